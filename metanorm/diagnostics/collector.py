@@ -1,0 +1,37 @@
+"""Where stages leave what they find."""
+
+from __future__ import annotations
+
+from metanorm.diagnostics.model import Diagnostic, Problem, Severity
+
+
+class Collector:
+    """Gathers problems; the same one at the same place counts once."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str, int, int, str], Diagnostic] = {}
+
+    def add(self, problem: Problem) -> None:
+        """Record a problem."""
+        self.extend((problem.diagnostic(),))
+
+    def extend(self, diagnostics: tuple[Diagnostic, ...]) -> None:
+        """Record diagnostics that another collector gathered."""
+        for found in diagnostics:
+            span = found.primary.span
+            key = (found.code, span.source, span.start, span.end, found.message)
+            self._found.setdefault(key, found)
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether anything recorded is an error."""
+        return any(d.severity is Severity.ERROR for d in self._found.values())
+
+    def sorted(self) -> tuple[Diagnostic, ...]:
+        """Everything, in the order of the sources' names and positions."""
+
+        def place(d: Diagnostic) -> tuple[str, int, int, str, str]:
+            span = d.primary.span
+            return (span.source, span.start, span.end, d.code, d.message)
+
+        return tuple(sorted(self._found.values(), key=place))

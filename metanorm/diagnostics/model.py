@@ -1,0 +1,96 @@
+"""What a diagnostic is: data, never text.
+
+Stages append `Problem`s (typed causes, one class per code) to a collector;
+`Problem.diagnostic()` words them; the renderers in `render/` lay them out.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from metanorm.source import Span
+
+
+class Severity(str, Enum):
+    """How bad it is: an error stops the compiler from writing, a warning does not."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+class Label(BaseModel):
+    """A remark at a place in the source."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    span: Span
+    text: str = ""
+
+
+class Diagnostic(BaseModel):
+    """One finding, worded and placed, ready for any renderer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    code: str
+    severity: Severity
+    message: str
+    primary: Label
+    secondary: tuple[Label, ...] = ()
+    notes: tuple[str, ...] = ()
+    helps: tuple[str, ...] = ()
+
+
+class Problem:
+    """The base of every error and warning class.
+
+    A subclass is a frozen dataclass whose fields are the facts, whose first
+    field is the `span` of the smallest text at fault, and whose docstring is
+    its manual page: a first line that names the mistake, then the sections
+    `What it means`, `Example` and `Fix`.
+    """
+
+    code: ClassVar[str]
+    severity: ClassVar[Severity] = Severity.ERROR
+    span: Span
+
+    def message(self) -> str:
+        """The headline: lower case, no full stop, code in backticks."""
+        raise NotImplementedError(type(self).__name__)
+
+    def label(self) -> str:
+        """What the caret says; empty where the headline says it all."""
+        return ""
+
+    def secondary(self) -> tuple[Label, ...]:
+        """Other places that matter."""
+        return ()
+
+    def notes(self) -> tuple[str, ...]:
+        """Facts that help to understand."""
+        return ()
+
+    def helps(self) -> tuple[str, ...]:
+        """What to do about it."""
+        return ()
+
+    def diagnostic(self) -> Diagnostic:
+        """The finding in words."""
+        return Diagnostic(
+            code=self.code,
+            severity=self.severity,
+            message=self.message(),
+            primary=Label(span=self.span, text=self.label()),
+            secondary=self.secondary(),
+            notes=self.notes(),
+            helps=self.helps(),
+        )
+
+
+class Warn(Problem):
+    """The base of every warning class."""
+
+    severity: ClassVar[Severity] = Severity.WARNING

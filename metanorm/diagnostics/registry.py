@@ -1,0 +1,63 @@
+"""The table of all error and warning classes, and the manual page of each.
+
+`@problem("MN0302")` on a class enters it; checker, `metanorm explain`, the
+documentation and SARIF read the same table.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from metanorm.diagnostics.model import Problem, Severity
+
+P = TypeVar("P", bound=type[Problem])
+
+REGISTRY: dict[str, type[Problem]] = {}
+
+
+def problem(code: str) -> Callable[[P], P]:
+    """Enter a problem class under its code, which must be new and never changes."""
+
+    def enter(cls: P) -> P:
+        if code in REGISTRY:
+            raise ValueError(f"{code} is both {REGISTRY[code].__name__} and {cls.__name__}")
+        cls.code = code
+        REGISTRY[code] = cls
+        return cls
+
+    return enter
+
+
+@dataclass(frozen=True)
+class ManualPage:
+    """A code's page: its title line and its body in Markdown."""
+
+    code: str
+    severity: Severity
+    title: str
+    body: str
+
+    @property
+    def markdown(self) -> str:
+        """The whole page."""
+        return f"## {self.code}: {self.title}\n\n*{self.severity.value}*\n\n{self.body}\n"
+
+    @property
+    def example(self) -> str:
+        """The spec that shows the mistake: the first fenced block of the page."""
+        return self.body.split("```norm\n", 1)[1].split("```", 1)[0]
+
+
+def manual_page(code: str) -> ManualPage:
+    """The page of `code`; `KeyError` where there is no such code."""
+    cls = REGISTRY[code]
+    title, _, body = inspect.cleandoc(cls.__doc__ or "").partition("\n")
+    return ManualPage(code, cls.severity, title.rstrip("."), body.strip())
+
+
+def all_codes() -> list[str]:
+    """Every code, in order."""
+    return sorted(REGISTRY)

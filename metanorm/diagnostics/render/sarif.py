@@ -1,0 +1,71 @@
+"""Diagnostics as SARIF 2.1.0, for code scanning. Only the rules that fired are listed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from metanorm.diagnostics.model import Diagnostic, Label
+from metanorm.diagnostics.registry import manual_page
+from metanorm.source import Source
+from metanorm.version import __version__
+
+
+def _location(label: Label, sources: Mapping[str, Source]) -> dict[str, Any]:
+    span = label.span
+    source = sources.get(span.source) or Source.of(span.source, "")
+    start, end = source.position(span.start), source.position(span.end)
+    location: dict[str, Any] = {
+        "physicalLocation": {
+            "artifactLocation": {"uri": quote(span.source)},
+            "region": {
+                "startLine": start.line,
+                "startColumn": start.column,
+                "endLine": end.line,
+                "endColumn": end.column,
+            },
+        }
+    }
+    if label.text:
+        location["message"] = {"text": label.text}
+    return location
+
+
+def render_sarif(diagnostics: Sequence[Diagnostic], sources: Mapping[str, Source]) -> str:
+    """One SARIF log with one run."""
+    rules = []
+    for code in sorted({d.code for d in diagnostics}):
+        page = manual_page(code)
+        rules.append(
+            {
+                "id": code,
+                "shortDescription": {"text": page.title},
+                "help": {"text": page.body, "markdown": page.body},
+            }
+        )
+    order = [rule["id"] for rule in rules]
+    results = [
+        {
+            "ruleId": d.code,
+            "ruleIndex": order.index(d.code),
+            "level": d.severity.value,
+            "message": {"text": "\n".join((d.message, *d.notes, *d.helps))},
+            "locations": [_location(d.primary, sources)],
+            "relatedLocations": [_location(label, sources) for label in d.secondary],
+        }
+        for d in diagnostics
+    ]
+    log = {
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [
+            {
+                "tool": {"driver": {"name": "metanorm", "version": __version__, "rules": rules}},
+                "columnKind": "unicodeCodePoints",
+                "results": results,
+            }
+        ],
+    }
+    return json.dumps(log, indent=2) + "\n"

@@ -1,0 +1,56 @@
+"""Did you mean: the nearest name, if one is near enough to be a slip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def edit_distance(a: str, b: str) -> int:
+    """Insertions, deletions, substitutions and swaps of neighbours from `a` to `b`."""
+    rows: list[list[int]] = [list(range(len(b) + 1))]
+    for i, x in enumerate(a, 1):
+        row = [i]
+        for j, y in enumerate(b, 1):
+            best = min(row[j - 1] + 1, rows[i - 1][j] + 1, rows[i - 1][j - 1] + (x != y))
+            if i > 1 and j > 1 and x == b[j - 2] and a[i - 2] == y:
+                best = min(best, rows[i - 2][j - 2] + 1)
+            row.append(best)
+        rows.append(row)
+    return rows[-1][-1]
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that `name` most likely means, or `None`.
+
+    The same letters in another case win; after that the fewest edits, at most
+    a third of the length of the name (and at least one).
+    """
+    candidates = sorted(set(known))
+    for candidate in candidates:
+        if candidate.lower() == name.lower() and candidate != name:
+            return candidate
+    limit = max(len(name) // 3, 1)
+    close = [c for c in candidates if abs(len(c) - len(name)) <= limit and len(c) <= 60]
+    ranked = sorted((edit_distance(name, c), c) for c in close if len(name) <= 60)
+    if ranked and ranked[0][0] <= limit and ranked[0][1] != name:
+        return ranked[0][1]
+    return None
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> tuple[str, ...]:
+    """A help line, or none."""
+    guess = nearest(name, known)
+    return (f"did you mean `{guess}`?",) if guess else ()
+
+
+def prose(items: Iterable[str], last: str = "and") -> str:
+    """a, b, and c: items as one phrase."""
+    words = list(items)
+    if len(words) < 3:
+        return f" {last} ".join(words)
+    return ", ".join(words[:-1]) + f", {last} {words[-1]}"
+
+
+def listing(names: Iterable[str], last: str = "and") -> str:
+    """`a`, `b`, and `c`: names in backticks, as one phrase."""
+    return prose([f"`{name}`" for name in names], last)

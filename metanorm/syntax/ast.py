@@ -1,0 +1,452 @@
+"""The untyped syntax tree, in grammar order. Nothing here knows what a name means.
+
+Nodes are frozen, carry the span of their text, and compare by structure: two
+trees are equal when their texts differ in layout and comments only.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Union
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from metanorm.source import Span
+
+
+class Node(BaseModel):
+    """The base of every node."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    span: Span = Field(repr=False)
+
+    def _structure(self) -> tuple[Any, ...]:
+        return tuple(v for k, v in self.__dict__.items() if k not in ("span", "trivia", "end", "text"))
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            type(self) is type(other)
+            and isinstance(other, Node)
+            and self._structure() == other._structure()
+        )
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._structure()))
+
+
+class Trivia(BaseModel):
+    """The comments of a statement: lines before it ("" is a blank line), and one after it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    before: tuple[str, ...] = ()
+    after: str = ""
+
+
+# ---- axes
+
+
+class Identifier(Node):
+    """A name where it is introduced or used as more than a value."""
+
+    name: str
+
+
+class AxisRef(Node):
+    """`C` or `*S`."""
+
+    name: str
+    variadic: bool = False
+
+
+class Dim(Node):
+    """`C`, `C = num_features`, `K = 3`, `*D = normalized_shape`."""
+
+    axis: AxisRef
+    size: Union[Identifier, Number, None] = None
+
+
+# ---- expressions
+
+
+class Number(Node):
+    """`1e-5`; `text` is as it was written."""
+
+    kind: Literal["number"] = "number"
+    value: float
+    text: str
+
+
+class Name(Node):
+    """A value, by name."""
+
+    kind: Literal["name"] = "name"
+    name: str
+
+
+class Missing(Node):
+    """Where the parser put something in after an error; reported already."""
+
+    kind: Literal["missing"] = "missing"
+
+
+class Negative(Node):
+    """`-x`."""
+
+    kind: Literal["negative"] = "negative"
+    operand: Expr
+
+
+class Chain(Node):
+    """`a + b - c` or `a * b / c`: operands of one level, combined from the left."""
+
+    kind: Literal["chain"] = "chain"
+    operators: tuple[Literal["+", "-", "*", "/"], ...]
+    operands: tuple[Expr, ...]
+
+
+class Power(Node):
+    """`x^2`."""
+
+    kind: Literal["power"] = "power"
+    base: Expr
+    exponent: Expr
+
+
+class Compare(Node):
+    """`a < b`."""
+
+    kind: Literal["compare"] = "compare"
+    operator: Literal["<", "<=", "==", "!=", ">=", ">"]
+    left: Expr
+    right: Expr
+
+
+class FieldOf(Node):
+    """`s.mean`."""
+
+    kind: Literal["field"] = "field"
+    value: Expr
+    field: Identifier
+
+
+class Rename(Node):
+    """`N -> M`, inside brackets."""
+
+    kind: Literal["rename"] = "rename"
+    old: AxisRef
+    new: AxisRef
+
+
+class Index(Node):
+    """`d[N -> M]` or `table[label]`."""
+
+    kind: Literal["index"] = "index"
+    value: Expr
+    subscripts: tuple[Union[Rename, Expr], ...]
+
+
+class Keyword(Node):
+    """`ddof = 1`, or `train: e` with `labelled`."""
+
+    name: str
+    value: Expr
+    labelled: bool = False
+
+
+class Matrix(Node):
+    """`blocks(8)`, `U`, `graph with self`: the matrix of one axis."""
+
+    name: str
+    arguments: tuple[Union[Keyword, Expr], ...] = ()
+    parenthesised: bool = False
+    extra: Identifier | None = None
+
+
+class PoolAxis(Node):
+    """`C: blocks(8)`; without a matrix, all of the axis."""
+
+    axis: AxisRef
+    matrix: Matrix | None = None
+
+
+class Tracked(Node):
+    """`track m`, `track m off`: running statistics, and whether they are on by default."""
+
+    momentum: Expr
+    off: bool = False
+
+
+class Pool(Node):
+    """`N, C: blocks(8) where mask weight w track m, ddof = 1`."""
+
+    axes: tuple[PoolAxis, ...]
+    where: Expr | None = None
+    weight: Expr | None = None
+    tracked: Tracked | None = None
+    keywords: tuple[Keyword, ...] = ()
+
+
+class AffineTerm(Node):
+    """The axes of a learned scale and bias; `only` is `weight` or `bias` where just one is learned."""
+
+    only: Identifier | None = None
+    axes: tuple[AxisRef, ...]
+
+
+class Affine(Node):
+    """`C, *D`, `weight[C]`, `C off`."""
+
+    terms: tuple[AffineTerm, ...]
+    off: bool = False
+
+
+class Call(Node):
+    """`mean(x over *S)`, `sqrt(v)`, `affine(e per C)`, `mode(train: a, eval: b)`, `BatchNorm(x)`."""
+
+    kind: Literal["call"] = "call"
+    function: Identifier
+    arguments: tuple[Expr, ...] = ()
+    keywords: tuple[Keyword, ...] = ()
+    over: Pool | None = None
+    per: Affine | None = None
+
+
+Expr = Annotated[
+    Union[Number, Name, Missing, Negative, Chain, Power, Compare, FieldOf, Index, Call],
+    Field(discriminator="kind"),
+]
+
+
+# ---- statements
+
+
+class Statement(Node):
+    """The base of statements: they carry comments."""
+
+    trivia: Trivia = Trivia()
+
+
+class InputItem(Node):
+    """`x[N, C]`, `batch: index[V]`, `label: index[N] of K = num_classes`, `y[M] = x`."""
+
+    name: Identifier
+    sort: Identifier | None = None
+    dims: tuple[Dim, ...] = ()
+    table: Dim | None = None
+    default: Expr | None = None
+
+
+class Input(Statement):
+    """`input x[N, C], ...`."""
+
+    kind: Literal["input"] = "input"
+    items: tuple[InputItem, ...]
+
+
+class AxisSplit(Statement):
+    """`axis C = (G = groups, D)`."""
+
+    kind: Literal["axis"] = "axis"
+    axis: Identifier
+    parts: tuple[Dim, ...]
+
+
+class Reduce(Statement):
+    """`reduce N, *S`."""
+
+    kind: Literal["reduce"] = "reduce"
+    pool: Pool
+
+
+class Shift(Statement):
+    """`shift none`, `shift mean_scale[C] = 1` (then `initial` is the 1)."""
+
+    kind: Literal["shift"] = "shift"
+    value: Expr
+    initial: Expr | None = None
+
+
+class Scale(Statement):
+    """`scale l1`."""
+
+    kind: Literal["scale"] = "scale"
+    value: Expr
+
+
+class Stat(Statement):
+    """`stat inst over *S`."""
+
+    kind: Literal["stat"] = "stat"
+    name: Identifier
+    pool: Pool
+
+
+class Mix(Statement):
+    """`mix inst, layer by softmax`."""
+
+    kind: Literal["mix"] = "mix"
+    stats: tuple[Identifier, ...]
+    by: Identifier
+    argument: Expr | None = None
+
+
+class Track(Statement):
+    """`track momentum`: belongs to the `stat` before it, else to `reduce`."""
+
+    kind: Literal["track"] = "track"
+    tracked: Tracked
+
+
+class AffineClause(Statement):
+    """`affine C`."""
+
+    kind: Literal["affine"] = "affine"
+    affine: Affine
+
+
+class ParamItem(Node):
+    """`gate[C] = 1 in [0, 1]`, `g[O] = init l2(v over *I)`."""
+
+    name: Identifier
+    dims: tuple[Dim, ...] = ()
+    value: Expr
+    from_weight: bool = False
+    low: Expr | None = None
+    high: Expr | None = None
+
+
+class Param(Statement):
+    """`param gate[C] = 1, slope = 0`."""
+
+    kind: Literal["param"] = "param"
+    items: tuple[ParamItem, ...]
+
+
+class Let(Statement):
+    """`let alpha = sigmoid(slope)`."""
+
+    kind: Literal["let"] = "let"
+    name: Identifier
+    dims: tuple[Dim, ...] = ()
+    value: Expr
+
+
+class BufferItem(Node):
+    """`seen[C] = 0`."""
+
+    name: Identifier
+    dims: tuple[Dim, ...] = ()
+    value: Expr
+
+
+class Buffer(Statement):
+    """`buffer seen[C] = 0`."""
+
+    kind: Literal["buffer"] = "buffer"
+    items: tuple[BufferItem, ...]
+
+
+class Update(Statement):
+    """`update seen = seen + 1`."""
+
+    kind: Literal["update"] = "update"
+    name: Identifier
+    value: Expr
+
+
+class Assignment(Node):
+    """`d = e`, inside `repeat`."""
+
+    name: Identifier
+    value: Expr
+
+
+class Repeat(Statement):
+    """`repeat steps { d = e }`."""
+
+    kind: Literal["repeat"] = "repeat"
+    count: Expr
+    body: tuple[Assignment, ...]
+
+
+class OutputItem(Node):
+    """`y`, or `y = e`."""
+
+    name: Identifier | None = None
+    value: Expr
+
+
+class Output(Statement):
+    """`output y, mean`."""
+
+    kind: Literal["output"] = "output"
+    items: tuple[OutputItem, ...]
+
+
+AnyStatement = Annotated[
+    Union[
+        Input,
+        AxisSplit,
+        Reduce,
+        Shift,
+        Scale,
+        Stat,
+        Mix,
+        Track,
+        AffineClause,
+        Param,
+        Let,
+        Buffer,
+        Update,
+        Repeat,
+        Output,
+    ],
+    Field(discriminator="kind"),
+]
+
+
+# ---- files
+
+
+class Hyper(Node):
+    """`num_groups: int`, `eps = 1e-5`, `U: matrix[N, N] = eye`."""
+
+    name: Identifier
+    type: Identifier | None = None
+    axes: tuple[Identifier, ...] = ()
+    default: Expr | None = None
+
+
+class Norm(Node):
+    """One normalizer. `doc` is the comment right above it."""
+
+    name: Identifier
+    hypers: tuple[Hyper, ...] = ()
+    target: Identifier | None = None
+    statements: tuple[AnyStatement, ...] = ()
+    trivia: Trivia = Trivia()
+    end: Trivia = Trivia()
+
+    @property
+    def doc(self) -> tuple[str, ...]:
+        """The lines of the comment block right above the norm, without `#`."""
+        lines: list[str] = []
+        for line in self.trivia.before:
+            lines = [*lines, line.lstrip("#").strip()] if line else []
+        return tuple(lines)
+
+
+class Use(Node):
+    """`use "batch_norm.norm"`."""
+
+    path: str
+    trivia: Trivia = Trivia()
+
+
+class File(Node):
+    """A spec file."""
+
+    uses: tuple[Use, ...] = ()
+    norms: tuple[Norm, ...] = ()
+    end: Trivia = Trivia()

@@ -1,0 +1,433 @@
+"""Lark tree to AST: one method per grammar rule, nothing clever."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from lark import Token, Tree
+
+from metanorm.diagnostics.collector import Collector
+from metanorm.diagnostics.syntax import BadNumber, GivenTwice, MisplacedPart, NestedTooDeep
+from metanorm.source import Source, Span
+from metanorm.syntax import ast
+from metanorm.syntax.tree_from_text import MAX_DEPTH, MISSING, ParsedText, span_of
+from metanorm.syntax.trivia import distribute
+
+T = TypeVar("T", bound=ast.Node)
+MAX_DIGITS = 40
+
+
+class TooDeep(Exception):
+    """An expression is nested deeper than the limit; carries where."""
+
+    def __init__(self, span: Span) -> None:
+        self.span = span
+
+
+def ast_from_tree(source: Source, parsed: ParsedText, problems: Collector) -> ast.File:
+    """The file's AST. Problems: numbers, nesting, and parts that are doubled or misplaced."""
+    builder = _Builder(source, parsed, problems)
+    try:
+        return builder.file(parsed.tree)
+    except TooDeep as deep:
+        problems.add(NestedTooDeep(deep.span, MAX_DEPTH))
+        return ast.File(span=source.whole())
+
+
+class _Builder:
+    def __init__(self, source: Source, parsed: ParsedText, problems: Collector) -> None:
+        self.source = source
+        self.parsed = parsed
+        self.problems = problems
+        self.depth = 0
+
+    # ---- files and norms
+
+    def file(self, tree: Tree[Any]) -> ast.File:
+        spans = [self.span(child) for child in tree.children]
+        bodies = [self.body(child) for child in tree.children if child.data == "norm"]
+        outside = [
+            comment
+            for comment in self.parsed.comments
+            if not any(body.start <= (comment.start_pos or 0) < body.end for body in bodies)
+        ]
+        trivia, end = distribute(self.source, outside, spans, self.source.whole())
+        uses, norms = [], []
+        for child, comments in zip(tree.children, trivia):
+            if child.data == "use":
+                path = str(child.children[0])[1:-1]
+                uses.append(ast.Use(span=self.span(child), path=path, trivia=comments))
+            else:
+                norms.append(self.norm(child, comments))
+        return ast.File(span=self.source.whole(), uses=tuple(uses), norms=tuple(norms), end=end)
+
+    def norm(self, tree: Tree[Any], comments: ast.Trivia) -> ast.Norm:
+        name, hypers, target, *statements = tree.children
+        spans = [self.span(statement) for statement in statements]
+        trivia, end = distribute(self.source, self.parsed.comments, spans, self.body(tree))
+        return ast.Norm(
+            span=self.span(tree),
+            name=self.identifier(name),
+            hypers=tuple(self.hyper(h) for h in hypers.children if h) if hypers else (),
+            target=self.identifier(target.children[0]) if target else None,
+            statements=tuple(self.statement(s, c) for s, c in zip(statements, trivia)),
+            trivia=comments,
+            end=end,
+        )
+
+    def body(self, tree: Tree[Any]) -> Span:
+        """The span of a norm from behind its header on."""
+        name, hypers, target, *_ = tree.children
+        return self.source.span(self.span(target or hypers or name).end, self.span(tree).end)
+
+    def hyper(self, tree: Tree[Any]) -> ast.Hyper:
+        name, sort, default = tree.children
+        axes = [axis for axis in sort.children[1:] if axis] if sort else []
+        return ast.Hyper(
+            span=self.span(tree),
+            name=self.identifier(name),
+            type=self.identifier(sort.children[0]) if sort else None,
+            axes=tuple(self.identifier(axis) for axis in axes),
+            default=self.expr(default) if default is not None else None,
+        )
+
+    # ---- statements
+
+    def statement(self, tree: Tree[Any], trivia: ast.Trivia) -> Any:
+        build: Callable[..., ast.Node] = getattr(self, f"statement_{tree.data}")
+        return build(tree.children, span=self.span(tree), trivia=trivia)
+
+    def statement_input(self, parts: list[Any], **place: Any) -> ast.Input:
+        return ast.Input(items=tuple(self.input_item(p) for p in parts), **place)
+
+    def input_item(self, tree: Tree[Any]) -> ast.InputItem:
+        name, sort, dims, last = tree.children
+        is_table = tree.data == "input_index"
+        return ast.InputItem(
+            span=self.span(tree),
+            name=self.identifier(name),
+            sort=self.identifier(sort) if sort else None,
+            dims=self.dims(dims),
+            table=self.dim(last) if is_table else None,
+            default=self.expr(last) if last is not None and not is_table else None,
+        )
+
+    def statement_axis(self, parts: list[Any], **place: Any) -> ast.AxisSplit:
+        axis, *dims = parts
+        return ast.AxisSplit(
+            axis=self.identifier(axis), parts=tuple(self.dim(d) for d in dims), **place
+        )
+
+    def statement_reduce(self, parts: list[Any], **place: Any) -> ast.Reduce:
+        return ast.Reduce(pool=self.pool(parts[0]), **place)
+
+    def statement_shift(self, parts: list[Any], **place: Any) -> ast.Shift:
+        value, initial = parts
+        return ast.Shift(
+            value=self.expr(value),
+            initial=self.expr(initial) if initial is not None else None,
+            **place,
+        )
+
+    def statement_scale(self, parts: list[Any], **place: Any) -> ast.Scale:
+        return ast.Scale(value=self.expr(parts[0]), **place)
+
+    def statement_stat(self, parts: list[Any], **place: Any) -> ast.Stat:
+        return ast.Stat(name=self.identifier(parts[0]), pool=self.pool(parts[1]), **place)
+
+    def statement_mix(self, parts: list[Any], **place: Any) -> ast.Mix:
+        *stats, by, argument = parts
+        return ast.Mix(
+            stats=tuple(self.identifier(s) for s in stats),
+            by=self.identifier(by),
+            argument=self.expr(argument) if argument is not None else None,
+            **place,
+        )
+
+    def statement_track(self, parts: list[Any], **place: Any) -> ast.Track:
+        return ast.Track(tracked=self.tracked(parts, place["span"]), **place)
+
+    def statement_affine(self, parts: list[Any], **place: Any) -> ast.AffineClause:
+        return ast.AffineClause(affine=self.affine(parts[0]), **place)
+
+    def statement_param(self, parts: list[Any], **place: Any) -> ast.Param:
+        return ast.Param(items=tuple(self.param_item(p) for p in parts), **place)
+
+    def param_item(self, tree: Tree[Any]) -> ast.ParamItem:
+        children = [c for c in tree.children if not (isinstance(c, Token) and c.type == "INIT")]
+        name, dims, value, low, high = children
+        return ast.ParamItem(
+            span=self.span(tree),
+            name=self.identifier(name),
+            dims=self.dims(dims),
+            value=self.expr(value),
+            from_weight=len(children) < len(tree.children),
+            low=self.expr(low) if low is not None else None,
+            high=self.expr(high) if high is not None else None,
+        )
+
+    def statement_let(self, parts: list[Any], **place: Any) -> ast.Let:
+        name, dims, value = parts
+        return ast.Let(
+            name=self.identifier(name), dims=self.dims(dims), value=self.expr(value), **place
+        )
+
+    def statement_buffer(self, parts: list[Any], **place: Any) -> ast.Buffer:
+        items = []
+        for item in parts:
+            name, dims, value = item.children
+            items.append(
+                ast.BufferItem(
+                    span=self.span(item),
+                    name=self.identifier(name),
+                    dims=self.dims(dims),
+                    value=self.expr(value),
+                )
+            )
+        return ast.Buffer(items=tuple(items), **place)
+
+    def statement_update(self, parts: list[Any], **place: Any) -> ast.Update:
+        return ast.Update(name=self.identifier(parts[0]), value=self.expr(parts[1]), **place)
+
+    def statement_repeat(self, parts: list[Any], **place: Any) -> ast.Repeat:
+        count, *assignments = parts
+        body = tuple(
+            ast.Assignment(
+                span=self.span(a),
+                name=self.identifier(a.children[0]),
+                value=self.expr(a.children[1]),
+            )
+            for a in assignments
+        )
+        return ast.Repeat(count=self.expr(count), body=body, **place)
+
+    def statement_output(self, parts: list[Any], **place: Any) -> ast.Output:
+        items = []
+        for item in parts:
+            name, value = item.children
+            items.append(
+                ast.OutputItem(
+                    span=self.span(item),
+                    name=self.identifier(name) if name else None,
+                    value=self.expr(value),
+                )
+            )
+        return ast.Output(items=tuple(items), **place)
+
+    # ---- axes and pools
+
+    def dims(self, tree: Tree[Any] | None) -> tuple[ast.Dim, ...]:
+        return () if tree is None else tuple(self.dim(d) for d in tree.children if d)
+
+    def dim(self, tree: Tree[Any]) -> ast.Dim:
+        *axis, size = tree.children
+        return ast.Dim(
+            span=self.span(tree),
+            axis=self.axis_ref(axis, self.span(axis[0]).to(self.span(axis[-1]))),
+            size=self.size(size.children[0]) if size is not None else None,
+        )
+
+    def size(self, token: Token) -> ast.Identifier | ast.Number:
+        return self.number(token) if token.type == "NUMBER" else self.identifier(token)
+
+    def axis_ref(self, parts: Sequence[Token], span: Span) -> ast.AxisRef:
+        return ast.AxisRef(span=span, name=str(parts[-1]), variadic=len(parts) > 1)
+
+    def pool(self, tree: Tree[Any]) -> ast.Pool:
+        axes: list[ast.PoolAxis] = []
+        keywords: list[ast.Keyword] = []
+        once: dict[str, Any] = {}
+        for child in tree.children:
+            if child.data == "pool_axis":
+                axis, matrix = child.children
+                axes.append(
+                    ast.PoolAxis(
+                        span=self.span(child),
+                        axis=self.axis_ref(axis.children, self.span(axis)),
+                        matrix=self.matrix(matrix) if matrix is not None else None,
+                    )
+                )
+            elif child.data == "keyword":
+                keywords.append(self.keyword(child))
+            else:
+                if child.data in once:
+                    word = {"tracked": "track"}.get(child.data, child.data)
+                    self.problems.add(GivenTwice(self.span(child), word))
+                build = self.tracked if child.data == "tracked" else self.only
+                once[child.data] = build(child.children, self.span(child))
+        self._no_doubles(keywords)
+        return ast.Pool(
+            span=self.span(tree), axes=tuple(axes), keywords=tuple(keywords), **once
+        )
+
+    def only(self, parts: list[Any], span: Span) -> ast.Expr:
+        return self.expr(parts[0])
+
+    def tracked(self, parts: list[Any], span: Span) -> ast.Tracked:
+        off = isinstance(parts[-1], Token) and parts[-1].type == "OFF"
+        return ast.Tracked(span=span, momentum=self.expr(parts[0]), off=off)
+
+    def matrix(self, tree: Tree[Any]) -> ast.Matrix:
+        name, arguments, extra = tree.children
+        end = self.span(arguments or name).end
+        parenthesised = self.source.text[end : self.span(tree).end].lstrip().startswith(")")
+        return ast.Matrix(
+            span=self.span(tree),
+            name=str(name),
+            arguments=tuple(self.argument(a) for a in arguments.children) if arguments else (),
+            parenthesised=parenthesised or arguments is not None,
+            extra=self.identifier(extra) if extra else None,
+        )
+
+    def affine(self, tree: Tree[Any]) -> ast.Affine:
+        off = isinstance(tree.children[-1], Token) and tree.children[-1].type == "OFF"
+        plain: list[ast.AxisRef] = []
+        terms: list[ast.AffineTerm] = []
+        for term in tree.children[: len(tree.children) - off]:
+            only = term.children[0] if isinstance(term.children[0], Token) else None
+            refs = [a for a in term.children if not isinstance(a, Token)]
+            axes = tuple(self.axis_ref(a.children, self.span(a)) for a in refs)
+            if only is None:
+                plain.extend(axes)
+            else:
+                terms.append(
+                    ast.AffineTerm(span=self.span(term), only=self.identifier(only), axes=axes)
+                )
+        if plain:
+            span = plain[0].span.to(plain[-1].span)
+            terms.insert(0, ast.AffineTerm(span=span, axes=tuple(plain)))
+        return ast.Affine(span=self.span(tree), terms=tuple(terms), off=off)
+
+    # ---- expressions
+
+    def expr(self, tree: Any) -> ast.Expr:
+        """Any expression; a misplaced keyword argument counts as its value."""
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise TooDeep(self.span(tree))
+        build: Callable[[Tree[Any]], ast.Expr] = getattr(self, f"expr_{tree.data}")
+        built = build(tree)
+        self.depth -= 1
+        return built
+
+    def expr_number(self, tree: Tree[Any]) -> ast.Expr:
+        return self.number(tree.children[0])
+
+    def number(self, token: Token) -> ast.Number:
+        span = span_of(self.source, token)
+        value = float(token)
+        if not math.isfinite(value) or len(token) > MAX_DIGITS:
+            self.problems.add(BadNumber(span, str(token)))
+            value = 1.0
+        return ast.Number(span=span, value=value, text=str(token))
+
+    def expr_name(self, tree: Tree[Any]) -> ast.Expr:
+        span = self.span(tree)
+        if tree.children[0] == MISSING:
+            return ast.Missing(span=span)
+        return ast.Name(span=span, name=str(tree.children[0]))
+
+    def expr_group(self, tree: Tree[Any]) -> ast.Expr:
+        return self.expr(tree.children[0])
+
+    def expr_negative(self, tree: Tree[Any]) -> ast.Expr:
+        return ast.Negative(span=self.span(tree), operand=self.expr(tree.children[1]))
+
+    def expr_sum(self, tree: Tree[Any]) -> ast.Expr:
+        return ast.Chain(
+            span=self.span(tree),
+            operators=tuple(str(operator) for operator in tree.children[1::2]),  # type: ignore[misc]
+            operands=tuple(self.expr(operand) for operand in tree.children[::2]),
+        )
+
+    expr_product = expr_sum
+
+    def expr_power(self, tree: Tree[Any]) -> ast.Expr:
+        base, exponent = tree.children
+        return ast.Power(
+            span=self.span(tree), base=self.expr(base), exponent=self.expr(exponent)
+        )
+
+    def expr_compare(self, tree: Tree[Any]) -> ast.Expr:
+        left, operator, right = tree.children
+        return ast.Compare(
+            span=self.span(tree),
+            operator=str(operator),  # type: ignore[arg-type]
+            left=self.expr(left),
+            right=self.expr(right),
+        )
+
+    def expr_field(self, tree: Tree[Any]) -> ast.Expr:
+        value, name = tree.children
+        return ast.FieldOf(
+            span=self.span(tree), value=self.expr(value), field=self.identifier(name)
+        )
+
+    def expr_index(self, tree: Tree[Any]) -> ast.Expr:
+        value, *subscripts = tree.children
+        return ast.Index(
+            span=self.span(tree),
+            value=self.expr(value),
+            subscripts=tuple(self.subscript(s) for s in subscripts),
+        )
+
+    def subscript(self, tree: Tree[Any]) -> ast.Rename | ast.Expr:
+        if tree.data != "rename":
+            return self.expr(tree)
+        old, new = tree.children
+        return ast.Rename(
+            span=self.span(tree),
+            old=self.axis_ref(old.children, self.span(old)),
+            new=self.axis_ref(new.children, self.span(new)),
+        )
+
+    def expr_call(self, tree: Tree[Any]) -> ast.Expr:
+        name, arguments, over, per = tree.children
+        given = [self.argument(a) for a in arguments.children] if arguments else []
+        keywords = [a for a in given if isinstance(a, ast.Keyword)]
+        plain = [a for a in given if not isinstance(a, ast.Keyword)]
+        if keywords and plain and given.index(keywords[0]) < len(plain):
+            hint = "plain arguments come first"
+            self.problems.add(MisplacedPart(keywords[0].span, "a named argument", hint))
+        self._no_doubles(keywords)
+        return ast.Call(
+            span=self.span(tree),
+            function=self.identifier(name),
+            arguments=tuple(plain),
+            keywords=tuple(keywords),
+            over=self.pool(over) if over is not None else None,
+            per=self.affine(per.children[0]) if per is not None else None,
+        )
+
+    def argument(self, tree: Tree[Any]) -> ast.Keyword | ast.Expr:
+        return self.keyword(tree) if tree.data in ("keyword", "labelled") else self.expr(tree)
+
+    def keyword(self, tree: Tree[Any]) -> ast.Keyword:
+        name, value = tree.children
+        return ast.Keyword(
+            span=self.span(tree),
+            name=str(name),
+            value=self.expr(value),
+            labelled=tree.data == "labelled",
+        )
+
+    def _no_doubles(self, keywords: Sequence[ast.Keyword]) -> None:
+        seen: set[str] = set()
+        for keyword in keywords:
+            if keyword.name in seen:
+                self.problems.add(GivenTwice(keyword.span, keyword.name))
+            seen.add(keyword.name)
+
+    # ---- places
+
+    def span(self, part: Tree[Any] | Token) -> Span:
+        if isinstance(part, Token):
+            return span_of(self.source, part)
+        if part.meta.empty:
+            return self.source.span(0, 0)
+        return self.source.span(part.meta.start_pos, part.meta.end_pos)
+
+    def identifier(self, token: Token) -> ast.Identifier:
+        return ast.Identifier(span=span_of(self.source, token), name=str(token))

@@ -1,0 +1,255 @@
+"""The formatter: AST and comments to text, in the one layout the language has.
+
+Keywords of a norm are padded to one width, so that what they say stands in a
+column. Formatting twice changes nothing, and the text parses to the same AST.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from metanorm.document import LINE, SOFT, Doc, Group, Indent, join, render
+from metanorm.syntax import ast
+
+WIDTH = 100
+
+# Binding strength, loosest first; an operand of a lower level needs parentheses.
+COMPARE, SUM, PRODUCT, UNARY, POWER, POSTFIX = range(6)
+
+
+def text_from_ast(file: ast.File) -> str:
+    """The formatted text of a file."""
+    blocks: list[str] = []
+    uses = [line for use in file.uses for line in _with_comments([f'use "{use.path}"'], use.trivia)]
+    if uses:
+        blocks.append("\n".join(uses[1:] if uses[0] == "" else uses))
+    blocks += ["\n".join(norm_lines(norm)) for norm in file.norms]
+    blocks += ["\n".join(line for line in file.end.before)] if file.end.before else []
+    return "\n\n".join(block.strip("\n") for block in blocks) + "\n" if blocks else ""
+
+
+def norm_lines(norm: ast.Norm) -> list[str]:
+    """The lines of one norm, its comments included."""
+    hypers = ""
+    if norm.hypers:
+        items = join((",", LINE), [_hyper(h) for h in norm.hypers])
+        head: Doc = (f"norm {norm.name.name}", Group(("(", Indent((SOFT, items), 4), SOFT, ")")))
+        hypers = render(head, WIDTH - 20)
+    else:
+        hypers = f"norm {norm.name.name}"
+    target = f" for {norm.target.name}" if norm.target else ""
+    pad = max((len(s.kind) for s in norm.statements), default=0)
+    body: list[str] = []
+    previous: ast.Statement | None = None
+    for statement in norm.statements:
+        if _continues(previous, statement):
+            after = f"  {statement.trivia.after}" if statement.trivia.after else ""
+            body[-1] += " " + " ".join(statement_lines(statement, 0)) + after
+        else:
+            lines = _with_comments(statement_lines(statement, pad), statement.trivia)
+            body += [f"  {line}" if line else "" for line in lines]
+        previous = statement
+    body += [f"  {line}" if line else "" for line in norm.end.before]
+    opening = f"{hypers}{target} {{"
+    lines = [*opening.split("\n"), *body, "}"] if body else [opening + "}"]
+    return _with_comments(lines, norm.trivia)
+
+
+def _continues(previous: ast.Statement | None, statement: ast.Statement) -> bool:
+    """A `track` right after its `stat` stands on the same line."""
+    plain = previous is not None and not previous.trivia.after and not statement.trivia.before
+    return plain and isinstance(previous, ast.Stat) and isinstance(statement, ast.Track)
+
+
+def _with_comments(lines: Sequence[str], trivia: ast.Trivia) -> list[str]:
+    after = f"  {trivia.after}" if trivia.after else ""
+    return [*trivia.before, *lines[:-1], lines[-1] + after]
+
+
+def statement_lines(statement: ast.AnyStatement, pad: int) -> list[str]:
+    """One statement, with its keyword padded to `pad` columns."""
+    lead = statement.kind.ljust(pad) + " "
+    doc: Doc = (lead, Indent(_statement(statement), len(lead)))
+    return [line.rstrip() for line in render(Group(doc), WIDTH - 2).split("\n")]
+
+
+def _statement(s: ast.AnyStatement) -> Doc:
+    match s:
+        case ast.Input():
+            return _items([_input_item(i) for i in s.items])
+        case ast.AxisSplit():
+            return f"{s.axis.name} = ({', '.join(_dim(d) for d in s.parts)})"
+        case ast.Reduce():
+            return _pool(s.pool)
+        case ast.Shift():
+            return (_expr(s.value), *((" = ", _expr(s.initial)) if s.initial else ()))
+        case ast.Scale():
+            return _expr(s.value)
+        case ast.Stat():
+            return (s.name.name, " over ", _pool(s.pool))
+        case ast.Mix():
+            argument: Doc = ("(", _expr(s.argument), ")") if s.argument else ""
+            return (", ".join(n.name for n in s.stats), " by ", s.by.name, argument)
+        case ast.Track():
+            return (_expr(s.tracked.momentum), " off" if s.tracked.off else "")
+        case ast.AffineClause():
+            return _affine(s.affine)
+        case ast.Param():
+            return _items([_param_item(i) for i in s.items])
+        case ast.Let():
+            return (s.name.name, _dims(s.dims), " = ", _expr(s.value))
+        case ast.Buffer():
+            return _items([(i.name.name, _dims(i.dims), " = ", _expr(i.value)) for i in s.items])
+        case ast.Update():
+            return (s.name.name, " = ", _expr(s.value))
+        case ast.Repeat():
+            body = [(a.name.name, " = ", _expr(a.value)) for a in s.body]
+            return (_expr(s.count), " {", Group((Indent((LINE, join(LINE, body)), 2), LINE)), "}")
+        case ast.Output():
+            return _items([_output_item(i) for i in s.items])
+
+
+def _items(items: Sequence[Doc]) -> Doc:
+    return Group(join((",", LINE), items))
+
+
+def _hyper(h: ast.Hyper) -> Doc:
+    axes = f"[{', '.join(a.name for a in h.axes)}]" if h.axes else ""
+    sort = f": {h.type.name}{axes}" if h.type else ""
+    default: Doc = (" = ", _expr(h.default)) if h.default else ""
+    return (h.name.name, sort, default)
+
+
+def _input_item(i: ast.InputItem) -> Doc:
+    sort = f": {i.sort.name}" if i.sort else ""
+    table = f" of {_dim(i.table)}" if i.table else ""
+    default: Doc = (" = ", _expr(i.default)) if i.default else ""
+    return (i.name.name, sort, _dims(i.dims), table, default)
+
+
+def _param_item(i: ast.ParamItem) -> Doc:
+    bounds: Doc = (" in [", _expr(i.low), ", ", _expr(i.high), "]") if i.low and i.high else ""
+    init = "init " if i.from_weight else ""
+    return (i.name.name, _dims(i.dims), " = ", init, _expr(i.value), bounds)
+
+
+def _output_item(i: ast.OutputItem) -> Doc:
+    return (f"{i.name.name} = " if i.name else "", _expr(i.value))
+
+
+# ---- axes and pools
+
+
+def _axis(axis: ast.AxisRef) -> str:
+    return f"*{axis.name}" if axis.variadic else axis.name
+
+
+def _dim(dim: ast.Dim) -> str:
+    if dim.size is None:
+        return _axis(dim.axis)
+    size = dim.size.name if isinstance(dim.size, ast.Identifier) else dim.size.text
+    return f"{_axis(dim.axis)} = {size}"
+
+
+def _dims(dims: Sequence[ast.Dim]) -> str:
+    return f"[{', '.join(_dim(d) for d in dims)}]" if dims else ""
+
+
+def _pool(pool: ast.Pool) -> Doc:
+    items: list[Doc] = [_pool_axis(axis) for axis in pool.axes]
+    if pool.where:
+        items[-1] = (items[-1], LINE, "where ", _expr(pool.where, SUM))
+    if pool.weight:
+        items[-1] = (items[-1], LINE, "weight ", _expr(pool.weight, SUM))
+    if pool.tracked:
+        off = " off" if pool.tracked.off else ""
+        items[-1] = (items[-1], LINE, "track ", _expr(pool.tracked.momentum, SUM), off)
+    items += [_keyword(k) for k in pool.keywords]
+    return Group(join((",", LINE), items))
+
+
+def _pool_axis(axis: ast.PoolAxis) -> Doc:
+    return (_axis(axis.axis), ": ", _matrix(axis.matrix)) if axis.matrix else _axis(axis.axis)
+
+
+def _matrix(matrix: ast.Matrix) -> Doc:
+    given = [_keyword(a) if isinstance(a, ast.Keyword) else _expr(a) for a in matrix.arguments]
+    arguments: Doc = ("(", join(", ", given), ")") if matrix.parenthesised else ""
+    return (matrix.name, arguments, f" with {matrix.extra.name}" if matrix.extra else "")
+
+
+def _affine(affine: ast.Affine) -> Doc:
+    terms = []
+    for term in affine.terms:
+        axes = ", ".join(_axis(a) for a in term.axes)
+        terms.append(f"{term.only.name}[{axes}]" if term.only else axes)
+    return ", ".join(terms) + (" off" if affine.off else "")
+
+
+# ---- expressions
+
+
+def expr_text(expr: ast.Expr) -> str:
+    """An expression on one line."""
+    return render(Group(_expr(expr)), 1_000_000)
+
+
+def _expr(expr: ast.Expr, context: int = COMPARE) -> Doc:
+    level, doc = _leveled(expr)
+    return doc if level >= context else ("(", Indent(doc, 1), ")")
+
+
+def _leveled(expr: ast.Expr) -> tuple[int, Doc]:
+    """How strongly an expression binds, and its text."""
+    match expr:
+        case ast.Number():
+            return POSTFIX, expr.text
+        case ast.Name():
+            return POSTFIX, expr.name
+        case ast.Missing():
+            return POSTFIX, "<missing>"
+        case ast.Negative():
+            return UNARY, ("-", _expr(expr.operand, UNARY))
+        case ast.Compare():
+            sides = _expr(expr.left, SUM), f" {expr.operator} ", _expr(expr.right, SUM)
+            return COMPARE, sides
+        case ast.Chain():
+            return _chain(expr)
+        case ast.Power():
+            return POWER, (_expr(expr.base, POSTFIX), "^", _expr(expr.exponent, UNARY))
+        case ast.FieldOf():
+            return POSTFIX, (_expr(expr.value, POSTFIX), ".", expr.field.name)
+        case ast.Index():
+            inner = join(", ", [_subscript(s) for s in expr.subscripts])
+            return POSTFIX, (_expr(expr.value, POSTFIX), "[", inner, "]")
+        case ast.Call():
+            return POSTFIX, _call(expr)
+
+
+def _chain(chain: ast.Chain) -> tuple[int, Doc]:
+    level = SUM if chain.operators[0] in "+-" else PRODUCT
+    parts: list[Doc] = [_expr(chain.operands[0], level + 1)]
+    for operator, operand in zip(chain.operators, chain.operands[1:]):
+        parts += [LINE, f"{operator} ", _expr(operand, level + 1)]
+    return level, Group(tuple(parts))
+
+
+def _subscript(subscript: ast.Rename | ast.Expr) -> Doc:
+    if isinstance(subscript, ast.Rename):
+        return f"{_axis(subscript.old)} -> {_axis(subscript.new)}"
+    return _expr(subscript)
+
+
+def _keyword(keyword: ast.Keyword) -> Doc:
+    return (keyword.name, ": " if keyword.labelled else " = ", _expr(keyword.value))
+
+
+def _call(call: ast.Call) -> Doc:
+    given = [_expr(a) for a in call.arguments] + [_keyword(k) for k in call.keywords]
+    parts: list[Doc] = [join((",", LINE), given)] if given else []
+    if call.over:
+        parts.append(("over ", _pool(call.over)))
+    if call.per:
+        parts.append(("per ", _affine(call.per)))
+    lead = f"{call.function.name}("
+    return Group((lead, Indent(join(LINE, parts), 2), ")"))
