@@ -21,7 +21,9 @@ class Node(BaseModel):
     span: Span = Field(repr=False)
 
     def _structure(self) -> tuple[Any, ...]:
-        return tuple(v for k, v in self.__dict__.items() if k not in ("span", "trivia", "end", "text"))
+        return tuple(
+            v for k, v in self.__dict__.items() if k not in ("span", "trivia", "end", "text")
+        )
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -84,6 +86,13 @@ class Name(Node):
     name: str
 
 
+class Spread(Node):
+    """`*S` where an expression may stand: in `size(*S)` and `shift p[*S] = 1`."""
+
+    kind: Literal["spread"] = "spread"
+    name: str
+
+
 class Missing(Node):
     """Where the parser put something in after an error; reported already."""
 
@@ -139,7 +148,7 @@ class Rename(Node):
 
 
 class Index(Node):
-    """`d[N -> M]` or `table[label]`."""
+    """`d[N -> M]` or `table[label]`; with axes in `shift p[C, *S] = 1`."""
 
     kind: Literal["index"] = "index"
     value: Expr
@@ -213,7 +222,7 @@ class Call(Node):
 
 
 Expr = Annotated[
-    Union[Number, Name, Missing, Negative, Chain, Power, Compare, FieldOf, Index, Call],
+    Union[Number, Name, Spread, Missing, Negative, Chain, Power, Compare, FieldOf, Index, Call],
     Field(discriminator="kind"),
 ]
 

@@ -258,9 +258,7 @@ class _Builder:
                 build = self.tracked if child.data == "tracked" else self.only
                 once[child.data] = build(child.children, self.span(child))
         self._no_doubles(keywords)
-        return ast.Pool(
-            span=self.span(tree), axes=tuple(axes), keywords=tuple(keywords), **once
-        )
+        return ast.Pool(span=self.span(tree), axes=tuple(axes), keywords=tuple(keywords), **once)
 
     def only(self, parts: list[Any], span: Span) -> ast.Expr:
         return self.expr(parts[0])
@@ -329,6 +327,9 @@ class _Builder:
             return ast.Missing(span=span)
         return ast.Name(span=span, name=str(tree.children[0]))
 
+    def expr_spread(self, tree: Tree[Any]) -> ast.Expr:
+        return ast.Spread(span=self.span(tree), name=str(tree.children[1]))
+
     def expr_group(self, tree: Tree[Any]) -> ast.Expr:
         return self.expr(tree.children[0])
 
@@ -346,9 +347,7 @@ class _Builder:
 
     def expr_power(self, tree: Tree[Any]) -> ast.Expr:
         base, exponent = tree.children
-        return ast.Power(
-            span=self.span(tree), base=self.expr(base), exponent=self.expr(exponent)
-        )
+        return ast.Power(span=self.span(tree), base=self.expr(base), exponent=self.expr(exponent))
 
     def expr_compare(self, tree: Tree[Any]) -> ast.Expr:
         left, operator, right = tree.children

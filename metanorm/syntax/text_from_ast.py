@@ -206,6 +206,8 @@ def _leveled(expr: ast.Expr) -> tuple[int, Doc]:
             return POSTFIX, expr.text
         case ast.Name():
             return POSTFIX, expr.name
+        case ast.Spread():
+            return POSTFIX, f"*{expr.name}"
         case ast.Missing():
             return POSTFIX, "<missing>"
         case ast.Negative():

@@ -170,7 +170,10 @@ class _Parse:
 
     def _recover(self, position: int) -> int:
         """Report the error at `position`; returns where to go on."""
-        token, following = self.tokens[position], self.tokens[min(position + 1, len(self.tokens) - 1)]
+        token, following = (
+            self.tokens[position],
+            self.tokens[min(position + 1, len(self.tokens) - 1)],
+        )
         if token.type == "UNKNOWN":
             self._report(UnexpectedCharacter(span_of(self.source, token), str(token)))
             self.quiet = True
@@ -206,7 +209,9 @@ class _Parse:
         self.put_in_at = (position, times)
         place = span_of(self.source, self.last).after()
         if self._accepts("NAME") and not self._accepts("REDUCE"):
-            self._report(MissingPiece(place, "an expression" if self._accepts("NUMBER") else "a name"))
+            self._report(
+                MissingPiece(place, "an expression" if self._accepts("NUMBER") else "a name")
+            )
             self.state.feed_token(Token.new_borrow_pos("NAME", MISSING, self.last))
             return True
         closer = OPENERS[self.brackets[-1].type] if self.brackets else ""

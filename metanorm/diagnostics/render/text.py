@@ -21,7 +21,11 @@ WINDOW = 110  # columns shown of a very long line
 def visible(text: str) -> str:
     """Text that is safe to show: control characters and tabs become one plain column."""
     return "".join(
-        " " if c == "\t" else "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c)[0] == "C" else c
+        " "
+        if c == "\t"
+        else "\N{REPLACEMENT CHARACTER}"
+        if unicodedata.category(c)[0] == "C"
+        else c
         for c in text
     )
 
@@ -71,7 +75,12 @@ def pieces(d: Diagnostic, sources: Mapping[str, Source]) -> Iterator[Piece]:
 def _excerpt(d: Diagnostic, sources: Mapping[str, Source]) -> Iterator[Piece]:
     labels = [(label, False) for label in d.secondary] + [(d.primary, True)]
     shown = [
-        (label.span.source, sources[label.span.source].position(label.span.start).line, label, primary)
+        (
+            label.span.source,
+            sources[label.span.source].position(label.span.start).line,
+            label,
+            primary,
+        )
         for label, primary in labels
         if label.span.source in sources and sources[label.span.source].text
     ]

@@ -1,0 +1,337 @@
+"""MN03xx: axes that are unknown, contradict each other, or cannot be sized."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from metanorm.diagnostics.model import Label, Problem
+from metanorm.diagnostics.registry import problem
+from metanorm.diagnostics.suggest import did_you_mean, listing
+from metanorm.source import Span
+
+
+@problem("MN0301")
+@dataclass(frozen=True)
+class AxisTwice(Problem):
+    """An axis is listed twice.
+
+    ### What it means
+
+    Each axis of a tensor has a name of its own; a pool names each axis once.
+
+    ### Example
+
+    ```norm
+    norm Square {
+      input  x[N, N]
+      reduce N
+    }
+    ```
+
+    ### Fix
+
+    Give the second axis another name. Axes of equal length are renamed into each other with `v[N -> M]`.
+    """
+
+    span: Span
+    axis: str
+    first: Span
+
+    def message(self) -> str:
+        return f"axis `{self.axis}` is listed twice"
+
+    def secondary(self) -> tuple[Label, ...]:
+        return (Label(span=self.first, text="first listed here"),)
+
+    def helps(self) -> tuple[str, ...]:
+        return ("each axis of a tensor has a name of its own",)
+
+
+@problem("MN0302")
+@dataclass(frozen=True)
+class UnknownAxis(Problem):
+    """An axis that no input has.
+
+    ### What it means
+
+    Axes are introduced by `input`, by splitting another one (`axis C = (G = groups, D)`), or by a
+    parameter that says how long they are (`param w[K = 3] = 1`).
+
+    ### Example
+
+    ```norm
+    norm Misspelt {
+      input  x[batch, channel, *space]
+      reduce *space, chanel
+    }
+    ```
+
+    ### Fix
+
+    Correct the name. Where a parameter has an axis of its own, give its length: `[K = 3]`, or
+    `[K = num_modes]` to ask for it in the constructor.
+    """
+
+    span: Span
+    axis: str
+    known: tuple[str, ...]
+    declared: Span | None = None
+    can_size: bool = False
+
+    def message(self) -> str:
+        return f"unknown axis `{self.axis}`"
+
+    def label(self) -> str:
+        return "no input has this axis"
+
+    def secondary(self) -> tuple[Label, ...]:
+        if not self.declared or not self.known:
+            return ()
+        return (Label(span=self.declared, text=f"the axes are {listing(self.known)}"),)
+
+    def helps(self) -> tuple[str, ...]:
+        bare = {name.lstrip("*"): name for name in self.known}
+        if self.axis.lstrip("*") in bare:
+            return (f"it is introduced as `{bare[self.axis.lstrip('*')]}`",)
+        guess = did_you_mean(self.axis.lstrip("*"), bare)
+        if not guess and self.can_size:
+            return (f"to introduce it here, say how long it is: `{self.axis} = 3`",)
+        return guess
+
+
+@problem("MN0303")
+@dataclass(frozen=True)
+class TwoSizes(Problem):
+    """An axis is given two sizes.
+
+    ### What it means
+
+    An axis has one length, wherever it stands.
+
+    ### Example
+
+    ```norm
+    norm Paired {
+      input  x[N, C = num_features], y[N, C = num_channels]
+      output x - y
+    }
+    ```
+
+    ### Fix
+
+    Name the size once; the other places say `C`.
+    """
+
+    span: Span
+    axis: str
+    size: str
+    first: Span
+    first_size: str
+
+    def message(self) -> str:
+        return f"axis `{self.axis}` has two sizes, `{self.first_size}` and `{self.size}`"
+
+    def secondary(self) -> tuple[Label, ...]:
+        return (Label(span=self.first, text=f"first given as `{self.first_size}`"),)
+
+    def helps(self) -> tuple[str, ...]:
+        return (f"name the size once; elsewhere write `{self.axis}`",)
+
+
+@problem("MN0304")
+@dataclass(frozen=True)
+class FreeAxis(Problem):
+    """A parameter on an axis whose length is not fixed.
+
+    ### What it means
+
+    A parameter is created with the module, so the lengths of its axes must be known then. The length of
+    this axis changes from call to call: it is the axis that running statistics average over, it
+    belongs to an index, a mask or edges, or it stands for any number of axes.
+
+    ### Example
+
+    ```norm
+    norm PerPixel {
+      input  x[N, C, *S]
+      param  gain[*S] = 1
+      output gain * x
+    }
+    ```
+
+    ### Fix
+
+    Put the parameter on another axis, or fix the length in the `input`: `*S = spatial_shape`.
+    """
+
+    span: Span
+    axis: str
+    what: str
+    why: str
+    declared: Span
+
+    def message(self) -> str:
+        return f"{self.what} on axis `{self.axis}`, whose length is not fixed"
+
+    def secondary(self) -> tuple[Label, ...]:
+        return (Label(span=self.declared, text=f"`{self.axis}` {self.why}"),)
+
+    def helps(self) -> tuple[str, ...]:
+        bare = self.axis.lstrip("*")
+        name = "normalized_shape" if self.axis.startswith("*") else f"num_{bare.lower()}"
+        return (f"to fix it when the module is constructed, declare `{self.axis} = {name}`",)
+
+
+@problem("MN0305")
+@dataclass(frozen=True)
+class OutputAxes(Problem):
+    """The output does not have the axes of the input.
+
+    ### What it means
+
+    A normalizer gives a tensor of the input's shape; a loss gives a single number. Further outputs
+    may have any axes.
+
+    ### Example
+
+    ```norm
+    norm Averages {
+      input  x[N, C]
+      output mean(x over C)
+    }
+    ```
+
+    ### Fix
+
+    Combine the value with the input, or return it as a further output: `output x - m, m`.
+    """
+
+    span: Span
+    expected: tuple[str, ...]
+    found: tuple[str, ...]
+    declared: Span
+    is_loss: bool = False
+
+    def message(self) -> str:
+        found = f"axes {listing(self.found)}" if self.found else "no axes"
+        if self.is_loss:
+            return f"the output of a loss is a single number, but this has {found}"
+        return f"the output has {found}, the input has {listing(self.expected)}"
+
+    def label(self) -> str:
+        missing = [axis for axis in self.expected if axis not in self.found]
+        surplus = [axis for axis in self.found if axis not in self.expected]
+        if self.is_loss:
+            return f"not pooled over {listing(surplus)}"
+        return f"{listing(missing)} is missing" if missing else f"{listing(surplus)} is too many"
+
+    def secondary(self) -> tuple[Label, ...]:
+        return (Label(span=self.declared, text="the input"),)
+
+    def helps(self) -> tuple[str, ...]:
+        if self.is_loss:
+            return ("pool what is left, for example with `mean(... over C)`",)
+        return ("further outputs may have other axes: `output y, mean`",)
+
+
+@problem("MN0306")
+@dataclass(frozen=True)
+class AmbiguousAxes(Problem):
+    """More than one group of axes of unknown number.
+
+    ### What it means
+
+    `*S` stands for zero or more axes. With two such groups in one tensor, nobody can tell where one ends,
+    unless the shape of all but one is given to the constructor.
+
+    ### Example
+
+    ```norm
+    norm Unclear {
+      input  x[*B, *D]
+      reduce *D
+    }
+    ```
+
+    ### Fix
+
+    Name the shape of one: `x[*B, *D = normalized_shape]`.
+    """
+
+    span: Span
+    axes: tuple[str, ...]
+
+    def message(self) -> str:
+        return f"{listing(self.axes)} each stand for any number of axes"
+
+    def helps(self) -> tuple[str, ...]:
+        return (f"give the shape of one to the constructor: `{self.axes[-1]} = normalized_shape`",)
+
+
+@problem("MN0307")
+@dataclass(frozen=True)
+class BadRename(Problem):
+    """An axis cannot be renamed like this.
+
+    ### What it means
+
+    `v[N -> M]` calls the axis N of v by the name M. v must have N and must not have M, and both are single
+    axes or both groups of axes.
+
+    ### Example
+
+    ```norm
+    norm Renamed {
+      input  x[N, M]
+      output x - mean(x over M)[M -> N]
+    }
+    ```
+
+    ### Fix
+
+    Rename an axis that the value has into one that it does not have.
+    """
+
+    span: Span
+    old: str
+    new: str
+    reason: str
+
+    def message(self) -> str:
+        return f"cannot rename `{self.old}` to `{self.new}`: {self.reason}"
+
+
+@problem("MN0308")
+@dataclass(frozen=True)
+class BadSplit(Problem):
+    """An axis cannot be split like this.
+
+    ### What it means
+
+    `axis C = (G = groups, D)` splits an axis into parts, outermost first. All parts but one have a given
+    length; the parts are new names, and the axis is a single one that is split once.
+
+    ### Example
+
+    ```norm
+    norm Halves {
+      input  x[N, C, *S]
+      axis   C = (G, D)
+      reduce D, *S
+    }
+    ```
+
+    ### Fix
+
+    Give the length of all parts but one: `axis C = (G = groups, D)`.
+    """
+
+    span: Span
+    axis: str
+    reason: str
+
+    def message(self) -> str:
+        return f"axis `{self.axis}` cannot be split like this: {self.reason}"
+
+    def helps(self) -> tuple[str, ...]:
+        return (f"give the length of all parts but one: `axis {self.axis} = (G = groups, D)`",)

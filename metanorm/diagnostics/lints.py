@@ -1,0 +1,119 @@
+"""MN07xx: warnings about what a spec computes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from metanorm.diagnostics.model import Label, Warn
+from metanorm.diagnostics.registry import problem
+from metanorm.source import Span
+
+
+@problem("MN0701")
+@dataclass(frozen=True)
+class UnsafeDivision(Warn):
+    """Division by a scale that may be zero.
+
+    ### What it means
+
+    The divisor is made of statistics and nothing keeps it from zero: a constant input gives infinity or
+    NaN.
+
+    ### Example
+
+    ```norm
+    norm Bare {
+      input  x[N, C]
+      output (x - mean(x over C)) / std(x over C)
+    }
+    ```
+
+    ### Fix
+
+    Add a small number: `sqrt(var(x over C) + eps)` or `std(x over C) + eps`. Where the paper has none, say so
+    with `# norm: allow MN0701 -- reason` on the line.
+    """
+
+    span: Span
+
+    def message(self) -> str:
+        return "division by a scale that may be zero"
+
+    def label(self) -> str:
+        return "nothing keeps this from zero"
+
+    def helps(self) -> tuple[str, ...]:
+        return ("add a small hyperparameter, for example `eps = 1e-5`, to it",)
+
+
+@problem("MN0702")
+@dataclass(frozen=True)
+class BatchDependent(Warn):
+    """Statistics cross the batch without `track` or `mode`.
+
+    ### What it means
+
+    The samples of a batch influence each other, in eval mode too: the result for one sample depends on which
+    others are evaluated with it.
+
+    ### Example
+
+    ```norm
+    norm BatchOnly {
+      input  x[N, C]
+      reduce N
+    }
+    ```
+
+    ### Fix
+
+    Keep running statistics with `track momentum`, choose with `mode(train: ..., eval: ...)`, or say that it is
+    meant with `# norm: allow MN0702 -- reason` on the line.
+    """
+
+    span: Span
+    axis: str
+    declared: Span
+
+    def message(self) -> str:
+        return f"statistics cross the batch axis `{self.axis}`: evaluation depends on the batch"
+
+    def secondary(self) -> tuple[Label, ...]:
+        return (Label(span=self.declared, text="the batch axis"),)
+
+    def helps(self) -> tuple[str, ...]:
+        return ("add `track momentum` to use running statistics in eval mode",)
+
+
+@problem("MN0703")
+@dataclass(frozen=True)
+class UnusedAllowance(Warn):
+    """A warning is allowed that does not occur.
+
+    ### What it means
+
+    `# norm: allow CODE` silences a warning on its line, or on the next one where it stands alone. This one
+    silences nothing.
+
+    ### Example
+
+    ```norm
+    norm Fine {
+      input  x[N, C]
+      reduce C  # norm: allow MN0701 -- no longer needed
+    }
+    ```
+
+    ### Fix
+
+    Remove the comment.
+    """
+
+    span: Span
+    code: str
+
+    def message(self) -> str:
+        return f"`{self.code}` is allowed here, but does not occur"
+
+    def helps(self) -> tuple[str, ...]:
+        return ("remove the comment",)

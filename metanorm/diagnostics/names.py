@@ -1,0 +1,321 @@
+"""MN02xx: a name that is unknown, taken, unused, or not fit to be one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from metanorm.diagnostics.model import Label, Problem, Warn
+from metanorm.diagnostics.registry import problem
+from metanorm.diagnostics.suggest import did_you_mean, listing
+from metanorm.source import Span
+
+
+@problem("MN0201")
+@dataclass(frozen=True)
+class UnknownName(Problem):
+    """A name that nothing has introduced.
+
+    ### What it means
+
+    Values are introduced by hyperparameters, `input`, `param`, `buffer`, `let` and
+    `stat`, above the place where they are used. The clauses introduce `mean`, `var` and `normalized`.
+
+    ### Example
+
+    ```norm
+    norm Scaled {
+      input  x[N, C]
+      param  gain[C] = 1
+      output gian * x
+    }
+    ```
+
+    ### Fix
+
+    Correct the name, or introduce the value above this place.
+    """
+
+    span: Span
+    name: str
+    known: tuple[str, ...]
+    later: Span | None = None
+    is_axis: bool = False
+
+    def message(self) -> str:
+        return f"unknown name `{self.name}`"
+
+    def label(self) -> str:
+        return "used before it is introduced" if self.later else "nothing of this name is in scope"
+
+    def secondary(self) -> tuple[Label, ...]:
+        return (Label(span=self.later, text="introduced only here"),) if self.later else ()
+
+    def helps(self) -> tuple[str, ...]:
+        if self.later:
+            return ("move the statement that introduces it up",)
+        if self.is_axis:
+            return (f"the length of axis `{self.name}` is written `size({self.name})`",)
+        return did_you_mean(self.name, self.known)
+
+
+@problem("MN0202")
+@dataclass(frozen=True)
+class UnknownFunction(Problem):
+    """A function that does not exist.
+
+    ### What it means
+
+    A call is a function or statistic of the language (`metanorm list operations`), or a norm of
+    this file or of a file named with `use`.
+
+    ### Example
+
+    ```norm
+    norm Root {
+      input  x[N, C]
+      output x / sqroot(1 + x^2)
+    }
+    ```
+
+    ### Fix
+
+    Correct the name. A norm of another file needs `use "file.norm"` at the top.
+    """
+
+    span: Span
+    name: str
+    known: tuple[str, ...]
+
+    def message(self) -> str:
+        return f"unknown function `{self.name}`"
+
+    def helps(self) -> tuple[str, ...]:
+        if self.name[:1].isupper():
+            guess = did_you_mean(self.name, self.known)
+            return guess or ('a norm of another file needs `use "file.norm"` at the top',)
+        return did_you_mean(self.name, self.known)
+
+
+@problem("MN0203")
+@dataclass(frozen=True)
+class DuplicateName(Problem):
+    """A name is introduced twice.
+
+    ### What it means
+
+    Within a norm every hyperparameter, input, parameter, buffer and value has a name of its own;
+    within a package every norm has.
+
+    ### Example
+
+    ```norm
+    norm Twice {
+      input  x[N, C]
+      let    y = 2 * x
+      let    y = 3 * x
+      output y
+    }
+    ```
+
+    ### Fix
+
+    Rename one. What a clause introduces (`mean`, `var`, `normalized`, `weight`, `bias`, `running_mean`,
+    ...) counts too.
+    """
+
+    span: Span
+    name: str
+    first: Span | None = None
+    first_is: str = "first introduced here"
+
+    def message(self) -> str:
+        return f"`{self.name}` is introduced twice"
+
+    def secondary(self) -> tuple[Label, ...]:
+        return (Label(span=self.first, text=self.first_is),) if self.first else ()
+
+    def helps(self) -> tuple[str, ...]:
+        return ("rename one of them",)
+
+
+@problem("MN0204")
+@dataclass(frozen=True)
+class ReservedName(Problem):
+    """A name that the generated module cannot have.
+
+    ### What it means
+
+    Names of a spec become names in Python. Words of Python and attributes of `torch.nn.Module`
+    (`training`, `forward`, `parameters`, ...) would break the module.
+
+    ### Example
+
+    ```norm
+    norm Weighted(lambda = 0.5) {
+      input  x[N, C]
+      output lambda * x
+    }
+    ```
+
+    ### Fix
+
+    Choose another name, for example with a `_` behind it.
+    """
+
+    span: Span
+    name: str
+    why: str
+
+    def message(self) -> str:
+        return f"`{self.name}` cannot be a name here: it is {self.why}"
+
+    def helps(self) -> tuple[str, ...]:
+        return (f"choose another name, for example `{self.name.strip('_')}_`",)
+
+
+@problem("MN0205")
+@dataclass(frozen=True)
+class UnknownSort(Problem):
+    """A hyperparameter or input of a sort that does not exist.
+
+    ### What it means
+
+    Hyperparameters are `int`, `float`, `bool` or `matrix[A, A]`; inputs are tensors, or `index`,
+    `mask`, `edges` or `matrix`.
+
+    ### Example
+
+    ```norm
+    norm Grouped(groups: integer) {
+      input  x[N, C]
+      reduce C: blocks(groups)
+    }
+    ```
+
+    ### Fix
+
+    Use one of these sorts.
+    """
+
+    span: Span
+    name: str
+    what: str
+    known: tuple[str, ...]
+
+    def message(self) -> str:
+        return f"unknown sort of {self.what} `{self.name}`"
+
+    def helps(self) -> tuple[str, ...]:
+        return did_you_mean(self.name, self.known) or (
+            f"{self.what}s are {listing(self.known, 'or')}",
+        )
+
+
+@problem("MN0206")
+@dataclass(frozen=True)
+class Unused(Warn):
+    """Something is introduced and never used.
+
+    ### What it means
+
+    The output does not depend on it. A parameter that is not used never gets a gradient, which
+    distributed training reports as an error.
+
+    ### Example
+
+    ```norm
+    norm Forgetful {
+      input  x[N, C]
+      param  gain[C] = 1
+      reduce C
+    }
+    ```
+
+    ### Fix
+
+    Use it or remove it.
+    """
+
+    span: Span
+    name: str
+    what: str
+
+    def message(self) -> str:
+        return f"unused {self.what} `{self.name}`"
+
+    def helps(self) -> tuple[str, ...]:
+        return ("use it, or remove it",)
+
+
+@problem("MN0207")
+@dataclass(frozen=True)
+class UnknownField(Problem):
+    """A field that the value does not have.
+
+    ### What it means
+
+    `moments(...)` and `stat` give a value with the fields `mean` and `var`. Nothing else has fields.
+
+    ### Example
+
+    ```norm
+    norm Centred {
+      input  x[N, C]
+      let    s = moments(x over C)
+      output x - s.average
+    }
+    ```
+
+    ### Fix
+
+    Write `.mean` or `.var`.
+    """
+
+    span: Span
+    field: str
+    has_fields: bool
+
+    def message(self) -> str:
+        if not self.has_fields:
+            return f"this value has no field `{self.field}`"
+        return f"moments have no field `{self.field}`"
+
+    def helps(self) -> tuple[str, ...]:
+        if not self.has_fields:
+            return ("only the result of `moments(...)` and of `stat` has fields: `mean` and `var`",)
+        return did_you_mean(self.field, ("mean", "var")) or ("the fields are `mean` and `var`",)
+
+
+@problem("MN0208")
+@dataclass(frozen=True)
+class NameTooLong(Problem):
+    """A name is longer than any generated line should be.
+
+    ### What it means
+
+    Names of a spec stand in the generated module, whose lines have 88 columns.
+
+    ### Example
+
+    ```norm
+    norm Long {
+      input  x[N, C]
+      let    a_very_long_name_that_no_reader_will_ever_want_to_see_again = 2 * x
+      output a_very_long_name_that_no_reader_will_ever_want_to_see_again
+    }
+    ```
+
+    ### Fix
+
+    Shorten it.
+    """
+
+    span: Span
+    name: str
+    limit: int
+
+    def message(self) -> str:
+        return f"the name `{self.name[:16]}...` has more than {self.limit} characters"
+
+    def helps(self) -> tuple[str, ...]:
+        return ("shorten it",)

@@ -1,0 +1,291 @@
+"""MN04xx: pools and statistics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from metanorm.diagnostics.model import Label, Problem
+from metanorm.diagnostics.registry import problem
+from metanorm.diagnostics.suggest import did_you_mean, listing
+from metanorm.source import Span
+
+
+@problem("MN0401")
+@dataclass(frozen=True)
+class CoversNothing(Problem):
+    """A pool covers nothing.
+
+    ### What it means
+
+    The value that is pooled does not have this axis, so there is nothing to pool along it.
+
+    ### Example
+
+    ```norm
+    norm Flat {
+      input  x[N, C, *S]
+      param  gain[C] = 1
+      output x * mean(gain over N)
+    }
+    ```
+
+    ### Fix
+
+    Pool over an axis that the value has.
+    """
+
+    span: Span
+    axis: str
+    axes: tuple[str, ...]
+
+    def message(self) -> str:
+        return f"the pool covers nothing: the value has no axis `{self.axis}`"
+
+    def helps(self) -> tuple[str, ...]:
+        return (f"it has {listing(self.axes)}" if self.axes else "it is a single number",)
+
+
+@problem("MN0402")
+@dataclass(frozen=True)
+class UnknownMatrix(Problem):
+    """A matrix that does not exist.
+
+    ### What it means
+
+    Behind `axis:` stands how the axis is pooled: `blocks(g)`, `chunks(k)`, `interleave(g)`, `window(k)`,
+    `causal`, or the name of an index, edges or matrix. Without it, all of the axis is one pool.
+
+    ### Example
+
+    ```norm
+    norm Grouped(groups: int) {
+      input  x[N, C, *S]
+      reduce C: block(groups), *S
+    }
+    ```
+
+    ### Fix
+
+    Correct the name.
+    """
+
+    span: Span
+    name: str
+    known: tuple[str, ...]
+    is_value: bool = False
+
+    def message(self) -> str:
+        return f"`{self.name}` is not a way to pool an axis"
+
+    def label(self) -> str:
+        return "this is a value, but no index, edges or matrix" if self.is_value else ""
+
+    def helps(self) -> tuple[str, ...]:
+        return did_you_mean(self.name, self.known) or (f"there are {listing(self.known)}",)
+
+
+@problem("MN0403")
+@dataclass(frozen=True)
+class WrongAxis(Problem):
+    """A matrix, index or mask on an axis that it is not for.
+
+    ### What it means
+
+    A `matrix[N, N]` pools axis N, an `index[V]` pools axis V, and blocks and windows pool single axes.
+
+    ### Example
+
+    ```norm
+    norm Crossed(U: matrix[N, N] = eye) {
+      input  x[N, C, *S]
+      reduce C: U, *S
+    }
+    ```
+
+    ### Fix
+
+    Use it on its own axis, or declare it on this one.
+    """
+
+    span: Span
+    name: str
+    axis: str
+    reason: str
+    declared: Span | None = None
+
+    def message(self) -> str:
+        return f"`{self.name}` cannot pool axis `{self.axis}`: {self.reason}"
+
+    def secondary(self) -> tuple[Label, ...]:
+        return (Label(span=self.declared, text="declared here"),) if self.declared else ()
+
+
+@problem("MN0404")
+@dataclass(frozen=True)
+class BadMatrixArgument(Problem):
+    """A matrix gets an argument that it cannot use.
+
+    ### What it means
+
+    The number of blocks, the size of a chunk and the width of a window are positive whole numbers: written
+    out, or integer hyperparameters.
+
+    ### Example
+
+    ```norm
+    norm Grouped(groups = 32) {
+      input  x[N, C, *S]
+      reduce C: blocks(groups), *S
+    }
+    ```
+
+    ### Fix
+
+    Declare the hyperparameter as `groups: int = 32`.
+    """
+
+    span: Span
+    matrix: str
+    reason: str
+    hint: str = ""
+
+    def message(self) -> str:
+        return f"`{self.matrix}` {self.reason}"
+
+    def helps(self) -> tuple[str, ...]:
+        return (self.hint,) if self.hint else ()
+
+
+@problem("MN0405")
+@dataclass(frozen=True)
+class NeedsOver(Problem):
+    """A statistic without a pool, or a pool where none belongs.
+
+    ### What it means
+
+    Statistics say over which axes they are taken: `mean(x over *S)`. Elementwise functions do not pool.
+
+    ### Example
+
+    ```norm
+    norm Centred {
+      input  x[N, C]
+      output x - mean(x)
+    }
+    ```
+
+    ### Fix
+
+    Add `over` and the axes, or remove it.
+    """
+
+    span: Span
+    function: str
+    needs: bool = True
+
+    def message(self) -> str:
+        return f"`{self.function}` {'needs' if self.needs else 'takes no'} `over`"
+
+    def helps(self) -> tuple[str, ...]:
+        if self.needs:
+            return (f"say which axes are pooled: `{self.function}(x over C)`",)
+        return ("only statistics pool: `metanorm list operations` shows them",)
+
+
+@problem("MN0406")
+@dataclass(frozen=True)
+class BadOption(Problem):
+    """A statistic gets an option that it does not have.
+
+    ### What it means
+
+    `var` and `std` take `ddof = 0` or `ddof = 1`; `var` takes `about = e`; `mean`, `var`, `moments` and
+    `normalize` take `track m`.
+
+    ### Example
+
+    ```norm
+    norm Odd {
+      input  x[N, C]
+      output x - mean(x over C, ddof = 1)
+    }
+    ```
+
+    ### Fix
+
+    Remove the option.
+    """
+
+    span: Span
+    option: str
+    function: str
+    reason: str = ""
+
+    def message(self) -> str:
+        return f"`{self.function}` has no option `{self.option}`{self.reason}"
+
+
+@problem("MN0407")
+@dataclass(frozen=True)
+class CannotTrack(Problem):
+    """Running statistics of something that cannot be kept.
+
+    ### What it means
+
+    `track` keeps a value between calls, in a buffer on the axes of fixed length; free axes are averaged
+    away. In a norm for weights, gradients or losses there is no training of statistics.
+
+    ### Example
+
+    ```norm
+    norm Kept(momentum = 0.1) for gradient {
+      input  grad[O, *I]
+      output grad - mean(grad over *I track momentum)
+    }
+    ```
+
+    ### Fix
+
+    Remove `track`.
+    """
+
+    span: Span
+    reason: str
+
+    def message(self) -> str:
+        return f"this cannot be tracked: {self.reason}"
+
+
+@problem("MN0408")
+@dataclass(frozen=True)
+class UnknownStat(Problem):
+    """`mix` joins something that is no statistic.
+
+    ### What it means
+
+    `mix a, b by softmax` joins the means and variances of statistics that `stat` has named.
+
+    ### Example
+
+    ```norm
+    norm Mixed {
+      input x[N, C, *S]
+      stat  inst over *S
+      mix   inst, layer by softmax
+    }
+    ```
+
+    ### Fix
+
+    Name the statistic: `stat layer over C, *S`.
+    """
+
+    span: Span
+    name: str
+    known: tuple[str, ...]
+
+    def message(self) -> str:
+        return f"`{self.name}` is not a statistic"
+
+    def helps(self) -> tuple[str, ...]:
+        return did_you_mean(self.name, self.known) or (f"name it with `stat {self.name} over ...`",)

@@ -1,0 +1,299 @@
+"""MN06xx: the statements of a norm do not fit together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from metanorm.diagnostics.model import Label, Problem, Warn
+from metanorm.diagnostics.registry import problem
+from metanorm.diagnostics.suggest import listing
+from metanorm.source import Span
+
+
+@problem("MN0601")
+@dataclass(frozen=True)
+class NoInput(Problem):
+    """A norm has no input.
+
+    ### What it means
+
+    Every norm begins with `input`: it names the tensor that is normalized and
+    its axes.
+
+    ### Example
+
+    ```norm
+    norm Nothing {
+      output 1
+    }
+    ```
+
+    ### Fix
+
+    Add `input x[N, C, *S]`, with the axes of your tensor in their order.
+    """
+
+    span: Span
+    name: str
+
+    def message(self) -> str:
+        return f"norm `{self.name}` has no input"
+
+    def helps(self) -> tuple[str, ...]:
+        return ("name the tensor and its axes, for example `input x[N, C, *S]`",)
+
+
+@problem("MN0602")
+@dataclass(frozen=True)
+class ComputesNothing(Problem):
+    """A norm says nothing about its output.
+
+    ### What it means
+
+    There is neither a clause (`reduce`, `mix`, `affine`) nor an `output`, so the
+    result would be the input.
+
+    ### Example
+
+    ```norm
+    norm Identity {
+      input x[N, C]
+    }
+    ```
+
+    ### Fix
+
+    Say what is pooled (`reduce C`), or write the result (`output x - mean(x over C)`).
+    """
+
+    span: Span
+    name: str
+
+    def message(self) -> str:
+        return f"norm `{self.name}` computes nothing"
+
+    def helps(self) -> tuple[str, ...]:
+        return ("say what is pooled (`reduce C`) or what comes out (`output ...`)",)
+
+
+@problem("MN0603")
+@dataclass(frozen=True)
+class ClauseConflict(Problem):
+    """Two clauses that exclude each other.
+
+    ### What it means
+
+    A norm has one `reduce` or one `mix`, and at most one `shift`, `scale`,
+    `affine` and `output`. More statistics are written as equations.
+
+    ### Example
+
+    ```norm
+    norm TwoPools {
+      input  x[N, C, *S]
+      reduce *S
+      reduce C, *S
+    }
+    ```
+
+    ### Fix
+
+    Keep one. To combine several statistics, name them with `stat` and `mix` them, or
+    write `let a = normalize(x over *S)` and combine the values.
+    """
+
+    span: Span
+    clause: str
+    first: Span
+    other: str
+
+    def message(self) -> str:
+        if self.clause == self.other:
+            return f"`{self.clause}` stands twice in this norm"
+        return f"`{self.clause}` and `{self.other}` exclude each other"
+
+    def secondary(self) -> tuple[Label, ...]:
+        return (Label(span=self.first, text=f"`{self.other}` is here"),)
+
+    def helps(self) -> tuple[str, ...]:
+        if self.clause in ("reduce", "mix"):
+            return ("several statistics are named with `stat` and joined with `mix`",)
+        if self.clause == "output":
+            return ("several results stand behind one `output`: `output y, mean`",)
+        return ()
+
+
+@problem("MN0604")
+@dataclass(frozen=True)
+class ClauseWithoutReduce(Problem):
+    """A clause that needs `reduce`, without one.
+
+    ### What it means
+
+    `shift` and `scale` change what `reduce` does, and `track` belongs to `reduce` or to
+    the `stat` before it.
+
+    ### Example
+
+    ```norm
+    norm Loose(momentum = 0.1) {
+      input x[N, C]
+      track momentum
+      affine C
+    }
+    ```
+
+    ### Fix
+
+    Add `reduce` with the axes to pool, or remove the clause.
+    """
+
+    span: Span
+    clause: str
+
+    def message(self) -> str:
+        return f"`{self.clause}` without `reduce`"
+
+    def helps(self) -> tuple[str, ...]:
+        return ("add `reduce` with the axes to pool",)
+
+
+@problem("MN0605")
+@dataclass(frozen=True)
+class Recursion(Problem):
+    """A norm calls itself.
+
+    ### What it means
+
+    A norm that is called is put in place of the call. One that calls itself,
+    directly or through others, would never end.
+
+    ### Example
+
+    ```norm
+    norm Again {
+      input x[N, C]
+      output Again(x)
+    }
+    ```
+
+    ### Fix
+
+    Break the circle. A fixed number of steps is written with `repeat`.
+    """
+
+    span: Span
+    path: tuple[str, ...]
+
+    def message(self) -> str:
+        return f"norm `{self.path[0]}` calls itself"
+
+    def notes(self) -> tuple[str, ...]:
+        return (" calls ".join(f"`{name}`" for name in self.path),)
+
+
+@problem("MN0606")
+@dataclass(frozen=True)
+class UnboundedRepeat(Problem):
+    """The number of steps of a `repeat` is not known when the module is constructed.
+
+    ### What it means
+
+    `repeat` takes a whole number that is written out or an integer hyperparameter. A number that
+    depends on data could grow without bound.
+
+    ### Example
+
+    ```norm
+    norm Loop {
+      input  x[N, C]
+      let    d[N] = 1
+      repeat sum(x over N, C) { d = d / 2 }
+      output x * d
+    }
+    ```
+
+    ### Fix
+
+    Declare a hyperparameter, `steps: int = 10`, and write `repeat steps { ... }`.
+    """
+
+    span: Span
+
+    def message(self) -> str:
+        return "the number of steps is not fixed"
+
+    def label(self) -> str:
+        return "expected a whole number or an integer hyperparameter"
+
+    def helps(self) -> tuple[str, ...]:
+        return ("declare a hyperparameter `steps: int = 10` and write `repeat steps`",)
+
+
+@problem("MN0607")
+@dataclass(frozen=True)
+class ClausesUnused(Warn):
+    """What the clauses compute is not used.
+
+    ### What it means
+
+    `output` takes the place of what the clauses would have given. Here it does not read
+    `normalized`, `mean` or `var`, so the clauses do nothing.
+
+    ### Example
+
+    ```norm
+    norm Ignored {
+      input  x[N, C]
+      reduce C
+      output 2 * x
+    }
+    ```
+
+    ### Fix
+
+    Use `normalized` in the output, or remove the clauses.
+    """
+
+    span: Span
+    clauses: tuple[str, ...]
+
+    def message(self) -> str:
+        return f"{listing(self.clauses)} has no effect: the output does not use it"
+
+    def helps(self) -> tuple[str, ...]:
+        return ("`normalized` is what the clauses have produced",)
+
+
+@problem("MN0608")
+@dataclass(frozen=True)
+class UnknownTarget(Problem):
+    """A norm is for something that there is not.
+
+    ### What it means
+
+    A norm is for activations, unless it says `for weight` (a parametrization), `for
+    gradient` or `for loss`.
+
+    ### Example
+
+    ```norm
+    norm Odd for weights {
+      input  v[O, *I]
+      output v - mean(v over *I)
+    }
+    ```
+
+    ### Fix
+
+    Write `for weight`, `for gradient` or `for loss`, or nothing.
+    """
+
+    span: Span
+    name: str
+
+    def message(self) -> str:
+        return f"a norm cannot be for `{self.name}`"
+
+    def helps(self) -> tuple[str, ...]:
+        return ("write `for weight`, `for gradient` or `for loss`, or leave it out",)

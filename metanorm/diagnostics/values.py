@@ -1,0 +1,298 @@
+"""MN05xx: values, arguments and defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from metanorm.diagnostics.model import Label, Problem
+from metanorm.diagnostics.registry import problem
+from metanorm.diagnostics.suggest import did_you_mean
+from metanorm.source import Span
+
+
+@problem("MN0501")
+@dataclass(frozen=True)
+class WrongKind(Problem):
+    """A value of the wrong kind.
+
+    ### What it means
+
+    Arithmetic takes numbers. An index chooses rows and pools, edges and matrices pool, moments have fields,
+    and `where` takes a condition.
+
+    ### Example
+
+    ```norm
+    norm Labelled {
+      input  x[N, C], label: index[N]
+      output x * label
+    }
+    ```
+
+    ### Fix
+
+    Use the value as what it is: `table[label]`, `over N: label`, `s.mean`.
+    """
+
+    span: Span
+    found: str
+    expected: str
+    hint: str = ""
+
+    def message(self) -> str:
+        return f"expected {self.expected}, found {self.found}"
+
+    def helps(self) -> tuple[str, ...]:
+        return (self.hint,) if self.hint else ()
+
+
+@problem("MN0502")
+@dataclass(frozen=True)
+class WrongArguments(Problem):
+    """A call with too few, too many or unknown arguments.
+
+    ### What it means
+
+    `metanorm explain NAME` shows how an operation is called; a norm is called with its inputs, in order,
+    and hyperparameters by name.
+
+    ### Example
+
+    ```norm
+    norm Clipped {
+      input  x[N, C]
+      output max(x)
+    }
+    ```
+
+    ### Fix
+
+    Pass the arguments that the operation has.
+    """
+
+    span: Span
+    function: str
+    usage: str
+    problem: str
+
+    def message(self) -> str:
+        return f"`{self.function}` {self.problem}"
+
+    def helps(self) -> tuple[str, ...]:
+        return (f"it is called `{self.usage}`",)
+
+
+@problem("MN0503")
+@dataclass(frozen=True)
+class UnknownArgument(Problem):
+    """A named argument that the called thing does not have.
+
+    ### What it means
+
+    Functions have few named arguments (`clamp(x, max = 1)`); norms are given hyperparameters by name, and
+    `affine = false` or `track = false` turns the switches of a called norm off.
+
+    ### Example
+
+    ```norm
+    norm Clipped {
+      input  x[N, C]
+      output clamp(x, maximum = 1)
+    }
+    ```
+
+    ### Fix
+
+    Correct the name.
+    """
+
+    span: Span
+    name: str
+    function: str
+    known: tuple[str, ...]
+
+    def message(self) -> str:
+        return f"`{self.function}` has no argument `{self.name}`"
+
+    def helps(self) -> tuple[str, ...]:
+        return did_you_mean(self.name, self.known)
+
+
+@problem("MN0504")
+@dataclass(frozen=True)
+class NotConstant(Problem):
+    """A number is needed that is known when the module is constructed.
+
+    ### What it means
+
+    Defaults, initial values, bounds and momenta are numbers made of literals, hyperparameters and
+    (for initial values) the sizes of fixed axes. They cannot depend on data.
+
+    ### Example
+
+    ```norm
+    norm Started {
+      input  x[N, C]
+      param  gain[C] = mean(x over N)
+      output gain * x
+    }
+    ```
+
+    ### Fix
+
+    Write a number, or a hyperparameter.
+    """
+
+    span: Span
+    what: str
+    hint: str = ""
+
+    def message(self) -> str:
+        return f"{self.what} must be known when the module is constructed"
+
+    def helps(self) -> tuple[str, ...]:
+        return (self.hint,) if self.hint else ()
+
+
+@problem("MN0505")
+@dataclass(frozen=True)
+class BadDefault(Problem):
+    """A default that does not fit.
+
+    ### What it means
+
+    The default of a hyperparameter is of its sort; a matrix is `eye`, `ones` or, from Python, a tensor. The
+    default of an input is another input or a constant, and the first input has none.
+
+    ### Example
+
+    ```norm
+    norm Grouped(groups: int = 2.5) {
+      input  x[N, C]
+      reduce C: blocks(groups)
+    }
+    ```
+
+    ### Fix
+
+    Write a default of the right sort, or none.
+    """
+
+    span: Span
+    name: str
+    expected: str
+
+    def message(self) -> str:
+        return f"the default of `{self.name}` must be {self.expected}"
+
+
+@problem("MN0506")
+@dataclass(frozen=True)
+class BadInterval(Problem):
+    """An interval that is empty or does not hold the initial value.
+
+    ### What it means
+
+    `param p = v in [lo, hi]` is kept between lo and hi by the projection step, and starts there.
+
+    ### Example
+
+    ```norm
+    norm Gated {
+      input  x[N, C]
+      param  gate[C] = 2 in [0, 1]
+      output gate * x
+    }
+    ```
+
+    ### Fix
+
+    Choose an initial value inside the interval.
+    """
+
+    span: Span
+    reason: str
+
+    def message(self) -> str:
+        return f"the interval does not fit: {self.reason}"
+
+
+@problem("MN0507")
+@dataclass(frozen=True)
+class CannotLookUp(Problem):
+    """Rows of a table cannot be chosen like this.
+
+    ### What it means
+
+    `table[label]` needs an index that says which axis it chooses rows of (`label: index[N] of K = classes`),
+    and a table that has this axis. `p[0]` needs a value with a single axis of fixed length.
+
+    ### Example
+
+    ```norm
+    norm Conditional {
+      input  x[N, C], label: index[N]
+      param  gamma[K = 10, C] = 1
+      output gamma[label] * x
+    }
+    ```
+
+    ### Fix
+
+    Declare the table axis: `label: index[N] of K = num_classes`.
+    """
+
+    span: Span
+    reason: str
+    declared: Span | None = None
+    hint: str = ""
+
+    def message(self) -> str:
+        return f"cannot look this up: {self.reason}"
+
+    def secondary(self) -> tuple[Label, ...]:
+        return (Label(span=self.declared, text="declared here"),) if self.declared else ()
+
+    def helps(self) -> tuple[str, ...]:
+        return (self.hint,) if self.hint else ()
+
+
+@problem("MN0508")
+@dataclass(frozen=True)
+class CallMismatch(Problem):
+    """A norm is called with a tensor whose axes do not fit.
+
+    ### What it means
+
+    The axes of the called norm's input are matched with those of the value in order; `*S` takes what is
+    left over.
+
+    ### Example
+
+    ```norm
+    norm Inner {
+      input  x[N, C, T]
+      reduce T
+    }
+
+    norm Outer {
+      input  x[N, C]
+      output Inner(x)
+    }
+    ```
+
+    ### Fix
+
+    Call it with a value that has its axes, or write the equations out.
+    """
+
+    span: Span
+    norm: str
+    reason: str
+    declared: Span | None = None
+
+    def message(self) -> str:
+        return f"`{self.norm}` cannot be called like this: {self.reason}"
+
+    def secondary(self) -> tuple[Label, ...]:
+        return (Label(span=self.declared, text="its input"),) if self.declared else ()

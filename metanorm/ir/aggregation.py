@@ -1,0 +1,128 @@
+"""Aggregations: one matrix per pooled axis, and what can be told from the matrices alone.
+
+Row r of an axis matrix says which positions of the axis pool into r, with which
+weight. Matrices that cut the axis into disjoint pools are *partitions*; a value
+pooled by one is constant on each part, so the IR lets it live on the parts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Union
+
+from metanorm.ir.scalar import Const, Scalar, scalar_text
+
+
+@dataclass(frozen=True, slots=True)
+class Ones:
+    """Every position of the axis."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """`count` equal consecutive blocks."""
+
+    count: Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Chunks:
+    """Consecutive blocks of `size`."""
+
+    size: Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Interleave:
+    """Positions that are equal modulo `count`."""
+
+    count: Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class ByIndex:
+    """Positions for which the index input holds the same value."""
+
+    index: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dense:
+    """The rows of a given matrix, each scaled to sum to one."""
+
+    matrix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A centred window of `width`; `edge` says what lies beyond the border."""
+
+    width: Scalar
+    edge: str
+
+
+@dataclass(frozen=True, slots=True)
+class Causal:
+    """This position and the ones before it, `width` in all where it is given."""
+
+    width: Scalar | None
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """The in-neighbours that an edge list names, and the node itself where `loop`."""
+
+    edges: str
+    loop: bool
+
+
+Matrix = Union[Ones, Blocks, Chunks, Interleave, ByIndex, Dense, Window, Causal, Neighbours]
+Aggregation = tuple[tuple[str, Matrix], ...]  # (axis, matrix), axes in the order of the program
+
+# Matrices whose pools are disjoint and cover the axis, other than the single pool of `Ones`.
+PARTITIONS = (Blocks, Chunks, Interleave, ByIndex)
+# Partitions into parts of equal length, known without looking at any data.
+REGULAR = (Blocks, Chunks, Interleave)
+
+
+def is_partition(matrix: Matrix) -> bool:
+    """Whether the matrix cuts its axis into disjoint pools."""
+    return isinstance(matrix, (Ones, *PARTITIONS))
+
+
+def refines(fine: Matrix | None, coarse: Matrix) -> bool:
+    """Whether every pool of `coarse` is a union of pools of `fine`; `None` is the identity."""
+    if fine is None or fine == coarse or (isinstance(coarse, Ones) and is_partition(fine)):
+        return True
+    for kind in (Blocks, Interleave):
+        if isinstance(fine, kind) and isinstance(coarse, kind):
+            return _divides(coarse.count, fine.count)
+    if isinstance(fine, Chunks) and isinstance(coarse, Chunks):
+        return _divides(fine.size, coarse.size)
+    return False
+
+
+def _divides(small: Scalar, large: Scalar) -> bool:
+    both = isinstance(small, Const) and isinstance(large, Const)
+    return both and small.value > 0 and large.value % small.value == 0
+
+
+def matrix_text(matrix: Matrix) -> str:
+    """The matrix as the language writes it."""
+    match matrix:
+        case Ones():
+            return "ones"
+        case Blocks(count):
+            return f"blocks({scalar_text(count)})"
+        case Chunks(size):
+            return f"chunks({scalar_text(size)})"
+        case Interleave(count):
+            return f"interleave({scalar_text(count)})"
+        case ByIndex(name) | Dense(name):
+            return name
+        case Window(width, edge):
+            return f"window({scalar_text(width)}, edge = {edge})"
+        case Causal(width):
+            return f"causal({scalar_text(width)})" if width else "causal"
+        case Neighbours(name, loop):
+            return f"{name} with self" if loop else name

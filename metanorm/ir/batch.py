@@ -1,0 +1,37 @@
+"""Whether the samples of a batch influence each other."""
+
+from __future__ import annotations
+
+from metanorm.ir.aggregation import ByIndex, Matrix, Neighbours
+from metanorm.ir.nodes import Let, Pool, Program
+from metanorm.ir.reachable import reachable
+from metanorm.ir.space import Space
+
+
+def crosses_samples(program: Program, evaluating: bool) -> list[Let]:
+    """The statistics on which the outputs depend that pool across samples.
+
+    The leading axis of the first input is the samples' axis; where an index without a
+    table of its own groups it, the groups are the samples.
+    """
+    first = program.inputs[0]
+    if not first.dims:
+        return []
+    space = Space(program.axes)
+    samples = set(space.leaves(first.dims[0]))
+    groups = {i.name for i in program.inputs if i.sort == "index" and i.table is None}
+    reached = reachable(program, updates=False, evaluating=evaluating)
+    types = {let.name: let.type for let in program.body}
+
+    def within(matrix: Matrix) -> bool:
+        if isinstance(matrix, Neighbours):
+            return True
+        return isinstance(matrix, ByIndex) and matrix.index in groups
+
+    found = []
+    for let in program.body:
+        if let.name in reached and isinstance(let.op, Pool):
+            bases = {space.base(a) for a in types[let.op.value].axes}
+            if any(a in samples & bases and not within(m) for a, m in let.op.over):
+                found.append(let)
+    return found

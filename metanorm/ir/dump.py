@@ -1,0 +1,125 @@
+"""A program as text, for `inspect` and for tests. Stable: no ids, no addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from metanorm.ir.aggregation import Aggregation, Ones, matrix_text
+from metanorm.ir.nodes import (
+    Along,
+    Buffer,
+    Count,
+    Expand,
+    Input,
+    Let,
+    Lookup,
+    Map,
+    Mode,
+    Number,
+    Op,
+    Param,
+    Pool,
+    Position,
+    Program,
+    Rename,
+    Repeat,
+    Stop,
+    Type,
+)
+from metanorm.ir.scalar import scalar_text
+
+
+def program_text(program: Program) -> str:
+    """The whole program."""
+    lines = [f"program {program.name} for {program.target}"]
+    lines += [f"  axis {_axis(a.name, program)}" for a in program.axes]
+    for i in program.inputs:
+        table = f" of {i.table}" if i.table else ""
+        default = f" = {i.default}" if i.default is not None else ""
+        lines.append(f"  input {i.name}: {i.sort}[{', '.join(i.dims)}]{table}{default}")
+    for p in program.params:
+        lines.append(f"  param {p.name}[{', '.join(p.dims)}] = {scalar_text(p.init)}")
+    for b in program.buffers:
+        lines.append(f"  buffer {b.name}[{', '.join(b.dims)}] = {scalar_text(b.init)}")
+    lines += body_lines(program.body, "  ")
+    for u in program.updates:
+        by = f" by {scalar_text(u.momentum)}" if u.momentum is not None else ""
+        lines.append(f"  update {u.buffer} <- {u.value}{by}")
+    outputs = ", ".join(name if name == ref else f"{name} = {ref}" for name, ref in program.outputs)
+    lines.append(f"  output {outputs}")
+    return "\n".join(lines) + "\n"
+
+
+def body_lines(body: Sequence[Let], indent: str = "") -> list[str]:
+    """One line for each binding, with the body of a `repeat` below it."""
+    lines = []
+    for let in body:
+        lines.append(f"{indent}{let.name} : {type_text(let.type)} = {op_text(let.op)}")
+        if isinstance(let.op, Repeat):
+            lines += body_lines(let.op.body, indent + "  ")
+    return lines
+
+
+def type_text(type_: Type) -> str:
+    """`[N, C]`, `bool[N]`."""
+    return f"{'' if type_.kind == 'real' else type_.kind}[{', '.join(type_.axes)}]"
+
+
+def _axis(name: str, program: Program) -> str:
+    axis = next(a for a in program.axes if a.name == name)
+    star = "*" if axis.variadic else ""
+    size = f" = {scalar_text(axis.size)}" if axis.size is not None else ""
+    parts = f" = ({', '.join(axis.parts)})" if axis.parts else ""
+    return f"{star}{name}{size}{parts}"
+
+
+def over_text(over: Aggregation) -> str:
+    """`N, C: blocks(8)`."""
+    return ", ".join(a if isinstance(m, Ones) else f"{a}: {matrix_text(m)}" for a, m in over)
+
+
+def _pooled(op: Pool | Count) -> str:
+    where = f" where {op.where}" if op.where else ""
+    weight = f" weight {op.weight}" if op.weight else ""
+    return f"over {over_text(op.over)}{where}{weight}"
+
+
+def op_text(op: Op) -> str:
+    """An operation on one line."""
+    match op:
+        case Number(value):
+            return scalar_text(value)
+        case Input(name):
+            return f"input {name}"
+        case Param(name):
+            return f"param {name}"
+        case Buffer(name):
+            return f"buffer {name}"
+        case Map(function, arguments):
+            return f"{function}({', '.join(arguments)})"
+        case Pool():
+            about = f" about {op.about}" if op.about else ""
+            ddof = f" ddof {op.ddof}" if op.ddof else ""
+            return f"{op.statistic}({op.value}{about} {_pooled(op)}{ddof})"
+        case Count():
+            return f"count({_pooled(op)})"
+        case Along(function, value, axis, argument):
+            radius = f", {scalar_text(argument)}" if argument is not None else ""
+            return f"{function}({value} along {axis}{radius})"
+        case Lookup(table, axis, index):
+            return f"{table}[{axis}: {index}]"
+        case Rename(value, old, new):
+            return f"{value}[{old} -> {new}]"
+        case Position(axis):
+            return f"position({axis})"
+        case Stop(value):
+            return f"stop({value})"
+        case Mode(train, evaluated, buffer):
+            kept = f" if {buffer}" if buffer else ""
+            return f"mode(train: {train}, eval: {evaluated}{kept})"
+        case Expand(value, axes):
+            return f"expand({value} to {', '.join(axes)})"
+        case Repeat():
+            start = ", ".join(f"{i} = {v}" for i, v in zip(op.inside, op.initial))
+            times = scalar_text(op.count)
+            return f"repeat {times} from {start} to {', '.join(op.results)} [{op.position}]"

@@ -1,0 +1,325 @@
+"""The IR on a page.
+
+A program is a list of bindings in static single assignment: each gives one
+value a name, an operation on earlier names, and a type. A type is a kind and a
+set of named axes; values combine by axis name, and a missing axis broadcasts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Union
+
+from metanorm.ir.aggregation import Aggregation, Matrix
+from metanorm.ir.scalar import Scalar
+from metanorm.source import Span
+
+Ref = str  # the name of an earlier binding
+Kind = Literal["real", "int", "bool"]
+
+# ---- axes and types
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A named axis. Values live on leaves: never on an axis that has `parts`."""
+
+    name: str
+    variadic: bool = False  # stands for zero or more axes
+    size: Scalar | None = None  # `None`: free, known at a call
+    parts: tuple[str, ...] = ()  # what it is split into, outermost first
+    cells_of: tuple[str, Matrix] | None = None  # the parts of a partition of another axis
+
+
+@dataclass(frozen=True, slots=True)
+class Type:
+    """Kind and axes of a value, axes in the order of the program."""
+
+    kind: Kind
+    axes: tuple[str, ...] = ()
+
+
+# ---- operations
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A scalar that is known at the call."""
+
+    value: Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """An input tensor."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """A learned tensor."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """A tensor that is kept between calls and not learned."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """0, 1, 2, ... along an axis."""
+
+    axis: str
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """An elementwise function of the operation table."""
+
+    function: str
+    arguments: tuple[Ref, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A statistic of `value` over an aggregation.
+
+    `about` is the centre of a `second` moment and lives on the result; `where` and
+    `weight` make every count a weight; a pool of total weight zero gives zero.
+    """
+
+    statistic: str
+    value: Ref
+    over: Aggregation
+    where: Ref | None = None
+    weight: Ref | None = None
+    about: Ref | None = None
+    ddof: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """The number of elements in each pool, or their total weight."""
+
+    over: Aggregation
+    where: Ref | None = None
+    weight: Ref | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Along:
+    """A map along an axis that keeps it: `softmax`, or `sparsestmax` with a radius."""
+
+    function: str
+    value: Ref
+    axis: str
+    argument: Scalar | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """Rows of `table` along `axis`, chosen by an index value or a fixed position."""
+
+    table: Ref
+    axis: str
+    index: Ref | int
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """The same numbers, with an axis called differently."""
+
+    value: Ref
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The value, without its gradient."""
+
+    value: Ref
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """`train` in training mode, `eval` else; always `train` where `buffer` is not kept."""
+
+    train: Ref
+    eval: Ref
+    buffer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Expand:
+    """The same numbers, repeated along further axes."""
+
+    value: Ref
+    axes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """`count` runs of `body`, which reads `inside` and leaves `results` for the next run.
+
+    The first run reads `initial`; the value of the operation is result number `position` of the last.
+    """
+
+    count: Scalar
+    inside: tuple[Ref, ...]
+    initial: tuple[Ref, ...]
+    body: tuple[Let, ...]
+    results: tuple[Ref, ...]
+    position: int
+
+
+Op = Union[
+    Number,
+    Input,
+    Param,
+    Buffer,
+    Position,
+    Map,
+    Pool,
+    Count,
+    Along,
+    Lookup,
+    Rename,
+    Expand,
+    Stop,
+    Mode,
+    Repeat,
+]
+
+# ---- programs
+
+
+@dataclass(frozen=True, slots=True)
+class Let:
+    """`name : type = op`. Names from the spec are kept, others begin with `%`."""
+
+    name: Ref
+    op: Op
+    type: Type
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """A constructor argument: a hyperparameter, or the size of an axis (`axis` is set)."""
+
+    name: str
+    type: Literal["int", "float", "bool", "matrix", "size"]
+    default: float | bool | str | None = None
+    required: bool = True
+    axes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class InputDecl:
+    """An input. `dims` are its tensor dimensions, split axes unsplit."""
+
+    name: str
+    sort: Literal["tensor", "index", "mask", "edges", "matrix"]
+    dims: tuple[str, ...]
+    table: str | None = None  # of an index: the axis whose rows it chooses
+    default: str | float | None = None  # another input, or a constant
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ParamDecl:
+    """A parameter. Where one of its `switches` is off it is absent and counts as `absent`."""
+
+    name: str
+    dims: tuple[str, ...]
+    init: Scalar
+    low: Scalar | None = None
+    high: Scalar | None = None
+    switches: tuple[str, ...] = ()
+    absent: float | None = None
+    from_weight: Ref | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BufferDecl:
+    """A buffer. `tracked` buffers are absent where running statistics are off."""
+
+    name: str
+    dims: tuple[str, ...]
+    init: Scalar
+    tracked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """A constructor argument that turns parameters or running statistics on."""
+
+    name: str
+    default: bool
+    keyword_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """`buffer` becomes `value` in training mode, or moves towards it by `momentum`.
+
+    `averages` marks a running statistic: a `momentum` of `None` then is the exact
+    average over all batches.
+    """
+
+    buffer: str
+    value: Ref
+    momentum: Scalar | None = None
+    averages: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Divisible:
+    """The length of `axis` must be a multiple of `by`."""
+
+    axis: str
+    by: Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Several:
+    """The pools `over` must hold more than one value; where `tracked`, only while they are used."""
+
+    over: Aggregation
+    tracked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Equal:
+    """Two axes must have the same length."""
+
+    first: str
+    second: str
+
+
+Check = Union[Divisible, Several, Equal]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One norm."""
+
+    name: str
+    target: Literal["activation", "weight", "gradient", "loss"]
+    doc: tuple[str, ...]
+    axes: tuple[Axis, ...]
+    arguments: tuple[Argument, ...]
+    inputs: tuple[InputDecl, ...]
+    params: tuple[ParamDecl, ...]
+    buffers: tuple[BufferDecl, ...]
+    switches: tuple[Switch, ...]
+    body: tuple[Let, ...]
+    outputs: tuple[tuple[str, Ref], ...]
+    updates: tuple[Update, ...]
+    checks: tuple[Check, ...]

@@ -1,0 +1,223 @@
+"""The operation table: what the language can compute, one row each.
+
+The checker, `metanorm explain`, the reference page and the editor grammar read
+this table; the oracle and every target have one entry for each elementwise row
+(a test compares). To add an operation, add a row here and an entry there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Group = Literal["operator", "elementwise", "statistic", "form", "matrix"]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A row. Parameters ending in `?` may be left out; an internal row is not for specs."""
+
+    name: str
+    group: Group
+    usage: str
+    meaning: str
+    parameters: tuple[str, ...] = ()
+    boolean: bool = False
+    internal: bool = False
+
+    @property
+    def least(self) -> int:
+        """The least number of arguments."""
+        return sum(not p.endswith("?") for p in self.parameters)
+
+
+def _function(name: str, meaning: str) -> Operation:
+    return Operation(name, "elementwise", f"{name}(x)", meaning, ("x",))
+
+
+def _operator(name: str, usage: str, meaning: str, boolean: bool = False) -> Operation:
+    return Operation(name, "operator", usage, meaning, ("a", "b"), boolean=boolean)
+
+
+def _statistic(name: str, meaning: str) -> Operation:
+    return Operation(name, "statistic", f"{name}(x over P)", meaning, ("x",))
+
+
+def _form(name: str, usage: str, meaning: str, *parameters: str) -> Operation:
+    return Operation(name, "form", usage, meaning, parameters)
+
+
+def _matrix(name: str, usage: str, meaning: str, *parameters: str) -> Operation:
+    return Operation(name, "matrix", usage, meaning, parameters)
+
+
+_ROWS = (
+    _operator("add", "a + b", "The sum."),
+    _operator("sub", "a - b", "The difference."),
+    _operator("mul", "a * b", "The product."),
+    _operator("div", "a / b", "The quotient."),
+    _operator("pow", "a^b", "The power. A whole exponent takes a base of any sign."),
+    Operation("neg", "operator", "-a", "The negative.", ("a",)),
+    _operator("lt", "a < b", "Whether a is less than b.", boolean=True),
+    _operator("le", "a <= b", "Whether a is at most b.", boolean=True),
+    _operator("eq", "a == b", "Whether a equals b.", boolean=True),
+    _operator("ne", "a != b", "Whether a differs from b.", boolean=True),
+    _operator("ge", "a >= b", "Whether a is at least b.", boolean=True),
+    _operator("gt", "a > b", "Whether a is greater than b.", boolean=True),
+    _function("sqrt", "The square root."),
+    _function("rsqrt", "One over the square root."),
+    _function("exp", "The exponential."),
+    _function("log", "The natural logarithm."),
+    _function("abs", "The absolute value."),
+    _function("sign", "-1, 0 or 1; no gradient flows through it."),
+    _function("sin", "The sine."),
+    _function("cos", "The cosine."),
+    _function("tanh", "The hyperbolic tangent."),
+    _function("erf", "The error function, 2/sqrt(pi) times the integral of exp(-t^2) from 0 to x."),
+    _function("sigmoid", "1 / (1 + exp(-x))."),
+    _function("softplus", "log(1 + exp(x))."),
+    _function("relu", "max(x, 0)."),
+    _function("silu", "x * sigmoid(x)."),
+    _function("gelu", "x * (1 + erf(x / sqrt(2))) / 2."),
+    Operation(
+        "clamp",
+        "elementwise",
+        "clamp(x, min, max)",
+        "x, but at least `min` and at most `max`; either may be left out: `clamp(x, max = 1)`.",
+        ("x", "min?", "max?"),
+    ),
+    Operation("min", "elementwise", "min(a, b)", "The smaller one.", ("a", "b")),
+    Operation("max", "elementwise", "max(a, b)", "The larger one.", ("a", "b")),
+    Operation(
+        "where",
+        "elementwise",
+        "where(c, a, b)",
+        "a where the condition c holds, else b; what is not chosen has no influence, not even as NaN.",
+        ("c", "a", "b"),
+    ),
+    _statistic("sum", "The sum over each pool, weighted by the matrix entries as they are."),
+    _statistic("mean", "The mean over each pool."),
+    _statistic(
+        "var",
+        "The variance over each pool, total: it includes the spread between pooled cells. Biased "
+        "unless `ddof = 1`. With `about = e`, the mean of (x - e)^2 instead, e taken at the result.",
+    ),
+    _statistic("std", "sqrt(var), with derivative zero where the variance is zero."),
+    _statistic("rms", "sqrt(mean(x^2)), with derivative zero at zero."),
+    _statistic("l1", "The sum of absolute values."),
+    _statistic("l2", "sqrt(sum(x^2)), with derivative zero at zero."),
+    _statistic("max", "The largest value of each pool; equal ones share the gradient."),
+    _statistic("min", "The smallest value of each pool; equal ones share the gradient."),
+    _form(
+        "count",
+        "count(over P)",
+        "How many elements each pool holds; with `where` or `weight`, their total weight.",
+    ),
+    _form(
+        "moments",
+        "moments(x over P)",
+        "Mean and variance of each pool: `m.mean` and `m.var`. With `track m` they come from running "
+        "averages in eval mode.",
+        "x",
+    ),
+    _form(
+        "normalize",
+        "normalize(x over P)",
+        "(x - mean) / sqrt(var + eps) with the moments over P; zero where a pool weighs nothing.",
+        "x",
+    ),
+    _form(
+        "affine",
+        "affine(e per A)",
+        "weight * e + bias, learned, with one weight and one bias for each position of the axes A. "
+        "`per weight[A]` learns the weight alone.",
+        "e",
+    ),
+    _form(
+        "mode",
+        "mode(train: a, eval: b)",
+        "a in training mode, b in eval mode.",
+        "train",
+        "eval",
+    ),
+    _form("stop", "stop(e)", "e, without its gradient.", "e"),
+    _form("size", "size(A)", "The length of axis A."),
+    _form("position", "position(A)", "0, 1, 2, ... along axis A."),
+    _form(
+        "softmax",
+        "softmax(x over A)",
+        "exp(x) over its sum along axis A: positive weights that sum to one.",
+        "x",
+    ),
+    _form(
+        "sparsestmax",
+        "sparsestmax(x over A, radius = r)",
+        "Weights that sum to one, sparser as the radius grows (Shao et al., 2019).",
+        "x",
+    ),
+    _matrix("blocks", "C: blocks(g)", "g equal consecutive blocks of the axis.", "g"),
+    _matrix("chunks", "C: chunks(k)", "Consecutive blocks of k positions.", "k"),
+    _matrix("interleave", "C: interleave(g)", "Positions that are equal modulo g.", "g"),
+    _matrix(
+        "window",
+        "W: window(k, edge = truncate)",
+        "A centred window of k positions. Beyond the border there is nothing (`truncate`), zeros "
+        "(`zero`) or the nearest position again (`replicate`).",
+        "k",
+        "edge?",
+    ),
+    _matrix(
+        "causal",
+        "T: causal(k)",
+        "This position and those before it; the last k of them where k is given.",
+        "k?",
+    ),
+    Operation(
+        "fma", "elementwise", "a * x + b", "One step of a fold.", ("a", "x", "b"), internal=True
+    ),
+    Operation(
+        "root",
+        "elementwise",
+        "sqrt(x)",
+        "The square root, with derivative zero at zero.",
+        ("x",),
+        internal=True,
+    ),
+    Operation(
+        "unbiased",
+        "elementwise",
+        "v * n / (n - 1)",
+        "A biased variance of n values made unbiased; as it is where n is at most one.",
+        ("v", "n"),
+        internal=True,
+    ),
+)
+
+ELEMENTWISE: Mapping[str, Operation] = {
+    row.name: row for row in _ROWS if row.group in ("operator", "elementwise")
+}
+STATISTICS: Mapping[str, Operation] = {row.name: row for row in _ROWS if row.group == "statistic"}
+FORMS: Mapping[str, Operation] = {row.name: row for row in _ROWS if row.group == "form"}
+MATRICES: Mapping[str, Operation] = {row.name: row for row in _ROWS if row.group == "matrix"}
+
+OPERATORS = {"+": "add", "-": "sub", "*": "mul", "/": "div"}
+COMPARISONS = {"<": "lt", "<=": "le", "==": "eq", "!=": "ne", ">=": "ge", ">": "gt"}
+
+# Functions that a spec may call by name.
+FUNCTIONS: Mapping[str, Operation] = {
+    name: row
+    for name, row in ELEMENTWISE.items()
+    if row.group == "elementwise" and not row.internal
+}
+CALLABLE = sorted({*FUNCTIONS, *STATISTICS, *FORMS})
+
+
+def operations(name: str) -> list[Operation]:
+    """The public rows of a name; `max` has two."""
+    return [row for row in _ROWS if row.name == name and not row.internal]
+
+
+def public() -> list[Operation]:
+    """All rows that a spec can use, in the order of the table."""
+    return [row for row in _ROWS if not row.internal]

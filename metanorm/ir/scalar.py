@@ -1,0 +1,114 @@
+"""Numbers known before any tensor is seen: constants, hyperparameters, axis sizes, and sums of them.
+
+They set up pools (`blocks(num_groups)`), initial values, bounds and momenta,
+and are the scalar leaves of the IR.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Union
+
+
+@dataclass(frozen=True, slots=True)
+class Const:
+    """A literal number."""
+
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hyper:
+    """A hyperparameter or other constructor argument, by name."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class SizeOf:
+    """The length of an axis; of a variadic one, the product of its lengths."""
+
+    axis: str
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """An operator or function of `FUNCTIONS` on scalars."""
+
+    function: str
+    arguments: tuple[Scalar, ...]
+
+
+Scalar = Union[Const, Hyper, SizeOf, Apply]
+
+FUNCTIONS: dict[str, Callable[..., float]] = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "div": lambda a, b: a / b,
+    "pow": lambda a, b: a**b,
+    "neg": lambda a: -a,
+    "sqrt": math.sqrt,
+    "exp": math.exp,
+    "log": math.log,
+    "abs": abs,
+    "min": min,
+    "max": max,
+}
+
+
+def evaluate(scalar: Scalar, names: Mapping[str, float], sizes: Mapping[str, int]) -> float:
+    """The number. `KeyError` for an unknown name or axis, `ArithmeticError` or `ValueError`
+    where there is none (a root of a negative number, say)."""
+    if isinstance(scalar, Const):
+        return scalar.value
+    if isinstance(scalar, Hyper):
+        return names[scalar.name]
+    if isinstance(scalar, SizeOf):
+        return sizes[scalar.axis]
+    return FUNCTIONS[scalar.function](*(evaluate(a, names, sizes) for a in scalar.arguments))
+
+
+def leaves(scalar: Scalar) -> Iterator[Scalar]:
+    """The constants, hyperparameters and sizes in it."""
+    if isinstance(scalar, Apply):
+        for argument in scalar.arguments:
+            yield from leaves(argument)
+    else:
+        yield scalar
+
+
+def apply(function: str, *arguments: Scalar) -> Scalar:
+    """An application, computed at once where all arguments are constants and it has a value."""
+    if all(isinstance(a, Const) for a in arguments):
+        try:
+            value = FUNCTIONS[function](*(a.value for a in arguments if isinstance(a, Const)))
+        except (ArithmeticError, ValueError):
+            return Apply(function, arguments)
+        if isinstance(value, (int, float)) and math.isfinite(value):
+            return Const(float(value))
+    return Apply(function, arguments)
+
+
+SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "^"}
+
+
+def scalar_text(scalar: Scalar) -> str:
+    """The scalar as the language writes it."""
+    if isinstance(scalar, Const):
+        return number_text(scalar.value)
+    if isinstance(scalar, Hyper):
+        return scalar.name
+    if isinstance(scalar, SizeOf):
+        return f"size({scalar.axis})"
+    inner = [scalar_text(a) for a in scalar.arguments]
+    if scalar.function in SYMBOLS:
+        return f"({inner[0]} {SYMBOLS[scalar.function]} {inner[1]})"
+    return f"{'-' if scalar.function == 'neg' else scalar.function}({', '.join(inner)})"
+
+
+def number_text(value: float) -> str:
+    """A number as short as it can be written: `1`, `0.5`, `1e-05`."""
+    return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)

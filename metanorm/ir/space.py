@@ -1,0 +1,94 @@
+"""The axes of a program and their algebra: join, cells, and what is constant along what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from metanorm.ir.aggregation import PARTITIONS, Aggregation, Matrix, Ones, matrix_text, refines
+from metanorm.ir.nodes import Axis
+
+Axes = tuple[str, ...]
+
+
+class Space:
+    """The axes of one program, in order; cell axes are entered when first asked for."""
+
+    def __init__(self, axes: Iterable[Axis]) -> None:
+        self._axes = {axis.name: axis for axis in axes}
+        self._rank = {name: i for i, name in enumerate(self._axes)}
+
+    def __getitem__(self, name: str) -> Axis:
+        return self._axes[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._axes
+
+    def __iter__(self) -> Iterator[Axis]:
+        """All axes: each followed by its cells."""
+        return iter(sorted(self._axes.values(), key=lambda axis: self._place(axis.name)))
+
+    def add(self, axis: Axis) -> None:
+        """Enter an axis, or replace the one of that name."""
+        self._rank.setdefault(axis.name, len(self._rank))
+        self._axes[axis.name] = axis
+
+    def _place(self, name: str) -> tuple[int, int, str]:
+        base = self.base(name)
+        return (self._rank[base], base != name, name)
+
+    def base(self, name: str) -> str:
+        """The axis whose parts `name` enumerates; the axis itself where it is no cell axis."""
+        cells_of = self._axes[name].cells_of
+        return cells_of[0] if cells_of else name
+
+    def leaves(self, name: str) -> Axes:
+        """The axis, or what it is split into."""
+        parts = self._axes[name].parts
+        return tuple(leaf for part in parts for leaf in self.leaves(part)) if parts else (name,)
+
+    def ordered(self, names: Iterable[str]) -> Axes:
+        """Names in the order of the program, each once."""
+        return tuple(sorted(set(names), key=self._place))
+
+    def join(self, *many: Axes) -> Axes:
+        """The axes of values combined elementwise: an axis absorbs its cells."""
+        names = {name for axes in many for name in axes}
+        by_base: dict[str, set[str]] = {}
+        for name in names:
+            by_base.setdefault(self.base(name), set()).add(name)
+        return self.ordered(
+            base if base in found or len(found) > 1 else next(iter(found))
+            for base, found in by_base.items()
+        )
+
+    def cells(self, name: str, matrix: Matrix) -> str:
+        """The axis that enumerates the parts of a partition of `name`."""
+        cell = f"{name}/{matrix_text(matrix)}"
+        if cell not in self._axes:
+            self.add(Axis(cell, cells_of=(name, matrix)))
+        return cell
+
+    def pooled(self, axes: Axes, over: Aggregation) -> Axes:
+        """The axes of a statistic of a value on `axes`.
+
+        A pool may name a cell axis itself: then every cell counts the same.
+        """
+        matrices = dict(over)
+        left: list[str] = []
+        for name in axes:
+            matrix = matrices.get(name) or matrices.get(self.base(name))
+            if matrix is None:
+                left.append(name)
+            elif isinstance(matrix, PARTITIONS):
+                left.append(self.cells(self.base(name), matrix))
+            elif not isinstance(matrix, Ones):
+                left.append(self.base(name))
+        return self.ordered(left)
+
+    def constant(self, axes: Axes, axis: str, matrix: Matrix) -> bool:
+        """Whether a value on `axes` is the same throughout each pool of `matrix` on `axis`."""
+        for name in axes:
+            if self.base(name) == axis:
+                cells_of = self._axes[name].cells_of
+                return cells_of is not None and refines(matrix, cells_of[1])
+        return True

@@ -1,0 +1,128 @@
+"""The type of an operation, from the types of its operands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from metanorm.ir.nodes import (
+    Along,
+    Buffer,
+    BufferDecl,
+    Count,
+    Expand,
+    Input,
+    InputDecl,
+    Kind,
+    Lookup,
+    Map,
+    Mode,
+    Number,
+    Op,
+    Param,
+    ParamDecl,
+    Pool,
+    Position,
+    Ref,
+    Rename,
+    Repeat,
+    Stop,
+    Type,
+)
+from metanorm.ir.ops import ELEMENTWISE
+from metanorm.ir.space import Space
+
+KINDS: dict[str, Kind] = {"tensor": "real", "index": "int", "mask": "bool", "edges": "int"}
+
+
+class IllTyped(Exception):
+    """An operation that means nothing: a bug of whatever built it, since specs are checked."""
+
+
+class Declarations:
+    """The axes of inputs, parameters and buffers, by name."""
+
+    def __init__(
+        self,
+        space: Space,
+        inputs: Sequence[InputDecl] = (),
+        params: Sequence[ParamDecl] = (),
+        buffers: Sequence[BufferDecl] = (),
+    ) -> None:
+        self.space = space
+        self.inputs = {i.name: i for i in inputs}
+        self.params = {p.name: p for p in params}
+        self.buffers = {b.name: b for b in buffers}
+
+    def axes(self, dims: Sequence[str]) -> tuple[str, ...]:
+        """Tensor dimensions to axes: split axes become their parts."""
+        return self.space.ordered(leaf for dim in dims for leaf in self.space.leaves(dim))
+
+
+def type_of(op: Op, types: Mapping[Ref, Type], known: Declarations) -> Type:
+    """The type of `op`; raises `IllTyped` where it has none."""
+    space = known.space
+    match op:
+        case Number():
+            return Type("real")
+        case Input(name):
+            declared = known.inputs[name]
+            return Type(KINDS[declared.sort], known.axes(declared.dims))
+        case Param(name):
+            return Type("real", known.axes(known.params[name].dims))
+        case Buffer(name):
+            return Type("real", known.axes(known.buffers[name].dims))
+        case Map(function, arguments):
+            row = ELEMENTWISE.get(function)
+            if row is None or not row.least <= len(arguments) <= len(row.parameters):
+                raise IllTyped(f"{function} with {len(arguments)} arguments")
+            if any(types[a].kind == "int" for a in arguments):
+                raise IllTyped(f"{function} of an index")
+            axes = space.join(*(types[a].axes for a in arguments))
+            return Type("bool" if row.boolean else "real", axes)
+        case Pool():
+            return _pool(op, types, space)
+        case Count(over, where, weight):
+            pooled = known.axes([axis for axis, _ in over])
+            weights = [types[w].axes for w in (where, weight) if w is not None]
+            return Type("real", space.pooled(space.join(pooled, *weights), over))
+        case Along(_, value, axis):
+            if axis not in types[value].axes:
+                raise IllTyped(f"no axis {axis} to map along")
+            return Type("real", types[value].axes)
+        case Lookup(table, axis, index):
+            if axis not in types[table].axes:
+                raise IllTyped(f"no axis {axis} to look up")
+            rest = tuple(a for a in types[table].axes if a != axis)
+            return Type(
+                "real", space.join(rest, () if isinstance(index, int) else types[index].axes)
+            )
+        case Rename(value, old, new):
+            if old not in types[value].axes or new in types[value].axes:
+                raise IllTyped(f"cannot rename {old} to {new}")
+            renamed = (new if a == old else a for a in types[value].axes)
+            return Type(types[value].kind, space.ordered(renamed))
+        case Position(axis):
+            return Type("real", (axis,))
+        case Stop(value):
+            return types[value]
+        case Mode(train, evaluated, _):
+            return Type("real", space.join(types[train].axes, types[evaluated].axes))
+        case Expand(value, axes):
+            return Type(types[value].kind, space.join(types[value].axes, axes))
+        case Repeat(initial=initial, position=position):
+            return types[initial[position]]
+
+
+def _pool(op: Pool, types: Mapping[Ref, Type], space: Space) -> Type:
+    if not op.over:
+        raise IllTyped("a pool over nothing")
+    weights = [types[w].axes for w in (op.where, op.weight) if w is not None]
+    joined = space.join(types[op.value].axes, *weights)
+    present = {*joined, *(space.base(a) for a in joined)}
+    missing = [axis for axis, _ in op.over if axis not in present]
+    if missing:
+        raise IllTyped(f"a pool over {missing[0]}, which the value does not have")
+    axes = space.pooled(joined, op.over)
+    if op.about is not None:
+        axes = space.join(axes, types[op.about].axes)
+    return Type("real", axes)

@@ -1,0 +1,75 @@
+"""What a legal program is. Run after every pass in tests, and by `--verify-passes`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from metanorm.ir.nodes import Count, Let, Lookup, Map, Mode, Op, Pool, Program, Ref, Repeat, Type
+from metanorm.ir.space import Space
+from metanorm.ir.typing import Declarations, IllTyped, type_of
+
+
+class IllegalProgram(Exception):
+    """A pass or the lowering built something that is not a program: a bug in metanorm."""
+
+
+def operands(op: Op) -> tuple[Ref, ...]:
+    """The names an operation reads, in a fixed order; of a `repeat`, those from outside."""
+    match op:
+        case Map(_, arguments):
+            return arguments
+        case Pool(value=value, where=where, weight=weight, about=about):
+            return tuple(r for r in (value, where, weight, about) if r is not None)
+        case Count(_, where, weight):
+            return tuple(r for r in (where, weight) if r is not None)
+        case Lookup(table, _, index):
+            return (table,) if isinstance(index, int) else (table, index)
+        case Mode(train, evaluated, _):
+            return (train, evaluated)
+        case Repeat(inside=inside, initial=initial, body=body, results=results):
+            own = {*inside, *(let.name for let in body)}
+            read = [*initial, *(r for let in body for r in operands(let.op)), *results]
+            return tuple(dict.fromkeys(r for r in read if r not in own))
+        case _:
+            value = getattr(op, "value", None)
+            return (value,) if isinstance(value, str) else ()
+
+
+def verify(program: Program) -> None:
+    """Raise `IllegalProgram` unless names are defined once and before use, and types are right."""
+    space = Space(program.axes)
+    known = Declarations(space, program.inputs, program.params, program.buffers)
+    types: dict[Ref, Type] = {}
+    _verify_body(program.body, types, known)
+    used = [ref for _, ref in program.outputs] + [update.value for update in program.updates]
+    for ref in used:
+        if ref not in types:
+            raise IllegalProgram(f"{program.name}: {ref} is not defined")
+    for update in program.updates:
+        if update.buffer not in known.buffers:
+            raise IllegalProgram(f"{program.name}: no buffer {update.buffer}")
+    if not program.outputs:
+        raise IllegalProgram(f"{program.name}: no output")
+
+
+def _verify_body(body: Sequence[Let], types: dict[Ref, Type], known: Declarations) -> None:
+    for let in body:
+        if let.name in types:
+            raise IllegalProgram(f"{let.name} is defined twice")
+        for ref in operands(let.op):
+            if ref not in types:
+                raise IllegalProgram(f"{let.name} reads {ref}, which is not defined before it")
+        try:
+            found = type_of(let.op, types, known)
+        except (IllTyped, KeyError) as error:
+            raise IllegalProgram(f"{let.name}: {error}") from error
+        if found != let.type:
+            raise IllegalProgram(f"{let.name} is declared {let.type}, but is {found}")
+        if isinstance(let.op, Repeat):
+            inner = dict(types)
+            inner.update(zip(let.op.inside, (types[r] for r in let.op.initial)))
+            _verify_body(let.op.body, inner, known)
+            for result, initial in zip(let.op.results, let.op.initial):
+                if inner.get(result) != types[initial]:
+                    raise IllegalProgram(f"{let.name}: {result} is not what it began as")
+        types[let.name] = let.type

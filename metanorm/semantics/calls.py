@@ -1,0 +1,224 @@
+"""Norms called by norms: the called one is lowered in place, with its axes and names mapped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from metanorm.diagnostics.structure import Recursion
+from metanorm.diagnostics.values import CallMismatch, UnknownArgument, WrongArguments
+from metanorm.ir.scalar import Const, Scalar, SizeOf
+from metanorm.semantics.lowering import Frame, Lowering
+from metanorm.semantics.naming import snake_case
+from metanorm.semantics.scalars import scalar_from_ast
+from metanorm.semantics.statements import Statements
+from metanorm.semantics.values import POISON, Entity, Scope, Tensor, Value
+from metanorm.source import Span
+from metanorm.syntax import ast
+
+SWITCHES = ("affine", "track")
+
+
+class Calls:
+    """Inlines calls. `equations` are the norms that can be called, their clauses written out."""
+
+    def __init__(self, low: Lowering, equations: Mapping[str, ast.Norm | None]) -> None:
+        self.low = low
+        self.equations = equations
+        self.problems = low.problems
+
+    def enable(self, statements: Statements) -> None:
+        """Let the expressions of a norm call other norms."""
+        statements.e.norms = tuple(self.equations)
+        statements.e.call_norm = lambda call: self._call(call, statements)
+
+    def _call(self, call: ast.Call, statements: Statements) -> Value:
+        """The first output of the called norm.
+
+        Parameters and buffers take the name of the value (`b_weight`), except where the
+        call is the whole output of the caller: that norm is the called one, refined.
+        """
+        name, caller = call.function.name, statements.frame
+        norm = self.equations[name]
+        if name in caller.path:
+            path = (*caller.path[caller.path.index(name) :], name)
+            self.problems.add(Recursion(call.span, path))
+            return POISON
+        arguments = [statements.e.value(a) for a in call.arguments]
+        if norm is None or not all(isinstance(a, Tensor) for a in arguments):
+            return POISON  # reported where it went wrong
+        prefix = "" if call is caller.whole else f"{caller.let or snake_case(name)}_"
+        frame = Frame(
+            norm,
+            Scope(self.problems),
+            axes={},
+            prefix=caller.prefix + prefix,
+            path=(*caller.path, name),
+        )
+        tensors = [a for a in arguments if isinstance(a, Tensor)]
+        if not self._hypers(call, caller, frame) or not self._inputs(call, tensors, frame):
+            return POISON
+        return self._lower(frame)
+
+    def _lower(self, frame: Frame) -> Value:
+        inner = Statements(self.low, frame)
+        self.enable(inner)
+        result: Value = POISON
+        for statement in frame.norm.statements:
+            if isinstance(statement, ast.Output):
+                item = statement.items[0]
+                frame.whole = item.value
+                value = inner.e.value(item.value)
+                result = inner.e.as_number(value, item.value) or POISON
+            else:
+                inner.lower(statement)
+        return result
+
+    # ---- hyperparameters
+
+    def _hypers(self, call: ast.Call, caller: Frame, frame: Frame) -> bool:
+        """Hyperparameters are given by name, as scalars of the caller, or have their default."""
+        known = {h.name.name: h for h in frame.norm.hypers}
+        given = {k.name: k for k in call.keywords}
+        ok = True
+        for name, keyword in given.items():
+            if name in SWITCHES and name not in known:
+                value = keyword.value
+                ok &= isinstance(value, ast.Name) and value.name in ("true", "false")
+                frame.fixed[name] = isinstance(value, ast.Name) and value.name == "true"
+            elif name not in known or keyword.labelled:
+                listed = (*known, *SWITCHES)
+                problem = UnknownArgument(keyword.span, name, frame.norm.name.name, listed)
+                self.problems.add(problem)
+                ok = False
+        for name, hyper in known.items():
+            ok &= self._hyper(call, hyper, given.get(name), caller, frame)
+        return bool(ok)
+
+    def _hyper(
+        self,
+        call: ast.Call,
+        hyper: ast.Hyper,
+        keyword: ast.Keyword | None,
+        caller: Frame,
+        frame: Frame,
+    ) -> bool:
+        name = hyper.name.name
+        scalar: Scalar | None
+        what = f"`{name}` of `{frame.norm.name.name}`"
+        if keyword is not None:
+            scalar = scalar_from_ast(keyword.value, caller, self.low, what)
+        elif hyper.default is None:
+            wrong = f"needs a value for `{name}`"
+            usage = f"{frame.norm.name.name}(x, {name} = ...)"
+            self.problems.add(WrongArguments(call.span, frame.norm.name.name, usage, wrong))
+            return False
+        else:
+            scalar = scalar_from_ast(hyper.default, frame, self.low, what)
+        if scalar is None:
+            return False
+        sort = hyper.type.name if hyper.type else "float"
+        frame.hypers[name], frame.hyper_sorts[name] = scalar, sort
+        value = self.low.number(scalar, call.span)
+        frame.scope.enter(name, Entity("hyperparameter", hyper.name.span, value, warns=False))
+        return True
+
+    # ---- inputs
+
+    def _inputs(self, call: ast.Call, arguments: list[Tensor], frame: Frame) -> bool:
+        items = [i for s in frame.norm.statements if isinstance(s, ast.Input) for i in s.items]
+        name = frame.norm.name.name
+        needed = [i for i in items if i.default is None and i.sort is None]
+        if not len(needed) <= len(arguments) <= len(items):
+            usage = f"{name}({', '.join(i.name.name for i in items)})"
+            wrong = f"takes {len(needed)} inputs, and got {len(arguments) or 'none'}"
+            self.problems.add(WrongArguments(call.span, name, usage, wrong))
+            return False
+        for item, argument in zip(items, arguments):
+            if not self._bind(call.span, item, argument, frame):
+                return False
+        for item in items[len(arguments) :]:
+            if not self._bind_default(call.span, item, frame):
+                return False
+        return self._splits(call, frame)
+
+    def _bind(self, span: Span, item: ast.InputItem, argument: Tensor, frame: Frame) -> bool:
+        """Match the dimensions of an input with the axes of the value, in order."""
+        wants_index = item.sort is not None and item.sort.name == "index"
+        reason = ""
+        if item.sort is not None and item.sort.name in ("edges", "matrix"):
+            reason = f"input `{item.name.name}` is of sort `{item.sort.name}`"
+        elif wants_index != (argument.type.kind == "int"):
+            reason = f"input `{item.name.name}` is {'' if wants_index else 'not '}an index"
+        elif item.table is not None:
+            reason = f"input `{item.name.name}` chooses rows of a table"
+        matched = self._match(item, argument) if not reason else None
+        if matched is not None:
+            for axis, taken in matched.items():
+                if frame.axes is not None and frame.axes.setdefault(axis, taken) != taken:
+                    reason = f"axis `{axis}` would stand for two different axes"
+        elif not reason:
+            shown = ", ".join(self.low.table.shown(a) for a in self.low.dims(argument.type.axes))
+            wants = ", ".join(f"{'*' * d.axis.variadic}{d.axis.name}" for d in item.dims)
+            reason = f"its input has axes [{wants}], the value has [{shown}]"
+        if reason:
+            name = frame.norm.name.name
+            self.problems.add(CallMismatch(span, name, reason, item.span))
+            return False
+        self._sizes(item, frame)
+        frame.scope.enter(item.name.name, Entity("input", item.span, argument, warns=False))
+        return True
+
+    def _match(self, item: ast.InputItem, argument: Tensor) -> dict[str, tuple[str, ...]] | None:
+        axes = list(self.low.dims(argument.type.axes))
+        groups = [i for i, d in enumerate(item.dims) if d.axis.variadic]
+        spare = len(axes) - (len(item.dims) - len(groups))
+        if len(groups) > 1 or spare < 0 or (spare and not groups):
+            return None
+        if any(self.low.table.space[a].cells_of for a in axes):
+            return None
+        matched: dict[str, tuple[str, ...]] = {}
+        for dim in item.dims:
+            take = spare if dim.axis.variadic else 1
+            taken, axes = axes[:take], axes[take:]
+            if not dim.axis.variadic and any(self.low.table.space[a].variadic for a in taken):
+                return None
+            leaves = (leaf for axis in taken for leaf in self.low.table.space.leaves(axis))
+            matched[dim.axis.name] = tuple(leaves)
+        return matched
+
+    def _sizes(self, item: ast.InputItem, frame: Frame) -> None:
+        """`C = num_features` in a called norm names the length of the caller's axis."""
+        for dim in item.dims:
+            axes = (frame.axes or {}).get(dim.axis.name, ())
+            if isinstance(dim.size, ast.Identifier) and len(axes) == 1:
+                frame.hypers.setdefault(dim.size.name, SizeOf(axes[0]))
+                frame.hyper_sorts.setdefault(dim.size.name, "int")
+
+    def _bind_default(self, span: Span, item: ast.InputItem, frame: Frame) -> bool:
+        name = item.name.name
+        if isinstance(item.default, ast.Name):
+            entity = frame.scope.find(item.default.name)
+            if entity is not None and isinstance(entity.value, Tensor):
+                return self._bind(span, item, entity.value, frame)
+        if isinstance(item.default, ast.Number):
+            value = self.low.number(Const(item.default.value), span)
+            frame.scope.enter(name, Entity("input", item.span, value, warns=False))
+            return True
+        reason = f"input `{name}` must be given"
+        self.problems.add(CallMismatch(span, frame.norm.name.name, reason, item.span))
+        return False
+
+    def _splits(self, call: ast.Call, frame: Frame) -> bool:
+        """A called norm may split an axis only where the caller has split it alike."""
+        for statement in frame.norm.statements:
+            if isinstance(statement, ast.AxisSplit):
+                axes = (frame.axes or {}).get(statement.axis.name, ())
+                if len(axes) != len(statement.parts):
+                    reason = f"it splits axis `{statement.axis.name}`, which is not split here"
+                    name = frame.norm.name.name
+                    self.problems.add(CallMismatch(call.span, name, reason, statement.span))
+                    return False
+                for part, axis in zip(statement.parts, axes):
+                    if frame.axes is not None:
+                        frame.axes[part.axis.name] = (axis,)
+        return True

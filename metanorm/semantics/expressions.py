@@ -1,0 +1,279 @@
+"""Expressions to bindings. A wrong part is reported once and poisons what it is part of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from metanorm.diagnostics.axes import BadRename
+from metanorm.diagnostics.names import UnknownField, UnknownFunction, UnknownName
+from metanorm.diagnostics.pools import BadOption, NeedsOver
+from metanorm.diagnostics.syntax import MisplacedPart
+from metanorm.diagnostics.values import CannotLookUp, WrongKind
+from metanorm.ir.nodes import Equal, Lookup, Rename
+from metanorm.ir.ops import CALLABLE, COMPARISONS, FORMS, FUNCTIONS, OPERATORS, STATISTICS
+from metanorm.semantics.forms import Forms
+from metanorm.semantics.lowering import Frame, Lowering
+from metanorm.semantics.pools import LoweredPool, PoolLowering
+from metanorm.semantics.statistics import Statistics
+from metanorm.semantics.values import POISON, Moments, Poison, PoolOnly, Tensor, Value
+from metanorm.syntax import ast, build
+
+
+class Expressions:
+    """Lowers the expressions of one norm."""
+
+    def __init__(self, low: Lowering, frame: Frame) -> None:
+        self.low = low
+        self.frame = frame
+        self.problems = low.problems
+        self.pools = PoolLowering(low, frame)
+        self.statistics = Statistics(low, frame, self.pools)
+        self.forms = Forms(self)
+        self.norms: tuple[str, ...] = ()  # what else can be called
+        self.call_norm: Callable[[ast.Call], Value] | None = None
+
+    # ---- what is wanted of an expression
+
+    def number(self, expr: ast.Expr) -> Tensor | None:
+        """The value as something arithmetic can use, or `None` after a report."""
+        return self.as_number(self.value(expr), expr)
+
+    def as_number(self, value: Value, expr: ast.Expr) -> Tensor | None:
+        """A value as a number."""
+        if isinstance(value, Tensor) and value.type.kind != "int":
+            return value
+        if isinstance(value, Tensor):
+            hint = "an index chooses rows of a table, `table[label]`, or pools, `over N: label`"
+            self.problems.add(WrongKind(expr.span, "an index", "a number", hint))
+        elif isinstance(value, Moments):
+            hint = "write `.mean` or `.var` behind it"
+            self.problems.add(WrongKind(expr.span, "moments", "a number", hint))
+        elif isinstance(value, PoolOnly):
+            hint = f"it pools: `over {value.axis}: {value.name}`"
+            self.problems.add(WrongKind(expr.span, f"{value.what}", "a number", hint))
+        return None
+
+    def value(self, expr: ast.Expr) -> Value:
+        """What an expression denotes."""
+        match expr:
+            case ast.Number():
+                return self.low.number(expr.value, expr.span)
+            case ast.Name():
+                return self._name(expr)
+            case ast.Negative():
+                return self._map("neg", expr, expr.operand)
+            case ast.Power():
+                return self._map("pow", expr, expr.base, expr.exponent)
+            case ast.Compare():
+                return self._map(COMPARISONS[expr.operator], expr, expr.left, expr.right)
+            case ast.Chain():
+                return self._chain(expr)
+            case ast.FieldOf():
+                return self._field(expr)
+            case ast.Index():
+                return self._index(expr)
+            case ast.Call():
+                return self._call(expr)
+            case ast.Spread():
+                hint = f"the number of its positions is written `size(*{expr.name})`"
+                self.problems.add(MisplacedPart(expr.span, f"the axis `*{expr.name}`", hint))
+                return POISON
+            case _:
+                return POISON
+
+    # ---- names and arithmetic
+
+    def _name(self, expr: ast.Name) -> Value:
+        entity = self.frame.scope.find(expr.name)
+        if entity is not None:
+            return entity.value
+        literals = {"true": 1, "false": 0}
+        if expr.name in literals:
+            return self.low.number(literals[expr.name], expr.span)
+        known = (*self.frame.scope.names(), *literals)
+        is_axis = expr.name in self.low.table.declared
+        later = self.frame.later.get(expr.name)
+        self.problems.add(UnknownName(expr.span, expr.name, known, later, is_axis))
+        return POISON
+
+    def _map(self, function: str, expr: ast.Expr, *operands: ast.Expr) -> Value:
+        values = [self.number(operand) for operand in operands]
+        if any(v is None for v in values):
+            return POISON
+        if function == "div":
+            self._divides(values[1], operands[1])
+        return self.low.map(function, *(v for v in values if v is not None), span=expr.span)
+
+    def _chain(self, expr: ast.Chain) -> Value:
+        result = self.number(expr.operands[0])
+        for operator, operand in zip(expr.operators, expr.operands[1:]):
+            right = self.number(operand)
+            if result is None or right is None:
+                result = None
+                continue
+            if operator == "/":
+                self._divides(right, operand)
+            span = expr.operands[0].span.to(operand.span)
+            result = self.low.map(OPERATORS[operator], result, right, span=span)
+        return POISON if result is None else result
+
+    def _divides(self, divisor: Tensor | None, expr: ast.Expr) -> None:
+        if divisor is not None:
+            self.low.divisors.append((divisor.ref, expr.span))
+
+    def _field(self, expr: ast.FieldOf) -> Value:
+        value = self.value(expr.value)
+        if isinstance(value, Moments) and expr.field.name in ("mean", "var"):
+            return value.mean if expr.field.name == "mean" else value.var
+        if not isinstance(value, Poison):
+            is_moments = isinstance(value, Moments)
+            self.problems.add(UnknownField(expr.field.span, expr.field.name, is_moments))
+        return POISON
+
+    # ---- brackets
+
+    def _index(self, expr: ast.Index) -> Value:
+        value: Value = self.value(expr.value)
+        for subscript in expr.subscripts:
+            tensor = self.as_number(value, expr.value)
+            if tensor is None:
+                return POISON
+            if isinstance(subscript, ast.Rename):
+                value = self._rename(tensor, subscript)
+            else:
+                value = self._lookup(tensor, subscript, expr)
+        return value
+
+    def _rename(self, tensor: Tensor, rename: ast.Rename) -> Value:
+        old, new = self.pools.resolve(rename.old), self.pools.resolve(rename.new)
+        if old is None or new is None:
+            return POISON
+        space = self.low.table.space
+        axes = tensor.type.axes
+        reason = ""
+        if len(old) != 1 or len(new) != 1 or rename.old.variadic != rename.new.variadic:
+            reason = "one is a single axis and the other is not"
+        elif old[0] not in axes:
+            reason = f"the value has no axis `{rename.old.name}`"
+        elif new[0] in {space.base(a) for a in axes}:
+            reason = f"the value has an axis `{rename.new.name}` already"
+        if reason:
+            names = rename.old.name, rename.new.name
+            self.problems.add(BadRename(rename.span, *names, reason))
+            return POISON
+        check = Equal(*space.ordered((old[0], new[0])))
+        if check not in self.low.checks:
+            self.low.checks.append(check)
+        return self.low.emit(Rename(tensor.ref, old[0], new[0]), rename.span)
+
+    def _lookup(self, table: Tensor, subscript: ast.Expr, expr: ast.Index) -> Value:
+        if isinstance(subscript, ast.Number):
+            return self._item(table, subscript, expr)
+        index = self.value(subscript)
+        if isinstance(index, Poison):
+            return POISON
+        entity = self.frame.scope.find(subscript.name) if isinstance(subscript, ast.Name) else None
+        declared = entity.span if entity else None
+        if not isinstance(index, Tensor) or index.type.kind != "int":
+            reason = "the subscript is no index"
+            self.problems.add(CannotLookUp(subscript.span, reason, declared))
+            return POISON
+        name = next(i for i in self.low.inputs if i.name == index.ref)
+        if name.table is None:
+            reason = f"`{name.name}` does not say which axis it chooses rows of"
+            hint = f"declare it as `{name.name}: index[{', '.join(name.dims)}] of K = num_classes`"
+            self.problems.add(CannotLookUp(subscript.span, reason, declared, hint))
+            return POISON
+        if name.table not in table.type.axes:
+            reason = f"the table has no axis `{name.table}`"
+            self.problems.add(CannotLookUp(expr.value.span, reason, declared))
+            return POISON
+        return self.low.emit(Lookup(table.ref, name.table, index.ref), expr.span)
+
+    def _item(self, table: Tensor, position: ast.Number, expr: ast.Index) -> Value:
+        space = self.low.table.space
+        axes = table.type.axes
+        size = space[axes[0]].size if len(axes) == 1 else None
+        length = getattr(size, "value", None)
+        reason = ""
+        if len(axes) != 1:
+            reason = f"the value has {len(axes) or 'no'} axes, not one"
+        elif position.value != int(position.value):
+            reason = "positions are whole numbers"
+        elif length is None:
+            reason = f"the length of axis `{axes[0]}` is not written out"
+        elif position.value >= length:
+            reason = f"axis `{axes[0]}` has {int(length)} positions, counted from 0"
+        if reason:
+            self.problems.add(CannotLookUp(position.span, reason))
+            return POISON
+        return self.low.emit(Lookup(table.ref, axes[0], int(position.value)), expr.span)
+
+    # ---- calls
+
+    def _call(self, call: ast.Call) -> Value:
+        name = call.function.name
+        if name in FORMS:
+            return self.forms.lower(call)
+        pools = call.over is not None
+        if name in STATISTICS and (pools or name not in FUNCTIONS):
+            return self._statistic(call)
+        if name in FUNCTIONS:
+            return self.forms.function(call)
+        if name in self.norms and self.call_norm is not None:
+            return self._norm(call)
+        known = tuple(sorted({*CALLABLE, *self.norms}))
+        self.problems.add(UnknownFunction(call.function.span, name, known))
+        return POISON
+
+    def _norm(self, call: ast.Call) -> Value:
+        if call.over is not None or call.per is not None:
+            self.problems.add(NeedsOver(call.function.span, call.function.name, needs=False))
+            return POISON
+        assert self.call_norm is not None
+        return self.call_norm(call)
+
+    def _statistic(self, call: ast.Call) -> Value:
+        name = call.function.name
+        if call.over is None:
+            self.problems.add(NeedsOver(call.function.span, name))
+            return POISON
+        x = self.forms.only_argument(call)
+        pool = self.pool(call.over, x)
+        if x is None or pool is None:
+            return POISON
+        about = next((k for k in pool.keywords if k.name == "about"), None)
+        centre = self.number(about.value) if about is not None and name == "var" else None
+        if about is not None and name == "var" and centre is None:
+            return POISON
+        if centre is not None and not self._fits(centre, x, pool):
+            reason = ": its axes are not among those of the result"
+            self.problems.add(BadOption(call.over.span, "about", name, reason))
+            return POISON
+        return self.statistics.statistic(name, x, pool, centre)
+
+    def _fits(self, centre: Tensor, x: Tensor, pool: LoweredPool) -> bool:
+        space = self.low.table.space
+        result = space.pooled(x.type.axes, pool.over)
+        return {space.base(a) for a in centre.type.axes} <= {space.base(a) for a in result}
+
+    def pool(self, pool: ast.Pool, value: Tensor | None) -> LoweredPool | None:
+        """A pool with its weights, or `None` after a report."""
+        over = self.pools.aggregation(pool, value)
+        weights = {}
+        for word, expr in (("where", pool.where), ("weight", pool.weight)):
+            if expr is not None:
+                ref = self.pools.condition(self.value(expr), expr)
+                if ref is None:
+                    return None
+                weights[word] = ref
+        if over is None:
+            return None
+        return LoweredPool(over, pool.span, **weights, tracked=pool.tracked, keywords=pool.keywords)
+
+    def axis(self, expr: ast.Expr) -> tuple[str, ...] | None:
+        """An axis that stands where an expression may, as in `size(*S)`."""
+        if not isinstance(expr, (ast.Name, ast.Spread)):
+            self.problems.add(WrongKind(expr.span, "an expression", "an axis"))
+            return None
+        return self.pools.resolve(build.axis_ref(expr))

@@ -1,0 +1,289 @@
+"""Calls that are not statistics: elementwise functions, and the forms `affine`, `mode`, `size`, ..."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from metanorm.diagnostics.names import DuplicateName
+from metanorm.diagnostics.pools import BadOption, NeedsOver
+from metanorm.diagnostics.values import UnknownArgument, WrongArguments, WrongKind
+from metanorm.ir.aggregation import Ones
+from metanorm.ir.nodes import Along, Mode, Param, ParamDecl, Position, Stop, Switch
+from metanorm.ir.ops import FORMS, FUNCTIONS, Operation
+from metanorm.ir.scalar import Const, Scalar, SizeOf, apply
+from metanorm.semantics.scalars import scalar_from_ast
+from metanorm.semantics.values import POISON, Entity, Tensor, Value
+from metanorm.syntax import ast
+
+if TYPE_CHECKING:
+    from metanorm.semantics.expressions import Expressions
+
+
+class Forms:
+    """Lowers the calls of one norm that need more than a statistic."""
+
+    def __init__(self, expressions: Expressions) -> None:
+        self.e = expressions
+        self.low = expressions.low
+        self.problems = expressions.problems
+        self.table: dict[str, Callable[[ast.Call], Value]] = {
+            "count": self._count,
+            "moments": self.e._statistic,
+            "normalize": self.e._statistic,
+            "affine": self._affine,
+            "mode": self._mode,
+            "stop": self._stop,
+            "size": self._size,
+            "position": self._position,
+            "softmax": self._along,
+            "sparsestmax": self._along,
+        }
+
+    def lower(self, call: ast.Call) -> Value:
+        """A form of the operation table."""
+        name = call.function.name
+        pooling = ("count", "moments", "normalize", "softmax", "sparsestmax")
+        if (call.over is not None) != (name in pooling):
+            self.problems.add(NeedsOver(call.function.span, name, name in pooling))
+            return POISON
+        if call.per is not None and name != "affine":
+            self._wrong(call, FORMS[name], "takes no `per`")
+            return POISON
+        return self.table[name](call)
+
+    # ---- arguments
+
+    def _wrong(self, call: ast.Call, row: Operation, problem: str) -> None:
+        self.problems.add(WrongArguments(call.span, row.name, row.usage, problem))
+
+    def only_argument(self, call: ast.Call) -> Tensor | None:
+        """The one argument of a statistic or form, as a number."""
+        for keyword in call.keywords:
+            self.problems.add(UnknownArgument(keyword.span, keyword.name, call.function.name, ()))
+        if len(call.arguments) != 1:
+            name = call.function.name
+            given = len(call.arguments) or "none"
+            usage = FORMS[name].usage if name in FORMS else f"{name}(x over P)"
+            wrong = WrongArguments(call.span, name, usage, f"takes one argument, and got {given}")
+            self.problems.add(wrong)
+            return None
+        return self.e.number(call.arguments[0])
+
+    def function(self, call: ast.Call) -> Value:
+        """An elementwise function."""
+        row = FUNCTIONS[call.function.name]
+        if call.over is not None:
+            self.problems.add(NeedsOver(call.over.span, row.name, needs=False))
+            return POISON
+        if call.per is not None:
+            self._wrong(call, row, "takes no `per`")
+            return POISON
+        names = [p.rstrip("?") for p in row.parameters]
+        given: dict[str, ast.Expr] = dict(zip(names, call.arguments))
+        for keyword in call.keywords:
+            if keyword.name not in names or keyword.labelled:
+                known = tuple(names)
+                problem = UnknownArgument(keyword.span, keyword.name, row.name, known)
+                self.problems.add(problem)
+                return POISON
+            given[keyword.name] = keyword.value
+        total = len(call.arguments) + len(call.keywords)
+        if total != len(given) or total < max(row.least, 1) or total > len(names):
+            wanted = f"{row.least} to {len(names)}" if row.least < len(names) else str(row.least)
+            plural = "s" if wanted != "1" else ""
+            self._wrong(call, row, f"takes {wanted} argument{plural}, and got {total or 'none'}")
+            return POISON
+        values = {name: self.e.number(expr) for name, expr in given.items()}
+        if any(v is None for v in values.values()):
+            return POISON
+        return self._apply(row, {n: v for n, v in values.items() if v is not None}, call)
+
+    def _apply(self, row: Operation, given: dict[str, Tensor], call: ast.Call) -> Value:
+        if row.name == "clamp":  # one step per bound, so that either may be left out
+            value = given["x"]
+            for bound, step in (("min", "max"), ("max", "min")):
+                if bound in given:
+                    value = self.low.map(step, value, given[bound], span=call.span)
+            return value
+        if row.name == "rsqrt":
+            self.low.divisors.append((given["x"].ref, call.arguments[0].span))
+        arguments = [given[p] for p in (p.rstrip("?") for p in row.parameters) if p in given]
+        return self.low.map(row.name, *arguments, span=call.span)
+
+    # ---- forms
+
+    def _count(self, call: ast.Call) -> Value:
+        assert call.over is not None
+        if call.arguments or call.keywords:
+            self._wrong(call, FORMS["count"], "takes no arguments, only `over`")
+            return POISON
+        pool = self.e.pool(call.over, None)
+        return POISON if pool is None else self.e.statistics.count(pool)
+
+    def _mode(self, call: ast.Call) -> Value:
+        given = {k.name: k.value for k in call.keywords if k.labelled}
+        if call.arguments or given.keys() != {"train", "eval"} or len(call.keywords) != 2:
+            self._wrong(call, FORMS["mode"], "takes one value for `train:` and one for `eval:`")
+            return POISON
+        train, evaluated = self.e.number(given["train"]), self.e.number(given["eval"])
+        if train is None or evaluated is None:
+            return POISON
+        return self.low.emit(Mode(train.ref, evaluated.ref), call.span)
+
+    def _stop(self, call: ast.Call) -> Value:
+        value = self.only_argument(call)
+        return POISON if value is None else self.low.emit(Stop(value.ref), call.span)
+
+    def _axis_argument(self, call: ast.Call) -> tuple[str, ...] | None:
+        if len(call.arguments) != 1 or call.keywords:
+            self._wrong(call, FORMS[call.function.name], "takes one axis")
+            return None
+        return self.e.axis(call.arguments[0])
+
+    def _size(self, call: ast.Call) -> Value:
+        axes = self._axis_argument(call)
+        if axes is None:
+            return POISON
+        size: Scalar = Const(1.0) if not axes else SizeOf(axes[0])
+        for axis in axes[1:]:
+            size = apply("mul", size, SizeOf(axis))
+        return self.low.number(size, call.span)
+
+    def _position(self, call: ast.Call) -> Value:
+        axes = self._axis_argument(call)
+        if axes is None:
+            return POISON
+        if len(axes) != 1 or self.low.table.space[axes[0]].variadic:
+            found = WrongKind(call.arguments[0].span, "several axes", "a single axis")
+            self.problems.add(found)
+            return POISON
+        return self.low.emit(Position(axes[0]), call.span)
+
+    def _along(self, call: ast.Call) -> Value:
+        """`softmax` and `sparsestmax`: maps along one axis."""
+        assert call.over is not None
+        name = call.function.name
+        value = self.only_argument(call)
+        pool = self.e.pool(call.over, value)
+        if value is None or pool is None:
+            return POISON
+        allowed = ("radius",) if name == "sparsestmax" else ()
+        given = self.e.pools.options(pool, name, allowed)
+        single = len(pool.over) == 1 and isinstance(pool.over[0][1], Ones) and pool.plain
+        axis = pool.over[0][0]
+        if not single or axis not in value.type.axes or self.low.table.space[axis].variadic:
+            found = WrongKind(call.over.span, "a pool", "a single axis")
+            self.problems.add(found)
+            return POISON
+        radius: Scalar | None = None
+        if "radius" in given:
+            radius = scalar_from_ast(
+                given["radius"].value, self.e.frame, self.low, "the radius of `sparsestmax`"
+            )
+        elif name == "sparsestmax":
+            self.problems.add(BadOption(call.span, "radius", name, ", and needs it"))
+            return POISON
+        return self.low.emit(Along(name, value.ref, axis, radius), call.span)
+
+    # ---- affine
+
+    def _affine(self, call: ast.Call) -> Value:
+        value = self.only_argument(call)
+        if call.per is None:
+            self._wrong(call, FORMS["affine"], "needs `per` and the axes of weight and bias")
+            return POISON
+        wanted = self._affine_parts(call.per)
+        if value is None or wanted is None:
+            return POISON
+        if self.e.frame.fixed.get("affine") is False:
+            return value
+        switches = self._switches(call.per, wanted)
+        for part, function, neutral in (("weight", "mul", 1.0), ("bias", "add", 0.0)):
+            if part in wanted:
+                operand = self._affine_param(part, wanted[part], neutral, switches[part], call)
+                value = self.low.map(function, value, operand, span=call.span)
+        return value
+
+    def _affine_parts(self, affine: ast.Affine) -> dict[str, tuple[str, ...]] | None:
+        """Which of weight and bias are learned, and on which axes."""
+        wanted: dict[str, tuple[str, ...]] = {}
+        refs = [axis for term in affine.terms for axis in term.axes if term.only is None]
+        ok = self.low.table.distinct(refs)
+        for term in affine.terms:
+            names = ("weight", "bias") if term.only is None else (term.only.name,)
+            if term.only is not None and term.only.name not in ("weight", "bias"):
+                known = ("weight", "bias")
+                found = UnknownArgument(term.only.span, term.only.name, "affine", known)
+                self.problems.add(found)
+                return None
+            axes: list[str] = []
+            for ref in term.axes:
+                found_axes = self.e.pools.resolve(ref)
+                if found_axes is None:
+                    ok = False
+                    continue
+                for axis in found_axes:
+                    self.low.table.claim(axis, "an affine parameter", ref.span)
+                axes += found_axes
+            for name in names:
+                wanted[name] = self.low.table.space.ordered(axes)
+        return wanted if ok else None
+
+    def _switches(
+        self, affine: ast.Affine, wanted: dict[str, tuple[str, ...]]
+    ) -> dict[str, tuple[str, ...]]:
+        """The constructor arguments that turn weight and bias on, as torch's layers name them.
+
+        `elementwise_affine` and `bias` where exactly the affine axes are pooled (layer norm),
+        else `affine`, and `bias` by keyword.
+        """
+        if self.e.frame.axes is not None:
+            return {"weight": (), "bias": ()}
+        axes = next(iter(wanted.values()))
+        pools = self.low.pools()
+        elementwise = bool(pools) and all(
+            {a for a, _ in pool.over} == set(axes)
+            and all(isinstance(m, Ones) for _, m in pool.over)
+            for pool in pools
+        )
+        main = "elementwise_affine" if elementwise else "affine"
+        names = {s.name for s in self.low.switches}
+        if names & {"affine", "elementwise_affine"}:
+            main = next(iter(names & {"affine", "elementwise_affine"}))
+        if wanted.keys() == {"bias"}:
+            self._switch(Switch("bias", not affine.off))
+            return {"bias": ("bias",)}
+        self._switch(Switch(main, not affine.off))
+        if "bias" in wanted:
+            self._switch(Switch("bias", True, keyword_only=main == "affine"))
+        return {"weight": (main,), "bias": (main, "bias")}
+
+    def _switch(self, switch: Switch) -> None:
+        if switch.name not in {s.name for s in self.low.switches}:
+            self.low.switches.append(switch)
+
+    def _affine_param(
+        self,
+        part: str,
+        axes: tuple[str, ...],
+        neutral: float,
+        switches: tuple[str, ...],
+        call: ast.Call,
+    ) -> Tensor:
+        frame = self.e.frame
+        name = f"{frame.prefix}{part}"
+        taken = {p.name for p in self.low.params}
+        if name in taken and frame.let:
+            name = f"{frame.prefix}{frame.let}_{part}"
+        if name in taken or name in frame.scope:
+            self.problems.add(DuplicateName(call.span, name, None))
+        absent = neutral if switches else None
+        decl = ParamDecl(
+            name, self.low.dims(axes), Const(neutral), switches=switches, absent=absent
+        )
+        self.low.params.append(decl)
+        tensor = self.low.emit(Param(name), call.span, name)
+        if frame.axes is None and name not in frame.scope:
+            frame.scope.enter(name, Entity("parameter", call.span, tensor, True, warns=False))
+        return tensor

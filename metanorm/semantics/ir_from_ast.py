@@ -1,0 +1,245 @@
+"""A checked norm as a program: AST in equations to typed, unoptimised IR."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from metanorm.diagnostics.axes import OutputAxes
+from metanorm.diagnostics.collector import Collector
+from metanorm.diagnostics.names import DuplicateName, UnknownSort
+from metanorm.diagnostics.structure import NoInput, UnknownTarget
+from metanorm.diagnostics.values import BadDefault, WrongKind
+from metanorm.ir.nodes import Argument, InputDecl, Program
+from metanorm.ir.scalar import Hyper
+from metanorm.semantics.calls import Calls
+from metanorm.semantics.lints import lint
+from metanorm.semantics.lowering import Frame, Lowering
+from metanorm.semantics.reserved import check_name
+from metanorm.semantics.statements import Statements
+from metanorm.semantics.values import Entity, PoolOnly, Scope, Tensor, Value
+from metanorm.source import Span
+from metanorm.syntax import ast
+
+HYPER_SORTS = ("int", "float", "bool", "matrix")
+TARGETS = ("weight", "gradient", "loss")
+STRUCTURED = ("eye", "ones")
+
+
+def ir_from_ast(
+    norm: ast.Norm, equations: Mapping[str, ast.Norm | None], problems: Collector
+) -> Program | None:
+    """The program of a norm whose clauses are equations; `None` where it has errors.
+
+    `equations` are the norms that it may call (`None` for one that is broken).
+    """
+    found = Collector()
+    program = _Norm(norm, equations, found).program()
+    problems.extend(found.sorted())
+    return None if found.has_errors else program
+
+
+class _Norm:
+    def __init__(
+        self, norm: ast.Norm, equations: Mapping[str, ast.Norm | None], problems: Collector
+    ) -> None:
+        self.norm = norm
+        self.problems = problems
+        self.low = Lowering(problems)
+        self.frame = Frame(norm, Scope(problems), path=(norm.name.name,))
+        self.frame.later = _introduced(norm)
+        self.statements = Statements(self.low, self.frame)
+        self.arguments: list[Argument] = []
+        Calls(self.low, equations).enable(self.statements)
+
+    def program(self) -> Program | None:
+        check_name(self.norm.name, self.problems)
+        target = self._target()
+        items = [i for s in self.norm.statements if isinstance(s, ast.Input) for i in s.items]
+        self._hypers()
+        if not items:
+            self.problems.add(NoInput(self.norm.name.span, self.norm.name.name))
+            return None
+        self.low.table.input_span = items[0].span
+        for position, item in enumerate(items):
+            self.statements.input(item, position == 0)
+            if position == 0 and self.low.inputs:
+                self._note_samples(self.low.inputs[0])
+        for statement in self.norm.statements:
+            if isinstance(statement, ast.AxisSplit):
+                self.low.table.split(statement, self.frame.hypers)
+        self._match_matrices()
+        output = None
+        for statement in self.norm.statements:
+            self.statements.lower(statement)
+            if isinstance(statement, ast.Output):
+                output = self.statements.output(statement)
+        self.low.table.report_free()
+        self._no_clash()
+        if output is None or not self._fits(output, target):
+            return None
+        program = self._program(target, output)
+        if not self.problems.has_errors:
+            lint(program, self.low, self.frame, self.problems)
+        return program
+
+    def _target(self) -> str:
+        target = self.norm.target
+        if target is not None and target.name not in TARGETS:
+            self.problems.add(UnknownTarget(target.span, target.name))
+        return target.name if target is not None else "activation"
+
+    def _note_samples(self, first: InputDecl) -> None:
+        """The leading axis is the one of the samples."""
+        if first.dims:
+            self.low.samples = self.low.table.space.leaves(first.dims[0])
+
+    # ---- hyperparameters
+
+    def _hypers(self) -> None:
+        for hyper in self.norm.hypers:
+            name = hyper.name.name
+            check_name(hyper.name, self.problems, attribute=True)
+            sort = hyper.type.name if hyper.type else "bool" if _is_bool(hyper.default) else "float"
+            if hyper.type is not None and sort not in HYPER_SORTS:
+                found = UnknownSort(hyper.type.span, sort, "hyperparameter", HYPER_SORTS)
+                self.problems.add(found)
+                sort = "float"
+            self.frame.hyper_sorts[name] = sort
+            self.frame.hypers[name] = Hyper(name)
+            default = self._hyper_default(hyper, sort)
+            axes = tuple(axis.name for axis in hyper.axes)
+            required = hyper.default is None
+            argument = Argument(name, sort, default, required, axes)  # type: ignore[arg-type]
+            self.arguments.append(argument)
+            value: Value
+            if sort == "matrix":
+                value = PoolOnly("a matrix", name, axes[0] if axes else "")
+                self._check_matrix(hyper)
+            else:
+                value = self.low.number(Hyper(name), hyper.name.span)
+            self.frame.scope.enter(name, Entity("hyperparameter", hyper.name.span, value))
+
+    def _check_matrix(self, hyper: ast.Hyper) -> None:
+        square = len(hyper.axes) == 2 and hyper.axes[0].name == hyper.axes[1].name
+        if not square:
+            found = f"{len(hyper.axes) or 'no'} axes" if len(hyper.axes) != 2 else "two axes"
+            self.problems.add(WrongKind(hyper.span, found, "one axis twice: `matrix[N, N]`"))
+
+    def _match_matrices(self) -> None:
+        """The axes of matrix hyperparameters are known once the inputs are."""
+        for hyper in self.norm.hypers:
+            for axis in hyper.axes[:1]:
+                if self.frame.hyper_sorts[hyper.name.name] == "matrix":
+                    self.low.table.resolve(ast.AxisRef(span=axis.span, name=axis.name))
+
+    def _hyper_default(self, hyper: ast.Hyper, sort: str) -> float | bool | str | None:
+        default, name = hyper.default, hyper.name.name
+        sign = 1.0
+        if isinstance(default, ast.Negative):
+            default, sign = default.operand, -1.0
+        match sort, default:
+            case _, None | ast.Missing():
+                return None
+            case "matrix", ast.Name() if default.name in STRUCTURED:
+                return default.name
+            case "bool", ast.Name() if default.name in ("true", "false"):
+                return default.name == "true"
+            case "float", ast.Name() if default.name == "None" and sign > 0:
+                return None
+            case "int", ast.Number() if default.value == int(default.value):
+                return int(sign * default.value)
+            case "float", ast.Number():
+                return sign * default.value
+        expected = {
+            "matrix": "`eye` or `ones`",
+            "bool": "`true` or `false`",
+            "int": "a whole number",
+            "float": "a number or `None`",
+        }[sort]
+        assert hyper.default is not None
+        self.problems.add(BadDefault(hyper.default.span, name, expected))
+        return None
+
+    # ---- the result
+
+    def _no_clash(self) -> None:
+        """Constructor arguments for sizes share their names with nothing else."""
+        taken = {a.name for a in self.arguments}
+        named = [(p.name, "a parameter") for p in self.low.params]
+        named += [(b.name, "a buffer") for b in self.low.buffers]
+        for name, argument in self.low.table.arguments.items():
+            span = self._argument_span(argument)
+            if name in taken:
+                self.problems.add(DuplicateName(span, name))
+            for other, what in named:
+                if other == name:
+                    self.problems.add(DuplicateName(span, name, span, f"also {what}"))
+        seen: set[str] = set()
+        for name, _ in named:
+            if name in seen or name in taken:
+                self.problems.add(DuplicateName(self.norm.name.span, name))
+            seen.add(name)
+
+    def _argument_span(self, argument: Argument) -> Span:
+        declared = self.low.table.declared[argument.axes[0]]
+        return declared.size_span or declared.span
+
+    def _fits(self, output: list[tuple[str, Tensor, ast.OutputItem]], target: str) -> bool:
+        space = self.low.table.space
+        first, item = output[0][1], output[0][2]
+        expected = self.low.known().axes(self.low.inputs[0].dims) if target != "loss" else ()
+        found = space.ordered(space.base(a) for a in first.type.axes)
+        seen: dict[str, Span] = {}
+        for name, _, other in output:
+            if name in seen:
+                self.problems.add(DuplicateName(other.span, name, seen[name]))
+            seen[name] = other.span
+        if found == expected:
+            return True
+        input_span = self.low.table.input_span
+        assert input_span is not None
+        shown = tuple(self.low.table.shown(a) for a in expected)
+        shown_found = tuple(self.low.table.shown(a) for a in found)
+        is_loss = target == "loss"
+        problem = OutputAxes(item.value.span, shown, shown_found, input_span, is_loss)
+        self.problems.add(problem)
+        return False
+
+    def _program(self, target: str, output: list[tuple[str, Tensor, ast.OutputItem]]) -> Program:
+        required = [a for a in self.arguments if a.required]
+        optional = [a for a in self.arguments if not a.required]
+        sizes = list(self.low.table.arguments.values())
+        return Program(
+            name=self.norm.name.name,
+            target=target,  # type: ignore[arg-type]
+            doc=self.norm.doc,
+            axes=tuple(self.low.table.space),
+            arguments=(*required, *sizes, *optional),
+            inputs=tuple(self.low.inputs),
+            params=tuple(self.low.params),
+            buffers=tuple(self.low.buffers),
+            switches=tuple(self.low.switches),
+            body=tuple(self.low.body),
+            outputs=tuple((name, tensor.ref) for name, tensor, _ in output),
+            updates=tuple(self.low.updates),
+            checks=tuple(self.low.checks),
+        )
+
+
+def _is_bool(default: ast.Expr | None) -> bool:
+    return isinstance(default, ast.Name) and default.name in ("true", "false")
+
+
+def _introduced(norm: ast.Norm) -> dict[str, Span]:
+    """Where each value of a norm is introduced, to say so where it is used too early."""
+    found: dict[str, Span] = {}
+    for statement in norm.statements:
+        match statement:
+            case ast.Let():
+                found.setdefault(statement.name.name, statement.name.span)
+            case ast.Param() | ast.Buffer():
+                for item in statement.items:
+                    found.setdefault(item.name.name, item.name.span)
+            case _:
+                pass
+    return found

@@ -1,0 +1,19 @@
+"""Warnings about what a correct program computes. One lint per file; this is the list."""
+
+from __future__ import annotations
+
+from metanorm.diagnostics.collector import Collector
+from metanorm.ir.nodes import Program
+from metanorm.semantics.lints.batch_dependent import batch_dependent
+from metanorm.semantics.lints.unsafe_division import unsafe_division
+from metanorm.semantics.lints.unused import unused
+from metanorm.semantics.lowering import Frame, Lowering
+
+LINTS = (unused, unsafe_division, batch_dependent)
+
+
+def lint(program: Program, low: Lowering, frame: Frame, problems: Collector) -> None:
+    """Run every lint."""
+    for check in LINTS:
+        for problem in check(program, low, frame):
+            problems.add(problem)

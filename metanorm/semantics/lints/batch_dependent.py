@@ -1,0 +1,20 @@
+"""MN0702: samples influence each other in eval mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from metanorm.diagnostics.lints import BatchDependent
+from metanorm.diagnostics.model import Problem
+from metanorm.ir.batch import crosses_samples
+from metanorm.ir.nodes import Program
+from metanorm.semantics.lowering import Frame, Lowering
+
+
+def batch_dependent(program: Program, low: Lowering, frame: Frame) -> Iterator[Problem]:
+    """A warning for each statistic across samples that eval mode needs."""
+    if program.target != "activation":
+        return
+    for let in crosses_samples(program, evaluating=True):
+        axis = program.inputs[0].dims[0]
+        yield BatchDependent(let.span, axis, low.table.declared[axis].span)

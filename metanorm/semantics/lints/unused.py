@@ -1,0 +1,31 @@
+"""MN0206: inputs, parameters, values and hyperparameters that nothing depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from metanorm.diagnostics.model import Problem
+from metanorm.diagnostics.names import Unused
+from metanorm.ir.nodes import Program
+from metanorm.ir.reachable import reachable
+from metanorm.semantics.lowering import Frame, Lowering
+from metanorm.semantics.values import Moments, PoolOnly, Tensor
+
+
+def unused(program: Program, low: Lowering, frame: Frame) -> Iterator[Problem]:
+    """One warning for each name of the spec that does not reach an output or an update."""
+    reached = reachable(program)
+    for name, entity in frame.scope:
+        if not entity.warns:
+            continue
+        match entity.value:
+            case Tensor(ref) if entity.what != "hyperparameter":
+                live = ref in reached or entity.used and ref.startswith("%")
+            case Moments(mean, var):
+                live = mean.ref in reached or var.ref in reached
+            case PoolOnly() | Tensor():
+                live = entity.used
+            case _:
+                live = True
+        if not live:
+            yield Unused(entity.span, name, entity.what)

@@ -1,0 +1,150 @@
+"""The program under construction: declarations, bindings, and the frame of each norm in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from metanorm.diagnostics.collector import Collector
+from metanorm.ir.nodes import (
+    BufferDecl,
+    Check,
+    Input,
+    InputDecl,
+    Let,
+    Map,
+    Number,
+    Op,
+    ParamDecl,
+    Pool,
+    Ref,
+    Switch,
+    Type,
+    Update,
+)
+from metanorm.ir.scalar import Const, Scalar
+from metanorm.ir.typing import Declarations, type_of
+from metanorm.semantics.axes import AxisTable
+from metanorm.semantics.values import Scope, Tensor
+from metanorm.source import Span
+from metanorm.syntax import ast
+
+
+@dataclass
+class Frame:
+    """One norm while it is lowered: the one that is compiled, or one that it calls.
+
+    `axes` maps the axes of a called norm to those of the program; `prefix` begins the names
+    of what it brings; `fixed` holds the switches that the call sets.
+    """
+
+    norm: ast.Norm
+    scope: Scope
+    hypers: dict[str, Scalar] = field(default_factory=dict)
+    hyper_sorts: dict[str, str] = field(default_factory=dict)
+    axes: dict[str, tuple[str, ...]] | None = None
+    prefix: str = ""
+    fixed: dict[str, bool] = field(default_factory=dict)
+    path: tuple[str, ...] = ()
+    primary: str = ""  # the name of the first input
+    later: dict[str, Span] = field(default_factory=dict)  # what is introduced further down
+    let: str = ""  # the `let` that is being lowered
+    whole: ast.Expr | None = None  # the first output, while it is lowered
+
+
+class Lowering:
+    """Everything that ends up in the program."""
+
+    def __init__(self, problems: Collector) -> None:
+        self.problems = problems
+        self.table = AxisTable(problems)
+        self.inputs: list[InputDecl] = []
+        self.params: list[ParamDecl] = []
+        self.buffers: list[BufferDecl] = []
+        self.switches: list[Switch] = []
+        self.updates: list[Update] = []
+        self.checks: list[Check] = []
+        self.body: list[Let] = []
+        self.types: dict[Ref, Type] = {}
+        self.spans: dict[Ref, Span] = {}
+        self.divisors: list[tuple[Ref, Span]] = []
+        self.samples: tuple[str, ...] = ()  # the leading axis of the first input
+        self.groups: dict[tuple[object, ...], str] = {}  # prefixes of tracked statistics
+        self._leaves: dict[Op, Tensor] = {}
+        self._count = 0
+
+    def known(self) -> Declarations:
+        """What is declared so far."""
+        return Declarations(self.table.space, self.inputs, self.params, self.buffers)
+
+    def emit(self, op: Op, span: Span, name: str = "") -> Tensor:
+        """Bind an operation; leaves are bound once."""
+        if op in self._leaves:
+            return self._leaves[op]
+        self._count += 1
+        name = name or f"%{self._count}"
+        type_ = type_of(op, self.types, self.known())
+        self.body.append(Let(name, op, type_, span))
+        self.types[name] = type_
+        self.spans[name] = span
+        tensor = Tensor(name, type_)
+        if isinstance(op, (Number, Input)):
+            self._leaves[op] = tensor
+        return tensor
+
+    def enter_body(self) -> tuple[list[Let], dict[Op, Tensor]]:
+        """Begin the body of a `repeat`: what is bound from here on is local to it."""
+        outer = self.body, dict(self._leaves)
+        self.body = []
+        return outer
+
+    def leave_body(self, outer: tuple[list[Let], dict[Op, Tensor]]) -> tuple[Let, ...]:
+        """End it; returns what it has bound."""
+        steps = tuple(self.body)
+        self.body, self._leaves = outer
+        return steps
+
+    def number(self, value: float | Scalar, span: Span) -> Tensor:
+        """A scalar."""
+        scalar = Const(float(value)) if isinstance(value, (int, float)) else value
+        return self.emit(Number(scalar), span)
+
+    def map(self, function: str, *arguments: Tensor, span: Span) -> Tensor:
+        """An elementwise function."""
+        return self.emit(Map(function, tuple(a.ref for a in arguments)), span)
+
+    def rename(self, tensor: Tensor, name: str) -> Tensor:
+        """Call the value that was bound last by the name that the spec has for it."""
+        last = self.body[-1] if self.body else None
+        if last is None or last.name != tensor.ref or not tensor.ref.startswith("%"):
+            return tensor
+        if name in self.types or isinstance(last.op, Number):
+            return tensor
+        self.body[-1] = replace(last, name=name)
+        self.types[name] = self.types.pop(tensor.ref)
+        self.spans[name] = self.spans.pop(tensor.ref)
+        self.divisors = [(name if r == tensor.ref else r, s) for r, s in self.divisors]
+        return Tensor(name, tensor.type)
+
+    def unique(self, name: str) -> str:
+        """The name, or one like it that no binding has."""
+        taken = {*self.types, *(p.name for p in self.params), *(b.name for b in self.buffers)}
+        candidate, number = name, 2
+        while candidate in taken:
+            candidate, number = f"{name}_{number}", number + 1
+        return candidate
+
+    def dims(self, axes: Sequence[str]) -> tuple[str, ...]:
+        """Axes as tensor dimensions: where all parts of a split axis are there, the axis itself."""
+        space = self.table.space
+        dims: list[str] = list(axes)
+        for axis in space:
+            leaves = space.leaves(axis.name)
+            if axis.parts and all(leaf in dims for leaf in leaves):
+                dims[dims.index(leaves[0])] = axis.name
+                dims = [d for d in dims if d not in leaves]
+        return tuple(dims)
+
+    def pools(self) -> list[Pool]:
+        """The statistics bound so far."""
+        return [let.op for let in self.body if isinstance(let.op, Pool)]

@@ -1,0 +1,39 @@
+"""The names that occur in a part of a syntax tree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from metanorm.syntax import ast
+
+
+def names_in(node: object) -> Iterator[str]:
+    """Every value name below a node, each time it occurs."""
+    if isinstance(node, ast.Name):
+        yield node.name
+    elif isinstance(node, ast.Matrix):
+        yield node.name
+        yield from (name for argument in node.arguments for name in names_in(argument))
+    elif isinstance(node, ast.Node):
+        for field in type(node).model_fields:
+            yield from names_in(getattr(node, field))
+    elif isinstance(node, tuple):
+        for item in node:
+            yield from names_in(item)
+
+
+def defined_in(norm: ast.Norm) -> set[str]:
+    """Every name that a norm introduces: hyperparameters, inputs, values and axes."""
+    found = {h.name.name for h in norm.hypers}
+    for statement in norm.statements:
+        match statement:
+            case ast.Input() | ast.Param() | ast.Buffer():
+                found |= {item.name.name for item in statement.items}
+                found |= {dim.axis.name for item in statement.items for dim in item.dims}
+            case ast.Let() | ast.Stat():
+                found.add(statement.name.name)
+            case ast.AxisSplit():
+                found |= {statement.axis.name, *(part.axis.name for part in statement.parts)}
+            case _:
+                pass
+    return found

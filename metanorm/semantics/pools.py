@@ -1,0 +1,255 @@
+"""Pools: `over C: blocks(g), *S where m weight w` to an aggregation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from metanorm.diagnostics.pools import (
+    BadMatrixArgument,
+    BadOption,
+    CoversNothing,
+    UnknownMatrix,
+    WrongAxis,
+)
+from metanorm.diagnostics.syntax import GivenTwice
+from metanorm.diagnostics.values import UnknownArgument, WrongKind
+from metanorm.ir.aggregation import (
+    Aggregation,
+    Blocks,
+    ByIndex,
+    Causal,
+    Chunks,
+    Dense,
+    Interleave,
+    Matrix,
+    Neighbours,
+    Ones,
+    Window,
+)
+from metanorm.ir.nodes import Divisible, Ref
+from metanorm.ir.ops import MATRICES
+from metanorm.ir.scalar import Const, Scalar
+from metanorm.semantics.lowering import Frame, Lowering
+from metanorm.semantics.values import PoolOnly, Tensor
+from metanorm.source import Span
+from metanorm.syntax import ast
+
+EDGES = ("truncate", "zero", "replicate")
+
+
+@dataclass(frozen=True)
+class LoweredPool:
+    """A pool whose axes and matrices are known; `names` are the axes as they were written."""
+
+    over: Aggregation
+    span: Span
+    where: Ref | None = None
+    weight: Ref | None = None
+    tracked: ast.Tracked | None = None
+    keywords: tuple[ast.Keyword, ...] = ()
+
+    @property
+    def plain(self) -> bool:
+        """Whether every element counts as one."""
+        return self.where is None and self.weight is None
+
+
+class PoolLowering:
+    """Lowers the pools of one norm."""
+
+    def __init__(self, low: Lowering, frame: Frame) -> None:
+        self.low = low
+        self.frame = frame
+        self.problems = low.problems
+
+    def resolve(self, ref: ast.AxisRef) -> tuple[str, ...] | None:
+        """The axes of the program that an axis of this norm stands for."""
+        if self.frame.axes is None:
+            return self.low.table.resolve(ref)
+        if ref.name not in self.frame.axes:
+            self.low.table.unknown(ref)
+            return None
+        return self.frame.axes[ref.name]
+
+    def aggregation(self, pool: ast.Pool, value: Tensor | None) -> Aggregation | None:
+        """The matrices of a pool, or `None` after reporting what is wrong with it."""
+        ok = self.low.table.distinct([axis.axis for axis in pool.axes])
+        found: list[tuple[str, Matrix]] = []
+        for item in pool.axes:
+            axes = self.resolve(item.axis)
+            matrix = self._matrix(item, axes) if axes is not None else None
+            if axes is None or matrix is None or not self._covers(item, axes, value):
+                ok = False
+                continue
+            found += [(axis, matrix) for axis in axes]
+        if not ok:
+            return None
+        space = self.low.table.space
+        order = space.ordered(axis for axis, _ in found)
+        return tuple(sorted(found, key=lambda pair: order.index(pair[0])))
+
+    def _covers(self, item: ast.PoolAxis, axes: tuple[str, ...], value: Tensor | None) -> bool:
+        if value is None:
+            return True
+        bases = {self.low.table.space.base(a) for a in value.type.axes}
+        if all(axis in bases for axis in axes):
+            return True
+        shown = tuple(
+            self.low.table.shown(a) for a in self.low.dims(value.type.axes) if "/" not in a
+        )
+        self.problems.add(CoversNothing(item.span, item.axis.name, shown))
+        return False
+
+    # ---- matrices
+
+    def _matrix(self, item: ast.PoolAxis, axes: tuple[str, ...]) -> Matrix | None:
+        """The matrix of one axis, or `None` after a report."""
+        matrix = item.matrix
+        if matrix is None:
+            return Ones()
+        built = self._structured(matrix) if matrix.name in MATRICES else self._named(matrix, item)
+        if built is None:
+            return None
+        if len(axes) != 1 or item.axis.variadic:
+            shown = f"*{item.axis.name}" if item.axis.variadic else item.axis.name
+            reason = "it stands for several axes"
+            self.problems.add(WrongAxis(matrix.span, matrix.name, shown, reason))
+            return None
+        divisor = {Blocks: "count", Interleave: "count", Chunks: "size"}.get(type(built))
+        if divisor:
+            check = Divisible(axes[0], getattr(built, divisor))
+            if check not in self.low.checks:
+                self.low.checks.append(check)
+        return built
+
+    def _structured(self, matrix: ast.Matrix) -> Matrix | None:
+        keywords = {a.name: a for a in matrix.arguments if isinstance(a, ast.Keyword)}
+        numbers = [a for a in matrix.arguments if not isinstance(a, ast.Keyword)]
+        edge = self._edge(matrix, keywords)
+        if matrix.extra is not None:
+            self.problems.add(
+                UnknownArgument(matrix.extra.span, matrix.extra.name, matrix.name, ())
+            )
+        least = 0 if matrix.name == "causal" else 1
+        if not least <= len(numbers) <= 1:
+            usage = MATRICES[matrix.name].usage
+            hint = f"it is written `{usage}`"
+            self.problems.add(BadMatrixArgument(matrix.span, matrix.name, "takes one number", hint))
+            return None
+        size = self._whole(numbers[0], matrix) if numbers else None
+        if numbers and size is None:
+            return None
+        match matrix.name, size:
+            case "blocks", _ if size is not None:
+                return Blocks(size)
+            case "chunks", _ if size is not None:
+                return Chunks(size)
+            case "interleave", _ if size is not None:
+                return Interleave(size)
+            case "window", _ if size is not None:
+                return Window(size, edge)
+            case _:
+                return Causal(size)
+
+    def _edge(self, matrix: ast.Matrix, keywords: dict[str, ast.Keyword]) -> str:
+        edge = "truncate"
+        for name, keyword in keywords.items():
+            if matrix.name != "window" or name != "edge":
+                known = ("edge",) if matrix.name == "window" else ()
+                self.problems.add(UnknownArgument(keyword.span, name, matrix.name, known))
+            elif isinstance(keyword.value, ast.Name) and keyword.value.name in EDGES:
+                edge = keyword.value.name
+            else:
+                hint = "the edges are `truncate`, `zero` and `replicate`"
+                reason = "has no such edge"
+                self.problems.add(BadMatrixArgument(keyword.value.span, "window", reason, hint))
+        return edge
+
+    def _whole(self, expr: ast.Expr, matrix: ast.Matrix) -> Scalar | None:
+        """A positive whole number: a literal or an integer hyperparameter."""
+        if isinstance(expr, ast.Missing):
+            return None
+        if isinstance(expr, ast.Number):
+            if expr.value >= 1 and expr.value == int(expr.value) and expr.value < 2**31:
+                return Const(expr.value)
+            reason, hint = "needs a positive whole number", ""
+        elif isinstance(expr, ast.Name) and expr.name in self.frame.hypers:
+            self.frame.scope.find(expr.name)
+            if self.frame.hyper_sorts[expr.name] == "int":
+                return self.frame.hypers[expr.name]
+            reason = f"needs a whole number, and `{expr.name}` is not declared as one"
+            hint = f"declare the hyperparameter as `{expr.name}: int`"
+        else:
+            reason = "needs a number that is known when the module is constructed"
+            hint = "write a whole number, or declare a hyperparameter `groups: int`"
+        self.problems.add(BadMatrixArgument(expr.span, matrix.name, reason, hint))
+        return None
+
+    def _named(self, matrix: ast.Matrix, item: ast.PoolAxis) -> Matrix | None:
+        """An index, an edge list or a matrix, by name."""
+        entity = self.frame.scope.find(matrix.name)
+        value = entity.value if entity else None
+        axis = self.resolve(item.axis) or ("",)
+        if matrix.parenthesised:
+            entity = value = None
+        if isinstance(value, PoolOnly) and entity is not None:
+            if (value.axis,) != axis:
+                reason = f"it is declared on axis `{value.axis}`"
+                problem = WrongAxis(matrix.span, matrix.name, item.axis.name, reason, entity.span)
+                self.problems.add(problem)
+                return None
+            return self._pool_only(matrix, value)
+        if isinstance(value, Tensor) and value.type.kind == "int" and entity is not None:
+            if value.type.axes != axis:
+                shown = ", ".join(value.type.axes)
+                reason = f"it is an index on `{shown}`"
+                problem = WrongAxis(matrix.span, matrix.name, item.axis.name, reason, entity.span)
+                self.problems.add(problem)
+                return None
+            return ByIndex(value.ref)
+        if entity is not None and not isinstance(value, (Tensor, PoolOnly)):
+            return None  # poisoned: reported where it was introduced
+        names = [n for n, e in self.frame.scope if _pools(e.value)]
+        known = (*MATRICES, *names)
+        self.problems.add(UnknownMatrix(matrix.span, matrix.name, known, entity is not None))
+        return None
+
+    def _pool_only(self, matrix: ast.Matrix, value: PoolOnly) -> Matrix | None:
+        extra = matrix.extra
+        if value.what == "edges":
+            if extra is not None and extra.name != "self":
+                self.problems.add(UnknownArgument(extra.span, extra.name, matrix.name, ("self",)))
+            return Neighbours(value.name, extra is not None)
+        if extra is not None:
+            self.problems.add(UnknownArgument(extra.span, extra.name, matrix.name, ()))
+        return Dense(value.name)
+
+    # ---- weights and options
+
+    def condition(self, value: object, expr: ast.Expr) -> Ref | None:
+        """The reference of a `where` or `weight`, which must be a number or a condition."""
+        if isinstance(value, Tensor) and value.type.kind != "int":
+            return value.ref
+        if isinstance(value, Tensor):
+            self.problems.add(WrongKind(expr.span, "an index", "a condition or weights"))
+        return None
+
+    def options(
+        self, pool: LoweredPool, function: str, allowed: tuple[str, ...], tracks: bool = False
+    ) -> dict[str, ast.Keyword]:
+        """The named options of a statistic, after reporting those that it does not have."""
+        given: dict[str, ast.Keyword] = {}
+        for keyword in pool.keywords:
+            if keyword.name not in allowed:
+                self.problems.add(BadOption(keyword.span, keyword.name, function))
+            elif keyword.name in given:
+                self.problems.add(GivenTwice(keyword.span, keyword.name))
+            else:
+                given[keyword.name] = keyword
+        if pool.tracked is not None and not tracks:
+            self.problems.add(BadOption(pool.tracked.span, "track", function))
+        return given
+
+
+def _pools(value: object) -> bool:
+    return isinstance(value, PoolOnly) or (isinstance(value, Tensor) and value.type.kind == "int")

@@ -1,0 +1,78 @@
+"""Expressions to scalars: numbers that are known when the module is constructed."""
+
+from __future__ import annotations
+
+from metanorm.diagnostics.values import NotConstant
+from metanorm.ir.ops import ELEMENTWISE, OPERATORS
+from metanorm.ir.scalar import FUNCTIONS, Const, Scalar, SizeOf, apply
+from metanorm.semantics.lowering import Frame, Lowering
+from metanorm.syntax import ast
+
+
+def scalar_from_ast(
+    expr: ast.Expr, frame: Frame, low: Lowering, what: str, hint: str = ""
+) -> Scalar | None:
+    """The scalar, or `None` after reporting that it is not known at construction."""
+    scalar = _scalar(expr, frame, low)
+    if scalar is None and not isinstance(expr, ast.Missing):
+        low.problems.add(NotConstant(expr.span, what, hint))
+    return scalar
+
+
+def _scalar(expr: ast.Expr, frame: Frame, low: Lowering) -> Scalar | None:
+    match expr:
+        case ast.Number():
+            return Const(expr.value)
+        case ast.Name():
+            return _hyper(expr.name, frame)
+        case ast.Negative():
+            return _apply("neg", (expr.operand,), frame, low)
+        case ast.Power():
+            return _apply("pow", (expr.base, expr.exponent), frame, low)
+        case ast.Chain():
+            result = _scalar(expr.operands[0], frame, low)
+            for operator, operand in zip(expr.operators, expr.operands[1:]):
+                right = _scalar(operand, frame, low)
+                if result is None or right is None:
+                    return None
+                result = apply(OPERATORS[operator], result, right)
+            return result
+        case ast.Call() if expr.function.name == "size" and not expr.over:
+            return _size(expr, frame, low)
+        case ast.Call() if _is_function(expr):
+            return _apply(expr.function.name, expr.arguments, frame, low)
+        case _:
+            return None
+
+
+def _is_function(call: ast.Call) -> bool:
+    name = call.function.name
+    plain = not (call.over or call.keywords or call.per)
+    return plain and name in FUNCTIONS and len(call.arguments) == len(ELEMENTWISE[name].parameters)
+
+
+def _hyper(name: str, frame: Frame) -> Scalar | None:
+    if name not in frame.hypers or frame.hyper_sorts.get(name) not in ("int", "float"):
+        return None
+    frame.scope.find(name)
+    return frame.hypers[name]
+
+
+def _apply(
+    function: str, arguments: tuple[ast.Expr, ...], frame: Frame, low: Lowering
+) -> Scalar | None:
+    scalars = [_scalar(a, frame, low) for a in arguments]
+    if any(s is None for s in scalars):
+        return None
+    return apply(function, *(s for s in scalars if s is not None))
+
+
+def _size(call: ast.Call, frame: Frame, low: Lowering) -> Scalar | None:
+    """`size(D)`, which fixes the length of D: the number is needed at construction."""
+    argument = call.arguments[0] if len(call.arguments) == 1 else None
+    name = argument.name if isinstance(argument, (ast.Name, ast.Spread)) else ""
+    axes = frame.axes.get(name, ()) if frame.axes is not None else (name,)
+    if len(axes) != 1 or axes[0] not in low.table.declared:
+        return None
+    low.table.claim(axes[0], "an initial value", call.span)
+    return SizeOf(axes[0])

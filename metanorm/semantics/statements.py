@@ -1,0 +1,396 @@
+"""The statements of one norm, in order, once its clauses are equations."""
+
+from __future__ import annotations
+
+from metanorm.diagnostics.axes import AmbiguousAxes
+from metanorm.diagnostics.names import DuplicateName, UnknownName, UnknownSort
+from metanorm.diagnostics.structure import UnboundedRepeat
+from metanorm.diagnostics.values import BadDefault, BadInterval, WrongKind
+from metanorm.ir.nodes import (
+    Buffer,
+    BufferDecl,
+    Expand,
+    Input,
+    InputDecl,
+    Param,
+    ParamDecl,
+    Repeat,
+    Update,
+)
+from metanorm.ir.scalar import Const, Scalar
+from metanorm.semantics.expressions import Expressions
+from metanorm.semantics.lowering import Frame, Lowering
+from metanorm.semantics.reserved import check_name
+from metanorm.semantics.scalars import scalar_from_ast
+from metanorm.semantics.values import POISON, Entity, Poison, PoolOnly, Tensor, Value
+from metanorm.source import Span
+from metanorm.syntax import ast
+
+SORTS = ("index", "mask", "edges", "matrix")
+
+
+class Statements:
+    """Lowers everything but the inputs and the output of a norm."""
+
+    def __init__(self, low: Lowering, frame: Frame) -> None:
+        self.low = low
+        self.frame = frame
+        self.problems = low.problems
+        self.e = Expressions(low, frame)
+
+    def lower(self, statement: ast.AnyStatement) -> None:
+        """One statement. Inputs are declared before, outputs are read after."""
+        match statement:
+            case ast.Param():
+                for item in statement.items:
+                    self._param(item)
+            case ast.Buffer():
+                for buffer in statement.items:
+                    self._buffer(buffer)
+            case ast.Let():
+                self._let(statement)
+            case ast.Update():
+                self._update(statement)
+            case ast.Repeat():
+                self._repeat(statement)
+            case _:
+                pass
+
+    # ---- inputs
+
+    def input(self, item: ast.InputItem, first: bool) -> None:
+        """Declare an input of the norm that is compiled."""
+        name, sort = item.name.name, item.sort.name if item.sort else "tensor"
+        check_name(item.name, self.problems)
+        if item.sort is not None and (sort not in SORTS or (first and sort != "matrix")):
+            if sort in SORTS:
+                self.problems.add(
+                    WrongKind(item.sort.span, f"an input of sort `{sort}`", "a tensor")
+                )
+            else:
+                self.problems.add(UnknownSort(item.sort.span, sort, "input", SORTS))
+            self.frame.scope.enter(name, Entity("input", item.name.span, POISON))
+            return
+        dims = self._input_dims(item, sort)
+        table = self._introduce(item.table) if item.table else None
+        if table is not None:
+            self.low.table.claim(table, "a table", item.span)
+        default = self._default(item, first)
+        optional = item.default is not None or (sort == "index" and table is None)
+        decl = InputDecl(name, sort, dims, table, default, not optional)  # type: ignore[arg-type]
+        self.low.inputs.append(decl)
+        value: Value
+        if sort in ("matrix", "edges"):
+            value = PoolOnly("a matrix" if sort == "matrix" else "an edge list", name, dims[0])
+            if sort == "edges":
+                value = PoolOnly("edges", name, dims[0])
+        else:
+            value = self.low.emit(Input(name), item.name.span, name)
+        self.frame.scope.enter(name, Entity("input", item.name.span, value))
+
+    def _introduce(self, dim: ast.Dim, name: str | None = None) -> str:
+        """Enter an axis; a hyperparameter that gives its length is used by that."""
+        if isinstance(dim.size, ast.Identifier):
+            self.frame.scope.find(dim.size.name)
+        return self.low.table.introduce(dim, self.frame.hypers, name)
+
+    def _input_dims(self, item: ast.InputItem, sort: str) -> tuple[str, ...]:
+        table = self.low.table
+        if sort == "matrix" and len(item.dims) == 2 and item.dims[0].axis == item.dims[1].axis:
+            return (self._introduce(item.dims[0]),) * 2
+        table.distinct([dim.axis for dim in item.dims])
+        dims = tuple(self._introduce(dim) for dim in item.dims)
+        groups = [dim for dim in item.dims if dim.axis.variadic]
+        open_groups = [d for d in groups if table.space[d.axis.name].size is None]
+        if len(open_groups) > 1:
+            names = tuple(f"*{d.axis.name}" for d in open_groups)
+            self.problems.add(AmbiguousAxes(open_groups[1].span, names))
+        if sort in SORTS:
+            expected = {"edges": 1, "matrix": 2}.get(sort)
+            if expected and len(dims) != expected:
+                shape = "two equal axes, as in `A: matrix[N, N]`" if expected == 2 else "one axis"
+                found = f"{len(dims)} axes"
+                self.problems.add(WrongKind(item.span, found, f"{shape}, for {sort}"))
+                return (dims or ("N",))[:1] * expected
+            for dim in dims:
+                if sort != "matrix":
+                    table.keep_free(dim, f"has a length of its own in each {sort}")
+        return dims
+
+    def _default(self, item: ast.InputItem, first: bool) -> str | float | None:
+        """Another input or a constant."""
+        if item.default is None:
+            return None
+        name = item.name.name
+        if first:
+            self.problems.add(
+                BadDefault(item.default.span, name, "left out: it is the first input")
+            )
+            return None
+        earlier = {i.name: i for i in self.low.inputs}
+        if isinstance(item.default, ast.Name) and item.default.name in earlier:
+            self.frame.scope.find(item.default.name)
+            if item.sort is None and earlier[item.default.name].sort == "tensor":
+                return item.default.name
+        is_mask = item.sort is not None and item.sort.name == "mask"
+        if isinstance(item.default, ast.Name) and item.default.name in ("true", "false"):
+            if is_mask:
+                return float(item.default.name == "true")
+        elif isinstance(item.default, ast.Number) and item.sort is None:
+            return item.default.value
+        elif isinstance(item.default, ast.Negative) and isinstance(
+            item.default.operand, ast.Number
+        ):
+            return -item.default.operand.value
+        expected = "`true` or `false`" if is_mask else "a number or an earlier tensor input"
+        self.problems.add(BadDefault(item.default.span, name, expected))
+        return None
+
+    # ---- parameters and buffers
+
+    def _declared_dims(self, dims: tuple[ast.Dim, ...], what: str) -> tuple[str, ...] | None:
+        """The axes of a parameter or buffer; one with a length of its own is introduced here."""
+        ok = True
+        found: list[str] = []
+        for dim in dims:
+            axes = self._dim(dim, what)
+            ok = ok and axes is not None
+            found += axes or ()
+        if ok and len(found) != 2:
+            ok = self.low.table.distinct([dim.axis for dim in dims])
+        return tuple(found) if ok else None
+
+    def _dim(self, dim: ast.Dim, what: str) -> tuple[str, ...] | None:
+        table, name = self.low.table, dim.axis.name
+        local = self.frame.axes
+        if dim.size is not None and local is not None and name not in local:
+            local[name] = (self._introduce(dim, self._fresh_axis(name)),)
+        elif dim.size is not None and local is None:
+            self._introduce(dim)
+        elif local is None and name not in table.declared:
+            table.unknown(dim.axis, can_size=True)
+            return None
+        axes = self.e.pools.resolve(dim.axis)
+        for axis in axes or ():
+            table.claim(axis, what, dim.span)
+        return axes
+
+    def _fresh_axis(self, name: str) -> str:
+        while name in self.low.table.declared:
+            name += "_"
+        return name
+
+    def _new_name(self, name: ast.Identifier) -> str:
+        """The name in the program of something that a norm introduces."""
+        check_name(name, self.problems, attribute=True)
+        full = self.frame.prefix + name.name
+        if self.frame.axes is not None:
+            return self.low.unique(full)
+        return full
+
+    def _param(self, item: ast.ParamItem) -> None:
+        name = self._new_name(item.name)
+        dims = self._declared_dims(item.dims, "a parameter")
+        what = f"the initial value of `{item.name.name}`"
+        init: Scalar | None
+        from_weight = None
+        if item.from_weight:
+            value = self.e.number(item.value)
+            from_weight, init = (value.ref if value else None), Const(0.0)
+        else:
+            init = scalar_from_ast(item.value, self.frame, self.low, what)
+        low, high = self._bounds(item, init)
+        if dims is None or init is None:
+            self.frame.scope.enter(item.name.name, Entity("parameter", item.name.span, POISON))
+            return
+        decl = ParamDecl(name, self.low.dims(dims), init, low, high, from_weight=from_weight)
+        self.low.params.append(decl)
+        value_: Value
+        if len(dims) == 2 and dims[0] == dims[1]:
+            value_ = PoolOnly("a matrix", name, dims[0])
+        else:
+            value_ = self.low.emit(Param(name), item.name.span, name)
+        self.frame.scope.enter(item.name.name, Entity("parameter", item.name.span, value_))
+
+    def _bounds(
+        self, item: ast.ParamItem, init: Scalar | None
+    ) -> tuple[Scalar | None, Scalar | None]:
+        if item.low is None or item.high is None:
+            return None, None
+        low = scalar_from_ast(item.low, self.frame, self.low, "a bound")
+        high = scalar_from_ast(item.high, self.frame, self.low, "a bound")
+        span = item.low.span.to(item.high.span)
+        if isinstance(low, Const) and isinstance(high, Const):
+            if low.value > high.value:
+                self.problems.add(BadInterval(span, "the lower bound is above the upper one"))
+            elif isinstance(init, Const) and not low.value <= init.value <= high.value:
+                reason = "the initial value is outside of it"
+                self.problems.add(BadInterval(item.value.span.to(span), reason))
+        return low, high
+
+    def _buffer(self, item: ast.BufferItem) -> None:
+        name = self._new_name(item.name)
+        dims = self._declared_dims(item.dims, "a buffer")
+        what = f"the initial value of `{item.name.name}`"
+        init = scalar_from_ast(item.value, self.frame, self.low, what)
+        if dims is None or init is None:
+            self.frame.scope.enter(item.name.name, Entity("buffer", item.name.span, POISON))
+            return
+        self.low.buffers.append(BufferDecl(name, self.low.dims(dims), init))
+        value = self.low.emit(Buffer(name), item.name.span, name)
+        self.frame.scope.enter(item.name.name, Entity("buffer", item.name.span, value))
+
+    def _update(self, statement: ast.Update) -> None:
+        entity = self.frame.scope.find(statement.name.name)
+        value = self.e.number(statement.value)
+        if entity is None or entity.what != "buffer":
+            known = tuple(n for n, e in self.frame.scope if e.what == "buffer")
+            self.problems.add(UnknownName(statement.name.span, statement.name.name, known))
+            return
+        if value is None or not isinstance(entity.value, Tensor):
+            return
+        buffer = entity.value
+        space = self.low.table.space
+        if not {space.base(a) for a in value.type.axes} <= set(buffer.type.axes):
+            extra = [a for a in value.type.axes if space.base(a) not in buffer.type.axes]
+            found = f"a value with axis `{extra[0]}`"
+            expected = f"a value on the axes of `{statement.name.name}`"
+            hint = f"pool it away: `mean(... over {extra[0]})`"
+            self.problems.add(WrongKind(statement.value.span, found, expected, hint))
+            return
+        self.low.updates.append(Update(buffer.ref, value.ref))
+
+    # ---- values
+
+    def _let(self, statement: ast.Let) -> None:
+        name = statement.name
+        check_name(name, self.problems)
+        self.frame.let = name.name
+        value = self.e.value(statement.value)
+        if isinstance(value, PoolOnly):
+            self.e.as_number(value, statement.value)
+            value = POISON
+        if isinstance(value, Tensor):
+            if statement.dims:
+                value = self._annotated(statement, value)
+            if isinstance(value, Tensor):
+                value = self.low.rename(value, self.low.unique(self.frame.prefix + name.name))
+        self.frame.let = ""
+        generated = statement.span == statement.name.span
+        entity = Entity("value", name.span, value, warns=not generated)
+        self.frame.scope.enter(name.name, entity)
+
+    def _annotated(self, statement: ast.Let, value: Tensor) -> Value:
+        """`let d[N] = 1`: the value has these axes, and no others."""
+        axes: list[str] = []
+        for dim in statement.dims:
+            found = self.e.pools.resolve(dim.axis)
+            if found is None:
+                return POISON
+            axes += found
+        surplus = [a for a in value.type.axes if a not in axes]
+        if surplus:
+            expected = f"a value on {', '.join(f'`{a}`' for a in axes)}"
+            found_text = f"one with axis `{surplus[0]}`"
+            self.problems.add(WrongKind(statement.value.span, found_text, expected))
+            return POISON
+        ordered = self.low.table.space.ordered(axes)
+        if ordered == value.type.axes:
+            return value
+        return self.low.emit(Expand(value.ref, ordered), statement.span)
+
+    def _repeat(self, statement: ast.Repeat) -> None:
+        count = self._steps(statement.count)
+        carried: dict[str, Tensor] = {}
+        for assignment in statement.body:
+            entity = self.frame.scope.find(assignment.name.name)
+            if entity is None or entity.what != "value" or isinstance(entity.value, PoolOnly):
+                known = tuple(n for n, e in self.frame.scope if e.what == "value")
+                self.problems.add(UnknownName(assignment.name.span, assignment.name.name, known))
+                return
+            if not isinstance(entity.value, Tensor):
+                return
+            if assignment.name.name in carried:
+                span = assignment.name.span
+                self.problems.add(DuplicateName(span, assignment.name.name, None))
+                return
+            carried[assignment.name.name] = entity.value
+        if count is None or not carried:
+            return
+        self._loop(statement.body, statement.span, count, carried)
+
+    def _loop(
+        self,
+        body: tuple[ast.Assignment, ...],
+        span: Span,
+        count: Scalar,
+        carried: dict[str, Tensor],
+    ) -> None:
+        """Lower the body apart, with the carried names standing for the previous run."""
+        outer = self.low.enter_body()
+        inside: list[str] = []
+        for name, initial in carried.items():
+            ref = self.low.unique(f"%{name}")
+            self.low.types[ref] = initial.type
+            inside.append(ref)
+            self.frame.scope.replace(name, Tensor(ref, initial.type))
+        results: list[str] = []
+        for assignment in body:
+            value = self.e.number(assignment.value)
+            initial = carried[assignment.name.name]
+            if value is not None and value.type != initial.type:
+                found = f"a value on {', '.join(value.type.axes) or 'no axes'}"
+                expected = f"one on {', '.join(initial.type.axes) or 'no axes'}, as it began"
+                hint = f"begin with `let {assignment.name.name}[...] = ...`, with all axes"
+                self.problems.add(WrongKind(assignment.value.span, found, expected, hint))
+                value = None
+            if value is not None:
+                self.frame.scope.replace(assignment.name.name, value)
+                results.append(value.ref)
+        steps = self.low.leave_body(outer)
+        for name in carried:
+            self.frame.scope.replace(name, POISON)
+        if len(results) < len(body):
+            return
+        initial_refs = tuple(t.ref for t in carried.values())
+        for position, name in enumerate(carried):
+            op = Repeat(count, tuple(inside), initial_refs, steps, tuple(results), position)
+            tensor = self.low.rename(self.low.emit(op, span), self.low.unique(name))
+            self.frame.scope.replace(name, tensor)
+
+    def _steps(self, expr: ast.Expr) -> Scalar | None:
+        if isinstance(expr, ast.Number) and expr.value == int(expr.value) and expr.value < 2**31:
+            return Const(expr.value)
+        if isinstance(expr, ast.Name) and self.frame.hyper_sorts.get(expr.name) == "int":
+            self.frame.scope.find(expr.name)
+            return self.frame.hypers[expr.name]
+        if not isinstance(expr, ast.Missing):
+            self.problems.add(UnboundedRepeat(expr.span))
+        return None
+
+    # ---- outputs
+
+    def output(self, statement: ast.Output) -> list[tuple[str, Tensor, ast.OutputItem]] | None:
+        """The outputs by name; `None` where one is wrong."""
+        found = []
+        for position, item in enumerate(statement.items):
+            self.frame.whole = item.value if position == 0 else None
+            value = self.e.value(item.value)
+            if isinstance(value, Poison):
+                continue
+            tensor = self.e.as_number(value, item.value)
+            if tensor is not None:
+                found.append((self._output_name(item, position), tensor, item))
+        return found if len(found) == len(statement.items) else None
+
+    def _output_name(self, item: ast.OutputItem, position: int) -> str:
+        if item.name is not None:
+            check_name(item.name, self.problems)
+            return item.name.name
+        match item.value:
+            case ast.Name():
+                return item.value.name
+            case ast.FieldOf():
+                return item.value.field.name
+            case _:
+                return "output" if position == 0 else f"output_{position}"

@@ -1,0 +1,244 @@
+"""Statistics of a value over a pool: what `mean`, `var`, `moments`, `normalize` ... compute, and
+how running statistics are kept."""
+
+from __future__ import annotations
+
+from metanorm.diagnostics.pools import BadOption, CannotTrack
+from metanorm.ir.aggregation import PARTITIONS, Ones
+from metanorm.ir.nodes import (
+    Buffer,
+    BufferDecl,
+    Count,
+    Mode,
+    Pool,
+    Ref,
+    Several,
+    Switch,
+    Update,
+)
+from metanorm.ir.scalar import Const, Scalar
+from metanorm.semantics.lowering import Frame, Lowering
+from metanorm.semantics.pools import LoweredPool, PoolLowering
+from metanorm.semantics.scalars import scalar_from_ast
+from metanorm.semantics.values import Moments, Tensor, Value
+from metanorm.source import Span
+from metanorm.syntax import ast
+
+INITIAL = {"mean": 0.0, "var": 1.0}
+NONE = "None"
+
+
+class Statistics:
+    """Lowers the statistics of one norm."""
+
+    def __init__(self, low: Lowering, frame: Frame, pools: PoolLowering) -> None:
+        self.low = low
+        self.frame = frame
+        self.pools = pools
+
+    def statistic(self, name: str, x: Tensor, pool: LoweredPool, about: Tensor | None) -> Value:
+        """The statistic `name`, one of the operation table or `moments` or `normalize`."""
+        match name:
+            case "mean":
+                self.pools.options(pool, name, (), tracks=True)
+                return self._tracked(self._pool("mean", x, pool), "mean", x, pool)
+            case "var":
+                return self._var(x, pool, about)
+            case "std":
+                given = self.pools.options(pool, name, ("ddof",))
+                variance = self._pool("var", x, pool, ddof=self._ddof(given))
+                return self.low.map("root", variance, span=pool.span)
+            case "rms":
+                self.pools.options(pool, name, ())
+                zero = self.low.number(0, pool.span)
+                second = self._pool("second", x, pool, about=zero)
+                return self.low.map("root", second, span=pool.span)
+            case "moments":
+                given = self.pools.options(pool, name, ("ddof",), tracks=True)
+                return self._moments(x, pool, self._ddof(given))
+            case "normalize":
+                given = self.pools.options(pool, name, ("ddof",), tracks=True)
+                return self._normalize(x, pool, self._ddof(given))
+            case _:
+                self.pools.options(pool, name, ())
+                return self._pool(name, x, pool)
+
+    def count(self, pool: LoweredPool) -> Tensor:
+        """How many elements, or how much weight, each pool holds."""
+        self.pools.options(pool, "count", ())
+        return self.low.emit(Count(pool.over, pool.where, pool.weight), pool.span)
+
+    # ---- parts
+
+    def _pool(
+        self, kind: str, x: Tensor, pool: LoweredPool, about: Tensor | None = None, ddof: int = 0
+    ) -> Tensor:
+        centre = about.ref if about is not None else None
+        op = Pool(kind, x.ref, pool.over, pool.where, pool.weight, centre, ddof)
+        return self.low.emit(op, pool.span)
+
+    def _ddof(self, given: dict[str, ast.Keyword]) -> int:
+        keyword = given.get("ddof")
+        if keyword is None:
+            return 0
+        if isinstance(keyword.value, ast.Number) and keyword.value.value in (0, 1):
+            return int(keyword.value.value)
+        reason = " other than 0 or 1"
+        self.low.problems.add(BadOption(keyword.value.span, "ddof", "var", reason))
+        return 0
+
+    def _var(self, x: Tensor, pool: LoweredPool, about: Tensor | None) -> Value:
+        given = self.pools.options(pool, "var", ("ddof", "about"), tracks=True)
+        if about is None:
+            self._check_several(pool)
+            live = self._pool("var", x, pool, ddof=self._ddof(given))
+            return self._tracked(live, "var", x, pool, biased=self._ddof(given) == 0)
+        if "ddof" in given:
+            reason = " together with `about`"
+            self.low.problems.add(BadOption(given["ddof"].span, "ddof", "var", reason))
+        live = self._pool("second", x, pool, about=about)
+        return self._tracked(live, "var", x, pool, biased=False)
+
+    def _moments(self, x: Tensor, pool: LoweredPool, ddof: int) -> Moments:
+        self._check_several(pool)
+        mean = self._pool("mean", x, pool)
+        var = self._pool("var", x, pool, ddof=ddof)
+        return Moments(
+            self._tracked(mean, "mean", x, pool),
+            self._tracked(var, "var", x, pool, biased=ddof == 0),
+        )
+
+    def _normalize(self, x: Tensor, pool: LoweredPool, ddof: int) -> Tensor:
+        moments = self._moments(x, pool, ddof)
+        span = pool.span
+        eps = self.low.number(self.frame.hypers.get("eps", Const(1e-5)), span)
+        self.frame.scope.find("eps")
+        scale = self.low.map("sqrt", self.low.map("add", moments.var, eps, span=span), span=span)
+        centred = self.low.map("sub", x, moments.mean, span=span)
+        value = self.low.map("div", centred, scale, span=span)
+        if pool.plain:
+            return value
+        weight = self.low.emit(Count(pool.over, pool.where, pool.weight), span)
+        if pool.tracked is not None:
+            weight = self.low.emit(Mode(weight.ref, self.low.number(1, span).ref), span)
+        zero = self.low.number(0, span)
+        holds = self.low.map("gt", weight, zero, span=span)
+        return self.low.map("where", holds, value, zero, span=span)
+
+    def _check_several(self, pool: LoweredPool) -> None:
+        """torch's layers refuse a variance of a single value; so do pools like theirs.
+
+        Those are: everything along free axes (batch and instance norm), and blocks of a fixed
+        axis with everything along free ones, where torch also counts the batch (group norm).
+        """
+        space, over = self.low.table.space, dict(pool.over)
+        if not pool.plain or not all(isinstance(m, (Ones, *PARTITIONS)) for m in over.values()):
+            return
+        if any(isinstance(m, Ones) and self._fixed(axis) for axis, m in over.items()):
+            return
+        cells = {axis: m for axis, m in over.items() if not isinstance(m, Ones)}
+        if any(not self._fixed(axis) for axis in cells) or self.frame.axes is not None:
+            return
+        if cells:
+            first = self.low.known().axes(self.low.inputs[0].dims) if self.low.inputs else ()
+            over |= {axis: Ones() for axis in first if axis not in over and not self._fixed(axis)}
+        ordered = tuple((axis, over[axis]) for axis in space.ordered(over))
+        check = Several(ordered, tracked=pool.tracked is not None)
+        if check not in self.low.checks:
+            self.low.checks.append(check)
+
+    def _fixed(self, axis: str) -> bool:
+        return self.low.table.space[axis].size is not None or bool(
+            self.low.table.declared.get(axis) and self.low.table.declared[axis].claims
+        )
+
+    # ---- running statistics
+
+    def _tracked(
+        self, live: Tensor, moment: str, x: Tensor, pool: LoweredPool, biased: bool = False
+    ) -> Tensor:
+        """The live statistic in training, the running one in eval mode."""
+        tracked = pool.tracked
+        if tracked is None or self.frame.fixed.get("track") is False:
+            return live
+        momentum = self._momentum(tracked)
+        if momentum is False or not self._can_track(tracked.span):
+            return live
+        name = self._buffer_name(moment, x, pool)
+        if name in (b.name for b in self.low.buffers):
+            return live
+        kept = self._kept(live, tracked.span)
+        decl = BufferDecl(name, self.low.dims(kept), Const(INITIAL[moment]), tracked=True)
+        self.low.buffers.append(decl)
+        buffer = self.low.emit(Buffer(name), pool.span, name)
+        value = self._update_value(live, buffer, pool, biased)
+        self.low.updates.append(Update(name, value, momentum or None, averages=True))
+        self._switch(tracked)
+        return self.low.emit(Mode(live.ref, buffer.ref, name), pool.span)
+
+    def _momentum(self, tracked: ast.Tracked) -> Scalar | None | bool:
+        """The weight of the new value; `None` for the average of all; `False` after a report."""
+        if isinstance(tracked.momentum, ast.Name) and tracked.momentum.name == NONE:
+            return None
+        scalar = scalar_from_ast(tracked.momentum, self.frame, self.low, "the momentum")
+        return False if scalar is None else scalar
+
+    def _can_track(self, span: Span) -> bool:
+        target = self.frame.norm.target.name if self.frame.norm.target else ""
+        if target:
+            self.low.problems.add(CannotTrack(span, f"this is a norm for a {target}"))
+        return not target
+
+    def _buffer_name(self, moment: str, x: Tensor, pool: LoweredPool) -> str:
+        """`running_mean` for the statistic that is tracked first, else with its value's name."""
+        group: tuple[object, ...] = (x.ref, pool.over, pool.where, pool.weight, self.frame.prefix)
+        groups = self.low.groups
+        groups.setdefault(group, self.frame.prefix if not groups else self._group_prefix())
+        return f"{groups[group]}running_{moment}"
+
+    def _group_prefix(self) -> str:
+        prefix = f"{self.frame.prefix}{self.frame.let or 'second'}_"
+        return (
+            prefix if prefix not in self.low.groups.values() else f"{prefix}{len(self.low.groups)}_"
+        )
+
+    def _kept(self, live: Tensor, span: Span) -> tuple[str, ...]:
+        """The axes of the buffer: those of fixed length. The samples' axis never becomes one."""
+        table, kept = self.low.table, []
+        for axis in live.type.axes:
+            base = table.space.base(axis)
+            fixed = table.space[base].size is not None
+            if fixed or (base not in self.low.samples and not table.declared[base].free):
+                if base in table.declared:
+                    table.claim(base, "a running statistic", span)
+                kept.append(base)
+        for axis, _ in self._free_of(live, tuple(kept)):
+            if axis in table.declared:
+                table.keep_free(axis, "is averaged over by running statistics")
+        return table.space.ordered(kept)
+
+    def _free_of(self, live: Tensor, kept: tuple[str, ...]) -> tuple[tuple[str, Ones], ...]:
+        space = self.low.table.space
+        return tuple((a, Ones()) for a in live.type.axes if space.base(a) not in kept)
+
+    def _update_value(self, live: Tensor, buffer: Tensor, pool: LoweredPool, biased: bool) -> Ref:
+        """What enters the running average: unbiased, and averaged over the free axes."""
+        span = pool.span
+        value = live
+        if biased:
+            count = self.low.emit(Count(pool.over, pool.where, pool.weight), span)
+            value = self.low.map("unbiased", live, count, span=span)
+        if not pool.plain:
+            count = self.low.emit(Count(pool.over, pool.where, pool.weight), span)
+            holds = self.low.map("gt", count, self.low.number(0, span), span=span)
+            value = self.low.map("where", holds, value, buffer, span=span)
+        for axis in (a for a, m in pool.over if isinstance(m, Ones)):
+            if axis in self.low.table.declared:
+                self.low.table.keep_free(axis, "is averaged over by running statistics")
+        free = self._free_of(value, buffer.type.axes)
+        return value.ref if not free else self.low.emit(Pool("mean", value.ref, free), span).ref
+
+    def _switch(self, tracked: ast.Tracked) -> None:
+        name = "track_running_stats"
+        if name not in (s.name for s in self.low.switches):
+            self.low.switches.append(Switch(name, not tracked.off))

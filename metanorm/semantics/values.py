@@ -1,0 +1,94 @@
+"""What expressions denote while a norm is lowered, and the names they go by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Union
+
+from metanorm.diagnostics.collector import Collector
+from metanorm.diagnostics.names import DuplicateName
+from metanorm.ir.nodes import Ref, Type
+from metanorm.source import Span
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A value of the IR."""
+
+    ref: Ref
+    type: Type
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Mean and variance of the same pools."""
+
+    mean: Tensor
+    var: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class PoolOnly:
+    """Something that only pools: a matrix or an edge list."""
+
+    what: str
+    name: str
+    axis: str
+
+
+@dataclass(frozen=True, slots=True)
+class Poison:
+    """The value of a wrong expression. Whatever it meets is silent, so one mistake is one message."""
+
+
+Value = Union[Tensor, Moments, PoolOnly, Poison]
+POISON = Poison()
+
+
+@dataclass(slots=True)
+class Entity:
+    """A name in scope."""
+
+    what: str  # "hyperparameter", "input", "parameter", "buffer", "value"
+    span: Span
+    value: Value
+    used: bool = False
+    warns: bool = True  # whether it is worth a warning if nothing uses it
+
+
+class Scope:
+    """The names of one norm, in the order in which they were introduced."""
+
+    def __init__(self, problems: Collector) -> None:
+        self.problems = problems
+        self._entities: dict[str, Entity] = {}
+
+    def __iter__(self) -> Iterator[tuple[str, Entity]]:
+        return iter(self._entities.items())
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._entities
+
+    def enter(self, name: str, entity: Entity) -> bool:
+        """Introduce a name; reports one that is taken, and keeps the first meaning."""
+        if name in self._entities:
+            self.problems.add(DuplicateName(entity.span, name, self._entities[name].span))
+            return False
+        self._entities[name] = entity
+        return True
+
+    def find(self, name: str) -> Entity | None:
+        """What the name stands for, which counts as a use."""
+        entity = self._entities.get(name)
+        if entity is not None:
+            entity.used = True
+        return entity
+
+    def replace(self, name: str, value: Value) -> None:
+        """Give a name a new value (in a `repeat`)."""
+        self._entities[name].value = value
+
+    def names(self) -> tuple[str, ...]:
+        """All names."""
+        return tuple(self._entities)
