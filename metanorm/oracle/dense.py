@@ -1,0 +1,111 @@
+"""Every aggregation as an explicit dense matrix. Slow on purpose: nothing here is clever.
+
+A matrix has one row for each pool (or position that gets a value) and one column
+for each position of the axis; the entry says how much the position counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from metanorm.ir.aggregation import (
+    Blocks,
+    ByIndex,
+    Causal,
+    Chunks,
+    Dense,
+    Interleave,
+    Matrix,
+    Neighbours,
+    Ones,
+    Window,
+)
+from metanorm.ir.scalar import Scalar
+
+F64 = torch.float64
+
+
+@dataclass(frozen=True)
+class Known:
+    """What matrices are made from: index inputs, edge lists, given matrices, group counts, numbers."""
+
+    indices: Mapping[str, Tensor]
+    groups: Mapping[str, int]
+    matrices: Mapping[str, Tensor | str]
+    edges: Mapping[str, Tensor]
+    number: Callable[[Scalar], float]
+
+
+def pooling_matrix(matrix: Matrix, n: int, known: Known) -> tuple[Tensor, int]:
+    """The matrix of an axis with `n` positions, and how many extra columns of zeros it expects."""
+    position = torch.arange(n)
+    match matrix:
+        case Ones():
+            return torch.ones(1, n, dtype=F64), 0
+        case Blocks(count):
+            groups = int(known.number(count))
+            return one_hot(position // max(n // groups, 1), groups), 0
+        case Chunks(size):
+            width = int(known.number(size))
+            return one_hot(position // width, n // width), 0
+        case Interleave(count):
+            groups = int(known.number(count))
+            return one_hot(position % groups, groups), 0
+        case ByIndex(name):
+            return one_hot(known.indices[name], known.groups[name]), 0
+        case Dense(name):
+            given = known.matrices[name]
+            return structured(given, n) if isinstance(given, str) else given.to(F64), 0
+        case Window(width, edge):
+            return window(n, int(known.number(width)), edge)
+        case Causal(width):
+            reach = n if width is None else int(known.number(width))
+            back = position[:, None] - position[None, :]
+            return ((back >= 0) & (back < reach)).to(F64), 0
+        case Neighbours(name, loop):
+            source, target = known.edges[name]
+            dense = torch.zeros(n, n, dtype=F64)
+            for i, j in zip(target.tolist(), source.tolist()):
+                dense[i, j] += 1
+            return dense + torch.eye(n, dtype=F64) * loop, 0
+
+
+def one_hot(cells: Tensor, count: int) -> Tensor:
+    """Rows for cells, columns for positions."""
+    return (torch.arange(count)[:, None] == cells[None, :]).to(F64)
+
+
+def structured(name: str, n: int) -> Tensor:
+    """A matrix by name: `eye`, `ones`, `blocks(g)`, `chunks(k)`, `interleave(g)`."""
+    kind, _, argument = name.partition("(")
+    position = torch.arange(n)
+    if kind == "eye":
+        return torch.eye(n, dtype=F64)
+    if kind == "ones":
+        return torch.ones(n, n, dtype=F64)
+    number = int(argument.rstrip(")"))
+    cell = {
+        "blocks": position // max(n // number, 1),
+        "chunks": position // number,
+        "interleave": position % number,
+    }[kind]
+    return (cell[:, None] == cell[None, :]).to(F64)
+
+
+def window(n: int, width: int, edge: str) -> tuple[Tensor, int]:
+    """Centred windows; an even one reaches one further back than ahead."""
+    dense = torch.zeros(n, n + 1, dtype=F64)
+    for row in range(n):
+        for column in range(row - width // 2, row + (width - 1) // 2 + 1):
+            inside = 0 <= column < n
+            if inside:
+                dense[row, column] += 1
+            elif edge == "replicate":
+                dense[row, min(max(column, 0), n - 1)] += 1
+            elif edge == "zero":
+                dense[row, n] += 1
+    return dense, 1

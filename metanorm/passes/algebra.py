@@ -1,0 +1,105 @@
+"""The algebra of elementwise maps, as a table of rules: (name, pattern, replacement).
+
+A rule applies where its pattern holds for the arguments of a function that is
+about to be bound; each is tested against the oracle on random numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from metanorm.ir.nodes import Map, Number, Ref
+from metanorm.ir.scalar import FUNCTIONS, apply
+
+if TYPE_CHECKING:
+    from metanorm.passes.builder import Builder
+
+Replacement = Callable[["Builder", tuple[Ref, ...]], "Ref | None"]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`function(arguments)` becomes what `replace` returns, unless that is `None`."""
+
+    name: str
+    function: str
+    replace: Replacement
+
+
+def _is(position: int, value: float, result: Callable[[Builder, tuple[Ref, ...]], Ref | None]) -> Replacement:
+    def replacement(b: Builder, args: tuple[Ref, ...]) -> Ref | None:
+        return result(b, args) if b.constant(args[position]) == value else None
+
+    return replacement
+
+
+def _wide_enough(b: Builder, kept: Ref, args: tuple[Ref, ...]) -> Ref | None:
+    """A constant has no axes, so leaving one out changes no type; a value might."""
+    joined = b.space.join(*(b.types[a].axes for a in args))
+    return kept if b.types[kept].axes == joined and b.types[kept].kind == "real" else None
+
+
+def _first(b: Builder, args: tuple[Ref, ...]) -> Ref | None:
+    return _wide_enough(b, args[0], args)
+
+
+def _second(b: Builder, args: tuple[Ref, ...]) -> Ref | None:
+    return _wide_enough(b, args[1], args)
+
+
+def _square(b: Builder, args: tuple[Ref, ...]) -> Ref | None:
+    return b.map("mul", args[0], args[0])
+
+
+def _rsqrt(b: Builder, args: tuple[Ref, ...]) -> Ref | None:
+    """a / sqrt(v) as a * rsqrt(v)."""
+    divisor = b.ops.get(args[1])
+    if not (isinstance(divisor, Map) and divisor.function == "sqrt"):
+        return None
+    return b.map("mul", args[0], b.map("rsqrt", divisor.arguments[0]))
+
+
+def _negated(b: Builder, args: tuple[Ref, ...]) -> Ref | None:
+    inner = b.ops.get(args[0])
+    if isinstance(inner, Map) and inner.function == "neg":
+        return inner.arguments[0]
+    return None
+
+
+def _scalars(function: str) -> Replacement:
+    def replacement(b: Builder, args: tuple[Ref, ...]) -> Ref | None:
+        scalars = [op.value for op in (b.ops.get(a) for a in args) if isinstance(op, Number)]
+        return b.number(apply(function, *scalars)) if len(scalars) == len(args) else None
+
+    return replacement
+
+
+RULES: tuple[Rule, ...] = (
+    *(Rule(f"{f} of scalars", f, _scalars(f)) for f in FUNCTIONS),
+    Rule("a + 0", "add", _is(1, 0, _first)),
+    Rule("0 + a", "add", _is(0, 0, _second)),
+    Rule("a - 0", "sub", _is(1, 0, _first)),
+    Rule("0 - a", "sub", _is(0, 0, lambda b, args: b.map("neg", args[1]))),
+    Rule("a * 1", "mul", _is(1, 1, _first)),
+    Rule("1 * a", "mul", _is(0, 1, _second)),
+    Rule("a / 1", "div", _is(1, 1, _first)),
+    Rule("a / sqrt(v)", "div", _rsqrt),
+    Rule("a^1", "pow", _is(1, 1, _first)),
+    Rule("a^2", "pow", _is(1, 2, _square)),
+    Rule("-(-a)", "neg", _negated),
+)
+
+_BY_FUNCTION: dict[str, list[Rule]] = {}
+for _rule in RULES:
+    _BY_FUNCTION.setdefault(_rule.function, []).append(_rule)
+
+
+def simplified(function: str, arguments: tuple[Ref, ...], builder: Builder) -> Ref | None:
+    """What the first rule that applies makes of `function(arguments)`, or `None`."""
+    for rule in _BY_FUNCTION.get(function, ()):
+        result = rule.replace(builder, arguments)
+        if result is not None:
+            return result
+    return None

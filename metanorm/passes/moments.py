@@ -1,0 +1,154 @@
+"""Statistics of affine functions of a value become statistics of the value itself.
+
+mean(a x + b) = a mean(x) + b, var(a x + b) = a^2 var(x), and a second moment about any
+centre is var(x) + (mean(x) - centre)^2: GraphNorm's mean((x - s m)^2) needs no second look
+at x. Where coefficients vary within a pool, x is measured on the largest part on which
+they do not, and the rest is done on the narrow results.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from metanorm.ir.aggregation import Aggregation, ByIndex, is_partition
+from metanorm.ir.nodes import Count, Let, Map, Pool, Program, Ref
+from metanorm.passes.affine import Affine, Form
+from metanorm.passes.builder import Builder, renamed
+
+SQUARES = ("mean", "sum")
+
+
+def moments(program: Program) -> Program:
+    """The program with every statistic of an affine form rewritten."""
+    return _Moments(program).run()
+
+
+class _Moments:
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.b = Builder(program)
+        self.affine = Affine(self.b)
+
+    def run(self) -> Program:
+        for let in self.program.body:
+            op = renamed(let.op, self.b.moved)
+            if isinstance(op, Pool):
+                self._pool(let, op)
+                continue
+            ref = self.b.take(let)
+            form = self.affine.derive(op)
+            if form is not None and ref not in self.affine.forms:
+                self.affine.forms[ref] = form
+        return self.b.finish()
+
+    def _pool(self, let: Let, op: Pool) -> None:
+        self.b.span = let.span
+        op = self._inwards(op)
+        if op.ddof and op.statistic == "var":
+            biased = self._rewritten(replace(op, ddof=0))
+            count = self.b.emit(Count(op.over, op.where, op.weight))
+            self.b.forward(let, self.b.map("unbiased", biased, count))
+            return
+        self.b.forward(let, self._rewritten(op))
+
+    def _inwards(self, op: Pool) -> Pool:
+        """A mean of sums of squares as a sum of means: first along what leaves the centre alone."""
+        inner = self.b.ops.get(op.value)
+        if not (isinstance(inner, Pool) and _linear(op) and _linear(inner)):
+            return op
+        form = self._squared(inner.value)
+        if form is None or not self._constant(form, op.over) or self._constant(form, inner.over):
+            return op
+        first = self._rewritten(replace(op, value=inner.value))
+        return replace(inner, value=first)
+
+    def _rewritten(self, op: Pool) -> Ref:
+        second = self._as_second(op)
+        if second is not None:
+            return second
+        form = self.affine.of(op.value)
+        if op.statistic not in ("mean", "var", "second") or form.guard or not _plain(op):
+            return self.b.emit(op)
+        if op.statistic == "second":
+            return self._second(op, form)
+        return self.b.emit(op) if form.trivial else self._of_form(op, form)
+
+    # ---- squares
+
+    def _squared(self, ref: Ref) -> Form | None:
+        """The form of v where a value is v * v."""
+        op = self.b.ops.get(ref)
+        if isinstance(op, Map) and op.function == "mul" and op.arguments[0] == op.arguments[1]:
+            form = self.affine.of(op.arguments[0])
+            return form if not form.trivial and not form.guard else None
+        return None
+
+    def _as_second(self, op: Pool) -> Ref | None:
+        """A mean or sum of squares of an affine form as a second moment about zero."""
+        form = self._squared(op.value)
+        if form is None or op.statistic not in SQUARES or not _plain(op):
+            return None
+        if not self._constant(form, op.over):
+            return None
+        square = self.b.ops[op.value]
+        assert isinstance(square, Map)
+        zero = self.b.number(0)
+        mean = self._second(Pool("second", square.arguments[0], op.over, about=zero), form)
+        if op.statistic == "mean":
+            return mean
+        return self.b.map("mul", mean, self.b.emit(Count(op.over)))
+
+    def _second(self, op: Pool, form: Form) -> Ref:
+        """A second moment about `about`, from mean and variance."""
+        assert op.about is not None
+        about_zero = self.b.constant(op.about) == 0
+        only_scaled = form.centre is None and form.shift is None
+        if about_zero and only_scaled and (form.scale is None or self._constant(form, op.over)):
+            raw = self.b.emit(Pool("second", form.source, op.over, about=op.about))
+            if form.scale is None:
+                return raw
+            return self.b.map("mul", self.b.map("mul", form.scale, form.scale), raw)
+        over = op.over
+        mean = self._rewritten(Pool("mean", op.value, over))
+        var = self._rewritten(Pool("var", op.value, over))
+        if mean == op.about:
+            return var
+        offset = self.b.map("sub", mean, op.about) if not about_zero else mean
+        return self.b.map("add", var, self.b.map("mul", offset, offset))
+
+    # ---- forms
+
+    def _constant(self, form: Form, over: Aggregation) -> bool:
+        return all(is_partition(m) and self.affine.constant(form, axis, m) for axis, m in over)
+
+    def _of_form(self, op: Pool, form: Form) -> Ref:
+        """Mean or variance of an affine form."""
+        inner = tuple(
+            (axis, m) for axis, m in op.over if is_partition(m) and self.affine.constant(form, axis, m)
+        )
+        rest = tuple(pair for pair in op.over if pair not in inner)
+        indexed = any(isinstance(m, ByIndex) for _, m in op.over)
+        if not inner or (indexed and (rest or form.shift is not None)):
+            return self.b.emit(op)
+        at_mean = None
+        if op.statistic == "mean" or rest:
+            at_mean = self.affine.at(form, self.b.emit(Pool("mean", form.source, inner)))
+        if op.statistic == "mean":
+            assert at_mean is not None
+            return self._rewritten(Pool("mean", at_mean, rest)) if rest else at_mean
+        var = self.b.emit(Pool("var", form.source, inner))
+        if form.scale is not None:
+            var = self.b.map("mul", self.b.map("mul", form.scale, form.scale), var)
+        if not rest:
+            return var
+        assert at_mean is not None
+        within = self._rewritten(Pool("mean", var, rest))
+        return self.b.map("add", within, self._rewritten(Pool("var", at_mean, rest)))
+
+
+def _plain(op: Pool) -> bool:
+    return op.where is None and op.weight is None
+
+
+def _linear(op: Pool) -> bool:
+    return op.statistic in SQUARES and _plain(op) and all(is_partition(m) for _, m in op.over)

@@ -1,0 +1,48 @@
+"""The passes, in order, each with the reason why it stands where it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from metanorm.ir.nodes import Program
+from metanorm.ir.verify import verify
+from metanorm.passes.fold import fold
+from metanorm.passes.moments import moments
+from metanorm.passes.share import share
+from metanorm.passes.simplify import simplify
+from metanorm.passes.split import split
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A named step from program to program."""
+
+    name: str
+    run: Callable[[Program], Program]
+    why_here: str
+
+
+PIPELINE: tuple[Pass, ...] = (
+    Pass("simplify", simplify, "equal values get one name, which the later passes compare by"),
+    Pass("split", split, "blocks become axes before anyone asks along which axes a value is constant"),
+    Pass("moments", moments, "statistics of derived values become statistics of inputs"),
+    Pass("share", share, "only now it is known which moments of each input are wanted"),
+    Pass("fold", fold, "with the statistics narrow, all that is left of the wide work is maps"),
+)
+
+
+def optimize(program: Program, check: bool = False) -> Program:
+    """The program after all passes; with `check`, verified after each."""
+    for _, program in stages(program, check):
+        pass
+    return program
+
+
+def stages(program: Program, check: bool = False) -> Iterator[tuple[str, Program]]:
+    """The program after each pass."""
+    for step in PIPELINE:
+        program = step.run(program)
+        if check:
+            verify(program)
+        yield step.name, program

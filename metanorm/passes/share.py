@@ -1,0 +1,152 @@
+"""Coarse moments from fine ones: each tensor is measured once.
+
+All mean and variance pools of a value are taken from its moments on the finest cells
+that any of them needs, by Chan's rule: the variance of a union is the mean of the
+variances plus the variance of the means. SwitchNorm then looks at x once, and a pool
+with given matrices works on the small table of cell moments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from metanorm.ir.aggregation import (
+    Aggregation,
+    ByIndex,
+    Dense,
+    Matrix,
+    Ones,
+    is_partition,
+    refines,
+)
+from metanorm.ir.nodes import Count, Let, Pool, Program, Ref
+from metanorm.passes.builder import Builder, renamed
+
+MOMENTS = ("mean", "var", "second")
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The moments of a value on the finest cells."""
+
+    over: Aggregation
+    mean: Ref
+    var: Ref
+
+
+def share(program: Program) -> Program:
+    """The program with the moments of each value measured on one set of cells."""
+    return _Share(program).run()
+
+
+class _Share:
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.b = Builder(program)
+        self.pools: dict[Ref, list[Pool]] = {}
+        self.cells: dict[Ref, Cells | None] = {}
+        for let in program.body:
+            if isinstance(let.op, Pool) and _shareable(let.op):
+                self.pools.setdefault(let.op.value, []).append(let.op)
+
+    def run(self) -> Program:
+        for let in self.program.body:
+            op = renamed(let.op, self.b.moved)
+            if isinstance(op, Pool) and isinstance(let.op, Pool) and _shareable(let.op):
+                self._pool(let, let.op, op)
+            else:
+                self.b.take(let)
+        return self.b.finish()
+
+    def _pool(self, let: Let, old: Pool, op: Pool) -> None:
+        self.b.span = let.span
+        if old.value not in self.cells:
+            self.cells[old.value] = self._measure(self.pools[old.value], op.value)
+        cells = self.cells[old.value]
+        if cells is None or not self._worthwhile(op, cells):
+            self.b.take(let)
+            return
+        rest = self._rest(op.over, cells.over)
+        mean, var = self._coarse(cells.mean, cells.var, rest)
+        if op.statistic == "second":
+            assert op.about is not None
+            offset = self.b.map("sub", mean, op.about)
+            var = self.b.map("add", var, self.b.map("mul", offset, offset))
+        self.b.forward(let, mean if op.statistic == "mean" else var)
+
+    def _worthwhile(self, op: Pool, cells: Cells) -> bool:
+        """A raw second moment alone is better measured as it is."""
+        others = {p.statistic for p in self.pools.get(op.value, [])}
+        return op.statistic != "second" or others != {"second"} or cells.over != op.over
+
+    # ---- the finest cells
+
+    def _measure(self, pools: list[Pool], value: Ref) -> Cells | None:
+        distinct = list(dict.fromkeys(pool.over for pool in pools))
+        given = any(isinstance(m, Dense) for over in distinct for _, m in over)
+        if len(distinct) < 2 and not given:
+            return None
+        over = self._meet(distinct)
+        if not over:
+            if not given:
+                return None
+            return Cells((), value, self.b.number(0))
+        mean = self.b.emit(Pool("mean", value, over))
+        return Cells(over, mean, self.b.emit(Pool("var", value, over)))
+
+    def _meet(self, many: list[Aggregation]) -> Aggregation:
+        """The finest pooling that all of them are made of."""
+        met = []
+        for axis, first in many[0]:
+            matrices = [dict(over).get(axis) for over in many]
+            present = [m for m in matrices if m is not None and is_partition(m)]
+            if len(present) < len(many):
+                continue
+            finest = [m for m in present if all(refines(m, other) for other in present)]
+            if finest:
+                met.append((axis, finest[0]))
+        return tuple(met)
+
+    # ---- from cells to pools
+
+    def _rest(self, over: Aggregation, cells: Aggregation) -> list[tuple[str, Matrix]]:
+        """What is left to pool, on the axes that the cell moments have."""
+        fine = dict(cells)
+        rest: list[tuple[str, Matrix]] = []
+        for axis, matrix in over:
+            if axis not in fine:
+                rest.append((axis, matrix))
+            elif matrix != fine[axis]:
+                rest.append((self.b.space.cells(axis, fine[axis]), matrix))
+        return rest
+
+    def _coarse(self, mean: Ref, var: Ref, rest: list[tuple[str, Matrix]]) -> tuple[Ref, Ref]:
+        """Chan's rule: everything along whole axes in one step, each given matrix in one of its own."""
+        steps = [tuple(pair for pair in rest if not isinstance(pair[1], Dense))]
+        steps += [(pair,) for pair in rest if isinstance(pair[1], Dense)]
+        for over in filter(None, steps):
+            weight = self._weight(over)
+            between = self.b.emit(Pool("var", mean, over, weight=weight))
+            within = var if self.b.constant(var) == 0 else self._mean(var, over, weight)
+            zero = self.b.constant(within) == 0
+            mean, var = self._mean(mean, over, weight), between if zero else self.b.map("add", within, between)
+        return mean, var
+
+    def _mean(self, value: Ref, over: Aggregation, weight: Ref | None) -> Ref:
+        return self.b.emit(Pool("mean", value, over, weight=weight))
+
+    def _weight(self, over: Aggregation) -> Ref | None:
+        """Cells of an index have different counts; all others are alike."""
+        for axis, matrix in over:
+            cells_of = self.b.space[axis].cells_of
+            if isinstance(matrix, Ones) and cells_of and isinstance(cells_of[1], ByIndex):
+                return self.b.emit(Count((cells_of,)))
+        return None
+
+
+def _shareable(op: Pool) -> bool:
+    plain = op.where is None and op.weight is None and not op.ddof
+    known = all(is_partition(m) or isinstance(m, Dense) for _, m in op.over)
+    return op.statistic in MOMENTS and plain and known
+
+

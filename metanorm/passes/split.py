@@ -1,0 +1,136 @@
+"""Blocks become axes: where an axis is cut in one way only, it is split once and for all.
+
+`C: blocks(g)` then is `ones` over the inner part of `C = (block, within)`: the same
+pooling, and nothing has to be spread back over the axis. GroupNorm becomes layer
+norm over two axes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from metanorm.ir.aggregation import (
+    REGULAR,
+    Aggregation,
+    Blocks,
+    Chunks,
+    Interleave,
+    Matrix,
+    Ones,
+)
+from metanorm.ir.nodes import (
+    Along,
+    Axis,
+    Count,
+    Expand,
+    Let,
+    Lookup,
+    Op,
+    Pool,
+    Position,
+    Program,
+    Rename,
+    Repeat,
+)
+from metanorm.ir.scalar import Apply, Scalar, SizeOf
+from metanorm.passes.builder import Builder, renamed
+
+
+def split(program: Program) -> Program:
+    """The program with every axis split that has a single regular partition."""
+    for axis, matrix in _splittable(program).items():
+        program = _split(program, axis, matrix)
+    return program
+
+
+def _splittable(program: Program) -> dict[str, Matrix]:
+    matrices: dict[str, set[Matrix]] = {}
+    blocked: set[str] = set()
+    for let in program.body:
+        if isinstance(let.op, (Pool, Count)):
+            for axis, matrix in let.op.over:
+                matrices.setdefault(axis, set()).add(matrix)
+        blocked |= _needs_whole(let.op)
+    found: dict[str, Matrix] = {}
+    for axis in program.axes:
+        cuts = matrices.get(axis.name, set()) - {Ones()}
+        simple = not (axis.parts or axis.variadic or axis.cells_of) and axis.name not in blocked
+        if simple and len(cuts) == 1 and isinstance(cut := next(iter(cuts)), REGULAR):
+            found[axis.name] = cut
+    return found
+
+
+def _needs_whole(op: Op) -> set[str]:
+    """The axes that an operation uses other than by pooling or mapping."""
+    match op:
+        case Position(axis) | Along(axis=axis) | Lookup(axis=axis):
+            return {axis}
+        case Rename(_, old, new):
+            return {old, new}
+        case Expand(_, axes):
+            return set(axes)
+        case Repeat():
+            return {axis for let in op.body for axis in (*_needs_whole(let.op), *let.type.axes)}
+        case _:
+            return set()
+
+
+def _split(program: Program, axis: str, matrix: Matrix) -> Program:
+    outer, inner, pooled = _parts(axis, matrix)
+    axes: list[Axis] = []
+    for known in program.axes:
+        if known.cells_of is not None and known.cells_of[0] == axis:
+            continue
+        axes.append(known if known.name != axis else replace(known, parts=(outer.name, inner.name)))
+        axes += [outer, inner] if known.name == axis else []
+    builder = Builder(replace(program, axes=tuple(axes)))
+    for let in program.body:
+        builder.take(let, _repooled(let, axis, matrix, (outer.name, inner.name), pooled, builder))
+    return builder.finish()
+
+
+def _parts(axis: str, matrix: Matrix) -> tuple[Axis, Axis, str]:
+    """Outer and inner part, and which of them is pooled."""
+
+    def rest(size: Scalar) -> Scalar:
+        return Apply("div", (SizeOf(axis), size))
+
+    first, second = f"{axis}.outer", f"{axis}.inner"
+    match matrix:
+        case Blocks(count):
+            return Axis(first, size=count), Axis(second, size=rest(count)), second
+        case Chunks(size):
+            return Axis(first, size=rest(size)), Axis(second, size=size), second
+        case Interleave(count):
+            return Axis(first, size=rest(count)), Axis(second, size=count), first
+        case _:
+            raise TypeError(f"{matrix} does not split an axis")
+
+
+def _repooled(
+    let: Let, axis: str, cut: Matrix, parts: tuple[str, str], pooled: str, builder: Builder
+) -> Op | None:
+    """A pool over the parts instead of over the axis."""
+    if not isinstance(let.op, (Pool, Count)):
+        return None
+    over: list[tuple[str, Matrix]] = []
+    kept = parts[0] if pooled == parts[1] else parts[1]
+    for name, matrix in let.op.over:
+        if name == axis:
+            over += [(pooled, Ones())] if matrix == cut else [(part, Ones()) for part in parts]
+        elif name not in builder.space:  # the cells of the cut: the part that is not pooled
+            over.append((kept, Ones()))
+        else:
+            over.append((name, matrix))
+    return replace(_moved(let.op, builder), over=_ordered(over, builder))
+
+
+def _moved(op: Pool | Count, builder: Builder) -> Pool | Count:
+    moved = renamed(op, builder.moved)
+    assert isinstance(moved, (Pool, Count))
+    return moved
+
+
+def _ordered(over: list[tuple[str, Matrix]], builder: Builder) -> Aggregation:
+    order = builder.space.ordered(name for name, _ in over)
+    return tuple(sorted(over, key=lambda pair: order.index(pair[0])))
