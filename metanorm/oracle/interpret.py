@@ -88,7 +88,10 @@ class _Run:
         self.known = Known(
             indices={n: t for n, t in self.inputs.items() if t is not None},
             groups=self._groups(),
-            matrices={**self._matrices(), **{n: t for n, t in self.inputs.items() if t is not None}},
+            matrices={
+                **self._matrices(),
+                **{n: t for n, t in self.inputs.items() if t is not None},
+            },
             edges={n: t for n, t in self.inputs.items() if t is not None},
             number=self._number,
         )
@@ -270,7 +273,11 @@ class _Run:
                 dims = next(b.dims for b in self.program.buffers if b.name == name)
                 buffer = self.call.buffers.get(name)
                 shape = [self._size(axis) for axis in type_.axes]
-                return torch.zeros(shape, dtype=F64) if buffer is None else self._flat(buffer.to(F64), dims)
+                return (
+                    torch.zeros(shape, dtype=F64)
+                    if buffer is None
+                    else self._flat(buffer.to(F64), dims)
+                )
             case Position(axis):
                 return torch.arange(self._size(axis), dtype=F64)
             case Map(function, arguments):
@@ -315,7 +322,10 @@ class _Run:
         rows = one_hot(index.flatten(), self._size(op.axis)).T
         chooser = rows.reshape(*index.shape, -1)
         inner = (*type_.axes, op.axis)
-        self.values["%rows"], self.types["%rows"] = chooser, Type("real", (*self.types[op.index].axes, op.axis))
+        self.values["%rows"], self.types["%rows"] = (
+            chooser,
+            Type("real", (*self.types[op.index].axes, op.axis)),
+        )
         chosen = self.aligned("%rows", inner)
         table = self.aligned(op.table, inner)
         return torch.where(chosen != 0, chosen * table, 0.0).sum(-1)
@@ -372,11 +382,16 @@ class _Run:
         for ref in (op.where, op.weight):
             axes |= set(self.types[ref].axes) if ref is not None else set()
         named = {axis for axis, _ in op.over}
-        full = {a if a in named else self.space.base(a) if self.space.base(a) in named else a for a in axes}
+        full = {
+            a if a in named else self.space.base(a) if self.space.base(a) in named else a
+            for a in axes
+        }
         joined = self.space.join(*((a,) for a in full))
         return list(joined), [a for a in joined if a not in named]
 
-    def _shaped(self, flat: Tensor, kept: Sequence[str], pooled: Sequence[str], rows: list[int], type_: Type) -> Tensor:
+    def _shaped(
+        self, flat: Tensor, kept: Sequence[str], pooled: Sequence[str], rows: list[int], type_: Type
+    ) -> Tensor:
         """[kept..., pools] to one dimension for each axis of the result."""
         tensor = flat.reshape([*(self._size(a) for a in kept), *rows])
         names = [*kept, *pooled]
@@ -486,7 +501,10 @@ class _Run:
         return stored.reshape([n for dim in decl.dims for n in self.shapes[dim]])
 
     def _momentum(self, update: Update) -> float:
-        if isinstance(update.momentum, Hyper) and self.call.hypers.get(update.momentum.name) is None:
+        if (
+            isinstance(update.momentum, Hyper)
+            and self.call.hypers.get(update.momentum.name) is None
+        ):
             return 1 / self.call.batches
         return 1 / self.call.batches if update.momentum is None else self._number(update.momentum)
 

@@ -7,7 +7,6 @@ of its source, and a chain of maps folds into one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from metanorm.ir.aggregation import Matrix
@@ -20,7 +19,7 @@ class Form:
     """`None` stands for a scale of one, a centre of zero, a shift of zero.
 
     Where there is a `guard`, the form holds where that is true, and elsewhere the value is
-    `other`. It is not folded into the scale: zero times NaN would not be zero.
+    `other` (zero where that is `None`). It is not folded into the scale: zero times NaN would not be zero.
     """
 
     source: Ref
@@ -113,25 +112,34 @@ class Affine:
             return None
         right = right if function == "add" else self._times(right, self.b.number(-1))
         one = self.b.number(1)
-        scale = self.b.map("add", left.scale or one, right.scale or one)
+        scale = self.b.map("add", left.scale or one, right.scale or one, name="%scale")
         offsets = [o for o in (self.offset(left), self.offset(right)) if o is not None]
         shift = None if not offsets else offsets[0]
         if len(offsets) == 2:
-            shift = self.b.map("add", *offsets)
+            shift = self.b.map("add", *offsets, name="%shift")
         return Form(left.source, scale, None, shift)
 
     def _plus(self, form: Form, addend: Ref) -> Form:
-        shift = addend if form.shift is None else self.b.map("add", form.shift, addend)
-        other = None if form.other is None else self.b.map("add", form.other, addend)
-        return replace(form, shift=shift, other=other)
+        shift, other = addend, addend
+        if form.shift is not None:
+            shift = self.b.map("add", form.shift, addend, name="%shift")
+        if form.other is not None:
+            other = self.b.map("add", form.other, addend)
+        return replace(form, shift=shift, other=other if form.guard else None)
 
-    def _each(self, form: Form, step: Callable[[Ref], Ref]) -> Form:
-        shift = None if form.shift is None else step(form.shift)
-        other = None if form.other is None else step(form.other)
-        return replace(form, scale=step(form.scale or self.b.number(1)), shift=shift, other=other)
+    def _each(self, form: Form, function: str, operand: Ref) -> Form:
+        """Multiply or divide everything that there is."""
+
+        def step(part: Ref, name: str) -> Ref:
+            return self.b.map(function, part, operand, name=name)
+
+        scale = step(form.scale or self.b.number(1), "%scale")
+        shift = None if form.shift is None else step(form.shift, "%shift")
+        other = None if form.other is None else step(form.other, "")
+        return replace(form, scale=scale, shift=shift, other=other)
 
     def _times(self, form: Form, factor: Ref) -> Form:
-        return self._each(form, lambda part: self.b.map("mul", part, factor))
+        return self._each(form, "mul", factor)
 
     def _scaled(self, value: Ref, factor: Ref) -> Form | None:
         form = self.of(value)
@@ -141,18 +149,24 @@ class Affine:
         form = self.of(value)
         if not self.narrow(divisor, form.source):
             return None
-        return self._each(form, lambda part: self.b.map("div", part, divisor))
+        return self._each(form, "div", divisor)
 
     def _guarded(self, condition: Ref, a: Ref, b: Ref) -> Form | None:
         """A narrow choice between a form and something narrow."""
         form = self.of(a)
         if form.guard or not (self.narrow(condition, form.source) and self.narrow(b, form.source)):
             return None
-        return replace(form, guard=condition, other=b)
+        return replace(form, guard=condition, other=None if self.b.constant(b) == 0 else b)
 
     def _mode(self, train: Ref, evaluated: Ref, buffer: str | None) -> Form | None:
         left, right = self.of(train), self.of(evaluated)
-        if left.source != right.source or left.trivial or right.trivial or left.guard or right.guard:
+        if (
+            left.source != right.source
+            or left.trivial
+            or right.trivial
+            or left.guard
+            or right.guard
+        ):
             return None
 
         def part(x: Ref | None, y: Ref | None, neutral: float) -> Ref | None:
@@ -170,9 +184,12 @@ class Affine:
         """shift - scale * centre: what is left at source zero."""
         if form.centre is None:
             return form.shift
-        product = form.centre if form.scale is None else self.b.map("mul", form.centre, form.scale)
-        negative = self.b.map("neg", product)
-        return negative if form.shift is None else self.b.map("add", negative, form.shift)
+        negative = self.b.map("neg", form.centre)
+        if form.scale is not None:
+            negative = self.b.map("mul", negative, form.scale, name="%shift")
+        if form.shift is None:
+            return negative
+        return self.b.map("add", negative, form.shift, name="%shift")
 
     def at(self, form: Form, value: Ref) -> Ref:
         """The form with `value` in the place of its source."""
@@ -192,6 +209,7 @@ class Affine:
             value = self.b.map("mul", form.source, form.scale, name=inner)
         else:
             value = self.b.map("fma", form.scale, form.source, offset, name=inner)
-        if form.guard is None or form.other is None:
+        if form.guard is None:
             return value
-        return self.b.map("where", form.guard, value, form.other, name=name)
+        other = self.b.number(0) if form.other is None else form.other
+        return self.b.map("where", form.guard, value, other, name=name)

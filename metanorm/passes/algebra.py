@@ -28,7 +28,9 @@ class Rule:
     replace: Replacement
 
 
-def _is(position: int, value: float, result: Callable[[Builder, tuple[Ref, ...]], Ref | None]) -> Replacement:
+def _is(
+    position: int, value: float, result: Callable[[Builder, tuple[Ref, ...]], Ref | None]
+) -> Replacement:
     def replacement(b: Builder, args: tuple[Ref, ...]) -> Ref | None:
         return result(b, args) if b.constant(args[position]) == value else None
 
@@ -58,7 +60,7 @@ def _rsqrt(b: Builder, args: tuple[Ref, ...]) -> Ref | None:
     divisor = b.ops.get(args[1])
     if not (isinstance(divisor, Map) and divisor.function == "sqrt"):
         return None
-    return b.map("mul", args[0], b.map("rsqrt", divisor.arguments[0]))
+    return b.map("mul", args[0], b.map("rsqrt", divisor.arguments[0], name="%rstd"))
 
 
 def _negated(b: Builder, args: tuple[Ref, ...]) -> Ref | None:
@@ -77,18 +79,19 @@ def _scalars(function: str) -> Replacement:
 
 
 RULES: tuple[Rule, ...] = (
-    *(Rule(f"{f} of scalars", f, _scalars(f)) for f in FUNCTIONS),
     Rule("a + 0", "add", _is(1, 0, _first)),
     Rule("0 + a", "add", _is(0, 0, _second)),
     Rule("a - 0", "sub", _is(1, 0, _first)),
     Rule("0 - a", "sub", _is(0, 0, lambda b, args: b.map("neg", args[1]))),
     Rule("a * 1", "mul", _is(1, 1, _first)),
     Rule("1 * a", "mul", _is(0, 1, _second)),
+    Rule("a * -1", "mul", _is(1, -1, lambda b, args: b.map("neg", args[0]))),
     Rule("a / 1", "div", _is(1, 1, _first)),
     Rule("a / sqrt(v)", "div", _rsqrt),
     Rule("a^1", "pow", _is(1, 1, _first)),
     Rule("a^2", "pow", _is(1, 2, _square)),
     Rule("-(-a)", "neg", _negated),
+    *(Rule(f"{f} of scalars", f, _scalars(f)) for f in FUNCTIONS),
 )
 
 _BY_FUNCTION: dict[str, list[Rule]] = {}

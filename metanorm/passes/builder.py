@@ -6,28 +6,12 @@ built, so that no pass has to clean up after itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 
-from metanorm.ir.nodes import (
-    Count,
-    Expand,
-    Let,
-    Lookup,
-    Map,
-    Mode,
-    Number,
-    Op,
-    Pool,
-    Program,
-    Ref,
-    Rename,
-    Repeat,
-    Stop,
-    Type,
-    Update,
-)
+from metanorm.ir.nodes import Count, Let, Map, Number, Op, Pool, Program, Ref, Type, Update
 from metanorm.ir.reachable import reachable
+from metanorm.ir.rename import called, renamed, role_of
 from metanorm.ir.scalar import Const, Scalar
 from metanorm.ir.space import Space
 from metanorm.ir.typing import Declarations, type_of
@@ -48,26 +32,33 @@ class Builder:
         self._body: list[Let] = []
         self._bound: dict[Op, Ref] = {}
         self._taken = {let.name for let in program.body}
+        self._better: dict[Ref, Ref] = {}  # names from the spec for nameless values
         self._count = 0
         self.span = program.body[0].span if program.body else Span("", 0, 0)
 
     # ---- binding
 
     def emit(self, op: Op, name: Ref = "") -> Ref:
-        """Bind an operation on new names; one that is bound already is not bound again."""
+        """Bind an operation on new names; one that is bound already is not bound again.
+
+        A name such as `%between` only says what the value is for.
+        """
         if op in self._bound:
             return self._bound[op]
-        name = name if name and name not in self.types else self._fresh()
+        if not name or name in self.types or name.startswith("%"):
+            name = self._fresh(name)
         type_ = type_of(op, self.types, self.known)
         self._body.append(Let(name, op, type_, self.span))
         self.types[name], self.ops[name], self._bound[op] = type_, op, name
         return name
 
-    def _fresh(self) -> Ref:
+    def _fresh(self, hint: str = "") -> Ref:
+        """A new name; a hint is kept in it."""
+        hint = role_of(hint)
         self._count += 1
-        while f"%{self._count}" in self._taken:
+        while (name := f"%{hint}.{self._count}" if hint else f"%{self._count}") in self._taken:
             self._count += 1
-        return f"%{self._count}"
+        return name
 
     def number(self, value: float | Scalar) -> Ref:
         """A scalar."""
@@ -97,19 +88,11 @@ class Builder:
         return ref
 
     def forward(self, let: Let, ref: Ref) -> None:
-        """The old value is now called `ref`; the better of the two names is kept."""
-        self.moved[let.name] = self._adopt(ref, let.name)
-
-    def _adopt(self, ref: Ref, name: Ref) -> Ref:
-        if not ref.startswith("%") or name.startswith("%") or name in self.types:
-            return ref
-        last = self._body[-1]
-        if last.name != ref:
-            return ref
-        self._body[-1] = replace(last, name=name)
-        self.types[name], self.ops[name] = self.types.pop(ref), self.ops.pop(ref)
-        self._bound[last.op] = name
-        return name
+        """The old value is now called `ref`; a name from the spec is kept."""
+        self.moved[let.name] = ref
+        says_more = not let.name.startswith("%") or (role_of(let.name) and not role_of(ref))
+        if ref.startswith("%") and ref not in self._better and says_more:
+            self._better[ref] = let.name
 
     def finish(
         self,
@@ -130,7 +113,8 @@ class Builder:
             outputs=tuple(outputs),
             updates=tuple(updates),
         )
-        return without_dead(program)
+        names = {old: new for old, new in self._better.items() if new not in self.types}
+        return without_dead(called(program, names))
 
 
 def without_dead(program: Program) -> Program:
@@ -141,41 +125,3 @@ def without_dead(program: Program) -> Program:
     used |= {a for let in body if isinstance(let.op, (Pool, Count)) for a, _ in let.op.over}
     axes = tuple(a for a in program.axes if a.cells_of is None or a.name in used)
     return replace(program, body=body, axes=axes)
-
-
-def renamed(op: Op, names: Mapping[Ref, Ref]) -> Op:
-    """The operation on other names; names that are not listed stay."""
-    to: Callable[[Ref], Ref] = lambda ref: names.get(ref, ref)  # noqa: E731
-    match op:
-        case Map(function, arguments):
-            return Map(function, tuple(to(a) for a in arguments))
-        case Pool():
-            return replace(
-                op,
-                value=to(op.value),
-                where=op.where and to(op.where),
-                weight=op.weight and to(op.weight),
-                about=op.about and to(op.about),
-            )
-        case Count():
-            where, weight = op.where and to(op.where), op.weight and to(op.weight)
-            return replace(op, where=where, weight=weight)
-        case Lookup():
-            index = op.index if isinstance(op.index, int) else to(op.index)
-            return replace(op, table=to(op.table), index=index)
-        case Rename() | Expand() | Stop():
-            return replace(op, value=to(op.value))
-        case Mode():
-            return replace(op, train=to(op.train), eval=to(op.eval))
-        case Repeat():
-            inner = {k: v for k, v in names.items() if k not in op.inside}
-            body = tuple(replace(let, op=renamed(let.op, inner)) for let in op.body)
-            return replace(
-                op,
-                initial=tuple(to(r) for r in op.initial),
-                body=body,
-                results=tuple(inner.get(r, r) for r in op.results),
-            )
-        case _:
-            value = getattr(op, "value", None)
-            return replace(op, value=to(value)) if isinstance(value, str) else op  # type: ignore[call-arg]

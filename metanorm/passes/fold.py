@@ -11,7 +11,8 @@ from dataclasses import replace
 from metanorm.ir.nodes import Let, Op, Program, Ref
 from metanorm.ir.verify import operands
 from metanorm.passes.affine import Affine, Form
-from metanorm.passes.builder import Builder, renamed
+from metanorm.ir.rename import renamed
+from metanorm.passes.builder import Builder
 
 
 def fold(program: Program) -> Program:

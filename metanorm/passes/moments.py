@@ -13,7 +13,8 @@ from dataclasses import replace
 from metanorm.ir.aggregation import Aggregation, ByIndex, is_partition
 from metanorm.ir.nodes import Count, Let, Map, Pool, Program, Ref
 from metanorm.passes.affine import Affine, Form
-from metanorm.passes.builder import Builder, renamed
+from metanorm.ir.rename import renamed
+from metanorm.passes.builder import Builder
 
 SQUARES = ("mean", "sum")
 
@@ -109,14 +110,23 @@ class _Moments:
                 return raw
             return self.b.map("mul", self.b.map("mul", form.scale, form.scale), raw)
         over = op.over
+        if about_zero and form.shift is None and self._centred(form, over):
+            return self._rewritten(Pool("var", op.value, over))  # NaN stays NaN in the variance
         mean = self._rewritten(Pool("mean", op.value, over))
         var = self._rewritten(Pool("var", op.value, over))
         if mean == op.about:
             return var
-        offset = self.b.map("sub", mean, op.about) if not about_zero else mean
+        offset = mean
+        if not about_zero:
+            offset = self.b.map("sub", mean, op.about, name="%offset")
         return self.b.map("add", var, self.b.map("mul", offset, offset))
 
     # ---- forms
+
+    def _centred(self, form: Form, over: Aggregation) -> bool:
+        """Whether the centre is the mean over these very pools."""
+        centre = self.b.ops.get(form.centre) if form.centre is not None else None
+        return centre == Pool("mean", form.source, over) and self._constant(form, over)
 
     def _constant(self, form: Form, over: Aggregation) -> bool:
         return all(is_partition(m) and self.affine.constant(form, axis, m) for axis, m in over)
@@ -124,7 +134,9 @@ class _Moments:
     def _of_form(self, op: Pool, form: Form) -> Ref:
         """Mean or variance of an affine form."""
         inner = tuple(
-            (axis, m) for axis, m in op.over if is_partition(m) and self.affine.constant(form, axis, m)
+            (axis, m)
+            for axis, m in op.over
+            if is_partition(m) and self.affine.constant(form, axis, m)
         )
         rest = tuple(pair for pair in op.over if pair not in inner)
         indexed = any(isinstance(m, ByIndex) for _, m in op.over)

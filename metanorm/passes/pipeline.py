@@ -25,7 +25,9 @@ class Pass:
 
 PIPELINE: tuple[Pass, ...] = (
     Pass("simplify", simplify, "equal values get one name, which the later passes compare by"),
-    Pass("split", split, "blocks become axes before anyone asks along which axes a value is constant"),
+    Pass(
+        "split", split, "blocks become axes before anyone asks along which axes a value is constant"
+    ),
     Pass("moments", moments, "statistics of derived values become statistics of inputs"),
     Pass("share", share, "only now it is known which moments of each input are wanted"),
     Pass("fold", fold, "with the statistics narrow, all that is left of the wide work is maps"),

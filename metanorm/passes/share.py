@@ -20,7 +20,8 @@ from metanorm.ir.aggregation import (
     refines,
 )
 from metanorm.ir.nodes import Count, Let, Pool, Program, Ref
-from metanorm.passes.builder import Builder, renamed
+from metanorm.ir.rename import renamed
+from metanorm.passes.builder import Builder
 
 MOMENTS = ("mean", "var", "second")
 
@@ -126,14 +127,15 @@ class _Share:
         steps += [(pair,) for pair in rest if isinstance(pair[1], Dense)]
         for over in filter(None, steps):
             weight = self._weight(over)
-            between = self.b.emit(Pool("var", mean, over, weight=weight))
-            within = var if self.b.constant(var) == 0 else self._mean(var, over, weight)
-            zero = self.b.constant(within) == 0
-            mean, var = self._mean(mean, over, weight), between if zero else self.b.map("add", within, between)
+            role = f"%{over[0][1].matrix}_mean" if isinstance(over[0][1], Dense) else ""
+            between = self.b.emit(Pool("var", mean, over, weight=weight), "%between")
+            mean = self.b.emit(Pool("mean", mean, over, weight=weight), role)
+            if self.b.constant(var) == 0:
+                var = between
+                continue
+            within = self.b.emit(Pool("mean", var, over, weight=weight), "%within")
+            var = self.b.map("add", within, between)
         return mean, var
-
-    def _mean(self, value: Ref, over: Aggregation, weight: Ref | None) -> Ref:
-        return self.b.emit(Pool("mean", value, over, weight=weight))
 
     def _weight(self, over: Aggregation) -> Ref | None:
         """Cells of an index have different counts; all others are alike."""
@@ -148,5 +150,3 @@ def _shareable(op: Pool) -> bool:
     plain = op.where is None and op.weight is None and not op.ddof
     known = all(is_partition(m) or isinstance(m, Dense) for _, m in op.over)
     return op.statistic in MOMENTS and plain and known
-
-

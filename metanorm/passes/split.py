@@ -33,7 +33,8 @@ from metanorm.ir.nodes import (
     Repeat,
 )
 from metanorm.ir.scalar import Apply, Scalar, SizeOf
-from metanorm.passes.builder import Builder, renamed
+from metanorm.ir.rename import renamed
+from metanorm.passes.builder import Builder
 
 
 def split(program: Program) -> Program:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from metanorm.diagnostics.structure import Recursion
 from metanorm.diagnostics.values import CallMismatch, UnknownArgument, WrongArguments
@@ -18,27 +19,36 @@ from metanorm.syntax import ast
 SWITCHES = ("affine", "track")
 
 
-class Calls:
-    """Inlines calls. `equations` are the norms that can be called, their clauses written out."""
+@dataclass(frozen=True)
+class KnownNorm:
+    """A norm that can be called: its equations (`None` where it is broken), and what it can call."""
 
-    def __init__(self, low: Lowering, equations: Mapping[str, ast.Norm | None]) -> None:
+    equations: ast.Norm | None
+    others: Mapping[str, KnownNorm]
+
+
+class Calls:
+    """Inlines the calls of one program."""
+
+    def __init__(self, low: Lowering) -> None:
         self.low = low
-        self.equations = equations
         self.problems = low.problems
 
-    def enable(self, statements: Statements) -> None:
-        """Let the expressions of a norm call other norms."""
-        statements.e.norms = tuple(self.equations)
-        statements.e.call_norm = lambda call: self._call(call, statements)
+    def enable(self, statements: Statements, known: Mapping[str, KnownNorm]) -> None:
+        """Let the expressions of a norm call the norms that it knows."""
+        statements.e.norms = tuple(known)
+        statements.e.call_norm = lambda call: self._call(call, statements, known)
 
-    def _call(self, call: ast.Call, statements: Statements) -> Value:
+    def _call(
+        self, call: ast.Call, statements: Statements, known: Mapping[str, KnownNorm]
+    ) -> Value:
         """The first output of the called norm.
 
         Parameters and buffers take the name of the value (`b_weight`), except where the
         call is the whole output of the caller: that norm is the called one, refined.
         """
         name, caller = call.function.name, statements.frame
-        norm = self.equations[name]
+        norm = known[name].equations
         if name in caller.path:
             path = (*caller.path[caller.path.index(name) :], name)
             self.problems.add(Recursion(call.span, path))
@@ -57,11 +67,11 @@ class Calls:
         tensors = [a for a in arguments if isinstance(a, Tensor)]
         if not self._hypers(call, caller, frame) or not self._inputs(call, tensors, frame):
             return POISON
-        return self._lower(frame)
+        return self._lower(frame, known[name].others)
 
-    def _lower(self, frame: Frame) -> Value:
+    def _lower(self, frame: Frame, known: Mapping[str, KnownNorm]) -> Value:
         inner = Statements(self.low, frame)
-        self.enable(inner)
+        self.enable(inner, known)
         result: Value = POISON
         for statement in frame.norm.statements:
             if isinstance(statement, ast.Output):

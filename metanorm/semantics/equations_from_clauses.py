@@ -35,6 +35,7 @@ class _Clauses:
         self.tracked: dict[int, ast.Track] = {}  # by the place of the `reduce` or `stat`
         self.used = {n for s in norm.statements for n in names_in(s)}
         self.input = self._input_name()
+        self.centre = "centre"  # the name of what a learned shift subtracts
 
     def equations(self) -> list[ast.AnyStatement]:
         self._sort_out()
@@ -218,8 +219,14 @@ class _Clauses:
             dims=dims,
             value=shift.initial,
         )
-        self.shift_name = name
-        return [ast.Param(span=shift.span, items=(item,), trivia=shift.trivia)]
+        self.centre = self._fresh("centre")
+        product = build.chain(
+            shift.span, "*", build.name(shift.span, name), build.name(shift.span, "mean")
+        )
+        return [
+            ast.Param(span=shift.span, items=(item,), trivia=shift.trivia),
+            build.let(shift.span, self.centre, product),
+        ]
 
     def _centre(self, span: Span) -> ast.Expr | None:
         """What is subtracted."""
@@ -229,9 +236,7 @@ class _Clauses:
         if kind == "mean" or shift is None:
             return build.name(span, "mean")
         if kind == "learned":
-            return build.chain(
-                span, "*", build.name(shift.span, self.shift_name), build.name(span, "mean")
-            )
+            return build.name(span, self.centre)
         return shift.value
 
     def _mix(self, mix: ast.Mix) -> list[ast.AnyStatement]:

@@ -11,7 +11,7 @@ from metanorm.diagnostics.structure import NoInput, UnknownTarget
 from metanorm.diagnostics.values import BadDefault, WrongKind
 from metanorm.ir.nodes import Argument, InputDecl, Program
 from metanorm.ir.scalar import Hyper
-from metanorm.semantics.calls import Calls
+from metanorm.semantics.calls import Calls, KnownNorm
 from metanorm.semantics.lints import lint
 from metanorm.semantics.lowering import Frame, Lowering
 from metanorm.semantics.reserved import check_name
@@ -26,22 +26,20 @@ STRUCTURED = ("eye", "ones")
 
 
 def ir_from_ast(
-    norm: ast.Norm, equations: Mapping[str, ast.Norm | None], problems: Collector
+    norm: ast.Norm, known: Mapping[str, KnownNorm], problems: Collector
 ) -> Program | None:
     """The program of a norm whose clauses are equations; `None` where it has errors.
 
-    `equations` are the norms that it may call (`None` for one that is broken).
+    `known` are the norms that it may call.
     """
     found = Collector()
-    program = _Norm(norm, equations, found).program()
+    program = _Norm(norm, known, found).program()
     problems.extend(found.sorted())
     return None if found.has_errors else program
 
 
 class _Norm:
-    def __init__(
-        self, norm: ast.Norm, equations: Mapping[str, ast.Norm | None], problems: Collector
-    ) -> None:
+    def __init__(self, norm: ast.Norm, known: Mapping[str, KnownNorm], problems: Collector) -> None:
         self.norm = norm
         self.problems = problems
         self.low = Lowering(problems)
@@ -49,7 +47,7 @@ class _Norm:
         self.frame.later = _introduced(norm)
         self.statements = Statements(self.low, self.frame)
         self.arguments: list[Argument] = []
-        Calls(self.low, equations).enable(self.statements)
+        Calls(self.low).enable(self.statements, known)
 
     def program(self) -> Program | None:
         check_name(self.norm.name, self.problems)

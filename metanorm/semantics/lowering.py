@@ -82,7 +82,8 @@ class Lowering:
         if op in self._leaves:
             return self._leaves[op]
         self._count += 1
-        name = name or f"%{self._count}"
+        if not name or name.startswith("%"):  # `%new_mean` says what a nameless value is for
+            name = f"{name}.{self._count}" if name else f"%{self._count}"
         type_ = type_of(op, self.types, self.known())
         self.body.append(Let(name, op, type_, span))
         self.types[name] = type_

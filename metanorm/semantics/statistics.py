@@ -71,11 +71,17 @@ class Statistics:
     # ---- parts
 
     def _pool(
-        self, kind: str, x: Tensor, pool: LoweredPool, about: Tensor | None = None, ddof: int = 0
+        self,
+        kind: str,
+        x: Tensor,
+        pool: LoweredPool,
+        about: Tensor | None = None,
+        ddof: int = 0,
+        name: str = "",
     ) -> Tensor:
         centre = about.ref if about is not None else None
         op = Pool(kind, x.ref, pool.over, pool.where, pool.weight, centre, ddof)
-        return self.low.emit(op, pool.span)
+        return self.low.emit(op, pool.span, name)
 
     def _ddof(self, given: dict[str, ast.Keyword]) -> int:
         keyword = given.get("ddof")
@@ -100,12 +106,18 @@ class Statistics:
         return self._tracked(live, "var", x, pool, biased=False)
 
     def _moments(self, x: Tensor, pool: LoweredPool, ddof: int) -> Moments:
+        """Both moments, called after the value that they are for."""
         self._check_several(pool)
-        mean = self._pool("mean", x, pool)
-        var = self._pool("var", x, pool, ddof=ddof)
+        names = {"mean": "", "var": ""}
+        if self.frame.let:
+            stem = self.frame.prefix + self.frame.let
+            names = {moment: self.low.unique(f"{stem}_{moment}") for moment in names}
+        live = names if pool.tracked is None else {"mean": "", "var": ""}
+        mean = self._pool("mean", x, pool, name=live["mean"])
+        var = self._pool("var", x, pool, ddof=ddof, name=live["var"])
         return Moments(
-            self._tracked(mean, "mean", x, pool),
-            self._tracked(var, "var", x, pool, biased=ddof == 0),
+            self._tracked(mean, "mean", x, pool, name=names["mean"]),
+            self._tracked(var, "var", x, pool, biased=ddof == 0, name=names["var"]),
         )
 
     def _normalize(self, x: Tensor, pool: LoweredPool, ddof: int) -> Tensor:
@@ -155,7 +167,13 @@ class Statistics:
     # ---- running statistics
 
     def _tracked(
-        self, live: Tensor, moment: str, x: Tensor, pool: LoweredPool, biased: bool = False
+        self,
+        live: Tensor,
+        moment: str,
+        x: Tensor,
+        pool: LoweredPool,
+        biased: bool = False,
+        name: str = "",
     ) -> Tensor:
         """The live statistic in training, the running one in eval mode."""
         tracked = pool.tracked
@@ -164,17 +182,17 @@ class Statistics:
         momentum = self._momentum(tracked)
         if momentum is False or not self._can_track(tracked.span):
             return live
-        name = self._buffer_name(moment, x, pool)
-        if name in (b.name for b in self.low.buffers):
+        kept_in = self._buffer_name(moment, x, pool)
+        if kept_in in (b.name for b in self.low.buffers):
             return live
         kept = self._kept(live, tracked.span)
-        decl = BufferDecl(name, self.low.dims(kept), Const(INITIAL[moment]), tracked=True)
+        decl = BufferDecl(kept_in, self.low.dims(kept), Const(INITIAL[moment]), tracked=True)
         self.low.buffers.append(decl)
-        buffer = self.low.emit(Buffer(name), pool.span, name)
-        value = self._update_value(live, buffer, pool, biased)
-        self.low.updates.append(Update(name, value, momentum or None, averages=True))
+        buffer = self.low.emit(Buffer(kept_in), pool.span, kept_in)
+        value = self._update_value(live, buffer, pool, f"%new_{moment}", biased)
+        self.low.updates.append(Update(kept_in, value, momentum or None, averages=True))
         self._switch(tracked)
-        return self.low.emit(Mode(live.ref, buffer.ref, name), pool.span)
+        return self.low.emit(Mode(live.ref, buffer.ref, kept_in), pool.span, name)
 
     def _momentum(self, tracked: ast.Tracked) -> Scalar | None | bool:
         """The weight of the new value; `None` for the average of all; `False` after a report."""
@@ -221,7 +239,9 @@ class Statistics:
         space = self.low.table.space
         return tuple((a, Ones()) for a in live.type.axes if space.base(a) not in kept)
 
-    def _update_value(self, live: Tensor, buffer: Tensor, pool: LoweredPool, biased: bool) -> Ref:
+    def _update_value(
+        self, live: Tensor, buffer: Tensor, pool: LoweredPool, name: str, biased: bool
+    ) -> Ref:
         """What enters the running average: unbiased, and averaged over the free axes."""
         span = pool.span
         value = live
@@ -236,7 +256,9 @@ class Statistics:
             if axis in self.low.table.declared:
                 self.low.table.keep_free(axis, "is averaged over by running statistics")
         free = self._free_of(value, buffer.type.axes)
-        return value.ref if not free else self.low.emit(Pool("mean", value.ref, free), span).ref
+        if not free:
+            return value.ref
+        return self.low.emit(Pool("mean", value.ref, free), span, name).ref
 
     def _switch(self, tracked: ast.Tracked) -> None:
         name = "track_running_stats"

@@ -1,0 +1,189 @@
+"""MN08xx: files, packages and targets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from metanorm.diagnostics.model import Label, Problem
+from metanorm.diagnostics.registry import problem
+from metanorm.diagnostics.suggest import did_you_mean
+from metanorm.source import Span
+
+
+@problem("MN0801")
+@dataclass(frozen=True)
+class NotSupported(Problem):
+    """Something the language has and the compiler cannot print yet.
+
+    ### What it means
+
+    The spec is right: it parses, checks and formats. No target of this version of metanorm generates code
+    for this part, so `compile` stops here.
+
+    ### Example
+
+    ```norm
+    norm LocalContextNorm(width: int = 227, eps = 1e-5) {
+      input  x[N, C, H, W]
+      reduce C, H: window(width), W: window(width)
+    }
+    ```
+
+    ### Fix
+
+    Write the norm without it, or wait for a version that supports it.
+    """
+
+    span: Span
+    what: str
+
+    def message(self) -> str:
+        return f"{self.what} cannot be compiled yet"
+
+    def helps(self) -> tuple[str, ...]:
+        return ("`metanorm check` and `metanorm fmt` accept it; `metanorm compile` will, later",)
+
+
+@problem("MN0802")
+@dataclass(frozen=True)
+class UnreadableFile(Problem):
+    """A file that is no spec.
+
+    ### What it means
+
+    A spec is a text file in UTF-8 of at most 256 KiB. This one cannot be opened, is a folder, is larger, or
+    holds bytes that are not UTF-8. (The example shows a file that `use` names and that is not there.)
+
+    ### Example
+
+    ```norm
+    use "missing.norm"
+
+    norm Plain {
+      input  x[N, C]
+      reduce C
+    }
+    ```
+
+    ### Fix
+
+    Check the path and the permissions; save the file as UTF-8.
+    """
+
+    span: Span
+    path: str
+    reason: str
+    known: tuple[str, ...] = ()
+
+    def message(self) -> str:
+        return f"cannot read `{self.path}`: {self.reason}"
+
+    def helps(self) -> tuple[str, ...]:
+        return did_you_mean(self.path, self.known)
+
+
+@problem("MN0803")
+@dataclass(frozen=True)
+class NoNorm(Problem):
+    """A file without a norm.
+
+    ### What it means
+
+    The file is empty, or holds only comments or `use` lines.
+
+    ### Example
+
+    ```norm
+    # To be written.
+    ```
+
+    ### Fix
+
+    Write a norm: `metanorm new NAME` makes one to begin with.
+    """
+
+    span: Span
+
+    def message(self) -> str:
+        return "there is no norm in this file"
+
+    def helps(self) -> tuple[str, ...]:
+        return ("`metanorm new NAME` writes one to begin with",)
+
+
+@problem("MN0804")
+@dataclass(frozen=True)
+class BadModuleName(Problem):
+    """A spec file whose name cannot be that of a Python module.
+
+    ### What it means
+
+    `metanorm compile` writes one module for each spec file, of the same name. A `-` becomes `_`; other
+    characters, a digit in front, or a word of Python cannot be part of a module name. (In the example, a norm
+    has the name of another one that the package already holds.)
+
+    ### Example
+
+    ```norm
+    norm Same {
+      input  x[N, C]
+      reduce C
+    }
+
+    norm Same {
+      input  x[N, C]
+      reduce N  # norm: allow MN0702 -- an example
+    }
+    ```
+
+    ### Fix
+
+    Rename the file, or the norm.
+    """
+
+    span: Span
+    name: str
+    reason: str
+    first: Span | None = None
+
+    def message(self) -> str:
+        return f"`{self.name}` {self.reason}"
+
+    def secondary(self) -> tuple[Label, ...]:
+        return (Label(span=self.first, text="the other one"),) if self.first else ()
+
+    def helps(self) -> tuple[str, ...]:
+        return ("rename one of them",) if self.first else ("rename the file",)
+
+
+@problem("MN0805")
+@dataclass(frozen=True)
+class BadUse(Problem):
+    """A `use` that names no spec file.
+
+    ### What it means
+
+    `use` takes the path of a `.norm` file, relative to the file it stands in, with `/` between folders. Where
+    there is no such file, the library that ships with metanorm is searched.
+
+    ### Example
+
+    ```norm
+    use "/etc/passwd"
+
+    norm Plain {
+      input  x[N, C]
+      reduce C
+    }
+    ```
+
+    ### Fix
+
+    Write a relative path that ends in `.norm`.
+    """
+
+    span: Span
+    path: str
+
+    def message(self) -> str:
+        return f"`{self.path}` is not the relative path of a `.norm` file"

@@ -1,0 +1,78 @@
+"""Operations and programs on other names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from metanorm.ir.nodes import (
+    Count,
+    Expand,
+    Lookup,
+    Map,
+    Mode,
+    Op,
+    Pool,
+    Program,
+    Ref,
+    Rename,
+    Repeat,
+    Stop,
+)
+
+
+def role_of(ref: Ref) -> str:
+    """What a nameless value is for: `between` of `%between.7`, nothing of `%7`."""
+    word = ref.lstrip("%").split(".")[0]
+    return "" if word.isdigit() or not ref.startswith("%") else word
+
+
+def called(program: Program, names: Mapping[Ref, Ref]) -> Program:
+    """The program with bindings renamed. The new names must be free."""
+    if not names:
+        return program
+    body = tuple(
+        replace(let, name=names.get(let.name, let.name), op=renamed(let.op, names))
+        for let in program.body
+    )
+    outputs = tuple((name, names.get(ref, ref)) for name, ref in program.outputs)
+    updates = tuple(replace(u, value=names.get(u.value, u.value)) for u in program.updates)
+    return replace(program, body=body, outputs=outputs, updates=updates)
+
+
+def renamed(op: Op, names: Mapping[Ref, Ref]) -> Op:
+    """The operation on other names; names that are not listed stay."""
+    to: Callable[[Ref], Ref] = lambda ref: names.get(ref, ref)  # noqa: E731
+    match op:
+        case Map(function, arguments):
+            return Map(function, tuple(to(a) for a in arguments))
+        case Pool():
+            return replace(
+                op,
+                value=to(op.value),
+                where=op.where and to(op.where),
+                weight=op.weight and to(op.weight),
+                about=op.about and to(op.about),
+            )
+        case Count():
+            where, weight = op.where and to(op.where), op.weight and to(op.weight)
+            return replace(op, where=where, weight=weight)
+        case Lookup():
+            index = op.index if isinstance(op.index, int) else to(op.index)
+            return replace(op, table=to(op.table), index=index)
+        case Rename() | Expand() | Stop():
+            return replace(op, value=to(op.value))
+        case Mode():
+            return replace(op, train=to(op.train), eval=to(op.eval))
+        case Repeat():
+            inner = {k: v for k, v in names.items() if k not in op.inside}
+            body = tuple(replace(let, op=renamed(let.op, inner)) for let in op.body)
+            return replace(
+                op,
+                initial=tuple(to(r) for r in op.initial),
+                body=body,
+                results=tuple(inner.get(r, r) for r in op.results),
+            )
+        case _:
+            value = getattr(op, "value", None)
+            return replace(op, value=to(value)) if isinstance(value, str) else op  # type: ignore[call-arg]

@@ -1,0 +1,91 @@
+"""What generated modules import. It knows nothing of the compiler and needs only torch."""
+
+from __future__ import annotations
+
+from metanorm.runtime.errors import (
+    ShapeError,
+    as_shape,
+    demand_several,
+    not_divisible,
+    not_equal,
+    shape_error,
+)
+from metanorm.runtime.groups import Groups
+from metanorm.runtime.matrices import Given, check_matrix, pooling_rows, rows_mean, rows_var
+from metanorm.runtime.pools import (
+    Moments,
+    count,
+    largest,
+    maximum,
+    mean,
+    mean_square,
+    minimum,
+    moments,
+    norm,
+    root,
+    smallest,
+    tiled,
+    total,
+    unbiased,
+)
+from metanorm.runtime.state import (
+    affine,
+    momentum_of,
+    no_elements,
+    project_,
+    store_,
+    track_,
+    widened,
+)
+
+# Raised when generated modules need something that older runtimes do not have, or the other way round.
+ABI = 1
+
+
+def require(abi: int) -> None:
+    """Fail with the remedy where a module and this runtime do not belong together."""
+    if abi != ABI:
+        older = "module" if abi < ABI else "installed metanorm"
+        raise ImportError(
+            f"this module was generated for runtime {abi}, installed is runtime {ABI}: the {older} is "
+            "older; compile the spec again or install the matching metanorm"
+        )
+
+
+__all__ = [
+    "ABI",
+    "Given",
+    "Groups",
+    "Moments",
+    "ShapeError",
+    "affine",
+    "as_shape",
+    "check_matrix",
+    "count",
+    "demand_several",
+    "largest",
+    "maximum",
+    "mean",
+    "mean_square",
+    "minimum",
+    "moments",
+    "momentum_of",
+    "no_elements",
+    "norm",
+    "not_divisible",
+    "not_equal",
+    "pooling_rows",
+    "project_",
+    "require",
+    "root",
+    "rows_mean",
+    "rows_var",
+    "shape_error",
+    "smallest",
+    "store_",
+    "tiled",
+    "total",
+    "track_",
+    "unbiased",
+    "widened",
+]

@@ -1,0 +1,48 @@
+"""Errors of generated modules at construction and at a call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+
+class ShapeError(ValueError, RuntimeError):
+    """A shape that a module cannot take.
+
+    Both a `ValueError` and a `RuntimeError`: torch's own layers raise now one, now the other,
+    and a drop-in must be caught where they are.
+    """
+
+
+def shape_error(owner: object, name: str, axes: str, x: Tensor, **sizes: object) -> ShapeError:
+    """The error for an input of the wrong shape: which axes were expected, and how long."""
+    wanted = ", ".join(f"{axis} = {size}" for axis, size in sizes.items())
+    shape = ", ".join(str(n) for n in x.shape)
+    return ShapeError(
+        f"{type(owner).__name__}: {name} has shape [{shape}], expected [{axes}]"
+        + (f" with {wanted}" if wanted else "")
+    )
+
+
+def demand_several(owner: object, count: int, axes: str) -> None:
+    """Refuse a variance of a single value, which is zero whatever the input: as torch's layers do."""
+    if count == 1:
+        raise ShapeError(
+            f"{type(owner).__name__}: expected more than one value in each pool over {axes}"
+        )
+
+
+def not_divisible(owner: str, axis: str, size: int, by: str, divisor: int) -> ShapeError:
+    """The error for an axis that cannot be cut into equal parts."""
+    return ShapeError(f"{owner}: {axis} = {size} is not divisible by {by} = {divisor}")
+
+
+def not_equal(owner: str, first: str, size: int, second: str, other: int) -> ShapeError:
+    """The error for two axes that must have the same length."""
+    return ShapeError(f"{owner}: {first} = {size} and {second} = {other} must be equal")
+
+
+def as_shape(shape: int | Sequence[int]) -> tuple[int, ...]:
+    """A shape argument as torch's layers take it: one length, or several."""
+    return (shape,) if isinstance(shape, int) else tuple(shape)

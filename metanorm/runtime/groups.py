@@ -1,0 +1,117 @@
+"""Statistics over the groups that an index names: graphs of a batch, classes, domains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from metanorm.runtime import pools
+from metanorm.runtime.pools import Moments
+
+
+class Groups:
+    """Positions along a dimension, grouped by an index.
+
+    `index` holds a group number for each position, in any order, or is `None` for a single
+    group; `count` is the number of groups, of which some may be empty. Without `count` it is
+    read from the index, which makes a GPU wait and cannot be traced by `torch.compile`.
+    """
+
+    def __init__(self, index: Tensor | None, count: int | None, length: int) -> None:
+        self.index = index
+        self.length = length
+        if index is None:
+            self.count = 1
+        elif count is not None:
+            self.count = count
+        else:
+            self.count = int(index.max()) + 1 if length else 0
+
+    def sizes(self, like: Tensor) -> Tensor:
+        """How many positions each group has, in the dtype of `like`: shape [groups]."""
+        ones = like.new_ones(self.length)
+        return ones.sum()[None] if self.index is None else self._add(ones, 0)
+
+    def spread(self, value: Tensor, dim: int) -> Tensor:
+        """A value of each group, given back to its positions (a single group broadcasts)."""
+        return value if self.index is None else value.index_select(dim, self.index)
+
+    def total(
+        self,
+        x: Tensor,
+        dim: int,
+        also: Iterable[int] = (),
+        where: Tensor | None = None,
+        weight: Tensor | None = None,
+    ) -> Tensor:
+        """The sum over each group, and over the dimensions `also`; `dim` then enumerates groups."""
+        dim, others = dim % x.dim(), tuple(also)
+        if where is not None or weight is not None:
+            counted = pools.coefficients(x, where, weight)
+            x = torch.where(counted != 0, counted * x, torch.zeros_like(counted))
+        inner = pools.total(x, others, keepdim=True)
+        added = inner.sum(dim, keepdim=True) if self.index is None else self._add(inner, dim)
+        return added.squeeze(others) if others else added
+
+    def mean(
+        self,
+        x: Tensor,
+        dim: int,
+        also: Iterable[int] = (),
+        where: Tensor | None = None,
+        weight: Tensor | None = None,
+    ) -> Tensor:
+        """The mean over each group; zero for an empty one."""
+        others = tuple(also)
+        counted = pools.coefficients(x, where, weight)
+        count = self.total(counted, dim, others)
+        empty = count == 0
+        average = self.total(x, dim, others, where, weight) / count.masked_fill(empty, 1)
+        return average.masked_fill(empty, 0)
+
+    def moments(
+        self,
+        x: Tensor,
+        dim: int,
+        also: Iterable[int] = (),
+        where: Tensor | None = None,
+        weight: Tensor | None = None,
+    ) -> Moments:
+        """Mean and biased variance of each group, in two passes."""
+        dim, others = dim % x.dim(), tuple(also)
+        average = self.mean(x, dim, others, where, weight)
+        inner = average
+        for d in sorted(d % x.dim() for d in others):
+            inner = inner.unsqueeze(d)
+        centred = x - self.spread(inner, dim)
+        return Moments(average, self.mean(centred.square(), dim, others, where, weight))
+
+    def largest(self, x: Tensor, dim: int, also: Iterable[int] = ()) -> Tensor:
+        """The largest value of each group; zero for an empty one."""
+        others = tuple(also)
+        dim = dim % x.dim()
+        inner = x.amax(others, keepdim=True) if others else x
+        if self.index is None:
+            best = pools.largest(inner, (dim,), keepdim=True)
+        else:
+            shape = list(inner.shape)
+            shape[dim] = self.count
+            view = [1] * inner.dim()
+            view[dim] = self.length
+            index = self.index.view(view).expand_as(inner)
+            best = inner.new_zeros(shape).scatter_reduce(
+                dim, index, inner, "amax", include_self=False
+            )
+        return best.squeeze(others) if others else best
+
+    def smallest(self, x: Tensor, dim: int, also: Iterable[int] = ()) -> Tensor:
+        """The smallest value of each group; zero for an empty one."""
+        return -self.largest(-x, dim, also)
+
+    def _add(self, x: Tensor, dim: int) -> Tensor:
+        assert self.index is not None
+        shape = list(x.shape)
+        shape[dim] = self.count
+        return x.new_zeros(shape).index_add(dim, self.index, x)

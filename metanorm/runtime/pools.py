@@ -1,0 +1,214 @@
+"""Statistics over dimensions.
+
+Thin layers over torch's own reductions, which differ from them in three ways:
+pooling no dimension leaves a value as it is, a pool of nothing is zero instead
+of NaN, and elements can be left out (`where`) or weighted (`weight`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Moments(NamedTuple):
+    """Mean and biased variance of each pool."""
+
+    mean: Tensor
+    var: Tensor
+
+
+def moments(
+    x: Tensor,
+    dim: Iterable[int],
+    keepdim: bool = False,
+    where: Tensor | None = None,
+    weight: Tensor | None = None,
+) -> Moments:
+    """Mean and biased variance over `dim`, in two passes or by Welford's method, never as E[x^2] - E[x]^2.
+
+    `where` and `weight` broadcast against `x`.
+    """
+    dims = tuple(dim)
+    if where is not None or weight is not None:
+        average = mean(x, dims, True, where, weight)
+        var = mean((x - average).square(), dims, keepdim, where, weight)
+        return Moments(average if keepdim else average.squeeze(dims), var)
+    if not dims:
+        return Moments(x, torch.zeros_like(x))
+    if _pools_nothing(x, dims):
+        zero = x.sum(dims, keepdim=keepdim)
+        return Moments(zero, zero)
+    variance, average = torch.var_mean(x, dims, correction=0, keepdim=keepdim)
+    return Moments(average, variance)
+
+
+def mean(
+    x: Tensor,
+    dim: Iterable[int],
+    keepdim: bool = False,
+    where: Tensor | None = None,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """The mean over `dim`."""
+    dims = tuple(dim)
+    if where is not None or weight is not None:
+        counted = coefficients(x, where, weight)
+        count = total(counted, dims, keepdim)
+        empty = count == 0
+        average = _weighted_sum(x, dims, keepdim, counted) / count.masked_fill(empty, 1)
+        return average.masked_fill(empty, 0)
+    if not dims:
+        return x
+    return (
+        x.sum(dims, keepdim=keepdim) if _pools_nothing(x, dims) else x.mean(dims, keepdim=keepdim)
+    )
+
+
+def mean_square(
+    x: Tensor,
+    dim: Iterable[int],
+    keepdim: bool = False,
+    where: Tensor | None = None,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """The mean of squares over `dim`."""
+    dims = tuple(dim)
+    if where is None and weight is None and dims and not _pools_nothing(x, dims):
+        # A norm reads x once and makes no tensor of its size.
+        count = 1
+        for d in dims:
+            count *= x.shape[d]
+        return torch.linalg.vector_norm(x, 2, dims, keepdim=keepdim).square() / count
+    return mean(x.square(), dims, keepdim, where, weight)
+
+
+def total(
+    x: Tensor,
+    dim: Iterable[int],
+    keepdim: bool = False,
+    where: Tensor | None = None,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """The sum over `dim`."""
+    dims = tuple(dim)
+    if where is not None or weight is not None:
+        return _weighted_sum(x, dims, keepdim, coefficients(x, where, weight))
+    return x.sum(dims, keepdim=keepdim) if dims else x
+
+
+def count(
+    like: Tensor,
+    shape: tuple[int, ...],
+    where: Tensor | None = None,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """The total weight of all elements of a shape, in the dtype and on the device of `like`."""
+    return coefficients(like.new_ones(()).expand(shape), where, weight).sum()
+
+
+def norm(
+    x: Tensor,
+    order: int,
+    dim: Iterable[int],
+    keepdim: bool = False,
+    where: Tensor | None = None,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """The 1-norm or 2-norm over `dim`. Its derivative at zero is zero."""
+    dims = tuple(dim)
+    if where is not None or weight is not None:
+        size = x.abs() if order == 1 else x.square()
+        added = total(size, dims, keepdim, where, weight)
+        return added if order == 1 else root(added)
+    return torch.linalg.vector_norm(x, order, dims, keepdim=keepdim) if dims else x.abs()
+
+
+def largest(
+    x: Tensor,
+    dim: Iterable[int],
+    keepdim: bool = False,
+    where: Tensor | None = None,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """The largest value over `dim`; equal ones share the gradient."""
+    dims = tuple(dim)
+    if not dims:
+        return x
+    if _pools_nothing(x, dims):
+        return x.sum(dims, keepdim=keepdim)
+    if where is None and weight is None:
+        return x.amax(dims, keepdim=keepdim)
+    counts = coefficients(x, where, weight) != 0
+    best = x.masked_fill(~counts, -torch.inf).amax(dims, keepdim=keepdim)
+    return best.masked_fill(~counts.expand_as(x).any(dims, keepdim=keepdim), 0)
+
+
+def smallest(
+    x: Tensor,
+    dim: Iterable[int],
+    keepdim: bool = False,
+    where: Tensor | None = None,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """The smallest value over `dim`; equal ones share the gradient."""
+    return -largest(-x, dim, keepdim, where, weight)
+
+
+def root(x: Tensor) -> Tensor:
+    """The square root, with derivative zero at zero (where torch has infinity)."""
+    zero = x == 0
+    return torch.sqrt(x.masked_fill(zero, 1)).masked_fill(zero, 0)
+
+
+def maximum(a: Tensor | float, b: Tensor | float) -> Tensor:
+    """The larger of two values, of which one may be a number; equal ones share the gradient."""
+    return torch.maximum(*_tensors(a, b))
+
+
+def minimum(a: Tensor | float, b: Tensor | float) -> Tensor:
+    """The smaller of two values, of which one may be a number; equal ones share the gradient."""
+    return torch.minimum(*_tensors(a, b))
+
+
+def tiled(x: Tensor, times: int, dim: int) -> Tensor:
+    """The tensor repeated as a whole along a dimension."""
+    repeats = [1] * x.dim()
+    repeats[dim] = times
+    return x.repeat(repeats)
+
+
+def unbiased(variance: Tensor, count: Tensor | int) -> Tensor:
+    """A biased variance of `count` values made unbiased; as it is where there is at most one."""
+    if isinstance(count, Tensor):
+        few = count <= 1
+        return variance * (count / (count - 1).masked_fill(few, 1)).masked_fill(few, 1)
+    return variance * (count / (count - 1)) if count > 1 else variance
+
+
+def coefficients(x: Tensor, where: Tensor | None, weight: Tensor | None) -> Tensor:
+    """How much each element counts, broadcast to the shape of `x`."""
+    counted = x.new_ones(()) if weight is None else weight.to(x.dtype)
+    if where is not None:
+        counted = torch.where(where != 0, counted, torch.zeros_like(counted))
+    return counted.expand(torch.broadcast_shapes(x.shape, counted.shape))
+
+
+def _tensors(a: Tensor | float, b: Tensor | float) -> tuple[Tensor, Tensor]:
+    if not isinstance(a, Tensor):
+        b = torch.as_tensor(b)
+        return torch.as_tensor(a, dtype=b.dtype, device=b.device), b
+    return a, torch.as_tensor(b, dtype=a.dtype, device=a.device)
+
+
+def _weighted_sum(x: Tensor, dims: tuple[int, ...], keepdim: bool, counted: Tensor) -> Tensor:
+    # What does not count is left out, not multiplied by zero: it may be NaN.
+    terms = torch.where(counted != 0, counted * x, torch.zeros_like(counted))
+    return terms.sum(dims, keepdim=keepdim) if dims else terms
+
+
+def _pools_nothing(x: Tensor, dims: tuple[int, ...]) -> bool:
+    return any(x.shape[d] == 0 for d in dims)

@@ -1,0 +1,63 @@
+"""Running statistics, bounded parameters, and dtypes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+def track_(running: Tensor, value: Tensor, momentum: float | Tensor) -> None:
+    """Move a running statistic towards `value`, without gradient.
+
+    `momentum` is the weight of the new value.
+    """
+    with torch.no_grad():
+        running += momentum * (value.to(running.dtype) - running)
+
+
+def store_(buffer: Tensor, value: Tensor | float) -> None:
+    """Replace the contents of a buffer, without gradient."""
+    with torch.no_grad():
+        buffer.copy_(torch.as_tensor(value).expand_as(buffer))
+
+
+def momentum_of(momentum: float | None, batches: Tensor) -> float | Tensor:
+    """The weight of the newest batch: `momentum`, or where that is `None`, the share of one batch
+    in all of them."""
+    return 1.0 / batches if momentum is None else momentum
+
+
+def affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """weight * x + bias, in one step; either may be missing."""
+    if weight is None:
+        return x if bias is None else x + bias
+    return x * weight if bias is None else torch.addcmul(bias, x, weight)
+
+
+def widened(x: Tensor) -> Tensor:
+    """The tensor in the dtype of its statistics: float32 for the half-precision types.
+
+    Raises `TypeError` for a tensor that is not of a floating-point type.
+    """
+    if not x.is_floating_point():
+        raise TypeError(f"expected a tensor of a floating-point type, got {x.dtype}")
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def no_elements(x: Tensor, parameters: Iterable[Tensor]) -> Tensor:
+    """The result for an input without elements: empty, with zero gradients for all parameters."""
+    result = x.clone()
+    for parameter in parameters:
+        result = result + parameter.sum() * 0
+    return result.to(x.dtype)
+
+
+def project_(model: nn.Module) -> None:
+    """Bring every bounded parameter of a model back into its interval. Call it after each
+    optimizer step."""
+    for module in model.modules():
+        project = getattr(module, "project_", None)
+        if project is not None:
+            project()

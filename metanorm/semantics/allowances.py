@@ -1,0 +1,56 @@
+"""`# norm: allow MN0701 -- reason`: warnings that the author has considered."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from metanorm.diagnostics.lints import UnusedAllowance
+from metanorm.diagnostics.model import Diagnostic, Severity
+from metanorm.source import Source
+
+ALLOW = re.compile(r"#\s*norm:\s*allow\s+(MN\d{4}(?:\s*,\s*MN\d{4})*)")
+
+
+def without_allowed(diagnostics: Sequence[Diagnostic], source: Source) -> tuple[Diagnostic, ...]:
+    """The diagnostics of a file without the warnings that its comments allow.
+
+    A comment counts for its line; one that stands alone counts for the next line. An
+    allowance that silences nothing becomes a warning itself.
+    """
+    allowed = _allowances(source)
+    if not allowed:
+        return tuple(diagnostics)
+    used: set[tuple[int, str]] = set()
+    kept = []
+    for found in diagnostics:
+        place = (source.position(found.primary.span.start).line, found.code)
+        mine = found.primary.span.source == source.name
+        if mine and found.severity is Severity.WARNING and place in allowed:
+            used.add(place)
+        else:
+            kept.append(found)
+    if any(d.severity is Severity.ERROR for d in kept):
+        return tuple(kept)  # lints may not have run
+    unused = [span for place, span in allowed.items() if place not in used]
+    return (
+        *kept,
+        *(UnusedAllowance(source.span(a, b), source.text[a:b]).diagnostic() for a, b in unused),
+    )
+
+
+def _allowances(source: Source) -> dict[tuple[int, str], tuple[int, int]]:
+    """The line and code of each allowance, with the place of the code."""
+    if "allow" not in source.text:
+        return {}
+    found: dict[tuple[int, str], tuple[int, int]] = {}
+    for number in range(1, len(source.line_starts) + 1):
+        line = source.line(number)
+        match = ALLOW.search(line)
+        if match is None:
+            continue
+        target = number + 1 if line.lstrip().startswith("#") else number
+        for code in re.finditer(r"MN\d{4}", match.group(1)):
+            start = source.line_starts[number - 1] + match.start(1) + code.start()
+            found[(target, code.group())] = (start, start + 6)
+    return found

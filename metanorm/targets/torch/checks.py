@@ -1,0 +1,237 @@
+"""What a call checks before it computes: ranks, lengths of axes, and pools of a single value."""
+
+from __future__ import annotations
+
+from metanorm.ir.aggregation import Blocks, Chunks, Interleave, Ones, matrix_text
+from metanorm.ir.nodes import Divisible, Equal, InputDecl, Program, Several
+from metanorm.ir.scalar import Hyper, Scalar
+from metanorm.ir.space import Space
+from metanorm.targets.python.pyir import (
+    Assign,
+    Attribute,
+    Binary,
+    Do,
+    Expr,
+    If,
+    Literal,
+    Name,
+    Raise,
+    Return,
+    Slice,
+    Starred,
+    Stmt,
+    Subscript,
+    Tuple,
+    Unary,
+)
+from metanorm.targets.torch.elementwise import number_expr
+from metanorm.targets.torch.layout import call, integer, method, plus
+
+
+class CallChecks:
+    """Prints the checks of one norm, over whole (unsplit) axes."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.space = Space(program.axes)
+        self.known: dict[str, Expr] = {}  # lengths (shapes, for groups of axes) seen so far
+
+    def statements(self) -> list[Stmt]:
+        """Shape checks, then the way out for an input without elements, then the rest."""
+        first = self.program.inputs[0]
+        done: list[Stmt] = []
+        for decl in self.program.inputs:
+            if isinstance(decl.default, str):
+                missing = Binary("is", (Name(decl.name), Literal(None)))
+                done.append(If(missing, (Assign((Name(decl.name),), Name(decl.default)),)))
+            done += self._input(decl)
+        for check in self.program.checks:
+            if isinstance(check, Divisible) and self.space[check.axis].size is None:
+                done += self._divisible(check)
+            elif isinstance(check, Equal):
+                done += self._equal(check)
+        done += self._no_elements(first)
+        for check in self.program.checks:
+            if isinstance(check, Several):
+                done.append(self._several(check))
+        return done
+
+    # ---- shapes
+
+    def _input(self, decl: InputDecl) -> list[Stmt]:
+        x = Name(decl.name)
+        shape = Attribute(x, "shape")
+        if decl.sort == "edges":
+            return []
+        wrong: list[Expr] = []
+        groups = [d for d in decl.dims if self.space[d].variadic]
+        exact = self._exact(decl)
+        if exact is not None:
+            wrong.append(Binary("!=", (shape, exact)))
+        else:
+            wrong.append(self._rank(decl, groups))
+            for place, dim in enumerate(decl.dims):
+                wanted = self._wanted(dim)
+                if wanted is not None:
+                    wrong.append(Binary("!=", (self._part(decl, place), wanted)))
+        for place, dim in enumerate(decl.dims):
+            self.known.setdefault(dim, self._part(decl, place))
+        axes = ", ".join(f"*{d}" if self.space[d].variadic else d for d in decl.dims)
+        sizes = {d: w for d in decl.dims if (w := self._argument(d)) is not None}
+        error = call(
+            "runtime.shape_error", Name("self"), Literal(decl.name), Literal(axes), x, **sizes
+        )
+        condition = wrong[0] if len(wrong) == 1 else Binary("or", tuple(wrong))
+        if not decl.required and not isinstance(decl.default, str):
+            present = Binary("is not", (x, Literal(None)))
+            condition = Binary("and", (present, condition))
+        return [If(condition, (Raise(error),))]
+
+    def _exact(self, decl: InputDecl) -> Expr | None:
+        """The whole shape, where earlier inputs have told every length."""
+        if not decl.dims or any(d not in self.known for d in decl.dims):
+            return None
+        parts: list[Expr] = []
+        for dim in decl.dims:
+            known = self.known[dim]
+            parts.append(Starred(known) if self.space[dim].variadic else known)
+        return Tuple(tuple(parts))
+
+    def _rank(self, decl: InputDecl, groups: list[str]) -> Expr:
+        dim = method(Name(decl.name), "dim")
+        single = len(decl.dims) - len(groups)
+        free = [g for g in groups if self.space[g].size is None]
+        fixed = [call("len", self._shape(g)) for g in groups if g not in free]
+        least: Expr = integer(single)
+        if fixed:
+            least = Binary("+", (*fixed, least)) if single else fixed[0]
+            least = least if len(fixed) == 1 or single else Binary("+", tuple(fixed))
+        return Binary("<" if free else "!=", (dim, least))
+
+    def _shape(self, axis: str) -> Expr:
+        size = self.space[axis].size
+        assert isinstance(size, Hyper)
+        return Name(f"self.{size.name}")
+
+    def _part(self, decl: InputDecl, place: int) -> Expr:
+        """The length of a dimension, or the shape of a group of axes."""
+        shape = Attribute(Name(decl.name), "shape")
+        before, after = decl.dims[:place], decl.dims[place + 1 :]
+        groups_before = [d for d in before if self.space[d].variadic]
+        groups_after = [d for d in after if self.space[d].variadic]
+        if not self.space[decl.dims[place]].variadic:
+            if groups_before and groups_after:
+                rank = call("len", self._shape(groups_before[0]))
+                return Subscript(shape, (Binary("+", (rank, integer(len(before) - 1))),))
+            index = place - len(decl.dims) if groups_before else place
+            return Subscript(shape, (integer(index),))
+        start: Expr | None = integer(len(before)) if before else None
+        stop: Expr | None = integer(-len(after)) if after else None
+        if groups_before:
+            rank = call("len", self._shape(decl.dims[place]))
+            start = plus(Unary("-", rank), -len(after))
+        elif groups_after:
+            rank = call("len", self._shape(groups_after[0]))
+            stop = plus(Unary("-", rank), 1 - len(after))
+        return Subscript(shape, (Slice(start, stop),))
+
+    def _wanted(self, axis: str) -> Expr | None:
+        """What the constructor or an earlier input says of an axis."""
+        return self._argument(axis) or self.known.get(axis)
+
+    def _argument(self, axis: str) -> Expr | None:
+        size = self.space[axis].size
+        if size is None or (self.space[axis].variadic and not isinstance(size, Hyper)):
+            return None
+        return self._number(size)
+
+    def _number(self, scalar: Scalar) -> Expr:
+        return number_expr(scalar, self._length, "self.")
+
+    def _length(self, axis: str) -> Expr:
+        known = self.known.get(axis)
+        if known is None:
+            argument = self._argument(axis)
+            assert argument is not None, axis
+            return argument
+        return method(known, "numel") if self.space[axis].variadic else known
+
+    # ---- the rest
+
+    def _divisible(self, check: Divisible) -> list[Stmt]:
+        size, by = self._length(check.axis), self._number(check.by)
+        shown = by.text.removeprefix("self.") if isinstance(by, Name) else "parts"
+        arguments = (
+            Literal(self.program.name),
+            Literal(check.axis),
+            size,
+            Literal(shown),
+            by,
+        )
+        error = call("runtime.not_divisible", *arguments)
+        return [If(Binary("%", (size, by)), (Raise(error),))]
+
+    def _equal(self, check: Equal) -> list[Stmt]:
+        first, second = self._length(check.first), self._length(check.second)
+        error = call(
+            "runtime.not_equal",
+            Literal(self.program.name),
+            Literal(check.first),
+            first,
+            Literal(check.second),
+            second,
+        )
+        return [If(Binary("!=", (first, second)), (Raise(error),))]
+
+    def _no_elements(self, first: InputDecl) -> list[Stmt]:
+        x = Name(first.name)
+        empty = Binary("==", (method(x, "numel"), integer(0)))
+        parameters = call("self.parameters")
+        if len(self.program.outputs) == 1:
+            return [If(empty, (Return(call("runtime.no_elements", x, parameters)),))]
+        results: list[Expr] = [call("runtime.no_elements", x, parameters)]
+        results += [self._zeros(x, ref) for _, ref in self.program.outputs[1:]]
+        result = call(f"{self.program.name}Output", *results)
+        return [If(empty, (Return(result),))]
+
+    def _zeros(self, x: Name, ref: str) -> Expr:
+        """A further output for an input without elements."""
+        type_ = next(let.type for let in self.program.body if let.name == ref)
+        axes = list(self.space.ordered(self.space.base(a) for a in type_.axes))
+        for axis in self.space:
+            inner = self.space.leaves(axis.name)
+            if axis.parts and all(leaf in axes for leaf in inner):
+                axes[axes.index(inner[0])] = axis.name
+                axes = [a for a in axes if a not in inner]
+        parts: list[Expr] = []
+        for axis in axes:
+            known = self.known.get(axis)
+            if known is None:
+                parts.append(self._length(axis))
+            else:
+                parts.append(Starred(known) if self.space[axis].variadic else known)
+        return method(x, "new_zeros", Tuple(tuple(parts)))
+
+    def _several(self, check: Several) -> Stmt:
+        factors: list[Expr] = []
+        shown = []
+        for axis, matrix in check.over:
+            star = "*" if self.space[axis].variadic else ""
+            shown.append(
+                f"{star}{axis}" if isinstance(matrix, Ones) else f"{axis}: {matrix_text(matrix)}"
+            )
+            size = self._length(axis)
+            match matrix:
+                case Blocks(count) | Interleave(count):
+                    size = Binary("//", (size, self._number(count)))
+                case Chunks(width):
+                    size = self._number(width)
+            factors.append(size)
+        product = factors[0] if len(factors) == 1 else Binary("*", tuple(factors))
+        arguments = (Name("self"), product, Literal(", ".join(shown)))
+        demand = Do(call("runtime.demand_several", *arguments))
+        if not check.tracked:
+            return demand
+        kept = next(b.name for b in self.program.buffers if b.tracked)
+        missing = Binary("is", (Name(f"self.{kept}"), Literal(None)))
+        return If(Binary("or", (Name("self.training"), missing)), (demand,))

@@ -1,0 +1,147 @@
+"""The docstrings of generated code: formula, shapes, arguments, errors, paper."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+from metanorm.ir.nodes import Argument, Program
+from metanorm.ir.scalar import Hyper
+from metanorm.ir.space import Space
+from metanorm.syntax import ast
+from metanorm.syntax.text_from_ast import WIDTH as SPEC_WIDTH
+from metanorm.syntax.text_from_ast import statement_lines
+
+COLUMNS = 84
+
+
+def title(doc: Sequence[str], name: str) -> list[str]:
+    """The comment above the norm, as the first lines of a docstring."""
+    text = " ".join(printable(line) for line in doc if line)
+    if not text:
+        return [f"The normalizer `{name}`."]
+    first, dot, rest = text.partition(". ")
+    lines = [f"{first.rstrip('.')}." if len(first) < COLUMNS - 4 else name + "."]
+    rest = rest if len(first) < COLUMNS - 4 else text
+    return lines + (["", *textwrap.wrap(rest, COLUMNS)] if rest.strip() else [])
+
+
+def printable(text: str) -> str:
+    """Text of a comment without control and format characters."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def class_doc(equations: ast.Norm, program: Program) -> tuple[str, ...]:
+    """The docstring of the module class."""
+    space = Space(program.axes)
+    lines = [*title(program.doc, program.name), "", *_formula(equations), ""]
+    lines += ["Shapes:", *_shapes(program, space), ""]
+    arguments = _arguments(program, space)
+    lines += ["Args:", *arguments, ""] if arguments else []
+    lines += ["Raises:", *_errors(program)]
+    return tuple(lines)
+
+
+def function_doc(program: Program) -> tuple[str, ...]:
+    """The docstring of the function."""
+    return (f"The function behind `{program.name}`, on tensors and numbers alone.",)
+
+
+def _formula(equations: ast.Norm) -> list[str]:
+    """The equations of the norm, as the language writes them."""
+    kept = [s for s in equations.statements if isinstance(s, (ast.Let, ast.Output, ast.Repeat))]
+    lines = ["Equations::", ""]
+    for statement in kept:
+        bare = statement.model_copy(update={"trivia": ast.Trivia()})
+        words = statement_lines(bare, 0)
+        words[0] = words[0].removeprefix("let ")
+        text = " ".join(word.strip() for word in words)
+        lines += ["    " + line for line in _wrapped(text)]
+    return lines
+
+
+def _wrapped(text: str) -> list[str]:
+    width = min(SPEC_WIDTH, COLUMNS - 6)
+    return textwrap.wrap(text, width, subsequent_indent="    ", break_long_words=False)
+
+
+def _shown(dims: Sequence[str], space: Space) -> str:
+    return f"[{', '.join(f'*{d}' if space[d].variadic else d for d in dims)}]"
+
+
+def _shapes(program: Program, space: Space) -> list[str]:
+    lines = []
+    for decl in program.inputs:
+        note = {"index": " of integers", "mask": " of booleans, true where an element counts"}
+        lines.append(f"    {decl.name}: {_shown(decl.dims, space)}{note.get(decl.sort, '')}")
+    grouped: dict[str, list[str]] = {}
+    for name, dims in [(d.name, d.dims) for d in (*program.params, *program.buffers)]:
+        grouped.setdefault(_shown(dims, space) if dims else "a single number", []).append(name)
+    lines += [f"    {', '.join(names)}: {shape}" for shape, names in grouped.items()]
+    first = _shown(program.inputs[0].dims, space)
+    if len(program.outputs) == 1:
+        return [*lines, f"    result: {first}"]
+    types = {let.name: let.type for let in program.body}
+    for position, (name, ref) in enumerate(program.outputs):
+        axes = space.ordered(space.base(a) for a in types[ref].axes)
+        lines.append(
+            f"    {name}: {first if position == 0 else _shown(_merged(axes, space), space)}"
+        )
+    return lines
+
+
+def _merged(axes: Sequence[str], space: Space) -> list[str]:
+    merged = list(axes)
+    for axis in space:
+        inner = space.leaves(axis.name)
+        if axis.parts and all(leaf in merged for leaf in inner):
+            merged[merged.index(inner[0])] = axis.name
+            merged = [a for a in merged if a not in inner]
+    return merged
+
+
+def _arguments(program: Program, space: Space) -> list[str]:
+    lines: list[str] = []
+    for argument in program.arguments:
+        lines += _entry(argument.name, _meaning(argument, program, space))
+    for switch in program.switches:
+        names = [p.name for p in program.params if switch.name in p.switches]
+        if switch.name == "track_running_stats":
+            text = "keep running statistics and use them in eval mode"
+        else:
+            text = f"learn {' and '.join(names)}"
+        lines += _entry(switch.name, text)
+    if program.params or program.buffers:
+        lines += _entry("device, dtype", "of parameters and buffers")
+    return lines
+
+
+def _entry(name: str, text: str) -> list[str]:
+    indent = " " * 8
+    return textwrap.wrap(f"    {name}: {text}.", COLUMNS, subsequent_indent=indent)
+
+
+def _meaning(argument: Argument, program: Program, space: Space) -> str:
+    if argument.type == "size":
+        if any(space[axis].variadic for axis in argument.axes):
+            return f"shape of the axes {', '.join('*' + a for a in argument.axes)}"
+        plural = "axes" if len(argument.axes) > 1 else "axis"
+        return f"length of {plural} {', '.join(argument.axes)}"
+    if argument.type == "matrix":
+        axis = argument.axes[0]
+        return (
+            f"how positions of axis {axis} pool: a square matrix, or 'eye', 'ones', 'blocks(g)', "
+            "'chunks(k)' or 'interleave(g)'"
+        )
+    if any(u.averages and u.momentum == Hyper(argument.name) for u in program.updates):
+        return "weight of the newest batch in running statistics; None weighs all batches alike"
+    if argument.default is None and not argument.required:
+        return "a number; None stands for the machine epsilon of the input"
+    return "hyperparameter of the equations"
+
+
+def _errors(program: Program) -> list[str]:
+    text = "if an input does not have these axes, or an axis cannot be cut into equal parts"
+    lines = _entry("runtime.ShapeError", text)
+    first = program.inputs[0].name
+    return lines + _entry("TypeError", f"if {first} is not of a floating-point type")

@@ -1,0 +1,96 @@
+"""How torch writes each elementwise row of the operation table, and scalars."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf
+from metanorm.targets.python.pyir import Binary, Expr, IfElse, Literal, Name, Unary
+from metanorm.targets.torch.layout import call, integer
+
+
+def _binary(operator: str) -> Callable[..., Expr]:
+    return lambda a, b: Binary(operator, (a, b))
+
+
+def _function(name: str) -> Callable[..., Expr]:
+    return lambda *arguments: call(name, *arguments)
+
+
+# One entry for each row; `fma` and `where` depend on what their operands are: see `body`.
+TENSOR: Mapping[str, Callable[..., Expr]] = {
+    "add": _binary("+"),
+    "sub": _binary("-"),
+    "mul": _binary("*"),
+    "div": _binary("/"),
+    "pow": _binary("**"),
+    "neg": lambda a: Unary("-", a),
+    "lt": _binary("<"),
+    "le": _binary("<="),
+    "eq": _binary("=="),
+    "ne": _binary("!="),
+    "ge": _binary(">="),
+    "gt": _binary(">"),
+    "sqrt": _function("torch.sqrt"),
+    "rsqrt": _function("torch.rsqrt"),
+    "exp": _function("torch.exp"),
+    "log": _function("torch.log"),
+    "abs": _function("torch.abs"),
+    "sign": _function("torch.sign"),
+    "sin": _function("torch.sin"),
+    "cos": _function("torch.cos"),
+    "tanh": _function("torch.tanh"),
+    "erf": _function("torch.erf"),
+    "sigmoid": _function("torch.sigmoid"),
+    # torch switches to the identity at 20 by default, which float64 can tell.
+    "softplus": lambda a: call("nn.functional.softplus", a, threshold=integer(40)),
+    "relu": _function("torch.relu"),
+    "silu": _function("nn.functional.silu"),
+    "gelu": _function("nn.functional.gelu"),
+    "clamp": _function("torch.clamp"),
+    "min": _function("runtime.minimum"),
+    "max": _function("runtime.maximum"),
+    "where": _function("torch.where"),
+    "fma": lambda a, x, b: call("torch.addcmul", b, x, a),
+    "root": _function("runtime.root"),
+    "unbiased": _function("runtime.unbiased"),
+}
+
+# The same for Python numbers, where torch's function would refuse them.
+NUMBER: Mapping[str, Callable[..., Expr]] = {
+    "sqrt": _function("math.sqrt"),
+    "rsqrt": lambda a: Binary("/", (Literal(1), call("math.sqrt", a))),
+    "exp": _function("math.exp"),
+    "log": _function("math.log"),
+    "abs": _function("abs"),
+    "sign": lambda a: call("math.copysign", Literal(1), a),
+    "sin": _function("math.sin"),
+    "cos": _function("math.cos"),
+    "tanh": _function("math.tanh"),
+    "erf": _function("math.erf"),
+    "sigmoid": lambda a: Binary(
+        "/", (Literal(1), Binary("+", (Literal(1), call("math.exp", Unary("-", a)))))
+    ),
+    "softplus": lambda a: call("math.log1p", call("math.exp", a)),
+    "relu": lambda a: call("max", a, Literal(0)),
+    "min": _function("min"),
+    "max": _function("max"),
+    "where": lambda c, a, b: IfElse(c, a, b),
+    "fma": lambda a, x, b: Binary("+", (Binary("*", (a, x)), b)),
+    "root": _function("math.sqrt"),
+}
+
+
+def number_expr(scalar: Scalar, size: Callable[[str], Expr], names: str = "") -> Expr:
+    """A scalar as a Python number; `size` writes the length of an axis, `names` begins hyperparameters."""
+    match scalar:
+        case Const(value):
+            whole = value == int(value) and abs(value) < 2**53
+            return Literal(int(value)) if whole else Literal(value)
+        case Hyper(name):
+            return Name(f"{names}{name}")
+        case SizeOf(axis):
+            return size(axis)
+        case Apply(function, arguments):
+            given = [number_expr(a, size, names) for a in arguments]
+            return (NUMBER.get(function) or TENSOR[function])(*given)

@@ -1,0 +1,247 @@
+"""Where the axes of a value are among the dimensions of its tensor.
+
+A value is kept with the axes it has and no others, except that a pool which leaves a
+group of axes of unknown number keeps its pooled dimensions at length one: such a value
+then lines up with the input as it is. Dimensions that are missing in front broadcast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from metanorm.ir.nodes import Program
+from metanorm.ir.scalar import Hyper
+from metanorm.ir.space import Space
+from metanorm.targets.python.pyir import (
+    Attribute,
+    Binary,
+    Call,
+    Expr,
+    Literal,
+    Name,
+    Slice,
+    Starred,
+    Subscript,
+    Tuple,
+    Unary,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Dim:
+    """An axis in its place; `full` is whether the value varies along it, or has length one."""
+
+    axis: str
+    full: bool = True
+
+
+Dims = tuple[Dim, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """An expression for a value of the IR.
+
+    `number` is a Python number; `optional` may be `None`; `loose` may lack some of its
+    dimensions, because an optional parameter would have brought them in.
+    """
+
+    expr: Expr
+    dims: Dims = ()
+    number: bool = False
+    optional: bool = False
+    loose: bool = False
+
+
+def method(value: Expr, name: str, *arguments: Expr) -> Expr:
+    """`value.name(arguments)`."""
+    return Call(Attribute(value, name), arguments)
+
+
+def call(function: str, *arguments: Expr, **keywords: Expr | None) -> Expr:
+    """`function(arguments, key=value)`; keywords that are `None` are left out."""
+    given = tuple((key, value) for key, value in keywords.items() if value is not None)
+    return Call(Name(function), arguments, given)
+
+
+def integer(value: int) -> Expr:
+    """A whole number."""
+    return Literal(value)
+
+
+def plus(value: Expr, number: int) -> Expr:
+    """The sum of a value and a whole number, without a zero."""
+    if not number:
+        return value
+    return Binary("+" if number > 0 else "-", (value, integer(abs(number))))
+
+
+class Layouts:
+    """Ranks, positions and alignments, as expressions over the function's arguments."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.space = Space(program.axes)
+        self.along_used: dict[str, str] = {}  # group of axes: local that holds a `None` for each
+        self.taken: set[str] = set()
+
+    def frame(self, dims: Sequence[str]) -> Dims:
+        """The dimensions of a tensor on these axes, split axes split."""
+        return tuple(Dim(leaf) for dim in dims for leaf in self.space.leaves(dim))
+
+    # ---- how many dimensions a group of axes has
+
+    def rank(self, axis: str) -> Expr:
+        """The number of dimensions of a group of axes."""
+        size = self.space[axis].size
+        if isinstance(size, Hyper):
+            return call("len", Name(size.name))
+        for decl in self.program.inputs:
+            if axis in decl.dims and decl.sort in ("tensor", "mask"):
+                frame = self.frame(decl.dims)
+                others = sum(not self.space[d.axis].variadic for d in frame)
+                rest = [
+                    self.rank(d.axis)
+                    for d in frame
+                    if self.space[d.axis].variadic and d.axis != axis
+                ]
+                total: Expr = method(Name(decl.name), "dim")
+                operands = [total, *([integer(others)] if others else []), *rest]
+                return Binary("-", tuple(operands)) if len(operands) > 1 else total
+        raise KeyError(axis)
+
+    def along(self, axis: str) -> Expr:
+        """A new dimension for each of a group of axes, from a local that the function sets up."""
+        if axis not in self.along_used:
+            name = f"along_{axis.lower()}"
+            while name in self.taken:
+                name += "_"
+            self.taken.add(name)
+            self.along_used[axis] = name
+        return Name(self.along_used[axis])
+
+    # ---- where a dimension is
+
+    def variadic(self, dim: Dim) -> bool:
+        """Whether a dimension stands for several."""
+        return self.space[dim.axis].variadic
+
+    def position(self, dims: Dims, index: int) -> Expr:
+        """The number of a single dimension, counted from the end where a group is before it."""
+        before = [d for d in dims[:index] if self.variadic(d)]
+        after = [d for d in dims[index + 1 :] if self.variadic(d)]
+        if not before:
+            return integer(index)
+        if not after:
+            return integer(index - len(dims))
+        single = sum(not self.variadic(d) for d in dims[:index])
+        return plus(self.rank(before[0].axis), single)
+
+    def positions(self, value: Value, axes: Sequence[str]) -> Expr:
+        """The dimensions of several axes: `(0, *range(2, x.dim()))`."""
+        items: list[Expr] = []
+        for index, dim in enumerate(value.dims):
+            if dim.axis in axes:
+                if self.variadic(dim):
+                    items.append(Starred(self._range(value, index)))
+                else:
+                    items.append(self.position(value.dims, index))
+        only = items[0] if len(items) == 1 else None
+        return only.value if isinstance(only, Starred) else Tuple(tuple(items))
+
+    def _range(self, value: Value, index: int) -> Expr:
+        """The dimensions of a group of axes."""
+        dims = value.dims
+        before, after = dims[:index], dims[index + 1 :]
+        if not any(self.variadic(d) for d in (*before, *after)):
+            end = plus(method(value.expr, "dim"), -len(after))
+            return call("range", integer(len(before)), end) if before else call("range", end)
+        rank = self.rank(dims[index].axis)
+        if not any(self.variadic(d) for d in before):
+            if not before:
+                return call("range", rank)
+            return call("range", integer(len(before)), Binary("+", (integer(len(before)), rank)))
+        if not after:
+            return call("range", Unary("-", rank), integer(0))
+        return call("range", plus(Unary("-", rank), -len(after)), integer(-len(after)))
+
+    # ---- lining up
+
+    def aligned(self, value: Value, frame: Dims) -> Expr:
+        """The value as it broadcasts against a tensor with the dimensions of `frame`."""
+        if value.number or not value.dims:
+            return value.expr
+        order = [self.place(frame, d.axis) for d in value.dims]
+        if order != sorted(order):
+            value = self._permuted(value, order)
+            order = sorted(order)
+        missing = [i for i in range(order[0], len(frame)) if i not in order]
+        if not missing:
+            return value.expr
+        if any(not d.full for d in value.dims):
+            value = self._compact(value)
+            if not value.dims:
+                return value.expr
+            order = [self.place(frame, d.axis) for d in value.dims]
+            missing = [i for i in range(order[0], len(frame)) if i not in order]
+            if not missing:
+                return value.expr
+        return self._indexed(value, frame, order)
+
+    def place(self, frame: Dims, axis: str) -> int:
+        """Where an axis, or the axis whose parts it enumerates, is in a frame."""
+        base = self.space.base(axis)
+        return next(i for i, d in enumerate(frame) if self.space.base(d.axis) == base)
+
+    def _indexed(self, value: Value, frame: Dims, order: list[int]) -> Expr:
+        """`v[:, None]`, `v[(..., *along_s)]`: dimensions of length one put in with brackets."""
+        items: list[Expr] = []
+        for i in range(order[0], len(frame)):
+            if i in order:
+                items.append(Name("...") if self.variadic(frame[i]) else Slice())
+            elif self.variadic(frame[i]):
+                items.append(Starred(self.along(frame[i].axis)))
+            else:
+                items.append(Literal(None))
+        own = (Slice(), Name("..."))
+        while items[-1] in own:
+            items.pop()
+        if all(item in own for item in items[: len(order)]):
+            return self._bracketed(value.expr, [Name("..."), *items[len(order) :]])
+        last = max(i for i, item in enumerate(items) if item in own) + 1
+        if isinstance(items[-1], Starred) and last < len(items):
+            inner = self._bracketed(value.expr, items[:last])
+            return self._bracketed(inner, [Name("..."), *items[last:]])
+        return self._bracketed(value.expr, items)
+
+    def _bracketed(self, value: Expr, items: list[Expr]) -> Expr:
+        """Before Python 3.11 a star in brackets needs parentheses, and those take no colon."""
+        while items and items[-1] == Slice():
+            items = items[:-1]
+        if not any(isinstance(item, Starred) for item in items):
+            return Subscript(value, tuple(items))
+        whole = call("slice", Literal(None))
+        return Subscript(value, (Tuple(tuple(whole if i == Slice() else i for i in items)),))
+
+    def _permuted(self, value: Value, order: list[int]) -> Value:
+        """The dimensions in the order of the frame."""
+        ranks = sorted(range(len(order)), key=lambda i: order[i])
+        items: list[Expr] = []
+        for i in ranks:
+            if self.variadic(value.dims[i]):
+                items.append(Starred(self._range(value, i)))
+            else:
+                items.append(self.position(value.dims, i))
+        dims = tuple(value.dims[i] for i in ranks)
+        return Value(method(value.expr, "permute", *items), dims)
+
+    def _compact(self, value: Value) -> Value:
+        """Without the dimensions of length one."""
+        gone = [d.axis for d in value.dims if not d.full]
+        dims = tuple(d for d in value.dims if d.full)
+        return Value(method(value.expr, "squeeze", self.positions(value, gone)), dims)
+
+    def compact(self, value: Value) -> Value:
+        """The value with the axes it has and no others."""
+        return value if all(d.full for d in value.dims) else self._compact(value)

@@ -1,0 +1,57 @@
+"""Which bindings are needed in one mode only, so that they are computed there alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+from metanorm.ir.nodes import Let, Mode, Program, Ref
+from metanorm.ir.reachable import indices
+from metanorm.ir.verify import operands
+
+
+class Place(NamedTuple):
+    """An arm of the modes of one kind: those that keep running statistics, or plain ones."""
+
+    kind: Literal["track", "mode"]
+    arm: Literal["train", "eval"]
+
+
+def kind_of(mode: Mode) -> Literal["track", "mode"]:
+    """Whether a mode chooses by running statistics or by the training flag alone."""
+    return "track" if mode.buffer else "mode"
+
+
+def places(program: Program) -> dict[Ref, Place | None]:
+    """The arm to which each binding belongs; `None` for what is needed in any case."""
+    tracked = {b.name for b in program.buffers if b.tracked}
+    wanted: dict[Ref, set[Place | None]] = {let.name: set() for let in program.body}
+    for _, ref in program.outputs:
+        wanted[ref].add(None)
+    for update in program.updates:
+        wanted[update.value].add(Place("track" if update.buffer in tracked else "mode", "train"))
+    found: dict[Ref, Place | None] = {}
+    for let in reversed(program.body):
+        uses = wanted[let.name]
+        place = next(iter(uses)) if len(uses) == 1 else None
+        found[let.name] = place
+        if isinstance(let.op, Mode):
+            kind = kind_of(let.op)
+            wanted[let.op.train].add(Place(kind, "train") if place is None else place)
+            wanted[let.op.eval].add(Place(kind, "eval") if place is None else place)
+            continue
+        for ref in (*operands(let.op), *indices(let.op)):
+            wanted[ref].add(place)
+    return found
+
+
+def needed_by(refs: Iterable[Ref], lets: dict[Ref, Let]) -> set[Ref]:
+    """The bindings on which `refs` depend, themselves included."""
+    needed: set[Ref] = set()
+    queue = list(refs)
+    while queue:
+        ref = queue.pop()
+        if ref not in needed and ref in lets:
+            needed.add(ref)
+            queue += [*operands(lets[ref].op), *indices(lets[ref].op)]
+    return needed

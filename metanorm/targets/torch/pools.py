@@ -1,0 +1,311 @@
+"""Statistics as calls of the runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from metanorm.ir.aggregation import (
+    REGULAR,
+    Blocks,
+    ByIndex,
+    Chunks,
+    Dense,
+    Interleave,
+    Matrix,
+    Ones,
+)
+from metanorm.ir.nodes import Count, Let, Number, Pool, Ref
+from metanorm.ir.scalar import Const
+from metanorm.targets.python.pyir import (
+    Assign,
+    Attribute,
+    Binary,
+    Call,
+    Expr,
+    IfElse,
+    Literal,
+    Name,
+    Stmt,
+    Tuple,
+)
+from metanorm.targets.torch.elementwise import number_expr
+from metanorm.targets.torch.layout import Dim, Dims, Value, call, integer, method
+
+if TYPE_CHECKING:
+    from metanorm.targets.torch.body import Body
+
+FUNCTIONS = {
+    "mean": "mean",
+    "sum": "total",
+    "max": "largest",
+    "min": "smallest",
+    "l1": "norm",
+    "l2": "norm",
+}
+NAMES = {"second": "mean_square", "sum": "total", "max": "largest", "min": "smallest"}
+
+
+class PoolPrinter:
+    """Prints the pools of one function."""
+
+    def __init__(self, body: Body) -> None:
+        self.b = body
+        self.layouts = body.layouts
+        self.space = body.space
+
+    # ---- statistics
+
+    def pool(self, let: Let, op: Pool, out: list[Stmt]) -> None:
+        """A statistic; mean and variance of the same pools come from one call."""
+        value = self._prepared(op, out)
+        dense = [(axis, m.matrix) for axis, m in op.over if isinstance(m, Dense)]
+        if dense:
+            self._dense(let, op, value, dense[0], out)
+            return
+        if op.statistic in ("mean", "var"):
+            partner = self._partner(let, op)
+            if partner is not None:
+                mean, var = (let, partner) if op.statistic == "mean" else (partner, let)
+                self._moments(mean, var, op, value, out)
+                return
+        if op.statistic == "second" and not self._about_zero(op):
+            value = self._centred(op, value, out)
+            op = replace(op, statistic="mean", about=None)
+        expr, dims = self._call(op, value, out)
+        statistic = let.op.statistic if isinstance(let.op, Pool) else op.statistic
+        self._bound(let, expr, dims, out, self._fallback(op.value, statistic))
+
+    def _fallback(self, value: Ref, statistic: str) -> str:
+        """What a nameless statistic is called: `x_mean`."""
+        stem = "" if value.startswith("%") else f"{value}_"
+        return f"{stem}{NAMES.get(statistic, statistic)}"
+
+    def _bound(self, let: Let, expr: Expr, dims: Dims, out: list[Stmt], name: str) -> None:
+        variable = Name(self.b.name_of(let.name, name))
+        out.append(Assign((variable,), expr, self._per(dims)))
+        self.b.values[let.name] = Value(variable, dims)
+
+    def _per(self, dims: Dims) -> str:
+        axes = ", ".join(self.b.shown(d.axis) for d in dims if d.full)
+        return f"per {axes}" if axes else ""
+
+    def _about_zero(self, op: Pool) -> bool:
+        about = self.b.lets[op.about].op if op.about is not None else None
+        return isinstance(about, Number) and about.value == Const(0.0)
+
+    def _centred(self, op: Pool, value: Value, out: list[Stmt]) -> Value:
+        """(x - about)^2, which a second moment about a given centre is the mean of."""
+        assert op.about is not None
+        about = self.b.spread(self.b.present(op.about), [d.axis for d in value.dims])
+        difference = Binary("-", (value.expr, self.layouts.aligned(about, value.dims)))
+        name = Name(self.b.local("squares"))
+        out.append(Assign((name,), method(difference, "square")))
+        return replace(value, expr=name)
+
+    def _partner(self, let: Let, op: Pool) -> Let | None:
+        """The other of mean and variance of the same pools, if it is not computed yet."""
+        other = "var" if op.statistic == "mean" else "mean"
+        wanted = replace(op, statistic=other)
+        for candidate in self.b.program.body:
+            open_ = candidate.name not in self.b.values
+            if candidate.op == wanted and open_:
+                same = self.b.places[candidate.name] == self.b.places[let.name]
+                return candidate if same else None
+        return None
+
+    def _moments(self, mean: Let, var: Let, op: Pool, value: Value, out: list[Stmt]) -> None:
+        expr, dims = self._call(replace(op, statistic="moments"), value, out)
+        names = [
+            Name(self.b.name_of(x.name, self._fallback(op.value, n)))
+            for x, n in ((mean, "mean"), (var, "var"))
+        ]
+        out.append(Assign((names[0], names[1]), expr, self._per(dims)))
+        for let, name in zip((mean, var), names):
+            self.b.values[let.name] = Value(name, dims)
+
+    def _call(self, op: Pool, value: Value, out: list[Stmt]) -> tuple[Expr, Dims]:
+        """The call of the runtime, and the dimensions of its result."""
+        indexed = [(axis, m) for axis, m in op.over if isinstance(m, ByIndex)]
+        value, pooled = self._cut(op.over, value, out)
+        weights = self._weights(op, value)
+        name = FUNCTIONS.get(op.statistic, op.statistic)
+        name = {"second": "mean_square", "var": "moments"}.get(name, name)
+        extra = [integer(int(op.statistic[1]))] if op.statistic in ("l1", "l2") else []
+        if indexed:
+            axis, matrix = indexed[0]
+            expr, dims = self._grouped(name, axis, matrix, value, pooled, weights)
+        else:
+            keep = any(self.layouts.variadic(d) for d in value.dims if d.axis not in pooled)
+            expr = call(
+                f"runtime.{name}",
+                value.expr,
+                *extra,
+                dim=self.layouts.positions(value, pooled),
+                keepdim=Literal(True) if keep else None,
+                **weights,
+            )
+            dims = tuple(
+                Dim(d.axis, d.full and d.axis not in pooled)
+                for d in value.dims
+                if keep or d.axis not in pooled
+            )
+        return (Attribute(expr, "var") if op.statistic == "var" else expr), dims
+
+    def _grouped(
+        self,
+        name: str,
+        axis: str,
+        matrix: ByIndex,
+        value: Value,
+        pooled: Sequence[str],
+        weights: dict[str, Expr | None],
+    ) -> tuple[Expr, Dims]:
+        place = [d.axis for d in value.dims].index(axis)
+        others = [a for a in pooled if a != axis]
+        also = self.layouts.positions(value, others) if others else None
+        if name == "mean_square":
+            name, value = "mean", replace(value, expr=method(value.expr, "square"))
+        at = self.layouts.position(value.dims, place)
+        function = Attribute(self.b.groups(matrix.index), name)
+        given = {"dim": at, "also": also, **weights}
+        keywords = tuple((key, v) for key, v in given.items() if v is not None)
+        expr = Call(function, (value.expr,), keywords)
+        cells = self.space.cells(axis, matrix)
+        dims = tuple(
+            Dim(cells) if d.axis == axis else d for d in value.dims if d.axis not in others
+        )
+        return expr, dims
+
+    def _prepared(self, op: Pool, out: list[Stmt]) -> Value:
+        """The value in a variable, on all axes that are pooled."""
+        value = self.b.present(op.value)
+        named = {axis for axis, _ in op.over}
+        weights = [self.b.lets[r].type.axes for r in (op.where, op.weight) if r is not None]
+        wanted = self.space.join(self.b.lets[op.value].type.axes, *weights)
+        full = [
+            a if a in named else self.space.base(a) if self.space.base(a) in named else a
+            for a in wanted
+        ]
+        value = self.b.spread(value, full)
+        missing = [a for a in full if a not in {d.axis for d in value.dims if d.full}]
+        if missing and (weights or value.loose):
+            frame = self.b.frame_of(full, [value])
+            dims = tuple(Dim(d.axis) for d in frame if d.axis in full)
+            expr = method(self.layouts.aligned(value, dims), "expand", self.b.sizes(dims))
+            value = Value(expr, dims)
+        # Where dimensions are counted from the end of the tensor, it is mentioned twice.
+        return self.b.named(value, out) if self._mentioned_twice(op, value) else value
+
+    def _mentioned_twice(self, op: Pool, value: Value) -> bool:
+        second = op.statistic == "second" and not self._about_zero(op)
+        return second or any(self.layouts.variadic(d) for d in value.dims)
+
+    def _cut(
+        self, over: Sequence[tuple[str, Matrix]], value: Value, out: list[Stmt]
+    ) -> tuple[Value, list[str]]:
+        """The axes to reduce; an axis with several partitions is cut here, for this pool alone."""
+        pooled = [axis for axis, m in over if isinstance(m, (Ones, ByIndex))]
+        for axis, matrix in over:
+            if not isinstance(matrix, REGULAR):
+                continue
+            place = [d.axis for d in value.dims].index(axis)
+            at = self.layouts.position(value.dims, place)
+            cells, rest = Dim(self.space.cells(axis, matrix)), Dim(axis)
+            match matrix:
+                case Blocks(count):
+                    sizes, parts = (number_expr(count, self.b.size), integer(-1)), (cells, rest)
+                case Chunks(size):
+                    sizes, parts = (integer(-1), number_expr(size, self.b.size)), (cells, rest)
+                case Interleave(count):
+                    sizes, parts = (integer(-1), number_expr(count, self.b.size)), (rest, cells)
+            expr = call("torch.unflatten", value.expr, at, Tuple(sizes))
+            dims = (*value.dims[:place], *parts, *value.dims[place + 1 :])
+            value = self.b.named(Value(expr, dims), out)
+            pooled.append(axis)
+        return value, pooled
+
+    def _weights(self, op: Pool | Count, value: Value) -> dict[str, Expr | None]:
+        found: dict[str, Expr | None] = {}
+        for word, ref in (("where", op.where), ("weight", op.weight)):
+            if ref is not None:
+                given = self.b.values[ref]
+                spread = self.b.spread(given, [d.axis for d in value.dims])
+                expr = self.layouts.aligned(spread, value.dims)
+                if given.optional and not isinstance(expr, Name):
+                    missing = Binary("is", (given.expr, Literal(None)))
+                    expr = IfElse(missing, Literal(None), expr)
+                found[word] = expr
+        return found
+
+    # ---- given matrices
+
+    def _dense(
+        self, let: Let, op: Pool, value: Value, given: tuple[str, str], out: list[Stmt]
+    ) -> None:
+        axis, matrix = given
+        place = [d.axis for d in value.dims].index(axis)
+        at = self.layouts.position(value.dims, place)
+        name = "rows_mean" if op.statistic == "mean" else "rows_var"
+        rows = self.b.rows(matrix, axis)
+        expr = call(f"runtime.{name}", value.expr, rows, dim=at)
+        self._bound(let, expr, value.dims, out, self._fallback(op.value, op.statistic))
+
+    # ---- counts
+
+    def count(self, let: Let, op: Count, out: list[Stmt]) -> None:
+        """How many elements each pool holds."""
+        weights = [ref for ref in (op.where, op.weight) if ref is not None]
+        indexed = [(axis, m) for axis, m in op.over if isinstance(m, ByIndex)]
+        inner = {a for ref in weights for a in self.b.lets[ref].type.axes}
+        factors = [
+            self._pool_size(axis, m)
+            for axis, m in op.over
+            if axis not in inner and not isinstance(m, ByIndex)
+        ]
+        if not weights and not indexed:
+            self._number(let, factors, out)
+            return
+        if weights:
+            expr, dims = self._weighed(op, weights, inner, out)
+        else:
+            axis, matrix = indexed[0]
+            first = Name(self.b.first)
+            expr = method(self.b.groups(matrix.index), "sizes", first)
+            dims = (Dim(self.space.cells(axis, matrix)),)
+        if factors:
+            expr = Binary("*", (expr, *factors))
+        self._bound(let, expr, dims, out, "count")
+
+    def _number(self, let: Let, factors: list[Expr], out: list[Stmt]) -> None:
+        expr = factors[0] if len(factors) == 1 else Binary("*", tuple(factors))
+        name = Name(self.b.name_of(let.name, "count"))
+        out.append(Assign((name,), expr))
+        self.b.values[let.name] = Value(name, number=True)
+
+    def _pool_size(self, axis: str, matrix: Matrix) -> Expr:
+        """The number of positions in a pool."""
+        size = self.b.size(axis)
+        match matrix:
+            case Blocks(count) | Interleave(count):
+                return Binary("//", (size, number_expr(count, self.b.size)))
+            case Chunks(width):
+                return number_expr(width, self.b.size)
+            case _:
+                return size
+
+    def _weighed(
+        self, op: Count, weights: Sequence[Ref], inner: set[str], out: list[Stmt]
+    ) -> tuple[Expr, Dims]:
+        """The total weight, on the axes that the weights have."""
+        values = [self.b.values[ref] for ref in weights]
+        frame = self.b.frame_of(self.space.ordered(inner), values)
+        dims = tuple(Dim(d.axis) for d in frame if d.axis in inner)
+        first, shape = Name(self.b.first), self.b.sizes(dims)
+        over = tuple(pair for pair in op.over if pair[0] in inner)
+        if {axis for axis, _ in over} == inner and all(isinstance(m, Ones) for _, m in over):
+            given = self._weights(op, Value(first, dims))
+            return call("runtime.count", first, shape, **given), ()
+        ones = self.b.named(Value(method(first, "new_ones", shape), dims), out)
+        return self._call(Pool("sum", "", over, op.where, op.weight), ones, out)
