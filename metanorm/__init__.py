@@ -1,0 +1,1 @@
+"""metanorm: a compiler for normalization layers."""

@@ -1,0 +1,1 @@
+"""Errors and warnings: what they are, where they are gathered, how they are shown."""

@@ -30,7 +30,8 @@ class AxisTwice(Problem):
 
     ### Fix
 
-    Give the second axis another name. Axes of equal length are renamed into each other with `v[N -> M]`.
+    Give the second axis another name. Axes of equal length are renamed into each other with
+    `v[N -> M]`.
     """
 
     span: Span
@@ -145,9 +146,9 @@ class FreeAxis(Problem):
 
     ### What it means
 
-    A parameter is created with the module, so the lengths of its axes must be known then. The length of
-    this axis changes from call to call: it is the axis that running statistics average over, it
-    belongs to an index, a mask or edges, or it stands for any number of axes.
+    A parameter is created with the module, so the lengths of its axes must be known then. The
+    length of this axis changes from call to call: it is the axis that running statistics
+    average over, it belongs to an index, a mask or edges, or it stands for any number of axes.
 
     ### Example
 
@@ -241,8 +242,8 @@ class AmbiguousAxes(Problem):
 
     ### What it means
 
-    `*S` stands for zero or more axes. With two such groups in one tensor, nobody can tell where one ends,
-    unless the shape of all but one is given to the constructor.
+    `*S` stands for zero or more axes. With two such groups in one tensor, nobody can tell where
+    one ends, unless the shape of all but one is given to the constructor.
 
     ### Example
 
@@ -275,8 +276,8 @@ class BadRename(Problem):
 
     ### What it means
 
-    `v[N -> M]` calls the axis N of v by the name M. v must have N and must not have M, and both are single
-    axes or both groups of axes.
+    `v[N -> M]` calls the axis N of v by the name M. v must have N and must not have M, and both
+    are single axes or both groups of axes.
 
     ### Example
 
@@ -308,8 +309,9 @@ class BadSplit(Problem):
 
     ### What it means
 
-    `axis C = (G = groups, D)` splits an axis into parts, outermost first. All parts but one have a given
-    length; the parts are new names, and the axis is a single one that is split once.
+    `axis C = (G = groups, D)` splits an axis into parts, outermost first. All parts but one
+    have a given length; the parts are new names, and the axis is a single one that is split
+    once.
 
     ### Example
 

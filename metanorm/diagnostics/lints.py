@@ -16,8 +16,8 @@ class UnsafeDivision(Warn):
 
     ### What it means
 
-    The divisor is made of statistics and nothing keeps it from zero: a constant input gives infinity or
-    NaN.
+    The divisor is made of statistics and nothing keeps it from zero: a constant input gives
+    infinity or NaN.
 
     ### Example
 
@@ -30,8 +30,8 @@ class UnsafeDivision(Warn):
 
     ### Fix
 
-    Add a small number: `sqrt(var(x over C) + eps)` or `std(x over C) + eps`. Where the paper has none, say so
-    with `# norm: allow MN0701 -- reason` on the line.
+    Add a small number: `sqrt(var(x over C) + eps)` or `std(x over C) + eps`. Where the paper
+    has none, say so with `# norm: allow MN0701 -- reason` on the line.
     """
 
     span: Span
@@ -53,8 +53,8 @@ class BatchDependent(Warn):
 
     ### What it means
 
-    The samples of a batch influence each other, in eval mode too: the result for one sample depends on which
-    others are evaluated with it.
+    The samples of a batch influence each other, in eval mode too: the result for one sample
+    depends on which others are evaluated with it.
 
     ### Example
 
@@ -67,8 +67,8 @@ class BatchDependent(Warn):
 
     ### Fix
 
-    Keep running statistics with `track momentum`, choose with `mode(train: ..., eval: ...)`, or say that it is
-    meant with `# norm: allow MN0702 -- reason` on the line.
+    Keep running statistics with `track momentum`, choose with `mode(train: ..., eval: ...)`, or
+    say that it is meant with `# norm: allow MN0702 -- reason` on the line.
     """
 
     span: Span
@@ -92,8 +92,8 @@ class UnusedAllowance(Warn):
 
     ### What it means
 
-    `# norm: allow CODE` silences a warning on its line, or on the next one where it stands alone. This one
-    silences nothing.
+    `# norm: allow CODE` silences a warning on its line, or on the next one where it stands
+    alone. This one silences nothing.
 
     ### Example
 
@@ -110,10 +110,10 @@ class UnusedAllowance(Warn):
     """
 
     span: Span
-    code: str
+    allowed: str
 
     def message(self) -> str:
-        return f"`{self.code}` is allowed here, but does not occur"
+        return f"`{self.allowed}` is allowed here, but does not occur"
 
     def helps(self) -> tuple[str, ...]:
         return ("remove the comment",)

@@ -17,8 +17,8 @@ class UnknownName(Problem):
 
     ### What it means
 
-    Values are introduced by hyperparameters, `input`, `param`, `buffer`, `let` and
-    `stat`, above the place where they are used. The clauses introduce `mean`, `var` and `normalized`.
+    Values are introduced by hyperparameters, `input`, `param`, `buffer`, `let` and `stat`,
+    above the place where they are used. The clauses introduce `mean`, `var` and `normalized`.
 
     ### Example
 
@@ -119,8 +119,8 @@ class DuplicateName(Problem):
 
     ### Fix
 
-    Rename one. What a clause introduces (`mean`, `var`, `normalized`, `weight`, `bias`, `running_mean`,
-    ...) counts too.
+    Rename one. What a clause introduces (`mean`, `var`, `normalized`, `weight`, `bias`,
+    `running_mean`, ...) counts too.
     """
 
     span: Span
@@ -254,7 +254,8 @@ class UnknownField(Problem):
 
     ### What it means
 
-    `moments(...)` and `stat` give a value with the fields `mean` and `var`. Nothing else has fields.
+    `moments(...)` and `stat` give a value with the fields `mean` and `var`. Nothing else has
+    fields.
 
     ### Example
 

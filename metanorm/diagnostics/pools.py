@@ -52,8 +52,9 @@ class UnknownMatrix(Problem):
 
     ### What it means
 
-    Behind `axis:` stands how the axis is pooled: `blocks(g)`, `chunks(k)`, `interleave(g)`, `window(k)`,
-    `causal`, or the name of an index, edges or matrix. Without it, all of the axis is one pool.
+    Behind `axis:` stands how the axis is pooled: `blocks(g)`, `chunks(k)`, `interleave(g)`,
+    `window(k)`, `causal`, or the name of an index, edges or matrix. Without it, all of the axis
+    is one pool.
 
     ### Example
 
@@ -91,7 +92,8 @@ class WrongAxis(Problem):
 
     ### What it means
 
-    A `matrix[N, N]` pools axis N, an `index[V]` pools axis V, and blocks and windows pool single axes.
+    A `matrix[N, N]` pools axis N, an `index[V]` pools axis V, and blocks and windows pool
+    single axes.
 
     ### Example
 
@@ -127,8 +129,8 @@ class BadMatrixArgument(Problem):
 
     ### What it means
 
-    The number of blocks, the size of a chunk and the width of a window are positive whole numbers: written
-    out, or integer hyperparameters.
+    The number of blocks, the size of a chunk and the width of a window are positive whole
+    numbers: written out, or integer hyperparameters.
 
     ### Example
 
@@ -163,7 +165,8 @@ class NeedsOver(Problem):
 
     ### What it means
 
-    Statistics say over which axes they are taken: `mean(x over *S)`. Elementwise functions do not pool.
+    Statistics say over which axes they are taken: `mean(x over *S)`. Elementwise functions do
+    not pool.
 
     ### Example
 
@@ -199,8 +202,8 @@ class BadOption(Problem):
 
     ### What it means
 
-    `var` and `std` take `ddof = 0` or `ddof = 1`; `var` takes `about = e`; `mean`, `var`, `moments` and
-    `normalize` take `track m`.
+    `var` and `std` take `ddof = 0` or `ddof = 1`; `var` takes `about = e`; `mean`, `var`,
+    `moments` and `normalize` take `track m`.
 
     ### Example
 
@@ -232,8 +235,9 @@ class CannotTrack(Problem):
 
     ### What it means
 
-    `track` keeps a value between calls, in a buffer on the axes of fixed length; free axes are averaged
-    away. In a norm for weights, gradients or losses there is no training of statistics.
+    `track` keeps a value between calls, in a buffer on the axes of fixed length; free axes are
+    averaged away. In a norm for weights, gradients or losses there is no training of
+    statistics.
 
     ### Example
 

@@ -17,8 +17,8 @@ class NotSupported(Problem):
 
     ### What it means
 
-    The spec is right: it parses, checks and formats. No target of this version of metanorm generates code
-    for this part, so `compile` stops here.
+    The spec is right: it parses, checks and formats. No target of this version of metanorm
+    generates code for this part, so `compile` stops here.
 
     ### Example
 
@@ -51,8 +51,9 @@ class UnreadableFile(Problem):
 
     ### What it means
 
-    A spec is a text file in UTF-8 of at most 256 KiB. This one cannot be opened, is a folder, is larger, or
-    holds bytes that are not UTF-8. (The example shows a file that `use` names and that is not there.)
+    A spec is a text file in UTF-8 of at most 256 KiB. This one cannot be opened, is a folder,
+    is larger, or holds bytes that are not UTF-8. (The example shows a file that `use` names and
+    that is not there.)
 
     ### Example
 
@@ -118,9 +119,9 @@ class BadModuleName(Problem):
 
     ### What it means
 
-    `metanorm compile` writes one module for each spec file, of the same name. A `-` becomes `_`; other
-    characters, a digit in front, or a word of Python cannot be part of a module name. (In the example, a norm
-    has the name of another one that the package already holds.)
+    `metanorm compile` writes one module for each spec file, of the same name. A `-` becomes
+    `_`; other characters, a digit in front, or a word of Python cannot be part of a module
+    name. (In the example, a norm has the name of another one that the package already holds.)
 
     ### Example
 
@@ -163,8 +164,8 @@ class BadUse(Problem):
 
     ### What it means
 
-    `use` takes the path of a `.norm` file, relative to the file it stands in, with `/` between folders. Where
-    there is no such file, the library that ships with metanorm is searched.
+    `use` takes the path of a `.norm` file, relative to the file it stands in, with `/` between
+    folders. Where there is no such file, the library that ships with metanorm is searched.
 
     ### Example
 

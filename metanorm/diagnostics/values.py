@@ -17,8 +17,8 @@ class WrongKind(Problem):
 
     ### What it means
 
-    Arithmetic takes numbers. An index chooses rows and pools, edges and matrices pool, moments have fields,
-    and `where` takes a condition.
+    Arithmetic takes numbers. An index chooses rows and pools, edges and matrices pool, moments
+    have fields, and `where` takes a condition.
 
     ### Example
 
@@ -53,8 +53,8 @@ class WrongArguments(Problem):
 
     ### What it means
 
-    `metanorm explain NAME` shows how an operation is called; a norm is called with its inputs, in order,
-    and hyperparameters by name.
+    `metanorm explain NAME` shows how an operation is called; a norm is called with its inputs,
+    in order, and hyperparameters by name.
 
     ### Example
 
@@ -89,8 +89,8 @@ class UnknownArgument(Problem):
 
     ### What it means
 
-    Functions have few named arguments (`clamp(x, max = 1)`); norms are given hyperparameters by name, and
-    `affine = false` or `track = false` turns the switches of a called norm off.
+    Functions have few named arguments (`clamp(x, max = 1)`); norms are given hyperparameters by
+    name, and `affine = false` or `track = false` turns the switches of a called norm off.
 
     ### Example
 
@@ -161,8 +161,9 @@ class BadDefault(Problem):
 
     ### What it means
 
-    The default of a hyperparameter is of its sort; a matrix is `eye`, `ones` or, from Python, a tensor. The
-    default of an input is another input or a constant, and the first input has none.
+    The default of a hyperparameter is of its sort; a matrix is `eye`, `ones` or, from Python, a
+    tensor. The default of an input is another input or a constant, and the first input has
+    none.
 
     ### Example
 
@@ -224,8 +225,9 @@ class CannotLookUp(Problem):
 
     ### What it means
 
-    `table[label]` needs an index that says which axis it chooses rows of (`label: index[N] of K = classes`),
-    and a table that has this axis. `p[0]` needs a value with a single axis of fixed length.
+    `table[label]` needs an index that says which axis it chooses rows of (`label: index[N] of K
+    = classes`), and a table that has this axis. `p[0]` needs a value with a single axis of
+    fixed length.
 
     ### Example
 
@@ -264,8 +266,8 @@ class CallMismatch(Problem):
 
     ### What it means
 
-    The axes of the called norm's input are matched with those of the value in order; `*S` takes what is
-    left over.
+    The axes of the called norm's input are matched with those of the value in order; `*S` takes
+    what is left over.
 
     ### Example
 

@@ -103,8 +103,9 @@ def refines(fine: Matrix | None, coarse: Matrix) -> bool:
 
 
 def _divides(small: Scalar, large: Scalar) -> bool:
-    both = isinstance(small, Const) and isinstance(large, Const)
-    return both and small.value > 0 and large.value % small.value == 0
+    if not (isinstance(small, Const) and isinstance(large, Const)):
+        return False
+    return small.value > 0 and large.value % small.value == 0
 
 
 def matrix_text(matrix: Matrix) -> str:

@@ -167,7 +167,7 @@ class Expand:
 class Repeat:
     """`count` runs of `body`, which reads `inside` and leaves `results` for the next run.
 
-    The first run reads `initial`; the value of the operation is result number `position` of the last.
+    The first run reads `initial`; the operation gives result number `position` of the last.
     """
 
     count: Scalar

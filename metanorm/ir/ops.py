@@ -84,7 +84,7 @@ _ROWS = (
         "clamp",
         "elementwise",
         "clamp(x, min, max)",
-        "x, but at least `min` and at most `max`; either may be left out: `clamp(x, max = 1)`.",
+        "x, but at least `min` and at most `max`; one may be left out: `clamp(x, max = 1)`.",
         ("x", "min?", "max?"),
     ),
     Operation("min", "elementwise", "min(a, b)", "The smaller one.", ("a", "b")),
@@ -93,7 +93,7 @@ _ROWS = (
         "where",
         "elementwise",
         "where(c, a, b)",
-        "a where the condition c holds, else b; what is not chosen has no influence, not even as NaN.",
+        "a where the condition c holds, else b; what is not chosen has no influence, even as NaN.",
         ("c", "a", "b"),
     ),
     _statistic("sum", "The sum over each pool, weighted by the matrix entries as they are."),
@@ -101,7 +101,7 @@ _ROWS = (
     _statistic(
         "var",
         "The variance over each pool, total: it includes the spread between pooled cells. Biased "
-        "unless `ddof = 1`. With `about = e`, the mean of (x - e)^2 instead, e taken at the result.",
+        "unless `ddof = 1`. With `about = e`, the mean of (x - e)^2, with e as at the result.",
     ),
     _statistic("std", "sqrt(var), with derivative zero where the variance is zero."),
     _statistic("rms", "sqrt(mean(x^2)), with derivative zero at zero."),
@@ -117,8 +117,8 @@ _ROWS = (
     _form(
         "moments",
         "moments(x over P)",
-        "Mean and variance of each pool: `m.mean` and `m.var`. With `track m` they come from running "
-        "averages in eval mode.",
+        "Mean and variance of each pool: `m.mean` and `m.var`. With `track m` they come from "
+        "running averages in eval mode.",
         "x",
     ),
     _form(
@@ -174,7 +174,12 @@ _ROWS = (
         "k?",
     ),
     Operation(
-        "fma", "elementwise", "a * x + b", "One step of a fold.", ("a", "x", "b"), internal=True
+        "rescale",
+        "elementwise",
+        "a * (x - m) + b",
+        "All that a chain of affine maps does to x; the scale a is one factor or two.",
+        ("x", "m", "b", "a", "a2?"),
+        internal=True,
     ),
     Operation(
         "root",

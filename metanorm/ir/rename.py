@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from metanorm.ir.nodes import (
+    Along,
     Count,
     Expand,
     Lookup,
@@ -73,6 +74,7 @@ def renamed(op: Op, names: Mapping[Ref, Ref]) -> Op:
                 body=body,
                 results=tuple(inner.get(r, r) for r in op.results),
             )
+        case Along():
+            return replace(op, value=to(op.value))
         case _:
-            value = getattr(op, "value", None)
-            return replace(op, value=to(value)) if isinstance(value, str) else op  # type: ignore[call-arg]
+            return op

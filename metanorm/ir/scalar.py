@@ -1,4 +1,4 @@
-"""Numbers known before any tensor is seen: constants, hyperparameters, axis sizes, and sums of them.
+"""Numbers known before a tensor is seen: constants, hyperparameters, axis sizes, their sums.
 
 They set up pools (`blocks(num_groups)`), initial values, bounds and momenta,
 and are the scalar leaves of the IR.

@@ -31,8 +31,8 @@ def operands(op: Op) -> tuple[Ref, ...]:
             read = [*initial, *(r for let in body for r in operands(let.op)), *results]
             return tuple(dict.fromkeys(r for r in read if r not in own))
         case _:
-            value = getattr(op, "value", None)
-            return (value,) if isinstance(value, str) else ()
+            inner = getattr(op, "value", None)
+            return (inner,) if isinstance(inner, str) else ()
 
 
 def verify(program: Program) -> None:

@@ -1,0 +1,1 @@
+"""The reference meaning of a program, computed the slow way."""

@@ -31,7 +31,7 @@ F64 = torch.float64
 
 @dataclass(frozen=True)
 class Known:
-    """What matrices are made from: index inputs, edge lists, given matrices, group counts, numbers."""
+    """What matrices are made from: indices, edge lists, given matrices, group counts, numbers."""
 
     indices: Mapping[str, Tensor]
     groups: Mapping[str, int]

@@ -44,7 +44,7 @@ from metanorm.oracle.dense import F64, Known, one_hot, pooling_matrix
 class Call:
     """One call of a module, as data.
 
-    `inputs` holds `None` for what is left out, `hypers` numbers and matrices by constructor argument
+    `inputs` holds `None` for what is left out, `hypers` what the constructor was given
     (for a size: an `int`, or a tuple for a group of axes), `epsilon` what a hyperparameter that is
     `None` stands for. `keeps` is whether there are running statistics, `batches` how many updates
     there have been, this one included.
@@ -85,16 +85,10 @@ class _Run:
         self.values: dict[Ref, Tensor] = {}
         self.inputs: dict[str, Tensor | None] = {}
         self._take_inputs()
-        self.known = Known(
-            indices={n: t for n, t in self.inputs.items() if t is not None},
-            groups=self._groups(),
-            matrices={
-                **self._matrices(),
-                **{n: t for n, t in self.inputs.items() if t is not None},
-            },
-            edges={n: t for n, t in self.inputs.items() if t is not None},
-            number=self._number,
-        )
+        groups = self._groups()
+        given = {n: t for n, t in self.inputs.items() if t is not None}
+        matrices = {**self._matrices(), **given}
+        self.known = Known(given, groups, matrices, given, self._number)
 
     def result(self) -> Result:
         for let in self.program.body:
@@ -129,9 +123,9 @@ class _Run:
                 if axis not in self.sizes and isinstance(value, (int, tuple)):
                     shape = (value,) if isinstance(value, int) else value
                     self._set(axis, tuple(shape))
-        for axis in self.program.axes:
-            if axis.name not in self.sizes and axis.size is not None and axis.cells_of is None:
-                self._set(axis.name, (int(self._number(axis.size)),))
+        for known in self.program.axes:
+            if known.name not in self.sizes and known.size is not None and not known.cells_of:
+                self._set(known.name, (int(self._number(known.size)),))
 
     def _measure(self, dims: Sequence[str], tensor: Tensor) -> None:
         """Sizes of axes from the shape; a group of axes takes what the others leave."""
@@ -436,9 +430,14 @@ class _Run:
         total = weights.sum(-1)
         empty = total == 0
 
+        def counted(terms: Tensor) -> Tensor:
+            """What weighs nothing has no influence, not even as NaN, nor has its gradient."""
+            return torch.where(weights != 0, terms, 0.0)
+
         def add_up(terms: Tensor) -> Tensor:
-            """What weighs nothing has no influence, not even as NaN."""
-            return torch.where(weights != 0, weights * terms, 0.0).sum(-1)
+            return (weights * terms).sum(-1)
+
+        x = counted(x)
 
         def average(terms: Tensor) -> Tensor:
             return torch.where(empty, 0.0, add_up(terms) / torch.where(empty, 1.0, total))
@@ -453,13 +452,13 @@ class _Run:
             case "l2":
                 return _root(add_up(x * x))
             case "var":
-                centre = average(x).unsqueeze(-1)
+                centre = counted(average(x).unsqueeze(-1))
                 biased = average((x - centre) ** 2)
                 return _unbiased(biased, total) if op.ddof else biased
             case "second":
                 assert op.about is not None
-                about = self._about(op.about, kept, pooled, rows, op)
-                return average((x - about.unsqueeze(-1)) ** 2)
+                about = counted(self._about(op.about, kept, pooled, rows, op).unsqueeze(-1))
+                return average((x - about) ** 2)
             case "max" | "min":
                 sign = 1.0 if op.statistic == "max" else -1.0
                 best = torch.where(weights != 0, sign * x, -torch.inf)
@@ -542,16 +541,16 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "cos": torch.cos,
     "tanh": torch.tanh,
     "erf": torch.erf,
-    "sigmoid": lambda a: 1 / (1 + torch.exp(-a)),
+    "sigmoid": torch.sigmoid,
     "softplus": lambda a: torch.logaddexp(a, torch.zeros_like(a)),
     "relu": lambda a: torch.where(a > 0, a, 0 * a),
-    "silu": lambda a: a / (1 + torch.exp(-a)),
+    "silu": lambda a: a * torch.sigmoid(a),
     "gelu": lambda a: a * (1 + torch.erf(a / math.sqrt(2))) / 2,
     "clamp": lambda a, low, high: torch.minimum(torch.maximum(a, low), high),
     "min": torch.minimum,
     "max": torch.maximum,
     "where": lambda c, a, b: torch.where(c != 0, a, b),
-    "fma": lambda a, x, b: a * x + b,
+    "rescale": lambda x, m, b, *a: (x - m) * math.prod(a) + b,
     "root": _root,
     "unbiased": _unbiased,
 }

@@ -1,0 +1,1 @@
+"""IR to better IR, one file per pass; `pipeline` is the ordered list."""

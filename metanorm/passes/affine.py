@@ -2,7 +2,8 @@
 
 A value is narrow beside another when it lacks one of its axes, so that computing
 with it costs next to nothing. Statistics of an affine form follow from statistics
-of its source, and a chain of maps folds into one.
+of its source, and a chain of maps folds into one. The centre is kept apart to the
+end: multiplied out, a mean that is large beside the spread would cancel badly.
 """
 
 from __future__ import annotations
@@ -13,17 +14,21 @@ from metanorm.ir.aggregation import Matrix
 from metanorm.ir.nodes import Map, Mode, Op, Ref
 from metanorm.passes.builder import Builder
 
+MOST_FACTORS = 2
+
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """`None` stands for a scale of one, a centre of zero, a shift of zero.
+    """No `scale` stands for one; a `centre` or `shift` of `None` stands for zero.
 
-    Where there is a `guard`, the form holds where that is true, and elsewhere the value is
-    `other` (zero where that is `None`). It is not folded into the scale: zero times NaN would not be zero.
+    The scale is a product of factors: layer norm's is one number for each row times one for
+    each feature, and would be as wide as the value if it were multiplied out. Where there is a
+    `guard`, the form holds where that is true, and elsewhere the value is `other` (zero where
+    that is `None`). It is not folded into the scale, since zero times NaN is not zero.
     """
 
     source: Ref
-    scale: Ref | None = None
+    scale: tuple[Ref, ...] = ()
     centre: Ref | None = None
     shift: Ref | None = None
     guard: Ref | None = None
@@ -37,8 +42,8 @@ class Form:
     @property
     def coefficients(self) -> tuple[Ref, ...]:
         """The coefficients that there are."""
-        every = (self.scale, self.centre, self.shift, self.guard, self.other)
-        return tuple(c for c in every if c is not None)
+        rest = (self.centre, self.shift, self.guard, self.other)
+        return (*self.scale, *(c for c in rest if c is not None))
 
 
 class Affine:
@@ -83,9 +88,9 @@ class Affine:
             case Map("mul", (a, b)):
                 form = self._scaled(a, b) or self._scaled(b, a)
             case Map("div", (a, b)):
-                form = self._divided(a, b)
+                form = self._scaled(a, b, "div")
             case Map("neg", (a,)):
-                form = self._times(self.of(a), self.b.number(-1))
+                form = self._negated(self.of(a))
             case Map("where", (condition, a, b)):
                 form = self._guarded(condition, a, b)
             case Mode(train, evaluated, buffer):
@@ -99,57 +104,80 @@ class Affine:
     def _sum(self, function: str, a: Ref, b: Ref) -> Form | None:
         left, right = self.of(a), self.of(b)
         if self.narrow(b, left.source):
-            plus = b if function == "add" else self.b.map("neg", b)
-            if left.scale is None and left.shift is None and left.guard is None:
-                minus = b if function == "sub" else plus and self.b.map("neg", b)
-                centre = minus if left.centre is None else self.b.map("add", left.centre, minus)
-                return replace(left, centre=centre)  # x - m: the centre is kept apart
-            return self._plus(left, plus)
+            return self._moved(left, b, function)
         if self.narrow(a, right.source):
-            right = right if function == "add" else self._times(right, self.b.number(-1))
-            return self._plus(right, a)
+            flipped = right if function == "add" else self._negated(right)
+            return None if flipped is None else self._moved(flipped, a, "add")
         if left.source != right.source or left.guard or right.guard:
             return None
-        right = right if function == "add" else self._times(right, self.b.number(-1))
-        one = self.b.number(1)
-        scale = self.b.map("add", left.scale or one, right.scale or one, name="%scale")
-        offsets = [o for o in (self.offset(left), self.offset(right)) if o is not None]
-        shift = None if not offsets else offsets[0]
-        if len(offsets) == 2:
-            shift = self.b.map("add", *offsets, name="%shift")
-        return Form(left.source, scale, None, shift)
+        other = right if function == "add" else self._negated(right)
+        return None if other is None else self._added(left, other)
 
-    def _plus(self, form: Form, addend: Ref) -> Form:
-        shift, other = addend, addend
+    def _moved(self, form: Form, by: Ref, function: str) -> Form:
+        """A narrow value added or subtracted: to the centre while there is no scale yet."""
+        if not form.scale and form.shift is None and form.guard is None:
+            minus = by if function == "sub" else self.b.map("neg", by)
+            centre = minus if form.centre is None else self.b.map("add", form.centre, minus)
+            return replace(form, centre=centre)
+        plus = by if function == "add" else self.b.map("neg", by)
+        shift, other = plus, plus
         if form.shift is not None:
-            shift = self.b.map("add", form.shift, addend, name="%shift")
+            shift = self.b.map("add", form.shift, plus, name="%shift")
         if form.other is not None:
-            other = self.b.map("add", form.other, addend)
+            other = self.b.map("add", form.other, plus)
         return replace(form, shift=shift, other=other if form.guard else None)
 
-    def _each(self, form: Form, function: str, operand: Ref) -> Form:
-        """Multiply or divide everything that there is."""
+    def _added(self, left: Form, right: Form) -> Form | None:
+        """Two forms of one source, about the centre of the first."""
+        if len(left.scale) > 1 or len(right.scale) > 1:
+            return None
+        one = self.b.number(1)
+        first, second = (form.scale[0] if form.scale else one for form in (left, right))
+        scale = self.b.map("add", first, second, name="%scale")
+        shifts = [s for s in (left.shift, right.shift) if s is not None]
+        centre = left.centre if left.centre is not None and right.centre is not None else None
+        for form, factor in ((left, first), (right, second)):
+            if form.centre is None or form.centre == centre:
+                continue
+            gap = self.b.map("neg", form.centre)
+            if centre is not None:
+                gap = self.b.map("sub", centre, form.centre)
+            shifts.append(self.b.map("mul", gap, factor, name="%shift"))
+        shift = shifts[0] if shifts else None
+        for more in shifts[1:]:
+            assert shift is not None
+            shift = self.b.map("add", shift, more, name="%shift")
+        return Form(left.source, (scale,), centre, shift)
 
-        def step(part: Ref, name: str) -> Ref:
-            return self.b.map(function, part, operand, name=name)
-
-        scale = step(form.scale or self.b.number(1), "%scale")
-        shift = None if form.shift is None else step(form.shift, "%shift")
-        other = None if form.other is None else step(form.other, "")
+    def _scaled(self, value: Ref, operand: Ref, function: str = "mul") -> Form | None:
+        """Multiply everything by something narrow, or divide it."""
+        form = self.of(value)
+        if not self.narrow(operand, form.source):
+            return None
+        scale = self._factors(form, operand, function)
+        if scale is None:
+            return None
+        shift = None if form.shift is None else self.b.map(function, form.shift, operand)
+        other = None if form.other is None else self.b.map(function, form.other, operand)
         return replace(form, scale=scale, shift=shift, other=other)
 
-    def _times(self, form: Form, factor: Ref) -> Form:
-        return self._each(form, "mul", factor)
-
-    def _scaled(self, value: Ref, factor: Ref) -> Form | None:
-        form = self.of(value)
-        return self._times(form, factor) if self.narrow(factor, form.source) else None
-
-    def _divided(self, value: Ref, divisor: Ref) -> Form | None:
-        form = self.of(value)
-        if not self.narrow(divisor, form.source):
+    def _factors(self, form: Form, operand: Ref, function: str) -> tuple[Ref, ...] | None:
+        """The factors of the scale with one more: joined with another, if that stays narrow."""
+        for position, factor in enumerate(form.scale):
+            joined = self.b.space.join(self.b.types[factor].axes, self.b.types[operand].axes)
+            if not set(self.b.types[form.source].axes) <= set(joined):
+                product = self.b.map(function, factor, operand, name="%scale")
+                return (*form.scale[:position], product, *form.scale[position + 1 :])
+        if len(form.scale) == MOST_FACTORS:
             return None
-        return self._each(form, "div", divisor)
+        factor = operand if function == "mul" else self.b.map("div", self.b.number(1), operand)
+        return (*form.scale, factor)
+
+    def _negated(self, form: Form) -> Form | None:
+        scale = self._factors(form, self.b.number(-1), "mul")
+        shift = None if form.shift is None else self.b.map("neg", form.shift)
+        other = None if form.other is None else self.b.map("neg", form.other)
+        return None if scale is None else replace(form, scale=scale, shift=shift, other=other)
 
     def _guarded(self, condition: Ref, a: Ref, b: Ref) -> Form | None:
         """A narrow choice between a form and something narrow."""
@@ -160,13 +188,8 @@ class Affine:
 
     def _mode(self, train: Ref, evaluated: Ref, buffer: str | None) -> Form | None:
         left, right = self.of(train), self.of(evaluated)
-        if (
-            left.source != right.source
-            or left.trivial
-            or right.trivial
-            or left.guard
-            or right.guard
-        ):
+        guarded = left.guard or right.guard or len(left.scale) > 1 or len(right.scale) > 1
+        if left.source != right.source or left.trivial or right.trivial or guarded:
             return None
 
         def part(x: Ref | None, y: Ref | None, neutral: float) -> Ref | None:
@@ -175,41 +198,44 @@ class Affine:
             first, second = (self.b.number(neutral) if z is None else z for z in (x, y))
             return self.b.emit(Mode(first, second, buffer))
 
-        shift = part(self.offset(left), self.offset(right), 0)
-        return Form(left.source, part(left.scale, right.scale, 1), None, shift)
+        scales = [form.scale[0] if form.scale else None for form in (left, right)]
+        scale = part(scales[0], scales[1], 1)
+        centre = part(left.centre, right.centre, 0)
+        shift = part(left.shift, right.shift, 0)
+        return Form(left.source, () if scale is None else (scale,), centre, shift)
 
     # ---- using
 
-    def offset(self, form: Form) -> Ref | None:
-        """shift - scale * centre: what is left at source zero."""
-        if form.centre is None:
-            return form.shift
-        negative = self.b.map("neg", form.centre)
-        if form.scale is not None:
-            negative = self.b.map("mul", negative, form.scale, name="%shift")
-        if form.shift is None:
-            return negative
-        return self.b.map("add", negative, form.shift, name="%shift")
-
     def at(self, form: Form, value: Ref) -> Ref:
         """The form with `value` in the place of its source."""
+        if value == form.centre and form.shift is not None:
+            return form.shift
         result = value if form.centre is None else self.b.map("sub", value, form.centre)
-        result = result if form.scale is None else self.b.map("mul", result, form.scale)
+        for factor in form.scale:
+            result = self.b.map("mul", result, factor)
         return result if form.shift is None else self.b.map("add", result, form.shift)
 
     def bind(self, form: Form, name: Ref = "") -> Ref:
         """The value of a form: one map over the source, and one more where it is guarded."""
         inner = "" if form.guard else name
-        offset = self.offset(form)
-        if form.scale is None:
-            value = form.source
-            if offset is not None:
-                value = self.b.map("add", form.source, offset, name=inner)
-        elif offset is None:
-            value = self.b.map("mul", form.source, form.scale, name=inner)
-        else:
-            value = self.b.map("fma", form.scale, form.source, offset, name=inner)
+        value = self._applied(form, inner)
         if form.guard is None:
             return value
         other = self.b.number(0) if form.other is None else form.other
         return self.b.map("where", form.guard, value, other, name=name)
+
+    def _applied(self, form: Form, name: Ref) -> Ref:
+        parts = len(form.scale) + (form.centre is not None) + (form.shift is not None)
+        if parts == 0:
+            return form.source
+        if parts == 1:
+            if form.scale:
+                return self.b.map("mul", form.source, form.scale[0], name=name)
+            if form.centre is not None:
+                return self.b.map("sub", form.source, form.centre, name=name)
+            assert form.shift is not None
+            return self.b.map("add", form.source, form.shift, name=name)
+        centre = self.b.number(0) if form.centre is None else form.centre
+        shift = self.b.number(0) if form.shift is None else form.shift
+        scale = form.scale or (self.b.number(1),)
+        return self.b.map("rescale", form.source, centre, shift, *scale, name=name)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from metanorm.ir.nodes import Let, Op, Program, Ref
+from metanorm.ir.rename import renamed
 from metanorm.ir.verify import operands
 from metanorm.passes.affine import Affine, Form
-from metanorm.ir.rename import renamed
 from metanorm.passes.builder import Builder
 
 
@@ -45,8 +45,8 @@ class _Fold:
                 self._bound(ref)  # wide beside its own input, a coefficient here
         self.affine.forms = {f"?{old}": form for old, (form, _) in self.pending.items()}
         names = self.b.moved | {old: f"?{old}" for old in self.pending}
-        for old, (form, _) in self.pending.items():
-            self.b.types[f"?{old}"] = self.b.types[form.source]
+        for old, (waiting, _) in self.pending.items():
+            self.b.types[f"?{old}"] = self.b.types[waiting.source]
         form = self.affine.derive(renamed(let.op, names))
         if form is None or form.trivial:
             return False

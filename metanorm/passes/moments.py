@@ -12,8 +12,8 @@ from dataclasses import replace
 
 from metanorm.ir.aggregation import Aggregation, ByIndex, is_partition
 from metanorm.ir.nodes import Count, Let, Map, Pool, Program, Ref
-from metanorm.passes.affine import Affine, Form
 from metanorm.ir.rename import renamed
+from metanorm.passes.affine import Affine, Form
 from metanorm.passes.builder import Builder
 
 SQUARES = ("mean", "sum")
@@ -104,11 +104,9 @@ class _Moments:
         assert op.about is not None
         about_zero = self.b.constant(op.about) == 0
         only_scaled = form.centre is None and form.shift is None
-        if about_zero and only_scaled and (form.scale is None or self._constant(form, op.over)):
+        if about_zero and only_scaled and (not form.scale or self._constant(form, op.over)):
             raw = self.b.emit(Pool("second", form.source, op.over, about=op.about))
-            if form.scale is None:
-                return raw
-            return self.b.map("mul", self.b.map("mul", form.scale, form.scale), raw)
+            return self._squarely_scaled(raw, form)
         over = op.over
         if about_zero and form.shift is None and self._centred(form, over):
             return self._rewritten(Pool("var", op.value, over))  # NaN stays NaN in the variance
@@ -122,6 +120,12 @@ class _Moments:
         return self.b.map("add", var, self.b.map("mul", offset, offset))
 
     # ---- forms
+
+    def _squarely_scaled(self, second: Ref, form: Form) -> Ref:
+        """A second moment of the source, as that of the form."""
+        for factor in form.scale:
+            second = self.b.map("mul", self.b.map("mul", factor, factor), second)
+        return second
 
     def _centred(self, form: Form, over: Aggregation) -> bool:
         """Whether the centre is the mean over these very pools."""
@@ -149,8 +153,7 @@ class _Moments:
             assert at_mean is not None
             return self._rewritten(Pool("mean", at_mean, rest)) if rest else at_mean
         var = self.b.emit(Pool("var", form.source, inner))
-        if form.scale is not None:
-            var = self.b.map("mul", self.b.map("mul", form.scale, form.scale), var)
+        var = self._squarely_scaled(var, form)
         if not rest:
             return var
         assert at_mean is not None

@@ -36,9 +36,7 @@ PIPELINE: tuple[Pass, ...] = (
 
 def optimize(program: Program, check: bool = False) -> Program:
     """The program after all passes; with `check`, verified after each."""
-    for _, program in stages(program, check):
-        pass
-    return program
+    return list(stages(program, check))[-1][1]
 
 
 def stages(program: Program, check: bool = False) -> Iterator[tuple[str, Program]]:

@@ -98,7 +98,7 @@ class _Share:
     def _meet(self, many: list[Aggregation]) -> Aggregation:
         """The finest pooling that all of them are made of."""
         met = []
-        for axis, first in many[0]:
+        for axis, _ in many[0]:
             matrices = [dict(over).get(axis) for over in many]
             present = [m for m in matrices if m is not None and is_partition(m)]
             if len(present) < len(many):
@@ -122,7 +122,7 @@ class _Share:
         return rest
 
     def _coarse(self, mean: Ref, var: Ref, rest: list[tuple[str, Matrix]]) -> tuple[Ref, Ref]:
-        """Chan's rule: everything along whole axes in one step, each given matrix in one of its own."""
+        """Chan's rule: all whole axes in one step, each given matrix in one of its own."""
         steps = [tuple(pair for pair in rest if not isinstance(pair[1], Dense))]
         steps += [(pair,) for pair in rest if isinstance(pair[1], Dense)]
         for over in filter(None, steps):

@@ -32,8 +32,8 @@ from metanorm.ir.nodes import (
     Rename,
     Repeat,
 )
-from metanorm.ir.scalar import Apply, Scalar, SizeOf
 from metanorm.ir.rename import renamed
+from metanorm.ir.scalar import Apply, Scalar, SizeOf
 from metanorm.passes.builder import Builder
 
 
@@ -53,11 +53,12 @@ def _splittable(program: Program) -> dict[str, Matrix]:
                 matrices.setdefault(axis, set()).add(matrix)
         blocked |= _needs_whole(let.op)
     found: dict[str, Matrix] = {}
-    for axis in program.axes:
-        cuts = matrices.get(axis.name, set()) - {Ones()}
-        simple = not (axis.parts or axis.variadic or axis.cells_of) and axis.name not in blocked
+    for known in program.axes:
+        cuts = matrices.get(known.name, set()) - {Ones()}
+        simple = not (known.parts or known.variadic or known.cells_of)
+        simple = simple and known.name not in blocked
         if simple and len(cuts) == 1 and isinstance(cut := next(iter(cuts)), REGULAR):
-            found[axis.name] = cut
+            found[known.name] = cut
     return found
 
 

@@ -28,8 +28,8 @@ from metanorm.runtime.pools import (
     total,
     unbiased,
 )
+from metanorm.runtime.rescaling import rescale
 from metanorm.runtime.state import (
-    affine,
     momentum_of,
     no_elements,
     project_,
@@ -38,7 +38,7 @@ from metanorm.runtime.state import (
     widened,
 )
 
-# Raised when generated modules need something that older runtimes do not have, or the other way round.
+# Raised when generated modules and runtimes of other versions stop understanding each other.
 ABI = 1
 
 
@@ -47,8 +47,8 @@ def require(abi: int) -> None:
     if abi != ABI:
         older = "module" if abi < ABI else "installed metanorm"
         raise ImportError(
-            f"this module was generated for runtime {abi}, installed is runtime {ABI}: the {older} is "
-            "older; compile the spec again or install the matching metanorm"
+            f"this module was generated for runtime {abi}, installed is runtime {ABI}: "
+            f"the {older} is older; compile the spec again or install the matching metanorm"
         )
 
 
@@ -58,7 +58,6 @@ __all__ = [
     "Groups",
     "Moments",
     "ShapeError",
-    "affine",
     "as_shape",
     "check_matrix",
     "count",
@@ -77,6 +76,7 @@ __all__ = [
     "pooling_rows",
     "project_",
     "require",
+    "rescale",
     "root",
     "rows_mean",
     "rows_var",

@@ -26,7 +26,7 @@ def shape_error(owner: object, name: str, axes: str, x: Tensor, **sizes: object)
 
 
 def demand_several(owner: object, count: int, axes: str) -> None:
-    """Refuse a variance of a single value, which is zero whatever the input: as torch's layers do."""
+    """Refuse a variance of a single value, which is always zero, as torch's layers do."""
     if count == 1:
         raise ShapeError(
             f"{type(owner).__name__}: expected more than one value in each pool over {axes}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import torch
 from torch import Tensor
 
 from metanorm.runtime import pools
@@ -49,8 +48,7 @@ class Groups:
         """The sum over each group, and over the dimensions `also`; `dim` then enumerates groups."""
         dim, others = dim % x.dim(), tuple(also)
         if where is not None or weight is not None:
-            counted = pools.coefficients(x, where, weight)
-            x = torch.where(counted != 0, counted * x, torch.zeros_like(counted))
+            x = pools.only_counted(x, where, weight) * pools.coefficients(x, where, weight)
         inner = pools.total(x, others, keepdim=True)
         added = inner.sum(dim, keepdim=True) if self.index is None else self._add(inner, dim)
         return added.squeeze(others) if others else added
@@ -81,6 +79,8 @@ class Groups:
     ) -> Moments:
         """Mean and biased variance of each group, in two passes."""
         dim, others = dim % x.dim(), tuple(also)
+        if where is not None or weight is not None:
+            x = pools.only_counted(x, where, weight)
         average = self.mean(x, dim, others, where, weight)
         inner = average
         for d in sorted(d % x.dim() for d in others):

@@ -35,7 +35,7 @@ def check_matrix(given: Given, name: str) -> str | Tensor:
 
 
 def pooling_rows(given: str | Tensor, name: str, like: Tensor, length: int) -> Tensor | None:
-    """The matrix for an axis of this length, each row scaled to sum to one; `None` for the identity.
+    """The matrix for an axis of this length, rows scaled to sum to one; `None` for the identity.
 
     A row that sums to zero pools nothing and gives zero. Raises `ShapeError` where the length
     does not fit.
@@ -75,7 +75,8 @@ def rows_mean(value: Tensor, rows: Tensor | None, dim: int) -> Tensor:
     """The mean of each row's pool along `dim`."""
     if rows is None:
         return value
-    return torch.tensordot(rows, value, dims=([1], [dim])).movedim(0, dim)
+    pooled: Tensor = torch.tensordot(rows, value, dims=([1], [dim]))
+    return pooled.movedim(0, dim)
 
 
 def rows_var(value: Tensor, rows: Tensor | None, dim: int) -> Tensor:

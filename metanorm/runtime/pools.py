@@ -28,12 +28,13 @@ def moments(
     where: Tensor | None = None,
     weight: Tensor | None = None,
 ) -> Moments:
-    """Mean and biased variance over `dim`, in two passes or by Welford's method, never as E[x^2] - E[x]^2.
+    """Mean and biased variance over `dim`: two passes or Welford's, never E[x^2] - E[x]^2.
 
     `where` and `weight` broadcast against `x`.
     """
     dims = tuple(dim)
     if where is not None or weight is not None:
+        x = only_counted(x, where, weight)
         average = mean(x, dims, True, where, weight)
         var = mean((x - average).square(), dims, keepdim, where, weight)
         return Moments(average if keepdim else average.squeeze(dims), var)
@@ -82,7 +83,8 @@ def mean_square(
         count = 1
         for d in dims:
             count *= x.shape[d]
-        return torch.linalg.vector_norm(x, 2, dims, keepdim=keepdim).square() / count
+        norms: Tensor = torch.linalg.vector_norm(x, 2, dims, keepdim=keepdim)
+        return norms.square() / count
     return mean(x.square(), dims, keepdim, where, weight)
 
 
@@ -189,12 +191,21 @@ def unbiased(variance: Tensor, count: Tensor | int) -> Tensor:
     return variance * (count / (count - 1)) if count > 1 else variance
 
 
+def only_counted(x: Tensor, where: Tensor | None, weight: Tensor | None) -> Tensor:
+    """The tensor with zeros where elements do not count.
+
+    They may be NaN, which neither a factor of zero nor the gradient of one would take away.
+    """
+    counted = coefficients(x, where, weight)
+    return torch.where(counted != 0, x, torch.zeros_like(counted))
+
+
 def coefficients(x: Tensor, where: Tensor | None, weight: Tensor | None) -> Tensor:
     """How much each element counts, broadcast to the shape of `x`."""
     counted = x.new_ones(()) if weight is None else weight.to(x.dtype)
     if where is not None:
         counted = torch.where(where != 0, counted, torch.zeros_like(counted))
-    return counted.expand(torch.broadcast_shapes(x.shape, counted.shape))
+    return torch.ones_like(x) * counted
 
 
 def _tensors(a: Tensor | float, b: Tensor | float) -> tuple[Tensor, Tensor]:
@@ -205,8 +216,7 @@ def _tensors(a: Tensor | float, b: Tensor | float) -> tuple[Tensor, Tensor]:
 
 
 def _weighted_sum(x: Tensor, dims: tuple[int, ...], keepdim: bool, counted: Tensor) -> Tensor:
-    # What does not count is left out, not multiplied by zero: it may be NaN.
-    terms = torch.where(counted != 0, counted * x, torch.zeros_like(counted))
+    terms = counted * torch.where(counted != 0, x, torch.zeros_like(counted))
     return terms.sum(dims, keepdim=keepdim) if dims else terms
 
 

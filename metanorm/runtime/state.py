@@ -29,13 +29,6 @@ def momentum_of(momentum: float | None, batches: Tensor) -> float | Tensor:
     return 1.0 / batches if momentum is None else momentum
 
 
-def affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    """weight * x + bias, in one step; either may be missing."""
-    if weight is None:
-        return x if bias is None else x + bias
-    return x * weight if bias is None else torch.addcmul(bias, x, weight)
-
-
 def widened(x: Tensor) -> Tensor:
     """The tensor in the dtype of its statistics: float32 for the half-precision types.
 

@@ -1,0 +1,1 @@
+"""AST to typed IR: names, axes, kinds, and what the clauses stand for."""

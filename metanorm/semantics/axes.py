@@ -1,4 +1,4 @@
-"""The axes of a norm as its statements introduce them: names, splits, and who fixes their length."""
+"""The axes of a norm as its statements introduce them: names, splits, who fixes their length."""
 
 from __future__ import annotations
 

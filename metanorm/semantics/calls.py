@@ -21,7 +21,7 @@ SWITCHES = ("affine", "track")
 
 @dataclass(frozen=True)
 class KnownNorm:
-    """A norm that can be called: its equations (`None` where it is broken), and what it can call."""
+    """A norm that can be called: its equations (`None` if it is broken), and what it can call."""
 
     equations: ast.Norm | None
     others: Mapping[str, KnownNorm]

@@ -208,7 +208,8 @@ class _Clauses:
     def _learned_shift(self, shift: ast.Shift) -> list[ast.AnyStatement]:
         """`shift p[A] = v`: a parameter of that name."""
         assert shift.initial is not None
-        named, dims = shift.value, ()
+        named = shift.value
+        dims: tuple[ast.Dim, ...] = ()
         if isinstance(named, ast.Index):
             dims = build.dims(named.subscripts)
             named = named.value

@@ -1,4 +1,4 @@
-"""Calls that are not statistics: elementwise functions, and the forms `affine`, `mode`, `size`, ..."""
+"""Calls that are no statistics: elementwise functions, and forms such as `affine` and `mode`."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ from metanorm.syntax.ast import Identifier
 
 MAX_LENGTH = 40
 
-# Public attributes of `torch.nn.Module` in torch 2.6 to 2.15; a test compares with the one installed.
-# They are listed because the compiler does not import torch.
+# Public attributes of `torch.nn.Module` in torch 2.6 to 2.15 (a test compares with the one that is
+# installed), and methods that generated modules add. Listed, since the compiler imports no torch.
 MODULE_ATTRIBUTES = frozenset(
     """
     T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda double
@@ -46,7 +46,7 @@ def check_name(name: Identifier, problems: Collector, attribute: bool = False) -
     why = ""
     if keyword.iskeyword(text) or keyword.issoftkeyword(text):
         why = "a word of Python"
-    elif text in GENERATED or hasattr(builtins, text) and text in GENERATED_BUILTINS:
+    elif text in GENERATED or (hasattr(builtins, text) and text in GENERATED_BUILTINS):
         why = "a name that generated code uses"
     elif text.startswith("_"):
         why = "private in Python"

@@ -180,7 +180,7 @@ class Statistics:
         if tracked is None or self.frame.fixed.get("track") is False:
             return live
         momentum = self._momentum(tracked)
-        if momentum is False or not self._can_track(tracked.span):
+        if isinstance(momentum, bool) or not self._can_track(tracked.span):
             return live
         kept_in = self._buffer_name(moment, x, pool)
         if kept_in in (b.name for b in self.low.buffers):
@@ -190,11 +190,11 @@ class Statistics:
         self.low.buffers.append(decl)
         buffer = self.low.emit(Buffer(kept_in), pool.span, kept_in)
         value = self._update_value(live, buffer, pool, f"%new_{moment}", biased)
-        self.low.updates.append(Update(kept_in, value, momentum or None, averages=True))
+        self.low.updates.append(Update(kept_in, value, momentum, averages=True))
         self._switch(tracked)
         return self.low.emit(Mode(live.ref, buffer.ref, kept_in), pool.span, name)
 
-    def _momentum(self, tracked: ast.Tracked) -> Scalar | None | bool:
+    def _momentum(self, tracked: ast.Tracked) -> Scalar | bool | None:
         """The weight of the new value; `None` for the average of all; `False` after a report."""
         if isinstance(tracked.momentum, ast.Name) and tracked.momentum.name == NONE:
             return None

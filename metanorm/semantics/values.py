@@ -39,7 +39,7 @@ class PoolOnly:
 
 @dataclass(frozen=True, slots=True)
 class Poison:
-    """The value of a wrong expression. Whatever it meets is silent, so one mistake is one message."""
+    """The value of a wrong expression. What it meets is silent: one mistake, one message."""
 
 
 Value = Union[Tensor, Moments, PoolOnly, Poison]

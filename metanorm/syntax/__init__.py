@@ -1,0 +1,1 @@
+"""Text to tree to AST, and AST to formatted text."""

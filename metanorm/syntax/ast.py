@@ -197,7 +197,7 @@ class Pool(Node):
 
 
 class AffineTerm(Node):
-    """The axes of a learned scale and bias; `only` is `weight` or `bias` where just one is learned."""
+    """The axes of a learned scale and bias; `only` names the one that is learned, if just one."""
 
     only: Identifier | None = None
     axes: tuple[AxisRef, ...]
@@ -211,7 +211,7 @@ class Affine(Node):
 
 
 class Call(Node):
-    """`mean(x over *S)`, `sqrt(v)`, `affine(e per C)`, `mode(train: a, eval: b)`, `BatchNorm(x)`."""
+    """`mean(x over *S)`, `sqrt(v)`, `affine(e per C)`, `mode(train: a, eval: b)`, `Norm(x)`."""
 
     kind: Literal["call"] = "call"
     function: Identifier

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
-from lark import Token, Tree
+from lark import Token
 
 from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.syntax import BadNumber, GivenTwice, MisplacedPart, NestedTooDeep
@@ -15,7 +15,7 @@ from metanorm.syntax import ast
 from metanorm.syntax.tree_from_text import MAX_DEPTH, MISSING, ParsedText, span_of
 from metanorm.syntax.trivia import distribute
 
-T = TypeVar("T", bound=ast.Node)
+Tree = Any  # what Lark builds: a child is a tree, a token or, where an option is left out, None
 MAX_DIGITS = 40
 
 
@@ -45,7 +45,7 @@ class _Builder:
 
     # ---- files and norms
 
-    def file(self, tree: Tree[Any]) -> ast.File:
+    def file(self, tree: Tree) -> ast.File:
         spans = [self.span(child) for child in tree.children]
         bodies = [self.body(child) for child in tree.children if child.data == "norm"]
         outside = [
@@ -63,7 +63,7 @@ class _Builder:
                 norms.append(self.norm(child, comments))
         return ast.File(span=self.source.whole(), uses=tuple(uses), norms=tuple(norms), end=end)
 
-    def norm(self, tree: Tree[Any], comments: ast.Trivia) -> ast.Norm:
+    def norm(self, tree: Tree, comments: ast.Trivia) -> ast.Norm:
         name, hypers, target, *statements = tree.children
         spans = [self.span(statement) for statement in statements]
         trivia, end = distribute(self.source, self.parsed.comments, spans, self.body(tree))
@@ -77,12 +77,12 @@ class _Builder:
             end=end,
         )
 
-    def body(self, tree: Tree[Any]) -> Span:
+    def body(self, tree: Tree) -> Span:
         """The span of a norm from behind its header on."""
         name, hypers, target, *_ = tree.children
         return self.source.span(self.span(target or hypers or name).end, self.span(tree).end)
 
-    def hyper(self, tree: Tree[Any]) -> ast.Hyper:
+    def hyper(self, tree: Tree) -> ast.Hyper:
         name, sort, default = tree.children
         axes = [axis for axis in sort.children[1:] if axis] if sort else []
         return ast.Hyper(
@@ -95,14 +95,14 @@ class _Builder:
 
     # ---- statements
 
-    def statement(self, tree: Tree[Any], trivia: ast.Trivia) -> Any:
+    def statement(self, tree: Tree, trivia: ast.Trivia) -> Any:
         build: Callable[..., ast.Node] = getattr(self, f"statement_{tree.data}")
         return build(tree.children, span=self.span(tree), trivia=trivia)
 
     def statement_input(self, parts: list[Any], **place: Any) -> ast.Input:
         return ast.Input(items=tuple(self.input_item(p) for p in parts), **place)
 
-    def input_item(self, tree: Tree[Any]) -> ast.InputItem:
+    def input_item(self, tree: Tree) -> ast.InputItem:
         name, sort, dims, last = tree.children
         is_table = tree.data == "input_index"
         return ast.InputItem(
@@ -155,7 +155,7 @@ class _Builder:
     def statement_param(self, parts: list[Any], **place: Any) -> ast.Param:
         return ast.Param(items=tuple(self.param_item(p) for p in parts), **place)
 
-    def param_item(self, tree: Tree[Any]) -> ast.ParamItem:
+    def param_item(self, tree: Tree) -> ast.ParamItem:
         children = [c for c in tree.children if not (isinstance(c, Token) and c.type == "INIT")]
         name, dims, value, low, high = children
         return ast.ParamItem(
@@ -218,10 +218,10 @@ class _Builder:
 
     # ---- axes and pools
 
-    def dims(self, tree: Tree[Any] | None) -> tuple[ast.Dim, ...]:
+    def dims(self, tree: Tree | None) -> tuple[ast.Dim, ...]:
         return () if tree is None else tuple(self.dim(d) for d in tree.children if d)
 
-    def dim(self, tree: Tree[Any]) -> ast.Dim:
+    def dim(self, tree: Tree) -> ast.Dim:
         *axis, size = tree.children
         return ast.Dim(
             span=self.span(tree),
@@ -235,7 +235,7 @@ class _Builder:
     def axis_ref(self, parts: Sequence[Token], span: Span) -> ast.AxisRef:
         return ast.AxisRef(span=span, name=str(parts[-1]), variadic=len(parts) > 1)
 
-    def pool(self, tree: Tree[Any]) -> ast.Pool:
+    def pool(self, tree: Tree) -> ast.Pool:
         axes: list[ast.PoolAxis] = []
         keywords: list[ast.Keyword] = []
         once: dict[str, Any] = {}
@@ -267,7 +267,7 @@ class _Builder:
         off = isinstance(parts[-1], Token) and parts[-1].type == "OFF"
         return ast.Tracked(span=span, momentum=self.expr(parts[0]), off=off)
 
-    def matrix(self, tree: Tree[Any]) -> ast.Matrix:
+    def matrix(self, tree: Tree) -> ast.Matrix:
         name, arguments, extra = tree.children
         end = self.span(arguments or name).end
         parenthesised = self.source.text[end : self.span(tree).end].lstrip().startswith(")")
@@ -279,7 +279,7 @@ class _Builder:
             extra=self.identifier(extra) if extra else None,
         )
 
-    def affine(self, tree: Tree[Any]) -> ast.Affine:
+    def affine(self, tree: Tree) -> ast.Affine:
         off = isinstance(tree.children[-1], Token) and tree.children[-1].type == "OFF"
         plain: list[ast.AxisRef] = []
         terms: list[ast.AffineTerm] = []
@@ -305,12 +305,12 @@ class _Builder:
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise TooDeep(self.span(tree))
-        build: Callable[[Tree[Any]], ast.Expr] = getattr(self, f"expr_{tree.data}")
+        build: Callable[[Tree], ast.Expr] = getattr(self, f"expr_{tree.data}")
         built = build(tree)
         self.depth -= 1
         return built
 
-    def expr_number(self, tree: Tree[Any]) -> ast.Expr:
+    def expr_number(self, tree: Tree) -> ast.Expr:
         return self.number(tree.children[0])
 
     def number(self, token: Token) -> ast.Number:
@@ -321,50 +321,50 @@ class _Builder:
             value = 1.0
         return ast.Number(span=span, value=value, text=str(token))
 
-    def expr_name(self, tree: Tree[Any]) -> ast.Expr:
+    def expr_name(self, tree: Tree) -> ast.Expr:
         span = self.span(tree)
         if tree.children[0] == MISSING:
             return ast.Missing(span=span)
         return ast.Name(span=span, name=str(tree.children[0]))
 
-    def expr_spread(self, tree: Tree[Any]) -> ast.Expr:
+    def expr_spread(self, tree: Tree) -> ast.Expr:
         return ast.Spread(span=self.span(tree), name=str(tree.children[1]))
 
-    def expr_group(self, tree: Tree[Any]) -> ast.Expr:
+    def expr_group(self, tree: Tree) -> ast.Expr:
         return self.expr(tree.children[0])
 
-    def expr_negative(self, tree: Tree[Any]) -> ast.Expr:
+    def expr_negative(self, tree: Tree) -> ast.Expr:
         return ast.Negative(span=self.span(tree), operand=self.expr(tree.children[1]))
 
-    def expr_sum(self, tree: Tree[Any]) -> ast.Expr:
+    def expr_sum(self, tree: Tree) -> ast.Expr:
         return ast.Chain(
             span=self.span(tree),
-            operators=tuple(str(operator) for operator in tree.children[1::2]),  # type: ignore[misc]
+            operators=tuple(str(operator) for operator in tree.children[1::2]),
             operands=tuple(self.expr(operand) for operand in tree.children[::2]),
         )
 
     expr_product = expr_sum
 
-    def expr_power(self, tree: Tree[Any]) -> ast.Expr:
+    def expr_power(self, tree: Tree) -> ast.Expr:
         base, exponent = tree.children
         return ast.Power(span=self.span(tree), base=self.expr(base), exponent=self.expr(exponent))
 
-    def expr_compare(self, tree: Tree[Any]) -> ast.Expr:
+    def expr_compare(self, tree: Tree) -> ast.Expr:
         left, operator, right = tree.children
         return ast.Compare(
             span=self.span(tree),
-            operator=str(operator),  # type: ignore[arg-type]
+            operator=str(operator),
             left=self.expr(left),
             right=self.expr(right),
         )
 
-    def expr_field(self, tree: Tree[Any]) -> ast.Expr:
+    def expr_field(self, tree: Tree) -> ast.Expr:
         value, name = tree.children
         return ast.FieldOf(
             span=self.span(tree), value=self.expr(value), field=self.identifier(name)
         )
 
-    def expr_index(self, tree: Tree[Any]) -> ast.Expr:
+    def expr_index(self, tree: Tree) -> ast.Expr:
         value, *subscripts = tree.children
         return ast.Index(
             span=self.span(tree),
@@ -372,7 +372,7 @@ class _Builder:
             subscripts=tuple(self.subscript(s) for s in subscripts),
         )
 
-    def subscript(self, tree: Tree[Any]) -> ast.Rename | ast.Expr:
+    def subscript(self, tree: Tree) -> ast.Rename | ast.Expr:
         if tree.data != "rename":
             return self.expr(tree)
         old, new = tree.children
@@ -382,7 +382,7 @@ class _Builder:
             new=self.axis_ref(new.children, self.span(new)),
         )
 
-    def expr_call(self, tree: Tree[Any]) -> ast.Expr:
+    def expr_call(self, tree: Tree) -> ast.Expr:
         name, arguments, over, per = tree.children
         given = [self.argument(a) for a in arguments.children] if arguments else []
         keywords = [a for a in given if isinstance(a, ast.Keyword)]
@@ -400,10 +400,10 @@ class _Builder:
             per=self.affine(per.children[0]) if per is not None else None,
         )
 
-    def argument(self, tree: Tree[Any]) -> ast.Keyword | ast.Expr:
+    def argument(self, tree: Tree) -> ast.Keyword | ast.Expr:
         return self.keyword(tree) if tree.data in ("keyword", "labelled") else self.expr(tree)
 
-    def keyword(self, tree: Tree[Any]) -> ast.Keyword:
+    def keyword(self, tree: Tree) -> ast.Keyword:
         name, value = tree.children
         return ast.Keyword(
             span=self.span(tree),
@@ -421,7 +421,7 @@ class _Builder:
 
     # ---- places
 
-    def span(self, part: Tree[Any] | Token) -> Span:
+    def span(self, part: Tree | Token) -> Span:
         if isinstance(part, Token):
             return span_of(self.source, part)
         if part.meta.empty:

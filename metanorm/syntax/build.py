@@ -19,7 +19,7 @@ def number(span: Span, value: int) -> ast.Number:
 def chain(span: Span, operator: str, *operands: ast.Expr) -> ast.Expr:
     """`a + b + c`."""
     operators = (operator,) * (len(operands) - 1)
-    return ast.Chain(span=span, operators=operators, operands=operands)  # type: ignore[arg-type]
+    return ast.Chain(span=span, operators=operators, operands=operands)
 
 
 def call(

@@ -20,7 +20,7 @@ def unused(program: Program, low: Lowering, frame: Frame) -> Iterator[Problem]:
             continue
         match entity.value:
             case Tensor(ref) if entity.what != "hyperparameter":
-                live = ref in reached or entity.used and ref.startswith("%")
+                live = ref in reached or (entity.used and ref.startswith("%"))
             case Moments(mean, var):
                 live = mean.ref in reached or var.ref in reached
             case PoolOnly() | Tensor():

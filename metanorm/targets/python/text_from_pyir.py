@@ -43,9 +43,9 @@ WIDTH = 88
 
 # Binding strength of operators, loosest first.
 STRENGTH = {"if": 0, "or": 1, "and": 2, "not": 3, "<": 4, "+": 5, "*": 6, "-x": 7, "**": 8, ".": 9}
-SAME = {"-": "+", "/": "*", "//": "*", "%": "*"} | {
-    op: "<" for op in ("<=", ">", ">=", "==", "!=", "is", "is not", "in", "not in")
-}
+SAME = {"-": "+", "/": "*", "//": "*", "%": "*"} | dict.fromkeys(
+    ("<=", ">", ">=", "==", "!=", "is", "is not", "in", "not in"), "<"
+)
 
 
 def text_from_pyir(module: Module) -> str:
@@ -302,7 +302,7 @@ def _lone_star(items: Sequence[Expr]) -> bool:
 
 def _power(base: Expr, exponent: Expr) -> Doc:
     """`x**2` where both are plain, `f(x) ** 2` where one is not."""
-    plain = all(isinstance(e, Name) or (isinstance(e, Literal)) for e in (base, exponent))
+    plain = all(isinstance(e, (Name, Literal)) for e in (base, exponent))
     above = STRENGTH["**"] + 1
     return (_doc(base, above), "**" if plain else " ** ", _doc(exponent, STRENGTH["-x"]))
 

@@ -1,0 +1,1 @@
+"""The target that is always there: modules over plain torch operations."""

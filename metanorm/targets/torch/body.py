@@ -27,7 +27,7 @@ from metanorm.ir.nodes import (
     Update,
 )
 from metanorm.ir.rename import role_of
-from metanorm.ir.scalar import Scalar
+from metanorm.ir.scalar import Const, Scalar
 from metanorm.ir.verify import operands
 from metanorm.targets.python.pyir import (
     Assign,
@@ -41,11 +41,12 @@ from metanorm.targets.python.pyir import (
     Literal,
     Name,
     Return,
+    Slice,
     Starred,
     Stmt,
     Subscript,
-    Slice,
     Tuple,
+    Unary,
 )
 from metanorm.targets.python.text_from_pyir import WIDTH, flat, is_chain
 from metanorm.targets.torch.elementwise import NUMBER, TENSOR, number_expr
@@ -292,8 +293,8 @@ class Body:
                 self._lookup(let, let.op, out)
             case Rename(ref, old, new):
                 value = self.present(ref)
-                dims = tuple(replace(d, axis=new if d.axis == old else d.axis) for d in value.dims)
-                self.values[let.name] = replace(value, dims=dims)
+                renamed = (replace(d, axis=new if d.axis == old else d.axis) for d in value.dims)
+                self.values[let.name] = replace(value, dims=tuple(renamed))
             case Expand(ref, axes):
                 self._expand(let, ref, axes, out)
             case Stop(ref):
@@ -354,11 +355,10 @@ class Body:
     def _role(self, ref: Ref) -> str:
         """What a nameless value is for: the scale or the shift of a fold."""
         for let in self.program.body:
-            if isinstance(let.op, Map) and let.op.function == "fma":
-                if let.op.arguments[0] == ref:
-                    return "scale"
-                if let.op.arguments[2] == ref:
-                    return "shift"
+            if isinstance(let.op, Map) and let.op.function == "rescale":
+                roles = dict(zip(let.op.arguments[1:], ("centre", "shift", "scale", "weight")))
+                if ref in roles:
+                    return roles[ref]
             elif isinstance(let.op, Map) and ref in let.op.arguments:
                 others = [self.lets[a].type.axes for a in let.op.arguments if a != ref]
                 if self.lets[ref].type.axes not in others and let.type.axes in others:
@@ -434,13 +434,12 @@ class Body:
 
     def _map(self, let: Let, op: Map, out: list[Stmt]) -> None:
         optional = [ref for ref in op.arguments if self.values[ref].optional]
-        if op.function == "fma":
-            self._fma(let, op, out)
+        if op.function == "rescale":
+            self._rescale(let, op, out)
             return
-        if len(optional) == 1 and op.function in NEUTRAL and op.arguments[0] != op.arguments[1]:
-            if self.absent(optional[0]) == NEUTRAL[op.function]:
-                self._neutral(let, op, optional[0], out)
-                return
+        if len(optional) == 1 and self._drops_out(op, optional[0]):
+            self._neutral(let, op, optional[0], out)
+            return
         values = [self._arithmetic(ref, op.function, i) for i, ref in enumerate(op.arguments)]
         if all(v.number for v in values):
             build = NUMBER.get(op.function) or TENSOR[op.function]
@@ -465,6 +464,11 @@ class Body:
         if chooses and kind != "bool" and not value.number:
             return replace(value, expr=Binary("!=", (value.expr, integer(0))))
         return value
+
+    def _drops_out(self, op: Map, optional: Ref) -> bool:
+        """Whether an absent operand changes nothing: a weight of one, a bias of zero."""
+        other = op.arguments != (optional, optional)
+        return other and NEUTRAL.get(op.function) == self.absent(optional)
 
     def _neutral(self, let: Let, op: Map, optional: Ref, out: list[Stmt]) -> None:
         """`v = v * weight`, only where there is a weight."""
@@ -501,27 +505,29 @@ class Body:
                 return self._role(let.name)
         return ""
 
-    def _fma(self, let: Let, op: Map, out: list[Stmt]) -> None:
-        scale, source, shift = op.arguments
-        if self.values[scale].optional or self.values[shift].optional:
-            affine = [source, scale, shift]
-            plain = [replace(self.values[r], optional=False) for r in affine]
-            exprs, dims = self.lined_up(plain, let.type.axes)
-            for position, ref in enumerate(affine):
-                if self.values[ref].optional and not isinstance(exprs[position], Name):
-                    name = self._optional_name(ref)
-                    present = Binary("is not", (Name(name), Literal(None)))
-                    out.append(If(present, (Assign((Name(name),), exprs[position]),)))
-                    exprs[position] = Name(name)
-            self._keep(let, Value(call("runtime.affine", *exprs), dims), out, "y")
-            return
-        values = [self.present(r) for r in op.arguments]
+    def _rescale(self, let: Let, op: Map, out: list[Stmt]) -> None:
+        """The one map over a wide value. What is neutral, or may be absent, is `None`."""
+        source, centre, shift, *scales = op.arguments
+        roles = {"centre": centre, **dict(zip(("scale", "weight"), scales)), "shift": shift}
+        used = {role: ref for role, ref in roles.items() if not self._is_neutral(role, ref)}
+        values = [self.present(source)]
+        values += [replace(self.values[ref], optional=False) for ref in used.values()]
         exprs, dims = self.lined_up(values, let.type.axes)
-        if values[0].number or values[2].number:
-            product = Binary("*", (exprs[1], exprs[0]))
-            self._keep(let, Value(Binary("+", (product, exprs[2])), dims), out, "y")
-            return
-        self._keep(let, Value(TENSOR["fma"](*exprs), dims), out, "y")
+        keywords: list[tuple[str, Expr]] = []
+        for (role, ref), expr in zip(used.items(), exprs[1:]):
+            if self.values[ref].optional and not isinstance(expr, Name):
+                missing = Binary("is", (Name(self._optional_name(ref)), Literal(None)))
+                local = Name(self.local(role))
+                out.append(Assign((local,), IfElse(missing, Literal(None), expr)))
+                expr = local
+            keywords.append((role, expr))
+        expr = Call(Name("runtime.rescale"), (exprs[0],), tuple(keywords))
+        self._keep(let, Value(expr, dims), out, "y")
+
+    def _is_neutral(self, role: str, ref: Ref) -> bool:
+        op = self.lets[ref].op
+        neutral = Const(0.0 if role in ("centre", "shift") else 1.0)
+        return isinstance(op, Number) and op.value == neutral
 
     # ---- the rest
 

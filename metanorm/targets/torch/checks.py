@@ -204,12 +204,12 @@ class CallChecks:
                 axes[axes.index(inner[0])] = axis.name
                 axes = [a for a in axes if a not in inner]
         parts: list[Expr] = []
-        for axis in axes:
-            known = self.known.get(axis)
+        for name in axes:
+            known = self.known.get(name)
             if known is None:
-                parts.append(self._length(axis))
+                parts.append(self._length(name))
             else:
-                parts.append(Starred(known) if self.space[axis].variadic else known)
+                parts.append(Starred(known) if self.space[name].variadic else known)
         return method(x, "new_zeros", Tuple(tuple(parts)))
 
     def _several(self, check: Several) -> Stmt:

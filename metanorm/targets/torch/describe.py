@@ -20,7 +20,7 @@ def title(doc: Sequence[str], name: str) -> list[str]:
     text = " ".join(printable(line) for line in doc if line)
     if not text:
         return [f"The normalizer `{name}`."]
-    first, dot, rest = text.partition(". ")
+    first, _, rest = text.partition(". ")
     lines = [f"{first.rstrip('.')}." if len(first) < COLUMNS - 4 else name + "."]
     rest = rest if len(first) < COLUMNS - 4 else text
     return lines + (["", *textwrap.wrap(rest, COLUMNS)] if rest.strip() else [])
@@ -75,7 +75,8 @@ def _shapes(program: Program, space: Space) -> list[str]:
         note = {"index": " of integers", "mask": " of booleans, true where an element counts"}
         lines.append(f"    {decl.name}: {_shown(decl.dims, space)}{note.get(decl.sort, '')}")
     grouped: dict[str, list[str]] = {}
-    for name, dims in [(d.name, d.dims) for d in (*program.params, *program.buffers)]:
+    declared = [(p.name, p.dims) for p in program.params]
+    for name, dims in declared + [(b.name, b.dims) for b in program.buffers]:
         grouped.setdefault(_shown(dims, space) if dims else "a single number", []).append(name)
     lines += [f"    {', '.join(names)}: {shape}" for shape, names in grouped.items()]
     first = _shown(program.inputs[0].dims, space)

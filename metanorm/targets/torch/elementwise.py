@@ -17,7 +17,7 @@ def _function(name: str) -> Callable[..., Expr]:
     return lambda *arguments: call(name, *arguments)
 
 
-# One entry for each row; `fma` and `where` depend on what their operands are: see `body`.
+# One entry for each row.
 TENSOR: Mapping[str, Callable[..., Expr]] = {
     "add": _binary("+"),
     "sub": _binary("-"),
@@ -32,7 +32,8 @@ TENSOR: Mapping[str, Callable[..., Expr]] = {
     "ge": _binary(">="),
     "gt": _binary(">"),
     "sqrt": _function("torch.sqrt"),
-    "rsqrt": _function("torch.rsqrt"),
+    # Not torch.rsqrt: its derivative cubes the result, which underflows in float32 from 1e13 on.
+    "rsqrt": lambda a: Binary("/", (Literal(1), call("torch.sqrt", a))),
     "exp": _function("torch.exp"),
     "log": _function("torch.log"),
     "abs": _function("torch.abs"),
@@ -51,7 +52,7 @@ TENSOR: Mapping[str, Callable[..., Expr]] = {
     "min": _function("runtime.minimum"),
     "max": _function("runtime.maximum"),
     "where": _function("torch.where"),
-    "fma": lambda a, x, b: call("torch.addcmul", b, x, a),
+    "rescale": _function("runtime.rescale"),
     "root": _function("runtime.root"),
     "unbiased": _function("runtime.unbiased"),
 }
@@ -76,13 +77,12 @@ NUMBER: Mapping[str, Callable[..., Expr]] = {
     "min": _function("min"),
     "max": _function("max"),
     "where": lambda c, a, b: IfElse(c, a, b),
-    "fma": lambda a, x, b: Binary("+", (Binary("*", (a, x)), b)),
     "root": _function("math.sqrt"),
 }
 
 
 def number_expr(scalar: Scalar, size: Callable[[str], Expr], names: str = "") -> Expr:
-    """A scalar as a Python number; `size` writes the length of an axis, `names` begins hyperparameters."""
+    """A scalar as a number; `size` writes the length of an axis, `names` begins each name."""
     match scalar:
         case Const(value):
             whole = value == int(value) and abs(value) < 2**53

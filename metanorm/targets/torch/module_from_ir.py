@@ -78,7 +78,7 @@ class _Printer:
         self.momenta = momenta(self.program)
         self.tracked = [b for b in self.program.buffers if b.tracked]
         taken = [a.name for a in self.program.arguments] + [self.function, "dtype", "training"]
-        taken += [d.name for d in (*self.program.inputs, *self.program.params)]
+        taken += [i.name for i in self.program.inputs] + [p.name for p in self.program.params]
         taken += [b.name for b in self.program.buffers] + [i.name + "_size" for i in self._groups()]
         body = Body(self.program, (*taken, *self.momenta.values()))
         self.body = tuple(body.statements())

@@ -23,7 +23,7 @@ TARGETS = {
 
 
 def unsupported(program: Program, span: Span) -> Iterator[Problem]:
-    """One problem for each part of an optimised program that cannot be printed. `span` is the norm's."""
+    """One problem for each part of an optimised program that cannot be printed."""
     if program.target in TARGETS:
         yield NotSupported(span, TARGETS[program.target])
         return
@@ -49,7 +49,7 @@ def _what(let: Let) -> str:
 
 
 def _dense(op: Pool | Count) -> str:
-    """Given matrices pool means and variances, one axis at a time; the `share` pass sees to that."""
+    """Given matrices pool means and variances, one axis at a time: `share` sees to that."""
     single = len(op.over) == 1 and isinstance(op, Pool) and op.statistic in ("mean", "var")
     plain = op.where is None and op.weight is None
     if single and plain:

@@ -1,0 +1,42 @@
+# `make demo` and `make test` are all a newcomer needs; both set the environment up first.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test accept lint types docs format clean
+
+help:  ## show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+# Pinned versions, and the CPU build of torch where the package index has one: see .ci/constraints.txt.
+$(READY): pyproject.toml .ci/constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[demo,test]'
+	touch $@
+
+demo: $(READY)  ## compile the specs and train with them: a table and docs/demo/results.png
+	$(BIN)/metanorm compile specs docs/demo/specs -o build/demo/norms
+	PYTHONPATH=build/demo $(BIN)/python docs/demo/train.py --chart build/demo/results.png
+
+test: $(READY)  ## every check: lint, types, architecture, tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m pytest -n 2
+
+accept: $(READY)  ## take what the compiler prints now as what the corpus expects
+	$(BIN)/python -m pytest -q -n 2 tests/test_corpus.py tests/test_cli.py --accept
+
+docs: $(READY)  ## write the generated pages of docs/ and the editor grammar
+	$(BIN)/python -m docs.generate
+
+format: $(READY)  ## format the Python code and the specs
+	$(BIN)/ruff format .
+	$(BIN)/metanorm fmt specs
+
+clean:  ## remove everything that was built
+	rm -rf $(VENV) build dist

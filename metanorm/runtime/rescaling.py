@@ -1,0 +1,120 @@
+"""The one map over a wide tensor that is left of a normalizer.
+
+It is scale * weight * (x - centre) + shift.
+Written as four operations it would make three tensors of the size of x and keep two of them
+for the backward pass. Here it makes one and keeps x itself: the derivatives are written out.
+The centre is subtracted first, so that a large mean does not cancel.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def rescale(
+    x: Tensor,
+    centre: Tensor | float | None = None,
+    scale: Tensor | float | None = None,
+    weight: Tensor | float | None = None,
+    shift: Tensor | float | None = None,
+) -> Tensor:
+    """scale * weight * (x - centre) + shift; what is `None` is left out.
+
+    All but `x` broadcast against `x`, whose shape and memory format the result has.
+    """
+    parts = [_tensor(part, x) for part in (centre, scale, weight, shift)]
+    if torch.compiler.is_compiling():
+        return _formula(x, *parts)
+    result: Tensor = _Rescale.apply(x, *parts)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _tensor(part: Tensor | float | None, like: Tensor) -> Tensor | None:
+    return part if part is None or isinstance(part, Tensor) else like.new_tensor(part)
+
+
+def _formula(
+    x: Tensor,
+    centre: Tensor | None,
+    scale: Tensor | None,
+    weight: Tensor | None,
+    shift: Tensor | None,
+) -> Tensor:
+    result = x if centre is None else x - centre
+    for factor in (scale, weight):
+        result = result if factor is None else result * factor
+    return result if shift is None else result + shift
+
+
+class _Rescale(torch.autograd.Function):
+    """The formula with one tensor made and x kept."""
+
+    @staticmethod
+    def forward(
+        x: Tensor,
+        centre: Tensor | None,
+        scale: Tensor | None,
+        weight: Tensor | None,
+        shift: Tensor | None,
+    ) -> Tensor:
+        factors = [factor for factor in (scale, weight) if factor is not None]
+        result = x.clone() if centre is None else x - centre
+        if len(factors) == 2:
+            result *= factors.pop(0)
+        if not factors:
+            return result if shift is None else result.add_(shift)
+        if shift is None:
+            return result.mul_(factors[0])
+        return torch.addcmul(shift.to(x.dtype), result, factors[0].to(x.dtype), out=result)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
+        x, centre, scale, weight, shift = ctx.saved_tensors
+        wanted = ctx.needs_input_grad
+        gradient = gradients[0]
+        scaled = gradient if weight is None else gradient * weight
+        by_x = scaled if scale is None else scaled * scale
+        centred = None
+        if wanted[2] or wanted[3]:
+            centred = x if centre is None else x - centre
+        by_scale = by_weight = None
+        if wanted[2]:
+            by_scale = (scaled * centred).sum_to_size(scale.shape)
+        if wanted[3]:
+            plain = centred if scale is None else centred * scale
+            by_weight = (gradient * plain).sum_to_size(weight.shape)
+        return (
+            by_x if wanted[0] else None,
+            -by_x.sum_to_size(centre.shape) if wanted[1] else None,
+            by_scale,
+            by_weight,
+            gradient.sum_to_size(shift.shape) if wanted[4] else None,
+        )
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        x, centre, scale, weight, _ = ctx.saved_tensors
+        dx, dcentre, dscale, dweight, dshift = tangents
+        change = _formula(x, centre, None, None, None) * 0
+        if dx is not None:
+            change = change + dx
+        if dcentre is not None:
+            change = change - dcentre
+        change = _formula(change, None, scale, weight, dshift)
+        for other, tangent in ((weight, dscale), (scale, dweight)):
+            if tangent is not None:
+                change = change + _formula(x, centre, other, tangent, None)
+        return change
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *parts: Any) -> tuple[Tensor, int]:
+        mapped = torch.vmap(_formula, in_dims, randomness=info.randomness)
+        return mapped(*parts), 0

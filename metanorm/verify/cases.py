@@ -1,0 +1,246 @@
+"""What a norm is verified with: sizes of axes, hyperparameters, inputs, settings.
+
+Everything follows from the program: sizes are small multiples of what the pools divide,
+and the standing set of inputs holds what breaks norms in practice.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from metanorm.ir.nodes import Argument, Divisible, Equal, InputDecl, Program
+from metanorm.ir.scalar import Const, Hyper, SizeOf, evaluate, leaves
+from metanorm.ir.space import Space
+
+F64 = torch.float64
+Values = Callable[[torch.Size, torch.Generator], Tensor]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to construct and call a module."""
+
+    name: str
+    training: bool = True
+    switches: Mapping[str, bool] = field(default_factory=dict)
+    without: frozenset[str] = frozenset()  # optional inputs that are left out
+    space: tuple[int, ...] = (3, 2)  # shape of every group of axes of free length
+    single: bool = False  # every free axis has length one
+    empty: bool = False  # the leading axis has length zero
+    dtype: torch.dtype = F64
+    values: str = "ordinary"
+    memory: str = "contiguous"
+
+
+@dataclass
+class Built:
+    """The arguments of a constructor and of a call."""
+
+    arguments: dict[str, object]
+    inputs: dict[str, Tensor | None]
+    groups: dict[str, int]
+    shapes: dict[str, tuple[int, ...]]
+
+
+def _normal(shape: torch.Size, g: torch.Generator) -> Tensor:
+    return torch.randn(shape, generator=g, dtype=F64)
+
+
+def _one(x: Tensor, value: float) -> Tensor:
+    flat = x.flatten().clone()
+    if len(flat):
+        flat[len(flat) // 3] = value
+    return flat.view(x.shape)
+
+
+# Inputs by name: what a norm meets sooner or later.
+VALUES: dict[str, Values] = {
+    "ordinary": _normal,
+    "mean 1e4": lambda shape, g: _normal(shape, g) + 1e4,
+    "tiny": lambda shape, g: _normal(shape, g) * 1e-20,
+    "huge": lambda shape, g: _normal(shape, g) * 1e15,
+    "constant": lambda shape, g: torch.full(shape, 3.0, dtype=F64),
+    "zero": lambda shape, g: torch.zeros(shape, dtype=F64),
+    "one NaN": lambda shape, g: _one(_normal(shape, g), math.nan),
+    "one inf": lambda shape, g: _one(_normal(shape, g), math.inf),
+}
+
+
+def settings(program: Program) -> Iterator[Setting]:
+    """Everything a norm is verified under: modes, switches, shapes, inputs, dtypes, layouts."""
+    base = Setting("train")
+    yield base
+    yield replace(base, name="eval", training=False)
+    for switch in program.switches:
+        for training in (True, False):
+            mode = "train" if training else "eval"
+            name = f"{mode}, {switch.name}={not switch.default}"
+            flipped = {switch.name: not switch.default}
+            yield replace(base, name=name, training=training, switches=flipped)
+    optional = frozenset(i.name for i in program.inputs if not i.required)
+    for count in range(1, len(optional) + 1):
+        for names in itertools.combinations(sorted(optional), count):
+            yield replace(base, name=f"without {', '.join(names)}", without=frozenset(names))
+    if any(axis.variadic and axis.size is None for axis in program.axes):
+        for shape in ((), (5,), (2, 1, 3)):
+            yield replace(base, name=f"{len(shape)} axes in a group", space=shape)
+    yield replace(base, name="single element", single=True, space=(1,), training=False)
+    yield replace(base, name="single element, train", single=True, space=(1,))
+    yield replace(base, name="empty", empty=True)
+    for values in VALUES:
+        if values != "ordinary":
+            yield replace(base, name=values, values=values)
+            yield replace(base, name=f"{values}, float32", values=values, dtype=torch.float32)
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        short = str(dtype).removeprefix("torch.")
+        yield replace(base, name=short, dtype=dtype)
+        yield replace(base, name=f"eval, {short}", dtype=dtype, training=False)
+    for memory in ("channels last", "transposed", "strided", "expanded"):
+        yield replace(base, name=memory, memory=memory)
+
+
+def build(program: Program, setting: Setting, seed: int = 0) -> Built:
+    """Arguments and inputs for a setting."""
+    return _Builder(program, setting, seed).built()
+
+
+class _Builder:
+    def __init__(self, program: Program, setting: Setting, seed: int) -> None:
+        self.program = program
+        self.setting = setting
+        self.space = Space(program.axes)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.numbers = {a.name: self._number(a) for a in program.arguments if a.type == "int"}
+        self.shapes: dict[str, tuple[int, ...]] = {}
+
+    def built(self) -> Built:
+        for axis in self.program.axes:
+            if axis.cells_of is None:
+                self._shape(axis.name)
+        self._equalise()
+        arguments = {
+            a.name: v for a in self.program.arguments if (v := self._argument(a)) is not None
+        }
+        inputs: dict[str, Tensor | None] = {}
+        groups: dict[str, int] = {}
+        for position, decl in enumerate(self.program.inputs):
+            inputs[decl.name] = self._input(decl, position == 0)
+            if decl.sort == "index" and decl.table is None:
+                groups[decl.name] = self._group_count(decl)
+        return Built(arguments, inputs, groups, self.shapes)
+
+    # ---- sizes
+
+    def _number(self, argument: Argument) -> float:
+        """Small integers, whatever the default: pools get few elements."""
+        return 2
+
+    def _shape(self, axis: str) -> tuple[int, ...]:
+        """The length of an axis, or the shape of a group."""
+        if axis in self.shapes:
+            return self.shapes[axis]
+        known = self.space[axis]
+        shape: tuple[int, ...]
+        if isinstance(known.size, Const):
+            shape = (int(known.size.value),)
+        elif isinstance(known.size, Hyper) and known.size.name in self.numbers:
+            shape = (int(self.numbers[known.size.name]),)
+        elif known.size is not None and not isinstance(known.size, Hyper):
+            for leaf in leaves(known.size):
+                if isinstance(leaf, SizeOf):
+                    self._shape(leaf.axis)
+            shape = (int(evaluate(known.size, self.numbers, self._lengths())),)
+        elif known.variadic:
+            shape = (2, 3) if known.size is not None else self.setting.space
+        else:
+            shape = (self._length(axis),)
+        self.shapes[axis] = shape
+        return shape
+
+    def _lengths(self) -> dict[str, int]:
+        return {axis: math.prod(shape) for axis, shape in self.shapes.items()}
+
+    def _length(self, axis: str) -> int:
+        """A small length that the pools divide; different axes differ where they can."""
+        divisor = 1
+        for check in self.program.checks:
+            if isinstance(check, Divisible) and check.axis == axis:
+                divisor = math.lcm(divisor, int(evaluate(check.by, self.numbers, {})))
+        for size in (a.size for a in self.program.axes if a.name in self.space[axis].parts):
+            if isinstance(size, (Const, Hyper)):
+                divisor *= int(evaluate(size, self.numbers, {}))
+        fixed = self.space[axis].size is not None
+        if self.setting.empty and axis in self._leading():
+            return 0
+        if self.setting.single and not fixed:
+            return divisor
+        rank = [a.name for a in self.program.axes].index(axis)
+        return divisor * (2 if divisor > 1 else (4, 3, 5, 2)[rank % 4])
+
+    def _leading(self) -> tuple[str, ...]:
+        return self.program.inputs[0].dims[:1]
+
+    def _equalise(self) -> None:
+        for check in self.program.checks:
+            if isinstance(check, Equal):
+                self.shapes[check.second] = self.shapes[check.first]
+
+    # ---- arguments and inputs
+
+    def _argument(self, argument: Argument) -> object:
+        if argument.type == "int":
+            return int(self.numbers[argument.name])
+        if argument.type == "size":
+            shape = self.shapes[argument.axes[0]]
+            return shape if self.space[argument.axes[0]].variadic else shape[0]
+        if argument.type == "matrix":
+            n = math.prod(self.shapes[argument.axes[0]])
+            return torch.rand(n, n, generator=self.generator, dtype=F64)
+        if argument.required:
+            return 0.5 if argument.type == "float" else True
+        return None
+
+    def _dims(self, decl: InputDecl) -> torch.Size:
+        return torch.Size([n for dim in decl.dims for n in self.shapes[dim]])
+
+    def _group_count(self, decl: InputDecl) -> int:
+        """One group more than there are, so that the last is empty."""
+        return 4 if decl.name not in self.setting.without else 1
+
+    def _input(self, decl: InputDecl, first: bool) -> Tensor | None:
+        if decl.name in self.setting.without:
+            return None
+        shape, g = self._dims(decl), self.generator
+        if decl.sort == "index":
+            high = math.prod(self.shapes[decl.table]) if decl.table else 3
+            return torch.randint(0, high, shape, generator=g)
+        if decl.sort == "mask":
+            return torch.rand(shape, generator=g) < 0.7
+        values = VALUES[self.setting.values if first else "ordinary"](shape, g)
+        values = values.to(self.setting.dtype)
+        return laid_out(values, self.setting.memory) if first else values
+
+
+def laid_out(x: Tensor, memory: str) -> Tensor:
+    """The same numbers in another memory layout; as it is where the layout does not exist."""
+    match memory:
+        case "channels last" if x.dim() == 4:
+            return x.contiguous(memory_format=torch.channels_last)
+        case "channels last" if x.dim() == 5:
+            return x.contiguous(memory_format=torch.channels_last_3d)
+        case "transposed" if x.dim() > 1:
+            return x.transpose(0, -1).contiguous().transpose(0, -1)
+        case "strided" if x.dim() > 0:
+            wide = torch.zeros((*x.shape[:-1], 2 * x.shape[-1]), dtype=x.dtype)
+            wide[..., ::2] = x
+            return wide[..., ::2]
+        case "expanded" if x.dim() > 1:
+            return x[:1].expand(x.shape)
+        case _:
+            return x
