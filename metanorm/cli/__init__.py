@@ -1,0 +1,70 @@
+"""The command line. Commands do the talking; the work is done by the modules below."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from metanorm.cli.check import check
+from metanorm.cli.compile import compile
+from metanorm.cli.console import complain
+from metanorm.cli.exit_codes import FINDINGS, INTERNAL, INTERRUPTED, USAGE
+from metanorm.cli.explain import explain
+from metanorm.cli.fmt import fmt
+from metanorm.cli.inspect import inspect
+from metanorm.cli.list import list_
+from metanorm.cli.new import new
+from metanorm.cli.verify import verify
+from metanorm.cli.version import version
+from metanorm.config import ConfigError
+from metanorm.workspace import WorkspaceError
+
+app = typer.Typer(
+    name="metanorm",
+    help="A compiler for normalization layers: .norm files in, readable PyTorch modules out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (compile, check, fmt, explain, inspect, verify, new, version):
+    app.command()(command)
+app.command("list")(list_)
+
+
+def main() -> None:
+    """The entry point: every way a run can end has its exit code, and none is a traceback."""
+    try:
+        app()
+    except (WorkspaceError, ConfigError) as error:
+        complain(str(error))
+        sys.exit(USAGE)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # The reader has gone, as in `metanorm list errors | head`; nothing is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        complain(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
+        sys.exit(FINDINGS)
+    except Exception as error:
+        if os.environ.get("METANORM_DEBUG"):
+            raise
+        _internal_error(error)
+        sys.exit(INTERNAL)
+
+
+def _internal_error(error: Exception) -> None:
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = ""
+    if place is not None:
+        file = os.path.basename(place.tb_frame.f_code.co_filename)
+        where = f" ({file}, line {place.tb_lineno})"
+    complain(f"internal error: {type(error).__name__}: {error}{where}")
+    complain(
+        "this is a bug in metanorm, not in your spec; METANORM_DEBUG=1 shows where it happened"
+    )

@@ -1,0 +1,46 @@
+"""`metanorm check`: all diagnostics, nothing written."""
+
+from __future__ import annotations
+
+import sys
+from enum import Enum
+from typing import Annotated
+
+import typer
+
+from metanorm import driver
+from metanorm.cli.console import write_diagnostics, write_summary
+from metanorm.cli.context import begin
+from metanorm.cli.exit_codes import FINDINGS, OK
+from metanorm.diagnostics.model import Severity
+from metanorm.diagnostics.render import RENDERERS
+
+
+class Format(str, Enum):
+    """How diagnostics are printed."""
+
+    text = "text"
+    json = "json"
+    github = "github"
+    sarif = "sarif"
+
+
+def check(
+    specs: Annotated[
+        list[str] | None, typer.Argument(help="Files, folders, or - for standard input.")
+    ] = None,
+    format: Annotated[Format, typer.Option(help="How to print what is found.")] = Format.text,
+) -> None:
+    """Report every error and warning. Writes nothing, and needs no torch."""
+    run = begin()
+    workspace = run.workspace(specs or [])
+    checked = driver.check(workspace.sources, workspace.roots)
+    found = (*workspace.diagnostics, *checked.diagnostics)
+    if format is Format.text:
+        write_diagnostics(found, workspace.sources, sys.stdout)
+        count = len(workspace.roots) + len(workspace.diagnostics)
+        write_summary(found, count, run.milliseconds, sys.stdout)
+    else:
+        sys.stdout.write(RENDERERS[format.value](found, workspace.sources))
+    errors = any(d.severity is Severity.ERROR for d in found)
+    raise typer.Exit(FINDINGS if errors else OK)

@@ -1,0 +1,68 @@
+"""Writing to the terminal: plain text, coloured where it is a terminal that wants colours."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TextIO
+
+from metanorm.diagnostics.model import Diagnostic
+from metanorm.diagnostics.render.text import Piece, counted, pieces
+from metanorm.source import Source
+
+COLOURS = {
+    "error": "\033[1;31m",
+    "warning": "\033[1;33m",
+    "headline": "\033[1m",
+    "path": "\033[1m",
+    "gutter": "\033[36m",
+    "caret": "\033[31m",
+    "label": "\033[36m",
+    "added": "\033[32m",
+    "removed": "\033[31m",
+}
+RESET = "\033[0m"
+MOST_SHOWN = 100
+
+
+def wants_colour(stream: TextIO) -> bool:
+    """Whether to use colours: on a terminal, unless NO_COLOR is set."""
+    return stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+
+
+def write_pieces(parts: Iterable[Piece], stream: TextIO) -> None:
+    """Styled text, with or without its styles."""
+    colour = wants_colour(stream)
+    for text, style in parts:
+        code = COLOURS.get(style, "") if colour else ""
+        stream.write(f"{code}{text}{RESET}" if code else text)
+
+
+def write_diagnostics(
+    diagnostics: Sequence[Diagnostic], sources: Mapping[str, Source], stream: TextIO
+) -> None:
+    """Diagnostics, the first hundred of them."""
+    for found in diagnostics[:MOST_SHOWN]:
+        write_pieces(pieces(found, sources), stream)
+    if len(diagnostics) > MOST_SHOWN:
+        stream.write(f"... and {len(diagnostics) - MOST_SHOWN} more\n\n")
+
+
+def write_summary(
+    diagnostics: Sequence[Diagnostic], specs: int, milliseconds: float, stream: TextIO
+) -> None:
+    """The last line: `2 errors, 1 warning in 3 specs (41 ms)`."""
+    plural = "s" if specs != 1 else ""
+    stream.write(f"{counted(diagnostics)} in {specs} spec{plural} ({milliseconds:.0f} ms)\n")
+
+
+def write_diff(lines: Iterable[str], stream: TextIO) -> None:
+    """A unified diff."""
+    styles = {"+": "added", "-": "removed", "@": "gutter"}
+    write_pieces(((line, styles.get(line[:1], "")) for line in lines), stream)
+
+
+def complain(message: str) -> None:
+    """One line on standard error."""
+    print(f"metanorm: {message}", file=sys.stderr)

@@ -1,0 +1,41 @@
+"""What every command needs: the configuration and the specs it names."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from metanorm.config import Config, find_config
+from metanorm.workspace import STDIN, Workspace, load
+
+
+@dataclass
+class Run:
+    """One run of a command."""
+
+    config: Config
+    root: Path
+    started: float = field(default_factory=time.perf_counter)
+
+    def workspace(self, paths: list[str]) -> Workspace:
+        """The specs that were named, or those that the configuration names."""
+        text = sys.stdin.read() if STDIN in paths else None
+        return load(paths or [self.relative(spec) for spec in self.config.specs], text)
+
+    def relative(self, path: str) -> str:
+        """A path of the configuration as seen from the current folder."""
+        return os.path.relpath(self.root / path)
+
+    @property
+    def milliseconds(self) -> float:
+        """How long the run has taken so far."""
+        return (time.perf_counter() - self.started) * 1000
+
+
+def begin() -> Run:
+    """Read the configuration."""
+    config, root = find_config(Path.cwd())
+    return Run(config, root)

@@ -1,0 +1,60 @@
+"""`metanorm new`: a spec to begin with."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metanorm.cli.console import complain
+from metanorm.cli.exit_codes import FINDINGS
+from metanorm.resources import resource
+from metanorm.semantics.naming import snake_case
+from metanorm.workspace import Output, WorkspaceError, library_specs, unknown_name, write
+
+TEMPLATE = """\
+# {name}: say in a line what it is, and where it comes from.
+norm {name}(eps = 1e-5) {{
+  input  x[N, C = num_features, *S]
+  reduce *S
+  affine C
+}}
+"""
+
+
+def new(
+    name: Annotated[str, typer.Argument(help="The name of the norm, such as MyNorm.")],
+    folder: Annotated[str, typer.Option("--folder", "-d", help="Where to put it.")] = ".",
+    like: Annotated[
+        str | None, typer.Option(help="A spec of the library to copy, such as switch_norm.")
+    ] = None,
+) -> None:
+    """Write a new spec, from a template or from a spec of the library."""
+    if not name.isidentifier() or not name.isascii():
+        raise WorkspaceError(f"`{name}` cannot be the name of a norm: use letters, digits and _")
+    path = Path(folder) / f"{snake_case(name)}.norm"
+    if path.exists():
+        complain(f"{path} is there already, and was left as it is")
+        raise typer.Exit(FINDINGS)
+    text = TEMPLATE.format(name=name)
+    if like is not None:
+        known = [spec.removesuffix(".norm") for spec in library_specs()]
+        if like.removesuffix(".norm") not in known:
+            raise unknown_name(like, known, "spec in the library")
+        file = resource("specs") / f"{like.removesuffix('.norm')}.norm"
+        text = _renamed(file.read_text(encoding="utf-8"), name)
+    write([Output(path, text, None, "missing")])
+    sys.stderr.write(f"{path}: written; next: metanorm compile {path} -o norms\n")
+
+
+def _renamed(text: str, name: str) -> str:
+    """The first norm of a spec under a new name."""
+    lines = text.split("\n")
+    for position, line in enumerate(lines):
+        if line.startswith("norm "):
+            old = line.removeprefix("norm ").split("(")[0].split(" ")[0]
+            lines[position] = line.replace(f"norm {old}", f"norm {name}", 1)
+            break
+    return "\n".join(lines)

@@ -1,0 +1,118 @@
+"""What can be said of a norm without running it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pydantic import BaseModel, ConfigDict
+
+from metanorm.driver import CheckedNorm
+from metanorm.explain.fingerprint import fingerprint
+from metanorm.ir.aggregation import Ones, matrix_text
+from metanorm.ir.batch import crosses_samples
+from metanorm.ir.nodes import Input, Map, Pool, Program
+from metanorm.ir.scalar import scalar_text
+from metanorm.ir.space import Space
+from metanorm.passes.pipeline import optimize
+from metanorm.syntax.text_from_ast import norm_lines
+
+
+class Facts(BaseModel):
+    """The answers of `metanorm explain SPEC`, ready to print or to serialise."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    norm: str
+    about: str
+    equations: str
+    pools: tuple[str, ...]
+    learned: tuple[str, ...]
+    kept: tuple[str, ...]
+    samples_meet_in_training: bool
+    samples_meet_in_evaluation: bool
+    reads: str
+    equals: tuple[str, ...]
+
+
+def facts(norm: CheckedNorm, library: Mapping[str, str]) -> Facts:
+    """The facts of a norm. `library` maps fingerprints to the names of known norms."""
+    optimised = optimize(norm.program)
+    known = library.get(fingerprint(optimised), "")
+    equations = norm.equations.model_copy(update={"trivia": type(norm.norm.trivia)()})
+    return Facts(
+        norm=norm.program.name,
+        about=" ".join(norm.program.doc),
+        equations="\n".join(norm_lines(equations)),
+        pools=tuple(_pools(norm.program)),
+        learned=tuple(_learned(norm.program)),
+        kept=tuple(_kept(norm.program)),
+        samples_meet_in_training=bool(crosses_samples(norm.program, evaluating=False)),
+        samples_meet_in_evaluation=bool(crosses_samples(norm.program, evaluating=True)),
+        reads=_reads(optimised),
+        equals=(known,) if known and known != norm.program.name else (),
+    )
+
+
+def _axes(names: Sequence[str], space: Space) -> str:
+    return ", ".join(f"*{name}" if space[name].variadic else name for name in names)
+
+
+def _pools(program: Program) -> list[str]:
+    """Each pool once: what is pooled along every axis, and for what there is a value of its own."""
+    space = Space(program.axes)
+    found: list[str] = []
+    for let in program.body:
+        if not isinstance(let.op, Pool):
+            continue
+        ways = []
+        for axis, matrix in let.op.over:
+            shown = _axes((axis,), space)
+            if isinstance(matrix, Ones):
+                ways.append(f"all of {shown}")
+            else:
+                ways.append(f"{shown} by {matrix_text(matrix)}")
+        each = _axes([a for a in let.type.axes if "/" not in a], space)
+        cells = _axes([a for a in let.type.axes if "/" in a], space)
+        own = " and ".join(filter(None, (each, cells)))
+        line = f"{', '.join(ways)}: one value for each {own}" if own else f"{', '.join(ways)}"
+        masked = " where the mask is true" if let.op.where else ""
+        weighted = ", weighted" if let.op.weight else ""
+        if (line := line + masked + weighted) not in found:
+            found.append(line)
+    return found
+
+
+def _learned(program: Program) -> list[str]:
+    space = Space(program.axes)
+    lines = []
+    for p in program.params:
+        shape = f"[{_axes(p.dims, space)}]" if p.dims else ""
+        bounds = ""
+        if p.low is not None and p.high is not None:
+            bounds = f", kept in [{scalar_text(p.low)}, {scalar_text(p.high)}]"
+        switch = f", if {' and '.join(p.switches)}" if p.switches else ""
+        lines.append(f"{p.name}{shape}, initially {scalar_text(p.init)}{bounds}{switch}")
+    return lines
+
+
+def _kept(program: Program) -> list[str]:
+    space = Space(program.axes)
+    return [
+        f"{b.name}{f'[{_axes(b.dims, space)}]' if b.dims else ''}, initially {scalar_text(b.init)}"
+        for b in program.buffers
+    ]
+
+
+def _reads(optimised: Program) -> str:
+    """How often the input is read for statistics, and by how many maps the result is made."""
+    inputs = {let.name for let in optimised.body if isinstance(let.op, Input)}
+    first = next(let.type.axes for let in optimised.body if isinstance(let.op, Input))
+    measured = {
+        (let.op.value, let.op.over)
+        for let in optimised.body
+        if isinstance(let.op, Pool) and let.op.value in inputs
+    }
+    maps = [let for let in optimised.body if isinstance(let.op, Map) and let.type.axes == first]
+    passes = f"{len(measured)} reduction{'s' if len(measured) != 1 else ''}"
+    steps = f"{len(maps)} map{'s' if len(maps) != 1 else ''}"
+    return f"{passes} over the inputs, then {steps} of the input's size"

@@ -1,0 +1,137 @@
+"""What a norm computes, apart from its names: equal fingerprints, equal norms."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+from metanorm.ir.aggregation import Aggregation, ByIndex, Dense, matrix_text
+from metanorm.ir.nodes import (
+    Along,
+    Buffer,
+    Count,
+    Expand,
+    Input,
+    Lookup,
+    Map,
+    Mode,
+    Number,
+    Op,
+    Param,
+    Pool,
+    Position,
+    Program,
+    Ref,
+    Rename,
+    Stop,
+)
+from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf
+
+COMMUTATIVE = {"add", "mul", "min", "max"}
+
+
+def fingerprint(program: Program) -> str:
+    """A digest of an optimised program in which names count only by what they stand for."""
+    return _Fingerprint(program).digest()
+
+
+class _Fingerprint:
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.ops = {let.name: let.op for let in program.body}
+        self.axes = {axis.name: self._axis(i) for i, axis in enumerate(program.axes)}
+        self.seen: dict[str, str] = {}  # hyperparameters and parameters by order of appearance
+        self.done: dict[Ref, str] = {}
+
+    def digest(self) -> str:
+        parts = [self.program.target]
+        parts += [self._value(ref) for _, ref in self.program.outputs]
+        parts += [
+            f"{self._value(u.value)} into {self._dims(self._buffer(u.buffer))}"
+            for u in self.program.updates
+        ]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def _axis(self, position: int) -> str:
+        return f"a{position}{'*' if self.program.axes[position].variadic else ''}"
+
+    def _dims(self, dims: tuple[str, ...]) -> str:
+        return ",".join(self.axes[d] for d in dims)
+
+    def _buffer(self, name: str) -> tuple[str, ...]:
+        return next(b.dims for b in self.program.buffers if b.name == name)
+
+    def _nth(self, sort: str, name: str) -> str:
+        key = f"{sort} {name}"
+        count = sum(k.startswith(f"{sort} ") for k in self.seen)
+        return self.seen.setdefault(key, f"{sort}{count}")
+
+    def _scalar(self, scalar: Scalar) -> str:
+        match scalar:
+            case Const(value):
+                return repr(value)
+            case Hyper(name):
+                return self._nth("hyper", name)
+            case SizeOf(axis):
+                return f"size {self.axes[axis]}"
+            case Apply(function, arguments):
+                return f"{function}({', '.join(self._scalar(a) for a in arguments)})"
+
+    def _over(self, over: Aggregation) -> str:
+        parts = []
+        for axis, matrix in over:
+            match matrix:
+                case ByIndex(name) | Dense(name):
+                    parts.append(f"{self.axes[axis]}: {self._nth('pool', name)}")
+                case _:
+                    parts.append(f"{self.axes[axis]}: {matrix_text(matrix)}")
+        return "; ".join(parts)
+
+    def _value(self, ref: Ref) -> str:
+        if ref not in self.done:
+            text = self._op(self.ops[ref])
+            self.done[ref] = hashlib.sha256(text.encode()).hexdigest()[:16]
+        return self.done[ref]
+
+    def _op(self, op: Op) -> str:
+        value: Callable[[Ref | None], str] = lambda ref: "-" if ref is None else self._value(ref)  # noqa: E731
+        match op:
+            case Number(scalar):
+                return self._scalar(scalar)
+            case Input(name):
+                return f"input {[i.name for i in self.program.inputs].index(name)}"
+            case Param(name):
+                param = next(p for p in self.program.params if p.name == name)
+                bounds = (param.low, param.high)
+                limits = [self._scalar(b) if b is not None else "-" for b in bounds]
+                what = f"{self._dims(param.dims)} {self._scalar(param.init)} {limits}"
+                return f"{self._nth(f'param[{what}]', name)}"
+            case Buffer(name):
+                return f"buffer {self._dims(self._buffer(name))}"
+            case Map(function, arguments):
+                given = [self._value(a) for a in arguments]
+                ordered = sorted(given) if function in COMMUTATIVE else given
+                return f"{function}({', '.join(ordered)})"
+            case Pool():
+                rest = f"{value(op.where)} {value(op.weight)} {value(op.about)} {op.ddof}"
+                return f"{op.statistic} {value(op.value)} over {self._over(op.over)} {rest}"
+            case Count(over, where, weight):
+                return f"count {self._over(over)} {value(where)} {value(weight)}"
+            case Along(function, inner, axis, argument):
+                radius = self._scalar(argument) if argument is not None else "-"
+                return f"{function} {value(inner)} {self.axes[axis]} {radius}"
+            case Lookup(table, axis, index):
+                chosen = str(index) if isinstance(index, int) else value(index)
+                return f"lookup {value(table)} {self.axes[axis]} {chosen}"
+            case Rename(inner, old, new):
+                return f"rename {value(inner)} {self.axes[old]} {self.axes[new]}"
+            case Expand(inner, axes):
+                return f"expand {value(inner)} {self._dims(axes)}"
+            case Position(axis):
+                return f"position {self.axes[axis]}"
+            case Stop(inner):
+                return f"stop {value(inner)}"
+            case Mode(train, evaluated, buffer):
+                return f"mode {value(train)} {value(evaluated)} {buffer is not None}"
+            case _:
+                return repr(op)

@@ -1,0 +1,18 @@
+"""The norms that ship with metanorm, by what they compute."""
+
+from __future__ import annotations
+
+from metanorm import driver
+from metanorm.explain.fingerprint import fingerprint
+from metanorm.passes.pipeline import optimize
+from metanorm.workspace import Workspace
+
+
+def known_norms(library: Workspace) -> dict[str, str]:
+    """The name of each norm of the library by its fingerprint."""
+    checked = driver.check(library.sources, library.roots)
+    return {
+        fingerprint(optimize(norm.program)): norm.program.name
+        for root in library.roots
+        for norm in checked.norms[root]
+    }

@@ -1,0 +1,99 @@
+"""Every stage of the compiler as text or JSON, for people who want to see it work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from metanorm import driver
+from metanorm.diagnostics.collector import Collector
+from metanorm.diagnostics.model import Diagnostic
+from metanorm.ir.dump import program_text
+from metanorm.ir.nodes import Program
+from metanorm.options import Options
+from metanorm.passes.pipeline import PIPELINE, stages
+from metanorm.source import Source
+from metanorm.syntax import ast
+from metanorm.syntax.grammar import parser
+from metanorm.syntax.parse import parse
+from metanorm.syntax.text_from_ast import norm_lines
+from metanorm.syntax.tree_from_text import tree_from_text
+
+FRONT = ("tokens", "tree", "ast", "equations", "ir")
+PASSES = tuple(step.name for step in PIPELINE)
+STAGES = (*FRONT, *PASSES, "code")
+
+Found = tuple[Diagnostic, ...]
+
+
+def stage_text(sources: Mapping[str, Source], root: str, stage: str) -> tuple[str, Found]:
+    """A stage as text, with what was found on the way."""
+    source = sources[root]
+    if stage == "tokens":
+        tokens = parser().lex(source.text, dont_ignore=True)
+        lines = [f"{t.line}:{t.column} {t.type} {str(t)!r}" for t in tokens if t.type != "SPACE"]
+        return "".join(f"{line}\n" for line in lines), ()
+    problems = Collector()
+    if stage == "tree":
+        return tree_from_text(source, problems).tree.pretty(), problems.sorted()
+    if stage == "ast":
+        return _ast_text(parse(source, problems).file) + "\n", problems.sorted()
+    if stage == "code":
+        result = driver.compile_specs(sources, [root], Options())
+        code = [text for name, text in result.files.items() if name != "__init__.py"]
+        return "".join(code), result.diagnostics
+    checked = driver.check(sources, [root])
+    norms = checked.norms[root]
+    if stage == "equations":
+        texts = ["\n".join(norm_lines(norm.equations)) + "\n" for norm in norms]
+    else:
+        texts = [program_text(program_at(norm.program, stage)) for norm in norms]
+    return "\n".join(texts), checked.diagnostics
+
+
+def stage_json(sources: Mapping[str, Source], root: str, stage: str) -> tuple[Any, Found]:
+    """A stage as data for JSON; stages that are text already are one string."""
+    problems = Collector()
+    if stage == "ast":
+        file = parse(sources[root], problems).file
+        return file.model_dump(mode="json"), problems.sorted()
+    if stage in ("ir", *PASSES):
+        checked = driver.check(sources, [root])
+        adapter = TypeAdapter(Program)
+        programs = [program_at(norm.program, stage) for norm in checked.norms[root]]
+        return [adapter.dump_python(p, mode="json") for p in programs], checked.diagnostics
+    text, found = stage_text(sources, root, stage)
+    return {"stage": stage, "text": text}, found
+
+
+def schemas() -> dict[str, Any]:
+    """The JSON schema of each stage that has one."""
+    return {"ast": ast.File.model_json_schema(), "ir": TypeAdapter(Program).json_schema()}
+
+
+def program_at(program: Program, stage: str) -> Program:
+    """The program as the front end made it, or after a pass."""
+    if stage == "ir":
+        return program
+    return next(after for name, after in stages(program) if name == stage)
+
+
+def _ast_text(node: object, indent: int = 0) -> str:
+    """A node as nested lines, without positions."""
+    pad = "  " * indent
+    if isinstance(node, ast.Node):
+        lines = [f"{pad}{type(node).__name__}"]
+        for name in type(node).model_fields:
+            value = getattr(node, name)
+            if name in ("span", "kind", "trivia", "end", "text") or value in (None, (), False, ""):
+                continue
+            if isinstance(value, (str, int, float, bool)):
+                lines[0] += f" {name}={value!r}"
+            else:
+                lines.append(f"{pad}  {name}:\n{_ast_text(value, indent + 2)}")
+        return "\n".join(lines)
+    if isinstance(node, tuple):
+        return "\n".join(_ast_text(item, indent) for item in node)
+    return f"{pad}{node!r}"

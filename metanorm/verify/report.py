@@ -1,0 +1,50 @@
+"""Verifications of whole packages, and their table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from metanorm.driver import Checked, module_name
+from metanorm.verify.compare import Verification, verify_norm
+from metanorm.verify.load import load_module, remove_folders
+
+
+def verify_files(
+    checked: Checked, files: Mapping[str, str], roots: Sequence[str]
+) -> list[Verification]:
+    """Verify every norm of these specs, whose modules are in `files`."""
+    try:
+        return list(_verifications(checked, files, roots))
+    finally:
+        remove_folders()
+
+
+def _verifications(
+    checked: Checked, files: Mapping[str, str], roots: Sequence[str]
+) -> Iterator[Verification]:
+    for root in roots:
+        name = module_name(root)
+        module = load_module(files[f"{name}.py"], name)
+        for norm in checked.norms[root]:
+            yield verify_norm(norm.program, module)
+
+
+def print_table(reports: Sequence[Verification], show_all: bool) -> None:
+    """One row for each norm, and below it the settings that failed (or all)."""
+    table = Table("norm", "settings", "agree", "refuse, as they should", "largest error", "result")
+    for report in reports:
+        agree = [f for f in report.findings if f.outcome == "ok"]
+        refused = [f for f in report.findings if f.outcome == "refused"]
+        exact = [f.error for f in agree if "float" not in f.setting]
+        result = "good" if report.good else "BAD"
+        worst = f"{max(exact, default=0.0):.1e}"
+        counts = (str(len(report.findings)), str(len(agree)), str(len(refused)))
+        table.add_row(report.norm, *counts, worst, result)
+        for finding in report.findings:
+            if show_all or not finding.good:
+                outcome = f"{finding.outcome} ({finding.error:.1e})"
+                table.add_row(f"  {finding.setting}", "", "", "", "", outcome)
+    Console(highlight=False).print(table, markup=False)
