@@ -1,11 +1,10 @@
-"""`[tool.metanorm]` in pyproject.toml: where specs are and where modules go. Nothing is required."""
+"""`[tool.metanorm]` in pyproject.toml: where specs are, where modules go. All is optional."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass, fields
 from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from metanorm.diagnostics.suggest import did_you_mean
 from metanorm.options import Options
@@ -20,10 +19,9 @@ class ConfigError(Exception):
     """A configuration that cannot be used: the file, the key, what is wrong."""
 
 
-class Config(BaseModel):
+@dataclass(frozen=True)
+class Config:
     """What `[tool.metanorm]` may say. Paths are relative to the file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     specs: tuple[str, ...] = ("specs",)
     out: str = "norms"
@@ -61,15 +59,15 @@ def _table(path: Path) -> dict[str, object] | None:
 
 
 def _config(table: dict[str, object], path: Path) -> Config:
+    from pydantic import TypeAdapter, ValidationError  # slow to import, and rarely needed
+
+    known = [field.name for field in fields(Config)]
     for key in table:
-        if key not in Config.model_fields:
-            hint = " ".join(did_you_mean(key, Config.model_fields))
-            known = ", ".join(Config.model_fields)
-            raise ConfigError(
-                f"{path.name}: [tool.metanorm] has no key `{key}`; {hint or f'there are {known}'}"
-            )
+        if key not in known:
+            hint = " ".join(did_you_mean(key, known)) or f"there are {', '.join(known)}"
+            raise ConfigError(f"{path.name}: [tool.metanorm] has no key `{key}`; {hint}")
     try:
-        return Config.model_validate(table)
+        return TypeAdapter(Config).validate_python(table)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])

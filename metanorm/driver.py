@@ -1,7 +1,6 @@
 """The compiler as one function: sources and options in, files and diagnostics out.
 
-Pure: it reads and writes no files, prints nothing, and does not import torch. The only
-module that knows every stage.
+Pure, like everything below it. The only module that knows every stage.
 """
 
 from __future__ import annotations
@@ -13,47 +12,14 @@ from dataclasses import dataclass, field
 
 from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.model import Diagnostic, Severity
-from metanorm.diagnostics.names import DuplicateName
-from metanorm.diagnostics.targets import BadModuleName, BadUse, NoNorm, UnreadableFile
-from metanorm.ir.nodes import Program
+from metanorm.diagnostics.targets import BadModuleName
+from metanorm.frontend import LIBRARY, CheckedNorm, check
 from metanorm.options import Options
 from metanorm.passes.pipeline import optimize
-from metanorm.semantics.allowances import without_allowed
-from metanorm.semantics.calls import KnownNorm
-from metanorm.semantics.equations_from_clauses import equations_from_clauses
-from metanorm.semantics.ir_from_ast import ir_from_ast
 from metanorm.source import Source, Span
-from metanorm.syntax import ast
-from metanorm.syntax.parse import Parsed, parse
-from metanorm.syntax.text_from_ast import text_from_ast
 from metanorm.targets.package import module_text, package_text
 from metanorm.targets.torch.module_from_ir import Compiled
 from metanorm.targets.torch.unsupported import unsupported
-
-LIBRARY = "metanorm:"  # begins the names of sources that ship with metanorm
-
-
-@dataclass(frozen=True)
-class CheckedNorm:
-    """A norm without errors, before the optimiser."""
-
-    norm: ast.Norm
-    equations: ast.Norm
-    program: Program
-
-
-@dataclass
-class Checked:
-    """What the front half of the compiler knows: the norms of each source, and what is wrong."""
-
-    norms: dict[str, list[CheckedNorm]] = field(default_factory=dict)
-    diagnostics: tuple[Diagnostic, ...] = ()
-    reads: dict[str, tuple[str, ...]] = field(default_factory=dict)  # sources behind each source
-
-    @property
-    def ok(self) -> bool:
-        """Whether there are no errors."""
-        return not any(d.severity is Severity.ERROR for d in self.diagnostics)
 
 
 @dataclass
@@ -68,11 +34,6 @@ class Result:
     def ok(self) -> bool:
         """Whether there are no errors."""
         return not any(d.severity is Severity.ERROR for d in self.diagnostics)
-
-
-def check(sources: Mapping[str, Source], roots: Sequence[str]) -> Checked:
-    """Parse and check the sources named in `roots`; `sources` also holds what they use."""
-    return _Check(sources).run(roots)
 
 
 def compile_specs(
@@ -117,26 +78,6 @@ def compile_specs(
     return Result(files, problems.sorted(), exports)
 
 
-def format_spec(source: Source) -> tuple[str, tuple[Diagnostic, ...]]:
-    """The formatted text; as it was where it has syntax errors, which are then returned."""
-    problems = Collector()
-    parsed = parse(source, problems)
-    if problems.has_errors:
-        return source.text, problems.sorted()
-    return text_from_ast(parsed.file), ()
-
-
-def used_by(source: Source) -> tuple[str, ...]:
-    """The paths behind `use` in a source."""
-    return tuple(use.path for use in parse(source, Collector()).file.uses if _is_path(use.path))
-
-
-def resolve(path: str, user: str, known: Mapping[str, object]) -> str | None:
-    """The source that `use "path"` in `user` names: a file beside it, else one of the library."""
-    beside = posixpath.normpath(posixpath.join(posixpath.dirname(user), path))
-    return next((name for name in (beside, LIBRARY + path) if name in known), None)
-
-
 def module_name(source: str) -> str:
     """The module of a spec file."""
     return posixpath.basename(source).removeprefix(LIBRARY).removesuffix(".norm").replace("-", "_")
@@ -148,15 +89,6 @@ def _bad_module_name(module: str, taken: Mapping[str, object]) -> str:
     if not module.isidentifier() or keyword.iskeyword(module) or not module.isascii():
         return "cannot be the name of a Python module"
     return "would be hidden in Python" if module.startswith("__") else ""
-
-
-def _is_path(path: str) -> bool:
-    return (
-        path.endswith(".norm")
-        and not path.startswith("/")
-        and path.isprintable()
-        and "\\" not in path
-    )
 
 
 def _back_end(
@@ -171,93 +103,3 @@ def _back_end(
         if not found:
             compiled.append(Compiled(norm.equations, norm.program, optimised))
     return compiled
-
-
-class _Check:
-    def __init__(self, sources: Mapping[str, Source]) -> None:
-        self.sources = sources
-        self.problems = Collector()
-        self.parsed: dict[str, Parsed] = {}
-        self.equations: dict[str, dict[str, ast.Norm | None]] = {}
-        self.tables: dict[str, dict[str, KnownNorm]] = {}
-
-    def run(self, roots: Sequence[str]) -> Checked:
-        norms = {root: self._file(root) for root in roots}
-        found = self.problems.sorted()
-        for root in roots:
-            found = without_allowed(found, self.sources[root])
-        reads = {root: tuple(self._reads(root, [])) for root in roots}
-        return Checked(norms, found, reads)
-
-    def _file(self, name: str) -> list[CheckedNorm]:
-        table = self._table(name)
-        parsed = self.parsed[name]
-        if not parsed.file.norms and not parsed.broken:
-            self.problems.add(NoNorm(self.sources[name].whole().before()))
-        checked = []
-        seen: dict[str, Span] = {}
-        for norm in parsed.file.norms:
-            if norm.name.name in seen:
-                first = seen[norm.name.name]
-                reason = "is the name of two norms"
-                self.problems.add(BadModuleName(norm.name.span, norm.name.name, reason, first))
-                continue
-            seen[norm.name.name] = norm.name.span
-            equations = self.equations[name].get(norm.name.name)
-            if equations is None:
-                continue
-            program = ir_from_ast(equations, table, self.problems)
-            if program is not None:
-                checked.append(CheckedNorm(norm, equations, program))
-        return checked
-
-    def _table(self, name: str) -> dict[str, KnownNorm]:
-        """What the norms of a file can call: each other, and those of the files it uses."""
-        if name in self.tables:
-            return self.tables[name]
-        table: dict[str, KnownNorm] = {}
-        self.tables[name] = table
-        problems = Collector()
-        self.parsed[name] = parsed = parse(self.sources[name], problems)
-        own = self.equations.setdefault(name, {})
-        for norm in parsed.file.norms:
-            broken = norm.name.name in parsed.broken
-            equations = None if broken else equations_from_clauses(norm, problems)
-            own.setdefault(norm.name.name, equations)
-        for broken_name in parsed.broken:
-            own.setdefault(broken_name, None)
-        self.problems.extend(problems.sorted())
-        for use in parsed.file.uses:
-            self._use(use, name, table)
-        for norm_name, norm_equations in own.items():
-            table[norm_name] = KnownNorm(norm_equations, table)
-        return table
-
-    def _use(self, use: ast.Use, user: str, table: dict[str, KnownNorm]) -> None:
-        if not _is_path(use.path):
-            self.problems.add(BadUse(use.span, use.path))
-            return
-        found = resolve(use.path, user, self.sources)
-        if found is None:
-            known = tuple(n.removeprefix(LIBRARY) for n in self.sources if n.startswith(LIBRARY))
-            self.problems.add(UnreadableFile(use.span, use.path, "there is no such file", known))
-            return
-        for name, norm in self._table(found).items():
-            own = self.equations[found]
-            if name not in own:
-                continue  # used by the used file, not part of it
-            taken = table.get(name)
-            if taken is not None and taken.equations is not norm.equations:
-                self.problems.add(DuplicateName(use.span, name))
-            table[name] = norm
-
-    def _reads(self, name: str, seen: list[str]) -> list[str]:
-        """A source and all that it uses, each once."""
-        if name in seen or name not in self.parsed:
-            return seen
-        seen.append(name)
-        for use in self.parsed[name].file.uses:
-            found = resolve(use.path, name, self.sources) if _is_path(use.path) else None
-            if found is not None:
-                self._reads(found, seen)
-        return seen

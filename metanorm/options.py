@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from dataclasses import dataclass
 
 
-class Options(BaseModel):
+@dataclass(frozen=True, kw_only=True)
+class Options:
     """Choices that change generated code. They are part of its header."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     target: str = "torch"
     verify_passes: bool = False

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from metanorm import driver
+from metanorm import driver, frontend
 from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.model import Diagnostic
 from metanorm.ir.dump import program_text
@@ -44,7 +45,7 @@ def stage_text(sources: Mapping[str, Source], root: str, stage: str) -> tuple[st
         result = driver.compile_specs(sources, [root], Options())
         code = [text for name, text in result.files.items() if name != "__init__.py"]
         return "".join(code), result.diagnostics
-    checked = driver.check(sources, [root])
+    checked = frontend.check(sources, [root])
     norms = checked.norms[root]
     if stage == "equations":
         texts = ["\n".join(norm_lines(norm.equations)) + "\n" for norm in norms]
@@ -58,9 +59,9 @@ def stage_json(sources: Mapping[str, Source], root: str, stage: str) -> tuple[An
     problems = Collector()
     if stage == "ast":
         file = parse(sources[root], problems).file
-        return file.model_dump(mode="json"), problems.sorted()
+        return TypeAdapter(ast.File).dump_python(file, mode="json"), problems.sorted()
     if stage in ("ir", *PASSES):
-        checked = driver.check(sources, [root])
+        checked = frontend.check(sources, [root])
         adapter = TypeAdapter(Program)
         programs = [program_at(norm.program, stage) for norm in checked.norms[root]]
         return [adapter.dump_python(p, mode="json") for p in programs], checked.diagnostics
@@ -70,7 +71,7 @@ def stage_json(sources: Mapping[str, Source], root: str, stage: str) -> tuple[An
 
 def schemas() -> dict[str, Any]:
     """The JSON schema of each stage that has one."""
-    return {"ast": ast.File.model_json_schema(), "ir": TypeAdapter(Program).json_schema()}
+    return {"ast": TypeAdapter(ast.File).json_schema(), "ir": TypeAdapter(Program).json_schema()}
 
 
 def program_at(program: Program, stage: str) -> Program:
@@ -85,7 +86,7 @@ def _ast_text(node: object, indent: int = 0) -> str:
     pad = "  " * indent
     if isinstance(node, ast.Node):
         lines = [f"{pad}{type(node).__name__}"]
-        for name in type(node).model_fields:
+        for name in (field.name for field in fields(node)):
             value = getattr(node, name)
             if name in ("span", "kind", "trivia", "end", "text") or value in (None, (), False, ""):
                 continue

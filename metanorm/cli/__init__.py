@@ -4,39 +4,43 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 
 import typer
 
-from metanorm.cli.check import check
-from metanorm.cli.compile import compile
 from metanorm.cli.console import complain
 from metanorm.cli.exit_codes import FINDINGS, INTERNAL, INTERRUPTED, USAGE
-from metanorm.cli.explain import explain
-from metanorm.cli.fmt import fmt
-from metanorm.cli.inspect import inspect
-from metanorm.cli.list import list_
-from metanorm.cli.new import new
-from metanorm.cli.verify import verify
-from metanorm.cli.version import version
 from metanorm.config import ConfigError
 from metanorm.workspace import WorkspaceError
 
-app = typer.Typer(
-    name="metanorm",
-    help="A compiler for normalization layers: .norm files in, readable PyTorch modules out.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for command in (compile, check, fmt, explain, inspect, verify, new, version):
-    app.command()(command)
-app.command("list")(list_)
+COMMANDS = ("compile", "check", "fmt", "explain", "inspect", "verify", "list", "new", "version")
+
+
+def app(wanted: str) -> typer.Typer:
+    """The application. Of its commands only the wanted one is imported, so that `check` is quick.
+
+    Where `wanted` is none of them, as in `metanorm --help`, all are.
+    """
+    application = typer.Typer(
+        name="metanorm",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    @application.callback()
+    def about() -> None:
+        """A compiler for normalization layers: .norm files in, readable PyTorch modules out."""
+
+    for name in [wanted] if wanted in COMMANDS else COMMANDS:
+        application.command(name)(import_module(f"metanorm.cli.{name}").command)
+    return application
 
 
 def main() -> None:
     """The entry point: every way a run can end has its exit code, and none is a traceback."""
     try:
-        app()
+        app(sys.argv[1] if len(sys.argv) > 1 else "")()
     except (WorkspaceError, ConfigError) as error:
         complain(str(error))
         sys.exit(USAGE)

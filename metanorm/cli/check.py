@@ -8,12 +8,11 @@ from typing import Annotated
 
 import typer
 
-from metanorm import driver
+from metanorm import frontend
 from metanorm.cli.console import write_diagnostics, write_summary
 from metanorm.cli.context import begin
 from metanorm.cli.exit_codes import FINDINGS, OK
 from metanorm.diagnostics.model import Severity
-from metanorm.diagnostics.render import RENDERERS
 
 
 class Format(str, Enum):
@@ -25,7 +24,7 @@ class Format(str, Enum):
     sarif = "sarif"
 
 
-def check(
+def command(
     specs: Annotated[
         list[str] | None, typer.Argument(help="Files, folders, or - for standard input.")
     ] = None,
@@ -34,13 +33,15 @@ def check(
     """Report every error and warning. Writes nothing, and needs no torch."""
     run = begin()
     workspace = run.workspace(specs or [])
-    checked = driver.check(workspace.sources, workspace.roots)
+    checked = frontend.check(workspace.sources, workspace.roots)
     found = (*workspace.diagnostics, *checked.diagnostics)
     if format is Format.text:
         write_diagnostics(found, workspace.sources, sys.stdout)
         count = len(workspace.roots) + len(workspace.diagnostics)
         write_summary(found, count, run.milliseconds, sys.stdout)
     else:
+        from metanorm.diagnostics.render.formats import RENDERERS  # pydantic is slow to import
+
         sys.stdout.write(RENDERERS[format.value](found, workspace.sources))
     errors = any(d.severity is Severity.ERROR for d in found)
     raise typer.Exit(FINDINGS if errors else OK)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from metanorm import driver
+from metanorm import frontend
 from metanorm.cli.console import write_diagnostics, write_summary
 from metanorm.cli.context import Run, begin
 from metanorm.cli.exit_codes import FINDINGS, OK
@@ -16,7 +16,7 @@ from metanorm.ir.ops import Operation, operations, public
 from metanorm.workspace import load_library, unknown_name
 
 
-def explain(
+def command(
     thing: Annotated[
         str, typer.Argument(help="A code (MN0302), an operation (var), or a spec file.")
     ],
@@ -47,7 +47,7 @@ def _explain_spec(path: str, run: Run, as_json: bool) -> None:
     from metanorm.explain.words import in_words
 
     workspace = run.workspace([path])
-    checked = driver.check(workspace.sources, workspace.roots)
+    checked = frontend.check(workspace.sources, workspace.roots)
     found = (*workspace.diagnostics, *checked.diagnostics)
     norms = [norm for root in workspace.roots for norm in checked.norms[root]]
     library = known_norms(load_library()) if norms else {}

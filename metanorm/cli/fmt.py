@@ -9,14 +9,14 @@ from typing import Annotated
 
 import typer
 
-from metanorm import driver
+from metanorm import frontend
 from metanorm.cli.console import complain, write_diagnostics, write_diff
 from metanorm.cli.context import begin
 from metanorm.cli.exit_codes import FINDINGS, OK
 from metanorm.workspace import STDIN, Output, write
 
 
-def fmt(
+def command(
     specs: Annotated[
         list[str] | None, typer.Argument(help="Files, folders, or - for standard input.")
     ] = None,
@@ -35,7 +35,7 @@ def fmt(
     changed: list[Output] = []
     for name in workspace.roots:
         source = workspace.sources[name]
-        text, problems = driver.format_spec(source)
+        text, problems = frontend.format_spec(source)
         if problems:
             failed = True
             complain(f"{name} has syntax errors and was left as it is: see `metanorm check {name}`")

@@ -15,7 +15,7 @@ from metanorm.stages import STAGES, stage_json, stage_text
 from metanorm.workspace import unknown_name
 
 
-def inspect(
+def command(
     spec: Annotated[str, typer.Argument(help="A spec file, or - for standard input.")],
     stage: Annotated[str, typer.Option(help=f"One of {', '.join(STAGES)}.")] = "ir",
     json: Annotated[bool, typer.Option("--json", help="Print the stage as JSON.")] = False,

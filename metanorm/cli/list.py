@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from metanorm import driver
+from metanorm import frontend
 from metanorm.diagnostics.registry import all_codes, manual_page
 from metanorm.ir.ops import public
 from metanorm.passes.pipeline import PIPELINE
@@ -29,7 +29,7 @@ def _errors() -> Rows:
 
 def _specs() -> Rows:
     library = load_library()
-    checked = driver.check(library.sources, library.roots)
+    checked = frontend.check(library.sources, library.roots)
     return [
         (norm.program.name, " ".join(norm.program.doc))
         for root in library.roots
@@ -55,7 +55,7 @@ TOPICS: dict[str, Callable[[], Rows]] = {
 Topic = Enum("Topic", {name: name for name in TOPICS}, type=str)  # type: ignore[misc]
 
 
-def list_(
+def command(
     topic: Annotated[Topic, typer.Argument(help="What to list.")],
     json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:

@@ -24,7 +24,7 @@ norm {name}(eps = 1e-5) {{
 """
 
 
-def new(
+def command(
     name: Annotated[str, typer.Argument(help="The name of the norm, such as MyNorm.")],
     folder: Annotated[str, typer.Option("--folder", "-d", help="Where to put it.")] = ".",
     like: Annotated[

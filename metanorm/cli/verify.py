@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from metanorm import driver
+from metanorm import driver, frontend
 from metanorm.cli.console import complain, write_diagnostics, write_summary
 from metanorm.cli.context import begin
 from metanorm.cli.exit_codes import FINDINGS, OK
 
 
-def verify(
+def command(
     specs: Annotated[list[str] | None, typer.Argument(help="Files or folders.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
     all: Annotated[
@@ -24,7 +24,7 @@ def verify(
     run = begin()
     workspace = run.workspace(specs or [])
     options = run.config.options()
-    checked = driver.check(workspace.sources, workspace.roots)
+    checked = frontend.check(workspace.sources, workspace.roots)
     result = driver.compile_specs(workspace.sources, workspace.roots, options)
     found = (*workspace.diagnostics, *result.diagnostics)
     if not result.files:

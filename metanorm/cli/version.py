@@ -15,7 +15,7 @@ from metanorm.version import __version__
 SHOWN = ("torch", "lark", "pydantic", "typer")
 
 
-def version(
+def command(
     json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """The versions of metanorm and of what it builds on."""

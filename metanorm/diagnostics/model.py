@@ -6,10 +6,9 @@ Stages append `Problem`s (typed causes, one class per code) to a collector;
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar
-
-from pydantic import BaseModel, ConfigDict
 
 from metanorm.source import Span
 
@@ -21,19 +20,17 @@ class Severity(str, Enum):
     WARNING = "warning"
 
 
-class Label(BaseModel):
+@dataclass(frozen=True)
+class Label:
     """A remark at a place in the source."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     span: Span
     text: str = ""
 
 
-class Diagnostic(BaseModel):
+@dataclass(frozen=True)
+class Diagnostic:
     """One finding, worded and placed, ready for any renderer."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     code: str
     severity: Severity

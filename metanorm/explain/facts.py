@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from pydantic import BaseModel, ConfigDict
 
-from metanorm.driver import CheckedNorm
 from metanorm.explain.fingerprint import fingerprint
+from metanorm.frontend import CheckedNorm
 from metanorm.ir.aggregation import Ones, matrix_text
 from metanorm.ir.batch import crosses_samples
 from metanorm.ir.nodes import Input, Map, Pool, Program
@@ -38,7 +39,7 @@ def facts(norm: CheckedNorm, library: Mapping[str, str]) -> Facts:
     """The facts of a norm. `library` maps fingerprints to the names of known norms."""
     optimised = optimize(norm.program)
     known = library.get(fingerprint(optimised), "")
-    equations = norm.equations.model_copy(update={"trivia": type(norm.norm.trivia)()})
+    equations = replace(norm.equations, trivia=type(norm.norm.trivia)())
     return Facts(
         norm=norm.program.name,
         about=" ".join(norm.program.doc),

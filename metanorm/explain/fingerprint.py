@@ -44,7 +44,7 @@ class _Fingerprint:
         self.done: dict[Ref, str] = {}
 
     def digest(self) -> str:
-        parts = [self.program.target]
+        parts: list[str] = [self.program.target]
         parts += [self._value(ref) for _, ref in self.program.outputs]
         parts += [
             f"{self._value(u.value)} into {self._dims(self._buffer(u.buffer))}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metanorm import driver
+from metanorm import frontend
 from metanorm.explain.fingerprint import fingerprint
 from metanorm.passes.pipeline import optimize
 from metanorm.workspace import Workspace
@@ -10,7 +10,7 @@ from metanorm.workspace import Workspace
 
 def known_norms(library: Workspace) -> dict[str, str]:
     """The name of each norm of the library by its fingerprint."""
-    checked = driver.check(library.sources, library.roots)
+    checked = frontend.check(library.sources, library.roots)
     return {
         fingerprint(optimize(norm.program)): norm.program.name
         for root in library.roots

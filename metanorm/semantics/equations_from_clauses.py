@@ -6,6 +6,8 @@ language, which `metanorm explain` prints and the rest of the compiler reads.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.structure import (
     ClauseConflict,
@@ -23,19 +25,42 @@ ONCE = ("reduce", "mix", "shift", "scale", "affine", "output")
 
 def equations_from_clauses(norm: ast.Norm, problems: Collector) -> ast.Norm:
     """The norm in equations. Clauses that contradict each other are reported and left out."""
-    return norm.model_copy(update={"statements": tuple(_Clauses(norm, problems).equations())})
+    clauses = _Clauses(norm, problems)
+    statements = tuple(clauses.equations())
+    mentioned = {name for statement in statements for name in names_in(statement)}
+    if clauses.normalizes and "eps" in mentioned and "eps" not in clauses.named:
+        return replace(norm, hypers=_with_eps(norm), statements=statements)
+    return replace(norm, statements=statements)
+
+
+def _with_eps(norm: ast.Norm) -> tuple[ast.Hyper, ...]:
+    """The hyperparameters and `eps = 1e-5`, in front of the others that have a default."""
+    span = norm.name.span
+    eps = ast.Hyper(
+        span=span,
+        name=ast.Identifier(span=span, name="eps"),
+        default=ast.Number(span=span, value=1e-5, text="1e-5"),
+    )
+    place = next((i for i, h in enumerate(norm.hypers) if h.default), len(norm.hypers))
+    return (*norm.hypers[:place], eps, *norm.hypers[place:])
 
 
 class _Clauses:
     def __init__(self, norm: ast.Norm, problems: Collector) -> None:
         self.norm = norm
         self.problems = problems
-        self.taken = defined_in(norm)
+        self.named = frozenset(defined_in(norm))
+        self.taken = set(self.named)
         self.first: dict[str, ast.AnyStatement] = {}
         self.tracked: dict[int, ast.Track] = {}  # by the place of the `reduce` or `stat`
         self.used = {n for s in norm.statements for n in names_in(s)}
         self.input = self._input_name()
         self.centre = "centre"  # the name of what a learned shift subtracts
+
+    @property
+    def normalizes(self) -> bool:
+        """Whether there are clauses that subtract and divide."""
+        return "reduce" in self.first or "mix" in self.first
 
     def equations(self) -> list[ast.AnyStatement]:
         self._sort_out()
@@ -155,7 +180,7 @@ class _Clauses:
         span = reduce.span
         place = next(i for i, s in enumerate(self.norm.statements) if s is reduce)
         track = self.tracked.get(place)
-        plain = reduce.pool.model_copy(update={"keywords": ()})
+        plain = replace(reduce.pool, keywords=())
         mean = build.call(
             span, "mean", build.name(span, self.input), over=build.with_track(plain, track)
         )
@@ -325,7 +350,7 @@ class _Clauses:
         for word, statistic in (("l1", "mean"), ("max", "max")):
             reduce = self.first.get("reduce")
             if build.is_word(scale.value, word) and isinstance(reduce, ast.Reduce):
-                plain = reduce.pool.model_copy(update={"keywords": ()})
+                plain = replace(reduce.pool, keywords=())
                 size = build.call(
                     scale.span, statistic, build.call(span, "abs", centred), over=plain
                 )
@@ -334,7 +359,7 @@ class _Clauses:
 
     def _zero_if_empty(self, reduce: ast.Reduce, value: ast.Expr) -> ast.Expr:
         """A pool in which nothing counts normalizes to zero; only masks and weights make one."""
-        pool = reduce.pool.model_copy(update={"keywords": ()})
+        pool = replace(reduce.pool, keywords=())
         if pool.where is None and pool.weight is None:
             return value
         span = reduce.span

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 
 from metanorm.syntax import ast
 
@@ -15,8 +16,8 @@ def names_in(node: object) -> Iterator[str]:
         yield node.name
         yield from (name for argument in node.arguments for name in names_in(argument))
     elif isinstance(node, ast.Node):
-        for field in type(node).model_fields:
-            yield from names_in(getattr(node, field))
+        for field in fields(node):
+            yield from names_in(getattr(node, field.name))
     elif isinstance(node, tuple):
         for item in node:
             yield from names_in(item)

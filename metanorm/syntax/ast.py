@@ -6,40 +6,34 @@ trees are equal when their texts differ in layout and comments only.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Union
-
-from pydantic import BaseModel, ConfigDict, Field
+import sys
+from dataclasses import dataclass, field
+from typing import Literal, Union
 
 from metanorm.source import Span
 
+if sys.version_info >= (3, 11):
+    from typing import dataclass_transform
+else:
+    from typing_extensions import dataclass_transform
 
-class Node(BaseModel):
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field,))
+class Record:
+    """Makes every subclass a frozen dataclass; pydantic comes in where JSON goes out."""
+
+    def __init_subclass__(cls) -> None:
+        dataclass(frozen=True, kw_only=True)(cls)
+
+
+class Node(Record):
     """The base of every node."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
-
-    span: Span = Field(repr=False)
-
-    def _structure(self) -> tuple[Any, ...]:
-        return tuple(
-            v for k, v in self.__dict__.items() if k not in ("span", "trivia", "end", "text")
-        )
-
-    def __eq__(self, other: object) -> bool:
-        return (
-            type(self) is type(other)
-            and isinstance(other, Node)
-            and self._structure() == other._structure()
-        )
-
-    def __hash__(self) -> int:
-        return hash((type(self), self._structure()))
+    span: Span = field(repr=False, compare=False)
 
 
-class Trivia(BaseModel):
+class Trivia(Record):
     """The comments of a statement: lines before it ("" is a blank line), and one after it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     before: tuple[str, ...] = ()
     after: str = ""
@@ -76,7 +70,7 @@ class Number(Node):
 
     kind: Literal["number"] = "number"
     value: float
-    text: str
+    text: str = field(compare=False)
 
 
 class Name(Node):
@@ -110,7 +104,7 @@ class Chain(Node):
     """`a + b - c` or `a * b / c`: operands of one level, combined from the left."""
 
     kind: Literal["chain"] = "chain"
-    operators: tuple[Literal["+", "-", "*", "/"], ...]
+    operators: tuple[str, ...]
     operands: tuple[Expr, ...]
 
 
@@ -126,7 +120,7 @@ class Compare(Node):
     """`a < b`."""
 
     kind: Literal["compare"] = "compare"
-    operator: Literal["<", "<=", "==", "!=", ">=", ">"]
+    operator: str
     left: Expr
     right: Expr
 
@@ -221,10 +215,7 @@ class Call(Node):
     per: Affine | None = None
 
 
-Expr = Annotated[
-    Union[Number, Name, Spread, Missing, Negative, Chain, Power, Compare, FieldOf, Index, Call],
-    Field(discriminator="kind"),
-]
+Expr = Union[Number, Name, Spread, Missing, Negative, Chain, Power, Compare, FieldOf, Index, Call]
 
 
 # ---- statements
@@ -233,7 +224,7 @@ Expr = Annotated[
 class Statement(Node):
     """The base of statements: they carry comments."""
 
-    trivia: Trivia = Trivia()
+    trivia: Trivia = field(default=Trivia(), compare=False)
 
 
 class InputItem(Node):
@@ -393,25 +384,22 @@ class Output(Statement):
     items: tuple[OutputItem, ...]
 
 
-AnyStatement = Annotated[
-    Union[
-        Input,
-        AxisSplit,
-        Reduce,
-        Shift,
-        Scale,
-        Stat,
-        Mix,
-        Track,
-        AffineClause,
-        Param,
-        Let,
-        Buffer,
-        Update,
-        Repeat,
-        Output,
-    ],
-    Field(discriminator="kind"),
+AnyStatement = Union[
+    Input,
+    AxisSplit,
+    Reduce,
+    Shift,
+    Scale,
+    Stat,
+    Mix,
+    Track,
+    AffineClause,
+    Param,
+    Let,
+    Buffer,
+    Update,
+    Repeat,
+    Output,
 ]
 
 
@@ -434,8 +422,8 @@ class Norm(Node):
     hypers: tuple[Hyper, ...] = ()
     target: Identifier | None = None
     statements: tuple[AnyStatement, ...] = ()
-    trivia: Trivia = Trivia()
-    end: Trivia = Trivia()
+    trivia: Trivia = field(default=Trivia(), compare=False)
+    end: Trivia = field(default=Trivia(), compare=False)
 
     @property
     def doc(self) -> tuple[str, ...]:
@@ -450,7 +438,7 @@ class Use(Node):
     """`use "batch_norm.norm"`."""
 
     path: str
-    trivia: Trivia = Trivia()
+    trivia: Trivia = field(default=Trivia(), compare=False)
 
 
 class File(Node):
@@ -458,4 +446,4 @@ class File(Node):
 
     uses: tuple[Use, ...] = ()
     norms: tuple[Norm, ...] = ()
-    end: Trivia = Trivia()
+    end: Trivia = field(default=Trivia(), compare=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from metanorm.source import Span
 from metanorm.syntax import ast
 
@@ -80,9 +82,9 @@ def keyword_span(statement: ast.AnyStatement) -> Span:
 
 def with_track(pool: ast.Pool, track: ast.Track | None) -> ast.Pool:
     """The pool, with running statistics where there is a `track`."""
-    return pool if track is None else pool.model_copy(update={"tracked": track.tracked})
+    return pool if track is None else replace(pool, tracked=track.tracked)
 
 
 def with_keyword(pool: ast.Pool, keyword: ast.Keyword) -> ast.Pool:
     """The pool with one more option."""
-    return pool.model_copy(update={"keywords": (*pool.keywords, keyword)})
+    return replace(pool, keywords=(*pool.keywords, keyword))

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from metanorm.driver import Checked, module_name
+from metanorm.driver import module_name
+from metanorm.frontend import Checked
 from metanorm.verify.compare import Verification, verify_norm
 from metanorm.verify.load import load_module, remove_folders
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 
 from metanorm.ir.nodes import Argument, Program
 from metanorm.ir.scalar import Hyper
@@ -52,7 +53,7 @@ def _formula(equations: ast.Norm) -> list[str]:
     kept = [s for s in equations.statements if isinstance(s, (ast.Let, ast.Output, ast.Repeat))]
     lines = ["Equations::", ""]
     for statement in kept:
-        bare = statement.model_copy(update={"trivia": ast.Trivia()})
+        bare = replace(statement, trivia=ast.Trivia())
         words = statement_lines(bare, 0)
         words[0] = words[0].removeprefix("let ")
         text = " ".join(word.strip() for word in words)
