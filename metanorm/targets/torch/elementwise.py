@@ -94,3 +94,8 @@ def number_expr(scalar: Scalar, size: Callable[[str], Expr], names: str = "") ->
         case Apply(function, arguments):
             given = [number_expr(a, size, names) for a in arguments]
             return (NUMBER.get(function) or TENSOR[function])(*given)
+
+
+def number_expr_of(value: float) -> Expr:
+    """A literal, whole where it is."""
+    return Literal(int(value)) if value == int(value) else Literal(value)

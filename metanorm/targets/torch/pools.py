@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from metanorm.ir.aggregation import (
     REGULAR,
@@ -30,11 +29,9 @@ from metanorm.targets.python.pyir import (
     Stmt,
     Tuple,
 )
-from metanorm.targets.torch.elementwise import number_expr
+from metanorm.targets.torch.context import Context
 from metanorm.targets.torch.layout import Dim, Dims, Value, call, integer, method
-
-if TYPE_CHECKING:
-    from metanorm.targets.torch.body import Body
+from metanorm.targets.torch.lining import Lining
 
 FUNCTIONS = {
     "mean": "mean",
@@ -50,10 +47,11 @@ NAMES = {"second": "mean_square", "sum": "total", "max": "largest", "min": "smal
 class PoolPrinter:
     """Prints the pools of one function."""
 
-    def __init__(self, body: Body) -> None:
-        self.b = body
-        self.layouts = body.layouts
-        self.space = body.space
+    def __init__(self, context: Context, lining: Lining) -> None:
+        self.c = context
+        self.lining = lining
+        self.layouts = context.layouts
+        self.space = context.space
 
     # ---- statistics
 
@@ -83,24 +81,24 @@ class PoolPrinter:
         return f"{stem}{NAMES.get(statistic, statistic)}"
 
     def _bound(self, let: Let, expr: Expr, dims: Dims, out: list[Stmt], name: str) -> None:
-        variable = Name(self.b.name_of(let.name, name))
+        variable = Name(self.c.name_of(let.name, name))
         out.append(Assign((variable,), expr, self._per(dims)))
-        self.b.values[let.name] = Value(variable, dims)
+        self.c.values[let.name] = Value(variable, dims)
 
     def _per(self, dims: Dims) -> str:
-        axes = ", ".join(self.b.shown(d.axis) for d in dims if d.full)
+        axes = ", ".join(self.c.shown(d.axis) for d in dims if d.full)
         return f"per {axes}" if axes else ""
 
     def _about_zero(self, op: Pool) -> bool:
-        about = self.b.lets[op.about].op if op.about is not None else None
+        about = self.c.lets[op.about].op if op.about is not None else None
         return isinstance(about, Number) and about.value == Const(0.0)
 
     def _centred(self, op: Pool, value: Value, out: list[Stmt]) -> Value:
         """(x - about)^2, which a second moment about a given centre is the mean of."""
         assert op.about is not None
-        about = self.b.spread(self.b.present(op.about), [d.axis for d in value.dims])
+        about = self.lining.spread(self.c.present(op.about), [d.axis for d in value.dims])
         difference = Binary("-", (value.expr, self.layouts.aligned(about, value.dims)))
-        name = Name(self.b.local("squares"))
+        name = Name(self.c.local("squares"))
         out.append(Assign((name,), method(difference, "square")))
         return replace(value, expr=name)
 
@@ -108,22 +106,22 @@ class PoolPrinter:
         """The other of mean and variance of the same pools, if it is not computed yet."""
         other = "var" if op.statistic == "mean" else "mean"
         wanted = replace(op, statistic=other)
-        for candidate in self.b.program.body:
-            open_ = candidate.name not in self.b.values
+        for candidate in self.c.program.body:
+            open_ = candidate.name not in self.c.values
             if candidate.op == wanted and open_:
-                same = self.b.places[candidate.name] == self.b.places[let.name]
+                same = self.c.places[candidate.name] == self.c.places[let.name]
                 return candidate if same else None
         return None
 
     def _moments(self, mean: Let, var: Let, op: Pool, value: Value, out: list[Stmt]) -> None:
         expr, dims = self._call(replace(op, statistic="moments"), value, out)
         names = [
-            Name(self.b.name_of(x.name, self._fallback(op.value, n)))
+            Name(self.c.name_of(x.name, self._fallback(op.value, n)))
             for x, n in ((mean, "mean"), (var, "var"))
         ]
         out.append(Assign((names[0], names[1]), expr, self._per(dims)))
         for let, name in zip((mean, var), names):
-            self.b.values[let.name] = Value(name, dims)
+            self.c.values[let.name] = Value(name, dims)
 
     def _call(self, op: Pool, value: Value, out: list[Stmt]) -> tuple[Expr, Dims]:
         """The call of the runtime, and the dimensions of its result."""
@@ -168,7 +166,7 @@ class PoolPrinter:
         if name == "mean_square":
             name, value = "mean", replace(value, expr=method(value.expr, "square"))
         at = self.layouts.position(value.dims, place)
-        function = Attribute(self.b.groups(matrix.index), name)
+        function = Attribute(self.c.groups(matrix.index), name)
         given = {"dim": at, "also": also, **weights}
         keywords = tuple((key, v) for key, v in given.items() if v is not None)
         expr = Call(function, (value.expr,), keywords)
@@ -180,23 +178,23 @@ class PoolPrinter:
 
     def _prepared(self, op: Pool, out: list[Stmt]) -> Value:
         """The value in a variable, on all axes that are pooled."""
-        value = self.b.present(op.value)
+        value = self.c.present(op.value)
         named = {axis for axis, _ in op.over}
-        weights = [self.b.lets[r].type.axes for r in (op.where, op.weight) if r is not None]
-        wanted = self.space.join(self.b.lets[op.value].type.axes, *weights)
+        weights = [self.c.lets[r].type.axes for r in (op.where, op.weight) if r is not None]
+        wanted = self.space.join(self.c.lets[op.value].type.axes, *weights)
         full = [
             a if a in named else self.space.base(a) if self.space.base(a) in named else a
             for a in wanted
         ]
-        value = self.b.spread(value, full)
+        value = self.lining.spread(value, full)
         missing = [a for a in full if a not in {d.axis for d in value.dims if d.full}]
         if missing and (weights or value.loose):
-            frame = self.b.frame_of(full, [value])
+            frame = self.lining.frame_of(full, [value])
             dims = tuple(Dim(d.axis) for d in frame if d.axis in full)
-            expr = method(self.layouts.aligned(value, dims), "expand", self.b.sizes(dims))
+            expr = method(self.layouts.aligned(value, dims), "expand", self.c.lengths.shape(dims))
             value = Value(expr, dims)
         # Where dimensions are counted from the end of the tensor, it is mentioned twice.
-        return self.b.named(value, out) if self._mentioned_twice(op, value) else value
+        return self.c.named(value, out) if self._mentioned_twice(op, value) else value
 
     def _mentioned_twice(self, op: Pool, value: Value) -> bool:
         second = op.statistic == "second" and not self._about_zero(op)
@@ -215,14 +213,23 @@ class PoolPrinter:
             cells, rest = Dim(self.space.cells(axis, matrix)), Dim(axis)
             match matrix:
                 case Blocks(count):
-                    sizes, parts = (number_expr(count, self.b.size), integer(-1)), (cells, rest)
+                    sizes, parts = (
+                        (self.c.lengths.number(count), integer(-1)),
+                        (cells, rest),
+                    )
                 case Chunks(size):
-                    sizes, parts = (integer(-1), number_expr(size, self.b.size)), (cells, rest)
+                    sizes, parts = (
+                        (integer(-1), self.c.lengths.number(size)),
+                        (cells, rest),
+                    )
                 case Interleave(count):
-                    sizes, parts = (integer(-1), number_expr(count, self.b.size)), (rest, cells)
+                    sizes, parts = (
+                        (integer(-1), self.c.lengths.number(count)),
+                        (rest, cells),
+                    )
             expr = call("torch.unflatten", value.expr, at, Tuple(sizes))
             dims = (*value.dims[:place], *parts, *value.dims[place + 1 :])
-            value = self.b.named(Value(expr, dims), out)
+            value = self.c.named(Value(expr, dims), out)
             pooled.append(axis)
         return value, pooled
 
@@ -230,8 +237,8 @@ class PoolPrinter:
         found: dict[str, Expr | None] = {}
         for word, ref in (("where", op.where), ("weight", op.weight)):
             if ref is not None:
-                given = self.b.values[ref]
-                spread = self.b.spread(given, [d.axis for d in value.dims])
+                given = self.c.values[ref]
+                spread = self.lining.spread(given, [d.axis for d in value.dims])
                 expr = self.layouts.aligned(spread, value.dims)
                 if given.optional and not isinstance(expr, Name):
                     missing = Binary("is", (given.expr, Literal(None)))
@@ -248,7 +255,7 @@ class PoolPrinter:
         place = [d.axis for d in value.dims].index(axis)
         at = self.layouts.position(value.dims, place)
         name = "rows_mean" if op.statistic == "mean" else "rows_var"
-        rows = self.b.rows(matrix, axis)
+        rows = self.c.rows(matrix, axis)
         expr = call(f"runtime.{name}", value.expr, rows, dim=at)
         self._bound(let, expr, value.dims, out, self._fallback(op.value, op.statistic))
 
@@ -258,7 +265,7 @@ class PoolPrinter:
         """How many elements each pool holds."""
         weights = [ref for ref in (op.where, op.weight) if ref is not None]
         indexed = [(axis, m) for axis, m in op.over if isinstance(m, ByIndex)]
-        inner = {a for ref in weights for a in self.b.lets[ref].type.axes}
+        inner = {a for ref in weights for a in self.c.lets[ref].type.axes}
         factors = [
             self._pool_size(axis, m)
             for axis, m in op.over
@@ -271,8 +278,8 @@ class PoolPrinter:
             expr, dims = self._weighed(op, weights, inner, out)
         else:
             axis, matrix = indexed[0]
-            first = Name(self.b.first)
-            expr = method(self.b.groups(matrix.index), "sizes", first)
+            first = Name(self.c.first)
+            expr = method(self.c.groups(matrix.index), "sizes", first)
             dims = (Dim(self.space.cells(axis, matrix)),)
         if factors:
             expr = Binary("*", (expr, *factors))
@@ -280,18 +287,18 @@ class PoolPrinter:
 
     def _number(self, let: Let, factors: list[Expr], out: list[Stmt]) -> None:
         expr = factors[0] if len(factors) == 1 else Binary("*", tuple(factors))
-        name = Name(self.b.name_of(let.name, "count"))
+        name = Name(self.c.name_of(let.name, "count"))
         out.append(Assign((name,), expr))
-        self.b.values[let.name] = Value(name, number=True)
+        self.c.values[let.name] = Value(name, number=True)
 
     def _pool_size(self, axis: str, matrix: Matrix) -> Expr:
         """The number of positions in a pool."""
-        size = self.b.size(axis)
+        size = self.c.lengths.of(axis)
         match matrix:
             case Blocks(count) | Interleave(count):
-                return Binary("//", (size, number_expr(count, self.b.size)))
+                return Binary("//", (size, self.c.lengths.number(count)))
             case Chunks(width):
-                return number_expr(width, self.b.size)
+                return self.c.lengths.number(width)
             case _:
                 return size
 
@@ -299,13 +306,13 @@ class PoolPrinter:
         self, op: Count, weights: Sequence[Ref], inner: set[str], out: list[Stmt]
     ) -> tuple[Expr, Dims]:
         """The total weight, on the axes that the weights have."""
-        values = [self.b.values[ref] for ref in weights]
-        frame = self.b.frame_of(self.space.ordered(inner), values)
+        values = [self.c.values[ref] for ref in weights]
+        frame = self.lining.frame_of(self.space.ordered(inner), values)
         dims = tuple(Dim(d.axis) for d in frame if d.axis in inner)
-        first, shape = Name(self.b.first), self.b.sizes(dims)
+        first, shape = Name(self.c.first), self.c.lengths.shape(dims)
         over = tuple(pair for pair in op.over if pair[0] in inner)
         if {axis for axis, _ in over} == inner and all(isinstance(m, Ones) for _, m in over):
             given = self._weights(op, Value(first, dims))
             return call("runtime.count", first, shape, **given), ()
-        ones = self.b.named(Value(method(first, "new_ones", shape), dims), out)
+        ones = self.c.named(Value(method(first, "new_ones", shape), dims), out)
         return self._call(Pool("sum", "", over, op.where, op.weight), ones, out)

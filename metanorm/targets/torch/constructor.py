@@ -1,0 +1,216 @@
+"""The part of a generated class that runs once: `__init__` and what sets initial values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from metanorm.ir.nodes import (
+    Argument,
+    Divisible,
+    ParamDecl,
+    Switch,
+)
+from metanorm.ir.scalar import Const, Scalar, SizeOf
+from metanorm.targets.python.pyir import (
+    Assign,
+    Attribute,
+    Binary,
+    Do,
+    Expr,
+    Function,
+    If,
+    Literal,
+    Name,
+    Parameter,
+    Raise,
+    Starred,
+    Stmt,
+    Tuple,
+)
+from metanorm.targets.torch.elementwise import number_expr
+from metanorm.targets.torch.layout import call, integer, method
+from metanorm.targets.torch.signature import Signature
+
+SELF = Parameter("self")
+
+
+class Constructor:
+    """Prints `__init__`, the initial values, and the parameters' bounds."""
+
+    def __init__(self, signature: Signature) -> None:
+        self.signature = signature
+        self.program = signature.program
+        self.space = signature.space
+        self.tracked = signature.tracked
+
+    def attributes(self) -> list[Stmt]:
+        """Annotations of what `register_buffer` and `register_parameter` set."""
+        done: list[Stmt] = []
+        for p in self.program.params:
+            optional = " | None" if p.switches else ""
+            done.append(Assign((Name(p.name),), None, annotation=f"nn.Parameter{optional}"))
+        for b in self.program.buffers:
+            done.append(Assign((Name(b.name),), None, annotation=self.signature.buffer_type(b)))
+        if self.tracked:
+            name = Name("num_batches_tracked")
+            done.append(Assign((name,), None, annotation="Tensor | None"))
+        return done
+
+    def init(self) -> Function:
+        """`__init__`: the arguments checked and kept, parameters and buffers registered."""
+        parameters: list[Parameter] = [SELF]
+        for argument in self.program.arguments:
+            default: Expr | None = None
+            if not argument.required and argument.type != "size":
+                default = Literal(argument.default)
+            parameters.append(
+                Parameter(argument.name, self.signature.annotation(argument), default)
+            )
+        switches = [s for s in self.program.switches if not s.keyword_only]
+        later = [s for s in self.program.switches if s.keyword_only]
+        parameters += [Parameter(s.name, "bool", Literal(s.default)) for s in ordered(switches)]
+        if self.signature.has_state():
+            parameters.append(Parameter("device", "torch.device | str | None", Literal(None)))
+            parameters.append(Parameter("dtype", "torch.dtype | None", Literal(None)))
+        if later:
+            parameters.append(Parameter("*"))
+            parameters += [Parameter(s.name, "bool", Literal(s.default)) for s in later]
+        body: list[Stmt] = [Do(call("super().__init__"))]
+        body += self._divisible()
+        body += [self._stored(a) for a in self.program.arguments]
+        stored = [s.name for s in ordered(self.program.switches) if s.name != "bias"]
+        body += [Assign((Name(f"self.{name}"),), Name(name)) for name in stored]
+        for param in self.program.params:
+            body += self._register_param(param)
+        body += self._register_buffers()
+        if self.signature.has_state():
+            body.append(Do(call("self.reset_parameters")))
+        return Function("__init__", tuple(parameters), "None", tuple(body))
+
+    def _stored(self, argument: Argument) -> Stmt:
+        value: Expr = Name(argument.name)
+        if argument in self.signature.shapes():
+            value = call("runtime.as_shape", value)
+        elif argument.type == "matrix":
+            value = call("runtime.check_matrix", value, Literal(argument.name))
+        return Assign((Name(f"self.{argument.name}"),), value)
+
+    def _divisible(self) -> list[Stmt]:
+        """Axes of fixed length that are cut into parts, checked at once."""
+        done: list[Stmt] = []
+        for check in self.program.checks:
+            if not isinstance(check, Divisible) or self.space[check.axis].size is None:
+                continue
+            size = self.scalar(SizeOf(check.axis), "")
+            by = self.scalar(check.by, "")
+            if isinstance(size, Name) and isinstance(by, (Name, Literal)):
+                shown = by.text if isinstance(by, Name) else "parts"
+                arguments = Literal(self.program.name), Literal(size.text), size, Literal(shown), by
+                bad = Binary("or", (Binary("<", (by, integer(1))), Binary("%", (size, by))))
+                error = call("runtime.not_divisible", *arguments)
+                done.append(If(bad, (Raise(error),)))
+        return done
+
+    def scalar(self, scalar: Scalar, names: str = "self.") -> Expr:
+        """A number that is known at construction."""
+        return number_expr(scalar, lambda axis: self._size(axis, names), names)
+
+    def _size(self, axis: str, names: str) -> Expr:
+        size = self.space[axis].size
+        assert size is not None, axis
+        expr = self.scalar(size, names)
+        if self.space[axis].variadic:
+            shape = call("runtime.as_shape", expr) if not names else expr
+            return call("math.prod", shape)
+        return expr
+
+    def _shape(self, dims: tuple[str, ...]) -> list[Expr]:
+        """The arguments of `torch.empty` for a tensor on these axes."""
+        parts: list[Expr] = []
+        for dim in dims:
+            size = self.space[dim].size
+            assert size is not None, dim
+            scalar = self.scalar(size)
+            parts.append(scalar)
+        variadic = [self.space[dim].variadic for dim in dims]
+        if len(parts) == 1:
+            return parts
+        if not parts:
+            return [Tuple(())]
+        return [Tuple(tuple(Starred(p) if v else p for p, v in zip(parts, variadic)))]
+
+    def _empty(self, dims: tuple[str, ...]) -> Expr:
+        return call("torch.empty", *self._shape(dims), device=Name("device"), dtype=Name("dtype"))
+
+    def _register_param(self, param: ParamDecl) -> list[Stmt]:
+        made = Assign((Name(f"self.{param.name}"),), call("nn.Parameter", self._empty(param.dims)))
+        if not param.switches:
+            return [made]
+        switches = tuple(Name(s) for s in param.switches)
+        condition = switches[0] if len(switches) == 1 else Binary("and", switches)
+        absent = Do(call("self.register_parameter", Literal(param.name), Literal(None)))
+        return [If(condition, (made,), (absent,))]
+
+    def _register_buffers(self) -> list[Stmt]:
+        def register(name: str, value: Expr) -> Stmt:
+            return Do(call("self.register_buffer", Literal(name), value))
+
+        plain = [b for b in self.program.buffers if not b.tracked]
+        done = [register(b.name, self._empty(b.dims)) for b in plain]
+        if self.tracked:
+            zero = call("torch.tensor", integer(0), dtype=Name("torch.long"), device=Name("device"))
+            on = [register(b.name, self._empty(b.dims)) for b in self.tracked]
+            on.append(register("num_batches_tracked", zero))
+            names = [b.name for b in self.tracked] + ["num_batches_tracked"]
+            off = [register(name, Literal(None)) for name in names]
+            done.append(If(Name("track_running_stats"), tuple(on), tuple(off)))
+        return done
+
+    def _initial(self, name: str, init: Scalar) -> Stmt:
+        target = Name(f"self.{name}")
+        plain = {0.0: "nn.init.zeros_", 1.0: "nn.init.ones_"}
+        if isinstance(init, Const) and init.value in plain:
+            return Do(call(plain[init.value], target))
+        return Do(call("nn.init.constant_", target, self.scalar(init)))
+
+    def reset(self) -> Function:
+        """`reset_parameters`."""
+        body: list[Stmt] = []
+        for param in self.program.params:
+            step = self._initial(param.name, param.init)
+            present = Binary("is not", (Name(f"self.{param.name}"), Literal(None)))
+            body.append(If(present, (step,)) if param.switches else step)
+        plain = [b for b in self.program.buffers if not b.tracked]
+        body += [self._initial(b.name, b.init) for b in plain]
+        if self.tracked:
+            body.append(Do(call("self.reset_running_stats")))
+        doc = ("Set every parameter and buffer to its initial value.",)
+        return Function("reset_parameters", (SELF,), "None", tuple(body), doc)
+
+    def reset_running(self) -> Function:
+        """`reset_running_stats`."""
+        body: list[Stmt] = []
+        for b in self.tracked:
+            present = Binary("is not", (Name(f"self.{b.name}"), Literal(None)))
+            body.append(If(present, (self._initial(b.name, b.init),)))
+        counter = Name("self.num_batches_tracked")
+        present = Binary("is not", (counter, Literal(None)))
+        body.append(If(present, (Do(method(counter, "zero_")),)))
+        doc = ("Forget all batches seen so far.",)
+        return Function("reset_running_stats", (SELF,), "None", tuple(body), doc)
+
+    def project(self) -> Function:
+        """`project_`, which brings bounded parameters back."""
+        body: list[Stmt] = []
+        for p in self.program.params:
+            if p.low is not None and p.high is not None:
+                data = Attribute(Name(f"self.{p.name}"), "data")
+                low, high = self.scalar(p.low), self.scalar(p.high)
+                body.append(Do(method(data, "clamp_", low, high)))
+        doc = ("Bring bounded parameters back into their intervals, after an optimizer step.",)
+        return Function("project_", (SELF,), "None", tuple(body), doc)
+
+
+def ordered(switches: Sequence[Switch]) -> list[Switch]:
+    """`affine` before `track_running_stats`, as torch has them."""
+    return sorted(switches, key=lambda s: s.name == "track_running_stats")

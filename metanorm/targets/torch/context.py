@@ -1,0 +1,237 @@
+"""What the printers of one function share: its values so far, and the names they go by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from metanorm.ir.nodes import (
+    Input,
+    Let,
+    Map,
+    Param,
+    Program,
+    Ref,
+)
+from metanorm.ir.rename import role_of
+from metanorm.ir.verify import operands
+from metanorm.targets.python.pyir import (
+    Assign,
+    Attribute,
+    Binary,
+    Call,
+    Expr,
+    IfElse,
+    Literal,
+    Name,
+    Stmt,
+)
+from metanorm.targets.python.text_from_pyir import WIDTH, flat, is_chain
+from metanorm.targets.torch.elementwise import number_expr_of
+from metanorm.targets.torch.layout import Dims, Layouts, Value, call
+from metanorm.targets.torch.lengths import Lengths
+from metanorm.targets.torch.placement import places
+
+INLINE_WIDTH = 60  # columns of an expression that stays one, if it is used once
+TINY_WIDTH = 12  # ... and if it is used a few times, such as `1 - gate`
+
+
+class Context:
+    """The function that is being printed. `taken` are names that are not free for locals."""
+
+    def __init__(self, program: Program, taken: Iterable[str]) -> None:
+        self.program = program
+        self.layouts = Layouts(program)
+        self.space = self.layouts.space
+        self.lengths = Lengths(program, self.layouts)
+        self.lets = {let.name: let for let in program.body}
+        self.places = places(program)
+        self.values: dict[Ref, Value] = {}
+        self.hints: dict[Ref, str] = {}
+        self.prologue: list[Stmt] = []
+        named = {let.name for let in program.body if not let.name.startswith("%")}
+        self.taken = {*taken, *named}
+        self.own = named - set(taken)  # names of the spec, each kept for its own value
+        self.layouts.taken = self.taken
+        self.uses = self._count_uses()
+        self.group_names: dict[str, str] = {}
+        self.first = program.inputs[0].name
+
+    def _count_uses(self) -> dict[Ref, int]:
+        uses = {let.name: 0 for let in self.program.body}
+        for let in self.program.body:
+            for ref in operands(let.op):
+                uses[ref] += 1
+        for _, ref in self.program.outputs:
+            uses[ref] += 1
+        for update in self.program.updates:
+            uses[update.value] += 1
+        return uses
+
+    def local(self, name: str) -> str:
+        """A new name for a local variable."""
+        other = {"scale": "gain", "shift": "offset", "mean": "average", "var": "variance"}
+        candidate, number = name, 2
+        if candidate in self.taken and other.get(name, name) not in self.taken:
+            candidate = other.get(name, name)
+        while candidate in self.taken:
+            candidate, number = f"{name}_{number}", number + 1
+        self.taken.add(candidate)
+        return candidate
+
+    def name_of(self, ref: Ref, fallback: str) -> str:
+        """The local variable of a value: its name in the spec, or what it is for."""
+        if ref in self.hints:
+            return self.hints[ref]
+        if ref in self.own:
+            return ref
+        return self.local(role_of(ref) or fallback)
+
+    def shown(self, axis: str) -> str:
+        """An axis as comments write it."""
+        return f"*{axis}" if self.space[axis].variadic else axis
+
+    def bind(self, let: Let, expr: Expr, dims: Dims, out: list[Stmt], fallback: str) -> None:
+        """A value in a variable of its own."""
+        name = self.name_of(let.name, fallback)
+        out.append(Assign((Name(name),), self.broken(expr, out)))
+        self.values[let.name] = Value(Name(name), dims)
+
+    def fitting(self, expr: Expr, fallback: str, out: list[Stmt]) -> Expr:
+        """The expression, after its inner part is bound where it would not fit behind `return`."""
+        if len(flat(expr)) <= WIDTH - 11:
+            return expr
+        inner = expr
+        calls: list[Expr] = []
+        while isinstance(inner, Call) and isinstance(inner.function, Attribute):
+            calls.append(inner)
+            inner = inner.function.value
+        name = Name(self.local(fallback))
+        out.append(Assign((name,), self.broken(inner, out)))
+        rebuilt: Expr = name
+        for outer in reversed(calls):
+            assert isinstance(outer, Call) and isinstance(outer.function, Attribute)
+            rebuilt = replace(outer, function=replace(outer.function, value=rebuilt))
+        return rebuilt
+
+    def broken(self, expr: Expr, out: list[Stmt]) -> Expr:
+        """A single operator that does not fit on a line gets its long operands by name.
+
+        Several of one level need no help: they break inside parentheses.
+        """
+        if not isinstance(expr, Binary) or len(flat(expr)) <= WIDTH - 24 or is_chain(expr):
+            return expr
+        operands: list[Expr] = []
+        for operand in expr.operands:
+            if isinstance(operand, Name) or len(flat(operand)) < 24:
+                operands.append(operand)
+                continue
+            name = Name(self.local("term"))
+            out.append(Assign((name,), self.broken(operand, out)))
+            operands.append(name)
+        return replace(expr, operands=tuple(operands))
+
+    def named(self, value: Value, out: list[Stmt]) -> Value:
+        """The value in a variable, where it is an expression."""
+        if isinstance(value.expr, Name):
+            return value
+        name = Name(self.local("value"))
+        out.append(Assign((name,), self.broken(value.expr, out)))
+        return replace(value, expr=name)
+
+    def absent(self, ref: Ref) -> float:
+        """The number that an optional parameter or input stands for when it is `None`."""
+        op = self.lets[ref].op
+        if isinstance(op, Param):
+            absent = next(p.absent for p in self.program.params if p.name == op.name)
+            return absent if absent is not None else 0.0
+        assert isinstance(op, Input)
+        default = next(i.default for i in self.program.inputs if i.name == op.name)
+        assert isinstance(default, float)
+        return default
+
+    def present(self, ref: Ref) -> Value:
+        """A value that surely is not `None`."""
+        value = self.values[ref]
+        if not value.optional:
+            return value
+        name = self.argument_of(ref)
+        number = number_expr_of(self.absent(ref))
+        expr = IfElse(Binary("is", (Name(name), Literal(None))), number, value.expr)
+        whole = call("torch.as_tensor", expr)
+        return Value(whole, value.dims, loose=True)
+
+    def argument_of(self, ref: Ref) -> str:
+        """The argument that brings an input or a parameter."""
+        op = self.lets[ref].op
+        assert isinstance(op, (Param, Input))
+        return op.name
+
+    def keep(self, let: Let, value: Value, out: list[Stmt], fallback: str) -> None:
+        """An expression stays one while it is short, nameless and used once."""
+        text, uses = flat(value.expr), self.uses[let.name]
+        short = len(text) <= INLINE_WIDTH and uses == 1
+        tiny = len(text) <= TINY_WIDTH and uses <= 3 and "(" not in text
+        nameless = let.name.startswith("%") and let.name not in self.hints
+        if nameless and (short or tiny):
+            self.values[let.name] = value
+            return
+        self.bind(let, value.expr, value.dims, out, self.role(let.name) or fallback)
+        bound = self.values[let.name]
+        self.values[let.name] = replace(bound, number=value.number, loose=value.loose)
+
+    def role(self, ref: Ref) -> str:
+        """What a nameless value is for: the scale or the shift of a fold."""
+        for let in self.program.body:
+            if isinstance(let.op, Map) and let.op.function == "rescale":
+                roles = dict(zip(let.op.arguments[1:], ("centre", "shift", "scale", "weight")))
+                if ref in roles:
+                    return roles[ref]
+            elif isinstance(let.op, Map) and ref in let.op.arguments:
+                others = [self.lets[a].type.axes for a in let.op.arguments if a != ref]
+                if self.lets[ref].type.axes not in others and let.type.axes in others:
+                    wide = let.type.axes == self._first_axes()
+                    role = {"mul": "scale", "add": "shift"}.get(let.op.function, "")
+                    if wide and role:
+                        return role
+        return ""
+
+    def _first_axes(self) -> tuple[str, ...]:
+        first = self.layouts.frame(self.program.inputs[0].dims)
+        return self.space.ordered(d.axis for d in first)
+
+    def next_role(self, ref: Ref) -> str:
+        """The role of what a nameless value goes into next."""
+        for let in self.program.body:
+            if isinstance(let.op, Map) and ref in let.op.arguments:
+                return self.role(let.name)
+        return ""
+
+    def groups(self, index: str) -> Expr:
+        """The local that holds the groups of an index."""
+        local = self.group_names.setdefault(index, "")
+        if not local:
+            several = sum(i.sort == "index" for i in self.program.inputs) > 1
+            local = self.local(f"{index}_groups" if several else "groups")
+            self.group_names[index] = local
+        if not any(isinstance(s, Assign) and s.targets == (Name(local),) for s in self.prologue):
+            decl = next(i for i in self.program.inputs if i.name == index)
+            count = Name(f"{index}_size") if decl.table is None else self.lengths.of(decl.table)
+            made = call("runtime.Groups", Name(index), count, self.lengths.of(decl.dims[0]))
+            self.prologue.append(Assign((Name(local),), made))
+        return Name(local)
+
+    def rows(self, matrix: str, axis: str) -> Expr:
+        """The local that holds the scaled rows of a given matrix."""
+        local = f"{matrix}_rows"
+        if not any(isinstance(s, Assign) and s.targets == (Name(local),) for s in self.prologue):
+            self.taken.add(local)
+            made = call(
+                "runtime.pooling_rows",
+                Name(matrix),
+                Literal(matrix),
+                Name(self.first),
+                self.lengths.of(axis),
+            )
+            self.prologue.append(Assign((Name(local),), made))
+        return Name(local)

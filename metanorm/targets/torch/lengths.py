@@ -1,0 +1,119 @@
+"""How long axes are: sizes as expressions over the shapes of the function's arguments."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from metanorm.ir.nodes import (
+    Program,
+)
+from metanorm.ir.scalar import Scalar
+from metanorm.targets.python.pyir import (
+    Attribute,
+    Binary,
+    Call,
+    Expr,
+    Name,
+    Slice,
+    Starred,
+    Subscript,
+    Tuple,
+    Unary,
+)
+from metanorm.targets.torch.elementwise import number_expr
+from metanorm.targets.torch.layout import Dim, Dims, Layouts, Value, call, integer, method, plus
+
+
+class Lengths:
+    """Lengths of axes and shapes of values, and split axes taken apart and put together."""
+
+    def __init__(self, program: Program, layouts: Layouts) -> None:
+        self.program = program
+        self.layouts = layouts
+        self.space = layouts.space
+
+    def merged(self, expr: Expr, dims: Dims) -> Expr:
+        """Split axes put together again."""
+        axes = [d.axis for d in dims]
+        for axis in self.space:
+            leaves = self.space.leaves(axis.name)
+            if axis.parts and all(leaf in axes for leaf in leaves):
+                at = axes.index(leaves[0])
+                now = tuple(Dim(a) for a in axes)
+                begin = self.layouts.position(now, at)
+                end = self.layouts.position(now, at + len(leaves) - 1)
+                expr = method(expr, "flatten", begin, end)
+                axes[at : at + len(leaves)] = [axis.name]
+        return expr
+
+    def of(self, axis: str) -> Expr:
+        """The length of an axis, from the shape of a tensor that has it."""
+        leaves = self.space.leaves(axis)
+        if len(leaves) > 1:
+            return Binary("*", tuple(self.of(leaf) for leaf in leaves))
+        tensors = [
+            (i.name, i.dims)
+            for i in self.program.inputs
+            if i.required or isinstance(i.default, str)
+        ]
+        tensors += [(p.name, p.dims) for p in self.program.params if not p.switches]
+        for name, declared in tensors:
+            dims = self.layouts.frame(declared)
+            for place, dim in enumerate(dims):
+                if dim.axis == axis:
+                    shape = Attribute(Name(name), "shape")
+                    if not self.layouts.variadic(dim):
+                        return Subscript(shape, (self.layouts.position(dims, place),))
+                    return method(Subscript(shape, (self._slice(dims, place),)), "numel")
+        size = self.space[axis].size
+        assert size is not None, axis
+        return self.number(size)
+
+    def number(self, scalar: Scalar) -> Expr:
+        """A number that may depend on lengths."""
+        return number_expr(scalar, self.of)
+
+    def _slice(self, dims: Dims, place: int) -> Expr:
+        before = [d for d in dims[:place] if self.layouts.variadic(d)]
+        after = len(dims) - place - 1
+        if not before:
+            rest = [d for d in dims[place + 1 :] if self.layouts.variadic(d)]
+            if rest:
+                stop: Expr | None = plus(self.layouts.rank(dims[place].axis), place)
+            else:
+                stop = integer(-after) if after else None
+            return Slice(integer(place) if place else None, stop)
+        begin = plus(Unary("-", self.layouts.rank(dims[place].axis)), -after)
+        return Slice(begin, integer(-after) if after else None)
+
+    def shape(self, dims: Dims) -> Expr:
+        """The shape of a tensor with these dimensions."""
+        items: list[Expr] = []
+        for dim in dims:
+            size = self.of(dim.axis)
+            if self.layouts.variadic(dim):
+                assert isinstance(size, Call) and isinstance(size.function, Attribute)
+                items.append(Starred(size.function.value))
+            else:
+                items.append(size)
+        return Tuple(tuple(items))
+
+    def split(self, value: Value) -> Value:
+        """A tensor as it is stored, with split axes unflattened."""
+        expr, dims = value.expr, list(value.dims)
+        for axis in self.space:
+            whole = Dim(axis.name)
+            if axis.parts and whole in dims:
+                place = dims.index(whole)
+                at = self.layouts.position(tuple(dims), place)
+                sizes = [self._part(part, axis.name) for part in axis.parts]
+                expr = call("torch.unflatten", expr, at, Tuple(tuple(sizes)))
+                dims[place : place + 1] = [Dim(part) for part in axis.parts]
+        return replace(value, expr=expr, dims=tuple(dims))
+
+    def _part(self, part: str, whole: str) -> Expr:
+        """The length of a part as `unflatten` takes it: -1 for the one that gets the rest."""
+        size = self.space[part].size
+        assert size is not None
+        rest = f"SizeOf(axis='{whole}')" in repr(size)
+        return integer(-1) if rest else self.number(size)

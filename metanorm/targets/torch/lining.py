@@ -1,0 +1,79 @@
+"""Operands lined up, so that torch broadcasts them as the axes say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from metanorm.ir.aggregation import Blocks, ByIndex, Chunks, Interleave, Matrix
+from metanorm.targets.python.pyir import (
+    Binary,
+    Expr,
+)
+from metanorm.targets.torch.context import Context
+from metanorm.targets.torch.layout import Dim, Dims, Value, call, method
+
+
+class Lining:
+    """Brings the dimensions of several values into one order."""
+
+    def __init__(self, context: Context) -> None:
+        self.c = context
+
+    def frame_of(self, let_axes: Sequence[str], values: Sequence[Value]) -> Dims:
+        """The dimensions against which operands line up.
+
+        An operand's own where one has them all; those of an input where an operand is kept in
+        its shape; else the axes of the result, in order.
+        """
+        bases = {self.c.space.base(a) for a in let_axes}
+        for value in values:
+            if bases <= {self.c.space.base(d.axis) for d in value.dims}:
+                return tuple(replace(d, axis=self._finest(d.axis, let_axes)) for d in value.dims)
+        if any(not d.full for value in values for d in value.dims):
+            for decl in self.c.program.inputs:
+                frame = self.c.layouts.frame(decl.dims)
+                if bases <= {d.axis for d in frame} and decl.sort == "tensor":
+                    return tuple(replace(d, axis=self._finest(d.axis, let_axes)) for d in frame)
+        return tuple(Dim(axis) for axis in let_axes)
+
+    def _finest(self, axis: str, axes: Sequence[str]) -> str:
+        base = self.c.space.base(axis)
+        return next((a for a in axes if self.c.space.base(a) == base), axis)
+
+    def lined_up(self, values: Sequence[Value], axes: Sequence[str]) -> tuple[list[Expr], Dims]:
+        """Operands that broadcast against each other, and the dimensions of the result."""
+        values = [self.spread(v, axes) for v in values]
+        frame = self.frame_of(axes, values)
+        exprs = [self.c.layouts.aligned(v, frame) for v in values]
+        starts = [self.c.layouts.place(frame, v.dims[0].axis) for v in values if v.dims]
+        start = min(starts, default=len(frame))
+        full = {d.axis for v in values for d in v.dims if d.full}
+        return exprs, tuple(Dim(d.axis, d.axis in full) for d in frame[start:])
+
+    def spread(self, value: Value, axes: Sequence[str]) -> Value:
+        """Values of cells, given back to the positions of an axis that is wanted in full."""
+        for place, dim in enumerate(value.dims):
+            cells_of = self.c.space[dim.axis].cells_of
+            if cells_of is None or dim.axis in axes or cells_of[0] not in axes or not dim.full:
+                continue
+            base, matrix = cells_of
+            at = self.c.layouts.position(value.dims, place)
+            dims = tuple(Dim(base) if i == place else d for i, d in enumerate(value.dims))
+            value = Value(self._spread(value.expr, matrix, base, at), dims, loose=value.loose)
+        return value
+
+    def _spread(self, expr: Expr, matrix: Matrix, base: str, at: Expr) -> Expr:
+        match matrix:
+            case ByIndex(index):
+                return method(self.c.groups(index), "spread", expr, at)
+            case Blocks(count):
+                width = Binary("//", (self.c.lengths.of(base), self.c.lengths.number(count)))
+                return method(expr, "repeat_interleave", width, at)
+            case Chunks(size):
+                return method(expr, "repeat_interleave", self.c.lengths.number(size), at)
+            case Interleave(count):
+                times = Binary("//", (self.c.lengths.of(base), self.c.lengths.number(count)))
+                return call("runtime.tiled", expr, times, at)
+            case _:
+                raise TypeError(f"{matrix} has no cells")

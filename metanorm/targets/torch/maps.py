@@ -1,0 +1,137 @@
+"""Elementwise operations as torch expressions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from metanorm.ir.nodes import (
+    Let,
+    Map,
+    Number,
+    Ref,
+)
+from metanorm.ir.scalar import Const
+from metanorm.targets.python.pyir import (
+    Assign,
+    Attribute,
+    Binary,
+    Call,
+    Expr,
+    If,
+    IfElse,
+    Literal,
+    Name,
+    Stmt,
+)
+from metanorm.targets.torch.context import Context
+from metanorm.targets.torch.elementwise import NUMBER, TENSOR
+from metanorm.targets.torch.layout import Dims, Value, call, integer, method
+from metanorm.targets.torch.lining import Lining
+
+NEUTRAL = {"mul": 1.0, "add": 0.0}
+
+
+class MapPrinter:
+    """Prints the maps of one function."""
+
+    def __init__(self, context: Context, lining: Lining) -> None:
+        self.c = context
+        self.lining = lining
+
+    def map(self, let: Let, op: Map, out: list[Stmt]) -> None:
+        """The statements of a map, or its expression kept for later."""
+        optional = [ref for ref in op.arguments if self.c.values[ref].optional]
+        if op.function == "rescale":
+            self._rescale(let, op, out)
+            return
+        if len(optional) == 1 and self._drops_out(op, optional[0]):
+            self._neutral(let, op, optional[0], out)
+            return
+        values = [self._arithmetic(ref, op.function, i) for i, ref in enumerate(op.arguments)]
+        if all(v.number for v in values):
+            build = NUMBER.get(op.function) or TENSOR[op.function]
+            value = Value(build(*(v.expr for v in values)), number=True)
+            self.c.keep(let, value, out, "number")
+            return
+        exprs, dims = self.lining.lined_up(values, let.type.axes)
+        loose = self._is_loose(values, let.type.axes, dims)
+        if op.function == "unbiased" and values[1].number:
+            exprs[1] = values[1].expr
+        value = Value(TENSOR[op.function](*exprs), dims, loose=loose)
+        self.c.keep(let, value, out, "value")
+
+    def _arithmetic(self, ref: Ref, function: str, position: int) -> Value:
+        """An operand; conditions count as zero and one, but choose as they are."""
+        value = self.c.present(ref)
+        kind = self.c.lets[ref].type.kind
+        chooses = function == "where" and position == 0
+        if kind == "bool" and not chooses:
+            dtype = Attribute(Name(self.c.first), "dtype")
+            return replace(value, expr=method(value.expr, "to", dtype))
+        if chooses and kind != "bool" and not value.number:
+            return replace(value, expr=Binary("!=", (value.expr, integer(0))))
+        return value
+
+    def _drops_out(self, op: Map, optional: Ref) -> bool:
+        """Whether an absent operand changes nothing: a weight of one, a bias of zero."""
+        other = op.arguments != (optional, optional)
+        return other and NEUTRAL.get(op.function) == self.c.absent(optional)
+
+    def _neutral(self, let: Let, op: Map, optional: Ref, out: list[Stmt]) -> None:
+        """`v = v * weight`, only where there is a weight."""
+        other = next(ref for ref in op.arguments if ref != optional)
+        values = [self.c.present(other), replace(self.c.values[optional], optional=False)]
+        exprs, dims = self.lining.lined_up(values, let.type.axes)
+        base, operand = exprs
+        if values[0].number:
+            base = call("torch.as_tensor", base)
+        reuse = isinstance(base, Name) and self.c.uses[other] == 1 and not self._is_argument(base)
+        role = self.c.role(let.name) or self.c.next_role(let.name) or "value"
+        name = base if reuse and isinstance(base, Name) else Name(self.c.name_of(let.name, role))
+        if not reuse:
+            out.append(Assign((name,), self.c.broken(base, out)))
+        inner: list[Stmt] = []
+        combined = self.c.broken(TENSOR[op.function](name, operand), inner)
+        present = Binary("is not", (Name(self.c.argument_of(optional)), Literal(None)))
+        out.append(If(present, (*inner, Assign((name,), combined))))
+        loose = self._is_loose([values[0], replace(values[1], loose=True)], let.type.axes, dims)
+        self.c.values[let.name] = Value(name, dims, loose=loose)
+
+    def _is_loose(self, values: Sequence[Value], axes: Sequence[str], dims: Dims) -> bool:
+        """Whether some dimension is there only thanks to a value that may lack it."""
+        sure = {
+            d.axis
+            for v in values
+            if not v.loose
+            for d in self.lining.spread(v, axes).dims
+            if d.full
+        }
+        return any(d.full and d.axis not in sure for d in dims)
+
+    def _is_argument(self, name: Name) -> bool:
+        return name.text in {i.name for i in self.c.program.inputs}
+
+    def _rescale(self, let: Let, op: Map, out: list[Stmt]) -> None:
+        """The one map over a wide value. What is neutral, or may be absent, is `None`."""
+        source, centre, shift, *scales = op.arguments
+        roles = {"centre": centre, **dict(zip(("scale", "weight"), scales)), "shift": shift}
+        used = {role: ref for role, ref in roles.items() if not self._is_neutral(role, ref)}
+        values = [self.c.present(source)]
+        values += [replace(self.c.values[ref], optional=False) for ref in used.values()]
+        exprs, dims = self.lining.lined_up(values, let.type.axes)
+        keywords: list[tuple[str, Expr]] = []
+        for (role, ref), expr in zip(used.items(), exprs[1:]):
+            if self.c.values[ref].optional and not isinstance(expr, Name):
+                missing = Binary("is", (Name(self.c.argument_of(ref)), Literal(None)))
+                local = Name(self.c.local(role))
+                out.append(Assign((local,), IfElse(missing, Literal(None), expr)))
+                expr = local
+            keywords.append((role, expr))
+        expr = Call(Name("runtime.rescale"), (exprs[0],), tuple(keywords))
+        self.c.keep(let, Value(expr, dims), out, "y")
+
+    def _is_neutral(self, role: str, ref: Ref) -> bool:
+        op = self.c.lets[ref].op
+        neutral = Const(0.0 if role in ("centre", "shift") else 1.0)
+        return isinstance(op, Number) and op.value == neutral

@@ -1,0 +1,183 @@
+"""Training and evaluation: which statistics are used, and the running ones kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from metanorm.ir.nodes import (
+    Let,
+    Mode,
+    Program,
+    Ref,
+    Update,
+)
+from metanorm.ir.scalar import Scalar
+from metanorm.ir.verify import operands
+from metanorm.targets.python.pyir import (
+    Assign,
+    Binary,
+    Do,
+    Expr,
+    If,
+    Literal,
+    Name,
+    Stmt,
+    Subscript,
+    Tuple,
+)
+from metanorm.targets.torch.context import Context
+from metanorm.targets.torch.layout import Dims, Value, call, method
+from metanorm.targets.torch.lining import Lining
+from metanorm.targets.torch.placement import kind_of, needed_by
+
+
+class ModePrinter:
+    """Prints the modes and updates of one function. `emit` prints any binding."""
+
+    def __init__(
+        self, context: Context, lining: Lining, emit: Callable[[Let, list[Stmt]], None]
+    ) -> None:
+        self.c = context
+        self.lining = lining
+        self.emit = emit
+        self.momenta = momenta(context.program)
+        self.updated: set[str] = set()
+
+    def modes(self, first: Let, out: list[Stmt]) -> None:
+        """One `if` for all modes of a kind that can be decided here."""
+        assert isinstance(first.op, Mode)
+        kind = kind_of(first.op)
+        cluster = [let for let in self.c.program.body if self._joins(let, kind)]
+        train: list[Stmt] = []
+        evaluate: list[Stmt] = []
+        names = {let.name: self.c.name_of(let.name, self._mode_name(let)) for let in cluster}
+        for let in cluster:
+            assert isinstance(let.op, Mode)
+            self.c.hints[let.name] = names[let.name]
+            if self.c.places[let.op.train] is not None and let.op.train not in self.c.hints:
+                self.c.hints[let.op.train] = names[let.name]
+        modes = [let.op for let in cluster if isinstance(let.op, Mode)]
+        buffers = list(dict.fromkeys(m.buffer for m in modes if m.buffer))
+        updates = [u for u in self.c.program.updates if u.buffer in buffers and kind == "track"]
+        main = needed_by((m.train for m in modes), self.c.lets)
+        self._emit_needed(main, train)
+        if updates:
+            train.append(self._tracked_updates(updates))
+        self._emit_needed(needed_by((m.eval for m in modes), self.c.lets), evaluate)
+        for let in cluster:
+            assert isinstance(let.op, Mode)
+            self._choose(let, let.op, Name(names[let.name]), train, evaluate)
+        condition = self._condition(kind, buffers)
+        out.append(If(condition, _together(train), _together(evaluate)))
+
+    def _joins(self, let: Let, kind: str) -> bool:
+        """Whether a mode is still open and everything it needs in any case is there."""
+        if not isinstance(let.op, Mode) or kind_of(let.op) != kind or let.name in self.c.values:
+            return False
+        if self.c.places[let.name] is not None:
+            return False
+        needed = needed_by((let.op.train, let.op.eval), self.c.lets)
+        return all(
+            ref in self.c.values
+            or self.c.places[ref] is not None
+            or not operands(self.c.lets[ref].op)
+            for ref in needed
+        )
+
+    def _mode_name(self, let: Let) -> str:
+        assert isinstance(let.op, Mode)
+        train = let.op.train
+        if let.op.buffer:
+            return let.op.buffer.replace("running_", "")
+        return "value" if train.startswith("%") else train
+
+    def _condition(self, kind: str, buffers: Sequence[str]) -> Expr:
+        training = Name("training")
+        if kind == "mode":
+            return training
+        missing = [Binary("is", (Name(b), Literal(None))) for b in buffers]
+        return Binary("or", (training, *missing))
+
+    def _emit_needed(self, needed: set[Ref], out: list[Stmt]) -> None:
+        for let in self.c.program.body:
+            if let.name in needed and let.name not in self.c.values:
+                self.emit(let, out)
+
+    def _choose(
+        self, let: Let, op: Mode, name: Name, train: list[Stmt], evaluate: list[Stmt]
+    ) -> None:
+        live, kept = self.c.present(op.train), self.c.present(op.eval)
+        if live.number != kept.number:
+            live, kept = (self._as_tensor(v) if v.number else v for v in (live, kept))
+        exprs, dims = self.lining.lined_up([live, kept], let.type.axes)
+        for value, expr, out in ((live, exprs[0], train), (kept, exprs[1], evaluate)):
+            short = len(dims) - len(dims[self._start(dims, value) :])
+            if short and not value.number and value.dims:
+                expr = Subscript(expr, (*[Literal(None)] * short, Name("...")))
+            if expr != name:
+                out.append(Assign((name,), self.c.broken(expr, out)))
+        number = live.number and kept.number
+        self.c.values[let.name] = Value(name, dims, number=number)
+
+    def _as_tensor(self, value: Value) -> Value:
+        return Value(method(Name(self.c.first), "new_tensor", value.expr), loose=True)
+
+    def _start(self, dims: Dims, value: Value) -> int:
+        bases = [self.c.space.base(d.axis) for d in value.dims]
+        places_ = [i for i, d in enumerate(dims) if self.c.space.base(d.axis) in bases]
+        return places_[0] if places_ else 0
+
+    def _tracked_updates(self, updates: Sequence[Update]) -> Stmt:
+        """Running statistics, where there are any."""
+        inner: list[Stmt] = []
+        self._emit_needed(needed_by((u.value for u in updates), self.c.lets), inner)
+        for update in updates:
+            self.updated.add(update.buffer)
+            value = self._update_value(update)
+            momentum = Name(self.momenta[update.momentum])
+            inner.append(Do(call("runtime.track_", Name(update.buffer), value, momentum)))
+        present = [Binary("is not", (Name(u.buffer), Literal(None))) for u in updates]
+        condition = present[0] if len(present) == 1 else Binary("and", tuple(present))
+        return If(condition, tuple(inner))
+
+    def _update_value(self, update: Update) -> Expr:
+        declared = next(b.dims for b in self.c.program.buffers if b.name == update.buffer)
+        dims = self.c.layouts.frame(declared)
+        value = self.lining.spread(self.c.present(update.value), [d.axis for d in dims])
+        if value.number:
+            return value.expr
+        expr = self.c.layouts.aligned(self.c.layouts.compact(value), dims)
+        if len(dims) > len(declared) and value.dims:
+            expr = self.c.lengths.merged(method(expr, "expand", self.c.lengths.shape(dims)), dims)
+        return expr
+
+    def plain_updates(self, out: list[Stmt]) -> None:
+        """`update` statements, and running statistics that the output does not read."""
+        left = [u for u in self.c.program.updates if u.buffer not in self.updated]
+        tracked = [u for u in left if u.averages]
+        plain = [u for u in left if not u.averages]
+        if tracked:
+            out.append(If(Name("training"), (self._tracked_updates(tracked),)))
+        if plain:
+            inner: list[Stmt] = []
+            self._emit_needed(needed_by((u.value for u in plain), self.c.lets), inner)
+            for update in plain:
+                value = self._update_value(update)
+                inner.append(Do(call("runtime.store_", Name(update.buffer), value)))
+            out.append(If(Name("training"), tuple(inner)))
+
+
+def _together(statements: Sequence[Stmt]) -> tuple[Stmt, ...]:
+    """`a = x` and `b = y` as `a, b = x, y`, where all are mere names."""
+    plain = [s for s in statements if isinstance(s, Assign) and isinstance(s.value, Name)]
+    if len(plain) < 2 or len(plain) < len(statements) or len(plain) > 3:
+        return tuple(statements)
+    targets = tuple(s.targets[0] for s in plain)
+    values = tuple(s.value for s in plain if s.value is not None)
+    return (Assign(targets, Tuple(values, bare=True)),)
+
+
+def momenta(program: Program) -> dict[Scalar | None, str]:
+    """The argument that brings the momentum of each running statistic."""
+    distinct = dict.fromkeys(u.momentum for u in program.updates if u.averages)
+    return {m: "momentum" if i == 0 else f"momentum_{i + 1}" for i, m in enumerate(distinct)}

@@ -1,0 +1,65 @@
+"""What a generated class and its function take: the types of their arguments."""
+
+from __future__ import annotations
+
+from metanorm.ir.nodes import (
+    Argument,
+    BufferDecl,
+    InputDecl,
+    Program,
+)
+from metanorm.ir.scalar import Hyper
+from metanorm.ir.space import Space
+from metanorm.targets.torch.modes import momenta
+
+ANNOTATIONS = {
+    "int": "int",
+    "float": "float",
+    "bool": "bool",
+    "matrix": "runtime.Given",
+}
+
+
+class Signature:
+    """The interface of a program."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.space = Space(program.axes)
+        self.momenta = momenta(program)
+        self.tracked = [b for b in program.buffers if b.tracked]
+
+    def groups(self) -> list[InputDecl]:
+        """The index inputs that bring a number of groups."""
+        return [i for i in self.program.inputs if i.sort == "index" and i.table is None]
+
+    def has_state(self) -> bool:
+        """Whether there are parameters or buffers."""
+        return bool(self.program.params or self.program.buffers)
+
+    def returns(self) -> str:
+        """The annotation of the result."""
+        several = len(self.program.outputs) > 1
+        return f"{self.program.name}Output" if several else "Tensor"
+
+    def nullable(self, argument: Argument) -> bool:
+        """Whether `None` can be given: for the momentum, and where it is the default."""
+        is_momentum = Hyper(argument.name) in self.momenta
+        no_default = argument.default is None and not argument.required
+        return argument.type == "float" and (is_momentum or no_default)
+
+    def annotation(self, argument: Argument) -> str:
+        """The type of a constructor argument."""
+        if argument.type == "size":
+            variadic = any(self.space[axis].variadic for axis in argument.axes)
+            return "int | Sequence[int]" if variadic else "int"
+        return ANNOTATIONS[argument.type] + (" | None" if self.nullable(argument) else "")
+
+    def shapes(self) -> list[Argument]:
+        """The arguments that give the shape of a group of axes."""
+        sizes = [a for a in self.program.arguments if a.type == "size"]
+        return [a for a in sizes if any(self.space[axis].variadic for axis in a.axes)]
+
+    def buffer_type(self, buffer: BufferDecl) -> str:
+        """The type of a buffer; running statistics can be switched off."""
+        return "Tensor | None" if buffer.tracked else "Tensor"
