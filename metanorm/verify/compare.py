@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from metanorm.ir.nodes import Program, Several
-from metanorm.oracle.interpret import Call, interpret
+from metanorm.oracle.call import Call
+from metanorm.oracle.interpret import interpret
 from metanorm.runtime import ShapeError
 from metanorm.verify.cases import F64, Built, Setting, build, settings
 

@@ -1,0 +1,61 @@
+"""The reference meaning of every elementwise operation, in float64."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from metanorm.oracle.dense import F64
+
+
+def root(x: Tensor) -> Tensor:
+    """The square root, with the gradient zero at zero."""
+    zero = x == 0
+    return torch.where(zero, 0.0, torch.sqrt(torch.where(zero, 1.0, x)))
+
+
+def unbiased(variance: Tensor, count: Tensor) -> Tensor:
+    """A variance with one taken off its count; as it is where the count is one."""
+    return variance * torch.where(count > 1, count / (count - 1), 1.0)
+
+
+# The reference meaning of every elementwise row of the operation table.
+FUNCTIONS: dict[str, Callable[..., Tensor]] = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "div": lambda a, b: a / b,
+    "pow": lambda a, b: a**b,
+    "neg": lambda a: -a,
+    "lt": lambda a, b: (a < b).to(F64),
+    "le": lambda a, b: (a <= b).to(F64),
+    "eq": lambda a, b: (a == b).to(F64),
+    "ne": lambda a, b: (a != b).to(F64),
+    "ge": lambda a, b: (a >= b).to(F64),
+    "gt": lambda a, b: (a > b).to(F64),
+    "sqrt": torch.sqrt,
+    "rsqrt": lambda a: 1 / torch.sqrt(a),
+    "exp": torch.exp,
+    "log": torch.log,
+    "abs": torch.abs,
+    "sign": torch.sign,
+    "sin": torch.sin,
+    "cos": torch.cos,
+    "tanh": torch.tanh,
+    "erf": torch.erf,
+    "sigmoid": torch.sigmoid,
+    "softplus": lambda a: torch.logaddexp(a, torch.zeros_like(a)),
+    "relu": lambda a: torch.where(a > 0, a, 0 * a),
+    "silu": lambda a: a * torch.sigmoid(a),
+    "gelu": lambda a: a * (1 + torch.erf(a / math.sqrt(2))) / 2,
+    "clamp": lambda a, low, high: torch.minimum(torch.maximum(a, low), high),
+    "min": torch.minimum,
+    "max": torch.maximum,
+    "where": lambda c, a, b: torch.where(c != 0, a, b),
+    "rescale": lambda x, m, b, *a: (x - m) * math.prod(a) + b,
+    "root": root,
+    "unbiased": unbiased,
+}

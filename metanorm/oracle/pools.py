@@ -1,0 +1,178 @@
+"""Statistics as products with dense matrices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from metanorm.ir.nodes import (
+    Count,
+    Pool,
+    Ref,
+    Type,
+)
+from metanorm.oracle.dense import F64, pooling_matrix
+from metanorm.oracle.functions import root, unbiased
+from metanorm.oracle.values import Values
+
+
+class Pools:
+    """Pools over the values of a run."""
+
+    def __init__(self, values: Values) -> None:
+        self.v = values
+        self.space = values.space
+
+    def _coefficients(
+        self, op: Pool | Count, joined: Sequence[str], kept: Sequence[str]
+    ) -> tuple[Tensor, list[int], list[int]]:
+        """How much each position counts for each pool: [kept..., pools, positions].
+
+        The Kronecker product of the axis matrices, times the weights; also the number of pools
+        and of extra zero columns of each pooled axis.
+        """
+        product = torch.ones(1, 1, dtype=F64)
+        rows, extra = [], []
+        pooled = [axis for axis in joined if axis not in kept]
+        matrices = dict(op.over)
+        for axis in pooled:
+            matrix = matrices.get(axis) or matrices[self.space.base(axis)]
+            dense, more = pooling_matrix(matrix, self.v.size(axis), self.v.frame.known)
+            product = torch.kron(product, dense)
+            rows.append(len(dense))
+            extra.append(more)
+        weight = torch.ones(1, dtype=F64)
+        for ref, is_condition in ((op.where, True), (op.weight, False)):
+            if ref is not None:
+                given = self.v.broadcast(ref, (*kept, *pooled)).to(F64)
+                given = (given != 0).to(F64) if is_condition else given
+                weight = weight * self._padded(given, len(kept), extra).flatten(len(kept))
+        return product * weight.unsqueeze(-2), rows, extra
+
+    def _padded(self, value: Tensor, kept: int, extra: Sequence[int]) -> Tensor:
+        for position, more in enumerate(extra):
+            if more:
+                shape = list(value.shape)
+                shape[kept + position] = more
+                value = torch.cat([value, value.new_zeros(shape)], dim=kept + position)
+        return value
+
+    def _joined(self, op: Pool | Count, own: Sequence[str]) -> tuple[list[str], list[str]]:
+        """All axes of what is pooled, pooled ones in full; and those that are kept."""
+        axes = {axis for axis, _ in op.over} | set(own)
+        for ref in (op.where, op.weight):
+            axes |= set(self.v.types[ref].axes) if ref is not None else set()
+        named = {axis for axis, _ in op.over}
+        full = {
+            a if a in named else self.space.base(a) if self.space.base(a) in named else a
+            for a in axes
+        }
+        joined = self.space.join(*((a,) for a in full))
+        return list(joined), [a for a in joined if a not in named]
+
+    def _shaped(
+        self, flat: Tensor, kept: Sequence[str], pooled: Sequence[str], rows: list[int], type_: Type
+    ) -> Tensor:
+        """[kept..., pools] to one dimension for each axis of the result."""
+        tensor = flat.reshape([*(self.v.size(a) for a in kept), *rows])
+        names = [*kept, *pooled]
+        wanted = [self.space.base(a) if a not in kept else a for a in type_.axes]
+        order = [names.index(a) for a in wanted]
+        dropped = [i for i in range(len(names)) if i not in order]
+        return tensor.permute([*order, *dropped]).reshape([tensor.shape[i] for i in order])
+
+    def count(self, op: Count, type_: Type) -> Tensor:
+        """The total weight of each pool."""
+        joined, kept = self._joined(op, ())
+        weights, rows, _ = self._coefficients(op, joined, kept)
+        pooled = [a for a in joined if a not in kept]
+        total = weights.sum(-1).expand([*(self.v.size(a) for a in kept), math.prod(rows)])
+        return self._shaped(total, kept, pooled, rows, type_)
+
+    def pool(self, op: Pool, type_: Type) -> Tensor:
+        """A statistic of each pool, or of the pool of each position for a given matrix."""
+        joined, kept = self._joined(op, self.v.types[op.value].axes)
+        weights, rows, extra = self._coefficients(op, joined, kept)
+        pooled = [a for a in joined if a not in kept]
+        value = self._padded(self.v.broadcast(op.value, (*kept, *pooled)).to(F64), len(kept), extra)
+        x = value.flatten(len(kept)).unsqueeze(-2)
+        flat = self._statistic(op, x, weights, kept, pooled, rows, type_)
+        flat = flat.expand([*(self.v.size(a) for a in kept), math.prod(rows)])
+        result = tuple(a for a in type_.axes)
+        own = Type("real", self.space.pooled(self.space.join(*((a,) for a in joined)), op.over))
+        shaped = self._shaped(flat, kept, pooled, rows, own)
+        if own.axes == result:
+            return shaped
+        self.v.values["%pool"], self.v.types["%pool"] = shaped, own
+        return self.v.broadcast("%pool", result)
+
+    def _statistic(
+        self,
+        op: Pool,
+        x: Tensor,
+        weights: Tensor,
+        kept: Sequence[str],
+        pooled: Sequence[str],
+        rows: list[int],
+        type_: Type,
+    ) -> Tensor:
+        total = weights.sum(-1)
+        empty = total == 0
+
+        def counted(terms: Tensor) -> Tensor:
+            """What weighs nothing has no influence, not even as NaN, nor has its gradient."""
+            return torch.where(weights != 0, terms, 0.0)
+
+        def add_up(terms: Tensor) -> Tensor:
+            return (weights * terms).sum(-1)
+
+        x = counted(x)
+
+        def average(terms: Tensor) -> Tensor:
+            return torch.where(empty, 0.0, add_up(terms) / torch.where(empty, 1.0, total))
+
+        match op.statistic:
+            case "sum":
+                return add_up(x)
+            case "mean":
+                return average(x)
+            case "l1":
+                return add_up(x.abs())
+            case "l2":
+                return root(add_up(x * x))
+            case "var":
+                centre = counted(average(x).unsqueeze(-1))
+                biased = average((x - centre) ** 2)
+                return unbiased(biased, total) if op.ddof else biased
+            case "second":
+                assert op.about is not None
+                about = counted(self._about(op.about, kept, pooled, rows, op).unsqueeze(-1))
+                return average((x - about) ** 2)
+            case "max" | "min":
+                sign = 1.0 if op.statistic == "max" else -1.0
+                best = torch.where(weights != 0, sign * x, -torch.inf)
+                if best.shape[-1] == 0:
+                    return torch.zeros_like(total)
+                return torch.where(empty, 0.0, sign * best.amax(-1))
+        raise NotImplementedError(op.statistic)
+
+    def _about(
+        self, ref: Ref, kept: Sequence[str], pooled: Sequence[str], rows: list[int], op: Pool
+    ) -> Tensor:
+        """The centre of each pool: [kept..., pools]."""
+        matrices = dict(op.over)
+        axes = [*kept]
+        for axis in pooled:
+            cells = self.space.pooled((axis,), ((axis, matrices[axis]),))
+            axes += cells
+        value = self.v.aligned(ref, axes)
+        full: list[int] = [*value.shape[: len(kept)]]
+        remaining = list(value.shape[len(kept) :])
+        for axis in pooled:
+            has = bool(self.space.pooled((axis,), ((axis, matrices[axis]),)))
+            full.append(remaining.pop(0) if has else 1)
+        value = value.reshape(full)
+        return value.expand([*value.shape[: len(kept)], *rows]).flatten(len(kept))
