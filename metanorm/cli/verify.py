@@ -16,7 +16,7 @@ from metanorm.cli.exit_codes import FINDINGS, OK
 def command(
     specs: Annotated[list[str] | None, typer.Argument(help="Files or folders.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
-    all: Annotated[
+    every: Annotated[
         bool, typer.Option("--all", help="Show every setting, not only bad ones.")
     ] = False,
 ) -> None:
@@ -41,11 +41,6 @@ def command(
         for report in reports:
             sys.stdout.write(report.model_dump_json() + "\n")
     else:
-        print_table(reports, show_all=all)
-    bad = bool(workspace.diagnostics) or not all_good(reports)
+        print_table(reports, show_all=every)
+    bad = bool(workspace.diagnostics) or not all(report.good for report in reports)
     raise typer.Exit(FINDINGS if bad else OK)
-
-
-def all_good(reports: object) -> bool:
-    """Whether every report is."""
-    return all(report.good for report in reports)  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ from metanorm.runtime.errors import (
     shape_error,
 )
 from metanorm.runtime.groups import Groups
-from metanorm.runtime.matrices import Given, check_matrix, pooling_rows, rows_mean, rows_var
+from metanorm.runtime.matrices import Given, keep_matrix, pooling_rows, rows_mean, rows_var
 from metanorm.runtime.pools import (
     Moments,
     count,
@@ -59,9 +59,9 @@ __all__ = [
     "Moments",
     "ShapeError",
     "as_shape",
-    "check_matrix",
     "count",
     "demand_several",
+    "keep_matrix",
     "largest",
     "maximum",
     "mean",

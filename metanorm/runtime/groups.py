@@ -62,12 +62,10 @@ class Groups:
         weight: Tensor | None = None,
     ) -> Tensor:
         """The mean over each group; zero for an empty one."""
-        others = tuple(also)
-        counted = pools.coefficients(x, where, weight)
-        count = self.total(counted, dim, others)
-        empty = count == 0
-        average = self.total(x, dim, others, where, weight) / count.masked_fill(empty, 1)
-        return average.masked_fill(empty, 0)
+        dim, others = dim % x.dim(), tuple(also)
+        weights = self._weights(x, dim, others, where, weight)
+        added = self.total(x, dim, others, where, weight)
+        return pools.over(added, weights.squeeze(others) if others else weights)
 
     def moments(
         self,
@@ -109,6 +107,22 @@ class Groups:
     def smallest(self, x: Tensor, dim: int, also: Iterable[int] = ()) -> Tensor:
         """The smallest value of each group; zero for an empty one."""
         return -self.largest(-x, dim, also)
+
+    def _weights(
+        self,
+        x: Tensor,
+        dim: int,
+        also: tuple[int, ...],
+        where: Tensor | None,
+        weight: Tensor | None,
+    ) -> Tensor:
+        """What the elements of each group weigh together."""
+        counted = pools.total_weight(x, pools.coefficients(x, where, weight), also)
+        if counted.shape[dim] == 1:  # all positions alike
+            view = [1] * x.dim()
+            view[dim] = self.count
+            return counted * self.sizes(x).view(view)
+        return counted.sum(dim, keepdim=True) if self.index is None else self._add(counted, dim)
 
     def _add(self, x: Tensor, dim: int) -> Tensor:
         assert self.index is not None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Union
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from metanorm.runtime.errors import ShapeError
 
@@ -16,11 +16,20 @@ Given = Union[str, Tensor, Sequence[Sequence[float]]]
 STRUCTURED = re.compile(r"eye|ones|(blocks|chunks|interleave)\((\d+)\)")
 
 
-def check_matrix(given: Given, name: str) -> str | Tensor:
-    """A constructor argument as a matrix: a name, nested lists, or a square tensor.
+def keep_matrix(module: nn.Module, name: str, given: Given) -> None:
+    """A constructor argument as an attribute: a name as it is, numbers as a square tensor.
 
-    Raises `ValueError` for anything else.
+    The tensor moves with the module but is no part of its state, like every other argument of
+    the constructor. Raises `ValueError` for what is not a matrix.
     """
+    matrix = _checked(given, name)
+    if isinstance(matrix, str):
+        setattr(module, name, matrix)
+    else:
+        module.register_buffer(name, matrix, persistent=False)
+
+
+def _checked(given: Given, name: str) -> str | Tensor:
     if isinstance(given, str):
         if not STRUCTURED.fullmatch(given.replace(" ", "")):
             raise ValueError(
@@ -75,18 +84,33 @@ def rows_mean(value: Tensor, rows: Tensor | None, dim: int) -> Tensor:
     """The mean of each row's pool along `dim`."""
     if rows is None:
         return value
-    pooled: Tensor = torch.tensordot(rows, value, dims=([1], [dim]))
+    # Autocast would multiply in half precision, which is not enough for statistics.
+    with torch.autocast(value.device.type, enabled=False):
+        pooled: Tensor = torch.tensordot(rows, value, dims=([1], [dim]))
     return pooled.movedim(0, dim)
 
 
 def rows_var(value: Tensor, rows: Tensor | None, dim: int) -> Tensor:
     """The biased variance of each row's pool along `dim`.
 
-    Centred on the plain mean first: what is left to cancel is only the distance of a pool's mean
-    from that, and rounding cannot make the result negative.
+    Every pool has a centre of its own, so that the plain formula needs a difference for each pair
+    of positions. Float32 is spared that: squares about the plain mean, in float64, lose nothing
+    that float32 could hold, however far the pools are from each other.
     """
     if rows is None:
         return torch.zeros_like(value)
-    centred = value - value.mean(dim, keepdim=True) if value.shape[dim] else value
+    if value.dtype == torch.float64 or value.device.type == "mps":  # mps has no float64
+        return _var_of_pairs(value, rows, dim)
+    wide, rows = value.double(), rows.double()
+    centred = wide - wide.mean(dim, keepdim=True) if value.shape[dim] else wide
     average = rows_mean(centred, rows, dim)
-    return (rows_mean(centred.square(), rows, dim) - average.square()).clamp_min(0)
+    squares = rows_mean(centred.square(), rows, dim)
+    return (squares - average.square()).clamp_min(0).to(value.dtype)
+
+
+def _var_of_pairs(value: Tensor, rows: Tensor, dim: int) -> Tensor:
+    """The same by differences alone, at the price of a tensor as large as all pairs."""
+    value = value.movedim(dim, -1)
+    average = rows_mean(value, rows, value.dim() - 1)
+    squares = (value.unsqueeze(-2) - average.unsqueeze(-1)).square()
+    return (squares * rows).sum(-1).movedim(-1, dim)

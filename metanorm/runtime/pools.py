@@ -58,10 +58,8 @@ def mean(
     dims = tuple(dim)
     if where is not None or weight is not None:
         counted = coefficients(x, where, weight)
-        count = total(counted, dims, keepdim)
-        empty = count == 0
-        average = _weighted_sum(x, dims, keepdim, counted) / count.masked_fill(empty, 1)
-        return average.masked_fill(empty, 0)
+        average = over(_weighted_sum(x, dims, counted), total_weight(x, counted, dims))
+        return average if keepdim or not dims else average.squeeze(dims)
     if not dims:
         return x
     return (
@@ -98,7 +96,8 @@ def total(
     """The sum over `dim`."""
     dims = tuple(dim)
     if where is not None or weight is not None:
-        return _weighted_sum(x, dims, keepdim, coefficients(x, where, weight))
+        added = _weighted_sum(x, dims, coefficients(x, where, weight))
+        return added if keepdim or not dims else added.squeeze(dims)
     return x.sum(dims, keepdim=keepdim) if dims else x
 
 
@@ -109,7 +108,9 @@ def count(
     weight: Tensor | None = None,
 ) -> Tensor:
     """The total weight of all elements of a shape, in the dtype and on the device of `like`."""
-    return coefficients(like.new_ones(()).expand(shape), where, weight).sum()
+    whole = like.new_ones(()).expand(shape)
+    dims = tuple(range(len(shape)))
+    return total_weight(whole, coefficients(whole, where, weight), dims).reshape(())
 
 
 def norm(
@@ -144,9 +145,9 @@ def largest(
         return x.sum(dims, keepdim=keepdim)
     if where is None and weight is None:
         return x.amax(dims, keepdim=keepdim)
-    counts = coefficients(x, where, weight) != 0
+    counts = (coefficients(x, where, weight) != 0).expand_as(x)
     best = x.masked_fill(~counts, -torch.inf).amax(dims, keepdim=keepdim)
-    return best.masked_fill(~counts.expand_as(x).any(dims, keepdim=keepdim), 0)
+    return best.masked_fill(~counts.any(dims, keepdim=keepdim), 0)
 
 
 def smallest(
@@ -196,16 +197,33 @@ def only_counted(x: Tensor, where: Tensor | None, weight: Tensor | None) -> Tens
 
     They may be NaN, which neither a factor of zero nor the gradient of one would take away.
     """
-    counted = coefficients(x, where, weight)
-    return torch.where(counted != 0, x, torch.zeros_like(counted))
+    return torch.where(coefficients(x, where, weight) != 0, x, x.new_zeros(()))
 
 
 def coefficients(x: Tensor, where: Tensor | None, weight: Tensor | None) -> Tensor:
-    """How much each element counts, broadcast to the shape of `x`."""
+    """How much each element counts: as many dimensions as `x`, of length one where all count alike.
+
+    Nothing of the size of `x` is made for a mask over a few of its dimensions.
+    """
     counted = x.new_ones(()) if weight is None else weight.to(x.dtype)
     if where is not None:
         counted = torch.where(where != 0, counted, torch.zeros_like(counted))
-    return torch.ones_like(x) * counted
+    return counted.reshape((1,) * (x.dim() - counted.dim()) + counted.shape)
+
+
+def total_weight(x: Tensor, counted: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """What all elements of a pool weigh together; pooled dimensions stay, with length one."""
+    times = 1
+    for d in dims:
+        if counted.shape[d] != x.shape[d]:
+            times *= x.shape[d]
+    return (counted.sum(dims, keepdim=True) if dims else counted) * times
+
+
+def over(added: Tensor, weight: Tensor) -> Tensor:
+    """A weighted mean from its sums; zero where nothing counts."""
+    empty = weight == 0
+    return (added / weight.masked_fill(empty, 1)).masked_fill(empty, 0)
 
 
 def _tensors(a: Tensor | float, b: Tensor | float) -> tuple[Tensor, Tensor]:
@@ -215,9 +233,9 @@ def _tensors(a: Tensor | float, b: Tensor | float) -> tuple[Tensor, Tensor]:
     return a, torch.as_tensor(b, dtype=a.dtype, device=a.device)
 
 
-def _weighted_sum(x: Tensor, dims: tuple[int, ...], keepdim: bool, counted: Tensor) -> Tensor:
-    terms = counted * torch.where(counted != 0, x, torch.zeros_like(counted))
-    return terms.sum(dims, keepdim=keepdim) if dims else terms
+def _weighted_sum(x: Tensor, dims: tuple[int, ...], counted: Tensor) -> Tensor:
+    terms = counted * torch.where(counted != 0, x, x.new_zeros(()))
+    return terms.sum(dims, keepdim=True) if dims else terms
 
 
 def _pools_nothing(x: Tensor, dims: tuple[int, ...]) -> bool:

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 def track_(running: Tensor, value: Tensor, momentum: float | Tensor) -> None:
     """Move a running statistic towards `value`, without gradient.
 
-    `momentum` is the weight of the new value.
+    `momentum` is the weight of the new value; as a tensor, the number of values so far, which
+    all weigh alike.
     """
     with torch.no_grad():
-        running += momentum * (value.to(running.dtype) - running)
+        step = value.to(running.dtype) - running
+        running += step / momentum if isinstance(momentum, Tensor) else step * momentum
 
 
 def store_(buffer: Tensor, value: Tensor | float) -> None:
@@ -24,9 +26,11 @@ def store_(buffer: Tensor, value: Tensor | float) -> None:
 
 
 def momentum_of(momentum: float | None, batches: Tensor) -> float | Tensor:
-    """The weight of the newest batch: `momentum`, or where that is `None`, the share of one batch
-    in all of them."""
-    return 1.0 / batches if momentum is None else momentum
+    """What `track_` takes: `momentum`, or where that is `None`, the number of batches so far.
+
+    Left a tensor, and whole, so that nothing waits for a GPU and nothing is rounded to float32.
+    """
+    return batches if momentum is None else momentum
 
 
 def widened(x: Tensor) -> Tensor:

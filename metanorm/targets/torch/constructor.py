@@ -49,6 +49,9 @@ class Constructor:
         for p in self.program.params:
             optional = " | None" if p.switches else ""
             done.append(Assign((Name(p.name),), None, annotation=f"nn.Parameter{optional}"))
+        for argument in self.program.arguments:
+            if argument.type == "matrix":
+                done.append(Assign((Name(argument.name),), None, annotation="str | Tensor"))
         for b in self.program.buffers:
             done.append(Assign((Name(b.name),), None, annotation=self.signature.buffer_type(b)))
         if self.tracked:
@@ -92,7 +95,8 @@ class Constructor:
         if argument in self.signature.shapes():
             value = call("runtime.as_shape", value)
         elif argument.type == "matrix":
-            value = call("runtime.check_matrix", value, Literal(argument.name))
+            name = Literal(argument.name)
+            return Do(call("runtime.keep_matrix", Name("self"), name, value))
         return Assign((Name(f"self.{argument.name}"),), value)
 
     def _divisible(self) -> list[Stmt]:

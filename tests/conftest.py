@@ -1,0 +1,57 @@
+"""Options and fixtures that all tests share."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from metanorm.driver import compile_specs
+from metanorm.frontend import check
+from metanorm.ir.nodes import Program
+from metanorm.options import Options
+from metanorm.workspace import load_library
+
+ROOT = Path(__file__).parents[1]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--accept", action="store_true", help="take what comes out as expected")
+
+
+@pytest.fixture
+def accept(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--accept"))
+
+
+LIBRARY = load_library()
+PROGRAMS = {
+    norm.program.name: norm.program
+    for norms in check(LIBRARY.sources, LIBRARY.roots).norms.values()
+    for norm in norms
+}
+
+
+@pytest.fixture(params=PROGRAMS)
+def program(request: pytest.FixtureRequest) -> Program:
+    """Each norm of the library in turn."""
+    return PROGRAMS[request.param]
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
+    """The package that `metanorm compile specs` writes, imported."""
+    result = compile_specs(LIBRARY.sources, LIBRARY.roots, Options())
+    assert result.ok, result.diagnostics
+    folder = tmp_path_factory.mktemp("library")
+    package = folder / "library_norms"
+    package.mkdir()
+    for name, text in result.files.items():
+        (package / name).write_text(text)
+    sys.path.insert(0, str(folder))
+    yield importlib.import_module("library_norms")
+    sys.path.remove(str(folder))

@@ -1,0 +1,44 @@
+"""A module of each norm, and arguments to call it with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from metanorm.ir.nodes import Program
+from metanorm.verify.cases import Setting, build
+from metanorm.verify.compare import make
+
+
+def sample(
+    program: Program, library: ModuleType, seed: int = 0, **setting: Any
+) -> tuple[nn.Module, dict[str, Any]]:
+    """A module with random parameters and the keyword arguments of a call, in float64."""
+    chosen = replace(Setting("train"), **setting)
+    built = build(program, chosen, seed)
+    arguments: dict[str, Any] = dict(built.inputs)
+    arguments.update({f"{name}_size": count for name, count in built.groups.items()})
+    return make(program, library, built, chosen), arguments
+
+
+def tensors(result: Any) -> tuple[Tensor, ...]:
+    """The outputs of a call."""
+    return (result,) if isinstance(result, Tensor) else tuple(result)
+
+
+def floats(arguments: dict[str, Any]) -> dict[str, Tensor]:
+    """The arguments that have gradients."""
+    return {n: x for n, x in arguments.items() if isinstance(x, Tensor) and x.is_floating_point()}
+
+
+def loss(result: Any) -> Tensor:
+    """A number that depends on every element of every output."""
+    total = torch.zeros((), dtype=torch.float64)
+    for position, tensor in enumerate(tensors(result)):
+        weights = torch.linspace(-1, 2, tensor.numel(), dtype=tensor.dtype).view(tensor.shape)
+        total = total + (tensor * weights).sum() * (position + 1)
+    return total

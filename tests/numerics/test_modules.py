@@ -1,0 +1,207 @@
+"""What users do with modules besides calling them: every norm of the library has to bear it."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from conftest import PROGRAMS
+from samples import floats, loss, sample, tensors
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.func import functional_call, grad, vmap
+
+from metanorm import runtime
+from metanorm.ir.batch import crosses_samples
+from metanorm.ir.nodes import Divisible, Program, Stop
+from metanorm.targets import header
+from metanorm.verify.compare import verify_norm
+
+
+def same(a: Any, b: Any, tolerance: float = 1e-12) -> None:
+    for left, right in zip(tensors(a), tensors(b)):
+        torch.testing.assert_close(left, right, rtol=tolerance, atol=tolerance)
+
+
+def test_the_oracle_agrees_under_all_settings(program: Program, library: ModuleType) -> None:
+    report = verify_norm(program, library)
+    assert [f for f in report.findings if not f.good] == []
+    assert sum(f.outcome == "ok" for f in report.findings) > 20
+
+
+# `stop` makes the gradient another one than that of the function, on purpose.
+TRUE_GRADIENT = [
+    name for name, p in PROGRAMS.items() if not any(isinstance(let.op, Stop) for let in p.body)
+]
+true_gradient = pytest.mark.parametrize("program", TRUE_GRADIENT, indirect=True)
+
+
+def test_only_ada_norm_stops_gradients() -> None:
+    assert set(PROGRAMS) - set(TRUE_GRADIENT) == {"AdaNorm"}
+
+
+@true_gradient
+def test_gradients_of_gradients(program: Program, library: ModuleType) -> None:
+    module, arguments = sample(program, library, training=False)
+    given = floats(arguments)
+    names = list(given)
+
+    def run(*values: Tensor) -> tuple[Tensor, ...]:
+        return tensors(module(**{**arguments, **dict(zip(names, values))}))
+
+    leaves = tuple(x.clone().requires_grad_() for x in given.values())
+    assert torch.autograd.gradcheck(run, leaves)
+    assert torch.autograd.gradgradcheck(run, leaves)
+
+
+@true_gradient
+def test_forward_mode_agrees_with_finite_differences(program: Program, library: ModuleType) -> None:
+    module, arguments = sample(program, library, training=False)
+    name = program.inputs[0].name
+    x, step = arguments[name], 1e-6
+    tangent = torch.randn(x.shape, dtype=x.dtype)
+    with forward_ad.dual_level(), torch.no_grad():
+        dual = forward_ad.make_dual(x, tangent)
+        result = tensors(module(**{**arguments, name: dual}))
+        slopes = [forward_ad.unpack_dual(y).tangent for y in result]
+    with torch.no_grad():
+        high = tensors(module(**{**arguments, name: x + step * tangent}))
+        low = tensors(module(**{**arguments, name: x - step * tangent}))
+    for slope, a, b in zip(slopes, high, low):
+        torch.testing.assert_close(slope, (a - b) / (2 * step), rtol=1e-4, atol=1e-6)
+
+
+def test_copies_and_pickles_are_the_same_module(program: Program, library: ModuleType) -> None:
+    module, arguments = sample(program, library)
+    file = io.BytesIO()
+    torch.save(module, file)
+    file.seek(0)
+    others = [
+        copy.deepcopy(module),
+        pickle.loads(pickle.dumps(module)),
+        torch.load(file, weights_only=False),
+    ]
+    expected = module(**arguments)
+    for other in others:
+        same(other(**arguments), expected)
+        assert list(other.state_dict()) == list(module.state_dict())
+
+
+def test_a_state_dict_restores_a_module(program: Program, library: ModuleType) -> None:
+    module, arguments = sample(program, library, training=False)
+    other = copy.deepcopy(module)
+    with torch.no_grad():
+        for tensor in other.state_dict().values():
+            tensor.zero_()
+    other.load_state_dict(module.state_dict(), strict=True)
+    same(other(**arguments), module(**arguments))
+
+
+def test_a_call_leaves_its_inputs_alone(program: Program, library: ModuleType) -> None:
+    module, arguments = sample(program, library)
+    before = {n: x.clone() for n, x in arguments.items() if isinstance(x, Tensor)}
+    name = program.inputs[0].name
+    loss(module(**{**arguments, name: arguments[name].requires_grad_()})).backward()
+    for name, x in before.items():
+        assert torch.equal(arguments[name], x)
+
+
+def test_evaluation_changes_no_buffer(program: Program, library: ModuleType) -> None:
+    module, arguments = sample(program, library, training=False)
+    before = {n: b.clone() for n, b in module.named_buffers()}
+    module(**arguments)
+    for name, buffer in module.named_buffers():
+        assert torch.equal(buffer, before[name])
+
+
+def test_module_moves_through_meta_device(program: Program, library: ModuleType) -> None:
+    module, _ = sample(program, library)
+    moved = copy.deepcopy(module).to("meta")
+    assert all(p.device.type == "meta" for p in moved.parameters())
+    moved.to_empty(device="cpu").reset_parameters() if hasattr(module, "reset_parameters") else None
+
+
+def test_autocast_keeps_the_dtype_of_the_input(program: Program, library: ModuleType) -> None:
+    module, arguments = sample(program, library, dtype=torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        result = tensors(module(**arguments))
+    assert all(y.dtype == torch.float32 for y in result)
+
+
+def test_nothing_of_the_batch_leaks_where_samples_are_independent(
+    program: Program, library: ModuleType
+) -> None:
+    """The analysis behind MN0702, held against gradients between samples."""
+    for training in (True, False):
+        module, arguments = sample(program, library, training=training)
+        name = program.inputs[0].name
+        x = arguments[name].clone().requires_grad_()
+        y = tensors(module(**{**arguments, name: x}))[0]
+        (gradient,) = torch.autograd.grad(y[0].square().sum(), x)
+        sample_of = arguments.get("batch", torch.arange(len(x)))
+        leaks = bool(gradient[sample_of != sample_of[0]].abs().max() > 1e-9)
+        assert leaks == bool(crosses_samples(program, evaluating=not training))
+
+
+def takes_single_samples(program: Program) -> bool:
+    cut = {check.axis for check in program.checks if isinstance(check, Divisible)}
+    crosses = crosses_samples(program, evaluating=True)
+    return not crosses and len(program.inputs) == 1 and program.inputs[0].dims[0] not in cut
+
+
+ONE_BY_ONE = [name for name, program in PROGRAMS.items() if takes_single_samples(program)]
+
+
+@pytest.mark.parametrize("program", ONE_BY_ONE, indirect=True)
+def test_vmap_over_samples_is_a_batch(program: Program, library: ModuleType) -> None:
+    module, arguments = sample(program, library, training=False)
+    x = arguments[program.inputs[0].name]
+    expected = tensors(module(x))[0]
+    each = vmap(lambda one: tensors(module(one[None]))[0][0])(x)
+    same(each, expected)
+    state = dict(module.named_parameters())
+
+    def one_loss(parameters: dict[str, Tensor], one: Tensor) -> Tensor:
+        return tensors(functional_call(module, parameters, (one[None],)))[0].square().sum()
+
+    per_sample = vmap(grad(one_loss), in_dims=(None, 0))(state, x)
+    for name, gradient in per_sample.items():
+        whole = torch.autograd.grad(tensors(module(x))[0].square().sum(), state[name])[0]
+        same(gradient.sum(0), whole, 1e-9)
+
+
+def test_abi_of_headers_is_that_of_the_runtime() -> None:
+    assert header.ABI == runtime.ABI
+
+
+def test_a_module_of_another_abi_is_refused() -> None:
+    with pytest.raises(ImportError, match="compile the spec again"):
+        runtime.require(abi=runtime.ABI + 1)
+
+
+def test_channels_last_stays_channels_last(library: ModuleType) -> None:
+    x = torch.randn(2, 4, 5, 3).contiguous(memory_format=torch.channels_last)
+    layers: list[nn.Module] = [library.BatchNorm(4), library.GroupNorm(2, 4), library.SwitchNorm(4)]
+    for layer in layers:
+        assert layer(x).is_contiguous(memory_format=torch.channels_last), layer
+
+
+def test_sync_batch_norm_and_conversion_are_left_to_torch(library: ModuleType) -> None:
+    """A compiled norm is not an `nn.BatchNorm2d`: converting a model leaves it as it is."""
+    model = nn.Sequential(library.BatchNorm(4), nn.BatchNorm2d(4))
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    assert type(converted[0]) is library.BatchNorm
+    assert type(converted[1]) is nn.SyncBatchNorm
+
+
+def test_parameters_in_intervals_come_back_to_them(library: ModuleType) -> None:
+    model = nn.Sequential(nn.Linear(4, 4), library.BatchInstanceNorm(4))
+    with torch.no_grad():
+        model[1].gate.copy_(torch.tensor([-1.0, 0.25, 0.5, 3.0]))
+    runtime.project_(model)
+    assert model[1].gate.tolist() == [0.0, 0.25, 0.5, 1.0]

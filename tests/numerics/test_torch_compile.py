@@ -1,0 +1,79 @@
+"""Compiled norms under `torch.compile`: one graph, any sizes, the same numbers."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from conftest import PROGRAMS
+from samples import loss, sample, tensors
+from torch import Tensor, nn
+
+from metanorm.ir.nodes import Program
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # what torch's own compiler warns of is not ours
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> Iterator[None]:
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+def gradients(module: nn.Module, arguments: dict[str, Any], name: str) -> tuple[Tensor, ...]:
+    """Outputs, and the gradients of an input and all parameters."""
+    x = arguments[name].clone().requires_grad_()
+    result = module(**{**arguments, name: x})
+    found = torch.autograd.grad(loss(result), [x, *module.parameters()])
+    return (*tensors(result), *found)
+
+
+def agree(compiled: Any, module: nn.Module, arguments: dict[str, Any], name: str) -> None:
+    for ours, eager in zip(
+        gradients(compiled, arguments, name), gradients(module, arguments, name)
+    ):
+        torch.testing.assert_close(ours, eager, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_one_graph_for_all_sizes(program: Program, training: bool, library: ModuleType) -> None:
+    module, arguments = sample(program, library, training=training)
+    twin = copy.deepcopy(module)
+    compiled = torch.compile(twin, fullgraph=True, dynamic=True, backend="aot_eager")
+    name = program.inputs[0].name
+    agree(compiled, module, arguments, name)
+    for own, eager in zip(twin.buffers(), module.buffers()):
+        torch.testing.assert_close(own, eager)
+    _, larger = sample(program, library, training=training, space=(5, 4))
+    agree(compiled, module, larger, name)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["with batch_size", "without"])
+def test_graph_norm_is_one_graph(known: bool, library: ModuleType) -> None:
+    """Without `batch_size` the number of graphs is in the data: torch needs its leave for that."""
+    module = library.GraphNorm(4).double()
+    with torch._dynamo.config.patch(capture_scalar_outputs=True):
+        compiled = torch.compile(copy.deepcopy(module), fullgraph=True, backend="aot_eager")
+        for count in (12, 20):
+            batch = torch.arange(count) // 4
+            size = {"batch_size": 5} if known else {}
+            arguments = {"x": torch.randn(count, 4, dtype=torch.float64), "batch": batch, **size}
+            agree(compiled, module, arguments, "x")
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
+@pytest.mark.parametrize("program", ["BatchNorm", "SwitchNorm", "GraphNorm"], indirect=True)
+def test_inductor_agrees(program: Program, library: ModuleType) -> None:
+    module, arguments = sample(program, library)
+    compiled = torch.compile(copy.deepcopy(module), fullgraph=True, dynamic=True)
+    agree(compiled, module, arguments, program.inputs[0].name)
+
+
+def test_all_norms_of_the_library_are_here() -> None:
+    assert len(PROGRAMS) == 22
