@@ -27,9 +27,7 @@ from metanorm.ir.nodes import (
 from metanorm.targets.python.pyir import (
     Assign,
     Attribute,
-    Binary,
     Expr,
-    Literal,
     Name,
     Return,
     Stmt,
@@ -66,7 +64,7 @@ class Body:
                 self.emit(let, body)
         self.modes.plain_updates(body)
         result = self._result(body)
-        return [*self._inputs(), *self._along(), *self.c.prologue, *body, result]
+        return [*self._inputs(), *self.c.layouts.locals.values(), *self.c.prologue, *body, result]
 
     def _inputs(self) -> list[Stmt]:
         """The dtype of statistics, and split axes."""
@@ -88,13 +86,6 @@ class Body:
                 if split.expr != Name(decl.name):
                     axes = ", ".join(self.c.shown(d.axis) for d in split.dims)
                     done.append(Assign((Name(decl.name),), split.expr, axes))
-        return done
-
-    def _along(self) -> list[Stmt]:
-        done: list[Stmt] = []
-        for axis, local in self.c.layouts.along_used.items():
-            nones = Binary("*", (Tuple((Literal(None),)), self.c.layouts.rank(axis)))
-            done.append(Assign((Name(local),), nones, f"a new dimension for each of *{axis}"))
         return done
 
     def _result(self, body: list[Stmt]) -> Stmt:

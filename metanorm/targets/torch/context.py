@@ -9,6 +9,7 @@ from metanorm.ir.nodes import (
     Input,
     Let,
     Map,
+    Op,
     Param,
     Program,
     Ref,
@@ -60,7 +61,8 @@ class Context:
     def _count_uses(self) -> dict[Ref, int]:
         uses = {let.name: 0 for let in self.program.body}
         for let in self.program.body:
-            for ref in operands(let.op):
+            square = isinstance(let.op, Map) and is_square(let.op)
+            for ref in set(operands(let.op)) if square else operands(let.op):
                 uses[ref] += 1
         for _, ref in self.program.outputs:
             uses[ref] += 1
@@ -173,12 +175,20 @@ class Context:
         short = len(text) <= INLINE_WIDTH and uses == 1
         tiny = len(text) <= TINY_WIDTH and uses <= 3 and "(" not in text
         nameless = let.name.startswith("%") and let.name not in self.hints
-        if nameless and (short or tiny):
+        if nameless and (short or tiny or (uses == 1 and self._continues(let))):
             self.values[let.name] = value
             return
         self.bind(let, value.expr, value.dims, out, self.role(let.name) or fallback)
         bound = self.values[let.name]
         self.values[let.name] = replace(bound, number=value.number, loose=value.loose)
+
+    def _continues(self, let: Let) -> bool:
+        """Whether a sum goes on in the next one: `a + b` in `a + b + c`."""
+        return any(
+            is_sum(let.op) and is_sum(user.op) and user.op.arguments[0] == let.name
+            for user in self.program.body
+            if isinstance(user.op, Map)
+        )
 
     def role(self, ref: Ref) -> str:
         """What a nameless value is for: the scale or the shift of a fold."""
@@ -190,15 +200,16 @@ class Context:
             elif isinstance(let.op, Map) and ref in let.op.arguments:
                 others = [self.lets[a].type.axes for a in let.op.arguments if a != ref]
                 if self.lets[ref].type.axes not in others and let.type.axes in others:
-                    wide = let.type.axes == self._first_axes()
+                    wide = self.is_wide(let.name)
                     role = {"mul": "scale", "add": "shift"}.get(let.op.function, "")
                     if wide and role:
                         return role
         return ""
 
-    def _first_axes(self) -> tuple[str, ...]:
+    def is_wide(self, ref: Ref) -> bool:
+        """Whether a value has all axes of the first input."""
         first = self.layouts.frame(self.program.inputs[0].dims)
-        return self.space.ordered(d.axis for d in first)
+        return self.lets[ref].type.axes == self.space.ordered(d.axis for d in first)
 
     def next_role(self, ref: Ref) -> str:
         """The role of what a nameless value goes into next."""
@@ -235,3 +246,13 @@ class Context:
             )
             self.prologue.append(Assign((Name(local),), made))
         return Name(local)
+
+
+def is_square(op: Map) -> bool:
+    """Whether a map multiplies a value by itself."""
+    return op.function == "mul" and op.arguments[0] == op.arguments[1]
+
+
+def is_sum(op: Op) -> bool:
+    """Whether a value is a sum or a difference."""
+    return isinstance(op, Map) and op.function in ("add", "sub")

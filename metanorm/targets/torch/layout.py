@@ -14,6 +14,7 @@ from metanorm.ir.nodes import Program
 from metanorm.ir.scalar import Hyper
 from metanorm.ir.space import Space
 from metanorm.targets.python.pyir import (
+    Assign,
     Attribute,
     Binary,
     Call,
@@ -83,7 +84,7 @@ class Layouts:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.space = Space(program.axes)
-        self.along_used: dict[str, str] = {}  # group of axes: local that holds a `None` for each
+        self.locals: dict[tuple[str, str], Assign] = {}  # by stem and group of axes
         self.taken: set[str] = set()
 
     def frame(self, dims: Sequence[str]) -> Dims:
@@ -111,15 +112,26 @@ class Layouts:
                 return Binary("-", tuple(operands)) if len(operands) > 1 else total
         raise KeyError(axis)
 
-    def along(self, axis: str) -> Expr:
-        """A new dimension for each of a group of axes, from a local that the function sets up."""
-        if axis not in self.along_used:
-            name = f"along_{axis.lower()}"
+    def _local(self, stem: str, axis: str, value: Expr) -> Expr:
+        """A local that the function sets up first, such as `along_s`."""
+        if (stem, axis) not in self.locals:
+            name = f"{stem}_{axis.lower()}"
             while name in self.taken:
                 name += "_"
             self.taken.add(name)
-            self.along_used[axis] = name
-        return Name(self.along_used[axis])
+            self.locals[stem, axis] = Assign(
+                (Name(name),), value, f"a new dimension for each of *{axis}"
+            )
+        return self.locals[stem, axis].targets[0]
+
+    def _behind(self, axis: str) -> Expr:
+        """An index that puts a dimension for each of a group of axes behind all others."""
+        nones = Starred(Binary("*", (Tuple((Literal(None),)), self.rank(axis))))
+        return self._local("along", axis, Tuple((Name("..."), nones)))
+
+    def _nones(self, axis: str) -> Expr:
+        """The part of an index that stands for a group of axes between others."""
+        return self._local("new", axis, Binary("*", (Tuple((Literal(None),)), self.rank(axis))))
 
     # ---- where a dimension is
 
@@ -147,6 +159,7 @@ class Layouts:
                     items.append(Starred(self._range(value, index)))
                 else:
                     items.append(self.position(value.dims, index))
+        items = _contiguous(items)
         only = items[0] if len(items) == 1 else None
         return only.value if isinstance(only, Starred) else Tuple(tuple(items))
 
@@ -195,13 +208,13 @@ class Layouts:
         return next(i for i, d in enumerate(frame) if self.space.base(d.axis) == base)
 
     def _indexed(self, value: Value, frame: Dims, order: list[int]) -> Expr:
-        """`v[:, None]`, `v[(..., *along_s)]`: dimensions of length one put in with brackets."""
+        """`v[:, None]`, `v[along_s]`: dimensions of length one put in with brackets."""
         items: list[Expr] = []
         for i in range(order[0], len(frame)):
             if i in order:
                 items.append(Name("...") if self.variadic(frame[i]) else Slice())
             elif self.variadic(frame[i]):
-                items.append(Starred(self.along(frame[i].axis)))
+                items.append(Starred(Name(frame[i].axis)))
             else:
                 items.append(Literal(None))
         own = (Slice(), Name("..."))
@@ -216,13 +229,29 @@ class Layouts:
         return self._bracketed(value.expr, items)
 
     def _bracketed(self, value: Expr, items: list[Expr]) -> Expr:
-        """Before Python 3.11 a star in brackets needs parentheses, and those take no colon."""
+        """An index; stars in it stand for groups of axes.
+
+        Before Python 3.11 brackets take no star, so that such an index is put together first.
+        """
         while items and items[-1] == Slice():
             items = items[:-1]
         if not any(isinstance(item, Starred) for item in items):
             return Subscript(value, tuple(items))
-        whole = call("slice", Literal(None))
-        return Subscript(value, (Tuple(tuple(whole if i == Slice() else i for i in items)),))
+        *first, last = items
+        if items[0] == Name("...") and isinstance(last, Starred):
+            inner = self._bracketed(value, first) if len(first) > 1 else value
+            return Subscript(inner, (self._behind(_axis_of(last)),))
+        parts: list[Expr] = []
+        for item in items:
+            if isinstance(item, Starred):
+                parts.append(self._nones(_axis_of(item)))
+                continue
+            whole = call("slice", Literal(None)) if item == Slice() else item
+            if parts and isinstance(parts[-1], Tuple):
+                parts[-1] = Tuple((*parts[-1].items, whole))
+            else:
+                parts.append(Tuple((whole,)))
+        return Subscript(value, (Binary("+", tuple(parts)) if len(parts) > 1 else parts[0],))
 
     def _permuted(self, value: Value, order: list[int]) -> Value:
         """The dimensions in the order of the frame."""
@@ -245,3 +274,18 @@ class Layouts:
     def compact(self, value: Value) -> Value:
         """The value with the axes it has and no others."""
         return value if all(d.full for d in value.dims) else self._compact(value)
+
+
+def _axis_of(item: Starred) -> str:
+    """The group of axes that a star in an index stands for."""
+    assert isinstance(item.value, Name)
+    return item.value.text
+
+
+def _contiguous(items: list[Expr]) -> list[Expr]:
+    """`2, *range(3, n)` as `*range(2, n)`."""
+    match items:
+        case [*front, Literal(int(before)), Starred(Call(function, (Literal(int(start)), end)))]:
+            if start == before + 1:
+                return [*front, Starred(Call(function, (Literal(before), end)))]
+    return items

@@ -24,7 +24,7 @@ from metanorm.targets.python.pyir import (
     Name,
     Stmt,
 )
-from metanorm.targets.torch.context import Context
+from metanorm.targets.torch.context import Context, is_square
 from metanorm.targets.torch.elementwise import NUMBER, TENSOR
 from metanorm.targets.torch.layout import Dims, Value, call, integer, method
 from metanorm.targets.torch.lining import Lining
@@ -56,10 +56,14 @@ class MapPrinter:
             return
         exprs, dims = self.lining.lined_up(values, let.type.axes)
         loose = self._is_loose(values, let.type.axes, dims)
+        if is_square(op):
+            squared = Value(method(exprs[0], "square"), dims, loose=loose)
+            self.c.keep(let, squared, out, "square")
+            return
         if op.function == "unbiased" and values[1].number:
             exprs[1] = values[1].expr
         value = Value(TENSOR[op.function](*exprs), dims, loose=loose)
-        self.c.keep(let, value, out, "value")
+        self.c.keep(let, value, out, "y" if self.c.is_wide(let.name) else "value")
 
     def _arithmetic(self, ref: Ref, function: str, position: int) -> Value:
         """An operand; conditions count as zero and one, but choose as they are."""

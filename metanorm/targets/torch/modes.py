@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from metanorm.ir.nodes import (
+    Count,
     Let,
     Mode,
     Program,
@@ -89,6 +90,8 @@ class ModePrinter:
         train = let.op.train
         if let.op.buffer:
             return let.op.buffer.replace("running_", "")
+        if isinstance(self.c.lets[train].op, Count):
+            return "counted"
         return "value" if train.startswith("%") else train
 
     def _condition(self, kind: str, buffers: Sequence[str]) -> Expr:

@@ -1,0 +1,89 @@
+"""What a norm may cost: how often it looks at its input, and what it keeps of its size."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+SHAPE = (8, 16, 14, 14)
+
+
+class Watch(TorchDispatchMode):
+    """Counts the reductions of a tensor, and the tensors of its size that are made."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.reductions: list[str] = []
+        self.made: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        inputs = [a for a in args if isinstance(a, Tensor)]
+        outputs = [r for r in (result if isinstance(result, tuple) else (result,)) if r is not None]
+        large = [a for a in inputs if a.numel() == self.size]
+        own = {a.untyped_storage().data_ptr() for a in inputs}
+        if large and all(o.numel() < self.size for o in outputs):
+            self.reductions.append(str(func))
+        for output in outputs:
+            pointer = output.untyped_storage().data_ptr()
+            if output.numel() == self.size and pointer not in own:
+                self.made.add(pointer)
+        return result
+
+
+def kept(module: nn.Module, x: Tensor) -> int:
+    """How many tensors of the size of `x` wait for the backward pass, each storage once."""
+    found: set[int] = set()
+
+    def pack(tensor: Tensor) -> Tensor:
+        if tensor.numel() == x.numel():
+            found.add(tensor.untyped_storage().data_ptr())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        module(x)
+    return len(found)
+
+
+LAYERS = {
+    "BatchNorm": (16,),
+    "InstanceNorm": (16,),
+    "GroupNorm": (4, 16),
+    "SwitchNorm": (16,),
+    "BatchInstanceNorm": (16,),
+    "MetaNorm": (16,),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_input_is_reduced_once_and_kept_once(name: str, library: ModuleType) -> None:
+    module = getattr(library, name)(*LAYERS[name])
+    x = torch.randn(SHAPE, requires_grad=True)
+    with Watch(x.numel()) as watch:
+        y = module(x)
+    assert len(watch.reductions) == 1, watch.reductions
+    assert kept(module, x) == 1
+    assert y.shape == x.shape
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_without_gradients_only_the_result_is_made(name: str, library: ModuleType) -> None:
+    module = getattr(library, name)(*LAYERS[name])
+    x = torch.randn(SHAPE)
+    with torch.no_grad(), Watch(x.numel()) as watch:
+        module(x)
+    assert len(watch.made) <= 2, "the result, and what is moved and scaled on the way to it"
+
+
+def test_a_mask_makes_no_tensor_of_the_size_of_the_input(library: ModuleType) -> None:
+    x, mask = torch.randn(8, 64, 12), torch.rand(8, 12) < 0.7
+    module = library.MaskedBatchNorm(64)
+    with torch.no_grad(), Watch(x.numel()) as watch:
+        module(x, mask)
+    assert len(watch.made) <= 7
