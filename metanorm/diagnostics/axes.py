@@ -31,12 +31,14 @@ class AxisTwice(Problem):
     ### Fix
 
     Give the second axis another name. Axes of equal length are renamed into each other with
-    `v[N -> M]`.
+    `v[N -> M]`. An input that says how the positions of an axis pool is declared as such:
+    `weights: matrix[N, N]`.
     """
 
     span: Span
     axis: str
     first: Span
+    square: str = ""  # the input that may be meant as a matrix
 
     def message(self) -> str:
         return f"axis `{self.axis}` is listed twice"
@@ -45,6 +47,9 @@ class AxisTwice(Problem):
         return (Label(span=self.first, text="first listed here"),)
 
     def helps(self) -> tuple[str, ...]:
+        if self.square:
+            matrix = f"`{self.square}: matrix[{self.axis}, {self.axis}]`"
+            return (f"write {matrix} if it says how the positions of `{self.axis}` pool",)
         return ("each axis of a tensor has a name of its own",)
 
 
@@ -55,8 +60,8 @@ class UnknownAxis(Problem):
 
     ### What it means
 
-    Axes are introduced by `input`, by splitting another one (`axis C = (G = groups, D)`), or by a
-    parameter that says how long they are (`param w[K = 3] = 1`).
+    Axes are introduced by `input`, by splitting another one (`axis C = (G = groups, D)`), by a
+    parameter that says how long they are (`param w[K = 3] = 1`), or by renaming (`v[C -> D]`).
 
     ### Example
 

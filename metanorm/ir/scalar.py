@@ -48,6 +48,7 @@ FUNCTIONS: dict[str, Callable[..., float]] = {
     "sub": lambda a, b: a - b,
     "mul": lambda a, b: a * b,
     "div": lambda a, b: a / b,
+    "floordiv": lambda a, b: a // b,  # of lengths; the language has no sign for it
     "pow": lambda a, b: a**b,
     "neg": lambda a: -a,
     "sqrt": math.sqrt,
@@ -92,7 +93,7 @@ def apply(function: str, *arguments: Scalar) -> Scalar:
     return Apply(function, arguments)
 
 
-SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "^"}
+SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "floordiv": "/", "pow": "^"}
 
 
 def scalar_text(scalar: Scalar) -> str:

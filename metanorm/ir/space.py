@@ -14,8 +14,10 @@ class Space:
     """The axes of one program, in order; cell axes are entered when first asked for."""
 
     def __init__(self, axes: Iterable[Axis]) -> None:
-        self._axes = {axis.name: axis for axis in axes}
-        self._rank = {name: i for i, name in enumerate(self._axes)}
+        self._axes: dict[str, Axis] = {}
+        self._rank: dict[str, tuple[int, ...]] = {}  # parts stand where the whole stands
+        for axis in axes:
+            self.add(axis)
 
     def __getitem__(self, name: str) -> Axis:
         return self._axes[name]
@@ -29,10 +31,12 @@ class Space:
 
     def add(self, axis: Axis) -> None:
         """Enter an axis, or replace the one of that name."""
-        self._rank.setdefault(axis.name, len(self._rank))
+        self._rank.setdefault(axis.name, (len(self._rank),))
         self._axes[axis.name] = axis
+        for number, part in enumerate(axis.parts):
+            self._rank[part] = (*self._rank[axis.name], number)
 
-    def _place(self, name: str) -> tuple[int, int, str]:
+    def _place(self, name: str) -> tuple[tuple[int, ...], int, str]:
         base = self.base(name)
         return (self._rank[base], base != name, name)
 

@@ -138,7 +138,7 @@ class _Run:
             )
         index = self.v.values[op.index]
         rows = one_hot(index.flatten(), self.v.size(op.axis)).T
-        chooser = rows.reshape(*index.shape, -1)
+        chooser = rows.reshape(*index.shape, rows.shape[1])
         inner = (*type_.axes, op.axis)
         self.v.values["%rows"], self.v.types["%rows"] = (
             chooser,

@@ -116,9 +116,10 @@ class Affine:
     def _moved(self, form: Form, by: Ref, function: str) -> Form:
         """A narrow value added or subtracted: to the centre while there is no scale yet."""
         if not form.scale and form.shift is None and form.guard is None:
-            minus = by if function == "sub" else self.b.map("neg", by)
-            centre = minus if form.centre is None else self.b.map("add", form.centre, minus)
-            return replace(form, centre=centre)
+            if form.centre is not None:
+                opposite = "add" if function == "sub" else "sub"
+                return replace(form, centre=self.b.map(opposite, form.centre, by))
+            return replace(form, centre=by) if function == "sub" else replace(form, shift=by)
         plus = by if function == "add" else self.b.map("neg", by)
         shift, other = plus, plus
         if form.shift is not None:
@@ -154,6 +155,8 @@ class Affine:
         form = self.of(value)
         if not self.narrow(operand, form.source):
             return None
+        if form.shift is not None and not form.scale and not form.guard and form.centre is None:
+            form = replace(form, centre=self.b.map("neg", form.shift), shift=None)
         scale = self._factors(form, operand, function)
         if scale is None:
             return None

@@ -95,7 +95,7 @@ def _parts(axis: str, matrix: Matrix) -> tuple[Axis, Axis, str]:
     """Outer and inner part, and which of them is pooled."""
 
     def rest(size: Scalar) -> Scalar:
-        return Apply("div", (SizeOf(axis), size))
+        return Apply("floordiv", (SizeOf(axis), size))
 
     first, second = f"{axis}.outer", f"{axis}.inner"
     match matrix:

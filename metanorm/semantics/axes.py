@@ -111,12 +111,21 @@ class AxisTable:
         rest: Scalar = SizeOf(name)
         for size in given:
             assert size is not None
-            rest = Apply("div", (rest, size))
+            rest = Apply("floordiv", (rest, size))
         last = open_parts[0].axis.name
         self.space.add(Axis(last, size=rest))
         whole = self.space[name]
         parts = tuple(part.axis.name for part in statement.parts)
         self.space.add(Axis(name, size=whole.size, parts=parts))
+
+    def twin(self, name: str, old: str, span: Span) -> str:
+        """A new axis as long as another one, which a value is renamed to."""
+        while name in self.declared:
+            name += "_"
+        check_name(ast.Identifier(span=span, name=name), self.problems)
+        self.declared[name] = Declared(span)
+        self.space.add(Axis(name, size=SizeOf(old)))
+        return name
 
     # ---- using
 
@@ -140,13 +149,14 @@ class AxisTable:
         """`C`, or `*S`."""
         return f"*{name}" if self.space[name].variadic else name
 
-    def distinct(self, refs: Sequence[ast.AxisRef]) -> bool:
+    def distinct(self, refs: Sequence[ast.AxisRef], owner: str = "") -> bool:
         """Whether each axis is listed once; reports the first that is not."""
+        square = owner if len(refs) == 2 else ""
         seen: dict[str, Span] = {}
         for ref in refs:
             if ref.name in seen:
                 shown = f"*{ref.name}" if ref.variadic else ref.name
-                self.problems.add(AxisTwice(ref.span, shown, seen[ref.name]))
+                self.problems.add(AxisTwice(ref.span, shown, seen[ref.name], square))
                 return False
             seen[ref.name] = ref.span
         return True

@@ -11,6 +11,7 @@ from metanorm.diagnostics.syntax import MisplacedPart
 from metanorm.diagnostics.values import CannotLookUp, WrongKind
 from metanorm.ir.nodes import Equal, Lookup, Rename
 from metanorm.ir.ops import CALLABLE, COMPARISONS, FORMS, FUNCTIONS, OPERATORS, STATISTICS
+from metanorm.ir.scalar import SizeOf
 from metanorm.semantics.forms import Forms
 from metanorm.semantics.lowering import Frame, Lowering
 from metanorm.semantics.pools import LoweredPool, PoolLowering
@@ -145,7 +146,10 @@ class Expressions:
         return value
 
     def _rename(self, tensor: Tensor, rename: ast.Rename) -> Value:
-        old, new = self.pools.resolve(rename.old), self.pools.resolve(rename.new)
+        old = self.pools.resolve(rename.old)
+        if old is not None and len(old) == 1 and not rename.new.variadic:
+            self._introduce_twin(rename.new, old[0])
+        new = self.pools.resolve(rename.new) if old is not None else None
         if old is None or new is None:
             return POISON
         space = self.low.table.space
@@ -162,9 +166,17 @@ class Expressions:
             self.problems.add(BadRename(rename.span, *names, reason))
             return POISON
         check = Equal(*space.ordered((old[0], new[0])))
-        if check not in self.low.checks:
+        if check not in self.low.checks and space[new[0]].size != SizeOf(old[0]):
             self.low.checks.append(check)
         return self.low.emit(Rename(tensor.ref, old[0], new[0]), rename.span)
+
+    def _introduce_twin(self, new: ast.AxisRef, old: str) -> None:
+        """`v[C -> D]` where there is no D yet: an axis of the length of C."""
+        local = self.frame.axes
+        if new.name not in (self.low.table.declared if local is None else local):
+            name = self.low.table.twin(new.name, old, new.span)
+            if local is not None:
+                local[new.name] = (name,)
 
     def _lookup(self, table: Tensor, subscript: ast.Expr, expr: ast.Index) -> Value:
         if isinstance(subscript, ast.Number):

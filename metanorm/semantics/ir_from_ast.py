@@ -60,11 +60,15 @@ class _Norm:
         self.low.table.input_span = items[0].span
         for position, item in enumerate(items):
             self.statements.input(item, position == 0)
-            if position == 0 and self.low.inputs:
-                self._note_samples(self.low.inputs[0])
         for statement in self.norm.statements:
             if isinstance(statement, ast.AxisSplit):
                 self.low.table.split(statement, self.frame.hypers)
+                for part in statement.parts:
+                    if isinstance(part.size, ast.Identifier):
+                        self.frame.scope.find(part.size.name)
+        if self.low.inputs:
+            self._note_samples(self.low.inputs[0])
+        self.statements.bind_inputs()
         self._match_matrices()
         output = None
         for statement in self.norm.statements:

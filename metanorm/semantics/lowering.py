@@ -69,6 +69,7 @@ class Lowering:
         self.spans: dict[Ref, Span] = {}
         self.divisors: list[tuple[Ref, Span]] = []
         self.samples: tuple[str, ...] = ()  # the leading axis of the first input
+        self.running: dict[str, Tensor] = {}  # running statistics, by buffer
         self.groups: dict[tuple[object, ...], str] = {}  # prefixes of tracked statistics
         self._leaves: dict[Op, Tensor] = {}
         self._count = 0

@@ -37,6 +37,7 @@ class Statements:
         self.frame = frame
         self.problems = low.problems
         self.e = Expressions(low, frame)
+        self._pending: list[tuple[ast.InputItem, InputDecl]] = []
 
     def lower(self, statement: ast.AnyStatement) -> None:
         """One statement. Inputs are declared before, outputs are read after."""
@@ -79,14 +80,21 @@ class Statements:
         optional = item.default is not None or (sort == "index" and table is None)
         decl = InputDecl(name, sort, dims, table, default, not optional)  # type: ignore[arg-type]
         self.low.inputs.append(decl)
-        value: Value
-        if sort in ("matrix", "edges"):
-            value = PoolOnly("a matrix" if sort == "matrix" else "an edge list", name, dims[0])
-            if sort == "edges":
-                value = PoolOnly("edges", name, dims[0])
-        else:
-            value = self.low.emit(Input(name), item.name.span, name)
-        self.frame.scope.enter(name, Entity("input", item.name.span, value))
+        self._pending.append((item, decl))
+
+    def bind_inputs(self) -> None:
+        """Give the declared inputs their values, now that split axes are known."""
+        for item, decl in self._pending:
+            value: Value
+            if decl.sort == "edges":
+                value = PoolOnly("edges", decl.name, decl.dims[0])
+            elif decl.sort == "matrix":
+                value = PoolOnly("a matrix", decl.name, decl.dims[0])
+            else:
+                value = self.low.emit(Input(decl.name), item.name.span, decl.name)
+            self.frame.scope.enter(decl.name, Entity("input", item.name.span, value))
+            if isinstance(decl.default, str):
+                self.frame.scope.find(decl.default)
 
     def _introduce(self, dim: ast.Dim, name: str | None = None) -> str:
         """Enter an axis; a hyperparameter that gives its length is used by that."""
@@ -98,7 +106,7 @@ class Statements:
         table = self.low.table
         if sort == "matrix" and len(item.dims) == 2 and item.dims[0].axis == item.dims[1].axis:
             return (self._introduce(item.dims[0]),) * 2
-        table.distinct([dim.axis for dim in item.dims])
+        table.distinct([dim.axis for dim in item.dims], item.name.name)
         dims = tuple(self._introduce(dim) for dim in item.dims)
         groups = [dim for dim in item.dims if dim.axis.variadic]
         open_groups = [d for d in groups if table.space[d.axis.name].size is None]
@@ -128,10 +136,9 @@ class Statements:
             )
             return None
         earlier = {i.name: i for i in self.low.inputs}
-        if isinstance(item.default, ast.Name) and item.default.name in earlier:
-            self.frame.scope.find(item.default.name)
-            if item.sort is None and earlier[item.default.name].sort == "tensor":
-                return item.default.name
+        known = isinstance(item.default, ast.Name) and earlier.get(item.default.name)
+        if known and item.sort is None and known.sort == "tensor":
+            return known.name
         is_mask = item.sort is not None and item.sort.name == "mask"
         if isinstance(item.default, ast.Name) and item.default.name in ("true", "false"):
             if is_mask:

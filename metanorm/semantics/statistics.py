@@ -182,9 +182,9 @@ class Statistics:
         momentum = self._momentum(tracked)
         if isinstance(momentum, bool) or not self._can_track(tracked.span):
             return live
-        kept_in = self._buffer_name(moment, x, pool)
-        if kept_in in (b.name for b in self.low.buffers):
-            return live
+        kept_in = self._buffer_name(moment, x, pool, momentum)
+        if kept_in in self.low.running:
+            return self.low.running[kept_in]
         kept = self._kept(live, tracked.span)
         decl = BufferDecl(kept_in, self.low.dims(kept), Const(INITIAL[moment]), tracked=True)
         self.low.buffers.append(decl)
@@ -192,7 +192,9 @@ class Statistics:
         value = self._update_value(live, buffer, pool, f"%new_{moment}", biased)
         self.low.updates.append(Update(kept_in, value, momentum, averages=True))
         self._switch(tracked)
-        return self.low.emit(Mode(live.ref, buffer.ref, kept_in), pool.span, name)
+        mode = self.low.emit(Mode(live.ref, buffer.ref, kept_in), pool.span, name)
+        self.low.running[kept_in] = mode
+        return mode
 
     def _momentum(self, tracked: ast.Tracked) -> Scalar | bool | None:
         """The weight of the new value; `None` for the average of all; `False` after a report."""
@@ -207,9 +209,12 @@ class Statistics:
             self.low.problems.add(CannotTrack(span, f"this is a norm for a {target}"))
         return not target
 
-    def _buffer_name(self, moment: str, x: Tensor, pool: LoweredPool) -> str:
+    def _buffer_name(
+        self, moment: str, x: Tensor, pool: LoweredPool, momentum: Scalar | None
+    ) -> str:
         """`running_mean` for the statistic that is tracked first, else with its value's name."""
-        group: tuple[object, ...] = (x.ref, pool.over, pool.where, pool.weight, self.frame.prefix)
+        where = (x.ref, pool.over, pool.where, pool.weight)
+        group: tuple[object, ...] = (*where, momentum, self.frame.prefix)
         groups = self.low.groups
         groups.setdefault(group, self.frame.prefix if not groups else self._group_prefix())
         return f"{groups[group]}running_{moment}"

@@ -21,13 +21,15 @@ from metanorm.targets.python.text_from_pyir import text_from_pyir
 from metanorm.targets.torch.describe import printable
 from metanorm.targets.torch.layout import call, integer
 from metanorm.targets.torch.module_from_ir import Compiled, definitions
+from metanorm.targets.torch.names import names_of
 
 
 def module_text(origin: str, norms: Sequence[Compiled], sources: str, options: str) -> str:
     """The module of one spec file, which is called `origin`."""
-    classes = [statement for norm in norms for statement in definitions(norm)]
-    names = sorted(s.name for s in classes if hasattr(s, "name"))
-    exported = Assign((Name("__all__"),), List(tuple(Literal(name) for name in names)))
+    names = names_of([norm.optimised for norm in norms])
+    classes = [s for norm, own in zip(norms, names) for s in definitions(norm, own)]
+    public = sorted(s.name for s in classes if hasattr(s, "name"))
+    exported = Assign((Name("__all__"),), List(tuple(Literal(name) for name in public)))
     text = text_from_pyir(Module(tuple(classes)))
     statements: list[Stmt] = [*_imports(text), exported]
     statements += [Do(call("runtime.require", abi=integer(ABI))), *classes]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from metanorm.ir.nodes import Argument, Divisible, Equal, InputDecl, Program
+from metanorm.ir.nodes import Argument, Count, Divisible, Equal, Input, InputDecl, Pool, Program
 from metanorm.ir.scalar import Const, Hyper, SizeOf, evaluate, leaves
 from metanorm.ir.space import Space
 
@@ -65,6 +65,7 @@ VALUES: dict[str, Values] = {
     "mean 1e4": lambda shape, g: _normal(shape, g) + 1e4,
     "tiny": lambda shape, g: _normal(shape, g) * 1e-20,
     "huge": lambda shape, g: _normal(shape, g) * 1e15,
+    "large": lambda shape, g: _normal(shape, g) * 1e8,  # whose fourth power float32 can hold
     "constant": lambda shape, g: torch.full(shape, 3.0, dtype=F64),
     "zero": lambda shape, g: torch.zeros(shape, dtype=F64),
     "one NaN": lambda shape, g: _one(_normal(shape, g), math.nan),
@@ -94,8 +95,9 @@ def settings(program: Program) -> Iterator[Setting]:
     yield replace(base, name="single element, train", single=True, space=(1,))
     yield replace(base, name="empty", empty=True)
     for values in VALUES:
-        if values != "ordinary":
+        if values not in ("ordinary", "large"):
             yield replace(base, name=values, values=values)
+        if values not in ("ordinary", "huge"):
             yield replace(base, name=f"{values}, float32", values=values, dtype=torch.float32)
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         short = str(dtype).removeprefix("torch.")
@@ -118,6 +120,11 @@ class _Builder:
         self.generator = torch.Generator().manual_seed(seed)
         self.numbers = {a.name: self._number(a) for a in program.arguments if a.type == "int"}
         self.shapes: dict[str, tuple[int, ...]] = {}
+        ops = {let.name: let.op for let in program.body}
+        used = [
+            ops[op.weight] for op in ops.values() if isinstance(op, (Pool, Count)) and op.weight
+        ]
+        self.weights = {op.name for op in used if isinstance(op, Input)}
 
     def built(self) -> Built:
         for axis in self.program.axes:
@@ -222,6 +229,8 @@ class _Builder:
             return torch.randint(0, high, shape, generator=g)
         if decl.sort == "mask":
             return torch.rand(shape, generator=g) < 0.7
+        if decl.sort == "matrix" or decl.name in self.weights:
+            return torch.rand(shape, generator=g, dtype=F64).to(self.setting.dtype)
         values = VALUES[self.setting.values if first else "ordinary"](shape, g)
         values = values.to(self.setting.dtype)
         return laid_out(values, self.setting.memory) if first else values

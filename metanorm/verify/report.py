@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console
@@ -34,7 +35,7 @@ def _verifications(
 
 
 def print_table(reports: Sequence[Verification], show_all: bool) -> None:
-    """One row for each norm, and below it the settings that failed (or all)."""
+    """One row for each norm, and below the table the settings that failed (or all)."""
     table = Table("norm", "settings", "agree", "refuse, as they should", "largest error", "result")
     for report in reports:
         agree = [f for f in report.findings if f.outcome == "ok"]
@@ -44,8 +45,10 @@ def print_table(reports: Sequence[Verification], show_all: bool) -> None:
         worst = f"{max(exact, default=0.0):.1e}"
         counts = (str(len(report.findings)), str(len(agree)), str(len(refused)))
         table.add_row(report.norm, *counts, worst, result)
+    console = Console(highlight=False)
+    console.print(table, markup=False)
+    for report in reports:
         for finding in report.findings:
             if show_all or not finding.good:
-                outcome = f"{finding.outcome} ({finding.error:.1e})"
-                table.add_row(f"  {finding.setting}", "", "", "", "", outcome)
-    Console(highlight=False).print(table, markup=False)
+                error = f" ({finding.error:.1e})" if finding.error else ""
+                sys.stdout.write(f"{report.norm}, {finding.setting}: {finding.outcome}{error}\n")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from metanorm.diagnostics.lints import UnsafeDivision
 from metanorm.diagnostics.model import Problem
-from metanorm.ir.nodes import Pool, Program, Ref
+from metanorm.ir.nodes import Map, Number, Op, Pool, Program, Ref
 from metanorm.ir.ranges import ranges
 from metanorm.ir.verify import operands
 from metanorm.semantics.lowering import Frame, Lowering
@@ -20,8 +20,21 @@ def unsafe_division(program: Program, low: Lowering, frame: Frame) -> Iterator[P
     for let in program.body:
         if isinstance(let.op, Pool) or any(r in statistical for r in operands(let.op)):
             statistical.add(let.name)
+    ops = {let.name: let.op for let in program.body}
     reported: set[Span] = set()
     for ref, span in low.divisors:
-        if ref in statistical and not known[ref].positive and span not in reported:
+        if ref not in statistical or span in reported:
+            continue
+        if not (known[ref].positive or _has_eps(ref, ops)):
             reported.add(span)
             yield UnsafeDivision(span)
+
+
+def _has_eps(ref: Ref, ops: Mapping[Ref, Op]) -> bool:
+    """Whether a number is added, be it under a root: then somebody has thought of zero."""
+    match ops[ref]:
+        case Map("add", arguments):
+            return any(isinstance(ops[a], Number) for a in arguments)
+        case Map("sqrt" | "pow", (inner, *_)):
+            return _has_eps(inner, ops)
+    return False

@@ -43,9 +43,10 @@ from metanorm.targets.torch.pools import PoolPrinter
 
 
 class Body:
-    """Prints one program. `statements` is the result."""
+    """Prints one program; `result` is the class of its result, where there are several outputs."""
 
-    def __init__(self, program: Program, taken: Iterable[str]) -> None:
+    def __init__(self, program: Program, taken: Iterable[str], result: str) -> None:
+        self.result = result
         self.c = Context(program, taken)
         self.lining = Lining(self.c)
         self.maps = MapPrinter(self.c, self.lining)
@@ -97,7 +98,7 @@ class Body:
         if len(results) == 1:
             return Return(self.c.fitting(results[0], "y", body))
         bound = [self.c.fitting(r, n, body) for r, (n, _) in zip(results, self.c.program.outputs)]
-        return Return(call(f"{self.c.program.name}Output", *bound))
+        return Return(call(self.result, *bound))
 
     def _stored(self, value: Value, ref: Ref, wide: bool) -> Expr:
         """A value as it is returned: whole axes, and only those it has."""

@@ -31,7 +31,8 @@ from metanorm.targets.torch.layout import call, integer, method, plus
 class CallChecks:
     """Prints the checks of one norm, over whole (unsplit) axes."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, result: str) -> None:
+        self.result = result
         self.program = program
         self.space = Space(program.axes)
         self.known: dict[str, Expr] = {}  # lengths (shapes, for groups of axes) seen so far
@@ -191,7 +192,7 @@ class CallChecks:
             return [If(empty, (Return(call("runtime.no_elements", x, parameters)),))]
         results: list[Expr] = [call("runtime.no_elements", x, parameters)]
         results += [self._zeros(x, ref) for _, ref in self.program.outputs[1:]]
-        result = call(f"{self.program.name}Output", *results)
+        result = call(self.result, *results)
         return [If(empty, (Return(result),))]
 
     def _zeros(self, x: Name, ref: str) -> Expr:

@@ -64,15 +64,24 @@ NUMBER: Mapping[str, Callable[..., Expr]] = {
     "exp": _function("math.exp"),
     "log": _function("math.log"),
     "abs": _function("abs"),
-    "sign": lambda a: call("math.copysign", Literal(1), a),
+    "sign": lambda a: Binary("-", (Binary(">", (a, Literal(0))), Binary("<", (a, Literal(0))))),
     "sin": _function("math.sin"),
     "cos": _function("math.cos"),
     "tanh": _function("math.tanh"),
     "erf": _function("math.erf"),
+    "floordiv": _binary("//"),
+    # In forms that do not overflow.
     "sigmoid": lambda a: Binary(
-        "/", (Literal(1), Binary("+", (Literal(1), call("math.exp", Unary("-", a)))))
+        "/",
+        (Binary("+", (Literal(1), call("math.tanh", Binary("/", (a, Literal(2)))))), Literal(2)),
     ),
-    "softplus": lambda a: call("math.log1p", call("math.exp", a)),
+    "softplus": lambda a: Binary(
+        "+",
+        (
+            call("max", a, Literal(0)),
+            call("math.log1p", call("math.exp", Unary("-", call("abs", a)))),
+        ),
+    ),
     "relu": lambda a: call("max", a, Literal(0)),
     "min": _function("min"),
     "max": _function("max"),

@@ -55,6 +55,14 @@ class Value:
     loose: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group of axes in an index: dimensions that are new, or that the value has."""
+
+    axis: str
+    new: bool
+
+
 def method(value: Expr, name: str, *arguments: Expr) -> Expr:
     """`value.name(arguments)`."""
     return Call(Attribute(value, name), arguments)
@@ -111,27 +119,6 @@ class Layouts:
                 operands = [total, *([integer(others)] if others else []), *rest]
                 return Binary("-", tuple(operands)) if len(operands) > 1 else total
         raise KeyError(axis)
-
-    def _local(self, stem: str, axis: str, value: Expr) -> Expr:
-        """A local that the function sets up first, such as `along_s`."""
-        if (stem, axis) not in self.locals:
-            name = f"{stem}_{axis.lower()}"
-            while name in self.taken:
-                name += "_"
-            self.taken.add(name)
-            self.locals[stem, axis] = Assign(
-                (Name(name),), value, f"a new dimension for each of *{axis}"
-            )
-        return self.locals[stem, axis].targets[0]
-
-    def _behind(self, axis: str) -> Expr:
-        """An index that puts a dimension for each of a group of axes behind all others."""
-        nones = Starred(Binary("*", (Tuple((Literal(None),)), self.rank(axis))))
-        return self._local("along", axis, Tuple((Name("..."), nones)))
-
-    def _nones(self, axis: str) -> Expr:
-        """The part of an index that stands for a group of axes between others."""
-        return self._local("new", axis, Binary("*", (Tuple((Literal(None),)), self.rank(axis))))
 
     # ---- where a dimension is
 
@@ -209,49 +196,63 @@ class Layouts:
 
     def _indexed(self, value: Value, frame: Dims, order: list[int]) -> Expr:
         """`v[:, None]`, `v[along_s]`: dimensions of length one put in with brackets."""
-        items: list[Expr] = []
+        items: list[Expr | Group] = []
+        groups = sum(self.variadic(frame[i]) for i in order)
         for i in range(order[0], len(frame)):
-            if i in order:
-                items.append(Name("...") if self.variadic(frame[i]) else Slice())
-            elif self.variadic(frame[i]):
-                items.append(Starred(Name(frame[i].axis)))
+            axis = frame[i].axis
+            if self.variadic(frame[i]):
+                plain = i in order and groups == 1
+                items.append(Name("...") if plain else Group(axis, new=i not in order))
             else:
-                items.append(Literal(None))
-        own = (Slice(), Name("..."))
-        while items[-1] in own:
+                items.append(Slice() if i in order else Literal(None))
+        if order == list(range(order[0], order[0] + len(order))):
+            return self._behind(value.expr, items[len(order) :])
+        while items[-1] in (Slice(), Name("...")):
             items.pop()
-        if all(item in own for item in items[: len(order)]):
-            return self._bracketed(value.expr, [Name("..."), *items[len(order) :]])
-        last = max(i for i, item in enumerate(items) if item in own) + 1
-        if isinstance(items[-1], Starred) and last < len(items):
-            inner = self._bracketed(value.expr, items[:last])
-            return self._bracketed(inner, [Name("..."), *items[last:]])
-        return self._bracketed(value.expr, items)
+        return Subscript(value.expr, self._brackets(items))
 
-    def _bracketed(self, value: Expr, items: list[Expr]) -> Expr:
-        """An index; stars in it stand for groups of axes.
+    def _behind(self, value: Expr, items: list[Expr | Group]) -> Expr:
+        """New dimensions behind all others."""
+        singles = [item for item in items if not isinstance(item, Group)]
+        if singles:
+            value = Subscript(value, (Name("..."), *singles))
+        for group in items:
+            if isinstance(group, Group):
+                nones = Starred(Binary("*", (Tuple((Literal(None),)), self.rank(group.axis))))
+                value = Subscript(value, (self._local("along", group, (Name("..."), nones)),))
+        return value
 
-        Before Python 3.11 brackets take no star, so that such an index is put together first.
-        """
-        while items and items[-1] == Slice():
-            items = items[:-1]
-        if not any(isinstance(item, Starred) for item in items):
-            return Subscript(value, tuple(items))
-        *first, last = items
-        if items[0] == Name("...") and isinstance(last, Starred):
-            inner = self._bracketed(value, first) if len(first) > 1 else value
-            return Subscript(inner, (self._behind(_axis_of(last)),))
+    def _brackets(self, items: list[Expr | Group]) -> tuple[Expr, ...]:
+        """What is in the brackets. Before Python 3.11 they take no star: tuples are added."""
+        if not any(isinstance(item, Group) for item in items):
+            return tuple(item for item in items if not isinstance(item, Group))
         parts: list[Expr] = []
         for item in items:
-            if isinstance(item, Starred):
-                parts.append(self._nones(_axis_of(item)))
+            if isinstance(item, Group):
+                one = Literal(None) if item.new else call("slice", Literal(None))
+                several = Binary("*", (Tuple((one,)), self.rank(item.axis)))
+                parts.append(self._local("new" if item.new else "all", item, several))
                 continue
             whole = call("slice", Literal(None)) if item == Slice() else item
             if parts and isinstance(parts[-1], Tuple):
                 parts[-1] = Tuple((*parts[-1].items, whole))
             else:
                 parts.append(Tuple((whole,)))
-        return Subscript(value, (Binary("+", tuple(parts)) if len(parts) > 1 else parts[0],))
+        return (Binary("+", tuple(parts)) if len(parts) > 1 else parts[0],)
+
+    def _local(self, stem: str, group: Group, value: Expr | tuple[Expr, ...]) -> Expr:
+        """A local that the function sets up first, such as `along_s`."""
+        key = stem, group.axis
+        if key not in self.locals:
+            name = f"{stem}_{group.axis.lower()}"
+            while name in self.taken:
+                name += "_"
+            self.taken.add(name)
+            what = "a new dimension" if group.new else "all"
+            value = Tuple(value) if isinstance(value, tuple) else value
+            comment = f"{what} for each of *{group.axis}"
+            self.locals[key] = Assign((Name(name),), value, comment)
+        return self.locals[key].targets[0]
 
     def _permuted(self, value: Value, order: list[int]) -> Value:
         """The dimensions in the order of the frame."""
@@ -274,12 +275,6 @@ class Layouts:
     def compact(self, value: Value) -> Value:
         """The value with the axes it has and no others."""
         return value if all(d.full for d in value.dims) else self._compact(value)
-
-
-def _axis_of(item: Starred) -> str:
-    """The group of axes that a star in an index stands for."""
-    assert isinstance(item.value, Name)
-    return item.value.text
 
 
 def _contiguous(items: list[Expr]) -> list[Expr]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from metanorm.ir.nodes import (
     Program,
 )
-from metanorm.ir.scalar import Scalar
+from metanorm.ir.scalar import Scalar, SizeOf, leaves
 from metanorm.targets.python.pyir import (
     Attribute,
     Binary,
@@ -115,5 +115,5 @@ class Lengths:
         """The length of a part as `unflatten` takes it: -1 for the one that gets the rest."""
         size = self.space[part].size
         assert size is not None
-        rest = f"SizeOf(axis='{whole}')" in repr(size)
+        rest = SizeOf(whole) in leaves(size)
         return integer(-1) if rest else self.number(size)

@@ -9,7 +9,6 @@ from metanorm.ir.nodes import (
     InputDecl,
     Program,
 )
-from metanorm.semantics.naming import snake_case
 from metanorm.syntax import ast
 from metanorm.targets.python.pyir import (
     Assign,
@@ -35,6 +34,7 @@ from metanorm.targets.torch.checks import CallChecks
 from metanorm.targets.torch.constructor import SELF, Constructor, ordered
 from metanorm.targets.torch.describe import class_doc, function_doc
 from metanorm.targets.torch.layout import call, integer, method
+from metanorm.targets.torch.names import Names
 from metanorm.targets.torch.signature import Signature
 
 
@@ -47,25 +47,25 @@ class Compiled:
     optimised: Program
 
 
-def definitions(norm: Compiled) -> tuple[Stmt, ...]:
+def definitions(norm: Compiled, names: Names) -> tuple[Stmt, ...]:
     """The class, the type of its result where there are several outputs, and the function."""
-    return _Printer(norm).definitions()
+    return _Printer(norm, names).definitions()
 
 
 class _Printer:
-    def __init__(self, norm: Compiled) -> None:
+    def __init__(self, norm: Compiled, names: Names) -> None:
         self.norm = norm
         self.program = norm.optimised
-        self.signature = Signature(self.program)
+        self.signature = Signature(self.program, names)
         self.constructor = Constructor(self.signature)
         self.momenta = self.signature.momenta
         self.tracked = self.signature.tracked
-        self.function = snake_case(self.program.name)
+        self.function = names.function
         taken = [a.name for a in self.program.arguments] + [self.function, "dtype", "training"]
         taken += [i.name for i in self.program.inputs] + [p.name for p in self.program.params]
         taken += [b.name for b in self.program.buffers]
         taken += [f"{i.name}_size" for i in self.signature.groups()]
-        body = Body(self.program, (*taken, *self.momenta.values()))
+        body = Body(self.program, (*taken, *self.momenta.values()), names.result)
         self.body = tuple(body.statements())
         self.used = set(names_in(self.body))
 
@@ -157,7 +157,7 @@ class _Printer:
             parameters += self._input_parameters(decl, Literal(None))
         required = [p for p in parameters if p.default is None]
         optional = [p for p in parameters if p.default is not None]
-        body: list[Stmt] = list(CallChecks(self.program).statements())
+        body: list[Stmt] = list(CallChecks(self.program, self.signature.names.result).statements())
         body += self._count_batch()
         arguments: list[Expr] = []
         for decl in self.program.inputs:

@@ -11,6 +11,7 @@ from metanorm.ir.nodes import (
 from metanorm.ir.scalar import Hyper
 from metanorm.ir.space import Space
 from metanorm.targets.torch.modes import momenta
+from metanorm.targets.torch.names import Names
 
 ANNOTATIONS = {
     "int": "int",
@@ -23,8 +24,9 @@ ANNOTATIONS = {
 class Signature:
     """The interface of a program."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, names: Names) -> None:
         self.program = program
+        self.names = names
         self.space = Space(program.axes)
         self.momenta = momenta(program)
         self.tracked = [b for b in program.buffers if b.tracked]
@@ -40,7 +42,7 @@ class Signature:
     def returns(self) -> str:
         """The annotation of the result."""
         several = len(self.program.outputs) > 1
-        return f"{self.program.name}Output" if several else "Tensor"
+        return self.names.result if several else "Tensor"
 
     def nullable(self, argument: Argument) -> bool:
         """Whether `None` can be given: for the momentum, and where it is the default."""

@@ -1,0 +1,39 @@
+"""What the definitions of a module are called: classes as in the spec, functions after them."""
+
+from __future__ import annotations
+
+import builtins
+import keyword
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from metanorm.ir.nodes import Program
+from metanorm.semantics.naming import snake_case
+from metanorm.semantics.reserved import GENERATED
+
+
+@dataclass(frozen=True)
+class Names:
+    """The names that the definitions of one norm go by."""
+
+    norm: str
+    function: str
+    result: str  # the class of the result, where there are several outputs
+
+
+def names_of(programs: Sequence[Program]) -> list[Names]:
+    """Names that hide neither each other nor anything that generated code uses."""
+    taken = {program.name for program in programs} | GENERATED | set(dir(builtins))
+    found = []
+    for program in programs:
+        function = _free(snake_case(program.name), "_function", taken)
+        result = _free(f"{program.name}Output", "_", taken)
+        taken |= {function, result}
+        found.append(Names(program.name, function, result))
+    return found
+
+
+def _free(name: str, suffix: str, taken: set[str]) -> str:
+    while name in taken or keyword.iskeyword(name):
+        name += suffix
+    return name
