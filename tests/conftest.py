@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from metanorm.driver import compile_specs
 from metanorm.frontend import check
@@ -17,6 +18,13 @@ from metanorm.options import Options
 from metanorm.workspace import load_library
 
 ROOT = Path(__file__).parents[1]
+
+
+# The same examples in every run; `--hypothesis-profile=explore` looks for new ones.
+SLOW_IS_FINE = {"deadline": None, "suppress_health_check": list(HealthCheck)}
+settings.register_profile("steady", derandomize=True, **SLOW_IS_FINE)
+settings.register_profile("explore", max_examples=400, print_blob=True, **SLOW_IS_FINE)
+settings.load_profile("steady")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

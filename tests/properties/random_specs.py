@@ -1,0 +1,141 @@
+"""Random specs: well-typed norms for the compiler, and odd layouts for the formatter.
+
+Expressions stay well conditioned (denominators are at least one, exponentials at most), so that
+module and oracle may be compared to nearly all digits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn
+
+UNARY = ("tanh({})", "sigmoid({})", "softplus({})", "exp(-abs({}))", "sqrt({}^2 + 1)", "-{}")
+UNARY += ("abs({})", "relu({})", "clamp({}, -1, 1)", "erf({})", "({} / 2)", "stop({})")
+BINARY = ("({} + {})", "({} - {})", "({} * {})", "{} / (1 + abs({}))", "max({}, {})", "min({}, {})")
+STATISTICS = ("mean", "var", "std", "rms", "l1", "l2", "max", "min", "sum")
+PARTITIONS = ("blocks(2)", "chunks(2)", "interleave(2)")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """An input, the axes that may be cut in two, and those that parameters may live on."""
+
+    dims: str
+    axes: tuple[str, ...]
+    cut: tuple[str, ...] = ()
+    fixed: tuple[str, ...] = ()
+    more: str = ""
+    matrices: dict[str, str] = field(default_factory=dict)
+
+    def __hash__(self) -> int:
+        return hash(self.dims)
+
+
+LAYOUTS = (
+    Layout("N, C, *S", ("N", "C", "*S"), ("N", "C"), ("C",)),
+    Layout("N, *S, C", ("N", "*S", "C"), ("C",), ("C",)),
+    Layout("*B, D", ("*B", "D"), ("D",), ("D",)),
+    Layout("N, T, D", ("N", "T", "D"), ("T",), ("D",), more=", keep: mask[N, T] = true"),
+    Layout("V, C", ("V", "C"), ("C",), ("C",), ", batch: index[V]", {"V": "batch"}),
+)
+
+
+@dataclass
+class Names:
+    """The values so far, each with its axes."""
+
+    layout: Layout
+    values: dict[str, frozenset[str]]
+
+    def of(self, text: str) -> frozenset[str]:
+        return self.values[text]
+
+
+@st.composite
+def pools(draw: DrawFn, layout: Layout, axes: frozenset[str]) -> tuple[str, frozenset[str]]:
+    """A pool over some of these axes, and the axes that are left."""
+    ordered = [axis for axis in layout.axes if axis in axes]
+    chosen = draw(st.lists(st.sampled_from(ordered), min_size=1, unique=True))
+    parts, left = [], set(axes)
+    for axis in [a for a in ordered if a in chosen]:
+        ways = [axis]
+        ways += [f"{axis}: {p}" for p in PARTITIONS if axis in layout.cut]
+        ways += [f"{axis}: {layout.matrices[axis]}"] if axis in layout.matrices else []
+        way = draw(st.sampled_from(ways))
+        parts.append(way)
+        if way == axis:
+            left.discard(axis)
+    text = ", ".join(parts)
+    if "mask" in layout.more and {"N", "T"} <= axes and draw(st.booleans()):
+        text += " where keep"
+    return text, frozenset(left)
+
+
+@st.composite
+def expressions(draw: DrawFn, names: Names, depth: int) -> tuple[str, frozenset[str]]:
+    """An expression, and its axes."""
+    if depth == 0:
+        name = draw(st.sampled_from(sorted(names.values)))
+        return name, names.of(name)
+    inner, axes = draw(expressions(names, depth - 1))
+    kind = draw(st.sampled_from(("unary", "binary", "statistic", "where", "normalize")))
+    if kind == "unary":
+        return draw(st.sampled_from(UNARY)).format(inner), axes
+    if kind == "binary":
+        other, more = draw(expressions(names, depth - 1))
+        return draw(st.sampled_from(BINARY)).format(inner, other), axes | more
+    if kind == "where":
+        other, more = draw(expressions(names, depth - 1))
+        return f"where({other} < 0.25, {inner}, {other})", axes | more
+    if not axes:
+        return f"tanh({inner})", axes
+    pool, left = draw(pools(names.layout, axes))
+    if kind == "normalize":
+        # What is pooled with a mask has the axes of the mask.
+        return f"normalize({inner} over {pool})", axes
+    return f"{draw(st.sampled_from(STATISTICS))}({inner} over {pool})", left
+
+
+@st.composite
+def norms(draw: DrawFn, name: str = "Random") -> str:
+    """The text of a norm that has no errors."""
+    layout = draw(st.sampled_from(LAYOUTS))
+    lines = [f"  input x[{layout.dims}]{layout.more}"]
+    names = Names(layout, {"x": frozenset(layout.axes)})
+    for number in range(draw(st.integers(0, 2))):
+        axes = draw(st.sampled_from([(), layout.fixed]))
+        dims = f"[{', '.join(axes)}]" if axes else ""
+        lines.append(f"  param p{number}{dims} = {draw(st.sampled_from(('1', '0', '0.5')))}")
+        names.values[f"p{number}"] = frozenset(axes)
+    if draw(st.booleans()):
+        axis = layout.axes[0]
+        lines.append(f"  let tracked = normalize(x over {axis} track 0.1)")
+        names.values["tracked"] = frozenset(layout.axes)
+    for number in range(draw(st.integers(0, 3))):
+        text, axes = draw(expressions(names, draw(st.integers(1, 3))))
+        lines.append(f"  let v{number} = {text}")
+        names.values[f"v{number}"] = axes
+    result, _ = draw(expressions(names, 2))
+    affine = draw(st.sampled_from(("", f" per {layout.fixed[0]}")))
+    body = f"x * tanh({result}) + {draw(st.sampled_from(sorted(names.values)))}"
+    lines.append(f"  output affine({body}{affine})" if affine else f"  output {body}")
+    return f"norm {name}(eps = 1e-5) {{\n" + "\n".join(lines) + "\n}\n"
+
+
+GAPS = st.sampled_from((" ", "  ", "\t", "   "))
+ENDS = st.sampled_from(
+    ("\n", "\n\n", "\n\n\n", "  # a remark\n", "\n# between\n", "\n\n  # apart\n")
+)
+
+
+@st.composite
+def untidy(draw: DrawFn, text: str) -> str:
+    """The same spec with other white space and with comments."""
+    out = []
+    for line in text.rstrip("\n").split("\n"):
+        words = line.split(" ")
+        spaced = "".join(w + draw(GAPS) for w in words[:-1]) + words[-1]
+        out.append(spaced + draw(ENDS))
+    return "".join(out)
