@@ -124,7 +124,20 @@ def _repooled(
             over.append((kept, Ones()))
         else:
             over.append((name, matrix))
-    return replace(_moved(let.op, builder), over=_ordered(over, builder))
+    moved = _moved(let.op, builder)
+    if isinstance(moved, Pool):
+        moved = _repeated(moved, {name for name, _ in over}.intersection(parts), builder)
+    return replace(moved, over=_ordered(over, builder))
+
+
+def _repeated(pool: Pool, pooled: set[str], builder: Builder) -> Pool:
+    """The pool, of a value that has the pooled parts: cells count once for each element in them."""
+    operands = [ref for ref in (pool.value, pool.where, pool.weight) if ref is not None]
+    present = builder.space.join(*(builder.types[ref].axes for ref in operands))
+    missing = builder.space.ordered(pooled.difference(present))
+    if not missing:
+        return pool
+    return replace(pool, value=builder.emit(Expand(pool.value, missing)))
 
 
 def _moved(op: Pool | Count, builder: Builder) -> Pool | Count:

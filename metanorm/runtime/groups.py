@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor
 
 from metanorm.runtime import pools
@@ -86,27 +87,59 @@ class Groups:
         centred = x - self.spread(inner, dim)
         return Moments(average, self.mean(centred.square(), dim, others, where, weight))
 
-    def largest(self, x: Tensor, dim: int, also: Iterable[int] = ()) -> Tensor:
+    def norm(
+        self,
+        x: Tensor,
+        order: int,
+        dim: int,
+        also: Iterable[int] = (),
+        where: Tensor | None = None,
+        weight: Tensor | None = None,
+    ) -> Tensor:
+        """The 1-norm or 2-norm of each group. Its derivative at zero is zero."""
+        size = x.abs() if order == 1 else x.square()
+        added = self.total(size, dim, also, where, weight)
+        return added if order == 1 else pools.root(added)
+
+    def largest(
+        self,
+        x: Tensor,
+        dim: int,
+        also: Iterable[int] = (),
+        where: Tensor | None = None,
+        weight: Tensor | None = None,
+    ) -> Tensor:
         """The largest value of each group; zero for an empty one."""
-        others = tuple(also)
-        dim = dim % x.dim()
-        inner = x.amax(others, keepdim=True) if others else x
-        if self.index is None:
-            best = pools.largest(inner, (dim,), keepdim=True)
+        dim, others = dim % x.dim(), tuple(also)
+        if where is not None or weight is not None:
+            counts = (pools.coefficients(x, where, weight) != 0).expand_as(x)
+            x = x.masked_fill(~counts, -torch.inf)
+            present = self._most(counts.to(x.dtype), dim, others)
+            best = self._most(x, dim, others).masked_fill(present == 0, 0)
         else:
-            shape = list(inner.shape)
-            shape[dim] = self.count
-            view = [1] * inner.dim()
-            view[dim] = self.length
-            index = self.index.view(view).expand_as(inner)
-            best = inner.new_zeros(shape).scatter_reduce(
-                dim, index, inner, "amax", include_self=False
-            )
+            best = self._most(x, dim, others)
         return best.squeeze(others) if others else best
 
-    def smallest(self, x: Tensor, dim: int, also: Iterable[int] = ()) -> Tensor:
+    def smallest(
+        self,
+        x: Tensor,
+        dim: int,
+        also: Iterable[int] = (),
+        where: Tensor | None = None,
+        weight: Tensor | None = None,
+    ) -> Tensor:
         """The smallest value of each group; zero for an empty one."""
-        return -self.largest(-x, dim, also)
+        return -self.largest(-x, dim, also, where, weight)
+
+    def _most(self, x: Tensor, dim: int, others: tuple[int, ...]) -> Tensor:
+        inner = x.amax(others, keepdim=True) if others else x
+        if self.index is None:
+            return pools.largest(inner, (dim,), keepdim=True)
+        shape, view = list(inner.shape), [1] * inner.dim()
+        shape[dim], view[dim] = self.count, self.length
+        index = self.index.view(view).expand_as(inner)
+        start = inner.new_zeros(shape)
+        return start.scatter_reduce(dim, index, inner, "amax", include_self=False)
 
     def _weights(
         self,

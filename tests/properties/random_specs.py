@@ -29,6 +29,12 @@ class Layout:
     more: str = ""
     matrices: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def masked(self) -> frozenset[str]:
+        """The axes of the mask, if there is one."""
+        mask = self.more.partition("mask[")[2].partition("]")[0]
+        return frozenset(mask.split(", ")) if mask else frozenset()
+
     def __hash__(self) -> int:
         return hash(self.dims)
 
@@ -39,6 +45,14 @@ LAYOUTS = (
     Layout("*B, D", ("*B", "D"), ("D",), ("D",)),
     Layout("N, T, D", ("N", "T", "D"), ("T",), ("D",), more=", keep: mask[N, T] = true"),
     Layout("V, C", ("V", "C"), ("C",), ("C",), ", batch: index[V]", {"V": "batch"}),
+    Layout(
+        "V, C",
+        ("V", "C"),
+        ("C",),
+        ("C",),
+        ", batch: index[V], keep: mask[V] = true",
+        {"V": "batch"},
+    ),
 )
 
 
@@ -68,7 +82,7 @@ def pools(draw: DrawFn, layout: Layout, axes: frozenset[str]) -> tuple[str, froz
         if way == axis:
             left.discard(axis)
     text = ", ".join(parts)
-    if "mask" in layout.more and {"N", "T"} <= axes and draw(st.booleans()):
+    if layout.masked and layout.masked <= axes and draw(st.booleans()):
         text += " where keep"
     return text, frozenset(left)
 
@@ -125,9 +139,7 @@ def norms(draw: DrawFn, name: str = "Random") -> str:
 
 
 GAPS = st.sampled_from((" ", "  ", "\t", "   "))
-ENDS = st.sampled_from(
-    ("\n", "\n\n", "\n\n\n", "  # a remark\n", "\n# between\n", "\n\n  # apart\n")
-)
+ENDS = st.sampled_from(("\n", "\n\n", "\n\n\n", "  # a\n", "\n# between\n", "\n\n  # apart\n"))
 
 
 @st.composite

@@ -27,7 +27,10 @@ from metanorm.ir.nodes import (
 from metanorm.targets.python.pyir import (
     Assign,
     Attribute,
+    Binary,
     Expr,
+    IfElse,
+    Literal,
     Name,
     Return,
     Stmt,
@@ -80,13 +83,16 @@ class Body:
                 else:
                     done.append(Assign((name,), wide))
         for decl in self.c.program.inputs:
-            if decl.sort in ("tensor", "mask") and not isinstance(decl.default, float):
-                split = self.c.lengths.split(
-                    Value(Name(decl.name), tuple(Dim(d) for d in decl.dims))
-                )
-                if split.expr != Name(decl.name):
+            if decl.sort in ("tensor", "mask"):
+                name = Name(decl.name)
+                split = self.c.lengths.split(Value(name, tuple(Dim(d) for d in decl.dims)))
+                if split.expr != name:
                     axes = ", ".join(self.c.shown(d.axis) for d in split.dims)
-                    done.append(Assign((Name(decl.name),), split.expr, axes))
+                    expr = split.expr
+                    if isinstance(decl.default, float):
+                        missing = Binary("is", (name, Literal(None)))
+                        expr = IfElse(missing, Literal(None), expr)
+                    done.append(Assign((name,), expr, axes))
         return done
 
     def _result(self, body: list[Stmt]) -> Stmt:
@@ -197,7 +203,7 @@ class Body:
 
     def _expand(self, let: Let, ref: Ref, axes: tuple[str, ...], out: list[Stmt]) -> None:
         dims = tuple(Dim(axis) for axis in let.type.axes)
-        value = self.c.present(ref)
+        value = self.c.layouts.compact(self.c.present(ref))
         sizes = self.c.lengths.shape(dims)
         if value.number:
             expr = method(Name(self.c.first), "new_full", sizes, value.expr)

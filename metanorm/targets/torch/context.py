@@ -44,7 +44,7 @@ class Context:
         self.program = program
         self.layouts = Layouts(program)
         self.space = self.layouts.space
-        self.lengths = Lengths(program, self.layouts)
+        self.lengths = Lengths(program, self.layouts, self.groups)
         self.lets = {let.name: let for let in program.body}
         self.places = places(program)
         self.values: dict[Ref, Value] = {}

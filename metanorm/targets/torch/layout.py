@@ -170,6 +170,7 @@ class Layouts:
 
     def aligned(self, value: Value, frame: Dims) -> Expr:
         """The value as it broadcasts against a tensor with the dimensions of `frame`."""
+        value = self.within(value, frame)
         if value.number or not value.dims:
             return value.expr
         order = [self.place(frame, d.axis) for d in value.dims]
@@ -189,8 +190,17 @@ class Layouts:
                 return value.expr
         return self._indexed(value, frame, order)
 
+    def within(self, value: Value, frame: Dims) -> Value:
+        """The value without dimensions of length one that a frame does not have."""
+        there = {self.space.base(d.axis) for d in frame}
+        outside = any(self.space.base(d.axis) not in there for d in value.dims)
+        return self._compact(value) if outside else value
+
     def place(self, frame: Dims, axis: str) -> int:
         """Where an axis, or the axis whose parts it enumerates, is in a frame."""
+        axes = [d.axis for d in frame]
+        if axis in axes:
+            return axes.index(axis)
         base = self.space.base(axis)
         return next(i for i, d in enumerate(frame) if self.space.base(d.axis) == base)
 

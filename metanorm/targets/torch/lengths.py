@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
-from metanorm.ir.nodes import (
-    Program,
-)
+from metanorm.ir.aggregation import Blocks, ByIndex, Chunks, Interleave, Matrix
+from metanorm.ir.nodes import Program
 from metanorm.ir.scalar import Scalar, SizeOf, leaves
 from metanorm.targets.python.pyir import (
     Attribute,
@@ -27,10 +27,11 @@ from metanorm.targets.torch.layout import Dim, Dims, Layouts, Value, call, integ
 class Lengths:
     """Lengths of axes and shapes of values, and split axes taken apart and put together."""
 
-    def __init__(self, program: Program, layouts: Layouts) -> None:
+    def __init__(self, program: Program, layouts: Layouts, groups: Callable[[str], Expr]) -> None:
         self.program = program
         self.layouts = layouts
         self.space = layouts.space
+        self.groups = groups  # the local that holds the groups of an index
 
     def merged(self, expr: Expr, dims: Dims) -> Expr:
         """Split axes put together again."""
@@ -51,6 +52,8 @@ class Lengths:
         leaves = self.space.leaves(axis)
         if len(leaves) > 1:
             return Binary("*", tuple(self.of(leaf) for leaf in leaves))
+        if (cells_of := self.space[axis].cells_of) is not None:
+            return self._cells(*cells_of)
         tensors = [
             (i.name, i.dims)
             for i in self.program.inputs
@@ -68,6 +71,18 @@ class Lengths:
         size = self.space[axis].size
         assert size is not None, axis
         return self.number(size)
+
+    def _cells(self, base: str, matrix: Matrix) -> Expr:
+        """How many parts a partition has."""
+        match matrix:
+            case Blocks(count) | Interleave(count):
+                return self.number(count)
+            case Chunks(width):
+                return Binary("//", (self.of(base), self.number(width)))
+            case ByIndex(index):
+                return Attribute(self.groups(index), "count")
+            case _:
+                raise TypeError(f"{matrix} has no cells")
 
     def number(self, scalar: Scalar) -> Expr:
         """A number that may depend on lengths."""

@@ -45,6 +45,7 @@ class Lining:
         """Operands that broadcast against each other, and the dimensions of the result."""
         values = [self.spread(v, axes) for v in values]
         frame = self.frame_of(axes, values)
+        values = [self.c.layouts.within(v, frame) for v in values]
         exprs = [self.c.layouts.aligned(v, frame) for v in values]
         starts = [self.c.layouts.place(frame, v.dims[0].axis) for v in values if v.dims]
         start = min(starts, default=len(frame))

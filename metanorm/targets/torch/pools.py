@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from metanorm.ir.aggregation import (
     REGULAR,
+    Aggregation,
     Blocks,
     ByIndex,
     Chunks,
@@ -126,16 +127,20 @@ class PoolPrinter:
     def _call(self, op: Pool, value: Value, out: list[Stmt]) -> tuple[Expr, Dims]:
         """The call of the runtime, and the dimensions of its result."""
         indexed = [(axis, m) for axis, m in op.over if isinstance(m, ByIndex)]
-        value, pooled = self._cut(op.over, value, out)
+        pooled = [axis for axis, m in op.over if isinstance(m, (Ones, ByIndex, *REGULAR))]
+        cut = self._cut(value, op.over)
+        value = self.c.named(cut, out) if cut is not value else value
         weights = self._weights(op, value)
         name = FUNCTIONS.get(op.statistic, op.statistic)
         name = {"second": "mean_square", "var": "moments"}.get(name, name)
         extra = [integer(int(op.statistic[1]))] if op.statistic in ("l1", "l2") else []
         if indexed:
             axis, matrix = indexed[0]
-            expr, dims = self._grouped(name, axis, matrix, value, pooled, weights)
+            expr, dims = self._grouped(name, extra, axis, matrix, value, pooled, weights)
         else:
-            keep = any(self.layouts.variadic(d) for d in value.dims if d.axis not in pooled)
+            # Of an axis that was cut only the cells are left, so nothing is kept in its place.
+            keep = not any(isinstance(m, REGULAR) for _, m in op.over)
+            keep &= any(self.layouts.variadic(d) for d in value.dims if d.axis not in pooled)
             expr = call(
                 f"runtime.{name}",
                 value.expr,
@@ -154,6 +159,7 @@ class PoolPrinter:
     def _grouped(
         self,
         name: str,
+        extra: list[Expr],
         axis: str,
         matrix: ByIndex,
         value: Value,
@@ -169,7 +175,7 @@ class PoolPrinter:
         function = Attribute(self.c.groups(matrix.index), name)
         given = {"dim": at, "also": also, **weights}
         keywords = tuple((key, v) for key, v in given.items() if v is not None)
-        expr = Call(function, (value.expr,), keywords)
+        expr = Call(function, (value.expr, *extra), keywords)
         cells = self.space.cells(axis, matrix)
         dims = tuple(
             Dim(cells) if d.axis == axis else d for d in value.dims if d.axis not in others
@@ -200,46 +206,38 @@ class PoolPrinter:
         second = op.statistic == "second" and not self._about_zero(op)
         return second or any(self.layouts.variadic(d) for d in value.dims)
 
-    def _cut(
-        self, over: Sequence[tuple[str, Matrix]], value: Value, out: list[Stmt]
-    ) -> tuple[Value, list[str]]:
-        """The axes to reduce; an axis with several partitions is cut here, for this pool alone."""
-        pooled = [axis for axis, m in over if isinstance(m, (Ones, ByIndex))]
+    def _cut(self, value: Value, over: Aggregation) -> Value:
+        """Each axis that has several partitions as cells and the rest, for this pool alone."""
         for axis, matrix in over:
-            if not isinstance(matrix, REGULAR):
+            axes = [d.axis for d in value.dims]
+            if not isinstance(matrix, REGULAR) or axis not in axes:
                 continue
-            place = [d.axis for d in value.dims].index(axis)
-            at = self.layouts.position(value.dims, place)
+            place = axes.index(axis)
             cells, rest = Dim(self.space.cells(axis, matrix)), Dim(axis)
+            rest_size = integer(-1)
             match matrix:
                 case Blocks(count):
-                    sizes, parts = (
-                        (self.c.lengths.number(count), integer(-1)),
-                        (cells, rest),
-                    )
+                    sizes, parts = (self.c.lengths.number(count), rest_size), (cells, rest)
                 case Chunks(size):
-                    sizes, parts = (
-                        (integer(-1), self.c.lengths.number(size)),
-                        (cells, rest),
-                    )
+                    sizes, parts = (rest_size, self.c.lengths.number(size)), (cells, rest)
                 case Interleave(count):
-                    sizes, parts = (
-                        (integer(-1), self.c.lengths.number(count)),
-                        (rest, cells),
-                    )
+                    sizes, parts = (rest_size, self.c.lengths.number(count)), (rest, cells)
+            at = self.layouts.position(value.dims, place)
             expr = call("torch.unflatten", value.expr, at, Tuple(sizes))
-            dims = (*value.dims[:place], *parts, *value.dims[place + 1 :])
-            value = self.c.named(Value(expr, dims), out)
-            pooled.append(axis)
-        return value, pooled
+            value = replace(
+                value, expr=expr, dims=(*value.dims[:place], *parts, *value.dims[place + 1 :])
+            )
+        return value
 
     def _weights(self, op: Pool | Count, value: Value) -> dict[str, Expr | None]:
+        """Mask and weights as they broadcast against the value, which is cut already."""
+        axes = [axis for axis, _ in op.over] + [d.axis for d in value.dims]
         found: dict[str, Expr | None] = {}
         for word, ref in (("where", op.where), ("weight", op.weight)):
             if ref is not None:
                 given = self.c.values[ref]
-                spread = self.lining.spread(given, [d.axis for d in value.dims])
-                expr = self.layouts.aligned(spread, value.dims)
+                cut = self._cut(self.lining.spread(given, axes), op.over)
+                expr = self.layouts.aligned(cut, value.dims)
                 if given.optional and not isinstance(expr, Name):
                     missing = Binary("is", (given.expr, Literal(None)))
                     expr = IfElse(missing, Literal(None), expr)
