@@ -217,7 +217,7 @@ class Layouts:
                 items.append(Slice() if i in order else Literal(None))
         if order == list(range(order[0], order[0] + len(order))):
             return self._behind(value.expr, items[len(order) :])
-        while items[-1] in (Slice(), Name("...")):
+        while items[-1] in (Slice(), Name("...")) and Name("...") not in items[:-1]:
             items.pop()
         return Subscript(value.expr, self._brackets(items))
 

@@ -150,8 +150,10 @@ class ModePrinter:
         if value.number:
             return value.expr
         expr = self.c.layouts.aligned(self.c.layouts.compact(value), dims)
-        if len(dims) > len(declared) and value.dims:
-            expr = self.c.lengths.merged(method(expr, "expand", self.c.lengths.shape(dims)), dims)
+        if len(dims) > len(declared) and value.dims:  # the buffer has the axis as a whole
+            if {d.axis for d in value.dims if d.full} != {d.axis for d in dims}:
+                expr = method(expr, "expand", self.c.lengths.shape(dims))
+            expr = self.c.lengths.merged(expr, dims)
         return expr
 
     def plain_updates(self, out: list[Stmt]) -> None:
