@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from metanorm.ir.nodes import Program
 from metanorm.ir.verify import verify
+from metanorm.passes.decide import decide
 from metanorm.passes.fold import fold
 from metanorm.passes.moments import moments
 from metanorm.passes.share import share
@@ -25,6 +26,7 @@ class Pass:
 
 PIPELINE: tuple[Pass, ...] = (
     Pass("simplify", simplify, "equal values get one name, which the later passes compare by"),
+    Pass("decide", decide, "what one mode alone needs is found by name, before names multiply"),
     Pass(
         "split", split, "blocks become axes before anyone asks along which axes a value is constant"
     ),

@@ -9,7 +9,7 @@ from metanorm.diagnostics.names import DuplicateName
 from metanorm.diagnostics.pools import BadOption, NeedsOver
 from metanorm.diagnostics.values import UnknownArgument, WrongArguments, WrongKind
 from metanorm.ir.aggregation import Ones
-from metanorm.ir.nodes import Along, Mode, Param, ParamDecl, Position, Stop, Switch
+from metanorm.ir.nodes import Along, Expand, Mode, Param, ParamDecl, Position, Stop, Switch
 from metanorm.ir.ops import FORMS, FUNCTIONS, Operation
 from metanorm.ir.scalar import Const, Scalar, SizeOf, apply
 from metanorm.semantics.scalars import scalar_from_ast
@@ -172,7 +172,11 @@ class Forms:
         given = self.e.pools.options(pool, name, allowed)
         single = len(pool.over) == 1 and isinstance(pool.over[0][1], Ones) and pool.plain
         axis = pool.over[0][0]
-        if not single or axis not in value.type.axes or self.low.table.space[axis].variadic:
+        space = self.low.table.space
+        own = value.type.axes
+        if axis not in own and axis in {space.base(a) for a in own}:  # cells go back to the axis
+            value = self.low.emit(Expand(value.ref, (axis,)), call.span)
+        if not single or axis not in value.type.axes or space[axis].variadic:
             found = WrongKind(call.over.span, "a pool", "a single axis")
             self.problems.add(found)
             return POISON

@@ -14,6 +14,8 @@ from hypothesis.strategies import DrawFn
 UNARY = ("tanh({})", "sigmoid({})", "softplus({})", "exp(-abs({}))", "sqrt({}^2 + 1)", "-{}")
 UNARY += ("abs({})", "relu({})", "clamp({}, -1, 1)", "erf({})", "({} / 2)", "stop({})")
 BINARY = ("({} + {})", "({} - {})", "({} * {})", "{} / (1 + abs({}))", "max({}, {})", "min({}, {})")
+BINARY += ("mode(train: {}, eval: {})",)
+KINDS = ("unary", "binary", "statistic", "where", "normalize", "shares")
 STATISTICS = ("mean", "var", "std", "rms", "l1", "l2", "max", "min", "sum")
 PARTITIONS = ("blocks(2)", "chunks(2)", "interleave(2)")
 
@@ -43,14 +45,20 @@ LAYOUTS = (
     Layout("N, C, *S", ("N", "C", "*S"), ("N", "C"), ("C",)),
     Layout("N, *S, C", ("N", "*S", "C"), ("C",), ("C",)),
     Layout("*B, D", ("*B", "D"), ("D",), ("D",)),
-    Layout("N, T, D", ("N", "T", "D"), ("T",), ("D",), more=", keep: mask[N, T] = true"),
+    Layout(
+        "N, T, D",
+        ("N", "T", "D"),
+        ("T",),
+        ("D",),
+        more=", keep: mask[N, T] = true, trust[N, T] = 1",
+    ),
     Layout("V, C", ("V", "C"), ("C",), ("C",), ", batch: index[V]", {"V": "batch"}),
     Layout(
         "V, C",
         ("V", "C"),
         ("C",),
         ("C",),
-        ", batch: index[V], keep: mask[V] = true",
+        ", batch: index[V], keep: mask[V] = true, trust[V]",
         {"V": "batch"},
     ),
 )
@@ -84,6 +92,8 @@ def pools(draw: DrawFn, layout: Layout, axes: frozenset[str]) -> tuple[str, froz
     text = ", ".join(parts)
     if layout.masked and layout.masked <= axes and draw(st.booleans()):
         text += " where keep"
+        if draw(st.booleans()):
+            text += " weight 1 / (2 + tanh(trust))"
     return text, frozenset(left)
 
 
@@ -94,7 +104,7 @@ def expressions(draw: DrawFn, names: Names, depth: int) -> tuple[str, frozenset[
         name = draw(st.sampled_from(sorted(names.values)))
         return name, names.of(name)
     inner, axes = draw(expressions(names, depth - 1))
-    kind = draw(st.sampled_from(("unary", "binary", "statistic", "where", "normalize")))
+    kind = draw(st.sampled_from(KINDS))
     if kind == "unary":
         return draw(st.sampled_from(UNARY)).format(inner), axes
     if kind == "binary":
@@ -105,6 +115,9 @@ def expressions(draw: DrawFn, names: Names, depth: int) -> tuple[str, frozenset[
         return f"where({other} < 0.25, {inner}, {other})", axes | more
     if not axes:
         return f"tanh({inner})", axes
+    if kind == "shares":
+        axis = draw(st.sampled_from(sorted(a for a in axes if a != "*S" and a != "*B") or [""]))
+        return (f"softmax({inner} over {axis})" if axis else f"exp(-abs({inner}))"), axes
     pool, left = draw(pools(names.layout, axes))
     if kind == "normalize":
         # What is pooled with a mask has the axes of the mask.
@@ -127,6 +140,8 @@ def norms(draw: DrawFn, name: str = "Random") -> str:
         axis = layout.axes[0]
         lines.append(f"  let tracked = normalize(x over {axis} track 0.1)")
         names.values["tracked"] = frozenset(layout.axes)
+    if layout.masked:
+        names.values["trust"] = layout.masked
     for number in range(draw(st.integers(0, 3))):
         text, axes = draw(expressions(names, draw(st.integers(1, 3))))
         lines.append(f"  let v{number} = {text}")

@@ -154,7 +154,10 @@ class Body:
             case Count():
                 self.pools.count(let, let.op, out)
             case Along(_, ref, axis):
-                value = self.c.named(self.c.present(ref), out)
+                value = self.c.present(ref)
+                if value.loose:
+                    value = self.lining.whole(value, let.type.axes)
+                value = self.c.named(value, out)
                 place = [d.axis for d in value.dims].index(axis)
                 at = self.c.layouts.position(value.dims, place)
                 expr = call("torch.softmax", value.expr, dim=at)
@@ -165,12 +168,12 @@ class Body:
                 value = self.c.present(ref)
                 renamed = (replace(d, axis=new if d.axis == old else d.axis) for d in value.dims)
                 self.c.values[let.name] = replace(value, dims=tuple(renamed))
-            case Expand(ref, axes):
-                self._expand(let, ref, axes, out)
+            case Expand(ref):
+                self._expand(let, ref, out)
             case Stop(ref):
                 value = self.c.present(ref)
-                expr = value.expr if value.number else method(value.expr, "detach")
-                self.c.keep(let, replace(value, expr=expr), out, "fixed")
+                stopped = value.expr if value.number else method(value.expr, "detach")
+                self.c.keep(let, replace(value, expr=stopped), out, "fixed")
             case Mode():
                 self.modes.modes(let, out)
             case _:
@@ -201,12 +204,10 @@ class Body:
         expr = Subscript(table.expr, (index.expr,))
         self.c.keep(let, Value(expr, (*index.dims, *rest)), out, "chosen")
 
-    def _expand(self, let: Let, ref: Ref, axes: tuple[str, ...], out: list[Stmt]) -> None:
+    def _expand(self, let: Let, ref: Ref, out: list[Stmt]) -> None:
         dims = tuple(Dim(axis) for axis in let.type.axes)
-        value = self.c.layouts.compact(self.c.present(ref))
-        sizes = self.c.lengths.shape(dims)
+        value = self.c.present(ref)
         if value.number:
-            expr = method(Name(self.c.first), "new_full", sizes, value.expr)
-        else:
-            expr = method(self.c.layouts.aligned(value, dims), "expand", sizes)
-        self.c.keep(let, Value(expr, dims), out, "value")
+            sizes = self.c.lengths.shape(dims)
+            value = Value(method(Name(self.c.first), "new_full", sizes, value.expr), dims)
+        self.c.keep(let, self.lining.whole(value, let.type.axes), out, "value")

@@ -14,6 +14,7 @@ from metanorm.ir.nodes import (
     Program,
     Ref,
 )
+from metanorm.ir.placement import places
 from metanorm.ir.rename import role_of
 from metanorm.ir.verify import operands
 from metanorm.targets.python.pyir import (
@@ -22,16 +23,14 @@ from metanorm.targets.python.pyir import (
     Binary,
     Call,
     Expr,
-    IfElse,
+    If,
     Literal,
     Name,
     Stmt,
 )
 from metanorm.targets.python.text_from_pyir import WIDTH, flat, is_chain
-from metanorm.targets.torch.elementwise import number_expr_of
-from metanorm.targets.torch.layout import Dims, Layouts, Value, call
+from metanorm.targets.torch.layout import Dim, Dims, Layouts, Value, call, method
 from metanorm.targets.torch.lengths import Lengths
-from metanorm.targets.torch.placement import places
 
 INLINE_WIDTH = 60  # columns of an expression that stays one, if it is used once
 TINY_WIDTH = 12  # ... and if it is used a few times, such as `1 - gate`
@@ -157,11 +156,23 @@ class Context:
         value = self.values[ref]
         if not value.optional:
             return value
-        name = self.argument_of(ref)
-        number = number_expr_of(self.absent(ref))
-        expr = IfElse(Binary("is", (Name(name), Literal(None))), number, value.expr)
-        whole = call("torch.as_tensor", expr)
-        return Value(whole, value.dims, loose=True)
+        name = Name(self.argument_of(ref))
+        dtype = Name("torch.bool") if self.lets[ref].type.kind == "bool" else None
+        number = Literal(self.absent(ref) if dtype is None else bool(self.absent(ref)))
+        one = method(Name(self.first), "new_tensor", number, dtype=dtype)
+        filled = method(one, "expand", self.lengths.shape(self._declared(ref)))
+        missing = Binary("is", (name, Literal(None)))
+        self.prologue.append(If(missing, (Assign((name,), filled),)))
+        self.values[ref] = replace(value, optional=False)
+        return self.values[ref]
+
+    def _declared(self, ref: Ref) -> Dims:
+        """The dimensions of an argument: of an input as it is cut, of a parameter as it is kept."""
+        op = self.lets[ref].op
+        if isinstance(op, Param):
+            dims = next(p.dims for p in self.program.params if p.name == op.name)
+            return tuple(Dim(axis) for axis in dims)
+        return self.values[ref].dims
 
     def argument_of(self, ref: Ref) -> str:
         """The argument that brings an input or a parameter."""

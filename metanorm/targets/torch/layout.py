@@ -8,7 +8,7 @@ then lines up with the input as it is. Dimensions that are missing in front broa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from metanorm.ir.nodes import Program
 from metanorm.ir.scalar import Hyper
@@ -63,12 +63,12 @@ class Group:
     new: bool
 
 
-def method(value: Expr, name: str, *arguments: Expr) -> Expr:
-    """`value.name(arguments)`."""
-    return Call(Attribute(value, name), arguments)
+def method(value: Expr, name: str, *arguments: Expr, **keywords: Expr | None) -> Expr:
+    """`value.name(arguments, key=value)`."""
+    return replace(call(name, *arguments, **keywords), function=Attribute(value, name))
 
 
-def call(function: str, *arguments: Expr, **keywords: Expr | None) -> Expr:
+def call(function: str, *arguments: Expr, **keywords: Expr | None) -> Call:
     """`function(arguments, key=value)`; keywords that are `None` are left out."""
     given = tuple((key, value) for key, value in keywords.items() if value is not None)
     return Call(Name(function), arguments, given)

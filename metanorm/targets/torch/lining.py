@@ -64,6 +64,15 @@ class Lining:
             value = Value(self._spread(value.expr, matrix, base, at), dims, loose=value.loose)
         return value
 
+    def whole(self, value: Value, axes: Sequence[str]) -> Value:
+        """The value with all of these axes in full, and in their order."""
+        value = self.spread(self.c.layouts.compact(value), axes)
+        dims = tuple(Dim(axis) for axis in axes)
+        if value.number or (value.dims == dims and not (value.loose and dims)):
+            return value
+        expr = self.c.layouts.aligned(value, dims)
+        return Value(method(expr, "expand", self.c.lengths.shape(dims)), dims)
+
     def _spread(self, expr: Expr, matrix: Matrix, base: str, at: Expr) -> Expr:
         match matrix:
             case ByIndex(index):

@@ -12,6 +12,7 @@ from metanorm.ir.nodes import (
     Ref,
     Update,
 )
+from metanorm.ir.placement import Place, kind_of, needed_by
 from metanorm.ir.scalar import Scalar
 from metanorm.ir.verify import operands
 from metanorm.targets.python.pyir import (
@@ -29,7 +30,6 @@ from metanorm.targets.python.pyir import (
 from metanorm.targets.torch.context import Context
 from metanorm.targets.torch.layout import Dims, Value, call, method
 from metanorm.targets.torch.lining import Lining
-from metanorm.targets.torch.placement import kind_of, needed_by
 
 
 class ModePrinter:
@@ -47,8 +47,10 @@ class ModePrinter:
     def modes(self, first: Let, out: list[Stmt]) -> None:
         """One `if` for all modes of a kind that can be decided here."""
         assert isinstance(first.op, Mode)
-        kind = kind_of(first.op)
-        cluster = [let for let in self.c.program.body if self._joins(let, kind)]
+        kind, place = kind_of(first.op), self.c.places[first.name]
+        cluster = [
+            let for let in self.c.program.body if let == first or self._joins(let, kind, place)
+        ]
         train: list[Stmt] = []
         evaluate: list[Stmt] = []
         names = {let.name: self.c.name_of(let.name, self._mode_name(let)) for let in cluster}
@@ -60,6 +62,8 @@ class ModePrinter:
         modes = [let.op for let in cluster if isinstance(let.op, Mode)]
         buffers = list(dict.fromkeys(m.buffer for m in modes if m.buffer))
         updates = [u for u in self.c.program.updates if u.buffer in buffers and kind == "track"]
+        if place is not None and place.arm == "eval":
+            updates = []  # they belong to training, and come at the end
         main = needed_by((m.train for m in modes), self.c.lets)
         self._emit_needed(main, train)
         if updates:
@@ -71,16 +75,16 @@ class ModePrinter:
         condition = self._condition(kind, buffers)
         out.append(If(condition, _together(train), _together(evaluate)))
 
-    def _joins(self, let: Let, kind: str) -> bool:
+    def _joins(self, let: Let, kind: str, place: Place | None) -> bool:
         """Whether a mode is still open and everything it needs in any case is there."""
         if not isinstance(let.op, Mode) or kind_of(let.op) != kind or let.name in self.c.values:
             return False
-        if self.c.places[let.name] is not None:
+        if self.c.places[let.name] != place:
             return False
         needed = needed_by((let.op.train, let.op.eval), self.c.lets)
         return all(
             ref in self.c.values
-            or self.c.places[ref] is not None
+            or (place is None and self.c.places[ref] is not None)
             or not operands(self.c.lets[ref].op)
             for ref in needed
         )
@@ -110,10 +114,14 @@ class ModePrinter:
         self, let: Let, op: Mode, name: Name, train: list[Stmt], evaluate: list[Stmt]
     ) -> None:
         live, kept = self.c.present(op.train), self.c.present(op.eval)
+        arms = [live, kept]
         if live.number != kept.number:
-            live, kept = (self._as_tensor(v) if v.number else v for v in (live, kept))
-        exprs, dims = self.lining.lined_up([live, kept], let.type.axes)
-        for value, expr, out in ((live, exprs[0], train), (kept, exprs[1], evaluate)):
+            arms = [self._as_tensor(v) if v.number else v for v in arms]
+        arms = [self.lining.spread(v, let.type.axes) for v in arms]
+        if any(v.loose for v in arms) or len({_full(v) for v in arms}) > 1:
+            arms = [self.lining.whole(v, let.type.axes) for v in arms]
+        exprs, dims = self.lining.lined_up(arms, let.type.axes)
+        for value, expr, out in zip(arms, exprs, (train, evaluate)):
             short = len(dims) - len(dims[self._start(dims, value) :])
             if short and not value.number and value.dims:
                 expr = Subscript(expr, (*[Literal(None)] * short, Name("...")))
@@ -170,6 +178,11 @@ class ModePrinter:
                 value = self._update_value(update)
                 inner.append(Do(call("runtime.store_", Name(update.buffer), value)))
             out.append(If(Name("training"), tuple(inner)))
+
+
+def _full(value: Value) -> frozenset[str]:
+    """The axes along which a value varies."""
+    return frozenset(d.axis for d in value.dims if d.full)
 
 
 def _together(statements: Sequence[Stmt]) -> tuple[Stmt, ...]:

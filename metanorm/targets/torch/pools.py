@@ -194,11 +194,8 @@ class PoolPrinter:
         ]
         value = self.lining.spread(value, full)
         missing = [a for a in full if a not in {d.axis for d in value.dims if d.full}]
-        if missing and (weights or value.loose):
-            frame = self.lining.frame_of(full, [value])
-            dims = tuple(Dim(d.axis) for d in frame if d.axis in full)
-            expr = method(self.layouts.aligned(value, dims), "expand", self.c.lengths.shape(dims))
-            value = Value(expr, dims)
+        if value.loose or (missing and weights):
+            value = self.lining.whole(value, full)
         # Where dimensions are counted from the end of the tensor, it is mentioned twice.
         return self.c.named(value, out) if self._mentioned_twice(op, value) else value
 
