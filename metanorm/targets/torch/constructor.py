@@ -110,7 +110,9 @@ class Constructor:
             if isinstance(size, Name) and isinstance(by, (Name, Literal)):
                 shown = by.text if isinstance(by, Name) else "parts"
                 arguments = Literal(self.program.name), Literal(size.text), size, Literal(shown), by
-                bad = Binary("or", (Binary("<", (by, integer(1))), Binary("%", (size, by))))
+                bad: Expr = Binary("%", (size, by))
+                if isinstance(by, Name):  # a number in the spec is known to be positive
+                    bad = Binary("or", (Binary("<", (by, integer(1))), bad))
                 error = call("runtime.not_divisible", *arguments)
                 done.append(If(bad, (Raise(error),)))
         return done

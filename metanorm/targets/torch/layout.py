@@ -292,5 +292,6 @@ def _contiguous(items: list[Expr]) -> list[Expr]:
     match items:
         case [*front, Literal(int(before)), Starred(Call(function, (Literal(int(start)), end)))]:
             if start == before + 1:
-                return [*front, Starred(Call(function, (Literal(before), end)))]
+                first = (Literal(before),) if before else ()
+                return [*front, Starred(Call(function, (*first, end)))]
     return items

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from metanorm.ir.nodes import (
     Count,
@@ -138,7 +139,7 @@ class ModePrinter:
         places_ = [i for i, d in enumerate(dims) if self.c.space.base(d.axis) in bases]
         return places_[0] if places_ else 0
 
-    def _tracked_updates(self, updates: Sequence[Update]) -> Stmt:
+    def _tracked_updates(self, updates: Sequence[Update]) -> If:
         """Running statistics, where there are any."""
         inner: list[Stmt] = []
         self._emit_needed(needed_by((u.value for u in updates), self.c.lets), inner)
@@ -170,7 +171,8 @@ class ModePrinter:
         tracked = [u for u in left if u.averages]
         plain = [u for u in left if not u.averages]
         if tracked:
-            out.append(If(Name("training"), (self._tracked_updates(tracked),)))
+            kept = self._tracked_updates(tracked)
+            out.append(replace(kept, condition=_both(Name("training"), kept.condition)))
         if plain:
             inner: list[Stmt] = []
             self._emit_needed(needed_by((u.value for u in plain), self.c.lets), inner)
@@ -183,6 +185,11 @@ class ModePrinter:
 def _full(value: Value) -> frozenset[str]:
     """The axes along which a value varies."""
     return frozenset(d.axis for d in value.dims if d.full)
+
+
+def _both(first: Expr, second: Expr) -> Expr:
+    more = second.operands if isinstance(second, Binary) and second.operator == "and" else (second,)
+    return Binary("and", (first, *more))
 
 
 def _together(statements: Sequence[Stmt]) -> tuple[Stmt, ...]:
