@@ -14,6 +14,7 @@ from metanorm.runtime.groups import Groups
 from metanorm.runtime.matrices import Given, keep_matrix, pooling_rows, rows_mean, rows_var
 from metanorm.runtime.pools import (
     Moments,
+    contracted,
     count,
     largest,
     maximum,
@@ -59,6 +60,7 @@ __all__ = [
     "Moments",
     "ShapeError",
     "as_shape",
+    "contracted",
     "count",
     "demand_several",
     "keep_matrix",

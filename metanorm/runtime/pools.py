@@ -7,6 +7,7 @@ of NaN, and elements can be left out (`where`) or weighted (`weight`).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -99,6 +100,15 @@ def total(
         added = _weighted_sum(x, dims, coefficients(x, where, weight))
         return added if keepdim or not dims else added.squeeze(dims)
     return x.sum(dims, keepdim=keepdim) if dims else x
+
+
+def contracted(equation: str, *factors: Tensor) -> Tensor:
+    """The sum of products that an `einsum` equation states, never in half precision."""
+    dtype = functools.reduce(torch.promote_types, (f.dtype for f in factors))
+    # Autocast would multiply in half precision, which is not enough for what scales everything.
+    with torch.autocast(factors[0].device.type, enabled=False):
+        added: Tensor = torch.einsum(equation, *(f.to(dtype) for f in factors))
+    return added
 
 
 def count(

@@ -38,6 +38,7 @@ from metanorm.targets.python.pyir import (
     Tuple,
 )
 from metanorm.targets.torch.context import Context
+from metanorm.targets.torch.contractions import Contractions
 from metanorm.targets.torch.layout import Dim, Value, call, integer, method
 from metanorm.targets.torch.lining import Lining
 from metanorm.targets.torch.maps import MapPrinter
@@ -54,6 +55,7 @@ class Body:
         self.lining = Lining(self.c)
         self.maps = MapPrinter(self.c, self.lining)
         self.pools = PoolPrinter(self.c, self.lining)
+        self.contractions = Contractions(self.c)
         self.modes = ModePrinter(self.c, self.lining, self.emit)
 
     def statements(self) -> list[Stmt]:
@@ -148,7 +150,10 @@ class Body:
                 expr = call("torch.arange", self.c.lengths.of(axis), device=device, dtype=dtype)
                 self.c.bind(let, expr, (Dim(axis),), out, "position")
             case Map():
-                self.maps.map(let, let.op, out)
+                if let.name not in self.contractions.absorbed:
+                    self.maps.map(let, let.op, out)
+            case Pool() if let.name in self.contractions.factors:
+                self.contractions.contract(let, out)
             case Pool():
                 self.pools.pool(let, let.op, out)
             case Count():

@@ -1,0 +1,76 @@
+"""Sums of products over shared axes, as one `einsum` that never holds the products."""
+
+from __future__ import annotations
+
+from metanorm.ir.aggregation import Ones
+from metanorm.ir.nodes import Let, Map, Pool, Ref
+from metanorm.targets.python.pyir import Expr, Literal, Stmt
+from metanorm.targets.torch.context import Context, is_square
+from metanorm.targets.torch.layout import Dim, Dims, call
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+class Contractions:
+    """The contractions of one function, found before anything is printed."""
+
+    def __init__(self, context: Context) -> None:
+        self.c = context
+        self.factors: dict[Ref, tuple[Ref, ...]] = {}  # of each sum that is a contraction
+        self.absorbed: set[Ref] = set()  # products that are never printed
+        for let in context.program.body:
+            self._look_at(let)
+
+    def _look_at(self, let: Let) -> None:
+        op = let.op
+        if not isinstance(op, Pool) or op.statistic != "sum" or op.where or op.weight:
+            return
+        if not all(isinstance(matrix, Ones) for _, matrix in op.over):
+            return
+        products: list[Ref] = []
+        factors = self._unfolded(op.value, products)
+        axes = self.c.lets[op.value].type.axes
+        types = [self.c.lets[ref].type for ref in factors]
+        inner = all(set(t.axes) < set(axes) and t.kind == "real" for t in types)
+        groups = sum(self.c.space[axis].variadic for axis in axes)
+        if products and inner and groups <= 1:
+            self.factors[let.name] = tuple(factors)
+            self.absorbed.update(products)
+
+    def _unfolded(self, ref: Ref, products: list[Ref]) -> list[Ref]:
+        """The factors of a product that nothing else needs."""
+        op = self.c.lets[ref].op
+        if not isinstance(op, Map) or op.function != "mul" or is_square(op):
+            return [ref]
+        if self.c.uses[ref] != 1:
+            return [ref]
+        products.append(ref)
+        return [factor for part in op.arguments for factor in self._unfolded(part, products)]
+
+    def contract(self, let: Let, out: list[Stmt]) -> None:
+        """The call of the runtime: axes are letters, and a group of axes is `...`."""
+        values = [self.c.present(ref) for ref in self.factors[let.name]]
+        values = [self.c.layouts.compact(value) for value in values]
+        dims = tuple(Dim(axis) for axis in let.type.axes)
+        letters = self._letters([d for value in values for d in value.dims])
+        terms = ",".join(self._term(value.dims, letters) for value in values)
+        equation = f"{terms}->{self._term(dims, letters)}"
+        tensors = [self._tensor(value.expr, value.number) for value in values]
+        expr = call("runtime.contracted", Literal(equation), *tensors)
+        self.c.bind(let, expr, dims, out, "total")
+
+    def _tensor(self, expr: Expr, number: bool) -> Expr:
+        return call("torch.as_tensor", expr) if number else expr
+
+    def _letters(self, dims: list[Dim]) -> dict[str, str]:
+        """A letter for each axis: its own first letter where that is free."""
+        found: dict[str, str] = {}
+        for axis in dict.fromkeys(d.axis for d in dims):
+            own = axis[0].lower()
+            wanted = own + LETTERS if own in LETTERS else LETTERS
+            free = next(letter for letter in wanted if letter not in found.values())
+            found[axis] = "..." if self.c.space[axis].variadic else free
+        return found
+
+    def _term(self, dims: Dims, letters: dict[str, str]) -> str:
+        return "".join(letters[d.axis] for d in dims)
