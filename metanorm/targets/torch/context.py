@@ -34,6 +34,7 @@ from metanorm.targets.torch.lengths import Lengths
 
 INLINE_WIDTH = 60  # columns of an expression that stays one, if it is used once
 TINY_WIDTH = 12  # ... and if it is used a few times, such as `1 - gate`
+CHAIN_WIDTH = 400  # ... and of a sum of many terms, which breaks over lines
 
 
 class Context:
@@ -53,11 +54,20 @@ class Context:
         self.taken = {*taken, *named}
         self.own = named - set(taken)  # names of the spec, each kept for its own value
         self.layouts.taken = self.taken
+        self.users = self._find_users()
         self.uses = self._count_uses()
         self.group_names: dict[str, str] = {}
         self.first = program.inputs[0].name
 
+    def _find_users(self) -> dict[Ref, list[Let]]:
+        users: dict[Ref, list[Let]] = {let.name: [] for let in self.program.body}
+        for let in self.program.body:
+            for ref in dict.fromkeys(operands(let.op)):
+                users[ref].append(let)
+        return users
+
     def _count_uses(self) -> dict[Ref, int]:
+        """How often the text of each value would be printed."""
         uses = {let.name: 0 for let in self.program.body}
         for let in self.program.body:
             square = isinstance(let.op, Map) and is_square(let.op)
@@ -186,29 +196,28 @@ class Context:
         short = len(text) <= INLINE_WIDTH and uses == 1
         tiny = len(text) <= TINY_WIDTH and uses <= 3 and "(" not in text
         nameless = let.name.startswith("%") and let.name not in self.hints
-        if nameless and (short or tiny or (uses == 1 and self._continues(let))):
+        if nameless and (short or tiny or self._continues(let, text)):
             self.values[let.name] = value
             return
         self.bind(let, value.expr, value.dims, out, self.role(let.name) or fallback)
         bound = self.values[let.name]
         self.values[let.name] = replace(bound, number=value.number, loose=value.loose)
 
-    def _continues(self, let: Let) -> bool:
+    def _continues(self, let: Let, text: str) -> bool:
         """Whether a sum goes on in the next one: `a + b` in `a + b + c`."""
-        return any(
-            is_sum(let.op) and is_sum(user.op) and user.op.arguments[0] == let.name
-            for user in self.program.body
-            if isinstance(user.op, Map)
-        )
+        if not is_sum(let.op) or self.uses[let.name] != 1 or len(text) > CHAIN_WIDTH:
+            return False
+        user = self.users[let.name][0].op
+        return is_sum(user) and operands(user)[0] == let.name
 
     def role(self, ref: Ref) -> str:
         """What a nameless value is for: the scale or the shift of a fold."""
-        for let in self.program.body:
+        for let in self.users[ref]:
             if isinstance(let.op, Map) and let.op.function == "rescale":
                 roles = dict(zip(let.op.arguments[1:], ("centre", "shift", "scale", "weight")))
                 if ref in roles:
                     return roles[ref]
-            elif isinstance(let.op, Map) and ref in let.op.arguments:
+            elif isinstance(let.op, Map):
                 others = [self.lets[a].type.axes for a in let.op.arguments if a != ref]
                 if self.lets[ref].type.axes not in others and let.type.axes in others:
                     wide = self.is_wide(let.name)
@@ -224,10 +233,8 @@ class Context:
 
     def next_role(self, ref: Ref) -> str:
         """The role of what a nameless value goes into next."""
-        for let in self.program.body:
-            if isinstance(let.op, Map) and ref in let.op.arguments:
-                return self.role(let.name)
-        return ""
+        user = next((let for let in self.users[ref] if isinstance(let.op, Map)), None)
+        return self.role(user.name) if user is not None else ""
 
     def groups(self, index: str) -> Expr:
         """The local that holds the groups of an index."""
