@@ -1,4 +1,4 @@
-"""Every spec of the corpus beside the library, compiled and held against the oracle in every setting."""
+"""Every spec of the corpus, compiled and held against the oracle in every setting."""
 
 from __future__ import annotations
 
