@@ -79,8 +79,9 @@ def compile_specs(
 
 
 def module_name(source: str) -> str:
-    """The module of a spec file."""
-    return posixpath.basename(source).removeprefix(LIBRARY).removesuffix(".norm").replace("-", "_")
+    """The module of a spec file; that of `<stdin>` is `stdin`."""
+    stem = posixpath.basename(source).removeprefix(LIBRARY).removesuffix(".norm")
+    return stem.strip("<>").replace("-", "_")
 
 
 def _bad_module_name(module: str, taken: Mapping[str, object]) -> str:

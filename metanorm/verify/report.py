@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
 from metanorm.driver import module_name
 from metanorm.frontend import Checked
+from metanorm.targets.live import module_from_text
 from metanorm.verify.compare import Verification, verify_norm
-from metanorm.verify.load import load_module, remove_folders
 
 
 def verify_files(
     checked: Checked, files: Mapping[str, str], roots: Sequence[str]
 ) -> list[Verification]:
     """Verify every norm of these specs, whose modules are in `files`."""
-    try:
-        return list(_verifications(checked, files, roots))
-    finally:
-        remove_folders()
-
-
-def _verifications(
-    checked: Checked, files: Mapping[str, str], roots: Sequence[str]
-) -> Iterator[Verification]:
+    reports = []
     for root in roots:
         name = module_name(root)
-        module = load_module(files[f"{name}.py"], name)
-        for norm in checked.norms[root]:
-            yield verify_norm(norm.program, module)
+        module = module_from_text(files[f"{name}.py"], name)
+        reports += [verify_norm(norm.program, module) for norm in checked.norms[root]]
+    return reports
 
 
 def print_table(reports: Sequence[Verification], show_all: bool) -> None:

@@ -15,10 +15,10 @@ from metanorm.driver import compile_specs
 from metanorm.frontend import check
 from metanorm.options import Options
 from metanorm.source import Source
+from metanorm.targets.live import module_from_text
 from metanorm.verify.cases import Setting
 from metanorm.verify.cases import settings as all_settings
 from metanorm.verify.compare import Finding, compare
-from metanorm.verify.load import load_module
 
 SMOOTH = {"train", "eval", "bias=False", "channels last", "strided", "0 axes in a group"}
 
@@ -47,7 +47,7 @@ def is_rounding(finding: Finding) -> bool:
 @given(norms())
 def test_module_and_oracle_agree(text: str) -> None:
     program, code = compiled(text)
-    module = load_module(code, "random")
+    module = module_from_text(code, "random")
     for setting in filter(wanted, all_settings(program)):
         finding = compare(program, module, setting)
         assert finding.good or is_rounding(finding), finding
