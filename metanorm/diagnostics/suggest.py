@@ -23,7 +23,8 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that `name` most likely means, or `None`.
 
     The same letters in another case win; after that the fewest edits, at most
-    a third of the length of the name (and at least one).
+    a third of the length of the name (and at least one). Names of one letter
+    have nothing in common.
     """
     candidates = sorted(set(known))
     for candidate in candidates:
@@ -32,8 +33,9 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     limit = max(len(name) // 3, 1)
     close = [c for c in candidates if abs(len(c) - len(name)) <= limit and len(c) <= 60]
     ranked = sorted((edit_distance(name, c), c) for c in close if len(name) <= 60)
-    if ranked and ranked[0][0] <= limit and ranked[0][1] != name:
-        return ranked[0][1]
+    for edits, candidate in ranked[:1]:
+        if edits <= limit and candidate != name and edits < max(len(name), len(candidate)):
+            return candidate
     return None
 
 
