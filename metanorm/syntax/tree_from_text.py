@@ -102,6 +102,7 @@ class _Parse:
         self.state = parser().parse_interactive("").parser_state
         self.brackets: list[Token] = []
         self.norm: str | None = None
+        self.statement = ""  # the word that began the statement being read
         self.last: Token | None = None
         self.quiet = False  # what follows a stray character in a statement is its echo
         self.errors = 0
@@ -165,6 +166,7 @@ class _Parse:
             self.norm = str(following)
         if token.type in STATEMENT_STARTS:
             self.quiet = False
+            self.statement = token.type
 
     # ---- after an error
 
@@ -232,6 +234,11 @@ class _Parse:
             hint = "values are compared with `==`, without a space"
         elif token.type == "STRING":
             hint = 'a string stands only after `use`, as in `use "batch_norm.norm"`'
+        elif before == "EQUAL" and self.statement == "AXIS":
+            hint = (
+                "`axis C = (G = groups, D)` splits an axis; a new one gets its length "
+                "where it is introduced: `param w[H = 8]`"
+            )
         elif token.type == "NORM" and self.norm is not None:
             hint = "norms stand side by side, not inside each other"
         found = "end of file" if token.type == "$END" else f"`{token}`"
