@@ -17,7 +17,7 @@ $(READY): pyproject.toml .ci/constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[demo,test]'
 	touch $@
 
-demo: $(READY)  ## compile the specs and train with them: a table and docs/demo/results.png
+demo: $(READY)  ## compile the specs and train with them: a table and build/demo/results.png
 	$(BIN)/metanorm compile specs docs/demo/specs -o build/demo/norms
 	PYTHONPATH=build/demo $(BIN)/python docs/demo/train.py --chart build/demo/results.png
 
@@ -36,7 +36,7 @@ docs: $(READY)  ## write the generated pages of docs/ and the editor grammar
 
 format: $(READY)  ## format the Python code and the specs
 	$(BIN)/ruff format .
-	$(BIN)/metanorm fmt specs
+	$(BIN)/metanorm fmt specs docs/demo/specs
 
 clean:  ## remove everything that was built
 	rm -rf $(VENV) build dist

@@ -1,0 +1,122 @@
+"""The demo from specs to chart, with one epoch on a part of the data."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SPECS = [str(ROOT / "specs"), str(ROOT / "docs" / "demo" / "specs")]
+COMPILE = [sys.executable, "-m", "metanorm", "compile", *SPECS, "-o"]
+TRAIN = [sys.executable, str(ROOT / "docs" / "demo" / "train.py")]
+
+
+def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """A command in `folder`, which is also where it finds the compiled package."""
+    environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONIOENCODING": "utf-8"}
+    for name in ("COLUMNS", "FORCE_COLOR", "TTY_COMPATIBLE"):
+        environment.pop(name, None)
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, encoding="utf-8"
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo")
+    assert run([*COMPILE, "norms"], folder).returncode == 0
+    return folder
+
+
+def rows(output: str) -> dict[tuple[str, str], list[str]]:
+    """The cells of the tables, by the table's title and the row's name."""
+    found: dict[tuple[str, str], list[str]] = {}
+    title = ""
+    for line in output.splitlines():
+        if ": a " in line:
+            title = line.split(":")[0]
+        cells = re.split(r"\s{2,}", line.strip())
+        if title and len(cells) >= 5 and cells[0] != "norm":
+            found[title, cells[0]] = cells[1:]
+    return found
+
+
+def test_from_specs_to_chart(folder: Path) -> None:
+    done = run([*TRAIN, "--quick", "--seeds", "2", "--chart", "charts/quick.png"], folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\033" not in done.stdout  # no bars and no colours where there is no terminal
+
+    table = rows(done.stdout)
+    assert list(table) == [
+        *(("Digits", name) for name in ("BatchNorm", "GroupNorm", "SwitchNorm", "BlendNorm")),
+        ("Digits", "nn.BatchNorm2d"),
+        *(("Graph atlas", name) for name in ("GraphNorm", "BatchNorm", "nn.BatchNorm1d")),
+        *(("Graph atlas", name) for name in ("no norm", "degrees only")),
+    ]
+    for cells in table.values():
+        *accuracies, loss, _seconds, parameters = cells
+        assert all(0 <= float(cell.split(" ± ")[0]) <= 100 for cell in accuracies)
+        assert 0 < float(loss) < 5
+        assert int(parameters.replace(",", "")) > 7_000
+
+    # Everything but the time is the same for the generated norm and for torch's.
+    for title, theirs in (("Digits", "nn.BatchNorm2d"), ("Graph atlas", "nn.BatchNorm1d")):
+        ours, reference = table[title, "BatchNorm"], table[title, theirs]
+        assert ours[:-2] + ours[-1:] == reference[:-2] + reference[-1:]
+    assert done.stdout.count("accuracies equal, losses ") == 2
+
+    picture = (folder / "charts" / "quick.png").read_bytes()
+    assert picture.startswith(b"\x89PNG\r\n\x1a\n") and picture[12:16] == b"IHDR"
+    assert struct.unpack(">II", picture[16:24]) == (1440, 900)
+
+
+def test_says_what_to_do_without_the_compiled_package(tmp_path: Path) -> None:
+    done = run(TRAIN, tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "error: the compiled norms are not there" in done.stderr
+    assert "metanorm compile specs docs/demo/specs -o build/demo/norms" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_says_what_to_do_when_its_own_spec_was_not_compiled(tmp_path: Path) -> None:
+    (tmp_path / "norms").mkdir()
+    (tmp_path / "norms" / "__init__.py").write_text("BatchNorm = GraphNorm = GroupNorm = None\n")
+    done = run(TRAIN, tmp_path)
+    assert done.returncode == 2
+    assert "not in the package `norms`: BlendNorm, SwitchNorm" in done.stderr
+
+
+def test_says_which_packages_are_missing(tmp_path: Path) -> None:
+    # -I -S: no installed packages at all.
+    done = run([sys.executable, "-I", "-S", "-c", WITHOUT_PACKAGES, TRAIN[1]], tmp_path)
+    assert done.returncode == 2
+    assert "error: not installed: torch, metanorm, rich, numpy, scikit-learn" in done.stderr
+    assert "pip install -e '.[demo]'" in done.stderr
+
+
+WITHOUT_PACKAGES = """
+import os, runpy, sys
+sys.path.insert(0, os.path.dirname(sys.argv[1]))
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seeds", "0"], "0 is not a positive number"),
+        (["--seeds", "two"], "two is not a positive number"),
+        (["--chart", "."], ". is a directory"),
+    ],
+)
+def test_refuses_before_it_trains(folder: Path, arguments: list[str], message: str) -> None:
+    done = run([*TRAIN, *arguments], folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
