@@ -1,0 +1,174 @@
+"""Every fence of README.md and docs/**/*.md does what its page says; every link leads somewhere.
+
+The forms of fences are listed in `doc_runs.py`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from doc_pages import BadPage, Page
+from doc_runs import Run, Wrong, forget
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+GIVEN = ("specs", "docs/demo/specs")  # what a page's folder holds at the beginning
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A page's folder, as the current one and importable."""
+    place = tmp_path.resolve()
+    for name in GIVEN:
+        shutil.copytree(ROOT / name, place / name)
+    monkeypatch.chdir(place)
+    monkeypatch.syspath_prepend(str(place))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # files change within a second
+    yield place
+    forget(place)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_a_page_does_what_it_says(path: Path, folder: Path) -> None:
+    Run(Page.read(path)).all()
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(path: Path) -> None:
+    assert broken_links(Page.read(path)) == []
+
+
+def broken_links(page: Page) -> list[str]:
+    """Links to files and headings that are not there. Those to the web are not followed."""
+    bad = []
+    for line, target in page.links:
+        if target.startswith("https://"):
+            continue
+        name, _, anchor = target.partition("#")
+        file = (page.path.parent / name).resolve() if name else page.path
+        inside = file.is_relative_to(ROOT) or file.is_relative_to(page.path.parent)
+        ok = inside and file.exists()
+        if ok and anchor:
+            ok = file.suffix == ".md" and anchor in Page.read(file).anchors
+        if not ok:
+            bad.append(f"{page.path.name}:{line}: {target}")
+    return bad
+
+
+GOOD = """
+# A page
+
+```norm
+norm Centred {
+  input  x[N, C]
+  output x - mean(x over C)
+}
+```
+
+```pycon
+>>> import torch
+>>> from norms import Centred
+>>> Centred()(torch.tensor([[1.0, 3.0]]))
+tensor([[-1.,  1.]])
+```
+
+```norm file=mine/broken.norm reports=MN0201
+norm Broken {
+  input  x[N]
+  output y
+}
+```
+
+```text
+mine/broken.norm:3:10: error[MN0201]: ...
+...
+```
+
+```console exit=1
+$ metanorm check mine
+mine/broken.norm:3:10: error[MN0201]: ...
+...
+1 error in 1 spec (... ms)
+```
+
+```python
+print(1)
+print(2)
+print(3)
+```
+
+```text
+1
+...
+3
+```
+
+```python raises=ZeroDivisionError
+1 / 0
+```
+
+```python from=norms/centred.py
+class Centred(nn.Module):
+...
+    def forward(...
+```
+
+```sh
+make demo
+make test  # all of it
+test -f norms/centred.py
+```
+
+[A heading](#a-page), `[not](a-link)`
+"""
+
+BAD = {
+    "an unknown language": ("```pyhton\n1\n```", "no such kind of fence"),
+    "no language": ("```\n1\n```", "no such kind of fence"),
+    "an unknown attribute": ("```python skip=1\n1\n```", "it can have raises"),
+    "a fence left open": ("```python\n1\n", "not closed"),
+    "a spec with an error": (GOOD.replace("over C", "over D"), r"it reports \['MN0302'\]"),
+    "another error": (GOOD.replace("MN0201", "MN0302"), r"it reports \['MN0201'\]"),
+    "an error that is none": (GOOD.replace("output y", "output x"), r"it reports \[\]"),
+    "other results": (GOOD.replace("-1., ", "-2., "), "Failed example"),
+    "other output": (GOOD.replace("3\n```", "4\n```"), "but it is"),
+    "output of nothing": ("```text\n1\n```", "nothing above it"),
+    "an exception": ("```python\n1 / 0\n```", "division by zero"),
+    "no exception": (GOOD.replace("1 / 0", "1 / 1"), "it raises nothing"),
+    "a command that fails": ("```sh\nfalse\n```", "false ends with 1"),
+    "a command that does not fail": ("```console exit=1\n$ true\n```", "true ends with 0"),
+    "other output of a command": ("```console\n$ echo 1\n2\n```", "but it is"),
+    "a target that is not there": ("```sh\nmake dmeo\n```", "the Makefile has"),
+    "no excerpt": (GOOD.replace("class Centred(", "class Centered("), "but it is"),
+    "an excerpt of nothing": ("```text from=README.rst\n1\n```", "there is no file"),
+    "an unknown key": ("```toml\n[tool.metanorm]\nspec = 1\n```", "has no key `spec`"),
+}
+
+
+def page_of(text: str) -> Page:
+    Path("page.md").write_text(text)
+    return Page.read(Path("page.md").resolve())
+
+
+def test_a_good_page_passes(folder: Path) -> None:
+    page = page_of(GOOD)
+    Run(page).all()
+    assert [fence.language for fence in page.fences].count("text") == 2
+    assert broken_links(page) == []
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_page_fails(case: str, folder: Path) -> None:
+    text, reason = BAD[case]
+    with pytest.raises((Wrong, BadPage), match=reason):
+        Run(page_of(text)).all()
+
+
+def test_bad_links_are_found(folder: Path) -> None:
+    good = "[a](specs/batch_norm.norm) [b](#one-two-1) [c](https://example.org/#x)\n"
+    page = page_of(f"{good}# One `two`\n## One two\n[d](gone.md) [e](#three)\n[f](/etc/hosts)")
+    assert [bad.split(": ")[1] for bad in broken_links(page)] == ["gone.md", "#three", "/etc/hosts"]
