@@ -40,6 +40,7 @@ class UnknownName(Problem):
     known: tuple[str, ...]
     later: Span | None = None
     is_axis: bool = False
+    usage: str = ""
 
     def message(self) -> str:
         return f"unknown name `{self.name}`"
@@ -55,7 +56,13 @@ class UnknownName(Problem):
             return ("move the statement that introduces it up",)
         if self.is_axis:
             return (f"the length of axis `{self.name}` is written `size({self.name})`",)
-        return did_you_mean(self.name, self.known)
+        if self.usage:
+            return (f"as a function it is written `{self.usage}`",)
+        guess = did_you_mean(self.name, self.known)
+        there = [name for name in self.known if name not in ("true", "false")]
+        if guess or not 0 < len(there) <= 12:
+            return guess
+        return (f"there are {listing(there)}",)
 
 
 @problem("MN0202")

@@ -259,6 +259,8 @@ class ClausesUnused(Warn):
     clauses: tuple[str, ...]
 
     def message(self) -> str:
+        if len(self.clauses) > 1:
+            return f"{listing(self.clauses)} have no effect: the output does not use them"
         return f"{listing(self.clauses)} has no effect: the output does not use it"
 
     def helps(self) -> tuple[str, ...]:

@@ -149,6 +149,8 @@ class _Clauses:
     def _warn_if_unused(self) -> None:
         output = self.first.get("output")
         clauses = [self.first[k] for k in ("reduce", "mix", "affine") if k in self.first]
+        if output and set(names_in(output)) - defined_in(self.norm) - {"true", "false"}:
+            return  # a name is wrong there: who knows what it was meant to be
         if output and clauses and not {"normalized", "mean", "var"} & self.used:
             kinds = tuple(clause.kind for clause in clauses)
             self.problems.add(ClausesUnused(build.keyword_span(clauses[0]), kinds))

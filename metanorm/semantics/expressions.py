@@ -10,7 +10,15 @@ from metanorm.diagnostics.pools import BadOption, NeedsOver
 from metanorm.diagnostics.syntax import MisplacedPart
 from metanorm.diagnostics.values import CannotLookUp, WrongKind
 from metanorm.ir.nodes import Equal, Lookup, Rename
-from metanorm.ir.ops import CALLABLE, COMPARISONS, FORMS, FUNCTIONS, OPERATORS, STATISTICS
+from metanorm.ir.ops import (
+    CALLABLE,
+    COMPARISONS,
+    FORMS,
+    FUNCTIONS,
+    OPERATORS,
+    STATISTICS,
+    operations,
+)
 from metanorm.ir.scalar import SizeOf
 from metanorm.semantics.forms import Forms
 from metanorm.semantics.lowering import Frame, Lowering
@@ -94,7 +102,9 @@ class Expressions:
         known = (*self.frame.scope.names(), *literals)
         is_axis = expr.name in self.low.table.declared
         later = self.frame.later.get(expr.name)
-        self.problems.add(UnknownName(expr.span, expr.name, known, later, is_axis))
+        rows = operations(expr.name) if expr.name in CALLABLE else []
+        usage = rows[0].usage if rows else ""
+        self.problems.add(UnknownName(expr.span, expr.name, known, later, is_axis, usage))
         return POISON
 
     def _map(self, function: str, expr: ast.Expr, *operands: ast.Expr) -> Value:
