@@ -92,15 +92,18 @@ class UnknownFunction(Problem):
     span: Span
     name: str
     known: tuple[str, ...]
+    statistics: tuple[str, ...] = ()  # those that there are, where one was meant
 
     def message(self) -> str:
         return f"unknown function `{self.name}`"
 
     def helps(self) -> tuple[str, ...]:
+        guess = did_you_mean(self.name, self.known)
+        if guess:
+            return guess
         if self.name[:1].isupper():
-            guess = did_you_mean(self.name, self.known)
-            return guess or ('a norm of another file needs `use "file.norm"` at the top',)
-        return did_you_mean(self.name, self.known)
+            return ('a norm of another file needs `use "file.norm"` at the top',)
+        return (f"the statistics are {listing(self.statistics)}",) if self.statistics else ()
 
 
 @problem("MN0203")

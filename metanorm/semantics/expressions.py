@@ -244,8 +244,9 @@ class Expressions:
             return self.forms.function(call)
         if name in self.norms and self.call_norm is not None:
             return self._norm(call)
-        known = tuple(sorted({*CALLABLE, *self.norms}))
-        self.problems.add(UnknownFunction(call.function.span, name, known))
+        known = tuple(sorted(self.norms if name[:1].isupper() else CALLABLE))
+        statistics = tuple(STATISTICS) if pools else ()
+        self.problems.add(UnknownFunction(call.function.span, name, known, statistics))
         return POISON
 
     def _norm(self, call: ast.Call) -> Value:
