@@ -4,7 +4,7 @@ how running statistics are kept."""
 from __future__ import annotations
 
 from metanorm.diagnostics.pools import BadOption, CannotTrack
-from metanorm.ir.aggregation import PARTITIONS, Ones
+from metanorm.ir.aggregation import PARTITIONS, ByIndex, Ones
 from metanorm.ir.nodes import (
     Buffer,
     BufferDecl,
@@ -12,6 +12,7 @@ from metanorm.ir.nodes import (
     Mode,
     Pool,
     Ref,
+    Rename,
     Several,
     Switch,
     Update,
@@ -189,6 +190,7 @@ class Statistics:
         decl = BufferDecl(kept_in, self.low.dims(kept), Const(INITIAL[moment]), tracked=True)
         self.low.buffers.append(decl)
         buffer = self.low.emit(Buffer(kept_in), pool.span, kept_in)
+        buffer = self._on_cells(buffer, live, pool.span)
         value = self._update_value(live, buffer, pool, f"%new_{moment}", biased)
         self.low.updates.append(Update(kept_in, value, momentum, averages=True))
         self._switch(tracked)
@@ -228,7 +230,11 @@ class Statistics:
     def _kept(self, live: Tensor, span: Span) -> tuple[str, ...]:
         """The axes of the buffer: those of fixed length. The samples' axis never becomes one."""
         table, kept = self.low.table, []
+        tables = self._tables(live)
         for axis in live.type.axes:
+            if axis in tables:
+                kept.append(tables[axis])
+                continue
             base = table.space.base(axis)
             fixed = table.space[base].size is not None
             if fixed or (base not in self.low.samples and not table.declared[base].free):
@@ -238,11 +244,33 @@ class Statistics:
         for axis, _ in self._free_of(live, tuple(kept)):
             if axis in table.declared:
                 table.keep_free(axis, "is averaged over by running statistics")
-        return table.space.ordered(kept)
+        return tuple(dict.fromkeys(kept))
 
     def _free_of(self, live: Tensor, kept: tuple[str, ...]) -> tuple[tuple[str, Ones], ...]:
-        space = self.low.table.space
-        return tuple((a, Ones()) for a in live.type.axes if space.base(a) not in kept)
+        space, tables = self.low.table.space, self._tables(live)
+        own = (a for a in live.type.axes if a not in tables)
+        return tuple((a, Ones()) for a in own if space.base(a) not in kept)
+
+    def _tables(self, live: Tensor) -> dict[str, str]:
+        """The groups of an index whose number is fixed, each with the axis of that length.
+
+        With `label: index[N] of K = 10`, statistics over `N: label` are kept for each label.
+        """
+        space, found = self.low.table.space, {}
+        table_of = {i.name: i.table for i in self.low.inputs}
+        for axis in live.type.axes:
+            cells_of = space[axis].cells_of
+            if cells_of is not None and isinstance(cells_of[1], ByIndex):
+                table = table_of[cells_of[1].index]
+                if table is not None and table not in live.type.axes:
+                    found[axis] = table
+        return found
+
+    def _on_cells(self, buffer: Tensor, live: Tensor, span: Span) -> Tensor:
+        """A buffer with rows of a table, as a value of the groups of the index."""
+        for cells, table in self._tables(live).items():
+            buffer = self.low.emit(Rename(buffer.ref, table, cells), span)
+        return buffer
 
     def _update_value(
         self, live: Tensor, buffer: Tensor, pool: LoweredPool, name: str, biased: bool
@@ -253,7 +281,7 @@ class Statistics:
         if biased:
             count = self.low.emit(Count(pool.over, pool.where, pool.weight), span)
             value = self.low.map("unbiased", live, count, span=span)
-        if not pool.plain:
+        if not pool.plain or any(isinstance(m, ByIndex) for _, m in pool.over):
             count = self.low.emit(Count(pool.over, pool.where, pool.weight), span)
             holds = self.low.map("gt", count, self.low.number(0, span), span=span)
             value = self.low.map("where", holds, value, buffer, span=span)
@@ -261,9 +289,11 @@ class Statistics:
             if axis in self.low.table.declared:
                 self.low.table.keep_free(axis, "is averaged over by running statistics")
         free = self._free_of(value, buffer.type.axes)
-        if not free:
-            return value.ref
-        return self.low.emit(Pool("mean", value.ref, free), span, name).ref
+        if free:
+            value = self.low.emit(Pool("mean", value.ref, free), span, name)
+        for cells, table in self._tables(live).items():
+            value = self.low.emit(Rename(value.ref, cells, table), span)
+        return value.ref
 
     def _switch(self, tracked: ast.Tracked) -> None:
         name = "track_running_stats"

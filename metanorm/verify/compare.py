@@ -256,9 +256,10 @@ def _pairs(
 
 
 def _slope(x: Tensor | None) -> float:
+    """A derivative that is not small: one over the spread of the input."""
     assert x is not None
     known = x.detach()[torch.isfinite(x.detach())].to(F64)
-    return 1 / max(1.0, float(known.abs().max())) if known.numel() else 1.0
+    return 1 / max(1.0, float((known - known.mean()).abs().max())) if known.numel() else 1.0
 
 
 def _conditioning(setting: Setting) -> float:

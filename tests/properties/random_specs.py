@@ -53,6 +53,7 @@ LAYOUTS = (
         more=", keep: mask[N, T] = true, trust[N, T] = 1",
     ),
     Layout("V, C", ("V", "C"), ("C",), ("C",), ", batch: index[V]", {"V": "batch"}),
+    Layout("N, C", ("N", "C"), ("C",), ("C",), ", label: index[N] of K = 3", {"N": "label"}),
     Layout(
         "V, C",
         ("V", "C"),
@@ -138,7 +139,9 @@ def norms(draw: DrawFn, name: str = "Random") -> str:
         names.values[f"p{number}"] = frozenset(axes)
     if draw(st.booleans()):
         axis = layout.axes[0]
-        lines.append(f"  let tracked = normalize(x over {axis} track 0.1)")
+        index = layout.matrices.get(axis, "")
+        pool = f"{axis}: {index}" if index and draw(st.booleans()) else axis
+        lines.append(f"  let tracked = normalize(x over {pool} track 0.1)")
         names.values["tracked"] = frozenset(layout.axes)
     if layout.masked:
         names.values["trust"] = layout.masked

@@ -207,8 +207,8 @@ class Context:
         """Whether a sum goes on in the next one: `a + b` in `a + b + c`."""
         if not is_sum(let.op) or self.uses[let.name] != 1 or len(text) > CHAIN_WIDTH:
             return False
-        user = self.users[let.name][0].op
-        return is_sum(user) and operands(user)[0] == let.name
+        users = [user.op for user in self.users[let.name]]
+        return any(is_sum(op) and operands(op)[0] == let.name for op in users)
 
     def role(self, ref: Ref) -> str:
         """What a nameless value is for: the scale or the shift of a fold."""

@@ -11,6 +11,7 @@ from metanorm.ir.nodes import (
     Mode,
     Program,
     Ref,
+    Rename,
     Update,
 )
 from metanorm.ir.placement import Place, kind_of, needed_by
@@ -86,9 +87,13 @@ class ModePrinter:
         return all(
             ref in self.c.values
             or (place is None and self.c.places[ref] is not None)
-            or not operands(self.c.lets[ref].op)
+            or self._prints_nothing(ref)
             for ref in needed
         )
+
+    def _prints_nothing(self, ref: Ref) -> bool:
+        op = self.c.lets[ref].op
+        return not operands(op) or isinstance(op, Rename)
 
     def _mode_name(self, let: Let) -> str:
         assert isinstance(let.op, Mode)
