@@ -5,15 +5,18 @@ The forms of fences are listed in `doc_runs.py`.
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import PROGRAMS, ROOT
 from doc_pages import BadPage, Page
 from doc_runs import Run, Wrong, forget
+
+from metanorm.frontend import LIBRARY
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 GIVEN = ("specs", "docs/demo/specs")  # what a page's folder holds at the beginning
@@ -40,6 +43,16 @@ def test_a_page_does_what_it_says(path: Path, folder: Path) -> None:
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(path: Path) -> None:
     assert broken_links(Page.read(path)) == []
+
+
+def test_the_readme_lists_the_library() -> None:
+    rows = re.findall(
+        r"^\| \[(\w+)\]\(([^)]+)\) \| (.+) \|$", (ROOT / "README.md").read_text(), re.M
+    )
+    assert [name for name, _, _ in rows] == sorted(PROGRAMS)
+    for name, file, origin in rows:
+        assert PROGRAMS[name].body[0].span.source == file.replace("specs/", LIBRARY), name
+        assert origin in " ".join(PROGRAMS[name].doc), name
 
 
 def broken_links(page: Page) -> list[str]:
