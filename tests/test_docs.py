@@ -17,8 +17,9 @@ from doc_pages import BadPage, Page
 from doc_runs import Run, Wrong, forget
 
 from metanorm.frontend import LIBRARY
+from metanorm.version import __version__
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 GIVEN = ("specs", "docs/demo/specs")  # what a page's folder holds at the beginning
 
 
@@ -47,12 +48,17 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 def test_the_readme_lists_the_library() -> None:
     rows = re.findall(
-        r"^\| \[(\w+)\]\(([^)]+)\) \| (.+) \|$", (ROOT / "README.md").read_text(), re.M
+        r"^\| \[(\w+)\]\(([^)]+)\) \| (.+) \|$", (ROOT / "README.md").read_text(), re.MULTILINE
     )
     assert [name for name, _, _ in rows] == sorted(PROGRAMS)
     for name, file, origin in rows:
         assert PROGRAMS[name].body[0].span.source == file.replace("specs/", LIBRARY), name
         assert origin in " ".join(PROGRAMS[name].doc), name
+
+
+def test_the_changelog_has_this_version() -> None:
+    versions = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert __version__ == next(v for v in versions if v != "Unreleased")
 
 
 def broken_links(page: Page) -> list[str]:
