@@ -12,8 +12,8 @@ from metanorm.runtime.errors import (
 )
 from metanorm.runtime.groups import Groups
 from metanorm.runtime.matrices import Given, keep_matrix, pooling_rows, rows_mean, rows_var
+from metanorm.runtime.mean_and_variance import Moments
 from metanorm.runtime.pools import (
-    Moments,
     contracted,
     count,
     largest,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metanorm.runtime import pools
-from metanorm.runtime.pools import Moments
+from metanorm.runtime.mean_and_variance import Moments
 
 
 class Groups:

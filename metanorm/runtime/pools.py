@@ -9,17 +9,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-
-class Moments(NamedTuple):
-    """Mean and biased variance of each pool."""
-
-    mean: Tensor
-    var: Tensor
+from metanorm.runtime.mean_and_variance import Moments, plain_moments
 
 
 def moments(
@@ -44,8 +38,7 @@ def moments(
     if _pools_nothing(x, dims):
         zero = x.sum(dims, keepdim=keepdim)
         return Moments(zero, zero)
-    variance, average = torch.var_mean(x, dims, correction=0, keepdim=keepdim)
-    return Moments(average, variance)
+    return plain_moments(x, dims, keepdim)
 
 
 def mean(

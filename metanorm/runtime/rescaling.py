@@ -36,12 +36,17 @@ def _tensor(part: Tensor | float | None, like: Tensor) -> Tensor | None:
     return part if part is None or isinstance(part, Tensor) else like.new_tensor(part)
 
 
+def _times(made: Tensor, other: Tensor, x: Tensor) -> Tensor:
+    """The product, in place of what was made from x where nobody differentiates it once more."""
+    return made * other if made is x or torch.is_grad_enabled() else made.mul_(other)
+
+
 def _formula(
     x: Tensor,
     centre: Tensor | None,
-    scale: Tensor | None,
-    weight: Tensor | None,
-    shift: Tensor | None,
+    scale: Tensor | None = None,
+    weight: Tensor | None = None,
+    shift: Tensor | None = None,
 ) -> Tensor:
     result = x if centre is None else x - centre
     for factor in (scale, weight):
@@ -68,7 +73,7 @@ class _Rescale(torch.autograd.Function):
             return result if shift is None else result.add_(shift)
         if shift is None:
             return result.mul_(factors[0])
-        return torch.addcmul(shift.to(x.dtype), result, factors[0].to(x.dtype), out=result)
+        return result.mul_(factors[0]).add_(shift)  # faster than `addcmul`, which is one pass
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -82,15 +87,11 @@ class _Rescale(torch.autograd.Function):
         gradient = gradients[0]
         scaled = gradient if weight is None else gradient * weight
         by_x = scaled if scale is None else scaled * scale
-        centred = None
-        if wanted[2] or wanted[3]:
-            centred = x if centre is None else x - centre
         by_scale = by_weight = None
         if wanted[2]:
-            by_scale = (scaled * centred).sum_to_size(scale.shape)
+            by_scale = _times(_formula(x, centre), scaled, x).sum_to_size(scale.shape)
         if wanted[3]:
-            plain = centred if scale is None else centred * scale
-            by_weight = (gradient * plain).sum_to_size(weight.shape)
+            by_weight = _times(_formula(x, centre, scale), gradient, x).sum_to_size(weight.shape)
         return (
             by_x if wanted[0] else None,
             -by_x.sum_to_size(centre.shape) if wanted[1] else None,
