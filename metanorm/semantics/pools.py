@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from metanorm.diagnostics.names import UnknownName
 from metanorm.diagnostics.pools import (
     BadMatrixArgument,
     BadOption,
@@ -179,6 +180,9 @@ class PoolLowering:
                 return self.frame.hypers[expr.name]
             reason = f"needs a whole number, and `{expr.name}` is not declared as one"
             hint = f"declare the hyperparameter as `{expr.name}: int`"
+        elif isinstance(expr, ast.Name) and self.frame.scope.find(expr.name) is None:
+            self.problems.add(UnknownName(expr.span, expr.name, tuple(self.frame.hypers)))
+            return None
         else:
             reason = "needs a number that is known when the module is constructed"
             hint = "write a whole number, or declare a hyperparameter `groups: int`"

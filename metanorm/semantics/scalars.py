@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from metanorm.diagnostics.names import UnknownName
 from metanorm.diagnostics.values import NotConstant
 from metanorm.ir.ops import ELEMENTWISE, OPERATORS
 from metanorm.ir.scalar import FUNCTIONS, Const, Scalar, SizeOf, apply
@@ -14,9 +15,13 @@ def scalar_from_ast(
 ) -> Scalar | None:
     """The scalar, or `None` after reporting that it is not known at construction."""
     scalar = _scalar(expr, frame, low)
-    if scalar is None and not isinstance(expr, ast.Missing):
+    if scalar is not None or isinstance(expr, ast.Missing):
+        return scalar
+    if isinstance(expr, ast.Name) and frame.scope.find(expr.name) is None:
+        low.problems.add(UnknownName(expr.span, expr.name, tuple(frame.hypers)))
+    else:
         low.problems.add(NotConstant(expr.span, what, hint))
-    return scalar
+    return None
 
 
 def _scalar(expr: ast.Expr, frame: Frame, low: Lowering) -> Scalar | None:
