@@ -28,7 +28,7 @@ def load(path: str | PathLike[str]) -> ModuleType:
 
 def loads(text: str) -> ModuleType:
     """Compile the text of a spec and import what comes out, as `load` does."""
-    return _live(load_specs([STDIN], stdin=text))
+    return _live(load_specs([STDIN], stdin=text.encode(errors="surrogatepass")))
 
 
 def _live(specs: Workspace) -> ModuleType:

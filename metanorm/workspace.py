@@ -57,8 +57,11 @@ class Workspace:
 # ---- reading
 
 
-def load(paths: Sequence[str], stdin: str | None = None) -> Workspace:
-    """The specs at these paths (folders are searched), with everything they use."""
+def load(paths: Sequence[str], stdin: bytes | None = None) -> Workspace:
+    """The specs at these paths (folders are searched), with everything they use.
+
+    `stdin` is what the path `-` stands for.
+    """
     workspace = Workspace()
     problems = Collector()
     for path in _spec_files(paths):
@@ -101,18 +104,15 @@ def _spec_files(paths: Sequence[str]) -> Iterable[str]:
             yield path
 
 
-def _source(name: str, given: str | None, problems: Collector) -> Source | None:
+def _source(name: str, given: bytes | None, problems: Collector) -> Source | None:
     """The text of a spec, or `None` after reporting why it cannot be read."""
-    if given is not None:
-        reason = "it is larger than 256 KiB" if len(given) > MAX_BYTES else ""
-    else:
-        given, reason = _read(Path(name))
+    text, reason = _read(Path(name)) if given is None else _decoded(given)
     if reason:
         names = [p.name for p in Path(name).parent.glob("*.norm")] if _is_dir(name) else []
         known = tuple((Path(name).parent / n).as_posix() for n in names)
         problems.add(UnreadableFile(Span(name, 0, 0), name, reason, known))
         return None
-    return Source.of(name, given or "")
+    return Source.of(name, text)
 
 
 def _is_dir(name: str) -> bool:
@@ -121,27 +121,32 @@ def _is_dir(name: str) -> bool:
     return False
 
 
-def _read(path: Path) -> tuple[str | None, str]:
+def _read(path: Path) -> tuple[str, str]:
     """The text, or why there is none. Reads at most a little more than is allowed."""
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            return None, "it is a folder"
+            return "", "it is a folder"
         if not stat.S_ISREG(mode):
-            return None, "it is not a regular file"
+            return "", "it is not a regular file"
         with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
-            return None, "it is larger than 256 KiB"
-        return data.decode("utf-8"), ""
+            return _decoded(file.read(MAX_BYTES + 1))
     except FileNotFoundError:
-        return None, "there is no such file"
+        return "", "there is no such file"
     except PermissionError:
-        return None, "there is no permission to read it"
-    except UnicodeDecodeError as error:
-        return None, f"byte {error.start + 1} is not UTF-8"
+        return "", "there is no permission to read it"
     except (OSError, ValueError) as error:
-        return None, getattr(error, "strerror", None) or "its name cannot be a path"
+        return "", getattr(error, "strerror", None) or "its name cannot be a path"
+
+
+def _decoded(data: bytes) -> tuple[str, str]:
+    """The text of a file, or why it has none."""
+    if len(data) > MAX_BYTES:
+        return "", "it is larger than 256 KiB"
+    try:
+        return data.decode("utf-8"), ""
+    except UnicodeDecodeError as error:
+        return "", f"byte {error.start + 1} is not UTF-8"
 
 
 def _load_used(workspace: Workspace, problems: Collector) -> None:

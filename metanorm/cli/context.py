@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from metanorm.config import Config, find_config
-from metanorm.workspace import STDIN, Workspace, load
+from metanorm.workspace import MAX_BYTES, STDIN, Workspace, load
 
 
 @dataclass
@@ -22,8 +22,8 @@ class Run:
 
     def workspace(self, paths: list[str]) -> Workspace:
         """The specs that were named, or those that the configuration names."""
-        text = sys.stdin.read() if STDIN in paths else None
-        return load(paths or [self.relative(spec) for spec in self.config.specs], text)
+        given = sys.stdin.buffer.read(MAX_BYTES + 1) if STDIN in paths else None
+        return load(paths or [self.relative(spec) for spec in self.config.specs], given)
 
     def relative(self, path: str) -> str:
         """A path of the configuration as seen from the current folder."""

@@ -6,7 +6,6 @@ and the standing set of inputs holds what breaks norms in practice.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -84,10 +83,10 @@ def settings(program: Program) -> Iterator[Setting]:
             name = f"{mode}, {switch.name}={not switch.default}"
             flipped = {switch.name: not switch.default}
             yield replace(base, name=name, training=training, switches=flipped)
-    optional = frozenset(i.name for i in program.inputs if not i.required)
-    for count in range(1, len(optional) + 1):
-        for names in itertools.combinations(sorted(optional), count):
-            yield replace(base, name=f"without {', '.join(names)}", without=frozenset(names))
+    optional = [i.name for i in program.inputs if not i.required]
+    together = [tuple(optional)] if len(optional) > 1 else []
+    for names in [*((name,) for name in optional), *together]:
+        yield replace(base, name=f"without {', '.join(names)}", without=frozenset(names))
     if any(axis.variadic and axis.size is None for axis in program.axes):
         for shape in ((), (5,), (2, 1, 3)):
             yield replace(base, name=f"{len(shape)} axes in a group", space=shape)
