@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -44,5 +45,5 @@ def not_equal(owner: str, first: str, size: int, second: str, other: int) -> Sha
 
 
 def as_shape(shape: int | Sequence[int]) -> tuple[int, ...]:
-    """A shape argument as torch's layers take it: one length, or several."""
-    return (shape,) if isinstance(shape, int) else tuple(shape)
+    """A shape argument as torch's layers take it: one length (of any integer type), or several."""
+    return tuple(shape) if isinstance(shape, Sequence) else (operator.index(shape),)

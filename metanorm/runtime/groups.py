@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from metanorm.runtime import pools
-from metanorm.runtime.mean_and_variance import Moments
+from metanorm.runtime.mean_and_variance import CHUNK, Moments
 
 
 class Groups:
@@ -31,8 +32,10 @@ class Groups:
 
     def sizes(self, like: Tensor) -> Tensor:
         """How many positions each group has, in the dtype of `like`: shape [groups]."""
-        ones = like.new_ones(self.length)
-        return ones.sum()[None] if self.index is None else self._add(ones, 0)
+        if self.index is None:
+            return like.new_full((1,), self.length)
+        ones = torch.ones_like(self.index)
+        return ones.new_zeros(self.count).index_add(0, self.index, ones).to(like.dtype)
 
     def spread(self, value: Tensor, dim: int) -> Tensor:
         """A value of each group, given back to its positions (a single group broadcasts)."""
@@ -159,6 +162,53 @@ class Groups:
 
     def _add(self, x: Tensor, dim: int) -> Tensor:
         assert self.index is not None
-        shape = list(x.shape)
-        shape[dim] = self.count
-        return x.new_zeros(shape).index_add(dim, self.index, x)
+        if torch.compiler.is_compiling():
+            return _empty(x, dim, self.count).index_add(dim, self.index, x)
+        added: Tensor = _Add.apply(x, self.index, dim, self.count)  # type: ignore[no-untyped-call]
+        return added
+
+
+class _Add(torch.autograd.Function):
+    """The sum over each group, added up in float64: the elements come one after the other."""
+
+    @staticmethod
+    def forward(x: Tensor, index: Tensor, dim: int, count: int) -> Tensor:
+        if x.device.type == "mps":  # which has no float64
+            return _empty(x, dim, count).index_add_(dim, index, x)
+        added = _empty(x, dim, count, torch.float64)
+        rows = max(1, CHUNK * x.shape[dim] // max(1, x.numel()))
+        for start in range(0, x.shape[dim], rows):
+            piece = x.narrow(dim, start, min(rows, x.shape[dim] - start))
+            added.index_add_(dim, index[start : start + rows], piece.double())
+        return added.to(x.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, index, ctx.dim, ctx.count = inputs
+        ctx.save_for_backward(index)
+        ctx.save_for_forward(index)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
+        (index,) = ctx.saved_tensors
+        return gradients[0].index_select(ctx.dim, index), None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, dx: Tensor, *_: Any) -> Tensor:
+        (index,) = ctx.saved_tensors
+        return _empty(dx, ctx.dim, ctx.count).index_add(ctx.dim, index, dx)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Tensor, int]:
+        def one_at_a_time(x: Tensor, index: Tensor, dim: int, count: int) -> Tensor:
+            return _empty(x, dim, count).index_add(dim, index, x)
+
+        mapped = torch.vmap(one_at_a_time, in_dims, randomness=info.randomness)
+        return mapped(*inputs), 0
+
+
+def _empty(x: Tensor, dim: int, count: int, dtype: torch.dtype | None = None) -> Tensor:
+    """Zeros for each group."""
+    shape = list(x.shape)
+    shape[dim] = count
+    return x.new_zeros(shape, dtype=dtype)

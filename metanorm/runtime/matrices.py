@@ -40,13 +40,15 @@ def _checked(given: Given, name: str) -> str | Tensor:
     matrix = torch.as_tensor(given)
     if matrix.dim() != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"{name} must be a square matrix, but its shape is {tuple(matrix.shape)}")
+    if bool((matrix < 0).any()):
+        raise ValueError(f"{name} has negative entries, and its rows cannot be weights")
     return matrix if matrix.is_floating_point() else matrix.to(torch.get_default_dtype())
 
 
 def pooling_rows(given: str | Tensor, name: str, like: Tensor, length: int) -> Tensor | None:
     """The matrix for an axis of this length, rows scaled to sum to one; `None` for the identity.
 
-    A row that sums to zero pools nothing and gives zero. Raises `ShapeError` where the length
+    A row of zeros pools nothing and gives zero. Raises `ShapeError` where the length
     does not fit.
     """
     if isinstance(given, str):

@@ -1,18 +1,18 @@
-"""Mean and variance over dimensions, and their derivative, with nothing kept but x and the mean.
+"""Moments over dimensions, and their derivatives, with nothing kept but x and narrow values.
 
 torch has `var_mean`, which on CPUs takes many times as long as the two passes that it saves, and
-whose derivative is slower still.
+whose derivative is slower still; and norms, which on CPUs add up without care, and have no second
+derivative at zero.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-
-from metanorm.runtime.rescaling import rescale
 
 # Squares are taken of this many elements at a time: few enough to stay in a cache, so that the
 # second pass makes no tensor of the size of x.
@@ -37,13 +37,26 @@ def plain_moments(x: Tensor, dims: tuple[int, ...], keepdim: bool) -> Moments:
     return Moments(average, variance)
 
 
+def plain_mean_square(x: Tensor, dims: tuple[int, ...], keepdim: bool) -> Tensor:
+    """The mean of squares over `dims`, of which there is at least one; none is empty."""
+    if torch.compiler.is_compiling():
+        return x.square().mean(dims, keepdim=keepdim)
+    squares: Tensor = _MeanSquare.apply(x, dims)  # type: ignore[no-untyped-call]
+    return squares if keepdim else squares.squeeze(dims)
+
+
 class _Moments(torch.autograd.Function):
-    """Two passes; the dimensions stay, with length one."""
+    """Two passes; the dimensions stay, with length one.
+
+    The second pass also adds up what the rounded mean has left over, and takes it into account
+    (Chan, Golub & LeVeque, 1983, "Algorithms for computing the sample variance").
+    """
 
     @staticmethod
     def forward(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         average = x.mean(dims, keepdim=True)
-        return average, _squares(x, average, dims) / _count(x, dims)
+        left, squares = _residuals(x, average, dims)
+        return average.add_(left), squares.sub_(left.square()).clamp_min_(0)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -56,7 +69,7 @@ class _Moments(torch.autograd.Function):
         x, average = ctx.saved_tensors
         by_mean, by_var = gradients
         count = _count(x, ctx.dims)
-        return rescale(x, centre=average, scale=by_var * (2 / count), shift=by_mean / count), None
+        return (x - average) * (by_var * (2 / count)) + by_mean / count, None
 
     @staticmethod
     def jvp(ctx: Any, dx: Tensor, _: None) -> tuple[Tensor, Tensor]:
@@ -76,23 +89,90 @@ class _Moments(torch.autograd.Function):
         return mapped(x), (0, 0)
 
 
+class _MeanSquare(torch.autograd.Function):
+    """One pass; the dimensions stay, with length one."""
+
+    @staticmethod
+    def forward(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+        return _mean_of_squares(x, dims)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, ctx.dims = inputs
+        ctx.save_for_backward(x)
+        ctx.save_for_forward(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        return x * (gradients[0] * (2 / _count(x, ctx.dims))), None
+
+    @staticmethod
+    def jvp(ctx: Any, dx: Tensor, _: None) -> Tensor:
+        (x,) = ctx.saved_tensors
+        change: Tensor = 2 * (x * dx).mean(ctx.dims, keepdim=True)
+        return change
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], x: Tensor, dims: tuple[int, ...]
+    ) -> tuple[Tensor, int]:
+        def one_at_a_time(one: Tensor) -> Tensor:
+            return one.square().mean(dims, keepdim=True)
+
+        mapped = torch.vmap(one_at_a_time, in_dims[:1], randomness=info.randomness)
+        return mapped(x), 0
+
+
 def _count(x: Tensor, dims: tuple[int, ...]) -> int:
     return math.prod(x.shape[d] for d in dims)
 
 
-def _squares(x: Tensor, average: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """The sum of squares about the mean, by pieces of the first dimension that can be cut."""
-    cut = next((d for d, length in enumerate(x.shape) if length > 1), 0)
-    length = max(1, CHUNK * x.shape[cut] // x.numel())
-    if length >= x.shape[cut]:
-        return (x - average).square_().sum(dims, keepdim=True)
+def _residuals(x: Tensor, average: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """The means of x and of its squares about a rounded mean.
+
+    Everything is divided by the root of the count before it is squared, so that no sum is larger
+    than the mean that it stands for.
+    """
+    cut, factor = _where_to_cut(x), _count(x, dims) ** -0.5
     pooled = cut in {d % x.dim() for d in dims}
+    sums, squares = [], []
+    for start, piece, room in _pieces(x, cut):
+        centre = average if pooled else average.narrow(cut, start, piece.shape[cut])
+        torch.sub(piece, centre, out=room).mul_(factor)
+        sums.append(room.sum(dims, keepdim=True))
+        squares.append(room.square_().sum(dims, keepdim=True))
+    return _together(sums, cut, pooled).mul_(factor), _together(squares, cut, pooled)
+
+
+def _mean_of_squares(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    cut, factor = _where_to_cut(x), _count(x, dims) ** -0.5
+    pooled = cut in {d % x.dim() for d in dims}
+    squares = []
+    for _, piece, room in _pieces(x, cut):
+        torch.mul(piece, factor, out=room)
+        squares.append(room.square_().sum(dims, keepdim=True))
+    return _together(squares, cut, pooled)
+
+
+def _pieces(x: Tensor, cut: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Pieces of x along a dimension: where each begins, itself, and room for as much."""
+    length = min(max(1, CHUNK * x.shape[cut] // x.numel()), x.shape[cut])
     room = torch.empty_like(x.narrow(cut, 0, length))
-    sums: list[Tensor] = []
     for start in range(0, x.shape[cut], length):
         piece = x.narrow(cut, start, min(length, x.shape[cut] - start))
-        about = average if pooled else average.narrow(cut, start, piece.shape[cut])
-        squares = room.narrow(cut, 0, piece.shape[cut])
-        torch.sub(piece, about, out=squares)
-        sums.append(squares.square_().sum(dims, keepdim=True))
-    return torch.stack(sums).sum(0) if pooled else torch.cat(sums, cut)
+        yield start, piece, room.narrow(cut, 0, piece.shape[cut])
+
+
+def _where_to_cut(x: Tensor) -> int:
+    """The first dimension whose single positions are small enough; else the longest."""
+    for d, length in enumerate(x.shape):
+        if length > 1 and x.numel() // length <= CHUNK:
+            return d
+    return max(range(x.dim()), key=lambda d: x.shape[d])
+
+
+def _together(parts: list[Tensor], cut: int, pooled: bool) -> Tensor:
+    if len(parts) == 1:
+        return parts[0]
+    return torch.stack(parts).sum(0) if pooled else torch.cat(parts, cut)

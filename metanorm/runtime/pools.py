@@ -8,12 +8,17 @@ of NaN, and elements can be left out (`where`) or weighted (`weight`).
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
-from metanorm.runtime.mean_and_variance import Moments, plain_moments
+from metanorm.runtime.mean_and_variance import (
+    Moments,
+    plain_mean_square,
+    plain_moments,
+)
 
 
 def moments(
@@ -71,12 +76,7 @@ def mean_square(
     """The mean of squares over `dim`."""
     dims = tuple(dim)
     if where is None and weight is None and dims and not _pools_nothing(x, dims):
-        # A norm reads x once and makes no tensor of its size.
-        count = 1
-        for d in dims:
-            count *= x.shape[d]
-        norms: Tensor = torch.linalg.vector_norm(x, 2, dims, keepdim=keepdim)
-        return norms.square() / count
+        return plain_mean_square(x, dims, keepdim)
     return mean(x.square(), dims, keepdim, where, weight)
 
 
@@ -126,11 +126,11 @@ def norm(
 ) -> Tensor:
     """The 1-norm or 2-norm over `dim`. Its derivative at zero is zero."""
     dims = tuple(dim)
-    if where is not None or weight is not None:
-        size = x.abs() if order == 1 else x.square()
-        added = total(size, dims, keepdim, where, weight)
-        return added if order == 1 else root(added)
-    return torch.linalg.vector_norm(x, order, dims, keepdim=keepdim) if dims else x.abs()
+    if order == 1 or not dims:
+        return total(x.abs(), dims, keepdim, where, weight)
+    if where is not None or weight is not None or _pools_nothing(x, dims):
+        return root(total(x.square(), dims, keepdim, where, weight))
+    return root(plain_mean_square(x, dims, keepdim) * math.prod(x.shape[d] for d in dims))
 
 
 def largest(

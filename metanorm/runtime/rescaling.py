@@ -36,11 +36,6 @@ def _tensor(part: Tensor | float | None, like: Tensor) -> Tensor | None:
     return part if part is None or isinstance(part, Tensor) else like.new_tensor(part)
 
 
-def _times(made: Tensor, other: Tensor, x: Tensor) -> Tensor:
-    """The product, in place of what was made from x where nobody differentiates it once more."""
-    return made * other if made is x or torch.is_grad_enabled() else made.mul_(other)
-
-
 def _formula(
     x: Tensor,
     centre: Tensor | None,
@@ -89,9 +84,9 @@ class _Rescale(torch.autograd.Function):
         by_x = scaled if scale is None else scaled * scale
         by_scale = by_weight = None
         if wanted[2]:
-            by_scale = _times(_formula(x, centre), scaled, x).sum_to_size(scale.shape)
+            by_scale = (_formula(x, centre) * scaled).sum_to_size(scale.shape)
         if wanted[3]:
-            by_weight = _times(_formula(x, centre, scale), gradient, x).sum_to_size(weight.shape)
+            by_weight = (_formula(x, centre, scale) * gradient).sum_to_size(weight.shape)
         return (
             by_x if wanted[0] else None,
             -by_x.sum_to_size(centre.shape) if wanted[1] else None,
@@ -104,7 +99,7 @@ class _Rescale(torch.autograd.Function):
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
         x, centre, scale, weight, _ = ctx.saved_tensors
         dx, dcentre, dscale, dweight, dshift = tangents
-        change = _formula(x, centre, None, None, None) * 0
+        change = torch.zeros_like(_formula(x, centre))
         if dx is not None:
             change = change + dx
         if dcentre is not None:

@@ -15,8 +15,10 @@ def track_(running: Tensor, value: Tensor, momentum: float | Tensor) -> None:
     all weigh alike.
     """
     with torch.no_grad():
-        step = value.to(running.dtype) - running
-        running += step / momentum if isinstance(momentum, Tensor) else step * momentum
+        before = running.to(value.dtype)  # a buffer in half precision cannot hold the difference
+        step = value - before
+        step = step / momentum if isinstance(momentum, Tensor) else step * momentum
+        running.copy_(before + step)
 
 
 def store_(buffer: Tensor, value: Tensor | float) -> None:
