@@ -6,13 +6,14 @@ Pure: it reads and writes no files, prints nothing, and imports neither torch no
 from __future__ import annotations
 
 import posixpath
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.model import Diagnostic, Severity
-from metanorm.diagnostics.names import DuplicateName
+from metanorm.diagnostics.names import DuplicateName, UnknownFunction
 from metanorm.diagnostics.targets import BadModuleName, BadUse, NoNorm, UnreadableFile
 from metanorm.ir.nodes import Program
 from metanorm.semantics.allowances import without_allowed
@@ -97,14 +98,44 @@ class _Check:
         self.parsed: dict[str, Parsed] = {}
         self.equations: dict[str, dict[str, ast.Norm | None]] = {}
         self.tables: dict[str, dict[str, KnownNorm]] = {}
+        self.unused: set[str] = set()  # sources with a `use` that could not be followed
 
     def run(self, roots: Sequence[str]) -> Checked:
         norms = {root: self._file(root) for root in roots}
-        found = self.problems.sorted()
+        found = self._without_echoes(self.problems.sorted())
         for root in roots:
             found = without_allowed(found, self.sources[root])
         reads = {root: tuple(self._reads(root, [])) for root in roots}
         return Checked(norms, found, reads)
+
+    def _without_echoes(self, found: Sequence[Diagnostic]) -> tuple[Diagnostic, ...]:
+        """The diagnostics without those that follow from another one.
+
+        No warnings about a norm with errors, and no unknown norms where a `use` failed.
+        """
+        starts = {
+            name: [norm.span.start for norm in parsed.file.norms]
+            for name, parsed in self.parsed.items()
+        }
+
+        def norm_of(d: Diagnostic) -> tuple[str, int]:
+            span = d.primary.span
+            return span.source, bisect_right(starts.get(span.source, []), span.start)
+
+        def is_unknown_norm(d: Diagnostic) -> bool:
+            span = d.primary.span
+            return (
+                d.code == UnknownFunction.code
+                and self.sources[span.source].text[span.start].isupper()
+            )
+
+        flawed = {norm_of(d) for d in found if d.severity is Severity.ERROR}
+        return tuple(
+            d
+            for d in found
+            if not (d.severity is Severity.WARNING and norm_of(d) in flawed)
+            and not (d.primary.span.source in self.unused and is_unknown_norm(d))
+        )
 
     def _file(self, name: str) -> list[CheckedNorm]:
         table = self._table(name)
@@ -154,12 +185,16 @@ class _Check:
 
     def _use(self, use: ast.Use, user: str, table: dict[str, KnownNorm]) -> None:
         if not _is_path(use.path):
+            self.unused.add(user)
             self.problems.add(BadUse(use.span, use.path))
             return
         found = resolve(use.path, user, self.sources)
         if found is None:
+            self.unused.add(user)
             known = tuple(n.removeprefix(LIBRARY) for n in self.sources if n.startswith(LIBRARY))
-            self.problems.add(UnreadableFile(use.span, use.path, "there is no such file", known))
+            hint = "files are looked for beside this one, then in the library"
+            reason = "there is no such file"
+            self.problems.add(UnreadableFile(use.span, use.path, reason, known, hint))
             return
         for name, norm in self._table(found).items():
             own = self.equations[found]

@@ -17,7 +17,7 @@ from typing import Literal
 
 from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.model import Diagnostic
-from metanorm.diagnostics.suggest import did_you_mean
+from metanorm.diagnostics.suggest import did_you_mean, nearest
 from metanorm.diagnostics.targets import UnreadableFile
 from metanorm.frontend import LIBRARY, resolve, used_by
 from metanorm.resources import resource
@@ -168,10 +168,18 @@ def _load_used(workspace: Workspace, problems: Collector) -> None:
                 text = shipped[name].read_text(encoding="utf-8")
                 source = Source.of(name, text)
             else:
+                _add_near(path, shipped, workspace)
                 continue
             if source is not None:
                 workspace.sources[name] = source
                 queue.append(name)
+
+
+def _add_near(path: str, shipped: Mapping[str, Path], workspace: Workspace) -> None:
+    """Add the spec of the library whose name is nearest, so that the checker can suggest it."""
+    name = nearest(LIBRARY + path, shipped)
+    if name is not None:
+        workspace.sources[name] = Source.of(name, shipped[name].read_text(encoding="utf-8"))
 
 
 # ---- writing

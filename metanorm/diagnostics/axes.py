@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from metanorm.diagnostics.model import Label, Problem
 from metanorm.diagnostics.registry import problem
-from metanorm.diagnostics.suggest import did_you_mean, listing
+from metanorm.diagnostics.suggest import listing, nearest
 from metanorm.source import Span
 
 
@@ -99,10 +99,12 @@ class UnknownAxis(Problem):
         bare = {name.lstrip("*"): name for name in self.known}
         if self.axis.lstrip("*") in bare:
             return (f"it is introduced as `{bare[self.axis.lstrip('*')]}`",)
-        guess = did_you_mean(self.axis.lstrip("*"), bare)
-        if not guess and self.can_size:
+        guess = nearest(self.axis.lstrip("*"), bare)
+        if guess:
+            return (f"did you mean `{bare[guess]}`?",)
+        if self.can_size:
             return (f"to introduce it here, say how long it is: `{self.axis} = 3`",)
-        return guess
+        return ("axes are introduced by `input`",)
 
 
 @problem("MN0303")
@@ -219,7 +221,8 @@ class OutputAxes(Problem):
     is_loss: bool = False
 
     def message(self) -> str:
-        found = f"axes {listing(self.found)}" if self.found else "no axes"
+        plural = "es" if len(self.found) > 1 else "is"
+        found = f"the ax{plural} {listing(self.found)}" if self.found else "no axes"
         if self.is_loss:
             return f"the output of a loss is a single number, but this has {found}"
         return f"the output has {found}, the input has {listing(self.expected)}"
@@ -229,7 +232,9 @@ class OutputAxes(Problem):
         surplus = [axis for axis in self.found if axis not in self.expected]
         if self.is_loss:
             return f"not pooled over {listing(surplus)}"
-        return f"{listing(missing)} is missing" if missing else f"{listing(surplus)} is too many"
+        if missing:
+            return f"{listing(missing)} {'is' if len(missing) == 1 else 'are'} missing"
+        return f"the input does not have {listing(surplus)}"
 
     def secondary(self) -> tuple[Label, ...]:
         return (Label(span=self.declared, text="the input"),)
@@ -237,6 +242,9 @@ class OutputAxes(Problem):
     def helps(self) -> tuple[str, ...]:
         if self.is_loss:
             return ("pool what is left, for example with `mean(... over C)`",)
+        surplus = [axis for axis in self.found if axis not in self.expected]
+        if surplus:
+            return (f"pool it away, for example with `mean(... over {surplus[0]})`",)
         return ("further outputs may have other axes: `output y, mean`",)
 
 
@@ -302,9 +310,13 @@ class BadRename(Problem):
     old: str
     new: str
     reason: str
+    hint: str = "a single axis that the value has gets a name that it does not have"
 
     def message(self) -> str:
         return f"cannot rename `{self.old}` to `{self.new}`: {self.reason}"
+
+    def helps(self) -> tuple[str, ...]:
+        return (self.hint,)
 
 
 @problem("MN0308")
@@ -336,9 +348,53 @@ class BadSplit(Problem):
     span: Span
     axis: str
     reason: str
+    hint: str
 
     def message(self) -> str:
         return f"axis `{self.axis}` cannot be split like this: {self.reason}"
 
     def helps(self) -> tuple[str, ...]:
-        return (f"give the length of all parts but one: `axis {self.axis} = (G = groups, D)`",)
+        return (self.hint,)
+
+
+@problem("MN0309")
+@dataclass(frozen=True)
+class BadLength(Problem):
+    """A length that no axis can have.
+
+    ### What it means
+
+    The length of an axis is a positive whole number: written out, or an integer
+    hyperparameter, or a name of its own that the constructor asks for.
+
+    ### Example
+
+    ```norm
+    norm Padded(width = 8) {
+      input  x[N, C = width]
+      reduce C
+    }
+    ```
+
+    ### Fix
+
+    Declare the hyperparameter as an integer, or leave it out: `x[N, C = width]` alone asks for
+    a whole number.
+    """
+
+    span: Span
+    axis: str
+    hyper: str = ""
+
+    def message(self) -> str:
+        if self.hyper:
+            return (
+                f"the length of axis `{self.axis}` is a whole number, "
+                f"and `{self.hyper}` is not declared as one"
+            )
+        return f"the length of axis `{self.axis}` must be a positive whole number"
+
+    def helps(self) -> tuple[str, ...]:
+        if self.hyper:
+            return (f"declare the hyperparameter as `{self.hyper}: int`",)
+        return (f"write it out, or ask for it: `{self.axis} = num_{self.axis.lower()}`",)

@@ -93,7 +93,7 @@ class UnusedAllowance(Warn):
     ### What it means
 
     `# norm: allow CODE` silences a warning on its line, or on the next one where it stands
-    alone. This one silences nothing.
+    alone. This one silences nothing: there is no such warning here, or no such code.
 
     ### Example
 
@@ -110,10 +110,17 @@ class UnusedAllowance(Warn):
     """
 
     span: Span
-    allowed: str
+    allowed: str  # the code, or nothing where there is none
+    is_code: bool = True
 
     def message(self) -> str:
+        if not self.allowed:
+            return "a comment that allows something names no code"
+        if not self.is_code:
+            return f"there is no code `{self.allowed}` to allow"
         return f"`{self.allowed}` is allowed here, but does not occur"
 
     def helps(self) -> tuple[str, ...]:
-        return ("remove the comment",)
+        if not (self.allowed and self.is_code):
+            return ("write the code of a warning: `# norm: allow MN0702 -- reason`",)
+        return ("remove it",)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from metanorm.diagnostics.model import Label, Problem, Warn
 from metanorm.diagnostics.registry import problem
-from metanorm.diagnostics.suggest import did_you_mean, listing
+from metanorm.diagnostics.suggest import did_you_mean, listing, there_is
 from metanorm.source import Span
 
 
@@ -61,8 +61,27 @@ class UnknownName(Problem):
         guess = did_you_mean(self.name, self.known)
         there = [name for name in self.known if name not in ("true", "false")]
         if guess or not 0 < len(there) <= 12:
-            return guess
-        return (f"there are {listing(there)}",)
+            return guess or ("introduce it above this place",)
+        return there_is(there)
+
+
+# What other languages call an operation.
+ELSEWHERE = {
+    "amax": "max",
+    "amin": "min",
+    "average": "mean",
+    "avg": "mean",
+    "detach": "stop",
+    "length": "size",
+    "maximum": "max",
+    "minimum": "min",
+    "norm": "l2",
+    "softsign": "sign",
+    "stddev": "std",
+    "stop_gradient": "stop",
+    "swish": "silu",
+    "variance": "var",
+}
 
 
 @problem("MN0202")
@@ -99,11 +118,15 @@ class UnknownFunction(Problem):
 
     def helps(self) -> tuple[str, ...]:
         guess = did_you_mean(self.name, self.known)
+        if self.name in ELSEWHERE:
+            return (f"did you mean `{ELSEWHERE[self.name]}`?",)
         if guess:
             return guess
         if self.name[:1].isupper():
             return ('a norm of another file needs `use "file.norm"` at the top',)
-        return (f"the statistics are {listing(self.statistics)}",) if self.statistics else ()
+        if self.statistics:
+            return (f"the statistics are {listing(self.statistics)}",)
+        return ("`metanorm list operations` shows what there is",)
 
 
 @problem("MN0203")
@@ -136,13 +159,16 @@ class DuplicateName(Problem):
     span: Span
     name: str
     first: Span | None = None
-    first_is: str = "first introduced here"
+    what: str = ""
 
     def message(self) -> str:
         return f"`{self.name}` is introduced twice"
 
+    def label(self) -> str:
+        return f"here as {self.what}" if self.what else ""
+
     def secondary(self) -> tuple[Label, ...]:
-        return (Label(span=self.first, text=self.first_is),) if self.first else ()
+        return (Label(span=self.first, text="first introduced here"),) if self.first else ()
 
     def helps(self) -> tuple[str, ...]:
         return ("rename one of them",)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from metanorm.diagnostics.model import Label, Problem
 from metanorm.diagnostics.registry import problem
-from metanorm.diagnostics.suggest import did_you_mean, listing
+from metanorm.diagnostics.suggest import did_you_mean, listing, there_is
 from metanorm.source import Span
 
 
@@ -82,7 +82,7 @@ class UnknownMatrix(Problem):
         return "this is a value, but no index, edges or matrix" if self.is_value else ""
 
     def helps(self) -> tuple[str, ...]:
-        return did_you_mean(self.name, self.known) or (f"there are {listing(self.known)}",)
+        return did_you_mean(self.name, self.known) or there_is(self.known)
 
 
 @problem("MN0403")
@@ -113,7 +113,11 @@ class WrongAxis(Problem):
     name: str
     axis: str
     reason: str
+    hint: str
     declared: Span | None = None
+
+    def helps(self) -> tuple[str, ...]:
+        return (self.hint,)
 
     def message(self) -> str:
         return f"`{self.name}` cannot pool axis `{self.axis}`: {self.reason}"
@@ -190,6 +194,10 @@ class NeedsOver(Problem):
         return f"`{self.function}` {'needs' if self.needs else 'takes no'} `over`"
 
     def helps(self) -> tuple[str, ...]:
+        if self.function == "affine":
+            return ("the axes of weight and bias stand behind `per`: `affine(x per C)`",)
+        if self.function == "count":
+            return ("say which axes are pooled: `count(over C)`",)
         if self.needs:
             return (f"say which axes are pooled: `{self.function}(x over C)`",)
         return ("only statistics pool: `metanorm list operations` shows them",)
@@ -223,9 +231,16 @@ class BadOption(Problem):
     option: str
     function: str
     reason: str = ""
+    known: tuple[str, ...] = ()
+    hint: str = ""
 
     def message(self) -> str:
         return f"`{self.function}` has no option `{self.option}`{self.reason}"
+
+    def helps(self) -> tuple[str, ...]:
+        if self.hint:
+            return (self.hint,)
+        return did_you_mean(self.option, self.known) or there_is(self.known) or ("remove it",)
 
 
 @problem("MN0407")
@@ -259,15 +274,19 @@ class CannotTrack(Problem):
     def message(self) -> str:
         return f"this cannot be tracked: {self.reason}"
 
+    def helps(self) -> tuple[str, ...]:
+        return ("remove `track`",)
+
 
 @problem("MN0408")
 @dataclass(frozen=True)
 class UnknownStat(Problem):
-    """`mix` joins something that is no statistic.
+    """`mix` joins something that is no statistic, or by something that makes no weights.
 
     ### What it means
 
     `mix a, b by softmax` joins the means and variances of statistics that `stat` has named.
+    The learned weights are made to sum to one by `softmax` or `sparsestmax(radius)`.
 
     ### Example
 
@@ -287,9 +306,14 @@ class UnknownStat(Problem):
     span: Span
     name: str
     known: tuple[str, ...]
+    is_by: bool = False
 
     def message(self) -> str:
+        if self.is_by:
+            return f"`{self.name}` does not make weights to mix by"
         return f"`{self.name}` is not a statistic"
 
     def helps(self) -> tuple[str, ...]:
+        if self.is_by:
+            return ("statistics are mixed by `softmax` or by `sparsestmax(radius)`",)
         return did_you_mean(self.name, self.known) or (f"name it with `stat {self.name} over ...`",)

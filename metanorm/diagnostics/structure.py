@@ -120,7 +120,7 @@ class ClauseConflict(Problem):
             return ("several statistics are named with `stat` and joined with `mix`",)
         if self.clause == "output":
             return ("several results stand behind one `output`: `output y, mean`",)
-        return ()
+        return ("keep one of them",)
 
 
 @problem("MN0604")
@@ -190,6 +190,9 @@ class Recursion(Problem):
 
     def notes(self) -> tuple[str, ...]:
         return (" calls ".join(f"`{name}`" for name in self.path),)
+
+    def helps(self) -> tuple[str, ...]:
+        return ("break the circle; a fixed number of steps is a `repeat`",)
 
 
 @problem("MN0606")
@@ -299,3 +302,35 @@ class UnknownTarget(Problem):
 
     def helps(self) -> tuple[str, ...]:
         return ("write `for weight`, `for gradient` or `for loss`, or leave it out",)
+
+
+@problem("MN0609")
+@dataclass(frozen=True)
+class TooLarge(Problem):
+    """A norm that computes too much.
+
+    ### What it means
+
+    A call stands for everything that the called norm computes. Norms that call norms that call
+    norms grow quickly, and this one has grown past what a normalizer can need.
+
+    ### Example
+
+    A norm that calls another one twice, which calls another one twice, and so on, fifteen times.
+
+    ### Fix
+
+    Call a norm once, give the result a name with `let`, and use the name.
+    """
+
+    span: Span
+    most: int
+
+    def message(self) -> str:
+        return f"this norm computes more than {self.most} values"
+
+    def label(self) -> str:
+        return "with this call"
+
+    def helps(self) -> tuple[str, ...]:
+        return ("call a norm once, and use its result by name",)

@@ -24,7 +24,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
     The same letters in another case win; after that the fewest edits, at most
     a third of the length of the name (and at least one). Names of one letter
-    have nothing in common.
+    have nothing in common. Then the only one that begins alike: `eps` for `epsilon`.
     """
     candidates = sorted(set(known))
     for candidate in candidates:
@@ -36,13 +36,21 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     for edits, candidate in ranked[:1]:
         if edits <= limit and candidate != name and edits < max(len(name), len(candidate)):
             return candidate
-    return None
+    short = [c for c in candidates if c != name and min(len(c), len(name)) >= 3]
+    longer = [c for c in short if c.startswith(name) or name.startswith(c)]
+    return longer[0] if len(longer) == 1 else None
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> tuple[str, ...]:
     """A help line, or none."""
     guess = nearest(name, known)
     return (f"did you mean `{guess}`?",) if guess else ()
+
+
+def there_is(names: Iterable[str]) -> tuple[str, ...]:
+    """A help line that lists what there is, or none."""
+    known = list(names)
+    return (f"there {'is' if len(known) == 1 else 'are'} {listing(known)}",) if known else ()
 
 
 def prose(items: Iterable[str], last: str = "and") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 
 from metanorm.diagnostics.model import Label, Problem
@@ -90,6 +91,11 @@ class MissingPiece(Problem):
     def secondary(self) -> tuple[Label, ...]:
         return (Label(span=self.opened, text="opened here"),) if self.opened else ()
 
+    def helps(self) -> tuple[str, ...]:
+        if self.opened:
+            return (f"write {self.missing} where what was opened ends",)
+        return (f"write {self.missing}, or remove what asks for one",)
+
 
 @problem("MN0103")
 @dataclass(frozen=True)
@@ -128,12 +134,24 @@ class UnknownClause(Problem):
         return "no statement begins with this word"
 
     def helps(self) -> tuple[str, ...]:
+        other = {"return": "output", "normalize": "reduce", "const": "let", "var": "let"}
         guess = did_you_mean(self.word, self.known)
+        if self.word in other and not self.assigns:
+            return (f"did you mean `{other[self.word]}`?",)
         if guess:
             return guess
         if self.assigns:
             return (f"to give a value a name, write `let {self.word} = ...`",)
         return (f"a statement begins with {listing(sorted(self.known), 'or')}",)
+
+
+GREEK = dict(
+    zip(
+        "αβγδεζηθικλμνξπρστφχψω",
+        "alpha beta gamma delta eps zeta eta theta iota kappa lambda_ mu nu xi pi rho sigma tau "
+        "phi chi psi omega".split(),
+    )
+)
 
 
 @problem("MN0104")
@@ -168,9 +186,14 @@ class UnexpectedCharacter(Problem):
         return f"unexpected character {describe(self.character)}"
 
     def helps(self) -> tuple[str, ...]:
+        c = self.character
         hint = {
             "'": 'strings stand between `"`',
+            "“": 'strings stand between `"`',
             '"': "a string ends on the line on which it begins",
+            "√": "a root is written `sqrt(x)`",
+            "∑": "a sum is written `sum(x over C)`",
+            "@": "a contraction is written `sum(a * b over K)`",
             "²": "a power is written `x^2`",
             "·": "a product is written `a * b`",
             "×": "a product is written `a * b`",
@@ -180,8 +203,14 @@ class UnexpectedCharacter(Problem):
             "&": "two conditions are joined by multiplying them",
             "|": "two conditions are joined with `max`",
             ";": "statements need no separator",
-        }.get(self.character)
-        return (hint,) if hint else ()
+        }.get(c)
+        if hint is None and (c.isspace() or not c.isprintable()):
+            hint = "remove this character; only spaces, tabs and line ends stand between words"
+        elif hint is None and c.isalnum():
+            hint = "names are made of the letters a to z, digits and `_`"
+            name = GREEK.get(c.lower())
+            hint += f": write `{name}`" if name else ""
+        return (hint or "remove it; a comment begins with `#`",)
 
 
 @problem("MN0105")
@@ -211,11 +240,14 @@ class ReservedWord(Problem):
 
     span: Span
     word: str
+    in_call: bool = False
 
     def message(self) -> str:
         return f"`{self.word}` is a word of the language and cannot be a name"
 
     def helps(self) -> tuple[str, ...]:
+        if self.word == "axis" and self.in_call:
+            return ("the axes that are pooled stand behind `over`: `mean(x over C)`",)
         return (f"choose another name, for example `{self.word}_`",)
 
 
@@ -281,10 +313,14 @@ class BadNumber(Problem):
 
     span: Span
     text: str
+    reason: str
 
     def message(self) -> str:
         shown = self.text if len(self.text) <= 24 else self.text[:20] + "..."
-        return f"the number `{shown}` cannot be represented"
+        return f"the number `{shown}` {self.reason}"
+
+    def helps(self) -> tuple[str, ...]:
+        return ("numbers lie between 1e-300 and 1e300; seventeen digits are all that count",)
 
 
 @problem("MN0108")
@@ -315,6 +351,11 @@ class GivenTwice(Problem):
 
     def message(self) -> str:
         return f"`{self.what}` is given twice"
+
+    def helps(self) -> tuple[str, ...]:
+        if self.what == "where":
+            return ("two conditions are joined by multiplying them: `where a * b`",)
+        return ("keep one of them",)
 
 
 @problem("MN0109")
@@ -353,5 +394,13 @@ class MisplacedPart(Problem):
 
 
 def describe(character: str) -> str:
-    """A character as a message names it: itself where it is printable, else its code point."""
-    return f"`{character}`" if character.isprintable() else f"U+{ord(character):04X}"
+    """A character as a message names it: itself where it is printable, and its code point.
+
+    The code point tells apart what looks alike.
+    """
+    point = f"U+{ord(character):04X}"
+    if character.isascii() and character.isprintable():
+        return f"`{character}`"
+    if character.isalpha():
+        point += f" {unicodedata.name(character, '')}".rstrip()
+    return f"`{character}` ({point})" if character.isprintable() else point

@@ -75,12 +75,13 @@ class UnreadableFile(Problem):
     path: str
     reason: str
     known: tuple[str, ...] = ()
+    hint: str = "a spec is a text file in UTF-8 of at most 256 KiB"
 
     def message(self) -> str:
         return f"cannot read `{self.path}`: {self.reason}"
 
     def helps(self) -> tuple[str, ...]:
-        return did_you_mean(self.path, self.known)
+        return did_you_mean(self.path, self.known) or (self.hint,)
 
 
 @problem("MN0803")
@@ -188,3 +189,12 @@ class BadUse(Problem):
 
     def message(self) -> str:
         return f"`{self.path}` is not the relative path of a `.norm` file"
+
+    def helps(self) -> tuple[str, ...]:
+        if "\\" in self.path:
+            return ("folders are separated by `/`",)
+        if self.path.startswith("/"):
+            return ("write it as seen from this file, for example `../specs/batch_norm.norm`",)
+        if self.path.isprintable() and not self.path.endswith(".norm") and "/" not in self.path:
+            return (f"did you mean `{self.path}.norm`?",)
+        return ("write the name of a file that ends in `.norm`",)

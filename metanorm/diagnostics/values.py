@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from metanorm.diagnostics.model import Label, Problem
 from metanorm.diagnostics.registry import problem
-from metanorm.diagnostics.suggest import did_you_mean
+from metanorm.diagnostics.suggest import did_you_mean, listing, there_is
 from metanorm.source import Span
 
 
@@ -74,12 +74,13 @@ class WrongArguments(Problem):
     function: str
     usage: str
     problem: str
+    others: tuple[str, ...] = ()  # further ways to call it
 
     def message(self) -> str:
         return f"`{self.function}` {self.problem}"
 
     def helps(self) -> tuple[str, ...]:
-        return (f"it is called `{self.usage}`",)
+        return (f"it is called {listing((self.usage, *self.others), 'or')}",)
 
 
 @problem("MN0503")
@@ -115,7 +116,9 @@ class UnknownArgument(Problem):
         return f"`{self.function}` has no argument `{self.name}`"
 
     def helps(self) -> tuple[str, ...]:
-        return did_you_mean(self.name, self.known)
+        if not self.known:
+            return ("it has no arguments with names",)
+        return did_you_mean(self.name, self.known) or there_is(self.known)
 
 
 @problem("MN0504")
@@ -151,7 +154,7 @@ class NotConstant(Problem):
         return f"{self.what} must be known when the module is constructed"
 
     def helps(self) -> tuple[str, ...]:
-        return (self.hint,) if self.hint else ()
+        return (self.hint or "write a number, or the name of a hyperparameter",)
 
 
 @problem("MN0505")
@@ -186,6 +189,11 @@ class BadDefault(Problem):
     def message(self) -> str:
         return f"the default of `{self.name}` must be {self.expected}"
 
+    def helps(self) -> tuple[str, ...]:
+        if self.expected.startswith("left out"):
+            return ("remove it",)
+        return ("write such a default, or none: then the value must be given",)
+
 
 @problem("MN0506")
 @dataclass(frozen=True)
@@ -216,6 +224,9 @@ class BadInterval(Problem):
 
     def message(self) -> str:
         return f"the interval does not fit: {self.reason}"
+
+    def helps(self) -> tuple[str, ...]:
+        return ("write `param p = v in [low, high]` with low <= v <= high",)
 
 
 @problem("MN0507")
@@ -297,4 +308,7 @@ class CallMismatch(Problem):
         return f"`{self.norm}` cannot be called like this: {self.reason}"
 
     def secondary(self) -> tuple[Label, ...]:
-        return (Label(span=self.declared, text="its input"),) if self.declared else ()
+        return (Label(span=self.declared, text="declared here"),) if self.declared else ()
+
+    def helps(self) -> tuple[str, ...]:
+        return ("call it with values that fit, or write its equations out",)

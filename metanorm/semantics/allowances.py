@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 from metanorm.diagnostics.lints import UnusedAllowance
 from metanorm.diagnostics.model import Diagnostic, Severity
-from metanorm.source import Source
+from metanorm.diagnostics.registry import REGISTRY
+from metanorm.source import Source, Span
 
+ALLOWS = re.compile(r"#\s*norm:\s*allow\b")
 ALLOW = re.compile(r"#\s*norm:\s*allow\s+(MN\d{4}(?:\s*,\s*MN\d{4})*)")
 
 
@@ -18,8 +20,8 @@ def without_allowed(diagnostics: Sequence[Diagnostic], source: Source) -> tuple[
     A comment counts for its line; one that stands alone counts for the next line. An
     allowance that silences nothing becomes a warning itself.
     """
-    allowed = _allowances(source)
-    if not allowed:
+    allowed, empty = _allowances(source)
+    if not (allowed or empty):
         return tuple(diagnostics)
     used: set[tuple[int, str]] = set()
     kept = []
@@ -32,25 +34,32 @@ def without_allowed(diagnostics: Sequence[Diagnostic], source: Source) -> tuple[
             kept.append(found)
     if any(d.severity is Severity.ERROR for d in kept):
         return tuple(kept)  # lints may not have run
-    unused = [span for place, span in allowed.items() if place not in used]
-    return (
-        *kept,
-        *(UnusedAllowance(source.span(a, b), source.text[a:b]).diagnostic() for a, b in unused),
-    )
+    unused = [
+        UnusedAllowance(span, code, code in REGISTRY)
+        for (line, code), span in allowed.items()
+        if (line, code) not in used
+    ]
+    unused += [UnusedAllowance(span, "") for span in empty]
+    return (*kept, *(problem.diagnostic() for problem in unused))
 
 
-def _allowances(source: Source) -> dict[tuple[int, str], tuple[int, int]]:
-    """The line and code of each allowance, with the place of the code."""
+def _allowances(source: Source) -> tuple[dict[tuple[int, str], Span], list[Span]]:
+    """The line and code of each allowance with the place of the code; and those without one."""
     if "allow" not in source.text:
-        return {}
-    found: dict[tuple[int, str], tuple[int, int]] = {}
+        return {}, []
+    empty: list[Span] = []
+    found: dict[tuple[int, str], Span] = {}
     for number in range(1, len(source.line_starts) + 1):
         line = source.line(number)
         match = ALLOW.search(line)
+        start = source.line_starts[number - 1]
         if match is None:
+            bare = ALLOWS.search(line)
+            if bare is not None:
+                empty.append(source.span(start + bare.start(), start + bare.end()))
             continue
         target = number + 1 if line.lstrip().startswith("#") else number
         for code in re.finditer(r"MN\d{4}", match.group(1)):
-            start = source.line_starts[number - 1] + match.start(1) + code.start()
-            found[(target, code.group())] = (start, start + 6)
-    return found
+            first = start + match.start(1) + code.start()
+            found[(target, code.group())] = source.span(first, first + 6)
+    return found, empty

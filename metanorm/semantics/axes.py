@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from metanorm.diagnostics.axes import (
     AxisTwice,
+    BadLength,
     BadSplit,
     FreeAxis,
     TwoSizes,
@@ -40,6 +41,7 @@ class AxisTable:
         self.declared: dict[str, Declared] = {}
         self.arguments: dict[str, Argument] = {}  # sizes that the constructor asks for
         self.input_span: Span | None = None
+        self.unsure: set[str] = set()  # axes of which it is reported elsewhere what is wrong
 
     # ---- introducing
 
@@ -60,7 +62,10 @@ class AxisTable:
 
     def _size(self, name: str, dim: ast.Dim, hypers: dict[str, Scalar]) -> Scalar:
         if isinstance(dim.size, ast.Number):
-            return Const(dim.size.value)
+            value = dim.size.value
+            if not (value == int(value) and 1 <= value < 2**31):
+                self.problems.add(BadLength(dim.size.span, name))
+            return Const(value)
         assert dim.size is not None
         if dim.size.name in hypers:
             return hypers[dim.size.name]
@@ -88,22 +93,30 @@ class AxisTable:
         name = statement.axis.name
         if name not in self.declared:
             self.unknown(ast.AxisRef(span=statement.axis.span, name=name))
+            self._give_up(statement)
             return
         known = [part.axis.name for part in statement.parts if part.axis.name in self.declared]
         open_parts = [part for part in statement.parts if part.size is None]
         reason = ""
+        hint = "name a part by a new name"
         if self.space[name].variadic or any(part.axis.variadic for part in statement.parts):
             reason = "a group of axes has no parts"
+            hint = "name the axis in the `input`, and split that one: `x[N, C, H, W]`"
         elif self.space[name].parts:
             reason = "it is split already"
+            hint = "split it once, into all its parts"
         elif known:
             reason = f"`{known[0]}` is an axis already"
         elif len({part.axis.name for part in statement.parts}) < len(statement.parts):
             reason = "two parts have the same name"
         elif len(open_parts) != 1:
-            reason = f"{len(open_parts) or 'no'} parts have no given length"
+            reason = "every part has a given length"
+            if open_parts:
+                reason = f"the lengths of {len(open_parts)} parts are not given"
+            hint = f"give the length of all parts but one: `axis {name} = (G = groups, D)`"
         if reason:
-            self.problems.add(BadSplit(statement.span, name, reason))
+            self.problems.add(BadSplit(statement.span, name, reason, hint))
+            self._give_up(statement)
             return
         for part in statement.parts:
             self.introduce(part, hypers)
@@ -117,6 +130,10 @@ class AxisTable:
         whole = self.space[name]
         parts = tuple(part.axis.name for part in statement.parts)
         self.space.add(Axis(name, size=whole.size, parts=parts))
+
+    def _give_up(self, statement: ast.AxisSplit) -> None:
+        names = {part.axis.name for part in statement.parts}
+        self.unsure |= names - self.declared.keys()
 
     def twin(self, name: str, old: str, span: Span) -> str:
         """A new axis as long as another one, which a value is renamed to."""
@@ -138,6 +155,8 @@ class AxisTable:
 
     def unknown(self, ref: ast.AxisRef, can_size: bool = False) -> None:
         """Report an axis that nothing introduces."""
+        if ref.name in self.unsure:
+            return
         shown = f"*{ref.name}" if ref.variadic else ref.name
         self.problems.add(UnknownAxis(ref.span, shown, self.listed(), self.input_span, can_size))
 

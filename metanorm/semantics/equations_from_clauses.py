@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from metanorm.diagnostics.collector import Collector
+from metanorm.diagnostics.pools import UnknownStat
 from metanorm.diagnostics.structure import (
     ClauseConflict,
     ClausesUnused,
@@ -20,6 +21,7 @@ from metanorm.source import Span
 from metanorm.syntax import ast, build
 
 CLAUSES = (ast.Reduce, ast.Shift, ast.Scale, ast.Stat, ast.Mix, ast.Track, ast.AffineClause)
+MIXED_BY = ("softmax", "sparsestmax")
 ONCE = ("reduce", "mix", "shift", "scale", "affine", "output")
 
 
@@ -104,13 +106,16 @@ class _Clauses:
     def _sort_out(self) -> None:
         """Find the clauses, and what is wrong with their company."""
         last: int | None = None
+        has_input = False
         for place, s in enumerate(self.norm.statements):
-            if isinstance(s, (ast.Reduce, ast.Stat)):
-                last = place
             if s.kind in ONCE:
                 if s.kind in self.first:
                     self._conflict(s, self.first[s.kind])
                 self.first.setdefault(s.kind, s)
+            if isinstance(s, ast.Stat) or self.first.get("reduce") is s:
+                last = place
+            if isinstance(s, ast.Input):
+                has_input = True
             elif isinstance(s, ast.Track):
                 target = self._target_of_track(place, last)
                 if target is None:
@@ -128,7 +133,7 @@ class _Clauses:
                 self.problems.add(ClauseWithoutReduce(build.keyword_span(self.first[kind]), kind))
                 del self.first[kind]
         self._warn_if_unused()
-        if not self.first.keys() & {"reduce", "mix", "affine", "output"}:
+        if has_input and not self.first.keys() & {"reduce", "mix", "affine", "output"}:
             self.problems.add(ComputesNothing(self.norm.name.span, self.norm.name.name))
 
     def _target_of_track(self, place: int, last: int | None) -> int | None:
@@ -270,6 +275,7 @@ class _Clauses:
     def _mix(self, mix: ast.Mix) -> list[ast.AnyStatement]:
         """Learned convex combinations of the named means and variances."""
         span = mix.span
+        self._check_mix(mix)
         axis = self._fresh("K")
         dims = {
             "mean": ast.Dim(
@@ -304,13 +310,28 @@ class _Clauses:
                 arguments=(build.name(span, f"{moment}_weight"),),
                 over=pool,
             )
-            done.append(build.let(span, shares, by))
+            known = mix.by.name in MIXED_BY
+            done.append(build.let(span, shares, by if known else ast.Missing(span=span)))
             terms = [
-                build.chain(span, "*", build.item(span, shares, i), build.field(stat, moment))
+                build.chain(span, "*", build.item(span, shares, i), self._moment(stat, moment))
                 for i, stat in enumerate(mix.stats)
             ]
             done.append(build.let(span, moment, build.chain(span, "+", *terms)))
         return done
+
+    def _check_mix(self, mix: ast.Mix) -> None:
+        """Report what is no statistic, and what makes no weights."""
+        stats = tuple(s.name.name for s in self.norm.statements if isinstance(s, ast.Stat))
+        for stat in mix.stats:
+            if stat.name not in self.named:
+                self.problems.add(UnknownStat(stat.span, stat.name, stats))
+        if mix.by.name not in MIXED_BY:
+            self.problems.add(UnknownStat(mix.by.span, mix.by.name, MIXED_BY, is_by=True))
+
+    def _moment(self, stat: ast.Identifier, moment: str) -> ast.Expr:
+        if stat.name not in self.named:
+            return ast.Missing(span=stat.span)
+        return build.field(stat, moment)
 
     def _normalized(self) -> list[ast.AnyStatement]:
         """`let normalized = ...`, or nothing where the default output will say it."""

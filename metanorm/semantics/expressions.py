@@ -7,6 +7,7 @@ from collections.abc import Callable
 from metanorm.diagnostics.axes import BadRename
 from metanorm.diagnostics.names import UnknownField, UnknownFunction, UnknownName
 from metanorm.diagnostics.pools import BadOption, NeedsOver
+from metanorm.diagnostics.suggest import listing
 from metanorm.diagnostics.syntax import MisplacedPart
 from metanorm.diagnostics.values import CannotLookUp, WrongKind
 from metanorm.ir.nodes import Equal, Lookup, Rename
@@ -173,7 +174,9 @@ class Expressions:
             reason = f"the value has an axis `{rename.new.name}` already"
         if reason:
             names = rename.old.name, rename.new.name
-            self.problems.add(BadRename(rename.span, *names, reason))
+            has = listing(self.low.table.shown(a) for a in self.low.dims(axes) if "/" not in a)
+            hint = f"the axes of the value are {has}" if has else "the value is a single number"
+            self.problems.add(BadRename(rename.span, *names, reason, hint))
             return POISON
         check = Equal(*space.ordered((old[0], new[0])))
         if check not in self.low.checks and space[new[0]].size != SizeOf(old[0]):
@@ -198,7 +201,8 @@ class Expressions:
         declared = entity.span if entity else None
         if not isinstance(index, Tensor) or index.type.kind != "int":
             reason = "the subscript is no index"
-            self.problems.add(CannotLookUp(subscript.span, reason, declared))
+            hint = "an index is declared in the `input`: `label: index[N] of K = num_classes`"
+            self.problems.add(CannotLookUp(subscript.span, reason, declared, hint))
             return POISON
         name = next(i for i in self.low.inputs if i.name == index.ref)
         if name.table is None:
@@ -208,7 +212,8 @@ class Expressions:
             return POISON
         if name.table not in table.type.axes:
             reason = f"the table has no axis `{name.table}`"
-            self.problems.add(CannotLookUp(expr.value.span, reason, declared))
+            hint = f"a table has the axis that the index chooses from: `[{name.table}, C]`"
+            self.problems.add(CannotLookUp(expr.value.span, reason, declared, hint))
             return POISON
         return self.low.emit(Lookup(table.ref, name.table, index.ref), expr.span)
 
@@ -227,7 +232,8 @@ class Expressions:
         elif position.value >= length:
             reason = f"axis `{axes[0]}` has {int(length)} positions, counted from 0"
         if reason:
-            self.problems.add(CannotLookUp(position.span, reason))
+            hint = "a position is taken of a value with one axis of written length: `w[K = 3]`"
+            self.problems.add(CannotLookUp(position.span, reason, None, hint))
             return POISON
         return self.low.emit(Lookup(table.ref, axes[0], int(position.value)), expr.span)
 
@@ -244,7 +250,8 @@ class Expressions:
             return self.forms.function(call)
         if name in self.norms and self.call_norm is not None:
             return self._norm(call)
-        known = tuple(sorted(self.norms if name[:1].isupper() else CALLABLE))
+        is_norm = name[:1].isupper() and name.lower() not in CALLABLE
+        known = tuple(sorted(self.norms if is_norm else CALLABLE))
         statistics = tuple(STATISTICS) if pools else ()
         self.problems.add(UnknownFunction(call.function.span, name, known, statistics))
         return POISON
@@ -297,6 +304,7 @@ class Expressions:
     def axis(self, expr: ast.Expr) -> tuple[str, ...] | None:
         """An axis that stands where an expression may, as in `size(*S)`."""
         if not isinstance(expr, (ast.Name, ast.Spread)):
-            self.problems.add(WrongKind(expr.span, "an expression", "an axis"))
+            hint = "write the name of an axis, as in `size(C)` or `size(*S)`"
+            self.problems.add(WrongKind(expr.span, "an expression", "an axis", hint))
             return None
         return self.pools.resolve(build.axis_ref(expr))

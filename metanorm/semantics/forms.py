@@ -10,7 +10,7 @@ from metanorm.diagnostics.pools import BadOption, NeedsOver
 from metanorm.diagnostics.values import UnknownArgument, WrongArguments, WrongKind
 from metanorm.ir.aggregation import Ones
 from metanorm.ir.nodes import Along, Expand, Mode, Param, ParamDecl, Position, Stop, Switch
-from metanorm.ir.ops import FORMS, FUNCTIONS, Operation
+from metanorm.ir.ops import FORMS, FUNCTIONS, Operation, operations
 from metanorm.ir.scalar import Const, Scalar, SizeOf, apply
 from metanorm.semantics.scalars import scalar_from_ast
 from metanorm.semantics.values import POISON, Entity, Tensor, Value
@@ -55,7 +55,8 @@ class Forms:
     # ---- arguments
 
     def _wrong(self, call: ast.Call, row: Operation, problem: str) -> None:
-        self.problems.add(WrongArguments(call.span, row.name, row.usage, problem))
+        others = tuple(r.usage for r in operations(row.name) if r.usage != row.usage)
+        self.problems.add(WrongArguments(call.span, row.name, row.usage, problem, others))
 
     def only_argument(self, call: ast.Call) -> Tensor | None:
         """The one argument of a statistic or form, as a number."""
@@ -88,6 +89,8 @@ class Forms:
                 self.problems.add(problem)
                 return POISON
             given[keyword.name] = keyword.value
+        if len({k.name for k in call.keywords}) < len(call.keywords):
+            return POISON  # reported by the parser
         total = len(call.arguments) + len(call.keywords)
         if total != len(given) or total < max(row.least, 1) or total > len(names):
             wanted = f"{row.least} to {len(names)}" if row.least < len(names) else str(row.least)
@@ -155,7 +158,8 @@ class Forms:
         if axes is None:
             return POISON
         if len(axes) != 1 or self.low.table.space[axes[0]].variadic:
-            found = WrongKind(call.arguments[0].span, "several axes", "a single axis")
+            hint = "positions are counted along one axis: `position(T)`"
+            found = WrongKind(call.arguments[0].span, "several axes", "a single axis", hint)
             self.problems.add(found)
             return POISON
         return self.low.emit(Position(axes[0]), call.span)
@@ -177,8 +181,8 @@ class Forms:
         if axis not in own and axis in {space.base(a) for a in own}:  # cells go back to the axis
             value = self.low.emit(Expand(value.ref, (axis,)), call.span)
         if not single or axis not in value.type.axes or space[axis].variadic:
-            found = WrongKind(call.over.span, "a pool", "a single axis")
-            self.problems.add(found)
+            hint = f"write `{name}(x over K)`"
+            self.problems.add(WrongKind(call.over.span, "a pool", "a single axis", hint))
             return POISON
         radius: Scalar | None = None
         if "radius" in given:
@@ -186,7 +190,8 @@ class Forms:
                 given["radius"].value, self.e.frame, self.low, "the radius of `sparsestmax`"
             )
         elif name == "sparsestmax":
-            self.problems.add(BadOption(call.span, "radius", name, ", and needs it"))
+            hint = "write `sparsestmax(x over K, radius = r)`"
+            self.problems.add(BadOption(call.span, "radius", name, ", and needs it", hint=hint))
             return POISON
         return self.low.emit(Along(name, value.ref, axis, radius), call.span)
 
@@ -282,6 +287,8 @@ class Forms:
             name = f"{frame.prefix}{frame.let}_{part}"
         if name in taken or name in frame.scope:
             self.problems.add(DuplicateName(call.span, name, None))
+            frame.scope.twice.add(name)
+            name = self.low.unique(name)
         absent = neutral if switches else None
         decl = ParamDecl(
             name, self.low.dims(axes), Const(neutral), switches=switches, absent=absent

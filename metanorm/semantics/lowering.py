@@ -29,6 +29,8 @@ from metanorm.semantics.values import Scope, Tensor
 from metanorm.source import Span
 from metanorm.syntax import ast
 
+UNKNOWN = "unknown"  # a sort that there is not, which has been reported
+
 
 @dataclass
 class Frame:
@@ -45,7 +47,8 @@ class Frame:
     axes: dict[str, tuple[str, ...]] | None = None
     prefix: str = ""
     fixed: dict[str, bool] = field(default_factory=dict)
-    path: tuple[str, ...] = ()
+    path: tuple[str, ...] = ()  # the norms that called each other, down to this one
+    calls: tuple[Span, ...] = ()  # where they did
     primary: str = ""  # the name of the first input
     later: dict[str, Span] = field(default_factory=dict)  # what is introduced further down
     let: str = ""  # the `let` that is being lowered
@@ -85,6 +88,7 @@ class Lowering:
         self._count += 1
         if not name or name.startswith("%"):  # `%new_mean` says what a nameless value is for
             name = f"{name}.{self._count}" if name else f"%{self._count}"
+        assert name not in self.types, name
         type_ = type_of(op, self.types, self.known())
         self.body.append(Let(name, op, type_, span))
         self.types[name] = type_

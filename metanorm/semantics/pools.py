@@ -30,7 +30,7 @@ from metanorm.ir.aggregation import (
 from metanorm.ir.nodes import Divisible, Ref
 from metanorm.ir.ops import MATRICES
 from metanorm.ir.scalar import Const, Scalar
-from metanorm.semantics.lowering import Frame, Lowering
+from metanorm.semantics.lowering import UNKNOWN, Frame, Lowering
 from metanorm.semantics.values import PoolOnly, Tensor
 from metanorm.source import Span
 from metanorm.syntax import ast
@@ -114,7 +114,8 @@ class PoolLowering:
         if len(axes) != 1 or item.axis.variadic:
             shown = f"*{item.axis.name}" if item.axis.variadic else item.axis.name
             reason = "it stands for several axes"
-            self.problems.add(WrongAxis(matrix.span, matrix.name, shown, reason))
+            hint = "name the axis in the `input`: `x[N, C, H, W]`"
+            self.problems.add(WrongAxis(matrix.span, matrix.name, shown, reason, hint))
             return None
         divisor = {Blocks: "count", Interleave: "count", Chunks: "size"}.get(type(built))
         if divisor:
@@ -170,10 +171,15 @@ class PoolLowering:
         """A positive whole number: a literal or an integer hyperparameter."""
         if isinstance(expr, ast.Missing):
             return None
+        usage = MATRICES[matrix.name].usage
         if isinstance(expr, ast.Number):
             if expr.value >= 1 and expr.value == int(expr.value) and expr.value < 2**31:
                 return Const(expr.value)
-            reason, hint = "needs a positive whole number", ""
+            reason, hint = "needs a positive whole number", f"it is written `{usage}`"
+        elif isinstance(expr, ast.Negative):
+            reason, hint = "needs a positive whole number", f"it is written `{usage}`"
+        elif isinstance(expr, ast.Name) and self.frame.hyper_sorts.get(expr.name) == UNKNOWN:
+            return None
         elif isinstance(expr, ast.Name) and expr.name in self.frame.hypers:
             self.frame.scope.find(expr.name)
             if self.frame.hyper_sorts[expr.name] == "int":
@@ -185,7 +191,7 @@ class PoolLowering:
             return None
         else:
             reason = "needs a number that is known when the module is constructed"
-            hint = "write a whole number, or declare a hyperparameter `groups: int`"
+            hint = "write a whole number, or the name of a hyperparameter such as `groups: int`"
         self.problems.add(BadMatrixArgument(expr.span, matrix.name, reason, hint))
         return None
 
@@ -199,7 +205,10 @@ class PoolLowering:
         if isinstance(value, PoolOnly) and entity is not None:
             if (value.axis,) != axis:
                 reason = f"it is declared on axis `{value.axis}`"
-                problem = WrongAxis(matrix.span, matrix.name, item.axis.name, reason, entity.span)
+                hint = f"pool that one with it: `{value.axis}: {matrix.name}`"
+                problem = WrongAxis(
+                    matrix.span, matrix.name, item.axis.name, reason, hint, entity.span
+                )
                 self.problems.add(problem)
                 return None
             return self._pool_only(matrix, value)
@@ -207,7 +216,12 @@ class PoolLowering:
             if value.type.axes != axis:
                 shown = ", ".join(value.type.axes)
                 reason = f"it is an index on `{shown}`"
-                problem = WrongAxis(matrix.span, matrix.name, item.axis.name, reason, entity.span)
+                hint = f"pool that one with it: `{value.type.axes[-1]}: {matrix.name}`"
+                if len(value.type.axes) > 1:
+                    hint = "an index that pools stands on one axis"
+                problem = WrongAxis(
+                    matrix.span, matrix.name, item.axis.name, reason, hint, entity.span
+                )
                 self.problems.add(problem)
                 return None
             return ByIndex(value.ref)
@@ -235,7 +249,8 @@ class PoolLowering:
         if isinstance(value, Tensor) and value.type.kind != "int":
             return value.ref
         if isinstance(value, Tensor):
-            self.problems.add(WrongKind(expr.span, "an index", "a condition or weights"))
+            hint = "positions with equal values are pooled by `over N: label`"
+            self.problems.add(WrongKind(expr.span, "an index", "a condition or weights", hint))
         return None
 
     def options(
@@ -245,13 +260,14 @@ class PoolLowering:
         given: dict[str, ast.Keyword] = {}
         for keyword in pool.keywords:
             if keyword.name not in allowed:
-                self.problems.add(BadOption(keyword.span, keyword.name, function))
+                self.problems.add(BadOption(keyword.span, keyword.name, function, known=allowed))
             elif keyword.name in given:
                 self.problems.add(GivenTwice(keyword.span, keyword.name))
             else:
                 given[keyword.name] = keyword
         if pool.tracked is not None and not tracks:
-            self.problems.add(BadOption(pool.tracked.span, "track", function))
+            hint = "`mean`, `var`, `moments` and `normalize` can be tracked"
+            self.problems.add(BadOption(pool.tracked.span, "track", function, hint=hint))
         return given
 
 

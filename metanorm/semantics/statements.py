@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from metanorm.diagnostics.axes import AmbiguousAxes
+from metanorm.diagnostics.axes import AmbiguousAxes, BadLength
 from metanorm.diagnostics.names import DuplicateName, UnknownName, UnknownSort
 from metanorm.diagnostics.structure import UnboundedRepeat
+from metanorm.diagnostics.suggest import listing
 from metanorm.diagnostics.values import BadDefault, BadInterval, WrongKind
 from metanorm.ir.nodes import (
     Buffer,
@@ -19,7 +20,7 @@ from metanorm.ir.nodes import (
 )
 from metanorm.ir.scalar import Const, Scalar
 from metanorm.semantics.expressions import Expressions
-from metanorm.semantics.lowering import Frame, Lowering
+from metanorm.semantics.lowering import UNKNOWN, Frame, Lowering
 from metanorm.semantics.reserved import check_name
 from metanorm.semantics.scalars import scalar_from_ast
 from metanorm.semantics.values import POISON, Entity, Poison, PoolOnly, Tensor, Value
@@ -38,6 +39,7 @@ class Statements:
         self.problems = low.problems
         self.e = Expressions(low, frame)
         self._pending: list[tuple[ast.InputItem, InputDecl]] = []
+        self._flawed: set[str] = set()  # inputs whose axes are wrong
 
     def lower(self, statement: ast.AnyStatement) -> None:
         """One statement. Inputs are declared before, outputs are read after."""
@@ -65,9 +67,9 @@ class Statements:
         check_name(item.name, self.problems)
         if item.sort is not None and (sort not in SORTS or (first and sort != "matrix")):
             if sort in SORTS:
-                self.problems.add(
-                    WrongKind(item.sort.span, f"an input of sort `{sort}`", "a tensor")
-                )
+                hint = "the first input is the tensor that is normalized"
+                found = f"an input of sort `{sort}`"
+                self.problems.add(WrongKind(item.sort.span, found, "a tensor", hint))
             else:
                 self.problems.add(UnknownSort(item.sort.span, sort, "input", SORTS))
             self.frame.scope.enter(name, Entity("input", item.name.span, POISON))
@@ -86,7 +88,9 @@ class Statements:
         """Give the declared inputs their values, now that split axes are known."""
         for item, decl in self._pending:
             value: Value
-            if decl.sort == "edges":
+            if decl.name in self._flawed:
+                value = POISON
+            elif decl.sort == "edges":
                 value = PoolOnly("edges", decl.name, decl.dims[0])
             elif decl.sort == "matrix":
                 value = PoolOnly("a matrix", decl.name, decl.dims[0])
@@ -100,13 +104,17 @@ class Statements:
         """Enter an axis; a hyperparameter that gives its length is used by that."""
         if isinstance(dim.size, ast.Identifier):
             self.frame.scope.find(dim.size.name)
+            sort = self.frame.hyper_sorts.get(dim.size.name, "int")
+            if sort not in ("int", UNKNOWN):
+                self.problems.add(BadLength(dim.size.span, dim.axis.name, dim.size.name))
         return self.low.table.introduce(dim, self.frame.hypers, name)
 
     def _input_dims(self, item: ast.InputItem, sort: str) -> tuple[str, ...]:
         table = self.low.table
         if sort == "matrix" and len(item.dims) == 2 and item.dims[0].axis == item.dims[1].axis:
             return (self._introduce(item.dims[0]),) * 2
-        table.distinct([dim.axis for dim in item.dims], item.name.name)
+        if not table.distinct([dim.axis for dim in item.dims], item.name.name):
+            self._flawed.add(item.name.name)
         dims = tuple(self._introduce(dim) for dim in item.dims)
         groups = [dim for dim in item.dims if dim.axis.variadic]
         open_groups = [d for d in groups if table.space[d.axis.name].size is None]
@@ -145,11 +153,15 @@ class Statements:
                 return float(item.default.name == "true")
         elif isinstance(item.default, ast.Number) and item.sort is None:
             return item.default.value
-        elif isinstance(item.default, ast.Negative) and isinstance(
-            item.default.operand, ast.Number
+        elif (
+            isinstance(item.default, ast.Negative)
+            and isinstance(item.default.operand, ast.Number)
+            and item.sort is None
         ):
             return -item.default.operand.value
         expected = "`true` or `false`" if is_mask else "a number or an earlier tensor input"
+        if item.sort is not None and not is_mask:
+            expected = f"left out: it is of sort `{item.sort.name}`"
         self.problems.add(BadDefault(item.default.span, name, expected))
         return None
 
@@ -210,14 +222,15 @@ class Statements:
         if dims is None or init is None:
             self.frame.scope.enter(item.name.name, Entity("parameter", item.name.span, POISON))
             return
+        entity = Entity("parameter", item.name.span, POISON)
+        if not self.frame.scope.enter(item.name.name, entity):
+            return
         decl = ParamDecl(name, self.low.dims(dims), init, low, high, from_weight=from_weight)
         self.low.params.append(decl)
-        value_: Value
         if len(dims) == 2 and dims[0] == dims[1]:
-            value_ = PoolOnly("a matrix", name, dims[0])
+            entity.value = PoolOnly("a matrix", name, dims[0])
         else:
-            value_ = self.low.emit(Param(name), item.name.span, name)
-        self.frame.scope.enter(item.name.name, Entity("parameter", item.name.span, value_))
+            entity.value = self.low.emit(Param(name), item.name.span, name)
 
     def _bounds(
         self, item: ast.ParamItem, init: Scalar | None
@@ -243,16 +256,19 @@ class Statements:
         if dims is None or init is None:
             self.frame.scope.enter(item.name.name, Entity("buffer", item.name.span, POISON))
             return
+        entity = Entity("buffer", item.name.span, POISON)
+        if not self.frame.scope.enter(item.name.name, entity):
+            return
         self.low.buffers.append(BufferDecl(name, self.low.dims(dims), init))
-        value = self.low.emit(Buffer(name), item.name.span, name)
-        self.frame.scope.enter(item.name.name, Entity("buffer", item.name.span, value))
+        entity.value = self.low.emit(Buffer(name), item.name.span, name)
 
     def _update(self, statement: ast.Update) -> None:
         entity = self.frame.scope.find(statement.name.name)
         value = self.e.number(statement.value)
         if entity is None or entity.what != "buffer":
             known = tuple(n for n, e in self.frame.scope if e.what == "buffer")
-            self.problems.add(UnknownName(statement.name.span, statement.name.name, known))
+            hint = f"only buffers are updated: `buffer {statement.name.name} = ...`"
+            self._not_a(statement.name, entity, "a buffer", known, hint)
             return
         if value is None or not isinstance(entity.value, Tensor):
             return
@@ -297,9 +313,10 @@ class Statements:
             axes += found
         surplus = [a for a in value.type.axes if a not in axes]
         if surplus:
-            expected = f"a value on {', '.join(f'`{a}`' for a in axes)}"
+            expected = f"a value on {listing(axes)}"
             found_text = f"one with axis `{surplus[0]}`"
-            self.problems.add(WrongKind(statement.value.span, found_text, expected))
+            hint = f"pool it away: `mean(... over {surplus[0]})`"
+            self.problems.add(WrongKind(statement.value.span, found_text, expected, hint))
             return POISON
         ordered = self.low.table.space.ordered(axes)
         if ordered == value.type.axes:
@@ -313,7 +330,8 @@ class Statements:
             entity = self.frame.scope.find(assignment.name.name)
             if entity is None or entity.what != "value" or isinstance(entity.value, PoolOnly):
                 known = tuple(n for n, e in self.frame.scope if e.what == "value")
-                self.problems.add(UnknownName(assignment.name.span, assignment.name.name, known))
+                hint = "only values of a `let` change from step to step"
+                self._not_a(assignment.name, entity, "a value", known, hint)
                 return
             if not isinstance(entity.value, Tensor):
                 return
@@ -325,6 +343,21 @@ class Statements:
         if count is None or not carried:
             return
         self._loop(statement.body, statement.span, count, carried)
+
+    def _not_a(
+        self,
+        name: ast.Identifier,
+        entity: Entity | None,
+        expected: str,
+        known: tuple[str, ...],
+        hint: str,
+    ) -> None:
+        """Report a name that is unknown, or known as something else."""
+        if entity is None:
+            self.problems.add(UnknownName(name.span, name.name, known))
+        else:
+            found = f"the {entity.what} `{name.name}`"
+            self.problems.add(WrongKind(name.span, found, expected, hint))
 
     def _loop(
         self,
@@ -346,8 +379,8 @@ class Statements:
             value = self.e.number(assignment.value)
             initial = carried[assignment.name.name]
             if value is not None and value.type != initial.type:
-                found = f"a value on {', '.join(value.type.axes) or 'no axes'}"
-                expected = f"one on {', '.join(initial.type.axes) or 'no axes'}, as it began"
+                found = f"one on {listing(value.type.axes) or 'no axes'}"
+                expected = f"a value on {listing(initial.type.axes) or 'no axes'}, as it began"
                 hint = f"begin with `let {assignment.name.name}[...] = ...`, with all axes"
                 self.problems.add(WrongKind(assignment.value.span, found, expected, hint))
                 value = None

@@ -63,6 +63,7 @@ class Scope:
     def __init__(self, problems: Collector) -> None:
         self.problems = problems
         self._entities: dict[str, Entity] = {}
+        self.twice: set[str] = set()
 
     def __iter__(self) -> Iterator[tuple[str, Entity]]:
         return iter(self._entities.items())
@@ -71,9 +72,11 @@ class Scope:
         return name in self._entities
 
     def enter(self, name: str, entity: Entity) -> bool:
-        """Introduce a name; reports one that is taken, and keeps the first meaning."""
+        """Introduce a name; reports one that is taken, which then stands for nothing."""
         if name in self._entities:
             self.problems.add(DuplicateName(entity.span, name, self._entities[name].span))
+            self._entities[name].value = POISON
+            self.twice.add(name)
             return False
         self._entities[name] = entity
         return True

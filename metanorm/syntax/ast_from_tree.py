@@ -28,12 +28,7 @@ class TooDeep(Exception):
 
 def ast_from_tree(source: Source, parsed: ParsedText, problems: Collector) -> ast.File:
     """The file's AST. Problems: numbers, nesting, and parts that are doubled or misplaced."""
-    builder = _Builder(source, parsed, problems)
-    try:
-        return builder.file(parsed.tree)
-    except TooDeep as deep:
-        problems.add(NestedTooDeep(deep.span, MAX_DEPTH))
-        return ast.File(span=source.whole())
+    return _Builder(source, parsed, problems).file(parsed.tree)
 
 
 class _Builder:
@@ -60,7 +55,12 @@ class _Builder:
                 path = str(child.children[0])[1:-1]
                 uses.append(ast.Use(span=self.span(child), path=path, trivia=comments))
             else:
-                norms.append(self.norm(child, comments))
+                self.depth = 0
+                try:
+                    norms.append(self.norm(child, comments))
+                except TooDeep as deep:
+                    self.problems.add(NestedTooDeep(deep.span, MAX_DEPTH))
+                    self.parsed.broken.add(str(child.children[0]))
         return ast.File(span=self.source.whole(), uses=tuple(uses), norms=tuple(norms), end=end)
 
     def norm(self, tree: Tree, comments: ast.Trivia) -> ast.Norm:
@@ -316,8 +316,15 @@ class _Builder:
     def number(self, token: Token) -> ast.Number:
         span = span_of(self.source, token)
         value = float(token)
-        if not math.isfinite(value) or len(token) > MAX_DIGITS:
-            self.problems.add(BadNumber(span, str(token)))
+        wrong = ""
+        if len(token) > MAX_DIGITS:
+            wrong = f"has more than {MAX_DIGITS} characters"
+        elif not math.isfinite(value):
+            wrong = "is too large for 64-bit floating point"
+        elif value == 0 and token.lower().partition("e")[0].strip("0."):
+            wrong = "is too small for 64-bit floating point"
+        if wrong:
+            self.problems.add(BadNumber(span, str(token), wrong))
             value = 1.0
         return ast.Number(span=span, value=value, text=str(token))
 
@@ -388,7 +395,7 @@ class _Builder:
         keywords = [a for a in given if isinstance(a, ast.Keyword)]
         plain = [a for a in given if not isinstance(a, ast.Keyword)]
         if keywords and plain and given.index(keywords[0]) < len(plain):
-            hint = "plain arguments come first"
+            hint = "plain arguments come first; values are compared with `==`"
             self.problems.add(MisplacedPart(keywords[0].span, "a named argument", hint))
         self._no_doubles(keywords)
         return ast.Call(

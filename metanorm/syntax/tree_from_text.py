@@ -35,6 +35,25 @@ CLOSERS = {"RPAR": "`)`", "RSQB": "`]`", "RBRACE": "`}`"}
 STATEMENT_STARTS = frozenset(word.upper() for word in RESERVED_WORDS)
 SYNC = STATEMENT_STARTS | {"RBRACE", "$END"}
 
+# What the language does not use, and brackets that are nested too deep.
+NO_TOKENS = frozenset({"FOREIGN", "UNKNOWN", "DEEP"})
+
+# After one of these an expression or a list goes on, on the next line if need be.
+GOES_ON = frozenset(
+    {"COMMA", "EQUAL", "PLUS", "MINUS", "STAR", "SLASH", "CIRCUMFLEX", "COMPARISON", "COLON"}
+) | set(OPENERS)
+
+QUOTES = "'\"`‘’“”«»"
+
+# What a word of another language is here.
+INSTEAD = {
+    "if": "a choice is written `where(condition, a, b)`",
+    "and": "two conditions are joined by multiplying them",
+    "or": "two conditions are joined with `max(a, b)`",
+    "lambda": "a value is named with `let`, a function is a norm of its own",
+    "for": "axes are pooled with `over`; a fixed number of steps is a `repeat`",
+}
+
 # What a person calls a token. Operators are left out: they may follow any expression.
 READABLE = CLOSERS | {
     "NAME": "a name",
@@ -64,24 +83,26 @@ class ParsedText:
 def tree_from_text(source: Source, problems: Collector) -> ParsedText:
     """Parse one file. Where it has errors, the tree holds what could be understood."""
     result = ParsedText()
-    tokens = _tokens(source, problems, result.comments)
-    if tokens is not None:
-        _Parse(source, problems, result, tokens).run()
+    _Parse(source, problems, result, _tokens(source, result.comments)).run()
     return result
 
 
-def _tokens(source: Source, problems: Collector, comments: list[Token]) -> list[Token] | None:
-    """The tokens of a text and its end, comments apart; `None` where it is nested too deep."""
+def _tokens(source: Source, comments: list[Token]) -> list[Token]:
+    """The tokens of a text and its end, comments apart.
+
+    Of what is nested too deep only the first bracket is kept, as a token of its own type.
+    """
     tokens, depth = [], 0
     for token in parser().lex(source.text, dont_ignore=True):
         if token.type == "COMMENT":
             comments.append(token)
         elif token.type != "SPACE":
-            depth += (token.type in OPENERS) - (token.type in CLOSERS)
-            if depth > MAX_DEPTH:
-                problems.add(NestedTooDeep(span_of(source, token), MAX_DEPTH))
-                return None
-            tokens.append(token)
+            depth += token.type in OPENERS
+            if depth <= MAX_DEPTH:
+                tokens.append(token)
+            elif tokens[-1].type != "DEEP":
+                tokens.append(Token.new_borrow_pos("DEEP", str(token), token))
+            depth = max(depth - (token.type in CLOSERS), 0)
     length = len(source.text)
     return [*tokens, Token("$END", "", start_pos=length, end_pos=length)]
 
@@ -89,6 +110,11 @@ def _tokens(source: Source, problems: Collector, comments: list[Token]) -> list[
 def span_of(source: Source, token: Token) -> Span:
     """Where a token stands."""
     return source.span(token.start_pos or 0, token.end_pos or 0)
+
+
+def _is_word(token: Token) -> bool:
+    """Whether this can be a name: what the grammar calls a keyword may be one elsewhere."""
+    return token.type not in NO_TOKENS and token.isidentifier() and token not in RESERVED_WORDS
 
 
 class _Parse:
@@ -107,6 +133,7 @@ class _Parse:
         self.quiet = False  # what follows a stray character in a statement is its echo
         self.errors = 0
         self.put_in_at = (-1, 0)
+        self.foreign: set[str] = set()  # reported once, however often they stand there
 
     def run(self) -> None:
         position = 0
@@ -146,7 +173,7 @@ class _Parse:
         """Shift the token, as a name where the grammar has no keyword in this place."""
         if not self._accepts(token.type):
             is_function = token == "affine" and following.type == "LPAR"
-            is_free = token.isidentifier() and token not in RESERVED_WORDS
+            is_free = _is_word(token)
             if not (self._accepts("NAME") and (is_function or is_free)):
                 return False
             token = Token.new_borrow_pos("NAME", str(token), token)
@@ -176,24 +203,53 @@ class _Parse:
             self.tokens[position],
             self.tokens[min(position + 1, len(self.tokens) - 1)],
         )
-        if token.type == "UNKNOWN":
-            self._report(UnexpectedCharacter(span_of(self.source, token), str(token)))
-            self.quiet = True
+        span = span_of(self.source, token)
+        if token.type in NO_TOKENS:
+            self._stray(token, span)
             return position + 1
         if token in RESERVED_WORDS and self._accepts("NAME") and not self._starts_line(token):
-            self._report(ReservedWord(span_of(self.source, token), str(token)))
+            self._report(ReservedWord(span, str(token), bool(self.brackets[1:])))
             self._feed(Token.new_borrow_pos("NAME", str(token) + "_", token), following)
             return position + 1
-        if self._accepts("REDUCE") and token.isidentifier() and token not in RESERVED_WORDS:
+        starts = self._starts_line(token) or (self.last is not None and self.last.type == "LBRACE")
+        if self._accepts("REDUCE") and _is_word(token) and starts:
             known = tuple(STATEMENT_WORDS | SOFT_STATEMENT_WORDS)
-            assigns = following.type == "EQUAL"
-            span = span_of(self.source, token)
-            self._report(UnknownClause(span, str(token), known, assigns))
+            self._report(UnknownClause(span, str(token), known, following.type == "EQUAL"))
             return self._skip(position + 1)
+        if token.type in CLOSERS and not self._is_open(token):
+            self._closes_nothing(token, span)
+            return position + 1
         if self._ends_statement(token) and self._put_in(position):
             return position
         self._report(self._unexpected(token))
         return self._skip(position if token.type in SYNC else position + 1)
+
+    def _stray(self, token: Token, span: Span) -> None:
+        """A character or word that the language does not use, or brackets nested too deep."""
+        if token.type == "DEEP":
+            self._report(NestedTooDeep(span, MAX_DEPTH))
+        else:
+            first = next((i for i, c in enumerate(token) if not c.isascii()), 0)
+            place = self.source.span(span.start + first, span.start + first + 1)
+            self._report_once(UnexpectedCharacter(place, token[first]), str(token))
+        if token.type != "UNKNOWN" and self._accepts("NAME"):
+            self._feed_missing(token)
+        self.quiet = self.quiet or not (token.type == "FOREIGN" or token.isspace())
+
+    def _closes_nothing(self, token: Token, span: Span) -> None:
+        """A closing bracket where another one was opened, or none."""
+        opened = self.brackets[-1] if self.brackets else None
+        closer = OPENERS[opened.type] if opened is not None else ""
+        if opened is not None and closer != "RBRACE" and self._accepts(closer):
+            self._report(MissingPiece(span, CLOSERS[closer], span_of(self.source, opened)))
+            self.brackets.pop()
+            self.state.feed_token(Token.new_borrow_pos(closer, str(token), token))
+        else:
+            hint = "there is no bracket that it closes"
+            self._report(UnexpectedToken(span, f"`{token}`", (), hint))
+
+    def _is_open(self, closer: Token) -> bool:
+        return any(OPENERS[bracket.type] == closer.type for bracket in self.brackets)
 
     def _starts_line(self, token: Token) -> bool:
         start = token.start_pos or 0
@@ -211,10 +267,9 @@ class _Parse:
         self.put_in_at = (position, times)
         place = span_of(self.source, self.last).after()
         if self._accepts("NAME") and not self._accepts("REDUCE"):
-            self._report(
-                MissingPiece(place, "an expression" if self._accepts("NUMBER") else "a name")
-            )
-            self.state.feed_token(Token.new_borrow_pos("NAME", MISSING, self.last))
+            what = "an expression" if self._accepts("NUMBER") else "a name"
+            self._report(MissingPiece(place, what))
+            self._feed_missing(self.last)
             return True
         closer = OPENERS[self.brackets[-1].type] if self.brackets else ""
         if self._accepts(closer):
@@ -224,34 +279,79 @@ class _Parse:
             return True
         return False
 
+    def _feed_missing(self, at: Token) -> None:
+        """A name that stands for what is not there, or cannot be read."""
+        if self.last is not None and self.last.type == "NORM":
+            self.norm = MISSING
+            self.result.broken.add(MISSING)
+        self.last = Token.new_borrow_pos("NAME", MISSING, at)
+        self.state.feed_token(self.last)
+
     def _unexpected(self, token: Token) -> Problem:
         expected = sorted(shown for kind, shown in READABLE.items() if self._accepts(kind))
+        if self._accepts("PLUS"):
+            expected = ["an operator"]
+            expected += ["the next statement"] if self._accepts("REDUCE") else []
+        found = "end of file" if token.type == "$END" else f"`{token}`"
+        span = span_of(self.source, token)
+        return UnexpectedToken(span, found, tuple(expected), self._hint(token))
+
+    def _hint(self, token: Token) -> str:
+        """What a person may have meant."""
         before = self.last.type if self.last is not None else ""
-        hint = ""
+        adjacent = self.last is not None and self.last.end_pos == token.start_pos
         if token.type == "STAR" and before == "STAR":
-            hint = "a power is written `x^2`"
-        elif token.type == "EQUAL" and before == "EQUAL":
-            hint = "values are compared with `==`, without a space"
-        elif token.type == "STRING":
-            hint = 'a string stands only after `use`, as in `use "batch_norm.norm"`'
-        elif before == "EQUAL" and self.statement == "AXIS":
-            hint = (
+            return "a power is written `x^2`"
+        if token.type == "SLASH" and self._accepts("NUMBER"):
+            return "a comment begins with `#`"
+        if token.type == "STAR" and self._accepts("NUMBER"):
+            return "the number of positions of `*S` is written `size(*S)`"
+        if token.type == "EQUAL" and before == "EQUAL":
+            return "values are compared with `==`, without a space"
+        if token.type == "STRING":
+            return 'a string stands only after `use`, as in `use "batch_norm.norm"`'
+        if before == "EQUAL" and self.statement == "AXIS":
+            return (
                 "`axis C = (G = groups, D)` splits an axis; a new one gets its length "
                 "where it is introduced: `param w[H = 8]`"
             )
-        elif token.type == "NORM" and self.norm is not None:
-            hint = "norms stand side by side, not inside each other"
-        found = "end of file" if token.type == "$END" else f"`{token}`"
-        return UnexpectedToken(span_of(self.source, token), found, tuple(expected), hint)
+        if before == "NUMBER" and adjacent:
+            return "a number is written in decimal digits, such as `1000` or `1e-5`"
+        if self.norm is None:
+            return "a file holds `use` lines and norms: `norm Name { ... }`"
+        if token.type == "NORM":
+            return "norms stand side by side, not inside each other"
+        return INSTEAD.get(str(token), INSTEAD.get(str(self.last), ""))
 
     def _skip(self, position: int) -> int:
         """Go on to the next statement, and drop what was understood of the broken one."""
-        while not (self.tokens[position].type in SYNC and self._unwind(self.tokens[position].type)):
-            if self.tokens[position].type == "$END":
+        depth = 0
+        while True:
+            token = self.tokens[position]
+            if token.type == "$END":
                 self._unwind("$END", through_braces=True)
-                break
+                return position
+            if self._begins(position, depth) and self._unwind(token.type):
+                return position
+            if depth <= 0 and self._is_new_clause(position) and self._unwind("REDUCE"):
+                self.quiet = False
+                return position
+            depth += (token.type in OPENERS) - (token.type in CLOSERS)
             position += 1
-        return position
+
+    def _begins(self, position: int, depth: int) -> bool:
+        """Whether a statement or norm begins here, or the norm ends."""
+        token = self.tokens[position]
+        if token.type in ("NORM", "USE"):  # also parts of `'batch_norm.norm'`
+            return self._starts_line(token)
+        return token.type in SYNC
+
+    def _is_new_clause(self, position: int) -> bool:
+        """Whether a word begins a line here that does not go on with the line before."""
+        token, before = self.tokens[position], self.tokens[position - 1]
+        in_repeat = sum(bracket.type == "LBRACE" for bracket in self.brackets) > 1
+        goes_on = before.type in GOES_ON or in_repeat
+        return _is_word(token) and self._starts_line(token) and not goes_on
 
     def _unwind(self, kind: str, through_braces: bool = False) -> bool:
         """Pop states until a token of this kind can follow; inside a norm, not out of it."""
@@ -271,3 +371,13 @@ class _Parse:
             self.result.broken.add(self.norm)
         if not self.quiet:
             self.problems.add(problem)
+
+    def _report_once(self, problem: Problem, what: str) -> None:
+        """Report something that is told apart from the echo of another error."""
+        line = self.source.position(problem.span.start).line
+        key = f"quote in line {line}" if what in QUOTES else what
+        if key not in self.foreign:
+            quiet, self.quiet = self.quiet, False
+            self._report(problem)
+            self.quiet = quiet
+        self.foreign.add(key)
