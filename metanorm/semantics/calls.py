@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from metanorm.diagnostics.structure import Recursion
-from metanorm.diagnostics.values import CallMismatch, UnknownArgument, WrongArguments
-from metanorm.ir.scalar import Const, Scalar, SizeOf
+from metanorm.diagnostics.structure import Recursion, TooLarge
+from metanorm.diagnostics.values import CallMismatch, UnknownArgument, WrongArguments, WrongKind
+from metanorm.ir.scalar import Const, Hyper, Scalar, SizeOf
 from metanorm.semantics.lowering import Frame, Lowering
 from metanorm.semantics.naming import snake_case
-from metanorm.semantics.scalars import scalar_from_ast
+from metanorm.semantics.scalars import flag_from_ast, scalar_from_ast, sort_of
 from metanorm.semantics.statements import Statements
 from metanorm.semantics.values import POISON, Entity, Scope, Tensor, Value
 from metanorm.source import Span
@@ -27,12 +27,18 @@ class KnownNorm:
     others: Mapping[str, KnownNorm]
 
 
+# What a norm may compute, everything that it calls included. The largest of the literature need
+# some hundreds.
+MOST_VALUES = 3_000
+
+
 class Calls:
     """Inlines the calls of one program."""
 
     def __init__(self, low: Lowering) -> None:
         self.low = low
         self.problems = low.problems
+        self.full = False
 
     def enable(self, statements: Statements, known: Mapping[str, KnownNorm]) -> None:
         """Let the expressions of a norm call the norms that it knows."""
@@ -50,8 +56,10 @@ class Calls:
         name, caller = call.function.name, statements.frame
         norm = known[name].equations
         if name in caller.path:
-            path = (*caller.path[caller.path.index(name) :], name)
-            self.problems.add(Recursion(call.span, path))
+            self._recursion(name, caller, call.span)
+            return POISON
+        if len(self.low.types) > MOST_VALUES:
+            self._too_large(call.span)
             return POISON
         arguments = [statements.e.value(a) for a in call.arguments]
         if norm is None or not all(isinstance(a, Tensor) for a in arguments):
@@ -63,11 +71,26 @@ class Calls:
             axes={},
             prefix=caller.prefix + prefix,
             path=(*caller.path, name),
+            calls=(*caller.calls, call.span),
         )
         tensors = [a for a in arguments if isinstance(a, Tensor)]
         if not self._hypers(call, caller, frame) or not self._inputs(call, tensors, frame):
             return POISON
         return self._lower(frame, known[name].others)
+
+    def _recursion(self, name: str, caller: Frame, span: Span) -> None:
+        """Report a circle of calls: always from the same norm on, so that it is one report."""
+        start = caller.path.index(name)
+        norms, calls = caller.path[start:], (*caller.calls[start:], span)
+        first = norms.index(min(norms))
+        path = (*norms[first:], *norms[:first], norms[first])
+        self.problems.add(Recursion(calls[first], path))
+
+    def _too_large(self, span: Span) -> None:
+        """Calls of calls double what they call: reported once."""
+        if not self.full:
+            self.problems.add(TooLarge(span, MOST_VALUES))
+        self.full = True
 
     def _lower(self, frame: Frame, known: Mapping[str, KnownNorm]) -> Value:
         inner = Statements(self.low, frame)
@@ -115,22 +138,40 @@ class Calls:
         name = hyper.name.name
         scalar: Scalar | None
         what = f"`{name}` of `{frame.norm.name.name}`"
+        sort = sort_of(hyper)
+        read = flag_from_ast if sort == "bool" else scalar_from_ast
         if keyword is not None:
-            scalar = scalar_from_ast(keyword.value, caller, self.low, what)
+            scalar = read(keyword.value, caller, self.low, what)
+            if sort == "int" and not self._is_whole(keyword.value, scalar, caller, name):
+                return False
         elif hyper.default is None:
             wrong = f"needs a value for `{name}`"
             usage = f"{frame.norm.name.name}(x, {name} = ...)"
             self.problems.add(WrongArguments(call.span, frame.norm.name.name, usage, wrong))
             return False
         else:
-            scalar = scalar_from_ast(hyper.default, frame, self.low, what)
+            scalar = read(hyper.default, frame, self.low, what)
         if scalar is None:
             return False
-        sort = hyper.type.name if hyper.type else "float"
         frame.hypers[name], frame.hyper_sorts[name] = scalar, sort
         value = self.low.number(scalar, call.span)
         frame.scope.enter(name, Entity("hyperparameter", hyper.name.span, value, warns=False))
         return True
+
+    def _is_whole(self, given: ast.Expr, scalar: Scalar | None, caller: Frame, name: str) -> bool:
+        """Whether an integer is given for one."""
+        match scalar:
+            case Const(value):
+                whole = value == int(value)
+            case Hyper(other):
+                whole = caller.hyper_sorts.get(other) != "float"
+            case _:
+                whole = True
+        if not whole:
+            self.problems.add(
+                WrongKind(given.span, "a number with a fraction", f"an integer `{name}`")
+            )
+        return whole
 
     # ---- inputs
 
@@ -139,8 +180,12 @@ class Calls:
         name = frame.norm.name.name
         needed = [i for i in items if i.default is None and i.sort is None]
         if not len(needed) <= len(arguments) <= len(items):
-            usage = f"{name}({', '.join(i.name.name for i in items)})"
-            wrong = f"takes {len(needed)} inputs, and got {len(arguments) or 'none'}"
+            given = [i.name.name for i in items]
+            given += [f"{h.name.name} = ..." for h in frame.norm.hypers if h.default is None]
+            usage = f"{name}({', '.join(given)})"
+            wanted = f"{len(needed)} to {len(items)}" if len(items) > len(needed) else len(needed)
+            plural = "s" if wanted != 1 else ""
+            wrong = f"takes {wanted} input{plural}, and got {len(arguments) or 'none'}"
             self.problems.add(WrongArguments(call.span, name, usage, wrong))
             return False
         for item, argument in zip(items, arguments):

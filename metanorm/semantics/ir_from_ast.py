@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from metanorm.diagnostics.axes import OutputAxes
 from metanorm.diagnostics.collector import Collector
@@ -13,10 +13,11 @@ from metanorm.ir.nodes import Argument, InputDecl, Program
 from metanorm.ir.scalar import Hyper
 from metanorm.semantics.calls import Calls, KnownNorm
 from metanorm.semantics.lints import lint
-from metanorm.semantics.lowering import Frame, Lowering
+from metanorm.semantics.lowering import UNKNOWN, Frame, Lowering
 from metanorm.semantics.reserved import check_name
+from metanorm.semantics.scalars import sort_of
 from metanorm.semantics.statements import Statements
-from metanorm.semantics.values import Entity, PoolOnly, Scope, Tensor, Value
+from metanorm.semantics.values import POISON, Entity, PoolOnly, Scope, Tensor, Value
 from metanorm.source import Span
 from metanorm.syntax import ast
 
@@ -101,31 +102,36 @@ class _Norm:
         for hyper in self.norm.hypers:
             name = hyper.name.name
             check_name(hyper.name, self.problems, attribute=True)
-            sort = hyper.type.name if hyper.type else "bool" if _is_bool(hyper.default) else "float"
+            sort = sort_of(hyper)
             if hyper.type is not None and sort not in HYPER_SORTS:
                 found = UnknownSort(hyper.type.span, sort, "hyperparameter", HYPER_SORTS)
                 self.problems.add(found)
-                sort = "float"
+                sort = UNKNOWN
             self.frame.hyper_sorts[name] = sort
             self.frame.hypers[name] = Hyper(name)
-            default = self._hyper_default(hyper, sort)
+            default = self._hyper_default(hyper, sort) if sort != UNKNOWN else None
             axes = tuple(axis.name for axis in hyper.axes)
             required = hyper.default is None
             argument = Argument(name, sort, default, required, axes)  # type: ignore[arg-type]
             self.arguments.append(argument)
             value: Value
             if sort == "matrix":
-                value = PoolOnly("a matrix", name, axes[0] if axes else "")
-                self._check_matrix(hyper)
+                square = self._is_square(hyper)
+                value = PoolOnly("a matrix", name, axes[0]) if square else POISON
+            elif sort == UNKNOWN:
+                value = POISON
             else:
                 value = self.low.number(Hyper(name), hyper.name.span)
             self.frame.scope.enter(name, Entity("hyperparameter", hyper.name.span, value))
 
-    def _check_matrix(self, hyper: ast.Hyper) -> None:
+    def _is_square(self, hyper: ast.Hyper) -> bool:
+        """Whether the matrix pools one axis; reports one that does not."""
         square = len(hyper.axes) == 2 and hyper.axes[0].name == hyper.axes[1].name
         if not square:
             found = f"{len(hyper.axes) or 'no'} axes" if len(hyper.axes) != 2 else "two axes"
-            self.problems.add(WrongKind(hyper.span, found, "one axis twice: `matrix[N, N]`"))
+            hint = f"a matrix pools the positions of one axis: `{hyper.name.name}: matrix[N, N]`"
+            self.problems.add(WrongKind(hyper.span, found, "one axis twice", hint))
+        return square
 
     def _match_matrices(self) -> None:
         """The axes of matrix hyperparameters are known once the inputs are."""
@@ -165,22 +171,31 @@ class _Norm:
     # ---- the result
 
     def _no_clash(self) -> None:
-        """Constructor arguments for sizes share their names with nothing else."""
-        taken = {a.name for a in self.arguments}
+        """What becomes an argument or an attribute without being written has a name of its own."""
+        entities = {name: e for name, e in self.frame.scope if e.what in ARGUMENTS}
+        seen = {name: entity.span for name, entity in entities.items()}
+        for name, span, what in self._implied(entities):
+            if name in seen and name not in self.frame.scope.twice:
+                self.problems.add(DuplicateName(span, name, seen[name], what=what))
+            seen.setdefault(name, span)
+
+    def _implied(self, entities: Mapping[str, Entity]) -> Iterator[tuple[str, Span, str]]:
+        """Names that come with something else: what they are, and where that is."""
+        for argument in self.low.table.arguments.values():
+            span = self._argument_span(argument)
+            yield argument.name, span, f"the length of axis `{argument.axes[0]}`"
+        for decl in self.low.inputs:
+            if decl.sort == "index" and decl.table is None and decl.name in entities:
+                groups = f"the number of groups of `{decl.name}`"
+                yield f"{decl.name}_size", entities[decl.name].span, groups
+        written = {name for name, e in entities.items() if e.what in ("parameter", "buffer")}
         named = [(p.name, "a parameter") for p in self.low.params]
         named += [(b.name, "a buffer") for b in self.low.buffers]
-        for name, argument in self.low.table.arguments.items():
-            span = self._argument_span(argument)
-            if name in taken:
-                self.problems.add(DuplicateName(span, name))
-            for other, what in named:
-                if other == name:
-                    self.problems.add(DuplicateName(span, name, span, f"also {what}"))
-        seen: set[str] = set()
-        for name, _ in named:
-            if name in seen or name in taken:
-                self.problems.add(DuplicateName(self.norm.name.span, name))
-            seen.add(name)
+        for name, what in named:
+            if name in written:
+                written.remove(name)
+            else:
+                yield name, self.norm.name.span, what
 
     def _argument_span(self, argument: Argument) -> Span:
         declared = self.low.table.declared[argument.axes[0]]
@@ -228,8 +243,8 @@ class _Norm:
         )
 
 
-def _is_bool(default: ast.Expr | None) -> bool:
-    return isinstance(default, ast.Name) and default.name in ("true", "false")
+# Entities of a scope that generated code takes as arguments, or keeps.
+ARGUMENTS = ("hyperparameter", "input", "parameter", "buffer")
 
 
 def _introduced(norm: ast.Norm) -> dict[str, Span]:

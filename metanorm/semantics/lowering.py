@@ -134,9 +134,9 @@ class Lowering:
 
     def unique(self, name: str) -> str:
         """The name, or one like it that no binding has."""
-        taken = {*self.types, *(p.name for p in self.params), *(b.name for b in self.buffers)}
+        kept = {*(p.name for p in self.params), *(b.name for b in self.buffers)}
         candidate, number = name, 2
-        while candidate in taken:
+        while candidate in self.types or candidate in kept:
             candidate, number = f"{name}_{number}", number + 1
         return candidate
 

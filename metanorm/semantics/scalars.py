@@ -9,6 +9,8 @@ from metanorm.ir.scalar import FUNCTIONS, Const, Scalar, SizeOf, apply
 from metanorm.semantics.lowering import Frame, Lowering
 from metanorm.syntax import ast
 
+FLAGS = {"false": 0.0, "true": 1.0}
+
 
 def scalar_from_ast(
     expr: ast.Expr, frame: Frame, low: Lowering, what: str, hint: str = ""
@@ -21,6 +23,26 @@ def scalar_from_ast(
         low.problems.add(UnknownName(expr.span, expr.name, tuple(frame.hypers)))
     else:
         low.problems.add(NotConstant(expr.span, what, hint))
+    return None
+
+
+def sort_of(hyper: ast.Hyper) -> str:
+    """What a hyperparameter is: as declared, or as its default says."""
+    if hyper.type is not None:
+        return hyper.type.name
+    default = hyper.default
+    is_flag = isinstance(default, ast.Name) and default.name in FLAGS
+    return "bool" if is_flag else "float"
+
+
+def flag_from_ast(expr: ast.Expr, frame: Frame, low: Lowering, what: str) -> Scalar | None:
+    """`true`, `false` or a hyperparameter that is one of them; `None` after a report."""
+    if isinstance(expr, ast.Name) and expr.name in FLAGS:
+        return Const(FLAGS[expr.name])
+    if isinstance(expr, ast.Name) and frame.hyper_sorts.get(expr.name) == "bool":
+        frame.scope.find(expr.name)
+        return frame.hypers[expr.name]
+    low.problems.add(NotConstant(expr.span, what, "it is `true` or `false`"))
     return None
 
 
