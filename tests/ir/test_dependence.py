@@ -1,0 +1,107 @@
+"""What outputs depend on, in which mode, and whether samples meet."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import PROGRAMS
+from from_text import from_lines
+
+from metanorm.ir.batch import crosses_samples
+from metanorm.ir.nodes import Input
+from metanorm.ir.placement import Place, needed_by, places
+from metanorm.ir.reachable import reachable
+from metanorm.ir.rename import called, role_of
+from metanorm.ir.verify import IllegalProgram, verify
+
+TRACKED = from_lines(
+    """
+    input x[N, C], label: index[N]
+    let m = moments(x over N track 0.1)
+    let unused = tanh(x)
+    let both = x - m.mean
+    output mode(train: both, eval: exp(both)) + mean(x over N: label)
+    """
+)
+
+
+def test_reachable_is_what_outputs_and_updates_need() -> None:
+    found = reachable(TRACKED)
+    assert "unused" not in found
+    assert {"both", "m_mean", "label", "running_mean"} <= found
+    variances = [let.name for let in TRACKED.body if "unbiased" in str(let.op)]
+    assert variances[0] in found
+    assert variances[0] not in reachable(TRACKED, updates=False)
+
+
+def test_in_evaluation_only_one_arm_is_needed() -> None:
+    means = [let.name for let in TRACKED.body if "statistic='mean'" in str(let.op)]
+    batch, by_label = means
+    assert batch in reachable(TRACKED, updates=False)
+    found = reachable(TRACKED, updates=False, evaluating=True)
+    assert batch not in found
+    assert {by_label, "running_mean"} <= found
+
+
+def test_places_are_the_arms_that_need_a_value() -> None:
+    found = places(TRACKED)
+    assert found["x"] is None
+    assert found["both"] is None
+    assert found["running_mean"] == Place("track", "eval")
+    (exponential,) = [let.name for let in TRACKED.body if "'exp'" in str(let.op)]
+    assert found[exponential] == Place("mode", "eval")
+    statistics = [let for let in TRACKED.body if "statistic='var'" in str(let.op)]
+    assert found[statistics[0].name] == Place("track", "train")
+
+
+def test_what_values_need_includes_the_index_of_a_pool() -> None:
+    lets = {let.name: let for let in TRACKED.body}
+    (by_label,) = [let.name for let in TRACKED.body if "ByIndex" in str(let.op)]
+    assert needed_by([by_label], lets) == {by_label, "x", "label"}
+
+
+CROSSES = {  # in training, in evaluation
+    "reduce N": (True, True),
+    "reduce N\ntrack 0.1": (True, False),
+    "reduce C": (False, False),
+    "reduce N: label": (False, False),
+    "reduce N: chunks(2)": (True, True),
+    "output x - mode(train: mean(x over N), eval: 0)": (True, False),
+    "output x - mean(mean(x over C) over N)": (True, True),
+}
+
+
+@pytest.mark.parametrize("lines", CROSSES)
+def test_samples_meet(lines: str) -> None:
+    program = from_lines(f"input x[N, C], label: index[N]\n{lines}")
+    found = tuple(bool(crosses_samples(program, evaluating)) for evaluating in (False, True))
+    assert found == CROSSES[lines]
+
+
+def test_an_index_with_a_table_does_not_separate_samples() -> None:
+    """Samples of one domain still meet."""
+    program = from_lines("input x[N, C], domain: index[N] of K = 3\nreduce N: domain")
+    assert crosses_samples(program, evaluating=True)
+
+
+@pytest.mark.parametrize(
+    ("ref", "role"), [("%7", ""), ("%between.7", "between"), ("mean", ""), ("%rstd", "rstd")]
+)
+def test_roles_of_names(ref: str, role: str) -> None:
+    assert role_of(ref) == role
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_renaming_all_values_changes_nothing_else(name: str) -> None:
+    program = PROGRAMS[name]
+    # Pools name their index input in the matrix, which is no operand.
+    kept = {let.name for let in program.body if isinstance(let.op, Input)}
+    names = {let.name: f"new_{let.name}" for let in program.body if let.name not in kept}
+    other = called(program, names)
+    verify(other)
+    assert [let.type for let in other.body] == [let.type for let in program.body]
+    assert called(other, {new: old for old, new in names.items()}) == program
+
+
+def test_a_name_that_is_taken_is_noticed() -> None:
+    with pytest.raises(IllegalProgram, match="defined twice"):
+        verify(called(TRACKED, {"both": "x"}))
