@@ -139,8 +139,8 @@ class _Check:
 
     def _file(self, name: str) -> list[CheckedNorm]:
         table = self._table(name)
-        parsed = self.parsed[name]
-        if not parsed.file.norms and not parsed.broken:
+        parsed, found = parsed_source(self.sources[name])
+        if not (parsed.file.norms or parsed.broken or found):
             self.problems.add(NoNorm(self.sources[name].whole().before()))
         checked = []
         seen: dict[str, Span] = {}

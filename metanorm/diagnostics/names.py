@@ -242,9 +242,11 @@ class UnknownSort(Problem):
         return f"unknown sort of {self.what} `{self.name}`"
 
     def helps(self) -> tuple[str, ...]:
-        return did_you_mean(self.name, self.known) or (
-            f"{self.what}s are {listing(self.known, 'or')}",
-        )
+        guess = did_you_mean(self.name, self.known)
+        if guess:
+            return guess
+        plain = "; a tensor has no sort: `x[N, C]`" if self.what == "input" else ""
+        return (f"{self.what}s are {listing(self.known, 'or')}{plain}",)
 
 
 @problem("MN0206")

@@ -235,7 +235,7 @@ class BadOption(Problem):
     hint: str = ""
 
     def message(self) -> str:
-        return f"`{self.function}` has no option `{self.option}`{self.reason}"
+        return self.reason or f"`{self.function}` has no option `{self.option}`"
 
     def helps(self) -> tuple[str, ...]:
         if self.hint:

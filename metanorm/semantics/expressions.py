@@ -277,8 +277,10 @@ class Expressions:
         if about is not None and name == "var" and centre is None:
             return POISON
         if centre is not None and not self._fits(centre, x, pool):
-            reason = ": its axes are not among those of the result"
-            self.problems.add(BadOption(call.over.span, "about", name, reason))
+            about = next(k for k in pool.keywords if k.name == "about")
+            reason = "`about` has axes that the result does not have"
+            hint = "give the value that the mean would be: one for each pool"
+            self.problems.add(BadOption(about.value.span, "about", name, reason, hint=hint))
             return POISON
         return self.statistics.statistic(name, x, pool, centre)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from metanorm.diagnostics.names import DuplicateName
 from metanorm.diagnostics.pools import BadOption, NeedsOver
+from metanorm.diagnostics.syntax import MisplacedPart
 from metanorm.diagnostics.values import UnknownArgument, WrongArguments, WrongKind
 from metanorm.ir.aggregation import Ones
 from metanorm.ir.nodes import Along, Expand, Mode, Param, ParamDecl, Position, Stop, Switch
@@ -83,7 +84,11 @@ class Forms:
         names = [p.rstrip("?") for p in row.parameters]
         given: dict[str, ast.Expr] = dict(zip(names, call.arguments))
         for keyword in call.keywords:
-            if keyword.name not in names or keyword.labelled:
+            if keyword.labelled and keyword.name in names:
+                hint = f"a named argument is written `{keyword.name} = ...`"
+                self.problems.add(MisplacedPart(keyword.span, f"`{keyword.name}:`", hint))
+                return POISON
+            if keyword.name not in names:
                 known = tuple(names)
                 problem = UnknownArgument(keyword.span, keyword.name, row.name, known)
                 self.problems.add(problem)
@@ -191,7 +196,8 @@ class Forms:
             )
         elif name == "sparsestmax":
             hint = "write `sparsestmax(x over K, radius = r)`"
-            self.problems.add(BadOption(call.span, "radius", name, ", and needs it", hint=hint))
+            reason = "`sparsestmax` needs a `radius`"
+            self.problems.add(BadOption(call.span, "radius", name, reason, hint=hint))
             return POISON
         return self.low.emit(Along(name, value.ref, axis, radius), call.span)
 

@@ -72,8 +72,8 @@ class Statements:
                 self.problems.add(WrongKind(item.sort.span, found, "a tensor", hint))
             else:
                 self.problems.add(UnknownSort(item.sort.span, sort, "input", SORTS))
-            self.frame.scope.enter(name, Entity("input", item.name.span, POISON))
-            return
+            self._flawed.add(name)
+            sort = "tensor"
         dims = self._input_dims(item, sort)
         table = self._introduce(item.table) if item.table else None
         if table is not None:

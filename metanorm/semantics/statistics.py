@@ -90,8 +90,9 @@ class Statistics:
             return 0
         if isinstance(keyword.value, ast.Number) and keyword.value.value in (0, 1):
             return int(keyword.value.value)
-        reason = " other than 0 or 1"
-        self.low.problems.add(BadOption(keyword.value.span, "ddof", "var", reason))
+        hint = "write `ddof = 1` where the paper divides by n - 1"
+        reason = "`ddof` is 0 or 1"
+        self.low.problems.add(BadOption(keyword.value.span, "ddof", "var", reason, hint=hint))
         return 0
 
     def _var(self, x: Tensor, pool: LoweredPool, about: Tensor | None) -> Value:
@@ -101,7 +102,7 @@ class Statistics:
             live = self._pool("var", x, pool, ddof=self._ddof(given))
             return self._tracked(live, "var", x, pool, biased=self._ddof(given) == 0)
         if "ddof" in given:
-            reason = " together with `about`"
+            reason = "`var` takes `ddof` or `about`, not both"
             self.low.problems.add(BadOption(given["ddof"].span, "ddof", "var", reason))
         live = self._pool("second", x, pool, about=about)
         return self._tracked(live, "var", x, pool, biased=False)

@@ -12,7 +12,8 @@ from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.syntax import BadNumber, GivenTwice, MisplacedPart, NestedTooDeep
 from metanorm.source import Source, Span
 from metanorm.syntax import ast
-from metanorm.syntax.tree_from_text import MAX_DEPTH, MISSING, ParsedText, span_of
+from metanorm.syntax.tokens import MAX_DEPTH, span_of
+from metanorm.syntax.tree_from_text import MISSING, ParsedText
 from metanorm.syntax.trivia import distribute
 
 Tree = Any  # what Lark builds: a child is a tree, a token or, where an option is left out, None
@@ -392,11 +393,15 @@ class _Builder:
     def expr_call(self, tree: Tree) -> ast.Expr:
         name, arguments, over, per = tree.children
         given = [self.argument(a) for a in arguments.children] if arguments else []
-        keywords = [a for a in given if isinstance(a, ast.Keyword)]
-        plain = [a for a in given if not isinstance(a, ast.Keyword)]
-        if keywords and plain and given.index(keywords[0]) < len(plain):
+        last = max((i for i, a in enumerate(given) if not isinstance(a, ast.Keyword)), default=-1)
+        early = [a for a in given[: max(last, 0)] if isinstance(a, ast.Keyword)]
+        if early:
             hint = "plain arguments come first; values are compared with `==`"
-            self.problems.add(MisplacedPart(keywords[0].span, "a named argument", hint))
+            self.problems.add(MisplacedPart(early[0].span, "a named argument", hint))
+        keywords = [a for a in given[last + 1 :] if isinstance(a, ast.Keyword)]
+        plain = [
+            ast.Missing(span=a.span) if isinstance(a, ast.Keyword) else a for a in given[: last + 1]
+        ]
         self._no_doubles(keywords)
         return ast.Call(
             span=self.span(tree),

@@ -25,50 +25,24 @@ from metanorm.diagnostics.syntax import (
 )
 from metanorm.source import Source, Span
 from metanorm.syntax.grammar import RESERVED_WORDS, SOFT_STATEMENT_WORDS, STATEMENT_WORDS, parser
+from metanorm.syntax.hints import expected_tokens, hint
+from metanorm.syntax.tokens import (
+    CLOSERS,
+    GOES_ON,
+    MAX_DEPTH,
+    NO_TOKENS,
+    OPENERS,
+    SOFT_STARTS,
+    STATEMENT_STARTS,
+    SYNC,
+    is_word,
+    span_of,
+    tokens_of,
+)
 
-MAX_DEPTH = 64
 MAX_ERRORS = 50
 MISSING = "<missing>"
-
-OPENERS = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}
-CLOSERS = {"RPAR": "`)`", "RSQB": "`]`", "RBRACE": "`}`"}
-STATEMENT_STARTS = frozenset(word.upper() for word in RESERVED_WORDS)
-SYNC = STATEMENT_STARTS | {"RBRACE", "$END"}
-
-# What the language does not use, and brackets that are nested too deep.
-NO_TOKENS = frozenset({"FOREIGN", "UNKNOWN", "DEEP"})
-
-# After one of these an expression or a list goes on, on the next line if need be.
-GOES_ON = frozenset(
-    {"COMMA", "EQUAL", "PLUS", "MINUS", "STAR", "SLASH", "CIRCUMFLEX", "COMPARISON", "COLON"}
-) | set(OPENERS)
-
 QUOTES = "'\"`‘’“”«»"
-
-# What a word of another language is here.
-INSTEAD = {
-    "if": "a choice is written `where(condition, a, b)`",
-    "and": "two conditions are joined by multiplying them",
-    "or": "two conditions are joined with `max(a, b)`",
-    "lambda": "a value is named with `let`, a function is a norm of its own",
-    "for": "axes are pooled with `over`; a fixed number of steps is a `repeat`",
-}
-
-# What a person calls a token. Operators are left out: they may follow any expression.
-READABLE = CLOSERS | {
-    "NAME": "a name",
-    "NUMBER": "a number",
-    "STRING": "a string",
-    "LPAR": "`(`",
-    "COMMA": "`,`",
-    "EQUAL": "`=`",
-    "LBRACE": "`{`",
-    "COLON": "`:`",
-    "LSQB": "`[`",
-    "OVER": "`over`",
-    "BY": "`by`",
-    "STAR": "`*`",
-}
 
 
 @dataclass
@@ -83,38 +57,8 @@ class ParsedText:
 def tree_from_text(source: Source, problems: Collector) -> ParsedText:
     """Parse one file. Where it has errors, the tree holds what could be understood."""
     result = ParsedText()
-    _Parse(source, problems, result, _tokens(source, result.comments)).run()
+    _Parse(source, problems, result, tokens_of(source, result.comments)).run()
     return result
-
-
-def _tokens(source: Source, comments: list[Token]) -> list[Token]:
-    """The tokens of a text and its end, comments apart.
-
-    Of what is nested too deep only the first bracket is kept, as a token of its own type.
-    """
-    tokens, depth = [], 0
-    for token in parser().lex(source.text, dont_ignore=True):
-        if token.type == "COMMENT":
-            comments.append(token)
-        elif token.type != "SPACE":
-            depth += token.type in OPENERS
-            if depth <= MAX_DEPTH:
-                tokens.append(token)
-            elif tokens[-1].type != "DEEP":
-                tokens.append(Token.new_borrow_pos("DEEP", str(token), token))
-            depth = max(depth - (token.type in CLOSERS), 0)
-    length = len(source.text)
-    return [*tokens, Token("$END", "", start_pos=length, end_pos=length)]
-
-
-def span_of(source: Source, token: Token) -> Span:
-    """Where a token stands."""
-    return source.span(token.start_pos or 0, token.end_pos or 0)
-
-
-def _is_word(token: Token) -> bool:
-    """Whether this can be a name: what the grammar calls a keyword may be one elsewhere."""
-    return token.type not in NO_TOKENS and token.isidentifier() and token not in RESERVED_WORDS
 
 
 class _Parse:
@@ -173,7 +117,7 @@ class _Parse:
         """Shift the token, as a name where the grammar has no keyword in this place."""
         if not self._accepts(token.type):
             is_function = token == "affine" and following.type == "LPAR"
-            is_free = _is_word(token)
+            is_free = is_word(token)
             if not (self._accepts("NAME") and (is_function or is_free)):
                 return False
             token = Token.new_borrow_pos("NAME", str(token), token)
@@ -191,9 +135,9 @@ class _Parse:
                 self.norm = None
         if token.type == "NORM":
             self.norm = str(following)
-        if token.type in STATEMENT_STARTS:
+        if self.last is not None and self.last.type in STATEMENT_STARTS | SOFT_STARTS:
             self.quiet = False
-            self.statement = token.type
+            self.statement = self.last.type
 
     # ---- after an error
 
@@ -212,7 +156,7 @@ class _Parse:
             self._feed(Token.new_borrow_pos("NAME", str(token) + "_", token), following)
             return position + 1
         starts = self._starts_line(token) or (self.last is not None and self.last.type == "LBRACE")
-        if self._accepts("REDUCE") and _is_word(token) and starts:
+        if self._accepts("REDUCE") and is_word(token) and starts:
             known = tuple(STATEMENT_WORDS | SOFT_STATEMENT_WORDS)
             self._report(UnknownClause(span, str(token), known, following.type == "EQUAL"))
             return self._skip(position + 1)
@@ -245,8 +189,8 @@ class _Parse:
             self.brackets.pop()
             self.state.feed_token(Token.new_borrow_pos(closer, str(token), token))
         else:
-            hint = "there is no bracket that it closes"
-            self._report(UnexpectedToken(span, f"`{token}`", (), hint))
+            nothing = "there is no bracket that it closes"
+            self._report(UnexpectedToken(span, f"`{token}`", (), nothing))
 
     def _is_open(self, closer: Token) -> bool:
         return any(OPENERS[bracket.type] == closer.type for bracket in self.brackets)
@@ -288,40 +232,13 @@ class _Parse:
         self.state.feed_token(self.last)
 
     def _unexpected(self, token: Token) -> Problem:
-        expected = sorted(shown for kind, shown in READABLE.items() if self._accepts(kind))
-        if self._accepts("PLUS"):
-            expected = ["an operator"]
-            expected += ["the next statement"] if self._accepts("REDUCE") else []
-        found = "end of file" if token.type == "$END" else f"`{token}`"
         span = span_of(self.source, token)
-        return UnexpectedToken(span, found, tuple(expected), self._hint(token))
-
-    def _hint(self, token: Token) -> str:
-        """What a person may have meant."""
-        before = self.last.type if self.last is not None else ""
-        adjacent = self.last is not None and self.last.end_pos == token.start_pos
-        if token.type == "STAR" and before == "STAR":
-            return "a power is written `x^2`"
-        if token.type == "SLASH" and self._accepts("NUMBER"):
-            return "a comment begins with `#`"
-        if token.type == "STAR" and self._accepts("NUMBER"):
-            return "the number of positions of `*S` is written `size(*S)`"
-        if token.type == "EQUAL" and before == "EQUAL":
-            return "values are compared with `==`, without a space"
-        if token.type == "STRING":
-            return 'a string stands only after `use`, as in `use "batch_norm.norm"`'
-        if before == "EQUAL" and self.statement == "AXIS":
-            return (
-                "`axis C = (G = groups, D)` splits an axis; a new one gets its length "
-                "where it is introduced: `param w[H = 8]`"
-            )
-        if before == "NUMBER" and adjacent:
-            return "a number is written in decimal digits, such as `1000` or `1e-5`"
-        if self.norm is None:
-            return "a file holds `use` lines and norms: `norm Name { ... }`"
-        if token.type == "NORM":
-            return "norms stand side by side, not inside each other"
-        return INSTEAD.get(str(token), INSTEAD.get(str(self.last), ""))
+        found = "end of file" if token.type == "$END" else f"`{token}`"
+        behind = self.source.text[span.end : span.end + 1]
+        statement = self.statement if self.norm is not None else ""
+        expected = expected_tokens(token, self._accepts)
+        help_line = hint(token, self.last, behind, statement, self._accepts)
+        return UnexpectedToken(span, found, expected, help_line)
 
     def _skip(self, position: int) -> int:
         """Go on to the next statement, and drop what was understood of the broken one."""
@@ -351,7 +268,7 @@ class _Parse:
         token, before = self.tokens[position], self.tokens[position - 1]
         in_repeat = sum(bracket.type == "LBRACE" for bracket in self.brackets) > 1
         goes_on = before.type in GOES_ON or in_repeat
-        return _is_word(token) and self._starts_line(token) and not goes_on
+        return is_word(token) and self._starts_line(token) and not goes_on
 
     def _unwind(self, kind: str, through_braces: bool = False) -> bool:
         """Pop states until a token of this kind can follow; inside a norm, not out of it."""
