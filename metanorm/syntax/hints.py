@@ -1,0 +1,109 @@
+"""What to say about a token that the grammar does not allow where it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lark import Token
+
+from metanorm.diagnostics.suggest import did_you_mean, nearest
+from metanorm.syntax.grammar import STATEMENT_WORDS
+from metanorm.syntax.tokens import CLOSERS
+
+# What a word of another language is here.
+INSTEAD = {
+    "if": "a choice is written `where(condition, a, b)`",
+    "and": "two conditions are joined by multiplying them",
+    "or": "two conditions are joined with `max(a, b)`",
+    "lambda": "a value is named with `let`, a function is a norm of its own",
+    "for": "axes are pooled with `over`; a fixed number of steps is a `repeat`",
+}
+
+# How each statement is written.
+USAGE = {
+    "NORM": "norm Name(eps = 1e-5) { ... }",
+    "INPUT": "input x[N, C, *S], context[M, C] = x",
+    "AXIS": "axis C = (G = groups, D)",
+    "REDUCE": "reduce C: blocks(groups), *S",
+    "SHIFT": "shift mean_scale[C] = 1",
+    "SCALE": "scale sqrt(var) + eps",
+    "STAT": "stat layer over C, *S",
+    "MIX": "mix inst, layer by softmax",
+    "TRACK": "track momentum",
+    "AFFINE": "affine C",
+    "PARAM": "param gain[C] = 1, offset = 0",
+    "LET": "let m = mean(x over C)",
+    "BUFFER": "buffer seen[C] = 0",
+    "UPDATE": "update seen = seen + 1",
+    "REPEAT": "repeat steps { d = sqrt(d) }",
+    "OUTPUT": "output x - m, m",
+}
+
+# What a person calls a token. Operators are left out: they may follow any expression.
+READABLE = CLOSERS | {
+    "NAME": "a name",
+    "NUMBER": "a number",
+    "STRING": "a string",
+    "LPAR": "`(`",
+    "COMMA": "`,`",
+    "EQUAL": "`=`",
+    "LBRACE": "`{`",
+    "COLON": "`:`",
+    "LSQB": "`[`",
+    "OVER": "`over`",
+    "BY": "`by`",
+    "STAR": "`*`",
+}
+
+
+def expected_tokens(token: Token, accepts: Callable[[str], bool]) -> tuple[str, ...]:
+    """What may stand in place of the token, in words."""
+    expected = sorted(shown for kind, shown in READABLE.items() if accepts(kind))
+    if accepts("REDUCE"):
+        expected = [e for e in expected if e != "`}`"] + ["the next statement"]
+    if accepts("PLUS"):
+        expected = ["an operator"] + expected[-1:] * accepts("REDUCE")
+    return () if token.type == "COMPARISON" else tuple(expected)
+
+
+def hint(
+    token: Token, last: Token | None, behind: str, statement: str, accepts: Callable[[str], bool]
+) -> str:
+    """What a person may have meant by a token that cannot follow `last`.
+
+    `behind` is the character behind the token, `statement` the word that began the statement:
+    nothing outside of a norm.
+    """
+    before = last.type if last is not None else ""
+    adjacent = last is not None and last.end_pos == token.start_pos
+    if token.type == "STAR" and before == "STAR" and accepts("NUMBER"):
+        return "a power is written `x^2`"
+    if token.type == "SLASH" and behind in ("/", "*"):
+        return "a comment begins with `#`"
+    if token.type == "COMPARISON":
+        return "two comparisons are joined by multiplying them: `(0 < x) * (x < 1)`"
+    if token.type in ("NUMBER", "MINUS") and accepts("NAME"):
+        return "axes have names, which the `input` gives them: `x[N, C]`"
+    if token.type == "STAR" and accepts("NUMBER"):
+        return "the number of positions of `*S` is written `size(*S)`"
+    if token.type == "EQUAL" and before == "EQUAL":
+        return "values are compared with `==`, without a space"
+    if token.type == "STRING":
+        return 'a string stands only after `use`, as in `use "batch_norm.norm"`'
+    if before == "EQUAL" and statement == "AXIS":
+        return (
+            "`axis C = (G = groups, D)` splits an axis; a new one gets its length "
+            "where it is introduced: `param w[H = 8]`"
+        )
+    if before == "NUMBER" and adjacent and token.isidentifier() and token[0] not in "_eExX":
+        return f"a product is written `{last} * {token}`"
+    if before == "NUMBER" and adjacent:
+        return "a number is written in decimal digits, such as `1000` or `1e-5`"
+    if not statement:
+        return "a file holds `use` lines and norms: `norm Name { ... }`"
+    if token.type == "NORM":
+        return "norms stand side by side, not inside each other"
+    if accepts("REDUCE") and nearest(str(token), STATEMENT_WORDS):
+        return did_you_mean(str(token), STATEMENT_WORDS)[0]
+    word = next((word for word in (str(token), str(last)) if word in INSTEAD), "")
+    return INSTEAD[word] if word else f"it is written `{USAGE[statement]}`"
