@@ -70,6 +70,16 @@ def _negated(b: Builder, args: tuple[Ref, ...]) -> Ref | None:
     return None
 
 
+def _minus(kept: int, negated: int) -> Replacement:
+    def replacement(b: Builder, args: tuple[Ref, ...]) -> Ref | None:
+        inner = b.ops.get(args[negated])
+        if isinstance(inner, Map) and inner.function == "neg":
+            return b.map("sub", args[kept], inner.arguments[0])
+        return None
+
+    return replacement
+
+
 def _scalars(function: str) -> Replacement:
     def replacement(b: Builder, args: tuple[Ref, ...]) -> Ref | None:
         scalars = [op.value for op in (b.ops.get(a) for a in args) if isinstance(op, Number)]
@@ -81,6 +91,8 @@ def _scalars(function: str) -> Replacement:
 RULES: tuple[Rule, ...] = (
     Rule("a + 0", "add", _is(1, 0, _first)),
     Rule("0 + a", "add", _is(0, 0, _second)),
+    Rule("a + (-b)", "add", _minus(0, 1)),
+    Rule("(-a) + b", "add", _minus(1, 0)),
     Rule("a - 0", "sub", _is(1, 0, _first)),
     Rule("0 - a", "sub", _is(0, 0, lambda b, args: b.map("neg", args[1]))),
     Rule("a * 1", "mul", _is(1, 1, _first)),

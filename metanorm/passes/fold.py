@@ -43,14 +43,14 @@ class _Fold:
         for ref in operands(let.op):
             if ref in self.pending and self.pending[ref][1].type.axes != let.type.axes:
                 self._bound(ref)  # wide beside its own input, a coefficient here
-        self.affine.forms = {f"?{old}": form for old, (form, _) in self.pending.items()}
-        names = self.b.moved | {old: f"?{old}" for old in self.pending}
-        for old, (waiting, _) in self.pending.items():
-            self.b.types[f"?{old}"] = self.b.types[waiting.source]
-        form = self.affine.derive(renamed(let.op, names))
+        form = self.affine.derive(renamed(let.op, self.b.moved))
         if form is None or form.trivial:
             return False
+        waiting = f"?{let.name}"
         self.pending[let.name] = (form, let)
+        self.affine.forms[waiting] = form
+        self.b.types[waiting] = self.b.types[form.source]
+        self.b.moved[let.name] = waiting
         return True
 
     def _bind_operands(self, op: Op) -> None:
@@ -61,6 +61,7 @@ class _Fold:
         """The new name of an old value, which is bound now if it was only a form."""
         if old in self.pending:
             form, let = self.pending.pop(old)
+            del self.affine.forms[f"?{old}"], self.b.types[f"?{old}"]
             self.b.span = let.span
             self.b.moved[old] = self.affine.bind(form, let.name)
         return self.b.moved.get(old, old)

@@ -23,6 +23,8 @@ from metanorm.targets.torch.layout import call, integer
 from metanorm.targets.torch.module_from_ir import Compiled, definitions
 from metanorm.targets.torch.names import names_of
 
+PROSE = re.compile(r'""".*?"""|#[^\n]*', re.DOTALL)
+
 
 def module_text(origin: str, norms: Sequence[Compiled], sources: str, options: str) -> str:
     """The module of one spec file, which is called `origin`."""
@@ -39,7 +41,8 @@ def module_text(origin: str, norms: Sequence[Compiled], sources: str, options: s
 
 
 def _imports(text: str) -> list[Stmt]:
-    """What the text of the definitions mentions."""
+    """What the text of the definitions mentions, outside docstrings and comments."""
+    text = PROSE.sub("", text)
 
     def mentions(name: str) -> bool:
         return re.search(rf"(?<![\w.]){name}\b", text) is not None

@@ -177,7 +177,7 @@ def reference(
             training=setting.training,
             keeps=counter is not None,
             batches=int(counter) if counter is not None else 1,
-            epsilon=torch.finfo(setting.dtype).eps,
+            epsilon=torch.finfo(torch.promote_types(setting.dtype, torch.float32)).eps,
         ),
     )
     return Reference(result.outputs, result.updates, {**leaves, **params})

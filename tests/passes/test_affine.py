@@ -61,7 +61,7 @@ FORMS = {
     "(x * a + b) * a": {"scale": "mul(a, a)", "shift": "mul(b, a)"},
     "x - a - b": {"centre": "add(a, b)"},
     "x - a + b": {"centre": "sub(a, b)"},
-    "x + a - b": {"shift": "add(a, neg(b))"},
+    "x + a - b": {"shift": "sub(a, b)"},
     "x * a + x * b": {"scale": "add(a, b)"},
     "x * a - x": {"scale": "add(a, -1)"},
     "where(early, x - a, 0)": {"centre": "a", "guard": "early"},

@@ -24,6 +24,7 @@ from metanorm.ir.nodes import (
     Rename,
     Stop,
 )
+from metanorm.ir.reachable import reachable
 from metanorm.targets.python.pyir import (
     Assign,
     Attribute,
@@ -140,7 +141,7 @@ class Body:
             case Buffer(name):
                 dims = next(b.dims for b in self.c.program.buffers if b.name == name)
                 self.c.values[let.name] = self.c.lengths.split(
-                    Value(Name(name), tuple(Dim(d) for d in dims))
+                    Value(self._before_updates(name), tuple(Dim(d) for d in dims))
                 )
             case Number(scalar):
                 self.c.values[let.name] = Value(self.c.lengths.number(scalar), number=True)
@@ -183,6 +184,20 @@ class Body:
                 self.modes.modes(let, out)
             case _:
                 raise NotImplementedError(f"the torch target does not print {let.op}")
+
+    def _before_updates(self, buffer: str) -> Expr:
+        """A buffer as it is when the call begins; of one that is stored into, a copy."""
+        program = self.c.program
+        others = tuple(u for u in program.updates if u.buffer != buffer)
+        if all(u.averages or u.buffer != buffer for u in program.updates):
+            return Name(buffer)
+        read = reachable(replace(program, updates=others))
+        if all(let.op != Buffer(buffer) for let in program.body if let.name in read):
+            return Name(buffer)
+        before = Name(self.c.local(f"old_{buffer}"))
+        copied = IfElse(Name("training"), method(Name(buffer), "clone"), Name(buffer))
+        self.c.prologue.append(Assign((before,), copied))
+        return before
 
     def _input(self, let: Let, name: str) -> None:
         decl = next(i for i in self.c.program.inputs if i.name == name)

@@ -170,7 +170,10 @@ class CallChecks:
             by,
         )
         error = call("runtime.not_divisible", *arguments)
-        return [If(Binary("%", (size, by)), (Raise(error),))]
+        bad: Expr = Binary("%", (size, by))
+        if isinstance(by, Name):  # a number in the spec is known to be positive
+            bad = Binary("or", (Binary("<", (by, integer(1))), bad))
+        return [If(bad, (Raise(error),))]
 
     def _equal(self, check: Equal) -> list[Stmt]:
         first, second = self._length(check.first), self._length(check.second)

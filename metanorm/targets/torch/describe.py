@@ -50,7 +50,11 @@ def function_doc(program: Program) -> tuple[str, ...]:
 
 def _formula(equations: ast.Norm) -> list[str]:
     """The equations of the norm, as the language writes them."""
-    kept = [s for s in equations.statements if isinstance(s, (ast.Let, ast.Output, ast.Repeat))]
+    kept = [
+        s
+        for s in equations.statements
+        if isinstance(s, (ast.Let, ast.Output, ast.Repeat, ast.Update))
+    ]
     lines = ["Equations::", ""]
     for statement in kept:
         bare = replace(statement, trivia=ast.Trivia())
@@ -138,7 +142,7 @@ def _meaning(argument: Argument, program: Program, space: Space) -> str:
     if any(u.averages and u.momentum == Hyper(argument.name) for u in program.updates):
         return "weight of the newest batch in running statistics; None weighs all batches alike"
     if argument.default is None and not argument.required:
-        return "a number; None stands for the machine epsilon of the input"
+        return "a number; None stands for the machine epsilon of the statistics"
     return "hyperparameter of the equations"
 
 

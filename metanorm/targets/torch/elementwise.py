@@ -57,8 +57,10 @@ TENSOR: Mapping[str, Callable[..., Expr]] = {
     "unbiased": _function("runtime.unbiased"),
 }
 
-# The same for Python numbers, where torch's function would refuse them.
+# The same for Python numbers. What is not here is computed as tensors of one element.
 NUMBER: Mapping[str, Callable[..., Expr]] = {
+    **{name: TENSOR[name] for name in ("add", "sub", "mul", "div", "pow", "neg")},
+    **{name: TENSOR[name] for name in ("lt", "le", "eq", "ne", "ge", "gt")},
     "sqrt": _function("math.sqrt"),
     "rsqrt": lambda a: Binary("/", (Literal(1), call("math.sqrt", a))),
     "exp": _function("math.exp"),
@@ -102,7 +104,7 @@ def number_expr(scalar: Scalar, size: Callable[[str], Expr], names: str = "") ->
             return size(axis)
         case Apply(function, arguments):
             given = [number_expr(a, size, names) for a in arguments]
-            return (NUMBER.get(function) or TENSOR[function])(*given)
+            return NUMBER[function](*given)
 
 
 def number_expr_of(value: float) -> Expr:

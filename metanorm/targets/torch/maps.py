@@ -49,11 +49,14 @@ class MapPrinter:
             self._neutral(let, op, optional[0], out)
             return
         values = [self._arithmetic(ref, op.function, i) for i, ref in enumerate(op.arguments)]
-        if all(v.number for v in values):
-            build = NUMBER.get(op.function) or TENSOR[op.function]
-            value = Value(build(*(v.expr for v in values)), number=True)
+        if all(v.number for v in values) and op.function in NUMBER:
+            value = Value(NUMBER[op.function](*(v.expr for v in values)), number=True)
             self.c.keep(let, value, out, "number")
             return
+        if values[0].number and (op.function == "where" or all(v.number for v in values)):
+            dtype = Name("torch.bool") if op.function == "where" else None
+            one = method(Name(self.c.first), "new_tensor", values[0].expr, dtype=dtype)
+            values[0] = Value(one)
         exprs, dims = self.lining.lined_up(values, let.type.axes)
         loose = self._is_loose(values, let.type.axes, dims)
         if is_square(op):
@@ -72,7 +75,8 @@ class MapPrinter:
         chooses = function == "where" and position == 0
         if kind == "bool" and not chooses:
             dtype = Attribute(Name(self.c.first), "dtype")
-            return replace(value, expr=method(value.expr, "to", dtype))
+            number = call("float", value.expr)
+            return replace(value, expr=number if value.number else method(value.expr, "to", dtype))
         if chooses and kind != "bool" and not value.number:
             return replace(value, expr=Binary("!=", (value.expr, integer(0))))
         return value

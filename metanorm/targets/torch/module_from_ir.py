@@ -103,7 +103,7 @@ class _Printer:
             self.function,
             tuple(parameters),
             self.signature.returns(),
-            (*self._epsilons(), *self.body),
+            (self.body[0], *self._epsilons(), *self.body[1:]),  # x is widened first
             function_doc(self.program),
         )
 
@@ -121,7 +121,7 @@ class _Printer:
         return [a for a in self.program.arguments if a.name in self.used and a.name not in own]
 
     def _epsilons(self) -> list[Stmt]:
-        """A hyperparameter that is `None` stands for the machine epsilon of the input."""
+        """A hyperparameter that is `None` stands for the machine epsilon of the statistics."""
         done: list[Stmt] = []
         for argument in self._passed():
             if self.signature.nullable(argument):
