@@ -33,6 +33,13 @@ class AxisTwice(Problem):
     Give the second axis another name. Axes of equal length are renamed into each other with
     `v[N -> M]`. An input that says how the positions of an axis pool is declared as such:
     `weights: matrix[N, N]`.
+
+    ```norm
+    norm Square {
+      input  x[N, M]
+      reduce M
+    }
+    ```
     """
 
     span: Span
@@ -76,6 +83,13 @@ class UnknownAxis(Problem):
 
     Correct the name. Where a parameter has an axis of its own, give its length: `[K = 3]`, or
     `[K = num_modes]` to ask for it in the constructor.
+
+    ```norm
+    norm Spelt {
+      input  x[batch, channel, *space]
+      reduce *space, channel
+    }
+    ```
     """
 
     span: Span
@@ -107,89 +121,6 @@ class UnknownAxis(Problem):
         return ("axes are introduced by `input`",)
 
 
-@problem("MN0303")
-@dataclass(frozen=True)
-class TwoSizes(Problem):
-    """An axis is given two sizes.
-
-    ### What it means
-
-    An axis has one length, wherever it stands.
-
-    ### Example
-
-    ```norm
-    norm Paired {
-      input  x[N, C = num_features], y[N, C = num_channels]
-      output x - y
-    }
-    ```
-
-    ### Fix
-
-    Name the size once; the other places say `C`.
-    """
-
-    span: Span
-    axis: str
-    size: str
-    first: Span
-    first_size: str
-
-    def message(self) -> str:
-        return f"axis `{self.axis}` has two sizes, `{self.first_size}` and `{self.size}`"
-
-    def secondary(self) -> tuple[Label, ...]:
-        return (Label(span=self.first, text=f"first given as `{self.first_size}`"),)
-
-    def helps(self) -> tuple[str, ...]:
-        return (f"name the size once; elsewhere write `{self.axis}`",)
-
-
-@problem("MN0304")
-@dataclass(frozen=True)
-class FreeAxis(Problem):
-    """A parameter on an axis whose length is not fixed.
-
-    ### What it means
-
-    A parameter is created with the module, so the lengths of its axes must be known then. The
-    length of this axis changes from call to call: it is the axis that running statistics
-    average over, it belongs to an index, a mask or edges, or it stands for any number of axes.
-
-    ### Example
-
-    ```norm
-    norm PerPixel {
-      input  x[N, C, *S]
-      param  gain[*S] = 1
-      output gain * x
-    }
-    ```
-
-    ### Fix
-
-    Put the parameter on another axis, or fix the length in the `input`: `*S = spatial_shape`.
-    """
-
-    span: Span
-    axis: str
-    what: str
-    why: str
-    declared: Span
-
-    def message(self) -> str:
-        return f"{self.what} on axis `{self.axis}`, whose length is not fixed"
-
-    def secondary(self) -> tuple[Label, ...]:
-        return (Label(span=self.declared, text=f"`{self.axis}` {self.why}"),)
-
-    def helps(self) -> tuple[str, ...]:
-        bare = self.axis.lstrip("*")
-        name = "normalized_shape" if self.axis.startswith("*") else f"num_{bare.lower()}"
-        return (f"to fix it when the module is constructed, declare `{self.axis} = {name}`",)
-
-
 @problem("MN0305")
 @dataclass(frozen=True)
 class OutputAxes(Problem):
@@ -212,6 +143,14 @@ class OutputAxes(Problem):
     ### Fix
 
     Combine the value with the input, or return it as a further output: `output x - m, m`.
+
+    ```norm
+    norm Centred {
+      input  x[N, C]
+      let    m = mean(x over C)
+      output x - m, m
+    }
+    ```
     """
 
     span: Span
@@ -270,6 +209,13 @@ class AmbiguousAxes(Problem):
     ### Fix
 
     Name the shape of one: `x[*B, *D = normalized_shape]`.
+
+    ```norm
+    norm Clear {
+      input  x[*B, *D = normalized_shape]
+      reduce *D
+    }
+    ```
     """
 
     span: Span
@@ -304,6 +250,14 @@ class BadRename(Problem):
     ### Fix
 
     Rename an axis that the value has into one that it does not have.
+
+    ```norm
+    norm Renamed {
+      input  x[N, M]
+      let    m = mean(x over M)
+      output x - m - m[N -> M]
+    }
+    ```
     """
 
     span: Span
@@ -317,84 +271,3 @@ class BadRename(Problem):
 
     def helps(self) -> tuple[str, ...]:
         return (self.hint,)
-
-
-@problem("MN0308")
-@dataclass(frozen=True)
-class BadSplit(Problem):
-    """An axis cannot be split like this.
-
-    ### What it means
-
-    `axis C = (G = groups, D)` splits an axis into parts, outermost first. All parts but one
-    have a given length; the parts are new names, and the axis is a single one that is split
-    once.
-
-    ### Example
-
-    ```norm
-    norm Halves {
-      input  x[N, C, *S]
-      axis   C = (G, D)
-      reduce D, *S
-    }
-    ```
-
-    ### Fix
-
-    Give the length of all parts but one: `axis C = (G = groups, D)`.
-    """
-
-    span: Span
-    axis: str
-    reason: str
-    hint: str
-
-    def message(self) -> str:
-        return f"axis `{self.axis}` cannot be split like this: {self.reason}"
-
-    def helps(self) -> tuple[str, ...]:
-        return (self.hint,)
-
-
-@problem("MN0309")
-@dataclass(frozen=True)
-class BadLength(Problem):
-    """A length that no axis can have.
-
-    ### What it means
-
-    The length of an axis is a positive whole number: written out, or an integer
-    hyperparameter, or a name of its own that the constructor asks for.
-
-    ### Example
-
-    ```norm
-    norm Padded(width = 8) {
-      input  x[N, C = width]
-      reduce C
-    }
-    ```
-
-    ### Fix
-
-    Declare the hyperparameter as an integer, or leave it out: `x[N, C = width]` alone asks for
-    a whole number.
-    """
-
-    span: Span
-    axis: str
-    hyper: str = ""
-
-    def message(self) -> str:
-        if self.hyper:
-            return (
-                f"the length of axis `{self.axis}` is a whole number, "
-                f"and `{self.hyper}` is not declared as one"
-            )
-        return f"the length of axis `{self.axis}` must be a positive whole number"
-
-    def helps(self) -> tuple[str, ...]:
-        if self.hyper:
-            return (f"declare the hyperparameter as `{self.hyper}: int`",)
-        return (f"write it out, or ask for it: `{self.axis} = num_{self.axis.lower()}`",)

@@ -32,6 +32,13 @@ class UnsafeDivision(Warn):
 
     Add a small number: `sqrt(var(x over C) + eps)` or `std(x over C) + eps`. Where the paper
     has none, say so with `# norm: allow MN0701 -- reason` on the line.
+
+    ```norm
+    norm Safe(eps = 1e-5) {
+      input  x[N, C]
+      output (x - mean(x over C)) / (std(x over C) + eps)
+    }
+    ```
     """
 
     span: Span
@@ -69,6 +76,14 @@ class BatchDependent(Warn):
 
     Keep running statistics with `track momentum`, choose with `mode(train: ..., eval: ...)`, or
     say that it is meant with `# norm: allow MN0702 -- reason` on the line.
+
+    ```norm
+    norm BatchAndMore(momentum = 0.1) {
+      input  x[N, C]
+      reduce N
+      track  momentum
+    }
+    ```
     """
 
     span: Span
@@ -107,6 +122,13 @@ class UnusedAllowance(Warn):
     ### Fix
 
     Remove the comment.
+
+    ```norm
+    norm Meant {
+      input  x[N, C]
+      reduce N  # norm: allow MN0702 -- samples are compared with each other
+    }
+    ```
     """
 
     span: Span

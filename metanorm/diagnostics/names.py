@@ -33,6 +33,14 @@ class UnknownName(Problem):
     ### Fix
 
     Correct the name, or introduce the value above this place.
+
+    ```norm
+    norm Scaled {
+      input  x[N, C]
+      param  gain[C] = 1
+      output gain * x
+    }
+    ```
     """
 
     span: Span
@@ -106,6 +114,13 @@ class UnknownFunction(Problem):
     ### Fix
 
     Correct the name. A norm of another file needs `use "file.norm"` at the top.
+
+    ```norm
+    norm Root {
+      input  x[N, C]
+      output x / sqrt(1 + x^2)
+    }
+    ```
     """
 
     span: Span
@@ -154,6 +169,15 @@ class DuplicateName(Problem):
 
     Rename one. What a clause introduces (`mean`, `var`, `normalized`, `weight`, `bias`,
     `running_mean`, ...) counts too.
+
+    ```norm
+    norm Apart {
+      input  x[N, C]
+      let    y = 2 * x
+      let    z = 3 * y
+      output z
+    }
+    ```
     """
 
     span: Span
@@ -196,6 +220,13 @@ class ReservedName(Problem):
     ### Fix
 
     Choose another name, for example with a `_` behind it.
+
+    ```norm
+    norm Weighted(strength = 0.5) {
+      input  x[N, C]
+      output strength * x
+    }
+    ```
     """
 
     span: Span
@@ -231,6 +262,13 @@ class UnknownSort(Problem):
     ### Fix
 
     Use one of these sorts.
+
+    ```norm
+    norm Grouped(groups: int) {
+      input  x[N, C]
+      reduce C: blocks(groups)
+    }
+    ```
     """
 
     span: Span
@@ -272,6 +310,15 @@ class Unused(Warn):
     ### Fix
 
     Use it or remove it.
+
+    ```norm
+    norm Thoughtful {
+      input  x[N, C]
+      param  gain[C] = 1
+      reduce C
+      output gain * normalized
+    }
+    ```
     """
 
     span: Span
@@ -308,6 +355,14 @@ class UnknownField(Problem):
     ### Fix
 
     Write `.mean` or `.var`.
+
+    ```norm
+    norm Centred {
+      input  x[N, C]
+      let    s = moments(x over C)
+      output x - s.mean
+    }
+    ```
     """
 
     span: Span
@@ -347,6 +402,14 @@ class NameTooLong(Problem):
     ### Fix
 
     Shorten it.
+
+    ```norm
+    norm Short {
+      input  x[N, C]
+      let    doubled = 2 * x
+      output doubled
+    }
+    ```
     """
 
     span: Span

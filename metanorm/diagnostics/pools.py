@@ -32,6 +32,14 @@ class CoversNothing(Problem):
     ### Fix
 
     Pool over an axis that the value has.
+
+    ```norm
+    norm Flat {
+      input  x[N, C, *S]
+      param  gain[C] = 1
+      output x * mean(gain over C)
+    }
+    ```
     """
 
     span: Span
@@ -68,6 +76,13 @@ class UnknownMatrix(Problem):
     ### Fix
 
     Correct the name.
+
+    ```norm
+    norm Grouped(groups: int) {
+      input  x[N, C, *S]
+      reduce C: blocks(groups), *S
+    }
+    ```
     """
 
     span: Span
@@ -107,6 +122,13 @@ class WrongAxis(Problem):
     ### Fix
 
     Use it on its own axis, or declare it on this one.
+
+    ```norm
+    norm Crossed(V: matrix[C, C] = eye) {
+      input  x[N, C, *S]
+      reduce C: V, *S
+    }
+    ```
     """
 
     span: Span
@@ -148,6 +170,13 @@ class BadMatrixArgument(Problem):
     ### Fix
 
     Declare the hyperparameter as `groups: int = 32`.
+
+    ```norm
+    norm Grouped(groups: int = 32) {
+      input  x[N, C, *S]
+      reduce C: blocks(groups), *S
+    }
+    ```
     """
 
     span: Span
@@ -184,6 +213,13 @@ class NeedsOver(Problem):
     ### Fix
 
     Add `over` and the axes, or remove it.
+
+    ```norm
+    norm Centred {
+      input  x[N, C]
+      output x - mean(x over C)
+    }
+    ```
     """
 
     span: Span
@@ -225,6 +261,13 @@ class BadOption(Problem):
     ### Fix
 
     Remove the option.
+
+    ```norm
+    norm Unbiased(eps = 1e-5) {
+      input  x[N, C]
+      output x / sqrt(var(x over C, ddof = 1) + eps)
+    }
+    ```
     """
 
     span: Span
@@ -266,6 +309,13 @@ class CannotTrack(Problem):
     ### Fix
 
     Remove `track`.
+
+    ```norm
+    norm Kept(momentum = 0.1) {
+      input  x[N, C, *S]
+      output x - mean(x over N, *S track momentum)
+    }
+    ```
     """
 
     span: Span
@@ -301,6 +351,15 @@ class UnknownStat(Problem):
     ### Fix
 
     Name the statistic: `stat layer over C, *S`.
+
+    ```norm
+    norm Mixed {
+      input x[N, C, *S]
+      stat  inst over *S
+      stat  layer over C, *S
+      mix   inst, layer by softmax
+    }
+    ```
     """
 
     span: Span

@@ -9,8 +9,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import TypeVar
 
+from metanorm import diagnostics
 from metanorm.diagnostics.model import Problem, Severity
 
 P = TypeVar("P", bound=type[Problem])
@@ -46,13 +49,22 @@ class ManualPage:
         return f"## {self.code}: {self.title}\n\n*{self.severity.value}*\n\n{self.body}\n"
 
     @property
-    def example(self) -> str:
+    def bad(self) -> str:
         """The spec that shows the mistake: the first fenced block of the page."""
-        return self.body.split("```norm\n", 1)[1].split("```", 1)[0]
+        return self._fence(1)
+
+    @property
+    def good(self) -> str:
+        """The spec that shows how it is meant: the second one."""
+        return self._fence(2)
+
+    def _fence(self, number: int) -> str:
+        return self.body.split("```norm\n")[number].split("```")[0]
 
 
 def manual_page(code: str) -> ManualPage:
     """The page of `code`; `KeyError` where there is no such code."""
+    _enter_all()
     cls = REGISTRY[code]
     title, _, body = inspect.cleandoc(cls.__doc__ or "").partition("\n")
     return ManualPage(code, cls.severity, title.rstrip("."), body.strip())
@@ -60,4 +72,11 @@ def manual_page(code: str) -> ManualPage:
 
 def all_codes() -> list[str]:
     """Every code, in order."""
+    _enter_all()
     return sorted(REGISTRY)
+
+
+def _enter_all() -> None:
+    """Import the modules of this package: a class is entered when its module is imported."""
+    for module in iter_modules(diagnostics.__path__):
+        import_module(f"{diagnostics.__name__}.{module.name}")

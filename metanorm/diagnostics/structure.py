@@ -31,6 +31,13 @@ class NoInput(Problem):
     ### Fix
 
     Add `input x[N, C, *S]`, with the axes of your tensor in their order.
+
+    ```norm
+    norm Something {
+      input  x[N, C]
+      reduce C
+    }
+    ```
     """
 
     span: Span
@@ -64,6 +71,13 @@ class ComputesNothing(Problem):
     ### Fix
 
     Say what is pooled (`reduce C`), or write the result (`output x - mean(x over C)`).
+
+    ```norm
+    norm Centred {
+      input  x[N, C]
+      output x - mean(x over C)
+    }
+    ```
     """
 
     span: Span
@@ -100,6 +114,15 @@ class ClauseConflict(Problem):
 
     Keep one. To combine several statistics, name them with `stat` and `mix` them, or
     write `let a = normalize(x over *S)` and combine the values.
+
+    ```norm
+    norm TwoPools {
+      input x[N, C, *S]
+      stat  inst over *S
+      stat  layer over C, *S
+      mix   inst, layer by softmax
+    }
+    ```
     """
 
     span: Span
@@ -146,6 +169,15 @@ class ClauseWithoutReduce(Problem):
     ### Fix
 
     Add `reduce` with the axes to pool, or remove the clause.
+
+    ```norm
+    norm Tight(momentum = 0.1) {
+      input  x[N, C]
+      reduce N
+      track  momentum
+      affine C
+    }
+    ```
     """
 
     span: Span
@@ -180,6 +212,18 @@ class Recursion(Problem):
     ### Fix
 
     Break the circle. A fixed number of steps is written with `repeat`.
+
+    ```norm
+    norm Centred {
+      input  x[N, C]
+      output x - mean(x over C)
+    }
+
+    norm Twice {
+      input  x[N, C]
+      output Centred(2 * x)
+    }
+    ```
     """
 
     span: Span
@@ -219,6 +263,15 @@ class UnboundedRepeat(Problem):
     ### Fix
 
     Declare a hyperparameter, `steps: int = 10`, and write `repeat steps { ... }`.
+
+    ```norm
+    norm Loop(steps: int = 10) {
+      input  x[N, C]
+      let    d[N] = 1
+      repeat steps { d = d / 2 }
+      output x * d
+    }
+    ```
     """
 
     span: Span
@@ -256,6 +309,14 @@ class ClausesUnused(Warn):
     ### Fix
 
     Use `normalized` in the output, or remove the clauses.
+
+    ```norm
+    norm Used {
+      input  x[N, C]
+      reduce C
+      output 2 * normalized
+    }
+    ```
     """
 
     span: Span
@@ -292,6 +353,13 @@ class UnknownTarget(Problem):
     ### Fix
 
     Write `for weight`, `for gradient` or `for loss`, or nothing.
+
+    ```norm
+    norm Even for weight {
+      input  v[O, *I]
+      output v - mean(v over *I)
+    }
+    ```
     """
 
     span: Span
@@ -318,9 +386,44 @@ class TooLarge(Problem):
 
     A norm that calls another one twice, which calls another one twice, and so on, fifteen times.
 
+    ```norm
+    norm A { input x[N] output x / (1 + x^2) }
+    norm B { input x[N] output A(x) + A(2 * x) }
+    norm C { input x[N] output B(x) + B(2 * x) }
+    norm D { input x[N] output C(x) + C(2 * x) }
+    norm E { input x[N] output D(x) + D(2 * x) }
+    norm F { input x[N] output E(x) + E(2 * x) }
+    norm G { input x[N] output F(x) + F(2 * x) }
+    norm H { input x[N] output G(x) + G(2 * x) }
+    norm I { input x[N] output H(x) + H(2 * x) }
+    norm J { input x[N] output I(x) + I(2 * x) }
+    norm K { input x[N] output J(x) + J(2 * x) }
+    norm L { input x[N] output K(x) + K(2 * x) }
+    norm M { input x[N] output L(x) + L(2 * x) }
+    norm N { input x[N] output M(x) + M(2 * x) }
+    norm O { input x[N] output N(x) + N(2 * x) }
+    norm P { input x[N] output O(x) + O(2 * x) }
+    norm Q { input x[N] output P(x) + P(2 * x) }
+    norm R { input x[N] output Q(x) + Q(2 * x) }
+    norm S { input x[N] output R(x) + R(2 * x) }
+    ```
+
     ### Fix
 
     Call a norm once, give the result a name with `let`, and use the name.
+
+    ```norm
+    norm Inner {
+      input  x[N]
+      output x / (1 + x^2)
+    }
+
+    norm Outer {
+      input  x[N]
+      let    y = Inner(x)
+      output y + 2 * y
+    }
+    ```
     """
 
     span: Span

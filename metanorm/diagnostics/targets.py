@@ -32,6 +32,13 @@ class NotSupported(Problem):
     ### Fix
 
     Write the norm without it, or wait for a version that supports it.
+
+    ```norm
+    norm GroupNorm(groups: int = 32, eps = 1e-5) {
+      input  x[N, C, H, W]
+      reduce C: blocks(groups), H, W
+    }
+    ```
     """
 
     span: Span
@@ -69,6 +76,15 @@ class UnreadableFile(Problem):
     ### Fix
 
     Check the path and the permissions; save the file as UTF-8.
+
+    ```norm
+    use "batch_norm.norm"
+
+    norm Doubled {
+      input  x[N, C]
+      output 2 * BatchNorm(x)
+    }
+    ```
     """
 
     span: Span
@@ -102,6 +118,13 @@ class NoNorm(Problem):
     ### Fix
 
     Write a norm: `metanorm new NAME` makes one to begin with.
+
+    ```norm
+    norm Written {
+      input  x[N, C]
+      reduce C
+    }
+    ```
     """
 
     span: Span
@@ -141,6 +164,18 @@ class BadModuleName(Problem):
     ### Fix
 
     Rename the file, or the norm.
+
+    ```norm
+    norm One {
+      input  x[N, C]
+      reduce C
+    }
+
+    norm Other {
+      input  x[N, C]
+      reduce N  # norm: allow MN0702 -- an example
+    }
+    ```
     """
 
     span: Span
@@ -182,6 +217,15 @@ class BadUse(Problem):
     ### Fix
 
     Write a relative path that ends in `.norm`.
+
+    ```norm
+    use "batch_norm.norm"
+
+    norm Doubled {
+      input  x[N, C]
+      output 2 * BatchNorm(x)
+    }
+    ```
     """
 
     span: Span

@@ -32,6 +32,14 @@ class WrongKind(Problem):
     ### Fix
 
     Use the value as what it is: `table[label]`, `over N: label`, `s.mean`.
+
+    ```norm
+    norm Labelled {
+      input  x[N, C], label: index[N] of K = num_classes
+      param  gain[K, C] = 1
+      output x * gain[label]
+    }
+    ```
     """
 
     span: Span
@@ -68,6 +76,13 @@ class WrongArguments(Problem):
     ### Fix
 
     Pass the arguments that the operation has.
+
+    ```norm
+    norm Clipped {
+      input  x[N, C]
+      output max(x, 0)
+    }
+    ```
     """
 
     span: Span
@@ -105,6 +120,13 @@ class UnknownArgument(Problem):
     ### Fix
 
     Correct the name.
+
+    ```norm
+    norm Clipped {
+      input  x[N, C]
+      output clamp(x, max = 1)
+    }
+    ```
     """
 
     span: Span
@@ -144,6 +166,14 @@ class NotConstant(Problem):
     ### Fix
 
     Write a number, or a hyperparameter.
+
+    ```norm
+    norm Started(start = 0.5) {
+      input  x[N, C]
+      param  gain[C] = 2 * start
+      output gain * x
+    }
+    ```
     """
 
     span: Span
@@ -180,6 +210,13 @@ class BadDefault(Problem):
     ### Fix
 
     Write a default of the right sort, or none.
+
+    ```norm
+    norm Grouped(groups: int = 2) {
+      input  x[N, C]
+      reduce C: blocks(groups)
+    }
+    ```
     """
 
     span: Span
@@ -217,6 +254,14 @@ class BadInterval(Problem):
     ### Fix
 
     Choose an initial value inside the interval.
+
+    ```norm
+    norm Gated {
+      input  x[N, C]
+      param  gate[C] = 1 in [0, 1]
+      output gate * x
+    }
+    ```
     """
 
     span: Span
@@ -253,6 +298,14 @@ class CannotLookUp(Problem):
     ### Fix
 
     Declare the table axis: `label: index[N] of K = num_classes`.
+
+    ```norm
+    norm Conditional {
+      input  x[N, C], label: index[N] of K = 10
+      param  gamma[K, C] = 1
+      output gamma[label] * x
+    }
+    ```
     """
 
     span: Span
@@ -297,6 +350,18 @@ class CallMismatch(Problem):
     ### Fix
 
     Call it with a value that has its axes, or write the equations out.
+
+    ```norm
+    norm Inner {
+      input  x[N, T]
+      reduce T
+    }
+
+    norm Outer {
+      input  x[N, C]
+      output Inner(x)
+    }
+    ```
     """
 
     span: Span

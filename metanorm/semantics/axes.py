@@ -5,15 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from metanorm.diagnostics.axes import (
-    AxisTwice,
-    BadLength,
-    BadSplit,
-    FreeAxis,
-    TwoSizes,
-    UnknownAxis,
-)
+from metanorm.diagnostics.axes import AxisTwice, UnknownAxis
 from metanorm.diagnostics.collector import Collector
+from metanorm.diagnostics.lengths import BadLength, BadSplit, FreeAxis, TwoSizes
 from metanorm.ir.nodes import Argument, Axis
 from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf, leaves, scalar_text
 from metanorm.ir.space import Space

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from metanorm.diagnostics.axes import AmbiguousAxes, BadLength
+from metanorm.diagnostics.axes import AmbiguousAxes
+from metanorm.diagnostics.lengths import BadLength
 from metanorm.diagnostics.names import DuplicateName, UnknownName, UnknownSort
 from metanorm.diagnostics.structure import UnboundedRepeat
 from metanorm.diagnostics.suggest import listing

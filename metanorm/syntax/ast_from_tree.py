@@ -8,8 +8,9 @@ from typing import Any
 
 from lark import Token
 
+from metanorm.diagnostics.characters import BadNumber, NestedTooDeep
 from metanorm.diagnostics.collector import Collector
-from metanorm.diagnostics.syntax import BadNumber, GivenTwice, MisplacedPart, NestedTooDeep
+from metanorm.diagnostics.syntax import GivenTwice, MisplacedPart
 from metanorm.source import Source, Span
 from metanorm.syntax import ast
 from metanorm.syntax.tokens import MAX_DEPTH, span_of

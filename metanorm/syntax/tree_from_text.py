@@ -13,16 +13,10 @@ from typing import Any
 from lark import Token, Tree
 from lark.parsers.lalr_analysis import Shift
 
+from metanorm.diagnostics.characters import NestedTooDeep, ReservedWord, UnexpectedCharacter
 from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.model import Problem
-from metanorm.diagnostics.syntax import (
-    MissingPiece,
-    NestedTooDeep,
-    ReservedWord,
-    UnexpectedCharacter,
-    UnexpectedToken,
-    UnknownClause,
-)
+from metanorm.diagnostics.syntax import MissingPiece, UnexpectedToken, UnknownClause
 from metanorm.source import Source, Span
 from metanorm.syntax.grammar import RESERVED_WORDS, SOFT_STATEMENT_WORDS, STATEMENT_WORDS, parser
 from metanorm.syntax.hints import expected_tokens, hint

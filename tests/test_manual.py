@@ -1,0 +1,61 @@
+"""The manual pages of the codes: what each shows as wrong is wrong, and only that."""
+
+from __future__ import annotations
+
+import pytest
+
+from metanorm.diagnostics.model import Diagnostic
+from metanorm.diagnostics.registry import REGISTRY, all_codes, manual_page
+from metanorm.diagnostics.render.text import render_text
+from metanorm.driver import compile_specs
+from metanorm.frontend import format_spec
+from metanorm.options import Options
+from metanorm.source import Source
+from metanorm.workspace import load
+
+SECTIONS = ("### What it means", "### Example", "### Fix")
+
+
+def findings(spec: str) -> tuple[tuple[Diagnostic, ...], str]:
+    """What compiling a spec finds, and as a person reads it."""
+    workspace = load(["-"], spec.encode())
+    assert not workspace.diagnostics
+    found = compile_specs(workspace.sources, workspace.roots, Options()).diagnostics
+    return found, render_text(found, workspace.sources)
+
+
+def test_there_are_codes() -> None:
+    assert len(all_codes()) > 50
+    assert {cls.code for cls in REGISTRY.values()} == set(all_codes())
+
+
+@pytest.mark.parametrize("code", all_codes())
+def test_a_page_has_its_parts(code: str) -> None:
+    page = manual_page(code)
+    assert page.title and not page.title.endswith(".")
+    places = [page.body.index(section) for section in SECTIONS]
+    assert places == sorted(places)
+    assert page.body.count("```norm\n") == 2
+    assert places[1] < page.body.index(page.bad) < places[2] < page.body.index(page.good)
+    assert page.markdown.startswith(f"## {code}: {page.title}\n\n*{page.severity.value}*")
+
+
+@pytest.mark.parametrize("code", all_codes())
+def test_the_bad_example_is_this_mistake(code: str) -> None:
+    found, text = findings(manual_page(code).bad)
+    assert [d.code for d in found] == [code], text
+    assert found[0].severity is manual_page(code).severity
+
+
+@pytest.mark.parametrize("code", all_codes())
+def test_the_good_example_is_clean(code: str) -> None:
+    found, text = findings(manual_page(code).good)
+    # What is only checked, as `repeat`, is right where the page is about the check.
+    left = [d for d in found if d.code != "MN0801" or code == "MN0801"]
+    assert not left, text
+
+
+@pytest.mark.parametrize("code", all_codes())
+def test_the_good_example_is_formatted(code: str) -> None:
+    page = manual_page(code)
+    assert format_spec(Source.of("good.norm", page.good)) == (page.good, ())
