@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from metanorm.ir.nodes import Let, Mode, Program, Ref
+from metanorm.ir.operands import operands
 from metanorm.ir.reachable import indices
-from metanorm.ir.verify import operands
 
 
 class Place(NamedTuple):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from metanorm.ir.aggregation import ByIndex
 from metanorm.ir.nodes import Count, Mode, Op, Pool, Program, Ref, Repeat
-from metanorm.ir.verify import operands
+from metanorm.ir.operands import operands
 
 
 def reachable(program: Program, updates: bool = True, evaluating: bool = False) -> set[Ref]:

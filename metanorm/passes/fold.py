@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from metanorm.ir.nodes import Let, Op, Program, Ref
+from metanorm.ir.operands import operands
 from metanorm.ir.rename import renamed
-from metanorm.ir.verify import operands
 from metanorm.passes.affine import Affine, Form
 from metanorm.passes.builder import Builder
 

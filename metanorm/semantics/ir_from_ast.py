@@ -9,7 +9,7 @@ from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.names import DuplicateName, UnknownSort
 from metanorm.diagnostics.structure import NoInput, UnknownTarget
 from metanorm.diagnostics.values import BadDefault, WrongKind
-from metanorm.ir.nodes import Argument, InputDecl, Program
+from metanorm.ir.nodes import Argument, Check, InputDecl, Program, Several
 from metanorm.ir.scalar import Hyper
 from metanorm.semantics.calls import Calls, KnownNorm
 from metanorm.semantics.lints import lint
@@ -222,6 +222,11 @@ class _Norm:
         self.problems.add(problem)
         return False
 
+    def _checks(self) -> tuple[Check, ...]:
+        """Where statistics of several pools are mixed, those of single values do no harm."""
+        several = [check for check in self.low.checks if isinstance(check, Several)]
+        return tuple(c for c in self.low.checks if c not in several or len(several) == 1)
+
     def _program(self, target: str, output: list[tuple[str, Tensor, ast.OutputItem]]) -> Program:
         required = [a for a in self.arguments if a.required]
         optional = [a for a in self.arguments if not a.required]
@@ -239,7 +244,7 @@ class _Norm:
             body=tuple(self.low.body),
             outputs=tuple((name, tensor.ref) for name, tensor, _ in output),
             updates=tuple(self.low.updates),
-            checks=tuple(self.low.checks),
+            checks=self._checks(),
         )
 
 

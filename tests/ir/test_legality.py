@@ -23,8 +23,9 @@ from metanorm.ir.nodes import (
     Type,
     Update,
 )
+from metanorm.ir.operands import operands
 from metanorm.ir.scalar import Const
-from metanorm.ir.verify import IllegalProgram, operands, verify
+from metanorm.ir.verify import IllegalProgram, verify
 
 OVER_C = (("C", Ones()),)
 GOOD = program(

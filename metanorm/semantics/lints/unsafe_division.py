@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from metanorm.diagnostics.lints import UnsafeDivision
 from metanorm.diagnostics.model import Problem
 from metanorm.ir.nodes import Map, Number, Op, Pool, Program, Ref
+from metanorm.ir.operands import operands
 from metanorm.ir.ranges import ranges
-from metanorm.ir.verify import operands
 from metanorm.semantics.lowering import Frame, Lowering
 from metanorm.source import Span
 

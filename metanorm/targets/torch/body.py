@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from metanorm.ir.nodes import (
@@ -47,11 +47,27 @@ from metanorm.targets.torch.modes import ModePrinter
 from metanorm.targets.torch.pools import PoolPrinter
 
 
+def statements(program: Program, taken: Sequence[str], result: str) -> tuple[Stmt, ...]:
+    """The statements of a program's function.
+
+    Printed twice where an optional value turns out to be needed even where it is absent, so that
+    no line before asks whether it is there.
+    """
+    body = Body(program, taken, result)
+    found = body.statements()
+    if body.c.filled:
+        found = Body(program, taken, result, body.c.filled).statements()
+    return tuple(found)
+
+
 class Body:
     """Prints one program; `result` is the class of its result, where there are several outputs."""
 
-    def __init__(self, program: Program, taken: Iterable[str], result: str) -> None:
+    def __init__(
+        self, program: Program, taken: Iterable[str], result: str, filled: Iterable[Ref] = ()
+    ) -> None:
         self.result = result
+        self.filled = frozenset(filled)  # optional values that are needed even where absent
         self.c = Context(program, taken)
         self.lining = Lining(self.c)
         self.maps = MapPrinter(self.c, self.lining)
@@ -130,6 +146,11 @@ class Body:
 
     def emit(self, let: Let, out: list[Stmt]) -> None:
         """The statements of one binding."""
+        self._emit(let, out)
+        if let.name in self.filled:
+            self.c.present(let.name)
+
+    def _emit(self, let: Let, out: list[Stmt]) -> None:
         match let.op:
             case Input(name):
                 self._input(let, name)

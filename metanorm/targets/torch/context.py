@@ -14,9 +14,9 @@ from metanorm.ir.nodes import (
     Program,
     Ref,
 )
+from metanorm.ir.operands import operands
 from metanorm.ir.placement import places
 from metanorm.ir.rename import role_of
-from metanorm.ir.verify import operands
 from metanorm.targets.python.pyir import (
     Assign,
     Attribute,
@@ -50,6 +50,7 @@ class Context:
         self.values: dict[Ref, Value] = {}
         self.hints: dict[Ref, str] = {}
         self.prologue: list[Stmt] = []
+        self.filled: set[Ref] = set()  # optional values that are needed even where absent
         named = {let.name for let in program.body if not let.name.startswith("%")}
         self.taken = {*taken, *named}
         self.own = named - set(taken)  # names of the spec, each kept for its own value
@@ -173,6 +174,7 @@ class Context:
         filled = method(one, "expand", self.lengths.shape(self._declared(ref)))
         missing = Binary("is", (name, Literal(None)))
         self.prologue.append(If(missing, (Assign((name,), filled),)))
+        self.filled.add(ref)
         self.values[ref] = replace(value, optional=False)
         return self.values[ref]
 

@@ -14,9 +14,9 @@ from metanorm.ir.nodes import (
     Rename,
     Update,
 )
+from metanorm.ir.operands import operands
 from metanorm.ir.placement import Place, kind_of, needed_by
 from metanorm.ir.scalar import Scalar
-from metanorm.ir.verify import operands
 from metanorm.targets.python.pyir import (
     Assign,
     Binary,

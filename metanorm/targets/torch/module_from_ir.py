@@ -29,7 +29,7 @@ from metanorm.targets.python.pyir import (
     Stmt,
     names_in,
 )
-from metanorm.targets.torch.body import Body
+from metanorm.targets.torch.body import statements
 from metanorm.targets.torch.checks import CallChecks
 from metanorm.targets.torch.constructor import SELF, Constructor, ordered
 from metanorm.targets.torch.describe import class_doc, function_doc
@@ -65,8 +65,7 @@ class _Printer:
         taken += [i.name for i in self.program.inputs] + [p.name for p in self.program.params]
         taken += [b.name for b in self.program.buffers]
         taken += [f"{i.name}_size" for i in self.signature.groups()]
-        body = Body(self.program, (*taken, *self.momenta.values()), names.result)
-        self.body = tuple(body.statements())
+        self.body = statements(self.program, (*taken, *self.momenta.values()), names.result)
         self.used = set(names_in(self.body))
 
     def definitions(self) -> tuple[Stmt, ...]:

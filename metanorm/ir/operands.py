@@ -1,0 +1,27 @@
+"""What an operation reads."""
+
+from __future__ import annotations
+
+from metanorm.ir.nodes import Count, Lookup, Map, Mode, Op, Pool, Ref, Repeat
+
+
+def operands(op: Op) -> tuple[Ref, ...]:
+    """The names an operation reads, in a fixed order; of a `repeat`, those from outside."""
+    match op:
+        case Map(_, arguments):
+            return arguments
+        case Pool(value=value, where=where, weight=weight, about=about):
+            return tuple(r for r in (value, where, weight, about) if r is not None)
+        case Count(_, where, weight):
+            return tuple(r for r in (where, weight) if r is not None)
+        case Lookup(table, _, index):
+            return (table,) if isinstance(index, int) else (table, index)
+        case Mode(train, evaluated, _):
+            return (train, evaluated)
+        case Repeat(inside=inside, initial=initial, body=body, results=results):
+            own = {*inside, *(let.name for let in body)}
+            read = [*initial, *(r for let in body for r in operands(let.op)), *results]
+            return tuple(dict.fromkeys(r for r in read if r not in own))
+        case _:
+            inner = getattr(op, "value", None)
+            return (inner,) if isinstance(inner, str) else ()
