@@ -8,6 +8,8 @@ import pytest
 from conftest import ROOT
 
 from metanorm import frontend
+from metanorm.diagnostics.model import Diagnostic
+from metanorm.diagnostics.registry import all_codes
 from metanorm.diagnostics.render.text import render_text
 from metanorm.driver import compile_specs, module_name
 from metanorm.ir.dump import program_text
@@ -79,6 +81,24 @@ def test_bad_specs(path: Path, accept: bool) -> None:
     assert not result.ok or path.stem.startswith("warning")
     assert bool(result.files) == result.ok
     compare(path.with_suffix(".txt"), render_text(result.diagnostics, specs.sources), accept)
+
+
+def reports(path: Path) -> tuple[Diagnostic, ...]:
+    specs = loaded(path)
+    return compile_specs(specs.sources, specs.roots, OPTIONS).diagnostics
+
+
+def test_every_code_is_in_the_corpus() -> None:
+    raised = {found.code for path in BAD for found in reports(path)}
+    assert sorted(raised) == all_codes()
+
+
+@pytest.mark.parametrize("path", BAD, ids=lambda p: p.stem)
+def test_a_mistake_is_reported_once_and_with_help(path: Path) -> None:
+    found = reports(path)
+    places = [(d.primary.span.start, d.primary.span.end) for d in found]
+    assert len(set(places)) == len(places)
+    assert [d.message for d in found if not d.helps] == []
 
 
 NOT_YET = {
