@@ -50,6 +50,16 @@ class Space:
         parts = self._axes[name].parts
         return tuple(leaf for part in parts for leaf in self.leaves(part)) if parts else (name,)
 
+    def merged(self, names: Iterable[str]) -> Axes:
+        """The same axes, with a split axis where all of its parts are there."""
+        merged = list(names)
+        for axis in self:
+            leaves = self.leaves(axis.name)
+            if axis.parts and all(leaf in merged for leaf in leaves):
+                merged[merged.index(leaves[0])] = axis.name
+                merged = [name for name in merged if name not in leaves]
+        return tuple(merged)
+
     def ordered(self, names: Iterable[str]) -> Axes:
         """Names in the order of the program, each once."""
         return tuple(sorted(set(names), key=self._place))

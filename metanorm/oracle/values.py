@@ -42,17 +42,9 @@ class Values:
         axes = self.types[ref].axes
         wanted = self.space.ordered(self.space.base(a) for a in axes)
         full = self.broadcast(ref, wanted)
-        return full.reshape([n for axis in self._outer(wanted) for n in self.frame.shapes[axis]])
-
-    def _outer(self, axes: Sequence[str]) -> list[str]:
-        """Axes with complete sets of parts put together again."""
-        merged = list(axes)
-        for axis in self.space:
-            inner = self.space.leaves(axis.name)
-            if axis.parts and all(leaf in merged for leaf in inner):
-                merged[merged.index(inner[0])] = axis.name
-                merged = [a for a in merged if a not in inner]
-        return merged
+        return full.reshape(
+            [n for axis in self.space.merged(wanted) for n in self.frame.shapes[axis]]
+        )
 
     def aligned(self, ref: Ref, axes: Sequence[str]) -> Tensor:
         """A value with a dimension for each of `axes`, of length one where it does not have it."""

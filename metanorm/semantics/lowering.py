@@ -142,14 +142,7 @@ class Lowering:
 
     def dims(self, axes: Sequence[str]) -> tuple[str, ...]:
         """Axes as tensor dimensions: where all parts of a split axis are there, the axis itself."""
-        space = self.table.space
-        dims: list[str] = list(axes)
-        for axis in space:
-            leaves = space.leaves(axis.name)
-            if axis.parts and all(leaf in dims for leaf in leaves):
-                dims[dims.index(leaves[0])] = axis.name
-                dims = [d for d in dims if d not in leaves]
-        return tuple(dims)
+        return self.table.space.merged(axes)
 
     def pools(self) -> list[Pool]:
         """The statistics bound so far."""

@@ -201,12 +201,7 @@ class CallChecks:
     def _zeros(self, x: Name, ref: str) -> Expr:
         """A further output for an input without elements."""
         type_ = next(let.type for let in self.program.body if let.name == ref)
-        axes = list(self.space.ordered(self.space.base(a) for a in type_.axes))
-        for axis in self.space:
-            inner = self.space.leaves(axis.name)
-            if axis.parts and all(leaf in axes for leaf in inner):
-                axes[axes.index(inner[0])] = axis.name
-                axes = [a for a in axes if a not in inner]
+        axes = self.space.merged(self.space.ordered(self.space.base(a) for a in type_.axes))
         parts: list[Expr] = []
         for name in axes:
             known = self.known.get(name)

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 
-from metanorm.ir.nodes import Argument, Program
+from metanorm.ir.nodes import Argument, Divisible, Program, Several
 from metanorm.ir.scalar import Hyper
 from metanorm.ir.space import Space
 from metanorm.syntax import ast
@@ -90,20 +90,8 @@ def _shapes(program: Program, space: Space) -> list[str]:
     types = {let.name: let.type for let in program.body}
     for position, (name, ref) in enumerate(program.outputs):
         axes = space.ordered(space.base(a) for a in types[ref].axes)
-        lines.append(
-            f"    {name}: {first if position == 0 else _shown(_merged(axes, space), space)}"
-        )
+        lines.append(f"    {name}: {first if position == 0 else _shown(space.merged(axes), space)}")
     return lines
-
-
-def _merged(axes: Sequence[str], space: Space) -> list[str]:
-    merged = list(axes)
-    for axis in space:
-        inner = space.leaves(axis.name)
-        if axis.parts and all(leaf in merged for leaf in inner):
-            merged[merged.index(inner[0])] = axis.name
-            merged = [a for a in merged if a not in inner]
-    return merged
 
 
 def _arguments(program: Program, space: Space) -> list[str]:
@@ -147,7 +135,11 @@ def _meaning(argument: Argument, program: Program, space: Space) -> str:
 
 
 def _errors(program: Program) -> list[str]:
-    text = "if an input does not have these axes, or an axis cannot be cut into equal parts"
-    lines = _entry("runtime.ShapeError", text)
+    reasons = ["an input does not have these axes"]
+    if any(isinstance(check, Divisible) for check in program.checks):
+        reasons.append("an axis cannot be cut into equal parts")
+    if any(isinstance(check, Several) for check in program.checks):
+        reasons.append("a variance would be that of a single value")
+    lines = _entry("runtime.ShapeError", f"if {', or '.join(reasons)}")
     first = program.inputs[0].name
     return lines + _entry("TypeError", f"if {first} is not of a floating-point type")
