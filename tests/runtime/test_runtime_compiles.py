@@ -1,0 +1,118 @@
+"""Under `torch.compile` every function of the runtime is part of one graph, for any size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from naive import F64
+from torch import Tensor
+
+from metanorm import runtime
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # what torch's own compiler warns of is not ours
+
+INDEX = torch.tensor([2, 0, 2, 2, 0])
+MASK = torch.tensor([True, False, True, True, True])[:, None]
+
+
+def rows(x: Tensor) -> Tensor:
+    return torch.arange(1.0, x.shape[0] + 1, dtype=x.dtype).expand(x.shape[0], -1)
+
+
+def groups(x: Tensor) -> runtime.Groups:
+    index = torch.arange(x.shape[0]) % 3
+    return runtime.Groups(index, 4, x.shape[0])
+
+
+def tracked(x: Tensor) -> Tensor:
+    running, count = torch.zeros_like(x[0]), torch.tensor(3)
+    runtime.track_(running, x.mean(0), runtime.momentum_of(None, count))
+    runtime.track_(running, x.mean(0), 0.1)
+    runtime.store_(running, running * 2)
+    return running
+
+
+CALLS: dict[str, Callable[[Tensor], Any]] = {
+    "moments": lambda x: tuple(runtime.moments(x, (0,))),
+    "moments, kept": lambda x: tuple(runtime.moments(x, (0, 1), keepdim=True)),
+    "moments where": lambda x: tuple(runtime.moments(x, (0,), where=x > -1)),
+    "moments weight": lambda x: tuple(runtime.moments(x, (0,), weight=x.detach().abs())),
+    "mean": lambda x: runtime.mean(x, (0,)),
+    "mean_square": lambda x: runtime.mean_square(x, (1,)),
+    "total": lambda x: runtime.total(x, (1,), where=x > -1),
+    "norm": lambda x: (runtime.norm(x, 1, (0,)), runtime.norm(x, 2, (0,), where=x > -1)),
+    "extremes": lambda x: (runtime.largest(x, (0,)), runtime.smallest(x, (0,), where=x > -1)),
+    "maps": lambda x: (runtime.root(x.abs()), runtime.maximum(x, 0.5), runtime.minimum(0.5, x)),
+    "unbiased": lambda x: runtime.unbiased(x.abs(), x.shape[0]),
+    "count": lambda x: runtime.count(x, (x.shape[0],), where=x[:, 0] > -1) * x,
+    "tiled": lambda x: runtime.tiled(x, 2, 1),
+    "contracted": lambda x: runtime.contracted("nk,mk->nm", x, x),
+    "rescale": lambda x: runtime.rescale(x, x.mean(0), x.std(0), x.amax(0), x.amin(0)),
+    "groups": lambda x: tuple(groups(x).moments(x, 0)),
+    "groups where": lambda x: tuple(groups(x).moments(x, 0, where=x[:, :1] > -1)),
+    "group sums": lambda x: (groups(x).total(x, 0), groups(x).mean(x, 0), groups(x).norm(x, 2, 0)),
+    "group extremes": lambda x: (groups(x).largest(x, 0), groups(x).smallest(x, 0)),
+    "group spread": lambda x: groups(x).spread(groups(x).mean(x, 0), 0),
+    "rows_mean": lambda x: runtime.rows_mean(x, runtime.pooling_rows(rows(x), "M", x, len(x)), 0),
+    "rows_var": lambda x: runtime.rows_var(x, runtime.pooling_rows("ones", "M", x, len(x)), 0),
+    "rows_var given": lambda x: runtime.rows_var(
+        x, runtime.pooling_rows(rows(x), "M", x, len(x)), 0
+    ),
+    "widened": lambda x: runtime.widened(x.half()).to(x.dtype) + x,
+    "state": lambda x: tracked(x) * x,
+    "no_elements": lambda x: runtime.no_elements(x, [x]),
+}
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> Iterator[None]:
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+def run(function: Callable[[Tensor], Any], x: Tensor) -> list[Tensor]:
+    """The results, and the gradient of their sum."""
+    leaf = x.clone().requires_grad_()
+    result = function(leaf)
+    results = [result] if isinstance(result, Tensor) else list(result)
+    (gradient,) = torch.autograd.grad(sum(r.square().sum() for r in results), leaf)
+    return [*results, gradient]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64], ids=["float32", "float64"])
+@pytest.mark.parametrize("name", CALLS)
+def test_one_graph_for_all_sizes(name: str, dtype: torch.dtype) -> None:
+    function = CALLS[name]
+    compiled = torch.compile(function, fullgraph=True, dynamic=True, backend="aot_eager")
+    for length in (5, 8):
+        x = torch.randn(length, 4, generator=torch.Generator().manual_seed(length), dtype=dtype)
+        for found, wanted in zip(run(compiled, x), run(function, x)):
+            torch.testing.assert_close(found, wanted)
+
+
+def test_every_function_that_computes_is_here() -> None:
+    used = " ".join(
+        " ".join(c.co_names) for f in (*CALLS.values(), tracked, groups) for c in (f.__code__,)
+    )
+    computing = {
+        n
+        for n in runtime.__all__
+        if n[0].islower() and n not in NOT_COMPUTING and n not in ("moments",)
+    }
+    assert {name for name in computing if name not in used} == set()
+
+
+NOT_COMPUTING = {
+    "as_shape",
+    "demand_several",
+    "keep_matrix",
+    "not_divisible",
+    "not_equal",
+    "project_",
+    "require",
+    "shape_error",
+}
