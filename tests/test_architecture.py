@@ -1,0 +1,166 @@
+"""Rules that keep the code livable, beside those that the linters and the import contract check."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import LIBRARY, PROGRAMS, ROOT
+
+from metanorm.driver import compile_specs, module_name
+from metanorm.options import Options
+from metanorm.workspace import load
+
+SOURCES = sorted((ROOT / "metanorm").rglob("*.py"))
+TESTS = [path for path in sorted((ROOT / "tests").rglob("*.py")) if "good" not in path.parts]
+MOST_LINES = 600
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def test_no_file_is_long() -> None:
+    lines = {name(path): len(path.read_text().splitlines()) for path in (*SOURCES, *TESTS)}
+    longest = sorted(lines.items(), key=lambda item: -item[1])[:5]
+    print("longest:", *(f"{count} {path}" for path, count in longest), sep="\n")
+    assert {path: count for path, count in lines.items() if count > MOST_LINES} == {}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_every_module_says_what_it_is(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+def test_there_are_no_drawers_for_odds_and_ends() -> None:
+    odd = {"utils", "util", "helpers", "helper", "common", "misc", "tools"}
+    assert not [name(path) for path in (*SOURCES, *TESTS) if path.stem in odd]
+
+
+# ---- what is imported
+
+COMMANDS = (
+    ("check", "specs/switch_norm.norm"),
+    ("check", "tests/bad"),
+    ("fmt", "--check", "specs"),
+    ("compile", "--stdout", "specs/switch_norm.norm"),
+    ("explain", "specs/switch_norm.norm"),
+    ("explain", "MN0302"),
+    ("inspect", "--stage", "fold", "specs/switch_norm.norm"),
+    ("list", "specs"),
+    ("version",),
+)
+REPORT = """
+import sys
+from metanorm.cli import main
+try:
+    main()
+except SystemExit as stop:
+    assert stop.code in (None, 0, 1), stop.code
+print([m for m in ("torch", "numpy", "sympy", "pygls") if m in sys.modules], file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_commands_that_compute_nothing_do_not_import_torch(command: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", REPORT, *command], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_the_report_would_notice_torch() -> None:
+    code = REPORT.replace("main()", "import torch")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert "torch" in done.stderr.splitlines()[-1]
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """What a module imports, as dotted names."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+ALLOWED = ("torch.", "__future__.", "collections.abc.", "typing.")  # and the runtime
+
+
+def generated() -> dict[str, str]:
+    """Every module that the compiler makes of the library and the corpus."""
+    found = dict(compile_specs(LIBRARY.sources, LIBRARY.roots, Options()).files)
+    for path in sorted((ROOT / "tests/good").glob("*/*.norm")):
+        specs = load([str(path)])
+        files = compile_specs(specs.sources, specs.roots, Options()).files
+        found |= {f"{path.parent.name}/{n}": text for n, text in files.items() if "__" not in n}
+    return found
+
+
+def test_generated_modules_import_only_torch_and_the_runtime() -> None:
+    modules = generated()
+    assert len(modules) > 40
+    for path, text in modules.items():
+        found = set(imported(ast.parse(text)))
+        if path == "__init__.py":
+            assert not {m for m in found if not m.startswith((".", "__future__"))}, path
+            continue
+        assert "metanorm.runtime" in found, path
+        others = {m for m in found if not f"{m}.".startswith(ALLOWED)}
+        assert others == {"metanorm.runtime"}, path
+
+
+# ---- nothing is special-cased by name
+
+
+def texts(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Identifiers and strings of a module, without its docstrings."""
+    docs = set()
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
+            docs.add(id(body[0].value))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs:
+            yield node.lineno, node.value
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            yield node.lineno, node.name
+        elif isinstance(node, ast.Name):
+            yield node.lineno, node.id
+        elif isinstance(node, (ast.Attribute, ast.arg, ast.keyword)):
+            yield node.lineno, str(getattr(node, "attr", getattr(node, "arg", "")))
+
+
+EXAMPLE = ("such as ", "as in ", "for example ")  # begins an example in what people read
+
+
+def snake(camel: str) -> str:
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in camel).lstrip("_")
+
+
+def test_no_norm_of_the_library_is_known_to_the_compiler_by_name() -> None:
+    """Neither `GroupNorm` nor `group_norm`: whatever the library can do, any spec can."""
+    names = {word for norm in PROGRAMS for word in (norm, snake(norm))}
+    names |= {module_name(root) for root in LIBRARY.roots}
+    found = [
+        f"{name(path)}:{line}: {text!r}"
+        for path in SOURCES
+        for line, text in texts(ast.parse(path.read_text()))
+        if any(norm in text for norm in names) and not any(e in text for e in EXAMPLE)
+    ]
+    assert found == []
+
+
+def test_that_search_sees_what_it_looks_for() -> None:
+    tree = ast.parse('"""GroupNorm"""\ndef group_norm(): return x.GroupNorm == "group_norm.norm"\n')
+    assert [text for _, text in texts(tree) if "group" in text.lower()] == [
+        "group_norm",
+        "GroupNorm",
+        "group_norm.norm",
+    ]
