@@ -1,0 +1,151 @@
+"""Pages in Markdown, from the tables of operations and errors and from the commands."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from itertools import groupby
+from pathlib import Path
+
+import typer
+
+from metanorm.cli import COMMANDS, app
+from metanorm.cli.exit_codes import FINDINGS, INTERNAL, INTERRUPTED, OK, USAGE
+from metanorm.config import Config
+from metanorm.diagnostics.registry import ManualPage, all_codes, manual_page
+from metanorm.driver import compile_specs
+from metanorm.ir.ops import Operation, public
+from metanorm.options import Options
+from metanorm.workspace import STDIN, load
+
+MADE = "<!-- Written by `make docs`; change the table it comes from. -->\n\n"
+
+FENCE = "```norm\n"
+
+GROUPS = {
+    "operator": ("Operators", "Values combine by the names of their axes; a missing one repeats."),
+    "elementwise": ("Elementwise functions", "Of values with any axes, and of numbers."),
+    "statistic": (
+        "Statistics",
+        "`P` is a pool: axes with their matrices, such as `N, C: blocks(g) where mask`. What is "
+        "pooled whole is gone from the result.",
+    ),
+    "form": ("Forms", "What needs more than a value: a pool, an axis, two modes."),
+    "matrix": ("Pooling matrices", "How the positions of one axis are pooled."),
+}
+
+
+def operations() -> str:
+    """The page of all operations."""
+    text = f"# Operations\n\n{MADE}"
+    text += "What a spec can compute. `metanorm explain NAME` prints the row of one.\n"
+    for group, rows in _groups():
+        title, about = GROUPS[group]
+        text += f"\n## {title}\n\n{about}\n\n| operation | meaning |\n| --- | --- |\n"
+        for row in rows:
+            usage = row.usage.replace("|", "\\|")
+            text += f"| `{usage}` | {row.meaning} |\n"
+    return text
+
+
+def names_of_operations() -> str:
+    """One line for each group, for the language page."""
+    lines = []
+    for group, rows in _groups():
+        names = dict.fromkeys(row.usage if group == "operator" else row.name for row in rows)
+        lines.append(f"- {GROUPS[group][0]}: {', '.join(f'`{name}`' for name in names)}\n")
+    return "".join(lines)
+
+
+def _groups() -> list[tuple[str, list[Operation]]]:
+    order = list(GROUPS)
+    rows = sorted(public(), key=lambda row: order.index(row.group))
+    return [(group, list(members)) for group, members in groupby(rows, lambda row: row.group)]
+
+
+def errors() -> str:
+    """The manual pages of all codes."""
+    text = f"# Errors and warnings\n\n{MADE}"
+    text += "`metanorm explain CODE` prints the page of one.\n\n"
+    text += "| code | what is wrong |\n| --- | --- |\n"
+    pages = [manual_page(code) for code in all_codes()]
+    for page in pages:
+        text += f"| [{page.code}](#{_anchor(page)}) | {page.title} |\n"
+    return text + "".join(f"\n{_marked(page)}" for page in pages)
+
+
+def _anchor(page: ManualPage) -> str:
+    """The anchor that a heading gets: small letters, hyphens, no punctuation."""
+    heading = f"{page.code}: {page.title}".lower().replace(" ", "-")
+    return "".join(c for c in heading if c.isalnum() or c in "-_")
+
+
+def _marked(page: ManualPage) -> str:
+    """The page, with what each of its examples reports."""
+    first, *examples = page.markdown.split(FENCE)
+    for example in examples:
+        codes = ",".join(_codes(example.partition("```")[0]))
+        first += f"```norm reports={codes}\n{example}" if codes else FENCE + example
+    return first
+
+
+def _codes(spec: str) -> list[str]:
+    specs = load([STDIN], stdin=spec.encode())
+    found = compile_specs(specs.sources, specs.roots, Options()).diagnostics
+    return sorted({diagnostic.code for diagnostic in (*specs.diagnostics, *found)})
+
+
+def grammar() -> str:
+    """The grammar, as the parser reads it."""
+    path = Path(__file__).parents[1] / "grammar" / "metanorm.lark"
+    return f"```lark from=grammar/metanorm.lark\n{path.read_text(encoding='utf-8')}```\n"
+
+
+CODES = {
+    OK: "all is well",
+    FINDINGS: "there is something to mend: errors in specs, stale files, modules that differ",
+    USAGE: "a wrong option, a path that is not there, a configuration that cannot be used",
+    INTERNAL: "a bug in metanorm; `METANORM_DEBUG=1` shows where",
+    INTERRUPTED: "interrupted from the keyboard",
+}
+
+KEYS = {
+    "specs": "files and folders that commands read when none are named",
+    "out": "the package that `compile` writes where there is no `-o`",
+    "target": "what is printed; there is `torch`",
+}
+
+
+def command_line() -> str:
+    """Every command with its options."""
+    text = f"# The command line\n\n{MADE}"
+    commands = typer.main.get_command(app("")).commands  # type: ignore[attr-defined]
+    for name in COMMANDS:
+        command = commands[name]
+        text += f"## metanorm {name}\n\n{command.help}\n\n"
+        rows = [_row(p) for p in command.params if p.name != "help"]
+        if rows:
+            text += "| argument | meaning |\n| --- | --- |\n" + "".join(rows) + "\n"
+    text += "## Exit codes\n\n| code | meaning |\n| --- | --- |\n"
+    text += "".join(f"| {code} | {meaning} |\n" for code, meaning in CODES.items())
+    text += "\n## Configuration\n\nIn `pyproject.toml`, and all optional:\n\n"
+    defaults = Config()
+    table = "".join(
+        f"{field.name} = {_toml(getattr(defaults, field.name))}  # {KEYS[field.name]}\n"
+        for field in fields(Config)
+    )
+    text += f"```toml\n[tool.metanorm]\n{table}```\n"
+    text += "\nPaths are relative to the file. "
+    return text + "The nearest `pyproject.toml` that has the table counts.\n"
+
+
+def _row(parameter: object) -> str:
+    options = getattr(parameter, "opts", [])
+    flags = [*options, *getattr(parameter, "secondary_opts", [])]
+    shown = ", ".join(flags) if any(f.startswith("-") for f in flags) else flags[0].upper()
+    return f"| `{shown}` | {getattr(parameter, 'help', '') or ''} |\n"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(_toml(item) for item in value)}]"
+    return f'"{value}"'

@@ -1,0 +1,53 @@
+"""Generated pages, schemas and the grammar for editors are what the tables make of them."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+
+import pytest
+from conftest import ROOT
+
+sys.path.insert(0, str(ROOT))
+
+from docs.generate import PARTS, generated
+from metanorm.diagnostics.registry import all_codes
+from metanorm.ir.ops import public
+from metanorm.syntax.grammar import RESERVED_WORDS, SOFT_STATEMENT_WORDS
+
+FILES = generated()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_is_fresh(name: str) -> None:
+    assert (ROOT / name).read_text(encoding="utf-8") == FILES[name], "run `make docs`"
+
+
+def test_every_operation_and_error_has_its_place() -> None:
+    for row in public():
+        assert f"`{row.usage.replace('|', chr(92) + '|')}`" in FILES["docs/operations.md"]
+    headings = re.findall(r"^## (MN\d{4}):", FILES["docs/errors.md"], re.MULTILINE)
+    assert headings == all_codes()
+
+
+def test_the_parts_of_handwritten_pages_are_there() -> None:
+    for name, parts in PARTS.items():
+        for part in parts:
+            begin, _, rest = FILES[name].partition(f"<!-- begin {part} -->\n")
+            assert begin and len(rest.partition(f"<!-- end {part} -->")[0]) > 100
+
+
+def test_the_editor_knows_every_word() -> None:
+    patterns = json.loads(FILES["grammar/norm.tmLanguage.json"])["patterns"]
+    known = [re.compile(pattern["match"]) for pattern in patterns]
+    words = {*RESERVED_WORDS, *SOFT_STATEMENT_WORDS}
+    calls = {f"{row.name}(" for row in public() if row.group != "operator"}
+    for word in words | calls:
+        assert any(pattern.match(word) for pattern in known), word
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("docs/schemas/")])
+def test_schemas_are_objects_with_properties(name: str) -> None:
+    schema = json.loads(FILES[name])
+    assert schema["type"] == "object" and schema["properties"]
