@@ -49,6 +49,8 @@ MAYBE_ZERO = (
     "sqrt(abs(x))",
     "mean(exp(x) over C where x > 0)",
     "position(C)",
+    "relu(x) * exp(x)",
+    "abs(x) / exp(x)",
     "max(exp(x) over C where x > 0)",
 )
 ANYTHING = ("x", "free", "mean(x over C)", "x - eps", "tanh(x)", "log(exp(x))", "x^3", "1 - w * 2")
