@@ -38,9 +38,19 @@ class MapPrinter:
     def __init__(self, context: Context, lining: Lining) -> None:
         self.c = context
         self.lining = lining
+        self.roots = {  # values whose square root is bound as well, and that
+            let.op.arguments[0]: let.name
+            for let in context.program.body
+            if isinstance(let.op, Map) and let.op.function == "sqrt"
+        }
 
     def map(self, let: Let, op: Map, out: list[Stmt]) -> None:
         """The statements of a map, or its expression kept for later."""
+        if op.function == "rsqrt" and self.roots.get(op.arguments[0], "") in self.c.values:
+            root = self.c.values[self.roots[op.arguments[0]]]
+            inverse = Binary("/", (integer(1), root.expr))
+            self.c.keep(let, replace(root, expr=inverse), out, "rstd")
+            return
         optional = [ref for ref in op.arguments if self.c.values[ref].optional]
         if op.function == "rescale":
             self._rescale(let, op, out)
