@@ -93,7 +93,8 @@ _ROWS = (
         "where",
         "elementwise",
         "where(c, a, b)",
-        "a where the condition c holds, else b; what is not chosen has no influence, even as NaN.",
+        "a where the condition c holds, else b. What is not chosen may be NaN; a NaN in its "
+        "derivative reaches the gradient, as in torch.",
         ("c", "a", "b"),
     ),
     _statistic("sum", "The sum over each pool, weighted by the matrix entries as they are."),

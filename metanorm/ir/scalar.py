@@ -7,7 +7,7 @@ and are the scalar leaves of the IR.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Union
 
@@ -82,15 +82,28 @@ def leaves(scalar: Scalar) -> Iterator[Scalar]:
 
 
 def apply(function: str, *arguments: Scalar) -> Scalar:
-    """An application, computed at once where all arguments are constants and it has a value."""
-    if all(isinstance(a, Const) for a in arguments):
-        try:
-            value = FUNCTIONS[function](*(a.value for a in arguments if isinstance(a, Const)))
-        except (ArithmeticError, ValueError):
-            return Apply(function, arguments)
-        if isinstance(value, (int, float)) and math.isfinite(value):
-            return Const(float(value))
-    return Apply(function, arguments)
+    """An application, computed at once where all arguments are constants."""
+    values = [float(a.value) for a in arguments if isinstance(a, Const)]
+    return (
+        Const(_computed(function, values))
+        if len(values) == len(arguments)
+        else Apply(function, arguments)
+    )
+
+
+def _computed(function: str, values: Sequence[float]) -> float:
+    """The result as tensors have it: infinite or NaN where Python raises an error."""
+    try:
+        value = FUNCTIONS[function](*values)
+    except OverflowError:
+        odd = function == "pow" and values[0] < 0 and values[1] % 2 == 1
+        return -math.inf if odd else math.inf
+    except ZeroDivisionError:  # 0^-1 is one, too
+        top = 1.0 if function == "pow" else values[0]
+        return math.copysign(math.inf, top) if top else math.nan
+    except ValueError:
+        return -math.inf if function == "log" and values[0] == 0 else math.nan
+    return float(value) if isinstance(value, (int, float)) else math.nan  # not a complex one
 
 
 SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "floordiv": "/", "pow": "^"}
@@ -112,4 +125,6 @@ def scalar_text(scalar: Scalar) -> str:
 
 def number_text(value: float) -> str:
     """A number as short as it can be written: `1`, `0.5`, `1e-05`."""
+    if not math.isfinite(value):
+        return str(value)
     return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)

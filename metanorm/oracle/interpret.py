@@ -171,11 +171,7 @@ class _Run:
         return stored.reshape([n for dim in decl.dims for n in self.frame.shapes[dim]])
 
     def _momentum(self, update: Update) -> float:
-        if (
-            isinstance(update.momentum, Hyper)
-            and self.call.hypers.get(update.momentum.name) is None
-        ):
-            return 1 / self.call.batches
-        return (
-            1 / self.call.batches if update.momentum is None else self.frame.number(update.momentum)
-        )
+        given = update.momentum
+        if isinstance(given, Hyper) and self.call.hypers.get(given.name) is None:
+            given = None
+        return 1 / max(1, self.call.batches) if given is None else self.frame.number(given)

@@ -66,7 +66,7 @@ def _rsqrt(b: Builder, args: tuple[Ref, ...]) -> Ref | None:
 def _negated(b: Builder, args: tuple[Ref, ...]) -> Ref | None:
     inner = b.ops.get(args[0])
     if isinstance(inner, Map) and inner.function == "neg":
-        return inner.arguments[0]
+        return _wide_enough(b, inner.arguments[0], inner.arguments)  # not a condition
     return None
 
 

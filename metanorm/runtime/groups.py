@@ -51,6 +51,7 @@ class Groups:
     ) -> Tensor:
         """The sum over each group, and over the dimensions `also`; `dim` then enumerates groups."""
         dim, others = dim % x.dim(), tuple(also)
+        x = self._along(x, dim)
         if where is not None or weight is not None:
             x = pools.only_counted(x, where, weight) * pools.coefficients(x, where, weight)
         inner = pools.total(x, others, keepdim=True)
@@ -67,6 +68,7 @@ class Groups:
     ) -> Tensor:
         """The mean over each group; zero for an empty one."""
         dim, others = dim % x.dim(), tuple(also)
+        x = self._along(x, dim)
         weights = self._weights(x, dim, others, where, weight)
         added = self.total(x, dim, others, where, weight)
         return pools.over(added, weights.squeeze(others) if others else weights)
@@ -81,6 +83,7 @@ class Groups:
     ) -> Moments:
         """Mean and biased variance of each group, in two passes."""
         dim, others = dim % x.dim(), tuple(also)
+        x = self._along(x, dim)
         if where is not None or weight is not None:
             x = pools.only_counted(x, where, weight)
         average = self.mean(x, dim, others, where, weight)
@@ -114,6 +117,7 @@ class Groups:
     ) -> Tensor:
         """The largest value of each group; zero for an empty one."""
         dim, others = dim % x.dim(), tuple(also)
+        x = self._along(x, dim)
         if where is not None or weight is not None:
             counts = (pools.coefficients(x, where, weight) != 0).expand_as(x)
             x = x.masked_fill(~counts, -torch.inf)
@@ -133,6 +137,14 @@ class Groups:
     ) -> Tensor:
         """The smallest value of each group; zero for an empty one."""
         return -self.largest(-x, dim, also, where, weight)
+
+    def _along(self, x: Tensor, dim: int) -> Tensor:
+        """All positions; a value that a single group has given back has one for all of them."""
+        if x.shape[dim] == self.length:
+            return x
+        shape = list(x.shape)
+        shape[dim] = self.length
+        return x.expand(shape)
 
     def _most(self, x: Tensor, dim: int, others: tuple[int, ...]) -> Tensor:
         inner = x.amax(others, keepdim=True) if others else x

@@ -40,7 +40,7 @@ def moments(
         return Moments(average if keepdim else average.squeeze(dims), var)
     if not dims:
         return Moments(x, torch.zeros_like(x))
-    if _pools_nothing(x, dims):
+    if x.numel() == 0:
         zero = x.sum(dims, keepdim=keepdim)
         return Moments(zero, zero)
     return plain_moments(x, dims, keepdim)
@@ -75,7 +75,7 @@ def mean_square(
 ) -> Tensor:
     """The mean of squares over `dim`."""
     dims = tuple(dim)
-    if where is None and weight is None and dims and not _pools_nothing(x, dims):
+    if where is None and weight is None and dims and x.numel():
         return plain_mean_square(x, dims, keepdim)
     return mean(x.square(), dims, keepdim, where, weight)
 
@@ -128,7 +128,7 @@ def norm(
     dims = tuple(dim)
     if order == 1 or not dims:
         return total(x.abs(), dims, keepdim, where, weight)
-    if where is not None or weight is not None or _pools_nothing(x, dims):
+    if where is not None or weight is not None or x.numel() == 0:
         return root(total(x.square(), dims, keepdim, where, weight))
     return root(plain_mean_square(x, dims, keepdim) * math.prod(x.shape[d] for d in dims))
 

@@ -190,8 +190,12 @@ class AxisTable:
             self.space.add(Axis(name, axis.variadic, self._ask(argument, name), axis.parts))
 
     def keep_free(self, name: str, why: str) -> None:
-        """The length of this axis differs from call to call, unless the spec itself names it."""
-        if not self.declared[name].free:
+        """The length of this axis differs from call to call, unless the spec itself names it.
+
+        That of a part follows from the axis that it is a part of.
+        """
+        is_part = any(name in axis.parts for axis in self.space)
+        if not self.declared[name].free and not is_part:
             self.declared[name].free = why
 
     def named(self, name: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from metanorm.ir.scalar import (
@@ -52,22 +54,32 @@ def test_constants_are_computed_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("function", "arguments"),
+    ("function", "numbers", "result"),
     [
-        ("div", (TWO, Const(0))),
-        ("sqrt", (Const(-1),)),
-        ("log", (Const(0),)),
-        ("exp", (Const(1000),)),
-        ("pow", (Const(10.0), Const(400.0))),
-        ("pow", (Const(-8), Const(0.5))),  # a complex number
-        ("mul", (Const(1e300), Const(1e300))),  # infinity
-        ("add", (EPS, TWO)),
+        ("div", (2, 0), math.inf),
+        ("div", (-2, 0), -math.inf),
+        ("div", (0, 0), math.nan),
+        ("sqrt", (-1,), math.nan),
+        ("log", (0,), -math.inf),
+        ("log", (-1,), math.nan),
+        ("exp", (1000,), math.inf),
+        ("pow", (10, 400), math.inf),
+        ("pow", (-10, 401), -math.inf),
+        ("pow", (0, -1), math.inf),
+        ("pow", (-8, 0.5), math.nan),  # a complex number
+        ("mul", (1e300, 1e300), math.inf),
     ],
 )
-def test_what_has_no_value_yet_stays_an_application(
-    function: str, arguments: tuple[Scalar, ...]
+def test_constants_are_what_they_are_as_tensors(
+    function: str, numbers: tuple[float, ...], result: float
 ) -> None:
-    assert apply(function, *arguments) == Apply(function, arguments)
+    found = apply(function, *(Const(n) for n in numbers))
+    assert isinstance(found, Const)
+    assert found.value == pytest.approx(result, nan_ok=True)
+
+
+def test_what_is_not_known_yet_stays_an_application() -> None:
+    assert apply("add", EPS, TWO) == Apply("add", (EPS, TWO))
 
 
 def test_evaluation_reads_names_and_sizes() -> None:

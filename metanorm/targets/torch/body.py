@@ -184,7 +184,7 @@ class Body:
                 value = self.c.present(ref)
                 if value.loose:
                     value = self.lining.whole(value, let.type.axes)
-                value = self.c.named(value, out)
+                value = self.c.named(self.c.counted(ref, value), out)
                 place = [d.axis for d in value.dims].index(axis)
                 at = self.c.layouts.position(value.dims, place)
                 expr = call("torch.softmax", value.expr, dim=at)

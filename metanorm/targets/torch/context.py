@@ -151,6 +151,15 @@ class Context:
         out.append(Assign((name,), self.broken(value.expr, out)))
         return replace(value, expr=name)
 
+    def counted(self, ref: Ref, value: Value) -> Value:
+        """A condition as zeros and ones; anything else as it is."""
+        if self.lets[ref].type.kind != "bool":
+            return value
+        if value.number:
+            return replace(value, expr=call("float", value.expr))
+        dtype = Attribute(Name(self.first), "dtype")
+        return replace(value, expr=method(value.expr, "to", dtype))
+
     def absent(self, ref: Ref) -> float:
         """The number that an optional parameter or input stands for when it is `None`."""
         op = self.lets[ref].op

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf
@@ -96,8 +97,7 @@ def number_expr(scalar: Scalar, size: Callable[[str], Expr], names: str = "") ->
     """A scalar as a number; `size` writes the length of an axis, `names` begins each name."""
     match scalar:
         case Const(value):
-            whole = value == int(value) and abs(value) < 2**53
-            return Literal(int(value)) if whole else Literal(value)
+            return number_expr_of(value)
         case Hyper(name):
             return Name(f"{names}{name}")
         case SizeOf(axis):
@@ -109,4 +109,8 @@ def number_expr(scalar: Scalar, size: Callable[[str], Expr], names: str = "") ->
 
 def number_expr_of(value: float) -> Expr:
     """A literal, whole where it is."""
-    return Literal(int(value)) if value == int(value) else Literal(value)
+    if not math.isfinite(value):
+        positive = Name("math.nan" if math.isnan(value) else "math.inf")
+        return positive if not value < 0 else Unary("-", positive)
+    whole = value == int(value) and abs(value) < 2**53
+    return Literal(int(value)) if whole else Literal(value)

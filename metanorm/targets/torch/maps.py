@@ -14,7 +14,6 @@ from metanorm.ir.nodes import (
 from metanorm.ir.scalar import Const
 from metanorm.targets.python.pyir import (
     Assign,
-    Attribute,
     Binary,
     Call,
     Expr,
@@ -84,9 +83,7 @@ class MapPrinter:
         kind = self.c.lets[ref].type.kind
         chooses = function == "where" and position == 0
         if kind == "bool" and not chooses:
-            dtype = Attribute(Name(self.c.first), "dtype")
-            number = call("float", value.expr)
-            return replace(value, expr=number if value.number else method(value.expr, "to", dtype))
+            return self.c.counted(ref, value)
         if chooses and kind != "bool" and not value.number:
             return replace(value, expr=Binary("!=", (value.expr, integer(0))))
         return value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from metanorm.ir.nodes import (
     Argument,
@@ -151,11 +151,13 @@ class _Printer:
         return Class(self.program.name, "nn.Module", tuple(body), doc)
 
     def _forward(self) -> Function:
-        parameters = [SELF]
-        for decl in self.program.inputs:
-            parameters += self._input_parameters(decl, Literal(None))
-        required = [p for p in parameters if p.default is None]
-        optional = [p for p in parameters if p.default is not None]
+        inputs = [p for d in self.program.inputs for p in self._input_parameters(d, Literal(None))]
+        last = max(i for i, p in enumerate(inputs) if p.default is None)
+        sizes = {f"{decl.name}_size" for decl in self.signature.groups()}
+        # In the order of the spec: what stands before a required input has no default.
+        required = [replace(p, default=None) for p in inputs[:last] if p.name not in sizes]
+        optional = [p for p in inputs[:last] if p.name in sizes]
+        required, optional = [SELF, *required, inputs[last]], [*optional, *inputs[last + 1 :]]
         body: list[Stmt] = list(CallChecks(self.program, self.signature.names.result).statements())
         body += self._count_batch()
         arguments: list[Expr] = []

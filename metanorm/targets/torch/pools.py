@@ -184,7 +184,7 @@ class PoolPrinter:
 
     def _prepared(self, op: Pool, out: list[Stmt]) -> Value:
         """The value in a variable, on all axes that are pooled."""
-        value = self.c.present(op.value)
+        value = self.c.counted(op.value, self.c.present(op.value))
         named = {axis for axis, _ in op.over}
         weights = [self.c.lets[r].type.axes for r in (op.where, op.weight) if r is not None]
         wanted = self.space.join(self.c.lets[op.value].type.axes, *weights)
