@@ -20,11 +20,13 @@ from metanorm.semantics.allowances import without_allowed
 from metanorm.semantics.calls import KnownNorm
 from metanorm.semantics.equations_from_clauses import equations_from_clauses
 from metanorm.semantics.ir_from_ast import ir_from_ast
+from metanorm.semantics.limits import too_large, too_many
 from metanorm.source import Source, Span
 from metanorm.syntax import ast
 from metanorm.syntax.parse import Parsed, parse
 from metanorm.syntax.text_from_ast import text_from_ast
 
+LONGEST_PATH = 255
 LIBRARY = "metanorm:"  # begins the names of sources that ship with metanorm
 
 
@@ -87,6 +89,7 @@ def _is_path(path: str) -> bool:
         path.endswith(".norm")
         and not path.startswith("/")
         and path.isprintable()
+        and len(path) <= LONGEST_PATH
         and "\\" not in path
     )
 
@@ -140,7 +143,7 @@ class _Check:
     def _file(self, name: str) -> list[CheckedNorm]:
         table = self._table(name)
         parsed, found = parsed_source(self.sources[name])
-        if not (parsed.file.norms or parsed.broken or found):
+        if not (parsed.file.norms or parsed.broken or found or name in self.unused):
             self.problems.add(NoNorm(self.sources[name].whole().before()))
         checked = []
         seen: dict[str, Span] = {}
@@ -170,9 +173,15 @@ class _Check:
         problems.extend(found)
         self.parsed[name] = parsed
         own = self.equations.setdefault(name, {})
-        for norm in parsed.file.norms:
-            broken = norm.name.name in parsed.broken
-            equations = None if broken else equations_from_clauses(norm, problems)
+        surplus = too_many(parsed.file.norms)
+        if surplus is not None:
+            problems.add(surplus)
+        for norm in parsed.file.norms if surplus is None else ():
+            large = too_large(norm)
+            if large is not None:
+                problems.add(large)
+            unfit = large is not None or norm.name.name in parsed.broken
+            equations = None if unfit else equations_from_clauses(norm, problems)
             own.setdefault(norm.name.name, equations)
         for broken_name in parsed.broken:
             own.setdefault(broken_name, None)

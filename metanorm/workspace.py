@@ -26,6 +26,7 @@ from metanorm.targets.header import HEADER, digest
 from metanorm.version import __version__
 
 MAX_BYTES = 256 * 1024
+MOST_MISSING = 20  # files for which near names are looked for
 STDIN = "-"
 
 Status = Literal[
@@ -154,6 +155,7 @@ def _load_used(workspace: Workspace, problems: Collector) -> None:
     library = resource("specs")
     shipped = {LIBRARY + name: library / name for name in library_specs()}
     queue = list(workspace.roots)
+    missing: set[str] = set()
     while queue:
         user = queue.pop()
         for path in used_by(workspace.sources[user]):
@@ -168,7 +170,9 @@ def _load_used(workspace: Workspace, problems: Collector) -> None:
                 text = shipped[name].read_text(encoding="utf-8")
                 source = Source.of(name, text)
             else:
-                _add_near(path, shipped, workspace)
+                missing.add(path)
+                if len(missing) < MOST_MISSING:
+                    _add_near(path, shipped, workspace)
                 continue
             if source is not None:
                 workspace.sources[name] = source

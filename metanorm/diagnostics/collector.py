@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from metanorm.diagnostics.model import Diagnostic, Problem, Severity
+
+MOST_FOUND = 200  # errors, and as many warnings, of one file: more help nobody
 
 
 class Collector:
@@ -10,17 +14,24 @@ class Collector:
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, str, int, int, str], Diagnostic] = {}
+        self._counts: Counter[tuple[str, Severity]] = Counter()
 
     def add(self, problem: Problem) -> None:
-        """Record a problem."""
-        self.extend((problem.diagnostic(),))
+        """Record a problem, unless its file has had its share."""
+        if not self._is_full(problem.span.source, problem.severity):
+            self.extend((problem.diagnostic(),))
 
     def extend(self, diagnostics: tuple[Diagnostic, ...]) -> None:
         """Record diagnostics that another collector gathered."""
         for found in diagnostics:
             span = found.primary.span
             key = (found.code, span.source, span.start, span.end, found.message)
-            self._found.setdefault(key, found)
+            if key not in self._found and not self._is_full(span.source, found.severity):
+                self._found[key] = found
+                self._counts[span.source, found.severity] += 1
+
+    def _is_full(self, source: str, severity: Severity) -> bool:
+        return self._counts[source, severity] >= MOST_FOUND
 
     @property
     def has_errors(self) -> bool:

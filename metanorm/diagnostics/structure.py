@@ -375,12 +375,15 @@ class UnknownTarget(Problem):
 @problem("MN0609")
 @dataclass(frozen=True)
 class TooLarge(Problem):
-    """A norm that computes too much.
+    """A norm or a file that is too large.
 
     ### What it means
 
-    A call stands for everything that the called norm computes. Norms that call norms that call
-    norms grow quickly, and this one has grown past what a normalizer can need.
+    A norm has at most 64 axes, as many as a tensor of torch can have, and at most 1000
+    hyperparameters, inputs, parameters, buffers and statistics together; a file at most 200
+    norms and 30000 words and signs. A call stands for everything that the called norm computes:
+    norms that call norms that call norms grow quickly, and a norm computes at most 3000 values
+    where it calls others.
 
     ### Example
 
@@ -428,12 +431,19 @@ class TooLarge(Problem):
 
     span: Span
     most: int
+    what: str
+    owner: str = "this norm"
 
     def message(self) -> str:
-        return f"this norm computes more than {self.most} values"
+        does = "computes" if self.what == "values" else "has"
+        return f"{self.owner} {does} more than {self.most} {self.what}"
 
     def label(self) -> str:
-        return "with this call"
+        return "with this one" if self.what != "values" else "with this call"
 
     def helps(self) -> tuple[str, ...]:
-        return ("call a norm once, and use its result by name",)
+        if self.what == "values":
+            return ("call a norm once, and use its result by name",)
+        if self.what == "axes":
+            return (f"a tensor of torch has at most {self.most} axes",)
+        return ("write several that are smaller",)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+MOST_COMPARED = 300
+
 
 def edit_distance(a: str, b: str) -> int:
     """Insertions, deletions, substitutions and swaps of neighbours from `a` to `b`."""
@@ -32,6 +34,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
             return candidate
     limit = max(len(name) // 3, 1)
     close = [c for c in candidates if abs(len(c) - len(name)) <= limit and len(c) <= 60]
+    close = close[:MOST_COMPARED]
     ranked = sorted((edit_distance(name, c), c) for c in close if len(name) <= 60)
     for edits, candidate in ranked[:1]:
         if edits <= limit and candidate != name and edits < max(len(name), len(candidate)):
@@ -51,6 +54,11 @@ def there_is(names: Iterable[str]) -> tuple[str, ...]:
     """A help line that lists what there is, or none."""
     known = list(names)
     return (f"there {'is' if len(known) == 1 else 'are'} {listing(known)}",) if known else ()
+
+
+def shortened(text: str, length: int = 60) -> str:
+    """The beginning of a text that is too long for a message."""
+    return text if len(text) <= length else text[: length - 3] + "..."
 
 
 def prose(items: Iterable[str], last: str = "and") -> str:

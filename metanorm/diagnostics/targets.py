@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from metanorm.diagnostics.model import Label, Problem
 from metanorm.diagnostics.registry import problem
-from metanorm.diagnostics.suggest import did_you_mean
+from metanorm.diagnostics.suggest import did_you_mean, shortened
 from metanorm.source import Span
 
 
@@ -94,7 +94,7 @@ class UnreadableFile(Problem):
     hint: str = "a spec is a text file in UTF-8 of at most 256 KiB"
 
     def message(self) -> str:
-        return f"cannot read `{self.path}`: {self.reason}"
+        return f"cannot read `{shortened(self.path, 200)}`: {self.reason}"
 
     def helps(self) -> tuple[str, ...]:
         return did_you_mean(self.path, self.known) or (self.hint,)
@@ -232,7 +232,7 @@ class BadUse(Problem):
     path: str
 
     def message(self) -> str:
-        return f"`{self.path}` is not the relative path of a `.norm` file"
+        return f"`{shortened(self.path)}` is not the relative path of a `.norm` file"
 
     def helps(self) -> tuple[str, ...]:
         if "\\" in self.path:
@@ -240,5 +240,5 @@ class BadUse(Problem):
         if self.path.startswith("/"):
             return ("write it as seen from this file, for example `../specs/batch_norm.norm`",)
         if self.path.isprintable() and not self.path.endswith(".norm") and "/" not in self.path:
-            return (f"did you mean `{self.path}.norm`?",)
+            return (f"did you mean `{shortened(self.path)}.norm`?",)
         return ("write the name of a file that ends in `.norm`",)

@@ -89,7 +89,7 @@ class Calls:
     def _too_large(self, span: Span) -> None:
         """Calls of calls double what they call: reported once."""
         if not self.full:
-            self.problems.add(TooLarge(span, MOST_VALUES))
+            self.problems.add(TooLarge(span, MOST_VALUES, "values"))
         self.full = True
 
     def _lower(self, frame: Frame, known: Mapping[str, KnownNorm]) -> Value:

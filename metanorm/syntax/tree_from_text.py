@@ -16,6 +16,8 @@ from lark.parsers.lalr_analysis import Shift
 from metanorm.diagnostics.characters import NestedTooDeep, ReservedWord, UnexpectedCharacter
 from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.model import Problem
+from metanorm.diagnostics.names import NameTooLong
+from metanorm.diagnostics.suggest import shortened
 from metanorm.diagnostics.syntax import MissingPiece, UnexpectedToken, UnknownClause
 from metanorm.source import Source, Span
 from metanorm.syntax.grammar import RESERVED_WORDS, SOFT_STATEMENT_WORDS, STATEMENT_WORDS, parser
@@ -24,6 +26,7 @@ from metanorm.syntax.tokens import (
     CLOSERS,
     GOES_ON,
     MAX_DEPTH,
+    MAX_NAME,
     NO_TOKENS,
     OPENERS,
     SOFT_STARTS,
@@ -51,7 +54,7 @@ class ParsedText:
 def tree_from_text(source: Source, problems: Collector) -> ParsedText:
     """Parse one file. Where it has errors, the tree holds what could be understood."""
     result = ParsedText()
-    _Parse(source, problems, result, tokens_of(source, result.comments)).run()
+    _Parse(source, problems, result, tokens_of(source, problems, result.comments)).run()
     return result
 
 
@@ -71,6 +74,7 @@ class _Parse:
         self.quiet = False  # what follows a stray character in a statement is its echo
         self.errors = 0
         self.put_in_at = (-1, 0)
+        self.surplus = 0  # braces that were opened twice
         self.foreign: set[str] = set()  # reported once, however often they stand there
 
     def run(self) -> None:
@@ -95,15 +99,20 @@ class _Parse:
         Played through to the shift: a LALR table alone also lists tokens that
         only another context would accept.
         """
-        states = self.state.parse_conf.states
-        stack = self.state.state_stack[:depth]
-        while kind in states[stack[-1]]:
-            action, argument = states[stack[-1]][kind]
+        states, below = self.state.parse_conf.states, self.state.state_stack
+        height = len(below) if depth is None else depth  # of the part that is as it was
+        above: list[Any] = []  # what has been pushed on it: no copy, for the stack may be large
+        top = below[height - 1]
+        while kind in states[top]:
+            action, argument = states[top][kind]
             if action is Shift:
                 return True
-            del stack[len(stack) - len(argument.expansion) :]
-            stack.append(states[stack[-1]][argument.origin.name][1])
-            if stack[-1] == self.state.parse_conf.end_state:
+            popped = len(argument.expansion)
+            height -= max(popped - len(above), 0)
+            del above[max(len(above) - popped, 0) :]
+            above.append(states[above[-1] if above else below[height - 1]][argument.origin.name][1])
+            top = above[-1]
+            if top == self.state.parse_conf.end_state:
                 return kind == "$END"
         return False
 
@@ -159,20 +168,26 @@ class _Parse:
             return position + 1
         if self._ends_statement(token) and self._put_in(position):
             return position
-        self._report(self._unexpected(token))
+        if self.put_in_at[0] != position:  # else what is missing before it has been reported
+            self._report(self._unexpected(token))
+        if token.type == "LBRACE" and self.last is not None and self.last.type == "LBRACE":
+            self.surplus += 1
+            return position + 1
         return self._skip(position if token.type in SYNC else position + 1)
 
     def _stray(self, token: Token, span: Span) -> None:
         """A character or word that the language does not use, or brackets nested too deep."""
         if token.type == "DEEP":
             self._report(NestedTooDeep(span, MAX_DEPTH))
+        elif token.type == "LONG":
+            self._report_once(NameTooLong(span, str(token), MAX_NAME), str(token))
         else:
             first = next((i for i, c in enumerate(token) if not c.isascii()), 0)
             place = self.source.span(span.start + first, span.start + first + 1)
             self._report_once(UnexpectedCharacter(place, token[first]), str(token))
         if token.type != "UNKNOWN" and self._accepts("NAME"):
             self._feed_missing(token)
-        self.quiet = self.quiet or not (token.type == "FOREIGN" or token.isspace())
+        self.quiet = self.quiet or not (token.type in ("FOREIGN", "LONG") or token.isspace())
 
     def _closes_nothing(self, token: Token, span: Span) -> None:
         """A closing bracket where another one was opened, or none."""
@@ -183,8 +198,10 @@ class _Parse:
             self.brackets.pop()
             self.state.feed_token(Token.new_borrow_pos(closer, str(token), token))
         else:
-            nothing = "there is no bracket that it closes"
-            self._report(UnexpectedToken(span, f"`{token}`", (), nothing))
+            self.surplus -= 1
+            if self.surplus < 0:
+                nothing = "there is no bracket that it closes"
+                self._report(UnexpectedToken(span, f"`{token}`", (), nothing))
 
     def _is_open(self, closer: Token) -> bool:
         return any(OPENERS[bracket.type] == closer.type for bracket in self.brackets)
@@ -198,24 +215,29 @@ class _Parse:
         return token.type in SYNC | CLOSERS.keys() | {"LBRACE"} or self._starts_line(token)
 
     def _put_in(self, position: int) -> bool:
-        """Feed the piece that is missing before `position`, if it is clear which one is."""
+        """Feed the piece that is missing before `position`, if it is clear which one is.
+
+        Of several pieces that are missing at one place, the first is reported.
+        """
         times = self.put_in_at[1] + 1 if self.put_in_at[0] == position else 1
         if times > 2 * MAX_DEPTH or self.last is None:
             return False
-        self.put_in_at = (position, times)
         place = span_of(self.source, self.last).after()
-        if self._accepts("NAME") and not self._accepts("REDUCE"):
-            what = "an expression" if self._accepts("NUMBER") else "a name"
-            self._report(MissingPiece(place, what))
-            self._feed_missing(self.last)
-            return True
         closer = OPENERS[self.brackets[-1].type] if self.brackets else ""
-        if self._accepts(closer):
+        nests = closer == "RBRACE" and self.tokens[position].type == "LBRACE"
+        if self._accepts("NAME") and not self._accepts("REDUCE"):
+            missing = MissingPiece(place, "an expression" if self._accepts("NUMBER") else "a name")
+            self._feed_missing(self.last)
+        elif self._accepts(closer) and not nests:
             opened = span_of(self.source, self.brackets.pop())
-            self._report(MissingPiece(place, CLOSERS[closer], opened))
+            missing = MissingPiece(place, CLOSERS[closer], opened)
             self.state.feed_token(Token.new_borrow_pos(closer, "", self.last))
-            return True
-        return False
+        else:
+            return False
+        if times == 1:
+            self._report(missing)
+        self.put_in_at = (position, times)
+        return True
 
     def _feed_missing(self, at: Token) -> None:
         """A name that stands for what is not there, or cannot be read."""
@@ -227,7 +249,7 @@ class _Parse:
 
     def _unexpected(self, token: Token) -> Problem:
         span = span_of(self.source, token)
-        found = "end of file" if token.type == "$END" else f"`{token}`"
+        found = "end of file" if token.type == "$END" else f"`{shortened(token)}`"
         behind = self.source.text[span.end : span.end + 1]
         statement = self.statement if self.norm is not None else ""
         expected = expected_tokens(token, self._accepts)
