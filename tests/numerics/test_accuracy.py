@@ -31,7 +31,7 @@ def test_variances_far_from_zero(mean: float, dims: tuple[int, ...]) -> None:
     right, average = torch.var_mean(x.double(), dims, correction=0)
     found = runtime.moments(x, dims)
     assert relative(found.var, right) < 1e-5
-    assert float((found.mean - average).abs().max()) < 1e-7 * max(1.0, mean)
+    assert float((found.mean - average).abs().max()) < 3e-7 * max(1.0, mean)
 
 
 def test_squares_that_overflow_only_when_they_are_added_up() -> None:

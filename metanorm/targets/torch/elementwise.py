@@ -110,7 +110,7 @@ def number_expr(scalar: Scalar, size: Callable[[str], Expr], names: str = "") ->
 def number_expr_of(value: float) -> Expr:
     """A literal, whole where it is."""
     if not math.isfinite(value):
-        positive = Name("math.nan" if math.isnan(value) else "math.inf")
+        positive = Name("torch.nan" if math.isnan(value) else "torch.inf")
         return positive if not value < 0 else Unary("-", positive)
     whole = value == int(value) and abs(value) < 2**53
     return Literal(int(value)) if whole else Literal(value)
