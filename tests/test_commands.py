@@ -1,0 +1,273 @@
+"""The command line, run as users run it: what it prints, what it writes, how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from metanorm.diagnostics.registry import all_codes
+from metanorm.ir.ops import public
+from metanorm.stages import STAGES
+
+GOOD = """
+# Centred. Nobody, 2026.
+norm Centred(eps = 1e-5) {
+  input  x[N, C]
+  reduce C
+  affine C
+}
+""".lstrip()
+BAD = GOOD.replace("affine C", "affine D")
+PLAIN = {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with one good spec, as the current one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "specs").mkdir()
+    (tmp_path / "specs" / "centred.norm").write_text(GOOD)
+    return tmp_path
+
+
+def run(*arguments: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "metanorm", *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, **PLAIN, **env},
+    )
+    assert "Traceback" not in done.stderr
+    return done
+
+
+# ---- compile
+
+
+def test_compile_writes_a_package_once(folder: Path) -> None:
+    first = run("compile", "specs", "-o", "norms")
+    assert first.returncode == 0
+    assert "norms/centred.py: written" in first.stdout + first.stderr
+    before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in (folder / "norms").glob("*.py")}
+    assert {p.name for p in before} == {"__init__.py", "centred.py"}
+    assert run("compile", "specs", "-o", "norms").returncode == 0
+    assert before == {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in before}
+    assert run("compile", "specs", "-o", "norms", "--check").returncode == 0
+
+
+CHANGES = {
+    "spec changed": ("specs/centred.norm", "eps = 1e-5", "eps = 1e-6"),
+    "edited by hand": ("norms/centred.py", "self.eps = eps", "self.eps = 2 * eps"),
+    "made by another version": ("norms/centred.py", "by metanorm 0.1.0", "by metanorm 0.0.9"),
+}
+
+
+@pytest.mark.parametrize("status", CHANGES)
+def test_check_says_what_has_changed(status: str, folder: Path) -> None:
+    run("compile", "specs", "-o", "norms")
+    name, old, new = CHANGES[status]
+    path = folder / name
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    before = (folder / "norms" / "centred.py").read_text()
+    done = run("compile", "specs", "-o", "norms", "--check")
+    assert done.returncode == 1
+    assert f"norms/centred.py: {status}" in done.stdout + done.stderr
+    shown = run("compile", "specs", "-o", "norms", "--diff")
+    assert shown.stdout.count("\n@@") >= 1
+    assert (folder / "norms" / "centred.py").read_text() == before
+
+
+def test_what_was_edited_is_not_overwritten_unasked(folder: Path) -> None:
+    run("compile", "specs", "-o", "norms")
+    path = folder / "norms" / "centred.py"
+    made = path.read_text()
+    path.write_text(made.replace("self.eps = eps", "self.eps = 2 * eps"))
+    done = run("compile", "specs", "-o", "norms")
+    assert done.returncode == 1 and "--force" in done.stderr + done.stdout
+    assert path.read_text() != made
+    assert run("compile", "specs", "-o", "norms", "--force").returncode == 0
+    assert path.read_text() == made
+
+
+def test_nothing_is_written_where_a_spec_is_wrong(folder: Path) -> None:
+    (folder / "specs" / "wrong.norm").write_text(BAD.replace("Centred", "Wrong"))
+    done = run("compile", "specs", "-o", "norms")
+    assert done.returncode == 1 and "MN0302" in done.stdout + done.stderr
+    assert not (folder / "norms").exists()
+
+
+def test_compile_to_standard_output_writes_no_file(folder: Path) -> None:
+    done = run("compile", "-", "--stdout", stdin=GOOD)
+    assert done.returncode == 0 and "class Centred(nn.Module):" in done.stdout
+    assert [p.name for p in folder.iterdir()] == ["specs"]
+
+
+@pytest.mark.parametrize("place", ["a file", "in a file"])
+def test_a_package_that_cannot_be_written(place: str, folder: Path) -> None:
+    (folder / "taken").write_text("mine")
+    done = run("compile", "specs", "-o", "taken" if place == "a file" else "taken/norms")
+    assert done.returncode in (1, 2) and done.stderr
+    assert (folder / "taken").read_text() == "mine"
+
+
+def test_output_depends_on_nothing_but_specs(folder: Path) -> None:
+    library = str(ROOT / "specs")
+    one = run("compile", library, "--stdout", PYTHONHASHSEED="1").stdout
+    os.chdir(ROOT)
+    other = run("compile", "specs", "--stdout", PYTHONHASHSEED="2").stdout
+    assert one == other and str(ROOT) not in one
+
+
+# ---- check
+
+
+def test_check_ends_by_what_it_finds(folder: Path) -> None:
+    assert run("check", "specs").returncode == 0
+    assert run("check", "-", stdin=BAD).returncode == 1
+    assert run("check", "missing.norm").returncode == 1
+    assert run("check", "--formt", "json").returncode == 2
+
+
+def test_formats_of_check(folder: Path) -> None:
+    report = json.loads(run("check", "-", "--format", "json", stdin=BAD).stdout)
+    assert report["errors"] == 1 and report["diagnostics"][0]["code"] == "MN0302"
+    assert report["diagnostics"][0]["primary"]["start"]["line"] == 5
+    sarif = json.loads(run("check", "-", "--format", "sarif", stdin=BAD).stdout)
+    (found,) = sarif["runs"][0]["results"]
+    assert sarif["version"] == "2.1.0" and found["ruleId"] == "MN0302"
+    github = run("check", "-", "--format", "github", stdin=BAD).stdout
+    assert github.startswith("::error ") and "line=5" in github
+
+
+def test_check_imports_no_torch() -> None:
+    code = (
+        "import sys; sys.argv = ['metanorm', 'check', 'specs']\n"
+        "from metanorm.cli import main\n"
+        "try:\n  main()\nexcept SystemExit as end:\n  assert not end.code\n"
+        "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
+
+
+# ---- fmt
+
+
+def test_fmt_mends_and_checks(folder: Path) -> None:
+    untidy = folder / "untidy.norm"
+    untidy.write_text(GOOD.replace("  input  x[N, C]", " input x[N,C]  # the input"))
+    assert run("fmt", "--check", "untidy.norm").returncode == 1
+    assert "+  input" in run("fmt", "--diff", "untidy.norm").stdout
+    assert run("fmt", "untidy.norm").returncode == 0
+    assert run("fmt", "--check", "untidy.norm").returncode == 0
+    assert "  input  x[N, C]  # the input\n" in untidy.read_text()
+    assert run("fmt", "-", stdin=untidy.read_text()).stdout == untidy.read_text()
+
+
+def test_fmt_leaves_a_broken_file_alone(folder: Path) -> None:
+    broken = folder / "broken.norm"
+    broken.write_text(GOOD + "norm {")
+    assert run("fmt", "broken.norm").returncode == 1
+    assert broken.read_text() == GOOD + "norm {"
+
+
+# ---- explain, inspect, list
+
+
+def test_explain_codes_operations_and_specs(folder: Path) -> None:
+    assert run("explain", "mn0302").stdout.startswith("## MN0302: ")
+    assert "var(x over P)" in run("explain", "var").stdout
+    spec = run("explain", "specs/centred.norm").stdout
+    for part in ("In equations", "What is pooled", "What is learned", "Do samples influence"):
+        assert part in spec
+    facts = json.loads(run("explain", "specs/centred.norm", "--json").stdout)
+    assert facts["norm"] == "Centred" and facts["samples_meet_in_training"] is False
+    unknown = run("explain", "MN9999")
+    assert unknown.returncode == 2 and "MN9999" in unknown.stderr
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_inspect_prints_every_stage(stage: str, folder: Path) -> None:
+    text = run("inspect", "specs/centred.norm", "--stage", stage)
+    assert text.returncode == 0 and len(text.stdout) > 100
+    data = run("inspect", "specs/centred.norm", "--stage", stage, "--json")
+    assert data.returncode == 0 and json.loads(data.stdout)
+
+
+def test_list_is_complete() -> None:
+    errors = run("list", "errors").stdout
+    assert all(code in errors for code in all_codes())
+    rows = json.loads(run("list", "operations", "--json").stdout)
+    assert [row["name"] for row in rows] == [row.usage for row in public()]
+    assert "GroupNorm" in run("list", "specs").stdout
+    assert "torch" in run("list", "targets").stdout
+    assert run("list", "nonsense").returncode == 2
+
+
+# ---- verify, new, version
+
+
+def test_verify_ends_by_what_it_finds(folder: Path) -> None:
+    done = run("verify", "specs")
+    assert done.returncode == 0 and "good" in done.stdout
+    assert run("verify", "-", stdin=BAD).returncode == 1
+
+
+def test_new_writes_what_checks_and_overwrites_nothing(folder: Path) -> None:
+    assert run("new", "MyNorm").returncode == 0
+    (made,) = (p for p in folder.rglob("*.norm") if p.name != "centred.norm")
+    assert run("check", str(made.relative_to(folder))).returncode == 0
+    before = made.read_text()
+    assert run("new", "MyNorm").returncode != 0
+    assert made.read_text() == before
+
+
+def test_version_and_help() -> None:
+    assert "0.1.0" in run("version").stdout
+    assert "compile" in run("--help").stdout
+    assert run("complie").returncode == 2
+
+
+# ---- configuration and interruptions
+
+
+def test_configuration_is_read_and_checked(folder: Path) -> None:
+    project = folder / "pyproject.toml"
+    project.write_text('[tool.metanorm]\nspecs = ["specs"]\nout = "made"\n')
+    assert run("compile").returncode == 0
+    assert (folder / "made" / "centred.py").exists()
+    for line, hint in (("spec = 1", "`spec`"), ("specs = 3", "specs"), ("specs = [", "TOML")):
+        project.write_text(f"[tool.metanorm]\n{line}\n")
+        done = run("check")
+        assert done.returncode == 2 and hint in done.stderr
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    pipe = f"{sys.executable} -m metanorm list errors | head -n 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", pipe], capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr
+
+
+def test_a_bug_is_reported_in_two_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from metanorm import cli
+
+    def broken(wanted: str) -> None:
+        raise RuntimeError("oh")
+
+    monkeypatch.setattr(cli, "app", broken)
+    monkeypatch.delenv("METANORM_DEBUG", raising=False)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 3
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and "internal error: RuntimeError: oh" in lines[0]
