@@ -20,7 +20,7 @@ from metanorm.semantics.allowances import without_allowed
 from metanorm.semantics.calls import KnownNorm
 from metanorm.semantics.equations_from_clauses import equations_from_clauses
 from metanorm.semantics.ir_from_ast import ir_from_ast
-from metanorm.semantics.limits import too_large, too_many
+from metanorm.semantics.limits import Sizes, too_large, too_many
 from metanorm.source import Source, Span
 from metanorm.syntax import ast
 from metanorm.syntax.parse import Parsed, parse
@@ -74,7 +74,8 @@ def used_by(source: Source) -> tuple[str, ...]:
 def resolve(path: str, user: str, known: Mapping[str, object]) -> str | None:
     """The source that `use "path"` in `user` names: a file beside it, else one of the library."""
     beside = posixpath.normpath(posixpath.join(posixpath.dirname(user), path))
-    return next((name for name in (beside, LIBRARY + path) if name in known), None)
+    places = (LIBRARY + path,) if user.startswith(LIBRARY) else (beside, LIBRARY + path)
+    return next((name for name in places if name in known), None)
 
 
 @lru_cache(maxsize=256)
@@ -101,6 +102,7 @@ class _Check:
         self.parsed: dict[str, Parsed] = {}
         self.equations: dict[str, dict[str, ast.Norm | None]] = {}
         self.tables: dict[str, dict[str, KnownNorm]] = {}
+        self.sizes = Sizes()
         self.unused: set[str] = set()  # sources with a `use` that could not be followed
 
     def run(self, roots: Sequence[str]) -> Checked:
@@ -157,6 +159,10 @@ class _Check:
             equations = self.equations[name].get(norm.name.name)
             if equations is None:
                 continue
+            large = self.sizes.too_large(equations, table)
+            if large is not None:
+                self.problems.add(large)
+                continue
             program = ir_from_ast(equations, table, self.problems)
             if program is not None:
                 checked.append(CheckedNorm(norm, equations, program))
@@ -186,10 +192,10 @@ class _Check:
         for broken_name in parsed.broken:
             own.setdefault(broken_name, None)
         self.problems.extend(problems.sorted())
-        for use in parsed.file.uses:
-            self._use(use, name, table)
         for norm_name, norm_equations in own.items():
             table[norm_name] = KnownNorm(norm_equations, table)
+        for use in parsed.file.uses:
+            self._use(use, name, table)
         return table
 
     def _use(self, use: ast.Use, user: str, table: dict[str, KnownNorm]) -> None:
@@ -205,10 +211,18 @@ class _Check:
             reason = "there is no such file"
             self.problems.add(UnreadableFile(use.span, use.path, reason, known, hint))
             return
-        for name, norm in self._table(found).items():
+        table_of_used = self._table(found)
+        reason = self.sources[found].problem
+        used = self.parsed[found]
+        if not (reason or used.file.norms or used.broken or parsed_source(self.sources[found])[1]):
+            reason = "there is no norm in it"
+        if reason:
+            self.unused.add(user)
+            self.problems.add(UnreadableFile(use.span, use.path, reason))
+        for name, norm in table_of_used.items():
             own = self.equations[found]
-            if name not in own:
-                continue  # used by the used file, not part of it
+            if name not in own or name in self.equations[user]:
+                continue  # used by the used file, not part of it; or the user has its own
             taken = table.get(name)
             if taken is not None and taken.equations is not norm.equations:
                 self.problems.add(DuplicateName(use.span, name))

@@ -51,6 +51,7 @@ class Source:
     name: str
     text: str
     line_starts: tuple[int, ...] = field(repr=False, compare=False)
+    problem: str = ""  # why there is no text, where a used file cannot be read
 
     @staticmethod
     def of(name: str, text: str) -> Source:

@@ -11,7 +11,7 @@ import re
 import stat
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +26,22 @@ from metanorm.targets.header import HEADER, digest
 from metanorm.version import __version__
 
 MAX_BYTES = 256 * 1024
+# What to do about a file that cannot be read.
+MISSING, FOLDER, SPECIAL, LARGE, CLOSED = (
+    "there is no such file",
+    "it is a folder",
+    "it is not a regular file",
+    "it is larger than 256 KiB",
+    "there is no permission to read it",
+)
+REMEDIES = {
+    MISSING: "check the path; `metanorm new NAME` writes a spec to begin with",
+    FOLDER: "name the files in it",
+    SPECIAL: "pass a text through standard input: `-`",
+    LARGE: "a spec has some lines; write several",
+    CLOSED: "change its permissions",
+}
+MOST_FILES = 100
 MOST_MISSING = 20  # files for which near names are looked for
 STDIN = "-"
 
@@ -73,7 +89,7 @@ def load(paths: Sequence[str], stdin: bytes | None = None) -> Workspace:
         if source is not None:
             workspace.sources[name] = source
             workspace.roots.append(name)
-    _load_used(workspace, problems)
+    _load_used(workspace)
     workspace.diagnostics = problems.sorted()
     return workspace
 
@@ -111,7 +127,8 @@ def _source(name: str, given: bytes | None, problems: Collector) -> Source | Non
     if reason:
         names = [p.name for p in Path(name).parent.glob("*.norm")] if _is_dir(name) else []
         known = tuple((Path(name).parent / n).as_posix() for n in names)
-        problems.add(UnreadableFile(Span(name, 0, 0), name, reason, known))
+        hint = REMEDIES.get(reason, "a spec is a text file in UTF-8")
+        problems.add(UnreadableFile(Span(name, 0, 0), name, reason, known, hint))
         return None
     return Source.of(name, text)
 
@@ -127,15 +144,15 @@ def _read(path: Path) -> tuple[str, str]:
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            return "", "it is a folder"
+            return "", FOLDER
         if not stat.S_ISREG(mode):
-            return "", "it is not a regular file"
+            return "", SPECIAL
         with path.open("rb") as file:
             return _decoded(file.read(MAX_BYTES + 1))
     except FileNotFoundError:
-        return "", "there is no such file"
+        return "", MISSING
     except PermissionError:
-        return "", "there is no permission to read it"
+        return "", CLOSED
     except (OSError, ValueError) as error:
         return "", getattr(error, "strerror", None) or "its name cannot be a path"
 
@@ -143,15 +160,18 @@ def _read(path: Path) -> tuple[str, str]:
 def _decoded(data: bytes) -> tuple[str, str]:
     """The text of a file, or why it has none."""
     if len(data) > MAX_BYTES:
-        return "", "it is larger than 256 KiB"
+        return "", LARGE
     try:
         return data.decode("utf-8"), ""
     except UnicodeDecodeError as error:
         return "", f"byte {error.start + 1} is not UTF-8"
 
 
-def _load_used(workspace: Workspace, problems: Collector) -> None:
-    """Read what the sources use, and what that uses: beside the user, else from the library."""
+def _load_used(workspace: Workspace) -> None:
+    """Read what the sources use, and what that uses: beside the user, else from the library.
+
+    What cannot be read is a source with a problem, which is reported where it is used.
+    """
     library = resource("specs")
     shipped = {LIBRARY + name: library / name for name in library_specs()}
     queue = list(workspace.roots)
@@ -162,21 +182,22 @@ def _load_used(workspace: Workspace, problems: Collector) -> None:
             if resolve(path, user, workspace.sources) is not None:
                 continue
             beside = Path(os.path.normpath(Path(user).parent / path)).as_posix()
-            if not user.startswith(LIBRARY) and Path(beside).is_file():
-                source = _source(beside, None, problems)
+            if not user.startswith(LIBRARY) and os.path.exists(beside):
+                text, reason = _read(Path(beside))
+                if len(workspace.sources) > MOST_FILES:
+                    reason = f"more than {MOST_FILES} files are used"
                 name = beside
+                source = replace(Source.of(name, "" if reason else text), problem=reason)
             elif LIBRARY + path in shipped:
                 name = LIBRARY + path
-                text = shipped[name].read_text(encoding="utf-8")
-                source = Source.of(name, text)
+                source = Source.of(name, shipped[name].read_text(encoding="utf-8"))
             else:
                 missing.add(path)
                 if len(missing) < MOST_MISSING:
                     _add_near(path, shipped, workspace)
                 continue
-            if source is not None:
-                workspace.sources[name] = source
-                queue.append(name)
+            workspace.sources[name] = source
+            queue.append(name)
 
 
 def _add_near(path: str, shipped: Mapping[str, Path], workspace: Workspace) -> None:

@@ -379,11 +379,10 @@ class TooLarge(Problem):
 
     ### What it means
 
-    A norm has at most 64 axes, as many as a tensor of torch can have, and at most 1000
-    hyperparameters, inputs, parameters, buffers and statistics together; a file at most 200
-    norms and 30000 words and signs. A call stands for everything that the called norm computes:
-    norms that call norms that call norms grow quickly, and a norm computes at most 3000 values
-    where it calls others.
+    A norm has at most 32 axes, and at most 1000 hyperparameters, inputs, parameters, buffers,
+    statistics and outputs together; a file has at most 200 norms and 30000 words and signs. A
+    call stands for everything that the called norm computes: norms that call norms that call
+    norms grow quickly, and a norm computes at most 3000 values where it calls others.
 
     ### Example
 
@@ -445,5 +444,5 @@ class TooLarge(Problem):
         if self.what == "values":
             return ("call a norm once, and use its result by name",)
         if self.what == "axes":
-            return (f"a tensor of torch has at most {self.most} axes",)
+            return ("`*S` stands for any number of axes",)
         return ("write several that are smaller",)

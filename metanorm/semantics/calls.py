@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from metanorm.diagnostics.structure import Recursion, TooLarge
+from metanorm.diagnostics.structure import Recursion
 from metanorm.diagnostics.values import CallMismatch, UnknownArgument, WrongArguments, WrongKind
 from metanorm.ir.scalar import Const, Hyper, Scalar, SizeOf
 from metanorm.semantics.lowering import Frame, Lowering
@@ -27,9 +27,7 @@ class KnownNorm:
     others: Mapping[str, KnownNorm]
 
 
-# What a norm may compute, everything that it calls included. The largest of the literature need
-# some hundreds.
-MOST_VALUES = 3_000
+MOST_CALLS = 40  # inside each other
 
 
 class Calls:
@@ -38,7 +36,6 @@ class Calls:
     def __init__(self, low: Lowering) -> None:
         self.low = low
         self.problems = low.problems
-        self.full = False
 
     def enable(self, statements: Statements, known: Mapping[str, KnownNorm]) -> None:
         """Let the expressions of a norm call the norms that it knows."""
@@ -58,9 +55,8 @@ class Calls:
         if name in caller.path:
             self._recursion(name, caller, call.span)
             return POISON
-        if len(self.low.types) > MOST_VALUES:
-            self._too_large(call.span)
-            return POISON
+        if len(caller.path) > MOST_CALLS:
+            return POISON  # a circle that is too large to go round; `limits` reports it
         arguments = [statements.e.value(a) for a in call.arguments]
         if norm is None or not all(isinstance(a, Tensor) for a in arguments):
             return POISON  # reported where it went wrong
@@ -85,12 +81,6 @@ class Calls:
         first = norms.index(min(norms))
         path = (*norms[first:], *norms[:first], norms[first])
         self.problems.add(Recursion(calls[first], path))
-
-    def _too_large(self, span: Span) -> None:
-        """Calls of calls double what they call: reported once."""
-        if not self.full:
-            self.problems.add(TooLarge(span, MOST_VALUES, "values"))
-        self.full = True
 
     def _lower(self, frame: Frame, known: Mapping[str, KnownNorm]) -> Value:
         inner = Statements(self.low, frame)

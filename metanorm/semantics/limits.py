@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import fields
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 
 from metanorm.diagnostics.structure import TooLarge
+from metanorm.semantics.calls import MOST_CALLS, KnownNorm
 from metanorm.syntax import ast
 
-MOST_AXES = 64  # of a tensor of torch
+MOST_AXES = 32
 MOST_DECLARATIONS = 1000
 MOST_NORMS = 200
+MOST_VALUES = 3000  # of a norm that calls others, those included
+MOST_VALUES_OF_ALL = 60_000
 
 DECLARATIONS = (
     ast.Hyper,
@@ -45,6 +48,82 @@ def too_many(norms: tuple[ast.Norm, ...]) -> TooLarge | None:
     if len(norms) <= MOST_NORMS:
         return None
     return TooLarge(norms[MOST_NORMS].name.span, MOST_NORMS, "norms", "this file")
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many values a norm computes, how deep its calls are inside each other, and the call
+    that makes it too large."""
+
+    values: int = 0
+    depth: int = 0
+    problem: TooLarge | None = None
+
+
+class Sizes:
+    """How much the norms of one run compute, with all that they call, before they are lowered."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.known: dict[int, Size] = {}
+        self.kept: list[ast.Norm] = []  # as long as their identity stands for them
+
+    def too_large(self, norm: ast.Norm, others: Mapping[str, KnownNorm]) -> TooLarge | None:
+        """The call that makes a norm too large, or the whole run."""
+        size = self._size(KnownNorm(norm, others))
+        self.total += size.values
+        if size.problem is None and self.total > MOST_VALUES_OF_ALL:
+            return TooLarge(norm.name.span, MOST_VALUES_OF_ALL, "values", "all that is compiled")
+        return size.problem
+
+    def _size(self, norm: KnownNorm) -> Size:
+        """The size of a norm. Without recursion: calls may be in each other very deep."""
+        waiting, begun = [norm], set[int]()
+        while waiting:
+            equations = waiting[-1].equations
+            if equations is None or id(equations) in self.known:
+                waiting.pop()
+            elif id(equations) not in begun:
+                begun.add(id(equations))
+                self.kept.append(equations)
+                called = (_called(node, waiting[-1].others) for node in _nodes(equations))
+                waiting += [c for c in called if c is not None and id(c.equations) not in begun]
+            else:
+                self.known[id(equations)] = self._sum(equations, waiting.pop().others)
+        return self.known.get(id(norm.equations), Size())
+
+    def _sum(self, norm: ast.Norm, others: Mapping[str, KnownNorm]) -> Size:
+        """The size of a norm, where those of the norms that it calls are known.
+
+        One that is not known is part of a circle, which is reported where it is lowered.
+        """
+        values, depth = 0, 1
+        for node in _nodes(norm):
+            values += _values(node)
+            called = _called(node, others)
+            if called is None:
+                continue
+            size = self.known.get(id(called.equations), Size())
+            values, depth = values + size.values, max(depth, size.depth + 1)
+            if size.problem is not None:
+                return size
+            if depth > MOST_CALLS:
+                problem = TooLarge(node.span, MOST_CALLS, "calls inside each other")
+                return Size(values, depth, problem)
+            if values > MOST_VALUES:
+                return Size(values, depth, TooLarge(node.span, MOST_VALUES, "values"))
+        return Size(values, depth)
+
+
+def _called(node: ast.Node, others: Mapping[str, KnownNorm]) -> KnownNorm | None:
+    return others.get(node.function.name) if isinstance(node, ast.Call) else None
+
+
+def _values(node: ast.Node) -> int:
+    """How many values an expression computes, apart from those of its parts."""
+    if isinstance(node, ast.Chain):
+        return len(node.operators)
+    return isinstance(node, (ast.Call, ast.Power, ast.Negative, ast.Compare, ast.Index))
 
 
 def _nodes(node: object) -> Iterator[ast.Node]:
