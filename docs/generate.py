@@ -9,14 +9,14 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from docs import editor, pages, schemas
+from docs import commands, editor, pages, schemas
 
 ROOT = Path(__file__).parents[1]
 
 FILES: Mapping[str, Callable[[], str]] = {
     "docs/operations.md": pages.operations,
     "docs/errors.md": pages.errors,
-    "docs/command-line.md": pages.command_line,
+    "docs/command-line.md": commands.command_line,
     "docs/schemas/check.json": schemas.check,
     "docs/schemas/explain.json": schemas.explain,
     "docs/schemas/verify.json": schemas.verify,

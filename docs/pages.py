@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from itertools import groupby
 from pathlib import Path
 
-import typer
-
-from metanorm.cli import COMMANDS, app
-from metanorm.cli.exit_codes import FINDINGS, INTERNAL, INTERRUPTED, OK, USAGE
-from metanorm.config import Config
 from metanorm.diagnostics.registry import ManualPage, all_codes, manual_page
 from metanorm.driver import compile_specs
 from metanorm.ir.ops import Operation, public
@@ -98,54 +92,3 @@ def grammar() -> str:
     """The grammar, as the parser reads it."""
     path = Path(__file__).parents[1] / "grammar" / "metanorm.lark"
     return f"```lark from=grammar/metanorm.lark\n{path.read_text(encoding='utf-8')}```\n"
-
-
-CODES = {
-    OK: "all is well",
-    FINDINGS: "there is something to mend: errors in specs, stale files, modules that differ",
-    USAGE: "a wrong option, a path that is not there, a configuration that cannot be used",
-    INTERNAL: "a bug in metanorm; `METANORM_DEBUG=1` shows where",
-    INTERRUPTED: "interrupted from the keyboard",
-}
-
-KEYS = {
-    "specs": "files and folders that commands read when none are named",
-    "out": "the package that `compile` writes where there is no `-o`",
-    "target": "what is printed; there is `torch`",
-}
-
-
-def command_line() -> str:
-    """Every command with its options."""
-    text = f"# The command line\n\n{MADE}"
-    commands = typer.main.get_command(app("")).commands  # type: ignore[attr-defined]
-    for name in COMMANDS:
-        command = commands[name]
-        text += f"## metanorm {name}\n\n{command.help}\n\n"
-        rows = [_row(p) for p in command.params if p.name != "help"]
-        if rows:
-            text += "| argument | meaning |\n| --- | --- |\n" + "".join(rows) + "\n"
-    text += "## Exit codes\n\n| code | meaning |\n| --- | --- |\n"
-    text += "".join(f"| {code} | {meaning} |\n" for code, meaning in CODES.items())
-    text += "\n## Configuration\n\nIn `pyproject.toml`, and all optional:\n\n"
-    defaults = Config()
-    table = "".join(
-        f"{field.name} = {_toml(getattr(defaults, field.name))}  # {KEYS[field.name]}\n"
-        for field in fields(Config)
-    )
-    text += f"```toml\n[tool.metanorm]\n{table}```\n"
-    text += "\nPaths are relative to the file. "
-    return text + "The nearest `pyproject.toml` that has the table counts.\n"
-
-
-def _row(parameter: object) -> str:
-    options = getattr(parameter, "opts", [])
-    flags = [*options, *getattr(parameter, "secondary_opts", [])]
-    shown = ", ".join(flags) if any(f.startswith("-") for f in flags) else flags[0].upper()
-    return f"| `{shown}` | {getattr(parameter, 'help', '') or ''} |\n"
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, tuple):
-        return f"[{', '.join(_toml(item) for item in value)}]"
-    return f'"{value}"'

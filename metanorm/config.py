@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Literal
 
 from metanorm.diagnostics.suggest import did_you_mean
 from metanorm.options import Options
@@ -25,7 +26,7 @@ class Config:
 
     specs: tuple[str, ...] = ("specs",)
     out: str = "norms"
-    target: str = "torch"
+    target: Literal["torch"] = "torch"
 
     def options(self) -> Options:
         """The part that changes generated code."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from importlib import import_module
 
@@ -39,6 +40,9 @@ def app(wanted: str) -> typer.Typer:
 
 def main() -> None:
     """The entry point: every way a run can end has its exit code, and none is a traceback."""
+    if hasattr(signal, "SIGPIPE"):
+        # Where the reader has gone, as in `metanorm list errors | head`, end as other filters do.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         app(sys.argv[1] if len(sys.argv) > 1 else "")()
     except (WorkspaceError, ConfigError) as error:
@@ -46,10 +50,6 @@ def main() -> None:
         sys.exit(USAGE)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        # The reader has gone, as in `metanorm list errors | head`; nothing is wrong.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except OSError as error:
         complain(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
         sys.exit(FINDINGS)

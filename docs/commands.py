@@ -1,0 +1,117 @@
+"""The page of the command line, from the signatures of the commands."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import fields
+from enum import Enum
+from importlib import import_module
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+from typer.models import OptionInfo
+
+from docs.pages import MADE
+from metanorm.cli import COMMANDS
+from metanorm.cli.exit_codes import FINDINGS, INTERNAL, INTERRUPTED, OK, USAGE
+from metanorm.config import Config
+
+CODES = {
+    OK: "all is well; warnings alone are no failure",
+    FINDINGS: "there is something to mend: errors in specs, stale files, modules that differ",
+    USAGE: "a wrong option, a path that is not there, a configuration that cannot be used",
+    INTERNAL: "a bug in metanorm",
+    INTERRUPTED: "interrupted from the keyboard",
+}
+
+KEYS = {
+    "specs": "files and folders that commands read when none are named",
+    "out": "the package that `compile` writes where there is no `-o`",
+    "target": "what is printed; there is `torch`",
+}
+
+VARIABLES = {
+    "METANORM_CACHE": "the folder of the parse table, which may be removed at any time",
+    "METANORM_DEBUG": "where set, a bug in metanorm ends in its traceback",
+    "NO_COLOR": "where set, nothing is printed in colour",
+}
+
+
+def command_line() -> str:
+    """Every command with its options, exit codes, configuration."""
+    text = f"# The command line\n\n{MADE}"
+    text += "What a command is for goes to standard output; what it did, to standard error.\n"
+    for name in COMMANDS:
+        text += _section(name, import_module(f"metanorm.cli.{name}").command)
+    text += _table("Exit codes", "code", CODES)
+    text += "\n## Configuration\n\nIn `pyproject.toml`, and all optional:\n\n"
+    defaults = Config()
+    rows = "".join(
+        f"{field.name} = {_toml(getattr(defaults, field.name))}  # {KEYS[field.name]}\n"
+        for field in fields(Config)
+    )
+    text += f"```toml\n[tool.metanorm]\n{rows}```\n"
+    text += "\nPaths are relative to the file. "
+    text += "The nearest `pyproject.toml` that has the table counts; options come before it.\n"
+    return text + _table("Environment variables", "variable", VARIABLES)
+
+
+def _section(name: str, command: Callable[..., None]) -> str:
+    hints = get_type_hints(command, include_extras=True)
+    rows, usage = "", [f"metanorm {name}"]
+    for parameter in inspect.signature(command).parameters.values():
+        kind, info = get_args(hints[parameter.name])
+        shown, default = parameter.name.upper(), ""
+        if isinstance(info, OptionInfo):
+            shown = ", ".join(_flags(info)) or f"--{parameter.name}"
+            default = _default(parameter.default)
+        else:
+            required = parameter.default is parameter.empty
+            dots = "..." if _single(kind) is not kind else ""
+            usage.append(f"{shown}{dots}" if required else f"[{shown}{dots}]")
+        choices = _choices(_single(kind))
+        rows += f"| `{shown}` | {' '.join(filter(None, (info.help, choices, default)))} |\n"
+    about = (command.__doc__ or "").strip()
+    return (
+        f"\n## metanorm {name}\n\n`{' '.join(usage)}`\n\n{about}\n"
+        f"\n| argument | meaning |\n| --- | --- |\n{rows}"
+    )
+
+
+def _flags(info: OptionInfo) -> list[str]:
+    """The flags that an option is declared with; typer takes the first one for a default."""
+    return [flag for flag in (info.default, *(info.param_decls or ())) if isinstance(flag, str)]
+
+
+def _single(kind: Any) -> Any:
+    """What stands for each value: `str` of `list[str] | None`."""
+    if isinstance(kind, UnionType):
+        kind = next(part for part in get_args(kind) if part is not type(None))
+    return get_args(kind)[0] if get_origin(kind) is list else kind
+
+
+def _choices(kind: Any) -> str:
+    if not (isinstance(kind, type) and issubclass(kind, Enum)):
+        return ""
+    return f"One of {', '.join(f'`{choice.value}`' for choice in kind)}."
+
+
+def _default(value: object) -> str:
+    if value in (None, False, inspect.Parameter.empty):
+        return ""
+    return f"Default: `{value.value if isinstance(value, Enum) else value}`."
+
+
+def _table(title: str, what: str, rows: Any) -> str:
+    lines = "".join(
+        f"| {key if isinstance(key, int) else f'`{key}`'} | {meaning} |\n"
+        for key, meaning in rows.items()
+    )
+    return f"\n## {title}\n\n| {what} | meaning |\n| --- | --- |\n{lines}"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(_toml(item) for item in value)}]"
+    return f'"{value}"'
