@@ -19,8 +19,8 @@ from metanorm.config import Config
 
 CODES = {
     OK: "all is well; warnings alone are no failure",
-    FINDINGS: "there is something to mend: errors in specs, stale files, modules that differ",
-    USAGE: "a wrong option, a path that is not there, a configuration that cannot be used",
+    FINDINGS: "there is something to mend: errors in specs, missing files, stale modules",
+    USAGE: "a wrong option, a name that is not known, a configuration that cannot be used",
     INTERNAL: "a bug in metanorm",
     INTERRUPTED: "interrupted from the keyboard",
 }

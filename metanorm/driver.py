@@ -71,11 +71,26 @@ def compile_specs(
             text = "\0".join(sources[name].text for name in checked.reads[root])
             origin = posixpath.basename(root)
             files[f"{module}.py"] = module_text(origin, compiled, text, options.fingerprint())
+    for root in roots:
+        if module_name(root) in places and module_name(root) not in exports.get(
+            module_name(root), ()
+        ):
+            reason = "is the name of a norm in another file, which it would hide"
+            problems.add(BadModuleName(sources[root].span(0, 0), posixpath.basename(root), reason))
     if problems.has_errors:
         return Result({}, problems.sorted())
-    everything = {**(others or {}), **exports}
+    everything = {**_still(others or {}, exports), **exports}
     files["__init__.py"] = package_text(everything, options.fingerprint())
     return Result(files, problems.sorted(), exports)
+
+
+def _still(
+    others: Mapping[str, Sequence[str]], exports: Mapping[str, Sequence[str]]
+) -> dict[str, tuple[str, ...]]:
+    """What other modules still give to the package: a norm that moved has left its old module."""
+    now = {name for names in exports.values() for name in names}
+    left = {module: tuple(n for n in names if n not in now) for module, names in others.items()}
+    return {module: names for module, names in left.items() if names}
 
 
 def module_name(source: str) -> str:

@@ -230,6 +230,8 @@ def _output(path: Path, text: str) -> Output:
         before = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return Output(path, text, None, "missing")
+    except NotADirectoryError as error:
+        raise WorkspaceError(f"cannot write into `{path.parent}`: it is not a folder") from error
     except (OSError, UnicodeDecodeError) as error:
         if path.is_dir():
             raise WorkspaceError(f"cannot write `{path}`: it is a folder") from error
@@ -254,10 +256,9 @@ def _status(before: str, after: str) -> Status:
 
 
 def write(outputs: Sequence[Output]) -> None:
-    """Write what differs: all of it or nothing, each file in one step.
+    """Write what differs, each file in one step, and none before the disk has room for all.
 
-    Raises `WorkspaceError` where the folder or the disk does not allow it; then nothing has
-    changed.
+    Raises `WorkspaceError` where the folder or the disk does not allow it.
     """
     waiting: list[tuple[Path, Path]] = []
     try:

@@ -240,6 +240,14 @@ def test_version_and_help() -> None:
 # ---- configuration and interruptions
 
 
+def test_a_norm_that_moves_to_another_file_is_exported_once(folder: Path) -> None:
+    assert run("compile", "specs", "-o", "out").returncode == 0
+    (folder / "specs" / "centred.norm").rename(folder / "specs" / "moved.norm")
+    assert run("compile", "specs", "-o", "out").returncode == 0
+    text = (folder / "out" / "__init__.py").read_text()
+    assert "from .moved import Centred" in text and "from .centred" not in text
+
+
 def test_configuration_is_read_and_checked(folder: Path) -> None:
     project = folder / "pyproject.toml"
     project.write_text('[tool.metanorm]\nspecs = ["specs"]\nout = "made"\n')

@@ -14,7 +14,10 @@ from metanorm.cli.exit_codes import FINDINGS, INTERNAL, INTERRUPTED, USAGE
 from metanorm.config import ConfigError
 from metanorm.workspace import WorkspaceError
 
-COMMANDS = ("compile", "check", "fmt", "explain", "inspect", "verify", "list", "new", "version")
+COMMANDS = (
+    *("compile", "check", "fmt", "explain", "inspect"),
+    *("verify", "bench", "list", "new", "version"),
+)
 
 
 def app(wanted: str) -> typer.Typer:

@@ -43,7 +43,7 @@ def command(
     """Compile specs into a package of PyTorch modules."""
     run = begin()
     workspace = run.workspace(specs or [])
-    folder = Path(output) if output else Path(run.relative(run.config.out))
+    folder = Path(output) if output is not None else Path(run.relative(run.config.out))
     others = {} if stdout else existing_exports(folder)
     options = run.config.options()
     result = driver.compile_specs(workspace.sources, workspace.roots, options, others)

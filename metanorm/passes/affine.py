@@ -129,19 +129,20 @@ class Affine:
         return replace(form, shift=shift, other=other if form.guard else None)
 
     def _added(self, left: Form, right: Form) -> Form | None:
-        """Two forms of one source, about the centre of the first."""
+        """Two forms of one source, about the centre of the first that has one."""
         if len(left.scale) > 1 or len(right.scale) > 1:
             return None
         one = self.b.number(1)
         first, second = (form.scale[0] if form.scale else one for form in (left, right))
         scale = self.b.map("add", first, second, name="%scale")
         shifts = [s for s in (left.shift, right.shift) if s is not None]
-        centre = left.centre if left.centre is not None and right.centre is not None else None
+        centre = left.centre if left.centre is not None else right.centre
         for form, factor in ((left, first), (right, second)):
-            if form.centre is None or form.centre == centre:
+            if form.centre == centre:
                 continue
-            gap = self.b.map("neg", form.centre)
-            if centre is not None:
+            assert centre is not None
+            gap = centre
+            if form.centre is not None:
                 gap = self.b.map("sub", centre, form.centre)
             shifts.append(self.b.map("mul", gap, factor, name="%shift"))
         shift = shifts[0] if shifts else None

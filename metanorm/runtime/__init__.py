@@ -14,6 +14,7 @@ from metanorm.runtime.groups import Groups
 from metanorm.runtime.matrices import Given, keep_matrix, pooling_rows, rows_mean, rows_var
 from metanorm.runtime.mean_and_variance import Moments
 from metanorm.runtime.pools import (
+    chosen,
     contracted,
     count,
     largest,
@@ -60,6 +61,7 @@ __all__ = [
     "Moments",
     "ShapeError",
     "as_shape",
+    "chosen",
     "contracted",
     "count",
     "demand_several",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -95,13 +96,29 @@ def total(
     return x.sum(dims, keepdim=keepdim) if dims else x
 
 
+def chosen(table: Tensor, index: Tensor) -> Tensor:
+    """Rows of `table` (along its first dimension) in the shape of `index`.
+
+    Raises `IndexError` for an index below zero, which would count from the end, or beyond the last.
+    """
+    rows = table.index_select(0, index.reshape(-1).long())
+    return rows.reshape(*index.shape, *table.shape[1:])
+
+
 def contracted(equation: str, *factors: Tensor) -> Tensor:
     """The sum of products that an `einsum` equation states, never in half precision."""
     dtype = functools.reduce(torch.promote_types, (f.dtype for f in factors))
     # Autocast would multiply in half precision, which is not enough for what scales everything.
-    with torch.autocast(factors[0].device.type, enabled=False):
+    with exactly(factors[0]):
         added: Tensor = torch.einsum(equation, *(f.to(dtype) for f in factors))
     return added
+
+
+def exactly(like: Tensor) -> AbstractContextManager[object]:
+    """Without autocast, on the device of a tensor; there is none for tensors without numbers."""
+    if like.is_meta:
+        return nullcontext()
+    return torch.autocast(like.device.type, enabled=False)
 
 
 def count(

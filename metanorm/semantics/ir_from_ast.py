@@ -174,6 +174,8 @@ class _Norm:
         """What becomes an argument or an attribute without being written has a name of its own."""
         entities = {name: e for name, e in self.frame.scope if e.what in ARGUMENTS}
         seen = {name: entity.span for name, entity in entities.items()}
+        kept = {buffer.name for buffer in self.low.buffers}
+        seen |= {name: e.span for name, e in self.frame.scope if name in kept}
         for name, span, what in self._implied(entities):
             if name in seen and name not in self.frame.scope.twice:
                 self.problems.add(DuplicateName(span, name, seen[name], what=what))

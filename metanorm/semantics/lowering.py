@@ -88,7 +88,8 @@ class Lowering:
         self._count += 1
         if not name or name.startswith("%"):  # `%new_mean` says what a nameless value is for
             name = f"{name}.{self._count}" if name else f"%{self._count}"
-        assert name not in self.types, name
+        if name in self.types:  # a running statistic beside a value that the spec calls so
+            name = f"%{self._count}"
         type_ = type_of(op, self.types, self.known())
         self.body.append(Let(name, op, type_, span))
         self.types[name] = type_

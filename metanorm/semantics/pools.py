@@ -120,9 +120,21 @@ class PoolLowering:
         divisor = {Blocks: "count", Interleave: "count", Chunks: "size"}.get(type(built))
         if divisor:
             check = Divisible(axes[0], getattr(built, divisor))
+            if not self._divides(check, matrix):
+                return None
             if check not in self.low.checks:
                 self.low.checks.append(check)
         return built
+
+    def _divides(self, check: Divisible, matrix: ast.Matrix) -> bool:
+        """Whether an axis can be cut so, as far as both lengths are written out."""
+        size, by = self.low.table.space[check.axis].size, check.by
+        if not (isinstance(size, Const) and isinstance(by, Const)) or size.value % by.value == 0:
+            return True
+        reason = f"cannot cut axis `{check.axis}`, whose length is {size.value:g}"
+        hint = f"give `{check.axis}` a length that is a multiple of {by.value:g}"
+        self.problems.add(BadMatrixArgument(matrix.span, matrix.name, reason, hint))
+        return False
 
     def _structured(self, matrix: ast.Matrix) -> Matrix | None:
         keywords = {a.name: a for a in matrix.arguments if isinstance(a, ast.Keyword)}

@@ -35,6 +35,8 @@ class Setting:
     dtype: torch.dtype = F64
     values: str = "ordinary"
     memory: str = "contiguous"
+    number: int = 2  # every integer hyperparameter, whatever its default: pools get few elements
+    lengths: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # of axes that are given
 
 
 @dataclass
@@ -117,8 +119,8 @@ class _Builder:
         self.setting = setting
         self.space = Space(program.axes)
         self.generator = torch.Generator().manual_seed(seed)
-        self.numbers = {a.name: self._number(a) for a in program.arguments if a.type == "int"}
-        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.numbers = {a.name: setting.number for a in program.arguments if a.type == "int"}
+        self.shapes = dict(setting.lengths)
         ops = {let.name: let.op for let in program.body}
         used = [
             ops[op.weight] for op in ops.values() if isinstance(op, (Pool, Count)) and op.weight
@@ -142,10 +144,6 @@ class _Builder:
         return Built(arguments, inputs, groups, self.shapes)
 
     # ---- sizes
-
-    def _number(self, argument: Argument) -> float:
-        """Small integers, whatever the default: pools get few elements."""
-        return 2
 
     def _shape(self, axis: str) -> tuple[int, ...]:
         """The length of an axis, or the shape of a group."""

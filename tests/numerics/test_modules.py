@@ -18,7 +18,7 @@ from torch.func import functional_call, grad, vmap
 
 from metanorm import runtime
 from metanorm.ir.batch import crosses_samples
-from metanorm.ir.nodes import Divisible, Program, Stop
+from metanorm.ir.nodes import Program, Stop
 from metanorm.targets import header
 from metanorm.verify.compare import verify_norm
 
@@ -149,9 +149,7 @@ def test_nothing_of_the_batch_leaks_where_samples_are_independent(
 
 
 def takes_single_samples(program: Program) -> bool:
-    cut = {check.axis for check in program.checks if isinstance(check, Divisible)}
-    crosses = crosses_samples(program, evaluating=True)
-    return not crosses and len(program.inputs) == 1 and program.inputs[0].dims[0] not in cut
+    return not crosses_samples(program, evaluating=True) and len(program.inputs) == 1
 
 
 ONE_BY_ONE = [name for name, program in PROGRAMS.items() if takes_single_samples(program)]
@@ -205,3 +203,26 @@ def test_parameters_in_intervals_come_back_to_them(library: ModuleType) -> None:
         model[1].gate.copy_(torch.tensor([-1.0, 0.25, 0.5, 3.0]))
     runtime.project_(model)
     assert model[1].gate.tolist() == [0.0, 0.25, 0.5, 1.0]
+
+
+def test_a_batch_of_any_length_can_be_evaluated(library: ModuleType) -> None:
+    """Where running statistics take over, nothing asks how the batch was cut."""
+    module = library.GhostBatchNorm(4, 3)
+    module(torch.randn(8, 3, 5))
+    x = torch.randn(7, 3, 5)
+    with pytest.raises(runtime.ShapeError, match="virtual_batch_size"):
+        module(x)
+    module.eval()
+    torch.testing.assert_close(module(x)[:2], module(x[:2]))
+    assert module(x[:0]).shape == (0, 3, 5)
+    untracked = library.GhostBatchNorm(4, 3, track_running_stats=False).eval()
+    with pytest.raises(runtime.ShapeError, match="virtual_batch_size"):
+        untracked(x)
+
+
+def test_running_statistics_in_half_precision_are_added_to_in_single(library: ModuleType) -> None:
+    """1e-5 more than a small half is that small half again, or nothing."""
+    module = library.BatchNorm(3, eps=1e-8).half().eval()
+    module.running_var.fill_(0)
+    y = module(torch.full((2, 3), 1e-4, dtype=torch.half))
+    torch.testing.assert_close(y, torch.full((2, 3), 1.0, dtype=torch.half), rtol=1e-2, atol=0)

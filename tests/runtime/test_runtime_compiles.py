@@ -61,6 +61,7 @@ CALLS: dict[str, Callable[[Tensor], Any]] = {
     "rows_var given": lambda x: runtime.rows_var(
         x, runtime.pooling_rows(rows(x), "M", x, len(x)), 0
     ),
+    "chosen": lambda x: runtime.chosen(x, torch.tensor([[2, 0], [2, 1]])),
     "widened": lambda x: runtime.widened(x.half()).to(x.dtype) + x,
     "state": lambda x: tracked(x) * x,
     "no_elements": lambda x: runtime.no_elements(x, [x]),

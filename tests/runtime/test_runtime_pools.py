@@ -247,3 +247,13 @@ def test_contractions_widen_and_do_not_halve_under_autocast() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(runtime.contracted("nk,km->nm", a, b), found)
         assert runtime.contracted("nk,mk->nm", a, a).dtype == torch.float32
+
+
+def test_rows_are_chosen_from_the_start_and_by_numbers() -> None:
+    table = torch.arange(6.0).reshape(3, 2)
+    labels = torch.tensor([[2], [0]])
+    for dtype in (torch.uint8, torch.int32, torch.int64):
+        assert runtime.chosen(table, labels.to(dtype)).tolist() == [[[4, 5]], [[0, 1]]]
+    for label in (-1, 3):
+        with pytest.raises(IndexError):
+            runtime.chosen(table, torch.tensor([label]))

@@ -161,8 +161,9 @@ class Body:
                 self.c.values[let.name] = split
             case Buffer(name):
                 dims = next(b.dims for b in self.c.program.buffers if b.name == name)
+                before = self._before_updates(name)
                 self.c.values[let.name] = self.c.lengths.split(
-                    Value(self._before_updates(name), tuple(Dim(d) for d in dims))
+                    Value(before, tuple(Dim(d) for d in dims))
                 )
             case Number(scalar):
                 self.c.values[let.name] = Value(self.c.lengths.number(scalar), number=True)
@@ -207,17 +208,17 @@ class Body:
                 raise NotImplementedError(f"the torch target does not print {let.op}")
 
     def _before_updates(self, buffer: str) -> Expr:
-        """A buffer as it is when the call begins; of one that is stored into, a copy."""
+        """A buffer as it is when the call begins, widened; of one that is stored into, a copy."""
         program = self.c.program
         others = tuple(u for u in program.updates if u.buffer != buffer)
         if all(u.averages or u.buffer != buffer for u in program.updates):
-            return Name(buffer)
+            return call("runtime.widened", Name(buffer))
         read = reachable(replace(program, updates=others))
         if all(let.op != Buffer(buffer) for let in program.body if let.name in read):
-            return Name(buffer)
+            return call("runtime.widened", Name(buffer))
         before = Name(self.c.local(f"old_{buffer}"))
         copied = IfElse(Name("training"), method(Name(buffer), "clone"), Name(buffer))
-        self.c.prologue.append(Assign((before,), copied))
+        self.c.prologue.append(Assign((before,), call("runtime.widened", copied)))
         return before
 
     def _input(self, let: Let, name: str) -> None:
@@ -232,17 +233,15 @@ class Body:
         at = self.c.layouts.position(table.dims, place)
         rest = tuple(d for i, d in enumerate(table.dims) if i != place)
         if isinstance(op.index, int):
-            expr = Subscript(table.expr, (integer(op.index),))
-            if place:
-                expr_at = method(table.expr, "select", at, integer(op.index))
-                self.c.keep(let, Value(expr_at, rest), out, "item")
-                return
-            self.c.keep(let, Value(expr, rest), out, "item")
+            number = integer(op.index)
+            first = Subscript(table.expr, (number,))
+            item = method(table.expr, "select", at, number) if place else first
+            self.c.keep(let, Value(item, rest), out, "item")
             return
         index = self.c.values[op.index]
         if place:
             table = Value(method(table.expr, "movedim", at, integer(0)), table.dims)
-        expr = Subscript(table.expr, (index.expr,))
+        expr = call("runtime.chosen", table.expr, index.expr)
         self.c.keep(let, Value(expr, (*index.dims, *rest)), out, "chosen")
 
     def _expand(self, let: Let, ref: Ref, out: list[Stmt]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from metanorm.ir.aggregation import Blocks, Chunks, Interleave, Ones, matrix_text
-from metanorm.ir.nodes import Divisible, Equal, InputDecl, Program, Several
+from metanorm.ir.idle import is_idle
+from metanorm.ir.nodes import Divisible, Equal, InputDecl, Pool, Program, Several
+from metanorm.ir.reachable import reachable
 from metanorm.ir.scalar import Hyper, Scalar
 from metanorm.ir.space import Space
 from metanorm.targets.python.pyir import (
@@ -35,6 +37,7 @@ class CallChecks:
         self.result = result
         self.program = program
         self.space = Space(program.axes)
+        self.locals: set[str] = set()  # arguments of the constructor that a call may change
         self.known: dict[str, Expr] = {}  # lengths (shapes, for groups of axes) seen so far
 
     def statements(self) -> list[Stmt]:
@@ -170,10 +173,20 @@ class CallChecks:
             by,
         )
         error = call("runtime.not_divisible", *arguments)
-        bad: Expr = Binary("%", (size, by))
+        idle = is_idle(check, self.program)
+        local = Name(shown) if idle else by
+        bad: Expr = Binary("%", (size, local))
         if isinstance(by, Name):  # a number in the spec is known to be positive
-            bad = Binary("or", (Binary("<", (by, integer(1))), bad))
-        return [If(bad, (Raise(error),))]
+            bad = Binary("or", (Binary("<", (local, integer(1))), bad))
+        demand = If(bad, (Raise(error),))
+        if not idle:
+            return [demand]
+        kept = next(b.name for b in self.program.buffers if b.tracked)
+        there = Binary("is not", (Name(f"self.{kept}"), Literal(None)))
+        evaluating = Binary("and", (Unary("not ", Name("self.training")), there))
+        whole = Assign((Name(shown),), size, "one part: nothing is pooled")
+        self.locals.add(shown)
+        return [Assign((Name(shown),), by), If(evaluating, (whole,), (demand,))]
 
     def _equal(self, check: Equal) -> list[Stmt]:
         first, second = self._length(check.first), self._length(check.second)
@@ -230,7 +243,19 @@ class CallChecks:
         arguments = (Name("self"), product, Literal(", ".join(shown)))
         demand = Do(call("runtime.demand_several", *arguments))
         if not check.tracked:
-            return demand
+            evaluated = self._pooled_in_evaluation(check)
+            return demand if evaluated else If(Name("self.training"), (demand,))
         kept = next(b.name for b in self.program.buffers if b.tracked)
         missing = Binary("is", (Name(f"self.{kept}"), Literal(None)))
         return If(Binary("or", (Name("self.training"), missing)), (demand,))
+
+    def _pooled_in_evaluation(self, check: Several) -> bool:
+        """Whether these pools, or others over some of the same axes, count in eval mode too."""
+        wanted = {axis for axis, _ in check.over}
+        reached = reachable(self.program, updates=False, evaluating=True)
+        pools = [let.op for let in self.program.body if let.name in reached]
+        return any(
+            wanted & {self.space.base(axis) for axis, _ in op.over}
+            for op in pools
+            if isinstance(op, Pool)
+        )

@@ -58,6 +58,7 @@ class Context:
         self.users = self._find_users()
         self.uses = self._count_uses()
         self.group_names: dict[str, str] = {}
+        self.row_names: dict[str, str] = {}
         self.first = program.inputs[0].name
 
     def _find_users(self) -> dict[Ref, list[Let]]:
@@ -263,9 +264,10 @@ class Context:
 
     def rows(self, matrix: str, axis: str) -> Expr:
         """The local that holds the scaled rows of a given matrix."""
-        local = f"{matrix}_rows"
+        local = self.row_names.get(matrix, "")
+        if not local:
+            local = self.row_names[matrix] = self.local(f"{matrix}_rows")
         if not any(isinstance(s, Assign) and s.targets == (Name(local),) for s in self.prologue):
-            self.taken.add(local)
             made = call(
                 "runtime.pooling_rows",
                 Name(matrix),

@@ -158,7 +158,8 @@ class _Printer:
         required = [replace(p, default=None) for p in inputs[:last] if p.name not in sizes]
         optional = [p for p in inputs[:last] if p.name in sizes]
         required, optional = [SELF, *required, inputs[last]], [*optional, *inputs[last + 1 :]]
-        body: list[Stmt] = list(CallChecks(self.program, self.signature.names.result).statements())
+        checks = CallChecks(self.program, self.signature.names.result)
+        body: list[Stmt] = checks.statements()
         body += self._count_batch()
         arguments: list[Expr] = []
         for decl in self.program.inputs:
@@ -166,7 +167,9 @@ class _Printer:
             arguments += [Name(f"{decl.name}_size")] if decl in self.signature.groups() else []
         arguments += [Name(f"self.{b.name}") for b in self.program.buffers]
         arguments += [Name(f"self.{p.name}") for p in self.program.params]
-        arguments += [Name(f"self.{a.name}") for a in self._passed()]
+        arguments += [
+            Name(a.name if a.name in checks.locals else f"self.{a.name}") for a in self._passed()
+        ]
         arguments += [Name("self.training")] if "training" in self.used else []
         arguments += [Name(name) for name in self.momenta.values()]
         body.append(Return(Call(Name(self.function), tuple(arguments))))

@@ -26,11 +26,18 @@ def names_of(programs: Sequence[Program]) -> list[Names]:
     taken = {program.name for program in programs} | GENERATED | set(dir(builtins))
     found = []
     for program in programs:
-        function = _free(snake_case(program.name), "_function", taken)
+        function = _free(snake_case(program.name), "_function", taken | _parameters(program))
         result = _free(f"{program.name}Output", "_", taken)
         taken |= {function, result}
         found.append(Names(program.name, function, result))
     return found
+
+
+def _parameters(program: Program) -> set[str]:
+    """What `forward` calls its own, which would hide a function of the same name."""
+    inputs = {i.name for i in program.inputs}
+    arguments = {a.name for a in program.arguments}
+    return inputs | arguments | {f"{name}_size" for name in inputs} | {"momentum", "momentum_2"}
 
 
 def _free(name: str, suffix: str, taken: set[str]) -> str:

@@ -1,0 +1,1 @@
+"""How fast norms are, beside what their users would take instead."""

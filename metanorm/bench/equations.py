@@ -1,0 +1,64 @@
+"""A norm as its equations stand: what people write by hand, and what they pay for it.
+
+The program is printed before the passes that make it fast, and its statistics are torch's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from metanorm import runtime
+from metanorm.frontend import CheckedNorm
+from metanorm.passes.decide import decide
+from metanorm.passes.simplify import simplify
+from metanorm.passes.split import split
+from metanorm.targets.live import module_from_text
+from metanorm.targets.package import module_text
+from metanorm.targets.torch.module_from_ir import Compiled
+
+
+def module_of_equations(norm: CheckedNorm) -> ModuleType:
+    """A module with the class of this norm, without any optimisation."""
+    plain = split(decide(simplify(norm.program)))
+    text = module_text("equations", [Compiled(norm.equations, norm.program, plain)], "", "")
+    module = module_from_text(text, "equations")
+    module.__dict__["runtime"] = _ByHand("runtime")
+    return module
+
+
+class _ByHand(ModuleType):
+    """The runtime, with the statistics that people write."""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(runtime, name)
+
+    @staticmethod
+    def widened(x: Tensor) -> Tensor:
+        return x
+
+    @staticmethod
+    def moments(
+        x: Tensor,
+        dim: Iterable[int],
+        keepdim: bool = False,
+        where: Tensor | None = None,
+        weight: Tensor | None = None,
+    ) -> runtime.Moments:
+        dims = tuple(dim)
+        if where is not None or weight is not None or not dims:
+            return runtime.moments(x, dims, keepdim, where, weight)
+        return runtime.Moments(x.mean(dims, keepdim), torch.var(x, dims, False, keepdim))
+
+    @staticmethod
+    def mean_square(
+        x: Tensor,
+        dim: Iterable[int],
+        keepdim: bool = False,
+        where: Tensor | None = None,
+        weight: Tensor | None = None,
+    ) -> Tensor:
+        return runtime.mean(x.square(), tuple(dim), keepdim, where, weight)

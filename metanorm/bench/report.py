@@ -1,0 +1,120 @@
+"""Results of a benchmark: as data, and as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydantic import BaseModel, ConfigDict
+from rich.table import Column, Table
+
+PHASES = ("forward", "backward", "both")
+COLUMNS = (*PHASES, "peak", "saved")
+
+
+class Model(BaseModel):
+    """Unchangeable, and without fields of another version."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Machine(Model):
+    """Where the times were taken."""
+
+    processor: str
+    threads: int
+    torch: str
+    metanorm: str
+
+
+class Measurement(Model):
+    """One candidate in one phase. Times are seconds for a call: median, and quarter points."""
+
+    candidate: str
+    phase: str
+    median: float
+    low: float
+    high: float
+
+
+class Footprint(Model):
+    """Bytes of tensors of one candidate, for a forward and a backward pass."""
+
+    candidate: str
+    peak: int
+    saved: int
+
+
+class Entry(Model):
+    """One norm on one workload. `copy_seconds` is the time of copying the input."""
+
+    norm: str
+    workload: str
+    nbytes: int
+    copy_seconds: float
+    measurements: tuple[Measurement, ...]
+    footprints: tuple[Footprint, ...]
+    left_out: tuple[str, ...] = ()
+
+    def median(self, candidate: str, phase: str) -> float | None:
+        """Seconds, or `None` where that was not measured."""
+        return next(
+            (m.median for m in self.measurements if (m.candidate, m.phase) == (candidate, phase)),
+            None,
+        )
+
+
+class Report(Model):
+    """A whole run."""
+
+    machine: Machine
+    entries: tuple[Entry, ...]
+
+
+def table_of(report: Report) -> Table:
+    """One row for each candidate: times and bytes in copies of the input."""
+    table = Table("norm", "input", *(Column(c, no_wrap=True) for c in ("candidate", *COLUMNS)))
+    for entry in report.entries:
+        label = (entry.norm, entry.workload)
+        for candidate in dict.fromkeys(m.candidate for m in entry.measurements):
+            times = (entry.median(candidate, phase) for phase in PHASES)
+            shown = ("" if t is None else f"{t / entry.copy_seconds:.3g}" for t in times)
+            table.add_row(*label, candidate, *shown, *_bytes(entry, candidate))
+            label = ("", f"copy: {_time(entry.copy_seconds)}" if label[0] else "")
+        table.add_section()
+    return table
+
+
+def left_out(report: Report) -> Iterator[str]:
+    """A line for each candidate that could not run."""
+    for entry in report.entries:
+        for reason in entry.left_out:
+            yield f"left out of {entry.norm}, {entry.workload}: {reason}"
+
+
+def changes(old: Report, new: Report) -> Iterator[str]:
+    """A line for each time that an older report has too; both are taken in copies."""
+    before = {(e.norm, e.workload): e for e in old.entries}
+    for entry in new.entries:
+        other = before.get((entry.norm, entry.workload))
+        if other is None:
+            continue
+        for m in entry.measurements:
+            then = other.median(m.candidate, m.phase)
+            if then is not None:
+                ratio = (m.median / entry.copy_seconds) / (then / other.copy_seconds)
+                where = f"{entry.norm}, {entry.workload}, {m.candidate}, {m.phase}"
+                yield f"{where}: {ratio:.2f} times what it took"
+
+
+def _bytes(entry: Entry, candidate: str) -> tuple[str, str]:
+    for found in entry.footprints:
+        if found.candidate == candidate:
+            return f"{found.peak / entry.nbytes:.2f}", f"{found.saved / entry.nbytes:.2f}"
+    return "", ""
+
+
+def _time(seconds: float) -> str:
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= size:
+            return f"{seconds / size:.2f} {unit}"
+    return f"{seconds / 1e-6:.2f} us"

@@ -1,0 +1,87 @@
+"""`metanorm bench`: how fast norms are, beside what their users would take instead."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from metanorm import driver, frontend
+from metanorm.cli.console import complain, write_diagnostics, write_summary
+from metanorm.cli.context import begin
+from metanorm.cli.exit_codes import FINDINGS, OK
+from metanorm.workspace import WorkspaceError
+
+if TYPE_CHECKING:
+    from metanorm.bench.report import Report
+
+
+def command(
+    specs: Annotated[list[str] | None, typer.Argument(help="Files or folders.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the measurements here.")] = None,
+    chart: Annotated[Path | None, typer.Option(help="Draw them here, as a PNG.")] = None,
+    compare: Annotated[
+        Path | None, typer.Option(help="Measurements of an earlier run to compare with.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each call is timed.")] = 15,
+    threads: Annotated[int | None, typer.Option(min=1, help="How many torch may use.")] = None,
+    only: Annotated[str, typer.Option(help="Inputs whose name has this in it.")] = "",
+    traced: Annotated[
+        bool, typer.Option("--torch-compile/--no-torch-compile", help="Time torch.compile too.")
+    ] = True,
+) -> None:
+    """Time norms against a copy of their input, torch's own layers and their plain equations."""
+    run = begin()
+    workspace = run.workspace(specs or [])
+    checked = frontend.check(workspace.sources, workspace.roots)
+    result = driver.compile_specs(workspace.sources, workspace.roots, run.config.options())
+    found = (*workspace.diagnostics, *result.diagnostics)
+    if not result.files:
+        write_diagnostics(found, workspace.sources, sys.stderr)
+        write_summary(found, len(workspace.roots), run.milliseconds, sys.stderr)
+        raise typer.Exit(FINDINGS)
+    try:
+        from metanorm.bench import clock, measure, report
+    except ImportError as error:
+        complain(f"bench runs modules and needs torch: {error}")
+        raise typer.Exit(FINDINGS) from error
+    old = _read(compare) if compare is not None else None
+    for path in (json, chart):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+    if chart is not None and find_spec("matplotlib") is None:
+        raise WorkspaceError("a chart needs matplotlib: pip install 'metanorm[demo]'")
+    if not clock.keep_freed_memory():
+        complain("freed memory cannot be kept here: times include those of fresh pages")
+    plan = measure.Plan(rounds, only, traced, threads)
+    entries = []
+    for entry in measure.measure_files(checked, result.files, workspace.roots, plan):
+        entries.append(entry)
+        sys.stderr.write(f"{entry.norm}, {entry.workload}: done\n")
+    new = report.Report(machine=measure.machine(), entries=tuple(entries))
+    Console(highlight=False).print(report.table_of(new), markup=False)
+    for line in (*report.left_out(new), *(report.changes(old, new) if old else ())):
+        sys.stdout.write(f"{line}\n")
+    if json is not None:
+        json.write_text(new.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    if chart is not None:
+        from metanorm.bench.chart import draw
+
+        draw(new, chart)
+    if not entries:
+        complain("no norm fits any input" + (f" with {only!r} in its name" if only else ""))
+    raise typer.Exit(OK if entries else FINDINGS)
+
+
+def _read(path: Path) -> Report:
+    """Measurements that an earlier run has written."""
+    from metanorm.bench.report import Report
+
+    try:
+        return Report.model_validate_json(path.read_bytes())
+    except ValueError as error:
+        raise WorkspaceError(f"{path} does not hold measurements of this version") from error

@@ -1,0 +1,100 @@
+"""`metanorm bench`: what is timed, and what comes out. No time is ever asserted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+from test_commands import run
+
+from metanorm import frontend
+from metanorm.bench import clock
+from metanorm.bench.candidates import candidates
+from metanorm.bench.memory import peak_bytes, saved_bytes
+from metanorm.bench.report import Report, changes
+from metanorm.bench.workload import WORKLOADS, workloads
+from metanorm.driver import compile_specs, module_name
+from metanorm.frontend import CheckedNorm
+from metanorm.options import Options
+from metanorm.targets.live import module_from_text
+from metanorm.workspace import load
+
+SPECS = ("batch_norm", "group_norm", "instance_norm", "layer_norm", "rms_norm", "graph_norm")
+
+
+def one(name: str) -> CheckedNorm:
+    specs = load([str(ROOT / "specs" / f"{name}.norm")])
+    return frontend.check(specs.sources, specs.roots).norms[specs.roots[0]][0]
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_every_candidate_computes_the_same(name: str) -> None:
+    """What is compared is worth comparing, or times would mean nothing."""
+    specs = load([str(ROOT / "specs" / f"{name}.norm")])
+    norm = frontend.check(specs.sources, specs.roots).norms[specs.roots[0]][0]
+    text = compile_specs(specs.sources, specs.roots, Options()).files[f"{name}.py"]
+    module = module_from_text(text, module_name(specs.roots[0]))
+    # An image where there is one: a single row of features has instances of one value.
+    workload, built = min(
+        workloads(norm.program), key=lambda found: (-len(found[0].shape), found[0].nbytes)
+    )
+    found = list(candidates(norm, module, norm.program.name, workload, built, traced=False))
+    assert [c.name for c in found][::2] == ["metanorm", "equations"] and len(found) == 3
+    results = [candidate.forward() for candidate in found]
+    for result in results[1:]:
+        torch.testing.assert_close(result, results[0], rtol=1e-4, atol=1e-5)
+
+
+def test_workloads_fit_the_axes_of_a_norm() -> None:
+    by_spec = {name: {w.name for w, _ in workloads(one(name).program)} for name in SPECS}
+    assert by_spec["graph_norm"] == {w.name for w in WORKLOADS if w.groups}
+    assert by_spec["batch_norm"] == {w.name for w in WORKLOADS if not w.groups}
+    assert (
+        by_spec["layer_norm"]
+        == {w.name for w in WORKLOADS if len(w.shape) == 2} - by_spec["graph_norm"]
+    )
+
+
+def test_candidates_take_turns_and_are_prepared_untimed() -> None:
+    seen: list[str] = []
+
+    def candidate(name: str) -> clock.Prepare:
+        return lambda: lambda: seen.append(name)
+
+    timings = clock.time_together({"a": candidate("a"), "b": candidate("b")}, rounds=4)
+    assert set(timings) == {"a", "b"} == set(seen)
+    assert all(0 < t.low <= t.median <= t.high for t in timings.values())
+
+
+def test_memory_is_counted_by_storage() -> None:
+    x = torch.randn(1000, requires_grad=True)
+    assert peak_bytes(lambda: (x.detach() * 2).view(10, 100)) == 4000
+    assert peak_bytes(lambda: (x.detach() * 2) + 1) == 8000
+    assert saved_bytes(lambda: x * x, [x]) == 0
+    assert saved_bytes(lambda: x.exp(), [x]) == 4000
+
+
+def test_the_command_writes_a_table_data_and_a_chart(tmp_path: Path) -> None:
+    spec, data, chart = str(ROOT / "specs/rms_norm.norm"), tmp_path / "b.json", tmp_path / "b.png"
+    quick = ("bench", spec, "--rounds", "1", "--only", "16x64", "--no-torch-compile")
+    done = run(*quick, "--json", str(data), "--chart", str(chart))
+    assert done.returncode == 0, done.stderr
+    report = Report.model_validate_json(data.read_text())
+    (entry,) = report.entries
+    assert {m.candidate for m in entry.measurements} == {"metanorm", "torch.nn", "equations"}
+    assert "16x64" in done.stdout and chart.read_bytes().startswith(b"\x89PNG")
+    assert len(list(changes(report, report))) == len(entry.measurements)
+    again = run(*quick, "--compare", str(data))
+    assert again.returncode == 0 and "times what it took" in again.stdout
+
+
+def test_what_cannot_be_compared_is_refused_before_anything_is_timed(tmp_path: Path) -> None:
+    old = tmp_path / "old.json"
+    old.write_text(json.dumps({"machine": 1}))
+    done = run("bench", str(ROOT / "specs/rms_norm.norm"), "--compare", str(old))
+    assert done.returncode == 2 and "does not hold measurements" in done.stderr
+    none = run("bench", str(ROOT / "specs/rms_norm.norm"), "--only", "no such input")
+    assert none.returncode == 1 and "fits" in none.stderr

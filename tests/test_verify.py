@@ -1,0 +1,60 @@
+"""`metanorm verify` finds what is wrong: modules with a planted fault must not pass."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import ROOT
+
+from metanorm import frontend
+from metanorm.driver import compile_specs
+from metanorm.options import Options
+from metanorm.targets.live import module_from_text
+from metanorm.verify.compare import Verification, verify_norm
+from metanorm.workspace import load
+
+SPECS = load([str(ROOT / "specs" / "batch_norm.norm")])
+(ROOTED,) = SPECS.roots
+NORM = frontend.check(SPECS.sources, SPECS.roots).norms[ROOTED][0].program
+TEXT = compile_specs(SPECS.sources, SPECS.roots, Options()).files["batch_norm.py"]
+
+# What is planted, and what the report then says.
+FAULTS = {
+    "a value": ("scale = 1 /", "scale = 1.0001 /", "is off"),
+    "a centre": ("centre=mean[along_s]", "centre=1.001 * mean[along_s]", "is off"),
+    "an update": ("runtime.unbiased(var, count)", "var", "running_var is off"),
+    "an update that is left out": (
+        "runtime.track_(running_mean, mean, momentum)",
+        "pass",
+        "running_mean is off",
+    ),
+    "a gradient": ("scale = scale * weight", "scale = scale * weight.detach()", "gradient of"),
+    "a gradient of x": ("centre=mean[along_s]", "centre=mean.detach()[along_s]", "gradient of x"),
+    "a dtype": ("return y.to(dtype)", "return y.double()", "has dtype"),
+    "a shape": ("return y.to(dtype)", "return y.to(dtype)[None]", "has shape"),
+    "a NaN that spreads": ("return y.to(dtype)", "return (y + 0 * x.sum()).to(dtype)", "is off"),
+    "an error": ("return y.to(dtype)", "raise KeyError('lost')", "raised KeyError: 'lost'"),
+}
+
+
+def verified(text: str) -> Verification:
+    return verify_norm(NORM, module_from_text(text, "planted"))
+
+
+def test_a_module_without_faults_passes() -> None:
+    assert verified(TEXT).good
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_found(fault: str) -> None:
+    right, wrong, said = FAULTS[fault]
+    assert TEXT.count(right) == 1
+    report = verified(TEXT.replace(right, wrong))
+    assert not report.good
+    assert any(said in finding.outcome for finding in report.findings if not finding.good)
+
+
+def test_a_value_in_single_precision_is_held_to_it_far_from_zero() -> None:
+    """A tenth of the spread of values around 1e4 is no rounding error."""
+    report = verified(TEXT.replace("return y.to(dtype)", "return (y * 1.2).to(dtype)"))
+    (far,) = [f for f in report.findings if f.setting == "mean 1e4, float32"]
+    assert not far.good
