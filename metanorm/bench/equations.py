@@ -13,9 +13,7 @@ from torch import Tensor
 
 from metanorm import runtime
 from metanorm.frontend import CheckedNorm
-from metanorm.passes.decide import decide
-from metanorm.passes.simplify import simplify
-from metanorm.passes.split import split
+from metanorm.stages import program_at
 from metanorm.targets.live import module_from_text
 from metanorm.targets.package import module_text
 from metanorm.targets.torch.module_from_ir import Compiled
@@ -23,7 +21,7 @@ from metanorm.targets.torch.module_from_ir import Compiled
 
 def module_of_equations(norm: CheckedNorm) -> ModuleType:
     """A module with the class of this norm, without any optimisation."""
-    plain = split(decide(simplify(norm.program)))
+    plain = program_at(norm.program, "split")  # the last pass before those that make it fast
     text = module_text("equations", [Compiled(norm.equations, norm.program, plain)], "", "")
     module = module_from_text(text, "equations")
     module.__dict__["runtime"] = _ByHand("runtime")
