@@ -229,6 +229,13 @@ def test_new_writes_what_checks_and_overwrites_nothing(folder: Path) -> None:
     before = made.read_text()
     assert run("new", "MyNorm").returncode != 0
     assert made.read_text() == before
+    for name in ("class", "Class", "1st", ""):
+        assert run("new", name).returncode == 2
+
+
+def test_a_word_of_python_names_no_norm(folder: Path) -> None:
+    assert "word of Python" in run("new", "Lambda").stderr
+    assert not (folder / "lambda.norm").exists()
 
 
 def test_version_and_help() -> None:

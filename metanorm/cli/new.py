@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from keyword import iskeyword
 from pathlib import Path
 from typing import Annotated
 
@@ -34,6 +35,8 @@ def command(
     """Write a new spec, from a template or from a spec of the library."""
     if not name.isidentifier() or not name.isascii():
         raise WorkspaceError(f"`{name}` cannot be the name of a norm: use letters, digits and _")
+    if iskeyword(snake_case(name)) or iskeyword(name):
+        raise WorkspaceError(f"`{name}` cannot be the name of a norm: it is a word of Python")
     path = Path(folder) / f"{snake_case(name)}.norm"
     if path.exists():
         complain(f"{path} is there already, and was left as it is")

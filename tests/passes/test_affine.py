@@ -56,6 +56,13 @@ FORMS = {
     "x / a": {"scale": "div(1, a)"},
     "-x": {"scale": "-1"},
     "(x - a) * b": {"centre": "a", "scale": "b"},
+    "(x - a) * b + x * a": {"centre": "a", "scale": "add(b, a)", "shift": "mul(a, a)"},
+    "-where(early, x - a, b)": {
+        "guard": "early",
+        "centre": "a",
+        "scale": "-1",
+        "other": "neg(b)",
+    },
     "(x + a) * b": {"centre": "neg(a)", "scale": "b"},
     "x * a + b": {"scale": "a", "shift": "b"},
     "(x * a + b) * a": {"scale": "mul(a, a)", "shift": "mul(b, a)"},
