@@ -79,12 +79,12 @@ def compile_specs(
             problems.add(BadModuleName(sources[root].span(0, 0), posixpath.basename(root), reason))
     if problems.has_errors:
         return Result({}, problems.sorted())
-    everything = {**_still(others or {}, exports), **exports}
+    everything = {**_not_moved(others or {}, exports), **exports}
     files["__init__.py"] = package_text(everything, options.fingerprint())
     return Result(files, problems.sorted(), exports)
 
 
-def _still(
+def _not_moved(
     others: Mapping[str, Sequence[str]], exports: Mapping[str, Sequence[str]]
 ) -> dict[str, tuple[str, ...]]:
     """What other modules still give to the package: a norm that moved has left its old module."""

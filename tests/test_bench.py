@@ -41,7 +41,8 @@ def test_every_candidate_computes_the_same(name: str) -> None:
     workload, built = min(
         workloads(norm.program), key=lambda found: (-len(found[0].shape), found[0].nbytes)
     )
-    found = list(candidates(norm, module, norm.program.name, workload, built, traced=False))
+    makers = candidates(norm, module, norm.program.name, workload, built, traced=False)
+    found = [make() for _, make in makers]
     assert [c.name for c in found][::2] == ["metanorm", "equations"] and len(found) == 3
     results = [candidate.forward() for candidate in found]
     for result in results[1:]:
@@ -89,6 +90,14 @@ def test_the_command_writes_a_table_data_and_a_chart(tmp_path: Path) -> None:
     assert len(list(changes(report, report))) == len(entry.measurements)
     again = run(*quick, "--compare", str(data))
     assert again.returncode == 0 and "times what it took" in again.stdout
+
+
+def test_who_cannot_take_an_input_is_left_out_with_the_reason() -> None:
+    """torch has no instance norm for rows of features; a pool of one value has no variance."""
+    spec = str(ROOT / "specs/instance_norm.norm")
+    done = run("bench", spec, "--rounds", "1", "--only", "16x64", "--no-torch-compile")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("left out of InstanceNorm, 16x64: ") == 3
 
 
 def test_what_cannot_be_compared_is_refused_before_anything_is_timed(tmp_path: Path) -> None:

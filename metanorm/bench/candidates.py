@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -15,7 +16,6 @@ from metanorm.bench.equations import module_of_equations
 from metanorm.bench.peers import peer
 from metanorm.bench.workload import Workload
 from metanorm.frontend import CheckedNorm
-from metanorm.ir.nodes import Program
 from metanorm.verify.cases import Built
 
 
@@ -64,36 +64,36 @@ def candidates(
     workload: Workload,
     built: Built,
     traced: bool = True,
-) -> Iterator[Candidate]:
-    """The layers to time on a workload; `known` is the norm of the library that this one equals."""
-    program = norm.program
-    inputs = _inputs(program, built)
-    yield _candidate("metanorm", _made(program, module, built, workload), inputs)
-    found = peer(known, workload.shape, built.arguments)
+) -> Iterator[tuple[str, Callable[[], Candidate]]]:
+    """What to time on a workload, by name; each is made by a call, which may fail for it alone.
+
+    `known` is the norm of the library that this one equals.
+    """
+    inputs = _inputs(built)
+
+    def candidate(name: str, make: Callable[[], nn.Module], traced: bool = False) -> Candidate:
+        layer = make().to(workload.dtype)
+        leaves = [x for x in inputs if isinstance(x, Tensor) and x.requires_grad]
+        call = torch.compile(layer) if traced else layer
+        return Candidate(name, call, inputs, [*leaves, *layer.parameters()], traced)
+
+    def of(source: ModuleType) -> nn.Module:
+        layer: nn.Module = getattr(source, norm.program.name)(**built.arguments)
+        return layer
+
+    yield "metanorm", lambda: candidate("metanorm", lambda: of(module))
+    found = peer(known)
     if found is not None:
-        origin, layer = found
-        yield _candidate(origin, layer.to(workload.dtype), inputs)
-    by_hand = _made(program, module_of_equations(norm), built, workload)
-    yield _candidate("equations", by_hand, inputs)
+        origin, other = found
+        layer = partial(other, workload.shape, built.arguments)
+        yield origin, lambda: candidate(origin, layer)
+    plain = module_of_equations(norm)
+    yield "equations", lambda: candidate("equations", lambda: of(plain))
     if traced:
-        again = _made(program, module_of_equations(norm), built, workload)
-        yield _candidate("torch.compile", again, inputs, traced=True)
+        yield "torch.compile", lambda: candidate("torch.compile", lambda: of(plain), traced=True)
 
 
-def _candidate(
-    name: str, layer: nn.Module, inputs: tuple[Any, ...], traced: bool = False
-) -> Candidate:
-    leaves = [x for x in inputs if isinstance(x, Tensor) and x.requires_grad]
-    call = torch.compile(layer) if traced else layer
-    return Candidate(name, call, inputs, [*leaves, *layer.parameters()], traced)
-
-
-def _made(program: Program, module: ModuleType, built: Built, workload: Workload) -> nn.Module:
-    layer: nn.Module = getattr(module, program.name)(**built.arguments)
-    return layer.to(workload.dtype)
-
-
-def _inputs(program: Program, built: Built) -> tuple[Any, ...]:
+def _inputs(built: Built) -> tuple[Any, ...]:
     """The arguments of a call in their order: each index is followed by its number of groups."""
     inputs: list[Any] = []
     for name, x in built.inputs.items():

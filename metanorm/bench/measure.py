@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -55,15 +55,20 @@ def measure_files(
 
 
 def _entry(
-    norm: str, workload: Workload, x: Tensor, layers: Iterable[Candidate], rounds: int
+    norm: str,
+    workload: Workload,
+    x: Tensor,
+    layers: Iterable[tuple[str, Callable[[], Candidate]]],
+    rounds: int,
 ) -> Entry:
     able, left_out = [], []
-    for candidate in layers:
+    for name, make in layers:
         try:
+            candidate = make()
             candidate.prepare("both")()()
             able.append(candidate)
         except Exception as error:  # whatever a layer cannot do is a line of the report
-            left_out.append(f"{candidate.name}: {_first_line(error)}")
+            left_out.append(f"{name}: {_first_line(error)}")
     target, source = torch.empty_like(x), x.detach()
     copies, measurements = [], []
     for phase in PHASES:

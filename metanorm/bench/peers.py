@@ -11,22 +11,22 @@ from torch import nn
 
 Shape = tuple[int, ...]
 Arguments = Mapping[str, Any]
-BY_RANK = {2: "1d", 3: "1d", 4: "2d", 5: "3d"}
+SPATIAL = {3: "1d", 4: "2d", 5: "3d"}
 
 
-def _with_rank(name: str) -> Callable[[Shape, Arguments], nn.Module]:
-    """`nn.BatchNorm2d` of `BatchNorm`, by the number of dimensions."""
+def _with_rank(
+    name: str, ranks: Mapping[int, str], **options: bool
+) -> Callable[[Shape, Arguments], nn.Module]:
+    """`nn.BatchNorm2d` of `BatchNorm`, by the number of dimensions.
+
+    What it makes raises `KeyError` for a number of dimensions that torch has no layer for.
+    """
 
     def make(shape: Shape, _: Arguments) -> nn.Module:
-        layer: nn.Module = getattr(nn, name + BY_RANK[len(shape)])(shape[1])
+        layer: nn.Module = getattr(nn, name + ranks[len(shape)])(shape[1], **options)
         return layer
 
     return make
-
-
-def _instance_norm(shape: Shape, _: Arguments) -> nn.Module:
-    layer = {3: nn.InstanceNorm1d, 4: nn.InstanceNorm2d, 5: nn.InstanceNorm3d}[len(shape)]
-    return layer(shape[1], affine=True, track_running_stats=False)
 
 
 def _graph_norm(shape: Shape, _: Arguments) -> nn.Module:
@@ -36,8 +36,8 @@ def _graph_norm(shape: Shape, _: Arguments) -> nn.Module:
 
 # By the norm of the library that they equal; a user's norm finds them by its fingerprint.
 PEERS: Mapping[str, tuple[str, Callable[[Shape, Arguments], nn.Module]]] = {
-    "BatchNorm": ("torch.nn", _with_rank("BatchNorm")),
-    "InstanceNorm": ("torch.nn", _instance_norm),
+    "BatchNorm": ("torch.nn", _with_rank("BatchNorm", {2: "1d", **SPATIAL})),
+    "InstanceNorm": ("torch.nn", _with_rank("InstanceNorm", SPATIAL, affine=True)),
     "GroupNorm": (
         "torch.nn",
         lambda shape, given: nn.GroupNorm(given["num_groups"], shape[1]),
@@ -48,11 +48,9 @@ PEERS: Mapping[str, tuple[str, Callable[[Shape, Arguments], nn.Module]]] = {
 }
 
 
-def peer(known: str, shape: Shape, given: Arguments) -> tuple[str, nn.Module] | None:
-    """The layer that equals a norm of the library, with where it is from."""
-    if known not in PEERS:
+def peer(known: str) -> tuple[str, Callable[[Shape, Arguments], nn.Module]] | None:
+    """Where the layer is from that equals a norm of the library, and what makes it."""
+    found = PEERS.get(known)
+    if found is not None and found[0] == "PyG" and find_spec("torch_geometric") is None:
         return None
-    origin, make = PEERS[known]
-    if origin == "PyG" and find_spec("torch_geometric") is None:
-        return None
-    return origin, make(shape, given)
+    return found

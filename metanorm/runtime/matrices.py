@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from metanorm.runtime.errors import ShapeError
-from metanorm.runtime.pools import exactly
+from metanorm.runtime.pools import without_autocast
 
 Given = Union[str, Tensor, Sequence[Sequence[float]]]
 
@@ -88,7 +88,7 @@ def rows_mean(value: Tensor, rows: Tensor | None, dim: int) -> Tensor:
     if rows is None:
         return value
     # Autocast would multiply in half precision, which is not enough for statistics.
-    with exactly(value):
+    with without_autocast(value):
         pooled: Tensor = torch.tensordot(rows, value, dims=([1], [dim]))
     return pooled.movedim(0, dim)
 

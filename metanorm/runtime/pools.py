@@ -109,12 +109,12 @@ def contracted(equation: str, *factors: Tensor) -> Tensor:
     """The sum of products that an `einsum` equation states, never in half precision."""
     dtype = functools.reduce(torch.promote_types, (f.dtype for f in factors))
     # Autocast would multiply in half precision, which is not enough for what scales everything.
-    with exactly(factors[0]):
+    with without_autocast(factors[0]):
         added: Tensor = torch.einsum(equation, *(f.to(dtype) for f in factors))
     return added
 
 
-def exactly(like: Tensor) -> AbstractContextManager[object]:
+def without_autocast(like: Tensor) -> AbstractContextManager[object]:
     """Without autocast, on the device of a tensor; there is none for tensors without numbers."""
     if like.is_meta:
         return nullcontext()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from metanorm.ir.nodes import Program
 from metanorm.semantics.naming import snake_case
 from metanorm.semantics.reserved import GENERATED
+from metanorm.targets.torch.modes import momenta
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def _parameters(program: Program) -> set[str]:
     """What `forward` calls its own, which would hide a function of the same name."""
     inputs = {i.name for i in program.inputs}
     arguments = {a.name for a in program.arguments}
-    return inputs | arguments | {f"{name}_size" for name in inputs} | {"momentum", "momentum_2"}
+    return inputs | arguments | {f"{name}_size" for name in inputs} | set(momenta(program).values())
 
 
 def _free(name: str, suffix: str, taken: set[str]) -> str:
