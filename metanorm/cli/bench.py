@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from metanorm import driver, frontend
-from metanorm.cli.console import complain, write_diagnostics, write_summary
+from metanorm.cli.console import complain
 from metanorm.cli.context import begin
 from metanorm.cli.exit_codes import FINDINGS, OK
+from metanorm.cli.modules import modules
 from metanorm.workspace import WorkspaceError
 
 if TYPE_CHECKING:
@@ -35,15 +35,7 @@ def command(
     ] = True,
 ) -> None:
     """Time norms against a copy of their input, torch's own layers and their plain equations."""
-    run = begin()
-    workspace = run.workspace(specs or [])
-    checked = frontend.check(workspace.sources, workspace.roots)
-    result = driver.compile_specs(workspace.sources, workspace.roots, run.config.options())
-    found = (*workspace.diagnostics, *result.diagnostics)
-    if not result.files:
-        write_diagnostics(found, workspace.sources, sys.stderr)
-        write_summary(found, len(workspace.roots), run.milliseconds, sys.stderr)
-        raise typer.Exit(FINDINGS)
+    compiled = modules(begin(), specs or [])
     try:
         from metanorm.bench import clock, measure, report
     except ImportError as error:
@@ -59,7 +51,9 @@ def command(
         complain("freed memory cannot be kept here: times include those of fresh pages")
     plan = measure.Plan(rounds, only, traced, threads)
     entries = []
-    for entry in measure.measure_files(checked, result.files, workspace.roots, plan):
+    for entry in measure.measure_files(
+        compiled.checked, compiled.files, compiled.workspace.roots, plan
+    ):
         entries.append(entry)
         sys.stderr.write(f"{entry.norm}, {entry.workload}: done\n")
     new = report.Report(machine=measure.machine(), entries=tuple(entries))

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from metanorm import driver, frontend
-from metanorm.cli.console import complain, write_diagnostics, write_summary
+from metanorm.cli.console import complain
 from metanorm.cli.context import begin
 from metanorm.cli.exit_codes import FINDINGS, OK
+from metanorm.cli.modules import modules
 
 
 def command(
@@ -21,26 +21,17 @@ def command(
     ] = False,
 ) -> None:
     """Hold compiled modules against the reference interpreter: values and gradients."""
-    run = begin()
-    workspace = run.workspace(specs or [])
-    options = run.config.options()
-    checked = frontend.check(workspace.sources, workspace.roots)
-    result = driver.compile_specs(workspace.sources, workspace.roots, options)
-    found = (*workspace.diagnostics, *result.diagnostics)
-    if not result.files:
-        write_diagnostics(found, workspace.sources, sys.stderr)
-        write_summary(found, len(workspace.roots), run.milliseconds, sys.stderr)
-        raise typer.Exit(FINDINGS)
+    compiled = modules(begin(), specs or [])
     try:
         from metanorm.verify.report import print_table, verify_files
     except ImportError as error:
         complain(f"verify runs modules and needs torch: {error}")
         raise typer.Exit(FINDINGS) from error
-    reports = verify_files(checked, result.files, workspace.roots)
+    reports = verify_files(compiled.checked, compiled.files, compiled.workspace.roots)
     if json:
         for report in reports:
             sys.stdout.write(report.model_dump_json() + "\n")
     else:
         print_table(reports, show_all=every)
-    bad = bool(workspace.diagnostics) or not all(report.good for report in reports)
+    bad = bool(compiled.workspace.diagnostics) or not all(report.good for report in reports)
     raise typer.Exit(FINDINGS if bad else OK)

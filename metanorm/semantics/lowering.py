@@ -88,9 +88,7 @@ class Lowering:
         self._count += 1
         if not name or name.startswith("%"):  # `%new_mean` says what a nameless value is for
             name = f"{name}.{self._count}" if name else f"%{self._count}"
-        if (
-            name in self.types
-        ):  # a running statistic beside a value of its name: reported at the end
+        if name in self.types:  # a running statistic and a value of one name: reported later
             name = f"%{self._count}"
         type_ = type_of(op, self.types, self.known())
         self.body.append(Let(name, op, type_, span))
