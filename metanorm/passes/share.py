@@ -8,6 +8,7 @@ with given matrices works on the small table of cell moments.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from metanorm.ir.aggregation import (
@@ -21,6 +22,7 @@ from metanorm.ir.aggregation import (
 )
 from metanorm.ir.nodes import Count, Let, Pool, Program, Ref
 from metanorm.ir.rename import renamed
+from metanorm.ir.space import Space
 from metanorm.passes.builder import Builder
 
 MOMENTS = ("mean", "var", "second")
@@ -67,7 +69,7 @@ class _Share:
         if cells is None or not self._worthwhile(op, cells):
             self.b.take(let)
             return
-        rest = self._rest(op.over, cells.over)
+        rest = left_to_pool(self.b.space, op.over, cells.over)
         mean, var = self._coarse(cells.mean, cells.var, rest)
         if op.statistic == "second":
             assert op.about is not None
@@ -87,7 +89,7 @@ class _Share:
         given = any(isinstance(m, Dense) for over in distinct for _, m in over)
         if len(distinct) < 2 and not given:
             return None
-        over = self._meet(distinct)
+        over = meet(distinct)
         if not over:
             if not given:
                 return None
@@ -95,31 +97,7 @@ class _Share:
         mean = self.b.emit(Pool("mean", value, over))
         return Cells(over, mean, self.b.emit(Pool("var", value, over)))
 
-    def _meet(self, many: list[Aggregation]) -> Aggregation:
-        """The finest pooling that all of them are made of."""
-        met = []
-        for axis, _ in many[0]:
-            matrices = [dict(over).get(axis) for over in many]
-            present = [m for m in matrices if m is not None and is_partition(m)]
-            if len(present) < len(many):
-                continue
-            finest = [m for m in present if all(refines(m, other) for other in present)]
-            if finest:
-                met.append((axis, finest[0]))
-        return tuple(met)
-
     # ---- from cells to pools
-
-    def _rest(self, over: Aggregation, cells: Aggregation) -> list[tuple[str, Matrix]]:
-        """What is left to pool, on the axes that the cell moments have."""
-        fine = dict(cells)
-        rest: list[tuple[str, Matrix]] = []
-        for axis, matrix in over:
-            if axis not in fine:
-                rest.append((axis, matrix))
-            elif matrix != fine[axis]:
-                rest.append((self.b.space.cells(axis, fine[axis]), matrix))
-        return rest
 
     def _coarse(self, mean: Ref, var: Ref, rest: list[tuple[str, Matrix]]) -> tuple[Ref, Ref]:
         """Chan's rule: all whole axes in one step, each given matrix in one of its own."""
@@ -144,6 +122,34 @@ class _Share:
             if isinstance(matrix, Ones) and cells_of and isinstance(cells_of[1], ByIndex):
                 return self.b.emit(Count((cells_of,)))
         return None
+
+
+def meet(many: Sequence[Aggregation]) -> Aggregation:
+    """The finest pooling that all of them are made of."""
+    met = []
+    for axis, _ in many[0]:
+        matrices = [dict(over).get(axis) for over in many]
+        present = [m for m in matrices if m is not None and is_partition(m)]
+        if len(present) < len(many):
+            continue
+        finest = [m for m in present if all(refines(m, other) for other in present)]
+        if finest:
+            met.append((axis, finest[0]))
+    return tuple(met)
+
+
+def left_to_pool(
+    space: Space, over: Aggregation, cells: Aggregation
+) -> list[tuple[str, Matrix]]:
+    """What is left to pool, on the axes that the statistics of the cells have."""
+    fine = dict(cells)
+    rest: list[tuple[str, Matrix]] = []
+    for axis, matrix in over:
+        if axis not in fine:
+            rest.append((axis, matrix))
+        elif matrix != fine[axis]:
+            rest.append((space.cells(axis, fine[axis]), matrix))
+    return rest
 
 
 def _shareable(op: Pool) -> bool:

@@ -1,0 +1,55 @@
+"""A program for each way that its modes can go, without any mode left in it.
+
+A kernel is made for one of them: in evaluation with running statistics nothing is pooled at
+all, which no `if` inside a loop could bring about.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from metanorm.ir.nodes import Mode, Program
+from metanorm.ir.placement import kind_of
+from metanorm.passes.builder import Builder
+from metanorm.passes.fold import fold
+
+# An arm: which way modes that keep running statistics go, which way plain ones do, and whether
+# buffers are updated. `batch` is evaluation with the statistics of the batch, where none are kept.
+ARMS = {
+    "train": ("train", "train"),
+    "eval": ("eval", "eval"),
+    "batch": ("train", "eval"),
+}
+
+
+def arms(program: Program) -> dict[str, Program]:
+    """The arms that differ, by name: `train` alone where there is no mode."""
+    kinds = {kind_of(let.op) for let in program.body if isinstance(let.op, Mode)}
+    names = ["train"]
+    if kinds or program.updates:
+        names.append("eval")
+    if kinds == {"track", "mode"}:
+        names.append("batch")
+    return {name: _arm(program, name) for name in names}
+
+
+def _arm(program: Program, name: str) -> Program:
+    track, plain = ARMS[name]
+    builder = Builder(program)
+    for let in program.body:
+        if isinstance(let.op, Mode):
+            way = track if kind_of(let.op) == "track" else plain
+            chosen = let.op.train if way == "train" else let.op.eval
+            builder.forward(let, _widened(builder, builder.moved[chosen], let.type.axes))
+        else:
+            builder.take(let)
+    decided = builder.finish(updates=None if name == "train" else ())
+    return fold(replace(decided, updates=decided.updates))
+
+
+def _widened(builder: Builder, ref: str, axes: tuple[str, ...]) -> str:
+    """The arm of a mode, which may lack axes that the other one has."""
+    from metanorm.ir.nodes import Expand
+
+    lacking = tuple(a for a in axes if a not in builder.types[ref].axes)
+    return builder.emit(Expand(ref, lacking)) if lacking else ref

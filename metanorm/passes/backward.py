@@ -1,0 +1,254 @@
+"""The program of the gradient: reverse mode on the IR.
+
+The result is a program like any other. It reads what the forward program reads, the gradients
+of its outputs (`d.output`), and the statistics that were measured on the data, which are kept
+from the forward call; everything else that is narrow is computed again. Its outputs are the
+gradients of inputs and parameters (`d.x`, `d.weight`). An implicit broadcast has a sum as its
+adjoint, and a pool the spreading of its adjoint over what it pooled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from metanorm.ir.aggregation import Aggregation, Ones, is_partition
+from metanorm.ir.nodes import (
+    Along,
+    Buffer,
+    Count,
+    Expand,
+    Input,
+    InputDecl,
+    Let,
+    Lookup,
+    Map,
+    Number,
+    Op,
+    Param,
+    Pool,
+    Position,
+    Program,
+    Ref,
+    Rename,
+    Stop,
+)
+from metanorm.passes.builder import Builder, without_dead
+from metanorm.passes.derivatives import DERIVATIVES
+
+GRADIENT = "d."
+
+
+class NotDerivable(Exception):
+    """The gradient of this operation is not known to the compiler; torch's is used."""
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """The backward program, and the forward one that it belongs to.
+
+    The latter has the measured values that are kept as further outputs: `saved` of them.
+    """
+
+    program: Program
+    forward: Program
+    saved: tuple[Ref, ...]
+
+
+def backward(program: Program) -> Gradient:
+    """The gradient of a program without modes. Raises `NotDerivable`."""
+    return _Backward(program).run()
+
+
+def _with_means(program: Program) -> Program:
+    """The program with the mean beside each variance, which its gradient needs."""
+    builder = Builder(program)
+    means: list[tuple[str, Ref]] = []
+    for let in program.body:
+        ref = builder.take(let)
+        op = builder.ops[ref]
+        if isinstance(op, Pool) and op.statistic == "var":
+            mean = builder.emit(replace(op, statistic="mean"))
+            means.append((mean, mean))
+    done = builder.finish(
+        outputs=[*((name, builder.moved[ref]) for name, ref in program.outputs), *means]
+    )
+    return replace(done, outputs=done.outputs[: len(program.outputs)])
+
+
+class _Backward:
+    def __init__(self, program: Program) -> None:
+        self.forward = program = _with_means(program)
+        types = {let.name: let.type.axes for let in program.body}
+        first = next(let.type.axes for let in program.body if let.op == Input(program.inputs[0].name))
+        self.saved = tuple(
+            let.name
+            for let in program.body
+            if isinstance(let.op, Pool) and set(first) <= set(types[let.op.value])
+        )
+        kept = [InputDecl(name, "tensor", types[name]) for name in self.saved]
+        arriving = [
+            InputDecl(GRADIENT + name, "tensor", self._dims(number, types[ref]))
+            for number, (name, ref) in enumerate(program.outputs)
+        ]
+        inputs = (*program.inputs, *arriving, *kept)
+        body = (*program.body, *(Let(d.name, Input(d.name), program.body[0].type, program.body[0].span) for d in arriving))
+        self.b = Builder(replace(program, inputs=inputs, body=body))
+        self.means = {let.op: let.name for let in program.body if isinstance(let.op, Pool)}
+        self.adjoints: dict[Ref, list[Ref]] = {}
+
+    def _dims(self, number: int, axes: tuple[str, ...]) -> tuple[str, ...]:
+        """The first output is as large as the first input, whatever its value depends on."""
+        return self.forward.inputs[0].dims if number == 0 else axes
+
+    def run(self) -> Gradient:
+        """Forward again on narrow values, then from the outputs back."""
+        for let in self.forward.body:
+            if let.name in self.saved:
+                self.b.take(let, Input(let.name))
+            else:
+                self.b.take(let)
+        for name, ref in self.forward.outputs:
+            arrived = self.b.emit(Input(GRADIENT + name), GRADIENT + name)
+            axes = self.b.types[arrived].axes
+            self._contribute(ref, arrived, axes)
+        gradients: list[tuple[str, Ref]] = []
+        for let in reversed(self.forward.body):
+            parts = self.adjoints.get(let.name)
+            if not parts or let.type.kind != "real":
+                continue
+            self.b.span = let.span
+            total = parts[0]
+            for part in parts[1:]:
+                total = self.b.map("add", total, part)
+            if isinstance(let.op, (Input, Param)):
+                lacking = set(let.type.axes).difference(self.b.types[total].axes)
+                if lacking:
+                    total = self.b.emit(Expand(total, self.b.space.ordered(lacking)))
+                gradients.append((GRADIENT + let.op.name, total))
+            else:
+                self._propagate(let.op, self.b.moved[let.name], total)
+        if not gradients:
+            raise NotDerivable("nothing that could have a gradient")
+        found = self.b.finish(outputs=gradients, updates=())
+        read = {let.op.name for let in found.body if isinstance(let.op, Input)}
+        inputs = tuple(i for i in found.inputs if i.name in read or i in self.forward.inputs)
+        saved = tuple(s for s in self.saved if s in read)
+        outputs = (*self.forward.outputs, *((name, name) for name in saved))
+        forward = without_dead(replace(self.forward, outputs=outputs))
+        return Gradient(replace(found, inputs=inputs, checks=()), forward, saved)
+
+    # ---- adjoints
+
+    def _contribute(self, old: Ref, part: Ref | None, result: tuple[str, ...]) -> None:
+        """Add to the adjoint of an old value what comes from a use with axes `result`."""
+        if part is None:
+            return
+        op = next(let.op for let in self.forward.body if let.name == old)
+        if isinstance(op, (Number, Buffer, Stop, Count, Position)):
+            return
+        new = self.b.moved[old]
+        if self.b.types[new].kind != "real":
+            return
+        self.adjoints.setdefault(old, []).append(
+            self._summed(part, self.b.types[new].axes, result)
+        )
+
+    def _summed(self, part: Ref, to: tuple[str, ...], result: tuple[str, ...]) -> Ref:
+        """The sum of an adjoint over the axes of `result` along which the value is constant."""
+        space = self.b.space
+        mine = {space.base(a): a for a in to}
+        theirs = {space.base(a): a for a in self.b.types[part].axes}
+        over: list[tuple[str, object]] = []
+        for axis in result:
+            base = space.base(axis)
+            wanted, present = mine.get(base), theirs.get(base)
+            if wanted == axis:
+                continue
+            matrix = Ones()
+            if wanted is not None:
+                cells = space[wanted].cells_of
+                assert cells is not None
+                matrix = cells[1]  # type: ignore[assignment]
+            if present == axis:
+                over.append((axis, matrix))
+            elif present is None or present == wanted:
+                part = self._times_count(part, ((axis, matrix),))
+            else:
+                cells = space[present].cells_of
+                if cells is None or wanted is not None:
+                    raise NotDerivable("cells of two kinds along one axis")
+                part = self._times_count(part, (cells,))
+                over.append((present, Ones()))
+        return self.b.emit(Pool("sum", part, tuple(over))) if over else part  # type: ignore[arg-type]
+
+    def _times_count(self, part: Ref, over: Aggregation) -> Ref:
+        return self.b.map("mul", part, self.b.emit(Count(over)))
+
+    def _propagate(self, op: Op, result: Ref, d: Ref) -> None:
+        """From the adjoint of a result to those of its operands. Names in `op` are old ones."""
+        axes = self.b.types[result].axes
+        match op:
+            case Map(function, arguments):
+                moved = tuple(self.b.moved[a] for a in arguments)
+                parts = DERIVATIVES[function](self.b, d, moved, result)
+                for old, part in zip(arguments, parts):
+                    self._contribute(old, part, axes)
+            case Pool():
+                self._pool(op, result, d)
+            case Expand(value, _):
+                self._contribute(value, d, axes)
+            case Rename(value, old, new):
+                self._contribute(value, self.b.emit(Rename(d, new, old)), self.b.types[self.b.moved[value]].axes)
+            case Along("softmax", value, axis):
+                weighted = self.b.map("mul", d, result)
+                total = self.b.emit(Pool("sum", weighted, ((axis, Ones()),)))
+                spread = self.b.map("mul", result, self.b.map("sub", d, total))
+                self._contribute(value, spread, axes)
+            case Lookup(table, axis, int() as row):
+                position = self.b.emit(Position(axis))
+                chosen = self.b.map("eq", position, self.b.number(row))
+                placed = self.b.map("where", chosen, d, self.b.number(0))
+                self._contribute(table, placed, self.b.types[placed].axes)
+            case _:
+                raise NotDerivable(type(op).__name__.lower())
+
+    def _pool(self, op: Pool, result: Ref, d: Ref) -> None:
+        if not all(is_partition(matrix) for _, matrix in op.over):
+            raise NotDerivable("a pool by a given matrix or a window")
+        if op.ddof or op.about is not None:
+            raise NotDerivable(f"{op.statistic} with ddof or about")
+        value = self.b.moved[op.value]
+        where = op.where and self.b.moved[op.where]
+        weight = op.weight and self.b.moved[op.weight]
+        if op.weight is not None and not self._constant(op.weight):
+            raise NotDerivable("a weight that may have a gradient")
+        joined = self.b.space.join(
+            *(self.b.types[r].axes for r in (value, where, weight) if r is not None)
+        )
+        over = op.over
+        part = d
+        if op.statistic in ("mean", "var"):
+            part = self.b.map("div", d, self.b.emit(Count(over, where, weight)))
+        if op.statistic == "var":
+            mean = self.b.moved[self.means[replace(op, statistic="mean")]]
+            part = self.b.map("mul", self.b.number(2), part)
+            part = self.b.map("mul", part, self.b.map("sub", value, mean))
+        elif op.statistic in ("max", "min"):
+            if where is not None or weight is not None:
+                raise NotDerivable(f"{op.statistic} of a part")
+            largest = self.b.map("eq", value, result)
+            one, zero = self.b.number(1), self.b.number(0)
+            ties = self.b.emit(Pool("sum", self.b.map("where", largest, one, zero), over))
+            part = self.b.map("where", largest, self.b.map("div", d, ties), zero)
+        elif op.statistic not in ("sum", "mean"):
+            raise NotDerivable(op.statistic)
+        if weight is not None:
+            part = self.b.map("mul", part, weight)
+        if where is not None:
+            part = self.b.map("where", where, part, self.b.number(0))
+        self._contribute(op.value, part, joined)
+
+    def _constant(self, old: Ref) -> bool:
+        """Whether a value surely has no gradient: it is counted, not computed."""
+        op = next(let.op for let in self.forward.body if let.name == old)
+        return isinstance(op, (Count, Number, Position, Buffer, Stop))

@@ -1,0 +1,154 @@
+"""The derivative of each elementwise function: what of an adjoint `d` goes to each argument.
+
+A row gets the builder, the adjoint of the result, the arguments and the result, and gives one
+value for each argument, or `None` where no gradient flows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+from metanorm.ir.nodes import Ref
+from metanorm.passes.builder import Builder
+
+Adjoints = tuple["Ref | None", ...]
+Derivative = Callable[[Builder, Ref, tuple[Ref, ...], Ref], Adjoints]
+
+
+def _times(factor: Callable[[Builder, Ref, Ref], Ref]) -> Derivative:
+    """Of a function of one argument: d times a factor made of argument and result."""
+    return lambda b, d, args, y: (b.map("mul", d, factor(b, args[0], y)),)
+
+
+def _none(b: Builder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
+    return (None,) * len(args)
+
+
+def _where(b: Builder, condition: Ref, value: Ref) -> Ref:
+    return b.map("where", condition, value, b.number(0))
+
+
+def _mul(b: Builder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
+    left, right = args
+    if left == right:
+        return (b.map("mul", b.map("mul", b.number(2), d), left), None)
+    return (b.map("mul", d, right), b.map("mul", d, left))
+
+
+def _div(b: Builder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
+    quotient = b.map("div", d, args[1])
+    return (quotient, b.map("neg", b.map("mul", quotient, y)))
+
+
+def _pow(b: Builder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
+    base, exponent = args
+    less = b.map("sub", exponent, b.number(1))
+    slope = b.map("mul", exponent, b.map("pow", base, less))
+    # As in torch: a zero exponent has a flat power, and 0^e one that does not depend on e.
+    flat = b.map("eq", exponent, b.number(0))
+    at_zero = b.map("eq", base, b.number(0))
+    growth = b.map("where", at_zero, b.number(0), b.map("mul", y, b.map("log", base)))
+    d_base = b.map("mul", d, b.map("where", flat, b.number(0), slope))
+    return (d_base, None if b.constant(exponent) is not None else b.map("mul", d, growth))
+
+
+def _sigmoid(b: Builder, x: Ref, y: Ref) -> Ref:
+    return b.map("mul", y, b.map("sub", b.number(1), y))
+
+
+def _silu(b: Builder, x: Ref, y: Ref) -> Ref:
+    s = b.map("sigmoid", x)
+    rest = b.map("add", b.number(1), b.map("mul", x, b.map("sub", b.number(1), s)))
+    return b.map("mul", s, rest)
+
+
+def _gelu(b: Builder, x: Ref, y: Ref) -> Ref:
+    half, one = b.number(0.5), b.number(1)
+    cdf = b.map("mul", half, b.map("add", one, b.map("erf", b.map("mul", x, b.number(2**-0.5)))))
+    bell = b.map("exp", b.map("mul", b.map("mul", x, x), b.number(-0.5)))
+    return b.map("add", cdf, b.map("mul", x, b.map("mul", bell, b.number((2 * math.pi) ** -0.5))))
+
+
+def _erf(b: Builder, x: Ref, y: Ref) -> Ref:
+    bell = b.map("exp", b.map("neg", b.map("mul", x, x)))
+    return b.map("mul", b.number(2 / math.sqrt(math.pi)), bell)
+
+
+def _root(b: Builder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
+    return (_where(b, b.map("gt", y, b.number(0)), b.map("div", b.map("mul", d, b.number(0.5)), y)),)
+
+
+def _rsqrt(b: Builder, x: Ref, y: Ref) -> Ref:
+    return b.map("mul", b.number(-0.5), b.map("mul", y, b.map("mul", y, y)))
+
+
+def _extreme(function: str) -> Derivative:
+    """min and max of two: equal ones share the gradient."""
+
+    def derivative(b: Builder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
+        left, right = args
+        half = b.map("mul", d, b.number(0.5))
+        tie = b.map("where", b.map("eq", left, right), half, b.number(0))
+        ahead = "gt" if function == "max" else "lt"
+        first = b.map("where", b.map(ahead, left, right), d, tie)
+        return (first, b.map("where", b.map(ahead, right, left), d, tie))
+
+    return derivative
+
+
+def _clamp(b: Builder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
+    kept = d
+    for bound, inside in zip(args[1:], ("ge", "le")):
+        kept = _where(b, b.map(inside, args[0], bound), kept)
+    return (kept, *(None for _ in args[1:]))
+
+
+def _rescale(b: Builder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
+    """y = a (x - m) + b, where a is one factor or two."""
+    x, centre, shift, *factors = args
+    to_x = d
+    for factor in factors:
+        to_x = b.map("mul", to_x, factor)
+    weighted = b.map("mul", d, b.map("sub", x, centre))
+    scales: list[Ref] = []
+    for position in range(len(factors)):
+        others = [f for i, f in enumerate(factors) if i != position]
+        scales.append(b.map("mul", weighted, others[0]) if others else weighted)
+    return (to_x, b.map("neg", to_x), d, *scales)
+
+
+DERIVATIVES: Mapping[str, Derivative] = {
+    "add": lambda b, d, args, y: (d, d),
+    "sub": lambda b, d, args, y: (d, b.map("neg", d)),
+    "mul": _mul,
+    "div": _div,
+    "pow": _pow,
+    "neg": lambda b, d, args, y: (b.map("neg", d),),
+    **dict.fromkeys(("lt", "le", "eq", "ne", "ge", "gt", "sign"), _none),
+    "sqrt": _times(lambda b, x, y: b.map("div", b.number(0.5), y)),
+    "rsqrt": _times(_rsqrt),
+    "exp": _times(lambda b, x, y: y),
+    "log": _times(lambda b, x, y: b.map("div", b.number(1), x)),
+    "abs": _times(lambda b, x, y: b.map("sign", x)),
+    "sin": _times(lambda b, x, y: b.map("cos", x)),
+    "cos": _times(lambda b, x, y: b.map("neg", b.map("sin", x))),
+    "tanh": _times(lambda b, x, y: b.map("sub", b.number(1), b.map("mul", y, y))),
+    "erf": _times(_erf),
+    "sigmoid": _times(_sigmoid),
+    "softplus": _times(lambda b, x, y: b.map("sigmoid", x)),
+    "relu": lambda b, d, args, y: (_where(b, b.map("gt", args[0], b.number(0)), d),),
+    "silu": _times(_silu),
+    "gelu": _times(_gelu),
+    "clamp": _clamp,
+    "min": _extreme("min"),
+    "max": _extreme("max"),
+    "where": lambda b, d, args, y: (
+        None,
+        _where(b, args[0], d),
+        b.map("where", args[0], b.number(0), d),
+    ),
+    "rescale": _rescale,
+    "root": _root,
+    "unbiased": lambda b, d, args, y: (b.map("unbiased", d, args[1]), None),
+}

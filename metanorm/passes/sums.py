@@ -1,0 +1,111 @@
+"""Sums of products: what is constant in a pool leaves its sum, and coarse sums come from fine ones.
+
+The gradient of a norm is full of sums such as sum(dy * scale over D, *S), with a scale that
+varies along D. It becomes sum(scale * sum(dy over *S) over D): what is left to measure on the
+data are plain sums of dy and of dy * (x - m), each taken once, on the finest cells that any
+pool needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from metanorm.ir.aggregation import Aggregation, is_partition
+from metanorm.ir.nodes import Let, Map, Pool, Program, Ref
+from metanorm.ir.rename import renamed
+from metanorm.passes.builder import Builder
+from metanorm.passes.share import left_to_pool, meet
+
+
+def sums(program: Program) -> Program:
+    """The program with every sum over wide values in its plainest form."""
+    return _shared(_factored(program))
+
+
+def _factored(program: Program) -> Program:
+    builder = Builder(program)
+    for let in program.body:
+        op = renamed(let.op, builder.moved)
+        if isinstance(op, Pool) and _plain_sum(op):
+            builder.span = let.span
+            builder.forward(let, _factor(builder, op))
+        else:
+            builder.take(let)
+    return builder.finish()
+
+
+def _plain_sum(op: Pool) -> bool:
+    plain = op.where is None and op.weight is None
+    return op.statistic == "sum" and plain and all(is_partition(m) for _, m in op.over)
+
+
+def _factor(b: Builder, op: Pool) -> Ref:
+    """The sum of a product, with the factors outside that do not vary in a pool."""
+    factors, negative = _factors(b, op.value)
+    axes = b.types[op.value].axes
+    outside = [f for f in factors if _constant(b, f, op.over)]
+    inside = [f for f in factors if f not in outside]
+    if len(outside) == len(factors):
+        outside, inside = [], factors
+    narrow = [f for f in inside if not set(axes) <= set(b.types[f].axes)]
+    wide = [f for f in inside if f not in narrow]
+    inner = tuple(pair for pair in op.over if all(_constant(b, f, (pair,)) for f in narrow))
+    if wide and narrow and inner and inner != op.over:
+        measured = b.emit(replace(op, value=_product(b, wide), over=inner))
+        rest = tuple(pair for pair in op.over if pair not in inner)
+        total = b.emit(replace(op, value=_product(b, [measured, *narrow]), over=rest))
+    else:
+        total = b.emit(replace(op, value=_product(b, [*wide, *narrow])))
+    total = _product(b, [*outside, total])
+    return b.map("neg", total) if negative else total
+
+
+def _factors(b: Builder, ref: Ref) -> tuple[list[Ref], bool]:
+    """A value as a product, and whether it is the negative of that."""
+    op = b.ops[ref]
+    if isinstance(op, Map) and op.function == "neg":
+        inner, negative = _factors(b, op.arguments[0])
+        return inner, not negative
+    if isinstance(op, Map) and op.function == "mul":
+        left, first = _factors(b, op.arguments[0])
+        right, second = _factors(b, op.arguments[1])
+        return [*left, *right], first != second
+    return [ref], False
+
+
+def _constant(b: Builder, ref: Ref, over: Iterable[tuple[str, object]]) -> bool:
+    return all(b.space.constant(b.types[ref].axes, axis, matrix) for axis, matrix in over)  # type: ignore[arg-type]
+
+
+def _product(b: Builder, factors: list[Ref]) -> Ref:
+    product = factors[0]
+    for factor in factors[1:]:
+        product = b.map("mul", product, factor)
+    return product
+
+
+def _shared(program: Program) -> Program:
+    builder = Builder(program)
+    overs: dict[Ref, list[Aggregation]] = {}
+    for let in program.body:
+        if isinstance(let.op, Pool) and _plain_sum(let.op):
+            found = overs.setdefault(let.op.value, [])
+            if let.op.over not in found:
+                found.append(let.op.over)
+    for let in program.body:
+        op = renamed(let.op, builder.moved)
+        if isinstance(let.op, Pool) and isinstance(op, Pool) and _plain_sum(op):
+            cells = meet(overs[let.op.value])
+            if len(overs[let.op.value]) > 1 and cells:
+                _from_cells(builder, let, op, cells)
+                continue
+        builder.take(let)
+    return builder.finish()
+
+
+def _from_cells(b: Builder, let: Let, op: Pool, cells: Aggregation) -> None:
+    b.span = let.span
+    fine = b.emit(replace(op, over=cells))
+    rest = tuple(left_to_pool(b.space, op.over, cells))
+    b.forward(let, b.emit(replace(op, value=fine, over=rest)) if rest else fine)

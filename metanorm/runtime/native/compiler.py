@@ -1,0 +1,242 @@
+"""The system's C compiler: finding it, its flags, and one run of it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+HEADERS = Path(__file__).parent
+NAMES = ("cc", "gcc", "clang")
+TIMEOUT = 60.0  # seconds; a kernel takes a few tenths of one
+
+# On Linux, torch's own libgomp is in the global scope, and dlopen binds our GOMP_parallel to it
+# (seen with LD_DEBUG=bindings; with a libgomp of a mangled name too, where the system's is mapped
+# beside it but not bound), so there is one pool of threads, and torch.set_num_threads holds here.
+# Not so for clang: its -fopenmp calls __kmpc_fork_call, which only LLVM's libomp has.
+OPENMP = "-fopenmp"
+NATIVE = "-march=native"
+FLAGS = (
+    "-std=c11",
+    "-O3",
+    NATIVE,
+    "-ffp-contract=fast",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    OPENMP,
+    "-fPIC",
+    "-shared",
+    "-fvisibility=hidden",
+    "-w",  # so that the first lines of a failure are its errors
+)
+
+# A flag that some compilers refuse, and how their message reads then. Other failures do not make
+# us go on without it: a compiler killed for want of memory must not leave a slow library behind.
+REFUSALS = {
+    NATIVE: re.compile(r"-march|instruction"),  # an old assembler: "no such instruction"
+    OPENMP: re.compile(r"openmp|lib(g|i)?omp|-l(g|i)?omp|\bomp\.h|GOMP_|__kmpc_"),
+}
+
+# What -march=native looks at; the rest of /proc/cpuinfo changes from one reading to the next.
+CPU_FIELDS = frozenset(
+    (
+        *("vendor_id", "cpu family", "model", "model name", "flags"),  # x86
+        *("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "Features"),  # Arm
+        *("cpu", "isa", "uarch", "features"),  # POWER, RISC-V, s390
+    )
+)
+
+
+class CannotBuild(Exception):
+    """No library could be made here: why, and what a person can do about it."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(reason, remedy)  # as given, so that it can be pickled
+        self.reason = reason
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.reason}; {self.remedy}"
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """A command, and what tells this compiler from the one that an upgrade puts in its place."""
+
+    command: tuple[str, ...]
+    identity: str
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that a library is made from."""
+
+    source: str
+    defines: tuple[str, ...]
+    flags: tuple[str, ...]
+    compiler: Compiler
+
+    def parts(self) -> Iterator[str]:
+        """What decides the bytes of the library, and where it can run."""
+        yield self.source
+        yield header()
+        for words in (self.defines, self.flags, self.compiler.command):
+            yield "\0".join(words)
+        yield self.compiler.identity
+        yield cpu()
+
+    def make(self, place: Path) -> Path:
+        """The library, in an empty folder. Raises `CannotBuild`."""
+        (place / "kernel.c").write_text(self.source, encoding="utf-8")
+        flags = self.flags
+        while True:
+            message = self._run(place, flags)
+            library = place / "kernel.so"
+            if message is None and library.is_file():
+                return library
+            message = message or "it made no library"
+            refused = [f for f in flags if f in REFUSALS and REFUSALS[f].search(message)]
+            if not refused:
+                raise CannotBuild(f"{self._name} failed: {_beginning(message)}", self._remedy)
+            flags = tuple(flag for flag in flags if flag not in refused)
+
+    def _run(self, place: Path, flags: tuple[str, ...]) -> str | None:
+        """What the compiler said where it failed; `None` where it did not."""
+        # The names are relative so that nothing of the folder gets into the library or a message.
+        words = (*self.compiler.command, *flags, *self.defines, "-I", str(HEADERS))
+        try:
+            process = subprocess.Popen(
+                (*words, "-o", "kernel.so", "kernel.c", "-lm"),
+                cwd=place,
+                env={**os.environ, "LC_ALL": "C", "TMPDIR": str(place)},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                start_new_session=True,  # its children must end with it
+            )
+        except OSError as error:
+            raise CannotBuild(f"{self._name} cannot be run: {error}", self._remedy) from None
+        try:
+            _, said = process.communicate(timeout=TIMEOUT)
+        except BaseException as stopped:
+            _end(process)
+            if isinstance(stopped, subprocess.TimeoutExpired):
+                raise CannotBuild(
+                    f"{self._name} did not end within {TIMEOUT:g} s", self._remedy
+                ) from None
+            raise
+        message = said.decode(errors="replace").strip()
+        return None if process.returncode == 0 else message or f"status {process.returncode}"
+
+    @property
+    def _name(self) -> str:
+        return self.compiler.command[0]
+
+    @property
+    def _remedy(self) -> str:
+        also = ", look at METANORM_CFLAGS" if os.environ.get("METANORM_CFLAGS") else ""
+        return f"see that it compiles C programs{also}, or name another compiler in METANORM_CC"
+
+
+def recipe(source: str, defines: Mapping[str, str]) -> Recipe:
+    """How a source is compiled in this environment. Raises `CannotBuild` without a compiler."""
+    return Recipe(
+        source,
+        tuple(f"-D{name}={value}" for name, value in sorted(defines.items())),
+        (*FLAGS, *_words("METANORM_CFLAGS")),
+        compiler(),
+    )
+
+
+def compiler() -> Compiler:
+    """The compiler that METANORM_CC names, else CC, else the first of the usual ones."""
+    if words := _words("METANORM_CC"):
+        if found := _known(words):
+            return found
+        raise CannotBuild(
+            f"METANORM_CC names {words[0]!r}, which is not a program here",
+            "set METANORM_CC to a C compiler, or unset it",
+        )
+    for words in (_words("CC"), *([name] for name in NAMES)):
+        if words and (found := _known(words)):
+            return found
+    raise CannotBuild(
+        f"there is no C compiler (looked for {', '.join(NAMES)})",
+        "install gcc with the headers of the C library, or name a compiler in METANORM_CC",
+    )
+
+
+def _known(words: list[str]) -> Compiler | None:
+    """The compiler of a command, if its first word is a program."""
+    identity = []
+    command = list(words)
+    for index, word in enumerate(words):
+        # `ccache gcc` is two programs, and the second may change without the first
+        path = None if word.startswith("-") else shutil.which(word)
+        if path is None:
+            if index == 0:
+                return None
+            continue
+        if index == 0:
+            command[0] = os.path.abspath(path)
+        real = os.path.realpath(path)
+        is_now = os.stat(real)
+        identity.append(f"{real} {is_now.st_size} {is_now.st_mtime_ns}")
+    return Compiler(tuple(command), "\n".join(identity))
+
+
+def _words(variable: str) -> list[str]:
+    """The words of an environment variable, as a shell would split them."""
+    try:
+        return shlex.split(os.environ.get(variable, ""))
+    except ValueError as error:
+        raise CannotBuild(f"{variable} cannot be split: {error}", f"fix {variable}") from None
+
+
+def header() -> str:
+    """The text of the header that sources include; read anew, for whoever works on it."""
+    try:
+        return (HEADERS / "metanorm.h").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+
+
+@lru_cache(maxsize=1)
+def cpu() -> str:
+    """The processor as -march=native sees it: a home folder may be shared by unlike machines."""
+    lines = [platform.system(), platform.machine()]
+    try:
+        with open("/proc/cpuinfo", "rb", buffering=0) as file:
+            text = file.read(16384).decode(errors="replace")  # not all: it may list 256 cores
+    except OSError:
+        text = ""
+    for line in text.split("\n\n", 1)[0].splitlines():
+        if line.partition(":")[0].strip() in CPU_FIELDS:
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def _beginning(message: str) -> str:
+    """The first lines of a message, as a warning has room for."""
+    return "\n".join(line[:200] for line in message.splitlines()[:5])
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process and its children; one that fled keeps its end of the pipe, so do not read."""
+    with suppress(OSError):
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+    process.wait()
+    if process.stderr is not None:
+        process.stderr.close()

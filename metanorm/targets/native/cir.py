@@ -1,0 +1,219 @@
+"""C as nodes: what kernels are made of before they are text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Union
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A variable, or a path such as `v->mean`."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number; one that is not whole is of type `real`."""
+
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Infix:
+    """`left operator right`."""
+
+    operator: str
+    left: Expr
+    right: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """`-operand`, `!operand`, `(real)operand`."""
+
+    operator: str
+    operand: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """`function(arguments)`."""
+
+    function: str
+    arguments: tuple[Expr, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """`array[index]`."""
+
+    array: Expr
+    index: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """`condition ? yes : no`."""
+
+    condition: Expr
+    yes: Expr
+    no: Expr
+
+
+Expr = Union[Name, Number, Infix, Prefix, Apply, Element, Choice]
+
+
+@dataclass(frozen=True, slots=True)
+class Declare:
+    """`type name = value;`"""
+
+    type: str
+    name: str
+    value: Expr | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Set:
+    """`place operator value;`, with `=` or `+=`."""
+
+    place: Expr
+    operator: str
+    value: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Do:
+    """An expression for its effect."""
+
+    value: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class For:
+    """`for (int64_t variable = low; variable < high; variable += step)`; `simd` adds the pragma,
+    with the sums that are reduced."""
+
+    variable: str
+    low: Expr
+    high: Expr
+    body: tuple[Stmt, ...]
+    step: Expr = Number(1)
+    simd: bool = False
+    sums: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class If:
+    """`if (condition) { body }`."""
+
+    condition: Expr
+    body: tuple[Stmt, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """`{ body }`: names of its own."""
+
+    body: tuple[Stmt, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """`return value;`"""
+
+    value: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """`return;`"""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A comment."""
+
+    text: str
+
+
+Stmt = Union[Declare, Set, Do, For, If, Block, Return, Leave, Note]
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function with the comment above it."""
+
+    doc: str
+    result: str
+    name: str
+    parameters: tuple[tuple[str, str], ...]
+    body: tuple[Stmt, ...]
+    exported: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Struct:
+    """A structure; fields of one type share a line."""
+
+    doc: str
+    name: str
+    fields: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A constant: `static const type name = { rows };`"""
+
+    type: str
+    name: str
+    rows: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Enum:
+    """Names for 0, 1, 2, ..."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Define:
+    """`#define name value`."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Include:
+    """`#include "file"`."""
+
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Definitions that are there only where `name` is defined."""
+
+    name: str
+    definitions: tuple[Definition, ...]
+
+
+Definition = Union[Function, Struct, Table, Enum, Define, Include, Section]
+
+
+def total(terms: list[Expr]) -> Expr:
+    """The sum of some terms; zero of none."""
+    result: Expr = Number(0)
+    for term in terms:
+        result = term if result == Number(0) else Infix("+", result, term)
+    return result
+
+
+def product(left: Expr, right: Expr) -> Expr:
+    """A product, without factors of one."""
+    if left == Number(1):
+        return right
+    return left if right == Number(1) else Infix("*", left, right)

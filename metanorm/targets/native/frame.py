@@ -1,0 +1,177 @@
+"""Where values are in a kernel: loops over axes, arrays of narrow values, and their names in C."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from metanorm.ir.nodes import Program, Ref, Type
+from metanorm.ir.rename import role_of
+from metanorm.ir.scalar import Apply as ApplyScalar
+from metanorm.ir.scalar import Const, Hyper, Scalar, SizeOf
+from metanorm.ir.space import Space
+from metanorm.plan.sweeps import Plan
+from metanorm.targets.native.cir import Apply, Expr, Infix, Name, Number, Prefix, product
+
+# Words that a value of a spec cannot be called in C: keywords, and what `metanorm.h` defines.
+RESERVED = frozenset(
+    """auto break case char const continue default do double else enum extern float for goto if
+    inline int long register restrict return short signed sizeof static struct switch typedef
+    union unsigned void volatile while real tensor narrow range accumulator segments shape stage
+    reduction kernel division arena row target written widen round_off take staged give track
+    merge grouped least most launch run place join cell v r a i call call_fields memory kept
+    strided main index values plan stages reductions prepare begin finish start length rows end
+    total count centre squares largest gap
+    round floor ceil exp log sqrt pow sin cos tanh erf abs y0 y1 j0 j1 gamma remainder div time
+    signal""".split()
+)
+SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
+
+
+@dataclass(frozen=True)
+class Loops:
+    """The axes of the loops, outermost first; the last one is the vector axis.
+
+    Each is a tuple of leaf axes: parts of a split axis that lie in one piece are looped over as
+    one.
+    """
+
+    name: str
+    axes: tuple[tuple[str, ...], ...]
+
+    @property
+    def vector(self) -> tuple[str, ...]:
+        """The axis along which rows lie."""
+        return self.axes[-1]
+
+
+class Frame:
+    """The names, sizes and places of one kernel."""
+
+    def __init__(self, plan: Plan, loops: Loops) -> None:
+        self.plan = plan
+        self.loops = loops
+        self.program: Program = plan.program
+        self.space = Space(self.program.axes)
+        self.types: dict[Ref, Type] = {let.name: let.type for let in self.program.body}
+        self._taken: set[str] = set(RESERVED)
+        self._names: dict[str, str] = {}
+        self.cell = next(
+            (a.name for a in self.space if a.cells_of and a.cells_of[0] == plan.grouped), None
+        )
+        # Variables of loops first, so that they are plain letters.
+        self.variables: dict[str, str] = {}
+        for axis in [leaf for group in loops.axes for leaf in group] + [
+            a.name for a in self.program.axes
+        ]:
+            if axis not in self.variables:
+                self.variables[axis] = self._fresh(_identifier(axis).lower())
+        self.merged = {group: self._fresh(_identifier(self._whole(group)).lower())
+                       for group in loops.axes if len(group) > 1}  # fmt: skip
+
+    # ---- names
+
+    def _fresh(self, wanted: str) -> str:
+        name, number = wanted, 2
+        while name in self._taken:
+            name, number = f"{wanted}_{number}", number + 1
+        self._taken.add(name)
+        return name
+
+    def name(self, ref: str) -> str:
+        """The C name of a value or a field: its own where it has one."""
+        if ref not in self._names:
+            plain = ref if not ref.startswith("%") else role_of(ref) or "t"
+            self._names[ref] = self._fresh(_identifier(plain))
+        return self._names[ref]
+
+    def _whole(self, group: tuple[str, ...]) -> str:
+        """The axis that some leaves are the parts of."""
+        return next(a.name for a in self.space if self.space.leaves(a.name) == group)
+
+    def axis(self, group: tuple[str, ...]) -> str:
+        """The constant that numbers a loop."""
+        return f"AXIS_{_identifier(self._whole(group) if len(group) > 1 else group[0]).upper()}"
+
+    def variable(self, group: tuple[str, ...]) -> str:
+        """The variable of a loop."""
+        return self.merged[group] if len(group) > 1 else self.variables[group[0]]
+
+    def loop_of(self, axis: str) -> tuple[str, ...]:
+        """The loop over an axis of the frame."""
+        return next(group for group in self.loops.axes if axis in group)
+
+    # ---- sizes and scalars
+
+    def size_name(self, axis: str) -> str:
+        """The member that holds the length of an axis."""
+        return f"size_{_identifier(axis)}"
+
+    def size(self, axis: str) -> Expr:
+        """The length of an axis."""
+        return Name(f"v->{self.size_name(axis)}")
+
+    def volume(self, axes: Iterable[str]) -> Expr:
+        """The product of lengths."""
+        result: Expr = Number(1)
+        for axis in axes:
+            result = product(result, self.size(axis))
+        return result
+
+    def scalar(self, scalar: Scalar, whole: bool = False) -> Expr:
+        """A number that is known at the call: in `real`, or as a whole number."""
+        match scalar:
+            case Const(value):
+                return Number(value)
+            case Hyper(name):
+                member = Name(f"v->{self.name(name)}")
+                return Prefix("(int64_t)", member) if whole else member
+            case SizeOf(axis):
+                leaves = self.space.leaves(axis)
+                size = self.volume(leaves)
+                return size if whole else Prefix("(real)", size)
+            case ApplyScalar("floordiv", (a, b)):
+                return Infix("/", self.scalar(a, True), self.scalar(b, True))
+            case ApplyScalar(function, arguments):
+                parts = [self.scalar(a, whole) for a in arguments]
+                if function in SYMBOLS:
+                    return Infix(SYMBOLS[function], parts[0], parts[1])
+                if function == "neg":
+                    return Prefix("-", parts[0])
+                names = {"abs": "fabs", "min": "fmin", "max": "fmax"}
+                return Apply(f"R({names.get(function, function)})", tuple(parts))
+
+    # ---- places in arrays
+
+    def index(self, axes: Sequence[str], at: Mapping[str, Expr]) -> Expr:
+        """The place of an element in an array over `axes`, which lie in their order.
+
+        `at` gives the position along each axis; the one of a merged loop stands for all of its
+        parts, under the name of the first.
+        """
+        place: Expr = Number(0)
+        skip = 0
+        for number, axis in enumerate(axes):
+            if skip:
+                skip -= 1
+                continue
+            group = next((g for g in self.loops.axes if len(g) > 1 and g[0] == axis), None)
+            whole = group is not None and tuple(axes[number : number + len(group)]) == group
+            if whole and group is not None and f"*{axis}" in at:
+                skip = len(group) - 1
+                size, here = self.volume(group), at[f"*{axis}"]
+            else:
+                size, here = self.size(axis), at[axis]
+            place = here if place == Number(0) else Infix("+", product(place, size), here)
+        return place
+
+    def stride(self, axes: Sequence[str], group: tuple[str, ...]) -> Expr:
+        """How far apart the elements along a loop are in an array over `axes`."""
+        last = list(axes).index(group[-1])
+        return self.volume(axes[last + 1 :])
+
+
+def _identifier(text: str) -> str:
+    cleaned = re.sub(r"\W+", "_", text).strip("_")
+    return f"_{cleaned}" if cleaned[:1].isdigit() else cleaned or "t"

@@ -1,0 +1,109 @@
+"""What each elementwise function is in C: one row for each row of the operation table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from metanorm.targets.native.cir import Apply, Choice, Expr, Infix, Number, Prefix
+
+Row = Callable[..., Expr]
+
+
+def _infix(operator: str) -> Row:
+    return lambda a, b: Infix(operator, a, b)
+
+
+def _math(name: str) -> Row:
+    return lambda x: Apply(f"R({name})", (x,))
+
+
+def _one_over(x: Expr) -> Expr:
+    return Infix("/", Number(1), x)
+
+
+def _add(a: Expr, b: Expr) -> Expr:
+    return Infix("+", a, b)
+
+
+def _mul(a: Expr, b: Expr) -> Expr:
+    return Infix("*", a, b)
+
+
+def _is_nan(x: Expr) -> Expr:
+    return Infix("!=", x, x)
+
+
+def _extreme(operator: str) -> Row:
+    """NaN in either argument is passed on, as torch does."""
+    return lambda a, b: Choice(Infix("||", Infix(operator, a, b), _is_nan(a)), a, b)
+
+
+_largest, _smallest = _extreme(">"), _extreme("<")
+
+
+def _clamp(x: Expr, low: Expr | None = None, high: Expr | None = None) -> Expr:
+    bounded = x if low is None else _largest(x, low)
+    return bounded if high is None else _smallest(bounded, high)
+
+
+def _sigmoid(x: Expr) -> Expr:
+    return _one_over(_add(Number(1), Apply("R(exp)", (Prefix("-", x),))))
+
+
+def _softplus(x: Expr) -> Expr:
+    small = Apply("R(exp)", (Prefix("-", Apply("R(fabs)", (x,))),))
+    return _add(Choice(Infix("<", x, Number(0)), Number(0), x), Apply("R(log1p)", (small,)))
+
+
+def _gelu(x: Expr) -> Expr:
+    bell = Apply("R(erf)", (_mul(x, Number(2**-0.5)),))
+    return _mul(_mul(Number(0.5), x), _add(Number(1), bell))
+
+
+def _rescale(x: Expr, centre: Expr, shift: Expr, *factors: Expr) -> Expr:
+    result: Expr = x if centre == Number(0) else Infix("-", x, centre)
+    for factor in factors:
+        result = _mul(result, factor)
+    return result if shift == Number(0) else _add(result, shift)
+
+
+FUNCTIONS: Mapping[str, Row] = {
+    "add": _add,
+    "sub": _infix("-"),
+    "mul": _mul,
+    "div": _infix("/"),
+    "pow": lambda a, b: Apply("R(pow)", (a, b)),
+    "neg": lambda a: Prefix("-", a),
+    "lt": _infix("<"),
+    "le": _infix("<="),
+    "eq": _infix("=="),
+    "ne": _infix("!="),
+    "ge": _infix(">="),
+    "gt": _infix(">"),
+    "sqrt": _math("sqrt"),
+    "root": _math("sqrt"),
+    "rsqrt": lambda x: _one_over(Apply("R(sqrt)", (x,))),
+    "exp": _math("exp"),
+    "log": _math("log"),
+    "abs": _math("fabs"),
+    "sign": lambda x: Choice(
+        _is_nan(x), x, Infix("-", Infix(">", x, Number(0)), Infix("<", x, Number(0)))
+    ),
+    "sin": _math("sin"),
+    "cos": _math("cos"),
+    "tanh": _math("tanh"),
+    "erf": _math("erf"),
+    "sigmoid": _sigmoid,
+    "softplus": _softplus,
+    "relu": lambda x: Choice(Infix("<", x, Number(0)), Number(0), x),
+    "silu": lambda x: Infix("/", x, _add(Number(1), Apply("R(exp)", (Prefix("-", x),)))),
+    "gelu": _gelu,
+    "clamp": _clamp,
+    "min": _smallest,
+    "max": _largest,
+    "where": lambda c, a, b: Choice(c, a, b),
+    "rescale": _rescale,
+    "unbiased": lambda v, n: Choice(
+        Infix(">", n, Number(1)), Infix("/", _mul(v, n), Infix("-", n, Number(1))), v
+    ),
+}

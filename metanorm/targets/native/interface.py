@@ -1,0 +1,105 @@
+"""What a kernel is given: the fields of its call, in the order in which they are packed.
+
+The C structure and the table from which `metanorm.runtime.native` fills it are both made from
+this list, so that they cannot disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from metanorm.ir.nodes import Input, Let, Number, Program
+from metanorm.ir.scalar import Hyper, Scalar, leaves
+from metanorm.plan.sweeps import Plan
+
+Kind = Literal["size", "groups", "number", "momentum", "wide", "narrow", "index", "saved", "result"]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """`wide` and `narrow` are tensors that are read, `result` is a wide one that is written;
+    `saved` is where all measured values are between the forward and the backward kernel."""
+
+    kind: Kind
+    name: str
+    dims: tuple[str, ...] = ()  # of a narrow tensor that is written
+
+    @property
+    def type(self) -> str:
+        """The type in C."""
+        match self.kind:
+            case "size" | "groups":
+                return "int64_t"
+            case "number" | "momentum":
+                return "double"
+            case "wide" | "result":
+                return "strided"
+            case "saved":
+                return "void *"
+            case _:
+                return "narrow"
+
+
+def dimensions(program: Program) -> tuple[str, ...]:
+    """All dimensions of inputs, each once."""
+    dims = (dim for decl in program.inputs if decl.sort != "edges" for dim in decl.dims)
+    declared = {axis.name for axis in program.axes if axis.cells_of is None}
+    return tuple(dim for dim in dict.fromkeys(dims) if dim in declared)
+
+
+def scalars(program: Program) -> Iterator[Scalar]:
+    """Every scalar that a program mentions."""
+    for axis in program.axes:
+        if axis.size is not None:
+            yield axis.size
+    for let in program.body:
+        if isinstance(let.op, Number):
+            yield let.op.value
+
+
+def hypers(program: Program) -> tuple[str, ...]:
+    """The hyperparameters that a kernel reads."""
+    known = {a.name for a in program.arguments if a.type in ("int", "float", "bool")}
+    found = [
+        leaf.name for scalar in scalars(program) for leaf in leaves(scalar)
+        if isinstance(leaf, Hyper) and leaf.name in known
+    ]  # fmt: skip
+    return tuple(dict.fromkeys(found))
+
+
+def fields(plan: Plan, saved: Iterable[str], momenta: Iterable[str]) -> tuple[Field, ...]:
+    """The fields of a call of this plan. `saved` are the measured values that pass from the
+    forward kernel, where they are the last outputs, to the backward one."""
+    program, kept = plan.program, list(saved)
+    found = [Field("size", dim) for dim in dimensions(program)]
+    if plan.groups is not None:
+        found.append(Field("groups", plan.groups))
+    found += [Field("number", name) for name in hypers(program)]
+    found += [Field("momentum", name) for name in momenta]
+    read = {let.op.name: let for let in program.body if isinstance(let.op, Input)}
+    for decl in program.inputs:
+        if decl.name in read and decl.name not in kept:
+            found.append(Field(_kind(plan, read[decl.name], decl.sort), decl.name))
+    found += [Field("narrow", p.name) for p in program.params]
+    found += [Field("narrow", b.name) for b in program.buffers]
+    for name, ref in results(program, kept):
+        axes = plan.type(ref).axes
+        wide = set(plan.frame) <= set(axes)
+        found.append(Field("result", f"to.{name}") if wide else Field("narrow", f"to.{name}", axes))
+    return (*found, Field("saved", "saved")) if kept else tuple(found)
+
+
+def results(program: Program, saved: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """The outputs of a program without those that are only saved."""
+    kept = set(saved)
+    return tuple(
+        (name, ref) for name, ref in program.outputs if not (name in kept and name == ref)
+    )
+
+
+def _kind(plan: Plan, let: Let, sort: str) -> Kind:
+    if sort == "index":
+        return "index"
+    return "wide" if set(plan.frame) <= set(let.type.axes) else "narrow"

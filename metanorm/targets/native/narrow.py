@@ -1,0 +1,368 @@
+"""Narrow values as C: loops over their own axes, in which everything on the same axes is done.
+
+A value that another loop, a sweep or an output reads is kept in an array; any other is a local
+of its loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from metanorm.ir.aggregation import ByIndex, Ones
+from metanorm.ir.nodes import (
+    Along,
+    Buffer,
+    Count,
+    Expand,
+    Input,
+    Let,
+    Lookup,
+    Map,
+    Number,
+    Param,
+    Pool,
+    Position,
+    Ref,
+    Rename,
+    Stop,
+)
+from metanorm.ir.operands import operands
+from metanorm.ir.scalar import Const
+from metanorm.plan.sweeps import NotPlannable, Reduction
+from metanorm.targets.native import cir
+from metanorm.targets.native.cir import (
+    Apply,
+    Choice,
+    Declare,
+    Element,
+    Expr,
+    For,
+    Infix,
+    Name,
+    Prefix,
+    Set,
+    Stmt,
+    product,
+)
+from metanorm.targets.native.frame import Frame
+from metanorm.targets.native.functions import FUNCTIONS
+
+At = Mapping[str, Expr]
+GIVEN = (Input, Param, Buffer)
+
+
+@dataclass(frozen=True)
+class Section:
+    """Narrow values that are computed together, after some reductions; `ranged` where they
+    belong to islands."""
+
+    lets: tuple[Let, ...]
+    reductions: tuple[tuple[int, Reduction], ...] = ()
+    ranged: bool = False
+
+
+class Narrow:
+    """Prints sections of one kernel."""
+
+    def __init__(self, frame: Frame, sections: Sequence[Section], kept: Iterable[Ref]) -> None:
+        self.f = frame
+        self.lets = {let.name: let for let in frame.program.body}
+        self.measured = {
+            ref: (number, reduction, statistic)
+            for section in sections
+            for number, reduction in section.reductions
+            for statistic, ref in reduction.results
+        }
+        self.clusters = {id(s): self._clusters(s) for s in sections}
+        self.stored = self._stored(sections, set(kept))
+
+    # ---- what is done where
+
+    def _order(self, section: Section) -> list[Ref]:
+        measured = [ref for _, r in section.reductions for _, ref in r.results]
+        return [*measured, *(let.name for let in section.lets if self._computed(let))]
+
+    def _computed(self, let: Let) -> bool:
+        """Whether a value takes work: not what is given, or is written out wherever it is read."""
+        return not isinstance(let.op, GIVEN) and not self.inline(let.name)
+
+    def inline(self, ref: Ref) -> bool:
+        """Whether a value is known from the sizes alone."""
+        op = self.lets[ref].op
+        if ref in self.measured:
+            return False
+        if isinstance(op, Count):
+            return op.where is None and op.weight is None
+        return isinstance(op, (Number, Position))
+
+    def _simple(self, ref: Ref) -> bool:
+        """Whether a value is computed from values at the same place alone."""
+        return ref in self.measured or isinstance(self.lets[ref].op, (Map, Stop, Expand))
+
+    def _clusters(self, section: Section) -> list[list[Ref]]:
+        """The values in an order that puts those on the same axes together."""
+        left = self._order(section)
+        done: set[Ref] = set()
+        clusters: list[list[Ref]] = []
+        while left:
+            ready = [r for r in left if not self._needs(r, left, done)]
+            cluster = [ready[0]]
+            done.add(ready[0])
+            axes = self.lets[ready[0]].type.axes
+            while self._simple(ready[0]):
+                more = next(
+                    (
+                        r for r in left
+                        if r not in done and self._simple(r) and self.lets[r].type.axes == axes
+                        and not self._needs(r, left, done)
+                    ),
+                    None,
+                )  # fmt: skip
+                if more is None:
+                    break
+                cluster.append(more)
+                done.add(more)
+            left = [r for r in left if r not in done]
+            clusters.append(cluster)
+        return clusters
+
+    def _needs(self, ref: Ref, left: Sequence[Ref], done: set[Ref]) -> bool:
+        if ref in self.measured:
+            return False
+        return any(r in left and r not in done for r in operands(self.lets[ref].op))
+
+    def _stored(self, sections: Sequence[Section], kept: set[Ref]) -> set[Ref]:
+        """The values that are read outside of their own loop."""
+        home: dict[Ref, int] = {}
+        for section in sections:
+            for cluster in self.clusters[id(section)]:
+                for ref in cluster:
+                    home[ref] = id(cluster)
+        stored = kept & set(home)
+        for let in self.f.program.body:
+            for ref in operands(let.op) if let.name not in self.measured else ():
+                elsewhere = home.get(let.name) != home.get(ref)
+                if ref in home and (elsewhere or not self._simple(let.name)):
+                    stored.add(ref)
+        stored |= {ref for ref in home if not self._simple(ref)}
+        return stored
+
+    # ---- values
+
+    def value(self, ref: Ref, at: At, local: Iterable[Ref] = ()) -> Expr:
+        """A value where the axes have the given places."""
+        if ref in local:
+            return Name(self.f.name(ref))
+        op = self.lets[ref].op
+        if self.inline(ref):
+            if isinstance(op, Position):
+                return Prefix("(real)", at[op.axis])
+            if isinstance(op, Number):
+                return self.f.scalar(op.value)
+            assert isinstance(op, Count)
+            return Prefix("(real)", self._count(op, at))
+        array = Name(f"v->{self.f.name(ref)}")
+        axes = self.f.types[ref].axes
+        return Element(array, self.f.index(axes, at)) if axes else Element(array, cir.Number(0))
+
+    def _count(self, op: Count, at: At) -> Expr:
+        count: Expr = cir.Number(1)
+        for axis, matrix in op.over:
+            if isinstance(matrix, Ones):
+                count = product(count, self.f.volume(self.f.space.leaves(axis)))
+            elif isinstance(matrix, ByIndex) and self.f.cell in at:
+                group = at[self.f.cell]  # type: ignore[index]
+                start = Name("v->shape.groups.start")
+                after = Element(start, Infix("+", group, cir.Number(1)))
+                count = product(count, Infix("-", after, Element(start, group)))
+            else:
+                raise NotPlannable("a count over a given matrix or a window")
+        return count if isinstance(count, Name) else count
+
+    # ---- statements
+
+    def statements(self, section: Section) -> list[Stmt]:
+        """The loops of a section."""
+        done: list[Stmt] = []
+        for cluster in self.clusters[id(section)]:
+            done += self._cluster(cluster, section)
+        return done
+
+    def _loops(self, axes: Sequence[str], body: list[Stmt], section: Section) -> list[Stmt]:
+        """Loops over axes around a body, over the range of an island where they belong to one."""
+        for number, axis in enumerate(reversed(axes)):
+            group = next((g for g in self.f.loops.axes if g == (axis,)), None)
+            low: Expr = cir.Number(0)
+            high = self.f.size(axis)
+            if section.ranged and group is not None and axis in self.f.plan.islands:
+                constant = Name(self.f.axis(group))
+                low, high = Element(Name("r->lo"), constant), Element(Name("r->hi"), constant)
+            simd = number == 0 and all(isinstance(s, (Declare, Set)) for s in body)
+            body = [For(self.f.variables[axis], low, high, tuple(body), simd=simd)]
+        return body
+
+    def _here(self, axes: Sequence[str]) -> dict[str, Expr]:
+        return {axis: Name(self.f.variables[axis]) for axis in axes}
+
+    def _cluster(self, cluster: Sequence[Ref], section: Section) -> list[Stmt]:
+        first = self.lets[cluster[0]]
+        if not self._simple(first.name):
+            return self._special(first, section)
+        at = self._here(first.type.axes)
+        body: list[Stmt] = []
+        local: set[Ref] = set()
+        for ref in cluster:
+            body.append(Declare("const real", self.f.name(ref), self._simple_value(ref, at, local)))
+            local.add(ref)
+            if ref in self.stored:
+                body.append(Set(self.value(ref, at), "=", Name(self.f.name(ref))))
+        if not first.type.axes:
+            return self._scalars(cluster, at)
+        return self._loops(first.type.axes, body, section)
+
+    def _scalars(self, cluster: Sequence[Ref], at: At) -> list[Stmt]:
+        """Values without axes: no loop, and no names beside those of their arrays."""
+        done: list[Stmt] = []
+        local: set[Ref] = set()
+        for ref in cluster:
+            value = self._simple_value(ref, at, local)
+            if ref in self.stored:
+                done.append(Set(self.value(ref, at), "=", value))
+            else:
+                done.append(Declare("const real", self.f.name(ref), value))
+                local.add(ref)
+        return done
+
+    def _simple_value(self, ref: Ref, at: At, local: Iterable[Ref]) -> Expr:
+        if ref in self.measured:
+            return self._measured(ref, at)
+        op = self.lets[ref].op
+        if isinstance(op, (Stop, Expand)):
+            return self.value(op.value, at, local)
+        assert isinstance(op, Map)
+        return FUNCTIONS[op.function](*(self.value(a, at, local) for a in op.arguments))
+
+    def _measured(self, ref: Ref, at: At) -> Expr:
+        """A statistic, from what the sweep accumulated."""
+        number, reduction, statistic = self.measured[ref]
+        cell = self.f_cell(number, reduction, at)
+        a = f"a[{number}]"
+        total, weight = (Element(Name(f"{a}.{part}"), cell) for part in ("total", "weight"))
+        if reduction.kind == "sum":
+            return Prefix("(real)", total)
+        if statistic == "mean" and reduction.kind == "var":
+            return Prefix("(real)", Element(Name(f"{a}.mean"), cell))
+        share = Infix("/", total, weight)
+        filled = Choice(Infix(">", weight, cir.Number(0)), share, cir.Number(0))
+        return Prefix("(real)", filled)
+
+    def f_cell(self, number: int, reduction: Reduction, at: At) -> Expr:
+        """The place of a cell among the accumulated ones."""
+        terms: list[Expr] = []
+        for group in self.f.loops.axes:
+            if not set(group) <= set(reduction.cells):
+                continue
+            if len(group) > 1 and f"*{group[0]}" not in at:
+                place = self.f.index(group, at)
+            else:
+                place = at[f"*{group[0]}"] if len(group) > 1 else at[group[0]]
+            constant = Name(self.f.axis(group))
+            offset = Infix("-", place, Element(Name(f"a[{number}].lo"), constant))
+            terms.append(Infix("*", offset, Element(Name(f"a[{number}].stride"), constant)))
+        return cir.total(terms)
+
+    # ---- operations that look at more than one place
+
+    def _special(self, let: Let, section: Section) -> list[Stmt]:
+        op = let.op
+        axes = let.type.axes
+        at = self._here(axes)
+        result = self.value(let.name, at)
+        match op:
+            case Rename(value, old, new):
+                there = {**at, old: at[new]}
+                return self._loops(axes, [Set(result, "=", self.value(value, there))], section)
+            case Lookup(table, axis, int() as row):
+                there = {**at, axis: cir.Number(row)}
+                return self._loops(axes, [Set(result, "=", self.value(table, there))], section)
+            case Along("softmax", value, axis):
+                return self._softmax(let, value, axis, section)
+            case Pool() | Count():
+                return self._pool(let, op, section)
+            case _:
+                raise NotPlannable(f"{getattr(op, 'function', type(op).__name__).lower()}")
+
+    def _softmax(self, let: Let, value: Ref, axis: str, section: Section) -> list[Stmt]:
+        outer = [a for a in let.type.axes if a != axis]
+        at = self._here(let.type.axes)
+        x, y = self.value(value, at), self.value(let.name, at)
+        k, size = self.f.variables[axis], self.f.size(axis)
+        total = Name("total")
+        exp = Apply("R(exp)", (Infix("-", x, Name("largest")),))
+        body: list[Stmt] = [
+            Declare("real", "largest", Prefix("-", Name("INFINITY"))),
+            For(k, cir.Number(0), size, (Set(Name("largest"), "=", FUNCTIONS["max"](x, Name("largest"))),)),
+            Declare("real", "total", cir.Number(0)),
+            For(k, cir.Number(0), size, (Set(y, "=", exp), Set(total, "+=", y))),
+            For(k, cir.Number(0), size, (Set(y, "=", Infix("/", y, total)),)),
+        ]
+        return self._loops(outer, body, section) if outer else [cir.Block(tuple(body))]
+
+    def _pool(self, let: Let, op: Pool | Count, section: Section) -> list[Stmt]:
+        """A statistic of narrow values: in double, and a variance about its mean."""
+        if any(not isinstance(m, Ones) for _, m in op.over):
+            raise NotPlannable("a narrow pool by groups, blocks or a given matrix")
+        statistic = op.statistic if isinstance(op, Pool) else "count"
+        if statistic not in ("sum", "mean", "var", "count") or (isinstance(op, Pool) and op.ddof):
+            raise NotPlannable(f"{statistic} of narrow values")
+        pooled = [leaf for axis, _ in op.over for leaf in self.f.space.leaves(axis)]
+        at = self._here([*let.type.axes, *pooled])
+        weight: Expr | None = None
+        if op.where is not None:
+            weight = Choice(self.value(op.where, at), cir.Number(1), cir.Number(0))
+        if op.weight is not None:
+            own = self.value(op.weight, at)
+            weight = own if weight is None else Infix("*", weight, own)
+        total, count = Name("total"), Name("count")
+        body: list[Stmt] = [Declare("double", "total", cir.Number(0))]
+
+        def loops(inner: list[Stmt]) -> list[Stmt]:
+            return self._loops(pooled, inner, Section(()))
+
+        if isinstance(op, Count):
+            body += loops([Set(total, "+=", weight or cir.Number(1))])
+            body.append(Set(self.value(let.name, at), "=", Prefix("(real)", total)))
+            return self._around(let, body, section)
+        x = self.value(op.value, at)
+        taken = x if weight is None else _weighed(weight, x)
+        counting: list[Stmt] = []
+        if statistic != "sum":
+            if weight is None:
+                body.append(Declare("const double", "count", Prefix("(double)", self.f.volume(pooled))))
+            else:
+                body.append(Declare("double", "count", cir.Number(0)))
+                counting = [Set(count, "+=", weight)]
+        body += loops([*counting, Set(total, "+=", taken)])
+        result: Expr = total
+        if statistic != "sum":
+            result = Choice(Infix(">", count, cir.Number(0)), Infix("/", total, count), cir.Number(0))
+        if statistic == "var":
+            body += [Declare("const double", "centre", result), Declare("double", "squares", cir.Number(0))]
+            gap = Infix("-", x, Name("centre"))
+            square: Expr = Infix("*", gap, gap)
+            body += loops([Set(Name("squares"), "+=", square if weight is None else _weighed(weight, square))])
+            share = Infix("/", Name("squares"), count)
+            result = Choice(Infix(">", count, cir.Number(0)), share, cir.Number(0))
+        body.append(Set(self.value(let.name, at), "=", Prefix("(real)", result)))
+        return self._around(let, body, section)
+
+    def _around(self, let: Let, body: list[Stmt], section: Section) -> list[Stmt]:
+        if let.type.axes:
+            return self._loops(let.type.axes, body, section)
+        return [cir.Block(tuple(body))]
+
+
+def _weighed(weight: Expr, value: Expr) -> Expr:
+    """A weight of zero leaves a NaN out."""
+    return Choice(Infix("!=", weight, cir.Number(0)), Infix("*", weight, value), cir.Number(0))

@@ -1,0 +1,188 @@
+"""C nodes to text."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+
+from metanorm.targets.native.cir import (
+    Apply,
+    Block,
+    Choice,
+    Declare,
+    Define,
+    Definition,
+    Do,
+    Element,
+    Enum,
+    Expr,
+    For,
+    Function,
+    If,
+    Include,
+    Infix,
+    Leave,
+    Name,
+    Note,
+    Number,
+    Prefix,
+    Return,
+    Section,
+    Set,
+    Stmt,
+    Struct,
+    Table,
+)
+
+WIDTH = 88
+LEVELS = {
+    "||": 1, "&&": 2, "==": 3, "!=": 3, "<": 4, "<=": 4, ">": 4, ">=": 4,
+    "+": 5, "-": 5, "*": 6, "/": 6,
+}  # fmt: skip
+CHOICE, PREFIX, ATOM = 0, 7, 9
+
+
+def text_from_cir(definitions: Sequence[Definition]) -> str:
+    """The text of a file."""
+    text = ""
+    for number, d in enumerate(definitions):
+        close = number and isinstance(d, Define) and isinstance(definitions[number - 1], Define)
+        text += ("" if close or not number else "\n") + "\n".join(_definition(d)) + "\n"
+    return text
+
+
+def _definition(d: Definition) -> list[str]:
+    match d:
+        case Include(file):
+            return [f'#include "{file}"']
+        case Define(name, value):
+            return [f"#define {name} {value}".rstrip()]
+        case Enum(names):
+            return _folded(f"enum {{ {', '.join(names)} }};", "    ")
+        case Struct(doc, name, fields):
+            inner = [f"    {type_} {', '.join(names)};" for type_, names in fields]
+            lines = [line for field in inner for line in _folded(field, "        ")]
+            return [*_comment(doc), "typedef struct {", *lines, f"}} {name};"]
+        case Table(type_, name, rows):
+            return [f"static const {type_} {name} = {{", *(f"    {row}," for row in rows), "};"]
+        case Section(name, inner_definitions):
+            body = text_from_cir(inner_definitions).rstrip().split("\n")
+            return [f"#ifdef {name}", "", *body, "", f"#endif /* {name} */"]
+        case Function():
+            return _function(d)
+
+
+def _function(f: Function) -> list[str]:
+    given = ", ".join(
+        f"{type_}{'' if type_.endswith('*') else ' '}{name}" for type_, name in f.parameters
+    )
+    head = f"{'' if f.exported else 'static '}{f.result} {f.name}({given}) {{"
+    if f.exported:
+        head = f"EXPORTED {head}"
+    return [*_comment(f.doc), *_folded(head, "    "), *_body(f.body, 1), "}"]
+
+
+def _comment(text: str) -> list[str]:
+    if not text:
+        return []
+    lines = textwrap.wrap(text, WIDTH - 6)
+    return [f"{'/*' if i == 0 else ' *'} {line}" for i, line in enumerate(lines[:-1])] + [
+        f"{'/*' if len(lines) == 1 else ' *'} {lines[-1]} */"
+    ]
+
+
+def _folded(line: str, indent: str) -> list[str]:
+    """A line, broken at spaces where it is too long."""
+    if len(line) <= WIDTH:
+        return [line]
+    lead = line[: len(line) - len(line.lstrip())]
+    return textwrap.wrap(
+        line.lstrip(), WIDTH, initial_indent=lead, subsequent_indent=lead + indent,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+
+
+def _body(statements: Iterable[Stmt], depth: int) -> list[str]:
+    return [line for statement in statements for line in _statement(statement, depth)]
+
+
+def _statement(s: Stmt, depth: int) -> list[str]:
+    pad = "    " * depth
+    match s:
+        case Declare(type_, name, value):
+            gap = "" if type_.endswith("*") else " "
+            given = "" if value is None else f" = {expression(value)}"
+            return _folded(f"{pad}{type_}{gap}{name}{given};", "    ")
+        case Set(place, operator, value):
+            return _folded(f"{pad}{expression(place)} {operator} {expression(value)};", "    ")
+        case Do(value):
+            return _folded(f"{pad}{expression(value)};", "    ")
+        case Return(value):
+            return _folded(f"{pad}return {expression(value)};", "    ")
+        case Note(text):
+            return [f"{pad}{line}" for line in _comment(text)]
+        case If(condition, body):
+            return [f"{pad}if ({expression(condition)}) {{", *_body(body, depth + 1), f"{pad}}}"]
+        case Leave():
+            return [f"{pad}return;"]
+        case Block(body):
+            return [f"{pad}{{", *_body(body, depth + 1), f"{pad}}}"]
+        case For():
+            return _for(s, depth)
+
+
+def _for(loop: For, depth: int) -> list[str]:
+    pad, i = "    " * depth, loop.variable
+    step = f"{i}++" if loop.step == Number(1) else f"{i} += {expression(loop.step)}"
+    head = (
+        f"{pad}for (int64_t {i} = {expression(loop.low)}; {i} < {expression(loop.high)}; {step})"
+    )
+    reduced = f" reduction(+ : {', '.join(loop.sums)})" if loop.sums else ""
+    pragma = [f"#pragma omp simd{reduced}"] if loop.simd else []
+    inner = _body(loop.body, depth + 1)
+    if len(loop.body) == 1 and not isinstance(loop.body[0], (Declare, Note)):
+        return [*pragma, *_folded(head, "        "), *inner]
+    return [*pragma, *_folded(head + " {", "        "), *inner, f"{pad}}}"]
+
+
+# ---- expressions
+
+
+def expression(e: Expr) -> str:
+    """An expression with as many parentheses as it needs."""
+    return _expr(e)[0]
+
+
+def _expr(e: Expr) -> tuple[str, int]:
+    match e:
+        case Name(text):
+            return text, ATOM
+        case Number(value):
+            return number(value), ATOM if value >= 0 else PREFIX
+        case Apply(function, arguments):
+            return f"{function}({', '.join(expression(a) for a in arguments)})", ATOM
+        case Element(array, index):
+            return f"{_within(array, ATOM)}[{expression(index)}]", ATOM
+        case Prefix(operator, operand):
+            return f"{operator}{_within(operand, PREFIX + 1)}", PREFIX
+        case Infix(operator, left, right):
+            level = LEVELS[operator]
+            # Sums and products associate to the left; anything else is told apart.
+            return f"{_within(left, level)} {operator} {_within(right, level + 1)}", level
+        case Choice(condition, yes, no):
+            parts = [_within(part, 1) for part in (condition, yes)]
+            return f"{parts[0]} ? {parts[1]} : {_within(no, CHOICE)}", CHOICE
+
+
+def _within(e: Expr, level: int) -> str:
+    text, own = _expr(e)
+    return text if own >= level else f"({text})"
+
+
+def number(value: float) -> str:
+    """A constant. A fraction is cast, so that arithmetic in float is not done in double."""
+    if value != value:
+        return "NAN"
+    if value in (float("inf"), float("-inf")):
+        return "INFINITY" if value > 0 else "-INFINITY"
+    return str(int(value)) if value == int(value) and abs(value) < 2**31 else f"(real){value!r}"
