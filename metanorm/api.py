@@ -9,7 +9,7 @@ from metanorm.diagnostics.model import Severity
 from metanorm.diagnostics.render.text import render_text
 from metanorm.driver import compile_specs, module_name
 from metanorm.options import Options
-from metanorm.targets.live import module_from_text
+from metanorm.targets.live import module_from_files
 from metanorm.workspace import STDIN, Workspace
 from metanorm.workspace import load as load_specs
 
@@ -39,6 +39,6 @@ def _live(specs: Workspace) -> ModuleType:
         result = compile_specs(specs.sources, specs.roots, Options())
         if result.ok:
             module = module_name(specs.roots[0])
-            return module_from_text(result.files[f"{module}.py"], module)
+            return module_from_files(result.files, module)
         problems = tuple(d for d in result.diagnostics if d.severity is Severity.ERROR)
     raise SpecError("\n" + render_text(problems, specs.sources))

@@ -26,7 +26,7 @@ class Config:
 
     specs: tuple[str, ...] = ("specs",)
     out: str = "norms"
-    target: Literal["torch"] = "torch"
+    target: Literal["native", "torch"] = "native"
 
     def options(self) -> Options:
         """The part that changes generated code."""

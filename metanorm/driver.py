@@ -17,7 +17,7 @@ from metanorm.frontend import LIBRARY, CheckedNorm, check
 from metanorm.options import Options
 from metanorm.passes.pipeline import optimize
 from metanorm.source import Source, Span
-from metanorm.targets.package import module_text, package_text
+from metanorm.targets.package import module_files, package_text
 from metanorm.targets.torch.module_from_ir import Compiled
 from metanorm.targets.torch.unsupported import unsupported
 
@@ -70,7 +70,7 @@ def compile_specs(
         if compiled and not problems.has_errors:
             text = "\0".join(sources[name].text for name in checked.reads[root])
             origin = posixpath.basename(root)
-            files[f"{module}.py"] = module_text(origin, compiled, text, options.fingerprint())
+            files.update(module_files(module, origin, compiled, text, options))
     for root in roots:
         if module_name(root) in places and module_name(root) not in exports.get(
             module_name(root), ()

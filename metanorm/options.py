@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Options:
     """Choices that change generated code. They are part of its header."""
 
-    target: str = "torch"
+    target: str = "native"
     verify_passes: bool = False
 
     def fingerprint(self) -> str:

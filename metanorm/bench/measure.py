@@ -21,7 +21,7 @@ from metanorm.explain.fingerprint import fingerprint
 from metanorm.explain.known import known_norms
 from metanorm.frontend import Checked
 from metanorm.passes.pipeline import optimize
-from metanorm.targets.live import module_from_text
+from metanorm.targets.live import module_from_files
 from metanorm.version import __version__
 from metanorm.workspace import load_library
 
@@ -44,7 +44,7 @@ def measure_files(
         torch.set_num_threads(plan.threads)
     known = known_norms(load_library())
     for root in roots:
-        module = module_from_text(files[f"{module_name(root)}.py"], module_name(root))
+        module = module_from_files(files, module_name(root))
         for norm in checked.norms[root]:
             equal = known.get(fingerprint(optimize(norm.program)), "")
             for workload, built in workloads(norm.program, plan.only):

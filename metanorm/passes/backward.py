@@ -2,7 +2,7 @@
 
 The result is a program like any other. It reads what the forward program reads, the gradients
 of its outputs (`d.output`), and the statistics that were measured on the data, which are kept
-from the forward call; everything else that is narrow is computed again. Its outputs are the
+from the forward call (`kept.mean`); everything else that is narrow is computed again. Its outputs are the
 gradients of inputs and parameters (`d.x`, `d.weight`). An implicit broadcast has a sum as its
 adjoint, and a pool the spreading of its adjoint over what it pooled.
 """
@@ -36,6 +36,7 @@ from metanorm.passes.builder import Builder, without_dead
 from metanorm.passes.derivatives import DERIVATIVES
 
 GRADIENT = "d."
+KEPT = "kept."
 
 
 class NotDerivable(Exception):
@@ -46,12 +47,12 @@ class NotDerivable(Exception):
 class Gradient:
     """The backward program, and the forward one that it belongs to.
 
-    The latter has the measured values that are kept as further outputs: `saved` of them.
+    The latter has the measured values that are kept as further outputs, called `kept`.
     """
 
     program: Program
     forward: Program
-    saved: tuple[Ref, ...]
+    kept: tuple[str, ...]
 
 
 def backward(program: Program) -> Gradient:
@@ -75,6 +76,10 @@ def _with_means(program: Program) -> Program:
     return replace(done, outputs=done.outputs[: len(program.outputs)])
 
 
+def _kept(ref: Ref) -> str:
+    return f"{KEPT}{ref.lstrip('%')}"
+
+
 class _Backward:
     def __init__(self, program: Program) -> None:
         self.forward = program = _with_means(program)
@@ -85,7 +90,7 @@ class _Backward:
             for let in program.body
             if isinstance(let.op, Pool) and set(first) <= set(types[let.op.value])
         )
-        kept = [InputDecl(name, "tensor", types[name]) for name in self.saved]
+        kept = [InputDecl(_kept(ref), "tensor", types[ref]) for ref in self.saved]
         arriving = [
             InputDecl(GRADIENT + name, "tensor", self._dims(number, types[ref]))
             for number, (name, ref) in enumerate(program.outputs)
@@ -104,7 +109,7 @@ class _Backward:
         """Forward again on narrow values, then from the outputs back."""
         for let in self.forward.body:
             if let.name in self.saved:
-                self.b.take(let, Input(let.name))
+                self.b.take(let, Input(_kept(let.name)))
             else:
                 self.b.take(let)
         for name, ref in self.forward.outputs:
@@ -132,10 +137,11 @@ class _Backward:
         found = self.b.finish(outputs=gradients, updates=())
         read = {let.op.name for let in found.body if isinstance(let.op, Input)}
         inputs = tuple(i for i in found.inputs if i.name in read or i in self.forward.inputs)
-        saved = tuple(s for s in self.saved if s in read)
-        outputs = (*self.forward.outputs, *((name, name) for name in saved))
+        saved = [ref for ref in self.saved if _kept(ref) in read]
+        outputs = (*self.forward.outputs, *((_kept(ref), ref) for ref in saved))
         forward = without_dead(replace(self.forward, outputs=outputs))
-        return Gradient(replace(found, inputs=inputs, checks=()), forward, saved)
+        kept = tuple(_kept(ref) for ref in saved)
+        return Gradient(replace(found, inputs=inputs, checks=()), forward, kept)
 
     # ---- adjoints
 

@@ -13,6 +13,7 @@ from metanorm.runtime.errors import (
 from metanorm.runtime.groups import Groups
 from metanorm.runtime.matrices import Given, keep_matrix, pooling_rows, rows_mean, rows_var
 from metanorm.runtime.mean_and_variance import Moments
+from metanorm.runtime.native import native, use
 from metanorm.runtime.pools import (
     chosen,
     contracted,
@@ -73,6 +74,7 @@ __all__ = [
     "minimum",
     "moments",
     "momentum_of",
+    "native",
     "no_elements",
     "norm",
     "not_divisible",
@@ -91,5 +93,6 @@ __all__ = [
     "total",
     "track_",
     "unbiased",
+    "use",
     "widened",
 ]

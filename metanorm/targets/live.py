@@ -5,19 +5,27 @@ from __future__ import annotations
 import itertools
 import linecache
 import sys
+from collections.abc import Mapping
 from types import ModuleType
 
 _COUNT = itertools.count(1)
 
 
-def module_from_text(text: str, name: str) -> ModuleType:
+def module_from_files(files: Mapping[str, str], name: str) -> ModuleType:
+    """Run one of the generated modules, with the kernels beside it."""
+    return module_from_text(files[f"{name}.py"], name, files.get(f"{name}.c", ""))
+
+
+def module_from_text(text: str, name: str, kernels: str = "") -> ModuleType:
     """Run the text of a generated module under a name of its own.
 
-    The text is known to `linecache`, so that tracebacks, `inspect` and `torch.compile` see it.
+    The texts are known to `linecache`, so that tracebacks, `inspect`, `torch.compile` and whoever
+    builds the kernels see them.
     """
     unique = f"metanorm_generated_{next(_COUNT)}_{name}"
     filename = f"<{unique}>"
-    linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
+    for file, content in ((filename, text), (f"{filename}.c", kernels)):
+        linecache.cache[file] = (len(content), None, content.splitlines(keepends=True), file)
     module = ModuleType(unique)
     module.__file__ = filename
     sys.modules[unique] = module

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 
+from metanorm.ir.nodes import Program
+from metanorm.options import Options
 from metanorm.targets.header import ABI, with_header
+from metanorm.targets.native.file import file_text
+from metanorm.targets.native.source import NoKernels, Source, source
 from metanorm.targets.python.pyir import (
     Assign,
     Blank,
     Do,
+    Function,
     Import,
     List,
     Literal,
@@ -21,15 +28,50 @@ from metanorm.targets.python.text_from_pyir import text_from_pyir
 from metanorm.targets.torch.describe import printable
 from metanorm.targets.torch.layout import call, integer
 from metanorm.targets.torch.module_from_ir import Compiled, definitions
-from metanorm.targets.torch.names import names_of
+from metanorm.targets.torch.modes import momenta
+from metanorm.targets.torch.names import Names, names_of
 
 PROSE = re.compile(r'""".*?"""|#[^\n]*', re.DOTALL)
 
 
-def module_text(origin: str, norms: Sequence[Compiled], sources: str, options: str) -> str:
-    """The module of one spec file, which is called `origin`."""
+def module_files(
+    module: str, origin: str, norms: Sequence[Compiled], sources: str, options: Options
+) -> dict[str, str]:
+    """The module of one spec file, which is called `origin`, and the kernels beside it."""
     names = names_of([norm.optimised for norm in norms])
-    classes = [s for norm, own in zip(norms, names) for s in definitions(norm, own)]
+    kernels: dict[str, tuple[Program, Source, str | None]] = {}
+    if options.target == "native":
+        for norm, own in zip(norms, names):
+            with suppress(NoKernels):
+                kernels[own.function] = kernels_of(norm.optimised, own)
+    choices = options.fingerprint()
+    files = {f"{module}.py": module_text(origin, norms, names, set(kernels), sources, choices)}
+    if kernels:
+        text = file_text(kernels)
+        files[f"{module}.c"] = with_header(text, printable(origin), sources, choices, "//")
+    return files
+
+
+def kernels_of(program: Program, names: Names) -> tuple[Program, Source, str | None]:
+    """The kernels of a norm. Raises `NoKernels`."""
+    found = source(program, names.function, tuple(momenta(program).values()))
+    return program, found, names.result if len(program.outputs) > 1 else None
+
+
+def module_text(
+    origin: str,
+    norms: Sequence[Compiled],
+    names: Sequence[Names],
+    native: Collection[str],
+    sources: str,
+    options: str,
+) -> str:
+    """The module; the functions called `native` have kernels."""
+    classes = [
+        replace(s, decorator="runtime.native") if isinstance(s, Function) and s.name in native else s
+        for norm, own in zip(norms, names)
+        for s in definitions(norm, own)
+    ]
     public = sorted(s.name for s in classes if hasattr(s, "name"))
     exported = Assign((Name("__all__"),), List(tuple(Literal(name) for name in public)))
     text = text_from_pyir(Module(tuple(classes)))

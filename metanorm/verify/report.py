@@ -10,7 +10,7 @@ from rich.table import Table
 
 from metanorm.driver import module_name
 from metanorm.frontend import Checked
-from metanorm.targets.live import module_from_text
+from metanorm.targets.live import module_from_files
 from metanorm.verify.compare import Verification, verify_norm
 
 
@@ -21,7 +21,7 @@ def verify_files(
     reports = []
     for root in roots:
         name = module_name(root)
-        module = module_from_text(files[f"{name}.py"], name)
+        module = module_from_files(files, name)
         reports += [verify_norm(norm.program, module) for norm in checked.norms[root]]
     return reports
 

@@ -37,7 +37,6 @@ class Loops:
     one.
     """
 
-    name: str
     axes: tuple[tuple[str, ...], ...]
 
     @property

@@ -75,7 +75,7 @@ def fields(plan: Plan, saved: Iterable[str], momenta: Iterable[str]) -> tuple[Fi
     program, kept = plan.program, list(saved)
     found = [Field("size", dim) for dim in dimensions(program)]
     if plan.groups is not None:
-        found.append(Field("groups", plan.groups))
+        found.append(Field("groups", f"{plan.groups}.count"))
     found += [Field("number", name) for name in hypers(program)]
     found += [Field("momentum", name) for name in momenta]
     read = {let.op.name: let for let in program.body if isinstance(let.op, Input)}
@@ -94,9 +94,7 @@ def fields(plan: Plan, saved: Iterable[str], momenta: Iterable[str]) -> tuple[Fi
 def results(program: Program, saved: Iterable[str]) -> tuple[tuple[str, str], ...]:
     """The outputs of a program without those that are only saved."""
     kept = set(saved)
-    return tuple(
-        (name, ref) for name, ref in program.outputs if not (name in kept and name == ref)
-    )
+    return tuple((name, ref) for name, ref in program.outputs if name not in kept)
 
 
 def _kind(plan: Plan, let: Let, sort: str) -> Kind:

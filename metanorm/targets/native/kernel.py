@@ -37,10 +37,12 @@ class KernelPrinter:
     """Prints the kernel called `name` of a plan, for one order of loops."""
 
     def __init__(
-        self, plan: Plan, loops: Loops, fields: Sequence[Field], saved: Sequence[Ref], name: str
+        self, plan: Plan, loops: Loops, fields: Sequence[Field], saved: Sequence[str], name: str
     ) -> None:
         self.plan, self.loops, self.fields, self.entry = plan, loops, fields, name
-        self.saved = saved
+        outputs = dict(plan.program.outputs)
+        inputs = {let.op.name: let.name for let in plan.program.body if isinstance(let.op, Input)}
+        self.saved = [outputs.get(name) or inputs[name] for name in saved]
         self.f = Frame(plan, loops)
         self.program = plan.program
         for field in fields:
@@ -140,7 +142,7 @@ class KernelPrinter:
 
     def _field(self, field: Field) -> str:
         name = self.f.name(field.name)
-        return {"size": f"size_{name}", "groups": f"count_{name}"}.get(field.kind, name)
+        return f"size_{name}" if field.kind == "size" else name
 
     def _given(self) -> dict[Ref, tuple[str, str]]:
         """Narrow inputs, parameters and buffers that are read: the field of each, and its sort."""
@@ -198,7 +200,7 @@ class KernelPrinter:
 
     def _length(self, axis: str, known: set[str], wholes: dict[str, object]) -> Expr:
         if axis == self.f.cell:
-            return Name(f"call->count_{self.f.name(self.plan.groups or '')}")
+            return Name(f"call->{self.f.name(f'{self.plan.groups}.count')}")
         if axis in known:
             return Name(f"call->size_{self.f.name(axis)}")
         size = self.f.space[axis].size
@@ -260,9 +262,8 @@ class KernelPrinter:
             body.append(Set(Name(f"v->{self.f.name(ref)}"), "=", staged))
         body += [self._taken(ref, "memory") for ref in self._stored() if ref not in self.saved]
         if self.saved:
-            by_field = {field: ref for ref, (field, _) in self._given().items()}
             body.append(Declare("arena", "kept", Name("{call->saved, 0}")))
-            body += [self._taken(by_field.get(ref, ref), "&kept") for ref in self.saved]
+            body += [self._taken(ref, "&kept") for ref in self.saved]
             body.append(Set(Name("v->kept"), "=", Name("kept.used")))
         return body
 

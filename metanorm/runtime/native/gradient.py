@@ -1,0 +1,113 @@
+"""The kernels of a norm behind autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metanorm.runtime.native.calls import Kernels, Prepared, allocated, run
+
+Outputs = tuple[Tensor, ...]
+
+
+class Call:
+    """One call of a norm: its arguments, by name, without those that autograd keeps."""
+
+    def __init__(
+        self, kernels: Kernels, function: Callable[..., Any], arm: str, names: Sequence[str],
+        others: dict[str, Any], extra: dict[str, Any],
+    ) -> None:  # fmt: skip
+        self.kernels = kernels
+        self.function = function
+        self.arm = arm
+        self.names = names  # of the tensors
+        self.others = others  # arguments that are no tensors
+        self.extra = extra  # what kernels need beside the arguments
+
+    def values(self, tensors: Sequence[Tensor | None]) -> dict[str, Any]:
+        """All that a kernel is given."""
+        return {**self.others, **self.extra, **dict(zip(self.names, tensors))}
+
+    def forward(
+        self, prepared: Prepared, values: dict[str, Any], keep: bool
+    ) -> tuple[Outputs, Tensor | None]:
+        """The outputs, and what the backward kernel needs."""
+        x = values[self.names[0]]
+        results = allocated(prepared, values, x)
+        kept = None
+        if prepared.kept_at:
+            kept = torch.empty(prepared.kept, dtype=torch.uint8)
+        run(prepared, values, results, kept)
+        return tuple(results.values()), kept if keep else None
+
+    def again(self, tensors: Sequence[Tensor | None]) -> Any:
+        """The outputs by the torch target, with nothing updated, for gradients of gradients."""
+        values = {**self.others, **dict(zip(self.names, tensors))}
+        table = self.kernels.table
+        for name in table.buffers:
+            if name in table.tracked and self.arm != "eval":
+                values[name] = None
+            elif values.get(name) is not None:
+                values[name] = values[name].clone()
+        return self.function(**values)
+
+
+class Normalized(torch.autograd.Function):
+    """Forward and backward kernel as one differentiable function."""
+
+    @staticmethod
+    def forward(ctx: Any, call: Call, prepared: Prepared, *tensors: Tensor | None) -> Any:
+        """The outputs of the norm."""
+        outputs, kept = call.forward(prepared, call.values(tensors), keep=True)
+        if call.arm == "eval":  # the next step of training would change them
+            buffers = call.kernels.table.buffers
+            tensors = tuple(
+                t.clone() if t is not None and name in buffers else t
+                for name, t in zip(call.names, tensors)
+            )
+        ctx.call = call
+        ctx.save_for_backward(*tensors, kept)
+        return outputs if len(outputs) > 1 else outputs[0]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        """The gradients of all tensors."""
+        call: Call = ctx.call
+        *tensors, kept = ctx.saved_tensors
+        needed = ctx.needs_input_grad[2:]
+        if torch.is_grad_enabled():
+            return (None, None, *_differentiable(call, tensors, needed, gradients))
+        values = call.values(tensors)
+        outputs = call.kernels.table.arms[call.arm]["forward"].fields
+        names = [f.name[3:] for f in outputs if f.name.startswith("to.")]
+        values.update({f"d.{name}": g for name, g in zip(names, gradients)})
+        prepared = call.kernels.prepared(call.arm, "backward", values)
+        wanted = [f"d.{name}" for name, need in zip(call.names, needed) if need]
+        results = allocated(prepared, values, values[call.names[0]], wanted)
+        run(prepared, values, results, kept)
+        return (None, None, *(results.get(f"d.{n}") if need else None
+                              for n, need in zip(call.names, needed)))  # fmt: skip
+
+
+def _differentiable(
+    call: Call,
+    tensors: Sequence[Tensor | None],
+    needed: Sequence[bool],
+    gradients: Sequence[Tensor],
+) -> list[Tensor | None]:
+    """The gradients as functions of the tensors, which can be differentiated again."""
+    with torch.enable_grad():
+        outputs = call.again(tensors)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    wanted = [t for t, need in zip(tensors, needed) if need and t is not None]
+    pairs = [(o, g) for o, g in zip(outputs, gradients) if o.requires_grad]
+    found = iter(
+        torch.autograd.grad(
+            [o for o, _ in pairs], wanted, [g for _, g in pairs],
+            create_graph=True, allow_unused=True,
+        )
+    )  # fmt: skip
+    return [next(found) if need and t is not None else None for t, need in zip(tensors, needed)]

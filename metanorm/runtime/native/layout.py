@@ -1,0 +1,74 @@
+"""Tensors as kernels see them: one length and one stride for each dimension of the spec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+# The numbers by which `metanorm.h` knows the types.
+TYPES: Mapping[torch.dtype, int] = {
+    torch.float32: 0,
+    torch.float64: 1,
+    torch.bfloat16: 2,
+    torch.float16: 3,
+    torch.bool: 4,
+    torch.int64: 5,
+}
+
+
+class Unfit(Exception):
+    """A kernel cannot read this tensor where it lies; the torch target serves it."""
+
+
+def ranks_of(
+    dims: Sequence[str], rank: int, known: Mapping[str, int]
+) -> list[int]:
+    """How many dimensions of a tensor each dimension of a spec stands for."""
+    found = [known.get(dim.lstrip("*"), -1) if dim.startswith("*") else 1 for dim in dims]
+    open_ones = [i for i, r in enumerate(found) if r < 0]
+    if len(open_ones) > 1:
+        raise Unfit("several groups of unknown rank")
+    for i in open_ones:
+        found[i] = rank - sum(r for r in found if r > 0)
+    if sum(found) != rank or min(found, default=0) < 0:
+        raise Unfit("another rank")
+    return found
+
+
+def shapes(dims: Sequence[str], shape: Sequence[int], ranks: Sequence[int]) -> dict[str, tuple[int, ...]]:
+    """The lengths behind each dimension of a spec."""
+    found, at = {}, 0
+    for dim, rank in zip(dims, ranks):
+        found[dim.lstrip("*")] = tuple(shape[at : at + rank])
+        at += rank
+    return found
+
+
+def strides(tensor: Tensor, ranks: Sequence[int]) -> list[int]:
+    """One stride for each dimension of a spec. Raises `Unfit` where the dimensions behind one do
+    not lie in one piece."""
+    shape, given = tensor.shape, tensor.stride()
+    found, at = [], 0
+    for rank in ranks:
+        group = [(shape[i], given[i]) for i in range(at, at + rank) if shape[i] != 1]
+        at += rank
+        for (_, outer), (size, inner) in zip(group, group[1:]):
+            if outer != size * inner:
+                raise Unfit("dimensions that do not lie in one piece")
+        found.append(group[-1][1] if group else 0)
+    return found
+
+
+def vector_of(sizes: Mapping[str, int], dims: Sequence[str], step: Sequence[int], among: Sequence[str]) -> str:
+    """The dimension along which rows lie: one whose elements are neighbours, the longest of them."""
+    def worth(name: str) -> tuple[bool, int]:
+        place = next(i for i, dim in enumerate(dims) if dim.lstrip("*") == name)
+        return (step[place] == 1 and sizes[name] > 1, sizes[name])
+
+    neighbours = [name for name in among if worth(name)[0]]
+    if neighbours:
+        return max(neighbours, key=lambda name: worth(name)[1])
+    wide = [name for name in among if sizes[name] > 1]
+    return wide[0] if wide else among[0]

@@ -1,0 +1,96 @@
+"""What the C file beside a generated module says about its kernels.
+
+Each norm has a table in a comment of that file: the dimensions of its inputs, and for each
+kernel its section and the fields of its call. The file is found by the name of the module.
+"""
+
+from __future__ import annotations
+
+import json
+import linecache
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+TABLE = re.compile(r"/\* metanorm kernels\n(.*?)\*/", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of a call; `dims` are those of a narrow tensor that is written."""
+
+    kind: str
+    name: str
+    dims: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The kernels of one arm in one direction: a section for each vector axis."""
+
+    sections: Mapping[str, str]
+    fields: tuple[Field, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """The kernels of one norm.
+
+    `inputs` gives the dimensions of each input, a variadic one with a star; `ranks` the argument
+    whose length says how many dimensions a variadic one stands for. `results` is the type of the
+    result where there are several.
+    """
+
+    inputs: Mapping[str, tuple[str, ...]]
+    ranks: Mapping[str, str]
+    momenta: tuple[str, ...]
+    tracked: tuple[str, ...]
+    buffers: tuple[str, ...]
+    results: str | None
+    arms: Mapping[str, Mapping[str, Entry]]
+
+
+def source_of(module_file: str) -> str:
+    """The text of the C file that belongs to a module; empty where there is none."""
+    name = f"{module_file.removesuffix('.py')}.c"
+    if name in linecache.cache:  # of a module that was never written
+        return "".join(linecache.getlines(name))
+    try:
+        return Path(name).read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def tables(source: str) -> dict[str, Table]:
+    """The tables of a C file, by the name of the function that they belong to."""
+    found: dict[str, Table] = {}
+    for match in TABLE.finditer(source):
+        data = json.loads(match[1])
+        found[data["function"]] = _table(data)
+    return found
+
+
+def _table(data: Mapping[str, Any]) -> Table:
+    return Table(
+        inputs={name: tuple(dims) for name, dims in data["inputs"].items()},
+        ranks=data["ranks"],
+        momenta=tuple(data["momenta"]),
+        tracked=tuple(data["tracked"]),
+        buffers=tuple(data["buffers"]),
+        results=data["results"],
+        arms={
+            arm: {
+                way: Entry(entry["sections"], tuple(_field(text) for text in entry["fields"]))
+                for way, entry in ways.items()
+            }
+            for arm, ways in data["arms"].items()
+        },
+    )
+
+
+def _field(text: str) -> Field:
+    """`narrow to.mean [N, *S]`."""
+    kind, name, *dims = text.split(" ", 2)
+    return Field(kind, name, tuple(dims[0].strip("[]").split(", ")) if dims else ())

@@ -1,0 +1,88 @@
+"""The C file of a module: for each of its norms a table in a comment, and its kernels.
+
+`metanorm.runtime.native` reads the table; a build defines the section that it wants.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from metanorm.ir.nodes import Program
+from metanorm.ir.space import Space
+from metanorm.targets.native.interface import Field
+from metanorm.targets.native.source import Arm, Kernel, Source
+from metanorm.targets.native.text_from_cir import text_from_cir
+
+
+def file_text(norms: Mapping[str, tuple[Program, Source, str | None]]) -> str:
+    """The text of the file: for each function its program, its kernels, and the type of its
+    result where there are several."""
+    parts = []
+    for function, (program, source, results) in norms.items():
+        table = json.dumps(_table(function, program, source, results), indent=1)
+        parts.append(f"/* metanorm kernels\n{_compact(table)}\n*/\n")
+        parts.append(text_from_cir(source.sections))
+    return "\n".join(parts)
+
+
+def _compact(table: str) -> str:
+    """JSON with lists of words on one line."""
+    lines: list[str] = []
+    for line in table.split("\n"):
+        inner = line.strip()
+        if lines and (lines[-1].endswith("[") or (inner.startswith('"') and _in_list(lines[-1]))):
+            lines[-1] += ("" if lines[-1].endswith("[") else " ") + inner
+        elif lines and inner.startswith("]") and "[" in lines[-1]:
+            lines[-1] += inner
+        else:
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def _in_list(line: str) -> bool:
+    return "[" in line and not line.rstrip().endswith(("]", "],", "{", "}"))
+
+
+def _table(
+    function: str, program: Program, source: Source, results: str | None
+) -> dict[str, Any]:
+    space = Space(program.axes)
+    sizes = {axis: a.name for a in program.arguments if a.type == "size" for axis in a.axes}
+    dims = dict.fromkeys(dim for i in program.inputs for dim in i.dims)
+    variadic = [dim for dim in dims if space[dim].variadic]
+    return {
+        "function": function,
+        "inputs": {i.name: [_dim(space, dim) for dim in i.dims] for i in program.inputs},
+        "ranks": {dim: sizes[dim] for dim in variadic if dim in sizes},
+        "momenta": sorted(
+            {f.name for arm in source.arms for k in arm.forward.values() for f in k.fields
+             if f.kind == "momentum"}
+        ),
+        "tracked": [b.name for b in program.buffers if b.tracked],
+        "buffers": [b.name for b in program.buffers],
+        "results": results,
+        "arms": {arm.name: _arm(arm, space) for arm in source.arms},
+    }  # fmt: skip
+
+
+def _dim(space: Space, dim: str) -> str:
+    return f"*{dim}" if space[dim].variadic else dim
+
+
+def _arm(arm: Arm, space: Space) -> dict[str, Any]:
+    return {"forward": _entry(arm.forward, space), "backward": _entry(arm.backward, space)}
+
+
+def _entry(kernels: Mapping[str, Kernel], space: Space) -> dict[str, Any]:
+    fields = next(iter(kernels.values())).fields
+    return {
+        "sections": {vector: kernel.section for vector, kernel in kernels.items()},
+        "fields": [_field(field, space) for field in fields],
+    }
+
+
+def _field(field: Field, space: Space) -> str:
+    dims = [_dim(space, axis) for axis in space.merged(field.dims)]
+    return f"{field.kind} {field.name}" + (f" [{', '.join(dims)}]" if dims else "")

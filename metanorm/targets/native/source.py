@@ -1,0 +1,149 @@
+"""A norm as C: a kernel forward and one backward, for each way its modes go and each layout.
+
+All of them are sections of one text, of which a build defines one: what is not used is never
+compiled. What has no kernel, and why, is told by `NoKernels`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from metanorm.ir.nodes import Program
+from metanorm.ir.space import Space
+from metanorm.passes.arms import arms
+from metanorm.passes.backward import NotDerivable, backward
+from metanorm.passes.columns import columns
+from metanorm.passes.reductions import reductions
+from metanorm.passes.sums import sums
+from metanorm.plan.sweeps import NotPlannable, Plan, plan
+from metanorm.targets.native.cir import Section
+from metanorm.targets.native.frame import Loops
+from metanorm.targets.native.interface import Field, fields
+from metanorm.targets.native.kernel import KernelPrinter
+
+
+class NoKernels(Exception):
+    """The norm runs on the torch target alone; the message says why."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One entry: the section of the text, and what a call has to bring."""
+
+    section: str
+    fields: tuple[Field, ...]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Kernels of one way through the modes: for each vector axis, forward and backward."""
+
+    name: str
+    forward: dict[str, Kernel]
+    backward: dict[str, Kernel]
+
+
+@dataclass(frozen=True)
+class Source:
+    """The kernels of a norm: sections of C, and the table of them."""
+
+    sections: tuple[Section, ...]
+    arms: tuple[Arm, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """An order of dimensions in memory, called after the last of them."""
+
+    dims: tuple[str, ...]
+
+    @property
+    def vector(self) -> str:
+        """The dimension along which rows lie."""
+        return self.dims[-1]
+
+
+def layouts(program: Program) -> tuple[Layout, ...]:
+    """As declared, and with the second dimension last: `channels_last` and its relatives."""
+    dims = program.inputs[0].dims
+    found = [Layout(dims)]
+    if len(dims) > 2:
+        found.append(Layout((dims[0], *dims[2:], dims[1])))
+    return tuple(found)
+
+
+def source(program: Program, function: str, momenta: tuple[str, ...]) -> Source:
+    """The kernels of an optimised program, whose function has this name. Raises `NoKernels`."""
+    if program.target != "activation" or any(i.sort in ("edges", "matrix") for i in program.inputs):
+        raise NoKernels(f"for {program.target}, or with edges or matrices")
+    if any(a.type == "matrix" for a in program.arguments):
+        raise NoKernels("a given matrix")
+    try:
+        made = [_arm(function, name, arm, momenta) for name, arm in arms(program).items()]
+    except (NotPlannable, NotDerivable) as error:
+        raise NoKernels(str(error)) from error
+    sections = tuple(section for _, own in made for section in own)
+    return Source(sections, tuple(arm for arm, _ in made))
+
+
+def _arm(
+    function: str, name: str, arm: Program, momenta: tuple[str, ...]
+) -> tuple[Arm, list[Section]]:
+    gradient = backward(reductions(arm))
+    sections: list[Section] = []
+    kernels: dict[str, dict[str, Kernel]] = {"forward": {}, "backward": {}}
+    own = momenta if arm.updates else ()
+    both = {
+        "forward": (gradient.forward, own),
+        "backward": (sums(gradient.program), ()),
+    }
+    for layout in layouts(arm):
+        for way, (body, tracked) in both.items():
+            made = _kernel(body, layout, gradient.kept, tracked, f"{function}_{name}", way)
+            if made is None:
+                kernels["forward"].pop(layout.vector, None)
+                break
+            kernel, section = made
+            kernels[way][layout.vector] = kernel
+            sections.append(section)
+    sections = [s for s in sections if _is_listed(s, kernels)]
+    return Arm(name, kernels["forward"], kernels["backward"]), sections
+
+
+def _is_listed(section: Section, kernels: dict[str, dict[str, Kernel]]) -> bool:
+    return any(k.section == section.name for way in kernels.values() for k in way.values())
+
+
+def _kernel(
+    body: Program,
+    layout: Layout,
+    saved: tuple[str, ...],
+    momenta: tuple[str, ...],
+    name: str,
+    way: str,
+) -> tuple[Kernel, Section] | None:
+    space = Space(body.axes)
+    axes: list[tuple[str, ...]] = []
+    for dim in layout.dims:
+        leaves = space.leaves(dim)
+        if dim == layout.vector and len(leaves) > 1 and layout.dims != body.inputs[0].dims:
+            regrouped = columns(body, leaves)
+            if regrouped is None:
+                return None
+            body = regrouped
+            axes.append(leaves)
+        else:
+            axes += [(leaf,) for leaf in leaves]
+    planned: Plan = plan(body)
+    loops: list[tuple[str, ...]] = []
+    for group in axes:
+        if group == (planned.grouped,):
+            cell = next(
+                a.name for a in body.axes if a.cells_of and a.cells_of[0] == planned.grouped
+            )
+            loops.append((cell,))
+        loops.append(group)
+    section = f"{name}_{way}_along_{layout.vector}".upper()
+    own = fields(planned, saved, momenta)
+    printer = KernelPrinter(planned, Loops(tuple(loops)), own, saved, way)
+    return Kernel(section, own), Section(section, tuple(printer.definitions()))
