@@ -13,17 +13,19 @@ from torch import Tensor
 
 from metanorm import runtime
 from metanorm.frontend import CheckedNorm
+from metanorm.options import Options
 from metanorm.stages import program_at
-from metanorm.targets.live import module_from_text
-from metanorm.targets.package import module_text
+from metanorm.targets.live import module_from_files
+from metanorm.targets.package import module_files
 from metanorm.targets.torch.module_from_ir import Compiled
 
 
 def module_of_equations(norm: CheckedNorm) -> ModuleType:
     """A module with the class of this norm, without any optimisation."""
     plain = program_at(norm.program, "split")  # the last pass before those that make it fast
-    text = module_text("equations", [Compiled(norm.equations, norm.program, plain)], "", "")
-    module = module_from_text(text, "equations")
+    compiled = Compiled(norm.equations, norm.program, plain)
+    files = module_files("equations", "equations", [compiled], "", Options(target="torch"))
+    module = module_from_files(files, "equations")
     module.__dict__["runtime"] = _ByHand("runtime")
     return module
 

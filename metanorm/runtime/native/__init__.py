@@ -157,8 +157,17 @@ def _plain(x: Any, kernels: bool = False) -> bool:
         x.dtype in REAL
         and forward_ad._current_level < 0
         and torch._C._functorch.peek_interpreter_stack() is None
-        and torch._C._len_torch_dispatch_stack() == 0
+        and (torch._C._len_torch_dispatch_stack() == 0 or not _traced())
         and torch._C._get_tracing_state() is None
+    )
+
+
+def _traced() -> bool:
+    """Whether a mode that records programs looks on; one that only watches may be there."""
+    modes = torch._C._TorchDispatchModeKey
+    return any(
+        torch._C._get_dispatch_mode(key) is not None
+        for key in (modes.FAKE, modes.PROXY, modes.FUNCTIONAL)
     )
 
 
@@ -185,12 +194,13 @@ def _groups(
     for field in fields:
         if field.kind != "groups":
             continue
-        index = tensors.get(field.name)
-        size = others.get(f"{field.name}_size")
-        tensors.pop(f"{field.name}_size", None)
-        others.setdefault(f"{field.name}_size", size)
+        name = field.name.removesuffix(".count")
+        index = tensors.get(name)
+        size = others.get(f"{name}_size")
+        tensors.pop(f"{name}_size", None)
+        others.setdefault(f"{name}_size", size)
         if index is None:
-            extra[f"{field.name}.count"] = 1
+            extra[field.name] = 1
             continue
         if index.dtype != torch.int64:
             raise Unfit("an index that is not of int64")
@@ -198,7 +208,7 @@ def _groups(
         count = high + 1 if size is None else size
         if low < 0 or high >= count:
             raise Unfit("labels out of range")  # of which the torch target says more
-        extra[f"{field.name}.count"] = count
+        extra[field.name] = count
     return extra
 
 

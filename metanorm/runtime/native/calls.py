@@ -49,11 +49,10 @@ class Prepared:
     pack: Callable[..., bytes]
     template: list[Any]
     pointers: list[tuple[int, str]]
-    numbers: list[tuple[int, str]]
+    momenta: list[tuple[int, str]]
     results: list[tuple[str, tuple[int, ...] | None]]  # a shape, or like the tensor of that name
     kept: int  # bytes of what the backward call needs
     kept_at: int
-    real: torch.dtype
 
 
 class Kernels:
@@ -81,7 +80,7 @@ def _key(value: Any, kind: str) -> object:
         return (value.shape, value.stride(), value.dtype)
     if kind in ("narrow", "index"):
         return None if value is None else (value.shape, value.dtype)
-    return value if kind == "groups" else None
+    return value if kind in ("groups", "number") else None  # they may decide about sizes
 
 
 class _Preparation:
@@ -108,7 +107,7 @@ class _Preparation:
         format_ = "=q"
         template: list[Any] = [1]
         pointers: list[tuple[int, str]] = []
-        numbers: list[tuple[int, str]] = []
+        momenta: list[tuple[int, str]] = []
         results: list[tuple[str, tuple[int, ...] | None]] = []
         kept_at = 0
         for field in self.entry.fields:
@@ -118,8 +117,10 @@ class _Preparation:
                     template.append(self.sizes.get(field.name, 0))
                 case "groups":
                     template.append(self.values[field.name])
-                case "number" | "momentum":
-                    numbers.append((at, field.name))
+                case "number":
+                    template.append(_number(self.values[field.name], self.real))
+                case "momentum":
+                    momenta.append((at, field.name))
                     template.append(0.0)
                 case "saved":
                     kept_at = at
@@ -137,7 +138,7 @@ class _Preparation:
             library.kept.argtypes, library.kept.restype = [ctypes.c_char_p], ctypes.c_int64
             kept = library.kept(pack(*template))
         return Prepared(
-            function, pack, template, pointers, numbers, results, kept, kept_at, self.real
+            function, pack, template, pointers, momenta, results, kept, kept_at
         )
 
     def _library(self) -> ctypes.CDLL:
@@ -195,8 +196,8 @@ def run(
         tensor = results.get(name[3:]) if name.startswith("to.") else values.get(name)
         if tensor is not None:
             filled[at] = tensor.data_ptr()
-    for at, name in prepared.numbers:
-        filled[at] = _number(values[name], prepared.real)
+    for at, name in prepared.momenta:
+        filled[at] = values[name]
     if kept is not None:
         filled[prepared.kept_at] = kept.data_ptr()
     if prepared.function(prepared.pack(*filled)):

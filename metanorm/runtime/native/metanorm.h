@@ -29,7 +29,7 @@ typedef float real;
 #endif
 
 #define TILE 2048        /* elements of a row that are looked at together */
-#define TILE_AREA 8192   /* elements of several rows that are: two looks at them stay in L1 and L2 */
+#define TILE_AREA 65536  /* elements of several rows that are: two looks at them stay in L2 */
 #define CACHE 262144     /* bytes that a worker looks at twice, so that they should stay in L2 */
 #define SERIAL 32768     /* elements for which more than one thread is not worth while */
 

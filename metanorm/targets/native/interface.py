@@ -45,7 +45,8 @@ class Field:
 def dimensions(program: Program) -> tuple[str, ...]:
     """All dimensions of inputs, each once."""
     dims = (dim for decl in program.inputs if decl.sort != "edges" for dim in decl.dims)
-    declared = {axis.name for axis in program.axes if axis.cells_of is None}
+    parts = {part for axis in program.axes for part in axis.parts}
+    declared = {a.name for a in program.axes if a.cells_of is None and a.name not in parts}
     return tuple(dim for dim in dict.fromkeys(dims) if dim in declared)
 
 
