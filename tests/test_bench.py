@@ -19,7 +19,7 @@ from metanorm.bench.workload import WORKLOADS, workloads
 from metanorm.driver import compile_specs, module_name
 from metanorm.frontend import CheckedNorm
 from metanorm.options import Options
-from metanorm.targets.live import module_from_text
+from metanorm.targets.live import module_from_files
 from metanorm.workspace import load
 
 SPECS = ("batch_norm", "group_norm", "instance_norm", "layer_norm", "rms_norm", "graph_norm")
@@ -35,8 +35,8 @@ def test_every_candidate_computes_the_same(name: str) -> None:
     """What is compared is worth comparing, or times would mean nothing."""
     specs = load([str(ROOT / "specs" / f"{name}.norm")])
     norm = frontend.check(specs.sources, specs.roots).norms[specs.roots[0]][0]
-    text = compile_specs(specs.sources, specs.roots, Options()).files[f"{name}.py"]
-    module = module_from_text(text, module_name(specs.roots[0]))
+    files = compile_specs(specs.sources, specs.roots, Options()).files
+    module = module_from_files(files, module_name(specs.roots[0]))
     # An image where there is one: a single row of features has instances of one value.
     workload, built = min(
         workloads(norm.program), key=lambda found: (-len(found[0].shape), found[0].nbytes)

@@ -57,6 +57,13 @@ LAYERS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def on_torch() -> Iterator[None]:
+    """Kernels do nothing that torch could be watched doing."""
+    with runtime.use("torch"):
+        yield
+
+
 @pytest.mark.parametrize("name", LAYERS)
 def test_the_input_has_its_moments_taken_once_and_is_kept_once(
     name: str, library: ModuleType

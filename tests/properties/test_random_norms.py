@@ -15,7 +15,7 @@ from metanorm.driver import compile_specs
 from metanorm.frontend import check
 from metanorm.options import Options
 from metanorm.source import Source
-from metanorm.targets.live import module_from_text
+from metanorm.targets.live import module_from_files
 from metanorm.verify.cases import Setting
 from metanorm.verify.cases import settings as all_settings
 from metanorm.verify.compare import Finding, compare
@@ -30,7 +30,7 @@ def compiled(text: str) -> tuple[Any, str]:
     assert checked.ok, checked.diagnostics
     result = compile_specs(sources, ["random.norm"], Options(verify_passes=True))
     assert result.ok, result.diagnostics
-    return checked.norms["random.norm"][0].program, result.files["random.py"]
+    return checked.norms["random.norm"][0].program, result.files
 
 
 def wanted(setting: Setting) -> bool:
@@ -47,7 +47,7 @@ def is_rounding(finding: Finding) -> bool:
 @given(norms())
 def test_module_and_oracle_agree(text: str) -> None:
     program, code = compiled(text)
-    module = module_from_text(code, "random")
+    module = module_from_files(code, "random")
     for setting in filter(wanted, all_settings(program)):
         finding = compare(program, module, setting)
         assert finding.good or is_rounding(finding), finding

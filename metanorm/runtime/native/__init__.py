@@ -16,19 +16,16 @@ from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from metanorm.runtime.native.build import CannotBuild
 from metanorm.runtime.native.calls import Kernels
 from metanorm.runtime.native.gradient import Call, Normalized
+from metanorm.runtime.native.fit import plain, served
 from metanorm.runtime.native.layout import Unfit
 from metanorm.runtime.native.table import Table, source_of, tables
 
 F = TypeVar("F", bound=Callable[..., Any])
 Choice = Literal["auto", "native", "torch"]
-
-PLAIN = (Tensor, torch.nn.Parameter)
-REAL = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 _choice: Choice = "auto"
 _warned = False
@@ -77,7 +74,7 @@ class _Dispatch:
         if torch.compiler.is_compiling():
             return self.function(*args, **named)
         x = args[0] if args else named.get(self.names[0])
-        if _choice == "torch" or not _plain(x):
+        if _choice == "torch" or not served(x):
             return self._otherwise("is not a plain tensor on the CPU", args, named)
         values = dict(zip(self.names, args))
         values.update(named)
@@ -103,7 +100,7 @@ class _Dispatch:
         others: dict[str, Any] = {}
         for name, value in values.items():
             if value is None or isinstance(value, Tensor):
-                if value is not None and not _plain(value, kernels=True):
+                if value is not None and not plain(value):
                     raise Unfit("a tensor that is not a plain one on the CPU")
                 if value is not None and name in table.momenta:
                     others[name] = 1 / value.item()
@@ -145,30 +142,6 @@ class _Dispatch:
             )
         self._kernels = Kernels(source, table)
         return self._kernels
-
-
-def _plain(x: Any, kernels: bool = False) -> bool:
-    """Whether a kernel may read a tensor behind torch's back."""
-    if type(x) not in PLAIN or not x.is_cpu or x.layout is not torch.strided:
-        return False
-    if kernels:
-        return True
-    return (
-        x.dtype in REAL
-        and forward_ad._current_level < 0
-        and torch._C._functorch.peek_interpreter_stack() is None
-        and (torch._C._len_torch_dispatch_stack() == 0 or not _traced())
-        and torch._C._get_tracing_state() is None
-    )
-
-
-def _traced() -> bool:
-    """Whether a mode that records programs looks on; one that only watches may be there."""
-    modes = torch._C._TorchDispatchModeKey
-    return any(
-        torch._C._get_dispatch_mode(key) is not None
-        for key in (modes.FAKE, modes.PROXY, modes.FUNCTIONAL)
-    )
 
 
 def _arm(table: Table, values: dict[str, Any]) -> str:

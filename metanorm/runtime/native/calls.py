@@ -89,11 +89,11 @@ class _Preparation:
         self.entry = entry
         self.values = values
         self.table = kernels.table
-        self.first = next(iter(self.table.inputs))
+        self.first = next(iter(self.table.tensors))
         self.x: Tensor = values[self.first]
         self.shapes: dict[str, tuple[int, ...]] = {}
         known = {dim: len(values[argument]) for dim, argument in self.table.ranks.items()}
-        for name, dims in self.table.inputs.items():
+        for name, dims in self.table.tensors.items():
             if isinstance(tensor := values.get(name), Tensor):
                 ranks = layout.ranks_of(dims, tensor.dim(), known)
                 self.shapes.update(layout.shapes(dims, tensor.shape, ranks))
@@ -143,7 +143,7 @@ class _Preparation:
 
     def _library(self) -> ctypes.CDLL:
         steps = layout.strides(self.x, self.ranks)
-        dims = self.table.inputs[self.first]
+        dims = self.table.tensors[self.first]
         section = layout.vector_of(self.sizes, dims, steps, list(self.entry.sections))
         defines = {self.entry.sections[section]: "1"}
         if self.real == torch.float64:

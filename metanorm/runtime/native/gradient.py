@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from metanorm.runtime.native.calls import Kernels, Prepared, allocated, run
+from metanorm.runtime.native.fit import served
 
 Outputs = tuple[Tensor, ...]
 
@@ -78,7 +79,7 @@ class Normalized(torch.autograd.Function):
         call: Call = ctx.call
         *tensors, kept = ctx.saved_tensors
         needed = ctx.needs_input_grad[2:]
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or not all(served(g) for g in gradients):
             return (None, None, *_differentiable(call, tensors, needed, gradients))
         values = call.values(tensors)
         outputs = call.kernels.table.arms[call.arm]["forward"].fields
@@ -107,7 +108,7 @@ def _differentiable(
     found = iter(
         torch.autograd.grad(
             [o for o, _ in pairs], wanted, [g for _, g in pairs],
-            create_graph=True, allow_unused=True,
+            create_graph=torch.is_grad_enabled(), allow_unused=True,
         )
     )  # fmt: skip
     return [next(found) if need and t is not None else None for t, need in zip(tensors, needed)]

@@ -38,12 +38,12 @@ class Entry:
 class Table:
     """The kernels of one norm.
 
-    `inputs` gives the dimensions of each input, a variadic one with a star; `ranks` the argument
+    `tensors` gives the dimensions of each tensor, a variadic one with a star; `ranks` the argument
     whose length says how many dimensions a variadic one stands for. `results` is the type of the
     result where there are several.
     """
 
-    inputs: Mapping[str, tuple[str, ...]]
+    tensors: Mapping[str, tuple[str, ...]]
     ranks: Mapping[str, str]
     momenta: tuple[str, ...]
     tracked: tuple[str, ...]
@@ -74,7 +74,7 @@ def tables(source: str) -> dict[str, Table]:
 
 def _table(data: Mapping[str, Any]) -> Table:
     return Table(
-        inputs={name: tuple(dims) for name, dims in data["inputs"].items()},
+        tensors={name: tuple(dims) for name, dims in data["tensors"].items()},
         ranks=data["ranks"],
         momenta=tuple(data["momenta"]),
         tracked=tuple(data["tracked"]),

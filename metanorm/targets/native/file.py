@@ -50,11 +50,15 @@ def _table(
 ) -> dict[str, Any]:
     space = Space(program.axes)
     sizes = {axis: a.name for a in program.arguments if a.type == "size" for axis in a.axes}
-    dims = dict.fromkeys(dim for i in program.inputs for dim in i.dims)
+    declared = (*program.inputs, *program.params)
+    dims = dict.fromkeys(dim for d in declared for dim in d.dims)
     variadic = [dim for dim in dims if space[dim].variadic]
     return {
         "function": function,
-        "inputs": {i.name: [_dim(space, dim) for dim in i.dims] for i in program.inputs},
+        "tensors": {
+            d.name: [_dim(space, dim) for dim in d.dims]
+            for d in (*program.inputs, *program.params, *program.buffers)
+        },
         "ranks": {dim: sizes[dim] for dim in variadic if dim in sizes},
         "momenta": sorted(
             {f.name for arm in source.arms for k in arm.forward.values() for f in k.fields

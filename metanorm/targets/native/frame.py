@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from metanorm.ir.nodes import Program, Ref, Type
+from metanorm.ir.nodes import Buffer, Input, Param, Program, Ref, Type
 from metanorm.ir.rename import role_of
 from metanorm.ir.scalar import Apply as ApplyScalar
 from metanorm.ir.scalar import Const, Hyper, Scalar, SizeOf
 from metanorm.ir.space import Space
-from metanorm.plan.sweeps import Plan
+from metanorm.plan.sweeps import NotPlannable, Plan
 from metanorm.targets.native.cir import Apply, Expr, Infix, Name, Number, Prefix, product
 
 # Words that a value of a spec cannot be called in C: keywords, and what `metanorm.h` defines.
@@ -54,6 +54,7 @@ class Frame:
         self.program: Program = plan.program
         self.space = Space(self.program.axes)
         self.types: dict[Ref, Type] = {let.name: let.type for let in self.program.body}
+        self._orders = self._find_orders()
         self._taken: set[str] = set(RESERVED)
         self._names: dict[str, str] = {}
         self.cell = next(
@@ -68,6 +69,27 @@ class Frame:
                 self.variables[axis] = self._fresh(_identifier(axis).lower())
         self.merged = {group: self._fresh(_identifier(self._whole(group)).lower())
                        for group in loops.axes if len(group) > 1}  # fmt: skip
+
+    def _find_orders(self) -> dict[Ref, tuple[str, ...]]:
+        """The axes of what is given from outside or goes there, in the order of its dimensions."""
+        declared = {
+            d.name: tuple(leaf for dim in d.dims for leaf in self.space.leaves(dim))
+            for d in (*self.program.inputs, *self.program.params, *self.program.buffers)
+        }
+        orders = {
+            let.name: declared[let.op.name]
+            for let in self.program.body
+            if isinstance(let.op, (Input, Param, Buffer))
+        }
+        for name, ref in self.program.outputs:
+            order = declared.get(name.removeprefix("d.")) if name.startswith("d.") else None
+            if order is not None and orders.setdefault(ref, order) != order:
+                raise NotPlannable("a gradient that is given in two orders of axes")
+        return orders
+
+    def order(self, ref: Ref) -> tuple[str, ...]:
+        """The axes of a value as its array has them."""
+        return self._orders.get(ref, self.types[ref].axes)
 
     # ---- names
 

@@ -43,8 +43,9 @@ class Field:
 
 
 def dimensions(program: Program) -> tuple[str, ...]:
-    """All dimensions of inputs, each once."""
-    dims = (dim for decl in program.inputs if decl.sort != "edges" for dim in decl.dims)
+    """All dimensions of inputs and parameters, each once."""
+    declared_ones = (*program.inputs, *program.params, *program.buffers)
+    dims = (dim for decl in declared_ones for dim in decl.dims)
     parts = {part for axis in program.axes for part in axis.parts}
     declared = {a.name for a in program.axes if a.cells_of is None and a.name not in parts}
     return tuple(dim for dim in dict.fromkeys(dims) if dim in declared)
@@ -81,7 +82,9 @@ def fields(plan: Plan, saved: Iterable[str], momenta: Iterable[str]) -> tuple[Fi
     found += [Field("momentum", name) for name in momenta]
     read = {let.op.name: let for let in program.body if isinstance(let.op, Input)}
     for decl in program.inputs:
-        if decl.name in read and decl.name not in kept:
+        if decl.name == plan.groups:
+            found.append(Field("index", decl.name))
+        elif decl.name in read and decl.name not in kept:
             found.append(Field(_kind(plan, read[decl.name], decl.sort), decl.name))
     found += [Field("narrow", p.name) for p in program.params]
     found += [Field("narrow", b.name) for b in program.buffers]

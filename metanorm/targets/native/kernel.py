@@ -298,7 +298,7 @@ class KernelPrinter:
         for update in self.program.updates:
             declared = next(b for b in self.program.buffers if b.name == update.buffer)
             axes = tuple(leaf for dim in declared.dims for leaf in self.f.space.leaves(dim))
-            if lets[update.value].type.axes != axes:
+            if self.f.order(update.value) != axes:
                 raise NotPlannable("a buffer with other axes than its value")
             buffer, size = Name(f"&v->call->{self.f.name(update.buffer)}"), self.f.volume(axes)
             value = Name(f"v->{self.f.name(update.value)}")

@@ -163,8 +163,7 @@ class Narrow:
             assert isinstance(op, Count)
             return Prefix("(real)", self._count(op, at))
         array = Name(f"v->{self.f.name(ref)}")
-        axes = self.f.types[ref].axes
-        return Element(array, self.f.index(axes, at)) if axes else Element(array, cir.Number(0))
+        return Element(array, self.f.index(self.f.order(ref), at))
 
     def _count(self, op: Count, at: At) -> Expr:
         count: Expr = cir.Number(1)

@@ -63,19 +63,27 @@ class SweepPrinter:
         """Whether the cells of a reduction vary along a loop."""
         return set(group) <= set(reduction.cells)
 
-    def _rows(self) -> tuple[str, ...] | None:
-        """The innermost axis, other than the vector axis, that is pooled by whatever has cells
-        along rows, or is measured in two looks."""
+    def _rows(self) -> tuple[tuple[str, ...], ...]:
+        """The axes whose rows a tile holds: the innermost ones, beside the vector axis, that are
+        pooled by all that has cells along rows or is measured in two looks."""
+        tiled = [
+            r for _, r in self.numbered if self._along(r, self.vector) or r.kind == "var"
+        ]
+        found: list[tuple[str, ...]] = []
         for group in reversed(self.f.loops.axes[:-1]):
-            for _, reduction in self.numbered:
-                tiled = self._along(reduction, self.vector) or reduction.kind == "var"
-                if tiled and not self._along(reduction, group) and group != (self.f.cell,):
-                    return group
-        return None
+            pooled = tiled and not any(self._along(r, group) for r in tiled)
+            if group == (self.f.cell,) or not pooled:
+                if found:
+                    break
+                continue
+            found.insert(0, group)
+            if self._grouped(group):
+                break
+        return tuple(found)
 
     def _by_row(self, reduction: Reduction) -> bool:
         """Whether a reduction ends with each row of a tile."""
-        return self.rows is None or self._along(reduction, self.rows)
+        return not self.rows or any(self._along(reduction, group) for group in self.rows)
 
     def _by_column(self, reduction: Reduction) -> bool:
         return self._along(reduction, self.vector)
@@ -115,8 +123,8 @@ class SweepPrinter:
             *body,
         ]
         body = [For("start", low, high, tuple(body), step=Name("TILE"))]
-        if self.rows is not None:
-            first, last = self._row_bounds()
+        if self.rows:
+            first, last = self._tile_bounds()
             span = Infix("-", high, low)
             most = Apply("most", (Apply("least", (Name("TILE"), span)), ONE))
             step = Declare("const int64_t", "rows", Infix("/", Name("TILE_AREA"), most))
@@ -125,47 +133,68 @@ class SweepPrinter:
             )
             body = [step, For("begin", first, last, (end, *body), step=Name("rows"))]
         for group in reversed(self.f.loops.axes[:-1]):
-            if group == self.rows or (self._grouped(group) and self.rows is None):
-                if group == self.rows:
-                    continue
-            if self._grouped(group) and group != self.rows:
-                body = self._row_loop(group, *self._row_bounds(group), body)
-                continue
-            body = [For(self.f.variable(group), *self._bounds(group), tuple(body))]
+            if self._grouped(group) and group not in self.rows:
+                body = [For("place", *self._group_bounds(group), (*self._found((group,)), *body))]
+            elif group not in self.rows:
+                body = [For(self.f.variable(group), *self._bounds(group), tuple(body))]
         return body
 
     def _grouped(self, group: tuple[str, ...]) -> bool:
         """Whether rows along this axis are reached through their groups."""
         return group == (self.plan.grouped,)
 
-    def _row_bounds(self, group: tuple[str, ...] | None = None) -> tuple[Expr, Expr]:
-        group = group or self.rows
-        assert group is not None
+    def _extent(self, group: tuple[str, ...]) -> Expr:
         low, high = self._bounds(group)
-        if not self._grouped(group):
-            return low, high
+        return Infix("-", high, low)
+
+    def _tile_bounds(self) -> tuple[Expr, Expr]:
+        """First and last row: of a group, or counted through the axes of rows."""
+        if self._grouped(self.rows[0]):
+            return self._group_bounds(self.rows[0])
+        if len(self.rows) == 1:
+            return self._bounds(self.rows[0])
+        count: Expr = ONE
+        for group in self.rows:
+            count = cir.product(count, self._extent(group))
+        return ZERO, count
+
+    def _group_bounds(self, group: tuple[str, ...]) -> tuple[Expr, Expr]:
+        """The places of the rows of a group, as far as they are in the range."""
+        low, high = self._bounds(group)
         assert self.f.cell is not None
         cell = self.at[self.f.cell]
         start = Name("v->shape.groups.start")
         after = Element(start, Infix("+", cell, ONE))
         return Apply("most", (low, Element(start, cell))), Apply("least", (high, after))
 
-    def _row_loop(
-        self, group: tuple[str, ...], low: Expr, high: Expr, body: list[Stmt]
-    ) -> list[Stmt]:
-        """A loop over rows; grouped ones are counted in the order of their groups."""
-        variable = self.f.variable(group)
-        if not self._grouped(group):
-            return [For(variable, low, high, tuple(body))]
-        order = Name("v->shape.groups.order")
-        here = Choice(order, Element(order, Name("place")), Name("place"))
-        found = Declare("const int64_t", variable, here)
-        return [For("place", low, high, (found, *body))]
+    def _found(self, groups: Sequence[tuple[str, ...]]) -> list[Stmt]:
+        """Where a row is that is the one at `place`."""
+        place: Expr = Name("place")
+        if self._grouped(groups[0]):
+            order = Name("v->shape.groups.order")
+            here = Choice(order, Element(order, place), place)
+            return [Declare("const int64_t", self.f.variable(groups[0]), here)]
+        done: list[Stmt] = []
+        for number, group in enumerate(groups):
+            here = place
+            inner: Expr = ONE
+            for other in groups[number + 1 :]:
+                inner = cir.product(inner, self._extent(other))
+            if inner != ONE:
+                here = Infix("/", here, inner)
+            if number:
+                here = Infix("%", here, self._extent(group))
+            low, _ = self._bounds(group)
+            done.append(Declare("const int64_t", self.f.variable(group), Infix("+", low, here)))
+        return done
 
     def _over_rows(self, body: list[Stmt]) -> list[Stmt]:
-        if self.rows is None:
+        if not self.rows:
             return body
-        return self._row_loop(self.rows, Name("begin"), Name("end"), body)
+        first, last = Name("begin"), Name("end")
+        if len(self.rows) == 1 and not self._grouped(self.rows[0]):
+            return [For(self.f.variable(self.rows[0]), first, last, tuple(body))]
+        return [For("place", first, last, (*self._found(self.rows), *body))]
 
     # ---- one tile
 
@@ -273,7 +302,7 @@ class SweepPrinter:
         axes = self.f.types[ref].axes
         if not set(self.vector) & set(axes):
             return name
-        stride = self.f.stride(axes, self.vector)
+        stride = self.f.stride(self.f.order(ref), self.vector)
         return Element(name, cir.product(I, stride))
 
     def _element_at(self) -> dict[str, Expr]:

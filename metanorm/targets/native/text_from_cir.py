@@ -37,7 +37,7 @@ from metanorm.targets.native.cir import (
 WIDTH = 88
 LEVELS = {
     "||": 1, "&&": 2, "==": 3, "!=": 3, "<": 4, "<=": 4, ">": 4, ">=": 4,
-    "+": 5, "-": 5, "*": 6, "/": 6,
+    "+": 5, "-": 5, "*": 6, "/": 6, "%": 6,
 }  # fmt: skip
 CHOICE, PREFIX, ATOM = 0, 7, 9
 
