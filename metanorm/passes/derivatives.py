@@ -100,6 +100,8 @@ def _extreme(function: str) -> Derivative:
 def _clamp(b: Builder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
     kept = d
     for bound, inside in zip(args[1:], ("ge", "le")):
+        if b.constant(bound) in (math.inf, -math.inf):  # no bound
+            continue
         kept = _where(b, b.map(inside, args[0], bound), kept)
     return (kept, *(None for _ in args[1:]))
 
@@ -137,7 +139,9 @@ DERIVATIVES: Mapping[str, Derivative] = {
     "erf": _times(_erf),
     "sigmoid": _times(_sigmoid),
     "softplus": _times(lambda b, x, y: b.map("sigmoid", x)),
-    "relu": lambda b, d, args, y: (_where(b, b.map("gt", args[0], b.number(0)), d),),
+    "relu": lambda b, d, args, y: (  # NaN goes through, as in torch
+        b.map("where", b.map("le", args[0], b.number(0)), b.number(0), d),
+    ),
     "silu": _times(_silu),
     "gelu": _times(_gelu),
     "clamp": _clamp,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from metanorm.ir.nodes import Let, Pool, Program, Ref
+from metanorm.ir.nodes import Count, Let, Pool, Program, Ref
 from metanorm.ir.rename import renamed
 from metanorm.passes.builder import Builder
 
@@ -20,12 +20,25 @@ def reductions(program: Program) -> Program:
     builder = Builder(program)
     for let in program.body:
         op = renamed(let.op, builder.moved)
+        builder.span = let.span
         if isinstance(op, Pool) and op.statistic not in ACCUMULATED:
-            builder.span = let.span
             builder.forward(let, _accumulated(builder, op, let))
+        elif isinstance(op, Count) and (op.where is not None or op.weight is not None):
+            builder.forward(let, _summed(builder, op))
         else:
             builder.take(let)
     return builder.finish()
+
+
+def _summed(b: Builder, op: Count) -> Ref:
+    """A count of what weighs differently, as the sum of the weights."""
+    value = b.number(1) if op.weight is None else op.weight
+    if op.where is not None:
+        value = b.map("where", op.where, value, b.number(0))
+    present = tuple(pair for pair in op.over if pair[0] in b.types[value].axes)
+    total = b.emit(Pool("sum", value, present)) if present else value
+    rest = tuple(pair for pair in op.over if pair not in present)
+    return b.map("mul", total, b.emit(Count(rest))) if rest else total
 
 
 def _accumulated(b: Builder, op: Pool, let: Let) -> Ref:

@@ -61,12 +61,15 @@ class Kernels:
     def __init__(self, source: str, table: Table) -> None:
         self.source = source
         self.table = table
+        self.first = next(iter(table.tensors))
         self._prepared: dict[Any, Prepared] = {}
 
     def prepared(self, arm: str, way: str, values: Values) -> Prepared:
         """The call for tensors that lie like these. Raises `Unfit` and `CannotBuild`."""
         entry = self.table.arms[arm][way]
-        key = (arm, way, *(_key(values.get(f.name), f.kind) for f in entry.fields))
+        x = values[self.first]
+        layout_of = (_key(values.get(f.name), f.kind) for f in entry.fields)
+        key = (arm, way, x.shape, x.stride(), x.dtype, *layout_of)
         found = self._prepared.get(key)
         if found is None:
             if len(self._prepared) >= REMEMBERED:
@@ -89,7 +92,7 @@ class _Preparation:
         self.entry = entry
         self.values = values
         self.table = kernels.table
-        self.first = next(iter(self.table.tensors))
+        self.first = kernels.first
         self.x: Tensor = values[self.first]
         self.shapes: dict[str, tuple[int, ...]] = {}
         known = {dim: len(values[argument]) for dim, argument in self.table.ranks.items()}

@@ -24,6 +24,7 @@ def served(x: Any) -> bool:
         and x.dtype in REAL
         and forward_ad._current_level < 0
         and torch._C._functorch.peek_interpreter_stack() is None
+        and not torch._C._functorch.is_legacy_batchedtensor(x)
         and (torch._C._len_torch_dispatch_stack() == 0 or not _traced())
         and torch._C._get_tracing_state() is None
     )

@@ -62,13 +62,15 @@ class Normalized(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, call: Call, prepared: Prepared, *tensors: Tensor | None) -> Any:
         """The outputs of the norm."""
-        outputs, kept = call.forward(prepared, call.values(tensors), keep=True)
-        if call.arm == "eval":  # the next step of training would change them
-            buffers = call.kernels.table.buffers
+        table = call.kernels.table
+        read = {f.name for f in table.arms[call.arm]["backward"].fields}.intersection(table.buffers)
+        given = tensors
+        if read:  # as they are now: this call, or the next step of training, changes them
             tensors = tuple(
-                t.clone() if t is not None and name in buffers else t
+                t.clone() if t is not None and name in read else t
                 for name, t in zip(call.names, tensors)
             )
+        outputs, kept = call.forward(prepared, call.values(given), keep=True)
         ctx.call = call
         ctx.save_for_backward(*tensors, kept)
         return outputs if len(outputs) > 1 else outputs[0]

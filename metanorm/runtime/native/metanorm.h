@@ -197,9 +197,8 @@ static inline void *take(arena *a, int64_t count, size_t size) {
     return found;
 }
 
-/* A narrow tensor as an array; `absent` in every place where it is not given. */
-static inline const real *staged(const narrow *t, int64_t count, real absent, arena *a) {
-    if (t->data && t->type == REAL_TYPE) return (const real *)t->data;
+/* A narrow tensor as an array of its own; `absent` in every place where it is not given. */
+static inline const real *copied(const narrow *t, int64_t count, real absent, arena *a) {
     real *array = take(a, count, sizeof(real));
     if (!array) return NULL;
     if (t->data)
@@ -207,6 +206,12 @@ static inline const real *staged(const narrow *t, int64_t count, real absent, ar
     else
         for (int64_t i = 0; i < count; i++) array[i] = absent;
     return array;
+}
+
+/* The same, or the tensor itself where it can be read as it is. */
+static inline const real *staged(const narrow *t, int64_t count, real absent, arena *a) {
+    if (t->data && t->type == REAL_TYPE) return (const real *)t->data;
+    return copied(t, count, absent, a);
 }
 
 /* Write an array to a narrow tensor, where that is wanted. */

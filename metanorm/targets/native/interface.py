@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from metanorm.ir.nodes import Input, Let, Number, Program
+from metanorm.ir.nodes import Buffer, Input, Let, Number, Param, Program
 from metanorm.ir.scalar import Hyper, Scalar, leaves
 from metanorm.plan.sweeps import Plan
 
@@ -86,8 +86,10 @@ def fields(plan: Plan, saved: Iterable[str], momenta: Iterable[str]) -> tuple[Fi
             found.append(Field("index", decl.name))
         elif decl.name in read and decl.name not in kept:
             found.append(Field(_kind(plan, read[decl.name], decl.sort), decl.name))
-    found += [Field("narrow", p.name) for p in program.params]
-    found += [Field("narrow", b.name) for b in program.buffers]
+    used = {let.op.name for let in program.body if isinstance(let.op, (Param, Buffer))}
+    used |= {update.buffer for update in program.updates}
+    declared = (*program.params, *program.buffers)
+    found += [Field("narrow", d.name) for d in declared if d.name in used]
     for name, ref in results(program, kept):
         axes = plan.type(ref).axes
         wide = set(plan.frame) <= set(axes)

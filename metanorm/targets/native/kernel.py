@@ -258,7 +258,8 @@ class KernelPrinter:
                 absent = inputs[field].default  # type: ignore[assignment]
             size = self.f.volume(self.f.types[ref].axes)
             given = Name(f"&call->{self.f.name(field)}")
-            staged = Apply("staged", (given, size, Number(absent), Name("memory")))
+            changed = any(u.buffer == field for u in self.program.updates)
+            staged = Apply("copied" if changed else "staged", (given, size, Number(absent), Name("memory")))
             body.append(Set(Name(f"v->{self.f.name(ref)}"), "=", staged))
         body += [self._taken(ref, "memory") for ref in self._stored() if ref not in self.saved]
         if self.saved:

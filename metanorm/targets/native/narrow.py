@@ -92,9 +92,7 @@ class Narrow:
         op = self.lets[ref].op
         if ref in self.measured:
             return False
-        if isinstance(op, Count):
-            return op.where is None and op.weight is None
-        return isinstance(op, (Number, Position))
+        return isinstance(op, (Number, Position, Count))
 
     def _simple(self, ref: Ref) -> bool:
         """Whether a value is computed from values at the same place alone."""
@@ -287,7 +285,7 @@ class Narrow:
                 return self._loops(axes, [Set(result, "=", self.value(table, there))], section)
             case Along("softmax", value, axis):
                 return self._softmax(let, value, axis, section)
-            case Pool() | Count():
+            case Pool():
                 return self._pool(let, op, section)
             case _:
                 raise NotPlannable(f"{getattr(op, 'function', type(op).__name__).lower()}")
@@ -308,12 +306,12 @@ class Narrow:
         ]
         return self._loops(outer, body, section) if outer else [cir.Block(tuple(body))]
 
-    def _pool(self, let: Let, op: Pool | Count, section: Section) -> list[Stmt]:
+    def _pool(self, let: Let, op: Pool, section: Section) -> list[Stmt]:
         """A statistic of narrow values: in double, and a variance about its mean."""
         if any(not isinstance(m, Ones) for _, m in op.over):
             raise NotPlannable("a narrow pool by groups, blocks or a given matrix")
-        statistic = op.statistic if isinstance(op, Pool) else "count"
-        if statistic not in ("sum", "mean", "var", "count") or (isinstance(op, Pool) and op.ddof):
+        statistic = op.statistic
+        if statistic not in ("sum", "mean", "var") or op.ddof:
             raise NotPlannable(f"{statistic} of narrow values")
         pooled = [leaf for axis, _ in op.over for leaf in self.f.space.leaves(axis)]
         at = self._here([*let.type.axes, *pooled])
@@ -329,10 +327,6 @@ class Narrow:
         def loops(inner: list[Stmt]) -> list[Stmt]:
             return self._loops(pooled, inner, Section(()))
 
-        if isinstance(op, Count):
-            body += loops([Set(total, "+=", weight or cir.Number(1))])
-            body.append(Set(self.value(let.name, at), "=", Prefix("(real)", total)))
-            return self._around(let, body, section)
         x = self.value(op.value, at)
         taken = x if weight is None else _weighed(weight, x)
         counting: list[Stmt] = []
