@@ -84,15 +84,14 @@ def _rsqrt(b: Builder, x: Ref, y: Ref) -> Ref:
 
 
 def _extreme(function: str) -> Derivative:
-    """min and max of two: equal ones share the gradient."""
+    """min and max of two: equal ones share the gradient, and NaN keeps it, as in torch."""
 
     def derivative(b: Builder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
         left, right = args
-        half = b.map("mul", d, b.number(0.5))
-        tie = b.map("where", b.map("eq", left, right), half, b.number(0))
-        ahead = "gt" if function == "max" else "lt"
-        first = b.map("where", b.map(ahead, left, right), d, tie)
-        return (first, b.map("where", b.map(ahead, right, left), d, tie))
+        shared = b.map("where", b.map("eq", left, right), b.map("mul", d, b.number(0.5)), d)
+        behind = "lt" if function == "max" else "gt"
+        first = b.map("where", b.map(behind, left, right), b.number(0), shared)
+        return (first, b.map("where", b.map(behind, right, left), b.number(0), shared))
 
     return derivative
 
@@ -100,8 +99,6 @@ def _extreme(function: str) -> Derivative:
 def _clamp(b: Builder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
     kept = d
     for bound, inside in zip(args[1:], ("ge", "le")):
-        if b.constant(bound) in (math.inf, -math.inf):  # no bound
-            continue
         kept = _where(b, b.map(inside, args[0], bound), kept)
     return (kept, *(None for _ in args[1:]))
 

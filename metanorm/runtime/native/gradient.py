@@ -37,10 +37,9 @@ class Call:
     ) -> tuple[Outputs, Tensor | None]:
         """The outputs, and what the backward kernel needs."""
         x = values[self.names[0]]
+        # The small one first: it would break up the room that the last large result has left.
+        kept = torch.empty(prepared.kept, dtype=torch.uint8) if prepared.kept_at else None
         results = allocated(prepared, values, x)
-        kept = None
-        if prepared.kept_at:
-            kept = torch.empty(prepared.kept, dtype=torch.uint8)
         run(prepared, values, results, kept)
         return tuple(results.values()), kept if keep else None
 

@@ -28,9 +28,9 @@ typedef float real;
 #define EXPORTED
 #endif
 
-#define TILE 2048        /* elements of a row that are looked at together */
+#define TILE 4096        /* elements of a row that are looked at together */
 #define TILE_AREA 65536  /* elements of several rows that are: two looks at them stay in L2 */
-#define CACHE 262144     /* bytes that a worker looks at twice, so that they should stay in L2 */
+#define CACHE 65536        /* bytes that a worker looks at twice in a row, so that they should stay near it */
 #define SERIAL 32768     /* elements for which more than one thread is not worth while */
 
 enum { FLOAT32, FLOAT64, BFLOAT16, FLOAT16, BOOLEAN, INT64 };

@@ -95,7 +95,7 @@ def _arm(
     own = momenta if arm.updates else ()
     both = {
         "forward": (gradient.forward, own),
-        "backward": (sums(gradient.program), ()),
+        "backward": (sums(reductions(gradient.program)), ()),
     }
     for layout in layouts(arm):
         for way, (body, tracked) in both.items():
