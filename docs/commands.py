@@ -28,7 +28,8 @@ CODES = {
 KEYS = {
     "specs": "files and folders that commands read when none are named",
     "out": "the package that `compile` writes where there is no `-o`",
-    "target": "`native`: modules of plain torch, and beside each a C file with kernels for the CPU; `torch`: the modules alone",
+    "target": "`native`: modules of plain torch, and beside each a C file with kernels for the "
+    "CPU; `torch`: the modules alone",
 }
 
 VARIABLES = {

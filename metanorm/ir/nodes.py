@@ -304,6 +304,7 @@ class Equal:
 
 
 Check = Union[Divisible, Several, Equal]
+Declaration = Union[InputDecl, ParamDecl, BufferDecl]
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,3 +324,8 @@ class Program:
     outputs: tuple[tuple[str, Ref], ...]
     updates: tuple[Update, ...]
     checks: tuple[Check, ...]
+
+    @property
+    def declarations(self) -> tuple[Declaration, ...]:
+        """Everything that comes from outside as a tensor."""
+        return (*self.inputs, *self.params, *self.buffers)

@@ -2,9 +2,9 @@
 
 The result is a program like any other. It reads what the forward program reads, the gradients
 of its outputs (`d.output`), and the statistics that were measured on the data, which are kept
-from the forward call (`kept.mean`); everything else that is narrow is computed again. Its outputs are the
-gradients of inputs and parameters (`d.x`, `d.weight`). An implicit broadcast has a sum as its
-adjoint, and a pool the spreading of its adjoint over what it pooled.
+from the forward call (`kept.mean`); everything else that is narrow is computed again. Its outputs
+are the gradients of inputs and parameters (`d.x`, `d.weight`). An implicit broadcast has a sum as
+its adjoint, and a pool the spreading of its adjoint over what it pooled.
 """
 
 from __future__ import annotations
@@ -84,7 +84,9 @@ class _Backward:
     def __init__(self, program: Program) -> None:
         self.forward = program = _with_means(program)
         types = {let.name: let.type.axes for let in program.body}
-        first = next(let.type.axes for let in program.body if let.op == Input(program.inputs[0].name))
+        first = next(
+            let.type.axes for let in program.body if let.op == Input(program.inputs[0].name)
+        )
         self.saved = tuple(
             let.name
             for let in program.body
@@ -96,7 +98,13 @@ class _Backward:
             for number, (name, ref) in enumerate(program.outputs)
         ]
         inputs = (*program.inputs, *arriving, *kept)
-        body = (*program.body, *(Let(d.name, Input(d.name), program.body[0].type, program.body[0].span) for d in arriving))
+        body = (
+            *program.body,
+            *(
+                Let(d.name, Input(d.name), program.body[0].type, program.body[0].span)
+                for d in arriving
+            ),
+        )
         self.b = Builder(replace(program, inputs=inputs, body=body))
         self.means = {let.op: let.name for let in program.body if isinstance(let.op, Pool)}
         self.adjoints: dict[Ref, list[Ref]] = {}
@@ -155,9 +163,7 @@ class _Backward:
         new = self.b.moved[old]
         if self.b.types[new].kind != "real":
             return
-        self.adjoints.setdefault(old, []).append(
-            self._summed(part, self.b.types[new].axes, result)
-        )
+        self.adjoints.setdefault(old, []).append(self._summed(part, self.b.types[new].axes, result))
 
     def _summed(self, part: Ref, to: tuple[str, ...], result: tuple[str, ...]) -> Ref:
         """The sum of an adjoint over the axes of `result` along which the value is constant."""
@@ -204,7 +210,9 @@ class _Backward:
             case Expand(value, _):
                 self._contribute(value, d, axes)
             case Rename(value, old, new):
-                self._contribute(value, self.b.emit(Rename(d, new, old)), self.b.types[self.b.moved[value]].axes)
+                self._contribute(
+                    value, self.b.emit(Rename(d, new, old)), self.b.types[self.b.moved[value]].axes
+                )
             case Along("softmax", value, axis):
                 weighted = self.b.map("mul", d, result)
                 total = self.b.emit(Pool("sum", weighted, ((axis, Ones()),)))

@@ -18,7 +18,7 @@ def columns(program: Program, parts: tuple[str, ...]) -> Program | None:
     """The program in which nothing wide tells `parts` apart; `None` where that cannot be."""
     builder = Builder(program)
     first = program.inputs[0].dims
-    frame = set(leaf for dim in first for leaf in builder.space.leaves(dim))
+    frame = {leaf for dim in first for leaf in builder.space.leaves(dim)}
     for let in program.body:
         op = renamed(let.op, builder.moved)
         if isinstance(op, Pool) and frame <= set(builder.types[op.value].axes):

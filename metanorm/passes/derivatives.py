@@ -76,7 +76,9 @@ def _erf(b: Builder, x: Ref, y: Ref) -> Ref:
 
 
 def _root(b: Builder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
-    return (_where(b, b.map("gt", y, b.number(0)), b.map("div", b.map("mul", d, b.number(0.5)), y)),)
+    return (
+        _where(b, b.map("gt", y, b.number(0)), b.map("div", b.map("mul", d, b.number(0.5)), y)),
+    )
 
 
 def _rsqrt(b: Builder, x: Ref, y: Ref) -> Ref:
@@ -105,7 +107,7 @@ def _clamp(b: Builder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
 
 def _rescale(b: Builder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
     """y = a (x - m) + b, where a is one factor or two."""
-    x, centre, shift, *factors = args
+    x, centre, _, *factors = args
     to_x = d
     for factor in factors:
         to_x = b.map("mul", to_x, factor)

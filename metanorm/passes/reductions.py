@@ -46,8 +46,10 @@ def _accumulated(b: Builder, op: Pool, let: Let) -> Ref:
         return b.emit(replace(op, statistic=statistic, value=value, about=None), let.name)
 
     def squares(centre: Ref | None) -> Ref:
-        value = op.value if centre is None or b.constant(centre) == 0 else b.map(
-            "sub", op.value, centre
+        value = (
+            op.value
+            if centre is None or b.constant(centre) == 0
+            else b.map("sub", op.value, centre)
         )
         return b.map("mul", value, value)
 

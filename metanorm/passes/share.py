@@ -138,9 +138,7 @@ def meet(many: Sequence[Aggregation]) -> Aggregation:
     return tuple(met)
 
 
-def left_to_pool(
-    space: Space, over: Aggregation, cells: Aggregation
-) -> list[tuple[str, Matrix]]:
+def left_to_pool(space: Space, over: Aggregation, cells: Aggregation) -> list[tuple[str, Matrix]]:
     """What is left to pool, on the axes that the statistics of the cells have."""
     fine = dict(cells)
     rest: list[tuple[str, Matrix]] = []

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from metanorm.ir.aggregation import Aggregation, ByIndex, Ones
 from metanorm.ir.nodes import (
@@ -95,6 +96,16 @@ def plan(program: Program) -> Plan:
     return _Planner(program).run()
 
 
+class _Same(NamedTuple):
+    """What statistics have in common that are measured together."""
+
+    kind: str
+    value: Ref
+    over: Aggregation
+    where: Ref | None
+    weight: Ref | None
+
+
 class _Planner:
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -119,14 +130,10 @@ class _Planner:
         done |= {ref for sweep in sweeps for r in sweep.reductions for _, ref in r.results}
         narrow = [let for let in self.program.body if not self.wide(let.name)]
         prologue = tuple(let for let in narrow if self.depth[let.name] == 0)
-        epilogue = tuple(
-            let for let in narrow if self.depth[let.name] and let.name not in done
-        )
+        epilogue = tuple(let for let in narrow if self.depth[let.name] and let.name not in done)
         index, grouped = self._groups()
         islands = self._islands(set().union(*later) if later else set(), index, grouped)
-        return Plan(
-            self.program, self.frame, index, grouped, islands, prologue, sweeps, epilogue
-        )
+        return Plan(self.program, self.frame, index, grouped, islands, prologue, sweeps, epilogue)
 
     def wide(self, ref: Ref) -> bool:
         """Whether a value has all axes of the frame."""
@@ -203,25 +210,25 @@ class _Planner:
             and not self.wide(let.name)
             and let not in measured
         )
-        return Sweep(reads, tuple(reversed(maps)), self._reductions(measured, later), outputs, narrow)
+        return Sweep(
+            reads, tuple(reversed(maps)), self._reductions(measured, later), outputs, narrow
+        )
 
     def _reductions(self, measured: list[Let], later: set[Ref]) -> tuple[Reduction, ...]:
         """Mean and variance of the same elements are measured together."""
-        groups: dict[object, list[tuple[str, Ref]]] = {}
+        groups: dict[_Same, list[tuple[str, Ref]]] = {}
         for let in measured:
             assert isinstance(let.op, Pool)
             op = let.op
             kind = "sum" if op.statistic == "sum" else "moments"
-            key = (kind, op.value, op.over, op.where, op.weight)
+            key = _Same(kind, op.value, op.over, op.where, op.weight)
             groups.setdefault(key, []).append((op.statistic, let.name))
         found = []
         for key, results in groups.items():
-            _, value, over, where, weight = key  # type: ignore[misc]
+            _, value, over, where, weight = key
             cells = self.lets[results[0][1]].type.axes
             terminal = not any(ref in later for _, ref in results)
-            found.append(
-                Reduction(value, over, cells, where, weight, tuple(results), terminal)
-            )
+            found.append(Reduction(value, over, cells, where, weight, tuple(results), terminal))
         return tuple(found)
 
     # ---- islands
@@ -231,14 +238,16 @@ class _Planner:
         found = {
             (axis.cells_of[1].index, axis.cells_of[0])
             for axis in self.space
-            if axis.cells_of and isinstance(axis.cells_of[1], ByIndex)
+            if axis.cells_of
+            and isinstance(axis.cells_of[1], ByIndex)
             and axis.cells_of[0] in self.frame
         }
         if len(found) > 1:
             raise NotPlannable("groups of two kinds")
         index, grouped = next(iter(found), (None, None))
         if grouped is not None and any(
-            set(let.type.axes) != set(self.frame) and grouped in let.type.axes
+            set(let.type.axes) != set(self.frame)
+            and grouped in let.type.axes
             and let.type.kind == "real"
             for let in self.program.body
         ):

@@ -27,8 +27,8 @@ from metanorm.targets.python.pyir import (
 from metanorm.targets.python.text_from_pyir import text_from_pyir
 from metanorm.targets.torch.describe import printable
 from metanorm.targets.torch.layout import call, integer
-from metanorm.targets.torch.module_from_ir import Compiled, definitions
 from metanorm.targets.torch.modes import momenta
+from metanorm.targets.torch.module_from_ir import Compiled, definitions
 from metanorm.targets.torch.names import Names, names_of
 
 PROSE = re.compile(r'""".*?"""|#[^\n]*', re.DOTALL)
@@ -68,7 +68,9 @@ def module_text(
 ) -> str:
     """The module; the functions called `native` have kernels."""
     classes = [
-        replace(s, decorator="runtime.native") if isinstance(s, Function) and s.name in native else s
+        replace(s, decorator="runtime.native")
+        if isinstance(s, Function) and s.name in native
+        else s
         for norm, own in zip(norms, names)
         for s in definitions(norm, own)
     ]

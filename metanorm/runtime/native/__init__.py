@@ -19,8 +19,8 @@ from torch import Tensor
 
 from metanorm.runtime.native.build import CannotBuild
 from metanorm.runtime.native.calls import Kernels
-from metanorm.runtime.native.gradient import Call, Normalized
 from metanorm.runtime.native.fit import plain, served
+from metanorm.runtime.native.gradient import Call, Normalized
 from metanorm.runtime.native.layout import Unfit
 from metanorm.runtime.native.table import Table, source_of, tables
 
@@ -114,14 +114,13 @@ class _Dispatch:
             raise Unfit("no elements")
         extra = _groups(table, tensors, others, first)
         for name, tensor in tensors.items():
-            if name != self.names[0] and tensor is not None and not tensor.is_contiguous():
-                if not _is_wide(table, name):
-                    tensors[name] = tensor.contiguous()
+            if tensor is not None and not tensor.is_contiguous() and not _is_wide(table, name):
+                tensors[name] = tensor.contiguous()
         call = Call(kernels, self.function, arm, tuple(tensors), others, extra)
         given = tuple(tensors.values())
         prepared = kernels.prepared(arm, "forward", call.values(given))
         if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given):
-            outputs = Normalized.apply(call, prepared, *given)
+            outputs = Normalized.apply(call, prepared, *given)  # type: ignore[no-untyped-call]
             outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         else:
             outputs, _ = call.forward(prepared, call.values(given), keep=False)
@@ -195,5 +194,3 @@ def _warn(problem: str) -> None:
             RuntimeWarning,
             stacklevel=4,
         )
-
-

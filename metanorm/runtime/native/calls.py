@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import os
 import struct
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,9 @@ from metanorm.runtime.native.layout import TYPES, Unfit
 from metanorm.runtime.native.table import Entry, Field, Table
 
 REMEMBERED = 256  # layouts of one norm; beyond, those of a stream of odd shapes are forgotten
+
+# Fields whose layout or value decides about a call; numbers may be sizes.
+DECISIVE = ("wide", "narrow", "index", "groups", "number")
 
 Values = Mapping[str, Any]
 
@@ -53,6 +57,9 @@ class Prepared:
     results: list[tuple[str, tuple[int, ...] | None]]  # a shape, or like the tensor of that name
     kept: int  # bytes of what the backward call needs
     kept_at: int
+    backward: dict[Any, Prepared] = dataclasses.field(
+        default_factory=dict
+    )  # by the layout of gradients
 
 
 class Kernels:
@@ -63,27 +70,36 @@ class Kernels:
         self.table = table
         self.first = next(iter(table.tensors))
         self._prepared: dict[Any, Prepared] = {}
+        self.buffers_read = {
+            arm: {f.name for f in ways["backward"].fields}.intersection(table.buffers)
+            for arm, ways in table.arms.items()
+        }
+        self._decisive = {
+            (arm, way): tuple((f.kind, f.name) for f in entry.fields if f.kind in DECISIVE)
+            for arm, ways in table.arms.items()
+            for way, entry in ways.items()
+        }
 
     def prepared(self, arm: str, way: str, values: Values) -> Prepared:
         """The call for tensors that lie like these. Raises `Unfit` and `CannotBuild`."""
-        entry = self.table.arms[arm][way]
         x = values[self.first]
-        layout_of = (_key(values.get(f.name), f.kind) for f in entry.fields)
-        key = (arm, way, x.shape, x.stride(), x.dtype, *layout_of)
+        parts: list[Any] = [arm, way, x.shape, x.stride(), x.dtype]
+        for kind, name in self._decisive[arm, way]:
+            value = values.get(name)
+            if kind in ("groups", "number"):
+                parts.append(value)
+            elif value is not None:
+                parts += (name, value.shape, value.dtype)
+                if kind == "wide":
+                    parts.append(value.stride())
+        key = tuple(parts)
         found = self._prepared.get(key)
         if found is None:
             if len(self._prepared) >= REMEMBERED:
                 self._prepared.clear()
-            found = self._prepared[key] = _Preparation(self, entry, values).done()
+            made = _Preparation(self, self.table.arms[arm][way], values)
+            found = self._prepared[key] = made.done()
         return found
-
-
-def _key(value: Any, kind: str) -> object:
-    if kind == "wide":
-        return (value.shape, value.stride(), value.dtype)
-    if kind in ("narrow", "index"):
-        return None if value is None else (value.shape, value.dtype)
-    return value if kind in ("groups", "number") else None  # they may decide about sizes
 
 
 class _Preparation:
@@ -140,9 +156,7 @@ class _Preparation:
         if kept_at and hasattr(library, "kept"):
             library.kept.argtypes, library.kept.restype = [ctypes.c_char_p], ctypes.c_int64
             kept = library.kept(pack(*template))
-        return Prepared(
-            function, pack, template, pointers, momenta, results, kept, kept_at
-        )
+        return Prepared(function, pack, template, pointers, momenta, results, kept, kept_at)
 
     def _library(self) -> ctypes.CDLL:
         steps = layout.strides(self.x, self.ranks)
@@ -153,9 +167,7 @@ class _Preparation:
             defines["METANORM_DOUBLE"] = "1"
         return load(self.kernels.source, defines)
 
-    def _tensor(
-        self, field: Field, results: list[tuple[str, tuple[int, ...] | None]]
-    ) -> list[int]:
+    def _tensor(self, field: Field, results: list[tuple[str, tuple[int, ...] | None]]) -> list[int]:
         """Pointer, type, and strides of a wide one."""
         if field.name.startswith("to."):
             return self._result(field, results)
@@ -164,9 +176,7 @@ class _Preparation:
             return [0, _type(tensor), *layout.strides(tensor, self.ranks)]  # type: ignore[arg-type]
         return [0, 0 if tensor is None else _type(tensor)]
 
-    def _result(
-        self, field: Field, results: list[tuple[str, tuple[int, ...] | None]]
-    ) -> list[int]:
+    def _result(self, field: Field, results: list[tuple[str, tuple[int, ...] | None]]) -> list[int]:
         name = field.name.removeprefix("to.")
         if field.kind == "result":
             results.append((name, None))

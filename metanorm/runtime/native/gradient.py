@@ -61,8 +61,7 @@ class Normalized(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, call: Call, prepared: Prepared, *tensors: Tensor | None) -> Any:
         """The outputs of the norm."""
-        table = call.kernels.table
-        read = {f.name for f in table.arms[call.arm]["backward"].fields}.intersection(table.buffers)
+        read = call.kernels.buffers_read[call.arm]
         given = tensors
         if read:  # as they are now: this call, or the next step of training, changes them
             tensors = tuple(
@@ -70,7 +69,7 @@ class Normalized(torch.autograd.Function):
                 for name, t in zip(call.names, tensors)
             )
         outputs, kept = call.forward(prepared, call.values(given), keep=True)
-        ctx.call = call
+        ctx.call, ctx.prepared = call, prepared
         ctx.save_for_backward(*tensors, kept)
         return outputs if len(outputs) > 1 else outputs[0]
 
@@ -83,15 +82,17 @@ class Normalized(torch.autograd.Function):
         if torch.is_grad_enabled() or not all(served(g) for g in gradients):
             return (None, None, *_differentiable(call, tensors, needed, gradients))
         values = call.values(tensors)
-        outputs = call.kernels.table.arms[call.arm]["forward"].fields
-        names = [f.name[3:] for f in outputs if f.name.startswith("to.")]
-        values.update({f"d.{name}": g for name, g in zip(names, gradients)})
-        prepared = call.kernels.prepared(call.arm, "backward", values)
-        wanted = [f"d.{name}" for name, need in zip(call.names, needed) if need]
-        results = allocated(prepared, values, values[call.names[0]], wanted)
+        for (name, _), gradient in zip(ctx.prepared.results, gradients):
+            values[f"d.{name}"] = gradient
+        layout = tuple((g.stride(), g.dtype) for g in gradients)
+        prepared = ctx.prepared.backward.get(layout)
+        if prepared is None:
+            prepared = call.kernels.prepared(call.arm, "backward", values)
+            ctx.prepared.backward[layout] = prepared
+        wanted = [f"d.{name}" if need else "" for name, need in zip(call.names, needed)]
+        results = allocated(prepared, values, tensors[0], wanted)
         run(prepared, values, results, kept)
-        return (None, None, *(results.get(f"d.{n}") if need else None
-                              for n, need in zip(call.names, needed)))  # fmt: skip
+        return (None, None, *map(results.get, wanted))
 
 
 def _differentiable(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -22,9 +23,7 @@ class Unfit(Exception):
     """A kernel cannot read this tensor where it lies; the torch target serves it."""
 
 
-def ranks_of(
-    dims: Sequence[str], rank: int, known: Mapping[str, int]
-) -> list[int]:
+def ranks_of(dims: Sequence[str], rank: int, known: Mapping[str, int]) -> list[int]:
     """How many dimensions of a tensor each dimension of a spec stands for."""
     found = [known.get(dim.lstrip("*"), -1) if dim.startswith("*") else 1 for dim in dims]
     open_ones = [i for i, r in enumerate(found) if r < 0]
@@ -37,7 +36,9 @@ def ranks_of(
     return found
 
 
-def shapes(dims: Sequence[str], shape: Sequence[int], ranks: Sequence[int]) -> dict[str, tuple[int, ...]]:
+def shapes(
+    dims: Sequence[str], shape: Sequence[int], ranks: Sequence[int]
+) -> dict[str, tuple[int, ...]]:
     """The lengths behind each dimension of a spec."""
     found, at = {}, 0
     for dim, rank in zip(dims, ranks):
@@ -54,15 +55,18 @@ def strides(tensor: Tensor, ranks: Sequence[int]) -> list[int]:
     for rank in ranks:
         group = [(shape[i], given[i]) for i in range(at, at + rank) if shape[i] != 1]
         at += rank
-        for (_, outer), (size, inner) in zip(group, group[1:]):
+        for (_, outer), (size, inner) in pairwise(group):
             if outer != size * inner:
                 raise Unfit("dimensions that do not lie in one piece")
         found.append(group[-1][1] if group else 0)
     return found
 
 
-def vector_of(sizes: Mapping[str, int], dims: Sequence[str], step: Sequence[int], among: Sequence[str]) -> str:
-    """The dimension along which rows lie: one whose elements are neighbours, the longest of them."""
+def vector_of(
+    sizes: Mapping[str, int], dims: Sequence[str], step: Sequence[int], among: Sequence[str]
+) -> str:
+    """The dimension along which rows lie: the longest one whose elements are neighbours."""
+
     def worth(name: str) -> tuple[bool, int]:
         place = next(i for i, dim in enumerate(dims) if dim.lstrip("*") == name)
         return (step[place] == 1 and sizes[name] > 1, sizes[name])

@@ -45,19 +45,16 @@ def _in_list(line: str) -> bool:
     return "[" in line and not line.rstrip().endswith(("]", "],", "{", "}"))
 
 
-def _table(
-    function: str, program: Program, source: Source, results: str | None
-) -> dict[str, Any]:
+def _table(function: str, program: Program, source: Source, results: str | None) -> dict[str, Any]:
     space = Space(program.axes)
     sizes = {axis: a.name for a in program.arguments if a.type == "size" for axis in a.axes}
-    declared = (*program.inputs, *program.params)
-    dims = dict.fromkeys(dim for d in declared for dim in d.dims)
+    dims = dict.fromkeys(dim for d in program.declarations for dim in d.dims)
     variadic = [dim for dim in dims if space[dim].variadic]
     return {
         "function": function,
         "tensors": {
             d.name: [_dim(space, dim) for dim in d.dims]
-            for d in (*program.inputs, *program.params, *program.buffers)
+            for d in program.declarations
         },
         "ranks": {dim: sizes[dim] for dim in variadic if dim in sizes},
         "momenta": sorted(

@@ -74,7 +74,7 @@ class Frame:
         """The axes of what is given from outside or goes there, in the order of its dimensions."""
         declared = {
             d.name: tuple(leaf for dim in d.dims for leaf in self.space.leaves(dim))
-            for d in (*self.program.inputs, *self.program.params, *self.program.buffers)
+            for d in self.program.declarations
         }
         orders = {
             let.name: declared[let.op.name]

@@ -44,8 +44,7 @@ class Field:
 
 def dimensions(program: Program) -> tuple[str, ...]:
     """All dimensions of inputs and parameters, each once."""
-    declared_ones = (*program.inputs, *program.params, *program.buffers)
-    dims = (dim for decl in declared_ones for dim in decl.dims)
+    dims = (dim for decl in program.declarations for dim in decl.dims)
     parts = {part for axis in program.axes for part in axis.parts}
     declared = {a.name for a in program.axes if a.cells_of is None and a.name not in parts}
     return tuple(dim for dim in dict.fromkeys(dims) if dim in declared)
@@ -88,8 +87,8 @@ def fields(plan: Plan, saved: Iterable[str], momenta: Iterable[str]) -> tuple[Fi
             found.append(Field(_kind(plan, read[decl.name], decl.sort), decl.name))
     used = {let.op.name for let in program.body if isinstance(let.op, (Param, Buffer))}
     used |= {update.buffer for update in program.updates}
-    declared = (*program.params, *program.buffers)
-    found += [Field("narrow", d.name) for d in declared if d.name in used]
+    given = program.declarations[len(program.inputs) :]
+    found += [Field("narrow", d.name) for d in given if d.name in used]
     for name, ref in results(program, kept):
         axes = plan.type(ref).axes
         wide = set(plan.frame) <= set(axes)

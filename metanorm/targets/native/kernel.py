@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from metanorm.ir.nodes import Buffer, Input, Let, Param, Ref
 from metanorm.ir.scalar import SizeOf
@@ -137,7 +137,9 @@ class KernelPrinter:
             else:
                 fields.append((field.type, (own,)))
         return Struct(
-            "What a call brings, as `metanorm.runtime.native` packs it.", "call_fields", tuple(fields),
+            "What a call brings, as `metanorm.runtime.native` packs it.",
+            "call_fields",
+            tuple(fields),
         )
 
     def _field(self, field: Field) -> str:
@@ -186,9 +188,13 @@ class KernelPrinter:
                 name = self.f.name(field.name)
                 body.append(Set(Name(f"v->{name}"), "=", Prefix("(real)", Name(f"call->{name}"))))
         known = set(dimensions(self.program))
-        wholes = {leaf: a for a in self.program.axes for leaf in self.f.space.leaves(a.name) if a.parts}
+        wholes = {
+            leaf: a for a in self.program.axes for leaf in self.f.space.leaves(a.name) if a.parts
+        }
         for axis in self._axes():
-            body.append(Set(Name(f"v->{self.f.size_name(axis)}"), "=", self._length(axis, known, wholes)))
+            body.append(
+                Set(Name(f"v->{self.f.size_name(axis)}"), "=", self._length(axis, known, wholes))
+            )
         body += self._shape()
         for field in self.fields:
             if field.type == "strided":
@@ -198,7 +204,7 @@ class KernelPrinter:
         doc = "Sizes, tensors and memory: called once to count the memory, and once with it."
         return Function(doc, "void", "prepare", parameters, tuple(body))
 
-    def _length(self, axis: str, known: set[str], wholes: dict[str, object]) -> Expr:
+    def _length(self, axis: str, known: set[str], wholes: Mapping[str, object]) -> Expr:
         if axis == self.f.cell:
             return Name(f"call->{self.f.name(f'{self.plan.groups}.count')}")
         if axis in known:
@@ -219,7 +225,12 @@ class KernelPrinter:
             labels = Prefix("(const int64_t *)", Name(f"call->{index}.data"))
             found = Apply(
                 "grouped",
-                (labels, self.f.size(self.plan.grouped), self.f.size(self.f.cell or ""), Name("memory")),
+                (
+                    labels,
+                    self.f.size(self.plan.grouped),
+                    self.f.size(self.f.cell or ""),
+                    Name("memory"),
+                ),
             )
             body.append(Set(Name("v->shape.groups"), "=", found))
         return body
@@ -259,7 +270,9 @@ class KernelPrinter:
             size = self.f.volume(self.f.types[ref].axes)
             given = Name(f"&call->{self.f.name(field)}")
             changed = any(u.buffer == field for u in self.program.updates)
-            staged = Apply("copied" if changed else "staged", (given, size, Number(absent), Name("memory")))
+            staged = Apply(
+                "copied" if changed else "staged", (given, size, Number(absent), Name("memory"))
+            )
             body.append(Set(Name(f"v->{self.f.name(ref)}"), "=", staged))
         body += [self._taken(ref, "memory") for ref in self._stored() if ref not in self.saved]
         if self.saved:
@@ -345,7 +358,9 @@ class KernelPrinter:
             Name("&plan"), Name("&v"), Name("&v.shape"), Name("call"), Name("call->threads"),
         )  # fmt: skip
         body.append(Return(Apply("launch", arguments)))
-        return Function("", "int", self.entry, (("const call_fields *", "call"),), tuple(body), exported=True)
+        return Function(
+            "", "int", self.entry, (("const call_fields *", "call"),), tuple(body), exported=True
+        )
 
 
 def momentum_field(program: object, momentum: object) -> str:
@@ -369,6 +384,8 @@ def _with_sizes(expr: Expr, size: object, frame: Frame) -> Expr:
     if isinstance(expr, Infix):
         left, right = size.arguments  # type: ignore[attr-defined]
         return Infix(
-            expr.operator, _with_sizes(expr.left, left, frame), _with_sizes(expr.right, right, frame)
+            expr.operator,
+            _with_sizes(expr.left, left, frame),
+            _with_sizes(expr.right, right, frame),
         )
     return expr

@@ -28,7 +28,6 @@ from metanorm.ir.nodes import (
     Stop,
 )
 from metanorm.ir.operands import operands
-from metanorm.ir.scalar import Const
 from metanorm.plan.sweeps import NotPlannable, Reduction
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import (
@@ -175,7 +174,7 @@ class Narrow:
                 count = product(count, Infix("-", after, Element(start, group)))
             else:
                 raise NotPlannable("a count over a given matrix or a window")
-        return count if isinstance(count, Name) else count
+        return count
 
     # ---- statements
 
@@ -299,7 +298,12 @@ class Narrow:
         exp = Apply("R(exp)", (Infix("-", x, Name("largest")),))
         body: list[Stmt] = [
             Declare("real", "largest", Prefix("-", Name("INFINITY"))),
-            For(k, cir.Number(0), size, (Set(Name("largest"), "=", FUNCTIONS["max"](x, Name("largest"))),)),
+            For(
+                k,
+                cir.Number(0),
+                size,
+                (Set(Name("largest"), "=", FUNCTIONS["max"](x, Name("largest"))),),
+            ),
             Declare("real", "total", cir.Number(0)),
             For(k, cir.Number(0), size, (Set(y, "=", exp), Set(total, "+=", y))),
             For(k, cir.Number(0), size, (Set(y, "=", Infix("/", y, total)),)),
@@ -332,19 +336,28 @@ class Narrow:
         counting: list[Stmt] = []
         if statistic != "sum":
             if weight is None:
-                body.append(Declare("const double", "count", Prefix("(double)", self.f.volume(pooled))))
+                body.append(
+                    Declare("const double", "count", Prefix("(double)", self.f.volume(pooled)))
+                )
             else:
                 body.append(Declare("double", "count", cir.Number(0)))
                 counting = [Set(count, "+=", weight)]
         body += loops([*counting, Set(total, "+=", taken)])
         result: Expr = total
         if statistic != "sum":
-            result = Choice(Infix(">", count, cir.Number(0)), Infix("/", total, count), cir.Number(0))
+            result = Choice(
+                Infix(">", count, cir.Number(0)), Infix("/", total, count), cir.Number(0)
+            )
         if statistic == "var":
-            body += [Declare("const double", "centre", result), Declare("double", "squares", cir.Number(0))]
+            body += [
+                Declare("const double", "centre", result),
+                Declare("double", "squares", cir.Number(0)),
+            ]
             gap = Infix("-", x, Name("centre"))
             square: Expr = Infix("*", gap, gap)
-            body += loops([Set(Name("squares"), "+=", square if weight is None else _weighed(weight, square))])
+            body += loops(
+                [Set(Name("squares"), "+=", square if weight is None else _weighed(weight, square))]
+            )
             share = Infix("/", Name("squares"), count)
             result = Choice(Infix(">", count, cir.Number(0)), share, cir.Number(0))
         body.append(Set(self.value(let.name, at), "=", Prefix("(real)", result)))

@@ -34,7 +34,7 @@ from metanorm.targets.native.frame import Frame
 from metanorm.targets.native.functions import FUNCTIONS
 from metanorm.targets.native.narrow import Narrow
 
-I, START, LENGTH = Name("i"), Name("start"), Name("length")
+EACH, START, LENGTH = Name("i"), Name("start"), Name("length")
 ZERO, ONE = Number(0), Number(1)
 
 
@@ -66,9 +66,7 @@ class SweepPrinter:
     def _rows(self) -> tuple[tuple[str, ...], ...]:
         """The axes whose rows a tile holds: the innermost ones, beside the vector axis, that are
         pooled by all that has cells along rows or is measured in two looks."""
-        tiled = [
-            r for _, r in self.numbered if self._along(r, self.vector) or r.kind == "var"
-        ]
+        tiled = [r for _, r in self.numbered if self._along(r, self.vector) or r.kind == "var"]
         found: list[tuple[str, ...]] = []
         for group in reversed(self.f.loops.axes[:-1]):
             pooled = tiled and not any(self._along(r, group) for r in tiled)
@@ -129,7 +127,9 @@ class SweepPrinter:
             most = Apply("most", (Apply("least", (Name("TILE"), span)), ONE))
             step = Declare("const int64_t", "rows", Infix("/", Name("TILE_AREA"), most))
             end = Declare(
-                "const int64_t", "end", Apply("least", (Infix("+", Name("begin"), Name("rows")), last))
+                "const int64_t",
+                "end",
+                Apply("least", (Infix("+", Name("begin"), Name("rows")), last)),
             )
             body = [step, For("begin", first, last, (end, *body), step=Name("rows"))]
         for group in reversed(self.f.loops.axes[:-1]):
@@ -172,8 +172,8 @@ class SweepPrinter:
         place: Expr = Name("place")
         if self._grouped(groups[0]):
             order = Name("v->shape.groups.order")
-            here = Choice(order, Element(order, place), place)
-            return [Declare("const int64_t", self.f.variable(groups[0]), here)]
+            ordered = Choice(order, Element(order, place), place)
+            return [Declare("const int64_t", self.f.variable(groups[0]), ordered)]
         done: list[Stmt] = []
         for number, group in enumerate(groups):
             here = place
@@ -218,7 +218,7 @@ class SweepPrinter:
         for part in self._parts(n, r):
             if self._by_column(r):
                 done.append(Declare("real", f"{part}[TILE]"))
-                done.append(_each((Set(Element(Name(part), I), "=", ZERO),)))
+                done.append(_each((Set(Element(Name(part), EACH), "=", ZERO),)))
             else:
                 done.append(Declare("real", part, ZERO))
         return done
@@ -236,7 +236,9 @@ class SweepPrinter:
         for n, r in self.numbered:
             if self._by_column(r) and self._by_row(r):
                 cell = self._cell(n, r)
-                pointers.append(Declare("double *", f"cells_{n}", Infix("+", Name(f"a[{n}].total"), cell)))
+                pointers.append(
+                    Declare("double *", f"cells_{n}", Infix("+", Name(f"a[{n}].total"), cell))
+                )
         needed = {ref for _, ref in self.sweep.outputs}
         for _, r in self.numbered:
             needed |= {x for x in (r.value, r.where, r.weight) if x is not None}
@@ -245,7 +247,7 @@ class SweepPrinter:
             sums += self._accumulated(n, r, inner)
         for output, ref in self.sweep.outputs:
             name = self.f.name(f"to.{output}")
-            inner.append(Set(Element(Name(f"{name}_here"), I), "=", self._wide(ref)))
+            inner.append(Set(Element(Name(f"{name}_here"), EACH), "=", self._wide(ref)))
             place = (self._member(f"to.{output}", "", "&"), *self._place(f"to.{output}"))
             where = Apply("target", (*place, Name(f"{name}_row")))
             pointers.append(Declare("real *", f"{name}_here", where))
@@ -294,7 +296,7 @@ class SweepPrinter:
         let = self.narrow.lets[ref]
         if ref in self.maps:
             if isinstance(let.op, Input):
-                return Element(Name(f"{self.f.name(let.op.name)}_here"), I)
+                return Element(Name(f"{self.f.name(let.op.name)}_here"), EACH)
             return Name(self.f.name(ref))
         if self.narrow.inline(ref):
             return self.narrow.value(ref, self._element_at())
@@ -303,11 +305,11 @@ class SweepPrinter:
         if not set(self.vector) & set(axes):
             return name
         stride = self.f.stride(self.f.order(ref), self.vector)
-        return Element(name, cir.product(I, stride))
+        return Element(name, cir.product(EACH, stride))
 
     def _element_at(self) -> dict[str, Expr]:
         key = self.vector[0] if len(self.vector) == 1 else f"*{self.vector[0]}"
-        return {**self.at, key: Infix("+", START, I)}
+        return {**self.at, key: Infix("+", START, EACH)}
 
     def _narrow_row(self, ref: Ref) -> Stmt:
         """A narrow value beside a row: one number, or an array along it."""
@@ -339,7 +341,9 @@ class SweepPrinter:
     def _read(self, field: str) -> Stmt:
         offset, stride = self._place(field)
         name = self.f.name(field)
-        found = Apply("row", (self._member(field, "", "&"), offset, stride, LENGTH, Name(f"{name}_row")))
+        found = Apply(
+            "row", (self._member(field, "", "&"), offset, stride, LENGTH, Name(f"{name}_row"))
+        )
         return Declare("const real *", f"{name}_here", found)
 
     # ---- accumulating
@@ -373,9 +377,9 @@ class SweepPrinter:
                 inner.append(Set(Name(part), "+=", value))
                 reduced.append(part)
             elif self._by_row(r):
-                inner.append(Set(Element(Name(f"cells_{n}"), I), "+=", value))
+                inner.append(Set(Element(Name(f"cells_{n}"), EACH), "+=", value))
             else:
-                inner.append(Set(Element(Name(part), I), "+=", value))
+                inner.append(Set(Element(Name(part), EACH), "+=", value))
         return reduced
 
     def _cell(self, n: int, r: Reduction) -> Expr:
@@ -411,11 +415,15 @@ class SweepPrinter:
                 Set(Element(total, cell), "+=", Name(f"sum_{n}")),
                 Set(Element(weight, cell), "+=", more),
             ]
-        done: list[Stmt] = [Do(Apply("add_up", (Infix("+", total, cell), Name(f"sum_{n}"), LENGTH)))]
+        done: list[Stmt] = [
+            Do(Apply("add_up", (Infix("+", total, cell), Name(f"sum_{n}"), LENGTH)))
+        ]
         if weighted:
-            done.append(Do(Apply("add_up", (Infix("+", weight, cell), Name(f"weight_{n}"), LENGTH))))
+            done.append(
+                Do(Apply("add_up", (Infix("+", weight, cell), Name(f"weight_{n}"), LENGTH)))
+            )
         else:
-            spread = Element(weight, Infix("+", cell, I))
+            spread = Element(weight, Infix("+", cell, EACH))
             done.append(_each((Set(spread, "+=", Prefix("(double)", count)),)))
         return done
 
@@ -425,7 +433,7 @@ class SweepPrinter:
         columns = self._by_column(r)
 
         def of(part: str) -> Expr:
-            return Element(Name(f"{part}_{n}"), I) if columns else Name(f"{part}_{n}")
+            return Element(Name(f"{part}_{n}"), EACH) if columns else Name(f"{part}_{n}")
 
         weight: Expr = of("weight") if weighted else Prefix("(real)", count)
         centre: Expr = Infix("/", of("sum"), weight)
@@ -436,7 +444,10 @@ class SweepPrinter:
             done += [Declare("real", f"centre_{n}[TILE]"), Declare("real", f"squares_{n}[TILE]")]
             done.append(_each((Set(of("centre"), "=", centre), Set(of("squares"), "=", ZERO))))
         else:
-            done += [Declare("const real", f"centre_{n}", centre), Declare("real", f"squares_{n}", ZERO)]
+            done += [
+                Declare("const real", f"centre_{n}", centre),
+                Declare("real", f"squares_{n}", ZERO),
+            ]
         needed = {x for x in (r.value, r.where, r.weight) if x is not None}
         reading, inner = self._computed(needed)
         gap = Declare("const real", "gap", Infix("-", self._wide(r.value), of("centre")))
@@ -451,11 +462,11 @@ class SweepPrinter:
         if columns:
             merged = "merge_each" if weighted else "merge_alike"
             more: Expr = Name(f"weight_{n}") if weighted else Prefix("(double)", count)
-            parts = (more, Name(f"centre_{n}"), Name(f"squares_{n}"), LENGTH)
+            parts: list[Expr] = [more, Name(f"centre_{n}"), Name(f"squares_{n}"), LENGTH]
         else:
             merged = "merge"
             more = Name(f"weight_{n}") if weighted else Prefix("(double)", count)
-            parts = (more, Name(f"centre_{n}"), Name(f"squares_{n}"))
+            parts = [more, Name(f"centre_{n}"), Name(f"squares_{n}")]
         return [*done, Do(Apply(merged, (*into, *parts)))]
 
 

@@ -134,9 +134,7 @@ def _statement(s: Stmt, depth: int) -> list[str]:
 def _for(loop: For, depth: int) -> list[str]:
     pad, i = "    " * depth, loop.variable
     step = f"{i}++" if loop.step == Number(1) else f"{i} += {expression(loop.step)}"
-    head = (
-        f"{pad}for (int64_t {i} = {expression(loop.low)}; {i} < {expression(loop.high)}; {step})"
-    )
+    head = f"{pad}for (int64_t {i} = {expression(loop.low)}; {i} < {expression(loop.high)}; {step})"
     reduced = f" reduction(+ : {', '.join(loop.sums)})" if loop.sums else ""
     pragma = [f"#pragma omp simd{reduced}"] if loop.simd else []
     inner = _body(loop.body, depth + 1)
