@@ -14,7 +14,12 @@ from metanorm.diagnostics.model import Diagnostic
 from metanorm.ir.dump import program_text
 from metanorm.ir.nodes import Program
 from metanorm.options import Options
-from metanorm.passes.pipeline import PIPELINE, stages
+from metanorm.passes.arms import arms
+from metanorm.passes.backward import NotDerivable, backward
+from metanorm.passes.directions import directions
+from metanorm.passes.pipeline import FORWARD, PIPELINE, optimize, run, stages
+from metanorm.plan.dump import plan_text
+from metanorm.plan.sweeps import NotPlannable, plan
 from metanorm.source import Source
 from metanorm.syntax import ast
 from metanorm.syntax.grammar import parser
@@ -24,7 +29,8 @@ from metanorm.syntax.tree_from_text import tree_from_text
 
 FRONT = ("tokens", "tree", "ast", "equations", "ir")
 PASSES = tuple(step.name for step in PIPELINE)
-STAGES = (*FRONT, *PASSES, "code")
+KERNELS = ("arms", "backward", "sums", "sweeps", "native")
+STAGES = (*FRONT, *PASSES, "code", *KERNELS)
 
 Found = tuple[Diagnostic, ...]
 
@@ -43,15 +49,50 @@ def stage_text(sources: Mapping[str, Source], root: str, stage: str) -> tuple[st
         return _ast_text(parse(source, problems).file) + "\n", problems.sorted()
     if stage == "code":
         result = driver.compile_specs(sources, [root], Options())
-        code = [text for name, text in result.files.items() if name != "__init__.py"]
+        code = [t for n, t in result.files.items() if n.endswith(".py") and n != "__init__.py"]
         return "".join(code), result.diagnostics
+    if stage == "native":
+        result = driver.compile_specs(sources, [root], Options())
+        kernels = [text for name, text in result.files.items() if name.endswith(".c")]
+        return "".join(kernels), result.diagnostics
     checked = frontend.check(sources, [root])
     norms = checked.norms[root]
     if stage == "equations":
         texts = ["\n".join(norm_lines(norm.equations)) + "\n" for norm in norms]
+    elif stage in KERNELS:
+        texts = [kernel_stage(norm.program, stage) for norm in norms]
     else:
         texts = [program_text(program_at(norm.program, stage)) for norm in norms]
     return "\n".join(texts), checked.diagnostics
+
+
+def kernel_stage(program: Program, stage: str) -> str:
+    """What the programs of a norm look like on their way to kernels, arm by arm."""
+    optimised = optimize(program)
+    if stage == "arms":
+        return "\n".join(_titled(name, arm) for name, arm in arms(optimised).items())
+    try:
+        if stage == "backward":
+            found = {name: backward(run(FORWARD, arm)) for name, arm in arms(optimised).items()}
+            return "\n".join(
+                _titled(f"{name}, {way}", p)
+                for name, g in found.items()
+                for way, p in (("forward", g.forward), ("backward", g.program))
+            )
+        made = list(directions(optimised))
+        if stage == "sums":
+            return "\n".join(_titled(f"{d.arm}, backward", d.backward) for d in made)
+        return "\n".join(
+            plan_text(plan(p), f"{program.name}, {d.arm}, {way}")
+            for d in made
+            for way, p in (("forward", d.forward), ("backward", d.backward))
+        )
+    except (NotDerivable, NotPlannable) as reason:
+        return f"{program.name} has no kernels: {reason}\n"
+
+
+def _titled(title: str, program: Program) -> str:
+    return f"# {title}\n\n{program_text(program)}"
 
 
 def stage_json(sources: Mapping[str, Source], root: str, stage: str) -> tuple[Any, Found]:

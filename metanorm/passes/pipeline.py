@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from metanorm.ir.nodes import Program
@@ -10,9 +10,11 @@ from metanorm.ir.verify import verify
 from metanorm.passes.decide import decide
 from metanorm.passes.fold import fold
 from metanorm.passes.moments import moments
+from metanorm.passes.reductions import reductions
 from metanorm.passes.share import share
 from metanorm.passes.simplify import simplify
 from metanorm.passes.split import split
+from metanorm.passes.sums import sums
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,25 @@ PIPELINE: tuple[Pass, ...] = (
     Pass("share", share, "only now it is known which moments of each input are wanted"),
     Pass("fold", fold, "with the statistics narrow, all that is left of the wide work is maps"),
 )
+
+# What becomes of each arm (`arms.py`) on its way to kernels, around its derivation
+# (`backward.py`); `columns.py` comes last, where a layout asks for it.
+FORWARD: tuple[Pass, ...] = (
+    Pass("reductions", reductions, "fewer kinds of statistics are left to derive and to accumulate"),
+)
+BACKWARD: tuple[Pass, ...] = (
+    Pass("reductions", reductions, "derivatives bring counts of their own"),
+    Pass("sums", sums, "sums of products are what derivatives consist of"),
+)
+
+
+def run(passes: Sequence[Pass], program: Program, check: bool = False) -> Program:
+    """The program after these passes; with `check`, verified after each."""
+    for step in passes:
+        program = step.run(program)
+        if check:
+            verify(program)
+    return program
 
 
 def optimize(program: Program, check: bool = False) -> Program:

@@ -10,11 +10,9 @@ from dataclasses import dataclass
 
 from metanorm.ir.nodes import Program
 from metanorm.ir.space import Space
-from metanorm.passes.arms import arms
-from metanorm.passes.backward import NotDerivable, backward
+from metanorm.passes.backward import NotDerivable
 from metanorm.passes.columns import columns
-from metanorm.passes.reductions import reductions
-from metanorm.passes.sums import sums
+from metanorm.passes.directions import Directions, directions
 from metanorm.plan.sweeps import NotPlannable, Plan, plan
 from metanorm.targets.native.cir import Section
 from metanorm.targets.native.frame import Loops
@@ -79,7 +77,7 @@ def source(program: Program, function: str, momenta: tuple[str, ...]) -> Source:
     if any(a.type == "matrix" for a in program.arguments):
         raise NoKernels("a given matrix")
     try:
-        made = [_arm(function, name, arm, momenta) for name, arm in arms(program).items()]
+        made = [_arm(function, both, momenta) for both in directions(program)]
     except (NotPlannable, NotDerivable) as error:
         raise NoKernels(str(error)) from error
     sections = tuple(section for _, own in made for section in own)
@@ -87,19 +85,16 @@ def source(program: Program, function: str, momenta: tuple[str, ...]) -> Source:
 
 
 def _arm(
-    function: str, name: str, arm: Program, momenta: tuple[str, ...]
+    function: str, arm: Directions, momenta: tuple[str, ...]
 ) -> tuple[Arm, list[Section]]:
-    gradient = backward(reductions(arm))
     sections: list[Section] = []
     kernels: dict[str, dict[str, Kernel]] = {"forward": {}, "backward": {}}
-    own = momenta if arm.updates else ()
-    both = {
-        "forward": (gradient.forward, own),
-        "backward": (sums(reductions(gradient.program)), ()),
-    }
-    for layout in layouts(arm):
+    own = momenta if arm.forward.updates else ()
+    both = {"forward": (arm.forward, own), "backward": (arm.backward, ())}
+    name = f"{function}_{arm.arm}"
+    for layout in layouts(arm.forward):
         for way, (body, tracked) in both.items():
-            made = _kernel(body, layout, gradient.kept, tracked, f"{function}_{name}", way)
+            made = _kernel(body, layout, arm.kept, tracked, name, way)
             if made is None:
                 kernels["forward"].pop(layout.vector, None)
                 break
@@ -107,7 +102,7 @@ def _arm(
             kernels[way][layout.vector] = kernel
             sections.append(section)
     sections = [s for s in sections if _is_listed(s, kernels)]
-    return Arm(name, kernels["forward"], kernels["backward"]), sections
+    return Arm(arm.arm, kernels["forward"], kernels["backward"]), sections
 
 
 def _is_listed(section: Section, kernels: dict[str, dict[str, Kernel]]) -> bool:
