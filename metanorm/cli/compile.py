@@ -39,6 +39,9 @@ def command(
     force: Annotated[
         bool, typer.Option("--force", help="Overwrite files that were edited by hand.")
     ] = False,
+    build: Annotated[
+        bool, typer.Option("--build", help="Build the kernels now instead of at their first use.")
+    ] = False,
 ) -> None:
     """Compile specs into a package of PyTorch modules."""
     run = begin()
@@ -55,7 +58,7 @@ def command(
         raise typer.Exit(FINDINGS)
     if stdout:
         for name, text in result.files.items():
-            if name != "__init__.py":
+            if name.endswith(".py") and name != "__init__.py":
                 sys.stdout.write(text)
         raise typer.Exit(OK)
     outputs = plan(result.files, folder)
@@ -73,7 +76,23 @@ def command(
     write(outputs)
     for o in changed:
         sys.stderr.write(f"{o.path}: {'written' if o.before is None else 'rewritten'}\n")
+    if build:
+        _build(outputs)
     write_summary(found, count, run.milliseconds, sys.stderr)
+
+
+def _build(outputs: list[Output]) -> None:
+    """Put every kernel into the cache; ends the run where there is no way to build one."""
+    from metanorm.runtime.native.ahead import build_all
+    from metanorm.runtime.native.build import CannotBuild
+
+    try:
+        built = build_all([o.text for o in outputs if o.path.suffix == ".c"])
+    except CannotBuild as problem:
+        complain(f"the kernels were not built: {problem.reason}")
+        complain(problem.remedy)
+        raise typer.Exit(FINDINGS) from problem
+    sys.stderr.write(f"{built} kernels are built\n")
 
 
 def _report(changed: list[Output], diff: bool) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pydantic import BaseModel, ConfigDict
 
 from metanorm.explain.fingerprint import fingerprint
+from metanorm.explain.kernels import Cost, costs, kernels
 from metanorm.frontend import CheckedNorm
 from metanorm.ir.aggregation import Ones, matrix_text
 from metanorm.ir.batch import crosses_samples
@@ -32,6 +33,8 @@ class Facts(BaseModel):
     samples_meet_in_training: bool
     samples_meet_in_evaluation: bool
     reads: str
+    costs: tuple[Cost, ...]
+    kernels: str
     equals: tuple[str, ...]
 
 
@@ -50,6 +53,8 @@ def facts(norm: CheckedNorm, library: Mapping[str, str]) -> Facts:
         samples_meet_in_training=bool(crosses_samples(norm.program, evaluating=False)),
         samples_meet_in_evaluation=bool(crosses_samples(norm.program, evaluating=True)),
         reads=_reads(optimised),
+        costs=costs(optimised),
+        kernels=kernels(optimised),
         equals=(known,) if known and known != norm.program.name else (),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from metanorm.explain.facts import Facts
 
@@ -18,9 +18,25 @@ def in_words(answer: Facts) -> str:
     lines += _section("What is kept between calls", answer.kept, "nothing")
     lines += ["Do samples influence each other?", f"  in training: {train}"]
     lines += [f"  in evaluation: {evaluation}", ""]
-    lines += ["Cost", f"  {answer.reads}", ""]
+    lines += ["Cost", f"  {answer.reads}", *(f"  {line}" for line in _costs(answer)), ""]
+    lines += ["Kernels", f"  {answer.kernels}", ""]
     lines += _section("The same as", answer.equals, "no other norm of the library")
     return "\n".join(lines[:-1]) + "\n"
+
+
+def _costs(answer: Facts) -> Iterator[str]:
+    """The sweeps of each direction, with the formulas of what is measured and written."""
+    for cost in answer.costs:
+        near, far = cost.bytes_of_islands, cost.bytes_of_sweeps
+        traffic = f"{near} bytes for each float32 element"
+        if far != near:
+            traffic += f" where an island stays in the cache, else {far}"
+        yield f"{cost.of}: {cost.sweeps} sweep{'s' if cost.sweeps != 1 else ''}, {traffic}"
+        yield f"  islands: {cost.islands}"
+        for line in cost.measures:
+            yield f"  measures {line}"
+        for line in cost.writes:
+            yield f"  writes {line}"
 
 
 def _section(title: str, lines: Sequence[str], otherwise: str) -> list[str]:

@@ -40,7 +40,9 @@ PIPELINE: tuple[Pass, ...] = (
 # What becomes of each arm (`arms.py`) on its way to kernels, around its derivation
 # (`backward.py`); `columns.py` comes last, where a layout asks for it.
 FORWARD: tuple[Pass, ...] = (
-    Pass("reductions", reductions, "fewer kinds of statistics are left to derive and to accumulate"),
+    Pass(
+        "reductions", reductions, "fewer kinds of statistics are left to derive and to accumulate"
+    ),
 )
 BACKWARD: tuple[Pass, ...] = (
     Pass("reductions", reductions, "derivatives bring counts of their own"),

@@ -24,6 +24,12 @@ REMEMBERED = 256  # layouts of one norm; beyond, those of a stream of odd shapes
 # Fields whose layout or value decides about a call; numbers may be sizes.
 DECISIVE = ("wide", "narrow", "index", "groups", "number")
 
+# What a build defines for each type that kernels compute in.
+PRECISIONS: Mapping[torch.dtype, Mapping[str, str]] = {
+    torch.float32: {},
+    torch.float64: {"METANORM_DOUBLE": "1"},
+}
+
 Values = Mapping[str, Any]
 
 _forked = False
@@ -162,9 +168,7 @@ class _Preparation:
         steps = layout.strides(self.x, self.ranks)
         dims = self.table.tensors[self.first]
         section = layout.vector_of(self.sizes, dims, steps, list(self.entry.sections))
-        defines = {self.entry.sections[section]: "1"}
-        if self.real == torch.float64:
-            defines["METANORM_DOUBLE"] = "1"
+        defines = {self.entry.sections[section]: "1", **PRECISIONS[self.real]}
         return load(self.kernels.source, defines)
 
     def _tensor(self, field: Field, results: list[tuple[str, tuple[int, ...] | None]]) -> list[int]:

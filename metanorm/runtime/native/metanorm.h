@@ -33,6 +33,8 @@ typedef float real;
 #define CACHE 65536        /* bytes that a worker looks at twice in a row, so that they should stay near it */
 #define SERIAL 32768     /* elements for which more than one thread is not worth while */
 
+#define VECTOR (AXES - 1) /* the axis along which rows lie */
+
 enum { FLOAT32, FLOAT64, BFLOAT16, FLOAT16, BOOLEAN, INT64 };
 
 /* A tensor as large as the first input: strides, in elements, of the axes that are looped over. */
@@ -163,23 +165,34 @@ static void round_off(void *data, int64_t type, int64_t offset, int64_t stride, 
     }
 }
 
+/* A place: one index for each axis, of the vector axis that of the first element of a row. */
+#define AT(...) ((const int64_t[AXES]){__VA_ARGS__})
+
+static inline int64_t offset(const tensor *t, const int64_t *at) {
+    int64_t found = 0;
+    for (int axis = 0; axis < AXES; axis++) found += at[axis] * t->stride[axis];
+    return found;
+}
+
+static inline int direct(const tensor *t) {
+    return t->data && t->type == REAL_TYPE && t->stride[VECTOR] == 1;
+}
+
 /* A row of a tensor: as it lies in memory where it can be read there, else in the buffer. */
-static inline const real *row(const tensor *t, int64_t offset, int64_t stride, int64_t count,
-                              real *buffer) {
-    if (t->type == REAL_TYPE && stride == 1) return (const real *)t->data + offset;
-    widen(t->data, t->type, offset, stride, count, buffer);
+static inline const real *row(const tensor *t, const int64_t *at, int64_t count, real *buffer) {
+    if (direct(t)) return (const real *)t->data + offset(t, at);
+    widen(t->data, t->type, offset(t, at), t->stride[VECTOR], count, buffer);
     return buffer;
 }
 
 /* Where to write a row, and what is left to do when it is written. */
-static inline real *target(const tensor *t, int64_t offset, int64_t stride, real *buffer) {
-    return t->data && t->type == REAL_TYPE && stride == 1 ? (real *)t->data + offset : buffer;
+static inline real *target(const tensor *t, const int64_t *at, real *buffer) {
+    return direct(t) ? (real *)t->data + offset(t, at) : buffer;
 }
 
-static inline void written(const tensor *t, int64_t offset, int64_t stride, int64_t count,
-                           const real *buffer) {
-    if (!t->data || (t->type == REAL_TYPE && stride == 1)) return;
-    round_off(t->data, t->type, offset, stride, count, buffer);
+static inline void written(const tensor *t, const int64_t *at, int64_t count, const real *buffer) {
+    if (t->data && !direct(t))
+        round_off(t->data, t->type, offset(t, at), t->stride[VECTOR], count, buffer);
 }
 
 /* ---- memory for narrow values: one allocation for each call */
@@ -238,6 +251,13 @@ typedef struct {
     int64_t lo[AXES], stride[AXES];
 } accumulator;
 
+/* The place of a cell among those of an accumulator. */
+static inline int64_t cell(const accumulator *a, const int64_t *at) {
+    int64_t found = 0;
+    for (int axis = 0; axis < AXES; axis++) found += (at[axis] - a->lo[axis]) * a->stride[axis];
+    return found;
+}
+
 /* Chan's rule: the moments of a union, from those of its parts. */
 static inline void merge(double *weight, double *mean, double *total, double more, double centre,
                          double squares) {
@@ -248,10 +268,17 @@ static inline void merge(double *weight, double *mean, double *total, double mor
     *weight = sum;
 }
 
+static inline void merge_at(const accumulator *a, int64_t cell, double more, double centre,
+                            double squares) {
+    merge(a->weight + cell, a->mean + cell, a->total + cell, more, centre, squares);
+}
+
 /* The same for a run of cells that all take in `more` elements. */
-static void merge_alike(double *restrict weight, double *restrict mean, double *restrict total,
-                        double more, const real *restrict centre, const real *restrict squares,
+static void merge_alike(const accumulator *a, int64_t cell, double more,
+                        const real *restrict centre, const real *restrict squares,
                         int64_t count) {
+    double *restrict weight = a->weight + cell, *restrict mean = a->mean + cell;
+    double *restrict total = a->total + cell;
     if (more == 0 || count == 0) return;
     const double before = weight[0], part = more / (before + more), both = before * part;
 #pragma omp simd
@@ -263,11 +290,24 @@ static void merge_alike(double *restrict weight, double *restrict mean, double *
     }
 }
 
-static void merge_each(double *restrict weight, double *restrict mean, double *restrict total,
-                       const real *restrict more, const real *restrict centre,
-                       const real *restrict squares, int64_t count) {
-    for (int64_t i = 0; i < count; i++)
-        merge(weight + i, mean + i, total + i, more[i], centre[i], squares[i]);
+static void merge_each(const accumulator *a, int64_t cell, const real *more, const real *centre,
+                       const real *squares, int64_t count) {
+    for (int64_t i = 0; i < count; i++) merge_at(a, cell + i, more[i], centre[i], squares[i]);
+}
+
+/* What was measured of a cell: a sum, a mean, and the mean of what was added up (a variance, of
+ * squares), which is zero where nothing was. */
+static inline real sum_of(const accumulator *a, const int64_t *at) {
+    return (real)a->total[cell(a, at)];
+}
+
+static inline real mean_of(const accumulator *a, const int64_t *at) {
+    return (real)a->mean[cell(a, at)];
+}
+
+static inline real share_of(const accumulator *a, const int64_t *at) {
+    const int64_t here = cell(a, at);
+    return a->weight[here] > 0 ? (real)(a->total[here] / a->weight[here]) : 0;
 }
 
 static inline void add_up(double *restrict total, const real *restrict more, int64_t count) {
@@ -309,8 +349,6 @@ static inline segments grouped(const int64_t *labels, int64_t rows, int64_t coun
 }
 
 /* ---- the schedule: who does which part, and when */
-
-#define VECTOR (AXES - 1) /* the axis along which rows lie */
 
 typedef struct {
     int64_t size[AXES];

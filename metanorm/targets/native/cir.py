@@ -62,7 +62,15 @@ class Choice:
     no: Expr
 
 
-Expr = Union[Name, Number, Infix, Prefix, Apply, Element, Choice]
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """`(type){values}`."""
+
+    type: str
+    values: tuple[Expr, ...]
+
+
+Expr = Union[Name, Number, Infix, Prefix, Apply, Element, Choice, Filled]
 
 
 @dataclass(frozen=True, slots=True)

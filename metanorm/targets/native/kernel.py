@@ -198,7 +198,7 @@ class KernelPrinter:
         body += self._shape()
         for field in self.fields:
             if field.type == "strided":
-                body += self._tensor(field)
+                body.append(self._tensor(field))
         body += self._arrays()
         parameters = (("void *", "values_"), ("const void *", "call_"), ("arena *", "memory"))
         doc = "Sizes, tensors and memory: called once to count the memory, and once with it."
@@ -235,25 +235,22 @@ class KernelPrinter:
             body.append(Set(Name("v->shape.groups"), "=", found))
         return body
 
-    def _tensor(self, field: Field) -> list[Stmt]:
+    def _tensor(self, field: Field) -> Stmt:
         """Strides of dimensions to strides of loops."""
         name = self.f.name(field.name)
-        mine, given = f"v->{name}", f"call->{name}"
-        body: list[Stmt] = [
-            Set(Name(f"{mine}.data"), "=", Name(f"{given}.data")),
-            Set(Name(f"{mine}.type"), "=", Name(f"{given}.type")),
-        ]
+        given = f"call->{name}"
         dims = self.program.inputs[0].dims
+        strides: list[Expr] = []
         for group in self.loops.axes:
-            place = Name(f"{mine}.stride[{self.f.axis(group)}]")
             stride: Expr = Number(0)
             for number, dim in enumerate(dims):
                 leaves = self.f.space.leaves(dim)
                 if group[-1] in leaves:
                     inner = leaves[leaves.index(group[-1]) + 1 :]
                     stride = cir.product(Name(f"{given}.stride[{number}]"), self.f.volume(inner))
-            body.append(Set(place, "=", stride))
-        return body
+            strides.append(stride)
+        made = cir.Filled("tensor", (Name(f"{given}.data"), Name(f"{given}.type"), *strides))
+        return Set(Name(f"v->{name}"), "=", made)
 
     def _arrays(self) -> list[Stmt]:
         body: list[Stmt] = []

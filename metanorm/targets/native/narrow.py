@@ -242,31 +242,29 @@ class Narrow:
     def _measured(self, ref: Ref, at: At) -> Expr:
         """A statistic, from what the sweep accumulated."""
         number, reduction, statistic = self.measured[ref]
-        cell = self.f_cell(number, reduction, at)
-        a = f"a[{number}]"
-        total, weight = (Element(Name(f"{a}.{part}"), cell) for part in ("total", "weight"))
+        taken = "share_of"
         if reduction.kind == "sum":
-            return Prefix("(real)", total)
-        if statistic == "mean" and reduction.kind == "var":
-            return Prefix("(real)", Element(Name(f"{a}.mean"), cell))
-        share = Infix("/", total, weight)
-        filled = Choice(Infix(">", weight, cir.Number(0)), share, cir.Number(0))
-        return Prefix("(real)", filled)
+            taken = "sum_of"
+        elif statistic == "mean" and reduction.kind == "var":
+            taken = "mean_of"
+        return Apply(taken, (Name(f"&a[{number}]"), self.point(reduction, at)))
 
-    def f_cell(self, number: int, reduction: Reduction, at: At) -> Expr:
-        """The place of a cell among the accumulated ones."""
-        terms: list[Expr] = []
+    def cell(self, number: int, reduction: Reduction, at: At) -> Expr:
+        """The number of a cell among the accumulated ones."""
+        return Apply("cell", (Name(f"&a[{number}]"), self.point(reduction, at)))
+
+    def point(self, reduction: Reduction, at: At) -> Expr:
+        """The place of a cell; zero along the axes that it does not have."""
+        places: list[Expr] = []
         for group in self.f.loops.axes:
+            merged = f"*{group[0]}"
             if not set(group) <= set(reduction.cells):
-                continue
-            if len(group) > 1 and f"*{group[0]}" not in at:
-                place = self.f.index(group, at)
+                places.append(cir.Number(0))
+            elif len(group) > 1:
+                places.append(at[merged] if merged in at else self.f.index(group, at))
             else:
-                place = at[f"*{group[0]}"] if len(group) > 1 else at[group[0]]
-            constant = Name(self.f.axis(group))
-            offset = Infix("-", place, Element(Name(f"a[{number}].lo"), constant))
-            terms.append(Infix("*", offset, Element(Name(f"a[{number}].stride"), constant)))
-        return cir.total(terms)
+                places.append(at[group[0]])
+        return Apply("AT", tuple(places))
 
     # ---- operations that look at more than one place
 

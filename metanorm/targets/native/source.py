@@ -84,9 +84,7 @@ def source(program: Program, function: str, momenta: tuple[str, ...]) -> Source:
     return Source(sections, tuple(arm for arm, _ in made))
 
 
-def _arm(
-    function: str, arm: Directions, momenta: tuple[str, ...]
-) -> tuple[Arm, list[Section]]:
+def _arm(function: str, arm: Directions, momenta: tuple[str, ...]) -> tuple[Arm, list[Section]]:
     sections: list[Section] = []
     kernels: dict[str, dict[str, Kernel]] = {"forward": {}, "backward": {}}
     own = momenta if arm.forward.updates else ()

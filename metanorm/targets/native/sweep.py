@@ -248,13 +248,13 @@ class SweepPrinter:
         for output, ref in self.sweep.outputs:
             name = self.f.name(f"to.{output}")
             inner.append(Set(Element(Name(f"{name}_here"), EACH), "=", self._wide(ref)))
-            place = (self._member(f"to.{output}", "", "&"), *self._place(f"to.{output}"))
+            place = (self._member(f"to.{output}", "", "&"), self._point())
             where = Apply("target", (*place, Name(f"{name}_row")))
             pointers.append(Declare("real *", f"{name}_here", where))
         done += [*reading, *pointers, _each(tuple(inner), tuple(sums))]
         for output, _ in self.sweep.outputs:
             name = self.f.name(f"to.{output}")
-            place = (self._member(f"to.{output}", "", "&"), *self._place(f"to.{output}"))
+            place = (self._member(f"to.{output}", "", "&"), self._point())
             done.append(Do(Apply("written", (*place, LENGTH, Name(f"{name}_row")))))
         for n, r in mine:
             done += self._ended(n, r)
@@ -323,28 +323,17 @@ class SweepPrinter:
     def _member(self, field: str, part: str, prefix: str = "") -> Expr:
         return Name(f"{prefix}v->{self.f.name(field)}{part}")
 
-    def _place(self, field: str) -> tuple[Expr, Expr]:
-        """Where a row begins, and how far apart its elements are."""
-        stride = self._member(field, ".stride")
-        offset = cir.total(
-            [
-                Infix("*", self._position(group), Element(stride, Name(self.f.axis(group))))
-                for group in self.f.loops.axes
-                if group != (self.f.cell,)
-            ]
-        )
-        return offset, Element(stride, Name("VECTOR"))
+    def _point(self) -> Expr:
+        """Where the row begins."""
+        return Apply("AT", tuple(self._position(group) for group in self.f.loops.axes))
 
     def _position(self, group: tuple[str, ...]) -> Expr:
         return self.at[group[0] if len(group) == 1 else f"*{group[0]}"]
 
     def _read(self, field: str) -> Stmt:
-        offset, stride = self._place(field)
         name = self.f.name(field)
-        found = Apply(
-            "row", (self._member(field, "", "&"), offset, stride, LENGTH, Name(f"{name}_row"))
-        )
-        return Declare("const real *", f"{name}_here", found)
+        where = (self._member(field, "", "&"), self._point(), LENGTH, Name(f"{name}_row"))
+        return Declare("const real *", f"{name}_here", Apply("row", where))
 
     # ---- accumulating
 
@@ -384,7 +373,7 @@ class SweepPrinter:
 
     def _cell(self, n: int, r: Reduction) -> Expr:
         """The accumulator of a cell, or of the first one of a row."""
-        return self.narrow.f_cell(n, r, self.at)
+        return self.narrow.cell(n, r, self.at)
 
     def _ended(self, n: int, r: Reduction) -> list[Stmt]:
         """A reduction at the end of its row or tile: variances look again, then all is joined."""
@@ -458,16 +447,13 @@ class SweepPrinter:
             done += self._over_rows(again)
         else:  # the row is still at hand
             done.append(again[-1])
-        into = [Infix("+", Name(f"a[{n}].{part}"), cell) for part in ("weight", "mean", "total")]
-        if columns:
-            merged = "merge_each" if weighted else "merge_alike"
-            more: Expr = Name(f"weight_{n}") if weighted else Prefix("(double)", count)
-            parts: list[Expr] = [more, Name(f"centre_{n}"), Name(f"squares_{n}"), LENGTH]
-        else:
-            merged = "merge"
-            more = Name(f"weight_{n}") if weighted else Prefix("(double)", count)
-            parts = [more, Name(f"centre_{n}"), Name(f"squares_{n}")]
-        return [*done, Do(Apply(merged, (*into, *parts)))]
+        into = (Name(f"&a[{n}]"), cell)
+        more: Expr = Name(f"weight_{n}") if weighted else Prefix("(double)", count)
+        found = (more, Name(f"centre_{n}"), Name(f"squares_{n}"))
+        if not columns:
+            return [*done, Do(Apply("merge_at", (*into, *found)))]
+        merged = "merge_each" if weighted else "merge_alike"
+        return [*done, Do(Apply(merged, (*into, *found, LENGTH)))]
 
 
 def _each(body: Sequence[Stmt], sums: tuple[str, ...] = ()) -> For:

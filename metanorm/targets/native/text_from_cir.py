@@ -16,6 +16,7 @@ from metanorm.targets.native.cir import (
     Element,
     Enum,
     Expr,
+    Filled,
     For,
     Function,
     If,
@@ -159,6 +160,8 @@ def _expr(e: Expr) -> tuple[str, int]:
             return number(value), ATOM if value >= 0 else PREFIX
         case Apply(function, arguments):
             return f"{function}({', '.join(expression(a) for a in arguments)})", ATOM
+        case Filled(type_, values):
+            return f"({type_}){{{', '.join(expression(v) for v in values)}}}", ATOM
         case Element(array, index):
             return f"{_within(array, ATOM)}[{expression(index)}]", ATOM
         case Prefix(operator, operand):

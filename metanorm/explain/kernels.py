@@ -1,0 +1,152 @@
+"""What the sweep plan of a norm says about its cost, in words and formulas."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+
+from pydantic import BaseModel, ConfigDict
+
+from metanorm.ir.nodes import Let, Map, Number, Program, Ref
+from metanorm.ir.rename import role_of
+from metanorm.ir.scalar import scalar_text
+from metanorm.ir.space import Space
+from metanorm.passes.backward import NotDerivable
+from metanorm.passes.directions import directions
+from metanorm.plan.sweeps import NotPlannable, Plan, Reduction, plan
+from metanorm.targets.native.source import NoKernels, source
+
+INFIX = {"add": ("+", 1), "sub": ("-", 1), "mul": ("*", 2), "div": ("/", 2)}
+BYTES = 4  # of a float32 element
+
+
+class Cost(BaseModel):
+    """One direction of one arm: `train, forward`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    of: str
+    sweeps: int
+    islands: str
+    bytes_of_islands: int  # read and written for each element, where an island stays in the cache
+    bytes_of_sweeps: int  # the same where every sweep reads from memory
+    measures: tuple[str, ...]
+    writes: tuple[str, ...]
+
+
+def costs(optimised: Program) -> tuple[Cost, ...]:
+    """The costs of all directions; none of a norm that no plan can be made for."""
+    found = []
+    with suppress(NotDerivable, NotPlannable):
+        for both in directions(optimised):
+            for way, program in (("forward", both.forward), ("backward", both.backward)):
+                found.append(_cost(plan(program), f"{both.arm}, {way}"))
+    return tuple(found)
+
+
+def kernels(optimised: Program) -> str:
+    """Along which dimensions there are kernels, or why the norm runs on plain torch alone."""
+    try:
+        found = source(optimised, "norm", ())
+    except NoKernels as reason:
+        return f"none, plain torch alone: {reason}"
+    ways = " and ".join(found.arms[0].forward)
+    return f"in C, for rows along {ways}"
+
+
+def _cost(planned: Plan, title: str) -> Cost:
+    space = Space(planned.program.axes)
+    once = {name for sweep in planned.sweeps for name in sweep.reads}
+    every = sum(len(sweep.reads) for sweep in planned.sweeps)
+    written = sum(len(sweep.outputs) for sweep in planned.sweeps)
+    text = _Formulas(planned)
+    return Cost(
+        of=title,
+        sweeps=len(planned.sweeps),
+        islands=_islands(planned, space),
+        bytes_of_islands=BYTES * (len(once) + written),
+        bytes_of_sweeps=BYTES * (every + written),
+        measures=tuple(text.measured()),
+        writes=tuple(text.written()),
+    )
+
+
+def _islands(planned: Plan, space: Space) -> str:
+    """What one island is: `one for each N, C.outer: C.inner * *S elements`."""
+    shown = {a.name: f"*{a.name}" if a.variadic else a.name for a in space}
+    rows = [a for a in planned.frame if a not in planned.islands]
+    cells = [shown[a] for a in planned.islands if a in shown]
+    if not cells:
+        return "one: the whole tensor"
+    grouped = any("/" in cell for cell in cells)
+    inside = [f"rows of {shown[a]}" if grouped and a == planned.grouped else shown[a] for a in rows]
+    return f"one for each {', '.join(cells)}: {' * '.join(inside) or '1'} elements"
+
+
+class _Formulas:
+    """Wide values as formulas of the inputs and of narrow values, which go by short names."""
+
+    def __init__(self, planned: Plan) -> None:
+        self.plan = planned
+        self.lets: Mapping[Ref, Let] = {let.name: let for let in planned.program.body}
+        self.wide = {let.name for sweep in planned.sweeps for let in sweep.maps}
+        self.short: dict[Ref, str] = {}
+
+    def measured(self) -> Iterator[str]:
+        """`sum of d.output * (x - mean) per C`."""
+        for sweep in self.plan.sweeps:
+            for r in sweep.reductions:
+                yield self._reduction(r)
+
+    def _reduction(self, r: Reduction) -> str:
+        names = {"var": "mean and variance", "mean": "mean", "sum": "sum"}
+        where = " where the mask is true" if r.where else ""
+        cells = f" per {', '.join(r.cells)}" if r.cells else ""
+        return f"{names[r.kind]} of {self._text(r.value)[0]}{where}{cells}"
+
+    def written(self) -> Iterator[str]:
+        """`d.x = d.output * scale + a * (x - mean) + b`."""
+        for sweep in self.plan.sweeps:
+            for name, ref in sweep.outputs:
+                yield f"{name} = {self._text(ref)[0]}"
+
+    def _name(self, ref: Ref) -> str:
+        """A narrow value: as the spec calls it, after its role, or a letter."""
+        op = self.lets[ref].op
+        if isinstance(op, Number):
+            return scalar_text(op.value)
+        if not ref.startswith("%"):
+            return ref
+        if ref not in self.short:
+            role = role_of(ref)
+            letters = [chr(c) for c in range(ord("a"), ord("z")) if chr(c) not in self.lets]
+            free = [role] if role and role not in self.short.values() else []
+            self.short[ref] = [*free, *(x for x in letters if x not in self.short.values())][0]
+        return self.short[ref]
+
+    def _text(self, ref: Ref) -> tuple[str, int]:
+        let = self.lets[ref]
+        if ref not in self.wide or not isinstance(let.op, Map):
+            value = getattr(let.op, "value", None)
+            if ref in self.wide and isinstance(value, str):
+                return self._text(value)
+            return self._name(ref), 3
+        function, arguments = let.op.function, let.op.arguments
+        if function == "rescale":
+            return self._rescaled(arguments)
+        parts = [self._text(a) for a in arguments]
+        if function in INFIX:
+            sign, level = INFIX[function]
+            left, right = parts
+            first = left[0] if left[1] >= level else f"({left[0]})"
+            second = right[0] if right[1] > level else f"({right[0]})"
+            return f"{first} {sign} {second}", level
+        if function == "neg":
+            return f"-{parts[0][0]}" if parts[0][1] > 2 else f"-({parts[0][0]})", 1
+        return f"{function}({', '.join(text for text, _ in parts)})", 3
+
+    def _rescaled(self, arguments: tuple[Ref, ...]) -> tuple[str, int]:
+        x, centre, shift, *factors = (self._text(a) for a in arguments)
+        text = x[0] if centre[0] == "0" else f"({x[0]} - {centre[0]})"
+        text = " * ".join([text, *(f[0] if f[1] > 1 else f"({f[0]})" for f in factors)])
+        return (text, 2) if shift[0] == "0" else (f"{text} + {shift[0]}", 1)

@@ -1,0 +1,29 @@
+"""Building kernels before anyone calls them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from metanorm.runtime.native.build import build
+from metanorm.runtime.native.calls import PRECISIONS
+from metanorm.runtime.native.table import tables
+
+
+def build_all(sources: Sequence[str]) -> int:
+    """Build every kernel of these C files, in both precisions; returns how many there are.
+
+    Raises `CannotBuild` at the first that cannot be built.
+    """
+    jobs = [(source, defines) for source in sources for defines in _variants(source)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return len(list(pool.map(lambda job: build(*job), jobs)))
+
+
+def _variants(source: str) -> Iterator[dict[str, str]]:
+    for table in tables(source).values():
+        for ways in table.arms.values():
+            for entry in ways.values():
+                for section in entry.sections.values():
+                    yield from ({section: "1", **extra} for extra in PRECISIONS.values())
