@@ -13,7 +13,7 @@ import typer
 from metanorm import frontend
 from metanorm.diagnostics.registry import all_codes, manual_page
 from metanorm.ir.ops import public
-from metanorm.passes.pipeline import PIPELINE
+from metanorm.passes.pipeline import PIPELINE, TO_KERNELS
 from metanorm.workspace import load_library
 
 Rows = list[tuple[str, str]]
@@ -38,11 +38,14 @@ def _specs() -> Rows:
 
 
 def _passes() -> Rows:
-    return [(step.name, step.why_here) for step in PIPELINE]
+    return [*((step.name, step.why_here) for step in PIPELINE), *TO_KERNELS.items()]
 
 
 def _targets() -> Rows:
-    return [("torch", "plain torch operations, on any device and under torch.compile")]
+    return [
+        ("native", "and beside them kernels in C, for the CPU in eager mode"),
+        ("torch", "plain torch operations, on any device and under torch.compile"),
+    ]
 
 
 TOPICS: dict[str, Callable[[], Rows]] = {

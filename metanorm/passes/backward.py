@@ -107,6 +107,7 @@ class _Backward:
         )
         self.b = Builder(replace(program, inputs=inputs, body=body))
         self.means = {let.op: let.name for let in program.body if isinstance(let.op, Pool)}
+        self.ops = {let.name: let.op for let in program.body}
         self.adjoints: dict[Ref, list[Ref]] = {}
 
     def _dims(self, number: int, axes: tuple[str, ...]) -> tuple[str, ...]:
@@ -157,7 +158,7 @@ class _Backward:
         """Add to the adjoint of an old value what comes from a use with axes `result`."""
         if part is None:
             return
-        op = next(let.op for let in self.forward.body if let.name == old)
+        op = self.ops[old]
         if isinstance(op, (Number, Buffer, Stop, Count, Position)):
             return
         new = self.b.moved[old]
@@ -264,5 +265,5 @@ class _Backward:
 
     def _constant(self, old: Ref) -> bool:
         """Whether a value surely has no gradient: it is counted, not computed."""
-        op = next(let.op for let in self.forward.body if let.name == old)
+        op = self.ops[old]
         return isinstance(op, (Count, Number, Position, Buffer, Stop))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from metanorm.ir.nodes import Program
@@ -37,16 +37,18 @@ PIPELINE: tuple[Pass, ...] = (
     Pass("fold", fold, "with the statistics narrow, all that is left of the wide work is maps"),
 )
 
-# What becomes of each arm (`arms.py`) on its way to kernels, around its derivation
-# (`backward.py`); `columns.py` comes last, where a layout asks for it.
-FORWARD: tuple[Pass, ...] = (
-    Pass(
-        "reductions", reductions, "fewer kinds of statistics are left to derive and to accumulate"
-    ),
-)
+# The way to kernels, with the steps that make several programs of one.
+TO_KERNELS: Mapping[str, str] = {
+    "arms": "a kernel is made for one way through the modes",
+    "reductions": "fewer kinds of statistics are left to derive and to accumulate",
+    "backward": "by now the forward program is as small as it gets",
+    "sums": "sums of products are what derivatives consist of",
+    "columns": "only for layouts in which the parts of a split axis lie together",
+}
+FORWARD: tuple[Pass, ...] = (Pass("reductions", reductions, TO_KERNELS["reductions"]),)
 BACKWARD: tuple[Pass, ...] = (
     Pass("reductions", reductions, "derivatives bring counts of their own"),
-    Pass("sums", sums, "sums of products are what derivatives consist of"),
+    Pass("sums", sums, TO_KERNELS["sums"]),
 )
 
 

@@ -71,8 +71,16 @@ def vector_of(
         place = next(i for i, dim in enumerate(dims) if dim.lstrip("*") == name)
         return (step[place] == 1 and sizes[name] > 1, sizes[name])
 
+    names = [dim.lstrip("*") for dim in dims]
+    parts = [name for name in among if name not in names]  # the last part of a split dimension
+    among = [name for name in among if name in names]
     neighbours = [name for name in among if worth(name)[0]]
     if neighbours:
-        return max(neighbours, key=lambda name: worth(name)[1])
+        best = max(neighbours, key=lambda name: worth(name)[1])
+        between = names[names.index(best) + 1 :]
+        for part in parts:
+            if part.startswith(f"{best}.") and all(sizes[name] == 1 for name in between):
+                return part
+        return best
     wide = [name for name in among if sizes[name] > 1]
     return wide[0] if wide else among[0]

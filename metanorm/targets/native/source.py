@@ -20,6 +20,9 @@ from metanorm.targets.native.interface import Field, fields
 from metanorm.targets.native.kernel import KernelPrinter
 
 
+LARGEST = 250  # values of a program
+
+
 class NoKernels(Exception):
     """The norm runs on the torch target alone; the message says why."""
 
@@ -51,27 +54,37 @@ class Source:
 
 @dataclass(frozen=True)
 class Layout:
-    """An order of dimensions in memory, called after the last of them."""
+    """An order of dimensions in memory, called after the axis along which rows lie.
+
+    That is all of the last dimension where it is `merged`, else the last part of it.
+    """
 
     dims: tuple[str, ...]
-
-    @property
-    def vector(self) -> str:
-        """The dimension along which rows lie."""
-        return self.dims[-1]
+    vector: str
+    merged: bool = False
 
 
 def layouts(program: Program) -> tuple[Layout, ...]:
-    """As declared, and with the second dimension last: `channels_last` and its relatives."""
+    """As declared, and with the second dimension last: `channels_last` and its relatives.
+
+    Where nothing lies between, the parts of that dimension need not be one: the groups of a
+    matrix `[N, C]` are rows of their own.
+    """
     dims = program.inputs[0].dims
-    found = [Layout(dims)]
+    found = [Layout(dims, dims[-1])]
     if len(dims) > 2:
-        found.append(Layout((dims[0], *dims[2:], dims[1])))
+        last = (dims[0], *dims[2:], dims[1])
+        found.append(Layout(last, dims[1], merged=True))
+        leaves = Space(program.axes).leaves(dims[1])
+        if len(leaves) > 1:
+            found.append(Layout(last, leaves[-1]))
     return tuple(found)
 
 
 def source(program: Program, function: str, momenta: tuple[str, ...]) -> Source:
     """The kernels of an optimised program, whose function has this name. Raises `NoKernels`."""
+    if len(program.body) > LARGEST:
+        raise NoKernels(f"more than {LARGEST} values, which a C compiler would take long for")
     if program.target != "activation" or any(i.sort in ("edges", "matrix") for i in program.inputs):
         raise NoKernels(f"for {program.target}, or with edges or matrices")
     if any(a.type == "matrix" for a in program.arguments):
@@ -119,7 +132,7 @@ def _kernel(
     axes: list[tuple[str, ...]] = []
     for dim in layout.dims:
         leaves = space.leaves(dim)
-        if dim == layout.vector and len(leaves) > 1 and layout.dims != body.inputs[0].dims:
+        if dim == layout.dims[-1] and len(leaves) > 1 and layout.merged:
             regrouped = columns(body, leaves)
             if regrouped is None:
                 return None
@@ -136,7 +149,7 @@ def _kernel(
             )
             loops.append((cell,))
         loops.append(group)
-    section = f"{name}_{way}_along_{layout.vector}".upper()
+    section = f"{name}_{way}_along_".upper() + layout.vector.replace(".", "_")
     own = fields(planned, saved, momenta)
     printer = KernelPrinter(planned, Loops(tuple(loops)), own, saved, way)
     return Kernel(section, own), Section(section, tuple(printer.definitions()))
