@@ -15,7 +15,7 @@ from metanorm.workspace import load
 SPECS = load([str(ROOT / "specs" / "batch_norm.norm")])
 (ROOTED,) = SPECS.roots
 NORM = frontend.check(SPECS.sources, SPECS.roots).norms[ROOTED][0].program
-TEXT = compile_specs(SPECS.sources, SPECS.roots, Options()).files["batch_norm.py"]
+TEXT = compile_specs(SPECS.sources, SPECS.roots, Options(target="torch")).files["batch_norm.py"]
 
 # What is planted, and what the report then says.
 FAULTS = {

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from metanorm.ir.nodes import Program, Several
 from metanorm.oracle.call import Call
 from metanorm.oracle.interpret import interpret
-from metanorm.runtime import ShapeError
+from metanorm.runtime import ShapeError, use
+from metanorm.runtime.native.table import source_of
 from metanorm.verify.cases import F64, Built, Setting, build, settings
 
 # How far a result may be from the oracle, relative to the largest number in it.
@@ -60,10 +61,19 @@ def verify_norm(program: Program, module: ModuleType) -> Verification:
     return Verification(norm=program.name, findings=tuple(findings(program, module)))
 
 
+def has_kernels(module: ModuleType) -> bool:
+    """Whether a C file belongs to a generated module."""
+    return bool(source_of(module.__file__ or ""))
+
+
 def findings(program: Program, module: ModuleType) -> Iterator[Finding]:
-    """One finding for each setting."""
-    for setting in settings(program):
-        yield compare(program, module, setting)
+    """One finding for each setting, on kernels where there are some, and on plain torch."""
+    for target in ("auto", "torch") if has_kernels(module) else ("torch",):
+        with use(target):
+            for setting in settings(program):
+                found = compare(program, module, setting)
+                on = ", plain torch" if target == "torch" and has_kernels(module) else ""
+                yield found.model_copy(update={"setting": found.setting + on})
 
 
 def compare(program: Program, module: ModuleType, setting: Setting, seed: int = 0) -> Finding:

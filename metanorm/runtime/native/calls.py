@@ -90,6 +90,7 @@ class Kernels:
         """The call for tensors that lie like these. Raises `Unfit` and `CannotBuild`."""
         x = values[self.first]
         parts: list[Any] = [arm, way, x.shape, x.stride(), x.dtype]
+        parts += [len(values[argument]) for argument in self.table.ranks.values()]
         for kind, name in self._decisive[arm, way]:
             value = values.get(name)
             if kind in ("groups", "number"):
