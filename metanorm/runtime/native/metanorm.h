@@ -251,11 +251,16 @@ typedef struct {
     int64_t lo[AXES], stride[AXES];
 } accumulator;
 
-/* The place of a cell among those of an accumulator. */
+/* The number of a cell among those of an accumulator. */
 static inline int64_t cell(const accumulator *a, const int64_t *at) {
     int64_t found = 0;
-    for (int axis = 0; axis < AXES; axis++) found += (at[axis] - a->lo[axis]) * a->stride[axis];
+    for (int axis = 0; axis < VECTOR; axis++) found += (at[axis] - a->lo[axis]) * a->stride[axis];
     return found;
+}
+
+/* The same where cells lie along rows: then they are neighbours. */
+static inline int64_t cell_along(const accumulator *a, const int64_t *at) {
+    return cell(a, at) + (at[VECTOR] - a->lo[VECTOR]);
 }
 
 /* Chan's rule: the moments of a union, from those of its parts. */
@@ -297,16 +302,11 @@ static void merge_each(const accumulator *a, int64_t cell, const real *more, con
 
 /* What was measured of a cell: a sum, a mean, and the mean of what was added up (a variance, of
  * squares), which is zero where nothing was. */
-static inline real sum_of(const accumulator *a, const int64_t *at) {
-    return (real)a->total[cell(a, at)];
-}
+static inline real sum_of(const accumulator *a, int64_t here) { return (real)a->total[here]; }
 
-static inline real mean_of(const accumulator *a, const int64_t *at) {
-    return (real)a->mean[cell(a, at)];
-}
+static inline real mean_of(const accumulator *a, int64_t here) { return (real)a->mean[here]; }
 
-static inline real share_of(const accumulator *a, const int64_t *at) {
-    const int64_t here = cell(a, at);
+static inline real share_of(const accumulator *a, int64_t here) {
     return a->weight[here] > 0 ? (real)(a->total[here] / a->weight[here]) : 0;
 }
 

@@ -247,13 +247,15 @@ class Narrow:
             taken = "sum_of"
         elif statistic == "mean" and reduction.kind == "var":
             taken = "mean_of"
-        return Apply(taken, (Name(f"&a[{number}]"), self.point(reduction, at)))
+        return Apply(taken, (Name(f"&a[{number}]"), self.cell(number, reduction, at)))
 
     def cell(self, number: int, reduction: Reduction, at: At) -> Expr:
         """The number of a cell among the accumulated ones."""
-        return Apply("cell", (Name(f"&a[{number}]"), self.point(reduction, at)))
+        along = set(self.f.loops.vector) <= set(reduction.cells)
+        place = self._point(reduction, at)
+        return Apply("cell_along" if along else "cell", (Name(f"&a[{number}]"), place))
 
-    def point(self, reduction: Reduction, at: At) -> Expr:
+    def _point(self, reduction: Reduction, at: At) -> Expr:
         """The place of a cell; zero along the axes that it does not have."""
         places: list[Expr] = []
         for group in self.f.loops.axes:

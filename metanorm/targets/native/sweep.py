@@ -94,12 +94,13 @@ class SweepPrinter:
         if not self.numbered:  # nothing to do where no output is wanted
             wanted: Expr | None = None
             for output, _ in self.sweep.outputs:
-                given = self._member(f"to.{output}", ".data")
+                given = Name(f"v->{self.f.name(f'to.{output}')}.data")
                 wanted = given if wanted is None else Infix("||", wanted, given)
             if wanted is not None:
                 body.append(If(Prefix("!", wanted), (cir.Leave(),)))
         names = [self.f.name(read) for read in self.sweep.reads]
         names += [self.f.name(f"to.{output}") for output, _ in self.sweep.outputs]
+        body += [Declare("const tensor", name, Name(f"v->{name}")) for name in names]
         body += [Declare("real", f"{name}_row[TILE]") for name in names]
         body += self._tiles()
         parameters = (
@@ -321,7 +322,7 @@ class SweepPrinter:
         return Declare("const real", name, value)
 
     def _member(self, field: str, part: str, prefix: str = "") -> Expr:
-        return Name(f"{prefix}v->{self.f.name(field)}{part}")
+        return Name(f"{prefix}{self.f.name(field)}{part}")
 
     def _point(self) -> Expr:
         """Where the row begins."""
