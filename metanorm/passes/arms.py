@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from metanorm.ir.nodes import Mode, Program
+from metanorm.ir.nodes import Expand, Map, Mode, Program, Ref
+from metanorm.ir.operands import operands
 from metanorm.ir.placement import kind_of
 from metanorm.passes.builder import Builder
 from metanorm.passes.fold import fold
@@ -36,20 +37,25 @@ def arms(program: Program) -> dict[str, Program]:
 def _arm(program: Program, name: str) -> Program:
     track, plain = ARMS[name]
     builder = Builder(program)
+    whole = _needed_whole(program)
     for let in program.body:
         if isinstance(let.op, Mode):
             way = track if kind_of(let.op) == "track" else plain
-            chosen = let.op.train if way == "train" else let.op.eval
-            builder.forward(let, _widened(builder, builder.moved[chosen], let.type.axes))
+            chosen = builder.moved[let.op.train if way == "train" else let.op.eval]
+            lacking = tuple(a for a in let.type.axes if a not in builder.types[chosen].axes)
+            if lacking and let.name in whole:
+                chosen = builder.emit(Expand(chosen, lacking))
+            builder.forward(let, chosen)
         else:
             builder.take(let)
     decided = builder.finish(updates=None if name == "train" else ())
     return fold(replace(decided, updates=decided.updates))
 
 
-def _widened(builder: Builder, ref: str, axes: tuple[str, ...]) -> str:
-    """The arm of a mode, which may lack axes that the other one has."""
-    from metanorm.ir.nodes import Expand
-
-    lacking = tuple(a for a in axes if a not in builder.types[ref].axes)
-    return builder.emit(Expand(ref, lacking)) if lacking else ref
+def _needed_whole(program: Program) -> set[Ref]:
+    """Values that more than maps read, so that they must keep axes which only one arm has."""
+    whole = {ref for _, ref in program.outputs} | {u.value for u in program.updates}
+    for let in reversed(program.body):
+        if not isinstance(let.op, Map) or let.name in whole:
+            whole |= set(operands(let.op))
+    return whole

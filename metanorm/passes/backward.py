@@ -237,9 +237,9 @@ class _Backward:
         weight = op.weight and self.b.moved[op.weight]
         if op.weight is not None and not self._constant(op.weight):
             raise NotDerivable("a weight that may have a gradient")
-        joined = self.b.space.join(
-            *(self.b.types[r].axes for r in (value, where, weight) if r is not None)
-        )
+        # A pool along an axis takes a value of its cells once for each position.
+        axes = [self.b.types[r].axes for r in (value, where, weight) if r is not None]
+        joined = self.b.space.join(*axes, tuple(axis for axis, _ in op.over))
         over = op.over
         part = d
         if op.statistic in ("mean", "var"):

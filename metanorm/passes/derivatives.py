@@ -48,7 +48,9 @@ def _pow(b: Builder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
     # As in torch: a zero exponent has a flat power, and 0^e one that does not depend on e.
     flat = b.map("eq", exponent, b.number(0))
     at_zero = b.map("eq", base, b.number(0))
-    growth = b.map("where", at_zero, b.number(0), b.map("mul", y, b.map("log", base)))
+    growth = b.map("mul", y, b.map("log", base))
+    still = b.map("where", b.map("ge", exponent, b.number(0)), b.number(0), growth)
+    growth = b.map("where", at_zero, still, growth)
     d_base = b.map("mul", d, b.map("where", flat, b.number(0), slope))
     return (d_base, None if b.constant(exponent) is not None else b.map("mul", d, growth))
 
@@ -76,9 +78,8 @@ def _erf(b: Builder, x: Ref, y: Ref) -> Ref:
 
 
 def _root(b: Builder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
-    return (
-        _where(b, b.map("gt", y, b.number(0)), b.map("div", b.map("mul", d, b.number(0.5)), y)),
-    )
+    slope = b.map("div", b.map("mul", d, b.number(0.5)), y)
+    return (b.map("where", b.map("eq", y, b.number(0)), b.number(0), slope),)
 
 
 def _rsqrt(b: Builder, x: Ref, y: Ref) -> Ref:

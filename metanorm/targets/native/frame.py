@@ -20,7 +20,8 @@ RESERVED = frozenset(
     inline int long register restrict return short signed sizeof static struct switch typedef
     union unsigned void volatile while real tensor narrow range accumulator segments shape stage
     reduction kernel division arena row target written widen round_off take staged give track
-    merge grouped least most launch run place join cell cell_along sum_of mean_of share_of v r a i call call_fields memory kept
+    merge grouped least most launch run place join cell cell_along sum_of mean_of share_of v r a
+    i call call_fields memory kept
     strided main index values plan stages reductions prepare begin finish start length rows end
     total count centre squares largest gap
     round floor ceil exp log sqrt pow sin cos tanh erf abs y0 y1 j0 j1 gamma remainder div time
@@ -182,8 +183,10 @@ class Frame:
             if whole and group is not None and f"*{axis}" in at:
                 skip = len(group) - 1
                 size, here = self.volume(group), at[f"*{axis}"]
-            else:
+            elif axis in at:
                 size, here = self.size(axis), at[axis]
+            else:
+                raise NotPlannable("cells beside the axis that they cut, in narrow values")
             place = here if place == Number(0) else Infix("+", product(place, size), here)
         return place
 

@@ -19,7 +19,6 @@ from metanorm.targets.native.frame import Loops
 from metanorm.targets.native.interface import Field, fields
 from metanorm.targets.native.kernel import KernelPrinter
 
-
 LARGEST = 250  # values of a program
 
 

@@ -1,0 +1,198 @@
+"""The looks at the data of each norm: how many, what they read, what need not wait for what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from textwrap import dedent
+
+import pytest
+from conftest import PROGRAMS
+
+from metanorm.frontend import check
+from metanorm.ir.nodes import Program
+from metanorm.passes.directions import directions
+from metanorm.passes.pipeline import optimize
+from metanorm.plan.sweeps import NotPlannable, Plan, plan
+from metanorm.source import Source
+
+
+@cache
+def plans(name: str, arm: str = "train") -> tuple[Plan, Plan]:
+    """The plans of a norm of the library, forward and backward."""
+    found = {d.arm: d for d in directions(optimize(PROGRAMS[name]))}
+    return plan(found[arm].forward), plan(found[arm].backward)
+
+
+def planned(text: str) -> Plan:
+    """The plan of a norm with these lines."""
+    return plan(optimized(text))
+
+
+def optimized(text: str) -> Program:
+    """The program of a norm with these lines, after all passes."""
+    whole = f"norm T(eps = 1e-5) {{\n{dedent(text)}\n}}\n"
+    checked = check({"t.norm": Source.of("t.norm", whole)}, ["t.norm"])
+    assert checked.ok, checked.diagnostics
+    return optimize(checked.norms["t.norm"][0].program)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Of both directions: what each sweep reads, and what is measured on which cells.
+
+    A `*` marks what is terminal. The islands are those of either direction.
+    """
+
+    reads: tuple[str, str]
+    islands: str
+    forward: str
+    backward: str
+
+
+TWICE = ("x; x", "x d.output; x d.output")
+NORMS = {
+    # In training: measure, then write. Backward the same, with the gradient beside x.
+    ("BatchNorm", "train"): Wanted(TWICE, "C", "var[C]", "sum[C] sum[C]"),
+    # The sums of a parameter's gradient lie across the islands, so nothing may wait for them.
+    ("LayerNorm", "train"): Wanted(TWICE, "B", "var[B]", "sum[B] *sum[D] sum[B] *sum[D]"),
+    ("GroupNorm", "train"): Wanted(
+        TWICE,
+        "N C.outer",
+        "var[N C.outer]",
+        "sum[N C.outer C.inner] sum[N C.outer C.inner]",
+    ),
+    ("InstanceNorm", "train"): Wanted(TWICE, "N C", "var[N C]", "sum[N C] sum[N C]"),
+    # Three statistics from one table of cells; over all samples and channels they meet.
+    ("SwitchNorm", "train"): Wanted(TWICE, "", "var[N C]", "sum[N C] sum[N C]"),
+    ("SwitchNorm", "eval"): Wanted(TWICE, "N", "var[N C]", "sum[N C] sum[N C]"),
+    ("GraphNorm", "train"): Wanted(
+        TWICE, "V/batch C", "var[V/batch C]", "sum[V/batch C] sum[V/batch C]"
+    ),
+    # With running statistics there is nothing to wait for.
+    ("BatchNorm", "eval"): Wanted(("x", "x d.output"), "N C S", "", "*sum[C] *sum[C]"),
+    # As each sample has statistics of its own in training, so has it here: the mode has their axes.
+    ("InstanceNorm", "eval"): Wanted(("x", "x d.output"), "N C S", "", "*sum[C] *sum[N C]"),
+    # No weights here: dx is all that is wanted, and one sum of squares is enough.
+    ("PairNorm", "train"): Wanted(
+        TWICE, "V/batch", "var[V/batch D]", "sum[V/batch D] sum[V/batch]"
+    ),
+}
+
+
+def measured(found: Plan) -> str:
+    """The reductions of all sweeps."""
+    return " ".join(
+        f"{'*' * r.terminal}{r.kind}[{' '.join(r.cells)}]"
+        for s in found.sweeps
+        for r in s.reductions
+    )
+
+
+@pytest.mark.parametrize(("name", "arm"), NORMS)
+def test_looks_at_the_data(name: str, arm: str) -> None:
+    wanted = NORMS[name, arm]
+    both = plans(name, arm)
+    assert tuple("; ".join(" ".join(s.reads) for s in p.sweeps) for p in both) == wanted.reads
+    assert [" ".join(p.islands) for p in both] == [wanted.islands] * 2
+    assert [measured(p) for p in both] == [wanted.forward, wanted.backward]
+
+
+@pytest.mark.parametrize(("name", "arm"), NORMS)
+def test_only_the_last_sweep_writes(name: str, arm: str) -> None:
+    for found, output in zip(plans(name, arm), ("output", "d.x")):
+        *others, last = found.sweeps
+        assert [n for n, _ in last.outputs] == [output]
+        assert not any(s.outputs for s in others)
+
+
+@pytest.mark.parametrize(("name", "arm"), NORMS)
+def test_everything_has_one_place(name: str, arm: str) -> None:
+    """Narrow values are computed once, after what they need; wide ones in each sweep anew."""
+    for found in plans(name, arm):
+        known = {let.name for let in found.prologue}
+        placed = [let.name for let in found.prologue]
+        for sweep in found.sweeps:
+            results = [ref for r in sweep.reductions for _, ref in r.results]
+            placed += [*results, *(let.name for let in sweep.narrow)]
+            known |= set(placed)
+        placed += [let.name for let in found.epilogue]
+        wide = {let.name for sweep in found.sweeps for let in sweep.maps}
+        assert len(placed) == len(set(placed))
+        assert set(placed) | wide == {let.name for let in found.program.body}
+        assert not set(placed) & wide
+
+
+def test_mean_and_variance_are_measured_together() -> None:
+    (reduction,) = plans("BatchNorm")[0].sweeps[0].reductions
+    assert [name for name, _ in reduction.results] == ["mean", "var"]
+
+
+def test_what_updates_need_comes_last() -> None:
+    """The unbiased variance goes into a buffer; the output does not wait for it."""
+    forward, _ = plans("BatchNorm")
+    assert [str(let.op) for let in forward.epilogue if "unbiased" in str(let.op)]
+    assert not [let for s in forward.sweeps for let in s.narrow if "unbiased" in str(let.op)]
+
+
+def test_groups_of_an_index() -> None:
+    forward, _ = plans("GraphNorm")
+    assert (forward.groups, forward.grouped, forward.frame) == ("batch", "V", ("V", "C"))
+    assert plans("BatchNorm")[0].groups is None
+
+
+def test_a_statistic_of_a_statistic_takes_a_sweep_more() -> None:
+    text = """
+        input x[N, C], y[N, C]
+        let   m = mean(x over C)
+        output x * mean((x - m)^4 over C), z = sum(y over C)
+    """
+    found = planned(text)
+    assert [s.reads for s in found.sweeps] == [("x", "y"), ("x",), ("x",)]
+    assert found.islands == ("N",)
+    assert [r.terminal for s in found.sweeps for r in s.reductions] == [False, True, False]
+
+
+def test_a_pool_of_all_rows_joins_the_groups() -> None:
+    found = planned("""
+        input x[V, C], a: index[V]
+        output x - mean(x over V: a) - mean(tanh(x) over V)
+    """)
+    assert found.islands == ("C",)
+
+
+def test_a_mask_is_narrow() -> None:
+    found = planned("input x[N, C], k: mask[N]\noutput x - mean(x over N where k)")
+    assert [s.reads for s in found.sweeps] == [("x",), ("x",)]
+    assert found.sweeps[0].reductions[0].where == "k"
+
+
+ROWS = "values for each row beside values for each group of rows"
+UNPLANNED = {
+    "x - mean(x over V: window(3))": "a pool as large as the input",
+    "x - mean(x over V: a) - mean(x over V: b)": "groups of two kinds",
+    "x - mean(x over V: a) - mean(x over C)": ROWS,
+    "x - mean(x over C: chunks(4)) - mean(x over C: blocks(4))": "blocks of several sizes",
+    "softmax(x over C)": "a along as large as the input",
+    "x - max(x over C)": "max of a value as large as the input",
+    "x + mean(x * z over M)": "a value larger than the input",
+    "x * sum(x over C weight mean(x over C))": "a weight that depends on the data",
+    "x - mode(train: mean(x over V), eval: 0)": "mode",
+}
+
+
+@pytest.mark.parametrize("output", UNPLANNED)
+def test_why_there_is_no_plan(output: str) -> None:
+    inputs = "input x[V, C], a: index[V], b: index[V], z[M, V, C]"
+    with pytest.raises(NotPlannable, match=UNPLANNED[output]):
+        planned(f"{inputs}\noutput {output}")
+
+
+def test_a_mask_may_be_wide_where_its_value_is_not() -> None:
+    """Either it is refused, or a sweep measures it."""
+    text = "input x[N, C], a[N]\noutput x * mean(a over N where x > 0)"
+    try:
+        found = planned(text)
+    except NotPlannable:
+        return
+    assert any(s.reductions for s in found.sweeps)
