@@ -16,6 +16,7 @@ from typing import NamedTuple
 from metanorm.ir.aggregation import Aggregation, ByIndex, Ones
 from metanorm.ir.nodes import (
     Along,
+    Count,
     Expand,
     Input,
     Let,
@@ -159,6 +160,9 @@ class _Planner:
             sort = next(i.sort for i in self.program.inputs if i.name == op.name)
             if sort not in ("tensor", "index", "mask"):
                 raise NotPlannable(f"an input of sort {sort}")
+        weights = (op.where, op.weight) if isinstance(op, (Count, Pool)) else ()
+        if not self._measured(let) and any(w is not None and self.wide(w) for w in weights):
+            raise NotPlannable("a weight as large as the input for what is smaller")
         if self._measured(let):
             assert isinstance(op, Pool)
             if any(not isinstance(m, (Ones, ByIndex)) for _, m in op.over):

@@ -103,10 +103,15 @@ def test_agrees_for(what: str) -> None:
 CELLS = {
     "mean": "input x[V, C], b: index[V]\noutput x * mean(mean(x over V: b) over V)",
     "max": "input x[V, C], b: index[V]\noutput x * max(mean(x over V: b) over V)",
-    "blocks": "input x[N, C]\noutput x * mean(mean(x over C: blocks(2))^2 over C: blocks(4))",
 }
 
 
 @pytest.mark.parametrize("text", CELLS.values(), ids=CELLS)
 def test_a_pool_of_positions_of_what_lives_on_cells(text: str) -> None:
     agree(lowered(text))
+
+
+def test_blocks_of_what_lives_on_other_blocks_are_left_to_torch() -> None:
+    text = "input x[N, C]\noutput x * mean(mean(x over C: blocks(2))^2 over C: blocks(4))"
+    with pytest.raises(NotDerivable, match="cells of two kinds"):
+        agree(lowered(text))

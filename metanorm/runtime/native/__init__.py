@@ -76,8 +76,10 @@ class _Dispatch:
         x = args[0] if args else named.get(self.names[0])
         if _choice == "torch" or not served(x):
             return self._otherwise("is not a plain tensor on the CPU", args, named)
-        values = dict(zip(self.names, args))
-        values.update(named)
+        given = {**dict(zip(self.names, args)), **named}
+        if given.keys() != set(self.names):
+            return self.function(*args, **named)  # which says what is wrong
+        values = {name: given[name] for name in self.names}
         try:
             return self._natively(values)
         except Unfit as reason:
@@ -104,6 +106,8 @@ class _Dispatch:
                     raise Unfit("a tensor that is not a plain one on the CPU")
                 if value is not None and name in table.momenta:
                     others[name] = 1 / value.item()
+                elif value is not None and name not in table.tensors:
+                    raise Unfit("a tensor where a number is expected")
                 else:
                     tensors[name] = value
             else:
@@ -114,7 +118,12 @@ class _Dispatch:
             raise Unfit("no elements")
         extra = _groups(table, tensors, others, first)
         for name, tensor in tensors.items():
-            if tensor is not None and not tensor.is_contiguous() and not _is_wide(table, name):
+            if tensor is None:
+                continue
+            buffer = name in table.buffers
+            if buffer and (tensor.requires_grad or not tensor.is_contiguous()):
+                raise Unfit("a buffer that is strided or has a gradient")
+            if not tensor.is_contiguous() and not _is_wide(table, name):
                 tensors[name] = tensor.contiguous()
         call = Call(kernels, self.function, arm, tuple(tensors), others, extra)
         given = tuple(tensors.values())
@@ -124,6 +133,9 @@ class _Dispatch:
             outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         else:
             outputs, _ = call.forward(prepared, call.values(given), keep=False)
+        if arm == "train":  # so that autograd knows that they are not what they were
+            changed = [t for n, t in tensors.items() if t is not None and n in kernels.written]
+            torch.autograd.graph.increment_version(changed)
         if table.results is None:
             return outputs[0]
         return self.function.__globals__[table.results](*outputs)
@@ -176,6 +188,8 @@ def _groups(
             continue
         if index.dtype != torch.int64:
             raise Unfit("an index that is not of int64")
+        if size is not None and not isinstance(size, int):
+            raise Unfit("a number of groups that is not whole")
         low, high = (int(bound) for bound in torch.aminmax(index))
         count = high + 1 if size is None else size
         if low < 0 or high >= count:

@@ -76,6 +76,9 @@ class Kernels:
         self.table = table
         self.first = next(iter(table.tensors))
         self._prepared: dict[Any, Prepared] = {}
+        # Only training writes; of its forward fields that are buffers, some may only be read.
+        forward = {f.name for f in table.arms["train"]["forward"].fields}
+        self.written = forward.intersection(table.buffers)
         self.buffers_read = {
             arm: {f.name for f in ways["backward"].fields}.intersection(table.buffers)
             for arm, ways in table.arms.items()
@@ -122,7 +125,9 @@ class _Preparation:
         for name, dims in self.table.tensors.items():
             if isinstance(tensor := values.get(name), Tensor):
                 ranks = layout.ranks_of(dims, tensor.dim(), known)
-                self.shapes.update(layout.shapes(dims, tensor.shape, ranks))
+                for dim, shape in layout.shapes(dims, tensor.shape, ranks).items():
+                    if self.shapes.setdefault(dim, shape) != shape:
+                        raise Unfit("tensors whose shapes do not agree")
                 if name == self.first:
                     self.ranks = ranks
         self.sizes = {dim: prod(shape) for dim, shape in self.shapes.items()}
@@ -177,6 +182,9 @@ class _Preparation:
         if field.name.startswith("to."):
             return self._result(field, results)
         tensor = self.values.get(field.name)
+        kept = field.name in self.table.buffers and tensor is not None
+        if kept and not tensor.is_floating_point():  # type: ignore[union-attr]
+            raise Unfit("a buffer that cannot hold what is kept in it")
         if field.kind == "wide":
             return [0, _type(tensor), *layout.strides(tensor, self.ranks)]  # type: ignore[arg-type]
         return [0, 0 if tensor is None else _type(tensor)]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from metanorm.runtime.native.calls import Kernels, Prepared, allocated, run
 from metanorm.runtime.native.fit import served
+from metanorm.runtime.native.layout import Unfit
 
 Outputs = tuple[Tensor, ...]
 
@@ -61,16 +62,16 @@ class Normalized(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, call: Call, prepared: Prepared, *tensors: Tensor | None) -> Any:
         """The outputs of the norm."""
-        read = call.kernels.buffers_read[call.arm]
-        given = tensors
-        if read:  # as they are now: this call, or the next step of training, changes them
-            tensors = tuple(
-                t.clone() if t is not None and name in read else t
-                for name, t in zip(call.names, tensors)
-            )
-        outputs, kept = call.forward(prepared, call.values(given), keep=True)
+        saved = list(tensors)
+        table, read = call.kernels.table, call.kernels.buffers_read[call.arm]
+        for position, name in enumerate(call.names):
+            if name in table.buffers and (buffer := tensors[position]) is not None:
+                # As it is now: this call, or the next step of training, changes it.
+                unused = call.arm != "eval" and name in table.tracked and name not in read
+                saved[position] = None if unused else buffer.clone()
+        outputs, kept = call.forward(prepared, call.values(tensors), keep=True)
         ctx.call, ctx.prepared = call, prepared
-        ctx.save_for_backward(*tensors, kept)
+        ctx.save_for_backward(*saved, kept)
         return outputs if len(outputs) > 1 else outputs[0]
 
     @staticmethod
@@ -82,13 +83,21 @@ class Normalized(torch.autograd.Function):
         if torch.is_grad_enabled() or not all(served(g) for g in gradients):
             return (None, None, *_differentiable(call, tensors, needed, gradients))
         values = call.values(tensors)
-        for (name, _), gradient in zip(ctx.prepared.results, gradients):
-            values[f"d.{name}"] = gradient
+        names = [f"d.{name}" for name, _ in ctx.prepared.results]
+        narrow = [shape is not None for _, shape in ctx.prepared.results]
+        gradients = tuple(g.contiguous() if n else g for g, n in zip(gradients, narrow))
+        values.update(zip(names, gradients))
         layout = tuple((g.stride(), g.dtype) for g in gradients)
         prepared = ctx.prepared.backward.get(layout)
         if prepared is None:
-            prepared = call.kernels.prepared(call.arm, "backward", values)
-            ctx.prepared.backward[layout] = prepared
+            try:
+                prepared = call.kernels.prepared(call.arm, "backward", values)
+            except Unfit:  # it lies in pieces; torch's layers would copy it, too
+                gradients = tuple(g.contiguous() for g in gradients)
+                values.update(zip(names, gradients))
+                prepared = call.kernels.prepared(call.arm, "backward", values)
+            else:
+                ctx.prepared.backward[layout] = prepared
         wanted = [f"d.{name}" if need else "" for name, need in zip(call.names, needed)]
         results = allocated(prepared, values, tensors[0], wanted)
         run(prepared, values, results, kept)

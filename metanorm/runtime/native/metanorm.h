@@ -30,6 +30,7 @@ typedef float real;
 
 #define TILE 4096        /* elements of a row that are looked at together */
 #define TILE_AREA 65536  /* elements of several rows that are: two looks at them stay in L2 */
+#define TILE_ROWS 256    /* rows at most: so many numbers are added to one in `real` */
 #define CACHE 65536        /* bytes that a worker looks at twice in a row, so that they should stay near it */
 #define SERIAL 32768     /* elements for which more than one thread is not worth while */
 
@@ -273,31 +274,38 @@ static inline void merge(double *weight, double *mean, double *total, double mor
     *weight = sum;
 }
 
+/* A tile of `more` elements, whose mean was taken for `centre` but is off by a share of `drift`:
+ * the sum of all differences from it, as `squares` is that of their squares. */
 static inline void merge_at(const accumulator *a, int64_t cell, double more, double centre,
-                            double squares) {
-    merge(a->weight + cell, a->mean + cell, a->total + cell, more, centre, squares);
+                            double drift, double squares) {
+    if (more == 0) return;
+    const double off = drift / more;
+    merge(a->weight + cell, a->mean + cell, a->total + cell, more, centre + off,
+          squares - off * drift);
 }
 
 /* The same for a run of cells that all take in `more` elements. */
 static void merge_alike(const accumulator *a, int64_t cell, double more,
-                        const real *restrict centre, const real *restrict squares,
-                        int64_t count) {
+                        const real *restrict centre, const real *restrict drift,
+                        const real *restrict squares, int64_t count) {
     double *restrict weight = a->weight + cell, *restrict mean = a->mean + cell;
     double *restrict total = a->total + cell;
     if (more == 0 || count == 0) return;
     const double before = weight[0], part = more / (before + more), both = before * part;
+    const double share = 1 / more;
 #pragma omp simd
     for (int64_t i = 0; i < count; i++) {
-        const double gap = (double)centre[i] - mean[i];
+        const double off = drift[i] * share, gap = (double)centre[i] + off - mean[i];
         mean[i] += gap * part;
-        total[i] += (double)squares[i] + gap * gap * both;
+        total[i] += (double)squares[i] - off * drift[i] + gap * gap * both;
         weight[i] = before + more;
     }
 }
 
 static void merge_each(const accumulator *a, int64_t cell, const real *more, const real *centre,
-                       const real *squares, int64_t count) {
-    for (int64_t i = 0; i < count; i++) merge_at(a, cell + i, more[i], centre[i], squares[i]);
+                       const real *drift, const real *squares, int64_t count) {
+    for (int64_t i = 0; i < count; i++)
+        merge_at(a, cell + i, more[i], centre[i], drift[i], squares[i]);
 }
 
 /* What was measured of a cell: a sum, a mean, and the mean of what was added up (a variance, of

@@ -1,8 +1,9 @@
 """A sweep as C: loops over tiles of the data, in which wide values are computed and measured.
 
-A tile is some rows along the vector axis. Rows are those of one axis more, along which some
+A tile is some rows along the vector axis. Rows are those of further axes, along which some
 statistic is pooled; sums are taken over the tile in `real` and added to accumulators in double.
-Variances take two looks at a tile, the first for its mean, and tiles are joined by Chan's rule.
+Variances take two looks at a tile, the first for its mean; the second also sums up by how much
+that was missed, and corrects it. Tiles are joined by Chan's rule.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from metanorm.targets.native.narrow import Narrow
 
 EACH, START, LENGTH = Name("i"), Name("start"), Name("length")
 ZERO, ONE = Number(0), Number(1)
+LOOK = ("drift", "squares")  # what the second look at a tile sums up
 
 
 class SweepPrinter:
@@ -126,7 +128,8 @@ class SweepPrinter:
             first, last = self._tile_bounds()
             span = Infix("-", high, low)
             most = Apply("most", (Apply("least", (Name("TILE"), span)), ONE))
-            step = Declare("const int64_t", "rows", Infix("/", Name("TILE_AREA"), most))
+            area = Infix("/", Name("TILE_AREA"), most)
+            step = Declare("const int64_t", "rows", Apply("least", (Name("TILE_ROWS"), area)))
             end = Declare(
                 "const int64_t",
                 "end",
@@ -431,26 +434,27 @@ class SweepPrinter:
             centre = Choice(Infix(">", weight, ZERO), centre, ZERO)
         done: list[Stmt] = []
         if columns:
-            done += [Declare("real", f"centre_{n}[TILE]"), Declare("real", f"squares_{n}[TILE]")]
-            done.append(_each((Set(of("centre"), "=", centre), Set(of("squares"), "=", ZERO))))
+            done += [Declare("real", f"{part}_{n}[TILE]") for part in ("centre", *LOOK)]
+            cleared = (Set(of(part), "=", ZERO) for part in LOOK)
+            done.append(_each((Set(of("centre"), "=", centre), *cleared)))
         else:
-            done += [
-                Declare("const real", f"centre_{n}", centre),
-                Declare("real", f"squares_{n}", ZERO),
-            ]
+            done.append(Declare("const real", f"centre_{n}", centre))
+            done += [Declare("real", f"{part}_{n}", ZERO) for part in LOOK]
         needed = {x for x in (r.value, r.where, r.weight) if x is not None}
         reading, inner = self._computed(needed)
         gap = Declare("const real", "gap", Infix("-", self._wide(r.value), of("centre")))
         square = self._weighed(r, Infix("*", Name("gap"), Name("gap")))
-        inner += [gap, Set(of("squares"), "+=", square)]
-        again = [*reading, _each(tuple(inner), () if columns else (f"squares_{n}",))]
+        drift = self._weighed(r, Name("gap"))
+        inner += [gap, Set(of("drift"), "+=", drift), Set(of("squares"), "+=", square)]
+        sums = () if columns else tuple(f"{part}_{n}" for part in LOOK)
+        again = [*reading, _each(tuple(inner), sums)]
         if not self._by_row(r):
             done += self._over_rows(again)
         else:  # the row is still at hand
             done.append(again[-1])
         into = (Name(f"&a[{n}]"), cell)
         more: Expr = Name(f"weight_{n}") if weighted else Prefix("(double)", count)
-        found = (more, Name(f"centre_{n}"), Name(f"squares_{n}"))
+        found = (more, *(Name(f"{part}_{n}") for part in ("centre", *LOOK)))
         if not columns:
             return [*done, Do(Apply("merge_at", (*into, *found)))]
         merged = "merge_each" if weighted else "merge_alike"

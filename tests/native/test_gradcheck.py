@@ -1,0 +1,41 @@
+"""Gradients of all kernels against finite differences, in double precision."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+import pytest
+import torch
+from conftest import PROGRAMS, ROOT
+from layers import use
+
+sys.path.append(str(ROOT / "tests" / "numerics"))
+from samples import floats, sample, tensors
+
+from metanorm.ir.nodes import Stop
+
+# MetaNorm has no kernels; AdaNorm stops gradients, so that finite differences say other ones.
+NAMES = [
+    name for name, program in PROGRAMS.items()
+    if name != "MetaNorm" and not any(isinstance(let.op, Stop) for let in program.body)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients(name: str, training: bool, library: ModuleType) -> None:
+    module, arguments = sample(PROGRAMS[name], library, training=training)
+    leaves = {**floats(arguments), **dict(module.named_parameters())}
+    given = [n for n in leaves if n in arguments]
+
+    def run(*values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        named = dict(zip(leaves, values))
+        parameters = {n: v for n, v in named.items() if n not in given}
+        for parameter, value in parameters.items():
+            module._parameters[parameter] = value  # type: ignore[assignment]
+        return tensors(module(**{**arguments, **{n: named[n] for n in given}}))
+
+    values = tuple(x.detach().clone().requires_grad_() for x in leaves.values())
+    with use("native"):
+        assert torch.autograd.gradcheck(run, values)

@@ -1,0 +1,123 @@
+"""No compiler, no cache, no C file: norms say so once, and work all the same."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+BEGIN = """
+import sys, warnings, torch, metanorm
+from metanorm import runtime
+from metanorm.runtime.native import use
+torch.manual_seed(0)
+x = torch.randn(3, 4, 5, requires_grad=True)
+"""
+SEVERAL = """
+batch = metanorm.load("specs/batch_norm.norm").BatchNorm(4)
+group = metanorm.load("specs/group_norm.norm").GroupNorm(2, 4)
+"""
+RIGHT = """
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    for _ in range(3):
+        for ours, theirs in ((batch, torch.nn.BatchNorm1d(4)), (group, torch.nn.GroupNorm(2, 4))):
+            y, right = ours(x), theirs(x)
+            assert torch.allclose(y, right, atol=1e-5)
+            a, b = (torch.autograd.grad(z.pow(3).sum(), x)[0] for z in (y, right))
+            assert torch.allclose(a, b, atol=1e-4)
+for one in said:
+    print(one.category.__name__, one.message, sep=": ")
+"""
+DEMAND = """
+for _ in range(2):
+    try:
+        with use("native"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            batch(x)
+    except RuntimeError as problem:
+        print(problem)
+"""
+
+
+def run(code: str, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", BEGIN + code],
+        cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def without(tmp_path: Path) -> dict[str, str]:
+    return {"METANORM_CC": "no-such-compiler", "METANORM_CACHE": str(tmp_path / "cache")}
+
+
+def test_one_warning_that_says_what_to_do(without: dict[str, str]) -> None:
+    (said,) = run(SEVERAL + RIGHT, **without).splitlines()
+    assert said.startswith("RuntimeWarning: metanorm runs without its kernels")
+    assert "METANORM_CC names 'no-such-compiler'" in said
+    assert "set METANORM_CC to a C compiler, or unset it" in said
+
+
+def test_the_warning_points_at_the_call(without: dict[str, str], tmp_path: Path) -> None:
+    """Not at lines of ours, so that it can be found, and switched off by module."""
+    script = tmp_path / "users_script.py"
+    script.write_text(BEGIN + SEVERAL + "batch(x)\n")
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=ROOT, env={**os.environ, **without, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.stderr.count("RuntimeWarning") == 1, done.stderr
+    assert "metanorm/runtime/" not in done.stderr
+
+
+def test_kernels_that_are_demanded(without: dict[str, str]) -> None:
+    first, second = run(SEVERAL + DEMAND, **without).splitlines()
+    assert first.startswith("batch_norm cannot run natively: ")
+    assert "METANORM_CC names 'no-such-compiler'" in first
+    assert "METANORM_CC names 'no-such-compiler'" in second
+
+
+def test_a_compiler_that_comes_later_or_is_not_needed(without: dict[str, str]) -> None:
+    """Where torch is asked for, nobody misses a compiler."""
+    assert run("use('torch')" + SEVERAL + RIGHT, **without) == ""
+    with_one = {k: v for k, v in without.items() if k != "METANORM_CC"}
+    assert run(SEVERAL + RIGHT.replace("range(3)", "range(1)"), **with_one) == ""
+
+
+def test_kernels_in_the_cache_need_a_compiler_of_the_same_name(without: dict[str, str]) -> None:
+    """What a library is built with is in its key, so that a cache alone serves nobody."""
+    cache = {"METANORM_CACHE": without["METANORM_CACHE"]}
+    assert run(SEVERAL + "batch(x)", **cache) == ""
+    assert run(SEVERAL + RIGHT, **without).count("RuntimeWarning") == 1
+
+
+PACKAGE = """
+sys.path.insert(0, FOLDER)
+import norms
+batch, group = norms.BatchNorm(4), norms.GroupNorm(2, 4)
+"""
+
+
+def test_a_package_without_its_c_files(tmp_path: Path) -> None:
+    package = tmp_path / "norms"
+    specs = ["specs/batch_norm.norm", "specs/group_norm.norm"]
+    compile_ = [sys.executable, "-m", "metanorm", "compile", *specs, "-o", str(package)]
+    subprocess.run(compile_, cwd=ROOT, check=True, capture_output=True, timeout=60)
+    begin = PACKAGE.replace("FOLDER", repr(str(tmp_path)))
+    assert run(begin + RIGHT) == ""
+    files = list(package.glob("*.c"))
+    assert len(files) == 2
+    for file in files:
+        file.unlink()
+    (said,) = run(begin + RIGHT).splitlines()
+    assert said.startswith("RuntimeWarning: metanorm runs without its kernels")
+    assert "is not beside it" in said and "package data" in said
+    assert "is not beside it" in run(begin + DEMAND)
