@@ -25,13 +25,25 @@ ARMS = {
 
 def arms(program: Program) -> dict[str, Program]:
     """The arms that differ, by name: `train` alone where there is no mode."""
-    kinds = {kind_of(let.op) for let in program.body if isinstance(let.op, Mode)}
     names = ["train"]
-    if kinds or program.updates:
+    if _kinds(program) or program.updates:
         names.append("eval")
-    if kinds == {"track", "mode"}:
+    if without_statistics(program) == "batch":
         names.append("batch")
     return {name: _arm(program, name) for name in names}
+
+
+def without_statistics(program: Program) -> str:
+    """The arm of evaluation where no running statistics are kept."""
+    kinds = _kinds(program)
+    if "track" not in kinds:
+        return "eval"
+    stored = any(not update.averages for update in program.updates)
+    return "batch" if "mode" in kinds or stored else "train"
+
+
+def _kinds(program: Program) -> set[str]:
+    return {kind_of(let.op) for let in program.body if isinstance(let.op, Mode)}
 
 
 def _arm(program: Program, name: str) -> Program:

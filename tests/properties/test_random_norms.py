@@ -5,8 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import pytest
 from conftest import ROOT
 from hypothesis import Phase, given, settings
 from random_specs import norms
@@ -14,6 +15,7 @@ from random_specs import norms
 from metanorm.driver import compile_specs
 from metanorm.frontend import check
 from metanorm.options import Options
+from metanorm.runtime import use
 from metanorm.source import Source
 from metanorm.targets.live import module_from_files
 from metanorm.verify.cases import Setting
@@ -23,7 +25,7 @@ from metanorm.verify.compare import Finding, compare
 SMOOTH = {"train", "eval", "bias=False", "channels last", "strided", "0 axes in a group"}
 
 
-def compiled(text: str) -> tuple[Any, str]:
+def compiled(text: str) -> tuple[Any, dict[str, str]]:
     """The program of the one norm in a text, and its module."""
     sources = {"random.norm": Source.of("random.norm", text)}
     checked = check(sources, ["random.norm"])
@@ -44,13 +46,21 @@ def is_rounding(finding: Finding) -> bool:
     return finding.outcome.endswith(" is off") and finding.error < 1e-6
 
 
-@given(norms())
-def test_module_and_oracle_agree(text: str) -> None:
-    program, code = compiled(text)
-    module = module_from_files(code, "random")
-    for setting in filter(wanted, all_settings(program)):
-        finding = compare(program, module, setting)
-        assert finding.good or is_rounding(finding), finding
+@pytest.mark.parametrize("target", ["torch", "auto"])
+def test_module_and_oracle_agree(target: Literal["torch", "auto"]) -> None:
+    """Kernels of a norm take seconds to build, so that there are fewer examples of them."""
+
+    @settings(max_examples=100 if target == "torch" else 10)
+    @given(norms())
+    def check_one(text: str) -> None:
+        program, code = compiled(text)
+        module = module_from_files(code, "random")
+        with use(target):
+            for setting in filter(wanted, all_settings(program)):
+                finding = compare(program, module, setting)
+                assert finding.good or is_rounding(finding), finding
+
+    check_one()
 
 
 def test_modules_pass_the_tools_that_users_run(tmp_path: Path) -> None:
@@ -63,7 +73,7 @@ def test_modules_pass_the_tools_that_users_run(tmp_path: Path) -> None:
 
     collect()
     for number, text in enumerate(texts):
-        (tmp_path / f"random_{number}.py").write_text(compiled(text)[1])
+        (tmp_path / f"random_{number}.py").write_text(compiled(text)[1]["random.py"])
     check_code(tmp_path)
 
 

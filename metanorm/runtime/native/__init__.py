@@ -161,7 +161,7 @@ def _arm(table: Table, values: dict[str, Any]) -> str:
         return "train"
     if not table.tracked or values.get(table.tracked[0]) is not None:
         return "eval"
-    return "batch" if "batch" in table.arms else "train"
+    return table.without_statistics
 
 
 def _is_wide(table: Table, name: str) -> bool:

@@ -40,7 +40,8 @@ class Table:
 
     `tensors` gives the dimensions of each tensor, a variadic one with a star; `ranks` the argument
     whose length says how many dimensions a variadic one stands for. `results` is the type of the
-    result where there are several.
+    result where there are several, and `without_statistics` the arm of evaluation where no running
+    statistics are kept.
     """
 
     tensors: Mapping[str, tuple[str, ...]]
@@ -48,6 +49,7 @@ class Table:
     momenta: tuple[str, ...]
     tracked: tuple[str, ...]
     buffers: tuple[str, ...]
+    without_statistics: str
     results: str | None
     arms: Mapping[str, Mapping[str, Entry]]
 
@@ -79,6 +81,7 @@ def _table(data: Mapping[str, Any]) -> Table:
         momenta=tuple(data["momenta"]),
         tracked=tuple(data["tracked"]),
         buffers=tuple(data["buffers"]),
+        without_statistics=data["without_statistics"],
         results=data["results"],
         arms={
             arm: {

@@ -11,6 +11,7 @@ from typing import Any
 
 from metanorm.ir.nodes import Program
 from metanorm.ir.space import Space
+from metanorm.passes.arms import without_statistics
 from metanorm.targets.native.interface import Field
 from metanorm.targets.native.source import Arm, Kernel, Source
 from metanorm.targets.native.text_from_cir import text_from_cir
@@ -63,6 +64,7 @@ def _table(function: str, program: Program, source: Source, results: str | None)
         ),
         "tracked": [b.name for b in program.buffers if b.tracked],
         "buffers": [b.name for b in program.buffers],
+        "without_statistics": without_statistics(program),
         "results": results,
         "arms": {arm.name: _arm(arm, space) for arm in source.arms},
     }  # fmt: skip

@@ -194,7 +194,7 @@ class Narrow:
             if section.ranged and group is not None and axis in self.f.plan.islands:
                 constant = Name(self.f.axis(group))
                 low, high = Element(Name("r->lo"), constant), Element(Name("r->hi"), constant)
-            simd = number == 0 and all(isinstance(s, (Declare, Set)) for s in body)
+            simd = number == 0 and all(_apart(s) for s in body)
             body = [For(self.f.variables[axis], low, high, tuple(body), simd=simd)]
         return body
 
@@ -367,6 +367,11 @@ class Narrow:
         if let.type.axes:
             return self._loops(let.type.axes, body, section)
         return [cir.Block(tuple(body))]
+
+
+def _apart(s: Stmt) -> bool:
+    """Whether a statement does in each turn of a loop what no other turn depends on."""
+    return isinstance(s, Declare) or (isinstance(s, Set) and s.operator == "=")
 
 
 def _weighed(weight: Expr, value: Expr) -> Expr:
