@@ -30,6 +30,8 @@ PRECISIONS: Mapping[torch.dtype, Mapping[str, str]] = {
     torch.float64: {"METANORM_DOUBLE": "1"},
 }
 
+MANY = 32768  # elements from which on it matters how many statistics there are
+
 Values = Mapping[str, Any]
 
 _forked = False
@@ -108,6 +110,8 @@ class Kernels:
             if len(self._prepared) >= REMEMBERED:
                 self._prepared.clear()
             made = _Preparation(self, self.table.arms[arm][way], values)
+            if way == "forward":
+                made.demand_few(self.table.cells[arm])
             found = self._prepared[key] = made.done()
         return found
 
@@ -132,6 +136,13 @@ class _Preparation:
                     self.ranks = ranks
         self.sizes = {dim: prod(shape) for dim, shape in self.shapes.items()}
         self.real = torch.float64 if self.x.dtype == torch.float64 else torch.float32
+
+    def demand_few(self, cells: Sequence[Sequence[str]]) -> None:
+        """Kernels are made for statistics that are few beside the data; those of single elements,
+        such as instance statistics of a matrix, are for torch."""
+        most = max((prod(self.sizes.get(dim, 1) for dim in dims) for dims in cells), default=1)
+        if self.x.numel() > MANY and 4 * most > self.x.numel():
+            raise Unfit("statistics of hardly more than one element each")
 
     def done(self) -> Prepared:
         """Everything that does not change from call to call."""

@@ -52,6 +52,7 @@ class Table:
     without_statistics: str
     results: str | None
     arms: Mapping[str, Mapping[str, Entry]]
+    cells: Mapping[str, tuple[tuple[str, ...], ...]]  # dimensions of the statistics of each arm
 
 
 def source_of(module_file: str) -> str:
@@ -87,7 +88,12 @@ def _table(data: Mapping[str, Any]) -> Table:
             arm: {
                 way: Entry(entry["sections"], tuple(_field(text) for text in entry["fields"]))
                 for way, entry in ways.items()
+                if way != "cells"
             }
+            for arm, ways in data["arms"].items()
+        },
+        cells={
+            arm: tuple(tuple(dim.lstrip("*") for dim in dims) for dims in ways["cells"])
             for arm, ways in data["arms"].items()
         },
     )

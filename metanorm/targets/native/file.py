@@ -75,7 +75,21 @@ def _dim(space: Space, dim: str) -> str:
 
 
 def _arm(arm: Arm, space: Space) -> dict[str, Any]:
-    return {"forward": _entry(arm.forward, space), "backward": _entry(arm.backward, space)}
+    return {
+        "cells": _cells(arm, space),
+        "forward": _entry(arm.forward, space),
+        "backward": _entry(arm.backward, space),
+    }
+
+
+def _cells(arm: Arm, space: Space) -> list[list[str]]:
+    """The whole dimensions that cells of statistics have, in any direction."""
+    found = {
+        tuple(a for a in space.merged(cells) if "." not in a and "/" not in a)
+        for way in (arm.forward, arm.backward)
+        for cells in next(iter(way.values())).cells
+    }
+    return [[_dim(space, axis) for axis in axes] for axes in sorted(found)]
 
 
 def _entry(kernels: Mapping[str, Kernel], space: Space) -> dict[str, Any]:

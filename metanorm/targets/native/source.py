@@ -32,6 +32,7 @@ class Kernel:
 
     section: str
     fields: tuple[Field, ...]
+    cells: tuple[tuple[str, ...], ...]  # of the statistics that it measures
 
 
 @dataclass(frozen=True)
@@ -151,4 +152,5 @@ def _kernel(
     section = f"{name}_{way}_along_".upper() + layout.vector.replace(".", "_")
     own = fields(planned, saved, momenta)
     printer = KernelPrinter(planned, Loops(tuple(loops)), own, saved, way)
-    return Kernel(section, own), Section(section, tuple(printer.definitions()))
+    cells = tuple(dict.fromkeys(r.cells for s in planned.sweeps for r in s.reductions))
+    return Kernel(section, own, cells), Section(section, tuple(printer.definitions()))
