@@ -204,7 +204,8 @@ class _Preparation:
         name = field.name.removeprefix("to.")
         if field.kind == "result":
             results.append((name, None))
-            like = torch.empty_like(self.x)
+            of = self.values[name[2:]] if name.startswith("d.") else self.x
+            like = torch.empty_like(of)
             return [0, _type(like), *layout.strides(like, self.ranks)]
         of = self.values.get(name.removeprefix("d.")) if name.startswith("d.") else None
         if of is not None:

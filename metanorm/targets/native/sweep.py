@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from metanorm.ir.nodes import Expand, Input, Let, Map, Ref, Stop
 from metanorm.ir.operands import operands
-from metanorm.plan.sweeps import Plan, Reduction, Sweep
+from metanorm.plan.sweeps import NotPlannable, Plan, Reduction, Sweep
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import (
     Apply,
@@ -52,6 +52,9 @@ class SweepPrinter:
         self.maps = {let.name: let for let in sweep.maps}
         self.vector = frame.loops.vector
         self.rows = self._rows()
+        for _, r in self.numbered:
+            if self._by_row(r) and self._by_column(r) and r.kind != "sum":
+                raise NotPlannable("statistics that pool crosswise")
         self.at: dict[str, Expr] = {}
         for group in frame.loops.axes:
             key = group[0] if len(group) == 1 else f"*{group[0]}"
@@ -67,8 +70,9 @@ class SweepPrinter:
 
     def _rows(self) -> tuple[tuple[str, ...], ...]:
         """The axes whose rows a tile holds: the innermost ones, beside the vector axis, that are
-        pooled by all that has cells along rows or is measured in two looks."""
-        tiled = [r for _, r in self.numbered if self._along(r, self.vector) or r.kind == "var"]
+        pooled by all that has cells along rows, or else by what is measured in two looks."""
+        tiled = [r for _, r in self.numbered if self._along(r, self.vector)]
+        tiled = tiled or [r for _, r in self.numbered if r.kind == "var"]
         found: list[tuple[str, ...]] = []
         for group in reversed(self.f.loops.axes[:-1]):
             pooled = tiled and not any(self._along(r, group) for r in tiled)
