@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from metanorm.ir.nodes import Buffer, Input, Let, Param, Ref
-from metanorm.ir.scalar import SizeOf
+from metanorm.ir.nodes import Buffer, Input, Param, Program, Ref
+from metanorm.ir.operands import operands
+from metanorm.ir.scalar import Apply as ApplyScalar
+from metanorm.ir.scalar import Scalar, SizeOf
 from metanorm.plan.sweeps import NotPlannable, Plan
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import (
@@ -71,7 +73,7 @@ class KernelPrinter:
         kept = {ref for _, ref in self.program.outputs} | {u.value for u in self.program.updates}
         for sweep in self.plan.sweeps:
             for let in sweep.maps:
-                kept |= {r for r in _operands(let) if r not in wide}
+                kept |= {r for r in operands(let.op) if r not in wide}
             for r in sweep.reductions:
                 kept |= {x for x in (r.value, r.where, r.weight) if x is not None}
         return kept
@@ -360,26 +362,20 @@ class KernelPrinter:
         )
 
 
-def momentum_field(program: object, momentum: object) -> str:
+def momentum_field(program: Program, momentum: Scalar | None) -> str:
     """The field that brings a momentum."""
-    updates = [u for u in program.updates if u.averages]  # type: ignore[attr-defined]
+    updates = [u for u in program.updates if u.averages]
     distinct = list(dict.fromkeys(u.momentum for u in updates))
     number = distinct.index(momentum)
     return "momentum" if number == 0 else f"momentum_{number + 1}"
 
 
-def _operands(let: Let) -> tuple[Ref, ...]:
-    from metanorm.ir.operands import operands
-
-    return operands(let.op)
-
-
-def _with_sizes(expr: Expr, size: object, frame: Frame) -> Expr:
+def _with_sizes(expr: Expr, size: Scalar, frame: Frame) -> Expr:
     """The length of a part of an axis, which is known as a whole: `size(C)` in `size(C) / g`."""
     if isinstance(size, SizeOf):
         return Name(f"call->size_{frame.name(size.axis)}")
-    if isinstance(expr, Infix):
-        left, right = size.arguments  # type: ignore[attr-defined]
+    if isinstance(expr, Infix) and isinstance(size, ApplyScalar):
+        left, right = size.arguments
         return Infix(
             expr.operator,
             _with_sizes(expr.left, left, frame),
