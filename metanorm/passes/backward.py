@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from metanorm.ir.aggregation import Aggregation, Ones, is_partition
+from metanorm.ir.aggregation import Aggregation, Matrix, Ones, is_partition
 from metanorm.ir.nodes import (
     Along,
     Buffer,
@@ -171,17 +171,17 @@ class _Backward:
         space = self.b.space
         mine = {space.base(a): a for a in to}
         theirs = {space.base(a): a for a in self.b.types[part].axes}
-        over: list[tuple[str, object]] = []
+        over: list[tuple[str, Matrix]] = []
         for axis in result:
             base = space.base(axis)
             wanted, present = mine.get(base), theirs.get(base)
             if wanted == axis:
                 continue
-            matrix = Ones()
+            matrix: Matrix = Ones()
             if wanted is not None:
                 cells = space[wanted].cells_of
                 assert cells is not None
-                matrix = cells[1]  # type: ignore[assignment]
+                matrix = cells[1]
             if present == axis:
                 over.append((axis, matrix))
             elif present is None or present == wanted:
@@ -192,7 +192,7 @@ class _Backward:
                     raise NotDerivable("cells of two kinds along one axis")
                 part = self._times_count(part, (cells,))
                 over.append((present, Ones()))
-        return self.b.emit(Pool("sum", part, tuple(over))) if over else part  # type: ignore[arg-type]
+        return self.b.emit(Pool("sum", part, tuple(over))) if over else part
 
     def _times_count(self, part: Ref, over: Aggregation) -> Ref:
         return self.b.map("mul", part, self.b.emit(Count(over)))
