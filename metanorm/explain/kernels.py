@@ -47,7 +47,7 @@ def costs(optimised: Program) -> tuple[Cost, ...]:
 def kernels(optimised: Program) -> str:
     """Along which dimensions there are kernels, or why the norm runs on plain torch alone."""
     try:
-        found = source(optimised, "norm", ())
+        found = source(optimised, "norm")
     except NoKernels as reason:
         return f"none, plain torch alone: {reason}"
     ways = " and ".join(found.arms[0].forward)

@@ -27,7 +27,6 @@ from metanorm.targets.python.pyir import (
 from metanorm.targets.python.text_from_pyir import text_from_pyir
 from metanorm.targets.torch.describe import printable
 from metanorm.targets.torch.layout import call, integer
-from metanorm.targets.torch.modes import momenta
 from metanorm.targets.torch.module_from_ir import Compiled, definitions
 from metanorm.targets.torch.names import Names, names_of
 
@@ -54,7 +53,7 @@ def module_files(
 
 def kernels_of(program: Program, names: Names) -> tuple[Program, Source, str | None]:
     """The kernels of a norm. Raises `NoKernels`."""
-    found = source(program, names.function, tuple(momenta(program).values()))
+    found = source(program, names.function)
     return program, found, names.result if len(program.outputs) > 1 else None
 
 

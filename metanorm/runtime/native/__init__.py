@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import warnings
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
@@ -23,12 +22,12 @@ from metanorm.runtime.native.fit import plain, served
 from metanorm.runtime.native.gradient import Call, Normalized
 from metanorm.runtime.native.layout import Unfit
 from metanorm.runtime.native.table import Table, source_of, tables
+from metanorm.runtime.native.warning import warn_once
 
 F = TypeVar("F", bound=Callable[..., Any])
 Choice = Literal["auto", "native", "torch"]
 
 _choice: Choice = "auto"
-_warned = False
 
 
 class _Use:
@@ -86,7 +85,7 @@ class _Dispatch:
             return self._otherwise(f"has {reason}", args, named)
         except CannotBuild as problem:
             self._failed = f"{problem.reason}; {problem.remedy}"
-            _warn(self._failed)
+            warn_once(self._failed)
             return self._otherwise(f"has no kernels: {self._failed}", args, named)
 
     def _otherwise(self, reason: str, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
@@ -95,6 +94,8 @@ class _Dispatch:
         return self.function(*args, **named)
 
     def _natively(self, values: dict[str, Any]) -> Any:
+        if self._failed:  # a build that fails takes its time at every call
+            raise Unfit(f"no kernels: {self._failed}")
         kernels = self._kernels or self._load()
         table = kernels.table
         arm = _arm(table, values)
@@ -141,8 +142,6 @@ class _Dispatch:
         return self.function.__globals__[table.results](*outputs)
 
     def _load(self) -> Kernels:
-        if self._failed:
-            raise Unfit(f"no kernels: {self._failed}")
         source = source_of(self.function.__globals__.get("__file__", ""))
         table = tables(source).get(self.function.__name__)
         if table is None:
@@ -196,15 +195,3 @@ def _groups(
             raise Unfit("labels out of range")  # of which the torch target says more
         extra[field.name] = count
     return extra
-
-
-def _warn(problem: str) -> None:
-    """Say once that norms are slower than they need be."""
-    global _warned
-    if not _warned:
-        _warned = True
-        warnings.warn(
-            f"metanorm runs without its kernels: {problem}. Norms work, but slower.",
-            RuntimeWarning,
-            stacklevel=4,
-        )

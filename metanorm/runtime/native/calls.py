@@ -77,7 +77,7 @@ class Kernels:
         self.source = source
         self.table = table
         self.first = next(iter(table.tensors))
-        self._prepared: dict[Any, Prepared] = {}
+        self._prepared: dict[Any, Prepared | str] = {}  # or why there is none
         # Only training writes; of its forward fields that are buffers, some may only be read.
         forward = {f.name for f in table.arms["train"]["forward"].fields}
         self.written = forward.intersection(table.buffers)
@@ -109,11 +109,19 @@ class Kernels:
         if found is None:
             if len(self._prepared) >= REMEMBERED:
                 self._prepared.clear()
+            found = self._prepared[key] = self._prepare(arm, way, values)
+        if isinstance(found, str):
+            raise Unfit(found)
+        return found
+
+    def _prepare(self, arm: str, way: str, values: Values) -> Prepared | str:
+        try:
             made = _Preparation(self, self.table.arms[arm][way], values)
             if way == "forward":
                 made.demand_few(self.table.cells[arm])
-            found = self._prepared[key] = made.done()
-        return found
+            return made.done()
+        except Unfit as reason:
+            return str(reason)
 
 
 class _Preparation:

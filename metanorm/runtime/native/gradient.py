@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metanorm.runtime.native.build import CannotBuild
 from metanorm.runtime.native.calls import Kernels, Prepared, allocated, run
 from metanorm.runtime.native.fit import served
 from metanorm.runtime.native.layout import Unfit
+from metanorm.runtime.native.warning import warn_once
 
 Outputs = tuple[Tensor, ...]
 
@@ -92,12 +94,14 @@ class Normalized(torch.autograd.Function):
         if prepared is None:
             try:
                 prepared = call.kernels.prepared(call.arm, "backward", values)
+                ctx.prepared.backward[layout] = prepared
             except Unfit:  # it lies in pieces; torch's layers would copy it, too
                 gradients = tuple(g.contiguous() for g in gradients)
                 values.update(zip(names, gradients))
                 prepared = call.kernels.prepared(call.arm, "backward", values)
-            else:
-                ctx.prepared.backward[layout] = prepared
+            except CannotBuild as problem:
+                warn_once(f"{problem.reason}; {problem.remedy}")
+                return (None, None, *_differentiable(call, tensors, needed, gradients))
         wanted = [f"d.{name}" if need else "" for name, need in zip(call.names, needed)]
         results = allocated(prepared, values, tensors[0], wanted)
         run(prepared, values, results, kept)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from metanorm.ir.momenta import momenta
 from metanorm.ir.nodes import Buffer, Input, Let, Number, Param, Program
 from metanorm.ir.scalar import Hyper, Scalar, leaves
 from metanorm.plan.sweeps import Plan
@@ -70,7 +71,7 @@ def hypers(program: Program) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def fields(plan: Plan, saved: Iterable[str], momenta: Iterable[str]) -> tuple[Field, ...]:
+def fields(plan: Plan, saved: Iterable[str]) -> tuple[Field, ...]:
     """The fields of a call of this plan. `saved` are the measured values that pass from the
     forward kernel, where they are the last outputs, to the backward one."""
     program, kept = plan.program, list(saved)
@@ -78,7 +79,7 @@ def fields(plan: Plan, saved: Iterable[str], momenta: Iterable[str]) -> tuple[Fi
     if plan.groups is not None:
         found.append(Field("groups", f"{plan.groups}.count"))
     found += [Field("number", name) for name in hypers(program)]
-    found += [Field("momentum", name) for name in momenta]
+    found += [Field("momentum", name) for name in momenta(program).values()]
     read = {let.op.name: let for let in program.body if isinstance(let.op, Input)}
     for decl in program.inputs:
         if decl.name == plan.groups:

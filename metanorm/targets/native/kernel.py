@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from metanorm.ir.nodes import Buffer, Input, Param, Program, Ref
+from metanorm.ir.momenta import momenta
+from metanorm.ir.nodes import Buffer, Input, Param, Ref
 from metanorm.ir.operands import operands
 from metanorm.ir.scalar import Apply as ApplyScalar
 from metanorm.ir.scalar import Scalar, SizeOf
@@ -161,7 +162,7 @@ class KernelPrinter:
 
     def _values(self) -> Struct:
         wide = [self.f.name(f.name) for f in self.fields if f.type == "strided"]
-        numbers = [self.f.name(f.name) for f in self.fields if f.type == "double"]
+        numbers = [self.f.name(f.name) for f in self.fields if f.kind == "number"]
         sizes = [self.f.size_name(a) for a in self._axes()]
         given = [f"*{self.f.name(r)}" for r, (_, kind) in self._given().items() if kind != "index"]
         stored = [f"*{self.f.name(ref)}" for ref in self._stored()]
@@ -186,7 +187,7 @@ class KernelPrinter:
         body: list[Stmt] = [VALUES, Declare("const call_fields *", "call", Name("call_"))]
         body.append(Set(Name("v->call"), "=", Name("call")))
         for field in self.fields:
-            if field.type == "double":
+            if field.kind == "number":
                 name = self.f.name(field.name)
                 body.append(Set(Name(f"v->{name}"), "=", Prefix("(real)", Name(f"call->{name}"))))
         known = set(dimensions(self.program))
@@ -316,7 +317,7 @@ class KernelPrinter:
             buffer, size = Name(f"&v->call->{self.f.name(update.buffer)}"), self.f.volume(axes)
             value = Name(f"v->{self.f.name(update.value)}")
             if update.averages:
-                momentum = Name(f"v->call->{momentum_field(self.program, update.momentum)}")
+                momentum = Name(f"v->call->{momenta(self.program)[update.momentum]}")
                 body.append(Do(Apply("track", (buffer, value, size, momentum))))
             else:
                 body.append(Do(Apply("give", (buffer, value, size))))
@@ -360,14 +361,6 @@ class KernelPrinter:
         return Function(
             "", "int", self.entry, (("const call_fields *", "call"),), tuple(body), exported=True
         )
-
-
-def momentum_field(program: Program, momentum: Scalar | None) -> str:
-    """The field that brings a momentum."""
-    updates = [u for u in program.updates if u.averages]
-    distinct = list(dict.fromkeys(u.momentum for u in updates))
-    number = distinct.index(momentum)
-    return "momentum" if number == 0 else f"momentum_{number + 1}"
 
 
 def _with_sizes(expr: Expr, size: Scalar, frame: Frame) -> Expr:

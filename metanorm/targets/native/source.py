@@ -81,7 +81,7 @@ def layouts(program: Program) -> tuple[Layout, ...]:
     return tuple(found)
 
 
-def source(program: Program, function: str, momenta: tuple[str, ...]) -> Source:
+def source(program: Program, function: str) -> Source:
     """The kernels of an optimised program, whose function has this name. Raises `NoKernels`."""
     if len(program.body) > LARGEST:
         raise NoKernels(f"more than {LARGEST} values, which a C compiler would take long for")
@@ -90,22 +90,21 @@ def source(program: Program, function: str, momenta: tuple[str, ...]) -> Source:
     if any(a.type == "matrix" for a in program.arguments):
         raise NoKernels("a given matrix")
     try:
-        made = [_arm(function, both, momenta) for both in directions(program)]
+        made = [_arm(function, both) for both in directions(program)]
     except (NotPlannable, NotDerivable) as error:
         raise NoKernels(str(error)) from error
     sections = tuple(section for _, own in made for section in own)
     return Source(sections, tuple(arm for arm, _ in made))
 
 
-def _arm(function: str, arm: Directions, momenta: tuple[str, ...]) -> tuple[Arm, list[Section]]:
+def _arm(function: str, arm: Directions) -> tuple[Arm, list[Section]]:
     sections: list[Section] = []
     kernels: dict[str, dict[str, Kernel]] = {"forward": {}, "backward": {}}
-    own = momenta if arm.forward.updates else ()
-    both = {"forward": (arm.forward, own), "backward": (arm.backward, ())}
+    both = {"forward": arm.forward, "backward": arm.backward}
     name = f"{function}_{arm.arm}"
     for layout in layouts(arm.forward):
-        for way, (body, tracked) in both.items():
-            made = _kernel(body, layout, arm.kept, tracked, name, way)
+        for way, body in both.items():
+            made = _kernel(body, layout, arm.kept, name, way)
             if made is None:
                 kernels["forward"].pop(layout.vector, None)
                 break
@@ -124,7 +123,6 @@ def _kernel(
     body: Program,
     layout: Layout,
     saved: tuple[str, ...],
-    momenta: tuple[str, ...],
     name: str,
     way: str,
 ) -> tuple[Kernel, Section] | None:
@@ -150,7 +148,7 @@ def _kernel(
             loops.append((cell,))
         loops.append(group)
     section = f"{name}_{way}_along_".upper() + layout.vector.replace(".", "_")
-    own = fields(planned, saved, momenta)
+    own = fields(planned, saved)
     printer = KernelPrinter(planned, Loops(tuple(loops)), own, saved, way)
     cells = tuple(dict.fromkeys(r.cells for s in planned.sweeps for r in s.reductions))
     return Kernel(section, own, cells), Section(section, tuple(printer.definitions()))

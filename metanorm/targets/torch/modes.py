@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from metanorm.ir.momenta import momenta
 from metanorm.ir.nodes import (
     Count,
     Let,
     Mode,
-    Program,
     Ref,
     Rename,
     Update,
 )
 from metanorm.ir.operands import operands
 from metanorm.ir.placement import Place, kind_of, needed_by
-from metanorm.ir.scalar import Scalar
 from metanorm.targets.python.pyir import (
     Assign,
     Binary,
@@ -205,9 +204,3 @@ def _together(statements: Sequence[Stmt]) -> tuple[Stmt, ...]:
     targets = tuple(s.targets[0] for s in plain)
     values = tuple(s.value for s in plain if s.value is not None)
     return (Assign(targets, Tuple(values, bare=True)),)
-
-
-def momenta(program: Program) -> dict[Scalar | None, str]:
-    """The argument that brings the momentum of each running statistic."""
-    distinct = dict.fromkeys(u.momentum for u in program.updates if u.averages)
-    return {m: "momentum" if i == 0 else f"momentum_{i + 1}" for i, m in enumerate(distinct)}

@@ -7,10 +7,10 @@ import keyword
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from metanorm.ir.momenta import momenta
 from metanorm.ir.nodes import Program
 from metanorm.semantics.naming import snake_case
 from metanorm.semantics.reserved import GENERATED
-from metanorm.targets.torch.modes import momenta
 
 
 @dataclass(frozen=True)

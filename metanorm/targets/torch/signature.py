@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from metanorm.ir.momenta import momenta
 from metanorm.ir.nodes import (
     Argument,
     BufferDecl,
@@ -10,7 +11,6 @@ from metanorm.ir.nodes import (
 )
 from metanorm.ir.scalar import Hyper
 from metanorm.ir.space import Space
-from metanorm.targets.torch.modes import momenta
 from metanorm.targets.torch.names import Names
 
 ANNOTATIONS = {
