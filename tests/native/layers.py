@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metanorm.runtime.native import Choice, calls, gradient
+from metanorm.runtime.native import Choice, calls, routes
 from metanorm.runtime.native import use as use  # for all tests here
 
 F64 = torch.float64
@@ -111,11 +111,11 @@ def kernels_counted() -> Iterator[list[str]]:
         seen.append("kernel")
         before(*args, **named)
 
-    vars(gradient)["run"] = counting
+    vars(routes)["run"] = counting
     try:
         yield seen
     finally:
-        vars(gradient)["run"] = before
+        vars(routes)["run"] = before
 
 
 def channels_last(x: Tensor) -> Tensor:

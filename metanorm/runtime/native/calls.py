@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import dataclasses
 import os
 import struct
 from collections.abc import Callable, Mapping, Sequence
@@ -19,11 +18,6 @@ from metanorm.runtime.native.build import load
 from metanorm.runtime.native.layout import TYPES, Unfit
 from metanorm.runtime.native.table import Entry, Field, Table
 
-REMEMBERED = 256  # layouts of one norm; beyond, those of a stream of odd shapes are forgotten
-
-# Fields whose layout or value decides about a call; numbers may be sizes.
-DECISIVE = ("wide", "narrow", "index", "groups", "number")
-
 # What a build defines for each type that kernels compute in.
 PRECISIONS: Mapping[torch.dtype, Mapping[str, str]] = {
     torch.float32: {},
@@ -31,8 +25,6 @@ PRECISIONS: Mapping[torch.dtype, Mapping[str, str]] = {
 }
 
 MANY = 32768  # elements from which on it matters how many statistics there are
-
-Values = Mapping[str, Any]
 
 _forked = False
 
@@ -53,88 +45,107 @@ def threads() -> int:
     return 1 if _forked else torch.get_num_threads()
 
 
+@dataclass(frozen=True)
+class Place:
+    """A result: like an operand, or of a shape of its own, and where its address goes."""
+
+    at: int
+    name: str
+    like: int
+    shape: tuple[int, ...] | None = None
+
+
 @dataclass
 class Prepared:
-    """A call for one layout: constants in place, and where the rest goes."""
+    """A call for one layout: constants in place, and where the rest goes.
+
+    Operands are the tensors of a call in their order, in a backward call the gradients behind
+    them; `pointers` has the place of each in the call.
+    """
 
     function: Callable[[bytes], int]
     pack: Callable[..., bytes]
     template: list[Any]
-    pointers: list[tuple[int, str]]
-    momenta: list[tuple[int, str]]
-    results: list[tuple[str, tuple[int, ...] | None]]  # a shape, or like the tensor of that name
+    pointers: list[tuple[int, int]]
+    momenta: list[int]
+    results: list[Place]
     kept: int  # bytes of what the backward call needs
     kept_at: int
-    backward: dict[Any, Prepared] = dataclasses.field(
-        default_factory=dict
-    )  # by the layout of gradients
 
-
-class Kernels:
-    """The kernels of one norm."""
-
-    def __init__(self, source: str, table: Table) -> None:
-        self.source = source
-        self.table = table
-        self.first = next(iter(table.tensors))
-        self._prepared: dict[Any, Prepared | str] = {}  # or why there is none
-        # Only training writes; of its forward fields that are buffers, some may only be read.
-        forward = {f.name for f in table.arms["train"]["forward"].fields}
-        self.written = forward.intersection(table.buffers)
-        self.buffers_read = {
-            arm: {f.name for f in ways["backward"].fields}.intersection(table.buffers)
-            for arm, ways in table.arms.items()
-        }
-        self._decisive = {
-            (arm, way): tuple((f.kind, f.name) for f in entry.fields if f.kind in DECISIVE)
-            for arm, ways in table.arms.items()
-            for way, entry in ways.items()
-        }
-
-    def prepared(self, arm: str, way: str, values: Values) -> Prepared:
-        """The call for tensors that lie like these. Raises `Unfit` and `CannotBuild`."""
-        x = values[self.first]
-        parts: list[Any] = [arm, way, x.shape, x.stride(), x.dtype]
-        parts += [len(values[argument]) for argument in self.table.ranks.values()]
-        for kind, name in self._decisive[arm, way]:
-            value = values.get(name)
-            if kind in ("groups", "number"):
-                parts.append(value)
-            elif value is not None:
-                parts += (name, value.shape, value.dtype)
-                if kind == "wide":
-                    parts.append(value.stride())
-        key = tuple(parts)
-        found = self._prepared.get(key)
-        if found is None:
-            if len(self._prepared) >= REMEMBERED:
-                self._prepared.clear()
-            found = self._prepared[key] = self._prepare(arm, way, values)
-        if isinstance(found, str):
-            raise Unfit(found)
+    def allocated(self, operands: Sequence[Tensor | None]) -> list[Tensor]:
+        """Memory for the results."""
+        found = []
+        for place in self.results:
+            like = operands[place.like]
+            assert like is not None
+            new = torch.empty_like(like) if place.shape is None else like.new_empty(place.shape)
+            found.append(new)
         return found
 
-    def _prepare(self, arm: str, way: str, values: Values) -> Prepared | str:
-        try:
-            made = _Preparation(self, self.table.arms[arm][way], values)
-            if way == "forward":
-                made.demand_few(self.table.cells[arm])
-            return made.done()
-        except Unfit as reason:
-            return str(reason)
+
+def run(
+    prepared: Prepared, operands: Sequence[Tensor | None], momenta: Sequence[float],
+    results: Sequence[Tensor], kept: Tensor | None,
+) -> None:  # fmt: skip
+    """One call of a kernel. Raises `MemoryError` where it finds none for the statistics."""
+    filled = prepared.template.copy()
+    filled[0] = threads()
+    for at, number in prepared.pointers:
+        operand = operands[number]
+        if operand is not None:
+            filled[at] = operand.data_ptr()
+    for place, result in zip(prepared.results, results):
+        filled[place.at] = result.data_ptr()
+    for at, momentum in zip(prepared.momenta, momenta):
+        filled[at] = momentum
+    if kept is not None:
+        filled[prepared.kept_at] = kept.data_ptr()
+    if prepared.function(prepared.pack(*filled)):
+        raise MemoryError("no memory for the statistics of a norm")
 
 
-class _Preparation:
-    def __init__(self, kernels: Kernels, entry: Entry, values: Values) -> None:
-        self.kernels = kernels
-        self.entry = entry
+class Library:
+    """The kernels of a C file, each loaded once. Raises `CannotBuild`."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self._sections: dict[tuple[str, torch.dtype], ctypes.CDLL] = {}
+
+    def section(self, name: str, real: torch.dtype) -> ctypes.CDLL:
+        """The kernel of a section, for arithmetic of this type."""
+        library = self._sections.get((name, real))
+        if library is None:
+            library = load(self.source, {name: "1", **PRECISIONS[real]})
+            for exported in ("forward", "backward", "kept"):
+                if hasattr(library, exported):
+                    getattr(library, exported).argtypes = [ctypes.c_char_p]
+            if hasattr(library, "kept"):
+                library.kept.restype = ctypes.c_int64
+            self._sections[name, real] = library
+        return library
+
+
+class Preparation:
+    """Finds how a kernel reads the tensors of a call, given by name with its numbers.
+
+    `order` has the number of each operand, and `wanted` says which results are. Raises `Unfit`
+    where a kernel cannot read them.
+    """
+
+    def __init__(
+        self, library: Library, table: Table, values: Mapping[str, Any], order: Sequence[str],
+        wanted: Callable[[str], bool] = lambda name: True,
+    ) -> None:  # fmt: skip
+        self.library = library
+        self.table = table
         self.values = values
-        self.table = kernels.table
-        self.first = kernels.first
+        self.order = {name: number for number, name in enumerate(order)}
+        self.wanted = wanted
+        self.first = next(iter(table.tensors))
         self.x: Tensor = values[self.first]
         self.shapes: dict[str, tuple[int, ...]] = {}
-        known = {dim: len(values[argument]) for dim, argument in self.table.ranks.items()}
-        for name, dims in self.table.tensors.items():
+        known = {dim: len(values[argument]) for dim, argument in table.ranks.items()}
+        for name, dims in table.tensors.items():
             if isinstance(tensor := values.get(name), Tensor):
                 ranks = layout.ranks_of(dims, tensor.dim(), known)
                 for dim, shape in layout.shapes(dims, tensor.shape, ranks).items():
@@ -152,15 +163,15 @@ class _Preparation:
         if self.x.numel() > MANY and 4 * most > self.x.numel():
             raise Unfit("statistics of hardly more than one element each")
 
-    def done(self) -> Prepared:
-        """Everything that does not change from call to call."""
+    def of(self, entry: Entry) -> Prepared:
+        """Everything about calls of a kernel that does not change. Raises `CannotBuild`."""
         format_ = "=q"
         template: list[Any] = [1]
-        pointers: list[tuple[int, str]] = []
-        momenta: list[tuple[int, str]] = []
-        results: list[tuple[str, tuple[int, ...] | None]] = []
+        pointers: list[tuple[int, int]] = []
+        momenta: list[int] = []
+        results: list[Place] = []
         kept_at = 0
-        for field in self.entry.fields:
+        for field in entry.fields:
             at = len(template)
             match field.kind:
                 case "size":
@@ -170,36 +181,32 @@ class _Preparation:
                 case "number":
                     template.append(_number(self.values[field.name], self.real))
                 case "momentum":
-                    momenta.append((at, field.name))
+                    momenta.append(at)
                     template.append(0.0)
                 case "saved":
                     kept_at = at
                     template.append(0)
+                case _ if field.name.startswith("to."):
+                    template += self._result(field, at, results)
                 case _:
-                    pointers.append((at, field.name))
-                    template += self._tensor(field, results)
+                    if field.name in self.order:
+                        pointers.append((at, self.order[field.name]))
+                    template += self._operand(field)
             format_ += "d" if field.kind in ("number", "momentum") else "q" * (len(template) - at)
         pack = struct.Struct(format_).pack
-        library = self._library()
-        function = library.forward if hasattr(library, "forward") else library.backward
-        function.argtypes, function.restype = [ctypes.c_char_p], ctypes.c_int
-        kept = 0
-        if kept_at and hasattr(library, "kept"):
-            library.kept.argtypes, library.kept.restype = [ctypes.c_char_p], ctypes.c_int64
-            kept = library.kept(pack(*template))
+        kernel = self.library.section(self._section(entry), self.real)
+        function = kernel.forward if hasattr(kernel, "forward") else kernel.backward
+        kept = kernel.kept(pack(*template)) if kept_at and hasattr(kernel, "kept") else 0
         return Prepared(function, pack, template, pointers, momenta, results, kept, kept_at)
 
-    def _library(self) -> ctypes.CDLL:
+    def _section(self, entry: Entry) -> str:
         steps = layout.strides(self.x, self.ranks)
         dims = self.table.tensors[self.first]
-        section = layout.vector_of(self.sizes, dims, steps, list(self.entry.sections))
-        defines = {self.entry.sections[section]: "1", **PRECISIONS[self.real]}
-        return load(self.kernels.source, defines)
+        section = layout.vector_of(self.sizes, dims, steps, list(entry.sections))
+        return entry.sections[section]
 
-    def _tensor(self, field: Field, results: list[tuple[str, tuple[int, ...] | None]]) -> list[int]:
+    def _operand(self, field: Field) -> list[int]:
         """Pointer, type, and strides of a wide one."""
-        if field.name.startswith("to."):
-            return self._result(field, results)
         tensor = self.values.get(field.name)
         kept = field.name in self.table.buffers and tensor is not None
         if kept and not tensor.is_floating_point():  # type: ignore[union-attr]
@@ -208,22 +215,22 @@ class _Preparation:
             return [0, _type(tensor), *layout.strides(tensor, self.ranks)]  # type: ignore[arg-type]
         return [0, 0 if tensor is None else _type(tensor)]
 
-    def _result(self, field: Field, results: list[tuple[str, tuple[int, ...] | None]]) -> list[int]:
+    def _result(self, field: Field, at: int, results: list[Place]) -> list[int]:
         name = field.name.removeprefix("to.")
-        if field.kind == "result":
-            results.append((name, None))
-            of = self.values[name[2:]] if name.startswith("d.") else self.x
-            like = torch.empty_like(of)
-            return [0, _type(like), *layout.strides(like, self.ranks)]
-        of = self.values.get(name.removeprefix("d.")) if name.startswith("d.") else None
-        if of is not None:
-            results.append((name, None))
+        gradient = name.startswith("d.")
+        of = self.values.get(name.removeprefix("d.")) if gradient else self.x
+        if of is None:
+            return [0, 0]  # the gradient of a parameter that is not there
+        like = self.order[name[2:]] if gradient else self.order[self.first]
+        shape = None
+        if field.kind == "narrow" and not gradient:
+            parts = [self.shapes[dim.lstrip("*")] for dim in field.dims]
+            shape = tuple(n for part in parts for n in part)
+        if self.wanted(name):
+            results.append(Place(at, name, like, shape))
+        if field.kind == "narrow":
             return [0, _type(of)]
-        if name.startswith("d."):
-            return [0, 0]  # of a parameter that is not there
-        shape = [self.shapes[dim.lstrip("*")] for dim in field.dims]
-        results.append((name, tuple(n for part in shape for n in part)))
-        return [0, _type(self.x)]
+        return [0, _type(of), *layout.strides(torch.empty_like(of), self.ranks)]
 
 
 def _type(tensor: Tensor | None) -> int:
@@ -232,40 +239,6 @@ def _type(tensor: Tensor | None) -> int:
     return TYPES[tensor.dtype]
 
 
-def run(
-    prepared: Prepared, values: Values, results: Mapping[str, Tensor], kept: Tensor | None
-) -> None:
-    """One call. `values` and `results` hold the tensors by name."""
-    filled = prepared.template.copy()
-    filled[0] = threads()
-    for at, name in prepared.pointers:
-        tensor = results.get(name[3:]) if name.startswith("to.") else values.get(name)
-        if tensor is not None:
-            filled[at] = tensor.data_ptr()
-    for at, name in prepared.momenta:
-        filled[at] = values[name]
-    if kept is not None:
-        filled[prepared.kept_at] = kept.data_ptr()
-    if prepared.function(prepared.pack(*filled)):
-        raise MemoryError("no memory for the statistics of a norm")
-
-
 def _number(value: Any, real: torch.dtype) -> float:
     """A hyperparameter; `None` stands for the machine epsilon of the statistics."""
     return torch.finfo(real).eps if value is None else float(value)
-
-
-def allocated(
-    prepared: Prepared, values: Values, first: Tensor, wanted: Sequence[str] | None = None
-) -> dict[str, Tensor]:
-    """Memory for the results that are wanted."""
-    found = {}
-    for name, shape in prepared.results:
-        if wanted is not None and name not in wanted:
-            continue
-        if shape is not None:
-            found[name] = first.new_empty(shape)
-        else:
-            like = values.get(name[2:]) if name.startswith("d.") else first
-            found[name] = torch.empty_like(first if like is None else like)
-    return found

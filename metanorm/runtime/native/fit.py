@@ -1,4 +1,4 @@
-"""Which tensors a kernel may read behind torch's back."""
+"""Which tensors a kernel may read behind torch's back, and when."""
 
 from __future__ import annotations
 
@@ -7,26 +7,30 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.nn import Parameter
 
-PLAIN = (Tensor, torch.nn.Parameter)
 REAL = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+_functorch = torch._C._functorch
 
 
 def plain(x: Any) -> bool:
     """Whether this is a tensor with memory of its own on the CPU, and no subclass."""
-    return type(x) in PLAIN and x.is_cpu and x.layout is torch.strided and not x.is_neg()
-
-
-def served(x: Any) -> bool:
-    """Whether a kernel can take it as data, and nothing looks on that would have to see how."""
     return (
-        plain(x)
-        and x.dtype in REAL
-        and forward_ad._current_level < 0
-        and torch._C._functorch.peek_interpreter_stack() is None
-        and not torch._C._functorch.is_legacy_batchedtensor(x)
-        and (torch._C._len_torch_dispatch_stack() == 0 or not _traced())
-        and torch._C._get_tracing_state() is None
+        (type(x) is Tensor or type(x) is Parameter)
+        and x.is_cpu
+        and x.layout is torch.strided
+        and not x.is_neg()
+    )
+
+
+def watched() -> bool:
+    """Whether something looks on that would have to see how an output comes about."""
+    return (
+        forward_ad._current_level >= 0
+        or _functorch.peek_interpreter_stack() is not None
+        or (torch._C._len_torch_dispatch_stack() > 0 and _traced())
+        or torch._C._get_tracing_state() is not None
     )
 
 
@@ -37,3 +41,8 @@ def _traced() -> bool:
         torch._C._get_dispatch_mode(key) is not None
         for key in (modes.FAKE, modes.PROXY, modes.FUNCTIONAL)
     )
+
+
+def data(x: Any) -> bool:
+    """Whether a kernel can take this as what is normalized, or as its gradient."""
+    return plain(x) and x.dtype in REAL and not _functorch.is_legacy_batchedtensor(x)

@@ -1,0 +1,230 @@
+"""Calls whose arguments look alike go the same way: what decides about it is looked at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from metanorm.runtime.native.calls import Library, Preparation, Prepared, run
+from metanorm.runtime.native.fit import data, plain
+from metanorm.runtime.native.layout import Unfit
+from metanorm.runtime.native.table import Table
+
+REMEMBERED = 256  # ways of one norm; beyond, those of a stream of odd shapes are forgotten
+
+Outputs = tuple[Tensor, ...]
+Operands = Sequence["Tensor | None"]
+Gradients = list["Tensor | None"]
+
+
+@dataclass
+class Route:
+    """The way of calls that look alike.
+
+    `operands` names the tensors that they bring, in order; `arguments` has all arguments of the
+    function that are no tensors.
+    """
+
+    function: Callable[..., Any]
+    library: Library
+    table: Table
+    arm: str
+    operands: tuple[str, ...]
+    arguments: dict[str, Any]
+    groups: dict[str, int]
+    prepared: Prepared
+    differentiable: bool
+    scattered: tuple[int, ...]  # operands that have to be made contiguous
+    changed: tuple[int, ...]  # those that a call writes to
+    copied: tuple[int, ...]  # those whose state at the call is kept for the way back
+    unread: tuple[int, ...]  # those that the way back does not look at
+    results: Callable[..., Any] | None
+    backward: dict[Any, Prepared] = field(default_factory=dict)  # by the looks of gradients
+
+    def forward(
+        self, operands: Operands, momenta: Sequence[float], keep: bool
+    ) -> tuple[Outputs, Tensor | None]:
+        """The outputs, and what the backward kernel needs."""
+        prepared = self.prepared
+        # The small one first: it would break up the room that the last large result has left.
+        kept = torch.empty(prepared.kept, dtype=torch.uint8) if prepared.kept_at else None
+        results = prepared.allocated(operands)
+        run(prepared, operands, momenta, results, kept)
+        return tuple(results), kept if keep else None
+
+    def back(
+        self, operands: Operands, gradients: Sequence[Tensor], needed: Sequence[bool],
+        kept: Tensor | None,
+    ) -> Gradients:  # fmt: skip
+        """The gradients of the operands that need one."""
+        outputs = self.prepared.results
+        gradients = [g if p.shape is None else g.contiguous() for g, p in zip(gradients, outputs)]
+        looks = (*needed, *[(g.stride(), g.dtype) for g in gradients])
+        prepared = self.backward.get(looks)
+        if prepared is None:
+            try:
+                prepared = self._back(operands, gradients, needed)
+                self.backward[looks] = prepared
+            except Unfit:  # it lies in pieces; torch's layers would copy it, too
+                gradients = [g.contiguous() for g in gradients]
+                prepared = self._back(operands, gradients, needed)
+        everything = (*operands, *gradients)
+        results = prepared.allocated(everything)
+        run(prepared, everything, (), results, kept)
+        found: Gradients = [None] * len(operands)
+        for place, result in zip(prepared.results, results):
+            found[place.like] = result
+        return found
+
+    def _back(
+        self, operands: Operands, gradients: Sequence[Tensor], needed: Sequence[bool]
+    ) -> Prepared:
+        wanted = {f"d.{name}" for name, need in zip(self.operands, needed) if need}
+        order = (*self.operands, *[f"d.{place.name}" for place in self.prepared.results])
+        values = {**self.arguments, **self.groups, **dict(zip(order, (*operands, *gradients)))}
+        made = Preparation(self.library, self.table, values, order, wanted.__contains__)
+        return made.of(self.table.arms[self.arm]["backward"])
+
+    def again(self, operands: Operands) -> Any:
+        """The outputs by the torch target, with nothing updated, for gradients of gradients."""
+        values = {**self.arguments, **dict(zip(self.operands, operands))}
+        for name in self.table.buffers:
+            if name in self.table.tracked and self.arm != "eval":
+                values[name] = None
+            elif values.get(name) is not None:
+                values[name] = values[name].clone()
+        return self.function(**values)
+
+
+class Routes:
+    """The ways of one norm."""
+
+    def __init__(
+        self, function: Callable[..., Any], names: tuple[str, ...], source: str, table: Table
+    ) -> None:
+        self.function = function
+        self.names = names
+        self.library = Library(source)
+        self.table = table
+        self._found: dict[Any, Route | str] = {}  # or why there is none
+        entries = [entry for ways in table.arms.values() for entry in ways.values()]
+        counts = [f.name for entry in entries for f in entry.fields if f.kind == "groups"]
+        self._momenta = tuple(name in table.momenta for name in names)
+        self._indices = tuple(dict.fromkeys(name.removesuffix(".count") for name in counts))
+        self._wide = {f.name for e in entries for f in e.fields if f.kind == "wide"}
+        # Only training writes; of its forward fields that are buffers, some may only be read.
+        forward = {f.name for f in table.arms["train"]["forward"].fields}
+        self._written = forward.intersection(table.buffers)
+
+    def of(self, args: tuple[Any, ...]) -> tuple[Route, list[Tensor], list[float]]:
+        """The way of a call, its tensors and its momenta. Raises `Unfit` and `CannotBuild`."""
+        looks: list[Any] = []
+        operands: list[Tensor] = []
+        momenta: list[float] = []
+        for value, is_momentum in zip(args, self._momenta):
+            if is_momentum:
+                momenta.append(1 / value.item() if isinstance(value, Tensor) else value)
+            elif type(value) is Tensor or type(value) is Parameter:
+                if not plain(value):
+                    raise Unfit("a tensor that is not a plain one on the CPU")
+                operands.append(value)
+                looks.append((value.shape, value.stride(), value.dtype, value.requires_grad))
+            elif isinstance(value, Tensor):
+                raise Unfit("a tensor that is not a plain one on the CPU")
+            else:
+                looks.append(tuple(value) if isinstance(value, list) else value)
+        groups = self._groups(args) if self._indices else {}
+        looks += groups.values()
+        key = tuple(looks)
+        route = self._found.get(key)
+        if route is None:
+            if len(self._found) >= REMEMBERED:
+                self._found.clear()
+            try:
+                route = self._route(args, groups)
+            except Unfit as reason:
+                route = str(reason)
+            self._found[key] = route
+        if isinstance(route, str):
+            raise Unfit(route)
+        for number in route.scattered:
+            operands[number] = operands[number].contiguous()
+        return route, operands, momenta
+
+    def _groups(self, args: tuple[Any, ...]) -> dict[str, int]:
+        """The numbers of groups of each index, which is checked here: kernels trust it."""
+        values = dict(zip(self.names, args))
+        found = {}
+        for name in self._indices:
+            index, size = values.get(name), values.get(f"{name}_size")
+            if index is None:
+                found[f"{name}.count"] = 1
+                continue
+            if index.dtype != torch.int64:
+                raise Unfit("an index that is not of int64")
+            if size is not None and not isinstance(size, int):
+                raise Unfit("a number of groups that is not whole")
+            low, high = map(int, torch.aminmax(index)) if index.numel() else (0, -1)
+            count = high + 1 if size is None else size
+            if low < 0 or high >= count:
+                raise Unfit("labels out of range")  # of which the torch target says more
+            found[f"{name}.count"] = count
+        return found
+
+    def _route(self, args: tuple[Any, ...], groups: dict[str, int]) -> Route:
+        table, values = self.table, dict(zip(self.names, args))
+        x = values[self.names[0]]
+        if not data(x):
+            raise Unfit("an input that kernels do not know")
+        if x.numel() == 0:
+            raise Unfit("no elements")
+        tensors = {
+            n: v for n, v in values.items() if isinstance(v, Tensor) and n not in table.momenta
+        }
+        for name, tensor in tensors.items():
+            if name not in table.tensors:
+                raise Unfit("a tensor where a number is expected")
+            if name in table.buffers and (tensor.requires_grad or not tensor.is_contiguous()):
+                raise Unfit("a buffer that is strided or has a gradient")
+        order, arm = tuple(tensors), self._arm(values)
+        ways = table.arms[arm]
+        made = Preparation(self.library, table, {**values, **groups}, order)
+        made.demand_few(table.cells[arm])
+        read = {f.name for f in ways["backward"].fields}
+        unread = {n for n in table.tracked if arm != "eval" and n not in read}
+
+        def numbers(among: Any) -> tuple[int, ...]:
+            return tuple(i for i, name in enumerate(order) if name in among)
+
+        return Route(
+            function=self.function,
+            library=self.library,
+            table=table,
+            arm=arm,
+            operands=order,
+            arguments={n: 1.0 if n in table.momenta else v
+                       for n, v in values.items() if n not in tensors},
+            groups=groups,
+            prepared=made.of(ways["forward"]),
+            differentiable=any(t.requires_grad for t in tensors.values()),
+            scattered=numbers({n for n, t in tensors.items()
+                               if n not in self._wide and not t.is_contiguous()}),
+            changed=numbers(self._written) if arm == "train" else (),
+            copied=numbers(set(table.buffers) - unread),
+            unread=numbers(unread),
+            results=self.function.__globals__[table.results] if table.results else None,
+        )  # fmt: skip
+
+    def _arm(self, values: dict[str, Any]) -> str:
+        """Which way the modes go in this call."""
+        table = self.table
+        if "eval" not in table.arms or values.get("training"):
+            return "train"
+        if not table.tracked or values.get(table.tracked[0]) is not None:
+            return "eval"
+        return table.without_statistics
