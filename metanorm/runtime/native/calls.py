@@ -15,7 +15,8 @@ from torch import Tensor
 
 from metanorm.runtime.native import layout
 from metanorm.runtime.native.build import load
-from metanorm.runtime.native.layout import TYPES, Unfit
+from metanorm.runtime.native.layout import STREAMED, TYPES, Unfit
+from metanorm.runtime.native.machine import last_level_cache
 from metanorm.runtime.native.table import Entry, Field, Table
 
 # What a build defines for each type that kernels compute in.
@@ -23,6 +24,9 @@ PRECISIONS: Mapping[torch.dtype, Mapping[str, str]] = {
     torch.float32: {},
     torch.float64: {"METANORM_DOUBLE": "1"},
 }
+
+LINE = 64  # bytes of a line of a cache
+LONG = 512  # bytes of a row of which the lines that it does not fill are a small part
 
 MANY = 32768  # elements from which on it matters how many statistics there are
 
@@ -171,6 +175,7 @@ class Preparation:
         momenta: list[int] = []
         results: list[Place] = []
         kept_at = 0
+        self.vector = self._vector(entry)
         for field in entry.fields:
             at = len(template)
             match field.kind:
@@ -194,16 +199,16 @@ class Preparation:
                     template += self._operand(field)
             format_ += "d" if field.kind in ("number", "momentum") else "q" * (len(template) - at)
         pack = struct.Struct(format_).pack
-        kernel = self.library.section(self._section(entry), self.real)
+        kernel = self.library.section(entry.sections[self.vector], self.real)
         function = kernel.forward if hasattr(kernel, "forward") else kernel.backward
         kept = kernel.kept(pack(*template)) if kept_at and hasattr(kernel, "kept") else 0
         return Prepared(function, pack, template, pointers, momenta, results, kept, kept_at)
 
-    def _section(self, entry: Entry) -> str:
+    def _vector(self, entry: Entry) -> str:
+        """The dimension along which rows lie."""
         steps = layout.strides(self.x, self.ranks)
         dims = self.table.tensors[self.first]
-        section = layout.vector_of(self.sizes, dims, steps, list(entry.sections))
-        return entry.sections[section]
+        return layout.vector_of(self.sizes, dims, steps, list(entry.sections))
 
     def _operand(self, field: Field) -> list[int]:
         """Pointer, type, and strides of a wide one."""
@@ -230,7 +235,15 @@ class Preparation:
             results.append(Place(at, name, like, shape))
         if field.kind == "narrow":
             return [0, _type(of)]
-        return [0, _type(of), *layout.strides(torch.empty_like(of), self.ranks)]
+        type_ = STREAMED.get(of.dtype, _type(of)) if self._streams(of) else _type(of)
+        return [0, type_, *layout.strides(torch.empty_like(of), self.ranks)]
+
+    def _streams(self, of: Tensor) -> bool:
+        """Whether a result had better go past the caches: half of one would push out what is read
+        again. Rows that begin and end within a line would have it fetched after all."""
+        row = self.sizes.get(self.vector, 0) * of.element_size()
+        large = 2 * of.numel() * of.element_size() > last_level_cache()
+        return large and (row >= LONG or (row > 0 and row % LINE == 0))
 
 
 def _type(tensor: Tensor | None) -> int:

@@ -17,6 +17,8 @@ TYPES: Mapping[torch.dtype, int] = {
     torch.bool: 4,
     torch.int64: 5,
 }
+# What results are called that are too large for the caches: whole rows go straight to memory.
+STREAMED: Mapping[torch.dtype, int] = {torch.float32: 6, torch.float64: 7}
 
 
 class Unfit(Exception):

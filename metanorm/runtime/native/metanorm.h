@@ -12,6 +12,9 @@
 #ifdef _OPENMP
 #include <omp.h>
 #endif
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #ifdef METANORM_DOUBLE
 typedef double real;
@@ -31,12 +34,14 @@ typedef float real;
 #define TILE 4096        /* elements of a row that are looked at together */
 #define TILE_AREA 65536  /* elements of several rows that are: two looks at them stay in L2 */
 #define TILE_ROWS 256    /* rows at most: so many numbers are added to one in `real` */
-#define CACHE 65536        /* bytes that a worker looks at twice in a row, so that they should stay near it */
+#define STRIP 256        /* columns of narrow values that are added up together */
+#define CACHE 65536      /* bytes that a worker looks at twice in a row, so that they should stay near it */
 #define SERIAL 32768     /* elements for which more than one thread is not worth while */
 
 #define VECTOR (AXES - 1) /* the axis along which rows lie */
 
-enum { FLOAT32, FLOAT64, BFLOAT16, FLOAT16, BOOLEAN, INT64 };
+/* Results of the last two types go past the caches, which they are too large for. */
+enum { FLOAT32, FLOAT64, BFLOAT16, FLOAT16, BOOLEAN, INT64, STREAMED32, STREAMED64 };
 
 /* A tensor as large as the first input: strides, in elements, of the axes that are looped over. */
 typedef struct {
@@ -156,11 +161,40 @@ static void widen(const void *data, int64_t type, int64_t offset, int64_t stride
     }
 }
 
+/* Write `bytes` that nobody reads soon: no line is fetched before it is overwritten. */
+static void stream(char *to, const char *from, int64_t bytes) {
+#ifdef __SSE2__
+    const int64_t head = least((int64_t)(-(uintptr_t)to & 15), bytes);
+    const int64_t whole = head + (bytes - head) / 16 * 16;
+    memcpy(to, from, (size_t)head);
+    for (int64_t i = head; i < whole; i += 16)
+        _mm_stream_si128((__m128i *)(to + i), _mm_loadu_si128((const __m128i *)(from + i)));
+    memcpy(to + whole, from + whole, (size_t)(bytes - whole));
+#else
+    memcpy(to, from, (size_t)bytes);
+#endif
+}
+
+/* Streamed rows are seen by other threads from here on. */
+static inline void landed(void) {
+#ifdef __SSE2__
+    _mm_sfence();
+#endif
+}
+
 static void round_off(void *data, int64_t type, int64_t offset, int64_t stride, int64_t count,
                       const real *restrict buffer) {
     switch (type) {
     case FLOAT32: SCATTER(float, ) break;
     case FLOAT64: SCATTER(double, ) break;
+    case STREAMED32:
+    case STREAMED64:
+        if (stride == 1)
+            stream((char *)((real *)data + offset), (const char *)buffer,
+                   count * (int64_t)sizeof(real));
+        else
+            SCATTER(real, )
+        break;
     case BFLOAT16: SCATTER(uint16_t, rounded_bfloat16) break;
     default: SCATTER(uint16_t, rounded_float16) break;
     }
@@ -371,7 +405,7 @@ typedef struct {
 } reduction;
 
 /* A sweep measures `count` reductions from number `first` on; `settle` computes from them what
- * later sweeps need. */
+ * later sweeps need. The first stage may have no sweep, if something is known before. */
 typedef struct {
     void (*sweep)(const void *values, const range *r, const accumulator *a);
     void (*settle)(void *values, const range *r, const accumulator *a);
@@ -526,10 +560,11 @@ static void work_on_islands(const kernel *k, void *values, const shape *s, const
                 for (int axis = 0; axis < AXES; axis++)
                     a[i].lo[axis] = d->islands >> axis & 1 ? r.lo[axis] : 0;
             }
-            now->sweep(values, &r, a);
+            if (now->sweep) now->sweep(values, &r, a);
             if (now->settle) now->settle(values, &r, a);
         }
     }
+    landed();
 }
 
 static int run(const kernel *k, void *values, const shape *s, int64_t threads) {
@@ -567,13 +602,14 @@ static int run(const kernel *k, void *values, const shape *s, int64_t threads) {
     }
     for (int n = 0; n < k->stage_count; n++) {
         const stage *now = k->stages + n;
-        if (!d.fused) {
+        if (!d.fused && now->sweep) {
 #pragma omp parallel for schedule(static) num_threads((int)d.workers) if (d.workers > 1)
             for (int64_t w = 0; w < d.workers; w++) {
                 range r = everything(s);
                 r.lo[d.axis] = s->size[d.axis] * w / d.workers;
                 r.hi[d.axis] = s->size[d.axis] * (w + 1) / d.workers;
                 now->sweep(values, &r, a + w * count);
+                landed();
             }
         }
         for (int i = now->first; i < now->first + now->count; i++) {

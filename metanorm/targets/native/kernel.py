@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from metanorm.ir.momenta import momenta
-from metanorm.ir.nodes import Buffer, Input, Param, Ref
+from metanorm.ir.nodes import Buffer, Input, Let, Param, Ref
 from metanorm.ir.operands import operands
 from metanorm.ir.scalar import Apply as ApplyScalar
 from metanorm.ir.scalar import Scalar, SizeOf
@@ -55,8 +55,13 @@ class KernelPrinter:
         self.narrow = Narrow(self.f, [s for s in self.sections if s], self._kept())
 
     def _sections(self) -> list[Section]:
-        """Before the sweeps, after each, and at the end."""
-        sections = [Section(self.plan.prologue)]
+        """At the beginning, before the sweeps, after each of them, and at the end.
+
+        What belongs to islands is computed with them, by the worker that has them in its cache.
+        """
+        begin, before = self._opening()
+        after, finish = self._closing()
+        sections = [Section(begin), Section(before, ranged=True)]
         number = 0
         late = []
         for sweep in self.plan.sweeps:
@@ -64,9 +69,33 @@ class KernelPrinter:
             number += len(mine)
             feeding = tuple((n, r) for n, r in mine if not r.terminal)
             late += [(n, r) for n, r in mine if r.terminal]
-            sections.append(Section(sweep.narrow, feeding, ranged=True))
-        sections.append(Section(self.plan.epilogue, tuple(late)))
+            more = after if sweep is self.plan.sweeps[-1] else ()
+            sections.append(Section((*sweep.narrow, *more), feeding, ranged=True))
+        sections.append(Section(finish, tuple(late)))
         return sections
+
+    def _opening(self) -> tuple[tuple[Let, ...], tuple[Let, ...]]:
+        """Of the values before all sweeps, those of all islands together, and the rest."""
+        lets = self.plan.prologue
+        shared = {let.name for let in lets if not self._of_islands(let)}
+        for let in reversed(lets):
+            if let.name in shared:
+                shared.update(operands(let.op))
+        return _parted(lets, shared)
+
+    def _closing(self) -> tuple[tuple[Let, ...], tuple[Let, ...]]:
+        """Of the values after all sweeps, those of islands, and those that wait for all."""
+        lets = self.plan.epilogue
+        waiting = {ref for r in self.numbered if r.terminal for _, ref in r.results}
+        for let in lets:
+            if not self._of_islands(let) or waiting.intersection(operands(let.op)):
+                waiting.add(let.name)
+        last, own = _parted(lets, waiting)
+        return own, last
+
+    def _of_islands(self, let: Let) -> bool:
+        islands = set(self.plan.islands)
+        return bool(islands) and islands <= set(let.type.axes)
 
     def _kept(self) -> set[Ref]:
         """Narrow values that sweeps, outputs or updates read."""
@@ -87,6 +116,9 @@ class KernelPrinter:
         functions: list[Definition] = [self._prepare(), self._begin()]
         number = 0
         stages = []
+        if before := self._settle(0):
+            functions.append(before)
+            stages.append("{NULL, settle_0, 0, 0}")
         for i, sweep in enumerate(self.plan.sweeps, 1):
             printer = SweepPrinter(self.f, self.narrow, sweep, number)
             functions.append(printer.function(f"sweep_{i}", self._sweep_doc(i)))
@@ -295,10 +327,12 @@ class KernelPrinter:
         return Function(doc, "void", "begin", (("void *", "values_"),), (*head, *body))
 
     def _settle(self, number: int) -> Function | None:
-        body = self.narrow.statements(self.sections[number])
+        body = self.narrow.statements(self.sections[1 + number])
         if not body:
             return None
         doc = f"What follows from sweep {number} for the islands of the range."
+        if number == 0:
+            doc = "What is known of the islands of the range before the data is looked at."
         return self._narrow_function(f"settle_{number}", doc, body)
 
     def _narrow_function(self, name: str, doc: str, body: Sequence[Stmt]) -> Function:
@@ -361,6 +395,11 @@ class KernelPrinter:
         return Function(
             "", "int", self.entry, (("const call_fields *", "call"),), tuple(body), exported=True
         )
+
+
+def _parted(lets: Sequence[Let], named: Container[Ref]) -> tuple[tuple[Let, ...], tuple[Let, ...]]:
+    """Those that are named, and those that are not, each in order."""
+    return tuple(x for x in lets if x.name in named), tuple(x for x in lets if x.name not in named)
 
 
 def _with_sizes(expr: Expr, size: Scalar, frame: Frame) -> Expr:

@@ -34,6 +34,7 @@ from metanorm.targets.native.cir import (
     Apply,
     Choice,
     Declare,
+    Do,
     Element,
     Expr,
     For,
@@ -318,6 +319,8 @@ class Narrow:
         if statistic not in ("sum", "mean", "var") or op.ddof:
             raise NotPlannable(f"{statistic} of narrow values")
         pooled = [leaf for axis, _ in op.over for leaf in self.f.space.leaves(axis)]
+        if statistic == "sum" and self._down(let, op, pooled):
+            return self._columns(let, op, pooled, section)
         at = self._here([*let.type.axes, *pooled])
         weight: Expr | None = None
         if op.where is not None:
@@ -362,6 +365,33 @@ class Narrow:
             result = Choice(Infix(">", count, cir.Number(0)), share, cir.Number(0))
         body.append(Set(self.value(let.name, at), "=", Prefix("(real)", result)))
         return self._around(let, body, section)
+
+    def _down(self, let: Let, op: Pool, pooled: Sequence[str]) -> bool:
+        """Whether a sum goes down columns: whether what is added up does not lie together."""
+        axis = self.f.order(op.value)[-1]
+        plain = op.where is None and op.weight is None and not self.inline(op.value)
+        return plain and axis not in pooled and self.f.order(let.name)[-1:] == (axis,)
+
+    def _columns(self, let: Let, op: Pool, pooled: Sequence[str], section: Section) -> list[Stmt]:
+        """The sums of a strip of columns, row by row."""
+        *outer, axis = self.f.order(let.name)
+        begin, i = Name(self.f.variables[axis]), Name("i")
+        here = self._here([*let.type.axes, *pooled])
+        length = Apply("least", (Name("STRIP"), Infix("-", self.f.size(axis), begin)))
+        first = Prefix("&", self.value(op.value, here))
+        each = {**here, axis: Infix("+", begin, i)}
+        result = Set(self.value(let.name, each), "=", Prefix("(real)", Element(Name("total"), i)))
+        row = Do(Apply("add_up", (Name("total"), first, Name("length"))))
+        strip = For(
+            begin.text, cir.Number(0), self.f.size(axis), step=Name("STRIP"),
+            body=(
+                Declare("const int64_t", "length", length),
+                Declare("double", "total[STRIP]", Name("{0}")),
+                *self._loops(pooled, [row], Section(())),
+                For("i", cir.Number(0), Name("length"), (result,), simd=True),
+            ),
+        )  # fmt: skip
+        return self._loops(outer, [strip], section)
 
     def _around(self, let: Let, body: list[Stmt], section: Section) -> list[Stmt]:
         if let.type.axes:
