@@ -68,8 +68,9 @@ def _with_means(program: Program) -> Program:
     for let in program.body:
         ref = builder.take(let)
         op = builder.ops[ref]
-        if isinstance(op, Pool) and op.statistic == "var":
-            mean = builder.emit(replace(op, statistic="mean"), named.get(replace(let.op, statistic="mean"), ""))
+        if isinstance(op, Pool) and isinstance(let.op, Pool) and op.statistic == "var":
+            name = named.get(replace(let.op, statistic="mean"), "")
+            mean = builder.emit(replace(op, statistic="mean"), name)
             means.append((mean, mean))
     done = builder.finish(
         outputs=[*((name, builder.moved[ref]) for name, ref in program.outputs), *means]

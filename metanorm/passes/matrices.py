@@ -59,16 +59,18 @@ def _dense(over: Aggregation) -> list[tuple[str, Dense]]:
 
 
 def _used(program: Program) -> dict[str, str]:
-    """The matrices that pool something, with the axis that each of them mixes."""
+    """The matrices that pool along a dimension of some tensor, and along which."""
     square = {d.name for d in program.declarations if len(d.dims) == 2 and len({*d.dims}) == 1}
     square -= {i.name for i in program.inputs if not i.required}
     square |= {a.name for a in program.arguments if a.type == "matrix"}
+    dims = {dim for d in program.declarations for dim in d.dims}
+    single = {a.name for a in program.axes if a.name in dims and not a.variadic}
     return {
         matrix.matrix: axis
         for let in program.body
         if isinstance(let.op, (Pool, Count))
         for axis, matrix in _dense(let.op.over)
-        if matrix.matrix in square
+        if matrix.matrix in square and axis in single
     }
 
 

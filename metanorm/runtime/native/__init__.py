@@ -21,6 +21,7 @@ from metanorm.runtime.native.calls import Kernels
 from metanorm.runtime.native.fit import plain, served
 from metanorm.runtime.native.gradient import Call, Normalized
 from metanorm.runtime.native.layout import Unfit
+from metanorm.runtime.native.matrices import named_matrices
 from metanorm.runtime.native.table import Table, source_of, tables
 from metanorm.runtime.native.warning import warn_once
 
@@ -117,7 +118,7 @@ class _Dispatch:
         assert first is not None
         if first.numel() == 0:
             raise Unfit("no elements")
-        extra = _groups(table, tensors, others, first)
+        extra = _groups(table, tensors, others, first) | named_matrices(table, values, first)
         for name, tensor in tensors.items():
             if tensor is None:
                 continue

@@ -228,6 +228,61 @@ static inline const real *staged(const narrow *t, int64_t count, real absent, ar
     return copied(t, count, absent, a);
 }
 
+/* Where the entries of each row of a matrix lie, or of each column: outside is nothing but zeros. */
+typedef struct {
+    const int64_t *first, *end;
+} extent;
+
+/* A square matrix, by which positions of an axis count for others: `entries[row * step + column]`.
+ * Many are sparse (the identity, blocks), so that loops run from the first entry to the last. */
+typedef struct {
+    const real *entries;
+    int64_t step;
+    extent rows, columns;
+} matrix;
+
+static inline real entry(const matrix *m, int64_t row, int64_t column) {
+    return m->entries[row * m->step + column];
+}
+
+/* The extents of `size` lines, which are `across` apart, with elements that are `along` apart. */
+static inline extent extents(const real *entries, int64_t size, int64_t across, int64_t along,
+                             arena *a) {
+    int64_t *first = take(a, size, sizeof(int64_t)), *end = take(a, size, sizeof(int64_t));
+    if (first && end)
+        for (int64_t i = 0; i < size; i++) {
+            const real *line = entries + i * across;
+            int64_t low = 0, high = size;
+            while (low < high && line[low * along] == 0) low++;
+            while (high > low && line[(high - 1) * along] == 0) high--;
+            first[i] = low, end[i] = high;
+        }
+    return (extent){first, end};
+}
+
+/* The identity: all rows are one row of zeros around a one, each read from a little further on. */
+static inline matrix identity(int64_t size, arena *a) {
+    real *zeros = take(a, 2 * size, sizeof(real));
+    int64_t *place = take(a, size + 1, sizeof(int64_t));
+    matrix m = {NULL, -1, {NULL, NULL}, {NULL, NULL}};
+    if (!zeros || !place) return m;
+    memset(zeros, 0, (size_t)(2 * size) * sizeof(real));
+    zeros[size] = 1;
+    for (int64_t i = 0; i <= size; i++) place[i] = i;
+    m.entries = zeros + size;
+    m.rows = m.columns = (extent){place, place + 1};
+    return m;
+}
+
+/* A square matrix with its extents; the identity where none is given. */
+static inline matrix matrix_of(const narrow *t, int64_t size, arena *a) {
+    if (!t->data) return identity(size, a);
+    matrix m = {staged(t, size * size, 0, a), size, {NULL, NULL}, {NULL, NULL}};
+    m.rows = extents(m.entries, size, size, 1, a);
+    m.columns = extents(m.entries, size, 1, size, a);
+    return m;
+}
+
 /* Write an array to a narrow tensor, where that is wanted. */
 static inline void give(const narrow *t, const real *array, int64_t count) {
     if (t->data && t->data != (const void *)array) round_off(t->data, t->type, 0, 1, count, array);

@@ -164,11 +164,14 @@ class KernelPrinter:
         wide = [self.f.name(f.name) for f in self.fields if f.type == "strided"]
         numbers = [self.f.name(f.name) for f in self.fields if f.kind == "number"]
         sizes = [self.f.size_name(a) for a in self._axes()]
-        given = [f"*{self.f.name(r)}" for r, (_, kind) in self._given().items() if kind != "index"]
+        given = [r for r, (_, kind) in self._given().items() if kind != "index"]
+        matrices = [self.f.name(r) for r in given if r in self.f.matrices]
+        arrays = [f"*{self.f.name(r)}" for r in given if r not in self.f.matrices]
         stored = [f"*{self.f.name(ref)}" for ref in self._stored()]
         fields = [
             ("shape", ("shape",)), ("const call_fields", ("*call",)), ("int64_t", tuple(sizes)),
-            ("real", tuple(numbers)), ("tensor", tuple(wide)), ("const real", tuple(given)),
+            ("real", tuple(numbers)), ("tensor", tuple(wide)), ("matrix", tuple(matrices)),
+            ("const real", tuple(arrays)),
             ("real", tuple(stored)), ("size_t", ("kept",) if self.saved else ()),
         ]  # fmt: skip
         return Struct("Everything that the functions of this kernel share.", "values",
@@ -261,6 +264,11 @@ class KernelPrinter:
         inputs = {i.name: i for i in self.program.inputs}
         for ref, (field, kind) in self._given().items():
             if kind in ("index", "saved"):
+                continue
+            if ref in self.f.matrices:
+                size = self.f.size(self.f.matrices[ref][0])
+                taken = (Name(f"&call->{self.f.name(field)}"), size, Name("memory"))
+                body.append(Set(Name(f"v->{self.f.name(ref)}"), "=", Apply("matrix_of", taken)))
                 continue
             absent = 0.0
             if field in params:
@@ -366,7 +374,8 @@ class KernelPrinter:
 def _with_sizes(expr: Expr, size: Scalar, frame: Frame) -> Expr:
     """The length of a part of an axis, which is known as a whole: `size(C)` in `size(C) / g`."""
     if isinstance(size, SizeOf):
-        return Name(f"call->size_{frame.name(size.axis)}")
+        known = size.axis in dimensions(frame.program)
+        return Name(f"call->size_{frame.name(size.axis)}") if known else expr
     if isinstance(expr, Infix) and isinstance(size, ApplyScalar):
         left, right = size.arguments
         return Infix(

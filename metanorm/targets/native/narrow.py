@@ -6,23 +6,19 @@ of its loop.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from metanorm.ir.aggregation import ByIndex, Ones
 from metanorm.ir.nodes import (
     Along,
     Buffer,
-    Count,
     Expand,
     Input,
     Let,
     Lookup,
     Map,
-    Number,
     Param,
     Pool,
-    Position,
     Ref,
     Rename,
     Stop,
@@ -32,7 +28,6 @@ from metanorm.plan.sweeps import NotPlannable, Reduction
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import (
     Apply,
-    Choice,
     Declare,
     Element,
     Expr,
@@ -42,12 +37,12 @@ from metanorm.targets.native.cir import (
     Prefix,
     Set,
     Stmt,
-    product,
 )
 from metanorm.targets.native.frame import Frame
 from metanorm.targets.native.functions import FUNCTIONS
+from metanorm.targets.native.pool import PoolPrinter
+from metanorm.targets.native.values import At, Values
 
-At = Mapping[str, Expr]
 GIVEN = (Input, Param, Buffer)
 
 
@@ -64,7 +59,7 @@ class Section:
 class Narrow:
     """Prints sections of one kernel."""
 
-    def __init__(self, frame: Frame, sections: Sequence[Section], kept: Iterable[Ref]) -> None:
+    def __init__(self, frame: Frame, sections: Sequence[Section], kept: Collection[Ref]) -> None:
         self.f = frame
         self.lets = {let.name: let for let in frame.program.body}
         self.measured = {
@@ -73,6 +68,7 @@ class Narrow:
             for number, reduction in section.reductions
             for statistic, ref in reduction.results
         }
+        self.values = Values(frame, self.measured, kept)
         self.clusters = {id(s): self._clusters(s) for s in sections}
         self.stored = self._stored(sections, set(kept))
 
@@ -84,14 +80,8 @@ class Narrow:
 
     def _computed(self, let: Let) -> bool:
         """Whether a value takes work: not what is given, or is written out wherever it is read."""
-        return not isinstance(let.op, GIVEN) and not self.inline(let.name)
-
-    def inline(self, ref: Ref) -> bool:
-        """Whether a value is known from the sizes alone."""
-        op = self.lets[ref].op
-        if ref in self.measured:
-            return False
-        return isinstance(op, (Number, Position, Count))
+        written_out = let.name in self.values.inlined or self.values.inline(let.name)
+        return not isinstance(let.op, GIVEN) and not written_out
 
     def _simple(self, ref: Ref) -> bool:
         """Whether a value is computed from values at the same place alone."""
@@ -112,7 +102,7 @@ class Narrow:
                     (
                         r for r in left
                         if r not in done and self._simple(r) and self.lets[r].type.axes == axes
-                        and not self._needs(r, left, done)
+                        and not self._needs(r, left, done) and not self._elsewhere(r, cluster)
                     ),
                     None,
                 )  # fmt: skip
@@ -127,7 +117,23 @@ class Narrow:
     def _needs(self, ref: Ref, left: Sequence[Ref], done: set[Ref]) -> bool:
         if ref in self.measured:
             return False
-        return any(r in left and r not in done for r in operands(self.lets[ref].op))
+        return any(r in left and r not in done for r, _ in self._read(ref))
+
+    def _elsewhere(self, ref: Ref, cluster: Sequence[Ref]) -> bool:
+        """Whether a value is computed from one of a cluster at another place."""
+        if ref in self.measured:
+            return False
+        return any(moved and r in cluster for r, moved in self._read(ref))
+
+    def _read(self, ref: Ref, moved: bool = False) -> Iterator[tuple[Ref, bool]]:
+        """What a value is computed from, and whether at another place than its own."""
+        op = self.lets[ref].op
+        for operand in operands(op):
+            there = moved or isinstance(op, Rename)
+            if operand in self.values.inlined:
+                yield from self._read(operand, there)
+            else:
+                yield operand, there
 
     def _stored(self, sections: Sequence[Section], kept: set[Ref]) -> set[Ref]:
         """The values that are read outside of their own loop."""
@@ -145,37 +151,6 @@ class Narrow:
         stored |= {ref for ref in home if not self._simple(ref)}
         return stored
 
-    # ---- values
-
-    def value(self, ref: Ref, at: At, local: Iterable[Ref] = ()) -> Expr:
-        """A value where the axes have the given places."""
-        if ref in local:
-            return Name(self.f.name(ref))
-        op = self.lets[ref].op
-        if self.inline(ref):
-            if isinstance(op, Position):
-                return Prefix("(real)", at[op.axis])
-            if isinstance(op, Number):
-                return self.f.scalar(op.value)
-            assert isinstance(op, Count)
-            return Prefix("(real)", self._count(op, at))
-        array = Name(f"v->{self.f.name(ref)}")
-        return Element(array, self.f.index(self.f.order(ref), at))
-
-    def _count(self, op: Count, at: At) -> Expr:
-        count: Expr = cir.Number(1)
-        for axis, matrix in op.over:
-            if isinstance(matrix, Ones):
-                count = product(count, self.f.volume(self.f.space.leaves(axis)))
-            elif isinstance(matrix, ByIndex) and self.f.cell in at:
-                group = at[self.f.cell]  # type: ignore[index]
-                start = Name("v->shape.groups.start")
-                after = Element(start, Infix("+", group, cir.Number(1)))
-                count = product(count, Infix("-", after, Element(start, group)))
-            else:
-                raise NotPlannable("a count over a given matrix or a window")
-        return count
-
     # ---- statements
 
     def statements(self, section: Section) -> list[Stmt]:
@@ -185,7 +160,7 @@ class Narrow:
             done += self._cluster(cluster, section)
         return done
 
-    def _loops(self, axes: Sequence[str], body: list[Stmt], section: Section) -> list[Stmt]:
+    def loops(self, axes: Sequence[str], body: list[Stmt], section: Section) -> list[Stmt]:
         """Loops over axes around a body, over the range of an island where they belong to one."""
         for number, axis in enumerate(reversed(axes)):
             group = next((g for g in self.f.loops.axes if g == (axis,)), None)
@@ -198,24 +173,21 @@ class Narrow:
             body = [For(self.f.variables[axis], low, high, tuple(body), simd=simd)]
         return body
 
-    def _here(self, axes: Sequence[str]) -> dict[str, Expr]:
-        return {axis: Name(self.f.variables[axis]) for axis in axes}
-
     def _cluster(self, cluster: Sequence[Ref], section: Section) -> list[Stmt]:
         first = self.lets[cluster[0]]
         if not self._simple(first.name):
             return self._special(first, section)
-        at = self._here(first.type.axes)
+        at = self.values.here(first.type.axes)
         body: list[Stmt] = []
         local: set[Ref] = set()
         for ref in cluster:
             body.append(Declare("const real", self.f.name(ref), self._simple_value(ref, at, local)))
             local.add(ref)
             if ref in self.stored:
-                body.append(Set(self.value(ref, at), "=", Name(self.f.name(ref))))
+                body.append(Set(self.values.value(ref, at), "=", Name(self.f.name(ref))))
         if not first.type.axes:
             return self._scalars(cluster, at)
-        return self._loops(first.type.axes, body, section)
+        return self.loops(first.type.axes, body, section)
 
     def _scalars(self, cluster: Sequence[Ref], at: At) -> list[Stmt]:
         """Values without axes: no loop, and no names beside those of their arrays."""
@@ -224,7 +196,7 @@ class Narrow:
         for ref in cluster:
             value = self._simple_value(ref, at, local)
             if ref in self.stored:
-                done.append(Set(self.value(ref, at), "=", value))
+                done.append(Set(self.values.value(ref, at), "=", value))
             else:
                 done.append(Declare("const real", self.f.name(ref), value))
                 local.add(ref)
@@ -235,9 +207,9 @@ class Narrow:
             return self._measured(ref, at)
         op = self.lets[ref].op
         if isinstance(op, (Stop, Expand)):
-            return self.value(op.value, at, local)
+            return self.values.value(op.value, at, local)
         assert isinstance(op, Map)
-        return FUNCTIONS[op.function](*(self.value(a, at, local) for a in op.arguments))
+        return FUNCTIONS[op.function](*(self.values.value(a, at, local) for a in op.arguments))
 
     def _measured(self, ref: Ref, at: At) -> Expr:
         """A statistic, from what the sweep accumulated."""
@@ -273,26 +245,31 @@ class Narrow:
     def _special(self, let: Let, section: Section) -> list[Stmt]:
         op = let.op
         axes = let.type.axes
-        at = self._here(axes)
-        result = self.value(let.name, at)
+        at = self.values.here(axes)
+        result = self.values.value(let.name, at)
         match op:
             case Rename(value, old, new):
                 there = {**at, old: at[new]}
-                return self._loops(axes, [Set(result, "=", self.value(value, there))], section)
+                return self.loops(
+                    axes, [Set(result, "=", self.values.value(value, there))], section
+                )
             case Lookup(table, axis, int() as row):
                 there = {**at, axis: cir.Number(row)}
-                return self._loops(axes, [Set(result, "=", self.value(table, there))], section)
+                return self.loops(
+                    axes, [Set(result, "=", self.values.value(table, there))], section
+                )
             case Along("softmax", value, axis):
                 return self._softmax(let, value, axis, section)
             case Pool():
-                return self._pool(let, op, section)
+                body = PoolPrinter(self.values, let, op).statements()
+                return self.loops(axes, body, section) if axes else [cir.Block(tuple(body))]
             case _:
                 raise NotPlannable(f"{getattr(op, 'function', type(op).__name__).lower()}")
 
     def _softmax(self, let: Let, value: Ref, axis: str, section: Section) -> list[Stmt]:
         outer = [a for a in let.type.axes if a != axis]
-        at = self._here(let.type.axes)
-        x, y = self.value(value, at), self.value(let.name, at)
+        at = self.values.here(let.type.axes)
+        x, y = self.values.value(value, at), self.values.value(let.name, at)
         k, size = self.f.variables[axis], self.f.size(axis)
         total = Name("total")
         exp = Apply("R(exp)", (Infix("-", x, Name("largest")),))
@@ -308,72 +285,9 @@ class Narrow:
             For(k, cir.Number(0), size, (Set(y, "=", exp), Set(total, "+=", y))),
             For(k, cir.Number(0), size, (Set(y, "=", Infix("/", y, total)),)),
         ]
-        return self._loops(outer, body, section) if outer else [cir.Block(tuple(body))]
-
-    def _pool(self, let: Let, op: Pool, section: Section) -> list[Stmt]:
-        """A statistic of narrow values: in double, and a variance about its mean."""
-        if any(not isinstance(m, Ones) for _, m in op.over):
-            raise NotPlannable("a narrow pool by groups, blocks or a given matrix")
-        statistic = op.statistic
-        if statistic not in ("sum", "mean", "var") or op.ddof:
-            raise NotPlannable(f"{statistic} of narrow values")
-        pooled = [leaf for axis, _ in op.over for leaf in self.f.space.leaves(axis)]
-        at = self._here([*let.type.axes, *pooled])
-        weight: Expr | None = None
-        if op.where is not None:
-            weight = Choice(self.value(op.where, at), cir.Number(1), cir.Number(0))
-        if op.weight is not None:
-            own = self.value(op.weight, at)
-            weight = own if weight is None else Infix("*", weight, own)
-        total, count = Name("total"), Name("count")
-        body: list[Stmt] = [Declare("double", "total", cir.Number(0))]
-
-        def loops(inner: list[Stmt]) -> list[Stmt]:
-            return self._loops(pooled, inner, Section(()))
-
-        x = self.value(op.value, at)
-        taken = x if weight is None else _weighed(weight, x)
-        counting: list[Stmt] = []
-        if statistic != "sum":
-            if weight is None:
-                body.append(
-                    Declare("const double", "count", Prefix("(double)", self.f.volume(pooled)))
-                )
-            else:
-                body.append(Declare("double", "count", cir.Number(0)))
-                counting = [Set(count, "+=", weight)]
-        body += loops([*counting, Set(total, "+=", taken)])
-        result: Expr = total
-        if statistic != "sum":
-            result = Choice(
-                Infix(">", count, cir.Number(0)), Infix("/", total, count), cir.Number(0)
-            )
-        if statistic == "var":
-            body += [
-                Declare("const double", "centre", result),
-                Declare("double", "squares", cir.Number(0)),
-            ]
-            gap = Infix("-", x, Name("centre"))
-            square: Expr = Infix("*", gap, gap)
-            body += loops(
-                [Set(Name("squares"), "+=", square if weight is None else _weighed(weight, square))]
-            )
-            share = Infix("/", Name("squares"), count)
-            result = Choice(Infix(">", count, cir.Number(0)), share, cir.Number(0))
-        body.append(Set(self.value(let.name, at), "=", Prefix("(real)", result)))
-        return self._around(let, body, section)
-
-    def _around(self, let: Let, body: list[Stmt], section: Section) -> list[Stmt]:
-        if let.type.axes:
-            return self._loops(let.type.axes, body, section)
-        return [cir.Block(tuple(body))]
+        return self.loops(outer, body, section) if outer else [cir.Block(tuple(body))]
 
 
 def _apart(s: Stmt) -> bool:
     """Whether a statement does in each turn of a loop what no other turn depends on."""
     return isinstance(s, Declare) or (isinstance(s, Set) and s.operator == "=")
-
-
-def _weighed(weight: Expr, value: Expr) -> Expr:
-    """A weight of zero leaves a NaN out."""
-    return Choice(Infix("!=", weight, cir.Number(0)), Infix("*", weight, value), cir.Number(0))
