@@ -56,7 +56,7 @@ class Frame:
         self.space = Space(self.program.axes)
         self.types: dict[Ref, Type] = {let.name: let.type for let in self.program.body}
         self._orders = self._find_orders()
-        self.matrices = {ref: axes for ref, axes in self._orders.items() if self._is_matrix(axes)}
+        self.matrices = self._find_matrices()
         self._taken: set[str] = set(RESERVED)
         self._names: dict[str, str] = {}
         self.cell = next(
@@ -89,9 +89,15 @@ class Frame:
                 raise NotPlannable("a gradient that is given in two orders of axes")
         return orders
 
-    def _is_matrix(self, axes: tuple[str, ...]) -> bool:
-        """Whether a tensor says how much positions of an axis count for others of it."""
-        return len(axes) == 2 and self.space[axes[1]].size == SizeOf(axes[0])
+    def _find_matrices(self) -> dict[Ref, tuple[str, str]]:
+        """Given tensors that say how much positions of an axis count for others of it."""
+        given = (let for let in self.program.body if isinstance(let.op, (Input, Param)))
+        pairs = {let.name: self._orders[let.name] for let in given}
+        return {
+            ref: (axes[0], axes[1])
+            for ref, axes in pairs.items()
+            if len(axes) == 2 and self.space[axes[1]].size == SizeOf(axes[0])
+        }
 
     def order(self, ref: Ref) -> tuple[str, ...]:
         """The axes of a value as its array has them."""
