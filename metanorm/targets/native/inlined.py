@@ -19,17 +19,19 @@ def inlined(program: Program, frame: Collection[str], kept: Collection[Ref]) -> 
     A product of values on different axes has one element for each pair of theirs. Where only pools
     read it, it exists for one element at a time.
     """
-    types = {let.name: set(let.type.axes) for let in program.body}
+    own = {let.name: set(let.type.axes) for let in program.body}  # axes that it varies along
     crossing: set[Ref] = set()
     found: set[Ref] = set()
     for let in program.body:
-        if let.name in kept or set(frame) <= types[let.name]:
+        if isinstance(let.op, Expand):
+            own[let.name] = own[let.op.value]
+        if let.name in kept or set(frame) <= set(let.type.axes):
             continue
         if isinstance(let.op, SAME):
             found.add(let.name)
         elif isinstance(let.op, Map) and let.op.function in CHEAP:
             arguments = let.op.arguments
-            larger = all(types[a] < types[let.name] for a in arguments)
+            larger = all(own[a] < own[let.name] for a in arguments)
             if larger or any(a in crossing for a in arguments):
                 crossing.add(let.name)
     found |= crossing

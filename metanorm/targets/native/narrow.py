@@ -7,7 +7,7 @@ of its loop.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from metanorm.ir.nodes import (
     Along,
@@ -44,6 +44,7 @@ from metanorm.targets.native.pool import PoolPrinter
 from metanorm.targets.native.values import At, Values
 
 GIVEN = (Input, Param, Buffer)
+TWINS = {"mean": "var", "var": "mean"}
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,8 @@ class Narrow:
         while left:
             ready = [r for r in left if not self._needs(r, left, done)]
             cluster = [ready[0]]
-            done.add(ready[0])
+            cluster += self._twin(ready[0], ready)
+            done.update(cluster)
             axes = self.lets[ready[0]].type.axes
             while self._simple(ready[0]):
                 more = next(
@@ -113,6 +115,14 @@ class Narrow:
             left = [r for r in left if r not in done]
             clusters.append(cluster)
         return clusters
+
+    def _twin(self, ref: Ref, ready: Sequence[Ref]) -> list[Ref]:
+        """The variance beside a mean, or the mean beside a variance: both take the same sums."""
+        op = self.lets[ref].op
+        if self._simple(ref) or not isinstance(op, Pool) or op.statistic not in TWINS:
+            return []
+        other = replace(op, statistic=TWINS[op.statistic])
+        return [r for r in ready if self.lets[r].op == other]
 
     def _needs(self, ref: Ref, left: Sequence[Ref], done: set[Ref]) -> bool:
         if ref in self.measured:
@@ -176,7 +186,7 @@ class Narrow:
     def _cluster(self, cluster: Sequence[Ref], section: Section) -> list[Stmt]:
         first = self.lets[cluster[0]]
         if not self._simple(first.name):
-            return self._special(first, section)
+            return self._special(cluster, section)
         at = self.values.here(first.type.axes)
         body: list[Stmt] = []
         local: set[Ref] = set()
@@ -242,7 +252,8 @@ class Narrow:
 
     # ---- operations that look at more than one place
 
-    def _special(self, let: Let, section: Section) -> list[Stmt]:
+    def _special(self, cluster: Sequence[Ref], section: Section) -> list[Stmt]:
+        let = self.lets[cluster[0]]
         op = let.op
         axes = let.type.axes
         at = self.values.here(axes)
@@ -261,7 +272,7 @@ class Narrow:
             case Along("softmax", value, axis):
                 return self._softmax(let, value, axis, section)
             case Pool():
-                body = PoolPrinter(self.values, let, op).statements()
+                body = PoolPrinter(self.values, cluster).statements()
                 return self.loops(axes, body, section) if axes else [cir.Block(tuple(body))]
             case _:
                 raise NotPlannable(f"{getattr(op, 'function', type(op).__name__).lower()}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from metanorm.ir.aggregation import Ones
-from metanorm.ir.nodes import Expand, Let, Map, Pool, Ref, Rename, Stop
+from metanorm.ir.nodes import Expand, Map, Pool, Ref, Rename, Stop
 from metanorm.ir.operands import operands
 from metanorm.plan.sweeps import NotPlannable
 from metanorm.targets.native import cir
@@ -33,47 +33,57 @@ SHARE, GAP = Name("share"), Name("gap")
 
 
 class PoolPrinter:
-    """Prints the computation of one element of a pool. Raises `NotPlannable`."""
+    """Prints one element of a pool; of a mean and a variance of the same values, both.
 
-    def __init__(self, values: Values, let: Let, op: Pool) -> None:
+    Raises `NotPlannable` for what is no sum, mean or variance of whole axes.
+    """
+
+    def __init__(self, values: Values, results: Sequence[Ref]) -> None:
+        lets = [values.lets[ref] for ref in results]
+        pools = {let.op.statistic: let.name for let in lets if isinstance(let.op, Pool)}
+        self.let, op = lets[0], lets[0].op
+        assert isinstance(op, Pool) and len(pools) == len(results)
         if any(not isinstance(m, Ones) for _, m in op.over):
             raise NotPlannable("a narrow pool by groups, blocks or a given matrix")
-        if op.statistic not in ("sum", "mean", "var") or op.ddof:
+        if not pools.keys() <= {"sum", "mean", "var"} or op.ddof:
             raise NotPlannable(f"{op.statistic} of narrow values")
         self.v = values
         self.f = values.f
-        self.let = let
-        self.op = op
+        self.op: Pool = op
+        self.results = pools
         self.axes = [leaf for axis, _ in op.over for leaf in self.f.space.leaves(axis)]
-        self.at = values.here([*let.type.axes, *self.axes])
+        self.at = values.here([*self.let.type.axes, *self.axes])
         self.locals = self._locals([r for r in (op.value, op.where, op.weight) if r])
         self.weight = self._weight()
 
     def statements(self) -> list[Stmt]:
         """The statements, which set the element in the end."""
         body: list[Stmt] = [Declare("double", "total", ZERO)]
-        counting: list[Stmt] = []
-        sums = ["total"]
-        if self.op.statistic != "sum":
-            if self.weight is None:
-                volume = Prefix("(double)", self.f.volume(self.axes))
-                body.append(Declare("const double", "count", volume))
-            else:
-                body.append(Declare("double", "count", ZERO))
-                counting = [Set(COUNT, "+=", SHARE)]
-                sums.append("count")
         value = self.v.value(self.op.value, self.at, self.locals)
-        body += self._loops([*counting, Set(TOTAL, "+=", self._weighed(value))], sums)
-        result: Expr = TOTAL if self.op.statistic == "sum" else _share(TOTAL)
-        if self.op.statistic == "var":
-            body.append(Declare("const double", "centre", result))
-            body.append(Declare("double", "squares", ZERO))
-            gap = Declare("const double", "gap", Infix("-", value, CENTRE))
-            square = self._weighed(Infix("*", GAP, GAP))
-            body += self._loops([gap, Set(SQUARES, "+=", square)], ["squares"])
-            result = _share(SQUARES)
-        element = self.v.value(self.let.name, self.at)
-        return [*body, Set(element, "=", Prefix("(real)", result))]
+        added = Set(TOTAL, "+=", self._weighed(value))
+        if "sum" in self.results:
+            return [*body, *self._loops([added], ["total"]), self._set("sum", TOTAL)]
+        if self.weight is None:
+            volume = Prefix("(double)", self.f.volume(self.axes))
+            body.append(Declare("const double", "count", volume))
+            body += self._loops([added], ["total"])
+        else:
+            body.append(Declare("double", "count", ZERO))
+            body += self._loops([Set(COUNT, "+=", SHARE), added], ["total", "count"])
+        if "var" not in self.results:
+            return [*body, self._set("mean", _share(TOTAL))]
+        body.append(Declare("const double", "centre", _share(TOTAL)))
+        body.append(Declare("double", "squares", ZERO))
+        gap = Declare("const double", "gap", Infix("-", value, CENTRE))
+        square = Set(SQUARES, "+=", self._weighed(Infix("*", GAP, GAP)))
+        body += self._loops([gap, square], ["squares"])
+        if "mean" in self.results:
+            body.append(self._set("mean", CENTRE))
+        return [*body, self._set("var", _share(SQUARES))]
+
+    def _set(self, statistic: str, value: Expr) -> Stmt:
+        element = self.v.value(self.results[statistic], self.at)
+        return Set(element, "=", Prefix("(real)", value))
 
     # ---- what is added
 
