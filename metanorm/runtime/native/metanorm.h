@@ -58,6 +58,9 @@ typedef struct {
     int64_t type;
 } narrow;
 
+/* Loops over narrow values that are many; among islands each worker has its own. */
+#define THREADS (int)v->call->threads
+
 /* The part of the axes that a function is to work on. */
 typedef struct {
     int64_t lo[AXES], hi[AXES];

@@ -272,8 +272,14 @@ class Narrow:
             case Along("softmax", value, axis):
                 return self._softmax(let, value, axis, section)
             case Pool():
-                body = PoolPrinter(self.values, cluster).statements()
-                return self.loops(axes, body, section) if axes else [cir.Block(tuple(body))]
+                pool = PoolPrinter(self.values, cluster)
+                if not axes:
+                    return [cir.Block(tuple(pool.statements()))]
+                (outer,) = self.loops(axes, pool.statements(), section)
+                if pool.by_matrix and isinstance(outer, For):  # a product of matrices, in effect
+                    work = self.f.volume([*axes, *pool.axes])
+                    return [replace(outer, work=work, nest=len(axes))]
+                return [outer]
             case _:
                 raise NotPlannable(f"{getattr(op, 'function', type(op).__name__).lower()}")
 

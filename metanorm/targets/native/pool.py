@@ -81,6 +81,11 @@ class PoolPrinter:
             body.append(self._set("mean", CENTRE))
         return [*body, self._set("var", _share(SQUARES))]
 
+    @property
+    def by_matrix(self) -> bool:
+        """Whether the pool mixes positions by a given matrix."""
+        return any(set(axes) & set(self.axes) for axes in self.f.matrices.values())
+
     def _set(self, statistic: str, value: Expr) -> Stmt:
         element = self.v.value(self.results[statistic], self.at)
         return Set(element, "=", Prefix("(real)", value))
