@@ -132,7 +132,7 @@ class PoolPrinter:
             earlier = self.locals[: self.locals.index(ref)]
             body.append(Declare(kind, self.f.name(ref), self.v.written_out(ref, self.at, earlier)))
         if self.weight is not None:
-            body.append(Declare("const real", "share", self.weight))
+            body.append(Declare("const double", "share", self.weight))
         body += added
         for number, axis in enumerate(reversed(self.axes)):
             low, high = self._bounds(axis)
