@@ -236,16 +236,21 @@ typedef struct {
     const int64_t *first, *end;
 } extent;
 
-/* A square matrix, by which positions of an axis count for others: `entries[row * step + column]`.
- * Many are sparse (the identity, blocks), so that loops run from the first entry to the last. */
+/* A square matrix, by which positions of an axis count for others: `entries[row * step + column]`,
+ * and `across[column * step + row]` for loops along columns. Many are sparse (the identity,
+ * blocks), so that loops run from the first entry of a line to the last. */
 typedef struct {
-    const real *entries;
+    const real *entries, *across;
     int64_t step;
     extent rows, columns;
 } matrix;
 
 static inline real entry(const matrix *m, int64_t row, int64_t column) {
     return m->entries[row * m->step + column];
+}
+
+static inline real entry_across(const matrix *m, int64_t row, int64_t column) {
+    return m->across[column * m->step + row];
 }
 
 /* The extents of `size` lines, which are `across` apart, with elements that are `along` apart. */
@@ -267,20 +272,26 @@ static inline extent extents(const real *entries, int64_t size, int64_t across, 
 static inline matrix identity(int64_t size, arena *a) {
     real *zeros = take(a, 2 * size, sizeof(real));
     int64_t *place = take(a, size + 1, sizeof(int64_t));
-    matrix m = {NULL, -1, {NULL, NULL}, {NULL, NULL}};
+    matrix m = {NULL, NULL, -1, {NULL, NULL}, {NULL, NULL}};
     if (!zeros || !place) return m;
     memset(zeros, 0, (size_t)(2 * size) * sizeof(real));
     zeros[size] = 1;
     for (int64_t i = 0; i <= size; i++) place[i] = i;
-    m.entries = zeros + size;
+    m.entries = m.across = zeros + size;
     m.rows = m.columns = (extent){place, place + 1};
     return m;
 }
 
 /* A square matrix with its extents; the identity where none is given. */
-static inline matrix matrix_of(const narrow *t, int64_t size, arena *a) {
+static inline matrix matrix_of(const narrow *t, int64_t size, int both_ways, arena *a) {
     if (!t->data) return identity(size, a);
-    matrix m = {staged(t, size * size, 0, a), size, {NULL, NULL}, {NULL, NULL}};
+    matrix m = {staged(t, size * size, 0, a), NULL, size, {NULL, NULL}, {NULL, NULL}};
+    if (both_ways) {
+        real *across = take(a, size * size, sizeof(real));
+        for (int64_t row = 0; across && row < size; row++)
+            for (int64_t i = 0; i < size; i++) across[i * size + row] = m.entries[row * size + i];
+        m.across = across;
+    }
     m.rows = extents(m.entries, size, size, 1, a);
     m.columns = extents(m.entries, size, 1, size, a);
     return m;

@@ -23,7 +23,8 @@ RESERVED = frozenset(
     merge grouped least most launch run place join cell cell_along sum_of mean_of share_of v r a
     i call call_fields memory kept
     strided main index values plan stages reductions prepare begin finish start length rows end
-    total count centre squares largest gap share matrix extent extents entry identity matrix_of
+    total count centre squares largest gap share matrix extent extents entry entry_across identity
+    matrix_of
     round floor ceil exp log sqrt pow sin cos tanh erf abs y0 y1 j0 j1 gamma remainder div time
     signal""".split()
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from metanorm.ir.momenta import momenta
-from metanorm.ir.nodes import Buffer, Input, Param, Ref
+from metanorm.ir.nodes import Buffer, Input, Param, Pool, Ref
 from metanorm.ir.operands import operands
 from metanorm.ir.scalar import Apply as ApplyScalar
 from metanorm.ir.scalar import Scalar, SizeOf
@@ -266,8 +266,10 @@ class KernelPrinter:
             if kind in ("index", "saved"):
                 continue
             if ref in self.f.matrices:
-                size = self.f.size(self.f.matrices[ref][0])
-                taken = (Name(f"&call->{self.f.name(field)}"), size, Name("memory"))
+                row, _ = self.f.matrices[ref]
+                both_ways = Number(int(self._pools_along(row)))
+                given = Name(f"&call->{self.f.name(field)}")
+                taken = (given, self.f.size(row), both_ways, Name("memory"))
                 body.append(Set(Name(f"v->{self.f.name(ref)}"), "=", Apply("matrix_of", taken)))
                 continue
             absent = 0.0
@@ -288,6 +290,11 @@ class KernelPrinter:
             body += [self._taken(ref, "&kept") for ref in self.saved]
             body.append(Set(Name("v->kept"), "=", Name("kept.used")))
         return body
+
+    def _pools_along(self, axis: str) -> bool:
+        """Whether narrow values are pooled along an axis, so that columns may be read."""
+        pools = (let.op for let in self.program.body if isinstance(let.op, Pool))
+        return any(axis == pooled for op in pools for pooled, _ in op.over)
 
     def _taken(self, ref: Ref, memory: str) -> Stmt:
         size = self.f.volume(self.f.types[ref].axes)

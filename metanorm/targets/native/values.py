@@ -51,8 +51,10 @@ class Values:
         if ref in self.inlined:
             return self.written_out(ref, at, local)
         if ref in self.f.matrices:
-            row, column = (at[axis] for axis in self.f.matrices[ref])
-            return Apply("entry", (Name(f"&v->{self.f.name(ref)}"), row, column))
+            axes = self.f.matrices[ref]
+            along = [axis for axis in at if axis in axes][-1]  # the inner loop: neighbours there
+            read = "entry" if along == axes[1] else "entry_across"
+            return Apply(read, (Name(f"&v->{self.f.name(ref)}"), *(at[axis] for axis in axes)))
         array = Name(f"v->{self.f.name(ref)}")
         return Element(array, self.f.index(self.f.order(ref), at))
 
