@@ -19,6 +19,7 @@ from metanorm.bench.workload import WORKLOADS, workloads
 from metanorm.driver import compile_specs, module_name
 from metanorm.frontend import CheckedNorm
 from metanorm.options import Options
+from metanorm.runtime.native import calls, gradient
 from metanorm.targets.live import module_from_files
 from metanorm.workspace import load
 
@@ -43,7 +44,8 @@ def test_every_candidate_computes_the_same(name: str) -> None:
     )
     makers = candidates(norm, module, norm.program.name, workload, built, traced=False)
     found = [make() for _, make in makers]
-    assert [c.name for c in found][::2] == ["metanorm", "equations"] and len(found) == 3
+    ours = [c.name for c in found if c.name not in ("torch.nn", "PyG")]
+    assert ours == ["metanorm", "plain torch", "equations"] and len(found) == 4
     results = [candidate.forward() for candidate in found]
     for result in results[1:]:
         torch.testing.assert_close(result, results[0], rtol=1e-4, atol=1e-5)
@@ -85,7 +87,8 @@ def test_the_command_writes_a_table_data_and_a_chart(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     report = Report.model_validate_json(data.read_text())
     (entry,) = report.entries
-    assert {m.candidate for m in entry.measurements} == {"metanorm", "torch.nn", "equations"}
+    names = {"metanorm", "plain torch", "torch.nn", "equations"}
+    assert {m.candidate for m in entry.measurements} == names
     assert "16x64" in done.stdout and chart.read_bytes().startswith(b"\x89PNG")
     assert len(list(changes(report, report))) == len(entry.measurements)
     again = run(*quick, "--compare", str(data))
@@ -97,7 +100,35 @@ def test_who_cannot_take_an_input_is_left_out_with_the_reason() -> None:
     spec = str(ROOT / "specs/instance_norm.norm")
     done = run("bench", spec, "--rounds", "1", "--only", "16x64", "--no-torch-compile")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("left out of InstanceNorm, 16x64: ") == 3
+    assert done.stdout.count("left out of InstanceNorm, 16x64: ") == 4
+
+
+def test_no_compiler_for_torch_compile_is_a_row_of_the_table(tmp_path: Path) -> None:
+    spec = str(ROOT / "specs/rms_norm.norm")
+    quick = ("bench", spec, "--rounds", "1", "--only", "16x64")
+    done = run(*quick, CXX="no-such-compiler", TORCHINDUCTOR_CACHE_DIR=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    (row,) = [line for line in done.stdout.splitlines() if "│ torch.compile " in line]
+    assert "left out" in row
+    assert "left out of RMSNorm, 16x64: torch.compile: " in done.stdout
+
+
+def test_plain_torch_runs_without_kernels() -> None:
+    norm = one("meta_norm")
+    specs = load([str(ROOT / "specs" / "meta_norm.norm")])
+    files = compile_specs(specs.sources, specs.roots, Options()).files
+    module = module_from_files(files, "meta_norm")
+    workload, built = min(workloads(norm.program), key=lambda found: found[0].nbytes)
+    makers = dict(candidates(norm, module, "", workload, built, traced=False))
+    before, seen = calls.run, list[str]()
+    vars(gradient)["run"] = lambda *args, **named: (seen.append("kernel"), before(*args, **named))
+    try:
+        makers["plain torch"]().prepare("both")()()
+        assert seen == []
+        makers["metanorm"]().prepare("both")()()
+        assert len(seen) > 0
+    finally:
+        vars(gradient)["run"] = before
 
 
 def test_what_cannot_be_compared_is_refused_before_anything_is_timed(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What is timed: a compiled norm, its peer, its equations, and those under `torch.compile`."""
+"""What is timed: a norm on kernels and without, its peer, its equations, and those compiled."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ from metanorm.bench.equations import module_of_equations
 from metanorm.bench.peers import peer
 from metanorm.bench.workload import Workload
 from metanorm.frontend import CheckedNorm
+from metanorm.runtime import use
 from metanorm.verify.cases import Built
+from metanorm.verify.compare import has_kernels
+
+Call = Callable[..., Any]
+Wrap = Callable[[nn.Module], Call]
 
 
 @dataclass
@@ -24,7 +29,7 @@ class Candidate:
     """A layer on its inputs."""
 
     name: str
-    layer: Callable[..., Any]
+    layer: Call
     inputs: tuple[Any, ...]
     leaves: list[Tensor]
     traced: bool = False  # runs compiled code, of which single tensors cannot be watched
@@ -71,17 +76,19 @@ def candidates(
     """
     inputs = _inputs(built)
 
-    def candidate(name: str, make: Callable[[], nn.Module], traced: bool = False) -> Candidate:
+    def candidate(name: str, make: Callable[[], nn.Module], wrap: Wrap = _as_it_is) -> Candidate:
         layer = make().to(workload.dtype)
         leaves = [x for x in inputs if isinstance(x, Tensor) and x.requires_grad]
-        call = torch.compile(layer) if traced else layer
-        return Candidate(name, call, inputs, [*leaves, *layer.parameters()], traced)
+        traced = wrap is _traced
+        return Candidate(name, wrap(layer), inputs, [*leaves, *layer.parameters()], traced)
 
     def of(source: ModuleType) -> nn.Module:
         layer: nn.Module = getattr(source, norm.program.name)(**built.arguments)
         return layer
 
     yield "metanorm", lambda: candidate("metanorm", lambda: of(module))
+    if has_kernels(module):
+        yield "plain torch", lambda: candidate("plain torch", lambda: of(module), _without_kernels)
     found = peer(known)
     if found is not None:
         origin, other = found
@@ -90,7 +97,28 @@ def candidates(
     plain = module_of_equations(norm)
     yield "equations", lambda: candidate("equations", lambda: of(plain))
     if traced:
-        yield "torch.compile", lambda: candidate("torch.compile", lambda: of(plain), traced=True)
+        yield "torch.compile", lambda: candidate("torch.compile", lambda: of(plain), _traced)
+
+
+def _as_it_is(layer: nn.Module) -> Call:
+    return layer
+
+
+def _without_kernels(layer: nn.Module) -> Call:
+    """The layer on its torch target; what it computes backward follows from how it ran forward."""
+
+    def call(*inputs: Any) -> Any:
+        with use("torch"):
+            return layer(*inputs)
+
+    return call
+
+
+def _traced(layer: nn.Module) -> Call:
+    """Under `torch.compile`, as if nothing had been compiled before: there is a limit to that."""
+    torch.compiler.reset()
+    call: Call = torch.compile(layer)
+    return call
 
 
 def _inputs(built: Built) -> tuple[Any, ...]:

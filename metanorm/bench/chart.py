@@ -12,6 +12,7 @@ from metanorm.bench.report import Report
 # Okabe and Ito's colours, which people with any colour vision tell apart.
 COLOURS = {
     "metanorm": "#0072b2",
+    "plain torch": "#56b4e9",
     "torch.nn": "#e69f00",
     "PyG": "#cc79a7",
     "equations": "#999999",

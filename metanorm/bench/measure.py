@@ -65,7 +65,8 @@ def _entry(
     for name, make in layers:
         try:
             candidate = make()
-            candidate.prepare("both")()()
+            for phase in PHASES:
+                candidate.prepare(phase)()()
             able.append(candidate)
         except Exception as error:  # whatever a layer cannot do is a line of the report
             left_out.append(f"{name}: {_first_line(error)}")

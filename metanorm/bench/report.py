@@ -71,7 +71,10 @@ class Report(Model):
 
 
 def table_of(report: Report) -> Table:
-    """One row for each candidate: times and bytes in copies of the input."""
+    """One row for each candidate: times and bytes in copies of the input.
+
+    Those that could not run have a row, too; why is told by `left_out`.
+    """
     table = Table("norm", "input", *(Column(c, no_wrap=True) for c in ("candidate", *COLUMNS)))
     for entry in report.entries:
         label = (entry.norm, entry.workload)
@@ -80,6 +83,9 @@ def table_of(report: Report) -> Table:
             shown = ("" if t is None else f"{t / entry.copy_seconds:.3g}" for t in times)
             table.add_row(*label, candidate, *shown, *_bytes(entry, candidate))
             label = ("", f"copy: {_time(entry.copy_seconds)}" if label[0] else "")
+        for reason in entry.left_out:
+            table.add_row(*label, reason.partition(": ")[0], "left out")
+            label = ("", "")
         table.add_section()
     return table
 

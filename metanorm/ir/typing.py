@@ -31,7 +31,13 @@ from metanorm.ir.nodes import (
 from metanorm.ir.ops import ELEMENTWISE
 from metanorm.ir.space import Space
 
-KINDS: dict[str, Kind] = {"tensor": "real", "index": "int", "mask": "bool", "edges": "int"}
+KINDS: dict[str, Kind] = {
+    "tensor": "real",
+    "matrix": "real",
+    "index": "int",
+    "mask": "bool",
+    "edges": "int",
+}
 
 
 class IllTyped(Exception):

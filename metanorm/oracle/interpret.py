@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from metanorm.ir.aggregation import Dense
 from metanorm.ir.nodes import (
     Along,
     Buffer,
@@ -32,7 +33,7 @@ from metanorm.ir.nodes import (
 )
 from metanorm.ir.scalar import Hyper
 from metanorm.oracle.call import Call, Result
-from metanorm.oracle.dense import F64, one_hot
+from metanorm.oracle.dense import F64, one_hot, pooling_matrix
 from metanorm.oracle.frame import Frame
 from metanorm.oracle.functions import FUNCTIONS
 from metanorm.oracle.pools import Pools
@@ -121,6 +122,9 @@ class _Run:
 
     def _input(self, name: str) -> Tensor:
         decl = next(i for i in self.program.inputs if i.name == name)
+        if decl.sort == "matrix":
+            size = self.frame.sizes[decl.dims[0]]
+            return pooling_matrix(Dense(name), size, self.frame.known)[0]
         given = self.frame.inputs[name]
         if given is None:
             assert isinstance(decl.default, float)

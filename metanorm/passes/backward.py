@@ -63,12 +63,14 @@ def backward(program: Program) -> Gradient:
 def _with_means(program: Program) -> Program:
     """The program with the mean beside each variance, which its gradient needs."""
     builder = Builder(program)
+    named = {let.op: let.name for let in program.body}
     means: list[tuple[str, Ref]] = []
     for let in program.body:
         ref = builder.take(let)
         op = builder.ops[ref]
-        if isinstance(op, Pool) and op.statistic == "var":
-            mean = builder.emit(replace(op, statistic="mean"))
+        if isinstance(op, Pool) and isinstance(let.op, Pool) and op.statistic == "var":
+            name = named.get(replace(let.op, statistic="mean"), "")
+            mean = builder.emit(replace(op, statistic="mean"), name)
             means.append((mean, mean))
     done = builder.finish(
         outputs=[*((name, builder.moved[ref]) for name, ref in program.outputs), *means]
@@ -235,19 +237,18 @@ class _Backward:
         value = self.b.moved[op.value]
         where = op.where and self.b.moved[op.where]
         weight = op.weight and self.b.moved[op.weight]
-        if op.weight is not None and not self._constant(op.weight):
-            raise NotDerivable("a weight that may have a gradient")
         # A pool along an axis takes a value of its cells once for each position.
         axes = [self.b.types[r].axes for r in (value, where, weight) if r is not None]
         joined = self.b.space.join(*axes, tuple(axis for axis, _ in op.over))
         over = op.over
         part = d
         if op.statistic in ("mean", "var"):
-            part = self.b.map("div", d, self.b.emit(Count(over, where, weight)))
+            part = self._shared_out(d, Count(over, where, weight))
+        if op.weight is not None:
+            self._contribute(op.weight, self._of_weight(op, result, part), joined)
         if op.statistic == "var":
-            mean = self.b.moved[self.means[replace(op, statistic="mean")]]
             part = self.b.map("mul", self.b.number(2), part)
-            part = self.b.map("mul", part, self.b.map("sub", value, mean))
+            part = self.b.map("mul", part, self._gap(op))
         elif op.statistic in ("max", "min"):
             if where is not None or weight is not None:
                 raise NotDerivable(f"{op.statistic} of a part")
@@ -263,7 +264,34 @@ class _Backward:
             part = self.b.map("where", where, part, self.b.number(0))
         self._contribute(op.value, part, joined)
 
-    def _constant(self, old: Ref) -> bool:
-        """Whether a value surely has no gradient: it is counted, not computed."""
-        op = self.ops[old]
-        return isinstance(op, (Count, Number, Position, Buffer, Stop))
+    def _shared_out(self, d: Ref, count: Count) -> Ref:
+        """An adjoint by the weight of its pool; zero where that is zero, as nothing is pooled."""
+        total = self.b.emit(count)
+        part = self.b.map("div", d, total)
+        if count.weight is None:  # what a mask leaves out gets nothing anyway
+            return part
+        zero = self.b.number(0)
+        return self.b.map("where", self.b.map("eq", total, zero), zero, part)
+
+    def _gap(self, op: Pool) -> Ref:
+        """How far each value is from the mean of its pool."""
+        mean = self.b.moved[self.means[replace(op, statistic="mean")]]
+        return self.b.map("sub", self.b.moved[op.value], mean)
+
+    def _of_weight(self, op: Pool, result: Ref, part: Ref) -> Ref | None:
+        """What a pool contributes to the adjoint of its weight."""
+        b = self.b
+        match op.statistic:
+            case "sum":
+                excess = b.moved[op.value]
+            case "mean":
+                excess = b.map("sub", b.moved[op.value], result)
+            case "var":
+                gap = self._gap(op)
+                excess = b.map("sub", b.map("mul", gap, gap), result)
+            case _:
+                return None  # of an extreme it does not matter how much it counts
+        found = b.map("mul", part, excess)
+        if op.where is None:
+            return found
+        return b.map("where", b.moved[op.where], found, b.number(0))

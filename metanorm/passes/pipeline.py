@@ -9,6 +9,7 @@ from metanorm.ir.nodes import Program
 from metanorm.ir.verify import verify
 from metanorm.passes.decide import decide
 from metanorm.passes.fold import fold
+from metanorm.passes.matrices import matrices
 from metanorm.passes.moments import moments
 from metanorm.passes.reductions import reductions
 from metanorm.passes.share import share
@@ -40,12 +41,16 @@ PIPELINE: tuple[Pass, ...] = (
 # The way to kernels, with the steps that make several programs of one.
 TO_KERNELS: Mapping[str, str] = {
     "arms": "a kernel is made for one way through the modes",
+    "matrices": "a weight can be transposed and derived, a pool by a matrix cannot",
     "reductions": "fewer kinds of statistics are left to derive and to accumulate",
     "backward": "by now the forward program is as small as it gets",
     "sums": "sums of products are what derivatives consist of",
     "columns": "only for layouts in which the parts of a split axis lie together",
 }
-FORWARD: tuple[Pass, ...] = (Pass("reductions", reductions, TO_KERNELS["reductions"]),)
+FORWARD: tuple[Pass, ...] = (
+    Pass("matrices", matrices, TO_KERNELS["matrices"]),
+    Pass("reductions", reductions, TO_KERNELS["reductions"]),
+)
 BACKWARD: tuple[Pass, ...] = (
     Pass("reductions", reductions, "derivatives bring counts of their own"),
     Pass("sums", sums, TO_KERNELS["sums"]),

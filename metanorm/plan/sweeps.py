@@ -158,7 +158,7 @@ class _Planner:
                 raise NotPlannable(f"{type(op).__name__.lower()} of a value as large as the input")
         elif isinstance(op, Input):
             sort = next(i.sort for i in self.program.inputs if i.name == op.name)
-            if sort not in ("tensor", "index", "mask"):
+            if sort not in ("tensor", "index", "mask", "matrix"):
                 raise NotPlannable(f"an input of sort {sort}")
         weights = (op.where, op.weight) if isinstance(op, (Count, Pool)) else ()
         if not self._measured(let) and any(w is not None and self.wide(w) for w in weights):

@@ -49,13 +49,13 @@ def _checked(given: Given, name: str) -> str | Tensor:
 def pooling_rows(given: str | Tensor, name: str, like: Tensor, length: int) -> Tensor | None:
     """The matrix for an axis of this length, rows scaled to sum to one; `None` for the identity.
 
-    A row of zeros pools nothing and gives zero. Raises `ShapeError` where the length
-    does not fit.
+    A row that sums to zero pools nothing: it gives zero, and has no gradient. Raises
+    `ShapeError` where the length does not fit.
     """
     if isinstance(given, str):
         if given == "eye":
             return None
-        rows = _structured(given, name, length, like)
+        rows = structured(given, name, length, like)
     else:
         if given.shape[0] != length:
             raise ShapeError(
@@ -63,10 +63,15 @@ def pooling_rows(given: str | Tensor, name: str, like: Tensor, length: int) -> T
             )
         rows = given.to(dtype=like.dtype, device=like.device)
     sums = rows.sum(1, keepdim=True)
-    return rows / sums.masked_fill(sums == 0, 1)
+    nothing = sums == 0
+    return rows.masked_fill(nothing, 0) / sums.masked_fill(nothing, 1)
 
 
-def _structured(given: str, name: str, length: int, like: Tensor) -> Tensor:
+def structured(given: str, name: str, length: int, like: Tensor) -> Tensor:
+    """The matrix of a name, in the dtype and on the device of `like`: one where positions meet.
+
+    Raises `ShapeError` where an axis of this length cannot be cut like that.
+    """
     position = torch.arange(length, device=like.device)
     kind, _, argument = given.partition("(")
     if kind == "ones":

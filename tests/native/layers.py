@@ -17,6 +17,9 @@ from metanorm.runtime.native import use as use  # for all tests here
 F64 = torch.float64
 Make = Callable[[ModuleType], nn.Module]
 
+# A matrix like no other of its kind: not symmetric, and with rows of different sums.
+MIXING = torch.tensor([[1, 2, 3, 4], [4, 1, 1, 2], [0.5, 3, 1, 0.25], [1, 1, 1, 6]])
+
 # For each layer, how it is made for four channels, and the shape of its first input.
 LAYERS: Mapping[str, tuple[Make, tuple[int, ...]]] = {
     "batch_norm": (lambda m: m.BatchNorm(4), (3, 4, 5, 3)),
@@ -27,6 +30,7 @@ LAYERS: Mapping[str, tuple[Make, tuple[int, ...]]] = {
     "positional_norm": (lambda m: m.PositionalNorm(), (3, 4, 5, 3)),
     "graph_norm": (lambda m: m.GraphNorm(4), (12, 4)),
     "ada_layer_norm": (lambda m: m.AdaLayerNorm(), (3, 4, 5)),
+    "meta_norm": (lambda m: m.MetaNorm(4, U="ones", V=MIXING), (3, 4, 5, 3)),
 }
 
 

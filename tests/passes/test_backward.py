@@ -93,6 +93,22 @@ DERIVED = {
         %2 : [N, C] = mul(d.output, %1)
         output %2
     """,
+    # How much an element counts is worth what it has above the mean.
+    "input x[N, C], w[N]\noutput x - mean(x over N weight w)": """
+        %1 : [N, C] = sub(x, kept.3)
+        %2 : [N, C] = neg(d.output)
+        %3 : [C] = sum(%2 over N)
+        %4 : [] = count(over N weight w)
+        %5 : [C] = div(%3, %4)
+        %6 : bool[] = eq(%4, 0)
+        %7 : [C] = where(%6, 0, %5)
+        %8 : [N, C] = mul(%7, %1)
+        %9 : [N] = sum(%8 over C)
+        %10 : [N, C] = mul(%7, w)
+        %11 : [N, C] = add(d.output, %10)
+        output %9
+        output %11
+    """,
     "input x[N, C]\noutput x, m = mean(x over N)": """
         %1 : [] = count(over N)
         %2 : [C] = div(d.m, %1)
@@ -110,7 +126,6 @@ def test_derived(text: str) -> None:
 REFUSED = {
     "a pool by a given matrix or a window": "x - mean(x over T: window(3))",
     "lookup": "x * table[i]",
-    "a weight that may have a gradient": "x - mean(x over T weight w)",
     "max of a part": "x - max(x over T where k)",
 }
 

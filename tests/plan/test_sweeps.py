@@ -65,6 +65,8 @@ NORMS = {
     ("InstanceNorm", "train"): Wanted(TWICE, "N C", "var[N C]", "sum[N C] sum[N C]"),
     # Three statistics from one table of cells; over all samples and channels they meet.
     ("SwitchNorm", "train"): Wanted(TWICE, "", "var[N C]", "sum[N C] sum[N C]"),
+    # So may they by given matrices, which mix the cells of both axes.
+    ("MetaNorm", "train"): Wanted(TWICE, "", "var[N C]", "sum[N C] sum[N C]"),
     ("SwitchNorm", "eval"): Wanted(TWICE, "N", "var[N C]", "sum[N C] sum[N C]"),
     ("GraphNorm", "train"): Wanted(
         TWICE, "V/batch C", "var[V/batch C]", "sum[V/batch C] sum[V/batch C]"
@@ -133,6 +135,21 @@ def test_what_updates_need_comes_last() -> None:
     forward, _ = plans("BatchNorm")
     assert [str(let.op) for let in forward.epilogue if "unbiased" in str(let.op)]
     assert not [let for s in forward.sweeps for let in s.narrow if "unbiased" in str(let.op)]
+
+
+MIXED = {"N: u": "C", "C: v": "N", "N: u, C: v": "", "C: v, N": "", "N": "C"}
+
+
+@pytest.mark.parametrize("mixed", MIXED)
+def test_axes_that_a_matrix_mixes_are_no_islands(mixed: str) -> None:
+    over = f"{mixed}, *S"
+    program = optimized(f"""
+        input x[N, C, *S], u: matrix[N, N], v: matrix[C, C]
+        output (x - mean(x over {over})) / (1 + var(x over {over}))
+    """)
+    (both,) = directions(program, check=True)
+    for way in (both.forward, both.backward):
+        assert " ".join(plan(way).islands) == MIXED[mixed]
 
 
 def test_groups_of_an_index() -> None:

@@ -15,7 +15,7 @@ UNARY = ("tanh({})", "sigmoid({})", "softplus({})", "exp(-abs({}))", "sqrt({}^2 
 UNARY += ("abs({})", "relu({})", "clamp({}, -1, 1)", "erf({})", "({} / 2)", "stop({})")
 BINARY = ("({} + {})", "({} - {})", "({} * {})", "{} / (1 + abs({}))", "max({}, {})", "min({}, {})")
 BINARY += ("mode(train: {}, eval: {})",)
-KINDS = ("unary", "binary", "statistic", "where", "normalize", "shares")
+KINDS = ("unary", "binary", "statistic", "where", "normalize", "shares", "mixed")
 STATISTICS = ("mean", "var", "std", "rms", "l1", "l2", "max", "min", "sum")
 PARTITIONS = ("blocks(2)", "chunks(2)", "interleave(2)")
 
@@ -30,6 +30,7 @@ class Layout:
     fixed: tuple[str, ...] = ()
     more: str = ""
     matrices: dict[str, str] = field(default_factory=dict)
+    given: dict[str, str] = field(default_factory=dict)  # matrices that pool means and variances
 
     @property
     def masked(self) -> frozenset[str]:
@@ -38,12 +39,20 @@ class Layout:
         return frozenset(mask.split(", ")) if mask else frozenset()
 
     def __hash__(self) -> int:
-        return hash(self.dims)
+        return hash(self.dims + self.more)
 
 
 LAYOUTS = (
     Layout("N, C, *S", ("N", "C", "*S"), ("N", "C"), ("C",)),
     Layout("N, *S, C", ("N", "*S", "C"), ("C",), ("C",)),
+    Layout(
+        "N, C, *S",
+        ("N", "C", "*S"),
+        ("N",),
+        ("C",),
+        ", alike: matrix[N, N], mixing: matrix[C, C]",
+        given={"N": "alike", "C": "mixing"},
+    ),
     Layout("*B, D", ("*B", "D"), ("D",), ("D",)),
     Layout(
         "N, T, D",
@@ -99,6 +108,23 @@ def pools(draw: DrawFn, layout: Layout, axes: frozenset[str]) -> tuple[str, froz
 
 
 @st.composite
+def mixtures(
+    draw: DrawFn, layout: Layout, inner: str, axes: frozenset[str]
+) -> tuple[str, frozenset[str]]:
+    """A statistic by given matrices, where there are some, and the axes that are left."""
+    mixed = [axis for axis in layout.given if axis in axes]
+    if not mixed:
+        return f"tanh({inner})", axes
+    chosen = draw(st.lists(st.sampled_from(mixed), min_size=1, unique=True))
+    pooled = [axis for axis in layout.axes if axis in axes and axis not in chosen]
+    pooled = [axis for axis in pooled if draw(st.booleans())]
+    over = ", ".join([*(f"{axis}: {layout.given[axis]}" for axis in chosen), *pooled])
+    statistic = draw(st.sampled_from(("mean", "var", "normalize")))
+    left = axes if statistic == "normalize" else axes.difference(pooled)
+    return f"{statistic}({inner} over {over})", left
+
+
+@st.composite
 def expressions(draw: DrawFn, names: Names, depth: int) -> tuple[str, frozenset[str]]:
     """An expression, and its axes."""
     if depth == 0:
@@ -119,6 +145,8 @@ def expressions(draw: DrawFn, names: Names, depth: int) -> tuple[str, frozenset[
     if kind == "shares":
         axis = draw(st.sampled_from(sorted(a for a in axes if a != "*S" and a != "*B") or [""]))
         return (f"softmax({inner} over {axis})" if axis else f"exp(-abs({inner}))"), axes
+    if kind == "mixed":
+        return draw(mixtures(names.layout, inner, axes))
     pool, left = draw(pools(names.layout, axes))
     if kind == "normalize":
         # What is pooled with a mask has the axes of the mask.

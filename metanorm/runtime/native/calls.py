@@ -216,6 +216,8 @@ class Preparation:
         kept = field.name in self.table.buffers and tensor is not None
         if kept and not tensor.is_floating_point():  # type: ignore[union-attr]
             raise Unfit("a buffer that cannot hold what is kept in it")
+        if tensor is not None and field.name not in self.order:  # the same at every call
+            return [tensor.data_ptr(), _type(tensor)]
         if field.kind == "wide":
             return [0, _type(tensor), *layout.strides(tensor, self.ranks)]  # type: ignore[arg-type]
         return [0, 0 if tensor is None else _type(tensor)]

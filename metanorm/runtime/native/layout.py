@@ -41,10 +41,13 @@ def ranks_of(dims: Sequence[str], rank: int, known: Mapping[str, int]) -> list[i
 def shapes(
     dims: Sequence[str], shape: Sequence[int], ranks: Sequence[int]
 ) -> dict[str, tuple[int, ...]]:
-    """The lengths behind each dimension of a spec."""
-    found, at = {}, 0
+    """The lengths behind each dimension of a spec. Raises `Unfit` where one has two."""
+    found: dict[str, tuple[int, ...]] = {}
+    at = 0
     for dim, rank in zip(dims, ranks):
-        found[dim.lstrip("*")] = tuple(shape[at : at + rank])
+        own = tuple(shape[at : at + rank])
+        if found.setdefault(dim.lstrip("*"), own) != own:
+            raise Unfit("a matrix that is not square")
         at += rank
     return found
 

@@ -13,6 +13,7 @@ from torch.nn import Parameter
 from metanorm.runtime.native.calls import Library, Preparation, Prepared, run
 from metanorm.runtime.native.fit import data, plain
 from metanorm.runtime.native.layout import Unfit
+from metanorm.runtime.native.matrices import named_matrices
 from metanorm.runtime.native.table import Table
 
 REMEMBERED = 256  # ways of one norm; beyond, those of a stream of odd shapes are forgotten
@@ -36,7 +37,7 @@ class Route:
     arm: str
     operands: tuple[str, ...]
     arguments: dict[str, Any]
-    groups: dict[str, int]
+    extra: dict[str, Any]  # numbers of groups and matrices that go by name
     prepared: Prepared
     differentiable: bool
     scattered: tuple[int, ...]  # operands that have to be made contiguous
@@ -86,7 +87,7 @@ class Route:
     ) -> Prepared:
         wanted = {f"d.{name}" for name, need in zip(self.operands, needed) if need}
         order = (*self.operands, *[f"d.{place.name}" for place in self.prepared.results])
-        values = {**self.arguments, **self.groups, **dict(zip(order, (*operands, *gradients)))}
+        values = {**self.arguments, **self.extra, **dict(zip(order, (*operands, *gradients)))}
         made = Preparation(self.library, self.table, values, order, wanted.__contains__)
         return made.of(self.table.arms[self.arm]["backward"])
 
@@ -193,7 +194,8 @@ class Routes:
                 raise Unfit("a buffer that is strided or has a gradient")
         order, arm = tuple(tensors), self._arm(values)
         ways = table.arms[arm]
-        made = Preparation(self.library, table, {**values, **groups}, order)
+        extra = {**groups, **named_matrices(table, values, x)}
+        made = Preparation(self.library, table, {**values, **extra}, order)
         made.demand_few(table.cells[arm])
         read = {f.name for f in ways["backward"].fields}
         unread = {n for n in table.tracked if arm != "eval" and n not in read}
@@ -209,7 +211,7 @@ class Routes:
             operands=order,
             arguments={n: 1.0 if n in table.momenta else v
                        for n, v in values.items() if n not in tensors},
-            groups=groups,
+            extra=extra,
             prepared=made.of(ways["forward"]),
             differentiable=any(t.requires_grad for t in tensors.values()),
             scattered=numbers({n for n, t in tensors.items()

@@ -38,13 +38,15 @@ class Entry:
 class Table:
     """The kernels of one norm.
 
-    `tensors` gives the dimensions of each tensor, a variadic one with a star; `ranks` the argument
-    whose length says how many dimensions a variadic one stands for. `results` is the type of the
-    result where there are several, and `without_statistics` the arm of evaluation where no running
-    statistics are kept.
+    `tensors` gives the dimensions of each tensor, a variadic one with a star; `matrices` the axis
+    of each matrix that the constructor is given, maybe by name; `ranks` the argument whose length
+    says how many dimensions a variadic one stands for. `results` is the type of the result where
+    there are several, and `without_statistics` the arm of evaluation where no running statistics
+    are kept.
     """
 
     tensors: Mapping[str, tuple[str, ...]]
+    matrices: Mapping[str, str]
     ranks: Mapping[str, str]
     momenta: tuple[str, ...]
     tracked: tuple[str, ...]
@@ -78,6 +80,7 @@ def tables(source: str) -> dict[str, Table]:
 def _table(data: Mapping[str, Any]) -> Table:
     return Table(
         tensors={name: tuple(dims) for name, dims in data["tensors"].items()},
+        matrices=data["matrices"],
         ranks=data["ranks"],
         momenta=tuple(data["momenta"]),
         tracked=tuple(data["tracked"]),

@@ -101,7 +101,11 @@ class Do:
 @dataclass(frozen=True, slots=True)
 class For:
     """`for (int64_t variable = low; variable < high; variable += step)`; `simd` adds the pragma,
-    with the sums that are reduced."""
+    with the sums that are reduced.
+
+    Threads share the loop where there is enough `work`, and the ones right inside of it: `nest`
+    loops in all.
+    """
 
     variable: str
     low: Expr
@@ -110,6 +114,8 @@ class For:
     step: Expr = Number(1)
     simd: bool = False
     sums: tuple[str, ...] = ()
+    work: Expr | None = None
+    nest: int = 1
 
 
 @dataclass(frozen=True, slots=True)

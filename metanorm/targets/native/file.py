@@ -50,13 +50,15 @@ def _table(function: str, program: Program, source: Source, results: str | None)
     space = Space(program.axes)
     sizes = {axis: a.name for a in program.arguments if a.type == "size" for axis in a.axes}
     dims = dict.fromkeys(dim for d in program.declarations for dim in d.dims)
+    matrices = [a for a in program.arguments if a.type == "matrix"]
     variadic = [dim for dim in dims if space[dim].variadic]
     return {
         "function": function,
         "tensors": {
             d.name: [_dim(space, dim) for dim in d.dims]
             for d in program.declarations
-        },
+        } | {a.name: list(a.axes) for a in matrices},
+        "matrices": {a.name: a.axes[0] for a in matrices},
         "ranks": {dim: sizes[dim] for dim in variadic if dim in sizes},
         "momenta": sorted(
             {f.name for arm in source.arms for k in arm.forward.values() for f in k.fields

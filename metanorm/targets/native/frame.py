@@ -23,7 +23,8 @@ RESERVED = frozenset(
     merge grouped least most launch run place join cell cell_along sum_of mean_of share_of v r a
     i call call_fields memory kept
     strided main index values plan stages reductions prepare begin finish start length rows end
-    total count centre squares largest gap
+    total count centre squares largest gap share matrix extent extents entry entry_across identity
+    matrix_of
     round floor ceil exp log sqrt pow sin cos tanh erf abs y0 y1 j0 j1 gamma remainder div time
     signal""".split()
 )
@@ -56,6 +57,7 @@ class Frame:
         self.space = Space(self.program.axes)
         self.types: dict[Ref, Type] = {let.name: let.type for let in self.program.body}
         self._orders = self._find_orders()
+        self.matrices = self._find_matrices()
         self._taken: set[str] = set(RESERVED)
         self._names: dict[str, str] = {}
         self.cell = next(
@@ -87,6 +89,16 @@ class Frame:
             if order is not None and orders.setdefault(ref, order) != order:
                 raise NotPlannable("a gradient that is given in two orders of axes")
         return orders
+
+    def _find_matrices(self) -> dict[Ref, tuple[str, str]]:
+        """Given tensors that say how much positions of an axis count for others of it."""
+        given = (let for let in self.program.body if isinstance(let.op, (Input, Param)))
+        pairs = {let.name: self._orders[let.name] for let in given}
+        return {
+            ref: (axes[0], axes[1])
+            for ref, axes in pairs.items()
+            if len(axes) == 2 and self.space[axes[1]].size == SizeOf(axes[0])
+        }
 
     def order(self, ref: Ref) -> tuple[str, ...]:
         """The axes of a value as its array has them."""

@@ -12,7 +12,7 @@ from typing import Literal
 
 from metanorm.ir.momenta import momenta
 from metanorm.ir.nodes import Buffer, Input, Let, Number, Param, Program
-from metanorm.ir.scalar import Hyper, Scalar, leaves
+from metanorm.ir.scalar import Hyper, Scalar, SizeOf, leaves
 from metanorm.plan.sweeps import Plan
 
 Kind = Literal["size", "groups", "number", "momentum", "wide", "narrow", "index", "saved", "result"]
@@ -44,10 +44,13 @@ class Field:
 
 
 def dimensions(program: Program) -> tuple[str, ...]:
-    """All dimensions of inputs and parameters, each once."""
+    """All dimensions of inputs and parameters, each once; copies are as long as what they copy."""
     dims = (dim for decl in program.declarations for dim in decl.dims)
     parts = {part for axis in program.axes for part in axis.parts}
-    declared = {a.name for a in program.axes if a.cells_of is None and a.name not in parts}
+    declared = {
+        a.name for a in program.axes
+        if a.cells_of is None and a.name not in parts and not isinstance(a.size, SizeOf)
+    }  # fmt: skip
     return tuple(dim for dim in dict.fromkeys(dims) if dim in declared)
 
 
@@ -90,10 +93,13 @@ def fields(plan: Plan, saved: Iterable[str]) -> tuple[Field, ...]:
     used |= {update.buffer for update in program.updates}
     given = program.declarations[len(program.inputs) :]
     found += [Field("narrow", d.name) for d in given if d.name in used]
+    copied = {a.name: a.size.axis for a in program.axes if isinstance(a.size, SizeOf)}
     for name, ref in results(program, kept):
         axes = plan.type(ref).axes
-        wide = set(plan.frame) <= set(axes)
-        found.append(Field("result", f"to.{name}") if wide else Field("narrow", f"to.{name}", axes))
+        if set(plan.frame) <= set(axes):
+            found.append(Field("result", f"to.{name}"))
+        else:
+            found.append(Field("narrow", f"to.{name}", tuple(copied.get(a, a) for a in axes)))
     return (*found, Field("saved", "saved")) if kept else tuple(found)
 
 

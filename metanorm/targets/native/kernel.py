@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 
 from metanorm.ir.momenta import momenta
-from metanorm.ir.nodes import Buffer, Input, Let, Param, Ref
+from metanorm.ir.nodes import Buffer, Input, Let, Param, Pool, Ref
 from metanorm.ir.operands import operands
 from metanorm.ir.scalar import Apply as ApplyScalar
 from metanorm.ir.scalar import Scalar, SizeOf
@@ -196,11 +196,14 @@ class KernelPrinter:
         wide = [self.f.name(f.name) for f in self.fields if f.type == "strided"]
         numbers = [self.f.name(f.name) for f in self.fields if f.kind == "number"]
         sizes = [self.f.size_name(a) for a in self._axes()]
-        given = [f"*{self.f.name(r)}" for r, (_, kind) in self._given().items() if kind != "index"]
+        given = [r for r, (_, kind) in self._given().items() if kind != "index"]
+        matrices = [self.f.name(r) for r in given if r in self.f.matrices]
+        arrays = [f"*{self.f.name(r)}" for r in given if r not in self.f.matrices]
         stored = [f"*{self.f.name(ref)}" for ref in self._stored()]
         fields = [
             ("shape", ("shape",)), ("const call_fields", ("*call",)), ("int64_t", tuple(sizes)),
-            ("real", tuple(numbers)), ("tensor", tuple(wide)), ("const real", tuple(given)),
+            ("real", tuple(numbers)), ("tensor", tuple(wide)), ("matrix", tuple(matrices)),
+            ("const real", tuple(arrays)),
             ("real", tuple(stored)), ("size_t", ("kept",) if self.saved else ()),
         ]  # fmt: skip
         return Struct("Everything that the functions of this kernel share.", "values",
@@ -294,6 +297,13 @@ class KernelPrinter:
         for ref, (field, kind) in self._given().items():
             if kind in ("index", "saved"):
                 continue
+            if ref in self.f.matrices:
+                row, _ = self.f.matrices[ref]
+                both_ways = Number(int(self._pools_along(row)))
+                given = Name(f"&call->{self.f.name(field)}")
+                taken = (given, self.f.size(row), both_ways, Name("memory"))
+                body.append(Set(Name(f"v->{self.f.name(ref)}"), "=", Apply("matrix_of", taken)))
+                continue
             absent = 0.0
             if field in params:
                 absent = params[field].absent or 0.0
@@ -312,6 +322,11 @@ class KernelPrinter:
             body += [self._taken(ref, "&kept") for ref in self.saved]
             body.append(Set(Name("v->kept"), "=", Name("kept.used")))
         return body
+
+    def _pools_along(self, axis: str) -> bool:
+        """Whether narrow values are pooled along an axis, so that columns may be read."""
+        pools = (let.op for let in self.program.body if isinstance(let.op, Pool))
+        return any(axis == pooled for op in pools for pooled, _ in op.over)
 
     def _taken(self, ref: Ref, memory: str) -> Stmt:
         size = self.f.volume(self.f.types[ref].axes)
@@ -405,7 +420,8 @@ def _parted(lets: Sequence[Let], named: Container[Ref]) -> tuple[tuple[Let, ...]
 def _with_sizes(expr: Expr, size: Scalar, frame: Frame) -> Expr:
     """The length of a part of an axis, which is known as a whole: `size(C)` in `size(C) / g`."""
     if isinstance(size, SizeOf):
-        return Name(f"call->size_{frame.name(size.axis)}")
+        known = size.axis in dimensions(frame.program)
+        return Name(f"call->size_{frame.name(size.axis)}") if known else expr
     if isinstance(expr, Infix) and isinstance(size, ApplyScalar):
         left, right = size.arguments
         return Infix(

@@ -6,23 +6,19 @@ of its loop.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from metanorm.ir.aggregation import ByIndex, Ones
 from metanorm.ir.nodes import (
     Along,
     Buffer,
-    Count,
     Expand,
     Input,
     Let,
     Lookup,
     Map,
-    Number,
     Param,
     Pool,
-    Position,
     Ref,
     Rename,
     Stop,
@@ -32,9 +28,7 @@ from metanorm.plan.sweeps import NotPlannable, Reduction
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import (
     Apply,
-    Choice,
     Declare,
-    Do,
     Element,
     Expr,
     For,
@@ -43,13 +37,15 @@ from metanorm.targets.native.cir import (
     Prefix,
     Set,
     Stmt,
-    product,
 )
+from metanorm.targets.native.columns import columns, goes_down
 from metanorm.targets.native.frame import Frame
 from metanorm.targets.native.functions import FUNCTIONS
+from metanorm.targets.native.pool import PoolPrinter
+from metanorm.targets.native.values import At, Values
 
-At = Mapping[str, Expr]
 GIVEN = (Input, Param, Buffer)
+TWINS = {"mean": "var", "var": "mean"}
 
 
 @dataclass(frozen=True)
@@ -65,7 +61,7 @@ class Section:
 class Narrow:
     """Prints sections of one kernel."""
 
-    def __init__(self, frame: Frame, sections: Sequence[Section], kept: Iterable[Ref]) -> None:
+    def __init__(self, frame: Frame, sections: Sequence[Section], kept: Collection[Ref]) -> None:
         self.f = frame
         self.lets = {let.name: let for let in frame.program.body}
         self.measured = {
@@ -74,6 +70,7 @@ class Narrow:
             for number, reduction in section.reductions
             for statistic, ref in reduction.results
         }
+        self.values = Values(frame, self.measured, kept)
         self.clusters = {id(s): self._clusters(s) for s in sections}
         self.stored = self._stored(sections, set(kept))
 
@@ -85,14 +82,8 @@ class Narrow:
 
     def _computed(self, let: Let) -> bool:
         """Whether a value takes work: not what is given, or is written out wherever it is read."""
-        return not isinstance(let.op, GIVEN) and not self.inline(let.name)
-
-    def inline(self, ref: Ref) -> bool:
-        """Whether a value is known from the sizes alone."""
-        op = self.lets[ref].op
-        if ref in self.measured:
-            return False
-        return isinstance(op, (Number, Position, Count))
+        written_out = let.name in self.values.inlined or self.values.inline(let.name)
+        return not isinstance(let.op, GIVEN) and not written_out
 
     def _simple(self, ref: Ref) -> bool:
         """Whether a value is computed from values at the same place alone."""
@@ -106,14 +97,15 @@ class Narrow:
         while left:
             ready = [r for r in left if not self._needs(r, left, done)]
             cluster = [ready[0]]
-            done.add(ready[0])
+            cluster += self._twin(ready[0], ready)
+            done.update(cluster)
             axes = self.lets[ready[0]].type.axes
             while self._simple(ready[0]):
                 more = next(
                     (
                         r for r in left
                         if r not in done and self._simple(r) and self.lets[r].type.axes == axes
-                        and not self._needs(r, left, done)
+                        and not self._needs(r, left, done) and not self._elsewhere(r, cluster)
                     ),
                     None,
                 )  # fmt: skip
@@ -125,10 +117,34 @@ class Narrow:
             clusters.append(cluster)
         return clusters
 
+    def _twin(self, ref: Ref, ready: Sequence[Ref]) -> list[Ref]:
+        """The variance beside a mean, or the mean beside a variance: both take the same sums."""
+        op = self.lets[ref].op
+        if self._simple(ref) or not isinstance(op, Pool) or op.statistic not in TWINS:
+            return []
+        other = replace(op, statistic=TWINS[op.statistic])
+        return [r for r in ready if self.lets[r].op == other]
+
     def _needs(self, ref: Ref, left: Sequence[Ref], done: set[Ref]) -> bool:
         if ref in self.measured:
             return False
-        return any(r in left and r not in done for r in operands(self.lets[ref].op))
+        return any(r in left and r not in done for r, _ in self._read(ref))
+
+    def _elsewhere(self, ref: Ref, cluster: Sequence[Ref]) -> bool:
+        """Whether a value is computed from one of a cluster at another place."""
+        if ref in self.measured:
+            return False
+        return any(moved and r in cluster for r, moved in self._read(ref))
+
+    def _read(self, ref: Ref, moved: bool = False) -> Iterator[tuple[Ref, bool]]:
+        """What a value is computed from, and whether at another place than its own."""
+        op = self.lets[ref].op
+        for operand in operands(op):
+            there = moved or isinstance(op, Rename)
+            if operand in self.values.inlined:
+                yield from self._read(operand, there)
+            else:
+                yield operand, there
 
     def _stored(self, sections: Sequence[Section], kept: set[Ref]) -> set[Ref]:
         """The values that are read outside of their own loop."""
@@ -146,37 +162,6 @@ class Narrow:
         stored |= {ref for ref in home if not self._simple(ref)}
         return stored
 
-    # ---- values
-
-    def value(self, ref: Ref, at: At, local: Iterable[Ref] = ()) -> Expr:
-        """A value where the axes have the given places."""
-        if ref in local:
-            return Name(self.f.name(ref))
-        op = self.lets[ref].op
-        if self.inline(ref):
-            if isinstance(op, Position):
-                return Prefix("(real)", at[op.axis])
-            if isinstance(op, Number):
-                return self.f.scalar(op.value)
-            assert isinstance(op, Count)
-            return Prefix("(real)", self._count(op, at))
-        array = Name(f"v->{self.f.name(ref)}")
-        return Element(array, self.f.index(self.f.order(ref), at))
-
-    def _count(self, op: Count, at: At) -> Expr:
-        count: Expr = cir.Number(1)
-        for axis, matrix in op.over:
-            if isinstance(matrix, Ones):
-                count = product(count, self.f.volume(self.f.space.leaves(axis)))
-            elif isinstance(matrix, ByIndex) and self.f.cell in at:
-                group = at[self.f.cell]  # type: ignore[index]
-                start = Name("v->shape.groups.start")
-                after = Element(start, Infix("+", group, cir.Number(1)))
-                count = product(count, Infix("-", after, Element(start, group)))
-            else:
-                raise NotPlannable("a count over a given matrix or a window")
-        return count
-
     # ---- statements
 
     def statements(self, section: Section) -> list[Stmt]:
@@ -186,7 +171,7 @@ class Narrow:
             done += self._cluster(cluster, section)
         return done
 
-    def _loops(self, axes: Sequence[str], body: list[Stmt], section: Section) -> list[Stmt]:
+    def loops(self, axes: Sequence[str], body: list[Stmt], section: Section) -> list[Stmt]:
         """Loops over axes around a body, over the range of an island where they belong to one."""
         for number, axis in enumerate(reversed(axes)):
             group = next((g for g in self.f.loops.axes if g == (axis,)), None)
@@ -199,24 +184,21 @@ class Narrow:
             body = [For(self.f.variables[axis], low, high, tuple(body), simd=simd)]
         return body
 
-    def _here(self, axes: Sequence[str]) -> dict[str, Expr]:
-        return {axis: Name(self.f.variables[axis]) for axis in axes}
-
     def _cluster(self, cluster: Sequence[Ref], section: Section) -> list[Stmt]:
         first = self.lets[cluster[0]]
         if not self._simple(first.name):
-            return self._special(first, section)
-        at = self._here(first.type.axes)
+            return self._special(cluster, section)
+        at = self.values.here(first.type.axes)
         body: list[Stmt] = []
         local: set[Ref] = set()
         for ref in cluster:
             body.append(Declare("const real", self.f.name(ref), self._simple_value(ref, at, local)))
             local.add(ref)
             if ref in self.stored:
-                body.append(Set(self.value(ref, at), "=", Name(self.f.name(ref))))
+                body.append(Set(self.values.value(ref, at), "=", Name(self.f.name(ref))))
         if not first.type.axes:
             return self._scalars(cluster, at)
-        return self._loops(first.type.axes, body, section)
+        return self.loops(first.type.axes, body, section)
 
     def _scalars(self, cluster: Sequence[Ref], at: At) -> list[Stmt]:
         """Values without axes: no loop, and no names beside those of their arrays."""
@@ -225,7 +207,7 @@ class Narrow:
         for ref in cluster:
             value = self._simple_value(ref, at, local)
             if ref in self.stored:
-                done.append(Set(self.value(ref, at), "=", value))
+                done.append(Set(self.values.value(ref, at), "=", value))
             else:
                 done.append(Declare("const real", self.f.name(ref), value))
                 local.add(ref)
@@ -236,9 +218,9 @@ class Narrow:
             return self._measured(ref, at)
         op = self.lets[ref].op
         if isinstance(op, (Stop, Expand)):
-            return self.value(op.value, at, local)
+            return self.values.value(op.value, at, local)
         assert isinstance(op, Map)
-        return FUNCTIONS[op.function](*(self.value(a, at, local) for a in op.arguments))
+        return FUNCTIONS[op.function](*(self.values.value(a, at, local) for a in op.arguments))
 
     def _measured(self, ref: Ref, at: At) -> Expr:
         """A statistic, from what the sweep accumulated."""
@@ -271,29 +253,45 @@ class Narrow:
 
     # ---- operations that look at more than one place
 
-    def _special(self, let: Let, section: Section) -> list[Stmt]:
+    def _special(self, cluster: Sequence[Ref], section: Section) -> list[Stmt]:
+        let = self.lets[cluster[0]]
         op = let.op
         axes = let.type.axes
-        at = self._here(axes)
-        result = self.value(let.name, at)
+        at = self.values.here(axes)
+        result = self.values.value(let.name, at)
         match op:
             case Rename(value, old, new):
                 there = {**at, old: at[new]}
-                return self._loops(axes, [Set(result, "=", self.value(value, there))], section)
+                return self.loops(
+                    axes, [Set(result, "=", self.values.value(value, there))], section
+                )
             case Lookup(table, axis, int() as row):
                 there = {**at, axis: cir.Number(row)}
-                return self._loops(axes, [Set(result, "=", self.value(table, there))], section)
+                return self.loops(
+                    axes, [Set(result, "=", self.values.value(table, there))], section
+                )
             case Along("softmax", value, axis):
                 return self._softmax(let, value, axis, section)
             case Pool():
-                return self._pool(let, op, section)
+                pool = PoolPrinter(self.values, cluster)
+                if len(cluster) == 1 and goes_down(self.values, let, pool.axes):
+                    down = columns(self.values, let, pool.axes)
+                    outer_axes = self.f.order(let.name)[:-1]
+                    return self.loops(outer_axes, down, section) if outer_axes else down
+                if not axes:
+                    return [cir.Block(tuple(pool.statements()))]
+                (outer,) = self.loops(axes, pool.statements(), section)
+                if pool.by_matrix and isinstance(outer, For):  # a product of matrices, in effect
+                    work = self.f.volume([*axes, *pool.axes])
+                    return [replace(outer, work=work, nest=len(axes))]
+                return [outer]
             case _:
                 raise NotPlannable(f"{getattr(op, 'function', type(op).__name__).lower()}")
 
     def _softmax(self, let: Let, value: Ref, axis: str, section: Section) -> list[Stmt]:
         outer = [a for a in let.type.axes if a != axis]
-        at = self._here(let.type.axes)
-        x, y = self.value(value, at), self.value(let.name, at)
+        at = self.values.here(let.type.axes)
+        x, y = self.values.value(value, at), self.values.value(let.name, at)
         k, size = self.f.variables[axis], self.f.size(axis)
         total = Name("total")
         exp = Apply("R(exp)", (Infix("-", x, Name("largest")),))
@@ -309,101 +307,9 @@ class Narrow:
             For(k, cir.Number(0), size, (Set(y, "=", exp), Set(total, "+=", y))),
             For(k, cir.Number(0), size, (Set(y, "=", Infix("/", y, total)),)),
         ]
-        return self._loops(outer, body, section) if outer else [cir.Block(tuple(body))]
-
-    def _pool(self, let: Let, op: Pool, section: Section) -> list[Stmt]:
-        """A statistic of narrow values: in double, and a variance about its mean."""
-        if any(not isinstance(m, Ones) for _, m in op.over):
-            raise NotPlannable("a narrow pool by groups, blocks or a given matrix")
-        statistic = op.statistic
-        if statistic not in ("sum", "mean", "var") or op.ddof:
-            raise NotPlannable(f"{statistic} of narrow values")
-        pooled = [leaf for axis, _ in op.over for leaf in self.f.space.leaves(axis)]
-        if statistic == "sum" and self._down(let, op, pooled):
-            return self._columns(let, op, pooled, section)
-        at = self._here([*let.type.axes, *pooled])
-        weight: Expr | None = None
-        if op.where is not None:
-            weight = Choice(self.value(op.where, at), cir.Number(1), cir.Number(0))
-        if op.weight is not None:
-            own = self.value(op.weight, at)
-            weight = own if weight is None else Infix("*", weight, own)
-        total, count = Name("total"), Name("count")
-        body: list[Stmt] = [Declare("double", "total", cir.Number(0))]
-
-        def loops(inner: list[Stmt]) -> list[Stmt]:
-            return self._loops(pooled, inner, Section(()))
-
-        x = self.value(op.value, at)
-        taken = x if weight is None else _weighed(weight, x)
-        counting: list[Stmt] = []
-        if statistic != "sum":
-            if weight is None:
-                body.append(
-                    Declare("const double", "count", Prefix("(double)", self.f.volume(pooled)))
-                )
-            else:
-                body.append(Declare("double", "count", cir.Number(0)))
-                counting = [Set(count, "+=", weight)]
-        body += loops([*counting, Set(total, "+=", taken)])
-        result: Expr = total
-        if statistic != "sum":
-            result = Choice(
-                Infix(">", count, cir.Number(0)), Infix("/", total, count), cir.Number(0)
-            )
-        if statistic == "var":
-            body += [
-                Declare("const double", "centre", result),
-                Declare("double", "squares", cir.Number(0)),
-            ]
-            gap = Infix("-", x, Name("centre"))
-            square: Expr = Infix("*", gap, gap)
-            body += loops(
-                [Set(Name("squares"), "+=", square if weight is None else _weighed(weight, square))]
-            )
-            share = Infix("/", Name("squares"), count)
-            result = Choice(Infix(">", count, cir.Number(0)), share, cir.Number(0))
-        body.append(Set(self.value(let.name, at), "=", Prefix("(real)", result)))
-        return self._around(let, body, section)
-
-    def _down(self, let: Let, op: Pool, pooled: Sequence[str]) -> bool:
-        """Whether a sum goes down columns: whether what is added up does not lie together."""
-        axis = self.f.order(op.value)[-1]
-        plain = op.where is None and op.weight is None and not self.inline(op.value)
-        return plain and axis not in pooled and self.f.order(let.name)[-1:] == (axis,)
-
-    def _columns(self, let: Let, op: Pool, pooled: Sequence[str], section: Section) -> list[Stmt]:
-        """The sums of a strip of columns, row by row."""
-        *outer, axis = self.f.order(let.name)
-        begin, i = Name(self.f.variables[axis]), Name("i")
-        here = self._here([*let.type.axes, *pooled])
-        length = Apply("least", (Name("STRIP"), Infix("-", self.f.size(axis), begin)))
-        first = Prefix("&", self.value(op.value, here))
-        each = {**here, axis: Infix("+", begin, i)}
-        result = Set(self.value(let.name, each), "=", Prefix("(real)", Element(Name("total"), i)))
-        row = Do(Apply("add_up", (Name("total"), first, Name("length"))))
-        strip = For(
-            begin.text, cir.Number(0), self.f.size(axis), step=Name("STRIP"),
-            body=(
-                Declare("const int64_t", "length", length),
-                Declare("double", "total[STRIP]", Name("{0}")),
-                *self._loops(pooled, [row], Section(())),
-                For("i", cir.Number(0), Name("length"), (result,), simd=True),
-            ),
-        )  # fmt: skip
-        return self._loops(outer, [strip], section)
-
-    def _around(self, let: Let, body: list[Stmt], section: Section) -> list[Stmt]:
-        if let.type.axes:
-            return self._loops(let.type.axes, body, section)
-        return [cir.Block(tuple(body))]
+        return self.loops(outer, body, section) if outer else [cir.Block(tuple(body))]
 
 
 def _apart(s: Stmt) -> bool:
     """Whether a statement does in each turn of a loop what no other turn depends on."""
     return isinstance(s, Declare) or (isinstance(s, Set) and s.operator == "=")
-
-
-def _weighed(weight: Expr, value: Expr) -> Expr:
-    """A weight of zero leaves a NaN out."""
-    return Choice(Infix("!=", weight, cir.Number(0)), Infix("*", weight, value), cir.Number(0))

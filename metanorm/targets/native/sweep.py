@@ -46,6 +46,7 @@ class SweepPrinter:
     def __init__(self, frame: Frame, narrow: Narrow, sweep: Sweep, first: int) -> None:
         self.f = frame
         self.narrow = narrow
+        self.values = narrow.values
         self.sweep = sweep
         self.plan: Plan = frame.plan
         self.numbered = [(first + i, r) for i, r in enumerate(sweep.reductions)]
@@ -283,7 +284,7 @@ class SweepPrinter:
             if isinstance(let.op, Input):
                 reading.append(self._read(let.op.name))
         for ref in [r for let in reversed(lets) for r in operands(let.op)] + sorted(needed):
-            if ref not in self.maps and ref not in seen and not self.narrow.inline(ref):
+            if ref not in self.maps and ref not in seen and not self.values.inline(ref):
                 seen.add(ref)
                 reading.append(self._narrow_row(ref))
         for let in reversed(lets):
@@ -306,8 +307,8 @@ class SweepPrinter:
             if isinstance(let.op, Input):
                 return Element(Name(f"{self.f.name(let.op.name)}_here"), EACH)
             return Name(self.f.name(ref))
-        if self.narrow.inline(ref):
-            return self.narrow.value(ref, self._element_at())
+        if self.values.inline(ref):
+            return self.values.value(ref, self._element_at())
         name = Name(f"{self.f.name(ref)}_here")
         axes = self.f.types[ref].axes
         if not set(self.vector) & set(axes):
@@ -323,7 +324,7 @@ class SweepPrinter:
         """A narrow value beside a row: one number, or an array along it."""
         axes = self.f.types[ref].axes
         name = f"{self.f.name(ref)}_here"
-        value = self.narrow.value(ref, self.at)
+        value = self.values.value(ref, self.at)
         if set(self.vector) & set(axes):
             return Declare("const real *", name, Prefix("&", value))
         return Declare("const real", name, value)

@@ -138,6 +138,10 @@ def _for(loop: For, depth: int) -> list[str]:
     head = f"{pad}for (int64_t {i} = {expression(loop.low)}; {i} < {expression(loop.high)}; {step})"
     reduced = f" reduction(+ : {', '.join(loop.sums)})" if loop.sums else ""
     pragma = [f"#pragma omp simd{reduced}"] if loop.simd else []
+    if loop.work is not None:
+        nest = f" collapse({loop.nest})" if loop.nest > 1 else ""
+        enough = f"if ({expression(loop.work)} > SERIAL)"
+        pragma.append(f"#pragma omp parallel for{nest} num_threads(THREADS) {enough}")
     inner = _body(loop.body, depth + 1)
     if len(loop.body) == 1 and not isinstance(loop.body[0], (Declare, Note)):
         return [*pragma, *_folded(head, "        "), *inner]

@@ -1,0 +1,178 @@
+"""Statistics of narrow values as C: loops that add up in double, and a variance about its mean.
+
+What is pooled by a matrix is a sum over one of its axes. Where the matrix has zeros there is
+nothing to add, so that the loop runs from the first entry of its line to the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from metanorm.ir.aggregation import Ones
+from metanorm.ir.nodes import Expand, Map, Pool, Ref, Rename, Stop
+from metanorm.ir.operands import operands
+from metanorm.plan.sweeps import NotPlannable
+from metanorm.targets.native import cir
+from metanorm.targets.native.cir import (
+    Choice,
+    Declare,
+    Element,
+    Expr,
+    For,
+    Infix,
+    Name,
+    Prefix,
+    Set,
+    Stmt,
+)
+from metanorm.targets.native.values import Values
+
+ZERO, ONE = cir.Number(0), cir.Number(1)
+TOTAL, COUNT, CENTRE, SQUARES = (Name(n) for n in ("total", "count", "centre", "squares"))
+SHARE, GAP = Name("share"), Name("gap")
+
+
+class PoolPrinter:
+    """Prints one element of a pool; of a mean and a variance of the same values, both.
+
+    Raises `NotPlannable` for what is no sum, mean or variance of whole axes.
+    """
+
+    def __init__(self, values: Values, results: Sequence[Ref]) -> None:
+        lets = [values.lets[ref] for ref in results]
+        pools = {let.op.statistic: let.name for let in lets if isinstance(let.op, Pool)}
+        self.let, op = lets[0], lets[0].op
+        assert isinstance(op, Pool) and len(pools) == len(results)
+        if any(not isinstance(m, Ones) for _, m in op.over):
+            raise NotPlannable("a narrow pool by groups, blocks or a given matrix")
+        if not pools.keys() <= {"sum", "mean", "var"} or op.ddof:
+            raise NotPlannable(f"{op.statistic} of narrow values")
+        self.v = values
+        self.f = values.f
+        self.op: Pool = op
+        self.results = pools
+        self.axes = [leaf for axis, _ in op.over for leaf in self.f.space.leaves(axis)]
+        self.at = values.here([*self.let.type.axes, *self.axes])
+        self.locals = self._locals([r for r in (op.value, op.where, op.weight) if r])
+        self.weight = self._weight()
+
+    def statements(self) -> list[Stmt]:
+        """The statements, which set the element in the end."""
+        body: list[Stmt] = [Declare("double", "total", ZERO)]
+        value = self.v.value(self.op.value, self.at, self.locals)
+        added = Set(TOTAL, "+=", self._weighed(value))
+        if "sum" in self.results:
+            return [*body, *self._loops([added], ["total"]), self._set("sum", TOTAL)]
+        if self.weight is None:
+            volume = Prefix("(double)", self.f.volume(self.axes))
+            body.append(Declare("const double", "count", volume))
+            body += self._loops([added], ["total"])
+        else:
+            body.append(Declare("double", "count", ZERO))
+            body += self._loops([Set(COUNT, "+=", SHARE), added], ["total", "count"])
+        if "var" not in self.results:
+            return [*body, self._set("mean", _share(TOTAL))]
+        body.append(Declare("const double", "centre", _share(TOTAL)))
+        body.append(Declare("double", "squares", ZERO))
+        gap = Declare("const double", "gap", Infix("-", value, CENTRE))
+        square = Set(SQUARES, "+=", self._weighed(Infix("*", GAP, GAP)))
+        body += self._loops([gap, square], ["squares"])
+        if "mean" in self.results:
+            body.append(self._set("mean", CENTRE))
+        return [*body, self._set("var", _share(SQUARES))]
+
+    @property
+    def by_matrix(self) -> bool:
+        """Whether the pool mixes positions by a given matrix."""
+        return any(set(axes) & set(self.axes) for axes in self.f.matrices.values())
+
+    def _set(self, statistic: str, value: Expr) -> Stmt:
+        element = self.v.value(self.results[statistic], self.at)
+        return Set(element, "=", Prefix("(real)", value))
+
+    # ---- what is added
+
+    def _locals(self, wanted: Iterable[Ref]) -> list[Ref]:
+        """The values that are computed for each element that is added, in their order."""
+        found: set[Ref] = set()
+        queue = list(wanted)
+        while queue:
+            ref = queue.pop()
+            op = self.v.lets[ref].op
+            if ref in self.v.inlined and ref not in found and not isinstance(op, Rename):
+                found.add(ref)
+                queue += operands(op)
+        return [
+            let.name for let in self.f.program.body if let.name in found and isinstance(let.op, Map)
+        ]
+
+    def _weight(self) -> Expr | None:
+        """What an element counts, where that is not one."""
+        weight: Expr | None = None
+        if self.op.where is not None:
+            condition = self.v.value(self.op.where, self.at, self.locals)
+            weight = Choice(condition, ONE, ZERO)
+        if self.op.weight is not None:
+            own = self.v.value(self.op.weight, self.at, self.locals)
+            weight = own if weight is None else Infix("*", weight, own)
+        return weight
+
+    def _weighed(self, value: Expr) -> Expr:
+        """A weight of zero leaves a NaN out."""
+        if self.weight is None:
+            return value
+        return Choice(Infix("!=", SHARE, ZERO), Infix("*", SHARE, value), ZERO)
+
+    # ---- loops
+
+    def _loops(self, added: Sequence[Stmt], sums: Sequence[str]) -> list[Stmt]:
+        body: list[Stmt] = []
+        for ref in self.locals:
+            kind = "const int" if self.v.lets[ref].type.kind == "bool" else "const real"
+            earlier = self.locals[: self.locals.index(ref)]
+            body.append(Declare(kind, self.f.name(ref), self.v.written_out(ref, self.at, earlier)))
+        if self.weight is not None:
+            body.append(Declare("const double", "share", self.weight))
+        body += added
+        for number, axis in enumerate(reversed(self.axes)):
+            low, high = self._bounds(axis)
+            inner = number == 0
+            reduced = tuple(sums) if inner else ()
+            body = [For(self.f.variables[axis], low, high, tuple(body), simd=inner, sums=reduced)]
+        return body
+
+    def _bounds(self, axis: str) -> tuple[Expr, Expr]:
+        """From the first entry of a matrix to the last, where there is nothing to add beside it."""
+        for ref, (row, column) in self.f.matrices.items():
+            if axis not in (row, column) or not self._vanishes_with(ref):
+                continue
+            line, lines = (row, "rows") if axis == column else (column, "columns")
+            if line in self.let.type.axes:
+                extent = f"v->{self.f.name(ref)}.{lines}"
+                here = self.at[line]
+                return Element(Name(f"{extent}.first"), here), Element(Name(f"{extent}.end"), here)
+        return ZERO, self.f.size(axis)
+
+    def _vanishes_with(self, matrix: Ref) -> bool:
+        """Whether nothing is added or counted wherever the entry of a matrix is zero."""
+        weighted = self.op.weight is not None and self._factor(self.op.weight, matrix)
+        return weighted or (self.op.statistic == "sum" and self._factor(self.op.value, matrix))
+
+    def _factor(self, ref: Ref, matrix: Ref) -> bool:
+        """Whether a value is zero wherever the entry of a matrix is."""
+        if ref == matrix:
+            return True
+        match self.v.lets[ref].op:
+            case Map("mul", arguments):
+                return any(self._factor(a, matrix) for a in arguments)
+            case Map("add" | "sub" | "neg", arguments):
+                return all(self._factor(a, matrix) for a in arguments)
+            case Expand(value) | Stop(value):
+                return self._factor(value, matrix)
+            case _:
+                return False
+
+
+def _share(total: Expr) -> Expr:
+    """What a total is for each that counts; zero where nothing does."""
+    return Choice(Infix("!=", COUNT, ZERO), Infix("/", total, COUNT), ZERO)

@@ -1,0 +1,83 @@
+"""Narrow values as expressions of C: elements of arrays, and what is written out instead."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from metanorm.ir.aggregation import ByIndex, Ones
+from metanorm.ir.nodes import Count, Expand, Map, Number, Position, Ref, Rename, Stop
+from metanorm.plan.sweeps import NotPlannable
+from metanorm.targets.native import cir
+from metanorm.targets.native.cir import Apply, Element, Expr, Infix, Name, Prefix, product
+from metanorm.targets.native.frame import Frame
+from metanorm.targets.native.functions import FUNCTIONS
+from metanorm.targets.native.inlined import inlined
+
+At = Mapping[str, Expr]
+
+
+class Values:
+    """The narrow values of one kernel. `measured` are statistics, `kept` those that need arrays."""
+
+    def __init__(self, frame: Frame, measured: Collection[Ref], kept: Collection[Ref]) -> None:
+        self.f = frame
+        self.measured = measured
+        self.lets = {let.name: let for let in frame.program.body}
+        self.inlined = inlined(frame.program, frame.plan.frame, kept)
+
+    def inline(self, ref: Ref) -> bool:
+        """Whether a value is known from the sizes alone."""
+        op = self.lets[ref].op
+        if ref in self.measured:
+            return False
+        return isinstance(op, (Number, Position, Count))
+
+    def here(self, axes: Sequence[str]) -> dict[str, Expr]:
+        """The place that the loops over these axes are at."""
+        return {axis: Name(self.f.variables[axis]) for axis in axes}
+
+    def value(self, ref: Ref, at: At, local: Iterable[Ref] = ()) -> Expr:
+        """A value where the axes have the given places."""
+        if ref in local:
+            return Name(self.f.name(ref))
+        op = self.lets[ref].op
+        if self.inline(ref):
+            if isinstance(op, Position):
+                return Prefix("(real)", at[op.axis])
+            if isinstance(op, Number):
+                return self.f.scalar(op.value)
+            assert isinstance(op, Count)
+            return Prefix("(real)", self._count(op, at))
+        if ref in self.inlined:
+            return self.written_out(ref, at, local)
+        if ref in self.f.matrices:
+            axes = self.f.matrices[ref]
+            along = [axis for axis in at if axis in axes][-1]  # the inner loop: neighbours there
+            read = "entry" if along == axes[1] else "entry_across"
+            return Apply(read, (Name(f"&v->{self.f.name(ref)}"), *(at[axis] for axis in axes)))
+        array = Name(f"v->{self.f.name(ref)}")
+        return Element(array, self.f.index(self.f.order(ref), at))
+
+    def written_out(self, ref: Ref, at: At, local: Iterable[Ref]) -> Expr:
+        """A value that has no array, from those that have one; `local` ones have names here."""
+        op = self.lets[ref].op
+        if isinstance(op, Rename):
+            return self.value(op.value, {**at, op.old: at[op.new]})
+        if isinstance(op, (Expand, Stop)):
+            return self.value(op.value, at, local)
+        assert isinstance(op, Map)
+        return FUNCTIONS[op.function](*(self.value(a, at, local) for a in op.arguments))
+
+    def _count(self, op: Count, at: At) -> Expr:
+        count: Expr = cir.Number(1)
+        for axis, matrix in op.over:
+            if isinstance(matrix, Ones):
+                count = product(count, self.f.volume(self.f.space.leaves(axis)))
+            elif isinstance(matrix, ByIndex) and self.f.cell in at:
+                group = at[self.f.cell]  # type: ignore[index]
+                start = Name("v->shape.groups.start")
+                after = Element(start, Infix("+", group, cir.Number(1)))
+                count = product(count, Infix("-", after, Element(start, group)))
+            else:
+                raise NotPlannable("a count over a given matrix or a window")
+        return count
