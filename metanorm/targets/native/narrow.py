@@ -7,7 +7,7 @@ of its loop.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from metanorm.ir.nodes import (
     Along,
@@ -42,20 +42,11 @@ from metanorm.targets.native.columns import columns, goes_down
 from metanorm.targets.native.frame import Frame
 from metanorm.targets.native.functions import FUNCTIONS
 from metanorm.targets.native.pool import PoolPrinter
+from metanorm.targets.native.section import Section
 from metanorm.targets.native.values import At, Values
 
 GIVEN = (Input, Param, Buffer)
 TWINS = {"mean": "var", "var": "mean"}
-
-
-@dataclass(frozen=True)
-class Section:
-    """Narrow values that are computed together, after some reductions; `ranged` where they
-    belong to islands."""
-
-    lets: tuple[Let, ...]
-    reductions: tuple[tuple[int, Reduction], ...] = ()
-    ranged: bool = False
 
 
 class Narrow:
