@@ -1,0 +1,173 @@
+"""The loops of a sweep: over other axes, tiles of rows, and the rows of a tile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from metanorm.plan.sweeps import Plan, Reduction
+from metanorm.targets.native import cir
+from metanorm.targets.native.cir import (
+    Apply,
+    Choice,
+    Declare,
+    Element,
+    Expr,
+    For,
+    Infix,
+    Name,
+    Number,
+    Stmt,
+)
+from metanorm.targets.native.frame import Frame
+
+EACH, START, LENGTH = Name("i"), Name("start"), Name("length")
+ZERO, ONE = Number(0), Number(1)
+
+
+class Tiling:
+    """How a sweep goes through the data. `at` has the place of each axis, at the first element of
+    the row at hand; `rows` are the axes whose rows a tile holds."""
+
+    def __init__(self, frame: Frame, reductions: Sequence[Reduction]) -> None:
+        self.f = frame
+        self.plan: Plan = frame.plan
+        self.reductions = reductions
+        self.vector = frame.loops.vector
+        self.rows = self._rows()
+        self.at: dict[str, Expr] = {_key(g): Name(frame.variable(g)) for g in frame.loops.axes}
+        self.at[_key(self.vector)] = START
+
+    def element(self) -> dict[str, Expr]:
+        """The place of element `i` of the row."""
+        return {**self.at, _key(self.vector): Infix("+", START, EACH)}
+
+    def point(self) -> Expr:
+        """Where the row begins."""
+        return Apply("AT", tuple(self.at[_key(group)] for group in self.f.loops.axes))
+
+    # ---- which axis tiles have rows of
+
+    def along(self, reduction: Reduction, group: tuple[str, ...]) -> bool:
+        """Whether the cells of a reduction vary along a loop."""
+        return set(group) <= set(reduction.cells)
+
+    def _rows(self) -> tuple[tuple[str, ...], ...]:
+        """The axes whose rows a tile holds: the innermost ones, beside the vector axis, that are
+        pooled by all that has cells along rows, or else by what is measured in two looks."""
+        tiled = [r for r in self.reductions if self.along(r, self.vector)]
+        tiled = tiled or [r for r in self.reductions if r.kind == "var"]
+        found: list[tuple[str, ...]] = []
+        for group in reversed(self.f.loops.axes[:-1]):
+            pooled = tiled and not any(self.along(r, group) for r in tiled)
+            if group == (self.f.cell,) or not pooled:
+                if found:
+                    break
+                continue
+            found.insert(0, group)
+            if self._grouped(group):
+                break
+        return tuple(found)
+
+    def by_row(self, reduction: Reduction) -> bool:
+        """Whether a reduction ends with each row of a tile."""
+        return not self.rows or any(self.along(reduction, group) for group in self.rows)
+
+    def by_column(self, reduction: Reduction) -> bool:
+        """Whether its cells lie along rows."""
+        return self.along(reduction, self.vector)
+
+    def bounds(self, group: tuple[str, ...]) -> tuple[Expr, Expr]:
+        """The part of an axis that the sweep is to look at."""
+        constant = Name(self.f.axis(group))
+        return Element(Name("r->lo"), constant), Element(Name("r->hi"), constant)
+
+    def around(self, body: list[Stmt]) -> list[Stmt]:
+        """The loops around a tile: other axes, blocks of rows, pieces of rows."""
+        low, high = self.bounds(self.vector)
+        left = Infix("-", high, START)
+        body = [
+            Declare("const int64_t", "length", Apply("least", (Name("TILE"), left))),
+            *body,
+        ]
+        body = [For("start", low, high, tuple(body), step=Name("TILE"))]
+        if self.rows:
+            first, last = self._tile_bounds()
+            span = Infix("-", high, low)
+            most = Apply("most", (Apply("least", (Name("TILE"), span)), ONE))
+            area = Infix("/", Name("TILE_AREA"), most)
+            step = Declare("const int64_t", "rows", Apply("least", (Name("TILE_ROWS"), area)))
+            end = Declare(
+                "const int64_t",
+                "end",
+                Apply("least", (Infix("+", Name("begin"), Name("rows")), last)),
+            )
+            body = [step, For("begin", first, last, (end, *body), step=Name("rows"))]
+        for group in reversed(self.f.loops.axes[:-1]):
+            if self._grouped(group) and group not in self.rows:
+                body = [For("place", *self._group_bounds(group), (*self._found((group,)), *body))]
+            elif group not in self.rows:
+                body = [For(self.f.variable(group), *self.bounds(group), tuple(body))]
+        return body
+
+    def _grouped(self, group: tuple[str, ...]) -> bool:
+        """Whether rows along this axis are reached through their groups."""
+        return group == (self.plan.grouped,)
+
+    def _extent(self, group: tuple[str, ...]) -> Expr:
+        low, high = self.bounds(group)
+        return Infix("-", high, low)
+
+    def _tile_bounds(self) -> tuple[Expr, Expr]:
+        """First and last row: of a group, or counted through the axes of rows."""
+        if self._grouped(self.rows[0]):
+            return self._group_bounds(self.rows[0])
+        if len(self.rows) == 1:
+            return self.bounds(self.rows[0])
+        count: Expr = ONE
+        for group in self.rows:
+            count = cir.product(count, self._extent(group))
+        return ZERO, count
+
+    def _group_bounds(self, group: tuple[str, ...]) -> tuple[Expr, Expr]:
+        """The places of the rows of a group, as far as they are in the range."""
+        low, high = self.bounds(group)
+        assert self.f.cell is not None
+        cell = self.at[self.f.cell]
+        start = Name("v->shape.groups.start")
+        after = Element(start, Infix("+", cell, ONE))
+        return Apply("most", (low, Element(start, cell))), Apply("least", (high, after))
+
+    def _found(self, groups: Sequence[tuple[str, ...]]) -> list[Stmt]:
+        """Where a row is that is the one at `place`."""
+        place: Expr = Name("place")
+        if self._grouped(groups[0]):
+            order = Name("v->shape.groups.order")
+            ordered = Choice(order, Element(order, place), place)
+            return [Declare("const int64_t", self.f.variable(groups[0]), ordered)]
+        done: list[Stmt] = []
+        for number, group in enumerate(groups):
+            here = place
+            inner: Expr = ONE
+            for other in groups[number + 1 :]:
+                inner = cir.product(inner, self._extent(other))
+            if inner != ONE:
+                here = Infix("/", here, inner)
+            if number:
+                here = Infix("%", here, self._extent(group))
+            low, _ = self.bounds(group)
+            done.append(Declare("const int64_t", self.f.variable(group), Infix("+", low, here)))
+        return done
+
+    def over_rows(self, body: list[Stmt]) -> list[Stmt]:
+        """The loop over the rows of a tile."""
+        if not self.rows:
+            return body
+        first, last = Name("begin"), Name("end")
+        if len(self.rows) == 1 and not self._grouped(self.rows[0]):
+            return [For(self.f.variable(self.rows[0]), first, last, tuple(body))]
+        return [For("place", first, last, (*self._found(self.rows), *body))]
+
+
+def _key(group: tuple[str, ...]) -> str:
+    """What the place of a loop is called: its axis, or the first of several leaves, starred."""
+    return group[0] if len(group) == 1 else f"*{group[0]}"
