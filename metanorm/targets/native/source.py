@@ -85,8 +85,8 @@ def source(program: Program, function: str) -> Source:
     """The kernels of an optimised program, whose function has this name. Raises `NoKernels`."""
     if len(program.body) > LARGEST:
         raise NoKernels(f"more than {LARGEST} values, which a C compiler would take long for")
-    if program.target != "activation" or any(i.sort in ("edges", "matrix") for i in program.inputs):
-        raise NoKernels(f"for {program.target}, or with edges or matrices")
+    if any(i.sort in ("edges", "matrix") for i in program.inputs):
+        raise NoKernels("an input of edges, or a matrix")
     if any(a.type == "matrix" for a in program.arguments):
         raise NoKernels("a given matrix")
     try:
