@@ -43,7 +43,7 @@ from metanorm.runtime.state import (
     track_,
     widened,
 )
-from metanorm.runtime.weights import begin, on_weights
+from metanorm.runtime.weights import begin_, on_weights
 
 # Raised when generated modules and runtimes of other versions stop understanding each other.
 ABI = 1
@@ -69,7 +69,7 @@ __all__ = [
     "Moments",
     "ShapeError",
     "as_shape",
-    "begin",
+    "begin_",
     "chosen",
     "collect",
     "contracted",

@@ -36,7 +36,9 @@ class Collected(Attached):
     def loss(self) -> Tensor:
         """The sum of all terms, a scalar; zero where there are none."""
         terms = [term for own in self.terms.values() for term in own]
-        return torch.stack([t.to(terms[0].device) for t in terms]).sum() if terms else torch.zeros(())
+        return (
+            torch.stack([t.to(terms[0].device) for t in terms]).sum() if terms else torch.zeros(())
+        )
 
     def _noting(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
         def note(layer: nn.Module, _: Any, output: Any) -> None:

@@ -13,17 +13,18 @@ from torch.nn.utils import parametrize
 LAYERS: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
-def begin(parameter: nn.Parameter | None, value: Tensor, weight: Tensor) -> nn.Parameter:
-    """A parameter that has this value, the same one as before where its shape allows.
+def begin_(parameter: nn.Parameter, value: Tensor, weight: Tensor) -> None:
+    """Give a parameter its first value, and the shape of it if it has another one.
 
-    A new one learns if the `weight` does, of which it is a part.
+    It learns if the `weight` does, where that is a parameter.
     """
     with torch.no_grad():
-        if parameter is not None and parameter.shape == value.shape:
+        if parameter.shape == value.shape and parameter.dtype == value.dtype:
             parameter.copy_(value)
-            return parameter
-        frozen = isinstance(weight, nn.Parameter) and not weight.requires_grad
-        return nn.Parameter(value.detach().clone(), requires_grad=not frozen)
+        else:
+            parameter.data = value.detach().clone()
+    if isinstance(weight, nn.Parameter):
+        parameter.requires_grad_(weight.requires_grad)
 
 
 def on_weights(

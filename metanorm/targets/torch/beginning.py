@@ -18,12 +18,13 @@ from metanorm.targets.python.pyir import (
     Name,
     Parameter,
     Return,
+    Starred,
     Stmt,
 )
 from metanorm.targets.torch.checks import CallChecks
 from metanorm.targets.torch.constructor import SELF, Constructor
 from metanorm.targets.torch.function import FunctionPrinter, Printed
-from metanorm.targets.torch.layout import call, method
+from metanorm.targets.torch.layout import call, integer, method
 from metanorm.targets.torch.signature import Signature
 
 
@@ -54,8 +55,7 @@ class Beginning:
         """The method: every parameter and buffer set, the weight returned as it is."""
         checks = CallChecks(self.program, self.signature.names.result)
         body = checks.shapes()
-        for param in self.program.params:
-            body += self._param(param, checks)
+        body += [self._param(param, checks) for param in self.program.params]
         body += [self._buffer(buffer, checks) for buffer in self.program.buffers]
         if any(p.low is not None for p in self.program.params):
             body.append(Do(call("self.project_")))
@@ -66,24 +66,18 @@ class Beginning:
 
     def demanded(self) -> list[Stmt]:
         """Begin with the weight of the first call, where torch has not asked for it before."""
-        names = [p.name for p in self.program.params if not p.switches]
-        names += [b.name for b in self.program.buffers]
-        conditions: tuple[Expr, ...] = ()
-        if not names:
-            names = [p.name for p in self.program.params[:1]]
-            conditions = tuple(Name(f"self.{s}") for s in self.program.params[0].switches)
-        missing = Binary("is", (Name(f"self.{names[0]}"), Literal(None)))
-        condition = Binary("and", (*conditions, missing)) if conditions else missing
-        return [If(condition, (Do(call("self.right_inverse", Name(self.weight))),))]
+        kept = [p.name for p in self.program.params if not p.switches]
+        kept += [b.name for b in self.program.buffers]
+        name = Name(f"self.{(kept or [self.program.params[0].name])[0]}")
+        empty: Expr = Binary("==", (method(name, "numel"), integer(0)))
+        if not kept:
+            empty = Binary("and", (Binary("is not", (name, Literal(None))), empty))
+        return [If(empty, (Do(call("self.right_inverse", Name(self.weight))),))]
 
-    def _param(self, param: ParamDecl, checks: CallChecks) -> list[Stmt]:
+    def _param(self, param: ParamDecl, checks: CallChecks) -> Stmt:
         own = Name(f"self.{param.name}")
-        value = call("runtime.begin", own, self._first(param, checks), Name(self.weight))
-        made = Assign((own,), value)
-        if not param.switches:
-            return [made]
-        switches = tuple(Name(f"self.{s}") for s in param.switches)
-        return [If(switches[0] if len(switches) == 1 else Binary("and", switches), (made,))]
+        made = Do(call("runtime.begin_", own, self._first(param, checks), Name(self.weight)))
+        return If(Binary("is not", (own, Literal(None))), (made,)) if param.switches else made
 
     def _buffer(self, buffer: BufferDecl, checks: CallChecks) -> Stmt:
         return Assign((Name(f"self.{buffer.name}"),), self._filled(buffer, checks))
@@ -99,7 +93,9 @@ class Beginning:
     def _filled(self, decl: ParamDecl | BufferDecl, checks: CallChecks) -> Expr:
         """A tensor of the type of the weight, of one number throughout."""
         shape, weight = checks.shape(decl.dims), Name(self.weight)
+        single = len(decl.dims) == 1 and not isinstance(shape.items[0], Starred)
+        size = shape.items[0] if single else shape
         plain = {0.0: "new_zeros", 1.0: "new_ones"}
         if isinstance(decl.init, Const) and decl.init.value in plain:
-            return method(weight, plain[decl.init.value], shape)
+            return method(weight, plain[decl.init.value], size)
         return method(weight, "new_full", shape, self.constructor.scalar(decl.init))

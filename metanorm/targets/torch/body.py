@@ -117,8 +117,11 @@ class Body:
     def _result(self, body: list[Stmt]) -> Stmt:
         results = []
         for position, (_, ref) in enumerate(self.c.program.outputs):
+            wanted = self._wanted(ref, position == 0)
             value = self.c.values[ref]
-            expr = self._stored(value, self._wanted(ref, position == 0))
+            if not value.number and self._is_turned(value, wanted):
+                value = self.c.named(self.c.layouts.compact(value), body)
+            expr = self._stored(value, wanted)
             results.append(method(expr, "to", Name("dtype")))
         if len(results) == 1:
             return Return(self.c.fitting(results[0], "y", body))
@@ -141,6 +144,11 @@ class Body:
             return tuple(d.axis for d in self.c.layouts.frame(like))
         axes = self.c.lets[ref].type.axes
         return self.c.space.ordered(self.c.space.base(a) for a in axes)
+
+    def _is_turned(self, value: Value, wanted: tuple[str, ...]) -> bool:
+        """Whether dimensions change places, for which a value is mentioned several times."""
+        own = [d.axis for d in value.dims]
+        return own != [axis for axis in wanted if axis in own]
 
     def _stored(self, value: Value, wanted: tuple[str, ...]) -> Expr:
         """A value as it is returned: whole axes, and only those that are wanted."""

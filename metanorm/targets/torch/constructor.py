@@ -43,7 +43,7 @@ class Constructor:
         self.space = signature.space
         self.tracked = signature.tracked
         on_weight = self.program.target == "weight"
-        self.waits = "None until there is a weight" if on_weight else ""
+        self.waits = "empty until there is a weight" if on_weight else ""
 
     def attributes(self) -> list[Stmt]:
         """Annotations of what `register_buffer` and `register_parameter` set."""
@@ -149,17 +149,17 @@ class Constructor:
         return [Tuple(tuple(Starred(p) if v else p for p, v in zip(parts, variadic)))]
 
     def _empty(self, dims: tuple[str, ...]) -> Expr:
+        if self.waits:
+            return call("torch.empty", integer(0))
         return call("torch.empty", *self._shape(dims), device=Name("device"), dtype=Name("dtype"))
 
     def _register_param(self, param: ParamDecl) -> list[Stmt]:
-        absent = Do(call("self.register_parameter", Literal(param.name), Literal(None)))
-        if self.waits:
-            return [absent]
         made = Assign((Name(f"self.{param.name}"),), call("nn.Parameter", self._empty(param.dims)))
         if not param.switches:
             return [made]
         switches = tuple(Name(s) for s in param.switches)
         condition = switches[0] if len(switches) == 1 else Binary("and", switches)
+        absent = Do(call("self.register_parameter", Literal(param.name), Literal(None)))
         return [If(condition, (made,), (absent,))]
 
     def _register_buffers(self) -> list[Stmt]:
@@ -167,9 +167,7 @@ class Constructor:
             return Do(call("self.register_buffer", Literal(name), value))
 
         plain = [b for b in self.program.buffers if not b.tracked]
-        done = [
-            register(b.name, Literal(None) if self.waits else self._empty(b.dims)) for b in plain
-        ]
+        done = [register(b.name, self._empty(b.dims)) for b in plain]
         if self.tracked:
             zero = call("torch.tensor", integer(0), dtype=Name("torch.long"), device=Name("device"))
             on = [register(b.name, self._empty(b.dims)) for b in self.tracked]
@@ -220,8 +218,7 @@ class Constructor:
                 data = Attribute(Name(f"self.{p.name}"), "data")
                 low, high = self.scalar(p.low), self.scalar(p.high)
                 step = Do(method(data, "clamp_", low, high))
-                present = Binary("is not", (Name(f"self.{p.name}"), Literal(None)))
-                body.append(If(present, (step,)) if self.waits else step)
+                body.append(step)
         doc = ("Bring bounded parameters back into their intervals, after an optimizer step.",)
         return Function("project_", (SELF,), "None", tuple(body), doc)
 

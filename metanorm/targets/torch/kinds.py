@@ -37,9 +37,7 @@ KINDS = {
         "`runtime.collect(model, {name}(...), layers)` has it taken of the outputs of layers.",
     ),
 }
-MADE_LATER = (
-    "Parameters are made when it is put on a weight, with the lengths that the weight has."
-)
+MADE_LATER = "Its parameters get their lengths and first values from the weight that it is put on."
 
 
 def kind_of(program: Program) -> Kind:

@@ -65,9 +65,7 @@ class _Printer:
         self.momenta = self.signature.momenta
         self.tracked = self.signature.tracked
         self.functions = FunctionPrinter(self.signature)
-        self.own = self.functions.printed(
-            names.function, self.program, function_doc(self.program)
-        )
+        self.own = self.functions.printed(names.function, self.program, function_doc(self.program))
         self.beginning: Beginning | None = None
         if self.program.target == "weight" and self.signature.has_state():
             self.beginning = Beginning(
@@ -115,7 +113,11 @@ class _Printer:
         return Class(self.program.name, self.kind.base, tuple(body), doc)
 
     def _forward(self) -> Function:
-        inputs = [p for d in self.program.inputs for p in self.functions.input_parameters(d, Literal(None))]
+        inputs = [
+            p
+            for d in self.program.inputs
+            for p in self.functions.input_parameters(d, Literal(None))
+        ]
         last = max(i for i, p in enumerate(inputs) if p.default is None)
         sizes = {f"{decl.name}_size" for decl in self.signature.groups()}
         # In the order of the spec: what stands before a required input has no default.
