@@ -113,8 +113,9 @@ def make(program: Program, module: ModuleType, built: Built, setting: Setting) -
     """
     switches = {s.name: setting.switches.get(s.name, s.default) for s in program.switches}
     norm: nn.Module = getattr(module, program.name)(**built.arguments, **switches).double()
-    if hasattr(norm, "right_inverse"):
-        norm.right_inverse(built.inputs[program.inputs[0].name])
+    begin = getattr(norm, "right_inverse", None)
+    if begin is not None:
+        begin(built.inputs[program.inputs[0].name])
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, parameter in norm.named_parameters():

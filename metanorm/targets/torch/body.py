@@ -147,7 +147,7 @@ class Body:
 
     def _is_turned(self, value: Value, wanted: tuple[str, ...]) -> bool:
         """Whether dimensions change places, for which a value is mentioned several times."""
-        own = [d.axis for d in value.dims]
+        own = [d.axis for d in value.dims if d.full]
         return own != [axis for axis in wanted if axis in own]
 
     def _stored(self, value: Value, wanted: tuple[str, ...]) -> Expr:

@@ -9,7 +9,6 @@ from metanorm.ir.nodes import Program
 from metanorm.syntax import ast
 from metanorm.targets.python.pyir import (
     Assign,
-    Attribute,
     Binary,
     Blank,
     Call,
@@ -21,10 +20,8 @@ from metanorm.targets.python.pyir import (
     If,
     Literal,
     Name,
-    Parameter,
     Return,
     Stmt,
-    names_in,
 )
 from metanorm.targets.torch.beginning import Beginning
 from metanorm.targets.torch.checks import CallChecks
