@@ -160,7 +160,7 @@ class Body:
         if value.number:
             first = Name(self.c.first)
             return method(first, "new_full", self.c.lengths.shape(dims), expr)
-        if tuple(d.axis for d in value.dims) != wanted or value.loose:
+        if {d.axis for d in value.dims if d.full} != set(wanted) or value.loose:
             expr = method(expr, "expand", self.c.lengths.shape(dims))
         return self.c.lengths.merged(expr, dims)
 
