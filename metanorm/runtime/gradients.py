@@ -24,8 +24,8 @@ class GradientNorm(nn.Module):
         A model and a parameter have each gradient normalized as it arrives, before it is added to
         `grad`; an optimizer has `grad` normalized once, at the beginning of `step()`. That differs
         where several backward passes add up, unless the norm is linear. Left alone are gradients
-        with fewer than `fewest_dims` dimensions, such as those of biases, and sparse or complex
-        ones.
+        with fewer than `fewest_dims` dimensions, in which some pool has no axis, such as those of
+        biases; and sparse and complex ones.
 
         Returns what takes the norm off again. Raises `TypeError` for anything else, and
         `RuntimeError` for a tensor that needs no gradient.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metanorm.ir.nodes import Program
+from metanorm.ir.nodes import Pool, Program
+from metanorm.ir.space import Space
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ KINDS = {
         "runtime.GradientNorm",
         "The gradient that is learned from, for the one that arrives.",
         "`{name}(...).attach(to)` has it applied to the gradients of a parameter, a model or an "
-        "optimizer, but for those with fewer dimensions than {fewest}.",
+        "optimizer.",
     ),
     "loss": Kind(
         "nn.Module",
@@ -38,25 +39,30 @@ KINDS = {
     ),
 }
 MADE_LATER = "Its parameters get their lengths and first values from the weight that it is put on."
+LEFT_ALONE = "Gradients with fewer dimensions than {fewest} are left alone."
 
 
 def kind_of(program: Program) -> Kind:
     """The kind of a norm, filled in for it."""
     kind = KINDS[program.target]
-    words = {
-        "name": program.name,
-        "input": program.inputs[0].name,
-        "fewest": str(fewest_dims(program)),
-    }
+    fewest = fewest_dims(program)
     usage = kind.usage
     if program.target == "weight" and (program.params or program.buffers):
         usage += f" {MADE_LATER}"
+    if program.target == "gradient" and fewest > 0:
+        usage += f" {LEFT_ALONE}"
+    words = {"name": program.name, "input": program.inputs[0].name, "fewest": str(fewest)}
     return Kind(kind.base, kind.gives.format(**words), usage.format(**words))
 
 
 def fewest_dims(program: Program) -> int:
-    """How many dimensions the first input has where no group of axes is empty.
+    """How many dimensions a first input has for which every pool has an axis.
 
-    With fewer, as the gradient of a bias has, nothing is left to pool over.
+    `over *I` has none in a tensor `[O, *I]` of one dimension, such as the gradient of a bias,
+    from which its mean would leave zero.
     """
-    return len(program.inputs[0].dims)
+    space = Space(program.axes)
+    single = [dim for dim in program.inputs[0].dims if not space[dim].variadic]
+    pools = (let.op for let in program.body if isinstance(let.op, Pool))
+    needs_group = any(all(space[axis].variadic for axis, _ in pool.over) for pool in pools)
+    return len(single) + needs_group

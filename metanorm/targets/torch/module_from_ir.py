@@ -56,7 +56,7 @@ class _Printer:
     def __init__(self, norm: Compiled, names: Names) -> None:
         self.norm = norm
         self.program = norm.optimised
-        self.kind = kind_of(self.program)
+        self.kind = kind_of(norm.program)
         self.signature = Signature(self.program, names)
         self.constructor = Constructor(self.signature)
         self.momenta = self.signature.momenta
@@ -89,7 +89,7 @@ class _Printer:
     def _class(self) -> Class:
         attributes = self.constructor.attributes()
         if self.program.target == "gradient":
-            number = integer(fewest_dims(self.program))
+            number = integer(fewest_dims(self.norm.program))
             attributes.append(Assign((Name("fewest_dims"),), number))
         body: list[Stmt] = [
             *attributes,
