@@ -17,11 +17,12 @@ def with_beginnings(program: Program, begins: Mapping[str, Ref]) -> Program:
     """
     if not begins:
         return program
-    bindings = {name: needed(ref, program.body) for name, ref in begins.items()}
+    bindings = {name: needed({ref}, program.body) for name, ref in begins.items()}
     params = tuple(replace(p, from_weight=bindings.get(p.name, ())) for p in program.params)
-    own = reachable(program)
-    moved = {let.name for lets in bindings.values() for let in lets} - own
-    body = tuple(let for let in program.body if let.name not in moved)
+    apart = {let.name for lets in bindings.values() for let in lets}
+    others = [let.name for let in program.body if let.name not in apart]
+    shared = {let.name for let in needed({*others, *reachable(program)}, program.body)}
+    body = tuple(let for let in program.body if let.name in shared)
     return replace(program, params=params, body=body)
 
 
@@ -47,9 +48,9 @@ def beginnings(program: Program) -> dict[str, Program]:
     return found
 
 
-def needed(ref: Ref, body: Iterable[Let]) -> tuple[Let, ...]:
-    """The bindings that a value depends on, in order, itself last."""
-    wanted, found = {ref}, []
+def needed(refs: Iterable[Ref], body: Iterable[Let]) -> tuple[Let, ...]:
+    """These bindings and all that they depend on, in order."""
+    wanted, found = set(refs), []
     for let in reversed(tuple(body)):
         if let.name in wanted:
             wanted |= {*operands(let.op), *indices(let.op)}

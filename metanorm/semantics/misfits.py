@@ -25,7 +25,7 @@ def report_misfits(norm: ast.Norm, low: Lowering, problems: Collector) -> None:
             hint = "a number is a hyperparameter: `norm Name(strength = 0.1) for gradient`"
             problems.add(NotForTarget(span, low.target, lacks, hint))
     for name, ref in low.begins.items():
-        if any(isinstance(let.op, CHANGING) for let in needed(ref, low.body)):
+        if any(isinstance(let.op, CHANGING) for let in needed({ref}, low.body)):
             hint = f"compute `{name}` from the weight and from hyperparameters"
             lacks = "first values of the weight alone"
             problems.add(NotForTarget(low.spans[ref], low.target, lacks, hint))

@@ -243,7 +243,8 @@ class Statements:
         value = self.e.number(item.value)
         if value is None or dims is None:
             return None
-        surplus = [axis for axis in value.type.axes if axis not in dims]
+        bases = [self.low.table.space.base(axis) for axis in value.type.axes]
+        surplus = [axis for axis in bases if axis not in dims]
         if surplus:
             expected = f"a value on {listing(dims) or 'no axes'}"
             hint = f"pool it away: `init l2(... over {self.low.table.shown(surplus[0])})`"
