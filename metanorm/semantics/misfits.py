@@ -21,7 +21,7 @@ def report_misfits(norm: ast.Norm, low: Lowering, problems: Collector) -> None:
         for span, lacks, hint in _single(norm, low.target):
             problems.add(NotForTarget(span, low.target, lacks, hint))
     if low.target == "gradient":
-        for span, lacks in _state(norm):
+        for span, lacks in _state(norm, low):
             hint = "a number is a hyperparameter: `norm Name(strength = 0.1) for gradient`"
             problems.add(NotForTarget(span, low.target, lacks, hint))
     for name, ref in low.begins.items():
@@ -41,11 +41,9 @@ def _single(norm: ast.Norm, target: str) -> Iterator[tuple[Span, str, str]]:
         yield output.span, "one output", f"it takes the place of the {target}"
 
 
-def _state(norm: ast.Norm) -> Iterator[tuple[Span, str]]:
-    """What would be kept from call to call, for which tensor of all?"""
-    for statement in norm.statements:
-        match statement:
-            case ast.Param():
-                yield statement.span, "no parameters"
-            case ast.Buffer():
-                yield statement.span, "no buffers"
+def _state(norm: ast.Norm, low: Lowering) -> Iterator[tuple[Span, str]]:
+    """What would be kept from call to call, and for which tensor of all? Once for each place."""
+    named = [(p.name, "no parameters") for p in low.params]
+    named += [(b.name, "no buffers") for b in low.buffers]
+    places = {low.spans.get(name, norm.name.span): lacks for name, lacks in named}
+    yield from places.items()
