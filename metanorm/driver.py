@@ -14,6 +14,7 @@ from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.model import Diagnostic, Severity
 from metanorm.diagnostics.targets import BadModuleName
 from metanorm.frontend import LIBRARY, CheckedNorm, check
+from metanorm.ir.beginnings import beginnings
 from metanorm.options import Options
 from metanorm.passes.pipeline import optimize
 from metanorm.source import Source, Span
@@ -113,9 +114,13 @@ def _back_end(
     compiled = []
     for norm in norms:
         optimised = optimize(norm.program, options.verify_passes)
-        found = list(unsupported(optimised, (norm.norm.target or norm.norm.name).span))
+        begin = {
+            name: optimize(program, options.verify_passes)
+            for name, program in beginnings(norm.program).items()
+        }
+        found = [p for program in (optimised, *begin.values()) for p in unsupported(program)]
         for problem in found:
             problems.add(problem)
         if not found:
-            compiled.append(Compiled(norm.equations, norm.program, optimised))
+            compiled.append(Compiled(norm.equations, norm.program, optimised, begin))
     return compiled

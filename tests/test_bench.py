@@ -138,3 +138,9 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_timed(tmp_path: P
     assert done.returncode == 2 and "does not hold measurements" in done.stderr
     none = run("bench", str(ROOT / "specs/rms_norm.norm"), "--only", "no such input")
     assert none.returncode == 1 and "fits" in none.stderr
+
+
+def test_only_norms_for_activations_are_timed() -> None:
+    done = run("bench", str(ROOT / "specs/centralization.norm"), "--rounds", "1")
+    assert done.returncode == 1
+    assert done.stderr.count("only norms for activations are timed") == 3

@@ -195,6 +195,30 @@ def test_explain_codes_operations_and_specs(folder: Path) -> None:
     assert unknown.returncode == 2 and "MN9999" in unknown.stderr
 
 
+def test_explain_says_what_a_norm_is_for(folder: Path) -> None:
+    weight = str(ROOT / "specs/weight_norm.norm")
+    text = run("explain", weight).stdout
+    assert text.startswith("WeightNorm, for a weight\n")
+    assert "g[O], initially l2(v over *I)" in text and "in C, for rows along I" in text
+    assert "Do samples influence" not in text
+    loss = str(ROOT / "specs/standardization_loss.norm")
+    assert json.loads(run("explain", loss, "--json").stdout)["target"] == "loss"
+    assert "in evaluation: yes" in run("explain", loss).stdout
+
+
+@pytest.mark.parametrize("spec", ["weight_norm", "centralization", "standardization_loss"])
+def test_inspect_prints_norms_for_other_things(spec: str, folder: Path) -> None:
+    for stage in STAGES:
+        shown = run("inspect", str(ROOT / f"specs/{spec}.norm"), "--stage", stage)
+        assert shown.returncode == 0 and len(shown.stdout) > 100
+
+
+def test_new_begins_like_a_norm_for_something_else(folder: Path) -> None:
+    assert run("new", "Mine", "--like", "weight_norm").returncode == 0
+    assert "norm Mine(eps = 1e-12) for weight {" in (folder / "mine.norm").read_text()
+    assert run("verify", "mine.norm").returncode == 0
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_inspect_prints_every_stage(stage: str, folder: Path) -> None:
     text = run("inspect", "specs/centred.norm", "--stage", stage)

@@ -39,13 +39,15 @@ class Plan:
 def measure_files(
     checked: Checked, files: Mapping[str, str], roots: Sequence[str], plan: Plan
 ) -> Iterator[Entry]:
-    """Every norm of these specs on every workload that fits it."""
+    """Every norm for activations of these specs, on every workload that fits it."""
     if plan.threads is not None:
         torch.set_num_threads(plan.threads)
     known = known_norms(load_library())
     for root in roots:
         module = module_from_files(files, module_name(root))
         for norm in checked.norms[root]:
+            if norm.program.target != "activation":
+                continue
             equal = known.get(fingerprint(optimize(norm.program)), "")
             for workload, built in workloads(norm.program, plan.only):
                 layers = candidates(norm, module, equal, workload, built, plan.traced)

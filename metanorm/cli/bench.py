@@ -49,6 +49,10 @@ def command(
         raise WorkspaceError("a chart needs matplotlib: pip install 'metanorm[demo]'")
     if not clock.keep_freed_memory():
         complain("freed memory cannot be kept here: times include those of fresh pages")
+    for root in compiled.workspace.roots:
+        for norm in compiled.checked.norms[root]:
+            if norm.program.target != "activation":
+                complain(f"{norm.program.name} is left out: only norms for activations are timed")
     plan = measure.Plan(rounds, only, traced, threads)
     entries = []
     for entry in measure.measure_files(

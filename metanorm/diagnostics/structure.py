@@ -446,3 +446,52 @@ class TooLarge(Problem):
         if self.what == "axes":
             return ("`*S` stands for any number of axes",)
         return ("write several that are smaller",)
+
+
+@problem("MN0610")
+@dataclass(frozen=True)
+class NotForTarget(Problem):
+    """A norm has something that does not go with what it is for.
+
+    ### What it means
+
+    A norm for weights becomes a parametrization, which torch calls with the weight alone, and
+    whose result takes the weight's place: it has one input and one output. The same holds for
+    gradients; and since one norm serves the gradients of many parameters, it keeps nothing and
+    learns nothing. `init` gives a parameter a first value that is computed from the weight, so
+    it can be used in norms for weights only, and depends on nothing else that is learned.
+
+    ### Example
+
+    ```norm
+    norm Scaled for gradient {
+      input  grad[O, *I]
+      param  strength = 0.1
+      output grad - strength * mean(grad over *I)
+    }
+    ```
+
+    ### Fix
+
+    Make it a hyperparameter, a tensor that is given in the call of an ordinary norm, or a norm
+    for something else.
+
+    ```norm
+    norm Scaled(strength = 0.1) for gradient {
+      input  grad[O, *I]
+      output grad - strength * mean(grad over *I)
+    }
+    ```
+    """
+
+    span: Span
+    target: str
+    lacks: str
+    hint: str
+
+    def message(self) -> str:
+        plural = "losses" if self.target == "loss" else f"{self.target}s"
+        return f"a norm for {plural} has {self.lacks}"
+
+    def helps(self) -> tuple[str, ...]:
+        return (self.hint,)

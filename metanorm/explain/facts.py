@@ -16,7 +16,8 @@ from metanorm.ir.nodes import Input, Map, Pool, Program
 from metanorm.ir.scalar import scalar_text
 from metanorm.ir.space import Space
 from metanorm.passes.pipeline import optimize
-from metanorm.syntax.text_from_ast import norm_lines
+from metanorm.syntax import ast
+from metanorm.syntax.text_from_ast import expr_text, norm_lines
 
 
 class Facts(BaseModel):
@@ -25,6 +26,7 @@ class Facts(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     norm: str
+    target: str  # what it is for
     about: str
     equations: str
     pools: tuple[str, ...]
@@ -41,17 +43,19 @@ class Facts(BaseModel):
 def facts(norm: CheckedNorm, library: Mapping[str, str]) -> Facts:
     """The facts of a norm. `library` maps fingerprints to the names of known norms."""
     optimised = optimize(norm.program)
+    has_samples = norm.program.target in ("activation", "loss")
     known = library.get(fingerprint(optimised), "")
     equations = replace(norm.equations, trivia=type(norm.norm.trivia)())
     return Facts(
         norm=norm.program.name,
+        target=norm.program.target,
         about=" ".join(norm.program.doc),
         equations="\n".join(norm_lines(equations)),
         pools=tuple(_pools(norm.program)),
-        learned=tuple(_learned(norm.program)),
+        learned=tuple(_learned(norm)),
         kept=tuple(_kept(norm.program)),
-        samples_meet_in_training=bool(crosses_samples(norm.program, evaluating=False)),
-        samples_meet_in_evaluation=bool(crosses_samples(norm.program, evaluating=True)),
+        samples_meet_in_training=has_samples and _samples_meet(norm.program, evaluating=False),
+        samples_meet_in_evaluation=has_samples and _samples_meet(norm.program, evaluating=True),
         reads=_reads(optimised),
         costs=costs(optimised),
         kernels=kernels(optimised),
@@ -88,8 +92,15 @@ def _pools(program: Program) -> list[str]:
     return found
 
 
-def _learned(program: Program) -> list[str]:
+def _samples_meet(program: Program, evaluating: bool) -> bool:
+    return bool(crosses_samples(program, evaluating))
+
+
+def _learned(norm: CheckedNorm) -> list[str]:
+    program = norm.program
     space = Space(program.axes)
+    declared = [s for s in norm.equations.statements if isinstance(s, ast.Param)]
+    begins = {i.name.name: expr_text(i.value) for s in declared for i in s.items if i.from_weight}
     lines = []
     for p in program.params:
         shape = f"[{_axes(p.dims, space)}]" if p.dims else ""
@@ -97,7 +108,10 @@ def _learned(program: Program) -> list[str]:
         if p.low is not None and p.high is not None:
             bounds = f", kept in [{scalar_text(p.low)}, {scalar_text(p.high)}]"
         switch = f", if {' and '.join(p.switches)}" if p.switches else ""
-        lines.append(f"{p.name}{shape}, initially {scalar_text(p.init)}{bounds}{switch}")
+        first = scalar_text(p.init)
+        if p.from_weight:
+            first = begins.get(p.name, "a value of the weight")
+        lines.append(f"{p.name}{shape}, initially {first}{bounds}{switch}")
     return lines
 
 

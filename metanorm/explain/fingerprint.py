@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 
 from metanorm.ir.aggregation import Aggregation, ByIndex, Dense, matrix_text
 from metanorm.ir.nodes import (
@@ -18,6 +19,7 @@ from metanorm.ir.nodes import (
     Number,
     Op,
     Param,
+    ParamDecl,
     Pool,
     Position,
     Program,
@@ -93,6 +95,13 @@ class _Fingerprint:
             self.done[ref] = hashlib.sha256(text.encode()).hexdigest()[:16]
         return self.done[ref]
 
+    def _begins(self, param: ParamDecl) -> str:
+        """What a parameter begins with, where a weight says it."""
+        if not param.from_weight:
+            return ""
+        inner = _Fingerprint(replace(self.program, body=param.from_weight))
+        return inner._value(param.from_weight[-1].name)
+
     def _op(self, op: Op) -> str:
         value: Callable[[Ref | None], str] = lambda ref: "-" if ref is None else self._value(ref)  # noqa: E731
         match op:
@@ -104,7 +113,8 @@ class _Fingerprint:
                 param = next(p for p in self.program.params if p.name == name)
                 bounds = (param.low, param.high)
                 limits = [self._scalar(b) if b is not None else "-" for b in bounds]
-                what = f"{self._dims(param.dims)} {self._scalar(param.init)} {limits}"
+                first = self._begins(param) or self._scalar(param.init)
+                what = f"{self._dims(param.dims)} {first} {limits}"
                 return f"{self._nth(f'param[{what}]', name)}"
             case Buffer(name):
                 return f"buffer {self._dims(self._buffer(name))}"

@@ -11,13 +11,15 @@ def in_words(answer: Facts) -> str:
     """The facts of a norm, as `metanorm explain` prints them."""
     train = _yes(answer.samples_meet_in_training)
     evaluation = _yes(answer.samples_meet_in_evaluation)
-    lines = [answer.norm, *([f"  {answer.about}"] if answer.about else []), ""]
+    title = answer.norm + (f", for a {answer.target}" if answer.target != "activation" else "")
+    lines = [title, *([f"  {answer.about}"] if answer.about else []), ""]
     lines += ["In equations", *(f"  {line}" for line in answer.equations.split("\n")), ""]
     lines += _section("What is pooled", answer.pools, "nothing")
     lines += _section("What is learned", answer.learned, "nothing")
     lines += _section("What is kept between calls", answer.kept, "nothing")
-    lines += ["Do samples influence each other?", f"  in training: {train}"]
-    lines += [f"  in evaluation: {evaluation}", ""]
+    if answer.target in ("activation", "loss"):
+        lines += ["Do samples influence each other?", f"  in training: {train}"]
+        lines += [f"  in evaluation: {evaluation}", ""]
     lines += ["Cost", f"  {answer.reads}", *(f"  {line}" for line in _costs(answer)), ""]
     lines += ["Kernels", f"  {answer.kernels}", ""]
     lines += _section("The same as", answer.equals, "no other norm of the library")

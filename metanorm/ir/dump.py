@@ -38,7 +38,9 @@ def program_text(program: Program) -> str:
         default = f" = {i.default}" if i.default is not None else ""
         lines.append(f"  input {i.name}: {i.sort}[{', '.join(i.dims)}]{table}{default}")
     for p in program.params:
-        lines.append(f"  param {p.name}[{', '.join(p.dims)}] = {scalar_text(p.init)}")
+        value = f"init {p.from_weight[-1].name}" if p.from_weight else scalar_text(p.init)
+        lines.append(f"  param {p.name}[{', '.join(p.dims)}] = {value}")
+        lines += body_lines(p.from_weight, "    ")
     for b in program.buffers:
         lines.append(f"  buffer {b.name}[{', '.join(b.dims)}] = {scalar_text(b.init)}")
     lines += body_lines(program.body, "  ")

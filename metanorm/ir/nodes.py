@@ -234,7 +234,10 @@ class InputDecl:
 
 @dataclass(frozen=True, slots=True)
 class ParamDecl:
-    """A parameter. Where one of its `switches` is off it is absent and counts as `absent`."""
+    """A parameter. Where one of its `switches` is off it is absent and counts as `absent`.
+
+    One that begins with a value of the weight has the bindings that compute it, the value last.
+    """
 
     name: str
     dims: tuple[str, ...]
@@ -243,7 +246,7 @@ class ParamDecl:
     high: Scalar | None = None
     switches: tuple[str, ...] = ()
     absent: float | None = None
-    from_weight: Ref | None = None
+    from_weight: tuple[Let, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,10 +312,10 @@ Declaration = Union[InputDecl, ParamDecl, BufferDecl]
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One norm."""
+    """One norm, or for the target `initial` what computes the value a parameter begins with."""
 
     name: str
-    target: Literal["activation", "weight", "gradient", "loss"]
+    target: Literal["activation", "weight", "gradient", "loss", "initial"]
     doc: tuple[str, ...]
     axes: tuple[Axis, ...]
     arguments: tuple[Argument, ...]
@@ -324,6 +327,11 @@ class Program:
     outputs: tuple[tuple[str, Ref], ...]
     updates: tuple[Update, ...]
     checks: tuple[Check, ...]
+
+    @property
+    def keeps_shape(self) -> bool:
+        """Whether the first output is as large as the first input."""
+        return self.target not in ("loss", "initial")
 
     @property
     def declarations(self) -> tuple[Declaration, ...]:

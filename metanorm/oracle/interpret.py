@@ -25,6 +25,7 @@ from metanorm.ir.nodes import (
     Pool,
     Position,
     Program,
+    Ref,
     Rename,
     Repeat,
     Stop,
@@ -56,7 +57,7 @@ class _Run:
     def result(self) -> Result:
         for let in self.program.body:
             self._bind(let)
-        outputs = {name: self.v.stored(ref) for name, ref in self.program.outputs}
+        outputs = {name: self._output(ref) for name, ref in self.program.outputs}
         if not self.call.training:
             return Result(outputs, {})
         tracked = {b.name for b in self.program.buffers if b.tracked}
@@ -66,6 +67,19 @@ class _Run:
             if self.call.keeps or u.buffer not in tracked
         }
         return Result(outputs, updates)
+
+    def _output(self, ref: Ref) -> Tensor:
+        """With the axes that it has, or those of the parameter that begins with it."""
+        if self.program.target == "initial":
+            return self._placed(ref, self.program.params[0].dims)
+        return self.v.stored(ref)
+
+    def _placed(self, ref: Ref, dims: tuple[str, ...]) -> Tensor:
+        """A value as a tensor of these dimensions."""
+        axes = tuple(leaf for dim in dims for leaf in self.frame.space.leaves(dim))
+        order = self.frame.space.ordered(axes)
+        value = self.v.broadcast(ref, order).permute([order.index(a) for a in axes])
+        return value.reshape([n for dim in dims for n in self.frame.shapes[dim]])
 
     def _bind(self, let: Let) -> None:
         self.v.types[let.name] = let.type

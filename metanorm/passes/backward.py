@@ -114,7 +114,8 @@ class _Backward:
 
     def _dims(self, number: int, axes: tuple[str, ...]) -> tuple[str, ...]:
         """The first output is as large as the first input, whatever its value depends on."""
-        return self.forward.inputs[0].dims if number == 0 else axes
+        like_input = number == 0 and self.forward.keeps_shape
+        return self.forward.inputs[0].dims if like_input else axes
 
     def run(self) -> Gradient:
         """Forward again on narrow values, then from the outputs back."""

@@ -10,7 +10,10 @@ from metanorm.runtime.errors import (
     not_equal,
     shape_error,
 )
+from metanorm.runtime.gradients import GradientNorm
 from metanorm.runtime.groups import Groups
+from metanorm.runtime.hooks import Attached
+from metanorm.runtime.losses import Collected, collect
 from metanorm.runtime.matrices import Given, keep_matrix, pooling_rows, rows_mean, rows_var
 from metanorm.runtime.mean_and_variance import Moments
 from metanorm.runtime.native import native, use
@@ -40,6 +43,7 @@ from metanorm.runtime.state import (
     track_,
     widened,
 )
+from metanorm.runtime.weights import begin_, on_weights
 
 # Raised when generated modules and runtimes of other versions stop understanding each other.
 ABI = 1
@@ -57,12 +61,17 @@ def require(abi: int) -> None:
 
 __all__ = [
     "ABI",
+    "Attached",
+    "Collected",
     "Given",
+    "GradientNorm",
     "Groups",
     "Moments",
     "ShapeError",
     "as_shape",
+    "begin_",
     "chosen",
+    "collect",
     "contracted",
     "count",
     "demand_several",
@@ -79,6 +88,7 @@ __all__ = [
     "norm",
     "not_divisible",
     "not_equal",
+    "on_weights",
     "pooling_rows",
     "project_",
     "require",

@@ -147,7 +147,7 @@ def norm(
         return total(x.abs(), dims, keepdim, where, weight)
     if where is not None or weight is not None or x.numel() == 0:
         return root(total(x.square(), dims, keepdim, where, weight))
-    return root(plain_mean_square(x, dims, keepdim) * math.prod(x.shape[d] for d in dims))
+    return root(plain_mean_square(x, dims, keepdim) * math.prod([x.shape[d] for d in dims]))
 
 
 def largest(

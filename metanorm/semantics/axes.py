@@ -36,6 +36,7 @@ class AxisTable:
         self.arguments: dict[str, Argument] = {}  # sizes that the constructor asks for
         self.input_span: Span | None = None
         self.unsure: set[str] = set()  # axes of which it is reported elsewhere what is wrong
+        self.on_weight = False  # what lives on these axes is made when there is a weight
 
     # ---- introducing
 
@@ -177,7 +178,12 @@ class AxisTable:
     # ---- fixing lengths
 
     def claim(self, name: str, what: str, span: Span) -> None:
-        """Something that is created with the module lives on this axis: fix its length."""
+        """Something that is created with the module lives on this axis: fix its length.
+
+        A norm for weights asks for none: parameters are made for the weight that it is put on.
+        """
+        if self.on_weight:
+            return
         self.declared[name].claims.append((what, span))
         size = self.space[name].size
         for leaf in leaves(size) if size is not None else ():

@@ -9,11 +9,13 @@ from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.names import DuplicateName, UnknownSort
 from metanorm.diagnostics.structure import NoInput, UnknownTarget
 from metanorm.diagnostics.values import BadDefault, WrongKind
+from metanorm.ir.beginnings import with_beginnings
 from metanorm.ir.nodes import Argument, Check, InputDecl, Program, Several
 from metanorm.ir.scalar import Hyper
 from metanorm.semantics.calls import Calls, KnownNorm
 from metanorm.semantics.lints import lint
 from metanorm.semantics.lowering import UNKNOWN, Frame, Lowering
+from metanorm.semantics.misfits import report_misfits
 from metanorm.semantics.reserved import check_name
 from metanorm.semantics.scalars import sort_of
 from metanorm.semantics.statements import Statements
@@ -52,7 +54,8 @@ class _Norm:
 
     def program(self) -> Program | None:
         check_name(self.norm.name, self.problems)
-        target = self._target()
+        target = self.low.target = self._target()
+        self.low.table.on_weight = target == "weight"
         items = [i for s in self.norm.statements if isinstance(s, ast.Input) for i in s.items]
         self._hypers()
         if not items:
@@ -78,9 +81,10 @@ class _Norm:
                 output = self.statements.output(statement)
         self.low.table.report_free()
         self._no_clash()
+        report_misfits(self.norm, self.low, self.problems)
         if output is None or not self._fits(output, target):
             return None
-        program = self._program(target, output)
+        program = with_beginnings(self._program(target, output), self.low.begins)
         if not self.problems.has_errors:
             lint(program, self.low, self.frame, self.problems)
         return program

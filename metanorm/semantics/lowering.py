@@ -61,8 +61,10 @@ class Lowering:
     def __init__(self, problems: Collector) -> None:
         self.problems = problems
         self.table = AxisTable(problems)
+        self.target = "activation"  # what the norm that is compiled is for
         self.inputs: list[InputDecl] = []
         self.params: list[ParamDecl] = []
+        self.begins: dict[str, Ref] = {}  # what parameters have at first, where a weight says it
         self.buffers: list[BufferDecl] = []
         self.switches: list[Switch] = []
         self.updates: list[Update] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from metanorm.diagnostics.axes import AmbiguousAxes
 from metanorm.diagnostics.lengths import BadLength
 from metanorm.diagnostics.names import DuplicateName, UnknownName, UnknownSort
-from metanorm.diagnostics.structure import UnboundedRepeat
+from metanorm.diagnostics.structure import NotForTarget, UnboundedRepeat
 from metanorm.diagnostics.suggest import listing
 from metanorm.diagnostics.values import BadDefault, BadInterval, WrongKind
 from metanorm.ir.nodes import (
@@ -213,25 +213,46 @@ class Statements:
         dims = self._declared_dims(item.dims, "a parameter")
         what = f"the initial value of `{item.name.name}`"
         init: Scalar | None
-        from_weight = None
         if item.from_weight:
-            value = self.e.number(item.value)
-            from_weight, init = (value.ref if value else None), Const(0.0)
+            init = self._from_weight(item, name, dims)
         else:
             init = scalar_from_ast(item.value, self.frame, self.low, what)
-        low, high = self._bounds(item, init)
+        low, high = self._bounds(item, None if item.from_weight else init)
         if dims is None or init is None:
             self.frame.scope.enter(item.name.name, Entity("parameter", item.name.span, POISON))
             return
         entity = Entity("parameter", item.name.span, POISON)
         if not self.frame.scope.enter(item.name.name, entity):
             return
-        decl = ParamDecl(name, self.low.dims(dims), init, low, high, from_weight=from_weight)
+        decl = ParamDecl(name, self.low.dims(dims), init, low, high)
         self.low.params.append(decl)
         if len(dims) == 2 and dims[0] == dims[1]:
             entity.value = PoolOnly("a matrix", name, dims[0])
         else:
             entity.value = self.low.emit(Param(name), item.name.span, name)
+
+    def _from_weight(
+        self, item: ast.ParamItem, name: str, dims: tuple[str, ...] | None
+    ) -> Scalar | None:
+        """`init l2(v over *I)`: note the value, and what stands for it until there is a weight."""
+        target = self.low.target
+        if target != "weight":
+            hint = "`param g[O] = 1` begins with a number"
+            self.problems.add(NotForTarget(item.span, target, "no weight to begin with", hint))
+            return None
+        value = self.e.number(item.value)
+        if value is None or dims is None:
+            return None
+        bases = [self.low.table.space.base(axis) for axis in value.type.axes]
+        surplus = [axis for axis in bases if axis not in dims]
+        if surplus:
+            expected = f"a value on {listing(dims) or 'no axes'}"
+            hint = f"pool it away: `init l2(... over {self.low.table.shown(surplus[0])})`"
+            found = f"one with axis `{surplus[0]}`"
+            self.problems.add(WrongKind(item.value.span, found, expected, hint))
+            return None
+        self.low.begins[name] = value.ref
+        return Const(0.0)
 
     def _bounds(
         self, item: ast.ParamItem, init: Scalar | None

@@ -207,10 +207,10 @@ class Statistics:
         return False if scalar is None else scalar
 
     def _can_track(self, span: Span) -> bool:
-        target = self.frame.norm.target.name if self.frame.norm.target else ""
-        if target:
+        target = self.low.target
+        if target != "activation":
             self.low.problems.add(CannotTrack(span, f"this is a norm for a {target}"))
-        return not target
+        return target == "activation"
 
     def _buffer_name(
         self, moment: str, x: Tensor, pool: LoweredPool, momentum: Scalar | None

@@ -97,10 +97,11 @@ def _imports(text: str) -> list[Stmt]:
         standard.append(Import("collections.abc", ("Sequence",)))
     if mentions("NamedTuple"):
         standard.append(Import("typing", ("NamedTuple",)))
+    names = tuple(name for name in ("Tensor", "nn") if mentions(name))
     groups: list[list[Stmt]] = [
         [Import("__future__", ("annotations",))],
         standard,
-        [Import("torch"), Import("torch", ("Tensor", "nn"))],
+        [*([Import("torch")] if mentions("torch") else []), Import("torch", names)],
         [Import("metanorm", ("runtime",))],
     ]
     return [s for group in groups if group for s in (*group, Blank())][:-1]

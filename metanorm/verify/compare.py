@@ -11,6 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from metanorm.ir.beginnings import beginnings
 from metanorm.ir.nodes import Program, Several
 from metanorm.oracle.call import Call
 from metanorm.oracle.interpret import interpret
@@ -93,6 +94,9 @@ def compare(program: Program, module: ModuleType, setting: Setting, seed: int = 
         return Finding(setting=setting.name, outcome="refused" if refused else f"raised: {error}")
     except Exception as error:  # whatever a module does wrong is a finding, not a bug of ours
         return Finding(setting=setting.name, outcome=f"raised {type(error).__name__}: {error}")
+    wrong = begins_wrong(program, module, built, setting)
+    if wrong is not None:
+        return wrong
     wanted = reference(program, norm, inputs, buffers, built, setting)
     calm = wanted
     if setting.values.startswith("one "):
@@ -103,9 +107,15 @@ def compare(program: Program, module: ModuleType, setting: Setting, seed: int = 
 
 
 def make(program: Program, module: ModuleType, built: Built, setting: Setting) -> nn.Module:
-    """The module, with random parameters so that none is at its neutral value."""
+    """The module, with random parameters so that none is at its neutral value.
+
+    A norm for weights has been put on its input, where it has parameters to begin with.
+    """
     switches = {s.name: setting.switches.get(s.name, s.default) for s in program.switches}
     norm: nn.Module = getattr(module, program.name)(**built.arguments, **switches).double()
+    begin = getattr(norm, "right_inverse", None)
+    if begin is not None:
+        begin(built.inputs[program.inputs[0].name])
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, parameter in norm.named_parameters():
@@ -115,6 +125,37 @@ def make(program: Program, module: ModuleType, built: Built, setting: Setting) -
             if buffer.is_floating_point():
                 buffer.uniform_(0.5, 1.5, generator=generator)
     return norm.to(setting.dtype).train(setting.training)
+
+
+def begins_wrong(
+    program: Program, module: ModuleType, built: Built, setting: Setting
+) -> Finding | None:
+    """What differs in the parameters that a norm for weights begins with on its input."""
+    programs = beginnings(program)
+    if not programs:
+        return None
+    switches = {s.name: setting.switches.get(s.name, s.default) for s in program.switches}
+    norm: nn.Module = getattr(module, program.name)(**built.arguments, **switches)
+    weight = built.inputs[program.inputs[0].name]
+    norm.right_inverse(weight)  # type: ignore[operator]
+    for name, own in programs.items():
+        found = getattr(norm, name)
+        hypers = {a.name: getattr(norm, a.name) for a in program.arguments}
+        epsilon = torch.finfo(torch.promote_types(setting.dtype, torch.float32)).eps
+        call = Call(inputs=built.inputs, hypers=hypers, groups=built.groups, epsilon=epsilon)
+        right = interpret(own, call).outputs[name]
+        low, high = (getattr(b, "value", None) for b in (own.params[0].low, own.params[0].high))
+        right = right if low is None else right.clamp(low, high)
+        if found is not None and found.shape != right.shape:
+            shapes = f"{tuple(found.shape)}, expected {tuple(right.shape)}"
+            return Finding(setting=setting.name, outcome=f"{name} begins with shape {shapes}")
+        if found is None or setting.empty:
+            continue
+        error = difference(found, right, right, 1.0)
+        if not error <= TOLERANCE[setting.dtype] * _conditioning(setting):
+            outcome = f"{name} begins with something else"
+            return Finding(setting=setting.name, outcome=outcome, error=error)
+    return None
 
 
 def _bounds(program: Program, name: str) -> tuple[float, float]:
@@ -253,8 +294,10 @@ def _pairs(
     """Everything to compare: its name, both values, the oracle's without bad numbers, its scale."""
     for position, (name, output) in enumerate(found.outputs.items()):
         # Of an input without elements there are no statistics: what else is put out is zero.
-        zero = setting.empty and position > 0
-        known, quiet = (r.outputs[name] * (0 if zero else 1) for r in (wanted, calm))
+        zero = setting.empty and (position > 0 or not program.keeps_shape)
+        known, quiet = (
+            torch.zeros_like(r.outputs[name]) if zero else r.outputs[name] for r in (wanted, calm)
+        )
         yield name, output, known, quiet, 1.0
     if not setting.empty:
         for name, update in wanted.updates.items():

@@ -23,10 +23,10 @@ def gradients_of(program: Program, arm: str) -> Gradient:
 
 
 def arriving(program: Program, here: Point, forward: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Random gradients of the outputs; the first is as large as the first input."""
-    first, *rest = (name for name, _ in program.outputs)
-    shapes = {first: here.leaves[program.inputs[0].name].shape}
-    shapes |= {name: forward[name].shape for name in rest}
+    """Random gradients of the outputs; the first may be as large as the first input."""
+    shapes = {name: forward[name].shape for name, _ in program.outputs}
+    if program.keeps_shape:
+        shapes[program.outputs[0][0]] = here.leaves[program.inputs[0].name].shape
     return {GRADIENT + name: torch.randn(s, dtype=torch.float64) for name, s in shapes.items()}
 
 

@@ -197,3 +197,34 @@ def untidy(draw: DrawFn, text: str) -> str:
         spaced = "".join(w + draw(GAPS) for w in words[:-1]) + words[-1]
         out.append(spaced + draw(ENDS))
     return "".join(out)
+
+
+@st.composite
+def beginnings(draw: DrawFn, layout: Layout) -> tuple[str, frozenset[str]]:
+    """Axes and first value of a parameter of a norm for weights, in any order of dimensions."""
+    text, axes = draw(expressions(Names(layout, {"x": frozenset(layout.axes)}), 2))
+    text = "0.5" if "mode(" in text else f"init tanh({text})"
+    dims = draw(st.permutations(sorted(axes)))
+    return f"[{', '.join(dims)}] = {text}" if dims else f" = {text}", axes
+
+
+@st.composite
+def norms_for(draw: DrawFn, target: str) -> str:
+    """The text of a norm for weights, gradients or a loss that has no errors."""
+    layout = draw(st.sampled_from([own for own in LAYOUTS if not own.more]))
+    lines = [f"  input x[{layout.dims}]"]
+    names = Names(layout, {"x": frozenset(layout.axes)})
+    for number in range(draw(st.integers(0, 2)) if target == "weight" else 0):
+        first, axes = draw(beginnings(layout))
+        lines.append(f"  param p{number}{first}")
+        names.values[f"p{number}"] = axes
+    for number in range(draw(st.integers(0, 2))):
+        text, axes = draw(expressions(names, draw(st.integers(1, 3))))
+        lines.append(f"  let v{number} = {text}")
+        names.values[f"v{number}"] = axes
+    result, _ = draw(expressions(names, 2))
+    body = f"x * tanh({result}) + {draw(st.sampled_from(sorted(names.values)))}"
+    if target == "loss":
+        body = f"mean({body} over {', '.join(layout.axes)})"
+    lines.append(f"  output {body}")
+    return f"norm Random(eps = 1e-5) for {target} {{\n" + "\n".join(lines) + "\n}\n"

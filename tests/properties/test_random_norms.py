@@ -10,7 +10,8 @@ from typing import Any, Literal
 import pytest
 from conftest import ROOT
 from hypothesis import Phase, given, settings
-from random_specs import norms
+from hypothesis import strategies as st
+from random_specs import norms, norms_for
 
 from metanorm.driver import compile_specs
 from metanorm.frontend import check
@@ -63,15 +64,32 @@ def test_module_and_oracle_agree(target: Literal["torch", "auto"]) -> None:
     check_one()
 
 
+@pytest.mark.parametrize("kind", ["weight", "gradient", "loss"])
+def test_norms_for_other_things_agree_too(kind: str) -> None:
+    @settings(max_examples=40)
+    @given(norms_for(kind))
+    def check_one(text: str) -> None:
+        program, code = compiled(text)
+        module = module_from_files(code, "random")
+        with use("torch"):
+            for setting in filter(wanted, all_settings(program)):
+                finding = compare(program, module, setting)
+                assert finding.good or is_rounding(finding), (text, finding)
+
+    check_one()
+
+
 def test_modules_pass_the_tools_that_users_run(tmp_path: Path) -> None:
     texts: list[str] = []
+    others = st.sampled_from(("weight", "gradient", "loss")).flatmap(norms_for)
+    for strategy, count in ((norms(), 40), (others, 30)):
 
-    @settings(max_examples=40, phases=[Phase.generate])
-    @given(norms())
-    def collect(text: str) -> None:
-        texts.append(text)
+        @settings(max_examples=count, phases=[Phase.generate])
+        @given(strategy)
+        def collect(text: str) -> None:
+            texts.append(text)
 
-    collect()
+        collect()
     for number, text in enumerate(texts):
         (tmp_path / f"random_{number}.py").write_text(compiled(text)[1]["random.py"])
     check_code(tmp_path)

@@ -86,9 +86,7 @@ FUNCTIONS: Mapping[str, Row] = {
     "exp": _math("exp"),
     "log": _math("log"),
     "abs": _math("fabs"),
-    "sign": lambda x: Choice(
-        _is_nan(x), x, Infix("-", Infix(">", x, Number(0)), Infix("<", x, Number(0)))
-    ),
+    "sign": lambda x: Infix("-", Infix(">", x, Number(0)), Infix("<", x, Number(0))),
     "sin": _math("sin"),
     "cos": _math("cos"),
     "tanh": _math("tanh"),

@@ -85,8 +85,8 @@ def source(program: Program, function: str) -> Source:
     """The kernels of an optimised program, whose function has this name. Raises `NoKernels`."""
     if len(program.body) > LARGEST:
         raise NoKernels(f"more than {LARGEST} values, which a C compiler would take long for")
-    if program.target != "activation" or any(i.sort == "edges" for i in program.inputs):
-        raise NoKernels(f"for {program.target}, or with edges")
+    if any(i.sort == "edges" for i in program.inputs):
+        raise NoKernels("an input of edges")
     try:
         made = [_arm(function, both) for both in directions(program)]
     except (NotPlannable, NotDerivable) as error:

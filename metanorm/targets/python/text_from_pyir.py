@@ -252,8 +252,8 @@ def _strength(expr: Expr) -> tuple[int, Doc]:
         case Call(function, arguments, keywords):
             return top, (_doc(function, top), _arguments(arguments, keywords))
         case Subscript(value, items):
-            inner = join(", ", [_doc(i) for i in items])
-            return top, (_doc(value, top), "[", inner, "," if _lone_star(items) else "", "]")
+            within = (join(", ", [_doc(i) for i in items]), "," if _lone_star(items) else "")
+            return top, (_doc(value, top), Group(("[", Indent((SOFT, within), 4), SOFT, "]")))
         case Slice(start, stop):
             return top, _slice(start, stop)
         case Tuple(items, True):

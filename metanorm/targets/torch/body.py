@@ -117,30 +117,50 @@ class Body:
     def _result(self, body: list[Stmt]) -> Stmt:
         results = []
         for position, (_, ref) in enumerate(self.c.program.outputs):
+            wanted = self._wanted(ref, position == 0)
             value = self.c.values[ref]
-            expr = self._stored(value, ref, position == 0)
+            if not value.number and self._is_turned(value, wanted):
+                value = self.c.named(self.c.layouts.compact(value), body)
+            expr = self._stored(value, wanted)
             results.append(method(expr, "to", Name("dtype")))
         if len(results) == 1:
             return Return(self.c.fitting(results[0], "y", body))
         bound = [self.c.fitting(r, n, body) for r, (n, _) in zip(results, self.c.program.outputs)]
         return Return(call(self.result, *bound))
 
-    def _stored(self, value: Value, ref: Ref, wide: bool) -> Expr:
-        """A value as it is returned: whole axes, and only those it has."""
-        frame = self.c.layouts.frame(self.c.program.inputs[0].dims)
+    def _wanted(self, ref: Ref, first: bool) -> tuple[str, ...]:
+        """The axes that an output is returned with, in the order of its dimensions.
+
+        The first is as large as the first input where that keeps its shape, and what a parameter
+        begins with as large as that; all others have the axes that their value has.
+        """
+        program = self.c.program
+        like: tuple[str, ...] | None = None
+        if first and program.keeps_shape:
+            like = program.inputs[0].dims
+        elif program.target == "initial":
+            like = program.params[0].dims
+        if like is not None:
+            return tuple(d.axis for d in self.c.layouts.frame(like))
         axes = self.c.lets[ref].type.axes
-        wanted = self.c.space.ordered(self.c.space.base(a) for a in axes)
-        if wide:
-            wanted = tuple(d.axis for d in frame)
+        return self.c.space.ordered(self.c.space.base(a) for a in axes)
+
+    def _is_turned(self, value: Value, wanted: tuple[str, ...]) -> bool:
+        """Whether dimensions change places, for which a value is mentioned several times."""
+        own = [d.axis for d in value.dims if d.full]
+        return own != [axis for axis in wanted if axis in own]
+
+    def _stored(self, value: Value, wanted: tuple[str, ...]) -> Expr:
+        """A value as it is returned: whole axes, and only those that are wanted."""
         dims = tuple(Dim(axis) for axis in wanted)
         value = self.lining.spread(value, wanted)
-        if not wide:
+        if dims != self.c.layouts.frame(self.c.program.inputs[0].dims):
             value = self.c.layouts.compact(value)
         expr = self.c.layouts.aligned(value, dims) if value.dims else value.expr
         if value.number:
             first = Name(self.c.first)
             return method(first, "new_full", self.c.lengths.shape(dims), expr)
-        if tuple(d.axis for d in value.dims) != wanted or value.loose:
+        if {d.axis for d in value.dims if d.full} != set(wanted) or value.loose:
             expr = method(expr, "expand", self.c.lengths.shape(dims))
         return self.c.lengths.merged(expr, dims)
 

@@ -39,10 +39,27 @@ class CallChecks:
         self.space = Space(program.axes)
         self.locals: set[str] = set()  # arguments of the constructor that a call may change
         self.known: dict[str, Expr] = {}  # lengths (shapes, for groups of axes) seen so far
+        self.kept: dict[str, Expr] = {}  # those of parameters that were made for a weight
+
+    def fit_parameters(self) -> None:
+        """Demand the lengths for which the parameters have been made."""
+        for param in self.program.params:
+            for place, dim in enumerate(param.dims if not param.switches else ()):
+                if self.space[dim].size is None:
+                    name = f"self.{param.name}"
+                    self.kept.setdefault(dim, self._part(name, param.dims, place))
 
     def statements(self) -> list[Stmt]:
         """Shape checks, then the way out for an input without elements, then the rest."""
-        first = self.program.inputs[0]
+        done = self.shapes()
+        done += self._no_elements(self.program.inputs[0])
+        for check in self.program.checks:
+            if isinstance(check, Several):
+                done.append(self._several(check))
+        return done
+
+    def shapes(self) -> list[Stmt]:
+        """Whether inputs have the axes that they should have, and these the lengths."""
         done: list[Stmt] = []
         for decl in self.program.inputs:
             if isinstance(decl.default, str):
@@ -54,10 +71,6 @@ class CallChecks:
                 done += self._divisible(check)
             elif isinstance(check, Equal):
                 done += self._equal(check)
-        done += self._no_elements(first)
-        for check in self.program.checks:
-            if isinstance(check, Several):
-                done.append(self._several(check))
         return done
 
     # ---- shapes
@@ -77,11 +90,12 @@ class CallChecks:
             for place, dim in enumerate(decl.dims):
                 wanted = self._wanted(dim)
                 if wanted is not None:
-                    wrong.append(Binary("!=", (self._part(decl, place), wanted)))
+                    part = self._part(decl.name, decl.dims, place)
+                    wrong.append(Binary("!=", (part, wanted)))
         for place, dim in enumerate(decl.dims):
-            self.known.setdefault(dim, self._part(decl, place))
+            self.known.setdefault(dim, self._part(decl.name, decl.dims, place))
         axes = ", ".join(f"*{d}" if self.space[d].variadic else d for d in decl.dims)
-        sizes = {d: w for d in decl.dims if (w := self._argument(d)) is not None}
+        sizes = {d: w for d in decl.dims if (w := self._demanded(d)) is not None}
         error = call(
             "runtime.shape_error", Name("self"), Literal(decl.name), Literal(axes), x, **sizes
         )
@@ -117,31 +131,34 @@ class CallChecks:
         assert isinstance(size, Hyper)
         return Name(f"self.{size.name}")
 
-    def _part(self, decl: InputDecl, place: int) -> Expr:
-        """The length of a dimension, or the shape of a group of axes."""
-        shape = Attribute(Name(decl.name), "shape")
-        before, after = decl.dims[:place], decl.dims[place + 1 :]
+    def _part(self, name: str, dims: tuple[str, ...], place: int) -> Expr:
+        """The length of a dimension of a tensor, or the shape of a group of axes."""
+        shape = Attribute(Name(name), "shape")
+        before, after = dims[:place], dims[place + 1 :]
         groups_before = [d for d in before if self.space[d].variadic]
         groups_after = [d for d in after if self.space[d].variadic]
-        if not self.space[decl.dims[place]].variadic:
+        if not self.space[dims[place]].variadic:
             if groups_before and groups_after:
                 rank = call("len", self._shape(groups_before[0]))
                 return Subscript(shape, (Binary("+", (rank, integer(len(before) - 1))),))
-            index = place - len(decl.dims) if groups_before else place
+            index = place - len(dims) if groups_before else place
             return Subscript(shape, (integer(index),))
         start: Expr | None = integer(len(before)) if before else None
         stop: Expr | None = integer(-len(after)) if after else None
         if groups_before:
-            rank = call("len", self._shape(decl.dims[place]))
+            rank = call("len", self._shape(dims[place]))
             start = plus(Unary("-", rank), -len(after))
         elif groups_after:
             rank = call("len", self._shape(groups_after[0]))
             stop = plus(Unary("-", rank), 1 - len(after))
-        return Subscript(shape, (Slice(start, stop),))
+        return Subscript(shape, (Slice(start, stop),)) if start or stop else shape
 
     def _wanted(self, axis: str) -> Expr | None:
         """What the constructor or an earlier input says of an axis."""
-        return self._argument(axis) or self.known.get(axis)
+        return self._demanded(axis) or self.known.get(axis)
+
+    def _demanded(self, axis: str) -> Expr | None:
+        return self._argument(axis) or self.kept.get(axis)
 
     def _argument(self, axis: str) -> Expr | None:
         size = self.space[axis].size
@@ -151,6 +168,16 @@ class CallChecks:
 
     def _number(self, scalar: Scalar) -> Expr:
         return number_expr(scalar, self._length, "self.")
+
+    def shape(self, dims: tuple[str, ...]) -> Tuple:
+        """The shape of a tensor on these axes, once the inputs are checked."""
+        parts: list[Expr] = []
+        for dim in dims:
+            if self.space[dim].variadic:
+                parts.append(Starred(self.known.get(dim) or self._shape(dim)))
+            else:
+                parts.append(self._length(dim))
+        return Tuple(tuple(parts))
 
     def _length(self, axis: str) -> Expr:
         known = self.known.get(axis)
@@ -204,9 +231,12 @@ class CallChecks:
         x = Name(first.name)
         empty = Binary("==", (method(x, "numel"), integer(0)))
         parameters = call("self.parameters")
+        first_result: Expr = call("runtime.no_elements", x, parameters)
+        if not self.program.keeps_shape:
+            first_result = method(first_result, "sum")
         if len(self.program.outputs) == 1:
-            return [If(empty, (Return(call("runtime.no_elements", x, parameters)),))]
-        results: list[Expr] = [call("runtime.no_elements", x, parameters)]
+            return [If(empty, (Return(first_result),))]
+        results: list[Expr] = [first_result]
         results += [self._zeros(x, ref) for _, ref in self.program.outputs[1:]]
         result = call(self.result, *results)
         return [If(empty, (Return(result),))]

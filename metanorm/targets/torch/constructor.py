@@ -42,18 +42,21 @@ class Constructor:
         self.program = signature.program
         self.space = signature.space
         self.tracked = signature.tracked
+        on_weight = self.program.target == "weight"
+        self.waits = "empty until there is a weight" if on_weight else ""
 
     def attributes(self) -> list[Stmt]:
         """Annotations of what `register_buffer` and `register_parameter` set."""
         done: list[Stmt] = []
         for p in self.program.params:
             optional = " | None" if p.switches else ""
-            done.append(Assign((Name(p.name),), None, annotation=f"nn.Parameter{optional}"))
+            done.append(Assign((Name(p.name),), None, self.waits, f"nn.Parameter{optional}"))
         for argument in self.program.arguments:
             if argument.type == "matrix":
                 done.append(Assign((Name(argument.name),), None, annotation="str | Tensor"))
         for b in self.program.buffers:
-            done.append(Assign((Name(b.name),), None, annotation=self.signature.buffer_type(b)))
+            type_ = self.signature.buffer_type(b)
+            done.append(Assign((Name(b.name),), None, self.waits, type_))
         if self.tracked:
             name = Name("num_batches_tracked")
             done.append(Assign((name,), None, annotation="Tensor | None"))
@@ -72,7 +75,7 @@ class Constructor:
         switches = [s for s in self.program.switches if not s.keyword_only]
         later = [s for s in self.program.switches if s.keyword_only]
         parameters += [Parameter(s.name, "bool", Literal(s.default)) for s in ordered(switches)]
-        if self.signature.has_state():
+        if self.signature.makes_state():
             parameters.append(Parameter("device", "torch.device | str | None", Literal(None)))
             parameters.append(Parameter("dtype", "torch.dtype | None", Literal(None)))
         if later:
@@ -86,7 +89,7 @@ class Constructor:
         for param in self.program.params:
             body += self._register_param(param)
         body += self._register_buffers()
-        if self.signature.has_state():
+        if self.signature.makes_state():
             body.append(Do(call("self.reset_parameters")))
         return Function("__init__", tuple(parameters), "None", tuple(body))
 
@@ -146,6 +149,8 @@ class Constructor:
         return [Tuple(tuple(Starred(p) if v else p for p, v in zip(parts, variadic)))]
 
     def _empty(self, dims: tuple[str, ...]) -> Expr:
+        if self.waits:
+            return call("torch.empty", integer(0))
         return call("torch.empty", *self._shape(dims), device=Name("device"), dtype=Name("dtype"))
 
     def _register_param(self, param: ParamDecl) -> list[Stmt]:
@@ -212,7 +217,8 @@ class Constructor:
             if p.low is not None and p.high is not None:
                 data = Attribute(Name(f"self.{p.name}"), "data")
                 low, high = self.scalar(p.low), self.scalar(p.high)
-                body.append(Do(method(data, "clamp_", low, high)))
+                step = Do(method(data, "clamp_", low, high))
+                body.append(step)
         doc = ("Bring bounded parameters back into their intervals, after an optimizer step.",)
         return Function("project_", (SELF,), "None", tuple(body), doc)
 

@@ -124,7 +124,11 @@ class Context:
         rebuilt: Expr = name
         for outer in reversed(calls):
             assert isinstance(outer, Call) and isinstance(outer.function, Attribute)
-            rebuilt = replace(outer, function=replace(outer.function, value=rebuilt))
+            longer = replace(outer, function=replace(outer.function, value=rebuilt))
+            if rebuilt != name and len(flat(longer)) > WIDTH - 11:
+                out.append(Assign((name,), rebuilt))
+                longer = replace(outer, function=replace(outer.function, value=name))
+            rebuilt = longer
         return rebuilt
 
     def broken(self, expr: Expr, out: list[Stmt]) -> Expr:

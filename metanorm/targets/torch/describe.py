@@ -32,10 +32,12 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)
 
 
-def class_doc(equations: ast.Norm, program: Program) -> tuple[str, ...]:
-    """The docstring of the module class."""
+def class_doc(equations: ast.Norm, program: Program, usage: str = "") -> tuple[str, ...]:
+    """The docstring of the module class; `usage` says how it is used, where that is not plain."""
     space = Space(program.axes)
-    lines = [*title(program.doc, program.name), "", *_formula(equations), ""]
+    lines = [*title(program.doc, program.name), ""]
+    lines += [*textwrap.wrap(usage, COLUMNS), ""] if usage else []
+    lines += [*_formula(equations), ""]
     lines += ["Shapes:", *_shapes(program, space), ""]
     arguments = _arguments(program, space)
     lines += ["Args:", *arguments, ""] if arguments else []
@@ -54,6 +56,7 @@ def _formula(equations: ast.Norm) -> list[str]:
         s
         for s in equations.statements
         if isinstance(s, (ast.Let, ast.Output, ast.Repeat, ast.Update))
+        or (isinstance(s, ast.Param) and any(item.from_weight for item in s.items))
     ]
     lines = ["Equations::", ""]
     for statement in kept:
@@ -86,11 +89,12 @@ def _shapes(program: Program, space: Space) -> list[str]:
     lines += [f"    {', '.join(names)}: {shape}" for shape, names in grouped.items()]
     first = _shown(program.inputs[0].dims, space)
     if len(program.outputs) == 1:
-        return [*lines, f"    result: {first}"]
+        return [*lines, f"    result: {first if program.keeps_shape else 'a single number'}"]
     types = {let.name: let.type for let in program.body}
     for position, (name, ref) in enumerate(program.outputs):
-        axes = space.ordered(space.base(a) for a in types[ref].axes)
-        lines.append(f"    {name}: {first if position == 0 else _shown(space.merged(axes), space)}")
+        axes = space.merged(space.ordered(space.base(a) for a in types[ref].axes))
+        own = _shown(axes, space) if axes else "a single number"
+        lines.append(f"    {name}: {first if position == 0 and program.keeps_shape else own}")
     return lines
 
 
@@ -105,7 +109,7 @@ def _arguments(program: Program, space: Space) -> list[str]:
         else:
             text = f"learn {' and '.join(names)}"
         lines += _entry(switch.name, text)
-    if program.params or program.buffers:
+    if (program.params or program.buffers) and program.target != "weight":
         lines += _entry("device, dtype", "of parameters and buffers")
     return lines
 

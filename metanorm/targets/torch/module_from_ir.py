@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
-from metanorm.ir.nodes import (
-    Argument,
-    InputDecl,
-    Program,
-)
+from metanorm.ir.nodes import Program
 from metanorm.syntax import ast
 from metanorm.targets.python.pyir import (
     Assign,
-    Attribute,
     Binary,
     Blank,
     Call,
@@ -24,15 +20,15 @@ from metanorm.targets.python.pyir import (
     If,
     Literal,
     Name,
-    Parameter,
     Return,
     Stmt,
-    names_in,
 )
-from metanorm.targets.torch.body import statements
+from metanorm.targets.torch.beginning import Beginning
 from metanorm.targets.torch.checks import CallChecks
 from metanorm.targets.torch.constructor import SELF, Constructor, ordered
 from metanorm.targets.torch.describe import class_doc, function_doc
+from metanorm.targets.torch.function import FunctionPrinter
+from metanorm.targets.torch.kinds import fewest_dims, kind_of
 from metanorm.targets.torch.layout import call, integer, method
 from metanorm.targets.torch.names import Names
 from metanorm.targets.torch.signature import Signature
@@ -40,11 +36,15 @@ from metanorm.targets.torch.signature import Signature
 
 @dataclass(frozen=True)
 class Compiled:
-    """A norm at both ends of the compiler: its equations, its program, and that optimised."""
+    """A norm at both ends of the compiler: its equations, its program, and that optimised.
+
+    `beginnings` are the optimised programs for what its parameters begin with, by their names.
+    """
 
     equations: ast.Norm
     program: Program
     optimised: Program
+    beginnings: Mapping[str, Program] = field(default_factory=dict)
 
 
 def definitions(norm: Compiled, names: Names) -> tuple[Stmt, ...]:
@@ -56,21 +56,23 @@ class _Printer:
     def __init__(self, norm: Compiled, names: Names) -> None:
         self.norm = norm
         self.program = norm.optimised
+        self.kind = kind_of(norm.program)
         self.signature = Signature(self.program, names)
         self.constructor = Constructor(self.signature)
         self.momenta = self.signature.momenta
         self.tracked = self.signature.tracked
-        self.function = names.function
-        taken = [a.name for a in self.program.arguments] + [self.function, "dtype", "training"]
-        taken += [i.name for i in self.program.inputs] + [p.name for p in self.program.params]
-        taken += [b.name for b in self.program.buffers]
-        taken += [f"{i.name}_size" for i in self.signature.groups()]
-        self.body = statements(self.program, (*taken, *self.momenta.values()), names.result)
-        self.used = set(names_in(self.body))
+        self.functions = FunctionPrinter(self.signature)
+        self.own = self.functions.printed(names.function, self.program, function_doc(self.program))
+        self.beginning: Beginning | None = None
+        if self.program.target == "weight" and self.signature.has_state():
+            self.beginning = Beginning(
+                self.signature, self.constructor, self.functions, norm.beginnings
+            )
 
     def definitions(self) -> tuple[Stmt, ...]:
         result = self._result_type()
-        return (*result, self._class(), self._function())
+        others = self.beginning.printed.values() if self.beginning else ()
+        return (*result, self._class(), self.own.function, *(p.function for p in others))
 
     def _result_type(self) -> tuple[Stmt, ...]:
         if len(self.program.outputs) == 1:
@@ -81,77 +83,38 @@ class _Printer:
         )
         return (Class(self.signature.returns(), "NamedTuple", fields, doc),)
 
-    def _function(self) -> Function:
-        parameters = [p for i in self.program.inputs for p in self._input_parameters(i)]
-        parameters += [
-            Parameter(b.name, self.signature.buffer_type(b)) for b in self.program.buffers
-        ]
-        parameters += [
-            Parameter(p.name, "Tensor | None" if p.switches else "Tensor")
-            for p in self.program.params
-        ]
-        for argument in self._passed():
-            is_shape = argument in self.signature.shapes()
-            annotation = "tuple[int, ...]" if is_shape else self.signature.annotation(argument)
-            matrix = argument.type == "matrix"
-            parameters.append(Parameter(argument.name, "str | Tensor" if matrix else annotation))
-        if "training" in self.used:
-            parameters.append(Parameter("training", "bool"))
-        parameters += [Parameter(name, "float | Tensor") for name in self.momenta.values()]
-        return Function(
-            self.function,
-            tuple(parameters),
-            self.signature.returns(),
-            (self.body[0], *self._epsilons(), *self.body[1:]),  # x is widened first
-            function_doc(self.program),
-        )
-
-    def _input_parameters(self, decl: InputDecl, default: Expr | None = None) -> list[Parameter]:
-        filled = default is None and isinstance(decl.default, str)  # `forward` puts the default in
-        optional = "" if decl.required or filled else " | None"
-        parameters = [Parameter(decl.name, f"Tensor{optional}", None if decl.required else default)]
-        if decl in self.signature.groups():
-            parameters.append(Parameter(f"{decl.name}_size", "int | None", default))
-        return parameters
-
-    def _passed(self) -> list[Argument]:
-        """The constructor arguments that the function reads."""
-        own = set(self.momenta.values())
-        return [a for a in self.program.arguments if a.name in self.used and a.name not in own]
-
-    def _epsilons(self) -> list[Stmt]:
-        """A hyperparameter that is `None` stands for the machine epsilon of the statistics."""
-        done: list[Stmt] = []
-        for argument in self._passed():
-            if self.signature.nullable(argument):
-                name, dtype = Name(argument.name), Attribute(Name(self._first()), "dtype")
-                epsilon = Attribute(call("torch.finfo", dtype), "eps")
-                missing = Binary("is", (name, Literal(None)))
-                done.append(If(missing, (Assign((name,), epsilon),)))
-        return done
-
     def _first(self) -> str:
         return self.program.inputs[0].name
 
     def _class(self) -> Class:
         attributes = self.constructor.attributes()
+        if self.program.target == "gradient":
+            number = integer(fewest_dims(self.norm.program))
+            attributes.append(Assign((Name("fewest_dims"),), number))
         body: list[Stmt] = [
             *attributes,
             *([Blank()] if attributes else []),
             self.constructor.init(),
         ]
-        if self.signature.has_state():
+        if self.signature.makes_state():
             body.append(self.constructor.reset())
         if self.tracked:
             body.append(self.constructor.reset_running())
         if any(p.low is not None for p in self.program.params):
             body.append(self.constructor.project())
-        body += [self._forward(), self._extra_repr()]
-        doc = class_doc(self.norm.equations, self.program)
-        return Class(self.program.name, "nn.Module", tuple(body), doc)
+        body.append(self._forward())
+        if self.beginning is not None:
+            body.append(self.beginning.right_inverse())
+        body.append(self._extra_repr())
+        doc = class_doc(self.norm.equations, self.program, self.kind.usage)
+        return Class(self.program.name, self.kind.base, tuple(body), doc)
 
     def _forward(self) -> Function:
-        inputs = [p for d in self.program.inputs for p in self._input_parameters(d, Literal(None))]
+        inputs = [
+            p
+            for d in self.program.inputs
+            for p in self.functions.input_parameters(d, Literal(None))
+        ]
         last = max(i for i, p in enumerate(inputs) if p.default is None)
         sizes = {f"{decl.name}_size" for decl in self.signature.groups()}
         # In the order of the spec: what stands before a required input has no default.
@@ -159,7 +122,11 @@ class _Printer:
         optional = [p for p in inputs[:last] if p.name in sizes]
         required, optional = [SELF, *required, inputs[last]], [*optional, *inputs[last + 1 :]]
         checks = CallChecks(self.program, self.signature.names.result)
-        body: list[Stmt] = checks.statements()
+        body: list[Stmt] = []
+        if self.beginning is not None:
+            body += self.beginning.demanded()
+            checks.fit_parameters()
+        body += checks.statements()
         body += self._count_batch()
         arguments: list[Expr] = []
         for decl in self.program.inputs:
@@ -168,15 +135,14 @@ class _Printer:
         arguments += [Name(f"self.{b.name}") for b in self.program.buffers]
         arguments += [Name(f"self.{p.name}") for p in self.program.params]
         arguments += [
-            Name(a.name if a.name in checks.locals else f"self.{a.name}") for a in self._passed()
+            Name(a.name if a.name in checks.locals else f"self.{a.name}") for a in self.own.passed
         ]
-        arguments += [Name("self.training")] if "training" in self.used else []
+        arguments += [Name("self.training")] if self.own.reads_mode else []
         arguments += [Name(name) for name in self.momenta.values()]
-        body.append(Return(Call(Name(self.function), tuple(arguments))))
-        doc = (f"Normalize `{self._first()}`.",)
-        return Function(
-            "forward", (*required, *optional), self.signature.returns(), tuple(body), doc
-        )
+        body.append(Return(Call(Name(self.own.function.name), tuple(arguments))))
+        parameters = (*required, *optional)
+        doc = (self.kind.gives,)
+        return Function("forward", parameters, self.signature.returns(), tuple(body), doc)
 
     def _count_batch(self) -> list[Stmt]:
         if not self.momenta:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import keyword
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from metanorm.ir.momenta import momenta
@@ -20,6 +20,7 @@ class Names:
     norm: str
     function: str
     result: str  # the class of the result, where there are several outputs
+    beginnings: Mapping[str, str]  # functions for what parameters begin with, by their names
 
 
 def names_of(programs: Sequence[Program]) -> list[Names]:
@@ -30,7 +31,12 @@ def names_of(programs: Sequence[Program]) -> list[Names]:
         function = _free(snake_case(program.name), "_function", taken | _parameters(program))
         result = _free(f"{program.name}Output", "_", taken)
         taken |= {function, result}
-        found.append(Names(program.name, function, result))
+        beginnings = {}
+        for param in program.params:
+            if param.from_weight:
+                beginnings[param.name] = _free(f"{function}_{param.name}", "_", taken)
+        taken |= set(beginnings.values())
+        found.append(Names(program.name, function, result, beginnings))
     return found
 
 

@@ -39,6 +39,10 @@ class Signature:
         """Whether there are parameters or buffers."""
         return bool(self.program.params or self.program.buffers)
 
+    def makes_state(self) -> bool:
+        """Whether the constructor makes them; those of a norm for weights wait for a weight."""
+        return self.has_state() and self.program.target != "weight"
+
     def returns(self) -> str:
         """The annotation of the result."""
         several = len(self.program.outputs) > 1

@@ -8,25 +8,16 @@ from metanorm.diagnostics.model import Problem
 from metanorm.diagnostics.targets import NotSupported
 from metanorm.ir.aggregation import Causal, Dense, Matrix, Neighbours, Window
 from metanorm.ir.nodes import Along, Count, Let, Pool, Program, Repeat
-from metanorm.source import Span
 
 MATRICES: dict[type[Matrix], str] = {
     Window: "a pool over windows",
     Causal: "a causal pool",
     Neighbours: "a pool over the edges of a graph",
 }
-TARGETS = {
-    "weight": "a norm for weights",
-    "gradient": "a norm for gradients",
-    "loss": "a norm for a loss",
-}
 
 
-def unsupported(program: Program, span: Span) -> Iterator[Problem]:
+def unsupported(program: Program) -> Iterator[Problem]:
     """One problem for each part of an optimised program that cannot be printed."""
-    if program.target in TARGETS:
-        yield NotSupported(span, TARGETS[program.target])
-        return
     for let in program.body:
         what = _what(let)
         if what:

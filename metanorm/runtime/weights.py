@@ -1,0 +1,55 @@
+"""Norms for weights: the parameters that they begin with, and putting them on a whole model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+# Layers whose weight has the outputs along its first axis. A transposed convolution has the
+# inputs there.
+LAYERS: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def begin_(parameter: nn.Parameter, value: Tensor, weight: Tensor) -> None:
+    """Give a parameter its first value, and the shape of it if it has another one.
+
+    It learns if the `weight` does, where that is a parameter.
+    """
+    with torch.no_grad():
+        if parameter.shape == value.shape and parameter.dtype == value.dtype:
+            parameter.copy_(value)
+        else:
+            parameter.data = value.detach().clone()
+    if isinstance(weight, nn.Parameter):
+        parameter.requires_grad_(weight.requires_grad)
+
+
+def on_weights(
+    model: nn.Module,
+    norm: Callable[[], nn.Module],
+    layers: type[nn.Module] | tuple[type[nn.Module], ...] = LAYERS,
+    name: str = "weight",
+) -> list[str]:
+    """Put a norm for weights on every layer of these types; returns their names.
+
+    `norm` makes one, such as the class: each layer gets its own. Do this before the optimizer is
+    made, which has to know the parameters of the norms. For a single layer, and to take norms
+    off again, there is `torch.nn.utils.parametrize`.
+
+    Raises `ValueError`, before anything is changed, if a weight has a parametrization already,
+    and `ShapeError` at a weight that the norm cannot take.
+    """
+    found = [
+        (path, layer)
+        for path, layer in model.named_modules()
+        if isinstance(layer, layers) and isinstance(getattr(layer, name, None), Tensor)
+    ]
+    for path, layer in found:
+        if parametrize.is_parametrized(layer, name):
+            raise ValueError(f"{path or 'the model'} has a parametrization of its {name} already")
+    for _, layer in found:
+        parametrize.register_parametrization(layer, name, norm())
+    return [path for path, _ in found]

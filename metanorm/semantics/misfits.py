@@ -1,0 +1,49 @@
+"""What a norm for weights, gradients or losses cannot have, since nobody could give or train it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from metanorm.diagnostics.collector import Collector
+from metanorm.diagnostics.structure import NotForTarget
+from metanorm.ir.beginnings import needed
+from metanorm.ir.nodes import Buffer, Mode, Param
+from metanorm.semantics.lowering import Lowering
+from metanorm.source import Span
+from metanorm.syntax import ast
+
+CHANGING = (Param, Buffer, Mode)  # what training or evaluation decides
+
+
+def report_misfits(norm: ast.Norm, low: Lowering, problems: Collector) -> None:
+    """A problem for each statement that does not go with what the norm is for."""
+    if low.target in ("weight", "gradient"):
+        for span, lacks, hint in _single(norm, low.target):
+            problems.add(NotForTarget(span, low.target, lacks, hint))
+    if low.target == "gradient":
+        for span, lacks in _state(norm, low):
+            hint = "a number is a hyperparameter: `norm Name(strength = 0.1) for gradient`"
+            problems.add(NotForTarget(span, low.target, lacks, hint))
+    for name, ref in low.begins.items():
+        if any(isinstance(let.op, CHANGING) for let in needed({ref}, low.body)):
+            hint = f"compute `{name}` from the weight and from hyperparameters"
+            lacks = "first values of the weight alone"
+            problems.add(NotForTarget(low.spans[ref], low.target, lacks, hint))
+
+
+def _single(norm: ast.Norm, target: str) -> Iterator[tuple[Span, str, str]]:
+    """Inputs after the first, which no layer and no optimizer gives, and outputs after it."""
+    inputs = [i for s in norm.statements if isinstance(s, ast.Input) for i in s.items]
+    outputs = [i for s in norm.statements if isinstance(s, ast.Output) for i in s.items]
+    for item in inputs[1:]:
+        yield item.span, "one input", f"the {target} is all that it is given"
+    for output in outputs[1:]:
+        yield output.span, "one output", f"it takes the place of the {target}"
+
+
+def _state(norm: ast.Norm, low: Lowering) -> Iterator[tuple[Span, str]]:
+    """What would be kept from call to call, and for which tensor of all? Once for each place."""
+    named = [(p.name, "no parameters") for p in low.params]
+    named += [(b.name, "no buffers") for b in low.buffers]
+    places = {low.spans.get(name, norm.name.span): lacks for name, lacks in named}
+    yield from places.items()

@@ -1,0 +1,101 @@
+"""How a norm for weights begins on one: `right_inverse`, and functions for first values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from metanorm.ir.nodes import BufferDecl, ParamDecl, Program
+from metanorm.ir.scalar import Const
+from metanorm.targets.python.pyir import (
+    Assign,
+    Binary,
+    Call,
+    Do,
+    Expr,
+    Function,
+    If,
+    Literal,
+    Name,
+    Parameter,
+    Return,
+    Starred,
+    Stmt,
+)
+from metanorm.targets.torch.checks import CallChecks
+from metanorm.targets.torch.constructor import SELF, Constructor
+from metanorm.targets.torch.function import FunctionPrinter, Printed
+from metanorm.targets.torch.layout import call, integer, method
+from metanorm.targets.torch.signature import Signature
+
+
+class Beginning:
+    """Prints what a norm for weights does with a new weight.
+
+    torch calls `right_inverse` when the norm is put on a weight, and when the weight is assigned.
+    """
+
+    def __init__(
+        self,
+        signature: Signature,
+        constructor: Constructor,
+        functions: FunctionPrinter,
+        programs: Mapping[str, Program],
+    ) -> None:
+        self.signature = signature
+        self.constructor = constructor
+        self.program = signature.program
+        self.weight = self.program.inputs[0].name
+        self.printed: dict[str, Printed] = {}  # by the parameter
+        for name, program in programs.items():
+            own = signature.names.beginnings[name]
+            doc = f"What `{name}` of `{self.program.name}` is at first, on a weight."
+            self.printed[name] = functions.printed(own, program, (doc,))
+
+    def right_inverse(self) -> Function:
+        """The method: every parameter and buffer set, the weight returned as it is."""
+        checks = CallChecks(self.program, self.signature.names.result)
+        body = checks.shapes()
+        body += [self._param(param, checks) for param in self.program.params]
+        body += [self._buffer(buffer, checks) for buffer in self.program.buffers]
+        if any(p.low is not None for p in self.program.params):
+            body.append(Do(call("self.project_")))
+        body.append(Return(Name(self.weight)))
+        doc = ("Set every parameter to what it is at first on a weight, which stays as it is.",)
+        parameters = (SELF, Parameter(self.weight, "Tensor"))
+        return Function("right_inverse", parameters, "Tensor", tuple(body), doc)
+
+    def demanded(self) -> list[Stmt]:
+        """Begin with the weight of the first call, where torch has not asked for it before."""
+        kept = [p.name for p in self.program.params if not p.switches]
+        kept += [b.name for b in self.program.buffers]
+        name = Name(f"self.{(kept or [self.program.params[0].name])[0]}")
+        empty: Expr = Binary("==", (method(name, "numel"), integer(0)))
+        if not kept:
+            empty = Binary("and", (Binary("is not", (name, Literal(None))), empty))
+        return [If(empty, (Do(call("self.right_inverse", Name(self.weight))),))]
+
+    def _param(self, param: ParamDecl, checks: CallChecks) -> Stmt:
+        own = Name(f"self.{param.name}")
+        made = Do(call("runtime.begin_", own, self._first(param, checks), Name(self.weight)))
+        return If(Binary("is not", (own, Literal(None))), (made,)) if param.switches else made
+
+    def _buffer(self, buffer: BufferDecl, checks: CallChecks) -> Stmt:
+        return Assign((Name(f"self.{buffer.name}"),), self._filled(buffer, checks))
+
+    def _first(self, param: ParamDecl, checks: CallChecks) -> Expr:
+        """What a parameter begins with."""
+        printed = self.printed.get(param.name)
+        if printed is None:
+            return self._filled(param, checks)
+        numbers = tuple(Name(f"self.{a.name}") for a in printed.passed)
+        return Call(Name(printed.function.name), (Name(self.weight), *numbers))
+
+    def _filled(self, decl: ParamDecl | BufferDecl, checks: CallChecks) -> Expr:
+        """A tensor of the type of the weight, of one number throughout."""
+        shape, weight = checks.shape(decl.dims), Name(self.weight)
+        single = len(decl.dims) == 1 and not isinstance(shape.items[0], Starred)
+        size = shape.items[0] if single else shape
+        plain = {0.0: "new_zeros", 1.0: "new_ones"}
+        if isinstance(decl.init, Const) and decl.init.value in plain:
+            return method(weight, plain[decl.init.value], size)
+        return method(weight, "new_full", shape, self.constructor.scalar(decl.init))

@@ -1,0 +1,101 @@
+"""The function behind a class: on tensors and numbers alone, without a module."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from metanorm.ir.nodes import Argument, InputDecl, Program
+from metanorm.targets.python.pyir import (
+    Assign,
+    Attribute,
+    Binary,
+    Expr,
+    Function,
+    If,
+    Literal,
+    Name,
+    Parameter,
+    Stmt,
+    names_in,
+)
+from metanorm.targets.torch.body import statements
+from metanorm.targets.torch.layout import call
+from metanorm.targets.torch.signature import Signature
+
+
+@dataclass(frozen=True)
+class Printed:
+    """A function, and what a call of it has to pass on from the constructor."""
+
+    function: Function
+    passed: tuple[Argument, ...]
+    reads_mode: bool
+
+
+class FunctionPrinter:
+    """Prints the functions of one norm; `signature` is that of its class."""
+
+    def __init__(self, signature: Signature) -> None:
+        self.signature = signature
+        self.momenta = signature.momenta
+
+    def printed(self, name: str, program: Program, doc: Sequence[str]) -> Printed:
+        """The function of a program: of the norm, or of what a parameter begins with."""
+        whole = program is self.signature.program
+        params = program.params if whole else ()
+        taken = [a.name for a in program.arguments] + [name, "dtype", "training"]
+        taken += [i.name for i in program.inputs] + [p.name for p in params]
+        taken += [b.name for b in program.buffers]
+        taken += [f"{i.name}_size" for i in self.signature.groups()]
+        result = self.signature.names.result
+        body = statements(program, (*taken, *self.momenta.values()), result)
+        used = set(names_in(body))
+        passed = self._passed(program, used)
+        parameters = [p for i in program.inputs for p in self.input_parameters(i)]
+        parameters += [Parameter(b.name, self.signature.buffer_type(b)) for b in program.buffers]
+        parameters += [
+            Parameter(p.name, "Tensor | None" if p.switches else "Tensor") for p in params
+        ]
+        parameters += [Parameter(a.name, self._type(a)) for a in passed]
+        reads_mode = "training" in used
+        if reads_mode:
+            parameters.append(Parameter("training", "bool"))
+        if whole:
+            parameters += [Parameter(m, "float | Tensor") for m in self.momenta.values()]
+        # `None` for a number becomes the epsilon of x once that is widened.
+        body = (body[0], *self._epsilons(program, passed), *body[1:])
+        returns = self.signature.returns() if whole else "Tensor"
+        function = Function(name, tuple(parameters), returns, body, tuple(doc))
+        return Printed(function, passed, reads_mode)
+
+    def input_parameters(self, decl: InputDecl, default: Expr | None = None) -> list[Parameter]:
+        """An input as a parameter of the function, or with a default of `forward`."""
+        filled = default is None and isinstance(decl.default, str)  # `forward` puts the default in
+        optional = "" if decl.required or filled else " | None"
+        parameters = [Parameter(decl.name, f"Tensor{optional}", None if decl.required else default)]
+        if decl in self.signature.groups():
+            parameters.append(Parameter(f"{decl.name}_size", "int | None", default))
+        return parameters
+
+    def _passed(self, program: Program, used: set[str]) -> tuple[Argument, ...]:
+        """The constructor arguments that the function reads."""
+        own = set(self.momenta.values())
+        return tuple(a for a in program.arguments if a.name in used and a.name not in own)
+
+    def _type(self, argument: Argument) -> str:
+        if argument.type == "matrix":
+            return "str | Tensor"
+        is_shape = argument in self.signature.shapes()
+        return "tuple[int, ...]" if is_shape else self.signature.annotation(argument)
+
+    def _epsilons(self, program: Program, passed: Sequence[Argument]) -> list[Stmt]:
+        """A hyperparameter that is `None` stands for the machine epsilon of the statistics."""
+        done: list[Stmt] = []
+        for argument in passed:
+            if self.signature.nullable(argument):
+                name, dtype = Name(argument.name), Attribute(Name(program.inputs[0].name), "dtype")
+                epsilon = Attribute(call("torch.finfo", dtype), "eps")
+                missing = Binary("is", (name, Literal(None)))
+                done.append(If(missing, (Assign((name,), epsilon),)))
+        return done

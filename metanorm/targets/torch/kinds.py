@@ -1,0 +1,68 @@
+"""What norms for activations, weights, gradients and losses look like where they differ."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from metanorm.ir.nodes import Pool, Program
+from metanorm.ir.space import Space
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The base class, what a call gives, and how the class is used; `{}` is filled in."""
+
+    base: str
+    gives: str
+    usage: str = ""
+
+
+KINDS = {
+    "activation": Kind("nn.Module", "Normalize `{input}`."),
+    "weight": Kind(
+        "nn.Module",
+        "The weight that a layer computes with, for the one that is learned.",
+        "A parametrization: `register_parametrization(layer, 'weight', {name}(...))` of "
+        "`torch.nn.utils.parametrize` puts it on a layer, `runtime.on_weights(model, {name})` on "
+        "those of a model.",
+    ),
+    "gradient": Kind(
+        "runtime.GradientNorm",
+        "The gradient that is learned from, for the one that arrives.",
+        "`{name}(...).attach(to)` has it applied to the gradients of a parameter, a model or an "
+        "optimizer.",
+    ),
+    "loss": Kind(
+        "nn.Module",
+        "The loss of `{input}`, a scalar.",
+        "`runtime.collect(model, {name}(...), layers)` has it taken of the outputs of layers.",
+    ),
+}
+MADE_LATER = "Its parameters get their lengths and first values from the weight that it is put on."
+LEFT_ALONE = "Gradients with fewer dimensions than {fewest} are left alone."
+
+
+def kind_of(program: Program) -> Kind:
+    """The kind of a norm, filled in for it."""
+    kind = KINDS[program.target]
+    fewest = fewest_dims(program)
+    usage = kind.usage
+    if program.target == "weight" and (program.params or program.buffers):
+        usage += f" {MADE_LATER}"
+    if program.target == "gradient" and fewest > 0:
+        usage += f" {LEFT_ALONE}"
+    words = {"name": program.name, "input": program.inputs[0].name, "fewest": str(fewest)}
+    return Kind(kind.base, kind.gives.format(**words), usage.format(**words))
+
+
+def fewest_dims(program: Program) -> int:
+    """How many dimensions a first input has for which every pool has an axis.
+
+    `over *I` has none in a tensor `[O, *I]` of one dimension, such as the gradient of a bias,
+    from which its mean would leave zero.
+    """
+    space = Space(program.axes)
+    single = [dim for dim in program.inputs[0].dims if not space[dim].variadic]
+    pools = (let.op for let in program.body if isinstance(let.op, Pool))
+    needs_group = any(all(space[axis].variadic for axis, _ in pool.over) for pool in pools)
+    return len(single) + needs_group
