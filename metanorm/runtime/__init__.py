@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+from metanorm.runtime.along import (
+    largest_along,
+    mean_along,
+    mean_square_along,
+    moments_along,
+    norm_along,
+    smallest_along,
+    total_along,
+)
 from metanorm.runtime.errors import (
     ShapeError,
     as_shape,
@@ -11,9 +20,10 @@ from metanorm.runtime.errors import (
     shape_error,
 )
 from metanorm.runtime.groups import Groups
-from metanorm.runtime.matrices import Given, keep_matrix, pooling_rows, rows_mean, rows_var
+from metanorm.runtime.matrices import Given, Rows, keep_matrix, pooling_rows, rows_mean, rows_var
 from metanorm.runtime.mean_and_variance import Moments
 from metanorm.runtime.native import native, use
+from metanorm.runtime.neighbours import Members, Neighbours
 from metanorm.runtime.pools import (
     chosen,
     contracted,
@@ -32,6 +42,7 @@ from metanorm.runtime.pools import (
     unbiased,
 )
 from metanorm.runtime.rescaling import rescale
+from metanorm.runtime.simplex import sparsestmax
 from metanorm.runtime.state import (
     momentum_of,
     no_elements,
@@ -40,6 +51,7 @@ from metanorm.runtime.state import (
     track_,
     widened,
 )
+from metanorm.runtime.windows import Causal, Window
 
 # Raised when generated modules and runtimes of other versions stop understanding each other.
 ABI = 1
@@ -57,10 +69,15 @@ def require(abi: int) -> None:
 
 __all__ = [
     "ABI",
+    "Causal",
     "Given",
     "Groups",
+    "Members",
     "Moments",
+    "Neighbours",
+    "Rows",
     "ShapeError",
+    "Window",
     "as_shape",
     "chosen",
     "contracted",
@@ -68,15 +85,20 @@ __all__ = [
     "demand_several",
     "keep_matrix",
     "largest",
+    "largest_along",
     "maximum",
     "mean",
+    "mean_along",
     "mean_square",
+    "mean_square_along",
     "minimum",
     "moments",
+    "moments_along",
     "momentum_of",
     "native",
     "no_elements",
     "norm",
+    "norm_along",
     "not_divisible",
     "not_equal",
     "pooling_rows",
@@ -88,9 +110,12 @@ __all__ = [
     "rows_var",
     "shape_error",
     "smallest",
+    "smallest_along",
+    "sparsestmax",
     "store_",
     "tiled",
     "total",
+    "total_along",
     "track_",
     "unbiased",
     "use",
