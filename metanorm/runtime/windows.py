@@ -154,7 +154,11 @@ class _Squares(torch.autograd.Function):
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
         x, mean, weight = ctx.saved_tensors
         dx, dmean, dweight = tangents[:3]
-        total = lambda terms: ctx.window.total(terms.expand_as(x), ctx.dim)  # noqa: E731
+        window: Window = ctx.window
+
+        def total(terms: Tensor) -> Tensor:
+            return window.total(terms.expand_as(x), ctx.dim)
+
         change = torch.zeros_like(x)
         if dx is not None:
             change = change + 2 * (total(weight * x * dx) - mean * total(weight * dx))

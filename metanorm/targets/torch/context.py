@@ -59,6 +59,7 @@ class Context:
         self.uses = self._count_uses()
         self.group_names: dict[str, str] = {}
         self.row_names: dict[str, str] = {}
+        self.made: dict[Expr, Name] = {}  # what is set up once, and the local that holds it
         self.first = program.inputs[0].name
 
     def _find_users(self) -> dict[Ref, list[Let]]:
@@ -261,6 +262,13 @@ class Context:
             made = call("runtime.Groups", Name(index), count, self.lengths.of(decl.dims[0]))
             self.prologue.append(Assign((Name(local),), made))
         return Name(local)
+
+    def set_up(self, local: str, value: Expr) -> Name:
+        """The local that holds a value of which one is made, before anything is computed."""
+        if value not in self.made:
+            self.made[value] = Name(self.local(local))
+            self.prologue.append(Assign((self.made[value],), value))
+        return self.made[value]
 
     def rows(self, matrix: str, axis: str) -> Expr:
         """The local that holds the scaled rows of a given matrix."""
