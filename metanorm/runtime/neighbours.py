@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from metanorm.runtime.along import Matrix
-from metanorm.runtime.errors import ShapeError
 from metanorm.runtime.groups import Groups
 
 
@@ -36,13 +35,11 @@ class Neighbours(Members):
     """The sources of all edges that end in a node, and with `loop` the node itself.
 
     `edges` has shape [2, E] and holds integers: sources in the first row, targets in the second,
-    as PyG's `edge_index` does. An edge that is there twice counts twice. Raises `ShapeError` for
-    another shape and `TypeError` for another dtype.
+    as PyG's `edge_index` does. An edge that is there twice counts twice. Raises `TypeError` for
+    another dtype.
     """
 
     def __init__(self, edges: Tensor, nodes: int, loop: bool = False) -> None:
-        if edges.dim() != 2 or edges.shape[0] != 2:
-            raise ShapeError(f"edges have shape {list(edges.shape)}, expected [2, E]")
         if edges.is_floating_point() or edges.is_complex() or edges.dtype == torch.bool:
             raise TypeError(f"edges are numbers of nodes, expected integers, got {edges.dtype}")
         source, target = edges.long().unbind()

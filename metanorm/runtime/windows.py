@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from metanorm.runtime.along import Matrix, over
+from metanorm.runtime.along import Matrix
+from metanorm.runtime.pools import over
 
 EVERYTHING = 1 << 62  # further back than any axis is long
 
@@ -41,7 +42,7 @@ class Window(Matrix):
             return added
         before, behind = self._beyond(x, dim)
         first, last = _ends(x, dim)
-        return added + before * first + behind * last
+        return added + _times(before, first) + _times(behind, last)
 
     def transposed(self, x: Tensor, dim: int) -> Tensor:
         """For each position, the sum over all windows that hold it."""
@@ -51,7 +52,7 @@ class Window(Matrix):
         if self.edge != "replicate" or not length:
             return added
         before, behind = self._beyond(x, dim)
-        first, last = ((count * x).sum(dim, keepdim=True) for count in (before, behind))
+        first, last = (_times(count, x).sum(dim, keepdim=True) for count in (before, behind))
         room = length - 1
         return added + _padded(first, dim, 0, room) + _padded(last, dim, room, 0)
 
@@ -70,7 +71,7 @@ class Window(Matrix):
         if self.edge == "replicate":
             heavy = weight.expand_as(x)
             for count, end, own in zip(self._beyond(x, dim), _ends(x, dim), _ends(heavy, dim)):
-                squares = squares + count * own * (end - mean).square()
+                squares = squares + _times(count, own * (end - mean).square())
         return squares
 
     def largest(self, x: Tensor, dim: int) -> Tensor:
@@ -136,6 +137,9 @@ class _Squares(torch.autograd.Function):
         x, mean, weight = ctx.saved_tensors
         (g,), window, dim = gradients, ctx.window, ctx.dim
         wanted = ctx.needs_input_grad
+        # Differences from anything are those from the mean of the means, and rounded less.
+        near = torch.where(torch.isfinite(mean), mean, 0).mean(dim, keepdim=True).detach()
+        x, mean = x - near, mean - near
         by_x = by_mean = by_weight = None
         if wanted[0] or wanted[2]:
             once, with_mean = window.transposed(g, dim), window.transposed(g * mean, dim)
@@ -255,6 +259,11 @@ def _later(x: Tensor, dim: int, first: float = 0.0) -> Tensor:
 
 def _padded(x: Tensor, dim: int, before: int, behind: int, value: float = 0.0) -> Tensor:
     return pad(x, (0, 0) * (x.dim() - 1 - dim) + (before, behind), value=value)
+
+
+def _times(count: Tensor, x: Tensor) -> Tensor:
+    """So many times x; nothing at all of what is there no time, be it NaN."""
+    return torch.where(count > 0, count * x, 0)
 
 
 def _ends(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:

@@ -217,10 +217,18 @@ class _Builder:
         """One group more than there are, so that the last is empty."""
         return 4 if decl.name not in self.setting.without else 1
 
+    def _edges(self, nodes: int) -> Tensor:
+        """Twice as many edges as nodes, some of them double; none ends in the last of several."""
+        targets = max(1, nodes - 1)
+        ends = torch.rand(2, 2 * nodes, generator=self.generator)
+        return (ends * torch.tensor([[nodes], [targets]])).long()
+
     def _input(self, decl: InputDecl, first: bool) -> Tensor | None:
         if decl.name in self.setting.without:
             return None
         shape, g = self._dims(decl), self.generator
+        if decl.sort == "edges":
+            return self._edges(shape[0])
         if decl.sort == "index":
             high = math.prod(self.shapes[decl.table]) if decl.table else 3
             return torch.randint(0, high, shape, generator=g)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metanorm.ir.nodes import Program
+from metanorm.ir.aggregation import Causal, Dense, Matrix, Neighbours, Window
+from metanorm.ir.nodes import Count, Pool, Program
 from metanorm.ir.space import Space
 from metanorm.passes.backward import NotDerivable
 from metanorm.passes.columns import columns
@@ -20,6 +21,14 @@ from metanorm.targets.native.interface import Field, fields
 from metanorm.targets.native.kernel import KernelPrinter
 
 LARGEST = 250  # values of a program
+
+# Pools that overlap, while sweeps add every element to one cell of each statistic.
+OVERLAPPING: dict[type[Matrix], str] = {
+    Dense: "a given matrix, whose pools overlap",
+    Window: "windows, which overlap",
+    Causal: "pools of the past, which overlap",
+    Neighbours: "neighbours in a graph, whose pools overlap",
+}
 
 
 class NoKernels(Exception):
@@ -85,10 +94,15 @@ def source(program: Program, function: str) -> Source:
     """The kernels of an optimised program, whose function has this name. Raises `NoKernels`."""
     if len(program.body) > LARGEST:
         raise NoKernels(f"more than {LARGEST} values, which a C compiler would take long for")
-    if program.target != "activation" or any(i.sort in ("edges", "matrix") for i in program.inputs):
-        raise NoKernels(f"for {program.target}, or with edges or matrices")
+    if program.target != "activation":
+        raise NoKernels(f"a norm for a {program.target}")
     if any(a.type == "matrix" for a in program.arguments):
-        raise NoKernels("a given matrix")
+        raise NoKernels(OVERLAPPING[Dense])
+    for let in program.body:
+        if isinstance(let.op, (Pool, Count)):
+            for _, matrix in let.op.over:
+                if type(matrix) in OVERLAPPING:
+                    raise NoKernels(OVERLAPPING[type(matrix)])
     try:
         made = [_arm(function, both) for both in directions(program)]
     except (NotPlannable, NotDerivable) as error:

@@ -13,7 +13,7 @@ from metanorm.ir.aggregation import (
     Window,
 )
 from metanorm.ir.nodes import Count, Pool
-from metanorm.targets.python.pyir import Assign, Dict, Expr, Literal, Name
+from metanorm.targets.python.pyir import Dict, Expr, Literal, Name
 from metanorm.targets.torch.context import Context
 from metanorm.targets.torch.layout import Dim, Dims, Value, call, method
 

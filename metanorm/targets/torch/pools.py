@@ -123,7 +123,7 @@ class PoolPrinter:
         """The other of mean and variance of the same pools, if it is not computed yet."""
         other = "var" if op.statistic == "mean" else "mean"
         wanted = replace(op, statistic=other)
-        for candidate in self.c.program.body:
+        for candidate in self.c.bodies[let.name]:
             open_ = candidate.name not in self.c.values
             if candidate.op == wanted and open_:
                 same = self.c.places[candidate.name] == self.c.places[let.name]
@@ -378,7 +378,5 @@ class PoolPrinter:
 def _left(dims: Dims, pooled: Sequence[str], keep: bool) -> Dims:
     """The dimensions of a result; pooled ones have length one where they are kept."""
     return tuple(
-        Dim(d.axis, d.full and d.axis not in pooled)
-        for d in dims
-        if keep or d.axis not in pooled
+        Dim(d.axis, d.full and d.axis not in pooled) for d in dims if keep or d.axis not in pooled
     )
