@@ -102,11 +102,9 @@ def test_a_mistake_is_reported_once_and_with_help(path: Path) -> None:
 
 
 NOT_YET = {
-    "local_context_norm",  # window
     "weight_norm",  # for weight
     "gradient_centralization",  # for gradient
     "standardization_loss",  # for loss
-    "doubly_stochastic",  # repeat
 }
 
 

@@ -112,7 +112,8 @@ class _Run:
                 rows = self.v.values[value].to(F64).movedim(place, -1)
                 size = self.frame.number(radius)
                 done = [sparsestmax(row, size) for row in rows.reshape(-1, rows.shape[-1])]
-                return torch.stack(done).reshape(rows.shape).movedim(-1, place)
+                shares = torch.stack(done) if done else rows
+                return shares.reshape(rows.shape).movedim(-1, place)
             case Rename(value, old, new):
                 axes = [new if a == old else a for a in self.v.types[value].axes]
                 return self.v.values[value].permute([axes.index(a) for a in type_.axes])

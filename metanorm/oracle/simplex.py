@@ -17,7 +17,7 @@ def sparsestmax(x: Tensor, radius: float, centre: Tensor | None = None) -> Tenso
     if centre is not None:
         radius = max(0.0, radius**2 - float(((middle - centre) ** 2).sum())) ** 0.5
     distance = torch.linalg.vector_norm((point - middle).detach())
-    if distance >= radius or distance < 1e-15:
+    if not 1e-14 < distance < radius:  # a NaN stays one
         return point
     away = point - middle
     out = middle + radius * away / torch.sqrt((away * away).sum())

@@ -26,7 +26,7 @@ def sparsestmax(x: Tensor, radius: float, dim: int) -> Tensor:
         if previous is not None:
             room = (room - (centre - previous).square().sum(dim, keepdim=True)).clamp_min(0)
         away = (weights - centre).square().sum(dim, keepdim=True)
-        inside = (away < room) & (away > torch.finfo(x.dtype).eps ** 2)
+        inside = (away < room) & (away > (16 * torch.finfo(x.dtype).eps) ** 2)
         stretch = torch.sqrt(room / away.masked_fill(~inside, 1))
         pushed = torch.where(inside, centre + (weights - centre) * stretch, weights)
         weights = torch.where(inside, _projected(pushed, dim, face), weights)
@@ -43,7 +43,7 @@ def _projected(x: Tensor, dim: int, face: Tensor) -> Tensor:
         sums = ordered.masked_fill(ordered == -torch.inf, 0).cumsum(dim)
         count = (1 + place * ordered > sums).sum(dim, keepdim=True).clamp_min(1)
         least = ordered.gather(dim, count - 1)
-        kept = face & (x >= least)
+        kept = face & ~(x < least)  # beside a NaN all are kept, and lost
     total = torch.where(kept, x, 0).sum(dim, keepdim=True)
     level = (total - 1) / kept.sum(dim, keepdim=True).clamp_min(1).to(x.dtype)
     return torch.where(kept, x - level, 0)

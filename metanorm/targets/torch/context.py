@@ -82,6 +82,8 @@ class Context:
             square = isinstance(let.op, Map) and is_square(let.op)
             for ref in set(operands(let.op)) if square else operands(let.op):
                 uses[ref] += 1
+            for ref in let.op.results if isinstance(let.op, Repeat) else ():
+                uses[ref] += 1
         for _, ref in self.program.outputs:
             uses[ref] += 1
         for update in self.program.updates:
