@@ -27,8 +27,8 @@ def sparsestmax(x: Tensor, radius: float, dim: int) -> Tensor:
             room = (room - (centre - previous).square().sum(dim, keepdim=True)).clamp_min(0)
         away = (weights - centre).square().sum(dim, keepdim=True)
         inside = (away < room) & (away > (16 * torch.finfo(x.dtype).eps) ** 2)
-        stretch = torch.sqrt(room / away.masked_fill(~inside, 1))
-        pushed = torch.where(inside, centre + (weights - centre) * stretch, weights)
+        longer = (room / away.masked_fill(~inside, 1)).masked_fill(~inside, 1)
+        pushed = torch.where(inside, centre + (weights - centre) * longer.sqrt(), weights)
         weights = torch.where(inside, _projected(pushed, dim, face), weights)
     return weights
 
