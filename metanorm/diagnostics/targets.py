@@ -23,9 +23,9 @@ class NotSupported(Problem):
     ### Example
 
     ```norm
-    norm LocalContextNorm(width: int = 227, eps = 1e-5) {
-      input  x[N, C, H, W]
-      reduce C, H: window(width), W: window(width)
+    norm GradientCentralization for gradient {
+      input  grad[O, *I]
+      output grad - mean(grad over *I)
     }
     ```
 
@@ -34,9 +34,9 @@ class NotSupported(Problem):
     Write the norm without it, or wait for a version that supports it.
 
     ```norm
-    norm GroupNorm(groups: int = 32, eps = 1e-5) {
-      input  x[N, C, H, W]
-      reduce C: blocks(groups), H, W
+    norm Centred {
+      input  x[O, *I]
+      output x - mean(x over *I)
     }
     ```
     """
