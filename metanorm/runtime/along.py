@@ -116,14 +116,13 @@ def moments_along(
     Every pool has a mean of its own, about which its variance is taken.
     """
     dims = tuple(dim)
-    given = pools.moments(_wide(x), dims, True, where, weight)
-    average, var = (_wide(part) for part in given)
     counted: Tensor | None = None
     if where is not None or weight is not None:
-        counted = pools.coefficients(average, where, weight)
-        if not dims:  # whose mean is what it was, where it counts
-            average = pools.only_counted(average, where, weight)
-        counted = pools.total_weight(_wide(x), counted, dims)
+        x = pools.only_counted(x, where, weight)
+        counted = _wide(pools.total_weight(x, pools.coefficients(x, where, weight), dims))
+    # Nothing of the size of x is widened where it is measured as a whole first.
+    given = pools.moments(x, dims, True, where, weight) if dims else (x, torch.zeros_like(x))
+    average, var = (_wide(part) for part in given)
     for d, matrix in _from_the_front(along, x):
         average, var, counted = _joined(average, var, counted, matrix, d)
     return Moments(_narrow(average, x, dims, keepdim), _narrow(var, x, dims, keepdim))
@@ -223,7 +222,7 @@ def _weights(
     weight: Tensor | None,
 ) -> Tensor:
     """What the elements of each pool weigh together."""
-    counted = pools.total_weight(x, pools.coefficients(_wide(x), where, weight), dims)
+    counted = _wide(pools.total_weight(x, pools.coefficients(x, where, weight), dims))
     for d, matrix in _from_the_front(along, x):
         counted = matrix.total(_whole(counted, d, x.shape[d]), d)
     return counted
