@@ -20,7 +20,6 @@ from metanorm.passes.pipeline import optimize
 from metanorm.source import Source, Span
 from metanorm.targets.package import module_files, package_text
 from metanorm.targets.torch.module_from_ir import Compiled
-from metanorm.targets.torch.unsupported import unsupported
 
 
 @dataclass
@@ -60,7 +59,7 @@ def compile_specs(
         if reason:
             problems.add(BadModuleName(span, posixpath.basename(root), reason))
             continue
-        compiled = _back_end(checked.norms.get(root, []), options, problems)
+        compiled = _back_end(checked.norms.get(root, []), options)
         for norm in compiled:
             name = norm.program.name
             if name in places:
@@ -108,9 +107,7 @@ def _bad_module_name(module: str, taken: Mapping[str, object]) -> str:
     return "would be hidden in Python" if module.startswith("__") else ""
 
 
-def _back_end(
-    norms: Sequence[CheckedNorm], options: Options, problems: Collector
-) -> list[Compiled]:
+def _back_end(norms: Sequence[CheckedNorm], options: Options) -> list[Compiled]:
     compiled = []
     for norm in norms:
         optimised = optimize(norm.program, options.verify_passes)
@@ -118,9 +115,5 @@ def _back_end(
             name: optimize(program, options.verify_passes)
             for name, program in beginnings(norm.program).items()
         }
-        found = [p for program in (optimised, *begin.values()) for p in unsupported(program)]
-        for problem in found:
-            problems.add(problem)
-        if not found:
-            compiled.append(Compiled(norm.equations, norm.program, optimised, begin))
+        compiled.append(Compiled(norm.equations, norm.program, optimised, begin))
     return compiled

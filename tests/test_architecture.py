@@ -91,7 +91,7 @@ def imported(tree: ast.AST) -> Iterator[str]:
             yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
-ALLOWED = ("torch.", "__future__.", "collections.abc.", "typing.", "math.")  # and the runtime
+ALLOWED = ("torch.", "math.", "__future__.", "collections.abc.", "typing.")  # and the runtime
 
 
 def generated() -> dict[str, str]:

@@ -10,47 +10,6 @@ from metanorm.diagnostics.suggest import did_you_mean, shortened
 from metanorm.source import Span
 
 
-@problem("MN0801")
-@dataclass(frozen=True)
-class NotSupported(Problem):
-    """Something the language has and the compiler cannot print yet.
-
-    ### What it means
-
-    The spec is right: it parses, checks and formats. No target of this version of metanorm
-    generates code for this part, so `compile` stops here.
-
-    ### Example
-
-    ```norm
-    norm LocalContextNorm(width: int = 227, eps = 1e-5) {
-      input  x[N, C, H, W]
-      reduce C, H: window(width), W: window(width)
-    }
-    ```
-
-    ### Fix
-
-    Write the norm without it, or wait for a version that supports it.
-
-    ```norm
-    norm GroupNorm(groups: int = 32, eps = 1e-5) {
-      input  x[N, C, H, W]
-      reduce C: blocks(groups), H, W
-    }
-    ```
-    """
-
-    span: Span
-    what: str
-
-    def message(self) -> str:
-        return f"{self.what} cannot be compiled yet"
-
-    def helps(self) -> tuple[str, ...]:
-        return ("`metanorm check` and `metanorm fmt` accept it; `metanorm compile` will, later",)
-
-
 @problem("MN0802")
 @dataclass(frozen=True)
 class UnreadableFile(Problem):

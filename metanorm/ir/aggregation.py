@@ -83,6 +83,8 @@ Aggregation = tuple[tuple[str, Matrix], ...]  # (axis, matrix), axes in the orde
 PARTITIONS = (Blocks, Chunks, Interleave, ByIndex)
 # Partitions into parts of equal length, known without looking at any data.
 REGULAR = (Blocks, Chunks, Interleave)
+# Matrices that give each position a pool of its own, which overlaps with others.
+LOCAL = (Window, Causal, Neighbours)
 
 
 def is_partition(matrix: Matrix) -> bool:

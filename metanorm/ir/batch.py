@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from metanorm.ir.aggregation import ByIndex, Matrix, Neighbours
-from metanorm.ir.nodes import Let, Pool, Program
+from metanorm.ir.nodes import Equal, Let, Pool, Program
 from metanorm.ir.reachable import reachable
 from metanorm.ir.space import Space
 
@@ -15,7 +15,7 @@ def crosses_samples(program: Program, evaluating: bool) -> list[Let]:
     table of its own groups it, the groups are the samples.
     """
     first = program.inputs[0]
-    if not first.dims:
+    if not first.dims or holds_pairs(program):
         return []
     space = Space(program.axes)
     samples = set(space.leaves(first.dims[0]))
@@ -35,3 +35,10 @@ def crosses_samples(program: Program, evaluating: bool) -> list[Let]:
             if any(a in samples & bases and not within(m) for a, m in let.op.over):
                 found.append(let)
     return found
+
+
+def holds_pairs(program: Program) -> bool:
+    """Whether the first input has a value for each pair of positions: then it is one sample."""
+    dims = program.inputs[0].dims
+    equal = [{c.first, c.second} for c in program.checks if isinstance(c, Equal)]
+    return any(dims[0] in pair and pair <= set(dims) for pair in equal if dims)

@@ -38,6 +38,7 @@ from metanorm.oracle.dense import F64, one_hot, pooling_matrix
 from metanorm.oracle.frame import Frame
 from metanorm.oracle.functions import FUNCTIONS
 from metanorm.oracle.pools import Pools
+from metanorm.oracle.simplex import sparsestmax
 from metanorm.oracle.values import Values
 
 
@@ -120,6 +121,14 @@ class _Run:
                 return torch.softmax(self.v.values[value], type_.axes.index(axis))
             case Lookup():
                 return self._lookup(op, type_)
+            case Along("sparsestmax", value, axis, radius):
+                assert radius is not None
+                place = type_.axes.index(axis)
+                rows = self.v.values[value].to(F64).movedim(place, -1)
+                size = self.frame.number(radius)
+                done = [sparsestmax(row, size) for row in rows.reshape(-1, rows.shape[-1])]
+                shares = torch.stack(done) if done else rows
+                return shares.reshape(rows.shape).movedim(-1, place)
             case Rename(value, old, new):
                 axes = [new if a == old else a for a in self.v.types[value].axes]
                 return self.v.values[value].permute([axes.index(a) for a in type_.axes])

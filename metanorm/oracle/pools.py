@@ -50,7 +50,9 @@ class Pools:
                 given = self.v.broadcast(ref, (*kept, *pooled)).to(F64)
                 given = (given != 0).to(F64) if is_condition else given
                 weight = weight * self._padded(given, len(kept), extra).flatten(len(kept))
-        return product * weight.unsqueeze(-2), rows, extra
+        # What is outside a pool has no influence on the gradient of its weight either.
+        coefficients = torch.where(product != 0, product * weight.unsqueeze(-2), 0.0)
+        return coefficients, rows, extra
 
     def _padded(self, value: Tensor, kept: int, extra: Sequence[int]) -> Tensor:
         for position, more in enumerate(extra):

@@ -228,7 +228,7 @@ class _Backward:
                 placed = self.b.map("where", chosen, d, self.b.number(0))
                 self._contribute(table, placed, self.b.types[placed].axes)
             case _:
-                raise NotDerivable(type(op).__name__.lower())
+                raise NotDerivable(getattr(op, "function", type(op).__name__.lower()))
 
     def _pool(self, op: Pool, result: Ref, d: Ref) -> None:
         if not all(is_partition(matrix) for _, matrix in op.over):

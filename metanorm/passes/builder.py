@@ -6,10 +6,22 @@ built, so that no pass has to clean up after itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from metanorm.ir.nodes import Count, Let, Map, Number, Op, Pool, Program, Ref, Type, Update
+from metanorm.ir.nodes import (
+    Count,
+    Let,
+    Map,
+    Number,
+    Op,
+    Pool,
+    Program,
+    Ref,
+    Repeat,
+    Type,
+    Update,
+)
 from metanorm.ir.reachable import reachable
 from metanorm.ir.rename import called, renamed, role_of
 from metanorm.ir.scalar import Const, Scalar
@@ -31,7 +43,7 @@ class Builder:
         self.moved: dict[Ref, Ref] = {}  # old name to new name
         self._body: list[Let] = []
         self._bound: dict[Op, Ref] = {}
-        self._taken = {let.name for let in program.body}
+        self._taken = set(_names(program.body))
         self._better: dict[Ref, Ref] = {}  # names from the spec for nameless values
         self._count = 0
         self.span = program.body[0].span if program.body else Span("", 0, 0)
@@ -46,14 +58,14 @@ class Builder:
         if op in self._bound:
             return self._bound[op]
         if not name or name in self.types or name.startswith("%"):
-            name = self._fresh(name)
+            name = self.fresh(name)
         type_ = type_of(op, self.types, self.known)
         self._body.append(Let(name, op, type_, self.span))
         self.types[name], self.ops[name], self._bound[op] = type_, op, name
         return name
 
-    def _fresh(self, hint: str = "") -> Ref:
-        """A new name; a hint is kept in it."""
+    def fresh(self, hint: str = "") -> Ref:
+        """A name that nothing has yet; a hint is kept in it."""
         hint = role_of(hint)
         self._count += 1
         while (name := f"%{hint}.{self._count}" if hint else f"%{self._count}") in self._taken:
@@ -117,11 +129,26 @@ class Builder:
         return without_dead(called(program, names))
 
 
+def _every(body: Iterable[Let]) -> Iterator[Let]:
+    """The bindings of a body, and of the loops in it."""
+    for let in body:
+        yield let
+        if isinstance(let.op, Repeat):
+            yield from _every(let.op.body)
+
+
+def _names(body: Iterable[Let]) -> Iterator[Ref]:
+    for let in _every(body):
+        yield let.name
+        yield from let.op.inside if isinstance(let.op, Repeat) else ()
+
+
 def without_dead(program: Program) -> Program:
     """The program without bindings that nothing needs, and without cell axes that no value has."""
     reached = reachable(program)
     body = tuple(let for let in program.body if let.name in reached)
-    used = {axis for let in body for axis in let.type.axes}
-    used |= {a for let in body if isinstance(let.op, (Pool, Count)) for a, _ in let.op.over}
+    every = list(_every(body))
+    used = {axis for let in every for axis in let.type.axes}
+    used |= {a for let in every if isinstance(let.op, (Pool, Count)) for a, _ in let.op.over}
     axes = tuple(a for a in program.axes if a.cells_of is None or a.name in used)
     return replace(program, body=body, axes=axes)

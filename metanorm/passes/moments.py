@@ -8,11 +8,13 @@ they do not, and the rest is done on the narrow results.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from metanorm.ir.aggregation import Aggregation, ByIndex, is_partition
-from metanorm.ir.nodes import Count, Let, Map, Pool, Program, Ref
+from metanorm.ir.nodes import Count, Let, Map, Pool, Program, Ref, Repeat, Type
 from metanorm.ir.rename import renamed
+from metanorm.ir.typing import type_of
 from metanorm.passes.affine import Affine, Form
 from metanorm.passes.builder import Builder
 
@@ -29,6 +31,7 @@ class _Moments:
         self.program = program
         self.b = Builder(program)
         self.affine = Affine(self.b)
+        self.bodies: dict[tuple[Let, ...], tuple[Let, ...]] = {}  # of loops, rewritten
 
     def run(self) -> Program:
         for let in self.program.body:
@@ -36,11 +39,36 @@ class _Moments:
             if isinstance(op, Pool):
                 self._pool(let, op)
                 continue
-            ref = self.b.take(let)
+            if isinstance(op, Repeat):
+                op = replace(op, body=self._biased(op, self.b.types))
+            ref = self.b.take(let, op)
             form = self.affine.derive(op)
             if form is not None and ref not in self.affine.forms:
                 self.affine.forms[ref] = form
         return self.b.finish()
+
+    def _biased(self, op: Repeat, outside: Mapping[Ref, Type]) -> tuple[Let, ...]:
+        """The body of a loop with variances made unbiased; the rest of it stays as it is."""
+        if op.body in self.bodies:
+            return self.bodies[op.body]
+        types = {**outside, **{i: outside[first] for i, first in zip(op.inside, op.initial)}}
+        done: list[Let] = []
+        for let in op.body:
+            types[let.name] = let.type
+            inner = let.op
+            if isinstance(inner, Repeat):
+                done.append(replace(let, op=replace(inner, body=self._biased(inner, types))))
+            elif isinstance(inner, Pool) and inner.ddof:
+                biased, counted = self.b.fresh("%var"), self.b.fresh("%count")
+                count = Count(inner.over, inner.where, inner.weight)
+                type_ = type_of(count, types, self.b.known)
+                done.append(replace(let, name=biased, op=replace(inner, ddof=0)))
+                done.append(replace(let, name=counted, op=count, type=type_))
+                done.append(replace(let, op=Map("unbiased", (biased, counted))))
+            else:
+                done.append(let)
+        self.bodies[op.body] = tuple(done)
+        return self.bodies[op.body]
 
     def _pool(self, let: Let, op: Pool) -> None:
         self.b.span = let.span

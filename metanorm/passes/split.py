@@ -7,6 +7,7 @@ norm over two axes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from metanorm.ir.aggregation import (
@@ -34,6 +35,7 @@ from metanorm.ir.nodes import (
 )
 from metanorm.ir.rename import renamed
 from metanorm.ir.scalar import Apply, Scalar, SizeOf
+from metanorm.ir.space import Space
 from metanorm.passes.builder import Builder
 
 
@@ -47,11 +49,12 @@ def split(program: Program) -> Program:
 def _splittable(program: Program) -> dict[str, Matrix]:
     matrices: dict[str, set[Matrix]] = {}
     blocked: set[str] = set()
+    space = Space(program.axes)
     for let in program.body:
         if isinstance(let.op, (Pool, Count)):
             for axis, matrix in let.op.over:
                 matrices.setdefault(axis, set()).add(matrix)
-        blocked |= _needs_whole(let.op)
+        blocked |= {space.base(axis) for axis in _needs_whole(let.op)}
     found: dict[str, Matrix] = {}
     for known in program.axes:
         cuts = matrices.get(known.name, set()) - {Ones()}
@@ -72,9 +75,16 @@ def _needs_whole(op: Op) -> set[str]:
         case Expand(_, axes):
             return set(axes)
         case Repeat():
-            return {axis for let in op.body for axis in (*_needs_whole(let.op), *let.type.axes)}
+            return {axis for let in op.body for axis in _of_body(let)}
         case _:
             return set()
+
+
+def _of_body(let: Let) -> Iterator[str]:
+    """The axes of a binding inside a loop, whose bindings stay as they are."""
+    yield from (*_needs_whole(let.op), *let.type.axes)
+    if isinstance(let.op, (Pool, Count)):
+        yield from (axis for axis, _ in let.op.over)
 
 
 def _split(program: Program, axis: str, matrix: Matrix) -> Program:

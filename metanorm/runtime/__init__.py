@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+from metanorm.runtime.along import (
+    largest_along,
+    mean_along,
+    mean_square_along,
+    moments_along,
+    norm_along,
+    smallest_along,
+    total_along,
+)
 from metanorm.runtime.errors import (
     ShapeError,
     as_shape,
@@ -14,9 +23,10 @@ from metanorm.runtime.gradients import GradientNorm
 from metanorm.runtime.groups import Groups
 from metanorm.runtime.hooks import Attached
 from metanorm.runtime.losses import Collected, collect
-from metanorm.runtime.matrices import Given, keep_matrix, pooling_rows, rows_mean, rows_var
+from metanorm.runtime.matrices import Given, Rows, keep_matrix, pooling_rows, rows_mean, rows_var
 from metanorm.runtime.mean_and_variance import Moments
 from metanorm.runtime.native import native, use
+from metanorm.runtime.neighbours import Members, Neighbours
 from metanorm.runtime.pools import (
     chosen,
     contracted,
@@ -35,6 +45,7 @@ from metanorm.runtime.pools import (
     unbiased,
 )
 from metanorm.runtime.rescaling import rescale
+from metanorm.runtime.simplex import sparsestmax
 from metanorm.runtime.state import (
     momentum_of,
     no_elements,
@@ -44,6 +55,7 @@ from metanorm.runtime.state import (
     widened,
 )
 from metanorm.runtime.weights import begin_, on_weights
+from metanorm.runtime.windows import Causal, Window
 
 # Raised when generated modules and runtimes of other versions stop understanding each other.
 ABI = 1
@@ -62,12 +74,17 @@ def require(abi: int) -> None:
 __all__ = [
     "ABI",
     "Attached",
+    "Causal",
     "Collected",
     "Given",
     "GradientNorm",
     "Groups",
+    "Members",
     "Moments",
+    "Neighbours",
+    "Rows",
     "ShapeError",
+    "Window",
     "as_shape",
     "begin_",
     "chosen",
@@ -77,15 +94,20 @@ __all__ = [
     "demand_several",
     "keep_matrix",
     "largest",
+    "largest_along",
     "maximum",
     "mean",
+    "mean_along",
     "mean_square",
+    "mean_square_along",
     "minimum",
     "moments",
+    "moments_along",
     "momentum_of",
     "native",
     "no_elements",
     "norm",
+    "norm_along",
     "not_divisible",
     "not_equal",
     "on_weights",
@@ -98,9 +120,12 @@ __all__ = [
     "rows_var",
     "shape_error",
     "smallest",
+    "smallest_along",
+    "sparsestmax",
     "store_",
     "tiled",
     "total",
+    "total_along",
     "track_",
     "unbiased",
     "use",

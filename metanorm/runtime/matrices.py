@@ -9,6 +9,8 @@ from typing import Union
 import torch
 from torch import Tensor, nn
 
+from metanorm.runtime import pools
+from metanorm.runtime.along import Matrix
 from metanorm.runtime.errors import ShapeError
 from metanorm.runtime.pools import without_autocast
 
@@ -52,19 +54,23 @@ def pooling_rows(given: str | Tensor, name: str, like: Tensor, length: int) -> T
     A row that sums to zero pools nothing: it gives zero, and has no gradient. Raises
     `ShapeError` where the length does not fit.
     """
-    if isinstance(given, str):
-        if given == "eye":
-            return None
-        rows = structured(given, name, length, like)
-    else:
-        if given.shape[0] != length:
-            raise ShapeError(
-                f"{name} is {given.shape[0]} x {given.shape[1]}, but its axis has {length}"
-            )
-        rows = given.to(dtype=like.dtype, device=like.device)
+    if isinstance(given, str) and given == "eye":
+        return None
+    rows = _rows(given, name, like, length)
     sums = rows.sum(1, keepdim=True)
     nothing = sums == 0
     return rows.masked_fill(nothing, 0) / sums.masked_fill(nothing, 1)
+
+
+def _rows(given: str | Tensor, name: str, like: Tensor, length: int) -> Tensor:
+    """The matrix as it is given."""
+    if isinstance(given, str):
+        return structured(given, name, length, like)
+    if given.shape[0] != length:
+        raise ShapeError(
+            f"{name} is {given.shape[0]} x {given.shape[1]}, but its axis has {length}"
+        )
+    return given.to(dtype=like.dtype, device=like.device)
 
 
 def structured(given: str, name: str, length: int, like: Tensor) -> Tensor:
@@ -74,6 +80,8 @@ def structured(given: str, name: str, length: int, like: Tensor) -> Tensor:
     """
     position = torch.arange(length, device=like.device)
     kind, _, argument = given.partition("(")
+    if kind == "eye":
+        return torch.eye(length, dtype=like.dtype, device=like.device)
     if kind == "ones":
         cell = torch.zeros_like(position)
     else:
@@ -122,3 +130,30 @@ def _var_of_pairs(value: Tensor, rows: Tensor, dim: int) -> Tensor:
     average = rows_mean(value, rows, value.dim() - 1)
     squares = (value.unsqueeze(-2) - average.unsqueeze(-1)).square()
     return (squares * rows).sum(-1).movedim(-1, dim)
+
+
+class Rows(Matrix):
+    """A given matrix, for all statistics that are not mean and variance alone.
+
+    A row says how much each position counts; sums and counts take it as it is. Raises `ShapeError`
+    where the length of the axis does not fit.
+    """
+
+    def __init__(self, given: str | Tensor, name: str, like: Tensor, length: int) -> None:
+        self.rows = _rows(given, name, like, length)
+
+    def total(self, x: Tensor, dim: int) -> Tensor:
+        """The weighted sum of each row's pool."""
+        return rows_mean(x, self.rows.to(x.dtype), dim)
+
+    def squares(self, x: Tensor, mean: Tensor, weight: Tensor, dim: int) -> Tensor:
+        """The weighted sum of squares about each row's mean: a difference for each pair."""
+        x, mean = x.movedim(dim, -1), mean.movedim(dim, -1)
+        away = (x.unsqueeze(-2) - mean.unsqueeze(-1)).square()
+        heavy = self.rows.to(x.dtype) * weight.movedim(dim, -1).unsqueeze(-2)
+        return (heavy * away).sum(-1).movedim(-1, dim)
+
+    def largest(self, x: Tensor, dim: int) -> Tensor:
+        """The largest value that counts in each row; equal ones share the gradient."""
+        pairs = x.movedim(dim, -1).unsqueeze(-2).masked_fill(self.rows == 0, -torch.inf)
+        return pools.largest(pairs, (-1,)).movedim(-1, dim)

@@ -8,7 +8,6 @@ of NaN, and elements can be left out (`where`) or weighted (`weight`).
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 
@@ -147,7 +146,10 @@ def norm(
         return total(x.abs(), dims, keepdim, where, weight)
     if where is not None or weight is not None or x.numel() == 0:
         return root(total(x.square(), dims, keepdim, where, weight))
-    return root(plain_mean_square(x, dims, keepdim) * math.prod([x.shape[d] for d in dims]))
+    count = 1
+    for d in dims:  # not `math.prod`, which torch.compile cannot follow
+        count *= x.shape[d]
+    return root(plain_mean_square(x, dims, keepdim) * count)
 
 
 def largest(

@@ -381,9 +381,13 @@ class _Clauses:
         return scale.value
 
     def _zero_if_empty(self, reduce: ast.Reduce, value: ast.Expr) -> ast.Expr:
-        """A pool in which nothing counts normalizes to zero; only masks and weights make one."""
+        """A pool in which nothing counts normalizes to zero.
+
+        Masks and weights make one, and so does a node without in-neighbours.
+        """
         pool = replace(reduce.pool, keywords=())
-        if pool.where is None and pool.weight is None:
+        alone = any(a.matrix and not a.matrix.extra and self._is_edges(a.matrix) for a in pool.axes)
+        if pool.where is None and pool.weight is None and not alone:
             return value
         span = reduce.span
         weight: ast.Expr = build.call(span, "count", over=pool)
@@ -399,6 +403,12 @@ class _Clauses:
             )
         holds = ast.Compare(span=span, operator=">", left=weight, right=build.number(span, 0))
         return build.call(span, "where", holds, value, build.number(span, 0))
+
+    def _is_edges(self, matrix: ast.Matrix) -> bool:
+        """Whether a matrix is an input that lists edges."""
+        inputs = (s for s in self.norm.statements if isinstance(s, ast.Input))
+        items = (item for s in inputs for item in s.items if item.name.name == matrix.name)
+        return any(item.sort is not None and item.sort.name == "edges" for item in items)
 
     def _fresh(self, name: str) -> str:
         while name in self.taken:

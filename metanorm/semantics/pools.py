@@ -54,6 +54,11 @@ class LoweredPool:
         """Whether every element counts as one."""
         return self.where is None and self.weight is None
 
+    @property
+    def may_be_empty(self) -> bool:
+        """Whether nothing may count in a pool: by a mask, or around a node without neighbours."""
+        return not self.plain or any(isinstance(m, Neighbours) and not m.loop for _, m in self.over)
+
 
 class PoolLowering:
     """Lowers the pools of one norm."""

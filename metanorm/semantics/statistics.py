@@ -130,7 +130,7 @@ class Statistics:
         scale = self.low.map("sqrt", self.low.map("add", moments.var, eps, span=span), span=span)
         centred = self.low.map("sub", x, moments.mean, span=span)
         value = self.low.map("div", centred, scale, span=span)
-        if pool.plain:
+        if not pool.may_be_empty:
             return value
         weight = self.low.emit(Count(pool.over, pool.where, pool.weight), span)
         if pool.tracked is not None:
@@ -282,7 +282,7 @@ class Statistics:
         if biased:
             count = self.low.emit(Count(pool.over, pool.where, pool.weight), span)
             value = self.low.map("unbiased", live, count, span=span)
-        if not pool.plain or any(isinstance(m, ByIndex) for _, m in pool.over):
+        if pool.may_be_empty or any(isinstance(m, ByIndex) for _, m in pool.over):
             count = self.low.emit(Count(pool.over, pool.where, pool.weight), span)
             holds = self.low.map("gt", count, self.low.number(0, span), span=span)
             value = self.low.map("where", holds, value, buffer, span=span)

@@ -6,7 +6,7 @@ import pytest
 from conftest import PROGRAMS
 from from_text import from_lines
 
-from metanorm.ir.batch import crosses_samples
+from metanorm.ir.batch import crosses_samples, holds_pairs
 from metanorm.ir.nodes import Input
 from metanorm.ir.placement import Place, needed_by, places
 from metanorm.ir.reachable import reachable
@@ -81,6 +81,13 @@ def test_an_index_with_a_table_does_not_separate_samples() -> None:
     """Samples of one domain still meet."""
     program = from_lines("input x[N, C], domain: index[N] of K = 3\nreduce N: domain")
     assert crosses_samples(program, evaluating=True)
+
+
+def test_a_matrix_of_pairs_is_one_sample() -> None:
+    assert not holds_pairs(from_lines("input x[N, M]\noutput x - mean(x over M)"))
+    square = from_lines("input x[N, M]\nlet d = mean(x over M)\noutput x * d * d[N -> M]")
+    assert holds_pairs(square)
+    assert not crosses_samples(square, evaluating=True)
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,26 @@ from metanorm.passes.arms import arms
 from metanorm.passes.backward import GRADIENT, Gradient, NotDerivable, backward
 from metanorm.passes.pipeline import BACKWARD, FORWARD, optimize, run
 
+NOT_DERIVABLE = {  # pools that overlap, and what else is torch's to derive
+    "AdjacencyNorm": "window",
+    "CumulativeLayerNorm": "window",
+    "DivisiveNorm": "window",
+    "LocalContextNorm": "window",
+    "LocalResponseNorm": "window",
+    "DoublyStochastic": "repeat",
+    "SparseSwitchNorm": "sparsestmax",
+}
+
 
 def gradients_of(program: Program, arm: str) -> Gradient:
     """The gradient of an arm of a norm, as kernels are made of it."""
     return backward(run(FORWARD, arms(optimize(program))[arm], check=True))
+
+
+@pytest.mark.parametrize("name", NOT_DERIVABLE)
+def test_what_is_left_to_torch_is_refused(name: str) -> None:
+    with pytest.raises(NotDerivable, match=NOT_DERIVABLE[name]):
+        gradients_of(PROGRAMS[name], "train")
 
 
 def arriving(program: Program, here: Point, forward: dict[str, Tensor]) -> dict[str, Tensor]:

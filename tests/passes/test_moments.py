@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from programs import after, same
+from programs import after, lowered, same
 
+from metanorm.ir.dump import op_text
+from metanorm.ir.nodes import Repeat
+from metanorm.ir.verify import verify
 from metanorm.passes.moments import moments
 from metanorm.passes.simplify import simplify
 
@@ -188,3 +191,13 @@ def test_the_second_look_of_graph_norm_is_spared() -> None:
         output %5
         """,
     )
+
+
+def test_variances_in_loops_are_made_unbiased_there() -> None:
+    text = "let d[N] = 1\nrepeat 2 { d = d + var(d * x over C, ddof = 1) }\noutput x * d"
+    program = moments(lowered("input x[N, C]\n" + text))
+    verify(program)
+    (loop,) = [let.op for let in program.body if isinstance(let.op, Repeat)]
+    steps = [op_text(let.op) for let in loop.body]
+    assert not any("ddof" in step for step in steps)
+    assert any(step.startswith("unbiased(") for step in steps)

@@ -136,3 +136,17 @@ def test_an_axis_inside_a_repeat_stays() -> None:
 def test_an_axis_that_the_spec_has_split_stays() -> None:
     text = "input x[N, C]\naxis C = (G = 2, D)\noutput x - mean(x over D)"
     assert after(text, split) == shown(lowered(text))
+
+
+@pytest.mark.parametrize(
+    "step", ["sum(x over C)", "mean(mean(x over C: blocks(2)) over C)", "mean(d * x over C)"]
+)
+def test_what_a_loop_uses_stays_whole(step: str) -> None:
+    """The steps of a loop are left as they are, and so must be the axes that they know."""
+    program = lowered(
+        f"""input x[N, C]
+        let d[N] = 1
+        repeat 3 {{ d = d + {step} }}
+        output (x - mean(x over C: blocks(2))) * d"""
+    )
+    assert not any(axis.parts for axis in split(program).axes)

@@ -18,6 +18,8 @@ BINARY += ("mode(train: {}, eval: {})",)
 KINDS = ("unary", "binary", "statistic", "where", "normalize", "shares", "mixed")
 STATISTICS = ("mean", "var", "std", "rms", "l1", "l2", "max", "min", "sum")
 PARTITIONS = ("blocks(2)", "chunks(2)", "interleave(2)")
+EDGES = ("truncate", "zero", "replicate")
+NEAR = (*(f"window({k}, edge = {e})" for k in (1, 2, 5) for e in EDGES), "causal", "causal(2)")
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,11 @@ class Layout:
 
 LAYOUTS = (
     Layout("N, C, *S", ("N", "C", "*S"), ("N", "C"), ("C",)),
+    Layout("N, C, H, W", ("N", "C", "H", "W"), ("C",), ("C",)),
+    Layout("V, C", ("V", "C"), ("C",), ("C",), ", edge: edges[V]", {"V": "edge with self"}),
+    Layout(
+        "V, C", ("V", "C"), (), ("C",), ", edge: edges[V], keep: mask[V], trust[V]", {"V": "edge"}
+    ),
     Layout("N, *S, C", ("N", "*S", "C"), ("C",), ("C",)),
     Layout(
         "N, C, *S",
@@ -95,7 +102,8 @@ def pools(draw: DrawFn, layout: Layout, axes: frozenset[str]) -> tuple[str, froz
         ways = [axis]
         ways += [f"{axis}: {p}" for p in PARTITIONS if axis in layout.cut]
         ways += [f"{axis}: {layout.matrices[axis]}"] if axis in layout.matrices else []
-        way = draw(st.sampled_from(ways))
+        near = draw(st.integers(0, 3)) == 0 and not axis.startswith("*")
+        way = f"{axis}: {draw(st.sampled_from(NEAR))}" if near else draw(st.sampled_from(ways))
         parts.append(way)
         if way == axis:
             left.discard(axis)
@@ -167,7 +175,7 @@ def norms(draw: DrawFn, name: str = "Random") -> str:
         names.values[f"p{number}"] = frozenset(axes)
     if draw(st.booleans()):
         axis = layout.axes[0]
-        index = layout.matrices.get(axis, "")
+        index = layout.matrices.get(axis, "") if "index" in layout.more else ""
         pool = f"{axis}: {index}" if index and draw(st.booleans()) else axis
         lines.append(f"  let tracked = normalize(x over {pool} track 0.1)")
         names.values["tracked"] = frozenset(layout.axes)

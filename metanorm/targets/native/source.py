@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metanorm.ir.nodes import Program
+from metanorm.ir.aggregation import Causal, Matrix, Neighbours, Window
+from metanorm.ir.nodes import Count, Pool, Program
 from metanorm.ir.space import Space
 from metanorm.passes.backward import NotDerivable
 from metanorm.passes.columns import columns
@@ -20,6 +21,13 @@ from metanorm.targets.native.interface import Field, fields
 from metanorm.targets.native.kernel import KernelPrinter
 
 LARGEST = 250  # values of a program
+
+# Pools that overlap, while sweeps add every element to one cell of each statistic.
+OVERLAPPING: dict[type[Matrix], str] = {
+    Window: "windows, which overlap",
+    Causal: "pools of the past, which overlap",
+    Neighbours: "neighbours in a graph, whose pools overlap",
+}
 
 
 class NoKernels(Exception):
@@ -87,6 +95,11 @@ def source(program: Program, function: str) -> Source:
         raise NoKernels(f"more than {LARGEST} values, which a C compiler would take long for")
     if any(i.sort == "edges" for i in program.inputs):
         raise NoKernels("an input of edges")
+    for let in program.body:
+        if isinstance(let.op, (Pool, Count)):
+            for _, matrix in let.op.over:
+                if type(matrix) in OVERLAPPING:
+                    raise NoKernels(OVERLAPPING[type(matrix)])
     try:
         made = [_arm(function, both) for both in directions(program)]
     except (NotPlannable, NotDerivable) as error:

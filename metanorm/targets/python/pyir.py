@@ -72,6 +72,13 @@ class List:
 
 
 @dataclass(frozen=True, slots=True)
+class Dict:
+    """`{key: value}`."""
+
+    items: tuple[tuple[Expr, Expr], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Starred:
     """`*value`."""
 
@@ -119,6 +126,7 @@ Expr = Union[
     Slice,
     Tuple,
     List,
+    Dict,
     Starred,
     Unary,
     Binary,
@@ -172,6 +180,15 @@ class If:
 
 
 @dataclass(frozen=True, slots=True)
+class For:
+    """`for target in values: ...`."""
+
+    target: Expr
+    values: Expr
+    body: tuple[Stmt, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Comment:
     """A comment on lines of its own."""
 
@@ -222,7 +239,7 @@ class Import:
     names: tuple[str, ...] = ()
 
 
-Stmt = Union[Assign, Do, Return, Raise, If, Comment, Blank, Function, Class, Import]
+Stmt = Union[Assign, Do, Return, Raise, If, For, Comment, Blank, Function, Class, Import]
 
 
 @dataclass(frozen=True, slots=True)

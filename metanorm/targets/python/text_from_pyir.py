@@ -17,8 +17,10 @@ from metanorm.targets.python.pyir import (
     Call,
     Class,
     Comment,
+    Dict,
     Do,
     Expr,
+    For,
     Format,
     Function,
     If,
@@ -109,6 +111,10 @@ def _statement(s: Stmt, depth: int) -> list[str]:
                 nested = _statement(other[0], depth)
                 return [*lines, f"{pad}el{nested[0].strip()}", *nested[1:]]
             return [*lines, f"{pad}else:", *_block(other, depth + 1)] if other else lines
+        case For(target, values, body):
+            lead = f"for {flat(target)} in "
+            lines = _line((lead, _breakable(values), ":"), "", depth)
+            return [*lines, *_block(body, depth + 1)]
         case Comment(text):
             return [f"{pad}# {line}" for line in text.split("\n")]
         case Blank():
@@ -265,6 +271,10 @@ def _strength(expr: Expr) -> tuple[int, Doc]:
         case List(items):
             inner = (join((",", LINE), [_doc(i) for i in items]), IfBroken(","))
             return top, Group(("[", Indent((SOFT, inner), 4), SOFT, "]")) if items else "[]"
+        case Dict(items):
+            pairs = [(_doc(key), ": ", _doc(value)) for key, value in items]
+            inner = (join((",", LINE), pairs), IfBroken(","))
+            return top, Group(("{", Indent((SOFT, inner), 4), SOFT, "}")) if items else "{}"
         case Starred(value):
             return STRENGTH["or"], ("*", _doc(value, STRENGTH["+"]))
         case Unary("not", operand):

@@ -22,6 +22,7 @@ from metanorm.ir.nodes import (
     Program,
     Ref,
     Rename,
+    Repeat,
     Stop,
 )
 from metanorm.ir.reachable import reachable
@@ -42,6 +43,7 @@ from metanorm.targets.torch.context import Context
 from metanorm.targets.torch.contractions import Contractions
 from metanorm.targets.torch.layout import Dim, Value, call, integer, method
 from metanorm.targets.torch.lining import Lining
+from metanorm.targets.torch.loops import LoopPrinter
 from metanorm.targets.torch.maps import MapPrinter
 from metanorm.targets.torch.modes import ModePrinter
 from metanorm.targets.torch.pools import PoolPrinter
@@ -73,6 +75,7 @@ class Body:
         self.maps = MapPrinter(self.c, self.lining)
         self.pools = PoolPrinter(self.c, self.lining)
         self.contractions = Contractions(self.c)
+        self.loops = LoopPrinter(self.c, self.lining, self.emit)
         self.modes = ModePrinter(self.c, self.lining, self.emit)
 
     def statements(self) -> list[Stmt]:
@@ -201,15 +204,8 @@ class Body:
                 self.pools.pool(let, let.op, out)
             case Count():
                 self.pools.count(let, let.op, out)
-            case Along(_, ref, axis):
-                value = self.c.present(ref)
-                if value.loose:
-                    value = self.lining.whole(value, let.type.axes)
-                value = self.c.named(self.c.counted(ref, value), out)
-                place = [d.axis for d in value.dims].index(axis)
-                at = self.c.layouts.position(value.dims, place)
-                expr = call("torch.softmax", value.expr, dim=at)
-                self.c.bind(let, expr, value.dims, out, "share")
+            case Along():
+                self._along(let, let.op, out)
             case Lookup():
                 self._lookup(let, let.op, out)
             case Rename(ref, old, new):
@@ -224,8 +220,24 @@ class Body:
                 self.c.keep(let, replace(value, expr=stopped), out, "fixed")
             case Mode():
                 self.modes.modes(let, out)
-            case _:
-                raise NotImplementedError(f"the torch target does not print {let.op}")
+            case Repeat():
+                self.loops.repeat(let, let.op, out)
+
+    def _along(self, let: Let, op: Along, out: list[Stmt]) -> None:
+        """Shares along an axis."""
+        value = self.c.present(op.value)
+        if value.loose:
+            value = self.lining.whole(value, let.type.axes)
+        value = self.c.named(self.c.counted(op.value, value), out)
+        place = [d.axis for d in value.dims].index(op.axis)
+        at = self.c.layouts.position(value.dims, place)
+        if op.function == "softmax":
+            expr = call("torch.softmax", value.expr, dim=at)
+        else:
+            assert op.argument is not None
+            radius = self.c.lengths.number(op.argument)
+            expr = call(f"runtime.{op.function}", value.expr, radius, dim=at)
+        self.c.bind(let, expr, value.dims, out, "share")
 
     def _before_updates(self, buffer: str) -> Expr:
         """A buffer as it is when the call begins, widened; of one that is stored into, a copy."""

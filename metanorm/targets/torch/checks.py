@@ -79,7 +79,7 @@ class CallChecks:
         x = Name(decl.name)
         shape = Attribute(x, "shape")
         if decl.sort == "edges":
-            return []
+            return [self._edges(x)]
         wrong: list[Expr] = []
         groups = [d for d in decl.dims if self.space[d].variadic]
         exact = self._exact(decl)
@@ -104,6 +104,16 @@ class CallChecks:
             present = Binary("is not", (x, Literal(None)))
             condition = Binary("and", (present, condition))
         return [If(condition, (Raise(error),))]
+
+    def _edges(self, edges: Name) -> Stmt:
+        """Sources and targets, in two rows."""
+        rank = Binary("!=", (method(edges, "dim"), integer(2)))
+        rows = Subscript(Attribute(edges, "shape"), (integer(0),))
+        wrong = Binary("or", (rank, Binary("!=", (rows, integer(2)))))
+        error = call(
+            "runtime.shape_error", Name("self"), Literal(edges.text), Literal("2, E"), edges
+        )
+        return If(wrong, (Raise(error),))
 
     def _exact(self, decl: InputDecl) -> Expr | None:
         """The whole shape, where earlier inputs have told every length."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from metanorm.ir.nodes import (
+    Expand,
     Input,
     Let,
     Map,
@@ -13,6 +14,8 @@ from metanorm.ir.nodes import (
     Param,
     Program,
     Ref,
+    Repeat,
+    Type,
 )
 from metanorm.ir.operands import operands
 from metanorm.ir.placement import places
@@ -45,13 +48,16 @@ class Context:
         self.layouts = Layouts(program)
         self.space = self.layouts.space
         self.lengths = Lengths(program, self.layouts, self.groups)
-        self.lets = {let.name: let for let in program.body}
+        self.bodies = dict(_bodies(program.body))
+        self.lets = {let.name: let for let in _every(program.body, {})}
         self.places = places(program)
+        for name, body in self.bodies.items():
+            self.places.setdefault(name, self.places.get(body[0].name))
         self.values: dict[Ref, Value] = {}
         self.hints: dict[Ref, str] = {}
         self.prologue: list[Stmt] = []
         self.filled: set[Ref] = set()  # optional values that are needed even where absent
-        named = {let.name for let in program.body if not let.name.startswith("%")}
+        named = {name for name in self.lets if not name.startswith("%")}
         self.taken = {*taken, *named}
         self.own = named - set(taken)  # names of the spec, each kept for its own value
         self.layouts.taken = self.taken
@@ -59,21 +65,24 @@ class Context:
         self.uses = self._count_uses()
         self.group_names: dict[str, str] = {}
         self.row_names: dict[str, str] = {}
+        self.made: dict[Expr, Name] = {}  # what is set up once, and the local that holds it
         self.first = program.inputs[0].name
 
     def _find_users(self) -> dict[Ref, list[Let]]:
-        users: dict[Ref, list[Let]] = {let.name: [] for let in self.program.body}
-        for let in self.program.body:
+        users: dict[Ref, list[Let]] = {name: [] for name in self.lets}
+        for let in self.lets.values():
             for ref in dict.fromkeys(operands(let.op)):
                 users[ref].append(let)
         return users
 
     def _count_uses(self) -> dict[Ref, int]:
         """How often the text of each value would be printed."""
-        uses = {let.name: 0 for let in self.program.body}
-        for let in self.program.body:
+        uses = dict.fromkeys(self.lets, 0)
+        for let in self.lets.values():
             square = isinstance(let.op, Map) and is_square(let.op)
             for ref in set(operands(let.op)) if square else operands(let.op):
+                uses[ref] += 1
+            for ref in let.op.results if isinstance(let.op, Repeat) else ():
                 uses[ref] += 1
         for _, ref in self.program.outputs:
             uses[ref] += 1
@@ -266,6 +275,13 @@ class Context:
             self.prologue.append(Assign((Name(local),), made))
         return Name(local)
 
+    def set_up(self, local: str, value: Expr) -> Name:
+        """The local that holds a value of which one is made, before anything is computed."""
+        if value not in self.made:
+            self.made[value] = Name(self.local(local))
+            self.prologue.append(Assign((self.made[value],), value))
+        return self.made[value]
+
     def rows(self, matrix: str, axis: str) -> Expr:
         """The local that holds the scaled rows of a given matrix."""
         local = self.row_names.get(matrix, "")
@@ -281,6 +297,26 @@ class Context:
             )
             self.prologue.append(Assign((Name(local),), made))
         return Name(local)
+
+
+def _every(body: Iterable[Let], types: dict[Ref, Type]) -> Iterator[Let]:
+    """The bindings of a body and of the loops in it, with what these begin each step with."""
+    for let in body:
+        if isinstance(let.op, Repeat) and let.op.inside[0] not in types:
+            for inside, initial in zip(let.op.inside, let.op.initial):
+                types[inside] = types[initial]
+                yield Let(inside, Expand(initial, types[initial].axes), types[initial], let.span)
+            yield from _every(let.op.body, types)
+        types[let.name] = let.type
+        yield let
+
+
+def _bodies(body: tuple[Let, ...]) -> Iterator[tuple[Ref, tuple[Let, ...]]]:
+    """Each binding, and the body that it is part of."""
+    for let in body:
+        yield let.name, body
+        if isinstance(let.op, Repeat):
+            yield from _bodies(let.op.body)
 
 
 def is_square(op: Map) -> bool:

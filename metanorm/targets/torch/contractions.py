@@ -18,7 +18,7 @@ class Contractions:
         self.c = context
         self.factors: dict[Ref, tuple[Ref, ...]] = {}  # of each sum that is a contraction
         self.absorbed: set[Ref] = set()  # products that are never printed
-        for let in context.program.body:
+        for let in context.lets.values():
             self._look_at(let)
 
     def _look_at(self, let: Let) -> None:

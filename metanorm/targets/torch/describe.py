@@ -80,6 +80,10 @@ def _shown(dims: Sequence[str], space: Space) -> str:
 def _shapes(program: Program, space: Space) -> list[str]:
     lines = []
     for decl in program.inputs:
+        if decl.sort == "edges":
+            ends = f"sources and targets among the positions of {decl.dims[0]}"
+            lines.append(f"    {decl.name}: [2, E] of integers, {ends}")
+            continue
         note = {"index": " of integers", "mask": " of booleans, true where an element counts"}
         lines.append(f"    {decl.name}: {_shown(decl.dims, space)}{note.get(decl.sort, '')}")
     grouped: dict[str, list[str]] = {}

@@ -50,7 +50,9 @@ class ModePrinter:
         assert isinstance(first.op, Mode)
         kind, place = kind_of(first.op), self.c.places[first.name]
         cluster = [
-            let for let in self.c.program.body if let == first or self._joins(let, kind, place)
+            let
+            for let in self.c.bodies[first.name]
+            if let == first or self._joins(let, kind, place)
         ]
         train: list[Stmt] = []
         evaluate: list[Stmt] = []
@@ -111,7 +113,7 @@ class ModePrinter:
         return Binary("or", (training, *missing))
 
     def _emit_needed(self, needed: set[Ref], out: list[Stmt]) -> None:
-        for let in self.c.program.body:
+        for let in self.c.lets.values():
             if let.name in needed and let.name not in self.c.values:
                 self.emit(let, out)
 

@@ -30,6 +30,7 @@ from metanorm.targets.python.pyir import (
     Stmt,
     Tuple,
 )
+from metanorm.targets.torch.along import AlongPrinter, is_along
 from metanorm.targets.torch.context import Context
 from metanorm.targets.torch.layout import Dim, Dims, Value, call, integer, method
 from metanorm.targets.torch.lining import Lining
@@ -51,6 +52,7 @@ class PoolPrinter:
     def __init__(self, context: Context, lining: Lining) -> None:
         self.c = context
         self.lining = lining
+        self.along = AlongPrinter(context)
         self.layouts = context.layouts
         self.space = context.space
 
@@ -60,7 +62,7 @@ class PoolPrinter:
         """A statistic; mean and variance of the same pools come from one call."""
         value = self._prepared(op, out)
         dense = [(axis, m.matrix) for axis, m in op.over if isinstance(m, Dense)]
-        if dense:
+        if dense and not is_along(op):
             self._dense(let, op, value, dense[0], out)
             return
         if op.statistic in ("mean", "var"):
@@ -69,6 +71,9 @@ class PoolPrinter:
                 mean, var = (let, partner) if op.statistic == "mean" else (partner, let)
                 self._moments(mean, var, op, value, out)
                 return
+        if op.statistic == "second" and is_along(op) and not self._about_zero(op):
+            self._about(let, op, value, out)
+            return
         if op.statistic == "second" and not self._about_zero(op):
             value = self._centred(op, value, out)
             op = replace(op, statistic="mean", about=None)
@@ -103,11 +108,22 @@ class PoolPrinter:
         out.append(Assign((name,), method(difference, "square")))
         return replace(value, expr=name)
 
+    def _about(self, let: Let, op: Pool, value: Value, out: list[Stmt]) -> None:
+        """The second moment about a centre that each pool has for itself."""
+        assert op.about is not None
+        expr, dims = self._call(replace(op, statistic="moments", about=None), value, out)
+        mean, var = (Name(self.c.local(name)) for name in ("mean", "var"))
+        out.append(Assign((mean, var), expr, self._per(dims)))
+        about = self.lining.spread(self.c.present(op.about), [d.axis for d in dims])
+        offset = Binary("-", (mean, self.layouts.aligned(about, dims)))
+        square = method(offset, "square")
+        self._bound(let, Binary("+", (var, square)), dims, out, self._fallback(op.value, "second"))
+
     def _partner(self, let: Let, op: Pool) -> Let | None:
         """The other of mean and variance of the same pools, if it is not computed yet."""
         other = "var" if op.statistic == "mean" else "mean"
         wanted = replace(op, statistic=other)
-        for candidate in self.c.program.body:
+        for candidate in self.c.bodies[let.name]:
             open_ = candidate.name not in self.c.values
             if candidate.op == wanted and open_:
                 same = self.c.places[candidate.name] == self.c.places[let.name]
@@ -134,13 +150,13 @@ class PoolPrinter:
         name = FUNCTIONS.get(op.statistic, op.statistic)
         name = {"second": "mean_square", "var": "moments"}.get(name, name)
         extra = [integer(int(op.statistic[1]))] if op.statistic in ("l1", "l2") else []
-        if indexed:
+        if is_along(op):
+            expr, dims = self._along(name, extra, op, value, weights)
+        elif indexed:
             axis, matrix = indexed[0]
             expr, dims = self._grouped(name, extra, axis, matrix, value, pooled, weights)
         else:
-            # Of an axis that was cut only the cells are left, so nothing is kept in its place.
-            keep = not any(isinstance(m, REGULAR) for _, m in op.over)
-            keep &= any(self.layouts.variadic(d) for d in value.dims if d.axis not in pooled)
+            keep = self._keeps(op, value, pooled)
             expr = call(
                 f"runtime.{name}",
                 value.expr,
@@ -149,12 +165,40 @@ class PoolPrinter:
                 keepdim=Literal(True) if keep else None,
                 **weights,
             )
-            dims = tuple(
-                Dim(d.axis, d.full and d.axis not in pooled)
-                for d in value.dims
-                if keep or d.axis not in pooled
-            )
+            dims = _left(value.dims, pooled, keep)
         return (Attribute(expr, "var") if op.statistic == "var" else expr), dims
+
+    def _keeps(self, op: Pool, value: Value, pooled: Sequence[str]) -> bool:
+        """Whether pooled dimensions stay, with length one.
+
+        Of an axis that was cut only the cells are left, so nothing is kept in its place.
+        """
+        cut = any(isinstance(m, REGULAR) for _, m in op.over)
+        groups = any(self.layouts.variadic(d) for d in value.dims if d.axis not in pooled)
+        return groups and not cut
+
+    def _along(
+        self,
+        name: str,
+        extra: list[Expr],
+        op: Pool,
+        value: Value,
+        weights: dict[str, Expr | None],
+    ) -> tuple[Expr, Dims]:
+        """A pool by matrices along some dimensions, and over all of others."""
+        along, dims = self.along.along(value, op.over)
+        pooled = [axis for axis, m in op.over if isinstance(m, (Ones, *REGULAR))]
+        keep = bool(pooled) and self._keeps(op, value, pooled)
+        expr = call(
+            f"runtime.{name}_along",
+            value.expr,
+            *extra,
+            along,
+            dim=self.layouts.positions(value, pooled) if pooled else None,
+            keepdim=Literal(True) if keep else None,
+            **weights,
+        )
+        return expr, _left(dims, pooled, keep)
 
     def _grouped(
         self,
@@ -194,7 +238,7 @@ class PoolPrinter:
         ]
         value = self.lining.spread(value, full)
         missing = [a for a in full if a not in {d.axis for d in value.dims if d.full}]
-        if value.loose or (missing and weights):
+        if value.loose or (missing and (weights or is_along(op))):
             value = self.lining.whole(value, full)
         # Where dimensions are counted from the end of the tensor, it is mentioned twice.
         return self.c.named(value, out) if self._mentioned_twice(op, value) else value
@@ -261,6 +305,9 @@ class PoolPrinter:
         weights = [ref for ref in (op.where, op.weight) if ref is not None]
         indexed = [(axis, m) for axis, m in op.over if isinstance(m, ByIndex)]
         inner = {a for ref in weights for a in self.c.lets[ref].type.axes}
+        if is_along(op):
+            self._count_along(let, op, weights, inner, out)
+            return
         factors = [
             self._pool_size(axis, m)
             for axis, m in op.over
@@ -278,6 +325,21 @@ class PoolPrinter:
             dims = (Dim(self.space.cells(axis, matrix)),)
         if factors:
             expr = Binary("*", (expr, *factors))
+        self._bound(let, expr, dims, out, "count")
+
+    def _count_along(
+        self, let: Let, op: Count, weights: list[Ref], inner: set[str], out: list[Stmt]
+    ) -> None:
+        """The number of elements of pools that each position has for itself."""
+        if weights:
+            expr, dims = self._weighed(op, weights, {*inner, *(a for a, _ in op.over)}, out)
+            self._bound(let, expr, dims, out, "count")
+            return
+        plain = [(axis, m) for axis, m in op.over if isinstance(m, (Ones, *REGULAR))]
+        factors = [Value(self._pool_size(axis, m), number=True) for axis, m in plain]
+        factors += [self.along.sizes(axis, m) for axis, m in op.over if (axis, m) not in plain]
+        exprs, dims = self.lining.lined_up(factors, let.type.axes)
+        expr = exprs[0] if len(exprs) == 1 else Binary("*", tuple(exprs))
         self._bound(let, expr, dims, out, "count")
 
     def _number(self, let: Let, factors: list[Expr], out: list[Stmt]) -> None:
@@ -311,3 +373,10 @@ class PoolPrinter:
             return call("runtime.count", first, shape, **given), ()
         ones = self.c.named(Value(method(first, "new_ones", shape), dims), out)
         return self._call(Pool("sum", "", over, op.where, op.weight), ones, out)
+
+
+def _left(dims: Dims, pooled: Sequence[str], keep: bool) -> Dims:
+    """The dimensions of a result; pooled ones have length one where they are kept."""
+    return tuple(
+        Dim(d.axis, d.full and d.axis not in pooled) for d in dims if keep or d.axis not in pooled
+    )

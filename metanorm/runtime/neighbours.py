@@ -1,0 +1,64 @@
+"""Pools by lists of what goes where: the members of groups, the in-neighbours of nodes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from metanorm.runtime.along import Matrix
+from metanorm.runtime.groups import Groups
+
+
+class Members(Matrix):
+    """The positions of each group. The dimension then enumerates groups."""
+
+    def __init__(self, groups: Groups) -> None:
+        self.groups = groups
+
+    def total(self, x: Tensor, dim: int) -> Tensor:
+        """The sum over each group."""
+        return self.groups.total(x, dim)
+
+    def squares(self, x: Tensor, mean: Tensor, weight: Tensor, dim: int) -> Tensor:
+        """The weighted sum of squares about each group's mean."""
+        return self.groups.total(weight * (x - self.groups.spread(mean, dim)).square(), dim)
+
+    def largest(self, x: Tensor, dim: int) -> Tensor:
+        """The largest value of each group; equal ones share the gradient."""
+        shape = [1] * x.dim()
+        shape[dim] = -1
+        empty = self.groups.sizes(x).view(shape) == 0
+        return self.groups.largest(x, dim).masked_fill(empty, -torch.inf)
+
+
+class Neighbours(Members):
+    """The sources of all edges that end in a node, and with `loop` the node itself.
+
+    `edges` has shape [2, E] and holds integers: sources in the first row, targets in the second,
+    as PyG's `edge_index` does. An edge that is there twice counts twice. Raises `TypeError` for
+    another dtype.
+    """
+
+    def __init__(self, edges: Tensor, nodes: int, loop: bool = False) -> None:
+        if edges.is_floating_point() or edges.is_complex() or edges.dtype == torch.bool:
+            raise TypeError(f"edges are numbers of nodes, expected integers, got {edges.dtype}")
+        source, target = edges.long().unbind()
+        if loop:
+            every = torch.arange(nodes, device=edges.device)
+            source, target = torch.cat((source, every)), torch.cat((target, every))
+        self.source = source
+        super().__init__(Groups(target, nodes, len(target)))
+
+    def total(self, x: Tensor, dim: int) -> Tensor:
+        """The sum over the neighbours of each node."""
+        return super().total(x.index_select(dim, self.source), dim)
+
+    def squares(self, x: Tensor, mean: Tensor, weight: Tensor, dim: int) -> Tensor:
+        """The weighted sum of squares about each node's mean: one difference for each edge."""
+        if weight.shape[dim] != 1:
+            weight = weight.index_select(dim, self.source)
+        return super().squares(x.index_select(dim, self.source), mean, weight, dim)
+
+    def largest(self, x: Tensor, dim: int) -> Tensor:
+        """The largest value among the neighbours of each node; equal ones share the gradient."""
+        return super().largest(x.index_select(dim, self.source), dim)

@@ -1,0 +1,270 @@
+"""Pools of what is near: windows around each position, and the past of each position.
+
+The axis is cut into blocks as long as a window. A window then is the end of one block and the
+beginning of the next, so that all windows follow from one running total through each block from
+either end (van Herk, 1992; Gil & Werman, 1993): constant work for each element, whatever the
+width. Nothing is ever subtracted, so that nothing cancels, and a NaN stays inside the windows
+that hold it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from metanorm.runtime.along import Matrix
+from metanorm.runtime.pools import over
+
+EVERYTHING = 1 << 62  # further back than any axis is long
+
+
+class Window(Matrix):
+    """Centred windows; an even one reaches one further back than ahead.
+
+    `edge` says what is beyond the border: nothing (`truncate`), zeros that count (`zero`), or the
+    outermost element over and over (`replicate`). With weights, zeros weigh nothing.
+
+    Raises `ValueError` for a width below one.
+    """
+
+    def __init__(self, width: int, edge: str = "truncate") -> None:
+        if width < 1:
+            raise ValueError(f"a window must hold at least 1 position, but its width is {width}")
+        self.back, self.ahead, self.edge = width // 2, (width - 1) // 2, edge
+
+    def total(self, x: Tensor, dim: int) -> Tensor:
+        """The sum over each window."""
+        added = _sliding_sum(x, dim, *self._reach(x.shape[dim]))
+        if self.edge != "replicate" or not x.shape[dim]:
+            return added
+        before, behind = self._beyond(x, dim)
+        first, last = _ends(x, dim)
+        return added + _times(before, first) + _times(behind, last)
+
+    def transposed(self, x: Tensor, dim: int) -> Tensor:
+        """For each position, the sum over all windows that hold it."""
+        back, ahead = self._reach(x.shape[dim])
+        added = _sliding_sum(x, dim, ahead, back)
+        length = x.shape[dim]
+        if self.edge != "replicate" or not length:
+            return added
+        before, behind = self._beyond(x, dim)
+        first, last = (_times(count, x).sum(dim, keepdim=True) for count in (before, behind))
+        room = length - 1
+        return added + _padded(first, dim, 0, room) + _padded(last, dim, room, 0)
+
+    def squares(self, x: Tensor, mean: Tensor, weight: Tensor, dim: int) -> Tensor:
+        """The weighted sum of squares about each window's mean."""
+        if not x.shape[dim]:
+            return x
+        if torch.compiler.is_compiling():
+            return self.squares_about(x, mean, weight, dim)
+        squares: Tensor = _Squares.apply(x, mean, weight, self, dim)  # type: ignore[no-untyped-call]
+        return squares
+
+    def squares_about(self, x: Tensor, mean: Tensor, weight: Tensor, dim: int) -> Tensor:
+        """The same, without a derivative of its own."""
+        squares = _sliding_squares(x, mean, weight, dim, *self._reach(x.shape[dim]))
+        if self.edge == "replicate":
+            heavy = weight.expand_as(x)
+            for count, end, own in zip(self._beyond(x, dim), _ends(x, dim), _ends(heavy, dim)):
+                squares = squares + _times(count, own * (end - mean).square())
+        return squares
+
+    def largest(self, x: Tensor, dim: int) -> Tensor:
+        """The largest value of each window; of equal ones, one gets the gradient."""
+        return _sliding_max(x, dim, *self._reach(x.shape[dim])) if x.shape[dim] else x
+
+    def outside(self, like: Tensor, length: int) -> Tensor | None:
+        """How many zeros beyond the border belong to each window."""
+        if self.edge != "zero":
+            return None
+        before, behind = self._overlap(like, length)
+        return before + behind
+
+    def _reach(self, length: int) -> tuple[int, int]:
+        """How far windows go, as far as there is anything."""
+        return min(self.back, length - 1), min(self.ahead, length - 1)
+
+    def _overlap(self, like: Tensor, length: int) -> tuple[Tensor, Tensor]:
+        """How far the window of each position goes beyond either border: shape [length]."""
+        position = torch.arange(length, dtype=like.dtype, device=like.device)
+        before = (self.back - position).clamp_min(0)
+        return before, (self.ahead + position - (length - 1)).clamp_min(0)
+
+    def _beyond(self, x: Tensor, dim: int) -> list[Tensor]:
+        """The same, lined up with the dimension of a tensor."""
+        shape = [1] * x.dim()
+        shape[dim] = x.shape[dim]
+        return [count.view(shape) for count in self._overlap(x, x.shape[dim])]
+
+
+class Causal(Window):
+    """Each position and all before it; with a width, that many positions in all.
+
+    Raises `ValueError` for a width below one.
+    """
+
+    def __init__(self, width: int | None = None) -> None:
+        super().__init__(1 if width is None else width)
+        self.back, self.ahead = (EVERYTHING if width is None else width - 1), 0
+
+
+class _Squares(torch.autograd.Function):
+    """Squares about a mean, of which x, the mean and the weight are kept and nothing else.
+
+    The derivatives of a sum of w (x - m)^2 are sums over windows as well, or over all windows that
+    hold a position.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, mean: Tensor, weight: Tensor, window: Window, dim: int) -> Tensor:
+        return window.squares_about(x, mean, weight, dim)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, mean, weight, ctx.window, ctx.dim = inputs
+        ctx.save_for_backward(x, mean, weight)
+        ctx.save_for_forward(x, mean, weight)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
+        x, mean, weight = ctx.saved_tensors
+        (g,), window, dim = gradients, ctx.window, ctx.dim
+        wanted = ctx.needs_input_grad
+        # Differences from anything are those from the mean of the means, and rounded less.
+        near = torch.where(torch.isfinite(mean), mean, 0).mean(dim, keepdim=True).detach()
+        x, mean = x - near, mean - near
+        by_x = by_mean = by_weight = None
+        if wanted[0] or wanted[2]:
+            once, with_mean = window.transposed(g, dim), window.transposed(g * mean, dim)
+        if wanted[0]:
+            by_x = 2 * weight * (x * once - with_mean)
+        if wanted[1]:
+            heavy = weight.expand_as(x)
+            by_mean = -2 * g * (window.total(heavy * x, dim) - mean * window.total(heavy, dim))
+        if wanted[2]:
+            squared = window.transposed(g * mean.square(), dim)
+            by_weight = x.square() * once - 2 * x * with_mean + squared
+            by_weight = by_weight.sum_to_size(weight.shape)
+        return by_x, by_mean, by_weight, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        x, mean, weight = ctx.saved_tensors
+        dx, dmean, dweight = tangents[:3]
+        window: Window = ctx.window
+
+        def total(terms: Tensor) -> Tensor:
+            return window.total(terms.expand_as(x), ctx.dim)
+
+        change = torch.zeros_like(x)
+        if dx is not None:
+            change = change + 2 * (total(weight * x * dx) - mean * total(weight * dx))
+        if dmean is not None:
+            change = change - 2 * dmean * (total(weight * x) - mean * total(weight))
+        if dweight is not None:
+            change = change + total(dweight * x.square())
+            change = change - 2 * mean * total(dweight * x) + mean.square() * total(dweight)
+        return change
+
+
+# ---- windows from the two blocks that they lie in
+
+
+def _sliding_sum(x: Tensor, dim: int, back: int, ahead: int) -> Tensor:
+    if not x.shape[dim]:
+        return x
+    ends, beginnings = _halves(x, dim, back, ahead)
+    inner = dim + 1
+    added = ends.flip(inner).cumsum(inner).flip(inner) + beginnings.cumsum(inner)
+    return _joined(added, dim, x.shape[dim])
+
+
+def _sliding_max(x: Tensor, dim: int, back: int, ahead: int) -> Tensor:
+    ends, beginnings = _halves(x, dim, back, ahead, -torch.inf)
+    inner = dim + 1
+    behind = ends.flip(inner).cummax(inner).values.flip(inner)
+    best = torch.maximum(behind, beginnings.cummax(inner).values)
+    return _joined(best, dim, x.shape[dim])
+
+
+def _sliding_squares(
+    x: Tensor, mean: Tensor, weight: Tensor, dim: int, back: int, ahead: int
+) -> Tensor:
+    """The squares of both parts of a window about their own means, which are then brought
+    together (Chan, Golub & LeVeque, 1983)."""
+    length, inner = x.shape[dim], dim + 1
+    x_ends, x_beginnings = _halves(x, dim, back, ahead)
+    if weight.shape[dim] != length:
+        weight = weight.expand([n if d == dim else -1 for d, n in enumerate(x.shape)])
+    ends, beginnings = _halves(weight, dim, back, ahead)
+    left = _running(x_ends.flip(inner), ends.flip(inner), inner)
+    left = _Running(*(part.flip(inner) for part in left))
+    right = _running(x_beginnings, beginnings, inner)
+    together = left.weight + right.weight
+    share = over(right.weight, together)
+    squares = left.squares + right.squares
+    squares = squares + left.weight * share * (left.mean - right.mean).square()
+    centre = left.mean + (right.mean - left.mean) * share
+    squares, centre, together = (_joined(part, dim, length) for part in (squares, centre, together))
+    return squares + together * (centre - mean).square()
+
+
+class _Running(NamedTuple):
+    """Weight, mean and squares about the mean of all positions up to each."""
+
+    weight: Tensor
+    mean: Tensor
+    squares: Tensor
+
+
+def _running(x: Tensor, weight: Tensor, dim: int) -> _Running:
+    """Welford's recurrence (1962), whose steps are known once the means are: all are positive."""
+    together = weight.cumsum(dim)
+    mean = over((weight * x).cumsum(dim), together)
+    before, centre = _later(together, dim), _later(mean, dim)
+    steps = over(weight * before, together) * (x - centre).square()
+    return _Running(together, mean, steps.cumsum(dim))
+
+
+def _halves(
+    x: Tensor, dim: int, back: int, ahead: int, beyond: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """For each window, the end of the block in which it begins, and what it holds of the next.
+
+    Both are cut into blocks, [..., blocks, positions, ...]: of the first, everything from a
+    position on belongs to its window, of the second everything up to it.
+    """
+    length, width = x.shape[dim], back + ahead + 1
+    blocks = -(-length // width) + 1
+    padded = _padded(x, dim, back, blocks * width - length - back, beyond)
+    cut = torch.unflatten(padded, dim, (blocks, width))
+    return cut.narrow(dim, 0, blocks - 1), _later(cut.narrow(dim, 1, blocks - 1), dim + 1, beyond)
+
+
+def _joined(blocks: Tensor, dim: int, length: int) -> Tensor:
+    return blocks.flatten(dim, dim + 1).narrow(dim, 0, length)
+
+
+def _later(x: Tensor, dim: int, first: float = 0.0) -> Tensor:
+    """Everything one position later."""
+    return _padded(x.narrow(dim, 0, x.shape[dim] - 1), dim, 1, 0, first)
+
+
+def _padded(x: Tensor, dim: int, before: int, behind: int, value: float = 0.0) -> Tensor:
+    return pad(x, (0, 0) * (x.dim() - 1 - dim) + (before, behind), value=value)
+
+
+def _times(count: Tensor, x: Tensor) -> Tensor:
+    """So many times x; nothing at all of what is there no time, be it NaN."""
+    return torch.where(count > 0, count * x, 0)
+
+
+def _ends(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    return x.narrow(dim, 0, 1), x.narrow(dim, x.shape[dim] - 1, 1)

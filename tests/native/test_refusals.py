@@ -1,0 +1,28 @@
+"""What has no kernels runs on torch, and `explain` says why."""
+
+from __future__ import annotations
+
+import pytest
+
+from metanorm.explain.kernels import kernels
+from metanorm.frontend import check
+from metanorm.passes.pipeline import optimize
+from metanorm.source import Source
+
+REASONS = {
+    "input x[N, T, C]\nreduce T: window(3)": "windows, which overlap",
+    "input x[N, T, C]\noutput x - mean(mean(x over C) over T: window(3))": "windows, which overlap",
+    "input x[N, T, C]\nreduce T: causal, C": "pools of the past, which overlap",
+    "input x[N, T, C]\noutput x / count(over T: causal)": "pools of the past, which overlap",
+    "input x[V, C], edge: edges[V]\nreduce V: edge": "neighbours in a graph, whose pools overlap",
+    "input x[N, T], rows: matrix[T, T]\nreduce T: rows": "a given matrix, whose pools overlap",
+    "input x[N, C]\nlet d[C] = 1\nrepeat 3 { d = d / 2 }\noutput x * d": "repeat",
+    "input x[N, C]\nparam w[C] = 1\noutput x * sparsestmax(w over C, radius = 0.5)": "sparsestmax",
+}
+
+
+@pytest.mark.parametrize("text", REASONS)
+def test_the_reason_is_told(text: str) -> None:
+    source = Source.of("t.norm", f"norm T(eps = 1e-5) {{\n{text}\n}}\n")
+    (norm,) = check({"t.norm": source}, ["t.norm"]).norms["t.norm"]
+    assert kernels(optimize(norm.program)) == f"none, plain torch alone: {REASONS[text]}"
