@@ -27,6 +27,14 @@ def groups(x: Tensor) -> runtime.Groups:
     return runtime.Groups(index, 4, x.shape[0])
 
 
+WINDOW = runtime.Window(3, edge="replicate")
+
+
+def ring(x: Tensor) -> runtime.Neighbours:
+    nodes = torch.arange(x.shape[0])
+    return runtime.Neighbours(torch.stack((nodes, (nodes + 1) % x.shape[0])), x.shape[0], loop=True)
+
+
 def tracked(x: Tensor) -> Tensor:
     running, count = torch.zeros_like(x[0]), torch.tensor(3)
     runtime.track_(running, x.mean(0), runtime.momentum_of(None, count))
@@ -61,6 +69,21 @@ CALLS: dict[str, Callable[[Tensor], Any]] = {
     "rows_var given": lambda x: runtime.rows_var(
         x, runtime.pooling_rows(rows(x), "M", x, len(x)), 0
     ),
+    "windows": lambda x: tuple(runtime.moments_along(x, {0: WINDOW}, dim=(1,))),
+    "windows where": lambda x: tuple(runtime.moments_along(x, {0: WINDOW}, where=x > -1)),
+    "the past": lambda x: tuple(runtime.moments_along(x, {0: runtime.Causal()})),
+    "neighbours": lambda x: tuple(runtime.moments_along(x, {0: ring(x)})),
+    "window sums": lambda x: (
+        runtime.total_along(x, {0: WINDOW}),
+        runtime.norm_along(x, 2, {0: WINDOW}),
+        runtime.mean_along(x, {0: WINDOW}, weight=x.detach().abs()),
+        runtime.mean_square_along(x, {0: runtime.Causal(2)}),
+    ),
+    "window extremes": lambda x: (
+        runtime.largest_along(x, {0: WINDOW}),
+        runtime.smallest_along(x, {0: ring(x)}, dim=(1,)),
+    ),
+    "sparsestmax": lambda x: runtime.sparsestmax(x, 0.5, 1),
     "chosen": lambda x: runtime.chosen(x, torch.tensor([[2, 0], [2, 1]])),
     "widened": lambda x: runtime.widened(x.half()).to(x.dtype) + x,
     "state": lambda x: tracked(x) * x,
