@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from itertools import chain, count
+from string import ascii_lowercase
 
 from pydantic import BaseModel, ConfigDict
 
@@ -119,9 +121,9 @@ class _Formulas:
             return ref
         if ref not in self.short:
             role = role_of(ref)
-            letters = [chr(c) for c in range(ord("a"), ord("z")) if chr(c) not in self.lets]
-            free = [role] if role and role not in self.short.values() else []
-            self.short[ref] = [*free, *(x for x in letters if x not in self.short.values())][0]
+            taken = {*self.lets, *self.short.values()}
+            letters = (x + n for n in ("", *map(str, count(1))) for x in ascii_lowercase)
+            self.short[ref] = next(x for x in chain([role or ""], letters) if x and x not in taken)
         return self.short[ref]
 
     def _text(self, ref: Ref) -> tuple[str, int]:

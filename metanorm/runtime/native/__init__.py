@@ -83,12 +83,17 @@ class _Dispatch:
             routes = self._routes or self._load()
             route, operands, momenta = routes.of(args)
             return normalized(route, operands, momenta)
-        except Unfit as reason:
-            return self._otherwise(f"has {reason}", args)
+        except Unfit as misfit:
+            reason = f"has {misfit}"
         except CannotBuild as problem:  # a build that fails takes its time at every call
             self._failed = f"{problem.reason}; {problem.remedy}"
             warn_once(self._failed)
-            return self._otherwise("", args)
+            reason = ""
+        return self._otherwise(reason, args)
+
+    def __reduce__(self) -> str:
+        """Copied and pickled as the function of the module that it stands for."""
+        return self.function.__qualname__
 
     def _otherwise(self, reason: str, args: tuple[Any, ...]) -> Any:
         if _choice == "native":

@@ -30,6 +30,12 @@ LONG = 512  # bytes of a row of which the lines that it does not fill are a smal
 
 MANY = 32768  # elements from which on it matters how many statistics there are
 
+# What a kernel returns where it did nothing.
+FAILURES: Mapping[int, Exception] = {
+    1: MemoryError("no memory for the statistics of a norm"),
+    2: RuntimeError("the labels of groups were changed in place after the forward call"),
+}
+
 _forked = False
 
 
@@ -51,12 +57,22 @@ def threads() -> int:
 
 @dataclass(frozen=True)
 class Place:
-    """A result: like an operand, or of a shape of its own, and where its address goes."""
+    """A result: how its memory is to lie, and where its address goes in the call.
+
+    `operand` is the number of what it belongs to: its gradient, or the first one.
+    """
 
     at: int
     name: str
-    like: int
-    shape: tuple[int, ...] | None = None
+    operand: int
+    wide: bool
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: torch.dtype
+
+    def allocated(self) -> Tensor:
+        """Memory for it."""
+        return torch.empty_strided(self.shape, self.strides, dtype=self.dtype, device="cpu")
 
 
 @dataclass
@@ -76,36 +92,33 @@ class Prepared:
     kept: int  # bytes of what the backward call needs
     kept_at: int
 
-    def allocated(self, operands: Sequence[Tensor | None]) -> list[Tensor]:
-        """Memory for the results."""
-        found = []
-        for place in self.results:
-            like = operands[place.like]
-            assert like is not None
-            new = torch.empty_like(like) if place.shape is None else like.new_empty(place.shape)
-            found.append(new)
-        return found
-
 
 def run(
     prepared: Prepared, operands: Sequence[Tensor | None], momenta: Sequence[float],
     results: Sequence[Tensor], kept: Tensor | None,
 ) -> None:  # fmt: skip
-    """One call of a kernel. Raises `MemoryError` where it finds none for the statistics."""
+    """One call of a kernel.
+
+    Raises `Unfit` for a tensor without memory, `MemoryError` where there is none for the
+    statistics, and `RuntimeError` where labels are no longer what they were.
+    """
     filled = prepared.template.copy()
     filled[0] = threads()
     for at, number in prepared.pointers:
         operand = operands[number]
         if operand is not None:
-            filled[at] = operand.data_ptr()
+            filled[at] = address = operand.data_ptr()
+            if not address:
+                raise Unfit("a tensor without memory")
     for place, result in zip(prepared.results, results):
         filled[place.at] = result.data_ptr()
     for at, momentum in zip(prepared.momenta, momenta):
         filled[at] = momentum
     if kept is not None:
         filled[prepared.kept_at] = kept.data_ptr()
-    if prepared.function(prepared.pack(*filled)):
-        raise MemoryError("no memory for the statistics of a norm")
+    outcome = prepared.function(prepared.pack(*filled))
+    if outcome:
+        raise FAILURES[outcome]
 
 
 class Library:
@@ -213,6 +226,8 @@ class Preparation:
     def _operand(self, field: Field) -> list[int]:
         """Pointer, type, and strides of a wide one."""
         tensor = self.values.get(field.name)
+        if tensor is not None and field.kind != "wide" and not tensor.is_contiguous():
+            raise Unfit("a narrow tensor that does not lie in one piece")
         kept = field.name in self.table.buffers and tensor is not None
         if kept and not tensor.is_floating_point():  # type: ignore[union-attr]
             raise Unfit("a buffer that cannot hold what is kept in it")
@@ -228,24 +243,26 @@ class Preparation:
         of = self.values.get(name.removeprefix("d.")) if gradient else self.x
         if of is None:
             return [0, 0]  # the gradient of a parameter that is not there
-        like = self.order[name[2:]] if gradient else self.order[self.first]
-        shape = None
+        new = torch.empty_like(of)
         if field.kind == "narrow" and not gradient:
             parts = [self.shapes[dim.lstrip("*")] for dim in field.dims]
-            shape = tuple(n for part in parts for n in part)
+            new = of.new_empty([n for part in parts for n in part])
+        wide = field.kind == "result"
         if self.wanted(name):
-            results.append(Place(at, name, like, shape))
-        if field.kind == "narrow":
+            number = self.order[name[2:] if gradient else self.first]
+            lies = (tuple(new.shape), new.stride(), new.dtype)
+            results.append(Place(at, name, number, wide, *lies))
+        if not wide:
             return [0, _type(of)]
-        type_ = STREAMED.get(of.dtype, _type(of)) if self._streams(of) else _type(of)
-        return [0, type_, *layout.strides(torch.empty_like(of), self.ranks)]
+        type_ = STREAMED if self._streams(of) else _type(of)
+        return [0, type_, *layout.strides(new, self.ranks)]
 
     def _streams(self, of: Tensor) -> bool:
         """Whether a result had better go past the caches: half of one would push out what is read
         again. Rows that begin and end within a line would have it fetched after all."""
         row = self.sizes.get(self.vector, 0) * of.element_size()
         large = 2 * of.numel() * of.element_size() > last_level_cache()
-        return large and (row >= LONG or (row > 0 and row % LINE == 0))
+        return large and of.dtype == self.real and (row >= LONG or (row > 0 and row % LINE == 0))
 
 
 def _type(tensor: Tensor | None) -> int:

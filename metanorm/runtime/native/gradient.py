@@ -10,6 +10,7 @@ from torch import Tensor
 
 from metanorm.runtime.native.build import CannotBuild
 from metanorm.runtime.native.fit import data, watched
+from metanorm.runtime.native.layout import Unfit
 from metanorm.runtime.native.routes import Gradients, Operands, Route
 from metanorm.runtime.native.warning import warn_once
 
@@ -48,10 +49,14 @@ class Normalized(torch.autograd.Function):
         route: Route = ctx.route
         *operands, kept = ctx.saved_tensors
         needed = ctx.needs_input_grad[2:]
-        if not torch.is_grad_enabled() and not watched() and all(map(data, gradients)):
+        watching = torch.is_grad_enabled() or route.failed or watched()
+        if not watching and all(map(data, gradients)):
             try:
                 return (None, None, *route.back(operands, gradients, needed, kept))
+            except Unfit:
+                pass
             except CannotBuild as problem:
+                route.failed = True  # it would take its time at every step
                 warn_once(f"{problem.reason}; {problem.remedy}")
         return (None, None, *_differentiable(route, operands, needed, gradients))
 
@@ -63,16 +68,31 @@ _apply: Callable[..., Any] = super(torch.autograd.Function, Normalized).apply
 def _differentiable(
     route: Route, operands: Operands, needed: Sequence[bool], gradients: Sequence[Tensor]
 ) -> Gradients:
-    """The gradients as functions of the operands, which can be differentiated again."""
+    """The gradients as functions of the operands, which can be differentiated again.
+
+    They are with respect to what this call was given, be it computed from another operand or not,
+    so each operand gets a name of its own.
+    """
+    again = torch.is_grad_enabled()
+    own: Gradients = []
     with torch.enable_grad():
-        outputs = route.again(operands)
+        for operand, (shape, dtype, _), need in zip(operands, route.likes, needed):
+            # No gradient depends on what was not saved: zeros do.
+            there = operand
+            if there is None:
+                there = torch.zeros(shape, dtype=dtype, device="cpu")
+            if again and need:
+                own.append(there.view_as(there.requires_grad_()))
+            else:
+                own.append(there.detach().requires_grad_(need))
+        outputs = route.again(own)
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-    wanted = [t for t, need in zip(operands, needed) if need and t is not None]
+    wanted = [t for t, need in zip(own, needed) if need and t is not None]
     pairs = [(o, g) for o, g in zip(outputs, gradients) if o.requires_grad]
     found = iter(
         torch.autograd.grad(
             [o for o, _ in pairs], wanted, [g for _, g in pairs],
-            create_graph=torch.is_grad_enabled(), allow_unused=True,
+            create_graph=again, allow_unused=True,
         )
     )  # fmt: skip
-    return [next(found) if need and t is not None else None for t, need in zip(operands, needed)]
+    return [next(found) if need else None for need in needed]

@@ -17,8 +17,7 @@ TYPES: Mapping[torch.dtype, int] = {
     torch.bool: 4,
     torch.int64: 5,
 }
-# What results are called that are too large for the caches: whole rows go straight to memory.
-STREAMED: Mapping[torch.dtype, int] = {torch.float32: 6, torch.float64: 7}
+STREAMED = 6  # a result of the type of the arithmetic that goes past the caches
 
 
 class Unfit(Exception):

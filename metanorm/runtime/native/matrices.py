@@ -47,4 +47,4 @@ def _length(table: Table, axis: str, values: Mapping[str, Any]) -> int:
 
 @functools.lru_cache(maxsize=16)
 def _made(given: str, name: str, length: int, dtype: torch.dtype) -> Tensor:
-    return structured(given, name, length, torch.empty((), dtype=dtype))
+    return structured(given, name, length, torch.empty((), dtype=dtype, device="cpu"))

@@ -40,8 +40,8 @@ typedef float real;
 
 #define VECTOR (AXES - 1) /* the axis along which rows lie */
 
-/* Results of the last two types go past the caches, which they are too large for. */
-enum { FLOAT32, FLOAT64, BFLOAT16, FLOAT16, BOOLEAN, INT64, STREAMED32, STREAMED64 };
+/* STREAMED results are `real` and go past the caches, which they are too large for. */
+enum { FLOAT32, FLOAT64, BFLOAT16, FLOAT16, BOOLEAN, INT64, STREAMED };
 
 /* A tensor as large as the first input: strides, in elements, of the axes that are looped over. */
 typedef struct {
@@ -190,8 +190,7 @@ static void round_off(void *data, int64_t type, int64_t offset, int64_t stride, 
     switch (type) {
     case FLOAT32: SCATTER(float, ) break;
     case FLOAT64: SCATTER(double, ) break;
-    case STREAMED32:
-    case STREAMED64:
+    case STREAMED:
         if (stride == 1)
             stream((char *)((real *)data + offset), (const char *)buffer,
                    count * (int64_t)sizeof(real));
@@ -432,13 +431,15 @@ typedef struct {
     int64_t count;        /* groups */
     const int64_t *start; /* of each group among the ordered rows, and their end */
     const int64_t *order; /* the rows in order, or NULL where they are ordered as they are */
+    int broken;           /* a label is none of the groups */
 } segments;
 
-/* Find the groups of `labels`, each in [0, count). Without labels, all rows are one group. */
+/* Find the groups of `labels`, each in [0, count). Without labels, all rows are one group.
+ * Labels are looked at again in a backward call, and may have been written to. */
 static inline segments grouped(const int64_t *labels, int64_t rows, int64_t count, arena *a) {
     int64_t *start = take(a, count + 1, sizeof(int64_t));
     int64_t *order = take(a, labels ? rows : 0, sizeof(int64_t));
-    segments found = {count, start, NULL};
+    segments found = {count, start, NULL, 0};
     if (!start) return found;
     memset(start, 0, (size_t)(count + 1) * sizeof(int64_t));
     if (!labels) {
@@ -447,6 +448,10 @@ static inline segments grouped(const int64_t *labels, int64_t rows, int64_t coun
     }
     int ordered = 1;
     for (int64_t i = 0; i < rows; i++) {
+        if (labels[i] < 0 || labels[i] >= count) {
+            found.broken = 1;
+            return found;
+        }
         start[labels[i] + 1]++;
         ordered &= i == 0 || labels[i - 1] <= labels[i];
     }
@@ -699,18 +704,28 @@ out_of_memory:
     return 1;
 }
 
-/* Run a kernel on a call; not zero where memory ran out. */
+enum { DONE, NO_MEMORY, BROKEN_LABELS };
+
+/* Run a kernel on a call. */
 static int launch(const kernel *k, void *values, const shape *s, const void *call,
                   int64_t threads) {
     arena memory = {NULL, 0};
     k->prepare(values, call, &memory);
     void *block = malloc(memory.used + 64);
-    if (!block) return 1;
+    if (!block) return NO_MEMORY;
     memory.next = (char *)(((uintptr_t)block + 63) & ~(uintptr_t)63);
     memory.used = 0;
     k->prepare(values, call, &memory);
-    k->begin(values);
-    const int failed = run(k, values, s, threads);
+    int outcome = BROKEN_LABELS;
+#if GROUPS >= 0
+    const int usable = !s->groups.broken;
+#else
+    const int usable = 1;
+#endif
+    if (usable) {
+        k->begin(values);
+        outcome = run(k, values, s, threads) ? NO_MEMORY : DONE;
+    }
     free(block);
-    return failed;
+    return outcome;
 }

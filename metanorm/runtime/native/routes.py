@@ -21,6 +21,7 @@ REMEMBERED = 256  # ways of one norm; beyond, those of a stream of odd shapes ar
 Outputs = tuple[Tensor, ...]
 Operands = Sequence["Tensor | None"]
 Gradients = list["Tensor | None"]
+Like = tuple[torch.Size, torch.dtype, tuple[int, ...]]  # strides, too
 
 
 @dataclass
@@ -44,8 +45,10 @@ class Route:
     changed: tuple[int, ...]  # those that a call writes to
     copied: tuple[int, ...]  # those whose state at the call is kept for the way back
     unread: tuple[int, ...]  # those that the way back does not look at
+    likes: tuple[Like, ...]  # of each, what is known without its memory
     results: Callable[..., Any] | None
-    backward: dict[Any, Prepared] = field(default_factory=dict)  # by the looks of gradients
+    backward: dict[Any, Prepared] = field(default_factory=dict)  # by the looks of its tensors
+    failed: bool = False  # whether the backward kernel cannot be built
 
     def forward(
         self, operands: Operands, momenta: Sequence[float], keep: bool
@@ -53,8 +56,10 @@ class Route:
         """The outputs, and what the backward kernel needs."""
         prepared = self.prepared
         # The small one first: it would break up the room that the last large result has left.
-        kept = torch.empty(prepared.kept, dtype=torch.uint8) if prepared.kept_at else None
-        results = prepared.allocated(operands)
+        kept = None
+        if prepared.kept_at:
+            kept = torch.empty(prepared.kept, dtype=torch.uint8, device="cpu")
+        results = [place.allocated() for place in prepared.results]
         run(prepared, operands, momenta, results, kept)
         return tuple(results), kept if keep else None
 
@@ -64,8 +69,8 @@ class Route:
     ) -> Gradients:  # fmt: skip
         """The gradients of the operands that need one."""
         outputs = self.prepared.results
-        gradients = [g if p.shape is None else g.contiguous() for g, p in zip(gradients, outputs)]
-        looks = (*needed, *[(g.stride(), g.dtype) for g in gradients])
+        gradients = [g if p.wide else g.contiguous() for g, p in zip(gradients, outputs)]
+        looks = (*needed, *map(_lies, gradients), *map(_lies, operands))
         prepared = self.backward.get(looks)
         if prepared is None:
             try:
@@ -75,24 +80,31 @@ class Route:
                 gradients = [g.contiguous() for g in gradients]
                 prepared = self._back(operands, gradients, needed)
         everything = (*operands, *gradients)
-        results = prepared.allocated(everything)
+        results = [place.allocated() for place in prepared.results]
         run(prepared, everything, (), results, kept)
         found: Gradients = [None] * len(operands)
         for place, result in zip(prepared.results, results):
-            found[place.like] = result
+            found[place.operand] = result
         return found
 
     def _back(
         self, operands: Operands, gradients: Sequence[Tensor], needed: Sequence[bool]
     ) -> Prepared:
+        pairs = [(t, like) for t, like in zip(operands, self.likes) if t is not None]
+        if any((t.shape, t.dtype) != like[:2] for t, like in pairs):
+            raise RuntimeError("a saved tensor came back with another shape or dtype")
         wanted = {f"d.{name}" for name, need in zip(self.operands, needed) if need}
         order = (*self.operands, *[f"d.{place.name}" for place in self.prepared.results])
-        values = {**self.arguments, **self.extra, **dict(zip(order, (*operands, *gradients)))}
+        given = [_shade(like) if t is None else t for t, like in zip(operands, self.likes)]
+        values = {**self.arguments, **self.extra, **dict(zip(order, (*given, *gradients)))}
         made = Preparation(self.library, self.table, values, order, wanted.__contains__)
         return made.of(self.table.arms[self.arm]["backward"])
 
     def again(self, operands: Operands) -> Any:
-        """The outputs by the torch target, with nothing updated, for gradients of gradients."""
+        """The outputs by the torch target, with nothing updated, for gradients of gradients.
+
+        No gradient depends on operands that were not saved, so that zeros do for them.
+        """
         values = {**self.arguments, **dict(zip(self.operands, operands))}
         for name in self.table.buffers:
             if name in self.table.tracked and self.arm != "eval":
@@ -129,7 +141,7 @@ class Routes:
         momenta: list[float] = []
         for value, is_momentum in zip(args, self._momenta):
             if is_momentum:
-                momenta.append(1 / value.item() if isinstance(value, Tensor) else value)
+                momenta.append(_momentum(value))
             elif type(value) is Tensor or type(value) is Parameter:
                 if not plain(value):
                     raise Unfit("a tensor that is not a plain one on the CPU")
@@ -138,7 +150,7 @@ class Routes:
             elif isinstance(value, Tensor):
                 raise Unfit("a tensor that is not a plain one on the CPU")
             else:
-                looks.append(tuple(value) if isinstance(value, list) else value)
+                looks.append(_key(value))
         groups = self._groups(args) if self._indices else {}
         looks += groups.values()
         key = tuple(looks)
@@ -197,8 +209,13 @@ class Routes:
         extra = {**groups, **named_matrices(table, values, x)}
         made = Preparation(self.library, table, {**values, **extra}, order)
         made.demand_few(table.cells[arm])
+        for dim, by in table.divisible:
+            number = values[by] if isinstance(by, str) else by
+            whole = isinstance(number, int) and number > 0
+            if not whole or made.sizes.get(dim, 0) % number:
+                raise Unfit("a length that its number of parts does not divide")
         read = {f.name for f in ways["backward"].fields}
-        unread = {n for n in table.tracked if arm != "eval" and n not in read}
+        unread = set(order) - read
 
         def numbers(among: Any) -> tuple[int, ...]:
             return tuple(i for i, name in enumerate(order) if name in among)
@@ -219,14 +236,46 @@ class Routes:
             changed=numbers(self._written) if arm == "train" else (),
             copied=numbers(set(table.buffers) - unread),
             unread=numbers(unread),
+            likes=tuple(map(_like, tensors.values())),
             results=self.function.__globals__[table.results] if table.results else None,
         )  # fmt: skip
 
     def _arm(self, values: dict[str, Any]) -> str:
         """Which way the modes go in this call."""
         table = self.table
+        kept = [values.get(name) is not None for name in table.tracked]
+        if any(kept) and not all(kept):
+            raise Unfit("some running statistics and not others")
         if "eval" not in table.arms or values.get("training"):
             return "train"
-        if not table.tracked or values.get(table.tracked[0]) is not None:
-            return "eval"
-        return table.without_statistics
+        return "eval" if all(kept) else table.without_statistics
+
+
+def _lies(tensor: Tensor | None) -> Any:
+    return None if tensor is None else (tensor.stride(), tensor.dtype)
+
+
+def _like(tensor: Tensor) -> Like:
+    return tensor.shape, tensor.dtype, tensor.stride()
+
+
+def _shade(like: Like) -> Tensor:
+    """A tensor without memory, for what was not saved."""
+    shape, dtype, strides = like
+    return torch.empty_strided(shape, strides, dtype=dtype, device="meta")
+
+
+def _key(value: Any) -> Any:
+    """An argument as part of a key, in which zeros of two signs are not one."""
+    if isinstance(value, list):
+        return tuple(value)
+    return value if value or value is None else repr(value)
+
+
+def _momentum(value: Any) -> float:
+    """The weight of a new value; a tensor counts the batches of an average over all."""
+    if isinstance(value, Tensor):
+        value = 1 / value.item() if value.item() else float("nan")
+    if not isinstance(value, (int, float)):
+        raise Unfit("a momentum that is no number")
+    return value

@@ -145,14 +145,7 @@ class Leave:
     """`return;`"""
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
-    """A comment."""
-
-    text: str
-
-
-Stmt = Union[Declare, Set, Do, For, If, Block, Return, Leave, Note]
+Stmt = Union[Declare, Set, Do, For, If, Block, Return, Leave]
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,10 +24,16 @@ RESERVED = frozenset(
     i call call_fields memory kept
     strided main index values plan stages reductions prepare begin finish start length rows end
     total count centre squares largest gap share matrix extent extents entry entry_across identity
-    matrix_of
-    round floor ceil exp log sqrt pow sin cos tanh erf abs y0 y1 j0 j1 gamma remainder div time
-    signal""".split()
+    matrix_of landed stream elements divide everything block_of apart work_on_islands lay_out copied
+    widen absent merge_at merge_alike merge_each add_up direct offset grouped segments launch
+    round floor ceil exp log sqrt pow sin cos tanh erf abs begin place end gap strided division
+    widened_bfloat16 rounded_bfloat16 widened_float16 rounded_float16
+    AXES DIMS GROUPS ROWS VECTOR TILE TILE_AREA TILE_ROWS STRIP CACHE SERIAL THREADS AT R REAL_TYPE
+    EXPORTED GATHER SCATTER FLOAT32 FLOAT64 BFLOAT16 FLOAT16 BOOLEAN INT64 STREAMED
+    NULL INFINITY NAN""".split()
 )
+# What sweeps call the sums of a reduction.
+SUMS = re.compile(r"(sum|weight|drift|squares|centre|cells)_\d+(_\d+)?|AXIS_.*")
 SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 
 
@@ -108,8 +114,9 @@ class Frame:
 
     def _fresh(self, wanted: str) -> str:
         name, number = wanted, 2
-        while name in self._taken:
-            name, number = f"{wanted}_{number}", number + 1
+        gap = "" if SUMS.fullmatch(f"{wanted}_2") else "_"
+        while name in self._taken or SUMS.fullmatch(name):
+            name, number = f"{wanted}{gap}{number}", number + 1
         self._taken.add(name)
         return name
 
@@ -132,12 +139,6 @@ class Frame:
         """The variable of a loop."""
         return self.merged[group] if len(group) > 1 else self.variables[group[0]]
 
-    def loop_of(self, axis: str) -> tuple[str, ...]:
-        """The loop over an axis of the frame."""
-        return next(group for group in self.loops.axes if axis in group)
-
-    # ---- sizes and scalars
-
     def size_name(self, axis: str) -> str:
         """The member that holds the length of an axis."""
         return f"size_{_identifier(axis)}"
@@ -159,8 +160,9 @@ class Frame:
             case Const(value):
                 return Number(value)
             case Hyper(name):
-                member = Name(f"v->{self.name(name)}")
-                return Prefix("(int64_t)", member) if whole else member
+                # As it came: `real` may be too narrow for a length.
+                given = Prefix("(int64_t)", Name(f"v->call->{self.name(name)}"))
+                return given if whole else Name(f"v->{self.name(name)}")
             case SizeOf(axis):
                 leaves = self.space.leaves(axis)
                 size = self.volume(leaves)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from metanorm.ir.momenta import momenta
-from metanorm.ir.nodes import Buffer, Input, Let, Number, Param, Program
-from metanorm.ir.scalar import Hyper, Scalar, SizeOf, leaves
-from metanorm.plan.sweeps import Plan
+from metanorm.ir.nodes import Buffer, Divisible, Input, Let, Number, Param, Program
+from metanorm.ir.scalar import Const, Hyper, Scalar, SizeOf, leaves
+from metanorm.plan.sweeps import NotPlannable, Plan
 
 Kind = Literal["size", "groups", "number", "momentum", "wide", "narrow", "index", "saved", "result"]
 
@@ -72,6 +72,21 @@ def hypers(program: Program) -> tuple[str, ...]:
         if isinstance(leaf, Hyper) and leaf.name in known
     ]  # fmt: skip
     return tuple(dict.fromkeys(found))
+
+
+def divisible(program: Program) -> Iterator[tuple[str, str | int]]:
+    """Dimensions, and the argument or number that divides the length of each.
+
+    Raises `NotPlannable` for a number that is computed.
+    """
+    for check in program.checks:
+        match check:
+            case Divisible(axis, Hyper(name)):
+                yield axis, name
+            case Divisible(axis, Const(value)):
+                yield axis, int(value)
+            case Divisible():
+                raise NotPlannable("a number of parts that is computed")
 
 
 def fields(plan: Plan, saved: Iterable[str]) -> tuple[Field, ...]:

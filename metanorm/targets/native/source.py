@@ -17,7 +17,7 @@ from metanorm.passes.directions import Directions, directions
 from metanorm.plan.sweeps import NotPlannable, Plan, plan
 from metanorm.targets.native.cir import Section
 from metanorm.targets.native.frame import Loops
-from metanorm.targets.native.interface import Field, fields
+from metanorm.targets.native.interface import Field, divisible, fields
 from metanorm.targets.native.kernel import KernelPrinter
 
 LARGEST = 250  # values of a program
@@ -58,6 +58,7 @@ class Source:
 
     sections: tuple[Section, ...]
     arms: tuple[Arm, ...]
+    divisible: tuple[tuple[str, str | int], ...]  # dimensions, and what divides their lengths
 
 
 @dataclass(frozen=True)
@@ -102,10 +103,11 @@ def source(program: Program, function: str) -> Source:
                     raise NoKernels(OVERLAPPING[type(matrix)])
     try:
         made = [_arm(function, both) for both in directions(program)]
+        parts = tuple(divisible(program))
     except (NotPlannable, NotDerivable) as error:
         raise NoKernels(str(error)) from error
     sections = tuple(section for _, own in made for section in own)
-    return Source(sections, tuple(arm for arm, _ in made))
+    return Source(sections, tuple(arm for arm, _ in made), parts)
 
 
 def _arm(function: str, arm: Directions) -> tuple[Arm, list[Section]]:

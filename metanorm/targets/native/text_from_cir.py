@@ -24,7 +24,6 @@ from metanorm.targets.native.cir import (
     Infix,
     Leave,
     Name,
-    Note,
     Number,
     Prefix,
     Return,
@@ -120,8 +119,6 @@ def _statement(s: Stmt, depth: int) -> list[str]:
             return _folded(f"{pad}{expression(value)};", "    ")
         case Return(value):
             return _folded(f"{pad}return {expression(value)};", "    ")
-        case Note(text):
-            return [f"{pad}{line}" for line in _comment(text)]
         case If(condition, body):
             return [f"{pad}if ({expression(condition)}) {{", *_body(body, depth + 1), f"{pad}}}"]
         case Leave():
@@ -143,7 +140,7 @@ def _for(loop: For, depth: int) -> list[str]:
         enough = f"if ({expression(loop.work)} > SERIAL)"
         pragma.append(f"#pragma omp parallel for{nest} num_threads(THREADS) {enough}")
     inner = _body(loop.body, depth + 1)
-    if len(loop.body) == 1 and not isinstance(loop.body[0], (Declare, Note)):
+    if len(loop.body) == 1 and not isinstance(loop.body[0], Declare):
         return [*pragma, *_folded(head, "        "), *inner]
     return [*pragma, *_folded(head + " {", "        "), *inner, f"{pad}}}"]
 
