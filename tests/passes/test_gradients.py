@@ -23,8 +23,13 @@ NOT_DERIVABLE = {  # pools that overlap, and what else is torch's to derive
     "LocalContextNorm": "window",
     "LocalResponseNorm": "window",
     "DoublyStochastic": "repeat",
+    "IterNorm": "repeat",
+    "HeteroBatchNorm": "lookup",
+    "HeteroLayerNorm": "lookup",
     "SparseSwitchNorm": "sparsestmax",
 }
+
+SOFT = {"ModeNorm"}  # a share of every sample in every mode: larger than the input, and no kernels
 
 
 def gradients_of(program: Program, arm: str) -> Gradient:
@@ -75,6 +80,8 @@ def test_agrees_with_autograd(program: Program) -> None:
 
 def test_what_is_kept_is_narrow(program: Program) -> None:
     """As large as the input is nothing but the input; the statistics were measured once."""
+    if program.name in SOFT:
+        pytest.skip("what it computes is larger than its input")
     for arm in arms(optimize(program)):
         gradient = gradients_of(program, arm)
         space = Space(gradient.forward.axes)
