@@ -24,7 +24,7 @@ Reference = Callable[..., "Tensor | tuple[Tensor, ...]"]
 
 @dataclass(frozen=True)
 class Case:
-    """A norm, what makes it, shapes of its float inputs, and its paper as a function of the norm."""
+    """A norm, its arguments, shapes of its float inputs, and its paper as a function of it."""
 
     norm: str
     arguments: dict[str, Any]
