@@ -47,6 +47,7 @@ from metanorm.runtime.pools import (
 from metanorm.runtime.rescaling import rescale
 from metanorm.runtime.simplex import sparsestmax
 from metanorm.runtime.state import (
+    copied,
     momentum_of,
     no_elements,
     project_,
@@ -90,6 +91,7 @@ __all__ = [
     "chosen",
     "collect",
     "contracted",
+    "copied",
     "count",
     "demand_several",
     "keep_matrix",

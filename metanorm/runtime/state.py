@@ -18,13 +18,21 @@ def track_(running: Tensor, value: Tensor, momentum: float | Tensor) -> None:
         before = running.to(value.dtype)  # a buffer in half precision cannot hold the difference
         step = value - before
         step = step / momentum if isinstance(momentum, Tensor) else step * momentum
-        running.copy_(before + step)
+        running[...] = before + step  # torch.compile would lose copy_() of a single number
 
 
 def store_(buffer: Tensor, value: Tensor | float) -> None:
     """Replace the contents of a buffer, without gradient."""
     with torch.no_grad():
-        buffer.copy_(torch.as_tensor(value).expand_as(buffer))
+        buffer[...] = value
+
+
+def copied(buffer: Tensor) -> Tensor:
+    """A buffer as it is before it is stored into.
+
+    Not `clone()`, which the backward of torch.compile would take again, of what is stored then.
+    """
+    return torch.empty_like(buffer).copy_(buffer)
 
 
 def momentum_of(momentum: float | None, batches: Tensor) -> float | Tensor:

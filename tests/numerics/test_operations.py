@@ -286,3 +286,9 @@ def test_equal_extremes_share_the_gradient(name: str) -> None:
     module = compiled(f"{name}(x over C)").T().double()
     x = torch.ones(1, 4, dtype=F64, requires_grad=True)
     assert torch.autograd.grad(module(x, x.detach()).found.sum(), x)[0].tolist() == [[0.25] * 4]
+
+
+def test_where_between_numbers_is_as_exact_as_the_input() -> None:
+    module = compiled("0.1 * where(x > y, 1, 0)").T().double()
+    found = module(torch.ones(4, 6, dtype=F64), torch.zeros(4, 6, dtype=F64)).found
+    assert found.eq(0.1).all()

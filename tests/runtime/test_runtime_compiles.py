@@ -108,6 +108,24 @@ def run(function: Callable[[Tensor], Any], x: Tensor) -> list[Tensor]:
     return [*results, gradient]
 
 
+def seen_and_stored(buffer: Tensor, x: Tensor) -> Tensor:
+    before = runtime.copied(buffer)
+    runtime.track_(buffer, x.var(), 0.1)
+    return x * torch.rsqrt(before + 1)
+
+
+@pytest.mark.parametrize("shape", [(), (4,)], ids=str)
+def test_buffers_keep_what_is_stored_and_gradients_what_was_read(shape: tuple[int, ...]) -> None:
+    compiled = torch.compile(seen_and_stored, fullgraph=True, backend="aot_eager")
+    found = []
+    for function in (compiled, seen_and_stored):
+        x = torch.arange(20, dtype=F64).view(5, 4).requires_grad_()
+        buffer = torch.ones(shape, dtype=F64)
+        y = function(buffer, x).square().sum()
+        found.append((y, buffer, *torch.autograd.grad(y, x)))
+    torch.testing.assert_close(*found)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, F64], ids=["float32", "float64"])
 @pytest.mark.parametrize("name", CALLS)
 def test_one_graph_for_all_sizes(name: str, dtype: torch.dtype) -> None:
@@ -121,7 +139,9 @@ def test_one_graph_for_all_sizes(name: str, dtype: torch.dtype) -> None:
 
 def test_every_function_that_computes_is_here() -> None:
     used = " ".join(
-        " ".join(c.co_names) for f in (*CALLS.values(), tracked, groups) for c in (f.__code__,)
+        " ".join(c.co_names)
+        for f in (*CALLS.values(), tracked, seen_and_stored, groups)
+        for c in (f.__code__,)
     )
     computing = {
         n

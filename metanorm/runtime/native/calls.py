@@ -161,7 +161,7 @@ class Preparation:
         self.first = next(iter(table.tensors))
         self.x: Tensor = values[self.first]
         self.shapes: dict[str, tuple[int, ...]] = {}
-        known = {dim: len(values[argument]) for dim, argument in table.ranks.items()}
+        known = layout.known_ranks(table.ranks, table.tensors, values)
         for name, dims in table.tensors.items():
             if isinstance(tensor := values.get(name), Tensor):
                 ranks = layout.ranks_of(dims, tensor.dim(), known)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +23,19 @@ STREAMED = 6  # a result of the type of the arithmetic that goes past the caches
 
 class Unfit(Exception):
     """A kernel cannot read this tensor where it lies; the torch target serves it."""
+
+
+def known_ranks(
+    arguments: Mapping[str, str], tensors: Mapping[str, Sequence[str]], values: Mapping[str, Any]
+) -> dict[str, int]:
+    """The ranks of groups of axes: from the shapes a function is given, else from the first
+    tensor, such as a weight, that has one group alone."""
+    known = {dim: len(values[a]) for dim, a in arguments.items() if a in values}
+    for name, dims in tensors.items():
+        groups = [dim.lstrip("*") for dim in dims if dim.startswith("*")]
+        if len(groups) == 1 and isinstance(tensor := values.get(name), Tensor):
+            known.setdefault(groups[0], tensor.dim() - len(dims) + 1)
+    return known
 
 
 def ranks_of(dims: Sequence[str], rank: int, known: Mapping[str, int]) -> list[int]:

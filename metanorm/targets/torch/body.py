@@ -249,7 +249,7 @@ class Body:
         if all(let.op != Buffer(buffer) for let in program.body if let.name in read):
             return call("runtime.widened", Name(buffer))
         before = Name(self.c.local(f"old_{buffer}"))
-        copied = IfElse(Name("training"), method(Name(buffer), "clone"), Name(buffer))
+        copied = IfElse(Name("training"), call("runtime.copied", Name(buffer)), Name(buffer))
         self.c.prologue.append(Assign((before,), call("runtime.widened", copied)))
         return before
 

@@ -66,6 +66,9 @@ class MapPrinter:
             dtype = Name("torch.bool") if op.function == "where" else None
             one = method(Name(self.c.first), "new_tensor", values[0].expr, dtype=dtype)
             values[0] = Value(one)
+        elif op.function == "where" and values[1].number and values[2].number:
+            # torch would make whole numbers integers, and others float32.
+            values[2] = Value(method(Name(self.c.first), "new_tensor", values[2].expr))
         exprs, dims = self.lining.lined_up(values, let.type.axes)
         loose = self._is_loose(values, let.type.axes, dims)
         if is_square(op):

@@ -1,0 +1,370 @@
+"""Norms from the catalogue against torch, PyG, and a few lines of plain torch from their papers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+import torch_geometric.nn as pyg
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrizations
+
+F64 = torch.float64
+BATCH = torch.tensor([0, 0, 0, 2, 2, 2, 2, 3, 3, 3])  # graph 1 has no nodes
+TYPES = torch.tensor([1, 0, 1, 1, 0, 0, 0, 1, 0, 1])
+MASK = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1], [1, 0, 0, 0, 0], [1, 1, 0, 1, 1]]).bool()
+
+Reference = Callable[..., "Tensor | tuple[Tensor, ...]"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A norm, its arguments, shapes of its float inputs, and its paper as a function of it."""
+
+    norm: str
+    arguments: dict[str, Any]
+    shapes: tuple[tuple[int, ...], ...]
+    reference: Reference
+    more: tuple[Tensor, ...] = ()
+    training: bool = field(default=True)
+
+    def __str__(self) -> str:
+        return self.norm + ("" if self.training else "-eval")
+
+
+def per_channel(v: Tensor) -> Tensor:
+    """[C] beside [N, C, H, W]."""
+    return v[:, None, None]
+
+
+def standard(x: Tensor, dims: tuple[int, ...], eps: float) -> Tensor:
+    var, mean = torch.var_mean(x, dims, correction=0, keepdim=True)
+    return (x - mean) / (var + eps).sqrt()
+
+
+def evo_norm_b0(m: nn.Module, x: Tensor) -> Tensor:
+    batch = (x.var((0, 2, 3), correction=0, keepdim=True) + m.eps).sqrt()
+    inst = per_channel(m.v) * x + (x.var((2, 3), correction=0, keepdim=True) + m.eps).sqrt()
+    return x / torch.maximum(batch, inst) * per_channel(m.weight) + per_channel(m.bias)
+
+
+def filter_response(m: nn.Module, x: Tensor) -> Tensor:
+    nu2 = x.square().mean((2, 3), keepdim=True)
+    z = x * torch.rsqrt(nu2 + m.eps + per_channel(m.eps_l.abs()))
+    return torch.maximum(
+        z * per_channel(m.weight) + per_channel(m.bias), per_channel(m.tau).expand_as(x)
+    )
+
+
+def batch_renorm(m: nn.Module, x: Tensor) -> Tensor:
+    var, mean = torch.var_mean(x, (0, 2, 3), correction=0)
+    std = (var + m.eps).sqrt()
+    r = (std / m.running_std).clamp(1 / m.rmax, m.rmax).detach()
+    d = ((mean - m.running_mean) / m.running_std).clamp(-m.dmax, m.dmax).detach()
+    z = (x - per_channel(mean)) / per_channel(std) * per_channel(r) + per_channel(d)
+    return z * per_channel(m.weight) + per_channel(m.bias)
+
+
+def ada_in(m: nn.Module, content: Tensor, style: Tensor) -> Tensor:
+    var, mean = torch.var_mean(style, 2, correction=0, keepdim=True)
+    return standard(content, (2, 3), m.eps) * (var + m.eps).sqrt()[..., None] + mean[..., None]
+
+
+def spade(m: nn.Module, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    return F.batch_norm(x, None, None, training=True, eps=m.eps) * (1 + gamma) + beta
+
+
+def ada_layer_norm_zero(m: nn.Module, x: Tensor, condition: Tensor) -> tuple[Tensor, ...]:
+    weight = torch.cat([m.to_shift, m.to_scale, m.to_gate])
+    bias = torch.cat([m.shift_bias, m.scale_bias, m.gate_bias])
+    shift, scale, gate = F.linear(F.silu(condition), weight, bias).chunk(3, 1)
+    y = F.layer_norm(x, (x.shape[-1],), eps=m.eps)
+    return y * (1 + scale[:, None]) + shift[:, None], gate
+
+
+def batch_channel_norm(m: nn.Module, x: Tensor) -> Tensor:
+    y = F.batch_norm(x, None, None, m.batch_weight, m.batch_bias, training=True, eps=m.eps)
+    y = F.group_norm(y, m.num_groups, eps=m.eps).unflatten(1, (m.num_groups, -1))
+    weight, bias = (v[:, None, None, None] for v in (m.weight, m.bias))
+    return (y * weight + bias).flatten(1, 2)
+
+
+def estimated_batch_channel_norm(m: nn.Module, x: Tensor) -> Tensor:
+    state = m.running_mean, m.running_var, m.batch_weight, m.batch_bias
+    y = F.batch_norm(x, *(v.clone() for v in state), training=False, eps=m.eps)
+    y = F.group_norm(y, m.num_groups, eps=m.eps).unflatten(1, (m.num_groups, -1))
+    weight, bias = (v[:, None, None, None] for v in (m.weight, m.bias))
+    return (y * weight + bias).flatten(1, 2)
+
+
+def iter_norm(m: nn.Module, x: Tensor) -> Tensor:
+    """The authors' steps, group by group."""
+    parts = []
+    for part in x.chunk(m.num_groups, 1):
+        flat = part.transpose(0, 1).flatten(1)
+        flat = flat - flat.mean(1, keepdim=True)
+        eye = torch.eye(len(flat), dtype=x.dtype)
+        sigma = flat @ flat.T / flat.shape[1] + m.eps * eye
+        p = eye
+        for _ in range(m.steps):
+            p = 1.5 * p - 0.5 * torch.linalg.matrix_power(p, 3) @ sigma / sigma.trace()
+        white = p @ flat / sigma.trace().sqrt()
+        parts.append(white.unflatten(1, (x.shape[0], *x.shape[2:])).transpose(0, 1))
+    return torch.cat(parts, 1) * per_channel(m.weight) + per_channel(m.bias)
+
+
+def mode_norm(m: nn.Module, x: Tensor) -> Tensor:
+    gates = F.linear(x.mean((2, 3)), m.gate_weight, m.gate_bias).softmax(1)
+    y = torch.zeros_like(x)
+    for gate in gates.T:
+        share = gate[:, None, None, None]
+        n = gate.sum() * x.shape[2] * x.shape[3]
+        mean = (share * x).sum((0, 2, 3), keepdim=True) / n
+        var = (share * (x - mean).square()).sum((0, 2, 3), keepdim=True) / n
+        y = y + share * (x - mean) / (var + m.eps).sqrt()
+    return y * per_channel(m.weight) + per_channel(m.bias)
+
+
+def power_norm(m: nn.Module, x: Tensor) -> Tensor:
+    return x / (x.square().mean((0, 1)) + m.eps).sqrt() * m.weight + m.bias
+
+
+def masked_layer_norm(m: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
+    rows = []
+    for row, valid in zip(x, mask):
+        var, mean = torch.var_mean(row[valid], correction=0)
+        rows.append((row - mean) / (var + m.eps).sqrt())
+    return torch.stack(rows) * m.weight + m.bias
+
+
+def masked_instance_norm(m: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
+    rows = []
+    for row, valid in zip(x, mask):
+        var, mean = torch.var_mean(row[:, valid], 1, correction=0, keepdim=True)
+        rows.append((row - mean) / (var + m.eps).sqrt())
+    return torch.stack(rows)
+
+
+def sphere_step(m: nn.Module, h: Tensor, heading: Tensor) -> Tensor:
+    rate = (m.alpha * (m.rate / h.shape[-1] ** -0.5)).abs()
+    a, b = F.normalize(h, dim=-1), F.normalize(heading, dim=-1)
+    return F.normalize(a + rate * (b - a), dim=-1)
+
+
+def qk_norm(m: nn.Module, q: Tensor, k: Tensor) -> tuple[Tensor, ...]:
+    return m.g * F.normalize(q, dim=-1), F.normalize(k, dim=-1)
+
+
+def qk_rms_norm(m: nn.Module, q: Tensor, k: Tensor) -> tuple[Tensor, ...]:
+    size = q.shape[-1:]
+    return F.rms_norm(q, size, m.q_weight, m.eps), F.rms_norm(k, size, m.k_weight, m.eps)
+
+
+def partial_rms_norm(m: nn.Module, x: Tensor) -> Tensor:
+    """As in bzhangGo/rmsnorm: the norm of the first k, over the root of k."""
+    first = x[..., : int(x.shape[-1] * m.p)]
+    return m.scale * x / (first.norm(2, -1, keepdim=True) * first.shape[-1] ** -0.5 + m.eps)
+
+
+def extended_batch_norm(m: nn.Module, x: Tensor) -> Tensor:
+    centred = x - x.mean((0, 2, 3), keepdim=True)
+    var = x.var(correction=0)
+    return centred / (var + m.eps).sqrt() * per_channel(m.weight) + per_channel(m.bias)
+
+
+def frozen_batch_norm(m: nn.Module, x: Tensor) -> Tensor:
+    z = (x - per_channel(m.running_mean)) / per_channel(m.running_var + m.eps).sqrt()
+    return z * per_channel(m.weight.clone()) + per_channel(m.bias)
+
+
+def domain_batch_norm(m: nn.Module, x: Tensor, domain: Tensor) -> Tensor:
+    y = torch.zeros_like(x)
+    for d in domain.unique():
+        own = F.batch_norm(x[domain == d], None, None, m.weight, m.bias, True, 0.1, m.eps)
+        y = y.index_copy(0, (domain == d).nonzero().flatten(), own)
+    return y
+
+
+def pair_norm_si(m: nn.Module, x: Tensor, batch: Tensor) -> Tensor:
+    layer = pyg.PairNorm(m.scale, scale_individually=True, eps=m.eps)
+    return layer(x, batch)
+
+
+def message_norm(m: nn.Module, x: Tensor, msg: Tensor) -> Tensor:
+    layer = pyg.MessageNorm(learn_scale=True).double()
+    layer.scale = nn.Parameter(m.scale.detach().view(1))
+    return layer(x, msg)
+
+
+def diff_group_norm(m: nn.Module, x: Tensor) -> Tensor:
+    layer = pyg.DiffGroupNorm(x.shape[1], len(m.lin), m.lamda, m.eps).double()
+    with torch.no_grad():
+        layer.lin.weight.copy_(m.lin)
+        layer.norm.weight.copy_(m.weight.T.flatten())
+        layer.norm.bias.copy_(m.bias.T.flatten())
+    return layer(x)
+
+
+def loaded(known: nn.Module, m: nn.Module) -> nn.Module:
+    """A known layer with the state of ours."""
+    known = known.double().train(m.training)
+    known.load_state_dict(m.state_dict())
+    return known
+
+
+IMAGE = (4, 6, 3, 5)
+CASES = (
+    Case("DynamicTanh", {"normalized_shape": 5}, ((3, 4, 5),),
+         lambda m, x: m.weight * torch.tanh(m.alpha * x) + m.bias),
+    Case("DynamicErf", {"normalized_shape": 5}, ((3, 4, 5),),
+         lambda m, x: m.weight * torch.erf(m.alpha * x + m.shift) + m.bias),
+    Case("PartialRMSNorm", {"dim": 10, "p": 0.35}, ((3, 4, 10),), partial_rms_norm),
+    Case("EvoNormB0", {"num_features": 6}, (IMAGE,), evo_norm_b0),
+    Case("FilterResponseNormLearnedEps", {"num_features": 6}, (IMAGE,), filter_response),
+    Case("BatchRenorm", {"num_features": 6, "rmax": 1.2, "dmax": 0.3}, (IMAGE,), batch_renorm),
+    Case("AdaIN", {}, (IMAGE, (4, 6, 7)), ada_in),
+    Case("Spade", {"num_features": 6}, (IMAGE, IMAGE, IMAGE), spade),
+    Case("AdaLayerNormZero", {"dim": 5, "condition_dim": 3}, ((2, 4, 5), (2, 3)),
+         ada_layer_norm_zero),
+    Case("BatchChannelNorm", {"num_channels": 6, "num_groups": 3}, (IMAGE,), batch_channel_norm),
+    Case("EstimatedBatchChannelNorm", {"num_channels": 6, "num_groups": 3}, (IMAGE,),
+         estimated_batch_channel_norm),
+    Case("IterNorm", {"num_features": 6, "num_groups": 2}, (IMAGE,), iter_norm),
+    Case("ModeNorm", {"num_features": 6, "num_modes": 3}, (IMAGE,), mode_norm),
+    Case("PowerNormV", {"num_features": 6}, ((4, 5, 6),), power_norm),
+    Case("MaskedLayerNorm", {"num_features": 6}, ((4, 5, 6),), masked_layer_norm, (MASK,)),
+    Case("MaskedInstanceNorm", {"num_features": 6}, ((4, 6, 5),), masked_instance_norm, (MASK,)),
+    Case("SphereStep", {"dim": 5}, ((2, 3, 5), (2, 3, 5)), sphere_step),
+    Case("QKNorm", {}, ((2, 3, 4, 5), (2, 3, 4, 5)), qk_norm),
+    Case("QKRMSNorm", {"head_dim": 5}, ((2, 3, 4, 5), (2, 3, 4, 5)), qk_rms_norm),
+    Case("ExtendedBatchNorm", {"num_features": 6}, (IMAGE,), extended_batch_norm),
+    Case("FrozenBatchNorm", {"num_features": 6}, (IMAGE,), frozen_batch_norm),
+    Case("DomainBatchNorm", {"num_domains": 3, "num_features": 6}, (IMAGE,), domain_batch_norm,
+         (torch.tensor([2, 0, 2, 0]),)),
+    Case("MeanSubtractionNorm", {}, ((10, 6),),
+         lambda m, x, batch: pyg.MeanSubtractionNorm()(x, batch), (BATCH,)),
+    Case("GraphSizeNorm", {}, ((10, 6),),
+         lambda m, x, batch: pyg.GraphSizeNorm()(x, batch), (BATCH,)),
+    Case("PairNormSI", {}, ((10, 6),), pair_norm_si, (BATCH,)),
+    Case("MessageNorm", {}, ((10, 6), (10, 6)), message_norm),
+    Case("DiffGroupNorm", {"in_channels": 6, "groups": 3}, ((10, 6),), diff_group_norm),
+    Case("GraphLayerNorm", {"in_channels": 6}, ((10, 6),),
+         lambda m, x, batch: loaded(pyg.LayerNorm(6), m)(x, batch), (BATCH,)),
+    Case("GraphInstanceNorm", {"in_channels": 6, "affine": True}, ((10, 6),),
+         lambda m, x, batch: loaded(pyg.InstanceNorm(6, affine=True), m)(x, batch), (BATCH,)),
+    Case("HeteroBatchNorm", {"num_types": 2, "in_channels": 6}, ((10, 6),),
+         lambda m, x, kind: loaded(pyg.HeteroBatchNorm(6, 2), m)(x, kind), (TYPES,)),
+    Case("HeteroBatchNorm", {"num_types": 2, "in_channels": 6}, ((10, 6),),
+         lambda m, x, kind: loaded(pyg.HeteroBatchNorm(6, 2), m)(x, kind), (TYPES,), False),
+    Case("HeteroLayerNorm", {"num_types": 2, "in_channels": 6}, ((10, 6),),
+         lambda m, x, kind: loaded(pyg.HeteroLayerNorm(6, 2), m)(x, kind), (TYPES,)),
+)  # fmt: skip
+
+
+def made(case: Case, library: ModuleType) -> nn.Module:
+    """The norm in float64, with parameters and buffers away from where they begin."""
+    norm: nn.Module = getattr(library, case.norm)(**case.arguments).double()
+    with torch.no_grad():
+        for value in (*norm.parameters(), *norm.buffers()):
+            if value.is_floating_point():
+                value.uniform_(0.5, 1.5)
+    return norm.train(case.training)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_values_and_gradients_are_those_of_the_reference(case: Case, library: ModuleType) -> None:
+    torch.manual_seed(0)
+    norm = made(case, library)
+    inputs = [(torch.randn(shape, dtype=F64) * 2 + 1).requires_grad_() for shape in case.shapes]
+    right = case.reference(norm, *inputs, *case.more)  # first: our call moves running statistics
+    found = norm(*inputs, *case.more)
+    gradients = []
+    for outputs in (found, right):
+        outputs = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
+        generator = torch.Generator().manual_seed(1)
+        seeds = [torch.randn(y.shape, generator=generator, dtype=F64) for y in outputs]
+        gradients.append(torch.autograd.grad(outputs, inputs, seeds))
+    torch.testing.assert_close(
+        tuple(found) if not isinstance(found, Tensor) else found, right, rtol=1e-9, atol=1e-9
+    )
+    torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-8)
+
+
+def test_batch_renorm_without_bounds_is_running_statistics(library: ModuleType) -> None:
+    torch.manual_seed(0)
+    norm = library.BatchRenorm(6, rmax=1e9, dmax=1e9).double()
+    for _ in range(5):
+        norm(torch.randn(IMAGE, dtype=F64) * 2 + 1)
+    x = torch.randn(IMAGE, dtype=F64)
+    right = norm.eval()(x)
+    torch.testing.assert_close(norm.train()(x), right)
+
+
+@pytest.mark.parametrize("name", ["FrozenBatchNorm", "AdaLayerNormZero"])
+def test_what_begins_as_the_identity_does(name: str, library: ModuleType) -> None:
+    """Alone, or as the residual branch that its gate closes (D13 of the catalogue)."""
+    torch.manual_seed(0)
+    if name == "FrozenBatchNorm":
+        x = torch.randn(IMAGE)
+        torch.testing.assert_close(library.FrozenBatchNorm(6)(x), x)
+    else:
+        x = torch.randn(2, 4, 5)
+        y, gate = library.AdaLayerNormZero(5, 3)(x, torch.randn(2, 3))
+        torch.testing.assert_close(x + gate[:, None] * y, x)
+
+
+def test_iter_norm_whitens(library: ModuleType) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(64, 6, 8, dtype=F64) @ torch.randn(8, 8, dtype=F64)
+    y = library.IterNorm(6, steps=12).double()(x).transpose(0, 1).flatten(1)
+    torch.testing.assert_close(torch.cov(y), torch.eye(6, dtype=F64), rtol=0, atol=1e-2)
+
+
+def test_the_modes_of_mode_norm_that_are_alike_are_batch_norm(library: ModuleType) -> None:
+    x = torch.randn(IMAGE, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(library.ModeNorm(6, 3)(x), library.BatchNorm(6)(x))
+
+
+def test_spectral_norm_finds_the_largest_singular_value(library: ModuleType) -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(3, 8, 2, dtype=F64)
+    weight = layer.weight.detach().clone()
+    norm = library.SpectralNorm()
+    nn.utils.parametrize.register_parametrization(layer, "weight", norm)
+    for _ in range(200):
+        _ = layer.weight
+    norm.eval()
+    torch.testing.assert_close(
+        layer.weight, weight / torch.linalg.matrix_norm(weight.flatten(1), 2)
+    )
+
+
+def test_spectral_norm_has_the_gradient_of_torch(library: ModuleType) -> None:
+    """Evaluation from the same u, after torch has converged."""
+    torch.manual_seed(0)
+    theirs = parametrizations.spectral_norm(nn.Linear(5, 4, dtype=F64), n_power_iterations=300)
+    weight = theirs.parametrizations.weight.original
+    _ = theirs.weight
+    theirs.eval()
+    norm = library.SpectralNorm()
+    ours = nn.Linear(5, 4, dtype=F64)
+    nn.utils.parametrize.register_parametrization(ours, "weight", norm)
+    with torch.no_grad():
+        ours.parametrizations.weight.original.copy_(weight)
+        norm.u.copy_(theirs.parametrizations.weight[0]._u)
+    ours.eval()
+    seed = torch.randn(4, 5, dtype=F64)
+    torch.testing.assert_close(ours.weight, theirs.weight)
+    (right,) = torch.autograd.grad(theirs.weight, weight, seed)
+    (found,) = torch.autograd.grad(ours.weight, ours.parametrizations.weight.original, seed)
+    torch.testing.assert_close(found, right)
+
+
+def test_unit_weight_has_rows_of_length_one(library: ModuleType) -> None:
+    w = torch.randn(4, 5, dtype=F64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(library.UnitWeight()(w), F.normalize(w, dim=1))
