@@ -250,8 +250,8 @@ class Expressions:
             return self.forms.function(call)
         if name in self.norms and self.call_norm is not None:
             return self._norm(call)
-        is_norm = name[:1].isupper() and name.lower() not in CALLABLE
-        known = tuple(sorted(self.norms if is_norm else CALLABLE))
+        capital = name[:1].isupper() and name.lower() not in CALLABLE
+        known = tuple(sorted(self.norms if capital else CALLABLE))
         statistics = tuple(STATISTICS) if pools else ()
         self.problems.add(UnknownFunction(call.function.span, name, known, statistics))
         return POISON

@@ -186,9 +186,7 @@ class _Builder:
         for check in self.program.checks:
             if isinstance(check, Divisible) and check.axis == axis:
                 divisor = math.lcm(divisor, int(evaluate(check.by, self.numbers, {})))
-        for size in (a.size for a in self.program.axes if a.name in self.space[axis].parts):
-            if isinstance(size, (Const, Hyper)):
-                divisor *= int(evaluate(size, self.numbers, {}))
+        divisor *= self._given(axis)
         fixed = self.space[axis].size is not None
         if self.setting.empty and axis in self._leading():
             return 0
@@ -196,6 +194,16 @@ class _Builder:
             return divisor
         rank = [a.name for a in self.program.axes].index(axis)
         return divisor * (2 if divisor > 1 else (4, 3, 5, 2)[rank % 4])
+
+    def _given(self, axis: str) -> int:
+        """The product of the parts of an axis whose lengths are given, parts of parts included."""
+        given = 1
+        for part in (self.space[name] for name in self.space[axis].parts):
+            if isinstance(part.size, (Const, Hyper)):
+                given *= int(evaluate(part.size, self.numbers, {}))
+            else:
+                given *= self._given(part.name)
+        return given
 
     def _leading(self) -> tuple[str, ...]:
         return self.program.inputs[0].dims[:1]

@@ -27,8 +27,13 @@ NOT_DERIVABLE = {  # pools that overlap, and what else is torch's to derive
     "HeteroBatchNorm": "lookup",
     "HeteroLayerNorm": "lookup",
     "SparseSwitchNorm": "sparsestmax",
+    "ConditionalBatchNorm": "lookup",
+    "ConditionalInstanceNorm": "lookup",
+    "ConditionalGroupNorm": "lookup",
+    "UnitedNorm": "window",
+    "UnitedNormCommon": "window",
+    "UnitedNormSoftmax": "window",
 }
-
 DERIVABLE = [name for name in PROGRAMS if name not in NOT_DERIVABLE]
 SOFT = {"ModeNorm"}  # a share of every sample in every mode: larger than the input, and no kernels
 NARROW = [name for name in DERIVABLE if name not in SOFT]

@@ -55,9 +55,10 @@ def dimensions(program: Program) -> tuple[str, ...]:
 
 
 def scalars(program: Program) -> Iterator[Scalar]:
-    """Every scalar that a program mentions."""
+    """Every scalar that a program mentions, but for lengths that tensors tell."""
+    told = dimensions(program)
     for axis in program.axes:
-        if axis.size is not None:
+        if axis.size is not None and axis.name not in told:
             yield axis.size
     for let in program.body:
         if isinstance(let.op, Number):

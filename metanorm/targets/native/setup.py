@@ -211,10 +211,17 @@ class Setup:
 
 
 def _with_sizes(expr: Expr, size: Scalar, frame: Frame) -> Expr:
-    """The length of a part of an axis, which is known as a whole: `size(C)` in `size(C) / g`."""
+    """The length of a part of an axis, which is known as a whole: `size(C)` in `size(C) / g`.
+
+    A part that is split itself is as long as its own formula says.
+    """
     if isinstance(size, SizeOf):
-        known = size.axis in dimensions(frame.program)
-        return Name(f"call->size_{frame.name(size.axis)}") if known else expr
+        if size.axis in dimensions(frame.program):
+            return Name(f"call->size_{frame.name(size.axis)}")
+        whole = frame.space[size.axis]
+        if not whole.parts or whole.size is None:
+            return expr
+        return _with_sizes(frame.scalar(whole.size, whole=True), whole.size, frame)
     if isinstance(expr, Infix) and isinstance(size, ApplyScalar):
         left, right = size.arguments
         return Infix(

@@ -47,7 +47,7 @@ class Lining:
         frame = self.frame_of(axes, values)
         values = [self.c.layouts.within(v, frame) for v in values]
         exprs = [self.c.layouts.aligned(v, frame) for v in values]
-        starts = [self.c.layouts.place(frame, v.dims[0].axis) for v in values if v.dims]
+        starts = [self.c.layouts.place(frame, d.axis) for v in values for d in v.dims]
         start = min(starts, default=len(frame))
         full = {d.axis for v in values for d in v.dims if d.full}
         return exprs, tuple(Dim(d.axis, d.axis in full) for d in frame[start:])
