@@ -114,7 +114,7 @@ def _number(program: Program, lengths: dict[str, tuple[int, ...]]) -> int:
     sizes = {axis: math.prod(shape) for axis, shape in lengths.items()}
 
     def divides(number: int) -> bool:
-        numbers = {a.name: number for a in program.arguments if a.type == "int"}
+        numbers = {a.name: number for a in program.arguments if a.type in ("int", "size")}
         checks = (c for c in program.checks if isinstance(c, Divisible) and c.axis in sizes)
         return all(sizes[c.axis] % evaluate(c.by, numbers, sizes) == 0 for c in checks)
 

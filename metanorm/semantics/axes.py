@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial, reduce
 
 from metanorm.diagnostics.axes import AxisTwice, UnknownAxis
 from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.lengths import BadLength, BadSplit, FreeAxis, TwoSizes
-from metanorm.ir.nodes import Argument, Axis
-from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf, leaves, scalar_text
+from metanorm.ir.nodes import Argument, Axis, Divisible
+from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf, apply, leaves, scalar_text
 from metanorm.ir.space import Space
 from metanorm.semantics.reserved import check_name
 from metanorm.source import Span
@@ -34,6 +35,8 @@ class AxisTable:
         self.space = Space(())
         self.declared: dict[str, Declared] = {}
         self.arguments: dict[str, Argument] = {}  # sizes that the constructor asks for
+        self.splits: list[Divisible] = []  # axes that are split, and what their lengths contain
+        self.rests: dict[str, tuple[str, Scalar]] = {}  # what parts are left of, divided by what
         self.input_span: Span | None = None
         self.unsure: set[str] = set()  # axes of which it is reported elsewhere what is wrong
         self.on_weight = False  # what lives on these axes is made when there is a weight
@@ -125,6 +128,13 @@ class AxisTable:
         whole = self.space[name]
         parts = tuple(part.axis.name for part in statement.parts)
         self.space.add(Axis(name, size=whole.size, parts=parts))
+        if given:
+            by = reduce(partial(apply, "mul"), (size for size in given if size is not None))
+            self.rests[last] = (name, by)
+            while name in self.rests:  # what is left of an axis is split in turn
+                name, more = self.rests[name]
+                by = apply("mul", more, by)
+            self.splits.append(Divisible(name, by))
 
     def _give_up(self, statement: ast.AxisSplit) -> None:
         names = {part.axis.name for part in statement.parts}

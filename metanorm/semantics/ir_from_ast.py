@@ -231,7 +231,8 @@ class _Norm:
     def _checks(self) -> tuple[Check, ...]:
         """Where statistics of several pools are mixed, those of single values do no harm."""
         several = [check for check in self.low.checks if isinstance(check, Several)]
-        return tuple(c for c in self.low.checks if c not in several or len(several) == 1)
+        kept = [c for c in self.low.checks if c not in several or len(several) == 1]
+        return tuple(dict.fromkeys((*self.low.table.splits, *kept)))
 
     def _program(self, target: str, output: list[tuple[str, Tensor, ast.OutputItem]]) -> Program:
         required = [a for a in self.arguments if a.required]

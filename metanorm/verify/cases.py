@@ -169,7 +169,12 @@ class _Builder:
             for leaf in leaves(known.size):
                 if isinstance(leaf, SizeOf):
                     self._shape(leaf.axis)
-            shape = (int(evaluate(known.size, self.numbers, self._lengths())),)
+            asked = {a.name: a.axes[0] for a in self.program.arguments if a.type == "size"}
+            numbers = dict(self.numbers)
+            for leaf in leaves(known.size):
+                if isinstance(leaf, Hyper) and leaf.name in asked:
+                    numbers[leaf.name] = math.prod(self._shape(asked[leaf.name]))
+            shape = (int(evaluate(known.size, numbers, self._lengths())),)
         elif known.variadic:
             shape = (2, 3) if known.size is not None else self.setting.space
         else:
@@ -185,7 +190,10 @@ class _Builder:
         divisor = 1
         for check in self.program.checks:
             if isinstance(check, Divisible) and check.axis == axis:
-                divisor = math.lcm(divisor, int(evaluate(check.by, self.numbers, {})))
+                # Lengths that the constructor asks for divide as parts do, below.
+                known = {a.name: 1.0 for a in self.program.arguments if a.type == "size"}
+                by = evaluate(check.by, {**known, **self.numbers}, {})
+                divisor = math.lcm(divisor, max(int(by), 1))
         divisor *= self._given(axis)
         fixed = self.space[axis].size is not None
         if self.setting.empty and axis in self._leading():
@@ -200,7 +208,7 @@ class _Builder:
         given = 1
         for part in (self.space[name] for name in self.space[axis].parts):
             if isinstance(part.size, (Const, Hyper)):
-                given *= int(evaluate(part.size, self.numbers, {}))
+                given *= math.prod(self._shape(part.name))
             else:
                 given *= self._given(part.name)
         return given

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import torch
@@ -204,15 +205,19 @@ class Routes:
                 raise Unfit("a tensor where a number is expected")
             if name in table.buffers and (tensor.requires_grad or not tensor.is_contiguous()):
                 raise Unfit("a buffer that is strided or has a gradient")
+        scattered = {n for n, t in tensors.items() if n not in self._wide and not t.is_contiguous()}
+        for name in scattered:
+            values[name] = tensors[name] = tensors[name].contiguous()
         order, arm = tuple(tensors), self._arm(values)
         ways = table.arms[arm]
         extra = {**groups, **named_matrices(table, values, x)}
         made = Preparation(self.library, table, {**values, **extra}, order)
         made.demand_few(table.cells[arm])
-        for dim, by in table.divisible:
-            number = values[by] if isinstance(by, str) else by
-            whole = isinstance(number, int) and number > 0
-            if not whole or made.sizes.get(dim, 0) % number:
+        for dim, factors in table.divisible.items():
+            known: dict[str, Any] = {**made.sizes, **values}
+            parts: list[Any] = [known.get(by) if isinstance(by, str) else by for by in factors]
+            whole = all(isinstance(n, int) and n > 0 for n in parts)
+            if not whole or made.sizes.get(dim, 0) % prod(parts):
                 raise Unfit("a length that its number of parts does not divide")
         read = {f.name for f in ways["backward"].fields}
         unread = set(order) - read
@@ -231,8 +236,7 @@ class Routes:
             extra=extra,
             prepared=made.of(ways["forward"]),
             differentiable=any(t.requires_grad for t in tensors.values()),
-            scattered=numbers({n for n, t in tensors.items()
-                               if n not in self._wide and not t.is_contiguous()}),
+            scattered=numbers(scattered),
             changed=numbers(self._written) if arm == "train" else (),
             copied=numbers(set(table.buffers) - unread),
             unread=numbers(unread),

@@ -39,8 +39,8 @@ class Table:
     """The kernels of one norm.
 
     `tensors` gives the dimensions of each tensor, a variadic one with a star; `matrices` the axis
-    of each matrix that the constructor is given, maybe by name; `divisible` dimensions and the
-    number, or the argument, that must divide the length of each; `ranks` the argument whose length
+    of each matrix that the constructor is given, maybe by name; `divisible` what the length
+    of a dimension must be divisible by, numbers and arguments; `ranks` the argument whose length
     says how many dimensions a variadic one stands for. `results` is the type of the result where
     there are several, and `without_statistics` the arm of evaluation where no running statistics
     are kept.
@@ -48,7 +48,7 @@ class Table:
 
     tensors: Mapping[str, tuple[str, ...]]
     matrices: Mapping[str, str]
-    divisible: tuple[tuple[str, str | int], ...]
+    divisible: Mapping[str, tuple[str | int, ...]]
     ranks: Mapping[str, str]
     momenta: tuple[str, ...]
     tracked: tuple[str, ...]
@@ -83,7 +83,7 @@ def _table(data: Mapping[str, Any]) -> Table:
     return Table(
         tensors={name: tuple(dims) for name, dims in data["tensors"].items()},
         matrices=data["matrices"],
-        divisible=tuple((dim, by) for dim, by in data["divisible"]),
+        divisible={dim: tuple(by) for dim, by in data["divisible"].items()},
         ranks=data["ranks"],
         momenta=tuple(data["momenta"]),
         tracked=tuple(data["tracked"]),

@@ -59,7 +59,7 @@ def _table(function: str, program: Program, source: Source, results: str | None)
             for d in program.declarations
         } | {a.name: list(a.axes) for a in matrices},
         "matrices": {a.name: a.axes[0] for a in matrices},
-        "divisible": [list(pair) for pair in source.divisible],
+        "divisible": {dim: list(by) for dim, by in source.divisible},
         "ranks": {dim: sizes[dim] for dim in variadic if dim in sizes},
         "momenta": sorted(
             {f.name for arm in source.arms for k in arm.forward.values() for f in k.fields

@@ -64,6 +64,7 @@ class Frame:
         self.types: dict[Ref, Type] = {let.name: let.type for let in self.program.body}
         self._orders = self._find_orders()
         self.matrices = self._find_matrices()
+        self.asked = {a.name: a.axes[0] for a in self.program.arguments if a.type == "size"}
         self._taken: set[str] = set(RESERVED)
         self._names: dict[str, str] = {}
         self.cell = next(
@@ -159,6 +160,9 @@ class Frame:
         match scalar:
             case Const(value):
                 return Number(value)
+            case Hyper(name) if name in self.asked:  # a length, which some tensor has
+                length = Name(f"v->call->size_{self.name(self.asked[name])}")
+                return length if whole else Prefix("(real)", length)
             case Hyper(name):
                 # As it came: `real` may be too narrow for a length.
                 given = Prefix("(int64_t)", Name(f"v->call->{self.name(name)}"))

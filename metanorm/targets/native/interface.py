@@ -6,13 +6,13 @@ this list, so that they cannot disagree.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from metanorm.ir.momenta import momenta
 from metanorm.ir.nodes import Buffer, Divisible, Input, Let, Number, Param, Program
-from metanorm.ir.scalar import Const, Hyper, Scalar, SizeOf, leaves
+from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf, leaves
 from metanorm.plan.sweeps import NotPlannable, Plan
 
 Kind = Literal["size", "groups", "number", "momentum", "wide", "narrow", "index", "saved", "result"]
@@ -44,12 +44,17 @@ class Field:
 
 
 def dimensions(program: Program) -> tuple[str, ...]:
-    """All dimensions of inputs and parameters, each once; copies are as long as what they copy."""
+    """All dimensions of inputs and parameters, each once, whose lengths tensors tell.
+
+    Copies are as long as what they copy, and parts as hyperparameters say, if those are given.
+    """
     dims = (dim for decl in program.declarations for dim in decl.dims)
     parts = {part for axis in program.axes for part in axis.parts}
+    asked = {Hyper(a.name) for a in program.arguments if a.type == "size"}
     declared = {
         a.name for a in program.axes
-        if a.cells_of is None and a.name not in parts and not isinstance(a.size, SizeOf)
+        if a.cells_of is None and not isinstance(a.size, SizeOf)
+        and (a.name not in parts or a.size in asked)
     }  # fmt: skip
     return tuple(dim for dim in dict.fromkeys(dims) if dim in declared)
 
@@ -75,19 +80,29 @@ def hypers(program: Program) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def divisible(program: Program) -> Iterator[tuple[str, str | int]]:
-    """Dimensions, and the argument or number that divides the length of each.
+def divisible(program: Program) -> Iterator[tuple[str, tuple[str | int, ...]]]:
+    """Dimensions, and the arguments and numbers whose product divides the length of each.
 
-    Raises `NotPlannable` for a number that is computed.
+    Raises `NotPlannable` for a number that is computed otherwise.
     """
+    asked = {a.name: a.axes[0] for a in program.arguments if a.type == "size"}
     for check in program.checks:
-        match check:
-            case Divisible(axis, Hyper(name)):
-                yield axis, name
-            case Divisible(axis, Const(value)):
-                yield axis, int(value)
-            case Divisible():
-                raise NotPlannable("a number of parts that is computed")
+        if isinstance(check, Divisible):
+            yield check.axis, tuple(_factors(check.by, asked))
+
+
+def _factors(number: Scalar, asked: Mapping[str, str]) -> Iterator[str | int]:
+    """A length that the constructor asks for is that of its dimension."""
+    match number:
+        case Hyper(name):
+            yield asked.get(name, name)
+        case Const(value):
+            yield int(value)
+        case Apply("mul", factors):
+            for factor in factors:
+                yield from _factors(factor, asked)
+        case _:
+            raise NotPlannable("a number of parts that is computed")
 
 
 def fields(plan: Plan, saved: Iterable[str]) -> tuple[Field, ...]:

@@ -58,7 +58,7 @@ class Source:
 
     sections: tuple[Section, ...]
     arms: tuple[Arm, ...]
-    divisible: tuple[tuple[str, str | int], ...]  # dimensions, and what divides their lengths
+    divisible: tuple[tuple[str, tuple[str | int, ...]], ...]  # what divides lengths
 
 
 @dataclass(frozen=True)
@@ -94,13 +94,13 @@ def source(program: Program, function: str) -> Source:
     """The kernels of an optimised program, whose function has this name. Raises `NoKernels`."""
     if len(program.body) > LARGEST:
         raise NoKernels(f"more than {LARGEST} values, which a C compiler would take long for")
-    if any(i.sort == "edges" for i in program.inputs):
-        raise NoKernels("an input of edges")
     for let in program.body:
         if isinstance(let.op, (Pool, Count)):
             for _, matrix in let.op.over:
                 if type(matrix) in OVERLAPPING:
                     raise NoKernels(OVERLAPPING[type(matrix)])
+    if any(i.sort == "edges" for i in program.inputs):
+        raise NoKernels("an input of edges")
     try:
         made = [_arm(function, both) for both in directions(program)]
         parts = tuple(divisible(program))

@@ -213,7 +213,7 @@ class CallChecks:
         idle = is_idle(check, self.program)
         local = Name(shown) if idle else by
         bad: Expr = Binary("%", (size, local))
-        if isinstance(by, Name):  # a number in the spec is known to be positive
+        if not isinstance(by, Literal):  # a number in the spec is known to be positive
             bad = Binary("or", (Binary("<", (local, integer(1))), bad))
         demand = If(bad, (Raise(error),))
         if not idle:

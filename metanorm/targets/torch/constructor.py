@@ -110,11 +110,11 @@ class Constructor:
                 continue
             size = self.scalar(SizeOf(check.axis), "")
             by = self.scalar(check.by, "")
-            if isinstance(size, Name) and isinstance(by, (Name, Literal)):
+            if isinstance(size, Name):
                 shown = by.text if isinstance(by, Name) else "parts"
                 arguments = Literal(self.program.name), Literal(size.text), size, Literal(shown), by
                 bad: Expr = Binary("%", (size, by))
-                if isinstance(by, Name):  # a number in the spec is known to be positive
+                if not isinstance(by, Literal):  # a number in the spec is known to be positive
                     bad = Binary("or", (Binary("<", (by, integer(1))), bad))
                 error = call("runtime.not_divisible", *arguments)
                 done.append(If(bad, (Raise(error),)))
