@@ -33,7 +33,9 @@ KEYS = {
 }
 
 VARIABLES = {
-    "METANORM_CACHE": "the folder of the parse table, which may be removed at any time",
+    "METANORM_CACHE": "the folder of built kernels and of the parse table, which may be removed",
+    "METANORM_CC": "the C compiler for kernels, with its flags; else `CC`, else `cc`",
+    "METANORM_CFLAGS": "further flags for it",
     "METANORM_DEBUG": "where set, a bug in metanorm ends in its traceback",
     "NO_COLOR": "where set, nothing is printed in colour",
 }

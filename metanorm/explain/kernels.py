@@ -122,7 +122,7 @@ class _Formulas:
         if ref not in self.short:
             role = role_of(ref)
             taken = {*self.lets, *self.short.values()}
-            letters = (x + n for n in ("", *map(str, count(1))) for x in ascii_lowercase)
+            letters = (x + n for n in chain([""], map(str, count(1))) for x in ascii_lowercase)
             self.short[ref] = next(x for x in chain([role or ""], letters) if x and x not in taken)
         return self.short[ref]
 
@@ -149,6 +149,12 @@ class _Formulas:
 
     def _rescaled(self, arguments: tuple[Ref, ...]) -> tuple[str, int]:
         x, centre, shift, *factors = (self._text(a) for a in arguments)
-        text = x[0] if centre[0] == "0" else f"({x[0]} - {centre[0]})"
-        text = " * ".join([text, *(f[0] if f[1] > 1 else f"({f[0]})" for f in factors)])
+        first = (f"{x[0]} - {_product(centre)}", 1) if centre[0] != "0" else x
+        text = " * ".join(map(_product, (first, *factors))) if factors else first[0]
         return (text, 2) if shift[0] == "0" else (f"{text} + {shift[0]}", 1)
+
+
+def _product(part: tuple[str, int]) -> str:
+    """A part as a factor, or behind a minus: a sum in parentheses."""
+    text, level = part
+    return text if level > 1 else f"({text})"

@@ -31,6 +31,24 @@ typedef float real;
 #define EXPORTED
 #endif
 
+/* glibc has these for whole vectors (to four units in the last place), but says so under
+ * -ffast-math alone. */
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(_OPENMP) && !defined(__clang__)
+#define BY_VECTORS(function) \
+    _Pragma("omp declare simd notinbranch") extern real R(function)(real);
+#if __GLIBC_PREREQ(2, 22)
+BY_VECTORS(exp)
+BY_VECTORS(log)
+BY_VECTORS(sin)
+BY_VECTORS(cos)
+#endif
+#if __GLIBC_PREREQ(2, 35)
+BY_VECTORS(tanh)
+BY_VECTORS(erf)
+BY_VECTORS(log1p)
+#endif
+#endif
+
 #define TILE 4096        /* elements of a row that are looked at together */
 #define TILE_AREA 65536  /* elements of several rows that are: two looks at them stay in L2 */
 #define TILE_ROWS 256    /* rows at most: so many numbers are added to one in `real` */

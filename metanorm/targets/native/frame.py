@@ -29,7 +29,7 @@ RESERVED = frozenset(
     round floor ceil exp log sqrt pow sin cos tanh erf abs begin place end gap strided division
     widened_bfloat16 rounded_bfloat16 widened_float16 rounded_float16
     AXES DIMS GROUPS ROWS VECTOR TILE TILE_AREA TILE_ROWS STRIP CACHE SERIAL THREADS AT R REAL_TYPE
-    EXPORTED GATHER SCATTER FLOAT32 FLOAT64 BFLOAT16 FLOAT16 BOOLEAN INT64 STREAMED
+    BY_VECTORS EXPORTED GATHER SCATTER FLOAT32 FLOAT64 BFLOAT16 FLOAT16 BOOLEAN INT64 STREAMED
     NULL INFINITY NAN""".split()
 )
 # What sweeps call the sums of a reduction.
