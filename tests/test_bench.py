@@ -19,7 +19,7 @@ from metanorm.bench.workload import WORKLOADS, workloads
 from metanorm.driver import compile_specs, module_name
 from metanorm.frontend import CheckedNorm
 from metanorm.options import Options
-from metanorm.runtime.native import calls, gradient
+from metanorm.runtime.native import calls, routes
 from metanorm.targets.live import module_from_files
 from metanorm.workspace import load
 
@@ -81,7 +81,7 @@ def test_memory_is_counted_by_storage() -> None:
 
 
 def test_the_command_writes_a_table_data_and_a_chart(tmp_path: Path) -> None:
-    spec, data, chart = str(ROOT / "specs/rms_norm.norm"), tmp_path / "b.json", tmp_path / "b.png"
+    spec, data, chart = str(ROOT / "specs/batch_norm.norm"), tmp_path / "b.json", tmp_path / "b.png"
     quick = ("bench", spec, "--rounds", "1", "--only", "16x64", "--no-torch-compile")
     done = run(*quick, "--json", str(data), "--chart", str(chart))
     assert done.returncode == 0, done.stderr
@@ -104,13 +104,13 @@ def test_who_cannot_take_an_input_is_left_out_with_the_reason() -> None:
 
 
 def test_no_compiler_for_torch_compile_is_a_row_of_the_table(tmp_path: Path) -> None:
-    spec = str(ROOT / "specs/rms_norm.norm")
+    spec = str(ROOT / "specs/batch_norm.norm")
     quick = ("bench", spec, "--rounds", "1", "--only", "16x64")
     done = run(*quick, CXX="no-such-compiler", TORCHINDUCTOR_CACHE_DIR=str(tmp_path))
     assert done.returncode == 0, done.stderr
     (row,) = [line for line in done.stdout.splitlines() if "│ torch.compile " in line]
     assert "left out" in row
-    assert "left out of RMSNorm, 16x64: torch.compile: " in done.stdout
+    assert "left out of BatchNorm, 16x64: torch.compile: " in done.stdout
 
 
 def test_plain_torch_runs_without_kernels() -> None:
@@ -121,14 +121,14 @@ def test_plain_torch_runs_without_kernels() -> None:
     workload, built = min(workloads(norm.program), key=lambda found: found[0].nbytes)
     makers = dict(candidates(norm, module, "", workload, built, traced=False))
     before, seen = calls.run, list[str]()
-    vars(gradient)["run"] = lambda *args, **named: (seen.append("kernel"), before(*args, **named))
+    vars(routes)["run"] = lambda *args, **named: (seen.append("kernel"), before(*args, **named))
     try:
         makers["plain torch"]().prepare("both")()()
         assert seen == []
         makers["metanorm"]().prepare("both")()()
         assert len(seen) > 0
     finally:
-        vars(gradient)["run"] = before
+        vars(routes)["run"] = before
 
 
 def test_what_cannot_be_compared_is_refused_before_anything_is_timed(tmp_path: Path) -> None:
@@ -143,4 +143,4 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_timed(tmp_path: P
 def test_only_norms_for_activations_are_timed() -> None:
     done = run("bench", str(ROOT / "specs/centralization.norm"), "--rounds", "1")
     assert done.returncode == 1
-    assert done.stderr.count("only norms for activations are timed") == 3
+    assert done.stderr.count("only norms for activations are timed") == 4
