@@ -42,7 +42,13 @@ true_gradient = pytest.mark.parametrize("program", TRUE_GRADIENT, indirect=True)
 
 
 def test_few_norms_stop_gradients() -> None:
-    assert set(PROGRAMS) - set(TRUE_GRADIENT) == {"AdaNorm", "DetachNorm"}
+    assert set(PROGRAMS) - set(TRUE_GRADIENT) == {
+        "AdaNorm",
+        "BatchRenorm",
+        "DetachNorm",
+        "HeteroBatchNorm",
+        "SpectralNorm",
+    }
 
 
 @true_gradient
