@@ -13,7 +13,7 @@
 #include <omp.h>
 #endif
 #ifdef __SSE2__
-#include <emmintrin.h>
+#include <immintrin.h>
 #endif
 
 #ifdef METANORM_DOUBLE
@@ -54,6 +54,7 @@ BY_VECTORS(log1p)
 #define TILE_ROWS 256    /* rows at most: so many numbers are added to one in `real` */
 #define STRIP 256        /* columns of narrow values that are added up together */
 #define CACHE 65536      /* bytes that a worker looks at twice in a row, so that they should stay near it */
+#define AHEAD 8192       /* bytes between a row and the one that is asked for beside it */
 #define SERIAL 32768     /* elements for which more than one thread is not worth while */
 
 #define VECTOR (AXES - 1) /* the axis along which rows lie */
@@ -182,14 +183,28 @@ static void widen(const void *data, int64_t type, int64_t offset, int64_t stride
     }
 }
 
+/* What is streamed at once. */
+#if defined(__AVX512F__)
+#define PIECE 64
+#define STREAM_PIECE(to, from) \
+    _mm512_stream_si512((__m512i *)(to), _mm512_loadu_si512((const void *)(from)))
+#elif defined(__AVX__)
+#define PIECE 32
+#define STREAM_PIECE(to, from) \
+    _mm256_stream_si256((__m256i *)(to), _mm256_loadu_si256((const __m256i *)(from)))
+#elif defined(__SSE2__)
+#define PIECE 16
+#define STREAM_PIECE(to, from) \
+    _mm_stream_si128((__m128i *)(to), _mm_loadu_si128((const __m128i *)(from)))
+#endif
+
 /* Write `bytes` that nobody reads soon: no line is fetched before it is overwritten. */
 static void stream(char *to, const char *from, int64_t bytes) {
 #ifdef __SSE2__
-    const int64_t head = least((int64_t)(-(uintptr_t)to & 15), bytes);
-    const int64_t whole = head + (bytes - head) / 16 * 16;
+    const int64_t head = least((int64_t)(-(uintptr_t)to & (PIECE - 1)), bytes);
+    const int64_t whole = head + (bytes - head) / PIECE * PIECE;
     memcpy(to, from, (size_t)head);
-    for (int64_t i = head; i < whole; i += 16)
-        _mm_stream_si128((__m128i *)(to + i), _mm_loadu_si128((const __m128i *)(from + i)));
+    for (int64_t i = head; i < whole; i += PIECE) STREAM_PIECE(to + i, from + i);
     memcpy(to + whole, from + whole, (size_t)(bytes - whole));
 #else
     memcpy(to, from, (size_t)bytes);
@@ -220,6 +235,10 @@ static void round_off(void *data, int64_t type, int64_t offset, int64_t stride, 
     }
 }
 
+static inline int64_t bytes_of(int64_t type) {
+    return type == FLOAT32 ? 4 : type == FLOAT64 || type == INT64 ? 8 : type == BOOLEAN ? 1 : 2;
+}
+
 /* A place: one index for each axis, of the vector axis that of the first element of a row. */
 #define AT(...) ((const int64_t[AXES]){__VA_ARGS__})
 
@@ -238,6 +257,22 @@ static inline const real *row(const tensor *t, const int64_t *at, int64_t count,
     if (direct(t)) return (const real *)t->data + offset(t, at);
     widen(t->data, t->type, offset(t, at), t->stride[VECTOR], count, buffer);
     return buffer;
+}
+
+/* How far a row is ahead that had better be asked for now. */
+static inline int64_t ahead(int64_t count) {
+    return AHEAD / most(count * (int64_t)sizeof(real), 1);
+}
+
+/* Ask for a row, if it is short: those that are looked at several times before the next ones come
+ * too suddenly for the processor to foresee them. */
+static inline void foresee(const tensor *t, const int64_t *at, int64_t count) {
+#ifdef __GNUC__
+    const int64_t size = bytes_of(t->type);
+    if (t->stride[VECTOR] != 1 || 4 * count * size > AHEAD) return;
+    const char *there = (const char *)t->data + offset(t, at) * size;
+    for (int64_t i = 0; i < count * size; i += 64) __builtin_prefetch(there + i);
+#endif
 }
 
 /* Where to write a row, and what is left to do when it is written. */
@@ -435,7 +470,8 @@ static inline real sum_of(const accumulator *a, int64_t here) { return (real)a->
 static inline real mean_of(const accumulator *a, int64_t here) { return (real)a->mean[here]; }
 
 static inline real share_of(const accumulator *a, int64_t here) {
-    return a->weight[here] > 0 ? (real)(a->total[here] / a->weight[here]) : 0;
+    const double weight = a->weight[here], total = a->total[here]; /* read both: no branch */
+    return weight > 0 ? (real)(total / weight) : 0;
 }
 
 static inline void add_up(double *restrict total, const real *restrict more, int64_t count) {
@@ -480,6 +516,12 @@ static inline segments grouped(const int64_t *labels, int64_t rows, int64_t coun
     start[0] = 0;
     found.order = order;
     return found;
+}
+
+/* The row at a place among the ordered ones; behind them all, the last. */
+static inline int64_t ordered(const segments *s, int64_t place) {
+    const int64_t last = s->start[s->count] - 1, here = least(place, last);
+    return s->order ? s->order[here] : here;
 }
 
 /* ---- the schedule: who does which part, and when */
