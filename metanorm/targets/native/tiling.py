@@ -51,7 +51,7 @@ class Tiling:
             return None
         (group,) = self.rows
         rows = Apply("ahead", (LENGTH,))
-        further = Infix("+", self.at[_key(group)], rows)
+        further: Expr = Infix("+", self.at[_key(group)], rows)
         if self._grouped(group):
             further = Apply("ordered", (GROUPS, Infix("+", Name("place"), rows)))
         there = {**self.at, _key(group): further}
@@ -153,8 +153,8 @@ class Tiling:
         """Where a row is that is the one at `place`."""
         place: Expr = Name("place")
         if self._grouped(groups[0]):
-            here = Apply("ordered", (GROUPS, place))
-            return [Declare("const int64_t", self.f.variable(groups[0]), here)]
+            ordered = Apply("ordered", (GROUPS, place))
+            return [Declare("const int64_t", self.f.variable(groups[0]), ordered)]
         done: list[Stmt] = []
         for number, group in enumerate(groups):
             here = place
