@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -257,3 +258,18 @@ def test_rows_are_chosen_from_the_start_and_by_numbers() -> None:
     for label in (-1, 3):
         with pytest.raises(IndexError):
             runtime.chosen(table, torch.tensor([label]))
+
+
+@pytest.mark.parametrize(
+    ("index", "count", "says"),
+    [
+        (torch.tensor([0.0, 1.0]), 2, "must be int64 or int32, got torch.float32"),
+        (torch.tensor([True, False]), 2, "must be int64 or int32, got torch.bool"),
+        (torch.tensor([0, 1]), 2.0, "must be an int, got 2.0"),
+        (torch.tensor([0, 2]), 2, "run from 0 to 2, and the groups from 0 to 1"),
+        (torch.tensor([-1, 1]), None, "run from -1 to 1, and the groups from 0 to 1"),
+    ],
+)
+def test_labels_that_name_no_group_are_told(index: Tensor, count: Any, says: str) -> None:
+    with pytest.raises((TypeError, IndexError), match=says):
+        runtime.Groups(index, count, 2)
