@@ -1,0 +1,179 @@
+"""The gallery: a page for each spec of the library and a picture for each norm, and their index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from docs.pages import MADE
+from metanorm import frontend
+from metanorm.explain.facts import Facts, facts
+from metanorm.explain.fingerprint import fingerprint
+from metanorm.explain.kernels import Cost
+from metanorm.explain.origin import citation, summary
+from metanorm.frontend import LIBRARY, CheckedNorm
+from metanorm.passes.pipeline import optimize
+from metanorm.semantics.naming import snake_case
+from metanorm.show.picture import picture
+from metanorm.show.shapes import Drawing
+from metanorm.show.svg_from_drawing import svg_from_drawing
+from metanorm.syntax.latex_from_ast import latex_from_ast
+from metanorm.syntax.text_from_ast import norm_lines
+from metanorm.workspace import load_library
+
+MADE_FROM_SPECS = MADE.replace("the table it comes from", "the spec")
+THUMBNAIL = 150  # pixels
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """A norm with all that is shown of it."""
+
+    norm: CheckedNorm
+    file: str  # of its spec, without the ending
+    facts: Facts
+    drawing: Drawing
+
+    @property
+    def name(self) -> str:
+        """As the spec has it."""
+        return self.norm.program.name
+
+    @property
+    def image(self) -> str:
+        """The file of its picture."""
+        return f"{snake_case(self.name)}.svg"
+
+
+def gallery() -> dict[str, str]:
+    """The files of `docs/gallery`, by name."""
+    pages: dict[str, list[Exhibit]] = {}
+    for exhibit in exhibits():
+        pages.setdefault(exhibit.file, []).append(exhibit)
+    everything = [exhibit for page in pages.values() for exhibit in page]
+    return {
+        "README.md": index(everything),
+        **{f"{file}.md": page(file, shown) for file, shown in pages.items()},
+        **{exhibit.image: svg_from_drawing(exhibit.drawing) for exhibit in everything},
+    }
+
+
+def exhibits() -> Iterator[Exhibit]:
+    """Every norm of the library, in the order of its files."""
+    library = load_library()
+    checked = frontend.check(library.sources, library.roots)
+    norms = [(root, norm) for root in library.roots for norm in checked.norms[root]]
+    known = {fingerprint(optimize(norm.program)): norm.program.name for _, norm in norms}
+    for root, norm in norms:
+        file = root.removeprefix(LIBRARY).removesuffix(".norm")
+        yield Exhibit(norm, file, facts(norm, known), picture(norm.program))
+
+
+# ---- the index
+
+
+def index(shown: Sequence[Exhibit]) -> str:
+    """All norms with small pictures, by name."""
+    files = len({exhibit.file for exhibit in shown})
+    lines = [
+        "# Gallery",
+        "",
+        f"{MADE_FROM_SPECS}The {len(shown)} norms of the library, from {files} files. A picture "
+        "shows one element of a small input, in orange, and what is pooled with it, in blue; below "
+        "are the matrices that say so, one for each axis. They are those that the "
+        "[oracle](../how-it-works.md#the-oracle-and-verify) computes with. "
+        "`metanorm show SPEC -o FILE` draws one for any spec.",
+        "",
+        "| | norm | from | runs on |",
+        "| --- | --- | --- | --- |",
+    ]
+    for exhibit in sorted(shown, key=lambda e: e.name):
+        page = f"{exhibit.file}.md#{exhibit.name.lower()}"
+        small = f'<img src="{exhibit.image}" width="{THUMBNAIL}" alt="{exhibit.name}">'
+        about = _cell(summary(exhibit.norm.program.doc))
+        lines.append(
+            f"| {small} | [{exhibit.name}]({page})<br>{about} "
+            f"| {_cell(citation(exhibit.norm.program.doc))} | {_runs_on(exhibit.facts)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;")
+
+
+def _runs_on(known: Facts) -> str:
+    none, _, reason = known.kernels.partition(": ")
+    return f"torch: {reason}" if reason and none.startswith("none") else "kernels and torch"
+
+
+# ---- a page
+
+
+def page(file: str, shown: Sequence[Exhibit]) -> str:
+    """The norms of a file."""
+    title = shown[0].name if len(shown) == 1 else f"`{file}.norm`"
+    links = (
+        f"[Gallery](README.md) · [the spec](../../specs/{file}.norm) · "
+        f"[the generated module](../../tests/good/specs/{file}.py)"
+    )
+    sections = "\n".join(_section(exhibit, len(shown) > 1) for exhibit in shown)
+    return f"# {title}\n\n{MADE_FROM_SPECS}{links}\n\n{sections}"
+
+
+def _section(exhibit: Exhibit, headed: bool) -> str:
+    known = exhibit.facts
+    parts = [f"## {exhibit.name}\n"] if headed else []
+    parts += [f"{_plain(known.about)}\n"] if known.about else []
+    parts.append(f"![{escape(exhibit.drawing.title)}]({exhibit.image})\n")
+    parts.append(f"```math\n{latex_from_ast(exhibit.norm.equations)}```\n")
+    spec = "\n".join(norm_lines(exhibit.norm.norm))
+    parts.append(f"```norm from=specs/{exhibit.file}.norm\n{spec.strip()}\n```\n")
+    parts.append(_table(exhibit))
+    return "\n".join(parts)
+
+
+def _plain(text: str) -> str:
+    """A comment as Markdown that shows it as it stands, but for its `code`."""
+    pieces = text.split("`")
+    outside = [piece.replace("*", "\\*").replace("<", "&lt;") for piece in pieces]
+    return "`".join(piece if i % 2 else outside[i] for i, piece in enumerate(pieces))
+
+
+def _table(exhibit: Exhibit) -> str:
+    known = exhibit.facts
+    rows = [
+        ("pooled", _lines(known.pools) or "nothing"),
+        ("learned", _lines(known.learned) or "nothing"),
+        ("kept between calls", _lines(known.kept) or "nothing"),
+    ]
+    if known.target in ("activation", "loss"):
+        train = _yes(known.samples_meet_in_training)
+        evaluation = _yes(known.samples_meet_in_evaluation)
+        rows.append(("samples influence each other", f"in training {train}, else {evaluation}"))
+    else:
+        rows.append(("made for", f"a {known.target}"))
+    rows += [(cost.of, _cost(cost)) for cost in known.costs]
+    rows.append(("kernels", _cell(known.kernels)))
+    if known.equals:
+        rows.append(("the same as", ", ".join(known.equals)))
+    lines = "".join(f"| {what} | {answer} |\n" for what, answer in rows)
+    return f"| | |\n| --- | --- |\n{lines}"
+
+
+def _lines(items: Sequence[str]) -> str:
+    return "<br>".join(map(_cell, items))
+
+
+def _yes(answer: bool) -> str:
+    return "yes" if answer else "no"
+
+
+def _cost(cost: Cost) -> str:
+    near, far = cost.bytes_of_islands, cost.bytes_of_sweeps
+    sweeps = f"{cost.sweeps} sweep{'s' if cost.sweeps != 1 else ''}"
+    text = f"{sweeps}, {near} bytes for each float32 element"
+    if near != far:
+        text += f" where an island stays in the cache, else {far}"
+    return f"{text}<br>islands: {_cell(cost.islands)}"
