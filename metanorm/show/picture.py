@@ -15,6 +15,7 @@ from metanorm.show.shapes import (
     INK,
     MONO,
     POOLED,
+    SANS,
     Drawing,
     Line,
     Point,
@@ -40,15 +41,11 @@ def picture(program: Program) -> Drawing:
     panels = [_panel(pooled) for pooled in found] or [_nothing(untouched(program))]
     body = _rows(panels)
     head = Words(MARGIN, MARGIN + LARGE - 3, program.name, LARGE, bold=True)
-    legend = list(_legend(program, bool(found)))
+    legend = list(_legend(program, found))
     width = max(body.width, head.length, *(_right(shape) for shape in legend)) + 2 * MARGIN
     top = MARGIN + LARGE + 16
     end = top + body.height
-    shapes = [
-        head,
-        *moved(body.shapes, MARGIN, top),
-        *moved(legend, MARGIN, end + 14),
-    ]
+    shapes = [head, *moved(body.shapes, MARGIN, top), *moved(legend, MARGIN, end + 14)]
     height = end + (14 + max(_bottom(shape) for shape in legend) if legend else 0) + MARGIN
     return Drawing(round(width), round(height), tuple(shapes), _title(program.name, found))
 
@@ -57,7 +54,7 @@ def moved(shapes: Sequence[Shape], x: float, y: float) -> Iterator[Shape]:
     """The same shapes somewhere else."""
 
     def at(point: Point) -> Point:
-        return (round(point[0] + x, 2), round(point[1] + y, 2))
+        return (point[0] + x, point[1] + y)
 
     for shape in shapes:
         if isinstance(shape, Polygon):
@@ -94,9 +91,10 @@ class _Panel:
 
 def _panel(pooled: Pooled) -> _Panel:
     lines = [_line(", ".join(pooled.statistics), 13, bold=True)]
-    over = _wrapped([f"over {pooled.over[0]}", *pooled.over[1:]])
+    over = _wrapped("over", pooled.over, MONO)
     lines += [_line(text, SMALL, mono=True) for text in over]
-    lines.append(_line(f"one for each {pooled.each}" if pooled.each else "one in all", SMALL))
+    each = _wrapped("one for each", pooled.each, SANS) if pooled.each else ["one in all"]
+    lines += [_line(text, SMALL) for text in each]
     if pooled.left_out:
         lines.append(_line(f"drawn for one {', '.join(pooled.left_out)}", SMALL))
     lines += [_line(f"the first {e.length} of {e.label}", SMALL) for e in pooled.edges if e.cut]
@@ -115,17 +113,17 @@ def _line(text: str, size: float, bold: bool = False, mono: bool = False) -> Wor
     return Words(0, 0, text, size, bold=bold, mono=mono, fill=INK)
 
 
-def _wrapped(items: Sequence[str]) -> list[str]:
+def _wrapped(lead: str, items: Sequence[str], letter: float) -> list[str]:
     """Items joined by commas, on as many lines as they need."""
-    most = int(WIDEST / (SMALL * MONO))
-    lines = [items[0]]
+    most = int(WIDEST / (SMALL * letter))
+    lines = [f"{lead} {items[0]}"]
     for item in items[1:]:
         comma = "" if item.startswith(("where", "weighted")) else ","
         if len(lines[-1]) + len(item) + 2 <= most:
             lines[-1] += f"{comma} {item}"
         else:
             lines[-1] += comma
-            lines.append(f"     {item}")
+            lines.append(f"{' ' * (len(lead) + 1) if letter == MONO else '    '}{item}")
     return lines
 
 
@@ -149,40 +147,40 @@ def _drawn(pooled: Pooled) -> Piece:
 
 
 def _rows(panels: Sequence[_Panel]) -> Piece:
-    """Panels from left to right, in rows of about equal length."""
-    rows = -(-len(panels) // ACROSS)
-    across = -(-len(panels) // rows)
+    """Panels from left to right, in rows of about equal length and columns of one width."""
+    count = -(-len(panels) // ACROSS)
+    across = -(-len(panels) // count)
+    rows = [panels[first : first + across] for first in range(0, len(panels), across)]
+    widths = [max(panel.width for panel in panels[rank::across]) for rank in range(across)]
+    lefts = [sum(widths[:rank]) + rank * GUTTER for rank in range(across)]
     shapes: list[Shape] = []
-    width = y = 0.0
-    for first in range(0, len(panels), across):
-        row = _row(panels[first : first + across])
-        shapes += moved(row.shapes, 0, y)
-        width = max(width, row.width)
-        y += row.height + GUTTER
-    return Piece(width, y - GUTTER, tuple(shapes))
+    y = 0.0
+    for row in rows:
+        piece = _row(row, lefts)
+        shapes += moved(piece.shapes, 0, y)
+        y += piece.height + GUTTER
+    return Piece(lefts[-1] + widths[-1], y - GUTTER, tuple(shapes))
 
 
-def _row(panels: Sequence[_Panel]) -> Piece:
+def _row(panels: Sequence[_Panel], lefts: Sequence[float]) -> Piece:
     """The lower ends of solids stand on one line, and so do the matrices below them."""
     head = max(panel.head for panel in panels) + 14
     floor = head + max(panel.drawn.height for panel in panels)
     shapes: list[Shape] = []
-    x = 0.0
-    for panel in panels:
+    for panel, x in zip(panels, lefts):
         y = 0.0
         for line in panel.words:
             y += line.size + LEADING
             shapes.append(replace(line, x=x, y=y))
         shapes += moved(panel.drawn.shapes, x, floor - panel.drawn.height)
         shapes += moved(panel.heat.shapes, x, floor + 16)
-        x += panel.width + GUTTER
     height = floor + 16 + max(panel.heat.height for panel in panels)
-    return Piece(x - GUTTER, height, tuple(shapes))
+    return Piece(lefts[len(panels) - 1] + panels[-1].width, height, tuple(shapes))
 
 
-def _legend(program: Program, pools_something: bool) -> Iterator[Shape]:
+def _legend(program: Program, found: Sequence[Pooled]) -> Iterator[Shape]:
     """What the colours mean, and the numbers of the example."""
-    if not pools_something:
+    if not found:
         return
     yield rectangle(0, 0, 10, 10, CHOSEN)
     first = Words(16, 9, "one element", SMALL)
@@ -190,10 +188,13 @@ def _legend(program: Program, pools_something: bool) -> Iterator[Shape]:
     x = 16 + first.length + 14
     yield rectangle(x, 0, 10, 10, POOLED)
     yield Words(x + 16, 9, "what is pooled with it", SMALL)
-    yield Words(0, 26, "Row i of a matrix: what counts for position i.", SMALL)
+    notes = ["Row i of a matrix: what counts for position i."]
+    if not all(pooled.counts_itself for pooled in found):
+        notes.append("Pale orange: the element does not count itself.")
     numbers = ", ".join(f"{name} = {value}" for name, value in sized_numbers(program).items())
-    if numbers:
-        yield Words(0, 43, f"Drawn with {numbers}.", SMALL)
+    notes += [f"Drawn with {numbers}."] if numbers else []
+    for rank, note in enumerate(notes):
+        yield Words(0, 26 + 17 * rank, note, SMALL)
 
 
 def _right(shape: Shape) -> float:

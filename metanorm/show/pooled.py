@@ -78,11 +78,16 @@ class Pooled:
 
     statistics: tuple[str, ...]
     over: tuple[str, ...]  # an item for each axis, then masks and weights
-    each: str
+    each: tuple[str, ...]
     edges: tuple[Edge, ...]
     shares: Tensor
     left_out: tuple[str, ...]  # axes of which one position is drawn
     nodes: Nodes | None
+
+    @property
+    def counts_itself(self) -> bool:
+        """Whether the chosen element is in its own pool; a mask may leave it out."""
+        return bool(self.shares[tuple(edge.chosen for edge in self.edges)])
 
 
 def pools(program: Program) -> list[Pooled]:
@@ -134,7 +139,8 @@ class _Pools:
     def nothing(self) -> Pooled:
         edges = tuple(_cut(edge) for edge in self._edges(self.first, {}))
         shares = torch.zeros([edge.length for edge in edges], dtype=F64)
-        return Pooled((), (), "", edges, shares, self._left_out(self.first, edges), None)
+        shares[tuple(edge.chosen for edge in edges)] = 1
+        return Pooled((), (), (), edges, shares, self._left_out(self.first, edges), None)
 
     def _pooled(self, lets: Sequence[Let]) -> Pooled:
         op = lets[0].op
@@ -174,9 +180,8 @@ class _Pools:
         if op.weight:
             yield "weighted" if op.weight.startswith("%") else f"weighted by {op.weight}"
 
-    def _each(self, type_: Type) -> str:
-        whole = self.space.merged(type_.axes)
-        return ", ".join(self._label(axis) for axis in whole)
+    def _each(self, type_: Type) -> tuple[str, ...]:
+        return tuple(self._label(axis) for axis in self.space.merged(type_.axes))
 
     # ---- edges
 

@@ -25,6 +25,7 @@ LABEL = 12.0  # the size of letters, and the room that labels get
 
 # How light falls on the sides that are seen: the opacity of what is not pooled, and of what is.
 FRONT, TOP, RIGHT = (0.16, 1.0), (0.08, 0.72), (0.30, 1.0)
+PALE = 0.4  # the chosen element, where it does not count itself
 SHADED = {POOLED: "#1a62c9", CHOSEN: "#c9641b"}  # the right side
 
 
@@ -105,7 +106,7 @@ class _Solid:
         share = self.shares[place[0]][place[1]][place[2]]
         yield Polygon(points, NEUTRAL, light[0], NEUTRAL, 0.6)
         colour = CHOSEN if place == self.chosen else POOLED
-        strength = 1.0 if place == self.chosen else tint(share)
+        strength = (1.0 if share else PALE) if place == self.chosen else tint(share)
         if strength:
             fill = SHADED[colour] if light is RIGHT else colour
             yield Polygon(points, fill, round(strength * light[1], 2), NEUTRAL, 0.6)
