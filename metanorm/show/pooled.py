@@ -22,7 +22,7 @@ from metanorm.ir.aggregation import (
     is_partition,
     matrix_text,
 )
-from metanorm.ir.nodes import Count, Let, Pool, Program, Type
+from metanorm.ir.nodes import Count, Let, Pool, Program, Ref, Type
 from metanorm.ir.reachable import reachable
 from metanorm.ir.space import Space
 from metanorm.oracle.dense import pooling_matrix
@@ -76,6 +76,7 @@ class Pooled:
     `shares` has a dimension for each edge.
     """
 
+    names: tuple[Ref, ...]  # of the bindings
     statistics: tuple[str, ...]
     over: tuple[str, ...]  # an item for each axis, then masks and weights
     each: tuple[str, ...]
@@ -140,7 +141,7 @@ class _Pools:
         edges = tuple(_cut(edge) for edge in self._edges(self.first, {}))
         shares = torch.zeros([edge.length for edge in edges], dtype=F64)
         shares[tuple(edge.chosen for edge in edges)] = 1
-        return Pooled((), (), (), edges, shares, self._left_out(self.first, edges), None)
+        return Pooled((), (), (), (), edges, shares, self._left_out(self.first, edges), None)
 
     def _pooled(self, lets: Sequence[Let]) -> Pooled:
         op = lets[0].op
@@ -153,11 +154,11 @@ class _Pools:
             if axis not in kept
         }
         edges = self._edges(joined, matrices)
-        names = [_statistic(let.op) for let in lets]
         shares = self._shares(op, joined, kept, matrices, edges)
         edges = tuple(_cut(edge) for edge in edges)
         return Pooled(
-            statistics=tuple(dict.fromkeys(names)),
+            names=tuple(let.name for let in lets),
+            statistics=tuple(dict.fromkeys(_statistic(let.op) for let in lets)),
             over=tuple(self._over(op)),
             each=self._each(lets[0].type),
             edges=edges,
