@@ -20,7 +20,7 @@ GREEK = {
     )
 } | {"eps": "\\varepsilon"}
 
-RELATIONS = {"<": "<", "<=": "\\le", "==": "=", "!=": "\\ne", ">=": "\\ge", ">": ">"}
+RELATIONS = {"<": "<", "<=": "\\leq", "==": "=", "!=": "\\neq", ">=": "\\geq", ">": ">"}
 
 # Functions that have a sign of their own; others are set upright.
 KNOWN = {name: f"\\{name}" for name in ("exp", "log", "sin", "cos", "tanh", "max", "min")}
