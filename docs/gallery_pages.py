@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -15,6 +15,7 @@ from metanorm.explain.origin import citation, summary
 from metanorm.frontend import LIBRARY, CheckedNorm
 from metanorm.passes.pipeline import optimize
 from metanorm.semantics.naming import snake_case
+from metanorm.show.invariance import Numbers, invariances
 from metanorm.show.picture import picture
 from metanorm.show.shapes import Drawing
 from metanorm.show.svg_from_drawing import svg_from_drawing
@@ -34,6 +35,7 @@ class Exhibit:
     file: str  # of its spec, without the ending
     facts: Facts
     drawing: Drawing
+    invariances: Mapping[str, tuple[Numbers, ...]]
 
     @property
     def name(self) -> str:
@@ -67,7 +69,9 @@ def exhibits() -> Iterator[Exhibit]:
     known = {fingerprint(optimize(norm.program)): norm.program.name for _, norm in norms}
     for root, norm in norms:
         file = root.removeprefix(LIBRARY).removesuffix(".norm")
-        yield Exhibit(norm, file, facts(norm, known), picture(norm.program))
+        yield Exhibit(
+            norm, file, facts(norm, known), picture(norm.program), invariances(norm.program)
+        )
 
 
 # ---- the index
@@ -79,11 +83,17 @@ def index(shown: Sequence[Exhibit]) -> str:
     lines = [
         "# Gallery",
         "",
-        f"{MADE_FROM_SPECS}The {len(shown)} norms of the library, from {files} files. A picture "
-        "shows one element of a small input, in orange, and what is pooled with it, in blue; below "
-        "are the matrices that say so, one for each axis. They are those that the "
-        "[oracle](../how-it-works.md#the-oracle-and-verify) computes with. "
-        "`metanorm show SPEC -o FILE` draws one for any spec.",
+        f"{MADE_FROM_SPECS}The {len(shown)} norms of the library, from {files} files. Each has a "
+        "page with its equations, its spec, and what the compiler knows of it.",
+        "",
+        "A picture shows one element of a small input in orange, and in blue what is pooled with "
+        "it. Below it are the matrices that say so, one for each axis; their product, ⊗, is the "
+        "pool. All of this is what the [oracle](../how-it-works.md#the-oracle-and-verify) computes "
+        "with. `metanorm show SPEC -o FILE` draws any spec.",
+        "",
+        "What leaves a result unchanged was tried on the same small input, in training mode, by "
+        "multiplying with positive numbers and by adding numbers: one for each position of the "
+        "axes that are named, or one in all. Differences that an `eps` makes do not count.",
         "",
         "| | norm | from | runs on |",
         "| --- | --- | --- | --- |",
@@ -149,11 +159,10 @@ def _table(exhibit: Exhibit) -> str:
         ("kept between calls", _lines(known.kept) or "nothing"),
     ]
     if known.target in ("activation", "loss"):
-        train = _yes(known.samples_meet_in_training)
-        evaluation = _yes(known.samples_meet_in_evaluation)
-        rows.append(("samples influence each other", f"in training {train}, else {evaluation}"))
+        rows.append(("samples influence each other", _meeting(known)))
     else:
         rows.append(("made for", f"a {known.target}"))
+    rows.append(("result unchanged by", _unchanged(exhibit)))
     rows += [(cost.of, _cost(cost)) for cost in known.costs]
     rows.append(("kernels", _cell(known.kernels)))
     if known.equals:
@@ -162,12 +171,30 @@ def _table(exhibit: Exhibit) -> str:
     return f"| | |\n| --- | --- |\n{lines}"
 
 
+def _unchanged(exhibit: Exhibit) -> str:
+    """`scaling x for each N, C<br>shifting x as a whole`."""
+    first = exhibit.norm.program.inputs[0].name
+    ways: dict[Numbers, list[str]] = {}
+    for change, found in exhibit.invariances.items():
+        for numbers in found:
+            ways.setdefault(numbers, []).append(change)
+    lines = [
+        f"{' and '.join(changes)} {first} "
+        + (f"for each {', '.join(numbers)}" if numbers else "as a whole")
+        for numbers, changes in ways.items()
+    ]
+    return _lines(lines) or f"neither scaling nor shifting {first}"
+
+
 def _lines(items: Sequence[str]) -> str:
     return "<br>".join(map(_cell, items))
 
 
-def _yes(answer: bool) -> str:
-    return "yes" if answer else "no"
+def _meeting(known: Facts) -> str:
+    """When samples influence each other."""
+    if known.samples_meet_in_training == known.samples_meet_in_evaluation:
+        return "yes" if known.samples_meet_in_training else "no"
+    return "in training" if known.samples_meet_in_training else "in evaluation"
 
 
 def _cost(cost: Cost) -> str:

@@ -204,7 +204,7 @@ class _Example:
             return cells.reshape(shape)
         if decl.sort == "mask":
             return with_gaps(shape)
-        return torch.sin(1.7 * place.to(F64) + 0.4).reshape(shape) + 1.5
+        return waves(shape)
 
 
 def _names(scalar: Scalar) -> set[str]:
@@ -238,6 +238,12 @@ def two_rings(nodes: int) -> Tensor:
 def with_gaps(shape: list[int]) -> Tensor:
     """A mask that leaves every third element out."""
     return (torch.arange(math.prod(shape)) % 3 != 1).reshape(shape)
+
+
+def waves(shape: list[int]) -> Tensor:
+    """Positive numbers that differ from place to place, and from sample to sample."""
+    place = torch.arange(math.prod(shape), dtype=F64)
+    return (0.5 * torch.sin(1.7 * place + 0.4) + 0.8 * torch.sin(0.13 * place) + 1.5).reshape(shape)
 
 
 def fading(n: int) -> Tensor:
