@@ -9,7 +9,7 @@ from itertools import groupby, pairwise
 from metanorm.show.shapes import Circle, Drawing, Line, Point, Polygon, Shape, Words
 
 FAMILIES = {
-    False: "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif",
+    False: "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, 'DejaVu Sans', sans-serif",
     True: "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace",
 }
 
