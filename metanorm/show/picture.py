@@ -33,6 +33,7 @@ WIDEST = 250.0  # of the text above a solid
 ACROSS = 3  # pools in a row
 SMALL, LARGE = 11.0, 17.0  # letters
 LEADING = 5.0
+INDENT = len("over ") * SMALL * MONO
 
 
 def picture(program: Program) -> Drawing:
@@ -80,7 +81,7 @@ class _Panel:
     @property
     def width(self) -> float:
         """That of its widest part."""
-        lengths = (line.length for line in self.words)
+        lengths = (line.x + line.length for line in self.words)
         return max(NARROWEST, self.drawn.width, self.heat.width, *lengths)
 
     @property
@@ -91,10 +92,8 @@ class _Panel:
 
 def _panel(pooled: Pooled) -> _Panel:
     lines = [_line(", ".join(pooled.statistics), 13, bold=True)]
-    over = _wrapped("over", pooled.over, MONO)
-    lines += [_line(text, SMALL, mono=True) for text in over]
-    each = _wrapped("one for each", pooled.each, SANS) if pooled.each else ["one in all"]
-    lines += [_line(text, SMALL) for text in each]
+    lines += _wrapped("over", pooled.over, mono=True)
+    lines += _wrapped("one for each", pooled.each) if pooled.each else [_line("one in all", SMALL)]
     if pooled.left_out:
         lines.append(_line(f"drawn for one {', '.join(pooled.left_out)}", SMALL))
     lines += [_line(f"the first {e.length} of {e.label}", SMALL) for e in pooled.edges if e.cut]
@@ -113,9 +112,9 @@ def _line(text: str, size: float, bold: bool = False, mono: bool = False) -> Wor
     return Words(0, 0, text, size, bold=bold, mono=mono, fill=INK)
 
 
-def _wrapped(lead: str, items: Sequence[str], letter: float) -> list[str]:
+def _wrapped(lead: str, items: Sequence[str], mono: bool = False) -> list[Words]:
     """Items joined by commas, on as many lines as they need."""
-    most = int(WIDEST / (SMALL * letter))
+    most = int(WIDEST / (SMALL * (MONO if mono else SANS)))
     lines = [f"{lead} {items[0]}"]
     for item in items[1:]:
         comma = "" if item.startswith(("where", "weighted")) else ","
@@ -123,8 +122,9 @@ def _wrapped(lead: str, items: Sequence[str], letter: float) -> list[str]:
             lines[-1] += f"{comma} {item}"
         else:
             lines[-1] += comma
-            lines.append(f"{' ' * (len(lead) + 1) if letter == MONO else '    '}{item}")
-    return lines
+            lines.append(item)
+    first, *rest = (_line(line, SMALL, mono=mono) for line in lines)
+    return [first, *(replace(line, x=INDENT) for line in rest)]
 
 
 def _drawn(pooled: Pooled) -> Piece:
@@ -171,7 +171,7 @@ def _row(panels: Sequence[_Panel], lefts: Sequence[float]) -> Piece:
         y = 0.0
         for line in panel.words:
             y += line.size + LEADING
-            shapes.append(replace(line, x=x, y=y))
+            shapes.append(replace(line, x=x + line.x, y=y))
         shapes += moved(panel.drawn.shapes, x, floor - panel.drawn.height)
         shapes += moved(panel.heat.shapes, x, floor + 16)
     height = floor + 16 + max(panel.heat.height for panel in panels)

@@ -23,7 +23,7 @@ def svg_from_drawing(drawing: Drawing) -> str:
         f"<title>{escape(drawing.title)}</title>",
         "<style>",
         f"text {{ font-family: {FAMILIES[False]} }}",
-        f".code {{ font-family: {FAMILIES[True]}; white-space: pre }}",
+        f".code {{ font-family: {FAMILIES[True]} }}",
         "</style>",
     ]
     for style, shapes in groupby(drawing.shapes, key=_style):
