@@ -39,6 +39,8 @@ def invariances(program: Program) -> dict[str, tuple[Numbers, ...]]:
     `("N", "C")` stands for a number for each position of N and C, `()` for a single number.
     """
     trial = _Trial(program)
+    if not trial.reacts():
+        return dict.fromkeys(CHANGES, ())
     return {name: tuple(trial.finest(change)) for name, change in CHANGES.items()}
 
 
@@ -82,12 +84,12 @@ class _Trial:
     def finest(self, change: Change) -> Iterator[Numbers]:
         """The ways that hold and of which no refinement does."""
         start = (0,) * len(self.leaves)
-        if not self._reacts() or not self._holds(change, start):
+        if not self._holds(change, start):
             return
         done, queue = {start}, [start]
         while queue:
             ways = queue.pop(0)
-            finer = [way for way in self._finer(ways) if self._holds(change, way)]
+            finer = list(self._finer(change, ways))
             queue += [way for way in finer if way not in done]
             done.update(finer)
             if not finer:
@@ -108,10 +110,16 @@ class _Trial:
             if leaf in names or "/" in labels[leaf]
         )
 
-    def _finer(self, ways: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    def _finer(self, change: Change, ways: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        """The refinements that hold, of one axis: for each of its positions, else by its cells."""
         for place, way in enumerate(ways):
-            for finer in range(way + 1, len(self.ways[place])):
-                yield (*ways[:place], finer, *ways[place + 1 :])
+            each = len(self.ways[place]) - 1
+            for tried in ([each], range(1, each) if way == 0 else ()):
+                finer = [(*ways[:place], t, *ways[place + 1 :]) for t in tried if t > way]
+                found = [one for one in finer if self._holds(change, one)]
+                yield from found
+                if found:
+                    break
 
     def _holds(self, change: Change, ways: tuple[int, ...]) -> bool:
         numbers = self._numbers(ways)
@@ -121,7 +129,7 @@ class _Trial:
                 return False
         return True
 
-    def _reacts(self) -> bool:
+    def reacts(self) -> bool:
         """Whether the output depends on the input at all, at each magnitude."""
         return all(
             bool(
