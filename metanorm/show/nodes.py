@@ -95,7 +95,7 @@ def _dots(
         colour, opacity = NEUTRAL, 0.35
         if counts[node]:
             colour, opacity = POOLED, 1.0
-        elif nodes.pools:
+        elif nodes.pools and nodes.pools[node] != nodes.pools[chosen]:
             colour, opacity = OTHERS[others.index(nodes.pools[node]) % len(OTHERS)], 1.0
         ring = CHOSEN if node == chosen else ""
         yield Circle(x, y, DOT, colour, opacity, ring, 3)

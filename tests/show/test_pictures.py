@@ -7,9 +7,21 @@ from xml.etree import ElementTree
 
 import pytest
 from conftest import PROGRAMS
+from test_pooled import norm
 
 from metanorm.show.picture import picture
-from metanorm.show.shapes import Circle, Drawing, Line, Polygon, Words, rectangle
+from metanorm.show.shapes import (
+    CHOSEN,
+    NEUTRAL,
+    OTHERS,
+    POOLED,
+    Circle,
+    Drawing,
+    Line,
+    Polygon,
+    Words,
+    rectangle,
+)
 from metanorm.show.svg_from_drawing import svg_from_drawing
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -56,6 +68,15 @@ def test_a_norm_that_pools_nothing_says_so() -> None:
     drawing = picture(PROGRAMS["DynamicTanh"])
     assert drawing.title == "DynamicTanh pools nothing"
     assert "nothing is pooled" in [s.text for s in drawing.shapes if isinstance(s, Words)]
+
+
+def test_masked_nodes_are_grey() -> None:
+    """Of five nodes of the first graph every third is masked, from the second on."""
+    drawing = picture(norm("x[V, C], batch: index[V], keep: mask[V]", "V: batch where keep"))
+    dots = [shape for shape in drawing.shapes if isinstance(shape, Circle)]
+    fills = [dot.fill for dot in dots]
+    first = [POOLED, NEUTRAL, POOLED, POOLED, NEUTRAL]
+    assert fills == [*first, *OTHERS[:1] * 3] and dots[0].stroke == CHOSEN
 
 
 def test_text_is_escaped() -> None:

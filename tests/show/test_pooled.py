@@ -58,8 +58,11 @@ def gradient(small: Program, v: Values, name: str, pooled: Pooled) -> Tensor:
     """How much each element of the pooled value counts for the sum of the chosen element's pool."""
     let = next(let for let in bindings(small.body) if let.name == name)
     assert isinstance(let.op, Pool)
-    leaf = v.values[let.op.value].to(torch.float64).detach().clone().requires_grad_()
-    v.values[let.op.value] = leaf
+    # What lives on cells of an axis is spread over its positions, which are what is drawn.
+    named, type_ = dict(let.op.over), v.types[let.op.value]
+    own = v.space.ordered(a if a in named else v.space.base(a) for a in type_.axes)
+    leaf = v.broadcast(let.op.value, own).to(torch.float64).detach().clone().requires_grad_()
+    v.values[let.op.value], v.types[let.op.value] = leaf, replace(type_, axes=own)
     v.values["%sum"] = Pools(v).pool(replace(let.op, statistic="sum", about=None), let.type)
     v.types["%sum"] = let.type
     drawn = tuple(axis for edge in pooled.edges for axis in edge.axes)
