@@ -47,7 +47,7 @@ def example(program: Program) -> tuple[Program, Call]:
 
     Raises `CannotDraw` where its pools are large whatever the lengths of free axes.
     """
-    small = _Example(_once(program))
+    small = _Example(_soon_done(program))
     return small.small, small.call()
 
 
@@ -59,10 +59,10 @@ def bindings(body: tuple[Let, ...]) -> Iterator[Let]:
             yield from bindings(let.op.body)
 
 
-def _once(program: Program) -> Program:
-    """The norm with one time round for each `repeat`."""
+def _soon_done(program: Program) -> Program:
+    """The norm with two times round for each `repeat`."""
     body = tuple(
-        replace(let, op=replace(let.op, count=Const(1))) if isinstance(let.op, Repeat) else let
+        replace(let, op=replace(let.op, count=Const(2))) if isinstance(let.op, Repeat) else let
         for let in program.body
     )
     return replace(program, body=body)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import product
 
-from metanorm.show.pooled import Edge
 from metanorm.show.shapes import CHOSEN, INK, NEUTRAL, POOLED, Polygon, Shape, Words, rectangle
 from metanorm.show.solids import Piece, tint
+from metanorm.show.view import Edge
 
 SIDE = 50.0  # of a matrix, whatever its length
 BETWEEN = 22.0

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from metanorm.show.pooled import Nodes
 from metanorm.show.shapes import (
     CHOSEN,
     NEUTRAL,
@@ -20,6 +19,7 @@ from metanorm.show.shapes import (
     Shape,
 )
 from metanorm.show.solids import Piece
+from metanorm.show.view import Nodes
 
 DOT = 6.5
 RINGS = (31.0, 19.0)  # the radii of graphs

@@ -9,7 +9,7 @@ from metanorm.ir.nodes import Program
 from metanorm.show.example import sized_numbers
 from metanorm.show.matrices import matrices
 from metanorm.show.nodes import graph, row_counts
-from metanorm.show.pooled import Pooled, pools, untouched
+from metanorm.show.pooled import pools, untouched
 from metanorm.show.shapes import (
     CHOSEN,
     INK,
@@ -25,6 +25,7 @@ from metanorm.show.shapes import (
     rectangle,
 )
 from metanorm.show.solids import Piece, solid
+from metanorm.show.view import Pooled
 
 MARGIN = 18.0
 GUTTER = 30.0

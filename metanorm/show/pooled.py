@@ -6,7 +6,7 @@ All numbers are the oracle's: its dense matrices, and its weights and masks in a
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from metanorm.ir.aggregation import (
     is_partition,
     matrix_text,
 )
-from metanorm.ir.nodes import Count, Let, Pool, Program, Ref, Type
+from metanorm.ir.nodes import Count, Let, Pool, Program, Type
 from metanorm.ir.reachable import reachable
 from metanorm.ir.space import Space
 from metanorm.oracle.dense import pooling_matrix
@@ -30,65 +30,11 @@ from metanorm.oracle.interpret import values
 from metanorm.oracle.pools import Pools
 from metanorm.oracle.values import Values
 from metanorm.show.example import bindings, example, two_rings
+from metanorm.show.view import Edge, Nodes, Pooled
 
 F64 = torch.float64
 MOST_EDGES = 3  # of a solid
 MOST_POSITIONS = 16  # of an edge
-
-
-@dataclass(frozen=True)
-class Edge:
-    """An axis of what is drawn, or some that are drawn as one.
-
-    `matrix[i, j]` says how much position j counts for the statistic of position i; `chosen` is
-    the position of the chosen element.
-    """
-
-    label: str
-    axes: tuple[str, ...]
-    matrix: Tensor
-    chosen: int
-    pooled: bool
-    cut: bool = False  # whether only the first positions are drawn
-
-    @property
-    def length(self) -> int:
-        """How many positions are drawn."""
-        return len(self.matrix)
-
-
-@dataclass(frozen=True)
-class Nodes:
-    """The positions of the first edge as nodes: their pools, and the edges between them.
-
-    `pools` is empty where each node has a pool of its own.
-    """
-
-    pools: tuple[int, ...]
-    lines: tuple[tuple[int, int], ...]
-    directed: bool
-
-
-@dataclass(frozen=True)
-class Pooled:
-    """One pool: its statistics, and how much each element counts for the chosen element's.
-
-    `shares` has a dimension for each edge.
-    """
-
-    names: tuple[Ref, ...]  # of the bindings
-    statistics: tuple[str, ...]
-    over: tuple[str, ...]  # an item for each axis, then masks and weights
-    each: tuple[str, ...]
-    edges: tuple[Edge, ...]
-    shares: Tensor
-    left_out: tuple[str, ...]  # axes of which one position is drawn
-    nodes: Nodes | None
-
-    @property
-    def counts_itself(self) -> bool:
-        """Whether the chosen element is in its own pool; a mask may leave it out."""
-        return bool(self.shares[tuple(edge.chosen for edge in self.edges)])
 
 
 def pools(program: Program) -> list[Pooled]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from metanorm.show.pooled import Edge
 from metanorm.show.shapes import (
     CHOSEN,
     INK,
@@ -18,6 +17,7 @@ from metanorm.show.shapes import (
     Shape,
     Words,
 )
+from metanorm.show.view import Edge
 
 CELL = 15.0
 BACK: Point = (7.0, -6.0)  # one step away from the eye

@@ -22,9 +22,10 @@ from metanorm.oracle.pools import Pools
 from metanorm.oracle.values import Values
 from metanorm.show.example import CannotDraw, bindings, example
 from metanorm.show.matrices import matrices
-from metanorm.show.pooled import Edge, Pooled, pools
+from metanorm.show.pooled import pools
 from metanorm.show.shapes import CHOSEN, NEUTRAL, POOLED, Polygon
 from metanorm.show.solids import SHADED, solid
+from metanorm.show.view import Edge, Pooled
 from metanorm.source import Source
 
 
