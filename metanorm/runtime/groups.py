@@ -234,7 +234,7 @@ class _Add(torch.autograd.Function):
 
 
 def _demand_in_range(index: Tensor, count: int) -> None:
-    if not plain(index) or watched() or torch.compiler.is_compiling() or not index.numel():
+    if torch.compiler.is_compiling() or not plain(index) or watched() or not index.numel():
         return
     low, high = map(int, torch.aminmax(index))
     if low < 0 or high >= count:
