@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -327,42 +328,62 @@ def test_iter_norm_whitens(library: ModuleType) -> None:
 
 def test_the_modes_of_mode_norm_that_are_alike_are_batch_norm(library: ModuleType) -> None:
     x = torch.randn(IMAGE, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(library.ModeNorm(6, 3)(x), library.BatchNorm(6)(x))
+    norm = library.ModeNorm(6, 3)
+    nn.init.constant_(norm.gate_weight, 1 / 3)
+    torch.testing.assert_close(norm(x), library.BatchNorm(6)(x))
 
 
-def test_spectral_norm_finds_the_largest_singular_value(library: ModuleType) -> None:
+@pytest.mark.parametrize("make", [lambda: nn.Linear(5, 4), lambda: nn.Conv2d(3, 8, 2)])
+def test_spectral_norm_is_that_of_torch(make: Callable[[], nn.Module], library: ModuleType) -> None:
+    """Values, gradients and vectors from the same u and v: in evaluation, in training, after it."""
+    torch.manual_seed(0)
+    layer = make().double()
+    theirs = parametrizations.spectral_norm(copy.deepcopy(layer))
+    ours = nn.utils.parametrize.register_parametrization(layer, "weight", library.SpectralNorm())
+    own, other = ours.parametrizations.weight, theirs.parametrizations.weight
+    with torch.no_grad():
+        for name in ("u", "v"):
+            vector = getattr(other[0], f"_{name}")
+            getattr(own[0], name).copy_(vector.view_as(getattr(own[0], name)))
+    seed = torch.randn(own.original.shape, dtype=F64)
+    for training in (False, True, True, False):
+        ours.train(training)
+        theirs.train(training)
+        found, right = ours.weight, theirs.weight
+        torch.testing.assert_close(found, right, rtol=1e-12, atol=1e-12)
+        gradients = [
+            torch.autograd.grad(w, p.original, seed)[0] for w, p in ((found, own), (right, other))
+        ]
+        torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(own[0].u, other[0]._u)
+        torch.testing.assert_close(own[0].v.flatten(), other[0]._v)
+        with torch.no_grad():  # so that vectors and weight are apart
+            for p in (own, other):
+                p.original.add_(0.1 * seed)
+
+
+def test_spectral_norm_begins_near_the_largest_singular_value(library: ModuleType) -> None:
     torch.manual_seed(0)
     layer = nn.Conv2d(3, 8, 2, dtype=F64)
-    weight = layer.weight.detach().clone()
-    norm = library.SpectralNorm()
+    largest = torch.linalg.matrix_norm(layer.weight.flatten(1), 2)
+    norm = library.SpectralNorm(warmup=200)
     nn.utils.parametrize.register_parametrization(layer, "weight", norm)
-    for _ in range(200):
-        _ = layer.weight
-    norm.eval()
+    layer.eval()
     torch.testing.assert_close(
-        layer.weight, weight / torch.linalg.matrix_norm(weight.flatten(1), 2)
+        torch.linalg.matrix_norm(layer.weight.flatten(1), 2), largest / largest
     )
+    before = norm.u.clone()
+    torch.manual_seed(1)
+    norm.right_inverse(layer.parametrizations.weight.original)
+    torch.testing.assert_close(norm.u.abs(), before.abs())  # from other numbers, to the same vector
 
 
-def test_spectral_norm_has_the_gradient_of_torch(library: ModuleType) -> None:
-    """Evaluation from the same u, after torch has converged."""
-    torch.manual_seed(0)
-    theirs = parametrizations.spectral_norm(nn.Linear(5, 4, dtype=F64), n_power_iterations=300)
-    weight = theirs.parametrizations.weight.original
-    _ = theirs.weight
-    theirs.eval()
-    norm = library.SpectralNorm()
-    ours = nn.Linear(5, 4, dtype=F64)
-    nn.utils.parametrize.register_parametrization(ours, "weight", norm)
-    with torch.no_grad():
-        ours.parametrizations.weight.original.copy_(weight)
-        norm.u.copy_(theirs.parametrizations.weight[0]._u)
-    ours.eval()
-    seed = torch.randn(4, 5, dtype=F64)
-    torch.testing.assert_close(ours.weight, theirs.weight)
-    (right,) = torch.autograd.grad(theirs.weight, weight, seed)
-    (found,) = torch.autograd.grad(ours.weight, ours.parametrizations.weight.original, seed)
-    torch.testing.assert_close(found, right)
+def test_spectral_norm_leaves_zeros(library: ModuleType) -> None:
+    layer = nn.Linear(5, 4)
+    nn.init.zeros_(layer.weight)
+    nn.utils.parametrize.register_parametrization(layer, "weight", library.SpectralNorm())
+    assert layer.weight.eq(0).all()
+    assert layer.eval().weight.eq(0).all()
 
 
 def test_unit_weight_has_rows_of_length_one(library: ModuleType) -> None:

@@ -9,6 +9,7 @@ from metanorm.ir.nodes import (
     Along,
     Buffer,
     Count,
+    Draw,
     Expand,
     Input,
     Let,
@@ -134,7 +135,7 @@ class Body:
     def _wanted(self, ref: Ref, first: bool) -> tuple[str, ...]:
         """The axes that an output is returned with, in the order of its dimensions.
 
-        The first is as large as the first input where that keeps its shape, and what a parameter
+        The first is as large as the first input where that keeps its shape, and what something
         begins with as large as that; all others have the axes that their value has.
         """
         program = self.c.program
@@ -142,7 +143,7 @@ class Body:
         if first and program.keeps_shape:
             like = program.inputs[0].dims
         elif program.target == "initial":
-            like = program.params[0].dims
+            like = program.begun.dims
         if like is not None:
             return tuple(d.axis for d in self.c.layouts.frame(like))
         axes = self.c.lets[ref].type.axes
@@ -190,6 +191,13 @@ class Body:
                 )
             case Number(scalar):
                 self.c.values[let.name] = Value(self.c.lengths.number(scalar), number=True)
+            case Draw():
+                drawn_on = tuple(Dim(axis) for axis in let.type.axes)
+                sizes = self.c.lengths.shape(drawn_on)
+                empty = method(Name(self.c.first), "new_empty", sizes)
+                numbers = [self.c.lengths.number(a) for a in let.op.arguments]
+                drawn = method(empty, f"{let.op.distribution}_", *numbers)
+                self.c.bind(let, drawn, drawn_on, out, "drawn")
             case Position(axis):
                 device = Attribute(Name(self.c.first), "device")
                 dtype = Attribute(Name(self.c.first), "dtype")
