@@ -49,7 +49,7 @@ def begins_wrong(
                 shapes = f"{tuple(found.shape)}, expected {tuple(right.shape)}"
                 return Wrong(f"{name} begins with shape {shapes}")
             error = 0.0 if setting.empty else difference(found, right, right, 1.0)
-            if not error <= TOLERANCE[setting.dtype] * conditioning(setting):
+            if not error <= TOLERANCE[found.dtype] * conditioning(setting):
                 return Wrong(f"{name} begins with something else", error)
     return None
 

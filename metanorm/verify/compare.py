@@ -199,12 +199,15 @@ def reference(
 
 
 def combined(outputs: Mapping[str, Tensor]) -> Tensor:
-    """One random combination of all outputs, in float64."""
+    """One random combination of all outputs, in float64.
+
+    Its weights are the gradients of the outputs, and bfloat16 holds them without rounding.
+    """
     generator = torch.Generator().manual_seed(2)
     loss = torch.zeros((), dtype=F64)
     for output in outputs.values():
         weights = torch.randn(output.shape, generator=generator, dtype=F64)
-        loss = loss + (output.to(F64) * weights).sum()
+        loss = loss + (output.to(F64) * weights.bfloat16()).sum()
     return loss
 
 

@@ -326,6 +326,119 @@ def test_iter_norm_whitens(library: ModuleType) -> None:
     torch.testing.assert_close(torch.cov(y), torch.eye(6, dtype=F64), rtol=0, atol=1e-2)
 
 
+# ---- whitening
+
+
+def covariance(x: Tensor, groups: int) -> Tensor:
+    """[..., groups, d, d] of [..., C, n], about the means."""
+    centred = (x - x.mean(-1, keepdim=True)).unflatten(-2, (groups, -1))
+    return centred @ centred.mT / x.shape[-1]
+
+
+def inverse_root(cov: Tensor) -> Tensor:
+    values, vectors = torch.linalg.eigh(cov)
+    return vectors @ torch.diag_embed(values.rsqrt()) @ vectors.mT
+
+
+def whitened(x: Tensor, mean: Tensor, cov: Tensor) -> Tensor:
+    """[N, C, n] with the inverse root of [N, groups, d, d]."""
+    parts = (x - mean).unflatten(1, (cov.shape[1], -1))
+    return (inverse_root(cov) @ parts).flatten(1, 2)
+
+
+def correlated(*shape: int) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(shape, generator=generator, dtype=F64)
+    mixing = torch.eye(shape[1]) + 0.3 * torch.randn(shape[1], shape[1], generator=generator)
+    return torch.einsum("cd,nd...->nc...", mixing.to(F64), x).requires_grad_()
+
+
+def assert_same(found: Tensor, right: Tensor, x: Tensor, tolerance: float = 1e-9) -> None:
+    """Values, and gradients by x."""
+    seed = torch.randn(found.shape, generator=torch.Generator().manual_seed(1), dtype=F64)
+    torch.testing.assert_close(found, right, rtol=tolerance, atol=tolerance)
+    own, theirs = (torch.autograd.grad(y, x, seed)[0] for y in (found, right))
+    torch.testing.assert_close(own, theirs, rtol=tolerance, atol=tolerance)
+
+
+def test_decorrelated_batch_norm_is_whitening_by_decomposition(library: ModuleType) -> None:
+    x = correlated(8, 6, 3, 4)
+    norm = library.DecorrelatedBatchNorm(6, num_groups=2, eps=1e-5, momentum=1.0).double()
+    flat = x.transpose(0, 1).flatten(1)
+    cov = covariance(flat, 2) + 1e-5 * torch.eye(3)
+    right = whitened(flat[None], flat.mean(1)[:, None], cov[None])[0]
+    right = right.unflatten(1, (8, 3, 4)).transpose(0, 1)
+    assert_same(norm(x), right, x)
+    torch.testing.assert_close(norm.eval()(x), right, rtol=1e-9, atol=1e-9)  # momentum 1
+
+
+def test_decorrelated_batch_norm_of_unlike_and_of_equal_eigenvalues(library: ModuleType) -> None:
+    spread = torch.tensor([1.0, 1e-1, 1e-2, 1e-3])
+    x = torch.randn(2000, 4, generator=torch.Generator().manual_seed(0)) * spread
+    y = library.DecorrelatedBatchNorm(4, eps=1e-12)(x)
+    torch.testing.assert_close(covariance(y.T, 1)[0], torch.eye(4), rtol=1e-3, atol=1e-3)
+    cube = torch.tensor([[1.0, 1], [1, -1], [-1, 1], [-1, -1]], requires_grad=True)
+    y = library.DecorrelatedBatchNorm(2)(cube)
+    y.pow(3).sum().backward()
+    assert cube.grad is not None
+    assert torch.isfinite(cube.grad).all()
+
+
+def switchable_whitening(x: Tensor, mean_shares: Tensor, cov_shares: Tensor) -> Tensor:
+    """As in the paper, with the inverse root itself and shares for all five; eps is 1e-5."""
+    flat, eye = x.flatten(2), torch.eye(3)
+    batch = x.transpose(0, 1).flatten(1)
+    bw, iw = covariance(batch, 2), covariance(flat, 2)
+    layer_var, layer_mean = torch.var_mean(flat, (1, 2), correction=0, keepdim=True)
+    means = (batch.mean(1)[:, None], flat.mean(2, keepdim=True)) * 2
+    mean = sum(w * m for w, m in zip(mean_shares, (*means, layer_mean)))
+    covs = (bw, iw, bw * eye, iw * eye, layer_var[..., None] * eye)
+    cov = sum(w * c for w, c in zip(cov_shares, covs)) + 1e-5 * eye
+    assert isinstance(mean, Tensor)
+    return whitened(flat, mean, cov).view_as(x)
+
+
+@pytest.mark.parametrize("name", ["SwitchableWhitening", "SwitchableWhiteningAll"])
+def test_switchable_whitening_is_that_of_the_paper(name: str, library: ModuleType) -> None:
+    x = correlated(5, 6, 4, 6)
+    norm = getattr(library, name)(6, num_pergroup=3, steps=11, momentum=1.0).double()
+    weights = (norm.sw_mean_weight, norm.sw_var_weight)
+    with torch.no_grad():
+        for weight in weights:
+            weight.add_(torch.linspace(-0.5, 0.7, len(weight)))
+    shares = [F.pad(w.softmax(0), (0, 5 - len(w))) for w in weights]
+    right = switchable_whitening(x, *shares)
+    assert_same(norm(x), right, x, 1e-8)
+    torch.testing.assert_close(norm.eval()(x), right, rtol=1e-8, atol=1e-8)
+
+
+# ---- statistics that are handed from layer to layer
+
+
+def test_kalman_norm_filters_the_statistics_of_the_layer_before(library: ModuleType) -> None:
+    x = correlated(8, 6, 3, 4)
+    mean, var = torch.randn(6, dtype=F64), torch.rand(6, dtype=F64) + 0.5
+    norm = library.KalmanNorm(6, share=0.2).double()
+    own_var, own_mean = torch.var_mean(x, (0, 2, 3), correction=0)
+    filtered = 0.2 * mean + 0.8 * own_mean
+    filtered_var = 0.2 * var + 0.8 * own_var + 0.2 * 0.8 * (own_mean - mean).square()
+    right = (x - per_channel(filtered)) / (per_channel(filtered_var) + 1e-5).sqrt()
+    y, handed, handed_var = norm(x, mean, var)
+    assert_same(y, right, x)
+    torch.testing.assert_close(handed, filtered)
+    torch.testing.assert_close(handed_var, filtered_var)
+    torch.testing.assert_close(norm.running_var, 0.9 + 0.1 * filtered_var.detach())
+    far = norm(x, mean, 1e4 * own_var)
+    torch.testing.assert_close(far[0], F.batch_norm(x, None, None, training=True))
+
+
+def test_the_first_layer_of_kalman_norm_is_batch_norm(library: ModuleType) -> None:
+    x = correlated(8, 6, 3, 4).detach()
+    first = library.KalmanNorm(6, share=0).double()(x)
+    torch.testing.assert_close(first[0], F.batch_norm(x, None, None, training=True))
+    torch.testing.assert_close(first.var, x.var((0, 2, 3), correction=0))
+
+
 def test_the_modes_of_mode_norm_that_are_alike_are_batch_norm(library: ModuleType) -> None:
     x = torch.randn(IMAGE, generator=torch.Generator().manual_seed(0))
     norm = library.ModeNorm(6, 3)

@@ -26,6 +26,7 @@ from metanorm.ir.nodes import (
     Repeat,
     Stop,
 )
+from metanorm.ir.precision import computed_alone
 from metanorm.ir.reachable import reachable
 from metanorm.targets.python.pyir import (
     Assign,
@@ -94,7 +95,7 @@ class Body:
         return [*self._inputs(), *self.c.layouts.locals.values(), *self.c.prologue, *body, result]
 
     def _inputs(self) -> list[Stmt]:
-        """The dtype of statistics, and split axes."""
+        """The dtype of statistics, parameters that need it, and split axes."""
         done: list[Stmt] = []
         for decl in self.c.program.inputs:
             name = Name(decl.name)
@@ -105,6 +106,11 @@ class Body:
                     done.append(Assign((Name("dtype"), name), Tuple((dtype, wide), bare=True)))
                 else:
                     done.append(Assign((name,), wide))
+        alone = computed_alone(self.c.program)
+        for param in self.c.program.params:
+            if param.name in alone and not param.switches:
+                name = Name(param.name)
+                done.append(Assign((name,), call("runtime.widened", name)))
         for decl in self.c.program.inputs:
             if decl.sort in ("tensor", "mask"):
                 name = Name(decl.name)
