@@ -106,8 +106,8 @@ _ROWS = (
     _statistic(
         "var",
         "The variance over each pool, total: it includes the spread between pooled cells. Biased "
-        "unless `ddof = 1`. With `about = e`, the mean of (x - e)^2, with e as at the result: zero, "
-        "too, where there is nothing to pool.",
+        "unless `ddof = 1`. With `about = e`, the mean of (x - e)^2, with e as at the result; "
+        "zero, too, where there is nothing to pool.",
     ),
     _statistic("std", "sqrt(var), with derivative zero where the variance is zero."),
     _statistic("rms", "sqrt(mean(x^2)), with derivative zero at zero."),
@@ -115,11 +115,11 @@ _ROWS = (
     _statistic("l2", "sqrt(sum(x^2)), with derivative zero at zero."),
     _statistic(
         "max",
-        "The largest value of each pool; equal ones share the gradient, but in pools that overlap.",
+        "The largest value of each pool; equal ones share the gradient.",
     ),
     _statistic(
         "min",
-        "The smallest value of each pool; equal ones share the gradient, but in pools that overlap.",
+        "The smallest value of each pool; equal ones share the gradient.",
     ),
     _form(
         "count",
