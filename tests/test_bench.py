@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from metanorm import frontend
 from metanorm.bench import clock
 from metanorm.bench.candidates import candidates
 from metanorm.bench.memory import peak_bytes, saved_bytes
-from metanorm.bench.report import Report, changes
+from metanorm.bench.report import Entry, Machine, Measurement, Report, changes, summary
 from metanorm.bench.workload import WORKLOADS, workloads
 from metanorm.driver import compile_specs, module_name
 from metanorm.frontend import CheckedNorm
@@ -61,15 +62,26 @@ def test_workloads_fit_the_axes_of_a_norm() -> None:
     )
 
 
-def test_candidates_take_turns_and_are_prepared_untimed() -> None:
+def test_candidates_take_turns_and_are_prepared_untimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that every step moves on by one, a call after two steps takes one."""
     seen: list[str] = []
 
     def candidate(name: str) -> clock.Prepare:
-        return lambda: lambda: seen.append(name)
+        def prepare() -> Callable[[], object]:
+            seen.append(f"prepare {name}")
+            return lambda: seen.append(name)
 
-    timings = clock.time_together({"a": candidate("a"), "b": candidate("b")}, rounds=4)
-    assert set(timings) == {"a", "b"} == set(seen)
-    assert all(0 < t.low <= t.median <= t.high for t in timings.values())
+        return prepare
+
+    monkeypatch.setattr(clock, "SHORTEST", 0)  # one call in a round
+    monkeypatch.setattr(clock.time, "perf_counter", lambda: float(len(seen)))
+    timings = clock.time_together({"a": candidate("a"), "b": candidate("b")}, rounds=20)
+    assert {name: (t.low, t.median, t.high) for name, t in timings.items()} == {
+        "a": (1, 1, 1), "b": (1, 1, 1)
+    }  # fmt: skip
+    calls = [name for name in seen if name in ("a", "b")]
+    rounds = list(zip(calls[-40::2], calls[-39::2]))
+    assert set(rounds) == {("a", "b"), ("b", "a")}
 
 
 def test_memory_is_counted_by_storage() -> None:
@@ -93,6 +105,30 @@ def test_the_command_writes_a_table_data_and_a_chart(tmp_path: Path) -> None:
     assert len(list(changes(report, report))) == len(entry.measurements)
     again = run(*quick, "--compare", str(data))
     assert again.returncode == 0 and "times what it took" in again.stdout
+    assert "times as fast as torch.nn (1 inputs up to 64 KB)" in again.stdout
+    assert "taken elsewhere" not in again.stderr
+    data.write_text(data.read_text().replace('"threads": ', '"threads": 1'))
+    elsewhere = run(*quick, "--compare", str(data))
+    assert elsewhere.returncode == 0 and "was taken elsewhere" in elsewhere.stderr
+
+
+def test_a_summary_tells_sizes_apart() -> None:
+    def entry(name: str, nbytes: int, ours: float, theirs: float) -> Entry:
+        both = [
+            Measurement(candidate=c, phase="both", median=t, low=t, high=t)
+            for c, t in (("metanorm", ours), ("torch.nn", theirs))
+        ]
+        return Entry(
+            norm=name, workload="w", nbytes=nbytes, copy_seconds=1, measurements=tuple(both),
+            footprints=(),
+        )  # fmt: skip
+
+    machine = Machine(processor="p", threads=2, torch="t", metanorm="m")
+    entries = (entry("A", 10**7, 1, 2), entry("B", 10**6, 2, 1), entry("C", 4096, 1, 3))
+    assert list(summary(Report(machine=machine, entries=entries))) == [
+        "1.00 times as fast as torch.nn (2 inputs of 1 MB and more), at least 0.50 times (B, w)",
+        "3.00 times as fast as torch.nn (1 inputs up to 64 KB), at least 3.00 times (C, w)",
+    ]
 
 
 def test_who_cannot_take_an_input_is_left_out_with_the_reason() -> None:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from statistics import geometric_mean
 
 from pydantic import BaseModel, ConfigDict
 from rich.table import Column, Table
 
 PHASES = ("forward", "backward", "both")
 COLUMNS = (*PHASES, "peak", "saved")
+OURS = "metanorm"
+# Sizes in bytes that a summary tells apart: from, below, and what they are called.
+SIZES: Mapping[str, tuple[int, float]] = {
+    "inputs of 1 MB and more": (10**6, float("inf")),
+    "inputs between": (65_537, 10**6),
+    "inputs up to 64 KB": (0, 65_537),
+}
 
 
 class Model(BaseModel):
@@ -90,11 +98,36 @@ def table_of(report: Report) -> Table:
     return table
 
 
+def place(machine: Machine) -> str:
+    """A machine in words."""
+    versions = f"torch {machine.torch}, metanorm {machine.metanorm}"
+    return f"{machine.processor}, {machine.threads} threads, {versions}"
+
+
 def left_out(report: Report) -> Iterator[str]:
     """A line for each candidate that could not run."""
     for entry in report.entries:
         for reason in entry.left_out:
             yield f"left out of {entry.norm}, {entry.workload}: {reason}"
+
+
+def summary(report: Report) -> Iterator[str]:
+    """How fast norms are beside each other candidate, forward and backward, by size of the input:
+    the geometric mean of all ratios, and the one that is least in our favour."""
+    others = {m.candidate for e in report.entries for m in e.measurements} - {OURS}
+    for other in sorted(others):
+        for sizes, (least, below) in SIZES.items():
+            ratios: dict[str, float] = {}
+            for entry in report.entries:
+                ours, theirs = entry.median(OURS, "both"), entry.median(other, "both")
+                if ours and theirs and least <= entry.nbytes < below:
+                    ratios[f"{entry.norm}, {entry.workload}"] = theirs / ours
+            if ratios:
+                worst = min(ratios, key=lambda name: ratios[name])
+                yield (
+                    f"{geometric_mean(ratios.values()):.2f} times as fast as {other} "
+                    f"({len(ratios)} {sizes}), at least {ratios[worst]:.2f} times ({worst})"
+                )
 
 
 def changes(old: Report, new: Report) -> Iterator[str]:

@@ -42,8 +42,9 @@ class Workload:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-# From 4 KB to several times the largest cache. Images, rows of features, and batches of graphs.
+# From 4 KB to several times the largest cache: images, rows of features, and batches of graphs.
 WORKLOADS = (
+    Workload((128, 64, 56, 56)),
     Workload((32, 64, 56, 56)),
     Workload((32, 512, 14, 14)),
     Workload((32, 64, 56, 56), memory="channels last"),

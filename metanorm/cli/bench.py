@@ -62,7 +62,10 @@ def command(
         sys.stderr.write(f"{entry.norm}, {entry.workload}: done\n")
     new = report.Report(machine=measure.machine(), entries=tuple(entries))
     Console(highlight=False).print(report.table_of(new), markup=False)
-    for line in (*report.left_out(new), *(report.changes(old, new) if old else ())):
+    if old is not None and old.machine != new.machine:
+        complain(f"{compare} was taken elsewhere: {report.place(old.machine)}")
+    compared = report.changes(old, new) if old is not None else ()
+    for line in (*report.left_out(new), *report.summary(new), *compared):
         sys.stdout.write(f"{line}\n")
     if json is not None:
         json.write_text(new.model_dump_json(indent=2) + "\n", encoding="utf-8")

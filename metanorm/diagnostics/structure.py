@@ -380,7 +380,7 @@ class TooLarge(Problem):
     ### What it means
 
     A norm has at most 32 axes, and at most 1000 hyperparameters, inputs, parameters, buffers,
-    statistics and outputs together; a file has at most 200 norms and 30000 words and signs. A
+    statistics and outputs together; a file has at most 100 norms and 20000 words and signs. A
     call stands for everything that the called norm computes: norms that call norms that call
     norms grow quickly, and a norm computes at most 3000 values where it calls others.
 

@@ -16,6 +16,7 @@ class Space:
     def __init__(self, axes: Iterable[Axis]) -> None:
         self._axes: dict[str, Axis] = {}
         self._rank: dict[str, tuple[int, ...]] = {}  # parts stand where the whole stands
+        self._joins: dict[tuple[Axes, ...], Axes] = {}  # asked for at every node of every pass
         for axis in axes:
             self.add(axis)
 
@@ -31,6 +32,7 @@ class Space:
 
     def add(self, axis: Axis) -> None:
         """Enter an axis, or replace the one of that name."""
+        self._joins.clear()
         self._rank.setdefault(axis.name, (len(self._rank),))
         self._axes[axis.name] = axis
         for number, part in enumerate(axis.parts):
@@ -66,6 +68,12 @@ class Space:
 
     def join(self, *many: Axes) -> Axes:
         """The axes of values combined elementwise: an axis absorbs its cells."""
+        joined = self._joins.get(many)
+        if joined is None:
+            joined = self._joins[many] = self._join(many)
+        return joined
+
+    def _join(self, many: tuple[Axes, ...]) -> Axes:
         names = {name for axes in many for name in axes}
         by_base: dict[str, set[str]] = {}
         for name in names:

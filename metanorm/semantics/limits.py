@@ -12,7 +12,7 @@ from metanorm.syntax import ast
 
 MOST_AXES = 32
 MOST_DECLARATIONS = 1000
-MOST_NORMS = 200
+MOST_NORMS = 100
 MOST_VALUES = 3000  # of a norm that calls others, those included
 MOST_VALUES_OF_ALL = 60_000
 

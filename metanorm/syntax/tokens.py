@@ -10,7 +10,7 @@ from metanorm.source import Source, Span
 from metanorm.syntax.grammar import RESERVED_WORDS, SOFT_STATEMENT_WORDS, parser
 
 MAX_DEPTH = 64
-MAX_TOKENS = 30_000
+MAX_TOKENS = 20_000
 MAX_NAME = 120  # of anything; what a norm introduces is shorter
 
 OPENERS = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}

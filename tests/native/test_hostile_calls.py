@@ -176,3 +176,39 @@ def test_zeros_of_two_signs() -> None:
     with use("native"):
         assert (norm.Signed(p=0.0)(x) == float("inf")).all()
         assert (norm.Signed(p=-0.0)(x) == float("-inf")).all()
+
+
+@pytest.fixture(scope="module")
+def optional() -> Any:
+    return metanorm.loads(
+        "norm Trusting(eps = 1e-5) {\n"
+        "  input  x[N, C, *S], trust[N, C, *S] = 3, keep: mask[N, C, *S] = true,\n"
+        "         residual[N, C, *S] = 0\n"
+        "  let    m = mean(x over C, *S weight trust)\n"
+        "  let    v = var(x over C, *S where keep)\n"
+        "  output (x - m) / sqrt(v + eps) + residual * trust\n"
+        "}\n"
+    ).Trusting()
+
+
+@pytest.mark.parametrize("given", ["", "trust", "keep", "residual", "trust keep residual"])
+@pytest.mark.parametrize("lies", [torch.clone, channels_last])
+def test_inputs_that_are_left_out(
+    given: str, lies: Callable[[Tensor], Tensor], optional: Any
+) -> None:
+    """A number stands for every element of one that is as large as x."""
+    x = lies(torch.randn(3, 4, 5, 6, dtype=F64))
+    made = {
+        "trust": torch.rand_like(x).requires_grad_(),
+        "keep": torch.rand_like(x) > 0.4,
+        "residual": torch.randn_like(x).requires_grad_(),
+    }
+    inputs = {name: made[name] for name in given.split()}
+    found = {}
+    for target in ("native", "torch"):
+        leaf = x.detach().clone().requires_grad_()
+        with use(target):
+            y = optional(leaf, **inputs)
+        leaves = [leaf, *(t for t in inputs.values() if t.requires_grad)]
+        found[target] = [y, *grad((y * x.cos()).sum(), leaves)]
+    torch.testing.assert_close(found["native"], found["torch"])

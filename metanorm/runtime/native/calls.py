@@ -89,6 +89,7 @@ class Prepared:
     pointers: list[tuple[int, int]]
     momenta: list[int]
     results: list[Place]
+    numbers: list[Tensor]  # that the template points to
     kept: int  # bytes of what the backward call needs
     kept_at: int
 
@@ -189,6 +190,7 @@ class Preparation:
         results: list[Place] = []
         kept_at = 0
         self.vector = self._vector(entry)
+        self.numbers: list[Tensor] = []
         for field in entry.fields:
             at = len(template)
             match field.kind:
@@ -215,7 +217,9 @@ class Preparation:
         kernel = self.library.section(entry.sections[self.vector], self.real)
         function = kernel.forward if hasattr(kernel, "forward") else kernel.backward
         kept = kernel.kept(pack(*template)) if kept_at and hasattr(kernel, "kept") else 0
-        return Prepared(function, pack, template, pointers, momenta, results, kept, kept_at)
+        return Prepared(
+            function, pack, template, pointers, momenta, results, self.numbers, kept, kept_at
+        )
 
     def _vector(self, entry: Entry) -> str:
         """The dimension along which rows lie."""
@@ -233,23 +237,33 @@ class Preparation:
             raise Unfit("a buffer that cannot hold what is kept in it")
         if tensor is not None and field.name not in self.order:  # the same at every call
             return [tensor.data_ptr(), _type(tensor)]
+        if field.kind == "wide" and tensor is None and field.name in self.table.defaults:
+            return self._left_out(field.name)
         if field.kind == "wide":
             return [0, _type(tensor), *layout.strides(tensor, self.ranks)]  # type: ignore[arg-type]
         return [0, 0 if tensor is None else _type(tensor)]
+
+    def _left_out(self, name: str) -> list[int]:
+        """Pointer, type and strides of one number, which stands for every element of an input."""
+        if not set(self.table.tensors[name]) <= set(self.table.tensors[self.first]):
+            raise Unfit("an input that is left out and has axes of its own")
+        number = torch.tensor(self.table.defaults[name], dtype=self.real, device="cpu")
+        self.numbers.append(number)
+        return [number.data_ptr(), _type(number), *[0] * len(self.ranks)]
 
     def _result(self, field: Field, at: int, results: list[Place]) -> list[int]:
         name = field.name.removeprefix("to.")
         gradient = name.startswith("d.")
         of = self.values.get(name.removeprefix("d.")) if gradient else self.x
-        if of is None:
-            return [0, 0]  # the gradient of a parameter that is not there
+        wide = field.kind == "result"
+        if of is None:  # the gradient of a tensor that is not there
+            return [0, 0, *[0] * (len(self.ranks) if wide else 0)]
         new = torch.empty_like(of)
         if field.kind == "narrow" and not gradient:
             if any(dim.lstrip("*") not in self.shapes for dim in field.dims):
                 raise Unfit("a result with one value for each part of an axis")
             parts = [self.shapes[dim.lstrip("*")] for dim in field.dims]
             new = of.new_empty([n for part in parts for n in part])
-        wide = field.kind == "result"
         if self.wanted(name):
             number = self.order[name[2:] if gradient else self.first]
             lies = (tuple(new.shape), new.stride(), new.dtype)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-HEADERS = Path(__file__).parent
+HEADERS = Path(__file__).parent / "headers"
 NAMES = ("cc", "gcc", "clang")
 TIMEOUT = 60.0  # seconds; a kernel takes a few tenths of one
 
@@ -211,11 +211,8 @@ def _words(variable: str) -> list[str]:
 
 
 def header() -> str:
-    """The text of the header that sources include; read anew, for whoever works on it."""
-    try:
-        return (HEADERS / "metanorm.h").read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return ""
+    """The text of the headers that sources include; read anew, for whoever works on them."""
+    return "\n".join(path.read_text(encoding="utf-8") for path in sorted(HEADERS.rglob("*.h")))
 
 
 @lru_cache(maxsize=1)

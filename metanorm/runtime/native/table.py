@@ -40,8 +40,9 @@ class Table:
 
     `tensors` gives the dimensions of each tensor, a variadic one with a star; `matrices` the axis
     of each matrix that the constructor is given, maybe by name; `divisible` what the length
-    of a dimension must be divisible by, numbers and arguments; `ranks` the argument whose length
-    says how many dimensions a variadic one stands for. `results` is the type of the result where
+    of a dimension must be divisible by, numbers and arguments; `defaults` the number that stands
+    for an input that is left out; `ranks` the argument whose length says how many dimensions a
+    variadic one stands for. `results` is the type of the result where
     there are several, and `without_statistics` the arm of evaluation where no running statistics
     are kept.
     """
@@ -49,6 +50,7 @@ class Table:
     tensors: Mapping[str, tuple[str, ...]]
     matrices: Mapping[str, str]
     divisible: Mapping[str, tuple[str | int, ...]]
+    defaults: Mapping[str, float]
     ranks: Mapping[str, str]
     momenta: tuple[str, ...]
     tracked: tuple[str, ...]
@@ -84,6 +86,7 @@ def _table(data: Mapping[str, Any]) -> Table:
         tensors={name: tuple(dims) for name, dims in data["tensors"].items()},
         matrices=data["matrices"],
         divisible={dim: tuple(by) for dim, by in data["divisible"].items()},
+        defaults=data["defaults"],
         ranks=data["ranks"],
         momenta=tuple(data["momenta"]),
         tracked=tuple(data["tracked"]),

@@ -60,6 +60,9 @@ def _table(function: str, program: Program, source: Source, results: str | None)
         } | {a.name: list(a.axes) for a in matrices},
         "matrices": {a.name: a.axes[0] for a in matrices},
         "divisible": {dim: list(by) for dim, by in source.divisible},
+        "defaults": {
+            i.name: i.default for i in program.inputs if isinstance(i.default, (int, float))
+        },
         "ranks": {dim: sizes[dim] for dim in variadic if dim in sizes},
         "momenta": sorted(
             {f.name for arm in source.arms for k in arm.forward.values() for f in k.fields

@@ -21,6 +21,7 @@ RESERVED = frozenset(
     union unsigned void volatile while real tensor narrow range accumulator segments shape stage
     reduction kernel division arena row target written widen round_off take staged give track
     merge grouped least most launch run place join cell cell_along sum_of mean_of share_of v r a
+    ordered ahead foresee bytes_of PIECE STREAM_PIECE AHEAD
     i call call_fields memory kept
     strided main index values plan stages reductions prepare begin finish start length rows end
     total count centre squares largest gap share matrix extent extents entry entry_across identity

@@ -162,8 +162,13 @@ class Narrow:
             done += self._cluster(cluster, section)
         return done
 
-    def loops(self, axes: Sequence[str], body: list[Stmt], section: Section) -> list[Stmt]:
-        """Loops over axes around a body, over the range of an island where they belong to one."""
+    def loops(
+        self, axes: Sequence[str], body: list[Stmt], section: Section, before: Sequence[Stmt] = ()
+    ) -> list[Stmt]:
+        """Loops over axes around a body, over the range of an island where they belong to one.
+
+        What stands `before` the inner loop is the same in all of its turns.
+        """
         for number, axis in enumerate(reversed(axes)):
             group = next((g for g in self.f.loops.axes if g == (axis,)), None)
             low: Expr = cir.Number(0)
@@ -173,23 +178,27 @@ class Narrow:
                 low, high = Element(Name("r->lo"), constant), Element(Name("r->hi"), constant)
             simd = number == 0 and all(_apart(s) for s in body)
             body = [For(self.f.variables[axis], low, high, tuple(body), simd=simd)]
-        return body
+            if number == 0:
+                body = [*before, *body]
+        return body if len(body) == 1 else [cir.Block(tuple(body))]
 
     def _cluster(self, cluster: Sequence[Ref], section: Section) -> list[Stmt]:
         first = self.lets[cluster[0]]
         if not self._simple(first.name):
             return self._special(cluster, section)
         at = self.values.here(first.type.axes)
+        if not first.type.axes:
+            return self._scalars(cluster, at)
         body: list[Stmt] = []
         local: set[Ref] = set()
+        before, cells = self._cells(cluster, at)
         for ref in cluster:
-            body.append(Declare("const real", self.f.name(ref), self._simple_value(ref, at, local)))
+            value = cells.get(ref) or self._simple_value(ref, at, local)
+            body.append(Declare("const real", self.f.name(ref), value))
             local.add(ref)
             if ref in self.stored:
                 body.append(Set(self.values.value(ref, at), "=", Name(self.f.name(ref))))
-        if not first.type.axes:
-            return self._scalars(cluster, at)
-        return self.loops(first.type.axes, body, section)
+        return self.loops(first.type.axes, body, section, before)
 
     def _scalars(self, cluster: Sequence[Ref], at: At) -> list[Stmt]:
         """Values without axes: no loop, and no names beside those of their arrays."""
@@ -213,7 +222,7 @@ class Narrow:
         assert isinstance(op, Map)
         return FUNCTIONS[op.function](*(self.values.value(a, at, local) for a in op.arguments))
 
-    def _measured(self, ref: Ref, at: At) -> Expr:
+    def _measured(self, ref: Ref, at: At, cell: Expr | None = None) -> Expr:
         """A statistic, from what the sweep accumulated."""
         number, reduction, statistic = self.measured[ref]
         taken = "share_of"
@@ -221,7 +230,30 @@ class Narrow:
             taken = "sum_of"
         elif statistic == "mean" and reduction.kind == "var":
             taken = "mean_of"
-        return Apply(taken, (Name(f"&a[{number}]"), self.cell(number, reduction, at)))
+        return Apply(taken, (Name(f"&a[{number}]"), cell or self.cell(number, reduction, at)))
+
+    def _cells(self, cluster: Sequence[Ref], at: At) -> tuple[list[Stmt], dict[Ref, Expr]]:
+        """The first cell of each reduction in an inner loop, and statistics counted from there.
+
+        A place in the loop would be an array of its own, and keep it from being vectorized.
+        """
+        inner = self.lets[cluster[0]].type.axes[-1]
+        before: dict[int, Stmt] = {}
+        found: dict[Ref, Expr] = {}
+        if (inner,) not in self.f.loops.axes:
+            return [], found
+        for ref in cluster:
+            if ref in self.measured:
+                number, reduction, _ = self.measured[ref]
+                first = self.cell(number, reduction, {**at, inner: cir.Number(0)})
+                before[number] = Declare("const int64_t", f"cells_{number}", first)
+                step: Expr = at[inner]
+                if (inner,) != self.f.loops.vector:
+                    stride = Element(Name(f"a[{number}].stride"), Name(self.f.axis((inner,))))
+                    step = cir.product(step, stride)
+                cell = Infix("+", Name(f"cells_{number}"), step)
+                found[ref] = self._measured(ref, at, cell)
+        return list(before.values()), found
 
     def cell(self, number: int, reduction: Reduction, at: At) -> Expr:
         """The number of a cell among the accumulated ones."""

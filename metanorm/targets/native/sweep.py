@@ -119,6 +119,9 @@ class SweepPrinter:
         for _, r in self.numbered:
             needed |= {x for x in (r.value, r.where, r.weight) if x is not None}
         reading, inner = self.elements.computed(needed)
+        if self.numbered and (later := self.t.ahead()):
+            names = (Name(f"&{self.f.name(read)}") for read in self.sweep.reads)
+            reading += [Do(Apply("foresee", (name, later, LENGTH))) for name in names]
         for n, r in self.numbered:
             sums += self._accumulated(n, r, inner)
         for output, ref in self.sweep.outputs:

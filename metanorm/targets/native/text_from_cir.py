@@ -92,14 +92,30 @@ def _comment(text: str) -> list[str]:
 
 
 def _folded(line: str, indent: str) -> list[str]:
-    """A line, broken at spaces where it is too long."""
-    if len(line) <= WIDTH:
-        return [line]
-    lead = line[: len(line) - len(line.lstrip())]
-    return textwrap.wrap(
-        line.lstrip(), WIDTH, initial_indent=lead, subsequent_indent=lead + indent,
-        break_long_words=False, break_on_hyphens=False,
-    )  # fmt: skip
+    """A line, broken where that is easiest to read, if it is too long."""
+    margin = " " * (len(line) - len(line.lstrip()))
+    lines: list[str] = []
+    while len(line) > WIDTH and (places := _places(line)):
+        at = max(places, key=lambda place: places[place])
+        lines.append(line[:at])
+        line = margin + indent + line[at + 1 :]
+    return [*lines, line]
+
+
+def _places(line: str) -> dict[int, int]:
+    """The spaces at which a line can be broken, and how good each is: far to the right, within
+    few brackets, behind a comma or in front of an operator."""
+    start = len(line) - len(line.lstrip())
+    found: dict[int, int] = {}
+    depth = 0
+    for at, sign in enumerate(line[: WIDTH + 1]):
+        depth += (sign in "([{") - (sign in ")]}")
+        if sign == " " and at > start:
+            before = line[:at].rsplit(" ", 1)[-1]
+            operator = before in LEVELS or before in ("?", ":")
+            ended = before.endswith((",", ";", "="))
+            found[at] = at - 30 * depth + 10 * ended - 40 * operator
+    return found
 
 
 def _body(statements: Iterable[Stmt], depth: int) -> list[str]:

@@ -8,7 +8,6 @@ from metanorm.plan.sweeps import Plan, Reduction
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import (
     Apply,
-    Choice,
     Declare,
     Element,
     Expr,
@@ -22,6 +21,7 @@ from metanorm.targets.native.frame import Frame
 
 EACH, START, LENGTH = Name("i"), Name("start"), Name("length")
 ZERO, ONE = Number(0), Number(1)
+GROUPS = Name("&v->shape.groups")
 
 
 class Tiling:
@@ -44,6 +44,18 @@ class Tiling:
     def point(self) -> Expr:
         """Where the row begins."""
         return Apply("AT", tuple(self.at[_key(group)] for group in self.f.loops.axes))
+
+    def ahead(self) -> Expr | None:
+        """Where a row begins that is some rows further on, in a tile of rows along one axis."""
+        if len(self.rows) != 1:
+            return None
+        (group,) = self.rows
+        rows = Apply("ahead", (LENGTH,))
+        further: Expr = Infix("+", self.at[_key(group)], rows)
+        if self._grouped(group):
+            further = Apply("ordered", (GROUPS, Infix("+", Name("place"), rows)))
+        there = {**self.at, _key(group): further}
+        return Apply("AT", tuple(there[_key(g)] for g in self.f.loops.axes))
 
     # ---- which axis tiles have rows of
 
@@ -141,8 +153,7 @@ class Tiling:
         """Where a row is that is the one at `place`."""
         place: Expr = Name("place")
         if self._grouped(groups[0]):
-            order = Name("v->shape.groups.order")
-            ordered = Choice(order, Element(order, place), place)
+            ordered = Apply("ordered", (GROUPS, place))
             return [Declare("const int64_t", self.f.variable(groups[0]), ordered)]
         done: list[Stmt] = []
         for number, group in enumerate(groups):

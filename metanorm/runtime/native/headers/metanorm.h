@@ -1,0 +1,100 @@
+/* What the kernels of generated modules are written in: rows of tensors, accumulators, schedule.
+ *
+ * A kernel defines AXES, the number of axes it loops over (GROUPS and ROWS are those of groups and
+ * of their rows, or -1) and DIMS, that of its tensors, and includes this file. `real` is the
+ * type of all arithmetic: float, or double for tensors of doubles. Data in half precision is
+ * widened row by row as it is read and rounded as it is written.
+ */
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+#ifdef __SSE2__
+#include <immintrin.h>
+#endif
+
+#ifdef METANORM_DOUBLE
+typedef double real;
+#define REAL_TYPE FLOAT64
+#define R(function) function
+#else
+typedef float real;
+#define REAL_TYPE FLOAT32
+#define R(function) function##f
+#endif
+#if defined(__GNUC__)
+#define EXPORTED __attribute__((visibility("default")))
+#else
+#define EXPORTED
+#endif
+
+/* glibc has these for whole vectors (to four units in the last place), but says so under
+ * -ffast-math alone. */
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(_OPENMP) && !defined(__clang__)
+#define BY_VECTORS(function) \
+    _Pragma("omp declare simd notinbranch") extern real R(function)(real);
+#if __GLIBC_PREREQ(2, 22)
+BY_VECTORS(exp)
+BY_VECTORS(log)
+BY_VECTORS(sin)
+BY_VECTORS(cos)
+#endif
+#if __GLIBC_PREREQ(2, 35)
+BY_VECTORS(tanh)
+BY_VECTORS(erf)
+BY_VECTORS(log1p)
+#endif
+#endif
+
+#define TILE 4096        /* elements of a row that are looked at together */
+#define TILE_AREA 65536  /* elements of several rows that are: two looks at them stay in L2 */
+#define TILE_ROWS 256    /* rows at most: so many numbers are added to one in `real` */
+#define STRIP 256        /* columns of narrow values that are added up together */
+#define CACHE 65536      /* bytes that a worker looks at twice in a row, so that they should stay near it */
+#define AHEAD 8192       /* bytes between a row and the one that is asked for beside it */
+#define SERIAL 32768     /* elements for which more than one thread is not worth while */
+
+#define VECTOR (AXES - 1) /* the axis along which rows lie */
+
+/* STREAMED results are `real` and go past the caches, which they are too large for. */
+enum { FLOAT32, FLOAT64, BFLOAT16, FLOAT16, BOOLEAN, INT64, STREAMED };
+
+/* A tensor as large as the first input: strides, in elements, of the axes that are looped over. */
+typedef struct {
+    void *data;
+    int64_t type;
+    int64_t stride[AXES];
+} tensor;
+
+/* The same with strides of the dimensions that it has, as it comes from Python. */
+typedef struct {
+    void *data;
+    int64_t type;
+    int64_t stride[DIMS];
+} strided;
+
+/* A small, contiguous tensor; one that is absent has no data. */
+typedef struct {
+    void *data;
+    int64_t type;
+} narrow;
+
+/* Loops over narrow values that are many; among islands each worker has its own. */
+#define THREADS (int)v->call->threads
+
+/* The part of the axes that a function is to work on. */
+typedef struct {
+    int64_t lo[AXES], hi[AXES];
+} range;
+
+static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+
+#include "metanorm/rows.h"
+#include "metanorm/narrow.h"
+#include "metanorm/accumulators.h"
+#include "metanorm/groups.h"
+#include "metanorm/schedule.h"

@@ -1,0 +1,191 @@
+/* Rows of tensors: read where they lie, widened, rounded and written. */
+
+static inline float widened_bfloat16(uint16_t bits) {
+    const uint32_t wide = (uint32_t)bits << 16;
+    float value;
+    memcpy(&value, &wide, 4);
+    return value;
+}
+
+static inline uint16_t rounded_bfloat16(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, 4);
+    const uint32_t nearest = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+    const uint32_t quiet = (bits >> 16) | 0x40u; /* NaN stays NaN */
+    return (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? quiet : nearest);
+}
+
+#ifdef __FLT16_MAX__
+static inline float widened_float16(uint16_t bits) {
+    _Float16 value;
+    memcpy(&value, &bits, 2);
+    return (float)value;
+}
+
+static inline uint16_t rounded_float16(float value) {
+    const _Float16 half = (_Float16)value;
+    uint16_t bits;
+    memcpy(&bits, &half, 2);
+    return bits;
+}
+#else /* a compiler without _Float16 */
+static inline float widened_float16(uint16_t bits) {
+    const uint32_t sign = (uint32_t)(bits & 0x8000u) << 16;
+    const uint32_t exponent = (bits >> 10) & 0x1fu, fraction = bits & 0x3ffu;
+    if (exponent == 0) {
+        const float small = ldexpf((float)fraction, -24);
+        return sign ? -small : small;
+    }
+    const uint32_t wide = sign | ((exponent == 31 ? 255u : exponent + 112u) << 23) | fraction << 13;
+    float value;
+    memcpy(&value, &wide, 4);
+    return value;
+}
+
+static inline uint16_t rounded_float16(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, 4);
+    const uint16_t sign = (uint16_t)((bits >> 16) & 0x8000u);
+    const float size = fabsf(value);
+    if (size != size) return (uint16_t)(sign | 0x7e00u);
+    if (size >= 65520.0f) return (uint16_t)(sign | 0x7c00u);
+    if (size < 6.103515625e-05f) return (uint16_t)(sign | (uint16_t)lrintf(ldexpf(size, 24)));
+    bits &= 0x7fffffffu;
+    const uint32_t nearest = (bits + 0xfffu + ((bits >> 13) & 1u)) >> 13;
+    return (uint16_t)(sign | (nearest - (112u << 10)));
+}
+#endif
+
+#define GATHER(TYPE, WIDENED)                                                        \
+    {                                                                                \
+        const TYPE *from = (const TYPE *)data + offset;                              \
+        if (stride == 1)                                                             \
+            for (int64_t i = 0; i < count; i++) buffer[i] = (real)WIDENED(from[i]);  \
+        else                                                                         \
+            for (int64_t i = 0; i < count; i++)                                      \
+                buffer[i] = (real)WIDENED(from[i * stride]);                         \
+    }
+
+#define SCATTER(TYPE, ROUNDED)                                                       \
+    {                                                                                \
+        TYPE *to = (TYPE *)data + offset;                                            \
+        if (stride == 1)                                                             \
+            for (int64_t i = 0; i < count; i++) to[i] = (TYPE)ROUNDED(buffer[i]);    \
+        else                                                                         \
+            for (int64_t i = 0; i < count; i++)                                      \
+                to[i * stride] = (TYPE)ROUNDED(buffer[i]);                           \
+    }
+
+static void widen(const void *data, int64_t type, int64_t offset, int64_t stride, int64_t count,
+                  real *restrict buffer) {
+    switch (type) {
+    case FLOAT32: GATHER(float, ) break;
+    case FLOAT64: GATHER(double, ) break;
+    case BFLOAT16: GATHER(uint16_t, widened_bfloat16) break;
+    case FLOAT16: GATHER(uint16_t, widened_float16) break;
+    case INT64: GATHER(int64_t, ) break;
+    default: GATHER(uint8_t, ) break;
+    }
+}
+
+/* What is streamed at once. */
+#if defined(__AVX512F__)
+#define PIECE 64
+#define STREAM_PIECE(to, from) \
+    _mm512_stream_si512((__m512i *)(to), _mm512_loadu_si512((const void *)(from)))
+#elif defined(__AVX__)
+#define PIECE 32
+#define STREAM_PIECE(to, from) \
+    _mm256_stream_si256((__m256i *)(to), _mm256_loadu_si256((const __m256i *)(from)))
+#elif defined(__SSE2__)
+#define PIECE 16
+#define STREAM_PIECE(to, from) \
+    _mm_stream_si128((__m128i *)(to), _mm_loadu_si128((const __m128i *)(from)))
+#endif
+
+/* Write `bytes` that nobody reads soon: no line is fetched before it is overwritten. */
+static void stream(char *to, const char *from, int64_t bytes) {
+#ifdef __SSE2__
+    const int64_t head = least((int64_t)(-(uintptr_t)to & (PIECE - 1)), bytes);
+    const int64_t whole = head + (bytes - head) / PIECE * PIECE;
+    memcpy(to, from, (size_t)head);
+    for (int64_t i = head; i < whole; i += PIECE) STREAM_PIECE(to + i, from + i);
+    memcpy(to + whole, from + whole, (size_t)(bytes - whole));
+#else
+    memcpy(to, from, (size_t)bytes);
+#endif
+}
+
+/* Streamed rows are seen by other threads from here on. */
+static inline void landed(void) {
+#ifdef __SSE2__
+    _mm_sfence();
+#endif
+}
+
+static void round_off(void *data, int64_t type, int64_t offset, int64_t stride, int64_t count,
+                      const real *restrict buffer) {
+    switch (type) {
+    case FLOAT32: SCATTER(float, ) break;
+    case FLOAT64: SCATTER(double, ) break;
+    case STREAMED:
+        if (stride == 1)
+            stream((char *)((real *)data + offset), (const char *)buffer,
+                   count * (int64_t)sizeof(real));
+        else
+            SCATTER(real, )
+        break;
+    case BFLOAT16: SCATTER(uint16_t, rounded_bfloat16) break;
+    default: SCATTER(uint16_t, rounded_float16) break;
+    }
+}
+
+static inline int64_t bytes_of(int64_t type) {
+    return type == FLOAT32 ? 4 : type == FLOAT64 || type == INT64 ? 8 : type == BOOLEAN ? 1 : 2;
+}
+
+/* A place: one index for each axis, of the vector axis that of the first element of a row. */
+#define AT(...) ((const int64_t[AXES]){__VA_ARGS__})
+
+static inline int64_t offset(const tensor *t, const int64_t *at) {
+    int64_t found = 0;
+    for (int axis = 0; axis < AXES; axis++) found += at[axis] * t->stride[axis];
+    return found;
+}
+
+static inline int direct(const tensor *t) {
+    return t->data && t->type == REAL_TYPE && t->stride[VECTOR] == 1;
+}
+
+/* A row of a tensor: as it lies in memory where it can be read there, else in the buffer. */
+static inline const real *row(const tensor *t, const int64_t *at, int64_t count, real *buffer) {
+    if (direct(t)) return (const real *)t->data + offset(t, at);
+    widen(t->data, t->type, offset(t, at), t->stride[VECTOR], count, buffer);
+    return buffer;
+}
+
+/* How far a row is ahead that had better be asked for now. */
+static inline int64_t ahead(int64_t count) {
+    return AHEAD / most(count * (int64_t)sizeof(real), 1);
+}
+
+/* Ask for a row, if it is short: those that are looked at several times before the next ones come
+ * too suddenly for the processor to foresee them. */
+static inline void foresee(const tensor *t, const int64_t *at, int64_t count) {
+#ifdef __GNUC__
+    const int64_t size = bytes_of(t->type);
+    if (t->stride[VECTOR] != 1 || 4 * count * size > AHEAD) return;
+    const char *there = (const char *)t->data + offset(t, at) * size;
+    for (int64_t i = 0; i < count * size; i += 64) __builtin_prefetch(there + i);
+#endif
+}
+
+/* Where to write a row, and what is left to do when it is written. */
+static inline real *target(const tensor *t, const int64_t *at, real *buffer) {
+    return direct(t) ? (real *)t->data + offset(t, at) : buffer;
+}
+
+static inline void written(const tensor *t, const int64_t *at, int64_t count, const real *buffer) {
+    if (t->data && !direct(t))
+        round_off(t->data, t->type, offset(t, at), t->stride[VECTOR], count, buffer);
+}

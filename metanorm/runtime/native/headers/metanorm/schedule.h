@@ -1,0 +1,265 @@
+/* The schedule: who does which part, and when. */
+
+typedef struct {
+    int64_t size[AXES];
+    segments groups;
+} shape;
+
+/* A statistic of cells. `axes` has a bit for each axis that the cells have. A terminal one is
+ * needed by no later sweep, so that it can wait for the end. */
+typedef struct {
+    unsigned axes;
+    int moments, terminal;
+} reduction;
+
+/* A sweep measures `count` reductions from number `first` on; `settle` computes from them what
+ * later sweeps need. The first stage may have no sweep, if something is known before. */
+typedef struct {
+    void (*sweep)(const void *values, const range *r, const accumulator *a);
+    void (*settle)(void *values, const range *r, const accumulator *a);
+    int first, count;
+} stage;
+
+typedef struct {
+    void (*prepare)(void *values, const void *call, arena *memory);
+    void (*begin)(void *values);
+    void (*finish)(void *values, const range *r, const accumulator *a);
+    const stage *stages;
+    int stage_count;
+    const reduction *reductions;
+    int reduction_count;
+    unsigned islands; /* axes along which nothing is exchanged before the end */
+} kernel;
+
+/* Lay out the cells of a reduction, `length` of them along each axis, the vector axis innermost. */
+static int64_t lay_out(accumulator *a, const reduction *of, const int64_t *length) {
+    int64_t cells = 1;
+    for (int axis = AXES - 1; axis >= 0; axis--) {
+        const int has = (int)(of->axes >> axis) & 1;
+        a->lo[axis] = 0;
+        a->stride[axis] = has ? cells : 0;
+        if (has) cells *= length[axis];
+    }
+    return cells;
+}
+
+static void place(accumulator *a, double *memory, int64_t cells, int moments) {
+    a->total = memory;
+    a->weight = moments ? memory + cells : NULL;
+    a->mean = moments ? memory + 2 * cells : NULL;
+}
+
+static void join(accumulator *a, const accumulator *more, int64_t cells, int moments) {
+    if (!moments) {
+        for (int64_t i = 0; i < cells; i++) a->total[i] += more->total[i];
+        return;
+    }
+    for (int64_t i = 0; i < cells; i++)
+        merge(a->weight + i, a->mean + i, a->total + i, more->weight[i], more->mean[i],
+              more->total[i]);
+}
+
+/* How the work is divided. Where there are enough islands, each worker finishes block after block
+ * of them while it is in the cache: `axis` is the innermost axis of islands and `bounds` the
+ * blocks along it. Otherwise every sweep is divided along `axis`, and its parts are joined. */
+typedef struct {
+    int fused, axis;
+    unsigned islands;
+    int64_t workers, blocks, along; /* blocks in all, and along the axis */
+    int64_t *bounds;
+    int64_t widest; /* islands in the largest block */
+} division;
+
+static int64_t elements(const shape *s) {
+    int64_t total = 1;
+    for (int axis = 0; axis < AXES; axis++)
+        if (axis != GROUPS) total *= s->size[axis];
+    return total;
+}
+
+static int divide(division *d, const kernel *k, const shape *s, int64_t threads) {
+    const int64_t total = elements(s);
+    d->workers = total <= SERIAL ? 1 : most(threads, 1);
+    d->islands = k->islands & ~(1u << VECTOR);
+#if GROUPS >= 0
+    d->islands &= ~(1u << ROWS); /* rows are reached through their groups */
+#endif
+    int64_t count = 1;
+    d->axis = -1;
+    for (int axis = 0; axis < AXES; axis++)
+        if (d->islands >> axis & 1) {
+            count *= s->size[axis];
+            d->axis = axis;
+        }
+    d->fused = d->axis >= 0 && (d->workers == 1 || count >= 4 * d->workers);
+    d->bounds = NULL;
+    if (!d->fused) {
+        int best = VECTOR;
+        for (int axis = AXES - 1; axis >= 0; axis--) {
+            if (axis == GROUPS) continue;
+            const int enough = s->size[axis] >= 2 * d->workers;
+            if (enough || s->size[axis] > s->size[best]) best = axis;
+        }
+        d->axis = best;
+        return 0;
+    }
+    const int64_t size = s->size[d->axis], outer = count / most(size, 1);
+    const int64_t each = most(total / most(count, 1), 1) * (int64_t)sizeof(real);
+    int64_t fair = (count + 8 * d->workers - 1) / (8 * d->workers); /* blocks for everyone */
+    const int64_t wide = most(1, least(least(CACHE / each, fair), size));
+    d->bounds = malloc((size_t)(size + 2) * sizeof(int64_t));
+    if (!d->bounds) return 1;
+    d->bounds[0] = 0;
+    d->along = 0;
+    d->widest = 1;
+    for (int64_t at = 0; at < size;) {
+        int64_t end = least(at + wide, size);
+#if GROUPS >= 0
+        if (d->axis == GROUPS) { /* about as many rows as groups of equal size would have */
+            const int64_t *start = s->groups.start;
+            const int64_t rows = most(wide * (start[size] / size), 1);
+            for (end = at + 1; end < size && start[end + 1] - start[at] <= rows;) end++;
+        }
+#endif
+        d->widest = most(d->widest, end - at);
+        d->bounds[++d->along] = at = end;
+    }
+    d->blocks = outer * d->along;
+    return 0;
+}
+
+static range everything(const shape *s) {
+    range r;
+    for (int axis = 0; axis < AXES; axis++) r.lo[axis] = 0, r.hi[axis] = s->size[axis];
+    return r;
+}
+
+/* The part of the axes that belongs to a block of islands. */
+static range block_of(const division *d, const shape *s, int64_t block) {
+    range r = everything(s);
+    int64_t rest = block / d->along;
+    r.lo[d->axis] = d->bounds[block % d->along];
+    r.hi[d->axis] = d->bounds[block % d->along + 1];
+    for (int axis = d->axis - 1; axis >= 0; axis--)
+        if (d->islands >> axis & 1) {
+            r.lo[axis] = rest % s->size[axis];
+            r.hi[axis] = r.lo[axis] + 1;
+            rest /= s->size[axis];
+        }
+    return r;
+}
+
+/* Whether all workers write to the same cells of a reduction, each to its own. */
+static int apart(const reduction *of, const division *d) {
+    return d->fused ? (of->axes & d->islands) == d->islands : (int)(of->axes >> d->axis) & 1;
+}
+
+static void work_on_islands(const kernel *k, void *values, const shape *s, const division *d,
+                            accumulator *a, const int64_t *cells, int64_t worker) {
+    const int64_t last = d->blocks * (worker + 1) / d->workers;
+    for (int64_t block = d->blocks * worker / d->workers; block < last; block++) {
+        const range r = block_of(d, s, block);
+        for (int n = 0; n < k->stage_count; n++) {
+            const stage *now = k->stages + n;
+            for (int i = now->first; i < now->first + now->count; i++) {
+                if (k->reductions[i].terminal) continue;
+                const int moments = k->reductions[i].moments;
+                memset(a[i].total, 0, (size_t)(cells[i] * (moments ? 3 : 1)) * sizeof(double));
+                for (int axis = 0; axis < AXES; axis++)
+                    a[i].lo[axis] = d->islands >> axis & 1 ? r.lo[axis] : 0;
+            }
+            if (now->sweep) now->sweep(values, &r, a);
+            if (now->settle) now->settle(values, &r, a);
+        }
+    }
+    landed();
+}
+
+static int run(const kernel *k, void *values, const shape *s, int64_t threads) {
+    division d;
+    if (divide(&d, k, s, threads)) return 1;
+    const int count = k->reduction_count;
+    accumulator *a = malloc((size_t)(d.workers * most(count, 1)) * sizeof(accumulator));
+    int64_t *cells = malloc((size_t)most(count, 1) * sizeof(int64_t));
+    double *memory = NULL;
+    if (!a || !cells) goto out_of_memory;
+    for (int pass = 0; pass < 2; pass++) { /* count, then place */
+        int64_t used = 0;
+        for (int i = 0; i < count; i++) {
+            const reduction *of = k->reductions + i;
+            const int local = d.fused && !of->terminal, shared = !local && apart(of, &d);
+            int64_t length[AXES];
+            for (int axis = 0; axis < AXES; axis++) {
+                const int inside = local && d.islands >> axis & 1;
+                length[axis] = !inside ? s->size[axis] : axis == d.axis ? d.widest : 1;
+            }
+            for (int64_t w = 0; w < d.workers; w++) {
+                accumulator *own = a + w * count + i;
+                cells[i] = lay_out(own, of, length);
+                if (w == 0 || !shared) used += cells[i] * (of->moments ? 3 : 1);
+                const int64_t at = used - cells[i] * (of->moments ? 3 : 1);
+                if (memory) place(own, memory + at, cells[i], of->moments);
+            }
+        }
+        if (pass == 0 && !(memory = calloc((size_t)used + 1, sizeof(double)))) goto out_of_memory;
+    }
+    if (d.fused) {
+#pragma omp parallel for schedule(static) num_threads((int)d.workers) if (d.workers > 1)
+        for (int64_t w = 0; w < d.workers; w++)
+            work_on_islands(k, values, s, &d, a + w * count, cells, w);
+    }
+    for (int n = 0; n < k->stage_count; n++) {
+        const stage *now = k->stages + n;
+        if (!d.fused && now->sweep) {
+#pragma omp parallel for schedule(static) num_threads((int)d.workers) if (d.workers > 1)
+            for (int64_t w = 0; w < d.workers; w++) {
+                range r = everything(s);
+                r.lo[d.axis] = s->size[d.axis] * w / d.workers;
+                r.hi[d.axis] = s->size[d.axis] * (w + 1) / d.workers;
+                now->sweep(values, &r, a + w * count);
+                landed();
+            }
+        }
+        for (int i = now->first; i < now->first + now->count; i++) {
+            const reduction *of = k->reductions + i;
+            if ((d.fused && !of->terminal) || apart(of, &d)) continue;
+            for (int64_t w = 1; w < d.workers; w++)
+                join(a + i, a + w * count + i, cells[i], of->moments);
+        }
+        const range all = everything(s);
+        if (!d.fused && now->settle) now->settle(values, &all, a);
+    }
+    const range all = everything(s);
+    k->finish(values, &all, a);
+    free(memory), free(cells), free(a), free(d.bounds);
+    return 0;
+out_of_memory:
+    free(cells), free(a), free(d.bounds);
+    return 1;
+}
+
+enum { DONE, NO_MEMORY, BROKEN_LABELS };
+
+/* Run a kernel on a call. */
+static int launch(const kernel *k, void *values, const shape *s, const void *call,
+                  int64_t threads) {
+    arena memory = {NULL, 0};
+    k->prepare(values, call, &memory);
+    void *block = malloc(memory.used + 64);
+    if (!block) return NO_MEMORY;
+    memory.next = (char *)(((uintptr_t)block + 63) & ~(uintptr_t)63);
+    memory.used = 0;
+    k->prepare(values, call, &memory);
+    int outcome = BROKEN_LABELS;
+#if GROUPS >= 0
+    const int usable = !s->groups.broken;
+#else
+    const int usable = 1;
+#endif
+    if (usable) {
+        k->begin(values);
+        outcome = run(k, values, s, threads) ? NO_MEMORY : DONE;
+    }
+    free(block);
+    return outcome;
+}
