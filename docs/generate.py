@@ -1,6 +1,7 @@
 """`make docs`: the pages that follow from tables of the compiler, and the grammar for editors.
 
-`python -m docs.generate` writes what is stale; with `--check` it says so instead, and fails.
+`python -m docs.generate` writes what is stale and removes what has no spec any more; with `--check`
+it says so instead, and fails.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from docs import commands, editor, pages, schemas
+from docs import commands, editor, gallery_pages, pages, schemas
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,8 +33,12 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
 }
 
 
+# Folders in which nothing else lies.
+FOLDERS: Mapping[str, Callable[[], dict[str, str]]] = {"docs/gallery": gallery_pages.gallery}
+
+
 def generated() -> dict[str, str]:
-    """Every generated file, as it should be."""
+    """Every generated file outside of `FOLDERS`, as it should be."""
     files = {name: build() for name, build in FILES.items()}
     for name, parts in PARTS.items():
         text = (ROOT / name).read_text(encoding="utf-8")
@@ -46,28 +51,42 @@ def generated() -> dict[str, str]:
     return files
 
 
-def stale() -> list[str]:
+def folder(name: str) -> dict[str, str | None]:
+    """Every file of a generated folder, as it should be: `None` for one that should not be."""
+    there = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / name).glob("*"))]
+    return {
+        **dict.fromkeys(there),
+        **{f"{name}/{file}": text for file, text in FOLDERS[name]().items()},
+    }
+
+
+def stale(files: Mapping[str, str | None]) -> list[str]:
     """Files that are not as they should be."""
-    found = []
-    for name, text in generated().items():
-        path = ROOT / name
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            found.append(name)
-    return found
+    return [name for name, text in files.items() if _found(ROOT / name) != text]
+
+
+def _found(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.exists() else None
 
 
 def main() -> int:
-    """Write, or with `--check` only look."""
-    names = stale()
+    """Write and remove, or with `--check` only look."""
+    files: dict[str, str | None] = {**generated()}
+    for name in FOLDERS:
+        files |= folder(name)
+    names = stale(files)
     for name in names:
-        print(f"{name}: {'stale' if '--check' in sys.argv else 'written'}")
-    if "--check" in sys.argv:
-        return bool(names)
-    texts = generated()
-    for name in names:
-        (ROOT / name).parent.mkdir(exist_ok=True)
-        (ROOT / name).write_text(texts[name], encoding="utf-8")
-    return 0
+        text, path = files[name], ROOT / name
+        if "--check" in sys.argv:
+            print(f"{name}: {'should not be there' if text is None else 'stale'}")
+        elif text is None:
+            path.unlink()
+            print(f"{name}: removed")
+        else:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            print(f"{name}: written")
+    return bool(names) if "--check" in sys.argv else 0
 
 
 if __name__ == "__main__":

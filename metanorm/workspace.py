@@ -265,7 +265,7 @@ def write(outputs: Sequence[Output]) -> None:
         for output in outputs:
             if output.status != "unchanged":
                 output.path.parent.mkdir(parents=True, exist_ok=True)
-                waiting.append((_temporary(output), output.path))
+                waiting.append((_temporary(output.path, output.text.encode()), output.path))
         while waiting:
             os.replace(*waiting[0])
             waiting.pop(0)
@@ -278,12 +278,27 @@ def write(outputs: Sequence[Output]) -> None:
                 temporary.unlink()
 
 
-def _temporary(output: Output) -> Path:
-    """The text in a new file beside its place, with the permissions a new file gets."""
-    handle, name = tempfile.mkstemp(dir=output.path.parent, prefix=f".{output.path.name}.")
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file in one step, over what may be there. Raises `WorkspaceError` as `write` does."""
+    if path.is_dir():
+        raise WorkspaceError(f"cannot write `{path}`: it is a folder")
+    temporary: Path | None = None
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(output.text)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _temporary(path, data)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise WorkspaceError(f"cannot write `{path}`: {error.strerror or error}") from error
+
+
+def _temporary(path: Path, data: bytes) -> Path:
+    """The content in a new file beside its place, with the permissions a new file gets."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(name, 0o666 & ~umask)

@@ -14,6 +14,7 @@ console                  what stands behind `$ ` runs (`> ` continues it), and p
 console exit=1           the last command of the fence ends with that status
 text                     behind `python`: what that printed, or its exception;
                          behind `norm`: the report of `metanorm check` without the last line
+math                     LaTeX of the gallery, whose own test reads it
 toml, json               parses; a `[tool.metanorm]` table must be a valid configuration
 LANGUAGE from=PATH       an excerpt of a file: of the page's folder (a generated module), or of the
                          project; any language
@@ -58,7 +59,7 @@ ATTRIBUTES = {
     "norm": {"file", "reports"},
     "python": {"raises"},
     "console": {"exit"},
-    **{language: set() for language in ("pycon", "sh", "text", "toml", "json")},
+    **{language: set() for language in ("pycon", "sh", "text", "toml", "json", "math")},
 }
 
 

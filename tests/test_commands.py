@@ -10,10 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import PROGRAMS, ROOT
 
 from metanorm.diagnostics.registry import all_codes
+from metanorm.explain.kernels import kernels
 from metanorm.ir.ops import public
+from metanorm.passes.pipeline import optimize
 from metanorm.stages import STAGES
 
 GOOD = """
@@ -235,6 +237,30 @@ def test_list_is_complete() -> None:
     assert "GroupNorm" in run("list", "specs").stdout
     assert "torch" in run("list", "targets").stdout
     assert run("list", "nonsense").returncode == 2
+
+
+def test_list_specs_says_what_each_runs_on() -> None:
+    rows = {row["name"]: row for row in json.loads(run("list", "specs", "--json").stdout)}
+    assert sorted(rows) == sorted(PROGRAMS)
+    assert rows["GroupNorm"] == {
+        "name": "GroupNorm",
+        "file": "group_norm.norm",
+        "status": "kernels",
+        "citation": "Wu & He, 2018, arXiv 1803.08494",
+        "meaning": "Group Normalization. Wu & He, 2018, arXiv 1803.08494.",
+    }
+    assert rows["LocalContextNorm"]["status"] == "torch: windows, which overlap"
+    for name, row in rows.items():
+        known = kernels(optimize(PROGRAMS[name]))
+        assert (row["status"] == "kernels") == known.startswith("in C")
+        assert row["status"].removeprefix("torch: ") in ("kernels", known.partition(": ")[2])
+
+
+def test_list_specs_is_a_table_of_one_line_each() -> None:
+    head, *rows = run("list", "specs").stdout.splitlines()
+    assert head.split() == ["name", "file", "status", "citation"] and len(rows) == len(PROGRAMS)
+    starts = [head.index(column) for column in ("file", "status", "citation")]
+    assert all(row[start - 1] == " " != row[start] for row in rows for start in starts[:2])
 
 
 # ---- verify, new, version

@@ -16,7 +16,7 @@ from metanorm.workspace import WorkspaceError
 
 COMMANDS = (
     *("compile", "check", "fmt", "explain", "inspect"),
-    *("verify", "bench", "list", "new", "version"),
+    *("show", "verify", "bench", "list", "new", "version"),
 )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json as json_text
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Annotated
 
@@ -13,39 +14,56 @@ import typer
 from metanorm import frontend
 from metanorm.diagnostics.registry import all_codes, manual_page
 from metanorm.ir.ops import public
-from metanorm.passes.pipeline import PIPELINE, TO_KERNELS
+from metanorm.passes.pipeline import PIPELINE, TO_KERNELS, optimize
 from metanorm.workspace import load_library
 
-Rows = list[tuple[str, str]]
+WIDE = 1000  # columns, where nobody counts them
+Rows = list[dict[str, str]]  # the same columns in each
+
+
+def _named(rows: Iterable[tuple[str, str]]) -> Rows:
+    return [{"name": name, "meaning": meaning} for name, meaning in rows]
 
 
 def _operations() -> Rows:
-    return [(row.usage, row.meaning) for row in public()]
+    return _named((row.usage, row.meaning) for row in public())
 
 
 def _errors() -> Rows:
-    return [(code, manual_page(code).title) for code in all_codes()]
+    return _named((code, manual_page(code).title) for code in all_codes())
 
 
 def _specs() -> Rows:
+    from metanorm.explain.kernels import status  # it imports pydantic
+    from metanorm.explain.origin import citation
+
+    gc.disable()  # nearly all that is made here is needed to the end
     library = load_library()
     checked = frontend.check(library.sources, library.roots)
     return [
-        (norm.program.name, " ".join(norm.program.doc))
+        {
+            "name": norm.program.name,
+            "file": root.removeprefix(frontend.LIBRARY),
+            "status": status(optimize(norm.program)),
+            "citation": citation(norm.program.doc),
+            "meaning": " ".join(norm.program.doc),
+        }
         for root in library.roots
         for norm in checked.norms[root]
     ]
 
 
 def _passes() -> Rows:
-    return [*((step.name, step.why_here) for step in PIPELINE), *TO_KERNELS.items()]
+    return _named([*((step.name, step.why_here) for step in PIPELINE), *TO_KERNELS.items()])
 
 
 def _targets() -> Rows:
-    return [
-        ("native", "and beside them kernels in C, for the CPU in eager mode"),
-        ("torch", "plain torch operations, on any device and under torch.compile"),
-    ]
+    return _named(
+        [
+            ("native", "and beside them kernels in C, for the CPU in eager mode"),
+            ("torch", "plain torch operations, on any device and under torch.compile"),
+        ]
+    )
 
 
 TOPICS: dict[str, Callable[[], Rows]] = {
@@ -62,12 +80,26 @@ def command(
     topic: Annotated[Topic, typer.Argument(help="What to list.")],
     json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
-    """List operations, errors, specs, passes or targets."""
+    """List operations, errors, specs and what they run on, passes or targets."""
     rows = TOPICS[topic.value]()
     if json:
-        data = [{"name": name, "meaning": meaning} for name, meaning in rows]
-        sys.stdout.write(json_text.dumps(data, indent=2) + "\n")
-        return
-    width = max(len(name) for name, _ in rows)
-    for name, meaning in rows:
-        sys.stdout.write(f"{name.ljust(width)}  {meaning}\n")
+        sys.stdout.write(json_text.dumps(rows, indent=2) + "\n")
+    elif len(rows[0]) > 2:
+        _print_table(rows)
+    else:
+        width = max(len(row["name"]) for row in rows)
+        for row in rows:
+            sys.stdout.write(f"{row['name'].ljust(width)}  {row['meaning']}\n")
+
+
+def _print_table(rows: Rows) -> None:
+    """All columns but the last, which is for JSON; on one line each where no terminal has ends."""
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = list(rows[0])[:-1]
+    table = Table(*shown, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for row in rows:
+        table.add_row(*(row[column] for column in shown))
+    width = None if sys.stdout.isatty() else WIDE
+    Console(highlight=False, markup=False, width=width).print(table)

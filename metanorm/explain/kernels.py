@@ -56,6 +56,15 @@ def kernels(optimised: Program) -> str:
     return f"in C, for rows along {ways}"
 
 
+def status(optimised: Program) -> str:
+    """What a norm runs on, on the CPU in eager mode: `kernels`, or `torch: ` and the reason."""
+    try:
+        source(optimised, "norm")
+    except NoKernels as reason:
+        return f"torch: {reason}"
+    return "kernels"
+
+
 def _cost(planned: Plan, title: str) -> Cost:
     space = Space(planned.program.axes)
     once = {name for sweep in planned.sweeps for name in sweep.reads}

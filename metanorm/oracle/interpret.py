@@ -49,6 +49,14 @@ def interpret(program: Program, call: Call) -> Result:
     return _Run(program, call).result()
 
 
+def values(program: Program, call: Call) -> Values:
+    """Every value of a run by its name; of a `repeat`, those of the last time round."""
+    run = _Run(program, call)
+    for let in program.body:
+        run.bind(let)
+    return run.v
+
+
 class _Run:
     def __init__(self, program: Program, call: Call) -> None:
         self.program = program
@@ -59,7 +67,7 @@ class _Run:
 
     def result(self) -> Result:
         for let in self.program.body:
-            self._bind(let)
+            self.bind(let)
         outputs = {name: self._output(ref) for name, ref in self.program.outputs}
         if not self.call.training:
             return Result(outputs, {})
@@ -84,7 +92,7 @@ class _Run:
         value = self.v.broadcast(ref, order).permute([order.index(a) for a in axes])
         return value.reshape([n for dim in dims for n in self.frame.shapes[dim]])
 
-    def _bind(self, let: Let) -> None:
+    def bind(self, let: Let) -> None:
         self.v.types[let.name] = let.type
         self.v.values[let.name] = self._value(let.op, let.type)
 
@@ -187,7 +195,7 @@ class _Run:
             for name, value, initial in zip(op.inside, state, op.initial):
                 self.v.values[name], self.v.types[name] = value, self.v.types[initial]
             for let in op.body:
-                self._bind(let)
+                self.bind(let)
             state = [self.v.values[ref] for ref in op.results]
         return state[op.position]
 

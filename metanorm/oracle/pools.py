@@ -26,7 +26,7 @@ class Pools:
         self.v = values
         self.space = values.space
 
-    def _coefficients(
+    def coefficients(
         self, op: Pool | Count, joined: Sequence[str], kept: Sequence[str]
     ) -> tuple[Tensor, list[int], list[int]]:
         """How much each position counts for each pool: [kept..., pools, positions].
@@ -62,7 +62,7 @@ class Pools:
                 value = torch.cat([value, value.new_zeros(shape)], dim=kept + position)
         return value
 
-    def _joined(self, op: Pool | Count, own: Sequence[str]) -> tuple[list[str], list[str]]:
+    def joined(self, op: Pool | Count, own: Sequence[str]) -> tuple[list[str], list[str]]:
         """All axes of what is pooled, pooled ones in full; and those that are kept."""
         axes = {axis for axis, _ in op.over} | set(own)
         for ref in (op.where, op.weight):
@@ -88,16 +88,16 @@ class Pools:
 
     def count(self, op: Count, type_: Type) -> Tensor:
         """The total weight of each pool."""
-        joined, kept = self._joined(op, ())
-        weights, rows, _ = self._coefficients(op, joined, kept)
+        joined, kept = self.joined(op, ())
+        weights, rows, _ = self.coefficients(op, joined, kept)
         pooled = [a for a in joined if a not in kept]
         total = weights.sum(-1).expand([*(self.v.size(a) for a in kept), math.prod(rows)])
         return self._shaped(total, kept, pooled, rows, type_)
 
     def pool(self, op: Pool, type_: Type) -> Tensor:
         """A statistic of each pool, or of the pool of each position for a given matrix."""
-        joined, kept = self._joined(op, self.v.types[op.value].axes)
-        weights, rows, extra = self._coefficients(op, joined, kept)
+        joined, kept = self.joined(op, self.v.types[op.value].axes)
+        weights, rows, extra = self.coefficients(op, joined, kept)
         pooled = [a for a in joined if a not in kept]
         value = self._padded(self.v.broadcast(op.value, (*kept, *pooled)).to(F64), len(kept), extra)
         x = value.flatten(len(kept)).unsqueeze(-2)

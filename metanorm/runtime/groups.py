@@ -10,6 +10,9 @@ from torch import Tensor
 
 from metanorm.runtime import pools
 from metanorm.runtime.mean_and_variance import CHUNK, Moments
+from metanorm.runtime.native.fit import plain, watched
+
+LABELS = (torch.int64, torch.int32)
 
 
 class Groups:
@@ -18,6 +21,9 @@ class Groups:
     `index` holds a group number for each position, in any order, or is `None` for a single
     group; `count` is the number of groups, of which some may be empty. Without `count` it is
     read from the index, which makes a GPU wait and cannot be traced by `torch.compile`.
+
+    Raises `TypeError` for labels or a number of groups that are not whole, and, where looking
+    does not cost a wait, `IndexError` for labels that name none of the groups.
     """
 
     def __init__(self, index: Tensor | None, count: int | None, length: int) -> None:
@@ -25,10 +31,18 @@ class Groups:
         self.length = length
         if index is None:
             self.count = 1
+        elif index.dtype not in LABELS:
+            raise TypeError(
+                f"labels of groups must be int64 or int32, got {index.dtype}: convert them first"
+            )
         elif count is not None:
+            if isinstance(count, (float, Tensor)):
+                raise TypeError(f"a number of groups must be an int, got {count!r}")
             self.count = count
         else:
             self.count = int(index.max()) + 1 if length else 0
+        if index is not None:
+            _demand_in_range(index, self.count)
 
     def sizes(self, like: Tensor) -> Tensor:
         """How many positions each group has, in the dtype of `like`: shape [groups]."""
@@ -218,6 +232,16 @@ class _Add(torch.autograd.Function):
 
         mapped = torch.vmap(one_at_a_time, in_dims, randomness=info.randomness)
         return mapped(*inputs), 0
+
+
+def _demand_in_range(index: Tensor, count: int) -> None:
+    if not plain(index) or watched() or torch.compiler.is_compiling() or not index.numel():
+        return
+    low, high = map(int, torch.aminmax(index))
+    if low < 0 or high >= count:
+        raise IndexError(
+            f"labels of groups run from {low} to {high}, and the groups from 0 to {count - 1}"
+        )
 
 
 def _empty(x: Tensor, dim: int, count: int, dtype: torch.dtype | None = None) -> Tensor:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Literal
+from xml.etree import ElementTree
 
 import pytest
 from conftest import ROOT
@@ -17,7 +18,10 @@ from metanorm.driver import compile_specs
 from metanorm.frontend import check
 from metanorm.options import Options
 from metanorm.runtime import use
+from metanorm.show.picture import picture
+from metanorm.show.svg_from_drawing import svg_from_drawing
 from metanorm.source import Source
+from metanorm.syntax.latex_from_ast import latex_from_ast
 from metanorm.targets.live import module_from_files
 from metanorm.verify.cases import Setting
 from metanorm.verify.cases import settings as all_settings
@@ -75,6 +79,20 @@ def test_norms_for_other_things_agree_too(kind: str) -> None:
             for setting in filter(wanted, all_settings(program)):
                 finding = compare(program, module, setting)
                 assert finding.good or is_rounding(finding), (text, finding)
+
+    check_one()
+
+
+def test_they_can_be_drawn_and_written_as_formulas() -> None:
+    @settings(max_examples=60)
+    @given(norms())
+    def check_one(text: str) -> None:
+        norm = check({"a.norm": Source.of("a.norm", text)}, ["a.norm"]).norms["a.norm"][0]
+        drawing = picture(norm.program)
+        assert ElementTree.fromstring(svg_from_drawing(drawing))[0].text == drawing.title
+        formula = latex_from_ast(norm.equations)
+        assert formula.count("{") == formula.count("}")
+        assert formula.count(r"\left") == formula.count(r"\right") + formula.count(r"\leftarrow")
 
     check_one()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -271,3 +272,18 @@ def test_what_a_mask_leaves_out_may_be_anything(name: str, bad: float) -> None:
         *(torch.autograd.grad(v.sum(), w) for v, w in ((found, x), (right, calm)))
     ):
         torch.testing.assert_close(own, other)
+
+
+@pytest.mark.parametrize(
+    ("index", "count", "says"),
+    [
+        (torch.tensor([0.0, 1.0]), 2, "must be int64 or int32, got torch.float32"),
+        (torch.tensor([True, False]), 2, "must be int64 or int32, got torch.bool"),
+        (torch.tensor([0, 1]), 2.0, "must be an int, got 2.0"),
+        (torch.tensor([0, 2]), 2, "run from 0 to 2, and the groups from 0 to 1"),
+        (torch.tensor([-1, 1]), None, "run from -1 to 1, and the groups from 0 to 1"),
+    ],
+)
+def test_labels_that_name_no_group_are_told(index: Tensor, count: Any, says: str) -> None:
+    with pytest.raises((TypeError, IndexError), match=says):
+        runtime.Groups(index, count, 2)

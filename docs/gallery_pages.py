@@ -1,0 +1,211 @@
+"""The gallery: a page for each spec of the library and a picture for each norm, and their index."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from docs.pages import MADE
+from metanorm import frontend
+from metanorm.explain.facts import Facts, facts
+from metanorm.explain.fingerprint import fingerprint
+from metanorm.explain.kernels import Cost
+from metanorm.explain.origin import citation, summary
+from metanorm.frontend import LIBRARY, CheckedNorm
+from metanorm.passes.pipeline import optimize
+from metanorm.semantics.naming import snake_case
+from metanorm.show.invariance import Numbers, invariances
+from metanorm.show.picture import picture
+from metanorm.show.shapes import Drawing
+from metanorm.show.svg_from_drawing import svg_from_drawing
+from metanorm.syntax.latex_from_ast import latex_from_ast
+from metanorm.syntax.text_from_ast import norm_lines
+from metanorm.workspace import load_library
+
+MADE_FROM_SPECS = MADE.replace("the table it comes from", "the spec")
+THUMBNAIL = 150  # pixels
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """A norm with all that is shown of it."""
+
+    norm: CheckedNorm
+    file: str  # of its spec, without the ending
+    facts: Facts
+    drawing: Drawing
+    invariances: Mapping[str, tuple[Numbers, ...]]
+
+    @property
+    def name(self) -> str:
+        """As the spec has it."""
+        return self.norm.program.name
+
+    @property
+    def image(self) -> str:
+        """The file of its picture."""
+        return f"{snake_case(self.name)}.svg"
+
+
+def gallery() -> dict[str, str]:
+    """The files of `docs/gallery`, by name."""
+    pages: dict[str, list[Exhibit]] = {}
+    gc.disable()  # a third of the time would go into collecting what is needed to the end
+    try:
+        for exhibit in exhibits():
+            pages.setdefault(exhibit.file, []).append(exhibit)
+    finally:
+        gc.enable()
+    everything = [exhibit for page in pages.values() for exhibit in page]
+    return {
+        "README.md": index(everything),
+        **{f"{file}.md": page(file, shown) for file, shown in pages.items()},
+        **{exhibit.image: svg_from_drawing(exhibit.drawing) for exhibit in everything},
+    }
+
+
+def exhibits() -> Iterator[Exhibit]:
+    """Every norm of the library, in the order of its files."""
+    library = load_library()
+    checked = frontend.check(library.sources, library.roots)
+    norms = [(root, norm) for root in library.roots for norm in checked.norms[root]]
+    known = {fingerprint(optimize(norm.program)): norm.program.name for _, norm in norms}
+    for root, norm in norms:
+        file = root.removeprefix(LIBRARY).removesuffix(".norm")
+        yield Exhibit(
+            norm, file, facts(norm, known), picture(norm.program), invariances(norm.program)
+        )
+
+
+# ---- the index
+
+
+def index(shown: Sequence[Exhibit]) -> str:
+    """All norms with small pictures, by name."""
+    files = len({exhibit.file for exhibit in shown})
+    lines = [
+        "# Gallery",
+        "",
+        f"{MADE_FROM_SPECS}The {len(shown)} norms of the library, from {files} files. Each has a "
+        "page with its equations, its spec, and what the compiler knows of it.",
+        "",
+        "A picture shows one element of a small input in orange, and in blue what is pooled with "
+        "it. Below it are the matrices that say so, one for each axis; their product, ⊗, is the "
+        "pool. All of this is what the [oracle](../how-it-works.md#the-oracle-and-verify) computes "
+        "with. `metanorm show SPEC -o FILE` draws any spec.",
+        "",
+        "What leaves a result unchanged was tried on the same small input, in training mode, by "
+        "multiplying with positive numbers and by adding numbers: one for each position of the "
+        "axes that are named, or one in all. Differences that an `eps` makes do not count.",
+        "",
+        "| | norm | from | runs on |",
+        "| --- | --- | --- | --- |",
+    ]
+    for exhibit in sorted(shown, key=lambda e: e.name):
+        page = f"{exhibit.file}.md#{exhibit.name.lower()}"
+        small = f'<img src="{exhibit.image}" width="{THUMBNAIL}" alt="{exhibit.name}">'
+        about = _cell(summary(exhibit.norm.program.doc))
+        lines.append(
+            f"| {small} | [{exhibit.name}]({page})<br>{about} "
+            f"| {_cell(citation(exhibit.norm.program.doc))} | {_runs_on(exhibit.facts)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;")
+
+
+def _runs_on(known: Facts) -> str:
+    none, _, reason = known.kernels.partition(": ")
+    return f"torch: {reason}" if reason and none.startswith("none") else "kernels and torch"
+
+
+# ---- a page
+
+
+def page(file: str, shown: Sequence[Exhibit]) -> str:
+    """The norms of a file."""
+    title = shown[0].name if len(shown) == 1 else f"`{file}.norm`"
+    links = (
+        f"[Gallery](README.md) · [the spec](../../specs/{file}.norm) · "
+        f"[the generated module](../../tests/good/specs/{file}.py)"
+    )
+    sections = "\n".join(_section(exhibit, len(shown) > 1) for exhibit in shown)
+    return f"# {title}\n\n{MADE_FROM_SPECS}{links}\n\n{sections}"
+
+
+def _section(exhibit: Exhibit, headed: bool) -> str:
+    known = exhibit.facts
+    parts = [f"## {exhibit.name}\n"] if headed else []
+    parts += [f"{_plain(known.about)}\n"] if known.about else []
+    parts.append(f"![{escape(exhibit.drawing.title)}]({exhibit.image})\n")
+    parts.append(f"```math\n{latex_from_ast(exhibit.norm.equations)}```\n")
+    spec = "\n".join(norm_lines(exhibit.norm.norm))
+    parts.append(f"```norm from=specs/{exhibit.file}.norm\n{spec.strip()}\n```\n")
+    parts.append(_table(exhibit))
+    return "\n".join(parts)
+
+
+def _plain(text: str) -> str:
+    """A comment as Markdown that shows it as it stands, but for its `code`."""
+    pieces = text.split("`")
+    outside = [piece.replace("*", "\\*").replace("<", "&lt;") for piece in pieces]
+    return "`".join(piece if i % 2 else outside[i] for i, piece in enumerate(pieces))
+
+
+def _table(exhibit: Exhibit) -> str:
+    known = exhibit.facts
+    rows = [
+        ("pooled", _lines(known.pools) or "nothing"),
+        ("learned", _lines(known.learned) or "nothing"),
+        ("kept between calls", _lines(known.kept) or "nothing"),
+    ]
+    if known.target in ("activation", "loss"):
+        rows.append(("samples influence each other", _meeting(known)))
+    else:
+        rows.append(("made for", f"a {known.target}"))
+    rows.append(("result unchanged by", _unchanged(exhibit)))
+    rows += [(cost.of, _cost(cost)) for cost in known.costs]
+    rows.append(("kernels", _cell(known.kernels)))
+    if known.equals:
+        rows.append(("the same as", ", ".join(known.equals)))
+    lines = "".join(f"| {what} | {answer} |\n" for what, answer in rows)
+    return f"| | |\n| --- | --- |\n{lines}"
+
+
+def _unchanged(exhibit: Exhibit) -> str:
+    """`scaling x for each N, C<br>shifting x as a whole`."""
+    first = exhibit.norm.program.inputs[0].name
+    ways: dict[Numbers, list[str]] = {}
+    for change, found in exhibit.invariances.items():
+        for numbers in found:
+            ways.setdefault(numbers, []).append(change)
+    lines = [
+        f"{' and '.join(changes)} {first} "
+        + (f"for each {', '.join(numbers)}" if numbers else "as a whole")
+        for numbers, changes in ways.items()
+    ]
+    return _lines(lines) or f"neither scaling nor shifting {first}"
+
+
+def _lines(items: Sequence[str]) -> str:
+    return "<br>".join(map(_cell, items))
+
+
+def _meeting(known: Facts) -> str:
+    """When samples influence each other."""
+    if known.samples_meet_in_training == known.samples_meet_in_evaluation:
+        return "yes" if known.samples_meet_in_training else "no"
+    return "in training" if known.samples_meet_in_training else "in evaluation"
+
+
+def _cost(cost: Cost) -> str:
+    near, far = cost.bytes_of_islands, cost.bytes_of_sweeps
+    sweeps = f"{cost.sweeps} sweep{'s' if cost.sweeps != 1 else ''}"
+    text = f"{sweeps}, {near} bytes for each float32 element"
+    if near != far:
+        text += f" where an island stays in the cache, else {far}"
+    return f"{text}<br>islands: {_cell(cost.islands)}"

@@ -1,0 +1,85 @@
+"""`metanorm show`: what a norm pools, as a picture."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metanorm import frontend
+from metanorm.cli.console import complain, write_diagnostics, write_summary
+from metanorm.cli.context import begin
+from metanorm.cli.exit_codes import FINDINGS
+from metanorm.ir.nodes import Program
+from metanorm.workspace import STDIN, WorkspaceError, unknown_name, write_bytes
+
+SVG, PNG = ".svg", ".png"
+MOST_NAMES = 12
+
+
+def command(
+    spec: Annotated[str, typer.Argument(help="A spec file, or - for standard input.")],
+    output: Annotated[
+        str,
+        typer.Option("--output", "-o", help="An .svg or .png file; - prints the SVG."),
+    ] = STDIN,
+    norm: Annotated[str, typer.Option(help="Which norm, where the file has several.")] = "",
+) -> None:
+    """Draw what a norm pools: its elements, its graphs and its matrices, on a small example."""
+    run = begin()
+    suffix = SVG if output == STDIN else Path(output).suffix.lower()
+    if suffix not in (SVG, PNG):
+        raise WorkspaceError(f"`{output}` is no name of a picture: it must end in .svg or .png")
+    if suffix == PNG and find_spec("matplotlib") is None:
+        raise WorkspaceError(
+            "a PNG needs matplotlib: pip install 'metanorm[demo]'; an SVG does without"
+        )
+    workspace = run.workspace([spec])
+    checked = frontend.check(workspace.sources, workspace.roots)
+    if not checked.ok or workspace.diagnostics:
+        found = (*workspace.diagnostics, *checked.diagnostics)
+        write_diagnostics(found, workspace.sources, sys.stderr)
+        write_summary(found, 1, run.milliseconds, sys.stderr)
+        raise typer.Exit(FINDINGS)
+    programs = [norm.program for root in workspace.roots for norm in checked.norms[root]]
+    data = _picture(_chosen(programs, norm, spec), suffix)
+    if output == STDIN:
+        sys.stdout.write(data.decode())
+        return
+    write_bytes(Path(output), data)
+    sys.stderr.write(f"{output}: written\n")
+
+
+def _chosen(programs: list[Program], name: str, spec: str) -> Program:
+    names = [program.name for program in programs]
+    if name and name not in names:
+        raise unknown_name(name, names, "norm")
+    if not name and len(names) > 1:
+        more = ", ..." if len(names) > MOST_NAMES else ""
+        several = f"{len(names)} norms: {', '.join(names[:MOST_NAMES])}{more}"
+        raise WorkspaceError(f"{spec} has {several}; choose one with --norm")
+    return programs[names.index(name) if name else 0]
+
+
+def _picture(program: Program, suffix: str) -> bytes:
+    try:
+        from metanorm.show.example import CannotDraw
+        from metanorm.show.picture import picture
+    except ImportError as error:
+        complain(f"show runs a small example and needs torch: {error}")
+        raise typer.Exit(FINDINGS) from error
+    try:
+        drawing = picture(program)
+    except CannotDraw as reason:
+        complain(f"there is no small example of {program.name} to draw: {reason}")
+        raise typer.Exit(FINDINGS) from reason
+    if suffix == PNG:
+        from metanorm.show.png_from_drawing import png_from_drawing
+
+        return png_from_drawing(drawing)
+    from metanorm.show.svg_from_drawing import svg_from_drawing
+
+    return svg_from_drawing(drawing).encode()

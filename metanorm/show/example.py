@@ -1,0 +1,274 @@
+"""A small call of a norm, for pictures: short axes, two graphs, masks with gaps, fading matrices.
+
+Everything follows from the program, and nothing is random.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from metanorm.ir.aggregation import ByIndex, Causal, Window
+from metanorm.ir.nodes import (
+    Argument,
+    BufferDecl,
+    Count,
+    Divisible,
+    Draw,
+    Equal,
+    InputDecl,
+    Let,
+    ParamDecl,
+    Pool,
+    Program,
+    Repeat,
+)
+from metanorm.ir.scalar import Const, Hyper, Scalar, SizeOf, evaluate, leaves
+from metanorm.ir.space import Space
+from metanorm.oracle.call import Call
+from metanorm.oracle.frame import Frame
+
+F64 = torch.float64
+NODES = 8  # five in one graph, three in another
+LENGTHS = ((6,), (5, 7), (4, 6, 7), (3, 4, 6, 7))  # of the axes of an input, by their number
+LONGEST = 12  # of lengths that a spec fixes
+MOST_ELEMENTS = 2048  # of a pool: the oracle's matrices are dense
+SMALL = 2  # classes, modes and whatever else an input does not have
+
+
+class CannotDraw(Exception):
+    """There is no small example of a norm; the message says why."""
+
+
+def example(program: Program) -> tuple[Program, Call]:
+    """A norm made small, and a call of it in training mode.
+
+    Raises `CannotDraw` where its pools are large whatever the lengths of free axes.
+    """
+    small = _Example(_soon_done(program))
+    return small.small, small.call()
+
+
+def bindings(body: tuple[Let, ...]) -> Iterator[Let]:
+    """All bindings, those inside a `repeat` after it."""
+    for let in body:
+        yield let
+        if isinstance(let.op, Repeat):
+            yield from bindings(let.op.body)
+
+
+def _soon_done(program: Program) -> Program:
+    """The norm with two times round for each `repeat`."""
+    body = tuple(
+        replace(let, op=replace(let.op, count=Const(2))) if isinstance(let.op, Repeat) else let
+        for let in program.body
+    )
+    return replace(program, body=body)
+
+
+class _Example:
+    """The norm as `small`: lengths that a spec fixes are short as well."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.space = Space(program.axes)
+        self.matrices = [
+            (axis, matrix)
+            for let in bindings(program.body)
+            if isinstance(let.op, (Pool, Count))
+            for axis, matrix in let.op.over
+        ]
+        self.numbers = {a.name: self._number(a) for a in program.arguments if a.type == "int"}
+        self.lengths: dict[str, int] = {}
+        self._measure()
+        fixed = {name: Const(self.lengths[name]) for name in self._long()}
+        self.small = replace(
+            program,
+            axes=tuple(replace(a, size=fixed.get(a.name, a.size)) for a in program.axes),
+        )
+
+    def _measure(self) -> None:
+        for axis in self.program.axes:
+            if axis.cells_of is None:
+                self._length(axis.name)
+        for check in self.program.checks:
+            if isinstance(check, Equal):
+                self.lengths[check.second] = self.lengths[check.first]
+        for name, length in self.lengths.items():
+            if not 0 < length <= MOST_ELEMENTS:
+                raise CannotDraw(f"axis {name} would have {length} positions")
+        for let in bindings(self.program.body):
+            if isinstance(let.op, (Pool, Count)):
+                axes = {self.space.base(axis) for axis, _ in let.op.over}
+                if math.prod(self.lengths[axis] for axis in axes) > MOST_ELEMENTS:
+                    raise CannotDraw(f"a pool of {let.name} holds too many elements")
+
+    def _long(self) -> set[str]:
+        sizes = {a.name: a.size for a in self.program.axes if isinstance(a.size, Const)}
+        return {name for name, size in sizes.items() if size.value > LONGEST}
+
+    def call(self) -> Call:
+        hypers = {a.name: self._argument(a) for a in self.program.arguments}
+        inputs: dict[str, Tensor | None] = {i.name: self._input(i) for i in self.program.inputs}
+        frame = Frame(self.small, Call(inputs, hypers=hypers, epsilon=1e-6))
+        params: dict[str, Tensor | None] = {p.name: _begin(p, frame) for p in self.program.params}
+        buffers: dict[str, Tensor | None] = {b.name: _begin(b, frame) for b in self.program.buffers}
+        return Call(inputs, params, buffers, hypers, epsilon=1e-6)
+
+    # ---- numbers and lengths
+
+    def _number(self, argument: Argument) -> int:
+        """Windows of three, keys of four channels in two parts, and two of everything else."""
+        widths = [m.width for _, m in self.matrices if isinstance(m, (Window, Causal)) and m.width]
+        if any(argument.name in _names(width) for width in widths):
+            return 3
+        split = [a.size for a in self.program.axes if a.parts and a.size is not None]
+        return 4 if any(argument.name in _names(size) for size in split) else 2
+
+    def _length(self, name: str) -> int:
+        if name in self.lengths:
+            return self.lengths[name]
+        size = self.space[name].size
+        size = None if isinstance(size, Const) and size.value > LONGEST else size
+        sizes = {a.name: a.axes[0] for a in self.program.arguments if a.type == "size"}
+        if size is None or (isinstance(size, Hyper) and size.name in sizes):
+            length = self._free(name)
+        else:
+            for leaf in leaves(size):
+                if isinstance(leaf, SizeOf):
+                    self._length(leaf.axis)
+            numbers: dict[str, float] = dict(self.numbers)
+            for leaf in leaves(size):
+                if isinstance(leaf, Hyper) and leaf.name in sizes:
+                    numbers[leaf.name] = self._length(sizes[leaf.name])
+            length = int(evaluate(size, numbers, self.lengths))
+        self.lengths[name] = length
+        return length
+
+    def _free(self, name: str) -> int:
+        """A length that nothing decides, but for what it must be a multiple of."""
+        if self._holds_graphs(name):
+            return NODES
+        dims = next((i.dims for i in self.program.inputs if name in i.dims), ())
+        length = LENGTHS[len(dims) - 1][dims.index(name)] if 0 < len(dims) <= 4 else SMALL
+        known = {a.name: 1.0 for a in self.program.arguments if a.type == "size"}
+        divisor = math.lcm(
+            1,
+            *(
+                max(1, int(evaluate(c.by, {**known, **self.numbers}, self.lengths)))
+                for c in self.program.checks
+                if isinstance(c, Divisible) and c.axis == name
+            ),
+        )
+        return -(-length // divisor) * divisor
+
+    def _holds_graphs(self, name: str) -> bool:
+        own = {i.name for i in self.program.inputs if i.sort == "index" and i.table is None}
+        edges = {i.dims[0] for i in self.program.inputs if i.sort == "edges"}
+        return name in edges or any(
+            axis == name and isinstance(matrix, ByIndex) and matrix.index in own
+            for axis, matrix in self.matrices
+        )
+
+    # ---- arguments and inputs
+
+    def _argument(self, argument: Argument) -> object:
+        if argument.type == "int":
+            return self.numbers[argument.name]
+        if argument.type == "size":
+            axis = argument.axes[0]
+            length = self.lengths[axis]
+            return (length,) if self.space[axis].variadic else length
+        if argument.type == "matrix":
+            return fading(self.lengths[argument.axes[0]])
+        if argument.required:
+            return 0.5 if argument.type == "float" else True
+        return argument.default
+
+    def _input(self, decl: InputDecl) -> Tensor:
+        shape = [self.lengths[dim] for dim in decl.dims]
+        if decl.sort == "edges":
+            return two_rings(shape[0])
+        if decl.sort == "matrix":
+            return fading(shape[0])
+        count = math.prod(shape)
+        place = torch.arange(count)
+        if decl.sort == "index":
+            groups = self.lengths[decl.table] if decl.table else 0
+            cells = place % groups if groups else two_graphs(count)
+            return cells.reshape(shape)
+        if decl.sort == "mask":
+            return with_gaps(shape)
+        return waves(shape)
+
+
+def _names(scalar: Scalar) -> set[str]:
+    return {leaf.name for leaf in leaves(scalar) if isinstance(leaf, Hyper)}
+
+
+def _shape(dims: tuple[str, ...], frame: Frame) -> list[int]:
+    return [n for dim in dims for n in frame.shapes[dim]]
+
+
+def _begin(decl: ParamDecl | BufferDecl, frame: Frame) -> Tensor:
+    """What a parameter or a buffer begins with; one, where the weight would say it.
+
+    In the place of random numbers stand waves as far apart, so that a picture can be drawn again.
+    """
+    shape = _shape(decl.dims, frame)
+    if isinstance(decl.init, Draw):
+        first, second = (frame.number(a) for a in decl.init.arguments)
+        spread = second if decl.init.distribution == "normal" else (second - first) / 2
+        middle = first if decl.init.distribution == "normal" else (first + second) / 2
+        return middle + spread * (waves(shape) - 1.5)
+    value = 1.0 if decl.from_weight else frame.number(decl.init)
+    return torch.full(shape, value, dtype=F64)
+
+
+def two_graphs(nodes: int) -> Tensor:
+    """Which graph each node is in."""
+    return (torch.arange(nodes) >= nodes * 5 // 8).long()
+
+
+def two_rings(nodes: int) -> Tensor:
+    """The edges of two graphs, in both directions: a ring with a chord, and a ring."""
+    first = int((two_graphs(nodes) == 0).sum())
+    pairs = [(i, (i + 1) % first) for i in range(first)]
+    pairs += [(first + i, first + (i + 1) % (nodes - first)) for i in range(nodes - first)]
+    pairs += [(0, 2)] if first > 3 else []
+    return torch.tensor([*pairs, *((j, i) for i, j in pairs)]).T
+
+
+def with_gaps(shape: list[int]) -> Tensor:
+    """A mask that leaves every third element out."""
+    return (torch.arange(math.prod(shape)) % 3 != 1).reshape(shape)
+
+
+def waves(shape: list[int]) -> Tensor:
+    """Positive numbers that differ from place to place, and from sample to sample."""
+    place = torch.arange(math.prod(shape), dtype=F64)
+    return (0.5 * torch.sin(1.7 * place + 0.4) + 0.8 * torch.sin(0.13 * place) + 1.5).reshape(shape)
+
+
+def fading(n: int) -> Tensor:
+    """A matrix in which near positions count more than far ones."""
+    place = torch.arange(n, dtype=F64)
+    return 0.5 ** (place[:, None] - place[None, :]).abs()
+
+
+def sized_numbers(program: Program) -> dict[str, int]:
+    """The numbers of the example that pools are made with."""
+    made = _Example(program)
+    used: set[str] = set()
+    for _, matrix in made.matrices:
+        for part in ("count", "size", "width"):
+            scalar = getattr(matrix, part, None)
+            used |= _names(scalar) if scalar is not None else set()
+    for axis in program.axes:
+        whole = any(axis.name in other.parts for other in program.axes)
+        used |= _names(axis.size) if whole and axis.size is not None else set()
+    return {name: number for name, number in made.numbers.items() if name in used}

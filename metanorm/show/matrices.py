@@ -1,0 +1,46 @@
+"""The matrix of each edge as a small heat map, and between them the sign of their product."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+
+from metanorm.show.shapes import CHOSEN, INK, NEUTRAL, POOLED, Polygon, Shape, Words, rectangle
+from metanorm.show.solids import Piece, tint
+from metanorm.show.view import Edge
+
+SIDE = 50.0  # of a matrix, whatever its length
+BETWEEN = 22.0
+LABEL = 11.0
+
+
+def matrices(edges: Sequence[Edge]) -> Piece:
+    """Row i says how much each position counts for position i; the chosen row has a frame."""
+    shapes: list[Shape] = []
+    for rank, edge in enumerate(edges):
+        x = rank * (SIDE + BETWEEN)
+        if rank:
+            shapes.append(Words(x - BETWEEN / 2, SIDE / 2 + 5, "⊗", 14, "middle", fill=INK))
+        shapes += _matrix(edge, x + 1)
+    width = len(edges) * (SIDE + BETWEEN) - BETWEEN + 2
+    return Piece(width, SIDE + LABEL + 8, tuple(shapes))
+
+
+def _matrix(edge: Edge, x: float) -> Iterator[Shape]:
+    side = SIDE / edge.length
+    most = float(edge.matrix.max()) or 1.0
+    places = list(product(range(edge.length), repeat=2))
+    tints = {place: tint(float(edge.matrix[place]) / most) for place in places}
+    for row, column in sorted(places, key=lambda place: tints[place]):
+        share = tints[row, column]
+        colour, opacity = (POOLED, share) if share else (NEUTRAL, 0.08)
+        yield _cell(x + column * side, 1 + row * side, side, colour, opacity)
+    frame = rectangle(x, round(1 + edge.chosen * side, 2), SIDE, round(side, 2), "").points
+    yield Polygon(frame, "", 0, CHOSEN, 1.6)
+    middle = x + SIDE / 2
+    yield Words(middle, SIDE + LABEL + 4, edge.label, LABEL, "middle", mono=True, fill=INK)
+
+
+def _cell(x: float, y: float, side: float, colour: str, opacity: float) -> Polygon:
+    square = rectangle(round(x, 2), round(y, 2), round(side, 2), round(side, 2), colour)
+    return Polygon(square.points, colour, opacity, NEUTRAL, 0.5)

@@ -1,0 +1,107 @@
+"""The rows of a table as the nodes of graphs, coloured by their pools."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from torch import Tensor
+
+from metanorm.show.shapes import (
+    CHOSEN,
+    NEUTRAL,
+    OTHERS,
+    POOLED,
+    Circle,
+    Line,
+    Point,
+    Polygon,
+    Shape,
+)
+from metanorm.show.solids import Piece
+from metanorm.show.view import Nodes
+
+DOT = 6.5
+RINGS = (31.0, 19.0)  # the radii of graphs
+GAP = 26.0
+
+
+def graph(nodes: Nodes, counts: Sequence[float], chosen: int) -> Piece:
+    """The nodes of each graph on a ring. `counts` says how much each counts for the chosen one."""
+    components = _components(len(counts), nodes)
+    radii = [RINGS[0] if len(members) > 3 else RINGS[1] for members in components]
+    width = max(radii) * 2 + 2 * DOT + 4
+    places: dict[int, Point] = {}
+    y = DOT + 2
+    for members, radius in zip(components, radii):
+        for rank, node in enumerate(members):
+            turn = 2 * math.pi * rank / len(members) - math.pi / 2
+            x = width / 2 + radius * math.cos(turn)
+            places[node] = (round(x, 1), round(y + radius + radius * math.sin(turn), 1))
+        y += 2 * radius + GAP
+    shapes = [*_lines(nodes, places, chosen), *_dots(nodes, places, counts, chosen)]
+    return Piece(width, y - GAP + DOT + 2, tuple(shapes))
+
+
+def _components(count: int, nodes: Nodes) -> list[list[int]]:
+    """Nodes that lines connect; all in one where there are no lines."""
+    if not nodes.lines:
+        return [list(range(count))]
+    group = list(range(count))
+    for _ in range(count):
+        for a, b in nodes.lines:
+            group[a] = group[b] = min(group[a], group[b])
+    return [[n for n in range(count) if group[n] == g] for g in sorted(set(group))]
+
+
+def _lines(nodes: Nodes, places: dict[int, Point], chosen: int) -> Iterator[Shape]:
+    """All lines, those that lead to the chosen node on top."""
+    lines = [(a, b) for a, b in nodes.lines if not (nodes.directed and b == chosen)]
+    for a, b in lines:
+        yield _line(places[a], places[b], NEUTRAL, 1.2)
+    if nodes.directed:
+        for a, b in nodes.lines:
+            if b == chosen:
+                yield _line(places[a], places[b], POOLED, 2)
+                yield _arrow(places[a], places[b])
+
+
+def _line(start: Point, end: Point, colour: str, width: float) -> Line:
+    """From the rim of a dot to the rim of another."""
+    x, y = _direction(start, end)
+    first = (round(start[0] + x * DOT, 1), round(start[1] + y * DOT, 1))
+    return Line(first, (round(end[0] - x * DOT, 1), round(end[1] - y * DOT, 1)), colour, width)
+
+
+def _direction(start: Point, end: Point) -> Point:
+    length = math.dist(start, end)
+    return (end[0] - start[0]) / length, (end[1] - start[1]) / length
+
+
+def _arrow(start: Point, end: Point) -> Polygon:
+    """A head that ends where the dot at `end` begins."""
+    x, y = _direction(start, end)
+    tip = (end[0] - x * (DOT + 1), end[1] - y * (DOT + 1))
+    base = (tip[0] - x * 8, tip[1] - y * 8)
+    corners = (tip, (base[0] - y * 4, base[1] + x * 4), (base[0] + y * 4, base[1] - x * 4))
+    return Polygon(tuple((round(a, 1), round(b, 1)) for a, b in corners), POOLED)
+
+
+def _dots(
+    nodes: Nodes, places: dict[int, Point], counts: Sequence[float], chosen: int
+) -> Iterator[Shape]:
+    others = sorted({p for p in nodes.pools if p != nodes.pools[chosen]}) if nodes.pools else []
+    for node, (x, y) in sorted(places.items()):
+        colour, opacity = NEUTRAL, 0.35
+        if counts[node]:
+            colour, opacity = POOLED, 1.0
+        elif nodes.pools and nodes.pools[node] != nodes.pools[chosen]:
+            colour, opacity = OTHERS[others.index(nodes.pools[node]) % len(OTHERS)], 1.0
+        ring = CHOSEN if node == chosen else ""
+        yield Circle(x, y, DOT, colour, opacity, ring, 3)
+
+
+def row_counts(shares: Tensor) -> list[float]:
+    """How much each row counts."""
+    total: list[float] = shares.reshape(len(shares), -1).abs().sum(1).tolist()
+    return total

@@ -1,0 +1,268 @@
+"""What each pool of a norm pools, for one chosen element of a small example.
+
+All numbers are the oracle's: its dense matrices, and its weights and masks in a run of the norm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from metanorm.ir.aggregation import (
+    LOCAL,
+    Aggregation,
+    ByIndex,
+    Causal,
+    Dense,
+    Matrix,
+    Neighbours,
+    is_partition,
+    matrix_text,
+)
+from metanorm.ir.nodes import Count, Let, Pool, Program, Type
+from metanorm.ir.reachable import reachable
+from metanorm.ir.space import Space
+from metanorm.oracle.dense import pooling_matrix
+from metanorm.oracle.interpret import values
+from metanorm.oracle.pools import Pools
+from metanorm.oracle.values import Values
+from metanorm.show.example import bindings, example, two_rings
+from metanorm.show.view import Edge, Nodes, Pooled
+
+F64 = torch.float64
+MOST_EDGES = 3  # of a solid
+MOST_POSITIONS = 16  # of an edge
+
+
+def pools(program: Program) -> list[Pooled]:
+    """The pools behind the outputs of a norm, each once, in the order of the program."""
+    return _Pools(program).found()
+
+
+def untouched(program: Program) -> Pooled:
+    """The first input of a norm that pools nothing."""
+    return _Pools(program).nothing()
+
+
+class _Pools:
+    def __init__(self, program: Program) -> None:
+        self.program, call = example(program)
+        self.values: Values = values(self.program, call)
+        self.space: Space = self.values.space
+        self.oracle = Pools(self.values)
+        self.first = tuple(
+            leaf for dim in self.program.inputs[0].dims for leaf in self.space.leaves(dim)
+        )
+
+    def found(self) -> list[Pooled]:
+        """Statistics of equal pools come together; a count joins the first pool that it counts."""
+        together: dict[tuple[object, ...], list[Let]] = {}
+        counts: list[Let] = []
+        for let in self._statistics():
+            assert isinstance(let.op, (Pool, Count))
+            if isinstance(let.op, Count):
+                counts.append(let)
+            else:
+                own = self.values.types[let.op.value].axes
+                joined = tuple(self.oracle.joined(let.op, own)[0])
+                together.setdefault((*_pool(let.op), joined), []).append(let)
+        for let in counts:
+            assert isinstance(let.op, Count)
+            same = [key for key in together if key[:3] == _pool(let.op)]
+            together.setdefault(same[0] if same else _pool(let.op), []).append(let)
+        return [self._pooled(lets) for lets in together.values()]
+
+    def _statistics(self) -> Iterator[Let]:
+        wanted = reachable(self.program, updates=False)
+        for top in self.program.body:
+            if top.name in wanted:
+                for let in bindings((top,)):
+                    if isinstance(let.op, (Pool, Count)):
+                        yield let
+
+    def nothing(self) -> Pooled:
+        edges = tuple(_cut(edge) for edge in self._edges(self.first, {}))
+        shares = torch.zeros([edge.length for edge in edges], dtype=F64)
+        shares[tuple(edge.chosen for edge in edges)] = 1
+        return Pooled((), (), (), (), edges, shares, self._left_out(self.first, edges), None)
+
+    def _pooled(self, lets: Sequence[Let]) -> Pooled:
+        op = lets[0].op
+        assert isinstance(op, (Pool, Count))
+        own = self.values.types[op.value].axes if isinstance(op, Pool) else ()
+        joined, kept = self.oracle.joined(op, own)
+        matrices = {
+            axis: dict(op.over).get(axis) or dict(op.over)[self.space.base(axis)]
+            for axis in joined
+            if axis not in kept
+        }
+        edges = self._edges(joined, matrices)
+        shares = self._shares(op, joined, kept, matrices, edges)
+        edges = tuple(_cut(edge) for edge in edges)
+        return Pooled(
+            names=tuple(let.name for let in lets),
+            statistics=tuple(dict.fromkeys(_statistic(let.op) for let in lets)),
+            over=tuple(self._over(op)),
+            each=self._each(lets[0].type),
+            edges=edges,
+            shares=shares[tuple(slice(edge.length) for edge in edges)],
+            left_out=self._left_out(joined, edges),
+            nodes=self._nodes(op.over, edges),
+        )
+
+    # ---- in words
+
+    def _label(self, axis: str) -> str:
+        return f"*{axis}" if self.space[axis].variadic else axis
+
+    def _over(self, op: Pool | Count) -> Iterator[str]:
+        for axis, matrix in op.over:
+            by = matrix_text(matrix)
+            yield self._label(axis) if by == "ones" else f"{self._label(axis)}: {by}"
+        if op.where:
+            yield "where " + ("the condition holds" if op.where.startswith("%") else op.where)
+        if op.weight:
+            yield "weighted" if op.weight.startswith("%") else f"weighted by {op.weight}"
+
+    def _each(self, type_: Type) -> tuple[str, ...]:
+        return tuple(self._label(axis) for axis in self.space.merged(type_.axes))
+
+    # ---- edges
+
+    def _edges(self, joined: Sequence[str], matrices: dict[str, Matrix]) -> tuple[Edge, ...]:
+        """At most three: axes that are not pooled are left out, or pooled ones drawn as one."""
+        wholes = [self.space.leaves(name) for name in self.space.merged(joined)]
+        while len(wholes) > MOST_EDGES:
+            free = [axes for axes in wholes if not set(axes) & set(matrices)]
+            foreign = [axes for axes in free if not set(axes) & set(self.first)]
+            if free:
+                wholes.remove(foreign[-1] if foreign else free[0])
+            else:
+                wholes[-2:] = [(*wholes[-2], *wholes[-1])]
+        last = len(wholes) - 1
+        return tuple(
+            self._edge(axes, matrices, 0 < rank == last and last > 1)
+            for rank, axes in enumerate(wholes)
+        )
+
+    def _edge(self, axes: tuple[str, ...], matrices: dict[str, Matrix], from_right: bool) -> Edge:
+        """In a cube the chosen element is at the right, where three sides are seen."""
+        product = torch.ones(1, 1, dtype=F64)
+        for axis in axes:
+            product = torch.kron(product, self.square(axis, matrices.get(axis)))
+        merged = self.space.merged(axes)
+        return Edge(
+            label=" × ".join(self._label(name) for name in merged),
+            axes=axes,
+            matrix=product,
+            chosen=_chosen([matrices.get(axis) for axis in axes], len(product), from_right),
+            pooled=any(axis in matrices for axis in axes),
+        )
+
+    def square(self, axis: str, matrix: Matrix | None) -> Tensor:
+        """How much each position counts for the statistic of each position."""
+        length = self.values.size(axis)
+        if matrix is None:
+            return torch.eye(length, dtype=F64)
+        dense, _ = pooling_matrix(matrix, length, self.values.frame.known)
+        dense = dense[:, :length]
+        return dense[_rows(matrix, dense)]
+
+    def _left_out(self, joined: Sequence[str], edges: Sequence[Edge]) -> tuple[str, ...]:
+        drawn = {axis for edge in edges for axis in edge.axes}
+        merged = self.space.merged(axis for axis in joined if axis not in drawn)
+        return tuple(self._label(name) for name in merged)
+
+    # ---- shares
+
+    def _shares(
+        self,
+        op: Pool | Count,
+        joined: Sequence[str],
+        kept: Sequence[str],
+        matrices: dict[str, Matrix],
+        edges: Sequence[Edge],
+    ) -> Tensor:
+        """The coefficients of the chosen element's pool, for the elements that are drawn."""
+        sizes = {axis: self.values.size(axis) for axis in joined}
+        chosen = dict.fromkeys(joined, 0)
+        for edge in edges:
+            places = torch.unravel_index(
+                torch.tensor(edge.chosen), [sizes[axis] for axis in edge.axes]
+            )
+            chosen.update(zip(edge.axes, (int(place) for place in places)))
+        pooled = [axis for axis in joined if axis not in kept]
+        weights, rows, extra = self.oracle.coefficients(op, joined, kept)
+        weights = weights.expand(*(sizes[axis] for axis in kept), *weights.shape[-2:])
+        row = 0
+        for axis, count in zip(pooled, rows):
+            known = self.values.frame.known
+            dense, _ = pooling_matrix(matrices[axis], sizes[axis], known)
+            row = row * count + int(_rows(matrices[axis], dense[:, : sizes[axis]])[chosen[axis]])
+        line = weights[tuple(chosen[axis] for axis in kept)][row]
+        inside = line.reshape([sizes[axis] + more for axis, more in zip(pooled, extra)])
+        for position, axis in enumerate(pooled):
+            inside = inside.narrow(position, 0, sizes[axis])
+        full = torch.zeros([sizes[axis] for axis in joined], dtype=F64)
+        full[tuple(slice(None) if a in pooled else chosen[a] for a in joined)] = inside
+        drawn = {axis for edge in edges for axis in edge.axes}
+        full = full[tuple(slice(None) if a in drawn else chosen[a] for a in joined)]
+        return full.reshape([edge.length for edge in edges])
+
+    # ---- nodes
+
+    def _nodes(self, over: Aggregation, edges: Sequence[Edge]) -> Nodes | None:
+        """Of tables whose rows are pooled by an index or along edges."""
+        if len(edges) > 2:
+            return None
+        matrix = dict(over).get(edges[0].axes[0]) if edges[0].pooled else None
+        if isinstance(matrix, Neighbours):
+            ends = self.values.frame.known.edges[matrix.edges]
+            return Nodes((), tuple((int(a), int(b)) for a, b in ends.T), directed=True)
+        if isinstance(matrix, ByIndex):
+            cells = self.values.frame.known.indices[matrix.index].tolist()
+            lines = two_rings(len(cells)).T.tolist()
+            inside = tuple((a, b) for a, b in lines if a < b and cells[a] == cells[b])
+            table = next(i.table for i in self.program.inputs if i.name == matrix.index)
+            return Nodes(tuple(cells), () if table else inside, directed=False)
+        return None
+
+
+def _pool(op: Pool | Count) -> tuple[object, ...]:
+    return (op.over, op.where, op.weight)
+
+
+def _statistic(op: object) -> str:
+    if isinstance(op, Count):
+        return "count"
+    assert isinstance(op, Pool)
+    return "second moment" if op.statistic == "second" else op.statistic
+
+
+def _rows(matrix: Matrix, dense: Tensor) -> Tensor:
+    """The pool of each position."""
+    if is_partition(matrix):
+        return dense.argmax(dim=0)
+    return torch.arange(dense.shape[1])
+
+
+def _cut(edge: Edge) -> Edge:
+    """The first positions of a long edge."""
+    if edge.length <= MOST_POSITIONS:
+        return edge
+    return replace(edge, matrix=edge.matrix[:MOST_POSITIONS, :MOST_POSITIONS], cut=True)
+
+
+def _chosen(matrices: Sequence[Matrix | None], whole: int, from_right: bool) -> int:
+    """Where most is to be seen: inside for windows, late for pasts, at a visible side else."""
+    length = min(whole, MOST_POSITIONS)
+    if any(isinstance(matrix, Causal) for matrix in matrices):
+        return (2 * length) // 3
+    if any(isinstance(m, LOCAL) and not isinstance(m, Neighbours) for m in matrices):
+        return length // 2
+    if any(isinstance(matrix, Dense) for matrix in matrices):
+        return 1 if length > 3 and not from_right else 0
+    return length - 1 if from_right else 0

@@ -1,0 +1,97 @@
+"""A drawing as data: shapes in pixels, y downwards. Nothing here knows formats, or norms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Union
+
+Point = tuple[float, float]
+
+# Every colour can be read on white and on black.
+INK = "#6e7781"
+NEUTRAL = "#9aa4af"
+POOLED = "#2f81f7"
+CHOSEN = "#f0883e"
+OTHERS = ("#3fb68b", "#b083f0", "#d4a72c")  # pools beside that of the chosen element
+
+MONO, SANS = 0.602, 0.56  # widths of a letter, in font sizes
+
+
+@dataclass(frozen=True, slots=True)
+class Polygon:
+    """A filled outline; `opacity` is that of the fill."""
+
+    points: tuple[Point, ...]
+    fill: str
+    opacity: float = 1.0
+    stroke: str = ""
+    width: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Circle:
+    """A filled circle."""
+
+    x: float
+    y: float
+    radius: float
+    fill: str
+    opacity: float = 1.0
+    stroke: str = ""
+    width: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A straight line."""
+
+    start: Point
+    end: Point
+    stroke: str
+    width: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Text on one line, its baseline at `y`."""
+
+    x: float
+    y: float
+    text: str
+    size: float = 11
+    anchor: Literal["start", "middle", "end"] = "start"
+    bold: bool = False
+    mono: bool = False
+    fill: str = INK
+
+    @property
+    def length(self) -> float:
+        """About how wide it is: fonts differ, and widths are wanted before there is one."""
+        return len(self.text) * self.size * (MONO if self.mono else SANS)
+
+
+Shape = Union[Polygon, Circle, Line, Words]
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A picture: its size, its shapes from back to front, and what it says to who cannot see it."""
+
+    width: float
+    height: float
+    shapes: tuple[Shape, ...]
+    title: str
+
+
+def rectangle(
+    x: float,
+    y: float,
+    width: float,
+    height: float,
+    fill: str,
+    opacity: float = 1.0,
+    stroke: str = "",
+) -> Polygon:
+    """An upright one."""
+    corners = ((x, y), (x + width, y), (x + width, y + height), (x, y + height))
+    return Polygon(corners, fill, opacity, stroke)

@@ -1,0 +1,124 @@
+"""A row, a plane or a cube of elements, coloured by how much each counts for the chosen one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from metanorm.show.shapes import (
+    CHOSEN,
+    INK,
+    NEUTRAL,
+    POOLED,
+    Point,
+    Polygon,
+    Shape,
+    Words,
+)
+from metanorm.show.view import Edge
+
+CELL = 15.0
+BACK: Point = (7.0, -6.0)  # one step away from the eye
+LABEL = 12.0  # the size of letters, and the room that labels get
+
+# How light falls on the sides that are seen: the opacity of what is not pooled, and of what is.
+FRONT, TOP, RIGHT = (0.16, 1.0), (0.08, 0.72), (0.30, 1.0)
+PALE = 0.4  # the chosen element, where it does not count itself
+SHADED = {POOLED: "#1a62c9", CHOSEN: "#c9641b"}  # the right side
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Part of a picture, with its own origin at the upper left."""
+
+    width: float
+    height: float
+    shapes: tuple[Shape, ...]
+
+
+def tint(share: float) -> float:
+    """The opacity of something that counts by a share: seen at all, however small it is."""
+    return round(0.2 + 0.8 * share, 2) if share else 0.0
+
+
+def solid(edges: Sequence[Edge], shares: Tensor) -> Piece:
+    """The elements; the last edge runs to the right, the one before down, the first one back."""
+    lengths = [1] * (3 - len(edges)) + [edge.length for edge in edges]
+    labels = [""] * (3 - len(edges)) + [edge.label for edge in edges]
+    chosen = [0] * (3 - len(edges)) + [edge.chosen for edge in edges]
+    return _Solid(lengths, labels, chosen, shares.reshape(lengths)).piece()
+
+
+class _Solid:
+    def __init__(
+        self, lengths: list[int], labels: list[str], chosen: list[int], shares: Tensor
+    ) -> None:
+        self.depth, self.rows, self.columns = lengths
+        self.labels = labels
+        self.chosen = tuple(chosen)
+        most = float(shares.abs().max()) or 1.0
+        self.shares = (shares.abs() / most).tolist()
+        self.flat = not labels[0]
+        left = (len(labels[1]) * 0.602 * LABEL + 8) if labels[1] else 0.0
+        self.x = left
+        self.y = 1.0 if self.flat else 1.0 - BACK[1] * self.depth
+
+    def piece(self) -> Piece:
+        # Those of one style together: none lies on another but on its own grey.
+        faces = sorted(self._faces(), key=lambda f: (f.fill != NEUTRAL, f.fill, f.opacity))
+        shapes = [*faces, *self._labels()]
+        width = self.x + self.columns * CELL + 2
+        if not self.flat:
+            width += BACK[0] * self.depth + len(self.labels[0]) * 0.602 * LABEL
+        return Piece(width, self.y + self.rows * CELL + LABEL + 8, tuple(shapes))
+
+    def _corner(self, n: float, row: float, column: float) -> Point:
+        """Where a corner of an element is: `n` steps back from the front."""
+        return (
+            round(self.x + column * CELL + n * BACK[0], 1),
+            round(self.y + row * CELL + n * BACK[1], 1),
+        )
+
+    def _faces(self) -> Iterator[Polygon]:
+        """The faces that are seen, each grey, and coloured on top of that where it counts."""
+        at = self._corner
+        for r in range(self.rows):
+            for c in range(self.columns):
+                square = (at(0, r, c), at(0, r, c + 1), at(0, r + 1, c + 1), at(0, r + 1, c))
+                yield from self._face(square, (0, r, c), FRONT)
+        if self.flat:
+            return
+        last = self.columns - 1
+        for n in range(self.depth):
+            for c in range(self.columns):
+                lid = (at(n, 0, c), at(n, 0, c + 1), at(n + 1, 0, c + 1), at(n + 1, 0, c))
+                yield from self._face(lid, (n, 0, c), TOP)
+            for r in range(self.rows):
+                end = last + 1
+                side = (at(n, r, end), at(n + 1, r, end), at(n + 1, r + 1, end), at(n, r + 1, end))
+                yield from self._face(side, (n, r, last), RIGHT)
+
+    def _face(
+        self, points: tuple[Point, ...], place: tuple[int, int, int], light: tuple[float, float]
+    ) -> Iterator[Polygon]:
+        share = self.shares[place[0]][place[1]][place[2]]
+        yield Polygon(points, NEUTRAL, light[0], NEUTRAL, 0.6)
+        colour = CHOSEN if place == self.chosen else POOLED
+        strength = (1.0 if share else PALE) if place == self.chosen else tint(share)
+        if strength:
+            fill = SHADED[colour] if light is RIGHT else colour
+            yield Polygon(points, fill, round(strength * light[1], 2), NEUTRAL, 0.6)
+
+    def _labels(self) -> Iterator[Shape]:
+        back, down, across = self.labels
+        bottom = self.y + self.rows * CELL
+        middle = self.x + self.columns * CELL / 2
+        yield Words(middle, bottom + LABEL + 2, across, LABEL, "middle", mono=True, fill=INK)
+        if down:
+            y = self.y + self.rows * CELL / 2 + LABEL / 3
+            yield Words(self.x - 6, y, down, LABEL, "end", mono=True, fill=INK)
+        if back:
+            x, y = self._corner(self.depth / 2, self.rows, self.columns)
+            yield Words(x + 5, y + LABEL * 0.8, back, LABEL, "start", mono=True, fill=INK)

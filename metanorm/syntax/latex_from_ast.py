@@ -1,0 +1,282 @@
+r"""The equations of a norm as mathematics: AST to LaTeX that KaTeX and MathJax read.
+
+What comes in is a norm without clauses. Statistics are written with their pools below them, as
+sums are: by `\mathop`, for GitHub does not allow `\operatorname`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import fields
+
+from metanorm.syntax import ast
+from metanorm.syntax.text_from_ast import COMPARE, POSTFIX, POWER, PRODUCT, SUM, UNARY
+
+GREEK = {
+    name: f"\\{name}"
+    for name in (
+        *("alpha", "beta", "gamma", "delta", "eta", "theta", "kappa", "lambda", "mu"),
+        *("nu", "xi", "pi", "rho", "sigma", "tau", "phi", "chi", "psi", "omega"),
+    )
+} | {"eps": "\\varepsilon"}
+
+RELATIONS = {"<": "<", "<=": "\\leq", "==": "=", "!=": "\\neq", ">=": "\\geq", ">": ">"}
+
+# Functions that have a sign of their own; others are set upright.
+KNOWN = {name: f"\\{name}" for name in ("exp", "log", "sin", "cos", "tanh", "max", "min")}
+NORMS = {"l1": "1", "l2": "2"}
+
+Text = tuple[int, str]  # how strongly it binds, as in `text_from_ast`, and what it is
+
+
+def latex_from_ast(norm: ast.Norm) -> str:
+    """The equations of a norm, one below the other, aligned at their signs."""
+    lines = [line for statement in norm.statements for line in _lines(statement)]
+    body = " \\\\\n".join(lines)
+    return f"\\begin{{aligned}}\n{body}\n\\end{{aligned}}\n"
+
+
+def _lines(statement: ast.AnyStatement) -> Iterator[str]:
+    match statement:
+        case ast.Let(name=name, value=value):
+            yield f"{_name(name.name)} &= {_at(value)}{_running(value)}"
+        case ast.Update(name=name, value=value):
+            yield f"{_name(name.name)} &\\leftarrow {_at(value)}"
+        case ast.Repeat(count=count, body=body):
+            for step in body:
+                times = f"\\qquad ({_at(count)} \\text{{ times}})"
+                yield f"{_name(step.name.name)} &\\leftarrow {_at(step.value)}{times}"
+        case ast.Output(items=items):
+            for item in items:
+                if item.name is not None:
+                    yield f"{_name(item.name.name)} &= {_at(item.value)}{_running(item.value)}"
+                elif len(items) == 1 or not isinstance(item.value, ast.Name):
+                    yield f"y &= {_at(item.value)}{_running(item.value)}"
+
+
+def _running(value: ast.Expr) -> str:
+    """That a statistic is another one in evaluation."""
+    if not any(pool.tracked is not None for pool in _pools(value)):
+        return ""
+    return "\\qquad \\text{(in evaluation the running average)}"
+
+
+def _pools(node: object) -> Iterator[ast.Pool]:
+    if isinstance(node, ast.Pool):
+        yield node
+    if isinstance(node, ast.Node):
+        for field in fields(node):
+            yield from _pools(getattr(node, field.name))
+    elif isinstance(node, tuple):
+        for item in node:
+            yield from _pools(item)
+
+
+# ---- names, axes and pools
+
+
+def _name(name: str) -> str:
+    """A letter, Greek where it is called so; what follows an underscore is below it."""
+    head, _, tail = name.partition("_")
+    if head in GREEK or len(head) == 1:
+        letter = GREEK.get(head, head)
+        return f"{letter}_{{{_upright(tail)}}}" if tail else letter
+    return f"\\mathit{{{_escaped(name)}}}"
+
+
+def _upright(text: str) -> str:
+    return f"\\mathrm{{{_escaped(text)}}}"
+
+
+def _listed(items: Iterable[str]) -> str:
+    return ",\\, ".join(items)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("_", "\\_")
+
+
+def _axis(axis: ast.AxisRef) -> str:
+    name = axis.name if len(axis.name) == 1 else _upright(axis.name)
+    return f"{{*}}{name}" if axis.variadic else name
+
+
+def _pool(pool: ast.Pool, without: Sequence[str] = ()) -> str:
+    items = [
+        f"{_axis(a.axis)}{{:}}\\,{_matrix(a.matrix)}" if a.matrix else _axis(a.axis)
+        for a in pool.axes
+    ]
+    text = _listed(items)
+    if pool.where is not None:
+        text += f" \\,\\mid\\, {_at(pool.where)}"
+    if pool.weight is not None:
+        text += f";\\, {_upright('weight')}\\,{_at(pool.weight, POSTFIX)}"
+    for keyword in pool.keywords:
+        if keyword.name not in without:
+            text += f";\\, {_upright(keyword.name)} = {_at(keyword.value)}"
+    return text
+
+
+def _matrix(matrix: ast.Matrix) -> str:
+    given = [a.value if isinstance(a, ast.Keyword) else a for a in matrix.arguments]
+    name = matrix.name if len(matrix.name) == 1 else _upright(matrix.name)
+    arguments = f"({_listed(map(_at, given))})" if given else ""
+    extra = f"\\,\\text{{with {matrix.extra.name}}}" if matrix.extra else ""
+    return f"{name}{arguments}{extra}"
+
+
+# ---- expressions
+
+
+def _at(expr: ast.Expr, context: int = COMPARE) -> str:
+    """An expression, in parentheses where it binds less than its place asks for."""
+    level, text = _expr(expr)
+    return text if level >= context else f"\\left({text}\\right)"
+
+
+def _expr(expr: ast.Expr) -> Text:
+    match expr:
+        case ast.Number(text=text):
+            return _number(text)
+        case ast.Name(name=name):
+            return POSTFIX, _name(name)
+        case ast.Spread(name=name):
+            return POSTFIX, f"{{*}}{name}"
+        case ast.Missing():
+            return POSTFIX, "\\text{?}"
+        case ast.Negative(operand=operand):
+            return UNARY, f"-{_at(operand, UNARY)}"
+        case ast.Compare(operator=operator, left=left, right=right):
+            return COMPARE, f"{_at(left, SUM)} {RELATIONS[operator]} {_at(right, SUM)}"
+        case ast.Chain():
+            return _chain(expr)
+        case ast.Power(base=base, exponent=exponent):
+            return POWER, f"{{{_at(base, POSTFIX)}}}^{{{_at(exponent)}}}"
+        case ast.FieldOf(value=value, field=field):
+            return POSTFIX, f"{{{_at(value, POSTFIX)}}}_{{{_upright(field.name)}}}"
+        case ast.Index(value=value, subscripts=subscripts):
+            below = _listed(map(_subscript, subscripts))
+            return POSTFIX, f"{{{_at(value, POSTFIX)}}}_{{{below}}}"
+        case ast.Call():
+            return _call(expr)
+
+
+def _number(text: str) -> Text:
+    """`1e-5` is a power of ten."""
+    digits, _, exponent = text.lower().partition("e")
+    if not exponent:
+        return POSTFIX, text
+    power = f"10^{{{int(exponent)}}}"
+    return (POWER, power) if float(digits) == 1 else (PRODUCT, f"{digits} \\cdot {power}")
+
+
+def _chain(chain: ast.Chain) -> Text:
+    if chain.operators[0] in "+-":
+        text = _at(chain.operands[0], SUM)
+        for operator, operand in zip(chain.operators, chain.operands[1:]):
+            text += f" {operator} {_at(operand, PRODUCT)}"
+        return SUM, text
+    first, *rest = chain.operands
+    level, text = _expr(first)
+    for operator, operand in zip(chain.operators, rest):
+        if operator == "/":
+            level, text = PRODUCT, f"\\frac{{{text}}}{{{_at(operand)}}}"
+            continue
+        left = text if level >= PRODUCT else f"\\left({text}\\right)"
+        right = _at(operand, POWER)
+        sign = " \\cdot " if right[0].isdigit() else " \\, "
+        level, text = PRODUCT, f"{left}{sign}{right}"
+    return level, text
+
+
+def _subscript(subscript: ast.Rename | ast.Expr) -> str:
+    if isinstance(subscript, ast.Rename):
+        return f"{_axis(subscript.old)} \\to {_axis(subscript.new)}"
+    return _at(subscript)
+
+
+def _call(call: ast.Call) -> Text:
+    name = call.function.name
+    if name in FORMS:
+        return FORMS[name](call)
+    if call.over is not None:
+        return _statistic(call)
+    given = [_at(a) for a in call.arguments]
+    given += [f"{_upright(k.name)} = {_at(k.value)}" for k in call.keywords]
+    function = KNOWN.get(name, _upright(name))
+    return POSTFIX, f"{function}\\left({_listed(given)}\\right)"
+
+
+def _statistic(call: ast.Call) -> Text:
+    """`mean(x over P)`, with the pool below the name."""
+    assert call.over is not None
+    name = call.function.name
+    pool = _pool(call.over, without=("about",))
+    about = next((k.value for k in call.over.keywords if k.name == "about"), None)
+    given = [_at(a) for a in call.arguments]
+    if about is not None:  # a second moment
+        name = "mean"
+        given = [f"{{\\left({_at(call.arguments[0], SUM)} - {_at(about, PRODUCT)}\\right)}}^{{2}}"]
+        if isinstance(about, ast.Number) and about.value == 0:
+            given = [f"{{{_at(call.arguments[0], POSTFIX)}}}^{{2}}"]
+    if name in NORMS:
+        return POSTFIX, f"\\left\\lVert {given[0]} \\right\\rVert_{{{NORMS[name]};\\,{pool}}}"
+    if name == "sum":
+        return SUM, f"\\sum_{{{pool}}} {_at(call.arguments[0], PRODUCT)}"
+    given += [f"{_upright(k.name)} = {_at(k.value)}" for k in call.keywords]
+    arguments = f"\\left({_listed(given)}\\right)" if given else ""
+    return POSTFIX, f"\\mathop{{{_upright(name)}}}\\limits_{{{pool}}}{arguments}"
+
+
+def _affine(call: ast.Call) -> Text:
+    """The learned scales times the value, plus the learned shifts."""
+    assert call.per is not None
+    scales, shifts = "", ""
+    for term in call.per.terms:
+        below = _listed(map(_axis, term.axes))
+        learned = (term.only.name,) if term.only else ("weight", "bias")
+        for name in learned:
+            symbol = f"\\mathit{{{_escaped(name)}}}_{{{below}}}"
+            if name == "bias":
+                shifts += f" + {symbol}"
+            else:
+                scales += f"{symbol} \\, "
+    level, value = _expr(call.arguments[0])
+    if scales and (level < PRODUCT or level == UNARY):
+        value = f"\\left({value}\\right)"
+    return (SUM if shifts else PRODUCT), f"{scales}{value}{shifts}"
+
+
+def _cases(*rows: tuple[str, str]) -> Text:
+    lines = " \\\\ ".join(f"{value} & {when}" for value, when in rows)
+    return POSTFIX, f"\\begin{{cases}} {lines} \\end{{cases}}"
+
+
+def _where(call: ast.Call) -> Text:
+    condition, yes, no = map(_at, call.arguments)
+    return _cases((yes, f"\\text{{if }} {condition}"), (no, "\\text{otherwise}"))
+
+
+def _mode(call: ast.Call) -> Text:
+    arms = {keyword.name: _at(keyword.value) for keyword in call.keywords}
+    train, evaluated = arms["train"], arms["eval"]
+    return _cases((train, "\\text{in training}"), (evaluated, "\\text{in evaluation}"))
+
+
+def _root(call: ast.Call) -> Text:
+    return POSTFIX, f"\\sqrt{{{_at(call.arguments[0])}}}"
+
+
+def _bars(call: ast.Call) -> Text:
+    """The absolute value, and the length of an axis."""
+    return POSTFIX, f"\\left\\lvert {_at(call.arguments[0])} \\right\\rvert"
+
+
+FORMS: dict[str, Callable[[ast.Call], Text]] = {
+    "affine": _affine,
+    "where": _where,
+    "mode": _mode,
+    "sqrt": _root,
+    "abs": _bars,
+    "size": _bars,
+}
