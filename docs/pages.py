@@ -25,6 +25,11 @@ GROUPS = {
     ),
     "form": ("Forms", "What needs more than a value: a pool, an axis, two modes."),
     "matrix": ("Pooling matrices", "How the positions of one axis are pooled."),
+    "draw": (
+        "Random initial values",
+        "What parameters and buffers begin with: `param gate[K, C] = normal(0, 0.02)`. What `init` "
+        "computes says which positions get a number each: `normal(0, 1 per O)`.",
+    ),
 }
 
 

@@ -458,8 +458,9 @@ class NotForTarget(Problem):
     A norm for weights becomes a parametrization, which torch calls with the weight alone, and
     whose result takes the weight's place: it has one input and one output. The same holds for
     gradients; and since one norm serves the gradients of many parameters, it keeps nothing and
-    learns nothing. `init` gives a parameter a first value that is computed from the weight, so
-    it can be used in norms for weights only, and depends on nothing else that is learned.
+    learns nothing. `init` gives a parameter or a buffer a first value that is computed from the
+    weight, so it can be used in norms for weights only, and depends on nothing that is learned
+    or decided by the mode; that of a buffer may read buffers that stand before it.
 
     ### Example
 

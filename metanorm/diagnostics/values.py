@@ -377,3 +377,51 @@ class CallMismatch(Problem):
 
     def helps(self) -> tuple[str, ...]:
         return ("call it with values that fit, or write its equations out",)
+
+
+@problem("MN0509")
+@dataclass(frozen=True)
+class MisplacedDraw(Problem):
+    """Random numbers where there can be none.
+
+    ### What it means
+
+    `normal(mean, std)` and `uniform(low, high)` are drawn once, for the initial values of
+    parameters and buffers, as those of torch's layers are. They are the whole initial value, and
+    their arguments are numbers known when the module is constructed. In a norm for weights, what
+    `init` computes may begin with them too; there it is said which positions get a number each:
+    `normal(0, 1 per O)`. Nothing that a call computes is random, so that a call can be repeated.
+
+    ### Example
+
+    ```norm
+    norm Noisy {
+      input  x[N, C]
+      reduce C
+      output normalized + normal(0, 0.1)
+    }
+    ```
+
+    ### Fix
+
+    Begin with random numbers, or take noise as an input.
+
+    ```norm
+    norm Noisy {
+      input  x[N, C], noise[N, C] = 0
+      param  strength[C] = normal(0, 0.1)
+      reduce C
+      output normalized + strength * noise
+    }
+    ```
+    """
+
+    span: Span
+    function: str
+    hint: str
+
+    def message(self) -> str:
+        return f"`{self.function}` draws random numbers, which only initial values begin with"
+
+    def helps(self) -> tuple[str, ...]:
+        return (self.hint,)

@@ -12,6 +12,7 @@ from metanorm.explain.kernels import Cost, costs, kernels
 from metanorm.frontend import CheckedNorm
 from metanorm.ir.aggregation import Ones, matrix_text
 from metanorm.ir.batch import crosses_samples
+from metanorm.ir.dump import init_text
 from metanorm.ir.nodes import Input, Map, Pool, Program
 from metanorm.ir.scalar import scalar_text
 from metanorm.ir.space import Space
@@ -53,7 +54,7 @@ def facts(norm: CheckedNorm, library: Mapping[str, str]) -> Facts:
         equations="\n".join(norm_lines(equations)),
         pools=tuple(_pools(norm.program)),
         learned=tuple(_learned(norm)),
-        kept=tuple(_kept(norm.program)),
+        kept=tuple(_kept(norm)),
         samples_meet_in_training=has_samples and _samples_meet(norm.program, evaluating=False),
         samples_meet_in_evaluation=has_samples and _samples_meet(norm.program, evaluating=True),
         reads=_reads(optimised),
@@ -99,8 +100,7 @@ def _samples_meet(program: Program, evaluating: bool) -> bool:
 def _learned(norm: CheckedNorm) -> list[str]:
     program = norm.program
     space = Space(program.axes)
-    declared = [s for s in norm.equations.statements if isinstance(s, ast.Param)]
-    begins = {i.name.name: expr_text(i.value) for s in declared for i in s.items if i.from_weight}
+    begins = _begins(norm)
     lines = []
     for p in program.params:
         shape = f"[{_axes(p.dims, space)}]" if p.dims else ""
@@ -108,19 +108,27 @@ def _learned(norm: CheckedNorm) -> list[str]:
         if p.low is not None and p.high is not None:
             bounds = f", kept in [{scalar_text(p.low)}, {scalar_text(p.high)}]"
         switch = f", if {' and '.join(p.switches)}" if p.switches else ""
-        first = scalar_text(p.init)
-        if p.from_weight:
-            first = begins.get(p.name, "a value of the weight")
+        first = begins.get(p.name, "a value of the weight") if p.from_weight else init_text(p.init)
         lines.append(f"{p.name}{shape}, initially {first}{bounds}{switch}")
     return lines
 
 
-def _kept(program: Program) -> list[str]:
+def _kept(norm: CheckedNorm) -> list[str]:
+    program = norm.program
     space = Space(program.axes)
-    return [
-        f"{b.name}{f'[{_axes(b.dims, space)}]' if b.dims else ''}, initially {scalar_text(b.init)}"
-        for b in program.buffers
-    ]
+    begins = _begins(norm)
+    lines = []
+    for b in program.buffers:
+        shape = f"[{_axes(b.dims, space)}]" if b.dims else ""
+        first = begins.get(b.name, "a value of the weight") if b.from_weight else init_text(b.init)
+        lines.append(f"{b.name}{shape}, initially {first}")
+    return lines
+
+
+def _begins(norm: CheckedNorm) -> dict[str, str]:
+    """What stands behind `init` in the spec, by the name of what begins with it."""
+    declared = [s for s in norm.equations.statements if isinstance(s, (ast.Param, ast.Buffer))]
+    return {i.name.name: expr_text(i.value) for s in declared for i in s.items if i.from_weight}
 
 
 def _reads(optimised: Program) -> str:

@@ -10,8 +10,11 @@ from metanorm.ir.aggregation import Aggregation, ByIndex, Dense, matrix_text
 from metanorm.ir.nodes import (
     Along,
     Buffer,
+    BufferDecl,
     Count,
+    Draw,
     Expand,
+    Init,
     Input,
     Lookup,
     Map,
@@ -95,12 +98,17 @@ class _Fingerprint:
             self.done[ref] = hashlib.sha256(text.encode()).hexdigest()[:16]
         return self.done[ref]
 
-    def _begins(self, param: ParamDecl) -> str:
-        """What a parameter begins with, where a weight says it."""
-        if not param.from_weight:
-            return ""
-        inner = _Fingerprint(replace(self.program, body=param.from_weight))
-        return inner._value(param.from_weight[-1].name)
+    def _begins(self, decl: ParamDecl | BufferDecl) -> str:
+        """What a parameter or a buffer begins with."""
+        if decl.from_weight:
+            inner = _Fingerprint(replace(self.program, body=decl.from_weight))
+            return inner._value(decl.from_weight[-1].name)
+        return self._init(decl.init)
+
+    def _init(self, init: Init) -> str:
+        if isinstance(init, Draw):
+            return f"{init.distribution} {[self._scalar(a) for a in init.arguments]}"
+        return self._scalar(init)
 
     def _op(self, op: Op) -> str:
         value: Callable[[Ref | None], str] = lambda ref: "-" if ref is None else self._value(ref)  # noqa: E731
@@ -113,8 +121,7 @@ class _Fingerprint:
                 param = next(p for p in self.program.params if p.name == name)
                 bounds = (param.low, param.high)
                 limits = [self._scalar(b) if b is not None else "-" for b in bounds]
-                first = self._begins(param) or self._scalar(param.init)
-                what = f"{self._dims(param.dims)} {first} {limits}"
+                what = f"{self._dims(param.dims)} {self._begins(param)} {limits}"
                 return f"{self._nth(f'param[{what}]', name)}"
             case Buffer(name):
                 return f"buffer {self._dims(self._buffer(name))}"
@@ -141,6 +148,8 @@ class _Fingerprint:
                 return f"position {self.axes[axis]}"
             case Stop(inner):
                 return f"stop {value(inner)}"
+            case Draw(axes=axes):
+                return f"{self._init(op)} {self._dims(axes)}"
             case Mode(train, evaluated, buffer):
                 return f"mode {value(train)} {value(evaluated)} {buffer is not None}"
             case _:

@@ -1,17 +1,17 @@
-"""Parameters that begin with a value of the weight: what computes it, apart from the norm."""
+"""Parameters and buffers that begin with a value of the weight: what computes it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from metanorm.ir.nodes import Let, Program, Ref
+from metanorm.ir.nodes import Buffer, BufferDecl, Let, ParamDecl, Program, Ref
 from metanorm.ir.operands import operands
 from metanorm.ir.reachable import indices, reachable
 
 
 def with_beginnings(program: Program, begins: Mapping[str, Ref]) -> Program:
-    """The program whose parameters hold what computes their first values, given by their names.
+    """The program whose declarations hold what computes their first values, given by their names.
 
     What nothing but these values needs is taken out of the body.
     """
@@ -19,29 +19,36 @@ def with_beginnings(program: Program, begins: Mapping[str, Ref]) -> Program:
         return program
     bindings = {name: needed({ref}, program.body) for name, ref in begins.items()}
     params = tuple(replace(p, from_weight=bindings.get(p.name, ())) for p in program.params)
+    buffers = tuple(replace(b, from_weight=bindings.get(b.name, ())) for b in program.buffers)
     apart = {let.name for lets in bindings.values() for let in lets}
     others = [let.name for let in program.body if let.name not in apart]
     shared = {let.name for let in needed({*others, *reachable(program)}, program.body)}
     body = tuple(let for let in program.body if let.name in shared)
-    return replace(program, params=params, body=body)
+    return replace(program, params=params, buffers=buffers, body=body)
 
 
 def beginnings(program: Program) -> dict[str, Program]:
-    """For each parameter that begins with a value of the weight, the program that computes it.
+    """For all that begins with a value of the weight, the program that computes it.
 
-    It keeps the declaration of the parameter, which says on which axes the value is wanted.
+    It keeps the declaration, which says on which axes the value is wanted, and those of the
+    buffers that it reads, which have begun before.
     """
     found: dict[str, Program] = {}
-    for param in program.params:
-        if param.from_weight:
-            found[param.name] = replace(
+    for decl in program.kept:
+        if decl.from_weight:
+            read = {let.op.name for let in decl.from_weight if isinstance(let.op, Buffer)}
+            own = (decl,)
+            found[decl.name] = replace(
                 program,
                 target="initial",
-                params=(param,),
-                buffers=(),
+                params=tuple(d for d in own if isinstance(d, ParamDecl)),
+                buffers=(
+                    *(b for b in program.buffers if b.name in read),
+                    *(d for d in own if isinstance(d, BufferDecl)),
+                ),
                 switches=(),
-                body=param.from_weight,
-                outputs=((param.name, param.from_weight[-1].name),),
+                body=decl.from_weight,
+                outputs=((decl.name, decl.from_weight[-1].name),),
                 updates=(),
                 checks=(),
             )

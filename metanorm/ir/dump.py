@@ -9,7 +9,9 @@ from metanorm.ir.nodes import (
     Along,
     Buffer,
     Count,
+    Draw,
     Expand,
+    Init,
     Input,
     Let,
     Lookup,
@@ -18,6 +20,7 @@ from metanorm.ir.nodes import (
     Number,
     Op,
     Param,
+    ParamDecl,
     Pool,
     Position,
     Program,
@@ -37,12 +40,12 @@ def program_text(program: Program) -> str:
         table = f" of {i.table}" if i.table else ""
         default = f" = {i.default}" if i.default is not None else ""
         lines.append(f"  input {i.name}: {i.sort}[{', '.join(i.dims)}]{table}{default}")
-    for p in program.params:
-        value = f"init {p.from_weight[-1].name}" if p.from_weight else scalar_text(p.init)
-        lines.append(f"  param {p.name}[{', '.join(p.dims)}] = {value}")
-        lines += body_lines(p.from_weight, "    ")
-    for b in program.buffers:
-        lines.append(f"  buffer {b.name}[{', '.join(b.dims)}] = {scalar_text(b.init)}")
+    for kept in program.kept:
+        what = "param" if isinstance(kept, ParamDecl) else "buffer"
+        begins = kept.from_weight
+        value = f"init {begins[-1].name}" if begins else init_text(kept.init)
+        lines.append(f"  {what} {kept.name}[{', '.join(kept.dims)}] = {value}")
+        lines += body_lines(begins, "    ")
     lines += body_lines(program.body, "  ")
     for u in program.updates:
         by = f" by {scalar_text(u.momentum)}" if u.momentum is not None else ""
@@ -65,6 +68,13 @@ def body_lines(body: Sequence[Let], indent: str = "") -> list[str]:
 def type_text(type_: Type) -> str:
     """`[N, C]`, `bool[N]`."""
     return f"{'' if type_.kind == 'real' else type_.kind}[{', '.join(type_.axes)}]"
+
+
+def init_text(init: Init) -> str:
+    """What something begins with: `0.5`, `normal(0, 0.02)`."""
+    if not isinstance(init, Draw):
+        return scalar_text(init)
+    return f"{init.distribution}({', '.join(scalar_text(a) for a in init.arguments)})"
 
 
 def _axis(name: str, program: Program) -> str:
@@ -121,6 +131,8 @@ def op_text(op: Op) -> str:
             return f"mode(train: {train}, eval: {evaluated}{kept})"
         case Expand(value, axes):
             return f"expand({value} to {', '.join(axes)})"
+        case Draw(axes=axes):
+            return f"{init_text(op)} per {', '.join(axes)}"
         case Repeat():
             start = ", ".join(f"{i} = {v}" for i, v in zip(op.inside, op.initial))
             times = scalar_text(op.count)

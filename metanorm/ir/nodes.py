@@ -178,6 +178,20 @@ class Repeat:
     position: int
 
 
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Random numbers of a distribution, one for each position of `axes`.
+
+    As an operation only in what computes an initial value, where `number` keeps two draws apart;
+    as an initial value itself it has the axes of what it is for.
+    """
+
+    distribution: str
+    arguments: tuple[Scalar, Scalar]
+    axes: tuple[str, ...] = ()
+    number: int = 0
+
+
 Op = Union[
     Number,
     Input,
@@ -194,7 +208,9 @@ Op = Union[
     Stop,
     Mode,
     Repeat,
+    Draw,
 ]
+Init = Union[Scalar, Draw]
 
 # ---- programs
 
@@ -241,7 +257,7 @@ class ParamDecl:
 
     name: str
     dims: tuple[str, ...]
-    init: Scalar
+    init: Init
     low: Scalar | None = None
     high: Scalar | None = None
     switches: tuple[str, ...] = ()
@@ -251,12 +267,16 @@ class ParamDecl:
 
 @dataclass(frozen=True, slots=True)
 class BufferDecl:
-    """A buffer. `tracked` buffers are absent where running statistics are off."""
+    """A buffer. `tracked` buffers are absent where running statistics are off.
+
+    One that begins with a value of the weight has the bindings that compute it, the value last.
+    """
 
     name: str
     dims: tuple[str, ...]
-    init: Scalar
+    init: Init
     tracked: bool = False
+    from_weight: tuple[Let, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,7 +332,7 @@ Declaration = Union[InputDecl, ParamDecl, BufferDecl]
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One norm, or for the target `initial` what computes the value a parameter begins with."""
+    """One norm, or for the target `initial` what computes what its one output begins with."""
 
     name: str
     target: Literal["activation", "weight", "gradient", "loss", "initial"]
@@ -334,6 +354,16 @@ class Program:
         return self.target not in ("loss", "initial")
 
     @property
+    def kept(self) -> tuple[ParamDecl | BufferDecl, ...]:
+        """What a module keeps from call to call, in the order in which it begins."""
+        return (*self.params, *self.buffers)
+
+    @property
+    def begun(self) -> ParamDecl | BufferDecl:
+        """For the target `initial`, the declaration of what begins with its output."""
+        return next(decl for decl in self.kept if decl.name == self.outputs[0][0])
+
+    @property
     def declarations(self) -> tuple[Declaration, ...]:
         """Everything that comes from outside as a tensor."""
-        return (*self.inputs, *self.params, *self.buffers)
+        return (*self.inputs, *self.kept)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Group = Literal["operator", "elementwise", "statistic", "form", "matrix"]
+Group = Literal["operator", "elementwise", "statistic", "form", "matrix", "draw"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,10 @@ def _form(name: str, usage: str, meaning: str, *parameters: str) -> Operation:
 
 def _matrix(name: str, usage: str, meaning: str, *parameters: str) -> Operation:
     return Operation(name, "matrix", usage, meaning, parameters)
+
+
+def _draw(name: str, usage: str, meaning: str, *parameters: str) -> Operation:
+    return Operation(name, "draw", usage, meaning, parameters)
 
 
 _ROWS = (
@@ -102,14 +106,21 @@ _ROWS = (
     _statistic(
         "var",
         "The variance over each pool, total: it includes the spread between pooled cells. Biased "
-        "unless `ddof = 1`. With `about = e`, the mean of (x - e)^2, with e as at the result.",
+        "unless `ddof = 1`. With `about = e`, the mean of (x - e)^2, with e as at the result; "
+        "zero, too, where there is nothing to pool.",
     ),
     _statistic("std", "sqrt(var), with derivative zero where the variance is zero."),
     _statistic("rms", "sqrt(mean(x^2)), with derivative zero at zero."),
     _statistic("l1", "The sum of absolute values."),
     _statistic("l2", "sqrt(sum(x^2)), with derivative zero at zero."),
-    _statistic("max", "The largest value of each pool; equal ones share the gradient."),
-    _statistic("min", "The smallest value of each pool; equal ones share the gradient."),
+    _statistic(
+        "max",
+        "The largest value of each pool; equal ones share the gradient.",
+    ),
+    _statistic(
+        "min",
+        "The smallest value of each pool; equal ones share the gradient.",
+    ),
     _form(
         "count",
         "count(over P)",
@@ -174,6 +185,21 @@ _ROWS = (
         "This position and those before it; the last k of them where k is given.",
         "k?",
     ),
+    _draw(
+        "normal",
+        "normal(mean, std)",
+        "Normally distributed numbers, by `torch.nn.init.normal_`.",
+        "mean",
+        "std",
+    ),
+    _draw(
+        "uniform",
+        "uniform(low, high)",
+        "Numbers that are equally likely everywhere from `low` to `high`, by "
+        "`torch.nn.init.uniform_`.",
+        "low",
+        "high",
+    ),
     Operation(
         "rescale",
         "elementwise",
@@ -206,6 +232,7 @@ ELEMENTWISE: Mapping[str, Operation] = {
 STATISTICS: Mapping[str, Operation] = {row.name: row for row in _ROWS if row.group == "statistic"}
 FORMS: Mapping[str, Operation] = {row.name: row for row in _ROWS if row.group == "form"}
 MATRICES: Mapping[str, Operation] = {row.name: row for row in _ROWS if row.group == "matrix"}
+DRAWS: Mapping[str, Operation] = {row.name: row for row in _ROWS if row.group == "draw"}
 
 OPERATORS = {"+": "add", "-": "sub", "*": "mul", "/": "div"}
 COMPARISONS = {"<": "lt", "<=": "le", "==": "eq", "!=": "ne", ">=": "ge", ">": "gt"}
@@ -216,7 +243,7 @@ FUNCTIONS: Mapping[str, Operation] = {
     for name, row in ELEMENTWISE.items()
     if row.group == "elementwise" and not row.internal
 }
-CALLABLE = sorted({*FUNCTIONS, *STATISTICS, *FORMS})
+CALLABLE = sorted({*FUNCTIONS, *STATISTICS, *FORMS, *DRAWS})
 
 
 def operations(name: str) -> list[Operation]:

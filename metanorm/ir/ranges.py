@@ -10,6 +10,7 @@ from metanorm.ir.nodes import (
     Along,
     Buffer,
     Count,
+    Draw,
     Expand,
     Lookup,
     Map,
@@ -91,7 +92,9 @@ def _range(op: Op, known: Mapping[Ref, Range], ops: Mapping[Ref, Op], program: P
             return ANY
         case Buffer(name):
             buffer = next(b for b in program.buffers if b.name == name)
-            is_running_var = buffer.tracked and _scalar(buffer.init).positive
+            first = buffer.init
+            began = ANY if isinstance(first, Draw) else _scalar(first)
+            is_running_var = buffer.tracked and began.positive
             return NONNEGATIVE if is_running_var else ANY
         case Count() | Position():
             return NONNEGATIVE

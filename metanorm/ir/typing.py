@@ -9,6 +9,7 @@ from metanorm.ir.nodes import (
     Buffer,
     BufferDecl,
     Count,
+    Draw,
     Expand,
     Input,
     InputDecl,
@@ -109,6 +110,8 @@ def type_of(op: Op, types: Mapping[Ref, Type], known: Declarations) -> Type:
             return Type(types[value].kind, space.ordered(renamed))
         case Position(axis):
             return Type("real", (axis,))
+        case Draw(axes=axes):
+            return Type("real", space.join(axes))
         case Stop(value):
             return types[value]
         case Mode(train, evaluated, _):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 
@@ -15,7 +16,8 @@ class Call:
     `inputs` holds `None` for what is left out, `hypers` what the constructor was given
     (for a size: an `int`, or a tuple for a group of axes), `epsilon` what a hyperparameter that is
     `None` stands for. `keeps` is whether there are running statistics, `batches` how many updates
-    there have been, this one included.
+    there have been, this one included. Random numbers are drawn in the dtype `draws_in`, from
+    torch's own generator.
     """
 
     inputs: Mapping[str, Tensor | None]
@@ -27,6 +29,7 @@ class Call:
     keeps: bool = True
     batches: int = 1
     epsilon: float = 0.0
+    draws_in: torch.dtype = torch.float64
 
 
 @dataclass

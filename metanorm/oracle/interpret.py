@@ -13,6 +13,7 @@ from metanorm.ir.nodes import (
     Along,
     Buffer,
     Count,
+    Draw,
     Expand,
     Input,
     Let,
@@ -37,6 +38,7 @@ from metanorm.oracle.call import Call, Result
 from metanorm.oracle.dense import F64, one_hot, pooling_matrix
 from metanorm.oracle.frame import Frame
 from metanorm.oracle.functions import FUNCTIONS
+from metanorm.oracle.initial import drawn
 from metanorm.oracle.pools import Pools
 from metanorm.oracle.simplex import sparsestmax
 from metanorm.oracle.values import Values
@@ -78,9 +80,9 @@ class _Run:
         return Result(outputs, updates)
 
     def _output(self, ref: Ref) -> Tensor:
-        """With the axes that it has, or those of the parameter that begins with it."""
+        """With the axes that it has, or those of what begins with it."""
         if self.program.target == "initial":
-            return self._placed(ref, self.program.params[0].dims)
+            return self._placed(ref, self.program.begun.dims)
         return self.v.stored(ref)
 
     def _placed(self, ref: Ref, dims: tuple[str, ...]) -> Tensor:
@@ -147,6 +149,10 @@ class _Run:
             case Mode(train, evaluated, buffer):
                 live = self.call.training or (buffer is not None and not self.call.keeps)
                 return self.v.broadcast(train if live else evaluated, type_.axes)
+            case Draw():
+                numbers = [self.frame.number(a) for a in op.arguments]
+                sizes = [self.v.size(axis) for axis in type_.axes]
+                return drawn(op.distribution, numbers, sizes, self.call.draws_in).to(F64)
             case Repeat():
                 return self._repeat(op)
         raise NotImplementedError(f"the oracle does not know {op}")

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from metanorm.ir.aggregation import Aggregation, ByIndex, is_partition
+from metanorm.ir.aggregation import Aggregation, ByIndex, Dense, Neighbours, is_partition
 from metanorm.ir.nodes import Count, Let, Map, Pool, Program, Ref, Repeat, Type
 from metanorm.ir.rename import renamed
 from metanorm.ir.typing import type_of
@@ -19,6 +19,7 @@ from metanorm.passes.affine import Affine, Form
 from metanorm.passes.builder import Builder
 
 SQUARES = ("mean", "sum")
+MAYBE_EMPTY = (ByIndex, Neighbours, Dense)  # whose pools may hold nothing
 
 
 def moments(program: Program) -> Program:
@@ -145,7 +146,28 @@ class _Moments:
         offset = mean
         if not about_zero:
             offset = self.b.map("sub", mean, op.about, name="%offset")
-        return self.b.map("add", var, self.b.map("mul", offset, offset))
+        moment = self.b.map("add", var, self.b.map("mul", offset, offset))
+        return moment if self._vanishes(offset, over) else self._of_some(moment, over)
+
+    def _vanishes(self, ref: Ref, over: Aggregation) -> bool:
+        """Whether a value is surely zero for a pool of nothing."""
+        if not any(isinstance(m, MAYBE_EMPTY) for _, m in over):
+            return True
+        match self.b.ops.get(ref):
+            case Pool(over=own):
+                return own == over
+            case Map("mul", arguments):
+                return any(self._vanishes(a, over) for a in arguments)
+            case Map("add" | "sub", arguments):
+                return all(self._vanishes(a, over) for a in arguments)
+            case _:
+                return False
+
+    def _of_some(self, value: Ref, over: Aggregation) -> Ref:
+        """The value, but zero for a pool of nothing."""
+        zero = self.b.number(0)
+        there = self.b.map("ne", self.b.emit(Count(over)), zero)
+        return self.b.map("where", there, value, zero)
 
     # ---- forms
 

@@ -100,7 +100,8 @@ def mean_square_along(
     weight: Tensor | None = None,
 ) -> Tensor:
     """The mean of squares by the matrices `along` their dimensions and over all of `dim`."""
-    return mean_along(_wide(x).square(), along, dim, keepdim, where, weight).to(x.dtype)
+    squares = pools.only_counted(_wide(x), where, weight).square()
+    return mean_along(squares, along, dim, keepdim, where, weight).to(x.dtype)
 
 
 def moments_along(
@@ -157,7 +158,7 @@ def norm_along(
     weight: Tensor | None = None,
 ) -> Tensor:
     """The 1-norm or 2-norm by the matrices. Its derivative at zero is zero."""
-    wide = _wide(x)
+    wide = pools.only_counted(_wide(x), where, weight)
     size = wide.abs() if order == 1 else wide.square()
     added = total_along(size, along, dim, keepdim, where, weight)
     return (added if order == 1 else pools.root(added)).to(x.dtype)

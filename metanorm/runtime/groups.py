@@ -117,6 +117,7 @@ class Groups:
         weight: Tensor | None = None,
     ) -> Tensor:
         """The 1-norm or 2-norm of each group. Its derivative at zero is zero."""
+        x = pools.only_counted(self._along(x, dim % x.dim()), where, weight)
         size = x.abs() if order == 1 else x.square()
         added = self.total(size, dim, also, where, weight)
         return added if order == 1 else pools.root(added)

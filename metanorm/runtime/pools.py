@@ -77,7 +77,7 @@ def mean_square(
     dims = tuple(dim)
     if where is None and weight is None and dims and x.numel():
         return plain_mean_square(x, dims, keepdim)
-    return mean(x.square(), dims, keepdim, where, weight)
+    return mean(only_counted(x, where, weight).square(), dims, keepdim, where, weight)
 
 
 def total(
@@ -142,6 +142,7 @@ def norm(
 ) -> Tensor:
     """The 1-norm or 2-norm over `dim`. Its derivative at zero is zero."""
     dims = tuple(dim)
+    x = only_counted(x, where, weight)
     if order == 1 or not dims:
         return total(x.abs(), dims, keepdim, where, weight)
     if where is not None or weight is not None or x.numel() == 0:
@@ -219,6 +220,8 @@ def only_counted(x: Tensor, where: Tensor | None, weight: Tensor | None) -> Tens
 
     They may be NaN, which neither a factor of zero nor the gradient of one would take away.
     """
+    if where is None and weight is None:
+        return x
     return torch.where(coefficients(x, where, weight) != 0, x, x.new_zeros(()))
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from metanorm.runtime.along import Matrix
+from metanorm.runtime.extremes import Slide, shared_largest
 from metanorm.runtime.pools import over
 
 EVERYTHING = 1 << 62  # further back than any axis is long
@@ -75,8 +76,11 @@ class Window(Matrix):
         return squares
 
     def largest(self, x: Tensor, dim: int) -> Tensor:
-        """The largest value of each window; of equal ones, one gets the gradient."""
-        return _sliding_max(x, dim, *self._reach(x.shape[dim])) if x.shape[dim] else x
+        """The largest value of each window; equal ones share the gradient."""
+        back, ahead = self._reach(x.shape[dim])
+        slide: Slide = lambda x, dim: _sliding_max(x, dim, back, ahead)  # noqa: E731
+        holding: Slide = lambda x, dim: _sliding_max(x, dim, ahead, back)  # noqa: E731
+        return shared_largest(x, dim, slide, holding) if x.shape[dim] else x
 
     def outside(self, like: Tensor, length: int) -> Tensor | None:
         """How many zeros beyond the border belong to each window."""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from metanorm.diagnostics.axes import BadRename
 from metanorm.diagnostics.names import UnknownField, UnknownFunction, UnknownName
 from metanorm.diagnostics.pools import BadOption, NeedsOver
 from metanorm.diagnostics.suggest import listing
 from metanorm.diagnostics.syntax import MisplacedPart
-from metanorm.diagnostics.values import CannotLookUp, WrongKind
+from metanorm.diagnostics.values import CannotLookUp, MisplacedDraw, WrongKind
 from metanorm.ir.nodes import Equal, Lookup, Rename
 from metanorm.ir.ops import (
     CALLABLE,
     COMPARISONS,
+    DRAWS,
     FORMS,
     FUNCTIONS,
     OPERATORS,
@@ -21,6 +23,7 @@ from metanorm.ir.ops import (
     operations,
 )
 from metanorm.ir.scalar import SizeOf
+from metanorm.semantics.draws import axes_drawn, draw_from_ast
 from metanorm.semantics.forms import Forms
 from metanorm.semantics.lowering import Frame, Lowering
 from metanorm.semantics.pools import LoweredPool, PoolLowering
@@ -243,6 +246,8 @@ class Expressions:
         name = call.function.name
         if name in FORMS:
             return self.forms.lower(call)
+        if name in DRAWS:
+            return self._draw(call)
         pools = call.over is not None
         if name in STATISTICS and (pools or name not in FUNCTIONS):
             return self._statistic(call)
@@ -262,6 +267,21 @@ class Expressions:
             return POISON
         assert self.call_norm is not None
         return self.call_norm(call)
+
+    def _draw(self, call: ast.Call) -> Value:
+        """Random numbers in what computes an initial value; elsewhere they are reported later."""
+        name = call.function.name
+        if call.per is None or call.over is not None or self.low.target != "weight":
+            hint = "begin a parameter or a buffer with it: `param p[C] = normal(0, 1)`"
+            if self.low.target == "weight":
+                hint = f"in what `init` computes, say for which positions: `{name}(0, 1 per O)`"
+            self.problems.add(MisplacedDraw(call.span, name, hint))
+            return POISON
+        draw = draw_from_ast(call, self.frame, self.low)
+        axes = axes_drawn(call.per, call, self.pools)
+        if draw is None or axes is None:
+            return POISON
+        return self.low.emit(replace(draw, axes=axes, number=len(self.low.types)), call.span)
 
     def _statistic(self, call: ast.Call) -> Value:
         name = call.function.name

@@ -13,6 +13,7 @@ from metanorm.ir.beginnings import with_beginnings
 from metanorm.ir.nodes import Argument, Check, InputDecl, Program, Several
 from metanorm.ir.scalar import Hyper
 from metanorm.semantics.calls import Calls, KnownNorm
+from metanorm.semantics.draws import report_draws
 from metanorm.semantics.lints import lint
 from metanorm.semantics.lowering import UNKNOWN, Frame, Lowering
 from metanorm.semantics.misfits import report_misfits
@@ -85,6 +86,7 @@ class _Norm:
         if output is None or not self._fits(output, target):
             return None
         program = with_beginnings(self._program(target, output), self.low.begins)
+        report_draws(program.body, self.problems)
         if not self.problems.has_errors:
             lint(program, self.low, self.frame, self.problems)
         return program

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from metanorm.diagnostics.structure import TooLarge
 from metanorm.semantics.calls import MOST_CALLS, KnownNorm
+from metanorm.semantics.names_in_ast import nodes_in
 from metanorm.syntax import ast
 
 MOST_AXES = 32
@@ -31,7 +32,7 @@ def too_large(norm: ast.Norm) -> TooLarge | None:
     """What there is too much of in a norm, at the place where it becomes too much."""
     axes: set[str] = set()
     declarations = 0
-    for node in _nodes(norm):
+    for node in nodes_in(norm):
         if isinstance(node, (ast.Dim, ast.Rename)):
             axes.add(node.axis.name if isinstance(node, ast.Dim) else node.new.name)
             if len(axes) > MOST_AXES:
@@ -86,7 +87,7 @@ class Sizes:
             elif id(equations) not in begun:
                 begun.add(id(equations))
                 self.kept.append(equations)
-                called = (_called(node, waiting[-1].others) for node in _nodes(equations))
+                called = (_called(node, waiting[-1].others) for node in nodes_in(equations))
                 waiting += [c for c in called if c is not None and id(c.equations) not in begun]
             else:
                 self.known[id(equations)] = self._sum(equations, waiting.pop().others)
@@ -98,7 +99,7 @@ class Sizes:
         One that is not known is part of a circle, which is reported where it is lowered.
         """
         values, depth = 0, 1
-        for node in _nodes(norm):
+        for node in nodes_in(norm):
             values += _values(node)
             called = _called(node, others)
             if called is None:
@@ -124,14 +125,3 @@ def _values(node: ast.Node) -> int:
     if isinstance(node, ast.Chain):
         return len(node.operators)
     return isinstance(node, (ast.Call, ast.Power, ast.Negative, ast.Compare, ast.Index))
-
-
-def _nodes(node: object) -> Iterator[ast.Node]:
-    """A node and all below it, in the order of the text."""
-    if isinstance(node, ast.Node):
-        yield node
-        for field in fields(node):
-            yield from _nodes(getattr(node, field.name))
-    elif isinstance(node, tuple):
-        for item in node:
-            yield from _nodes(item)

@@ -12,7 +12,7 @@ from metanorm.semantics.lowering import Lowering
 from metanorm.source import Span
 from metanorm.syntax import ast
 
-CHANGING = (Param, Buffer, Mode)  # what training or evaluation decides
+LEARNED = (Param, Mode)  # what training or evaluation decides
 
 
 def report_misfits(norm: ast.Norm, low: Lowering, problems: Collector) -> None:
@@ -24,8 +24,10 @@ def report_misfits(norm: ast.Norm, low: Lowering, problems: Collector) -> None:
         for span, lacks in _state(norm, low):
             hint = "a number is a hyperparameter: `norm Name(strength = 0.1) for gradient`"
             problems.add(NotForTarget(span, low.target, lacks, hint))
+    buffers = {buffer.name for buffer in low.buffers}
     for name, ref in low.begins.items():
-        if any(isinstance(let.op, CHANGING) for let in needed({ref}, low.body)):
+        changing = LEARNED if name in buffers else (*LEARNED, Buffer)
+        if any(isinstance(let.op, changing) for let in needed({ref}, low.body)):
             hint = f"compute `{name}` from the weight and from hyperparameters"
             lacks = "first values of the weight alone"
             problems.add(NotForTarget(low.spans[ref], low.target, lacks, hint))

@@ -1,4 +1,4 @@
-"""The names that occur in a part of a syntax tree."""
+"""The names and nodes that occur in a part of a syntax tree."""
 
 from __future__ import annotations
 
@@ -6,6 +6,17 @@ from collections.abc import Iterator
 from dataclasses import fields
 
 from metanorm.syntax import ast
+
+
+def nodes_in(node: object) -> Iterator[ast.Node]:
+    """A node and all below it, in the order of the text."""
+    if isinstance(node, ast.Node):
+        yield node
+        for field in fields(node):
+            yield from nodes_in(getattr(node, field.name))
+    elif isinstance(node, tuple):
+        for item in node:
+            yield from nodes_in(item)
 
 
 def names_in(node: object) -> Iterator[str]:

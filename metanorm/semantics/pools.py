@@ -12,6 +12,7 @@ from metanorm.diagnostics.pools import (
     UnknownMatrix,
     WrongAxis,
 )
+from metanorm.diagnostics.suggest import listing
 from metanorm.diagnostics.syntax import GivenTwice
 from metanorm.diagnostics.values import UnknownArgument, WrongKind
 from metanorm.ir.aggregation import (
@@ -88,6 +89,8 @@ class PoolLowering:
                 ok = False
                 continue
             found += [(axis, matrix) for axis in axes]
+        if ok and not found and pool.axes:  # in a norm that is called without these axes
+            ok = self._covers_none(pool.axes[0], value)
         if not ok:
             return None
         space = self.low.table.space
@@ -100,9 +103,11 @@ class PoolLowering:
         bases = {self.low.table.space.base(a) for a in value.type.axes}
         if all(axis in bases for axis in axes):
             return True
-        shown = tuple(
-            self.low.table.shown(a) for a in self.low.dims(value.type.axes) if "/" not in a
-        )
+        return self._covers_none(item, value)
+
+    def _covers_none(self, item: ast.PoolAxis, value: Tensor | None) -> bool:
+        dims = self.low.dims(value.type.axes) if value is not None else ()
+        shown = tuple(self.low.table.shown(a) for a in dims if "/" not in a)
         self.problems.add(CoversNothing(item.span, item.axis.name, shown))
         return False
 
@@ -120,6 +125,9 @@ class PoolLowering:
             shown = f"*{item.axis.name}" if item.axis.variadic else item.axis.name
             reason = "it stands for several axes"
             hint = "name the axis in the `input`: `x[N, C, H, W]`"
+            if axes and not item.axis.variadic:
+                reason = f"it is cut into {listing(axes)}"
+                hint = f"pool one of these, or several, by name: `over {axes[-1]}`"
             self.problems.add(WrongAxis(matrix.span, matrix.name, shown, reason, hint))
             return None
         divisor = {Blocks: "count", Interleave: "count", Chunks: "size"}.get(type(built))

@@ -12,6 +12,7 @@ from metanorm.ir.nodes import (
     Buffer,
     BufferDecl,
     Expand,
+    Init,
     Input,
     InputDecl,
     Param,
@@ -20,6 +21,7 @@ from metanorm.ir.nodes import (
     Update,
 )
 from metanorm.ir.scalar import Const, Scalar
+from metanorm.semantics.draws import initial_from_ast
 from metanorm.semantics.expressions import Expressions
 from metanorm.semantics.lowering import UNKNOWN, Frame, Lowering
 from metanorm.semantics.reserved import check_name
@@ -211,12 +213,7 @@ class Statements:
     def _param(self, item: ast.ParamItem) -> None:
         name = self._new_name(item.name)
         dims = self._declared_dims(item.dims, "a parameter")
-        what = f"the initial value of `{item.name.name}`"
-        init: Scalar | None
-        if item.from_weight:
-            init = self._from_weight(item, name, dims)
-        else:
-            init = scalar_from_ast(item.value, self.frame, self.low, what)
+        init = self._initial(item, name, dims)
         low, high = self._bounds(item, None if item.from_weight else init)
         if dims is None or init is None:
             self.frame.scope.enter(item.name.name, Entity("parameter", item.name.span, POISON))
@@ -231,13 +228,23 @@ class Statements:
         else:
             entity.value = self.low.emit(Param(name), item.name.span, name)
 
+    def _initial(
+        self, item: ast.ParamItem | ast.BufferItem, name: str, dims: tuple[str, ...] | None
+    ) -> Init | None:
+        """What a parameter or a buffer begins with; `None` after a report."""
+        if item.from_weight:
+            return self._from_weight(item, name, dims)
+        what = f"the initial value of `{item.name.name}`"
+        return initial_from_ast(item.value, self.frame, self.low, what)
+
     def _from_weight(
-        self, item: ast.ParamItem, name: str, dims: tuple[str, ...] | None
+        self, item: ast.ParamItem | ast.BufferItem, name: str, dims: tuple[str, ...] | None
     ) -> Scalar | None:
         """`init l2(v over *I)`: note the value, and what stands for it until there is a weight."""
         target = self.low.target
         if target != "weight":
-            hint = "`param g[O] = 1` begins with a number"
+            what = "param" if isinstance(item, ast.ParamItem) else "buffer"
+            hint = f"`{what} g[O] = 1` begins with a number"
             self.problems.add(NotForTarget(item.span, target, "no weight to begin with", hint))
             return None
         value = self.e.number(item.value)
@@ -255,7 +262,7 @@ class Statements:
         return Const(0.0)
 
     def _bounds(
-        self, item: ast.ParamItem, init: Scalar | None
+        self, item: ast.ParamItem, init: Init | None
     ) -> tuple[Scalar | None, Scalar | None]:
         if item.low is None or item.high is None:
             return None, None
@@ -273,8 +280,7 @@ class Statements:
     def _buffer(self, item: ast.BufferItem) -> None:
         name = self._new_name(item.name)
         dims = self._declared_dims(item.dims, "a buffer")
-        what = f"the initial value of `{item.name.name}`"
-        init = scalar_from_ast(item.value, self.frame, self.low, what)
+        init = self._initial(item, name, dims)
         if dims is None or init is None:
             self.frame.scope.enter(item.name.name, Entity("buffer", item.name.span, POISON))
             return

@@ -15,8 +15,10 @@ from torch import Tensor
 from metanorm.ir.aggregation import ByIndex, Causal, Window
 from metanorm.ir.nodes import (
     Argument,
+    BufferDecl,
     Count,
     Divisible,
+    Draw,
     Equal,
     InputDecl,
     Let,
@@ -114,10 +116,7 @@ class _Example:
         inputs: dict[str, Tensor | None] = {i.name: self._input(i) for i in self.program.inputs}
         frame = Frame(self.small, Call(inputs, hypers=hypers, epsilon=1e-6))
         params: dict[str, Tensor | None] = {p.name: _begin(p, frame) for p in self.program.params}
-        buffers: dict[str, Tensor | None] = {
-            b.name: torch.full(_shape(b.dims, frame), frame.number(b.init), dtype=F64)
-            for b in self.program.buffers
-        }
+        buffers: dict[str, Tensor | None] = {b.name: _begin(b, frame) for b in self.program.buffers}
         return Call(inputs, params, buffers, hypers, epsilon=1e-6)
 
     # ---- numbers and lengths
@@ -215,10 +214,19 @@ def _shape(dims: tuple[str, ...], frame: Frame) -> list[int]:
     return [n for dim in dims for n in frame.shapes[dim]]
 
 
-def _begin(param: ParamDecl, frame: Frame) -> Tensor:
-    """What a parameter begins with; one, where the weight would say it."""
-    first = 1.0 if param.from_weight else frame.number(param.init)
-    return torch.full(_shape(param.dims, frame), first, dtype=F64)
+def _begin(decl: ParamDecl | BufferDecl, frame: Frame) -> Tensor:
+    """What a parameter or a buffer begins with; one, where the weight would say it.
+
+    In the place of random numbers stand waves as far apart, so that a picture can be drawn again.
+    """
+    shape = _shape(decl.dims, frame)
+    if isinstance(decl.init, Draw):
+        first, second = (frame.number(a) for a in decl.init.arguments)
+        spread = second if decl.init.distribution == "normal" else (second - first) / 2
+        middle = first if decl.init.distribution == "normal" else (first + second) / 2
+        return middle + spread * (waves(shape) - 1.5)
+    value = 1.0 if decl.from_weight else frame.number(decl.init)
+    return torch.full(shape, value, dtype=F64)
 
 
 def two_graphs(nodes: int) -> Tensor:

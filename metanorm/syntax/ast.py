@@ -333,11 +333,12 @@ class Let(Statement):
 
 
 class BufferItem(Node):
-    """`seen[C] = 0`."""
+    """`seen[C] = 0`, `u[O] = init sum(w over *I)`."""
 
     name: Identifier
     dims: tuple[Dim, ...] = ()
     value: Expr
+    from_weight: bool = False
 
 
 class Buffer(Statement):

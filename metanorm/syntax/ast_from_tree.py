@@ -158,7 +158,7 @@ class _Builder:
         return ast.Param(items=tuple(self.param_item(p) for p in parts), **place)
 
     def param_item(self, tree: Tree) -> ast.ParamItem:
-        children = [c for c in tree.children if not (isinstance(c, Token) and c.type == "INIT")]
+        children = [c for c in tree.children if not _is_init(c)]
         name, dims, value, low, high = children
         return ast.ParamItem(
             span=self.span(tree),
@@ -177,18 +177,18 @@ class _Builder:
         )
 
     def statement_buffer(self, parts: list[Any], **place: Any) -> ast.Buffer:
-        items = []
-        for item in parts:
-            name, dims, value = item.children
-            items.append(
-                ast.BufferItem(
-                    span=self.span(item),
-                    name=self.identifier(name),
-                    dims=self.dims(dims),
-                    value=self.expr(value),
-                )
-            )
-        return ast.Buffer(items=tuple(items), **place)
+        return ast.Buffer(items=tuple(self.buffer_item(p) for p in parts), **place)
+
+    def buffer_item(self, tree: Tree) -> ast.BufferItem:
+        children = [c for c in tree.children if not _is_init(c)]
+        name, dims, value = children
+        return ast.BufferItem(
+            span=self.span(tree),
+            name=self.identifier(name),
+            dims=self.dims(dims),
+            value=self.expr(value),
+            from_weight=len(children) < len(tree.children),
+        )
 
     def statement_update(self, parts: list[Any], **place: Any) -> ast.Update:
         return ast.Update(name=self.identifier(parts[0]), value=self.expr(parts[1]), **place)
@@ -443,3 +443,8 @@ class _Builder:
 
     def identifier(self, token: Token) -> ast.Identifier:
         return ast.Identifier(span=span_of(self.source, token), name=str(token))
+
+
+def _is_init(part: Any) -> bool:
+    """Whether it is the word `init`, which says where a first value comes from."""
+    return isinstance(part, Token) and part.type == "INIT"

@@ -99,7 +99,7 @@ def _statement(s: ast.AnyStatement) -> Doc:
         case ast.Let():
             return (s.name.name, _dims(s.dims), " = ", _expr(s.value))
         case ast.Buffer():
-            return _items([(i.name.name, _dims(i.dims), " = ", _expr(i.value)) for i in s.items])
+            return _items([_buffer_item(i) for i in s.items])
         case ast.Update():
             return (s.name.name, " = ", _expr(s.value))
         case ast.Repeat():
@@ -129,8 +129,15 @@ def _input_item(i: ast.InputItem) -> Doc:
 
 def _param_item(i: ast.ParamItem) -> Doc:
     bounds: Doc = (" in [", _expr(i.low), ", ", _expr(i.high), "]") if i.low and i.high else ""
-    init = "init " if i.from_weight else ""
-    return (i.name.name, _dims(i.dims), " = ", init, _expr(i.value), bounds)
+    return (i.name.name, _dims(i.dims), *_initial(i), bounds)
+
+
+def _buffer_item(i: ast.BufferItem) -> Doc:
+    return (i.name.name, _dims(i.dims), *_initial(i))
+
+
+def _initial(i: ast.ParamItem | ast.BufferItem) -> tuple[Doc, Doc]:
+    return (" = init " if i.from_weight else " = ", _expr(i.value))
 
 
 def _output_item(i: ast.OutputItem) -> Doc:

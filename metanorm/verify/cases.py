@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from metanorm.ir.aggregation import LOCAL
+from metanorm.ir.aggregation import Window
 from metanorm.ir.nodes import Argument, Count, Divisible, Equal, Input, InputDecl, Pool, Program
 from metanorm.ir.scalar import Const, Hyper, SizeOf, evaluate, leaves
 from metanorm.ir.space import Space
@@ -96,8 +96,8 @@ def settings(program: Program) -> Iterator[Setting]:
     yield replace(base, name="single element", single=True, space=(1,), training=False)
     yield replace(base, name="single element, train", single=True, space=(1,))
     yield replace(base, name="empty", empty=True)
-    # Of equal extremes in pools that overlap, any may get the gradient.
-    tied = ("constant", "zero", "expanded") if _overlapping_extremes(program) else ()
+    # Beyond the border lie zeros, or a position again and again: what is equal there has no share.
+    tied = ("constant", "zero", "expanded") if _extremes_beyond(program) else ()
     for values in (values for values in VALUES if values not in tied):
         if values not in ("ordinary", "large"):
             yield replace(base, name=values, values=values)
@@ -112,10 +112,11 @@ def settings(program: Program) -> Iterator[Setting]:
             yield replace(base, name=memory, memory=memory)
 
 
-def _overlapping_extremes(program: Program) -> bool:
+def _extremes_beyond(program: Program) -> bool:
     pools = [let.op for let in program.body if isinstance(let.op, Pool)]
     extremes = [op for op in pools if op.statistic in ("max", "min")]
-    return any(isinstance(matrix, LOCAL) for op in extremes for _, matrix in op.over)
+    windows = [m for op in extremes for _, m in op.over if isinstance(m, Window)]
+    return any(window.edge != "truncate" for window in windows)
 
 
 def build(program: Program, setting: Setting, seed: int = 0) -> Built:

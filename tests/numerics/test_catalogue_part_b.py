@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -325,44 +326,177 @@ def test_iter_norm_whitens(library: ModuleType) -> None:
     torch.testing.assert_close(torch.cov(y), torch.eye(6, dtype=F64), rtol=0, atol=1e-2)
 
 
+# ---- whitening
+
+
+def covariance(x: Tensor, groups: int) -> Tensor:
+    """[..., groups, d, d] of [..., C, n], about the means."""
+    centred = (x - x.mean(-1, keepdim=True)).unflatten(-2, (groups, -1))
+    return centred @ centred.mT / x.shape[-1]
+
+
+def inverse_root(cov: Tensor) -> Tensor:
+    values, vectors = torch.linalg.eigh(cov)
+    return vectors @ torch.diag_embed(values.rsqrt()) @ vectors.mT
+
+
+def whitened(x: Tensor, mean: Tensor, cov: Tensor) -> Tensor:
+    """[N, C, n] with the inverse root of [N, groups, d, d]."""
+    parts = (x - mean).unflatten(1, (cov.shape[1], -1))
+    return (inverse_root(cov) @ parts).flatten(1, 2)
+
+
+def correlated(*shape: int) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(shape, generator=generator, dtype=F64)
+    mixing = torch.eye(shape[1]) + 0.3 * torch.randn(shape[1], shape[1], generator=generator)
+    return torch.einsum("cd,nd...->nc...", mixing.to(F64), x).requires_grad_()
+
+
+def assert_same(found: Tensor, right: Tensor, x: Tensor, tolerance: float = 1e-9) -> None:
+    """Values, and gradients by x."""
+    seed = torch.randn(found.shape, generator=torch.Generator().manual_seed(1), dtype=F64)
+    torch.testing.assert_close(found, right, rtol=tolerance, atol=tolerance)
+    own, theirs = (torch.autograd.grad(y, x, seed)[0] for y in (found, right))
+    torch.testing.assert_close(own, theirs, rtol=tolerance, atol=tolerance)
+
+
+def test_decorrelated_batch_norm_is_whitening_by_decomposition(library: ModuleType) -> None:
+    x = correlated(8, 6, 3, 4)
+    norm = library.DecorrelatedBatchNorm(6, num_groups=2, eps=1e-5, momentum=1.0).double()
+    flat = x.transpose(0, 1).flatten(1)
+    cov = covariance(flat, 2) + 1e-5 * torch.eye(3)
+    right = whitened(flat[None], flat.mean(1)[:, None], cov[None])[0]
+    right = right.unflatten(1, (8, 3, 4)).transpose(0, 1)
+    assert_same(norm(x), right, x)
+    torch.testing.assert_close(norm.eval()(x), right, rtol=1e-9, atol=1e-9)  # momentum 1
+
+
+def test_decorrelated_batch_norm_of_unlike_and_of_equal_eigenvalues(library: ModuleType) -> None:
+    spread = torch.tensor([1.0, 1e-1, 1e-2, 1e-3])
+    x = torch.randn(2000, 4, generator=torch.Generator().manual_seed(0)) * spread
+    y = library.DecorrelatedBatchNorm(4, eps=1e-12)(x)
+    torch.testing.assert_close(covariance(y.T, 1)[0], torch.eye(4), rtol=1e-3, atol=1e-3)
+    cube = torch.tensor([[1.0, 1], [1, -1], [-1, 1], [-1, -1]], requires_grad=True)
+    y = library.DecorrelatedBatchNorm(2)(cube)
+    y.pow(3).sum().backward()
+    assert cube.grad is not None
+    assert torch.isfinite(cube.grad).all()
+
+
+def switchable_whitening(x: Tensor, mean_shares: Tensor, cov_shares: Tensor) -> Tensor:
+    """As in the paper, with the inverse root itself and shares for all five; eps is 1e-5."""
+    flat, eye = x.flatten(2), torch.eye(3)
+    batch = x.transpose(0, 1).flatten(1)
+    bw, iw = covariance(batch, 2), covariance(flat, 2)
+    layer_var, layer_mean = torch.var_mean(flat, (1, 2), correction=0, keepdim=True)
+    means = (batch.mean(1)[:, None], flat.mean(2, keepdim=True)) * 2
+    mean = sum(w * m for w, m in zip(mean_shares, (*means, layer_mean)))
+    covs = (bw, iw, bw * eye, iw * eye, layer_var[..., None] * eye)
+    cov = sum(w * c for w, c in zip(cov_shares, covs)) + 1e-5 * eye
+    assert isinstance(mean, Tensor)
+    return whitened(flat, mean, cov).view_as(x)
+
+
+@pytest.mark.parametrize("name", ["SwitchableWhitening", "SwitchableWhiteningAll"])
+def test_switchable_whitening_is_that_of_the_paper(name: str, library: ModuleType) -> None:
+    x = correlated(5, 6, 4, 6)
+    norm = getattr(library, name)(6, num_pergroup=3, steps=11, momentum=1.0).double()
+    weights = (norm.sw_mean_weight, norm.sw_var_weight)
+    with torch.no_grad():
+        for weight in weights:
+            weight.add_(torch.linspace(-0.5, 0.7, len(weight)))
+    shares = [F.pad(w.softmax(0), (0, 5 - len(w))) for w in weights]
+    right = switchable_whitening(x, *shares)
+    assert_same(norm(x), right, x, 1e-8)
+    torch.testing.assert_close(norm.eval()(x), right, rtol=1e-8, atol=1e-8)
+
+
+# ---- statistics that are handed from layer to layer
+
+
+def test_kalman_norm_filters_the_statistics_of_the_layer_before(library: ModuleType) -> None:
+    x = correlated(8, 6, 3, 4)
+    mean, var = torch.randn(6, dtype=F64), torch.rand(6, dtype=F64) + 0.5
+    norm = library.KalmanNorm(6, share=0.2).double()
+    own_var, own_mean = torch.var_mean(x, (0, 2, 3), correction=0)
+    filtered = 0.2 * mean + 0.8 * own_mean
+    filtered_var = 0.2 * var + 0.8 * own_var + 0.2 * 0.8 * (own_mean - mean).square()
+    right = (x - per_channel(filtered)) / (per_channel(filtered_var) + 1e-5).sqrt()
+    y, handed, handed_var = norm(x, mean, var)
+    assert_same(y, right, x)
+    torch.testing.assert_close(handed, filtered)
+    torch.testing.assert_close(handed_var, filtered_var)
+    torch.testing.assert_close(norm.running_var, 0.9 + 0.1 * filtered_var.detach())
+    far = norm(x, mean, 1e4 * own_var)
+    torch.testing.assert_close(far[0], F.batch_norm(x, None, None, training=True))
+
+
+def test_the_first_layer_of_kalman_norm_is_batch_norm(library: ModuleType) -> None:
+    x = correlated(8, 6, 3, 4).detach()
+    first = library.KalmanNorm(6, share=0).double()(x)
+    torch.testing.assert_close(first[0], F.batch_norm(x, None, None, training=True))
+    torch.testing.assert_close(first.var, x.var((0, 2, 3), correction=0))
+
+
 def test_the_modes_of_mode_norm_that_are_alike_are_batch_norm(library: ModuleType) -> None:
     x = torch.randn(IMAGE, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(library.ModeNorm(6, 3)(x), library.BatchNorm(6)(x))
+    norm = library.ModeNorm(6, 3)
+    nn.init.constant_(norm.gate_weight, 1 / 3)
+    torch.testing.assert_close(norm(x), library.BatchNorm(6)(x))
 
 
-def test_spectral_norm_finds_the_largest_singular_value(library: ModuleType) -> None:
+@pytest.mark.parametrize("make", [lambda: nn.Linear(5, 4), lambda: nn.Conv2d(3, 8, 2)])
+def test_spectral_norm_is_that_of_torch(make: Callable[[], nn.Module], library: ModuleType) -> None:
+    """Values, gradients and vectors from the same u and v: in evaluation, in training, after it."""
+    torch.manual_seed(0)
+    layer = make().double()
+    theirs = parametrizations.spectral_norm(copy.deepcopy(layer))
+    ours = nn.utils.parametrize.register_parametrization(layer, "weight", library.SpectralNorm())
+    own, other = ours.parametrizations.weight, theirs.parametrizations.weight
+    with torch.no_grad():
+        for name in ("u", "v"):
+            vector = getattr(other[0], f"_{name}")
+            getattr(own[0], name).copy_(vector.view_as(getattr(own[0], name)))
+    seed = torch.randn(own.original.shape, dtype=F64)
+    for training in (False, True, True, False):
+        ours.train(training)
+        theirs.train(training)
+        found, right = ours.weight, theirs.weight
+        torch.testing.assert_close(found, right, rtol=1e-12, atol=1e-12)
+        gradients = [
+            torch.autograd.grad(w, p.original, seed)[0] for w, p in ((found, own), (right, other))
+        ]
+        torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(own[0].u, other[0]._u)
+        torch.testing.assert_close(own[0].v.flatten(), other[0]._v)
+        with torch.no_grad():  # so that vectors and weight are apart
+            for p in (own, other):
+                p.original.add_(0.1 * seed)
+
+
+def test_spectral_norm_begins_near_the_largest_singular_value(library: ModuleType) -> None:
     torch.manual_seed(0)
     layer = nn.Conv2d(3, 8, 2, dtype=F64)
-    weight = layer.weight.detach().clone()
-    norm = library.SpectralNorm()
+    largest = torch.linalg.matrix_norm(layer.weight.flatten(1), 2)
+    norm = library.SpectralNorm(warmup=200)
     nn.utils.parametrize.register_parametrization(layer, "weight", norm)
-    for _ in range(200):
-        _ = layer.weight
-    norm.eval()
+    layer.eval()
     torch.testing.assert_close(
-        layer.weight, weight / torch.linalg.matrix_norm(weight.flatten(1), 2)
+        torch.linalg.matrix_norm(layer.weight.flatten(1), 2), largest / largest
     )
+    before = norm.u.clone()
+    torch.manual_seed(1)
+    norm.right_inverse(layer.parametrizations.weight.original)
+    torch.testing.assert_close(norm.u.abs(), before.abs())  # from other numbers, to the same vector
 
 
-def test_spectral_norm_has_the_gradient_of_torch(library: ModuleType) -> None:
-    """Evaluation from the same u, after torch has converged."""
-    torch.manual_seed(0)
-    theirs = parametrizations.spectral_norm(nn.Linear(5, 4, dtype=F64), n_power_iterations=300)
-    weight = theirs.parametrizations.weight.original
-    _ = theirs.weight
-    theirs.eval()
-    norm = library.SpectralNorm()
-    ours = nn.Linear(5, 4, dtype=F64)
-    nn.utils.parametrize.register_parametrization(ours, "weight", norm)
-    with torch.no_grad():
-        ours.parametrizations.weight.original.copy_(weight)
-        norm.u.copy_(theirs.parametrizations.weight[0]._u)
-    ours.eval()
-    seed = torch.randn(4, 5, dtype=F64)
-    torch.testing.assert_close(ours.weight, theirs.weight)
-    (right,) = torch.autograd.grad(theirs.weight, weight, seed)
-    (found,) = torch.autograd.grad(ours.weight, ours.parametrizations.weight.original, seed)
-    torch.testing.assert_close(found, right)
+def test_spectral_norm_leaves_zeros(library: ModuleType) -> None:
+    layer = nn.Linear(5, 4)
+    nn.init.zeros_(layer.weight)
+    nn.utils.parametrize.register_parametrization(layer, "weight", library.SpectralNorm())
+    assert layer.weight.eq(0).all()
+    assert layer.eval().weight.eq(0).all()
 
 
 def test_unit_weight_has_rows_of_length_one(library: ModuleType) -> None:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, relu
 from torch_geometric.utils import to_dense_adj
 
+import metanorm
+
 F64 = torch.float64
 
 
@@ -161,3 +163,21 @@ def test_formulas_of_small_norms(library: ModuleType) -> None:
     energy = last.norm(dim=(1, 2), keepdim=True)
     wanted = last * (1 + 0.5 * energy / (energy.mean(-1, keepdim=True) + 1e-6))
     close(globally(last), wanted, last)
+
+
+def test_a_second_moment_about_a_value_is_zero_where_there_are_no_neighbours() -> None:
+    text = """
+    norm About {
+      input  x[V, C], near: edges[V], group: index[V]
+      let    mean = mean(x over V: near)
+      let    own = var(x over V: near, about = 2)
+      let    scaled = var(x over V: near, about = 3 * mean)
+      output x * 0 + own, scaled = scaled, groups = var(x over V: group, about = 2)
+    }
+    """
+    x = torch.tensor([[1.0], [3.0], [6.0]])
+    near, group = torch.tensor([[0, 1], [1, 1]]), torch.tensor([0, 0, 2])
+    own, scaled, groups = metanorm.loads(text).About()(x, near, group, group_size=4)
+    assert own.flatten().tolist() == [0, 1, 0]  # the mean of (1 - 2)^2 and (3 - 2)^2
+    assert scaled.flatten().tolist() == [0, 17, 0]  # about 6
+    assert groups.flatten().tolist() == [1, 1, 16]

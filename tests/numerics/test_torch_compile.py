@@ -51,6 +51,9 @@ def test_one_graph_for_all_sizes(program: Program, training: bool, library: Modu
     agree(compiled, module, arguments, name)
     for own, eager in zip(twin.buffers(), module.buffers()):
         torch.testing.assert_close(own, eager)
+    groups = {axis.name for axis in program.axes if axis.variadic}
+    if program.target == "weight" and any(groups & set(decl.dims) for decl in program.kept):
+        return  # what has been made for one weight fits no larger one
     _, larger = sample(program, library, training=training, space=(5, 4))
     agree(compiled, module, larger, name)
 

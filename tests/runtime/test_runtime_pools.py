@@ -260,6 +260,20 @@ def test_rows_are_chosen_from_the_start_and_by_numbers() -> None:
             runtime.chosen(table, torch.tensor([label]))
 
 
+@each
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_what_a_mask_leaves_out_may_be_anything(name: str, bad: float) -> None:
+    run, _ = STATISTICS[name]
+    x = values(3, 4).masked_fill(~MASK, bad).requires_grad_()
+    calm = torch.where(MASK, x.detach(), 0.5).requires_grad_()
+    found, right = (run(v, (1,), where=MASK) for v in (x, calm))
+    torch.testing.assert_close(found, right)
+    for own, other in zip(
+        *(torch.autograd.grad(v.sum(), w) for v, w in ((found, x), (right, calm)))
+    ):
+        torch.testing.assert_close(own, other)
+
+
 @pytest.mark.parametrize(
     ("index", "count", "says"),
     [

@@ -260,6 +260,8 @@ class Preparation:
             return [0, 0, *[0] * (len(self.ranks) if wide else 0)]
         new = torch.empty_like(of)
         if field.kind == "narrow" and not gradient:
+            if any(dim.lstrip("*") not in self.shapes for dim in field.dims):
+                raise Unfit("a result with one value for each part of an axis")
             parts = [self.shapes[dim.lstrip("*")] for dim in field.dims]
             new = of.new_empty([n for part in parts for n in part])
         if self.wanted(name):

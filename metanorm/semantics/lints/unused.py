@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from metanorm.diagnostics.model import Problem
 from metanorm.diagnostics.names import Unused
-from metanorm.ir.nodes import Program
+from metanorm.ir.nodes import Program, Ref, Repeat
 from metanorm.ir.reachable import reachable
 from metanorm.semantics.lowering import Frame, Lowering
 from metanorm.semantics.values import Moments, PoolOnly, Tensor
@@ -15,7 +15,8 @@ from metanorm.semantics.values import Moments, PoolOnly, Tensor
 def unused(program: Program, low: Lowering, frame: Frame) -> Iterator[Problem]:
     """One warning for each name of the spec that does not reach an output or an update."""
     reached = reachable(program)
-    reached |= {let.name for param in program.params for let in param.from_weight}
+    reached |= {let.name for kept in program.kept for let in kept.from_weight}
+    reached |= _carried(low, reached)
     for name, entity in frame.scope:
         if not entity.warns:
             continue
@@ -30,3 +31,10 @@ def unused(program: Program, low: Lowering, frame: Frame) -> Iterator[Problem]:
                 live = True
         if not live:
             yield Unused(entity.span, name, entity.what)
+
+
+def _carried(low: Lowering, reached: set[Ref]) -> set[Ref]:
+    """What a `repeat` carries from step to step beside a result that is used."""
+    loops = [(let.name, let.op.results) for let in low.body if isinstance(let.op, Repeat)]
+    live = {results for name, results in loops if name in reached}
+    return {name for name, results in loops if results in live}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from metanorm.ir.nodes import BufferDecl, ParamDecl, Program
+from metanorm.ir.nodes import Buffer, BufferDecl, Draw, ParamDecl, Program
 from metanorm.ir.scalar import Const
 from metanorm.targets.python.pyir import (
     Assign,
@@ -45,10 +45,13 @@ class Beginning:
         self.constructor = constructor
         self.program = signature.program
         self.weight = self.program.inputs[0].name
-        self.printed: dict[str, Printed] = {}  # by the parameter
+        self.printed: dict[str, Printed] = {}  # by what begins
+        self.read: dict[str, list[str]] = {}  # the buffers that it depends on
         for name, program in programs.items():
             own = signature.names.beginnings[name]
             doc = f"What `{name}` of `{self.program.name}` is at first, on a weight."
+            read = {let.op for let in program.body}
+            self.read[name] = [b.name for b in program.buffers if Buffer(b.name) in read]
             self.printed[name] = functions.printed(own, program, (doc,))
 
     def right_inverse(self) -> Function:
@@ -75,26 +78,30 @@ class Beginning:
         return [If(empty, (Do(call("self.right_inverse", Name(self.weight))),))]
 
     def _param(self, param: ParamDecl, checks: CallChecks) -> Stmt:
-        own = Name(f"self.{param.name}")
-        made = Do(call("runtime.begin_", own, self._first(param, checks), Name(self.weight)))
+        own, weight = Name(f"self.{param.name}"), Name(self.weight)
+        made = Do(call("runtime.begin_", own, self._first(param, weight, checks), weight))
         return If(Binary("is not", (own, Literal(None))), (made,)) if param.switches else made
 
     def _buffer(self, buffer: BufferDecl, checks: CallChecks) -> Stmt:
-        return Assign((Name(f"self.{buffer.name}"),), self._filled(buffer, checks))
+        weight = method(Name(self.weight), "detach")
+        return Assign((Name(f"self.{buffer.name}"),), self._first(buffer, weight, checks))
 
-    def _first(self, param: ParamDecl, checks: CallChecks) -> Expr:
-        """What a parameter begins with."""
-        printed = self.printed.get(param.name)
+    def _first(self, decl: ParamDecl | BufferDecl, weight: Expr, checks: CallChecks) -> Expr:
+        """What a parameter or a buffer begins with."""
+        printed = self.printed.get(decl.name)
         if printed is None:
-            return self._filled(param, checks)
-        numbers = tuple(Name(f"self.{a.name}") for a in printed.passed)
-        return Call(Name(printed.function.name), (Name(self.weight), *numbers))
+            return self._filled(decl, checks)
+        kept = (*self.read[decl.name], *(a.name for a in printed.passed))
+        return Call(Name(printed.function.name), (weight, *(Name(f"self.{n}") for n in kept)))
 
     def _filled(self, decl: ParamDecl | BufferDecl, checks: CallChecks) -> Expr:
-        """A tensor of the type of the weight, of one number throughout."""
+        """A tensor of the type of the weight: of one number throughout, or drawn."""
         shape, weight = checks.shape(decl.dims), Name(self.weight)
-        single = len(decl.dims) == 1 and not isinstance(shape.items[0], Starred)
-        size = shape.items[0] if single else shape
+        only = shape.items[0] if len(decl.dims) == 1 else shape
+        size = only.value if isinstance(only, Starred) else only
+        if isinstance(decl.init, Draw):
+            numbers = [self.constructor.scalar(a) for a in decl.init.arguments]
+            return method(method(weight, "new_empty", size), f"{decl.init.distribution}_", *numbers)
         plain = {0.0: "new_zeros", 1.0: "new_ones"}
         if isinstance(decl.init, Const) and decl.init.value in plain:
             return method(weight, plain[decl.init.value], size)

@@ -9,6 +9,7 @@ from metanorm.ir.nodes import (
     Along,
     Buffer,
     Count,
+    Draw,
     Expand,
     Input,
     Let,
@@ -25,6 +26,7 @@ from metanorm.ir.nodes import (
     Repeat,
     Stop,
 )
+from metanorm.ir.precision import computed_alone
 from metanorm.ir.reachable import reachable
 from metanorm.targets.python.pyir import (
     Assign,
@@ -93,7 +95,7 @@ class Body:
         return [*self._inputs(), *self.c.layouts.locals.values(), *self.c.prologue, *body, result]
 
     def _inputs(self) -> list[Stmt]:
-        """The dtype of statistics, and split axes."""
+        """The dtype of statistics, parameters that need it, and split axes."""
         done: list[Stmt] = []
         for decl in self.c.program.inputs:
             name = Name(decl.name)
@@ -104,6 +106,11 @@ class Body:
                     done.append(Assign((Name("dtype"), name), Tuple((dtype, wide), bare=True)))
                 else:
                     done.append(Assign((name,), wide))
+        alone = computed_alone(self.c.program)
+        for param in self.c.program.params:
+            if param.name in alone and not param.switches:
+                name = Name(param.name)
+                done.append(Assign((name,), call("runtime.widened", name)))
         for decl in self.c.program.inputs:
             if decl.sort in ("tensor", "mask"):
                 name = Name(decl.name)
@@ -134,7 +141,7 @@ class Body:
     def _wanted(self, ref: Ref, first: bool) -> tuple[str, ...]:
         """The axes that an output is returned with, in the order of its dimensions.
 
-        The first is as large as the first input where that keeps its shape, and what a parameter
+        The first is as large as the first input where that keeps its shape, and what something
         begins with as large as that; all others have the axes that their value has.
         """
         program = self.c.program
@@ -142,7 +149,7 @@ class Body:
         if first and program.keeps_shape:
             like = program.inputs[0].dims
         elif program.target == "initial":
-            like = program.params[0].dims
+            like = program.begun.dims
         if like is not None:
             return tuple(d.axis for d in self.c.layouts.frame(like))
         axes = self.c.lets[ref].type.axes
@@ -190,6 +197,13 @@ class Body:
                 )
             case Number(scalar):
                 self.c.values[let.name] = Value(self.c.lengths.number(scalar), number=True)
+            case Draw():
+                drawn_on = tuple(Dim(axis) for axis in let.type.axes)
+                sizes = self.c.lengths.shape(drawn_on)
+                empty = method(Name(self.c.first), "new_empty", sizes)
+                numbers = [self.c.lengths.number(a) for a in let.op.arguments]
+                drawn = method(empty, f"{let.op.distribution}_", *numbers)
+                self.c.bind(let, drawn, drawn_on, out, "drawn")
             case Position(axis):
                 device = Attribute(Name(self.c.first), "device")
                 dtype = Attribute(Name(self.c.first), "dtype")

@@ -39,15 +39,16 @@ class CallChecks:
         self.space = Space(program.axes)
         self.locals: set[str] = set()  # arguments of the constructor that a call may change
         self.known: dict[str, Expr] = {}  # lengths (shapes, for groups of axes) seen so far
-        self.kept: dict[str, Expr] = {}  # those of parameters that were made for a weight
+        self.kept: dict[str, Expr] = {}  # those of what was made for a weight
 
     def fit_parameters(self) -> None:
-        """Demand the lengths for which the parameters have been made."""
-        for param in self.program.params:
-            for place, dim in enumerate(param.dims if not param.switches else ()):
+        """Demand the lengths for which parameters and buffers have been made."""
+        kept = [(p.name, p.dims) for p in self.program.params if not p.switches]
+        kept += [(b.name, b.dims) for b in self.program.buffers if not b.tracked]
+        for name, dims in kept:
+            for place, dim in enumerate(dims):
                 if self.space[dim].size is None:
-                    name = f"self.{param.name}"
-                    self.kept.setdefault(dim, self._part(name, param.dims, place))
+                    self.kept.setdefault(dim, self._part(f"self.{name}", dims, place))
 
     def statements(self) -> list[Stmt]:
         """Shape checks, then the way out for an input without elements, then the rest."""

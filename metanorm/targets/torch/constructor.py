@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from metanorm.ir.nodes import (
     Argument,
     Divisible,
+    Draw,
+    Init,
     ParamDecl,
     Switch,
 )
@@ -177,8 +179,11 @@ class Constructor:
             done.append(If(Name("track_running_stats"), tuple(on), tuple(off)))
         return done
 
-    def _initial(self, name: str, init: Scalar) -> Stmt:
+    def _initial(self, name: str, init: Init) -> Stmt:
         target = Name(f"self.{name}")
+        if isinstance(init, Draw):
+            numbers = [self.scalar(a) for a in init.arguments]
+            return Do(call(f"nn.init.{init.distribution}_", target, *numbers))
         plain = {0.0: "nn.init.zeros_", 1.0: "nn.init.ones_"}
         if isinstance(init, Const) and init.value in plain:
             return Do(call(plain[init.value], target))
@@ -195,6 +200,8 @@ class Constructor:
         body += [self._initial(b.name, b.init) for b in plain]
         if self.tracked:
             body.append(Do(call("self.reset_running_stats")))
+        if any(isinstance(p.init, Draw) and p.low is not None for p in self.program.params):
+            body.append(Do(call("self.project_")))
         doc = ("Set every parameter and buffer to its initial value.",)
         return Function("reset_parameters", (SELF,), "None", tuple(body), doc)
 

@@ -56,7 +56,7 @@ def _formula(equations: ast.Norm) -> list[str]:
         s
         for s in equations.statements
         if isinstance(s, (ast.Let, ast.Output, ast.Repeat, ast.Update))
-        or (isinstance(s, ast.Param) and any(item.from_weight for item in s.items))
+        or (isinstance(s, (ast.Param, ast.Buffer)) and any(item.from_weight for item in s.items))
     ]
     lines = ["Equations::", ""]
     for statement in kept:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from metanorm.ir.nodes import Argument, InputDecl, Program
+from metanorm.ir.nodes import Argument, Buffer, InputDecl, Program
 from metanorm.targets.python.pyir import (
     Assign,
     Attribute,
@@ -44,6 +44,8 @@ class FunctionPrinter:
         """The function of a program: of the norm, or of what a parameter begins with."""
         whole = program is self.signature.program
         params = program.params if whole else ()
+        read = {let.op for let in program.body}
+        buffers = [b for b in program.buffers if whole or Buffer(b.name) in read]
         taken = [a.name for a in program.arguments] + [name, "dtype", "training"]
         taken += [i.name for i in program.inputs] + [p.name for p in params]
         taken += [b.name for b in program.buffers]
@@ -53,7 +55,7 @@ class FunctionPrinter:
         used = set(names_in(body))
         passed = self._passed(program, used)
         parameters = [p for i in program.inputs for p in self.input_parameters(i)]
-        parameters += [Parameter(b.name, self.signature.buffer_type(b)) for b in program.buffers]
+        parameters += [Parameter(b.name, self.signature.buffer_type(b)) for b in buffers]
         parameters += [
             Parameter(p.name, "Tensor | None" if p.switches else "Tensor") for p in params
         ]

@@ -20,7 +20,7 @@ class Names:
     norm: str
     function: str
     result: str  # the class of the result, where there are several outputs
-    beginnings: Mapping[str, str]  # functions for what parameters begin with, by their names
+    beginnings: Mapping[str, str]  # functions for first values, by what begins with them
 
 
 def names_of(programs: Sequence[Program]) -> list[Names]:
@@ -32,9 +32,9 @@ def names_of(programs: Sequence[Program]) -> list[Names]:
         result = _free(f"{program.name}Output", "_", taken)
         taken |= {function, result}
         beginnings = {}
-        for param in program.params:
-            if param.from_weight:
-                beginnings[param.name] = _free(f"{function}_{param.name}", "_", taken)
+        for kept in program.kept:
+            if kept.from_weight:
+                beginnings[kept.name] = _free(f"{function}_{kept.name}", "_", taken)
         taken |= set(beginnings.values())
         found.append(Names(program.name, function, result, beginnings))
     return found

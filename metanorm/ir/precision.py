@@ -1,0 +1,53 @@
+"""Parameters that meet no statistic before something is computed of them.
+
+Inputs are widened before they are used, and what is computed with them is as wide. A parameter in
+half precision keeps its type until then, so that a softmax of parameters alone would be rounded.
+"""
+
+from __future__ import annotations
+
+from metanorm.ir.nodes import (
+    Along,
+    Buffer,
+    Expand,
+    Input,
+    Let,
+    Lookup,
+    Map,
+    Param,
+    Pool,
+    Program,
+    Ref,
+    Rename,
+    Repeat,
+    Stop,
+)
+from metanorm.ir.operands import operands
+
+COMPUTING = (Map, Along, Pool)
+PASSING = (Rename, Expand, Stop, Lookup)
+
+
+def computed_alone(program: Program) -> set[str]:
+    """The names of parameters of which something is computed without inputs and buffers."""
+    known: set[Ref] = set()  # what depends on inputs or buffers
+    stored: dict[Ref, str] = {}  # parameters, and what is them in another order
+    alone: set[str] = set()
+
+    def walk(lets: tuple[Let, ...]) -> None:
+        for let in lets:
+            op, read = let.op, operands(let.op)
+            if isinstance(op, Repeat):
+                known.update(i for i, ref in zip(op.inside, op.initial) if ref in known)
+                walk(op.body)
+            if isinstance(op, (Input, Buffer)) or any(ref in known for ref in read):
+                known.add(let.name)
+            elif isinstance(op, Param):
+                stored[let.name] = op.name
+            elif isinstance(op, PASSING) and read[0] in stored:
+                stored[let.name] = stored[read[0]]
+            elif isinstance(op, COMPUTING):
+                alone.update(stored[ref] for ref in read if ref in stored)
+
+    walk(program.body)
+    return alone

@@ -1,0 +1,37 @@
+"""What parameters and buffers begin with, where no weight says it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from metanorm.ir.nodes import BufferDecl, Draw, ParamDecl, Program
+from metanorm.oracle.call import Call
+from metanorm.oracle.frame import Frame
+
+
+def initial(program: Program, decl: ParamDecl | BufferDecl, call: Call) -> Tensor:
+    """The initial value of `decl`, drawn from torch's generator where it is random."""
+    frame = Frame(program, call)
+    shape = [n for dim in decl.dims for n in frame.shapes[dim]]
+    if isinstance(decl.init, Draw):
+        arguments = [frame.number(a) for a in decl.init.arguments]
+        return drawn(decl.init.distribution, arguments, shape, call.draws_in)
+    return torch.full(shape, frame.number(decl.init), dtype=torch.float64)
+
+
+def drawn(
+    distribution: str, arguments: Sequence[float], shape: Sequence[int], dtype: torch.dtype
+) -> Tensor:
+    """Random numbers, the same ones that torch draws for a tensor of this shape and dtype."""
+    first, second = arguments
+    empty = torch.empty(math.prod(shape), dtype=dtype)
+    match distribution:
+        case "normal":
+            return torch.nn.init.normal_(empty, first, second).reshape(tuple(shape))
+        case "uniform":
+            return torch.nn.init.uniform_(empty, first, second).reshape(tuple(shape))
+    raise NotImplementedError(f"the oracle cannot draw from {distribution}")

@@ -1,0 +1,45 @@
+"""What counts as agreement: how far apart two numbers may be, and where NaN is allowed."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from metanorm.verify.cases import F64, Setting
+
+# How far a result may be from the oracle, relative to the largest number in it.
+TOLERANCE = {
+    torch.float64: 1e-11,
+    torch.float32: 2e-5,
+    torch.bfloat16: 2e-2,
+    torch.float16: 4e-3,
+}
+
+
+def conditioning(setting: Setting) -> float:
+    """How much the input amplifies rounding: by the ratio of its mean to its spread.
+
+    Mixtures of means of a constant differ from it by rounding, which 1 / sqrt(eps) amplifies.
+    """
+    if setting.single:
+        return 1e3
+    return {"mean 1e4": 5e3, "constant": 1e2}.get(setting.values, 1.0)
+
+
+def difference(found: Tensor, right: Tensor, calm: Tensor, floor: float) -> float:
+    """The largest difference, relative to the largest finite number that is right, or `floor`.
+
+    `calm` is what would be right for ordinary inputs. Where that is `right` too, nothing bad may
+    have come through; elsewhere a NaN or an infinity counts as equal to any number, but a number
+    not to them. Infinity where this is violated.
+    """
+    found, right, calm = (t.detach().to(F64) for t in (found, right, calm))
+    touched = ~torch.isclose(right, calm, rtol=1e-12, atol=0.0)
+    odd, odd_right = ~torch.isfinite(found), ~torch.isfinite(right)
+    if bool((odd & ~odd_right & ~touched).any() or (odd_right & ~odd).any()):
+        return float("inf")
+    known = ~(odd | odd_right)
+    found, right = found[known], right[known]
+    if found.numel() == 0:
+        return 0.0
+    return float((found - right).abs().max() / right.abs().max().clamp_min(floor))

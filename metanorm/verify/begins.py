@@ -1,0 +1,80 @@
+"""Whether parameters and buffers begin with what the spec says, random numbers included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import ModuleType
+
+import torch
+from torch import Tensor, nn
+
+from metanorm.ir.beginnings import beginnings
+from metanorm.ir.nodes import Program
+from metanorm.oracle.call import Call
+from metanorm.oracle.initial import initial
+from metanorm.oracle.interpret import interpret
+from metanorm.verify.agreement import TOLERANCE, conditioning, difference
+from metanorm.verify.cases import Built, Setting
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """A first value that is not the one of the spec, and by how much."""
+
+    outcome: str
+    error: float = 0.0
+
+
+def begins_wrong(
+    program: Program, module: ModuleType, built: Built, setting: Setting
+) -> Wrong | None:
+    """What differs in what a fresh norm holds; one for weights has been put on its input.
+
+    Random numbers must be those that torch draws in the same order from the same seed, which is
+    how `torch.manual_seed` makes a run repeatable.
+    """
+    switches = {s.name: setting.switches.get(s.name, s.default) for s in program.switches}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        norm: nn.Module = getattr(module, program.name)(**built.arguments, **switches)
+        if hasattr(norm, "right_inverse"):
+            norm.right_inverse(built.inputs[program.inputs[0].name])  # type: ignore[operator]
+        torch.manual_seed(0)
+        for name, right in _first_values(program, norm, built, setting):
+            found = getattr(norm, name)
+            if found is None:
+                continue
+            if found.shape != right.shape:
+                shapes = f"{tuple(found.shape)}, expected {tuple(right.shape)}"
+                return Wrong(f"{name} begins with shape {shapes}")
+            error = 0.0 if setting.empty else difference(found, right, right, 1.0)
+            if not error <= TOLERANCE[found.dtype] * conditioning(setting):
+                return Wrong(f"{name} begins with something else", error)
+    return None
+
+
+def _first_values(
+    program: Program, norm: nn.Module, built: Built, setting: Setting
+) -> Iterator[tuple[str, Tensor]]:
+    """Each parameter and buffer with what the oracle says that it begins with, in that order."""
+    computed = beginnings(program)
+    hypers = {a.name: getattr(norm, a.name) for a in program.arguments}
+    statistics = torch.promote_types(setting.dtype, torch.float32)
+    on_weight = program.target == "weight"
+    call = Call(
+        inputs=built.inputs,
+        buffers={name: b for name, b in norm.named_buffers() if b.is_floating_point()},
+        hypers=hypers,
+        groups=built.groups,
+        epsilon=torch.finfo(statistics).eps,
+    )
+    for decl in program.kept:
+        if decl.name in computed:
+            call.draws_in = statistics
+            right = interpret(computed[decl.name], call).outputs[decl.name]
+        else:
+            call.draws_in = setting.dtype if on_weight else torch.get_default_dtype()
+            right = initial(program, decl, call)
+        low, high = (getattr(getattr(decl, b, None), "value", None) for b in ("low", "high"))
+        yield decl.name, right if low is None else right.clamp(low, high)
