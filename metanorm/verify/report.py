@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
@@ -10,6 +11,7 @@ from rich.table import Table
 
 from metanorm.driver import module_name
 from metanorm.frontend import Checked
+from metanorm.runtime.native.warning import MissingKernels
 from metanorm.targets.live import module_from_files
 from metanorm.verify.compare import Verification, verify_norm
 
@@ -17,12 +19,24 @@ from metanorm.verify.compare import Verification, verify_norm
 def verify_files(
     checked: Checked, files: Mapping[str, str], roots: Sequence[str]
 ) -> list[Verification]:
-    """Verify every norm of these specs, whose modules are in `files`."""
+    """Verify every norm of these specs, whose modules are in `files`.
+
+    Where kernels cannot be built, a line on stderr says that plain torch was verified alone.
+    """
     reports = []
-    for root in roots:
-        name = module_name(root)
-        module = module_from_files(files, name)
-        reports += [verify_norm(norm.program, module) for norm in checked.norms[root]]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", MissingKernels)
+        for root in roots:
+            name = module_name(root)
+            module = module_from_files(files, name)
+            reports += [verify_norm(norm.program, module) for norm in checked.norms[root]]
+    for warning in caught:
+        if isinstance(warning.message, MissingKernels):
+            sys.stderr.write(f"metanorm: kernels were not verified: {warning.message.problem}\n")
+        else:
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
     return reports
 
 

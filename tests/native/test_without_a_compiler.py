@@ -60,7 +60,7 @@ def without(tmp_path: Path) -> dict[str, str]:
 
 def test_one_warning_that_says_what_to_do(without: dict[str, str]) -> None:
     (said,) = run(SEVERAL + RIGHT, **without).splitlines()
-    assert said.startswith("RuntimeWarning: metanorm runs without its kernels")
+    assert said.startswith("MissingKernels: metanorm runs without its kernels")
     assert "METANORM_CC names 'no-such-compiler'" in said
     assert "set METANORM_CC to a C compiler, or unset it" in said
 
@@ -74,7 +74,7 @@ def test_the_warning_points_at_the_call(without: dict[str, str], tmp_path: Path)
         cwd=ROOT, env={**os.environ, **without, "PYTHONPATH": str(ROOT)},
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
-    assert done.stderr.count("RuntimeWarning") == 1, done.stderr
+    assert done.stderr.count("MissingKernels") == 1, done.stderr
     assert "metanorm/runtime/" not in done.stderr
 
 
@@ -96,7 +96,7 @@ def test_kernels_in_the_cache_need_a_compiler_of_the_same_name(without: dict[str
     """What a library is built with is in its key, so that a cache alone serves nobody."""
     cache = {"METANORM_CACHE": without["METANORM_CACHE"]}
     assert run(SEVERAL + "batch(x)", **cache) == ""
-    assert run(SEVERAL + RIGHT, **without).count("RuntimeWarning") == 1
+    assert run(SEVERAL + RIGHT, **without).count("MissingKernels") == 1
 
 
 PACKAGE = """
@@ -118,6 +118,17 @@ def test_a_package_without_its_c_files(tmp_path: Path) -> None:
     for file in files:
         file.unlink()
     (said,) = run(begin + RIGHT).splitlines()
-    assert said.startswith("RuntimeWarning: metanorm runs without its kernels")
+    assert said.startswith("MissingKernels: metanorm runs without its kernels")
     assert "is not beside it" in said and "package data" in said
     assert "is not beside it" in run(begin + DEMAND)
+
+
+def test_verify_says_that_kernels_were_not_verified() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "metanorm", "verify", "specs/layer_norm.norm"],
+        cwd=ROOT, env={**os.environ, "METANORM_CC": "/nonexistent"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0 and "good" in done.stdout, done.stdout + done.stderr
+    assert done.stderr.count("kernels were not verified: METANORM_CC names '/nonexistent'") == 1
+    assert "Warning" not in done.stderr

@@ -4,6 +4,15 @@ from __future__ import annotations
 
 import warnings
 
+
+class MissingKernels(RuntimeWarning):
+    """Kernels cannot be built here; `problem` says why, and what to do about it."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"metanorm runs without its kernels: {problem}. Norms work, but slower.")
+        self.problem = problem
+
+
 _warned = False
 
 
@@ -12,8 +21,4 @@ def warn_once(problem: str) -> None:
     global _warned
     if not _warned:
         _warned = True
-        warnings.warn(
-            f"metanorm runs without its kernels: {problem}. Norms work, but slower.",
-            RuntimeWarning,
-            stacklevel=4,
-        )
+        warnings.warn(MissingKernels(problem), stacklevel=4)
