@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from conftest import ROOT
 
@@ -58,3 +60,22 @@ def test_a_value_in_single_precision_is_held_to_it_far_from_zero() -> None:
     report = verified(TEXT.replace("return y.to(dtype)", "return (y * 1.2).to(dtype)"))
     (far,) = [f for f in report.findings if f.setting == "mean 1e4, float32"]
     assert not far.good
+
+
+def test_a_weight_that_is_left_out_has_no_gradient_beside_a_nan(tmp_path: Path) -> None:
+    """Whether `where` leaves it out, or it is in none of the pools that hold the NaN."""
+    path = tmp_path / "left_out.norm"
+    path.write_text(
+        """
+        norm LeftOut(k: int, eps = 1e-5) {
+          input  x[N, T, C], keep: mask[N, T], trust[N, T]
+          let    m = moments(x over C, T: causal(k) where keep weight trust)
+          output (x - m.mean) / sqrt(m.var + eps)
+        }
+        """
+    )
+    specs = load([str(path)])
+    text = compile_specs(specs.sources, specs.roots, Options()).files["left_out.py"]
+    norm = frontend.check(specs.sources, specs.roots).norms[specs.roots[0]][0].program
+    report = verify_norm(norm, module_from_text(text, "left_out"))
+    assert [f for f in report.findings if not f.good] == []

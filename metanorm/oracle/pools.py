@@ -44,14 +44,17 @@ class Pools:
             product = torch.kron(product, dense)
             rows.append(len(dense))
             extra.append(more)
-        weight = torch.ones(1, dtype=F64)
+        counts, weight = product != 0, torch.ones(1, dtype=F64)
         for ref, is_condition in ((op.where, True), (op.weight, False)):
             if ref is not None:
                 given = self.v.broadcast(ref, (*kept, *pooled)).to(F64)
-                given = (given != 0).to(F64) if is_condition else given
-                weight = weight * self._padded(given, len(kept), extra).flatten(len(kept))
-        # What is outside a pool has no influence on the gradient of its weight either.
-        coefficients = torch.where(product != 0, product * weight.unsqueeze(-2), 0.0)
+                given = self._padded(given, len(kept), extra).flatten(len(kept))
+                if is_condition:
+                    counts = counts & (given != 0).unsqueeze(-2)
+                else:
+                    weight = given
+        # What is left out, or outside a pool, does not change the gradient of its weight either.
+        coefficients = torch.where(counts, product * weight.unsqueeze(-2), 0.0)
         return coefficients, rows, extra
 
     def _padded(self, value: Tensor, kept: int, extra: Sequence[int]) -> Tensor:

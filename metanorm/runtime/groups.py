@@ -168,8 +168,11 @@ class Groups:
         shape, view = list(inner.shape), [1] * inner.dim()
         shape[dim], view[dim] = self.count, self.length
         index = self.index.view(view).expand_as(inner)
-        start = inner.new_zeros(shape)
-        return start.scatter_reduce(dim, index, inner, "amax", include_self=False)
+        # torch counts what it starts from among equal values, left out or not: NaN equals nothing.
+        start = inner.new_full(shape, torch.nan)
+        best = start.scatter_reduce(dim, index, inner, "amax", include_self=False)
+        view[dim] = self.count
+        return best.masked_fill(self.sizes(inner).view(view) == 0, 0)
 
     def _weights(
         self,

@@ -98,8 +98,11 @@ def total(
 def chosen(table: Tensor, index: Tensor) -> Tensor:
     """Rows of `table` (along its first dimension) in the shape of `index`.
 
-    Raises `IndexError` for an index below zero, which would count from the end, or beyond the last.
+    Raises `IndexError` for an index below zero, which would count from the end, or beyond the last,
+    and `TypeError` for one that is not whole.
     """
+    if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
+        raise TypeError(f"an index chooses rows by number, expected integers, got {index.dtype}")
     rows = table.index_select(0, index.reshape(-1).long())
     return rows.reshape(*index.shape, *table.shape[1:])
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from metanorm.ir.aggregation import Window
+from metanorm.ir.aggregation import Neighbours, Window
 from metanorm.ir.nodes import Argument, Count, Divisible, Equal, Input, InputDecl, Pool, Program
 from metanorm.ir.scalar import Const, Hyper, SizeOf, evaluate, leaves
 from metanorm.ir.space import Space
@@ -97,7 +97,8 @@ def settings(program: Program) -> Iterator[Setting]:
     yield replace(base, name="single element, train", single=True, space=(1,))
     yield replace(base, name="empty", empty=True)
     # Beyond the border lie zeros, or a position again and again: what is equal there has no share.
-    tied = ("constant", "zero", "expanded") if _extremes_beyond(program) else ()
+    # A double edge has two.
+    tied = ("constant", "zero", "expanded") if _shares_differ(program) else ()
     for values in (values for values in VALUES if values not in tied):
         if values not in ("ordinary", "large"):
             yield replace(base, name=values, values=values)
@@ -112,11 +113,15 @@ def settings(program: Program) -> Iterator[Setting]:
             yield replace(base, name=memory, memory=memory)
 
 
-def _extremes_beyond(program: Program) -> bool:
+def _shares_differ(program: Program) -> bool:
+    """Whether what is equal may have unequal shares in the gradient of an extreme."""
     pools = [let.op for let in program.body if isinstance(let.op, Pool)]
     extremes = [op for op in pools if op.statistic in ("max", "min")]
-    windows = [m for op in extremes for _, m in op.over if isinstance(m, Window)]
-    return any(window.edge != "truncate" for window in windows)
+    matrices = [m for op in extremes for _, m in op.over]
+    windows = [m for m in matrices if isinstance(m, Window)]
+    return any(window.edge != "truncate" for window in windows) or any(
+        isinstance(m, Neighbours) for m in matrices
+    )
 
 
 def build(program: Program, setting: Setting, seed: int = 0) -> Built:

@@ -16,6 +16,7 @@ REASONS = {
     "input x[N, T, C]\noutput x / count(over T: causal)": "pools of the past, which overlap",
     "input x[V, C], edge: edges[V]\nreduce V: edge": "neighbours in a graph, whose pools overlap",
     "input x[N, T], rows: matrix[T, T]\nreduce T: rows": "a pool by a given matrix or a window",
+    "input x\noutput tanh(x)": "an input without dimensions, which has no rows",
     "input x[N, C]\nlet d[C] = 1\nrepeat 3 { d = d / 2 }\noutput x * d": "repeat",
     "input x[N, C]\nparam w[C] = 1\noutput x * sparsestmax(w over C, radius = 0.5)": "sparsestmax",
 }

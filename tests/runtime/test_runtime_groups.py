@@ -200,3 +200,15 @@ def test_dtypes_stay(dtype: torch.dtype) -> None:
     tolerance = {torch.float16: 4e-3, torch.bfloat16: 4e-2, torch.float32: 1e-5}[dtype]
     torch.testing.assert_close(found.mean.to(F64), mean, rtol=tolerance, atol=tolerance)
     torch.testing.assert_close(found.var.to(F64), var, rtol=tolerance, atol=tolerance)
+
+
+def test_equal_extremes_share_the_gradient_whatever_they_are() -> None:
+    groups = Groups(torch.tensor([0, 0, 2, 2, 2]), 4, 5)
+    for value in (0.0, 3.0, -torch.inf):
+        for extreme in (groups.largest, groups.smallest):
+            x = torch.full((5, 2), value, requires_grad=True)
+            best = extreme(x, 0)
+            assert best[:, 0].tolist() == [value, 0, value, 0]
+            (found,) = torch.autograd.grad(best.sum(), x)
+            right = torch.tensor([1 / 2, 1 / 2, 1 / 3, 1 / 3, 1 / 3])[:, None].expand(5, 2)
+            torch.testing.assert_close(found, right)

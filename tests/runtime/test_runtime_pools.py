@@ -260,6 +260,12 @@ def test_rows_are_chosen_from_the_start_and_by_numbers() -> None:
             runtime.chosen(table, torch.tensor([label]))
 
 
+def test_rows_are_not_chosen_by_numbers_that_are_cut_or_by_masks() -> None:
+    for index in (torch.tensor([0.0, 1.7]), torch.tensor([True, False])):
+        with pytest.raises(TypeError, match="expected integers, got torch"):
+            runtime.chosen(torch.eye(3), index)
+
+
 @each
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 def test_what_a_mask_leaves_out_may_be_anything(name: str, bad: float) -> None:

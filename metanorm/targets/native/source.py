@@ -94,6 +94,8 @@ def source(program: Program, function: str) -> Source:
     """The kernels of an optimised program, whose function has this name. Raises `NoKernels`."""
     if len(program.body) > LARGEST:
         raise NoKernels(f"more than {LARGEST} values, which a C compiler would take long for")
+    if not program.inputs[0].dims:
+        raise NoKernels("an input without dimensions, which has no rows")
     for let in program.body:
         if isinstance(let.op, (Pool, Count)):
             for _, matrix in let.op.over:
