@@ -1,0 +1,268 @@
+"""The steps of one direction of a norm: sweep by sweep, or islands that fit a tile in one kernel.
+
+Narrow values are computed when a kernel is about to read them, those on the same axes together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from metanorm.ir.aggregation import Ones
+from metanorm.ir.nodes import (
+    Along,
+    Count,
+    Expand,
+    Input,
+    Let,
+    Lookup,
+    Map,
+    Number,
+    Param,
+    Pool,
+    Position,
+    Ref,
+    Rename,
+    Stop,
+)
+from metanorm.ir.operands import operands
+from metanorm.plan.sweeps import NotPlannable, Sweep
+from metanorm.targets.triton.frame import Frame
+from metanorm.targets.triton.settle import SettlePrinter
+from metanorm.targets.triton.shapes import of_islands, of_sweep
+from metanorm.targets.triton.steps import Parts, Step, TileStep, TorchStep
+from metanorm.targets.triton.tile import NotInTile, TilePrinter, what
+
+SIMPLE = (Map, Stop, Expand, Rename, Lookup, Count, Position, Number)
+TWINS = {"mean": "var", "var": "mean"}
+
+
+def sweep_by_sweep(frame: Frame, name: str) -> list[Step]:
+    """Steps that serve any data. Raises `NotPlannable`."""
+    made = _Schedule(frame, name)
+    for number, sweep in enumerate(frame.plan.sweeps, 1):
+        shape = of_sweep(frame, sweep.reductions)
+        printer = TilePrinter(frame, shape, [sweep], (), island=False)
+        made.provide(printer.s.reads)
+        own = "_".join([f"sweep_{number}"] if len(frame.plan.sweeps) > 1 else ["sweep"])
+        made.look(printer.step(f"{name}_{own}", f"Sweep {number}: {what(frame, sweep)}."), [sweep])
+    made.finish()
+    return made.steps
+
+
+def in_islands(frame: Frame, name: str) -> list[Step] | None:
+    """Steps for islands that are no larger than a tile; `None` where that cannot be."""
+    shape = of_islands(frame)
+    sweeps = frame.plan.sweeps
+    if shape is None or len(sweeps) < 2:
+        return None
+    made = _Schedule(frame, name)
+    later = made.measured_for(made.final())
+    try:
+        printer = TilePrinter(frame, shape, sweeps, later, island=True)
+    except NotInTile:
+        return None
+    made.provide(printer.s.reads)
+    cells = ", ".join(frame.plan.islands)
+    made.look(printer.step(f"{name}_islands", f"All sweeps, for whole islands: {cells}."), sweeps)
+    made.available |= later
+    made.finish()
+    return made.steps
+
+
+class _Schedule:
+    def __init__(self, frame: Frame, name: str) -> None:
+        self.f, self.name = frame, name
+        self.steps: list[Step] = []
+        self.available: set[Ref] = set()
+        self.partial: dict[int, Parts] = {}
+        self.settled = 0
+
+    # ---- what is needed
+
+    def final(self) -> list[Ref]:
+        """The narrow values that a call gives back or keeps."""
+        given = [ref for _, ref in self.f.program.outputs if not self.f.wide(ref)]
+        updated = [update.value for update in self.f.program.updates]
+        return list(dict.fromkeys([*given, *updated]))
+
+    def measured_for(self, refs: Iterable[Ref]) -> set[Ref]:
+        """The statistics that values come from, but for those whose parts are joined later."""
+        found, queue, seen = set[Ref](), list(refs), set[Ref]()
+        while queue:
+            ref = queue.pop()
+            if ref in seen:
+                continue
+            seen.add(ref)
+            if ref not in self.f.measured:
+                queue += operands(self.f.lets[ref].op)
+            elif not self.f.measured[ref][1].terminal:
+                found.add(ref)
+        return found
+
+    def _missing(self, refs: Iterable[Ref]) -> set[Ref]:
+        """What has to be computed for some values, themselves included."""
+        found, queue = set[Ref](), list(refs)
+        while queue:
+            ref = queue.pop()
+            if ref in self.available or ref in found or self.f.given(ref):
+                continue
+            found.add(ref)
+            if ref in self.f.measured:
+                found |= {other for _, other in self.f.measured[ref][1].results}
+                continue
+            op = self.f.lets[ref].op
+            moved = not isinstance(op, (Map, Stop, Expand))
+            queue += [r for r in operands(op) if moved or not self.f.inline(r)]
+        return found
+
+    # ---- steps
+
+    def look(self, step: TileStep, sweeps: Sequence[Sweep]) -> None:
+        """A kernel that looks at the data; the parts of what it measures can be joined now."""
+        self.steps.append(step)
+        for parts in step.parts:
+            self.partial[int(parts.names[0].split(" ")[1])] = parts
+
+    def finish(self) -> None:
+        """What is left to compute when all data has been looked at."""
+        updates = self.f.program.updates
+        self.provide(self.final(), {update.value for update in updates})
+
+    def provide(self, refs: Iterable[Ref], updated: Iterable[Ref] = ()) -> None:
+        """Make arrays of some values, and update buffers from others."""
+        wanted, updated = set(refs), set(updated)
+        missing = self._missing(wanted) | updated
+        left = [let.name for let in self.f.program.body if let.name in missing]
+        readers = list(left)
+        while left:
+            cluster = self._cluster(left)
+            left = [r for r in left if r not in cluster]
+            first = self.f.lets[cluster[0]]
+            if not self._simple(first.name):
+                self.steps.append(self._torch(cluster))
+                self.available |= set(cluster)
+                continue
+            outside = {
+                o
+                for r in readers
+                if r not in self.f.measured and (r not in cluster or not self._together(r))
+                for o in operands(self.f.lets[r].op)
+            }
+            stored = {r for r in cluster if r in wanted or r in outside}
+            stored = {r for r in stored if r not in self.available and not self.f.given(r)}
+            updates = [u for u in self.f.program.updates if u.value in updated]
+            printer = SettlePrinter(self.f, cluster, stored, self.partial, updates)
+            self.settled += 1
+            names = ", ".join(r for r in cluster if not r.startswith("%"))
+            doc = f"Narrow values per {', '.join(first.type.axes) or 'all'}"
+            doc += f": {names}." if names else "."
+            self.steps.append(printer.step(f"{self.name}_settle_{self.settled}", doc))
+            self.available |= stored
+
+    # ---- which values are computed together
+
+    def _simple(self, ref: Ref) -> bool:
+        """Whether a value is computed from single values."""
+        op = self.f.lets[ref].op
+        return ref in self.f.measured or isinstance(op, SIMPLE) or self.f.given(ref)
+
+    def _together(self, ref: Ref) -> bool:
+        """Whether a value is computed from values at its own place."""
+        op = self.f.lets[ref].op
+        return self._simple(ref) and not isinstance(op, (Rename, Lookup))
+
+    def _waits(self, ref: Ref, left: Sequence[Ref]) -> bool:
+        if ref in self.f.measured:
+            return False
+        return any(r in left for r in operands(self.f.lets[ref].op))
+
+    def _cluster(self, left: Sequence[Ref]) -> list[Ref]:
+        first = next(r for r in left if not self._waits(r, left))
+        cluster = [first]
+        if not self._simple(first):
+            return [*cluster, *self._twin(first, left)]
+        axes = set(self.f.lets[first].type.axes)
+        for ref in left:
+            if ref in cluster or not self._simple(ref) or set(self.f.lets[ref].type.axes) != axes:
+                continue
+            rest = [r for r in left if r not in cluster]
+            own = operands(self.f.lets[ref].op)
+            apart = not self._together(ref) and any(r in cluster for r in own)
+            if not self._waits(ref, rest) and not apart:
+                cluster.append(ref)
+        return cluster
+
+    def _twin(self, ref: Ref, left: Sequence[Ref]) -> list[Ref]:
+        """The variance beside a mean, or the mean beside a variance."""
+        op = self.f.lets[ref].op
+        if not isinstance(op, Pool) or op.statistic not in TWINS:
+            return []
+        other = replace(op, statistic=TWINS[op.statistic])
+        return [r for r in left if self.f.lets[r].op == other]
+
+    # ---- what torch computes
+
+    def _torch(self, cluster: Sequence[Ref]) -> TorchStep:
+        let = self.f.lets[cluster[0]]
+        match let.op:
+            case Along("softmax", value, axis):
+                axes = self.f.lets[value].type.axes
+                dims: tuple[int, ...] = (axes.index(axis),)
+                return TorchStep(
+                    "softmax", self._key(value), dims, (f"value {let.name}",),
+                    order=self._order(value),
+                )  # fmt: skip
+            case Pool():
+                return self._pooled(let, cluster)
+        op = let.op
+        raise NotPlannable(getattr(op, "function", type(op).__name__).lower())
+
+    def _pooled(self, let: Let, cluster: Sequence[Ref]) -> TorchStep:
+        op = let.op
+        assert isinstance(op, Pool)
+        if any(not isinstance(m, Ones) for _, m in op.over):
+            raise NotPlannable("a narrow pool by groups, blocks or a given matrix")
+        if op.statistic not in ("sum", "mean", "var") or op.ddof or op.about:
+            raise NotPlannable(f"{op.statistic} of narrow values")
+        axes = self.f.lets[op.value].type.axes
+        dims = tuple(axes.index(leaf) for leaf in self.f.leaves(axis for axis, _ in op.over))
+        for ref in cluster:
+            if self.f.order(ref) != self.f.lets[ref].type.axes:
+                raise NotPlannable("a gradient in another order of axes")
+        by = {self.f.lets[r].op.statistic: f"value {r}" for r in cluster}  # type: ignore[union-attr]
+        function = "moments" if "var" in by else op.statistic
+        results = (by.get("mean", ""), by.get("var", "")) if "var" in by else tuple(by.values())
+        where, where_axes = self._beside(op.where, axes)
+        weight, weight_axes = self._beside(op.weight, axes)
+        return TorchStep(
+            function, self._key(op.value), dims, results,
+            where, where_axes, weight, weight_axes, self._order(op.value),
+        )  # fmt: skip
+
+    def _order(self, ref: Ref) -> tuple[int, ...]:
+        """How the dimensions of an array are brought into the order of the program."""
+        order = self.f.order(ref)
+        return tuple(order.index(axis) for axis in self.f.lets[ref].type.axes)
+
+    def _beside(self, ref: Ref | None, axes: Sequence[str]) -> tuple[str, tuple[int | None, ...]]:
+        if ref is None:
+            return "", ()
+        order = self.f.order(ref)
+        if not set(order) <= set(axes):
+            raise NotPlannable("a weight on axes that what it weighs does not have")
+        return self._key(ref), tuple(order.index(a) if a in order else None for a in axes)
+
+    def _key(self, ref: Ref) -> str:
+        if not self.f.given(ref):
+            return f"value {ref}"
+        op = self.f.lets[ref].op
+        optional = isinstance(op, Param) and any(
+            p.switches for p in self.f.program.params if p.name == op.name
+        )
+        optional |= isinstance(op, Input) and any(
+            not i.required for i in self.f.program.inputs if i.name == op.name
+        )
+        if optional:
+            raise NotPlannable("a statistic of something that may be missing")
+        return f"tensor {op.name}"  # type: ignore[union-attr]

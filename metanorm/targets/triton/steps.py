@@ -1,0 +1,110 @@
+"""What a call does, one step after the other: the kernels, and what is between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from metanorm.targets.python.pyir import Function
+
+Keys = tuple[str, ...]  # of lengths, whose product counts
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Partial results of a statistic: `count` of them for each of the `cells`."""
+
+    names: Keys
+    count: Keys
+    cells: Keys
+
+
+@dataclass(frozen=True)
+class TileStep:
+    """A kernel that looks at the data, in tiles."""
+
+    kernel: Function
+    arguments: Keys
+    outer: Keys
+    rows: Keys
+    columns: Keys
+    whole: Keys  # of `rows` and `columns`
+    grouped: bool
+    adds_up: bool  # over several tiles
+    parts: tuple[Parts, ...]
+    arrays: tuple[tuple[str, Keys], ...]  # narrow values that it stores, and their lengths
+    reads: Keys
+    writes: Keys
+
+    def table(self) -> dict[str, Any]:
+        """What the runtime has to know of it."""
+        return {
+            "kernel": self.kernel.name,
+            "arguments": list(self.arguments),
+            "outer": list(self.outer),
+            "rows": list(self.rows),
+            "columns": list(self.columns),
+            "whole": list(self.whole),
+            "grouped": self.grouped,
+            "adds_up": self.adds_up,
+            "parts": [[list(p.names), list(p.count), list(p.cells)] for p in self.parts],
+            "arrays": {key: list(sizes) for key, sizes in self.arrays},
+            "reads": list(self.reads),
+            "writes": list(self.writes),
+        }
+
+
+@dataclass(frozen=True)
+class SettleStep:
+    """A kernel that computes narrow values on the same axes, for some of their cells at a time."""
+
+    kernel: Function
+    arguments: Keys
+    cells: Keys
+    arrays: tuple[tuple[str, Keys], ...]
+
+    def table(self) -> dict[str, Any]:
+        """What the runtime has to know of it."""
+        return {
+            "kernel": self.kernel.name,
+            "arguments": list(self.arguments),
+            "cells": list(self.cells),
+            "arrays": {key: list(sizes) for key, sizes in self.arrays},
+        }
+
+
+@dataclass(frozen=True)
+class TorchStep:
+    """A statistic or a softmax of narrow values, which torch computes.
+
+    Values are given as `key: permutation and new dimensions`, in the order of `value`'s axes.
+    """
+
+    function: str
+    value: str
+    dims: tuple[int, ...]
+    results: tuple[str, ...]
+    where: str = ""
+    where_axes: tuple[int | None, ...] = ()
+    weight: str = ""
+    weight_axes: tuple[int | None, ...] = ()
+    order: tuple[int, ...] = field(default=())
+
+    def table(self) -> dict[str, Any]:
+        """What the runtime has to know of it."""
+        table: dict[str, Any] = {
+            "torch": self.function,
+            "value": self.value,
+            "dims": list(self.dims),
+            "results": list(self.results),
+        }
+        if self.where:
+            table["where"] = [self.where, list(self.where_axes)]
+        if self.weight:
+            table["weight"] = [self.weight, list(self.weight_axes)]
+        if self.order != tuple(sorted(self.order)):
+            table["order"] = list(self.order)
+        return table
+
+
+Step = TileStep | SettleStep | TorchStep
