@@ -146,9 +146,9 @@ class Preparation(Reading):
     # ---- what is known of lengths and numbers
 
     def _index(self, entry: Entry, steps: Mapping[str, Any]) -> tuple[str, int, int] | None:
-        if not steps["cells"]:
+        if not steps["groups"]:
             return None
-        name, grouped, _ = steps["cells"]
+        name, grouped, _ = steps["groups"]
         return name, self.values[f"{name}.count"], self.sizes[grouped]
 
     def _numbers(self, entry: Entry, steps: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,7 +161,7 @@ class Preparation(Reading):
         numbers = getattr(self.module, f"{self.library.function}_numbers")  # type: ignore[attr-defined]
         env.update(numbers(self.sizes, given))
         env = {k: int(v) if k.startswith("size ") else float(v) for k, v in env.items()}
-        if steps["cells"]:
+        if steps["groups"]:
             env[f"size {steps['cells'][2]}"] = self.values[f"{steps['cells'][0]}.count"]
         types = {torch.float32: "float32", torch.float64: "float64"}
         import triton.language as tl
@@ -294,11 +294,11 @@ class Preparation(Reading):
         return holds(first["whole"], rows, columns, len(first["reads"]))
 
     def _step(self, step: Mapping[str, Any], counts: dict[str, int]) -> Launch | narrow.Pooling:
+        for key, sizes in step["arrays"].items():
+            if key:
+                self._array(key, [self._known(size) for size in sizes])
         if "torch" in step:
             return self._pooling(step)
-        numbers: dict[str, Any] = {}
-        for key, sizes in step["arrays"].items():
-            self._array(key, [self._known(size) for size in sizes])
         if "columns" in step:
             lengths = [self._length(step[side]) for side in ("outer", "rows", "columns")]
             groups_ = self.made.index[1] if self.made.index else 1
@@ -339,14 +339,11 @@ class Preparation(Reading):
             key, axes, sizes = entry
             return narrow.Operand(key, tuple(axes), tuple(self._known(size) for size in sizes))
 
-        for key, sizes in zip(step["results"], step["result_sizes"]):
-            if key:
-                self._array(key, [self._known(size) for size in sizes])
         return narrow.Pooling(
             step["torch"],
             operand(step["value"]),
             tuple(step["dims"]),
-            tuple(step["results"]),
+            tuple(step["arrays"]),
             operand(step["where"]) if "where" in step else None,
             operand(step["weight"]) if "weight" in step else None,
             self.real,

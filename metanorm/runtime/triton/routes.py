@@ -10,12 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metanorm.runtime.native.calls import Place
-from metanorm.runtime.native.layout import Unfit
-from metanorm.runtime.native.routes import Gradients, Operands, Outputs, Route, Routes
+from metanorm.runtime.native.routes import Operands, Route, Routes
 from metanorm.runtime.native.table import parsed
 from metanorm.runtime.triton.calls import Preparation, Prepared
 from metanorm.runtime.triton.kernels import kernels_beside, table_of
+from metanorm.runtime.triton.interpreter import interpreting
 
 
 @dataclass
@@ -30,31 +29,41 @@ class Kernels:
 class TritonRoute(Route):
     """The way of calls that look alike, on Triton kernels."""
 
-    def forward(
-        self, operands: Operands, momenta: Sequence[float], keep: bool
-    ) -> tuple[Outputs, Tensor | None]:
-        """The outputs, and what the backward kernels need."""
+    preparation = Preparation
+
+    def memory(self) -> Tensor | None:
+        """Room for what the backward kernels need."""
         prepared: Prepared = self.prepared  # type: ignore[assignment]
-        kept = None
-        if prepared.saved:
-            kept = torch.empty(prepared.kept, dtype=prepared.real, device=prepared.device)
-        results = [_allocated(place, prepared.device) for place in prepared.results]
-        prepared.run(operands, momenta, results, kept)
-        return tuple(results), kept if keep else None
+        if not prepared.saved:
+            return None
+        return torch.empty(prepared.kept, dtype=prepared.real, device=prepared.device)
 
-    def back(
-        self, operands: Operands, gradients: Sequence[Tensor], needed: Sequence[bool],
-        kept: Tensor | None,
-    ) -> Gradients:  # fmt: skip
-        """The gradients of the operands that need one."""
-        prepared: Prepared = self.ready_for(operands, gradients, needed)  # type: ignore[assignment]
-        results = [_allocated(place, prepared.device) for place in prepared.results]
-        prepared.run((*operands, *self.fitting), (), results, kept)
-        found: Gradients = [None] * len(operands)
-        for place, result in zip(prepared.results, results):
-            found[place.operand] = result
-        return found
+    def launch(
+        self, prepared: Prepared, operands: Operands, momenta: Sequence[float],  # type: ignore[override]
+        results: Sequence[Tensor], kept: Tensor | None,
+    ) -> None:  # fmt: skip
+        """All kernels of a call."""
+        if prepared.device.type == "cuda" and prepared.device.index != torch.cuda.current_device():
+            with torch.cuda.device(prepared.device):
+                prepared.run(operands, momenta, results, kept)
+        else:
+            prepared.run(operands, momenta, results, kept)
 
 
-def _allocated(place: Place, device: torch.device) -> Tensor:
-    return torch.empty_strided(place.shape, place.strides, dtype=place.dtype, device=device)
+class TritonRoutes(Routes):
+    """The ways of one norm on Triton kernels. Raises `CannotBuild` where there are none."""
+
+    kind = TritonRoute
+
+    def __init__(
+        self, function: Callable[..., Any], names: tuple[str, ...], module_file: str
+    ) -> None:
+        module = kernels_beside(module_file)
+        data = table_of(module, function.__name__)
+        library = Kernels(module, function.__name__, data["steps"])
+        super().__init__(function, names, library, parsed(data), device_type())
+
+
+def device_type() -> str:
+    """Where the tensors of kernels are: in a GPU, or where its interpreter reaches them."""
+    return "cpu" if interpreting() else "cuda"

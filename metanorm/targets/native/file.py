@@ -94,7 +94,7 @@ def _cells(arm: Arm, space: Space) -> list[list[str]]:
     found = {
         tuple(a for a in space.merged(cells) if "." not in a and "/" not in a)
         for way in (arm.forward, arm.backward)
-        for cells in next(iter(way.values())).cells
+        for cells in next(iter(way.values())).measured
     }
     return [[_dim(space, axis) for axis in axes] for axes in sorted(found)]
 

@@ -30,7 +30,7 @@ from metanorm.plan.sweeps import NotPlannable, Sweep
 from metanorm.targets.triton.frame import Frame
 from metanorm.targets.triton.settle import SettlePrinter
 from metanorm.targets.triton.shapes import of_islands, of_sweep
-from metanorm.targets.triton.steps import Parts, Step, TileStep, TorchStep
+from metanorm.targets.triton.steps import Keys, Operand, Parts, Step, TileStep, TorchStep
 from metanorm.targets.triton.tile import NotInTile, TilePrinter, what
 
 SIMPLE = (Map, Stop, Expand, Rename, Lookup, Count, Position, Number)
@@ -77,6 +77,8 @@ class _Schedule:
         self.available: set[Ref] = set()
         self.partial: dict[int, Parts] = {}
         self.settled = 0
+        last = self.final()
+        self.last = {*last, *self.measured_for(last)}  # better stored when they are at hand
 
     # ---- what is needed
 
@@ -149,7 +151,7 @@ class _Schedule:
                 if r not in self.f.measured and (r not in cluster or not self._together(r))
                 for o in operands(self.f.lets[r].op)
             }
-            stored = {r for r in cluster if r in wanted or r in outside}
+            stored = {r for r in cluster if r in wanted or r in outside or r in self.last}
             stored = {r for r in stored if r not in self.available and not self.f.given(r)}
             updates = [u for u in self.f.program.updates if u.value in updated]
             printer = SettlePrinter(self.f, cluster, stored, self.partial, updates)
@@ -210,9 +212,8 @@ class _Schedule:
                 axes = self.f.lets[value].type.axes
                 dims: tuple[int, ...] = (axes.index(axis),)
                 return TorchStep(
-                    "softmax", self._key(value), dims, (f"value {let.name}",),
-                    order=self._order(value),
-                )  # fmt: skip
+                    "softmax", self._operand(value, axes), dims, (self._result(let.name),)
+                )
             case Pool():
                 return self._pooled(let, cluster)
         op = let.op
@@ -230,28 +231,28 @@ class _Schedule:
         for ref in cluster:
             if self.f.order(ref) != self.f.lets[ref].type.axes:
                 raise NotPlannable("a gradient in another order of axes")
-        by = {self.f.lets[r].op.statistic: f"value {r}" for r in cluster}  # type: ignore[union-attr]
+        by = {self.f.lets[r].op.statistic: r for r in cluster}  # type: ignore[union-attr]
         function = "moments" if "var" in by else op.statistic
-        results = (by.get("mean", ""), by.get("var", "")) if "var" in by else tuple(by.values())
-        where, where_axes = self._beside(op.where, axes)
-        weight, weight_axes = self._beside(op.weight, axes)
+        names = ("mean", "var") if "var" in by else (op.statistic,)
         return TorchStep(
-            function, self._key(op.value), dims, results,
-            where, where_axes, weight, weight_axes, self._order(op.value),
-        )  # fmt: skip
+            function,
+            self._operand(op.value, axes),
+            dims,
+            tuple(self._result(by[n]) if n in by else ("", ()) for n in names),
+            None if op.where is None else self._operand(op.where, axes),
+            None if op.weight is None else self._operand(op.weight, axes),
+        )
 
-    def _order(self, ref: Ref) -> tuple[int, ...]:
-        """How the dimensions of an array are brought into the order of the program."""
-        order = self.f.order(ref)
-        return tuple(order.index(axis) for axis in self.f.lets[ref].type.axes)
+    def _result(self, ref: Ref) -> tuple[str, Keys]:
+        return f"value {ref}", tuple(f"size {axis}" for axis in self.f.order(ref))
 
-    def _beside(self, ref: Ref | None, axes: Sequence[str]) -> tuple[str, tuple[int | None, ...]]:
-        if ref is None:
-            return "", ()
+    def _operand(self, ref: Ref, axes: Sequence[str]) -> Operand:
+        """A tensor with a dimension for each of some axes."""
         order = self.f.order(ref)
         if not set(order) <= set(axes):
             raise NotPlannable("a weight on axes that what it weighs does not have")
-        return self._key(ref), tuple(order.index(a) if a in order else None for a in axes)
+        places = tuple(order.index(axis) if axis in order else None for axis in axes)
+        return Operand(self._key(ref), places, tuple(f"size {axis}" for axis in order))
 
     def _key(self, ref: Ref) -> str:
         if not self.f.given(ref):

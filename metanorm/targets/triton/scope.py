@@ -222,7 +222,7 @@ class Scope:
         elif isinstance(op, Input):
             own = next(i for i in self.frame.program.inputs if i.name == op.name)
             if not own.required:
-                absent = own.default if isinstance(own.default, float) else 0.0
+                absent = own.default if isinstance(own.default, (int, float)) else 0.0
         if absent is None:
             return loaded
         other = full(number(absent))

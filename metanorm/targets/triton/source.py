@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from metanorm.ir.nodes import Pool, Count, Program
+from metanorm.ir.nodes import Count, Input, Pool, Program
 from metanorm.ir.space import Space
 from metanorm.passes.backward import NotDerivable
 from metanorm.passes.columns import columns
@@ -30,11 +30,14 @@ class Ways:
 
     section: str
     fields: tuple[Field, ...]
-    cells: tuple[tuple[str, ...], ...]
+    measured: tuple[tuple[str, ...], ...]
     sweeps: tuple[Step, ...]
     islands: tuple[Step, ...]
     results: tuple[tuple[str, str], ...]
     kept: tuple[tuple[str, str], ...]
+    shapes: tuple[tuple[str, tuple[str, ...]], ...]  # of what is kept
+    way: str
+    groups: tuple[str, ...]  # an index, the axis that it groups, and that of groups
 
     def table(self) -> dict[str, Any]:
         """What the runtime has to know."""
@@ -43,6 +46,9 @@ class Ways:
             "islands": [step.table() for step in self.islands],
             "results": dict(self.results),
             "kept": dict(self.kept),
+            "shapes": {name: list(sizes) for name, sizes in self.shapes},
+            "way": self.way,
+            "groups": list(self.groups),
         }
         return table
 
@@ -126,7 +132,13 @@ class _Source:
             name += f"_along_{layout.vector.lower().replace('.', '_')}"
         sweeps = sweep_by_sweep(frame, name)
         islands = in_islands(frame, name) or []
-        kept = set(arm.kept) if way == "forward" else set()
+        kept = arm.kept if way == "forward" else ()
+        inputs = {let.op.name: let.name for let in body.body if isinstance(let.op, Input)}
+        saved = dict(body.outputs) if way == "forward" else inputs
+        shapes = tuple(
+            (n, tuple(f"size {axis}" for axis in frame.order(saved[n]))) for n in arm.kept
+        )
+        grouping = (planned.groups, planned.grouped, frame.cell)
         arrays = {
             output: f"tensor {frame.lets[ref].op.name}" if frame.given(ref) else f"value {ref}"  # type: ignore[union-attr]
             for output, ref in body.outputs
@@ -139,7 +151,10 @@ class _Source:
             tuple(self._own(step) for step in sweeps),
             tuple(self._own(step) for step in islands),
             tuple((f"to.{o}", key) for o, key in arrays.items() if o not in kept),
-            tuple((o, key) for o, key in arrays.items() if o in kept),
+            tuple((o, arrays[o] if way == "forward" else f"tensor {o}") for o in arm.kept),
+            shapes,
+            way,
+            tuple(x for x in grouping if x is not None),
         )
 
     def _own(self, step: Step) -> Step:

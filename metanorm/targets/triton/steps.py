@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from metanorm.targets.python.pyir import Function
@@ -74,36 +74,44 @@ class SettleStep:
 
 
 @dataclass(frozen=True)
+class Operand:
+    """A narrow tensor: its lengths, and which of its dimensions stands where, if one does."""
+
+    key: str
+    axes: tuple[int | None, ...]
+    sizes: Keys
+
+    def table(self) -> list[Any]:
+        """What the runtime has to know of it."""
+        return [self.key, list(self.axes), list(self.sizes)]
+
+
+@dataclass(frozen=True)
 class TorchStep:
     """A statistic or a softmax of narrow values, which torch computes.
 
-    Values are given as `key: permutation and new dimensions`, in the order of `value`'s axes.
+    `dims` are those that it is taken over; the results of `moments` are a mean and a variance.
     """
 
     function: str
-    value: str
+    value: Operand
     dims: tuple[int, ...]
-    results: tuple[str, ...]
-    where: str = ""
-    where_axes: tuple[int | None, ...] = ()
-    weight: str = ""
-    weight_axes: tuple[int | None, ...] = ()
-    order: tuple[int, ...] = field(default=())
+    results: tuple[tuple[str, Keys], ...]
+    where: Operand | None = None
+    weight: Operand | None = None
 
     def table(self) -> dict[str, Any]:
         """What the runtime has to know of it."""
         table: dict[str, Any] = {
             "torch": self.function,
-            "value": self.value,
+            "value": self.value.table(),
             "dims": list(self.dims),
-            "results": list(self.results),
+            "arrays": {key: list(sizes) for key, sizes in self.results},
         }
-        if self.where:
-            table["where"] = [self.where, list(self.where_axes)]
-        if self.weight:
-            table["weight"] = [self.weight, list(self.weight_axes)]
-        if self.order != tuple(sorted(self.order)):
-            table["order"] = list(self.order)
+        if self.where is not None:
+            table["where"] = self.where.table()
+        if self.weight is not None:
+            table["weight"] = self.weight.table()
         return table
 
 
