@@ -162,7 +162,7 @@ class Preparation(Reading):
         env.update(numbers(self.sizes, given))
         env = {k: int(v) if k.startswith("size ") else float(v) for k, v in env.items()}
         if steps["groups"]:
-            env[f"size {steps['cells'][2]}"] = self.values[f"{steps['cells'][0]}.count"]
+            env[f"size {steps['groups'][2]}"] = self.values[f"{steps['groups'][0]}.count"]
         types = {torch.float32: "float32", torch.float64: "float64"}
         import triton.language as tl
 
@@ -336,8 +336,10 @@ class Preparation(Reading):
 
     def _pooling(self, step: Mapping[str, Any]) -> narrow.Pooling:
         def operand(entry: Sequence[Any]) -> narrow.Operand:
-            key, axes, sizes = entry
-            return narrow.Operand(key, tuple(axes), tuple(self._known(size) for size in sizes))
+            key, axes, sizes, absent = entry
+            lengths = tuple(self._known(size) for size in sizes)
+            like = torch.empty((), dtype=self.real, device=self.x.device)
+            return narrow.Operand(key, tuple(axes), lengths, absent, like)
 
         return narrow.Pooling(
             step["torch"],

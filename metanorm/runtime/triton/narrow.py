@@ -14,15 +14,24 @@ from metanorm.runtime import pools
 
 @dataclass(frozen=True)
 class Operand:
-    """A narrow tensor: its lengths, and which of its dimensions stands where, if one does."""
+    """A narrow tensor: which of its dimensions stands where, if one does, and its lengths.
+
+    Where it is missing, `absent` stands for it.
+    """
 
     key: str
     axes: tuple[int | None, ...]
     sizes: tuple[int, ...]
+    absent: float | None
+    like: Tensor  # of the device and the type of the arithmetic
 
     def of(self, tensors: Mapping[str, Any], dtype: torch.dtype | None) -> Tensor:
         """The tensor with a dimension for each axis that counts."""
-        tensor: Tensor = tensors[self.key].view(self.sizes)
+        given: Tensor | None = tensors[self.key]
+        if given is None:
+            tensor = self.like.new_full(self.sizes, self.absent or 0.0)
+        else:
+            tensor = given.view(self.sizes)
         tensor = tensor.permute([axis for axis in self.axes if axis is not None])
         for place, axis in enumerate(self.axes):
             if axis is None:

@@ -132,6 +132,18 @@ class Frame:
         """Whether a value comes from outside."""
         return isinstance(self.lets[ref].op, (Input, Param, Buffer))
 
+    def absent(self, ref: Ref) -> float | None:
+        """The number that stands for a value from outside where it is not given, if it may not."""
+        op = self.lets[ref].op
+        if isinstance(op, Param):
+            param = next(p for p in self.program.params if p.name == op.name)
+            return (param.absent or 0.0) if param.switches else None
+        if isinstance(op, Input):
+            own = next(i for i in self.program.inputs if i.name == op.name)
+            if not own.required:
+                return float(own.default) if isinstance(own.default, (int, float)) else 0.0
+        return None
+
     def numeric(self, ref: Ref) -> bool:
         """Whether a value is known from numbers and lengths alone."""
         let = self.lets[ref]

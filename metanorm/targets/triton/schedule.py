@@ -5,7 +5,7 @@ Narrow values are computed when a kernel is about to read them, those on the sam
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from metanorm.ir.aggregation import Ones
@@ -13,12 +13,10 @@ from metanorm.ir.nodes import (
     Along,
     Count,
     Expand,
-    Input,
     Let,
     Lookup,
     Map,
     Number,
-    Param,
     Pool,
     Position,
     Ref,
@@ -56,7 +54,7 @@ def in_islands(frame: Frame, name: str) -> list[Step] | None:
     sweeps = frame.plan.sweeps
     if shape is None or len(sweeps) < 2:
         return None
-    made = _Schedule(frame, name)
+    made = _Schedule(frame, f"{name}_islands")
     later = made.measured_for(made.final())
     try:
         printer = TilePrinter(frame, shape, sweeps, later, island=True)
@@ -64,7 +62,7 @@ def in_islands(frame: Frame, name: str) -> list[Step] | None:
         return None
     made.provide(printer.s.reads)
     cells = ", ".join(frame.plan.islands)
-    made.look(printer.step(f"{name}_islands", f"All sweeps, for whole islands: {cells}."), sweeps)
+    made.look(printer.step(made.name, f"All sweeps, for whole islands: {cells}."), sweeps)
     made.available |= later
     made.finish()
     return made.steps
@@ -144,6 +142,9 @@ class _Schedule:
             if not self._simple(first.name):
                 self.steps.append(self._torch(cluster))
                 self.available |= set(cluster)
+                followed = [r for r in cluster if r in updated]
+                if followed:
+                    self._settle(followed, (), updated)
                 continue
             outside = {
                 o
@@ -153,14 +154,20 @@ class _Schedule:
             }
             stored = {r for r in cluster if r in wanted or r in outside or r in self.last}
             stored = {r for r in stored if r not in self.available and not self.f.given(r)}
-            updates = [u for u in self.f.program.updates if u.value in updated]
-            printer = SettlePrinter(self.f, cluster, stored, self.partial, updates)
-            self.settled += 1
-            names = ", ".join(r for r in cluster if not r.startswith("%"))
-            doc = f"Narrow values per {', '.join(first.type.axes) or 'all'}"
-            doc += f": {names}." if names else "."
-            self.steps.append(printer.step(f"{self.name}_settle_{self.settled}", doc))
-            self.available |= stored
+            self._settle(cluster, stored, updated)
+
+    def _settle(
+        self, cluster: Sequence[Ref], stored: Collection[Ref], updated: Collection[Ref]
+    ) -> None:
+        """A kernel for values on the same axes, of which some are stored."""
+        updates = [u for u in self.f.program.updates if u.value in updated]
+        printer = SettlePrinter(self.f, cluster, stored, self.partial, self.available, updates)
+        self.settled += 1
+        names = ", ".join(r for r in cluster if not r.startswith("%"))
+        doc = f"Narrow values per {', '.join(self.f.lets[cluster[0]].type.axes) or 'all'}"
+        doc += f": {names}." if names else "."
+        self.steps.append(printer.step(f"{self.name}_settle_{self.settled}", doc))
+        self.available |= set(stored)
 
     # ---- which values are computed together
 
@@ -252,18 +259,8 @@ class _Schedule:
         if not set(order) <= set(axes):
             raise NotPlannable("a weight on axes that what it weighs does not have")
         places = tuple(order.index(axis) if axis in order else None for axis in axes)
-        return Operand(self._key(ref), places, tuple(f"size {axis}" for axis in order))
-
-    def _key(self, ref: Ref) -> str:
+        sizes = tuple(f"size {axis}" for axis in order)
         if not self.f.given(ref):
-            return f"value {ref}"
-        op = self.f.lets[ref].op
-        optional = isinstance(op, Param) and any(
-            p.switches for p in self.f.program.params if p.name == op.name
-        )
-        optional |= isinstance(op, Input) and any(
-            not i.required for i in self.f.program.inputs if i.name == op.name
-        )
-        if optional:
-            raise NotPlannable("a statistic of something that may be missing")
-        return f"tensor {op.name}"  # type: ignore[union-attr]
+            return Operand(f"value {ref}", places, sizes, None)
+        name = self.f.lets[ref].op.name  # type: ignore[union-attr]
+        return Operand(f"tensor {name}", places, sizes, self.f.absent(ref))

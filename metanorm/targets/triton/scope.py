@@ -214,15 +214,7 @@ class Scope:
 
     def present(self, ref: Ref, pointer: Expr, loaded: Expr) -> Expr:
         """A value that may not be given, and counts as a number then."""
-        op = self.frame.lets[ref].op
-        absent: float | None = None
-        if isinstance(op, Param):
-            declared = next(p for p in self.frame.program.params if p.name == op.name)
-            absent = (declared.absent or 0.0) if declared.switches else None
-        elif isinstance(op, Input):
-            own = next(i for i in self.frame.program.inputs if i.name == op.name)
-            if not own.required:
-                absent = own.default if isinstance(own.default, (int, float)) else 0.0
+        absent = self.frame.absent(ref)
         if absent is None:
             return loaded
         other = full(number(absent))

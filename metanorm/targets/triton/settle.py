@@ -31,12 +31,12 @@ from metanorm.targets.triton.tile import COLUMN, PARTS, function_of
 
 
 class SettlePrinter:
-    """Prints one kernel. `partial` has the parts of the statistics that are joined, `stored` are
-    the values that are kept in arrays."""
+    """Prints one kernel. `partial` has the parts of the statistics that are joined, `available`
+    are values that have arrays, and `stored` those that get one."""
 
     def __init__(
         self, frame: Frame, cluster: Sequence[Ref], stored: Collection[Ref],
-        partial: Mapping[int, Parts], updates: Sequence[Update],
+        partial: Mapping[int, Parts], available: Collection[Ref], updates: Sequence[Update],
     ) -> None:  # fmt: skip
         self.f, self.partial = frame, partial
         self.arguments = Arguments()
@@ -47,7 +47,7 @@ class SettlePrinter:
         self.arrays: list[tuple[str, Keys]] = []
         self._places()
         for ref in cluster:
-            if ref in frame.measured and ref not in self.s.local:
+            if ref in frame.measured and ref not in self.s.local and ref not in available:
                 self._joined(*frame.measured[ref])
             value = self.s.value(ref)
             if ref in stored:

@@ -162,4 +162,7 @@ class _Source:
         if isinstance(step, TorchStep):
             return step
         same = replace(step.kernel, name="", doc=())
-        return replace(step, kernel=self.functions.setdefault(same, step.kernel))
+        if same not in self.functions:
+            assert all(step.kernel.name != other.name for other in self.functions.values())
+            self.functions[same] = step.kernel
+        return replace(step, kernel=self.functions[same])

@@ -75,15 +75,19 @@ class SettleStep:
 
 @dataclass(frozen=True)
 class Operand:
-    """A narrow tensor: its lengths, and which of its dimensions stands where, if one does."""
+    """A narrow tensor: which of its dimensions stands where, if one does, and its lengths.
+
+    Where it may be missing, `absent` is the number that stands for it.
+    """
 
     key: str
     axes: tuple[int | None, ...]
     sizes: Keys
+    absent: float | None
 
     def table(self) -> list[Any]:
         """What the runtime has to know of it."""
-        return [self.key, list(self.axes), list(self.sizes)]
+        return [self.key, list(self.axes), list(self.sizes), self.absent]
 
 
 @dataclass(frozen=True)
