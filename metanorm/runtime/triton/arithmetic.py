@@ -22,13 +22,13 @@ def over(total, weight):
 @triton.jit
 def largest(a, b):
     """The larger one, or NaN where either is."""
-    return tl.where((a > b) | (a != a), a, b)
+    return tl.where(a != a, a, tl.where(a > b, a, b))
 
 
 @triton.jit
 def smallest(a, b):
     """The smaller one, or NaN where either is."""
-    return tl.where((a < b) | (a != a), a, b)
+    return tl.where(a != a, a, tl.where(a < b, a, b))
 
 
 @triton.jit

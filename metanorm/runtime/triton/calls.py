@@ -118,6 +118,7 @@ class Preparation(Reading):
     """Finds how the kernels of a norm go through the tensors of a call."""
 
     module: ModuleType
+    device: torch.device
     made: Prepared
     env: dict[str, Any]
 
@@ -126,13 +127,15 @@ class Preparation(Reading):
         steps = self.library.steps[entry.sections[self._vector(entry)]]  # type: ignore[attr-defined]
         self.module = self.library.module  # type: ignore[attr-defined]
         index = self._index(entry, steps)
-        self.made = Prepared(self.x.device, self.real, [], {}, [], index)
+        given = (t for t in self.values.values() if isinstance(t, Tensor))
+        self.device = next(t.device for t in given if t.device.type != "meta")
+        self.made = Prepared(self.device, self.real, [], {}, [], index)
         self.env = self._numbers(entry, steps)
         for field_ in entry.fields:
             self._field(field_)
         for matrix, axis in self.table.matrices.items():
             if self.values.get(matrix, 0) is None:  # by name: the identity
-                eye = torch.eye(self.sizes[axis], dtype=self.real, device=self.x.device)
+                eye = torch.eye(self.sizes[axis], dtype=self.real, device=self.device)
                 self.made.constants[f"tensor {matrix}"] = eye
         for name, key in steps["kept"].items():
             self._keep(f"tensor {name}", key, steps)
@@ -158,7 +161,7 @@ class Preparation(Reading):
             if f.kind == "number"
         }
         env: dict[str, Any] = {f"size {dim}": size for dim, size in self.sizes.items()}
-        numbers = getattr(self.module, f"{self.library.function}_numbers")  # type: ignore[attr-defined]
+        numbers = getattr(self.module, steps["numbers"])
         env.update(numbers(self.sizes, given))
         env = {k: int(v) if k.startswith("size ") else float(v) for k, v in env.items()}
         if steps["groups"]:
@@ -303,7 +306,7 @@ class Preparation(Reading):
             lengths = [self._length(step[side]) for side in ("outer", "rows", "columns")]
             groups_ = self.made.index[1] if self.made.index else 1
             shape = tiles(
-                step["whole"], *lengths, step["adds_up"], step["grouped"], groups_, self.x.device
+                step["whole"], *lengths, step["adds_up"], step["grouped"], groups_, self.device
             )
             self.env.update(shape.numbers)
             for names, count, cells_ in step["parts"]:
@@ -338,7 +341,7 @@ class Preparation(Reading):
         def operand(entry: Sequence[Any]) -> narrow.Operand:
             key, axes, sizes, absent = entry
             lengths = tuple(self._known(size) for size in sizes)
-            like = torch.empty((), dtype=self.real, device=self.x.device)
+            like = torch.empty((), dtype=self.real, device=self.device)
             return narrow.Operand(key, tuple(axes), lengths, absent, like)
 
         return narrow.Pooling(

@@ -142,6 +142,8 @@ class Frame:
             own = next(i for i in self.program.inputs if i.name == op.name)
             if not own.required:
                 return float(own.default) if isinstance(own.default, (int, float)) else 0.0
+        if isinstance(op, Buffer):
+            return 0.0 if any(b.tracked for b in self.program.buffers if b.name == op.name) else None
         return None
 
     def numeric(self, ref: Ref) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from metanorm.ir.nodes import Number, Program
 from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf, scalar_text
 from metanorm.ir.space import Space
@@ -26,18 +24,17 @@ SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "floordiv": "//", "po
 BUILT_IN = ("abs", "min", "max")
 
 
-def numbers(name: str, programs: Iterable[Program]) -> Function:
+def numbers(name: str, program: Program) -> Function:
     """A function from the lengths of dimensions and hyperparameters to all that kernels read."""
     found: dict[str, Expr] = {}
-    for program in programs:
-        printer = _Printer(program)
-        for axis in program.axes:
-            known = axis.cells_of is None and axis.name not in printer.told
-            if known and (axis.size is not None or axis.parts):
-                found.setdefault(f"size {axis.name}", printer.length(axis.name))
-        for let in program.body:
-            if isinstance(let.op, Number) and not isinstance(let.op.value, Const):
-                found.setdefault(f"number {scalar_text(let.op.value)}", printer.scalar(let.op.value))
+    printer = _Printer(program)
+    for axis in program.axes:
+        known = axis.cells_of is None and axis.name not in printer.told
+        if known and (axis.size is not None or axis.parts):
+            found.setdefault(f"size {axis.name}", printer.length(axis.name))
+    for let in program.body:
+        if isinstance(let.op, Number) and not isinstance(let.op.value, Const):
+            found.setdefault(f"number {scalar_text(let.op.value)}", printer.scalar(let.op.value))
     pairs = tuple((Literal(key), value) for key, value in found.items())
     parameters = (Parameter("size", "dict[str, int]"), Parameter("given", "dict[str, float]"))
     doc = ("Lengths and numbers, from the lengths of dimensions and the hyperparameters.",)

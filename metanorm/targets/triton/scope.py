@@ -127,6 +127,8 @@ class Scope:
             expr = self.computed(ref)
             if not numeral(expr) and not isinstance(expr, Name):
                 expr = self.keep(ref, expr)
+            elif any(r in self.within for r in self._read(ref)):
+                self.within.add(ref)
             self.local[ref] = expr
         return self.local[ref]
 

@@ -37,6 +37,7 @@ class Ways:
     kept: tuple[tuple[str, str], ...]
     shapes: tuple[tuple[str, tuple[str, ...]], ...]  # of what is kept
     way: str
+    numbers: str  # the function that computes lengths and numbers
     groups: tuple[str, ...]  # an index, the axis that it groups, and that of groups
 
     def table(self) -> dict[str, Any]:
@@ -49,6 +50,7 @@ class Ways:
             "shapes": {name: list(sizes) for name, sizes in self.shapes},
             "way": self.way,
             "groups": list(self.groups),
+            "numbers": self.numbers,
         }
         return table
 
@@ -89,8 +91,7 @@ def source(program: Program, function: str) -> Source:
         parts = tuple(divisible(program))
     except (NotPlannable, NotDerivable) as error:
         raise NoKernels(str(error)) from error
-    bodies = [p for both in found for p in (both.forward, both.backward)]
-    return Source((numbers(function, bodies), *made.functions.values()), arms, parts)
+    return Source(tuple(made.functions.values()), arms, parts)
 
 
 class _Source:
@@ -154,15 +155,20 @@ class _Source:
             tuple((o, arrays[o] if way == "forward" else f"tensor {o}") for o in arm.kept),
             shapes,
             way,
+            self._once(numbers(name, body)).name,
             tuple(x for x in grouping if x is not None),
         )
 
     def _own(self, step: Step) -> Step:
-        """A step with the kernel that does the same, if there is one already."""
+        """A step whose kernel is printed once."""
         if isinstance(step, TorchStep):
             return step
-        same = replace(step.kernel, name="", doc=())
+        return replace(step, kernel=self._once(step.kernel))
+
+    def _once(self, function: Function) -> Function:
+        """The function that does the same, if there is one already."""
+        same = replace(function, name="", doc=())
         if same not in self.functions:
-            assert all(step.kernel.name != other.name for other in self.functions.values())
-            self.functions[same] = step.kernel
-        return replace(step, kernel=self.functions[same])
+            assert all(function.name != other.name for other in self.functions.values())
+            self.functions[same] = function
+        return self.functions[same]
