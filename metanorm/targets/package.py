@@ -50,7 +50,9 @@ def module_files(
                 found = triton.source(norm.optimised, own.function)
                 on_gpu[own.function] = (norm.optimised, found, _result(norm.optimised, own))
     choices = options.fingerprint()
-    files = {f"{module}.py": module_text(origin, norms, names, {*kernels, *on_gpu}, sources, choices)}
+    files = {
+        f"{module}.py": module_text(origin, norms, names, {*kernels, *on_gpu}, sources, choices)
+    }
     if kernels:
         text = file_text(kernels)
         files[f"{module}.c"] = with_header(text, printable(origin), sources, choices, "//")

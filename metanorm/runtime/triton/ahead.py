@@ -68,7 +68,7 @@ def _compiled(kernel: Any, step: Mapping[str, Any], architecture: int) -> Compil
     signature: dict[str, str] = {}
     constants: dict[str, Any] = {}
     aligned: dict[tuple[int, ...], list[list[object]]] = {}
-    for place, (parameter, key) in enumerate(zip(kernel.arg_names, step["arguments"])):
+    for place, (parameter, key) in enumerate(zip(kernel.arg_names, step["arguments"].split(", "))):
         word = key.split(" ")[0]
         if key in fixed or word == "number":
             signature[parameter] = "constexpr"
@@ -80,15 +80,13 @@ def _compiled(kernel: Any, step: Mapping[str, Any], architecture: int) -> Compil
         signature[parameter] = _type(word)
         if signature[parameter].startswith("*") or word in ("stride", "size"):
             aligned[place,] = [["tt.divisibility", 16]]
-    warps = min(max(rows * columns // PER_WARP, 1), 16) if "columns" in step else 4
+    warps = min(max(rows * columns // PER_WARP, 1), 32) if "columns" in step else 4
     source = ASTSource(kernel, signature, constexprs=constants, attrs=aligned)
     target = GPUTarget("cuda", architecture, 32)
     made = triton.compile(source, target=target, options={"num_warps": warps})
     ptx: str = made.asm["ptx"]
     registers, spilled = _assembled(ptx, architecture)
-    return Compiled(
-        step["kernel"], architecture, (rows, columns), warps, registers, spilled, ptx
-    )
+    return Compiled(step["kernel"], architecture, (rows, columns), warps, registers, spilled, ptx)
 
 
 def _tile(step: Mapping[str, Any]) -> tuple[int, int]:

@@ -106,16 +106,26 @@ def moments(value, weight, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
 
 
 @triton.jit
+def moments_alike(value, inside, count, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """The same where all that is inside weighs one, and there are `count` in each pool."""
+    first = added(tl.where(inside, value, 0), ROWS, COLUMNS) / count
+    gap = tl.where(inside, value - first, 0)
+    drift = added(gap, ROWS, COLUMNS) / count
+    gap = tl.where(inside, gap - drift, 0)
+    return count, first + drift, added(gap * gap, ROWS, COLUMNS)
+
+
+@triton.jit
 def mean_of(value, weight, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """The weighted mean of a tile."""
-    total, mean, squares = moments(value, weight, ROWS, COLUMNS)
+    _total, mean, _squares = moments(value, weight, ROWS, COLUMNS)
     return mean
 
 
 @triton.jit
 def var_of(value, weight, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """The weighted variance of a tile."""
-    total, mean, squares = moments(value, weight, ROWS, COLUMNS)
+    total, _mean, squares = moments(value, weight, ROWS, COLUMNS)
     return over(squares, total)
 
 
@@ -126,6 +136,14 @@ def observed(weight, mean, squares, value, share):
     gap = tl.where(share != 0, value - mean, 0)
     step = gap * over(share, total)
     return total, mean + step, squares + weight * gap * step
+
+
+@triton.jit
+def observed_alike(weight, mean, squares, value, inside, turn):
+    """The same where each turn brings one value more, unless it lies outside."""
+    gap = tl.where(inside, value - mean, 0)
+    step = gap / turn
+    return weight + inside.to(weight.dtype), mean + step, squares + gap * (gap - step)
 
 
 @triton.jit

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from types import ModuleType
@@ -19,6 +19,8 @@ from metanorm.runtime.native.table import Entry, Field
 from metanorm.runtime.triton import groups, narrow
 from metanorm.runtime.triton.tiles import cells, holds, tiles
 
+SIDES = ("outer", "rows", "columns")
+TENSORS = ("tensor", "value", "part", "momentum", "starts", "order", "index")
 ALIGNED = 64  # elements to which arrays begin in their common memory
 
 Tensors = dict[str, "Tensor | None"]
@@ -176,9 +178,7 @@ class Preparation(Reading):
     def _large(self) -> bool:
         """Whether places of elements may not fit 32 bits."""
         tensors = [t for t in self.values.values() if isinstance(t, Tensor)]
-        spans = (
-            sum((n - 1) * abs(s) for n, s in zip(t.shape, t.stride())) + 1 for t in tensors
-        )
+        spans = (sum((n - 1) * abs(s) for n, s in zip(t.shape, t.stride())) + 1 for t in tensors)
         return max(spans, default=0) >= 2**30
 
     def _length(self, keys: Sequence[str]) -> int:
@@ -302,11 +302,19 @@ class Preparation(Reading):
                 self._array(key, [self._known(size) for size in sizes])
         if "torch" in step:
             return self._pooling(step)
+        keys = step["arguments"].split(", ")
         if "columns" in step:
-            lengths = [self._length(step[side]) for side in ("outer", "rows", "columns")]
+            outer, rows, columns = (self._length(step[side]) for side in SIDES)
             groups_ = self.made.index[1] if self.made.index else 1
             shape = tiles(
-                step["whole"], *lengths, step["adds_up"], step["grouped"], groups_, self.device
+                step["whole"],
+                outer,
+                rows,
+                columns,
+                step["adds_up"],
+                step["grouped"],
+                groups_,
+                self.device,
             )
             self.env.update(shape.numbers)
             for names, count, cells_ in step["parts"]:
@@ -315,12 +323,12 @@ class Preparation(Reading):
                 for name in names:
                     self._array(name, [parts, own])
         else:
-            asked = {key: counts[key] for key in step["arguments"] if key.startswith("count ")}
+            asked = {key: counts[key] for key in keys if key.startswith("count ")}
             shape = cells([self._known(size) for size in step["cells"]], asked)
         numbers = {**self.env, **shape.numbers}
         arguments: list[Any] = []
         places: list[tuple[int, str]] = []
-        for at, key in enumerate(step["arguments"]):
+        for at, key in enumerate(keys):
             if key.split(" ")[0] in TENSORS:
                 places.append((at, key))
                 arguments.append(None)
@@ -353,6 +361,3 @@ class Preparation(Reading):
             operand(step["weight"]) if "weight" in step else None,
             self.real,
         )
-
-
-TENSORS = ("tensor", "value", "part", "momentum", "starts", "order", "index")

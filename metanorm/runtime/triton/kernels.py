@@ -25,7 +25,7 @@ def there(module_file: str) -> bool:
     return name in linecache.cache or Path(name).is_file()
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def kernels_beside(module_file: str) -> ModuleType:
     """The module with the kernels. Raises `CannotBuild` where it, or triton, is not there."""
     name = file_beside(module_file)

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from metanorm.runtime import pools
 
+POOLS: Mapping[str, Any] = {"sum": pools.total, "mean": pools.mean, "moments": pools.moments}
+
 
 @dataclass(frozen=True)
 class Operand:
@@ -60,9 +62,13 @@ class Pooling:
         else:
             where = None if self.where is None else self.where.of(tensors, None)
             weight = None if self.weight is None else self.weight.of(tensors, self.real)
-            pooled = {"sum": pools.total, "mean": pools.mean, "moments": pools.moments}
+            pooled: dict[str, Any] = {
+                "sum": pools.total,
+                "mean": pools.mean,
+                "moments": pools.moments,
+            }
             result = pooled[self.function](value, self.dims, where=where, weight=weight)
-            found = (result,) if isinstance(result, Tensor) else tuple(result)
+            found = (result,) if isinstance(result, Tensor) else result
         for key, array in zip(self.results, found):
             if key:
                 tensors[key].copy_(array.reshape(tensors[key].shape))

@@ -13,8 +13,8 @@ from torch import Tensor
 from metanorm.runtime.native.routes import Operands, Route, Routes
 from metanorm.runtime.native.table import parsed
 from metanorm.runtime.triton.calls import Preparation, Prepared
-from metanorm.runtime.triton.kernels import kernels_beside, table_of
 from metanorm.runtime.triton.interpreter import interpreting
+from metanorm.runtime.triton.kernels import kernels_beside, table_of
 
 
 @dataclass
@@ -61,7 +61,7 @@ class TritonRoutes(Routes):
         module = kernels_beside(module_file)
         data = table_of(module, function.__name__)
         library = Kernels(module, function.__name__, data["steps"])
-        super().__init__(function, names, library, parsed(data), device_type())
+        super().__init__(function, names, library, parsed(data), device_type())  # type: ignore[arg-type]
 
 
 def device_type() -> str:

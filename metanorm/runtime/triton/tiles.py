@@ -89,7 +89,7 @@ def tiles(
         "blocks": blocks, "chunks": chunks, "rows of a chunk": each, "ROWS": tall, "BLOCK": wide,
     }  # fmt: skip
     programs = blocks * outer * (1 if "rows" in whole else chunks)
-    warps = min(max(above(tall * wide // PER_WARP), 1), 16)
+    warps = min(max(above(tall * wide // PER_WARP), 1), 32)
     return Tiles(programs, warps, numbers)
 
 

@@ -23,12 +23,12 @@ def file_text(norms: Mapping[str, tuple[Program, Source, str | None]]) -> str:
     parts = []
     for function, (program, source, results) in norms.items():
         table = json.dumps(table_of(function, program, source, results), indent=1)
-        parts.append(f"/* metanorm kernels\n{_compact(table)}\n*/\n")
+        parts.append(f"/* metanorm kernels\n{compact(table)}\n*/\n")
         parts.append(text_from_cir(source.sections))
     return "\n".join(parts)
 
 
-def _compact(table: str) -> str:
+def compact(table: str) -> str:
     """JSON with lists of words on one line."""
     lines: list[str] = []
     for line in table.split("\n"):

@@ -143,7 +143,9 @@ class Frame:
             if not own.required:
                 return float(own.default) if isinstance(own.default, (int, float)) else 0.0
         if isinstance(op, Buffer):
-            return 0.0 if any(b.tracked for b in self.program.buffers if b.name == op.name) else None
+            return (
+                0.0 if any(b.tracked for b in self.program.buffers if b.name == op.name) else None
+            )
         return None
 
     def numeric(self, ref: Ref) -> bool:

@@ -174,7 +174,7 @@ class Scope:
                 return full(self.frame.size(self.arguments, axes))
             case Map(function, arguments) if self.simple(ref):
                 return self.mapped(function, arguments)
-            case (Stop(value) | Expand(value)) if self.simple(ref):
+            case Stop(value) | Expand(value) if self.simple(ref):
                 return self.value(value)
         return self.array(ref)
 
@@ -264,4 +264,3 @@ class Scope:
             case Lookup(table, axis, int() as row):
                 return self.moved(table, axis, Literal(row))
         raise NotPlannable(type(self.frame.lets[ref].op).__name__.lower())
-

@@ -181,4 +181,3 @@ class _CellScope(Scope):
         if whole:
             rows = times(rows, self.frame.size(self.arguments, whole))
         return cast(rows, "REAL")
-

@@ -9,7 +9,6 @@ from metanorm.plan.sweeps import Reduction, Sweep
 from metanorm.targets.python.pyir import (
     Assign,
     Comment,
-    Do,
     Expr,
     For,
     Function,
@@ -20,7 +19,6 @@ from metanorm.targets.python.pyir import (
     Parameter,
     Stmt,
     Tuple,
-    Unary,
 )
 from metanorm.targets.triton.frame import Arguments, Frame, Group
 from metanorm.targets.triton.scope import Scope, Sides
@@ -32,6 +30,7 @@ from metanorm.targets.triton.terms import (
     both,
     call,
     cast,
+    full,
     infix,
     is_given,
     lying,
@@ -274,26 +273,52 @@ class TilePrinter:
         counts, weight = self._weighed(r)
         value = self.s.value(r.value)
         sides = (bool(self.shape.rows) and not self.shape.by_row(r), not self.shape.by_column(r))
+        alike = r.where is None and r.weight is None
         if r.kind != "var":
             counted = value if r.weight is None else infix("*", self.s.value(r.weight), value)
             total = call("tl.where", counts, counted, ZERO)
-            given = {"weight": weight, "total": total} if r.kind == "mean" else {"total": total}
-            if sides[0] and self.shape.turns:
+            given: dict[str, Expr] = {"total": total}
+            if r.kind == "mean":
+                given = {"weight": weight, "total": total}
+            turns = sides[0] and self.shape.turns
+            if turns:
                 given = self._collected(number, given)
             found = {part: self._added(e, sides) for part, e in given.items()}
+            if "weight" in found and alike and not turns:
+                found["weight"] = self._count(sides)
         elif sides[0] and self.shape.turns:
-            found = self._gathered(number, value, weight, sides)
+            found = self._gathered(number, value, weight, sides, alike)
         else:
             names = tuple(self._name(f"{part}_{number}") for part in PARTS["var"])
             flags = tuple(Literal(side) for side in sides)
-            arguments = (value, weight, *flags)
-            self.s.body.append(Assign(names, call("arithmetic.moments", *arguments)))
+            taken = call("arithmetic.moments", value, weight, *flags)
+            if alike:
+                count = self._count(sides)
+                taken = call("arithmetic.moments_alike", value, self.inside, count, *flags)
+            self.s.body.append(Assign(names, taken))
             found = dict(zip(PARTS["var"], names))
         into = self.tail if sides[0] and self.shape.turns else self.s.body
         if self.island and not r.terminal:
             self._complete(r, found, sides)
         else:
             self._partial(number, r, found, into)
+
+    def _count(self, sides: tuple[bool, bool]) -> Expr:
+        """How many elements of the tile are pooled, along rows, columns or both."""
+        count: Expr = ONE
+        if sides[0]:
+            axes = tuple(leaf for group in self.shape.rows for leaf in group)
+            count = self.f.size(self.arguments, axes)
+            if self.shape.turns:
+                left = infix("-", Name("end"), Name("first"))
+                count = call("tl.minimum", left, Name("ROWS"))
+        if sides[1]:
+            columns = self.f.size(self.arguments, self.shape.columns)
+            if self.block is not None:
+                left = infix("-", columns, times(self.block, Name("BLOCK")))
+                columns = call("tl.minimum", left, Name("BLOCK"))
+            count = times(count, columns)
+        return full(count)
 
     def _name(self, wanted: str) -> Name:
         return Name(self.arguments.names.fresh(wanted))
@@ -320,13 +345,16 @@ class TilePrinter:
         return name
 
     def _gathered(
-        self, number: int, value: Expr, weight: Expr, sides: tuple[bool, bool]
+        self, number: int, value: Expr, weight: Expr, sides: tuple[bool, bool], alike: bool
     ) -> dict[str, Expr]:
         """Moments for each place of the tile, over all turns, and then of the whole tile."""
         names = tuple(self._accumulator(f"{part}_{number}") for part in PARTS["var"])
-        self.s.body.append(
-            Assign(names, call("arithmetic.observed", *names, value, weight))
-        )
+        observed = call("arithmetic.observed", *names, value, weight)
+        if alike:
+            passed = infix("//", infix("-", Name("first"), Name("begin")), Name("ROWS"))
+            turn = full(plus(passed, ONE))
+            observed = call("arithmetic.observed_alike", *names, value, self.inside, turn)
+        self.s.body.append(Assign(names, observed))
         flags = tuple(Literal(side) for side in sides)
         self.tail.append(Assign(names, call("arithmetic.joined", *names, *flags)))
         return dict(zip(PARTS["var"], names))
@@ -360,9 +388,7 @@ class TilePrinter:
         self.s.body.append(self.s.store(pointer, place, sides, value))
         self.arrays.append((f"value {ref}", tuple(f"size {axis}" for axis in order)))
 
-    def _partial(
-        self, number: int, r: Reduction, found: dict[str, Expr], into: list[Stmt]
-    ) -> None:
+    def _partial(self, number: int, r: Reduction, found: dict[str, Expr], into: list[Stmt]) -> None:
         """What this tile brings to statistics, which a later step joins."""
         shape, s = self.shape, self.s
         pooled: list[tuple[str, Expr, Expr, Sides]] = []
