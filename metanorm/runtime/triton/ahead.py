@@ -68,7 +68,7 @@ def _compiled(kernel: Any, step: Mapping[str, Any], architecture: int) -> Compil
     signature: dict[str, str] = {}
     constants: dict[str, Any] = {}
     aligned: dict[tuple[int, ...], list[list[object]]] = {}
-    for place, (parameter, key) in enumerate(zip(kernel.arg_names, step["arguments"].split(", "))):
+    for place, (parameter, key) in enumerate(zip(kernel.arg_names, step["arguments"].split("; "))):
         word = key.split(" ")[0]
         if key in fixed or word == "number":
             signature[parameter] = "constexpr"

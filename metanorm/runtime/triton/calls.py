@@ -302,7 +302,7 @@ class Preparation(Reading):
                 self._array(key, [self._known(size) for size in sizes])
         if "torch" in step:
             return self._pooling(step)
-        keys = step["arguments"].split(", ")
+        keys = step["arguments"].split("; ")
         if "columns" in step:
             outer, rows, columns = (self._length(step[side]) for side in SIDES)
             groups_ = self.made.index[1] if self.made.index else 1

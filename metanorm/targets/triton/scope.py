@@ -166,7 +166,8 @@ class Scope:
                 return number(value)
             case Number(scalar):
                 wanted = scalar.name if isinstance(scalar, Hyper) else "number"
-                return self.arguments(f"number {scalar_text(scalar)}", wanted)
+                given = self.arguments(f"number {scalar_text(scalar)}", wanted)
+                return infix("!=", full(given), ZERO) if let.type.kind == "bool" else given
             case Position(axis):
                 return cast(self.at[axis], "REAL")
             case Count(over=over) if self.frame.numeric(ref):

@@ -40,7 +40,7 @@ class TileStep:
         """What the runtime has to know of it."""
         return {
             "kernel": self.kernel.name,
-            "arguments": ", ".join(self.arguments),
+            "arguments": "; ".join(self.arguments),
             "outer": list(self.outer),
             "rows": list(self.rows),
             "columns": list(self.columns),
@@ -67,7 +67,7 @@ class SettleStep:
         """What the runtime has to know of it."""
         return {
             "kernel": self.kernel.name,
-            "arguments": ", ".join(self.arguments),
+            "arguments": "; ".join(self.arguments),
             "cells": list(self.cells),
             "arrays": {key: list(sizes) for key, sizes in self.arrays},
         }
