@@ -28,11 +28,13 @@ SOME = {
 MOST = {"layer_norm": 512, "batch_norm": 0, "graph_norm": 0}  # bytes of registers in memory
 
 REPORT = """
+import re
 import sys
 from metanorm.runtime.triton.ahead import compiled
 from metanorm.runtime.triton.kernels import kernels_beside
 for c in compiled(kernels_beside(sys.argv[1]), sys.argv[2:]):
-    print(c.kernel, c.architecture, c.registers, c.spilled, ".atom" in c.ptx or "red.global" in c.ptx)
+    atomic = bool(re.search(r"\\b(atom|red)\\.", c.ptx))
+    print(c.kernel, c.architecture, c.registers, c.spilled, atomic)
 """
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from metanorm.runtime.native.compiler import CannotBuild
+from metanorm.runtime.triton.interpreter import interpreting
 from metanorm.runtime.triton.tiles import CELLS, HELD, PARTS, PER_WARP, TILE, WIDEST
 
 ARCHITECTURES = (80, 90)  # A100, H100
@@ -35,7 +37,9 @@ def compiled(
     module: ModuleType, only: Sequence[str] = (), architectures: Sequence[int] = ARCHITECTURES
 ) -> Iterator[Compiled]:
     """Compile the kernels of a module, or some of them, for float32 and the largest tiles that
-    they are launched with. Needs no GPU."""
+    they are launched with. Needs no GPU. Raises `CannotBuild` where kernels are interpreted."""
+    if interpreting():
+        raise CannotBuild("kernels are interpreted in this process", "unset TRITON_INTERPRET")
     for name, step in _steps(module).items():
         if not only or name in only:
             for architecture in architectures:

@@ -166,8 +166,7 @@ class Scope:
                 return number(value)
             case Number(scalar):
                 wanted = scalar.name if isinstance(scalar, Hyper) else "number"
-                given = self.arguments(f"number {scalar_text(scalar)}", wanted)
-                return infix("!=", full(given), ZERO) if let.type.kind == "bool" else given
+                return self.arguments(f"number {scalar_text(scalar)}", wanted)
             case Position(axis):
                 return cast(self.at[axis], "REAL")
             case Count(over=over) if self.frame.numeric(ref):
@@ -187,8 +186,10 @@ class Scope:
         """A function of values."""
         given = [self.value(a) for a in arguments]
         plain = [numeral(g) or self._number(a) for a, g in zip(arguments, given)]
-        if all(plain):
+        if all(plain) or (function == "where" and plain[0]):
             given[0] = full(given[0])
+        if function == "where" and (plain[0] or self.frame.lets[arguments[0]].type.kind != "bool"):
+            given[0] = infix("!=", given[0], ZERO)  # a switch among the hyperparameters
         return FUNCTIONS[function](*given)
 
     def _number(self, ref: Ref) -> bool:
