@@ -62,7 +62,7 @@ def command(
         raise typer.Exit(FINDINGS)
     if stdout:
         for name, text in result.files.items():
-            if name.endswith(".py") and name != "__init__.py":
+            if name.endswith(".py") and name != "__init__.py" and not name.endswith("_triton.py"):
                 sys.stdout.write(text)
         raise typer.Exit(OK)
     outputs = plan(result.files, folder)
@@ -102,7 +102,7 @@ def _build(outputs: list[Output]) -> None:
 
 
 def _compile_to_ptx(outputs: list[Output]) -> None:
-    """Print what every Triton kernel takes; ends the run where triton is not there. Needs no GPU."""
+    """Print what every Triton kernel takes, on no GPU; ends the run where triton is not there."""
     from metanorm.runtime.native.build import CannotBuild
     from metanorm.runtime.triton.ahead import compiled
     from metanorm.runtime.triton.kernels import kernels_beside

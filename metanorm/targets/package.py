@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -50,9 +50,8 @@ def module_files(
                 found = triton.source(norm.optimised, own.function)
                 on_gpu[own.function] = (norm.optimised, found, _result(norm.optimised, own))
     choices = options.fingerprint()
-    files = {
-        f"{module}.py": module_text(origin, norms, names, {*kernels, *on_gpu}, sources, choices)
-    }
+    served = dict.fromkeys(on_gpu, "runtime.gpu") | dict.fromkeys(kernels, "runtime.native")
+    files = {f"{module}.py": module_text(origin, norms, names, served, sources, choices)}
     if kernels:
         text = file_text(kernels)
         files[f"{module}.c"] = with_header(text, printable(origin), sources, choices, "//")
@@ -77,15 +76,13 @@ def module_text(
     origin: str,
     norms: Sequence[Compiled],
     names: Sequence[Names],
-    native: Collection[str],
+    served: Mapping[str, str],
     sources: str,
     options: str,
 ) -> str:
-    """The module; the functions called `native` have kernels."""
+    """The module; `served` gives the decorator of each function that has kernels."""
     classes = [
-        replace(s, decorator="runtime.native")
-        if isinstance(s, Function) and s.name in native
-        else s
+        replace(s, decorator=served[s.name]) if isinstance(s, Function) and s.name in served else s
         for norm, own in zip(norms, names)
         for s in definitions(norm, own)
     ]

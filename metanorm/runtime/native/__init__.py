@@ -64,9 +64,15 @@ def native(function: F) -> F:
     return functools.wraps(function)(_Dispatch(function))  # type: ignore[return-value]
 
 
+def gpu(function: F) -> F:
+    """The same for a function that has kernels in Triton alone."""
+    return functools.wraps(function)(_Dispatch(function, only="triton"))  # type: ignore[return-value]
+
+
 class _Dispatch:
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], only: str = "") -> None:
         self.function = function
+        self.only = only
         self.signature = inspect.signature(function)
         self.arity = len(self.signature.parameters)
         self._routes: dict[str, Routes] = {}  # by what they run on
@@ -85,6 +91,8 @@ class _Dispatch:
         if watched():
             return self._otherwise("is watched by a transform of torch", args)
         target = self._target(args)
+        if self.only and target != self.only:
+            return self._otherwise("is one that C has no kernels for", args)
         if target in self._failed:
             return self._otherwise(f"has no kernels: {self._failed[target]}", args)
         try:

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from metanorm.runtime.native.compiler import CannotBuild
+from metanorm.runtime.native.layout import Unfit
 from metanorm.runtime.triton.interpreter import interpreting, mend
 
 
@@ -52,9 +53,9 @@ def kernels_beside(module_file: str) -> ModuleType:
 
 
 def table_of(module: ModuleType, function: str) -> dict[str, Any]:
-    """What is said about the kernels of a function. Raises `CannotBuild` where nothing is."""
+    """What is said about the kernels of a function. Raises `Unfit` where nothing is."""
     tables: dict[str, Any] = module.__dict__["TABLES"]
     if function not in tables:
-        raise CannotBuild(f"there are no Triton kernels for {function}", "compile the spec again")
+        raise Unfit("a function that Triton has no kernels for")
     found: dict[str, Any] = tables[function]
     return found
