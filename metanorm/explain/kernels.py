@@ -68,7 +68,7 @@ def kernels(optimised: Program) -> str:
 def status(optimised: Program) -> str:
     """What a norm runs on, on the CPU in eager mode: `kernels`, or `torch: ` and the reason."""
     try:
-        source(optimised, "norm")
+        native.source(optimised, "norm")
     except NoKernels as reason:
         return f"torch: {reason}"
     return "kernels"
