@@ -24,7 +24,6 @@ def test_in_the_interpreter(file: str) -> None:
         sys.executable,
         "-m",
         "pytest",
-        "-q",
         "-x",
         "-p",
         "no:cacheprovider",

@@ -19,6 +19,8 @@ from metanorm.workspace import load_library
 # Of the standing set; `metanorm verify` holds all of it where TRITON_INTERPRET=1.
 SETTINGS = ("train", "eval", "bfloat16")
 
+UNSERVED = "cannot run on Triton kernels: the call has"  # and why torch serves it
+
 LIBRARY = load_library()
 NORMS = {
     norm.program.name: (root, norm.program)
@@ -40,13 +42,12 @@ def test_a_norm_in_the_interpreter(name: str) -> None:
     root, program = NORMS[name]
     module, kernels = compiled(root)
     served = 0
-    for setting in settings(program):
-        if setting.name not in SETTINGS:
+    for number, setting in enumerate(settings(program)):
+        if setting.name not in SETTINGS and (served or number > 8):
             continue
         with use("triton"):
             found = compare(program, module, setting)
-        if "kernels" in found.outcome and found.outcome.startswith("raised RuntimeError"):
-            assert "has no kernels" in found.outcome or "one piece" in found.outcome, found
+        if found.outcome.startswith("raised RuntimeError") and UNSERVED in found.outcome:
             continue
         assert found.good, (setting.name, found)
         served += 1
