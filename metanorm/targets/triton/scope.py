@@ -235,7 +235,9 @@ class Scope:
             result = plus(result, times(here, stride))
         return result
 
-    def array(self, ref: Ref, at: Mapping[str, Expr] | None = None) -> Expr:
+    def array(
+        self, ref: Ref, at: Mapping[str, Expr] | None = None, sides: Sides | None = None
+    ) -> Expr:
         """A narrow value that another kernel has stored."""
         if self.frame.given(ref):
             raise AssertionError(ref)
@@ -243,26 +245,28 @@ class Scope:
         order = self.frame.order(ref)
         pointer = self.arguments(f"value {ref}", f"{self.wanted(ref)}_of")
         kind = self.frame.lets[ref].type.kind
-        loaded = self.load(pointer, self.place(order, at), self.varies(order))
+        sides = self.varies(order) if sides is None else sides
+        loaded = self.load(pointer, self.place(order, at), sides)
         return infix("!=", loaded, ZERO) if kind == "bool" else loaded
 
-    def moved(self, ref: Ref, axis: str, to: Expr) -> Expr:
-        """A narrow value at another place along one of its axes."""
+    def moved(self, ref: Ref, axis: str, to: Expr, along: Sides) -> Expr:
+        """A narrow value at another place along one of its axes, which varies along some sides."""
         at = {**self.at, axis: to}
+        order = self.frame.order(ref)
+        sides = along | self.varies(tuple(a for a in order if a != axis))
         if self.frame.given(ref):
             op = self.frame.lets[ref].op
             assert isinstance(op, (Input, Param, Buffer))
             pointer = self.arguments(f"tensor {op.name}", op.name.removeprefix("kept."))
-            order = self.frame.order(ref)
-            loaded = self.load(pointer, self.place(order, at), frozenset(("row", "column")))
+            loaded = self.load(pointer, self.place(order, at), sides)
             return self.present(ref, pointer, self.read(ref, loaded))
-        return self.array(ref, at)
+        return self.array(ref, at, sides)
 
     def elsewhere(self, ref: Ref) -> Expr:
         """A value that is another one at another place."""
         match self.frame.lets[ref].op:
             case Rename(value, old, new):
-                return self.moved(value, old, self.at[new])
+                return self.moved(value, old, self.at[new], self.sides.get(new, frozenset()))
             case Lookup(table, axis, int() as row):
-                return self.moved(table, axis, Literal(row))
+                return self.moved(table, axis, Literal(row), frozenset())
         raise NotPlannable(type(self.frame.lets[ref].op).__name__.lower())
