@@ -42,12 +42,6 @@ def _power(a: Expr, b: Expr) -> Expr:
     return call("arithmetic.power", *(full(x) if numeral(x) else x for x in (a, b)))
 
 
-def _where(c: Expr, a: Expr, b: Expr) -> Expr:
-    if numeral(a) and numeral(b):  # whose type would not be that of the arithmetic
-        a = full(a)
-    return call("tl.where", c, a, b)
-
-
 def _rescale(x: Expr, centre: Expr, shift: Expr, *factors: Expr) -> Expr:
     result = x if centre == ZERO else infix("-", x, centre)
     for factor in factors:
@@ -87,7 +81,7 @@ FUNCTIONS: Mapping[str, Row] = {
     "clamp": _clamp,
     "min": _own("smallest"),
     "max": _own("largest"),
-    "where": _where,
+    "where": lambda c, a, b: call("tl.where", c, a, b),
     "rescale": _rescale,
     "unbiased": _own("unbiased"),
 }

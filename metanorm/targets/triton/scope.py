@@ -186,6 +186,8 @@ class Scope:
         """A function of values."""
         given = [self.value(a) for a in arguments]
         plain = [numeral(g) or self._number(a) for a, g in zip(arguments, given)]
+        if function == "where" and plain[1] and plain[2]:  # else of a type that Triton chooses
+            given[1] = full(given[1])
         if all(plain) or (function == "where" and plain[0]):
             given[0] = full(given[0])
         if function == "where" and (plain[0] or self.frame.lets[arguments[0]].type.kind != "bool"):
