@@ -29,13 +29,14 @@ KEYS = {
     "specs": "files and folders that commands read when none are named",
     "out": "the package that `compile` writes where there is no `-o`",
     "target": "`native`: modules of plain torch, and beside each a C file with kernels for the "
-    "CPU; `torch`: the modules alone",
+    "CPU and a Python file with Triton kernels for GPUs; `torch`: the modules alone",
 }
 
 VARIABLES = {
     "METANORM_CACHE": "the folder of built kernels and of the parse table, which may be removed",
     "METANORM_CC": "the C compiler for kernels, with its flags; else `CC`, else `cc`",
     "METANORM_CFLAGS": "further flags for it",
+    "METANORM_TRITON_TILE": "how many elements a program of a Triton kernel reads at a time; 4096",
     "METANORM_DEBUG": "where set, a bug in metanorm ends in its traceback",
     "NO_COLOR": "where set, nothing is printed in colour",
 }

@@ -29,7 +29,8 @@ from metanorm.syntax.tree_from_text import tree_from_text
 
 FRONT = ("tokens", "tree", "ast", "equations", "ir")
 PASSES = tuple(step.name for step in PIPELINE)
-KERNELS = ("arms", "backward", "sums", "sweeps", "native")
+KERNELS = ("arms", "backward", "sums", "sweeps", "native", "triton")
+BESIDE = {"native": ".c", "triton": "_triton.py"}  # how the names of kernel files end
 STAGES = (*FRONT, *PASSES, "code", *KERNELS)
 
 Found = tuple[Diagnostic, ...]
@@ -49,12 +50,11 @@ def stage_text(sources: Mapping[str, Source], root: str, stage: str) -> tuple[st
         return _ast_text(parse(source, problems).file) + "\n", problems.sorted()
     if stage == "code":
         result = driver.compile_specs(sources, [root], Options())
-        code = [t for n, t in result.files.items() if n.endswith(".py") and n != "__init__.py"]
-        return "".join(code), result.diagnostics
-    if stage == "native":
+        return result.files.get(f"{driver.module_name(root)}.py", ""), result.diagnostics
+    if stage in BESIDE:
         result = driver.compile_specs(sources, [root], Options())
-        kernels = [text for name, text in result.files.items() if name.endswith(".c")]
-        return "".join(kernels), result.diagnostics
+        name = f"{driver.module_name(root)}{BESIDE[stage]}"
+        return result.files.get(name, ""), result.diagnostics
     checked = frontend.check(sources, [root])
     norms = checked.norms[root]
     if stage == "equations":

@@ -201,7 +201,9 @@ def test_explain_says_what_a_norm_is_for(folder: Path) -> None:
     weight = str(ROOT / "specs/weight_norm.norm")
     text = run("explain", weight).stdout
     assert text.startswith("WeightNorm, for a weight\n")
-    assert "g[O], initially l2(v over *I)" in text and "in C, for rows along I" in text
+    assert (
+        "g[O], initially l2(v over *I)" in text and "in C and in Triton, for rows along I" in text
+    )
     assert "Do samples influence" not in text
     loss = str(ROOT / "specs/standardization_loss.norm")
     assert json.loads(run("explain", loss, "--json").stdout)["target"] == "loss"

@@ -42,6 +42,10 @@ def command(
     build: Annotated[
         bool, typer.Option("--build", help="Build the kernels now instead of at their first use.")
     ] = False,
+    ptx: Annotated[
+        bool,
+        typer.Option("--ptx", help="Compile the Triton kernels, too, and print their registers."),
+    ] = False,
 ) -> None:
     """Compile specs into a package of PyTorch modules."""
     run = begin()
@@ -58,7 +62,7 @@ def command(
         raise typer.Exit(FINDINGS)
     if stdout:
         for name, text in result.files.items():
-            if name.endswith(".py") and name != "__init__.py":
+            if name.endswith(".py") and name != "__init__.py" and not name.endswith("_triton.py"):
                 sys.stdout.write(text)
         raise typer.Exit(OK)
     outputs = plan(result.files, folder)
@@ -78,6 +82,8 @@ def command(
         sys.stderr.write(f"{o.path}: {'written' if o.before is None else 'rewritten'}\n")
     if build:
         _build(outputs)
+    if ptx:
+        _compile_to_ptx(outputs)
     write_summary(found, count, run.milliseconds, sys.stderr)
 
 
@@ -93,6 +99,26 @@ def _build(outputs: list[Output]) -> None:
         complain(problem.remedy)
         raise typer.Exit(FINDINGS) from problem
     sys.stderr.write(f"{built} kernels are built\n")
+
+
+def _compile_to_ptx(outputs: list[Output]) -> None:
+    """Print what every Triton kernel takes, on no GPU; ends the run where triton is not there."""
+    from metanorm.runtime.native.build import CannotBuild
+    from metanorm.runtime.triton.ahead import compiled
+    from metanorm.runtime.triton.kernels import kernels_beside
+
+    try:
+        for output in outputs:
+            if output.path.name.endswith("_triton.py"):
+                module = output.path.as_posix().removesuffix("_triton.py")
+                for k in compiled(kernels_beside(module)):
+                    tile = f"{k.tile[0]} x {k.tile[1]}"
+                    told = f"{k.registers} registers, {k.spilled} bytes spilled, tile {tile}"
+                    sys.stdout.write(f"{k.kernel}, sm_{k.architecture}: {told}\n")
+    except CannotBuild as problem:
+        complain(f"the kernels were not compiled: {problem.reason}")
+        complain(problem.remedy)
+        raise typer.Exit(FINDINGS) from problem
 
 
 def _report(changed: list[Output], diff: bool) -> None:

@@ -60,7 +60,8 @@ def _passes() -> Rows:
 def _targets() -> Rows:
     return _named(
         [
-            ("native", "and beside them kernels in C, for the CPU in eager mode"),
+            ("native", "kernels in C beside a module, for tensors on the CPU in eager mode"),
+            ("triton", "kernels in Triton beside a module, for tensors on a GPU in eager mode"),
             ("torch", "plain torch operations, on any device and under torch.compile"),
         ]
     )

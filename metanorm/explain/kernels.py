@@ -16,7 +16,9 @@ from metanorm.ir.space import Space
 from metanorm.passes.backward import NotDerivable
 from metanorm.passes.directions import directions
 from metanorm.plan.sweeps import NotPlannable, Plan, Reduction, plan
-from metanorm.targets.native.source import NoKernels, source
+from metanorm.targets.native import source as native
+from metanorm.targets.native.source import NoKernels
+from metanorm.targets.triton import source as triton
 
 INFIX = {"add": ("+", 1), "sub": ("-", 1), "mul": ("*", 2), "div": ("/", 2)}
 BYTES = 4  # of a float32 element
@@ -48,18 +50,25 @@ def costs(optimised: Program) -> tuple[Cost, ...]:
 
 def kernels(optimised: Program) -> str:
     """Along which dimensions there are kernels, or why the norm runs on plain torch alone."""
-    try:
-        found = source(optimised, "norm")
-    except NoKernels as reason:
-        return f"none, plain torch alone: {reason}"
-    ways = " and ".join(found.arms[0].forward)
-    return f"in C, for rows along {ways}"
+    found: dict[str, list[str]] = {}  # targets, by the ways that they know
+    reasons: dict[str, list[str]] = {}
+    for target, source in (("C", native.source), ("Triton", triton.source)):
+        try:
+            ways = " and ".join(source(optimised, "norm").arms[0].forward)
+            found.setdefault(ways, []).append(target)
+        except NoKernels as reason:
+            reasons.setdefault(str(reason), []).append(target)
+    if not found:
+        return f"none, plain torch alone: {'; '.join(reasons)}"
+    said = [f"in {' and in '.join(t)}, for rows along {ways}" for ways, t in found.items()]
+    said += [f"none in {' or '.join(t)}: {reason}" for reason, t in reasons.items()]
+    return "; ".join(said)
 
 
 def status(optimised: Program) -> str:
     """What a norm runs on, on the CPU in eager mode: `kernels`, or `torch: ` and the reason."""
     try:
-        source(optimised, "norm")
+        native.source(optimised, "norm")
     except NoKernels as reason:
         return f"torch: {reason}"
     return "kernels"

@@ -25,7 +25,7 @@ from metanorm.runtime.hooks import Attached
 from metanorm.runtime.losses import Collected, collect
 from metanorm.runtime.matrices import Given, Rows, keep_matrix, pooling_rows, rows_mean, rows_var
 from metanorm.runtime.mean_and_variance import Moments
-from metanorm.runtime.native import native, use
+from metanorm.runtime.native import gpu, native, use
 from metanorm.runtime.neighbours import Members, Neighbours
 from metanorm.runtime.pools import (
     chosen,
@@ -94,6 +94,7 @@ __all__ = [
     "copied",
     "count",
     "demand_several",
+    "gpu",
     "keep_matrix",
     "largest",
     "largest_along",

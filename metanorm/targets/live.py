@@ -13,10 +13,11 @@ _COUNT = itertools.count(1)
 
 def module_from_files(files: Mapping[str, str], name: str) -> ModuleType:
     """Run one of the generated modules, with the kernels beside it."""
-    return module_from_text(files[f"{name}.py"], name, files.get(f"{name}.c", ""))
+    beside = {end: files.get(f"{name}{end}", "") for end in (".c", "_triton.py")}
+    return module_from_text(files[f"{name}.py"], name, beside)
 
 
-def module_from_text(text: str, name: str, kernels: str = "") -> ModuleType:
+def module_from_text(text: str, name: str, beside: Mapping[str, str] = {}) -> ModuleType:
     """Run the text of a generated module under a name of its own.
 
     The texts are known to `linecache`, so that tracebacks, `inspect`, `torch.compile` and whoever
@@ -24,7 +25,8 @@ def module_from_text(text: str, name: str, kernels: str = "") -> ModuleType:
     """
     unique = f"metanorm_generated_{next(_COUNT)}_{name}"
     filename = f"<{unique}>"
-    for file, content in ((filename, text), (f"{filename}.c", kernels)):
+    found = {f"{filename}{end}": content for end, content in beside.items() if content}
+    for file, content in {filename: text, **found}.items():
         linecache.cache[file] = (len(content), None, content.splitlines(keepends=True), file)
     module = ModuleType(unique)
     module.__file__ = filename

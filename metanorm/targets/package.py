@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -29,6 +29,8 @@ from metanorm.targets.torch.describe import printable
 from metanorm.targets.torch.layout import call, integer
 from metanorm.targets.torch.module_from_ir import Compiled, definitions
 from metanorm.targets.torch.names import Names, names_of
+from metanorm.targets.triton import source as triton
+from metanorm.targets.triton.file import triton_text
 
 PROSE = re.compile(r'""".*?"""|#[^\n]*', re.DOTALL)
 
@@ -39,37 +41,48 @@ def module_files(
     """The module of one spec file, which is called `origin`, and the kernels beside it."""
     names = names_of([norm.optimised for norm in norms])
     kernels: dict[str, tuple[Program, Source, str | None]] = {}
+    on_gpu: dict[str, tuple[Program, triton.Source, str | None]] = {}
     if options.target == "native":
         for norm, own in zip(norms, names):
             with suppress(NoKernels):
                 kernels[own.function] = kernels_of(norm.optimised, own)
+            with suppress(NoKernels):
+                found = triton.source(norm.optimised, own.function)
+                on_gpu[own.function] = (norm.optimised, found, _result(norm.optimised, own))
     choices = options.fingerprint()
-    files = {f"{module}.py": module_text(origin, norms, names, set(kernels), sources, choices)}
+    served = dict.fromkeys(on_gpu, "runtime.gpu") | dict.fromkeys(kernels, "runtime.native")
+    files = {f"{module}.py": module_text(origin, norms, names, served, sources, choices)}
     if kernels:
         text = file_text(kernels)
         files[f"{module}.c"] = with_header(text, printable(origin), sources, choices, "//")
+    if on_gpu:
+        text = triton_text(printable(origin), on_gpu)
+        files[f"{module}_triton.py"] = with_header(text, printable(origin), sources, choices)
     return files
 
 
 def kernels_of(program: Program, names: Names) -> tuple[Program, Source, str | None]:
     """The kernels of a norm. Raises `NoKernels`."""
     found = source(program, names.function)
-    return program, found, names.result if len(program.outputs) > 1 else None
+    return program, found, _result(program, names)
+
+
+def _result(program: Program, names: Names) -> str | None:
+    """The type of the result of a function, where there are several."""
+    return names.result if len(program.outputs) > 1 else None
 
 
 def module_text(
     origin: str,
     norms: Sequence[Compiled],
     names: Sequence[Names],
-    native: Collection[str],
+    served: Mapping[str, str],
     sources: str,
     options: str,
 ) -> str:
-    """The module; the functions called `native` have kernels."""
+    """The module; `served` gives the decorator of each function that has kernels."""
     classes = [
-        replace(s, decorator="runtime.native")
-        if isinstance(s, Function) and s.name in native
-        else s
+        replace(s, decorator=served[s.name]) if isinstance(s, Function) and s.name in served else s
         for norm, own in zip(norms, names)
         for s in definitions(norm, own)
     ]

@@ -177,7 +177,7 @@ def test_use_is_undone(norm: Norm) -> None:
             use("auto")
         module(x)
         assert len(kernels) == 2
-    with pytest.raises(ValueError, match="'auto', 'native' or 'torch', got 'cuda'"):
+    with pytest.raises(ValueError, match="'native', 'triton' or 'torch', got 'cuda'"):
         use("cuda")  # type: ignore[arg-type]
 
 

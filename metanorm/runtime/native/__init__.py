@@ -1,9 +1,9 @@
-"""Kernels in C for tensors in the memory of the CPU, and when they are used.
+"""Kernels in C for tensors in the memory of the CPU, and when kernels are used.
 
 `native` stands above the functions of generated modules. A call goes to the kernels where the
-tensors are plain ones on the CPU and nothing looks on; under `torch.compile`, `torch.export`,
-`torch.func` or forward-mode differentiation, on other devices and for odd layouts the function
-itself runs, which is plain torch.
+tensors are plain ones on the CPU, or on a GPU those of `metanorm.runtime.triton`, and nothing
+looks on; under `torch.compile`, `torch.export`, `torch.func` or forward-mode differentiation, on
+other devices and for odd layouts the function itself runs, which is plain torch.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 import torch
 
 from metanorm.runtime.native.build import CannotBuild
+from metanorm.runtime.native.calls import Library
 from metanorm.runtime.native.fit import watched
 from metanorm.runtime.native.gradient import normalized
 from metanorm.runtime.native.layout import Unfit
@@ -24,7 +25,8 @@ from metanorm.runtime.native.table import source_of, tables
 from metanorm.runtime.native.warning import warn_once
 
 F = TypeVar("F", bound=Callable[..., Any])
-Choice = Literal["auto", "native", "torch"]
+Choice = Literal["auto", "native", "triton", "torch"]
+KERNELS = {"cpu": "native", "cuda": "triton"}  # those of each type of device
 
 _choice: Choice = "auto"
 
@@ -44,14 +46,15 @@ class _Use:
 
 
 def use(target: Choice) -> _Use:
-    """Choose what generated norms run on: `"torch"`, `"native"`, or `"auto"`, which picks per call.
+    """Choose what generated norms run on: `"torch"`, `"native"` (the CPU), `"triton"` (a GPU), or
+    `"auto"`, which picks per call.
 
-    Holds until the next call, or to the end of a `with` statement. With `"native"`, a call that
-    kernels cannot serve raises `RuntimeError` instead of running on torch.
+    Holds until the next call, or to the end of a `with` statement. With `"native"` or `"triton"`,
+    a call that such kernels cannot serve raises `RuntimeError` instead of running on torch.
     """
     global _choice
-    if target not in ("auto", "native", "torch"):
-        raise ValueError(f"use() takes 'auto', 'native' or 'torch', got {target!r}")
+    if target not in ("auto", "native", "triton", "torch"):
+        raise ValueError(f"use() takes 'auto', 'native', 'triton' or 'torch', got {target!r}")
     before, _choice = _choice, target
     return _Use(before)
 
@@ -61,13 +64,19 @@ def native(function: F) -> F:
     return functools.wraps(function)(_Dispatch(function))  # type: ignore[return-value]
 
 
+def gpu(function: F) -> F:
+    """The same for a function that has kernels in Triton alone."""
+    return functools.wraps(function)(_Dispatch(function, only="triton"))  # type: ignore[return-value]
+
+
 class _Dispatch:
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], only: str = "") -> None:
         self.function = function
+        self.only = only
         self.signature = inspect.signature(function)
         self.arity = len(self.signature.parameters)
-        self._routes: Routes | None = None
-        self._failed = ""
+        self._routes: dict[str, Routes] = {}  # by what they run on
+        self._failed: dict[str, str] = {}
 
     def __call__(self, *args: Any, **named: Any) -> Any:
         if torch.compiler.is_compiling():
@@ -77,32 +86,55 @@ class _Dispatch:
                 args = self.signature.bind(*args, **named).args
             except TypeError:
                 return self.function(*args, **named)  # which says what is wrong
-        if _choice == "torch" or self._failed or watched():
+        if _choice == "torch":
+            return self.function(*args)
+        if watched():
             return self._otherwise("is watched by a transform of torch", args)
+        target = self._target(args)
+        if self.only and target != self.only:
+            return self._otherwise("is one that C has no kernels for", args)
+        if target in self._failed:
+            return self._otherwise(f"has no kernels: {self._failed[target]}", args)
         try:
-            routes = self._routes or self._load()
+            routes = self._routes.get(target) or self._load(target)
             route, operands, momenta = routes.of(args)
             return normalized(route, operands, momenta)
         except Unfit as misfit:
             reason = f"has {misfit}"
         except CannotBuild as problem:  # a build that fails takes its time at every call
-            self._failed = f"{problem.reason}; {problem.remedy}"
-            warn_once(self._failed)
-            reason = ""
+            self._failed[target] = f"{problem.reason}; {problem.remedy}"
+            warn_once(self._failed[target])
+            reason = f"has no kernels: {self._failed[target]}"
         return self._otherwise(reason, args)
+
+    def _target(self, args: tuple[Any, ...]) -> str:
+        """What a call is to run on: as was chosen, or as the device of its first tensor has it."""
+        if _choice != "auto":
+            return _choice
+        device = getattr(args[0], "device", None)
+        return KERNELS.get(device.type, "native") if device is not None else "native"
 
     def __reduce__(self) -> str:
         """Copied and pickled as the function of the module that it stands for."""
         return self.function.__qualname__
 
     def _otherwise(self, reason: str, args: tuple[Any, ...]) -> Any:
-        if _choice == "native":
-            reason = f"has no kernels: {self._failed}" if self._failed else reason
-            raise RuntimeError(f"{self.function.__name__} cannot run natively: the call {reason}")
+        if _choice in ("native", "triton"):
+            way = "natively" if _choice == "native" else "on Triton kernels"
+            raise RuntimeError(f"{self.function.__name__} cannot run {way}: the call {reason}")
         return self.function(*args)
 
-    def _load(self) -> Routes:
-        source = source_of(self.function.__globals__.get("__file__", ""))
+    def _load(self, target: str) -> Routes:
+        names, file = (
+            tuple(self.signature.parameters),
+            self.function.__globals__.get("__file__", ""),
+        )
+        if target == "triton":
+            from metanorm.runtime.triton.routes import TritonRoutes  # what asks for triton
+
+            self._routes[target] = TritonRoutes(self.function, names, file)
+            return self._routes[target]
+        source = source_of(file)
         table = tables(source).get(self.function.__name__)
         if table is None:
             module = self.function.__globals__.get("__name__", "")
@@ -110,5 +142,5 @@ class _Dispatch:
                 f"the C file of module {module} is not beside it",
                 "copy it there, or list *.c files as package data",
             )
-        self._routes = Routes(self.function, tuple(self.signature.parameters), source, table)
-        return self._routes
+        self._routes[target] = Routes(self.function, names, Library(source), table)
+        return self._routes[target]

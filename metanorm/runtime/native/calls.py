@@ -70,9 +70,9 @@ class Place:
     strides: tuple[int, ...]
     dtype: torch.dtype
 
-    def allocated(self) -> Tensor:
+    def allocated(self, device: torch.device | str = "cpu") -> Tensor:
         """Memory for it."""
-        return torch.empty_strided(self.shape, self.strides, dtype=self.dtype, device="cpu")
+        return torch.empty_strided(self.shape, self.strides, dtype=self.dtype, device=device)
 
 
 @dataclass

@@ -14,11 +14,11 @@ REAL = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _functorch = torch._C._functorch
 
 
-def plain(x: Any) -> bool:
-    """Whether this is a tensor with memory of its own on the CPU, and no subclass."""
+def plain(x: Any, device: str = "cpu") -> bool:
+    """Whether this is a tensor with memory of its own on such a device, and no subclass."""
     return (
         (type(x) is Tensor or type(x) is Parameter)
-        and x.is_cpu
+        and (x.is_cpu if device == "cpu" else x.device.type == device)
         and x.layout is torch.strided
         and not x.is_neg()
     )
@@ -43,6 +43,6 @@ def _traced() -> bool:
     )
 
 
-def data(x: Any) -> bool:
+def data(x: Any, device: str = "cpu") -> bool:
     """Whether a kernel can take this as what is normalized, or as its gradient."""
-    return plain(x) and x.dtype in REAL and not _functorch.is_legacy_batchedtensor(x)
+    return plain(x, device) and x.dtype in REAL and not _functorch.is_legacy_batchedtensor(x)

@@ -50,7 +50,7 @@ class Normalized(torch.autograd.Function):
         *operands, kept = ctx.saved_tensors
         needed = ctx.needs_input_grad[2:]
         watching = torch.is_grad_enabled() or route.failed or watched()
-        if not watching and all(map(data, gradients)):
+        if not watching and all(data(gradient, route.device) for gradient in gradients):
             try:
                 return (None, None, *route.back(operands, gradients, needed, kept))
             except Unfit:
@@ -80,7 +80,7 @@ def _differentiable(
             # No gradient depends on what was not saved: zeros do.
             there = operand
             if there is None:
-                there = torch.zeros(shape, dtype=dtype, device="cpu")
+                there = torch.zeros(shape, dtype=dtype, device=gradients[0].device)
             if again and need:
                 own.append(there.view_as(there.requires_grad_()))
             else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -48,20 +48,34 @@ class Route:
     unread: tuple[int, ...]  # those that the way back does not look at
     likes: tuple[Like, ...]  # of each, what is known without its memory
     results: Callable[..., Any] | None
+    device: str = "cpu"  # its type
     backward: dict[Any, Prepared] = field(default_factory=dict)  # by the looks of its tensors
     failed: bool = False  # whether the backward kernel cannot be built
+
+    preparation: ClassVar[type[Preparation]] = Preparation
+
+    def memory(self) -> Tensor | None:
+        """Room for what the backward kernel needs."""
+        if not self.prepared.kept_at:
+            return None
+        return torch.empty(self.prepared.kept, dtype=torch.uint8, device="cpu")
+
+    def launch(
+        self, prepared: Prepared, operands: Operands, momenta: Sequence[float],
+        results: Sequence[Tensor], kept: Tensor | None,
+    ) -> None:  # fmt: skip
+        """One call of a kernel."""
+        run(prepared, operands, momenta, results, kept)
 
     def forward(
         self, operands: Operands, momenta: Sequence[float], keep: bool
     ) -> tuple[Outputs, Tensor | None]:
         """The outputs, and what the backward kernel needs."""
-        prepared = self.prepared
         # The small one first: it would break up the room that the last large result has left.
-        kept = None
-        if prepared.kept_at:
-            kept = torch.empty(prepared.kept, dtype=torch.uint8, device="cpu")
-        results = [place.allocated() for place in prepared.results]
-        run(prepared, operands, momenta, results, kept)
+        kept = self.memory()
+        device = operands[0].device  # type: ignore[union-attr]
+        results = [place.allocated(device) for place in self.prepared.results]
+        self.launch(self.prepared, operands, momenta, results, kept)
         return tuple(results), kept if keep else None
 
     def back(
@@ -81,8 +95,8 @@ class Route:
                 gradients = [g.contiguous() for g in gradients]
                 prepared = self._back(operands, gradients, needed)
         everything = (*operands, *gradients)
-        results = [place.allocated() for place in prepared.results]
-        run(prepared, everything, (), results, kept)
+        results = [place.allocated(gradients[0].device) for place in prepared.results]
+        self.launch(prepared, everything, (), results, kept)
         found: Gradients = [None] * len(operands)
         for place, result in zip(prepared.results, results):
             found[place.operand] = result
@@ -98,7 +112,7 @@ class Route:
         order = (*self.operands, *[f"d.{place.name}" for place in self.prepared.results])
         given = [_shade(like) if t is None else t for t, like in zip(operands, self.likes)]
         values = {**self.arguments, **self.extra, **dict(zip(order, (*given, *gradients)))}
-        made = Preparation(self.library, self.table, values, order, wanted.__contains__)
+        made = self.preparation(self.library, self.table, values, order, wanted.__contains__)
         return made.of(self.table.arms[self.arm]["backward"])
 
     def again(self, operands: Operands) -> Any:
@@ -116,15 +130,19 @@ class Route:
 
 
 class Routes:
-    """The ways of one norm."""
+    """The ways of one norm, for tensors on one type of device."""
+
+    kind: ClassVar[type[Route]] = Route
 
     def __init__(
-        self, function: Callable[..., Any], names: tuple[str, ...], source: str, table: Table
-    ) -> None:
+        self, function: Callable[..., Any], names: tuple[str, ...], library: Library,
+        table: Table, device: str = "cpu",
+    ) -> None:  # fmt: skip
         self.function = function
         self.names = names
-        self.library = Library(source)
+        self.library = library
         self.table = table
+        self.device = device
         self._found: dict[Any, Route | str] = {}  # or why there is none
         entries = [entry for ways in table.arms.values() for entry in ways.values()]
         counts = [f.name for entry in entries for f in entry.fields if f.kind == "groups"]
@@ -144,12 +162,12 @@ class Routes:
             if is_momentum:
                 momenta.append(_momentum(value))
             elif type(value) is Tensor or type(value) is Parameter:
-                if not plain(value):
-                    raise Unfit("a tensor that is not a plain one on the CPU")
+                if not plain(value, self.device):
+                    raise Unfit(f"a tensor that is not a plain one on the {self.where}")
                 operands.append(value)
                 looks.append((value.shape, value.stride(), value.dtype, value.requires_grad))
             elif isinstance(value, Tensor):
-                raise Unfit("a tensor that is not a plain one on the CPU")
+                raise Unfit(f"a tensor that is not a plain one on the {self.where}")
             else:
                 looks.append(_key(value))
         groups = self._groups(args) if self._indices else {}
@@ -169,6 +187,11 @@ class Routes:
         for number in route.scattered:
             operands[number] = operands[number].contiguous()
         return route, operands, momenta
+
+    @property
+    def where(self) -> str:
+        """What people call the device."""
+        return "CPU" if self.device == "cpu" else "GPU"
 
     def _groups(self, args: tuple[Any, ...]) -> dict[str, int]:
         """The numbers of groups of each index, which is checked here: kernels trust it."""
@@ -193,7 +216,7 @@ class Routes:
     def _route(self, args: tuple[Any, ...], groups: dict[str, int]) -> Route:
         table, values = self.table, dict(zip(self.names, args))
         x = values[self.names[0]]
-        if not data(x):
+        if not data(x, self.device):
             raise Unfit("an input that kernels do not know")
         if x.numel() == 0:
             raise Unfit("no elements")
@@ -211,7 +234,7 @@ class Routes:
         order, arm = tuple(tensors), self._arm(values)
         ways = table.arms[arm]
         extra = {**groups, **named_matrices(table, values, x)}
-        made = Preparation(self.library, table, {**values, **extra}, order)
+        made = self.kind.preparation(self.library, table, {**values, **extra}, order)
         made.demand_few(table.cells[arm])
         for dim, factors in table.divisible.items():
             known: dict[str, Any] = {**made.sizes, **values}
@@ -225,7 +248,7 @@ class Routes:
         def numbers(among: Any) -> tuple[int, ...]:
             return tuple(i for i, name in enumerate(order) if name in among)
 
-        return Route(
+        return self.kind(
             function=self.function,
             library=self.library,
             table=table,
@@ -242,6 +265,7 @@ class Routes:
             unread=numbers(unread),
             likes=tuple(map(_like, tensors.values())),
             results=self.function.__globals__[table.results] if table.results else None,
+            device=self.device,
         )  # fmt: skip
 
     def _arm(self, values: dict[str, Any]) -> str:

@@ -77,11 +77,12 @@ def tables(source: str) -> dict[str, Table]:
     found: dict[str, Table] = {}
     for match in TABLE.finditer(source):
         data = json.loads(match[1])
-        found[data["function"]] = _table(data)
+        found[data["function"]] = parsed(data)
     return found
 
 
-def _table(data: Mapping[str, Any]) -> Table:
+def parsed(data: Mapping[str, Any]) -> Table:
+    """A table that was plain data."""
     return Table(
         tensors={name: tuple(dims) for name, dims in data["tensors"].items()},
         matrices=data["matrices"],

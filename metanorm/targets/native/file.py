@@ -22,13 +22,13 @@ def file_text(norms: Mapping[str, tuple[Program, Source, str | None]]) -> str:
     result where there are several."""
     parts = []
     for function, (program, source, results) in norms.items():
-        table = json.dumps(_table(function, program, source, results), indent=1)
-        parts.append(f"/* metanorm kernels\n{_compact(table)}\n*/\n")
+        table = json.dumps(table_of(function, program, source, results), indent=1)
+        parts.append(f"/* metanorm kernels\n{compact(table)}\n*/\n")
         parts.append(text_from_cir(source.sections))
     return "\n".join(parts)
 
 
-def _compact(table: str) -> str:
+def compact(table: str) -> str:
     """JSON with lists of words on one line."""
     lines: list[str] = []
     for line in table.split("\n"):
@@ -46,7 +46,8 @@ def _in_list(line: str) -> bool:
     return "[" in line and not line.rstrip().endswith(("]", "],", "{", "}"))
 
 
-def _table(function: str, program: Program, source: Source, results: str | None) -> dict[str, Any]:
+def table_of(function: str, program: Program, source: Any, results: str | None) -> dict[str, Any]:
+    """What the runtime has to know of the kernels of a function, of whatever target they are."""
     space = Space(program.axes)
     sizes = {axis: a.name for a in program.arguments if a.type == "size" for axis in a.axes}
     dims = dict.fromkeys(dim for d in program.declarations for dim in d.dims)
@@ -93,7 +94,7 @@ def _cells(arm: Arm, space: Space) -> list[list[str]]:
     found = {
         tuple(a for a in space.merged(cells) if "." not in a and "/" not in a)
         for way in (arm.forward, arm.backward)
-        for cells in next(iter(way.values())).cells
+        for cells in next(iter(way.values())).measured
     }
     return [[_dim(space, axis) for axis in axes] for axes in sorted(found)]
 

@@ -40,7 +40,7 @@ class Kernel:
 
     section: str
     fields: tuple[Field, ...]
-    cells: tuple[tuple[str, ...], ...]  # of the statistics that it measures
+    measured: tuple[tuple[str, ...], ...]  # the cells of statistics
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,8 @@ from metanorm.targets.python.pyir import (
 WIDTH = 88
 
 # Binding strength of operators, loosest first.
-STRENGTH = {"if": 0, "or": 1, "and": 2, "not": 3, "<": 4, "+": 5, "*": 6, "-x": 7, "**": 8, ".": 9}
+ORDER = ("if", "or", "and", "not", "<", "&", "+", "*", "-x", "**", ".")
+STRENGTH = {operator: strength for strength, operator in enumerate(ORDER)}
 SAME = {"-": "+", "/": "*", "//": "*", "%": "*"} | dict.fromkeys(
     ("<=", ">", ">=", "==", "!=", "is", "is not", "in", "not in"), "<"
 )

@@ -1,0 +1,139 @@
+"""Kernels compiled for GPUs that need not be there, with the registers that they take."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from metanorm.runtime.native.compiler import CannotBuild
+from metanorm.runtime.triton.interpreter import interpreting
+from metanorm.runtime.triton.tiles import CELLS, HELD, PARTS, PER_WARP, TILE, WIDEST
+
+ARCHITECTURES = (80, 90)  # A100, H100
+REGISTERS = re.compile(r"Used (\d+) registers")
+SPILLS = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """One kernel for one architecture: registers of a thread, bytes that did not fit them."""
+
+    kernel: str
+    architecture: int
+    tile: tuple[int, int]
+    warps: int
+    registers: int
+    spilled: int
+    ptx: str
+
+
+def compiled(
+    module: ModuleType, only: Sequence[str] = (), architectures: Sequence[int] = ARCHITECTURES
+) -> Iterator[Compiled]:
+    """Compile the kernels of a module, or some of them, for float32 and the largest tiles that
+    they are launched with. Needs no GPU. Raises `CannotBuild` where kernels are interpreted."""
+    if interpreting():
+        raise CannotBuild("kernels are interpreted in this process", "unset TRITON_INTERPRET")
+    for name, step in _steps(module).items():
+        if not only or name in only:
+            for architecture in architectures:
+                yield _compiled(getattr(module, name), step, architecture)
+
+
+def _steps(module: ModuleType) -> dict[str, Mapping[str, Any]]:
+    """A step that launches each kernel."""
+    return {
+        step["kernel"]: step
+        for table in module.__dict__["TABLES"].values()
+        for ways in table["steps"].values()
+        for schedule in ("sweeps", "islands")
+        for step in ways[schedule]
+        if "kernel" in step
+    }
+
+
+def _compiled(kernel: Any, step: Mapping[str, Any], architecture: int) -> Compiled:
+    import triton
+    import triton.language as tl
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    rows, columns = _tile(step)
+    fixed = {
+        "REAL": tl.float32, "INDEX": tl.int32, "ROWS": rows, "BLOCK": columns,
+        "CELLS": CELLS, "PARTS": PARTS,
+    }  # fmt: skip
+    signature: dict[str, str] = {}
+    constants: dict[str, Any] = {}
+    aligned: dict[tuple[int, ...], list[list[object]]] = {}
+    for place, (parameter, key) in enumerate(zip(kernel.arg_names, step["arguments"].split("; "))):
+        word = key.split(" ")[0]
+        if key in fixed or word == "number":
+            signature[parameter] = "constexpr"
+            constants[parameter] = fixed.get(key, 1e-5)
+            continue
+        if word == "stride" and key.split(" ")[-1] == _neighbours(step):
+            signature[parameter], constants[parameter] = "constexpr", 1  # as a launch finds it
+            continue
+        signature[parameter] = _type(word)
+        if signature[parameter].startswith("*") or word in ("stride", "size"):
+            aligned[place,] = [["tt.divisibility", 16]]
+    warps = min(max(rows * columns // PER_WARP, 1), 32) if "columns" in step else 4
+    source = ASTSource(kernel, signature, constexprs=constants, attrs=aligned)
+    target = GPUTarget("cuda", architecture, 32)
+    made = triton.compile(source, target=target, options={"num_warps": warps})
+    ptx: str = made.asm["ptx"]
+    registers, spilled = _assembled(ptx, architecture)
+    return Compiled(step["kernel"], architecture, (rows, columns), warps, registers, spilled, ptx)
+
+
+def _tile(step: Mapping[str, Any]) -> tuple[int, int]:
+    """The largest tile of a kernel."""
+    if "columns" not in step:
+        return 1, 1
+    held = HELD // (1 << max(len(step["reads"]) - 1, 0).bit_length())
+    match step["whole"]:
+        case ["rows", "columns"]:
+            return held // WIDEST, WIDEST
+        case ["rows"]:
+            return 256, held // 256
+        case ["columns"]:
+            return 1, held
+    return (TILE // WIDEST if step["rows"] else 1), WIDEST
+
+
+def _neighbours(step: Mapping[str, Any]) -> str:
+    """The dimension along which memory runs."""
+    columns = step.get("columns", ("",))
+    return str(columns[-1].removeprefix("size ").split(".")[0])
+
+
+def _type(word: str) -> str:
+    """The type of an argument, as Triton writes it."""
+    if word in ("starts", "order", "index"):
+        return "*i64"
+    return {"tensor": "*fp32", "value": "*fp32", "part": "*fp32", "momentum": "fp64"}.get(
+        word, "i32"
+    )
+
+
+def _assembled(ptx: str, architecture: int) -> tuple[int, int]:
+    """Registers of a thread, and bytes of them that go through memory, by NVIDIA's assembler."""
+    from triton import knobs
+
+    name = f"sm_{architecture}a" if architecture == 90 else f"sm_{architecture}"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernel.ptx"
+        path.write_text(ptx)
+        command = [knobs.nvidia.ptxas.path, "-v", f"--gpu-name={name}", str(path)]
+        command += ["-o", str(Path(folder) / "kernel.cubin")]
+        told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    registers, spills = REGISTERS.search(told), SPILLS.search(told)
+    assert registers is not None
+    return int(registers[1]), int(spills[1]) + int(spills[2]) if spills else 0

@@ -1,0 +1,215 @@
+"""What kernels call: functions that Triton lacks, and statistics by Chan's rule.
+
+Moments are a weight, a mean, and a sum of squares about that mean; never a mean of squares less
+the square of a mean. What weighs nothing has a mean of zero. Values are tiles of two dimensions:
+`ROWS` and `COLUMNS` say along which of them a statistic is taken.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+# ---- elementwise
+
+
+@triton.jit
+def over(total, weight):
+    """The quotient; zero where nothing weighs anything."""
+    return tl.where(weight != 0, total / tl.where(weight != 0, weight, 1), 0)
+
+
+@triton.jit
+def largest(a, b):
+    """The larger one, or NaN where either is."""
+    return tl.where(a != a, a, tl.where(a > b, a, b))
+
+
+@triton.jit
+def smallest(a, b):
+    """The smaller one, or NaN where either is."""
+    return tl.where(a != a, a, tl.where(a < b, a, b))
+
+
+@triton.jit
+def sign(x):
+    """-1, 0 or 1."""
+    return (x > 0).to(x.dtype) - (x < 0).to(x.dtype)
+
+
+@triton.jit
+def sigmoid(x):
+    """1 / (1 + exp(-x))."""
+    return 1 / (1 + tl.exp(-x))
+
+
+@triton.jit
+def tanh(x):
+    """The hyperbolic tangent, from an exponential that cannot overflow."""
+    small = tl.exp(-2 * tl.abs(x))
+    size = (1 - small) / (1 + small)
+    return tl.where(x < 0, -size, size)
+
+
+@triton.jit
+def softplus(x):
+    """log(1 + exp(x))."""
+    return tl.where(x < 0, 0, x) + tl.log(1 + tl.exp(-tl.abs(x)))
+
+
+@triton.jit
+def gelu(x):
+    """x * (1 + erf(x / sqrt(2))) / 2."""
+    return 0.5 * x * (1 + tl.erf(x * 0.7071067811865476))
+
+
+@triton.jit
+def power(a, b):
+    """a^b; a whole exponent takes a base of any sign."""
+    size = tl.exp2(b * tl.log2(tl.abs(a)))
+    whole = tl.floor(b) == b
+    odd = tl.floor(b * 0.5) != b * 0.5
+    signed = tl.where(whole, tl.where(odd, -size, size), float("nan"))
+    return tl.where(b == 0, 1, tl.where(a < 0, signed, size))
+
+
+@triton.jit
+def unbiased(variance, count):
+    """A variance over n as one over n - 1; as it is where n is at most one."""
+    less = tl.where(count > 1, count - 1, 1)
+    return tl.where(count > 1, variance * count / less, variance)
+
+
+# ---- statistics of a tile
+
+
+@triton.jit
+def added(value, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """The sum along rows, columns or both, which keep a length of one."""
+    if COLUMNS:
+        value = tl.sum(value, 1, keep_dims=True)
+    if ROWS:
+        value = tl.sum(value, 0, keep_dims=True)
+    return value
+
+
+@triton.jit
+def moments(value, weight, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Weight, mean and squares of the values of a tile: two looks, and what the first missed."""
+    counts = weight != 0
+    total = added(weight, ROWS, COLUMNS)
+    first = over(added(tl.where(counts, weight * value, 0), ROWS, COLUMNS), total)
+    gap = tl.where(counts, value - first, 0)
+    drift = over(added(weight * gap, ROWS, COLUMNS), total)
+    gap = tl.where(counts, gap - drift, 0)
+    return total, first + drift, added(weight * gap * gap, ROWS, COLUMNS)
+
+
+@triton.jit
+def moments_alike(value, inside, count, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """The same where all that is inside weighs one, and there are `count` in each pool."""
+    first = added(tl.where(inside, value, 0), ROWS, COLUMNS) / count
+    gap = tl.where(inside, value - first, 0)
+    drift = added(gap, ROWS, COLUMNS) / count
+    gap = tl.where(inside, gap - drift, 0)
+    return count, first + drift, added(gap * gap, ROWS, COLUMNS)
+
+
+@triton.jit
+def mean_of(value, weight, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """The weighted mean of a tile."""
+    _total, mean, _squares = moments(value, weight, ROWS, COLUMNS)
+    return mean
+
+
+@triton.jit
+def var_of(value, weight, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """The weighted variance of a tile."""
+    total, _mean, squares = moments(value, weight, ROWS, COLUMNS)
+    return over(squares, total)
+
+
+@triton.jit
+def observed(weight, mean, squares, value, share):
+    """Moments with one more value each, which weighs its share."""
+    total = weight + share
+    gap = tl.where(share != 0, value - mean, 0)
+    step = gap * over(share, total)
+    return total, mean + step, squares + weight * gap * step
+
+
+@triton.jit
+def observed_alike(weight, mean, squares, value, inside, turn):
+    """The same where each turn brings one value more, unless it lies outside."""
+    gap = tl.where(inside, value - mean, 0)
+    step = gap / turn
+    return weight + inside.to(weight.dtype), mean + step, squares + gap * (gap - step)
+
+
+@triton.jit
+def merged(weight, mean, squares, more_weight, more_mean, more_squares):
+    """Moments of two sets of values together."""
+    total = weight + more_weight
+    gap = tl.where(more_weight != 0, more_mean - mean, 0)
+    step = gap * over(more_weight, total)
+    return total, mean + step, squares + more_squares + weight * gap * step
+
+
+@triton.jit
+def joined(weight, mean, squares, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Moments of all sets of values of a tile together."""
+    counts = weight != 0
+    total = added(weight, ROWS, COLUMNS)
+    first = over(added(tl.where(counts, weight * mean, 0), ROWS, COLUMNS), total)
+    gap = tl.where(counts, mean - first, 0)
+    drift = over(added(weight * gap, ROWS, COLUMNS), total)
+    gap = tl.where(counts, gap - drift, 0)
+    within = tl.where(counts, squares, 0)
+    return total, first + drift, added(within + weight * gap * gap, ROWS, COLUMNS)
+
+
+# ---- statistics from the parts that tiles have left
+
+
+@triton.jit
+def sum_of_parts(
+    totals, cell, inside, cells, parts, REAL: tl.constexpr, CELLS: tl.constexpr, PARTS: tl.constexpr
+):
+    """The sum of all parts of each cell."""
+    total = tl.zeros((PARTS, CELLS), REAL)
+    for first in range(0, parts, PARTS):
+        part = first + tl.arange(0, PARTS)[:, None]
+        there = (part < parts) & inside
+        total += tl.load(totals + part * cells + cell, there, 0)
+    return tl.sum(total, 0, keep_dims=True)
+
+
+@triton.jit
+def mean_of_parts(
+    weights, totals, cell, inside, cells, parts,
+    REAL: tl.constexpr, CELLS: tl.constexpr, PARTS: tl.constexpr,
+):  # fmt: skip
+    """The mean of each cell."""
+    total = sum_of_parts(totals, cell, inside, cells, parts, REAL, CELLS, PARTS)
+    return over(total, sum_of_parts(weights, cell, inside, cells, parts, REAL, CELLS, PARTS))
+
+
+@triton.jit
+def moments_of_parts(
+    weights, means, squares, cell, inside, cells, parts,
+    REAL: tl.constexpr, CELLS: tl.constexpr, PARTS: tl.constexpr,
+):  # fmt: skip
+    """Mean and variance of each cell."""
+    weight = tl.zeros((PARTS, CELLS), REAL)
+    mean = tl.zeros((PARTS, CELLS), REAL)
+    square = tl.zeros((PARTS, CELLS), REAL)
+    for first in range(0, parts, PARTS):
+        part = first + tl.arange(0, PARTS)[:, None]
+        there = (part < parts) & inside
+        place = part * cells + cell
+        more = tl.load(weights + place, there, 0)
+        more_mean = tl.load(means + place, there, 0)
+        more_squares = tl.load(squares + place, there, 0)
+        weight, mean, square = merged(weight, mean, square, more, more_mean, more_squares)
+    weight, mean, square = joined(weight, mean, square, True, False)
+    return mean, over(square, weight)

@@ -1,0 +1,363 @@
+"""Calls of kernels: what a layout decides is found once, and the launches are kept ready."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metanorm.runtime.native import layout
+from metanorm.runtime.native.calls import Place, _number
+from metanorm.runtime.native.calls import Preparation as Reading
+from metanorm.runtime.native.layout import Unfit
+from metanorm.runtime.native.table import Entry, Field
+from metanorm.runtime.triton import groups, narrow
+from metanorm.runtime.triton.tiles import cells, holds, tiles
+
+SIDES = ("outer", "rows", "columns")
+TENSORS = ("tensor", "value", "part", "momentum", "starts", "order", "index")
+ALIGNED = 64  # elements to which arrays begin in their common memory
+
+Tensors = dict[str, "Tensor | None"]
+
+
+@dataclass
+class Launch:
+    """A kernel and its arguments; those at `places` are tensors, or momenta, of the call."""
+
+    kernel: Any
+    programs: int
+    warps: int
+    arguments: list[Any]
+    places: list[tuple[int, str]]
+    writes: tuple[str, ...]  # a kernel that only writes is left out where nothing is wanted
+
+    def run(self, tensors: Mapping[str, Any]) -> None:
+        """Launch it."""
+        if self.writes and all(tensors.get(name) is None for name in self.writes):
+            return
+        arguments = self.arguments.copy()
+        for at, key in self.places:
+            arguments[at] = tensors[key]
+        self.kernel[(self.programs,)](*arguments, num_warps=self.warps)
+
+
+@dataclass
+class Prepared:
+    """A call for one layout.
+
+    `arrays` are narrow values for this call alone, and `saved` those that pass from the forward
+    call to the backward one, each with its shape.
+    """
+
+    device: torch.device
+    real: torch.dtype
+    operands: list[tuple[str, int]]
+    constants: Tensors
+    momenta: list[str]
+    index: tuple[str, int, int] | None  # its name, the number of groups, and of rows
+    results: list[Place] = field(default_factory=list)
+    result_keys: list[str] = field(default_factory=list)
+    arrays: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    saved: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    steps: list[Launch | narrow.Pooling] = field(default_factory=list)
+    copies: list[tuple[str, str]] = field(default_factory=list)  # of what no kernel writes
+
+    @property
+    def kept(self) -> int:
+        """How many elements are saved for the way back."""
+        return sum(map(_room, self.saved.values()))
+
+    def run(
+        self, operands: Sequence[Tensor | None], momenta: Sequence[float],
+        results: Sequence[Tensor], kept: Tensor | None,
+    ) -> None:  # fmt: skip
+        """All launches of a call."""
+        tensors: dict[str, Any] = dict(self.constants)
+        for key, number in self.operands:
+            given = operands[number]
+            flags = given is not None and given.dtype is torch.bool
+            tensors[key] = given.view(torch.uint8) if flags else given  # type: ignore[union-attr]
+        tensors.update(zip(self.momenta, momenta))
+        if self.index is not None:
+            name, count, length = self.index
+            own = tensors.get(f"tensor {name}")
+            starts, order = groups.rows_of_groups(own, count, length, self.device)
+            tensors.update(starts=starts, order=order, index=own)
+        room = sum(map(_room, self.arrays.values()))
+        memory = torch.empty(room, dtype=self.real, device=self.device)
+        tensors.update(_views(memory, self.arrays))
+        if kept is not None:
+            tensors.update(_views(kept, self.saved))
+        tensors.update(zip(self.result_keys, results))
+        for step in self.steps:
+            step.run(tensors)
+        for source, target in self.copies:
+            if (result := tensors.get(target)) is not None:
+                result.copy_(tensors[source].view(result.shape))
+
+
+def _room(shape: Sequence[int]) -> int:
+    return -(-prod(shape) // ALIGNED) * ALIGNED
+
+
+def _views(memory: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> Tensors:
+    """Arrays one after the other."""
+    found: Tensors = {}
+    at = 0
+    for key, shape in shapes.items():
+        found[key] = memory[at : at + prod(shape)].view(shape)
+        at += _room(shape)
+    return found
+
+
+class Preparation(Reading):
+    """Finds how the kernels of a norm go through the tensors of a call."""
+
+    module: ModuleType
+    device: torch.device
+    made: Prepared
+    env: dict[str, Any]
+
+    def of(self, entry: Entry) -> Prepared:  # type: ignore[override]
+        """Everything about calls in one direction that does not change. Raises `Unfit`."""
+        steps = self.library.steps[entry.sections[self._vector(entry)]]  # type: ignore[attr-defined]
+        self.module = self.library.module  # type: ignore[attr-defined]
+        index = self._index(entry, steps)
+        given = (t for t in self.values.values() if isinstance(t, Tensor))
+        self.device = next(t.device for t in given if t.device.type != "meta")
+        self.made = Prepared(self.device, self.real, [], {}, [], index)
+        self.env = self._numbers(entry, steps)
+        for field_ in entry.fields:
+            self._field(field_)
+        for matrix, axis in self.table.matrices.items():
+            if self.values.get(matrix, 0) is None:  # by name: the identity
+                eye = torch.eye(self.sizes[axis], dtype=self.real, device=self.device)
+                self.made.constants[f"tensor {matrix}"] = eye
+        for name, key in steps["kept"].items():
+            self._keep(f"tensor {name}", key, steps)
+        self._narrow_results(entry, steps)
+        chosen = steps["islands"] if self._fits(steps) else steps["sweeps"]
+        counts: dict[str, int] = {}
+        for step in chosen:
+            self.made.steps.append(self._step(step, counts))
+        return self.made
+
+    # ---- what is known of lengths and numbers
+
+    def _index(self, entry: Entry, steps: Mapping[str, Any]) -> tuple[str, int, int] | None:
+        if not steps["groups"]:
+            return None
+        name, grouped, _ = steps["groups"]
+        return name, self.values[f"{name}.count"], self.sizes[grouped]
+
+    def _numbers(self, entry: Entry, steps: Mapping[str, Any]) -> dict[str, Any]:
+        given = {
+            f.name: _number(self.values[f.name], self.real)
+            for f in entry.fields
+            if f.kind == "number"
+        }
+        env: dict[str, Any] = {f"size {dim}": size for dim, size in self.sizes.items()}
+        numbers = getattr(self.module, steps["numbers"])
+        env.update(numbers(self.sizes, given))
+        env = {k: int(v) if k.startswith("size ") else float(v) for k, v in env.items()}
+        if steps["groups"]:
+            env[f"size {steps['groups'][2]}"] = self.values[f"{steps['groups'][0]}.count"]
+        types = {torch.float32: "float32", torch.float64: "float64"}
+        import triton.language as tl
+
+        env["REAL"] = getattr(tl, types[self.real])
+        env["INDEX"] = tl.int64 if self._large() else tl.int32
+        return env
+
+    def _large(self) -> bool:
+        """Whether places of elements may not fit 32 bits."""
+        tensors = [t for t in self.values.values() if isinstance(t, Tensor)]
+        spans = (sum((n - 1) * abs(s) for n, s in zip(t.shape, t.stride())) + 1 for t in tensors)
+        return max(spans, default=0) >= 2**30
+
+    def _length(self, keys: Sequence[str]) -> int:
+        return prod(self._known(key) for key in keys)
+
+    def _known(self, key: str) -> int:
+        if key not in self.env:
+            sizes = key.removeprefix("size ").split("*")
+            self.env[key] = prod(self.env[f"size {size}"] for size in sizes)
+        known: int = self.env[key]
+        return known
+
+    # ---- tensors
+
+    def _field(self, field_: Field) -> None:
+        made, name = self.made, field_.name
+        match field_.kind:
+            case "momentum":
+                made.momenta.append(f"momentum {name}")
+            case "result":
+                self._wide_result(name)
+            case "wide" | "narrow" | "index" if not name.startswith("to."):
+                tensor = self.values.get(name)
+                if name in self.order:
+                    made.operands.append((f"tensor {name}", self.order[name]))
+                else:
+                    made.constants[f"tensor {name}"] = tensor
+                if field_.kind == "wide" and tensor is not None:
+                    self._strides(name, tensor)
+                elif tensor is not None and not tensor.is_contiguous():
+                    raise Unfit("a narrow tensor that does not lie in one piece")
+                if field_.kind == "wide" and tensor is None:
+                    self.env.update(dict.fromkeys(self._stride_keys(name), 0))
+
+    def _stride_keys(self, name: str) -> list[str]:
+        dims = self.table.tensors[self.first]
+        return [f"stride {name} {dim.lstrip('*')}" for dim in dims]
+
+    def _strides(self, name: str, tensor: Tensor) -> None:
+        """The strides of a tensor as large as the data, one for each dimension of the spec."""
+        own = self.table.tensors.get(name, self.table.tensors[self.first])
+        known = {dim.lstrip("*"): r for dim, r in zip(self.table.tensors[self.first], self.ranks)}
+        ranks = layout.ranks_of(own, tensor.dim(), known)
+        for dim, stride in zip(own, layout.strides(tensor, ranks)):
+            self.env[f"stride {name} {dim.lstrip('*')}"] = stride
+
+    def _wide_result(self, field_: str) -> None:
+        name = field_.removeprefix("to.")
+        gradient = name.startswith("d.")
+        of = self.values.get(name.removeprefix("d.")) if gradient else self.x
+        self.made.constants[f"tensor {field_}"] = None
+        if of is None:
+            self.env.update(dict.fromkeys(self._stride_keys(field_), 0))
+            return
+        new = torch.empty_like(of, device="meta")
+        table = self.table.tensors
+        own = table.get(name.removeprefix("d.")) if gradient else None
+        known = {dim.lstrip("*"): r for dim, r in zip(table[self.first], self.ranks)}
+        dims = own or table[self.first]
+        ranks = layout.ranks_of(dims, new.dim(), known)
+        for dim, stride in zip(dims, layout.strides(new, ranks)):
+            self.env[f"stride {field_} {dim.lstrip('*')}"] = stride
+        if self.wanted(name):
+            self._place(name, of, new, wide=True)
+            self.made.result_keys.append(f"tensor {field_}")
+
+    def _place(self, name: str, of: Tensor, new: Tensor, wide: bool) -> None:
+        gradient = name.startswith("d.")
+        number = self.order[name[2:] if gradient else self.first]
+        lies = (tuple(new.shape), new.stride(), of.dtype)
+        self.made.results.append(Place(0, name, number, wide, *lies))
+
+    def _narrow_results(self, entry: Entry, steps: Mapping[str, Any]) -> None:
+        """Kernels write narrow results where they belong, unless another type is asked for."""
+        for field_ in entry.fields:
+            if field_.kind != "narrow" or not field_.name.startswith("to."):
+                continue
+            name = field_.name.removeprefix("to.")
+            gradient = name.startswith("d.")
+            of = self.values.get(name.removeprefix("d.")) if gradient else self.x
+            if of is None or not self.wanted(name):
+                continue
+            if gradient:
+                new = torch.empty(of.shape, dtype=of.dtype, device="meta")
+            else:
+                parts = [self.shapes[dim.lstrip("*")] for dim in field_.dims]
+                shape = [n for part in parts for n in part]
+                new = torch.empty(shape, dtype=of.dtype, device="meta")
+            self._place(name, of, new, wide=False)
+            key = steps["results"][field_.name]
+            taken = key in self.made.result_keys or key in self.made.saved
+            if of.dtype == self.real and key.startswith("value ") and not taken:
+                self.made.result_keys.append(key)
+            else:
+                self.made.result_keys.append(field_.name)
+                self.made.copies.append((key, field_.name))
+
+    def _keep(self, name: str, key: str, steps: Mapping[str, Any]) -> None:
+        """A measured value goes where the way back finds it."""
+        shape = tuple(self._known(size) for size in steps["shapes"][name.removeprefix("tensor ")])
+        if steps["way"] == "backward" or not key.startswith("value ") or key in self.made.saved:
+            self.made.saved[name] = shape
+            if steps["way"] == "forward":
+                self.made.copies.append((key, name))
+        else:
+            self.made.saved[key] = shape
+
+    # ---- steps
+
+    def _fits(self, steps: Mapping[str, Any]) -> bool:
+        """Whether islands are no larger than a tile, and there are enough of them."""
+        first = next((s for s in steps["islands"] if "columns" in s), None)
+        if first is None:
+            return False
+        rows, columns = self._length(first["rows"]), self._length(first["columns"])
+        return holds(first["whole"], rows, columns, len(first["reads"]))
+
+    def _step(self, step: Mapping[str, Any], counts: dict[str, int]) -> Launch | narrow.Pooling:
+        for key, sizes in step["arrays"].items():
+            if key:
+                self._array(key, [self._known(size) for size in sizes])
+        if "torch" in step:
+            return self._pooling(step)
+        keys = step["arguments"].split("; ")
+        if "columns" in step:
+            outer, rows, columns = (self._length(step[side]) for side in SIDES)
+            groups_ = self.made.index[1] if self.made.index else 1
+            shape = tiles(
+                step["whole"],
+                outer,
+                rows,
+                columns,
+                step["adds_up"],
+                step["grouped"],
+                groups_,
+                self.device,
+            )
+            self.env.update(shape.numbers)
+            for names, count, cells_ in step["parts"]:
+                parts, own = self._length(count), self._length(cells_)
+                counts[f"count {names[0].split(' ')[1]}"] = parts
+                for name in names:
+                    self._array(name, [parts, own])
+        else:
+            asked = {key: counts[key] for key in keys if key.startswith("count ")}
+            shape = cells([self._known(size) for size in step["cells"]], asked)
+        numbers = {**self.env, **shape.numbers}
+        arguments: list[Any] = []
+        places: list[tuple[int, str]] = []
+        for at, key in enumerate(keys):
+            if key.split(" ")[0] in TENSORS:
+                places.append((at, key))
+                arguments.append(None)
+            elif key in numbers:
+                arguments.append(numbers[key])
+            else:
+                arguments.append(self._known(key))
+        kernel = getattr(self.module, step["kernel"])
+        writes = () if step.get("parts") or step["arrays"] else step.get("writes", ())
+        writes = tuple(f"tensor {name}" for name in writes)
+        return Launch(kernel, shape.programs, shape.warps, arguments, places, writes)
+
+    def _array(self, key: str, shape: Sequence[int]) -> None:
+        if key not in self.made.saved and key not in self.made.result_keys:
+            self.made.arrays[key] = tuple(shape)
+
+    def _pooling(self, step: Mapping[str, Any]) -> narrow.Pooling:
+        def operand(entry: Sequence[Any]) -> narrow.Operand:
+            key, axes, sizes, absent = entry
+            lengths = tuple(self._known(size) for size in sizes)
+            like = torch.empty((), dtype=self.real, device=self.device)
+            return narrow.Operand(key, tuple(axes), lengths, absent, like)
+
+        return narrow.Pooling(
+            step["torch"],
+            operand(step["value"]),
+            tuple(step["dims"]),
+            tuple(step["arrays"]),
+            operand(step["where"]) if "where" in step else None,
+            operand(step["weight"]) if "weight" in step else None,
+            self.real,
+        )

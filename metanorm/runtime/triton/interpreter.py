@@ -1,0 +1,29 @@
+"""Triton without a GPU: kernels that its interpreter runs on tensors of the CPU, for tests."""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import Any
+
+
+def interpreting() -> bool:
+    """Whether kernels are interpreted: `TRITON_INTERPRET=1` when the process began."""
+    return os.environ.get("TRITON_INTERPRET", "0") == "1"
+
+
+@functools.lru_cache(maxsize=1)
+def mend() -> None:
+    """Let bounds of loops be tensors of one element.
+
+    Triton 3.6 makes numbers of them by `int`, which NumPy 2.4 refuses for arrays of one dimension.
+    """
+    from triton.runtime import interpreter
+
+    patched = interpreter._patch_lang_tensor
+
+    def with_index(tensor: Any, scope: Any) -> None:
+        patched(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
+
+    interpreter._patch_lang_tensor = with_index

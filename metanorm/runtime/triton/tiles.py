@@ -1,0 +1,102 @@
+"""How large tiles are, how many programs share the work, and how many warps each has.
+
+A program reads some thousand elements at a time: enough for many loads under way at once, few
+enough to stay in registers. All is powers of two, as Triton asks for. Nothing here was measured
+on a GPU yet; `METANORM_TRITON_TILE` sets the elements of a tile for who wants to try.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import torch
+
+TILE = 4096  # elements of a tile
+WIDEST = 1024  # columns of a tile where they need not be whole
+HELD = 16384  # most elements of a tile that is kept in registers from sweep to sweep
+WAVES = 4  # programs of a kernel that adds up, for each multiprocessor
+PER_WARP = 512  # elements of a tile for each warp
+CELLS, PARTS = 64, 32  # of what is narrow, at a time
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """The shape of one launch: `numbers` are what the kernel is given."""
+
+    programs: int
+    warps: int
+    numbers: Mapping[str, int]
+
+
+def above(n: int) -> int:
+    """The least power of two that is not smaller."""
+    return 1 << max(n - 1, 0).bit_length()
+
+
+def parts_of(whole: int, size: int) -> int:
+    """How many pieces of a size something has."""
+    return -(-whole // size)
+
+
+@functools.lru_cache(maxsize=8)
+def processors(device: torch.device) -> int:
+    """The multiprocessors of a GPU; a few where there is none."""
+    if device.type != "cuda":
+        return 2
+    return torch.cuda.get_device_properties(device).multi_processor_count
+
+
+def tile_size() -> int:
+    """The elements of a tile."""
+    return above(int(os.environ.get("METANORM_TRITON_TILE", TILE)))
+
+
+def holds(whole: Sequence[str], rows: int, columns: int, tensors: int) -> bool:
+    """Whether islands fit a tile: `tensors` of them stay in registers at once."""
+    tall = above(rows) if "rows" in whole else 1
+    wide = above(columns) if "columns" in whole else 1
+    return tall * wide * max(tensors, 1) <= HELD
+
+
+def tiles(
+    whole: Sequence[str], outer: int, rows: int, columns: int, adds_up: bool, grouped: bool,
+    groups: int, device: torch.device,
+) -> Tiles:  # fmt: skip
+    """The tiles of a kernel that looks at the data."""
+    size = tile_size()
+    if "rows" in whole:
+        tall = above(rows)
+        wide = above(columns) if "columns" in whole else min(above(columns), max(size // tall, 1))
+    else:
+        wide = above(columns) if "columns" in whole else min(above(columns), WIDEST, size)
+        tall = min(above(rows), max(size // wide, 1))
+    blocks = parts_of(columns, wide)
+    steps = parts_of(rows, tall)  # tiles below each other
+    chunks = steps
+    if adds_up or grouped:
+        most = WAVES * processors(device)
+        chunks = min(steps, max(1, most // max(outer * blocks, 1)))
+    if grouped:  # a group has its share of the rows, on average
+        chunks = max(1, min(chunks, parts_of(parts_of(rows, max(groups, 1)), tall)))
+    each = parts_of(steps, max(chunks, 1)) * tall
+    if not grouped:
+        chunks = parts_of(rows, each)
+    numbers = {
+        "blocks": blocks, "chunks": chunks, "rows of a chunk": each, "ROWS": tall, "BLOCK": wide,
+    }  # fmt: skip
+    programs = blocks * outer * (1 if "rows" in whole else chunks)
+    warps = min(max(above(tall * wide // PER_WARP), 1), 32)
+    return Tiles(programs, warps, numbers)
+
+
+def cells(sizes: Sequence[int], counts: Mapping[str, int]) -> Tiles:
+    """The tiles of a kernel that computes what is narrow; `counts` are numbers of parts."""
+    count = prod(sizes)
+    most = max(counts.values(), default=1)
+    wide = min(above(count), CELLS if most > 1 else 4 * CELLS)
+    numbers = {"CELLS": wide, "PARTS": min(above(most), PARTS), **counts}
+    return Tiles(parts_of(count, wide), 4, numbers)

@@ -1,0 +1,1 @@
+"""The Triton target: a sweep plan as kernels for tensors on a GPU."""

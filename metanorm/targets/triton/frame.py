@@ -1,0 +1,186 @@
+"""What the kernels of a plan share: axes in the order of memory, and the arrays of values.
+
+What a kernel is given is called by *keys*, in the words of the spec: `tensor x`, `stride x C`,
+`size C.inner`, `number eps`, `value var`, `part 0 mean`. The runtime knows them by the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from metanorm.ir.aggregation import ByIndex, Ones
+from metanorm.ir.nodes import (
+    Buffer,
+    Count,
+    Expand,
+    Input,
+    Let,
+    Map,
+    Number,
+    Param,
+    Position,
+    Program,
+    Ref,
+    Stop,
+)
+from metanorm.ir.operands import operands
+from metanorm.ir.space import Space
+from metanorm.plan.sweeps import NotPlannable, Plan, Reduction
+from metanorm.targets.python.pyir import Expr, Name
+from metanorm.targets.triton.terms import ONE
+
+Group = tuple[str, ...]  # parts of a split axis that lie in one piece, or one axis
+
+RESERVED = frozenset(
+    """False None True and as assert async await break class continue def del elif else except
+    finally for from global if import in is lambda nonlocal not or pass raise return try while with
+    tl triton arithmetic float int range min max abs REAL INDEX ROWS BLOCK CELLS PARTS
+    program chunk block first begin end row cell inside in_rows in_columns in_cells place start
+    stop length""".split()
+)
+# Parameters that do not come from the spec, by their keys.
+OWN = {
+    "blocks": "blocks",
+    "chunks": "chunks",
+    "rows of a chunk": "rows_of_chunk",
+    "starts": "starts",
+    "order": "order",
+    "index": "index_of_groups",
+}
+
+
+class Names:
+    """The names of one kernel: those of the spec, as far as they are free."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = {*RESERVED, *OWN.values()}
+
+    def fresh(self, wanted: str) -> str:
+        """A name like this one that nothing has yet."""
+        base = re.sub(r"\W+", "_", wanted).strip("_") or "t"
+        base = f"_{base}" if base[0].isdigit() else base
+        name, number = base, 2
+        while name in self._taken:
+            name, number = f"{base}_{number}", number + 1
+        self._taken.add(name)
+        return name
+
+
+class Arguments:
+    """The parameters of a kernel, each with the key of what it is given."""
+
+    def __init__(self) -> None:
+        self.names = Names()
+        self.keys: dict[str, str] = {}  # and the name of each
+
+    def __call__(self, key: str, wanted: str = "") -> Name:
+        """The parameter for a key."""
+        if key not in self.keys:
+            self.keys[key] = OWN[key] if key in OWN else self.names.fresh(wanted)
+        return Name(self.keys[key])
+
+
+class Frame:
+    """One plan, with its loops in one order: `groups`, outermost first."""
+
+    def __init__(self, plan: Plan, groups: Sequence[Group]) -> None:
+        self.plan = plan
+        self.program: Program = plan.program
+        self.groups = tuple(groups)
+        self.space = Space(self.program.axes)
+        self.lets = {let.name: let for let in self.program.body}
+        self.wide_axes = set(plan.frame)
+        self.cell = next(
+            (a.name for a in self.space if a.cells_of and a.cells_of[0] == plan.grouped), None
+        )
+        self.measured: dict[Ref, tuple[int, Reduction]] = {}
+        self.numbered: list[Reduction] = []
+        for sweep in plan.sweeps:
+            for reduction in sweep.reductions:
+                for _, ref in reduction.results:
+                    self.measured[ref] = (len(self.numbered), reduction)
+                self.numbered.append(reduction)
+        self._orders = self._find_orders()
+
+    def _find_orders(self) -> dict[Ref, tuple[str, ...]]:
+        """The axes of what comes from outside or goes there, in the order of its dimensions."""
+        declared = {
+            d.name: tuple(leaf for dim in d.dims for leaf in self.space.leaves(dim))
+            for d in self.program.declarations
+        }
+        orders = {
+            let.name: declared[let.op.name]
+            for let in self.program.body
+            if isinstance(let.op, (Input, Param, Buffer))
+        }
+        for name, ref in self.program.outputs:
+            order = declared.get(name.removeprefix("d.")) if name.startswith("d.") else None
+            if order is not None and orders.setdefault(ref, order) != order:
+                raise NotPlannable("a gradient that is given in two orders of axes")
+        return orders
+
+    def order(self, ref: Ref) -> tuple[str, ...]:
+        """The axes of a value as its array has them."""
+        return self._orders.get(ref, self.lets[ref].type.axes)
+
+    def wide(self, ref: Ref) -> bool:
+        """Whether a value is as large as the data."""
+        return self.wide_axes <= set(self.lets[ref].type.axes)
+
+    def given(self, ref: Ref) -> bool:
+        """Whether a value comes from outside."""
+        return isinstance(self.lets[ref].op, (Input, Param, Buffer))
+
+    def absent(self, ref: Ref) -> float | None:
+        """The number that stands for a value from outside where it is not given, if it may not."""
+        op = self.lets[ref].op
+        if isinstance(op, Param):
+            param = next(p for p in self.program.params if p.name == op.name)
+            return (param.absent or 0.0) if param.switches else None
+        if isinstance(op, Input):
+            own = next(i for i in self.program.inputs if i.name == op.name)
+            if not own.required:
+                return float(own.default) if isinstance(own.default, (int, float)) else 0.0
+        if isinstance(op, Buffer):
+            return (
+                0.0 if any(b.tracked for b in self.program.buffers if b.name == op.name) else None
+            )
+        return None
+
+    def numeric(self, ref: Ref) -> bool:
+        """Whether a value is known from numbers and lengths alone."""
+        let = self.lets[ref]
+        if let.type.axes:
+            return False
+        match let.op:
+            case Number():
+                return True
+            case Count(over=over, where=None, weight=None):
+                return all(isinstance(matrix, Ones) for _, matrix in over)
+            case Map() | Stop() | Expand():
+                return all(self.numeric(r) for r in operands(let.op))
+        return False
+
+    def inline(self, ref: Ref) -> bool:
+        """Whether every kernel knows a value by itself."""
+        return self.numeric(ref) or isinstance(self.lets[ref].op, Position)
+
+    def by_index(self, let: Let) -> bool:
+        """Whether a value is the number of rows in each group."""
+        return isinstance(let.op, Count) and any(isinstance(m, ByIndex) for _, m in let.op.over)
+
+    def leaves(self, axes: Iterable[str]) -> tuple[str, ...]:
+        """The axes that wholes consist of."""
+        return tuple(leaf for axis in axes for leaf in self.space.leaves(axis))
+
+    def dim_of(self, leaf: str) -> str:
+        """The dimension of the data that an axis is, or is a part of."""
+        return next(d for d in self.program.inputs[0].dims if leaf in self.space.leaves(d))
+
+    def size(self, arguments: Arguments, axes: Sequence[str]) -> Expr:
+        """A length, or a product of lengths, as a parameter."""
+        if not axes:
+            return ONE
+        wanted = "size_" + "_".join(axis.lower() for axis in axes)
+        return arguments(f"size {'*'.join(axes)}", wanted)

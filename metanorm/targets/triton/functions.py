@@ -1,0 +1,87 @@
+"""What each elementwise function is in Triton: one row for each row of the operation table.
+
+What takes more than an operator is a function of `metanorm.runtime.triton.arithmetic`, which
+generated files import under that name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from metanorm.targets.python.pyir import Expr, Literal, Unary
+from metanorm.targets.triton.terms import ZERO, call, full, infix, numeral, plus, times
+
+Row = Callable[..., Expr]
+
+WHOLE_POWERS = range(1, 5)  # those that are written out as products
+
+
+def _infix(operator: str) -> Row:
+    return lambda a, b: infix(operator, a, b)
+
+
+def _tl(name: str) -> Row:
+    return lambda x: call(f"tl.{name}", x)
+
+
+def _own(name: str) -> Row:
+    return lambda *arguments: call(f"arithmetic.{name}", *arguments)
+
+
+def _clamp(x: Expr, low: Expr | None = None, high: Expr | None = None) -> Expr:
+    bounded = x if low is None else call("arithmetic.largest", x, low)
+    return bounded if high is None else call("arithmetic.smallest", bounded, high)
+
+
+def _power(a: Expr, b: Expr) -> Expr:
+    if isinstance(b, Literal) and b.value in WHOLE_POWERS:
+        result = a
+        for _ in range(int(b.value) - 1):  # type: ignore[arg-type]
+            result = infix("*", result, a)
+        return result
+    return call("arithmetic.power", *(full(x) if numeral(x) else x for x in (a, b)))
+
+
+def _rescale(x: Expr, centre: Expr, shift: Expr, *factors: Expr) -> Expr:
+    result = x if centre == ZERO else infix("-", x, centre)
+    for factor in factors:
+        result = times(result, factor)
+    return plus(result, shift)
+
+
+FUNCTIONS: Mapping[str, Row] = {
+    "add": _infix("+"),
+    "sub": _infix("-"),
+    "mul": _infix("*"),
+    "div": _infix("/"),
+    "pow": _power,
+    "neg": lambda a: Unary("-", a),
+    "lt": _infix("<"),
+    "le": _infix("<="),
+    "eq": _infix("=="),
+    "ne": _infix("!="),
+    "ge": _infix(">="),
+    "gt": _infix(">"),
+    "sqrt": _tl("sqrt"),
+    "root": _tl("sqrt"),
+    "rsqrt": _tl("rsqrt"),
+    "exp": _tl("exp"),
+    "log": _tl("log"),
+    "abs": _tl("abs"),
+    "sign": _own("sign"),
+    "sin": _tl("sin"),
+    "cos": _tl("cos"),
+    "tanh": _own("tanh"),
+    "erf": _tl("erf"),
+    "sigmoid": _own("sigmoid"),
+    "softplus": _own("softplus"),
+    "relu": lambda x: call("tl.where", infix("<", x, ZERO), ZERO, x),
+    "silu": lambda x: times(x, call("arithmetic.sigmoid", x)),
+    "gelu": _own("gelu"),
+    "clamp": _clamp,
+    "min": _own("smallest"),
+    "max": _own("largest"),
+    "where": lambda c, a, b: call("tl.where", c, a, b),
+    "rescale": _rescale,
+    "unbiased": _own("unbiased"),
+}

@@ -1,0 +1,274 @@
+"""Values as a kernel has them: read at the places of their axes, or computed from others.
+
+Everything is a tile of two dimensions, of which each may have length one, so that values along
+rows, along columns and along neither combine without a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from metanorm.ir.nodes import (
+    Buffer,
+    Count,
+    Expand,
+    Input,
+    Lookup,
+    Map,
+    Number,
+    Param,
+    Position,
+    Ref,
+    Rename,
+    Stop,
+)
+from metanorm.ir.operands import operands
+from metanorm.ir.rename import role_of
+from metanorm.ir.scalar import Const, Hyper, scalar_text
+from metanorm.plan.sweeps import NotPlannable
+from metanorm.targets.python.pyir import Assign, Do, Expr, IfElse, Literal, Name, Stmt, Tuple
+from metanorm.targets.triton.frame import Arguments, Frame
+from metanorm.targets.triton.functions import FUNCTIONS
+from metanorm.targets.triton.terms import (
+    ONE,
+    ZERO,
+    both,
+    call,
+    cast,
+    full,
+    infix,
+    is_given,
+    number,
+    numeral,
+    plus,
+    times,
+)
+
+Sides = frozenset[str]  # of `row` and `column`: along which a value varies
+
+
+@dataclass
+class Scope:
+    """The values of one kernel.
+
+    `at` has the place along each axis, `sides` along which sides of the tile it varies, and
+    `masks` what is inside along each. What varies along `changing` sides is computed anew in each
+    turn of the loop, `body`; the rest once, in `head`.
+    """
+
+    frame: Frame
+    arguments: Arguments
+    at: dict[str, Expr] = field(default_factory=dict)
+    sides: dict[str, Sides] = field(default_factory=dict)
+    masks: dict[str, Expr] = field(default_factory=dict)
+    changing: Sides = frozenset()
+    head: list[Stmt] = field(default_factory=list)
+    body: list[Stmt] = field(default_factory=list)
+    local: dict[Ref, Expr] = field(default_factory=dict)
+    within: set[Ref] = field(default_factory=set)  # values of the loop
+    reads: set[Ref] = field(default_factory=set)  # narrow values that have to be arrays
+
+    # ---- places
+
+    def place(self, axes: tuple[str, ...], at: Mapping[str, Expr] | None = None) -> Expr:
+        """The place of an element in an array over `axes`, which lie in their order."""
+        at = self.at if at is None else at
+        result: Expr = ZERO
+        skip = 0
+        for n, axis in enumerate(axes):
+            if skip:
+                skip -= 1
+                continue
+            group = next((g for g in self.frame.groups if len(g) > 1 and g[0] == axis), None)
+            if group and axes[n : n + len(group)] == group and f"*{axis}" in at and at is self.at:
+                skip = len(group) - 1
+                size, here = self.frame.size(self.arguments, group), at[f"*{axis}"]
+            elif axis in at:
+                size, here = self.frame.size(self.arguments, (axis,)), at[axis]
+            else:
+                raise NotPlannable("cells beside the axis that they cut, in narrow values")
+            result = here if result == ZERO else plus(times(result, size), here)
+        return result
+
+    def varies(self, axes: tuple[str, ...]) -> Sides:
+        """The sides of the tile along which a value on these axes varies."""
+        return frozenset[str]().union(*(self.sides.get(axis, frozenset()) for axis in axes))
+
+    def mask(self, sides: Sides) -> Expr | None:
+        """What is inside along these sides."""
+        if "both" in self.masks and len(sides) == 2:
+            return self.masks["both"]
+        result: Expr | None = None
+        for side in ("row", "column"):
+            if side in sides and side in self.masks:
+                result = both(result, self.masks[side])
+        return result
+
+    def load(self, pointer: Expr, place: Expr, sides: Sides) -> Expr:
+        """What lies at a place; zero outside."""
+        mask = self.mask(sides)
+        guard = () if mask is None else (mask, ZERO)
+        return call("tl.load", plus(pointer, place), *guard)
+
+    def store(self, pointer: Expr, place: Expr, sides: Sides, value: Expr) -> Do:
+        """Write a tile, or what is the same all over it, to its place."""
+        if not sides:
+            place = plus(place, call("tl.zeros", Tuple((ONE, ONE)), Name("INDEX")))
+        mask = self.mask(sides)
+        guard = () if mask is None else (mask,)
+        return Do(call("tl.store", plus(pointer, place), value, *guard))
+
+    # ---- values
+
+    def value(self, ref: Ref) -> Expr:
+        """A value, computed before if it has not been yet."""
+        if ref not in self.local:
+            expr = self.computed(ref)
+            if not numeral(expr) and not isinstance(expr, Name):
+                expr = self.keep(ref, expr)
+            elif any(r in self.within for r in self._read(ref)):
+                self.within.add(ref)
+            self.local[ref] = expr
+        return self.local[ref]
+
+    def keep(self, ref: Ref, expr: Expr) -> Name:
+        """Give a value a name, where it is computed often enough."""
+        name = Name(self.arguments.names.fresh(self.wanted(ref)))
+        axes = self.frame.lets[ref].type.axes
+        changes = bool(self.varies(axes) & self.changing)
+        if changes or any(r in self.within for r in self._read(ref)):
+            self.within.add(ref)
+            self.body.append(Assign((name,), expr))
+        else:
+            self.head.append(Assign((name,), expr))
+        return name
+
+    def wanted(self, ref: Ref) -> str:
+        """What a value is called: by its own name, what it is for, or just any."""
+        let = self.frame.lets[ref]
+        if isinstance(let.op, (Input, Param, Buffer)):
+            return f"{let.op.name.removeprefix('kept.')}_here"
+        return ref if not ref.startswith("%") else role_of(ref) or "t"
+
+    def _read(self, ref: Ref) -> tuple[Ref, ...]:
+        return tuple(operands(self.frame.lets[ref].op))
+
+    def computed(self, ref: Ref) -> Expr:
+        """The expression of a value."""
+        let = self.frame.lets[ref]
+        if isinstance(let.op, (Input, Param, Buffer)):
+            return self.outside(ref)
+        if ref in self.frame.measured:
+            return self.array(ref)
+        match let.op:
+            case Number(Const(value)):
+                return number(value)
+            case Number(scalar):
+                wanted = scalar.name if isinstance(scalar, Hyper) else "number"
+                return self.arguments(f"number {scalar_text(scalar)}", wanted)
+            case Position(axis):
+                return cast(self.at[axis], "REAL")
+            case Count(over=over) if self.frame.numeric(ref):
+                axes = self.frame.leaves(axis for axis, _ in over)
+                return full(self.frame.size(self.arguments, axes))
+            case Map(function, arguments) if self.simple(ref):
+                return self.mapped(function, arguments)
+            case Stop(value) | Expand(value) if self.simple(ref):
+                return self.value(value)
+        return self.array(ref)
+
+    def simple(self, ref: Ref) -> bool:
+        """Whether a value is computed where it is read: a wide one, or one that is a number."""
+        return self.frame.wide(ref) or self.frame.numeric(ref)
+
+    def mapped(self, function: str, arguments: tuple[Ref, ...]) -> Expr:
+        """A function of values."""
+        given = [self.value(a) for a in arguments]
+        plain = [numeral(g) or self._number(a) for a, g in zip(arguments, given)]
+        if function == "where" and plain[1] and plain[2]:  # else of a type that Triton chooses
+            given[1] = full(given[1])
+        if all(plain) or (function == "where" and plain[0]):
+            given[0] = full(given[0])
+        if function == "where" and (plain[0] or self.frame.lets[arguments[0]].type.kind != "bool"):
+            given[0] = infix("!=", given[0], ZERO)  # a switch among the hyperparameters
+        return FUNCTIONS[function](*given)
+
+    def _number(self, ref: Ref) -> bool:
+        return isinstance(self.frame.lets[ref].op, Number)
+
+    def outside(self, ref: Ref) -> Expr:
+        """A tensor of the call, at the place of this tile."""
+        let = self.frame.lets[ref]
+        op = let.op
+        assert isinstance(op, (Input, Param, Buffer))
+        pointer = self.arguments(f"tensor {op.name}", op.name.removeprefix("kept."))
+        if self.frame.wide(ref):
+            place = self.strided(op.name)
+            loaded = self.load(pointer, place, frozenset(("row", "column")))
+        else:
+            order = self.frame.order(ref)
+            loaded = self.load(pointer, self.place(order), self.varies(order))
+        return self.present(ref, pointer, self.read(ref, loaded))
+
+    def read(self, ref: Ref, loaded: Expr) -> Expr:
+        """What was loaded, in the type of the arithmetic."""
+        kind = self.frame.lets[ref].type.kind
+        if kind == "bool":
+            return infix("!=", loaded, ZERO)
+        return loaded if kind == "int" else cast(loaded, "REAL")
+
+    def present(self, ref: Ref, pointer: Expr, loaded: Expr) -> Expr:
+        """A value that may not be given, and counts as a number then."""
+        absent = self.frame.absent(ref)
+        if absent is None:
+            return loaded
+        other = full(number(absent))
+        if self.frame.lets[ref].type.kind == "bool":
+            other = infix("!=", other, ZERO)
+        return IfElse(is_given(pointer), loaded, other)
+
+    def strided(self, field_: str) -> Expr:
+        """The place of an element of a tensor as large as the data."""
+        result: Expr = ZERO
+        for dim in self.frame.program.inputs[0].dims:
+            here = self.place(self.frame.space.leaves(dim))
+            stride = self.arguments(f"stride {field_} {dim}", f"{field_}_{dim}_stride".lower())
+            result = plus(result, times(here, stride))
+        return result
+
+    def array(
+        self, ref: Ref, at: Mapping[str, Expr] | None = None, sides: Sides | None = None
+    ) -> Expr:
+        """A narrow value that another kernel has stored."""
+        if self.frame.given(ref):
+            raise AssertionError(ref)
+        self.reads.add(ref)
+        order = self.frame.order(ref)
+        pointer = self.arguments(f"value {ref}", f"{self.wanted(ref)}_of")
+        kind = self.frame.lets[ref].type.kind
+        sides = self.varies(order) if sides is None else sides
+        loaded = self.load(pointer, self.place(order, at), sides)
+        return infix("!=", loaded, ZERO) if kind == "bool" else loaded
+
+    def moved(self, ref: Ref, axis: str, to: Expr, along: Sides) -> Expr:
+        """A narrow value at another place along one of its axes, which varies along some sides."""
+        at = {**self.at, axis: to}
+        order = self.frame.order(ref)
+        sides = along | self.varies(tuple(a for a in order if a != axis))
+        if self.frame.given(ref):
+            op = self.frame.lets[ref].op
+            assert isinstance(op, (Input, Param, Buffer))
+            pointer = self.arguments(f"tensor {op.name}", op.name.removeprefix("kept."))
+            loaded = self.load(pointer, self.place(order, at), sides)
+            return self.present(ref, pointer, self.read(ref, loaded))
+        return self.array(ref, at, sides)
+
+    def elsewhere(self, ref: Ref) -> Expr:
+        """A value that is another one at another place."""
+        match self.frame.lets[ref].op:
+            case Rename(value, old, new):
+                return self.moved(value, old, self.at[new], self.sides.get(new, frozenset()))
+            case Lookup(table, axis, int() as row):
+                return self.moved(table, axis, Literal(row), frozenset())
+        raise NotPlannable(type(self.frame.lets[ref].op).__name__.lower())

@@ -1,0 +1,87 @@
+"""Short ways to write the expressions that kernels are made of."""
+
+from __future__ import annotations
+
+import math
+
+from metanorm.targets.python.pyir import (
+    Attribute,
+    Binary,
+    Call,
+    Expr,
+    Literal,
+    Name,
+    Slice,
+    Subscript,
+    Tuple,
+)
+
+ZERO, ONE = Literal(0), Literal(1)
+
+
+def call(function: str, *arguments: Expr, **keywords: Expr) -> Call:
+    """`function(arguments, key=value)`."""
+    return Call(Name(function), arguments, tuple(keywords.items()))
+
+
+def cast(value: Expr, dtype: str) -> Expr:
+    """`value.to(dtype)`."""
+    return Call(Attribute(value, "to"), (Name(dtype),))
+
+
+def infix(operator: str, left: Expr, right: Expr) -> Expr:
+    """`left operator right`."""
+    return Binary(operator, (left, right))
+
+
+def plus(left: Expr, right: Expr) -> Expr:
+    """A sum without terms that are zero."""
+    if ZERO in (left, right):
+        return right if left == ZERO else left
+    return infix("+", left, right)
+
+
+def times(left: Expr, right: Expr) -> Expr:
+    """A product without factors that are one."""
+    if ONE in (left, right):
+        return right if left == ONE else left
+    return infix("*", left, right)
+
+
+def both(left: Expr | None, right: Expr | None) -> Expr | None:
+    """Two conditions of which either may be missing."""
+    if left is None or right is None:
+        return left if right is None else right
+    return infix("&", left, right)
+
+
+def number(value: float) -> Expr:
+    """A constant of the spec."""
+    if math.isnan(value) or math.isinf(value):
+        return call("float", Literal(str(value)))
+    return Literal(int(value) if value == int(value) and abs(value) < 2**31 else float(value))
+
+
+def numeral(expr: Expr) -> bool:
+    """Whether an expression is a plain number and not a tensor."""
+    return isinstance(expr, Literal) or (isinstance(expr, Call) and expr.function == Name("float"))
+
+
+def full(value: Expr) -> Expr:
+    """A number as a tile of one element."""
+    return call("tl.full", Tuple((ONE, ONE)), value, Name("REAL"))
+
+
+def upright(value: Expr) -> Expr:
+    """A vector as a column of a tile."""
+    return Subscript(value, (Slice(), Literal(None)))
+
+
+def lying(value: Expr) -> Expr:
+    """A vector as a row of a tile."""
+    return Subscript(value, (Literal(None), Slice()))
+
+
+def is_given(value: Expr) -> Expr:
+    """`value is not None`."""
+    return Binary("is not", (value, Literal(None)))

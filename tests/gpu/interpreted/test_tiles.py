@@ -1,0 +1,52 @@
+"""Layers in tiles of a few elements: what is joined from several tiles, chunks and blocks."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import pytest
+import torch
+from layers import LAYERS, REGULAR, agree, beside, everything, layer, weighted
+
+from metanorm.driver import compile_specs, module_name
+from metanorm.options import Options
+from metanorm.runtime.triton import tiles
+from metanorm.targets.live import module_from_files
+from metanorm.workspace import load_library
+
+SMALL = {"TILE": 8, "WIDEST": 4, "HELD": 0, "CELLS": 2, "PARTS": 2}  # no island fits
+LIBRARY = load_library()
+
+
+@pytest.fixture(scope="module", params=LAYERS)
+def named(request: pytest.FixtureRequest) -> tuple[str, ModuleType]:
+    """A layer, and the module that has it."""
+    roots = [root for root in LIBRARY.roots if module_name(root) == request.param]
+    files = compile_specs(LIBRARY.sources, roots, Options()).files
+    return request.param, module_from_files(files, request.param)
+
+
+WAYS = [("contiguous", True), ("contiguous", False), ("channels last", True), ("strided", False)]
+
+
+@pytest.mark.parametrize(("lie", "small"), WAYS)
+def test_tiles(
+    named: tuple[str, ModuleType], lie: str, small: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sweep by sweep in many small tiles, in float64; or as small calls go, in float32."""
+    for constant, value in SMALL.items() if small else ():
+        monkeypatch.setattr(tiles, constant, value)
+    dtype = torch.float64 if small else torch.float32
+    name, module = named
+    own = layer(name, module, dtype)
+    x = torch.randn(LAYERS[name][1], dtype=torch.float64).to(dtype)
+    others = beside(name, x)
+    x = REGULAR[lie](x)
+    right = everything("torch", own, x, others, weighted)
+    try:
+        found = everything("triton", own, x, others, weighted)
+    except RuntimeError as error:
+        assert "one piece" in str(error)
+        pytest.skip("torch serves dimensions that do not lie in one piece")
+    bound = 1e-10 if dtype == torch.float64 else 1e-4
+    agree(found, right, bound, bound)
