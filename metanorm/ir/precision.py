@@ -30,7 +30,7 @@ PASSING = (Rename, Expand, Stop, Lookup)
 
 def computed_alone(program: Program) -> set[str]:
     """The names of parameters of which something is computed without inputs and buffers."""
-    known: set[Ref] = set()  # what depends on inputs or buffers
+    known: set[Ref] = set()  # what depends on inputs or buffers, and is as wide as they are
     stored: dict[Ref, str] = {}  # parameters, and what is them in another order
     alone: set[str] = set()
 
@@ -38,14 +38,16 @@ def computed_alone(program: Program) -> set[str]:
         for let in lets:
             op, read = let.op, operands(let.op)
             if isinstance(op, Repeat):
-                known.update(i for i, ref in zip(op.inside, op.initial) if ref in known)
+                first = tuple(zip(op.inside, op.initial))
+                known.update(inside for inside, ref in first if ref in known)
+                stored.update((inside, stored[ref]) for inside, ref in first if ref in stored)
                 walk(op.body)
-            if isinstance(op, (Input, Buffer)) or any(ref in known for ref in read):
-                known.add(let.name)
-            elif isinstance(op, Param):
+            if isinstance(op, Param):
                 stored[let.name] = op.name
-            elif isinstance(op, PASSING) and read[0] in stored:
+            elif isinstance(op, PASSING) and read[0] in stored:  # an index is read, and not wide
                 stored[let.name] = stored[read[0]]
+            elif isinstance(op, (Input, Buffer)) or any(ref in known for ref in read):
+                known.add(let.name)
             elif isinstance(op, COMPUTING):
                 alone.update(stored[ref] for ref in read if ref in stored)
 

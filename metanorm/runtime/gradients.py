@@ -22,8 +22,9 @@ class GradientNorm(nn.Module):
         an optimizer steps with.
 
         A model and a parameter have each gradient normalized as it arrives, before it is added to
-        `grad`; an optimizer has `grad` normalized once, at the beginning of `step()`. That differs
-        where several backward passes add up, unless the norm is linear. Left alone are gradients
+        `grad`; an optimizer has `grad` normalized once, at the beginning of `step()`, or each time
+        that the closure has run which `step(closure)` calls. That differs where several backward
+        passes add up, unless the norm is linear. Left alone are gradients
         with fewer than `fewest_dims` dimensions, in which some pool has no axis, such as those of
         biases; and sparse and complex ones.
 
@@ -50,7 +51,23 @@ class GradientNorm(nn.Module):
     def _arrived(self, grad: Tensor) -> Tensor | None:
         return self(grad) if self._takes(grad) else None
 
-    def _before_step(self, optimizer: Optimizer, *_: Any) -> None:
+    def _before_step(
+        self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        itself, *given = args
+        closure = given[0] if given else kwargs.get("closure")
+        if closure is None:
+            self._normalize(optimizer)
+            return None
+
+        def normalized() -> Any:
+            loss = closure()
+            self._normalize(optimizer)
+            return loss
+
+        return (itself,), {**kwargs, "closure": normalized}
+
+    def _normalize(self, optimizer: Optimizer) -> None:
         with torch.no_grad():
             for group in optimizer.param_groups:
                 for parameter in group["params"]:

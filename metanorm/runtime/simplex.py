@@ -18,6 +18,7 @@ def sparsestmax(x: Tensor, radius: float, dim: int) -> Tensor:
     Where weights on a face are all alike there is no way out, and they stay. Gradients are those of
     the smooth piece that the weights lie on, and always finite.
     """
+    x = x - x.detach().amax(dim, keepdim=True)  # the same weights, of numbers that are not large
     weights = _projected(x, dim, torch.ones_like(x, dtype=torch.bool))
     centre, room = None, torch.full_like(x.narrow(dim, 0, 1), float(radius) ** 2)
     for _ in range(x.shape[dim] - 1):  # each step leaves a weight at zero, or is the last

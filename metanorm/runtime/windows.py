@@ -141,9 +141,7 @@ class _Squares(torch.autograd.Function):
         x, mean, weight = ctx.saved_tensors
         (g,), window, dim = gradients, ctx.window, ctx.dim
         wanted = ctx.needs_input_grad
-        # Differences from anything are those from the mean of the means, and rounded less.
-        near = torch.where(torch.isfinite(mean), mean, 0).mean(dim, keepdim=True).detach()
-        x, mean = x - near, mean - near
+        x, mean = _nearer(x, mean, dim)
         by_x = by_mean = by_weight = None
         if wanted[0] or wanted[2]:
             once, with_mean = window.transposed(g, dim), window.transposed(g * mean, dim)
@@ -161,6 +159,7 @@ class _Squares(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
         x, mean, weight = ctx.saved_tensors
+        x, mean = _nearer(x, mean, ctx.dim)
         dx, dmean, dweight = tangents[:3]
         window: Window = ctx.window
 
@@ -176,6 +175,12 @@ class _Squares(torch.autograd.Function):
             change = change + total(dweight * x.square())
             change = change - 2 * mean * total(dweight * x) + mean.square() * total(dweight)
         return change
+
+
+def _nearer(x: Tensor, mean: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Both from the mean of the means: their differences are the same, and rounded less."""
+    near = torch.where(torch.isfinite(mean), mean, 0).mean(dim, keepdim=True).detach()
+    return x - near, mean - near
 
 
 # ---- windows from the two blocks that they lie in

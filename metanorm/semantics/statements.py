@@ -309,6 +309,14 @@ class Statements:
             hint = f"pool it away: `mean(... over {extra[0]})`"
             self.problems.add(WrongKind(statement.value.span, found, expected, hint))
             return
+        if any(update.buffer == buffer.ref for update in self.low.updates):
+            found, expected = (
+                f"a second one of `{statement.name.name}`",
+                "one `update` for each buffer",
+            )
+            hint = "only one could be stored: make them one"
+            self.problems.add(WrongKind(statement.span, found, expected, hint))
+            return
         self.low.updates.append(Update(buffer.ref, value.ref))
 
     # ---- values
@@ -334,6 +342,8 @@ class Statements:
     def _annotated(self, statement: ast.Let, value: Tensor) -> Value:
         """`let d[N] = 1`: the value has these axes, and no others."""
         axes: list[str] = []
+        if not self.low.table.distinct([dim.axis for dim in statement.dims]):
+            return POISON
         for dim in statement.dims:
             found = self.e.pools.resolve(dim.axis)
             if found is None:

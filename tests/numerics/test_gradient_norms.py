@@ -119,6 +119,29 @@ def test_on_an_optimizer_steps_are_those_with_centred_gradients(
         torch.testing.assert_close(own, other, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("by_name", [False, True])
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.LBFGS])
+def test_what_a_closure_computes_is_normalized(
+    kind: type[torch.optim.Optimizer], by_name: bool, library: ModuleType
+) -> None:
+    ours, theirs = net(), net()
+    steps = kind(ours.parameters(), lr=0.1), kind(theirs.parameters(), lr=0.1)
+    library.GradientCentralization().attach(steps[0])
+    library.GradientCentralization().attach(theirs)
+    for model, optimizer in zip((ours, theirs), steps):
+
+        def closure(model: nn.Module = model) -> Tensor:
+            model.zero_grad()
+            loss = loss_of(model)
+            loss.backward()
+            return loss
+
+        optimizer.step(closure=closure) if by_name else optimizer.step(closure)
+    assert not torch.equal(ours[0].weight, net()[0].weight)
+    for own, other in zip(ours.parameters(), theirs.parameters()):
+        torch.testing.assert_close(own, other, rtol=1e-12, atol=1e-12)
+
+
 def test_an_optimizer_with_holes(library: ModuleType) -> None:
     """No gradient, a frozen parameter, sparse and complex ones, and several groups."""
     idle, frozen = nn.Parameter(torch.randn(2, 2)), nn.Parameter(torch.randn(2, 2), False)

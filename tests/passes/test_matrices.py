@@ -83,3 +83,12 @@ def test_it_computes_the_same(what: str) -> None:
     for name, wanted in values(program, here.call).items():
         torch.testing.assert_close(found[name], wanted, rtol=1e-12, atol=1e-12)
         assert wanted.dtype == F64
+
+
+def test_the_weight_of_the_pool_counts_too() -> None:
+    text = "input x[N, C, *S], w[N], a: matrix[N, N]\nlet m = mean(x over *S)"
+    program = lowered(f"{text}\noutput x - mean(m over N: a where (w > 0.3) weight w)")
+    here = point(program)
+    found = values(matrices(share(program)), here.call)
+    for name, wanted in values(program, here.call).items():
+        torch.testing.assert_close(found[name], wanted, rtol=1e-12, atol=1e-12)

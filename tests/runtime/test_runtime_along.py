@@ -104,6 +104,24 @@ def test_gradients(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MATRICES)
+def test_gradients_far_from_zero(name: str) -> None:
+    """Backward and forward, by values and by weights: as those of the same values about zero."""
+    matrix = MATRICES[name]
+    x, dx, dweight = (torch.randn(20, dtype=F64) for _ in range(3))
+    weight = torch.rand(20, dtype=F64) + 0.2
+
+    def var(x: Tensor, weight: Tensor) -> Tensor:
+        return runtime.moments_along(x, {0: matrix}, weight=weight).var
+
+    def derivatives(x: Tensor) -> list[Tensor]:
+        values, pull = torch.func.vjp(var, x, weight)
+        return [*pull(values.cos()), torch.func.jvp(var, (x, weight), (dx, dweight))[1]]
+
+    for far, near in zip(derivatives(x + 2.0**23), derivatives(x + 2.0**23 - 2.0**23)):
+        torch.testing.assert_close(far, near, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", MATRICES)
 def test_vmap_and_dtypes(name: str) -> None:
     matrix, x = MATRICES[name], torch.randn(3, 6)
     whole = runtime.moments_along(x, {1: matrix})

@@ -51,6 +51,14 @@ def test_equal_weights_stay_with_finite_gradients(radius: float, dtype: torch.dt
     torch.testing.assert_close(gradient, torch.tensor([2.0, -1, -1], dtype=dtype) / 3)
 
 
+@pytest.mark.parametrize("offset", [1e4, -1e6, 1e20])
+def test_weights_far_from_zero_sum_to_one(offset: float) -> None:
+    x = torch.tensor([0.5, 0.25, 0.0]) + offset
+    near = (x.double() - x.double().max()).float()
+    torch.testing.assert_close(runtime.sparsestmax(x, 0.3, 0), runtime.sparsestmax(near, 0.3, 0))
+    torch.testing.assert_close(runtime.sparsestmax(x, 0.3, 0).sum(), torch.tensor(1.0))
+
+
 @pytest.mark.parametrize("radius", [0.0, 0.3, 0.5, 0.9])
 def test_gradients(radius: float) -> None:
     x = torch.tensor([[0.5, 0.2, 0.1, -0.4], [0.3, 0.31, 0.2, 0.0]], dtype=F64, requires_grad=True)

@@ -15,6 +15,7 @@ WRITTEN = {
     "x - (a - 1)": r"x - \left(a - 1\right)",
     "x / a / 2": r"\frac{\frac{x}{a}}{2}",
     "-x^2": r"-{x}^{2}",
+    "(x^2)^a": r"{\left({x}^{2}\right)}^{a}",
     "(-x)^2": r"{\left(-x\right)}^{2}",
     "a * -x": r"a \, \left(-x\right)",
     "x + 1e-5": r"x + 10^{-5}",
@@ -40,6 +41,7 @@ WRITTEN = {
         r"x - \mathop{\mathrm{mean}}\limits_{N \,\mid\, \mathit{keep}}\left(x\right)"
     ),
     "affine(x + a per C)": (r"\mathit{weight}_{C} \, \left(x + a\right) + \mathit{bias}_{C}"),
+    "affine(-x per C)": r"\mathit{weight}_{C} \, \left(-x\right) + \mathit{bias}_{C}",
     "affine(x + a per bias[C])": r"x + a + \mathit{bias}_{C}",
 }
 

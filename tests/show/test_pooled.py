@@ -101,6 +101,7 @@ def test_shares_are_what_counts(name: str) -> None:
 KINDS = {
     "ones": norm("x[N, C]", "N"),
     "blocks": norm("x[N, C]", "C: blocks(2)"),
+    "the last block": norm("x[N, T, C]", "C: blocks(2)"),
     "chunks": norm("x[N, C]", "C: chunks(k)", "k: int"),
     "interleave": norm("x[N, C, *S]", "C: interleave(3), *S"),
     "window": norm("x[N, T, D]", "T: window(3), D"),
@@ -138,6 +139,13 @@ def test_known_pools() -> None:
     assert not around.counts_itself
     (weighted,) = pools(KINDS["even window"])
     assert weighted.edges[1].matrix[0].tolist() == [3, 1, 0, 0, 0, 0, 0]
+
+
+def test_each_position_has_the_row_of_its_block() -> None:
+    (blocks,) = pools(norm("x[N, C]", "C: blocks(2)"))
+    matrix = blocks.edges[1].matrix
+    first = torch.arange(len(matrix)) < len(matrix) // 2
+    assert torch.equal(matrix != 0, first[:, None] == first)
 
 
 def test_matrices_and_shares_agree() -> None:

@@ -1,0 +1,33 @@
+"""Which parameters are widened before something is computed of them."""
+
+from __future__ import annotations
+
+import pytest
+from from_text import from_lines
+
+from metanorm.ir.precision import computed_alone
+
+DECLARED = """
+input x[N, C], label: index[N] of K = 3
+buffer seen[C] = 0
+param p[C = c] = 1, t[K] = 1
+"""
+
+ALONE = {
+    "output x * p": set(),
+    "output x * exp(p)": {"p"},
+    "output x * exp(mean(p over C))": {"p"},
+    "output x * exp(stop(p))": {"p"},
+    "output x * exp(mean(x over N) * p)": set(),
+    "output x * exp(seen + p)": set(),
+    "output x * t[label]": set(),
+    "output x * exp(t[label])": {"t"},
+    "output x * exp(t[0])": {"t"},
+    "let v = p repeat 3 { v = exp(v) } output x * v": {"p"},
+    "let v[N, C] = p repeat 3 { v = v * x } output v": set(),
+}
+
+
+@pytest.mark.parametrize("statements", ALONE)
+def test_parameters_that_meet_nothing_wide(statements: str) -> None:
+    assert computed_alone(from_lines(DECLARED + statements)) == ALONE[statements]
