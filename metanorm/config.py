@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
 
 from metanorm.diagnostics.suggest import did_you_mean
-from metanorm.options import Options
+from metanorm.options import Options, Target
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -26,7 +25,7 @@ class Config:
 
     specs: tuple[str, ...] = ("specs",)
     out: str = "norms"
-    target: Literal["native", "torch"] = "native"
+    target: Target = "native"
 
     def options(self) -> Options:
         """The part that changes generated code."""

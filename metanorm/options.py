@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+# Modules of plain torch; with kernels in C beside them; with kernels in Triton, too.
+Target = Literal["torch", "native", "triton"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Choices that change generated code. They are part of its header."""
 
-    target: str = "native"
+    target: Target = "native"
     verify_passes: bool = False
 
     def fingerprint(self) -> str:

@@ -13,7 +13,7 @@ from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.model import Diagnostic
 from metanorm.ir.dump import program_text
 from metanorm.ir.nodes import Program
-from metanorm.options import Options
+from metanorm.options import Options, Target
 from metanorm.passes.arms import arms
 from metanorm.passes.backward import NotDerivable, backward
 from metanorm.passes.directions import directions
@@ -30,7 +30,11 @@ from metanorm.syntax.tree_from_text import tree_from_text
 FRONT = ("tokens", "tree", "ast", "equations", "ir")
 PASSES = tuple(step.name for step in PIPELINE)
 KERNELS = ("arms", "backward", "sums", "sweeps", "native", "triton")
-BESIDE = {"native": ".c", "triton": "_triton.py"}  # how the names of kernel files end
+# Targets with kernels, and how the names of their files end.
+BESIDE: Mapping[str, tuple[Target, str]] = {
+    "native": ("native", ".c"),
+    "triton": ("triton", "_triton.py"),
+}
 STAGES = (*FRONT, *PASSES, "code", *KERNELS)
 
 Found = tuple[Diagnostic, ...]
@@ -52,8 +56,9 @@ def stage_text(sources: Mapping[str, Source], root: str, stage: str) -> tuple[st
         result = driver.compile_specs(sources, [root], Options())
         return result.files.get(f"{driver.module_name(root)}.py", ""), result.diagnostics
     if stage in BESIDE:
-        result = driver.compile_specs(sources, [root], Options())
-        name = f"{driver.module_name(root)}{BESIDE[stage]}"
+        target, end = BESIDE[stage]
+        result = driver.compile_specs(sources, [root], Options(target=target))
+        name = f"{driver.module_name(root)}{end}"
         return result.files.get(name, ""), result.diagnostics
     checked = frontend.check(sources, [root])
     norms = checked.norms[root]

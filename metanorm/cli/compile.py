@@ -14,6 +14,7 @@ from metanorm import driver
 from metanorm.cli.console import complain, write_diagnostics, write_diff, write_summary
 from metanorm.cli.context import begin
 from metanorm.cli.exit_codes import FINDINGS, OK
+from metanorm.options import Options, Target
 from metanorm.workspace import Output, existing_exports, plan, write
 
 # What must not be lost without a word: a file that somebody else wrote, or changed.
@@ -42,9 +43,13 @@ def command(
     build: Annotated[
         bool, typer.Option("--build", help="Build the kernels now instead of at their first use.")
     ] = False,
+    target: Annotated[
+        Target | None,
+        typer.Option(help="torch: no kernels; native: in C; triton: in C and in Triton."),
+    ] = None,
     ptx: Annotated[
         bool,
-        typer.Option("--ptx", help="Compile the Triton kernels, too, and print their registers."),
+        typer.Option("--ptx", help="Compile the Triton kernels and print their registers."),
     ] = False,
 ) -> None:
     """Compile specs into a package of PyTorch modules."""
@@ -52,7 +57,10 @@ def command(
     workspace = run.workspace(specs or [])
     folder = Path(output) if output is not None else Path(run.relative(run.config.out))
     others = {} if stdout else existing_exports(folder)
-    options = run.config.options()
+    options = run.config.options() if target is None else Options(target=target)
+    if ptx and options.target != "triton":
+        complain("--ptx compiles Triton kernels: add --target triton")
+        raise typer.Exit(FINDINGS)
     result = driver.compile_specs(workspace.sources, workspace.roots, options, others)
     found = (*workspace.diagnostics, *result.diagnostics)
     write_diagnostics(found, workspace.sources, sys.stderr)

@@ -42,10 +42,11 @@ def module_files(
     names = names_of([norm.optimised for norm in norms])
     kernels: dict[str, tuple[Program, Source, str | None]] = {}
     on_gpu: dict[str, tuple[Program, triton.Source, str | None]] = {}
-    if options.target == "native":
-        for norm, own in zip(norms, names):
+    for norm, own in zip(norms, names):
+        if options.target in ("native", "triton"):
             with suppress(NoKernels):
                 kernels[own.function] = kernels_of(norm.optimised, own)
+        if options.target == "triton":
             with suppress(NoKernels):
                 found = triton.source(norm.optimised, own.function)
                 on_gpu[own.function] = (norm.optimised, found, _result(norm.optimised, own))

@@ -45,7 +45,7 @@ def kernels_beside(module_file: str) -> ModuleType:
         except OSError as error:
             raise CannotBuild(
                 f"the file of Triton kernels is not beside the module: {error.strerror}",
-                "copy it there, or compile the spec again",
+                "copy it there, or compile the spec with `--target triton`",
             ) from error
     sys.modules[unique] = module
     exec(compile(text, name, "exec"), module.__dict__)

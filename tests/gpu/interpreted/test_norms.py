@@ -32,7 +32,7 @@ NORMS = {
 @functools.lru_cache(maxsize=1)
 def compiled(root: str) -> tuple[ModuleType, str]:
     """The module of a spec, and the text of its kernels."""
-    files = compile_specs(LIBRARY.sources, [root], Options()).files
+    files = compile_specs(LIBRARY.sources, [root], Options(target="triton")).files
     name = module_name(root)
     return module_from_files(files, name), files.get(f"{name}_triton.py", "")
 

@@ -22,7 +22,7 @@ LIBRARY = load_library()
 def named(request: pytest.FixtureRequest) -> tuple[str, ModuleType]:
     """A layer, and the module that has it."""
     roots = [root for root in LIBRARY.roots if module_name(root) == request.param]
-    files = compile_specs(LIBRARY.sources, roots, Options()).files
+    files = compile_specs(LIBRARY.sources, roots, Options(target="triton")).files
     return request.param, module_from_files(files, request.param)
 
 
