@@ -12,13 +12,17 @@ SOURCES = (
     rf"{NAMES}, \"[^\"]+\"(?: \(\w+\))?",  # Shao, "Understanding Normalization" (slides)
     r"[\w-]+/[\w-]+(?=[.,;]|$)",  # NVIDIA/ngpt
 )
+# Code that a norm follows, where no paper is named.
+CODE = re.compile(r"^\w+ of [A-Z]\w+|(?<=\bas )[\w-]+'s \w+|(?<=\bas in )[\w-]+")
 CITED = re.compile(rf"(?:^|(?<=[.:;] )|(?<=After ))(?!After )(?:{'|'.join(SOURCES)})")
 SENTENCE = re.compile(r"(?<![ .][A-Z])(?<!\bal)\.(?= |$)")
 
 
 def citation(doc: Sequence[str]) -> str:
-    """`Wu & He, 2018, arXiv 1803.08494`; empty where nothing is cited."""
-    found = CITED.search(" ".join(doc))
+    """`Wu & He, 2018, arXiv 1803.08494`, or else the code that it follows, `LayerNorm of PyG`;
+    empty where nothing is cited."""
+    text = " ".join(doc)
+    found = CITED.search(text) or CODE.search(text)
     return found[0] if found else ""
 
 

@@ -42,7 +42,7 @@ class Groups:
         else:
             self.count = int(index.max()) + 1 if length else 0
         if index is not None:
-            _demand_in_range(index, self.count)
+            demand_in_range(index, self.count, "labels of groups", "groups")
 
     def sizes(self, like: Tensor) -> Tensor:
         """How many positions each group has, in the dtype of `like`: shape [groups]."""
@@ -237,14 +237,14 @@ class _Add(torch.autograd.Function):
         return mapped(*inputs), 0
 
 
-def _demand_in_range(index: Tensor, count: int) -> None:
+def demand_in_range(index: Tensor, count: int, what: str, among: str) -> None:
+    """Raise `IndexError` for numbers that name none of `count` groups or nodes, where looking
+    does not cost a wait."""
     if torch.compiler.is_compiling() or not plain(index) or watched() or not index.numel():
         return
     low, high = map(int, torch.aminmax(index))
     if low < 0 or high >= count:
-        raise IndexError(
-            f"labels of groups run from {low} to {high}, and the groups from 0 to {count - 1}"
-        )
+        raise IndexError(f"{what} run from {low} to {high}, and the {among} from 0 to {count - 1}")
 
 
 def _empty(x: Tensor, dim: int, count: int, dtype: torch.dtype | None = None) -> Tensor:

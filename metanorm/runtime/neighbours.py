@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from metanorm.runtime.along import Matrix
-from metanorm.runtime.groups import Groups
+from metanorm.runtime.groups import Groups, demand_in_range
 
 
 class Members(Matrix):
@@ -36,7 +36,7 @@ class Neighbours(Members):
 
     `edges` has shape [2, E] and holds integers: sources in the first row, targets in the second,
     as PyG's `edge_index` does. An edge that is there twice counts twice. Raises `TypeError` for
-    another dtype.
+    another dtype, and `IndexError` for nodes that are not there.
     """
 
     def __init__(self, edges: Tensor, nodes: int, loop: bool = False) -> None:
@@ -46,6 +46,8 @@ class Neighbours(Members):
         if loop:
             every = torch.arange(nodes, device=edges.device)
             source, target = torch.cat((source, every)), torch.cat((target, every))
+        demand_in_range(source, nodes, "sources of edges", "nodes")
+        demand_in_range(target, nodes, "targets of edges", "nodes")
         self.source = source
         super().__init__(Groups(target, nodes, len(target)))
 

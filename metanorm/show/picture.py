@@ -192,6 +192,8 @@ def _legend(program: Program, found: Sequence[Pooled]) -> Iterator[Shape]:
     notes = ["Row i of a matrix: what counts for position i."]
     if not all(pooled.counts_itself for pooled in found):
         notes.append("Pale orange: the element does not count itself.")
+    if any(pooled.nodes is not None and len(set(pooled.nodes.pools)) > 1 for pooled in found):
+        notes.append("Dots of other colours: nodes of other pools.")
     numbers = ", ".join(f"{name} = {value}" for name, value in sized_numbers(program).items())
     notes += [f"Drawn with {numbers}."] if numbers else []
     for rank, note in enumerate(notes):

@@ -88,3 +88,12 @@ def test_groups_along_with_windows() -> None:
 def test_edges_are_integers() -> None:
     with pytest.raises(TypeError, match="expected integers, got torch"):
         runtime.Neighbours(torch.zeros(2, 3), 4)
+
+
+@pytest.mark.parametrize(("row", "what"), [(0, "sources"), (1, "targets")])
+@pytest.mark.parametrize("node", [-1, 4])
+def test_edges_name_nodes(row: int, what: str, node: int) -> None:
+    edges = torch.zeros(2, 3, dtype=torch.long)
+    edges[row, 1] = node
+    with pytest.raises(IndexError, match=f"{what} of edges run .* and the nodes from 0 to 3"):
+        runtime.Neighbours(edges, 4)
