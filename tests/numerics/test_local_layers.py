@@ -41,6 +41,14 @@ def test_local_response_norm_is_that_of_torch(
         close(ours(x), known(x), x)
 
 
+def test_local_response_sum_is_that_of_the_paper(library: ModuleType) -> None:
+    """k = 2 + alpha times the sum of squares over five channels, those beyond the first being 0."""
+    x = images(2, 7, 3)
+    squares = [x[:, max(0, c - 2) : c + 3].square().sum(1) for c in range(7)]
+    y = x / (2 + 1e-4 * torch.stack(squares, 1)) ** 0.75
+    close(library.LocalResponseSum()(x), y, x)
+
+
 @pytest.mark.parametrize("width", [1, 3, 5])
 def test_local_context_norm_by_average_pooling(width: int, library: ModuleType) -> None:
     """Odd windows without what is beyond the border, over the two channels of a group."""

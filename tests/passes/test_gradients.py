@@ -22,6 +22,7 @@ NOT_DERIVABLE = {  # pools that overlap, and what else is torch's to derive
     "DivisiveNorm": "window",
     "LocalContextNorm": "window",
     "LocalResponseNorm": "window",
+    "LocalResponseSum": "window",
     "DoublyStochastic": "repeat",
     "IterNorm": "repeat",
     "DecorrelatedBatchNorm": "repeat",

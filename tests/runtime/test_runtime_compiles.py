@@ -158,6 +158,7 @@ NOT_COMPUTING = {
     "begin_",
     "collect",
     "demand_several",
+    "gpu",
     "keep_matrix",
     "not_divisible",
     "not_equal",

@@ -90,10 +90,10 @@ def layouts(program: Program) -> tuple[Layout, ...]:
     return tuple(found)
 
 
-def source(program: Program, function: str) -> Source:
-    """The kernels of an optimised program, whose function has this name. Raises `NoKernels`."""
+def demand_rows(program: Program) -> None:
+    """Raise `NoKernels` for a program that no target prints sweeps over rows for."""
     if len(program.body) > LARGEST:
-        raise NoKernels(f"more than {LARGEST} values, which a C compiler would take long for")
+        raise NoKernels(f"more than {LARGEST} values, which a compiler would take long for")
     if not program.inputs[0].dims:
         raise NoKernels("an input without dimensions, which has no rows")
     for let in program.body:
@@ -103,6 +103,11 @@ def source(program: Program, function: str) -> Source:
                     raise NoKernels(OVERLAPPING[type(matrix)])
     if any(i.sort == "edges" for i in program.inputs):
         raise NoKernels("an input of edges")
+
+
+def source(program: Program, function: str) -> Source:
+    """The kernels of an optimised program, whose function has this name. Raises `NoKernels`."""
+    demand_rows(program)
     try:
         made = [_arm(function, both) for both in directions(program)]
         parts = tuple(divisible(program))

@@ -8,14 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from metanorm.ir.nodes import Count, Input, Pool, Program
+from metanorm.ir.nodes import Input, Program
 from metanorm.ir.space import Space
 from metanorm.passes.backward import NotDerivable
 from metanorm.passes.columns import columns
 from metanorm.passes.directions import Directions, directions
 from metanorm.plan.sweeps import NotPlannable, plan
 from metanorm.targets.native.interface import Field, divisible, fields
-from metanorm.targets.native.source import LARGEST, OVERLAPPING, Layout, NoKernels, layouts
+from metanorm.targets.native.source import Layout, NoKernels, demand_rows, layouts
 from metanorm.targets.python.pyir import Function
 from metanorm.targets.triton.frame import Frame
 from metanorm.targets.triton.numbers import numbers
@@ -75,15 +75,7 @@ class Source:
 
 def source(program: Program, function: str) -> Source:
     """The kernels of an optimised program, whose function has this name. Raises `NoKernels`."""
-    if len(program.body) > LARGEST:
-        raise NoKernels(f"more than {LARGEST} values, which a compiler would take long for")
-    for let in program.body:
-        if isinstance(let.op, (Pool, Count)):
-            for _, matrix in let.op.over:
-                if type(matrix) in OVERLAPPING:
-                    raise NoKernels(OVERLAPPING[type(matrix)])
-    if any(i.sort == "edges" for i in program.inputs):
-        raise NoKernels("an input of edges")
+    demand_rows(program)
     made = _Source(function)
     try:
         found = list(directions(program))

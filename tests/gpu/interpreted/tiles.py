@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from silence import quiet
+
+sys.path.append(str(Path(__file__).parents[2] / "native"))
 from layers import LAYERS, REGULAR, agree, beside, everything, layer, weighted
 
 from metanorm.driver import compile_specs, module_name
@@ -13,6 +18,8 @@ from metanorm.options import Options
 from metanorm.runtime.triton import tiles
 from metanorm.targets.live import module_from_files
 from metanorm.workspace import load_library
+
+__all__ = ["quiet"]  # a fixture for every test
 
 SMALL = {"TILE": 8, "WIDEST": 4, "HELD": 0, "CELLS": 2, "PARTS": 2}  # no island fits
 LIBRARY = load_library()

@@ -6,6 +6,7 @@ import functools
 from types import ModuleType
 
 import pytest
+from silence import quiet
 
 from metanorm import frontend
 from metanorm.driver import compile_specs, module_name
@@ -15,6 +16,8 @@ from metanorm.targets.live import module_from_files
 from metanorm.verify.cases import settings
 from metanorm.verify.compare import compare
 from metanorm.workspace import load_library
+
+__all__ = ["quiet"]  # a fixture for every test
 
 # Of the standing set; `metanorm verify` holds all of it where TRITON_INTERPRET=1.
 SETTINGS = ("train", "eval", "bfloat16")
