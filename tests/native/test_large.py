@@ -1,0 +1,52 @@
+"""More than 2^31 elements. They take 13 GB of memory and two minutes, so that they are asked for:
+`METANORM_LARGE=1 pytest tests/native/test_large.py`."""
+
+from __future__ import annotations
+
+import os
+from types import ModuleType
+
+import pytest
+import torch
+from layers import use
+
+pytestmark = pytest.mark.skipif(
+    os.environ.get("METANORM_LARGE") != "1", reason="takes 13 GB: METANORM_LARGE=1 asks for it"
+)
+
+ROWS, LENGTH = 2**16 + 1, 2**15  # 2^31 elements, and one row more
+
+
+def test_the_last_rows_are_those_of_a_small_tensor(library: ModuleType) -> None:
+    """Rows do not depend on each other, so that the last ones can be had alone."""
+    module = library.LayerNorm(LENGTH)
+    end = torch.randn(8, LENGTH).bfloat16()
+    x = torch.ones(ROWS, LENGTH, dtype=torch.bfloat16)
+    x[-8:] = end
+    slope = torch.randn(LENGTH).bfloat16()
+    found = []
+    for given in (x, end):
+        given.requires_grad_()
+        with use("native"):
+            y = module(given)
+        last = y[-8:].detach().clone()
+        y.backward(slope.expand_as(y))
+        del y
+        assert given.grad is not None
+        found.append((last, given.grad[-8:].clone()))
+        given.grad = None
+    torch.testing.assert_close(found[0], found[1])
+
+
+def test_a_pool_reaches_the_last_element(library: ModuleType) -> None:
+    """One channel of 2^31 elements and more, of which the last ones differ from the rest."""
+    x = torch.zeros(ROWS, 1, LENGTH, dtype=torch.bfloat16)
+    x[-(ROWS // 2) :] = 1
+    share = (ROWS // 2) / ROWS
+    module = library.BatchNorm(1, momentum=1.0)
+    with torch.no_grad(), use("native"):
+        y = module(x)
+    deviation = (share * (1 - share)) ** 0.5
+    assert module.running_mean.item() == pytest.approx(share, rel=1e-6)
+    assert y[-1, 0, -1].item() == pytest.approx((1 - share) / deviation, rel=1e-2)
+    assert y[0, 0, 0].item() == pytest.approx(-share / deviation, rel=1e-2)
