@@ -22,11 +22,16 @@ class Groups:
     group; `count` is the number of groups, of which some may be empty. Without `count` it is
     read from the index, which makes a GPU wait and cannot be traced by `torch.compile`.
 
+    `what` and `among` are what errors call the labels and the groups.
+
     Raises `TypeError` for labels or a number of groups that are not whole, and, where looking
     does not cost a wait, `IndexError` for labels that name none of the groups.
     """
 
-    def __init__(self, index: Tensor | None, count: int | None, length: int) -> None:
+    def __init__(
+        self, index: Tensor | None, count: int | None, length: int,
+        what: str = "labels of groups", among: str = "groups",
+    ) -> None:  # fmt: skip
         self.index = index
         self.length = length
         if index is None:
@@ -42,7 +47,7 @@ class Groups:
         else:
             self.count = int(index.max()) + 1 if length else 0
         if index is not None:
-            demand_in_range(index, self.count, "labels of groups", "groups")
+            demand_in_range(index, self.count, what, among)
 
     def sizes(self, like: Tensor) -> Tensor:
         """How many positions each group has, in the dtype of `like`: shape [groups]."""

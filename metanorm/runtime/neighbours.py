@@ -47,9 +47,8 @@ class Neighbours(Members):
             every = torch.arange(nodes, device=edges.device)
             source, target = torch.cat((source, every)), torch.cat((target, every))
         demand_in_range(source, nodes, "sources of edges", "nodes")
-        demand_in_range(target, nodes, "targets of edges", "nodes")
         self.source = source
-        super().__init__(Groups(target, nodes, len(target)))
+        super().__init__(Groups(target, nodes, len(target), "targets of edges", "nodes"))
 
     def total(self, x: Tensor, dim: int) -> Tensor:
         """The sum over the neighbours of each node."""

@@ -125,10 +125,8 @@ class _Dispatch:
         return self.function(*args)
 
     def _load(self, target: str) -> Routes:
-        names, file = (
-            tuple(self.signature.parameters),
-            self.function.__globals__.get("__file__", ""),
-        )
+        names = tuple(self.signature.parameters)
+        file = self.function.__globals__.get("__file__", "")
         if target == "triton":
             from metanorm.runtime.triton.routes import TritonRoutes  # what asks for triton
 

@@ -30,10 +30,8 @@ def there(module_file: str) -> bool:
 def kernels_beside(module_file: str) -> ModuleType:
     """The module with the kernels. Raises `CannotBuild` where it, or triton, is not there."""
     name = file_beside(module_file)
-    if importlib.util.find_spec("triton") is None:
+    if there(module_file) and importlib.util.find_spec("triton") is None:
         raise CannotBuild("triton is not installed", "install it with `pip install triton`")
-    if interpreting():
-        mend()
     unique = f"metanorm_triton_{len(sys.modules)}_{Path(name).stem.strip('<>')}"
     module = ModuleType(unique)
     module.__file__ = name
@@ -47,6 +45,8 @@ def kernels_beside(module_file: str) -> ModuleType:
                 f"the file of Triton kernels is not beside the module: {error.strerror}",
                 "copy it there, or compile the spec with `--target triton`",
             ) from error
+    if interpreting():
+        mend()
     sys.modules[unique] = module
     exec(compile(text, name, "exec"), module.__dict__)
     return module
