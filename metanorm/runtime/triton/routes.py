@@ -12,9 +12,10 @@ from torch import Tensor
 
 from metanorm.runtime.native.routes import Operands, Route, Routes
 from metanorm.runtime.native.table import parsed
-from metanorm.runtime.triton.calls import Preparation, Prepared
+from metanorm.runtime.triton.calls import Preparation
 from metanorm.runtime.triton.interpreter import interpreting
 from metanorm.runtime.triton.kernels import kernels_beside, table_of
+from metanorm.runtime.triton.prepared import Prepared
 
 
 @dataclass
