@@ -15,9 +15,22 @@ from metanorm.runtime.native.calls import Place, _number
 from metanorm.runtime.native.calls import Preparation as Reading
 from metanorm.runtime.native.layout import Unfit
 from metanorm.runtime.native.table import Entry, Field
+from metanorm.runtime.triton import tuning
+from metanorm.runtime.triton.interpreter import interpreting
 from metanorm.runtime.triton.launches import Launch
 from metanorm.runtime.triton.prepared import Prepared
-from metanorm.runtime.triton.tiles import TOGETHER, WARPS, Tiles, cells, holds, tiles, work
+from metanorm.runtime.triton.tiles import (
+    TOGETHER,
+    WARPS,
+    Choice,
+    Tiles,
+    cells,
+    holds,
+    others,
+    tiles,
+    usual,
+    work,
+)
 
 SIDES = ("outer", "rows", "columns")
 TENSORS = ("tensor", "value", "part", "momentum", "starts", "order", "index")
@@ -32,19 +45,30 @@ class Preparation(Reading):
     env: dict[str, Any]
 
     def of(self, entry: Entry) -> Prepared:  # type: ignore[override]
-        """Everything about calls in one direction that does not change. Raises `Unfit`."""
+        """Everything about calls in one direction that does not change, with other tiles, too,
+        where they are to be tried. Raises `Unfit`."""
+        choice = usual()
+        made = self._prepared(entry, choice)
+        if tuning.asked() and not interpreting():
+            for other in others(choice):
+                tried = self._prepared(entry, other)
+                if all(tried.steps != known.steps for known in (made, *made.rivals)):
+                    made.rivals.append(tried)
+        return made
+
+    def _prepared(self, entry: Entry, choice: Choice) -> Prepared:
+        self.choice = choice
         steps = self.library.steps[entry.sections[self._vector(entry)]]  # type: ignore[attr-defined]
         self.module = self.library.module  # type: ignore[attr-defined]
         index = self._index(entry, steps)
-        given = (t for t in self.values.values() if isinstance(t, Tensor))
-        self.device = next(t.device for t in given if t.device.type != "meta")
+        self.device = self._device()
         self.made = Prepared(self.device, self.real, [], {}, [], index)
         self.env = self._numbers(entry, steps)
         for field_ in entry.fields:
             self._field(field_)
         for matrix, axis in self.table.matrices.items():
             if self.values.get(matrix, 0) is None:  # by name: the identity
-                eye = torch.eye(self.sizes[axis], dtype=self.real, device=self.device)
+                eye = torch.eye(self.sizes[axis], dtype=self.real, device="cpu")
                 self.made.constants[f"tensor {matrix}"] = eye
         for name, key in steps["kept"].items():
             self._keep(f"tensor {name}", key, steps)
@@ -56,6 +80,16 @@ class Preparation(Reading):
         return self.made
 
     # ---- what is known of lengths and numbers
+
+    def _device(self) -> torch.device:
+        """Where the tensors of a call are; those that were not saved have no memory at all."""
+        brought = (self.values[name] for name in self.order)
+        devices: set[torch.device] = {
+            t.device for t in brought if t is not None and t.device.type != "meta"
+        }
+        if len(devices) > 1:
+            raise Unfit("tensors on several devices")
+        return next(iter(devices))
 
     def _index(self, entry: Entry, steps: Mapping[str, Any]) -> tuple[str, int, int] | None:
         if not steps["groups"]:
@@ -111,6 +145,8 @@ class Preparation(Reading):
                 tensor = self.values.get(name)
                 if name in self.order:
                     made.operands.append((f"tensor {name}", self.order[name]))
+                    if name in self.table.buffers:
+                        made.written.append(self.order[name])
                 else:
                     made.constants[f"tensor {name}"] = tensor
                 if field_.kind == "wide" and tensor is not None:
@@ -231,6 +267,7 @@ class Preparation(Reading):
             step["grouped"],
             groups_,
             self.device,
+            self.choice,
         )
         self.env.update(shape.numbers)
         for names, count, cells_ in step["parts"]:

@@ -94,8 +94,8 @@ def hooked() -> bool:
     from triton import knobs
 
     runtime = knobs.runtime
-    hooks = (runtime.launch_enter_hook, runtime.launch_exit_hook)
-    return any(getattr(hook, "calls", hook) for hook in hooks)
+    enter, leave = runtime.launch_enter_hook, runtime.launch_exit_hook
+    return bool(getattr(enter, "calls", enter) or getattr(leave, "calls", leave))
 
 
 def stream(device: torch.device) -> int:
@@ -104,8 +104,3 @@ def stream(device: torch.device) -> int:
 
     found: int = driver.active.get_current_stream(device.index or 0)
     return found
-
-
-def capturing(device: torch.device) -> bool:
-    """Whether launches go into a CUDA graph instead of to the device."""
-    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -10,9 +11,10 @@ from torch import Tensor
 
 from metanorm.runtime.native.calls import Place
 from metanorm.runtime.native.compiler import CannotBuild
+from metanorm.runtime.native.fit import capturing
 from metanorm.runtime.native.layout import Unfit
 from metanorm.runtime.native.warning import warn_once
-from metanorm.runtime.triton import driver
+from metanorm.runtime.triton import driver, tuning
 from metanorm.runtime.triton.driver import Direct
 from metanorm.runtime.triton.groups import rows_of_groups
 from metanorm.runtime.triton.interpreter import interpreting
@@ -44,10 +46,12 @@ class Prepared:
     saved: dict[str, tuple[int, ...]] = field(default_factory=dict)
     steps: list[Launch] = field(default_factory=list)
     copies: list[tuple[str, str]] = field(default_factory=list)  # of what no kernel writes
+    written: list[int] = field(default_factory=list)  # operands that kernels may change
+    rivals: list[Prepared] = field(default_factory=list)  # with other tiles, which nobody tried yet
     calls: Calls | None = None
     refusal: str = ""  # why this layout has no kernels
 
-    @property
+    @functools.cached_property
     def kept(self) -> int:
         """How many elements are saved for the way back."""
         return room(self.saved)
@@ -61,12 +65,31 @@ class Prepared:
             raise Unfit(self.refusal)
         try:
             if self.calls is None:
-                self.calls = Calls(self, operands)
+                self.calls = self._calls(operands, momenta, results, kept)
             self.calls.run(operands, momenta, results, kept)
         except CannotBuild as problem:
             self.refusal = f"kernels that cannot be had here: {problem.reason}"
             warn_once(str(problem))
             raise Unfit(self.refusal) from problem
+
+    def _calls(
+        self, operands: Sequence[Tensor | None], momenta: Sequence[float],
+        results: Sequence[Tensor], kept: Tensor | None,
+    ) -> Calls:  # fmt: skip
+        """The launches, or the fastest ones where others may be tried, on copies of what they
+        change; all else they only read, or write anew."""
+        usual = Calls(self, operands)
+        if not self.rivals or capturing(self.device):
+            return usual
+        copies = [
+            given.clone() if given is not None and number in self.written else given
+            for number, given in enumerate(operands)
+        ]
+        candidates = [usual, *(Calls(rival, operands) for rival in self.rivals)]
+        self.rivals = []
+        return tuning.fastest(
+            candidates, lambda calls: calls.run(copies, momenta, results, kept), tuning.on_device
+        )
 
 
 class Calls:
@@ -115,8 +138,9 @@ class Calls:
         made = self.made
         given: tuple[Tensor | None, ...] = (*results, *operands)
         if self.own is not None:
-            _, count, length = made.index  # type: ignore[misc]
-            given += rows_of_groups(operands[self.own], count, length, made.device)
+            index = operands[self.own]
+            assert index is not None and made.index is not None
+            given += rows_of_groups(index, made.index[1])
         memory = None
         if self.room:
             memory = torch.empty(self.room, dtype=made.real, device=made.device)
@@ -135,7 +159,7 @@ class Calls:
         looks = (odd, self.own is not None and brought.given[-1] is None)
         if looks not in self.ready:
             self.ready[looks] = self._compiled(brought)
-        if self.lasting and driver.capturing(self.made.device):
+        if self.lasting and capturing(self.made.device):
             _captured.append(self.made)
         ready = self.ready[looks]
         if ready is None or driver.hooked():

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 
 import torch
+
+from metanorm.runtime.native.compiler import CannotBuild
 
 TILE = 4096  # elements of a tile
 WIDEST = 1024  # columns of a tile where they need not be whole
@@ -23,6 +24,23 @@ PER_WARP = 512  # elements of a tile for each warp
 CELLS, PARTS = 64, 32  # of what is narrow, at a time
 TOGETHER = 1 << 16  # most narrow values that one program goes through, instead of many launches
 WARPS = 8  # of a program that computes what is narrow
+
+
+# What else may be tried: elements of a tile and of a warp, and programs of a multiprocessor, as
+# powers of two beside the usual ones.
+TRIED = (
+    (-1, 0, 0), (1, 0, 0), (0, -1, 0), (0, 1, 0), (0, 0, -1), (0, 0, 1), (-1, -1, 0), (1, 1, 0),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What decides about tiles: elements of one, elements for each warp, programs of a kernel that
+    adds up for each multiprocessor."""
+
+    tile: int
+    per_warp: int
+    waves: int
 
 
 @dataclass(frozen=True)
@@ -53,9 +71,19 @@ def processors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 
-def tile_size() -> int:
-    """The elements of a tile."""
-    return above(int(os.environ.get("METANORM_TRITON_TILE", TILE)))
+def usual() -> Choice:
+    """The choice that nobody has tried. Raises `CannotBuild` for a size that is no number."""
+    given = os.environ.get("METANORM_TRITON_TILE", str(TILE))
+    if not given.isdecimal() or not int(given):
+        raise CannotBuild(f"METANORM_TRITON_TILE is {given!r}, no number of elements", "unset it")
+    return Choice(above(int(given)), PER_WARP, WAVES)
+
+
+def others(choice: Choice) -> Iterator[Choice]:
+    """What may be faster than a choice."""
+    values = (choice.tile, choice.per_warp, choice.waves)
+    for steps in TRIED:
+        yield Choice(*(max(1, int(value * 2.0**step)) for value, step in zip(values, steps)))
 
 
 def holds(whole: Sequence[str], rows: int, columns: int, tensors: int) -> bool:
@@ -67,10 +95,10 @@ def holds(whole: Sequence[str], rows: int, columns: int, tensors: int) -> bool:
 
 def tiles(
     whole: Sequence[str], outer: int, rows: int, columns: int, adds_up: bool, grouped: bool,
-    groups: int, device: torch.device,
+    groups: int, device: torch.device, choice: Choice,
 ) -> Tiles:  # fmt: skip
     """The tiles of a kernel that looks at the data."""
-    size = tile_size()
+    size = choice.tile
     if "rows" in whole:
         tall = above(rows)
         wide = above(columns) if "columns" in whole else min(above(columns), max(size // tall, 1))
@@ -81,7 +109,7 @@ def tiles(
     steps = parts_of(rows, tall)  # tiles below each other
     chunks = steps
     if adds_up or grouped:
-        most = WAVES * processors(device)
+        most = choice.waves * processors(device)
         chunks = min(steps, max(1, most // max(outer * blocks, 1)))
     if grouped:  # a group has its share of the rows, on average
         chunks = max(1, min(chunks, parts_of(parts_of(rows, max(groups, 1)), tall)))
@@ -92,7 +120,7 @@ def tiles(
         "blocks": blocks, "chunks": chunks, "rows of a chunk": each, "ROWS": tall, "BLOCK": wide,
     }  # fmt: skip
     programs = blocks * outer * (1 if "rows" in whole else chunks)
-    warps = min(max(above(tall * wide // PER_WARP), 1), 32)
+    warps = min(max(above(tall * wide // choice.per_warp), 1), 32)
     return Tiles(programs, warps, numbers)
 
 
