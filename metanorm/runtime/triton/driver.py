@@ -60,6 +60,8 @@ def compiled(kernel: Any, programs: int, warps: int, arguments: tuple[Any, ...])
         made = kernel.run(*arguments, grid=(programs,), warmup=True, num_warps=warps)
         made = made.result() if hasattr(made, "result") else made
         made.run  # noqa: B018 - loads it
+        if made.function is None:  # where that has failed before
+            made._init_handles()
         return made
     except Exception as error:
         raise told(error, kernel.__name__) from error

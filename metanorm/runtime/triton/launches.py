@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -58,8 +58,7 @@ def room(shapes: Mapping[str, tuple[int, ...]]) -> int:
     return sum(-(-prod(shape) // ALIGNED) * ALIGNED for shape in shapes.values())
 
 
-@dataclass(frozen=True)
-class Brought:
+class Brought(NamedTuple):
     """What one call brings: tensors in their order, momenta, and memory for arrays."""
 
     given: Sequence[Tensor | None]

@@ -23,7 +23,9 @@ from metanorm.runtime.triton.launches import Brought, Frame, Launch, Piece, piec
 Tensors = dict[str, "Tensor | None"]
 Looks = tuple[tuple[int, ...], bool]  # what kernels are compiled for: odd addresses, sorted rows
 
-_captured: list[Prepared] = []  # whose constants a CUDA graph reads, for as long as that may run
+COLD = "kernels that never ran, and a CUDA graph is captured"
+
+_captured: dict[int, Calls] = {}  # whose constants a CUDA graph may read from now on
 
 
 @dataclass
@@ -60,11 +62,14 @@ class Prepared:
         self, operands: Sequence[Tensor | None], momenta: Sequence[float],
         results: Sequence[Tensor], kept: Tensor | None,
     ) -> None:  # fmt: skip
-        """All launches of a call. Raises `Unfit` where its kernels cannot be compiled."""
+        """All launches of a call. Raises `Unfit` where its kernels cannot be compiled, or not
+        now: what is compiled or copied while a CUDA graph is captured breaks that."""
         if self.refusal:
             raise Unfit(self.refusal)
         try:
             if self.calls is None:
+                if capturing(self.device):
+                    raise Unfit(COLD)
                 self.calls = self._calls(operands, momenta, results, kept)
             self.calls.run(operands, momenta, results, kept)
         except CannotBuild as problem:
@@ -79,7 +84,7 @@ class Prepared:
         """The launches, or the fastest ones where others may be tried, on copies of what they
         change; all else they only read, or write anew."""
         usual = Calls(self, operands)
-        if not self.rivals or capturing(self.device):
+        if not self.rivals:
             return usual
         copies = [
             given.clone() if given is not None and number in self.written else given
@@ -134,7 +139,7 @@ class Calls:
         self, operands: Sequence[Tensor | None], momenta: Sequence[float],
         results: Sequence[Tensor], kept: Tensor | None,
     ) -> None:  # fmt: skip
-        """One call. Raises `CannotBuild` before anything has happened."""
+        """One call. Raises `CannotBuild` and `Unfit` before anything has happened."""
         made = self.made
         given: tuple[Tensor | None, ...] = (*results, *operands)
         if self.own is not None:
@@ -158,9 +163,11 @@ class Calls:
         frame, odd = self.frame.addresses(brought)
         looks = (odd, self.own is not None and brought.given[-1] is None)
         if looks not in self.ready:
+            if capturing(self.made.device):
+                raise Unfit(COLD)
             self.ready[looks] = self._compiled(brought)
         if self.lasting and capturing(self.made.device):
-            _captured.append(self.made)
+            _captured[id(self)] = self
         ready = self.ready[looks]
         if ready is None or driver.hooked():
             return self._dispatched(brought)

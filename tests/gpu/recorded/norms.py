@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,15 +12,13 @@ from types import ModuleType
 
 import pytest
 import torch
-from recorder import Launched, Recorder, recording
+from recorder import Launched, Recorder, compiled, recording
 
 from metanorm import frontend
 from metanorm.bench.workload import workloads
-from metanorm.driver import compile_specs, module_name
+from metanorm.driver import module_name
 from metanorm.ir.nodes import Program
-from metanorm.options import Options
 from metanorm.runtime import ShapeError, use
-from metanorm.targets.live import module_from_files
 from metanorm.verify.cases import Built, Setting, build, settings
 from metanorm.verify.compare import call, make
 from metanorm.workspace import load_library
@@ -44,14 +41,6 @@ NORMS = {
 }
 
 
-@functools.lru_cache(maxsize=1)
-def compiled(root: str, architecture: int) -> ModuleType | None:
-    """The module of a spec, with kernels that no other GPU has seen."""
-    files = compile_specs(LIBRARY.sources, [root], Options(target="triton")).files
-    name = module_name(root)
-    return module_from_files(files, name) if f"{name}_triton.py" in files else None
-
-
 def calls(program: Program) -> Iterator[tuple[Setting, Built]]:
     """What a norm is called with: a few elements in many ways, and the usual sizes."""
     for setting in settings(program):
@@ -66,9 +55,7 @@ def calls(program: Program) -> Iterator[tuple[Setting, Built]]:
 @pytest.mark.parametrize("name", NORMS if ALL else SOME)
 def test_launches_of_a_norm(name: str, architecture: int) -> None:
     root, program = NORMS[name]
-    module = compiled(root, architecture)
-    if module is None:
-        pytest.skip("plain torch alone: `metanorm explain` says why")
+    module = compiled(module_name(root))
     served = 0
     with recording(architecture) as recorder, use("triton"):
         for setting, built in calls(program):

@@ -8,6 +8,7 @@ compiled for, and written down instead of run. Tensors of the CPU stand for thos
 from __future__ import annotations
 
 import bisect
+import functools
 import gc
 import re
 import subprocess
@@ -15,6 +16,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -23,8 +25,13 @@ import triton
 from torch import Tensor
 from triton import knobs
 from triton.backends.compiler import GPUTarget
+from triton.compiler.compiler import max_shared_mem
 
+from metanorm.driver import compile_specs, module_name
+from metanorm.options import Options
 from metanorm.runtime.triton import routes, tiles
+from metanorm.targets.live import module_from_files
+from metanorm.workspace import load_library
 
 STREAM = 7
 SHARED = {80: 166_912, 90: 232_448}  # bytes that a program may have, of an A100 and an H100
@@ -59,7 +66,8 @@ class Recorder:
     launches: list[Launched] = field(default_factory=list)
     device: int = 0
     stream: int = STREAM
-    failure: Exception | None = None  # of the next binary that is loaded
+    failure: Exception | None = None  # of every binary that is loaded
+    broken: Exception | None = None  # of every launch
     loaded: dict[int, tuple[int, int]] = field(default_factory=dict)  # by its handle
 
     def __post_init__(self) -> None:
@@ -103,6 +111,8 @@ class Launcher:
         told: Any, enter: Any, leave: Any, *arguments: Any,
     ) -> None:  # fmt: skip
         recorder, source = self.recorder, self.source
+        if recorder.broken is not None:
+            raise recorder.broken
         assert 0 < x < 2**31 and y == z == 1 and stream == recorder.stream
         assert tuple(packed) == (self.metadata.num_warps, 1, self.metadata.shared)
         for hook in (enter, leave):
@@ -189,6 +199,17 @@ def _look() -> None:
     _begins[:] = sorted(_memories)
 
 
+def compiled(name: str) -> ModuleType:
+    """The module of a spec, with kernels that no GPU has seen."""
+    library = load_library()
+    roots = [root for root in library.roots if module_name(root) == name]
+    files = compile_specs(library.sources, roots, Options(target="triton")).files
+    return module_from_files(files, name)
+
+
+module_of = functools.cache(compiled)  # the same one again, for the same recorder
+
+
 @contextmanager
 def recording(architecture: int = 90) -> Iterator[Recorder]:
     """Kernels for tensors of the CPU, launched on a GPU that is not there."""
@@ -197,4 +218,6 @@ def recording(architecture: int = 90) -> Iterator[Recorder]:
         patch.setattr(routes, "device_type", lambda: "cpu")
         patch.setattr(tiles, "processors", lambda device: PROCESSORS[architecture])
         triton.runtime.driver.set_active(recorder)
+        max_shared_mem.cache_clear()
         yield recorder
+    triton.runtime.driver._active = None
