@@ -17,7 +17,7 @@ from metanorm.runtime.native.calls import Preparation as Reading
 from metanorm.runtime.native.layout import Unfit
 from metanorm.runtime.native.table import Entry, Field
 from metanorm.runtime.triton import groups
-from metanorm.runtime.triton.tiles import TOGETHER, WARPS, Tiles, cells, holds, tiles, work
+from metanorm.runtime.triton.tiles import Tiles, cells, holds, tiles, together
 
 SIDES = ("outer", "rows", "columns")
 TENSORS = ("tensor", "value", "part", "momentum", "starts", "order", "index")
@@ -302,14 +302,9 @@ class Preparation(Reading):
             return [self._look(step, counts)]
         phases = step["phases"]
         shapes = [self._cells(phase, counts) for phase in phases]
-        if len(phases) == 1 or sum(map(work, shapes)) > TOGETHER:
-            return [self._launch(p, shape, counts) for p, shape in zip(phases, shapes)]
-        numbers = {
-            f"{word} {number}": shape.numbers[word]
-            for number, shape in enumerate(shapes, 1)
-            for word in ("CELLS", "PARTS")
-        }
-        return [self._launch(step, Tiles(1, WARPS, numbers), counts)]
+        if (whole := together(shapes)) is not None:
+            return [self._launch(step, whole, counts)]
+        return [self._launch(p, shape, counts) for p, shape in zip(phases, shapes)]
 
     def _look(self, step: Mapping[str, Any], counts: dict[str, int]) -> Launch:
         self._arrays(step)

@@ -157,7 +157,7 @@ class PoolPrinter:
             within=set(),
         )  # fmt: skip
         variable = Name(names.fresh("place" if len(axes) > 1 else axes[0].lower()))
-        start = Name(names.fresh("start"))
+        start = Name(names.fresh("offset"))
         lane = plus(start, upright(call("tl.arange", ZERO, Name("PARTS"))))
         inner.body.append(Assign((variable,), lane))
         rest: Expr = variable
@@ -169,7 +169,7 @@ class PoolPrinter:
         in_pool = Name(names.fresh("in_pool"))
         inner.body.append(Assign((in_pool,), infix("<", variable, size)))
         inner.masks = {**s.masks, "row": in_pool}
-        inside = Name(names.fresh("inside"))
+        inside = Name(names.fresh("counted"))
         condition = both(in_pool, s.masks.get("column"))
         assert condition is not None
         inner.body.append(Assign((inside,), condition))

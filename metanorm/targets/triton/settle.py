@@ -115,7 +115,8 @@ class SettlePrinter:
 
     def _pools(self, ref: Ref) -> bool:
         """Whether a value is a statistic of narrow ones."""
-        return isinstance(self.f.lets[ref].op, (Pool, Count)) and not self.s.simple(ref)
+        own = isinstance(self.f.lets[ref].op, (Pool, Count)) and ref not in self.f.measured
+        return own and not self.s.simple(ref)
 
     def _beside(self, ref: Ref) -> list[Ref]:
         """The statistics over the same axes that can be taken in one loop with this one."""
