@@ -20,16 +20,14 @@ from metanorm.runtime.triton.interpreter import interpreting
 from metanorm.runtime.triton.launches import Launch
 from metanorm.runtime.triton.prepared import Prepared
 from metanorm.runtime.triton.tiles import (
-    TOGETHER,
-    WARPS,
     Choice,
     Tiles,
     cells,
     holds,
     others,
     tiles,
+    together,
     usual,
-    work,
 )
 
 SIDES = ("outer", "rows", "columns")
@@ -245,14 +243,9 @@ class Preparation(Reading):
             return [self._look(step, counts)]
         phases = step["phases"]
         shapes = [self._cells(phase, counts) for phase in phases]
-        if len(phases) == 1 or sum(map(work, shapes)) > TOGETHER:
-            return [self._launch(p, shape, counts) for p, shape in zip(phases, shapes)]
-        numbers = {
-            f"{word} {number}": shape.numbers[word]
-            for number, shape in enumerate(shapes, 1)
-            for word in ("CELLS", "PARTS")
-        }
-        return [self._launch(step, Tiles(1, WARPS, numbers), counts)]
+        if (whole := together(shapes)) is not None:
+            return [self._launch(step, whole, counts)]
+        return [self._launch(p, shape, counts) for p, shape in zip(phases, shapes)]
 
     def _look(self, step: Mapping[str, Any], counts: dict[str, int]) -> Launch:
         self._arrays(step)

@@ -132,6 +132,13 @@ def cells(count: int, pooled: int) -> Tiles:
     return Tiles(parts_of(count, wide), WARPS, numbers, count * pooled)
 
 
-def work(shape: Tiles) -> int:
-    """What a phase of narrow values takes, next to others in one program."""
-    return max(shape.elements, shape.numbers["CELLS"])
+def together(phases: Sequence[Tiles]) -> Tiles | None:
+    """One program for phases that are small together; `None` where each is better off alone."""
+    if len(phases) == 1 or sum(max(p.elements, p.numbers["CELLS"]) for p in phases) > TOGETHER:
+        return None
+    numbers = {
+        f"{word} {place}": number
+        for place, phase in enumerate(phases, 1)
+        for word, number in phase.numbers.items()
+    }
+    return Tiles(1, WARPS, numbers)

@@ -36,31 +36,45 @@ class Phases:
         self.axes = {name: frozenset(let.type.axes) for name, let in frame.lets.items()}
 
     def of(
-        self, wanted: Collection[Ref], available: Collection[Ref], parts: Collection[int],
-        by_the_way: Collection[Ref],
+        self, wanted: Collection[Ref], followed: Collection[Ref], available: Collection[Ref],
+        parts: Collection[int], by_the_way: Collection[Ref],
     ) -> list[Phase]:  # fmt: skip
-        """Phases after which all that is `wanted` has arrays; and what is `by_the_way` is done in
-        phases of its axes, if it can be. `parts` are the statistics that tiles have measured.
+        """Phases after which all that is `wanted` has arrays, what is `followed` by a buffer was
+        computed, and what is there `by_the_way` has arrays as well. `parts` are the statistics
+        that tiles have measured.
 
         Raises `NotPlannable` where a value takes more than kernels can do.
         """
-        there = set(available)
+        there, left = set(available), set(followed)
         found: list[Phase] = []
-        while missing := self._missing(wanted, there):
+        while missing := self._missing({*wanted, *left}, there):
             arrays = {*wanted, *self._sources(missing)}
             also = self._missing(by_the_way, there)
-            left = [ref for ref in self.f.lets if ref in missing or ref in also]
-            heads = dict.fromkeys(self.axes[ref] for ref in left if ref in missing)
-            closures = [self._closure(axes, left, there, parts) for axes in heads]
+            refs = [ref for ref in self.f.lets if ref in missing or ref in also]
+            heads = dict.fromkeys(self.axes[ref] for ref in refs if ref in missing)
+            closures = [self._closure(axes, refs, there, parts) for axes in heads]
             best = max(closures, key=lambda c: (self._breaks(c, missing), len({*c} & arrays)))
-            readers = self._missing(wanted, {*there, *best}) - self.f.measured.keys()
+            left -= {*best}
+            readers = self._missing({*wanted, *left}, {*there, *best}) - self.f.measured.keys()
             outside = {o for r in readers for o in operands(self.op[r])}
             stored = frozenset({*best} & {*arrays, *by_the_way, *outside}) - there
-            if not stored:
-                self._refuse(left)
+            if not stored and not {*best} & {*followed}:
+                self._refuse(refs)
             found.append(Phase(tuple(best), stored))
             there |= stored
         return found
+
+    def ready(self, ref: Ref, parts: Collection[int]) -> bool:
+        """Whether everything that a value takes from the data has been measured."""
+        queue, seen = [ref], set[Ref]()
+        while queue:
+            own = queue.pop()
+            if own in self.f.measured and self.f.measured[own][0] not in parts:
+                return False
+            if own not in seen and own not in self.f.measured:
+                queue += operands(self.op[own])
+            seen.add(own)
+        return True
 
     def _missing(self, refs: Iterable[Ref], there: Collection[Ref]) -> set[Ref]:
         """What has to be computed for some values, themselves included."""

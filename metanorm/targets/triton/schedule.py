@@ -63,10 +63,8 @@ class _Schedule:
         self.results = [r for _, r in frame.program.outputs if not frame.wide(r)]
         self.owed = list(frame.program.updates)
         # Buffers that something reads, so that they have to stay as they are to the end.
-        self.followed = {let.op.name for let in frame.program.body if isinstance(let.op, Buffer)}
-        late = [u.value for u in self.owed if u.buffer in self.followed]
-        last = [*self.results, *late]
-        self.better = {*last, *self.measured_for(self.final())}  # stored when they are at hand
+        self.read = {let.op.name for let in frame.program.body if isinstance(let.op, Buffer)}
+        self.better = self.measured_for(self.final())  # stored when they are at hand
 
     # ---- what is needed
 
@@ -99,15 +97,20 @@ class _Schedule:
 
     def finish(self) -> None:
         """What is left to compute when all data has been looked at."""
-        self._settle([*self.results, *(update.value for update in self.owed)], last=True)
+        self._settle(self.results, last=True)
 
     def provide(self, refs: Collection[Ref]) -> None:
-        """Make arrays of narrow values that the next kernel reads."""
-        self._settle(refs, last=False)
+        """Make arrays of narrow values that the next kernel reads; and since that is a launch,
+        finish what can be."""
+        if any(ref not in self.available and not self.f.given(ref) for ref in refs):
+            done = [ref for ref in self.results if self.phases.ready(ref, self.partial)]
+            self._settle([*refs, *done], last=False)
 
     def _settle(self, refs: Collection[Ref], last: bool) -> None:
-        early = [u.value for u in self.owed if u.buffer not in self.followed]
-        found = self.phases.of(refs, self.available, self.partial, {*self.better, *early})
+        early = {u.value for u in self.owed if u.buffer not in self.read}
+        early = {ref for ref in early if self.phases.ready(ref, self.partial)}
+        late = {u.value for u in self.owed if last} - early
+        found = self.phases.of({*refs, *late}, early, self.available, self.partial, self.better)
         due: list[tuple[Phase, list[Update]]] = []
         for phase in found:
             own = [u for u in self.owed if u.value in phase.members and u.value in early]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from metanorm.ir.aggregation import Ones
 from metanorm.ir.momenta import momenta
 from metanorm.ir.nodes import Along, Count, Expand, Lookup, Map, Pool, Ref, Rename, Stop, Update
+from metanorm.ir.operands import operands
 from metanorm.plan.sweeps import NotPlannable, Reduction
 from metanorm.targets.python.pyir import Assign, Do, Expr, For, If, Name, Stmt, Tuple
 from metanorm.targets.triton.frame import Arguments, Frame
@@ -99,18 +100,47 @@ class SettlePrinter:
 
     def _member(self, ref: Ref, updates: Sequence[Update]) -> None:
         s, op = self.s, self.f.lets[ref].op
-        own = [update for update in updates if update.value == ref]
         if ref not in s.local and ref not in s.available:
             if ref in self.f.measured:
                 self._joined(*self.f.measured[ref])
             elif isinstance(op, Along):
                 self.pools.softmax(ref, op)
-            elif isinstance(op, (Pool, Count)) and not self.s.simple(ref):
-                self.pools.pool(ref, op, self.phase.members)
+            elif self._pools(ref):
+                self.pools.pools(self._beside(ref))
         if ref in self.phase.stored:
             self._stored(ref, s.value(ref))
-        for update in own:
-            self._updated(update, s.value(ref))
+        for update in updates:
+            if update.value == ref:
+                self._updated(update, s.value(ref))
+
+    def _pools(self, ref: Ref) -> bool:
+        """Whether a value is a statistic of narrow ones."""
+        own = isinstance(self.f.lets[ref].op, (Pool, Count)) and ref not in self.f.measured
+        return own and not self.s.simple(ref)
+
+    def _beside(self, ref: Ref) -> list[Ref]:
+        """The statistics over the same axes that can be taken in one loop with this one."""
+        axes = self.pools.axes(ref)
+        return [
+            other
+            for other in self.phase.members
+            if self._pools(other) and other not in self.s.local
+            and other not in self.s.available and self.pools.axes(other) == axes
+            and not self._waits(other)
+        ]  # fmt: skip
+
+    def _waits(self, ref: Ref) -> bool:
+        """Whether a statistic is of values that this phase has yet to find."""
+        queue, seen = list(operands(self.f.lets[ref].op)), set[Ref]()
+        while queue:
+            own = queue.pop()
+            if own in seen or own in self.s.local or own in self.s.available:
+                continue
+            if own in self.f.measured or self._pools(own) or isinstance(self.f.lets[own].op, Along):
+                return True
+            seen.add(own)
+            queue += operands(self.f.lets[own].op)
+        return False
 
     def _joined(self, number: int, r: Reduction) -> None:
         """All results of a statistic, from its parts."""
@@ -169,11 +199,6 @@ class CellScope(Scope):
     """Values on the axes of a phase's cells: read where they are arrays, or else computed."""
 
     available: frozenset[Ref] = frozenset()
-
-    def found(self, ref: Ref, value: Expr) -> None:
-        """A value that the loop over cells has computed."""
-        self.local[ref] = value
-        self.within.add(ref)
 
     def computed(self, ref: Ref) -> Expr:
         """The expression of a value."""
