@@ -15,6 +15,7 @@ from metanorm.runtime.native.compiler import CannotBuild
 from metanorm.runtime.triton.failures import told
 
 KNOWN = ((3, 6), (3, 9))  # the first and the last version whose launchers take what `Direct` has
+OPTIONS = {"enable_fp_fusion": True}  # said, for what it is otherwise changes with versions
 OLDEST = 70  # GPUs by compute capability, times ten
 BFLOAT16 = 80  # from which one on they compute with bfloat16
 
@@ -57,7 +58,7 @@ def demand_able(types: set[torch.dtype]) -> None:
 def compiled(kernel: Any, programs: int, warps: int, arguments: tuple[Any, ...]) -> Any:
     """A kernel for such arguments, compiled and loaded. Raises `CannotBuild`."""
     try:
-        made = kernel.run(*arguments, grid=(programs,), warmup=True, num_warps=warps)
+        made = kernel.run(*arguments, grid=(programs,), warmup=True, num_warps=warps, **OPTIONS)
         made = made.result() if hasattr(made, "result") else made
         made.run  # noqa: B018 - loads it
         if made.function is None:  # where that has failed before

@@ -189,4 +189,4 @@ class Calls:
         """The launches as Triton documents them."""
         frame = self.frame.tensors(brought)
         for step, pick in zip(self.steps, self.frame.picks):
-            step.kernel[(step.programs,)](*pick(frame), num_warps=step.warps)
+            step.kernel[(step.programs,)](*pick(frame), num_warps=step.warps, **driver.OPTIONS)
