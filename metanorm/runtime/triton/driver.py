@@ -6,6 +6,7 @@ something is not as it was in the versions that are known, launches go through t
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -34,18 +35,14 @@ class Direct(NamedTuple):
 def demand_driver() -> None:
     """Raise `CannotBuild` where Triton cannot reach a GPU, or is not whole."""
     try:
-        from triton.runtime import driver
-
-        driver.active.get_current_target()
+        _driver().active.get_current_target()
     except Exception as error:
         raise told(error, "any kernel") from error
 
 
 def demand_able(types: set[torch.dtype]) -> None:
     """Raise `CannotBuild` for a GPU that is too old for kernels on these types."""
-    from triton.runtime import driver
-
-    target = driver.active.get_current_target()
+    target = _driver().active.get_current_target()
     if target.backend != "cuda":
         return
     own = f"this GPU is of compute capability {target.arch / 10}"
@@ -81,29 +78,40 @@ def direct(made: Any, programs: int, pick: Callable[[list[Any]], tuple[Any, ...]
 def known() -> bool:
     """Whether Triton is one whose launchers are known."""
     import triton
-    from triton.runtime import driver
 
     try:
         version = tuple(map(int, triton.__version__.split(".")[:2]))
-        return KNOWN[0] <= version <= KNOWN[1] and (
-            driver.active.get_current_target().backend == "cuda"
-        )
+        target = _driver().active.get_current_target()
+        return KNOWN[0] <= version <= KNOWN[1] and target.backend == "cuda"
     except (AttributeError, ValueError):
         return False
 
 
 def hooked() -> bool:
     """Whether somebody, such as a profiler, is to hear of each launch."""
-    from triton import knobs
-
-    runtime = knobs.runtime
+    runtime = _knobs()
     enter, leave = runtime.launch_enter_hook, runtime.launch_exit_hook
     return bool(getattr(enter, "calls", enter) or getattr(leave, "calls", leave))
 
 
 def stream(device: torch.device) -> int:
     """The current stream of a device."""
+    found: int = _driver().active.get_current_stream(device.index or 0)
+    return found
+
+
+# Triton is imported by who launches kernels, and looked up once, since every call asks for it.
+
+
+@functools.cache
+def _driver() -> Any:
     from triton.runtime import driver
 
-    found: int = driver.active.get_current_stream(device.index or 0)
-    return found
+    return driver
+
+
+@functools.cache
+def _knobs() -> Any:
+    from triton import knobs
+
+    return knobs.runtime

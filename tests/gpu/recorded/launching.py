@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,9 +15,11 @@ from torch import Tensor, nn
 from triton import knobs
 
 from metanorm.runtime import use
+from metanorm.runtime.native.layout import Unfit
 from metanorm.runtime.triton import driver, prepared
 from metanorm.runtime.triton.launches import Brought
-from metanorm.runtime.triton.prepared import Calls
+from metanorm.runtime.triton.prepared import Calls, Prepared
+from metanorm.runtime.triton.routes import TritonRoute
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -134,6 +138,41 @@ def test_launches_go_to_the_current_stream(recorder: Recorder) -> None:
     launched(recorder, lambda: module(x))
     recorder.stream += 1
     assert launched(recorder, lambda: module(x))
+
+
+# ---- devices
+
+
+def test_kernels_run_where_their_tensors_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be another device the current one or not."""
+    entered: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext(entered.append(device)))
+    for number in (0, 1):
+        made = Prepared(torch.device("cuda", number), torch.float32, [], {}, [], None)
+        made.refusal = "what it would have run"
+        with pytest.raises(Unfit, match="would have run"):
+            TritonRoute.launch(None, made, (), (), (), None)  # type: ignore[arg-type]
+    assert entered == [torch.device("cuda", 1)]
+
+
+def test_constants_go_to_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A matrix that the constructor was given by its name, and the rows of a single graph."""
+    seen: list[tuple[Prepared, Any]] = []
+    run = Prepared.run
+
+    def spy(self: Prepared, operands: Any, *rest: Any) -> None:
+        seen.append((self, operands))
+        run(self, operands, *rest)
+
+    monkeypatch.setattr(Prepared, "run", spy)
+    module_of("meta_norm").MetaNorm(4, U="eye", V="blocks(2)")(torch.randn(3, 4, 5))
+    module_of("graph_norm").GraphNorm(4)(torch.randn(12, 4))
+    for made, operands in seen:
+        calls = Calls(replace(made, device=torch.device("meta")), operands)
+        there = [t for t in calls.frame.constants.values() if t is not None]
+        assert there and calls.lasting
+        assert all(tensor.device.type == "meta" for tensor in there)
 
 
 # ---- CUDA graphs
