@@ -290,3 +290,15 @@ def laid_out(x: Tensor, memory: str) -> Tensor:
             return x[:1].expand(x.shape)
         case _:
             return x
+
+
+def moved(x: Tensor, device: str) -> Tensor:
+    """The same numbers in the memory of a device, and there as they lie here.
+
+    `Tensor.to` would close the gaps of what is strided and write out what is expanded.
+    """
+    if x.device.type == device:
+        return x
+    length = x.untyped_storage().nbytes() // x.element_size()
+    memory = torch.as_strided(x, (length,), (1,), 0).to(device)
+    return torch.as_strided(memory, x.shape, x.stride(), x.storage_offset())
