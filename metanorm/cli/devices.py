@@ -34,11 +34,11 @@ def demand(device: Device) -> None:
         return
     raise WorkspaceError(
         "--device cuda needs a GPU, and "
-        + _missing(torch.__version__, torch.version.cuda, torch.version.hip)
+        + missing(torch.__version__, torch.version.cuda, torch.version.hip)
     )
 
 
-def _missing(version: str, cuda: str | None, hip: str | None) -> str:
+def missing(version: str, cuda: str | None, hip: str | None) -> str:
     """Why torch has no GPU, and what to do about it."""
     built_for = f"CUDA {cuda}" if cuda else f"ROCm {hip}" if hip else ""
     if not built_for:
@@ -47,6 +47,6 @@ def _missing(version: str, cuda: str | None, hip: str | None) -> str:
             "https://pytorch.org/get-started/locally has builds for GPUs"
         )
     return (
-        f"torch {version} ({built_for}) finds none: `nvidia-smi` tells whether there is one and its "
-        "driver works; CUDA_VISIBLE_DEVICES must not hide it"
+        f"torch {version} ({built_for}) finds none: `nvidia-smi` tells whether there is one "
+        "and its driver works; CUDA_VISIBLE_DEVICES must not hide it"
     )

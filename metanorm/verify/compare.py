@@ -17,8 +17,9 @@ from metanorm.oracle.interpret import interpret
 from metanorm.runtime import ShapeError, use
 from metanorm.verify.agreement import TOLERANCE, conditioning, difference
 from metanorm.verify.begins import begins_wrong
-from metanorm.verify.cases import F64, Built, Setting, build, moved, settings
+from metanorm.verify.cases import F64, Built, Setting, build, settings
 from metanorm.verify.kernels import has_kernels
+from metanorm.verify.layouts import moved
 
 
 class Finding(BaseModel):
