@@ -14,7 +14,7 @@ from test_commands import run
 from metanorm import frontend
 from metanorm.bench.candidates import Case, candidates
 from metanorm.bench.clock import CpuClock, Prepare
-from metanorm.bench.device import cpu
+from metanorm.bench.device import Device, cpu
 from metanorm.bench.memory import peak_bytes, saved_bytes
 from metanorm.bench.report import Entry, Machine, Measurement, Report, changes
 from metanorm.bench.rotation import Rotation
@@ -37,7 +37,9 @@ def one(name: str) -> CheckedNorm:
     return frontend.check(specs.sources, specs.roots).norms[specs.roots[0]][0]
 
 
-def case(name: str, known: str = "", target: Target = "native") -> Case:
+def case(
+    name: str, known: str = "", target: Target = "native", device: Device | None = None
+) -> Case:
     """The norm of a spec on an image where it takes one, and on the smallest that there is: a
     single row of features has instances of one value."""
     specs = load([str(ROOT / "specs" / f"{name}.norm")])
@@ -47,8 +49,9 @@ def case(name: str, known: str = "", target: Target = "native") -> Case:
     workload, built = min(
         workloads(norm.program), key=lambda found: (-len(found[0].shape), found[0].nbytes)
     )
-    optimised, rotation = optimize(norm.program), Rotation(built, "cpu")
-    return Case(norm, optimised, module, known, workload, built.arguments, rotation, cpu())
+    device = device or cpu()
+    optimised, rotation = optimize(norm.program), Rotation(built, device.type)
+    return Case(norm, optimised, module, known, workload, built.arguments, rotation, device)
 
 
 @pytest.mark.parametrize("name", SPECS)

@@ -253,7 +253,7 @@ def test_kernels_that_do_not_serve_a_call_are_told() -> None:
 
     demand(found.device)
     gpu = Device("cuda", "triton", CpuClock(), 0, peak_bytes, WORKLOADS)
-    with pytest.raises(RanOnTorch, match="ran on torch: the call has a tensor .* on the GPU"):
+    with pytest.raises(RanOnTorch, match=r"ran on torch: the call has a tensor .* on the GPU"):
         demand(gpu)
     with pytest.raises(RanOnTorch, match="compiled without kernels"):
         demand(gpu, case("rms_norm").module)
