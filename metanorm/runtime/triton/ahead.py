@@ -13,7 +13,7 @@ from typing import Any
 
 from metanorm.runtime.native.compiler import CannotBuild
 from metanorm.runtime.triton.interpreter import interpreting
-from metanorm.runtime.triton.tiles import CELLS, HELD, PARTS, PER_WARP, TILE, WIDEST
+from metanorm.runtime.triton.tiles import CELLS, HELD, PARTS, PER_WARP, TILE, WARPS, WIDEST
 
 ARCHITECTURES = (80, 90)  # A100, H100
 REGISTERS = re.compile(r"Used (\d+) registers")
@@ -49,12 +49,13 @@ def compiled(
 def _steps(module: ModuleType) -> dict[str, Mapping[str, Any]]:
     """A step that launches each kernel."""
     return {
-        step["kernel"]: step
+        own["kernel"]: own
         for table in module.__dict__["TABLES"].values()
         for ways in table["steps"].values()
         for schedule in ("sweeps", "islands")
         for step in ways[schedule]
-        if "kernel" in step
+        for own in (step, *step.get("phases", ()))
+        if "kernel" in own
     }
 
 
@@ -65,10 +66,10 @@ def _compiled(kernel: Any, step: Mapping[str, Any], architecture: int) -> Compil
     from triton.compiler import ASTSource
 
     rows, columns = _tile(step)
-    fixed = {
-        "REAL": tl.float32, "INDEX": tl.int32, "ROWS": rows, "BLOCK": columns,
-        "CELLS": CELLS, "PARTS": PARTS,
-    }  # fmt: skip
+    fixed = {"REAL": tl.float32, "INDEX": tl.int32, "ROWS": rows, "BLOCK": columns}
+    for suffix, phase in _phases(step):
+        fixed[f"CELLS{suffix}"] = CELLS if phase["cells"] else 1
+        fixed[f"PARTS{suffix}"] = PARTS
     signature: dict[str, str] = {}
     constants: dict[str, Any] = {}
     aligned: dict[tuple[int, ...], list[list[object]]] = {}
@@ -84,13 +85,21 @@ def _compiled(kernel: Any, step: Mapping[str, Any], architecture: int) -> Compil
         signature[parameter] = _type(word)
         if signature[parameter].startswith("*") or word in ("stride", "size"):
             aligned[place,] = [["tt.divisibility", 16]]
-    warps = min(max(rows * columns // PER_WARP, 1), 32) if "columns" in step else 4
+    warps = min(max(rows * columns // PER_WARP, 1), 32) if "columns" in step else WARPS
     source = ASTSource(kernel, signature, constexprs=constants, attrs=aligned)
     target = GPUTarget("cuda", architecture, 32)
     made = triton.compile(source, target=target, options={"num_warps": warps})
     ptx: str = made.asm["ptx"]
     registers, spilled = _assembled(ptx, architecture)
     return Compiled(step["kernel"], architecture, (rows, columns), warps, registers, spilled, ptx)
+
+
+def _phases(step: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The phases of a kernel, with what the names of their constants end in."""
+    if "cells" in step:
+        yield "", step
+    for number, phase in enumerate(step.get("phases", ()), 1):
+        yield f" {number}", phase
 
 
 def _tile(step: Mapping[str, Any]) -> tuple[int, int]:

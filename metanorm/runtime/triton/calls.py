@@ -16,8 +16,8 @@ from metanorm.runtime.native.calls import Place, _number
 from metanorm.runtime.native.calls import Preparation as Reading
 from metanorm.runtime.native.layout import Unfit
 from metanorm.runtime.native.table import Entry, Field
-from metanorm.runtime.triton import groups, narrow
-from metanorm.runtime.triton.tiles import cells, holds, tiles
+from metanorm.runtime.triton import groups
+from metanorm.runtime.triton.tiles import Tiles, cells, holds, tiles, together
 
 SIDES = ("outer", "rows", "columns")
 TENSORS = ("tensor", "value", "part", "momentum", "starts", "order", "index")
@@ -65,7 +65,7 @@ class Prepared:
     result_keys: list[str] = field(default_factory=list)
     arrays: dict[str, tuple[int, ...]] = field(default_factory=dict)
     saved: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    steps: list[Launch | narrow.Pooling] = field(default_factory=list)
+    steps: list[Launch] = field(default_factory=list)
     copies: list[tuple[str, str]] = field(default_factory=list)  # of what no kernel writes
 
     @property
@@ -145,7 +145,7 @@ class Preparation(Reading):
         chosen = steps["islands"] if self._fits(steps) else steps["sweeps"]
         counts: dict[str, int] = {}
         for step in chosen:
-            self.made.steps.append(self._step(step, counts))
+            self.made.steps += self._steps(step, counts)
         return self.made
 
     # ---- what is known of lengths and numbers
@@ -296,39 +296,53 @@ class Preparation(Reading):
         rows, columns = self._length(first["rows"]), self._length(first["columns"])
         return holds(first["whole"], rows, columns, len(first["reads"]))
 
-    def _step(self, step: Mapping[str, Any], counts: dict[str, int]) -> Launch | narrow.Pooling:
-        for key, sizes in step["arrays"].items():
-            if key:
-                self._array(key, [self._known(size) for size in sizes])
-        if "torch" in step:
-            return self._pooling(step)
-        keys = step["arguments"].split("; ")
+    def _steps(self, step: Mapping[str, Any], counts: dict[str, int]) -> list[Launch]:
+        """The launches of a step: a kernel that looks at the data, or phases of what is narrow."""
         if "columns" in step:
-            outer, rows, columns = (self._length(step[side]) for side in SIDES)
-            groups_ = self.made.index[1] if self.made.index else 1
-            shape = tiles(
-                step["whole"],
-                outer,
-                rows,
-                columns,
-                step["adds_up"],
-                step["grouped"],
-                groups_,
-                self.device,
-            )
-            self.env.update(shape.numbers)
-            for names, count, cells_ in step["parts"]:
-                parts, own = self._length(count), self._length(cells_)
-                counts[f"count {names[0].split(' ')[1]}"] = parts
-                for name in names:
-                    self._array(name, [parts, own])
-        else:
-            asked = {key: counts[key] for key in keys if key.startswith("count ")}
-            shape = cells([self._known(size) for size in step["cells"]], asked)
-        numbers = {**self.env, **shape.numbers}
+            return [self._look(step, counts)]
+        phases = step["phases"]
+        shapes = [self._cells(phase, counts) for phase in phases]
+        if (whole := together(shapes)) is not None:
+            return [self._launch(step, whole, counts)]
+        return [self._launch(p, shape, counts) for p, shape in zip(phases, shapes)]
+
+    def _look(self, step: Mapping[str, Any], counts: dict[str, int]) -> Launch:
+        self._arrays(step)
+        outer, rows, columns = (self._length(step[side]) for side in SIDES)
+        groups_ = self.made.index[1] if self.made.index else 1
+        shape = tiles(
+            step["whole"],
+            outer,
+            rows,
+            columns,
+            step["adds_up"],
+            step["grouped"],
+            groups_,
+            self.device,
+        )
+        self.env.update(shape.numbers)
+        for names, count, cells_ in step["parts"]:
+            parts, own = self._length(count), self._length(cells_)
+            counts[f"count {names[0].split(' ')[1]}"] = parts
+            for name in names:
+                self._array(name, [parts, own])
+        writes = () if step.get("parts") or step["arrays"] else step.get("writes", ())
+        return self._launch(step, shape, counts, tuple(f"tensor {name}" for name in writes))
+
+    def _cells(self, phase: Mapping[str, Any], counts: Mapping[str, int]) -> Tiles:
+        self._arrays(phase)
+        joined = [counts[key] for key in phase["arguments"].split("; ") if key in counts]
+        pooled = [self._length(axes) for axes in phase["pooled"]]
+        return cells(self._length(phase["cells"]), max([1, *joined, *pooled]))
+
+    def _launch(
+        self, step: Mapping[str, Any], shape: Tiles, counts: Mapping[str, int],
+        writes: tuple[str, ...] = (),
+    ) -> Launch:  # fmt: skip
+        numbers = {**self.env, **counts, **shape.numbers}
         arguments: list[Any] = []
         places: list[tuple[int, str]] = []
-        for at, key in enumerate(keys):
+        for at, key in enumerate(step["arguments"].split("; ")):
             if key.split(" ")[0] in TENSORS:
                 places.append((at, key))
                 arguments.append(None)
@@ -337,27 +351,12 @@ class Preparation(Reading):
             else:
                 arguments.append(self._known(key))
         kernel = getattr(self.module, step["kernel"])
-        writes = () if step.get("parts") or step["arrays"] else step.get("writes", ())
-        writes = tuple(f"tensor {name}" for name in writes)
         return Launch(kernel, shape.programs, shape.warps, arguments, places, writes)
+
+    def _arrays(self, step: Mapping[str, Any]) -> None:
+        for key, sizes in step["arrays"].items():
+            self._array(key, [self._known(size) for size in sizes])
 
     def _array(self, key: str, shape: Sequence[int]) -> None:
         if key not in self.made.saved and key not in self.made.result_keys:
             self.made.arrays[key] = tuple(shape)
-
-    def _pooling(self, step: Mapping[str, Any]) -> narrow.Pooling:
-        def operand(entry: Sequence[Any]) -> narrow.Operand:
-            key, axes, sizes, absent = entry
-            lengths = tuple(self._known(size) for size in sizes)
-            like = torch.empty((), dtype=self.real, device=self.device)
-            return narrow.Operand(key, tuple(axes), lengths, absent, like)
-
-        return narrow.Pooling(
-            step["torch"],
-            operand(step["value"]),
-            tuple(step["dims"]),
-            tuple(step["arrays"]),
-            operand(step["where"]) if "where" in step else None,
-            operand(step["weight"]) if "weight" in step else None,
-            self.real,
-        )

@@ -144,6 +144,11 @@ class Scope:
             self.head.append(Assign((name,), expr))
         return name
 
+    def found(self, ref: Ref, value: Expr) -> None:
+        """A value that the loop has computed."""
+        self.local[ref] = value
+        self.within.add(ref)
+
     def wanted(self, ref: Ref) -> str:
         """What a value is called: by its own name, what it is for, or just any."""
         let = self.frame.lets[ref]
@@ -179,8 +184,8 @@ class Scope:
         return self.array(ref)
 
     def simple(self, ref: Ref) -> bool:
-        """Whether a value is computed where it is read: a wide one, or one that is a number."""
-        return self.frame.wide(ref) or self.frame.numeric(ref)
+        """Whether a value is computed where it is read: a wide one, or one that takes little."""
+        return self.frame.wide(ref) or self.frame.numeric(ref) or self.frame.light(ref)
 
     def mapped(self, function: str, arguments: tuple[Ref, ...]) -> Expr:
         """A function of values."""
