@@ -41,8 +41,8 @@ def remembered(find: Found[P, T]) -> Found[P, T]:
             if tensor() is index and then == state:
                 return found
         found = find(index, *args, **named)
-        seen.append((weakref.ref(index), state, found))
-        del seen[:-REMEMBERED]
+        living = [entry for entry in seen if entry[0]() is not None]
+        seen[:] = [*living, (weakref.ref(index), state, found)][-REMEMBERED:]
         return found
 
     return look

@@ -70,8 +70,8 @@ class Frame:
     """The arguments of all launches of a call in one list.
 
     `given` has the number of each tensor that a call brings, `arrays` the memory and the piece of
-    it for each array, and `constants` tensors and numbers that are the same at every call. Where
-    a key occurs twice, the later one of these holds.
+    it for each array, and `constants` the tensors that are the same at every call, if there are
+    any. Where a key occurs twice, the first one of these holds.
     """
 
     def __init__(
