@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from metanorm.runtime.native.compiler import CannotBuild
+from metanorm.runtime.kernels.refusals import CannotBuild
 from metanorm.runtime.triton.interpreter import interpreting
 from metanorm.runtime.triton.tiles import CELLS, HELD, PARTS, PER_WARP, TILE, WARPS, WIDEST
 

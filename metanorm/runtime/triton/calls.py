@@ -10,11 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metanorm.runtime.native import layout
-from metanorm.runtime.native.calls import Place, _number
-from metanorm.runtime.native.calls import Preparation as Reading
-from metanorm.runtime.native.layout import Unfit
-from metanorm.runtime.native.table import Entry, Field
+from metanorm.runtime.kernels import layout
+from metanorm.runtime.kernels.reading import Place, Reading, known_number
+from metanorm.runtime.kernels.refusals import Unfit
+from metanorm.runtime.kernels.table import Entry, Field
 from metanorm.runtime.triton import tuning
 from metanorm.runtime.triton.interpreter import interpreting
 from metanorm.runtime.triton.launches import Launch
@@ -42,7 +41,7 @@ class Preparation(Reading):
     made: Prepared
     env: dict[str, Any]
 
-    def of(self, entry: Entry) -> Prepared:  # type: ignore[override]
+    def of(self, entry: Entry) -> Prepared:
         """Everything about calls in one direction that does not change, with other tiles, too,
         where they are to be tried. Raises `Unfit`."""
         choice = usual()
@@ -56,8 +55,8 @@ class Preparation(Reading):
 
     def _prepared(self, entry: Entry, choice: Choice) -> Prepared:
         self.choice = choice
-        steps = self.library.steps[entry.sections[self._vector(entry)]]  # type: ignore[attr-defined]
-        self.module = self.library.module  # type: ignore[attr-defined]
+        steps = self.library.steps[entry.sections[self.vector_of(entry)]]
+        self.module = self.library.module
         index = self._index(entry, steps)
         self.device = self._device()
         self.made = Prepared(self.device, self.real, [], {}, [], index)
@@ -97,7 +96,7 @@ class Preparation(Reading):
 
     def _numbers(self, entry: Entry, steps: Mapping[str, Any]) -> dict[str, Any]:
         given = {
-            f.name: _number(self.values[f.name], self.real)
+            f.name: known_number(self.values[f.name], self.real)
             for f in entry.fields
             if f.kind == "number"
         }

@@ -17,9 +17,8 @@ from triton.compiler.errors import CompilationError
 from triton.runtime.errors import OutOfResources, PTXASError
 
 from metanorm.runtime import use
-from metanorm.runtime.native import KERNELS, warning
-from metanorm.runtime.native.compiler import CannotBuild
-from metanorm.runtime.native.warning import MissingKernels
+from metanorm.runtime.dispatch import KERNELS, warning
+from metanorm.runtime.kernels.refusals import CannotBuild, MissingKernels
 from metanorm.runtime.triton.prepared import Calls
 
 X = torch.randn(3, 4, 5, 3)

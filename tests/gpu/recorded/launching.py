@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from triton import knobs
 
 from metanorm.runtime import use
-from metanorm.runtime.native.layout import Unfit
+from metanorm.runtime.kernels.refusals import Unfit
 from metanorm.runtime.triton import driver, prepared
 from metanorm.runtime.triton.launches import Brought
 from metanorm.runtime.triton.prepared import Calls, Prepared
@@ -183,7 +183,7 @@ def capture(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Pretends from then on that a CUDA graph is captured."""
 
     def begin() -> None:
-        from metanorm.runtime.native import routes
+        from metanorm.runtime.kernels import routes
         from metanorm.runtime.triton import groups
 
         for module in (routes, groups, prepared):

@@ -11,7 +11,7 @@ from recorder import Recorder, compiled, recording
 from torch import nn
 
 from metanorm import runtime
-from metanorm.runtime.native.compiler import CannotBuild
+from metanorm.runtime.kernels.refusals import CannotBuild
 from metanorm.runtime.triton import tuning
 
 SHAPE = (64, 4, 512)  # of which no island fits a tile
