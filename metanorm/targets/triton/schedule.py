@@ -26,10 +26,12 @@ from metanorm.ir.nodes import (
 from metanorm.ir.operands import operands
 from metanorm.plan.sweeps import NotPlannable, Sweep
 from metanorm.targets.triton.frame import Frame
+from metanorm.targets.triton.kernel import what
 from metanorm.targets.triton.settle import SettlePrinter
 from metanorm.targets.triton.shapes import of_islands, of_sweep
+from metanorm.targets.triton.statistics import NotInTile
 from metanorm.targets.triton.steps import Keys, Operand, Parts, Step, TileStep, TorchStep
-from metanorm.targets.triton.tile import NotInTile, TilePrinter, what
+from metanorm.targets.triton.tile import TilePrinter
 
 SIMPLE = (Map, Stop, Expand, Rename, Lookup, Count, Position, Number)
 TWINS = {"mean": "var", "var": "mean"}

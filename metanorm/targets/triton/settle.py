@@ -13,7 +13,9 @@ from metanorm.ir.nodes import Count, Lookup, Ref, Rename, Update
 from metanorm.plan.sweeps import NotPlannable, Reduction
 from metanorm.targets.python.pyir import Assign, Expr, If, Name, Stmt, Tuple
 from metanorm.targets.triton.frame import Arguments, Frame
-from metanorm.targets.triton.scope import Scope
+from metanorm.targets.triton.kernel import function_of
+from metanorm.targets.triton.scope import COLUMN, Scope
+from metanorm.targets.triton.statistics import PARTS
 from metanorm.targets.triton.steps import Keys, Parts, SettleStep
 from metanorm.targets.triton.terms import (
     ONE,
@@ -27,7 +29,6 @@ from metanorm.targets.triton.terms import (
     plus,
     times,
 )
-from metanorm.targets.triton.tile import COLUMN, PARTS, function_of
 
 
 class SettlePrinter:
@@ -41,7 +42,7 @@ class SettlePrinter:
         self.f, self.partial = frame, partial
         self.arguments = Arguments()
         self.cluster = cluster
-        self.s = _CellScope(frame, self.arguments, changing=COLUMN)
+        self.s = _CellScope(frame, self.arguments)
         self.s.cluster = frozenset(cluster)
         self.axes = frame.order(cluster[0])
         self.arrays: list[tuple[str, Keys]] = []
@@ -60,8 +61,7 @@ class SettlePrinter:
         """The kernel, with what a call has to bring."""
         keys = tuple(self.arguments.keys)
         meta = ("CELLS", "PARTS")
-        body = (*self.s.head, *self.s.body)
-        function = function_of(name, doc, self.arguments, meta, body)
+        function = function_of(name, doc, self.arguments, meta, self.s.body)
         sizes = tuple(f"size {axis}" for axis in self.axes)
         return SettleStep(function, (*keys, "REAL", "INDEX", *meta), sizes, tuple(self.arrays))
 
@@ -80,11 +80,10 @@ class SettlePrinter:
                 here = infix("%", rest, self._size(axis)) if number else rest
                 name = Name(self.arguments.names.fresh(axis.lower()))
                 head.append(Assign((name,), here))
-                s.at[axis] = name
+                s.lies(axis, name, COLUMN)
                 rest = infix("//", rest, self._size(axis))
             else:
-                s.at[axis] = variable
-            s.sides[axis] = COLUMN
+                s.lies(axis, variable, COLUMN)
         head.append(Assign((Name("in_cells"),), infix("<", variable, cells)))
         s.masks["column"] = Name("in_cells")
 
@@ -114,8 +113,7 @@ class SettlePrinter:
         targets = tuple(names.get(s, Name("_")) for s in order)
         self.s.body.append(Assign(targets, call(f"arithmetic.{taken[r.kind]}", *given, *meta)))
         for statistic, ref in r.results:
-            self.s.local[ref] = names[statistic]
-            self.s.within.add(ref)
+            self.s.known(ref, names[statistic])
 
     # ---- results
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from metanorm.ir.aggregation import ByIndex
 from metanorm.plan.sweeps import NotPlannable, Reduction
 from metanorm.targets.triton.frame import Frame, Group
+
+Way = Literal["part", "whole"]
 
 
 @dataclass(frozen=True)
@@ -15,20 +18,27 @@ class Shape:
     """A tile is some rows by some columns: of all axes in `rows`, counted through, and of the
     axis along which memory runs. Each program has one place along the `outer` axes.
 
-    `whole` sides are not longer than a tile; `grouped` rows are those of one group.
+    `down` says how a program covers rows and `across` columns: it has a `part` of them, a chunk
+    of rows that it goes through in turns and a block of columns; or its tile has the `whole`.
+    `grouped` rows are those of one group.
     """
 
     outer: tuple[Group, ...]
     rows: tuple[Group, ...]
     columns: Group
-    whole_rows: bool = False
-    whole_columns: bool = False
+    down: Way = "part"
+    across: Way = "part"
     grouped: bool = False
 
     @property
     def turns(self) -> bool:
         """Whether a program may look at several tiles, one below the other."""
-        return bool(self.rows) and not self.whole_rows
+        return bool(self.rows) and self.down == "part"
+
+    @property
+    def row_axes(self) -> Group:
+        """All axes that rows count through."""
+        return tuple(leaf for group in self.rows for leaf in group)
 
     def by_row(self, reduction: Reduction) -> bool:
         """Whether the cells of a statistic vary along rows."""
@@ -65,9 +75,9 @@ def of_islands(frame: Frame) -> Shape | None:
     inside = tuple(g for g in others if not set(g) <= islands)
     outer = tuple(g for g in others if g not in inside)
     if set(columns) <= islands:
-        return Shape(outer, inside, columns, whole_rows=True) if inside else None
+        return Shape(outer, inside, columns, down="whole") if inside else None
     if islands & set(columns):
         return None
     if inside:
-        return Shape(outer, inside, columns, whole_rows=True, whole_columns=True)
-    return Shape((), others, columns, whole_columns=True)
+        return Shape(outer, inside, columns, down="whole", across="whole")
+    return Shape((), others, columns, across="whole")
