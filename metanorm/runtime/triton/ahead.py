@@ -13,7 +13,16 @@ from typing import Any
 
 from metanorm.runtime.native.compiler import CannotBuild
 from metanorm.runtime.triton.interpreter import interpreting
-from metanorm.runtime.triton.tiles import CELLS, HELD, PARTS, PER_WARP, TILE, WIDEST
+from metanorm.runtime.triton.tiles import (
+    ALONE,
+    CELLS,
+    HELD,
+    NARROWEST,
+    PARTS,
+    PER_WARP,
+    TILE,
+    WIDEST,
+)
 
 ARCHITECTURES = (80, 90)  # A100, H100
 REGISTERS = re.compile(r"Used (\d+) registers")
@@ -52,7 +61,7 @@ def _steps(module: ModuleType) -> dict[str, Mapping[str, Any]]:
         step["kernel"]: step
         for table in module.__dict__["TABLES"].values()
         for ways in table["steps"].values()
-        for schedule in ("sweeps", "islands")
+        for schedule in ("sweeps", "islands", "walked")
         for step in ways[schedule]
         if "kernel" in step
     }
@@ -98,13 +107,17 @@ def _tile(step: Mapping[str, Any]) -> tuple[int, int]:
     if "columns" not in step:
         return 1, 1
     held = HELD // (1 << max(len(step["reads"]) - 1, 0).bit_length())
-    match step["whole"]:
-        case ["rows", "columns"]:
+    match step["down"], step["across"]:
+        case "whole", "whole":
             return held // WIDEST, WIDEST
-        case ["rows"]:
-            return 256, held // 256
-        case ["columns"]:
+        case "whole", "part":
+            return held // NARROWEST, NARROWEST
+        case "part", "whole":
             return 1, held
+        case "part", "walk":
+            return 1, ALONE * TILE
+        case "walk", _:
+            return ALONE * TILE // WIDEST, WIDEST
     return (TILE // WIDEST if step["rows"] else 1), WIDEST
 
 

@@ -142,7 +142,7 @@ def observed(weight, mean, squares, value, share):
 def observed_alike(weight, mean, squares, value, inside, turn):
     """The same where each turn brings one value more, unless it lies outside."""
     gap = tl.where(inside, value - mean, 0)
-    step = gap / turn
+    step = gap * (1 / turn)
     return weight + inside.to(weight.dtype), mean + step, squares + gap * (gap - step)
 
 

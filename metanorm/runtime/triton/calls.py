@@ -16,8 +16,7 @@ from metanorm.runtime.native.calls import Place, _number
 from metanorm.runtime.native.calls import Preparation as Reading
 from metanorm.runtime.native.layout import Unfit
 from metanorm.runtime.native.table import Entry, Field
-from metanorm.runtime.triton import groups, narrow
-from metanorm.runtime.triton.tiles import cells, holds, tiles
+from metanorm.runtime.triton import groups, narrow, tiles
 
 SIDES = ("outer", "rows", "columns")
 TENSORS = ("tensor", "value", "part", "momentum", "starts", "order", "index")
@@ -142,9 +141,8 @@ class Preparation(Reading):
         for name, key in steps["kept"].items():
             self._keep(f"tensor {name}", key, steps)
         self._narrow_results(entry, steps)
-        chosen = steps["islands"] if self._fits(steps) else steps["sweeps"]
         counts: dict[str, int] = {}
-        for step in chosen:
+        for step in steps[self._schedule(steps)]:
             self.made.steps.append(self._step(step, counts))
         return self.made
 
@@ -288,13 +286,20 @@ class Preparation(Reading):
 
     # ---- steps
 
-    def _fits(self, steps: Mapping[str, Any]) -> bool:
-        """Whether islands are no larger than a tile, and there are enough of them."""
-        first = next((s for s in steps["islands"] if "columns" in s), None)
-        if first is None:
-            return False
-        rows, columns = self._length(first["rows"]), self._length(first["columns"])
-        return holds(first["whole"], rows, columns, len(first["reads"]))
+    def _schedule(self, steps: Mapping[str, Any]) -> str:
+        """Which of the schedules serves this layout."""
+        first = {
+            name: next((s for s in steps[name] if "columns" in s), None)
+            for name in ("islands", "walked")
+        }
+        looks = {name: self._look(step) for name, step in first.items() if step is not None}
+        return tiles.schedule(looks, self.device)
+
+    def _look(self, step: Mapping[str, Any]) -> tiles.Look:
+        outer, rows, columns = (self._length(step[side]) for side in SIDES)
+        groups_ = max(self.made.index[1], 1) if step["grouped"] and self.made.index else 0
+        covered = step["down"], step["across"], outer, rows, columns, len(step["reads"])
+        return tiles.Look(*covered, step["adds_up"], step["gathers"], groups_)
 
     def _step(self, step: Mapping[str, Any], counts: dict[str, int]) -> Launch | narrow.Pooling:
         for key, sizes in step["arrays"].items():
@@ -304,18 +309,7 @@ class Preparation(Reading):
             return self._pooling(step)
         keys = step["arguments"].split("; ")
         if "columns" in step:
-            outer, rows, columns = (self._length(step[side]) for side in SIDES)
-            groups_ = self.made.index[1] if self.made.index else 1
-            shape = tiles(
-                step["whole"],
-                outer,
-                rows,
-                columns,
-                step["adds_up"],
-                step["grouped"],
-                groups_,
-                self.device,
-            )
+            shape = tiles.tiles(self._look(step), self.device)
             self.env.update(shape.numbers)
             for names, count, cells_ in step["parts"]:
                 parts, own = self._length(count), self._length(cells_)
@@ -324,7 +318,7 @@ class Preparation(Reading):
                     self._array(name, [parts, own])
         else:
             asked = {key: counts[key] for key in keys if key.startswith("count ")}
-            shape = cells([self._known(size) for size in step["cells"]], asked)
+            shape = tiles.cells([self._known(size) for size in step["cells"]], asked)
         numbers = {**self.env, **shape.numbers}
         arguments: list[Any] = []
         places: list[tuple[int, str]] = []

@@ -3,6 +3,14 @@
 A program reads some thousand elements at a time: enough for many loads under way at once, few
 enough to stay in registers. All is powers of two, as Triton asks for. Nothing here was measured
 on a GPU yet; `METANORM_TRITON_TILE` sets the elements of a tile for who wants to try.
+
+Of the schedules that a norm has, a layout gets the first that serves it well:
+
+- `islands`: each tile holds whole islands in registers, and the data is read once;
+- `walked`: a program goes over its island once for each sweep, and finds it in a cache from the
+  second time on. That takes about as many islands as there are multiprocessors; a few short ones
+  are better off in one launch as well;
+- `sweeps`: every sweep is a launch of all programs, however few and large the islands are.
 """
 
 from __future__ import annotations
@@ -17,10 +25,37 @@ import torch
 
 TILE = 4096  # elements of a tile
 WIDEST = 1024  # columns of a tile where they need not be whole
+NARROWEST = 32  # columns that are loaded together, if there are as many: a line of a cache
 HELD = 16384  # most elements of a tile that is kept in registers from sweep to sweep
+SHORT = 16384  # elements of islands that are walked over even where they are few
+ALONE = 2  # tiles in one for programs that walk, of which few are at work at a time
 WAVES = 4  # programs of a kernel that adds up, for each multiprocessor
 PER_WARP = 512  # elements of a tile for each warp
 CELLS, PARTS = 64, 32  # of what is narrow, at a time
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a kernel that looks at the data goes through. `down` says how a program covers rows
+    and `across` columns: a `part` of them, the `whole` in its tile, or in a `walk` in each sweep.
+
+    `groups` are those that rows belong to, if they are taken group by group.
+    """
+
+    down: str
+    across: str
+    outer: int
+    rows: int
+    columns: int
+    tensors: int  # that are read
+    adds_up: bool = False  # over islands or rows that are not of one island
+    gathers: bool = False  # programs have several islands
+    groups: int = 0
+
+    @property
+    def length(self) -> int:
+        """The rows that a program may meet, on average."""
+        return parts_of(self.rows, self.groups) if self.groups else self.rows
 
 
 @dataclass(frozen=True)
@@ -55,42 +90,85 @@ def tile_size() -> int:
     return above(int(os.environ.get("METANORM_TRITON_TILE", TILE)))
 
 
-def holds(whole: Sequence[str], rows: int, columns: int, tensors: int) -> bool:
-    """Whether islands fit a tile: `tensors` of them stay in registers at once."""
-    tall = above(rows) if "rows" in whole else 1
-    wide = above(columns) if "columns" in whole else 1
-    return tall * wide * max(tensors, 1) <= HELD
+def schedule(looks: Mapping[str, Look], device: torch.device) -> str:
+    """Which of `islands`, `walked` and `sweeps` serves best, of those that there are."""
+    if "islands" in looks and holds(looks["islands"]):
+        return "islands"
+    if "walked" in looks and walks(looks["walked"], processors(device)):
+        return "walked"
+    return "sweeps"
 
 
-def tiles(
-    whole: Sequence[str], outer: int, rows: int, columns: int, adds_up: bool, grouped: bool,
-    groups: int, device: torch.device,
-) -> Tiles:  # fmt: skip
+def holds(look: Look) -> bool:
+    """Whether islands fit a tile, of all tensors at once."""
+    tall, wide = _sides(look, 1)
+    rows = tall if look.down == "whole" else 1
+    return rows * wide * max(look.tensors, 1) <= HELD
+
+
+def walks(look: Look, enough: int) -> bool:
+    """Whether programs that walk over islands are enough to keep a GPU busy, or little to do."""
+    tall, wide = _sides(look, enough)
+    if look.across == "whole" and wide * max(look.tensors, 1) > HELD:
+        return False
+    rows, down = (tall, parts_of(look.rows, tall)) if look.down == "part" else (look.length, 1)
+    columns, across = look.columns, 1
+    if look.across == "part":
+        columns, across = wide, parts_of(look.columns, wide)
+    return look.outer * down * across >= enough or rows * columns <= SHORT
+
+
+def _sides(look: Look, enough: int) -> tuple[int, int]:
+    """Rows and columns of a tile; `enough` programs should have one."""
+    size = tile_size() * (ALONE if "walk" in (look.down, look.across) else 1)
+    tall, wide = above(look.length), above(look.columns)
+    match look.down, look.across:
+        case "whole", "part":
+            return tall, min(wide, max(size // tall, NARROWEST))
+        case "whole", "whole":
+            return tall, wide
+        case "walk", "walk":  # wide enough to be loaded well, and not wider than rows leave room
+            wide = min(wide, max(size // tall, WIDEST // 4))
+        case "walk", "part":
+            wide = min(wide, WIDEST)
+            while wide > NARROWEST and look.outer * parts_of(look.columns, wide) < enough:
+                wide //= 2
+        case _, "part":
+            wide = min(wide, WIDEST, size)
+        case _, "walk":
+            wide = min(wide, size)
+    return min(tall, max(size // wide, 1)), wide
+
+
+def tiles(look: Look, device: torch.device) -> Tiles:
     """The tiles of a kernel that looks at the data."""
-    size = tile_size()
-    if "rows" in whole:
-        tall = above(rows)
-        wide = above(columns) if "columns" in whole else min(above(columns), max(size // tall, 1))
-    else:
-        wide = above(columns) if "columns" in whole else min(above(columns), WIDEST, size)
-        tall = min(above(rows), max(size // wide, 1))
-    blocks = parts_of(columns, wide)
-    steps = parts_of(rows, tall)  # tiles below each other
-    chunks = steps
-    if adds_up or grouped:
-        most = WAVES * processors(device)
-        chunks = min(steps, max(1, most // max(outer * blocks, 1)))
-    if grouped:  # a group has its share of the rows, on average
-        chunks = max(1, min(chunks, parts_of(parts_of(rows, max(groups, 1)), tall)))
-    each = parts_of(steps, max(chunks, 1)) * tall
-    if not grouped:
-        chunks = parts_of(rows, each)
-    numbers = {
-        "blocks": blocks, "chunks": chunks, "rows of a chunk": each, "ROWS": tall, "BLOCK": wide,
-    }  # fmt: skip
-    programs = blocks * outer * (1 if "rows" in whole else chunks)
+    tall, wide = _sides(look, processors(device))
+    blocks = parts_of(look.columns, wide) if look.across == "part" else 1
+    programs, numbers = _chunks(look, tall, blocks, WAVES * processors(device))
+    numbers |= {"blocks": blocks, "ROWS": tall, "BLOCK": wide}
     warps = min(max(above(tall * wide // PER_WARP), 1), 32)
-    return Tiles(programs, warps, numbers)
+    return Tiles(programs * blocks, warps, numbers)
+
+
+def _chunks(look: Look, tall: int, blocks: int, most: int) -> tuple[int, dict[str, int]]:
+    """How many programs have a block of columns, and what is the share of each: of the islands
+    where they gather, else of the rows. Those that add up are no more than `most`."""
+    if look.gathers:
+        each = parts_of(look.outer, max(1, most // blocks))
+        chunks = parts_of(look.outer, each)
+        return chunks, {"chunks": chunks, "islands of a chunk": each}
+    if look.down != "part":
+        return look.outer, {}
+    steps = parts_of(look.rows, tall)  # tiles below each other
+    chunks = steps
+    if look.adds_up or look.groups:
+        chunks = min(steps, max(1, most // max(look.outer * blocks, 1)))
+    if look.groups:
+        chunks = max(1, min(chunks, parts_of(look.length, tall)))
+    each = parts_of(steps, max(chunks, 1)) * tall
+    if not look.groups:
+        chunks = parts_of(look.rows, each)
+    return look.outer * chunks, {"chunks": chunks, "rows of a chunk": each}
 
 
 def cells(sizes: Sequence[int], counts: Mapping[str, int]) -> Tiles:

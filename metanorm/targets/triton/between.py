@@ -4,66 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from metanorm.ir.nodes import Along, Expand, Let, Map, Pool, Ref, Stop
+from metanorm.ir.aggregation import Ones
+from metanorm.ir.nodes import Along, Count, Expand, Map, Pool, Ref, Stop
 from metanorm.plan.sweeps import Sweep
-from metanorm.targets.python.pyir import Expr, Literal
+from metanorm.targets.python.pyir import Expr, Name
 from metanorm.targets.triton.frame import Arguments, Frame
 from metanorm.targets.triton.scope import Scope
 from metanorm.targets.triton.shapes import Shape
 from metanorm.targets.triton.statistics import NotInTile
-from metanorm.targets.triton.terms import ZERO, call, cast
+from metanorm.targets.triton.terms import cast, infix, times
 
 
 class IslandScope(Scope):
-    """Values of a tile that has whole islands. Statistics of narrow values are taken in it."""
+    """Values of a program that has whole islands.
+
+    Statistics, also of narrow values, are known when they are complete. What is read before
+    that, or after the loop that had it, is `NotInTile`.
+    """
 
     def __init__(
         self, frame: Frame, arguments: Arguments, shape: Shape, sweeps: Sequence[Sweep]
     ) -> None:
         super().__init__(frame, arguments)
-        self.shape = shape
+        self.grouped = shape.grouped
         self.between = {let.name for sweep in sweeps for let in sweep.narrow}
+        self.between |= {ref for s in sweeps for r in s.reductions for _, ref in r.results}
 
     def computed(self, ref: Ref) -> Expr:
         """The expression of a value; what lies between sweeps is not read from memory."""
+        op = self.frame.lets[ref].op
         if ref in self.between:
-            let = self.frame.lets[ref]
-            if isinstance(let.op, Pool):
-                return self._pooled(let)
-            if isinstance(let.op, Along):
+            if isinstance(op, Pool):
+                raise NotInTile("a statistic where it is not known")
+            if isinstance(op, Along):
                 raise NotInTile("a map along an axis")
-            if not isinstance(let.op, (Map, Stop, Expand)) and not self.frame.inline(ref):
+            if not isinstance(op, (Map, Stop, Expand)) and not self.frame.inline(ref):
                 raise NotInTile("a value at another place")
+        if self.grouped and isinstance(op, Count) and op.where is None and op.weight is None:
+            return self._rows_of_group(op)
         return super().computed(ref)
 
     def simple(self, ref: Ref) -> bool:
         """Every value is computed where it is read."""
         return True
 
-    def _pooled(self, let: Let) -> Expr:
-        """A statistic of narrow values that are in the tile."""
-        op = let.op
-        if not isinstance(op, Pool) or op.where or op.weight or op.ddof or op.about:
-            raise NotInTile("a narrow value that takes more than a sum")
-        rows, columns = self._sides(op)
-        own = self.varies(self.frame.lets[op.value].type.axes)
-        value, mask = self.value(op.value), self.mask(own)
-        flags = Literal(rows), Literal(columns)
-        if op.statistic == "sum":
-            counted = value if mask is None else call("tl.where", mask, value, ZERO)
-            return call("arithmetic.added", counted, *flags)
-        if op.statistic not in ("mean", "var") or mask is None:
-            raise NotInTile(f"{op.statistic} of narrow values")
-        return call(f"arithmetic.{op.statistic}_of", value, cast(mask, "REAL"), *flags)
-
-    def _sides(self, op: Pool) -> tuple[bool, bool]:
-        """Whether a statistic is taken along rows, and along columns, of which the tile has all."""
-        axes = set(self.frame.leaves(axis for axis, _ in op.over))
-        rows, columns = set(self.shape.row_axes), set(self.shape.columns)
-        sides = (bool(axes & rows), bool(axes & columns))
-        held = all(
-            way == "whole" for way, side in zip((self.shape.down, self.shape.across), sides) if side
-        )
-        if axes != (rows if sides[0] else set()) | (columns if sides[1] else set()) or not held:
-            raise NotInTile("narrow values that do not lie in a tile")
-        return sides
+    def _rows_of_group(self, op: Count) -> Expr:
+        """The number of rows of a group, times the lengths of what is counted with them."""
+        rows: Expr = infix("-", Name("stop"), Name("start"))
+        whole = self.frame.leaves(axis for axis, matrix in op.over if isinstance(matrix, Ones))
+        return cast(times(rows, self.frame.size(self.arguments, whole)), "REAL")

@@ -84,16 +84,16 @@ class Scope:
         """Begin a loop."""
         self.levels.append([])
 
-    def leave(self, bounds: tuple[Expr, ...]) -> None:
+    def leave(self, variable: str, bounds: tuple[Expr, ...]) -> None:
         """End the innermost loop; what was known in it alone is forgotten."""
         body = tuple(self.levels.pop())
-        self.body.append(For(Name("first"), call("range", *bounds), body))
+        self.body.append(For(Name(variable), call("range", *bounds), body))
         gone = len(self.levels)
         self.local = {ref: e for ref, e in self.local.items() if self.depth[ref] < gone}
         self.turning = {axis: depth for axis, depth in self.turning.items() if depth < gone}
         self.at = {axis: here for axis, here in self.at.items() if axis in self.turning}
 
-    def known(self, ref: Ref, expr: Expr) -> None:
+    def found(self, ref: Ref, expr: Expr) -> None:
         """A value that the innermost loop has computed."""
         self.local[ref], self.depth[ref] = expr, len(self.levels) - 1
 

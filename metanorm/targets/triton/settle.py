@@ -113,7 +113,7 @@ class SettlePrinter:
         targets = tuple(names.get(s, Name("_")) for s in order)
         self.s.body.append(Assign(targets, call(f"arithmetic.{taken[r.kind]}", *given, *meta)))
         for statistic, ref in r.results:
-            self.s.known(ref, names[statistic])
+            self.s.found(ref, names[statistic])
 
     # ---- results
 

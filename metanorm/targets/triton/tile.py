@@ -1,10 +1,10 @@
-"""Kernels that look at the data: one sweep in tiles, or all sweeps of islands that fit a tile."""
+"""Kernels that look at the data: one sweep in tiles, or all sweeps of whole islands."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from metanorm.ir.nodes import Ref
+from metanorm.ir.nodes import Let, Pool, Ref
 from metanorm.plan.sweeps import Sweep
 from metanorm.targets.python.pyir import Comment, If
 from metanorm.targets.triton.between import IslandScope
@@ -20,7 +20,7 @@ from metanorm.targets.triton.terms import is_given
 
 class TilePrinter:
     """Prints one kernel. `later` are the narrow values that something else reads afterwards;
-    `island` where sweeps follow each other in the same tile. Raises `NotInTile`."""
+    `island` where programs have whole islands. Raises `NotInTile`."""
 
     def __init__(
         self, frame: Frame, shape: Shape, sweeps: Sequence[Sweep], later: Collection[Ref],
@@ -35,14 +35,13 @@ class TilePrinter:
             if len(sweeps) > 1:
                 self.s.body.append(Comment(what(frame, sweep)))
             self._sweep(sweep)
-        self.places.leave()
-        self.statistics.left()
+        while self.places.loops:
+            self._leave()
 
     def step(self, name: str, doc: str) -> TileStep:
         """The kernel, with what a call has to bring."""
         shape, statistics = self.shape, self.statistics
         meta = [*(["ROWS"] if shape.rows else []), "BLOCK"]
-        sides = (("rows", shape.down), ("columns", shape.across))
         writes = tuple(output for sweep in self.sweeps for output, _ in sweep.outputs)
         return TileStep(
             function_of(name, doc, self.arguments, meta, self.s.body),
@@ -50,8 +49,10 @@ class TilePrinter:
             _sizes(shape.outer),
             _sizes(shape.rows),
             _sizes((shape.columns,)),
-            tuple(side for side, way in sides if way == "whole"),
+            shape.down,
+            shape.across,
             shape.grouped,
+            shape.gathers,
             statistics.adds_up,
             tuple(statistics.parts),
             tuple(statistics.arrays),
@@ -60,12 +61,38 @@ class TilePrinter:
         )
 
     def _sweep(self, sweep: Sweep) -> None:
+        """One look at all data of a program, and the statistics of narrow values after it."""
+        shared = len(self.places.loops)
+        self.places.walk()
         for let in sweep.maps:
             self.s.value(let.name)
         for reduction in sweep.reductions:
             self.statistics.measured(reduction)
         for output, ref in sweep.outputs:
             self._written(output, ref)
+        among, after = self._pools(sweep)
+        while len(self.places.loops) > shared:
+            if self.places.loops[-1].over == "rows":
+                for let in among:
+                    self.statistics.pooled(let)
+            self._leave()
+        for let in after:
+            self.statistics.pooled(let)
+
+    def _leave(self) -> None:
+        self.places.leave()
+        self.statistics.left()
+
+    def _pools(self, sweep: Sweep) -> tuple[list[Let], list[Let]]:
+        """Statistics of narrow values: those among rows that the sweep walks over, and others."""
+        among: list[Let] = []
+        after: list[Let] = []
+        rows = set(self.shape.row_axes) if self.shape.down == "walk" else set[str]()
+        for let in sweep.narrow if isinstance(self.s, IslandScope) else ():
+            if isinstance(let.op, Pool):
+                over = set(self.f.leaves(axis for axis, _ in let.op.over))
+                (among if over & rows else after).append(let)
+        return among, after
 
     def _written(self, output: str, ref: Ref) -> None:
         key = f"to.{output}"

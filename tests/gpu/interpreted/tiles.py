@@ -21,7 +21,7 @@ from metanorm.workspace import load_library
 
 __all__ = ["quiet"]  # a fixture for every test
 
-SMALL = {"TILE": 8, "WIDEST": 4, "HELD": 0, "CELLS": 2, "PARTS": 2}  # no island fits
+SMALL = {"TILE": 8, "WIDEST": 4, "NARROWEST": 2, "CELLS": 2, "PARTS": 2}
 LIBRARY = load_library()
 
 
@@ -33,17 +33,27 @@ def named(request: pytest.FixtureRequest) -> tuple[str, ModuleType]:
     return request.param, module_from_files(files, request.param)
 
 
-WAYS = [("contiguous", True), ("contiguous", False), ("channels last", True), ("strided", False)]
+WAYS = [
+    ("contiguous", "sweeps"),
+    ("contiguous", "walked"),
+    ("contiguous", ""),
+    ("channels last", "sweeps"),
+    ("channels last", "walked"),
+    ("strided", ""),
+]
 
 
-@pytest.mark.parametrize(("lie", "small"), WAYS)
+@pytest.mark.parametrize(("lie", "schedule"), WAYS)
 def test_tiles(
-    named: tuple[str, ModuleType], lie: str, small: bool, monkeypatch: pytest.MonkeyPatch
+    named: tuple[str, ModuleType], lie: str, schedule: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Sweep by sweep in many small tiles, in float64; or as small calls go, in float32."""
-    for constant, value in SMALL.items() if small else ():
-        monkeypatch.setattr(tiles, constant, value)
-    dtype = torch.float64 if small else torch.float32
+    """On one schedule, in many small tiles and in float64; or as small calls go, in float32."""
+    if schedule:
+        for constant, value in SMALL.items():
+            monkeypatch.setattr(tiles, constant, value)
+        only = lambda looks, _: schedule if schedule in looks else "sweeps"  # noqa: E731
+        monkeypatch.setattr(tiles, "schedule", only)
+    dtype = torch.float64 if schedule else torch.float32
     name, module = named
     own = layer(name, module, dtype)
     x = torch.randn(LAYERS[name][1], dtype=torch.float64).to(dtype)
