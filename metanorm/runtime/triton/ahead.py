@@ -14,14 +14,15 @@ from typing import Any
 from metanorm.runtime.native.compiler import CannotBuild
 from metanorm.runtime.triton.interpreter import interpreting
 from metanorm.runtime.triton.tiles import (
-    ALONE,
     CELLS,
     HELD,
+    LARGEST,
     NARROWEST,
     PARTS,
     PER_WARP,
     TILE,
     WIDEST,
+    above,
 )
 
 ARCHITECTURES = (80, 90)  # A100, H100
@@ -106,7 +107,7 @@ def _tile(step: Mapping[str, Any]) -> tuple[int, int]:
     """The largest tile of a kernel."""
     if "columns" not in step:
         return 1, 1
-    held = HELD // (1 << max(len(step["reads"]) - 1, 0).bit_length())
+    held = min(above(HELD // step["keeps"] + 1) // 2, LARGEST)
     match step["down"], step["across"]:
         case "whole", "whole":
             return held // WIDEST, WIDEST
@@ -115,9 +116,9 @@ def _tile(step: Mapping[str, Any]) -> tuple[int, int]:
         case "part", "whole":
             return 1, held
         case "part", "walk":
-            return 1, ALONE * TILE
+            return 1, TILE
         case "walk", _:
-            return ALONE * TILE // WIDEST, WIDEST
+            return TILE // WIDEST, WIDEST
     return (TILE // WIDEST if step["rows"] else 1), WIDEST
 
 

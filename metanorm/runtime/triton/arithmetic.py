@@ -106,12 +106,12 @@ def moments(value, weight, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
 
 
 @triton.jit
-def moments_alike(value, inside, count, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """The same where all that is inside weighs one, and there are `count` in each pool."""
-    first = added(tl.where(inside, value, 0), ROWS, COLUMNS) / count
-    gap = tl.where(inside, value - first, 0)
-    drift = added(gap, ROWS, COLUMNS) / count
-    gap = tl.where(inside, gap - drift, 0)
+def moments_alike(value, counts, count, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """The same where all that counts weighs one, and there are `count` in each pool."""
+    first = over(added(tl.where(counts, value, 0), ROWS, COLUMNS), count)
+    gap = tl.where(counts, value - first, 0)
+    drift = over(added(gap, ROWS, COLUMNS), count)
+    gap = tl.where(counts, gap - drift, 0)
     return count, first + drift, added(gap * gap, ROWS, COLUMNS)
 
 

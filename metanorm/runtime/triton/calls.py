@@ -298,7 +298,8 @@ class Preparation(Reading):
     def _look(self, step: Mapping[str, Any]) -> tiles.Look:
         outer, rows, columns = (self._length(step[side]) for side in SIDES)
         groups_ = max(self.made.index[1], 1) if step["grouped"] and self.made.index else 0
-        covered = step["down"], step["across"], outer, rows, columns, len(step["reads"])
+        keeps = step["keeps"] * (2 if self.real == torch.float64 else 1)
+        covered = step["down"], step["across"], outer, rows, columns, keeps
         return tiles.Look(*covered, step["adds_up"], step["gathers"], groups_)
 
     def _step(self, step: Mapping[str, Any], counts: dict[str, int]) -> Launch | narrow.Pooling:

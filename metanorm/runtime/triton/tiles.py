@@ -8,7 +8,7 @@ Of the schedules that a norm has, a layout gets the first that serves it well:
 
 - `islands`: each tile holds whole islands in registers, and the data is read once;
 - `walked`: a program goes over its island once for each sweep, and finds it in a cache from the
-  second time on. That takes about as many islands as there are multiprocessors; a few short ones
+  second time on. That takes enough islands to keep all multiprocessors at work; a few short ones
   are better off in one launch as well;
 - `sweeps`: every sweep is a launch of all programs, however few and large the islands are.
 """
@@ -26,9 +26,10 @@ import torch
 TILE = 4096  # elements of a tile
 WIDEST = 1024  # columns of a tile where they need not be whole
 NARROWEST = 32  # columns that are loaded together, if there are as many: a line of a cache
-HELD = 16384  # most elements of a tile that is kept in registers from sweep to sweep
+LARGEST = 16384  # elements of a tile that is kept in registers from sweep to sweep, and
+HELD = 40960  # what a program keeps in all, of the 65536 registers of a multiprocessor
 SHORT = 16384  # elements of islands that are walked over even where they are few
-ALONE = 2  # tiles in one for programs that walk, of which few are at work at a time
+AT_WORK = 2  # programs that walk, for each multiprocessor: one loads while another adds up
 WAVES = 4  # programs of a kernel that adds up, for each multiprocessor
 PER_WARP = 512  # elements of a tile for each warp
 CELLS, PARTS = 64, 32  # of what is narrow, at a time
@@ -47,7 +48,7 @@ class Look:
     outer: int
     rows: int
     columns: int
-    tensors: int  # that are read
+    keeps: int  # tiles that are in registers at once; twice as many for numbers of 64 bits
     adds_up: bool = False  # over islands or rows that are not of one island
     gathers: bool = False  # programs have several islands
     groups: int = 0
@@ -94,22 +95,22 @@ def schedule(looks: Mapping[str, Look], device: torch.device) -> str:
     """Which of `islands`, `walked` and `sweeps` serves best, of those that there are."""
     if "islands" in looks and holds(looks["islands"]):
         return "islands"
-    if "walked" in looks and walks(looks["walked"], processors(device)):
+    if "walked" in looks and walks(looks["walked"], AT_WORK * processors(device)):
         return "walked"
     return "sweeps"
 
 
 def holds(look: Look) -> bool:
-    """Whether islands fit a tile, of all tensors at once."""
+    """Whether islands fit a tile, and the registers all that a program keeps of it."""
     tall, wide = _sides(look, 1)
-    rows = tall if look.down == "whole" else 1
-    return rows * wide * max(look.tensors, 1) <= HELD
+    tile = wide * (tall if look.down == "whole" else 1)
+    return tile <= LARGEST and tile * look.keeps <= HELD
 
 
 def walks(look: Look, enough: int) -> bool:
     """Whether programs that walk over islands are enough to keep a GPU busy, or little to do."""
     tall, wide = _sides(look, enough)
-    if look.across == "whole" and wide * max(look.tensors, 1) > HELD:
+    if look.across == "whole" and wide * look.keeps > HELD:
         return False
     rows, down = (tall, parts_of(look.rows, tall)) if look.down == "part" else (look.length, 1)
     columns, across = look.columns, 1
@@ -120,7 +121,7 @@ def walks(look: Look, enough: int) -> bool:
 
 def _sides(look: Look, enough: int) -> tuple[int, int]:
     """Rows and columns of a tile; `enough` programs should have one."""
-    size = tile_size() * (ALONE if "walk" in (look.down, look.across) else 1)
+    size = tile_size()
     tall, wide = above(look.length), above(look.columns)
     match look.down, look.across:
         case "whole", "part":
@@ -142,7 +143,7 @@ def _sides(look: Look, enough: int) -> tuple[int, int]:
 
 def tiles(look: Look, device: torch.device) -> Tiles:
     """The tiles of a kernel that looks at the data."""
-    tall, wide = _sides(look, processors(device))
+    tall, wide = _sides(look, AT_WORK * processors(device))
     blocks = parts_of(look.columns, wide) if look.across == "part" else 1
     programs, numbers = _chunks(look, tall, blocks, WAVES * processors(device))
     numbers |= {"blocks": blocks, "ROWS": tall, "BLOCK": wide}

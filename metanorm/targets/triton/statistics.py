@@ -41,8 +41,8 @@ class _Statistic:
     first: int
 
     @property
-    def alike(self) -> bool:
-        """Whether all that is inside weighs one."""
+    def full(self) -> bool:
+        """Whether all that is inside counts, and weighs one."""
         return self.reduction.where is None and self.reduction.weight is None
 
 
@@ -69,6 +69,11 @@ class Statistics:
         self.adds_up = False  # over islands or rows that are not of one island
         self._running: list[_Running] = []
         self._numbers = len(self.f.numbered)
+
+    @property
+    def running(self) -> int:
+        """How many tiles are being added up."""
+        return sum(len(own.names) for own in self._running if "column" in own.sides)
 
     def measured(self, r: Reduction) -> None:
         """One look at wide values."""
@@ -154,12 +159,14 @@ class Statistics:
             brought = self._brought(statistic)
             found = tuple(call("arithmetic.added", e, *flags) for e in brought)
             count = self.places.count(statistic.sides)
-            return (count, found[1]) if r.kind == "mean" and statistic.alike else found
+            return (count, found[1]) if r.kind == "mean" and statistic.full else found
         counts, weight = self._counts(statistic)
         value = self.s.value(r.value)
-        taken = call("arithmetic.moments", value, weight, *flags)
-        if statistic.alike:
+        if r.weight is not None:
+            taken = call("arithmetic.moments", value, weight, *flags)
+        else:
             count = self.places.count(statistic.sides)
+            count = count if statistic.full else call("arithmetic.added", weight, *flags)
             taken = call("arithmetic.moments_alike", value, counts, count, *flags)
         names = self._names(statistic)
         self.s.body.append(Assign(names, taken))
@@ -186,7 +193,7 @@ class Statistics:
         counts, weight = self._counts(statistic)
         value = self.s.value(r.value)
         observed = call("arithmetic.observed", *names, value, weight)
-        if statistic.alike:
+        if statistic.full:
             turn = self.places.loops[-1].turn
             observed = call("arithmetic.observed_alike", *names, value, counts, turn)
         self.s.body.append(Assign(names, observed))

@@ -35,7 +35,7 @@ class TileStep:
     adds_up: bool  # over several tiles
     parts: tuple[Parts, ...]
     arrays: tuple[tuple[str, Keys], ...]  # narrow values that it stores, and their lengths
-    reads: Keys
+    keeps: int  # tiles that stay in registers
     writes: Keys
 
     def table(self) -> dict[str, Any]:
@@ -53,7 +53,7 @@ class TileStep:
             "adds_up": self.adds_up,
             "parts": [[list(p.names), list(p.count), list(p.cells)] for p in self.parts],
             "arrays": {key: list(sizes) for key, sizes in self.arrays},
-            "reads": list(self.reads),
+            "keeps": self.keeps,
             "writes": list(self.writes),
         }
 

@@ -35,6 +35,7 @@ class TilePrinter:
             if len(sweeps) > 1:
                 self.s.body.append(Comment(what(frame, sweep)))
             self._sweep(sweep)
+        self.keeps = self._kept()
         while self.places.loops:
             self._leave()
 
@@ -56,7 +57,7 @@ class TilePrinter:
             statistics.adds_up,
             tuple(statistics.parts),
             tuple(statistics.arrays),
-            tuple(dict.fromkeys(r for sweep in self.sweeps for r in sweep.reads)),
+            self.keeps,
             tuple(f"to.{output}" for output in writes),
         )
 
@@ -93,6 +94,19 @@ class TilePrinter:
                 over = set(self.f.leaves(axis for axis, _ in let.op.over))
                 (among if over & rows else after).append(let)
         return among, after
+
+    def _kept(self) -> int:
+        """How many values as large as a tile are in registers at once: what sweeps share, weights
+        of elements, places of many short rows, sums over islands, and what is the same for all
+        rows, if a tile is one row."""
+        tensors = {name for sweep in self.sweeps for name in sweep.reads}
+        weighed = any(r.where or r.weight for sweep in self.sweeps for r in sweep.reductions)
+        short = (self.shape.down, self.shape.across) == ("whole", "part")
+        kept = len(tensors) + weighed + short + self.statistics.running
+        if self.shape.turns and self.shape.across == "whole":
+            before = [r for r in self.s.local if self.s.depth[r] < len(self.places.loops)]
+            kept += sum(self.s.varies(self.f.lets[r].type.axes) == COLUMN for r in before)
+        return kept
 
     def _written(self, output: str, ref: Ref) -> None:
         key = f"to.{output}"
