@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -23,8 +24,13 @@ class Directions:
     kept: tuple[str, ...]
 
 
-def directions(program: Program, check: bool = False) -> Iterator[Directions]:
+@functools.lru_cache(maxsize=2)  # each target with kernels asks for them, norm by norm
+def directions(program: Program, check: bool = False) -> tuple[Directions, ...]:
     """The programs of each arm of an optimised program. Raises `NotDerivable`."""
+    return tuple(_directions(program, check))
+
+
+def _directions(program: Program, check: bool) -> Iterator[Directions]:
     for name, arm in arms(program).items():
         gradient = backward(run(FORWARD, arm, check))
         if check:

@@ -21,6 +21,7 @@ from metanorm.runtime.triton.tiles import (
     PARTS,
     PER_WARP,
     TILE,
+    WARPS,
     WIDEST,
     above,
 )
@@ -59,12 +60,13 @@ def compiled(
 def _steps(module: ModuleType) -> dict[str, Mapping[str, Any]]:
     """A step that launches each kernel."""
     return {
-        step["kernel"]: step
+        own["kernel"]: own
         for table in module.__dict__["TABLES"].values()
         for ways in table["steps"].values()
         for schedule in ("sweeps", "islands", "walked")
         for step in ways[schedule]
-        if "kernel" in step
+        for own in (step, *step.get("phases", ()))
+        if "kernel" in own
     }
 
 
@@ -75,10 +77,10 @@ def _compiled(kernel: Any, step: Mapping[str, Any], architecture: int) -> Compil
     from triton.compiler import ASTSource
 
     rows, columns = _tile(step)
-    fixed = {
-        "REAL": tl.float32, "INDEX": tl.int32, "ROWS": rows, "BLOCK": columns,
-        "CELLS": CELLS, "PARTS": PARTS,
-    }  # fmt: skip
+    fixed = {"REAL": tl.float32, "INDEX": tl.int32, "ROWS": rows, "BLOCK": columns}
+    for suffix, phase in _phases(step):
+        fixed[f"CELLS{suffix}"] = CELLS if phase["cells"] else 1
+        fixed[f"PARTS{suffix}"] = PARTS
     signature: dict[str, str] = {}
     constants: dict[str, Any] = {}
     aligned: dict[tuple[int, ...], list[list[object]]] = {}
@@ -94,13 +96,21 @@ def _compiled(kernel: Any, step: Mapping[str, Any], architecture: int) -> Compil
         signature[parameter] = _type(word)
         if signature[parameter].startswith("*") or word in ("stride", "size"):
             aligned[place,] = [["tt.divisibility", 16]]
-    warps = min(max(rows * columns // PER_WARP, 1), 32) if "columns" in step else 4
+    warps = min(max(rows * columns // PER_WARP, 1), 32) if "columns" in step else WARPS
     source = ASTSource(kernel, signature, constexprs=constants, attrs=aligned)
     target = GPUTarget("cuda", architecture, 32)
     made = triton.compile(source, target=target, options={"num_warps": warps})
     ptx: str = made.asm["ptx"]
     registers, spilled = _assembled(ptx, architecture)
     return Compiled(step["kernel"], architecture, (rows, columns), warps, registers, spilled, ptx)
+
+
+def _phases(step: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The phases of a kernel, with what the names of their constants end in."""
+    if "cells" in step:
+        yield "", step
+    for number, phase in enumerate(step.get("phases", ()), 1):
+        yield f" {number}", phase
 
 
 def _tile(step: Mapping[str, Any]) -> tuple[int, int]:

@@ -16,7 +16,8 @@ from metanorm.runtime.native.calls import Place, _number
 from metanorm.runtime.native.calls import Preparation as Reading
 from metanorm.runtime.native.layout import Unfit
 from metanorm.runtime.native.table import Entry, Field
-from metanorm.runtime.triton import groups, narrow, tiles
+from metanorm.runtime.triton import groups, tiles
+from metanorm.runtime.triton.tiles import Tiles
 
 SIDES = ("outer", "rows", "columns")
 TENSORS = ("tensor", "value", "part", "momentum", "starts", "order", "index")
@@ -64,7 +65,7 @@ class Prepared:
     result_keys: list[str] = field(default_factory=list)
     arrays: dict[str, tuple[int, ...]] = field(default_factory=dict)
     saved: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    steps: list[Launch | narrow.Pooling] = field(default_factory=list)
+    steps: list[Launch] = field(default_factory=list)
     copies: list[tuple[str, str]] = field(default_factory=list)  # of what no kernel writes
 
     @property
@@ -143,7 +144,7 @@ class Preparation(Reading):
         self._narrow_results(entry, steps)
         counts: dict[str, int] = {}
         for step in steps[self._schedule(steps)]:
-            self.made.steps.append(self._step(step, counts))
+            self.made.steps += self._steps(step, counts)
         return self.made
 
     # ---- what is known of lengths and numbers
@@ -292,38 +293,53 @@ class Preparation(Reading):
             name: next((s for s in steps[name] if "columns" in s), None)
             for name in ("islands", "walked")
         }
-        looks = {name: self._look(step) for name, step in first.items() if step is not None}
+        looks = {name: self._covers(step) for name, step in first.items() if step is not None}
         return tiles.schedule(looks, self.device)
 
-    def _look(self, step: Mapping[str, Any]) -> tiles.Look:
+    def _covers(self, step: Mapping[str, Any]) -> tiles.Look:
+        """What a kernel goes through that looks at the data."""
         outer, rows, columns = (self._length(step[side]) for side in SIDES)
         groups_ = max(self.made.index[1], 1) if step["grouped"] and self.made.index else 0
         keeps = step["keeps"] * (2 if self.real == torch.float64 else 1)
         covered = step["down"], step["across"], outer, rows, columns, keeps
         return tiles.Look(*covered, step["adds_up"], step["gathers"], groups_)
 
-    def _step(self, step: Mapping[str, Any], counts: dict[str, int]) -> Launch | narrow.Pooling:
-        for key, sizes in step["arrays"].items():
-            if key:
-                self._array(key, [self._known(size) for size in sizes])
-        if "torch" in step:
-            return self._pooling(step)
-        keys = step["arguments"].split("; ")
+    def _steps(self, step: Mapping[str, Any], counts: dict[str, int]) -> list[Launch]:
+        """The launches of a step: a kernel that looks at the data, or phases of what is narrow."""
         if "columns" in step:
-            shape = tiles.tiles(self._look(step), self.device)
-            self.env.update(shape.numbers)
-            for names, count, cells_ in step["parts"]:
-                parts, own = self._length(count), self._length(cells_)
-                counts[f"count {names[0].split(' ')[1]}"] = parts
-                for name in names:
-                    self._array(name, [parts, own])
-        else:
-            asked = {key: counts[key] for key in keys if key.startswith("count ")}
-            shape = tiles.cells([self._known(size) for size in step["cells"]], asked)
-        numbers = {**self.env, **shape.numbers}
+            return [self._look(step, counts)]
+        phases = step["phases"]
+        shapes = [self._cells(phase, counts) for phase in phases]
+        if (whole := tiles.together(shapes)) is not None:
+            return [self._launch(step, whole, counts)]
+        return [self._launch(p, shape, counts) for p, shape in zip(phases, shapes)]
+
+    def _look(self, step: Mapping[str, Any], counts: dict[str, int]) -> Launch:
+        self._arrays(step)
+        shape = tiles.tiles(self._covers(step), self.device)
+        self.env.update(shape.numbers)
+        for names, count, cells_ in step["parts"]:
+            parts, own = self._length(count), self._length(cells_)
+            counts[f"count {names[0].split(' ')[1]}"] = parts
+            for name in names:
+                self._array(name, [parts, own])
+        writes = () if step.get("parts") or step["arrays"] else step.get("writes", ())
+        return self._launch(step, shape, counts, tuple(f"tensor {name}" for name in writes))
+
+    def _cells(self, phase: Mapping[str, Any], counts: Mapping[str, int]) -> Tiles:
+        self._arrays(phase)
+        joined = [counts[key] for key in phase["arguments"].split("; ") if key in counts]
+        pooled = [self._length(axes) for axes in phase["pooled"]]
+        return tiles.cells(self._length(phase["cells"]), max([1, *joined, *pooled]))
+
+    def _launch(
+        self, step: Mapping[str, Any], shape: Tiles, counts: Mapping[str, int],
+        writes: tuple[str, ...] = (),
+    ) -> Launch:  # fmt: skip
+        numbers = {**self.env, **counts, **shape.numbers}
         arguments: list[Any] = []
         places: list[tuple[int, str]] = []
-        for at, key in enumerate(keys):
+        for at, key in enumerate(step["arguments"].split("; ")):
             if key.split(" ")[0] in TENSORS:
                 places.append((at, key))
                 arguments.append(None)
@@ -332,27 +348,12 @@ class Preparation(Reading):
             else:
                 arguments.append(self._known(key))
         kernel = getattr(self.module, step["kernel"])
-        writes = () if step.get("parts") or step["arrays"] else step.get("writes", ())
-        writes = tuple(f"tensor {name}" for name in writes)
         return Launch(kernel, shape.programs, shape.warps, arguments, places, writes)
+
+    def _arrays(self, step: Mapping[str, Any]) -> None:
+        for key, sizes in step["arrays"].items():
+            self._array(key, [self._known(size) for size in sizes])
 
     def _array(self, key: str, shape: Sequence[int]) -> None:
         if key not in self.made.saved and key not in self.made.result_keys:
             self.made.arrays[key] = tuple(shape)
-
-    def _pooling(self, step: Mapping[str, Any]) -> narrow.Pooling:
-        def operand(entry: Sequence[Any]) -> narrow.Operand:
-            key, axes, sizes, absent = entry
-            lengths = tuple(self._known(size) for size in sizes)
-            like = torch.empty((), dtype=self.real, device=self.device)
-            return narrow.Operand(key, tuple(axes), lengths, absent, like)
-
-        return narrow.Pooling(
-            step["torch"],
-            operand(step["value"]),
-            tuple(step["dims"]),
-            tuple(step["arrays"]),
-            operand(step["where"]) if "where" in step else None,
-            operand(step["weight"]) if "weight" in step else None,
-            self.real,
-        )

@@ -19,7 +19,6 @@ import functools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 
 import torch
 
@@ -33,6 +32,8 @@ AT_WORK = 2  # programs that walk, for each multiprocessor: one loads while anot
 WAVES = 4  # programs of a kernel that adds up, for each multiprocessor
 PER_WARP = 512  # elements of a tile for each warp
 CELLS, PARTS = 64, 32  # of what is narrow, at a time
+TOGETHER = 1 << 16  # most narrow values that one program goes through, instead of many launches
+WARPS = 8  # of a program that computes what is narrow
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Tiles:
     programs: int
     warps: int
     numbers: Mapping[str, int]
+    elements: int = 0  # what a phase of narrow values looks at
 
 
 def above(n: int) -> int:
@@ -172,10 +174,21 @@ def _chunks(look: Look, tall: int, blocks: int, most: int) -> tuple[int, dict[st
     return look.outer * chunks, {"chunks": chunks, "rows of a chunk": each}
 
 
-def cells(sizes: Sequence[int], counts: Mapping[str, int]) -> Tiles:
-    """The tiles of a kernel that computes what is narrow; `counts` are numbers of parts."""
-    count = prod(sizes)
-    most = max(counts.values(), default=1)
-    wide = min(above(count), CELLS if most > 1 else 4 * CELLS)
-    numbers = {"CELLS": wide, "PARTS": min(above(most), PARTS), **counts}
-    return Tiles(parts_of(count, wide), 4, numbers)
+def cells(count: int, pooled: int) -> Tiles:
+    """The tiles of a phase of narrow values: each of `count` cells pools so many parts or values,
+    and is computed by one column of a tile."""
+    wide = min(above(count), CELLS if pooled > 1 else 4 * CELLS)
+    numbers = {"CELLS": wide, "PARTS": min(above(pooled), max(PARTS * CELLS // wide, 1))}
+    return Tiles(parts_of(count, wide), WARPS, numbers, count * pooled)
+
+
+def together(phases: Sequence[Tiles]) -> Tiles | None:
+    """One program for phases that are small together; `None` where each is better off alone."""
+    if len(phases) == 1 or sum(max(p.elements, p.numbers["CELLS"]) for p in phases) > TOGETHER:
+        return None
+    numbers = {
+        f"{word} {place}": number
+        for place, phase in enumerate(phases, 1)
+        for word, number in phase.numbers.items()
+    }
+    return Tiles(1, WARPS, numbers)

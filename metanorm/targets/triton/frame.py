@@ -103,6 +103,7 @@ class Frame:
                     self.measured[ref] = (len(self.numbered), reduction)
                 self.numbered.append(reduction)
         self._orders = self._find_orders()
+        self._light: dict[Ref, bool] = {}
 
     def _find_orders(self) -> dict[Ref, tuple[str, ...]]:
         """The axes of what comes from outside or goes there, in the order of its dimensions."""
@@ -166,6 +167,17 @@ class Frame:
     def inline(self, ref: Ref) -> bool:
         """Whether every kernel knows a value by itself."""
         return self.numeric(ref) or isinstance(self.lets[ref].op, Position)
+
+    def light(self, ref: Ref) -> bool:
+        """Whether a narrow value is elementwise in what is given, so that it is computed wherever
+        it is read."""
+        if ref not in self._light:
+            op = self.lets[ref].op
+            self._light[ref] = not self.wide(ref) and isinstance(op, (Map, Stop, Expand))
+            self._light[ref] = self._light[ref] and all(
+                self.given(r) or self.inline(r) or self.light(r) for r in operands(op)
+            )
+        return self._light[ref]
 
     def by_index(self, let: Let) -> bool:
         """Whether a value is the number of rows in each group."""

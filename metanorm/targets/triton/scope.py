@@ -6,7 +6,7 @@ rows, along columns and along neither combine without a word.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from metanorm.ir.nodes import (
@@ -49,6 +49,11 @@ Sides = frozenset[str]  # of `row` and `column`: along which a value varies
 ROW, COLUMN = frozenset(("row",)), frozenset(("column",))
 
 
+# What holds around a loop: `at`, `sides`, `masks` and `turning`; values that are others in it.
+Outside = tuple[dict[str, Expr], dict[str, Sides], dict[str, Expr], dict[str, int]]
+Hidden = dict[Ref, tuple[Expr, int]]
+
+
 @dataclass
 class Scope:
     """The values of one kernel.
@@ -68,6 +73,7 @@ class Scope:
     local: dict[Ref, Expr] = field(default_factory=dict)
     depth: dict[Ref, int] = field(default_factory=dict)  # the level that has a value, and
     turning: dict[str, int] = field(default_factory=dict)  # that in which a place changes
+    around: list[tuple[Outside, Hidden]] = field(default_factory=list)  # what loops come back to
     reads: set[Ref] = field(default_factory=set)  # narrow values that have to be arrays
 
     @property
@@ -80,8 +86,12 @@ class Scope:
         """What is done in each turn of the innermost loop."""
         return self.levels[-1]
 
-    def enter(self) -> None:
-        """Begin a loop."""
+    def enter(self, axes: Collection[str] = ()) -> None:
+        """Begin a loop, in which places along some axes may be others than around it."""
+        hidden = {ref for ref in self.local if {*axes} & {*self.frame.lets[ref].type.axes}}
+        known = {ref: (self.local.pop(ref), self.depth.pop(ref)) for ref in hidden}
+        here = dict(self.at), dict(self.sides), dict(self.masks), dict(self.turning)
+        self.around.append((here, known))
         self.levels.append([])
 
     def leave(self, variable: str, bounds: tuple[Expr, ...]) -> None:
@@ -90,8 +100,10 @@ class Scope:
         self.body.append(For(Name(variable), call("range", *bounds), body))
         gone = len(self.levels)
         self.local = {ref: e for ref, e in self.local.items() if self.depth[ref] < gone}
-        self.turning = {axis: depth for axis, depth in self.turning.items() if depth < gone}
-        self.at = {axis: here for axis, here in self.at.items() if axis in self.turning}
+        self.depth = {ref: depth for ref, depth in self.depth.items() if depth < gone}
+        (self.at, self.sides, self.masks, self.turning), known = self.around.pop()
+        for ref, (value, depth) in known.items():
+            self.local[ref], self.depth[ref] = value, depth
 
     def found(self, ref: Ref, expr: Expr) -> None:
         """A value that the innermost loop has computed."""
@@ -207,8 +219,8 @@ class Scope:
         return self.array(ref)
 
     def simple(self, ref: Ref) -> bool:
-        """Whether a value is computed where it is read: a wide one, or one that is a number."""
-        return self.frame.wide(ref) or self.frame.numeric(ref)
+        """Whether a value is computed where it is read: a wide one, or one that takes little."""
+        return self.frame.wide(ref) or self.frame.numeric(ref) or self.frame.light(ref)
 
     def mapped(self, function: str, arguments: tuple[Ref, ...]) -> Expr:
         """A function of values."""

@@ -1,22 +1,27 @@
-"""Kernels for what is narrow: values on the same axes together, for some cells at a time.
+"""Kernels for what is narrow: one phase each, and one that runs all phases in one program.
 
-A statistic that tiles have measured is joined from their partial results where it is first read.
+A phase goes through its cells some at a time. A statistic that tiles have measured is joined from
+their parts, one of narrow values is taken in a loop over what it pools.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 from metanorm.ir.aggregation import Ones
 from metanorm.ir.momenta import momenta
-from metanorm.ir.nodes import Count, Lookup, Ref, Rename, Update
+from metanorm.ir.nodes import Along, Count, Expand, Lookup, Map, Pool, Ref, Rename, Stop, Update
+from metanorm.ir.operands import operands
 from metanorm.plan.sweeps import NotPlannable, Reduction
-from metanorm.targets.python.pyir import Assign, Expr, If, Name, Stmt, Tuple
+from metanorm.targets.python.pyir import Assign, Do, Expr, If, Name, Stmt, Tuple
 from metanorm.targets.triton.frame import Arguments, Frame
 from metanorm.targets.triton.kernel import function_of
+from metanorm.targets.triton.phases import Phase
+from metanorm.targets.triton.pooled import PoolPrinter
 from metanorm.targets.triton.scope import COLUMN, Scope
 from metanorm.targets.triton.statistics import PARTS
-from metanorm.targets.triton.steps import Keys, Parts, SettleStep
+from metanorm.targets.triton.steps import Keys, Parts, PhaseStep, SettleStep
 from metanorm.targets.triton.terms import (
     ONE,
     ZERO,
@@ -30,67 +35,112 @@ from metanorm.targets.triton.terms import (
     times,
 )
 
+META = ("CELLS", "PARTS")  # cells at a time; parts, or elements of a pool, at a time
+
 
 class SettlePrinter:
-    """Prints one kernel. `partial` has the parts of the statistics that are joined, `available`
-    are values that have arrays, and `stored` those that get one."""
+    """Prints the kernel of one phase. `partial` has the parts of the statistics that are joined,
+    `available` are values that have arrays."""
 
     def __init__(
-        self, frame: Frame, cluster: Sequence[Ref], stored: Collection[Ref],
-        partial: Mapping[int, Parts], available: Collection[Ref], updates: Sequence[Update],
+        self, frame: Frame, phase: Phase, partial: Mapping[int, Parts],
+        available: Collection[Ref], updates: Sequence[Update],
     ) -> None:  # fmt: skip
-        self.f, self.partial = frame, partial
+        self.f, self.partial, self.phase = frame, partial, phase
         self.arguments = Arguments()
-        self.cluster = cluster
-        self.s = _CellScope(frame, self.arguments)
-        self.s.cluster = frozenset(cluster)
-        self.axes = frame.order(cluster[0])
+        self.s = CellScope(frame, self.arguments, available=frozenset(available))
+        self.s.enter()
+        self.pools = PoolPrinter(self.s)
+        self.axes = frame.order(phase.members[0])
         self.arrays: list[tuple[str, Keys]] = []
-        self._places()
-        for ref in cluster:
-            if ref in frame.measured and ref not in self.s.local and ref not in available:
-                self._joined(*frame.measured[ref])
-            value = self.s.value(ref)
-            if ref in stored:
-                self._stored(ref, value)
-            for update in updates:
-                if update.value == ref:
-                    self._updated(update, value)
+        cells = self._places()
+        for ref in phase.members:
+            self._member(ref, updates)
+        here = cast(call("tl.program_id", ZERO), "INDEX")
+        step = times(call("tl.num_programs", ZERO), Name("CELLS"))
+        self.s.leave("first", (times(here, Name("CELLS")), cells, step))
 
-    def step(self, name: str, doc: str) -> SettleStep:
+    def step(self, name: str, doc: str) -> PhaseStep:
         """The kernel, with what a call has to bring."""
         keys = tuple(self.arguments.keys)
-        meta = ("CELLS", "PARTS")
-        function = function_of(name, doc, self.arguments, meta, self.s.body)
+        function = function_of(name, doc, self.arguments, META, self.s.body)
         sizes = tuple(f"size {axis}" for axis in self.axes)
-        return SettleStep(function, (*keys, "REAL", "INDEX", *meta), sizes, tuple(self.arrays))
+        return PhaseStep(
+            function,
+            (*keys, "REAL", "INDEX", *META),
+            sizes,
+            tuple(dict.fromkeys(self.pools.pooled)),
+            tuple(self.arrays),
+        )
 
-    def _places(self) -> None:
-        s, head = self.s, self.s.head
-        first = times(cast(call("tl.program_id", ZERO), "INDEX"), Name("CELLS"))
-        lane = plus(first, lying(call("tl.arange", ZERO, Name("CELLS"))))
+    def _places(self) -> Expr:
+        """The place of each cell along its axes; what is returned is how many cells there are."""
+        s, body = self.s, self.s.body
         cells = self.f.size(self.arguments, self.axes)
         variable = Name("cell")
         if len(self.axes) == 1:
             variable = Name(self.arguments.names.fresh(self.axes[0].lower()))
-        head.append(Assign((variable,), lane))
+        lane = plus(Name("first"), lying(call("tl.arange", ZERO, Name("CELLS"))))
+        body.append(Assign((variable,), lane))
         rest: Expr = variable
         for number, axis in reversed(list(enumerate(self.axes))):
             if len(self.axes) > 1:
-                here = infix("%", rest, self._size(axis)) if number else rest
+                size = self.f.size(self.arguments, (axis,))
                 name = Name(self.arguments.names.fresh(axis.lower()))
-                head.append(Assign((name,), here))
+                body.append(Assign((name,), infix("%", rest, size) if number else rest))
                 s.lies(axis, name, COLUMN)
-                rest = infix("//", rest, self._size(axis))
+                rest = infix("//", rest, size)
             else:
                 s.lies(axis, variable, COLUMN)
-        head.append(Assign((Name("in_cells"),), infix("<", variable, cells)))
+        body.append(Assign((Name("in_cells"),), infix("<", variable, cells)))
         s.masks["column"] = Name("in_cells")
+        return cells
 
-    def _size(self, axis: str) -> Expr:
-        return self.f.size(self.arguments, (axis,))
+    # ---- values
 
-    # ---- statistics
+    def _member(self, ref: Ref, updates: Sequence[Update]) -> None:
+        s, op = self.s, self.f.lets[ref].op
+        if ref not in s.local and ref not in s.available:
+            if ref in self.f.measured:
+                self._joined(*self.f.measured[ref])
+            elif isinstance(op, Along):
+                self.pools.softmax(ref, op)
+            elif self._pools(ref):
+                self.pools.pools(self._beside(ref))
+        if ref in self.phase.stored:
+            self._stored(ref, s.value(ref))
+        for update in updates:
+            if update.value == ref:
+                self._updated(update, s.value(ref))
+
+    def _pools(self, ref: Ref) -> bool:
+        """Whether a value is a statistic of narrow ones."""
+        own = isinstance(self.f.lets[ref].op, (Pool, Count)) and ref not in self.f.measured
+        return own and not self.s.simple(ref)
+
+    def _beside(self, ref: Ref) -> list[Ref]:
+        """The statistics over the same axes that can be taken in one loop with this one."""
+        axes = self.pools.axes(ref)
+        return [
+            other
+            for other in self.phase.members
+            if self._pools(other) and other not in self.s.local
+            and other not in self.s.available and self.pools.axes(other) == axes
+            and not self._waits(other)
+        ]  # fmt: skip
+
+    def _waits(self, ref: Ref) -> bool:
+        """Whether a statistic is of values that this phase has yet to find."""
+        queue, seen = list(operands(self.f.lets[ref].op)), set[Ref]()
+        while queue:
+            own = queue.pop()
+            if own in seen or own in self.s.local or own in self.s.available:
+                continue
+            if own in self.f.measured or self._pools(own) or isinstance(self.f.lets[own].op, Along):
+                return True
+            seen.add(own)
+            queue += operands(self.f.lets[own].op)
+        return False
 
     def _joined(self, number: int, r: Reduction) -> None:
         """All results of a statistic, from its parts."""
@@ -120,12 +170,9 @@ class SettlePrinter:
     def _stored(self, ref: Ref, value: Expr) -> None:
         order = self.f.order(ref)
         pointer = self.arguments(f"value {ref}", f"{self.s.wanted(ref)}_of")
-        self._write(pointer, order, value)
+        sides = self.s.varies(order)
+        self.s.body.append(self.s.store(pointer, self.s.place(order), sides, value))
         self.arrays.append((f"value {ref}", tuple(f"size {axis}" for axis in order)))
-
-    def _write(self, pointer: Expr, order: Keys, value: Expr) -> None:
-        place = self.s.place(order)
-        self.s.body.append(self.s.store(pointer, place, self.s.varies(order), value))
 
     def _updated(self, update: Update, value: Expr) -> None:
         """A buffer that follows a value."""
@@ -147,14 +194,16 @@ class SettlePrinter:
         self.s.body.append(If(is_given(pointer), tuple(body)))
 
 
-class _CellScope(Scope):
-    """Values on the axes of a kernel's cells."""
+@dataclass
+class CellScope(Scope):
+    """Values on the axes of a phase's cells: read where they are arrays, or else computed."""
 
-    cluster: frozenset[Ref]
+    available: frozenset[Ref] = frozenset()
 
     def computed(self, ref: Ref) -> Expr:
+        """The expression of a value."""
         let = self.frame.lets[ref]
-        if ref in self.cluster:
+        if ref not in self.available:
             if isinstance(let.op, (Rename, Lookup)):
                 return self.elsewhere(ref)
             if self.frame.by_index(let):
@@ -162,7 +211,10 @@ class _CellScope(Scope):
         return super().computed(ref)
 
     def simple(self, ref: Ref) -> bool:
-        return super().simple(ref) or ref in self.cluster
+        """Whether a value is computed where it is read."""
+        let = self.frame.lets[ref]
+        elementwise = isinstance(let.op, (Map, Stop, Expand)) or self.frame.by_index(let)
+        return super().simple(ref) or (elementwise and ref not in self.available)
 
     def _rows_in_group(self, ref: Ref) -> Expr:
         """The number of rows in a group, times the lengths of what is counted with them."""
@@ -179,3 +231,32 @@ class _CellScope(Scope):
         if whole:
             rows = times(rows, self.frame.size(self.arguments, whole))
         return cast(rows, "REAL")
+
+
+def in_one_program(name: str, doc: str, phases: Sequence[PhaseStep]) -> SettleStep:
+    """All phases, one after the other, with a barrier before what reads an array just written."""
+    if len(phases) == 1:
+        return SettleStep(None, (), tuple(phases))
+    arguments = Arguments()
+    body: list[Stmt] = []
+    meta: list[str] = []
+    keys: list[str] = []
+    written: set[str] = set()
+    for number, phase in enumerate(phases, 1):
+        given: list[Expr] = []
+        for key, parameter in zip(phase.arguments, phase.kernel.parameters):
+            if key in META:
+                given.append(Name(f"{key}_{number}"))
+            elif key in ("REAL", "INDEX"):
+                given.append(Name(key))
+            else:
+                given.append(arguments(key, parameter.name))
+        if written & set(phase.arguments):
+            body.append(Do(call("tl.debug_barrier")))
+            written.clear()
+        body.append(Do(call(phase.kernel.name, *given)))
+        written |= {key for key, _ in phase.arrays}
+        meta += [f"{word}_{number}" for word in META]
+        keys += [f"{word} {number}" for word in META]
+    function = function_of(name, doc, arguments, meta, tuple(body))
+    return SettleStep(function, (*arguments.keys, "REAL", "INDEX", *keys), tuple(phases))

@@ -20,7 +20,8 @@ from metanorm.targets.python.pyir import Function
 from metanorm.targets.triton.frame import Frame
 from metanorm.targets.triton.numbers import numbers
 from metanorm.targets.triton.schedule import in_islands, sweep_by_sweep
-from metanorm.targets.triton.steps import Step, TorchStep
+from metanorm.targets.triton.settle import in_one_program
+from metanorm.targets.triton.steps import Step, TileStep
 
 
 @dataclass(frozen=True)
@@ -156,10 +157,15 @@ class _Source:
         )
 
     def _own(self, step: Step) -> Step:
-        """A step whose kernel is printed once."""
-        if isinstance(step, TorchStep):
-            return step
-        return replace(step, kernel=self._once(step.kernel))
+        """A step whose kernels are printed once."""
+        if isinstance(step, TileStep):
+            return replace(step, kernel=self._once(step.kernel))
+        phases = tuple(replace(p, kernel=self._once(p.kernel)) for p in step.phases)
+        if step.kernel is None:
+            return replace(step, phases=phases)
+        whole = in_one_program(step.kernel.name, step.kernel.doc[0], phases)
+        assert whole.kernel is not None
+        return replace(whole, kernel=self._once(whole.kernel))
 
     def _once(self, function: Function) -> Function:
         """The function that does the same, if there is one already."""

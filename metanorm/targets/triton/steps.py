@@ -59,12 +59,16 @@ class TileStep:
 
 
 @dataclass(frozen=True)
-class SettleStep:
-    """A kernel that computes narrow values on the same axes, for some of their cells at a time."""
+class PhaseStep:
+    """A kernel that computes narrow values on the same axes, for some of their cells at a time.
+
+    `pooled` are the axes that its loops go over, for each cell.
+    """
 
     kernel: Function
     arguments: Keys
     cells: Keys
+    pooled: tuple[Keys, ...]
     arrays: tuple[tuple[str, Keys], ...]
 
     def table(self) -> dict[str, Any]:
@@ -73,54 +77,26 @@ class SettleStep:
             "kernel": self.kernel.name,
             "arguments": "; ".join(self.arguments),
             "cells": list(self.cells),
+            "pooled": [list(axes) for axes in self.pooled],
             "arrays": {key: list(sizes) for key, sizes in self.arrays},
         }
 
 
 @dataclass(frozen=True)
-class Operand:
-    """A narrow tensor: which of its dimensions stands where, if one does, and its lengths.
+class SettleStep:
+    """What is narrow, in phases: `kernel` runs all of them in one program, if they are several."""
 
-    Where it may be missing, `absent` is the number that stands for it.
-    """
-
-    key: str
-    axes: tuple[int | None, ...]
-    sizes: Keys
-    absent: float | None
-
-    def table(self) -> list[Any]:
-        """What the runtime has to know of it."""
-        return [self.key, list(self.axes), list(self.sizes), self.absent]
-
-
-@dataclass(frozen=True)
-class TorchStep:
-    """A statistic or a softmax of narrow values, which torch computes.
-
-    `dims` are those that it is taken over; the results of `moments` are a mean and a variance.
-    """
-
-    function: str
-    value: Operand
-    dims: tuple[int, ...]
-    results: tuple[tuple[str, Keys], ...]
-    where: Operand | None = None
-    weight: Operand | None = None
+    kernel: Function | None
+    arguments: Keys
+    phases: tuple[PhaseStep, ...]
 
     def table(self) -> dict[str, Any]:
         """What the runtime has to know of it."""
-        table: dict[str, Any] = {
-            "torch": self.function,
-            "value": self.value.table(),
-            "dims": list(self.dims),
-            "arrays": {key: list(sizes) for key, sizes in self.results},
-        }
-        if self.where is not None:
-            table["where"] = self.where.table()
-        if self.weight is not None:
-            table["weight"] = self.weight.table()
+        table: dict[str, Any] = {"phases": [phase.table() for phase in self.phases]}
+        if self.kernel is not None:
+            table["kernel"] = self.kernel.name
+            table["arguments"] = "; ".join(self.arguments)
         return table
 
 
-Step = TileStep | SettleStep | TorchStep
+Step = TileStep | SettleStep

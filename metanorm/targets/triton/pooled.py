@@ -1,0 +1,189 @@
+"""Statistics and softmax of narrow values: loops over what they pool, for the cells of a phase.
+
+Statistics over the same axes that do not wait for each other are taken in one loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from metanorm.ir.aggregation import Ones
+from metanorm.ir.nodes import Along, Count, Pool, Ref
+from metanorm.plan.sweeps import NotPlannable
+from metanorm.targets.python.pyir import Assign, Expr, Literal, Name, Stmt, Tuple
+from metanorm.targets.triton.scope import ROW, Scope
+from metanorm.targets.triton.terms import ZERO, both, call, cast, full, infix, plus, upright
+
+MOMENTS = ("weight", "mean", "squares")
+KEPT = {"keep_dims": Literal(True)}
+LOWEST = call("float", Literal("-inf"))
+PARTS = {"count": ("weight",), "sum": ("total",), "mean": ("weight", "total"), "var": MOMENTS}
+
+
+@dataclass(frozen=True)
+class Taken:
+    """One statistic or several that share what is added up: what it is taken of, the names of its
+    sums, and the results by statistic."""
+
+    op: Pool | Count
+    sums: Mapping[str, Name]
+    results: Mapping[str, Ref]
+
+
+class PoolPrinter:
+    """Prints loops over pools into the kernel of a phase."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.s = scope
+        self.f = scope.frame
+        self.pooled: list[tuple[str, ...]] = []  # the axes of each loop
+
+    def pools(self, refs: Sequence[Ref]) -> None:
+        """Statistics over the same axes, in one loop."""
+        taken: dict[object, Taken] = {}
+        for ref in refs:
+            op = self.f.lets[ref].op
+            assert isinstance(op, (Pool, Count))
+            kind = "count" if isinstance(op, Count) else op.statistic
+            if kind not in PARTS or (isinstance(op, Pool) and (op.ddof or op.about)):
+                raise NotPlannable(f"{kind} of narrow values")
+            moments = isinstance(op, Pool) and self._moments(op, refs)
+            same = replace(op, statistic="var") if moments and isinstance(op, Pool) else op
+            if same not in taken:
+                parts = PARTS["var" if moments else kind]
+                if not moments and kind == "mean" and op.where is None and op.weight is None:
+                    parts = ("total",)  # over as many as there are
+                sums = {p: self._accumulator(f"{self.s.wanted(ref)}_{p}") for p in parts}
+                taken[same] = Taken(same, sums, {})
+            taken[same] = replace(taken[same], results={**taken[same].results, kind: ref})
+        axes = self.axes(refs[0])
+
+        def collect(inside: Expr) -> list[Stmt]:
+            return [one for each in taken.values() for one in self._added(each, inside)]
+
+        self._loop(axes, collect)
+        for each in taken.values():
+            self._finished(each, axes)
+
+    def axes(self, ref: Ref) -> tuple[str, ...]:
+        """The axes over which a statistic is taken. Raises `NotPlannable`."""
+        op = self.f.lets[ref].op
+        assert isinstance(op, (Pool, Count))
+        if any(not isinstance(matrix, Ones) for _, matrix in op.over):
+            raise NotPlannable("a narrow pool by groups, blocks or a given matrix")
+        return self.f.leaves(axis for axis, _ in op.over)
+
+    def softmax(self, ref: Ref, op: Along) -> None:
+        """Shares of one that follow the exponentials of values along an axis."""
+        axes = (op.axis,)
+        largest = self._accumulator("largest", LOWEST)
+
+        def raised(inside: Expr) -> list[Stmt]:
+            value = call("tl.where", inside, self.s.value(op.value), LOWEST)
+            return [Assign((largest,), call("tl.maximum", largest, value))]
+
+        self._loop(axes, raised)
+        self.s.body.append(Assign((largest,), call("tl.max", largest, ZERO, **KEPT)))
+        total = self._accumulator("total")
+
+        def added(inside: Expr) -> list[Stmt]:
+            share = call("tl.exp", infix("-", self.s.value(op.value), largest))
+            value = call("tl.where", inside, share, ZERO)
+            return [Assign((total,), infix("+", total, value))]
+
+        self._loop(axes, added)
+        own = call("tl.exp", infix("-", self.s.value(op.value), largest))
+        self._keep(ref, infix("/", own, _sum(total)))
+
+    # ---- statistics
+
+    def _moments(self, op: Pool, refs: Sequence[Ref]) -> bool:
+        """Whether the variance of the same values is taken as well."""
+        if op.statistic not in ("mean", "var"):
+            return False
+        return any(self.f.lets[r].op == replace(op, statistic="var") for r in refs)
+
+    def _added(self, taken: Taken, inside: Expr) -> list[Stmt]:
+        """What one turn of the loop adds."""
+        s, op, sums = self.s, taken.op, taken.sums
+        counts = inside if op.where is None else infix("&", inside, s.value(op.where))
+        weight: Expr = cast(counts, "REAL")
+        if op.weight is not None:
+            own = s.value(op.weight)
+            counts = infix("&", counts, infix("!=", own, ZERO))
+            weight = call("tl.where", counts, own, ZERO)
+        more = {"weight": weight}
+        if isinstance(op, Pool):
+            value = s.value(op.value)
+            if "squares" in sums:
+                names = tuple(sums[part] for part in MOMENTS)
+                value = call("tl.where", counts, value, ZERO)
+                return [Assign(names, call("arithmetic.observed", *names, value, weight))]
+            value = value if op.weight is None else infix("*", weight, value)
+            more["total"] = call("tl.where", counts, value, ZERO)
+        return [Assign((n,), infix("+", n, more[part])) for part, n in sums.items()]
+
+    def _finished(self, taken: Taken, axes: tuple[str, ...]) -> None:
+        """The results, when the loop is over."""
+        sums = taken.sums
+        if "squares" in sums:
+            names = tuple(sums[part] for part in MOMENTS)
+            flags = (Literal(True), Literal(False))
+            self.s.body.append(Assign(names, call("arithmetic.joined", *names, *flags)))
+            weight, mean, squares = names
+            own: dict[str, Expr] = {"mean": mean, "var": call("arithmetic.over", squares, weight)}
+            for statistic, ref in taken.results.items():
+                self._keep(ref, own[statistic])
+            return
+        ((statistic, ref),) = taken.results.items()
+        if statistic == "mean":
+            size = full(self.f.size(self.s.arguments, axes))
+            count = _sum(sums["weight"]) if "weight" in sums else size
+            self._keep(ref, call("arithmetic.over", _sum(sums["total"]), count))
+        else:
+            self._keep(ref, _sum(next(iter(sums.values()))))
+
+    # ---- loops
+
+    def _loop(self, axes: tuple[str, ...], collect: Callable[[Expr], list[Stmt]]) -> None:
+        """A loop over all places along some axes, so many at a time."""
+        s, names = self.s, self.s.arguments.names
+        size = self.f.size(s.arguments, axes)
+        s.enter(axes)
+        variable = Name(names.fresh("place" if len(axes) > 1 else axes[0].lower()))
+        start = names.fresh("offset")
+        lane = plus(Name(start), upright(call("tl.arange", ZERO, Name("PARTS"))))
+        s.body.append(Assign((variable,), lane))
+        rest: Expr = variable
+        for number, axis in reversed(list(enumerate(axes))):
+            extent = self.f.size(s.arguments, (axis,))
+            s.lies(axis, infix("%", rest, extent) if number else rest, ROW)
+            rest = infix("//", rest, extent)
+        in_pool = Name(names.fresh("in_pool"))
+        s.body.append(Assign((in_pool,), infix("<", variable, size)))
+        s.masks["row"] = in_pool
+        inside = Name(names.fresh("counted"))
+        condition = both(in_pool, s.masks.get("column"))
+        assert condition is not None
+        s.body.append(Assign((inside,), condition))
+        s.masks["both"] = inside
+        s.body.extend(collect(inside))
+        s.leave(start, (ZERO, size, Name("PARTS")))
+        self.pooled.append(tuple(f"size {axis}" for axis in axes))
+
+    def _accumulator(self, wanted: str, value: Expr = ZERO) -> Name:
+        """A number for each place of a tile, over all turns of a loop."""
+        name = Name(self.s.arguments.names.fresh(wanted.lower()))
+        shape = Tuple((Name("PARTS"), Name("CELLS")))
+        self.s.body.append(Assign((name,), call("tl.full", shape, value, Name("REAL"))))
+        return name
+
+    def _keep(self, ref: Ref, value: Expr) -> None:
+        name = Name(self.s.arguments.names.fresh(self.s.wanted(ref)))
+        self.s.body.append(Assign((name,), value))
+        self.s.found(ref, name)
+
+
+def _sum(name: Expr) -> Expr:
+    return call("tl.sum", name, ZERO, **KEPT)

@@ -1,0 +1,54 @@
+"""What a call launches: looks at the data, and at most one kernel between two of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from metanorm import frontend
+from metanorm.passes.pipeline import optimize
+from metanorm.targets.native.source import NoKernels
+from metanorm.targets.triton.source import source
+from metanorm.targets.triton.steps import Step, TileStep
+from metanorm.workspace import load_library
+
+LIBRARY = load_library()
+NORMS = {
+    norm.program.name: norm.program
+    for norms in frontend.check(LIBRARY.sources, LIBRARY.roots).norms.values()
+    for norm in norms
+}
+# Looks at the data (x), and kernels of what is narrow (n), forward and backward: in training, for
+# data where the last axis of the spec is the one along which memory runs.
+KNOWN = {
+    "BatchNorm": ("xnx", "xnx"),
+    "LayerNorm": ("xnx", "xnx"),
+    "GroupNorm": ("xnx", "xnx"),
+    "InstanceNorm": ("xnx", "xnx"),
+    "GraphNorm": ("xnx", "xnx"),
+    "SwitchNorm": ("xnx", "nxnx"),
+}
+
+
+def _letters(steps: tuple[Step, ...]) -> str:
+    return "".join("x" if isinstance(step, TileStep) else "n" for step in steps)
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_one_launch_between_two_looks(name: str) -> None:
+    try:
+        found = source(optimize(NORMS[name]), name.lower())
+    except NoKernels as reason:
+        pytest.skip(f"plain torch alone: {reason}")
+    ways = [w for arm in found.arms for way in (arm.forward, arm.backward) for w in way.values()]
+    assert ways
+    for way in ways:
+        for steps in (way.sweeps, way.islands, way.walked):
+            assert "nn" not in _letters(steps)
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_launches_of_a_known_norm(name: str) -> None:
+    arm = source(optimize(NORMS[name]), name.lower()).arms[0]
+    last = NORMS[name].inputs[0].dims[-1]
+    found = (_letters(arm.forward[last].sweeps), _letters(arm.backward[last].sweeps))
+    assert found == KNOWN[name]
