@@ -27,6 +27,7 @@ from metanorm.runtime.triton.tiles import (
 )
 
 ARCHITECTURES = (80, 90)  # A100, H100
+CELL = 8  # channels of a group that lie side by side
 REGISTERS = re.compile(r"Used (\d+) registers")
 SPILLS = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
 
@@ -77,7 +78,7 @@ def _compiled(kernel: Any, step: Mapping[str, Any], architecture: int) -> Compil
     from triton.compiler import ASTSource
 
     rows, columns = _tile(step)
-    fixed = {"REAL": tl.float32, "INDEX": tl.int32, "ROWS": rows, "BLOCK": columns}
+    fixed = {"REAL": tl.float32, "INDEX": tl.int32, "ROWS": rows, "BLOCK": columns, "LANES": CELL}
     for suffix, phase in _phases(step):
         fixed[f"CELLS{suffix}"] = CELLS if phase["cells"] else 1
         fixed[f"PARTS{suffix}"] = PARTS
@@ -86,9 +87,9 @@ def _compiled(kernel: Any, step: Mapping[str, Any], architecture: int) -> Compil
     aligned: dict[tuple[int, ...], list[list[object]]] = {}
     for place, (parameter, key) in enumerate(zip(kernel.arg_names, step["arguments"].split("; "))):
         word = key.split(" ")[0]
-        if key in fixed or word == "number":
+        if kernel.params[place].is_constexpr:
             signature[parameter] = "constexpr"
-            constants[parameter] = fixed.get(key, 1e-5)
+            constants[parameter] = fixed.get(key, CELL if word == "size" else 1e-5)
             continue
         if word == "stride" and key.split(" ")[-1] == _neighbours(step):
             signature[parameter], constants[parameter] = "constexpr", 1  # as a launch finds it
@@ -127,6 +128,8 @@ def _tile(step: Mapping[str, Any]) -> tuple[int, int]:
             return 1, held
         case "part", "walk":
             return 1, TILE
+        case "walk", "part":
+            return TILE // NARROWEST, NARROWEST
         case "walk", _:
             return TILE // WIDEST, WIDEST
     return (TILE // WIDEST if step["rows"] else 1), WIDEST

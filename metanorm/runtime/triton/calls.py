@@ -19,7 +19,7 @@ from metanorm.runtime.native.table import Entry, Field
 from metanorm.runtime.triton import groups, tiles
 from metanorm.runtime.triton.tiles import Tiles
 
-SIDES = ("outer", "rows", "columns")
+SIDES = ("outer", "rows", "columns", "cell")
 TENSORS = ("tensor", "value", "part", "momentum", "starts", "order", "index")
 ALIGNED = 64  # elements to which arrays begin in their common memory
 
@@ -298,11 +298,11 @@ class Preparation(Reading):
 
     def _covers(self, step: Mapping[str, Any]) -> tiles.Look:
         """What a kernel goes through that looks at the data."""
-        outer, rows, columns = (self._length(step[side]) for side in SIDES)
+        outer, rows, columns, cell = (self._length(step[side]) for side in SIDES)
         groups_ = max(self.made.index[1], 1) if step["grouped"] and self.made.index else 0
         keeps = step["keeps"] * (2 if self.real == torch.float64 else 1)
         covered = step["down"], step["across"], outer, rows, columns, keeps
-        return tiles.Look(*covered, step["adds_up"], step["gathers"], groups_)
+        return tiles.Look(*covered, step["adds_up"], step["gathers"], groups_, cell)
 
     def _steps(self, step: Mapping[str, Any], counts: dict[str, int]) -> list[Launch]:
         """The launches of a step: a kernel that looks at the data, or phases of what is narrow."""

@@ -41,7 +41,8 @@ class Look:
     """What a kernel that looks at the data goes through. `down` says how a program covers rows
     and `across` columns: a `part` of them, the `whole` in its tile, or in a `walk` in each sweep.
 
-    `groups` are those that rows belong to, if they are taken group by group.
+    `groups` are those that rows belong to, if they are taken group by group; a block of columns
+    has whole cells, each of so many columns and in lanes that are a power of two.
     """
 
     down: str
@@ -53,6 +54,12 @@ class Look:
     adds_up: bool = False  # over islands or rows that are not of one island
     gathers: bool = False  # programs have several islands
     groups: int = 0
+    cell: int = 1
+
+    @property
+    def cells(self) -> int:
+        """How many cells there are side by side."""
+        return parts_of(self.columns, self.cell)
 
     @property
     def length(self) -> int:
@@ -104,51 +111,49 @@ def schedule(looks: Mapping[str, Look], device: torch.device) -> str:
 
 def holds(look: Look) -> bool:
     """Whether islands fit a tile, and the registers all that a program keeps of it."""
-    tall, wide = _sides(look, 1)
+    tall, wide = _sides(look)
     tile = wide * (tall if look.down == "whole" else 1)
     return tile <= LARGEST and tile * look.keeps <= HELD
 
 
 def walks(look: Look, enough: int) -> bool:
     """Whether programs that walk over islands are enough to keep a GPU busy, or little to do."""
-    tall, wide = _sides(look, enough)
+    tall, wide = _sides(look)
     if look.across == "whole" and wide * look.keeps > HELD:
         return False
     rows, down = (tall, parts_of(look.rows, tall)) if look.down == "part" else (look.length, 1)
-    columns, across = look.columns, 1
-    if look.across == "part":
-        columns, across = wide, parts_of(look.columns, wide)
-    return look.outer * down * across >= enough or rows * columns <= SHORT
+    columns = wide if look.across == "part" else look.columns
+    return look.outer * down * _blocks(look, wide) >= enough or rows * columns <= SHORT
 
 
-def _sides(look: Look, enough: int) -> tuple[int, int]:
-    """Rows and columns of a tile; `enough` programs should have one."""
+def _sides(look: Look) -> tuple[int, int]:
+    """Rows and columns of a tile."""
     size = tile_size()
-    tall, wide = above(look.length), above(look.columns)
+    tall, lanes = above(look.length), above(look.cell)
+    wide = above(look.cells) * lanes
     match look.down, look.across:
-        case "whole", "part":
-            return tall, min(wide, max(size // tall, NARROWEST))
-        case "whole", "whole":
-            return tall, wide
+        case "whole" | "walk", "part":  # few columns of many rows, or many of few
+            wide = min(wide, max(size // tall, NARROWEST, lanes))
         case "walk", "walk":  # wide enough to be loaded well, and not wider than rows leave room
             wide = min(wide, max(size // tall, WIDEST // 4))
-        case "walk", "part":
-            wide = min(wide, WIDEST)
-            while wide > NARROWEST and look.outer * parts_of(look.columns, wide) < enough:
-                wide //= 2
         case _, "part":
             wide = min(wide, WIDEST, size)
-        case _, "walk":
+        case "part", "walk":
             wide = min(wide, size)
-    return min(tall, max(size // wide, 1)), wide
+    return tall if look.down == "whole" else min(tall, max(size // wide, 1)), wide
+
+
+def _blocks(look: Look, wide: int) -> int:
+    """How many programs share the columns."""
+    return parts_of(look.cells, wide // above(look.cell)) if look.across == "part" else 1
 
 
 def tiles(look: Look, device: torch.device) -> Tiles:
     """The tiles of a kernel that looks at the data."""
-    tall, wide = _sides(look, AT_WORK * processors(device))
-    blocks = parts_of(look.columns, wide) if look.across == "part" else 1
+    tall, wide = _sides(look)
+    blocks = _blocks(look, wide)
     programs, numbers = _chunks(look, tall, blocks, WAVES * processors(device))
-    numbers |= {"blocks": blocks, "ROWS": tall, "BLOCK": wide}
+    numbers |= {"blocks": blocks, "ROWS": tall, "BLOCK": wide, "LANES": above(look.cell)}
     warps = min(max(above(tall * wide // PER_WARP), 1), 32)
     return Tiles(programs * blocks, warps, numbers)
 

@@ -35,7 +35,7 @@ Group = tuple[str, ...]  # parts of a split axis that lie in one piece, or one a
 RESERVED = frozenset(
     """False None True and as assert async await break class continue def del elif else except
     finally for from global if import in is lambda nonlocal not or pass raise return try while with
-    tl triton arithmetic float int range min max abs REAL INDEX ROWS BLOCK CELLS PARTS
+    tl triton arithmetic float int range min max abs REAL INDEX ROWS BLOCK LANES CELLS PARTS
     program chunk block island first left begin end row cell inside in_rows in_columns in_cells
     place start stop length""".split()
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from metanorm.plan.sweeps import Sweep
 from metanorm.targets.python.pyir import Function, Parameter, Stmt
@@ -10,10 +10,15 @@ from metanorm.targets.triton.frame import Arguments, Frame
 
 
 def function_of(
-    name: str, doc: str, arguments: Arguments, meta: Sequence[str], body: Sequence[Stmt]
-) -> Function:
-    """A kernel with its parameters in the order in which they were first needed."""
-    parameters = [Parameter(own, annotation_of(key)) for key, own in arguments.keys.items()]
+    name: str, doc: str, arguments: Arguments, meta: Sequence[str], body: Sequence[Stmt],
+    fixed: Collection[str] = (),
+) -> Function:  # fmt: skip
+    """A kernel with its parameters in the order in which they were first needed. It is compiled
+    for the values of those that are `fixed`."""
+    parameters = [
+        Parameter(own, "tl.constexpr" if key in fixed else annotation_of(key))
+        for key, own in arguments.keys.items()
+    ]
     parameters += [Parameter(own, "tl.constexpr") for own in ("REAL", "INDEX", *meta)]
     return Function(name, tuple(parameters), "None", tuple(body), (doc,), "triton.jit")
 

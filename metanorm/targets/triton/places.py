@@ -96,6 +96,8 @@ class Places:
         count: Expr = ONE
         if "row" in sides:
             count = self.f.size(self.arguments, self.shape.row_axes)
+        if self.shape.cell and not sides:  # a pool of lanes
+            count = self.f.size(self.arguments, self.shape.cell)
         if "column" in sides:
             length = self.f.size(self.arguments, self.shape.columns)
             if self.block is not None:
@@ -164,6 +166,9 @@ class Places:
     # ---- its columns and rows
 
     def _columns(self) -> None:
+        if self.shape.cell:
+            self._cells_of_columns()
+            return
         size = self.f.size(self.arguments, self.shape.columns)
         lane = cast(lying(call("tl.arange", ZERO, Name("BLOCK"))), "INDEX")
         if self.shape.across == "walk":
@@ -174,6 +179,24 @@ class Places:
         variable = self._axis(self.shape.columns, lane, COLUMN)
         self.s.masks["column"] = self._named("in_columns", infix("<", variable, size))
         self._inside()
+
+    def _cells_of_columns(self) -> None:
+        """Columns of whole cells, each of which has a number of lanes that is a power of two."""
+        shape = self.shape
+        assert self.block is not None
+        outer = shape.columns[: -len(shape.cell)]
+        lane = cast(lying(call("tl.arange", ZERO, Name("BLOCK"))), "INDEX")
+        lanes = Name("LANES")
+        first = times(self.block, infix("//", Name("BLOCK"), lanes))
+        cell = self._axis(outer, plus(first, infix("//", lane, lanes)), COLUMN)
+        member = self._axis(shape.cell, infix("%", lane, lanes), COLUMN)
+        sizes = [self.f.size(self.arguments, axes) for axes in (outer, shape.cell)]
+        wanted = self.f.dim_of(shape.columns[0]).lower()
+        name = self.arguments.names.fresh(wanted)
+        column = self._named(name, plus(times(cell, sizes[1]), member))
+        self.s.lies(f"*{shape.columns[0]}", column, COLUMN)
+        inside = infix("&", infix("<", cell, sizes[0]), infix("<", member, sizes[1]))
+        self.s.masks["column"] = self._named("in_columns", inside)
 
     def _rows(self) -> None:
         """Rows of the tile, in a loop if there may be more of them than it has."""

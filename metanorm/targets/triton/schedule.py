@@ -48,7 +48,9 @@ def in_islands(frame: Frame, name: str, walk: bool) -> list[Step] | None:
 
 def _whole_islands(frame: Frame, name: str, shape: Shape) -> list[Step]:
     made = _Schedule(frame, name)
-    later = made.measured_for(made.final())
+    between = {let.name for sweep in frame.plan.sweeps for let in sweep.narrow}
+    here = {ref for ref in made.final() if ref in between and _of_islands(frame, ref)}
+    later = here | made.measured_for(ref for ref in made.final() if ref not in here)
     printer = TilePrinter(frame, shape, frame.plan.sweeps, later, island=True)
     made.provide(printer.s.reads)
     cells = ", ".join(frame.plan.islands)
@@ -56,6 +58,11 @@ def _whole_islands(frame: Frame, name: str, shape: Shape) -> list[Step]:
     made.available |= later
     made.finish()
     return made.steps
+
+
+def _of_islands(frame: Frame, ref: Ref) -> bool:
+    """Whether each island has one value."""
+    return set(frame.lets[ref].type.axes) <= set(frame.plan.islands)
 
 
 class _Schedule:

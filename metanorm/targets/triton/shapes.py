@@ -21,7 +21,9 @@ class Shape:
 
     `down` says how a program covers rows, and `across` columns. It has a `part` of them, a chunk
     of rows that it goes through in turns, a block of columns; or each tile has the `whole`; or
-    each sweep has to `walk` over all of them. `grouped` rows are those of one group.
+    each sweep has to `walk` over all of them. `grouped` rows are those of one group. Where `cell`
+    axes are the last ones of the columns, a block has all of them at some places of the others,
+    as channels in groups that lie side by side.
     """
 
     outer: tuple[Group, ...]
@@ -31,6 +33,7 @@ class Shape:
     across: Way = "part"
     grouped: bool = False
     gathers: bool = False
+    cell: Group = ()
 
     @property
     def turns(self) -> bool:
@@ -92,10 +95,10 @@ def _held(frame: Frame) -> Shape | None:
     columns, others = frame.groups[-1], frame.groups[:-1]
     inside = tuple(g for g in others if not set(g) <= islands)
     outer = tuple(g for g in others if g not in inside)
-    if set(columns) <= islands:
-        return Shape(outer, inside, columns, "whole") if inside else None
     if islands & set(columns):
-        return None
+        cell = tuple(leaf for leaf in columns if leaf not in islands)
+        apart = columns[len(columns) - len(cell) :] == cell
+        return Shape(outer, inside, columns, "whole", cell=cell) if inside and apart else None
     if inside:
         return Shape(outer, inside, columns, "whole", "whole")
     return Shape((), others, columns, "part", "whole")

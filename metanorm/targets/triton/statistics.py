@@ -32,13 +32,19 @@ class NotInTile(NotPlannable):
 @dataclass(frozen=True)
 class _Statistic:
     """A statistic of values that vary along some sides of a tile. It is taken along `sides`, and
-    over the loops from `first` on."""
+    over the loops from `first` on; or in the `lanes` of each cell."""
 
     reduction: Reduction
     number: int
     varies: Sides
     sides: Sides
     first: int
+    lanes: bool
+
+    @property
+    def flags(self) -> tuple[Expr, ...]:
+        """What functions of `arithmetic` have to be told."""
+        return (*_flags(self.sides), *([Name("LANES")] if self.lanes else []))
 
     @property
     def full(self) -> bool:
@@ -57,8 +63,8 @@ class _Running:
 
 
 class Statistics:
-    """Writes what a kernel measures. `later` are statistics of `island`s, if that is what
-    programs have, that something else reads afterwards."""
+    """Writes what a kernel measures. `later` are values of `island`s, if that is what programs
+    have, that something else reads afterwards."""
 
     def __init__(self, scope: Scope, places: Places, later: Collection[Ref], island: bool) -> None:
         self.s, self.places, self.shape = scope, places, places.shape
@@ -113,7 +119,9 @@ class Statistics:
         first = loops.index(True) if True in loops else len(loops)
         if not all(loops[first:]):
             raise NotInTile("a statistic for each place along a loop inside of another")
-        statistic = _Statistic(r, number, varies, sides, first)
+        cell = self.shape.cell if "column" in varies else ()
+        lanes = bool(cell) and self._gone(r) == set(cell)
+        statistic = _Statistic(r, number, varies, sides, first, lanes)
         if any(loops):
             self._added_up(statistic)
         else:
@@ -154,7 +162,9 @@ class Statistics:
 
     def _at_once(self, statistic: _Statistic) -> Found:
         """A statistic of one tile."""
-        r, flags = statistic.reduction, _flags(statistic.sides)
+        r, flags = statistic.reduction, statistic.flags
+        if statistic.lanes and not statistic.full:
+            raise NotInTile("a weighted statistic of columns beside each other")
         if r.kind != "var":
             brought = self._brought(statistic)
             found = tuple(call("arithmetic.added", e, *flags) for e in brought)
@@ -234,8 +244,8 @@ class Statistics:
     def _complete(self, statistic: _Statistic, found: Found) -> None:
         """Statistics of whole islands are values like any other."""
         r = statistic.reduction
-        gone = set(self.f.lets[r.value].type.axes) - set(r.cells)
-        if gone != set(self._whole(statistic.sides)):
+        whole = self.shape.cell if statistic.lanes else self._whole(statistic.sides)
+        if self._gone(r) != set(whole):
             raise NotInTile("a statistic that is not of whole tiles, rows or columns")
         value: Expr
         for name, ref in r.results:
@@ -247,7 +257,11 @@ class Statistics:
             self.s.body.append(Assign((own,), value))
             self.s.found(ref, own)
             if ref in self.later:
-                self._stored(ref, own)
+                self.stored(ref)
+
+    def _gone(self, r: Reduction) -> set[str]:
+        """The axes that a statistic is taken over."""
+        return set(self.f.lets[r.value].type.axes) - set(r.cells)
 
     def _whole(self, sides: Sides) -> Group:
         """The axes along some sides of which a program has all, in its tile or in a walk."""
@@ -255,11 +269,12 @@ class Statistics:
         columns = self.shape.columns if self.shape.across != "part" else ()
         return (*(rows if "row" in sides else ()), *(columns if "column" in sides else ()))
 
-    def _stored(self, ref: Ref, value: Expr) -> None:
+    def stored(self, ref: Ref) -> None:
+        """A value of islands goes to its array."""
         order = self.f.order(ref)
         pointer = self.arguments(f"value {ref}", f"{self.s.wanted(ref)}_of")
         place, sides = self.s.place(order), self.s.varies(order)
-        self.s.body.append(self.s.store(pointer, place, sides, value))
+        self.s.body.append(self.s.store(pointer, place, sides, self.s.value(ref)))
         self.arrays.append((f"value {ref}", tuple(f"size {axis}" for axis in order)))
 
     def _partial(self, statistic: _Statistic, found: Found) -> None:

@@ -28,6 +28,7 @@ class TileStep:
     outer: Keys
     rows: Keys
     columns: Keys
+    cell: Keys  # of the columns, those that a block has all of
     down: str  # how a program covers rows
     across: str  # and columns
     grouped: bool
@@ -46,6 +47,7 @@ class TileStep:
             "outer": list(self.outer),
             "rows": list(self.rows),
             "columns": list(self.columns),
+            "cell": list(self.cell),
             "down": self.down,
             "across": self.across,
             "grouped": self.grouped,

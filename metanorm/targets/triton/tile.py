@@ -35,6 +35,9 @@ class TilePrinter:
             if len(sweeps) > 1:
                 self.s.body.append(Comment(what(frame, sweep)))
             self._sweep(sweep)
+        for ref in self.f.lets:
+            if ref in later and ref not in self.f.measured:
+                self.statistics.stored(ref)
         self.keeps = self._kept()
         while self.places.loops:
             self._leave()
@@ -42,14 +45,16 @@ class TilePrinter:
     def step(self, name: str, doc: str) -> TileStep:
         """The kernel, with what a call has to bring."""
         shape, statistics = self.shape, self.statistics
-        meta = [*(["ROWS"] if shape.rows else []), "BLOCK"]
+        meta = [*(["ROWS"] if shape.rows else []), "BLOCK", *(["LANES"] if shape.cell else [])]
+        cell = f"size {'*'.join(shape.cell)}"  # how loads can be put together depends on it
         writes = tuple(output for sweep in self.sweeps for output, _ in sweep.outputs)
         return TileStep(
-            function_of(name, doc, self.arguments, meta, self.s.body),
+            function_of(name, doc, self.arguments, meta, self.s.body, {cell}),
             (*self.arguments.keys, "REAL", "INDEX", *meta),
             _sizes(shape.outer),
             _sizes(shape.rows),
             _sizes((shape.columns,)),
+            _sizes((shape.cell,)),
             shape.down,
             shape.across,
             shape.grouped,
