@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 import torch
 from silence import quiet
+from small import SMALL
 
 sys.path.append(str(Path(__file__).parents[2] / "native"))
 from layers import LAYERS, REGULAR, agree, beside, everything, layer, weighted
@@ -21,7 +22,6 @@ from metanorm.workspace import load_library
 
 __all__ = ["quiet"]  # a fixture for every test
 
-SMALL = {"TILE": 8, "WIDEST": 4, "NARROWEST": 2, "CELLS": 2, "PARTS": 2}
 LIBRARY = load_library()
 
 
