@@ -81,7 +81,7 @@ def of_islands(frame: Frame, walk: bool) -> Iterator[Shape]:
     if walk and found is not None and (found.down, found.across) == ("walk", "walk"):
         shapes.append(replace(found, across="whole"))  # for statistics of columns
     for shape in shapes:
-        outer = set(shape.outer_axes)
+        outer = set() if shape.turns else set(shape.outer_axes)
         if outer and any(r.terminal and not outer & set(r.cells) for r in frame.numbered):
             yield replace(shape, gathers=True)
         yield shape
@@ -101,7 +101,16 @@ def _held(frame: Frame) -> Shape | None:
         return Shape(outer, inside, columns, "whole", cell=cell) if inside and apart else None
     if inside:
         return Shape(outer, inside, columns, "whole", "whole")
-    return Shape((), others, columns, "part", "whole")
+    outer = _apart(frame, others)
+    return Shape(outer, tuple(g for g in others if g not in outer), columns, "part", "whole")
+
+
+def _apart(frame: Frame, rows: Sequence[Group]) -> tuple[Group, ...]:
+    """Axes of rows that have to be set apart, since statistics are taken over the others alone:
+    a program then adds up what belongs together."""
+    partly = [r for r in frame.numbered if any(not set(g) <= set(r.cells) for g in rows)]
+    found = tuple(g for g in rows if any(set(g) <= set(r.cells) for r in partly))
+    return found if len(found) < len(rows) else ()
 
 
 def _walked(frame: Frame) -> Shape | None:
