@@ -12,14 +12,19 @@ from conftest import ROOT
 from test_commands import run
 
 from metanorm import frontend
-from metanorm.bench import clock
-from metanorm.bench.candidates import candidates
+from metanorm.bench.candidates import Case, candidates
+from metanorm.bench.clock import CpuClock, Prepare
+from metanorm.bench.device import Device, cpu
 from metanorm.bench.memory import peak_bytes, saved_bytes
-from metanorm.bench.report import Entry, Machine, Measurement, Report, changes, summary
+from metanorm.bench.report import Entry, Machine, Measurement, Report, changes
+from metanorm.bench.rotation import Rotation
+from metanorm.bench.summary import summary
+from metanorm.bench.turns import time_together
 from metanorm.bench.workload import WORKLOADS, workloads
 from metanorm.driver import compile_specs, module_name
 from metanorm.frontend import CheckedNorm
-from metanorm.options import Options
+from metanorm.options import Options, Target
+from metanorm.passes.pipeline import optimize
 from metanorm.runtime.native import calls, routes
 from metanorm.targets.live import module_from_files
 from metanorm.workspace import load
@@ -32,19 +37,27 @@ def one(name: str) -> CheckedNorm:
     return frontend.check(specs.sources, specs.roots).norms[specs.roots[0]][0]
 
 
-@pytest.mark.parametrize("name", SPECS)
-def test_every_candidate_computes_the_same(name: str) -> None:
-    """What is compared is worth comparing, or times would mean nothing."""
+def case(
+    name: str, known: str = "", target: Target = "native", device: Device | None = None
+) -> Case:
+    """The norm of a spec on an image where it takes one, and on the smallest that there is: a
+    single row of features has instances of one value."""
     specs = load([str(ROOT / "specs" / f"{name}.norm")])
     norm = frontend.check(specs.sources, specs.roots).norms[specs.roots[0]][0]
-    files = compile_specs(specs.sources, specs.roots, Options()).files
+    files = compile_specs(specs.sources, specs.roots, Options(target=target)).files
     module = module_from_files(files, module_name(specs.roots[0]))
-    # An image where there is one: a single row of features has instances of one value.
     workload, built = min(
         workloads(norm.program), key=lambda found: (-len(found[0].shape), found[0].nbytes)
     )
-    makers = candidates(norm, module, norm.program.name, workload, built, traced=False)
-    found = [make() for _, make in makers]
+    device = device or cpu()
+    optimised, rotation = optimize(norm.program), Rotation(built, device.type)
+    return Case(norm, optimised, module, known, workload, built.arguments, rotation, device)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_every_candidate_computes_the_same(name: str) -> None:
+    """What is compared is worth comparing, or times would mean nothing."""
+    found = [make() for _, make in candidates(case(name, one(name).program.name), traced=False)]
     ours = [c.name for c in found if c.name not in ("torch.nn", "PyG")]
     assert ours == ["metanorm", "plain torch", "equations"] and len(found) == 4
     results = [candidate.forward() for candidate in found]
@@ -62,23 +75,23 @@ def test_workloads_fit_the_axes_of_a_norm() -> None:
     )
 
 
-def test_candidates_take_turns_and_are_prepared_untimed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_candidates_take_turns_and_are_prepared_untimed() -> None:
     """By a clock that every step moves on by one, a call after two steps takes one."""
     seen: list[str] = []
 
-    def candidate(name: str) -> clock.Prepare:
+    def candidate(name: str) -> Prepare:
         def prepare() -> Callable[[], object]:
             seen.append(f"prepare {name}")
             return lambda: seen.append(name)
 
         return prepare
 
-    monkeypatch.setattr(clock, "SHORTEST", 0)  # one call in a round
-    monkeypatch.setattr(clock.time, "perf_counter", lambda: float(len(seen)))
-    timings = clock.time_together({"a": candidate("a"), "b": candidate("b")}, rounds=20)
+    clock = CpuClock(now=lambda: float(len(seen)), shortest=0)  # one call in a lap
+    timings = time_together({"a": candidate("a"), "b": candidate("b")}, rounds=20, clock=clock)
     assert {name: (t.low, t.median, t.high) for name, t in timings.items()} == {
         "a": (1, 1, 1), "b": (1, 1, 1)
     }  # fmt: skip
+    assert all(t.host is None for t in timings.values())  # the host is what works
     calls = [name for name in seen if name in ("a", "b")]
     rounds = list(zip(calls[-40::2], calls[-39::2]))
     assert set(rounds) == {("a", "b"), ("b", "a")}
@@ -150,12 +163,7 @@ def test_no_compiler_for_torch_compile_is_a_row_of_the_table(tmp_path: Path) -> 
 
 
 def test_plain_torch_runs_without_kernels() -> None:
-    norm = one("meta_norm")
-    specs = load([str(ROOT / "specs" / "meta_norm.norm")])
-    files = compile_specs(specs.sources, specs.roots, Options()).files
-    module = module_from_files(files, "meta_norm")
-    workload, built = min(workloads(norm.program), key=lambda found: found[0].nbytes)
-    makers = dict(candidates(norm, module, "", workload, built, traced=False))
+    makers = dict(candidates(case("meta_norm"), traced=False))
     before, seen = calls.run, list[str]()
     vars(routes)["run"] = lambda *args, **named: (seen.append("kernel"), before(*args, **named))
     try:
@@ -165,6 +173,23 @@ def test_plain_torch_runs_without_kernels() -> None:
         assert len(seen) > 0
     finally:
         vars(routes)["run"] = before
+
+
+def test_torch_is_not_timed_in_the_name_of_kernels(tmp_path: Path) -> None:
+    """Neither where a norm has none, nor where they cannot be built."""
+    quick = ("--rounds", "1", "--only", "16x64", "--no-torch-compile")
+    none = run("bench", str(ROOT / "specs/sparse_switch_norm.norm"), *quick)
+    unbuilt = run(
+        *("bench", str(ROOT / "specs/rms_norm.norm"), *quick),
+        METANORM_CC="no-such-compiler",
+        METANORM_CACHE=str(tmp_path),
+    )
+    for done, reason in ((none, "sparsestmax"), (unbuilt, "the call has no kernels: ")):
+        assert done.returncode == 0, done.stderr
+        rows = [line for line in done.stdout.splitlines() if "│ metanorm " in line]
+        assert rows and all("ran on torch" in row for row in rows)
+        assert f"16x64: metanorm: ran on torch: {reason}" in done.stdout
+        assert "│ plain torch " in done.stdout and "times as fast" not in done.stdout
 
 
 def test_what_cannot_be_compared_is_refused_before_anything_is_timed(tmp_path: Path) -> None:

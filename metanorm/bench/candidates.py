@@ -1,10 +1,10 @@
-"""What is timed: a norm on kernels and without, its peer, its equations, and those compiled."""
+"""What is timed: a norm on kernels and without, its peers, its equations, and those compiled."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from itertools import cycle
 from types import ModuleType
 from typing import Any
 
@@ -12,13 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from metanorm.bench.clock import Prepare
+from metanorm.bench.device import Device
 from metanorm.bench.equations import module_of_equations
-from metanorm.bench.peers import peer
+from metanorm.bench.fallback import demand_kernels
+from metanorm.bench.peers import Peer, peers
+from metanorm.bench.report import OURS
+from metanorm.bench.rotation import Rotation, Turn
 from metanorm.bench.workload import Workload
 from metanorm.frontend import CheckedNorm
+from metanorm.ir.nodes import Program
 from metanorm.runtime import use
-from metanorm.verify.cases import Built
-from metanorm.verify.compare import has_kernels
 
 Call = Callable[..., Any]
 Wrap = Callable[[nn.Module], Call]
@@ -26,78 +29,99 @@ Wrap = Callable[[nn.Module], Call]
 
 @dataclass
 class Candidate:
-    """A layer on its inputs."""
+    """A layer, and the inputs that take turns in it."""
 
     name: str
     layer: Call
-    inputs: tuple[Any, ...]
-    leaves: list[Tensor]
+    rotation: Rotation
+    parameters: tuple[Tensor, ...]
     traced: bool = False  # runs compiled code, of which single tensors cannot be watched
+    overwrites: bool = False  # writes to the gradient of its output
 
-    def forward(self) -> Tensor:
-        """The first output."""
-        result = self.layer(*self.inputs)
+    def forward(self, turn: Turn | None = None) -> Tensor:
+        """The first output, of the first turn where none is given."""
+        result = self.layer(*(turn or self.rotation.turns[0]).inputs)
         first: Tensor = result if isinstance(result, Tensor) else result[0]
         return first
 
     @property
     def tensors(self) -> list[Tensor]:
         """What is there before a call: inputs and parameters."""
-        return [*(x for x in self.inputs if isinstance(x, Tensor)), *self.leaves]
+        inputs = self.rotation.turns[0].inputs
+        return [*(x for x in inputs if isinstance(x, Tensor)), *self.parameters]
 
     def prepare(self, phase: str) -> Prepare:
         """What the clock runs for a phase: something that makes the call to be timed."""
-        slope = torch.randn_like(self.forward().detach())
+        slopes = self.rotation.slopes(self.forward().detach())
+        turns = cycle(zip(self.rotation.turns, slopes))
 
         def fresh() -> Callable[[], object]:
-            for leaf in self.leaves:
-                leaf.grad = None
+            turn, slope = next(turns)
+            leaves = (*turn.leaves, *self.parameters)
             if phase == "forward":
-                return self.forward
+                return lambda: self.forward(turn)
+            if self.overwrites:
+                slope = slope.clone()
             if phase == "both":
-                return lambda: torch.autograd.backward(self.forward(), slope)
-            y = self.forward()
-            return lambda: torch.autograd.backward(y, slope)
+                return lambda: _gradients(self.forward(turn), leaves, slope)
+            y = self.forward(turn)
+            return lambda: _gradients(y, leaves, slope)
 
         return fresh
 
 
-def candidates(
-    norm: CheckedNorm,
-    module: ModuleType,
-    known: str,
-    workload: Workload,
-    built: Built,
-    traced: bool = True,
-) -> Iterator[tuple[str, Callable[[], Candidate]]]:
-    """What to time on a workload, by name; each is made by a call, which may fail for it alone.
+def _gradients(y: Tensor, leaves: tuple[Tensor, ...], slope: Tensor) -> object:
+    return torch.autograd.grad(y, leaves, slope, allow_unused=True)
 
-    `known` is the norm of the library that this one equals.
-    """
-    inputs = _inputs(built)
 
-    def candidate(name: str, make: Callable[[], nn.Module], wrap: Wrap = _as_it_is) -> Candidate:
-        layer = make().to(workload.dtype)
-        leaves = [x for x in inputs if isinstance(x, Tensor) and x.requires_grad]
-        traced = wrap is _traced
-        return Candidate(name, wrap(layer), inputs, [*leaves, *layer.parameters()], traced)
+@dataclass(frozen=True)
+class Case:
+    """A norm on a workload. `known` is the norm of the library that it equals."""
 
-    def of(source: ModuleType) -> nn.Module:
-        layer: nn.Module = getattr(source, norm.program.name)(**built.arguments)
-        return layer
+    norm: CheckedNorm
+    optimised: Program
+    module: ModuleType
+    known: str
+    workload: Workload
+    arguments: Mapping[str, Any]
+    rotation: Rotation
+    device: Device
 
-    yield "metanorm", lambda: candidate("metanorm", lambda: of(module))
-    if has_kernels(module):
-        yield "plain torch", lambda: candidate("plain torch", lambda: of(module), _without_kernels)
-    found = peer(known)
-    if found is not None:
-        origin, other = found
-        layer = partial(other, workload.shape, built.arguments)
-        yield origin, lambda: candidate(origin, layer)
-    plain = module_of_equations(norm)
-    yield "equations", lambda: candidate("equations", lambda: of(plain))
+    def layer(self, source: ModuleType) -> nn.Module:
+        """The norm of a module, with the parameters that it begins with."""
+        found: nn.Module = getattr(source, self.norm.program.name)(**self.arguments)
+        return found
+
+    def candidate(self, name: str, layer: nn.Module, wrap: Wrap, **about: Any) -> Candidate:
+        """A layer on the device and with the inputs of this case."""
+        layer = layer.to(self.device.type)
+        return Candidate(name, wrap(layer), self.rotation, tuple(layer.parameters()), **about)
+
+
+def candidates(case: Case, traced: bool = True) -> Iterator[tuple[str, Callable[[], Candidate]]]:
+    """What to time, by name; each is made by a call, which may fail for it alone."""
+    dtype = case.workload.dtype
+
+    def own(name: str, source: ModuleType, wrap: Wrap, **about: Any) -> Candidate:
+        return case.candidate(name, case.layer(source).to(dtype), wrap, **about)
+
+    def on_kernels() -> Candidate:
+        made = own(OURS, case.module, _as_it_is)
+        demand_kernels(case.optimised, case.module, case.device, made.forward)
+        return made
+
+    def of_others(peer: Peer) -> Candidate:
+        layer = peer.layer(case.workload.shape, case.arguments).to(peer.dtype or dtype)
+        return case.candidate(peer.package.name, layer, _as_it_is, overwrites=peer.overwrites)
+
+    yield OURS, on_kernels
+    yield "plain torch", lambda: own("plain torch", case.module, _without_kernels)
+    for peer in peers(case.known, case.device.type):
+        yield peer.package.name, lambda peer=peer: of_others(peer)  # type: ignore[misc]
+    plain = module_of_equations(case.norm)
+    yield "equations", lambda: own("equations", plain, _as_it_is)
     if traced:
-        yield "torch.compile", lambda: candidate("torch.compile", lambda: of(plain), _traced)
+        yield "torch.compile", lambda: own("torch.compile", plain, _traced, traced=True)
 
 
 def _as_it_is(layer: nn.Module) -> Call:
@@ -119,14 +143,3 @@ def _traced(layer: nn.Module) -> Call:
     torch.compiler.reset()
     call: Call = torch.compile(layer)
     return call
-
-
-def _inputs(built: Built) -> tuple[Any, ...]:
-    """The arguments of a call in their order: each index is followed by its number of groups."""
-    inputs: list[Any] = []
-    for name, x in built.inputs.items():
-        real = x is not None and x.is_floating_point()
-        inputs.append(x.requires_grad_() if x is not None and real else x)
-        if name in built.groups:
-            inputs.append(built.groups[name] if x is not None else None)
-    return tuple(inputs)

@@ -15,6 +15,8 @@ COLOURS = {
     "plain torch": "#56b4e9",
     "torch.nn": "#e69f00",
     "PyG": "#cc79a7",
+    "Liger": "#d55e00",
+    "QuACK": "#f0e442",
     "equations": "#999999",
     "torch.compile": "#009e73",
 }

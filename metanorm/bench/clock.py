@@ -1,75 +1,94 @@
-"""Timing, side by side.
-
-Machines are shared and their clocks wander, so only ratios inside one run count: in every round
-all candidates run once, in an order that is drawn anew.
-"""
+"""Clocks: how long calls take that are made ready beforehand, on the CPU and on a GPU."""
 
 from __future__ import annotations
 
-import ctypes
-import random
-import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
+
+import torch
 
 Prepare = Callable[[], Callable[[], object]]
-SHORTEST = 2e-3  # seconds; what takes less is repeated within a round
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, MOST = -1, -3, 2**31 - 1
+MOST_CALLS = 256  # of one lap on a GPU, whose driver keeps about a thousand launches waiting
 
 
 @dataclass(frozen=True)
-class Timing:
-    """Seconds for one call: the median over the rounds, and the quarter points."""
+class Lap:
+    """Seconds for a call, on average over a lap.
 
-    median: float
-    low: float
-    high: float
-
-
-def keep_freed_memory() -> bool:
-    """Have the allocator keep what is freed, so that no candidate pays for fresh pages.
-
-    Gives back whether it could be asked; that is so with glibc alone.
+    `host` is when the host could go on, where that is not when the work was done.
     """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return False
-    return bool(mallopt(M_TRIM_THRESHOLD, MOST) and mallopt(M_MMAP_THRESHOLD, MOST))
+
+    seconds: float
+    host: float | None = None
 
 
-def time_together(
-    candidates: Mapping[str, Prepare], rounds: int, seed: int = 0
-) -> dict[str, Timing]:
-    """Time candidates side by side. Each makes, untimed, a call ready; then that is timed."""
-    repeats = {name: _repeats(prepare) for name, prepare in candidates.items()}
-    times: dict[str, list[float]] = {name: [] for name in candidates}
-    order, shuffle = list(candidates), random.Random(seed).shuffle
-    for _ in range(rounds):
-        shuffle(order)
-        for name in order:
-            total = sum(_once(candidates[name]) for _ in range(repeats[name]))
-            times[name].append(total / repeats[name])
-    return {name: _timing(found) for name, found in times.items()}
+class Clock(Protocol):
+    """What times laps of several calls."""
+
+    def calls(self, seconds: float) -> int:
+        """How many calls make a lap, if one takes so long."""
+        ...
+
+    def lap(self, prepare: Prepare, calls: int) -> Lap:
+        """Make so many calls ready, untimed, and time them."""
+        ...
 
 
-def _once(prepare: Prepare) -> float:
-    call = prepare()
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+@dataclass(frozen=True)
+class CpuClock:
+    """Each call is made ready just before it is timed, so that memory is as one call leaves it."""
+
+    now: Callable[[], float] = time.perf_counter
+    shortest: float = 2e-3  # seconds of a lap
+
+    def calls(self, seconds: float) -> int:
+        """As many as fill the shortest lap."""
+        return max(1, round(self.shortest / max(seconds, 1e-9)))
+
+    def lap(self, prepare: Prepare, calls: int) -> Lap:
+        """Time one after the other."""
+        return Lap(sum(self._once(prepare) for _ in range(calls)) / calls)
+
+    def _once(self, prepare: Prepare) -> float:
+        call = prepare()
+        start = self.now()
+        call()
+        return self.now() - start
 
 
-def _repeats(prepare: Prepare) -> int:
-    """Warm up, and find how many calls make a measurement."""
-    _once(prepare)
-    taken = min(_once(prepare) for _ in range(3))
-    return max(1, round(SHORTEST / max(taken, 1e-9)))
+class CudaClock:
+    """Events before and behind calls that are launched without a pause, as a network does.
+
+    Where the GPU is quicker than the host can launch, that is the time of the host. What is in the
+    cache is driven out before a lap; meanwhile the host gets ahead by a call or two.
+    """
+
+    shortest = 5e-3  # seconds of a lap, beside which the first launch hardly counts
+
+    def __init__(self, cache: int) -> None:
+        self._evicting = torch.empty(2 * cache, dtype=torch.uint8, device="cuda")
+
+    def calls(self, seconds: float) -> int:
+        """As many as fill the shortest lap, and not more than inputs can take turns for."""
+        return min(MOST_CALLS, max(1, round(self.shortest / max(seconds, 1e-9))))
+
+    def lap(self, prepare: Prepare, calls: int) -> Lap:
+        """Time all of them together."""
+        ready = [prepare() for _ in range(calls)]
+        first, last = _event(), _event()
+        torch.cuda.synchronize()
+        self._evicting.zero_()
+        first.record()
+        start = time.perf_counter()
+        for call in ready:
+            call()
+        host = time.perf_counter() - start
+        last.record()
+        last.synchronize()
+        return Lap(first.elapsed_time(last) / 1e3 / calls, host / calls)
 
 
-def _timing(found: list[float]) -> Timing:
-    if len(found) == 1:
-        return Timing(found[0], found[0], found[0])
-    low, median, high = statistics.quantiles(found, n=4, method="inclusive")
-    return Timing(median, low, high)
+def _event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]

@@ -1,7 +1,8 @@
-"""How much memory a call takes, counted tensor by tensor."""
+"""How much memory a call takes, counted tensor by tensor, or on a GPU by torch's allocator."""
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,20 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, MOST = -1, -3, 2**31 - 1  # of glibc's mallopt
+
+
+def keep_freed_memory() -> bool:
+    """Have the allocator keep what is freed, so that no candidate pays for fresh pages.
+
+    Gives back whether it could be asked; that is so with glibc alone.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    return bool(mallopt(M_TRIM_THRESHOLD, MOST) and mallopt(M_MMAP_THRESHOLD, MOST))
 
 
 class _Watch(TorchDispatchMode):
@@ -39,6 +54,16 @@ def peak_bytes(call: Callable[[], object]) -> int:
     with watch:
         call()
     return watch.most
+
+
+def peak_bytes_on_gpu(call: Callable[[], object]) -> int:
+    """The most bytes that a call allocates on the GPU, beyond what was there before it."""
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    call()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before
 
 
 def saved_bytes(call: Callable[[], object], inputs: list[Tensor]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -59,16 +59,35 @@ WORKLOADS = (
     Workload((512, 64), groups=16),
 )
 
+# What a GPU takes long enough for: several times its cache, and 64 MB at least.
+LARGER = (
+    Workload((256, 64, 56, 56)),
+    Workload((256, 512, 14, 14)),
+    Workload((64, 512, 64, 64), dtype=torch.bfloat16),
+    Workload((128, 256, 56, 56), memory="channels last"),
+    Workload((128, 256, 56, 56), dtype=torch.bfloat16, memory="channels last"),
+    Workload((65_536, 768)),
+    Workload((32_768, 2048)),
+    Workload((65_536, 768), dtype=torch.bfloat16),
+    Workload((32_768, 4096), dtype=torch.bfloat16),
+    Workload((4096, 16_384), dtype=torch.bfloat16),
+    Workload((2048, 65_536), dtype=torch.bfloat16),
+    Workload((980_460, 64), groups=40_960),
+    Workload((500_000, 256), groups=64),
+)
 
-def workloads(program: Program, only: str = "") -> Iterator[tuple[Workload, Built]]:
+
+def workloads(
+    program: Program, only: str = "", among: Iterable[Workload] = WORKLOADS
+) -> Iterator[tuple[Workload, Built]]:
     """Every workload that fits the axes of a norm, with its arguments and inputs."""
-    for workload in WORKLOADS:
-        lengths = _fitted(workload, program)
+    for workload in among:
+        lengths = fitted(workload, program)
         if lengths is not None and only in workload.name:
             yield workload, _built(program, workload, lengths)
 
 
-def _fitted(workload: Workload, program: Program) -> dict[str, tuple[int, ...]] | None:
+def fitted(workload: Workload, program: Program) -> dict[str, tuple[int, ...]] | None:
     """The length of each axis of the first input, or `None` where the workload does not fit."""
     dims = program.inputs[0].dims
     if (_graph_index(program) is not None) != (workload.groups is not None):

@@ -12,12 +12,15 @@ from rich.console import Console
 
 from metanorm.cli.console import complain
 from metanorm.cli.context import begin
+from metanorm.cli.devices import Choice, demand, options_for
 from metanorm.cli.exit_codes import FINDINGS, OK
 from metanorm.cli.modules import modules
 from metanorm.workspace import WorkspaceError
 
 if TYPE_CHECKING:
     from metanorm.bench.report import Report
+
+WIDTH = 120  # of a table that goes into a file or to another program
 
 
 def command(
@@ -33,11 +36,18 @@ def command(
     traced: Annotated[
         bool, typer.Option("--torch-compile/--no-torch-compile", help="Time torch.compile too.")
     ] = True,
+    device: Choice = "cpu",
 ) -> None:
-    """Time norms against a copy of their input, torch's own layers and their plain equations."""
-    compiled = modules(begin(), specs or [])
+    """Time norms against a copy of their input, others' layers and their plain equations."""
+    demand(device)
+    run = begin()
+    compiled = modules(run, specs or [], options_for(device, run.config.options()))
     try:
-        from metanorm.bench import clock, measure, report
+        from metanorm.bench import measure, memory, report
+        from metanorm.bench.device import DEVICES
+        from metanorm.bench.machine import machine
+        from metanorm.bench.summary import summary
+        from metanorm.bench.table import table_of
     except ImportError as error:
         complain(f"bench runs modules and needs torch: {error}")
         raise typer.Exit(FINDINGS) from error
@@ -47,7 +57,7 @@ def command(
             path.parent.mkdir(parents=True, exist_ok=True)
     if chart is not None and find_spec("matplotlib") is None:
         raise WorkspaceError("a chart needs matplotlib: pip install 'metanorm[demo]'")
-    if not clock.keep_freed_memory():
+    if device == "cpu" and not memory.keep_freed_memory():
         complain("freed memory cannot be kept here: times include those of fresh pages")
     for root in compiled.workspace.roots:
         for norm in compiled.checked.norms[root]:
@@ -56,16 +66,17 @@ def command(
     plan = measure.Plan(rounds, only, traced, threads)
     entries = []
     for entry in measure.measure_files(
-        compiled.checked, compiled.files, compiled.workspace.roots, plan
+        compiled.checked, compiled.files, compiled.workspace.roots, plan, DEVICES[device]()
     ):
         entries.append(entry)
         sys.stderr.write(f"{entry.norm}, {entry.workload}: done\n")
-    new = report.Report(machine=measure.machine(), entries=tuple(entries))
-    Console(highlight=False).print(report.table_of(new), markup=False)
+    new = report.Report(machine=machine(device), entries=tuple(entries))
+    width = None if sys.stdout.isatty() else WIDTH
+    Console(highlight=False, width=width).print(table_of(new), markup=False)
     if old is not None and old.machine != new.machine:
         complain(f"{compare} was taken elsewhere: {report.place(old.machine)}")
     compared = report.changes(old, new) if old is not None else ()
-    for line in (*report.left_out(new), *report.summary(new), *compared):
+    for line in (*report.left_out(new), *summary(new), *compared):
         sys.stdout.write(f"{line}\n")
     if json is not None:
         json.write_text(new.model_dump_json(indent=2) + "\n", encoding="utf-8")

@@ -13,6 +13,7 @@ from metanorm.cli.console import write_diagnostics, write_summary
 from metanorm.cli.context import Run
 from metanorm.cli.exit_codes import FINDINGS
 from metanorm.frontend import Checked
+from metanorm.options import Options
 from metanorm.workspace import Workspace
 
 
@@ -25,11 +26,13 @@ class Modules:
     files: Mapping[str, str]
 
 
-def modules(run: Run, specs: list[str]) -> Modules:
-    """Compile specs. Where one has an error, report all of them and end the run."""
+def modules(run: Run, specs: list[str], options: Options | None = None) -> Modules:
+    """Compile specs, as is configured unless there are options. Where one has an error, report all
+    of them and end the run."""
     workspace = run.workspace(specs)
     checked = frontend.check(workspace.sources, workspace.roots)
-    result = driver.compile_specs(workspace.sources, workspace.roots, run.config.options())
+    options = options or run.config.options()
+    result = driver.compile_specs(workspace.sources, workspace.roots, options)
     if not result.files:
         found = (*workspace.diagnostics, *result.diagnostics)
         write_diagnostics(found, workspace.sources, sys.stderr)

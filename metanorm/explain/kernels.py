@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from itertools import chain, count
 from string import ascii_lowercase
@@ -22,6 +22,11 @@ from metanorm.targets.triton import source as triton
 
 INFIX = {"add": ("+", 1), "sub": ("-", 1), "mul": ("*", 2), "div": ("/", 2)}
 BYTES = 4  # of a float32 element
+# What writes the kernels of a target, or says why there are none.
+SOURCES: Mapping[str, Callable[[Program, str], object]] = {
+    "native": native.source,
+    "triton": triton.source,
+}
 
 
 class Cost(BaseModel):
@@ -65,10 +70,10 @@ def kernels(optimised: Program) -> str:
     return "; ".join(said)
 
 
-def status(optimised: Program) -> str:
-    """What a norm runs on, on the CPU in eager mode: `kernels`, or `torch: ` and the reason."""
+def status(optimised: Program, target: str = "native") -> str:
+    """What a norm runs on in eager mode: `kernels` of a target, or `torch: ` and the reason."""
     try:
-        native.source(optimised, "norm")
+        SOURCES[target](optimised, "norm")
     except NoKernels as reason:
         return f"torch: {reason}"
     return "kernels"

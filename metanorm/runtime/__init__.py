@@ -55,6 +55,7 @@ from metanorm.runtime.state import (
     track_,
     widened,
 )
+from metanorm.runtime.triton.tuning import autotune
 from metanorm.runtime.weights import begin_, on_weights
 from metanorm.runtime.windows import Causal, Window
 
@@ -87,6 +88,7 @@ __all__ = [
     "ShapeError",
     "Window",
     "as_shape",
+    "autotune",
     "begin_",
     "chosen",
     "collect",

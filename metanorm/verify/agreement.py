@@ -33,7 +33,7 @@ def difference(found: Tensor, right: Tensor, calm: Tensor, floor: float) -> floa
     have come through; elsewhere a NaN or an infinity counts as equal to any number, but a number
     not to them. Infinity where this is violated.
     """
-    found, right, calm = (t.detach().to(F64) for t in (found, right, calm))
+    found, right, calm = (t.detach().to("cpu", F64) for t in (found, right, calm))
     touched = ~torch.isclose(right, calm, rtol=1e-12, atol=0.0)
     odd, odd_right = ~torch.isfinite(found), ~torch.isfinite(right)
     if bool((odd & ~odd_right & ~touched).any() or (odd_right & ~odd).any()):

@@ -17,6 +17,7 @@ from metanorm.ir.aggregation import Neighbours, Window
 from metanorm.ir.nodes import Argument, Count, Divisible, Equal, Input, InputDecl, Pool, Program
 from metanorm.ir.scalar import Const, Hyper, SizeOf, evaluate, leaves
 from metanorm.ir.space import Space
+from metanorm.verify.layouts import laid_out
 
 F64 = torch.float64
 Values = Callable[[torch.Size, torch.Generator], Tensor]
@@ -271,22 +272,3 @@ class _Builder:
         values = VALUES[self.setting.values if first else "ordinary"](shape, g)
         values = values.to(self.setting.dtype)
         return laid_out(values, self.setting.memory) if first else values
-
-
-def laid_out(x: Tensor, memory: str) -> Tensor:
-    """The same numbers in another memory layout; as it is where the layout does not exist."""
-    match memory:
-        case "channels last" if x.dim() == 4:
-            return x.contiguous(memory_format=torch.channels_last)
-        case "channels last" if x.dim() == 5:
-            return x.contiguous(memory_format=torch.channels_last_3d)
-        case "transposed" if x.dim() > 1:
-            return x.transpose(0, -1).contiguous().transpose(0, -1)
-        case "strided" if x.dim() > 0:
-            wide = torch.zeros((*x.shape[:-1], 2 * x.shape[-1]), dtype=x.dtype)
-            wide[..., ::2] = x
-            return wide[..., ::2]
-        case "expanded" if x.dim() > 1:
-            return x[:1].expand(x.shape)
-        case _:
-            return x

@@ -15,10 +15,11 @@ from metanorm.ir.nodes import Program, Several
 from metanorm.oracle.call import Call
 from metanorm.oracle.interpret import interpret
 from metanorm.runtime import ShapeError, use
-from metanorm.runtime.native.table import source_of
 from metanorm.verify.agreement import TOLERANCE, conditioning, difference
 from metanorm.verify.begins import begins_wrong
 from metanorm.verify.cases import F64, Built, Setting, build, settings
+from metanorm.verify.kernels import has_kernels
+from metanorm.verify.layouts import moved
 
 
 class Finding(BaseModel):
@@ -50,27 +51,28 @@ class Verification(BaseModel):
         return all(f.good for f in self.findings)
 
 
-def verify_norm(program: Program, module: ModuleType) -> Verification:
-    """Hold the class of a generated module against the oracle under every setting."""
-    return Verification(norm=program.name, findings=tuple(findings(program, module)))
+def verify_norm(program: Program, module: ModuleType, device: str = "cpu") -> Verification:
+    """Hold the class of a generated module against the oracle under every setting.
+
+    The module runs on the device, the oracle always on the CPU.
+    """
+    return Verification(norm=program.name, findings=tuple(findings(program, module, device)))
 
 
-def has_kernels(module: ModuleType) -> bool:
-    """Whether a C file belongs to a generated module."""
-    return bool(source_of(module.__file__ or ""))
-
-
-def findings(program: Program, module: ModuleType) -> Iterator[Finding]:
+def findings(program: Program, module: ModuleType, device: str = "cpu") -> Iterator[Finding]:
     """One finding for each setting, on kernels where there are some, and on plain torch."""
-    for target in ("auto", "torch") if has_kernels(module) else ("torch",):
+    kernels = has_kernels(module, device)
+    for target in ("auto", "torch") if kernels else ("torch",):
         with use(target):
             for setting in settings(program):
-                found = compare(program, module, setting)
-                on = ", plain torch" if target == "torch" and has_kernels(module) else ""
+                found = compare(program, module, setting, device=device)
+                on = ", plain torch" if target == "torch" and kernels else ""
                 yield found.model_copy(update={"setting": found.setting + on})
 
 
-def compare(program: Program, module: ModuleType, setting: Setting, seed: int = 0) -> Finding:
+def compare(
+    program: Program, module: ModuleType, setting: Setting, seed: int = 0, device: str = "cpu"
+) -> Finding:
     """Run module and oracle on the same numbers.
 
     What a NaN or an infinity has touched may be NaN where the oracle has a number, since sums are
@@ -79,7 +81,8 @@ def compare(program: Program, module: ModuleType, setting: Setting, seed: int = 
     built = build(program, setting, seed)
     norm = make(program, module, built, setting)
     buffers = {n: b.detach().clone() for n, b in norm.named_buffers()}
-    inputs = {n: _leaf(x) for n, x in built.inputs.items()}
+    norm = norm.to(device)
+    inputs = {n: _leaf(x, device) for n, x in built.inputs.items()}
     try:
         outputs = call(program, norm, inputs, built)
     except ShapeError as error:
@@ -126,8 +129,9 @@ def _bounds(program: Program, name: str) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _leaf(x: Tensor | None) -> Tensor | None:
-    return x.requires_grad_() if x is not None and x.is_floating_point() else x
+def _leaf(x: Tensor | None, device: str) -> Tensor | None:
+    there = None if x is None else moved(x, device)
+    return there.requires_grad_() if there is not None and there.is_floating_point() else there
 
 
 def call(
@@ -187,7 +191,7 @@ def reference(
             inputs={n: leaves.get(n) for n in inputs},
             params=params,
             buffers=buffers,
-            hypers={a.name: getattr(norm, a.name) for a in program.arguments},
+            hypers={a.name: _here(getattr(norm, a.name)) for a in program.arguments},
             groups=built.groups,
             training=setting.training,
             keeps=counter is not None,
@@ -206,14 +210,20 @@ def combined(outputs: Mapping[str, Tensor]) -> Tensor:
     generator = torch.Generator().manual_seed(2)
     loss = torch.zeros((), dtype=F64)
     for output in outputs.values():
-        weights = torch.randn(output.shape, generator=generator, dtype=F64)
-        loss = loss + (output.to(F64) * weights.bfloat16()).sum()
+        weights = torch.randn(output.shape, generator=generator, dtype=F64).bfloat16()
+        loss = loss + (output.to(F64) * weights.to(output.device)).sum().cpu()
     return loss
 
 
+def _here(value: object) -> object:
+    """An argument of a constructor; matrices have gone to the device of the module."""
+    return value.cpu() if isinstance(value, Tensor) else value
+
+
 def _twin(x: Tensor) -> Tensor:
-    """The same numbers in float64, as a leaf of a graph of their own."""
-    return x.detach().to(F64).clone().requires_grad_() if x.is_floating_point() else x
+    """The same numbers in float64 where the oracle is, as a leaf of a graph of their own."""
+    here = x.detach().cpu()
+    return here.to(F64).clone().requires_grad_() if x.is_floating_point() else here
 
 
 @dataclass

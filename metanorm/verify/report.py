@@ -17,9 +17,9 @@ from metanorm.verify.compare import Verification, verify_norm
 
 
 def verify_files(
-    checked: Checked, files: Mapping[str, str], roots: Sequence[str]
+    checked: Checked, files: Mapping[str, str], roots: Sequence[str], device: str = "cpu"
 ) -> list[Verification]:
-    """Verify every norm of these specs, whose modules are in `files`.
+    """Verify every norm of these specs on a device; their modules are in `files`.
 
     Where kernels cannot be built, a line on stderr says that plain torch was verified alone.
     """
@@ -29,7 +29,7 @@ def verify_files(
         for root in roots:
             name = module_name(root)
             module = module_from_files(files, name)
-            reports += [verify_norm(norm.program, module) for norm in checked.norms[root]]
+            reports += [verify_norm(norm.program, module, device) for norm in checked.norms[root]]
     for warning in caught:
         if isinstance(warning.message, MissingKernels):
             sys.stderr.write(f"metanorm: kernels were not verified: {warning.message.problem}\n")

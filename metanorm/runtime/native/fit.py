@@ -34,6 +34,11 @@ def watched() -> bool:
     )
 
 
+def capturing(device: torch.device) -> bool:
+    """Whether what is launched on a device goes into a CUDA graph instead."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+
+
 def _traced() -> bool:
     """Whether a mode that records programs looks on; one that only watches may be there."""
     modes = torch._C._TorchDispatchModeKey

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from metanorm.runtime.native.calls import Library, Preparation, Prepared, run
-from metanorm.runtime.native.fit import data, plain
+from metanorm.runtime.native.fit import capturing, data, plain
 from metanorm.runtime.native.layout import Unfit
 from metanorm.runtime.native.matrices import named_matrices
 from metanorm.runtime.native.table import Table
@@ -165,7 +165,10 @@ class Routes:
                 if not plain(value, self.device):
                     raise Unfit(f"a tensor that is not a plain one on the {self.where}")
                 operands.append(value)
-                looks.append((value.shape, value.stride(), value.dtype, value.requires_grad))
+                looks.append((
+                    value.shape, value.stride(), value.dtype, value.requires_grad,
+                    value.get_device(),
+                ))  # fmt: skip
             elif isinstance(value, Tensor):
                 raise Unfit(f"a tensor that is not a plain one on the {self.where}")
             else:
@@ -193,6 +196,12 @@ class Routes:
         """What people call the device."""
         return "CPU" if self.device == "cpu" else "GPU"
 
+    def extent(self, index: Tensor) -> tuple[int, int]:
+        """The smallest and the largest label; looked for in every call, since not only torch may
+        write to memory of the CPU."""
+        low, high = torch.aminmax(index)
+        return int(low), int(high)
+
     def _groups(self, args: tuple[Any, ...]) -> dict[str, int]:
         """The numbers of groups of each index, which is checked here: kernels trust it."""
         values = dict(zip(self.names, args))
@@ -206,7 +215,7 @@ class Routes:
                 raise Unfit("an index that is not of int64")
             if size is not None and not isinstance(size, int):
                 raise Unfit("a number of groups that is not whole")
-            low, high = map(int, torch.aminmax(index)) if index.numel() else (0, -1)
+            low, high = self.extent(index) if index.numel() else (0, -1)
             count = high + 1 if size is None else size
             if low < 0 or high >= count:
                 raise Unfit("labels out of range")  # of which the torch target says more
@@ -303,7 +312,10 @@ def _key(value: Any) -> Any:
 def _momentum(value: Any) -> float:
     """The weight of a new value; a tensor counts the batches of an average over all."""
     if isinstance(value, Tensor):
-        value = 1 / value.item() if value.item() else float("nan")
+        if capturing(value.device):
+            raise Unfit("an average over all batches, and a CUDA graph is captured")
+        count = value.item()
+        value = 1 / count if count else float("nan")
     if not isinstance(value, (int, float)):
         raise Unfit("a momentum that is no number")
     return value

@@ -1,9 +1,8 @@
-"""Calls of kernels: what a layout decides is found once, and the launches are kept ready."""
+"""What a layout decides about the kernels of a call, which is found once."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from math import prod
 from types import ModuleType
 from typing import Any
@@ -16,104 +15,14 @@ from metanorm.runtime.native.calls import Place, _number
 from metanorm.runtime.native.calls import Preparation as Reading
 from metanorm.runtime.native.layout import Unfit
 from metanorm.runtime.native.table import Entry, Field
-from metanorm.runtime.triton import groups, tiles
-from metanorm.runtime.triton.tiles import Tiles
+from metanorm.runtime.triton import tiles, tuning
+from metanorm.runtime.triton.interpreter import interpreting
+from metanorm.runtime.triton.launches import Launch
+from metanorm.runtime.triton.prepared import Prepared
+from metanorm.runtime.triton.tiles import Choice, Tiles, others, usual
 
 SIDES = ("outer", "rows", "columns", "cell")
 TENSORS = ("tensor", "value", "part", "momentum", "starts", "order", "index")
-ALIGNED = 64  # elements to which arrays begin in their common memory
-
-Tensors = dict[str, "Tensor | None"]
-
-
-@dataclass
-class Launch:
-    """A kernel and its arguments; those at `places` are tensors, or momenta, of the call."""
-
-    kernel: Any
-    programs: int
-    warps: int
-    arguments: list[Any]
-    places: list[tuple[int, str]]
-    writes: tuple[str, ...]  # a kernel that only writes is left out where nothing is wanted
-
-    def run(self, tensors: Mapping[str, Any]) -> None:
-        """Launch it."""
-        if self.writes and all(tensors.get(name) is None for name in self.writes):
-            return
-        arguments = self.arguments.copy()
-        for at, key in self.places:
-            arguments[at] = tensors[key]
-        self.kernel[(self.programs,)](*arguments, num_warps=self.warps)
-
-
-@dataclass
-class Prepared:
-    """A call for one layout.
-
-    `arrays` are narrow values for this call alone, and `saved` those that pass from the forward
-    call to the backward one, each with its shape.
-    """
-
-    device: torch.device
-    real: torch.dtype
-    operands: list[tuple[str, int]]
-    constants: Tensors
-    momenta: list[str]
-    index: tuple[str, int, int] | None  # its name, the number of groups, and of rows
-    results: list[Place] = field(default_factory=list)
-    result_keys: list[str] = field(default_factory=list)
-    arrays: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    saved: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    steps: list[Launch] = field(default_factory=list)
-    copies: list[tuple[str, str]] = field(default_factory=list)  # of what no kernel writes
-
-    @property
-    def kept(self) -> int:
-        """How many elements are saved for the way back."""
-        return sum(map(_room, self.saved.values()))
-
-    def run(
-        self, operands: Sequence[Tensor | None], momenta: Sequence[float],
-        results: Sequence[Tensor], kept: Tensor | None,
-    ) -> None:  # fmt: skip
-        """All launches of a call."""
-        tensors: dict[str, Any] = dict(self.constants)
-        for key, number in self.operands:
-            given = operands[number]
-            flags = given is not None and given.dtype is torch.bool
-            tensors[key] = given.view(torch.uint8) if flags else given  # type: ignore[union-attr]
-        tensors.update(zip(self.momenta, momenta))
-        if self.index is not None:
-            name, count, length = self.index
-            own = tensors.get(f"tensor {name}")
-            starts, order = groups.rows_of_groups(own, count, length, self.device)
-            tensors.update(starts=starts, order=order, index=own)
-        room = sum(map(_room, self.arrays.values()))
-        memory = torch.empty(room, dtype=self.real, device=self.device)
-        tensors.update(_views(memory, self.arrays))
-        if kept is not None:
-            tensors.update(_views(kept, self.saved))
-        tensors.update(zip(self.result_keys, results))
-        for step in self.steps:
-            step.run(tensors)
-        for source, target in self.copies:
-            if (result := tensors.get(target)) is not None:
-                result.copy_(tensors[source].view(result.shape))
-
-
-def _room(shape: Sequence[int]) -> int:
-    return -(-prod(shape) // ALIGNED) * ALIGNED
-
-
-def _views(memory: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> Tensors:
-    """Arrays one after the other."""
-    found: Tensors = {}
-    at = 0
-    for key, shape in shapes.items():
-        found[key] = memory[at : at + prod(shape)].view(shape)
-        at += _room(shape)
-    return found
 
 
 class Preparation(Reading):
@@ -125,19 +34,30 @@ class Preparation(Reading):
     env: dict[str, Any]
 
     def of(self, entry: Entry) -> Prepared:  # type: ignore[override]
-        """Everything about calls in one direction that does not change. Raises `Unfit`."""
+        """Everything about calls in one direction that does not change, with other tiles, too,
+        where they are to be tried. Raises `Unfit`."""
+        choice = usual()
+        made = self._prepared(entry, choice)
+        if tuning.asked() and not interpreting():
+            for other in others(choice):
+                tried = self._prepared(entry, other)
+                if all(tried.steps != known.steps for known in (made, *made.rivals)):
+                    made.rivals.append(tried)
+        return made
+
+    def _prepared(self, entry: Entry, choice: Choice) -> Prepared:
+        self.choice = choice
         steps = self.library.steps[entry.sections[self._vector(entry)]]  # type: ignore[attr-defined]
         self.module = self.library.module  # type: ignore[attr-defined]
         index = self._index(entry, steps)
-        given = (t for t in self.values.values() if isinstance(t, Tensor))
-        self.device = next(t.device for t in given if t.device.type != "meta")
+        self.device = self._device()
         self.made = Prepared(self.device, self.real, [], {}, [], index)
         self.env = self._numbers(entry, steps)
         for field_ in entry.fields:
             self._field(field_)
         for matrix, axis in self.table.matrices.items():
             if self.values.get(matrix, 0) is None:  # by name: the identity
-                eye = torch.eye(self.sizes[axis], dtype=self.real, device=self.device)
+                eye = torch.eye(self.sizes[axis], dtype=self.real, device="cpu")
                 self.made.constants[f"tensor {matrix}"] = eye
         for name, key in steps["kept"].items():
             self._keep(f"tensor {name}", key, steps)
@@ -148,6 +68,16 @@ class Preparation(Reading):
         return self.made
 
     # ---- what is known of lengths and numbers
+
+    def _device(self) -> torch.device:
+        """Where the tensors of a call are; those that were not saved have no memory at all."""
+        brought = (self.values[name] for name in self.order)
+        devices: set[torch.device] = {
+            t.device for t in brought if t is not None and t.device.type != "meta"
+        }
+        if len(devices) > 1:
+            raise Unfit("tensors on several devices")
+        return next(iter(devices))
 
     def _index(self, entry: Entry, steps: Mapping[str, Any]) -> tuple[str, int, int] | None:
         if not steps["groups"]:
@@ -203,6 +133,8 @@ class Preparation(Reading):
                 tensor = self.values.get(name)
                 if name in self.order:
                     made.operands.append((f"tensor {name}", self.order[name]))
+                    if name in self.table.buffers:
+                        made.written.append(self.order[name])
                 else:
                     made.constants[f"tensor {name}"] = tensor
                 if field_.kind == "wide" and tensor is not None:
@@ -294,7 +226,7 @@ class Preparation(Reading):
             for name in ("islands", "walked")
         }
         looks = {name: self._covers(step) for name, step in first.items() if step is not None}
-        return tiles.schedule(looks, self.device)
+        return tiles.schedule(looks, self.device, self.choice)
 
     def _covers(self, step: Mapping[str, Any]) -> tiles.Look:
         """What a kernel goes through that looks at the data."""
@@ -316,7 +248,7 @@ class Preparation(Reading):
 
     def _look(self, step: Mapping[str, Any], counts: dict[str, int]) -> Launch:
         self._arrays(step)
-        shape = tiles.tiles(self._covers(step), self.device)
+        shape = tiles.tiles(self._covers(step), self.device, self.choice)
         self.env.update(shape.numbers)
         for names, count, cells_ in step["parts"]:
             parts, own = self._length(count), self._length(cells_)

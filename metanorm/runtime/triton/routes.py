@@ -12,9 +12,11 @@ from torch import Tensor
 
 from metanorm.runtime.native.routes import Operands, Route, Routes
 from metanorm.runtime.native.table import parsed
-from metanorm.runtime.triton.calls import Preparation, Prepared
+from metanorm.runtime.triton import driver, groups
+from metanorm.runtime.triton.calls import Preparation
 from metanorm.runtime.triton.interpreter import interpreting
 from metanorm.runtime.triton.kernels import kernels_beside, table_of
+from metanorm.runtime.triton.prepared import Prepared
 
 
 @dataclass
@@ -60,8 +62,14 @@ class TritonRoutes(Routes):
     ) -> None:
         module = kernels_beside(module_file)
         data = table_of(module, function.__name__)
+        if not interpreting():
+            driver.demand_driver()
         library = Kernels(module, function.__name__, data["steps"])
         super().__init__(function, names, library, parsed(data), device_type())  # type: ignore[arg-type]
+
+    def extent(self, index: Tensor) -> tuple[int, int]:
+        """The smallest and the largest label, which a GPU is waited for once."""
+        return groups.extent(index)
 
 
 def device_type() -> str:

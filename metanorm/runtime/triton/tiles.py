@@ -17,10 +17,12 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
+
+from metanorm.runtime.native.compiler import CannotBuild
 
 TILE = 4096  # elements of a tile
 WIDEST = 1024  # columns of a tile where they need not be whole
@@ -34,6 +36,24 @@ PER_WARP = 512  # elements of a tile for each warp
 CELLS, PARTS = 64, 32  # of what is narrow, at a time
 TOGETHER = 1 << 16  # most narrow values that one program goes through, instead of many launches
 WARPS = 8  # of a program that computes what is narrow
+
+
+# What else may be tried: elements of a tile and of a warp, and programs of a multiprocessor, as
+# powers of two beside the usual ones.
+TRIED = (
+    (-1, 0, 0), (1, 0, 0), (0, -1, 0), (0, 1, 0), (0, 0, -1), (0, 0, 1), (-1, -1, 0), (1, 1, 0),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What decides about tiles: elements of one, elements for each warp, programs of a kernel that
+    adds up for each multiprocessor."""
+
+    tile: int
+    per_warp: int
+    waves: int
+    schedule: str = ""  # whatever serves best, as far as is known
 
 
 @dataclass(frozen=True)
@@ -95,30 +115,47 @@ def processors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 
-def tile_size() -> int:
-    """The elements of a tile."""
-    return above(int(os.environ.get("METANORM_TRITON_TILE", TILE)))
+def usual() -> Choice:
+    """The choice that nobody has tried. Raises `CannotBuild` for a size that is no number."""
+    given = os.environ.get("METANORM_TRITON_TILE", str(TILE))
+    if not given.isdecimal() or not int(given):
+        raise CannotBuild(f"METANORM_TRITON_TILE is {given!r}, no number of elements", "unset it")
+    return Choice(above(int(given)), PER_WARP, WAVES)
 
 
-def schedule(looks: Mapping[str, Look], device: torch.device) -> str:
+def others(choice: Choice) -> Iterator[Choice]:
+    """What may be faster than a choice."""
+    values = (choice.tile, choice.per_warp, choice.waves)
+    for steps in TRIED:
+        tile, per_warp, waves = (max(1, int(v * 2.0**step)) for v, step in zip(values, steps))
+        yield Choice(tile, per_warp, waves)
+    for schedule in ("walked", "sweeps"):
+        yield replace(choice, schedule=schedule)
+
+
+def schedule(looks: Mapping[str, Look], device: torch.device, choice: Choice) -> str:
     """Which of `islands`, `walked` and `sweeps` serves best, of those that there are."""
-    if "islands" in looks and holds(looks["islands"]):
+    if choice.schedule in looks or choice.schedule == "sweeps":
+        return choice.schedule
+    if "islands" in looks and holds(looks["islands"], choice.tile):
         return "islands"
-    if "walked" in looks and walks(looks["walked"], AT_WORK * processors(device)):
+    enough = AT_WORK * processors(device)
+    if "walked" in looks and walks(looks["walked"], choice.tile, enough):
         return "walked"
     return "sweeps"
 
 
-def holds(look: Look) -> bool:
+def holds(look: Look, size: int) -> bool:
     """Whether islands fit a tile, and the registers all that a program keeps of it."""
-    tall, wide = _sides(look)
+    tall, wide = _sides(look, size)
     tile = wide * (tall if look.down == "whole" else 1)
     return tile <= LARGEST and tile * look.keeps <= HELD
 
 
-def walks(look: Look, enough: int) -> bool:
-    """Whether programs that walk over islands are enough to keep a GPU busy, or little to do."""
-    tall, wide = _sides(look)
+def walks(look: Look, size: int, enough: int) -> bool:
+    """Whether programs that walk over islands are enough to keep a GPU busy, or have little to
+    do."""
+    tall, wide = _sides(look, size)
     if look.across == "whole" and wide * look.keeps > HELD:
         return False
     rows, down = (tall, parts_of(look.rows, tall)) if look.down == "part" else (look.length, 1)
@@ -126,9 +163,8 @@ def walks(look: Look, enough: int) -> bool:
     return look.outer * down * _blocks(look, wide) >= enough or rows * columns <= SHORT
 
 
-def _sides(look: Look) -> tuple[int, int]:
-    """Rows and columns of a tile."""
-    size = tile_size()
+def _sides(look: Look, size: int) -> tuple[int, int]:
+    """Rows and columns of a tile of about so many elements."""
     tall, lanes = above(look.length), above(look.cell)
     wide = above(look.cells) * lanes
     match look.down, look.across:
@@ -148,13 +184,13 @@ def _blocks(look: Look, wide: int) -> int:
     return parts_of(look.cells, wide // above(look.cell)) if look.across == "part" else 1
 
 
-def tiles(look: Look, device: torch.device) -> Tiles:
+def tiles(look: Look, device: torch.device, choice: Choice) -> Tiles:
     """The tiles of a kernel that looks at the data."""
-    tall, wide = _sides(look)
+    tall, wide = _sides(look, choice.tile)
     blocks = _blocks(look, wide)
-    programs, numbers = _chunks(look, tall, blocks, WAVES * processors(device))
+    programs, numbers = _chunks(look, tall, blocks, choice.waves * processors(device))
     numbers |= {"blocks": blocks, "ROWS": tall, "BLOCK": wide, "LANES": above(look.cell)}
-    warps = min(max(above(tall * wide // PER_WARP), 1), 32)
+    warps = min(max(above(tall * wide // choice.per_warp), 1), 32)
     return Tiles(programs * blocks, warps, numbers)
 
 

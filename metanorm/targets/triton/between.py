@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from metanorm.ir.aggregation import Ones
 from metanorm.ir.nodes import Along, Count, Expand, Map, Pool, Ref, Stop
 from metanorm.plan.sweeps import Sweep
-from metanorm.targets.python.pyir import Expr, Name
+from metanorm.targets.python.pyir import Expr, Literal, Name
 from metanorm.targets.triton.frame import Arguments, Frame
-from metanorm.targets.triton.scope import Scope
+from metanorm.targets.triton.scope import COLUMN, ROW, Scope
 from metanorm.targets.triton.shapes import Shape
 from metanorm.targets.triton.statistics import NotInTile
 from metanorm.targets.triton.terms import cast, infix, times
@@ -26,7 +26,8 @@ class IslandScope(Scope):
         self, frame: Frame, arguments: Arguments, shape: Shape, sweeps: Sequence[Sweep]
     ) -> None:
         super().__init__(frame, arguments)
-        self.grouped = shape.grouped
+        self.grouped, self.walks = shape.grouped, shape.walks
+        self.again: frozenset[str] = frozenset()  # tensors that a later sweep reads as well
         self.between = {let.name for sweep in sweeps for let in sweep.narrow}
         self.between |= {ref for s in sweeps for r in s.reductions for _, ref in r.results}
 
@@ -47,6 +48,13 @@ class IslandScope(Scope):
     def simple(self, ref: Ref) -> bool:
         """Every value is computed where it is read."""
         return True
+
+    def loaded(self, name: str, pointer: Expr, place: Expr) -> Expr:
+        """A tile of a tensor, which a cache is asked to keep as long as a walk comes back to it."""
+        if not self.walks:
+            return super().loaded(name, pointer, place)
+        policy = Literal("evict_last" if name in self.again else "evict_first")
+        return self.load(pointer, place, ROW | COLUMN, eviction_policy=policy)
 
     def _rows_of_group(self, op: Count) -> Expr:
         """The number of rows of a group, times the lengths of what is counted with them."""

@@ -150,11 +150,15 @@ class Scope:
                 result = both(result, self.masks[side])
         return result
 
-    def load(self, pointer: Expr, place: Expr, sides: Sides) -> Expr:
+    def load(self, pointer: Expr, place: Expr, sides: Sides, **how: Expr) -> Expr:
         """What lies at a place; zero outside."""
         mask = self.mask(sides)
         guard = () if mask is None else (mask, ZERO)
-        return call("tl.load", plus(pointer, place), *guard)
+        return call("tl.load", plus(pointer, place), *guard, **how)
+
+    def loaded(self, name: str, pointer: Expr, place: Expr) -> Expr:
+        """A tile of a tensor that is as large as the data."""
+        return self.load(pointer, place, ROW | COLUMN)
 
     def store(self, pointer: Expr, place: Expr, sides: Sides, value: Expr) -> Do:
         """Write a tile, or what is the same all over it, to its place."""
@@ -244,8 +248,7 @@ class Scope:
         assert isinstance(op, (Input, Param, Buffer))
         pointer = self.arguments(f"tensor {op.name}", op.name.removeprefix("kept."))
         if self.frame.wide(ref):
-            place = self.strided(op.name)
-            loaded = self.load(pointer, place, frozenset(("row", "column")))
+            loaded = self.loaded(op.name, pointer, self.strided(op.name))
         else:
             order = self.frame.order(ref)
             loaded = self.load(pointer, self.place(order), self.varies(order))

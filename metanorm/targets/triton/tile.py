@@ -31,9 +31,11 @@ class TilePrinter:
         self.s = IslandScope(frame, arguments, shape, sweeps) if island else Scope(frame, arguments)
         self.places = Places(self.s, shape)
         self.statistics = Statistics(self.s, self.places, later, island)
-        for sweep in sweeps:
+        for number, sweep in enumerate(sweeps, 1):
             if len(sweeps) > 1:
                 self.s.body.append(Comment(what(frame, sweep)))
+            if isinstance(self.s, IslandScope):
+                self.s.again = frozenset(name for own in sweeps[number:] for name in own.reads)
             self._sweep(sweep)
         for ref in self.f.lets:
             if ref in later and ref not in self.f.measured:

@@ -59,10 +59,14 @@ def chosen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @functools.cache
-def module_of(name: str) -> ModuleType:
+def compiled(name: str) -> dict[str, str]:
     roots = [root for root in LIBRARY.roots if module_name(root) == name]
-    files = compile_specs(LIBRARY.sources, roots, Options(target="triton")).files
-    return module_from_files(files, name)
+    return compile_specs(LIBRARY.sources, roots, Options(target="triton")).files
+
+
+def module_of(name: str) -> ModuleType:
+    """A module of its own, which remembers no layout."""
+    return module_from_files(compiled(name), name)
 
 
 def held_against_torch(own: nn.Module, x: Tensor, others: dict[str, Any]) -> None:

@@ -77,7 +77,7 @@ def test_large_islands(name: str, schedule: str, monkeypatch: pytest.MonkeyPatch
     if "_walked(" not in kernels and (schedule == "walked" or "_islands(" not in kernels):
         pytest.skip("there is one way alone, or none")
 
-    def forced(looks: Mapping[str, Look], _: object) -> str:
+    def forced(looks: Mapping[str, Look], *_: object) -> str:
         return schedule if schedule in looks else "sweeps"
 
     monkeypatch.setattr(tiles, "schedule", forced)

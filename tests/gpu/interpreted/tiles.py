@@ -51,7 +51,7 @@ def test_tiles(
     if schedule:
         for constant, value in SMALL.items():
             monkeypatch.setattr(tiles, constant, value)
-        only = lambda looks, _: schedule if schedule in looks else "sweeps"  # noqa: E731
+        only = lambda looks, *_: schedule if schedule in looks else "sweeps"  # noqa: E731
         monkeypatch.setattr(tiles, "schedule", only)
     if lie == "strided":  # each phase of what is narrow in a launch of its own
         monkeypatch.setattr(tiles, "TOGETHER", 0)

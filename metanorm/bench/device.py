@@ -1,0 +1,42 @@
+"""What norms are timed on: a CPU or a GPU, each with its kernels, its clock, its workloads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from metanorm.bench.clock import Clock, CpuClock, CudaClock
+from metanorm.bench.memory import peak_bytes, peak_bytes_on_gpu
+from metanorm.bench.workload import LARGER, WORKLOADS, Workload
+from metanorm.runtime.native import Choice
+
+
+@dataclass(frozen=True)
+class Device:
+    """A type of device as torch calls it. `cache` is what inputs that take turns have to outgrow,
+    in bytes; 0 where there is one input and no turns."""
+
+    type: str
+    kernels: Choice  # as `runtime.use` calls them
+    clock: Clock
+    cache: int
+    peak: Callable[[Callable[[], object]], int]
+    workloads: tuple[Workload, ...]
+
+
+def cpu() -> Device:
+    """The CPU, where an input that fits the cache may stay there, as it would in a network."""
+    return Device("cpu", "native", CpuClock(), 0, peak_bytes, WORKLOADS)
+
+
+def cuda() -> Device:
+    """The GPU that torch takes when it is not told which."""
+    cache = torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
+    return Device(
+        "cuda", "triton", CudaClock(cache), cache, peak_bytes_on_gpu, (*WORKLOADS, *LARGER)
+    )
+
+
+DEVICES: Mapping[str, Callable[[], Device]] = {"cpu": cpu, "cuda": cuda}

@@ -1,0 +1,52 @@
+"""`--device`: where norms run, and what is refused where there is no such device."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Literal
+
+import typer
+
+from metanorm.options import Options
+from metanorm.workspace import WorkspaceError
+
+Device = Literal["cpu", "cuda"]
+Choice = Annotated[Device, typer.Option("--device", help="Where norms run: cuda is a GPU.")]
+
+
+def options_for(device: Device, configured: Options) -> Options:
+    """What modules are compiled with: a GPU asks for kernels in Triton, whatever is configured."""
+    return configured if device == "cpu" else replace(configured, target="triton")
+
+
+def demand(device: Device) -> None:
+    """Refuse a GPU that torch cannot use, before anything is compiled or written.
+
+    Where torch itself is missing, nothing is said: the command does that.
+    """
+    if device == "cpu":
+        return
+    try:
+        import torch
+    except ImportError:
+        return
+    if torch.cuda.is_available():
+        return
+    raise WorkspaceError(
+        "--device cuda needs a GPU, and "
+        + missing(torch.__version__, torch.version.cuda, torch.version.hip)
+    )
+
+
+def missing(version: str, cuda: str | None, hip: str | None) -> str:
+    """Why torch has no GPU, and what to do about it."""
+    built_for = f"CUDA {cuda}" if cuda else f"ROCm {hip}" if hip else ""
+    if not built_for:
+        return (
+            f"torch {version} is built for the CPU alone: "
+            "https://pytorch.org/get-started/locally has builds for GPUs"
+        )
+    return (
+        f"torch {version} ({built_for}) finds none: `nvidia-smi` tells whether there is one "
+        "and its driver works; CUDA_VISIBLE_DEVICES must not hide it"
+    )

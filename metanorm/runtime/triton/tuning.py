@@ -1,0 +1,71 @@
+"""Tiles that are tried on the device, for who asks: the fastest of a few serve a layout from then.
+
+Which ones win may differ from run to run, and the last digits of results with them: sums are then
+taken in other pieces.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+
+from metanorm.runtime.native.compiler import CannotBuild
+
+WARM, TIMED = 3, 10  # calls of each candidate
+
+T = TypeVar("T")
+Clock = Callable[[Callable[[], None]], float]
+
+_asked: bool | None = None
+
+
+def autotune(on: bool = True) -> None:
+    """Try tiles at the first call with each new layout on a GPU, as `METANORM_AUTOTUNE=1` does.
+
+    Such a call takes some seconds. Later ones with the layout run on the tiles that were fastest.
+    """
+    global _asked
+    _asked = on
+
+
+def asked() -> bool:
+    """Whether tiles are to be tried."""
+    return os.environ.get("METANORM_AUTOTUNE", "0") == "1" if _asked is None else _asked
+
+
+def fastest(candidates: Sequence[T], call: Callable[[T], None], clock: Clock) -> T:
+    """The candidate whose calls take least time; the first one of equals.
+
+    Those that cannot be compiled are left out. Raises `CannotBuild` where that holds for all.
+    """
+    times: dict[int, float] = {}
+    problem: CannotBuild | None = None
+    for number, candidate in enumerate(candidates):
+        try:
+            times[number] = clock(lambda one=candidate: call(one))  # type: ignore[misc]
+        except CannotBuild as failed:
+            problem = problem or failed
+    if problem is not None and not times:
+        raise problem
+    return candidates[min(times, key=times.__getitem__)]
+
+
+def on_device(call: Callable[[], None]) -> float:
+    """Milliseconds of a call on the current GPU."""
+    for _ in range(WARM):
+        call()
+    times = [(_event(), _event()) for _ in range(TIMED)]
+    for begin, end in times:
+        begin.record()
+        call()
+        end.record()
+    torch.cuda.synchronize()
+    return float(statistics.median(begin.elapsed_time(end) for begin, end in times))
+
+
+def _event() -> Any:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]

@@ -1,0 +1,20 @@
+"""Whether a generated module has kernels: in C for the CPU, in Triton for a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import ModuleType
+
+from metanorm.runtime.native.table import source_of
+from metanorm.runtime.triton.kernels import there
+
+# By the type of the device, and the file of the module that kernels would lie beside.
+BESIDE: Mapping[str, Callable[[str], bool]] = {
+    "cpu": lambda file: bool(source_of(file)),
+    "cuda": there,
+}
+
+
+def has_kernels(module: ModuleType, device: str = "cpu") -> bool:
+    """Whether kernels for a type of device belong to a generated module."""
+    return BESIDE[device](module.__file__ or "")

@@ -1,0 +1,100 @@
+"""Norms with their launches as a GPU would have them: everything compiles, and all arguments fit.
+
+`METANORM_PTX=all` asks for the whole library, and for sm_80 beside sm_90: an hour or two.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from recorder import Launched, Recorder, compiled, recording
+
+from metanorm import frontend
+from metanorm.bench.workload import workloads
+from metanorm.driver import module_name
+from metanorm.ir.nodes import Program
+from metanorm.runtime import ShapeError, use
+from metanorm.verify.cases import Built, Setting, build, settings
+from metanorm.verify.compare import call, make
+from metanorm.workspace import load_library
+
+ALL = os.environ.get("METANORM_PTX") == "all"
+REPORT = os.environ.get("METANORM_PTX_REPORT")  # a file for registers and stacks of all kernels
+SOME = """
+    AdaLayerNorm BatchNorm FiLM GraphNorm GroupNorm InstanceNorm LayerNorm
+    MaskedBatchNorm MetaNorm QKRMSNorm RMSNorm SwitchNorm WeightStandardization
+""".split()
+SMALL = ("eval, float32", "bfloat16", "channels last")
+USUAL = ("32x512x14x14", "32x64x56x56 channels last", "8192x768 bfloat16", "7972x128 in 256")
+UNSERVED = ("cannot run on Triton kernels: the call has", "cannot be had")
+
+LIBRARY = load_library()
+NORMS = {
+    norm.program.name: (root, norm.program)
+    for root, norms in frontend.check(LIBRARY.sources, LIBRARY.roots).norms.items()
+    for norm in norms
+}
+
+
+def calls(program: Program) -> Iterator[tuple[Setting, Built]]:
+    """What a norm is called with: a few elements in some ways, and the usual sizes."""
+    for setting in settings(program):
+        if setting.name in SMALL:
+            yield setting, build(program, setting)
+    for workload, built in workloads(program):
+        if workload.name in USUAL:
+            yield Setting(workload.name, dtype=workload.dtype), built
+
+
+@pytest.mark.parametrize("architecture", (80, 90) if ALL else (90,))
+@pytest.mark.parametrize("name", NORMS if ALL else SOME)
+def test_launches_of_a_norm(name: str, architecture: int) -> None:
+    root, program = NORMS[name]
+    module = compiled(module_name(root))
+    served = 0
+    with recording(architecture) as recorder, use("triton"):
+        for setting, built in calls(program):
+            served += launches(program, module, setting, built, recorder)
+    assert served or name not in SOME
+    if not served:
+        pytest.skip("no call of this norm has kernels: `metanorm explain` says why")
+    if REPORT:
+        with Path(REPORT).open("a") as file:
+            file.writelines(f"{line}\n" for line in used(name, recorder.launches))
+
+
+def launches(
+    program: Program, module: ModuleType, setting: Setting, built: Built, recorder: Recorder
+) -> bool:
+    """Call a norm in both directions; whether kernels serve the call."""
+    before = len(recorder.launches)
+    norm = make(program, module, built, setting)
+    inputs = {
+        n: x.requires_grad_() if x is not None and x.is_floating_point() else x
+        for n, x in built.inputs.items()
+    }
+    try:
+        outputs = call(program, norm, inputs, built)
+    except ShapeError:
+        return False
+    except RuntimeError as error:
+        assert UNSERVED[0] in str(error) and UNSERVED[1] not in str(error), setting.name
+        return False
+    forward = len(recorder.launches)
+    if forward == before:
+        return False  # plain torch, or nothing to compute
+    total = [y for y in outputs.values() if y.requires_grad]
+    torch.autograd.backward(total, [torch.ones_like(y) for y in total])
+    assert len(recorder.launches) > forward or not total, setting.name
+    return True
+
+
+def used(name: str, found: list[Launched]) -> Iterator[str]:
+    """Registers and stack of each kernel that was compiled for a norm."""
+    rows = {(f.kernel, f.architecture, f.warps, f.registers, f.stack) for f in found}
+    return (" ".join(map(str, (name, *row))) for row in sorted(rows))

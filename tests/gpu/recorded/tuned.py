@@ -1,0 +1,106 @@
+"""Tiles that are tried: which ones win, and that nothing else changes by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from layers import layer
+from recorder import Recorder, compiled, recording
+from torch import nn
+
+from metanorm import runtime
+from metanorm.runtime.native.compiler import CannotBuild
+from metanorm.runtime.triton import tuning
+
+SHAPE = (64, 4, 512)  # of which no island fits a tile
+
+
+@pytest.fixture
+def recorder() -> Iterator[Recorder]:
+    with recording() as recorder, runtime.use("triton"):
+        yield recorder
+
+
+@pytest.fixture
+def module() -> nn.Module:
+    return layer("batch_norm", compiled("batch_norm"), torch.float32)
+
+
+@pytest.fixture
+def tried(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How often each candidate ran; the third one is the fastest."""
+    runs: list[int] = []
+
+    def clock(call: Callable[[], None]) -> float:
+        for _ in range(2):
+            call()
+        runs.append(2)
+        return 1.0 if len(runs) == 3 else 2.0
+
+    monkeypatch.setattr(tuning, "on_device", clock)
+    monkeypatch.setattr(tuning, "_asked", None)
+    runtime.autotune()
+    return runs
+
+
+def grids(recorder: Recorder, module: nn.Module) -> list[tuple[tuple[int, int, int], int]]:
+    """Programs and warps of the launches of a call."""
+    before = len(recorder.launches)
+    module(torch.randn(SHAPE))
+    return [(one.grid, one.warps) for one in recorder.launches[before:]]
+
+
+def test_the_fastest_tiles_are_kept(
+    recorder: Recorder, module: nn.Module, tried: list[int]
+) -> None:
+    first = grids(recorder, module)
+    assert len(tried) > 3
+    steps = len(grids(recorder, module))
+    assert len(first) == (2 * len(tried) + 1) * steps
+    candidates = [first[2 * n * steps : (2 * n + 1) * steps] for n in range(len(tried))]
+    assert grids(recorder, module) == candidates[2] == first[-steps:]
+    assert len({str(candidate) for candidate in candidates}) > 3
+    assert len(tried) == len(candidates), "later calls try nothing"
+
+
+def test_running_statistics_are_updated_once(
+    recorder: Recorder, module: nn.Module, tried: list[int]
+) -> None:
+    """Candidates run on copies of what kernels change."""
+    grids(recorder, module)
+    updates = [one.arguments["running_mean"] for one in recorder.launches
+               if "running_mean" in one.arguments]  # fmt: skip
+    assert len(updates) == 2 * len(tried) + 1
+    assert updates.count(module.running_mean.data_ptr()) == 1 and len(set(updates)) == 2
+
+
+def test_nothing_is_tried_that_nobody_asked_for(
+    recorder: Recorder, module: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "on_device", None)
+    assert grids(recorder, module) == grids(recorder, module)
+
+
+def test_the_environment_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "_asked", None)
+    assert not tuning.asked()
+    monkeypatch.setenv("METANORM_AUTOTUNE", "1")
+    assert tuning.asked()
+    runtime.autotune(False)
+    assert not tuning.asked()
+
+
+def test_what_cannot_be_compiled_does_not_win() -> None:
+    def call(candidate: str) -> None:
+        if candidate != "good":
+            raise CannotBuild(candidate, "")
+
+    def clock(run: Callable[[], None]) -> float:
+        run()
+        return 1.0
+
+    assert tuning.fastest(["bad", "good", "worse"], call, clock) == "good"
+    with pytest.raises(CannotBuild, match="bad"):
+        tuning.fastest(["bad", "worse"], call, clock)
