@@ -104,12 +104,11 @@ class TilePrinter:
 
     def _kept(self) -> int:
         """How many values as large as a tile are in registers at once: what sweeps share, weights
-        of elements, places of many short rows, sums over islands, and what is the same for all
-        rows, if a tile is one row."""
+        of elements, places of several rows, sums over islands, and what is the same for all rows,
+        if a tile may be one row."""
         tensors = {name for sweep in self.sweeps for name in sweep.reads}
         weighed = any(r.where or r.weight for sweep in self.sweeps for r in sweep.reductions)
-        short = (self.shape.down, self.shape.across) == ("whole", "part")
-        kept = len(tensors) + weighed + short + self.statistics.running
+        kept = len(tensors) + weighed + (self.shape.down == "whole") + self.statistics.running
         if self.shape.turns and self.shape.across == "whole":
             before = [r for r in self.s.local if self.s.depth[r] < len(self.places.loops)]
             kept += sum(self.s.varies(self.f.lets[r].type.axes) == COLUMN for r in before)
