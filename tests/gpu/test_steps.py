@@ -42,7 +42,7 @@ def test_one_launch_between_two_looks(name: str) -> None:
     ways = [w for arm in found.arms for way in (arm.forward, arm.backward) for w in way.values()]
     assert ways
     for way in ways:
-        for steps in (way.sweeps, way.islands):
+        for steps in (way.sweeps, way.islands, way.walked):
             assert "nn" not in _letters(steps)
 
 

@@ -13,9 +13,21 @@ from typing import Any
 
 from metanorm.runtime.kernels.refusals import CannotBuild
 from metanorm.runtime.triton.interpreter import interpreting
-from metanorm.runtime.triton.tiles import CELLS, HELD, PARTS, PER_WARP, TILE, WARPS, WIDEST
+from metanorm.runtime.triton.tiles import (
+    CELLS,
+    HELD,
+    LARGEST,
+    NARROWEST,
+    PARTS,
+    PER_WARP,
+    TILE,
+    WARPS,
+    WIDEST,
+    above,
+)
 
 ARCHITECTURES = (80, 90)  # A100, H100
+CELL = 8  # channels of a group that lie side by side
 REGISTERS = re.compile(r"Used (\d+) registers")
 SPILLS = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
 
@@ -52,7 +64,7 @@ def _steps(module: ModuleType) -> dict[str, Mapping[str, Any]]:
         own["kernel"]: own
         for table in module.__dict__["TABLES"].values()
         for ways in table["steps"].values()
-        for schedule in ("sweeps", "islands")
+        for schedule in ("sweeps", "islands", "walked")
         for step in ways[schedule]
         for own in (step, *step.get("phases", ()))
         if "kernel" in own
@@ -66,7 +78,7 @@ def _compiled(kernel: Any, step: Mapping[str, Any], architecture: int) -> Compil
     from triton.compiler import ASTSource
 
     rows, columns = _tile(step)
-    fixed = {"REAL": tl.float32, "INDEX": tl.int32, "ROWS": rows, "BLOCK": columns}
+    fixed = {"REAL": tl.float32, "INDEX": tl.int32, "ROWS": rows, "BLOCK": columns, "LANES": CELL}
     for suffix, phase in _phases(step):
         fixed[f"CELLS{suffix}"] = CELLS if phase["cells"] else 1
         fixed[f"PARTS{suffix}"] = PARTS
@@ -75,9 +87,9 @@ def _compiled(kernel: Any, step: Mapping[str, Any], architecture: int) -> Compil
     aligned: dict[tuple[int, ...], list[list[object]]] = {}
     for place, (parameter, key) in enumerate(zip(kernel.arg_names, step["arguments"].split("; "))):
         word = key.split(" ")[0]
-        if key in fixed or word == "number":
+        if kernel.params[place].is_constexpr:
             signature[parameter] = "constexpr"
-            constants[parameter] = fixed.get(key, 1e-5)
+            constants[parameter] = fixed.get(key, CELL if word == "size" else 1e-5)
             continue
         if word == "stride" and key.split(" ")[-1] == _neighbours(step):
             signature[parameter], constants[parameter] = "constexpr", 1  # as a launch finds it
@@ -106,14 +118,20 @@ def _tile(step: Mapping[str, Any]) -> tuple[int, int]:
     """The largest tile of a kernel."""
     if "columns" not in step:
         return 1, 1
-    held = HELD // (1 << max(len(step["reads"]) - 1, 0).bit_length())
-    match step["whole"]:
-        case ["rows", "columns"]:
+    held = min(above(HELD // step["keeps"] + 1) // 2, LARGEST)
+    match step["down"], step["across"]:
+        case "whole", "whole":
             return held // WIDEST, WIDEST
-        case ["rows"]:
-            return 256, held // 256
-        case ["columns"]:
+        case "whole", "part":
+            return held // NARROWEST, NARROWEST
+        case "part", "whole":
             return 1, held
+        case "part", "walk":
+            return 1, TILE
+        case "walk", "part":
+            return TILE // NARROWEST, NARROWEST
+        case "walk", _:
+            return TILE // WIDEST, WIDEST
     return (TILE // WIDEST if step["rows"] else 1), WIDEST
 
 

@@ -84,8 +84,13 @@ def unbiased(variance, count):
 
 
 @triton.jit
-def added(value, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """The sum along rows, columns or both, which keep a length of one."""
+def added(value, ROWS: tl.constexpr, COLUMNS: tl.constexpr, LANES: tl.constexpr = 0):
+    """The sum along rows, columns or both, which keep a length of one. Or of so many LANES of a
+    row that lie beside each other: each of them gets it."""
+    if LANES:
+        cells: tl.constexpr = (value.shape[1] // LANES, LANES)
+        total = tl.sum(tl.reshape(value, cells), 1, keep_dims=True)
+        value = tl.reshape(tl.broadcast_to(total, cells), value.shape)
     if COLUMNS:
         value = tl.sum(value, 1, keep_dims=True)
     if ROWS:
@@ -106,13 +111,15 @@ def moments(value, weight, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
 
 
 @triton.jit
-def moments_alike(value, inside, count, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """The same where all that is inside weighs one, and there are `count` in each pool."""
-    first = added(tl.where(inside, value, 0), ROWS, COLUMNS) / count
-    gap = tl.where(inside, value - first, 0)
-    drift = added(gap, ROWS, COLUMNS) / count
-    gap = tl.where(inside, gap - drift, 0)
-    return count, first + drift, added(gap * gap, ROWS, COLUMNS)
+def moments_alike(
+    value, counts, count, ROWS: tl.constexpr, COLUMNS: tl.constexpr, LANES: tl.constexpr = 0
+):
+    """The same where all that counts weighs one, and there are `count` in each pool."""
+    first = over(added(tl.where(counts, value, 0), ROWS, COLUMNS, LANES), count)
+    gap = tl.where(counts, value - first, 0)
+    drift = over(added(gap, ROWS, COLUMNS, LANES), count)
+    gap = tl.where(counts, gap - drift, 0)
+    return count, first + drift, added(gap * gap, ROWS, COLUMNS, LANES)
 
 
 @triton.jit
@@ -142,7 +149,7 @@ def observed(weight, mean, squares, value, share):
 def observed_alike(weight, mean, squares, value, inside, turn):
     """The same where each turn brings one value more, unless it lies outside."""
     gap = tl.where(inside, value - mean, 0)
-    step = gap / turn
+    step = gap * (1 / turn)
     return weight + inside.to(weight.dtype), mean + step, squares + gap * (gap - step)
 
 

@@ -14,22 +14,13 @@ from metanorm.runtime.kernels import layout
 from metanorm.runtime.kernels.reading import Place, Reading, known_number
 from metanorm.runtime.kernels.refusals import Unfit
 from metanorm.runtime.kernels.table import Entry, Field
-from metanorm.runtime.triton import tuning
+from metanorm.runtime.triton import tiles, tuning
 from metanorm.runtime.triton.interpreter import interpreting
 from metanorm.runtime.triton.launches import Launch
 from metanorm.runtime.triton.prepared import Prepared
-from metanorm.runtime.triton.tiles import (
-    Choice,
-    Tiles,
-    cells,
-    holds,
-    others,
-    tiles,
-    together,
-    usual,
-)
+from metanorm.runtime.triton.tiles import Choice, Tiles, others, usual
 
-SIDES = ("outer", "rows", "columns")
+SIDES = ("outer", "rows", "columns", "cell")
 TENSORS = ("tensor", "value", "part", "momentum", "starts", "order", "index")
 
 
@@ -70,9 +61,8 @@ class Preparation(Reading):
         for name, key in steps["kept"].items():
             self._keep(f"tensor {name}", key, steps)
         self._narrow_results(entry, steps)
-        chosen = steps["islands"] if self._fits(steps) else steps["sweeps"]
         counts: dict[str, int] = {}
-        for step in chosen:
+        for step in steps[self._schedule(steps)]:
             self.made.steps += self._steps(step, counts)
         return self.made
 
@@ -228,13 +218,22 @@ class Preparation(Reading):
 
     # ---- steps
 
-    def _fits(self, steps: Mapping[str, Any]) -> bool:
-        """Whether islands are no larger than a tile, and there are enough of them."""
-        first = next((s for s in steps["islands"] if "columns" in s), None)
-        if first is None:
-            return False
-        rows, columns = self._length(first["rows"]), self._length(first["columns"])
-        return holds(first["whole"], rows, columns, len(first["reads"]))
+    def _schedule(self, steps: Mapping[str, Any]) -> str:
+        """Which of the schedules serves this layout."""
+        first = {
+            name: next((s for s in steps[name] if "columns" in s), None)
+            for name in ("islands", "walked")
+        }
+        looks = {name: self._covers(step) for name, step in first.items() if step is not None}
+        return tiles.schedule(looks, self.device, self.choice)
+
+    def _covers(self, step: Mapping[str, Any]) -> tiles.Look:
+        """What a kernel goes through that looks at the data."""
+        outer, rows, columns, cell = (self._length(step[side]) for side in SIDES)
+        groups_ = max(self.made.index[1], 1) if step["grouped"] and self.made.index else 0
+        keeps = step["keeps"] * (2 if self.real == torch.float64 else 1)
+        covered = step["down"], step["across"], outer, rows, columns, keeps
+        return tiles.Look(*covered, step["adds_up"], step["gathers"], groups_, cell)
 
     def _steps(self, step: Mapping[str, Any], counts: dict[str, int]) -> list[Launch]:
         """The launches of a step: a kernel that looks at the data, or phases of what is narrow."""
@@ -242,25 +241,13 @@ class Preparation(Reading):
             return [self._look(step, counts)]
         phases = step["phases"]
         shapes = [self._cells(phase, counts) for phase in phases]
-        if (whole := together(shapes)) is not None:
+        if (whole := tiles.together(shapes)) is not None:
             return [self._launch(step, whole, counts)]
         return [self._launch(p, shape, counts) for p, shape in zip(phases, shapes)]
 
     def _look(self, step: Mapping[str, Any], counts: dict[str, int]) -> Launch:
         self._arrays(step)
-        outer, rows, columns = (self._length(step[side]) for side in SIDES)
-        groups_ = self.made.index[1] if self.made.index else 1
-        shape = tiles(
-            step["whole"],
-            outer,
-            rows,
-            columns,
-            step["adds_up"],
-            step["grouped"],
-            groups_,
-            self.device,
-            self.choice,
-        )
+        shape = tiles.tiles(self._covers(step), self.device, self.choice)
         self.env.update(shape.numbers)
         for names, count, cells_ in step["parts"]:
             parts, own = self._length(count), self._length(cells_)
@@ -274,7 +261,7 @@ class Preparation(Reading):
         self._arrays(phase)
         joined = [counts[key] for key in phase["arguments"].split("; ") if key in counts]
         pooled = [self._length(axes) for axes in phase["pooled"]]
-        return cells(self._length(phase["cells"]), max([1, *joined, *pooled]))
+        return tiles.cells(self._length(phase["cells"]), max([1, *joined, *pooled]))
 
     def _launch(
         self, step: Mapping[str, Any], shape: Tiles, counts: Mapping[str, int],

@@ -3,6 +3,14 @@
 A program reads some thousand elements at a time: enough for many loads under way at once, few
 enough to stay in registers. All is powers of two, as Triton asks for. Nothing here was measured
 on a GPU yet; `METANORM_TRITON_TILE` sets the elements of a tile for who wants to try.
+
+Of the schedules that a norm has, a layout gets the first that serves it well:
+
+- `islands`: each tile holds whole islands in registers, and the data is read once;
+- `walked`: a program goes over its island once for each sweep, and finds it in a cache from the
+  second time on. That takes enough islands to keep all multiprocessors at work; a few short ones
+  are better off in one launch as well;
+- `sweeps`: every sweep is a launch of all programs, however few and large the islands are.
 """
 
 from __future__ import annotations
@@ -10,7 +18,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -18,7 +26,11 @@ from metanorm.runtime.kernels.refusals import CannotBuild
 
 TILE = 4096  # elements of a tile
 WIDEST = 1024  # columns of a tile where they need not be whole
-HELD = 16384  # most elements of a tile that is kept in registers from sweep to sweep
+NARROWEST = 32  # columns that are loaded together, if there are as many: a line of a cache
+LARGEST = 16384  # elements of a tile that is kept in registers from sweep to sweep, and
+HELD = 40960  # what a program keeps in all, of the 65536 registers of a multiprocessor
+SHORT = 16384  # elements of islands that are walked over even where they are few
+AT_WORK = 2  # programs that walk, for each multiprocessor: one loads while another adds up
 WAVES = 4  # programs of a kernel that adds up, for each multiprocessor
 PER_WARP = 512  # elements of a tile for each warp
 CELLS, PARTS = 64, 32  # of what is narrow, at a time
@@ -41,6 +53,38 @@ class Choice:
     tile: int
     per_warp: int
     waves: int
+    schedule: str = ""  # whatever serves best, as far as is known
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a kernel that looks at the data goes through. `down` says how a program covers rows
+    and `across` columns: a `part` of them, the `whole` in its tile, or in a `walk` in each sweep.
+
+    `groups` are those that rows belong to, if they are taken group by group; a block of columns
+    has whole cells, each of so many columns and in lanes that are a power of two.
+    """
+
+    down: str
+    across: str
+    outer: int
+    rows: int
+    columns: int
+    keeps: int  # tiles that are in registers at once; twice as many for numbers of 64 bits
+    adds_up: bool = False  # over islands or rows that are not of one island
+    gathers: bool = False  # programs have several islands
+    groups: int = 0
+    cell: int = 1
+
+    @property
+    def cells(self) -> int:
+        """How many cells there are side by side."""
+        return parts_of(self.columns, self.cell)
+
+    @property
+    def length(self) -> int:
+        """The rows that a program may meet, on average."""
+        return parts_of(self.rows, self.groups) if self.groups else self.rows
 
 
 @dataclass(frozen=True)
@@ -83,45 +127,92 @@ def others(choice: Choice) -> Iterator[Choice]:
     """What may be faster than a choice."""
     values = (choice.tile, choice.per_warp, choice.waves)
     for steps in TRIED:
-        yield Choice(*(max(1, int(value * 2.0**step)) for value, step in zip(values, steps)))
+        tile, per_warp, waves = (max(1, int(v * 2.0**step)) for v, step in zip(values, steps))
+        yield Choice(tile, per_warp, waves)
+    for schedule in ("walked", "sweeps"):
+        yield replace(choice, schedule=schedule)
 
 
-def holds(whole: Sequence[str], rows: int, columns: int, tensors: int) -> bool:
-    """Whether islands fit a tile: `tensors` of them stay in registers at once."""
-    tall = above(rows) if "rows" in whole else 1
-    wide = above(columns) if "columns" in whole else 1
-    return tall * wide * max(tensors, 1) <= HELD
+def schedule(looks: Mapping[str, Look], device: torch.device, choice: Choice) -> str:
+    """Which of `islands`, `walked` and `sweeps` serves best, of those that there are."""
+    if choice.schedule in looks or choice.schedule == "sweeps":
+        return choice.schedule
+    if "islands" in looks and holds(looks["islands"], choice.tile):
+        return "islands"
+    enough = AT_WORK * processors(device)
+    if "walked" in looks and walks(looks["walked"], choice.tile, enough):
+        return "walked"
+    return "sweeps"
 
 
-def tiles(
-    whole: Sequence[str], outer: int, rows: int, columns: int, adds_up: bool, grouped: bool,
-    groups: int, device: torch.device, choice: Choice,
-) -> Tiles:  # fmt: skip
+def holds(look: Look, size: int) -> bool:
+    """Whether islands fit a tile, and the registers all that a program keeps of it."""
+    tall, wide = _sides(look, size)
+    tile = wide * (tall if look.down == "whole" else 1)
+    return tile <= LARGEST and tile * look.keeps <= HELD
+
+
+def walks(look: Look, size: int, enough: int) -> bool:
+    """Whether programs that walk over islands are enough to keep a GPU busy, or have little to
+    do."""
+    tall, wide = _sides(look, size)
+    if look.across == "whole" and wide * look.keeps > HELD:
+        return False
+    rows, down = (tall, parts_of(look.rows, tall)) if look.down == "part" else (look.length, 1)
+    columns = wide if look.across == "part" else look.columns
+    return look.outer * down * _blocks(look, wide) >= enough or rows * columns <= SHORT
+
+
+def _sides(look: Look, size: int) -> tuple[int, int]:
+    """Rows and columns of a tile of about so many elements."""
+    tall, lanes = above(look.length), above(look.cell)
+    wide = above(look.cells) * lanes
+    match look.down, look.across:
+        case "whole" | "walk", "part":  # few columns of many rows, or many of few
+            wide = min(wide, max(size // tall, NARROWEST, lanes))
+        case "walk", "walk":  # wide enough to be loaded well, and not wider than rows leave room
+            wide = min(wide, max(size // tall, WIDEST // 4))
+        case _, "part":
+            wide = min(wide, WIDEST, size)
+        case "part", "walk":
+            wide = min(wide, size)
+    return tall if look.down == "whole" else min(tall, max(size // wide, 1)), wide
+
+
+def _blocks(look: Look, wide: int) -> int:
+    """How many programs share the columns."""
+    return parts_of(look.cells, wide // above(look.cell)) if look.across == "part" else 1
+
+
+def tiles(look: Look, device: torch.device, choice: Choice) -> Tiles:
     """The tiles of a kernel that looks at the data."""
-    size = choice.tile
-    if "rows" in whole:
-        tall = above(rows)
-        wide = above(columns) if "columns" in whole else min(above(columns), max(size // tall, 1))
-    else:
-        wide = above(columns) if "columns" in whole else min(above(columns), WIDEST, size)
-        tall = min(above(rows), max(size // wide, 1))
-    blocks = parts_of(columns, wide)
-    steps = parts_of(rows, tall)  # tiles below each other
-    chunks = steps
-    if adds_up or grouped:
-        most = choice.waves * processors(device)
-        chunks = min(steps, max(1, most // max(outer * blocks, 1)))
-    if grouped:  # a group has its share of the rows, on average
-        chunks = max(1, min(chunks, parts_of(parts_of(rows, max(groups, 1)), tall)))
-    each = parts_of(steps, max(chunks, 1)) * tall
-    if not grouped:
-        chunks = parts_of(rows, each)
-    numbers = {
-        "blocks": blocks, "chunks": chunks, "rows of a chunk": each, "ROWS": tall, "BLOCK": wide,
-    }  # fmt: skip
-    programs = blocks * outer * (1 if "rows" in whole else chunks)
+    tall, wide = _sides(look, choice.tile)
+    blocks = _blocks(look, wide)
+    programs, numbers = _chunks(look, tall, blocks, choice.waves * processors(device))
+    numbers |= {"blocks": blocks, "ROWS": tall, "BLOCK": wide, "LANES": above(look.cell)}
     warps = min(max(above(tall * wide // choice.per_warp), 1), 32)
-    return Tiles(programs, warps, numbers)
+    return Tiles(programs * blocks, warps, numbers)
+
+
+def _chunks(look: Look, tall: int, blocks: int, most: int) -> tuple[int, dict[str, int]]:
+    """How many programs have a block of columns, and what is the share of each: of the islands
+    where they gather, else of the rows. Those that add up are no more than `most`."""
+    if look.gathers:
+        each = parts_of(look.outer, max(1, most // blocks))
+        chunks = parts_of(look.outer, each)
+        return chunks, {"chunks": chunks, "islands of a chunk": each}
+    if look.down != "part":
+        return look.outer, {}
+    steps = parts_of(look.rows, tall)  # tiles below each other
+    chunks = steps
+    if look.adds_up or look.groups:
+        chunks = min(steps, max(1, most // max(look.outer * blocks, 1)))
+    if look.groups:
+        chunks = max(1, min(chunks, parts_of(look.length, tall)))
+    each = parts_of(steps, max(chunks, 1)) * tall
+    if not look.groups:
+        chunks = parts_of(look.rows, each)
+    return look.outer * chunks, {"chunks": chunks, "rows of a chunk": each}
 
 
 def cells(count: int, pooled: int) -> Tiles:

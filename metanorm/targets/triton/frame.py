@@ -35,15 +35,16 @@ Group = tuple[str, ...]  # parts of a split axis that lie in one piece, or one a
 RESERVED = frozenset(
     """False None True and as assert async await break class continue def del elif else except
     finally for from global if import in is lambda nonlocal not or pass raise return try while with
-    tl triton arithmetic float int range min max abs REAL INDEX ROWS BLOCK CELLS PARTS
-    program chunk block first begin end row cell inside in_rows in_columns in_cells place start
-    stop length""".split()
+    tl triton arithmetic float int range min max abs REAL INDEX ROWS BLOCK LANES CELLS PARTS
+    program chunk block island first left begin end row cell inside in_rows in_columns in_cells
+    place start stop length""".split()
 )
 # Parameters that do not come from the spec, by their keys.
 OWN = {
     "blocks": "blocks",
     "chunks": "chunks",
     "rows of a chunk": "rows_of_chunk",
+    "islands of a chunk": "islands_of_chunk",
     "starts": "starts",
     "order": "order",
     "index": "index_of_groups",

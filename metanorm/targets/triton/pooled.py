@@ -11,11 +11,10 @@ from dataclasses import dataclass, replace
 from metanorm.ir.aggregation import Ones
 from metanorm.ir.nodes import Along, Count, Pool, Ref
 from metanorm.plan.sweeps import NotPlannable
-from metanorm.targets.python.pyir import Assign, Expr, For, Literal, Name, Stmt, Tuple
-from metanorm.targets.triton.scope import Scope
+from metanorm.targets.python.pyir import Assign, Expr, Literal, Name, Stmt, Tuple
+from metanorm.targets.triton.scope import ROW, Scope
 from metanorm.targets.triton.terms import ZERO, both, call, cast, full, infix, plus, upright
 
-ROW = frozenset(("row",))
 MOMENTS = ("weight", "mean", "squares")
 KEPT = {"keep_dims": Literal(True)}
 LOWEST = call("float", Literal("-inf"))
@@ -60,8 +59,8 @@ class PoolPrinter:
             taken[same] = replace(taken[same], results={**taken[same].results, kind: ref})
         axes = self.axes(refs[0])
 
-        def collect(s: Scope, inside: Expr) -> list[Stmt]:
-            return [one for each in taken.values() for one in self._added(s, each, inside)]
+        def collect(inside: Expr) -> list[Stmt]:
+            return [one for each in taken.values() for one in self._added(each, inside)]
 
         self._loop(axes, collect)
         for each in taken.values():
@@ -80,16 +79,16 @@ class PoolPrinter:
         axes = (op.axis,)
         largest = self._accumulator("largest", LOWEST)
 
-        def raised(s: Scope, inside: Expr) -> list[Stmt]:
-            value = call("tl.where", inside, s.value(op.value), LOWEST)
+        def raised(inside: Expr) -> list[Stmt]:
+            value = call("tl.where", inside, self.s.value(op.value), LOWEST)
             return [Assign((largest,), call("tl.maximum", largest, value))]
 
         self._loop(axes, raised)
         self.s.body.append(Assign((largest,), call("tl.max", largest, ZERO, **KEPT)))
         total = self._accumulator("total")
 
-        def added(s: Scope, inside: Expr) -> list[Stmt]:
-            share = call("tl.exp", infix("-", s.value(op.value), largest))
+        def added(inside: Expr) -> list[Stmt]:
+            share = call("tl.exp", infix("-", self.s.value(op.value), largest))
             value = call("tl.where", inside, share, ZERO)
             return [Assign((total,), infix("+", total, value))]
 
@@ -105,9 +104,9 @@ class PoolPrinter:
             return False
         return any(self.f.lets[r].op == replace(op, statistic="var") for r in refs)
 
-    def _added(self, s: Scope, taken: Taken, inside: Expr) -> list[Stmt]:
+    def _added(self, taken: Taken, inside: Expr) -> list[Stmt]:
         """What one turn of the loop adds."""
-        op, sums = taken.op, taken.sums
+        s, op, sums = self.s, taken.op, taken.sums
         counts = inside if op.where is None else infix("&", inside, s.value(op.where))
         weight: Expr = cast(counts, "REAL")
         if op.weight is not None:
@@ -147,39 +146,30 @@ class PoolPrinter:
 
     # ---- loops
 
-    def _loop(self, axes: tuple[str, ...], collect: Callable[[Scope, Expr], list[Stmt]]) -> None:
+    def _loop(self, axes: tuple[str, ...], collect: Callable[[Expr], list[Stmt]]) -> None:
         """A loop over all places along some axes, so many at a time."""
         s, names = self.s, self.s.arguments.names
         size = self.f.size(s.arguments, axes)
-        inner = replace(
-            s, at=dict(s.at), sides=dict(s.sides), changing=ROW, head=s.body, body=[],
-            local={r: e for r, e in s.local.items() if not {*axes} & {*self.f.lets[r].type.axes}},
-            within=set(),
-        )  # fmt: skip
+        s.enter(axes)
         variable = Name(names.fresh("place" if len(axes) > 1 else axes[0].lower()))
-        start = Name(names.fresh("offset"))
-        lane = plus(start, upright(call("tl.arange", ZERO, Name("PARTS"))))
-        inner.body.append(Assign((variable,), lane))
+        start = names.fresh("offset")
+        lane = plus(Name(start), upright(call("tl.arange", ZERO, Name("PARTS"))))
+        s.body.append(Assign((variable,), lane))
         rest: Expr = variable
         for number, axis in reversed(list(enumerate(axes))):
             extent = self.f.size(s.arguments, (axis,))
-            inner.at[axis] = infix("%", rest, extent) if number else rest
-            inner.sides[axis] = ROW
+            s.lies(axis, infix("%", rest, extent) if number else rest, ROW)
             rest = infix("//", rest, extent)
         in_pool = Name(names.fresh("in_pool"))
-        inner.body.append(Assign((in_pool,), infix("<", variable, size)))
-        inner.masks = {**s.masks, "row": in_pool}
+        s.body.append(Assign((in_pool,), infix("<", variable, size)))
+        s.masks["row"] = in_pool
         inside = Name(names.fresh("counted"))
         condition = both(in_pool, s.masks.get("column"))
         assert condition is not None
-        inner.body.append(Assign((inside,), condition))
-        inner.masks["both"] = inside
-        inner.body += collect(inner, inside)
-        for ref in inner.local.keys() - s.local.keys() - inner.within:
-            s.local[ref] = inner.local[ref]  # the same in all turns
-            s.within.add(ref)
-        values = call("range", ZERO, size, Name("PARTS"))
-        s.body.append(For(start, values, tuple(inner.body)))
+        s.body.append(Assign((inside,), condition))
+        s.masks["both"] = inside
+        s.body.extend(collect(inside))
+        s.leave(start, (ZERO, size, Name("PARTS")))
         self.pooled.append(tuple(f"size {axis}" for axis in axes))
 
     def _accumulator(self, wanted: str, value: Expr = ZERO) -> Name:

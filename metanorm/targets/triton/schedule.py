@@ -10,13 +10,14 @@ from collections.abc import Collection, Iterable, Sequence
 
 from metanorm.ir.nodes import Buffer, Ref, Update
 from metanorm.ir.operands import operands
-from metanorm.plan.sweeps import Sweep
+from metanorm.plan.sweeps import NotPlannable, Sweep
 from metanorm.targets.triton.frame import Frame
+from metanorm.targets.triton.kernel import what
 from metanorm.targets.triton.phases import Phase, Phases
 from metanorm.targets.triton.settle import SettlePrinter, in_one_program
-from metanorm.targets.triton.shapes import of_islands, of_sweep
+from metanorm.targets.triton.shapes import Shape, of_islands, of_sweep
 from metanorm.targets.triton.steps import Parts, PhaseStep, Step, TileStep
-from metanorm.targets.triton.tile import NotInTile, TilePrinter, what
+from metanorm.targets.triton.tile import TilePrinter
 
 
 def sweep_by_sweep(frame: Frame, name: str) -> list[Step]:
@@ -32,24 +33,36 @@ def sweep_by_sweep(frame: Frame, name: str) -> list[Step]:
     return made.steps
 
 
-def in_islands(frame: Frame, name: str) -> list[Step] | None:
-    """Steps for islands that are no larger than a tile; `None` where that cannot be."""
-    shape = of_islands(frame)
-    sweeps = frame.plan.sweeps
-    if shape is None or len(sweeps) < 2:
+def in_islands(frame: Frame, name: str, walk: bool) -> list[Step] | None:
+    """Steps for islands that are no larger than a tile, or for those that a program walks over;
+    `None` where that cannot be."""
+    if len(frame.plan.sweeps) < 2:
         return None
-    made = _Schedule(frame, f"{name}_islands")
-    later = made.measured_for(made.final())
-    try:
-        printer = TilePrinter(frame, shape, sweeps, later, island=True)
-    except NotInTile:
-        return None
+    for shape in of_islands(frame, walk):
+        try:
+            return _whole_islands(frame, f"{name}_{'walked' if walk else 'islands'}", shape)
+        except NotPlannable:
+            continue
+    return None
+
+
+def _whole_islands(frame: Frame, name: str, shape: Shape) -> list[Step]:
+    made = _Schedule(frame, name)
+    between = {let.name for sweep in frame.plan.sweeps for let in sweep.narrow}
+    here = {ref for ref in made.final() if ref in between and _of_islands(frame, ref)}
+    later = here | made.measured_for(ref for ref in made.final() if ref not in here)
+    printer = TilePrinter(frame, shape, frame.plan.sweeps, later, island=True)
     made.provide(printer.s.reads)
     cells = ", ".join(frame.plan.islands)
-    made.look(printer.step(made.name, f"All sweeps, for whole islands: {cells}."), sweeps)
+    made.look(printer.step(name, f"All sweeps, for whole islands: {cells}."), frame.plan.sweeps)
     made.available |= later
     made.finish()
     return made.steps
+
+
+def _of_islands(frame: Frame, ref: Ref) -> bool:
+    """Whether each island has one value."""
+    return set(frame.lets[ref].type.axes) <= set(frame.plan.islands)
 
 
 class _Schedule:

@@ -6,7 +6,7 @@ rows, along columns and along neither combine without a word.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from metanorm.ir.nodes import (
@@ -27,7 +27,7 @@ from metanorm.ir.operands import operands
 from metanorm.ir.rename import role_of
 from metanorm.ir.scalar import Const, Hyper, scalar_text
 from metanorm.plan.sweeps import NotPlannable
-from metanorm.targets.python.pyir import Assign, Do, Expr, IfElse, Literal, Name, Stmt, Tuple
+from metanorm.targets.python.pyir import Assign, Do, Expr, For, IfElse, Literal, Name, Stmt, Tuple
 from metanorm.targets.triton.frame import Arguments, Frame
 from metanorm.targets.triton.functions import FUNCTIONS
 from metanorm.targets.triton.terms import (
@@ -46,6 +46,12 @@ from metanorm.targets.triton.terms import (
 )
 
 Sides = frozenset[str]  # of `row` and `column`: along which a value varies
+ROW, COLUMN = frozenset(("row",)), frozenset(("column",))
+
+
+# What holds around a loop: `at`, `sides`, `masks` and `turning`; values that are others in it.
+Outside = tuple[dict[str, Expr], dict[str, Sides], dict[str, Expr], dict[str, int]]
+Hidden = dict[Ref, tuple[Expr, int]]
 
 
 @dataclass
@@ -53,8 +59,9 @@ class Scope:
     """The values of one kernel.
 
     `at` has the place along each axis, `sides` along which sides of the tile it varies, and
-    `masks` what is inside along each. What varies along `changing` sides is computed anew in each
-    turn of the loop, `body`; the rest once, in `head`.
+    `masks` what is inside along each. `levels` are the statements of the kernel, and of the loops
+    in it that are being written, outermost first; what does not change in a loop is computed
+    before it.
     """
 
     frame: Frame
@@ -62,14 +69,52 @@ class Scope:
     at: dict[str, Expr] = field(default_factory=dict)
     sides: dict[str, Sides] = field(default_factory=dict)
     masks: dict[str, Expr] = field(default_factory=dict)
-    changing: Sides = frozenset()
-    head: list[Stmt] = field(default_factory=list)
-    body: list[Stmt] = field(default_factory=list)
+    levels: list[list[Stmt]] = field(default_factory=lambda: [[]])
     local: dict[Ref, Expr] = field(default_factory=dict)
-    within: set[Ref] = field(default_factory=set)  # values of the loop
+    depth: dict[Ref, int] = field(default_factory=dict)  # the level that has a value, and
+    turning: dict[str, int] = field(default_factory=dict)  # that in which a place changes
+    around: list[tuple[Outside, Hidden]] = field(default_factory=list)  # what loops come back to
     reads: set[Ref] = field(default_factory=set)  # narrow values that have to be arrays
 
+    @property
+    def head(self) -> list[Stmt]:
+        """What is done once."""
+        return self.levels[0]
+
+    @property
+    def body(self) -> list[Stmt]:
+        """What is done in each turn of the innermost loop."""
+        return self.levels[-1]
+
+    def enter(self, axes: Collection[str] = ()) -> None:
+        """Begin a loop, in which places along some axes may be others than around it."""
+        hidden = {ref for ref in self.local if {*axes} & {*self.frame.lets[ref].type.axes}}
+        known = {ref: (self.local.pop(ref), self.depth.pop(ref)) for ref in hidden}
+        here = dict(self.at), dict(self.sides), dict(self.masks), dict(self.turning)
+        self.around.append((here, known))
+        self.levels.append([])
+
+    def leave(self, variable: str, bounds: tuple[Expr, ...]) -> None:
+        """End the innermost loop; what was known in it alone is forgotten."""
+        body = tuple(self.levels.pop())
+        self.body.append(For(Name(variable), call("range", *bounds), body))
+        gone = len(self.levels)
+        self.local = {ref: e for ref, e in self.local.items() if self.depth[ref] < gone}
+        self.depth = {ref: depth for ref, depth in self.depth.items() if depth < gone}
+        (self.at, self.sides, self.masks, self.turning), known = self.around.pop()
+        for ref, (value, depth) in known.items():
+            self.local[ref], self.depth[ref] = value, depth
+
+    def found(self, ref: Ref, expr: Expr) -> None:
+        """A value that the innermost loop has computed."""
+        self.local[ref], self.depth[ref] = expr, len(self.levels) - 1
+
     # ---- places
+
+    def lies(self, axis: str, here: Expr, sides: Sides) -> None:
+        """The place along an axis, in each turn of the innermost loop."""
+        self.at[axis], self.sides[axis] = here, sides
+        self.turning[axis] = len(self.levels) - 1
 
     def place(self, axes: tuple[str, ...], at: Mapping[str, Expr] | None = None) -> Expr:
         """The place of an element in an array over `axes`, which lie in their order."""
@@ -105,11 +150,15 @@ class Scope:
                 result = both(result, self.masks[side])
         return result
 
-    def load(self, pointer: Expr, place: Expr, sides: Sides) -> Expr:
+    def load(self, pointer: Expr, place: Expr, sides: Sides, **how: Expr) -> Expr:
         """What lies at a place; zero outside."""
         mask = self.mask(sides)
         guard = () if mask is None else (mask, ZERO)
-        return call("tl.load", plus(pointer, place), *guard)
+        return call("tl.load", plus(pointer, place), *guard, **how)
+
+    def loaded(self, name: str, pointer: Expr, place: Expr) -> Expr:
+        """A tile of a tensor that is as large as the data."""
+        return self.load(pointer, place, ROW | COLUMN)
 
     def store(self, pointer: Expr, place: Expr, sides: Sides, value: Expr) -> Do:
         """Write a tile, or what is the same all over it, to its place."""
@@ -127,27 +176,20 @@ class Scope:
             expr = self.computed(ref)
             if not numeral(expr) and not isinstance(expr, Name):
                 expr = self.keep(ref, expr)
-            elif any(r in self.within for r in self._read(ref)):
-                self.within.add(ref)
-            self.local[ref] = expr
+            self.local[ref], self.depth[ref] = expr, self._depth(ref)
         return self.local[ref]
 
     def keep(self, ref: Ref, expr: Expr) -> Name:
         """Give a value a name, where it is computed often enough."""
         name = Name(self.arguments.names.fresh(self.wanted(ref)))
-        axes = self.frame.lets[ref].type.axes
-        changes = bool(self.varies(axes) & self.changing)
-        if changes or any(r in self.within for r in self._read(ref)):
-            self.within.add(ref)
-            self.body.append(Assign((name,), expr))
-        else:
-            self.head.append(Assign((name,), expr))
+        self.levels[self._depth(ref)].append(Assign((name,), expr))
         return name
 
-    def found(self, ref: Ref, value: Expr) -> None:
-        """A value that the loop has computed."""
-        self.local[ref] = value
-        self.within.add(ref)
+    def _depth(self, ref: Ref) -> int:
+        """The level in which all is known that a value depends on."""
+        let = self.frame.lets[ref]
+        levels = [self.depth.get(r, 0) for r in operands(let.op)]
+        return max([0, *levels, *(self.turning.get(axis, 0) for axis in let.type.axes)])
 
     def wanted(self, ref: Ref) -> str:
         """What a value is called: by its own name, what it is for, or just any."""
@@ -155,9 +197,6 @@ class Scope:
         if isinstance(let.op, (Input, Param, Buffer)):
             return f"{let.op.name.removeprefix('kept.')}_here"
         return ref if not ref.startswith("%") else role_of(ref) or "t"
-
-    def _read(self, ref: Ref) -> tuple[Ref, ...]:
-        return tuple(operands(self.frame.lets[ref].op))
 
     def computed(self, ref: Ref) -> Expr:
         """The expression of a value."""
@@ -209,8 +248,7 @@ class Scope:
         assert isinstance(op, (Input, Param, Buffer))
         pointer = self.arguments(f"tensor {op.name}", op.name.removeprefix("kept."))
         if self.frame.wide(ref):
-            place = self.strided(op.name)
-            loaded = self.load(pointer, place, frozenset(("row", "column")))
+            loaded = self.loaded(op.name, pointer, self.strided(op.name))
         else:
             order = self.frame.order(ref)
             loaded = self.load(pointer, self.place(order), self.varies(order))

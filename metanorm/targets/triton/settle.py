@@ -14,11 +14,13 @@ from metanorm.ir.momenta import momenta
 from metanorm.ir.nodes import Along, Count, Expand, Lookup, Map, Pool, Ref, Rename, Stop, Update
 from metanorm.ir.operands import operands
 from metanorm.plan.sweeps import NotPlannable, Reduction
-from metanorm.targets.python.pyir import Assign, Do, Expr, For, If, Name, Stmt, Tuple
+from metanorm.targets.python.pyir import Assign, Do, Expr, If, Name, Stmt, Tuple
 from metanorm.targets.triton.frame import Arguments, Frame
+from metanorm.targets.triton.kernel import function_of
 from metanorm.targets.triton.phases import Phase
 from metanorm.targets.triton.pooled import PoolPrinter
-from metanorm.targets.triton.scope import Scope
+from metanorm.targets.triton.scope import COLUMN, Scope
+from metanorm.targets.triton.statistics import PARTS
 from metanorm.targets.triton.steps import Keys, Parts, PhaseStep, SettleStep
 from metanorm.targets.triton.terms import (
     ONE,
@@ -32,7 +34,6 @@ from metanorm.targets.triton.terms import (
     plus,
     times,
 )
-from metanorm.targets.triton.tile import COLUMN, PARTS, function_of
 
 META = ("CELLS", "PARTS")  # cells at a time; parts, or elements of a pool, at a time
 
@@ -47,22 +48,22 @@ class SettlePrinter:
     ) -> None:  # fmt: skip
         self.f, self.partial, self.phase = frame, partial, phase
         self.arguments = Arguments()
-        self.s = CellScope(frame, self.arguments, changing=COLUMN, available=frozenset(available))
+        self.s = CellScope(frame, self.arguments, available=frozenset(available))
+        self.s.enter()
         self.pools = PoolPrinter(self.s)
         self.axes = frame.order(phase.members[0])
         self.arrays: list[tuple[str, Keys]] = []
-        self.cells = self._places()
+        cells = self._places()
         for ref in phase.members:
             self._member(ref, updates)
+        here = cast(call("tl.program_id", ZERO), "INDEX")
+        step = times(call("tl.num_programs", ZERO), Name("CELLS"))
+        self.s.leave("first", (times(here, Name("CELLS")), cells, step))
 
     def step(self, name: str, doc: str) -> PhaseStep:
         """The kernel, with what a call has to bring."""
         keys = tuple(self.arguments.keys)
-        here = cast(call("tl.program_id", ZERO), "INDEX")
-        step = times(call("tl.num_programs", ZERO), Name("CELLS"))
-        bounds = (times(here, Name("CELLS")), self.cells, step)
-        body = (*self.s.head, For(Name("first"), call("range", *bounds), tuple(self.s.body)))
-        function = function_of(name, doc, self.arguments, META, body)
+        function = function_of(name, doc, self.arguments, META, self.s.body)
         sizes = tuple(f"size {axis}" for axis in self.axes)
         return PhaseStep(
             function,
@@ -87,11 +88,10 @@ class SettlePrinter:
                 size = self.f.size(self.arguments, (axis,))
                 name = Name(self.arguments.names.fresh(axis.lower()))
                 body.append(Assign((name,), infix("%", rest, size) if number else rest))
-                s.at[axis] = name
+                s.lies(axis, name, COLUMN)
                 rest = infix("//", rest, size)
             else:
-                s.at[axis] = variable
-            s.sides[axis] = COLUMN
+                s.lies(axis, variable, COLUMN)
         body.append(Assign((Name("in_cells"),), infix("<", variable, cells)))
         s.masks["column"] = Name("in_cells")
         return cells

@@ -2,41 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from metanorm.ir.aggregation import ByIndex
 from metanorm.plan.sweeps import NotPlannable, Reduction
 from metanorm.targets.triton.frame import Frame, Group
 
+Way = Literal["part", "whole", "walk"]
+
 
 @dataclass(frozen=True)
 class Shape:
     """A tile is some rows by some columns: of all axes in `rows`, counted through, and of the
-    axis along which memory runs. Each program has one place along the `outer` axes.
+    axis along which memory runs. Each program has one place along the `outer` axes, or where it
+    `gathers`, some of them in turn.
 
-    `whole` sides are not longer than a tile; `grouped` rows are those of one group.
+    `down` says how a program covers rows, and `across` columns. It has a `part` of them, a chunk
+    of rows that it goes through in turns, a block of columns; or each tile has the `whole`; or
+    each sweep has to `walk` over all of them. `grouped` rows are those of one group. Where `cell`
+    axes are the last ones of the columns, a block has all of them at some places of the others,
+    as channels in groups that lie side by side.
     """
 
     outer: tuple[Group, ...]
     rows: tuple[Group, ...]
     columns: Group
-    whole_rows: bool = False
-    whole_columns: bool = False
+    down: Way = "part"
+    across: Way = "part"
     grouped: bool = False
+    gathers: bool = False
+    cell: Group = ()
 
     @property
     def turns(self) -> bool:
-        """Whether a program may look at several tiles, one below the other."""
-        return bool(self.rows) and not self.whole_rows
+        """Whether a program goes through a chunk of rows, and does all there is to do in each."""
+        return bool(self.rows) and self.down == "part"
 
-    def by_row(self, reduction: Reduction) -> bool:
-        """Whether the cells of a statistic vary along rows."""
-        return any(set(group) <= set(reduction.cells) for group in self.rows)
+    @property
+    def walks(self) -> bool:
+        """Whether there is a loop for each sweep."""
+        return "walk" in (self.down, self.across)
 
-    def by_column(self, reduction: Reduction) -> bool:
-        """Whether they vary along columns."""
-        return set(self.columns) <= set(reduction.cells)
+    @property
+    def row_axes(self) -> Group:
+        """All axes that rows count through."""
+        return tuple(leaf for group in self.rows for leaf in group)
+
+    @property
+    def outer_axes(self) -> Group:
+        """All axes of the places of programs."""
+        return tuple(leaf for group in self.outer for leaf in group)
 
 
 def of_sweep(frame: Frame, reductions: Sequence[Reduction]) -> Shape:
@@ -56,18 +73,65 @@ def of_sweep(frame: Frame, reductions: Sequence[Reduction]) -> Shape:
     return Shape(tuple(g for g in others if g not in rows), tuple(rows), columns)
 
 
-def of_islands(frame: Frame) -> Shape | None:
-    """A shape in which each tile holds islands that are whole; `None` where there is none."""
+def of_islands(frame: Frame, walk: bool) -> Iterator[Shape]:
+    """Shapes in which programs have islands that are whole: in each tile, or where they `walk`,
+    of any size. The better one comes first."""
+    found = _walked(frame) if walk else _held(frame)
+    shapes = [] if found is None else [found]
+    if walk and found is not None and (found.down, found.across) == ("walk", "walk"):
+        shapes.append(replace(found, across="whole"))  # for statistics of columns
+    for shape in shapes:
+        outer = set() if shape.turns else set(shape.outer_axes)
+        if outer and any(r.terminal and not outer & set(r.cells) for r in frame.numbered):
+            yield replace(shape, gathers=True)
+        yield shape
+
+
+def _held(frame: Frame) -> Shape | None:
+    """A shape in which each tile holds islands that are whole."""
     if frame.cell is not None:
         return None
     islands = set(frame.plan.islands)
     columns, others = frame.groups[-1], frame.groups[:-1]
     inside = tuple(g for g in others if not set(g) <= islands)
     outer = tuple(g for g in others if g not in inside)
-    if set(columns) <= islands:
-        return Shape(outer, inside, columns, whole_rows=True) if inside else None
     if islands & set(columns):
-        return None
+        cell = tuple(leaf for leaf in columns if leaf not in islands)
+        apart = columns[len(columns) - len(cell) :] == cell
+        return Shape(outer, inside, columns, "whole", cell=cell) if inside and apart else None
     if inside:
-        return Shape(outer, inside, columns, whole_rows=True, whole_columns=True)
-    return Shape((), others, columns, whole_columns=True)
+        return Shape(outer, inside, columns, "whole", "whole")
+    outer = _apart(frame, others)
+    return Shape(outer, tuple(g for g in others if g not in outer), columns, "part", "whole")
+
+
+def _apart(frame: Frame, rows: Sequence[Group]) -> tuple[Group, ...]:
+    """Axes of rows that have to be set apart, since statistics are taken over the others alone:
+    a program then adds up what belongs together."""
+    partly = [r for r in frame.numbered if any(not set(g) <= set(r.cells) for g in rows)]
+    found = tuple(g for g in rows if any(set(g) <= set(r.cells) for r in partly))
+    return found if len(found) < len(rows) else ()
+
+
+def _walked(frame: Frame) -> Shape | None:
+    """A shape in which a program walks over an island once for each sweep."""
+    if frame.cell is not None:
+        return _walked_group(frame)
+    held = _held(frame)
+    if held is None or not frame.plan.islands:
+        return None
+    walk = {"part": "part", "whole": "walk"}
+    return replace(held, down=walk[held.down], across=walk[held.across])  # type: ignore[arg-type]
+
+
+def _walked_group(frame: Frame) -> Shape | None:
+    """The same where islands are groups of rows."""
+    islands = set(frame.plan.islands)
+    groups = [g for g in frame.groups if g != (frame.cell,)]
+    columns, others = groups[-1], groups[:-1]
+    inside = [g for g in others if not set(g) <= islands]
+    if frame.cell not in islands or inside != [(frame.plan.grouped,)]:
+        return None
+    outer = ((frame.cell,), *(g for g in others if g not in inside))
+    across: Way = "part" if set(columns) <= islands else "whole"
+    return Shape(outer, tuple(inside), columns, "walk", across, grouped=True)

@@ -34,6 +34,7 @@ class Ways:
     measured: tuple[tuple[str, ...], ...]
     sweeps: tuple[Step, ...]
     islands: tuple[Step, ...]
+    walked: tuple[Step, ...]
     results: tuple[tuple[str, str], ...]
     kept: tuple[tuple[str, str], ...]
     shapes: tuple[tuple[str, tuple[str, ...]], ...]  # of what is kept
@@ -46,6 +47,7 @@ class Ways:
         table: dict[str, Any] = {
             "sweeps": [step.table() for step in self.sweeps],
             "islands": [step.table() for step in self.islands],
+            "walked": [step.table() for step in self.walked],
             "results": dict(self.results),
             "kept": dict(self.kept),
             "shapes": {name: list(sizes) for name, sizes in self.shapes},
@@ -125,7 +127,8 @@ class _Source:
         if layout.vector != body.inputs[0].dims[-1]:
             name += f"_along_{layout.vector.lower().replace('.', '_')}"
         sweeps = sweep_by_sweep(frame, name)
-        islands = in_islands(frame, name) or []
+        islands = in_islands(frame, name, walk=False) or []
+        walked = in_islands(frame, name, walk=True) or []
         kept = arm.kept if way == "forward" else ()
         inputs = {let.op.name: let.name for let in body.body if isinstance(let.op, Input)}
         saved = dict(body.outputs) if way == "forward" else inputs
@@ -144,6 +147,7 @@ class _Source:
             tuple(dict.fromkeys(r.cells for r in frame.numbered)),
             tuple(self._own(step) for step in sweeps),
             tuple(self._own(step) for step in islands),
+            tuple(self._own(step) for step in walked),
             tuple((f"to.{o}", key) for o, key in arrays.items() if o not in kept),
             tuple((o, arrays[o] if way == "forward" else f"tensor {o}") for o in arm.kept),
             shapes,

@@ -28,12 +28,15 @@ class TileStep:
     outer: Keys
     rows: Keys
     columns: Keys
-    whole: Keys  # of `rows` and `columns`
+    cell: Keys  # of the columns, those that a block has all of
+    down: str  # how a program covers rows
+    across: str  # and columns
     grouped: bool
+    gathers: bool
     adds_up: bool  # over several tiles
     parts: tuple[Parts, ...]
     arrays: tuple[tuple[str, Keys], ...]  # narrow values that it stores, and their lengths
-    reads: Keys
+    keeps: int  # tiles that stay in registers
     writes: Keys
 
     def table(self) -> dict[str, Any]:
@@ -44,12 +47,15 @@ class TileStep:
             "outer": list(self.outer),
             "rows": list(self.rows),
             "columns": list(self.columns),
-            "whole": list(self.whole),
+            "cell": list(self.cell),
+            "down": self.down,
+            "across": self.across,
             "grouped": self.grouped,
+            "gathers": self.gathers,
             "adds_up": self.adds_up,
             "parts": [[list(p.names), list(p.count), list(p.cells)] for p in self.parts],
             "arrays": {key: list(sizes) for key, sizes in self.arrays},
-            "reads": list(self.reads),
+            "keeps": self.keeps,
             "writes": list(self.writes),
         }
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from types import ModuleType
 
 import pytest
 from silence import quiet
+from small import SMALL
 
 from metanorm import frontend
 from metanorm.driver import compile_specs, module_name
+from metanorm.ir.nodes import Program
 from metanorm.options import Options
 from metanorm.runtime import use
+from metanorm.runtime.triton import tiles
+from metanorm.runtime.triton.tiles import Look
 from metanorm.targets.live import module_from_files
-from metanorm.verify.cases import settings
+from metanorm.verify.cases import Setting, settings
 from metanorm.verify.compare import compare
 from metanorm.workspace import load_library
 
@@ -32,28 +37,51 @@ NORMS = {
 }
 
 
-@functools.lru_cache(maxsize=1)
-def compiled(root: str) -> tuple[ModuleType, str]:
-    """The module of a spec, and the text of its kernels."""
-    files = compile_specs(LIBRARY.sources, [root], Options(target="triton")).files
-    name = module_name(root)
-    return module_from_files(files, name), files.get(f"{name}_triton.py", "")
+@functools.cache
+def compiled(root: str) -> dict[str, str]:
+    """The files of a spec."""
+    return compile_specs(LIBRARY.sources, [root], Options(target="triton")).files
+
+
+def served(program: Program, module: ModuleType, setting: Setting) -> bool:
+    """Whether kernels run a setting, which have to agree with the oracle then."""
+    with use("triton"):
+        found = compare(program, module, setting)
+    if found.outcome.startswith("raised RuntimeError") and UNSERVED in found.outcome:
+        return False
+    assert found.good, (setting.name, found)
+    return True
 
 
 @pytest.mark.parametrize("name", NORMS)
 def test_a_norm_in_the_interpreter(name: str) -> None:
     root, program = NORMS[name]
-    module, kernels = compiled(root)
-    served = 0
+    files = compiled(root)
+    module = module_from_files(files, module_name(root))
+    times = 0
     for number, setting in enumerate(settings(program)):
-        if setting.name not in SETTINGS and (served or number > 8):
-            continue
-        with use("triton"):
-            found = compare(program, module, setting)
-        if found.outcome.startswith("raised RuntimeError") and UNSERVED in found.outcome:
-            continue
-        assert found.good, (setting.name, found)
-        served += 1
-    if not kernels:
+        if setting.name in SETTINGS or (not times and number <= 8):
+            times += served(program, module, setting)
+    if f"{module_name(root)}_triton.py" not in files:
         pytest.skip("plain torch alone: `metanorm explain` says why")
-    assert served
+    assert times
+
+
+@pytest.mark.parametrize("schedule", ["walked", "sweeps"])
+@pytest.mark.parametrize("name", NORMS)
+def test_large_islands(name: str, schedule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As islands that are larger than a tile go: in tiles of a few elements."""
+    root, program = NORMS[name]
+    files = compiled(root)
+    kernels = files.get(f"{module_name(root)}_triton.py", "")
+    if "_walked(" not in kernels and (schedule == "walked" or "_islands(" not in kernels):
+        pytest.skip("there is one way alone, or none")
+
+    def forced(looks: Mapping[str, Look], *_: object) -> str:
+        return schedule if schedule in looks else "sweeps"
+
+    monkeypatch.setattr(tiles, "schedule", forced)
+    for constant, value in SMALL.items():
+        monkeypatch.setattr(tiles, constant, value)
+    if not served(program, module_from_files(files, module_name(root)), Setting("train")):
+        pytest.skip("torch serves the call")

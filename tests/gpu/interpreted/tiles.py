@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 import torch
 from silence import quiet
+from small import SMALL
 
 sys.path.append(str(Path(__file__).parents[2] / "native"))
 from layers import LAYERS, REGULAR, agree, beside, everything, layer, weighted
@@ -21,7 +22,6 @@ from metanorm.workspace import load_library
 
 __all__ = ["quiet"]  # a fixture for every test
 
-SMALL = {"TILE": 8, "WIDEST": 4, "HELD": 0, "CELLS": 2, "PARTS": 2}  # no island fits
 LIBRARY = load_library()
 
 
@@ -33,19 +33,29 @@ def named(request: pytest.FixtureRequest) -> tuple[str, ModuleType]:
     return request.param, module_from_files(files, request.param)
 
 
-WAYS = [("contiguous", True), ("contiguous", False), ("channels last", True), ("strided", False)]
+WAYS = [
+    ("contiguous", "sweeps"),
+    ("contiguous", "walked"),
+    ("contiguous", ""),
+    ("channels last", "sweeps"),
+    ("channels last", "walked"),
+    ("strided", ""),
+]
 
 
-@pytest.mark.parametrize(("lie", "small"), WAYS)
+@pytest.mark.parametrize(("lie", "schedule"), WAYS)
 def test_tiles(
-    named: tuple[str, ModuleType], lie: str, small: bool, monkeypatch: pytest.MonkeyPatch
+    named: tuple[str, ModuleType], lie: str, schedule: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Sweep by sweep in many small tiles, in float64; or as small calls go, in float32."""
-    for constant, value in SMALL.items() if small else ():
-        monkeypatch.setattr(tiles, constant, value)
+    """On one schedule, in many small tiles and in float64; or as small calls go, in float32."""
+    if schedule:
+        for constant, value in SMALL.items():
+            monkeypatch.setattr(tiles, constant, value)
+        only = lambda looks, *_: schedule if schedule in looks else "sweeps"  # noqa: E731
+        monkeypatch.setattr(tiles, "schedule", only)
     if lie == "strided":  # each phase of what is narrow in a launch of its own
         monkeypatch.setattr(tiles, "TOGETHER", 0)
-    dtype = torch.float64 if small else torch.float32
+    dtype = torch.float64 if schedule else torch.float32
     name, module = named
     own = layer(name, module, dtype)
     x = torch.randn(LAYERS[name][1], dtype=torch.float64).to(dtype)

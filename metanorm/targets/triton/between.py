@@ -1,0 +1,63 @@
+"""Narrow values between the sweeps of an island: computed where they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from metanorm.ir.aggregation import Ones
+from metanorm.ir.nodes import Along, Count, Expand, Map, Pool, Ref, Stop
+from metanorm.plan.sweeps import Sweep
+from metanorm.targets.python.pyir import Expr, Literal, Name
+from metanorm.targets.triton.frame import Arguments, Frame
+from metanorm.targets.triton.scope import COLUMN, ROW, Scope
+from metanorm.targets.triton.shapes import Shape
+from metanorm.targets.triton.statistics import NotInTile
+from metanorm.targets.triton.terms import cast, infix, times
+
+
+class IslandScope(Scope):
+    """Values of a program that has whole islands.
+
+    Statistics, also of narrow values, are known when they are complete. What is read before
+    that, or after the loop that had it, is `NotInTile`.
+    """
+
+    def __init__(
+        self, frame: Frame, arguments: Arguments, shape: Shape, sweeps: Sequence[Sweep]
+    ) -> None:
+        super().__init__(frame, arguments)
+        self.grouped, self.walks = shape.grouped, shape.walks
+        self.again: frozenset[str] = frozenset()  # tensors that a later sweep reads as well
+        self.between = {let.name for sweep in sweeps for let in sweep.narrow}
+        self.between |= {ref for s in sweeps for r in s.reductions for _, ref in r.results}
+
+    def computed(self, ref: Ref) -> Expr:
+        """The expression of a value; what lies between sweeps is not read from memory."""
+        op = self.frame.lets[ref].op
+        if ref in self.between:
+            if isinstance(op, Pool):
+                raise NotInTile("a statistic where it is not known")
+            if isinstance(op, Along):
+                raise NotInTile("a map along an axis")
+            if not isinstance(op, (Map, Stop, Expand)) and not self.frame.inline(ref):
+                raise NotInTile("a value at another place")
+        if self.grouped and isinstance(op, Count) and op.where is None and op.weight is None:
+            return self._rows_of_group(op)
+        return super().computed(ref)
+
+    def simple(self, ref: Ref) -> bool:
+        """Every value is computed where it is read."""
+        return True
+
+    def loaded(self, name: str, pointer: Expr, place: Expr) -> Expr:
+        """A tile of a tensor, which a cache is asked to keep as long as a walk comes back to it."""
+        if not self.walks:
+            return super().loaded(name, pointer, place)
+        policy = Literal("evict_last" if name in self.again else "evict_first")
+        return self.load(pointer, place, ROW | COLUMN, eviction_policy=policy)
+
+    def _rows_of_group(self, op: Count) -> Expr:
+        """The number of rows of a group, times the lengths of what is counted with them."""
+        rows: Expr = infix("-", Name("stop"), Name("start"))
+        whole = self.frame.leaves(axis for axis, matrix in op.over if isinstance(matrix, Ones))
+        return cast(times(rows, self.frame.size(self.arguments, whole)), "REAL")

@@ -1,0 +1,41 @@
+"""What all kernels have: a signature, and words for what they do."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from metanorm.plan.sweeps import Sweep
+from metanorm.targets.python.pyir import Function, Parameter, Stmt
+from metanorm.targets.triton.frame import Arguments, Frame
+
+
+def function_of(
+    name: str, doc: str, arguments: Arguments, meta: Sequence[str], body: Sequence[Stmt],
+    fixed: Collection[str] = (),
+) -> Function:  # fmt: skip
+    """A kernel with its parameters in the order in which they were first needed. It is compiled
+    for the values of those that are `fixed`."""
+    parameters = [
+        Parameter(own, "tl.constexpr" if key in fixed else annotation_of(key))
+        for key, own in arguments.keys.items()
+    ]
+    parameters += [Parameter(own, "tl.constexpr") for own in ("REAL", "INDEX", *meta)]
+    return Function(name, tuple(parameters), "None", tuple(body), (doc,), "triton.jit")
+
+
+def annotation_of(key: str) -> str:
+    """Numbers are part of what is compiled, but for those that change from call to call."""
+    word = key.split(" ")[0]
+    return {"number": "tl.constexpr", "momentum": "tl.float64"}.get(word, "")
+
+
+def what(frame: Frame, sweep: Sweep) -> str:
+    """What a sweep does, in words."""
+    done = []
+    for r in sweep.reductions:
+        cells = ", ".join(r.cells) or "all"
+        kind = {"var": "moments", "mean": "mean", "sum": "sum"}[r.kind]
+        value = f" of {r.value}" if not r.value.startswith("%") else ""
+        done.append(f"{kind}{value} per {cells}")
+    done += [f"writes {name}" for name, _ in sweep.outputs]
+    return "; ".join(done)

@@ -1,0 +1,269 @@
+"""Where the tiles of a kernel lie: the place of a program along each axis, rows and columns, and
+the loops that it goes through them in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from metanorm.targets.python.pyir import Assign, Expr, IfElse, Name, Tuple
+from metanorm.targets.triton.frame import Group
+from metanorm.targets.triton.scope import COLUMN, ROW, Scope, Sides
+from metanorm.targets.triton.shapes import Shape
+from metanorm.targets.triton.terms import (
+    ONE,
+    ZERO,
+    both,
+    call,
+    cast,
+    full,
+    infix,
+    is_given,
+    lying,
+    plus,
+    times,
+    upright,
+)
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A loop over islands, or over the tiles below or beside each other."""
+
+    over: Literal["islands", "rows", "columns"]
+    variable: str
+    begin: Expr
+    end: Expr
+    step: Expr
+
+    @property
+    def side(self) -> str:
+        """The side of a tile that the loop extends."""
+        return {"rows": "row", "columns": "column"}.get(self.over, "")
+
+    @property
+    def turn(self) -> Expr:
+        """The number of a turn, from one."""
+        here: Expr = Name(self.variable)
+        passed = here if self.begin == ZERO else infix("-", here, self.begin)
+        return full(plus(passed if self.step == ONE else infix("//", passed, self.step), ONE))
+
+
+class Places:
+    """Writes the places of a shape into a scope.
+
+    `block` and `chunk` say which columns, and which rows or islands a program has, where it has
+    not all. `loops` are those that are being written, outermost first.
+    """
+
+    def __init__(self, scope: Scope, shape: Shape) -> None:
+        self.s, self.shape = scope, shape
+        self.f, self.arguments = scope.frame, scope.arguments
+        self.names: dict[Group, Name] = {}
+        self.loops: list[Loop] = []
+        self.block: Expr | None = None
+        self.chunk: Expr | None = None
+        program: Expr = self._named("program", cast(call("tl.program_id", ZERO), "INDEX"))
+        if shape.across == "part":
+            blocks = self.arguments("blocks")
+            self.block = self._named("block", infix("%", program, blocks))
+            program = infix("//", program, blocks)
+        if shape.across != "walk":
+            self._columns()
+        if shape.down == "whole":
+            self._rows()
+        self._outer(program)
+        if shape.grouped:
+            self._bounds_of_group()
+        if shape.turns:
+            self._rows()
+
+    def walk(self) -> None:
+        """Begin the loops of a sweep."""
+        if self.shape.down == "walk":
+            self._rows()
+        if self.shape.across == "walk":
+            self._columns()
+
+    def leave(self) -> None:
+        """The end of the innermost loop."""
+        loop = self.loops.pop()
+        step = () if loop.step == ONE else (loop.step,)
+        self.s.leave(loop.variable, (loop.begin, loop.end, *step))
+
+    def count(self, sides: Sides) -> Expr:
+        """How many elements of a tile lie in a pool along these sides."""
+        count: Expr = ONE
+        if "row" in sides:
+            count = self.f.size(self.arguments, self.shape.row_axes)
+        if self.shape.cell and not sides:  # a pool of lanes
+            count = self.f.size(self.arguments, self.shape.cell)
+        if "column" in sides:
+            length = self.f.size(self.arguments, self.shape.columns)
+            if self.block is not None:
+                left = infix("-", length, times(self.block, Name("BLOCK")))
+                length = call("tl.minimum", left, Name("BLOCK"))
+            count = times(count, length)
+        return full(count)
+
+    # ---- the program
+
+    def _outer(self, rest: Expr) -> None:
+        """The place along the outer axes, in a loop where there are several."""
+        shape = self.shape
+        if shape.turns:
+            chunks = self.arguments("chunks")
+            self.chunk = self._named("chunk", infix("%", rest, chunks) if shape.outer else rest)
+            rest = infix("//", rest, chunks)
+        elif shape.gathers:
+            self.chunk = self._named("chunk", rest)
+            total = self.f.size(self.arguments, shape.outer_axes)
+            self._chunk("islands", "island", total, ONE)
+            rest = Name("island")
+        self._counted(shape.outer, rest, frozenset())
+
+    def _chunk(
+        self, over: Literal["islands", "rows"], variable: str, total: Expr, step: Expr
+    ) -> None:
+        """The loop over a chunk of islands or rows."""
+        length = self.arguments(f"{over} of a chunk")
+        begin = self._named("begin", times(Name("chunk"), length))
+        end = self._named("end", call("tl.minimum", plus(begin, length), total))
+        self._enter(Loop(over, variable, begin, end, step))
+
+    def _enter(self, loop: Loop) -> None:
+        self.loops.append(loop)
+        self.s.enter()
+
+    def _counted(self, groups: tuple[Group, ...], number: Expr, sides: Sides) -> None:
+        """The places along some axes, from a number that counts through all of them."""
+        for n, group in reversed(list(enumerate(groups))):
+            size = self.f.size(self.arguments, group)
+            self._axis(group, infix("%", number, size) if n else number, sides)
+            number = infix("//", number, size)
+
+    def _axis(self, group: Group, here: Expr, sides: Sides) -> Name:
+        """A variable, and the places of the parts that it counts through."""
+        if group not in self.names:
+            wanted = "_".join(group) if len(group) == 1 else self.f.dim_of(group[0])
+            self.names[group] = Name(self.arguments.names.fresh(wanted.lower()))
+        variable = self._named(self.names[group].text, here)
+        if len(group) == 1:
+            self.s.lies(group[0], variable, sides)
+            return variable
+        self.s.lies(f"*{group[0]}", variable, sides)
+        rest: Expr = variable
+        for n, leaf in reversed(list(enumerate(group))):
+            size = self.f.size(self.arguments, (leaf,))
+            self.s.lies(leaf, infix("%", rest, size) if n else rest, sides)
+            rest = infix("//", rest, size)
+        return variable
+
+    def _named(self, name: str, value: Expr) -> Name:
+        self.s.body.append(Assign((Name(name),), value))
+        return Name(name)
+
+    # ---- its columns and rows
+
+    def _columns(self) -> None:
+        if self.shape.cell:
+            self._cells_of_columns()
+            return
+        size = self.f.size(self.arguments, self.shape.columns)
+        lane = cast(lying(call("tl.arange", ZERO, Name("BLOCK"))), "INDEX")
+        if self.shape.across == "walk":
+            self._enter(Loop("columns", "left", ZERO, size, Name("BLOCK")))
+            lane = plus(Name("left"), lane)
+        elif self.block is not None:
+            lane = plus(times(self.block, Name("BLOCK")), lane)
+        variable = self._axis(self.shape.columns, lane, COLUMN)
+        self.s.masks["column"] = self._named("in_columns", infix("<", variable, size))
+        self._inside()
+
+    def _cells_of_columns(self) -> None:
+        """Columns of whole cells, each of which has a number of lanes that is a power of two."""
+        shape = self.shape
+        assert self.block is not None
+        outer = shape.columns[: -len(shape.cell)]
+        lane = cast(lying(call("tl.arange", ZERO, Name("BLOCK"))), "INDEX")
+        lanes = Name("LANES")
+        first = times(self.block, infix("//", Name("BLOCK"), lanes))
+        cell = self._axis(outer, plus(first, infix("//", lane, lanes)), COLUMN)
+        member = self._axis(shape.cell, infix("%", lane, lanes), COLUMN)
+        sizes = [self.f.size(self.arguments, axes) for axes in (outer, shape.cell)]
+        wanted = self.f.dim_of(shape.columns[0]).lower()
+        name = self.arguments.names.fresh(wanted)
+        column = self._named(name, plus(times(cell, sizes[1]), member))
+        self.s.lies(f"*{shape.columns[0]}", column, COLUMN)
+        inside = infix("&", infix("<", cell, sizes[0]), infix("<", member, sizes[1]))
+        self.s.masks["column"] = self._named("in_columns", inside)
+
+    def _rows(self) -> None:
+        """Rows of the tile, in a loop if there may be more of them than it has."""
+        s, shape = self.s, self.shape
+        if not shape.rows:
+            return
+        begin: Expr = ZERO
+        end = self.f.size(self.arguments, shape.row_axes)
+        lane: Expr = cast(upright(call("tl.arange", ZERO, Name("ROWS"))), "INDEX")
+        if shape.grouped:
+            begin, end = (Name(n) for n in (("begin", "end") if shape.turns else ("start", "stop")))
+            self._enter(Loop("rows", "first", begin, end, Name("ROWS")))
+        elif shape.turns:
+            self._chunk("rows", "first", end, Name("ROWS"))
+            end = Name("end")
+        elif shape.down == "walk":
+            self._enter(Loop("rows", "first", begin, end, Name("ROWS")))
+        if shape.down != "whole":
+            lane = plus(Name("first"), lane)
+        if shape.grouped:
+            row = self._named("place", lane)
+        elif len(shape.rows) == 1:
+            row = self._axis(shape.rows[0], lane, ROW)
+        else:
+            row = self._named("row", lane)
+            self._counted(shape.rows, row, ROW)
+        s.masks["row"] = self._named("in_rows", infix("<", row, end))
+        if shape.grouped:
+            self._through_order(row)
+        elif self.f.cell is not None:
+            self._group_of_row()
+        if shape.across != "walk":
+            self._inside()
+
+    def _bounds_of_group(self) -> None:
+        """Where the rows of a group are, and where those that a program has."""
+        s, cell = self.s, self.f.cell
+        assert cell is not None
+        starts = self.arguments("starts")
+        start = call("tl.load", plus(starts, s.at[cell]))
+        stop = call("tl.load", plus(plus(starts, s.at[cell]), ONE))
+        s.body.append(Assign((Name("start"), Name("stop")), Tuple((start, stop), True)))
+        if self.shape.turns:
+            rows = infix("-", Name("stop"), Name("start"))
+            length = self._named("length", call("tl.cdiv", rows, self.arguments("chunks")))
+            begin = self._named("begin", plus(Name("start"), times(Name("chunk"), length)))
+            self._named("end", call("tl.minimum", plus(begin, length), Name("stop")))
+
+    def _through_order(self, place: Expr) -> None:
+        """The rows of a group, through the order that sorts them, if they are not sorted."""
+        order = self.arguments("order")
+        loaded = call("tl.load", plus(order, place), Name("in_rows"), ZERO)
+        self._axis(self.shape.rows[0], IfElse(is_given(order), loaded, place), ROW)
+
+    def _group_of_row(self) -> None:
+        """The group that a row belongs to."""
+        s, grouped, cell = self.s, self.f.plan.grouped, self.f.cell
+        assert grouped is not None and cell is not None
+        sides, row = s.sides[grouped], s.at[grouped]
+        index = self.arguments("index")
+        loaded = cast(s.load(index, row, sides), "INDEX")
+        self._axis((cell,), IfElse(is_given(index), loaded, infix("*", row, ZERO)), sides)
+
+    def _inside(self) -> None:
+        """What is inside along both sides."""
+        masks = self.s.masks
+        masks.pop("both", None)
+        mask = both(masks.get("row"), masks.get("column"))
+        if mask is not None and len(masks) == 2:
+            masks["both"] = self._named("inside", mask)
