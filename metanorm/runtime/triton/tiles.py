@@ -32,6 +32,7 @@ HELD = 40960  # what a program keeps in all, of the 65536 registers of a multipr
 SHORT = 16384  # elements of islands that are walked over even where they are few
 AT_WORK = 2  # programs that walk, for each multiprocessor: one loads while another adds up
 WAVES = 4  # programs of a kernel that adds up, for each multiprocessor
+SHARE = 32  # rows that each of them adds up at least: what it leaves is little beside what it read
 PER_WARP = 512  # elements of a tile for each warp
 CELLS, PARTS = 64, 32  # of what is narrow, at a time
 TOGETHER = 1 << 16  # most narrow values that one program goes through, instead of many launches
@@ -188,17 +189,21 @@ def tiles(look: Look, device: torch.device, choice: Choice) -> Tiles:
     """The tiles of a kernel that looks at the data."""
     tall, wide = _sides(look, choice.tile)
     blocks = _blocks(look, wide)
-    programs, numbers = _chunks(look, tall, blocks, choice.waves * processors(device))
+    programs, numbers = _chunks(look, tall, blocks, processors(device), choice.waves)
     numbers |= {"blocks": blocks, "ROWS": tall, "BLOCK": wide, "LANES": above(look.cell)}
     warps = min(max(above(tall * wide // choice.per_warp), 1), 32)
     return Tiles(programs * blocks, warps, numbers)
 
 
-def _chunks(look: Look, tall: int, blocks: int, most: int) -> tuple[int, dict[str, int]]:
+def _chunks(
+    look: Look, tall: int, blocks: int, least: int, waves: int
+) -> tuple[int, dict[str, int]]:
     """How many programs have a block of columns, and what is the share of each: of the islands
-    where they gather, else of the rows. Those that add up are no more than `most`."""
+    where they gather, else of the rows. Those that add up are no more than some waves of the
+    `least` that keep a GPU busy, and no fewer than one, however short their shares are."""
+    others = look.outer * blocks
     if look.gathers:
-        each = parts_of(look.outer, max(1, most // blocks))
+        each = parts_of(look.outer, max(1, waves * least // blocks))
         chunks = parts_of(look.outer, each)
         return chunks, {"chunks": chunks, "islands of a chunk": each}
     if look.down != "part":
@@ -206,7 +211,8 @@ def _chunks(look: Look, tall: int, blocks: int, most: int) -> tuple[int, dict[st
     steps = parts_of(look.rows, tall)  # tiles below each other
     chunks = steps
     if look.adds_up or look.groups:
-        chunks = min(steps, max(1, most // max(look.outer * blocks, 1)))
+        most = max(look.rows // SHARE, parts_of(least, others))
+        chunks = max(1, min(steps, most, waves * least // others))
     if look.groups:
         chunks = max(1, min(chunks, parts_of(look.length, tall)))
     each = parts_of(steps, max(chunks, 1)) * tall

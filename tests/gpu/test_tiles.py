@@ -1,0 +1,122 @@
+"""Which schedule a layout gets on a large GPU, and that its programs cover the data."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from metanorm.runtime.triton import tiles
+from metanorm.runtime.triton.tiles import Look, Tiles, parts_of
+
+DEVICE = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The multiprocessors of an H100."""
+    monkeypatch.setattr(tiles, "processors", lambda _: 132)
+
+
+def looks(outer: int, rows: int, columns: int, inside: str, keeps: int) -> dict[str, Look]:
+    """Islands of `columns`, of `rows`, or of `both`, as held in a tile and as walked over."""
+    down, across = ("rows" in inside, "columns" in inside)
+    return {
+        name: Look(way if down else "part", way if across else "part", outer, rows, columns, keeps)
+        for name, way in (("islands", "whole"), ("walked", "walk"))
+    }
+
+
+SCHEDULES = [
+    ("LayerNorm, rows of 4096", looks(1, 8192, 4096, "columns", 3), "islands"),
+    ("LayerNorm, rows of 16384", looks(1, 8192, 16384, "columns", 3), "walked"),
+    ("RMSNorm, rows of 16384", looks(1, 8192, 16384, "columns", 2), "islands"),
+    ("LayerNorm of 8 images", looks(1, 8, 150528, "columns", 3), "sweeps"),
+    ("InstanceNorm of 224 x 224", looks(1, 32 * 64, 50176, "columns", 1), "walked"),
+    ("GroupNorm(32) of 32 x 64 x 56 x 56", looks(1024, 2, 3136, "rows columns", 2), "islands"),
+    ("GroupNorm(32) of 32 x 256 x 56 x 56", looks(1024, 8, 3136, "rows columns", 2), "walked"),
+    ("GroupNorm(8) of 2 x 64 x 512 x 512", looks(16, 8, 262144, "rows columns", 2), "sweeps"),
+    ("BatchNorm of 32 x 64 x 56 x 56", looks(64, 32, 3136, "rows columns", 2), "sweeps"),
+    ("BatchNorm of 32 x 512 x 14 x 14", looks(512, 32, 196, "rows columns", 2), "islands"),
+    ("BatchNorm of 8192 x 768", looks(1, 8192, 768, "rows", 2), "sweeps"),
+    ("InstanceNorm, channels last", looks(32, 3136, 512, "rows", 2), "walked"),
+    ("LayerNorm, channels first", looks(32, 256, 3136, "rows", 2), "islands"),
+    ("a small batch", looks(4, 8, 100, "rows columns", 2), "islands"),
+]
+
+
+@pytest.mark.parametrize(
+    ("found", "schedule"), [s[1:] for s in SCHEDULES], ids=[s[0] for s in SCHEDULES]
+)
+def test_a_schedule(found: dict[str, Look], schedule: str) -> None:
+    assert tiles.schedule(found, DEVICE, tiles.usual()) == schedule
+
+
+GRAPHS = [
+    ("molecules", 4096, 98_000, 64, "walked"),
+    ("a few small graphs", 8, 300, 128, "walked"),
+    ("one large graph", 1, 170_000, 128, "sweeps"),
+    ("many large graphs", 256, 1_000_000, 256, "walked"),
+]
+
+
+@pytest.mark.parametrize(
+    ("groups", "rows", "columns", "schedule"), [g[1:] for g in GRAPHS], ids=[g[0] for g in GRAPHS]
+)
+def test_graphs(groups: int, rows: int, columns: int, schedule: str) -> None:
+    walked = Look("walk", "part", groups, rows, columns, 2, groups=groups)
+    assert tiles.schedule({"walked": walked}, DEVICE, tiles.usual()) == schedule
+
+
+def test_numbers_of_64_bits_take_two_registers() -> None:
+    for keeps, schedule in ((2, "islands"), (4, "walked")):
+        found = looks(1, 8192, 16384, "columns", keeps)
+        assert tiles.schedule(found, DEVICE, tiles.usual()) == schedule
+
+
+SIZES = (1, 3, 33, 1000, 5000)
+WAYS = list(itertools.product(("part", "whole", "walk"), repeat=2))
+
+
+@pytest.mark.parametrize(("down", "across"), WAYS)
+@pytest.mark.parametrize("adds_up", [False, True])
+def test_programs_cover_the_data(down: str, across: str, adds_up: bool) -> None:
+    for outer, rows, columns, gathers in itertools.product((1, 7), SIZES, SIZES, (False, True)):
+        gathers = gathers and down != "part"
+        look = Look(down, across, outer, rows, columns, 1, adds_up, gathers)
+        made = tiles.tiles(look, DEVICE, tiles.usual())
+        assert _covered(made, look) >= (outer, rows, columns)
+
+
+def _covered(made: Tiles, look: Look) -> tuple[int, int, int]:
+    """How many islands, rows and columns all programs reach together."""
+    given = made.numbers
+    down = {"part": given.get("chunks", 1) * given.get("rows of a chunk", 0)}
+    across = {"part": given["blocks"] * given["BLOCK"]}
+    down |= {"whole": given["ROWS"], "walk": look.rows}
+    across |= {"whole": given["BLOCK"], "walk": look.columns}
+    programs = made.programs // given["blocks"]
+    if look.gathers:
+        programs *= given["islands of a chunk"]
+    elif look.down == "part":
+        programs //= given["chunks"]
+    return programs, down[look.down], across[look.across]
+
+
+def test_cells_side_by_side() -> None:
+    """Groups of ten channels have sixteen lanes each, and blocks have whole groups."""
+    look = Look("walk", "part", 8, 4096, 320, 2, cell=10)
+    made = tiles.tiles(look, DEVICE, tiles.usual())
+    assert made.numbers["LANES"] == 16 and made.numbers["BLOCK"] % 16 == 0
+    assert made.numbers["blocks"] * (made.numbers["BLOCK"] // 16) >= 32
+    assert made.programs == 8 * made.numbers["blocks"]
+
+
+def test_what_adds_up_leaves_little() -> None:
+    """A program that adds up has rows enough for what it leaves, if others have some, too."""
+    for rows, least in ((100_000, 32), (8192, 32), (500, 3)):
+        look = Look("part", "whole", 1, rows, 4096, 5, adds_up=True)
+        made = tiles.tiles(look, DEVICE, tiles.usual())
+        assert made.numbers["rows of a chunk"] >= least
+        assert made.programs == parts_of(rows, made.numbers["rows of a chunk"]) <= 4 * 132
