@@ -49,7 +49,7 @@ class Route:
     likes: tuple[Like, ...]  # of each, what is known without its memory
     results: Callable[..., Any] | None
     device: str = "cpu"  # its type
-    backward: dict[Any, Prepared] = field(default_factory=dict)  # by the looks of its tensors
+    backward: dict[Any, Prepared | str] = field(default_factory=dict)  # by the looks of its tensors
     failed: bool = False  # whether the backward kernel cannot be built
 
     reading: ClassVar[type[Reading]]
@@ -83,21 +83,33 @@ class Route:
         """The gradients of the operands that need one."""
         outputs = self.prepared.results
         gradients = [g if p.wide else g.contiguous() for g, p in zip(gradients, outputs)]
-        looks = (*needed, *map(_lies, gradients), *map(_lies, operands))
-        prepared = self.backward.get(looks)
-        if prepared is None:
-            try:
-                prepared = self._back(operands, gradients, needed)
-                self.backward[looks] = prepared
-            except Unfit:  # it lies in pieces; torch's layers would copy it, too
-                gradients = [g.contiguous() for g in gradients]
-                prepared = self._back(operands, gradients, needed)
+        try:
+            prepared = self._way_back(operands, gradients, needed)
+        except Unfit:  # it lies in pieces; torch's layers would copy it, too
+            gradients = [g.contiguous() for g in gradients]
+            prepared = self._way_back(operands, gradients, needed)
         everything = (*operands, *gradients)
         results = [place.allocated(gradients[0].device) for place in prepared.results]
         self.launch(prepared, everything, (), results, kept)
         found: Gradients = [None] * len(operands)
         for place, result in zip(prepared.results, results):
             found[place.operand] = result
+        return found
+
+    def _way_back(
+        self, operands: Operands, gradients: Sequence[Tensor], needed: Sequence[bool]
+    ) -> Prepared:
+        """What was found out about tensors that lie like these: how to go, or why not."""
+        looks = (*needed, *map(_lies, gradients), *map(_lies, operands))
+        found = self.backward.get(looks)
+        if found is None:
+            try:
+                found = self._back(operands, gradients, needed)
+            except Unfit as reason:
+                found = str(reason)
+            self.backward[looks] = found
+        if isinstance(found, str):
+            raise Unfit(found)
         return found
 
     def _back(

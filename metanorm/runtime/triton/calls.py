@@ -105,10 +105,11 @@ class Preparation(Reading):
         return env
 
     def _large(self) -> bool:
-        """Whether places of elements may not fit 32 bits."""
+        """Whether places of elements may not fit 32 bits: those of what is given, and of results,
+        which have memory for each element where what is given is expanded."""
         tensors = [t for t in self.values.values() if isinstance(t, Tensor)]
         spans = (sum((n - 1) * abs(s) for n, s in zip(t.shape, t.stride())) + 1 for t in tensors)
-        return max(spans, default=0) >= 2**30
+        return max(*spans, *(t.numel() for t in tensors)) >= 2**30
 
     def _length(self, keys: Sequence[str]) -> int:
         return prod(self._known(key) for key in keys)
