@@ -29,7 +29,7 @@ KEYS = {
     "specs": "files and folders that commands read when none are named",
     "out": "the package that `compile` writes where there is no `-o`",
     "target": "`native`: modules of plain torch, and beside each a C file with kernels for the "
-    "CPU and a Python file with Triton kernels for GPUs; `torch`: the modules alone",
+    "CPU; `triton`: a Python file with Triton kernels for GPUs, too; `torch`: the modules alone",
 }
 
 VARIABLES = {

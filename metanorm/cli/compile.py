@@ -97,8 +97,8 @@ def command(
 
 def _build(outputs: list[Output]) -> None:
     """Put every kernel into the cache; ends the run where there is no way to build one."""
+    from metanorm.runtime.kernels.refusals import CannotBuild
     from metanorm.runtime.native.ahead import build_all
-    from metanorm.runtime.native.build import CannotBuild
 
     try:
         built = build_all([o.text for o in outputs if o.path.suffix == ".c"])
@@ -111,7 +111,7 @@ def _build(outputs: list[Output]) -> None:
 
 def _compile_to_ptx(outputs: list[Output]) -> None:
     """Print what every Triton kernel takes, on no GPU; ends the run where triton is not there."""
-    from metanorm.runtime.native.build import CannotBuild
+    from metanorm.runtime.kernels.refusals import CannotBuild
     from metanorm.runtime.triton.ahead import compiled
     from metanorm.runtime.triton.kernels import kernels_beside
 

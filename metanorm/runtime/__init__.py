@@ -11,6 +11,7 @@ from metanorm.runtime.along import (
     smallest_along,
     total_along,
 )
+from metanorm.runtime.dispatch import gpu, native, use
 from metanorm.runtime.errors import (
     ShapeError,
     as_shape,
@@ -25,7 +26,6 @@ from metanorm.runtime.hooks import Attached
 from metanorm.runtime.losses import Collected, collect
 from metanorm.runtime.matrices import Given, Rows, keep_matrix, pooling_rows, rows_mean, rows_var
 from metanorm.runtime.mean_and_variance import Moments
-from metanorm.runtime.native import gpu, native, use
 from metanorm.runtime.neighbours import Members, Neighbours
 from metanorm.runtime.pools import (
     chosen,

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from metanorm.runtime import pools
+from metanorm.runtime.kernels.fit import plain, watched
 from metanorm.runtime.mean_and_variance import CHUNK, Moments
-from metanorm.runtime.native.fit import plain, watched
 
 LABELS = (torch.int64, torch.int32)
 

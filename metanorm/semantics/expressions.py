@@ -307,7 +307,7 @@ class Expressions:
     def _fits(self, centre: Tensor, x: Tensor, pool: LoweredPool) -> bool:
         space = self.low.table.space
         result = space.pooled(x.type.axes, pool.over)
-        return {space.base(a) for a in centre.type.axes} <= {space.base(a) for a in result}
+        return set(centre.type.axes) <= set(result)  # one for each element is not one for each pool
 
     def pool(self, pool: ast.Pool, value: Tensor | None) -> LoweredPool | None:
         """A pool with its weights, or `None` after a report."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import ModuleType
 
-from metanorm.runtime.native.table import source_of
+from metanorm.runtime.kernels.table import source_of
 from metanorm.runtime.triton.kernels import there
 
 # By the type of the device, and the file of the module that kernels would lie beside.

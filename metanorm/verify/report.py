@@ -11,7 +11,7 @@ from rich.table import Table
 
 from metanorm.driver import module_name
 from metanorm.frontend import Checked
-from metanorm.runtime.native.warning import MissingKernels
+from metanorm.runtime.kernels.refusals import MissingKernels
 from metanorm.targets.live import module_from_files
 from metanorm.verify.compare import Verification, verify_norm
 

@@ -17,7 +17,7 @@ if importlib.util.find_spec("triton") is None:
     pytest.skip("triton is not installed", allow_module_level=True)
 
 
-@pytest.mark.parametrize("file", ["norms.py", "tiles.py", "islands.py"])
+@pytest.mark.parametrize("file", ["norms.py", "tiles.py", "islands.py", "own.py"])
 def test_in_the_interpreter(file: str) -> None:
     """Runs a file with `TRITON_INTERPRET=1`, which has to be there before triton is imported."""
     command = [

@@ -7,8 +7,10 @@ import pytest
 from metanorm import frontend
 from metanorm.passes.pipeline import optimize
 from metanorm.targets.native.source import NoKernels
+from metanorm.targets.python.pyir import Function, Parameter
+from metanorm.targets.triton.settle import in_one_program
 from metanorm.targets.triton.source import source
-from metanorm.targets.triton.steps import Step, TileStep
+from metanorm.targets.triton.steps import PhaseStep, Step, TileStep
 from metanorm.workspace import load_library
 
 LIBRARY = load_library()
@@ -52,3 +54,28 @@ def test_launches_of_a_known_norm(name: str) -> None:
     last = NORMS[name].inputs[0].dims[-1]
     found = (_letters(arm.forward[last].sweeps), _letters(arm.backward[last].sweeps))
     assert found == KNOWN[name]
+
+
+def _phase(name: str, reads: str = "", stores: str = "", changes: str = "") -> PhaseStep:
+    """One that reads a tensor, stores an array, or changes a buffer."""
+    keys = tuple(key for key in (reads, stores, changes) if key)
+    kernel = Function(name, tuple(Parameter(key.split(" ")[1]) for key in keys), "None", ())
+    arrays = ((stores, ()),) if stores else ()
+    return PhaseStep(kernel, keys, (), (), arrays, (changes,) if changes else ())
+
+
+@pytest.mark.parametrize(
+    ("second", "waits"),
+    [
+        (_phase("second", reads="tensor a", stores="value u"), False),
+        (_phase("second", reads="value t", stores="value u"), True),
+        (_phase("second", changes="tensor a"), True),
+        (_phase("second", changes="tensor b"), False),
+    ],
+    ids=["reads the same", "reads what was stored", "changes what was read", "has to do with none"],
+)
+def test_phases_of_a_program_wait_for_each_other(second: PhaseStep, waits: bool) -> None:
+    first = _phase("first", reads="tensor a", stores="value t")
+    kernel = in_one_program("both", "", [first, second]).kernel
+    assert kernel is not None
+    assert ("tl.debug_barrier" in str(kernel.body)) == waits

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metanorm.runtime.native import Choice, calls, routes
-from metanorm.runtime.native import use as use  # for all tests here
+from metanorm.runtime.dispatch import Choice
+from metanorm.runtime.dispatch import use as use  # for all tests here
+from metanorm.runtime.native import calls, routes
 
 F64 = torch.float64
 Make = Callable[[ModuleType], nn.Module]

@@ -87,7 +87,8 @@ def test_threads_of_python(library: ModuleType) -> None:
 PARENT = """
 import os, signal, torch, metanorm
 from metanorm import runtime
-from metanorm.runtime.native import calls, use
+from metanorm.runtime.dispatch import use
+from metanorm.runtime.native import calls
 torch.set_num_threads(2)
 use("native")
 class Data(torch.utils.data.Dataset):

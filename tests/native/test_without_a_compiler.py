@@ -13,7 +13,7 @@ from conftest import ROOT
 BEGIN = """
 import sys, warnings, torch, metanorm
 from metanorm import runtime
-from metanorm.runtime.native import use
+from metanorm.runtime.dispatch import use
 torch.manual_seed(0)
 x = torch.randn(3, 4, 5, requires_grad=True)
 """

@@ -55,7 +55,7 @@ def is_rounding(finding: Finding) -> bool:
 def test_module_and_oracle_agree(target: Literal["torch", "auto"]) -> None:
     """Kernels of a norm take seconds to build, so that there are fewer examples of them."""
 
-    @settings(max_examples=100 if target == "torch" else 10)
+    @settings(max_examples=50 if target == "torch" else 6)
     @given(norms())
     def check_one(text: str) -> None:
         program, code = compiled(text)
@@ -70,7 +70,7 @@ def test_module_and_oracle_agree(target: Literal["torch", "auto"]) -> None:
 
 @pytest.mark.parametrize("kind", ["weight", "gradient", "loss"])
 def test_norms_for_other_things_agree_too(kind: str) -> None:
-    @settings(max_examples=40)
+    @settings(max_examples=20)
     @given(norms_for(kind))
     def check_one(text: str) -> None:
         program, code = compiled(text)
@@ -84,7 +84,7 @@ def test_norms_for_other_things_agree_too(kind: str) -> None:
 
 
 def test_they_can_be_drawn_and_written_as_formulas() -> None:
-    @settings(max_examples=60)
+    @settings(max_examples=30)
     @given(norms())
     def check_one(text: str) -> None:
         norm = check({"a.norm": Source.of("a.norm", text)}, ["a.norm"]).norms["a.norm"][0]
@@ -100,7 +100,7 @@ def test_they_can_be_drawn_and_written_as_formulas() -> None:
 def test_modules_pass_the_tools_that_users_run(tmp_path: Path) -> None:
     texts: list[str] = []
     others = st.sampled_from(("weight", "gradient", "loss")).flatmap(norms_for)
-    for strategy, count in ((norms(), 40), (others, 30)):
+    for strategy, count in ((norms(), 20), (others, 15)):
 
         @settings(max_examples=count, phases=[Phase.generate])
         @given(strategy)

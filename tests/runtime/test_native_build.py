@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from metanorm.runtime.kernels.refusals import CannotBuild
 from metanorm.runtime.native import build, cache, compiler
-from metanorm.runtime.native.build import CannotBuild
 
 CC = next((found for name in compiler.NAMES if (found := shutil.which(name))), "")
 pytestmark = pytest.mark.skipif(

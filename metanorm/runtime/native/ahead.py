@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from metanorm.runtime.kernels.table import tables
 from metanorm.runtime.native.build import build
 from metanorm.runtime.native.calls import PRECISIONS
-from metanorm.runtime.native.table import tables
 
 
 def build_all(sources: Sequence[str]) -> int:

@@ -9,8 +9,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
 
+from metanorm.runtime.kernels.refusals import CannotBuild
 from metanorm.runtime.native import cache
-from metanorm.runtime.native.compiler import CannotBuild, Recipe, recipe
+from metanorm.runtime.native.compiler import Recipe, recipe
 
 __all__ = ["CannotBuild", "build", "load"]
 

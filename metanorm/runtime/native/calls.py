@@ -7,17 +7,18 @@ import os
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from metanorm.runtime.native import layout
+from metanorm.runtime.kernels import layout
+from metanorm.runtime.kernels.layout import STREAMED, TYPES
+from metanorm.runtime.kernels.reading import Place, Reading, known_number
+from metanorm.runtime.kernels.refusals import Unfit
+from metanorm.runtime.kernels.table import Entry, Field
 from metanorm.runtime.native.build import load
-from metanorm.runtime.native.layout import STREAMED, TYPES, Unfit
 from metanorm.runtime.native.machine import last_level_cache
-from metanorm.runtime.native.table import Entry, Field, Table
 
 # What a build defines for each type that kernels compute in.
 PRECISIONS: Mapping[torch.dtype, Mapping[str, str]] = {
@@ -27,8 +28,6 @@ PRECISIONS: Mapping[torch.dtype, Mapping[str, str]] = {
 
 LINE = 64  # bytes of a line of a cache
 LONG = 512  # bytes of a row of which the lines that it does not fill are a small part
-
-MANY = 32768  # elements from which on it matters how many statistics there are
 
 # What a kernel returns where it did nothing.
 FAILURES: Mapping[int, Exception] = {
@@ -53,26 +52,6 @@ if hasattr(os, "register_at_fork"):
 def threads() -> int:
     """How many threads a kernel may use."""
     return 1 if _forked else torch.get_num_threads()
-
-
-@dataclass(frozen=True)
-class Place:
-    """A result: how its memory is to lie, and where its address goes in the call.
-
-    `operand` is the number of what it belongs to: its gradient, or the first one.
-    """
-
-    at: int
-    name: str
-    operand: int
-    wide: bool
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    dtype: torch.dtype
-
-    def allocated(self, device: torch.device | str = "cpu") -> Tensor:
-        """Memory for it."""
-        return torch.empty_strided(self.shape, self.strides, dtype=self.dtype, device=device)
 
 
 @dataclass
@@ -143,43 +122,10 @@ class Library:
         return library
 
 
-class Preparation:
-    """Finds how a kernel reads the tensors of a call, given by name with its numbers.
+class Preparation(Reading):
+    """Finds what the structure of a call holds."""
 
-    `order` has the number of each operand, and `wanted` says which results are. Raises `Unfit`
-    where a kernel cannot read them.
-    """
-
-    def __init__(
-        self, library: Library, table: Table, values: Mapping[str, Any], order: Sequence[str],
-        wanted: Callable[[str], bool] = lambda name: True,
-    ) -> None:  # fmt: skip
-        self.library = library
-        self.table = table
-        self.values = values
-        self.order = {name: number for number, name in enumerate(order)}
-        self.wanted = wanted
-        self.first = next(iter(table.tensors))
-        self.x: Tensor = values[self.first]
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        known = layout.known_ranks(table.ranks, table.tensors, values)
-        for name, dims in table.tensors.items():
-            if isinstance(tensor := values.get(name), Tensor):
-                ranks = layout.ranks_of(dims, tensor.dim(), known)
-                for dim, shape in layout.shapes(dims, tensor.shape, ranks).items():
-                    if self.shapes.setdefault(dim, shape) != shape:
-                        raise Unfit("tensors whose shapes do not agree")
-                if name == self.first:
-                    self.ranks = ranks
-        self.sizes = {dim: prod(shape) for dim, shape in self.shapes.items()}
-        self.real = torch.float64 if self.x.dtype == torch.float64 else torch.float32
-
-    def demand_few(self, cells: Sequence[Sequence[str]]) -> None:
-        """Kernels are made for statistics that are few beside the data; those of single elements,
-        such as instance statistics of a matrix, are for torch."""
-        most = max((prod(self.sizes.get(dim, 1) for dim in dims) for dims in cells), default=1)
-        if self.x.numel() > MANY and 4 * most > self.x.numel():
-            raise Unfit("statistics of hardly more than one element each")
+    library: Library
 
     def of(self, entry: Entry) -> Prepared:
         """Everything about calls of a kernel that does not change. Raises `CannotBuild`."""
@@ -189,7 +135,7 @@ class Preparation:
         momenta: list[int] = []
         results: list[Place] = []
         kept_at = 0
-        self.vector = self._vector(entry)
+        self.vector = self.vector_of(entry)
         self.numbers: list[Tensor] = []
         for field in entry.fields:
             at = len(template)
@@ -199,7 +145,7 @@ class Preparation:
                 case "groups":
                     template.append(self.values[field.name])
                 case "number":
-                    template.append(_number(self.values[field.name], self.real))
+                    template.append(known_number(self.values[field.name], self.real))
                 case "momentum":
                     momenta.append(at)
                     template.append(0.0)
@@ -220,12 +166,6 @@ class Preparation:
         return Prepared(
             function, pack, template, pointers, momenta, results, self.numbers, kept, kept_at
         )
-
-    def _vector(self, entry: Entry) -> str:
-        """The dimension along which rows lie."""
-        steps = layout.strides(self.x, self.ranks)
-        dims = self.table.tensors[self.first]
-        return layout.vector_of(self.sizes, dims, steps, list(entry.sections))
 
     def _operand(self, field: Field) -> list[int]:
         """Pointer, type, and strides of a wide one."""
@@ -285,8 +225,3 @@ def _type(tensor: Tensor | None) -> int:
     if tensor is None or tensor.dtype not in TYPES:
         raise Unfit("a type that kernels do not know")
     return TYPES[tensor.dtype]
-
-
-def _number(value: Any, real: torch.dtype) -> float:
-    """A hyperparameter; `None` stands for the machine epsilon of the statistics."""
-    return torch.finfo(real).eps if value is None else float(value)

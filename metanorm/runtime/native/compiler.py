@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from metanorm.runtime.kernels.refusals import CannotBuild
+
 HEADERS = Path(__file__).parent / "headers"
 NAMES = ("cc", "gcc", "clang")
 TIMEOUT = 60.0  # seconds; a kernel takes a few tenths of one
@@ -62,18 +64,6 @@ CPU_FIELDS = frozenset(
         *("cpu", "isa", "uarch", "features"),  # POWER, RISC-V, s390
     )
 )
-
-
-class CannotBuild(Exception):
-    """No library could be made here: why, and what a person can do about it."""
-
-    def __init__(self, reason: str, remedy: str) -> None:
-        super().__init__(reason, remedy)  # as given, so that it can be pickled
-        self.reason = reason
-        self.remedy = remedy
-
-    def __str__(self) -> str:
-        return f"{self.reason}; {self.remedy}"
 
 
 @dataclass(frozen=True)

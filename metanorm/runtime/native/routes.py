@@ -1,64 +1,30 @@
-"""Calls whose arguments look alike go the same way: what decides about it is looked at once."""
+"""The ways of calls on kernels in C."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from math import prod
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 
+from metanorm.runtime.kernels.refusals import CannotBuild
+from metanorm.runtime.kernels.routes import Operands, Route, Routes
+from metanorm.runtime.kernels.table import source_of, tables
 from metanorm.runtime.native.calls import Library, Preparation, Prepared, run
-from metanorm.runtime.native.fit import capturing, data, plain
-from metanorm.runtime.native.layout import Unfit
-from metanorm.runtime.native.matrices import named_matrices
-from metanorm.runtime.native.table import Table
-
-REMEMBERED = 256  # ways of one norm; beyond, those of a stream of odd shapes are forgotten
-
-Outputs = tuple[Tensor, ...]
-Operands = Sequence["Tensor | None"]
-Gradients = list["Tensor | None"]
-Like = tuple[torch.Size, torch.dtype, tuple[int, ...]]  # strides, too
 
 
-@dataclass
-class Route:
-    """The way of calls that look alike.
+class NativeRoute(Route):
+    """The way of calls that look alike, on one kernel in each direction."""
 
-    `operands` names the tensors that they bring, in order; `arguments` has all arguments of the
-    function that are no tensors.
-    """
-
-    function: Callable[..., Any]
-    library: Library
-    table: Table
-    arm: str
-    operands: tuple[str, ...]
-    arguments: dict[str, Any]
-    extra: dict[str, Any]  # numbers of groups and matrices that go by name
-    prepared: Prepared
-    differentiable: bool
-    scattered: tuple[int, ...]  # operands that have to be made contiguous
-    changed: tuple[int, ...]  # those that a call writes to
-    copied: tuple[int, ...]  # those whose state at the call is kept for the way back
-    unread: tuple[int, ...]  # those that the way back does not look at
-    likes: tuple[Like, ...]  # of each, what is known without its memory
-    results: Callable[..., Any] | None
-    device: str = "cpu"  # its type
-    backward: dict[Any, Prepared] = field(default_factory=dict)  # by the looks of its tensors
-    failed: bool = False  # whether the backward kernel cannot be built
-
-    preparation: ClassVar[type[Preparation]] = Preparation
+    reading = Preparation
 
     def memory(self) -> Tensor | None:
         """Room for what the backward kernel needs."""
-        if not self.prepared.kept_at:
+        prepared: Prepared = self.prepared  # type: ignore[assignment]
+        if not prepared.kept_at:
             return None
-        return torch.empty(self.prepared.kept, dtype=torch.uint8, device="cpu")
+        return torch.empty(prepared.kept, dtype=torch.uint8, device="cpu")
 
     def launch(
         self, prepared: Prepared, operands: Operands, momenta: Sequence[float],
@@ -67,255 +33,21 @@ class Route:
         """One call of a kernel."""
         run(prepared, operands, momenta, results, kept)
 
-    def forward(
-        self, operands: Operands, momenta: Sequence[float], keep: bool
-    ) -> tuple[Outputs, Tensor | None]:
-        """The outputs, and what the backward kernel needs."""
-        # The small one first: it would break up the room that the last large result has left.
-        kept = self.memory()
-        device = operands[0].device  # type: ignore[union-attr]
-        results = [place.allocated(device) for place in self.prepared.results]
-        self.launch(self.prepared, operands, momenta, results, kept)
-        return tuple(results), kept if keep else None
 
-    def back(
-        self, operands: Operands, gradients: Sequence[Tensor], needed: Sequence[bool],
-        kept: Tensor | None,
-    ) -> Gradients:  # fmt: skip
-        """The gradients of the operands that need one."""
-        outputs = self.prepared.results
-        gradients = [g if p.wide else g.contiguous() for g, p in zip(gradients, outputs)]
-        looks = (*needed, *map(_lies, gradients), *map(_lies, operands))
-        prepared = self.backward.get(looks)
-        if prepared is None:
-            try:
-                prepared = self._back(operands, gradients, needed)
-                self.backward[looks] = prepared
-            except Unfit:  # it lies in pieces; torch's layers would copy it, too
-                gradients = [g.contiguous() for g in gradients]
-                prepared = self._back(operands, gradients, needed)
-        everything = (*operands, *gradients)
-        results = [place.allocated(gradients[0].device) for place in prepared.results]
-        self.launch(prepared, everything, (), results, kept)
-        found: Gradients = [None] * len(operands)
-        for place, result in zip(prepared.results, results):
-            found[place.operand] = result
-        return found
+class NativeRoutes(Routes):
+    """The ways of one norm on kernels in C. Raises `CannotBuild` where there are none."""
 
-    def _back(
-        self, operands: Operands, gradients: Sequence[Tensor], needed: Sequence[bool]
-    ) -> Prepared:
-        pairs = [(t, like) for t, like in zip(operands, self.likes) if t is not None]
-        if any((t.shape, t.dtype) != like[:2] for t, like in pairs):
-            raise RuntimeError("a saved tensor came back with another shape or dtype")
-        wanted = {f"d.{name}" for name, need in zip(self.operands, needed) if need}
-        order = (*self.operands, *[f"d.{place.name}" for place in self.prepared.results])
-        given = [_shade(like) if t is None else t for t, like in zip(operands, self.likes)]
-        values = {**self.arguments, **self.extra, **dict(zip(order, (*given, *gradients)))}
-        made = self.preparation(self.library, self.table, values, order, wanted.__contains__)
-        return made.of(self.table.arms[self.arm]["backward"])
-
-    def again(self, operands: Operands) -> Any:
-        """The outputs by the torch target, with nothing updated, for gradients of gradients.
-
-        No gradient depends on operands that were not saved, so that zeros do for them.
-        """
-        values = {**self.arguments, **dict(zip(self.operands, operands))}
-        for name in self.table.buffers:
-            if name in self.table.tracked and self.arm != "eval":
-                values[name] = None
-            elif values.get(name) is not None:
-                values[name] = values[name].clone()
-        return self.function(**values)
-
-
-class Routes:
-    """The ways of one norm, for tensors on one type of device."""
-
-    kind: ClassVar[type[Route]] = Route
+    kind = NativeRoute
 
     def __init__(
-        self, function: Callable[..., Any], names: tuple[str, ...], library: Library,
-        table: Table, device: str = "cpu",
-    ) -> None:  # fmt: skip
-        self.function = function
-        self.names = names
-        self.library = library
-        self.table = table
-        self.device = device
-        self._found: dict[Any, Route | str] = {}  # or why there is none
-        entries = [entry for ways in table.arms.values() for entry in ways.values()]
-        counts = [f.name for entry in entries for f in entry.fields if f.kind == "groups"]
-        self._momenta = tuple(name in table.momenta for name in names)
-        self._indices = tuple(dict.fromkeys(name.removesuffix(".count") for name in counts))
-        self._wide = {f.name for e in entries for f in e.fields if f.kind == "wide"}
-        # Only training writes; of its forward fields that are buffers, some may only be read.
-        forward = {f.name for f in table.arms["train"]["forward"].fields}
-        self._written = forward.intersection(table.buffers)
-
-    def of(self, args: tuple[Any, ...]) -> tuple[Route, list[Tensor], list[float]]:
-        """The way of a call, its tensors and its momenta. Raises `Unfit` and `CannotBuild`."""
-        looks: list[Any] = []
-        operands: list[Tensor] = []
-        momenta: list[float] = []
-        for value, is_momentum in zip(args, self._momenta):
-            if is_momentum:
-                momenta.append(_momentum(value))
-            elif type(value) is Tensor or type(value) is Parameter:
-                if not plain(value, self.device):
-                    raise Unfit(f"a tensor that is not a plain one on the {self.where}")
-                operands.append(value)
-                looks.append((
-                    value.shape, value.stride(), value.dtype, value.requires_grad,
-                    value.get_device(),
-                ))  # fmt: skip
-            elif isinstance(value, Tensor):
-                raise Unfit(f"a tensor that is not a plain one on the {self.where}")
-            else:
-                looks.append(_key(value))
-        groups = self._groups(args) if self._indices else {}
-        looks += groups.values()
-        key = tuple(looks)
-        route = self._found.get(key)
-        if route is None:
-            if len(self._found) >= REMEMBERED:
-                self._found.clear()
-            try:
-                route = self._route(args, groups)
-            except Unfit as reason:
-                route = str(reason)
-            self._found[key] = route
-        if isinstance(route, str):
-            raise Unfit(route)
-        for number in route.scattered:
-            operands[number] = operands[number].contiguous()
-        return route, operands, momenta
-
-    @property
-    def where(self) -> str:
-        """What people call the device."""
-        return "CPU" if self.device == "cpu" else "GPU"
-
-    def extent(self, index: Tensor) -> tuple[int, int]:
-        """The smallest and the largest label; looked for in every call, since not only torch may
-        write to memory of the CPU."""
-        low, high = torch.aminmax(index)
-        return int(low), int(high)
-
-    def _groups(self, args: tuple[Any, ...]) -> dict[str, int]:
-        """The numbers of groups of each index, which is checked here: kernels trust it."""
-        values = dict(zip(self.names, args))
-        found = {}
-        for name in self._indices:
-            index, size = values.get(name), values.get(f"{name}_size")
-            if index is None:
-                found[f"{name}.count"] = 1
-                continue
-            if index.dtype != torch.int64:
-                raise Unfit("an index that is not of int64")
-            if size is not None and not isinstance(size, int):
-                raise Unfit("a number of groups that is not whole")
-            low, high = self.extent(index) if index.numel() else (0, -1)
-            count = high + 1 if size is None else size
-            if low < 0 or high >= count:
-                raise Unfit("labels out of range")  # of which the torch target says more
-            found[f"{name}.count"] = count
-        return found
-
-    def _route(self, args: tuple[Any, ...], groups: dict[str, int]) -> Route:
-        table, values = self.table, dict(zip(self.names, args))
-        x = values[self.names[0]]
-        if not data(x, self.device):
-            raise Unfit("an input that kernels do not know")
-        if x.numel() == 0:
-            raise Unfit("no elements")
-        tensors = {
-            n: v for n, v in values.items() if isinstance(v, Tensor) and n not in table.momenta
-        }
-        for name, tensor in tensors.items():
-            if name not in table.tensors:
-                raise Unfit("a tensor where a number is expected")
-            if name in table.buffers and (tensor.requires_grad or not tensor.is_contiguous()):
-                raise Unfit("a buffer that is strided or has a gradient")
-        scattered = {n for n, t in tensors.items() if n not in self._wide and not t.is_contiguous()}
-        for name in scattered:
-            values[name] = tensors[name] = tensors[name].contiguous()
-        order, arm = tuple(tensors), self._arm(values)
-        ways = table.arms[arm]
-        extra = {**groups, **named_matrices(table, values, x)}
-        made = self.kind.preparation(self.library, table, {**values, **extra}, order)
-        made.demand_few(table.cells[arm])
-        for dim, factors in table.divisible.items():
-            known: dict[str, Any] = {**made.sizes, **values}
-            parts: list[Any] = [known.get(by) if isinstance(by, str) else by for by in factors]
-            whole = all(isinstance(n, int) and n > 0 for n in parts)
-            if not whole or made.sizes.get(dim, 0) % prod(parts):
-                raise Unfit("a length that its number of parts does not divide")
-        read = {f.name for f in ways["backward"].fields}
-        unread = set(order) - read
-
-        def numbers(among: Any) -> tuple[int, ...]:
-            return tuple(i for i, name in enumerate(order) if name in among)
-
-        return self.kind(
-            function=self.function,
-            library=self.library,
-            table=table,
-            arm=arm,
-            operands=order,
-            arguments={n: 1.0 if n in table.momenta else v
-                       for n, v in values.items() if n not in tensors},
-            extra=extra,
-            prepared=made.of(ways["forward"]),
-            differentiable=any(t.requires_grad for t in tensors.values()),
-            scattered=numbers(scattered),
-            changed=numbers(self._written) if arm == "train" else (),
-            copied=numbers(set(table.buffers) - unread),
-            unread=numbers(unread),
-            likes=tuple(map(_like, tensors.values())),
-            results=self.function.__globals__[table.results] if table.results else None,
-            device=self.device,
-        )  # fmt: skip
-
-    def _arm(self, values: dict[str, Any]) -> str:
-        """Which way the modes go in this call."""
-        table = self.table
-        kept = [values.get(name) is not None for name in table.tracked]
-        if any(kept) and not all(kept):
-            raise Unfit("some running statistics and not others")
-        if "eval" not in table.arms or values.get("training"):
-            return "train"
-        return "eval" if all(kept) else table.without_statistics
-
-
-def _lies(tensor: Tensor | None) -> Any:
-    return None if tensor is None else (tensor.stride(), tensor.dtype)
-
-
-def _like(tensor: Tensor) -> Like:
-    return tensor.shape, tensor.dtype, tensor.stride()
-
-
-def _shade(like: Like) -> Tensor:
-    """A tensor without memory, for what was not saved."""
-    shape, dtype, strides = like
-    return torch.empty_strided(shape, strides, dtype=dtype, device="meta")
-
-
-def _key(value: Any) -> Any:
-    """An argument as part of a key, in which zeros of two signs are not one."""
-    if isinstance(value, list):
-        return tuple(value)
-    return value if value or value is None else repr(value)
-
-
-def _momentum(value: Any) -> float:
-    """The weight of a new value; a tensor counts the batches of an average over all."""
-    if isinstance(value, Tensor):
-        if capturing(value.device):
-            raise Unfit("an average over all batches, and a CUDA graph is captured")
-        count = value.item()
-        value = 1 / count if count else float("nan")
-    if not isinstance(value, (int, float)):
-        raise Unfit("a momentum that is no number")
-    return value
+        self, function: Callable[..., Any], names: tuple[str, ...], module_file: str
+    ) -> None:
+        source = source_of(module_file)
+        table = tables(source).get(function.__name__)
+        if table is None:
+            module = function.__globals__.get("__name__", "")
+            raise CannotBuild(
+                f"the C file of module {module} is not beside it",
+                "copy it there, or list *.c files as package data",
+            )
+        super().__init__(function, names, Library(source), table)

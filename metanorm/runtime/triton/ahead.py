@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from metanorm.runtime.native.compiler import CannotBuild
+from metanorm.runtime.kernels.refusals import CannotBuild
 from metanorm.runtime.triton.interpreter import interpreting
 from metanorm.runtime.triton.tiles import (
     CELLS,
@@ -118,7 +118,8 @@ def _tile(step: Mapping[str, Any]) -> tuple[int, int]:
     """The largest tile of a kernel."""
     if "columns" not in step:
         return 1, 1
-    held = min(above(HELD // step["keeps"] + 1) // 2, LARGEST)
+    room = above(HELD // step["keeps"] + 1) // 2
+    held = min(room, LARGEST)
     match step["down"], step["across"]:
         case "whole", "whole":
             return held // WIDEST, WIDEST
@@ -128,6 +129,8 @@ def _tile(step: Mapping[str, Any]) -> tuple[int, int]:
             return 1, held
         case "part", "walk":
             return 1, TILE
+        case "walk", "whole":
+            return max(TILE // room, 1), room
         case "walk", "part":
             return TILE // NARROWEST, NARROWEST
         case "walk", _:

@@ -10,11 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metanorm.runtime.native import layout
-from metanorm.runtime.native.calls import Place, _number
-from metanorm.runtime.native.calls import Preparation as Reading
-from metanorm.runtime.native.layout import Unfit
-from metanorm.runtime.native.table import Entry, Field
+from metanorm.runtime.kernels import layout
+from metanorm.runtime.kernels.reading import Place, Reading, known_number
+from metanorm.runtime.kernels.refusals import Unfit
+from metanorm.runtime.kernels.table import Entry, Field
 from metanorm.runtime.triton import tiles, tuning
 from metanorm.runtime.triton.interpreter import interpreting
 from metanorm.runtime.triton.launches import Launch
@@ -32,8 +31,9 @@ class Preparation(Reading):
     device: torch.device
     made: Prepared
     env: dict[str, Any]
+    group: str = ""  # the dimension of groups of rows, where there are any
 
-    def of(self, entry: Entry) -> Prepared:  # type: ignore[override]
+    def of(self, entry: Entry) -> Prepared:
         """Everything about calls in one direction that does not change, with other tiles, too,
         where they are to be tried. Raises `Unfit`."""
         choice = usual()
@@ -47,8 +47,8 @@ class Preparation(Reading):
 
     def _prepared(self, entry: Entry, choice: Choice) -> Prepared:
         self.choice = choice
-        steps = self.library.steps[entry.sections[self._vector(entry)]]  # type: ignore[attr-defined]
-        self.module = self.library.module  # type: ignore[attr-defined]
+        steps = self.library.steps[entry.sections[self.vector_of(entry)]]
+        self.module = self.library.module
         index = self._index(entry, steps)
         self.device = self._device()
         self.made = Prepared(self.device, self.real, [], {}, [], index)
@@ -61,7 +61,7 @@ class Preparation(Reading):
                 self.made.constants[f"tensor {matrix}"] = eye
         for name, key in steps["kept"].items():
             self._keep(f"tensor {name}", key, steps)
-        self._narrow_results(entry, steps)
+        self._results(entry, steps)
         counts: dict[str, int] = {}
         for step in steps[self._schedule(steps)]:
             self.made.steps += self._steps(step, counts)
@@ -82,12 +82,12 @@ class Preparation(Reading):
     def _index(self, entry: Entry, steps: Mapping[str, Any]) -> tuple[str, int, int] | None:
         if not steps["groups"]:
             return None
-        name, grouped, _ = steps["groups"]
+        name, grouped, self.group = steps["groups"]
         return name, self.values[f"{name}.count"], self.sizes[grouped]
 
     def _numbers(self, entry: Entry, steps: Mapping[str, Any]) -> dict[str, Any]:
         given = {
-            f.name: _number(self.values[f.name], self.real)
+            f.name: known_number(self.values[f.name], self.real)
             for f in entry.fields
             if f.kind == "number"
         }
@@ -105,10 +105,11 @@ class Preparation(Reading):
         return env
 
     def _large(self) -> bool:
-        """Whether places of elements may not fit 32 bits."""
+        """Whether places of elements may not fit 32 bits: those of what is given, and of results,
+        which have memory for each element where what is given is expanded."""
         tensors = [t for t in self.values.values() if isinstance(t, Tensor)]
         spans = (sum((n - 1) * abs(s) for n, s in zip(t.shape, t.stride())) + 1 for t in tensors)
-        return max(spans, default=0) >= 2**30
+        return max(*spans, *(t.numel() for t in tensors)) >= 2**30
 
     def _length(self, keys: Sequence[str]) -> int:
         return prod(self._known(key) for key in keys)
@@ -127,8 +128,6 @@ class Preparation(Reading):
         match field_.kind:
             case "momentum":
                 made.momenta.append(f"momentum {name}")
-            case "result":
-                self._wide_result(name)
             case "wide" | "narrow" | "index" if not name.startswith("to."):
                 tensor = self.values.get(name)
                 if name in self.order:
@@ -182,30 +181,40 @@ class Preparation(Reading):
         lies = (tuple(new.shape), new.stride(), of.dtype)
         self.made.results.append(Place(0, name, number, wide, *lies))
 
-    def _narrow_results(self, entry: Entry, steps: Mapping[str, Any]) -> None:
-        """Kernels write narrow results where they belong, unless another type is asked for."""
+    def _results(self, entry: Entry, steps: Mapping[str, Any]) -> None:
+        """Where results go, in the order of the norm: small ones stand between large ones, too."""
         for field_ in entry.fields:
-            if field_.kind != "narrow" or not field_.name.startswith("to."):
-                continue
-            name = field_.name.removeprefix("to.")
-            gradient = name.startswith("d.")
-            of = self.values.get(name.removeprefix("d.")) if gradient else self.x
-            if of is None or not self.wanted(name):
-                continue
-            if gradient:
-                new = torch.empty(of.shape, dtype=of.dtype, device="meta")
-            else:
-                parts = [self.shapes[dim.lstrip("*")] for dim in field_.dims]
-                shape = [n for part in parts for n in part]
-                new = torch.empty(shape, dtype=of.dtype, device="meta")
-            self._place(name, of, new, wide=False)
-            key = steps["results"][field_.name]
-            taken = key in self.made.result_keys or key in self.made.saved
-            if of.dtype == self.real and key.startswith("value ") and not taken:
-                self.made.result_keys.append(key)
-            else:
-                self.made.result_keys.append(field_.name)
-                self.made.copies.append((key, field_.name))
+            if field_.kind == "result":
+                self._wide_result(field_.name)
+            elif field_.kind == "narrow" and field_.name.startswith("to."):
+                self._narrow_result(field_, steps["results"][field_.name])
+
+    def _narrow_result(self, field_: Field, key: str) -> None:
+        """Kernels write narrow results where they belong, unless another type is asked for."""
+        name = field_.name.removeprefix("to.")
+        gradient = name.startswith("d.")
+        of = self.values.get(name.removeprefix("d.")) if gradient else self.x
+        if of is None or not self.wanted(name):
+            return
+        if gradient:
+            new = torch.empty(of.shape, dtype=of.dtype, device="meta")
+        else:
+            shape = [n for dim in field_.dims for n in self._shape(dim.lstrip("*"))]
+            new = torch.empty(shape, dtype=of.dtype, device="meta")
+        self._place(name, of, new, wide=False)
+        taken = key in self.made.result_keys or key in self.made.saved
+        if of.dtype == self.real and key.startswith("value ") and not taken:
+            self.made.result_keys.append(key)
+        else:
+            self.made.result_keys.append(field_.name)
+            self.made.copies.append((key, field_.name))
+
+    def _shape(self, dim: str) -> tuple[int, ...]:
+        """The lengths behind a dimension of a result; a part of one has a length of its own.
+        Raises `Unfit`."""
+        if dim == self.group:
+            raise Unfit("a result with one value for each group of rows")
+        return self.shapes[dim] if dim in self.shapes else (self._known(f"size {dim}"),)
 
     def _keep(self, name: str, key: str, steps: Mapping[str, Any]) -> None:
         """A measured value goes where the way back finds it."""

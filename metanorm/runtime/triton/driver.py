@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from metanorm.runtime.native.compiler import CannotBuild
+from metanorm.runtime.kernels.refusals import CannotBuild
 from metanorm.runtime.triton.failures import told
 
 KNOWN = ((3, 6), (3, 9))  # the first and the last version whose launchers take what `Direct` has

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from metanorm.runtime.native.compiler import CannotBuild
+from metanorm.runtime.kernels.refusals import CannotBuild
 
 REPORT = "please report it with the spec"
 COMPILER = (

@@ -10,8 +10,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-from metanorm.runtime.native.fit import capturing
-from metanorm.runtime.native.layout import Unfit
+from metanorm.runtime.kernels.fit import capturing
+from metanorm.runtime.kernels.refusals import Unfit
 from metanorm.runtime.triton import driver
 
 REMEMBERED = 8  # indices; a batch of graphs comes to every layer of a network
@@ -23,12 +23,16 @@ Found = Callable[Concatenate[Tensor, P], T]
 
 
 def remembered(find: Found[P, T]) -> Found[P, T]:
-    """The function, which looks at a tensor once for as long as nothing is written to it.
+    """The function, which looks at a tensor once for as long as nothing is written to it. What it
+    has found, which may be as large as the tensor, is kept no longer than that.
 
     Raises `Unfit` while a CUDA graph is captured: nothing can be looked at, and what was seen
     before may not be so when the graph runs.
     """
     seen: list[tuple[weakref.ref[Tensor], tuple[Any, ...], T]] = []
+
+    def forget(gone: weakref.ref[Tensor]) -> None:
+        seen[:] = [entry for entry in seen if entry[0] is not gone]
 
     @functools.wraps(find)
     def look(index: Tensor, /, *args: P.args, **named: P.kwargs) -> T:
@@ -36,13 +40,13 @@ def remembered(find: Found[P, T]) -> Found[P, T]:
             raise Unfit("an index, and a CUDA graph is captured")
         if index.is_inference():  # whose changes nobody counts
             return find(index, *args, **named)
-        state = (index._version, index.data_ptr(), args)
+        state = (index._version, index.data_ptr())
         for tensor, then, found in seen:
-            if tensor() is index and then == state:
+            if tensor() is index and then == (*state, args):
                 return found
         found = find(index, *args, **named)
-        living = [entry for entry in seen if entry[0]() is not None]
-        seen[:] = [*living, (weakref.ref(index), state, found)][-REMEMBERED:]
+        valid = [own for own in seen if own[0]() is not index or own[1][:-1] == state]
+        seen[:] = [*valid, (weakref.ref(index, forget), (*state, args), found)][-REMEMBERED:]
         return found
 
     return look

@@ -10,8 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from metanorm.runtime.native.compiler import CannotBuild
-from metanorm.runtime.native.layout import Unfit
+from metanorm.runtime.kernels.refusals import CannotBuild, Unfit
 from metanorm.runtime.triton.interpreter import interpreting, mend
 
 

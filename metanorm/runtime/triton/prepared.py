@@ -9,11 +9,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from metanorm.runtime.native.calls import Place
-from metanorm.runtime.native.compiler import CannotBuild
-from metanorm.runtime.native.fit import capturing
-from metanorm.runtime.native.layout import Unfit
-from metanorm.runtime.native.warning import warn_once
+from metanorm.runtime.kernels.fit import capturing
+from metanorm.runtime.kernels.reading import Place
+from metanorm.runtime.kernels.refusals import CannotBuild, Unfit, warn_once
 from metanorm.runtime.triton import driver, tuning
 from metanorm.runtime.triton.driver import Direct
 from metanorm.runtime.triton.groups import rows_of_groups

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metanorm.runtime.native.routes import Operands, Route, Routes
-from metanorm.runtime.native.table import parsed
+from metanorm.runtime.kernels.routes import Operands, Route, Routes
+from metanorm.runtime.kernels.table import parsed
 from metanorm.runtime.triton import driver, groups
 from metanorm.runtime.triton.calls import Preparation
 from metanorm.runtime.triton.interpreter import interpreting
@@ -31,7 +31,7 @@ class Kernels:
 class TritonRoute(Route):
     """The way of calls that look alike, on Triton kernels."""
 
-    preparation = Preparation
+    reading = Preparation
 
     def memory(self) -> Tensor | None:
         """Room for what the backward kernels need."""
@@ -41,7 +41,7 @@ class TritonRoute(Route):
         return torch.empty(prepared.kept, dtype=prepared.real, device=prepared.device)
 
     def launch(
-        self, prepared: Prepared, operands: Operands, momenta: Sequence[float],  # type: ignore[override]
+        self, prepared: Prepared, operands: Operands, momenta: Sequence[float],
         results: Sequence[Tensor], kept: Tensor | None,
     ) -> None:  # fmt: skip
         """All kernels of a call."""
@@ -65,7 +65,7 @@ class TritonRoutes(Routes):
         if not interpreting():
             driver.demand_driver()
         library = Kernels(module, function.__name__, data["steps"])
-        super().__init__(function, names, library, parsed(data), device_type())  # type: ignore[arg-type]
+        super().__init__(function, names, library, parsed(data), device_type())
 
     def extent(self, index: Tensor) -> tuple[int, int]:
         """The smallest and the largest label, which a GPU is waited for once."""

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from metanorm.runtime.native.compiler import CannotBuild
+from metanorm.runtime.kernels.refusals import CannotBuild
 
 TILE = 4096  # elements of a tile
 WIDEST = 1024  # columns of a tile where they need not be whole

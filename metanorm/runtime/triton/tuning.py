@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from metanorm.runtime.native.compiler import CannotBuild
+from metanorm.runtime.kernels.refusals import CannotBuild
 
 WARM, TIMED = 3, 10  # calls of each candidate
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from metanorm.ir.aggregation import Ones
-from metanorm.ir.nodes import Along, Count, Expand, Map, Pool, Ref, Stop
+from metanorm.ir.nodes import Along, Count, Expand, Map, Op, Pool, Ref, Stop
 from metanorm.plan.sweeps import Sweep
 from metanorm.targets.python.pyir import Expr, Literal, Name
 from metanorm.targets.triton.frame import Arguments, Frame
@@ -33,7 +33,8 @@ class IslandScope(Scope):
 
     def computed(self, ref: Ref) -> Expr:
         """The expression of a value; what lies between sweeps is not read from memory."""
-        op = self.frame.lets[ref].op
+        let = self.frame.lets[ref]
+        op = let.op
         if ref in self.between:
             if isinstance(op, Pool):
                 raise NotInTile("a statistic where it is not known")
@@ -41,7 +42,7 @@ class IslandScope(Scope):
                 raise NotInTile("a map along an axis")
             if not isinstance(op, (Map, Stop, Expand)) and not self.frame.inline(ref):
                 raise NotInTile("a value at another place")
-        if self.grouped and isinstance(op, Count) and op.where is None and op.weight is None:
+        if self.grouped and self.frame.by_index(let):
             return self._rows_of_group(op)
         return super().computed(ref)
 
@@ -56,8 +57,11 @@ class IslandScope(Scope):
         policy = Literal("evict_last" if name in self.again else "evict_first")
         return self.load(pointer, place, ROW | COLUMN, eviction_policy=policy)
 
-    def _rows_of_group(self, op: Count) -> Expr:
+    def _rows_of_group(self, op: Op) -> Expr:
         """The number of rows of a group, times the lengths of what is counted with them."""
+        assert isinstance(op, Count)
+        if op.where or op.weight:
+            raise NotInTile("a count of what a mask leaves")
         rows: Expr = infix("-", Name("stop"), Name("start"))
         whole = self.frame.leaves(axis for axis, matrix in op.over if isinstance(matrix, Ones))
         return cast(times(rows, self.frame.size(self.arguments, whole)), "REAL")

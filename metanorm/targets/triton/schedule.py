@@ -129,8 +129,8 @@ class _Schedule:
             own = [u for u in self.owed if u.value in phase.members and u.value in early]
             due.append((phase, own))
             self.owed = [u for u in self.owed if u not in own]
-        if last:
-            due += [(Phase((u.value,), frozenset()), [u]) for u in self.owed]
+        if last:  # together, so that what is read of a buffer is what it was before the call
+            due += [(Phase(tuple(u.value for u in own), frozenset()), own) for own in self._late()]
         if not due:
             return
         self.settled += 1
@@ -143,6 +143,13 @@ class _Schedule:
             self.available |= phase.stored
         doc = "Narrow values, phase by phase in one program."
         self.steps.append(in_one_program(name, doc, steps))
+
+    def _late(self) -> list[list[Update]]:
+        """The updates that were left to the end, by the axes of their buffers."""
+        found: dict[tuple[str, ...], list[Update]] = {}
+        for update in self.owed:
+            found.setdefault(self.f.order(update.value), []).append(update)
+        return list(found.values())
 
     def _per(self, phase: Phase, number: int) -> str:
         axes = self.f.lets[phase.members[0]].type.axes

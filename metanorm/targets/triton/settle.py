@@ -55,7 +55,11 @@ class SettlePrinter:
         self.arrays: list[tuple[str, Keys]] = []
         cells = self._places()
         for ref in phase.members:
-            self._member(ref, updates)
+            self._member(ref)
+        found = [self.s.value(update.value) for update in updates]  # as it was before any of them
+        for update, value in zip(updates, found):
+            self._updated(update, value)
+        self.changes = tuple(f"tensor {update.buffer}" for update in updates)
         here = cast(call("tl.program_id", ZERO), "INDEX")
         step = times(call("tl.num_programs", ZERO), Name("CELLS"))
         self.s.leave("first", (times(here, Name("CELLS")), cells, step))
@@ -71,6 +75,7 @@ class SettlePrinter:
             sizes,
             tuple(dict.fromkeys(self.pools.pooled)),
             tuple(self.arrays),
+            self.changes,
         )
 
     def _places(self) -> Expr:
@@ -98,7 +103,7 @@ class SettlePrinter:
 
     # ---- values
 
-    def _member(self, ref: Ref, updates: Sequence[Update]) -> None:
+    def _member(self, ref: Ref) -> None:
         s, op = self.s, self.f.lets[ref].op
         if ref not in s.local and ref not in s.available:
             if ref in self.f.measured:
@@ -109,9 +114,6 @@ class SettlePrinter:
                 self.pools.pools(self._beside(ref))
         if ref in self.phase.stored:
             self._stored(ref, s.value(ref))
-        for update in updates:
-            if update.value == ref:
-                self._updated(update, s.value(ref))
 
     def _pools(self, ref: Ref) -> bool:
         """Whether a value is a statistic of narrow ones."""
@@ -234,13 +236,15 @@ class CellScope(Scope):
 
 
 def in_one_program(name: str, doc: str, phases: Sequence[PhaseStep]) -> SettleStep:
-    """All phases, one after the other, with a barrier before what reads an array just written."""
+    """All phases, one after the other, with a barrier before one that reads what others have just
+    written, or writes what they may still be reading."""
     if len(phases) == 1:
         return SettleStep(None, (), tuple(phases))
     arguments = Arguments()
     body: list[Stmt] = []
     meta: list[str] = []
     keys: list[str] = []
+    touched: set[str] = set()
     written: set[str] = set()
     for number, phase in enumerate(phases, 1):
         given: list[Expr] = []
@@ -251,11 +255,13 @@ def in_one_program(name: str, doc: str, phases: Sequence[PhaseStep]) -> SettleSt
                 given.append(Name(key))
             else:
                 given.append(arguments(key, parameter.name))
-        if written & set(phase.arguments):
+        writes = {*(key for key, _ in phase.arrays), *phase.changes}
+        if written & {*phase.arguments} or touched & writes:
             body.append(Do(call("tl.debug_barrier")))
-            written.clear()
+            touched, written = set(), set()
         body.append(Do(call(phase.kernel.name, *given)))
-        written |= {key for key, _ in phase.arrays}
+        touched |= {*phase.arguments}
+        written |= writes
         meta += [f"{word}_{number}" for word in META]
         keys += [f"{word} {number}" for word in META]
     function = function_of(name, doc, arguments, meta, tuple(body))

@@ -64,7 +64,8 @@ class TileStep:
 class PhaseStep:
     """A kernel that computes narrow values on the same axes, for some of their cells at a time.
 
-    `pooled` are the axes that its loops go over, for each cell.
+    `pooled` are the axes that its loops go over, for each cell; `changes` are the buffers that it
+    updates.
     """
 
     kernel: Function
@@ -72,6 +73,7 @@ class PhaseStep:
     cells: Keys
     pooled: tuple[Keys, ...]
     arrays: tuple[tuple[str, Keys], ...]
+    changes: Keys
 
     def table(self) -> dict[str, Any]:
         """What the runtime has to know of it."""

@@ -1,9 +1,10 @@
-"""Every norm of the library on Triton kernels, against the oracle."""
+"""Every norm of the library on Triton kernels, against the oracle; and others with buffers."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -20,7 +21,7 @@ from metanorm.runtime.triton.tiles import Look
 from metanorm.targets.live import module_from_files
 from metanorm.verify.cases import Setting, settings
 from metanorm.verify.compare import compare
-from metanorm.workspace import load_library
+from metanorm.workspace import load, load_library
 
 __all__ = ["quiet"]  # a fixture for every test
 
@@ -30,9 +31,12 @@ SETTINGS = ("train", "eval", "bfloat16")
 UNSERVED = "cannot run on Triton kernels: the call has"  # and why torch serves it
 
 LIBRARY = load_library()
+BUFFERS = load([str(Path(__file__).parents[2] / "good" / "features" / "buffers.norm")])
+SOURCES = {**LIBRARY.sources, **BUFFERS.sources}
+ROOTS = [*LIBRARY.roots, *BUFFERS.roots]
 NORMS = {
     norm.program.name: (root, norm.program)
-    for root, norms in frontend.check(LIBRARY.sources, LIBRARY.roots).norms.items()
+    for root, norms in frontend.check(SOURCES, ROOTS).norms.items()
     for norm in norms
 }
 
@@ -40,7 +44,7 @@ NORMS = {
 @functools.cache
 def compiled(root: str) -> dict[str, str]:
     """The files of a spec."""
-    return compile_specs(LIBRARY.sources, [root], Options(target="triton")).files
+    return compile_specs(SOURCES, [root], Options(target="triton")).files
 
 
 def served(program: Program, module: ModuleType, setting: Setting) -> bool:

@@ -17,9 +17,9 @@ from triton.compiler.errors import CompilationError
 from triton.runtime.errors import OutOfResources, PTXASError
 
 from metanorm.runtime import use
-from metanorm.runtime.native import KERNELS, warning
-from metanorm.runtime.native.compiler import CannotBuild
-from metanorm.runtime.native.warning import MissingKernels
+from metanorm.runtime.dispatch import KERNELS
+from metanorm.runtime.kernels import refusals
+from metanorm.runtime.kernels.refusals import CannotBuild, MissingKernels
 from metanorm.runtime.triton.prepared import Calls
 
 X = torch.randn(3, 4, 5, 3)
@@ -29,7 +29,7 @@ X = torch.randn(3, 4, 5, 3)
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
     """Calls take kernels by themselves, and nobody has been warned yet."""
     monkeypatch.setitem(KERNELS, "cpu", "triton")
-    monkeypatch.setattr(warning, "_warned", False)
+    monkeypatch.setattr(refusals, "_warned", False)
     with recording() as recorder:
         yield recorder
 

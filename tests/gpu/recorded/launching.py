@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
+from inspect import signature
 from typing import Any
 
 import pytest
 import torch
+import triton.language as tl
 from layers import LAYERS, beside, channels_last, layer, outputs, shifted
 from recorder import Launched, Recorder, module_of, recording
 from torch import Tensor, nn
 from triton import knobs
 
 from metanorm.runtime import use
-from metanorm.runtime.native.layout import Unfit
+from metanorm.runtime.kernels.refusals import Unfit
 from metanorm.runtime.triton import driver, prepared
 from metanorm.runtime.triton.launches import Brought
 from metanorm.runtime.triton.prepared import Calls, Prepared
-from metanorm.runtime.triton.routes import TritonRoute
+from metanorm.runtime.triton.routes import TritonRoute, TritonRoutes
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -140,6 +142,17 @@ def test_launches_go_to_the_current_stream(recorder: Recorder) -> None:
     assert launched(recorder, lambda: module(x))
 
 
+@pytest.mark.parametrize(("rows", "bits"), [(2**9, tl.int32), (2**15, tl.int64)])
+def test_places_have_bits_enough_for_results(rows: int, bits: Any) -> None:
+    """Which have memory for each element of what is expanded from a single one."""
+    function = module_of("layer_norm").layer_norm.__wrapped__
+    names, file = tuple(signature(function).parameters), function.__globals__["__file__"]
+    x = torch.zeros(1).expand(rows, 2**15)
+    route, *_ = TritonRoutes(function, names, file).of((x, None, None, [2**15], 1e-5))
+    made: Prepared = route.prepared  # type: ignore[assignment]
+    assert all(bits in step.arguments for step in made.steps)
+
+
 # ---- devices
 
 
@@ -183,7 +196,7 @@ def capture(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Pretends from then on that a CUDA graph is captured."""
 
     def begin() -> None:
-        from metanorm.runtime.native import routes
+        from metanorm.runtime.kernels import routes
         from metanorm.runtime.triton import groups
 
         for module in (routes, groups, prepared):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from recorder import Recorder, compiled, recording
 from torch import nn
 
 from metanorm import runtime
-from metanorm.runtime.native.compiler import CannotBuild
+from metanorm.runtime.kernels.refusals import CannotBuild
 from metanorm.runtime.triton import tuning
 
 SHAPE = (64, 4, 512)  # of which no island fits a tile
@@ -31,53 +32,46 @@ def module() -> nn.Module:
 Grids = list[tuple[tuple[int, int, int], int]]
 
 
-def since(recorder: Recorder, before: int) -> Grids:
-    """Programs and warps of launches."""
-    return [(one.grid, one.warps) for one in recorder.launches[before:]]
-
-
 @pytest.fixture
 def tried(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> list[Grids]:
-    """What each candidate launched, which ran twice; the third one is the fastest."""
-    runs: list[Grids] = []
+    """What each candidate launches, which runs twice; the third one is the fastest."""
+    found: list[Grids] = []
 
     def clock(call: Callable[[], None]) -> float:
         call()
-        before = len(recorder.launches)
-        call()
-        runs.append(since(recorder, before))
-        return 1.0 if len(runs) == 3 else 2.0
+        found.append(grids(recorder, call))
+        return 1.0 if len(found) == 3 else 2.0
 
     monkeypatch.setattr(tuning, "on_device", clock)
     monkeypatch.setattr(tuning, "_asked", None)
     runtime.autotune()
-    return runs
+    return found
 
 
-def grids(recorder: Recorder, module: nn.Module) -> Grids:
+def grids(recorder: Recorder, call: Callable[[], Any]) -> Grids:
     """Programs and warps of the launches of a call."""
     before = len(recorder.launches)
-    module(torch.randn(SHAPE))
-    return since(recorder, before)
+    call()
+    return [(one.grid, one.warps) for one in recorder.launches[before:]]
 
 
 def test_the_fastest_tiles_are_kept(
     recorder: Recorder, module: nn.Module, tried: list[Grids]
 ) -> None:
-    first = grids(recorder, module)
-    candidates = list(tried)
-    assert len(first) == 2 * sum(map(len, candidates)) + len(candidates[2])
-    assert grids(recorder, module) == candidates[2] == first[-len(candidates[2]) :]
-    assert len({str(candidate) for candidate in candidates}) > 3
-    assert len({len(candidate) for candidate in candidates}) > 1, "another schedule"
-    assert len(tried) == len(candidates), "later calls try nothing"
+    first = grids(recorder, lambda: module(torch.randn(SHAPE)))
+    assert len({str(candidate) for candidate in tried}) > 3
+    assert len(first) == 2 * sum(map(len, tried)) + len(tried[2])
+    assert first[-len(tried[2]) :] == tried[2]
+    number = len(tried)
+    assert grids(recorder, lambda: module(torch.randn(SHAPE))) == tried[2]
+    assert len(tried) == number, "later calls try nothing"
 
 
 def test_running_statistics_are_updated_once(
     recorder: Recorder, module: nn.Module, tried: list[Grids]
 ) -> None:
     """Candidates run on copies of what kernels change."""
-    grids(recorder, module)
+    module(torch.randn(SHAPE))
     updates = [one.arguments["running_mean"] for one in recorder.launches
                if "running_mean" in one.arguments]  # fmt: skip
     assert len(updates) == 2 * len(tried) + 1
@@ -88,7 +82,8 @@ def test_nothing_is_tried_that_nobody_asked_for(
     recorder: Recorder, module: nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tuning, "on_device", None)
-    assert grids(recorder, module) == grids(recorder, module)
+    once, again = (grids(recorder, lambda: module(torch.randn(SHAPE))) for _ in range(2))
+    assert once == again
 
 
 def test_the_environment_asks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -119,6 +120,18 @@ def test_an_index_that_counts_no_changes() -> None:
             module(x, batch)
         batch[11] = 5
         assert groups.extent(batch) == (0, 5)
+
+
+def test_what_was_found_of_an_index_goes_with_it() -> None:
+    """Nor is it kept for what the index was before."""
+    batch = torch.arange(12) % 3
+    before = weakref.ref(groups.rows_of_groups(batch, 3)[1])
+    assert before() is not None
+    batch[11] = 0
+    after = weakref.ref(groups.rows_of_groups(batch, 3)[1])
+    assert before() is None and after() is not None
+    del batch
+    assert after() is None
 
 
 def test_a_stream_has_rows_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metanorm.runtime.kernels.refusals import Unfit
+
 # The numbers by which `metanorm.h` knows the types.
 TYPES: Mapping[torch.dtype, int] = {
     torch.float32: 0,
@@ -19,10 +21,6 @@ TYPES: Mapping[torch.dtype, int] = {
     torch.int64: 5,
 }
 STREAMED = 6  # a result of the type of the arithmetic that goes past the caches
-
-
-class Unfit(Exception):
-    """A kernel cannot read this tensor where it lies; the torch target serves it."""
 
 
 def known_ranks(

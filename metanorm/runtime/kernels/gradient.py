@@ -8,11 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metanorm.runtime.native.build import CannotBuild
-from metanorm.runtime.native.fit import data, watched
-from metanorm.runtime.native.layout import Unfit
-from metanorm.runtime.native.routes import Gradients, Operands, Route
-from metanorm.runtime.native.warning import warn_once
+from metanorm.runtime.kernels.fit import data, watched
+from metanorm.runtime.kernels.refusals import CannotBuild, Unfit, warn_once
+from metanorm.runtime.kernels.routes import Gradients, Operands, Route
 
 
 def normalized(route: Route, operands: Sequence[Tensor], momenta: Sequence[float]) -> Any:

@@ -1,8 +1,24 @@
-"""The one warning about missing kernels."""
+"""Why kernels do not serve a call: it does not fit them, or there are none, which is said once."""
 
 from __future__ import annotations
 
 import warnings
+
+
+class Unfit(Exception):
+    """A kernel cannot read this tensor where it lies; the torch target serves it."""
+
+
+class CannotBuild(Exception):
+    """No library could be made here: why, and what a person can do about it."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(reason, remedy)  # as given, so that it can be pickled
+        self.reason = reason
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.reason}; {self.remedy}"
 
 
 class MissingKernels(RuntimeWarning):

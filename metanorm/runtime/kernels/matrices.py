@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metanorm.runtime.kernels.refusals import Unfit
+from metanorm.runtime.kernels.table import Table
 from metanorm.runtime.matrices import structured
-from metanorm.runtime.native.layout import Unfit
-from metanorm.runtime.native.table import Table
 
 
 def named_matrices(table: Table, values: Mapping[str, Any], x: Tensor) -> dict[str, Tensor | None]:

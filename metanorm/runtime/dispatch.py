@@ -1,0 +1,133 @@
+"""When kernels are used: those in C for tensors of the CPU, those in Triton for tensors of a GPU.
+
+`native` stands above the functions of generated modules. A call goes to the kernels where the
+tensors are plain ones on the CPU, or on a GPU those of `metanorm.runtime.triton`, and nothing
+looks on; under `torch.compile`, `torch.export`, `torch.func` or forward-mode differentiation, on
+other devices and for odd layouts the function itself runs, which is plain torch.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
+
+import torch
+
+from metanorm.runtime.kernels.fit import watched
+from metanorm.runtime.kernels.gradient import normalized
+from metanorm.runtime.kernels.refusals import CannotBuild, Unfit, warn_once
+from metanorm.runtime.kernels.routes import Routes
+from metanorm.runtime.native.routes import NativeRoutes
+
+F = TypeVar("F", bound=Callable[..., Any])
+Choice = Literal["auto", "native", "triton", "torch"]
+KERNELS = {"cpu": "native", "cuda": "triton"}  # those of each type of device
+
+_choice: Choice = "auto"
+
+
+class _Use:
+    """What `use` returns: already in force, and undone at the end of a `with`."""
+
+    def __init__(self, before: Choice) -> None:
+        self.before = before
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        global _choice
+        _choice = self.before
+
+
+def use(target: Choice) -> _Use:
+    """Choose what generated norms run on: `"torch"`, `"native"` (the CPU), `"triton"` (a GPU), or
+    `"auto"`, which picks per call.
+
+    Holds until the next call, or to the end of a `with` statement. With `"native"` or `"triton"`,
+    a call that such kernels cannot serve raises `RuntimeError` instead of running on torch.
+    """
+    global _choice
+    if target not in ("auto", "native", "triton", "torch"):
+        raise ValueError(f"use() takes 'auto', 'native', 'triton' or 'torch', got {target!r}")
+    before, _choice = _choice, target
+    return _Use(before)
+
+
+def native(function: F) -> F:
+    """Run a function of a generated module on the kernels in the C file beside the module."""
+    return functools.wraps(function)(_Dispatch(function))  # type: ignore[return-value]
+
+
+def gpu(function: F) -> F:
+    """The same for a function that has kernels in Triton alone."""
+    return functools.wraps(function)(_Dispatch(function, only="triton"))  # type: ignore[return-value]
+
+
+class _Dispatch:
+    def __init__(self, function: Callable[..., Any], only: str = "") -> None:
+        self.function = function
+        self.only = only
+        self.signature = inspect.signature(function)
+        self.arity = len(self.signature.parameters)
+        self._routes: dict[str, Routes] = {}  # by what they run on
+        self._failed: dict[str, str] = {}
+
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return self.function(*args, **named)
+        if named or len(args) != self.arity:
+            try:
+                args = self.signature.bind(*args, **named).args
+            except TypeError:
+                return self.function(*args, **named)  # which says what is wrong
+        if _choice == "torch":
+            return self.function(*args)
+        if watched():
+            return self._otherwise("is watched by a transform of torch", args)
+        target = self._target(args)
+        if self.only and target != self.only:
+            return self._otherwise("is one that C has no kernels for", args)
+        if target in self._failed:
+            return self._otherwise(f"has no kernels: {self._failed[target]}", args)
+        try:
+            routes = self._routes.get(target) or self._load(target)
+            route, operands, momenta = routes.of(args)
+            return normalized(route, operands, momenta)
+        except Unfit as misfit:
+            reason = f"has {misfit}"
+        except CannotBuild as problem:  # a build that fails takes its time at every call
+            self._failed[target] = f"{problem.reason}; {problem.remedy}"
+            warn_once(self._failed[target])
+            reason = f"has no kernels: {self._failed[target]}"
+        return self._otherwise(reason, args)
+
+    def _target(self, args: tuple[Any, ...]) -> str:
+        """What a call is to run on: as was chosen, or as the device of its first tensor has it."""
+        if _choice != "auto":
+            return _choice
+        device = getattr(args[0], "device", None)
+        return KERNELS.get(device.type, "native") if device is not None else "native"
+
+    def __reduce__(self) -> str:
+        """Copied and pickled as the function of the module that it stands for."""
+        return self.function.__qualname__
+
+    def _otherwise(self, reason: str, args: tuple[Any, ...]) -> Any:
+        if _choice in ("native", "triton"):
+            way = "natively" if _choice == "native" else "on Triton kernels"
+            raise RuntimeError(f"{self.function.__name__} cannot run {way}: the call {reason}")
+        return self.function(*args)
+
+    def _load(self, target: str) -> Routes:
+        names = tuple(self.signature.parameters)
+        file = self.function.__globals__.get("__file__", "")
+        if target == "triton":
+            from metanorm.runtime.triton.routes import TritonRoutes  # what asks for triton
+
+            self._routes[target] = TritonRoutes(self.function, names, file)
+        else:
+            self._routes[target] = NativeRoutes(self.function, names, file)
+        return self._routes[target]

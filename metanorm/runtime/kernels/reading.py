@@ -1,0 +1,97 @@
+"""Calls as kernels read them: lengths by dimension, and how results are to lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from metanorm.runtime.kernels import layout
+from metanorm.runtime.kernels.refusals import Unfit
+from metanorm.runtime.kernels.table import Entry, Table
+
+MANY = 32768  # elements from which on it matters how many statistics there are
+
+
+@dataclass(frozen=True)
+class Place:
+    """A result: how its memory is to lie, and where its address goes in the call.
+
+    `operand` is the number of what it belongs to: its gradient, or the first one.
+    """
+
+    at: int
+    name: str
+    operand: int
+    wide: bool
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: torch.dtype
+
+    def allocated(self, device: torch.device | str = "cpu") -> Tensor:
+        """Memory for it."""
+        return torch.empty_strided(self.shape, self.strides, dtype=self.dtype, device=device)
+
+
+class Prepared(Protocol):
+    """A call for one layout, as far as all kernels have that in common."""
+
+    results: list[Place]
+
+
+class Reading:
+    """How kernels read the tensors of a call, given by name with its numbers.
+
+    `order` has the number of each operand, and `wanted` says which results are. Raises `Unfit`
+    where a kernel cannot read them.
+    """
+
+    def __init__(
+        self, library: Any, table: Table, values: Mapping[str, Any], order: Sequence[str],
+        wanted: Callable[[str], bool] = lambda name: True,
+    ) -> None:  # fmt: skip
+        self.library = library
+        self.table = table
+        self.values = values
+        self.order = {name: number for number, name in enumerate(order)}
+        self.wanted = wanted
+        self.first = next(iter(table.tensors))
+        self.x: Tensor = values[self.first]
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        known = layout.known_ranks(table.ranks, table.tensors, values)
+        for name, dims in table.tensors.items():
+            if isinstance(tensor := values.get(name), Tensor):
+                ranks = layout.ranks_of(dims, tensor.dim(), known)
+                for dim, shape in layout.shapes(dims, tensor.shape, ranks).items():
+                    if self.shapes.setdefault(dim, shape) != shape:
+                        raise Unfit("tensors whose shapes do not agree")
+                if name == self.first:
+                    self.ranks = ranks
+        self.sizes = {dim: prod(shape) for dim, shape in self.shapes.items()}
+        self.real = torch.float64 if self.x.dtype == torch.float64 else torch.float32
+
+    def demand_few(self, cells: Sequence[Sequence[str]]) -> None:
+        """Kernels are made for statistics that are few beside the data; those of single elements,
+        such as instance statistics of a matrix, are for torch."""
+        most = max((prod(self.sizes.get(dim, 1) for dim in dims) for dims in cells), default=1)
+        if self.x.numel() > MANY and 4 * most > self.x.numel():
+            raise Unfit("statistics of hardly more than one element each")
+
+    def vector_of(self, entry: Entry) -> str:
+        """The dimension along which rows lie."""
+        steps = layout.strides(self.x, self.ranks)
+        dims = self.table.tensors[self.first]
+        return layout.vector_of(self.sizes, dims, steps, list(entry.sections))
+
+    def of(self, entry: Entry) -> Prepared:
+        """Everything about calls in one direction that does not change."""
+        raise NotImplementedError
+
+
+def known_number(value: Any, real: torch.dtype) -> float:
+    """A hyperparameter; `None` stands for the machine epsilon of the statistics."""
+    return torch.finfo(real).eps if value is None else float(value)

@@ -1,0 +1,111 @@
+"""Norms of kinds that the library lacks, on each schedule, against the torch target."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from silence import quiet
+from torch import Tensor
+
+sys.path.append(str(Path(__file__).parents[2] / "native"))
+from layers import agree, everything, weighted
+
+from metanorm.driver import compile_specs, module_name
+from metanorm.options import Options
+from metanorm.runtime import use
+from metanorm.runtime.triton import tiles
+from metanorm.runtime.triton.tiles import Look
+from metanorm.targets.live import module_from_files
+from metanorm.workspace import STDIN, load
+
+__all__ = ["quiet"]  # a fixture for every test
+
+BATCH = torch.tensor([2, 0, 2, 5, 0, 0])
+
+# A norm, the arguments of its class, the shape of its input, its other inputs.
+NORMS: dict[str, tuple[str, dict[str, int], tuple[int, ...], dict[str, Tensor]]] = {
+    "results of all sizes, in any order": (
+        """
+        input  x[N, C, *S]
+        let    m = moments(x over *S)
+        output (x - m.mean) / sqrt(m.var + 1e-5), mean = m.mean, less = x - m.mean,
+               total = l2(x over N, C, *S), var = m.var, square = x^2
+        """,
+        {}, (3, 4, 5), {},
+    ),
+    "a small result between large ones": (
+        """
+        input  x[N, T, D]
+        let    r = rms(x over D)
+        output x / r, r = r, twice = 2 * x
+        """,
+        {}, (3, 4, 5), {},
+    ),
+    "results for blocks of an axis": (
+        """
+        input  x[N, C, *S]
+        let    m = moments(x over C: blocks(groups), *S)
+        output (x - m.mean) / sqrt(m.var + 1e-5), mean = m.mean, var = m.var
+        """,
+        {"groups": 3}, (2, 15, 4), {},
+    ),
+    "results for heads, of which no parameter has the length": (
+        """
+        input  x[N, T, D]
+        axis   D = (H = groups, K)
+        let    r = rms(x over K)
+        output x / r, r = r, low = mean(r over T)
+        """,
+        {"groups": 3}, (2, 4, 15), {},
+    ),
+    "statistics of graphs with their channels and without": (
+        """
+        input  x[V, C], batch: index[V]
+        let    m = moments(x over V: batch)
+        let    l = moments(x over V: batch, C)
+        output 0.4 * (x - 0.7 * m.mean) / sqrt(m.var + 1e-5)
+               + 0.6 * (x - l.mean) / sqrt(l.var + 1e-5)
+        """,
+        {}, (6, 3), {"batch": BATCH},
+    ),
+}  # fmt: skip
+
+
+def made(body: str, hypers: Mapping[str, int]) -> Any:
+    """A module of a norm, with the kernels of all schedules."""
+    declared = "".join(f"({name}: int)" for name in hypers)
+    text = f"norm Own{declared} {{ {body} }}"
+    specs = load([STDIN], stdin=text.encode())
+    result = compile_specs(specs.sources, specs.roots, Options(target="triton"))
+    assert result.ok, result.diagnostics
+    name = module_name(specs.roots[0])
+    return module_from_files(result.files, name).Own(**hypers).double()
+
+
+@pytest.mark.parametrize("schedule", ["islands", "walked", "sweeps"])
+@pytest.mark.parametrize("name", NORMS)
+def test_a_norm(name: str, schedule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forced(looks: Mapping[str, Look], *_: object) -> str:
+        return schedule if schedule in looks else "sweeps"
+
+    monkeypatch.setattr(tiles, "schedule", forced)
+    body, hypers, shape, others = NORMS[name]
+    own, x = made(body, hypers), torch.randn(shape, dtype=torch.float64) + 1
+    right = everything("torch", own, x, others, weighted)
+    agree(everything("triton", own, x, others, weighted), right)
+
+
+def test_results_for_groups_of_rows_are_left_to_torch() -> None:
+    """Torch gives each row the result of its group."""
+    own = made(
+        "input x[V, C], batch: index[V] let m = mean(x over V: batch, C) output x - m, m = m", {}
+    )
+    x = torch.randn(6, 3, dtype=torch.float64)
+    with use("triton"), pytest.raises(RuntimeError, match="one value for each group of rows"):
+        own(x, BATCH)
+    assert own(x, BATCH).m.shape == (6,)
