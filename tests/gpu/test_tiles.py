@@ -69,6 +69,13 @@ def test_graphs(groups: int, rows: int, columns: int, schedule: str) -> None:
     assert tiles.schedule({"walked": walked}, DEVICE, tiles.usual()) == schedule
 
 
+def test_whole_columns_are_no_wider_than_a_tile() -> None:
+    """Else what a walk adds up for each of their places does not stay in registers."""
+    for columns, schedule in ((4096, "walked"), (4097, "sweeps")):
+        walked = Look("walk", "whole", 1000, 100_000, columns, 2, groups=1000)
+        assert tiles.schedule({"walked": walked}, DEVICE, tiles.usual()) == schedule
+
+
 def test_numbers_of_64_bits_take_two_registers() -> None:
     for keeps, schedule in ((2, "islands"), (4, "walked")):
         found = looks(1, 8192, 16384, "columns", keeps)

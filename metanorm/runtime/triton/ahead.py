@@ -118,8 +118,7 @@ def _tile(step: Mapping[str, Any]) -> tuple[int, int]:
     """The largest tile of a kernel."""
     if "columns" not in step:
         return 1, 1
-    room = above(HELD // step["keeps"] + 1) // 2
-    held = min(room, LARGEST)
+    held = min(above(HELD // step["keeps"] + 1) // 2, LARGEST)
     match step["down"], step["across"]:
         case "whole", "whole":
             return held // WIDEST, WIDEST
@@ -127,10 +126,8 @@ def _tile(step: Mapping[str, Any]) -> tuple[int, int]:
             return held // NARROWEST, NARROWEST
         case "part", "whole":
             return 1, held
-        case "part", "walk":
+        case ("part", "walk") | ("walk", "whole"):
             return 1, TILE
-        case "walk", "whole":
-            return max(TILE // room, 1), room
         case "walk", "part":
             return TILE // NARROWEST, NARROWEST
         case "walk", _:

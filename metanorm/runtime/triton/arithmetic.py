@@ -146,11 +146,18 @@ def observed(weight, mean, squares, value, share):
 
 
 @triton.jit
-def observed_alike(weight, mean, squares, value, inside, turn):
-    """The same where each turn brings one value more, unless it lies outside."""
+def observed_alike(mean, squares, value, inside, turn):
+    """The same where each turn brings one value more, unless it lies outside; of how many values
+    these are the moments, `turns` tells."""
     gap = tl.where(inside, value - mean, 0)
     step = gap * (1 / turn)
-    return weight + inside.to(weight.dtype), mean + step, squares + gap * (gap - step)
+    return mean + step, squares + gap * (gap - step)
+
+
+@triton.jit
+def turns(count, LANES: tl.constexpr):
+    """How many of `count` values, which lie in turn on so many LANES, each of them has met."""
+    return (count - tl.arange(0, LANES) + LANES - 1) // LANES
 
 
 @triton.jit
@@ -165,8 +172,13 @@ def merged(weight, mean, squares, more_weight, more_mean, more_squares):
 @triton.jit
 def joined(weight, mean, squares, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """Moments of all sets of values of a tile together."""
+    return joined_alike(weight, added(weight, ROWS, COLUMNS), mean, squares, ROWS, COLUMNS)
+
+
+@triton.jit
+def joined_alike(weight, total, mean, squares, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """The same where it is known what all weigh together."""
     counts = weight != 0
-    total = added(weight, ROWS, COLUMNS)
     first = over(added(tl.where(counts, weight * mean, 0), ROWS, COLUMNS), total)
     gap = tl.where(counts, mean - first, 0)
     drift = over(added(weight * gap, ROWS, COLUMNS), total)

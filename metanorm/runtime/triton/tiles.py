@@ -157,8 +157,8 @@ def walks(look: Look, size: int, enough: int) -> bool:
     """Whether programs that walk over islands are enough to keep a GPU busy, or have little to
     do."""
     tall, wide = _sides(look, size)
-    if look.across == "whole" and wide * look.keeps > HELD:
-        return False
+    if look.across == "whole" and wide > size:
+        return False  # what is added up for each place of a tile has to stay in registers
     rows, down = (tall, parts_of(look.rows, tall)) if look.down == "part" else (look.length, 1)
     columns = wide if look.across == "part" else look.columns
     return look.outer * down * _blocks(look, wide) >= enough or rows * columns <= SHORT

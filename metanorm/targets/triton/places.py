@@ -42,6 +42,11 @@ class Loop:
         return {"rows": "row", "columns": "column"}.get(self.over, "")
 
     @property
+    def length(self) -> Expr:
+        """How many islands, rows or columns there are."""
+        return self.end if self.begin == ZERO else infix("-", self.end, self.begin)
+
+    @property
     def turn(self) -> Expr:
         """The number of a turn, from one."""
         here: Expr = Name(self.variable)
@@ -92,19 +97,17 @@ class Places:
         self.s.leave(loop.variable, (loop.begin, loop.end, *step))
 
     def count(self, sides: Sides) -> Expr:
-        """How many elements of a tile lie in a pool along these sides."""
+        """How many elements of a tile lie along some sides."""
         count: Expr = ONE
         if "row" in sides:
             count = self.f.size(self.arguments, self.shape.row_axes)
-        if self.shape.cell and not sides:  # a pool of lanes
-            count = self.f.size(self.arguments, self.shape.cell)
         if "column" in sides:
             length = self.f.size(self.arguments, self.shape.columns)
             if self.block is not None:
                 left = infix("-", length, times(self.block, Name("BLOCK")))
                 length = call("tl.minimum", left, Name("BLOCK"))
             count = times(count, length)
-        return full(count)
+        return count
 
     # ---- the program
 
@@ -242,7 +245,8 @@ class Places:
         if self.shape.turns:
             rows = infix("-", Name("stop"), Name("start"))
             length = self._named("length", call("tl.cdiv", rows, self.arguments("chunks")))
-            begin = self._named("begin", plus(Name("start"), times(Name("chunk"), length)))
+            first = plus(Name("start"), times(Name("chunk"), length))
+            begin = self._named("begin", call("tl.minimum", first, Name("stop")))
             self._named("end", call("tl.minimum", plus(begin, length), Name("stop")))
 
     def _through_order(self, place: Expr) -> None:

@@ -17,10 +17,10 @@ from metanorm.plan.sweeps import NotPlannable, Reduction
 from metanorm.targets.python.pyir import Assign, Do, Expr, If, Name, Stmt, Tuple
 from metanorm.targets.triton.frame import Arguments, Frame
 from metanorm.targets.triton.kernel import function_of
+from metanorm.targets.triton.outcomes import PARTS
 from metanorm.targets.triton.phases import Phase
 from metanorm.targets.triton.pooled import PoolPrinter
 from metanorm.targets.triton.scope import COLUMN, Scope
-from metanorm.targets.triton.statistics import PARTS
 from metanorm.targets.triton.steps import Keys, Parts, PhaseStep, SettleStep
 from metanorm.targets.triton.terms import (
     ONE,

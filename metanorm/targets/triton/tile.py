@@ -10,6 +10,7 @@ from metanorm.targets.python.pyir import Comment, If
 from metanorm.targets.triton.between import IslandScope
 from metanorm.targets.triton.frame import Arguments, Frame, Group
 from metanorm.targets.triton.kernel import function_of, what
+from metanorm.targets.triton.outcomes import Outcomes
 from metanorm.targets.triton.places import Places
 from metanorm.targets.triton.scope import COLUMN, ROW, Scope
 from metanorm.targets.triton.shapes import Shape
@@ -30,7 +31,8 @@ class TilePrinter:
         self.arguments = arguments = Arguments()
         self.s = IslandScope(frame, arguments, shape, sweeps) if island else Scope(frame, arguments)
         self.places = Places(self.s, shape)
-        self.statistics = Statistics(self.s, self.places, later, island)
+        self.outcomes = Outcomes(self.s, self.places, later, island)
+        self.statistics = Statistics(self.s, self.places, self.outcomes)
         for number, sweep in enumerate(sweeps, 1):
             if len(sweeps) > 1:
                 self.s.body.append(Comment(what(frame, sweep)))
@@ -39,14 +41,14 @@ class TilePrinter:
             self._sweep(sweep)
         for ref in self.f.lets:
             if ref in later and ref not in self.f.measured:
-                self.statistics.stored(ref)
+                self.outcomes.stored(ref)
         self.keeps = self._kept()
         while self.places.loops:
             self._leave()
 
     def step(self, name: str, doc: str) -> TileStep:
         """The kernel, with what a call has to bring."""
-        shape, statistics = self.shape, self.statistics
+        shape, outcomes = self.shape, self.outcomes
         meta = [*(["ROWS"] if shape.rows else []), "BLOCK", *(["LANES"] if shape.cell else [])]
         cell = f"size {'*'.join(shape.cell)}"  # how loads can be put together depends on it
         writes = tuple(output for sweep in self.sweeps for output, _ in sweep.outputs)
@@ -61,9 +63,9 @@ class TilePrinter:
             shape.across,
             shape.grouped,
             shape.gathers,
-            statistics.adds_up,
-            tuple(statistics.parts),
-            tuple(statistics.arrays),
+            outcomes.adds_up,
+            tuple(outcomes.parts),
+            tuple(outcomes.arrays),
             self.keeps,
             tuple(f"to.{output}" for output in writes),
         )
