@@ -30,6 +30,7 @@ from metanorm.ir.nodes import (
     Pool,
     Position,
     Program,
+    Ref,
     Rename,
     Repeat,
 )
@@ -98,7 +99,19 @@ def _split(program: Program, axis: str, matrix: Matrix) -> Program:
     builder = Builder(replace(program, axes=tuple(axes)))
     for let in program.body:
         builder.take(let, _repooled(let, axis, matrix, (outer.name, inner.name), pooled, builder))
-    return builder.finish()
+    outputs = [
+        (name, _whole(ref, {outer.name, inner.name}, builder)) for name, ref in program.outputs
+    ]
+    return builder.finish(outputs)
+
+
+def _whole(output: Ref, parts: set[str], builder: Builder) -> Ref:
+    """An output with all of the axis: what is one for each cell is so for all of its elements."""
+    ref = builder.moved.get(output, output)
+    own = parts.intersection(builder.types[ref].axes)
+    if not own or own == parts:
+        return ref
+    return builder.emit(Expand(ref, builder.space.ordered(parts - own)))
 
 
 def _parts(axis: str, matrix: Matrix) -> tuple[Axis, Axis, str]:
