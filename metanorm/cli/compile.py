@@ -61,6 +61,13 @@ def command(
     if ptx and options.target != "triton":
         complain("--ptx compiles Triton kernels: add --target triton")
         raise typer.Exit(FINDINGS)
+    writes = not (stdout or check or diff)
+    for option, given in (("--build", build), ("--ptx", ptx)):
+        if given and not writes:
+            complain(
+                f"{option} compiles what is written, and --stdout, --check and --diff write nothing"
+            )
+            raise typer.Exit(FINDINGS)
     result = driver.compile_specs(workspace.sources, workspace.roots, options, others)
     found = (*workspace.diagnostics, *result.diagnostics)
     write_diagnostics(found, workspace.sources, sys.stderr)

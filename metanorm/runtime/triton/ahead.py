@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from metanorm.runtime.kernels.refusals import CannotBuild
+from metanorm.runtime.triton.failures import told
 from metanorm.runtime.triton.interpreter import interpreting
 from metanorm.runtime.triton.tiles import (
     CELLS,
@@ -100,9 +101,12 @@ def _compiled(kernel: Any, step: Mapping[str, Any], architecture: int) -> Compil
     warps = min(max(rows * columns // PER_WARP, 1), 32) if "columns" in step else WARPS
     source = ASTSource(kernel, signature, constexprs=constants, attrs=aligned)
     target = GPUTarget("cuda", architecture, 32)
-    made = triton.compile(source, target=target, options={"num_warps": warps})
-    ptx: str = made.asm["ptx"]
-    registers, spilled = _assembled(ptx, architecture)
+    try:
+        made = triton.compile(source, target=target, options={"num_warps": warps})
+        ptx: str = made.asm["ptx"]
+        registers, spilled = _assembled(ptx, architecture)
+    except Exception as error:
+        raise told(error, step["kernel"]) from error
     return Compiled(step["kernel"], architecture, (rows, columns), warps, registers, spilled, ptx)
 
 

@@ -33,6 +33,13 @@ class Preparation(Reading):
     env: dict[str, Any]
     group: str = ""  # the dimension of groups of rows, where there are any
 
+    def demand_few(self, cells: Sequence[Sequence[str]]) -> None:
+        """Statistics are few beside the data, but for the gradients of parameters: a batch of a
+        few wide rows is what a GPU is given to decode."""
+        beside = {n: {*dims} for n, dims in self.table.tensors.items() if n != self.first}
+        own = [dims for n, dims in beside.items() if isinstance(self.values.get(n), Tensor)]
+        super().demand_few([dims for dims in cells if {*dims} not in own])
+
     def of(self, entry: Entry) -> Prepared:
         """Everything about calls in one direction that does not change, with other tiles, too,
         where they are to be tried. Raises `Unfit`."""

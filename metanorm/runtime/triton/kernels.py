@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import itertools
 import linecache
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 
 from metanorm.runtime.kernels.refusals import CannotBuild, Unfit
 from metanorm.runtime.triton.interpreter import interpreting, mend
+
+_number = itertools.count()  # modules of one name may come from several folders
 
 
 def file_beside(module_file: str) -> str:
@@ -31,7 +34,7 @@ def kernels_beside(module_file: str) -> ModuleType:
     name = file_beside(module_file)
     if there(module_file) and importlib.util.find_spec("triton") is None:
         raise CannotBuild("triton is not installed", "install it with `pip install triton`")
-    unique = f"metanorm_triton_{len(sys.modules)}_{Path(name).stem.strip('<>')}"
+    unique = f"metanorm_triton_{next(_number)}_{Path(name).stem.strip('<>')}"
     module = ModuleType(unique)
     module.__file__ = name
     if name in linecache.cache:  # of a module that was never written

@@ -76,7 +76,7 @@ NORMS: dict[str, tuple[str, dict[str, int], tuple[int, ...], dict[str, Tensor]]]
 }  # fmt: skip
 
 
-def made(body: str, hypers: Mapping[str, int]) -> Any:
+def made(body: str, hypers: Mapping[str, int], **lengths: int) -> Any:
     """A module of a norm, with the kernels of all schedules."""
     declared = "".join(f"({name}: int)" for name in hypers)
     text = f"norm Own{declared} {{ {body} }}"
@@ -84,7 +84,7 @@ def made(body: str, hypers: Mapping[str, int]) -> Any:
     result = compile_specs(specs.sources, specs.roots, Options(target="triton"))
     assert result.ok, result.diagnostics
     name = module_name(specs.roots[0])
-    return module_from_files(result.files, name).Own(**hypers).double()
+    return module_from_files(result.files, name).Own(**hypers, **lengths).double()
 
 
 @pytest.mark.parametrize("schedule", ["islands", "walked", "sweeps"])
@@ -109,3 +109,11 @@ def test_results_for_groups_of_rows_are_left_to_torch() -> None:
     with use("triton"), pytest.raises(RuntimeError, match="one value for each group of rows"):
         own(x, BATCH)
     assert own(x, BATCH).m.shape == (6,)
+
+
+def test_a_few_wide_rows() -> None:
+    """The gradients of their parameters are no few numbers beside the data."""
+    own = made("input x[B, D] reduce D affine D", {}, d=16500)
+    x = torch.randn(2, 16500, dtype=torch.float64)
+    right = everything("torch", own, x, {}, weighted)
+    agree(everything("triton", own, x, {}, weighted), right)
