@@ -18,7 +18,7 @@ from torch.func import functional_call, grad, jvp, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.checkpoint import checkpoint
 
-from metanorm.runtime.kernels.routes import Route
+from metanorm.runtime.kernels.route import Route
 
 Norm = tuple[nn.Module, Tensor]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metanorm.runtime.kernels.fit import data, watched
 from metanorm.runtime.kernels.refusals import CannotBuild, Unfit, warn_once
-from metanorm.runtime.kernels.routes import Gradients, Operands, Route
+from metanorm.runtime.kernels.route import Gradients, Operands, Route
 
 
 def normalized(route: Route, operands: Sequence[Tensor], momenta: Sequence[float]) -> Any:

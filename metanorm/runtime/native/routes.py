@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from metanorm.runtime.kernels.refusals import CannotBuild
-from metanorm.runtime.kernels.routes import Operands, Route, Routes
+from metanorm.runtime.kernels.route import Operands, Route
+from metanorm.runtime.kernels.routes import Routes
 from metanorm.runtime.kernels.table import source_of, tables
 from metanorm.runtime.native.calls import Library, Preparation, Prepared, run
 

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metanorm.runtime.kernels.routes import Operands, Route, Routes
+from metanorm.runtime.kernels.route import Operands, Route
+from metanorm.runtime.kernels.routes import Routes
 from metanorm.runtime.kernels.table import parsed
 from metanorm.runtime.triton import driver, groups
 from metanorm.runtime.triton.calls import Preparation

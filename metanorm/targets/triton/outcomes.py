@@ -112,7 +112,7 @@ class Outcomes:
         for name, value in zip(PARTS[r.kind], found):
             key = f"part {statistic.number} {name}"
             keys.append(key)
-            wanted = f"{s.wanted(r.results[0][1])}_{name}s"
+            wanted = f"{s.wanted(r.results[0][1])}_{name.removesuffix('s')}s"
             s.body.append(s.store(self.arguments(key, wanted), place, sides, value))
         counted = tuple(key for key, *_ in pooled)
         self.parts.append(Parts(tuple(keys), counted, tuple(f"size {a}" for a in r.cells)))

@@ -149,7 +149,7 @@ class SettlePrinter:
         parts = self.partial[number]
         wanted = self.s.wanted(r.results[0][1])
         pointers = [
-            self.arguments(key, f"{wanted}_{name}s")
+            self.arguments(key, f"{wanted}_{name.removesuffix('s')}s")
             for key, name in zip(parts.names, PARTS[r.kind])
         ]
         count = self.arguments(f"count {number}", f"{wanted}_parts")
