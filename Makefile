@@ -5,10 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test accept lint types docs format clean
+.PHONY: help demo test test-all accept lint types docs format clean
 
 help:  ## show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
 # Pinned versions, and the CPU build of torch where the package index has one: see .ci/constraints.txt.
 $(READY): pyproject.toml .ci/constraints.txt
@@ -27,6 +27,9 @@ test: $(READY)  ## every check: lint, types, architecture, tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m pytest -n 2
+
+test-all: test  ## the same, then the tests that every commit cannot wait for
+	$(BIN)/python -m pytest -n 2 -m extended
 
 accept: $(READY)  ## take what the compiler prints now as what the corpus expects
 	$(BIN)/python -m pytest -q -n 2 tests/test_corpus.py --accept

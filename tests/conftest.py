@@ -30,6 +30,15 @@ settings.load_profile("steady")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--accept", action="store_true", help="take what comes out as expected")
+    parser.addoption("--part", metavar="K/N", help="every N-th test only, from number K on")
+
+
+@pytest.hookimpl(trylast=True)  # once `-m` and `-k` have chosen
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the tests of one part, so that several processes can share a file."""
+    if given := config.getoption("--part"):
+        number, count = map(int, given.split("/"))
+        items[:] = items[number::count]
 
 
 @pytest.fixture(autouse=True)

@@ -1,23 +1,34 @@
-"""More than 2^31 elements. They take 13 GB of memory and two minutes, so that they are asked for:
-`METANORM_LARGE=1 pytest tests/native/test_large.py`."""
+"""More than 2^31 elements, which take 13 GB of memory."""
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 from layers import use
 
-pytestmark = pytest.mark.skipif(
-    os.environ.get("METANORM_LARGE") != "1", reason="takes 13 GB: METANORM_LARGE=1 asks for it"
-)
+
+def available_bytes() -> int:
+    """Memory that can be had without swapping, as Linux estimates it."""
+    rows = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
+    return next(int(row[1]) * 1024 for row in rows if row[0] == "MemAvailable:")
+
 
 ROWS, LENGTH = 2**16 + 1, 2**15  # 2^31 elements, and one row more
 
 
-def test_the_last_rows_are_those_of_a_small_tensor(library: ModuleType) -> None:
+@pytest.mark.extended
+def test_more_than_2_to_the_31_elements(library: ModuleType) -> None:
+    """One test, so that two processes never hold such tensors at once."""
+    if not Path("/proc/meminfo").exists() or available_bytes() < 15e9:
+        pytest.skip("takes 13 GB of memory")
+    the_last_rows_are_those_of_a_small_tensor(library)
+    a_pool_reaches_the_last_element(library)
+
+
+def the_last_rows_are_those_of_a_small_tensor(library: ModuleType) -> None:
     """Rows do not depend on each other, so that the last ones can be had alone."""
     module = library.LayerNorm(LENGTH)
     end = torch.randn(8, LENGTH).bfloat16()
@@ -38,7 +49,7 @@ def test_the_last_rows_are_those_of_a_small_tensor(library: ModuleType) -> None:
     torch.testing.assert_close(found[0], found[1])
 
 
-def test_a_pool_reaches_the_last_element(library: ModuleType) -> None:
+def a_pool_reaches_the_last_element(library: ModuleType) -> None:
     """One channel of 2^31 elements and more, of which the last ones differ from the rest."""
     x = torch.zeros(ROWS, 1, LENGTH, dtype=torch.bfloat16)
     x[-(ROWS // 2) :] = 1

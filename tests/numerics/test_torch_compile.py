@@ -13,6 +13,7 @@ import pytest
 import torch
 from conftest import PROGRAMS, ROOT
 from samples import loss, sample, tensors
+from tiers import covering, tiered
 from torch import Tensor, nn
 
 from metanorm.ir.nodes import Program
@@ -42,8 +43,14 @@ def agree(compiled: Any, module: nn.Module, arguments: dict[str, Any], name: str
         torch.testing.assert_close(ours, eager, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
-def test_one_graph_for_all_sizes(program: Program, training: bool, library: ModuleType) -> None:
+WAYS = [(name, training) for training in (True, False) for name in PROGRAMS]
+QUICK = [(name, True) for name in covering(PROGRAMS)] + [("BatchNorm", False), ("GraphNorm", True)]
+
+
+@pytest.mark.parametrize("way", tiered(WAYS, QUICK), ids=lambda w: f"{w[0]} {'eval' * (not w[1])}")
+def test_one_graph_for_all_sizes(way: tuple[str, bool], library: ModuleType) -> None:
+    name, training = way
+    program = PROGRAMS[name]
     module, arguments = sample(program, library, training=training)
     twin = copy.deepcopy(module)
     compiled = torch.compile(twin, fullgraph=True, dynamic=True, backend="aot_eager")

@@ -26,7 +26,8 @@ from metanorm.workspace import load, load_library
 __all__ = ["quiet"]  # a fixture for every test
 
 # Of the standing set; `metanorm verify` holds all of it where TRITON_INTERPRET=1.
-SETTINGS = ("train", "eval", "bfloat16", "one NaN")
+QUICK = ("train", "eval")
+EXTENDED = ("bfloat16", "one NaN")
 
 UNSERVED = "cannot run on Triton kernels: the call has"  # and why torch serves it
 
@@ -57,25 +58,26 @@ def served(program: Program, module: ModuleType, setting: Setting) -> bool:
     return True
 
 
+@pytest.mark.parametrize(
+    "chosen", [QUICK, pytest.param(EXTENDED, marks=pytest.mark.extended)], ids=["usual", "odd"]
+)
 @pytest.mark.parametrize("name", NORMS)
-def test_a_norm_in_the_interpreter(name: str) -> None:
+def test_a_norm_in_the_interpreter(name: str, chosen: tuple[str, ...]) -> None:
     root, program = NORMS[name]
     files = compiled(root)
     module = module_from_files(files, module_name(root))
     times = 0
     for number, setting in enumerate(settings(program)):
-        if setting.name in SETTINGS or (not times and number <= 8):
+        if setting.name in chosen or (not times and number <= 8):
             times += served(program, module, setting)
     if f"{module_name(root)}_triton.py" not in files:
         pytest.skip("plain torch alone: `metanorm explain` says why")
     assert times
 
 
-# Sweeps in small tiles take long, and `tiles.py` has them, too.
-LARGE = [(name, "walked") for name in NORMS] + [(name, "sweeps") for name in list(NORMS)[::3]]
-
-
-@pytest.mark.parametrize(("name", "schedule"), LARGE)
+@pytest.mark.extended  # sweeps in small tiles take long, and `tiles.py` has some for every commit
+@pytest.mark.parametrize("schedule", ["walked", "sweeps"])
+@pytest.mark.parametrize("name", NORMS)
 def test_large_islands(name: str, schedule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As islands that are larger than a tile go: in tiles of a few elements."""
     root, program = NORMS[name]

@@ -36,10 +36,10 @@ def named(request: pytest.FixtureRequest) -> tuple[str, ModuleType]:
 WAYS = [
     ("contiguous", "sweeps"),
     ("contiguous", "walked"),
-    ("contiguous", ""),
-    ("channels last", "sweeps"),
-    ("channels last", "walked"),
     ("strided", ""),
+    pytest.param("contiguous", "", marks=pytest.mark.extended),
+    pytest.param("channels last", "sweeps", marks=pytest.mark.extended),
+    pytest.param("channels last", "walked", marks=pytest.mark.extended),
 ]
 
 

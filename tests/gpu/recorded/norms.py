@@ -1,12 +1,14 @@
 """Norms with their launches as a GPU would have them: everything compiles, and all arguments fit.
 
-`METANORM_PTX=all` asks for the whole library, and for sm_80 beside sm_90: an hour or two.
+Every norm of the library is called with a few elements, and some with the usual sizes, whose tiles
+are large and take minutes to compile. `METANORM_PTX=all` asks for those of all norms, and for sm_80
+beside sm_90: an hour or two.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -42,19 +44,35 @@ NORMS = {
 }
 
 
-def calls(program: Program) -> Iterator[tuple[Setting, Built]]:
-    """What a norm is called with: a few elements in some ways, and the usual sizes."""
+def few_elements(program: Program) -> Iterator[tuple[Setting, Built]]:
+    """Small calls, in several ways."""
     for setting in settings(program):
         if setting.name in SMALL:
             yield setting, build(program, setting)
+
+
+def usual_sizes(program: Program) -> Iterator[tuple[Setting, Built]]:
+    """The calls that are measured."""
     for workload, built in workloads(program):
         if workload.name in USUAL:
             yield Setting(workload.name, dtype=workload.dtype), built
 
 
-@pytest.mark.parametrize("architecture", (80, 90) if ALL else (90,))
-@pytest.mark.parametrize("name", NORMS if ALL else SOME)
-def test_launches_of_a_norm(name: str, architecture: int) -> None:
+Calls = Callable[[Program], Iterator[tuple[Setting, Built]]]
+
+# Each row: a norm, its calls, an architecture, and whether every commit waits for it.
+ROWS: list[tuple[str, Calls, int, bool]] = [
+    *((name, few_elements, 90, name in SOME) for name in NORMS),
+    *((name, usual_sizes, 90, False) for name in (NORMS if ALL else SOME)),
+    *((name, calls, 80, False) for name in NORMS if ALL for calls in (few_elements, usual_sizes)),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "calls", "architecture"),
+    [pytest.param(*row, marks=() if quick else (pytest.mark.extended,)) for *row, quick in ROWS],
+)
+def test_launches_of_a_norm(name: str, calls: Calls, architecture: int) -> None:
     root, program = NORMS[name]
     module = compiled(module_name(root))
     if not there(module.__file__ or ""):  # whose calls may take all the memory that there is
@@ -63,7 +81,7 @@ def test_launches_of_a_norm(name: str, architecture: int) -> None:
     with recording(architecture) as recorder, use("triton"):
         for setting, built in calls(program):
             served += launches(program, module, setting, built, recorder)
-    assert served or name not in SOME
+    assert served or name not in SOME or calls is usual_sizes
     if not served:
         pytest.skip("no call of this norm has kernels: `metanorm explain` says why")
     if REPORT:

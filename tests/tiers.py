@@ -1,0 +1,55 @@
+"""Which norms every commit tests a costly property on, and which wait for `make test-all`.
+
+Most properties hold or fail with a construct, not with a norm. So the quick tier takes norms until
+every construct of the library is there once, and the extended tier takes all the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import pytest
+from _pytest.mark import ParameterSet
+
+from metanorm.ir.nodes import Along, Count, Map, Pool, Program
+
+
+def constructs(program: Program) -> set[str]:
+    """What a norm is made of: operations, statistics, matrices, sorts of inputs, state, checks."""
+    found = {f"for {program.target}"}
+    found |= {f"input {i.sort}{'' if i.required else ', optional'}" for i in program.inputs}
+    found |= {type(check).__name__ for check in program.checks}
+    found |= {"running statistics" if b.tracked else "buffer" for b in program.buffers}
+    found |= {"several outputs" for _ in program.outputs[1:]}
+    found |= {"starts from a weight" for decl in program.kept if decl.from_weight}
+    for let in program.body:
+        found.add(type(let.op).__name__)
+        match let.op:
+            case Pool() | Count() as pool:
+                matrices = {type(matrix).__name__ for _, matrix in pool.over}
+                found |= {f"pool by {matrix}" for matrix in matrices}
+                found |= {"where" for _ in (pool.where,) if pool.where}
+                found |= {"weight" for _ in (pool.weight,) if pool.weight}
+                if isinstance(pool, Pool):
+                    found.add(pool.statistic)
+            case Map() | Along():
+                found.add(let.op.function)
+    return found
+
+
+def covering(programs: Mapping[str, Program]) -> list[str]:
+    """Few norms that have every construct of all: the one with most new ones first."""
+    missing = {name: constructs(program) for name, program in programs.items()}
+    chosen: list[str] = []
+    while any(missing.values()):
+        name = max(sorted(missing), key=lambda n: len(missing[n]))
+        chosen.append(name)
+        taken = missing[name]
+        missing = {other: left - taken for other, left in missing.items()}
+    return chosen
+
+
+def tiered(values: Iterable[Any], quick: Collection[Any]) -> list[ParameterSet]:
+    """Parameters of a test, of which those that are not `quick` are of the extended tier."""
+    return [pytest.param(v, marks=() if v in quick else (pytest.mark.extended,)) for v in values]
