@@ -40,6 +40,7 @@ from typing import Any
 
 from conftest import ROOT
 from doc_pages import Fence, Page
+from limited import HANGS
 
 from metanorm.config import find_config
 from metanorm.diagnostics.render.text import render_text
@@ -188,7 +189,7 @@ class Run:
         """What a command prints; `None` for `make`, which is looked up and not run."""
         words = command.split("#")[0].split()
         if words and words[0] == "make":
-            targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+            targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
             expect(set(words[1:]) <= set(targets), f"the Makefile has {', '.join(targets)}")
             return None
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -197,7 +198,7 @@ class Run:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=300,
+            timeout=HANGS,
             env={**os.environ, **COMMANDS, "PATH": path},
         )
         expect(

@@ -13,6 +13,7 @@ import pytest
 import torch
 from conftest import ROOT
 from layers import LAYERS, beside, everything, kernels_counted, layer, use, weighted
+from limited import HANGS
 
 from metanorm.runtime.native import calls
 
@@ -130,7 +131,7 @@ FORK = """
     print("done")
 """
 LOADER = """
-    loader = torch.utils.data.DataLoader(Data(), batch_size=4, num_workers=2, timeout=20)
+    loader = torch.utils.data.DataLoader(Data(), batch_size=4, num_workers=2, timeout=300)
     for epoch in range(2):
         found = torch.cat(list(loader))
         alone = torch.stack([Data()[i] for i in range(8)])
@@ -144,7 +145,7 @@ LOADER = """
 def test_processes_that_fork(script: str) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", PARENT + script],
-        cwd=ROOT, capture_output=True, text=True, timeout=60,
+        cwd=ROOT, capture_output=True, text=True, timeout=HANGS,
     )  # fmt: skip
     assert (done.stdout, done.returncode) == ("done\n", 0), done.stderr
 

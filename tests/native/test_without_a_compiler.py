@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from limited import HANGS
 
 BEGIN = """
 import sys, warnings, torch, metanorm
@@ -47,7 +48,7 @@ for _ in range(2):
 def run(code: str, **environment: str) -> str:
     done = subprocess.run(
         [sys.executable, "-c", BEGIN + code],
-        cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=60,
+        cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=HANGS,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -72,7 +73,7 @@ def test_the_warning_points_at_the_call(without: dict[str, str], tmp_path: Path)
     done = subprocess.run(
         [sys.executable, str(script)],
         cwd=ROOT, env={**os.environ, **without, "PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=HANGS,
     )  # fmt: skip
     assert done.stderr.count("MissingKernels") == 1, done.stderr
     assert "metanorm/runtime/" not in done.stderr
@@ -110,7 +111,7 @@ def test_a_package_without_its_c_files(tmp_path: Path) -> None:
     package = tmp_path / "norms"
     specs = ["specs/batch_norm.norm", "specs/group_norm.norm"]
     compile_ = [sys.executable, "-m", "metanorm", "compile", *specs, "-o", str(package)]
-    subprocess.run(compile_, cwd=ROOT, check=True, capture_output=True, timeout=60)
+    subprocess.run(compile_, cwd=ROOT, check=True, capture_output=True, timeout=HANGS)
     begin = PACKAGE.replace("FOLDER", repr(str(tmp_path)))
     assert run(begin + RIGHT) == ""
     files = list(package.glob("*.c"))

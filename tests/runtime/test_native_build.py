@@ -457,12 +457,10 @@ def test_a_flag_that_is_refused_is_left_out(
 
 
 def test_a_compiler_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    script = f"sleep 30 &\necho $! > {tmp_path}/child\nwait"
+    script = f"sleep 3000 &\necho $! > {tmp_path}/child\nwait"
     monkeypatch.setenv("METANORM_CC", program(tmp_path / "slow-cc", script))
     monkeypatch.setattr(compiler, "TIMEOUT", 0.5)
-    began = time.monotonic()
     assert "did not end within 0.5 s" in refusal().reason
-    assert time.monotonic() - began < 5
     assert ended(int((tmp_path / "child").read_text()))
     assert private_left(tmp_path) == []
 
