@@ -10,10 +10,10 @@ from html import escape
 from docs.pages import MADE
 from metanorm import frontend
 from metanorm.explain.facts import Facts, facts
-from metanorm.explain.fingerprint import fingerprint
 from metanorm.explain.kernels import Cost
 from metanorm.explain.origin import citation, summary
 from metanorm.frontend import LIBRARY, CheckedNorm
+from metanorm.ir.fingerprint import fingerprint
 from metanorm.passes.pipeline import optimize
 from metanorm.semantics.naming import snake_case
 from metanorm.show.invariance import Numbers, invariances

@@ -20,6 +20,7 @@ from metanorm.passes.pipeline import optimize
 from metanorm.source import Source, Span
 from metanorm.targets.package import module_files, package_text
 from metanorm.targets.torch.module_from_ir import Compiled
+from metanorm.torch_layers import likeness
 
 
 @dataclass
@@ -115,5 +116,7 @@ def _back_end(norms: Sequence[CheckedNorm], options: Options) -> list[Compiled]:
             name: optimize(program, options.verify_passes)
             for name, program in beginnings(norm.program).items()
         }
-        compiled.append(Compiled(norm.equations, norm.program, optimised, begin))
+        known = likeness(norm.program, optimised)
+        base = known.base if known else None
+        compiled.append(Compiled(norm.equations, norm.program, optimised, begin, base))
     return compiled

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from conftest import LIBRARY, PROGRAMS, ROOT
 
-from metanorm.explain.fingerprint import fingerprint
 from metanorm.frontend import check
 from metanorm.ir.dump import program_text
+from metanorm.ir.fingerprint import fingerprint
 from metanorm.passes.pipeline import optimize, stages
 from metanorm.stages import STAGES, stage_text
 from metanorm.workspace import load
@@ -24,7 +24,7 @@ CORPUS = [
 ]
 DIGEST = """
 import hashlib, sys
-from metanorm.explain.fingerprint import fingerprint
+from metanorm.ir.fingerprint import fingerprint
 from metanorm.frontend import check
 from metanorm.ir.dump import program_text
 from metanorm.passes.pipeline import optimize, stages

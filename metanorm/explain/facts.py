@@ -7,18 +7,19 @@ from dataclasses import replace
 
 from pydantic import BaseModel, ConfigDict
 
-from metanorm.explain.fingerprint import fingerprint
 from metanorm.explain.kernels import Cost, costs, kernels
 from metanorm.frontend import CheckedNorm
 from metanorm.ir.aggregation import Ones, matrix_text
 from metanorm.ir.batch import crosses_samples
 from metanorm.ir.dump import init_text
+from metanorm.ir.fingerprint import fingerprint
 from metanorm.ir.nodes import Input, Map, Pool, Program
 from metanorm.ir.scalar import scalar_text
 from metanorm.ir.space import Space
 from metanorm.passes.pipeline import optimize
 from metanorm.syntax import ast
 from metanorm.syntax.text_from_ast import expr_text, norm_lines
+from metanorm.torch_layers import likeness
 
 
 class Facts(BaseModel):
@@ -39,6 +40,9 @@ class Facts(BaseModel):
     costs: tuple[Cost, ...]
     kernels: str
     equals: tuple[str, ...]
+    torch_layer: str  # the layer of torch that computes the same
+    derives_from: str  # its class, for tools that look for that
+    why_not_derived: str
 
 
 def facts(norm: CheckedNorm, library: Mapping[str, str]) -> Facts:
@@ -47,6 +51,7 @@ def facts(norm: CheckedNorm, library: Mapping[str, str]) -> Facts:
     has_samples = norm.program.target in ("activation", "loss")
     known = library.get(fingerprint(optimised), "")
     equations = replace(norm.equations, trivia=type(norm.norm.trivia)())
+    layer = likeness(norm.program, optimised)
     return Facts(
         norm=norm.program.name,
         target=norm.program.target,
@@ -61,6 +66,9 @@ def facts(norm: CheckedNorm, library: Mapping[str, str]) -> Facts:
         costs=costs(optimised),
         kernels=kernels(optimised),
         equals=(known,) if known and known != norm.program.name else (),
+        torch_layer=f"torch.{layer.layer}" if layer else "",
+        derives_from=f"torch.{layer.base.name}" if layer and layer.base else "",
+        why_not_derived=layer.why_not if layer else "",
     )
 
 

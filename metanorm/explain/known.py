@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from metanorm import frontend
-from metanorm.explain.fingerprint import fingerprint
+from metanorm.ir.fingerprint import fingerprint
 from metanorm.passes.pipeline import optimize
 from metanorm.workspace import Workspace
 

@@ -23,6 +23,7 @@ def in_words(answer: Facts) -> str:
     lines += ["Cost", f"  {answer.reads}", *(f"  {line}" for line in _costs(answer)), ""]
     lines += ["Kernels", f"  {answer.kernels}", ""]
     lines += _section("The same as", answer.equals, "no other norm of the library")
+    lines += _section("To tools of torch", (_derived(answer),), "")
     return "\n".join(lines[:-1]) + "\n"
 
 
@@ -39,6 +40,15 @@ def _costs(answer: Facts) -> Iterator[str]:
             yield f"  measures {line}"
         for line in cost.writes:
             yield f"  writes {line}"
+
+
+def _derived(answer: Facts) -> str:
+    """What a tool finds that looks for the class of a layer."""
+    if answer.derives_from:
+        return f"a {answer.derives_from}, from which its class derives"
+    if answer.torch_layer:
+        return f"a module; it computes what {answer.torch_layer} does, but {answer.why_not_derived}"
+    return "a module, which equals no layer of torch"
 
 
 def _section(title: str, lines: Sequence[str], otherwise: str) -> list[str]:

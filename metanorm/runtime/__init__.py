@@ -11,6 +11,7 @@ from metanorm.runtime.along import (
     smallest_along,
     total_along,
 )
+from metanorm.runtime.attributes import renamed, shape_of
 from metanorm.runtime.dispatch import gpu, native, use
 from metanorm.runtime.errors import (
     ShapeError,
@@ -118,12 +119,14 @@ __all__ = [
     "on_weights",
     "pooling_rows",
     "project_",
+    "renamed",
     "require",
     "rescale",
     "root",
     "rows_mean",
     "rows_var",
     "shape_error",
+    "shape_of",
     "smallest",
     "smallest_along",
     "sparsestmax",

@@ -29,6 +29,7 @@ from metanorm.targets.python.pyir import (
     Stmt,
     Tuple,
 )
+from metanorm.targets.torch.base import Base, Fixed, Renamed, Served
 from metanorm.targets.torch.elementwise import number_expr
 from metanorm.targets.torch.layout import call, integer, method
 from metanorm.targets.torch.signature import Signature
@@ -39,8 +40,9 @@ SELF = Parameter("self")
 class Constructor:
     """Prints `__init__`, the initial values, and the parameters' bounds."""
 
-    def __init__(self, signature: Signature) -> None:
+    def __init__(self, signature: Signature, base: Base | None = None) -> None:
         self.signature = signature
+        self.base = base
         self.program = signature.program
         self.space = signature.space
         self.tracked = signature.tracked
@@ -48,7 +50,11 @@ class Constructor:
         self.waits = "empty until there is a weight" if on_weight else ""
 
     def attributes(self) -> list[Stmt]:
-        """Annotations of what `register_buffer` and `register_parameter` set."""
+        """Annotations of what `register_buffer` and `register_parameter` set, where no base of
+        torch has them, and what its tools read under a name that the spec does not use."""
+        if self.base is not None:
+            served = self.base.served.items()
+            return [_property(name, how) for name, how in served if not isinstance(how, Fixed)]
         done: list[Stmt] = []
         for p in self.program.params:
             optional = " | None" if p.switches else ""
@@ -84,6 +90,9 @@ class Constructor:
             parameters.append(Parameter("*"))
             parameters += [Parameter(s.name, "bool", Literal(s.default)) for s in later]
         body: list[Stmt] = [Do(call("super().__init__"))]
+        if self.base is not None:
+            past = "not the base's, which registers its own"
+            body = [Do(call("nn.Module.__init__", Name("self")), past)]
         body += self._divisible()
         body += [self._stored(a) for a in self.program.arguments]
         stored = [s.name for s in ordered(self.program.switches) if s.name != "bias"]
@@ -91,9 +100,23 @@ class Constructor:
         for param in self.program.params:
             body += self._register_param(param)
         body += self._register_buffers()
+        if self.base is not None:
+            body += self._as_torch_has_it(self.base)
         if self.signature.makes_state():
             body.append(Do(call("self.reset_parameters")))
         return Function("__init__", tuple(parameters), "None", tuple(body))
+
+    def _as_torch_has_it(self, base: Base) -> list[Stmt]:
+        """What the base's constructor would leave behind, and this norm has no use for."""
+        fixed = {name: how for name, how in base.served.items() if isinstance(how, Fixed)}
+        done: list[Stmt] = [
+            Assign((Name(f"self.{name}"),), Literal(how.value)) for name, how in fixed.items()
+        ]
+        for kind, names in (("parameter", base.no_parameters), ("buffer", base.no_buffers)):
+            done += [
+                Do(call(f"self.register_{kind}", Literal(name), Literal(None))) for name in names
+            ]
+        return done
 
     def _stored(self, argument: Argument) -> Stmt:
         value: Expr = Name(argument.name)
@@ -228,6 +251,15 @@ class Constructor:
                 body.append(step)
         doc = ("Bring bounded parameters back into their intervals, after an optimizer step.",)
         return Function("project_", (SELF,), "None", tuple(body), doc)
+
+
+def _property(name: str, served: Served) -> Stmt:
+    """An attribute of the class that stands for one or several arguments."""
+    assert not isinstance(served, Fixed)
+    if isinstance(served, Renamed):
+        return Assign((Name(name),), call("runtime.renamed", Literal(served.argument)))
+    lengths = [Literal(length) for length in served.lengths]
+    return Assign((Name(name),), call("runtime.shape_of", *lengths))
 
 
 def ordered(switches: Sequence[Switch]) -> list[Switch]:

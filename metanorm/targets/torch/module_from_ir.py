@@ -23,6 +23,7 @@ from metanorm.targets.python.pyir import (
     Return,
     Stmt,
 )
+from metanorm.targets.torch.base import Base
 from metanorm.targets.torch.beginning import Beginning
 from metanorm.targets.torch.checks import CallChecks
 from metanorm.targets.torch.constructor import SELF, Constructor, ordered
@@ -38,13 +39,15 @@ from metanorm.targets.torch.signature import Signature
 class Compiled:
     """A norm at both ends of the compiler: its equations, its program, and that optimised.
 
-    `beginnings` are the optimised programs for what its parameters begin with, by their names.
+    `beginnings` are the optimised programs for what its parameters begin with, by their names;
+    `base` is the layer of torch that it provably is.
     """
 
     equations: ast.Norm
     program: Program
     optimised: Program
     beginnings: Mapping[str, Program] = field(default_factory=dict)
+    base: Base | None = None
 
 
 def definitions(norm: Compiled, names: Names) -> tuple[Stmt, ...]:
@@ -58,7 +61,8 @@ class _Printer:
         self.program = norm.optimised
         self.kind = kind_of(norm.program)
         self.signature = Signature(self.program, names)
-        self.constructor = Constructor(self.signature)
+        self.base = norm.base
+        self.constructor = Constructor(self.signature, norm.base)
         self.momenta = self.signature.momenta
         self.tracked = self.signature.tracked
         self.functions = FunctionPrinter(self.signature)
@@ -96,18 +100,22 @@ class _Printer:
             *([Blank()] if attributes else []),
             self.constructor.init(),
         ]
-        if self.signature.makes_state():
-            body.append(self.constructor.reset())
-        if self.tracked:
-            body.append(self.constructor.reset_running())
+        if self.base is None:  # else they are the base's, as are the values that they set
+            body += self._resets()
         if any(p.low is not None for p in self.program.params):
             body.append(self.constructor.project())
         body.append(self._forward())
         if self.beginning is not None:
             body.append(self.beginning.right_inverse())
-        body.append(self._extra_repr())
+        if self.base is None or not self.base.is_plain:
+            body.append(self._extra_repr())
         doc = class_doc(self.norm.equations, self.program, self.kind.usage)
-        return Class(self.program.name, self.kind.base, tuple(body), doc)
+        base = self.base.name if self.base else self.kind.base
+        return Class(self.program.name, base, tuple(body), doc)
+
+    def _resets(self) -> list[Stmt]:
+        made = [self.constructor.reset()] if self.signature.makes_state() else []
+        return [*made, *([self.constructor.reset_running()] if self.tracked else [])]
 
     def _forward(self) -> Function:
         inputs = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 
 from metanorm.ir.aggregation import Aggregation, ByIndex, Dense, matrix_text
 from metanorm.ir.nodes import (
@@ -29,6 +30,7 @@ from metanorm.ir.nodes import (
     Ref,
     Rename,
     Stop,
+    Update,
 )
 from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf
 
@@ -37,25 +39,46 @@ COMMUTATIVE = {"add", "mul", "min", "max"}
 
 def fingerprint(program: Program) -> str:
     """A digest of an optimised program in which names count only by what they stand for."""
-    return _Fingerprint(program).digest()
+    return Fingerprint(program).digest
 
 
-class _Fingerprint:
+class Fingerprint:
+    """The digest of a program, and in `names` what plays which part in it.
+
+    Where two digests are equal, so are the parts, and the names of a part play the same one.
+    """
+
     def __init__(self, program: Program) -> None:
         self.program = program
         self.ops = {let.name: let.op for let in program.body}
         self.axes = {axis.name: self._axis(i) for i, axis in enumerate(program.axes)}
-        self.seen: dict[str, str] = {}  # hyperparameters and parameters by order of appearance
+        self.parts: dict[tuple[str, str], str] = {}  # by sort and name
         self.done: dict[Ref, str] = {}
 
+    @property
+    def names(self) -> dict[str, str]:
+        """The name of each part: hyperparameters, parameters, buffers, what pools."""
+        assert self.digest
+        return {part: name for (_, name), part in self.parts.items()}
+
+    @cached_property
     def digest(self) -> str:
-        parts: list[str] = [self.program.target]
-        parts += [self._value(ref) for _, ref in self.program.outputs]
-        parts += [
-            f"{self._value(u.value)} into {self._dims(self._buffer(u.buffer))}"
-            for u in self.program.updates
-        ]
+        """Equal for norms that compute the same."""
+        program = self.program
+        parts: list[str] = [program.target]
+        parts += [self._value(ref) for _, ref in program.outputs]
+        parts += [self._update(update) for update in program.updates]
+        split = {part for axis in program.axes for part in axis.parts}
+        for axis in program.axes:  # a whole axis is as long as the user says
+            if axis.name in split and axis.size is not None:
+                parts.append(f"{self.axes[axis.name]} of {self._scalar(axis.size)}")
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def _update(self, update: Update) -> str:
+        momentum = "-" if update.momentum is None else self._scalar(update.momentum)
+        how = "average" if update.averages else "store"
+        buffer = self._kept(update.buffer)
+        return f"{self._value(update.value)} into {buffer} by {momentum} {how}"
 
     def _axis(self, position: int) -> str:
         return f"a{position}{'*' if self.program.axes[position].variadic else ''}"
@@ -63,13 +86,21 @@ class _Fingerprint:
     def _dims(self, dims: tuple[str, ...]) -> str:
         return ",".join(self.axes[d] for d in dims)
 
-    def _buffer(self, name: str) -> tuple[str, ...]:
-        return next(b.dims for b in self.program.buffers if b.name == name)
+    def _kept(self, name: str) -> str:
+        """A buffer, by its axes and its first value, and by which of those it is."""
+        buffer = next(b for b in self.program.buffers if b.name == name)
+        return self._nth(f"buffer[{self._dims(buffer.dims)} {self._begins(buffer)}]", name)
+
+    def _input(self, name: str) -> str:
+        """An input, by its position, its sort and what stands for it where it is not given."""
+        names = [i.name for i in self.program.inputs]
+        decl = self.program.inputs[names.index(name)]
+        default = names.index(decl.default) if decl.default in names else decl.default
+        return f"input {names.index(name)} {decl.sort} {'' if decl.required else repr(default)}"
 
     def _nth(self, sort: str, name: str) -> str:
-        key = f"{sort} {name}"
-        count = sum(k.startswith(f"{sort} ") for k in self.seen)
-        return self.seen.setdefault(key, f"{sort}{count}")
+        count = sum(of == sort for of, _ in self.parts)
+        return self.parts.setdefault((sort, name), f"{sort}{count}")
 
     def _scalar(self, scalar: Scalar) -> str:
         match scalar:
@@ -98,10 +129,19 @@ class _Fingerprint:
             self.done[ref] = hashlib.sha256(text.encode()).hexdigest()[:16]
         return self.done[ref]
 
+    def _squared(self, pool: Pool) -> Ref | None:
+        """What a pool is the mean square of, in either way to write it."""
+        if pool.statistic == "second":
+            return pool.value if self.ops[pool.about or ""] == Number(Const(0)) else None
+        square = self.ops[pool.value]
+        if pool.statistic == "mean" and isinstance(square, Map) and square.function == "mul":
+            return square.arguments[0] if len(set(square.arguments)) == 1 else None
+        return None
+
     def _begins(self, decl: ParamDecl | BufferDecl) -> str:
         """What a parameter or a buffer begins with."""
         if decl.from_weight:
-            inner = _Fingerprint(replace(self.program, body=decl.from_weight))
+            inner = Fingerprint(replace(self.program, body=decl.from_weight))
             return inner._value(decl.from_weight[-1].name)
         return self._init(decl.init)
 
@@ -116,7 +156,7 @@ class _Fingerprint:
             case Number(scalar):
                 return self._scalar(scalar)
             case Input(name):
-                return f"input {[i.name for i in self.program.inputs].index(name)}"
+                return self._input(name)
             case Param(name):
                 param = next(p for p in self.program.params if p.name == name)
                 bounds = (param.low, param.high)
@@ -124,11 +164,14 @@ class _Fingerprint:
                 what = f"{self._dims(param.dims)} {self._begins(param)} {limits}"
                 return f"{self._nth(f'param[{what}]', name)}"
             case Buffer(name):
-                return f"buffer {self._dims(self._buffer(name))}"
+                return self._kept(name)
             case Map(function, arguments):
                 given = [self._value(a) for a in arguments]
                 ordered = sorted(given) if function in COMMUTATIVE else given
                 return f"{function}({', '.join(ordered)})"
+            case Pool() if (root := self._squared(op)) is not None:
+                rest = f"{value(op.where)} {value(op.weight)}"
+                return f"mean of squares of {value(root)} over {self._over(op.over)} {rest}"
             case Pool():
                 rest = f"{value(op.where)} {value(op.weight)} {value(op.about)} {op.ddof}"
                 return f"{op.statistic} {value(op.value)} over {self._over(op.over)} {rest}"
@@ -151,6 +194,7 @@ class _Fingerprint:
             case Draw(axes=axes):
                 return f"{self._init(op)} {self._dims(axes)}"
             case Mode(train, evaluated, buffer):
-                return f"mode {value(train)} {value(evaluated)} {buffer is not None}"
+                kept = self._kept(buffer) if buffer is not None else "-"
+                return f"mode {value(train)} {value(evaluated)} {kept}"
             case _:
                 return repr(op)
