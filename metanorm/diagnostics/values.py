@@ -330,8 +330,8 @@ class CallMismatch(Problem):
 
     ### What it means
 
-    The axes of the called norm's input are matched with those of the value in order; `*S` takes
-    what is left over.
+    The axes of the called norm's input are matched with those of the value by name, and what is
+    left on both sides in order; `*S` takes what is left over.
 
     ### Example
 

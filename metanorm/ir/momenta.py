@@ -6,6 +6,15 @@ from metanorm.ir.nodes import Program
 from metanorm.ir.scalar import Scalar
 
 
+def counts_batches(program: Program) -> bool:
+    """Whether `num_batches_tracked` counts.
+
+    As in torch, it stays zero where all running statistics are means of those of each sample, as
+    in instance norm, unless the spec itself asks for the average of all batches.
+    """
+    return any(u.averages and not (u.of_samples and u.momentum) for u in program.updates)
+
+
 def momenta(program: Program) -> dict[Scalar | None, str]:
     """The argument that brings the momentum of each running statistic."""
     distinct = dict.fromkeys(u.momentum for u in program.updates if u.averages)

@@ -293,13 +293,15 @@ class Update:
     """`buffer` becomes `value` in training mode, or moves towards it by `momentum`.
 
     `averages` marks a running statistic: a `momentum` of `None` then is the exact
-    average over all batches.
+    average over all batches. `of_samples` marks one whose new value is the mean of a statistic
+    of each sample.
     """
 
     buffer: str
     value: Ref
     momentum: Scalar | None = None
     averages: bool = False
+    of_samples: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,7 +334,11 @@ Declaration = Union[InputDecl, ParamDecl, BufferDecl]
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One norm, or for the target `initial` what computes what its one output begins with."""
+    """One norm, or for the target `initial` what computes what its one output begins with.
+
+    `output_dims` has the order in which the axes of outputs come out, by their names, where the
+    spec says it.
+    """
 
     name: str
     target: Literal["activation", "weight", "gradient", "loss", "initial"]
@@ -347,6 +353,7 @@ class Program:
     outputs: tuple[tuple[str, Ref], ...]
     updates: tuple[Update, ...]
     checks: tuple[Check, ...]
+    output_dims: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     @property
     def keeps_shape(self) -> bool:

@@ -9,15 +9,20 @@ from metanorm.ir.nodes import Count, Mode, Op, Pool, Program, Ref, Repeat
 from metanorm.ir.operands import operands
 
 
-def reachable(program: Program, updates: bool = True, evaluating: bool = False) -> set[Ref]:
-    """The bindings that outputs (and updates) need; `evaluating` follows eval mode only."""
+def reachable(
+    program: Program, updates: bool = True, evaluating: bool = False, keeps: bool = True
+) -> set[Ref]:
+    """The bindings that outputs (and updates) need.
+
+    `evaluating` follows eval mode only, with running statistics where the program `keeps` them.
+    """
     ops = {let.name: let.op for let in program.body}
     wanted = [ref for _, ref in program.outputs]
     wanted += [update.value for update in program.updates] if updates else []
-    return _closure(wanted, ops, evaluating)
+    return _closure(wanted, ops, evaluating, keeps)
 
 
-def _closure(wanted: Iterable[Ref], ops: dict[Ref, Op], evaluating: bool) -> set[Ref]:
+def _closure(wanted: Iterable[Ref], ops: dict[Ref, Op], evaluating: bool, keeps: bool) -> set[Ref]:
     reached: set[Ref] = set()
     queue = list(wanted)
     while queue:
@@ -27,7 +32,7 @@ def _closure(wanted: Iterable[Ref], ops: dict[Ref, Op], evaluating: bool) -> set
         reached.add(ref)
         op = ops[ref]
         if evaluating and isinstance(op, Mode):
-            queue.append(op.eval)
+            queue.append(op.eval if keeps or op.buffer is None else op.train)
         else:
             queue.extend(operands(op))
             queue.extend(indices(op))

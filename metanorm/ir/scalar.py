@@ -48,7 +48,10 @@ FUNCTIONS: dict[str, Callable[..., float]] = {
     "sub": lambda a, b: a - b,
     "mul": lambda a, b: a * b,
     "div": lambda a, b: a / b,
-    "floordiv": lambda a, b: a // b,  # of lengths; the language has no sign for it
+    # The language has no sign for these: of lengths, and of shares of lengths.
+    "floordiv": lambda a, b: a // b,
+    "floor": math.floor,
+    "ceil": math.ceil,
     "pow": lambda a, b: a**b,
     "neg": lambda a: -a,
     "sqrt": math.sqrt,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from metanorm.ir.aggregation import Dense
+from metanorm.ir.momenta import counts_batches
 from metanorm.ir.nodes import (
     Along,
     Buffer,
@@ -33,6 +34,7 @@ from metanorm.ir.nodes import (
     Type,
     Update,
 )
+from metanorm.ir.outputs import output_dims
 from metanorm.ir.scalar import Hyper
 from metanorm.oracle.call import Call, Result
 from metanorm.oracle.dense import F64, one_hot, pooling_matrix
@@ -68,7 +70,10 @@ class _Run:
     def result(self) -> Result:
         for let in self.program.body:
             self.bind(let)
-        outputs = {name: self._output(ref) for name, ref in self.program.outputs}
+        outputs = {
+            name: self._placed(ref, output_dims(self.program, name, ref))
+            for name, ref in self.program.outputs
+        }
         if not self.call.training:
             return Result(outputs, {})
         tracked = {b.name for b in self.program.buffers if b.tracked}
@@ -78,12 +83,6 @@ class _Run:
             if self.call.keeps or u.buffer not in tracked
         }
         return Result(outputs, updates)
-
-    def _output(self, ref: Ref) -> Tensor:
-        """With the axes that it has, or those of what begins with it."""
-        if self.program.target == "initial":
-            return self._placed(ref, self.program.begun.dims)
-        return self.v.stored(ref)
 
     def _placed(self, ref: Ref, dims: tuple[str, ...]) -> Tensor:
         """A value as a tensor of these dimensions."""
@@ -215,4 +214,6 @@ class _Run:
         given = update.momentum
         if isinstance(given, Hyper) and self.call.hypers.get(given.name) is None:
             given = None
-        return 1 / max(1, self.call.batches) if given is None else self.frame.number(given)
+        if given is not None:
+            return self.frame.number(given)
+        return 1 / max(1, self.call.batches) if counts_batches(self.program) else 0.0

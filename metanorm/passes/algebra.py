@@ -12,11 +12,16 @@ from typing import TYPE_CHECKING
 
 from metanorm.ir.nodes import Map, Number, Ref
 from metanorm.ir.scalar import FUNCTIONS, apply
+from metanorm.passes.whole import is_whole
 
 if TYPE_CHECKING:
     from metanorm.passes.builder import Builder
 
 Replacement = Callable[["Builder", tuple[Ref, ...]], "Ref | None"]
+
+# How the number is rounded that a whole number to its left is compared with.
+ROUNDED = {"lt": "ceil", "ge": "ceil", "le": "floor", "gt": "floor"}
+OPPOSITE = {"ceil": "floor", "floor": "ceil"}
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,24 @@ def _scalars(function: str) -> Replacement:
     return replacement
 
 
+def _count(function: str) -> Replacement:
+    """`position(C) + 1 <= 0.3 * size(C)` with the number rounded to the whole one that decides
+    alike: in float32 a share of a length may fall on the other side of a whole number."""
+
+    def replacement(b: Builder, args: tuple[Ref, ...]) -> Ref | None:
+        for place, other in ((0, 1), (1, 0)):
+            bound = b.ops.get(args[other])
+            counts = b.types[args[place]].axes and is_whole(b, args[place])
+            if isinstance(bound, Number) and counts and not is_whole(b, args[other]):
+                rounding = ROUNDED[function] if place == 0 else OPPOSITE[ROUNDED[function]]
+                rounded = b.number(apply(rounding, bound.value))
+                new = (args[0], rounded) if place == 0 else (rounded, args[1])
+                return b.map(function, *new)
+        return None
+
+    return replacement
+
+
 RULES: tuple[Rule, ...] = (
     Rule("a + 0", "add", _is(1, 0, _first)),
     Rule("0 + a", "add", _is(0, 0, _second)),
@@ -103,6 +126,7 @@ RULES: tuple[Rule, ...] = (
     Rule("a^1", "pow", _is(1, 1, _first)),
     Rule("a^2", "pow", _is(1, 2, _square)),
     Rule("-(-a)", "neg", _negated),
+    *(Rule(f"a count {f} a share", f, _count(f)) for f in ROUNDED),
     *(Rule(f"{f} of scalars", f, _scalars(f)) for f in FUNCTIONS),
 )
 

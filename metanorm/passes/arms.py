@@ -6,13 +6,12 @@ all, which no `if` inside a loop could bring about.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from metanorm.ir.nodes import Expand, Map, Mode, Program, Ref
 from metanorm.ir.operands import operands
 from metanorm.ir.placement import kind_of
 from metanorm.passes.builder import Builder
 from metanorm.passes.fold import fold
+from metanorm.passes.split import split
 
 # An arm: which way modes that keep running statistics go, which way plain ones do, and whether
 # buffers are updated. `batch` is evaluation with the statistics of the batch, where none are kept.
@@ -61,7 +60,7 @@ def _arm(program: Program, name: str) -> Program:
         else:
             builder.take(let)
     decided = builder.finish(updates=None if name == "train" else ())
-    return fold(replace(decided, updates=decided.updates))
+    return fold(split(decided))
 
 
 def _needed_whole(program: Program) -> set[Ref]:

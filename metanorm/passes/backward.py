@@ -32,6 +32,8 @@ from metanorm.ir.nodes import (
     Rename,
     Stop,
 )
+from metanorm.ir.outputs import output_dims
+from metanorm.ir.space import Space
 from metanorm.passes.builder import Builder, without_dead
 from metanorm.passes.derivatives import DERIVATIVES
 
@@ -86,18 +88,17 @@ class _Backward:
     def __init__(self, program: Program) -> None:
         self.forward = program = _with_means(program)
         types = {let.name: let.type.axes for let in program.body}
-        first = next(
-            let.type.axes for let in program.body if let.op == Input(program.inputs[0].name)
-        )
+        space = Space(program.axes)
+        first = {leaf for dim in program.inputs[0].dims for leaf in space.leaves(dim)}
         self.saved = tuple(
             let.name
             for let in program.body
-            if isinstance(let.op, Pool) and set(first) <= set(types[let.op.value])
+            if isinstance(let.op, Pool) and first <= set(types[let.op.value])
         )
         kept = [InputDecl(_kept(ref), "tensor", types[ref]) for ref in self.saved]
         arriving = [
-            InputDecl(GRADIENT + name, "tensor", self._dims(number, types[ref]))
-            for number, (name, ref) in enumerate(program.outputs)
+            InputDecl(GRADIENT + name, "tensor", self._dims(name, ref, types[ref]))
+            for name, ref in program.outputs
         ]
         inputs = (*program.inputs, *arriving, *kept)
         body = (
@@ -112,10 +113,12 @@ class _Backward:
         self.ops = {let.name: let.op for let in program.body}
         self.adjoints: dict[Ref, list[Ref]] = {}
 
-    def _dims(self, number: int, axes: tuple[str, ...]) -> tuple[str, ...]:
-        """The first output is as large as the first input, whatever its value depends on."""
-        like_input = number == 0 and self.forward.keeps_shape
-        return self.forward.inputs[0].dims if like_input else axes
+    def _dims(self, name: str, ref: Ref, axes: tuple[str, ...]) -> tuple[str, ...]:
+        """As the output is returned; cells, which no kernel returns, as they are."""
+        program, space = self.forward, Space(self.forward.axes)
+        first = program.keeps_shape and name == program.outputs[0][0]
+        has_cells = any(space[axis].cells_of for axis in axes)
+        return axes if has_cells and not first else output_dims(program, name, ref)
 
     def run(self) -> Gradient:
         """Forward again on narrow values, then from the outputs back."""
@@ -214,9 +217,9 @@ class _Backward:
             case Expand(value, _):
                 self._contribute(value, d, axes)
             case Rename(value, old, new):
-                self._contribute(
-                    value, self.b.emit(Rename(d, new, old)), self.b.types[self.b.moved[value]].axes
-                )
+                # An adjoint that is the same all along the axis lacks it, whatever its name.
+                part = self.b.emit(Rename(d, new, old)) if new in self.b.types[d].axes else d
+                self._contribute(value, part, self.b.types[self.b.moved[value]].axes)
             case Along("softmax", value, axis):
                 weighted = self.b.map("mul", d, result)
                 total = self.b.emit(Pool("sum", weighted, ((axis, Ones()),)))

@@ -19,10 +19,12 @@ from metanorm.ir.aggregation import (
     Matrix,
     Ones,
 )
+from metanorm.ir.idle import is_idle, is_one_part
 from metanorm.ir.nodes import (
     Along,
     Axis,
     Count,
+    Divisible,
     Expand,
     Let,
     Lookup,
@@ -56,6 +58,9 @@ def _splittable(program: Program) -> dict[str, Matrix]:
             for axis, matrix in let.op.over:
                 matrices.setdefault(axis, set()).add(matrix)
         blocked |= {space.base(axis) for axis in _needs_whole(let.op)}
+    for check in program.checks:  # else evaluation would cut an axis of any length, too
+        if isinstance(check, Divisible) and is_idle(check, program):
+            blocked |= set() if is_one_part(check, program) else {check.axis}
     found: dict[str, Matrix] = {}
     for known in program.axes:
         cuts = matrices.get(known.name, set()) - {Ones()}

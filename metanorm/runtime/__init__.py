@@ -11,6 +11,7 @@ from metanorm.runtime.along import (
     smallest_along,
     total_along,
 )
+from metanorm.runtime.arguments import demand_mask, widened
 from metanorm.runtime.attributes import renamed, shape_of
 from metanorm.runtime.dispatch import gpu, native, use
 from metanorm.runtime.errors import (
@@ -54,7 +55,6 @@ from metanorm.runtime.state import (
     project_,
     store_,
     track_,
-    widened,
 )
 from metanorm.runtime.triton.tuning import autotune
 from metanorm.runtime.weights import begin_, on_weights
@@ -96,6 +96,7 @@ __all__ = [
     "contracted",
     "copied",
     "count",
+    "demand_mask",
     "demand_several",
     "gpu",
     "keep_matrix",

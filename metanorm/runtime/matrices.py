@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from metanorm.runtime import pools
 from metanorm.runtime.along import Matrix
+from metanorm.runtime.arguments import demand_matrix
 from metanorm.runtime.errors import ShapeError
 from metanorm.runtime.pools import without_autocast
 
@@ -19,20 +20,23 @@ Given = Union[str, Tensor, Sequence[Sequence[float]]]
 STRUCTURED = re.compile(r"eye|ones|(blocks|chunks|interleave)\((\d+)\)")
 
 
-def keep_matrix(module: nn.Module, name: str, given: Given) -> None:
+def keep_matrix(
+    module: nn.Module, name: str, given: Given, dtype: torch.dtype | None = None
+) -> None:
     """A constructor argument as an attribute: a name as it is, numbers as a square tensor.
 
     The tensor moves with the module but is no part of its state, like every other argument of
-    the constructor. Raises `ValueError` for what is not a matrix.
+    the constructor. `dtype` is what Python's numbers become. Raises `ValueError` for what is not a
+    matrix.
     """
-    matrix = _checked(given, name)
+    matrix = _checked(given, name, dtype)
     if isinstance(matrix, str):
         setattr(module, name, matrix)
     else:
         module.register_buffer(name, matrix, persistent=False)
 
 
-def _checked(given: Given, name: str) -> str | Tensor:
+def _checked(given: Given, name: str, dtype: torch.dtype | None) -> str | Tensor:
     if isinstance(given, str):
         if not STRUCTURED.fullmatch(given.replace(" ", "")):
             raise ValueError(
@@ -40,7 +44,7 @@ def _checked(given: Given, name: str) -> str | Tensor:
                 "'chunks(k)' and 'interleave(g)'"
             )
         return given.replace(" ", "")
-    matrix = torch.as_tensor(given)
+    matrix = given if isinstance(given, Tensor) else torch.tensor(given, dtype=dtype)
     if matrix.dim() != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"{name} must be a square matrix, but its shape is {tuple(matrix.shape)}")
     if bool((matrix < 0).any()):
@@ -70,6 +74,7 @@ def _rows(given: str | Tensor, name: str, like: Tensor, length: int) -> Tensor:
         raise ShapeError(
             f"{name} is {given.shape[0]} x {given.shape[1]}, but its axis has {length}"
         )
+    demand_matrix(given, name)
     return given.to(dtype=like.dtype, device=like.device)
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from metanorm.runtime.along import Matrix
+from metanorm.runtime.arguments import demand_whole
 from metanorm.runtime.groups import Groups, demand_in_range
 
 
@@ -40,8 +41,7 @@ class Neighbours(Members):
     """
 
     def __init__(self, edges: Tensor, nodes: int, loop: bool = False) -> None:
-        if edges.is_floating_point() or edges.is_complex() or edges.dtype == torch.bool:
-            raise TypeError(f"edges are numbers of nodes, expected integers, got {edges.dtype}")
+        demand_whole(edges, "edges are numbers of nodes")
         source, target = edges.long().unbind()
         if loop:
             every = torch.arange(nodes, device=edges.device)

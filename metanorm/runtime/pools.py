@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
+from metanorm.runtime.arguments import demand_whole
 from metanorm.runtime.mean_and_variance import (
     Moments,
     plain_mean_square,
@@ -101,8 +102,7 @@ def chosen(table: Tensor, index: Tensor) -> Tensor:
     Raises `IndexError` for an index below zero, which would count from the end, or beyond the last,
     and `TypeError` for one that is not whole.
     """
-    if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
-        raise TypeError(f"an index chooses rows by number, expected integers, got {index.dtype}")
+    demand_whole(index, "an index chooses rows by number")
     rows = table.index_select(0, index.reshape(-1).long())
     return rows.reshape(*index.shape, *table.shape[1:])
 

@@ -1,4 +1,4 @@
-"""Running statistics, bounded parameters, and dtypes."""
+"""Running statistics, and bounded parameters."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+
+from metanorm.runtime.arguments import demand_real
 
 
 def track_(running: Tensor, value: Tensor, momentum: float | Tensor) -> None:
@@ -43,18 +45,9 @@ def momentum_of(momentum: float | None, batches: Tensor) -> float | Tensor:
     return batches if momentum is None else momentum
 
 
-def widened(x: Tensor) -> Tensor:
-    """The tensor in the dtype of its statistics: float32 for the half-precision types.
-
-    Raises `TypeError` for a tensor that is not of a floating-point type.
-    """
-    if not x.is_floating_point():
-        raise TypeError(f"expected a tensor of a floating-point type, got {x.dtype}")
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
 def no_elements(x: Tensor, parameters: Iterable[Tensor]) -> Tensor:
     """The result for an input without elements: empty, with zero gradients for all parameters."""
+    demand_real(x)
     result = x.clone()
     for parameter in parameters:
         result = result + parameter.sum() * 0

@@ -9,6 +9,7 @@ from metanorm.diagnostics.structure import Recursion
 from metanorm.diagnostics.values import CallMismatch, UnknownArgument, WrongArguments, WrongKind
 from metanorm.ir.scalar import Const, Hyper, Scalar, SizeOf
 from metanorm.semantics.lowering import Frame, Lowering
+from metanorm.semantics.matching import Matching
 from metanorm.semantics.naming import snake_case
 from metanorm.semantics.scalars import flag_from_ast, scalar_from_ast, sort_of
 from metanorm.semantics.statements import Statements
@@ -70,7 +71,7 @@ class Calls:
             calls=(*caller.calls, call.span),
         )
         tensors = [a for a in arguments if isinstance(a, Tensor)]
-        if not self._hypers(call, caller, frame) or not self._inputs(call, tensors, frame):
+        if not self._hypers(call, caller, frame) or not self._inputs(call, tensors, caller, frame):
             return POISON
         return self._lower(frame, known[name].others)
 
@@ -165,7 +166,7 @@ class Calls:
 
     # ---- inputs
 
-    def _inputs(self, call: ast.Call, arguments: list[Tensor], frame: Frame) -> bool:
+    def _inputs(self, call: ast.Call, arguments: list[Tensor], caller: Frame, frame: Frame) -> bool:
         items = [i for s in frame.norm.statements if isinstance(s, ast.Input) for i in s.items]
         name = frame.norm.name.name
         needed = [i for i in items if i.default is None and i.sort is None]
@@ -179,24 +180,32 @@ class Calls:
             self.problems.add(WrongArguments(call.span, name, usage, wrong))
             return False
         for item, argument in zip(items, arguments):
-            if not self._bind(call.span, item, argument, frame):
+            if not self._bind(call.span, item, argument, caller, frame):
                 return False
         for item in items[len(arguments) :]:
-            if not self._bind_default(call.span, item, frame):
+            if not self._bind_default(call.span, item, caller, frame):
                 return False
         return self._splits(call, frame)
 
-    def _bind(self, span: Span, item: ast.InputItem, argument: Tensor, frame: Frame) -> bool:
-        """Match the dimensions of an input with the axes of the value, in order."""
+    def _bind(
+        self, span: Span, item: ast.InputItem, argument: Tensor, caller: Frame, frame: Frame
+    ) -> bool:
+        """Match the dimensions of an input with the axes of the value: by name, then in order."""
         wants_index = item.sort is not None and item.sort.name == "index"
         reason = ""
         if item.sort is not None and item.sort.name in ("edges", "matrix"):
             reason = f"input `{item.name.name}` is of sort `{item.sort.name}`"
         elif wants_index != (argument.type.kind == "int"):
             reason = f"input `{item.name.name}` is {'' if wants_index else 'not '}an index"
+        elif item.sort is not None and item.sort.name == "mask" and argument.type.kind != "bool":
+            reason = f"input `{item.name.name}` is a mask, and the value is no condition"
         elif item.table is not None:
             reason = f"input `{item.name.name}` chooses rows of a table"
-        matched = self._match(item, argument) if not reason else None
+        matched = None
+        if not reason:
+            names, known = self._names(caller), frame.axes or {}
+            matching = Matching(self.low.table, argument.type.axes, names, known)
+            matched = matching.matched_dims(item.dims)
         if matched is not None:
             for axis, taken in matched.items():
                 if frame.axes is not None and frame.axes.setdefault(axis, taken) != taken:
@@ -213,23 +222,11 @@ class Calls:
         frame.scope.enter(item.name.name, Entity("input", item.span, argument, warns=False))
         return True
 
-    def _match(self, item: ast.InputItem, argument: Tensor) -> dict[str, tuple[str, ...]] | None:
-        axes = list(self.low.dims(argument.type.axes))
-        groups = [i for i, d in enumerate(item.dims) if d.axis.variadic]
-        spare = len(axes) - (len(item.dims) - len(groups))
-        if len(groups) > 1 or spare < 0 or (spare and not groups):
-            return None
-        if any(self.low.table.space[a].cells_of for a in axes):
-            return None
-        matched: dict[str, tuple[str, ...]] = {}
-        for dim in item.dims:
-            take = spare if dim.axis.variadic else 1
-            taken, axes = axes[:take], axes[take:]
-            if not dim.axis.variadic and any(self.low.table.space[a].variadic for a in taken):
-                return None
-            leaves = (leaf for axis in taken for leaf in self.low.table.space.leaves(axis))
-            matched[dim.axis.name] = tuple(leaves)
-        return matched
+    def _names(self, caller: Frame) -> Mapping[str, tuple[str, ...]]:
+        """The axes of the program behind each name of an axis that the caller has."""
+        if caller.axes is not None:
+            return caller.axes
+        return {name: self.low.table.space.leaves(name) for name in self.low.table.declared}
 
     def _sizes(self, item: ast.InputItem, frame: Frame) -> None:
         """`C = num_features` in a called norm names the length of the caller's axis."""
@@ -239,12 +236,12 @@ class Calls:
                 frame.hypers.setdefault(dim.size.name, SizeOf(axes[0]))
                 frame.hyper_sorts.setdefault(dim.size.name, "int")
 
-    def _bind_default(self, span: Span, item: ast.InputItem, frame: Frame) -> bool:
+    def _bind_default(self, span: Span, item: ast.InputItem, caller: Frame, frame: Frame) -> bool:
         name = item.name.name
         if isinstance(item.default, ast.Name):
             entity = frame.scope.find(item.default.name)
             if entity is not None and isinstance(entity.value, Tensor):
-                return self._bind(span, item, entity.value, frame)
+                return self._bind(span, item, entity.value, caller, frame)
         if isinstance(item.default, ast.Number):
             value = self.low.number(Const(item.default.value), span)
             frame.scope.enter(name, Entity("input", item.span, value, warns=False))

@@ -19,8 +19,8 @@ from metanorm.semantics.lowering import UNKNOWN, Frame, Lowering
 from metanorm.semantics.misfits import report_misfits
 from metanorm.semantics.reserved import check_name
 from metanorm.semantics.scalars import sort_of
-from metanorm.semantics.statements import Statements
-from metanorm.semantics.values import POISON, Entity, PoolOnly, Scope, Tensor, Value
+from metanorm.semantics.statements import NormOutput, Statements
+from metanorm.semantics.values import POISON, Entity, PoolOnly, Scope, Value
 from metanorm.source import Span
 from metanorm.syntax import ast
 
@@ -209,13 +209,13 @@ class _Norm:
         declared = self.low.table.declared[argument.axes[0]]
         return declared.size_span or declared.span
 
-    def _fits(self, output: list[tuple[str, Tensor, ast.OutputItem]], target: str) -> bool:
+    def _fits(self, output: list[NormOutput], target: str) -> bool:
         space = self.low.table.space
-        first, item = output[0][1], output[0][2]
+        first, item = output[0].tensor, output[0].item
         expected = self.low.known().axes(self.low.inputs[0].dims) if target != "loss" else ()
         found = space.ordered(space.base(a) for a in first.type.axes)
         seen: dict[str, Span] = {}
-        for name, _, other in output:
+        for name, _, other, _ in output:
             if name in seen:
                 self.problems.add(DuplicateName(other.span, name, seen[name]))
             seen[name] = other.span
@@ -236,7 +236,7 @@ class _Norm:
         kept = [c for c in self.low.checks if c not in several or len(several) == 1]
         return tuple(dict.fromkeys((*self.low.table.splits, *kept)))
 
-    def _program(self, target: str, output: list[tuple[str, Tensor, ast.OutputItem]]) -> Program:
+    def _program(self, target: str, output: list[NormOutput]) -> Program:
         required = [a for a in self.arguments if a.required]
         optional = [a for a in self.arguments if not a.required]
         sizes = list(self.low.table.arguments.values())
@@ -251,9 +251,10 @@ class _Norm:
             buffers=tuple(self.low.buffers),
             switches=tuple(self.low.switches),
             body=tuple(self.low.body),
-            outputs=tuple((name, tensor.ref) for name, tensor, _ in output),
+            outputs=tuple((o.name, o.tensor.ref) for o in output),
             updates=tuple(self.low.updates),
             checks=self._checks(),
+            output_dims=tuple((o.name, o.dims) for o in output[1:] if o.dims),
         )
 
 

@@ -74,6 +74,7 @@ class Lowering:
         self.spans: dict[Ref, Span] = {}
         self.divisors: list[tuple[Ref, Span]] = []
         self.samples: tuple[str, ...] = ()  # the leading axis of the first input
+        self.written: dict[Ref, tuple[str, ...]] = {}  # the axes of `let d[N, C]`, in that order
         self.running: dict[str, Tensor] = {}  # running statistics, by buffer
         self.groups: dict[tuple[object, ...], str] = {}  # prefixes of tracked statistics
         self._leaves: dict[Op, Tensor] = {}

@@ -75,7 +75,8 @@ def _scalar(expr: ast.Expr, frame: Frame, low: Lowering) -> Scalar | None:
 def _is_function(call: ast.Call) -> bool:
     name = call.function.name
     plain = not (call.over or call.keywords or call.per)
-    return plain and name in FUNCTIONS and len(call.arguments) == len(ELEMENTWISE[name].parameters)
+    known = plain and name in FUNCTIONS and name in ELEMENTWISE
+    return known and len(call.arguments) == len(ELEMENTWISE[name].parameters)
 
 
 def _hyper(name: str, frame: Frame) -> Scalar | None:

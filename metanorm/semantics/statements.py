@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from metanorm.diagnostics.axes import AmbiguousAxes
 from metanorm.diagnostics.lengths import BadLength
 from metanorm.diagnostics.names import DuplicateName, UnknownName, UnknownSort
@@ -24,6 +26,7 @@ from metanorm.ir.scalar import Const, Scalar
 from metanorm.semantics.draws import initial_from_ast
 from metanorm.semantics.expressions import Expressions
 from metanorm.semantics.lowering import UNKNOWN, Frame, Lowering
+from metanorm.semantics.output_axes import output_order
 from metanorm.semantics.reserved import check_name
 from metanorm.semantics.scalars import scalar_from_ast
 from metanorm.semantics.values import POISON, Entity, Poison, PoolOnly, Tensor, Value
@@ -31,6 +34,15 @@ from metanorm.source import Span
 from metanorm.syntax import ast
 
 SORTS = ("index", "mask", "edges", "matrix")
+
+
+class NormOutput(NamedTuple):
+    """An output: its name, its value, where it is written, and its axes in order."""
+
+    name: str
+    tensor: Tensor
+    item: ast.OutputItem
+    dims: tuple[str, ...]
 
 
 class Statements:
@@ -329,25 +341,29 @@ class Statements:
         if isinstance(value, PoolOnly):
             self.e.as_number(value, statement.value)
             value = POISON
+        axes: tuple[str, ...] = ()
         if isinstance(value, Tensor):
             if statement.dims:
-                value = self._annotated(statement, value)
+                value, axes = self._annotated(statement, value)
             if isinstance(value, Tensor):
-                value = self.low.rename(value, self.low.unique(self.frame.prefix + name.name))
+                new = self.low.rename(value, self.low.unique(self.frame.prefix + name.name))
+                if axes and new != value:
+                    self.low.written[new.ref] = axes
+                value = new
         self.frame.let = ""
         generated = statement.span == statement.name.span
-        entity = Entity("value", name.span, value, warns=not generated)
+        entity = Entity("value", name.span, value, warns=not generated, axes=axes)
         self.frame.scope.enter(name.name, entity)
 
-    def _annotated(self, statement: ast.Let, value: Tensor) -> Value:
-        """`let d[N] = 1`: the value has these axes, and no others."""
+    def _annotated(self, statement: ast.Let, value: Tensor) -> tuple[Value, tuple[str, ...]]:
+        """`let d[N] = 1`: the value has these axes, and no others; with it, their order."""
         axes: list[str] = []
         if not self.low.table.distinct([dim.axis for dim in statement.dims]):
-            return POISON
+            return POISON, ()
         for dim in statement.dims:
             found = self.e.pools.resolve(dim.axis)
             if found is None:
-                return POISON
+                return POISON, ()
             axes += found
         surplus = [a for a in value.type.axes if a not in axes]
         if surplus:
@@ -355,11 +371,11 @@ class Statements:
             found_text = f"one with axis `{surplus[0]}`"
             hint = f"pool it away: `mean(... over {surplus[0]})`"
             self.problems.add(WrongKind(statement.value.span, found_text, expected, hint))
-            return POISON
+            return POISON, ()
         ordered = self.low.table.space.ordered(axes)
         if ordered == value.type.axes:
-            return value
-        return self.low.emit(Expand(value.ref, ordered), statement.span)
+            return value, tuple(axes)
+        return self.low.emit(Expand(value.ref, ordered), statement.span), tuple(axes)
 
     def _repeat(self, statement: ast.Repeat) -> None:
         count = self._steps(statement.count)
@@ -448,8 +464,8 @@ class Statements:
 
     # ---- outputs
 
-    def output(self, statement: ast.Output) -> list[tuple[str, Tensor, ast.OutputItem]] | None:
-        """The outputs by name; `None` where one is wrong."""
+    def output(self, statement: ast.Output) -> list[NormOutput] | None:
+        """The outputs; `None` where one is wrong."""
         found = []
         for position, item in enumerate(statement.items):
             self.frame.whole = item.value if position == 0 else None
@@ -458,8 +474,17 @@ class Statements:
                 continue
             tensor = self.e.as_number(value, item.value)
             if tensor is not None:
-                found.append((self._output_name(item, position), tensor, item))
+                dims = self._output_dims(item, tensor)
+                found.append(NormOutput(self._output_name(item, position), tensor, item, dims))
         return found if len(found) == len(statement.items) else None
+
+    def _output_dims(self, item: ast.OutputItem, tensor: Tensor) -> tuple[str, ...]:
+        """The axes of an output in the order in which they come out."""
+        name = item.value.name if isinstance(item.value, ast.Name) else ""
+        entity = self.frame.scope.find(name) if name in self.frame.scope else None
+        if entity is not None and entity.axes:
+            return self.low.table.space.merged(entity.axes)
+        return output_order(self.low, tensor.ref)
 
     def _output_name(self, item: ast.OutputItem, position: int) -> str:
         if item.name is not None:

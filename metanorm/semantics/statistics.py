@@ -193,7 +193,9 @@ class Statistics:
         buffer = self.low.emit(Buffer(kept_in), pool.span, kept_in)
         buffer = self._on_cells(buffer, live, pool.span)
         value = self._update_value(live, buffer, pool, f"%new_{moment}", biased)
-        self.low.updates.append(Update(kept_in, value, momentum, averages=True))
+        of_samples = self._is_of_samples(live, kept)
+        update = Update(kept_in, value, momentum, averages=True, of_samples=of_samples)
+        self.low.updates.append(update)
         self._switch(tracked)
         mode = self.low.emit(Mode(live.ref, buffer.ref, kept_in), pool.span, name)
         self.low.running[kept_in] = mode
@@ -252,6 +254,17 @@ class Statistics:
         own = (a for a in live.type.axes if a not in tables)
         return tuple((a, Ones()) for a in own if space.base(a) not in kept)
 
+    def _is_of_samples(self, live: Tensor, kept: tuple[str, ...]) -> bool:
+        """Whether a statistic is one for each sample, or for each graph where graphs are these."""
+        samples, space = self.low.samples, self.low.table.space
+        for axis, _ in self._free_of(live, kept):
+            cells_of = space[axis].cells_of
+            if axis in samples or (
+                cells_of and cells_of[0] in samples and isinstance(cells_of[1], ByIndex)
+            ):
+                return True
+        return False
+
     def _tables(self, live: Tensor) -> dict[str, str]:
         """The groups of an index whose number is fixed, each with the axis of that length.
 
@@ -282,7 +295,7 @@ class Statistics:
         if biased:
             count = self.low.emit(Count(pool.over, pool.where, pool.weight), span)
             value = self.low.map("unbiased", live, count, span=span)
-        if pool.may_be_empty or any(isinstance(m, ByIndex) for _, m in pool.over):
+        if pool.may_be_empty or self._tables(live):  # an empty graph counts as zeros, as in PyG
             count = self.low.emit(Count(pool.over, pool.where, pool.weight), span)
             holds = self.low.map("gt", count, self.low.number(0, span), span=span)
             value = self.low.map("where", holds, value, buffer, span=span)

@@ -55,6 +55,7 @@ class Entity:
     value: Value
     used: bool = False
     warns: bool = True  # whether it is worth a warning if nothing uses it
+    axes: tuple[str, ...] = ()  # of a value, in the order in which its `let` has them
 
 
 class Scope:

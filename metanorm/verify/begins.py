@@ -9,8 +9,8 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from metanorm.ir.beginnings import beginnings
-from metanorm.ir.nodes import Program
+from metanorm.ir.beginnings import beginnings, shared_draws
+from metanorm.ir.nodes import Draw, ParamDecl, Program
 from metanorm.oracle.call import Call
 from metanorm.oracle.initial import initial
 from metanorm.oracle.interpret import interpret
@@ -69,6 +69,13 @@ def _first_values(
         groups=built.groups,
         epsilon=torch.finfo(statistics).eps,
     )
+    call.draws_in = statistics
+    drawn = {
+        draw.name: initial(program, ParamDecl(draw.name, draw.dims, op), call)
+        for op, draw in shared_draws(program).items()
+        if isinstance(op, Draw)
+    }
+    call.inputs = {**call.inputs, **drawn}
     for decl in program.kept:
         if decl.name in computed:
             call.draws_in = statistics

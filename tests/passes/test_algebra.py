@@ -37,6 +37,23 @@ CASES = {
     "a^1": ("x^1", ""),
     "a^2": ("x^2", "%1 : [N, C] = mul(x, x)"),
     "-(-a)": ("-(-x)", ""),
+    "a count lt a share": (
+        "position(C) < 2.5",
+        "%1 : [C] = position(C)\n%2 : bool[C] = lt(%1, 3)",
+    ),
+    "a count le a share": (
+        "position(C) + 1 <= 0.3 * size(C)",
+        "%1 : [C] = position(C)\n%2 : [C] = add(%1, 1)\n"
+        "%3 : bool[C] = le(%2, floor((0.3 * size(C))))",
+    ),
+    "a count gt a share": (
+        "2.5 > position(C)",
+        "%1 : [C] = position(C)\n%2 : bool[C] = gt(3, %1)",
+    ),
+    "a count ge a share": (
+        "position(C) >= 2.5",
+        "%1 : [C] = position(C)\n%2 : bool[C] = ge(%1, 3)",
+    ),
 }
 
 
@@ -62,6 +79,8 @@ SCALARS = {
     "mul": ((2, 3), 6),
     "div": ((3, 2), 1.5),
     "floordiv": ((7, 2), 3),
+    "floor": ((2.5,), 2),
+    "ceil": ((2.5,), 3),
     "pow": ((2, 3), 8),
     "neg": ((2,), -2),
     "sqrt": ((16,), 4),

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from metanorm.runtime.kernels import layout
 from metanorm.runtime.kernels.refusals import Unfit
-from metanorm.runtime.kernels.table import Entry, Table
+from metanorm.runtime.kernels.table import Entry, Field, Table
 
 MANY = 32768  # elements from which on it matters how many statistics there are
 
@@ -80,6 +80,19 @@ class Reading:
         most = max((prod(self.sizes.get(dim, 1) for dim in dims) for dims in cells), default=1)
         if self.x.numel() > MANY and 4 * most > self.x.numel():
             raise Unfit("statistics of hardly more than one element each")
+
+    def dims_of(self, field: Field) -> tuple[str, ...]:
+        """The dimensions of a wide tensor that a kernel reads or writes: as it is declared, else
+        as the field says, else those of the first input."""
+        name = field.name.removeprefix("to.")
+        first = self.table.tensors[self.first]
+        if field.kind == "result" and name.startswith("d."):
+            return self.table.tensors[name.removeprefix("d.")]
+        return field.dims or self.table.tensors.get(name, first)
+
+    def shape_of(self, dims: Sequence[str]) -> list[int]:
+        """The shape of a tensor on these dimensions."""
+        return [n for dim in dims for n in self.shapes[dim.lstrip("*")]]
 
     def vector_of(self, entry: Entry) -> str:
         """The dimension along which rows lie."""

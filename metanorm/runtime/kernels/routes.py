@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from metanorm.runtime.arguments import demand
 from metanorm.runtime.kernels.fit import capturing, data, plain
 from metanorm.runtime.kernels.matrices import named_matrices
 from metanorm.runtime.kernels.refusals import Unfit
@@ -101,6 +102,7 @@ class Routes:
             if index is None:
                 found[f"{name}.count"] = 1
                 continue
+            demand("index", index, name)
             if index.dtype != torch.int64:
                 raise Unfit("an index that is not of int64")
             if size is not None and not isinstance(size, int):
@@ -115,13 +117,15 @@ class Routes:
     def _route(self, args: tuple[Any, ...], groups: dict[str, int]) -> Route:
         table, values = self.table, dict(zip(self.names, args))
         x = values[self.names[0]]
+        tensors = {
+            n: v for n, v in values.items() if isinstance(v, Tensor) and n not in table.momenta
+        }
+        for name, tensor in tensors.items():
+            demand(table.sorts.get(name, "tensor"), tensor, name)
         if not data(x, self.device):
             raise Unfit("an input that kernels do not know")
         if x.numel() == 0:
             raise Unfit("no elements")
-        tensors = {
-            n: v for n, v in values.items() if isinstance(v, Tensor) and n not in table.momenta
-        }
         for name, tensor in tensors.items():
             if name not in table.tensors:
                 raise Unfit("a tensor where a number is expected")

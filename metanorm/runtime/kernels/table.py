@@ -42,7 +42,7 @@ class Table:
     of each matrix that the constructor is given, maybe by name; `divisible` what the length
     of a dimension must be divisible by, numbers and arguments; `defaults` the number that stands
     for an input that is left out; `ranks` the argument whose length says how many dimensions a
-    variadic one stands for. `results` is the type of the result where
+    variadic one stands for; `sorts` what each input is. `results` is the type of the result where
     there are several, and `without_statistics` the arm of evaluation where no running statistics
     are kept.
     """
@@ -57,6 +57,7 @@ class Table:
     buffers: tuple[str, ...]
     without_statistics: str
     results: str | None
+    sorts: Mapping[str, str]
     arms: Mapping[str, Mapping[str, Entry]]
     cells: Mapping[str, tuple[tuple[str, ...], ...]]  # dimensions of the statistics of each arm
 
@@ -94,6 +95,7 @@ def parsed(data: Mapping[str, Any]) -> Table:
         buffers=tuple(data["buffers"]),
         without_statistics=data["without_statistics"],
         results=data["results"],
+        sorts=data.get("sorts", {}),
         arms={
             arm: {
                 way: Entry(entry["sections"], tuple(_field(text) for text in entry["fields"]))

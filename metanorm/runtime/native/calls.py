@@ -180,7 +180,7 @@ class Preparation(Reading):
         if field.kind == "wide" and tensor is None and field.name in self.table.defaults:
             return self._left_out(field.name)
         if field.kind == "wide":
-            return [0, _type(tensor), *layout.strides(tensor, self.ranks)]  # type: ignore[arg-type]
+            return [0, _type(tensor), *self._strides(tensor, self.dims_of(field))]  # type: ignore[arg-type]
         return [0, 0 if tensor is None else _type(tensor)]
 
     def _left_out(self, name: str) -> list[int]:
@@ -199,11 +199,12 @@ class Preparation(Reading):
         if of is None:  # the gradient of a tensor that is not there
             return [0, 0, *[0] * (len(self.ranks) if wide else 0)]
         new = torch.empty_like(of)
+        if wide and not gradient and field.dims:
+            new = of.new_empty(self.shape_of(field.dims))
         if field.kind == "narrow" and not gradient:
             if any(dim.lstrip("*") not in self.shapes for dim in field.dims):
                 raise Unfit("a result with one value for each part of an axis")
-            parts = [self.shapes[dim.lstrip("*")] for dim in field.dims]
-            new = of.new_empty([n for part in parts for n in part])
+            new = of.new_empty(self.shape_of(field.dims))
         if self.wanted(name):
             number = self.order[name[2:] if gradient else self.first]
             lies = (tuple(new.shape), new.stride(), new.dtype)
@@ -211,7 +212,16 @@ class Preparation(Reading):
         if not wide:
             return [0, _type(of)]
         type_ = STREAMED if self._streams(of) else _type(of)
-        return [0, type_, *layout.strides(new, self.ranks)]
+        return [0, type_, *self._strides(new, self.dims_of(field))]
+
+    def _strides(self, tensor: Tensor, dims: Sequence[str]) -> list[int]:
+        """One stride for each dimension of the first input, in its order."""
+        first = self.table.tensors[self.first]
+        if dims == first:
+            return layout.strides(tensor, self.ranks)
+        ranks = dict(zip(first, self.ranks))
+        own = dict(zip(dims, layout.strides(tensor, [ranks[dim] for dim in dims])))
+        return [own[dim] for dim in first]
 
     def _streams(self, of: Tensor) -> bool:
         """Whether a result had better go past the caches: half of one would push out what is read

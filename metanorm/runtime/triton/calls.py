@@ -144,7 +144,7 @@ class Preparation(Reading):
                 else:
                     made.constants[f"tensor {name}"] = tensor
                 if field_.kind == "wide" and tensor is not None:
-                    self._strides(name, tensor)
+                    self._strides(name, tensor, self.dims_of(field_))
                 elif tensor is not None and not tensor.is_contiguous():
                     raise Unfit("a narrow tensor that does not lie in one piece")
                 if field_.kind == "wide" and tensor is None:
@@ -154,33 +154,30 @@ class Preparation(Reading):
         dims = self.table.tensors[self.first]
         return [f"stride {name} {dim.lstrip('*')}" for dim in dims]
 
-    def _strides(self, name: str, tensor: Tensor) -> None:
+    def _strides(self, name: str, tensor: Tensor, own: Sequence[str]) -> None:
         """The strides of a tensor as large as the data, one for each dimension of the spec."""
-        own = self.table.tensors.get(name, self.table.tensors[self.first])
         known = {dim.lstrip("*"): r for dim, r in zip(self.table.tensors[self.first], self.ranks)}
         ranks = layout.ranks_of(own, tensor.dim(), known)
         for dim, stride in zip(own, layout.strides(tensor, ranks)):
             self.env[f"stride {name} {dim.lstrip('*')}"] = stride
 
-    def _wide_result(self, field_: str) -> None:
-        name = field_.removeprefix("to.")
+    def _wide_result(self, field_: Field) -> None:
+        key = field_.name
+        name = key.removeprefix("to.")
         gradient = name.startswith("d.")
         of = self.values.get(name.removeprefix("d.")) if gradient else self.x
-        self.made.constants[f"tensor {field_}"] = None
+        self.made.constants[f"tensor {key}"] = None
         if of is None:
-            self.env.update(dict.fromkeys(self._stride_keys(field_), 0))
+            self.env.update(dict.fromkeys(self._stride_keys(key), 0))
             return
         new = torch.empty_like(of, device="meta")
-        table = self.table.tensors
-        own = table.get(name.removeprefix("d.")) if gradient else None
-        known = {dim.lstrip("*"): r for dim, r in zip(table[self.first], self.ranks)}
-        dims = own or table[self.first]
-        ranks = layout.ranks_of(dims, new.dim(), known)
-        for dim, stride in zip(dims, layout.strides(new, ranks)):
-            self.env[f"stride {field_} {dim.lstrip('*')}"] = stride
+        dims = self.dims_of(field_)
+        if not gradient and field_.dims:
+            new = torch.empty(self.shape_of(dims), dtype=of.dtype, device="meta")
+        self._strides(key, new, dims)
         if self.wanted(name):
             self._place(name, of, new, wide=True)
-            self.made.result_keys.append(f"tensor {field_}")
+            self.made.result_keys.append(f"tensor {key}")
 
     def _place(self, name: str, of: Tensor, new: Tensor, wide: bool) -> None:
         gradient = name.startswith("d.")
@@ -192,7 +189,7 @@ class Preparation(Reading):
         """Where results go, in the order of the norm: small ones stand between large ones, too."""
         for field_ in entry.fields:
             if field_.kind == "result":
-                self._wide_result(field_.name)
+                self._wide_result(field_)
             elif field_.kind == "narrow" and field_.name.startswith("to."):
                 self._narrow_result(field_, steps["results"][field_.name])
 

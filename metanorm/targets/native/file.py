@@ -73,6 +73,8 @@ def table_of(function: str, program: Program, source: Any, results: str | None) 
         "buffers": [b.name for b in program.buffers],
         "without_statistics": without_statistics(program),
         "results": results,
+        "sorts": {i.name: i.sort for i in program.inputs if i.sort != "tensor"}
+        | {a.name: "matrix" for a in matrices},
         "arms": {arm.name: _arm(arm, space) for arm in source.arms},
     }  # fmt: skip
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from metanorm.ir.nodes import Buffer, Input, Param, Program, Ref, Type
+from metanorm.ir.outputs import output_axes
 from metanorm.ir.rename import role_of
 from metanorm.ir.scalar import Apply as ApplyScalar
 from metanorm.ir.scalar import Const, Hyper, Scalar, SizeOf
@@ -36,6 +37,7 @@ RESERVED = frozenset(
 # What sweeps call the sums of a reduction.
 SUMS = re.compile(r"(sum|weight|drift|squares|centre|cells)_\d+(_\d+)?|AXIS_.*")
 SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
+MATH = {"abs": "fabs", "min": "fmin", "max": "fmax"}  # whatever C calls differently
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,10 @@ class Frame:
         }
         for name, ref in self.program.outputs:
             order = declared.get(name.removeprefix("d.")) if name.startswith("d.") else None
+            if order is None and not set(self.plan.frame) <= set(self.types[ref].axes):
+                order = output_axes(self.program, name, ref)
             if order is not None and orders.setdefault(ref, order) != order:
-                raise NotPlannable("a gradient that is given in two orders of axes")
+                raise NotPlannable("a result that is given in two orders of axes")
         return orders
 
     def _find_matrices(self) -> dict[Ref, tuple[str, str]]:
@@ -156,6 +160,23 @@ class Frame:
             result = product(result, self.size(axis))
         return result
 
+    def _in_double(self, scalar: Scalar) -> Expr:
+        """A number as the call brings it, before it is rounded to `real`."""
+        match scalar:
+            case Hyper(name) if name not in self.asked:
+                return Name(f"v->call->{self.name(name)}")
+            case ApplyScalar(function, arguments) if function != "floordiv":
+                parts = [self._in_double(a) for a in arguments]
+                if function in SYMBOLS:
+                    return Infix(SYMBOLS[function], parts[0], parts[1])
+                if function == "neg":
+                    return Prefix("-", parts[0])
+                return Apply(MATH.get(function, function), tuple(parts))
+            case Const():
+                return self.scalar(scalar)
+            case _:
+                return Prefix("(double)", self.scalar(scalar, whole=True))
+
     def scalar(self, scalar: Scalar, whole: bool = False) -> Expr:
         """A number that is known at the call: in `real`, or as a whole number."""
         match scalar:
@@ -174,14 +195,15 @@ class Frame:
                 return size if whole else Prefix("(real)", size)
             case ApplyScalar("floordiv", (a, b)):
                 return Infix("/", self.scalar(a, True), self.scalar(b, True))
+            case ApplyScalar("floor" | "ceil"):
+                return Prefix("(int64_t)" if whole else "(real)", self._in_double(scalar))
             case ApplyScalar(function, arguments):
                 parts = [self.scalar(a, whole) for a in arguments]
                 if function in SYMBOLS:
                     return Infix(SYMBOLS[function], parts[0], parts[1])
                 if function == "neg":
                     return Prefix("-", parts[0])
-                names = {"abs": "fabs", "min": "fmin", "max": "fmax"}
-                return Apply(f"R({names.get(function, function)})", tuple(parts))
+                return Apply(f"R({MATH.get(function, function)})", tuple(parts))
 
     # ---- places in arrays
 

@@ -6,13 +6,15 @@ this list, so that they cannot disagree.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from metanorm.ir.momenta import momenta
 from metanorm.ir.nodes import Buffer, Divisible, Input, Let, Number, Param, Program
+from metanorm.ir.outputs import output_axes
 from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf, leaves
+from metanorm.ir.space import Space
 from metanorm.plan.sweeps import NotPlannable, Plan
 
 Kind = Literal["size", "groups", "number", "momentum", "wide", "narrow", "index", "saved", "result"]
@@ -25,7 +27,7 @@ class Field:
 
     kind: Kind
     name: str
-    dims: tuple[str, ...] = ()  # of a narrow tensor that is written
+    dims: tuple[str, ...] = ()  # of a tensor that is written; of a wide one, where it is turned
 
     @property
     def type(self) -> str:
@@ -114,21 +116,25 @@ def fields(plan: Plan, saved: Iterable[str]) -> tuple[Field, ...]:
         found.append(Field("groups", f"{plan.groups}.count"))
     found += [Field("number", name) for name in hypers(program)]
     found += [Field("momentum", name) for name in momenta(program).values()]
+    space = Space(program.axes)
     read = {let.op.name: let for let in program.body if isinstance(let.op, Input)}
     for decl in program.inputs:
         if decl.name == plan.groups:
             found.append(Field("index", decl.name))
         elif decl.name in read and decl.name not in kept:
-            found.append(Field(_kind(plan, read[decl.name], decl.sort), decl.name))
+            kind = _kind(plan, read[decl.name], decl.sort)
+            arrives = kind == "wide" and decl.name.startswith("d.")
+            leaves = [leaf for dim in decl.dims for leaf in space.leaves(dim)]
+            found.append(Field(kind, decl.name, _if_turned(plan, leaves) if arrives else ()))
     used = {let.op.name for let in program.body if isinstance(let.op, (Param, Buffer))}
     used |= {update.buffer for update in program.updates}
     given = program.declarations[len(program.inputs) :]
     found += [Field("narrow", d.name) for d in given if d.name in used]
     copied = {a.name: a.size.axis for a in program.axes if isinstance(a.size, SizeOf)}
     for name, ref in results(program, kept):
-        axes = plan.type(ref).axes
+        axes = output_axes(program, name, ref) or plan.type(ref).axes
         if set(plan.frame) <= set(axes):
-            found.append(Field("result", f"to.{name}"))
+            found.append(Field("result", f"to.{name}", _if_turned(plan, axes)))
         else:
             found.append(Field("narrow", f"to.{name}", tuple(copied.get(a, a) for a in axes)))
     return (*found, Field("saved", "saved")) if kept else tuple(found)
@@ -138,6 +144,11 @@ def results(program: Program, saved: Iterable[str]) -> tuple[tuple[str, str], ..
     """The outputs of a program without those that are only saved."""
     kept = set(saved)
     return tuple((name, ref) for name, ref in program.outputs if name not in kept)
+
+
+def _if_turned(plan: Plan, axes: Sequence[str]) -> tuple[str, ...]:
+    """The axes of a wide tensor, where they are not in the order of the first input."""
+    return () if tuple(axes) == plan.frame else tuple(axes)
 
 
 def _kind(plan: Plan, let: Let, sort: str) -> Kind:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from metanorm.ir.beginnings import shared_draws
 from metanorm.ir.nodes import Buffer, BufferDecl, Draw, ParamDecl, Program
 from metanorm.ir.scalar import Const
 from metanorm.targets.python.pyir import (
@@ -47,10 +48,12 @@ class Beginning:
         self.weight = self.program.inputs[0].name
         self.printed: dict[str, Printed] = {}  # by what begins
         self.read: dict[str, list[str]] = {}  # the buffers that it depends on
+        self.drawn: dict[str, list[str]] = {}  # random numbers that others depend on, too
         for name, program in programs.items():
             own = signature.names.beginnings[name]
             doc = f"What `{name}` of `{self.program.name}` is at first, on a weight."
             read = {let.op for let in program.body}
+            self.drawn[name] = [i.name for i in program.inputs[len(self.program.inputs) :]]
             self.read[name] = [b.name for b in program.buffers if Buffer(b.name) in read]
             self.printed[name] = functions.printed(own, program, (doc,))
 
@@ -58,6 +61,11 @@ class Beginning:
         """The method: every parameter and buffer set, the weight returned as it is."""
         checks = CallChecks(self.program, self.signature.names.result)
         body = checks.shapes()
+        for draw, decl in shared_draws(self.program).items():
+            if isinstance(draw, Draw):
+                wide = call("runtime.widened", method(Name(self.weight), "detach"))
+                drawn = self._drawn(wide, draw, checks.shape(decl.dims), checks)
+                body.append(Assign((Name(decl.name),), drawn))
         body += [self._param(param, checks) for param in self.program.params]
         body += [self._buffer(buffer, checks) for buffer in self.program.buffers]
         if any(p.low is not None for p in self.program.params):
@@ -92,7 +100,9 @@ class Beginning:
         if printed is None:
             return self._filled(decl, checks)
         kept = (*self.read[decl.name], *(a.name for a in printed.passed))
-        return Call(Name(printed.function.name), (weight, *(Name(f"self.{n}") for n in kept)))
+        drawn = (Name(name) for name in self.drawn[decl.name])
+        given = (weight, *drawn, *(Name(f"self.{n}") for n in kept))
+        return Call(Name(printed.function.name), given)
 
     def _filled(self, decl: ParamDecl | BufferDecl, checks: CallChecks) -> Expr:
         """A tensor of the type of the weight: of one number throughout, or drawn."""
@@ -100,9 +110,13 @@ class Beginning:
         only = shape.items[0] if len(decl.dims) == 1 else shape
         size = only.value if isinstance(only, Starred) else only
         if isinstance(decl.init, Draw):
-            numbers = [self.constructor.scalar(a) for a in decl.init.arguments]
-            return method(method(weight, "new_empty", size), f"{decl.init.distribution}_", *numbers)
+            return self._drawn(weight, decl.init, size, checks)
         plain = {0.0: "new_zeros", 1.0: "new_ones"}
         if isinstance(decl.init, Const) and decl.init.value in plain:
             return method(weight, plain[decl.init.value], size)
-        return method(weight, "new_full", shape, self.constructor.scalar(decl.init))
+        return method(weight, "new_full", shape, checks.number(decl.init))
+
+    def _drawn(self, like: Expr, draw: Draw, size: Expr, checks: CallChecks) -> Expr:
+        """Random numbers of a shape, of the type of a tensor."""
+        numbers = [checks.number(a) for a in draw.arguments]
+        return method(method(like, "new_empty", size), f"{draw.distribution}_", *numbers)

@@ -26,12 +26,14 @@ from metanorm.ir.nodes import (
     Repeat,
     Stop,
 )
+from metanorm.ir.outputs import output_dims
 from metanorm.ir.precision import computed_alone
 from metanorm.ir.reachable import reachable
 from metanorm.targets.python.pyir import (
     Assign,
     Attribute,
     Binary,
+    Do,
     Expr,
     IfElse,
     Literal,
@@ -99,7 +101,9 @@ class Body:
         done: list[Stmt] = []
         for decl in self.c.program.inputs:
             name = Name(decl.name)
-            if decl.sort == "tensor" and not isinstance(decl.default, float):
+            if decl.sort == "mask":
+                done.append(Do(call("runtime.demand_mask", name, Literal(decl.name))))
+            elif decl.sort == "tensor":
                 wide = call("runtime.widened", name)
                 if decl.name == self.c.first:
                     dtype = Attribute(name, "dtype")
@@ -108,7 +112,7 @@ class Body:
                     done.append(Assign((name,), wide))
         alone = computed_alone(self.c.program)
         for param in self.c.program.params:
-            if param.name in alone and not param.switches:
+            if param.name in alone:
                 name = Name(param.name)
                 done.append(Assign((name,), call("runtime.widened", name)))
         for decl in self.c.program.inputs:
@@ -126,8 +130,9 @@ class Body:
 
     def _result(self, body: list[Stmt]) -> Stmt:
         results = []
-        for position, (_, ref) in enumerate(self.c.program.outputs):
-            wanted = self._wanted(ref, position == 0)
+        for name, ref in self.c.program.outputs:
+            dims = output_dims(self.c.program, name, ref)
+            wanted = tuple(d.axis for d in self.c.layouts.frame(dims))
             value = self.c.values[ref]
             if not value.number and self._is_turned(value, wanted):
                 value = self.c.named(self.c.layouts.compact(value), body)
@@ -137,23 +142,6 @@ class Body:
             return Return(self.c.fitting(results[0], "y", body))
         bound = [self.c.fitting(r, n, body) for r, (n, _) in zip(results, self.c.program.outputs)]
         return Return(call(self.result, *bound))
-
-    def _wanted(self, ref: Ref, first: bool) -> tuple[str, ...]:
-        """The axes that an output is returned with, in the order of its dimensions.
-
-        The first is as large as the first input where that keeps its shape, and what something
-        begins with as large as that; all others have the axes that their value has.
-        """
-        program = self.c.program
-        like: tuple[str, ...] | None = None
-        if first and program.keeps_shape:
-            like = program.inputs[0].dims
-        elif program.target == "initial":
-            like = program.begun.dims
-        if like is not None:
-            return tuple(d.axis for d in self.c.layouts.frame(like))
-        axes = self.c.lets[ref].type.axes
-        return self.c.space.ordered(self.c.space.base(a) for a in axes)
 
     def _is_turned(self, value: Value, wanted: tuple[str, ...]) -> bool:
         """Whether dimensions change places, for which a value is mentioned several times."""

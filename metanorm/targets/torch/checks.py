@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from metanorm.ir.aggregation import Blocks, Chunks, Interleave, Ones, matrix_text
-from metanorm.ir.idle import is_idle
+from metanorm.ir.idle import is_idle, is_one_part
+from metanorm.ir.momenta import counts_batches
 from metanorm.ir.nodes import Divisible, Equal, InputDecl, Pool, Program, Several
+from metanorm.ir.outputs import output_dims
 from metanorm.ir.reachable import reachable
 from metanorm.ir.scalar import Hyper, Scalar
 from metanorm.ir.space import Space
@@ -28,6 +30,11 @@ from metanorm.targets.python.pyir import (
 )
 from metanorm.targets.torch.elementwise import number_expr
 from metanorm.targets.torch.layout import call, integer, method, plus
+
+
+def count_batch() -> Stmt:
+    """One batch more."""
+    return Do(method(Name("self.num_batches_tracked"), "add_", integer(1)))
 
 
 class CallChecks:
@@ -175,9 +182,10 @@ class CallChecks:
         size = self.space[axis].size
         if size is None or (self.space[axis].variadic and not isinstance(size, Hyper)):
             return None
-        return self._number(size)
+        return self.number(size)
 
-    def _number(self, scalar: Scalar) -> Expr:
+    def number(self, scalar: Scalar) -> Expr:
+        """A number, once the inputs are checked: lengths are those of inputs and arguments."""
         return number_expr(scalar, self._length, "self.")
 
     def shape(self, dims: tuple[str, ...]) -> Tuple:
@@ -201,7 +209,7 @@ class CallChecks:
     # ---- the rest
 
     def _divisible(self, check: Divisible) -> list[Stmt]:
-        size, by = self._length(check.axis), self._number(check.by)
+        size, by = self._length(check.axis), self.number(check.by)
         shown = by.text.removeprefix("self.") if isinstance(by, Name) else "parts"
         arguments = (
             Literal(self.program.name),
@@ -211,20 +219,28 @@ class CallChecks:
             by,
         )
         error = call("runtime.not_divisible", *arguments)
-        idle = is_idle(check, self.program)
-        local = Name(shown) if idle else by
+        one_part = is_one_part(check, self.program)
+        local = Name(shown) if one_part else by
         bad: Expr = Binary("%", (size, local))
         if not isinstance(by, Literal):  # a number in the spec is known to be positive
             bad = Binary("or", (Binary("<", (local, integer(1))), bad))
         demand = If(bad, (Raise(error),))
-        if not idle:
+        if not is_idle(check, self.program):
             return [demand]
-        kept = next(b.name for b in self.program.buffers if b.tracked)
-        there = Binary("is not", (Name(f"self.{kept}"), Literal(None)))
-        evaluating = Binary("and", (Unary("not ", Name("self.training")), there))
+        if not one_part:
+            return [If(Unary("not ", self._evaluating(check)), (demand,))]
         whole = Assign((Name(shown),), size, "one part: nothing is pooled")
         self.locals.add(shown)
-        return [Assign((Name(shown),), by), If(evaluating, (whole,), (demand,))]
+        return [Assign((Name(shown),), by), If(self._evaluating(check), (whole,), (demand,))]
+
+    def _evaluating(self, check: Divisible) -> Expr:
+        """Whether a call evaluates, with running statistics where these leave an axis idle."""
+        evaluating = Unary("not ", Name("self.training"))
+        if is_idle(check, self.program, keeps=False):
+            return evaluating
+        kept = next(b.name for b in self.program.buffers if b.tracked)
+        there = Binary("is not", (Name(f"self.{kept}"), Literal(None)))
+        return Binary("and", (evaluating, there))
 
     def _equal(self, check: Equal) -> list[Stmt]:
         first, second = self._length(check.first), self._length(check.second)
@@ -245,25 +261,21 @@ class CallChecks:
         first_result: Expr = call("runtime.no_elements", x, parameters)
         if not self.program.keeps_shape:
             first_result = method(first_result, "sum")
+        done: list[Stmt] = []
+        if counts_batches(self.program):  # torch counts such a batch, too
+            there = Binary("is not", (Name("self.num_batches_tracked"), Literal(None)))
+            counted = Binary("and", (Name("self.training"), there))
+            done.append(If(counted, (count_batch(),)))
         if len(self.program.outputs) == 1:
-            return [If(empty, (Return(first_result),))]
+            return [If(empty, (*done, Return(first_result)))]
         results: list[Expr] = [first_result]
-        results += [self._zeros(x, ref) for _, ref in self.program.outputs[1:]]
+        results += [self._zeros(x, *output) for output in self.program.outputs[1:]]
         result = call(self.result, *results)
-        return [If(empty, (Return(result),))]
+        return [If(empty, (*done, Return(result)))]
 
-    def _zeros(self, x: Name, ref: str) -> Expr:
+    def _zeros(self, x: Name, name: str, ref: str) -> Expr:
         """A further output for an input without elements."""
-        type_ = next(let.type for let in self.program.body if let.name == ref)
-        axes = self.space.merged(self.space.ordered(self.space.base(a) for a in type_.axes))
-        parts: list[Expr] = []
-        for name in axes:
-            known = self.known.get(name)
-            if known is None:
-                parts.append(self._length(name))
-            else:
-                parts.append(Starred(known) if self.space[name].variadic else known)
-        return method(x, "new_zeros", Tuple(tuple(parts)))
+        return method(x, "new_zeros", self.shape(output_dims(self.program, name, ref)))
 
     def _several(self, check: Several) -> Stmt:
         factors: list[Expr] = []
@@ -276,9 +288,9 @@ class CallChecks:
             size = self._length(axis)
             match matrix:
                 case Blocks(count) | Interleave(count):
-                    size = Binary("//", (size, self._number(count)))
+                    size = Binary("//", (size, self.number(count)))
                 case Chunks(width):
-                    size = self._number(width)
+                    size = self.number(width)
             factors.append(size)
         product = factors[0] if len(factors) == 1 else Binary("*", tuple(factors))
         arguments = (Name("self"), product, Literal(", ".join(shown)))

@@ -124,7 +124,8 @@ class Constructor:
             value = call("runtime.as_shape", value)
         elif argument.type == "matrix":
             name = Literal(argument.name)
-            return Do(call("runtime.keep_matrix", Name("self"), name, value))
+            dtype = Name("dtype") if self.signature.makes_state() else None
+            return Do(call("runtime.keep_matrix", Name("self"), name, value, dtype=dtype))
         return Assign((Name(f"self.{argument.name}"),), value)
 
     def _divisible(self) -> list[Stmt]:

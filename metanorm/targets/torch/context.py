@@ -174,6 +174,13 @@ class Context:
         dtype = Attribute(Name(self.first), "dtype")
         return replace(value, expr=method(value.expr, "to", dtype))
 
+    def tensor(self, number: Expr, dtype: Expr | None = None) -> Expr:
+        """A number as a tensor, of the dtype of the statistics where no other is named.
+
+        Never by `torch.tensor`, which rounds to the default dtype and knows no device.
+        """
+        return method(Name(self.first), "new_tensor", number, dtype=dtype)
+
     def absent(self, ref: Ref) -> float:
         """The number that an optional parameter or input stands for when it is `None`."""
         op = self.lets[ref].op
@@ -193,8 +200,9 @@ class Context:
         name = Name(self.argument_of(ref))
         dtype = Name("torch.bool") if self.lets[ref].type.kind == "bool" else None
         number = Literal(self.absent(ref) if dtype is None else bool(self.absent(ref)))
-        one = method(Name(self.first), "new_tensor", number, dtype=dtype)
-        filled = method(one, "expand", self.lengths.shape(self._declared(ref)))
+        filled = method(
+            self.tensor(number, dtype), "expand", self.lengths.shape(self._declared(ref))
+        )
         missing = Binary("is", (name, Literal(None)))
         self.prologue.append(If(missing, (Assign((name,), filled),)))
         self.filled.add(ref)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from metanorm.ir.aggregation import Ones
 from metanorm.ir.nodes import Let, Map, Pool, Ref
-from metanorm.targets.python.pyir import Expr, Literal, Stmt
+from metanorm.targets.python.pyir import Literal, Stmt
 from metanorm.targets.torch.context import Context, is_square
 from metanorm.targets.torch.layout import Dim, Dims, call
 
@@ -55,12 +55,9 @@ class Contractions:
         letters = self._letters([d for value in values for d in value.dims])
         terms = ",".join(self._term(value.dims, letters) for value in values)
         equation = f"{terms}->{self._term(dims, letters)}"
-        tensors = [self._tensor(value.expr, value.number) for value in values]
+        tensors = [self.c.tensor(v.expr) if v.number else v.expr for v in values]
         expr = call("runtime.contracted", Literal(equation), *tensors)
         self.c.bind(let, expr, dims, out, "total")
-
-    def _tensor(self, expr: Expr, number: bool) -> Expr:
-        return call("torch.as_tensor", expr) if number else expr
 
     def _letters(self, dims: list[Dim]) -> dict[str, str]:
         """A letter for each axis: its own first letter where that is free."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from metanorm.ir.nodes import Argument, Divisible, Program, Several
+from metanorm.ir.outputs import output_dims
 from metanorm.ir.scalar import Hyper
 from metanorm.ir.space import Space
 from metanorm.syntax import ast
@@ -94,11 +95,9 @@ def _shapes(program: Program, space: Space) -> list[str]:
     first = _shown(program.inputs[0].dims, space)
     if len(program.outputs) == 1:
         return [*lines, f"    result: {first if program.keeps_shape else 'a single number'}"]
-    types = {let.name: let.type for let in program.body}
-    for position, (name, ref) in enumerate(program.outputs):
-        axes = space.merged(space.ordered(space.base(a) for a in types[ref].axes))
-        own = _shown(axes, space) if axes else "a single number"
-        lines.append(f"    {name}: {first if position == 0 and program.keeps_shape else own}")
+    for name, ref in program.outputs:
+        dims = output_dims(program, name, ref)
+        lines.append(f"    {name}: {_shown(dims, space) if dims else 'a single number'}")
     return lines
 
 

@@ -73,6 +73,8 @@ NUMBER: Mapping[str, Callable[..., Expr]] = {
     "tanh": _function("math.tanh"),
     "erf": _function("math.erf"),
     "floordiv": _binary("//"),
+    "floor": _function("math.floor"),
+    "ceil": _function("math.ceil"),
     # In forms that do not overflow.
     "sigmoid": lambda a: Binary(
         "/",

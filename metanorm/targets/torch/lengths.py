@@ -59,7 +59,8 @@ class Lengths:
             for i in self.program.inputs
             if i.required or isinstance(i.default, str)
         ]
-        tensors += [(p.name, p.dims) for p in self.program.params if not p.switches]
+        if self.program.target != "initial":  # where a parameter is what is being computed
+            tensors += [(p.name, p.dims) for p in self.program.params if not p.switches]
         for name, declared in tensors:
             dims = self.layouts.frame(declared)
             for place, dim in enumerate(dims):

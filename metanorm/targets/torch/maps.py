@@ -25,7 +25,7 @@ from metanorm.targets.python.pyir import (
 )
 from metanorm.targets.torch.context import Context, is_square
 from metanorm.targets.torch.elementwise import NUMBER, TENSOR
-from metanorm.targets.torch.layout import Dims, Value, call, integer, method
+from metanorm.targets.torch.layout import Dims, Value, integer, method
 from metanorm.targets.torch.lining import Lining
 
 NEUTRAL = {"mul": 1.0, "add": 0.0}
@@ -64,11 +64,10 @@ class MapPrinter:
             return
         if values[0].number and (op.function == "where" or all(v.number for v in values)):
             dtype = Name("torch.bool") if op.function == "where" else None
-            one = method(Name(self.c.first), "new_tensor", values[0].expr, dtype=dtype)
-            values[0] = Value(one)
+            values[0] = Value(self.c.tensor(values[0].expr, dtype))
         elif op.function == "where" and values[1].number and values[2].number:
             # torch would make whole numbers integers, and others float32.
-            values[2] = Value(method(Name(self.c.first), "new_tensor", values[2].expr))
+            values[2] = Value(self.c.tensor(values[2].expr))
         exprs, dims = self.lining.lined_up(values, let.type.axes)
         loose = self._is_loose(values, let.type.axes, dims)
         if is_square(op):
@@ -103,7 +102,7 @@ class MapPrinter:
         exprs, dims = self.lining.lined_up(values, let.type.axes)
         base, operand = exprs
         if values[0].number:
-            base = call("torch.as_tensor", base)
+            base = self.c.tensor(base)
         reuse = isinstance(base, Name) and self.c.uses[other] == 1 and not self._is_argument(base)
         role = self.c.role(let.name) or self.c.next_role(let.name) or "value"
         name = base if reuse and isinstance(base, Name) else Name(self.c.name_of(let.name, role))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from metanorm.ir.aggregation import REGULAR
 from metanorm.ir.momenta import momenta
 from metanorm.ir.nodes import (
     Count,
@@ -124,10 +125,11 @@ class ModePrinter:
         arms = [live, kept]
         if live.number != kept.number:
             arms = [self._as_tensor(v) if v.number else v for v in arms]
-        arms = [self.lining.spread(v, let.type.axes) for v in arms]
+        axes = self._axes(let, op)
+        arms = [self.lining.spread(v, axes) for v in arms]
         if any(v.loose for v in arms) or len({_full(v) for v in arms}) > 1:
-            arms = [self.lining.whole(v, let.type.axes) for v in arms]
-        exprs, dims = self.lining.lined_up(arms, let.type.axes)
+            arms = [self.lining.whole(v, axes) for v in arms]
+        exprs, dims = self.lining.lined_up(arms, axes)
         for value, expr, out in zip(arms, exprs, (train, evaluate)):
             short = len(dims) - len(dims[self._start(dims, value) :])
             if short and not value.number and value.dims:
@@ -137,8 +139,16 @@ class ModePrinter:
         number = live.number and kept.number
         self.c.values[let.name] = Value(name, dims, number=number)
 
+    def _axes(self, let: Let, op: Mode) -> tuple[str, ...]:
+        """The axes of a mode, without cells of one arm that do not divide the axis in the other."""
+        space = self.c.space
+        both = set(self.c.lets[op.train].type.axes) & set(self.c.lets[op.eval].type.axes)
+        cut = {a.name for a in space if a.cells_of and isinstance(a.cells_of[1], REGULAR)}
+        own = let.type.axes
+        return space.ordered(space.base(a) if a in cut and a not in both else a for a in own)
+
     def _as_tensor(self, value: Value) -> Value:
-        return Value(method(Name(self.c.first), "new_tensor", value.expr), loose=True)
+        return Value(self.c.tensor(value.expr), loose=True)
 
     def _start(self, dims: Dims, value: Value) -> int:
         bases = [self.c.space.base(d.axis) for d in value.dims]

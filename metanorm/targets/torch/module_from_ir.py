@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from metanorm.ir.momenta import counts_batches
 from metanorm.ir.nodes import Program
+from metanorm.ir.scalar import Hyper
 from metanorm.syntax import ast
 from metanorm.targets.python.pyir import (
     Assign,
@@ -13,11 +15,11 @@ from metanorm.targets.python.pyir import (
     Blank,
     Call,
     Class,
-    Do,
     Expr,
     Format,
     Function,
     If,
+    IfElse,
     Literal,
     Name,
     Return,
@@ -25,12 +27,12 @@ from metanorm.targets.python.pyir import (
 )
 from metanorm.targets.torch.base import Base
 from metanorm.targets.torch.beginning import Beginning
-from metanorm.targets.torch.checks import CallChecks
+from metanorm.targets.torch.checks import CallChecks, count_batch
 from metanorm.targets.torch.constructor import SELF, Constructor, ordered
 from metanorm.targets.torch.describe import class_doc, function_doc
 from metanorm.targets.torch.function import FunctionPrinter
 from metanorm.targets.torch.kinds import fewest_dims, kind_of
-from metanorm.targets.torch.layout import call, integer, method
+from metanorm.targets.torch.layout import call, integer
 from metanorm.targets.torch.names import Names
 from metanorm.targets.torch.signature import Signature
 
@@ -157,11 +159,18 @@ class _Printer:
             return []
         done: list[Stmt] = []
         counter = Name("self.num_batches_tracked")
-        inner: list[Stmt] = [Do(method(counter, "add_", integer(1)))]
+        counts = counts_batches(self.program)
+        inner: list[Stmt] = [count_batch()] if counts else []
         for scalar, name in self.momenta.items():
             done.append(Assign((Name(name),), Literal(0.0), annotation="float | Tensor"))
             value = Literal(None) if scalar is None else self.constructor.scalar(scalar)
-            inner.append(Assign((Name(name),), call("runtime.momentum_of", value, counter)))
+            given: Expr = call("runtime.momentum_of", value, counter)
+            if not counts:  # as in torch, `None` then keeps what there is
+                given = value
+                if isinstance(scalar, Hyper):
+                    missing = Binary("is", (value, Literal(None)))
+                    given = IfElse(missing, Literal(0.0), value)
+            inner.append(Assign((Name(name),), given))
         seen = Binary("is not", (counter, Literal(None)))
         return [*done, If(Binary("and", (Name("self.training"), seen)), tuple(inner))]
 

@@ -279,6 +279,8 @@ class PoolPrinter:
                 given = self.c.values[ref]
                 cut = self._cut(self.lining.spread(given, axes), op.over)
                 expr = self.layouts.aligned(cut, value.dims)
+                if given.number:
+                    expr = self.c.tensor(expr)
                 if given.optional and not isinstance(expr, Name):
                     missing = Binary("is", (given.expr, Literal(None)))
                     expr = IfElse(missing, Literal(None), expr)

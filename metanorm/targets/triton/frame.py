@@ -25,6 +25,7 @@ from metanorm.ir.nodes import (
     Stop,
 )
 from metanorm.ir.operands import operands
+from metanorm.ir.outputs import output_axes
 from metanorm.ir.space import Space
 from metanorm.plan.sweeps import NotPlannable, Plan, Reduction
 from metanorm.targets.python.pyir import Expr, Name
@@ -118,8 +119,10 @@ class Frame:
         }
         for name, ref in self.program.outputs:
             order = declared.get(name.removeprefix("d.")) if name.startswith("d.") else None
+            if order is None and not self.wide(ref):
+                order = output_axes(self.program, name, ref)
             if order is not None and orders.setdefault(ref, order) != order:
-                raise NotPlannable("a gradient that is given in two orders of axes")
+                raise NotPlannable("a result that is given in two orders of axes")
         return orders
 
     def order(self, ref: Ref) -> tuple[str, ...]:

@@ -73,6 +73,8 @@ class _Printer:
                 return self.length(axis)
             case Apply("neg", (argument,)):
                 return Unary("-", self.scalar(argument))
+            case Apply("floor" | "ceil" as function, (argument,)):  # an int is another kernel
+                return call("float", call(f"math.{function}", self.scalar(argument)))
             case Apply(function, arguments):
                 parts = [self.scalar(a) for a in arguments]
                 if function in SYMBOLS:

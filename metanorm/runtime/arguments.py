@@ -1,0 +1,80 @@
+"""What a call may bring: one rule for the type of each sort of tensor, whatever it runs on.
+
+Generated functions and the calls of kernels both ask here, so that a tensor which one of them
+takes is read alike by the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import overload
+
+import torch
+from torch import Tensor
+
+HALF = (torch.float16, torch.bfloat16)
+
+
+@overload
+def widened(x: Tensor, name: str = ...) -> Tensor: ...
+
+
+@overload
+def widened(x: Tensor | None, name: str = ...) -> Tensor | None: ...
+
+
+def widened(x: Tensor | None, name: str = "") -> Tensor | None:
+    """The tensor in the dtype of its statistics: float32 for the half-precision types.
+
+    An input that was left out stays `None`. Raises `TypeError` for a tensor that is not of a
+    floating-point type.
+    """
+    if x is None:
+        return None
+    demand_real(x, name)
+    return x.float() if x.dtype in HALF else x
+
+
+def demand_real(x: Tensor, name: str = "") -> None:
+    """Refuse what is not of a floating-point type: `TypeError`."""
+    if not x.is_floating_point():
+        whose = f"{name}: " if name else ""
+        raise TypeError(f"{whose}expected a tensor of a floating-point type, got {x.dtype}")
+
+
+def demand_mask(mask: Tensor | None, name: str) -> None:
+    """Refuse a mask that is not boolean: `TypeError`.
+
+    An additive mask, with 0 where elements count, would be read the wrong way round.
+    """
+    if mask is not None and mask.dtype is not torch.bool:
+        raise TypeError(
+            f"{name} is a mask, true where elements count: expected a tensor of torch.bool, "
+            f"got {mask.dtype}"
+        )
+
+
+def demand_whole(index: Tensor, name: str) -> None:
+    """Refuse labels that are not integers: `TypeError`."""
+    if index.is_floating_point() or index.is_complex() or index.dtype is torch.bool:
+        raise TypeError(f"{name}: expected integers, got {index.dtype}")
+
+
+def demand_matrix(matrix: Tensor, name: str) -> None:
+    """Refuse a matrix of complex numbers: `TypeError`."""
+    if matrix.is_complex():
+        raise TypeError(f"{name}: a matrix pools by real numbers, got {matrix.dtype}")
+
+
+SORTS: Mapping[str, Callable[[Tensor, str], None]] = {
+    "tensor": demand_real,
+    "mask": demand_mask,
+    "index": demand_whole,
+    "edges": demand_whole,
+    "matrix": demand_matrix,
+}
+
+
+def demand(sort: str, tensor: Tensor, name: str) -> None:
+    """Refuse a tensor whose type its sort does not have: `TypeError`."""
+    SORTS[sort](tensor, name)
