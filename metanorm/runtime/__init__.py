@@ -56,6 +56,9 @@ from metanorm.runtime.state import (
     store_,
     track_,
 )
+from metanorm.runtime.statistics import update_statistics
+from metanorm.runtime.swapping.report import SwapError
+from metanorm.runtime.swapping.swap import swap
 from metanorm.runtime.triton.tuning import autotune
 from metanorm.runtime.weights import begin_, on_weights
 from metanorm.runtime.windows import Causal, Window
@@ -87,6 +90,7 @@ __all__ = [
     "Neighbours",
     "Rows",
     "ShapeError",
+    "SwapError",
     "Window",
     "as_shape",
     "autotune",
@@ -132,11 +136,13 @@ __all__ = [
     "smallest_along",
     "sparsestmax",
     "store_",
+    "swap",
     "tiled",
     "total",
     "total_along",
     "track_",
     "unbiased",
+    "update_statistics",
     "use",
     "widened",
 ]

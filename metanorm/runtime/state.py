@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from metanorm.runtime.arguments import demand_real
+from metanorm.runtime.averaging import is_averaging
 
 
 def track_(running: Tensor, value: Tensor, momentum: float | Tensor) -> None:
@@ -42,7 +43,7 @@ def momentum_of(momentum: float | None, batches: Tensor) -> float | Tensor:
 
     Left a tensor, and whole, so that nothing waits for a GPU and nothing is rounded to float32.
     """
-    return batches if momentum is None else momentum
+    return batches if momentum is None or is_averaging() else momentum
 
 
 def no_elements(x: Tensor, parameters: Iterable[Tensor]) -> Tensor:

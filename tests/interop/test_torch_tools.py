@@ -150,7 +150,9 @@ def test_parametrized_and_pruned(library: ModuleType) -> None:
     torch.testing.assert_close(ours(x), theirs(x))
 
 
-@pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated")
+@pytest.mark.filterwarnings(
+    "ignore:torch.ao.quantization is deprecated", "ignore:torch.quantize_per"
+)
 def test_quantization_passes_over_a_norm(library: ModuleType) -> None:
     """It takes layers by their very class: a norm stays as it is, and its numbers with it."""
     model = nn.Sequential(nn.Linear(4, 4), library.LayerNorm(4)).eval()

@@ -1,0 +1,83 @@
+"""Running statistics of a whole model, computed anew from data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from metanorm.runtime.averaging import all_alike
+
+
+def update_statistics(
+    loader: Iterable[Any], model: nn.Module, device: torch.device | str | None = None
+) -> None:
+    """Compute the running statistics of a model anew, as averages over all batches.
+
+    What `torch.optim.swa_utils.update_bn` does, for every norm that tracks statistics: generated
+    ones, hybrids with several momenta or a fixed one among them, and torch's own. Buffers that a
+    spec itself updates move by its rule, as in training. Norms whose `track_running_stats` was set
+    to `False` are left as they are.
+
+    Args:
+        loader: batches; of a tuple or a list the first item is the input, and a mapping is given as
+            keyword arguments.
+        model: called with each batch in training mode, without gradients; its modes come back.
+        device: where tensors are moved to before the call.
+
+    Raises:
+        ValueError: if there is no batch. Then, and where a call fails, statistics are as before.
+    """
+    layers = [module for module in model.modules() if _tracks(module)]
+    buffers = list(model.buffers())
+    before = [buffer.clone() for buffer in buffers]
+    modes = [(module, module.training) for module in model.modules()]
+    theirs = [(layer, layer.momentum) for layer in layers if isinstance(layer, _BatchNorm)]
+    done = False
+    try:
+        for layer in layers:
+            layer.reset_running_stats()  # type: ignore[operator]
+        for layer, _ in theirs:
+            layer.momentum = None
+        model.train()
+        with torch.no_grad(), all_alike():
+            for batch in loader:
+                _call(model, batch, device)
+                done = True
+        if not done:
+            raise ValueError("the loader has no batches: statistics are as they were")
+    except BaseException:
+        with torch.no_grad():
+            for buffer, value in zip(buffers, before):
+                buffer.copy_(value)
+        raise
+    finally:
+        for module, training in modes:
+            module.training = training
+        for layer, momentum in theirs:
+            layer.momentum = momentum
+
+
+def _tracks(module: nn.Module) -> bool:
+    """Whether a module has running statistics, and they are to move."""
+    return (
+        callable(getattr(module, "reset_running_stats", None))
+        and bool(getattr(module, "track_running_stats", False))
+        and getattr(module, "num_batches_tracked", None) is not None
+    )
+
+
+def _call(model: nn.Module, batch: Any, device: torch.device | str | None) -> None:
+    if isinstance(batch, (list, tuple)):
+        batch = batch[0]
+    if isinstance(batch, Mapping):
+        model(**{name: _moved(value, device) for name, value in batch.items()})
+    else:
+        model(_moved(batch, device))
+
+
+def _moved(value: Any, device: torch.device | str | None) -> Any:
+    return value.to(device) if device is not None and hasattr(value, "to") else value

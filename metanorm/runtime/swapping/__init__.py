@@ -1,0 +1,1 @@
+"""Layers of a model that is already there, replaced by generated norms."""

@@ -1,0 +1,377 @@
+"""`runtime.swap`: layers of a model replaced by norms, and everything else as it was."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrize, prune
+
+import metanorm
+from metanorm import runtime
+
+MORE = """
+norm Gated(eps = 1e-5) {  # layer norm with one parameter more
+  input  x[*B, *D = normalized_shape]
+  param  weight[*D] = 1, bias[*D] = 0, gate[*D] = 1
+  output (x - mean(x over *D)) / sqrt(var(x over *D) + eps) * weight * gate + bias
+}
+norm Named(epsilon = 1e-5) {  # layer norm of the last axis, in other words
+  input  x[*B, D = dim]
+  let    m = mean(x over D)
+  output affine((x - m) / sqrt(var(x over D) + epsilon) per D)
+}
+norm Grouped(groups: int, eps = 1e-5) {
+  input  x[*B, D = dim]
+  reduce D: blocks(groups)
+  affine D
+}
+"""
+
+
+class Block(nn.Module):
+    """What models do with layers: names, lists, dictionaries, and one layer in two places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.LayerNorm(4)
+        self.layers = nn.ModuleList([nn.Linear(4, 4), nn.LayerNorm(4, 1e-3), self.first])
+        self.by_name = nn.ModuleDict({"norm": nn.LayerNorm(4, bias=False), "act": nn.GELU()})
+        self.in_order = [self.first, self.layers[1]]
+        self.by_key = {"a": (self.first, "text")}
+        self.alias = (self.by_name["norm"],)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in (*self.layers, *self.in_order, *self.by_name.values(), *self.alias):
+            x = layer(x)
+        return self.by_key["a"][0](x)
+
+
+@pytest.fixture(scope="module")
+def more() -> ModuleType:
+    return metanorm.loads(MORE)
+
+
+def randomized(model: nn.Module) -> nn.Module:
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.uniform_(0.5, 1.5)
+    return model
+
+
+def test_all_places_and_all_numbers_stay(library: ModuleType) -> None:
+    model = randomized(Block())
+    theirs = copy.deepcopy(model)
+    parameters = dict(model.named_parameters())
+    optimizers = [torch.optim.AdamW(m.parameters(), 0.1) for m in (model, theirs)]
+    report = runtime.swap(model, {nn.LayerNorm: library.LayerNorm})
+    assert [r.names for r in report.replaced] == [
+        ("first", "layers.2"),
+        ("layers.1",),
+        ("by_name.norm",),
+    ]
+    assert not report.skipped
+    assert not any(type(m) is nn.LayerNorm for m in model.modules())
+    assert model.first is model.layers[2] is model.in_order[0] is model.by_key["a"][0]
+    assert model.alias[0] is model.by_name["norm"]
+    assert dict(model.named_parameters()).items() == parameters.items()
+    assert all(p is parameters[n] for n, p in model.named_parameters())
+    for _ in range(3):
+        x = torch.randn(3, 4)
+        results = []
+        for m, optimizer in zip((model, theirs), optimizers):
+            optimizer.zero_grad()
+            y = m(x)
+            y.square().sum().backward()
+            optimizer.step()
+            results.append(y)
+        torch.testing.assert_close(results[0], results[1])
+    torch.testing.assert_close(model.state_dict(), theirs.state_dict(), rtol=1e-4, atol=1e-5)
+
+
+def test_the_report_reads(library: ModuleType) -> None:
+    model = nn.Sequential(nn.LayerNorm(4), nn.LayerNorm(4), Functional())
+    report = runtime.swap(model, {nn.LayerNorm: library.LayerNorm}, lambda _, name: name != "1")
+    assert repr(report).split("\n") == [
+        "replaced: 1",
+        "  0: LayerNorm -> LayerNorm",
+        "skipped: 2",
+        "  1: LayerNorm is left by filter_fn",
+        "  2: Functional calls layer_norm itself, and no layer",
+    ]
+
+
+class Functional(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, (4,))
+
+
+@pytest.mark.parametrize(
+    ("layer", "norm"),
+    [
+        (nn.BatchNorm2d(3, 1e-3, None), "BatchNorm"),
+        (nn.BatchNorm1d(3, affine=False), "BatchNorm"),
+        (nn.BatchNorm1d(3, track_running_stats=False), "BatchNorm"),
+        (nn.InstanceNorm1d(3, affine=True, track_running_stats=True), "InstanceNorm"),
+        (nn.GroupNorm(1, 3), "GroupNorm"),
+        (nn.LayerNorm((3, 4), 1e-3, bias=False), "LayerNorm"),
+        (nn.LayerNorm(4, elementwise_affine=False), "LayerNorm"),
+        (nn.RMSNorm(4), "RMSNorm"),
+        (nn.RMSNorm(4, 1e-3), "RMSNorm"),
+    ],
+    ids=str,
+)
+def test_layers_of_torch(layer: nn.Module, norm: str, library: ModuleType) -> None:
+    model = nn.Sequential(copy.deepcopy(layer)).double()
+    randomized(model)
+    theirs = copy.deepcopy(model)
+    tensors = [*model.parameters(), *model.buffers()]
+    report = runtime.swap(model, {type(layer): getattr(library, norm)})
+    assert len(report.replaced) == 1 and not report.replaced[0].added
+    assert all(
+        a is b for a, b in zip([*model.parameters(), *model.buffers()], tensors, strict=True)
+    )
+    assert repr(model) == repr(theirs).replace(type(layer).__name__, norm)
+    shape = (5, 3, 4, 2) if isinstance(layer, nn.BatchNorm2d) else (5, 3, 4)
+    x = torch.randn(shape, dtype=torch.float64)
+    for training in (True, False):
+        torch.testing.assert_close(model.train(training)(x), theirs.train(training)(x))
+    for a, b in zip(model.buffers(), theirs.buffers(), strict=True):
+        if a.is_floating_point():
+            torch.testing.assert_close(a, b)
+
+
+def test_modes_types_and_marks_stay(library: ModuleType, more: ModuleType) -> None:
+    layer = nn.LayerNorm(4, dtype=torch.bfloat16).eval()
+    layer.weight.requires_grad_(False)
+    layer.weight.grad = torch.ones(4, dtype=torch.bfloat16)
+    layer.mark = "no weight decay"
+    model = nn.Sequential(layer).to(torch.bfloat16)
+    runtime.swap(model, {nn.LayerNorm: more.Gated})
+    assert not model[0].training and model[0].mark == "no weight decay"
+    assert not model[0].weight.requires_grad and model[0].weight.grad.eq(1).all()
+    assert model[0].gate.dtype == torch.bfloat16
+    with torch.device("meta"):
+        model = nn.Sequential(nn.LayerNorm(4))
+    report = runtime.swap(model, {nn.LayerNorm: more.Gated})
+    assert {p.device.type for p in model.parameters()} == {"meta"}
+    assert report.replaced[0].added == ("gate",)
+    assert "with a new gate" in repr(report)
+
+
+def test_hooks_go_along(library: ModuleType) -> None:
+    model = nn.Sequential(nn.LayerNorm(4))
+    layer = model[0]
+    calls: list[str] = []
+
+    def noting(name: str) -> Callable[..., None]:
+        return lambda *args, **kwargs: calls.append(f"{name} {type(args[0]).__name__}")
+
+    handles = [
+        layer.register_forward_hook(noting("forward"), with_kwargs=True, always_call=True),
+        layer.register_forward_pre_hook(noting("before")),
+        layer.register_full_backward_hook(noting("backward")),
+        layer.register_full_backward_pre_hook(noting("before backward")),
+        layer.register_state_dict_pre_hook(noting("state")),
+        layer.register_state_dict_post_hook(noting("saved")),
+        layer.register_load_state_dict_pre_hook(noting("load")),
+        layer.register_load_state_dict_post_hook(noting("loaded")),
+    ]
+    del layer
+    runtime.swap(model, {nn.LayerNorm: library.LayerNorm})
+    expected = [
+        *("before LayerNorm", "forward LayerNorm", "before backward LayerNorm"),
+        *("backward LayerNorm", "state LayerNorm", "saved LayerNorm", "load LayerNorm"),
+        "loaded LayerNorm",
+    ]
+    model(torch.randn(2, 4, requires_grad=True)).sum().backward()
+    model.load_state_dict(model.state_dict())
+    assert calls == expected
+    for handle in handles:
+        handle.remove()
+    model(torch.randn(2, 4, requires_grad=True)).sum().backward()
+    model.load_state_dict(model.state_dict())
+    assert calls == expected
+
+
+class Derived(nn.LayerNorm):
+    pass
+
+
+def test_subclasses_have_to_be_named(library: ModuleType) -> None:
+    model = nn.Sequential(Derived(4), nn.LayerNorm(4))
+    report = runtime.swap(model, {nn.LayerNorm: library.LayerNorm})
+    assert [s.reason for s in report.skipped] == [
+        "derives from LayerNorm; make it a key to swap it"
+    ]
+    again = runtime.swap(model, {Derived: library.LayerNorm, nn.LayerNorm: library.LayerNorm})
+    assert [r.names for r in again.replaced] == [("0",)]
+    assert [s.reason for s in again.skipped] == ["is such a norm already"]
+
+
+class Foreign(nn.Module):
+    """As in model files: a weight, an eps under a name of its own, and no shape."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.variance_epsilon = 1e-3
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.square().mean(-1, True) + self.variance_epsilon) * self.weight
+
+
+def test_layers_of_others(library: ModuleType, more: ModuleType) -> None:
+    model = randomized(nn.Sequential(Foreign(4), nn.LayerNorm(4, 1e-2)))
+    theirs = copy.deepcopy(model)
+    runtime.swap(model, {Foreign: library.RMSNorm, nn.LayerNorm: more.Named})
+    assert (model[0].eps, model[0].normalized_shape, model[1].epsilon) == (1e-3, (4,), 1e-2)
+    assert model[0].variance_epsilon == 1e-3
+    x = torch.randn(3, 4)
+    torch.testing.assert_close(model(x), theirs(x))
+
+
+def test_functions_make_what_the_layer_does_not_tell(library: ModuleType, more: ModuleType) -> None:
+    model = nn.Sequential(nn.LayerNorm(4), nn.LayerNorm(4))
+    weight = model[0].weight
+    report = runtime.swap(
+        model,
+        {nn.LayerNorm: lambda old: library.RMSNorm(old.normalized_shape, old.eps)},
+        lambda _, name: name == "0",
+    )
+    assert model[0].weight is weight and report.replaced[0].dropped == ("bias",)
+    assert "without bias" in repr(report)
+    runtime.swap(model, {nn.LayerNorm: lambda old: more.Grouped(2, old.normalized_shape[0])})
+    assert model[1].groups == 2
+    kept = runtime.swap(model, {more.Grouped: lambda old: old})
+    assert not kept.replaced and len(kept.skipped) == 1
+
+
+def bound(layer: nn.LayerNorm) -> nn.Module:
+    layer.register_forward_hook(layer.extra_repr)
+    return layer
+
+
+def overridden(layer: nn.LayerNorm) -> nn.Module:
+    layer.forward = lambda x: x
+    return layer
+
+
+class Keeping(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(4)
+        self.call = self.norm.forward
+
+
+OBSTACLES: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "parametrized": (
+        lambda: parametrize.register_parametrization(nn.LayerNorm(4), "weight", nn.Softplus()),
+        "is parametrized; swap first",
+    ),
+    "pruned": (lambda: prune.identity(nn.LayerNorm(4), "weight"), "has weight_orig, weight_mask"),
+    "own hook": (lambda: bound(nn.LayerNorm(4)), "has its own method as a hook"),
+    "own forward": (lambda: overridden(nn.LayerNorm(4)), "has a `forward` of its own"),
+    "kept method": (Keeping, "has a method that is kept as an attribute elsewhere"),
+}
+
+
+@pytest.mark.parametrize("case", OBSTACLES)
+def test_what_cannot_be_swapped_is_said_before_anything_is(case: str, library: ModuleType) -> None:
+    made, reason = OBSTACLES[case]
+    model = nn.Sequential(nn.LayerNorm(4), made(), nn.LayerNorm(4))
+    before = list(model.modules())
+    norms = {nn.LayerNorm: library.LayerNorm}
+    with pytest.raises(runtime.SwapError, match="nothing was swapped") as raised:
+        runtime.swap(model, norms)
+    assert reason in str(raised.value)
+    assert list(model.modules()) == before
+    report = runtime.swap(model, norms, strict=False)
+    assert [r.names for r in report.replaced] == [("0",), ("2",)]
+    assert reason in repr(report)
+
+
+@pytest.mark.parametrize(
+    ("layer", "norm", "reason"),
+    [
+        (nn.LayerNorm(4), "RMSNorm", "has bias, for which RMSNorm has no place"),
+        (nn.LayerNorm(4), "GroupNorm", "does not tell the `num_groups` of GroupNorm"),
+        (nn.RMSNorm(4), "LayerNorm", "has None as its `eps`"),
+        (nn.LazyBatchNorm1d(), "BatchNorm", "has no shape yet; call the model once before"),
+    ],
+    ids=str,
+)
+def test_what_does_not_fit(layer: nn.Module, norm: str, reason: str, library: ModuleType) -> None:
+    key = getattr(layer, "cls_to_become", None) or type(layer)
+    with pytest.raises(runtime.SwapError) as raised:
+        runtime.swap(nn.Sequential(layer), {key: getattr(library, norm)})
+    assert reason in str(raised.value)
+
+
+def test_wrong_arguments(library: ModuleType) -> None:
+    layer = nn.LayerNorm(4)
+    with pytest.raises(runtime.SwapError, match="the model itself"):
+        runtime.swap(layer, {nn.LayerNorm: library.LayerNorm})
+    with pytest.raises(TypeError, match="classes of modules"):
+        runtime.swap(nn.Sequential(layer), {"LayerNorm": library.LayerNorm})
+    with pytest.raises(TypeError, match="a class or a function"):
+        runtime.swap(nn.Sequential(layer), {nn.LayerNorm: library.LayerNorm(4)})
+    with pytest.raises(runtime.SwapError, match="returned str"):
+        runtime.swap(nn.Sequential(layer), {nn.LayerNorm: lambda old: "norm"})
+
+
+def test_layers_that_only_a_list_holds_are_named(library: ModuleType) -> None:
+    model = nn.Module()
+    model.hidden = [nn.LayerNorm(4)]
+    report = runtime.swap(model, {nn.LayerNorm: library.LayerNorm})
+    assert repr(report) == "replaced: 0\nskipped: 1\n  hidden: LayerNorm is no registered module"
+
+
+MASKS: dict[str, dict[str, Tensor]] = {
+    "no mask": {},
+    "padding": {
+        "src_key_padding_mask": torch.tensor([[False] * 5, [False] * 3 + [True] * 2]),
+    },
+    "causal": {"mask": nn.Transformer.generate_square_subsequent_mask(5)},
+}
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("norm_first", [False, True], ids=["norm last", "norm first"])
+@pytest.mark.parametrize("mask", MASKS)
+def test_encoders_call_the_norms_that_were_put_in(
+    mask: str, norm_first: bool, library: ModuleType, more: ModuleType
+) -> None:
+    """In evaluation without gradients, where torch computes layer norm in a fused kernel."""
+    layer = nn.TransformerEncoderLayer(4, 2, 8, 0.0, batch_first=True, norm_first=norm_first)
+    encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=not norm_first)
+    randomized(encoder)
+    theirs = copy.deepcopy(encoder)
+    runtime.swap(encoder, {nn.LayerNorm: more.Gated})
+    x = torch.randn(2, 5, 4)
+    real = ~MASKS[mask].get("src_key_padding_mask", torch.zeros(2, 5, dtype=torch.bool))
+    with torch.no_grad():
+        expected = theirs.eval()(x, **MASKS[mask])
+        torch.testing.assert_close(encoder.eval()(x, **MASKS[mask])[real], expected[real])
+        for norm in encoder.modules():
+            if isinstance(norm, more.Gated):
+                norm.gate.zero_()
+                norm.bias.fill_(3)
+        if not norm_first:  # what comes out of the last norm
+            for again in (encoder, copy.deepcopy(encoder), encoder.train()):
+                assert again(x, **MASKS[mask])[real].eq(3).all()
+
+
+def test_models_are_copied_and_saved_afterwards(library: ModuleType) -> None:
+    model = Block()
+    runtime.swap(model, {nn.LayerNorm: library.LayerNorm})
+    x = torch.randn(2, 4)
+    for again in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        torch.testing.assert_close(again(x), model(x))
+        assert again.in_order[0] is again.first
