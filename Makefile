@@ -29,6 +29,7 @@ test: $(READY)  ## every check: lint, types, architecture, tests
 	$(BIN)/python -m pytest -n 2
 
 test-all: test  ## the same, then the tests that every commit cannot wait for
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[models]'
 	$(BIN)/python -m pytest -n 2 -m extended
 
 accept: $(READY)  ## take what the compiler prints now as what the corpus expects
