@@ -13,7 +13,7 @@ from metanorm.runtime.along import (
 )
 from metanorm.runtime.arguments import demand_mask, widened
 from metanorm.runtime.attributes import renamed, shape_of
-from metanorm.runtime.dispatch import gpu, native, use
+from metanorm.runtime.dispatch import gpu, native, torch_only, use
 from metanorm.runtime.errors import (
     ShapeError,
     as_shape,
@@ -138,6 +138,7 @@ __all__ = [
     "store_",
     "swap",
     "tiled",
+    "torch_only",
     "total",
     "total_along",
     "track_",

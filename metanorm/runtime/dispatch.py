@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -23,9 +23,15 @@ from metanorm.runtime.native.routes import NativeRoutes
 
 F = TypeVar("F", bound=Callable[..., Any])
 Choice = Literal["auto", "native", "triton", "torch"]
-KERNELS = {"cpu": "native", "cuda": "triton"}  # those of each type of device
+KERNELS: Mapping[str, Choice] = {"cpu": "native", "cuda": "triton"}  # of each type of device
+NOWHERE = "has no kernels to go to: `metanorm explain` says why of a norm"
+WAYS = {"native": "natively", "triton": "on Triton kernels"}
 
 _choice: Choice = "auto"
+
+
+class NotServed(RuntimeError):
+    """A call that kernels were demanded for, and that they cannot serve."""
 
 
 class _Use:
@@ -64,6 +70,22 @@ def native(function: F) -> F:
 def gpu(function: F) -> F:
     """The same for a function that has kernels in Triton alone."""
     return functools.wraps(function)(_Dispatch(function, only="triton"))  # type: ignore[return-value]
+
+
+def torch_only(function: F) -> F:
+    """Run a function of a generated module that has no kernels, unless kernels are demanded."""
+
+    @functools.wraps(function)
+    def run(*args: Any, **named: Any) -> Any:
+        if _choice in WAYS and not torch.compiler.is_compiling():
+            raise _not_served(function.__name__, NOWHERE)
+        return function(*args, **named)
+
+    return run  # type: ignore[return-value]
+
+
+def _not_served(name: str, reason: str) -> NotServed:
+    return NotServed(f"{name} cannot run {WAYS[_choice]}: the call {reason}")
 
 
 class _Dispatch:
@@ -116,9 +138,8 @@ class _Dispatch:
         return self.function.__qualname__
 
     def _otherwise(self, reason: str, args: tuple[Any, ...]) -> Any:
-        if _choice in ("native", "triton"):
-            way = "natively" if _choice == "native" else "on Triton kernels"
-            raise RuntimeError(f"{self.function.__name__} cannot run {way}: the call {reason}")
+        if _choice in WAYS:
+            raise _not_served(self.function.__name__, reason)
         return self.function(*args)
 
     def _load(self, target: str) -> Routes:

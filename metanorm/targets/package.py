@@ -25,12 +25,12 @@ from metanorm.targets.python.pyir import (
     Stmt,
 )
 from metanorm.targets.python.text_from_pyir import text_from_pyir
-from metanorm.targets.torch.describe import printable
 from metanorm.targets.torch.layout import call, integer
 from metanorm.targets.torch.module_from_ir import Compiled, definitions
 from metanorm.targets.torch.names import Names, names_of
 from metanorm.targets.triton import source as triton
 from metanorm.targets.triton.file import triton_text
+from metanorm.visible import printable
 
 PROSE = re.compile(r'""".*?"""|#[^\n]*', re.DOTALL)
 
@@ -51,7 +51,8 @@ def module_files(
                 found = triton.source(norm.optimised, own.function)
                 on_gpu[own.function] = (norm.optimised, found, _result(norm.optimised, own))
     choices = options.fingerprint()
-    served = dict.fromkeys(on_gpu, "runtime.gpu") | dict.fromkeys(kernels, "runtime.native")
+    served = dict.fromkeys((own.function for own in names), "runtime.torch_only")
+    served |= dict.fromkeys(on_gpu, "runtime.gpu") | dict.fromkeys(kernels, "runtime.native")
     files = {f"{module}.py": module_text(origin, norms, names, served, sources, choices)}
     if kernels:
         text = file_text(kernels)
@@ -81,7 +82,7 @@ def module_text(
     sources: str,
     options: str,
 ) -> str:
-    """The module; `served` gives the decorator of each function that has kernels."""
+    """The module; `served` gives the decorator of the function of each norm."""
     classes = [
         replace(s, decorator=served[s.name]) if isinstance(s, Function) and s.name in served else s
         for norm, own in zip(norms, names)
