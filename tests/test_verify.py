@@ -11,7 +11,8 @@ from metanorm import frontend
 from metanorm.driver import compile_specs
 from metanorm.options import Options
 from metanorm.targets.live import module_from_text
-from metanorm.verify.compare import Verification, verify_norm
+from metanorm.verify.finding import Verification
+from metanorm.verify.norms import verify_norm
 from metanorm.workspace import load
 
 SPECS = load([str(ROOT / "specs" / "batch_norm.norm")])

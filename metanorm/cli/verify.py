@@ -1,17 +1,37 @@
-"""`metanorm verify`: compiled modules against the oracle, as a table."""
+"""`metanorm verify`: compiled modules against the oracle, a line for each norm."""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metanorm.cli.console import complain
+from metanorm import frontend
+from metanorm.cli.console import Failure, complain, say, write_diagnostics, write_summary
 from metanorm.cli.context import begin
 from metanorm.cli.devices import Choice, demand, options_for
 from metanorm.cli.exit_codes import FINDINGS, OK
-from metanorm.cli.modules import modules
+from metanorm.cli.progress import Running
+from metanorm.diagnostics.model import Severity
+from metanorm.diagnostics.render.json import CheckReport, findings
+from metanorm.json_document import document_text
+from metanorm.verify.finding import Verification, totals
+
+if TYPE_CHECKING:
+    from metanorm.verify.report import Task
+
+HEAD = ("checks", "on kernels", "agree", "refuse", "ill-conditioned", "largest error", "result")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verifications(CheckReport):
+    """What `metanorm verify --json` prints."""
+
+    good: bool
+    norms: tuple[Verification, ...]
 
 
 def command(
@@ -20,22 +40,90 @@ def command(
     every: Annotated[
         bool, typer.Option("--all", help="Show every setting, not only bad ones.")
     ] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A first look: about a third of the settings.")
+    ] = False,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", min=1, help="How many processes verify norms.")
+    ] = 1,
     device: Choice = "cpu",
 ) -> None:
     """Hold compiled modules against the reference interpreter: values and gradients."""
     demand(device)
     run = begin()
-    compiled = modules(run, specs or [], options_for(device, run.config.options()))
+    workspace = run.workspace(specs or [])
+    checked = frontend.check(workspace.sources, workspace.roots)
+    found = (*workspace.diagnostics, *checked.diagnostics)
+    wrong = [d for d in found if d.severity is Severity.ERROR]
+    if wrong and not json:
+        write_diagnostics(found, workspace.sources, sys.stderr)
+        write_summary(found, len(workspace.roots), run.milliseconds, sys.stderr)
     try:
-        from metanorm.verify.report import print_table, verify_files
+        from metanorm.verify.report import tasks
     except ImportError as error:
-        complain(f"verify runs modules and needs torch: {error}")
-        raise typer.Exit(FINDINGS) from error
-    reports = verify_files(compiled.checked, compiled.files, compiled.workspace.roots, device)
+        raise Failure(f"verify runs modules and needs torch: {error}") from error
+    options = options_for(device, run.config.options())
+    every_task = tasks(checked, workspace.sources, workspace.roots, options, device, quick)
+    reports = []
+    show = _Table([task.norm for task in every_task], every)
+    with Running(len(every_task)) as running:
+        for report in _reports(every_task, jobs, running):
+            reports.append(report)
+            running.done(lambda: None if json else show.row(reports[-1]))
+    good = not wrong and all(report.good for report in reports)
     if json:
-        for report in reports:
-            sys.stdout.write(report.model_dump_json() + "\n")
+        given = findings(found, workspace.sources)
+        sys.stdout.write(document_text(Verifications(good=good, norms=tuple(reports), **given)))
     else:
-        print_table(reports, show_all=every)
-    bad = bool(compiled.workspace.diagnostics) or not all(report.good for report in reports)
-    raise typer.Exit(FINDINGS if bad else OK)
+        say(f"{totals(reports)}\n" if reports else "")
+    raise typer.Exit(OK if good else FINDINGS)
+
+
+def _reports(tasks: Sequence[Task], jobs: int, running: Running) -> Iterator[Verification]:
+    from metanorm.verify.jobs import in_processes
+    from metanorm.verify.report import steps
+
+    if jobs > 1:
+        for report in in_processes(tasks, jobs):
+            if report is not None:
+                yield report
+            running.at(f"{jobs} processes")
+        return
+    for task in tasks:
+        for step in steps(task):
+            if isinstance(step, Verification):
+                yield step
+            else:
+                running.at(f"{task.norm}, {step.setting}")
+
+
+class _Table:
+    """Columns whose widths are known before the first row is."""
+
+    def __init__(self, norms: Sequence[str], every: bool) -> None:
+        self.width = max((len(norm) for norm in norms), default=0)
+        self.every = every
+        self.notes: set[str] = set()
+        self.begun = False
+
+    def row(self, report: Verification) -> None:
+        """Print a norm, and below it what is not good."""
+        if not self.begun:
+            self.begun = True
+            say(f"{'norm'.ljust(self.width)}  {'  '.join(HEAD)}\n")
+        outcomes = (report.count(o) for o in ("ok", "refused", "ill-conditioned"))
+        counts = (len(report.findings), report.on_kernels, *outcomes)
+        result = "good" if report.good else "BAD"
+        cells = (*map(str, counts), f"{report.largest_error:.1e}", result)
+        aligned = "  ".join(cell.rjust(len(head)) for cell, head in zip(cells, HEAD))
+        say(f"{report.norm.ljust(self.width)}  {aligned}\n")
+        if report.problem:
+            say(f"  {report.norm} could not be verified: {report.problem}\n")
+        for finding in report.findings:
+            if self.every or not finding.good or finding.outcome == "ill-conditioned":
+                say(f"  {report.norm}, {finding.text()}\n")
+        for note in report.notes:
+            if note not in self.notes:
+                complain(note)
+        self.notes.update(report.notes)
+        sys.stdout.flush()

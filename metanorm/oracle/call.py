@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -17,7 +17,8 @@ class Call:
     (for a size: an `int`, or a tuple for a group of axes), `epsilon` what a hyperparameter that is
     `None` stands for. `keeps` is whether there are running statistics, `batches` how many updates
     there have been, this one included. Random numbers are drawn in the dtype `draws_in`, from
-    torch's own generator.
+    torch's own generator. `rounded` is done to each number that is computed: by it the oracle shows
+    what rounding does to a result.
     """
 
     inputs: Mapping[str, Tensor | None]
@@ -30,6 +31,7 @@ class Call:
     batches: int = 1
     epsilon: float = 0.0
     draws_in: torch.dtype = torch.float64
+    rounded: Callable[[Tensor], Tensor] | None = None
 
 
 @dataclass

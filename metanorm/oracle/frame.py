@@ -33,6 +33,10 @@ class Frame:
         matrices = {**self._matrices(), **given}
         self.known = Known(given, groups, matrices, given, self.number)
 
+    def rounded(self, value: Tensor) -> Tensor:
+        """The value, or what is left of it where the call asks for rounding."""
+        return self.call.rounded(value) if self.call.rounded else value
+
     def _take_inputs(self) -> None:
         for decl in self.program.inputs:
             given = self.call.inputs.get(decl.name)

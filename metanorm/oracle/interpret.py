@@ -45,6 +45,8 @@ from metanorm.oracle.pools import Pools
 from metanorm.oracle.simplex import sparsestmax
 from metanorm.oracle.values import Values
 
+EXACT = (Number, Position, Count, Param, Buffer)  # which no rounding has touched
+
 
 def interpret(program: Program, call: Call) -> Result:
     """Run a program. Shapes must fit: checking them is the modules' business."""
@@ -93,7 +95,10 @@ class _Run:
 
     def bind(self, let: Let) -> None:
         self.v.types[let.name] = let.type
-        self.v.values[let.name] = self._value(let.op, let.type)
+        value = self._value(let.op, let.type)
+        if let.type.kind == "real" and not isinstance(let.op, EXACT):
+            value = self.frame.rounded(value)
+        self.v.values[let.name] = value
 
     def _value(self, op: Op, type_: Type) -> Tensor:
         match op:

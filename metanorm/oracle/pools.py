@@ -149,7 +149,7 @@ class Pools:
             case "l2":
                 return root(add_up(x * x))
             case "var":
-                centre = counted(average(x).unsqueeze(-1))
+                centre = counted(self._centre(average(x)).unsqueeze(-1))
                 biased = average((x - centre) ** 2)
                 return unbiased(biased, total) if op.ddof else biased
             case "second":
@@ -163,6 +163,12 @@ class Pools:
                     return torch.zeros_like(total)
                 return torch.where(empty, 0.0, sign * best.amax(-1))
         raise NotImplementedError(op.statistic)
+
+    def _centre(self, mean: Tensor) -> Tensor:
+        """The centre of a variance. What is rounded is left out of its derivative, where it would
+        be multiplied by a sum of deviations, which is zero but for rounding."""
+        rounded = self.v.frame.rounded(mean)
+        return mean if rounded is mean else rounded.detach()
 
     def _about(
         self, ref: Ref, kept: Sequence[str], pooled: Sequence[str], rows: list[int], op: Pool

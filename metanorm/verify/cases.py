@@ -33,12 +33,17 @@ class Setting:
     without: frozenset[str] = frozenset()  # optional inputs that are left out
     space: tuple[int, ...] = (3, 2)  # shape of every group of axes of free length
     single: bool = False  # every free axis has length one
-    empty: bool = False  # the leading axis has length zero
+    empty: bool = False  # the leading axis, or group of axes, has length zero
+    permuted: bool = False  # an index chooses each row of its table once
     dtype: torch.dtype = F64
     values: str = "ordinary"
     memory: str = "contiguous"
     number: int = 2  # every integer hyperparameter, whatever its default: pools get few elements
     lengths: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # of axes that are given
+
+
+class NoExample(Exception):
+    """A setting in which a norm cannot be called: an index of an empty table, say."""
 
 
 @dataclass
@@ -97,6 +102,8 @@ def settings(program: Program) -> Iterator[Setting]:
     yield replace(base, name="single element", single=True, space=(1,), training=False)
     yield replace(base, name="single element, train", single=True, space=(1,))
     yield replace(base, name="empty", empty=True)
+    if any(decl.table is not None for decl in program.inputs):
+        yield replace(base, name="permuted", permuted=True)
     # Beyond the border lie zeros, or a position again and again: what is equal there has no share.
     # A double edge has two.
     tied = ("constant", "zero", "expanded") if _shares_differ(program) else ()
@@ -114,6 +121,22 @@ def settings(program: Program) -> Iterator[Setting]:
             yield replace(base, name=memory, memory=memory)
 
 
+# What `metanorm verify --quick` keeps of them: each mode, precision and hazard once.
+QUICK = frozenset(
+    (
+        *("train", "eval", "empty", "single element", "permuted", "mean 1e4, float32"),
+        *("one NaN", "float32", "bfloat16", "channels last"),
+    )
+)
+
+
+def quick_settings(program: Program) -> Iterator[Setting]:
+    """Those for a first look, and all that are of a norm's own: switches, and what is left out."""
+    for setting in settings(program):
+        if setting.name in QUICK or setting.switches or setting.without:
+            yield setting
+
+
 def _shares_differ(program: Program) -> bool:
     """Whether what is equal may have unequal shares in the gradient of an extreme."""
     pools = [let.op for let in program.body if isinstance(let.op, Pool)]
@@ -126,7 +149,7 @@ def _shares_differ(program: Program) -> bool:
 
 
 def build(program: Program, setting: Setting, seed: int = 0) -> Built:
-    """Arguments and inputs for a setting."""
+    """Arguments and inputs for a setting. Raises `NoExample`."""
     return _Builder(program, setting, seed).built()
 
 
@@ -184,6 +207,8 @@ class _Builder:
             shape = (int(evaluate(known.size, numbers, self._lengths())),)
         elif known.variadic:
             shape = (2, 3) if known.size is not None else self.setting.space
+            if self.setting.empty and axis in self._leading():
+                shape = (0, *shape[1:])
         else:
             shape = (self._length(axis),)
         self.shapes[axis] = shape
@@ -264,7 +289,11 @@ class _Builder:
             return self._edges(shape[0])
         if decl.sort == "index":
             high = math.prod(self.shapes[decl.table]) if decl.table else 3
-            return torch.randint(0, high, shape, generator=g)
+            if self.setting.permuted and shape.numel() == high:
+                return torch.randperm(high, generator=g).view(shape)
+            if high == 0 and shape.numel():
+                raise NoExample(f"{decl.name} has nothing to choose from")
+            return torch.randint(0, max(high, 1), shape, generator=g)
         if decl.sort == "mask":
             return torch.rand(shape, generator=g) < 0.7
         if decl.sort == "matrix" or decl.name in self.weights:

@@ -2,104 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from metanorm.ir.nodes import Program, Several
-from metanorm.oracle.call import Call
-from metanorm.oracle.interpret import interpret
-from metanorm.runtime import ShapeError, use
+from metanorm.runtime import ShapeError
+from metanorm.runtime.dispatch import NotServed
 from metanorm.verify.agreement import TOLERANCE, conditioning, difference
 from metanorm.verify.begins import begins_wrong
-from metanorm.verify.cases import F64, Built, Setting, build, settings
-from metanorm.verify.kernels import has_kernels
+from metanorm.verify.cases import F64, Built, NoExample, Setting, build
+from metanorm.verify.finding import ILL_CONDITIONED, OK, REFUSED, Finding
 from metanorm.verify.layouts import moved
+from metanorm.verify.reference import Reference, combined, reference
+from metanorm.verify.rounding import DRAWS, rounding
 
-
-class Finding(BaseModel):
-    """One setting: `ok`, `refused` (with an error that the spec asks for), or what differs."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    setting: str
-    outcome: str
-    error: float = 0.0
-
-    @property
-    def good(self) -> bool:
-        """Whether module and oracle agree."""
-        return self.outcome in ("ok", "refused")
-
-
-class Verification(BaseModel):
-    """All findings for one norm."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    norm: str
-    findings: tuple[Finding, ...]
-
-    @property
-    def good(self) -> bool:
-        """Whether module and oracle agree everywhere."""
-        return all(f.good for f in self.findings)
-
-
-def verify_norm(program: Program, module: ModuleType, device: str = "cpu") -> Verification:
-    """Hold the class of a generated module against the oracle under every setting.
-
-    The module runs on the device, the oracle always on the CPU.
-    """
-    return Verification(norm=program.name, findings=tuple(findings(program, module, device)))
-
-
-def findings(program: Program, module: ModuleType, device: str = "cpu") -> Iterator[Finding]:
-    """One finding for each setting, on kernels where there are some, and on plain torch."""
-    kernels = has_kernels(module, device)
-    for target in ("auto", "torch") if kernels else ("torch",):
-        with use(target):
-            for setting in settings(program):
-                found = compare(program, module, setting, device=device)
-                on = ", plain torch" if target == "torch" and kernels else ""
-                yield found.model_copy(update={"setting": found.setting + on})
+Rounded = Callable[[Tensor], Tensor]
+Pair = tuple[str, Tensor, Tensor, Tensor, float]
 
 
 def compare(
     program: Program, module: ModuleType, setting: Setting, seed: int = 0, device: str = "cpu"
 ) -> Finding:
-    """Run module and oracle on the same numbers.
+    """Run module and oracle on the same numbers; the module on the device, the oracle on the CPU.
 
     What a NaN or an infinity has touched may be NaN where the oracle has a number, since sums are
-    taken in another order; what it has not touched must be right.
+    taken in another order; what it has not touched must be right. Whatever goes wrong is a
+    finding, in the module or beside it. Raises `NotServed` where kernels are demanded that there
+    are not, and `NoExample`.
     """
+    try:
+        return _compare(program, module, setting, seed, device)
+    except (NotServed, NoExample):
+        raise
+    except _Raised as raised:
+        error = raised.error
+        if isinstance(error, ShapeError):
+            refused = _refuses(program, setting)
+            return Finding(setting.name, REFUSED if refused else f"raised: {error}")
+        return Finding(setting.name, f"raised {type(error).__name__}: {error}")
+    except Exception as error:
+        return Finding(setting.name, f"could not be checked: {type(error).__name__}: {error}")
+
+
+class _Raised(Exception):
+    """An error of the module under test."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _tried(step: Callable[[], Any]) -> Any:
+    try:
+        return step()
+    except NotServed:
+        raise
+    except Exception as error:  # whatever a module does wrong is a finding, not a bug of ours
+        raise _Raised(error) from error
+
+
+def _compare(
+    program: Program, module: ModuleType, setting: Setting, seed: int, device: str
+) -> Finding:
     built = build(program, setting, seed)
-    norm = make(program, module, built, setting)
+    norm: nn.Module = _tried(lambda: make(program, module, built, setting))
     buffers = {n: b.detach().clone() for n, b in norm.named_buffers()}
     norm = norm.to(device)
     inputs = {n: _leaf(x, device) for n, x in built.inputs.items()}
-    try:
-        outputs = call(program, norm, inputs, built)
-    except ShapeError as error:
-        refused = _refuses(program, setting)
-        return Finding(setting=setting.name, outcome="refused" if refused else f"raised: {error}")
-    except Exception as error:  # whatever a module does wrong is a finding, not a bug of ours
-        return Finding(setting=setting.name, outcome=f"raised {type(error).__name__}: {error}")
+    outputs: dict[str, Tensor] = _tried(lambda: call(program, norm, inputs, built))
     wrong = begins_wrong(program, module, built, setting)
     if wrong is not None:
-        return Finding(setting=setting.name, outcome=wrong.outcome, error=wrong.error)
-    wanted = reference(program, norm, inputs, buffers, built, setting)
+        return Finding(setting.name, wrong.outcome, wrong.error)
+
+    def oracle(rounded: Rounded | None = None) -> Reference:
+        return reference(program, norm, inputs, buffers, built, setting, rounded)
+
+    wanted = oracle()
     calm = wanted
     if setting.values.startswith("one "):
         other = build(program, replace(setting, values="ordinary"), seed)
         calm = reference(program, norm, other.inputs, buffers, other, setting)
     found = _Found(outputs, norm, inputs)
-    return _compared(program, setting, found, wanted, calm)
+    return _Comparison(program, setting, found, oracle).finding(wanted, calm)
 
 
 def make(program: Program, module: ModuleType, built: Built, setting: Setting) -> nn.Module:
@@ -155,84 +145,17 @@ def _refuses(program: Program, setting: Setting) -> bool:
 
 
 @dataclass
-class Reference:
-    """What the oracle makes of a call. Outputs are functions of the leaves."""
-
-    outputs: dict[str, Tensor]
-    updates: dict[str, Tensor]
-    leaves: dict[str, Tensor]  # inputs and parameters
-
-    def gradients(self, names: Sequence[str]) -> list[Tensor]:
-        """The gradients of `combined` outputs by the leaves of these names."""
-        loss = combined(self.outputs)
-        wanted = [self.leaves[n] for n in names]
-        return list(
-            torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True)
-            if loss.requires_grad
-            else (torch.zeros_like(x) for x in wanted)
-        )
-
-
-def reference(
-    program: Program,
-    norm: nn.Module,
-    inputs: Mapping[str, Tensor | None],
-    buffers: Mapping[str, Tensor],
-    built: Built,
-    setting: Setting,
-) -> Reference:
-    """The oracle's answer to a call of a module whose buffers were these before."""
-    leaves = {n: _twin(x) for n, x in inputs.items() if x is not None}
-    params = {n: _twin(p) for n, p in norm.named_parameters()}
-    counter = getattr(norm, "num_batches_tracked", None)
-    result = interpret(
-        program,
-        Call(
-            inputs={n: leaves.get(n) for n in inputs},
-            params=params,
-            buffers=buffers,
-            hypers={a.name: _here(getattr(norm, a.name)) for a in program.arguments},
-            groups=built.groups,
-            training=setting.training,
-            keeps=counter is not None,
-            batches=int(counter) if counter is not None else 1,
-            epsilon=torch.finfo(torch.promote_types(setting.dtype, torch.float32)).eps,
-        ),
-    )
-    return Reference(result.outputs, result.updates, {**leaves, **params})
-
-
-def combined(outputs: Mapping[str, Tensor]) -> Tensor:
-    """One random combination of all outputs, in float64.
-
-    Its weights are the gradients of the outputs, and bfloat16 holds them without rounding.
-    """
-    generator = torch.Generator().manual_seed(2)
-    loss = torch.zeros((), dtype=F64)
-    for output in outputs.values():
-        weights = torch.randn(output.shape, generator=generator, dtype=F64).bfloat16()
-        loss = loss + (output.to(F64) * weights.to(output.device)).sum().cpu()
-    return loss
-
-
-def _here(value: object) -> object:
-    """An argument of a constructor; matrices have gone to the device of the module."""
-    return value.cpu() if isinstance(value, Tensor) else value
-
-
-def _twin(x: Tensor) -> Tensor:
-    """The same numbers in float64 where the oracle is, as a leaf of a graph of their own."""
-    here = x.detach().cpu()
-    return here.to(F64).clone().requires_grad_() if x.is_floating_point() else here
-
-
-@dataclass
 class _Found:
     outputs: dict[str, Tensor]
     norm: nn.Module
     inputs: Mapping[str, Tensor | None]
 
+    @functools.cached_property
     def gradients(self) -> dict[str, Tensor]:
+        """The gradients of all leaves; the graph is walked once."""
+        return _tried(self._gradients)  # type: ignore[no-any-return]
+
+    def _gradients(self) -> dict[str, Tensor]:
         leaves = {n: x for n, x in self.inputs.items() if x is not None and x.requires_grad}
         leaves |= dict(self.norm.named_parameters())
         loss = combined(self.outputs)
@@ -244,48 +167,94 @@ class _Found:
         }
 
 
-def _compared(
-    program: Program, setting: Setting, found: _Found, wanted: Reference, calm: Reference
-) -> Finding:
-    for name, output in found.outputs.items():
-        if output.dtype != setting.dtype:
-            return Finding(setting=setting.name, outcome=f"{name} has dtype {output.dtype}")
-        if output.shape != wanted.outputs[name].shape:
-            shapes = f"{tuple(output.shape)}, expected {tuple(wanted.outputs[name].shape)}"
-            return Finding(setting=setting.name, outcome=f"{name} has shape {shapes}")
-    tolerance = TOLERANCE[setting.dtype] * conditioning(setting)
-    worst = 0.0
-    for name, own, right, untouched, floor in _pairs(program, setting, found, wanted, calm):
-        error = difference(own, right, untouched, floor)
-        if not error <= tolerance:
-            return Finding(setting=setting.name, outcome=f"{name} is off", error=error)
-        worst = max(worst, error)
-    return Finding(setting=setting.name, outcome="ok", error=worst)
+class _Comparison:
+    """What a module gave beside what the oracle gives."""
 
+    def __init__(
+        self,
+        program: Program,
+        setting: Setting,
+        found: _Found,
+        oracle: Callable[[Rounded], Reference],
+    ) -> None:
+        self.program = program
+        self.setting = setting
+        self.found = found
+        self.oracle = oracle
 
-def _pairs(
-    program: Program, setting: Setting, found: _Found, wanted: Reference, calm: Reference
-) -> Iterator[tuple[str, Tensor, Tensor, Tensor, float]]:
-    """Everything to compare: its name, both values, the oracle's without bad numbers, its scale."""
-    for position, (name, output) in enumerate(found.outputs.items()):
-        # Of an input without elements there are no statistics: what else is put out is zero.
-        zero = setting.empty and (position > 0 or not program.keeps_shape)
-        known, quiet = (
-            torch.zeros_like(r.outputs[name]) if zero else r.outputs[name] for r in (wanted, calm)
-        )
-        yield name, output, known, quiet, 1.0
-    if not setting.empty:
-        for name, update in wanted.updates.items():
-            yield name, getattr(found.norm, name), update, calm.updates[name], 1.0
-    gradients = found.gradients()
-    names = list(gradients)
-    first = program.inputs[0].name
-    rights = wanted.gradients(names)
-    calms = rights if calm is wanted else calm.gradients(names)
-    for name, right, untouched in zip(names, rights, calms):
-        # The gradient of x is as large as x is small; everything else is of the order of one.
-        floor = _slope(found.inputs[first]) if name == first else 1.0
-        yield f"gradient of {name}", gradients[name], right, untouched, floor
+    def finding(self, wanted: Reference, calm: Reference) -> Finding:
+        misshapen = self._misshapen(wanted)
+        if misshapen:
+            return Finding(self.setting.name, misshapen)
+        tolerance = TOLERANCE[self.setting.dtype] * conditioning(self.setting)
+        worst = 0.0
+        doubtful: dict[str, float] = {}
+        pairs = list(self._pairs(wanted, calm))
+        for name, own, right, untouched, floor in pairs:
+            error = difference(own, right, untouched, floor)
+            if error <= tolerance:
+                worst = max(worst, error)
+            elif error == float("inf"):
+                return Finding(self.setting.name, f"{name} is off", error)
+            else:
+                doubtful[name] = error
+        if not doubtful:
+            return Finding(self.setting.name, OK, worst)
+        return self._doubted(doubtful, pairs)
+
+    def _misshapen(self, wanted: Reference) -> str:
+        for name, output in self.found.outputs.items():
+            if output.dtype != self.setting.dtype:
+                return f"{name} has dtype {output.dtype}"
+            if output.shape != wanted.outputs[name].shape:
+                expected = tuple(wanted.outputs[name].shape)
+                return f"{name} has shape {tuple(output.shape)}, expected {expected}"
+        return ""
+
+    def _doubted(self, doubtful: Mapping[str, float], pairs: Sequence[Pair]) -> Finding:
+        """A module that is off where the oracle itself moves as far is not wrong.
+
+        The oracle is asked again with each number, of its inputs and on the way, a unit in the last
+        place off.
+        """
+        moves = dict.fromkeys(doubtful, 0.0)
+        for seed in range(DRAWS):
+            other = self.oracle(rounding(self.setting.dtype, seed))
+            others = {name: right for name, _, right, *_ in self._pairs(other, other)}
+            for name, _, right, untouched, floor in pairs:
+                if name in doubtful:
+                    moves[name] = max(
+                        moves[name], difference(others[name], right, untouched, floor)
+                    )
+        for name, error in doubtful.items():
+            if not moves[name] >= error:
+                return Finding(self.setting.name, f"{name} is off", error, moves[name])
+        name = max(doubtful, key=lambda n: doubtful[n])
+        return Finding(self.setting.name, ILL_CONDITIONED, doubtful[name], moves[name])
+
+    def _pairs(self, wanted: Reference, calm: Reference) -> Iterator[Pair]:
+        """All to compare: its name, both values, the oracle's without bad numbers, its scale."""
+        program, found, empty = self.program, self.found, self.setting.empty
+        for position, (name, output) in enumerate(found.outputs.items()):
+            # Of an input without elements there are no statistics: what is left of them is zero.
+            zero = empty and (position > 0 or not program.keeps_shape)
+            known, quiet = (
+                torch.zeros_like(r.outputs[name]) if zero else r.outputs[name]
+                for r in (wanted, calm)
+            )
+            yield name, output, known, quiet, 1.0
+        if not empty:
+            for name, update in wanted.updates.items():
+                yield name, getattr(found.norm, name), update, calm.updates[name], 1.0
+        gradients = found.gradients
+        names = list(gradients)
+        first = program.inputs[0].name
+        rights = wanted.gradients(names)
+        calms = rights if calm is wanted else calm.gradients(names)
+        for name, right, untouched in zip(names, rights, calms):
+            # The gradient of x is as large as x is small; all else is of the order of one.
+            floor = _slope(found.inputs[first]) if name == first else 1.0
+            yield f"gradient of {name}", gradients[name], right, untouched, floor
 
 
 def _slope(x: Tensor | None) -> float:

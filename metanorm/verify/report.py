@@ -1,60 +1,101 @@
-"""Verifications of whole packages, and their table."""
+"""Verifications of whole packages, norm by norm as they come."""
 
 from __future__ import annotations
 
-import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import ModuleType
 
-from rich.console import Console
-from rich.table import Table
-
-from metanorm.driver import module_name
-from metanorm.frontend import Checked
+from metanorm import driver, frontend
+from metanorm.diagnostics.model import Severity
+from metanorm.options import Options
 from metanorm.runtime.kernels.refusals import MissingKernels
+from metanorm.source import Source
 from metanorm.targets.live import module_from_files
-from metanorm.verify.compare import Verification, verify_norm
+from metanorm.verify.finding import Finding, Verification
+from metanorm.verify.norms import findings
 
 
-def verify_files(
-    checked: Checked, files: Mapping[str, str], roots: Sequence[str], device: str = "cpu"
-) -> list[Verification]:
-    """Verify every norm of these specs on a device; their modules are in `files`.
+@dataclass(frozen=True)
+class Task:
+    """One norm to verify: the source that it is in, and all that this uses."""
 
-    Where kernels cannot be built, a line on stderr says that plain torch was verified alone.
+    sources: Mapping[str, Source]
+    root: str
+    norm: str
+    options: Options
+    device: str = "cpu"
+    quick: bool = False
+
+
+def tasks(
+    checked: frontend.Checked,
+    sources: Mapping[str, Source],
+    roots: Sequence[str],
+    options: Options,
+    device: str = "cpu",
+    quick: bool = False,
+) -> list[Task]:
+    """A task for each norm of the files without errors."""
+    wrong = {d.primary.span.source for d in checked.diagnostics if d.severity is Severity.ERROR}
+    return [
+        Task(own, root, norm.program.name, options, device, quick)
+        for root in roots
+        if not wrong.intersection(checked.reads[root])
+        for own in [{name: sources[name] for name in checked.reads[root]}]
+        for norm in checked.norms[root]
+    ]
+
+
+def steps(task: Task) -> Iterator[Finding | Verification]:
+    """Each finding as it comes, and all of them last.
+
+    Whatever goes wrong ends the norm that it is about, and no other.
     """
-    reports = []
+    found: list[Finding] = []
+    done = Verification(task.norm)
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", MissingKernels)
-        for root in roots:
-            name = module_name(root)
-            module = module_from_files(files, name)
-            reports += [verify_norm(norm.program, module, device) for norm in checked.norms[root]]
-    for warning in caught:
-        if isinstance(warning.message, MissingKernels):
-            sys.stderr.write(f"metanorm: kernels were not verified: {warning.message.problem}\n")
-        else:
-            warnings.warn_explicit(
-                warning.message, warning.category, warning.filename, warning.lineno
+        warnings.simplefilter("always")
+        try:
+            (program,) = (
+                norm.program
+                for norm in frontend.check(task.sources, [task.root]).norms[task.root]
+                if norm.program.name == task.norm
             )
-    return reports
+            for finding in findings(program, _module(task), task.device, task.quick):
+                found.append(finding)
+                yield finding
+        except Exception as error:
+            done = replace(done, problem=f"{type(error).__name__}: {error}")
+    notes = tuple(
+        dict.fromkeys(
+            f"kernels were not verified: {w.message.problem}"
+            if isinstance(w.message, MissingKernels)
+            else f"{w.category.__name__}: {w.message}"
+            for w in caught
+        )
+    )
+    yield replace(done, findings=tuple(found), notes=notes)
 
 
-def print_table(reports: Sequence[Verification], show_all: bool) -> None:
-    """One row for each norm, and below the table the settings that failed (or all)."""
-    table = Table("norm", "settings", "agree", "refuse, as they should", "largest error", "result")
-    for report in reports:
-        agree = [f for f in report.findings if f.outcome == "ok"]
-        refused = [f for f in report.findings if f.outcome == "refused"]
-        exact = [f.error for f in agree if "float" not in f.setting]
-        result = "good" if report.good else "BAD"
-        worst = f"{max(exact, default=0.0):.1e}"
-        counts = (str(len(report.findings)), str(len(agree)), str(len(refused)))
-        table.add_row(report.norm, *counts, worst, result)
-    console = Console(highlight=False)
-    console.print(table, markup=False)
-    for report in reports:
-        for finding in report.findings:
-            if show_all or not finding.good:
-                error = f" ({finding.error:.1e})" if finding.error else ""
-                sys.stdout.write(f"{report.norm}, {finding.setting}: {finding.outcome}{error}\n")
+def verified(task: Task) -> Verification:
+    """The end of the steps."""
+    *_, last = steps(task)
+    assert isinstance(last, Verification)
+    return last
+
+
+_modules: dict[tuple[str, Options], ModuleType] = {}
+
+
+def _module(task: Task) -> ModuleType:
+    """The module of a file, compiled once for its norms, which follow each other."""
+    key = (task.root, task.options)
+    if key not in _modules:
+        _modules.clear()
+        result = driver.compile_specs(task.sources, [task.root], task.options)
+        if not result.files:
+            raise ValueError("; ".join(d.message for d in result.diagnostics))
+        _modules[key] = module_from_files(result.files, driver.module_name(task.root))
+    return _modules[key]

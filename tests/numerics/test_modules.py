@@ -20,7 +20,7 @@ from metanorm import runtime
 from metanorm.ir.batch import crosses_samples, holds_pairs
 from metanorm.ir.nodes import Divisible, Position, Program, Stop
 from metanorm.targets import header
-from metanorm.verify.compare import verify_norm
+from metanorm.verify.norms import verify_norm
 
 
 def same(a: Any, b: Any, tolerance: float = 1e-12) -> None:

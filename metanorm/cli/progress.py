@@ -1,0 +1,69 @@
+"""How far a run has come: a line on a terminal, for what takes longer than a second."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from metanorm.visible import visible
+
+LONG = 1.0  # seconds
+
+
+class Running:
+    """A bar with a name, on standard error where that is a terminal; else nothing."""
+
+    def __init__(self, total: int) -> None:
+        self._started = time.monotonic()
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=Console(stderr=True, highlight=False),
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            disable=not sys.stderr.isatty(),
+        )
+        self._task = self._progress.add_task("", total=total)
+        self._shown = False
+
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._hide()
+
+    def at(self, name: str) -> None:
+        """Say what is at work."""
+        self._progress.update(self._task, description=visible(name))
+        if not self._shown and time.monotonic() - self._started > LONG:
+            self._shown = True
+            self._progress.start()
+
+    def done(self, write: Callable[[], None]) -> None:
+        """Count one more as done, and write what there is to say, where the bar is out of its
+        way."""
+        self._progress.advance(self._task)
+        shown = self._shown
+        self._hide()
+        write()
+        if shown:
+            self._shown = True
+            self._progress.start()
+
+    def _hide(self) -> None:
+        if self._shown:
+            self._progress.stop()
+            self._shown = False

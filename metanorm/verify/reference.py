@@ -1,0 +1,91 @@
+"""What the oracle makes of a call of a module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from metanorm.ir.nodes import Program
+from metanorm.oracle.call import Call
+from metanorm.oracle.interpret import interpret
+from metanorm.verify.cases import F64, Built, Setting
+
+
+@dataclass
+class Reference:
+    """What the oracle makes of a call. Outputs are functions of the leaves."""
+
+    outputs: dict[str, Tensor]
+    updates: dict[str, Tensor]
+    leaves: dict[str, Tensor]  # inputs and parameters
+
+    def gradients(self, names: Sequence[str]) -> list[Tensor]:
+        """The gradients of `combined` outputs by the leaves of these names."""
+        loss = combined(self.outputs)
+        wanted = [self.leaves[n] for n in names]
+        return list(
+            torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True)
+            if loss.requires_grad
+            else (torch.zeros_like(x) for x in wanted)
+        )
+
+
+def reference(
+    program: Program,
+    norm: nn.Module,
+    inputs: Mapping[str, Tensor | None],
+    buffers: Mapping[str, Tensor],
+    built: Built,
+    setting: Setting,
+    rounded: Callable[[Tensor], Tensor] | None = None,
+) -> Reference:
+    """The oracle's answer to a call of a module whose buffers were these before.
+
+    With `rounded`, the answer where that is done to each number on the way.
+    """
+    leaves = {n: _twin(x) for n, x in inputs.items() if x is not None}
+    params = {n: _twin(p) for n, p in norm.named_parameters()}
+    counter = getattr(norm, "num_batches_tracked", None)
+    result = interpret(
+        program,
+        Call(
+            inputs={n: leaves.get(n) for n in inputs},
+            params=params,
+            buffers=buffers,
+            hypers={a.name: _here(getattr(norm, a.name)) for a in program.arguments},
+            groups=built.groups,
+            training=setting.training,
+            keeps=counter is not None,
+            batches=int(counter) if counter is not None else 1,
+            epsilon=torch.finfo(torch.promote_types(setting.dtype, torch.float32)).eps,
+            rounded=rounded,
+        ),
+    )
+    return Reference(result.outputs, result.updates, {**leaves, **params})
+
+
+def combined(outputs: Mapping[str, Tensor]) -> Tensor:
+    """One random combination of all outputs, in float64.
+
+    Its weights are the gradients of the outputs, and bfloat16 holds them without rounding.
+    """
+    generator = torch.Generator().manual_seed(2)
+    loss = torch.zeros((), dtype=F64)
+    for output in outputs.values():
+        weights = torch.randn(output.shape, generator=generator, dtype=F64).bfloat16()
+        loss = loss + (output.to(F64) * weights.to(output.device)).sum().cpu()
+    return loss
+
+
+def _here(value: object) -> object:
+    """An argument of a constructor; matrices have gone to the device of the module."""
+    return value.cpu() if isinstance(value, Tensor) else value
+
+
+def _twin(x: Tensor) -> Tensor:
+    """The same numbers in float64 where the oracle is, as a leaf of a graph of their own."""
+    here = x.detach().cpu()
+    return here.to(F64).clone().requires_grad_() if x.is_floating_point() else here

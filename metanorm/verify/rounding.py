@@ -1,0 +1,44 @@
+"""How far a result moves by rounding alone: each step a unit in the last place off, at random."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metanorm.verify.cases import F64
+
+DRAWS = 8  # of which way each number moves
+
+
+def rounding(dtype: torch.dtype, seed: int) -> Callable[[Tensor], Tensor]:
+    """A function that moves each number of a tensor up or down by a unit in its last place.
+
+    The tensor is in float64, the place is that of `dtype`. The gradient is moved in the same way.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    class Rounded(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            return _moved(x, dtype, generator)
+
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> Tensor:
+            return _moved(grad, dtype, generator)
+
+    def rounded(x: Tensor) -> Tensor:
+        moved: Tensor = Rounded.apply(x)  # type: ignore[no-untyped-call]
+        return moved
+
+    return rounded
+
+
+def _moved(x: Tensor, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
+    ways = torch.randint(0, 2, x.shape, generator=generator).to(F64) * 2 - 1
+    _, exponent = torch.frexp(x.abs().clamp_min(torch.finfo(dtype).tiny))
+    unit = torch.ldexp(torch.ones_like(x), exponent - 1) * torch.finfo(dtype).eps
+    # A zero is exact: it is left out, or there is nothing of it.
+    return torch.where(torch.isfinite(x) & (x != 0), x + ways * unit, x)

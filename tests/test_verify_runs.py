@@ -1,0 +1,279 @@
+"""`metanorm verify` as a run over norms: what one of them does wrong is its own finding."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from conftest import PROGRAMS
+
+from metanorm import frontend
+from metanorm.driver import compile_specs
+from metanorm.ir.nodes import Program
+from metanorm.options import Options
+from metanorm.source import Source
+from metanorm.targets.live import module_from_files
+from metanorm.verify import jobs
+from metanorm.verify import report as reports
+from metanorm.verify.cases import build, quick_settings, settings
+from metanorm.verify.compare import compare
+from metanorm.verify.finding import Verification, totals
+from metanorm.verify.norms import findings
+from metanorm.verify.report import Task, tasks, verified
+from metanorm.verify.rounding import rounding
+
+SIMPLE = "norm {} {{\n  input  x[N, C]\n  output x - mean(x over C)\n}}\n"
+# CrossNorm, Tang et al., 2021: the statistics of another sample.
+CROSS = """norm Cross(eps = 1e-5) {
+  input  x[N, C, *S], perm: index[N] of M
+  let    m = mean(x over *S)
+  let    s = sqrt(var(x over *S, ddof = 1) + eps)
+  output (x - m) / s * s[N -> M][perm] + m[N -> M][perm]
+}
+"""
+# A scale that is learned: its gradient is a difference of numbers that are as large as the mean.
+CANCELS = """norm Cancels(eps = 1e-12) {
+  input  x[N, C]
+  param  g[C] = 1, h[C] = 1
+  let    z = g * x + h * x^2 / 1e4
+  output (z - mean(z over N)) / sqrt(var(z over N) + eps)
+}
+"""
+
+
+def compiled(text: str, target: str = "torch") -> tuple[Program, ModuleType]:
+    sources = {"a.norm": Source.of("a.norm", text)}
+    (norm,) = frontend.check(sources, ["a.norm"]).norms["a.norm"]
+    files = compile_specs(sources, ["a.norm"], Options(target=target)).files  # type: ignore[arg-type]
+    return norm.program, module_from_files(files, "a")
+
+
+def tasks_of(*texts: str, **options: bool) -> list[Task]:
+    sources = {f"a{i}.norm": Source.of(f"a{i}.norm", text) for i, text in enumerate(texts)}
+    checked = frontend.check(sources, list(sources))
+    return tasks(checked, sources, list(sources), Options(target="torch"), quick=True)
+
+
+# ---- one bad norm
+
+
+BAD = {
+    "in the module": ("metanorm.verify.compare.call", "raised ArithmeticError: lost"),
+    "in the oracle": ("metanorm.verify.reference.interpret", "could not be checked: Arithm"),
+    "in a comparison": ("metanorm.verify.compare.difference", "could not be checked: Arithm"),
+    "in the inputs": ("metanorm.verify.compare.build", "could not be checked: Arithm"),
+}
+
+
+@pytest.mark.parametrize("place", BAD)
+def test_an_error_anywhere_is_a_finding(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(*_: object, **__: object) -> None:
+        raise ArithmeticError("lost")
+
+    where, said = BAD[place]
+    module, _, name = where.rpartition(".")
+    monkeypatch.setattr(sys.modules[module], name, lost)
+    report = verified(tasks_of(SIMPLE.format("One"))[0])
+    assert not report.good and len(report.findings) > 5
+    assert all(f.outcome.startswith(said) for f in report.findings)
+
+
+@pytest.mark.parametrize("place", ["findings", "_module"])
+def test_an_error_outside_of_settings_ends_one_norm(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = getattr(reports, place)
+
+    def sometimes(given: Task | Program, *more: object) -> object:
+        if "Two" in (getattr(given, "norm", ""), getattr(given, "name", "")):
+            raise LookupError("no such thing")
+        return right(given, *more)
+
+    monkeypatch.setattr(reports, place, sometimes)
+    found = [verified(t) for t in tasks_of(*(SIMPLE.format(n) for n in ("One", "Two", "Three")))]
+    assert [r.good for r in found] == [True, False, True]
+    assert found[1].problem == "LookupError: no such thing"
+    assert totals(found).endswith("1 BAD: Two")
+
+
+def test_a_norm_without_checks_is_not_good() -> None:
+    assert not Verification("Empty").good
+
+
+def test_files_with_errors_are_left_out() -> None:
+    wrong = SIMPLE.format("Wrong").replace("over C", "over D")
+    found = tasks_of(wrong, SIMPLE.format("Right"), 'use "a0.norm"\n' + SIMPLE.format("User"))
+    assert [task.norm for task in found] == ["Right"]
+
+
+# ---- settings
+
+
+def test_empty_leading_groups() -> None:
+    """`*B` of length zero, and a second output that is not a statistic."""
+    program, module = compiled(
+        "norm A(eps = 1e-5) {\n  input  x[*B, D = dim]\n"
+        "  output x / sqrt(mean(x^2 over D) + eps), h = 2 * x, m = mean(x over D)\n}\n"
+    )
+    (empty,) = (s for s in settings(program) if s.empty)
+    assert build(program, empty).inputs["x"].numel() == 0  # type: ignore[union-attr]
+    assert compare(program, module, empty).good
+
+
+def test_rows_of_other_samples() -> None:
+    program, module = compiled(CROSS)
+    found = {f.setting: f for f in findings(program, module)}
+    assert {"empty", "permuted"} <= set(found)
+    assert [f for f in found.values() if not f.good] == []
+    index = build(program, next(s for s in settings(program) if s.permuted)).inputs["perm"]
+    assert index is not None and sorted(index.tolist()) == list(range(len(index)))
+
+
+def test_where_there_is_nothing_to_choose_from_there_is_no_setting() -> None:
+    text = """norm A {
+  input  x[M, C], label: index[C] of M
+  let    m = mean(x over C)
+  output x - m - m[label]
+}
+"""
+    program, module = compiled(text)
+    names = {f.setting for f in findings(program, module)}
+    assert "empty" not in names and "train" in names
+
+
+def test_a_first_look_has_each_hazard() -> None:
+    for name in ("BatchNorm", "MaskedLayerNorm", "ConditionalInstanceNorm"):
+        program = PROGRAMS[name]
+        first, every = list(quick_settings(program)), list(settings(program))
+        assert 8 <= len(first) < len(every) / 2
+        assert {s.dtype for s in first} >= {torch.float64, torch.float32, torch.bfloat16}
+        assert any(s.empty for s in first) and any("NaN" in s.values for s in first)
+        assert {s.name for s in every if s.switches or s.without} <= {s.name for s in first}
+
+
+# ---- ill-conditioned, and wrong
+
+
+def test_what_no_float32_can_tell_is_ill_conditioned() -> None:
+    program, module = compiled(CANCELS)
+    found = list(findings(program, module))
+    assert [f for f in found if not f.good] == []
+    doubtful = [f for f in found if f.outcome == "ill-conditioned"]
+    assert doubtful and all((f.error or 0) <= f.moved for f in doubtful)
+    assert all("the oracle itself moves by" in f.text() for f in doubtful)
+
+
+def test_what_is_wrong_is_called_so_in_an_ill_conditioned_setting() -> None:
+    """A tenth is no rounding error, even where rounding is large; nor is a formula that cancels."""
+    text = SIMPLE.format("A").replace(
+        "x - mean(x over C)", "(x - mean(x over C)) / sqrt(var(x over C) + 1e-5)"
+    )
+    program, module = compiled(text)
+    far = next(s for s in settings(program) if s.name == "mean 1e4, float32")
+    assert compare(program, module, far).good
+    right = module.a
+    module.__dict__["a"] = lambda *given: 1.1 * right(*given)
+    assert compare(program, module, far).outcome.endswith("is off")
+
+    def cancelling(x: torch.Tensor, *_: object) -> torch.Tensor:
+        mean = x.mean(1, keepdim=True)
+        return (x - mean) / ((x * x).mean(1, keepdim=True) - mean * mean + 1e-5).abs().sqrt()
+
+    module.__dict__["a"] = cancelling
+    assert compare(program, module, next(settings(program))).good
+    assert not compare(program, module, far).good
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_rounding_moves_by_a_unit_in_the_last_place(dtype: torch.dtype) -> None:
+    x = (torch.randn(1000) * 100).to(dtype)
+    moved = rounding(dtype, 0)(x.double())
+    assert (moved != x.double()).all()
+    steps = (moved - x.double()).abs()
+    assert (steps <= x.double().abs() * torch.finfo(dtype).eps).all()
+    assert (steps >= x.double().abs() * torch.finfo(dtype).eps / 2).all()
+    assert rounding(dtype, 0)(torch.zeros(3).double()).eq(0).all()
+
+
+# ---- kernels
+
+
+def test_checks_on_kernels_are_counted() -> None:
+    program, module = compiled(SIMPLE.format("A"), "native")
+    found = list(findings(program, module, quick=True))
+    assert {f.on for f in found} == {"kernels", "plain torch"}
+    plain = Verification("A", tuple(f for f in found if f.on == "plain torch"))
+    both = Verification("A", tuple(found))
+    assert plain.on_kernels == 0 < both.on_kernels < len(found)
+
+
+def test_norms_without_kernels_have_no_checks_on_them() -> None:
+    """Also where another norm of the file has some."""
+    text = "norm A {\n  input  x[N, T]\n  output x - mean(x over T: window(3))\n}\n"
+    program, module = compiled(text, "native")
+    found = list(findings(program, module, quick=True))
+    assert found and {f.on for f in found} == {"plain torch"}
+
+
+# ---- processes
+
+
+def crashing(pipe: Connection) -> None:
+    """What a worker is here: it dies at a norm of a certain name."""
+    right = jobs.verified
+
+    def verified(task: Task) -> Verification:
+        if task.norm == "Two":
+            os.kill(os.getpid(), 11)
+        return right(task)
+
+    jobs.verified = verified
+    WORK(pipe)
+
+
+WORK = jobs._work
+
+
+@pytest.mark.extended
+def test_a_process_that_dies_takes_one_norm_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("metanorm.verify.jobs._work", crashing)
+    several = tasks_of(*(SIMPLE.format(name) for name in ("One", "Two", "Three")))
+    found = {r.norm: r for r in jobs.in_processes(several, 2) if r is not None}
+    assert set(found) == {"One", "Two", "Three"}
+    assert found["One"].good and found["Three"].good
+    assert found["Two"].problem == "the process ended: signal 11"
+
+
+# ---- the command
+
+
+def lines(*arguments: str, folder: Path) -> Iterator[str]:
+    command = [sys.executable, "-m", "metanorm", "verify", "--quick", *arguments]
+    env = {**os.environ, "COLUMNS": "40"}
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, env=env) as done:
+        assert done.stdout is not None
+        yield from done.stdout
+
+
+def test_the_command_says_all_of_it(tmp_path: Path) -> None:
+    """Rows come one by one, whatever the width of a terminal; a file with an error costs no row."""
+    (tmp_path / "a.norm").write_text(SIMPLE.format("First"))
+    (tmp_path / "b.norm").write_text(CROSS)
+    (tmp_path / "c.norm").write_text(SIMPLE.format("Wrong").replace("over C", "over D"))
+    (tmp_path / "pyproject.toml").write_text('[tool.metanorm]\ntarget = "torch"\nspecs = ["."]\n')
+    head, *rows = lines(folder=tmp_path)
+    assert head.split()[:4] == ["norm", "checks", "on", "kernels"]
+    assert [row.split()[0] for row in rows] == ["First", "Cross", "2"]
+    assert rows[-1].startswith("2 norms, ") and "all good" in rows[-1]
+    document = json.loads("".join(lines("--json", folder=tmp_path)))
+    assert document["schema_version"] == 1 and document["errors"] == 1 and not document["good"]
+    assert {norm["norm"] for norm in document["norms"]} == {"First", "Cross"}
+    assert all(f["outcome"] in ("ok", "refused") for n in document["norms"] for f in n["findings"])
