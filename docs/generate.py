@@ -18,12 +18,7 @@ FILES: Mapping[str, Callable[[], str]] = {
     "docs/operations.md": pages.operations,
     "docs/errors.md": pages.errors,
     "docs/command-line.md": commands.command_line,
-    "docs/schemas/check.json": schemas.check,
-    "docs/schemas/explain.json": schemas.explain,
-    "docs/schemas/verify.json": schemas.verify,
-    "docs/schemas/config.json": schemas.config,
-    "docs/schemas/ast.json": schemas.ast,
-    "docs/schemas/ir.json": schemas.ir,
+    **schemas.pages(),
     "grammar/norm.tmLanguage.json": editor.text_mate,
 }
 

@@ -3,47 +3,41 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from pydantic import TypeAdapter
 
+from metanorm.bench.report import Report
+from metanorm.cli.explain import Explanation
+from metanorm.cli.inspect import Inspection
+from metanorm.cli.list import Listing
+from metanorm.cli.verify import Verifications
+from metanorm.cli.version import Versions
 from metanorm.config import Config
 from metanorm.diagnostics.render.json import CheckReport
-from metanorm.explain.facts import Facts
-from metanorm.ir.nodes import Program
-from metanorm.syntax.ast import File
-from metanorm.verify.compare import Verification
+from metanorm.json_document import Document
+
+# What is described, by the name of its page.
+MODELS: Mapping[str, Any] = {
+    "bench": Report,  # of the file that `metanorm bench --json` writes
+    "check": CheckReport,  # of `metanorm check --format json`
+    "config": Config,  # of the table `[tool.metanorm]`
+    "error": Document,  # of whatever was asked for JSON and could not even begin
+    "explain": Explanation,
+    "inspect": Inspection,
+    "list": Listing,
+    "verify": Verifications,
+    "version": Versions,
+}
 
 
-def check() -> str:
-    """Of `metanorm check --format json`."""
-    return _text(CheckReport)
+def pages() -> Mapping[str, Callable[[], str]]:
+    """Each page, and what writes it."""
+    return {f"docs/schemas/{name}.json": partial(schema_text, name) for name in MODELS}
 
 
-def explain() -> str:
-    """Of `metanorm explain SPEC --json`, one object for each norm."""
-    return _text(Facts)
-
-
-def verify() -> str:
-    """Of `metanorm verify --json`, one object on each line."""
-    return _text(Verification)
-
-
-def config() -> str:
-    """Of the table `[tool.metanorm]`."""
-    return _text(Config)
-
-
-def ast() -> str:
-    """Of `metanorm inspect --stage ast --json`."""
-    return _text(File)
-
-
-def ir() -> str:
-    """Of `metanorm inspect --stage ir --json`, and of every pass."""
-    return _text(Program)
-
-
-def _text(model: Any) -> str:
-    return json.dumps(TypeAdapter(model).json_schema(), indent=2, ensure_ascii=False) + "\n"
+def schema_text(name: str) -> str:
+    """The schema, as its page has it."""
+    return json.dumps(TypeAdapter(MODELS[name]).json_schema(), indent=2, ensure_ascii=False) + "\n"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import keyword
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from metanorm.diagnostics.collector import Collector
@@ -21,6 +21,10 @@ from metanorm.source import Source, Span
 from metanorm.targets.package import module_files, package_text
 from metanorm.targets.torch.module_from_ir import Compiled
 from metanorm.torch_layers import likeness
+
+# What no file can be called on Windows, whatever the end of its name.
+PORTS = (f"{port}{number}" for port in ("com", "lpt") for number in range(10))
+DEVICES = frozenset(("con", "prn", "aux", "nul", "conin", "conout", *PORTS))
 
 
 @dataclass
@@ -56,22 +60,24 @@ def compile_specs(
     for root in roots:
         module = module_name(root)
         span = sources[root].span(0, 0)
-        reason = _bad_module_name(module, exports)
+        reason = bad_module_name(module, (*exports, *(o for o in others or () if o != module)))
         if reason:
             problems.add(BadModuleName(span, posixpath.basename(root), reason))
             continue
         compiled = _back_end(checked.norms.get(root, []), options)
         for norm in compiled:
-            name = norm.program.name
+            name, where = norm.program.name, norm.equations.name.span
             if name in places:
-                where = norm.equations.name.span
                 problems.add(BadModuleName(where, name, "is the name of two norms", places[name]))
-            places[name] = norm.equations.name.span
+            places[name] = where
         exports[module] = tuple(norm.program.name for norm in compiled)
         if compiled and not problems.has_errors:
             text = "\0".join(sources[name].text for name in checked.reads[root])
             origin = posixpath.basename(root)
-            files.update(module_files(module, origin, compiled, text, options))
+            made = module_files(module, origin, compiled, text, options)
+            for file in sorted(made.keys() & files.keys()):  # `a_triton.norm` beside `a.norm`
+                problems.add(BadModuleName(span, origin, f"would write `{file}` of another spec"))
+            files.update(made)
     for root in roots:
         if module_name(root) in places and module_name(root) not in exports.get(
             module_name(root), ()
@@ -100,9 +106,15 @@ def module_name(source: str) -> str:
     return stem.strip("<>").replace("-", "_")
 
 
-def _bad_module_name(module: str, taken: Mapping[str, object]) -> str:
-    if module in taken:
-        return "would write the same module as another file"
+def bad_module_name(module: str, taken: Iterable[str] = ()) -> str:
+    """Why no module can have this name beside those that are taken; empty where one can."""
+    for other in taken:
+        if other == module:
+            return "would write the same module as another file"
+        if other.lower() == module.lower():  # one file, on the disks of macOS and Windows
+            return f"would write the module `{other}` where case does not count"
+    if module.lower() in DEVICES:
+        return "is what Windows calls a device, and no file there"
     if not module.isidentifier() or keyword.iskeyword(module) or not module.isascii():
         return "cannot be the name of a Python module"
     return "would be hidden in Python" if module.startswith("__") else ""

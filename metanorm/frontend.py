@@ -108,8 +108,8 @@ class _Check:
     def run(self, roots: Sequence[str]) -> Checked:
         norms = {root: self._file(root) for root in roots}
         found = self._without_echoes(self.problems.sorted())
-        for root in roots:
-            found = without_allowed(found, self.sources[root])
+        for name in self.parsed:
+            found = without_allowed(found, self.sources[name], name in roots)
         reads = {root: tuple(self._reads(root, [])) for root in roots}
         return Checked(norms, found, reads)
 

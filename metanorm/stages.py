@@ -1,12 +1,9 @@
-"""Every stage of the compiler as text or JSON, for people who want to see it work."""
+"""Every stage of the compiler as text or data, for people who want to see it work."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
-
-from pydantic import TypeAdapter
 
 from metanorm import driver, frontend
 from metanorm.diagnostics.collector import Collector
@@ -38,6 +35,7 @@ BESIDE: Mapping[str, tuple[Target, str]] = {
 STAGES = (*FRONT, *PASSES, "code", *KERNELS)
 
 Found = tuple[Diagnostic, ...]
+Data = dict[str, object]
 
 
 def stage_text(sources: Mapping[str, Source], root: str, stage: str) -> tuple[str, Found]:
@@ -100,24 +98,17 @@ def _titled(title: str, program: Program) -> str:
     return f"# {title}\n\n{program_text(program)}"
 
 
-def stage_json(sources: Mapping[str, Source], root: str, stage: str) -> tuple[Any, Found]:
-    """A stage as data for JSON; stages that are text already are one string."""
-    problems = Collector()
+def stage_data(sources: Mapping[str, Source], root: str, stage: str) -> tuple[Data, Found]:
+    """A stage as data: `ast`, `programs`, or `text` where it is text already."""
     if stage == "ast":
-        file = parse(sources[root], problems).file
-        return TypeAdapter(ast.File).dump_python(file, mode="json"), problems.sorted()
+        problems = Collector()
+        return {"ast": parse(sources[root], problems).file}, problems.sorted()
     if stage in ("ir", *PASSES):
         checked = frontend.check(sources, [root])
-        adapter = TypeAdapter(Program)
-        programs = [program_at(norm.program, stage) for norm in checked.norms[root]]
-        return [adapter.dump_python(p, mode="json") for p in programs], checked.diagnostics
+        programs = tuple(program_at(norm.program, stage) for norm in checked.norms[root])
+        return {"programs": programs}, checked.diagnostics
     text, found = stage_text(sources, root, stage)
-    return {"stage": stage, "text": text}, found
-
-
-def schemas() -> dict[str, Any]:
-    """The JSON schema of each stage that has one."""
-    return {"ast": TypeAdapter(ast.File).json_schema(), "ir": TypeAdapter(Program).json_schema()}
+    return {"text": text}, found
 
 
 def program_at(program: Program, stage: str) -> Program:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import stat
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -307,25 +306,6 @@ def _temporary(path: Path, data: bytes) -> Path:
             os.unlink(name)
         raise
     return Path(name)
-
-
-EXPORT = re.compile(r"^from \.(\w+) import (?:\(([^)]*)\)|([^\n(]*))$", re.MULTILINE)
-
-
-def existing_exports(folder: Path) -> dict[str, tuple[str, ...]]:
-    """The modules of a generated package that are still there, with the names they export."""
-    try:
-        text = (folder / "__init__.py").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return {}
-    if not HEADER.match(text):
-        return {}
-    found = {}
-    for module, long, short in EXPORT.findall(text):
-        names = tuple(n.strip() for n in (long or short).split(",") if n.strip())
-        if (folder / f"{module}.py").is_file():
-            found[module] = names
-    return found
 
 
 def unknown_name(name: str, known: Iterable[str], what: str) -> WorkspaceError:

@@ -191,7 +191,7 @@ def test_explain_codes_operations_and_specs(folder: Path) -> None:
     spec = run("explain", "specs/centred.norm").stdout
     for part in ("In equations", "What is pooled", "What is learned", "Do samples influence"):
         assert part in spec
-    facts = json.loads(run("explain", "specs/centred.norm", "--json").stdout)
+    (facts,) = json.loads(run("explain", "specs/centred.norm", "--json").stdout)["norms"]
     assert facts["norm"] == "Centred" and facts["samples_meet_in_training"] is False
     unknown = run("explain", "MN9999")
     assert unknown.returncode == 2 and "MN9999" in unknown.stderr
@@ -206,7 +206,7 @@ def test_explain_says_what_a_norm_is_for(folder: Path) -> None:
     )
     assert "Do samples influence" not in text
     loss = str(ROOT / "specs/standardization_loss.norm")
-    assert json.loads(run("explain", loss, "--json").stdout)["target"] == "loss"
+    assert json.loads(run("explain", loss, "--json").stdout)["norms"][0]["target"] == "loss"
     assert "in evaluation: yes" in run("explain", loss).stdout
 
 
@@ -234,7 +234,7 @@ def test_inspect_prints_every_stage(stage: str, folder: Path) -> None:
 def test_list_is_complete() -> None:
     errors = run("list", "errors").stdout
     assert all(code in errors for code in all_codes())
-    rows = json.loads(run("list", "operations", "--json").stdout)
+    rows = json.loads(run("list", "operations", "--json").stdout)["rows"]
     assert [row["name"] for row in rows] == [row.usage for row in public()]
     assert "GroupNorm" in run("list", "specs").stdout
     assert "torch" in run("list", "targets").stdout
@@ -242,7 +242,8 @@ def test_list_is_complete() -> None:
 
 
 def test_list_specs_says_what_each_runs_on() -> None:
-    rows = {row["name"]: row for row in json.loads(run("list", "specs", "--json").stdout)}
+    listed = json.loads(run("list", "specs", "--json").stdout)["rows"]
+    rows = {row["name"]: row for row in listed}
     assert sorted(rows) == sorted(PROGRAMS)
     assert rows["GroupNorm"] == {
         "name": "GroupNorm",

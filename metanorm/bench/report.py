@@ -92,6 +92,7 @@ class Entry(Model):
 class Report(Model):
     """A whole run."""
 
+    schema_version: int = 1
     machine: Machine
     entries: tuple[Entry, ...]
 

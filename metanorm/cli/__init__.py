@@ -9,9 +9,10 @@ from importlib import import_module
 
 import typer
 
-from metanorm.cli.console import complain
-from metanorm.cli.exit_codes import FINDINGS, INTERNAL, INTERRUPTED, USAGE
+from metanorm.cli.console import Failure, complain
+from metanorm.cli.exit_codes import FINDINGS, INTERNAL, INTERRUPTED, OK, USAGE
 from metanorm.config import ConfigError
+from metanorm.json_document import Document, document_text
 from metanorm.workspace import WorkspaceError
 
 COMMANDS = (
@@ -27,7 +28,6 @@ def app(wanted: str) -> typer.Typer:
     """
     application = typer.Typer(
         name="metanorm",
-        no_args_is_help=True,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -46,32 +46,59 @@ def main() -> None:
     if hasattr(signal, "SIGPIPE"):
         # Where the reader has gone, as in `metanorm list errors | head`, end as other filters do.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # what its encoding has not is written as `\\u2502`
+            stream.reconfigure(errors="backslashreplace")
+    arguments = sys.argv[1:] or ["--help"]
     try:
-        app(sys.argv[1] if len(sys.argv) > 1 else "")()
-    except (WorkspaceError, ConfigError) as error:
-        complain(str(error))
-        sys.exit(USAGE)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
-    except OSError as error:
-        complain(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
-        sys.exit(FINDINGS)
+        code = app(arguments[0])(arguments, prog_name="metanorm", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
     except Exception as error:
-        if os.environ.get("METANORM_DEBUG"):
-            raise
-        _internal_error(error)
-        sys.exit(INTERNAL)
+        code = _failed(error, arguments)
+    sys.exit(code or OK)
 
 
-def _internal_error(error: Exception) -> None:
+def _failed(error: Exception, arguments: list[str]) -> int:
+    """Say why a command ends; the code that it ends with."""
+    if isinstance(error, (WorkspaceError, ConfigError)):
+        message, code = str(error), USAGE
+    elif isinstance(error, Failure):
+        message, code = str(error), FINDINGS
+    elif hasattr(error, "format_message"):  # of typer, which has no public base for them
+        see = "metanorm --help"
+        if arguments[0] in COMMANDS:
+            see = f"metanorm {arguments[0]} --help"
+        said = error.format_message().rstrip(".").replace("Value error, ", "")
+        message, code = f"{said}; see `{see}`", USAGE
+    elif isinstance(error, OSError):
+        message = f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
+        code = FINDINGS
+    elif os.environ.get("METANORM_DEBUG"):
+        raise error
+    else:
+        message, code = f"internal error: {type(error).__name__}: {error}{_place(error)}", INTERNAL
+    complain(message)
+    if code == INTERNAL:
+        complain(
+            "this is a bug in metanorm, not in your spec; METANORM_DEBUG=1 shows where it happened"
+        )
+    if _wants_json(arguments):
+        sys.stdout.write(document_text(Document(error=message)))
+    return code
+
+
+def _wants_json(arguments: list[str]) -> bool:
+    """Whether a program reads what this command prints. `bench` writes its JSON into a file."""
+    formats = "--format=json" in arguments or "--format json" in " ".join(arguments)
+    return formats or ("--json" in arguments and arguments[0] != "bench")
+
+
+def _place(error: Exception) -> str:
+    """Where an error arose: a file and a line."""
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next
-    where = ""
-    if place is not None:
-        file = os.path.basename(place.tb_frame.f_code.co_filename)
-        where = f" ({file}, line {place.tb_lineno})"
-    complain(f"internal error: {type(error).__name__}: {error}{where}")
-    complain(
-        "this is a bug in metanorm, not in your spec; METANORM_DEBUG=1 shows where it happened"
-    )
+    if place is None:
+        return ""
+    return f" ({os.path.basename(place.tb_frame.f_code.co_filename)}, line {place.tb_lineno})"

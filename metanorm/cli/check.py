@@ -13,6 +13,7 @@ from metanorm.cli.console import write_diagnostics, write_summary
 from metanorm.cli.context import begin
 from metanorm.cli.exit_codes import FINDINGS, OK
 from metanorm.diagnostics.model import Severity
+from metanorm.diagnostics.render.formats import RENDERERS
 
 
 class Format(str, Enum):
@@ -40,8 +41,6 @@ def command(
         count = len(workspace.roots) + len(workspace.diagnostics)
         write_summary(found, count, run.milliseconds, sys.stdout)
     else:
-        from metanorm.diagnostics.render.formats import RENDERERS  # pydantic is slow to import
-
         sys.stdout.write(RENDERERS[format.value](found, workspace.sources))
     errors = any(d.severity is Severity.ERROR for d in found)
     raise typer.Exit(FINDINGS if errors else OK)

@@ -1,7 +1,12 @@
-"""Writing to the terminal: plain text, coloured where it is a terminal that wants colours."""
+"""Writing to the terminal: plain text, coloured where it is a terminal that wants colours.
+
+All that commands print goes through here, since here is made visible what specs and names of files
+may hold: a terminal obeys no comment.
+"""
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +15,7 @@ from typing import TextIO
 from metanorm.diagnostics.model import Diagnostic
 from metanorm.diagnostics.render.text import Piece, counted, pieces
 from metanorm.source import Source
+from metanorm.visible import visible, visible_lines
 
 COLOURS = {
     "error": "\033[1;31m",
@@ -36,7 +42,8 @@ def write_pieces(parts: Iterable[Piece], stream: TextIO) -> None:
     colour = wants_colour(stream)
     for text, style in parts:
         code = COLOURS.get(style, "") if colour else ""
-        stream.write(f"{code}{text}{RESET}" if code else text)
+        shown = visible_lines(text)
+        stream.write(f"{code}{shown}{RESET}" if code else shown)
 
 
 def write_diagnostics(
@@ -57,12 +64,38 @@ def write_summary(
     stream.write(f"{counted(diagnostics)} in {specs} spec{plural} ({milliseconds:.0f} ms)\n")
 
 
-def write_diff(lines: Iterable[str], stream: TextIO) -> None:
-    """A unified diff."""
+def write_diff(before: str, after: str, path: str, status: str, stream: TextIO) -> None:
+    """A unified diff of a file as it is and as it would be."""
+    old, new = (text.removesuffix("\n").split("\n") if text else [] for text in (before, after))
+    name = visible(path)
+    lines = difflib.unified_diff(old, new, f"{name} ({status})", name, lineterm="")
     styles = {"+": "added", "-": "removed", "@": "gutter"}
-    write_pieces(((line, styles.get(line[:1], "")) for line in lines), stream)
+    write_pieces(((f"{line}\n", styles.get(line[:1], "")) for line in lines), stream)
+
+
+def say(text: str) -> None:
+    """What a command is for, on standard output; lines stay lines."""
+    sys.stdout.write(visible_lines(text))
+
+
+def tell(text: str) -> None:
+    """What a command did, as a line on standard error."""
+    sys.stderr.write(f"{visible(text)}\n")
+
+
+def pass_on(text: str) -> None:
+    """A file that is printed: as it is, in UTF-8, to whatever is no terminal."""
+    if sys.stdout.isatty():
+        say(text)
+    else:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode())
 
 
 def complain(message: str) -> None:
     """One line on standard error."""
-    print(f"metanorm: {message}", file=sys.stderr)
+    tell(f"metanorm: {message}")
+
+
+class Failure(Exception):
+    """What a command was asked for cannot be done: shown as it is, exit code 1."""

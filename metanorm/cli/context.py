@@ -25,6 +25,11 @@ class Run:
         given = sys.stdin.buffer.read(MAX_BYTES + 1) if STDIN in paths else None
         return load(paths or [self.relative(spec) for spec in self.config.specs], given)
 
+    def names_folder(self, paths: list[str]) -> bool:
+        """Whether what was named, or is configured, is more than single files."""
+        given = paths or [self.relative(spec) for spec in self.config.specs]
+        return any(path != STDIN and os.path.isdir(path) for path in given)
+
     def relative(self, path: str) -> str:
         """A path of the configuration as seen from the current folder."""
         return os.path.relpath(self.root / path)

@@ -1,39 +1,91 @@
-"""`metanorm explain`: an error code, an operation, or a spec, in words."""
+"""`metanorm explain`: whatever `metanorm list` lists, or a spec, in words."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
-from metanorm import frontend
-from metanorm.cli.console import write_diagnostics, write_summary
-from metanorm.cli.context import Run, begin
+from metanorm.cli.console import say, write_diagnostics, write_summary
+from metanorm.cli.context import begin
 from metanorm.cli.exit_codes import FINDINGS, OK
+from metanorm.cli.list import TOPICS
+from metanorm.cli.named import Named, names, specs_named
 from metanorm.diagnostics.registry import all_codes, manual_page
+from metanorm.diagnostics.render.json import CheckReport, findings
+from metanorm.explain.facts import Facts, facts
+from metanorm.explain.known import known_norms
+from metanorm.explain.words import in_words
 from metanorm.ir.ops import Operation, operations, public
-from metanorm.workspace import load_library, unknown_name
+from metanorm.json_document import document_text
+from metanorm.workspace import library_specs, load_library, unknown_name
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of a code, an operation, a pass or a target."""
+
+    topic: str
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation(CheckReport):
+    """What `metanorm explain THING --json` prints: norms, or entries of a table."""
+
+    entries: tuple[Entry, ...] = ()
+    norms: tuple[Facts, ...] = ()
 
 
 def command(
     thing: Annotated[
-        str, typer.Argument(help="A code (MN0302), an operation (var), or a spec file.")
+        str,
+        typer.Argument(
+            help="A code (MN0302), an operation (var), a pass, a target, a spec file, or a norm "
+            "of the project or the library."
+        ),
     ],
-    json: Annotated[bool, typer.Option("--json", help="Facts about a spec as JSON.")] = False,
+    norm: Annotated[str, typer.Option(help="Which norm, where the file has several.")] = "",
+    json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """Say what an error means, what an operation computes, or how a spec is understood."""
     run = begin()
+    entries = _entries(thing)
+    if entries:
+        if json:
+            sys.stdout.write(document_text(Explanation(entries=entries)))
+        else:
+            say("\n".join(entry.text for entry in entries))
+        raise typer.Exit(OK)
+    named = specs_named(thing, run)
+    if named is None:
+        rows = (row["name"] for topic in ("passes", "targets") for row in TOPICS[topic]())
+        known = (*all_codes(), *(row.name for row in public()), *rows)
+        known = (*known, *names(run), *library_specs())
+        what = "code, operation, pass, target, norm or spec file"
+        raise unknown_name(thing, known, what)
+    if norm and norm not in (n.program.name for n in named.norms):
+        raise unknown_name(norm, [n.program.name for n in named.norms], f"norm in {thing}")
+    _explain(Named(named.workspace, named.checked, norm or named.norm), json, run.milliseconds)
+
+
+def _entries(thing: str) -> tuple[Entry, ...]:
+    """The rows of tables that go by this name; `max` is two operations."""
     code = thing.upper()
     if code in all_codes():
-        sys.stdout.write(manual_page(code).markdown)
-    elif operations(thing):
-        sys.stdout.write("\n".join(operation_text(row) for row in operations(thing)))
-    elif thing.endswith(".norm") or "/" in thing or thing == "-":
-        _explain_spec(thing, run, json)
-    else:
-        known = (*all_codes(), *(row.name for row in public()))
-        raise unknown_name(thing, known, "code, operation or spec file")
+        return (Entry("errors", code, manual_page(code).markdown),)
+    rows = operations(thing) or [row for row in public() if row.usage == thing]
+    if rows:
+        return tuple(Entry("operations", row.name, operation_text(row)) for row in rows)
+    return tuple(
+        Entry(topic, thing, f"{thing}\n    {topic}\n    {row['meaning']}\n")
+        for topic in ("passes", "targets")
+        for row in TOPICS[topic]()
+        if row["name"] == thing
+    )
 
 
 def operation_text(row: Operation) -> str:
@@ -41,25 +93,19 @@ def operation_text(row: Operation) -> str:
     return f"{row.usage}\n    {row.group}\n    {row.meaning}\n"
 
 
-def _explain_spec(path: str, run: Run, as_json: bool) -> None:
-    from metanorm.explain.facts import facts
-    from metanorm.explain.known import known_norms
-    from metanorm.explain.words import in_words
+def _explain(named: Named, as_json: bool, milliseconds: float) -> None:
 
-    workspace = run.workspace([path])
-    checked = frontend.check(workspace.sources, workspace.roots)
+    workspace, checked = named.workspace, named.checked
     found = (*workspace.diagnostics, *checked.diagnostics)
-    norms = [norm for root in workspace.roots for norm in checked.norms[root]]
-    library = known_norms(load_library()) if norms else {}
-    for position, norm in enumerate(norms):
-        answer = facts(norm, library)
-        if as_json:
-            sys.stdout.write(answer.model_dump_json(indent=2) + "\n")
-            continue
-        sys.stdout.write("\n" if position else "")
-        sys.stdout.write(in_words(answer))
-    if not checked.ok or workspace.diagnostics:
-        write_diagnostics(found, workspace.sources, sys.stderr)
-        write_summary(found, 1, run.milliseconds, sys.stderr)
-        raise typer.Exit(FINDINGS)
-    raise typer.Exit(OK)
+    library = known_norms(load_library()) if named.norms else {}
+    answers: tuple[Facts, ...] = tuple(facts(norm, library) for norm in named.norms)
+    failed = not checked.ok or bool(workspace.diagnostics)
+    if as_json:
+        document = Explanation(**findings(found, workspace.sources), norms=answers)
+        sys.stdout.write(document_text(document))
+    else:
+        say("\n".join(in_words(answer) for answer in answers))
+        if failed:
+            write_diagnostics(found, workspace.sources, sys.stderr)
+            write_summary(found, 1, milliseconds, sys.stderr)
+    raise typer.Exit(FINDINGS if failed else OK)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,9 +9,10 @@ from typing import Annotated
 import typer
 
 from metanorm import frontend
-from metanorm.cli.console import complain, write_diagnostics, write_diff
+from metanorm.cli.console import complain, pass_on, say, tell, write_diagnostics, write_diff
 from metanorm.cli.context import begin
 from metanorm.cli.exit_codes import FINDINGS, OK
+from metanorm.visible import visible
 from metanorm.workspace import STDIN, Output, write
 
 
@@ -40,22 +40,19 @@ def command(
             failed = True
             complain(f"{name} has syntax errors and was left as it is: see `metanorm check {name}`")
         elif specs == [STDIN] and not (check or diff):
-            sys.stdout.write(text)
+            pass_on(text)
         elif text != source.text or _has_odd_line_ends(name):
             changed.append(Output(Path(name), text, source.text, "differs"))
     for output in changed:
         if diff:
-            before, after = (
-                t.splitlines(keepends=True) for t in (output.before or "", output.text)
-            )
-            name = output.path.as_posix()
-            write_diff(difflib.unified_diff(before, after, f"{name} (as it is)", name), sys.stdout)
+            path = output.path.as_posix()
+            write_diff(output.before or "", output.text, path, "as it is", sys.stdout)
         elif check:
-            sys.stdout.write(f"{output.path}: not formatted\n")
+            say(f"{visible(str(output.path))}: not formatted\n")
     if not (check or diff):
         write(changed)
         for output in changed:
-            sys.stderr.write(f"{output.path}: formatted\n")
+            tell(f"{output.path}: formatted")
     unformatted = bool(changed) and (check or diff)
     raise typer.Exit(FINDINGS if failed or unformatted else OK)
 

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-import json as json_text
 import sys
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
-from metanorm.cli.console import write_diagnostics
+from metanorm.cli.console import say, write_diagnostics
 from metanorm.cli.context import begin
 from metanorm.cli.exit_codes import FINDINGS, OK
-from metanorm.stages import STAGES, stage_json, stage_text
+from metanorm.diagnostics.model import Severity
+from metanorm.diagnostics.render.json import CheckReport, findings
+from metanorm.ir.nodes import Program
+from metanorm.json_document import document_text
+from metanorm.stages import STAGES, stage_data, stage_text
+from metanorm.syntax.ast import File
 from metanorm.workspace import unknown_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection(CheckReport):
+    """What `metanorm inspect --json` prints: a tree, programs, or a stage that is text."""
+
+    stage: str
+    ast: File | None = None
+    programs: tuple[Program, ...] | None = None
+    text: str | None = None
 
 
 def command(
@@ -25,13 +40,17 @@ def command(
     if stage not in STAGES:
         raise unknown_name(stage, STAGES, "stage")
     workspace = run.workspace([spec])
-    if workspace.diagnostics:
-        write_diagnostics(workspace.diagnostics, workspace.sources, sys.stderr)
-        raise typer.Exit(FINDINGS)
-    show = stage_json if json else stage_text
-    result, found = show(workspace.sources, workspace.roots[0], stage)
-    write_diagnostics(found, workspace.sources, sys.stderr)
-    sys.stdout.write(
-        result if isinstance(result, str) else json_text.dumps(result, indent=2) + "\n"
-    )
-    raise typer.Exit(FINDINGS if any(d.severity.value == "error" for d in found) else OK)
+    found = workspace.diagnostics
+    parts: dict[str, object] = {}
+    if not found and json:
+        parts, found = stage_data(workspace.sources, workspace.roots[0], stage)
+    elif not found:
+        text, found = stage_text(workspace.sources, workspace.roots[0], stage)
+        parts = {"text": text}
+    if json:
+        given = findings(found, workspace.sources) | parts
+        sys.stdout.write(document_text(Inspection(stage=stage, **given)))
+    else:
+        write_diagnostics(found, workspace.sources, sys.stderr)
+        say(str(parts.get("text", "")))
+    raise typer.Exit(FINDINGS if any(d.severity is Severity.ERROR for d in found) else OK)

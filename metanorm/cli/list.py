@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import gc
-import json as json_text
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated
 
 import typer
 
 from metanorm import frontend
+from metanorm.cli.console import say
 from metanorm.diagnostics.registry import all_codes, manual_page
 from metanorm.ir.ops import public
+from metanorm.json_document import Document, document_text
 from metanorm.passes.pipeline import PIPELINE, TO_KERNELS, optimize
+from metanorm.visible import visible
 from metanorm.workspace import load_library
 
 WIDE = 1000  # columns, where nobody counts them
@@ -34,7 +37,7 @@ def _errors() -> Rows:
 
 
 def _specs() -> Rows:
-    from metanorm.explain.kernels import status  # it imports pydantic
+    from metanorm.explain.kernels import status  # it imports the targets
     from metanorm.explain.origin import citation
 
     gc.disable()  # nearly all that is made here is needed to the end
@@ -77,6 +80,14 @@ TOPICS: dict[str, Callable[[], Rows]] = {
 Topic = Enum("Topic", {name: name for name in TOPICS}, type=str)  # type: ignore[misc]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Listing(Document):
+    """What `metanorm list TOPIC --json` prints."""
+
+    topic: str
+    rows: tuple[Mapping[str, str], ...]
+
+
 def command(
     topic: Annotated[Topic, typer.Argument(help="What to list.")],
     json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
@@ -84,23 +95,24 @@ def command(
     """List operations, errors, specs and what they run on, passes or targets."""
     rows = TOPICS[topic.value]()
     if json:
-        sys.stdout.write(json_text.dumps(rows, indent=2) + "\n")
+        sys.stdout.write(document_text(Listing(topic=topic.value, rows=tuple(rows))))
     elif len(rows[0]) > 2:
         _print_table(rows)
     else:
         width = max(len(row["name"]) for row in rows)
         for row in rows:
-            sys.stdout.write(f"{row['name'].ljust(width)}  {row['meaning']}\n")
+            say(f"{row['name'].ljust(width)}  {row['meaning']}\n")
 
 
 def _print_table(rows: Rows) -> None:
     """All columns but the last, which is for JSON; on one line each where no terminal has ends."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     shown = list(rows[0])[:-1]
     table = Table(*shown, box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for row in rows:
-        table.add_row(*(row[column] for column in shown))
+        table.add_row(*(Text(visible(row[column])) for column in shown))
     width = None if sys.stdout.isatty() else WIDE
     Console(highlight=False, markup=False, width=width).print(table)

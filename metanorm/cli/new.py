@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from keyword import iskeyword
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from metanorm.cli.console import complain
+from metanorm.cli.console import complain, tell
 from metanorm.cli.exit_codes import FINDINGS
+from metanorm.driver import bad_module_name
 from metanorm.resources import resource
 from metanorm.semantics.naming import snake_case
 from metanorm.workspace import Output, WorkspaceError, library_specs, unknown_name, write
@@ -37,6 +37,9 @@ def command(
         raise WorkspaceError(f"`{name}` cannot be the name of a norm: use letters, digits and _")
     if iskeyword(snake_case(name)) or iskeyword(name):
         raise WorkspaceError(f"`{name}` cannot be the name of a norm: it is a word of Python")
+    reason = bad_module_name(snake_case(name))
+    if reason:
+        raise WorkspaceError(f"`{snake_case(name)}` {reason}: choose another name")
     path = Path(folder) / f"{snake_case(name)}.norm"
     if path.exists():
         complain(f"{path} is there already, and was left as it is")
@@ -49,7 +52,7 @@ def command(
         file = resource("specs") / f"{like.removesuffix('.norm')}.norm"
         text = _renamed(file.read_text(encoding="utf-8"), name)
     write([Output(path, text, None, "missing")])
-    sys.stderr.write(f"{path}: written; next: metanorm compile {path} -o norms\n")
+    tell(f"{path}: written; next: metanorm compile {path} -o norms")
 
 
 def _renamed(text: str, name: str) -> str:

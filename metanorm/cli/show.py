@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from metanorm import frontend
-from metanorm.cli.console import complain, write_diagnostics, write_summary
+from metanorm.cli.console import Failure, tell, write_diagnostics, write_summary
 from metanorm.cli.context import begin
 from metanorm.cli.exit_codes import FINDINGS
 from metanorm.ir.nodes import Program
@@ -50,7 +50,7 @@ def command(
         sys.stdout.write(data.decode())
         return
     write_bytes(Path(output), data)
-    sys.stderr.write(f"{output}: written\n")
+    tell(f"{output}: written")
 
 
 def _chosen(programs: list[Program], name: str, spec: str) -> Program:
@@ -69,13 +69,11 @@ def _picture(program: Program, suffix: str) -> bytes:
         from metanorm.show.example import CannotDraw
         from metanorm.show.picture import picture
     except ImportError as error:
-        complain(f"show runs a small example and needs torch: {error}")
-        raise typer.Exit(FINDINGS) from error
+        raise Failure(f"show runs a small example and needs torch: {error}") from error
     try:
         drawing = picture(program)
     except CannotDraw as reason:
-        complain(f"there is no small example of {program.name} to draw: {reason}")
-        raise typer.Exit(FINDINGS) from reason
+        raise Failure(f"there is no small example of {program.name} to draw: {reason}") from reason
     if suffix == PNG:
         from metanorm.show.png_from_drawing import png_from_drawing
 

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-import json as json_text
 import platform
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import metadata
 from typing import Annotated
 
 import typer
 
+from metanorm.cli.console import say
+from metanorm.json_document import Document, document_text
 from metanorm.version import __version__
 
 SHOWN = ("torch", "lark", "pydantic", "typer")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Versions(Document):
+    """What `metanorm version --json` prints."""
+
+    versions: Mapping[str, str]
 
 
 def command(
@@ -26,7 +36,7 @@ def command(
         except metadata.PackageNotFoundError:
             versions[name] = "not installed"
     if json:
-        sys.stdout.write(json_text.dumps(versions, indent=2) + "\n")
+        sys.stdout.write(document_text(Versions(versions=versions)))
         return
     for name, number in versions.items():
-        sys.stdout.write(f"{name} {number}\n")
+        say(f"{name} {number}\n")

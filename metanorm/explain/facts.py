@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-
-from pydantic import BaseModel, ConfigDict
+from dataclasses import dataclass, replace
 
 from metanorm.explain.kernels import Cost, costs, kernels
 from metanorm.frontend import CheckedNorm
@@ -22,10 +20,9 @@ from metanorm.syntax.text_from_ast import expr_text, norm_lines
 from metanorm.torch_layers import likeness
 
 
-class Facts(BaseModel):
+@dataclass(frozen=True)
+class Facts:
     """The answers of `metanorm explain SPEC`, ready to print or to serialise."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     norm: str
     target: str  # what it is for

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import chain, count
 from string import ascii_lowercase
-
-from pydantic import BaseModel, ConfigDict
 
 from metanorm.ir.nodes import Let, Map, Number, Program, Ref
 from metanorm.ir.rename import role_of
@@ -29,10 +28,9 @@ SOURCES: Mapping[str, Callable[[Program, str], object]] = {
 }
 
 
-class Cost(BaseModel):
+@dataclass(frozen=True)
+class Cost:
     """One direction of one arm: `train, forward`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     of: str
     sweeps: int

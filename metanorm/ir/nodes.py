@@ -231,7 +231,7 @@ class Argument:
 
     name: str
     type: Literal["int", "float", "bool", "matrix", "size"]
-    default: float | bool | str | None = None
+    default: bool | int | float | str | None = None
     required: bool = True
     axes: tuple[str, ...] = ()
 

@@ -14,11 +14,14 @@ ALLOWS = re.compile(r"#\s*norm:\s*allow\b")
 ALLOW = re.compile(r"#\s*norm:\s*allow\s+(MN\d{4}(?:\s*,\s*MN\d{4})*)")
 
 
-def without_allowed(diagnostics: Sequence[Diagnostic], source: Source) -> tuple[Diagnostic, ...]:
-    """The diagnostics of a file without the warnings that its comments allow.
+def without_allowed(
+    diagnostics: Sequence[Diagnostic], source: Source, is_root: bool
+) -> tuple[Diagnostic, ...]:
+    """The diagnostics without the warnings that the comments of a file allow.
 
-    A comment counts for its line; one that stands alone counts for the next line. An
-    allowance that silences nothing becomes a warning itself.
+    A comment counts for its line; one that stands alone counts for the next line. An allowance
+    that silences nothing becomes a warning itself, in a file that is checked (`is_root`): of one
+    that is used, not all norms need be.
     """
     allowed, empty = _allowances(source)
     if not (allowed or empty):
@@ -32,7 +35,7 @@ def without_allowed(diagnostics: Sequence[Diagnostic], source: Source) -> tuple[
             used.add(place)
         else:
             kept.append(found)
-    if any(d.severity is Severity.ERROR for d in kept):
+    if not is_root or any(d.severity is Severity.ERROR for d in kept):
         return tuple(kept)  # lints may not have run
     known = all_codes()
     unused = [

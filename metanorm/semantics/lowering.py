@@ -22,6 +22,7 @@ from metanorm.ir.nodes import (
     Type,
     Update,
 )
+from metanorm.ir.rename import renamed
 from metanorm.ir.scalar import Const, Scalar
 from metanorm.ir.typing import Declarations, type_of
 from metanorm.semantics.axes import AxisTable
@@ -77,6 +78,8 @@ class Lowering:
         self.written: dict[Ref, tuple[str, ...]] = {}  # the axes of `let d[N, C]`, in that order
         self.running: dict[str, Tensor] = {}  # running statistics, by buffer
         self.groups: dict[tuple[object, ...], str] = {}  # prefixes of tracked statistics
+        self.equal: dict[Ref, Ref] = {}  # each value's first binding that computes the same
+        self._firsts: dict[Op, Ref] = {}
         self._leaves: dict[Op, Tensor] = {}
         self._count = 0
 
@@ -97,6 +100,7 @@ class Lowering:
         self.body.append(Let(name, op, type_, span))
         self.types[name] = type_
         self.spans[name] = span
+        self.equal[name] = self._firsts.setdefault(renamed(op, self.equal), name)
         tensor = Tensor(name, type_)
         if isinstance(op, (Number, Input)):
             self._leaves[op] = tensor
@@ -133,6 +137,7 @@ class Lowering:
         self.body[-1] = replace(last, name=name)
         self.types[name] = self.types.pop(tensor.ref)
         self.spans[name] = self.spans.pop(tensor.ref)
+        self.equal[name] = self.equal.pop(tensor.ref)
         self.divisors = [(name if r == tensor.ref else r, s) for r, s in self.divisors]
         return Tensor(name, tensor.type)
 

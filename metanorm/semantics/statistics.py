@@ -217,8 +217,13 @@ class Statistics:
     def _buffer_name(
         self, moment: str, x: Tensor, pool: LoweredPool, momentum: Scalar | None
     ) -> str:
-        """`running_mean` for the statistic that is tracked first, else with its value's name."""
-        where = (x.ref, pool.over, pool.where, pool.weight)
+        """`running_mean` for the statistic that is tracked first, else with its value's name.
+
+        Statistics of one value over one pool share a name, however often the spec writes either.
+        """
+        equal = self.low.equal
+        left_out, weight = (r and equal[r] for r in (pool.where, pool.weight))
+        where = (equal[x.ref], pool.over, left_out, weight)
         group: tuple[object, ...] = (*where, momentum, self.frame.prefix)
         groups = self.low.groups
         groups.setdefault(group, self.frame.prefix if not groups else self._group_prefix())

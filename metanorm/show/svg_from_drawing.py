@@ -7,6 +7,7 @@ from html import escape
 from itertools import groupby, pairwise
 
 from metanorm.show.shapes import Circle, Drawing, Line, Point, Polygon, Shape, Words
+from metanorm.visible import printable
 
 FAMILIES = {
     False: "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, 'DejaVu Sans', sans-serif",
@@ -20,7 +21,7 @@ def svg_from_drawing(drawing: Drawing) -> str:
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
         f'viewBox="0 0 {width} {height}" role="img">',
-        f"<title>{escape(drawing.title)}</title>",
+        f"<title>{escape(printable(drawing.title))}</title>",
         "<style>",
         f"text {{ font-family: {FAMILIES[False]} }}",
         f".code {{ font-family: {FAMILIES[True]} }}",
@@ -71,7 +72,7 @@ def _text(words: Words) -> str:
     font += ' font-weight="600"' if words.bold else ""
     font += ' class="code"' if words.mono else ""
     place = f'x="{_number(words.x)}" y="{_number(words.y)}"'
-    return f"<text {place} {font}>{escape(words.text, quote=False)}</text>"
+    return f"<text {place} {font}>{escape(printable(words.text), quote=False)}</text>"
 
 
 def _outline(points: Sequence[Point]) -> str:

@@ -431,7 +431,10 @@ class Norm(Node):
         """The lines of the comment block right above the norm, without `#`."""
         lines: list[str] = []
         for line in self.trivia.before:
-            lines = [*lines, line.lstrip("#").strip()] if line else []
+            if line:
+                lines.append(line.lstrip("#").strip())
+            else:
+                lines.clear()
         return tuple(lines)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from metanorm.source import Source, Span
 from metanorm.syntax import ast
 from metanorm.syntax.tokens import MAX_DEPTH, span_of
 from metanorm.syntax.tree_from_text import MISSING, ParsedText
-from metanorm.syntax.trivia import distribute
+from metanorm.syntax.trivia import distribute, start_of
 
 Tree = Any  # what Lark builds: a child is a tree, a token or, where an option is left out, None
 MAX_DIGITS = 40
@@ -45,11 +46,7 @@ class _Builder:
     def file(self, tree: Tree) -> ast.File:
         spans = [self.span(child) for child in tree.children]
         bodies = [self.body(child) for child in tree.children if child.data == "norm"]
-        outside = [
-            comment
-            for comment in self.parsed.comments
-            if not any(body.start <= (comment.start_pos or 0) < body.end for body in bodies)
-        ]
+        outside = self._outside(bodies)
         trivia, end = distribute(self.source, outside, spans, self.source.whole())
         uses, norms = [], []
         for child, comments in zip(tree.children, trivia):
@@ -64,6 +61,15 @@ class _Builder:
                     self.problems.add(NestedTooDeep(deep.span, MAX_DEPTH))
                     self.parsed.broken.add(str(child.children[0]))
         return ast.File(span=self.source.whole(), uses=tuple(uses), norms=tuple(norms), end=end)
+
+    def _outside(self, bodies: Sequence[Span]) -> list[Token]:
+        """The comments in no body; bodies and comments stand in the order of the text."""
+        comments, outside, reached = self.parsed.comments, [], 0
+        for body in bodies:
+            first = bisect_left(comments, body.start, key=start_of)
+            outside += comments[reached:first]
+            reached = bisect_left(comments, body.end, key=start_of)
+        return outside + comments[reached:]
 
     def norm(self, tree: Tree, comments: ast.Trivia) -> ast.Norm:
         name, hypers, target, *statements = tree.children

@@ -124,7 +124,8 @@ def _input_item(i: ast.InputItem) -> Doc:
     sort = f": {i.sort.name}" if i.sort else ""
     table = f" of {_dim(i.table)}" if i.table else ""
     default: Doc = (" = ", _expr(i.default)) if i.default else ""
-    return (i.name.name, sort, _dims(i.dims), table, default)
+    dims = _dims(i.dims) or ("[]" if i.table else "")  # an index is written with brackets
+    return (i.name.name, sort, dims, table, default)
 
 
 def _param_item(i: ast.ParamItem) -> Doc:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from metanorm.diagnostics.model import Diagnostic
 from metanorm.source import Source
+from metanorm.visible import visible
 
 
 def _data(text: str) -> str:
@@ -13,7 +14,7 @@ def _data(text: str) -> str:
 
 
 def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
+    return _data(visible(text)).replace(":", "%3A").replace(",", "%2C")
 
 
 def render_github(diagnostics: Sequence[Diagnostic], sources: Mapping[str, Source]) -> str:
@@ -27,6 +28,6 @@ def render_github(diagnostics: Sequence[Diagnostic], sources: Mapping[str, Sourc
             f"file={_property(span.source)},line={start.line},endLine={end.line},"
             f"col={start.column},endColumn={end.column},title={_property(d.code)}"
         )
-        text = "\n".join((d.message, *d.notes, *d.helps))
+        text = "\n".join(visible(line) for line in (d.message, *d.notes, *d.helps))
         lines.append(f"::{d.severity.value} {where}::{_data(text)}\n")
     return "".join(lines)

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from metanorm.diagnostics.model import Diagnostic, Label, Severity
+from metanorm.json_document import Document, document_text
 from metanorm.source import Source
-from metanorm.version import __version__
 
 
-class _Report(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class PlaceReport(_Report):
+@dataclass(frozen=True)
+class PlaceReport:
     """Line and column from one, offset from zero; in characters."""
 
     line: int
@@ -25,7 +20,8 @@ class PlaceReport(_Report):
     offset: int
 
 
-class LabelReport(_Report):
+@dataclass(frozen=True)
+class LabelReport:
     """A remark at a place in a file."""
 
     path: str
@@ -34,7 +30,8 @@ class LabelReport(_Report):
     text: str
 
 
-class FindingReport(_Report):
+@dataclass(frozen=True)
+class FindingReport:
     """One diagnostic."""
 
     code: str
@@ -46,15 +43,13 @@ class FindingReport(_Report):
     helps: tuple[str, ...]
 
 
-class CheckReport(_Report):
-    """What `metanorm check --format json` prints."""
+@dataclass(frozen=True, kw_only=True)
+class CheckReport(Document):
+    """What `metanorm check --format json` prints, and others that read specs begin with."""
 
-    schema_version: int = 1
-    tool: str = "metanorm"
-    version: str = __version__
-    errors: int
-    warnings: int
-    diagnostics: tuple[FindingReport, ...]
+    errors: int = 0
+    warnings: int = 0
+    diagnostics: tuple[FindingReport, ...] = ()
 
 
 def _label(label: Label, sources: Mapping[str, Source]) -> LabelReport:
@@ -68,12 +63,12 @@ def _label(label: Label, sources: Mapping[str, Source]) -> LabelReport:
     )
 
 
-def render_json(diagnostics: Sequence[Diagnostic], sources: Mapping[str, Source]) -> str:
-    """The report of one run."""
-    report = CheckReport(
-        errors=sum(d.severity is Severity.ERROR for d in diagnostics),
-        warnings=sum(d.severity is Severity.WARNING for d in diagnostics),
-        diagnostics=tuple(
+def findings(diagnostics: Sequence[Diagnostic], sources: Mapping[str, Source]) -> dict[str, Any]:
+    """What a document says of diagnostics: the fields that `CheckReport` adds."""
+    return {
+        "errors": sum(d.severity is Severity.ERROR for d in diagnostics),
+        "warnings": sum(d.severity is Severity.WARNING for d in diagnostics),
+        "diagnostics": tuple(
             FindingReport(
                 code=d.code,
                 severity=d.severity,
@@ -85,11 +80,9 @@ def render_json(diagnostics: Sequence[Diagnostic], sources: Mapping[str, Source]
             )
             for d in diagnostics
         ),
-    )
-    return report.model_dump_json(indent=2) + "\n"
+    }
 
 
-def json_schema() -> dict[str, Any]:
-    """The JSON schema of the report."""
-    schema: dict[str, Any] = json.loads(json.dumps(CheckReport.model_json_schema()))
-    return schema
+def render_json(diagnostics: Sequence[Diagnostic], sources: Mapping[str, Source]) -> str:
+    """The report of one run."""
+    return document_text(CheckReport(**findings(diagnostics, sources)))

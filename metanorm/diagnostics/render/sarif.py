@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
 from metanorm.diagnostics.model import Diagnostic, Label
 from metanorm.diagnostics.registry import manual_page
+from metanorm.json_document import json_text
 from metanorm.source import Source
 from metanorm.version import __version__
 
@@ -19,7 +19,7 @@ def _location(label: Label, sources: Mapping[str, Source]) -> dict[str, Any]:
     start, end = source.position(span.start), source.position(span.end)
     location: dict[str, Any] = {
         "physicalLocation": {
-            "artifactLocation": {"uri": quote(span.source)},
+            "artifactLocation": {"uri": quote(span.source.encode(errors="surrogateescape"))},
             "region": {
                 "startLine": start.line,
                 "startColumn": start.column,
@@ -68,4 +68,4 @@ def render_sarif(diagnostics: Sequence[Diagnostic], sources: Mapping[str, Source
             }
         ],
     }
-    return json.dumps(log, indent=2) + "\n"
+    return json_text(log)

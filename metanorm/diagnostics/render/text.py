@@ -12,22 +12,11 @@ from itertools import groupby
 
 from metanorm.diagnostics.model import Diagnostic, Label, Severity
 from metanorm.source import Source
+from metanorm.visible import visible
 
 Piece = tuple[str, str]  # text, style name
 
 WINDOW = 110  # columns shown of a very long line
-
-
-def visible(text: str) -> str:
-    """Text that is safe to show: control characters and tabs become one plain column."""
-    return "".join(
-        " "
-        if c == "\t"
-        else "\N{REPLACEMENT CHARACTER}"
-        if unicodedata.category(c)[0] == "C"
-        else c
-        for c in text
-    )
 
 
 def columns(text: str) -> int:

@@ -13,6 +13,7 @@ from metanorm.ir.space import Space
 from metanorm.syntax import ast
 from metanorm.syntax.text_from_ast import WIDTH as SPEC_WIDTH
 from metanorm.syntax.text_from_ast import statement_lines
+from metanorm.visible import printable
 
 COLUMNS = 84
 
@@ -26,11 +27,6 @@ def title(doc: Sequence[str], name: str) -> list[str]:
     lines = [f"{first.rstrip('.')}." if len(first) < COLUMNS - 4 else name + "."]
     rest = rest if len(first) < COLUMNS - 4 else text
     return lines + (["", *textwrap.wrap(rest, COLUMNS)] if rest.strip() else [])
-
-
-def printable(text: str) -> str:
-    """Text of a comment without control and format characters."""
-    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def class_doc(equations: ast.Norm, program: Program, usage: str = "") -> tuple[str, ...]:

@@ -1,0 +1,77 @@
+"""Specs by what a person calls them: a path, or the name that `metanorm list specs` prints."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass, replace
+
+from metanorm import frontend
+from metanorm.cli.context import Run
+from metanorm.frontend import LIBRARY, Checked, CheckedNorm
+from metanorm.workspace import STDIN, Workspace, WorkspaceError, library_specs, load_library
+
+
+@dataclass(frozen=True)
+class Named:
+    """The specs that a name stands for, checked, and which of their norms are meant."""
+
+    workspace: Workspace
+    checked: Checked
+    norm: str = ""  # empty: all of them
+
+    @property
+    def norms(self) -> list[CheckedNorm]:
+        """The norms that are meant."""
+        every = [n for root in self.workspace.roots for n in self.checked.norms[root]]
+        return [n for n in every if self.norm in ("", n.program.name)]
+
+
+def specs_named(thing: str, run: Run) -> Named | None:
+    """The specs behind a path, a file of the library, or a norm of the project or the library.
+
+    `None` where there are none; a path that leads nowhere is a problem of the workspace.
+    """
+    if thing == STDIN or os.path.exists(thing):
+        return _checked(run.workspace([thing]))
+    file = thing if thing.endswith(".norm") else f"{thing}.norm"
+    if file in library_specs():
+        return _checked(_only(load_library(), LIBRARY + file))
+    if thing.endswith(".norm") or os.sep in thing or "/" in thing:
+        return _checked(run.workspace([thing]))
+    return _norm_named(thing, run) if thing.isidentifier() else None
+
+
+def names(run: Run) -> list[str]:
+    """The names of all norms that `specs_named` finds without a path."""
+    return [
+        norm.program.name
+        for workspace in _places(run)
+        for norms in frontend.check(workspace.sources, workspace.roots).norms.values()
+        for norm in norms
+    ]
+
+
+def _norm_named(name: str, run: Run) -> Named | None:
+    """Of the project, whose specs the configuration names, else of the library."""
+    for workspace in _places(run):
+        checked = frontend.check(workspace.sources, workspace.roots)
+        for root in workspace.roots:
+            if name in (norm.program.name for norm in checked.norms[root]):
+                return replace(_checked(_only(workspace, root)), norm=name)
+    return None
+
+
+def _places(run: Run) -> list[Workspace]:
+    places = []
+    with contextlib.suppress(WorkspaceError):  # a project may have no specs
+        places.append(run.workspace([]))
+    return [*places, load_library()]
+
+
+def _only(workspace: Workspace, root: str) -> Workspace:
+    return Workspace(workspace.sources, [root])
+
+
+def _checked(workspace: Workspace) -> Named:
+    return Named(workspace, frontend.check(workspace.sources, workspace.roots))

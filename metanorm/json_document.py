@@ -1,0 +1,52 @@
+"""JSON as every command prints it: one document, which says by which schema it is to be read."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum
+from typing import Any
+
+from metanorm.version import __version__
+from metanorm.visible import encodable
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """What every document begins with. `error` says why a command failed, where it did."""
+
+    schema_version: int = SCHEMA_VERSION
+    tool: str = "metanorm"
+    version: str = __version__
+    error: str | None = None
+
+
+def document_text(document: Document) -> str:
+    """The document, in ASCII: a terminal shows what it escapes as it is written."""
+    return json_text(document)
+
+
+def json_text(value: object) -> str:
+    """The value as JSON in ASCII."""
+    return json.dumps(jsonable(value), indent=2, allow_nan=False) + "\n"
+
+
+def jsonable(value: object) -> Any:
+    """The value as JSON has it: fields by name, and `None` for a number that JSON has not."""
+    if isinstance(value, Enum):
+        return jsonable(value.value)
+    if is_dataclass(value):
+        return {f.name: jsonable(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {encodable(str(key)): jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(item) for item in value]
+    if isinstance(value, str):
+        return encodable(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

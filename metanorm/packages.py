@@ -1,0 +1,75 @@
+"""What lies in a generated package already: modules, what they export, and what has no spec."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from metanorm.driver import module_name
+from metanorm.targets.header import HEADER, digest
+
+EXPORT = re.compile(r"^from \.(\w+) import (?:\(([^)]*)\)|([^\n(]*))$", re.MULTILINE)
+GENERATED = ("*.py", "*.c")
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A generated file that nothing generates any more."""
+
+    path: Path
+    module: str
+    origin: str  # the name of its spec
+    is_edited: bool  # somebody has put work into it
+
+    def remedy(self) -> str:
+        """What to do about it."""
+        if self.is_edited:
+            return "it was edited by hand: move it out of the package, or remove it"
+        return "`metanorm compile --prune` removes it"
+
+
+def existing_exports(folder: Path) -> dict[str, tuple[str, ...]]:
+    """The modules of a generated package that are still there, with the names they export."""
+    text = _text(folder / "__init__.py")
+    if not HEADER.match(text):
+        return {}
+    found = {}
+    for module, long, short in EXPORT.findall(text):
+        names = tuple(n.strip() for n in (long or short).split(",") if n.strip())
+        if (folder / f"{module}.py").is_file():
+            found[module] = names
+    return found
+
+
+def without_spec(folder: Path, modules: Collection[str]) -> list[Leftover]:
+    """Generated files of other modules than these, which are all that have a spec."""
+    return [left for left in _generated(folder) if left.module not in modules]
+
+
+def without_use(folder: Path, modules: Collection[str], files: Collection[str]) -> list[Leftover]:
+    """Generated files of these modules that are no longer made, such as kernels.
+
+    `files` are the names of all that is made now.
+    """
+    every = _generated(folder)
+    return [left for left in every if left.module in modules and left.path.name not in files]
+
+
+def _generated(folder: Path) -> Iterator[Leftover]:
+    for path in sorted(path for pattern in GENERATED for path in folder.glob(pattern)):
+        text = _text(path) if path.name != "__init__.py" else ""
+        header = HEADER.match(text)
+        if header is not None:
+            origin = header["origin"]
+            is_edited = digest(text[header.end() :]) != header["body"]
+            yield Leftover(path, module_name(origin), origin, is_edited)
+
+
+def _text(path: Path) -> str:
+    """The text of a file; of one that cannot be read, none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
