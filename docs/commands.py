@@ -48,9 +48,7 @@ def command_line() -> str:
     """Every command with its options, exit codes, configuration."""
     text = f"# The command line\n\n{MADE}"
     text += "What a command is for goes to standard output; what it did, to standard error. "
-    text += (
-        "JSON is one document with a `schema_version`, after an error too, which it names; "
-    )
+    text += "JSON is one document with a `schema_version`, after an error too, which it names; "
     text += "[its schemas](schemas) are beside this page. "
     text += "Control characters of a spec or the name of a file are never printed.\n"
     for name in COMMANDS:

@@ -79,9 +79,8 @@ def compile_specs(
                 problems.add(BadModuleName(span, origin, f"would write `{file}` of another spec"))
             files.update(made)
     for root in roots:
-        if module_name(root) in places and module_name(root) not in exports.get(
-            module_name(root), ()
-        ):
+        module = module_name(root)
+        if module in places and module not in exports.get(module, (module,)):
             reason = "is the name of a norm in another file, which it would hide"
             problems.add(BadModuleName(sources[root].span(0, 0), posixpath.basename(root), reason))
     if problems.has_errors:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from metanorm.driver import module_name
@@ -26,7 +26,7 @@ class Leftover:
     def remedy(self) -> str:
         """What to do about it."""
         if self.is_edited:
-            return "it was edited by hand: move it out of the package, or remove it"
+            return "its module was edited by hand: move it out of the package, or remove it"
         return "`metanorm compile --prune` removes it"
 
 
@@ -44,8 +44,13 @@ def existing_exports(folder: Path) -> dict[str, tuple[str, ...]]:
 
 
 def without_spec(folder: Path, modules: Collection[str]) -> list[Leftover]:
-    """Generated files of other modules than these, which are all that have a spec."""
-    return [left for left in _generated(folder) if left.module not in modules]
+    """Generated files of other modules than these, which are all that have a spec.
+
+    Where one file of a module was edited, its kernels are kept with it.
+    """
+    gone = [left for left in _generated(folder) if left.module not in modules]
+    edited = {left.module for left in gone if left.is_edited}
+    return [replace(left, is_edited=left.module in edited) for left in gone]
 
 
 def without_use(folder: Path, modules: Collection[str], files: Collection[str]) -> list[Leftover]:

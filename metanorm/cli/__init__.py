@@ -37,7 +37,10 @@ def app(wanted: str) -> typer.Typer:
         """A compiler for normalization layers: .norm files in, readable PyTorch modules out."""
 
     for name in [wanted] if wanted in COMMANDS else COMMANDS:
-        application.command(name)(import_module(f"metanorm.cli.{name}").command)
+        module = import_module(f"metanorm.cli.{name}")
+        application.command(name, context_settings=getattr(module, "SETTINGS", None))(
+            module.command
+        )
     return application
 
 

@@ -22,6 +22,8 @@ from metanorm.ir.ops import Operation, operations, public
 from metanorm.json_document import document_text
 from metanorm.workspace import library_specs, load_library, unknown_name
 
+SETTINGS = {"ignore_unknown_options": True}  # `-a` is an operation
+
 
 @dataclass(frozen=True)
 class Entry:
