@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
+from metanorm.ir.flags import flag_of, flags_of
 from metanorm.ir.nodes import Let, Mode, Program, Ref
 from metanorm.ir.operands import operands
 from metanorm.ir.reachable import indices
 
 
 class Place(NamedTuple):
-    """An arm of the modes of one kind: those that keep running statistics, or plain ones."""
+    """An arm of the modes of one kind: those that keep running statistics, or plain ones; or of
+    one choice by a flag, whose kind is its name."""
 
-    kind: Literal["track", "mode"]
-    arm: Literal["train", "eval"]
+    kind: str
+    arm: Literal["train", "eval", "then", "else"]
 
 
 def kind_of(mode: Mode) -> Literal["track", "mode"]:
@@ -25,6 +27,7 @@ def kind_of(mode: Mode) -> Literal["track", "mode"]:
 def places(program: Program) -> dict[Ref, Place | None]:
     """The arm to which each binding belongs; `None` for what is needed in any case."""
     tracked = {b.name for b in program.buffers if b.tracked}
+    ops, flags = {let.name: let.op for let in program.body}, flags_of(program)
     wanted: dict[Ref, set[Place | None]] = {let.name: set() for let in program.body}
     for _, ref in program.outputs:
         wanted[ref].add(None)
@@ -39,6 +42,12 @@ def places(program: Program) -> dict[Ref, Place | None]:
             kind = kind_of(let.op)
             wanted[let.op.train].add(Place(kind, "train") if place is None else place)
             wanted[let.op.eval].add(Place(kind, "eval") if place is None else place)
+            continue
+        if place is None and flag_of(let.op, ops, flags):
+            condition, first, second = operands(let.op)
+            wanted[condition].add(None)
+            wanted[first].add(Place(let.name, "then"))
+            wanted[second].add(Place(let.name, "else"))
             continue
         for ref in (*operands(let.op), *indices(let.op)):
             wanted[ref].add(place)

@@ -111,6 +111,14 @@ def _count(function: str) -> Replacement:
     return replacement
 
 
+def _decided(b: Builder, args: tuple[Ref, ...]) -> Ref | None:
+    """A choice by a flag that a call has set."""
+    condition = b.constant(args[0])
+    if condition is None:
+        return None
+    return _wide_enough(b, args[1] if condition else args[2], args)
+
+
 RULES: tuple[Rule, ...] = (
     Rule("a + 0", "add", _is(1, 0, _first)),
     Rule("0 + a", "add", _is(0, 0, _second)),
@@ -126,6 +134,7 @@ RULES: tuple[Rule, ...] = (
     Rule("a^1", "pow", _is(1, 1, _first)),
     Rule("a^2", "pow", _is(1, 2, _square)),
     Rule("-(-a)", "neg", _negated),
+    Rule("where(1, a, b)", "where", _decided),
     *(Rule(f"a count {f} a share", f, _count(f)) for f in ROUNDED),
     *(Rule(f"{f} of scalars", f, _scalars(f)) for f in FUNCTIONS),
 )

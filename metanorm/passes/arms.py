@@ -6,6 +6,9 @@ all, which no `if` inside a loop could bring about.
 
 from __future__ import annotations
 
+from itertools import product
+
+from metanorm.ir.flags import choosing_flags, flag_of
 from metanorm.ir.nodes import Expand, Map, Mode, Program, Ref
 from metanorm.ir.operands import operands
 from metanorm.ir.placement import kind_of
@@ -23,13 +26,48 @@ ARMS = {
 
 
 def arms(program: Program) -> dict[str, Program]:
-    """The arms that differ, by name: `train` alone where there is no mode."""
+    """The arms that differ, by name: `train` alone where there is no mode.
+
+    Each flag by which the program chooses has arms of its own: `eval_with_flag` where it is true.
+    """
+    found: dict[str, Program] = {}
+    flags = choosing_flags(program)
+    for on in product((False, True), repeat=len(flags)):
+        decided = _chosen(program, dict(zip(flags, on)))
+        suffix = "".join(f"_with_{flag}" for flag, true in zip(flags, on) if true)
+        found |= {f"{name}{suffix}": arm for name, arm in _modes(program, decided).items()}
+    return found
+
+
+def _chosen(program: Program, values: dict[str, bool]) -> Program:
+    """The program with every choice made that flags of these values decide."""
+    if not values:
+        return program
+    ops, flags = {let.name: let.op for let in program.body}, frozenset(values)
+    builder = Builder(program)
+    whole = _needed_whole(program)
+    for let in program.body:
+        flag = flag_of(let.op, ops, flags)
+        if flag is None:
+            builder.take(let)
+            continue
+        _, first, second = operands(let.op)
+        chosen = builder.moved[first if values[flag] else second]
+        lacking = tuple(a for a in let.type.axes if a not in builder.types[chosen].axes)
+        if lacking and let.name in whole:
+            chosen = builder.emit(Expand(chosen, lacking))
+        builder.forward(let, chosen)
+    return builder.finish()
+
+
+def _modes(program: Program, decided: Program) -> dict[str, Program]:
+    """The arms by modes of a program in which flags are decided."""
     names = ["train"]
     if _kinds(program) or program.updates:
         names.append("eval")
     if without_statistics(program) == "batch":
         names.append("batch")
-    return {name: _arm(program, name) for name in names}
+    return {name: _arm(decided, name) for name in names}
 
 
 def without_statistics(program: Program) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from metanorm.ir.flags import choosing_flags
 from metanorm.ir.nodes import Program
 from metanorm.ir.space import Space
 from metanorm.oracle.call import Call
@@ -61,8 +62,10 @@ def point(program: Program, arm: str = "train") -> Point:
         shape = [n for dim in dims for n in built.shapes[dim]]
         return torch.rand(shape, generator=random, dtype=F64) + 0.5
 
-    training, keeps = CALLS[arm]
+    mode, *flags = arm.split("_with_")
+    training, keeps = CALLS[mode]
     numbers = {a.name: a.default for a in program.arguments if a.default is not None}
+    numbers |= {flag: flag in flags for flag in choosing_flags(program)}
     call = Call(
         inputs=built.inputs,
         params={p.name: positive(p.dims) for p in program.params},

@@ -37,6 +37,7 @@ CASES = {
     "a^1": ("x^1", ""),
     "a^2": ("x^2", "%1 : [N, C] = mul(x, x)"),
     "-(-a)": ("-(-x)", ""),
+    "where(1, a, b)": ("where(1, x, v) * where(0, v, x)", "%1 : [N, C] = mul(x, x)"),
     "a count lt a share": (
         "position(C) < 2.5",
         "%1 : [C] = position(C)\n%2 : bool[C] = lt(%1, 3)",

@@ -126,7 +126,7 @@ class Route:
         """
         values = {**self.arguments, **dict(zip(self.operands, operands))}
         for name in self.table.buffers:
-            if name in self.table.tracked and self.arm != "eval":
+            if name in self.table.tracked and not self.arm.startswith("eval"):
                 values[name] = None
             elif values.get(name) is not None:
                 values[name] = values[name].clone()

@@ -41,7 +41,8 @@ class Routes:
         self._indices = tuple(dict.fromkeys(name.removesuffix(".count") for name in counts))
         self._wide = {f.name for e in entries for f in e.fields if f.kind == "wide"}
         # Only training writes; of its forward fields that are buffers, some may only be read.
-        forward = {f.name for f in table.arms["train"]["forward"].fields}
+        training = [ways for arm, ways in table.arms.items() if arm.startswith("train")]
+        forward = {f.name for ways in training for f in ways["forward"].fields}
         self._written = forward.intersection(table.buffers)
 
     def of(self, args: tuple[Any, ...]) -> tuple[Route, list[Tensor], list[float]]:
@@ -163,7 +164,7 @@ class Routes:
             prepared=made.of(ways["forward"]),
             differentiable=any(t.requires_grad for t in tensors.values()),
             scattered=numbers(scattered),
-            changed=numbers(self._written) if arm == "train" else (),
+            changed=numbers(self._written) if arm.startswith("train") else (),
             copied=numbers(set(table.buffers) - unread),
             unread=numbers(unread),
             likes=tuple(map(_like, tensors.values())),
@@ -172,7 +173,11 @@ class Routes:
         )  # fmt: skip
 
     def _arm(self, values: dict[str, Any]) -> str:
-        """Which way the modes go in this call."""
+        """Which way modes and flags go in this call."""
+        on = [flag for flag in self.table.flags if values[flag]]
+        return self._mode(values) + "".join(f"_with_{flag}" for flag in on)
+
+    def _mode(self, values: dict[str, Any]) -> str:
         table = self.table
         kept = [values.get(name) is not None for name in table.tracked]
         if any(kept) and not all(kept):

@@ -42,7 +42,8 @@ class Table:
     of each matrix that the constructor is given, maybe by name; `divisible` what the length
     of a dimension must be divisible by, numbers and arguments; `defaults` the number that stands
     for an input that is left out; `ranks` the argument whose length says how many dimensions a
-    variadic one stands for; `sorts` what each input is. `results` is the type of the result where
+    variadic one stands for; `sorts` what each input is, `flags` the arguments by which a norm
+    chooses. `results` is the type of the result where
     there are several, and `without_statistics` the arm of evaluation where no running statistics
     are kept.
     """
@@ -58,6 +59,7 @@ class Table:
     without_statistics: str
     results: str | None
     sorts: Mapping[str, str]
+    flags: tuple[str, ...]
     arms: Mapping[str, Mapping[str, Entry]]
     cells: Mapping[str, tuple[tuple[str, ...], ...]]  # dimensions of the statistics of each arm
 
@@ -96,6 +98,7 @@ def parsed(data: Mapping[str, Any]) -> Table:
         without_statistics=data["without_statistics"],
         results=data["results"],
         sorts=data.get("sorts", {}),
+        flags=tuple(data.get("flags", ())),
         arms={
             arm: {
                 way: Entry(entry["sections"], tuple(_field(text) for text in entry["fields"]))

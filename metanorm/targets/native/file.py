@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from metanorm.ir.flags import choosing_flags
 from metanorm.ir.nodes import Program
 from metanorm.ir.space import Space
 from metanorm.passes.arms import without_statistics
@@ -72,6 +73,7 @@ def table_of(function: str, program: Program, source: Any, results: str | None) 
         "tracked": [b.name for b in program.buffers if b.tracked],
         "buffers": [b.name for b in program.buffers],
         "without_statistics": without_statistics(program),
+        "flags": choosing_flags(program),
         "results": results,
         "sorts": {i.name: i.sort for i in program.inputs if i.sort != "tensor"}
         | {a.name: "matrix" for a in matrices},

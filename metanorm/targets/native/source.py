@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from metanorm.ir.aggregation import Causal, Matrix, Neighbours, Window
+from metanorm.ir.flags import choosing_flags
 from metanorm.ir.nodes import Count, Pool, Program
 from metanorm.ir.space import Space
 from metanorm.passes.backward import NotDerivable
@@ -21,6 +22,7 @@ from metanorm.targets.native.interface import Field, divisible, fields
 from metanorm.targets.native.kernel import KernelPrinter
 
 LARGEST = 250  # values of a program
+MOST_FLAGS = 3
 
 # Pools that overlap, while sweeps add every element to one cell of each statistic.
 OVERLAPPING: dict[type[Matrix], str] = {
@@ -94,6 +96,8 @@ def demand_rows(program: Program) -> None:
     """Raise `NoKernels` for a program that no target prints sweeps over rows for."""
     if len(program.body) > LARGEST:
         raise NoKernels(f"more than {LARGEST} values, which a compiler would take long for")
+    if len(choosing_flags(program)) > MOST_FLAGS:
+        raise NoKernels("many flags, each of which doubles the number of kernels")
     if not program.inputs[0].dims:
         raise NoKernels("an input without dimensions, which has no rows")
     for let in program.body:

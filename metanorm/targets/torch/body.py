@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from metanorm.ir.flags import flag_of, flags_of
 from metanorm.ir.nodes import (
     Along,
     Buffer,
@@ -75,6 +76,8 @@ class Body:
         self.result = result
         self.filled = frozenset(filled)  # optional values that are needed even where absent
         self.c = Context(program, taken)
+        self.ops = {name: let.op for name, let in self.c.lets.items()}
+        self.flags = flags_of(program)
         self.lining = Lining(self.c)
         self.maps = MapPrinter(self.c, self.lining)
         self.pools = PoolPrinter(self.c, self.lining)
@@ -197,6 +200,8 @@ class Body:
                 dtype = Attribute(Name(self.c.first), "dtype")
                 expr = call("torch.arange", self.c.lengths.of(axis), device=device, dtype=dtype)
                 self.c.bind(let, expr, (Dim(axis),), out, "position")
+            case Map() if flag_of(let.op, self.ops, self.flags):
+                self.modes.flagged(let, let.op, out)
             case Map():
                 if let.name not in self.contractions.absorbed:
                     self.maps.map(let, let.op, out)

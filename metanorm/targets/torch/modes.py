@@ -10,6 +10,7 @@ from metanorm.ir.momenta import momenta
 from metanorm.ir.nodes import (
     Count,
     Let,
+    Map,
     Mode,
     Ref,
     Rename,
@@ -23,6 +24,7 @@ from metanorm.targets.python.pyir import (
     Do,
     Expr,
     If,
+    IfElse,
     Literal,
     Name,
     Stmt,
@@ -66,8 +68,8 @@ class ModePrinter:
         modes = [let.op for let in cluster if isinstance(let.op, Mode)]
         buffers = list(dict.fromkeys(m.buffer for m in modes if m.buffer))
         updates = [u for u in self.c.program.updates if u.buffer in buffers and kind == "track"]
-        if place is not None and place.arm == "eval":
-            updates = []  # they belong to training, and come at the end
+        if place is not None and place.arm != "train":
+            updates = []  # they belong to training, whatever a flag says, and come at the end
         main = needed_by((m.train for m in modes), self.c.lets)
         self._emit_needed(main, train)
         if updates:
@@ -138,6 +140,30 @@ class ModePrinter:
                 out.append(Assign((name,), self.c.broken(expr, out)))
         number = live.number and kept.number
         self.c.values[let.name] = Value(name, dims, number=number)
+
+    def flagged(self, let: Let, op: Map, out: list[Stmt]) -> None:
+        """A choice by a flag: what is not chosen is not computed."""
+        condition, *chosen = op.arguments
+        branches: list[list[Stmt]] = [[], []]
+        for ref, branch in zip(chosen, branches):
+            self._emit_needed(needed_by((ref,), self.c.lets), branch)
+        arms = [self.c.counted(ref, self.c.present(ref)) for ref in chosen]
+        name = Name(self.c.name_of(let.name, self.c.role(let.name) or "chosen"))
+        if all(v.number for v in arms):
+            value = IfElse(self.c.values[condition].expr, arms[0].expr, arms[1].expr)
+            out.append(Assign((name,), value))
+            self.c.values[let.name] = Value(name, number=True)
+            return
+        arms = [self._as_tensor(v) if v.number else v for v in arms]
+        arms = [self.lining.spread(v, let.type.axes) for v in arms]
+        if any(v.loose for v in arms) or arms[0].dims != arms[1].dims:
+            arms = [self.lining.whole(v, let.type.axes) for v in arms]
+        exprs, dims = self.lining.lined_up(arms, let.type.axes)
+        for expr, branch in zip(exprs, branches):
+            if expr != name:
+                branch.append(Assign((name,), self.c.broken(expr, branch)))
+        out.append(If(self.c.values[condition].expr, tuple(branches[0]), tuple(branches[1])))
+        self.c.values[let.name] = Value(name, dims)
 
     def _axes(self, let: Let, op: Mode) -> tuple[str, ...]:
         """The axes of a mode, without cells of one arm that do not divide the axis in the other."""

@@ -1,0 +1,31 @@
+"""Choices by a flag, a hyperparameter that is true or false: `where(flag, a, b)`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from metanorm.ir.nodes import Map, Number, Op, Program, Ref
+from metanorm.ir.scalar import Hyper
+
+
+def flag_of(op: Op, ops: Mapping[Ref, Op], flags: frozenset[str]) -> str | None:
+    """The flag by which an operation chooses one of two values; `None` for any other."""
+    if not isinstance(op, Map) or op.function != "where":
+        return None
+    condition = ops.get(op.arguments[0])
+    if isinstance(condition, Number) and isinstance(condition.value, Hyper):
+        return condition.value.name if condition.value.name in flags else None
+    return None
+
+
+def flags_of(program: Program) -> frozenset[str]:
+    """The hyperparameters that are true or false."""
+    return frozenset(a.name for a in program.arguments if a.type == "bool")
+
+
+def choosing_flags(program: Program) -> tuple[str, ...]:
+    """The flags by which a program chooses, in the order of the constructor."""
+    ops = {let.name: let.op for let in program.body}
+    flags = flags_of(program)
+    used = {flag_of(let.op, ops, flags) for let in program.body}
+    return tuple(a.name for a in program.arguments if a.name in used)
