@@ -46,8 +46,9 @@ from metanorm.config import find_config
 from metanorm.diagnostics.render.text import render_text
 from metanorm.driver import compile_specs
 from metanorm.options import Options
+from metanorm.packages import existing_exports
 from metanorm.semantics.naming import snake_case
-from metanorm.workspace import existing_exports, load, plan, write
+from metanorm.workspace import load, plan, write
 
 if sys.version_info >= (3, 11):
     import tomllib
