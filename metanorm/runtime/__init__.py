@@ -20,8 +20,10 @@ from metanorm.runtime.errors import (
     demand_several,
     not_divisible,
     not_equal,
+    numel,
     shape_error,
 )
+from metanorm.runtime.fx import call_module, count_batch, leaf, traced_by_fx
 from metanorm.runtime.gradients import GradientNorm
 from metanorm.runtime.groups import Groups
 from metanorm.runtime.hooks import Attached
@@ -29,6 +31,7 @@ from metanorm.runtime.losses import Collected, collect
 from metanorm.runtime.matrices import Given, Rows, keep_matrix, pooling_rows, rows_mean, rows_var
 from metanorm.runtime.mean_and_variance import Moments
 from metanorm.runtime.neighbours import Members, Neighbours
+from metanorm.runtime.outputs import register_output
 from metanorm.runtime.pools import (
     chosen,
     contracted,
@@ -60,7 +63,7 @@ from metanorm.runtime.statistics import update_statistics
 from metanorm.runtime.swapping.report import SwapError
 from metanorm.runtime.swapping.swap import swap
 from metanorm.runtime.triton.tuning import autotune
-from metanorm.runtime.weights import begin_, on_weights
+from metanorm.runtime.weights import begin_, on_weights, waits
 from metanorm.runtime.windows import Causal, Window
 
 # Raised when generated modules and runtimes of other versions stop understanding each other.
@@ -95,17 +98,20 @@ __all__ = [
     "as_shape",
     "autotune",
     "begin_",
+    "call_module",
     "chosen",
     "collect",
     "contracted",
     "copied",
     "count",
+    "count_batch",
     "demand_mask",
     "demand_several",
     "gpu",
     "keep_matrix",
     "largest",
     "largest_along",
+    "leaf",
     "maximum",
     "mean",
     "mean_along",
@@ -121,9 +127,11 @@ __all__ = [
     "norm_along",
     "not_divisible",
     "not_equal",
+    "numel",
     "on_weights",
     "pooling_rows",
     "project_",
+    "register_output",
     "renamed",
     "require",
     "rescale",
@@ -141,9 +149,11 @@ __all__ = [
     "torch_only",
     "total",
     "total_along",
+    "traced_by_fx",
     "track_",
     "unbiased",
     "update_statistics",
     "use",
+    "waits",
     "widened",
 ]

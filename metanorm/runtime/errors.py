@@ -16,22 +16,34 @@ class ShapeError(ValueError, RuntimeError):
     """
 
 
-def shape_error(owner: object, name: str, axes: str, x: Tensor, **sizes: object) -> ShapeError:
+def shape_error(owner: str, name: str, axes: str, x: Tensor, **sizes: object) -> ShapeError:
     """The error for an input of the wrong shape: which axes were expected, and how long."""
     wanted = ", ".join(f"{axis} = {size}" for axis, size in sizes.items())
     shape = ", ".join(str(n) for n in x.shape)
     return ShapeError(
-        f"{type(owner).__name__}: {name} has shape [{shape}], expected [{axes}]"
+        f"{owner}: {name} has shape [{shape}], expected [{axes}]"
         + (f" with {wanted}" if wanted else "")
     )
 
 
-def demand_several(owner: object, count: int, axes: str) -> None:
-    """Refuse a variance of a single value, which is always zero, as torch's layers do."""
-    if count == 1:
-        raise ShapeError(
-            f"{type(owner).__name__}: expected more than one value in each pool over {axes}"
-        )
+def demand_several(owner: str, x: Tensor, count: int, axes: str) -> None:
+    """Refuse a variance of a single value, which is always zero, as torch's layers do.
+
+    An input without elements is as good as any.
+    """
+    if count == 1 and x.numel():
+        raise ShapeError(f"{owner}: expected more than one value in each pool over {axes}")
+
+
+def numel(shape: Sequence[int]) -> int:
+    """How many elements a shape has.
+
+    Not `shape.numel()`, which takes a length that an exported program leaves open for a number.
+    """
+    count = 1
+    for length in shape:
+        count *= length
+    return count
 
 
 def not_divisible(owner: str, axis: str, size: int, by: str, divisor: int) -> ShapeError:

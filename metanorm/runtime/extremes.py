@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from metanorm.runtime.kernels.fit import recorded
+
 # For each window along a dimension, its largest value.
 Slide = Callable[[Tensor, int], Tensor]
 
@@ -24,7 +26,7 @@ def shared_largest(x: Tensor, dim: int, slide: Slide, holding: Slide) -> Tensor:
     gradient is not finite, the gradient is NaN, as that of `amax` is. Under torch.compile, one of
     the equal values gets it.
     """
-    if torch.compiler.is_compiling():
+    if recorded(x):
         return slide(x, dim)
     largest: Tensor = _Largest.apply(x, dim, slide, holding)  # type: ignore[no-untyped-call]
     return largest

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metanorm.runtime import pools
-from metanorm.runtime.kernels.fit import plain, watched
+from metanorm.runtime.kernels.fit import plain, recorded, watched
 from metanorm.runtime.mean_and_variance import CHUNK, Moments
 
 LABELS = (torch.int64, torch.int32)
@@ -197,7 +197,7 @@ class Groups:
 
     def _add(self, x: Tensor, dim: int) -> Tensor:
         assert self.index is not None
-        if torch.compiler.is_compiling():
+        if recorded(x):
             return _empty(x, dim, self.count).index_add(dim, self.index, x)
         added: Tensor = _Add.apply(x, self.index, dim, self.count)  # type: ignore[no-untyped-call]
         return added

@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from metanorm.runtime.kernels.fit import recorded
 
 # Squares are taken of this many elements at a time: few enough to stay in a cache, so that the
 # second pass makes no tensor of the size of x.
@@ -28,7 +30,11 @@ class Moments(NamedTuple):
 
 def plain_moments(x: Tensor, dims: tuple[int, ...], keepdim: bool) -> Moments:
     """Mean and biased variance over `dims`, of which there is at least one; none is empty."""
-    if torch.compiler.is_compiling() or x.device.type != "cpu":
+    if not torch.compiler.is_compiling() and _is_special(x):  # which may have no `var_mean`
+        average = x.mean(dims, keepdim=True)
+        variance = (x - average).square().mean(dims, keepdim=keepdim)
+        return Moments(average if keepdim else average.squeeze(dims), variance)
+    if recorded(x) or x.device.type != "cpu":
         variance, average = torch.var_mean(x, dims, correction=0, keepdim=keepdim)
         return Moments(average, variance)
     average, variance = _Moments.apply(x, dims)  # type: ignore[no-untyped-call]
@@ -39,10 +45,14 @@ def plain_moments(x: Tensor, dims: tuple[int, ...], keepdim: bool) -> Moments:
 
 def plain_mean_square(x: Tensor, dims: tuple[int, ...], keepdim: bool) -> Tensor:
     """The mean of squares over `dims`, of which there is at least one; none is empty."""
-    if torch.compiler.is_compiling():
+    if recorded(x):
         return x.square().mean(dims, keepdim=keepdim)
     squares: Tensor = _MeanSquare.apply(x, dims)  # type: ignore[no-untyped-call]
     return squares if keepdim else squares.squeeze(dims)
+
+
+def _is_special(x: Tensor) -> bool:
+    return not (type(x) is Tensor or type(x) is nn.Parameter)
 
 
 class _Moments(torch.autograd.Function):

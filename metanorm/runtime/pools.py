@@ -117,8 +117,11 @@ def contracted(equation: str, *factors: Tensor) -> Tensor:
 
 
 def without_autocast(like: Tensor) -> AbstractContextManager[object]:
-    """Without autocast, on the device of a tensor; there is none for tensors without numbers."""
-    if like.is_meta:
+    """Without autocast, on the device of a tensor; there is none for tensors without numbers.
+
+    Nothing at all where it is off: torch.export would make a region of that.
+    """
+    if like.is_meta or not torch.is_autocast_enabled(like.device.type):
         return nullcontext()
     return torch.autocast(like.device.type, enabled=False)
 

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metanorm.runtime.kernels.fit import recorded
+
 
 def rescale(
     x: Tensor,
@@ -26,7 +28,7 @@ def rescale(
     All but `x` broadcast against `x`, whose shape and memory format the result has.
     """
     parts = [_tensor(part, x) for part in (centre, scale, weight, shift)]
-    if torch.compiler.is_compiling():
+    if recorded(x):
         return _formula(x, *parts)
     result: Tensor = _Rescale.apply(x, *parts)  # type: ignore[no-untyped-call]
     return result

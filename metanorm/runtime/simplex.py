@@ -36,15 +36,14 @@ def sparsestmax(x: Tensor, radius: float, dim: int) -> Tensor:
 
 def _projected(x: Tensor, dim: int, face: Tensor) -> Tensor:
     """The nearest point of a face of the simplex, with its derivative."""
-    with torch.no_grad():
-        ordered = x.masked_fill(~face, -torch.inf).sort(dim, descending=True).values
-        shape = [1] * x.dim()
-        shape[dim] = -1
-        place = torch.arange(1, x.shape[dim] + 1, dtype=x.dtype, device=x.device).view(shape)
-        sums = ordered.masked_fill(ordered == -torch.inf, 0).cumsum(dim)
-        count = (1 + place * ordered > sums).sum(dim, keepdim=True).clamp_min(1)
-        least = ordered.gather(dim, count - 1)
-        kept = face & ~(x < least)  # beside a NaN all are kept, and lost
+    ordered = x.detach().masked_fill(~face, -torch.inf).sort(dim, descending=True).values
+    shape = [1] * x.dim()
+    shape[dim] = -1
+    place = torch.arange(1, x.shape[dim] + 1, dtype=x.dtype, device=x.device).view(shape)
+    sums = ordered.masked_fill(ordered == -torch.inf, 0).cumsum(dim)
+    count = (1 + place * ordered > sums).sum(dim, keepdim=True).clamp_min(1)
+    least = ordered.gather(dim, count - 1)
+    kept = face & ~(x < least)  # beside a NaN all are kept, and lost
     total = torch.where(kept, x, 0).sum(dim, keepdim=True)
     level = (total - 1) / kept.sum(dim, keepdim=True).clamp_min(1).to(x.dtype)
     return torch.where(kept, x - level, 0)

@@ -17,17 +17,17 @@ def track_(running: Tensor, value: Tensor, momentum: float | Tensor) -> None:
     `momentum` is the weight of the new value; as a tensor, the number of values so far, which
     all weigh alike.
     """
-    with torch.no_grad():
-        before = running.to(value.dtype)  # a buffer in half precision cannot hold the difference
-        step = value - before
-        step = step / momentum if isinstance(momentum, Tensor) else step * momentum
-        running[...] = before + step  # torch.compile would lose copy_() of a single number
+    # Detached, not under `no_grad`: torch.export would make a region of that, which it cannot save.
+    value = value.detach()
+    before = running.to(value.dtype)  # a buffer in half precision cannot hold the difference
+    step = value - before
+    step = step / momentum if isinstance(momentum, Tensor) else step * momentum
+    running[...] = before + step  # torch.compile would lose copy_() of a single number
 
 
 def store_(buffer: Tensor, value: Tensor | float) -> None:
     """Replace the contents of a buffer, without gradient."""
-    with torch.no_grad():
-        buffer[...] = value
+    buffer[...] = value.detach() if isinstance(value, Tensor) else value
 
 
 def copied(buffer: Tensor) -> Tensor:
@@ -46,12 +46,13 @@ def momentum_of(momentum: float | None, batches: Tensor) -> float | Tensor:
     return batches if momentum is None or is_averaging() else momentum
 
 
-def no_elements(x: Tensor, parameters: Iterable[Tensor]) -> Tensor:
+def no_elements(x: Tensor, parameters: Iterable[Tensor | None]) -> Tensor:
     """The result for an input without elements: empty, with zero gradients for all parameters."""
     demand_real(x)
     result = x.clone()
     for parameter in parameters:
-        result = result + parameter.sum() * 0
+        if parameter is not None:
+            result = result + parameter.sum() * 0
     return result.to(x.dtype)
 
 

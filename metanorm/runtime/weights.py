@@ -27,6 +27,14 @@ def begin_(parameter: nn.Parameter, value: Tensor, weight: Tensor) -> None:
         parameter.requires_grad_(weight.requires_grad)
 
 
+def waits(parameter: Tensor | None) -> bool:
+    """Whether a parameter or buffer waits for the weight that it gets its first value from.
+
+    It has been given one where a model is traced by torch.fx.
+    """
+    return isinstance(parameter, Tensor) and parameter.numel() == 0
+
+
 def on_weights(
     model: nn.Module,
     norm: Callable[[], nn.Module],

@@ -17,6 +17,7 @@ from torch.nn.functional import pad
 
 from metanorm.runtime.along import Matrix
 from metanorm.runtime.extremes import Slide, shared_largest
+from metanorm.runtime.kernels.fit import recorded
 from metanorm.runtime.pools import over
 
 EVERYTHING = 1 << 62  # further back than any axis is long
@@ -61,7 +62,7 @@ class Window(Matrix):
         """The weighted sum of squares about each window's mean."""
         if not x.shape[dim]:
             return x
-        if torch.compiler.is_compiling():
+        if recorded(x):
             return self.squares_about(x, mean, weight, dim)
         squares: Tensor = _Squares.apply(x, mean, weight, self, dim)  # type: ignore[no-untyped-call]
         return squares
@@ -90,7 +91,14 @@ class Window(Matrix):
         return before + behind
 
     def _reach(self, length: int) -> tuple[int, int]:
-        """How far windows go, as far as there is anything."""
+        """How far windows go, as far as there is anything where that is known.
+
+        An exported program serves axes of any length, which it cannot be compared with.
+        """
+        if self.back == EVERYTHING:
+            return length - 1, 0
+        if torch.compiler.is_exporting():
+            return self.back, self.ahead
         return min(self.back, length - 1), min(self.ahead, length - 1)
 
     def _overlap(self, like: Tensor, length: int) -> tuple[Tensor, Tensor]:

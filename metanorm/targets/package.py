@@ -83,12 +83,8 @@ def module_text(
     options: str,
 ) -> str:
     """The module; `served` gives the decorator of the function of each norm."""
-    classes = [
-        replace(s, decorator=served[s.name]) if isinstance(s, Function) and s.name in served else s
-        for norm, own in zip(norms, names)
-        for s in definitions(norm, own)
-    ]
-    public = sorted(s.name for s in classes if hasattr(s, "name"))
+    classes = [_served(s, served) for n, own in zip(norms, names) for s in definitions(n, own)]
+    public = sorted(s.name for s in classes if hasattr(s, "name") and not s.name.startswith("_"))
     exported = Assign((Name("__all__"),), List(tuple(Literal(name) for name in public)))
     text = text_from_pyir(Module(tuple(classes)))
     statements: list[Stmt] = [*_imports(text), exported]
@@ -96,6 +92,14 @@ def module_text(
     doc = (f"Normalizers compiled from `{printable(origin)}`.",)
     body = text_from_pyir(Module(tuple(statements), doc))
     return with_header(body, printable(origin), sources, options)
+
+
+def _served(definition: Stmt, served: Mapping[str, str]) -> Stmt:
+    """A definition, with the decorator that a function with kernels has."""
+    if not isinstance(definition, Function) or definition.name not in served:
+        return definition
+    decorators = (*definition.decorators, served[definition.name])
+    return replace(definition, decorators=decorators)
 
 
 def _imports(text: str) -> list[Stmt]:

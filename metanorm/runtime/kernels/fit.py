@@ -34,6 +34,20 @@ def watched() -> bool:
     )
 
 
+def recorded(x: Tensor) -> bool:
+    """Whether an equation has to consist of torch's own operations alone.
+
+    That is so where a program is made of them, as by torch.compile, torch.export and
+    torch.jit.trace, and where a tensor is of a class that has its own notion of each of them.
+    """
+    return (
+        torch.compiler.is_compiling()
+        or not (type(x) is Tensor or type(x) is Parameter)
+        or torch._C._get_tracing_state() is not None
+        or (torch._C._len_torch_dispatch_stack() > 0 and _traced())
+    )
+
+
 def capturing(device: torch.device) -> bool:
     """Whether what is launched on a device goes into a CUDA graph instead."""
     return device.type == "cuda" and torch.cuda.is_current_stream_capturing()

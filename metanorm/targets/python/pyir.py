@@ -218,7 +218,7 @@ class Function:
     returns: str
     body: tuple[Stmt, ...]
     doc: tuple[str, ...] = ()
-    decorator: str = ""
+    decorators: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

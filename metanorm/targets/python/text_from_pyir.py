@@ -161,7 +161,7 @@ def _function(f: Function, depth: int) -> list[str]:
     inner: Doc = Group((join((",", LINE), parameters), last))
     brackets: Doc = Group(("(", Indent((SOFT, inner), 4), SOFT, ")")) if parameters else "()"
     head = render((f"def {f.name}", brackets, f" -> {f.returns}:"), WIDTH - 4 * depth)
-    lines = [f"{pad}@{f.decorator}"] if f.decorator else []
+    lines = [f"{pad}@{decorator}" for decorator in f.decorators]
     lines += [pad + line for line in head.split("\n")]
     return [*lines, *_docstring(f.doc, depth + 1), *_block(f.body, depth + 1)]
 

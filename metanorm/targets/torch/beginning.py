@@ -25,7 +25,7 @@ from metanorm.targets.python.pyir import (
 from metanorm.targets.torch.checks import CallChecks
 from metanorm.targets.torch.constructor import SELF, Constructor
 from metanorm.targets.torch.function import FunctionPrinter, Printed
-from metanorm.targets.torch.layout import call, integer, method
+from metanorm.targets.torch.layout import call, method
 from metanorm.targets.torch.signature import Signature
 
 
@@ -59,7 +59,7 @@ class Beginning:
 
     def right_inverse(self) -> Function:
         """The method: every parameter and buffer set, the weight returned as it is."""
-        checks = CallChecks(self.program, self.signature.names.result)
+        checks = CallChecks(self.program)
         body = checks.shapes()
         for draw, decl in shared_draws(self.program).items():
             if isinstance(draw, Draw):
@@ -80,10 +80,8 @@ class Beginning:
         kept = [p.name for p in self.program.params if not p.switches]
         kept += [b.name for b in self.program.buffers]
         name = Name(f"self.{(kept or [self.program.params[0].name])[0]}")
-        empty: Expr = Binary("==", (method(name, "numel"), integer(0)))
-        if not kept:
-            empty = Binary("and", (Binary("is not", (name, Literal(None))), empty))
-        return [If(empty, (Do(call("self.right_inverse", Name(self.weight))),))]
+        begin = Do(call("self.right_inverse", Name(self.weight)))
+        return [If(call("runtime.waits", name), (begin,))]
 
     def _param(self, param: ParamDecl, checks: CallChecks) -> Stmt:
         own, weight = Name(f"self.{param.name}"), Name(self.weight)

@@ -46,6 +46,7 @@ from metanorm.targets.python.pyir import (
 )
 from metanorm.targets.torch.context import Context
 from metanorm.targets.torch.contractions import Contractions
+from metanorm.targets.torch.empty import way_out
 from metanorm.targets.torch.layout import Dim, Value, call, integer, method
 from metanorm.targets.torch.lining import Lining
 from metanorm.targets.torch.loops import LoopPrinter
@@ -97,10 +98,14 @@ class Body:
                 self.emit(let, body)
         self.modes.plain_updates(body)
         result = self._result(body)
-        return [*self._inputs(), *self.c.layouts.locals.values(), *self.c.prologue, *body, result]
+        inputs = self._widened()
+        if self.c.program.target != "initial":
+            inputs.append(way_out(self.c.program, self.result))
+        inputs += self._split()
+        return [*inputs, *self.c.layouts.locals.values(), *self.c.prologue, *body, result]
 
-    def _inputs(self) -> list[Stmt]:
-        """The dtype of statistics, parameters that need it, and split axes."""
+    def _widened(self) -> list[Stmt]:
+        """The dtype of statistics, and parameters that need it."""
         done: list[Stmt] = []
         for decl in self.c.program.inputs:
             name = Name(decl.name)
@@ -118,6 +123,11 @@ class Body:
             if param.name in alone:
                 name = Name(param.name)
                 done.append(Assign((name,), call("runtime.widened", name)))
+        return done
+
+    def _split(self) -> list[Stmt]:
+        """Inputs with split axes."""
+        done: list[Stmt] = []
         for decl in self.c.program.inputs:
             if decl.sort in ("tensor", "mask"):
                 name = Name(decl.name)

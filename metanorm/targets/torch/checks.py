@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from metanorm.ir.aggregation import Blocks, Chunks, Interleave, Ones, matrix_text
 from metanorm.ir.idle import is_idle, is_one_part
-from metanorm.ir.momenta import counts_batches
 from metanorm.ir.nodes import Divisible, Equal, InputDecl, Pool, Program, Several
-from metanorm.ir.outputs import output_dims
 from metanorm.ir.reachable import reachable
 from metanorm.ir.scalar import Hyper, Scalar
 from metanorm.ir.space import Space
@@ -20,7 +18,6 @@ from metanorm.targets.python.pyir import (
     Literal,
     Name,
     Raise,
-    Return,
     Slice,
     Starred,
     Stmt,
@@ -32,19 +29,21 @@ from metanorm.targets.torch.elementwise import number_expr
 from metanorm.targets.torch.layout import call, integer, method, plus
 
 
-def count_batch() -> Stmt:
-    """One batch more."""
-    return Do(method(Name("self.num_batches_tracked"), "add_", integer(1)))
-
-
 class CallChecks:
-    """Prints the checks of one norm, over whole (unsplit) axes."""
+    """Prints the checks of one norm, over whole (unsplit) axes.
 
-    def __init__(self, program: Program, result: str) -> None:
-        self.result = result
+    What belongs to the module is called `{owner}name`. The shape of the first input, and whether
+    a call takes statistics of its input where there are running ones, may have names of their own.
+    """
+
+    def __init__(
+        self, program: Program, owner: str = "self.", shape: str = "", measuring: str = ""
+    ) -> None:
+        self.owner = owner
+        self._measuring = Name(measuring)
         self.program = program
         self.space = Space(program.axes)
-        self.locals: set[str] = set()  # arguments of the constructor that a call may change
+        self.first_shape = shape
         self.known: dict[str, Expr] = {}  # lengths (shapes, for groups of axes) seen so far
         self.kept: dict[str, Expr] = {}  # those of what was made for a weight
 
@@ -53,14 +52,14 @@ class CallChecks:
         kept = [(p.name, p.dims) for p in self.program.params if not p.switches]
         kept += [(b.name, b.dims) for b in self.program.buffers if not b.tracked]
         for name, dims in kept:
+            shape = Attribute(self._own(name), "shape")
             for place, dim in enumerate(dims):
                 if self.space[dim].size is None:
-                    self.kept.setdefault(dim, self._part(f"self.{name}", dims, place))
+                    self.kept.setdefault(dim, self._part(shape, dims, place))
 
     def statements(self) -> list[Stmt]:
-        """Shape checks, then the way out for an input without elements, then the rest."""
+        """Shape checks, then pools of a single value."""
         done = self.shapes()
-        done += self._no_elements(self.program.inputs[0])
         for check in self.program.checks:
             if isinstance(check, Several):
                 done.append(self._several(check))
@@ -69,23 +68,68 @@ class CallChecks:
     def shapes(self) -> list[Stmt]:
         """Whether inputs have the axes that they should have, and these the lengths."""
         done: list[Stmt] = []
+        if self.first_shape:
+            first = Attribute(Name(self.program.inputs[0].name), "shape")
+            done.append(Assign((Name(self.first_shape),), first))
         for decl in self.program.inputs:
-            if isinstance(decl.default, str):
-                missing = Binary("is", (Name(decl.name), Literal(None)))
-                done.append(If(missing, (Assign((Name(decl.name),), Name(decl.default)),)))
             done += self._input(decl)
         for check in self.program.checks:
             if isinstance(check, Divisible) and self.space[check.axis].size is None:
-                done += self._divisible(check)
+                done.append(self._divisible(check))
             elif isinstance(check, Equal):
                 done += self._equal(check)
         return done
 
+    def defaults(self) -> list[Stmt]:
+        """Inputs that are another one where they are not given."""
+        done: list[Stmt] = []
+        for decl in self.program.inputs:
+            if isinstance(decl.default, str):
+                missing = Binary("is", (Name(decl.name), Literal(None)))
+                done.append(If(missing, (Assign((Name(decl.name),), Name(decl.default)),)))
+        return done
+
+    def idle(self) -> dict[str, list[Stmt]]:
+        """Numbers of parts that evaluation does not need, each as what a call sets it to."""
+        done: dict[str, list[Stmt]] = {}
+        for check in self.program.checks:
+            if isinstance(check, Divisible) and is_one_part(check, self.program):
+                assert isinstance(check.by, Hyper)
+                parts = Name(check.by.name)
+                whole = Assign((parts,), self._length(check.axis), "one part: nothing is pooled")
+                evaluating: Expr = Unary("not ", self._own("training"))
+                if not is_idle(check, self.program, keeps=False):
+                    there = Binary("is not", (self._tracked(), Literal(None)))
+                    evaluating = Binary("and", (evaluating, there))
+                done[check.by.name] = [
+                    Assign((parts,), self._own(check.by.name)),
+                    If(evaluating, (whole,)),
+                ]
+        return done
+
+    def measuring(self) -> Expr:
+        """Whether a call takes statistics of its input where there are running ones."""
+        missing = Binary("is", (self._tracked(), Literal(None)))
+        return Binary("or", (self._own("training"), missing))
+
+    def _own(self, name: str) -> Name:
+        """What belongs to the module."""
+        return Name(f"{self.owner}{name}")
+
+    def _tracked(self) -> Name:
+        return self._own(next(b.name for b in self.program.buffers if b.tracked))
+
     # ---- shapes
+
+    def _shape_of(self, name: str) -> Expr:
+        """The shape of an input."""
+        if self.first_shape and name == self.program.inputs[0].name:
+            return Name(self.first_shape)
+        return Attribute(Name(name), "shape")
 
     def _input(self, decl: InputDecl) -> list[Stmt]:
         x = Name(decl.name)
-        shape = Attribute(x, "shape")
+        shape = self._shape_of(decl.name)
         if decl.sort == "edges":
             return [self._edges(x)]
         wrong: list[Expr] = []
@@ -94,19 +138,18 @@ class CallChecks:
         if exact is not None:
             wrong.append(Binary("!=", (shape, exact)))
         else:
-            wrong.append(self._rank(decl, groups))
+            wrong.append(self._rank(shape, decl, groups))
             for place, dim in enumerate(decl.dims):
                 wanted = self._wanted(dim)
                 if wanted is not None:
-                    part = self._part(decl.name, decl.dims, place)
+                    part = self._part(shape, decl.dims, place)
                     wrong.append(Binary("!=", (part, wanted)))
         for place, dim in enumerate(decl.dims):
-            self.known.setdefault(dim, self._part(decl.name, decl.dims, place))
+            self.known.setdefault(dim, self._part(shape, decl.dims, place))
         axes = ", ".join(f"*{d}" if self.space[d].variadic else d for d in decl.dims)
         sizes = {d: w for d in decl.dims if (w := self._demanded(d)) is not None}
-        error = call(
-            "runtime.shape_error", Name("self"), Literal(decl.name), Literal(axes), x, **sizes
-        )
+        owner = Literal(self.program.name)
+        error = call("runtime.shape_error", owner, Literal(decl.name), Literal(axes), x, **sizes)
         condition = wrong[0] if len(wrong) == 1 else Binary("or", tuple(wrong))
         if not decl.required and not isinstance(decl.default, str):
             present = Binary("is not", (x, Literal(None)))
@@ -118,9 +161,8 @@ class CallChecks:
         rank = Binary("!=", (method(edges, "dim"), integer(2)))
         rows = Subscript(Attribute(edges, "shape"), (integer(0),))
         wrong = Binary("or", (rank, Binary("!=", (rows, integer(2)))))
-        error = call(
-            "runtime.shape_error", Name("self"), Literal(edges.text), Literal("2, E"), edges
-        )
+        owner = Literal(self.program.name)
+        error = call("runtime.shape_error", owner, Literal(edges.text), Literal("2, E"), edges)
         return If(wrong, (Raise(error),))
 
     def _exact(self, decl: InputDecl) -> Expr | None:
@@ -133,8 +175,8 @@ class CallChecks:
             parts.append(Starred(known) if self.space[dim].variadic else known)
         return Tuple(tuple(parts))
 
-    def _rank(self, decl: InputDecl, groups: list[str]) -> Expr:
-        dim = method(Name(decl.name), "dim")
+    def _rank(self, shape: Expr, decl: InputDecl, groups: list[str]) -> Expr:
+        rank = call("len", shape) if isinstance(shape, Name) else method(Name(decl.name), "dim")
         single = len(decl.dims) - len(groups)
         free = [g for g in groups if self.space[g].size is None]
         fixed = [call("len", self._shape(g)) for g in groups if g not in free]
@@ -142,16 +184,15 @@ class CallChecks:
         if fixed:
             least = Binary("+", (*fixed, least)) if single else fixed[0]
             least = least if len(fixed) == 1 or single else Binary("+", tuple(fixed))
-        return Binary("<" if free else "!=", (dim, least))
+        return Binary("<" if free else "!=", (rank, least))
 
     def _shape(self, axis: str) -> Expr:
         size = self.space[axis].size
         assert isinstance(size, Hyper)
-        return Name(f"self.{size.name}")
+        return self._own(size.name)
 
-    def _part(self, name: str, dims: tuple[str, ...], place: int) -> Expr:
+    def _part(self, shape: Expr, dims: tuple[str, ...], place: int) -> Expr:
         """The length of a dimension of a tensor, or the shape of a group of axes."""
-        shape = Attribute(Name(name), "shape")
         before, after = dims[:place], dims[place + 1 :]
         groups_before = [d for d in before if self.space[d].variadic]
         groups_after = [d for d in after if self.space[d].variadic]
@@ -186,7 +227,7 @@ class CallChecks:
 
     def number(self, scalar: Scalar) -> Expr:
         """A number, once the inputs are checked: lengths are those of inputs and arguments."""
-        return number_expr(scalar, self._length, "self.")
+        return number_expr(scalar, self._length, self.owner)
 
     def shape(self, dims: tuple[str, ...]) -> Tuple:
         """The shape of a tensor on these axes, once the inputs are checked."""
@@ -204,11 +245,11 @@ class CallChecks:
             argument = self._argument(axis)
             assert argument is not None, axis
             return argument
-        return method(known, "numel") if self.space[axis].variadic else known
+        return call("runtime.numel", known) if self.space[axis].variadic else known
 
     # ---- the rest
 
-    def _divisible(self, check: Divisible) -> list[Stmt]:
+    def _divisible(self, check: Divisible) -> Stmt:
         size, by = self._length(check.axis), self.number(check.by)
         shown = by.text.removeprefix("self.") if isinstance(by, Name) else "parts"
         arguments = (
@@ -219,28 +260,17 @@ class CallChecks:
             by,
         )
         error = call("runtime.not_divisible", *arguments)
-        one_part = is_one_part(check, self.program)
-        local = Name(shown) if one_part else by
-        bad: Expr = Binary("%", (size, local))
+        bad: Expr = Binary("%", (size, by))
         if not isinstance(by, Literal):  # a number in the spec is known to be positive
-            bad = Binary("or", (Binary("<", (local, integer(1))), bad))
-        demand = If(bad, (Raise(error),))
-        if not is_idle(check, self.program):
-            return [demand]
-        if not one_part:
-            return [If(Unary("not ", self._evaluating(check)), (demand,))]
-        whole = Assign((Name(shown),), size, "one part: nothing is pooled")
-        self.locals.add(shown)
-        return [Assign((Name(shown),), by), If(self._evaluating(check), (whole,), (demand,))]
-
-    def _evaluating(self, check: Divisible) -> Expr:
-        """Whether a call evaluates, with running statistics where these leave an axis idle."""
-        evaluating = Unary("not ", Name("self.training"))
-        if is_idle(check, self.program, keeps=False):
-            return evaluating
-        kept = next(b.name for b in self.program.buffers if b.tracked)
-        there = Binary("is not", (Name(f"self.{kept}"), Literal(None)))
-        return Binary("and", (evaluating, there))
+            bad = Binary("or", (Binary("<", (by, integer(1))), bad))
+        if is_one_part(check, self.program):  # a batch of no samples is one part of length zero
+            bad = Binary("and", (size, bad))
+        elif is_idle(check, self.program):
+            always = is_idle(check, self.program, keeps=False)
+            return If(
+                self._own("training") if always else self._measuring, (If(bad, (Raise(error),)),)
+            )
+        return If(bad, (Raise(error),))
 
     def _equal(self, check: Equal) -> list[Stmt]:
         first, second = self._length(check.first), self._length(check.second)
@@ -253,29 +283,6 @@ class CallChecks:
             second,
         )
         return [If(Binary("!=", (first, second)), (Raise(error),))]
-
-    def _no_elements(self, first: InputDecl) -> list[Stmt]:
-        x = Name(first.name)
-        empty = Binary("==", (method(x, "numel"), integer(0)))
-        parameters = call("self.parameters")
-        first_result: Expr = call("runtime.no_elements", x, parameters)
-        if not self.program.keeps_shape:
-            first_result = method(first_result, "sum")
-        done: list[Stmt] = []
-        if counts_batches(self.program):  # torch counts such a batch, too
-            there = Binary("is not", (Name("self.num_batches_tracked"), Literal(None)))
-            counted = Binary("and", (Name("self.training"), there))
-            done.append(If(counted, (count_batch(),)))
-        if len(self.program.outputs) == 1:
-            return [If(empty, (*done, Return(first_result)))]
-        results: list[Expr] = [first_result]
-        results += [self._zeros(x, *output) for output in self.program.outputs[1:]]
-        result = call(self.result, *results)
-        return [If(empty, (*done, Return(result)))]
-
-    def _zeros(self, x: Name, name: str, ref: str) -> Expr:
-        """A further output for an input without elements."""
-        return method(x, "new_zeros", self.shape(output_dims(self.program, name, ref)))
 
     def _several(self, check: Several) -> Stmt:
         factors: list[Expr] = []
@@ -293,14 +300,13 @@ class CallChecks:
                     size = self.number(width)
             factors.append(size)
         product = factors[0] if len(factors) == 1 else Binary("*", tuple(factors))
-        arguments = (Name("self"), product, Literal(", ".join(shown)))
+        first = Name(self.program.inputs[0].name)
+        arguments = (Literal(self.program.name), first, product, Literal(", ".join(shown)))
         demand = Do(call("runtime.demand_several", *arguments))
         if not check.tracked:
             evaluated = self._pooled_in_evaluation(check)
-            return demand if evaluated else If(Name("self.training"), (demand,))
-        kept = next(b.name for b in self.program.buffers if b.tracked)
-        missing = Binary("is", (Name(f"self.{kept}"), Literal(None)))
-        return If(Binary("or", (Name("self.training"), missing)), (demand,))
+            return demand if evaluated else If(self._own("training"), (demand,))
+        return If(self._measuring, (demand,))
 
     def _pooled_in_evaluation(self, check: Several) -> bool:
         """Whether these pools, or others over some of the same axes, count in eval mode too."""

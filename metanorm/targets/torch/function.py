@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from metanorm.ir.nodes import Argument, Buffer, InputDecl, Program
+from metanorm.ir.nodes import Argument, Buffer, InputDecl, ParamDecl, Program
 from metanorm.targets.python.pyir import (
     Assign,
     Attribute,
@@ -20,6 +20,7 @@ from metanorm.targets.python.pyir import (
     names_in,
 )
 from metanorm.targets.torch.body import statements
+from metanorm.targets.torch.checks import CallChecks
 from metanorm.targets.torch.layout import call
 from metanorm.targets.torch.signature import Signature
 
@@ -39,6 +40,7 @@ class FunctionPrinter:
     def __init__(self, signature: Signature) -> None:
         self.signature = signature
         self.momenta = signature.momenta
+        self.measuring = ""  # what `check` calls whether a call measures its input
 
     def printed(self, name: str, program: Program, doc: Sequence[str]) -> Printed:
         """The function of a program: of the norm, or of what a parameter begins with."""
@@ -56,9 +58,7 @@ class FunctionPrinter:
         passed = self._passed(program, used)
         parameters = [p for i in program.inputs for p in self.input_parameters(i)]
         parameters += [Parameter(b.name, self.signature.buffer_type(b)) for b in buffers]
-        parameters += [
-            Parameter(p.name, "Tensor | None" if p.switches else "Tensor") for p in params
-        ]
+        parameters += self._params(params)
         parameters += [Parameter(a.name, self._type(a)) for a in passed]
         reads_mode = "training" in used
         if reads_mode:
@@ -68,7 +68,8 @@ class FunctionPrinter:
         # `None` for a number becomes the epsilon of x once that is widened.
         body = (body[0], *self._epsilons(program, passed), *body[1:])
         returns = self.signature.returns() if whole else "Tensor"
-        function = Function(name, tuple(parameters), returns, body, tuple(doc))
+        leaf = ("runtime.leaf",) if whole else ()
+        function = Function(name, tuple(parameters), returns, body, tuple(doc), leaf)
         return Printed(function, passed, reads_mode)
 
     def input_parameters(self, decl: InputDecl, default: Expr | None = None) -> list[Parameter]:
@@ -84,6 +85,28 @@ class FunctionPrinter:
         """The constructor arguments that the function reads."""
         own = set(self.momenta.values())
         return tuple(a for a in program.arguments if a.name in used and a.name not in own)
+
+    def _params(self, params: Sequence[ParamDecl]) -> list[Parameter]:
+        return [Parameter(p.name, "Tensor | None" if p.switches else "Tensor") for p in params]
+
+    def check(self, name: str) -> Function:
+        """What refuses calls that the norm cannot take, as a function of what it looks at."""
+        program = self.signature.program
+        known = [p for i in program.inputs for p in self.input_parameters(i)]
+        known += [Parameter(b.name, self.signature.buffer_type(b)) for b in program.buffers]
+        known += self._params(program.params)
+        known += [Parameter(a.name, self._type(a)) for a in program.arguments]
+        known.append(Parameter("training", "bool"))
+        shape, self.measuring = _free("shape", known), _free("measuring", known)
+        known.append(Parameter(self.measuring, "bool"))
+        checks = CallChecks(program, "", shape, self.measuring)
+        if program.target == "weight":
+            checks.fit_parameters()
+        body = tuple(checks.statements())
+        used = set(names_in(body))
+        parameters = tuple(p for p in known if p.name in used)
+        doc = (f"Refuse what `{program.name}` cannot take.",)
+        return Function(name, parameters, "None", body, doc, ("runtime.leaf",))
 
     def _type(self, argument: Argument) -> str:
         if argument.type == "matrix":
@@ -101,3 +124,10 @@ class FunctionPrinter:
                 missing = Binary("is", (name, Literal(None)))
                 done.append(If(missing, (Assign((name,), epsilon),)))
         return done
+
+
+def _free(name: str, taken: Sequence[Parameter]) -> str:
+    """A name that no parameter has."""
+    while any(parameter.name == name for parameter in taken):
+        name += "_"
+    return name

@@ -68,7 +68,7 @@ class Lengths:
                     shape = Attribute(Name(name), "shape")
                     if not self.layouts.variadic(dim):
                         return Subscript(shape, (self.layouts.position(dims, place),))
-                    return method(Subscript(shape, (self._slice(dims, place),)), "numel")
+                    return call("runtime.numel", Subscript(shape, (self._slice(dims, place),)))
         size = self.space[axis].size
         assert size is not None, axis
         return self.number(size)
@@ -108,8 +108,8 @@ class Lengths:
         for dim in dims:
             size = self.of(dim.axis)
             if self.layouts.variadic(dim):
-                assert isinstance(size, Call) and isinstance(size.function, Attribute)
-                items.append(Starred(size.function.value))
+                assert isinstance(size, Call)
+                items.append(Starred(size.arguments[0]))
             else:
                 items.append(size)
         return Tuple(tuple(items))

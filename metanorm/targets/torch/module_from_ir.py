@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from metanorm.ir.momenta import counts_batches
@@ -15,6 +15,7 @@ from metanorm.targets.python.pyir import (
     Blank,
     Call,
     Class,
+    Do,
     Expr,
     Format,
     Function,
@@ -27,7 +28,7 @@ from metanorm.targets.python.pyir import (
 )
 from metanorm.targets.torch.base import Base
 from metanorm.targets.torch.beginning import Beginning
-from metanorm.targets.torch.checks import CallChecks, count_batch
+from metanorm.targets.torch.checks import CallChecks
 from metanorm.targets.torch.constructor import SELF, Constructor, ordered
 from metanorm.targets.torch.describe import class_doc, function_doc
 from metanorm.targets.torch.function import FunctionPrinter
@@ -68,6 +69,7 @@ class _Printer:
         self.momenta = self.signature.momenta
         self.tracked = self.signature.tracked
         self.functions = FunctionPrinter(self.signature)
+        self.check = self.functions.check(names.check)
         self.own = self.functions.printed(names.function, self.program, function_doc(self.program))
         self.beginning: Beginning | None = None
         if self.program.target == "weight" and self.signature.has_state():
@@ -78,7 +80,13 @@ class _Printer:
     def definitions(self) -> tuple[Stmt, ...]:
         result = self._result_type()
         others = self.beginning.printed.values() if self.beginning else ()
-        return (*result, self._class(), self.own.function, *(p.function for p in others))
+        return (
+            *result,
+            self._class(),
+            self.check,
+            self.own.function,
+            *(p.function for p in others),
+        )
 
     def _result_type(self) -> tuple[Stmt, ...]:
         if len(self.program.outputs) == 1:
@@ -87,7 +95,8 @@ class _Printer:
         fields = tuple(
             Assign((Name(name),), None, annotation="Tensor") for name, _ in self.program.outputs
         )
-        return (Class(self.signature.returns(), "NamedTuple", fields, doc),)
+        known = Do(call("runtime.register_output", Name(self.signature.returns())))
+        return (Class(self.signature.returns(), "NamedTuple", fields, doc), known)
 
     def _first(self) -> str:
         return self.program.inputs[0].name
@@ -131,28 +140,39 @@ class _Printer:
         required = [replace(p, default=None) for p in inputs[:last] if p.name not in sizes]
         optional = [p for p in inputs[:last] if p.name in sizes]
         required, optional = [SELF, *required, inputs[last]], [*optional, *inputs[last + 1 :]]
-        checks = CallChecks(self.program, self.signature.names.result)
-        body: list[Stmt] = []
+        inner = [p.name for p in (*required[1:], *optional)]
+        body = self._node(inner)
+        checks = CallChecks(self.program)
+        body += checks.defaults()
         if self.beginning is not None:
             body += self.beginning.demanded()
-            checks.fit_parameters()
-        body += checks.statements()
-        body += self._count_batch()
-        arguments: list[Expr] = []
-        for decl in self.program.inputs:
-            arguments.append(Name(decl.name))
-            arguments += [Name(f"{decl.name}_size")] if decl in self.signature.groups() else []
-        arguments += [Name(f"self.{b.name}") for b in self.program.buffers]
-        arguments += [Name(f"self.{p.name}") for p in self.program.params]
-        arguments += [
-            Name(a.name if a.name in checks.locals else f"self.{a.name}") for a in self.own.passed
-        ]
-        arguments += [Name("self.training")] if self.own.reads_mode else []
-        arguments += [Name(name) for name in self.momenta.values()]
-        body.append(Return(Call(Name(self.own.function.name), tuple(arguments))))
+        checks.shapes()  # which finds out where lengths can be read
+        idle = checks.idle()
+        body += [s for statements in idle.values() for s in statements]
+
+        def given(name: str) -> Expr:
+            if name == self.functions.measuring:
+                return checks.measuring()
+            local = name in inner or name in idle or name in self.momenta.values()
+            return Name(name if local else f"self.{name}")
+
+        for function in (self.check, self.own.function):
+            arguments = tuple(given(p.name) for p in function.parameters)
+            result = Call(Name(function.name), arguments)
+            if function is self.check:
+                body += [Do(result), *self._count_batch()]
+            else:
+                body.append(Return(result))
         parameters = (*required, *optional)
         doc = (self.kind.gives,)
         return Function("forward", parameters, self.signature.returns(), tuple(body), doc)
+
+    def _node(self, inputs: Sequence[str]) -> list[Stmt]:
+        """What a call is where torch.fx traces the model around it."""
+        names = tuple(map(Name, inputs))
+        part = call("runtime.traced_by_fx", Name("self"), Name(self._first()))
+        node = call("runtime.call_module", Name("self.forward"), *names)
+        return [If(part, (Return(node),))]
 
     def _count_batch(self) -> list[Stmt]:
         if not self.momenta:
@@ -160,7 +180,8 @@ class _Printer:
         done: list[Stmt] = []
         counter = Name("self.num_batches_tracked")
         counts = counts_batches(self.program)
-        inner: list[Stmt] = [count_batch()] if counts else []
+        count = call("runtime.count_batch", counter, Name(self._first()))
+        inner: list[Stmt] = [Do(count)] if counts else []
         for scalar, name in self.momenta.items():
             done.append(Assign((Name(name),), Literal(0.0), annotation="float | Tensor"))
             value = Literal(None) if scalar is None else self.constructor.scalar(scalar)

@@ -19,6 +19,7 @@ class Names:
 
     norm: str
     function: str
+    check: str  # the function that refuses what the norm cannot take
     result: str  # the class of the result, where there are several outputs
     beginnings: Mapping[str, str]  # functions for first values, by what begins with them
 
@@ -30,13 +31,14 @@ def names_of(programs: Sequence[Program]) -> list[Names]:
     for program in programs:
         function = _free(snake_case(program.name), "_function", taken | _parameters(program))
         result = _free(f"{program.name}Output", "_", taken)
+        check = f"_check_{function}"  # no name of a spec begins like this
         taken |= {function, result}
         beginnings = {}
         for kept in program.kept:
             if kept.from_weight:
                 beginnings[kept.name] = _free(f"{function}_{kept.name}", "_", taken)
         taken |= set(beginnings.values())
-        found.append(Names(program.name, function, result, beginnings))
+        found.append(Names(program.name, function, check, result, beginnings))
     return found
 
 

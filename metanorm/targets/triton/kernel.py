@@ -20,7 +20,7 @@ def function_of(
         for key, own in arguments.keys.items()
     ]
     parameters += [Parameter(own, "tl.constexpr") for own in ("REAL", "INDEX", *meta)]
-    return Function(name, tuple(parameters), "None", tuple(body), (doc,), "triton.jit")
+    return Function(name, tuple(parameters), "None", tuple(body), (doc,), ("triton.jit",))
 
 
 def annotation_of(key: str) -> str:

@@ -1,0 +1,29 @@
+"""The way out of a function for an input without elements."""
+
+from __future__ import annotations
+
+from metanorm.ir.nodes import Program
+from metanorm.ir.outputs import output_dims
+from metanorm.targets.python.pyir import Binary, Expr, If, Name, Return, Stmt, Tuple
+from metanorm.targets.torch.checks import CallChecks
+from metanorm.targets.torch.layout import call, integer, method
+
+
+def way_out(program: Program, result: str) -> Stmt:
+    """Results for an input that has no elements; `result` is their class, if they are several."""
+    x = Name(program.inputs[0].name)
+    empty = Binary("==", (method(x, "numel"), integer(0)))
+    parameters = Tuple(tuple(Name(p.name) for p in program.params))
+    first: Expr = call("runtime.no_elements", x, parameters)
+    if not program.keeps_shape:
+        first = method(first, "sum")
+    first = method(first, "to", Name("dtype"))
+    if len(program.outputs) == 1:
+        return If(empty, (Return(first),))
+    checks = CallChecks(program, owner="")
+    checks.shapes()  # which finds out where lengths can be read
+    others: list[Expr] = []
+    for name, ref in program.outputs[1:]:
+        shape = checks.shape(output_dims(program, name, ref))
+        others.append(method(x, "new_zeros", shape, dtype=Name("dtype")))
+    return If(empty, (Return(call(result, first, *others)),))
