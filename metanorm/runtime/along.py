@@ -246,5 +246,5 @@ def _zeros(matrix: Matrix, like: Tensor, dim: int) -> Tensor | None:
 
 def _lined_up(values: Tensor, like: Tensor, dim: int) -> Tensor:
     shape = [1] * like.dim()
-    shape[dim] = len(values)
+    shape[dim] = values.shape[0]
     return values.view(shape)

@@ -1,26 +1,22 @@
-"""Pools of what is near: windows around each position, and the past of each position.
-
-The axis is cut into blocks as long as a window. A window then is the end of one block and the
-beginning of the next, so that all windows follow from one running total through each block from
-either end (van Herk, 1992; Gil & Werman, 1993): constant work for each element, whatever the
-width. Nothing is ever subtracted, so that nothing cancels, and a NaN stays inside the windows
-that hold it.
-"""
+"""Pools of what is near: windows around each position, and the past of each position."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from metanorm.runtime.along import Matrix
 from metanorm.runtime.extremes import Slide, shared_largest
 from metanorm.runtime.kernels.fit import recorded
-from metanorm.runtime.pools import over
-
-EVERYTHING = 1 << 62  # further back than any axis is long
+from metanorm.runtime.sliding import (
+    EVERYTHING,
+    padded,
+    sliding_max,
+    sliding_squares,
+    sliding_sum,
+)
 
 
 class Window(Matrix):
@@ -39,7 +35,7 @@ class Window(Matrix):
 
     def total(self, x: Tensor, dim: int) -> Tensor:
         """The sum over each window."""
-        added = _sliding_sum(x, dim, *self._reach(x.shape[dim]))
+        added = sliding_sum(x, dim, *self._reach(x, dim))
         if self.edge != "replicate" or not x.shape[dim]:
             return added
         before, behind = self._beyond(x, dim)
@@ -48,15 +44,15 @@ class Window(Matrix):
 
     def transposed(self, x: Tensor, dim: int) -> Tensor:
         """For each position, the sum over all windows that hold it."""
-        back, ahead = self._reach(x.shape[dim])
-        added = _sliding_sum(x, dim, ahead, back)
+        back, ahead = self._reach(x, dim)
+        added = sliding_sum(x, dim, ahead, back)
         length = x.shape[dim]
         if self.edge != "replicate" or not length:
             return added
         before, behind = self._beyond(x, dim)
         first, last = (_times(count, x).sum(dim, keepdim=True) for count in (before, behind))
         room = length - 1
-        return added + _padded(first, dim, 0, room) + _padded(last, dim, room, 0)
+        return added + padded(first, dim, 0, room) + padded(last, dim, room, 0)
 
     def squares(self, x: Tensor, mean: Tensor, weight: Tensor, dim: int) -> Tensor:
         """The weighted sum of squares about each window's mean."""
@@ -69,7 +65,7 @@ class Window(Matrix):
 
     def squares_about(self, x: Tensor, mean: Tensor, weight: Tensor, dim: int) -> Tensor:
         """The same, without a derivative of its own."""
-        squares = _sliding_squares(x, mean, weight, dim, *self._reach(x.shape[dim]))
+        squares = sliding_squares(x, mean, weight, dim, *self._reach(x, dim))
         if self.edge == "replicate":
             heavy = weight.expand_as(x)
             for count, end, own in zip(self._beyond(x, dim), _ends(x, dim), _ends(heavy, dim)):
@@ -78,9 +74,9 @@ class Window(Matrix):
 
     def largest(self, x: Tensor, dim: int) -> Tensor:
         """The largest value of each window; equal ones share the gradient."""
-        back, ahead = self._reach(x.shape[dim])
-        slide: Slide = lambda x, dim: _sliding_max(x, dim, back, ahead)  # noqa: E731
-        holding: Slide = lambda x, dim: _sliding_max(x, dim, ahead, back)  # noqa: E731
+        back, ahead = self._reach(x, dim)
+        slide: Slide = lambda x, dim: sliding_max(x, dim, back, ahead)  # noqa: E731
+        holding: Slide = lambda x, dim: sliding_max(x, dim, ahead, back)  # noqa: E731
         return shared_largest(x, dim, slide, holding) if x.shape[dim] else x
 
     def outside(self, like: Tensor, length: int) -> Tensor | None:
@@ -90,16 +86,14 @@ class Window(Matrix):
         before, behind = self._overlap(like, length)
         return before + behind
 
-    def _reach(self, length: int) -> tuple[int, int]:
-        """How far windows go, as far as there is anything where that is known.
+    def _reach(self, x: Tensor, dim: int) -> tuple[int, int]:
+        """How far windows go, as far as there is anything.
 
-        An exported program serves axes of any length, which it cannot be compared with.
+        Of the axes of a program that is recorded nobody knows how long they are.
         """
-        if self.back == EVERYTHING:
-            return length - 1, 0
-        if torch.compiler.is_exporting():
+        if self.back == EVERYTHING or recorded(x):
             return self.back, self.ahead
-        return min(self.back, length - 1), min(self.ahead, length - 1)
+        return min(self.back, x.shape[dim] - 1), min(self.ahead, x.shape[dim] - 1)
 
     def _overlap(self, like: Tensor, length: int) -> tuple[Tensor, Tensor]:
         """How far the window of each position goes beyond either border: shape [length]."""
@@ -189,93 +183,6 @@ def _nearer(x: Tensor, mean: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """Both from the mean of the means: their differences are the same, and rounded less."""
     near = torch.where(torch.isfinite(mean), mean, 0).mean(dim, keepdim=True).detach()
     return x - near, mean - near
-
-
-# ---- windows from the two blocks that they lie in
-
-
-def _sliding_sum(x: Tensor, dim: int, back: int, ahead: int) -> Tensor:
-    if not x.shape[dim]:
-        return x
-    ends, beginnings = _halves(x, dim, back, ahead)
-    inner = dim + 1
-    added = ends.flip(inner).cumsum(inner).flip(inner) + beginnings.cumsum(inner)
-    return _joined(added, dim, x.shape[dim])
-
-
-def _sliding_max(x: Tensor, dim: int, back: int, ahead: int) -> Tensor:
-    ends, beginnings = _halves(x, dim, back, ahead, -torch.inf)
-    inner = dim + 1
-    behind = ends.flip(inner).cummax(inner).values.flip(inner)
-    best = torch.maximum(behind, beginnings.cummax(inner).values)
-    return _joined(best, dim, x.shape[dim])
-
-
-def _sliding_squares(
-    x: Tensor, mean: Tensor, weight: Tensor, dim: int, back: int, ahead: int
-) -> Tensor:
-    """The squares of both parts of a window about their own means, which are then brought
-    together (Chan, Golub & LeVeque, 1983)."""
-    length, inner = x.shape[dim], dim + 1
-    x_ends, x_beginnings = _halves(x, dim, back, ahead)
-    if weight.shape[dim] != length:
-        weight = weight.expand([n if d == dim else -1 for d, n in enumerate(x.shape)])
-    ends, beginnings = _halves(weight, dim, back, ahead)
-    left = _running(x_ends.flip(inner), ends.flip(inner), inner)
-    left = _Running(*(part.flip(inner) for part in left))
-    right = _running(x_beginnings, beginnings, inner)
-    together = left.weight + right.weight
-    share = over(right.weight, together)
-    squares = left.squares + right.squares
-    squares = squares + left.weight * share * (left.mean - right.mean).square()
-    centre = left.mean + (right.mean - left.mean) * share
-    squares, centre, together = (_joined(part, dim, length) for part in (squares, centre, together))
-    return squares + together * (centre - mean).square()
-
-
-class _Running(NamedTuple):
-    """Weight, mean and squares about the mean of all positions up to each."""
-
-    weight: Tensor
-    mean: Tensor
-    squares: Tensor
-
-
-def _running(x: Tensor, weight: Tensor, dim: int) -> _Running:
-    """Welford's recurrence (1962), whose steps are known once the means are: all are positive."""
-    together = weight.cumsum(dim)
-    mean = over((weight * x).cumsum(dim), together)
-    before, centre = _later(together, dim), _later(mean, dim)
-    steps = over(weight * before, together) * (x - centre).square()
-    return _Running(together, mean, steps.cumsum(dim))
-
-
-def _halves(
-    x: Tensor, dim: int, back: int, ahead: int, beyond: float = 0.0
-) -> tuple[Tensor, Tensor]:
-    """For each window, the end of the block in which it begins, and what it holds of the next.
-
-    Both are cut into blocks, [..., blocks, positions, ...]: of the first, everything from a
-    position on belongs to its window, of the second everything up to it.
-    """
-    length, width = x.shape[dim], back + ahead + 1
-    blocks = -(-length // width) + 1
-    padded = _padded(x, dim, back, blocks * width - length - back, beyond)
-    cut = torch.unflatten(padded, dim, (blocks, width))
-    return cut.narrow(dim, 0, blocks - 1), _later(cut.narrow(dim, 1, blocks - 1), dim + 1, beyond)
-
-
-def _joined(blocks: Tensor, dim: int, length: int) -> Tensor:
-    return blocks.flatten(dim, dim + 1).narrow(dim, 0, length)
-
-
-def _later(x: Tensor, dim: int, first: float = 0.0) -> Tensor:
-    """Everything one position later."""
-    return _padded(x.narrow(dim, 0, x.shape[dim] - 1), dim, 1, 0, first)
-
-
-def _padded(x: Tensor, dim: int, before: int, behind: int, value: float = 0.0) -> Tensor:
-    return pad(x, (0, 0) * (x.dim() - 1 - dim) + (before, behind), value=value)
 
 
 def _times(count: Tensor, x: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf
+from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf, leaves
 from metanorm.targets.python.pyir import Binary, Expr, IfElse, Literal, Name, Unary
 from metanorm.targets.torch.layout import call, integer
 
@@ -95,8 +95,20 @@ NUMBER: Mapping[str, Callable[..., Expr]] = {
 }
 
 
-def number_expr(scalar: Scalar, size: Callable[[str], Expr], names: str = "") -> Expr:
-    """A scalar as a number; `size` writes the length of an axis, `names` begins each name."""
+# What lengths are in exported programs can be raised to a power, but not be given to `math.sqrt`.
+OF_LENGTHS: Mapping[str, Callable[..., Expr]] = {
+    "sqrt": lambda a: Binary("**", (a, Literal(0.5))),
+    "rsqrt": lambda a: Binary("**", (a, Literal(-0.5))),
+}
+
+
+def number_expr(
+    scalar: Scalar, size: Callable[[str], Expr], names: str = "", read: bool = False
+) -> Expr:
+    """A scalar as a number; `size` writes the length of an axis, `names` begins each name.
+
+    With `read`, lengths are those of tensors.
+    """
     match scalar:
         case Const(value):
             return number_expr_of(value)
@@ -105,7 +117,9 @@ def number_expr(scalar: Scalar, size: Callable[[str], Expr], names: str = "") ->
         case SizeOf(axis):
             return size(axis)
         case Apply(function, arguments):
-            given = [number_expr(a, size, names) for a in arguments]
+            given = [number_expr(a, size, names, read) for a in arguments]
+            if read and any(isinstance(leaf, SizeOf) for leaf in leaves(scalar)):
+                return {**NUMBER, **OF_LENGTHS}[function](*given)
             return NUMBER[function](*given)
 
 

@@ -87,7 +87,7 @@ class Lengths:
 
     def number(self, scalar: Scalar) -> Expr:
         """A number that may depend on lengths."""
-        return number_expr(scalar, self.of)
+        return number_expr(scalar, self.of, read=True)
 
     def _slice(self, dims: Dims, place: int) -> Expr:
         before = [d for d in dims[:place] if self.layouts.variadic(d)]
