@@ -1,0 +1,108 @@
+"""Two calls of a norm that differ in every length that a call may bring."""
+
+from __future__ import annotations
+
+import copy
+import io
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from metanorm.ir.nodes import Divisible, Equal, Program
+from metanorm.ir.space import Space
+from metanorm.verify.cases import Built, Setting, build
+from metanorm.verify.compare import make
+
+
+@dataclass
+class Calls:
+    """A module, the arguments of both calls, and which dimensions torch.export may not fix."""
+
+    module: nn.Module
+    first: dict[str, Any]
+    second: dict[str, Any]
+    dynamic: dict[str, Any]
+
+
+def calls(program: Program, library: ModuleType, training: bool, **setting: Any) -> Calls:
+    """Both calls in float64; the axes of the second are longer or shorter than the first's."""
+    space = Space(program.axes)
+    cut = {c.axis for c in program.checks if isinstance(c, Divisible) and not space[c.axis].size}
+    first = Setting("first", training=training, space=(6, 5), **setting)
+    parts = {axis: build(program, first).shapes[axis][0] for axis in cut}
+    # More than one part of each: for torch, lengths of one are special.
+    lengths = {axis: (2 * parts[axis],) for axis in cut}
+    first = Setting("first", training=training, space=(6, 5), lengths=lengths, **setting)
+    before = build(program, first)
+    kept = {axis for argument in program.arguments for axis in argument.axes}
+    free = [
+        axis.name
+        for axis in program.axes
+        if axis.size is None and axis.cells_of is None and axis.name not in kept
+    ]
+    longer = {name: tuple(3 * n for n in before.shapes[name]) for name in free}
+    longer.update({name: (7, 3) for name in free if space[name].variadic})
+    second = Setting("second", training=training, lengths=longer, **setting)
+    after = build(program, second, seed=1)
+    module = make(program, library, before, first)
+    open_dims = _dynamic(program, before, after, parts)
+    return Calls(module, _arguments(before), _arguments(after), open_dims)
+
+
+def _arguments(built: Built) -> dict[str, Any]:
+    counts = {f"{name}_size": count for name, count in built.groups.items()}
+    return {**built.inputs, **counts}
+
+
+def _dynamic(
+    program: Program, before: Built, after: Built, parts: dict[str, int]
+) -> dict[str, Any]:
+    """A name for each length in which the calls differ, the same one for the same axis."""
+    equal = {c.second: c.first for c in program.checks if isinstance(c, Equal)}
+    found: dict[str, Any] = {f"{name}_size": None for name in before.groups}
+    names: dict[str, Any] = {}
+    for decl in program.inputs:
+        x, y = before.inputs[decl.name], after.inputs[decl.name]
+        assert x is not None and y is not None
+        if decl.sort == "edges":
+            found[decl.name] = {1: Dim("edges", min=2, max=4096)}
+            continue
+        places = [(equal.get(d, d), i) for d in decl.dims for i in range(len(before.shapes[d]))]
+        own = found[decl.name] = {}
+        for place, (axis, number) in enumerate(places):
+            if x.shape[place] != y.shape[place]:
+                name = f"{axis}_{number}"
+                whole = Dim(name, min=2, max=4096)
+                if axis in parts:
+                    whole = parts[axis] * Dim(name, min=1, max=1000)
+                own[place] = names.setdefault(name, whole)
+    return found
+
+
+def saved(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """What `torch.export.load` makes of what `torch.export.save` has written."""
+    file = io.BytesIO()
+    torch.export.save(program, file)
+    file.seek(0)
+    return torch.export.load(file)
+
+
+def agree(ours: Any, module: nn.Module, arguments: dict[str, Any], **close: float) -> None:
+    """Hold outputs, and what buffers are after the call, against those of a norm."""
+    twin = copy.deepcopy(module)
+    torch.manual_seed(0)
+    found = ours(**arguments)
+    torch.manual_seed(0)
+    wanted = twin(**arguments)
+    if not isinstance(wanted, Tensor):
+        found, wanted = tuple(found), tuple(wanted)
+    torch.testing.assert_close(found, wanted, **close)
+    state = twin.state_dict()
+    for name, value in ours.state_dict().items():
+        if name in state:
+            torch.testing.assert_close(value, state[name], **close)
+    module.load_state_dict(state)
