@@ -142,7 +142,7 @@ def _joined(blocks: Tensor, dim: int, length: int) -> Tensor:
 
 def _later(x: Tensor, dim: int, first: float = 0.0) -> Tensor:
     """Everything one position later."""
-    return padded(x.narrow(dim, 0, x.shape[dim] - 1), dim, 1, 0, first)
+    return padded(x, dim, 1, 0, first).narrow(dim, 0, x.shape[dim])
 
 
 def padded(x: Tensor, dim: int, before: int, behind: int, value: float = 0.0) -> Tensor:

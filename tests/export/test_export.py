@@ -1,0 +1,75 @@
+"""Norms in `torch.export`: any length that an example did not fix, saved and loaded again."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import pytest
+import torch
+from calls import agree, calls, saved
+from conftest import PROGRAMS
+from torch.export import Dim, export
+
+import metanorm
+from metanorm import runtime
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # what torch's own compiler warns of is not ours
+
+ACTIVATIONS = [name for name, program in PROGRAMS.items() if program.target == "activation"]
+# Norms that have, between them, every construct: running statistics, cut axes, windows, the past,
+# groups, edges, given matrices, lookups, several outputs, lengths in equations, a sorted axis.
+QUICK = [
+    "BatchNorm", "GroupNorm", "LocalContextNorm", "CumulativeLayerNorm", "GraphNorm",
+    "AdjacencyNorm", "AdaLayerNormZero", "GradientWeightedNorm", "SparseSwitchNorm",
+]  # fmt: skip
+REST = [
+    pytest.param(name, marks=() if name in QUICK else pytest.mark.extended) for name in ACTIVATIONS
+]
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("name", REST)
+def test_programs_serve_other_lengths(name: str, training: bool, library: ModuleType) -> None:
+    if training and name in ("LocalContextNorm", "GraphNorm", "CumulativeLayerNorm"):
+        pytest.skip("it is the same in both modes")
+    with runtime.use("torch"):
+        given = calls(PROGRAMS[name], library, training)
+        before = {k: v.clone() for k, v in given.module.state_dict().items()}
+        program = export(given.module, (), given.first, dynamic_shapes=given.dynamic)
+        for key, value in given.module.state_dict().items():
+            assert torch.equal(value, before[key]), f"exporting has changed {key}"
+        loaded = saved(program).module()
+        for arguments in (given.second, given.first):
+            agree(loaded, given.module, arguments, rtol=1e-9, atol=1e-9)
+
+
+def test_windows_larger_than_an_image(library: ModuleType) -> None:
+    """An example that is wider than the window serves images that are not, and the reverse."""
+    norm = library.LocalContextNorm(4, 2, 5).eval()
+    size = {d: Dim(f"d{d}", min=2, max=64) for d in (0, 2, 3)}
+    program = export(norm, (torch.randn(2, 4, 9, 3),), dynamic_shapes=(size,)).module()
+    for shape in ((3, 4, 2, 17), (2, 4, 9, 3), (5, 4, 33, 2)):
+        x = torch.randn(shape)
+        torch.testing.assert_close(program(x), norm(x), rtol=1e-4, atol=1e-4)
+
+
+def test_kernels_are_no_part_of_a_program(library: ModuleType) -> None:
+    program = export(library.LayerNorm(8), (torch.randn(2, 8),))
+    operations = {str(n.target) for n in program.graph.nodes if n.op == "call_function"}
+    assert "aten.var_mean.correction" in operations
+    assert all(name.startswith(("aten.", "<built-in function getitem")) for name in operations)
+
+
+def test_lengths_as_whole_numbers() -> None:
+    norms = metanorm.loads(
+        "norm Masked(eps = 1e-5) {\n"
+        "  input  x[N, T, C], lengths: index[N]\n"
+        "  reduce T where (position(T) < lengths)\n"
+        "}\n"
+    )
+    norm, rows, steps = norms.Masked(), Dim("rows", min=2, max=64), Dim("steps", min=2, max=64)
+    example = (torch.randn(3, 6, 2), torch.tensor([2, 6, 4]))
+    dynamic = ({0: rows, 1: steps}, {0: rows})
+    program = export(norm, example, dynamic_shapes=dynamic).module()
+    x, lengths = torch.randn(5, 9, 2), torch.tensor([9, 1, 2, 5, 3])
+    torch.testing.assert_close(program(x, lengths), norm(x, lengths))
