@@ -10,7 +10,6 @@ from calls import agree, calls, saved
 from conftest import PROGRAMS
 from torch.export import Dim, export
 
-import metanorm
 from metanorm import runtime
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what torch's own compiler warns of is not ours
@@ -58,18 +57,3 @@ def test_kernels_are_no_part_of_a_program(library: ModuleType) -> None:
     operations = {str(n.target) for n in program.graph.nodes if n.op == "call_function"}
     assert "aten.var_mean.correction" in operations
     assert all(name.startswith(("aten.", "<built-in function getitem")) for name in operations)
-
-
-def test_lengths_as_whole_numbers() -> None:
-    norms = metanorm.loads(
-        "norm Masked(eps = 1e-5) {\n"
-        "  input  x[N, T, C], lengths: index[N]\n"
-        "  reduce T where (position(T) < lengths)\n"
-        "}\n"
-    )
-    norm, rows, steps = norms.Masked(), Dim("rows", min=2, max=64), Dim("steps", min=2, max=64)
-    example = (torch.randn(3, 6, 2), torch.tensor([2, 6, 4]))
-    dynamic = ({0: rows, 1: steps}, {0: rows})
-    program = export(norm, example, dynamic_shapes=dynamic).module()
-    x, lengths = torch.randn(5, 9, 2), torch.tensor([9, 1, 2, 5, 3])
-    torch.testing.assert_close(program(x, lengths), norm(x, lengths))
