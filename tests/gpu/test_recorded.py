@@ -15,7 +15,7 @@ from processes import ROOT, Part, parts, passes, without
 
 HERE = Path(__file__).parent / "recorded"
 QUICK = {"norms.py": 2, "launching.py": 1, "waiting.py": 1, "failing.py": 1, "tuned.py": 1}
-EXTENDED = {"norms.py": 8}
+EXTENDED = {"norms.py": 8, "launching.py": 2}
 
 if importlib.util.find_spec("triton") is None:
     pytest.skip("triton is not installed", allow_module_level=True)
