@@ -208,7 +208,7 @@ def test_rounding_moves_by_a_unit_in_the_last_place(dtype: torch.dtype) -> None:
 
 def test_checks_on_kernels_are_counted() -> None:
     program, module = compiled(SIMPLE.format("A"), "native")
-    found = list(findings(program, module, quick=True))
+    found = list(findings(program, module, chosen=quick_settings))
     assert {f.on for f in found} == {"kernels", "plain torch"}
     plain = Verification("A", tuple(f for f in found if f.on == "plain torch"))
     both = Verification("A", tuple(found))
@@ -219,7 +219,7 @@ def test_norms_without_kernels_have_no_checks_on_them() -> None:
     """Also where another norm of the file has some."""
     text = "norm A {\n  input  x[N, T]\n  output x - mean(x over T: window(3))\n}\n"
     program, module = compiled(text, "native")
-    found = list(findings(program, module, quick=True))
+    found = list(findings(program, module, chosen=quick_settings))
     assert found and {f.on for f in found} == {"plain torch"}
 
 

@@ -6,13 +6,15 @@ every construct of the library is there once, and the extended tier takes all th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import pytest
+import torch
 from _pytest.mark import ParameterSet
 
 from metanorm.ir.nodes import Along, Count, Map, Pool, Program
+from metanorm.verify.cases import Setting, quick_settings
 
 
 def constructs(program: Program) -> set[str]:
@@ -48,6 +50,13 @@ def covering(programs: Mapping[str, Program]) -> list[str]:
         taken = missing[name]
         missing = {other: left - taken for other, left in missing.items()}
     return chosen
+
+
+def one_precision(program: Program) -> Iterator[Setting]:
+    """Settings that ask for one pair of kernels, where all settings ask for twenty."""
+    for setting in quick_settings(program):
+        if (setting.dtype, setting.memory) == (torch.float64, "contiguous"):
+            yield setting
 
 
 def tiered(values: Iterable[Any], quick: Collection[Any]) -> list[ParameterSet]:

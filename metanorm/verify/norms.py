@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import ModuleType
 
 from metanorm.ir.nodes import Program
 from metanorm.runtime import use
 from metanorm.runtime.dispatch import KERNELS as TARGETS
 from metanorm.runtime.dispatch import Choice, NotServed
-from metanorm.verify.cases import NoExample, quick_settings, settings
+from metanorm.verify.cases import NoExample, Setting, settings
 from metanorm.verify.compare import compare
 from metanorm.verify.finding import KERNELS, TORCH, Finding, Verification
 from metanorm.verify.kernels import has_kernels
 
+Settings = Callable[[Program], Iterable[Setting]]
+
 
 def verify_norm(
-    program: Program, module: ModuleType, device: str = "cpu", quick: bool = False
+    program: Program, module: ModuleType, device: str = "cpu", chosen: Settings = settings
 ) -> Verification:
-    """Hold the class of a generated module against the oracle under every setting.
+    """Hold the class of a generated module against the oracle under every chosen setting.
 
     The module runs on the device, the oracle always on the CPU.
     """
-    return Verification(program.name, tuple(findings(program, module, device, quick)))
+    return Verification(program.name, tuple(findings(program, module, device, chosen)))
 
 
 def findings(
-    program: Program, module: ModuleType, device: str = "cpu", quick: bool = False
+    program: Program, module: ModuleType, device: str = "cpu", chosen: Settings = settings
 ) -> Iterator[Finding]:
     """A finding for each setting on plain torch, and for each one that kernels serve on them."""
     ways: Mapping[str, Choice] = {TORCH: "torch"}
     if has_kernels(module, device):
         ways = {KERNELS: TARGETS[device], **ways}
-    for setting in quick_settings(program) if quick else settings(program):
+    for setting in chosen(program):
         for on, target in ways.items():
             with use(target):
                 try:

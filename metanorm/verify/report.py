@@ -13,6 +13,7 @@ from metanorm.options import Options
 from metanorm.runtime.kernels.refusals import MissingKernels
 from metanorm.source import Source
 from metanorm.targets.live import module_from_files
+from metanorm.verify.cases import quick_settings, settings
 from metanorm.verify.finding import Finding, Verification
 from metanorm.verify.norms import findings
 
@@ -63,7 +64,8 @@ def steps(task: Task) -> Iterator[Finding | Verification]:
                 for norm in frontend.check(task.sources, [task.root]).norms[task.root]
                 if norm.program.name == task.norm
             )
-            for finding in findings(program, _module(task), task.device, task.quick):
+            chosen = quick_settings if task.quick else settings
+            for finding in findings(program, _module(task), task.device, chosen):
                 found.append(finding)
                 yield finding
         except Exception as error:

@@ -19,6 +19,7 @@ from layers import (
     use,
     weighted,
 )  # fmt: skip
+from tiers import tiered
 from torch import Tensor, nn
 
 # What one rounding of a result may cost; sums of gradients are of more numbers than one.
@@ -35,7 +36,7 @@ def against_double(module: nn.Module, x: Tensor, others: dict[str, Any], toleran
 
 
 @every_layer
-@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("dtype", tiered(TOLERANCE, quick=[torch.float32, torch.bfloat16]), ids=str)
 def test_all_of_one_type(name: str, dtype: torch.dtype, library: ModuleType) -> None:
     module, x = layer(name, library, dtype), torch.randn(LAYERS[name][1]).to(dtype)
     against_double(module, x, beside(name, x), 3 * TOLERANCE[dtype])

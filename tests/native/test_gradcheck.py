@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import PROGRAMS, ROOT
 from layers import use
+from tiers import covering, tiered
 
 sys.path.append(str(ROOT / "tests" / "numerics"))
 from samples import floats, sample, tensors
@@ -32,8 +33,12 @@ WAYS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "training"), WAYS)
-def test_gradients(name: str, training: bool, library: ModuleType) -> None:
+QUICK = {(name, True) for name in covering(PROGRAMS)}
+
+
+@pytest.mark.parametrize("way", tiered(WAYS, QUICK), ids=lambda w: f"{w[0]}-{w[1]}")
+def test_gradients(way: tuple[str, bool], library: ModuleType) -> None:
+    name, training = way
     module, arguments = sample(PROGRAMS[name], library, training=training)
     leaves = {**floats(arguments), **dict(module.named_parameters())}
     given = [n for n in leaves if n in arguments]
