@@ -17,7 +17,8 @@ class CoversNothing(Problem):
 
     ### What it means
 
-    The value that is pooled does not have this axis, so there is nothing to pool along it.
+    The value that is pooled does not have this axis, so there is nothing to pool along it. Or
+    `over` names no axis at all.
 
     ### Example
 
@@ -43,13 +44,18 @@ class CoversNothing(Problem):
     """
 
     span: Span
-    axis: str
+    axis: str  # empty where none is named
     axes: tuple[str, ...]
 
     def message(self) -> str:
+        if not self.axis:
+            return "the pool covers nothing: it names no axis"
         return f"the pool covers nothing: the value has no axis `{self.axis}`"
 
     def helps(self) -> tuple[str, ...]:
+        if not self.axis:
+            some = self.axes[0] if self.axes else "C"
+            return (f"name the axes to pool: `over {some}`, with options behind them",)
         return (f"it has {listing(self.axes)}" if self.axes else "it is a single number",)
 
 

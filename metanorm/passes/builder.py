@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from metanorm.ir.nodes import (
     Count,
+    Expand,
     Let,
     Map,
     Number,
@@ -55,6 +56,8 @@ class Builder:
 
         A name such as `%between` only says what the value is for.
         """
+        if isinstance(op, Pool):
+            op = self._covered(op)
         if op in self._bound:
             return self._bound[op]
         if not name or name in self.types or name.startswith("%"):
@@ -63,6 +66,14 @@ class Builder:
         self._body.append(Let(name, op, type_, self.span))
         self.types[name], self.ops[name], self._bound[op] = type_, op, name
         return name
+
+    def _covered(self, op: Pool) -> Pool:
+        """The pool, of a value that has all of its axes: a rewritten one may have lost some."""
+        operands = [ref for ref in (op.value, op.where, op.weight) if ref is not None]
+        joined = self.space.join(*(self.types[ref].axes for ref in operands))
+        present = {*joined, *(self.space.base(axis) for axis in joined)}
+        lost = tuple(axis for axis, _ in op.over if axis not in present)
+        return replace(op, value=self.emit(Expand(op.value, lost))) if lost else op
 
     def fresh(self, hint: str = "") -> Ref:
         """A name that nothing has yet; a hint is kept in it."""
@@ -106,6 +117,14 @@ class Builder:
         if ref.startswith("%") and ref not in self._better and says_more:
             self._better[ref] = let.name
 
+    def _as_large(self, output: Ref) -> Ref:
+        """What an old output is now, with all axes that it had."""
+        ref = self.moved.get(output, output)
+        had = next((let.type.axes for let in self.program.body if let.name == output), ())
+        there = {self.space.base(axis) for axis in self.types[ref].axes}
+        lost = tuple(a for a in had if a in self.space and self.space.base(a) not in there)
+        return self.emit(Expand(ref, lost)) if lost else ref
+
     def finish(
         self,
         outputs: Iterable[tuple[str, Ref]] | None = None,
@@ -113,7 +132,7 @@ class Builder:
     ) -> Program:
         """The program with the new body; what nothing needs any more is left out."""
         if outputs is None:
-            outputs = [(name, self.moved.get(ref, ref)) for name, ref in self.program.outputs]
+            outputs = [(name, self._as_large(ref)) for name, ref in self.program.outputs]
         if updates is None:
             updates = [
                 replace(u, value=self.moved.get(u.value, u.value)) for u in self.program.updates

@@ -11,7 +11,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from metanorm.ir.aggregation import Aggregation, ByIndex, Dense, Neighbours, is_partition
+from metanorm.ir.aggregation import (
+    REGULAR,
+    Aggregation,
+    ByIndex,
+    Dense,
+    Neighbours,
+    Ones,
+    is_partition,
+)
 from metanorm.ir.nodes import Count, Let, Map, Pool, Program, Ref, Repeat, Type
 from metanorm.ir.rename import renamed
 from metanorm.ir.typing import type_of
@@ -99,9 +107,24 @@ class _Moments:
         form = self.affine.of(op.value)
         if op.statistic not in ("mean", "var", "second") or form.guard or not _plain(op):
             return self.b.emit(op)
+        if op.statistic != "second" and (constant := self._without_constant_axes(op)) is not None:
+            return constant
         if op.statistic == "second":
             return self._second(op, form)
         return self.b.emit(op) if form.trivial else self._of_form(op, form)
+
+    def _without_constant_axes(self, op: Pool) -> Ref | None:
+        """A mean or variance along axes that the value, rewritten, does not vary along."""
+        axes = self.b.types[op.value].axes
+        there = {*axes, *(self.b.space.base(axis) for axis in axes)}
+        over = tuple(
+            (a, m) for a, m in op.over if a in there or not isinstance(m, (Ones, *REGULAR))
+        )
+        if len(over) == len(op.over):
+            return None
+        if over:
+            return self._rewritten(replace(op, over=over))
+        return op.value if op.statistic == "mean" else self.b.number(0)
 
     # ---- squares
 

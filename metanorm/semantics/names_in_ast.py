@@ -35,17 +35,25 @@ def names_in(node: object) -> Iterator[str]:
 
 
 def defined_in(norm: ast.Norm) -> set[str]:
-    """Every name that a norm introduces: hyperparameters, inputs, values and axes."""
+    """Every name that a norm introduces: hyperparameters, inputs, values, axes and their lengths."""
     found = {h.name.name for h in norm.hypers}
     for statement in norm.statements:
         match statement:
             case ast.Input() | ast.Param() | ast.Buffer():
                 found |= {item.name.name for item in statement.items}
-                found |= {dim.axis.name for item in statement.items for dim in item.dims}
             case ast.Let() | ast.Stat():
                 found.add(statement.name.name)
             case ast.AxisSplit():
-                found |= {statement.axis.name, *(part.axis.name for part in statement.parts)}
+                found.add(statement.axis.name)
+            case _:
+                pass
+    for node in nodes_in(norm):
+        match node:
+            case ast.Dim(axis=axis, size=size):
+                found.add(axis.name)
+                found |= {size.name} if isinstance(size, ast.Identifier) else set()
+            case ast.Rename(new=new):
+                found.add(new.name)
             case _:
                 pass
     return found

@@ -80,6 +80,11 @@ class PoolLowering:
 
     def aggregation(self, pool: ast.Pool, value: Tensor | None) -> Aggregation | None:
         """The matrices of a pool, or `None` after reporting what is wrong with it."""
+        if not pool.axes:
+            named = tuple(k.name for k in pool.keywords if k.name in self.low.table.declared)
+            shown = tuple(self.low.table.shown(name) for name in named)
+            self.problems.add(CoversNothing(pool.span, "", shown))
+            return None
         ok = self.low.table.distinct([axis.axis for axis in pool.axes])
         found: list[tuple[str, Matrix]] = []
         for item in pool.axes:
@@ -240,10 +245,10 @@ class PoolLowering:
         if isinstance(value, Tensor) and value.type.kind == "int" and entity is not None:
             if value.type.axes != axis:
                 shown = ", ".join(value.type.axes)
-                reason = f"it is an index on `{shown}`"
-                hint = f"pool that one with it: `{value.type.axes[-1]}: {matrix.name}`"
-                if len(value.type.axes) > 1:
-                    hint = "an index that pools stands on one axis"
+                reason = f"it is an index on `{shown}`" if shown else "it is a single index"
+                hint = "an index that pools stands on one axis"
+                if len(value.type.axes) == 1:
+                    hint = f"pool that one with it: `{shown}: {matrix.name}`"
                 problem = WrongAxis(
                     matrix.span, matrix.name, item.axis.name, reason, hint, entity.span
                 )

@@ -142,7 +142,14 @@ class Statements:
                 shape = "two equal axes, as in `A: matrix[N, N]`" if expected == 2 else "one axis"
                 found = f"{len(dims)} axes"
                 self.problems.add(WrongKind(item.span, found, f"{shape}, for {sort}"))
+                self._flawed.add(item.name.name)
                 return (dims or ("N",))[:1] * expected
+            if sort == "index" and not dims and item.table is None:
+                name = item.name.name
+                hint = f"say for what it is: `{name}: index[N]` pools axis `N`"
+                wanted = "the axis of its positions, for index"
+                self.problems.add(WrongKind(item.span, "no axes", wanted, hint))
+                self._flawed.add(name)
             for dim in dims:
                 if sort != "matrix":
                     table.keep_free(dim, f"has a length of its own in each {sort}")

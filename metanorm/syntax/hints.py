@@ -21,6 +21,7 @@ INSTEAD = {
 
 # How each statement is written.
 USAGE = {
+    "USE": 'use "batch_norm.norm"',
     "NORM": "norm Name(eps = 1e-5) { ... }",
     "INPUT": "input x[N, C, *S], context[M, C] = x",
     "AXIS": "axis C = (G = groups, D)",
@@ -103,6 +104,8 @@ def hint(
         return "a file holds `use` lines and norms: `norm Name { ... }`"
     if token.type == "NORM":
         return "norms stand side by side, not inside each other"
+    if token.type == "USE":
+        return "`use` stands outside of norms, at the top of the file"
     if accepts("REDUCE") and nearest(str(token), STATEMENT_WORDS):
         return did_you_mean(str(token), STATEMENT_WORDS)[0]
     word = next((word for word in (str(token), str(last)) if word in INSTEAD), "")

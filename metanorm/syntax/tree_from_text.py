@@ -166,6 +166,9 @@ class _Parse:
         if token.type in CLOSERS and not self._is_open(token):
             self._closes_nothing(token, span)
             return position + 1
+        if token.type == "USE" and self.brackets and self._norm_goes_on(position):
+            self._report(self._unexpected(token))
+            return position + 1 + (following.type == "STRING")
         if self._ends_statement(token) and self._put_in(position):
             return position
         if self.put_in_at[0] != position:  # else what is missing before it has been reported
@@ -271,6 +274,12 @@ class _Parse:
                 return position
             depth += (token.type in OPENERS) - (token.type in CLOSERS)
             position += 1
+
+    def _norm_goes_on(self, position: int) -> bool:
+        """Whether a statement of a norm, or its end, follows a `use` that stands inside."""
+        behind = (self.tokens[min(position + i, len(self.tokens) - 1)] for i in (1, 2))
+        after = next((token for token in behind if token.type != "STRING"), self.tokens[-1])
+        return after.type not in ("NORM", "USE", "$END")
 
     def _begins(self, position: int, depth: int) -> bool:
         """Whether a statement or norm begins here, or the norm ends."""

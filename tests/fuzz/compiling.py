@@ -1,0 +1,56 @@
+"""What must hold of every text, right or wrong: no exception, and what `check` accepts compiles."""
+
+from __future__ import annotations
+
+import ast
+import traceback
+from typing import get_args
+
+from metanorm.diagnostics.render.text import render_text
+from metanorm.driver import compile_specs
+from metanorm.frontend import check, format_spec
+from metanorm.options import Options, Target
+from metanorm.source import Source
+from metanorm.workspace import load_library
+
+LIBRARY = load_library()
+NAME = "fuzzed.norm"
+TARGETS: tuple[Target, ...] = get_args(Target)
+
+
+def files_of(text: str, verify_passes: bool = True) -> dict[str, str] | None:
+    """The files of all targets, `None` where `check` reports an error. Raises where either fails."""
+    source = Source.of(NAME, text)
+    sources = {**LIBRARY.sources, NAME: source}
+    checked = check(sources, [NAME])
+    for found in checked.diagnostics:
+        end = len(sources[found.primary.span.source].text)
+        assert 0 <= found.primary.span.start <= found.primary.span.end <= end, found
+    told = render_text(checked.diagnostics, sources)
+    formatted, problems = format_spec(source)
+    if not problems:
+        assert format_spec(Source.of(NAME, formatted)) == (formatted, ()), "fmt is not final"
+    if not checked.ok:
+        assert told
+        return None
+    files: dict[str, str] = {}
+    for target in TARGETS:
+        options = Options(target=target, verify_passes=verify_passes)
+        result = compile_specs(sources, [NAME], options)
+        assert result.ok, (target, [d.message for d in result.diagnostics])
+        files |= {f"{target}/{name}": file for name, file in result.files.items()}
+        for name, file in result.files.items():
+            if name.endswith(".py"):
+                ast.parse(file, name)
+    return files
+
+
+def fault_of(text: str) -> str:
+    """What is wrong with the compiler, as this text shows: the place it comes from, or nothing."""
+    try:
+        files_of(text)
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{last.filename.rpartition('/metanorm/')[2]}:{last.lineno} {last.name}"
+        return f"{where}: {type(error).__name__}: {str(error)[:200]}"
+    return ""
