@@ -33,7 +33,7 @@ KEYS = {
 }
 
 VARIABLES = {
-    "METANORM_CACHE": "the folder of built kernels and of the parse table, which may be removed",
+    "METANORM_CACHE": "the folder of built kernels, which may be removed",
     "METANORM_CC": "the C compiler for kernels, with its flags; else `CC`, else `cc`",
     "METANORM_CFLAGS": "further flags for it",
     "METANORM_TRITON_TILE": "how many elements a program of a Triton kernel reads at a time; 4096",

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from docs import commands, editor, gallery_pages, pages, schemas
+from metanorm.syntax.grammar import table_text
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,6 +21,7 @@ FILES: Mapping[str, Callable[[], str]] = {
     "docs/command-line.md": commands.command_line,
     **schemas.pages(),
     "grammar/norm.tmLanguage.json": editor.text_mate,
+    "grammar/metanorm.table.json": table_text,
 }
 
 # Pages written by hand, with parts between `<!-- begin NAME -->` and `<!-- end NAME -->`.

@@ -382,7 +382,9 @@ class TooLarge(Problem):
     A norm has at most 32 axes, and at most 1000 hyperparameters, inputs, parameters, buffers,
     statistics and outputs together; a file has at most 100 norms and 20000 words and signs. A
     call stands for everything that the called norm computes: norms that call norms that call
-    norms grow quickly, and a norm computes at most 3000 values where it calls others.
+    norms grow quickly, and a norm computes at most 3000 values where it calls others. A number
+    that is known when the module is made, such as an initial value, has at most 100 numbers and
+    operators in it.
 
     ### Example
 
@@ -438,6 +440,8 @@ class TooLarge(Problem):
         return f"{self.owner} {does} more than {self.most} {self.what}"
 
     def label(self) -> str:
+        if self.what == "numbers and operators":
+            return ""
         return "with this one" if self.what != "values" else "with this call"
 
     def helps(self) -> tuple[str, ...]:
@@ -445,6 +449,8 @@ class TooLarge(Problem):
             return ("call a norm once, and use its result by name",)
         if self.what == "axes":
             return ("`*S` stands for any number of axes",)
+        if self.what == "numbers and operators":
+            return ("make what it comes to a hyperparameter",)
         return ("write several that are smaller",)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Union
 
 
@@ -39,9 +39,23 @@ class Apply:
 
     function: str
     arguments: tuple[Scalar, ...]
+    size: int = field(init=False, compare=False, repr=False)  # leaves and applications in it
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", 1 + sum(size_of(a) for a in self.arguments))
 
 
 Scalar = Union[Const, Hyper, SizeOf, Apply]
+
+# How large a scalar may be. It is a tree, in which a part that is used twice stands twice: sums of
+# sums of itself would double with each line. What is larger is a value like any other.
+LARGEST = 100
+
+
+def size_of(scalar: Scalar) -> int:
+    """The number of leaves and applications in a scalar."""
+    return scalar.size if isinstance(scalar, Apply) else 1
+
 
 FUNCTIONS: dict[str, Callable[..., float]] = {
     "add": lambda a, b: a + b,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metanorm.ir.nodes import Map, Number, Ref
-from metanorm.ir.scalar import FUNCTIONS, apply
+from metanorm.ir.scalar import FUNCTIONS, LARGEST, apply, size_of
 from metanorm.passes.whole import is_whole
 
 if TYPE_CHECKING:
@@ -88,7 +88,9 @@ def _minus(kept: int, negated: int) -> Replacement:
 def _scalars(function: str) -> Replacement:
     def replacement(b: Builder, args: tuple[Ref, ...]) -> Ref | None:
         scalars = [op.value for op in (b.ops.get(a) for a in args) if isinstance(op, Number)]
-        return b.number(apply(function, *scalars)) if len(scalars) == len(args) else None
+        if len(scalars) < len(args) or sum(size_of(s) for s in scalars) >= LARGEST:
+            return None
+        return b.number(apply(function, *scalars))
 
     return replacement
 

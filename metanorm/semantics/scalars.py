@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from metanorm.diagnostics.names import UnknownName
+from metanorm.diagnostics.structure import TooLarge
 from metanorm.diagnostics.values import NotConstant
 from metanorm.ir.ops import ELEMENTWISE, OPERATORS
-from metanorm.ir.scalar import FUNCTIONS, Const, Scalar, SizeOf, apply
+from metanorm.ir.scalar import FUNCTIONS, LARGEST, Const, Scalar, SizeOf, apply, size_of
 from metanorm.semantics.lowering import Frame, Lowering
 from metanorm.syntax import ast
 
@@ -17,6 +18,9 @@ def scalar_from_ast(
 ) -> Scalar | None:
     """The scalar, or `None` after reporting that it is not known at construction."""
     scalar = _scalar(expr, frame, low)
+    if scalar is not None and size_of(scalar) > LARGEST:
+        low.problems.add(TooLarge(expr.span, LARGEST, "numbers and operators", what))
+        return None
     if scalar is not None or isinstance(expr, ast.Missing):
         return scalar
     if isinstance(expr, ast.Name) and frame.scope.find(expr.name) is None:
@@ -62,7 +66,8 @@ def _scalar(expr: ast.Expr, frame: Frame, low: Lowering) -> Scalar | None:
                 right = _scalar(operand, frame, low)
                 if result is None or right is None:
                     return None
-                result = apply(OPERATORS[operator], result, right)
+                if size_of(result) <= LARGEST:  # else it is refused: by the first that is too large
+                    result = apply(OPERATORS[operator], result, right)
             return result
         case ast.Call() if expr.function.name == "size" and not expr.over:
             return _size(expr, frame, low)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
-from pathlib import Path
 
 from lark import Lark
-from platformdirs import user_cache_path
 
 from metanorm.resources import resource
+from metanorm.syntax.parse_table import TABLE, parser_from_text, text_from_parser
 
 # Words that begin a statement, or a norm: never a name.
 STATEMENT_WORDS = frozenset(
@@ -27,28 +25,38 @@ def grammar_text() -> str:
     return (resource("grammar") / "metanorm.lark").read_text(encoding="utf-8")
 
 
-def _table_cache() -> str | bool:
-    """Where Lark keeps the parse table, so that a start takes 10 ms instead of 100.
-
-    A cache that cannot be read or written costs that time and nothing else.
-    """
-    folder = os.environ.get("METANORM_CACHE")
-    path = Path(folder) if folder else user_cache_path("metanorm")
+def shipped_table() -> str:
+    """The table beside the grammar; nothing where there is none."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return str(path / "grammar.lark-table")
+        return (resource("grammar") / TABLE).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 @lru_cache(maxsize=1)
 def parser() -> Lark:
     """The parser. Whether a word is a keyword is left to its state: see `tree_from_text`."""
+    grammar = grammar_text()
+    return parser_from_text(shipped_table(), grammar) or parser_from_grammar(grammar)
+
+
+def parser_from_grammar(grammar: str) -> Lark:
+    """The parser, without the table that ships with the grammar."""
     return Lark(
-        grammar_text(),
+        grammar,
         parser="lalr",
         lexer="basic",
         propagate_positions=True,
         maybe_placeholders=True,
-        cache=_table_cache(),
     )
+
+
+def table_text() -> str:
+    """The table as it should be shipped: the one that is, if it was made for this grammar.
+
+    Lark numbers the states of equal tables differently in each run.
+    """
+    grammar, shipped = grammar_text(), shipped_table()
+    if parser_from_text(shipped, grammar) is not None:
+        return shipped
+    return text_from_parser(parser_from_grammar(grammar), grammar)

@@ -129,7 +129,7 @@ class Body:
         """Inputs with split axes."""
         done: list[Stmt] = []
         for decl in self.c.program.inputs:
-            if decl.sort in ("tensor", "mask"):
+            if decl.sort in ("tensor", "mask") or decl.table is not None:
                 name = Name(decl.name)
                 split = self.c.lengths.split(Value(name, tuple(Dim(d) for d in decl.dims)))
                 if split.expr != name:
