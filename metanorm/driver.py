@@ -5,18 +5,19 @@ Pure, like everything below it. The only module that knows every stage.
 
 from __future__ import annotations
 
-import keyword
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from metanorm.diagnostics.collector import Collector
-from metanorm.diagnostics.model import Diagnostic, Severity
+from metanorm.diagnostics.internal import guarded
+from metanorm.diagnostics.model import INTERNAL, Diagnostic, Severity
 from metanorm.diagnostics.targets import BadModuleName
 from metanorm.frontend import LIBRARY, CheckedNorm, check
 from metanorm.ir.beginnings import beginnings
 from metanorm.options import Options
 from metanorm.passes.pipeline import optimize
+from metanorm.python_words import KEYWORDS
 from metanorm.source import Source, Span
 from metanorm.targets.package import module_files, package_text
 from metanorm.targets.torch.module_from_ir import Compiled
@@ -29,7 +30,10 @@ DEVICES = frozenset(("con", "prn", "aux", "nul", "conin", "conout", *PORTS))
 
 @dataclass
 class Result:
-    """Generated files by name, empty where any spec has an error, and all diagnostics."""
+    """Generated files by name, empty where any spec has an error, and all diagnostics.
+
+    A spec on which the compiler itself failed has no files; those of the others are there.
+    """
 
     files: dict[str, str] = field(default_factory=dict)
     diagnostics: tuple[Diagnostic, ...] = ()
@@ -54,6 +58,7 @@ def compile_specs(
     checked = check(sources, roots)
     problems = Collector()
     problems.extend(checked.diagnostics)
+    failed = {d.primary.span.source for d in checked.diagnostics if d.code == INTERNAL}
     files: dict[str, str] = {}
     exports: dict[str, tuple[str, ...]] = {}
     places: dict[str, Span] = {}
@@ -64,17 +69,23 @@ def compile_specs(
         if reason:
             problems.add(BadModuleName(span, posixpath.basename(root), reason))
             continue
-        compiled = _back_end(checked.norms.get(root, []), options)
+        if failed.intersection(checked.reads[root]):
+            continue
+        compiled: list[Compiled] = []
+        with guarded(problems, span):
+            compiled = _back_end(checked.norms.get(root, []), options)
         for norm in compiled:
             name, where = norm.program.name, norm.equations.name.span
             if name in places:
                 problems.add(BadModuleName(where, name, "is the name of two norms", places[name]))
             places[name] = where
         exports[module] = tuple(norm.program.name for norm in compiled)
-        if compiled and not problems.has_errors:
+        if compiled and not problems.has_mistakes:
             text = "\0".join(sources[name].text for name in checked.reads[root])
             origin = posixpath.basename(root)
-            made = module_files(module, origin, compiled, text, options)
+            made: dict[str, str] = {}
+            with guarded(problems, span):
+                made = module_files(module, origin, compiled, text, options)
             for file in sorted(made.keys() & files.keys()):  # `a_triton.norm` beside `a.norm`
                 problems.add(BadModuleName(span, origin, f"would write `{file}` of another spec"))
             files.update(made)
@@ -83,11 +94,12 @@ def compile_specs(
         if module in places and module not in exports.get(module, (module,)):
             reason = "is the name of a norm in another file, which it would hide"
             problems.add(BadModuleName(sources[root].span(0, 0), posixpath.basename(root), reason))
-    if problems.has_errors:
+    if problems.has_mistakes or not files:
         return Result({}, problems.sorted())
-    everything = {**_not_moved(others or {}, exports), **exports}
+    written = {module: names for module, names in exports.items() if f"{module}.py" in files}
+    everything = {**_not_moved(others or {}, written), **written}
     files["__init__.py"] = package_text(everything, options.fingerprint())
-    return Result(files, problems.sorted(), exports)
+    return Result(files, problems.sorted(), written)
 
 
 def _not_moved(
@@ -114,7 +126,7 @@ def bad_module_name(module: str, taken: Iterable[str] = ()) -> str:
             return f"would write the module `{other}` where case does not count"
     if module.lower() in DEVICES:
         return "is what Windows calls a device, and no file there"
-    if not module.isidentifier() or keyword.iskeyword(module) or not module.isascii():
+    if not module.isidentifier() or module in KEYWORDS or not module.isascii():
         return "cannot be the name of a Python module"
     return "would be hidden in Python" if module.startswith("__") else ""
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from metanorm.diagnostics.collector import Collector
-from metanorm.diagnostics.model import Diagnostic, Severity
+from metanorm.diagnostics.internal import guarded
+from metanorm.diagnostics.model import INTERNAL, Diagnostic, Severity
 from metanorm.diagnostics.names import DuplicateName, UnknownFunction
 from metanorm.diagnostics.targets import BadModuleName, BadUse, NoNorm, UnreadableFile
 from metanorm.ir.nodes import Program
@@ -63,7 +64,10 @@ def format_spec(source: Source) -> tuple[str, tuple[Diagnostic, ...]]:
     parsed, problems = parsed_source(source)
     if any(problem.severity is Severity.ERROR for problem in problems):
         return source.text, problems
-    return text_from_ast(parsed.file), ()
+    failed = Collector()
+    with guarded(failed, source.whole().before()):
+        return text_from_ast(parsed.file), ()
+    return source.text, failed.sorted()
 
 
 def used_by(source: Source) -> tuple[str, ...]:
@@ -82,7 +86,10 @@ def resolve(path: str, user: str, known: Mapping[str, object]) -> str | None:
 def parsed_source(source: Source) -> tuple[Parsed, tuple[Diagnostic, ...]]:
     """A source's syntax and what is wrong with it; reading `use` and checking ask for the same."""
     problems = Collector()
-    return parse(source, problems), problems.sorted()
+    parsed = Parsed(ast.File(span=source.whole()), frozenset())
+    with guarded(problems, source.whole().before()):
+        parsed = parse(source, problems)
+    return parsed, problems.sorted()
 
 
 def _is_path(path: str) -> bool:
@@ -159,13 +166,14 @@ class _Check:
             equations = self.equations[name].get(norm.name.name)
             if equations is None:
                 continue
-            large = self.sizes.too_large(equations, table)
-            if large is not None:
-                self.problems.add(large)
-                continue
-            program = ir_from_ast(equations, table, self.problems)
-            if program is not None:
-                checked.append(CheckedNorm(norm, equations, program))
+            with guarded(self.problems, norm.name.span):
+                large = self.sizes.too_large(equations, table)
+                if large is not None:
+                    self.problems.add(large)
+                    continue
+                program = ir_from_ast(equations, table, self.problems)
+                if program is not None:
+                    checked.append(CheckedNorm(norm, equations, program))
         return checked
 
     def _table(self, name: str) -> dict[str, KnownNorm]:
@@ -183,11 +191,13 @@ class _Check:
         if surplus is not None:
             problems.add(surplus)
         for norm in parsed.file.norms if surplus is None else ():
-            large = too_large(norm)
-            if large is not None:
-                problems.add(large)
-            unfit = large is not None or norm.name.name in parsed.broken
-            equations = None if unfit else equations_from_clauses(norm, problems)
+            equations = None
+            with guarded(problems, norm.name.span):
+                large = too_large(norm)
+                if large is not None:
+                    problems.add(large)
+                elif norm.name.name not in parsed.broken:
+                    equations = equations_from_clauses(norm, problems)
             own.setdefault(norm.name.name, equations)
         for broken_name in parsed.broken:
             own.setdefault(broken_name, None)
@@ -219,6 +229,8 @@ class _Check:
         if reason:
             self.unused.add(user)
             self.problems.add(UnreadableFile(use.span, use.path, reason))
+        if any(d.code == INTERNAL for d in parsed_source(self.sources[found])[1]):
+            self.unused.add(user)
         for name, norm in table_of_used.items():
             own = self.equations[found]
             if name not in own or name in self.equations[user]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,8 @@ from metanorm.options import Options
 from metanorm.workspace import load_library
 
 ROOT = Path(__file__).parents[1]
+
+os.environ.setdefault("METANORM_DEBUG", "1")  # an error inside the compiler fails a test
 
 
 # The same examples in every run; `--hypothesis-profile=explore` looks for new ones.

@@ -84,7 +84,8 @@ def _failed(error: Exception, arguments: list[str]) -> int:
     complain(message)
     if code == INTERNAL:
         complain(
-            "this is a bug in metanorm, not in your spec; METANORM_DEBUG=1 shows where it happened"
+            "this is a bug in metanorm, not in your spec: please report it, with the spec; "
+            "METANORM_DEBUG=1 shows where it happened"
         )
     if _wants_json(arguments):
         sys.stdout.write(document_text(Document(error=message)))

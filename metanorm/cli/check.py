@@ -11,8 +11,7 @@ import typer
 from metanorm import frontend
 from metanorm.cli.console import write_diagnostics, write_summary
 from metanorm.cli.context import begin
-from metanorm.cli.exit_codes import FINDINGS, OK
-from metanorm.diagnostics.model import Severity
+from metanorm.cli.exit_codes import code_of
 from metanorm.diagnostics.render.formats import RENDERERS
 
 
@@ -42,5 +41,4 @@ def command(
         write_summary(found, count, run.milliseconds, sys.stdout)
     else:
         sys.stdout.write(RENDERERS[format.value](found, workspace.sources))
-    errors = any(d.severity is Severity.ERROR for d in found)
-    raise typer.Exit(FINDINGS if errors else OK)
+    raise typer.Exit(code_of(found))

@@ -19,7 +19,7 @@ from metanorm.cli.console import (
     write_summary,
 )
 from metanorm.cli.context import begin
-from metanorm.cli.exit_codes import FINDINGS, OK
+from metanorm.cli.exit_codes import FINDINGS, OK, code_of
 from metanorm.driver import module_name
 from metanorm.options import Options, Target
 from metanorm.packages import Leftover, existing_exports, without_spec, without_use
@@ -92,12 +92,12 @@ def command(
     count = len(workspace.roots) + len(workspace.diagnostics)
     if not result.files or workspace.diagnostics:
         write_summary(found, count, run.milliseconds, sys.stderr)
-        raise typer.Exit(FINDINGS)
+        raise typer.Exit(code_of(found) or FINDINGS)
     if stdout:
         for name, text in result.files.items():
             if name.endswith(".py") and name != "__init__.py" and not name.endswith("_triton.py"):
                 pass_on(text)
-        raise typer.Exit(OK)
+        raise typer.Exit(code_of(found))
     outputs = plan(result.files, folder)
     changed = [o for o in outputs if o.status != "unchanged"]
     gone += without_use(folder, modules, result.files)
@@ -106,7 +106,7 @@ def command(
         for left in gone:
             say(f"{_lies_there(left)}\n")
         write_summary(found, count, run.milliseconds, sys.stderr)
-        raise typer.Exit(FINDINGS if changed or gone else OK)
+        raise typer.Exit(code_of(found) or (FINDINGS if changed or gone else OK))
     kept = [o for o in changed if o.status in GUARDED]
     if kept and not force:
         for o in kept:
@@ -127,6 +127,7 @@ def command(
     if ptx:
         _compile_to_ptx(outputs)
     write_summary(found, count, run.milliseconds, sys.stderr)
+    raise typer.Exit(code_of(found))
 
 
 def _build(outputs: list[Output]) -> None:

@@ -11,7 +11,7 @@ import typer
 from metanorm import frontend
 from metanorm.cli.console import complain, pass_on, say, tell, write_diagnostics, write_diff
 from metanorm.cli.context import begin
-from metanorm.cli.exit_codes import FINDINGS, OK
+from metanorm.cli.exit_codes import FINDINGS, INTERNAL, OK, code_of
 from metanorm.visible import visible
 from metanorm.workspace import STDIN, Output, write
 
@@ -31,12 +31,15 @@ def command(
     run = begin()
     workspace = run.workspace(specs or [])
     write_diagnostics(workspace.diagnostics, workspace.sources, sys.stderr)
-    failed = bool(workspace.diagnostics)
+    failed, ended = bool(workspace.diagnostics), OK
     changed: list[Output] = []
     for name in workspace.roots:
         source = workspace.sources[name]
         text, problems = frontend.format_spec(source)
-        if problems:
+        if code_of(problems) == INTERNAL:
+            ended = INTERNAL
+            write_diagnostics(problems, workspace.sources, sys.stderr)
+        elif problems:
             failed = True
             complain(f"{name} has syntax errors and was left as it is: see `metanorm check {name}`")
         elif specs == [STDIN] and not (check or diff):
@@ -54,7 +57,7 @@ def command(
         for output in changed:
             tell(f"{output.path}: formatted")
     unformatted = bool(changed) and (check or diff)
-    raise typer.Exit(FINDINGS if failed or unformatted else OK)
+    raise typer.Exit(ended or (FINDINGS if failed or unformatted else OK))
 
 
 def _has_odd_line_ends(name: str) -> bool:

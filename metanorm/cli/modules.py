@@ -11,7 +11,7 @@ import typer
 from metanorm import driver, frontend
 from metanorm.cli.console import write_diagnostics, write_summary
 from metanorm.cli.context import Run
-from metanorm.cli.exit_codes import FINDINGS
+from metanorm.cli.exit_codes import FINDINGS, code_of
 from metanorm.frontend import Checked
 from metanorm.options import Options
 from metanorm.workspace import Workspace
@@ -33,9 +33,9 @@ def modules(run: Run, specs: list[str], options: Options | None = None) -> Modul
     checked = frontend.check(workspace.sources, workspace.roots)
     options = options or run.config.options()
     result = driver.compile_specs(workspace.sources, workspace.roots, options)
-    if not result.files:
+    if not result.ok or not result.files:
         found = (*workspace.diagnostics, *result.diagnostics)
         write_diagnostics(found, workspace.sources, sys.stderr)
         write_summary(found, len(workspace.roots), run.milliseconds, sys.stderr)
-        raise typer.Exit(FINDINGS)
+        raise typer.Exit(code_of(found) or FINDINGS)
     return Modules(workspace, checked, result.files)

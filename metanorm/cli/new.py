@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from keyword import iskeyword
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +10,7 @@ import typer
 from metanorm.cli.console import complain, tell
 from metanorm.cli.exit_codes import FINDINGS
 from metanorm.driver import bad_module_name
+from metanorm.python_words import KEYWORDS
 from metanorm.resources import resource
 from metanorm.semantics.naming import snake_case
 from metanorm.workspace import Output, WorkspaceError, library_specs, unknown_name, write
@@ -35,7 +35,7 @@ def command(
     """Write a new spec, from a template or from a spec of the library."""
     if not name.isidentifier() or not name.isascii():
         raise WorkspaceError(f"`{name}` cannot be the name of a norm: use letters, digits and _")
-    if iskeyword(snake_case(name)) or iskeyword(name):
+    if {name, snake_case(name)} & KEYWORDS:
         raise WorkspaceError(f"`{name}` cannot be the name of a norm: it is a word of Python")
     reason = bad_module_name(snake_case(name))
     if reason:

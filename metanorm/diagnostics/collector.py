@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from metanorm.diagnostics.model import Diagnostic, Problem, Severity
+from metanorm.diagnostics.model import INTERNAL, Diagnostic, Problem, Severity
 
 MOST_FOUND = 200  # errors, and as many warnings, of one file: more help nobody
 
@@ -37,6 +37,12 @@ class Collector:
     def has_errors(self) -> bool:
         """Whether anything recorded is an error."""
         return any(d.severity is Severity.ERROR for d in self._found.values())
+
+    @property
+    def has_mistakes(self) -> bool:
+        """Whether anything recorded is an error of a spec, and not of the compiler."""
+        errors = (d for d in self._found.values() if d.severity is Severity.ERROR)
+        return any(d.code != INTERNAL for d in errors)
 
     def sorted(self) -> tuple[Diagnostic, ...]:
         """Everything, in the order of the sources' names and positions."""

@@ -13,6 +13,9 @@ from typing import ClassVar
 from metanorm.source import Span
 
 
+INTERNAL = "MN0000"  # the code of an error of the compiler itself
+
+
 class Severity(str, Enum):
     """How bad it is: an error stops the compiler from writing, a warning does not."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Literal, NamedTuple
 
 from metanorm.ir.flags import flag_of, flags_of
@@ -54,13 +54,15 @@ def places(program: Program) -> dict[Ref, Place | None]:
     return found
 
 
-def needed_by(refs: Iterable[Ref], lets: dict[Ref, Let]) -> set[Ref]:
-    """The bindings on which `refs` depend, themselves included."""
+def needed_by(
+    refs: Iterable[Ref], lets: dict[Ref, Let], there: Container[Ref] = frozenset()
+) -> set[Ref]:
+    """The bindings on which `refs` depend, themselves included, but for those that are `there`."""
     needed: set[Ref] = set()
     queue = list(refs)
     while queue:
         ref = queue.pop()
-        if ref not in needed and ref in lets:
+        if ref not in needed and ref in lets and ref not in there:
             needed.add(ref)
             queue += [*operands(lets[ref].op), *indices(lets[ref].op)]
     return needed

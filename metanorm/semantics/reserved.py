@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import builtins
-import keyword
-
 from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.names import NameTooLong, ReservedName
+from metanorm.python_words import KEYWORDS, SOFT_KEYWORDS
 from metanorm.syntax.ast import Identifier
 
 MAX_LENGTH = 40
@@ -45,9 +43,9 @@ def check_name(name: Identifier, problems: Collector, attribute: bool = False) -
         problems.add(NameTooLong(name.span, text, MAX_LENGTH))
         return
     why = ""
-    if keyword.iskeyword(text) or keyword.issoftkeyword(text):
+    if text in KEYWORDS or text in SOFT_KEYWORDS:
         why = "a word of Python"
-    elif text in GENERATED or (hasattr(builtins, text) and text in GENERATED_BUILTINS):
+    elif text in GENERATED or text in GENERATED_BUILTINS:
         why = "a name that generated code uses"
     elif text.startswith("_"):
         why = "private in Python"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from metanorm.diagnostics.model import Diagnostic, Label
+from metanorm.diagnostics.model import INTERNAL, Diagnostic, Label
 from metanorm.diagnostics.registry import manual_page
 from metanorm.json_document import json_text
 from metanorm.source import Source
@@ -35,8 +35,11 @@ def _location(label: Label, sources: Mapping[str, Source]) -> dict[str, Any]:
 
 def render_sarif(diagnostics: Sequence[Diagnostic], sources: Mapping[str, Source]) -> str:
     """One SARIF log with one run."""
-    rules = []
+    rules: list[dict[str, Any]] = []
     for code in sorted({d.code for d in diagnostics}):
+        if code == INTERNAL:
+            rules.append({"id": code, "shortDescription": {"text": "A bug in metanorm"}})
+            continue
         page = manual_page(code)
         rules.append(
             {

@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
-from metanorm.diagnostics.model import Diagnostic, Label, Severity
+from metanorm.diagnostics.model import INTERNAL, Diagnostic, Label, Severity
 from metanorm.source import Source
 from metanorm.visible import visible
 
@@ -57,8 +57,10 @@ def pieces(d: Diagnostic, sources: Mapping[str, Source]) -> Iterator[Piece]:
         for line in lines:
             yield f"  = {kind}: ", "gutter"
             yield f"{visible(line)}\n", ""
-    yield "  = more: ", "gutter"
-    yield f"metanorm explain {d.code}\n\n", ""
+    if d.code != INTERNAL:
+        yield "  = more: ", "gutter"
+        yield f"metanorm explain {d.code}\n", ""
+    yield "\n", ""
 
 
 def _excerpt(d: Diagnostic, sources: Mapping[str, Source]) -> Iterator[Piece]:

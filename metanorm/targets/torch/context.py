@@ -50,6 +50,7 @@ class Context:
         self.lengths = Lengths(program, self.layouts, self.groups)
         self.bodies = dict(_bodies(program.body))
         self.lets = {let.name: let for let in _every(program.body, {})}
+        self.order = {ref: number for number, ref in enumerate(self.lets)}
         self.places = places(program)
         for name, body in self.bodies.items():
             self.places.setdefault(name, self.places.get(body[0].name))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from metanorm.ir.aggregation import REGULAR
@@ -18,6 +18,7 @@ from metanorm.ir.nodes import (
 )
 from metanorm.ir.operands import operands
 from metanorm.ir.placement import Place, kind_of, needed_by
+from metanorm.ir.reachable import indices
 from metanorm.targets.python.pyir import (
     Assign,
     Binary,
@@ -70,11 +71,10 @@ class ModePrinter:
         updates = [u for u in self.c.program.updates if u.buffer in buffers and kind == "track"]
         if place is not None and place.arm != "train":
             updates = []  # they belong to training, whatever a flag says, and come at the end
-        main = needed_by((m.train for m in modes), self.c.lets)
-        self._emit_needed(main, train)
+        self._emit_needed((m.train for m in modes), train)
         if updates:
             train.append(self._tracked_updates(updates))
-        self._emit_needed(needed_by((m.eval for m in modes), self.c.lets), evaluate)
+        self._emit_needed((m.eval for m in modes), evaluate)
         for let in cluster:
             assert isinstance(let.op, Mode)
             self._choose(let, let.op, Name(names[let.name]), train, evaluate)
@@ -87,13 +87,18 @@ class ModePrinter:
             return False
         if self.c.places[let.name] != place:
             return False
-        needed = needed_by((let.op.train, let.op.eval), self.c.lets)
-        return all(
-            ref in self.c.values
-            or (place is None and self.c.places[ref] is not None)
-            or self._prints_nothing(ref)
-            for ref in needed
-        )
+        queue, seen = [let.op.train, let.op.eval], set[Ref]()
+        while queue:
+            ref = queue.pop()
+            if ref in seen or ref in self.c.values or ref not in self.c.lets:
+                continue
+            of_an_arm = place is None and self.c.places[ref] is not None
+            if not (of_an_arm or self._prints_nothing(ref)):
+                return False
+            seen.add(ref)
+            op = self.c.lets[ref].op
+            queue += [*operands(op), *indices(op)]
+        return True
 
     def _prints_nothing(self, ref: Ref) -> bool:
         op = self.c.lets[ref].op
@@ -115,10 +120,12 @@ class ModePrinter:
         missing = [Binary("is", (Name(b), Literal(None))) for b in buffers]
         return Binary("or", (training, *missing))
 
-    def _emit_needed(self, needed: set[Ref], out: list[Stmt]) -> None:
-        for let in self.c.lets.values():
-            if let.name in needed and let.name not in self.c.values:
-                self.emit(let, out)
+    def _emit_needed(self, refs: Iterable[Ref], out: list[Stmt]) -> None:
+        """What these values need and is not there yet, in the order of the program."""
+        needed = needed_by(refs, self.c.lets, self.c.values)
+        for ref in sorted(needed, key=self.c.order.__getitem__):
+            if ref not in self.c.values:
+                self.emit(self.c.lets[ref], out)
 
     def _choose(
         self, let: Let, op: Mode, name: Name, train: list[Stmt], evaluate: list[Stmt]
@@ -184,7 +191,7 @@ class ModePrinter:
     def _tracked_updates(self, updates: Sequence[Update]) -> If:
         """Running statistics, where there are any."""
         inner: list[Stmt] = []
-        self._emit_needed(needed_by((u.value for u in updates), self.c.lets), inner)
+        self._emit_needed((u.value for u in updates), inner)
         for update in updates:
             self.updated.add(update.buffer)
             value = self._update_value(update)
@@ -217,7 +224,7 @@ class ModePrinter:
             out.append(replace(kept, condition=_both(Name("training"), kept.condition)))
         if plain:
             inner: list[Stmt] = []
-            self._emit_needed(needed_by((u.value for u in plain), self.c.lets), inner)
+            self._emit_needed((u.value for u in plain), inner)
             for update in plain:
                 value = self._update_value(update)
                 inner.append(Do(call("runtime.store_", Name(update.buffer), value)))

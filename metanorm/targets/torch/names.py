@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import builtins
-import keyword
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from metanorm.ir.momenta import momenta
 from metanorm.ir.nodes import Program
+from metanorm.python_words import BUILTINS, KEYWORDS
 from metanorm.semantics.naming import snake_case
 from metanorm.semantics.reserved import GENERATED
 
@@ -26,7 +25,7 @@ class Names:
 
 def names_of(programs: Sequence[Program]) -> list[Names]:
     """Names that hide neither each other nor anything that generated code uses."""
-    taken = {program.name for program in programs} | GENERATED | set(dir(builtins))
+    taken = {program.name for program in programs} | GENERATED | BUILTINS
     found = []
     for program in programs:
         function = _free(snake_case(program.name), "_function", taken | _parameters(program))
@@ -50,6 +49,6 @@ def _parameters(program: Program) -> set[str]:
 
 
 def _free(name: str, suffix: str, taken: set[str]) -> str:
-    while name in taken or keyword.iskeyword(name):
+    while name in taken or name in KEYWORDS:
         name += suffix
     return name
