@@ -16,7 +16,11 @@ from metanorm.runtime.attributes import renamed, shape_of
 from metanorm.runtime.dispatch import gpu, native, torch_only, use
 from metanorm.runtime.errors import (
     ShapeError,
+    as_length,
+    as_number,
+    as_number_or_none,
     as_shape,
+    as_whole,
     demand_several,
     not_divisible,
     not_equal,
@@ -95,7 +99,11 @@ __all__ = [
     "ShapeError",
     "SwapError",
     "Window",
+    "as_length",
+    "as_number",
+    "as_number_or_none",
     "as_shape",
+    "as_whole",
     "autotune",
     "begin_",
     "call_module",

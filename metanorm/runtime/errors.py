@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from numbers import Real
 
 from torch import Tensor
 
@@ -56,6 +57,43 @@ def not_equal(owner: str, first: str, size: int, second: str, other: int) -> Sha
     return ShapeError(f"{owner}: {first} = {size} and {second} = {other} must be equal")
 
 
-def as_shape(shape: int | Sequence[int]) -> tuple[int, ...]:
-    """A shape argument as torch's layers take it: one length (of any integer type), or several."""
-    return tuple(shape) if isinstance(shape, Sequence) else (operator.index(shape),)
+def as_shape(shape: int | Sequence[int], name: str = "shape") -> tuple[int, ...]:
+    """A shape argument as torch's layers take it: one length (of any integer type), or several.
+
+    Raises `TypeError` where a length is not a whole number, `ValueError` where it is negative.
+    """
+    lengths = shape if isinstance(shape, Sequence) and not isinstance(shape, str) else (shape,)
+    return tuple(as_length(length, name) for length in lengths)
+
+
+def as_length(length: int, name: str) -> int:
+    """The length of one axis, of any integer type.
+
+    Raises `TypeError` where it is not a whole number, `ValueError` where it is negative.
+    """
+    whole = as_whole(length, name)
+    if whole < 0:
+        raise ValueError(f"{name} is a length, which cannot be {whole}")
+    return whole
+
+
+def as_whole(number: int, name: str) -> int:
+    """A whole number, of any integer type. Raises `TypeError` for all else, flags included."""
+    if not isinstance(number, bool):
+        try:
+            return operator.index(number)
+        except TypeError:
+            pass
+    raise TypeError(f"{name} is a whole number, and cannot be {number!r}")
+
+
+def as_number(number: float, name: str) -> float:
+    """A real number, of any type of Python or NumPy. Raises `TypeError` for all else."""
+    if not isinstance(number, Real) or isinstance(number, bool):
+        raise TypeError(f"{name} is a number, and cannot be {number!r}")
+    return number if isinstance(number, (int, float)) else float(number)
+
+
+def as_number_or_none(number: float | None, name: str) -> float | None:
+    """A real number, or `None`. Raises `TypeError` for all else."""
+    return None if number is None else as_number(number, name)

@@ -36,6 +36,9 @@ from metanorm.targets.torch.signature import Signature
 
 SELF = Parameter("self")
 
+# What the constructor makes sure of, by the type of an argument.
+CHECKED = {"size": "runtime.as_length", "int": "runtime.as_whole", "float": "runtime.as_number"}
+
 
 class Constructor:
     """Prints `__init__`, the initial values, and the parameters' bounds."""
@@ -93,8 +96,8 @@ class Constructor:
         if self.base is not None:
             past = "not the base's, which registers its own"
             body = [Do(call("nn.Module.__init__", Name("self")), past)]
-        body += self._divisible()
         body += [self._stored(a) for a in self.program.arguments]
+        body += self._divisible()
         stored = [s.name for s in ordered(self.program.switches) if s.name != "bias"]
         body += [Assign((Name(f"self.{name}"),), Name(name)) for name in stored]
         for param in self.program.params:
@@ -119,14 +122,17 @@ class Constructor:
         return done
 
     def _stored(self, argument: Argument) -> Stmt:
-        value: Expr = Name(argument.name)
-        if argument in self.signature.shapes():
-            value = call("runtime.as_shape", value)
-        elif argument.type == "matrix":
-            name = Literal(argument.name)
+        value, name = Name(argument.name), Literal(argument.name)
+        if argument.type == "matrix":
             dtype = Name("dtype") if self.signature.makes_state() else None
             return Do(call("runtime.keep_matrix", Name("self"), name, value, dtype=dtype))
-        return Assign((Name(f"self.{argument.name}"),), value)
+        checked: Expr = value
+        if argument in self.signature.shapes():
+            checked = call("runtime.as_shape", value, name)
+        elif argument.type in CHECKED:
+            or_none = "_or_none" if self.signature.nullable(argument) else ""
+            checked = call(CHECKED[argument.type] + or_none, value, name)
+        return Assign((Name(f"self.{argument.name}"),), checked)
 
     def _divisible(self) -> list[Stmt]:
         """Axes of fixed length that are cut into parts, checked at once."""
