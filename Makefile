@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test test-all accept lint types docs format clean
+.PHONY: help demo test test-pythons test-all accept lint types docs format clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -31,6 +31,9 @@ test: $(READY)  ## every check: lint, types, architecture, tests
 test-all: test  ## the same, then the tests that every commit cannot wait for
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[models]'
 	$(BIN)/python -m pytest -n 2 -m extended
+
+test-pythons: $(READY)  ## compile, and run what needs no torch, under every Python from 3.10 on
+	$(BIN)/python .ci/pythons.py
 
 accept: $(READY)  ## take what the compiler prints now as what the corpus expects
 	$(BIN)/python -m pytest -q -n 2 tests/test_corpus.py --accept

@@ -36,7 +36,7 @@ def stage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
     original = getattr(module, name)
 
     def failing(*arguments: object) -> object:
-        first = [a for a in arguments if a != {}][0]
+        first = next(a for a in arguments if a != {})
         if "name='Unlucky'" in repr(first) or "norm Unlucky" in repr(first) or first == "unlucky":
             raise RecursionError("maximum recursion depth exceeded")
         return original(*arguments)

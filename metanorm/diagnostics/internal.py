@@ -15,7 +15,7 @@ from metanorm.source import Span
 
 @dataclass(frozen=True)
 class CompilerFailed(Problem):
-    """The compiler failed on a spec. No page of the manual: there is nothing to mend in the spec."""
+    """The compiler failed on a spec. It has no page in the manual: the spec needs no mending."""
 
     code = INTERNAL
 

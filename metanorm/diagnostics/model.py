@@ -12,7 +12,6 @@ from typing import ClassVar
 
 from metanorm.source import Span
 
-
 INTERNAL = "MN0000"  # the code of an error of the compiler itself
 
 

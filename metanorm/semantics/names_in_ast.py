@@ -35,7 +35,7 @@ def names_in(node: object) -> Iterator[str]:
 
 
 def defined_in(norm: ast.Norm) -> set[str]:
-    """Every name that a norm introduces: hyperparameters, inputs, values, axes and their lengths."""
+    """Every name that a norm introduces: hyperparameters, inputs, values and axes."""
     found = {h.name.name for h in norm.hypers}
     for statement in norm.statements:
         match statement:
@@ -48,12 +48,8 @@ def defined_in(norm: ast.Norm) -> set[str]:
             case _:
                 pass
     for node in nodes_in(norm):
-        match node:
-            case ast.Dim(axis=axis, size=size):
-                found.add(axis.name)
-                found |= {size.name} if isinstance(size, ast.Identifier) else set()
-            case ast.Rename(new=new):
-                found.add(new.name)
-            case _:
-                pass
+        if isinstance(node, ast.Dim):
+            found.add(node.axis.name)
+        elif isinstance(node, ast.Rename):
+            found.add(node.new.name)
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from metanorm.diagnostics.axes import AxisTwice
 from metanorm.diagnostics.names import UnknownName
 from metanorm.diagnostics.pools import (
     BadMatrixArgument,
@@ -87,12 +88,19 @@ class PoolLowering:
             return None
         ok = self.low.table.distinct([axis.axis for axis in pool.axes])
         found: list[tuple[str, Matrix]] = []
+        places: dict[str, Span] = {}
         for item in pool.axes:
             axes = self.resolve(item.axis)
             matrix = self._matrix(item, axes) if axes is not None else None
             if axes is None or matrix is None or not self._covers(item, axes, value):
                 ok = False
                 continue
+            twice = next((axis for axis in axes if axis in places), None)
+            if twice is not None:  # an axis, and a part of it
+                self.problems.add(AxisTwice(item.span, twice, places[twice]))
+                ok = False
+                continue
+            places |= dict.fromkeys(axes, item.span)
             found += [(axis, matrix) for axis in axes]
         if ok and not found and pool.axes:  # in a norm that is called without these axes
             ok = self._covers_none(pool.axes[0], value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from metanorm.diagnostics.axes import AmbiguousAxes
+from metanorm.diagnostics.axes import AmbiguousAxes, AxisTwice
 from metanorm.diagnostics.lengths import BadLength
 from metanorm.diagnostics.names import DuplicateName, UnknownName, UnknownSort
 from metanorm.diagnostics.structure import NotForTarget, UnboundedRepeat
@@ -199,6 +199,11 @@ class Statements:
             found += axes or ()
         if ok and len(found) != 2:
             ok = self.low.table.distinct([dim.axis for dim in dims])
+            if ok and len(set(found)) < len(found):  # an axis, and a part of it
+                ok = False
+                twice = next(axis for i, axis in enumerate(found) if axis in found[:i])
+                first = next(d for d in dims if twice in (self.e.pools.resolve(d.axis) or ()))
+                self.problems.add(AxisTwice(dims[-1].span, twice, first.span))
         return tuple(found) if ok else None
 
     def _dim(self, dim: ast.Dim, what: str) -> tuple[str, ...] | None:

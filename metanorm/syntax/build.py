@@ -19,7 +19,9 @@ def number(span: Span, value: int) -> ast.Number:
 
 
 def chain(span: Span, operator: str, *operands: ast.Expr) -> ast.Expr:
-    """`a + b + c`."""
+    """`a + b + c`; a single operand as it is."""
+    if len(operands) == 1:
+        return operands[0]
     operators = (operator,) * (len(operands) - 1)
     return ast.Chain(span=span, operators=operators, operands=operands)
 

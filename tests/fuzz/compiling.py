@@ -19,7 +19,7 @@ TARGETS: tuple[Target, ...] = get_args(Target)
 
 
 def files_of(text: str, verify_passes: bool = True) -> dict[str, str] | None:
-    """The files of all targets, `None` where `check` reports an error. Raises where either fails."""
+    """The files of all targets; `None` where `check` reports an error. Raises on a fault."""
     source = Source.of(NAME, text)
     sources = {**LIBRARY.sources, NAME: source}
     checked = check(sources, [NAME])

@@ -1,4 +1,4 @@
-"""Damaged specs: a spec of the corpus of which a few words were taken out, doubled, moved or replaced.
+"""Damaged specs: a spec of the corpus of which a few words were taken out, doubled or replaced.
 
 Deterministic: a number is a mutant. Needs neither torch nor a package of tests.
 """

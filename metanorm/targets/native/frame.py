@@ -14,6 +14,7 @@ from metanorm.ir.scalar import Const, Hyper, Scalar, SizeOf
 from metanorm.ir.space import Space
 from metanorm.plan.sweeps import NotPlannable, Plan
 from metanorm.targets.native.cir import Apply, Expr, Infix, Name, Number, Prefix, product
+from metanorm.targets.native.interface import asked
 
 # Words that a value of a spec cannot be called in C: keywords, and what `metanorm.h` defines.
 RESERVED = frozenset(
@@ -67,7 +68,7 @@ class Frame:
         self.types: dict[Ref, Type] = {let.name: let.type for let in self.program.body}
         self._orders = self._find_orders()
         self.matrices = self._find_matrices()
-        self.asked = {a.name: a.axes[0] for a in self.program.arguments if a.type == "size"}
+        self.asked = asked(self.program)
         self._taken: set[str] = set(RESERVED)
         self._names: dict[str, str] = {}
         self.cell = next(

@@ -52,13 +52,23 @@ def dimensions(program: Program) -> tuple[str, ...]:
     """
     dims = (dim for decl in program.declarations for dim in decl.dims)
     parts = {part for axis in program.axes for part in axis.parts}
-    asked = {Hyper(a.name) for a in program.arguments if a.type == "size"}
+    sizes = {Hyper(a.name) for a in program.arguments if a.type == "size"}
     declared = {
         a.name for a in program.axes
         if a.cells_of is None and not isinstance(a.size, SizeOf)
-        and (a.name not in parts or a.size in asked)
+        and (a.name not in parts or a.size in sizes)
     }  # fmt: skip
     return tuple(dim for dim in dict.fromkeys(dims) if dim in declared)
+
+
+def asked(program: Program) -> dict[str, str]:
+    """The lengths that the constructor asks for and a tensor tells, with a dimension of each."""
+    told = dimensions(program)
+    return {
+        argument.name: next(axis for axis in argument.axes if axis in told)
+        for argument in program.arguments
+        if argument.type == "size" and any(axis in told for axis in argument.axes)
+    }
 
 
 def scalars(program: Program) -> Iterator[Scalar]:
@@ -74,7 +84,11 @@ def scalars(program: Program) -> Iterator[Scalar]:
 
 def hypers(program: Program) -> tuple[str, ...]:
     """The hyperparameters that a kernel reads."""
-    known = {a.name for a in program.arguments if a.type in ("int", "float", "bool")}
+    lengths = asked(program)
+    known = {
+        a.name for a in program.arguments
+        if a.type in ("int", "float", "bool", "size") and a.name not in lengths
+    }  # fmt: skip
     found = [
         leaf.name for scalar in scalars(program) for leaf in leaves(scalar)
         if isinstance(leaf, Hyper) and leaf.name in known
@@ -87,22 +101,22 @@ def divisible(program: Program) -> Iterator[tuple[str, tuple[str | int, ...]]]:
 
     Raises `NotPlannable` for a number that is computed otherwise.
     """
-    asked = {a.name: a.axes[0] for a in program.arguments if a.type == "size"}
+    lengths = asked(program)
     for check in program.checks:
         if isinstance(check, Divisible):
-            yield check.axis, tuple(_factors(check.by, asked))
+            yield check.axis, tuple(_factors(check.by, lengths))
 
 
-def _factors(number: Scalar, asked: Mapping[str, str]) -> Iterator[str | int]:
+def _factors(number: Scalar, lengths: Mapping[str, str]) -> Iterator[str | int]:
     """A length that the constructor asks for is that of its dimension."""
     match number:
         case Hyper(name):
-            yield asked.get(name, name)
+            yield lengths.get(name, name)
         case Const(value):
             yield int(value)
         case Apply("mul", factors):
             for factor in factors:
-                yield from _factors(factor, asked)
+                yield from _factors(factor, lengths)
         case _:
             raise NotPlannable("a number of parts that is computed")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from metanorm.ir.nodes import Number, Program
 from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf, scalar_text
 from metanorm.ir.space import Space
-from metanorm.targets.native.interface import dimensions
+from metanorm.targets.native.interface import asked, dimensions
 from metanorm.targets.python.pyir import (
     Binary,
     Dict,
@@ -46,7 +46,7 @@ class _Printer:
     def __init__(self, program: Program) -> None:
         self.space = Space(program.axes)
         self.told = dimensions(program)
-        self.asked = {a.name: a.axes[0] for a in program.arguments if a.type == "size"}
+        self.asked = asked(program)
 
     def length(self, axis: str) -> Expr:
         """The length of an axis: as a tensor tells, as its formula says, or that of its parts."""
