@@ -29,6 +29,15 @@ def total(number: int) -> str:
     return " + ".join(f"v{i}" for i in range(1, number))
 
 
+def names(number: int) -> list[str]:
+    return [f"h{i}" for i in range(number)]
+
+
+def hypers(number: int) -> str:
+    """The head of a norm with so many hyperparameters."""
+    return f"norm A({', '.join(f'{h} = 1' for h in names(number))}) {{\n  input  x[N, C]\n"
+
+
 # Specs that are fine, and large: they compile.
 LEGAL = {
     "a chain of lets": spec("let v0 = x", *lets(2900, "@ + 1"), output="v2899"),
@@ -50,9 +59,27 @@ LEGAL = {
     + "".join(f"  let v{i} = mean(x over A{i % 32})\n" for i in range(1, 1500))
     + f"  output x + {total(1500)}\n}}\n",
     "norms": "".join(f"norm A{i} {{ input x[N, C] reduce C affine C }}\n" for i in range(100)),
-    "comments": "# c\n" * 60_000 + spec(),
+    "comments": "#\n" * 120_000 + spec(),
+    "comments inside": spec().replace("{", "{\n" + "#\n" * 120_000),
+    "comments of many norms": "".join(
+        f"norm A{i} {{ input x[N, C]\n{'#' + chr(10)} reduce C }}\n{('#' + chr(10)) * 1000}"
+        for i in range(100)
+    ),
     "one comment": "# " + "c" * 250_000 + "\n" + spec(),
     "blank lines": "\n" * 250_000 + spec(),
+    "hyperparameters": hypers(990) + f"  output x + {' + '.join(names(990))}\n}}\n",
+    "a product of hyperparameters": hypers(990) + f"  output x * ({' * '.join(names(990))})\n}}\n",
+    "numbers that double": hypers(2)
+    + "  let v0 = h1\n"
+    + "".join(f"  let v{i} = v{i - 1} * h0 + v{i - 1}\n" for i in range(1, 500))
+    + "  output x * v499\n}\n",
+    "values that double": spec("let v0 = x", *lets(300, "@ + @ * mean(@ over C)"), output="v299"),
+    "modes": spec("let v0 = x", *lets(300, "mode(train: @ + x, eval: @)"), output="v299"),
+    "lengths": spec(output=f"x * ({' + '.join(['size(C)'] * 2000)})"),
+    "norms of norms": "norm A0 { input x[N, C] reduce C affine C }\nnorm B {\n  input x[N, C]\n"
+    + "  let v0 = x\n"
+    + "".join(f"  let v{i} = A0(v{i - 1})\n" for i in range(1, 150))
+    + "  output v149\n}\n",
     "a use, often": 'use "batch_norm.norm"\n' * 6000 + spec(),
 }
 
@@ -110,6 +137,22 @@ ILLEGAL = {
     "missing files": ("".join(f'use "a{i}.norm"\n' for i in range(9_000)) + spec(), "MN0802"),
     "strange paths": ("".join(f'use "/{i}"\n' for i in range(9_000)) + spec(), "MN0805"),
     "a long path": (f'use "{"a" * 200_000}.norm"\n' + spec(), "MN0805"),
+    "an initial value": (
+        hypers(900) + f"  param p = {' + '.join(names(900))}\n  output x * p\n}}\n",
+        "MN0609",
+    ),
+    "a bound": (
+        hypers(900) + f"  param p = 0 in [0, {' + '.join(names(900))}]\n  output x * p\n}}\n",
+        "MN0609",
+    ),
+    "numbers that double through calls": (
+        "norm A0(e = 1) { input x[N] param p = e output x * p }\n"
+        + "".join(
+            f"norm A{i}(e = 1) {{ input x[N] output A{i - 1}(x, e = e + e * e) }}\n"
+            for i in range(1, 30)
+        ),
+        "MN0609",
+    ),
     "digits": (spec(output="1" * 250_000), "MN0107"),
     "digits behind the point": (spec(output="0." + "1" * 250_000), "MN0107"),
     "an exponent": (spec(output="1e999999"), "MN0107"),

@@ -141,7 +141,9 @@ class Statements:
             if expected and len(dims) != expected:
                 shape = "two equal axes, as in `A: matrix[N, N]`" if expected == 2 else "one axis"
                 found = f"{len(dims)} axes"
-                self.problems.add(WrongKind(item.span, found, f"{shape}, for {sort}"))
+                axes = "[V]" if expected == 1 else "[N, N]"
+                hint = f"say which: `{item.name.name}: {sort}{axes}`"
+                self.problems.add(WrongKind(item.span, found, f"{shape}, for {sort}", hint))
                 self._flawed.add(item.name.name)
                 return (dims or ("N",))[:1] * expected
             if sort == "index" and not dims and item.table is None:
