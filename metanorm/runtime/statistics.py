@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from metanorm.runtime.averaging import all_alike
 
@@ -35,16 +36,16 @@ def update_statistics(
     buffers = list(model.buffers())
     before = [buffer.clone() for buffer in buffers]
     modes = [(module, module.training) for module in model.modules()]
-    theirs = [(layer, layer.momentum) for layer in layers if isinstance(layer, _BatchNorm)]
+    theirs = [(m, m.momentum) for m in layers if isinstance(m, (_BatchNorm, _InstanceNorm))]
     done = False
     try:
         for layer in layers:
             layer.reset_running_stats()  # type: ignore[operator]
-        for layer, _ in theirs:
-            layer.momentum = None
         model.train()
         with torch.no_grad(), all_alike():
-            for batch in loader:
+            for count, batch in enumerate(loader, 1):
+                for layer, _ in theirs:  # instance norm does not count batches
+                    layer.momentum = None if isinstance(layer, _BatchNorm) else 1 / count
                 _call(model, batch, device)
                 done = True
         if not done:

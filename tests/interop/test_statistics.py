@@ -105,3 +105,13 @@ def test_buffers_that_a_spec_updates_move_by_its_rule(library: ModuleType) -> No
     for x in data:
         trained(x)
     torch.testing.assert_close(norm.state_dict(), trained.state_dict())
+
+
+def test_instance_norm_which_counts_no_batches(library: ModuleType) -> None:
+    data = batches()
+    mean = torch.stack([x.mean(2).mean(0) for x in data]).mean(0)
+    for cls in (library.InstanceNorm, nn.InstanceNorm1d):
+        norm = cls(3, track_running_stats=True)
+        runtime.update_statistics(data, norm)
+        torch.testing.assert_close(norm.running_mean, mean)
+        assert norm.momentum == 0.1
