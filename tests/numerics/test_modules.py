@@ -61,6 +61,7 @@ def test_few_norms_stop_gradients() -> None:
         "AdaNorm",
         "BatchRenorm",
         "DetachNorm",
+        "EstimatedBatchChannelNorm",
         "HeteroBatchNorm",
         "SpectralNorm",
     }
