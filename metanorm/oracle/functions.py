@@ -19,7 +19,8 @@ def root(x: Tensor) -> Tensor:
 
 def unbiased(variance: Tensor, count: Tensor) -> Tensor:
     """A variance with one taken off its count; as it is where the count is one."""
-    return variance * torch.where(count > 1, count / (count - 1), 1.0)
+    several = count > 1
+    return variance * torch.where(several, count / torch.where(several, count - 1, 1.0), 1.0)
 
 
 # The reference meaning of every elementwise row of the operation table.

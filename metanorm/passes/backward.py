@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from metanorm.ir.aggregation import Aggregation, Matrix, Ones, is_partition
+from metanorm.ir.exposure import exposed
 from metanorm.ir.nodes import (
     Along,
     Buffer,
@@ -35,7 +36,7 @@ from metanorm.ir.nodes import (
 from metanorm.ir.outputs import output_dims
 from metanorm.ir.space import Space
 from metanorm.passes.builder import Builder, without_dead
-from metanorm.passes.derivatives import DERIVATIVES
+from metanorm.passes.derivatives import DERIVATIVES, Deriver
 
 GRADIENT = "d."
 KEPT = "kept."
@@ -108,7 +109,7 @@ class _Backward:
                 for d in arriving
             ),
         )
-        self.b = Builder(replace(program, inputs=inputs, body=body))
+        self.b = Deriver(replace(program, inputs=inputs, body=body))
         self.means = {let.op: let.name for let in program.body if isinstance(let.op, Pool)}
         self.ops = {let.name: let.op for let in program.body}
         self.adjoints: dict[Ref, list[Ref]] = {}
@@ -127,6 +128,7 @@ class _Backward:
                 self.b.take(let, Input(_kept(let.name)))
             else:
                 self.b.take(let)
+        self.b.exposed = {self.b.moved[ref] for ref in exposed(self.forward)}
         for name, ref in self.forward.outputs:
             arrived = self.b.emit(Input(GRADIENT + name), GRADIENT + name)
             axes = self.b.types[arrived].axes
@@ -221,9 +223,9 @@ class _Backward:
                 part = self.b.emit(Rename(d, new, old)) if new in self.b.types[d].axes else d
                 self._contribute(value, part, self.b.types[self.b.moved[value]].axes)
             case Along("softmax", value, axis):
-                weighted = self.b.map("mul", d, result)
+                weighted = self.b.times(d, result)
                 total = self.b.emit(Pool("sum", weighted, ((axis, Ones()),)))
-                spread = self.b.map("mul", result, self.b.map("sub", d, total))
+                spread = self.b.times(self.b.map("sub", d, total), result)
                 self._contribute(value, spread, axes)
             case Lookup(table, axis, int() as row):
                 position = self.b.emit(Position(axis))
@@ -252,7 +254,7 @@ class _Backward:
             self._contribute(op.weight, self._of_weight(op, result, part), joined)
         if op.statistic == "var":
             part = self.b.map("mul", self.b.number(2), part)
-            part = self.b.map("mul", part, self._gap(op))
+            part = self.b.times(part, self._gap(op))
         elif op.statistic in ("max", "min"):
             if where is not None or weight is not None:
                 raise NotDerivable(f"{op.statistic} of a part")
@@ -277,19 +279,29 @@ class _Backward:
         zero = self.b.number(0)
         return self.b.map("where", self.b.map("eq", total, zero), zero, part)
 
+    def _counted(self, op: Pool) -> Ref:
+        """The values of a pool; what weighs nothing is zero where it is not finite."""
+        b, value = self.b, self.b.moved[op.value]
+        if op.weight is None or value not in b.exposed:
+            return value
+        zero = b.number(0)
+        finite = b.map("eq", b.map("mul", value, zero), zero)
+        weighs = b.map("ne", b.moved[op.weight], zero)
+        return b.map("where", weighs, value, b.map("where", finite, value, zero))
+
     def _gap(self, op: Pool) -> Ref:
         """How far each value is from the mean of its pool."""
         mean = self.b.moved[self.means[replace(op, statistic="mean")]]
-        return self.b.map("sub", self.b.moved[op.value], mean)
+        return self.b.map("sub", self._counted(op), mean)
 
     def _of_weight(self, op: Pool, result: Ref, part: Ref) -> Ref | None:
         """What a pool contributes to the adjoint of its weight."""
         b = self.b
         match op.statistic:
             case "sum":
-                excess = b.moved[op.value]
+                excess = self._counted(op)
             case "mean":
-                excess = b.map("sub", b.moved[op.value], result)
+                excess = b.map("sub", self._counted(op), result)
             case "var":
                 gap = self._gap(op)
                 excess = b.map("sub", b.map("mul", gap, gap), result)

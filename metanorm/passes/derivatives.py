@@ -2,6 +2,9 @@
 
 A row gets the builder, the adjoint of the result, the arguments and the result, and gives one
 value for each argument, or `None` where no gradient flows.
+
+Where no adjoint arrives, a factor that is NaN there must not make one: what has to be left out
+for that, the builder knows.
 """
 
 from __future__ import annotations
@@ -9,39 +12,73 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from metanorm.ir.nodes import Ref
+from metanorm.ir.nodes import Map, Program, Ref
 from metanorm.passes.builder import Builder
 
+
+class Deriver(Builder):
+    """Builds products of adjoints. `exposed` are values that may be NaN where nothing counts."""
+
+    def __init__(self, program: Program) -> None:
+        super().__init__(program)
+        self.exposed: set[Ref] = set()
+
+    def times(self, d: Ref, factor: Ref) -> Ref:
+        """An adjoint times a factor, which is left out where the adjoint is zero."""
+        return self.map("mul", d, self._beside(d, factor, 0))
+
+    def over(self, d: Ref, divisor: Ref) -> Ref:
+        """An adjoint by a divisor, which is left out where the adjoint is zero."""
+        return self.map("div", d, self._beside(d, divisor, 1))
+
+    def _beside(self, d: Ref, factor: Ref, neutral: float) -> Ref:
+        """What is constant along an axis of the adjoint stays as it is, and can leave sums."""
+        narrow = not set(self.types[d].axes) <= set(self.types[factor].axes)
+        if narrow or not self._exposed(factor):
+            return factor
+        arrives = self.map("ne", d, self.number(0))
+        return self.map("where", arrives, factor, self.number(neutral))
+
+    def _exposed(self, ref: Ref) -> bool:
+        if ref in self.exposed:
+            return True
+        op = self.ops[ref]
+        known = isinstance(op, Map) and any(self._exposed(a) for a in op.arguments)
+        if known:
+            self.exposed.add(ref)
+        return known
+
+
 Adjoints = tuple["Ref | None", ...]
-Derivative = Callable[[Builder, Ref, tuple[Ref, ...], Ref], Adjoints]
+Derivative = Callable[[Deriver, Ref, tuple[Ref, ...], Ref], Adjoints]
 
 
-def _times(factor: Callable[[Builder, Ref, Ref], Ref]) -> Derivative:
+def _times(factor: Callable[[Deriver, Ref, Ref], Ref]) -> Derivative:
     """Of a function of one argument: d times a factor made of argument and result."""
-    return lambda b, d, args, y: (b.map("mul", d, factor(b, args[0], y)),)
+    return lambda b, d, args, y: (b.times(d, factor(b, args[0], y)),)
 
 
-def _none(b: Builder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
+def _none(b: Deriver, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
     return (None,) * len(args)
 
 
-def _where(b: Builder, condition: Ref, value: Ref) -> Ref:
+def _where(b: Deriver, condition: Ref, value: Ref) -> Ref:
     return b.map("where", condition, value, b.number(0))
 
 
-def _mul(b: Builder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
+def _mul(b: Deriver, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
     left, right = args
     if left == right:
-        return (b.map("mul", b.map("mul", b.number(2), d), left), None)
-    return (b.map("mul", d, right), b.map("mul", d, left))
+        return (b.times(b.map("mul", b.number(2), d), left), None)
+    return (b.times(d, right), b.times(d, left))
 
 
-def _div(b: Builder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
-    quotient = b.map("div", d, args[1])
-    return (quotient, b.map("neg", b.map("mul", quotient, y)))
+def _div(b: Deriver, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
+    quotient = b.over(d, args[1])
+    return (quotient, b.map("neg", b.times(quotient, y)))
 
 
-def _pow(b: Builder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
+def _pow(b: Deriver, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
     base, exponent = args
     less = b.map("sub", exponent, b.number(1))
     slope = b.map("mul", exponent, b.map("pow", base, less))
@@ -51,45 +88,45 @@ def _pow(b: Builder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
     growth = b.map("mul", y, b.map("log", base))
     still = b.map("where", b.map("ge", exponent, b.number(0)), b.number(0), growth)
     growth = b.map("where", at_zero, still, growth)
-    d_base = b.map("mul", d, b.map("where", flat, b.number(0), slope))
-    return (d_base, None if b.constant(exponent) is not None else b.map("mul", d, growth))
+    d_base = b.times(d, b.map("where", flat, b.number(0), slope))
+    return (d_base, None if b.constant(exponent) is not None else b.times(d, growth))
 
 
-def _sigmoid(b: Builder, x: Ref, y: Ref) -> Ref:
+def _sigmoid(b: Deriver, x: Ref, y: Ref) -> Ref:
     return b.map("mul", y, b.map("sub", b.number(1), y))
 
 
-def _silu(b: Builder, x: Ref, y: Ref) -> Ref:
+def _silu(b: Deriver, x: Ref, y: Ref) -> Ref:
     s = b.map("sigmoid", x)
     rest = b.map("add", b.number(1), b.map("mul", x, b.map("sub", b.number(1), s)))
     return b.map("mul", s, rest)
 
 
-def _gelu(b: Builder, x: Ref, y: Ref) -> Ref:
+def _gelu(b: Deriver, x: Ref, y: Ref) -> Ref:
     half, one = b.number(0.5), b.number(1)
     cdf = b.map("mul", half, b.map("add", one, b.map("erf", b.map("mul", x, b.number(2**-0.5)))))
     bell = b.map("exp", b.map("mul", b.map("mul", x, x), b.number(-0.5)))
     return b.map("add", cdf, b.map("mul", x, b.map("mul", bell, b.number((2 * math.pi) ** -0.5))))
 
 
-def _erf(b: Builder, x: Ref, y: Ref) -> Ref:
+def _erf(b: Deriver, x: Ref, y: Ref) -> Ref:
     bell = b.map("exp", b.map("neg", b.map("mul", x, x)))
     return b.map("mul", b.number(2 / math.sqrt(math.pi)), bell)
 
 
-def _root(b: Builder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
-    slope = b.map("div", b.map("mul", d, b.number(0.5)), y)
+def _root(b: Deriver, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
+    slope = b.over(b.map("mul", d, b.number(0.5)), y)
     return (b.map("where", b.map("eq", y, b.number(0)), b.number(0), slope),)
 
 
-def _rsqrt(b: Builder, x: Ref, y: Ref) -> Ref:
+def _rsqrt(b: Deriver, x: Ref, y: Ref) -> Ref:
     return b.map("mul", b.number(-0.5), b.map("mul", y, b.map("mul", y, y)))
 
 
 def _extreme(function: str) -> Derivative:
     """min and max of two: equal ones share the gradient, and NaN keeps it, as in torch."""
 
-    def derivative(b: Builder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
+    def derivative(b: Deriver, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
         left, right = args
         shared = b.map("where", b.map("eq", left, right), b.map("mul", d, b.number(0.5)), d)
         behind = "lt" if function == "max" else "gt"
@@ -99,25 +136,34 @@ def _extreme(function: str) -> Derivative:
     return derivative
 
 
-def _clamp(b: Builder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
+def _clamp(b: Deriver, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
     kept = d
     for bound, inside in zip(args[1:], ("ge", "le")):
         kept = _where(b, b.map(inside, args[0], bound), kept)
     return (kept, *(None for _ in args[1:]))
 
 
-def _rescale(b: Builder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
+def _rescale(b: Deriver, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
     """y = a (x - m) + b, where a is one factor or two."""
     x, centre, _, *factors = args
     to_x = d
     for factor in factors:
         to_x = b.map("mul", to_x, factor)
-    weighted = b.map("mul", d, b.map("sub", x, centre))
+    weighted = b.times(d, b.map("sub", x, centre))
     scales: list[Ref] = []
     for position in range(len(factors)):
         others = [f for i, f in enumerate(factors) if i != position]
         scales.append(b.map("mul", weighted, others[0]) if others else weighted)
     return (to_x, b.map("neg", to_x), d, *scales)
+
+
+def _unbiased(b: Deriver, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
+    """v n / (n - 1), and v itself where n is at most one."""
+    variance, count = args
+    less = b.map("sub", count, b.number(1))
+    slope = b.map("neg", b.map("div", variance, b.map("mul", less, less)))
+    several = _where(b, b.map("gt", count, b.number(1)), slope)
+    return (b.map("unbiased", d, count), b.times(d, several))
 
 
 DERIVATIVES: Mapping[str, Derivative] = {
@@ -154,5 +200,5 @@ DERIVATIVES: Mapping[str, Derivative] = {
     ),
     "rescale": _rescale,
     "root": _root,
-    "unbiased": lambda b, d, args, y: (b.map("unbiased", d, args[1]), None),
+    "unbiased": _unbiased,
 }

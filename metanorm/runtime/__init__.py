@@ -8,6 +8,7 @@ from metanorm.runtime.along import (
     mean_square_along,
     moments_along,
     norm_along,
+    second_along,
     smallest_along,
     total_along,
 )
@@ -30,6 +31,7 @@ from metanorm.runtime.errors import (
 from metanorm.runtime.fx import call_module, count_batch, leaf, traced_by_fx
 from metanorm.runtime.gradients import GradientNorm
 from metanorm.runtime.groups import Groups
+from metanorm.runtime.guarded import guarded
 from metanorm.runtime.hooks import Attached
 from metanorm.runtime.losses import Collected, collect
 from metanorm.runtime.matrices import Given, Rows, keep_matrix, pooling_rows, rows_mean, rows_var
@@ -47,6 +49,7 @@ from metanorm.runtime.pools import (
     minimum,
     moments,
     norm,
+    only_counted,
     root,
     smallest,
     tiled,
@@ -116,6 +119,7 @@ __all__ = [
     "demand_mask",
     "demand_several",
     "gpu",
+    "guarded",
     "keep_matrix",
     "largest",
     "largest_along",
@@ -137,6 +141,7 @@ __all__ = [
     "not_equal",
     "numel",
     "on_weights",
+    "only_counted",
     "pooling_rows",
     "project_",
     "register_output",
@@ -146,6 +151,7 @@ __all__ = [
     "root",
     "rows_mean",
     "rows_var",
+    "second_along",
     "shape_error",
     "shape_of",
     "smallest",

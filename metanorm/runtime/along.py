@@ -21,6 +21,8 @@ from metanorm.runtime.pools import over
 class Matrix:
     """How much each position of a dimension counts for each pool. Pools may overlap."""
 
+    weighs = False  # whether entries are weights with a gradient of their own
+
     def total(self, x: Tensor, dim: int) -> Tensor:
         """The sum over each pool."""
         raise NotImplementedError
@@ -60,10 +62,7 @@ def total_along(
     `along` maps dimensions, counted from the front or the end, to matrices; these dimensions stay.
     `where` and `weight` broadcast against `x`.
     """
-    dims, added = tuple(dim), _wide(x)
-    if where is not None or weight is not None:
-        added = pools.only_counted(added, where, weight) * pools.coefficients(added, where, weight)
-    added = pools.total(added, dims, keepdim=True)
+    dims, added = tuple(dim), pools.total(_wide(x), tuple(dim), True, where, weight)
     for d, matrix in _from_the_front(along, x):
         added = matrix.total(added, d)
     return _narrow(added, x, dims, keepdim)
@@ -117,6 +116,37 @@ def moments_along(
     Every pool has a mean of its own, about which its variance is taken.
     """
     dims = tuple(dim)
+    measured = _moments(x, along, dims, where, weight)
+    if weight is not None or any(matrix.weighs for matrix in along.values()):
+        measured = _derived(measured, x, along, dims, where, weight)
+    return Moments(*(_narrow(part, x, dims, keepdim) for part in measured))
+
+
+def second_along(
+    x: Tensor,
+    about: Tensor,
+    along: Along,
+    dim: Iterable[int] = (),
+    keepdim: bool = False,
+    where: Tensor | None = None,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """The second moment about a centre that each pool has for itself; zero for an empty pool.
+
+    `about` broadcasts against the result.
+    """
+    dims = tuple(dim)
+    mean, var = moments_along(x, along, dims, True, where, weight)
+    empty = _weights(x, along, dims, where, weight) == 0
+    if dims and not keepdim:
+        mean, var, empty = (part.squeeze(dims) for part in (mean, var, empty))
+    return (var + (mean - about).square()).masked_fill(empty, 0)
+
+
+def _moments(
+    x: Tensor, along: Along, dims: tuple[int, ...], where: Tensor | None, weight: Tensor | None
+) -> Moments:
+    """Mean and variance in float64; pooled dimensions stay, with length one."""
     counted: Tensor | None = None
     if where is not None or weight is not None:
         x = pools.only_counted(x, where, weight)
@@ -126,7 +156,33 @@ def moments_along(
     average, var = (_wide(part) for part in given)
     for d, matrix in _from_the_front(along, x):
         average, var, counted = _joined(average, var, counted, matrix, d)
-    return Moments(_narrow(average, x, dims, keepdim), _narrow(var, x, dims, keepdim))
+    return Moments(average, var)
+
+
+def _derived(
+    measured: Moments,
+    x: Tensor,
+    along: Along,
+    dims: tuple[int, ...],
+    where: Tensor | None,
+    weight: Tensor | None,
+) -> Moments:
+    """The same numbers with the derivatives of plain sums.
+
+    Cells that weigh nothing have no mean, through which a weight of zero could have its gradient.
+    The sums are about a centre near all pools.
+    """
+    x = pools.only_counted(_wide(x), where, weight)
+    whole = (*dims, *(d % x.dim() for d in along))
+    near = pools.mean(x.detach(), whole, True, where, weight).detach()
+    centred = x - torch.where(near.isfinite(), near, 0)
+    total = _weights(x, along, dims, where, weight)
+    mean, square = (
+        over(total_along(part, along, dims, True, where, weight), total)
+        for part in (centred, centred.square())
+    )
+    derived = (mean, square - mean.square())
+    return Moments(*(own.detach() + (d - d.detach()) for own, d in zip(measured, derived)))
 
 
 def _joined(

@@ -72,7 +72,7 @@ class Groups:
         dim, others = dim % x.dim(), tuple(also)
         x = self._along(x, dim)
         if where is not None or weight is not None:
-            x = pools.only_counted(x, where, weight) * pools.coefficients(x, where, weight)
+            x = pools.weighed(x, where, weight)
         inner = pools.total(x, others, keepdim=True)
         added = inner.sum(dim, keepdim=True) if self.index is None else self._add(inner, dim)
         return added.squeeze(others) if others else added
@@ -111,6 +111,18 @@ class Groups:
             inner = inner.unsqueeze(d)
         centred = x - self.spread(inner, dim)
         return Moments(average, self.mean(centred.square(), dim, others, where, weight))
+
+    def mean_square(
+        self,
+        x: Tensor,
+        dim: int,
+        also: Iterable[int] = (),
+        where: Tensor | None = None,
+        weight: Tensor | None = None,
+    ) -> Tensor:
+        """The mean of squares over each group; zero for an empty one."""
+        x = pools.only_counted(self._along(x, dim % x.dim()), where, weight)
+        return self.mean(x.square(), dim, also, where, weight)
 
     def norm(
         self,

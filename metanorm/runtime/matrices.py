@@ -144,6 +144,8 @@ class Rows(Matrix):
     where the length of the axis does not fit.
     """
 
+    weighs = True
+
     def __init__(self, given: str | Tensor, name: str, like: Tensor, length: int) -> None:
         self.rows = _rows(given, name, like, length)
 

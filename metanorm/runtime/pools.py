@@ -57,8 +57,8 @@ def mean(
     """The mean over `dim`."""
     dims = tuple(dim)
     if where is not None or weight is not None:
-        counted = coefficients(x, where, weight)
-        average = over(_weighted_sum(x, dims, counted), total_weight(x, counted, dims))
+        whole = total_weight(x, coefficients(x, where, weight), dims)
+        average = over(_weighted_sum(x, dims, where, weight), whole)
         return average if keepdim or not dims else average.squeeze(dims)
     if not dims:
         return x
@@ -91,7 +91,7 @@ def total(
     """The sum over `dim`."""
     dims = tuple(dim)
     if where is not None or weight is not None:
-        added = _weighted_sum(x, dims, coefficients(x, where, weight))
+        added = _weighted_sum(x, dims, where, weight)
         return added if keepdim or not dims else added.squeeze(dims)
     return x.sum(dims, keepdim=keepdim) if dims else x
 
@@ -222,13 +222,21 @@ def unbiased(variance: Tensor, count: Tensor | int) -> Tensor:
 
 
 def only_counted(x: Tensor, where: Tensor | None, weight: Tensor | None) -> Tensor:
-    """The tensor with zeros where elements do not count.
+    """The tensor with zeros where elements are left out, be they NaN.
 
-    They may be NaN, which neither a factor of zero nor the gradient of one would take away.
+    What weighs nothing has a say in the gradient of its weight, and stays as long as it is finite.
     """
-    if where is None and weight is None:
-        return x
-    return torch.where(coefficients(x, where, weight) != 0, x, x.new_zeros(()))
+    if where is not None:
+        x = torch.where(where != 0, x, x.new_zeros(()))
+    if weight is not None:
+        x = torch.where(weight != 0, x, torch.nan_to_num(x, 0.0, 0.0, 0.0))
+    return x
+
+
+def weighed(x: Tensor, where: Tensor | None, weight: Tensor | None) -> Tensor:
+    """Each element times how much it counts; nothing where it does not, be it NaN."""
+    x = only_counted(x, where, weight)
+    return x if weight is None else x * coefficients(x, where, weight)
 
 
 def coefficients(x: Tensor, where: Tensor | None, weight: Tensor | None) -> Tensor:
@@ -264,8 +272,10 @@ def _tensors(a: Tensor | float, b: Tensor | float) -> tuple[Tensor, Tensor]:
     return a, torch.as_tensor(b, dtype=a.dtype, device=a.device)
 
 
-def _weighted_sum(x: Tensor, dims: tuple[int, ...], counted: Tensor) -> Tensor:
-    terms = counted * torch.where(counted != 0, x, x.new_zeros(()))
+def _weighted_sum(
+    x: Tensor, dims: tuple[int, ...], where: Tensor | None, weight: Tensor | None
+) -> Tensor:
+    terms = weighed(x, where, weight)
     return terms.sum(dims, keepdim=True) if dims else terms
 
 

@@ -22,15 +22,20 @@ def rescale(
     scale: Tensor | float | None = None,
     weight: Tensor | float | None = None,
     shift: Tensor | float | None = None,
+    gaps: bool = False,
 ) -> Tensor:
     """scale * weight * (x - centre) + shift; what is `None` is left out.
 
-    All but `x` broadcast against `x`, whose shape and memory format the result has.
+    All but `x` broadcast against `x`, whose shape and memory format the result has. With `gaps`,
+    `x` may be NaN or infinite where the result has no gradient: that reaches no other gradient.
     """
     parts = [_tensor(part, x) for part in (centre, scale, weight, shift)]
     if recorded(x):
+        if gaps and torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+            traced: Tensor = _Derived.apply(x, *parts, gaps)  # type: ignore[no-untyped-call]
+            return traced
         return _formula(x, *parts)
-    result: Tensor = _Rescale.apply(x, *parts)  # type: ignore[no-untyped-call]
+    result: Tensor = _Rescale.apply(x, *parts, gaps)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -51,7 +56,12 @@ def _formula(
     return result if shift is None else result + shift
 
 
-class _Rescale(torch.autograd.Function):
+def _product(gradient: Tensor, factor: Tensor, gaps: bool) -> Tensor:
+    """A gradient times a factor; where there are gaps, zero times NaN is zero."""
+    return (torch.where(gradient != 0, factor, 0) if gaps else factor) * gradient
+
+
+class _Derived(torch.autograd.Function):
     """The formula with one tensor made and x kept."""
 
     @staticmethod
@@ -61,6 +71,7 @@ class _Rescale(torch.autograd.Function):
         scale: Tensor | None,
         weight: Tensor | None,
         shift: Tensor | None,
+        gaps: bool,
     ) -> Tensor:
         factors = [factor for factor in (scale, weight) if factor is not None]
         result = x.clone() if centre is None else x - centre
@@ -74,8 +85,8 @@ class _Rescale(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-        ctx.save_for_forward(*inputs)
+        *parts, ctx.gaps = inputs
+        ctx.save_for_backward(*parts)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
@@ -86,21 +97,32 @@ class _Rescale(torch.autograd.Function):
         by_x = scaled if scale is None else scaled * scale
         by_scale = by_weight = None
         if wanted[2]:
-            by_scale = (_formula(x, centre) * scaled).sum_to_size(scale.shape)
+            by_scale = _product(scaled, _formula(x, centre), ctx.gaps).sum_to_size(scale.shape)
         if wanted[3]:
-            by_weight = (_formula(x, centre, scale) * gradient).sum_to_size(weight.shape)
+            by_weight = _product(gradient, _formula(x, centre, scale), ctx.gaps)
+            by_weight = by_weight.sum_to_size(weight.shape)
         return (
             by_x if wanted[0] else None,
             -by_x.sum_to_size(centre.shape) if wanted[1] else None,
             by_scale,
             by_weight,
             gradient.sum_to_size(shift.shape) if wanted[4] else None,
+            None,
         )
+
+
+class _Rescale(_Derived):
+    """The same with what `torch.func` asks for, which `torch.compile` does not take."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _Derived.setup_context(ctx, inputs, output)
+        ctx.save_for_forward(*inputs[:-1])
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
         x, centre, scale, weight, _ = ctx.saved_tensors
-        dx, dcentre, dscale, dweight, dshift = tangents
+        dx, dcentre, dscale, dweight, dshift = tangents[:5]
         change = torch.zeros_like(_formula(x, centre))
         if dx is not None:
             change = change + dx
@@ -114,5 +136,5 @@ class _Rescale(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *parts: Any) -> tuple[Tensor, int]:
-        mapped = torch.vmap(_formula, in_dims, randomness=info.randomness)
-        return mapped(*parts), 0
+        mapped = torch.vmap(_formula, in_dims[:-1], randomness=info.randomness)
+        return mapped(*parts[:-1]), 0

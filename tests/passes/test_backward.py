@@ -58,11 +58,13 @@ DERIVED = {
     # What a mask hides gets nothing.
     "input x[N, C], k: mask[N]\noutput x * sum(x over N where k)": """
         %1 : [N, C] = mul(d.output, kept.3)
-        %2 : [N, C] = mul(d.output, x)
-        %3 : [C] = sum(%2 over N)
-        %4 : [N, C] = where(k, %3, 0)
-        %5 : [N, C] = add(%1, %4)
-        output %5
+        %2 : bool[N, C] = ne(d.output, 0)
+        %3 : [N, C] = where(%2, x, 0)
+        %4 : [N, C] = mul(d.output, %3)
+        %5 : [C] = sum(%4 over N)
+        %6 : [N, C] = where(k, %5, 0)
+        %7 : [N, C] = add(%1, %6)
+        output %7
     """,
     # Equal ones share.
     "input x[N, C]\noutput x * max(x over N)": """
@@ -93,21 +95,27 @@ DERIVED = {
         %2 : [N, C] = mul(d.output, %1)
         output %2
     """,
-    # How much an element counts is worth what it has above the mean.
+    # How much an element counts is worth what it has above the mean; NaN that weighs nothing, as
+    # much as zero.
     "input x[N, C], w[N]\noutput x - mean(x over N weight w)": """
-        %1 : [N, C] = sub(x, kept.3)
-        %2 : [N, C] = neg(d.output)
-        %3 : [C] = sum(%2 over N)
-        %4 : [] = count(over N weight w)
-        %5 : [C] = div(%3, %4)
-        %6 : bool[] = eq(%4, 0)
-        %7 : [C] = where(%6, 0, %5)
-        %8 : [N, C] = mul(%7, %1)
-        %9 : [N] = sum(%8 over C)
-        %10 : [N, C] = mul(%7, w)
-        %11 : [N, C] = add(d.output, %10)
-        output %9
-        output %11
+        %1 : [N, C] = neg(d.output)
+        %2 : [C] = sum(%1 over N)
+        %3 : [] = count(over N weight w)
+        %4 : [C] = div(%2, %3)
+        %5 : bool[] = eq(%3, 0)
+        %6 : [C] = where(%5, 0, %4)
+        %7 : [N, C] = mul(x, 0)
+        %8 : bool[N, C] = eq(%7, 0)
+        %9 : bool[N] = ne(w, 0)
+        %10 : [N, C] = where(%8, x, 0)
+        %11 : [N, C] = where(%9, x, %10)
+        %12 : [N, C] = sub(%11, kept.3)
+        %13 : [N, C] = mul(%6, %12)
+        %14 : [N] = sum(%13 over C)
+        %15 : [N, C] = mul(%6, w)
+        %16 : [N, C] = add(d.output, %15)
+        output %14
+        output %16
     """,
     "input x[N, C]\noutput x, m = mean(x over N)": """
         %1 : [] = count(over N)

@@ -16,8 +16,7 @@ from metanorm.ir.nodes import Map, Number, Ref
 from metanorm.ir.ops import ELEMENTWISE
 from metanorm.ir.scalar import Const
 from metanorm.oracle.functions import FUNCTIONS
-from metanorm.passes.builder import Builder
-from metanorm.passes.derivatives import DERIVATIVES
+from metanorm.passes.derivatives import DERIVATIVES, Deriver
 
 F64 = torch.float64
 NAN = math.nan
@@ -47,7 +46,7 @@ TORCH: Mapping[str, Callable[..., Tensor]] = {
     "pow": torch.pow,
 }
 # Of which argument no gradient is asked: a condition, constant bounds, a count.
-CONSTANT = {"where": (0,), "clamp": (1, 2), "unbiased": (1,)}
+CONSTANT = {"where": (0,), "clamp": (1, 2)}
 SMOOTH = sorted(name for name, row in ELEMENTWISE.items() if not row.boolean)
 
 
@@ -63,7 +62,7 @@ def derived(function: str, given: list[Tensor], arriving: Tensor) -> list[Tensor
     names = [f"a{i}" for i in range(len(given))]
     decls = ", ".join(f"{name}[N]" for name in ("x", *names))
     program = lowered(f"input {decls}\noutput " + " * ".join(("x", *names)))
-    builder = Builder(program)
+    builder = Deriver(program)
     for let in program.body:
         builder.take(let)
     d, *refs = (builder.moved[name] for name in ("x", *names))
@@ -129,7 +128,7 @@ def test_nothing_flows_through_a_comparison(function: str) -> None:
 
 def test_a_square_has_one_part() -> None:
     """Twice d times x, where two parts would be computed and added up."""
-    builder = Builder(program := lowered("input x[N], d[N]\noutput x * d"))
+    builder = Deriver(program := lowered("input x[N], d[N]\noutput x * d"))
     for let in program.body:
         builder.take(let)
     y = builder.map("mul", "x", "x")

@@ -58,6 +58,28 @@ TENSOR: Mapping[str, Callable[..., Expr]] = {
     "unbiased": _function("runtime.unbiased"),
 }
 
+# Functions of tensors whose slope depends on an argument, for `runtime.guarded`.
+SLOPED: Mapping[str, str] = {
+    **{name: f"torch.{name}" for name in ("mul", "div", "pow", "sqrt", "exp", "log", "abs")},
+    **{name: f"torch.{name}" for name in ("sin", "cos", "tanh", "erf", "sigmoid", "square")},
+    **{name: f"nn.functional.{name}" for name in ("softplus", "silu", "gelu")},
+    "root": "runtime.root",
+}
+
+
+def guarded(function: str, *arguments: Expr) -> Expr:
+    """A map of tensors, of which some may be NaN where no gradient arrives."""
+    if function == "rsqrt":
+        return guarded_inverse(guarded("sqrt", *arguments))
+    further = (integer(1), integer(40)) if function == "softplus" else ()
+    return call("runtime.guarded", Name(SLOPED[function]), *arguments, *further)
+
+
+def guarded_inverse(divisor: Expr) -> Expr:
+    """One divided by a tensor that may be NaN where no gradient arrives."""
+    return call("runtime.guarded", Name("torch.reciprocal"), divisor)
+
+
 # The same for Python numbers. What is not here is computed as tensors of one element.
 NUMBER: Mapping[str, Callable[..., Expr]] = {
     **{name: TENSOR[name] for name in ("add", "sub", "mul", "div", "pow", "neg")},

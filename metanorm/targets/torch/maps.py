@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from metanorm.ir.exposure import exposed
 from metanorm.ir.nodes import (
     Let,
     Map,
@@ -24,7 +25,7 @@ from metanorm.targets.python.pyir import (
     Stmt,
 )
 from metanorm.targets.torch.context import Context, is_square
-from metanorm.targets.torch.elementwise import NUMBER, TENSOR
+from metanorm.targets.torch.elementwise import NUMBER, SLOPED, TENSOR, guarded, guarded_inverse
 from metanorm.targets.torch.layout import Dims, Value, integer, method
 from metanorm.targets.torch.lining import Lining
 
@@ -37,6 +38,7 @@ class MapPrinter:
     def __init__(self, context: Context, lining: Lining) -> None:
         self.c = context
         self.lining = lining
+        self.exposed = exposed(context.program)
         self.roots = {  # values whose square root is bound as well, and that
             let.op.arguments[0]: let.name
             for let in context.program.body
@@ -71,13 +73,25 @@ class MapPrinter:
         exprs, dims = self.lining.lined_up(values, let.type.axes)
         loose = self._is_loose(values, let.type.axes, dims)
         if is_square(op):
-            squared = Value(method(exprs[0], "square"), dims, loose=loose)
-            self.c.keep(let, squared, out, "square")
+            exposed = op.arguments[0] in self.exposed
+            square = guarded("square", exprs[0]) if exposed else method(exprs[0], "square")
+            self.c.keep(let, Value(square, dims, loose=loose), out, "square")
             return
         if op.function == "unbiased" and values[1].number:
             exprs[1] = values[1].expr
-        value = Value(TENSOR[op.function](*exprs), dims, loose=loose)
+        value = Value(self._applied(op, values, exprs), dims, loose=loose)
         self.c.keep(let, value, out, "y" if self.c.is_wide(let.name) else "value")
+
+    def _applied(self, op: Map, values: Sequence[Value], exprs: Sequence[Expr]) -> Expr:
+        """A map of expressions; with care where an argument may be NaN and has no gradient."""
+        plain = TENSOR[op.function](*exprs)
+        if not any(ref in self.exposed for ref in op.arguments):
+            return plain
+        if op.function == "div" and values[0].number:
+            return Binary("*", (exprs[0], guarded_inverse(exprs[1])))
+        linear = op.function in ("mul", "div") and any(value.number for value in values)
+        known = op.function in SLOPED or op.function == "rsqrt"
+        return plain if linear or not known else guarded(op.function, *exprs)
 
     def _arithmetic(self, ref: Ref, function: str, position: int) -> Value:
         """An operand; conditions count as zero and one, but choose as they are."""
@@ -109,7 +123,7 @@ class MapPrinter:
         if not reuse:
             out.append(Assign((name,), self.c.broken(base, out)))
         inner: list[Stmt] = []
-        combined = self.c.broken(TENSOR[op.function](name, operand), inner)
+        combined = self.c.broken(self._applied(op, values, (name, operand)), inner)
         present = Binary("is not", (Name(self.c.argument_of(optional)), Literal(None)))
         out.append(If(present, (*inner, Assign((name,), combined))))
         loose = self._is_loose([values[0], replace(values[1], loose=True)], let.type.axes, dims)
@@ -145,6 +159,8 @@ class MapPrinter:
                 out.append(Assign((local,), IfElse(missing, Literal(None), expr)))
                 expr = local
             keywords.append((role, expr))
+        if source in self.exposed:
+            keywords.append(("gaps", Literal(True)))
         expr = Call(Name("runtime.rescale"), (exprs[0],), tuple(keywords))
         self.c.keep(let, Value(expr, dims), out, "y")
 

@@ -71,10 +71,7 @@ class PoolPrinter:
                 mean, var = (let, partner) if op.statistic == "mean" else (partner, let)
                 self._moments(mean, var, op, value, out)
                 return
-        if op.statistic == "second" and is_along(op) and not self._about_zero(op):
-            self._about(let, op, value, out)
-            return
-        if op.statistic == "second" and not self._about_zero(op):
+        if self._about_centre(op) and not is_along(op):
             value = self._centred(op, value, out)
             op = replace(op, statistic="mean", about=None)
         expr, dims = self._call(op, value, out)
@@ -95,29 +92,26 @@ class PoolPrinter:
         axes = ", ".join(self.c.shown(d.axis) for d in dims if d.full)
         return f"per {axes}" if axes else ""
 
-    def _about_zero(self, op: Pool) -> bool:
+    def _about_centre(self, op: Pool) -> bool:
+        """Whether it is a second moment about anything but zero."""
         about = self.c.lets[op.about].op if op.about is not None else None
-        return isinstance(about, Number) and about.value == Const(0.0)
+        zero = isinstance(about, Number) and about.value == Const(0.0)
+        return op.statistic == "second" and not zero
 
     def _centred(self, op: Pool, value: Value, out: list[Stmt]) -> Value:
         """(x - about)^2, which a second moment about a given centre is the mean of."""
         assert op.about is not None
         about = self.lining.spread(self.c.present(op.about), [d.axis for d in value.dims])
-        difference = Binary("-", (value.expr, self.layouts.aligned(about, value.dims)))
+        plain = replace(op, over=tuple((axis, Ones()) for axis, _ in op.over))
+        weights = self._weights(plain, value)
+        counted = value.expr
+        if weights:
+            counted = Name(self.c.local("counted"))
+            out.append(Assign((counted,), call("runtime.only_counted", value.expr, **weights)))
+        difference = Binary("-", (counted, self.layouts.aligned(about, value.dims)))
         name = Name(self.c.local("squares"))
         out.append(Assign((name,), method(difference, "square")))
         return replace(value, expr=name)
-
-    def _about(self, let: Let, op: Pool, value: Value, out: list[Stmt]) -> None:
-        """The second moment about a centre that each pool has for itself."""
-        assert op.about is not None
-        expr, dims = self._call(replace(op, statistic="moments", about=None), value, out)
-        mean, var = (Name(self.c.local(name)) for name in ("mean", "var"))
-        out.append(Assign((mean, var), expr, self._per(dims)))
-        about = self.lining.spread(self.c.present(op.about), [d.axis for d in dims])
-        offset = Binary("-", (mean, self.layouts.aligned(about, dims)))
-        square = method(offset, "square")
-        self._bound(let, Binary("+", (var, square)), dims, out, self._fallback(op.value, "second"))
 
     def _partner(self, let: Let, op: Pool) -> Let | None:
         """The other of mean and variance of the same pools, if it is not computed yet."""
@@ -189,6 +183,10 @@ class PoolPrinter:
         along, dims = self.along.along(value, op.over)
         pooled = [axis for axis, m in op.over if isinstance(m, (Ones, *REGULAR))]
         keep = bool(pooled) and self._keeps(op, value, pooled)
+        dims = _left(dims, pooled, keep)
+        if op.about is not None and self._about_centre(op):
+            about = self.lining.spread(self.c.present(op.about), [d.axis for d in dims])
+            name, extra = "second", [self.layouts.aligned(about, dims)]
         expr = call(
             f"runtime.{name}_along",
             value.expr,
@@ -198,7 +196,7 @@ class PoolPrinter:
             keepdim=Literal(True) if keep else None,
             **weights,
         )
-        return expr, _left(dims, pooled, keep)
+        return expr, dims
 
     def _grouped(
         self,
@@ -213,8 +211,6 @@ class PoolPrinter:
         place = [d.axis for d in value.dims].index(axis)
         others = [a for a in pooled if a != axis]
         also = self.layouts.positions(value, others) if others else None
-        if name == "mean_square":
-            name, value = "mean", replace(value, expr=method(value.expr, "square"))
         at = self.layouts.position(value.dims, place)
         function = Attribute(self.c.groups(matrix.index), name)
         given = {"dim": at, "also": also, **weights}
@@ -244,8 +240,7 @@ class PoolPrinter:
         return self.c.named(value, out) if self._mentioned_twice(op, value) else value
 
     def _mentioned_twice(self, op: Pool, value: Value) -> bool:
-        second = op.statistic == "second" and not self._about_zero(op)
-        return second or any(self.layouts.variadic(d) for d in value.dims)
+        return self._about_centre(op) or any(self.layouts.variadic(d) for d in value.dims)
 
     def _cut(self, value: Value, over: Aggregation) -> Value:
         """Each axis that has several partitions as cells and the rest, for this pool alone."""

@@ -1,0 +1,50 @@
+"""Values that may be NaN where nothing counts.
+
+Beside statistics that leave elements out, what is left out may be NaN, and so is what is computed
+from it element by element. No gradient arrives there, but zero times NaN is NaN: whoever derives
+has to leave such places out, or they spread to the gradients of what they are multiplied with.
+"""
+
+from __future__ import annotations
+
+from metanorm.ir.nodes import Count, Input, Param, Pool, Program, Ref, Repeat
+from metanorm.ir.operands import operands
+
+
+def exposed(program: Program) -> frozenset[Ref]:
+    """The values that may be NaN where nothing counts; none where every statistic takes all."""
+    ops = {let.name: let.op for let in program.body}
+    sorts = {i.name: i.sort for i in program.inputs}
+
+    def weighs(ref: Ref) -> bool:
+        """Whether a weight is more than a count, or a given matrix."""
+        match ops.get(ref):
+            case Input(name):
+                return sorts[name] == "tensor"
+            case Param() | None:
+                return True
+            case Count():
+                return False
+            case op:
+                return any(weighs(operand) for operand in operands(op))
+
+    def leaves_out(op: object) -> bool:
+        if isinstance(op, Repeat):
+            return any(leaves_out(let.op) for let in op.body)
+        if not isinstance(op, Pool):
+            return False
+        return op.where is not None or (op.weight is not None and weighs(op.weight))
+
+    if not any(map(leaves_out, ops.values())):
+        return frozenset()
+    found: set[Ref] = set()
+    for ref, op in ops.items():
+        if isinstance(op, Input):
+            reached = sorts[op.name] == "tensor"
+        else:
+            reached = not leaves_out(op) and any(operand in found for operand in operands(op))
+        if reached:
+            found.add(ref)
+            if isinstance(op, Repeat):
+                found.update(op.inside, (let.name for let in op.body))
+    return frozenset(found)

@@ -1,0 +1,79 @@
+"""Maps whose argument may be NaN where nothing counts, and so no gradient arrives.
+
+Torch multiplies what arrives with the slope of a function, and zero times NaN is NaN. That would
+reach the gradients of what the argument is computed from, parameters among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Function = Callable[..., Tensor]
+
+
+def guarded(function: Function, *arguments: Tensor | float) -> Tensor:
+    """`function` of tensors and numbers, with no gradient from where none arrives.
+
+    The function is elementwise, and smooth at one.
+    """
+    tensors = [a for a in arguments if isinstance(a, Tensor)]
+
+    def of_tensors(*given: Tensor) -> Tensor:
+        left = iter(given)
+        return function(*(next(left) if isinstance(a, Tensor) else a for a in arguments))
+
+    if torch.compiler.is_exporting():
+        return of_tensors(*tensors)
+    rule = _Derived if torch.compiler.is_compiling() else _Guarded
+    result: Tensor = rule.apply(of_tensors, *tensors)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _Derived(torch.autograd.Function):
+    """Where no gradient arrives, the slope is that at one."""
+
+    @staticmethod
+    def forward(function: Function, *arguments: Tensor) -> Tensor:
+        return function(*arguments)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.function, *arguments = inputs
+        ctx.save_for_backward(*arguments)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
+        (gradient,) = gradients
+        arrives = gradient != 0
+        arguments = [
+            torch.where(arrives, a, 1) if a.shape == gradient.shape else a
+            for a in ctx.saved_tensors
+        ]
+        derivative: Any = torch.func.vjp(ctx.function, *arguments)[1]
+        return None, *derivative(gradient)
+
+
+class _Guarded(_Derived):
+    """The same with what `torch.func` asks for, which `torch.compile` does not take."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _Derived.setup_context(ctx, inputs, output)
+        ctx.save_for_forward(*inputs[1:])
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        """The derivative backward is linear in what arrives, and its own derivative is this one.
+        `torch.func.jvp` cannot be nested in forward mode."""
+        arguments = ctx.saved_tensors
+        given = [torch.zeros_like(a) if t is None else t for a, t in zip(arguments, tangents[1:])]
+        result, derivative = torch.func.vjp(ctx.function, *arguments)[:2]
+        transposed: Any = torch.func.vjp(derivative, torch.zeros_like(result))[1]
+        (change,) = transposed(tuple(given))
+        return change  # type: ignore[no-any-return]
