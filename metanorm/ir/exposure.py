@@ -7,7 +7,7 @@ has to leave such places out, or they spread to the gradients of what they are m
 
 from __future__ import annotations
 
-from metanorm.ir.nodes import Count, Input, Param, Pool, Program, Ref, Repeat
+from metanorm.ir.nodes import Along, Count, Input, Param, Pool, Program, Ref, Repeat
 from metanorm.ir.operands import operands
 
 
@@ -17,13 +17,13 @@ def exposed(program: Program) -> frozenset[Ref]:
     sorts = {i.name: i.sort for i in program.inputs}
 
     def weighs(ref: Ref) -> bool:
-        """Whether a weight is more than a count, or a given matrix."""
+        """Whether a weight may be zero: more than a count, a share or a given matrix."""
         match ops.get(ref):
             case Input(name):
                 return sorts[name] == "tensor"
             case Param() | None:
                 return True
-            case Count():
+            case Count() | Along("softmax"):
                 return False
             case op:
                 return any(weighs(operand) for operand in operands(op))

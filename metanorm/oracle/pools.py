@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from metanorm.ir.aggregation import Dense
 from metanorm.ir.nodes import (
     Count,
     Pool,
@@ -34,7 +35,7 @@ class Pools:
         The Kronecker product of the axis matrices, times the weights; also the number of pools
         and of extra zero columns of each pooled axis.
         """
-        product = torch.ones(1, 1, dtype=F64)
+        product = inside = torch.ones(1, 1, dtype=F64)
         rows, extra = [], []
         pooled = [axis for axis in joined if axis not in kept]
         matrices = dict(op.over)
@@ -42,9 +43,12 @@ class Pools:
             matrix = matrices.get(axis) or matrices[self.space.base(axis)]
             dense, more = pooling_matrix(matrix, self.v.size(axis), self.v.frame.known)
             product = torch.kron(product, dense)
+            # A given matrix weighs, so that its zeros have a gradient; others say what is inside.
+            whole = isinstance(matrix, Dense)
+            inside = torch.kron(inside, torch.ones_like(dense) if whole else dense)
             rows.append(len(dense))
             extra.append(more)
-        counts, weight = product != 0, torch.ones(1, dtype=F64)
+        counts, weight = inside != 0, torch.ones(1, dtype=F64)
         for ref, is_condition in ((op.where, True), (op.weight, False)):
             if ref is not None:
                 given = self.v.broadcast(ref, (*kept, *pooled)).to(F64)
@@ -127,38 +131,40 @@ class Pools:
         total = weights.sum(-1)
         empty = total == 0
 
-        def counted(terms: Tensor) -> Tensor:
-            """What weighs nothing has no influence, not even as NaN, nor has its gradient."""
-            return torch.where(weights != 0, terms, 0.0)
+        weighs = weights != 0
+        # What weighs nothing has no influence, not even as NaN, but on the gradient of its weight.
+        live, still = torch.where(weighs, x, 0.0), torch.where(x.isfinite(), x, 0.0).detach()
 
-        def add_up(terms: Tensor) -> Tensor:
-            return (weights * terms).sum(-1)
+        def add_up(terms: Callable[[Tensor], Tensor]) -> Tensor:
+            own = torch.where(weighs, terms(live), terms(still).detach())
+            return (weights * own).sum(-1)
 
-        x = counted(x)
-
-        def average(terms: Tensor) -> Tensor:
+        def average(terms: Callable[[Tensor], Tensor]) -> Tensor:
             return torch.where(empty, 0.0, add_up(terms) / torch.where(empty, 1.0, total))
+
+        def squares(centre: Tensor) -> Callable[[Tensor], Tensor]:
+            """About one centre for each pool."""
+            own = torch.where(weighs, centre.unsqueeze(-1), centre.unsqueeze(-1).detach())
+            return lambda terms: (terms - own) ** 2
 
         match op.statistic:
             case "sum":
-                return add_up(x)
+                return add_up(lambda terms: terms)
             case "mean":
-                return average(x)
+                return average(lambda terms: terms)
             case "l1":
-                return add_up(x.abs())
+                return add_up(torch.abs)
             case "l2":
-                return root(add_up(x * x))
+                return root(add_up(torch.square))
             case "var":
-                centre = counted(self._centre(average(x)).unsqueeze(-1))
-                biased = average((x - centre) ** 2)
+                biased = average(squares(self._centre(average(lambda terms: terms))))
                 return unbiased(biased, total) if op.ddof else biased
             case "second":
                 assert op.about is not None
-                about = counted(self._about(op.about, kept, pooled, rows, op).unsqueeze(-1))
-                return average((x - about) ** 2)
+                return average(squares(self._about(op.about, kept, pooled, rows, op)))
             case "max" | "min":
                 sign = 1.0 if op.statistic == "max" else -1.0
-                best = torch.where(weights != 0, sign * x, -torch.inf)
+                best = torch.where(weighs, sign * x, -torch.inf)
                 if best.shape[-1] == 0:
                     return torch.zeros_like(total)
                 return torch.where(empty, 0.0, sign * best.amax(-1))

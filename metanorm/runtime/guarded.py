@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metanorm.runtime.kernels.fit import recorded
+
 Function = Callable[..., Tensor]
 
 
@@ -26,9 +28,10 @@ def guarded(function: Function, *arguments: Tensor | float) -> Tensor:
         left = iter(given)
         return function(*(next(left) if isinstance(a, Tensor) else a for a in arguments))
 
-    if torch.compiler.is_exporting():
+    compiled = torch.compiler.is_compiling() and not torch.compiler.is_exporting()
+    if not compiled and any(map(recorded, tensors)):
         return of_tensors(*tensors)
-    rule = _Derived if torch.compiler.is_compiling() else _Guarded
+    rule = _Derived if compiled else _Guarded
     result: Tensor = rule.apply(of_tensors, *tensors)  # type: ignore[no-untyped-call]
     return result
 

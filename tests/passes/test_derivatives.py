@@ -72,7 +72,7 @@ def derived(function: str, given: list[Tensor], arriving: Tensor) -> list[Tensor
     return [None if part is None else run(builder, part, known) for part in parts]
 
 
-def run(builder: Builder, ref: Ref, known: dict[Ref, Tensor]) -> Tensor:
+def run(builder: Deriver, ref: Ref, known: dict[Ref, Tensor]) -> Tensor:
     """A value that consists of maps and numbers."""
     if ref not in known:
         op = builder.ops[ref]

@@ -1,0 +1,333 @@
+"""What `where` leaves out and what `weight` weighs, for every statistic and pool, on both targets.
+
+Each pool has a norm with all statistics in it, and a parameter for each, so that one can be looked
+at alone. The references are dense matrices in float64: row i says how much each position counts
+in the pool of position i. Gradients are autograd's of that, and differences along a line.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import metanorm
+from metanorm.runtime import use
+from metanorm.runtime.dispatch import Choice
+
+sys.path.append(str(Path(__file__).parents[1] / "native"))
+from layers import kernels_counted
+
+F64 = torch.float64
+N, T, C = 3, 6, 2
+GROUP = torch.tensor([2, 0, 2])  # no position is in group 1
+EDGES = torch.tensor([[0, 1, 1, 2], [1, 1, 0, 1]])  # none lead to node 2
+SUMMED = ("sum", "mean", "var", "std", "rms", "l1", "l2")
+EXTREMES = ("max", "min")
+
+
+def cut(cells: Tensor) -> Tensor:
+    """Positions count for each other where they are in one cell."""
+    return (cells[:, None] == cells[None, :]).to(F64)
+
+
+def window(width: int, replicate: bool = False) -> Tensor:
+    rows = torch.zeros(T, T, dtype=F64)
+    for t in range(T):
+        for s in range(t - width // 2, t + (width - 1) // 2 + 1):
+            if replicate or 0 <= s < T:
+                rows[t, min(max(s, 0), T - 1)] += 1
+    return rows
+
+
+def into(edges: Tensor) -> Tensor:
+    rows = torch.zeros(N, N, dtype=F64)
+    for source, target in edges.T.tolist():
+        rows[target, source] += 1
+    return rows
+
+
+PLACE = torch.arange(T)
+ALONG_T: Mapping[str, Tensor] = {
+    "T": cut(torch.zeros(T)),
+    "T: blocks(2)": cut(PLACE // 3),
+    "T: chunks(2)": cut(PLACE // 2),
+    "T: interleave(3)": cut(PLACE % 3),
+    "T: window(3)": window(3),
+    "T: window(4, edge = replicate)": window(4, replicate=True),
+    "T: causal": torch.ones(T, T, dtype=F64).tril(),
+    "T: causal(2)": torch.ones(T, T, dtype=F64).tril().triu(-1),
+}
+ALONG_N: Mapping[str, Tensor] = {
+    "N": cut(torch.zeros(N)),
+    "N: group": cut(GROUP),
+    "N: edges": into(EDGES),
+    "N: edges with self": into(EDGES) + torch.eye(N, dtype=F64),
+}
+NEAR = "N: near"
+POOLS = (
+    *ALONG_T, *ALONG_N, NEAR, "N, T", "N: group, T", "N, T: blocks(2)", "N: near, T",
+    "N: near, T: causal", "N: edges, T: window(3)", "N: group, T: causal",
+)  # fmt: skip
+# Those whose statistics kernels can add up. The others run on torch, and say so.
+KERNELS = (
+    "T", "N", "N, T", "T: blocks(2)", "T: chunks(2)", "T: interleave(3)", "N: group", "N: group, T",
+    "N, T: blocks(2)",
+)  # fmt: skip
+
+
+def norms(number: int, pool: str) -> str:
+    """The norms of a pool: of what is added up, and of extremes, which have no kernels."""
+    over = f"over {pool} where keep weight t"
+    inputs = "input x[N, T, C = channels], keep: mask[N, T] = true, t[N, T] = 1"
+    further = {"group": "group: index[N]", "edges": "edges: edges[N]", "near": "near: matrix[N, N]"}
+    inputs += "".join(f", {text}" for name, text in further.items() if name in pool)
+    terms = "".join(f" + a[{i}] * {s}(x {over})" for i, s in enumerate(SUMMED))
+    extremes = "".join(f" + a[{i}] * {s}(x {over})" for i, s in enumerate(EXTREMES))
+    return f"""
+        # allow: MN0702
+        norm Summed{number}(eps = 1e-2) {{
+          {inputs}
+          param a[K = 10] = 0, p[C] = 1
+          let half = 0.5 * mean(x {over})
+          output silu(normalize(x {over}) * p) * a[8] + a[7] * var(x {over}, about = half)
+            + a[9] * var(x {over}, ddof = 1){terms}
+        }}
+        # allow: MN0702
+        norm Extremes{number} {{
+          {inputs}
+          param a[K = 10] = 0, p[C] = 1
+          output x * p * a[8]{extremes}
+        }}
+    """
+
+
+@functools.cache
+def library() -> ModuleType:
+    return metanorm.loads("\n".join(norms(i, pool) for i, pool in enumerate(POOLS)))
+
+
+@dataclass
+class Call:
+    """The tensors of a call; `t` and `near` are weights."""
+
+    x: Tensor
+    keep: Tensor
+    t: Tensor
+    near: Tensor
+    p: Tensor
+
+    def leaves(self) -> dict[str, Tensor]:
+        found = {"x": self.x, "t": self.t, "near": self.near, "p": self.p}
+        return {name: leaf.detach().clone().requires_grad_() for name, leaf in found.items()}
+
+
+def matrix(pool: str, near: Tensor) -> Tensor:
+    """How much position (m, s) counts for the pool of (n, t), without mask and weight."""
+    along_n, along_t = torch.eye(N, dtype=F64), torch.eye(T, dtype=F64)
+    for part in pool.split(", "):
+        part = part if not part.startswith("edge =") else ""
+        along_n = near if part == NEAR else ALONG_N.get(part, along_n)
+        along_t = ALONG_T.get(part, along_t)
+    along_t = ALONG_T.get(pool, along_t)
+    return torch.kron(along_n, along_t)
+
+
+def root(x: Tensor) -> Tensor:
+    """With a derivative of zero at zero."""
+    return torch.where(x > 0, torch.where(x > 0, x, 1).sqrt(), 0)
+
+
+def finite(x: Tensor) -> Tensor:
+    return torch.where(x.isfinite(), x, 0)
+
+
+def statistics(pool: str, call: Call, leaves: Mapping[str, Tensor]) -> dict[int, Tensor]:
+    """What each `a` is multiplied with; NaN where a derivative is a matter of rounding."""
+    keep, t = call.keep.flatten(), leaves["t"].flatten()
+    each = finite(leaves["x"].flatten(0, 1))
+    x = torch.where(keep[:, None], each, 0)
+    w = matrix(pool, leaves["near"]) * torch.where(keep, t, 0)
+    total = w.sum(1)[:, None]
+    some = total != 0
+
+    def mean(terms: Tensor) -> Tensor:
+        """The mean of terms [positions] or [pools, positions]."""
+        added = (w[:, :, None] * terms).sum(1)
+        return torch.where(some, added / torch.where(some, total, 1), 0)
+
+    centre = mean(x)
+    var = mean((x - centre[:, None]) ** 2)
+    several = total > 1
+    more = torch.where(several, total / torch.where(several, total - 1, 1), 1)
+    y = torch.where(some, (each - centre) / (var + 1e-2).sqrt(), 0)
+    return {
+        0: w @ x,
+        1: centre,
+        2: var,
+        3: torch.where(
+            some & (var < 1e-12), torch.nan, root(var)
+        ),  # of one value, but for rounding
+        4: root(mean(x**2)),
+        5: w @ x.abs(),
+        6: root(w @ x**2),
+        7: mean((x - 0.5 * centre[:, None]) ** 2),
+        8: F.silu(y * leaves["p"]),
+        9: var * more,
+    }
+
+
+def extremes(pool: str, call: Call, leaves: Mapping[str, Tensor]) -> dict[int, Tensor]:
+    keep, t = call.keep.flatten(), leaves["t"].flatten()
+    x = leaves["x"].flatten(0, 1)
+    counts = (matrix(pool, leaves["near"]) != 0) & keep & (t != 0)
+    some = counts.any(1)[:, None]
+
+    def largest(v: Tensor) -> Tensor:
+        best = torch.where(counts[:, :, None], v, -torch.inf).amax(1)
+        return torch.where(some, best, 0)
+
+    return {0: largest(x), 1: -largest(-x), 8: finite(x) * leaves["p"]}
+
+
+Reference = Callable[[str, Call, Mapping[str, Tensor]], dict[int, Tensor]]
+REFERENCES: dict[str, Reference] = {"Summed": statistics, "Extremes": extremes}
+
+
+def call_of(case: str, seed: int = 0) -> Call:
+    """Random numbers, with weights that are zero, pools of which nothing counts, or NaN."""
+    random = torch.Generator().manual_seed(seed)
+    x = torch.randn(N, T, C, generator=random, dtype=F64) + 1
+    keep = torch.rand(N, T, generator=random) < 0.6
+    t = torch.rand(N, T, generator=random, dtype=F64) + 0.5
+    near = torch.rand(N, N, generator=random, dtype=F64) + 0.2
+    p = torch.rand(C, generator=random, dtype=F64) + 0.5
+    if "mask" not in case:
+        keep = torch.ones(N, T, dtype=torch.bool)
+    if "weight" in case:
+        t[:, 1], t[1, 4], near[0, 1], near[2, 2] = 0, 0, 0, 0
+    if "empty" in case:
+        if "mask" in case:
+            keep[0], keep[1:, 0], keep[:, 3:] = False, False, False
+        else:
+            t[0], t[:, 0], near[1] = 0, 0, 0
+    counts = keep & (t != 0)
+    if "NaN" in case:
+        x = torch.where(counts[..., None], x, torch.tensor([torch.nan, torch.inf], dtype=F64))
+    return Call(x, keep, t, near, p)
+
+
+def run(
+    norm: nn.Module, pool: str, call: Call, leaves: Mapping[str, Tensor], one: int
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The result with one statistic alone, and the gradients of what counts."""
+    given = {"group": GROUP, "edges": EDGES, "near": leaves["near"]}
+    further = {name: given[name] for name in given if name in pool}
+    with torch.no_grad():
+        norm.a.zero_()[one] = 1
+        norm.p.copy_(leaves["p"])
+    y = norm(leaves["x"], call.keep, leaves["t"], **further)
+    return y, {**leaves, "p": norm.p}
+
+
+def seen(call: Call) -> Tensor:
+    """Random gradients of results, and none where nothing counts."""
+    random = torch.Generator().manual_seed(7)
+    d = torch.randn(N, T, C, generator=random, dtype=F64)
+    counts = call.keep & (call.t != 0)
+    return torch.where(counts[..., None], d, 0) if call.x.isnan().any() else d
+
+
+def gradients(y: Tensor, d: Tensor, leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    y = torch.where(d != 0, y, 0)
+    found = torch.autograd.grad(
+        y, list(leaves.values()), d, retain_graph=True, allow_unused=True, materialize_grads=True
+    )
+    return dict(zip(leaves, found))
+
+
+def agree(what: str, found: Tensor, right: Tensor, rtol: float = 1e-7, atol: float = 1e-7) -> None:
+    torch.testing.assert_close(
+        found, right, rtol=rtol, atol=atol, msg=lambda text: f"{what}: {text}"
+    )
+
+
+CASES = (
+    "weight", "mask", "mask and weight", "empty mask", "empty weight", "NaN in mask",
+    "NaN in weight", "NaN in empty mask",
+)  # fmt: skip
+
+
+def checked(kind: str, pool: str, case: str, target: Choice) -> None:
+    """Results and gradients of each statistic of a pool."""
+    norm = getattr(library(), f"{kind}{POOLS.index(pool)}")(C, dtype=F64)
+    call = call_of(case)
+    leaves = call.leaves()
+    for one, right in REFERENCES[kind](pool, call, leaves).items():
+        own, right = call.leaves(), right.view(N, T, C)
+        d = torch.where(right.isnan(), 0, seen(call))
+        with use(target):
+            y, named = run(norm, pool, call, own, one)
+            found = gradients(y, d, named)
+        # What does not count has a result as well, which may be NaN.
+        what = f"{kind} {one} over {pool}, {case}, on {target}"
+        agree(what, torch.where(d != 0, y, 0), torch.where(d != 0, right, 0))
+        wanted = gradients(right, d, leaves)
+        for name, gradient in found.items():
+            if name == "t":  # what the weight of a NaN would change is anything finite
+                assert gradient.isfinite().all(), what
+                known = call.x.isfinite().all(2)
+                gradient, wanted[name] = gradient[known], wanted[name][known]
+            agree(f"gradient of {name}, {what}", gradient, wanted[name])
+
+
+every_pool = pytest.mark.parametrize("pool", POOLS)
+
+
+def product() -> Iterator[object]:
+    """Every pool and case; a part of them, in which each of both is, at every commit."""
+    for i, pool in enumerate(POOLS):
+        for j, case in enumerate(CASES):
+            marks = () if (i + j) % 3 == 0 else (pytest.mark.extended,)
+            yield pytest.param(pool, case, marks=marks)
+
+
+@pytest.mark.parametrize(("pool", "case"), product())
+@pytest.mark.parametrize("kind", REFERENCES)
+def test_on_torch(kind: str, pool: str, case: str) -> None:
+    checked(kind, pool, case, "torch")
+
+
+@pytest.mark.parametrize("pool", KERNELS)
+def test_on_kernels(pool: str) -> None:
+    for case in CASES:
+        with kernels_counted() as ran:
+            checked("Summed", pool, case, "native")
+        assert len(ran) == 2 * 10, case
+
+
+@every_pool
+def test_differences_along_a_line(pool: str) -> None:
+    """Weights of zero become positive and negative; statistics whose root is taken stay out."""
+    norm = getattr(library(), f"Summed{POOLS.index(pool)}")(C, dtype=F64)
+    call, d, step = call_of("weight"), torch.randn(N, T, C, dtype=F64), 1e-6
+    for one in (0, 1, 2, 5, 7, 8, 9):
+        leaves = call.leaves()
+        y, _ = run(norm, pool, call, leaves, one)
+        found = gradients(y, d, leaves)
+        for name in ("x", "t", *(["near"] if "near" in pool else [])):
+            line = torch.randn(leaves[name].shape, dtype=F64)
+            ends = []
+            for sign in (1, -1):
+                moved = {**leaves, name: leaves[name] + sign * step * line}
+                ends.append((run(norm, pool, call, moved, one)[0] * d).sum())
+            slope = (ends[0] - ends[1]) / (2 * step)
+            agree(f"{name} of {one}", (found[name] * line).sum(), slope, 1e-5, 1e-6)
