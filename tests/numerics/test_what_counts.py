@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -289,9 +289,6 @@ def checked(kind: str, pool: str, case: str, target: Choice) -> None:
             agree(f"gradient of {name}, {what}", gradient, wanted[name])
 
 
-every_pool = pytest.mark.parametrize("pool", POOLS)
-
-
 def product() -> Iterator[object]:
     """Every pool and case; a part of them, in which each of both is, at every commit."""
     for i, pool in enumerate(POOLS):
@@ -300,13 +297,21 @@ def product() -> Iterator[object]:
             yield pytest.param(pool, case, marks=marks)
 
 
-@pytest.mark.parametrize(("pool", "case"), product())
+@pytest.mark.parametrize(("pool", "case"), list(product()))
 @pytest.mark.parametrize("kind", REFERENCES)
 def test_on_torch(kind: str, pool: str, case: str) -> None:
     checked(kind, pool, case, "torch")
 
 
-@pytest.mark.parametrize("pool", KERNELS)
+def some(pools: Sequence[str], every: int) -> list[object]:
+    """All pools, of which one in so many is tested at every commit."""
+    return [
+        pytest.param(pool, marks=pytest.mark.extended if i % every else ())
+        for i, pool in enumerate(pools)
+    ]
+
+
+@pytest.mark.parametrize("pool", some(KERNELS, 4))
 def test_on_kernels(pool: str) -> None:
     for case in CASES:
         with kernels_counted() as ran:
@@ -314,7 +319,7 @@ def test_on_kernels(pool: str) -> None:
         assert len(ran) == 2 * 10, case
 
 
-@every_pool
+@pytest.mark.parametrize("pool", some(POOLS, 3))
 def test_differences_along_a_line(pool: str) -> None:
     """Weights of zero become positive and negative; statistics whose root is taken stay out."""
     norm = getattr(library(), f"Summed{POOLS.index(pool)}")(C, dtype=F64)
