@@ -64,8 +64,12 @@ class Affine:
         return self.forms.get(ref, Form(ref))
 
     def wide(self, ref: Ref) -> bool:
-        """Whether a value is as large as an input, so that its maps are worth folding."""
-        return any(axes <= set(self.b.types[ref].axes) for axes in self._wide)
+        """Whether a value is as large as an input, so that its maps are worth folding.
+
+        A condition is no number that could be rescaled in place.
+        """
+        type_ = self.b.types[ref]
+        return type_.kind == "real" and any(axes <= set(type_.axes) for axes in self._wide)
 
     def narrow(self, ref: Ref, wide: Ref) -> bool:
         """Whether `ref` lacks an axis of `wide` and has none of its own."""

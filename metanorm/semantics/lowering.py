@@ -106,6 +106,10 @@ class Lowering:
             self._leaves[op] = tensor
         return tensor
 
+    def operation(self, value: Tensor) -> Op | None:
+        """What a value was bound to; `None` for one from outside of a `repeat`."""
+        return next((let.op for let in reversed(self.body) if let.name == value.ref), None)
+
     def enter_body(self) -> tuple[list[Let], dict[Op, Tensor]]:
         """Begin the body of a `repeat`: what is bound from here on is local to it."""
         outer = self.body, dict(self._leaves)
@@ -139,7 +143,9 @@ class Lowering:
         self.spans[name] = self.spans.pop(tensor.ref)
         self.equal[name] = self.equal.pop(tensor.ref)
         self.divisors = [(name if r == tensor.ref else r, s) for r, s in self.divisors]
-        return Tensor(name, tensor.type)
+        called = Tensor(name, tensor.type)
+        self.running = {b: called if t == tensor else t for b, t in self.running.items()}
+        return called
 
     def unique(self, name: str) -> str:
         """The name, or one like it that no binding has."""

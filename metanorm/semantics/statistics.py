@@ -133,8 +133,10 @@ class Statistics:
         if not pool.may_be_empty:
             return value
         weight = self.low.emit(Count(pool.over, pool.where, pool.weight), span)
-        if pool.tracked is not None:
-            weight = self.low.emit(Mode(weight.ref, self.low.number(1, span).ref), span)
+        kept = self.low.operation(moments.mean)
+        if isinstance(kept, Mode):  # running statistics hold for all, whatever counts now
+            one = self.low.number(1, span)
+            weight = self.low.emit(Mode(weight.ref, one.ref, kept.buffer), span)
         zero = self.low.number(0, span)
         holds = self.low.map("gt", weight, zero, span=span)
         return self.low.map("where", holds, value, zero, span=span)

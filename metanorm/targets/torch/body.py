@@ -146,7 +146,7 @@ class Body:
         for name, ref in self.c.program.outputs:
             dims = output_dims(self.c.program, name, ref)
             wanted = tuple(d.axis for d in self.c.layouts.frame(dims))
-            value = self.c.values[ref]
+            value = self.c.present(ref)
             if not value.number and self._is_turned(value, wanted):
                 value = self.c.named(self.c.layouts.compact(value), body)
             expr = self._stored(value, wanted)

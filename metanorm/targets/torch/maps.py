@@ -148,6 +148,9 @@ class MapPrinter:
         source, centre, shift, *scales = op.arguments
         roles = {"centre": centre, **dict(zip(("scale", "weight"), scales)), "shift": shift}
         used = {role: ref for role, ref in roles.items() if not self._is_neutral(role, ref)}
+        for role, ref in used.items():
+            if self.c.values[ref].optional and self.c.absent(ref) != _neutral_of(role):
+                self.c.present(ref)
         values = [self.c.present(source)]
         values += [replace(self.c.values[ref], optional=False) for ref in used.values()]
         exprs, dims = self.lining.lined_up(values, let.type.axes)
@@ -166,5 +169,9 @@ class MapPrinter:
 
     def _is_neutral(self, role: str, ref: Ref) -> bool:
         op = self.c.lets[ref].op
-        neutral = Const(0.0 if role in ("centre", "shift") else 1.0)
-        return isinstance(op, Number) and op.value == neutral
+        return isinstance(op, Number) and op.value == Const(_neutral_of(role))
+
+
+def _neutral_of(role: str) -> float:
+    """What a part of a map is where it changes nothing."""
+    return 0.0 if role in ("centre", "shift") else 1.0

@@ -71,6 +71,7 @@ class ModePrinter:
         updates = [u for u in self.c.program.updates if u.buffer in buffers and kind == "track"]
         if place is not None and place.arm != "train":
             updates = []  # they belong to training, whatever a flag says, and come at the end
+        self._emit_shared(updates, out)
         self._emit_needed((m.train for m in modes), train)
         if updates:
             train.append(self._tracked_updates(updates))
@@ -107,10 +108,10 @@ class ModePrinter:
     def _mode_name(self, let: Let) -> str:
         assert isinstance(let.op, Mode)
         train = let.op.train
-        if let.op.buffer:
-            return let.op.buffer.replace("running_", "")
         if isinstance(self.c.lets[train].op, Count):
             return "counted"
+        if let.op.buffer:
+            return let.op.buffer.replace("running_", "")
         return "value" if train.startswith("%") else train
 
     def _condition(self, kind: str, buffers: Sequence[str]) -> Expr:
@@ -126,6 +127,16 @@ class ModePrinter:
         for ref in sorted(needed, key=self.c.order.__getitem__):
             if ref not in self.c.values:
                 self.emit(self.c.lets[ref], out)
+
+    def _emit_shared(self, updates: Sequence[Update], out: list[Stmt]) -> None:
+        """What updates need and others too: what a branch computes is unknown behind it."""
+        lets, known = self.c.lets, self.c.values
+        shared = set()
+        for ref in needed_by((u.value for u in updates), lets, known):
+            needed = needed_by((ref,), lets, known)
+            if self.c.places[ref] is None and not any(isinstance(lets[r].op, Mode) for r in needed):
+                shared.add(ref)
+        self._emit_needed(shared, out)
 
     def _choose(
         self, let: Let, op: Mode, name: Name, train: list[Stmt], evaluate: list[Stmt]

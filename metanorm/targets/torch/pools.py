@@ -314,6 +314,7 @@ class PoolPrinter:
             self._number(let, factors, out)
             return
         if weights:
+            inner.update(axis for axis, _ in indexed)
             expr, dims = self._weighed(op, weights, inner, out)
         else:
             axis, matrix = indexed[0]

@@ -1,0 +1,274 @@
+"""What calls leave behind: running statistics, buffers and first values, by hand in plain torch."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import register_parametrization
+
+from metanorm import loads, runtime
+
+F64 = torch.float64
+SPEC = """
+norm Tracked(momentum = 0.1, eps = 1e-5) { input x[N, C = c, *S]
+  let m = moments(x over N, *S track momentum)
+  output (x - m.mean) / sqrt(m.var + eps) }
+norm Clause { input x[N, C = c, *S]  reduce N, *S  track 0.2  affine C }
+norm Average { input x[N, C = c]  output x - mean(x over N track None) }
+norm Instances { input x[N, C = c, *S]  let inst = normalize(x over *S track 0.5)  output inst }
+norm Several { input x[N, C = c, *S]
+  stat inst over *S  stat batch over N, *S  track 0.1  mix inst, batch by softmax
+  output normalized + var(x over N, *S track 0.3) }
+norm OfLabels { input x[N, C = c], label: index[N] of K = num_classes
+  output x - mean(x over N: label track 0.1) + var(x over N: label track 0.1) }
+norm OfWhatCounts { input x[N, C = c, T], keep: mask[N, T]
+  output normalize(x over N, T where keep track 0.1) }
+norm SeveralMasked { input x[N, C = c, T], keep: mask[T], label: index[N] of K = num_classes
+  let a = moments(x over N: label, T where keep track 0.3)
+  let b = normalize(x over T where keep track 0.3)
+  output a.mean + a.var + b }
+norm Shared { input x[N, C = c]
+  let a = mean(x over N track 0.1)  let b = normalize(x over N track 0.1)
+  output a + mode(train: b, eval: 2 * b) }
+norm OffAtFirst { input x[N, C = c]  reduce N  track 0.1 off  affine C off }
+norm Kept { input x[N, C = c]
+  buffer seen[C] = 0.5, steps = 0
+  update seen = 0.9 * seen + 0.1 * mean(x over N)
+  update steps = steps + 1
+  output x - seen * steps }
+norm Random(std = 0.02) { input x[N, C = c]
+  param w[K = 2, C] = normal(0, std), u[C] = uniform(-1 / sqrt(size(C)), 1 / sqrt(size(C)))
+  output x + sum(w over K) + u }
+norm Squeezed { input x[N, C = c]  param p[C] = 0.5 in [0, 1]  output p * x }
+norm Inner { input x[N, C = c]  reduce N  track 0.1  affine C }
+norm Outer { input x[N, C = c]  let b = Inner(x)  output x + b }
+norm OnWeight(eps = 1e-12) for weight { input v[O, *I]
+  param g[O] = init l2(v over *I)
+  buffer u[O] = init 2 * mean(v over *I)
+  output g * v / max(l2(v over *I), eps) + 0 * u }
+"""
+TARGETS = pytest.mark.parametrize("target", ["torch", "auto"])
+
+
+@pytest.fixture(scope="module")
+def norms() -> ModuleType:
+    return loads(SPEC)
+
+
+def close(found: Any, right: Any) -> None:
+    torch.testing.assert_close(found, right, rtol=1e-12, atol=1e-12)
+
+
+def data(*shape: int) -> Tensor:
+    return torch.randn(shape, dtype=F64) * 2 + 1
+
+
+@TARGETS
+@pytest.mark.parametrize("name", ["Tracked", "Clause"])
+def test_running_statistics_are_those_of_torch(norms: ModuleType, name: str, target: str) -> None:
+    momentum = {"Tracked": 0.1, "Clause": 0.2}[name]
+    ours = getattr(norms, name)(3, dtype=F64)
+    theirs = nn.BatchNorm1d(3, momentum=momentum, affine=name == "Clause", dtype=F64)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    with runtime.use(target):  # type: ignore[arg-type]
+        for _ in range(3):
+            x = data(4, 3, 5)
+            close(ours(x), theirs(x))
+            close(ours.state_dict(), theirs.state_dict())
+        x = data(1, 3, 2)
+        close(ours.eval()(x), theirs.eval()(x))
+    close(ours.state_dict(), theirs.state_dict())
+
+
+@TARGETS
+def test_a_momentum_of_none_averages_all_batches(norms: ModuleType, target: str) -> None:
+    norm, seen = norms.Average(3, dtype=F64), []
+    with runtime.use(target):  # type: ignore[arg-type]
+        for number in range(1, 4):
+            x = data(4, 3)
+            close(norm(x), x - x.mean(0))
+            seen.append(x.mean(0))
+            close(norm.running_mean, torch.stack(seen).mean(0))
+            assert norm.num_batches_tracked == number
+        x = data(2, 3)
+        close(norm.eval()(x), x - torch.stack(seen).mean(0))
+
+
+@TARGETS
+def test_other_axes_are_averaged_over(norms: ModuleType, target: str) -> None:
+    norm, x = norms.Instances(3, dtype=F64), data(4, 3, 5)
+    with runtime.use(target):  # type: ignore[arg-type]
+        close(norm(x), nn.functional.instance_norm(x))
+    close(norm.running_mean, 0.5 * x.mean(2).mean(0))
+    close(norm.running_var, 0.5 + 0.5 * x.var(2).mean(0))
+    y = norm.eval()(x)
+    close(y, (x - norm.running_mean[:, None]) / torch.sqrt(norm.running_var[:, None] + 1e-5))
+
+
+def test_further_statistics_are_named_after_their_values(norms: ModuleType) -> None:
+    norm, x = norms.Several(3, dtype=F64), data(4, 3, 5)
+    norm(x)
+    own, total = x.var((0, 2)), x.mean((0, 2))
+    state = norm.state_dict()
+    assert list(state) == [
+        "mean_weight", "var_weight", "running_mean", "running_var", "second_running_var",
+        "num_batches_tracked",
+    ]  # fmt: skip
+    close(state["running_mean"], 0.1 * total)
+    close(state["running_var"], 0.9 + 0.1 * own)
+    close(state["second_running_var"], 0.7 + 0.3 * own)
+
+
+@TARGETS
+def test_each_label_has_statistics_of_its_own(norms: ModuleType, target: str) -> None:
+    """One that a batch lacks keeps what it had."""
+    norm, x, label = (
+        norms.OfLabels(c=2, num_classes=3, dtype=F64),
+        data(5, 2),
+        torch.tensor([2, 0, 2, 2, 0]),
+    )
+    with runtime.use(target):  # type: ignore[arg-type]
+        y = norm(x, label)
+        zero, two = x[label == 0], x[label == 2]
+        mean = torch.stack((zero.mean(0), zero.mean(0), two.mean(0)))[label]
+        var = torch.stack((zero.var(0, unbiased=False), zero[0], two.var(0, unbiased=False)))[label]
+        close(y, x - mean + var)
+        nothing = torch.zeros(2, dtype=F64)
+        running = 0.1 * torch.stack((zero.mean(0), nothing, two.mean(0)))
+        spread = torch.stack((0.9 + 0.1 * zero.var(0), nothing + 1, 0.9 + 0.1 * two.var(0)))
+        close(norm.running_mean, running)
+        close(norm.running_var, spread)
+        label = torch.tensor([1, 2, 0, 0, 1])
+        close(norm.eval()(x, label), x - running[label] + spread[label])
+
+
+@TARGETS
+def test_what_a_mask_leaves_is_tracked(norms: ModuleType, target: str) -> None:
+    norm, x = norms.OfWhatCounts(3, dtype=F64), data(2, 3, 4)
+    keep = torch.tensor([[True, False, True, True], [False, False, True, False]])
+    inside = x.transpose(1, 2)[keep]
+    with runtime.use(target):  # type: ignore[arg-type]
+        norm(x, keep)
+        close(norm.running_mean, 0.1 * inside.mean(0))
+        close(norm.running_var, 0.9 + 0.1 * inside.var(0))
+        before = {n: t.clone() for n, t in norm.state_dict().items()}
+        y = norm(x, torch.zeros_like(keep))
+        close(y, torch.zeros_like(x))
+        close(norm.running_mean, before["running_mean"])
+        close(norm.running_var, before["running_var"])
+        y = norm.eval()(x, torch.zeros_like(keep))
+        mean, var = norm.running_mean[:, None], norm.running_var[:, None]
+        close(y, (x - mean) / torch.sqrt(var + 1e-5))
+
+
+@TARGETS
+@pytest.mark.parametrize("training", [True, False])
+def test_without_statistics_evaluation_uses_the_batch(
+    norms: ModuleType, target: str, training: bool
+) -> None:
+    """Of which nothing may count, so that the result is zero."""
+    norm = norms.OfWhatCounts(3, track_running_stats=False, dtype=F64).train(training)
+    assert not norm.state_dict()
+    x, keep = data(2, 3, 4), torch.rand(2, 4) < 0.7
+    inside = x.transpose(1, 2)[keep]
+    with runtime.use(target):  # type: ignore[arg-type]
+        close(norm(x, torch.zeros_like(keep)), torch.zeros_like(x))
+        mean, var = inside.mean(0)[:, None], inside.var(0, unbiased=False)[:, None]
+        close(norm(x, keep), (x - mean) / torch.sqrt(var + 1e-5))
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_groups_and_masks_together_are_counted(norms: ModuleType, keeps: bool) -> None:
+    """The mask lacks the axis of the index: both decide how much counts."""
+    norm = norms.SeveralMasked(2, 3, track_running_stats=keeps, dtype=F64)
+    x, label, keep = data(5, 2, 4), torch.tensor([2, 0, 2, 2, 0]), torch.tensor([1, 0, 1, 1]) > 0
+    y, right = norm(x, keep, label), torch.zeros_like(x)
+    for k in (0, 2):
+        inside = x[label == k][..., keep]
+        mean, var = inside.mean((0, 2)), inside.var((0, 2), unbiased=False)
+        right[label == k] += (mean + var)[:, None]
+        if keeps:
+            close(norm.running_mean[k], 0.3 * mean)
+            close(norm.running_var[k], 0.7 + 0.3 * inside.var((0, 2)))
+    own = x[..., keep]
+    right += (x - own.mean(2, keepdim=True)) / torch.sqrt(
+        own.var(2, keepdim=True, unbiased=False) + 1e-5
+    )
+    close(y, right)
+    if keeps:
+        close(norm.running_var[1], torch.ones(2, dtype=F64))
+
+
+def test_equal_statistics_are_kept_once(norms: ModuleType) -> None:
+    norm, x = norms.Shared(3, dtype=F64), data(4, 3)
+    theirs = nn.BatchNorm1d(3, affine=False, dtype=F64)
+    close(norm(x), x.mean(0) + theirs(x))
+    close(norm.state_dict(), theirs.state_dict())
+    close(norm.eval()(x), norm.running_mean + 2 * theirs.eval()(x))
+
+
+def test_switches_that_are_off_at_first(norms: ModuleType) -> None:
+    assert not norms.OffAtFirst(3).state_dict()
+    on = norms.OffAtFirst(3, affine=True, track_running_stats=True).state_dict()
+    assert list(on) == ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]
+
+
+@TARGETS
+def test_a_call_reads_a_buffer_before_it_is_updated(norms: ModuleType, target: str) -> None:
+    norm, seen = norms.Kept(3, dtype=F64), torch.full((3,), 0.5, dtype=F64)
+    with runtime.use(target):  # type: ignore[arg-type]
+        for steps in range(3):
+            x = data(4, 3)
+            close(norm(x), x - seen * steps)
+            seen = 0.9 * seen + 0.1 * x.mean(0)
+            close(norm.seen, seen)
+        close(norm.eval()(x), x - seen * 3)
+        close(norm.seen, seen)
+
+
+def test_random_first_values_are_those_of_torch(norms: ModuleType) -> None:
+    torch.manual_seed(3)
+    norm = norms.Random(4, std=0.5)
+    torch.manual_seed(3)
+    close(norm.w.detach(), torch.empty(2, 4).normal_(0, 0.5))
+    close(norm.u.detach(), torch.empty(4).uniform_(-0.5, 0.5))
+
+
+def test_intervals_are_projected_on(norms: ModuleType) -> None:
+    norm = norms.Squeezed(3)
+    with torch.no_grad():
+        norm.p.copy_(torch.tensor([-1.0, 0.25, 7.0]))
+    runtime.project_(norm)
+    close(norm.p.detach(), torch.tensor([0.0, 0.25, 1.0]))
+
+
+def test_a_call_brings_state_under_the_name_of_its_value(norms: ModuleType) -> None:
+    norm, x = norms.Outer(3, dtype=F64), data(4, 3)
+    theirs = nn.BatchNorm1d(3, dtype=F64)
+    close(norm(x), x + theirs(x))
+    renamed = {f"b_{n}": t for n, t in theirs.state_dict().items()}
+    renamed["num_batches_tracked"] = renamed.pop("b_num_batches_tracked")
+    close(dict(norm.state_dict()), renamed)
+
+
+def test_a_norm_for_weights_begins_with_the_weight(norms: ModuleType) -> None:
+    layer = nn.Linear(5, 4, dtype=F64)
+    v = layer.weight.detach().clone()
+    register_parametrization(layer, "weight", norms.OnWeight())
+    own = layer.parametrizations.weight[0]  # type: ignore[union-attr, index]
+    close(own.g.detach(), v.norm(dim=1))
+    close(own.u, 2 * v.mean(1))
+    close(layer.weight.detach(), v)
+    with torch.no_grad():
+        own.g.mul_(3)
+    g, w = own.g.detach().requires_grad_(), v.clone().requires_grad_()
+    right = g[:, None] * w / w.norm(dim=1, keepdim=True)
+    weigh = torch.randn_like(right)
+    (layer.weight * weigh).sum().backward()
+    (right * weigh).sum().backward()
+    close(layer.parametrizations.weight.original.grad, w.grad)  # type: ignore[union-attr]
+    close(own.g.grad, g.grad)
