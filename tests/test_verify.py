@@ -26,16 +26,16 @@ FAULTS = {
     "a centre": ("centre=mean[along_s]", "centre=1.001 * mean[along_s]", "is off"),
     "an update": ("runtime.unbiased(var, count)", "var", "running_var is off"),
     "an update that is left out": (
-        "runtime.track_(running_mean, mean, momentum)",
-        "pass",
+        "(running_mean, runtime.moved(running_mean, mean, momentum)),",
+        "",
         "running_mean is off",
     ),
     "a gradient": ("scale = scale * weight", "scale = scale * weight.detach()", "gradient of"),
     "a gradient of x": ("centre=mean[along_s]", "centre=mean.detach()[along_s]", "gradient of x"),
-    "a dtype": ("return y.to(dtype)", "return y.double()", "has dtype"),
-    "a shape": ("return y.to(dtype)", "return y.to(dtype)[None]", "has shape"),
-    "a NaN that spreads": ("return y.to(dtype)", "return (y + 0 * x.sum()).to(dtype)", "is off"),
-    "an error": ("return y.to(dtype)", "raise KeyError('lost')", "raised KeyError: 'lost'"),
+    "a dtype": ("result = y.to(dtype)", "result = y.double()", "has dtype"),
+    "a shape": ("result = y.to(dtype)", "result = y.to(dtype)[None]", "has shape"),
+    "a NaN that spreads": ("result = y.to(dtype)", "result = (y + 0 * x.sum()).to(dtype)", "is off"),
+    "an error": ("result = y.to(dtype)", "raise KeyError('lost')", "raised KeyError: 'lost'"),
 }
 
 
@@ -58,7 +58,7 @@ def test_a_fault_is_found(fault: str) -> None:
 
 def test_a_value_in_single_precision_is_held_to_it_far_from_zero() -> None:
     """A tenth of the spread of values around 1e4 is no rounding error."""
-    report = verified(TEXT.replace("return y.to(dtype)", "return (y * 1.2).to(dtype)"))
+    report = verified(TEXT.replace("result = y.to(dtype)", "result = (y * 1.2).to(dtype)"))
     (far,) = [f for f in report.findings if f.setting == "mean 1e4, float32"]
     assert not far.good
 

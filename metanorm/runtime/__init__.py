@@ -60,11 +60,12 @@ from metanorm.runtime.rescaling import rescale
 from metanorm.runtime.simplex import sparsestmax
 from metanorm.runtime.state import (
     copied,
+    counter_of,
     momentum_of,
+    moved,
     no_elements,
     project_,
     store_,
-    track_,
 )
 from metanorm.runtime.statistics import update_statistics
 from metanorm.runtime.swapping.report import SwapError
@@ -74,7 +75,7 @@ from metanorm.runtime.weights import begin_, on_weights, waits
 from metanorm.runtime.windows import Causal, Window
 
 # Raised when generated modules and runtimes of other versions stop understanding each other.
-ABI = 1
+ABI = 2
 
 
 def require(abi: int) -> None:
@@ -116,6 +117,7 @@ __all__ = [
     "copied",
     "count",
     "count_batch",
+    "counter_of",
     "demand_mask",
     "demand_several",
     "gpu",
@@ -133,6 +135,7 @@ __all__ = [
     "moments",
     "moments_along",
     "momentum_of",
+    "moved",
     "native",
     "no_elements",
     "norm",
@@ -164,7 +167,6 @@ __all__ = [
     "total",
     "total_along",
     "traced_by_fx",
-    "track_",
     "unbiased",
     "update_statistics",
     "use",

@@ -37,8 +37,10 @@ def call_module(forward: Callable[P, R], *inputs: P.args, **named: P.kwargs) -> 
 
 
 @has_side_effect
-def count_batch(counter: Tensor, x: Tensor) -> None:
-    """Count the batch `x`."""
+def count_batch(counter: Tensor | None, x: Tensor) -> None:
+    """Count the batch `x`, where batches are counted."""
+    if counter is None:
+        return
     if isinstance(x, Proxy):
         x.tracer.create_proxy("call_function", count_batch, (counter, x), {})
     else:

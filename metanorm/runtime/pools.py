@@ -96,14 +96,25 @@ def total(
     return x.sum(dims, keepdim=keepdim) if dims else x
 
 
-def chosen(table: Tensor, index: Tensor) -> Tensor:
-    """Rows of `table` (along its first dimension) in the shape of `index`.
+def chosen(table: Tensor, index: Tensor, name: str = "index") -> Tensor:
+    """Rows of `table` (along its first dimension) in the shape of `index`; `name` is the input's.
 
     Raises `IndexError` for an index below zero, which would count from the end, or beyond the last,
     and `TypeError` for one that is not whole.
     """
-    demand_whole(index, "an index chooses rows by number")
-    rows = table.index_select(0, index.reshape(-1).long())
+    demand_whole(index, name)
+    number = index.reshape(-1).long()
+    if torch.compiler.is_compiling():
+        rows = table.index_select(0, number)
+    else:
+        try:
+            rows = table.index_select(0, number)
+        except IndexError:
+            low, high = map(int, torch.aminmax(number))
+            raise IndexError(
+                f"`{name}` has numbers from {low} to {high}, but there are {len(table)} rows to "
+                f"choose from, 0 to {len(table) - 1}"
+            ) from None
     return rows.reshape(*index.shape, *table.shape[1:])
 
 

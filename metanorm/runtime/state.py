@@ -9,25 +9,44 @@ from torch import Tensor, nn
 
 from metanorm.runtime.arguments import demand_real
 from metanorm.runtime.averaging import is_averaging
+from metanorm.runtime.errors import ShapeError
 
 
-def track_(running: Tensor, value: Tensor, momentum: float | Tensor) -> None:
-    """Move a running statistic towards `value`, without gradient.
+def moved(running: Tensor, value: Tensor, momentum: float | Tensor) -> Tensor:
+    """A running statistic after a step towards `value`; nothing is changed.
 
-    `momentum` is the weight of the new value; as a tensor, the number of values so far, which
-    all weigh alike.
+    `momentum` is the weight of the new value; as a tensor, the number of values before, which all
+    weigh alike.
     """
-    # Detached, not under `no_grad`: torch.export would make a region of that, which it cannot save.
     value = value.detach()
-    before = running.to(value.dtype)  # a buffer in half precision cannot hold the difference
+    before = running.detach().to(value.dtype)  # half precision cannot hold the difference
     step = value - before
-    step = step / momentum if isinstance(momentum, Tensor) else step * momentum
-    running[...] = before + step  # torch.compile would lose copy_() of a single number
+    return before + (step / (momentum + 1) if isinstance(momentum, Tensor) else step * momentum)
 
 
-def store_(buffer: Tensor, value: Tensor | float) -> None:
-    """Replace the contents of a buffer, without gradient."""
-    buffer[...] = value.detach() if isinstance(value, Tensor) else value
+def store_(*updates: tuple[Tensor, Tensor | float]) -> None:
+    """Replace the contents of buffers, without gradient: of all of them, or of none.
+
+    Raises `ShapeError` where a buffer has no room for what is to be kept in it.
+    """
+    for buffer, value in updates:
+        if isinstance(value, Tensor) and value.shape != buffer.shape:
+            _demand_room(buffer, value)
+    # Detached, not under `no_grad`: torch.export would make a region of that, which it cannot save.
+    for buffer, value in updates:  # and torch.compile would lose copy_() of a single number
+        buffer[...] = value.detach() if isinstance(value, Tensor) else value
+
+
+def _demand_room(buffer: Tensor, value: Tensor) -> None:
+    """Refuse a value that the buffer cannot hold, even repeated."""
+    fits = value.dim() <= buffer.dim() and all(
+        size in (1, room) for size, room in zip(reversed(value.shape), reversed(buffer.shape))
+    )
+    if not fits:
+        raise ShapeError(
+            f"a buffer of shape {list(buffer.shape)} cannot keep values of shape "
+            f"{list(value.shape)}: was it replaced?"
+        )
 
 
 def copied(buffer: Tensor) -> Tensor:
@@ -38,12 +57,22 @@ def copied(buffer: Tensor) -> Tensor:
     return torch.empty_like(buffer).copy_(buffer)
 
 
-def momentum_of(momentum: float | None, batches: Tensor) -> float | Tensor:
-    """What `track_` takes: `momentum`, or where that is `None`, the number of batches so far.
+def counter_of(module: nn.Module) -> Tensor | None:
+    """The number of batches so far, where this call of a norm is to be counted among them."""
+    if not (module.training and module.track_running_stats):
+        return None
+    counter: Tensor | None = module.num_batches_tracked  # type: ignore[assignment]
+    return counter
+
+
+def momentum_of(momentum: float | None, counter: Tensor | None) -> float | Tensor:
+    """What `moved` takes: `momentum`, or where that is `None`, the number of batches so far.
 
     Left a tensor, and whole, so that nothing waits for a GPU and nothing is rounded to float32.
     """
-    return batches if momentum is None or is_averaging() else momentum
+    if momentum is not None and (counter is None or not is_averaging()):
+        return momentum
+    return 0.0 if counter is None else counter
 
 
 def no_elements(x: Tensor, parameters: Iterable[Tensor | None]) -> Tensor:

@@ -247,7 +247,9 @@ class _Norm:
             axes=tuple(self.low.table.space),
             arguments=(*required, *sizes, *optional),
             inputs=tuple(self.low.inputs),
-            params=tuple(self.low.params),
+            # What `affine` learns comes first, as in the layers of torch and PyG: optimizers keep
+            # their state by the position of a parameter.
+            params=tuple(sorted(self.low.params, key=lambda param: not param.switches)),
             buffers=tuple(self.low.buffers),
             switches=tuple(self.low.switches),
             body=tuple(self.low.body),

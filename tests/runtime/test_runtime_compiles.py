@@ -37,9 +37,11 @@ def ring(x: Tensor) -> runtime.Neighbours:
 
 def tracked(x: Tensor) -> Tensor:
     running, count = torch.zeros_like(x[0]), torch.tensor(3)
-    runtime.track_(running, x.mean(0), runtime.momentum_of(None, count))
-    runtime.track_(running, x.mean(0), 0.1)
-    runtime.store_(running, running * 2)
+    momentum = runtime.momentum_of(None, count)
+    runtime.store_((running, runtime.moved(running, x.mean(0), momentum)))
+    runtime.store_((running, runtime.moved(running, x.mean(0), 0.1)))
+    runtime.store_((running, running * 2))
+    count += 1
     return running
 
 
@@ -110,7 +112,7 @@ def run(function: Callable[[Tensor], Any], x: Tensor) -> list[Tensor]:
 
 def seen_and_stored(buffer: Tensor, x: Tensor) -> Tensor:
     before = runtime.copied(buffer)
-    runtime.track_(buffer, x.var(), 0.1)
+    runtime.store_((buffer, runtime.moved(buffer, x.var(), 0.1)))
     return x * torch.rsqrt(before + 1)
 
 

@@ -9,17 +9,22 @@ from torch import nn
 from metanorm import runtime
 
 
+def move(running: torch.Tensor, value: torch.Tensor, momentum: float | torch.Tensor) -> None:
+    """As generated functions do it."""
+    runtime.store_((running, runtime.moved(running, value, momentum)))
+
+
 def test_a_running_statistic_moves_by_its_momentum() -> None:
     running = torch.zeros(3)
-    runtime.track_(running, torch.ones(3), 0.25)
-    runtime.track_(running, torch.ones(3), 0.25)
+    move(running, torch.ones(3), 0.25)
+    move(running, torch.ones(3), 0.25)
     assert running.tolist() == [0.4375] * 3
 
 
 @pytest.mark.parametrize(("momentum", "left"), [(0.0, 3.0), (1.0, 7.0)])
 def test_the_ends_of_momentum(momentum: float, left: float) -> None:
     running = torch.tensor([3.0])
-    runtime.track_(running, torch.tensor([7.0]), momentum)
+    move(running, torch.tensor([7.0]), momentum)
     assert running.item() == left
 
 
@@ -27,10 +32,12 @@ def test_without_momentum_it_is_the_average_of_all_batches() -> None:
     batches = torch.randn(10, 3, dtype=torch.float64)
     running, count = torch.zeros(3, dtype=torch.float64), torch.tensor(0)
     for batch in batches:
+        move(running, batch, runtime.momentum_of(None, count))
         count += 1
-        runtime.track_(running, batch, runtime.momentum_of(None, count))
     torch.testing.assert_close(running, batches.mean(0))
     assert runtime.momentum_of(0.1, count) == 0.1
+    assert runtime.momentum_of(0.1, None) == 0.1  # the counter was taken away, as torch allows
+    assert runtime.momentum_of(None, None) == 0.0
 
 
 def test_running_statistics_are_those_of_torch() -> None:
@@ -40,26 +47,33 @@ def test_running_statistics_are_those_of_torch() -> None:
         for _ in range(5):
             x = torch.randn(8, 3, dtype=torch.float64)
             layer(x)
+            move(running, x.mean(0), runtime.momentum_of(momentum, count))
             count += 1
-            runtime.track_(running, x.mean(0), runtime.momentum_of(momentum, count))
         torch.testing.assert_close(running, layer.running_mean)
 
 
 def test_tracking_has_no_gradient_and_keeps_the_dtype() -> None:
     value = torch.ones(2, dtype=torch.float64, requires_grad=True)
     running = torch.zeros(2, dtype=torch.float32)
-    runtime.track_(running, value, 0.5)
+    move(running, value, 0.5)
     assert running.dtype == torch.float32
     assert not running.requires_grad
 
 
 def test_a_stored_value_is_spread_over_its_buffer() -> None:
     buffer = torch.zeros(2, 3)
-    runtime.store_(buffer, torch.tensor([1.0, 2.0, 3.0], requires_grad=True))
+    runtime.store_((buffer, torch.tensor([1.0, 2.0, 3.0], requires_grad=True)))
     assert buffer.tolist() == [[1, 2, 3], [1, 2, 3]]
     assert not buffer.requires_grad
-    runtime.store_(buffer, 7.0)
+    runtime.store_((buffer, 7.0))
     assert buffer.eq(7).all()
+
+
+def test_either_all_buffers_are_stored_into_or_none() -> None:
+    first, second = torch.zeros(3), torch.zeros(2)
+    with pytest.raises(runtime.ShapeError, match=r"shape \[2\] cannot keep values of shape \[3\]"):
+        runtime.store_((first, torch.ones(3)), (second, torch.ones(3)))
+    assert first.eq(0).all() and second.eq(0).all()
 
 
 def test_half_precision_is_widened_for_statistics() -> None:

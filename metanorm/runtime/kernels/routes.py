@@ -199,12 +199,11 @@ def _key(value: Any) -> Any:
 
 
 def _momentum(value: Any) -> float:
-    """The weight of a new value; a tensor counts the batches of an average over all."""
+    """The weight of a new value; a tensor counts the batches before, in an average over all."""
     if isinstance(value, Tensor):
         if capturing(value.device):
             raise Unfit("an average over all batches, and a CUDA graph is captured")
-        count = value.item()
-        value = 1 / count if count else float("nan")
+        value = 1 / (value.item() + 1)
     if not isinstance(value, (int, float)):
         raise Unfit("a momentum that is no number")
     return value

@@ -96,13 +96,17 @@ class Body:
                 self.modes.modes(let, body)
             else:
                 self.emit(let, body)
-        self.modes.plain_updates(body)
         result = self._result(body)
+        if self.c.program.updates:
+            name = Name(self.c.local("result"))
+            body += [Assign((name,), result), *self.modes.updates()]
+            result = name
+        body.append(Return(result))
         inputs = self._widened()
         if self.c.program.target != "initial":
             inputs.append(way_out(self.c.program, self.result))
         inputs += self._split()
-        return [*inputs, *self.c.layouts.locals.values(), *self.c.prologue, *body, result]
+        return [*inputs, *self.c.layouts.locals.values(), *self.c.prologue, *body]
 
     def _widened(self) -> list[Stmt]:
         """The dtype of statistics, and parameters that need it."""
@@ -141,7 +145,7 @@ class Body:
                     done.append(Assign((name,), expr, axes))
         return done
 
-    def _result(self, body: list[Stmt]) -> Stmt:
+    def _result(self, body: list[Stmt]) -> Expr:
         results = []
         for name, ref in self.c.program.outputs:
             dims = output_dims(self.c.program, name, ref)
@@ -152,9 +156,9 @@ class Body:
             expr = self._stored(value, wanted)
             results.append(method(expr, "to", Name("dtype")))
         if len(results) == 1:
-            return Return(self.c.fitting(results[0], "y", body))
+            return self.c.fitting(results[0], "y", body)
         bound = [self.c.fitting(r, n, body) for r, (n, _) in zip(results, self.c.program.outputs)]
-        return Return(call(self.result, *bound))
+        return call(self.result, *bound)
 
     def _is_turned(self, value: Value, wanted: tuple[str, ...]) -> bool:
         """Whether dimensions change places, for which a value is mentioned several times."""
@@ -290,7 +294,8 @@ class Body:
         index = self.c.values[op.index]
         if place:
             table = Value(method(table.expr, "movedim", at, integer(0)), table.dims)
-        expr = call("runtime.chosen", table.expr, index.expr)
+        name = Literal(self.c.argument_of(op.index))
+        expr = call("runtime.chosen", table.expr, index.expr, name)
         self.c.keep(let, Value(expr, (*index.dims, *rest)), out, "chosen")
 
     def _expand(self, let: Let, ref: Ref, out: list[Stmt]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 
 from metanorm.ir.aggregation import REGULAR
 from metanorm.ir.momenta import momenta
@@ -47,7 +46,6 @@ class ModePrinter:
         self.lining = lining
         self.emit = emit
         self.momenta = momenta(context.program)
-        self.updated: set[str] = set()
 
     def modes(self, first: Let, out: list[Stmt]) -> None:
         """One `if` for all modes of a kind that can be decided here."""
@@ -68,13 +66,7 @@ class ModePrinter:
                 self.c.hints[let.op.train] = names[let.name]
         modes = [let.op for let in cluster if isinstance(let.op, Mode)]
         buffers = list(dict.fromkeys(m.buffer for m in modes if m.buffer))
-        updates = [u for u in self.c.program.updates if u.buffer in buffers and kind == "track"]
-        if place is not None and place.arm != "train":
-            updates = []  # they belong to training, whatever a flag says, and come at the end
-        self._emit_shared(updates, out)
         self._emit_needed((m.train for m in modes), train)
-        if updates:
-            train.append(self._tracked_updates(updates))
         self._emit_needed((m.eval for m in modes), evaluate)
         for let in cluster:
             assert isinstance(let.op, Mode)
@@ -127,16 +119,6 @@ class ModePrinter:
         for ref in sorted(needed, key=self.c.order.__getitem__):
             if ref not in self.c.values:
                 self.emit(self.c.lets[ref], out)
-
-    def _emit_shared(self, updates: Sequence[Update], out: list[Stmt]) -> None:
-        """What updates need and others too: what a branch computes is unknown behind it."""
-        lets, known = self.c.lets, self.c.values
-        shared = set()
-        for ref in needed_by((u.value for u in updates), lets, known):
-            needed = needed_by((ref,), lets, known)
-            if self.c.places[ref] is None and not any(isinstance(lets[r].op, Mode) for r in needed):
-                shared.add(ref)
-        self._emit_needed(shared, out)
 
     def _choose(
         self, let: Let, op: Mode, name: Name, train: list[Stmt], evaluate: list[Stmt]
@@ -199,19 +181,6 @@ class ModePrinter:
         places_ = [i for i, d in enumerate(dims) if self.c.space.base(d.axis) in bases]
         return places_[0] if places_ else 0
 
-    def _tracked_updates(self, updates: Sequence[Update]) -> If:
-        """Running statistics, where there are any."""
-        inner: list[Stmt] = []
-        self._emit_needed((u.value for u in updates), inner)
-        for update in updates:
-            self.updated.add(update.buffer)
-            value = self._update_value(update)
-            momentum = Name(self.momenta[update.momentum])
-            inner.append(Do(call("runtime.track_", Name(update.buffer), value, momentum)))
-        present = [Binary("is not", (Name(u.buffer), Literal(None))) for u in updates]
-        condition = present[0] if len(present) == 1 else Binary("and", tuple(present))
-        return If(condition, tuple(inner))
-
     def _update_value(self, update: Update) -> Expr:
         declared = next(b.dims for b in self.c.program.buffers if b.name == update.buffer)
         dims = self.c.layouts.frame(declared)
@@ -225,31 +194,37 @@ class ModePrinter:
             expr = self.c.lengths.merged(expr, dims)
         return expr
 
-    def plain_updates(self, out: list[Stmt]) -> None:
-        """`update` statements, and running statistics that the output does not read."""
-        left = [u for u in self.c.program.updates if u.buffer not in self.updated]
-        tracked = [u for u in left if u.averages]
-        plain = [u for u in left if not u.averages]
-        if tracked:
-            kept = self._tracked_updates(tracked)
-            out.append(replace(kept, condition=_both(Name("training"), kept.condition)))
-        if plain:
-            inner: list[Stmt] = []
-            self._emit_needed((u.value for u in plain), inner)
-            for update in plain:
-                value = self._update_value(update)
-                inner.append(Do(call("runtime.store_", Name(update.buffer), value)))
-            out.append(If(Name("training"), tuple(inner)))
+    def updates(self) -> list[Stmt]:
+        """What training leaves in the buffers: the last thing that happens, and all at once, so
+        that a call that fails leaves them as they were."""
+        averaged = [u for u in self.c.program.updates if u.averages]
+        stored = [u for u in self.c.program.updates if not u.averages]
+        kept = [Binary("is not", (Name(u.buffer), Literal(None))) for u in averaged]
+        # What both need is computed in the first, which a training pass never leaves out.
+        return [*self._store(stored, []), *self._store(averaged, kept)]
+
+    def _store(self, updates: Sequence[Update], kept: Sequence[Expr]) -> list[Stmt]:
+        """The updates of a training pass, where these buffers are there."""
+        if not updates:
+            return []
+        inner: list[Stmt] = []
+        self._emit_needed((u.value for u in updates), inner)
+        pairs = [Tuple((Name(u.buffer), self._new_contents(u))) for u in updates]
+        inner.append(Do(call("runtime.store_", *pairs)))
+        training: Expr = Name("training")
+        return [If(Binary("and", (training, *kept)) if kept else training, tuple(inner))]
+
+    def _new_contents(self, update: Update) -> Expr:
+        value = self._update_value(update)
+        if not update.averages:
+            return value
+        momentum = Name(self.momenta[update.momentum])
+        return call("runtime.moved", Name(update.buffer), value, momentum)
 
 
 def _full(value: Value) -> frozenset[str]:
     """The axes along which a value varies."""
     return frozenset(d.axis for d in value.dims if d.full)
-
-
-def _both(first: Expr, second: Expr) -> Expr:
-    more = second.operands if isinstance(second, Binary) and second.operator == "and" else (second,)
-    return Binary("and", (first, *more))
 
 
 def _together(statements: Sequence[Stmt]) -> tuple[Stmt, ...]:

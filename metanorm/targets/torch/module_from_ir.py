@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from metanorm.ir.momenta import counts_batches
 from metanorm.ir.nodes import Program
-from metanorm.ir.scalar import Hyper
+from metanorm.ir.scalar import Scalar
 from metanorm.syntax import ast
 from metanorm.targets.python.pyir import (
     Assign,
@@ -25,6 +25,7 @@ from metanorm.targets.python.pyir import (
     Name,
     Return,
     Stmt,
+    Unary,
 )
 from metanorm.targets.torch.base import Base
 from metanorm.targets.torch.beginning import Beginning
@@ -149,20 +150,37 @@ class _Printer:
         checks.shapes()  # which finds out where lengths can be read
         idle = checks.idle()
         body += [s for statements in idle.values() for s in statements]
+        kept, counter = Name(self._local("kept")), Name(self._local("counter"))
+        running = {b.name for b in self.tracked}
+        momenta = {name: momentum for momentum, name in self.momenta.items()}
 
         def given(name: str) -> Expr:
             if name == self.functions.measuring:
                 return checks.measuring()
-            local = name in inner or name in idle or name in self.momenta.values()
-            return Name(name if local else f"self.{name}")
+            return Name(name if name in inner or name in idle else f"self.{name}")
 
-        for function in (self.check, self.own.function):
-            arguments = tuple(given(p.name) for p in function.parameters)
-            result = Call(Name(function.name), arguments)
-            if function is self.check:
-                body += [Do(result), *self._count_batch()]
-            else:
-                body.append(Return(result))
+        def passed(name: str) -> Expr:
+            if name in momenta:
+                return self._momentum(momenta[name], counter)
+            return IfElse(kept, given(name), Literal(None)) if name in running else given(name)
+
+        check, function = self.check, self.own.function
+        arguments = tuple(given(p.name) for p in check.parameters)
+        body.append(Do(Call(Name(check.name), arguments)))
+        if running:
+            evaluating = Unary("not ", Name("self.training"))
+            used = Binary("or", (Name("self.track_running_stats"), evaluating))
+            body.append(Assign((kept,), used))
+        counts = counts_batches(self.program)
+        if counts:
+            body.append(Assign((counter,), call("runtime.counter_of", Name("self"))))
+        result: Expr = Call(Name(function.name), tuple(passed(p.name) for p in function.parameters))
+        if counts:  # once nothing can fail any more
+            name = Name(self._local("result"))
+            count = call("runtime.count_batch", counter, Name(self._first()))
+            body += [Assign((name,), result), Do(count)]
+            result = name
+        body.append(Return(result))
         parameters = (*required, *optional)
         doc = (self.kind.gives,)
         return Function("forward", parameters, self.signature.returns(), tuple(body), doc)
@@ -174,26 +192,19 @@ class _Printer:
         node = call("runtime.call_module", Name("self.forward"), *names)
         return [If(part, (Return(node),))]
 
-    def _count_batch(self) -> list[Stmt]:
-        if not self.momenta:
-            return []
-        done: list[Stmt] = []
-        counter = Name("self.num_batches_tracked")
-        counts = counts_batches(self.program)
-        count = call("runtime.count_batch", counter, Name(self._first()))
-        inner: list[Stmt] = [Do(count)] if counts else []
-        for scalar, name in self.momenta.items():
-            done.append(Assign((Name(name),), Literal(0.0), annotation="float | Tensor"))
-            value = Literal(None) if scalar is None else self.constructor.scalar(scalar)
-            given: Expr = call("runtime.momentum_of", value, counter)
-            if not counts:  # as in torch, `None` then keeps what there is
-                given = value
-                if isinstance(scalar, Hyper):
-                    missing = Binary("is", (value, Literal(None)))
-                    given = IfElse(missing, Literal(0.0), value)
-            inner.append(Assign((Name(name),), given))
-        seen = Binary("is not", (counter, Literal(None)))
-        return [*done, If(Binary("and", (Name("self.training"), seen)), tuple(inner))]
+    def _momentum(self, momentum: Scalar | None, counter: Name) -> Expr:
+        value = Literal(None) if momentum is None else self.constructor.scalar(momentum)
+        # As in torch, `None` keeps what there is where nothing is counted.
+        given = counter if counts_batches(self.program) else Literal(None)
+        return call("runtime.momentum_of", value, given)
+
+    def _local(self, name: str) -> str:
+        """A name for a variable of `forward`, which inputs may have taken."""
+        taken = {p.name for d in self.program.inputs for p in self.functions.input_parameters(d)}
+        taken |= {a.name for a in self.program.arguments}
+        while name in taken:
+            name += "_"
+        return name
 
     def _extra_repr(self) -> Function:
         parts: list[str | Expr] = []
