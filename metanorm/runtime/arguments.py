@@ -12,6 +12,8 @@ from typing import overload
 import torch
 from torch import Tensor
 
+from metanorm.runtime.kernels.fit import demand_memory
+
 HALF = (torch.float16, torch.bfloat16)
 
 
@@ -31,6 +33,7 @@ def widened(x: Tensor | None, name: str = "") -> Tensor | None:
     """
     if x is None:
         return None
+    demand_memory(x)
     demand_real(x, name)
     return x.float() if x.dtype in HALF else x
 

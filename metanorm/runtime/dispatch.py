@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
-from metanorm.runtime.kernels.fit import watched
+from metanorm.runtime.kernels.fit import demand_memory, watched
 from metanorm.runtime.kernels.gradient import normalized
 from metanorm.runtime.kernels.refusals import CannotBuild, Unfit, warn_once
 from metanorm.runtime.kernels.routes import Routes
@@ -107,7 +107,7 @@ class _Dispatch:
             except TypeError:
                 return self.function(*args, **named)  # which says what is wrong
         if _choice == "torch":
-            return self.function(*args)
+            return self._plain(args)
         if watched():
             return self._otherwise("is watched by a transform of torch", args)
         target = self._target(args)
@@ -141,6 +141,12 @@ class _Dispatch:
     def _otherwise(self, reason: str, args: tuple[Any, ...]) -> Any:
         if _choice in WAYS and args[0].numel():  # nothing runs on anything
             raise _not_served(self.function.__name__, reason)
+        return self._plain(args)
+
+    def _plain(self, args: tuple[Any, ...]) -> Any:
+        """The call on torch, which would end the process at a tensor whose memory was freed."""
+        for argument in args:
+            demand_memory(argument)
         return self.function(*args)
 
     def _load(self, target: str) -> Routes:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from metanorm.runtime.kernels.fit import recorded
+from metanorm.runtime.saving import save, saved
 
 # For each window along a dimension, its largest value.
 Slide = Callable[[Tensor, int], Tensor]
@@ -76,12 +77,11 @@ class _Largest(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         x, ctx.dim, ctx.slide, ctx.holding = inputs
-        ctx.save_for_backward(x)
-        ctx.save_for_forward(x)
+        save(ctx, x)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
-        (x,), dim = ctx.saved_tensors, ctx.dim
+        (x,), dim = saved(ctx), ctx.dim
         runs = _runs(x.detach(), dim, ctx.slide)
         odd = ctx.slide(x.detach(), dim).isnan() | ~gradients[0].isfinite()
         share = _wide(gradients[0].masked_fill(odd, 0)) / runs.lengths
@@ -100,7 +100,7 @@ class _Largest(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, dx: Tensor, *_: None) -> Tensor:
-        (x,), dim = ctx.saved_tensors, ctx.dim
+        (x,), dim = saved(ctx), ctx.dim
         runs = _runs(x.detach(), dim, ctx.slide)
         ordered = _wide(dx).gather(dim, runs.order)
         nothing = torch.zeros_like(ordered.narrow(dim, 0, 1))

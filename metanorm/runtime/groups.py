@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from metanorm.runtime import pools
-from metanorm.runtime.kernels.fit import plain, recorded, watched
+from metanorm.runtime.kernels.fit import demand_memory, plain, recorded, watched
 from metanorm.runtime.mean_and_variance import CHUNK, Moments
+from metanorm.runtime.saving import save, saved
 
 LABELS = (torch.int64, torch.int32)
+MOST = 1 << 48  # bytes that a process can have
 
 
 class Groups:
@@ -34,6 +36,7 @@ class Groups:
     ) -> None:  # fmt: skip
         self.index = index
         self.length = length
+        demand_memory(index)
         if index is None:
             self.count = 1
         elif index.dtype not in LABELS:
@@ -47,6 +50,10 @@ class Groups:
         else:
             self.count = int(index.max()) + 1 if length else 0
         if index is not None:
+            if self.count > MOST:
+                raise IndexError(
+                    f"{what} go up to {self.count - 1}: no memory holds as many {among}"
+                )
             demand_in_range(index, self.count, what, among)
 
     def sizes(self, like: Tensor) -> Tensor:
@@ -232,17 +239,16 @@ class _Add(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         _, index, ctx.dim, ctx.count = inputs
-        ctx.save_for_backward(index)
-        ctx.save_for_forward(index)
+        save(ctx, index)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
-        (index,) = ctx.saved_tensors
+        (index,) = saved(ctx)
         return gradients[0].index_select(ctx.dim, index), None, None, None
 
     @staticmethod
     def jvp(ctx: Any, dx: Tensor, *_: Any) -> Tensor:
-        (index,) = ctx.saved_tensors
+        (index,) = saved(ctx)
         return _empty(dx, ctx.dim, ctx.count).index_add(ctx.dim, index, dx)
 
     @staticmethod

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from metanorm.runtime.kernels.fit import recorded
+from metanorm.runtime.saving import save, saved
 
 # Squares are taken of this many elements at a time: few enough to stay in a cache, so that the
 # second pass makes no tensor of the size of x.
@@ -71,19 +72,18 @@ class _Moments(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         x, ctx.dims = inputs
-        ctx.save_for_backward(x, output[0])
-        ctx.save_for_forward(x, output[0])
+        save(ctx, x, output[0])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None]:
-        x, average = ctx.saved_tensors
+        x, average = saved(ctx)
         by_mean, by_var = gradients
         count = _count(x, ctx.dims)
         return (x - average) * (by_var * (2 / count)) + by_mean / count, None
 
     @staticmethod
     def jvp(ctx: Any, dx: Tensor, _: None) -> tuple[Tensor, Tensor]:
-        x, average = ctx.saved_tensors
+        x, average = saved(ctx)
         change = 2 * ((x - average) * dx).mean(ctx.dims, keepdim=True)
         return dx.mean(ctx.dims, keepdim=True), change
 
@@ -109,17 +109,16 @@ class _MeanSquare(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         x, ctx.dims = inputs
-        ctx.save_for_backward(x)
-        ctx.save_for_forward(x)
+        save(ctx, x)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None]:
-        (x,) = ctx.saved_tensors
+        (x,) = saved(ctx)
         return x * (gradients[0] * (2 / _count(x, ctx.dims))), None
 
     @staticmethod
     def jvp(ctx: Any, dx: Tensor, _: None) -> Tensor:
-        (x,) = ctx.saved_tensors
+        (x,) = saved(ctx)
         change: Tensor = 2 * (x * dx).mean(ctx.dims, keepdim=True)
         return change
 

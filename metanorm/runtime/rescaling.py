@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from metanorm.runtime.kernels.fit import recorded
+from metanorm.runtime.saving import save, saved
 
 
 def rescale(
@@ -90,7 +91,7 @@ class _Derived(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
-        x, centre, scale, weight, shift = ctx.saved_tensors
+        x, centre, scale, weight, shift = saved(ctx)
         wanted = ctx.needs_input_grad
         gradient = gradients[0]
         scaled = gradient if weight is None else gradient * weight
@@ -116,12 +117,12 @@ class _Rescale(_Derived):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _Derived.setup_context(ctx, inputs, output)
-        ctx.save_for_forward(*inputs[:-1])
+        *parts, ctx.gaps = inputs
+        save(ctx, *parts)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
-        x, centre, scale, weight, _ = ctx.saved_tensors
+        x, centre, scale, weight, _ = saved(ctx)
         dx, dcentre, dscale, dweight, dshift = tangents[:5]
         change = torch.zeros_like(_formula(x, centre))
         if dx is not None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from metanorm.runtime.arguments import demand_real
 from metanorm.runtime.averaging import is_averaging
 from metanorm.runtime.errors import ShapeError
+from metanorm.runtime.kernels.fit import demand_memory
 
 
 def moved(running: Tensor, value: Tensor, momentum: float | Tensor) -> Tensor:
@@ -30,6 +31,7 @@ def store_(*updates: tuple[Tensor, Tensor | float]) -> None:
     Raises `ShapeError` where a buffer has no room for what is to be kept in it.
     """
     for buffer, value in updates:
+        demand_memory(buffer)
         if isinstance(value, Tensor) and value.shape != buffer.shape:
             _demand_room(buffer, value)
     # Detached, not under `no_grad`: torch.export would make a region of that, which it cannot save.

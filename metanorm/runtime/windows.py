@@ -135,12 +135,11 @@ class _Squares(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         x, mean, weight, ctx.window, ctx.dim = inputs
-        ctx.save_for_backward(x, mean, weight)
-        ctx.save_for_forward(x, mean, weight)
+        save(ctx, x, mean, weight)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
-        x, mean, weight = ctx.saved_tensors
+        x, mean, weight = saved(ctx)
         (g,), window, dim = gradients, ctx.window, ctx.dim
         wanted = ctx.needs_input_grad
         x, mean = _nearer(x, mean, dim)
@@ -160,7 +159,7 @@ class _Squares(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
-        x, mean, weight = ctx.saved_tensors
+        x, mean, weight = saved(ctx)
         x, mean = _nearer(x, mean, ctx.dim)
         dx, dmean, dweight = tangents[:3]
         window: Window = ctx.window

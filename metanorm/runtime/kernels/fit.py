@@ -24,6 +24,26 @@ def plain(x: Any, device: str = "cpu") -> bool:
     )
 
 
+# Below, what `data_ptr` gives may be the place of a view in a storage that has no memory any more.
+LOW = 1 << 36
+
+
+def demand_memory(x: Any) -> None:
+    """Refuse a tensor whose storage was freed, from which torch, too, would read at address zero.
+
+    Raises `RuntimeError`. Looks at nothing that torch watches or makes up.
+    """
+    if torch.compiler.is_compiling() or not (type(x) is Tensor or type(x) is Parameter):
+        return
+    if x.layout is not torch.strided or watched() or x._is_zerotensor():
+        return
+    if x.numel() and not x.untyped_storage().nbytes():
+        raise RuntimeError(
+            f"the memory of a tensor of shape {list(x.shape)} was freed, as sharded training does "
+            "with parameters (`untyped_storage().resize_(0)`): nothing can be read from it"
+        )
+
+
 def watched() -> bool:
     """Whether something looks on that would have to see how an output comes about."""
     return (

@@ -46,6 +46,7 @@ class Normalized(torch.autograd.Function):
         """The gradients of all operands."""
         route: Route = ctx.route
         *operands, kept = ctx.saved_tensors
+        route.demand_saved(operands, kept, gradients[0].device)
         needed = ctx.needs_input_grad[2:]
         watching = torch.is_grad_enabled() or route.failed or watched()
         if not watching and all(data(gradient, route.device) for gradient in gradients):

@@ -41,6 +41,11 @@ class Prepared(Protocol):
     """A call for one layout, as far as all kernels have that in common."""
 
     results: list[Place]
+    real: torch.dtype
+
+    @property
+    def kept(self) -> int:
+        """How many numbers of this type are saved for the way back."""
 
 
 class Reading:

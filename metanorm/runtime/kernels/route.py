@@ -12,6 +12,7 @@ from torch import Tensor
 from metanorm.runtime.kernels.reading import Prepared, Reading
 from metanorm.runtime.kernels.refusals import Unfit
 from metanorm.runtime.kernels.table import Table
+from metanorm.runtime.saving import demand_alike
 
 Outputs = tuple[Tensor, ...]
 Operands = Sequence["Tensor | None"]
@@ -70,6 +71,15 @@ class Route:
         self.launch(self.prepared, operands, momenta, results, kept)
         return tuple(results), kept if keep else None
 
+    def demand_saved(self, operands: Operands, kept: Tensor | None, device: torch.device) -> None:
+        """Refuse saved tensors that are not what they were; only their strides may be others, by
+        which a way back is chosen. Raises `RuntimeError`."""
+        for tensor, (shape, dtype, _) in zip(operands, self.likes):
+            if tensor is not None:
+                demand_alike(tensor, shape, dtype, device)
+        if kept is not None:
+            demand_alike(kept, torch.Size([self.prepared.kept]), self.prepared.real, device)
+
     def back(
         self, operands: Operands, gradients: Sequence[Tensor], needed: Sequence[bool],
         kept: Tensor | None,
@@ -82,6 +92,7 @@ class Route:
         except Unfit:  # it lies in pieces; torch's layers would copy it, too
             gradients = [g.contiguous() for g in gradients]
             prepared = self._way_back(operands, gradients, needed)
+        kept = None if kept is None else kept.contiguous()
         everything = (*operands, *gradients)
         results = [place.allocated(gradients[0].device) for place in prepared.results]
         self.launch(prepared, everything, (), results, kept)
@@ -109,9 +120,6 @@ class Route:
     def _back(
         self, operands: Operands, gradients: Sequence[Tensor], needed: Sequence[bool]
     ) -> Prepared:
-        pairs = [(t, like) for t, like in zip(operands, self.likes) if t is not None]
-        if any((t.shape, t.dtype) != like[:2] for t, like in pairs):
-            raise RuntimeError("a saved tensor came back with another shape or dtype")
         wanted = {f"d.{name}" for name, need in zip(self.operands, needed) if need}
         order = (*self.operands, *[f"d.{place.name}" for place in self.prepared.results])
         given = [_shade(like) if t is None else t for t, like in zip(operands, self.likes)]

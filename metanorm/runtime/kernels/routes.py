@@ -11,12 +11,13 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from metanorm.runtime.arguments import demand
-from metanorm.runtime.kernels.fit import capturing, data, plain
+from metanorm.runtime.kernels.fit import capturing, data, demand_memory, plain
 from metanorm.runtime.kernels.matrices import named_matrices
 from metanorm.runtime.kernels.refusals import Unfit
 from metanorm.runtime.kernels.route import Like, Route
 from metanorm.runtime.kernels.table import Table
 
+MOST = 1 << 56  # elements of all groups, beyond any memory: no length overflows in C
 REMEMBERED = 256  # ways of one norm; beyond, those of a stream of odd shapes are forgotten
 
 
@@ -108,9 +109,11 @@ class Routes:
                 raise Unfit("an index that is not of int64")
             if size is not None and not isinstance(size, int):
                 raise Unfit("a number of groups that is not whole")
+            demand_memory(index)
             low, high = self.extent(index) if index.numel() else (0, -1)
             count = high + 1 if size is None else size
-            if low < 0 or high >= count:
+            each = values[self.names[0]].numel() // max(index.numel(), 1)  # elements of a row
+            if low < 0 or high >= count or count * max(each, 1) > MOST:
                 raise Unfit("labels out of range")  # of which the torch target says more
             found[f"{name}.count"] = count
         return found

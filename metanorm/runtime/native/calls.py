@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from metanorm.runtime.kernels import layout
+from metanorm.runtime.kernels.fit import LOW, demand_memory
 from metanorm.runtime.kernels.layout import STREAMED, TYPES
 from metanorm.runtime.kernels.reading import Place, Reading, known_number
 from metanorm.runtime.kernels.refusals import Unfit
@@ -69,8 +70,9 @@ class Prepared:
     momenta: list[int]
     results: list[Place]
     numbers: list[Tensor]  # that the template points to
-    kept: int  # bytes of what the backward call needs
+    kept: int  # elements of what the backward call needs
     kept_at: int
+    real: torch.dtype
 
 
 def run(
@@ -80,7 +82,8 @@ def run(
     """One call of a kernel.
 
     Raises `Unfit` for a tensor without memory, `MemoryError` where there is none for the
-    statistics, and `RuntimeError` where labels are no longer what they were.
+    statistics, and `RuntimeError` where labels are no longer what they were, or the memory of a
+    tensor was freed.
     """
     filled = prepared.template.copy()
     filled[0] = threads()
@@ -88,8 +91,10 @@ def run(
         operand = operands[number]
         if operand is not None:
             filled[at] = address = operand.data_ptr()
-            if not address:
-                raise Unfit("a tensor without memory")
+            if address < LOW:
+                demand_memory(operand)
+                if not address:
+                    raise Unfit("a tensor without memory")
     for place, result in zip(prepared.results, results):
         filled[place.at] = result.data_ptr()
     for at, momentum in zip(prepared.momenta, momenta):
@@ -164,8 +169,9 @@ class Preparation(Reading):
         function = kernel.forward if hasattr(kernel, "forward") else kernel.backward
         kept = kernel.kept(pack(*template)) if kept_at and hasattr(kernel, "kept") else 0
         return Prepared(
-            function, pack, template, pointers, momenta, results, self.numbers, kept, kept_at
-        )
+            function, pack, template, pointers, momenta, results, self.numbers,
+            kept // self.real.itemsize, kept_at, self.real,
+        )  # fmt: skip
 
     def _operand(self, field: Field) -> list[int]:
         """Pointer, type, and strides of a wide one."""

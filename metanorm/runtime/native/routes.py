@@ -25,7 +25,9 @@ class NativeRoute(Route):
         prepared: Prepared = self.prepared  # type: ignore[assignment]
         if not prepared.kept_at:
             return None
-        return torch.empty(prepared.kept, dtype=torch.uint8, device="cpu")
+        # Of the type of the numbers in it, and zero between them, for hooks that compress what is
+        # saved.
+        return torch.zeros(prepared.kept, dtype=prepared.real, device="cpu")
 
     def launch(
         self, prepared: Prepared, operands: Operands, momenta: Sequence[float],

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from metanorm.runtime.kernels.fit import LOW, demand_memory
+
 ALIGNED = 64  # elements to which arrays begin in their common memory
 BOUNDARY = 15  # bits of an address; kernels are compiled for addresses that have none of them
 
@@ -113,6 +115,8 @@ class Frame:
         for place, number in self._given:
             if (tensor := given[number]) is not None:
                 frame[place] = address = tensor.data_ptr()
+                if address < LOW:
+                    demand_memory(tensor)
                 bits |= address
         for place, momentum in zip(self._momenta, brought.momenta):
             frame[place] = momentum

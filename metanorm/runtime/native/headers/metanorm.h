@@ -90,6 +90,15 @@ typedef struct {
     int64_t lo[AXES], hi[AXES];
 } range;
 
+/* Bytes that no process has. Lengths whose product is larger are refused before they meet. */
+#define UNCOUNTABLE ((size_t)1 << 56)
+
+/* The product of two lengths, where it can be counted. */
+static inline int64_t times(int64_t a, int64_t b) {
+    const int64_t largest = (int64_t)UNCOUNTABLE;
+    return a < 0 || b < 0 || (b > 0 && a > largest / b) ? largest : a * b;
+}
+
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 

@@ -2,14 +2,17 @@
 
 typedef struct {
     char *next;
-    size_t used;
+    size_t used; /* bytes; all that there are, where numbers could not be counted */
 } arena;
 
 /* `count` numbers; without memory only their size is counted. */
 static inline void *take(arena *a, int64_t count, size_t size) {
-    const size_t bytes = ((size_t)most(count, 0) * size + 63) & ~(size_t)63;
+    if (count < 0 || (size_t)count > (UNCOUNTABLE - a->used) / size) {
+        a->used = UNCOUNTABLE;
+        return NULL;
+    }
     void *found = a->next ? a->next + a->used : NULL;
-    a->used += bytes;
+    a->used += ((size_t)count * size + 63) & ~(size_t)63;
     return found;
 }
 

@@ -38,7 +38,7 @@ static int64_t lay_out(accumulator *a, const reduction *of, const int64_t *lengt
         const int has = (int)(of->axes >> axis) & 1;
         a->lo[axis] = 0;
         a->stride[axis] = has ? cells : 0;
-        if (has) cells *= length[axis];
+        if (has) cells = times(cells, length[axis]);
     }
     return cells;
 }
@@ -73,7 +73,7 @@ typedef struct {
 static int64_t elements(const shape *s) {
     int64_t total = 1;
     for (int axis = 0; axis < AXES; axis++)
-        if (axis != GROUPS) total *= s->size[axis];
+        if (axis != GROUPS) total = times(total, s->size[axis]);
     return total;
 }
 
@@ -88,7 +88,7 @@ static int divide(division *d, const kernel *k, const shape *s, int64_t threads)
     d->axis = -1;
     for (int axis = 0; axis < AXES; axis++)
         if (d->islands >> axis & 1) {
-            count *= s->size[axis];
+            count = times(count, s->size[axis]);
             d->axis = axis;
         }
     d->fused = d->axis >= 0 && (d->workers == 1 || count >= 4 * d->workers);
@@ -197,6 +197,7 @@ static int run(const kernel *k, void *values, const shape *s, int64_t threads) {
                 accumulator *own = a + w * count + i;
                 cells[i] = lay_out(own, of, length);
                 if (w == 0 || !shared) used += cells[i] * (of->moments ? 3 : 1);
+                if ((size_t)used >= UNCOUNTABLE) goto out_of_memory;
                 const int64_t at = used - cells[i] * (of->moments ? 3 : 1);
                 if (memory) place(own, memory + at, cells[i], of->moments);
             }
@@ -240,11 +241,22 @@ out_of_memory:
 
 enum { DONE, NO_MEMORY, BROKEN_LABELS };
 
+/* Whether the lengths of a call can be multiplied: what is counted by their products is right. */
+static int countable(const shape *s) {
+    int64_t groups = 1;
+#if GROUPS >= 0
+    groups = s->size[GROUPS];
+    if (s->size[ROWS] > 0) groups = (groups - 1) / s->size[ROWS] + 1; /* of a row each */
+#endif
+    return elements(s) < (int64_t)UNCOUNTABLE && times(elements(s), groups) < (int64_t)UNCOUNTABLE;
+}
+
 /* Run a kernel on a call. */
 static int launch(const kernel *k, void *values, const shape *s, const void *call,
                   int64_t threads) {
     arena memory = {NULL, 0};
     k->prepare(values, call, &memory);
+    if (!countable(s) || memory.used >= UNCOUNTABLE) return NO_MEMORY;
     void *block = malloc(memory.used + 64);
     if (!block) return NO_MEMORY;
     memory.next = (char *)(((uintptr_t)block + 63) & ~(uintptr_t)63);
