@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+LINES_OF_HEADER = 3
+MARK = re.compile(r"metanorm: abi=\d+ spec=\w+ options=\w+")
 TABLE = re.compile(r"/\* metanorm kernels\n(.*?)\*/", re.DOTALL)
 
 
@@ -71,8 +73,16 @@ def source_of(module_file: str) -> str:
         return "".join(linecache.getlines(name))
     try:
         return Path(name).read_text(encoding="utf-8")
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return ""
+
+
+def belong_together(module_file: str, source: str) -> bool:
+    """Whether a module and the C file beside it were made from one spec with the same options, as
+    far as their headers say; that of a module that was installed without its text says nothing."""
+    own = MARK.search("".join(linecache.getlines(module_file)[:LINES_OF_HEADER]))
+    other = MARK.search(source)
+    return own is None or (other is not None and own[0] == other[0])
 
 
 def tables(source: str) -> dict[str, Table]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import ctypes
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +16,10 @@ from metanorm.runtime.native.compiler import Recipe, recipe
 __all__ = ["CannotBuild", "build", "load"]
 
 T = TypeVar("T")
+
+# By this a library says what it was built from, so that one that a compiler has made of something
+# else, or of nothing, is not called.
+STAMP = '\n__attribute__((visibility("default"))) const char metanorm_built_from[] = "%s";\n'
 
 _loaded: dict[str, ctypes.CDLL] = {}
 
@@ -64,10 +68,24 @@ def _library(how: Recipe, name: str, here: Path | None, private: ExitStack) -> P
     """The library in the cache, or one that lasts as long as `private`."""
     found = None if here is None else cache.find(here, name)
     if found is not None:
-        return found
+        with suppress(OSError):  # built for another system
+            if _stamped(found, name):
+                return found
     with ExitStack() as building:
-        library = how.make(building.enter_context(cache.workplace(here)))
-        kept = None if here is None else cache.keep(here, name, library)
+        library = how.make(building.enter_context(cache.workplace(here)), STAMP % name)
+        if not _stamped(library, name):
+            raise CannotBuild(f"{how.name} made a library that lacks the kernels", how.remedy)
+        kept = None if here is None else cache.keep(here, name, library, instead_of=found)
         if kept is None:
             private.push(building.pop_all())
         return kept or library
+
+
+def _stamped(library: Path, name: str) -> bool:
+    """Whether a library was built from what this key stands for. Raises `OSError` where it cannot
+    be loaded."""
+    try:
+        stamp = (ctypes.c_char * len(name)).in_dll(ctypes.CDLL(str(library)), "metanorm_built_from")
+    except ValueError:
+        return False
+    return stamp.raw == name.encode()

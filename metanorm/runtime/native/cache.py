@@ -11,13 +11,14 @@ import hashlib
 import os
 import shutil
 import stat
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-FORMAT = 1  # raised when what an entry is changes
+FORMAT = 2  # raised when what an entry is changes
 BUILDING = "metanorm-building-"
 ABANDONED = 24 * 60 * 60  # seconds after which nobody builds in a folder any more
 ROOM = 1024 * 1024  # bytes; more than the compiler writes for one kernel, assembly and all
@@ -35,20 +36,28 @@ def key(parts: Iterable[str]) -> str:
 
 def folder() -> Path | None:
     """The cache, made where it is missing; `None` where it cannot be used, or not safely."""
-    given = os.environ.get("METANORM_CACHE")
-    if given:
-        path = Path(given).absolute() / "native"
-    else:
-        from platformdirs import user_cache_path
-
-        path = user_cache_path("metanorm") / "native"
-        if not path.is_absolute():  # a user without a home
-            return None
     try:
+        given = os.environ.get("METANORM_CACHE")
+        path = (Path(given).absolute() if given else _usual() / "metanorm") / "native"
+        if not path.is_absolute():
+            return None
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         return path if _only_ours(path.lstat(), stat.S_IFDIR) else None
     except OSError:
         return None
+
+
+def _usual() -> Path:
+    """Where the system wants caches of this user; relative for a user without a home."""
+    variable, below = {
+        "win32": ("LOCALAPPDATA", "AppData/Local"),
+        "darwin": ("", "Library/Caches"),
+    }.get(sys.platform, ("XDG_CACHE_HOME", ".cache"))
+    named = Path(os.environ.get(variable, ""))
+    if named.is_absolute():
+        return named
+    home = "" if os.environ.get("HOME") == "" else os.path.expanduser("~")  # "~" where unknown
+    return Path(home) / below
 
 
 def find(cache: Path, name: str) -> Path | None:
@@ -67,9 +76,12 @@ def find(cache: Path, name: str) -> Path | None:
     return None
 
 
-def keep(cache: Path, name: str, library: Path) -> Path | None:
-    """Make a library, built in the cache, the entry of a key; `None` where that fails."""
+def keep(cache: Path, name: str, library: Path, instead_of: Path | None = None) -> Path | None:
+    """Make a library, built in the cache, the entry of a key, maybe instead of one that does not
+    serve; `None` where that fails."""
     try:
+        if instead_of is not None:
+            instead_of.unlink(missing_ok=True)
         path = cache / _entry(name, library.read_bytes())
         library.chmod(0o700)
         library.replace(path)

@@ -92,9 +92,10 @@ class Recipe:
         yield self.compiler.identity
         yield cpu()
 
-    def make(self, place: Path) -> Path:
-        """The library, in an empty folder. Raises `CannotBuild`."""
-        (place / "kernel.c").write_text(self.source, encoding="utf-8")
+    def make(self, place: Path, stamp: str = "") -> Path:
+        """The library, in an empty folder; `stamp` is C that it has beside the source. Raises
+        `CannotBuild`."""
+        (place / "kernel.c").write_text(self.source + stamp, encoding="utf-8")
         flags = self.flags
         while True:
             message = self._run(place, flags)
@@ -104,7 +105,7 @@ class Recipe:
             message = message or "it made no library"
             refused = [f for f in flags if f in REFUSALS and REFUSALS[f].search(message)]
             if not refused:
-                raise CannotBuild(f"{self._name} failed: {_beginning(message)}", self._remedy)
+                raise CannotBuild(f"{self.name} failed: {_beginning(message)}", self.remedy)
             flags = tuple(flag for flag in flags if flag not in refused)
 
     def _run(self, place: Path, flags: tuple[str, ...]) -> str | None:
@@ -122,25 +123,27 @@ class Recipe:
                 start_new_session=True,  # its children must end with it
             )
         except OSError as error:
-            raise CannotBuild(f"{self._name} cannot be run: {error}", self._remedy) from None
+            raise CannotBuild(f"{self.name} cannot be run: {error}", self.remedy) from None
         try:
             _, said = process.communicate(timeout=TIMEOUT)
         except BaseException as stopped:
             _end(process)
             if isinstance(stopped, subprocess.TimeoutExpired):
                 raise CannotBuild(
-                    f"{self._name} did not end within {TIMEOUT:g} s", self._remedy
+                    f"{self.name} did not end within {TIMEOUT:g} s", self.remedy
                 ) from None
             raise
         message = said.decode(errors="replace").strip()
         return None if process.returncode == 0 else message or f"status {process.returncode}"
 
     @property
-    def _name(self) -> str:
+    def name(self) -> str:
+        """The compiler, as messages call it."""
         return self.compiler.command[0]
 
     @property
-    def _remedy(self) -> str:
+    def remedy(self) -> str:
+        """What a person can do where it fails."""
         also = ", look at METANORM_CFLAGS" if os.environ.get("METANORM_CFLAGS") else ""
         return f"see that it compiles C programs{also}, or name another compiler in METANORM_CC"
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from metanorm.runtime.kernels.refusals import CannotBuild
 from metanorm.runtime.kernels.route import Operands, Route
 from metanorm.runtime.kernels.routes import Routes
-from metanorm.runtime.kernels.table import source_of, tables
+from metanorm.runtime.kernels.table import belong_together, source_of, tables
 from metanorm.runtime.native.calls import Library, Preparation, Prepared, run
 
 
@@ -46,11 +46,19 @@ class NativeRoutes(Routes):
         self, function: Callable[..., Any], names: tuple[str, ...], module_file: str
     ) -> None:
         source = source_of(module_file)
-        table = tables(source).get(function.__name__)
+        module = function.__globals__.get("__name__", "")
+        try:
+            table = tables(source).get(function.__name__)
+        except (ValueError, KeyError, TypeError):  # it was cut off, or edited
+            table = None
         if table is None:
-            module = function.__globals__.get("__name__", "")
             raise CannotBuild(
-                f"the C file of module {module} is not beside it",
+                f"the C file of module {module} is not beside it, or not whole",
                 "copy it there, or list *.c files as package data",
+            )
+        if not belong_together(module_file, source):
+            raise CannotBuild(
+                f"module {module} and the C file beside it were not compiled together",
+                "compile the spec again, and copy both files",
             )
         super().__init__(function, names, Library(source), table)
