@@ -34,7 +34,11 @@ FAULTS = {
     "a gradient of x": ("centre=mean[along_s]", "centre=mean.detach()[along_s]", "gradient of x"),
     "a dtype": ("result = y.to(dtype)", "result = y.double()", "has dtype"),
     "a shape": ("result = y.to(dtype)", "result = y.to(dtype)[None]", "has shape"),
-    "a NaN that spreads": ("result = y.to(dtype)", "result = (y + 0 * x.sum()).to(dtype)", "is off"),
+    "a NaN that spreads": (
+        "result = y.to(dtype)",
+        "result = (y + 0 * x.sum()).to(dtype)",
+        "is off",
+    ),
     "an error": ("result = y.to(dtype)", "raise KeyError('lost')", "raised KeyError: 'lost'"),
 }
 
