@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test test-pythons test-all accept lint types docs format clean
+.PHONY: help demo test test-pythons test-all sanitize accept lint types docs format clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -34,6 +34,9 @@ test-all: test  ## the same, then the tests that every commit cannot wait for
 
 test-pythons: $(READY)  ## compile, and run what needs no torch, under every Python from 3.10 on
 	$(BIN)/python .ci/pythons.py
+
+sanitize: $(READY)  ## AddressSanitizer, UBSan and ThreadSanitizer over the C kernels of the whole library
+	$(BIN)/python -m pytest -n 2 -m "extended or not extended" tests/native/test_sanitizers.py
 
 accept: $(READY)  ## take what the compiler prints now as what the corpus expects
 	$(BIN)/python -m pytest -q -n 2 tests/test_corpus.py --accept

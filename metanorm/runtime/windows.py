@@ -10,6 +10,7 @@ from torch import Tensor
 from metanorm.runtime.along import Matrix
 from metanorm.runtime.extremes import Slide, shared_largest
 from metanorm.runtime.kernels.fit import recorded
+from metanorm.runtime.saving import save, saved
 from metanorm.runtime.sliding import (
     EVERYTHING,
     padded,

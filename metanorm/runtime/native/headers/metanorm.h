@@ -15,6 +15,9 @@
 #ifdef __SSE2__
 #include <immintrin.h>
 #endif
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#endif
 
 #ifdef METANORM_DOUBLE
 typedef double real;
@@ -55,7 +58,9 @@ BY_VECTORS(log1p)
 #define STRIP 256        /* columns of narrow values that are added up together */
 #define CACHE 65536      /* bytes that a worker looks at twice in a row, so that they should stay near it */
 #define AHEAD 8192       /* bytes between a row and the one that is asked for beside it */
+#ifndef SERIAL
 #define SERIAL 32768     /* elements for which more than one thread is not worth while */
+#endif
 
 #define VECTOR (AXES - 1) /* the axis along which rows lie */
 

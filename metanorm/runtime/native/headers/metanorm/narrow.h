@@ -1,8 +1,15 @@
 /* Memory for narrow values: one allocation for each call. */
 
+#ifdef __SANITIZE_ADDRESS__
+#define GAP 64
+#else
+#define GAP 0
+#endif
+
 typedef struct {
     char *next;
     size_t used; /* bytes; all that there are, where numbers could not be counted */
+    size_t gap;  /* bytes behind each array that nobody may touch, where a sanitizer looks on */
 } arena;
 
 /* `count` numbers; without memory only their size is counted. */
@@ -11,8 +18,12 @@ static inline void *take(arena *a, int64_t count, size_t size) {
         a->used = UNCOUNTABLE;
         return NULL;
     }
-    void *found = a->next ? a->next + a->used : NULL;
-    a->used += ((size_t)count * size + 63) & ~(size_t)63;
+    char *found = a->next ? a->next + a->used : NULL;
+    const size_t bytes = (size_t)count * size, room = ((bytes + 63) & ~(size_t)63) + a->gap;
+#ifdef __SANITIZE_ADDRESS__
+    if (found && a->gap) ASAN_POISON_MEMORY_REGION(found + bytes, room - bytes);
+#endif
+    a->used += room;
     return found;
 }
 

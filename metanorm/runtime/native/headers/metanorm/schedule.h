@@ -254,7 +254,7 @@ static int countable(const shape *s) {
 /* Run a kernel on a call. */
 static int launch(const kernel *k, void *values, const shape *s, const void *call,
                   int64_t threads) {
-    arena memory = {NULL, 0};
+    arena memory = {NULL, 0, GAP};
     k->prepare(values, call, &memory);
     if (!countable(s) || memory.used >= UNCOUNTABLE) return NO_MEMORY;
     void *block = malloc(memory.used + 64);

@@ -1,0 +1,185 @@
+"""AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer over the C kernels.
+
+`make sanitize` does this for the whole library; one norm of each construct is quick enough for
+every commit.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import ROOT
+from recorded import CC, MEMORY, RACES, Recorder, problems, recording
+from torch import Tensor, nn
+
+import metanorm
+from metanorm import frontend, runtime
+from metanorm.runtime.native.compiler import HEADERS
+from metanorm.verify.compare import verify_norm
+from metanorm.workspace import load
+
+pytestmark = pytest.mark.skipif(
+    not CC or sys.platform != "linux", reason="needs the sanitizers of GCC on Linux"
+)
+
+
+def layer(file: str, cls: str, *arguments: Any) -> Any:
+    return getattr(metanorm.load(ROOT / "specs" / f"{file}.norm"), cls)(*arguments)
+
+
+def strided(*shape: int) -> Tensor:
+    """A tensor that lies in the middle of a larger one, with gaps between its rows."""
+    wide = torch.randn(*shape[:-1], shape[-1] + 3)
+    return wide[..., 1 : shape[-1] + 1]
+
+
+def both_ways(norm: nn.Module, *inputs: Tensor) -> None:
+    with runtime.use("native"):
+        x = inputs[0].detach().requires_grad_()
+        y = norm(x, *inputs[1:])
+        y = y[0] if isinstance(y, tuple) else y
+        y.backward(torch.randn_like(y))
+
+
+def batch() -> None:
+    norm = layer("batch_norm", "BatchNorm", 5)
+    for x in (
+        torch.randn(3, 5, 7),
+        strided(3, 5, 7),
+        torch.randn(2, 5, 3, 3).to(memory_format=torch.channels_last),
+        torch.randn(9, 5).half(),
+    ):
+        both_ways(norm, x)
+    both_ways(norm.eval(), torch.randn(3, 5, 7))
+
+
+def group() -> None:
+    norm = layer("group_norm", "GroupNorm", 2, 6)
+    for x in (
+        torch.randn(3, 6, 5),
+        strided(3, 6, 5),
+        torch.randn(2, 6, 3, 3).to(memory_format=torch.channels_last),
+    ):
+        both_ways(norm, x)
+
+
+def rows() -> None:
+    norm = layer("layer_norm", "LayerNorm", 33)
+    for x in (torch.randn(7, 33), strided(7, 33), torch.randn(7, 33).bfloat16()):
+        both_ways(norm, x)
+
+
+def graphs() -> None:
+    norm = layer("graph_norm", "GraphNorm", 3)
+    for labels in ([0, 0, 0, 0, 0, 0], [5, 0, 5, 1, 0, 3], [0, 1, 2, 3, 4, 5], [9, 9, 9, 9, 9, 9]):
+        both_ways(norm, torch.randn(6, 3), torch.tensor(labels))
+
+
+SCENES: dict[str, Callable[[], None]] = {
+    "batch": batch, "group": group, "rows": rows, "graphs": graphs,
+}  # fmt: skip
+
+
+def recorded(scene: str) -> Recorder:
+    torch.manual_seed(0)
+    with recording() as recorder:
+        SCENES[scene]()
+    assert sum(len(kernel.calls) for kernel in recorder.kernels.values()) > 1
+    return recorder
+
+
+def demand_clean(
+    recorder: Recorder, place: Path, sanitizers: Sequence[Sequence[str]] = (MEMORY, RACES)
+) -> None:
+    for number, kernel in enumerate(recorder.kernels.values()):
+        for flags in sanitizers if kernel.calls else ():
+            said = problems(kernel, flags, place / f"{number}{flags[0][-6:]}")
+            assert not said, (kernel.section, said)
+
+
+def test_kernels_touch_no_memory_but_their_own(tmp_path: Path) -> None:
+    demand_clean(recorded("rows"), tmp_path, (MEMORY,))
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("scene", SCENES)
+def test_nor_do_those_of_other_layouts_and_their_threads_race(scene: str, tmp_path: Path) -> None:
+    demand_clean(recorded(scene), tmp_path)
+
+
+# ---- a sanitizer that finds nothing has to find what is planted
+
+PLANTED: dict[str, tuple[tuple[str, ...], str, str, str, str]] = {
+    "a read beyond a row": (
+        MEMORY, "metanorm/rows.h", "return (const real *)t->data + offset(t, at);",
+        "return (const real *)t->data + offset(t, at) + 1;", "heap-buffer-overflow",
+    ),
+    "a label that nobody looks at": (
+        MEMORY, "metanorm/groups.h", "if (labels[i] < 0 || labels[i] >= count) {", "if (0) {",
+        "use-after-poison",
+    ),
+    "a length that overflows": (
+        MEMORY, "metanorm/schedule.h", "d->workers = total <= SERIAL ? 1 : most(threads, 1);",
+        "d->workers = total * INT64_MAX <= SERIAL ? 1 : most(threads, 1);", "signed integer overflow",
+    ),
+    "cells that workers share": (
+        RACES, "metanorm/schedule.h", "work_on_islands(k, values, s, &d, a + w * count, cells, w);",
+        "work_on_islands(k, values, s, &d, a, cells, w);", "data race",
+    ),
+}  # fmt: skip
+
+
+QUICK = "a read beyond a row"
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [QUICK, *(pytest.param(p, marks=pytest.mark.extended) for p in PLANTED if p != QUICK)],
+)
+def test_what_is_planted_is_found(planted: str, tmp_path: Path) -> None:
+    flags, header, right, wrong, said = PLANTED[planted]
+    shutil.copytree(HEADERS, tmp_path / "headers")
+    text = (tmp_path / "headers" / header).read_text()
+    assert text.count(right) == 1
+    (tmp_path / "headers" / header).write_text(text.replace(right, wrong))
+    torch.manual_seed(0)
+    with recording() as recorder:
+        if "label" in planted:
+            broken_labels()
+        else:
+            with runtime.use("native"):
+                layer("layer_norm", "LayerNorm", 16)(torch.randn(64, 16))
+    kernel = list(recorder.kernels.values())[-1]
+    assert said in problems(kernel, flags, tmp_path / "build", tmp_path / "headers")
+
+
+def broken_labels() -> None:
+    """Labels that somebody writes to between the two directions."""
+    norm, labels = layer("graph_norm", "GraphNorm", 3), torch.tensor([0, 1, 1, 2])
+    x = torch.randn(4, 3, requires_grad=True)
+    with runtime.use("native"):
+        y = norm(x, labels)
+        labels.numpy()[3] = 8
+        with pytest.raises(RuntimeError, match="changed in place"):
+            y.sum().backward()
+
+
+# ---- the whole library
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("spec", sorted((ROOT / "specs").glob("*.norm")), ids=lambda p: p.stem)
+def test_the_kernels_of_the_library(spec: Path, tmp_path: Path) -> None:
+    """Whatever `verify` calls a norm with: modes, switches, lengths, dtypes, layouts."""
+    sources = load([str(spec)])
+    module = metanorm.load(spec)
+    with recording() as recorder:
+        for norm in frontend.check(sources.sources, sources.roots).norms[sources.roots[0]]:
+            verify_norm(norm.program, module)
+    demand_clean(recorder, tmp_path)
