@@ -126,7 +126,8 @@ PLANTED: dict[str, tuple[tuple[str, ...], str, str, str, str]] = {
     ),
     "a length that overflows": (
         MEMORY, "metanorm/schedule.h", "d->workers = total <= SERIAL ? 1 : most(threads, 1);",
-        "d->workers = total * INT64_MAX <= SERIAL ? 1 : most(threads, 1);", "signed integer overflow",
+        "d->workers = total * INT64_MAX <= SERIAL ? 1 : most(threads, 1);",
+        "signed integer overflow",
     ),
     "cells that workers share": (
         RACES, "metanorm/schedule.h", "work_on_islands(k, values, s, &d, a + w * count, cells, w);",
