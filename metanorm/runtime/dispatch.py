@@ -80,9 +80,16 @@ def torch_only(function: F) -> F:
         demanded = _choice in WAYS and not torch.compiler.is_compiling()
         if demanded and not (args and args[0].numel() == 0):  # nothing runs on anything
             raise _not_served(function.__name__, NOWHERE)
-        return function(*args, **named)
+        return _on_torch(function, args, named)
 
     return run  # type: ignore[return-value]
+
+
+def _on_torch(function: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """A call on torch, which would end the process at a tensor whose memory was freed."""
+    for argument in (*args, *named.values()):
+        demand_memory(argument)
+    return function(*args, **named)
 
 
 def _not_served(name: str, reason: str) -> NotServed:
@@ -107,7 +114,7 @@ class _Dispatch:
             except TypeError:
                 return self.function(*args, **named)  # which says what is wrong
         if _choice == "torch":
-            return self._plain(args)
+            return _on_torch(self.function, args, {})
         if watched():
             return self._otherwise("is watched by a transform of torch", args)
         target = self._target(args)
@@ -141,13 +148,7 @@ class _Dispatch:
     def _otherwise(self, reason: str, args: tuple[Any, ...]) -> Any:
         if _choice in WAYS and args[0].numel():  # nothing runs on anything
             raise _not_served(self.function.__name__, reason)
-        return self._plain(args)
-
-    def _plain(self, args: tuple[Any, ...]) -> Any:
-        """The call on torch, which would end the process at a tensor whose memory was freed."""
-        for argument in args:
-            demand_memory(argument)
-        return self.function(*args)
+        return _on_torch(self.function, args, {})
 
     def _load(self, target: str) -> Routes:
         names = tuple(self.signature.parameters)
