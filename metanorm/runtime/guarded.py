@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from metanorm.runtime.kernels.fit import recorded
+from metanorm.runtime.saving import save, saved
 
 Function = Callable[..., Tensor]
 
@@ -53,8 +54,7 @@ class _Derived(torch.autograd.Function):
         (gradient,) = gradients
         arrives = gradient != 0
         arguments = [
-            torch.where(arrives, a, 1) if a.shape == gradient.shape else a
-            for a in ctx.saved_tensors
+            torch.where(arrives, a, 1) if a.shape == gradient.shape else a for a in saved(ctx)
         ]
         derivative: Any = torch.func.vjp(ctx.function, *arguments)[1]
         return None, *derivative(gradient)
@@ -67,14 +67,14 @@ class _Guarded(_Derived):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _Derived.setup_context(ctx, inputs, output)
-        ctx.save_for_forward(*inputs[1:])
+        ctx.function, *arguments = inputs
+        save(ctx, *arguments)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
         """The derivative backward is linear in what arrives, and its own derivative is this one.
         `torch.func.jvp` cannot be nested in forward mode."""
-        arguments = ctx.saved_tensors
+        arguments = saved(ctx)
         given = [torch.zeros_like(a) if t is None else t for a, t in zip(arguments, tangents[1:])]
         result, derivative = torch.func.vjp(ctx.function, *arguments)[:2]
         transposed: Any = torch.func.vjp(derivative, torch.zeros_like(result))[1]
