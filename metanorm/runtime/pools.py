@@ -232,7 +232,7 @@ def unbiased(variance: Tensor, count: Tensor | int) -> Tensor:
     return variance * (count / (count - 1)) if count > 1 else variance
 
 
-def only_counted(x: Tensor, where: Tensor | None, weight: Tensor | None) -> Tensor:
+def only_counted(x: Tensor, where: Tensor | None = None, weight: Tensor | None = None) -> Tensor:
     """The tensor with zeros where elements are left out, be they NaN.
 
     What weighs nothing has a say in the gradient of its weight, and stays as long as it is finite.
