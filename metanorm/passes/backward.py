@@ -128,7 +128,8 @@ class _Backward:
                 self.b.take(let, Input(_kept(let.name)))
             else:
                 self.b.take(let)
-        self.b.exposed = {self.b.moved[ref] for ref in exposed(self.forward)}
+        inside = exposed(self.forward)  # what is local to a `repeat` among them
+        self.b.exposed = {new for ref, new in self.b.moved.items() if ref in inside}
         for name, ref in self.forward.outputs:
             arrived = self.b.emit(Input(GRADIENT + name), GRADIENT + name)
             axes = self.b.types[arrived].axes

@@ -118,6 +118,18 @@ def statements(x: Tensor, p: Tensor, q: Tensor, w: Tensor, alpha: Tensor) -> Ten
 
 
 @references(
+    "norm RepeatedAndMasked { input x[N, C], keep: mask[C]\n let v = x\n"
+    " repeat 2 { v = tanh(sum(v over C) - v) }\n output x * mean(v over C where keep) }",
+    x=(2, 3), keep=torch.tensor([True, False, True]),
+)  # fmt: skip
+def repeated_and_masked(x: Tensor, keep: Tensor) -> Tensor:
+    v = x
+    for _ in range(2):
+        v = torch.tanh(v.sum(1, keepdim=True) - v)
+    return x * v[:, keep].mean(1, keepdim=True)
+
+
+@references(
     "norm TwoOutputs { input x[N, C]  let m = moments(x over C)  output y = x - m.mean, mean = m.mean, m.var }",
     x=(2, 5), kernels=True,
 )  # fmt: skip
