@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -133,3 +134,43 @@ def test_verify_says_that_kernels_were_not_verified() -> None:
     assert done.returncode == 0 and "good" in done.stdout, done.stdout + done.stderr
     assert done.stderr.count("kernels were not verified: METANORM_CC names '/nonexistent'") == 1
     assert "Warning" not in done.stderr
+
+
+# ---- compilers that make something else, users without a home
+
+EMPTY = """#!/bin/sh
+out=; prev=
+for a in "$@"; do [ "$prev" = -o ] && out=$a; prev=$a; done
+echo "int nothing_of_use = 0;" > nothing.c
+exec {cc} -shared -fPIC -o "$out" nothing.c
+"""
+
+
+def test_a_library_that_is_not_ours_counts_as_none(tmp_path: Path) -> None:
+    cc = tmp_path / "cc"
+    cc.write_text(EMPTY.format(cc=shutil.which("cc") or shutil.which("gcc")))
+    cc.chmod(0o755)
+    environment = {"METANORM_CC": str(cc), "METANORM_CACHE": str(tmp_path / "cache")}
+    for _ in range(2):
+        said = run(SEVERAL + RIGHT, **environment)
+        assert said.count("MissingKernels") == 1
+        assert "lacks the kernels" in said
+    assert not list((tmp_path / "cache").rglob("*.so"))
+
+
+NOBODY = """
+import os, pwd
+def unknown(*_): raise KeyError("uid not found")
+pwd.getpwuid = pwd.getpwnam = unknown
+for name in ("METANORM_CACHE", "XDG_CACHE_HOME", "HOME"):
+    os.environ.pop(name, None)
+if HOME is not None:
+    os.environ["HOME"] = HOME
+"""
+
+
+@pytest.mark.parametrize("home", [None, "", "/nonexistent"])
+def test_a_user_without_a_home(home: str | None) -> None:
+    run(
+        NOBODY.replace("HOME is", f"{home!r} is").replace("= HOME", f"= {home!r}") + SEVERAL + RIGHT
+    )

@@ -1,0 +1,171 @@
+"""Memory that somebody else has been at: saved tensors, freed storages, labels beyond memory.
+
+Each ends in an exception with words, or in the right gradient, never in a signal or in other
+numbers.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from conftest import ROOT
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+import metanorm
+from metanorm import runtime
+
+Hook = Callable[[Tensor], Tensor]
+
+
+@functools.cache
+def specs(file: str) -> Any:
+    return metanorm.load(ROOT / "specs" / f"{file}.norm")
+
+
+def group() -> Any:
+    return specs("group_norm").GroupNorm(2, 4)
+
+
+def gradient(unpack: Hook, pack: Hook = lambda t: t, target: str = "native") -> Tensor:
+    """The gradient of group norm, with hooks on what it saves."""
+    x = torch.randn(8, 4, 6, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    norm = group()
+    weigh = torch.linspace(0, 1, 6)
+    with runtime.use(target), saved_tensors_hooks(pack, unpack):  # type: ignore[arg-type]
+        y = norm(x)
+    with runtime.use(target):  # type: ignore[arg-type]
+        (got,) = torch.autograd.grad((y * weigh).sum(), x)
+    return got
+
+
+TARGETS = ["native", "torch"]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_hooks_that_round_are_right_up_to_that(target: str) -> None:
+    right = gradient(lambda t: t, target=target)
+
+    def narrow(t: Tensor) -> Tensor:
+        return t.to(torch.bfloat16)
+
+    rounded = gradient(lambda t: t.float(), narrow, target)
+    assert (rounded - right).abs().max() < 0.05 * right.abs().max()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_hooks_may_give_back_other_strides(target: str) -> None:
+    def turned(t: Tensor) -> Tensor:
+        return t.transpose(0, -1).contiguous().transpose(0, -1) if t.dim() > 1 else t.clone()
+
+    torch.testing.assert_close(
+        gradient(turned, target=target), gradient(lambda t: t, target=target)
+    )
+
+
+CHANGED: dict[str, Hook] = {
+    "fewer rows": lambda t: t[:1] if t.dim() and len(t) > 1 else t,
+    "nothing": lambda t: t[:0] if t.dim() else t,
+    "another dtype": lambda t: t.double(),
+    "half precision": lambda t: t.half(),
+    "another device": lambda t: t.to("meta"),
+    "bytes": lambda t: t.contiguous().view(torch.uint8) if t.dim() else t,
+}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("how", CHANGED)
+def test_what_came_back_changed_is_refused(how: str, target: str) -> None:
+    """Also after a good backward pass of the same layout, whose way is known."""
+    gradient(lambda t: t, target=target)
+    # On torch its own functions may be first, and autograd itself refuses bytes for a leaf.
+    said = r"saved for the backward pass came back as|Only Tensors of floating point"
+    with pytest.raises(RuntimeError, match=said if target == "native" else "."):
+        gradient(CHANGED[how], target=target)
+
+
+def test_what_is_saved_is_of_a_float_type_and_finite() -> None:
+    seen: list[Tensor] = []
+
+    def pack(t: Tensor) -> Tensor:
+        seen.append(t)
+        return t
+
+    gradient(lambda t: t, pack)
+    assert all(t.is_floating_point() and t.isfinite().all() for t in seen)
+    assert len(seen) >= 2
+
+
+# ---- storages that were freed
+
+
+def freed(t: Tensor) -> Tensor:
+    t.untyped_storage().resize_(0)
+    return t
+
+
+VIEWS: dict[str, Hook] = {
+    "whole": lambda t: t,
+    "behind others": lambda t: torch.cat([t, t])[len(t) :],
+}
+
+
+@pytest.mark.parametrize("target", ["auto", "torch"])
+@pytest.mark.parametrize("view", VIEWS)
+def test_freed_inputs_and_parameters_are_refused(view: str, target: str) -> None:
+    """A parameter is often a view of a longer one, whose address is not zero then."""
+    make = VIEWS[view]
+    norm = group()
+    with runtime.use(target):  # type: ignore[arg-type]
+        norm(torch.randn(3, 4, 5))
+        with pytest.raises(RuntimeError, match="was freed"):
+            norm(freed(make(torch.randn(3, 4, 5))))
+        norm.weight.data = make(torch.ones(4))
+        freed(norm.weight.data)
+        with pytest.raises(RuntimeError, match="was freed"):
+            norm(torch.randn(3, 4, 5))
+
+
+@pytest.mark.parametrize("target", ["auto", "torch"])
+def test_freed_labels_and_norms_without_kernels(target: str) -> None:
+    with runtime.use(target):  # type: ignore[arg-type]
+        graph = specs("graph_norm").GraphNorm(3)
+        with pytest.raises(RuntimeError, match="was freed"):
+            graph(torch.randn(4, 3), freed(torch.zeros(4, dtype=torch.long)))
+        conditional = specs("conditional_norm").ConditionalBatchNorm(2, 3)
+        freed(conditional.gamma.data)
+        with pytest.raises(RuntimeError, match="was freed"):
+            conditional(torch.randn(4, 3), torch.zeros(4, dtype=torch.long))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_what_was_freed_between_the_directions_is_refused(target: str) -> None:
+    norm, x = group(), torch.randn(3, 4, 5).requires_grad_()
+    with runtime.use(target):  # type: ignore[arg-type]
+        y = norm(x)
+        freed(x.data)
+        with pytest.raises(RuntimeError, match="was freed"):
+            y.sum().backward()
+
+
+# ---- labels and numbers of groups
+
+HUGE = [2**48, 2**61 - 1, 2**62 - 1, 2**63 - 2, 2**63 - 1]
+
+
+@pytest.mark.parametrize("target", ["auto", "torch"])
+@pytest.mark.parametrize("big", HUGE, ids=hex)
+def test_labels_beyond_memory_are_refused(big: int, target: str) -> None:
+    graph, x = specs("graph_norm").GraphNorm(4), torch.randn(6, 4)
+    labels = torch.zeros(6, dtype=torch.long)
+    with runtime.use(target):  # type: ignore[arg-type]
+        graph(x, labels)
+        with pytest.raises((IndexError, RuntimeError), match=r"memory|range"):
+            graph(x, labels, batch_size=big)
+        labels[5] = big
+        with pytest.raises((IndexError, RuntimeError), match=r"memory|range"):
+            graph(x, labels)
