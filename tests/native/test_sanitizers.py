@@ -21,7 +21,7 @@ from torch import Tensor, nn
 import metanorm
 from metanorm import frontend, runtime
 from metanorm.runtime.native.compiler import HEADERS
-from metanorm.verify.compare import verify_norm
+from metanorm.verify.norms import verify_norm
 from metanorm.workspace import load
 
 pytestmark = pytest.mark.skipif(
