@@ -71,7 +71,7 @@ def of(e: Expr, text: str, function: Callable[[Named], Named]) -> Expr:
 UNARY: Mapping[str, Callable[[Tensor], Tensor]] = {
     "tanh({})": torch.tanh,
     "sigmoid({})": torch.sigmoid,
-    "softplus({})": lambda x: torch.log1p(torch.exp(-x.abs())) + x.clamp(min=0),
+    "softplus({})": lambda x: torch.logaddexp(x, torch.zeros_like(x)),
     "exp(-abs({}))": lambda x: torch.exp(-x.abs()),
     "sqrt(({})^2 + 1)": lambda x: torch.sqrt(x * x + 1),
     "rsqrt(({})^2 + 0.5)": lambda x: 1 / torch.sqrt(x * x + 0.5),

@@ -34,6 +34,9 @@ norm SeveralMasked { input x[N, C = c, T], keep: mask[T], label: index[N] of K =
 norm Shared { input x[N, C = c]
   let a = mean(x over N track 0.1)  let b = normalize(x over N track 0.1)
   output a + mode(train: b, eval: 2 * b) }
+norm Reused { input x[N, C = c]
+  let a = moments(x over N track 0.1)
+  output affine(x * 2 + a.var per weight[C]) }
 norm OffAtFirst { input x[N, C = c]  reduce N  track 0.1 off  affine C off }
 norm Kept { input x[N, C = c]
   buffer seen[C] = 0.5, steps = 0
@@ -209,6 +212,14 @@ def test_equal_statistics_are_kept_once(norms: ModuleType) -> None:
     close(norm(x), x.mean(0) + theirs(x))
     close(norm.state_dict(), theirs.state_dict())
     close(norm.eval()(x), norm.running_mean + 2 * theirs.eval()(x))
+
+
+def test_a_statistic_that_is_multiplied_is_kept_as_it_is(norms: ModuleType) -> None:
+    norm, x = norms.Reused(3, dtype=F64), data(4, 3)
+    with torch.no_grad():
+        norm.weight.fill_(3)
+    close(norm(x).detach(), 3 * (2 * x + x.var(0, unbiased=False)))
+    close(norm.running_var, 0.9 + 0.1 * x.var(0))
 
 
 def test_switches_that_are_off_at_first(norms: ModuleType) -> None:

@@ -224,6 +224,13 @@ class Context:
         assert isinstance(op, (Param, Input))
         return op.name
 
+    def last_use(self, ref: Ref, uses: int = 1) -> bool:
+        """Whether the variable of a value is free behind these uses: no other value is in it, as
+        the statistic of a batch is in that of the mode, which is stored at the end."""
+        name = self.values[ref].expr
+        others = (v.expr for other, v in self.values.items() if other != ref)
+        return self.uses[ref] == uses and name not in others
+
     def keep(self, let: Let, value: Value, out: list[Stmt], fallback: str) -> None:
         """An expression stays one while it is short, nameless and used once."""
         text, uses = flat(value.expr), self.uses[let.name]

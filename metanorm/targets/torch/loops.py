@@ -58,7 +58,7 @@ class LoopPrinter:
         """What a carried value is called: as it began, where nothing else needs what it was."""
         uses = 1 + sum(other is not None for other in carried)  # with that of the first step
         began = self.c.values[initial].expr
-        if began == Name(initial) and initial in self.c.own and self.c.uses[initial] == uses:
+        if began == Name(initial) and initial in self.c.own and self.c.last_use(initial, uses):
             return Name(initial)
         return Name(self.c.name_of(inside if last is None else last.name, inside.lstrip("%")))
 

@@ -117,7 +117,7 @@ class MapPrinter:
         base, operand = exprs
         if values[0].number:
             base = self.c.tensor(base)
-        reuse = isinstance(base, Name) and self.c.uses[other] == 1 and not self._is_argument(base)
+        reuse = isinstance(base, Name) and self.c.last_use(other) and not self._is_argument(base)
         role = self.c.role(let.name) or self.c.next_role(let.name) or "value"
         name = base if reuse and isinstance(base, Name) else Name(self.c.name_of(let.name, role))
         if not reuse:
