@@ -13,7 +13,9 @@ import pytest
 import torch
 from _pytest.mark import ParameterSet
 
+from metanorm.explain.kernels import kernels
 from metanorm.ir.nodes import Along, Count, Map, Pool, Program
+from metanorm.passes.pipeline import optimize
 from metanorm.verify.cases import Setting, quick_settings
 
 
@@ -38,6 +40,11 @@ def constructs(program: Program) -> set[str]:
             case Map() | Along():
                 found.add(let.op.function)
     return found
+
+
+def served(program: Program) -> bool:
+    """Whether a norm has kernels; `metanorm explain` says why not."""
+    return kernels(optimize(program)).startswith("in C")
 
 
 def covering(programs: Mapping[str, Program]) -> list[str]:

@@ -104,7 +104,6 @@ class Routes:
             if index is None:
                 found[f"{name}.count"] = 1
                 continue
-            demand("index", index, name)
             if index.dtype != torch.int64:
                 raise Unfit("an index that is not of int64")
             if size is not None and not isinstance(size, int):
