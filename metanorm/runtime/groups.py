@@ -9,12 +9,21 @@ import torch
 from torch import Tensor
 
 from metanorm.runtime import pools
+from metanorm.runtime.arguments import demand_whole
 from metanorm.runtime.kernels.fit import demand_memory, plain, recorded, watched
 from metanorm.runtime.mean_and_variance import CHUNK, Moments
 from metanorm.runtime.saving import save, saved
 
+WHAT = "labels of groups"  # as errors call them, on every target
 LABELS = (torch.int64, torch.int32)
 MOST = 1 << 48  # bytes that a process can have
+
+
+def demand_labels(index: Tensor, what: str) -> None:
+    """Refuse labels that are not integers of 32 or 64 bits: `TypeError`."""
+    demand_whole(index, what)
+    if index.dtype not in LABELS:
+        raise TypeError(f"{what} must be int64 or int32, got {index.dtype}: convert them first")
 
 
 class Groups:
@@ -32,17 +41,15 @@ class Groups:
 
     def __init__(
         self, index: Tensor | None, count: int | None, length: int,
-        what: str = "labels of groups", among: str = "groups",
+        what: str = WHAT, among: str = "groups",
     ) -> None:  # fmt: skip
         self.index = index
         self.length = length
         demand_memory(index)
+        if index is not None:
+            demand_labels(index, what)
         if index is None:
             self.count = 1
-        elif index.dtype not in LABELS:
-            raise TypeError(
-                f"labels of groups must be int64 or int32, got {index.dtype}: convert them first"
-            )
         elif count is not None:
             if isinstance(count, (float, Tensor)):
                 raise TypeError(f"a number of groups must be an int, got {count!r}")

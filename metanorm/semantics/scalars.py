@@ -108,6 +108,4 @@ def _size(call: ast.Call, frame: Frame, low: Lowering) -> Scalar | None:
     if len(axes) != 1 or axes[0] not in low.table.declared:
         return None
     low.table.claim(axes[0], "an initial value", call.span)
-    if low.table.on_weight and low.table.space[axes[0]].size is None:
-        return None  # there is no weight yet
     return SizeOf(axes[0])

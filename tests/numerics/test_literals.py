@@ -77,7 +77,6 @@ def norms() -> ModuleType:
     return metanorm.loads("".join(spec(n, e) for n, e in enumerate(EXPRESSIONS)))
 
 
-@pytest.mark.filterwarnings("ignore::metanorm.SpecWarning")
 @pytest.mark.parametrize("target", ["torch", "auto"])
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_a_number_is_itself(expression: str, target: Any, norms: ModuleType) -> None:

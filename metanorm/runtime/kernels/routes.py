@@ -104,6 +104,7 @@ class Routes:
             if index is None:
                 found[f"{name}.count"] = 1
                 continue
+            demand("index", index, "labels of groups")
             if index.dtype != torch.int64:
                 raise Unfit("an index that is not of int64")
             if size is not None and not isinstance(size, int):
