@@ -42,6 +42,8 @@ class _Orders:
         declared: list[Declaration] = [*low.inputs, *low.params, *low.buffers]
         self.declared = {decl.name: decl.dims for decl in declared}
         self.known: dict[Ref, Axes] = {}
+        for name in self.lets:  # in their order, so that operands are known and nothing nests
+            self.of(name)
 
     def of(self, ref: Ref) -> Axes:
         """The axes of a value, cells as what they are cells of."""

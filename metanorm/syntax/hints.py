@@ -21,7 +21,7 @@ INSTEAD = {
 
 # How each statement is written.
 USAGE = {
-    "USE": 'use "batch_norm.norm"',
+    "USE": 'use "mine.norm"',
     "NORM": "norm Name(eps = 1e-5) { ... }",
     "INPUT": "input x[N, C, *S], context[M, C] = x",
     "AXIS": "axis C = (G = groups, D)",
@@ -90,7 +90,7 @@ def hint(
     if token.type == "EQUAL" and before == "EQUAL":
         return "values are compared with `==`, without a space"
     if token.type == "STRING":
-        return 'a string stands only after `use`, as in `use "batch_norm.norm"`'
+        return 'a string stands only after `use`, as in `use "mine.norm"`'
     if before == "EQUAL" and statement == "AXIS":
         return (
             "`axis C = (G = groups, D)` splits an axis; a new one gets its length "
