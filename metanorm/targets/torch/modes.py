@@ -140,6 +140,8 @@ class ModePrinter:
                 out.append(Assign((name,), self.c.broken(expr, out)))
         number = live.number and kept.number
         self.c.values[let.name] = Value(name, dims, number=number)
+        if live.expr == name:  # its variable lies as that of the mode now, and updates read it
+            self.c.values[op.train] = self.c.values[let.name]
 
     def flagged(self, let: Let, op: Map, out: list[Stmt]) -> None:
         """A choice by a flag: what is not chosen is not computed."""
