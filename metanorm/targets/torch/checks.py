@@ -267,9 +267,7 @@ class CallChecks:
             bad = Binary("and", (size, bad))
         elif is_idle(check, self.program):
             always = is_idle(check, self.program, keeps=False)
-            return If(
-                self._own("training") if always else self._measuring, (If(bad, (Raise(error),)),)
-            )
+            bad = Binary("and", (self._own("training") if always else self._measuring, bad))
         return If(bad, (Raise(error),))
 
     def _equal(self, check: Equal) -> list[Stmt]:
