@@ -15,11 +15,13 @@ def output_dims(program: Program, name: str, ref: Ref) -> tuple[str, ...]:
     """
     if program.target == "initial":
         return program.begun.dims
-    if program.keeps_shape and name == program.outputs[0][0]:
-        return program.inputs[0].dims
     space = Space(program.axes)
     type_ = next(let.type for let in program.body if let.name == ref)
     axes = space.ordered(space.base(axis) for axis in type_.axes)
+    if program.keeps_shape and name == program.outputs[0][0]:
+        first = program.inputs[0].dims
+        if {leaf for dim in first for leaf in space.leaves(dim)} >= set(axes):
+            return first  # not so where a backward pass reads something smaller first
     written = dict(program.output_dims).get(name, ())
     leaves = tuple(leaf for dim in written for leaf in space.leaves(dim))
     return written if space.ordered(leaves) == axes else space.merged(axes)
