@@ -51,6 +51,21 @@ LEGAL = {
     "functions": spec(output="+".join(["sqrt(exp(x))"] * 2450)),
     "parameters": spec(*(f"param p{i}[C] = {i}" for i in range(900)), output="x + p7"),
     "affine maps": spec("let v0 = x", *lets(900, "affine(@ per C)"), output="v899"),
+    "a layer of torch but for a chain": "norm A(eps = 1e-5) {\n  input  x[N, C = c]\n"
+    "  let v0 = mean(x over N)\n  let s = var(x over N)\n"
+    + "".join(f"  {line}\n" for line in lets(900, "tanh(@)"))
+    + "  output affine((x - v899) / sqrt(s + eps) per C)\n}\n",
+    # Each value is read twice by the next: whoever follows them to the first one never ends.
+    "values that double beside a mask": "norm A {\n  input  x[N, C], keep: mask[N, C]\n"
+    "  let v0 = mean(x over C where keep)\n"
+    + "".join(f"  {line}\n" for line in lets(26, "tanh(@) * @"))
+    + "  output x * v25\n}\n",
+    "positions that double": spec(
+        "let v0 = position(C)", *lets(60, "@ * @ + @"), output="where(v59 < 0.5, x, 2 * x)"
+    ),
+    "weights that double": spec(
+        "let v0 = position(C)", *lets(400, "@ + 2 * @"), output="x - mean(x over C weight v399)"
+    ),
     "outputs": spec(output=", ".join(f"y{i} = x + {i}" for i in range(900))),
     "statistics": NORM
     + "".join(f"  stat s{i} over C\n" for i in range(900))

@@ -16,24 +16,24 @@ def exposed(program: Program) -> frozenset[Ref]:
     ops = {let.name: let.op for let in program.body}
     sorts = {i.name: i.sort for i in program.inputs}
 
-    def weighs(ref: Ref) -> bool:
-        """Whether a weight may be zero: more than a count, a share or a given matrix."""
-        match ops.get(ref):
+    weighs: dict[Ref, bool] = {}  # whether it may be zero: no count, share or given matrix
+    for ref, op in ops.items():
+        match op:
             case Input(name):
-                return sorts[name] == "tensor"
-            case Param() | None:
-                return True
+                weighs[ref] = sorts[name] == "tensor"
+            case Param():
+                weighs[ref] = True
             case Count() | Along("softmax"):
-                return False
-            case op:
-                return any(weighs(operand) for operand in operands(op))
+                weighs[ref] = False
+            case _:
+                weighs[ref] = any(weighs[operand] for operand in operands(op))
 
     def leaves_out(op: object) -> bool:
         if isinstance(op, Repeat):
             return any(leaves_out(let.op) for let in op.body)
         if not isinstance(op, Pool):
             return False
-        return op.where is not None or (op.weight is not None and weighs(op.weight))
+        return op.where is not None or (op.weight is not None and weighs.get(op.weight, True))
 
     if not any(map(leaves_out, ops.values())):
         return frozenset()

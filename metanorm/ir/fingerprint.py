@@ -32,6 +32,7 @@ from metanorm.ir.nodes import (
     Stop,
     Update,
 )
+from metanorm.ir.operands import operands
 from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf
 
 COMMUTATIVE = {"add", "mul", "min", "max"}
@@ -66,7 +67,7 @@ class Fingerprint:
         """Equal for norms that compute the same."""
         program = self.program
         parts: list[str] = [program.target]
-        parts += [self._value(ref) for _, ref in program.outputs]
+        parts += [self._settled(ref) for _, ref in program.outputs]
         parts += [self._update(update) for update in program.updates]
         split = {part for axis in program.axes for part in axis.parts}
         for axis in program.axes:  # a whole axis is as long as the user says
@@ -78,7 +79,7 @@ class Fingerprint:
         momentum = "-" if update.momentum is None else self._scalar(update.momentum)
         how = "average" if update.averages else "store"
         buffer = self._kept(update.buffer)
-        return f"{self._value(update.value)} into {buffer} by {momentum} {how}"
+        return f"{self._settled(update.value)} into {buffer} by {momentum} {how}"
 
     def _axis(self, position: int) -> str:
         return f"a{position}{'*' if self.program.axes[position].variadic else ''}"
@@ -123,6 +124,17 @@ class Fingerprint:
                     parts.append(f"{self.axes[axis]}: {matrix_text(matrix)}")
         return "; ".join(parts)
 
+    def _settled(self, ref: Ref) -> str:
+        """The digest of a value, after those of its operands: chains may be long, and nest not."""
+        waiting = [ref]
+        while waiting:
+            missing = [r for r in operands(self.ops[waiting[-1]]) if r not in self.done]
+            if missing:
+                waiting += reversed(missing)
+            else:
+                self._value(waiting.pop())
+        return self.done[ref]
+
     def _value(self, ref: Ref) -> str:
         if ref not in self.done:
             text = self._op(self.ops[ref])
@@ -142,7 +154,7 @@ class Fingerprint:
         """What a parameter or a buffer begins with."""
         if decl.from_weight:
             inner = Fingerprint(replace(self.program, body=decl.from_weight))
-            return inner._value(decl.from_weight[-1].name)
+            return inner._settled(decl.from_weight[-1].name)
         return self._init(decl.init)
 
     def _init(self, init: Init) -> str:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from metanorm.ir.nodes import Map, Number, Ref
 from metanorm.ir.scalar import FUNCTIONS, LARGEST, apply, size_of
-from metanorm.passes.whole import is_whole
 
 if TYPE_CHECKING:
     from metanorm.passes.builder import Builder
@@ -102,8 +101,8 @@ def _count(function: str) -> Replacement:
     def replacement(b: Builder, args: tuple[Ref, ...]) -> Ref | None:
         for place, other in ((0, 1), (1, 0)):
             bound = b.ops.get(args[other])
-            counts = b.types[args[place]].axes and is_whole(b, args[place])
-            if isinstance(bound, Number) and counts and not is_whole(b, args[other]):
+            counts = b.types[args[place]].axes and args[place] in b.whole
+            if isinstance(bound, Number) and counts and args[other] not in b.whole:
                 rounding = ROUNDED[function] if place == 0 else OPPOSITE[ROUNDED[function]]
                 rounded = b.number(apply(rounding, bound.value))
                 new = (args[0], rounded) if place == 0 else (rounded, args[1])

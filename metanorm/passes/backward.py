@@ -129,7 +129,7 @@ class _Backward:
             else:
                 self.b.take(let)
         inside = exposed(self.forward)  # what is local to a `repeat` among them
-        self.b.exposed = {new for ref, new in self.b.moved.items() if ref in inside}
+        self.b.expose(new for ref, new in self.b.moved.items() if ref in inside)
         for name, ref in self.forward.outputs:
             arrived = self.b.emit(Input(GRADIENT + name), GRADIENT + name)
             axes = self.b.types[arrived].axes

@@ -29,6 +29,7 @@ from metanorm.ir.scalar import Const, Scalar
 from metanorm.ir.space import Space
 from metanorm.ir.typing import Declarations, type_of
 from metanorm.passes.algebra import simplified
+from metanorm.passes.whole import is_whole
 from metanorm.source import Span
 
 
@@ -42,6 +43,8 @@ class Builder:
         self.types: dict[Ref, Type] = {}
         self.ops: dict[Ref, Op] = {}
         self.moved: dict[Ref, Ref] = {}  # old name to new name
+        self.whole: set[Ref] = set()  # values that are whole numbers whatever the data is
+        self._integers = {a.name for a in program.arguments if a.type in ("int", "size")}
         self._body: list[Let] = []
         self._bound: dict[Op, Ref] = {}
         self._taken = set(_names(program.body))
@@ -65,6 +68,8 @@ class Builder:
         type_ = type_of(op, self.types, self.known)
         self._body.append(Let(name, op, type_, self.span))
         self.types[name], self.ops[name], self._bound[op] = type_, op, name
+        if is_whole(op, self.whole, self._integers):
+            self.whole.add(name)
         return name
 
     def _covered(self, op: Pool) -> Pool:

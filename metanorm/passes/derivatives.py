@@ -10,9 +10,9 @@ for that, the builder knows.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-from metanorm.ir.nodes import Map, Program, Ref
+from metanorm.ir.nodes import Map, Op, Program, Ref
 from metanorm.passes.builder import Builder
 
 
@@ -22,6 +22,22 @@ class Deriver(Builder):
     def __init__(self, program: Program) -> None:
         super().__init__(program)
         self.exposed: set[Ref] = set()
+
+    def expose(self, refs: Iterable[Ref]) -> None:
+        """Note values that may be NaN where nothing counts, and so what is computed from them."""
+        self.exposed.update(refs)
+        for ref, op in self.ops.items():
+            self._note(ref, op)
+
+    def emit(self, op: Op, name: Ref = "") -> Ref:
+        """Bind an operation; see `Builder.emit`."""
+        ref = super().emit(op, name)
+        self._note(ref, self.ops[ref])
+        return ref
+
+    def _note(self, ref: Ref, op: Op) -> None:
+        if isinstance(op, Map) and not self.exposed.isdisjoint(op.arguments):
+            self.exposed.add(ref)
 
     def times(self, d: Ref, factor: Ref) -> Ref:
         """An adjoint times a factor, which is left out where the adjoint is zero."""
@@ -34,19 +50,10 @@ class Deriver(Builder):
     def _beside(self, d: Ref, factor: Ref, neutral: float) -> Ref:
         """What is constant along an axis of the adjoint stays as it is, and can leave sums."""
         narrow = not set(self.types[d].axes) <= set(self.types[factor].axes)
-        if narrow or not self._exposed(factor):
+        if narrow or factor not in self.exposed:
             return factor
         arrives = self.map("ne", d, self.number(0))
         return self.map("where", arrives, factor, self.number(neutral))
-
-    def _exposed(self, ref: Ref) -> bool:
-        if ref in self.exposed:
-            return True
-        op = self.ops[ref]
-        known = isinstance(op, Map) and any(self._exposed(a) for a in op.arguments)
-        if known:
-            self.exposed.add(ref)
-        return known
 
 
 Adjoints = tuple["Ref | None", ...]
