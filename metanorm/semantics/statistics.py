@@ -138,7 +138,7 @@ class Statistics:
             one = self.low.number(1, span)
             weight = self.low.emit(Mode(weight.ref, one.ref, kept.buffer), span)
         zero = self.low.number(0, span)
-        holds = self.low.map("gt", weight, zero, span=span)
+        holds = self.low.map("ne", weight, zero, span=span)
         return self.low.map("where", holds, value, zero, span=span)
 
     def _check_several(self, pool: LoweredPool) -> None:
@@ -304,7 +304,7 @@ class Statistics:
             value = self.low.map("unbiased", live, count, span=span)
         if pool.may_be_empty or self._tables(live):  # an empty graph counts as zeros, as in PyG
             count = self.low.emit(Count(pool.over, pool.where, pool.weight), span)
-            holds = self.low.map("gt", count, self.low.number(0, span), span=span)
+            holds = self.low.map("ne", count, self.low.number(0, span), span=span)
             value = self.low.map("where", holds, value, buffer, span=span)
         for axis in (a for a, m in pool.over if isinstance(m, Ones)):
             if axis in self.low.table.declared:

@@ -31,6 +31,7 @@ N, T, C = 3, 6, 2
 GROUP = torch.tensor([2, 0, 2])  # no position is in group 1
 EDGES = torch.tensor([[0, 1, 1, 2], [1, 1, 0, 1]])  # none lead to node 2
 SUMMED = ("sum", "mean", "var", "std", "rms", "l1", "l2")
+ROOTS = ("std", "rms", "l2")  # of a sum with a negative weight, they are no number
 EXTREMES = ("max", "min")
 
 
@@ -85,21 +86,27 @@ KERNELS = (
 
 
 def norms(number: int, pool: str) -> str:
-    """The norms of a pool: of what is added up, and of extremes, which have no kernels."""
+    """The norms of a pool: of what is added up, the same without roots, and of extremes, which
+    have no kernels."""
     over = f"over {pool} where keep weight t"
     inputs = "input x[N, T, C = channels], keep: mask[N, T] = true, t[N, T] = 1"
     further = {"group": "group: index[N]", "edges": "edges: edges[N]", "near": "near: matrix[N, N]"}
     inputs += "".join(f", {text}" for name, text in further.items() if name in pool)
-    terms = "".join(f" + a[{i}] * {s}(x {over})" for i, s in enumerate(SUMMED))
+    terms = {s: f" + a[{i}] * {s}(x {over})" for i, s in enumerate(SUMMED)}
+    smooth = "".join(term for s, term in terms.items() if s not in ROOTS)
     extremes = "".join(f" + a[{i}] * {s}(x {over})" for i, s in enumerate(EXTREMES))
-    return f"""
-        # allow: MN0702
-        norm Summed{number}(eps = 1e-2) {{
+    summed = f"""
           {inputs}
           param a[K = 10] = 0, p[C] = 1
           let half = 0.5 * mean(x {over})
           output silu(normalize(x {over}) * p) * a[8] + a[7] * var(x {over}, about = half)
-            + a[9] * var(x {over}, ddof = 1){terms}
+            + a[9] * var(x {over}, ddof = 1)"""
+    return f"""
+        # allow: MN0702
+        norm Summed{number}(eps = 1e-2) {{{summed}{"".join(terms.values())}
+        }}
+        # allow: MN0702
+        norm Smooth{number}(eps = 1e-2) {{{summed}{smooth}
         }}
         # allow: MN0702
         norm Extremes{number} {{
@@ -321,8 +328,8 @@ def test_on_kernels(pool: str) -> None:
 
 @pytest.mark.parametrize("pool", some(POOLS, 3))
 def test_differences_along_a_line(pool: str) -> None:
-    """Weights of zero become positive and negative; statistics whose root is taken stay out."""
-    norm = getattr(library(), f"Summed{POOLS.index(pool)}")(C, dtype=F64)
+    """Weights of zero become positive, then negative, all of one sign, as variances have to be."""
+    norm = getattr(library(), f"Smooth{POOLS.index(pool)}")(C, dtype=F64)
     call, d, step = call_of("weight"), torch.randn(N, T, C, dtype=F64), 1e-6
     for one in (0, 1, 2, 5, 7, 8, 9):
         leaves = call.leaves()
@@ -330,6 +337,7 @@ def test_differences_along_a_line(pool: str) -> None:
         found = gradients(y, d, leaves)
         for name in ("x", "t", *(["near"] if "near" in pool else [])):
             line = torch.randn(leaves[name].shape, dtype=F64)
+            line = line if name == "x" else line.abs()
             ends = []
             for sign in (1, -1):
                 moved = {**leaves, name: leaves[name] + sign * step * line}

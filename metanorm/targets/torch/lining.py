@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from metanorm.ir.aggregation import Blocks, ByIndex, Chunks, Interleave, Matrix
@@ -50,7 +50,12 @@ class Lining:
         starts = [self.c.layouts.place(frame, d.axis) for v in values for d in v.dims]
         start = min(starts, default=len(frame))
         full = {d.axis for v in values for d in v.dims if d.full}
-        return exprs, tuple(Dim(d.axis, d.axis in full) for d in frame[start:])
+        return exprs, tuple(self._as_found(d.axis, full) for d in frame[start:])
+
+    def _as_found(self, axis: str, full: Collection[str]) -> Dim:
+        """The dimension of a result: a mode may have spread cells over the whole axis."""
+        base = self.c.space.base(axis)
+        return Dim(axis, axis in full) if axis in full or base not in full else Dim(base)
 
     def spread(self, value: Value, axes: Sequence[str]) -> Value:
         """Values of cells, given back to the positions of an axis that is wanted in full."""

@@ -62,7 +62,7 @@ class ModePrinter:
         for let in cluster:
             assert isinstance(let.op, Mode)
             self.c.hints[let.name] = names[let.name]
-            if self.c.places[let.op.train] is not None and let.op.train not in self.c.hints:
+            if self._lends_its_name(let, let.op):
                 self.c.hints[let.op.train] = names[let.name]
         modes = [let.op for let in cluster if isinstance(let.op, Mode)]
         buffers = list(dict.fromkeys(m.buffer for m in modes if m.buffer))
@@ -166,6 +166,15 @@ class ModePrinter:
                 branch.append(Assign((name,), self.c.broken(expr, branch)))
         out.append(If(self.c.values[condition].expr, tuple(branches[0]), tuple(branches[1])))
         self.c.values[let.name] = Value(name, dims)
+
+    def _lends_its_name(self, let: Let, op: Mode) -> bool:
+        """Whether what training measures is called as the mode, so that no branch copies it.
+
+        What the mode spreads over an axis keeps a name of its own: updates read it by its cells.
+        """
+        if self.c.places[op.train] is None or op.train in self.c.hints:
+            return False
+        return set(self.c.lets[op.train].type.axes) <= set(self._axes(let, op))
 
     def _axes(self, let: Let, op: Mode) -> tuple[str, ...]:
         """The axes of a mode, without cells of one arm that do not divide the axis in the other."""

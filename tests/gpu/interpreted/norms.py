@@ -26,6 +26,7 @@ from metanorm.runtime.triton.tiles import Look
 from metanorm.targets.live import module_from_files
 from metanorm.verify.cases import Setting, settings
 from metanorm.verify.compare import compare
+from metanorm.verify.finding import REFUSED
 from metanorm.workspace import load, load_library
 
 __all__ = ["quiet"]  # a fixture for every test
@@ -62,7 +63,7 @@ def served(program: Program, module: ModuleType, setting: Setting) -> bool:
             assert UNSERVED in str(reason)
             return False
     assert found.good, (setting.name, found)
-    return True
+    return found.outcome != REFUSED and not setting.empty  # nothing runs on anything
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ static inline real mean_of(const accumulator *a, int64_t here) { return (real)a-
 
 static inline real share_of(const accumulator *a, int64_t here) {
     const double weight = a->weight[here], total = a->total[here]; /* read both: no branch */
-    return weight > 0 ? (real)(total / weight) : 0;
+    return weight != 0 ? (real)(total / weight) : 0;
 }
 
 static inline void add_up(double *restrict total, const real *restrict more, int64_t count) {
