@@ -15,6 +15,7 @@ from torch import Tensor
 from metanorm.runtime.kernels.fit import demand_memory
 
 HALF = (torch.float16, torch.bfloat16)
+GROUP_LABELS = "labels of groups"  # what errors call an index
 
 
 @overload

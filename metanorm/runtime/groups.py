@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from metanorm.runtime import pools
-from metanorm.runtime.arguments import demand_whole
+from metanorm.runtime.arguments import GROUP_LABELS, demand_whole
 from metanorm.runtime.kernels.fit import demand_memory, plain, recorded, watched
 from metanorm.runtime.mean_and_variance import CHUNK, Moments
 from metanorm.runtime.saving import save, saved
 
-WHAT = "labels of groups"  # as errors call them, on every target
 LABELS = (torch.int64, torch.int32)
 MOST = 1 << 48  # bytes that a process can have
 
@@ -41,7 +40,7 @@ class Groups:
 
     def __init__(
         self, index: Tensor | None, count: int | None, length: int,
-        what: str = WHAT, among: str = "groups",
+        what: str = GROUP_LABELS, among: str = "groups",
     ) -> None:  # fmt: skip
         self.index = index
         self.length = length
@@ -57,10 +56,6 @@ class Groups:
         else:
             self.count = int(index.max()) + 1 if length else 0
         if index is not None:
-            if self.count > MOST:
-                raise IndexError(
-                    f"{what} go up to {self.count - 1}: no memory holds as many {among}"
-                )
             demand_in_range(index, self.count, what, among)
 
     def sizes(self, like: Tensor) -> Tensor:
@@ -268,10 +263,12 @@ class _Add(torch.autograd.Function):
 
 
 def demand_in_range(index: Tensor, count: int, what: str, among: str) -> None:
-    """Raise `IndexError` for numbers that name none of `count` groups or nodes, where looking
-    does not cost a wait."""
+    """Raise `IndexError` for numbers that name none of `count` groups or nodes, or for more of
+    them than there is memory, where looking does not cost a wait."""
     if torch.compiler.is_compiling() or not plain(index) or watched() or not index.numel():
         return
+    if count > MOST:
+        raise IndexError(f"{what} go up to {count - 1}: no memory holds as many {among}")
     low, high = map(int, torch.aminmax(index))
     if low < 0 or high >= count:
         raise IndexError(f"{what} run from {low} to {high}, and the {among} from 0 to {count - 1}")

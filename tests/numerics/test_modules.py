@@ -239,12 +239,14 @@ def test_channels_last_stays_channels_last(library: ModuleType) -> None:
         assert layer(x).is_contiguous(memory_format=torch.channels_last), layer
 
 
-def test_sync_batch_norm_and_conversion_are_left_to_torch(library: ModuleType) -> None:
-    """A compiled norm is not an `nn.BatchNorm2d`: converting a model leaves it as it is."""
-    model = nn.Sequential(library.BatchNorm(4), nn.BatchNorm2d(4))
+def test_torch_converts_what_equals_its_batch_norm(library: ModuleType) -> None:
+    """And nothing else: other norms stay as they are."""
+    model = nn.Sequential(library.BatchNorm(4), library.SwitchNorm(4), nn.BatchNorm2d(4))
+    model[0].running_mean.fill_(3)
     converted = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    assert type(converted[0]) is library.BatchNorm
-    assert type(converted[1]) is nn.SyncBatchNorm
+    kinds = [nn.SyncBatchNorm, library.SwitchNorm, nn.SyncBatchNorm]
+    assert [type(layer) for layer in converted] == kinds
+    assert converted[0].running_mean.tolist() == [3.0] * 4
 
 
 def test_parameters_in_intervals_come_back_to_them(library: ModuleType) -> None:

@@ -56,6 +56,9 @@ CALLS: dict[str, Callable[[Tensor], Any]] = {
     "norm": lambda x: (runtime.norm(x, 1, (0,)), runtime.norm(x, 2, (0,), where=x > -1)),
     "norm of rows": lambda x: runtime.norm(x, 2, (1,)),
     "extremes": lambda x: (runtime.largest(x, (0,)), runtime.smallest(x, (0,), where=x > -1)),
+    "second_along": lambda x: runtime.second_along(x, x.mean(0, keepdim=True), {0: WINDOW}),
+    "only_counted": lambda x: runtime.only_counted(x, where=x > -1, weight=x.detach().relu()),
+    "guarded": lambda x: runtime.guarded(torch.sqrt, x.square() + 1),
     "maps": lambda x: (runtime.root(x.abs()), runtime.maximum(x, 0.5), runtime.minimum(0.5, x)),
     "unbiased": lambda x: runtime.unbiased(x.abs(), x.shape[0]),
     "count": lambda x: runtime.count(x, (x.shape[0],), where=x[:, 0] > -1) * x,
@@ -154,6 +157,17 @@ def test_every_function_that_computes_is_here() -> None:
 
 
 NOT_COMPUTING = {
+    "as_length",
+    "as_number",
+    "as_number_or_none",
+    "as_whole",
+    "counter_of",
+    "demand_mask",
+    "renamed",
+    "shape_of",
+    "swap",
+    "torch_only",
+    "update_statistics",
     "autotune",
     "native",
     "use",

@@ -283,8 +283,9 @@ def test_what_a_mask_leaves_out_may_be_anything(name: str, bad: float) -> None:
 @pytest.mark.parametrize(
     ("index", "count", "says"),
     [
-        (torch.tensor([0.0, 1.0]), 2, "must be int64 or int32, got torch.float32"),
-        (torch.tensor([True, False]), 2, "must be int64 or int32, got torch.bool"),
+        (torch.tensor([0.0, 1.0]), 2, "labels of groups: expected integers, got torch.float32"),
+        (torch.tensor([True, False]), 2, "labels of groups: expected integers, got torch.bool"),
+        (torch.tensor([0, 1]).short(), 2, "must be int64 or int32, got torch.int16"),
         (torch.tensor([0, 1]), 2.0, "must be an int, got 2.0"),
         (torch.tensor([0, 2]), 2, "run from 0 to 2, and the groups from 0 to 1"),
         (torch.tensor([-1, 1]), None, "run from -1 to 1, and the groups from 0 to 1"),

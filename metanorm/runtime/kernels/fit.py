@@ -24,7 +24,8 @@ def plain(x: Any, device: str = "cpu") -> bool:
     )
 
 
-# Below, what `data_ptr` gives may be the place of a view in a storage that has no memory any more.
+# No allocator gives out addresses below this one. A view of a freed storage, whose memory begins
+# at zero, has its offset for an address: so a lower one asks for a closer look.
 LOW = 1 << 36
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from metanorm.runtime.arguments import demand
+from metanorm.runtime.arguments import GROUP_LABELS, demand
 from metanorm.runtime.kernels.fit import capturing, data, demand_memory, plain
 from metanorm.runtime.kernels.matrices import named_matrices
 from metanorm.runtime.kernels.refusals import Unfit
@@ -104,7 +104,7 @@ class Routes:
             if index is None:
                 found[f"{name}.count"] = 1
                 continue
-            demand("index", index, "labels of groups")
+            demand("index", index, GROUP_LABELS)
             if index.dtype != torch.int64:
                 raise Unfit("an index that is not of int64")
             if size is not None and not isinstance(size, int):
