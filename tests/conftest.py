@@ -39,6 +39,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--part", metavar="K/N", help="every N-th test only, from number K on")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """The quick tier asks whether kernels are right, for which a fifth of the compiler's time will
+    do. `test_optimised.py` and the extended tier build them as users do."""
+    if config.getoption("markexpr") == "not extended":
+        os.environ.setdefault("METANORM_CFLAGS", "-O0")
+
+
 @pytest.hookimpl(trylast=True)  # once `-m` and `-k` have chosen
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave the tests of one part, so that several processes can share a file."""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import in_a_child as run
 from conftest import ROOT
-from test_commands import run
 
 from metanorm import frontend
 from metanorm.bench.candidates import Case, candidates

@@ -9,10 +9,10 @@ from types import ModuleType
 
 import pytest
 import torch
+from commands import in_a_child as run
 from conftest import ROOT
 from rich.console import Console
 from test_bench import SPECS, case, one
-from test_commands import run
 
 from metanorm.bench.candidates import candidates
 from metanorm.bench.clock import MOST_CALLS, CpuClock, Lap, Prepare

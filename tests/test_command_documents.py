@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import json
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from commands import in_this
 from conftest import PROGRAMS
 from pydantic import TypeAdapter
 
 from docs.schemas import MODELS
-from metanorm import cli, frontend
+from metanorm import frontend
 from metanorm.cli.list import TOPICS
 from metanorm.driver import compile_specs
 from metanorm.frontend import format_spec
@@ -33,37 +32,21 @@ TWO = "norm Two {\n  input  x[N, C]\n  reduce N\n}\n"
 WRONG = "norm Wrong {\n  input  x[N, C]\n  output y\n}\n"
 
 
-class Streams:
-    """A command as a process of its own would run, without the seconds that one takes."""
-
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.patch = patch
-
-    def __call__(self, *arguments: str, stdin: str = "") -> tuple[int, str, str]:
-        out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
-        for name, stream in (("stdout", out), ("stderr", err)):
-            self.patch.setattr(sys, name, stream)
-        self.patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
-        self.patch.setattr(sys, "argv", ["metanorm", *arguments])
-        self.patch.setattr(cli, "signal", object())
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        texts = []
-        for stream in (out, err):
-            stream.flush()
-            texts.append(stream.buffer.getvalue().decode())  # type: ignore[attr-defined]
-        assert "internal error" not in texts[1], texts[1]
-        return int(end.value.code or 0), texts[0], texts[1]
+Streams = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Streams]:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Streams:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "specs").mkdir()
     (tmp_path / "specs" / "one.norm").write_text(ONE)
     (tmp_path / "specs" / "two.norm").write_text(TWO)
-    with monkeypatch.context() as patch:
-        yield Streams(patch)
+
+    def streams(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
+        done = in_this(*arguments, stdin=stdin)
+        return done.returncode, done.stdout, done.stderr
+
+    return streams
 
 
 # ---- JSON

@@ -1,4 +1,4 @@
-"""The command line, run as users run it: what it prints, what it writes, how it ends."""
+"""The command line: what it prints, what it writes, how it ends."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from commands import in_a_child
+from commands import in_this as run
 from conftest import PROGRAMS, ROOT
 
 from metanorm.diagnostics.registry import all_codes
@@ -27,7 +30,7 @@ norm Centred(eps = 1e-5) {
 }
 """.lstrip()
 BAD = GOOD.replace("affine C", "affine D")
-PLAIN = {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
+Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
@@ -39,23 +42,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run(*arguments: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "metanorm", *arguments],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        env={**os.environ, **PLAIN, **env},
-    )
-    assert "Traceback" not in done.stderr
-    return done
-
-
 # ---- compile
 
 
-def test_compile_writes_a_package_once(folder: Path) -> None:
+@pytest.mark.parametrize("run", [run, in_a_child], ids=["here", "in a child"])
+def test_compile_writes_a_package_once(run: Command, folder: Path) -> None:
     first = run("compile", "specs", "-o", "norms")
     assert first.returncode == 0
     assert "norms/centred.py: written" in first.stdout + first.stderr
@@ -124,16 +115,16 @@ def test_a_package_that_cannot_be_written(place: str, folder: Path) -> None:
 
 def test_output_depends_on_nothing_but_specs(folder: Path) -> None:
     library = str(ROOT / "specs")
-    one = run("compile", library, "--stdout", PYTHONHASHSEED="1").stdout
-    os.chdir(ROOT)
-    other = run("compile", "specs", "--stdout", PYTHONHASHSEED="2").stdout
+    one = in_a_child("compile", library, "--stdout", PYTHONHASHSEED="1").stdout
+    other = in_a_child("compile", "specs", "--stdout", folder=ROOT, PYTHONHASHSEED="2").stdout
     assert one == other and str(ROOT) not in one
 
 
 # ---- check
 
 
-def test_check_ends_by_what_it_finds(folder: Path) -> None:
+@pytest.mark.parametrize("run", [run, in_a_child], ids=["here", "in a child"])
+def test_check_ends_by_what_it_finds(run: Command, folder: Path) -> None:
     assert run("check", "specs").returncode == 0
     assert run("check", "-", stdin=BAD).returncode == 1
     assert run("check", "missing.norm").returncode == 1
@@ -291,7 +282,8 @@ def test_a_word_of_python_names_no_norm(folder: Path) -> None:
     assert not (folder / "lambda.norm").exists()
 
 
-def test_version_and_help() -> None:
+@pytest.mark.parametrize("run", [run, in_a_child], ids=["here", "in a child"])
+def test_version_and_help(run: Command) -> None:
     assert "0.1.0" in run("version").stdout
     assert "compile" in run("--help").stdout
     assert run("complie").returncode == 2

@@ -11,35 +11,45 @@ from conftest import ROOT
 
 sys.path.insert(0, str(ROOT))
 
-from docs.generate import PARTS, generated
+from docs.generate import FILES, PARTS, generated
 from metanorm.diagnostics.registry import all_codes
 from metanorm.ir.ops import public
 from metanorm.syntax.grammar import RESERVED_WORDS, SOFT_STATEMENT_WORDS
 
-FILES = generated()
+NAMES = [*FILES, *PARTS]
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_is_fresh(name: str) -> None:
-    assert (ROOT / name).read_text(encoding="utf-8") == FILES[name], "run `make docs`"
+@pytest.fixture(scope="module")
+def files() -> dict[str, str]:
+    """Every generated file outside of folders, as it should be."""
+    return generated()
 
 
-def test_every_operation_and_error_has_its_place() -> None:
+def test_all_names_are_here(files: dict[str, str]) -> None:
+    assert list(files) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_is_fresh(name: str, files: dict[str, str]) -> None:
+    assert (ROOT / name).read_text(encoding="utf-8") == files[name], "run `make docs`"
+
+
+def test_every_operation_and_error_has_its_place(files: dict[str, str]) -> None:
     for row in public():
-        assert f"`{row.usage.replace('|', chr(92) + '|')}`" in FILES["docs/operations.md"]
-    headings = re.findall(r"^## (MN\d{4}):", FILES["docs/errors.md"], re.MULTILINE)
+        assert f"`{row.usage.replace('|', chr(92) + '|')}`" in files["docs/operations.md"]
+    headings = re.findall(r"^## (MN\d{4}):", files["docs/errors.md"], re.MULTILINE)
     assert headings == all_codes()
 
 
-def test_the_parts_of_handwritten_pages_are_there() -> None:
+def test_the_parts_of_handwritten_pages_are_there(files: dict[str, str]) -> None:
     for name, parts in PARTS.items():
         for part in parts:
-            begin, _, rest = FILES[name].partition(f"<!-- begin {part} -->\n")
+            begin, _, rest = files[name].partition(f"<!-- begin {part} -->\n")
             assert begin and len(rest.partition(f"<!-- end {part} -->")[0]) > 100
 
 
-def test_the_editor_knows_every_word() -> None:
-    patterns = json.loads(FILES["grammar/norm.tmLanguage.json"])["patterns"]
+def test_the_editor_knows_every_word(files: dict[str, str]) -> None:
+    patterns = json.loads(files["grammar/norm.tmLanguage.json"])["patterns"]
     known = [re.compile(pattern["match"]) for pattern in patterns]
     words = {*RESERVED_WORDS, *SOFT_STATEMENT_WORDS}
     calls = {f"{row.name}(" for row in public() if row.group != "operator"}
@@ -47,7 +57,7 @@ def test_the_editor_knows_every_word() -> None:
         assert any(pattern.match(word) for pattern in known), word
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("docs/schemas/")])
-def test_schemas_are_objects_with_properties(name: str) -> None:
-    schema = json.loads(FILES[name])
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("docs/schemas/")])
+def test_schemas_are_objects_with_properties(name: str, files: dict[str, str]) -> None:
+    schema = json.loads(files[name])
     assert schema["type"] == "object" and schema["properties"]

@@ -12,9 +12,9 @@ from types import ModuleType
 
 import pytest
 import torch
+from commands import in_a_child as run
 from conftest import LIBRARY, PROGRAMS, ROOT
 from test_bench import case
-from test_commands import run
 
 from metanorm.bench.candidates import Candidate, candidates
 from metanorm.bench.clock import CudaClock

@@ -1,4 +1,4 @@
-"""`metanorm show`, run as users run it."""
+"""`metanorm show`: what it writes, and what it says where it cannot."""
 
 from __future__ import annotations
 
@@ -6,27 +6,26 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 from xml.etree import ElementTree
 
 import pytest
+from commands import PLAIN, ended, in_this
 from conftest import ROOT
 
 SPECS = ROOT / "specs"
 WITHOUT = "import sys; sys.modules[{module!r}] = None; from metanorm.cli import main; main()"
 
 
-def run(*arguments: str, stdin: str = "", code: str = "") -> subprocess.CompletedProcess[str]:
-    start = ["-c", code] if code else ["-m", "metanorm"]
-    done = subprocess.run(
-        [sys.executable, *start, "show", *arguments],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        env={**os.environ, "COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"},
-    )
-    assert "Traceback" not in done.stderr
-    return done
+def run(*arguments: str, stdin: str = "") -> CompletedProcess[str]:
+    return in_this("show", *arguments, stdin=stdin)
+
+
+def run_without(module: str, *arguments: str) -> CompletedProcess[str]:
+    """In a process that does not find a module."""
+    command = [sys.executable, "-c", WITHOUT.format(module=module), "show", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **PLAIN})
+    return ended(command, done.returncode, done.stdout, done.stderr)
 
 
 def test_it_writes_an_svg_and_prints_the_same(tmp_path: Path) -> None:
@@ -94,14 +93,13 @@ def test_what_is_too_large_to_draw() -> None:
 
 
 def test_a_png_without_matplotlib(tmp_path: Path) -> None:
-    code = WITHOUT.format(module="matplotlib")
     file = tmp_path / "x.png"
-    done = run(str(SPECS / "group_norm.norm"), "-o", str(file), code=code)
+    done = run_without("matplotlib", str(SPECS / "group_norm.norm"), "-o", str(file))
     assert done.returncode == 2 and "pip install 'metanorm[demo]'" in done.stderr
     assert not file.exists()
-    assert run(str(SPECS / "group_norm.norm"), code=code).returncode == 0
+    assert run_without("matplotlib", str(SPECS / "group_norm.norm")).returncode == 0
 
 
 def test_without_torch() -> None:
-    done = run(str(SPECS / "group_norm.norm"), code=WITHOUT.format(module="torch"))
+    done = run_without("torch", str(SPECS / "group_norm.norm"))
     assert done.returncode == 1 and "needs torch" in done.stderr
