@@ -8,8 +8,8 @@ import pickle
 from pathlib import Path
 
 import pytest
+from commands import in_a_child
 from conftest import LIBRARY, ROOT
-from limited import metanorm
 
 from metanorm.diagnostics.collector import Collector
 from metanorm.source import Source
@@ -69,9 +69,8 @@ def test_the_cache_is_neither_read_nor_written(tmp_path: Path) -> None:
     planted = cache / "grammar.lark-table"
     planted.write_bytes(b"whatever\n" + pickle.dumps(Command(f"touch '{mark}'")))
     for command in (("check",), ("fmt", "--check"), ("compile", "-o", "out"), ("explain",)):
-        done = metanorm(
-            command[0], "a.norm", *command[1:], folder=tmp_path, METANORM_CACHE=str(cache)
-        )
-        assert done.code == 0, done.text
+        words = (command[0], "a.norm", *command[1:])
+        done = in_a_child(*words, folder=tmp_path, METANORM_CACHE=str(cache))
+        assert done.returncode == 0, done.stderr
     assert not mark.exists()
     assert [path.name for path in cache.iterdir()] == ["grammar.lark-table"]
