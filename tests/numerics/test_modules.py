@@ -68,7 +68,11 @@ def test_few_norms_stop_gradients() -> None:
 
 
 @true_gradient
-def test_gradients_of_gradients(program: Program, library: ModuleType) -> None:
+@pytest.mark.parametrize(
+    "fast", [True, pytest.param(False, marks=pytest.mark.extended)], ids=["a direction", "all"]
+)
+def test_gradients_of_gradients(fast: bool, program: Program, library: ModuleType) -> None:
+    """Along a random direction, or element by element."""
     module, arguments = sample(program, library, training=False)
     given = floats(arguments)
     names = list(given)
@@ -77,8 +81,8 @@ def test_gradients_of_gradients(program: Program, library: ModuleType) -> None:
         return tensors(module(**{**arguments, **dict(zip(names, values))}))
 
     leaves = tuple(x.clone().requires_grad_() for x in given.values())
-    assert torch.autograd.gradcheck(run, leaves)
-    assert torch.autograd.gradgradcheck(run, leaves)
+    assert torch.autograd.gradcheck(run, leaves, fast_mode=fast)
+    assert torch.autograd.gradgradcheck(run, leaves, fast_mode=fast)
 
 
 @true_gradient
