@@ -161,6 +161,7 @@ def snake(camel: str) -> str:
 LAYERS_OF_OTHERS = (
     "bench/peers.py",
     "metanorm/torch_layers.py",
+    "runtime/nested.py",
     "runtime/statistics.py",
     "runtime/swapping/construction.py",
     "runtime/swapping/fast_paths.py",

@@ -28,7 +28,7 @@ from metanorm.runtime.errors import (
     numel,
     shape_error,
 )
-from metanorm.runtime.fx import call_module, count_batch, leaf, traced_by_fx
+from metanorm.runtime.fx import count_batch, leaf
 from metanorm.runtime.gradients import GradientNorm
 from metanorm.runtime.groups import Groups
 from metanorm.runtime.guarded import guarded
@@ -38,6 +38,7 @@ from metanorm.runtime.matrices import Given, Rows, keep_matrix, pooling_rows, ro
 from metanorm.runtime.mean_and_variance import Moments
 from metanorm.runtime.neighbours import Members, Neighbours
 from metanorm.runtime.outputs import register_output
+from metanorm.runtime.overrides import handle_override, has_override
 from metanorm.runtime.pools import (
     chosen,
     contracted,
@@ -110,7 +111,6 @@ __all__ = [
     "as_whole",
     "autotune",
     "begin_",
-    "call_module",
     "chosen",
     "collect",
     "contracted",
@@ -122,6 +122,8 @@ __all__ = [
     "demand_several",
     "gpu",
     "guarded",
+    "handle_override",
+    "has_override",
     "keep_matrix",
     "largest",
     "largest_along",
@@ -166,7 +168,6 @@ __all__ = [
     "torch_only",
     "total",
     "total_along",
-    "traced_by_fx",
     "unbiased",
     "update_statistics",
     "use",

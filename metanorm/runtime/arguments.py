@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from metanorm.runtime.kernels.fit import demand_memory
+from metanorm.runtime.nested import demand_one_length
 
 HALF = (torch.float16, torch.bfloat16)
 GROUP_LABELS = "labels of groups"  # what errors call an index
@@ -40,7 +41,8 @@ def widened(x: Tensor | None, name: str = "") -> Tensor | None:
 
 
 def demand_real(x: Tensor, name: str = "") -> None:
-    """Refuse what is not of a floating-point type: `TypeError`."""
+    """Refuse what is not of a floating-point type, and nested tensors: `TypeError`."""
+    demand_one_length(x, name)
     if not x.is_floating_point():
         whose = f"{name}: " if name else ""
         raise TypeError(f"{whose}expected a tensor of a floating-point type, got {x.dtype}")

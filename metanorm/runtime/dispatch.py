@@ -20,6 +20,7 @@ from metanorm.runtime.kernels.gradient import normalized
 from metanorm.runtime.kernels.refusals import CannotBuild, Unfit, warn_once
 from metanorm.runtime.kernels.routes import Routes
 from metanorm.runtime.native.routes import NativeRoutes
+from metanorm.runtime.tracing import must_guard, traced_with_guards
 
 F = TypeVar("F", bound=Callable[..., Any])
 Choice = Literal["auto", "native", "triton", "torch"]
@@ -89,6 +90,8 @@ def _on_torch(function: Callable[..., Any], args: tuple[Any, ...], named: dict[s
     """A call on torch, which would end the process at a tensor whose memory was freed."""
     for argument in (*args, *named.values()):
         demand_memory(argument)
+    if must_guard():
+        return traced_with_guards(function.__name__, function, *args, **named)
     return function(*args, **named)
 
 

@@ -23,9 +23,9 @@ R = TypeVar("R")
 leaf = cast(Callable[[F], F], torch.fx.wrap)
 
 
-def traced_by_fx(module: nn.Module, x: Tensor) -> bool:
+def is_inner(module: nn.Module, x: Proxy) -> bool:
     """Whether `torch.fx` traces a model that the module is a part of."""
-    return isinstance(x, Proxy) and getattr(x.tracer, "root", None) is not module
+    return getattr(x.tracer, "root", None) is not module
 
 
 def call_module(forward: Callable[P, R], *inputs: P.args, **named: P.kwargs) -> R:

@@ -13,6 +13,7 @@ from metanorm.runtime.arguments import GROUP_LABELS, demand_whole
 from metanorm.runtime.kernels.fit import demand_memory, plain, recorded, watched
 from metanorm.runtime.mean_and_variance import CHUNK, Moments
 from metanorm.runtime.saving import save, saved
+from metanorm.runtime.tracing import is_tracing
 
 LABELS = (torch.int64, torch.int32)
 MOST = 1 << 48  # bytes that a process can have
@@ -50,9 +51,11 @@ class Groups:
         if index is None:
             self.count = 1
         elif count is not None:
-            if isinstance(count, (float, Tensor)):
+            if isinstance(count, (float, Tensor)) and not is_tracing():
                 raise TypeError(f"a number of groups must be an int, got {count!r}")
             self.count = count
+        elif is_tracing() and length:  # so that the number stays open
+            self.count = index.max() + 1  # type: ignore[assignment]
         else:
             self.count = int(index.max()) + 1 if length else 0
         if index is not None:
@@ -63,7 +66,7 @@ class Groups:
         if self.index is None:
             return like.new_full((1,), self.length)
         ones = torch.ones_like(self.index)
-        return ones.new_zeros(self.count).index_add(0, self.index, ones).to(like.dtype)
+        return ones.new_zeros((self.count,)).index_add(0, self.index, ones).to(like.dtype)
 
     def spread(self, value: Tensor, dim: int) -> Tensor:
         """A value of each group, given back to its positions (a single group broadcasts)."""

@@ -186,10 +186,10 @@ class _Printer:
         return Function("forward", parameters, self.signature.returns(), tuple(body), doc)
 
     def _node(self, inputs: Sequence[str]) -> list[Stmt]:
-        """What a call is where torch.fx traces the model around it."""
+        """Calls that the runtime answers: by torch.fx, by torch.jit.trace, with nested tensors."""
         names = tuple(map(Name, inputs))
-        part = call("runtime.traced_by_fx", Name("self"), Name(self._first()))
-        node = call("runtime.call_module", Name("self.forward"), *names)
+        part = call("runtime.has_override", Name("self"), Name(self._first()))
+        node = call("runtime.handle_override", Name("self.forward"), *names)
         return [If(part, (Return(node),))]
 
     def _momentum(self, momentum: Scalar | None, counter: Name) -> Expr:

@@ -1,0 +1,43 @@
+"""Nested tensors, whose rows have different lengths, as `torch.nested` makes them.
+
+A norm that is `nn.LayerNorm` or `nn.RMSNorm` takes them as that layer does. For all others, nothing
+says what a pool over an axis without a length is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+WAY_OUT = (
+    "only modules that are nn.LayerNorm or nn.RMSNorm take nested tensors. Pad it with "
+    "torch.nested.to_padded_tensor, and leave the padding out by a mask where the norm has one"
+)
+
+
+def call_with_nested(forward: Callable[..., Any], x: Tensor) -> Any:
+    """The result of the layer of torch that a norm is. Raises `TypeError` where it is none."""
+    module: Any = forward.__self__  # type: ignore[attr-defined]
+    layer: Any
+    for layer in (nn.LayerNorm, nn.RMSNorm):
+        if isinstance(module, layer):
+            if x.layout is torch.jagged:
+                forward(_without_rows(x))  # which checks the axes, and computes nothing
+            return layer.forward(module, x)
+    raise TypeError(f"{type(module).__name__}: x is a nested tensor, and {WAY_OUT}")
+
+
+def demand_one_length(x: Tensor, name: str) -> None:
+    """Refuse a nested tensor: `TypeError`."""
+    if x.is_nested:
+        raise TypeError(f"{f'{name}: ' if name else ''}got a nested tensor, and {WAY_OUT}")
+
+
+def _without_rows(x: Any) -> Tensor:
+    """A dense tensor with the same axes, of which the ragged one has length zero."""
+    ragged: int = x._ragged_idx
+    lengths = [0 if axis == ragged else length for axis, length in enumerate(x.shape)]
+    return torch.empty(lengths, dtype=x.dtype, device=x.device)

@@ -1,0 +1,38 @@
+"""Calls of a norm that something else answers than the norm's own function.
+
+These are calls by `torch.fx`, by `torch.jit.trace`, and with nested tensors. Every `forward` asks
+here first, before anything looks at a shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar, cast
+
+from torch import Tensor, nn
+from torch.fx import Proxy
+
+from metanorm.runtime.fx import call_module, is_inner
+from metanorm.runtime.nested import call_with_nested
+from metanorm.runtime.tracing import must_guard, traced_with_guards
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def has_override(module: nn.Module, x: Tensor) -> bool:
+    """Whether a call of a norm with `x` is for `handle_override`."""
+    if isinstance(x, Proxy):
+        return is_inner(module, x)
+    return getattr(x, "is_nested", False) or must_guard()
+
+
+def handle_override(forward: Callable[P, R], *inputs: P.args, **named: P.kwargs) -> R:
+    """What such a call returns; `forward` is the method of the module."""
+    if any(isinstance(x, Proxy) for x in (*inputs, *named.values())):
+        return call_module(forward, *inputs, **named)
+    x = cast(Any, inputs[0])
+    if x.is_nested:
+        return cast(R, call_with_nested(forward, x))
+    name = type(forward.__self__).__name__  # type: ignore[attr-defined]
+    return traced_with_guards(name, forward, *inputs, **named)
