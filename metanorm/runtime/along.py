@@ -181,6 +181,7 @@ def _derived(
         over(total_along(part, along, dims, True, where, weight), total)
         for part in (centred, centred.square())
     )
+    # Its value would cancel, and is not used: only its derivative is.
     derived = (mean, square - mean.square())
     return Moments(*(own.detach() + (d - d.detach()) for own, d in zip(measured, derived)))
 

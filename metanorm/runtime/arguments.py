@@ -12,7 +12,6 @@ from typing import overload
 import torch
 from torch import Tensor
 
-from metanorm.runtime.kernels.fit import demand_memory
 from metanorm.runtime.nested import demand_one_length
 
 HALF = (torch.float16, torch.bfloat16)
@@ -35,7 +34,6 @@ def widened(x: Tensor | None, name: str = "") -> Tensor | None:
     """
     if x is None:
         return None
-    demand_memory(x)
     demand_real(x, name)
     return x.float() if x.dtype in HALF else x
 

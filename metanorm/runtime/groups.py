@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metanorm.runtime import pools
 from metanorm.runtime.arguments import GROUP_LABELS, demand_whole
-from metanorm.runtime.kernels.fit import demand_memory, plain, recorded, watched
+from metanorm.runtime.kernels.fit import plain, recorded, watched
 from metanorm.runtime.mean_and_variance import CHUNK, Moments
 from metanorm.runtime.saving import save, saved
 from metanorm.runtime.tracing import is_tracing
@@ -45,7 +45,6 @@ class Groups:
     ) -> None:  # fmt: skip
         self.index = index
         self.length = length
-        demand_memory(index)
         if index is not None:
             demand_labels(index, what)
         if index is None:
