@@ -1,13 +1,13 @@
 """The normalization layers of torch, and which of them a norm is.
 
-Each layer is written down as a spec. A norm is that layer where both come out of the optimiser as
-the same program, whatever either calls its parts. Its class then derives from the layer's class,
-for tools that look for it, provided that what those read can be served.
+Each layer is written down as what it is for any axes, from which comes its spec for the axes of a
+norm. The norm is that layer where both come out of the optimiser as the same program, whatever
+either calls its parts. Its class then derives from the layer's class, for tools that look for it,
+provided that what those read can be served.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,16 +26,22 @@ RUNNING = ("running_mean", "running_var", "num_batches_tracked")
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer of torch: the class that tools know, and what it computes, as a spec.
+    """A layer of torch: the class that tools know, and what it computes.
 
-    `attributes` are what tools read besides tensors, with the part of the spec that each stands
-    for: a hyperparameter, or an axis for its length.
+    Its input has the groups of axes `axes`, in order. `pools` says how each of some groups is
+    pooled, and `affine` is the group that parameters lie on. `attributes` are what tools read
+    besides tensors, with the part of the spec that each stands for: a hyperparameter, or a group
+    of axes for its length.
     """
 
     name: str
-    spec: str
+    hyperparameters: str
+    axes: str
+    pools: Mapping[str, str]
+    affine: str
     attributes: Mapping[str, str]
     switch: str
+    clauses: tuple[str, ...] = ()
     parameters: tuple[str, ...] = PARAMETERS
     nullable: tuple[str, ...] = ("momentum",)
 
@@ -43,63 +49,53 @@ class Layer:
 LAYERS = (
     Layer(
         "nn.modules.batchnorm._BatchNorm",
-        """norm BatchNorm(eps = 1e-5, momentum = 0.1) {
-          input  x[N, C = num_features, *S]
-          reduce N, *S
-          track  momentum
-          affine C
-        }""",
-        {"num_features": "C", "eps": "eps", "momentum": "momentum"},
-        "affine",
+        "eps = 1e-5, momentum = 0.1",
+        axes="NCS",
+        pools={"N": "", "S": ""},
+        affine="C",
+        attributes={"num_features": "C", "eps": "eps", "momentum": "momentum"},
+        switch="affine",
     ),
     Layer(
         "nn.modules.instancenorm._InstanceNorm",
-        """norm InstanceNorm(eps = 1e-5, momentum = 0.1) {
-          input  x[N, C = num_features, *S]
-          reduce *S
-          track  momentum
-          affine C
-        }""",
-        {"num_features": "C", "eps": "eps", "momentum": "momentum"},
-        "affine",
+        "eps = 1e-5, momentum = 0.1",
+        axes="NCS",
+        pools={"S": ""},
+        affine="C",
+        attributes={"num_features": "C", "eps": "eps", "momentum": "momentum"},
+        switch="affine",
     ),
     Layer(
         "nn.GroupNorm",
-        """norm GroupNorm(num_groups: int, eps = 1e-5) {
-          input  x[N, C = num_channels, *S]
-          reduce C: blocks(num_groups), *S
-          affine C
-        }""",
-        {"num_groups": "num_groups", "num_channels": "C", "eps": "eps"},
-        "affine",
+        "num_groups: int, eps = 1e-5",
+        axes="NCS",
+        pools={"C": ": blocks(num_groups)", "S": ""},
+        affine="C",
+        attributes={"num_groups": "num_groups", "num_channels": "C", "eps": "eps"},
+        switch="affine",
     ),
     Layer(
         "nn.LayerNorm",
-        """norm LayerNorm(eps = 1e-5) {
-          input  x[*B, *D = normalized_shape]
-          reduce *D
-          affine *D
-        }""",
-        {"normalized_shape": "D", "eps": "eps"},
-        "elementwise_affine",
+        "eps = 1e-5",
+        axes="BD",
+        pools={"D": ""},
+        affine="D",
+        attributes={"normalized_shape": "D", "eps": "eps"},
+        switch="elementwise_affine",
     ),
     Layer(
         "nn.RMSNorm",
-        """norm RMSNorm(eps = None) {
-          input  x[*B, *D = normalized_shape]
-          reduce *D
-          shift  none
-          affine weight[*D]
-        }""",
-        {"normalized_shape": "D", "eps": "eps"},
-        "elementwise_affine",
+        "eps = None",
+        axes="BD",
+        pools={"D": ""},
+        affine="D",
+        attributes={"normalized_shape": "D", "eps": "eps"},
+        switch="elementwise_affine",
+        clauses=("shift none",),
         parameters=("weight",),
         nullable=("eps",),
     ),
 )
-GROUP = re.compile(r"(?P<comma>, )?\*?\b(?P<group>[NCSBD])\b(?P<size> = \w+)?")
-AFFINE = re.compile(r"affine (?:weight\[)?(?P<axes>[^]\n]*)\]?\n")
-TRACK = re.compile(r" *track .*\n")
 
 
 class NotServed(Exception):
@@ -146,10 +142,10 @@ def _could_be(program: Program) -> bool:
 
 
 def _groups(layer: Layer, program: Program) -> dict[str, list[Axis]] | None:
-    """The axes of the input in the place of each axis of a layer, if they can stand there."""
+    """The axes of the input in the place of each group of a layer, if they can stand there."""
     axes = {axis.name: axis for axis in program.axes}
     dims = [axes[name] for name in program.inputs[0].dims]
-    if layer.attributes.get("normalized_shape"):
+    if layer.axes == "BD":
         first = next((i for i, axis in enumerate(dims) if axis.size is not None), len(dims))
         groups = {"B": dims[:first], "D": dims[first:]}
     else:
@@ -158,27 +154,31 @@ def _groups(layer: Layer, program: Program) -> dict[str, list[Axis]] | None:
     whole = all(axis.size is not None for axis in sized)
     fit = whole and all(axis in sized for axis in dims if axis.size is not None)
     single = not any(axis.variadic for name in "NC" for axis in groups.get(name, ()))
-    filled = all(groups[name] for name in groups if name != "S" or "reduce *S" in layer.spec)
+    filled = all(groups[name] for name in groups if name != "S" or tuple(layer.pools) == ("S",))
     return groups if fit and single and filled else None
 
 
 def _spec(layer: Layer, groups: Mapping[str, Sequence[Axis]], program: Program) -> str:
     """The spec of a layer for inputs with these axes, with as many parameters as a norm has."""
 
-    def named(match: re.Match[str]) -> str:
-        group = match["group"]
-        names = [f"{group}{i}" for i, _ in enumerate(groups[group])]
-        starred = [f"*{n}" if a.variadic else n for n, a in zip(names, groups[group])]
-        if match["size"]:
-            starred = [f"{s} = length_{n.lower()}" for s, n in zip(starred, names)]
-        return (match["comma"] or "") + ", ".join(starred) if names else ""
+    def axes(group: str, suffix: str = "") -> list[str]:
+        stars = ("*" if axis.variadic else "" for axis in groups[group])
+        return [f"{star}{group}{i}{suffix.format(i=i)}" for i, star in enumerate(stars)]
 
-    affine = {2: r"affine \g<axes>\n", 1: r"affine weight[\g<axes>]\n", 0: r"\n"}
-    text = AFFINE.sub(affine[len(program.params)], layer.spec)
-    if not program.buffers:
-        text = TRACK.sub("", text)
-    head, _, body = text.partition("{")
-    return f"{head}{{{GROUP.sub(named, body)}"
+    sized = set(layer.attributes.values())
+    sizes = {g: f" = length_{g.lower()}{{i}}" if g in sized else "" for g in layer.axes}
+    dims = [axis for group, size in sizes.items() for axis in axes(group, size)]
+    pools = [axis for group, cut in layer.pools.items() for axis in axes(group, cut)]
+    affine = ", ".join(axes(layer.affine))
+    parameters = {0: "", 1: f"affine weight[{affine}]", 2: f"affine {affine}"}
+    clauses = (
+        f"input x[{', '.join(dims)}]",
+        f"reduce {', '.join(pools)}",
+        *layer.clauses,
+        "track momentum" if program.buffers else "",
+        parameters[len(program.params)],
+    )
+    return f"norm Layer({layer.hyperparameters}) {{\n" + "\n".join(clauses) + "\n}"
 
 
 @lru_cache(maxsize=256)
