@@ -17,7 +17,7 @@ from metanorm.ir.nodes import (
 from metanorm.ir.reachable import reachable
 from metanorm.ir.scalar import Hyper, leaves
 from metanorm.ir.space import Space
-from metanorm.ir.typing import Declarations, type_of
+from metanorm.ir.typing import Declarations, IllTyped, type_of
 
 
 def is_idle(check: Divisible, program: Program, keeps: bool = True) -> bool:
@@ -36,14 +36,20 @@ def is_idle(check: Divisible, program: Program, keeps: bool = True) -> bool:
 
 
 def _types(program: Program, space: Space, keeps: bool) -> dict[Ref, Type]:
-    """The types of values in evaluation, where a mode is as small as what it chooses."""
+    """The types of values in evaluation, where a mode is as small as what it chooses.
+
+    What needs an axis of a mode, such as a pool over it, gets it repeated along that.
+    """
     known = Declarations(space, program.inputs, program.params, program.buffers)
     types: dict[Ref, Type] = {}
     for let in program.body:
         if isinstance(let.op, Mode):
             types[let.name] = types[let.op.eval if keeps or not let.op.buffer else let.op.train]
         else:
-            types[let.name] = type_of(let.op, types, known)
+            try:
+                types[let.name] = type_of(let.op, types, known)
+            except IllTyped:
+                types[let.name] = let.type
     return types
 
 

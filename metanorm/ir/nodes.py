@@ -238,10 +238,13 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class InputDecl:
-    """An input. `dims` are its tensor dimensions, split axes unsplit."""
+    """An input. `dims` are its tensor dimensions, split axes unsplit.
+
+    An index of which only numbers are read, since nothing is pooled by it, is of the sort `whole`.
+    """
 
     name: str
-    sort: Literal["tensor", "index", "mask", "edges", "matrix"]
+    sort: Literal["tensor", "index", "whole", "mask", "edges", "matrix"]
     dims: tuple[str, ...]
     table: str | None = None  # of an index: the axis whose rows it chooses
     default: str | float | None = None  # another input, or a constant

@@ -36,6 +36,7 @@ KINDS: dict[str, Kind] = {
     "tensor": "real",
     "matrix": "real",
     "index": "int",
+    "whole": "int",
     "mask": "bool",
     "edges": "int",
 }
@@ -82,7 +83,7 @@ def type_of(op: Op, types: Mapping[Ref, Type], known: Declarations) -> Type:
             row = ELEMENTWISE.get(function)
             if row is None or not row.least <= len(arguments) <= len(row.parameters):
                 raise IllTyped(f"{function} with {len(arguments)} arguments")
-            if any(types[a].kind == "int" for a in arguments):
+            if any(types[a].kind == "int" for a in arguments) and not row.boolean:
                 raise IllTyped(f"{function} of an index")
             axes = space.join(*(types[a].axes for a in arguments))
             return Type("bool" if row.boolean else "real", axes)

@@ -43,7 +43,7 @@ class Frame:
             if given is None and isinstance(decl.default, str):
                 given = self.call.inputs.get(decl.default)
             self.inputs[decl.name] = given
-            if given is not None and decl.sort in ("tensor", "mask", "index"):
+            if given is not None and decl.sort in ("tensor", "mask", "index", "whole"):
                 self._measure(decl.dims, given)
         for name, value in self.call.hypers.items():
             for axis in next((a.axes for a in self.program.arguments if a.name == name), ()):

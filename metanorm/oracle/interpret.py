@@ -173,7 +173,7 @@ class _Run:
                 self.frame.sizes[leaf] for dim in decl.dims for leaf in self.frame.space.leaves(dim)
             ]
             return torch.full(shape, decl.default, dtype=F64)
-        wanted = given if decl.sort == "index" else given.to(F64)
+        wanted = given if decl.sort in ("index", "whole") else given.to(F64)
         return self.v.flat(wanted, decl.dims)
 
     def _lookup(self, op: Lookup, type_: Type) -> Tensor:

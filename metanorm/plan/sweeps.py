@@ -23,6 +23,7 @@ from metanorm.ir.nodes import (
     Lookup,
     Map,
     Mode,
+    Number,
     Pool,
     Program,
     Ref,
@@ -32,9 +33,11 @@ from metanorm.ir.nodes import (
     Type,
 )
 from metanorm.ir.operands import operands
+from metanorm.ir.scalar import Const
 from metanorm.ir.space import Space
 
 WIDE_OPS = (Input, Map, Expand, Stop)
+EXACT = 2**24  # below which float32 holds all whole numbers
 
 
 class NotPlannable(Exception):
@@ -148,6 +151,8 @@ class _Planner:
         op = let.op
         if isinstance(op, (Mode, Repeat)):
             raise NotPlannable(type(op).__name__.lower())
+        if isinstance(op, Map):
+            self._check_comparison(op)
         if self.wide(let.name):
             if set(let.type.axes) != set(self.frame):
                 raise NotPlannable("a value larger than the input")
@@ -158,7 +163,7 @@ class _Planner:
                 raise NotPlannable(f"{type(op).__name__.lower()} of a value as large as the input")
         elif isinstance(op, Input):
             sort = next(i.sort for i in self.program.inputs if i.name == op.name)
-            if sort not in ("tensor", "index", "mask", "matrix"):
+            if sort not in ("tensor", "index", "whole", "mask", "matrix"):
                 raise NotPlannable(f"an input of sort {sort}")
         weights = (op.where, op.weight) if isinstance(op, (Count, Pool)) else ()
         if not self._measured(let) and any(w is not None and self.wide(w) for w in weights):
@@ -172,6 +177,18 @@ class _Planner:
             for ref in (op.where, op.weight):
                 if ref is not None and self.depth[ref] != 0:
                     raise NotPlannable("a weight that depends on the data")
+
+    def _check_comparison(self, op: Map) -> None:
+        """Kernels read whole numbers as real ones, which hold the small ones exactly."""
+        ops = {ref: self.lets[ref].op for ref in op.arguments}
+        wholes = [ref for ref in ops if self.lets[ref].type.kind == "int"]
+        sorts = {i.name: i.sort for i in self.program.inputs}
+        if any(sorts[o.name] != "whole" for r in wholes if isinstance(o := ops[r], Input)):
+            raise NotPlannable("a comparison of what also chooses or pools")
+        numbers = [o.value for o in ops.values() if isinstance(o, Number)]
+        small = all(isinstance(n, Const) and abs(n.value) < EXACT for n in numbers)
+        if wholes and (len(wholes) == len(ops) or not small):
+            raise NotPlannable("a comparison of whole numbers that may be large")
 
     # ---- what later sweeps need
 

@@ -12,7 +12,7 @@ from metanorm.runtime.along import (
     smallest_along,
     total_along,
 )
-from metanorm.runtime.arguments import demand_mask, widened
+from metanorm.runtime.arguments import demand_mask, demand_whole, widened
 from metanorm.runtime.attributes import renamed, shape_of
 from metanorm.runtime.dispatch import gpu, native, torch_only, use
 from metanorm.runtime.errors import (
@@ -120,6 +120,7 @@ __all__ = [
     "counter_of",
     "demand_mask",
     "demand_several",
+    "demand_whole",
     "gpu",
     "guarded",
     "handle_override",

@@ -74,6 +74,7 @@ SORTS: Mapping[str, Callable[[Tensor, str], None]] = {
     "tensor": demand_real,
     "mask": demand_mask,
     "index": demand_whole,
+    "whole": demand_whole,
     "edges": demand_whole,
     "matrix": demand_matrix,
 }

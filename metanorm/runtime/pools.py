@@ -160,7 +160,7 @@ def norm(
     """The 1-norm or 2-norm over `dim`. Its derivative at zero is zero."""
     dims = tuple(dim)
     x = only_counted(x, where, weight)
-    if order == 1 or not dims:
+    if order == 1 or (not dims and where is None and weight is None):
         return total(x.abs(), dims, keepdim, where, weight)
     if where is not None or weight is not None or x.numel() == 0:
         return root(total(x.square(), dims, keepdim, where, weight))
@@ -179,13 +179,13 @@ def largest(
 ) -> Tensor:
     """The largest value over `dim`; equal ones share the gradient."""
     dims = tuple(dim)
-    if not dims:
-        return x
     if _pools_nothing(x, dims):
         return x.sum(dims, keepdim=keepdim)
     if where is None and weight is None:
-        return x.amax(dims, keepdim=keepdim)
+        return x.amax(dims, keepdim=keepdim) if dims else x
     counts = (coefficients(x, where, weight) != 0).expand_as(x)
+    if not dims:
+        return x.masked_fill(~counts, 0)
     best = x.masked_fill(~counts, -torch.inf).amax(dims, keepdim=keepdim)
     return best.masked_fill(~counts.any(dims, keepdim=keepdim), 0)
 

@@ -56,7 +56,10 @@ class Expressions:
         if isinstance(value, Tensor) and value.type.kind != "int":
             return value
         if isinstance(value, Tensor):
-            hint = "an index chooses rows of a table, `table[label]`, or pools, `over N: label`"
+            hint = (
+                "an index chooses rows of a table, `table[label]`, pools, `over N: label`, or is "
+                "compared, `position(T) < lengths`"
+            )
             self.problems.add(WrongKind(expr.span, "an index", "a number", hint))
         elif isinstance(value, Moments):
             hint = "write `.mean` or `.var` behind it"
@@ -78,7 +81,7 @@ class Expressions:
             case ast.Power():
                 return self._map("pow", expr, expr.base, expr.exponent)
             case ast.Compare():
-                return self._map(COMPARISONS[expr.operator], expr, expr.left, expr.right)
+                return self._compare(expr)
             case ast.Chain():
                 return self._chain(expr)
             case ast.FieldOf():
@@ -118,6 +121,18 @@ class Expressions:
         if function == "div":
             self._divides(values[1], operands[1])
         return self.low.map(function, *(v for v in values if v is not None), span=expr.span)
+
+    def _compare(self, expr: ast.Compare) -> Value:
+        """A condition; here an index counts as the whole numbers that it holds."""
+        given = []
+        for operand in (expr.left, expr.right):
+            value = self.value(operand)
+            is_index = isinstance(value, Tensor) and value.type.kind == "int"
+            given.append(value if is_index else self.as_number(value, operand))
+        left, right = given
+        if not isinstance(left, Tensor) or not isinstance(right, Tensor):
+            return POISON
+        return self.low.map(COMPARISONS[expr.operator], left, right, span=expr.span)
 
     def _chain(self, expr: ast.Chain) -> Value:
         result = self.number(expr.operands[0])

@@ -21,6 +21,7 @@ from metanorm.semantics.reserved import check_name
 from metanorm.semantics.scalars import sort_of
 from metanorm.semantics.statements import NormOutput, Statements
 from metanorm.semantics.values import POISON, Entity, PoolOnly, Scope, Value
+from metanorm.semantics.wholes import with_wholes
 from metanorm.source import Span
 from metanorm.syntax import ast
 
@@ -81,6 +82,7 @@ class _Norm:
             if isinstance(statement, ast.Output):
                 output = self.statements.output(statement)
         self.low.table.report_free()
+        self.low.inputs = with_wholes(self.low)
         self._no_clash()
         report_misfits(self.norm, self.low, self.problems)
         if output is None or not self._fits(output, target):

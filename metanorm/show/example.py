@@ -201,6 +201,8 @@ class _Example:
             groups = self.lengths[decl.table] if decl.table else 0
             cells = place % groups if groups else two_graphs(count)
             return cells.reshape(shape)
+        if decl.sort == "whole":
+            return 1 + place.reshape(shape) % 4
         if decl.sort == "mask":
             return with_gaps(shape)
         return waves(shape)

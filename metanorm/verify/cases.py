@@ -294,6 +294,8 @@ class _Builder:
             if high == 0 and shape.numel():
                 raise NoExample(f"{decl.name} has nothing to choose from")
             return torch.randint(0, max(high, 1), shape, generator=g)
+        if decl.sort == "whole":  # about as many as axes are long
+            return torch.randint(0, 6, shape, generator=g)
         if decl.sort == "mask":
             return torch.rand(shape, generator=g) < 0.7
         if decl.sort == "matrix" or decl.name in self.weights:

@@ -235,14 +235,12 @@ class _Comparison:
     def _pairs(self, wanted: Reference, calm: Reference) -> Iterator[Pair]:
         """All to compare: its name, both values, the oracle's without bad numbers, its scale."""
         program, found, empty = self.program, self.found, self.setting.empty
-        for position, (name, output) in enumerate(found.outputs.items()):
-            # Of an input without elements there are no statistics: what is left of them is zero.
-            zero = empty and (position > 0 or not program.keeps_shape)
-            known, quiet = (
-                torch.zeros_like(r.outputs[name]) if zero else r.outputs[name]
-                for r in (wanted, calm)
-            )
-            yield name, output, known, quiet, 1.0
+        if empty:
+            is_calm = calm is wanted
+            wanted = self._left(wanted)
+            calm = wanted if is_calm else self._left(calm)
+        for name, output in found.outputs.items():
+            yield name, output, wanted.outputs[name], calm.outputs[name], 1.0
         if not empty:
             for name, update in wanted.updates.items():
                 yield name, getattr(found.norm, name), update, calm.updates[name], 1.0
@@ -255,6 +253,12 @@ class _Comparison:
             # The gradient of x is as large as x is small; all else is of the order of one.
             floor = _slope(found.inputs[first]) if name == first else 1.0
             yield f"gradient of {name}", gradients[name], right, untouched, floor
+
+    def _left(self, known: Reference) -> Reference:
+        """Of an input without elements there are no statistics: all but an empty result is zero."""
+        first = self.program.outputs[0][0] if self.program.keeps_shape else None
+        kept = {n: o if n == first else torch.zeros_like(o) for n, o in known.outputs.items()}
+        return replace(known, outputs=kept)
 
 
 def _slope(x: Tensor | None) -> float:

@@ -29,6 +29,8 @@ norm Masked { input x[N, T, C], keep: mask[N, T] = true  output x - mean(x over 
 norm Chosen { input x[N, T, C], keep: mask[N, T]  output where(keep, x, 0) }
 norm Rows { input x[N, C = c], label: index[N] of K = k  param w[K, C] = 1  output x * w[label] }
 norm Groups { input x[N, C], batch: index[N]  output x - mean(x over N: batch) }
+norm Many { input x[N, C], many: index[N]  output x * (position(C) < many) }
+norm Same { input x[N, C], kind: index[N] of K = 3  output x * sum(position(K) == kind over K) }
 norm Edges { input x[N, C], edge: edges[N]  output x - mean(x over N: edge) }
 norm Mixed { input x[N, C], near: matrix[N, N]  output x - mean(x over N: near) }
 """
@@ -90,6 +92,8 @@ WRONG: dict[str, tuple[tuple[int, ...], Any, str]] = {
     "Chosen": ((), torch.ones(2, 4, dtype=torch.uint8), "keep"),
     "Rows": ((3, 2), LONG.float(), "integers"),
     "Groups": ((), LONG.bool(), "int"),
+    "Many": ((), LONG.float(), "integers"),
+    "Same": ((), LONG.bool(), "integers"),
     "Edges": ((), LONG[None].expand(2, 2).float(), "integers"),
     "Mixed": ((), torch.ones(2, 2, dtype=torch.complex64), "near"),
 }
@@ -101,7 +105,7 @@ def test_tensors_of_another_type_are_refused(name: str, target: Any, norms: Modu
     arguments, given, said = WRONG[name]
     norm = getattr(norms, name)(*arguments)
     x = torch.randn(2, 4, 3) if name in ("Masked", "Chosen") else ONES
-    if target == "native" and name in ("Rows", "Edges", "Mixed"):
+    if target == "native" and name in ("Rows", "Same", "Edges", "Mixed"):
         return  # no kernels
     with runtime.use(target), pytest.raises(TypeError, match=said):
         norm(x, given)

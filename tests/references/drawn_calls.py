@@ -163,6 +163,8 @@ def argument(
         return laid_out(weight.to(dtype), r)
     if item.sort in ("rows", "index"):
         return torch.randint(0, 3, shape)
+    if item.sort == "whole":
+        return torch.randint(0, 6, shape)
     if item.sort == "edges":
         n = sizes["V"]
         return torch.randint(0, n, (2, r.choice((0, n, 2 * n))))

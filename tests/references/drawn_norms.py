@@ -7,7 +7,18 @@ from dataclasses import dataclass, field
 from random import Random
 
 import torch
-from drawn_expressions import CUTS, Call, Drawing, DrawnPool, Expr, both, normalized, pooled, scaled
+from drawn_expressions import (
+    COMPARISONS,
+    CUTS,
+    Call,
+    Drawing,
+    DrawnPool,
+    Expr,
+    both,
+    normalized,
+    pooled,
+    scaled,
+)
 from named_axes import Named, Pool, elementwise, number, same, statistic
 from torch import Tensor
 
@@ -58,7 +69,7 @@ class Input:
     """An input: how it is declared, its axes, and what it stands for where it is left out."""
 
     name: str
-    sort: str  # tensor, weight, mask, index, rows (an index of a table), edges or matrix
+    sort: str  # tensor, weight, mask, index, rows (an index of a table), whole, edges or matrix
     axes: tuple[str, ...]
     default: float | str | None = None
     table: str = ""
@@ -137,6 +148,8 @@ class Writer:
             self.d.weights.append(self.named("w", layout.of(", ".join(own))))
             if self.chance(0.3):
                 self.d.values.append(self.named("w", layout.of(", ".join(own))))
+        if self.chance(0.2):
+            self.whole_numbers(some(), texts)
         if first in ("N", "V") and self.chance(0.5 if first == "V" else 0.25):
             kind = self.r.choice(("rows", "index") if first == "V" else ("rows",))
             if kind == "rows":
@@ -159,6 +172,30 @@ class Writer:
             texts.append(f"near: matrix[{axis}, {axis}]")
             self.d.matrices[axis] = "near"
         self.lines.append(f"  input  {', '.join(texts)}\n{layout.split}")
+
+    def whole_numbers(self, own: list[str], texts: list[str]) -> None:
+        """An index that is compared, with positions or with a number."""
+        axes = self.layout.of(", ".join(own))
+        self.norm.inputs.append(Input("many", "whole", axes))
+        texts.append(f"many: index[{', '.join(own)}]")
+        word = self.r.choice(tuple(COMPARISONS))
+        single = [a for a in self.layout.axes if not a.startswith("*")]
+        beside = self.r.choice([*single, "2"])
+        with_ = frozenset(() if beside == "2" else (beside,))
+
+        def run(call: Call) -> Named:
+            other = number(2.0)
+            if beside != "2":
+                other = Named(torch.arange(call.sizes[beside], dtype=torch.float64), (beside,))
+            return elementwise(
+                lambda p, q: COMPARISONS[word](p, q).to(torch.float64), other, call.values["many"]
+            )
+
+        text = "2" if beside == "2" else f"position({beside})"
+        condition = Expr(f"({text} {word} many)", with_ | frozenset(axes), run)
+        self.d.masks.append(condition)
+        if self.chance(0.5):
+            self.d.values.append(condition)
 
     def add_input(
         self, name: str, sort: str, dims: list[str], default: float | str | None, texts: list[str]

@@ -42,6 +42,28 @@ def comparisons(x: Tensor, u: Tensor) -> tuple[Tensor, ...]:
 
 
 @references(
+    "norm Wholes { input x[N, T, C], lengths: index[N], kind: index[C]  output y = x - mean(x over T"
+    " where position(T) < lengths), a = where(kind == 2, x, 2 * x), b = x * (lengths >= kind) }",
+    x=(3, 4, 5), lengths=torch.tensor([1, 4, 7]), kind=torch.tensor([0, 2, 5, 2, 7]),
+)  # fmt: skip
+def wholes(x: Tensor, lengths: Tensor, kind: Tensor) -> tuple[Tensor, ...]:
+    means = torch.stack([row[:n].mean(0, keepdim=True) for row, n in zip(x, lengths)])
+    many = torch.tensor([[1, 0, 0, 0, 0], [1, 1, 0, 1, 0], [1, 1, 1, 1, 1]])
+    return x - means, x * torch.tensor([2, 1, 2, 1, 2]), x * many[:, None]
+
+
+@references(
+    "norm FirstSteps { input x[N, T, C], lengths: index[N]  reduce T where position(T) < lengths }",
+    x=(3, 4, 5), lengths=torch.tensor([2, 4, 3]), kernels=True,
+)  # fmt: skip
+def first_steps(x: Tensor, lengths: Tensor) -> Tensor:
+    own = [row[:n] for row, n in zip(x, lengths)]
+    means = torch.stack([rows.mean(0, keepdim=True) for rows in own])
+    stds = torch.stack([(rows.var(0, correction=0, keepdim=True) + 1e-5) ** 0.5 for rows in own])
+    return (x - means) / stds
+
+
+@references(
     "norm Ties { input x[N, C]  output x * (x == x) + (x <= x) + 2 * (x >= x) + 4 * (x < x) + 8 * (x != x) }",
     x=(3, 4),
 )  # fmt: skip

@@ -109,3 +109,15 @@ def test_checks(clauses: str) -> None:
 def test_a_square_matrix_asks_for_equal_lengths() -> None:
     program = declared("input k[N, M]\nlet d[N] = 1\noutput k * d * d[N -> M]", "")
     assert Equal("N", "M") in program.checks
+
+
+def test_an_index_that_is_compared_has_to_be_given_and_names_no_groups() -> None:
+    program = declared(
+        "input x[V, T], lengths: index[V], batch: index[V], kind: index[V] of K = 3\n"
+        "let own = (position(T) < lengths) + (batch == kind)\n"
+        "output x - own * mean(x over V: batch)"
+    )
+    found = {i.name: (i.sort, i.required) for i in program.inputs[1:]}
+    assert found == {"lengths": ("whole", True), "batch": ("index", True), "kind": ("index", True)}
+    free = declared("input x[V, T], batch: index[V]\noutput x - mean(x over V: batch)")
+    assert not free.inputs[1].required

@@ -78,7 +78,8 @@ class Narrow:
 
     def _simple(self, ref: Ref) -> bool:
         """Whether a value is computed from values at the same place alone."""
-        return ref in self.measured or isinstance(self.lets[ref].op, (Map, Stop, Expand))
+        same_place = isinstance(self.lets[ref].op, (Map, Stop, Expand))
+        return ref in self.measured or same_place or self.values.sized(ref)
 
     def _clusters(self, section: Section) -> list[list[Ref]]:
         """The values in an order that puts those on the same axes together."""
@@ -216,6 +217,8 @@ class Narrow:
     def _simple_value(self, ref: Ref, at: At, local: Iterable[Ref]) -> Expr:
         if ref in self.measured:
             return self._measured(ref, at)
+        if self.values.sized(ref):
+            return self.values.from_sizes(ref, at)
         op = self.lets[ref].op
         if isinstance(op, (Stop, Expand)):
             return self.values.value(op.value, at, local)

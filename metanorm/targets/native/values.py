@@ -24,13 +24,17 @@ class Values:
         self.measured = measured
         self.lets = {let.name: let for let in frame.program.body}
         self.inlined = inlined(frame.program, frame.plan.frame, kept)
+        self.given = {ref for _, ref in frame.program.outputs}  # to the caller, as arrays
+        self.given |= {update.value for update in frame.program.updates}
 
     def inline(self, ref: Ref) -> bool:
+        """Whether a value is written out, since it is known from the sizes alone."""
+        return self.sized(ref) and ref not in self.given
+
+    def sized(self, ref: Ref) -> bool:
         """Whether a value is known from the sizes alone."""
         op = self.lets[ref].op
-        if ref in self.measured:
-            return False
-        return isinstance(op, (Number, Position, Count))
+        return isinstance(op, (Number, Position, Count)) and ref not in self.measured
 
     def here(self, axes: Sequence[str]) -> dict[str, Expr]:
         """The place that the loops over these axes are at."""
@@ -40,14 +44,8 @@ class Values:
         """A value where the axes have the given places."""
         if ref in local:
             return Name(self.f.name(ref))
-        op = self.lets[ref].op
         if self.inline(ref):
-            if isinstance(op, Position):
-                return Prefix("(real)", at[op.axis])
-            if isinstance(op, Number):
-                return self.f.scalar(op.value)
-            assert isinstance(op, Count)
-            return Prefix("(real)", self._count(op, at))
+            return self.from_sizes(ref, at)
         if ref in self.inlined:
             return self.written_out(ref, at, local)
         if ref in self.f.matrices:
@@ -57,6 +55,16 @@ class Values:
             return Apply(read, (Name(f"&v->{self.f.name(ref)}"), *(at[axis] for axis in axes)))
         array = Name(f"v->{self.f.name(ref)}")
         return Element(array, self.f.index(self.f.order(ref), at))
+
+    def from_sizes(self, ref: Ref, at: At) -> Expr:
+        """A value that is known from the sizes alone."""
+        op = self.lets[ref].op
+        if isinstance(op, Position):
+            return Prefix("(real)", at[op.axis])
+        if isinstance(op, Number):
+            return self.f.scalar(op.value)
+        assert isinstance(op, Count)
+        return Prefix("(real)", self._count(op, at))
 
     def written_out(self, ref: Ref, at: At, local: Iterable[Ref]) -> Expr:
         """A value that has no array, from those that have one; `local` ones have names here."""

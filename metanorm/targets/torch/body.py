@@ -111,10 +111,14 @@ class Body:
     def _widened(self) -> list[Stmt]:
         """The dtype of statistics, and parameters that need it."""
         done: list[Stmt] = []
+        read = {ref for op in self.ops.values() if isinstance(op, Map) for ref in op.arguments}
+        inputs = {op.name for ref in read if isinstance(op := self.ops[ref], Input)}
         for decl in self.c.program.inputs:
             name = Name(decl.name)
             if decl.sort == "mask":
                 done.append(Do(call("runtime.demand_mask", name, Literal(decl.name))))
+            elif decl.sort in ("index", "whole") and decl.name in inputs:  # compared
+                done.append(Do(call("runtime.demand_whole", name, Literal(decl.name))))
             elif decl.sort == "tensor":
                 wide = call("runtime.widened", name)
                 if decl.name == self.c.first:
@@ -133,7 +137,7 @@ class Body:
         """Inputs with split axes."""
         done: list[Stmt] = []
         for decl in self.c.program.inputs:
-            if decl.sort in ("tensor", "mask") or decl.table is not None:
+            if decl.sort in ("tensor", "mask", "whole") or decl.table is not None:
                 name = Name(decl.name)
                 split = self.c.lengths.split(Value(name, tuple(Dim(d) for d in decl.dims)))
                 if split.expr != name:

@@ -81,7 +81,8 @@ def _shapes(program: Program, space: Space) -> list[str]:
             ends = f"sources and targets among the positions of {decl.dims[0]}"
             lines.append(f"    {decl.name}: [2, E] of integers, {ends}")
             continue
-        note = {"index": " of integers", "mask": " of booleans, true where an element counts"}
+        note = {"mask": " of booleans, true where an element counts"}
+        note |= dict.fromkeys(("index", "whole"), " of integers")
         lines.append(f"    {decl.name}: {_shown(decl.dims, space)}{note.get(decl.sort, '')}")
     grouped: dict[str, list[str]] = {}
     declared = [(p.name, p.dims) for p in program.params]

@@ -107,7 +107,7 @@ class Layouts:
         if isinstance(size, Hyper):
             return call("len", Name(size.name))
         for decl in self.program.inputs:
-            if axis in decl.dims and decl.sort in ("tensor", "mask"):
+            if axis in decl.dims and decl.sort in ("tensor", "mask", "whole"):
                 frame = self.frame(decl.dims)
                 others = sum(not self.space[d.axis].variadic for d in frame)
                 rest = [
@@ -217,6 +217,11 @@ class Layouts:
                 items.append(Slice() if i in order else Literal(None))
         if order == list(range(order[0], order[0] + len(order))):
             return self._behind(value.expr, items[len(order) :])
+        if value.loose:  # dimensions in front may not be there: what is new is counted from the end
+            new = [i for i, item in enumerate(items) if _is_new(item)]
+            whole = [Group(frame[i].axis, new=False) if item == Name("...") else item
+                     for i, item in enumerate(items, order[0])]  # fmt: skip
+            return Subscript(value.expr, self._brackets([Name("..."), *whole[new[0] :]]))
         while items[-1] in (Slice(), Name("...")) and Name("...") not in items[:-1]:
             items.pop()
         return Subscript(value.expr, self._brackets(items))
@@ -285,6 +290,11 @@ class Layouts:
     def compact(self, value: Value) -> Value:
         """The value with the axes it has and no others."""
         return value if all(d.full for d in value.dims) else self._compact(value)
+
+
+def _is_new(item: object) -> bool:
+    """Whether brackets put a dimension in."""
+    return item == Literal(None) or (isinstance(item, Group) and item.new)
 
 
 def _contiguous(items: list[Expr]) -> list[Expr]:

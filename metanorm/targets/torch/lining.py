@@ -45,7 +45,7 @@ class Lining:
         """Operands that broadcast against each other, and the dimensions of the result."""
         values = [self.spread(v, axes) for v in values]
         frame = self.frame_of(axes, values)
-        values = [self.c.layouts.within(v, frame) for v in values]
+        values = [self.c.layouts.within(self.in_order(v, frame), frame) for v in values]
         exprs = [self.c.layouts.aligned(v, frame) for v in values]
         starts = [self.c.layouts.place(frame, d.axis) for v in values for d in v.dims]
         start = min(starts, default=len(frame))
@@ -66,8 +66,25 @@ class Lining:
             base, matrix = cells_of
             at = self.c.layouts.position(value.dims, place)
             dims = tuple(Dim(base) if i == place else d for i, d in enumerate(value.dims))
-            value = Value(self._spread(value.expr, matrix, base, at), dims, loose=value.loose)
+            loose = value.loose or self._may_be_one(matrix)
+            value = Value(self._spread(value.expr, matrix, base, at), dims, loose=loose)
         return value
+
+    def _may_be_one(self, matrix: Matrix) -> bool:
+        """Whether all positions may be one group, whose value then broadcasts."""
+        inputs = self.c.program.inputs
+        return isinstance(matrix, ByIndex) and any(
+            decl.name == matrix.index and not decl.required for decl in inputs
+        )
+
+    def in_order(self, value: Value, frame: Dims) -> Value:
+        """The value with all dimensions there, where they have to change places."""
+        if not value.loose:
+            return value
+        there = {self.c.space.base(d.axis) for d in frame}
+        own = [d.axis for d in value.dims if self.c.space.base(d.axis) in there]
+        order = [self.c.layouts.place(frame, axis) for axis in own]
+        return value if order == sorted(order) else self.whole(value, [d.axis for d in value.dims])
 
     def whole(self, value: Value, axes: Sequence[str]) -> Value:
         """The value with all of these axes in full, and in their order."""

@@ -73,6 +73,13 @@ NORMS: dict[str, tuple[str, dict[str, int], tuple[int, ...], dict[str, Tensor]]]
         """,
         {}, (6, 3), {"batch": BATCH},
     ),
+    "lengths that positions are compared with": (
+        """
+        input  x[N, T, D], lengths: index[N]
+        reduce T where position(T) < lengths
+        """,
+        {}, (3, 4, 5), {"lengths": torch.tensor([4, 1, 3])},
+    ),
 }  # fmt: skip
 
 
