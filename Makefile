@@ -5,10 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test test-pythons test-all sanitize accept lint types docs format clean
+.PHONY: help demo test test-pythons test-all test-extended sanitize accept lint types docs format clean
 
 help:  ## show this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
 
 # Pinned versions, and the CPU build of torch where the package index has one: see .ci/constraints.txt.
 $(READY): pyproject.toml .ci/constraints.txt
@@ -28,9 +28,11 @@ test: $(READY)  ## every check: lint, types, architecture, tests
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m pytest -n 2
 
-test-all: test  ## the same, then the tests that every commit cannot wait for
+test-all: test test-extended  ## the same, then the tests that every commit cannot wait for
+
+test-extended: $(READY)  ## those alone; `make test-extended PART=0/24` for the first of 24 parts
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[models]'
-	$(BIN)/python -m pytest -n 2 -m extended
+	$(BIN)/python -m pytest -n 2 -m extended $(if $(PART),--part $(PART))
 
 test-pythons: $(READY)  ## compile, and run what needs no torch, under every Python from 3.10 on
 	$(BIN)/python .ci/pythons.py

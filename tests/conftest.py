@@ -41,7 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """The quick tier asks whether kernels are right, for which a fifth of the compiler's time will
-    do. `test_optimised.py` and the extended tier build them as users do."""
+    do. `native/test_optimised.py` and the extended tier build them as users do."""
     if config.getoption("markexpr") == "not extended":
         os.environ.setdefault("METANORM_CFLAGS", "-O0")
 

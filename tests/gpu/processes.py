@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-Part = tuple[str, str, int, int]  # a file, its tier, which part of its tests, and of how many
+Part = tuple[str, str, int, int]  # files, their tier, which part of their tests, and of how many
 
 
 def parts(files: Mapping[str, int], tier: str) -> Iterator[pytest.ParameterSet]:
@@ -21,14 +21,15 @@ def parts(files: Mapping[str, int], tier: str) -> Iterator[pytest.ParameterSet]:
     marks = (pytest.mark.extended,) if tier == "extended" else ()
     for file, count in files.items():
         for part in range(count):
-            named = f"{Path(file).stem} {tier} {part + 1} of {count}"
+            named = f"{file.replace('.py', '')} {tier} {part + 1} of {count}"
             yield pytest.param((file, tier, part, count), marks=marks, id=named)
 
 
-def passes(part: Part, environment: Mapping[str, str]) -> None:
+def passes(part: Part, folder: Path, environment: Mapping[str, str]) -> None:
     """Run one part, and fail as it does. Every part has tests that run."""
-    file, tier, number, count = part
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", file]
+    files, tier, number, count = part
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
+    command += [str(folder / file) for file in files.split()]
     command += ["-m", "extended" if tier == "extended" else "not extended"]
     command += [f"--part={number}/{count}"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)

@@ -14,7 +14,7 @@ import pytest
 from processes import ROOT, Part, parts, passes, without
 
 HERE = Path(__file__).parent / "recorded"
-QUICK = {"norms.py": 2, "launching.py": 1, "waiting.py": 1, "failing.py": 1, "tuned.py": 1}
+QUICK = {"norms.py": 1, "launching.py waiting.py failing.py tuned.py": 1}
 EXTENDED = {"norms.py": 8, "launching.py": 2}
 
 if importlib.util.find_spec("triton") is None:
@@ -23,7 +23,6 @@ if importlib.util.find_spec("triton") is None:
 
 @pytest.mark.parametrize("part", [*parts(QUICK, "quick"), *parts(EXTENDED, "extended")])
 def test_on_a_recorded_gpu(part: Part) -> None:
-    file, *rest = part
     paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests" / "native")))
     variables = ("TRITON_INTERPRET", "METANORM_AUTOTUNE", "METANORM_TRITON_TILE")
-    passes((str(HERE / file), *rest), without(*variables, PYTHONPATH=paths))
+    passes(part, HERE, without(*variables, PYTHONPATH=paths))

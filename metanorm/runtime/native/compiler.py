@@ -19,7 +19,7 @@ from metanorm.runtime.kernels.refusals import CannotBuild
 
 HEADERS = Path(__file__).parent / "headers"
 NAMES = ("cc", "gcc", "clang")
-TIMEOUT = 60.0  # seconds; a kernel takes a few tenths of one
+TIMEOUT = 300.0  # seconds; a kernel takes a few tenths of one, on a machine that does nothing else
 
 # On Linux, torch's own libgomp is in the global scope, and dlopen binds our GOMP_parallel to it
 # (seen with LD_DEBUG=bindings; with a libgomp of a mangled name too, where the system's is mapped

@@ -220,4 +220,5 @@ def recording(architecture: int = 90) -> Iterator[Recorder]:
         triton.runtime.driver.set_active(recorder)
         max_shared_mem.cache_clear()
         yield recorder
+    module_of.cache_clear()  # whose kernels were loaded by this one
     triton.runtime.driver._active = None
