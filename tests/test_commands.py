@@ -208,6 +208,7 @@ def test_inspect_prints_norms_for_other_things(spec: str, folder: Path) -> None:
         assert shown.returncode == 0 and len(shown.stdout) > 100
 
 
+@pytest.mark.needs_torch
 def test_new_begins_like_a_norm_for_something_else(folder: Path) -> None:
     assert run("new", "Mine", "--like", "weight_norm").returncode == 0
     assert "norm Mine(eps = 1e-12) for weight {" in (folder / "mine.norm").read_text()
@@ -260,6 +261,7 @@ def test_list_specs_is_a_table_of_one_line_each() -> None:
 # ---- verify, new, version
 
 
+@pytest.mark.needs_torch
 def test_verify_ends_by_what_it_finds(folder: Path) -> None:
     done = run("verify", "specs")
     assert done.returncode == 0 and "good" in done.stdout

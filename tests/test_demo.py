@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.needs_torch
+
 ROOT = Path(__file__).parents[1]
 SPECS = [str(ROOT / "specs"), str(ROOT / "docs" / "demo" / "specs")]
 COMPILE = [sys.executable, "-m", "metanorm", "compile", *SPECS, "-o"]

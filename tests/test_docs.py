@@ -36,7 +36,19 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     forget(place)
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def marks(text: str) -> list[pytest.MarkDecorator]:
+    """Pages that run Python or commands."""
+    runs = re.search(r"^```(python|pycon|console)(?! from=)", text, re.MULTILINE)
+    return [pytest.mark.needs_torch] if runs else []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(p, marks=marks(p.read_text("utf-8")), id=p.relative_to(ROOT).as_posix())
+        for p in PAGES
+    ],
+)
 def test_a_page_does_what_it_says(path: Path, folder: Path) -> None:
     Run(Page.read(path)).all()
 
@@ -173,6 +185,7 @@ def page_of(text: str) -> Page:
     return Page.read(Path("page.md").resolve())
 
 
+@pytest.mark.needs_torch
 def test_a_good_page_passes(folder: Path) -> None:
     page = page_of(GOOD)
     Run(page).all()
@@ -180,7 +193,7 @@ def test_a_good_page_passes(folder: Path) -> None:
     assert broken_links(page) == []
 
 
-@pytest.mark.parametrize("case", BAD)
+@pytest.mark.parametrize("case", [pytest.param(c, marks=marks(t)) for c, (t, _) in BAD.items()])
 def test_a_bad_page_fails(case: str, folder: Path) -> None:
     text, reason = BAD[case]
     with pytest.raises((Wrong, BadPage), match=reason):

@@ -99,6 +99,7 @@ def test_it_knows_its_version(unpacked: Path) -> None:
     assert VERSION in run(unpacked, "-m", "metanorm", "version")
 
 
+@pytest.mark.needs_torch
 def test_it_checks_and_compiles_a_spec_that_uses_the_library(unpacked: Path) -> None:
     spec = unpacked.parent / "mine.norm"
     spec.write_text(

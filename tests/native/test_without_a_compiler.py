@@ -12,6 +12,8 @@ import pytest
 from conftest import ROOT
 from limited import HANGS
 
+pytestmark = pytest.mark.needs_torch
+
 BEGIN = """
 import sys, warnings, torch, metanorm
 from metanorm import runtime
