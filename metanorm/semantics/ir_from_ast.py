@@ -233,9 +233,14 @@ class _Norm:
         return False
 
     def _checks(self) -> tuple[Check, ...]:
-        """Where statistics of several pools are mixed, those of single values do no harm."""
+        """Where statistics of several pools are mixed, those of single values do no harm.
+
+        Nor do those of a pool that the spec counts: it says itself what becomes of them.
+        """
         several = [check for check in self.low.checks if isinstance(check, Several)]
         kept = [c for c in self.low.checks if c not in several or len(several) == 1]
+        counted = [c for c in several if not c.tracked and dict(c.over) in self.low.counted]
+        kept = [c for c in kept if c not in counted]
         return tuple(dict.fromkeys((*self.low.table.splits, *kept)))
 
     def _program(self, target: str, output: list[NormOutput]) -> Program:

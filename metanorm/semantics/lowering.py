@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from metanorm.diagnostics.collector import Collector
+from metanorm.ir.aggregation import Matrix
 from metanorm.ir.nodes import (
     BufferDecl,
     Check,
@@ -70,6 +71,7 @@ class Lowering:
         self.switches: list[Switch] = []
         self.updates: list[Update] = []
         self.checks: list[Check] = []
+        self.counted: list[dict[str, Matrix]] = []  # pools whose size the spec asks for
         self.body: list[Let] = []
         self.types: dict[Ref, Type] = {}
         self.spans: dict[Ref, Span] = {}

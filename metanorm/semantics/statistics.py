@@ -67,6 +67,8 @@ class Statistics:
     def count(self, pool: LoweredPool) -> Tensor:
         """How many elements, or how much weight, each pool holds."""
         self.pools.options(pool, "count", ())
+        if pool.plain:
+            self.low.counted.append(dict(pool.over))
         return self.low.emit(Count(pool.over, pool.where, pool.weight), pool.span)
 
     # ---- parts

@@ -120,6 +120,10 @@ PLANTED: dict[str, tuple[tuple[str, ...], str, str, str, str]] = {
         MEMORY, "metanorm/rows.h", "return (const real *)t->data + offset(t, at);",
         "return (const real *)t->data + offset(t, at) + 1;", "heap-buffer-overflow",
     ),
+    "a write beyond a row": (
+        MEMORY, "metanorm/rows.h", "return direct(t) ? (real *)t->data + offset(t, at) : buffer;",
+        "return direct(t) ? (real *)t->data + offset(t, at) + 1 : buffer;", "WRITE of size",
+    ),
     "a label that nobody looks at": (
         MEMORY, "metanorm/groups.h", "if (labels[i] < 0 || labels[i] >= count) {", "if (0) {",
         "use-after-poison",

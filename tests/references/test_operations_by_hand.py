@@ -64,6 +64,17 @@ def first_steps(x: Tensor, lengths: Tensor) -> Tensor:
 
 
 @references(
+    "norm Conditions { input x[N, C], label: index[N] of K = 3  param table[K] = 1"
+    "  output y = x * tanh(mode(train: x > 0, eval: x <= 0)), z = exp((table > 0.5)[label]) }",
+    x=(3, 4), label=torch.tensor([2, 0, 2]),
+)  # fmt: skip
+def conditions(x: Tensor, label: Tensor, table: Tensor, training: bool) -> tuple[Tensor, ...]:
+    holds = (x > 0) == training
+    chosen = torch.stack([(table[i] > 0.5).double() for i in label])
+    return x * 0.7615941559557649 * holds, 1 + 1.718281828459045 * chosen
+
+
+@references(
     "norm Ties { input x[N, C]  output x * (x == x) + (x <= x) + 2 * (x >= x) + 4 * (x < x) + 8 * (x != x) }",
     x=(3, 4),
 )  # fmt: skip

@@ -43,6 +43,15 @@ norm Kept { input x[N, C = c]
   update seen = 0.9 * seen + 0.1 * mean(x over N)
   update steps = steps + 1
   output x - seen * steps }
+norm Lenient(eps = 1e-5) { input x[N, C = c]
+  buffer centre[C] = 0, spread[C] = 1
+  let m = moments(x over N)
+  let several = count(over N) > 1
+  update centre = where(several, m.mean, centre)
+  update spread = where(several, m.var, spread)
+  let mean = mode(train: where(several, m.mean, centre), eval: centre)
+  let var = mode(train: where(several, m.var, spread), eval: spread)
+  output (x - mean) / sqrt(var + eps) }
 norm Random(std = 0.02) { input x[N, C = c]
   param w[K = 2, C] = normal(0, std), u[C] = uniform(-1 / sqrt(size(C)), 1 / sqrt(size(C)))
   output x + sum(w over K) + u }
@@ -283,3 +292,18 @@ def test_a_norm_for_weights_begins_with_the_weight(norms: ModuleType) -> None:
     (right * weigh).sum().backward()
     close(layer.parametrizations.weight.original.grad, w.grad)  # type: ignore[union-attr]
     close(own.g.grad, g.grad)
+
+
+@TARGETS
+def test_a_spec_that_counts_a_pool_says_what_becomes_of_a_single_value(
+    target: Any, norms: ModuleType
+) -> None:
+    norm = norms.Lenient(3, dtype=F64)
+    x, one = data(5, 3), data(1, 3)
+    mean, var = x.mean(0), x.var(0, correction=0)
+    with runtime.use(target):
+        close(norm(x), (x - mean) / (var + 1e-5).sqrt())
+        close(norm(one), (one - mean) / (var + 1e-5).sqrt())  # by what the batch before has left
+    close((norm.centre, norm.spread), (mean, var))
+    with runtime.use(target), pytest.raises(runtime.ShapeError, match="more than one value"):
+        norms.Clause(3, dtype=F64)(one)  # as torch's batch norm

@@ -285,7 +285,7 @@ class Body:
         self.c.values[let.name] = Value(Name(name), dims, optional=optional)
 
     def _lookup(self, let: Let, op: Lookup, out: list[Stmt]) -> None:
-        table = self.c.named(self.c.present(op.table), out)
+        table = self.c.named(self.c.counted(op.table, self.c.present(op.table)), out)
         place = [d.axis for d in table.dims].index(op.axis)
         at = self.c.layouts.position(table.dims, place)
         rest = tuple(d for i, d in enumerate(table.dims) if i != place)

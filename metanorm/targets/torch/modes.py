@@ -123,7 +123,7 @@ class ModePrinter:
     def _choose(
         self, let: Let, op: Mode, name: Name, train: list[Stmt], evaluate: list[Stmt]
     ) -> None:
-        live, kept = self.c.present(op.train), self.c.present(op.eval)
+        live, kept = (self.c.counted(r, self.c.present(r)) for r in (op.train, op.eval))
         arms = [live, kept]
         if live.number != kept.number:
             arms = [self._as_tensor(v) if v.number else v for v in arms]
