@@ -45,10 +45,10 @@ def test_thousands_of_specs_do(kind: str, start: int) -> None:
     assert not faults(kind, start)
 
 
-def test_a_good_part_of_what_is_written_compiles() -> None:
+def test_more_than_half_of_what_is_written_compiles() -> None:
     """Else nothing would be tested behind `check`."""
     compiled = [number for number in range(120) if files_of(written(number)) is not None]
-    assert len(compiled) >= 15
+    assert len(compiled) > 60
 
 
 def test_no_generated_name_is_undefined(tmp_path: Path) -> None:

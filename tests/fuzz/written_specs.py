@@ -76,6 +76,9 @@ class Writer:
     pairs: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     inputs: list[str] = field(default_factory=list)
+    target: str = ""
+    dims_of_x: list[str] = field(default_factory=list)
+    has_affine: bool = False  # whose weight and bias are there once
     count: int = 0
 
     def some(self, options: list[str] | tuple[str, ...], most: int) -> list[str]:
@@ -87,15 +90,29 @@ class Writer:
     def axis(self) -> str:
         return self.rng.choice(self.axes)
 
+    def single(self) -> str:
+        """An axis that is one dimension, most of the time."""
+        known = [a for a in self.axes if not a.startswith("*")]
+        return self.rng.choice(known) if self.chance(0.97) else self.axis()
+
     def fixed(self) -> str:
         """An axis that parameters may live on, most of the time."""
         known = [a for a in self.axes if a in ("C", "D")]
-        return self.rng.choice(known) if known and self.chance(0.9) else self.axis()
+        return self.rng.choice(known) if known and self.chance(0.97) else self.single()
+
+    def affine(self, value: str) -> str:
+        """The value times a weight and plus a bias, where a norm may have them and has not yet."""
+        if (self.has_affine or self.target) and self.chance(0.97):
+            return value
+        self.has_affine = True
+        per = self.rng.choice((f"{self.fixed()}{self.rng.choice(('', '', ' off'))}",
+                               f"weight[{self.fixed()}]"))  # fmt: skip
+        return f"affine({value} per {per})"
 
     def wide(self, depth: int) -> str:
         """An expression that has all axes of the input, most of the time."""
         text = self.expr(depth)
-        return f"({text} {self.rng.choice('+-*')} x)" if self.chance(0.85) else text
+        return f"({text} {self.rng.choice('+-*')} x)" if self.chance(0.98) else text
 
     def index(self) -> str:
         known = [i for i in ("label", "kind", "choice") if i in self.inputs]
@@ -108,28 +125,32 @@ class Writer:
     def cut(self, axis: str) -> str:
         """A matrix for an axis, which fits it most of the time."""
         given = [name for name in self.inputs if ON.get(name) == axis]
-        if self.chance(0.05):
+        if self.chance(0.03):
             return self.rng.choice(CUTS)
         return self.rng.choice((*CUTS[:13], *given * 6))
+
+    def cuts(self, axis: str) -> bool:
+        """Whether an axis is cut: one that is a single dimension, nearly always."""
+        return self.chance(0.01 if axis.startswith("*") else 0.3)
 
     def pool(self, tracks: bool = False) -> str:
         """`N, C: blocks(2), *S where m weight w, ddof = 1`."""
         parts = []
         for axis in self.rng.sample(self.axes, self.rng.randint(1, min(3, len(self.axes)))):
-            cut = f": {self.cut(axis)}" if self.chance(0.25) else ""
+            cut = f": {self.cut(axis)}" if self.cuts(axis) else ""
             parts.append(axis + cut)
         text = ", ".join(parts)
         if self.chance(0.15):
             text += f" where {self.expr(1)}"
         if self.chance(0.1):
             text += f" weight {self.expr(1)}"
-        if tracks and self.chance(0.3):
+        if tracks and self.chance(0.02 if self.target else 0.3):
             text += f" track {self.rng.choice(('momentum', '0.1', 'momentum off'))}"
         return text
 
     def number(self) -> str:
         if self.hypers and self.chance(0.5):
-            return self.rng.choice(self.hypers)
+            return self.rng.choice([h for h in self.hypers if h != "U"] or ["2"])
         if self.chance(0.2):
             return f"size({self.axis()})"
         return self.rng.choice(NUMBERS)
@@ -169,7 +190,17 @@ def _chain(w: Writer, depth: int) -> str:
 def _call_of_a_norm(w: Writer, depth: int) -> str:
     called = ("LayerNorm({})", "BatchNorm({}, eps = 1e-3)", "RMSNorm({})", "Inner({})")
     called += ("Inner({}, eps = eps)", "InstanceNorm({}, affine = false)")
-    return w.rng.choice(called).format(w.rng.choice(w.values))
+    if (w.target or w.axes[0] != "N") and w.chance(0.9):
+        return w.expr(depth)
+    return w.rng.choice(called).format(w.wide(0) if w.chance(0.5) else "x")
+
+
+def _renamed(w: Writer, depth: int) -> str:
+    """A value along an axis of another name, which mostly goes away again."""
+    name, text = w.rng.choice(("P", "R")), w.wide(0)
+    renamed = f"{text}[{w.single()} -> {name}]"
+    pooled = f"{w.rng.choice(('sum', 'mean', 'max'))}({renamed} * {w.expr(depth - 1)} over {name})"
+    return pooled if w.chance(0.95) else renamed
 
 
 FORMS = (
@@ -193,17 +224,16 @@ FORMS = (
     )
     * 3,
     lambda w, d: f"var({w.wide(d)} over {w.pool()}, ddof = 1)",
-    lambda w, d: f"var({w.wide(d)} over {w.pool()}, about = {w.expr(0)})",
+    lambda w, d: f"var({w.wide(d)} over {w.pool()}, about = {w.number()})",
     lambda w, d: f"moments({w.wide(d)} over {w.pool(tracks=True)}).{w.rng.choice(('mean', 'var'))}",
     lambda w, d: f"count(over {w.pool()})",
     lambda w, d: f"size({w.axis()})",
-    lambda w, d: f"position({w.axis()})",
-    lambda w, d: f"softmax({w.wide(d)} over {w.axis()})",
-    lambda w, d: f"sparsestmax({w.wide(d)} over {w.axis()}, radius = {w.number()})",
-    lambda w, d: f"affine({w.expr(d)} per {w.fixed()}{w.rng.choice(('', '', ' off'))})",
-    lambda w, d: f"affine({w.expr(d)} per weight[{w.fixed()}])",
+    lambda w, d: f"position({w.single()})",
+    lambda w, d: f"softmax({w.wide(d)} over {w.single()})",
+    lambda w, d: f"sparsestmax({w.wide(d)} over {w.single()}, radius = {w.number()})",
+    lambda w, d: w.affine(w.wide(d)),
     lambda w, d: f"{w.rng.choice(w.tables)}[{w.index()}]" if w.tables else w.expr(d),
-    lambda w, d: f"{w.rng.choice(w.values)}[{w.axis()} -> {w.rng.choice(('P', 'R'))}]",
+    lambda w, d: _renamed(w, d),
     lambda w, d: f"sum({w.wide(d)} * {w.rng.choice(w.values)} over {w.axis()})",
     lambda w, d: (
         f"{w.rng.choice(w.pairs)}.{w.rng.choice(('mean', 'var'))}" if w.pairs else w.expr(d)
@@ -221,11 +251,13 @@ def _let(w: Writer) -> None:
 
 def _moments(w: Writer) -> None:
     name = w.name("m")
-    w.lines.append(f"let {name} = moments({w.expr(1)} over {w.pool(tracks=True)})")
+    w.lines.append(f"let {name} = moments({w.wide(1)} over {w.pool(tracks=True)})")
     w.pairs.append(name)
 
 
 def _param(w: Writer) -> None:
+    if w.target and w.chance(0.97):
+        return
     name = w.name("p")
     bounds = " in [0, 1]" if w.chance(0.15) else ""
     w.lines.append(f"param {name}{w.dims()} = {w.initial()}{bounds}")
@@ -241,6 +273,8 @@ def _table(w: Writer) -> None:
 
 
 def _buffer(w: Writer) -> None:
+    if w.target and w.chance(0.97):
+        return
     name = w.name("b")
     w.lines.append(f"buffer {name}{w.dims()} = {w.initial()}")
     w.values.append(name)
@@ -250,7 +284,10 @@ def _buffer(w: Writer) -> None:
 def _update(w: Writer) -> None:
     if w.buffers:
         name = w.buffers.pop()
-        w.lines.append(f"update {name} = {w.rng.choice((name + ' + ' + w.expr(0), w.expr(2)))}")
+        over = ", ".join(w.axes)
+        pooled = f"mean({w.wide(1)} over {over})"
+        value = w.expr(2) if w.chance(0.05) else f"{name} + {pooled}"
+        w.lines.append(f"update {name} = {w.rng.choice((value, pooled))}")
 
 
 def _repeat(w: Writer) -> None:
@@ -259,11 +296,12 @@ def _repeat(w: Writer) -> None:
         return
     name = w.rng.choice(names)
     times = w.rng.choice(("2", "3", "steps"))
-    w.lines.append(f"repeat {times} {{ {name} = {w.expr(2)} }}")
+    changed = w.expr(2) if w.chance(0.05) else f"tanh({name}) * {w.number()}"
+    w.lines.append(f"repeat {times} {{ {name} = {changed} }}")
 
 
 def _split(w: Writer) -> None:
-    axis = w.axis()
+    axis = w.single()
     outer, inner = w.name("G"), w.name("D")
     w.lines.insert(0, f"axis {axis} = ({outer} = {w.rng.choice(('2', 'groups'))}, {inner})")
     w.axes += [outer, inner]
@@ -278,46 +316,55 @@ def _clauses(w: Writer) -> None:
         stats = [w.name("s") for _ in range(w.rng.randint(1, 3))]
         for stat in stats:
             w.lines.append(f"stat {stat} over {w.pool()}")
-            if w.chance(0.3):
+            if w.chance(0.02 if w.target else 0.3):
                 w.lines.append("track momentum")
         w.lines.append(
             f"mix {', '.join(stats)} by {w.rng.choice(('softmax', 'sparsestmax(radius)'))}"
         )
     else:
         w.lines.append(f"reduce {w.pool()}{w.rng.choice(('', '', ', ddof = 1'))}")
-        if w.chance(0.3):
+        if w.chance(0.02 if w.target else 0.3):
             w.lines.append(w.rng.choice(("track momentum", "track momentum off", "track 0.1")))
     if w.chance(0.4):
-        shifts = ("shift none", "shift mean", f"shift shifted[{w.axis()}] = 1")
+        shifts = ("shift none", "shift mean", f"shift shifted[{w.fixed()}] = 1")
+        shifts = shifts[: 2 if w.target else 3]
         w.lines.append(w.rng.choice((*shifts, f"shift {w.expr(1)}")))
     if w.chance(0.4):
         scales = ("scale none", "scale l1", "scale max", "scale sqrt(var) + eps")
         w.lines.append(w.rng.choice((*scales, f"scale {w.expr(1)}")))
-    if w.chance(0.5):
-        w.lines.append(f"affine {w.axis()}{w.rng.choice(('', '', ' off'))}")
+    if w.chance(0.02 if w.target or w.has_affine else 0.5):
+        w.has_affine = True
+        w.lines.append(f"affine {w.fixed()}{w.rng.choice(('', '', ' off'))}")
     w.values += ["mean", "var", "normalized"]
-    if w.chance(0.4):
-        w.lines.append(f"output {w.expr(2)}")
+    if w.target == "loss" or w.chance(0.4):
+        w.lines.append(_outputs(w))
 
 
 def _outputs(w: Writer) -> str:
-    first = w.rng.choice((f"x * {w.expr(1)} + {w.expr(1)}", f"affine(x - {w.expr(1)} per C)"))
-    first = w.rng.choice((first, w.expr(3), f"normalize({w.expr(2)} over {w.pool(tracks=True)})"))
-    others = [f"{w.name('o')} = {w.expr(2)}" for _ in range(w.rng.choice((0, 0, 0, 1, 2)))]
+    if w.target == "loss" and w.chance(0.95):
+        return f"output mean({w.wide(2)} over {', '.join(w.dims_of_x)})"
+    first = w.rng.choice((f"x * {w.expr(1)} + {w.expr(1)}", w.affine(f"(x - {w.expr(1)})")))
+    first = w.rng.choice((first, w.wide(3), f"normalize({w.wide(2)} over {w.pool(tracks=True)})"))
+    several = 0 if w.target and w.chance(0.97) else w.rng.choice((0, 0, 0, 1, 2))
+    others = [f"{w.name('o')} = {w.expr(2)}" for _ in range(several)]
     if others and w.chance(0.7):
         first = f"y = {first}"
     return "output " + ", ".join([first, *others])
 
 
 def written(number: int) -> str:
-    """The text of a spec. Most are refused for some reason; a good part compiles."""
+    """The text of a spec. More than half compile; the others are refused for some reason."""
     rng = random.Random(number)
     w = Writer(rng)
     first = rng.choice(INPUTS)
+    w.target = rng.choice(("",) * 12 + ("weight", "gradient", "loss"))
     w.axes = [a.partition(" ")[0] for a in first[2:-1].split(", ")]
-    more = [m for m in w.some(MORE, 4) if _fits(m, w.axes) or rng.random() < 0.05]
+    w.dims_of_x = list(w.axes)
+    more = [m for m in w.some(MORE, 4) if _fits(m, w.axes) or rng.random() < 0.02]
+    more = more if w.target in ("", "loss") or rng.random() < 0.03 else []
     w.inputs = [m.partition(":")[0].partition("[")[0] for m in more]
     w.values = ["x", *(m.partition("[")[0].partition(" ")[0] for m in more if ":" not in m)]
+    w.values = [f"mean({v} over J)" if v == "z" and rng.random() < 0.9 else v for v in w.values]
     hypers = w.some(HYPERS, 5)
     w.hypers = [h.partition(":")[0].partition(" ")[0] for h in hypers]
     for _ in range(rng.choice((0, 0, 1, 1, 2, 3, 5))):
@@ -326,7 +373,7 @@ def written(number: int) -> str:
         _clauses(w)
     else:
         w.lines.append(_outputs(w))
-    target = rng.choice(("",) * 12 + (" for weight", " for gradient", " for loss"))
+    target = f" for {w.target}" if w.target else ""
     text = " ".join(w.lines)
     for hyper in HYPERS:  # what is named is declared, most of the time
         if re.search(rf"\b{hyper.split(':')[0].split()[0]}\b", text) and rng.random() < 0.97:
