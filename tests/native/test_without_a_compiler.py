@@ -166,13 +166,11 @@ def unknown(*_): raise KeyError("uid not found")
 pwd.getpwuid = pwd.getpwnam = unknown
 for name in ("METANORM_CACHE", "XDG_CACHE_HOME", "HOME"):
     os.environ.pop(name, None)
-if HOME is not None:
-    os.environ["HOME"] = HOME
+os.environ.update(HOME)
 """
 
 
 @pytest.mark.parametrize("home", [None, "", "/nonexistent"])
 def test_a_user_without_a_home(home: str | None) -> None:
-    run(
-        NOBODY.replace("HOME is", f"{home!r} is").replace("= HOME", f"= {home!r}") + SEVERAL + RIGHT
-    )
+    given = {} if home is None else {"HOME": home}
+    run(NOBODY.replace("(HOME)", f"({given!r})") + SEVERAL + RIGHT)
