@@ -31,7 +31,7 @@ test: $(READY)  ## every check: lint, types, architecture, tests
 test-all: test test-extended  ## the same, then the tests that every commit cannot wait for
 
 test-extended: $(READY)  ## those alone; `make test-extended PART=0/24` for the first of 24 parts
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[models]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[models,export]'
 	$(BIN)/python -m pytest -n 2 -m extended $(if $(PART),--part $(PART))
 
 test-pythons: $(READY)  ## compile, and run what needs no torch, under every Python from 3.10 on

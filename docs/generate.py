@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from docs import commands, editor, gallery_pages, pages, schemas
+from docs import commands, editor, export_routes, gallery_pages, pages, schemas
 from metanorm.syntax.grammar import table_text
 
 ROOT = Path(__file__).parents[1]
@@ -26,6 +26,7 @@ FILES: Mapping[str, Callable[[], str]] = {
 
 # Pages written by hand, with parts between `<!-- begin NAME -->` and `<!-- end NAME -->`.
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
+    "docs/export.md": {"routes": export_routes.table},
     "docs/language.md": {"grammar": pages.grammar, "operations": pages.names_of_operations},
 }
 

@@ -14,6 +14,7 @@ from metanorm.runtime.along import (
 )
 from metanorm.runtime.arguments import demand_mask, demand_whole, widened
 from metanorm.runtime.attributes import renamed, shape_of
+from metanorm.runtime.contraction import contracted
 from metanorm.runtime.dispatch import gpu, native, torch_only, use
 from metanorm.runtime.errors import (
     ShapeError,
@@ -41,7 +42,6 @@ from metanorm.runtime.outputs import register_output
 from metanorm.runtime.overrides import handle_override, has_override
 from metanorm.runtime.pools import (
     chosen,
-    contracted,
     count,
     largest,
     maximum,

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from metanorm.runtime import pools
 from metanorm.runtime.along import Matrix
 from metanorm.runtime.arguments import demand_matrix
+from metanorm.runtime.contraction import without_autocast
 from metanorm.runtime.errors import ShapeError
-from metanorm.runtime.pools import without_autocast
 
 Given = Union[str, Tensor, Sequence[Sequence[float]]]
 

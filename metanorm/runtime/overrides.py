@@ -1,7 +1,7 @@
 """Calls of a norm that something else answers than the norm's own function.
 
-These are calls by `torch.fx`, by `torch.jit.trace`, and with nested tensors. Every `forward` asks
-here first, before anything looks at a shape.
+These are calls by `torch.fx` and `torch.jit.trace`, and with nested or distributed tensors. Every
+`forward` asks here first, before anything looks at a shape.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
+import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
+from metanorm.runtime.distributed import call_distributed, must_distribute
 from metanorm.runtime.fx import call_module, is_inner
 from metanorm.runtime.nested import call_with_nested
 from metanorm.runtime.tracing import must_guard, traced_with_guards
@@ -24,7 +26,9 @@ def has_override(module: nn.Module, x: Tensor) -> bool:
     """Whether a call of a norm with `x` is for `handle_override`."""
     if isinstance(x, Proxy):
         return is_inner(module, x)
-    return getattr(x, "is_nested", False) or must_guard()
+    if getattr(x, "is_nested", False):
+        return True
+    return not torch.compiler.is_compiling() and (must_guard() or must_distribute(x))
 
 
 def handle_override(forward: Callable[P, R], *inputs: P.args, **named: P.kwargs) -> R:
@@ -34,5 +38,7 @@ def handle_override(forward: Callable[P, R], *inputs: P.args, **named: P.kwargs)
     x = cast(Any, inputs[0])
     if x.is_nested:
         return cast(R, call_with_nested(forward, x))
+    if must_distribute(x):
+        return cast(R, call_distributed(forward, *inputs, **named))
     name = type(forward.__self__).__name__  # type: ignore[attr-defined]
     return traced_with_guards(name, forward, *inputs, **named)

@@ -7,9 +7,7 @@ of NaN, and elements can be left out (`where`) or weighted (`weight`).
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -116,25 +114,6 @@ def chosen(table: Tensor, index: Tensor, name: str = "index") -> Tensor:
                 f"choose from, 0 to {len(table) - 1}"
             ) from None
     return rows.reshape(*index.shape, *table.shape[1:])
-
-
-def contracted(equation: str, *factors: Tensor) -> Tensor:
-    """The sum of products that an `einsum` equation states, never in half precision."""
-    dtype = functools.reduce(torch.promote_types, (f.dtype for f in factors))
-    # Autocast would multiply in half precision, which is not enough for what scales everything.
-    with without_autocast(factors[0]):
-        added: Tensor = torch.einsum(equation, *(f.to(dtype) for f in factors))
-    return added
-
-
-def without_autocast(like: Tensor) -> AbstractContextManager[object]:
-    """Without autocast, on the device of a tensor; there is none for tensors without numbers.
-
-    Nothing at all where it is off: torch.export would make a region of that.
-    """
-    if like.is_meta or not torch.is_autocast_enabled(like.device.type):
-        return nullcontext()
-    return torch.autocast(like.device.type, enabled=False)
 
 
 def count(

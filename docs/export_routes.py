@@ -1,0 +1,44 @@
+"""Which norms leave Python by which route: what `docs/export.md` lists and `tests/export` runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from metanorm.frontend import check
+from metanorm.workspace import load_library
+
+# Thirty norms: the usual ones, and others until every construct of the library is there.
+ONNX = (
+    "AdaIN", "AdaLayerNormZero", "BatchNorm", "BatchRenorm", "ConditionalGroupNorm",
+    "CumulativeLayerNorm", "DynamicErf", "DynamicTanh", "EvoNormS0", "FilterResponseNorm",
+    "GraphInstanceNorm", "GraphNorm", "GroupNorm", "ILMGroupNorm", "InstanceNorm", "KalmanNorm",
+    "LayerNorm", "LocalContextNorm", "LocalResponseNorm", "MaskedBatchNorm", "MetaNorm", "ModeNorm",
+    "PairNorm", "PartialRMSNorm", "RMSNorm", "SparseSwitchNorm", "SphereStep", "SwitchNorm",
+    "SwitchableWhiteningAll", "UnitedNormSoftmax",
+)  # fmt: skip
+AHEAD_OF_TIME = (
+    "AdaLayerNormZero", "BatchNorm", "FilterResponseNorm", "GraphNorm", "GroupNorm", "InstanceNorm",
+    "LayerNorm", "LocalResponseNorm", "RMSNorm", "SwitchNorm",
+)  # fmt: skip
+
+
+def activations() -> list[str]:
+    """The norms of the library that are for activations."""
+    library = load_library()
+    norms = check(library.sources, library.roots).norms.values()
+    programs = [norm.program for found in norms for norm in found]
+    return sorted(program.name for program in programs if program.target == "activation")
+
+
+def table() -> str:
+    """A row for each norm."""
+    text = "| norm | `torch.export` | `torch.jit.trace` | ONNX | AOTInductor |\n"
+    text += "| --- | --- | --- | --- | --- |\n"
+    for name in activations():
+        tested = (_mark(name, ONNX), _mark(name, AHEAD_OF_TIME))
+        text += f"| {name} | both modes | both modes | {' | '.join(tested)} |\n"
+    return text
+
+
+def _mark(name: str, tested: Sequence[str]) -> str:
+    return "evaluation" if name in tested else "not tested"

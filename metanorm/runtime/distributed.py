@@ -1,0 +1,81 @@
+"""`DTensor`s, which lie in parts on several devices.
+
+A norm runs on torch's own operations, which DTensor knows: it passes messages where a pool needs
+them. What a norm makes itself, such as a range of positions, every device has as a whole.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from metanorm.runtime.errors import ShapeError
+
+_this_thread = threading.local()
+
+
+def is_distributed(x: object) -> bool:
+    """Whether this is a `DTensor`; there is none before its module is imported."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(x, module.DTensor)
+
+
+def must_distribute(x: object) -> bool:
+    """Whether a call with `x` is for `call_distributed`, and not inside of one already."""
+    inside = getattr(_this_thread, "inside", False)
+    return type(x) is not Tensor and not inside and is_distributed(x)
+
+
+def call_distributed(forward: Callable[..., Any], *inputs: Any, **named: Any) -> Any:
+    """The result of a norm for a `DTensor`.
+
+    Raises `TypeError` where another input, a parameter or a buffer is a plain tensor, and
+    `NotImplementedError` where torch has no such operation for a tensor that is laid out so.
+    """
+    module: nn.Module = forward.__self__  # type: ignore[attr-defined]
+    x, name = inputs[0], type(module).__name__
+    own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+    if any(isinstance(t, Tensor) and not is_distributed(t) for t in (*inputs, *named.values())):
+        raise TypeError(f"{name}: x is a DTensor, and another input is not: distribute it too")
+    for label, tensor in own:
+        if not is_distributed(tensor):
+            raise TypeError(
+                f"{name}: x is a DTensor, and {label} is not: call torch.distributed.tensor."
+                "distribute_module(module, mesh) first"
+            )
+    _this_thread.inside = True
+    try:
+        with _Replicated(x.device_mesh):
+            return forward(*inputs, **named)
+    except ShapeError:
+        raise
+    except (NotImplementedError, RuntimeError) as error:
+        raise NotImplementedError(
+            f"{name}: torch cannot compute this for a DTensor placed by {x.placements}: {error}"
+        ) from error
+    finally:
+        _this_thread.inside = False
+
+
+class _Replicated(TorchFunctionMode):
+    """Gives every device the whole of each tensor that is made from numbers alone."""
+
+    def __init__(self, mesh: Any) -> None:
+        super().__init__()
+        self.mesh = mesh
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        from torch.distributed.tensor import DTensor, Replicate
+
+        result = func(*args, **(kwargs or {}))
+        if type(result) is not Tensor or result.requires_grad:
+            return result
+        whole = [Replicate()] * self.mesh.ndim
+        return DTensor.from_local(result, self.mesh, whole, run_check=False)
