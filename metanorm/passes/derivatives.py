@@ -48,9 +48,11 @@ class Deriver(Builder):
         return self.map("div", d, self._beside(d, divisor, 1))
 
     def _beside(self, d: Ref, factor: Ref, neutral: float) -> Ref:
-        """What is constant along an axis of the adjoint stays as it is, and can leave sums."""
-        narrow = not set(self.types[d].axes) <= set(self.types[factor].axes)
-        if narrow or factor not in self.exposed:
+        """A factor that is `neutral` where no adjoint arrives, if it may be NaN there.
+
+        Only such factors: others, which an adjoint need not be compared for, can leave sums.
+        """
+        if factor not in self.exposed:
             return factor
         arrives = self.map("ne", d, self.number(0))
         return self.map("where", arrives, factor, self.number(neutral))
@@ -155,12 +157,12 @@ def _rescale(b: Deriver, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
     x, centre, _, *factors = args
     to_x = d
     for factor in factors:
-        to_x = b.map("mul", to_x, factor)
+        to_x = b.times(to_x, factor)
     weighted = b.times(d, b.map("sub", x, centre))
     scales: list[Ref] = []
     for position in range(len(factors)):
         others = [f for i, f in enumerate(factors) if i != position]
-        scales.append(b.map("mul", weighted, others[0]) if others else weighted)
+        scales.append(b.times(weighted, others[0]) if others else weighted)
     return (to_x, b.map("neg", to_x), d, *scales)
 
 

@@ -52,12 +52,11 @@ class _Derived(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
-        arrives = gradient != 0
-        arguments = [
-            torch.where(arrives, a, 1) if a.shape == gradient.shape else a for a in saved(ctx)
-        ]
-        derivative: Any = torch.func.vjp(ctx.function, *arguments)[1]
-        return None, *derivative(gradient)
+        arrives, arguments = gradient != 0, saved(ctx)
+        calm = [torch.where(arrives, argument, 1) for argument in arguments]
+        derivative: Any = torch.func.vjp(ctx.function, *calm)[1]
+        found = zip(derivative(gradient), arguments)
+        return None, *(change.sum_to_size(argument.shape) for change, argument in found)
 
 
 class _Guarded(_Derived):

@@ -28,7 +28,7 @@ def rescale(
     """scale * weight * (x - centre) + shift; what is `None` is left out.
 
     All but `x` broadcast against `x`, whose shape and memory format the result has. With `gaps`,
-    `x` may be NaN or infinite where the result has no gradient: that reaches no other gradient.
+    any of them may be NaN or infinite where the result has no gradient: that reaches no gradient.
     """
     parts = [_tensor(part, x) for part in (centre, scale, weight, shift)]
     if recorded(x):
@@ -55,11 +55,6 @@ def _formula(
     for factor in (scale, weight):
         result = result if factor is None else result * factor
     return result if shift is None else result + shift
-
-
-def _product(gradient: Tensor, factor: Tensor, gaps: bool) -> Tensor:
-    """A gradient times a factor; where there are gaps, zero times NaN is zero."""
-    return (torch.where(gradient != 0, factor, 0) if gaps else factor) * gradient
 
 
 class _Derived(torch.autograd.Function):
@@ -91,25 +86,25 @@ class _Derived(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
-        x, centre, scale, weight, shift = saved(ctx)
-        wanted = ctx.needs_input_grad
-        gradient = gradients[0]
+        parts, (gradient,) = saved(ctx), gradients
+        x, centre, scale, weight, _ = parts
+        if ctx.gaps:  # zero times NaN is zero
+            arrives = gradient != 0
+            x, centre, scale, weight = (
+                None if part is None else torch.where(arrives, part, 0) for part in parts[:4]
+            )
         scaled = gradient if weight is None else gradient * weight
         by_x = scaled if scale is None else scaled * scale
-        by_scale = by_weight = None
-        if wanted[2]:
-            by_scale = _product(scaled, _formula(x, centre), ctx.gaps).sum_to_size(scale.shape)
-        if wanted[3]:
-            by_weight = _product(gradient, _formula(x, centre, scale), ctx.gaps)
-            by_weight = by_weight.sum_to_size(weight.shape)
-        return (
+        wanted = ctx.needs_input_grad
+        found = (
             by_x if wanted[0] else None,
-            -by_x.sum_to_size(centre.shape) if wanted[1] else None,
-            by_scale,
-            by_weight,
-            gradient.sum_to_size(shift.shape) if wanted[4] else None,
-            None,
+            -by_x if wanted[1] else None,
+            scaled * _formula(x, centre) if wanted[2] else None,
+            gradient * _formula(x, centre, scale) if wanted[3] else None,
+            gradient if wanted[4] else None,
         )
+        pairs = zip(found, parts)
+        return *(None if g is None else g.sum_to_size(part.shape) for g, part in pairs), None
 
 
 class _Rescale(_Derived):
