@@ -31,10 +31,21 @@ def guarded(function: Function, *arguments: Tensor | float) -> Tensor:
 
     compiled = torch.compiler.is_compiling() and not torch.compiler.is_exporting()
     if not compiled and any(map(recorded, tensors)):
-        return of_tensors(*tensors)
+        return _of_operations(of_tensors, tensors)
     rule = _Derived if compiled else _Guarded
     result: Tensor = rule.apply(of_tensors, *tensors)  # type: ignore[no-untyped-call]
     return result
+
+
+def _of_operations(function: Function, arguments: list[Tensor]) -> Tensor:
+    """The function for a program that torch differentiates operation by operation.
+
+    Such a program cannot ask where a gradient arrives. It has none where the result is not finite.
+    """
+    result = function(*(a.detach() for a in arguments))
+    finite = result.isfinite()
+    calm = [torch.where(finite, a, 1) for a in arguments]
+    return torch.where(finite, function(*calm), result)
 
 
 class _Derived(torch.autograd.Function):

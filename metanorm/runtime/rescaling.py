@@ -35,13 +35,30 @@ def rescale(
         if gaps and torch.compiler.is_compiling() and not torch.compiler.is_exporting():
             traced: Tensor = _Derived.apply(x, *parts, gaps)  # type: ignore[no-untyped-call]
             return traced
-        return _formula(x, *parts)
+        return _with_gaps(x, *parts) if gaps else _formula(x, *parts)
     result: Tensor = _Rescale.apply(x, *parts, gaps)  # type: ignore[no-untyped-call]
     return result
 
 
 def _tensor(part: Tensor | float | None, like: Tensor) -> Tensor | None:
     return part if part is None or isinstance(part, Tensor) else like.new_tensor(part)
+
+
+def _with_gaps(
+    x: Tensor,
+    centre: Tensor | None,
+    scale: Tensor | None,
+    weight: Tensor | None,
+    shift: Tensor | None,
+) -> Tensor:
+    """The formula for a program that torch differentiates operation by operation.
+
+    Such a program cannot ask where a gradient arrives. It has none where the result is not finite.
+    """
+    result = _formula(x, centre, scale, weight, shift).detach()
+    finite = result.isfinite()
+    distance = torch.where(finite, _formula(x, centre), 0)
+    return torch.where(finite, _formula(distance, None, scale, weight, shift), result)
 
 
 def _formula(
