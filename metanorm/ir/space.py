@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 
 from metanorm.ir.aggregation import PARTITIONS, Aggregation, Matrix, Ones, matrix_text, refines
 from metanorm.ir.nodes import Axis
+from metanorm.ir.scalar import SizeOf
+from metanorm.ir.scalar import leaves as leaves_of
 
 Axes = tuple[str, ...]
 
@@ -41,6 +43,13 @@ class Space:
     def _place(self, name: str) -> tuple[tuple[int, ...], int, str]:
         base = self.base(name)
         return (self._rank[base], base != name, name)
+
+    def is_fixed(self, name: str) -> bool:
+        """Whether the length of an axis is known when the module is made: that of a part may follow
+        from a whole whose length only a call tells."""
+        size = self._axes[name].size
+        wholes = (leaf.axis for leaf in leaves_of(size) if isinstance(leaf, SizeOf)) if size else ()
+        return size is not None and all(self.is_fixed(whole) for whole in wholes)
 
     def base(self, name: str) -> str:
         """The axis whose parts `name` enumerates; the axis itself where it is no cell axis."""

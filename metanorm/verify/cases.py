@@ -219,14 +219,7 @@ class _Builder:
 
     def _length(self, axis: str) -> int:
         """A small length that the pools divide; different axes differ where they can."""
-        divisor = 1
-        for check in self.program.checks:
-            if isinstance(check, Divisible) and check.axis == axis:
-                # Lengths that the constructor asks for divide as parts do, below.
-                known = {a.name: 1.0 for a in self.program.arguments if a.type == "size"}
-                by = evaluate(check.by, {**known, **self.numbers}, {})
-                divisor = math.lcm(divisor, max(int(by), 1))
-        divisor *= self._given(axis)
+        divisor = self._divisor(axis) * self._given(axis)
         fixed = self.space[axis].size is not None
         if self.setting.empty and axis in self._leading():
             return 0
@@ -235,6 +228,17 @@ class _Builder:
         rank = [a.name for a in self.program.axes].index(axis)
         return divisor * (2 if divisor > 1 else (4, 3, 5, 2)[rank % 4])
 
+    def _divisor(self, axis: str) -> int:
+        """What has to divide an axis."""
+        divisor = 1
+        for check in self.program.checks:
+            if isinstance(check, Divisible) and check.axis == axis:
+                # Lengths that the constructor asks for divide as parts do, below.
+                known = {a.name: 1.0 for a in self.program.arguments if a.type == "size"}
+                by = evaluate(check.by, {**known, **self.numbers}, {})
+                divisor = math.lcm(divisor, max(int(by), 1))
+        return divisor
+
     def _given(self, axis: str) -> int:
         """The product of the parts of an axis whose lengths are given, parts of parts included."""
         given = 1
@@ -242,7 +246,7 @@ class _Builder:
             if isinstance(part.size, (Const, Hyper)):
                 given *= math.prod(self._shape(part.name))
             else:
-                given *= self._given(part.name)
+                given *= self._divisor(part.name) * self._given(part.name)
         return given
 
     def _leading(self) -> tuple[str, ...]:

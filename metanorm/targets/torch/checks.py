@@ -74,7 +74,7 @@ class CallChecks:
         for decl in self.program.inputs:
             done += self._input(decl)
         for check in self.program.checks:
-            if isinstance(check, Divisible) and self.space[check.axis].size is None:
+            if isinstance(check, Divisible) and not self.space.is_fixed(check.axis):
                 done.append(self._divisible(check))
             elif isinstance(check, Equal):
                 done += self._equal(check)

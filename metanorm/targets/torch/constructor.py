@@ -138,7 +138,7 @@ class Constructor:
         """Axes of fixed length that are cut into parts, checked at once."""
         done: list[Stmt] = []
         for check in self.program.checks:
-            if not isinstance(check, Divisible) or self.space[check.axis].size is None:
+            if not isinstance(check, Divisible) or not self.space.is_fixed(check.axis):
                 continue
             size = self.scalar(SizeOf(check.axis), "")
             by = self.scalar(check.by, "")
