@@ -108,14 +108,11 @@ class PoolPrinter:
 
     def _weight(self) -> Expr | None:
         """What an element counts, where that is not one."""
-        weight: Expr | None = None
-        if self.op.where is not None:
-            condition = self.v.value(self.op.where, self.at, self.locals)
-            weight = Choice(condition, ONE, ZERO)
-        if self.op.weight is not None:
-            own = self.v.value(self.op.weight, self.at, self.locals)
-            weight = own if weight is None else Infix("*", weight, own)
-        return weight
+        where, weight = (
+            None if ref is None else self.v.value(ref, self.at, self.locals)
+            for ref in (self.op.where, self.op.weight)
+        )
+        return weight if where is None else Choice(where, weight or ONE, ZERO)
 
     def _weighed(self, value: Expr) -> Expr:
         """A weight of zero leaves a NaN out."""

@@ -143,13 +143,11 @@ class SweepPrinter:
 
     def _weight(self, r: Reduction) -> Expr | None:
         """What an element weighs, where that is not one."""
-        weight: Expr | None = None
-        if r.where is not None:
-            weight = Choice(Infix("!=", self.elements.wide(r.where), ZERO), ONE, ZERO)
-        if r.weight is not None:
-            own = self.elements.wide(r.weight)
-            weight = own if weight is None else Infix("*", weight, own)
-        return weight
+        weight = None if r.weight is None else self.elements.wide(r.weight)
+        if r.where is None:
+            return weight
+        counts = Infix("!=", self.elements.wide(r.where), ZERO)
+        return Choice(counts, ONE if weight is None else weight, ZERO)
 
     def _weighed(self, r: Reduction, value: Expr) -> Expr:
         weight = self._weight(r)
