@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from copy import copy
 from functools import cached_property
 
-from metanorm.ir.aggregation import Aggregation, ByIndex, Dense, matrix_text
+from metanorm.ir.aggregation import (
+    Aggregation,
+    Blocks,
+    ByIndex,
+    Causal,
+    Chunks,
+    Dense,
+    Interleave,
+    Matrix,
+    Neighbours,
+    Ones,
+    Window,
+)
 from metanorm.ir.nodes import (
     Along,
     Buffer,
@@ -17,6 +29,7 @@ from metanorm.ir.nodes import (
     Expand,
     Init,
     Input,
+    Let,
     Lookup,
     Map,
     Mode,
@@ -29,6 +42,7 @@ from metanorm.ir.nodes import (
     Program,
     Ref,
     Rename,
+    Repeat,
     Stop,
     Update,
 )
@@ -55,6 +69,7 @@ class Fingerprint:
         self.axes = {axis.name: self._axis(i) for i, axis in enumerate(program.axes)}
         self.parts: dict[tuple[str, str], str] = {}  # by sort and name
         self.done: dict[Ref, str] = {}
+        self.depth = 0  # of loops
 
     @property
     def names(self) -> dict[str, str]:
@@ -97,7 +112,10 @@ class Fingerprint:
         names = [i.name for i in self.program.inputs]
         decl = self.program.inputs[names.index(name)]
         default = names.index(decl.default) if decl.default in names else decl.default
-        return f"input {names.index(name)} {decl.sort} {'' if decl.required else repr(default)}"
+        table = self.axes[decl.table] if decl.table else "-"
+        given = "" if decl.required else repr(default)
+        dims = self._dims(decl.dims)
+        return f"input {names.index(name)} {decl.sort}[{dims}] of {table} {given}"
 
     def _nth(self, sort: str, name: str) -> str:
         count = sum(of == sort for of, _ in self.parts)
@@ -115,18 +133,35 @@ class Fingerprint:
                 return f"{function}({', '.join(self._scalar(a) for a in arguments)})"
 
     def _over(self, over: Aggregation) -> str:
-        parts = []
-        for axis, matrix in over:
-            match matrix:
-                case ByIndex(name) | Dense(name):
-                    parts.append(f"{self.axes[axis]}: {self._nth('pool', name)}")
-                case _:
-                    parts.append(f"{self.axes[axis]}: {matrix_text(matrix)}")
-        return "; ".join(parts)
+        return "; ".join(f"{self.axes[axis]}: {self._matrix(matrix)}" for axis, matrix in over)
+
+    def _matrix(self, matrix: Matrix) -> str:
+        """A matrix by its numbers, and by which input or argument it comes from."""
+        match matrix:
+            case Ones():
+                return "ones"
+            case Blocks(number) | Chunks(number) | Interleave(number):
+                return f"{type(matrix).__name__} {self._scalar(number)}"
+            case ByIndex(name) | Dense(name):
+                return self._source(name)
+            case Window(width, edge):
+                return f"window {self._scalar(width)} {edge}"
+            case Causal(width):
+                return f"causal {self._scalar(width) if width is not None else '-'}"
+            case Neighbours(name, loop):
+                return f"neighbours {self._source(name)} {loop}"
+            case _:
+                raise TypeError(f"no digest of the matrix {type(matrix).__name__}")
+
+    def _source(self, name: str) -> str:
+        """What a matrix is made from: an input, or an argument of the constructor."""
+        if any(decl.name == name for decl in self.program.inputs):
+            return self._input(name)
+        return self._nth("pool", name)
 
     def _settled(self, ref: Ref) -> str:
         """The digest of a value, after those of its operands: chains may be long, and nest not."""
-        waiting = [ref]
+        waiting = [] if ref in self.done else [ref]
         while waiting:
             missing = [r for r in operands(self.ops[waiting[-1]]) if r not in self.done]
             if missing:
@@ -143,9 +178,11 @@ class Fingerprint:
 
     def _squared(self, pool: Pool) -> Ref | None:
         """What a pool is the mean square of, in either way to write it."""
+        if pool.ddof:
+            return None
         if pool.statistic == "second":
-            return pool.value if self.ops[pool.about or ""] == Number(Const(0)) else None
-        square = self.ops[pool.value]
+            return pool.value if self.ops.get(pool.about or "") == Number(Const(0)) else None
+        square = self.ops.get(pool.value)
         if pool.statistic == "mean" and isinstance(square, Map) and square.function == "mul":
             return square.arguments[0] if len(set(square.arguments)) == 1 else None
         return None
@@ -153,9 +190,25 @@ class Fingerprint:
     def _begins(self, decl: ParamDecl | BufferDecl) -> str:
         """What a parameter or a buffer begins with."""
         if decl.from_weight:
-            inner = Fingerprint(replace(self.program, body=decl.from_weight))
-            return inner._settled(decl.from_weight[-1].name)
+            return self._within(decl.from_weight, {})._settled(decl.from_weight[-1].name)
         return self._init(decl.init)
+
+    def _within(self, body: tuple[Let, ...], given: Mapping[Ref, str]) -> Fingerprint:
+        """The digests of bindings that have names of their own, and read these values too."""
+        inner = copy(self)
+        inner.ops = {let.name: let.op for let in body}
+        inner.done = {**given}
+        return inner
+
+    def _repeat(self, op: Repeat) -> str:
+        """What is carried counts by its position, and what is read from outside by its digest."""
+        begins = " ".join(self._value(ref) for ref in op.initial)
+        outside = {ref: self._value(ref) for ref in operands(op)}
+        carried = {ref: f"carried {self.depth} {i}" for i, ref in enumerate(op.inside)}
+        inner = self._within(op.body, {**outside, **carried})
+        inner.depth += 1
+        ends = " ".join(inner._settled(ref) for ref in op.results)
+        return f"repeat {self._scalar(op.count)} from {begins} to {ends}: {op.position}"
 
     def _init(self, init: Init) -> str:
         if isinstance(init, Draw):
@@ -173,7 +226,10 @@ class Fingerprint:
                 param = next(p for p in self.program.params if p.name == name)
                 bounds = (param.low, param.high)
                 limits = [self._scalar(b) if b is not None else "-" for b in bounds]
-                what = f"{self._dims(param.dims)} {self._begins(param)} {limits}"
+                begins = self._begins(param)
+                what = f"{self._dims(param.dims)} {begins} {limits}"
+                if param.switches and repr(param.absent) != begins:
+                    what += f" else {param.absent!r}"
                 return f"{self._nth(f'param[{what}]', name)}"
             case Buffer(name):
                 return self._kept(name)
@@ -204,9 +260,12 @@ class Fingerprint:
             case Stop(inner):
                 return f"stop {value(inner)}"
             case Draw(axes=axes):
-                return f"{self._init(op)} {self._dims(axes)}"
+                drawn = f"{self._init(op)} {self._dims(axes)}"
+                return self._nth(drawn, f"{op.number}")
             case Mode(train, evaluated, buffer):
                 kept = self._kept(buffer) if buffer is not None else "-"
                 return f"mode {value(train)} {value(evaluated)} {kept}"
+            case Repeat():
+                return self._repeat(op)
             case _:
-                return repr(op)
+                raise TypeError(f"no digest of the operation {type(op).__name__}")
