@@ -333,6 +333,124 @@ def test_layers_that_only_a_list_holds_are_named(library: ModuleType) -> None:
     assert repr(report) == "replaced: 0\nskipped: 1\n  hidden: LayerNorm is no registered module"
 
 
+class WithBuffers(nn.LayerNorm):
+    """A norm with buffers of its own, one of which is saved."""
+
+    def __init__(self, normalized_shape: int, eps: float = 1e-5) -> None:
+        super().__init__(normalized_shape, eps)
+        self.register_buffer("saved", torch.zeros(2))
+        self.register_buffer("unsaved", torch.zeros(2), persistent=False)
+        self.register_buffer("mask", torch.zeros(2), persistent=False)
+        self.register_buffer("kept", torch.zeros(2))
+
+
+class OldBuffers(nn.LayerNorm):
+    def __init__(self, shape: int) -> None:
+        super().__init__(shape)
+        self.register_buffer("mask", torch.ones(2))
+        self.register_buffer("kept", torch.ones(2), persistent=False)
+
+
+def test_buffers_are_saved_as_before_and_new_ones_as_the_norm_says() -> None:
+    model = nn.Sequential(OldBuffers(4))
+    saved = set(model.state_dict())
+    runtime.swap(model, {OldBuffers: WithBuffers})
+    assert set(model.state_dict()) == {*saved, "0.saved"}
+    assert model[0].mask.eq(1).all() and model[0].kept.eq(1).all()
+    assert set(copy.deepcopy(model).state_dict()) == set(model.state_dict())
+
+
+def test_a_norm_keeps_backward_hooks_that_a_factory_put_on_it() -> None:
+    calls = []
+
+    def made(old: nn.LayerNorm) -> nn.Module:
+        norm = nn.LayerNorm(old.normalized_shape)
+        norm.register_full_backward_hook(lambda *_: calls.append("backward"))
+        return norm
+
+    model = nn.Sequential(nn.LayerNorm(4))
+    runtime.swap(model, {nn.LayerNorm: made})
+    model(torch.randn(2, 4, requires_grad=True)).sum().backward()
+    assert calls == ["backward"]
+
+
+def test_one_norm_is_not_put_in_two_places(library: ModuleType) -> None:
+    """Nor a part of one, nor a module that stands in the model already."""
+    one = library.LayerNorm(4)
+    elsewhere = nn.LayerNorm(4)
+    factories: dict[str, Callable[[nn.Module], nn.Module]] = {
+        "returned what stands at 1 too": lambda old: one,
+        "returned what stands at 1 too; ": lambda old: nn.Sequential(one),
+        "returned what stands at 0 too": lambda old: elsewhere,
+    }
+    for reason, factory in factories.items():
+        model = nn.Sequential(Foreign(4), nn.LayerNorm(4), nn.LayerNorm(4))
+        model[0].inner = elsewhere
+        reason = reason.replace("at 0", "at 0.inner")
+        before = list(model.modules())
+        with pytest.raises(runtime.SwapError) as raised:
+            runtime.swap(model, {nn.LayerNorm: factory}, lambda _, name: name != "0.inner")
+        assert reason in str(raised.value)
+        assert list(model.modules()) == before
+
+
+def test_a_layer_is_not_put_into_its_norm() -> None:
+    """Its hooks would run twice, and its parameters would have other names."""
+    calls: list[str] = []
+    model = nn.Sequential(nn.LayerNorm(4))
+    model[0].register_forward_hook(lambda *_: calls.append("called"))
+    norms = {nn.LayerNorm: lambda old: nn.Sequential(old, nn.Identity())}
+    with pytest.raises(runtime.SwapError, match="is part of what <lambda> returned"):
+        runtime.swap(model, norms)
+    assert not runtime.swap(model, norms, strict=False).replaced
+    model(torch.randn(2, 4))
+    assert calls == ["called"]
+
+
+@pytest.mark.parametrize(
+    ("cls", "built"),
+    [(nn.BatchNorm1d, True), (nn.BatchNorm1d, False), (nn.InstanceNorm1d, False)],
+)
+def test_tracking_that_was_turned_off_later(
+    cls: type[nn.Module], built: bool, library: ModuleType
+) -> None:
+    model = nn.Sequential(cls(3, affine=True, track_running_stats=built))
+    model(torch.randn(5, 3, 4))
+    model[0].track_running_stats = False
+    theirs = copy.deepcopy(model)
+    report = runtime.swap(model, {cls: getattr(library, cls.__name__[:-2])})
+    assert len(report.replaced) == 1 and not report.replaced[0].dropped
+    assert model[0].track_running_stats is False
+    for training in (True, False):
+        x = torch.randn(5, 3, 4)
+        torch.testing.assert_close(model.train(training)(x), theirs.train(training)(x))
+    torch.testing.assert_close(model.state_dict(), theirs.state_dict())
+
+
+def test_statistics_that_a_layer_ignores_are_not_carried_on(library: ModuleType) -> None:
+    layer = nn.InstanceNorm1d(3, track_running_stats=True)
+    layer.track_running_stats = False
+    with pytest.raises(runtime.SwapError, match="has statistics that it does not use"):
+        runtime.swap(nn.Sequential(layer), {nn.InstanceNorm1d: library.InstanceNorm})
+    layer.running_mean = layer.running_var = layer.num_batches_tracked = None
+    model = nn.Sequential(layer).eval()
+    x = torch.randn(2, 3, 4)
+    before = model(x)
+    runtime.swap(model, {nn.InstanceNorm1d: library.InstanceNorm})
+    torch.testing.assert_close(model(x), before)
+
+
+def test_a_length_without_a_name_is_said_in_words() -> None:
+    unnamed = metanorm.loads(
+        "norm Plain(eps = 1e-5) {\n  input  x[N, C]\n  reduce C\n  affine C\n}\n"
+    ).Plain
+    model = nn.Sequential(nn.LayerNorm(4))
+    with pytest.raises(runtime.SwapError) as raised:
+        runtime.swap(model, {nn.LayerNorm: unnamed})
+    assert "does not tell the `c` of Plain" in str(raised.value)
+    assert "`C = normalized_shape`" in str(raised.value)
+
+
 MASKS: dict[str, dict[str, Tensor]] = {
     "no mask": {},
     "padding": {

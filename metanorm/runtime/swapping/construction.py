@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 # Names for the same. What is not found under any of them is not guessed.
 SIZES = (
@@ -21,6 +22,7 @@ SIZES = (
     "dim",
 )
 EPS = ("eps", "epsilon", "variance_epsilon", "layer_norm_epsilon", "norm_eps")
+TRACKS = "track_running_stats"
 SWITCHES = ("affine", "elementwise_affine")
 
 
@@ -44,21 +46,37 @@ def made_like(norm: type[nn.Module], layer: nn.Module) -> nn.Module:
         if value is not parameter.empty:
             given[name] = value
         elif parameter.default is parameter.empty or name in EPS:
-            raise Unknown(f"does not tell the `{name}` of {norm.__name__}")
-    return norm(**given)
+            advice = _advice(name, str(parameter.annotation), layer)
+            raise Unknown(f"does not tell the `{name}` of {norm.__name__}{advice}")
+    made = norm(**given)
+    if getattr(layer, TRACKS, None) is False:  # set later, where there are statistics
+        setattr(made, TRACKS, False)
+    return made
+
+
+def _advice(name: str, annotation: str, layer: nn.Module) -> str:
+    """What to write where an argument may be a length that has the name of its axis."""
+    known = next((size for size in SIZES if hasattr(layer, size)), None)
+    if known is None or annotation not in ("int", str(int)):
+        return ""
+    axis = name.upper()
+    return f", which may be a length: `{axis} = {known}` in the spec gives it a name to find it by"
 
 
 def _argument(name: str, annotation: str, layer: nn.Module) -> Any:
     """The argument that a layer was made with, `Parameter.empty` where it does not tell."""
-    has = vars(layer)
     weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
     if name == "bias":
         return bias is not None
     if name in SWITCHES:
         return weight is not None
-    if name == "track_running_stats":
-        tracked = getattr(layer, "running_mean", None) is not None
-        return has.get(name, tracked)
+    if name == TRACKS:
+        statistics = [name for name in layer._buffers if name.startswith("running_")]
+        kept = any(layer._buffers[name] is not None for name in statistics)
+        if kept and isinstance(layer, _InstanceNorm) and not layer.track_running_stats:
+            # Which takes those of its input in evaluation then, and updates the others for nothing.
+            raise Unknown("has statistics that it does not use; set them to None")
+        return kept
     if name in SIZES:
         return _size(layer, weight, annotation)
     for known in EPS if name in EPS else (name,):

@@ -11,7 +11,6 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
 HOOKS = tuple(name for name in vars(nn.Module()) if name.endswith(("_hooks", "_hooks_with_kwargs")))
-FLAGS = ("_is_full_backward_hook", "_non_persistent_buffers_set")
 MORE_HOOKS = ("_forward_hooks_always_called",)
 
 
@@ -68,8 +67,11 @@ def hand_over(layer: nn.Module, norm: nn.Module) -> tuple[str, ...]:
         if before is not None:
             before.update(getattr(norm, name, {}))
             setattr(norm, name, before)
-    for name in FLAGS:
-        setattr(norm, name, getattr(layer, name))
+    if layer._is_full_backward_hook is not None:
+        norm._is_full_backward_hook = layer._is_full_backward_hook
+    # What is new in the norm is saved or not as the norm says, what it takes over as the layer did.
+    norm._non_persistent_buffers_set -= kept
+    norm._non_persistent_buffers_set |= kept & layer._non_persistent_buffers_set
     for hook in norm._load_state_dict_pre_hooks.values():
         if getattr(hook, "with_module", False):
             vars(hook)["module"] = weakref.ref(norm)

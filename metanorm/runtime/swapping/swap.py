@@ -118,6 +118,7 @@ class _Plan:
             raise _Stays(f"is what {label} returned", is_problem=False)
         if not isinstance(made, nn.Module):
             raise _Stays(f"was given to {label}, which returned {type(made).__name__}")
+        self._demand_new(made, layer, label)
         if isinstance(norm, type):
             lost = misfits(layer, made)
             lost += tuple(name for name, child in layer.named_children() if child is not None)
@@ -127,6 +128,26 @@ class _Plan:
                     "give a function that makes the norm if that can be dropped"
                 )
         return made
+
+    def _demand_new(self, made: nn.Module, layer: nn.Module, label: str) -> None:
+        """Refuse a norm that is, or has in it, what stands somewhere else in the model too.
+
+        The layer itself would keep its hooks and tensors, and the norm would have them as well.
+        """
+        inside = set(made.modules())
+        if layer in inside:
+            raise _Stays(
+                f"is part of what {label} returned, under other names; "
+                "return a norm of its own, or wrap the layer yourself"
+            )
+        before = {module: old for old, new in self.new.items() for module in new.modules()}
+        places = [self.names[before[module]][0] for module in inside if module in before]
+        places += [self.names[m][0] for m in inside - set(layer.modules()) if m in self.names]
+        if places:
+            raise _Stays(
+                f"was given to {label}, which returned what stands at {min(places)} too; "
+                "return a new norm for each layer"
+            )
 
     def _say_why_not(self, module: nn.Module, name: str) -> None:
         """Name what may be expected to be replaced, and is not."""
