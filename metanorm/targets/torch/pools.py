@@ -301,7 +301,10 @@ class PoolPrinter:
         """How many elements each pool holds."""
         weights = [ref for ref in (op.where, op.weight) if ref is not None]
         indexed = [(axis, m) for axis, m in op.over if isinstance(m, ByIndex)]
-        inner = {a for ref in weights for a in self.c.lets[ref].type.axes}
+        whole = {axis: axis for axis, _ in op.over}  # by the axis whose cells a weight may be of
+        inner = {
+            whole.get(self.space.base(a), a) for ref in weights for a in self.c.lets[ref].type.axes
+        }
         if is_along(op):
             self._count_along(let, op, weights, inner, out)
             return
