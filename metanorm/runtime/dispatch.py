@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
+from metanorm.runtime.devices import demand_one_device
 from metanorm.runtime.kernels.fit import demand_memory, watched
 from metanorm.runtime.kernels.gradient import normalized
 from metanorm.runtime.kernels.refusals import CannotBuild, Unfit, warn_once
@@ -87,9 +88,11 @@ def torch_only(function: F) -> F:
 
 
 def _on_torch(function: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> Any:
-    """A call on torch, which would end the process at a tensor whose memory was freed."""
+    """A call on torch, which would end the process at a tensor whose memory was freed, and pass
+    over one on another device in silence."""
     for argument in (*args, *named.values()):
         demand_memory(argument)
+    demand_one_device(function, args, named)
     if must_guard():
         return traced_with_guards(function.__name__, function, *args, **named)
     return function(*args, **named)
