@@ -6,26 +6,22 @@ Pure, like everything below it. The only module that knows every stage.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.internal import guarded
 from metanorm.diagnostics.model import INTERNAL, Diagnostic, Severity
 from metanorm.diagnostics.targets import BadModuleName
-from metanorm.frontend import LIBRARY, CheckedNorm, check
+from metanorm.frontend import CheckedNorm, check
 from metanorm.ir.beginnings import beginnings
+from metanorm.naming import module_name, naming_problems
 from metanorm.options import Options
 from metanorm.passes.pipeline import optimize
-from metanorm.python_words import KEYWORDS
-from metanorm.source import Source, Span
+from metanorm.source import Source
 from metanorm.targets.package import module_files, package_text
 from metanorm.targets.torch.module_from_ir import Compiled
 from metanorm.torch_layers import likeness
-
-# What no file can be called on Windows, whatever the end of its name.
-PORTS = (f"{port}{number}" for port in ("com", "lpt") for number in range(10))
-DEVICES = frozenset(("con", "prn", "aux", "nul", "conin", "conout", *PORTS))
 
 
 @dataclass
@@ -61,24 +57,16 @@ def compile_specs(
     failed = {d.primary.span.source for d in checked.diagnostics if d.code == INTERNAL}
     files: dict[str, str] = {}
     exports: dict[str, tuple[str, ...]] = {}
-    places: dict[str, Span] = {}
+    for clash in naming_problems(sources, roots, checked.norms, others or ()):
+        problems.add(clash)
     for root in roots:
         module = module_name(root)
         span = sources[root].span(0, 0)
-        reason = bad_module_name(module, (*exports, *(o for o in others or () if o != module)))
-        if reason:
-            problems.add(BadModuleName(span, posixpath.basename(root), reason))
-            continue
         if failed.intersection(checked.reads[root]):
             continue
         compiled: list[Compiled] = []
         with guarded(problems, span):
             compiled = _back_end(checked.norms.get(root, []), options)
-        for norm in compiled:
-            name, where = norm.program.name, norm.equations.name.span
-            if name in places:
-                problems.add(BadModuleName(where, name, "is the name of two norms", places[name]))
-            places[name] = where
         exports[module] = tuple(norm.program.name for norm in compiled)
         if compiled and not problems.has_mistakes:
             text = "\0".join(sources[name].text for name in checked.reads[root])
@@ -89,11 +77,6 @@ def compile_specs(
             for file in sorted(made.keys() & files.keys()):  # `a_triton.norm` beside `a.norm`
                 problems.add(BadModuleName(span, origin, f"would write `{file}` of another spec"))
             files.update(made)
-    for root in roots:
-        module = module_name(root)
-        if module in places and module not in exports.get(module, (module,)):
-            reason = "is the name of a norm in another file, which it would hide"
-            problems.add(BadModuleName(sources[root].span(0, 0), posixpath.basename(root), reason))
     if problems.has_mistakes or not files:
         return Result({}, problems.sorted())
     written = {module: names for module, names in exports.items() if f"{module}.py" in files}
@@ -109,26 +92,6 @@ def _not_moved(
     now = {name for names in exports.values() for name in names}
     left = {module: tuple(n for n in names if n not in now) for module, names in others.items()}
     return {module: names for module, names in left.items() if names}
-
-
-def module_name(source: str) -> str:
-    """The module of a spec file; that of `<stdin>` is `stdin`."""
-    stem = posixpath.basename(source).removeprefix(LIBRARY).removesuffix(".norm")
-    return stem.strip("<>").replace("-", "_")
-
-
-def bad_module_name(module: str, taken: Iterable[str] = ()) -> str:
-    """Why no module can have this name beside those that are taken; empty where one can."""
-    for other in taken:
-        if other == module:
-            return "would write the same module as another file"
-        if other.lower() == module.lower():  # one file, on the disks of macOS and Windows
-            return f"would write the module `{other}` where case does not count"
-    if module.lower() in DEVICES:
-        return "is what Windows calls a device, and no file there"
-    if not module.isidentifier() or module in KEYWORDS or not module.isascii():
-        return "cannot be the name of a Python module"
-    return "would be hidden in Python" if module.startswith("__") else ""
 
 
 def _back_end(norms: Sequence[CheckedNorm], options: Options) -> list[Compiled]:

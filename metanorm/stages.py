@@ -10,6 +10,7 @@ from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.model import Diagnostic
 from metanorm.ir.dump import program_text
 from metanorm.ir.nodes import Program
+from metanorm.naming import module_name
 from metanorm.options import Options, Target
 from metanorm.passes.arms import arms
 from metanorm.passes.backward import NotDerivable, backward
@@ -52,11 +53,11 @@ def stage_text(sources: Mapping[str, Source], root: str, stage: str) -> tuple[st
         return _ast_text(parse(source, problems).file) + "\n", problems.sorted()
     if stage == "code":
         result = driver.compile_specs(sources, [root], Options())
-        return result.files.get(f"{driver.module_name(root)}.py", ""), result.diagnostics
+        return result.files.get(f"{module_name(root)}.py", ""), result.diagnostics
     if stage in BESIDE:
         target, end = BESIDE[stage]
         result = driver.compile_specs(sources, [root], Options(target=target))
-        name = f"{driver.module_name(root)}{end}"
+        name = f"{module_name(root)}{end}"
         return result.files.get(name, ""), result.diagnostics
     checked = frontend.check(sources, [root])
     norms = checked.norms[root]

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import LIBRARY, PROGRAMS, ROOT
 
-from metanorm.driver import compile_specs, module_name
+from metanorm.driver import compile_specs
+from metanorm.naming import module_name
 from metanorm.options import Options
 from metanorm.workspace import load
 

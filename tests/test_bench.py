@@ -21,8 +21,9 @@ from metanorm.bench.rotation import Rotation
 from metanorm.bench.summary import summary
 from metanorm.bench.turns import time_together
 from metanorm.bench.workload import WORKLOADS, workloads
-from metanorm.driver import compile_specs, module_name
+from metanorm.driver import compile_specs
 from metanorm.frontend import CheckedNorm
+from metanorm.naming import module_name
 from metanorm.options import Options, Target
 from metanorm.passes.pipeline import optimize
 from metanorm.runtime.native import calls, routes

@@ -155,6 +155,39 @@ def test_check_imports_no_torch() -> None:
 # ---- fmt
 
 
+def names_of_one(name: str) -> str:
+    return GOOD.replace("Centred", name)
+
+
+CLASHES = {
+    "two norms of a name": {"a.norm": names_of_one("Same"), "b.norm": names_of_one("Same")},
+    "case alone": {"a.norm": names_of_one("One"), "A.norm": names_of_one("Other")},
+    "a space": {"a b.norm": names_of_one("One")},
+    "a word of Python": {"class.norm": names_of_one("One")},
+    "a module that hides a norm": {"One.norm": names_of_one("Two"), "b.norm": names_of_one("One")},
+}
+
+
+@pytest.mark.parametrize("clash", CLASHES)
+def test_check_and_compile_refuse_the_same_names(clash: str, folder: Path) -> None:
+    specs = folder / "clashing"
+    specs.mkdir()
+    for name, text in CLASHES[clash].items():
+        (specs / name).write_text(text)
+    for command in (("check", "clashing"), ("compile", "clashing", "-o", "made")):
+        done = run(*command)
+        assert done.returncode == 1
+        assert "MN0804" in done.stdout + done.stderr
+    assert not (folder / "made").exists()
+
+
+def test_check_allows_a_name_in_each_folder(folder: Path) -> None:
+    for name in ("one", "other"):
+        (folder / name).mkdir()
+        (folder / name / "same.norm").write_text(GOOD)
+    assert run("check", "one", "other").returncode == 0
+
+
 def test_fmt_mends_and_checks(folder: Path) -> None:
     untidy = folder / "untidy.norm"
     untidy.write_text(GOOD.replace("  input  x[N, C]", " input x[N,C]  # the input"))

@@ -16,10 +16,10 @@ from metanorm.bench.report import PHASES, Entry, Footprint, Measurement
 from metanorm.bench.rotation import Rotation, copies
 from metanorm.bench.turns import time_together
 from metanorm.bench.workload import workloads
-from metanorm.driver import module_name
 from metanorm.explain.known import known_norms
 from metanorm.frontend import Checked
 from metanorm.ir.fingerprint import fingerprint
+from metanorm.naming import module_name
 from metanorm.passes.pipeline import optimize
 from metanorm.targets.live import module_from_files
 from metanorm.workspace import load_library

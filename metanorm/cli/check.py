@@ -12,7 +12,9 @@ from metanorm import frontend
 from metanorm.cli.console import write_diagnostics, write_summary
 from metanorm.cli.context import begin
 from metanorm.cli.exit_codes import code_of
+from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.render.formats import RENDERERS
+from metanorm.naming import naming_problems_by_folder
 
 
 class Format(str, Enum):
@@ -34,7 +36,10 @@ def command(
     run = begin()
     workspace = run.workspace(specs or [])
     checked = frontend.check(workspace.sources, workspace.roots)
-    found = (*workspace.diagnostics, *checked.diagnostics)
+    names = Collector()
+    for clash in naming_problems_by_folder(workspace.sources, workspace.roots, checked.norms):
+        names.add(clash)
+    found = (*workspace.diagnostics, *checked.diagnostics, *names.sorted())
     if format is Format.text:
         write_diagnostics(found, workspace.sources, sys.stdout)
         count = len(workspace.roots) + len(workspace.diagnostics)

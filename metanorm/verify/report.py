@@ -9,6 +9,7 @@ from types import ModuleType
 
 from metanorm import driver, frontend
 from metanorm.diagnostics.model import Severity
+from metanorm.naming import module_name
 from metanorm.options import Options
 from metanorm.runtime.kernels.refusals import MissingKernels
 from metanorm.source import Source
@@ -99,5 +100,5 @@ def _module(task: Task) -> ModuleType:
         result = driver.compile_specs(task.sources, [task.root], task.options)
         if not result.files:
             raise ValueError("; ".join(d.message for d in result.diagnostics))
-        _modules[key] = module_from_files(result.files, driver.module_name(task.root))
+        _modules[key] = module_from_files(result.files, module_name(task.root))
     return _modules[key]

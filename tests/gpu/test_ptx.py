@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from metanorm.driver import compile_specs, module_name
+from metanorm.driver import compile_specs
+from metanorm.naming import module_name
 from metanorm.options import Options
 from metanorm.workspace import load_library
 

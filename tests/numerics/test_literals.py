@@ -14,9 +14,10 @@ from conftest import LIBRARY, PROGRAMS
 
 import metanorm
 from metanorm import runtime
-from metanorm.driver import compile_specs, module_name
+from metanorm.driver import compile_specs
 from metanorm.frontend import check
 from metanorm.ir.nodes import Program
+from metanorm.naming import module_name
 from metanorm.options import Options
 from metanorm.source import Source
 from metanorm.targets.live import module_from_files

@@ -15,7 +15,8 @@ from torch import Tensor
 sys.path.append(str(Path(__file__).parents[2] / "native"))
 from layers import agree, everything, weighted
 
-from metanorm.driver import compile_specs, module_name
+from metanorm.driver import compile_specs
+from metanorm.naming import module_name
 from metanorm.options import Options
 from metanorm.runtime import use
 from metanorm.runtime.triton import tiles

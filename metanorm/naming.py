@@ -1,0 +1,80 @@
+"""The names of modules and of their norms, and what cannot be one package together."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+from metanorm.diagnostics.targets import BadModuleName
+from metanorm.frontend import LIBRARY, CheckedNorm
+from metanorm.python_words import KEYWORDS
+from metanorm.source import Source, Span
+
+# What no file can be called on Windows, whatever the end of its name.
+PORTS = (f"{port}{number}" for port in ("com", "lpt") for number in range(10))
+DEVICES = frozenset(("con", "prn", "aux", "nul", "conin", "conout", *PORTS))
+
+
+def module_name(source: str) -> str:
+    """The module of a spec file; that of `<stdin>` is `stdin`."""
+    stem = posixpath.basename(source).removeprefix(LIBRARY).removesuffix(".norm")
+    return stem.strip("<>").replace("-", "_")
+
+
+def bad_module_name(module: str, taken: Iterable[str] = ()) -> str:
+    """Why no module can have this name beside those that are taken; empty where one can."""
+    for other in taken:
+        if other == module:
+            return "would write the same module as another file"
+        if other.lower() == module.lower():  # one file, on the disks of macOS and Windows
+            return f"would write the module `{other}` where case does not count"
+    if module.lower() in DEVICES:
+        return "is what Windows calls a device, and no file there"
+    if not module.isidentifier() or module in KEYWORDS or not module.isascii():
+        return "cannot be the name of a Python module"
+    return "would be hidden in Python" if module.startswith("__") else ""
+
+
+def naming_problems(
+    sources: Mapping[str, Source],
+    roots: Sequence[str],
+    norms: Mapping[str, Sequence[CheckedNorm]],
+    others: Collection[str] = (),
+) -> Iterator[BadModuleName]:
+    """What cannot be called so in the package of these specs, which has other modules already."""
+    modules: list[str] = []
+    places: dict[str, Span] = {}  # of norms
+    for root in roots:
+        module = module_name(root)
+        reason = bad_module_name(module, (*modules, *(o for o in others if o != module)))
+        if reason:
+            yield _of_file(sources[root], reason)
+            continue
+        modules.append(module)
+        for norm in norms.get(root, ()):
+            name, span = norm.program.name, norm.equations.name.span
+            if name in places:
+                yield BadModuleName(span, name, "is the name of two norms", places[name])
+            places[name] = span
+    for root in roots:
+        module = module_name(root)
+        if module in places and module not in (n.program.name for n in norms.get(root, ())):
+            reason = "is the name of a norm in another file, which it would hide"
+            yield _of_file(sources[root], reason)
+
+
+def naming_problems_by_folder(
+    sources: Mapping[str, Source],
+    roots: Sequence[str],
+    norms: Mapping[str, Sequence[CheckedNorm]],
+) -> Iterator[BadModuleName]:
+    """The same where the specs of each folder become a package of their own."""
+    folders: dict[str, list[str]] = {}
+    for root in roots:
+        folders.setdefault(posixpath.dirname(root), []).append(root)
+    for inside in folders.values():
+        yield from naming_problems(sources, inside, norms)
+
+
+def _of_file(source: Source, reason: str) -> BadModuleName:
+    return BadModuleName(source.span(0, 0), posixpath.basename(source.name), reason)
