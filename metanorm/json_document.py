@@ -25,13 +25,8 @@ class Document:
     error: str | None = None
 
 
-def document_text(document: Document) -> str:
-    """The document, in ASCII: a terminal shows what it escapes as it is written."""
-    return json_text(document)
-
-
 def json_text(value: object) -> str:
-    """The value as JSON in ASCII."""
+    """The value as JSON in ASCII: a terminal shows what it escapes as it is written."""
     return json.dumps(jsonable(value), indent=2, allow_nan=False) + "\n"
 
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
@@ -19,14 +20,16 @@ from metanorm import frontend
 from metanorm.driver import compile_specs
 from metanorm.ir.nodes import Program
 from metanorm.options import Options
+from metanorm.runtime.errors import ShapeError, SingleValueError
 from metanorm.source import Source
 from metanorm.targets.live import module_from_files
 from metanorm.verify import jobs
 from metanorm.verify import report as reports
 from metanorm.verify.cases import build, quick_settings, settings
 from metanorm.verify.compare import compare
-from metanorm.verify.finding import Verification, totals
+from metanorm.verify.finding import Finding, Verification, totals
 from metanorm.verify.norms import findings
+from metanorm.verify.refusals import refuses
 from metanorm.verify.report import Task, tasks, verified
 from metanorm.verify.rounding import rounding
 
@@ -203,6 +206,69 @@ def test_rounding_moves_by_a_unit_in_the_last_place(dtype: torch.dtype) -> None:
     assert rounding(dtype, 0)(torch.zeros(3).double()).eq(0).all()
 
 
+# ---- refusals
+
+
+TRACKED = """norm Tracked(eps = 1e-5) {
+  input  x[N, C = num_features]
+  reduce N
+  track  0.1
+}
+"""
+OFF = TRACKED.replace("Tracked", "Off").replace("0.1", "0.1 off")
+LIVE = """norm Live(eps = 1e-5) {
+  input  x[N, C]
+  let    spread = var(x over C, ddof = 1)
+  output x / sqrt(spread + eps)
+}
+"""
+
+
+def refused(program: Program, module: ModuleType, name: str) -> Finding:
+    return compare(program, module, next(s for s in settings(program) if s.name == name))
+
+
+@pytest.mark.parametrize("text", [TRACKED, OFF, LIVE], ids=["tracked", "off", "live"])
+def test_a_refusal_is_right_where_the_spec_asks_for_it(text: str) -> None:
+    program, module = compiled(text)
+    single = {"single element": False, "single element, train": True}
+    asked = {s.name: refuses(program, s, build(program, s)) for s in settings(program)}
+    assert all(f.good for f in findings(program, module))
+    for name in single:
+        assert (refused(program, module, name).outcome == "refused") is asked[name]
+    assert [name for name, must in asked.items() if must and name not in single] == []
+
+
+@pytest.mark.parametrize("mistake", ["refuses in evaluation", "never refuses", "refuses otherwise"])
+def test_a_wrong_refusal_is_found(mistake: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    program, module = compiled(TRACKED)
+    right = module.Tracked.forward
+
+    def forward(norm: torch.nn.Module, x: torch.Tensor) -> object:
+        if mistake == "refuses in evaluation" and len(x) == 1 and not norm.training:
+            raise SingleValueError("expected more than one value")
+        if mistake == "refuses otherwise" and len(x) == 1 and norm.training:
+            raise ShapeError("another reason")
+        if mistake == "never refuses" and len(x) == 1 and norm.training:
+            return x
+        return right(norm, x)
+
+    monkeypatch.setattr(module.Tracked, "forward", forward)
+    wrong = {f.setting for f in findings(program, module) if not f.good}
+    expected = "single element" if mistake == "refuses in evaluation" else "single element, train"
+    assert wrong == {expected}
+
+
+def test_the_largest_error_is_that_of_float64() -> None:
+    """By the dtype of a setting, not by its name, in which `float` may stand."""
+    program, module = compiled(SIMPLE.format("A"))
+    found = {f.setting: f.dtype for f in findings(program, module)}
+    assert (found["train"], found["bfloat16"]) == ("float64", "bfloat16")
+    named = Finding("train, float_mean=False", "ok", 1e-3)
+    short = Finding("train", "ok", 1e-1, dtype="bfloat16")
+    assert Verification("A", (named, short)).largest_error == 1e-3
+
+
 # ---- kernels
 
 
@@ -250,6 +316,26 @@ def test_a_process_that_dies_takes_one_norm_with_it(monkeypatch: pytest.MonkeyPa
     assert set(found) == {"One", "Two", "Three"}
     assert found["One"].good and found["Three"].good
     assert found["Two"].problem == "the process ended: signal 11"
+
+
+def test_a_process_that_ends_before_its_task_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as one that has no memory to import torch; the task cannot even be sent."""
+    context = get_context("spawn")
+
+    def ended() -> jobs._Worker:
+        ours, theirs = context.Pipe()
+        theirs.close()
+        process = context.Process(target=os._exit, args=(3,))
+        process.start()
+        process.join()
+        return jobs._Worker(process, ours)
+
+    monkeypatch.setattr(jobs, "_started", ended)
+    several = tasks_of(SIMPLE.format("One"), SIMPLE.format("Two"))
+    found = [report for report in jobs.in_processes(several, 1) if report is not None]
+    assert [(r.norm, r.problem) for r in found] == [
+        (name, "the process ended: exit code 3") for name in ("One", "Two")
+    ]
 
 
 # ---- the command

@@ -12,7 +12,7 @@ import typer
 from metanorm.cli.console import Failure, complain
 from metanorm.cli.exit_codes import FINDINGS, INTERNAL, INTERRUPTED, OK, USAGE
 from metanorm.config import ConfigError
-from metanorm.json_document import Document, document_text
+from metanorm.json_document import Document, json_text
 from metanorm.workspace import WorkspaceError
 
 COMMANDS = (
@@ -88,7 +88,7 @@ def _failed(error: Exception, arguments: list[str]) -> int:
             "METANORM_DEBUG=1 shows where it happened"
         )
     if _wants_json(arguments):
-        sys.stdout.write(document_text(Document(error=message)))
+        sys.stdout.write(json_text(Document(error=message)))
     return code
 
 

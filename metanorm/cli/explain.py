@@ -19,7 +19,7 @@ from metanorm.explain.facts import Facts, facts
 from metanorm.explain.known import known_norms
 from metanorm.explain.words import in_words
 from metanorm.ir.ops import Operation, operations, public
-from metanorm.json_document import document_text
+from metanorm.json_document import json_text
 from metanorm.workspace import library_specs, load_library, unknown_name
 
 SETTINGS = {"ignore_unknown_options": True}  # `-a` is an operation
@@ -58,7 +58,7 @@ def command(
     entries = _entries(thing)
     if entries:
         if json:
-            sys.stdout.write(document_text(Explanation(entries=entries)))
+            sys.stdout.write(json_text(Explanation(entries=entries)))
         else:
             say("\n".join(entry.text for entry in entries))
         raise typer.Exit(OK)
@@ -104,7 +104,7 @@ def _explain(named: Named, as_json: bool, milliseconds: float) -> None:
     failed = not checked.ok or bool(workspace.diagnostics)
     if as_json:
         document = Explanation(**findings(found, workspace.sources), norms=answers)
-        sys.stdout.write(document_text(document))
+        sys.stdout.write(json_text(document))
     else:
         say("\n".join(in_words(answer) for answer in answers))
         if failed:

@@ -14,7 +14,7 @@ from metanorm.cli.exit_codes import FINDINGS, OK
 from metanorm.diagnostics.model import Severity
 from metanorm.diagnostics.render.json import CheckReport, findings
 from metanorm.ir.nodes import Program
-from metanorm.json_document import document_text
+from metanorm.json_document import json_text
 from metanorm.stages import STAGES, stage_data, stage_text
 from metanorm.syntax.ast import File
 from metanorm.workspace import unknown_name
@@ -49,7 +49,7 @@ def command(
         parts = {"text": text}
     if json:
         given = findings(found, workspace.sources) | parts
-        sys.stdout.write(document_text(Inspection(stage=stage, **given)))
+        sys.stdout.write(json_text(Inspection(stage=stage, **given)))
     else:
         write_diagnostics(found, workspace.sources, sys.stderr)
         say(str(parts.get("text", "")))

@@ -15,7 +15,7 @@ from metanorm import frontend
 from metanorm.cli.console import say
 from metanorm.diagnostics.registry import all_codes, manual_page
 from metanorm.ir.ops import public
-from metanorm.json_document import Document, document_text
+from metanorm.json_document import Document, json_text
 from metanorm.passes.pipeline import PIPELINE, TO_KERNELS, optimize
 from metanorm.visible import visible
 from metanorm.workspace import load_library
@@ -95,7 +95,7 @@ def command(
     """List operations, errors, specs and what they run on, passes or targets."""
     rows = TOPICS[topic.value]()
     if json:
-        sys.stdout.write(document_text(Listing(topic=topic.value, rows=tuple(rows))))
+        sys.stdout.write(json_text(Listing(topic=topic.value, rows=tuple(rows))))
     elif len(rows[0]) > 2:
         _print_table(rows)
     else:

@@ -17,7 +17,7 @@ from metanorm.cli.exit_codes import FINDINGS, OK
 from metanorm.cli.progress import Running
 from metanorm.diagnostics.model import Severity
 from metanorm.diagnostics.render.json import CheckReport, findings
-from metanorm.json_document import document_text
+from metanorm.json_document import json_text
 from metanorm.verify.finding import Verification, totals
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def command(
     good = not wrong and all(report.good for report in reports)
     if json:
         given = findings(found, workspace.sources)
-        sys.stdout.write(document_text(Verifications(good=good, norms=tuple(reports), **given)))
+        sys.stdout.write(json_text(Verifications(good=good, norms=tuple(reports), **given)))
     else:
         say(f"{totals(reports)}\n" if reports else "")
     raise typer.Exit(OK if good else FINDINGS)

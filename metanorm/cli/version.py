@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from metanorm.cli.console import say
-from metanorm.json_document import Document, document_text
+from metanorm.json_document import Document, json_text
 from metanorm.version import __version__
 
 SHOWN = ("torch", "lark", "pydantic", "typer")
@@ -36,7 +36,7 @@ def command(
         except metadata.PackageNotFoundError:
             versions[name] = "not installed"
     if json:
-        sys.stdout.write(document_text(Versions(versions=versions)))
+        sys.stdout.write(json_text(Versions(versions=versions)))
         return
     for name, number in versions.items():
         say(f"{name} {number}\n")

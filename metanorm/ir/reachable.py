@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from metanorm.ir.aggregation import ByIndex
+from metanorm.ir.aggregation import Aggregation, ByIndex
 from metanorm.ir.nodes import Count, Mode, Op, Pool, Program, Ref, Repeat
 from metanorm.ir.operands import operands
+from metanorm.ir.space import Space
 
 
 def reachable(
@@ -20,6 +21,17 @@ def reachable(
     wanted = [ref for _, ref in program.outputs]
     wanted += [update.value for update in program.updates] if updates else []
     return _closure(wanted, ops, evaluating, keeps)
+
+
+def pools_in_evaluation(program: Program, over: Aggregation) -> bool:
+    """Whether these pools, or others over some of the same axes, count in eval mode too."""
+    space = Space(program.axes)
+    wanted = {axis for axis, _ in over}
+    reached = reachable(program, updates=False, evaluating=True)
+    pools = [let.op for let in program.body if let.name in reached]
+    return any(
+        wanted & {space.base(axis) for axis, _ in op.over} for op in pools if isinstance(op, Pool)
+    )
 
 
 def _closure(wanted: Iterable[Ref], ops: dict[Ref, Op], evaluating: bool, keeps: bool) -> set[Ref]:

@@ -17,12 +17,20 @@ class ShapeError(ValueError, RuntimeError):
     """
 
 
+class SingleValueError(ShapeError):
+    """Pools of a single value each, of which a variance was to be taken."""
+
+
+def shape_text(x: Tensor) -> str:
+    """A shape as errors show it: `[2, 3]`."""
+    return f"[{', '.join(str(n) for n in x.shape)}]"
+
+
 def shape_error(owner: str, name: str, axes: str, x: Tensor, **sizes: object) -> ShapeError:
     """The error for an input of the wrong shape: which axes were expected, and how long."""
     wanted = ", ".join(f"{axis} = {size}" for axis, size in sizes.items())
-    shape = ", ".join(str(n) for n in x.shape)
     return ShapeError(
-        f"{owner}: {name} has shape [{shape}], expected [{axes}]"
+        f"{owner}: {name} has shape {shape_text(x)}, expected [{axes}]"
         + (f" with {wanted}" if wanted else "")
     )
 
@@ -33,7 +41,7 @@ def demand_several(owner: str, x: Tensor, count: int, axes: str) -> None:
     An input without elements is as good as any.
     """
     if count == 1 and x.numel():
-        raise ShapeError(f"{owner}: expected more than one value in each pool over {axes}")
+        raise SingleValueError(f"{owner}: expected more than one value in each pool over {axes}")
 
 
 def numel(shape: Sequence[int]) -> int:

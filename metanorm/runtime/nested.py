@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from metanorm.runtime.errors import ShapeError, shape_text
+
 WAY_OUT = (
     "only modules that are nn.LayerNorm or nn.RMSNorm take nested tensors. Pad it with "
     "torch.nested.to_padded_tensor, and leave the padding out by a mask where the norm has one"
@@ -25,7 +27,7 @@ def call_with_nested(forward: Callable[..., Any], x: Tensor) -> Any:
     for layer in (nn.LayerNorm, nn.RMSNorm):
         if isinstance(module, layer):
             if x.layout is torch.jagged:
-                forward(_without_rows(x))  # which checks the axes, and computes nothing
+                _check_axes(forward, x)
             return layer.forward(module, x)
     raise TypeError(f"{type(module).__name__}: x is a nested tensor, and {WAY_OUT}")
 
@@ -34,6 +36,17 @@ def demand_one_length(x: Tensor, name: str) -> None:
     """Refuse a nested tensor: `TypeError`."""
     if x.is_nested:
         raise TypeError(f"{f'{name}: ' if name else ''}got a nested tensor, and {WAY_OUT}")
+
+
+def _check_axes(forward: Callable[..., Any], x: Tensor) -> None:
+    """Refuse wrong axes, by a call with a tensor that has them and no elements: `ShapeError`."""
+    stand_in = _without_rows(x)
+    try:
+        forward(stand_in)
+    except ShapeError as error:
+        # A length that differs from row to row has a name of torch's own, such as `j1`.
+        text = str(error).replace(shape_text(stand_in), shape_text(x), 1)
+        raise ShapeError(text) from None
 
 
 def _without_rows(x: Any) -> Tensor:

@@ -11,15 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metanorm.ir.nodes import Program, Several
+from metanorm.ir.nodes import Program
 from metanorm.runtime import ShapeError
 from metanorm.runtime.dispatch import NotServed
+from metanorm.runtime.errors import SingleValueError
 from metanorm.verify.agreement import TOLERANCE, conditioning, difference
 from metanorm.verify.begins import begins_wrong
 from metanorm.verify.cases import F64, Built, NoExample, Setting, build
 from metanorm.verify.finding import ILL_CONDITIONED, OK, REFUSED, Finding
 from metanorm.verify.layouts import moved
 from metanorm.verify.reference import Reference, combined, reference
+from metanorm.verify.refusals import refuses
 from metanorm.verify.rounding import DRAWS, rounding
 
 Rounded = Callable[[Tensor], Tensor]
@@ -36,6 +38,13 @@ def compare(
     finding, in the module or beside it. Raises `NotServed` where kernels are demanded that there
     are not, and `NoExample`.
     """
+    found = _found(program, module, setting, seed, device)
+    return replace(found, dtype=str(setting.dtype).removeprefix("torch."))
+
+
+def _found(
+    program: Program, module: ModuleType, setting: Setting, seed: int, device: str
+) -> Finding:
     try:
         return _compare(program, module, setting, seed, device)
     except (NotServed, NoExample):
@@ -43,8 +52,7 @@ def compare(
     except _Raised as raised:
         error = raised.error
         if isinstance(error, ShapeError):
-            refused = _refuses(program, setting)
-            return Finding(setting.name, REFUSED if refused else f"raised: {error}")
+            return Finding(setting.name, f"raised: {error}")
         return Finding(setting.name, f"raised {type(error).__name__}: {error}")
     except Exception as error:
         return Finding(setting.name, f"could not be checked: {type(error).__name__}: {error}")
@@ -75,7 +83,15 @@ def _compare(
     buffers = {n: b.detach().clone() for n, b in norm.named_buffers()}
     norm = norm.to(device)
     inputs = {n: _leaf(x, device) for n, x in built.inputs.items()}
-    outputs: dict[str, Tensor] = _tried(lambda: call(program, norm, inputs, built))
+    must_refuse = refuses(program, setting, built)
+    try:
+        outputs: dict[str, Tensor] = _tried(lambda: call(program, norm, inputs, built))
+    except _Raised as raised:
+        if must_refuse and isinstance(raised.error, SingleValueError):
+            return Finding(setting.name, REFUSED)
+        raise
+    if must_refuse:
+        return Finding(setting.name, "took the variance of a single value")
     wrong = begins_wrong(program, module, built, setting)
     if wrong is not None:
         return Finding(setting.name, wrong.outcome, wrong.error)
@@ -136,12 +152,6 @@ def call(
     if len(program.outputs) == 1:
         return {program.outputs[0][0]: result}
     return dict(result._asdict())
-
-
-def _refuses(program: Program, setting: Setting) -> bool:
-    """Whether the spec asks for an error: a variance of a single value."""
-    several = any(isinstance(check, Several) for check in program.checks)
-    return several and (setting.single or setting.space == ())
 
 
 @dataclass

@@ -9,6 +9,7 @@ OK = "ok"
 REFUSED = "refused"
 ILL_CONDITIONED = "ill-conditioned"
 GOOD = (OK, REFUSED, ILL_CONDITIONED)
+EXACT = "float64"
 KERNELS, TORCH = "kernels", "plain torch"
 
 
@@ -27,6 +28,7 @@ class Finding:
     error: float | None = 0.0
     moved: float = 0.0
     on: str = TORCH
+    dtype: str = EXACT  # of the inputs
 
     @property
     def good(self) -> bool:
@@ -67,7 +69,7 @@ class Verification:
     @property
     def largest_error(self) -> float:
         """Of what agrees in float64."""
-        exact = (f for f in self.findings if f.outcome == OK and "float" not in f.setting)
+        exact = (f for f in self.findings if f.outcome == OK and f.dtype == EXACT)
         return max((f.error or 0.0 for f in exact), default=0.0)
 
 

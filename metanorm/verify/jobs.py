@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -36,7 +37,8 @@ def in_processes(tasks: Sequence[Task], jobs: int) -> Iterator[Verification | No
             for worker in workers:
                 if worker.task is None and waiting:
                     worker.task = waiting.pop()
-                    worker.pipe.send(worker.task)
+                    with suppress(ConnectionError):  # of one that has ended, as its pipe says below
+                        worker.pipe.send(worker.task)
             ready = wait([worker.pipe for worker in workers if worker.task], timeout=1)
             if not ready:
                 yield None

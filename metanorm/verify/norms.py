@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from types import ModuleType
 
 from metanorm.ir.nodes import Program
@@ -41,4 +42,4 @@ def findings(
                     found = compare(program, module, setting, device=device)
                 except (NotServed, NoExample):
                     continue
-            yield Finding(found.setting, found.outcome, found.error, found.moved, on)
+            yield replace(found, on=on)

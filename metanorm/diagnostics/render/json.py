@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from metanorm.diagnostics.model import Diagnostic, Label, Severity
-from metanorm.json_document import Document, document_text
+from metanorm.json_document import Document, json_text
 from metanorm.source import Source
 
 
@@ -85,4 +85,4 @@ def findings(diagnostics: Sequence[Diagnostic], sources: Mapping[str, Source]) -
 
 def render_json(diagnostics: Sequence[Diagnostic], sources: Mapping[str, Source]) -> str:
     """The report of one run."""
-    return document_text(CheckReport(**findings(diagnostics, sources)))
+    return json_text(CheckReport(**findings(diagnostics, sources)))

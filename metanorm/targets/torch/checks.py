@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from metanorm.ir.aggregation import Blocks, Chunks, Interleave, Ones, matrix_text
 from metanorm.ir.idle import is_idle, is_one_part
-from metanorm.ir.nodes import Divisible, Equal, InputDecl, Pool, Program, Several
-from metanorm.ir.reachable import reachable
+from metanorm.ir.nodes import Divisible, Equal, InputDecl, Program, Several
+from metanorm.ir.reachable import pools_in_evaluation
 from metanorm.ir.scalar import Hyper, Scalar
 from metanorm.ir.space import Space
 from metanorm.targets.python.pyir import (
@@ -302,17 +302,6 @@ class CallChecks:
         arguments = (Literal(self.program.name), first, product, Literal(", ".join(shown)))
         demand = Do(call("runtime.demand_several", *arguments))
         if not check.tracked:
-            evaluated = self._pooled_in_evaluation(check)
+            evaluated = pools_in_evaluation(self.program, check.over)
             return demand if evaluated else If(self._own("training"), (demand,))
         return If(self._measuring, (demand,))
-
-    def _pooled_in_evaluation(self, check: Several) -> bool:
-        """Whether these pools, or others over some of the same axes, count in eval mode too."""
-        wanted = {axis for axis, _ in check.over}
-        reached = reachable(self.program, updates=False, evaluating=True)
-        pools = [let.op for let in self.program.body if let.name in reached]
-        return any(
-            wanted & {self.space.base(axis) for axis, _ in op.over}
-            for op in pools
-            if isinstance(op, Pool)
-        )
