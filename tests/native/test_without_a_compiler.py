@@ -127,6 +127,35 @@ def test_a_package_without_its_c_files(tmp_path: Path) -> None:
     assert "is not beside it" in run(begin + DEMAND)
 
 
+def test_a_c_file_of_another_compilation(tmp_path: Path) -> None:
+    """Its kernels would compute something else than the module says."""
+    package, older = tmp_path / "norms", tmp_path / "older"
+    spec = tmp_path / "batch_norm.norm"
+    for eps, out in (("1e-3", older), ("1e-5", package)):
+        spec.write_text((ROOT / "specs/batch_norm.norm").read_text().replace("1e-5", eps))
+        command = [sys.executable, "-m", "metanorm", "compile", str(spec), "-o", str(out)]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=HANGS)
+    begin = PACKAGE.replace("FOLDER", repr(str(tmp_path)))
+    begin = begin.replace("norms.GroupNorm(2, 4)", "torch.nn.GroupNorm(2, 4)")
+    assert run(begin + RIGHT) == ""
+    shutil.copy(older / "batch_norm.c", package)
+    (said,) = run(begin + RIGHT).splitlines()
+    assert said.startswith("MissingKernels: ") and "were not compiled together" in said
+    assert "compile the spec again" in said
+
+
+NOWHERE = """
+import tempfile
+tempfile.tempdir = "/proc/nowhere"
+"""
+
+
+def test_no_folder_to_build_in() -> None:
+    """Neither a cache nor a folder for temporary files can be written."""
+    (said,) = run(NOWHERE + SEVERAL + RIGHT, METANORM_CACHE="/proc/nowhere").splitlines()
+    assert said.startswith("MissingKernels: metanorm runs without its kernels")
+
+
 def test_verify_says_that_kernels_were_not_verified() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "metanorm", "verify", "specs/layer_norm.norm"],

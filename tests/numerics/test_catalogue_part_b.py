@@ -272,6 +272,13 @@ CASES = (
 )  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["HeteroBatchNorm", "HeteroLayerNorm"])
+def test_arguments_by_position_are_those_of_pyg(name: str, library: ModuleType) -> None:
+    ours, theirs = (getattr(package, name)(6, 2) for package in (library, pyg))
+    shapes = [[tuple(p.shape) for p in norm.parameters()] for norm in (ours, theirs)]
+    assert shapes[0] == shapes[1]
+
+
 def made(case: Case, library: ModuleType) -> nn.Module:
     """The norm in float64, with parameters and buffers away from where they begin."""
     norm: nn.Module = getattr(library, case.norm)(**case.arguments).double()
