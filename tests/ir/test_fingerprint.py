@@ -103,6 +103,12 @@ def test_names_do_not_count(name: str) -> None:
     assert digest(OTHERWISE[name]) == DIGESTS[name]
 
 
+def test_norms_of_the_library_differ() -> None:
+    """But for two that have other papers, and the same axes and pools under other names."""
+    equal = [{n for n, d in DIGESTS.items() if d == one} for one in set(DIGESTS.values())]
+    assert [names for names in equal if len(names) > 1] == [{"GraphLayerNorm", "EdgeAdjacencyNorm"}]
+
+
 # ---- other numbers, statistics, operands
 
 # What does not count. Names, types and spans follow from the rest, `of_samples` says what the value
