@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -77,13 +77,18 @@ def momentum_of(momentum: float | None, counter: Tensor | None) -> float | Tenso
     return 0.0 if counter is None else counter
 
 
-def no_elements(x: Tensor, parameters: Iterable[Tensor | None]) -> Tensor:
-    """The result for an input without elements: empty, with zero gradients for all parameters."""
+def no_elements(
+    x: Tensor, sources: Iterable[Tensor | None], shape: Sequence[int] | None = None
+) -> Tensor:
+    """The result for an input without elements: empty, or zeros of the `shape` of another output.
+
+    The gradients by all `sources`, further inputs and parameters, are zero.
+    """
     demand_real(x)
-    result = x.clone()
-    for parameter in parameters:
-        if parameter is not None:
-            result = result + parameter.sum() * 0
+    result = x.clone() if shape is None else x.new_zeros(shape) + x.sum()
+    for source in sources:
+        if source is not None and source.is_floating_point():
+            result = result + source[None][:0].sum()  # of nothing, so that NaN does not arrive
     return result.to(x.dtype)
 
 
