@@ -174,6 +174,7 @@ NOT_COMPUTING = {
     "as_whole",
     "counter_of",
     "demand_mask",
+    "demand_whole",
     "renamed",
     "shape_of",
     "swap",
