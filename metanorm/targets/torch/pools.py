@@ -232,6 +232,8 @@ class PoolPrinter:
             a if a in named else self.space.base(a) if self.space.base(a) in named else a
             for a in wanted
         ]
+        if value.number:  # the same in all cells, such as their length
+            value = Value(self.c.tensor(value.expr), loose=True)
         value = self.lining.spread(value, full)
         missing = [a for a in full if a not in {d.axis for d in value.dims if d.full}]
         if value.loose or (missing and (weights or is_along(op))):
