@@ -69,6 +69,6 @@ def test_a_number_is_pooled_once_for_each_position(
     matrix = OVER[over].double() * {"": 1, " weight w": WEIGHT, " where keep": KEEP}[further]
     with runtime.use(target):
         result = norm(torch.zeros(2, LENGTH, dtype=torch.float64), NEAR, WEIGHT, KEEP)
-    for k, (statistic, right) in enumerate(statistics(matrix.sum(1)).items()):
+    for k, right in enumerate(statistics(matrix.sum(1)).values()):
         found = getattr(result, f"s{k}").expand(LENGTH)
-        torch.testing.assert_close(found, right, msg=lambda text: f"{statistic}: {text}")
+        torch.testing.assert_close(found, right)
