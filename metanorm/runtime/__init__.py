@@ -12,7 +12,7 @@ from metanorm.runtime.along import (
     smallest_along,
     total_along,
 )
-from metanorm.runtime.arguments import demand_mask, demand_whole, widened
+from metanorm.runtime.arguments import widened
 from metanorm.runtime.attributes import renamed, shape_of
 from metanorm.runtime.contraction import contracted
 from metanorm.runtime.dispatch import gpu, native, torch_only, use
@@ -118,9 +118,7 @@ __all__ = [
     "count",
     "count_batch",
     "counter_of",
-    "demand_mask",
     "demand_several",
-    "demand_whole",
     "gpu",
     "guarded",
     "handle_override",

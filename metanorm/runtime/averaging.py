@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_averaging = False
+import torch
+from torch import Tensor
+
+# Another thread may train another model meanwhile. No `ContextVar`: torch.compile cannot read one.
+_this_thread = threading.local()
 
 
-def is_averaging() -> bool:
-    """Whether `all_alike` is in force."""
-    return _averaging
+def batches_alike() -> Tensor | None:
+    """The number of batches before this one, where `all_alike` is in force."""
+    return getattr(_this_thread, "batches", None)
 
 
 @contextmanager
-def all_alike() -> Iterator[None]:
-    """Have all batches weigh alike in the running statistics of generated norms."""
-    global _averaging
-    before, _averaging = _averaging, True
+def all_alike() -> Iterator[Tensor]:
+    """Have all batches weigh alike in the running statistics of generated norms.
+
+    Gives the number of batches so far, which the caller counts in place, as norms count their own.
+    """
+    before, batches = batches_alike(), torch.tensor(0, device="cpu")
+    _this_thread.batches = batches
     try:
-        yield
+        yield batches
     finally:
-        _averaging = before
+        _this_thread.batches = before

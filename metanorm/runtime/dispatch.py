@@ -9,19 +9,17 @@ other devices and for odd layouts the function itself runs, which is plain torch
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, overload
 
 import torch
 
-from metanorm.runtime.devices import demand_one_device
-from metanorm.runtime.kernels.fit import demand_memory, watched
+from metanorm.runtime.kernels.fit import watched
 from metanorm.runtime.kernels.gradient import normalized
 from metanorm.runtime.kernels.refusals import CannotBuild, Unfit, warn_once
 from metanorm.runtime.kernels.routes import Routes
 from metanorm.runtime.native.routes import NativeRoutes
-from metanorm.runtime.tracing import must_guard, traced_with_guards
+from metanorm.runtime.on_torch import OnTorch
 
 F = TypeVar("F", bound=Callable[..., Any])
 Choice = Literal["auto", "native", "triton", "torch"]
@@ -64,38 +62,26 @@ def use(target: Choice) -> _Use:
     return _Use(before)
 
 
-def native(function: F) -> F:
-    """Run a function of a generated module on the kernels in the C file beside the module."""
-    return functools.wraps(function)(_Dispatch(function))  # type: ignore[return-value]
+class Decorator(Protocol):
+    """What stands above a function of a generated module, maybe with the sorts of its inputs."""
+
+    @overload
+    def __call__(self, function: F, /) -> F: ...
+
+    @overload
+    def __call__(self, /, **sorts: str) -> Callable[[F], F]: ...
 
 
-def gpu(function: F) -> F:
-    """The same for a function that has kernels in Triton alone."""
-    return functools.wraps(function)(_Dispatch(function, only="triton"))  # type: ignore[return-value]
+def _decorator(dispatched: Callable[[OnTorch], Any]) -> Decorator:
+    """A decorator for functions whose tensors are of a floating-point type, but for those of the
+    given sorts: `@native` and `@native(mask="mask")`."""
 
+    def decorate(function: Any = None, /, **sorts: str) -> Any:
+        if function is None:
+            return functools.partial(decorate, **sorts)
+        return functools.wraps(function)(dispatched(OnTorch(function, sorts)))
 
-def torch_only(function: F) -> F:
-    """Run a function of a generated module that has no kernels, unless kernels are demanded."""
-
-    @functools.wraps(function)
-    def run(*args: Any, **named: Any) -> Any:
-        demanded = _choice in WAYS and not torch.compiler.is_compiling()
-        if demanded and not (args and args[0].numel() == 0):  # nothing runs on anything
-            raise _not_served(function.__name__, NOWHERE)
-        return _on_torch(function, args, named)
-
-    return run  # type: ignore[return-value]
-
-
-def _on_torch(function: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> Any:
-    """A call on torch, which would end the process at a tensor whose memory was freed, and pass
-    over one on another device in silence."""
-    for argument in (*args, *named.values()):
-        demand_memory(argument)
-    demand_one_device(function, args, named)
-    if must_guard():
-        return traced_with_guards(function.__name__, function, *args, **named)
-    return function(*args, **named)
+    return decorate
 
 
 def _not_served(name: str, reason: str) -> NotServed:
@@ -103,24 +89,25 @@ def _not_served(name: str, reason: str) -> NotServed:
 
 
 class _Dispatch:
-    def __init__(self, function: Callable[..., Any], only: str = "") -> None:
-        self.function = function
+    def __init__(self, on_torch: OnTorch, only: str = "") -> None:
+        self.on_torch = on_torch
+        self.function = on_torch.function
         self.only = only
-        self.signature = inspect.signature(function)
+        self.signature = on_torch.signature
         self.arity = len(self.signature.parameters)
         self._routes: dict[str, Routes] = {}  # by what they run on
         self._failed: dict[str, str] = {}
 
     def __call__(self, *args: Any, **named: Any) -> Any:
         if torch.compiler.is_compiling():
-            return self.function(*args, **named)
+            return self.on_torch(*args, **named)
         if named or len(args) != self.arity:
             try:
                 args = self.signature.bind(*args, **named).args
             except TypeError:
                 return self.function(*args, **named)  # which says what is wrong
         if _choice == "torch":
-            return _on_torch(self.function, args, {})
+            return self.on_torch(*args)
         if watched():
             return self._otherwise("is watched by a transform of torch", args)
         target = self._target(args)
@@ -154,7 +141,7 @@ class _Dispatch:
     def _otherwise(self, reason: str, args: tuple[Any, ...]) -> Any:
         if _choice in WAYS and args[0].numel():  # nothing runs on anything
             raise _not_served(self.function.__name__, reason)
-        return _on_torch(self.function, args, {})
+        return self.on_torch(*args)
 
     def _load(self, target: str) -> Routes:
         names = tuple(self.signature.parameters)
@@ -166,3 +153,21 @@ class _Dispatch:
         else:
             self._routes[target] = NativeRoutes(self.function, names, file)
         return self._routes[target]
+
+
+def _without_kernels(on_torch: OnTorch) -> Callable[..., Any]:
+    """A function that only runs where no kernels are demanded."""
+
+    def run(*args: Any, **named: Any) -> Any:
+        demanded = _choice in WAYS and not torch.compiler.is_compiling()
+        if demanded and not (args and args[0].numel() == 0):  # nothing runs on anything
+            raise _not_served(on_torch.function.__name__, NOWHERE)
+        return on_torch(*args, **named)
+
+    return run
+
+
+# On the kernels in the C file beside a module; on those in Triton alone; on torch alone.
+native = _decorator(_Dispatch)
+gpu = _decorator(functools.partial(_Dispatch, only="triton"))
+torch_only = _decorator(_without_kernels)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from metanorm.runtime.arguments import demand_real
-from metanorm.runtime.averaging import is_averaging
+from metanorm.runtime.averaging import batches_alike
 from metanorm.runtime.errors import ShapeError
 from metanorm.runtime.kernels.fit import demand_memory
 
@@ -19,6 +19,7 @@ def moved(running: Tensor, value: Tensor, momentum: float | Tensor) -> Tensor:
     `momentum` is the weight of the new value; as a tensor, the number of values before, which all
     weigh alike.
     """
+    _demand_shape(running, value)
     value = value.detach()
     before = running.detach().to(value.dtype)  # half precision cannot hold the difference
     step = value - before
@@ -28,27 +29,57 @@ def moved(running: Tensor, value: Tensor, momentum: float | Tensor) -> Tensor:
 def store_(*updates: tuple[Tensor, Tensor | float]) -> None:
     """Replace the contents of buffers, without gradient: of all of them, or of none.
 
-    Raises `ShapeError` where a buffer has no room for what is to be kept in it.
+    Raises `ShapeError` where a buffer has another shape than what is to be kept in it, and
+    `RuntimeError` where nothing can be stored into it.
     """
     for buffer, value in updates:
-        demand_memory(buffer)
-        if isinstance(value, Tensor) and value.shape != buffer.shape:
-            _demand_room(buffer, value)
+        if isinstance(value, Tensor):
+            _demand_shape(buffer, value)
+        demand_writable(buffer)
     # Detached, not under `no_grad`: torch.export would make a region of that, which it cannot save.
     for buffer, value in updates:  # and torch.compile would lose copy_() of a single number
         buffer[...] = value.detach() if isinstance(value, Tensor) else value
 
 
-def _demand_room(buffer: Tensor, value: Tensor) -> None:
-    """Refuse a value that the buffer cannot hold, even repeated."""
-    fits = value.dim() <= buffer.dim() and all(
-        size in (1, room) for size, room in zip(reversed(value.shape), reversed(buffer.shape))
-    )
-    if not fits:
+def _demand_shape(buffer: Tensor, value: Tensor) -> None:
+    """Refuse a value of another shape than the buffer, also one that torch would repeat."""
+    if value.shape != buffer.shape:
         raise ShapeError(
             f"a buffer of shape {list(buffer.shape)} cannot keep values of shape "
             f"{list(value.shape)}: was it replaced?"
         )
+
+
+def demand_writable(buffer: Tensor) -> None:
+    """Refuse a buffer that torch would not write to, before anything is written anywhere.
+
+    Raises `RuntimeError`.
+    """
+    if torch.compiler.is_compiling():
+        return
+    demand_memory(buffer)
+    problem = ""
+    if buffer.requires_grad and torch.is_grad_enabled() and _is_of_leaf(buffer):
+        problem = "it requires a gradient"
+    elif buffer.is_inference() and not torch.is_inference_mode_enabled():
+        problem = "it was made in inference mode"
+    elif buffer.layout is torch.strided and _repeats(buffer):
+        problem = "its elements share memory, as `expand` has it"
+    if problem:
+        raise RuntimeError(
+            f"nothing can be stored into a buffer of shape {list(buffer.shape)}: {problem}"
+        )
+
+
+def _is_of_leaf(tensor: Tensor) -> bool:
+    """Whether a tensor is a leaf of autograd, or a view of one."""
+    base = tensor._base
+    return tensor.is_leaf or (base is not None and base.is_leaf)
+
+
+def _repeats(tensor: Tensor) -> bool:
+    """Whether torch knows that two elements lie at the same place."""
+    return any(size > 1 and not step for size, step in zip(tensor.shape, tensor.stride()))
 
 
 def copied(buffer: Tensor) -> Tensor:
@@ -60,10 +91,15 @@ def copied(buffer: Tensor) -> Tensor:
 
 
 def counter_of(module: nn.Module) -> Tensor | None:
-    """The number of batches so far, where this call of a norm is to be counted among them."""
+    """The number of batches so far, where this call of a norm is to be counted among them.
+
+    Raises `RuntimeError` where it cannot be counted.
+    """
     if not (module.training and module.track_running_stats):
         return None
     counter: Tensor | None = module.num_batches_tracked  # type: ignore[assignment]
+    if counter is not None:
+        demand_writable(counter)  # it is counted last, when statistics have moved
     return counter
 
 
@@ -71,8 +107,12 @@ def momentum_of(momentum: float | None, counter: Tensor | None) -> float | Tenso
     """What `moved` takes: `momentum`, or where that is `None`, the number of batches so far.
 
     Left a tensor, and whole, so that nothing waits for a GPU and nothing is rounded to float32.
+    Where all batches weigh alike, and the norm counts none, `all_alike` has counted them.
     """
-    if momentum is not None and (counter is None or not is_averaging()):
+    batches = batches_alike()
+    if batches is not None:
+        return batches if counter is None else counter
+    if momentum is not None:
         return momentum
     return 0.0 if counter is None else counter
 

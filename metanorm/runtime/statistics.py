@@ -42,11 +42,13 @@ def update_statistics(
         for layer in layers:
             layer.reset_running_stats()  # type: ignore[operator]
         model.train()
-        with torch.no_grad(), all_alike():
-            for count, batch in enumerate(loader, 1):
-                for layer, _ in theirs:  # instance norm does not count batches
-                    layer.momentum = None if isinstance(layer, _BatchNorm) else 1 / count
+        with torch.no_grad(), all_alike() as batches:
+            for batch in loader:
+                for layer, _ in theirs:  # torch's own instance norm has no average of all batches
+                    counts = isinstance(layer, _BatchNorm)
+                    layer.momentum = None if counts else 1 / (batches.item() + 1)
                 _call(model, batch, device)
+                batches += 1
                 done = True
         if not done:
             raise ValueError("the loader has no batches: statistics are as they were")

@@ -15,7 +15,9 @@ from metanorm.targets.native.source import NoKernels, Source, source
 from metanorm.targets.python.pyir import (
     Assign,
     Blank,
+    Call,
     Do,
+    Expr,
     Function,
     Import,
     List,
@@ -83,7 +85,10 @@ def module_text(
     options: str,
 ) -> str:
     """The module; `served` gives the decorator of the function of each norm."""
-    classes = [_served(s, served) for n, own in zip(norms, names) for s in definitions(n, own)]
+    served_as = {
+        own.function: _decorator(served[own.function], n.optimised) for n, own in zip(norms, names)
+    }
+    classes = [_served(s, served_as) for n, own in zip(norms, names) for s in definitions(n, own)]
     public = sorted(s.name for s in classes if hasattr(s, "name") and not s.name.startswith("_"))
     exported = Assign((Name("__all__"),), List(tuple(Literal(name) for name in public)))
     text = text_from_pyir(Module(tuple(classes)))
@@ -94,8 +99,15 @@ def module_text(
     return with_header(body, printable(origin), sources, options)
 
 
-def _served(definition: Stmt, served: Mapping[str, str]) -> Stmt:
-    """A definition, with the decorator that a function with kernels has."""
+def _decorator(name: str, program: Program) -> str | Expr:
+    """What stands above a function: what it runs on, and which inputs are no numbers of a
+    floating-point type."""
+    sorts = tuple((i.name, Literal(i.sort)) for i in program.inputs if i.sort != "tensor")
+    return Call(Name(name), (), sorts) if sorts else name
+
+
+def _served(definition: Stmt, served: Mapping[str, str | Expr]) -> Stmt:
+    """A definition, with the decorator that says what a function runs on."""
     if not isinstance(definition, Function) or definition.name not in served:
         return definition
     decorators = (*definition.decorators, served[definition.name])

@@ -60,20 +60,23 @@ def test_tracking_has_no_gradient_and_keeps_the_dtype() -> None:
     assert not running.requires_grad
 
 
-def test_a_stored_value_is_spread_over_its_buffer() -> None:
+def test_a_stored_value_has_no_gradient_and_a_number_fills_a_buffer() -> None:
     buffer = torch.zeros(2, 3)
-    runtime.store_((buffer, torch.tensor([1.0, 2.0, 3.0], requires_grad=True)))
-    assert buffer.tolist() == [[1, 2, 3], [1, 2, 3]]
-    assert not buffer.requires_grad
+    runtime.store_((buffer, torch.ones(2, 3, requires_grad=True)))
+    assert buffer.eq(1).all() and not buffer.requires_grad
     runtime.store_((buffer, 7.0))
     assert buffer.eq(7).all()
 
 
-def test_either_all_buffers_are_stored_into_or_none() -> None:
-    first, second = torch.zeros(3), torch.zeros(2)
-    with pytest.raises(runtime.ShapeError, match=r"shape \[2\] cannot keep values of shape \[3\]"):
+@pytest.mark.parametrize("shape", [(2,), (2, 3), (1, 3), (1,), ()], ids=str)
+def test_a_buffer_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+    """Also one that has more room, into which torch's own functions would repeat the value."""
+    first, second = torch.zeros(3), torch.zeros(shape)
+    with pytest.raises(runtime.ShapeError, match="cannot keep values of shape"):
         runtime.store_((first, torch.ones(3)), (second, torch.ones(3)))
     assert first.eq(0).all() and second.eq(0).all()
+    with pytest.raises(runtime.ShapeError, match="cannot keep values of shape"):
+        runtime.moved(second, torch.ones(3), 0.5)
 
 
 def test_half_precision_is_widened_for_statistics() -> None:

@@ -201,3 +201,50 @@ def test_what_affine_learns_comes_first(case: tuple[str, str, tuple[int, ...]]) 
     names = [name for name, _ in layer.named_parameters()]
     assert names == ORDERS[case]
     assert list(layer.state_dict())[: len(names)] == names
+
+
+def of_inference(like: Tensor) -> Tensor:
+    with torch.inference_mode():
+        return like.clone()
+
+
+UNFIT: dict[str, Callable[[Tensor], Tensor]] = {
+    "expanded": lambda t: t.new_ones(1).expand(max(t.numel(), 2)),
+    "a leaf of autograd": lambda t: t.double().requires_grad_(),
+    "a view of a leaf": lambda t: t.double().requires_grad_().view(t.shape),
+    "of inference mode": of_inference,
+    "whole numbers": lambda t: t.to(torch.int32),
+    "complex numbers": lambda t: t.to(torch.complex64),
+}
+SHAPES: dict[str, Callable[[Tensor], Tensor]] = {
+    "more room": lambda t: torch.stack([t, t]),
+    "less room": lambda t: t[:1] if t.dim() else t[None][:0],
+    "a row of one": lambda t: t[None],
+}
+AVERAGING = [
+    ("batch_norm", "BatchNorm"), ("instance_norm", "InstanceNorm"), ("switch_norm", "SwitchNorm"),
+    ("extended_batch_norm", "ExtendedBatchNorm"),
+]  # fmt: skip
+ODD = [
+    *((*names, how) for names in (*AVERAGING, ("batch_renorm", "BatchRenorm")) for how in UNFIT),
+    *((*names, how) for names in AVERAGING for how in SHAPES),
+]
+
+
+@pytest.mark.parametrize(("file", "cls", "how"), ODD, ids=["-".join(odd[1:]) for odd in ODD])
+def test_whatever_buffer_cannot_be_stored_into_the_others_do_not_move(
+    file: str, cls: str, how: str
+) -> None:
+    """A counter of whole numbers is as good as any, and a counter has no shape to keep to."""
+    for name in dict(norm(file, cls)(3).named_buffers()):
+        layer = norm(file, cls)(3)
+        layer.track_running_stats = True
+        layer(torch.randn(4, 3, 5, 5))
+        layer._buffers[name] = (UNFIT | SHAPES)[how](getattr(layer, name))
+        before = state(layer)
+        try:
+            layer(torch.randn(4, 3, 5, 5))
+        except (TypeError, ValueError, RuntimeError):
+            assert same(layer, before), name
+        else:
+            assert name == "num_batches_tracked", name

@@ -32,17 +32,26 @@ LOW = 1 << 36
 def demand_memory(x: Any) -> None:
     """Refuse a tensor whose storage was freed, from which torch, too, would read at address zero.
 
-    Raises `RuntimeError`. Looks at nothing that torch watches or makes up.
+    Raises `RuntimeError`. Looks at nothing that torch watches or makes up. An address says most,
+    and costs little: whatever torch's own functions touch is asked about first.
     """
     if torch.compiler.is_compiling() or not (type(x) is Tensor or type(x) is Parameter):
         return
-    if x.layout is not torch.strided or watched() or x._is_zerotensor():
+    if x.layout is not torch.strided or _has_address(x) or watched() or x._is_zerotensor():
         return
     if x.numel() and not x.untyped_storage().nbytes():
         raise RuntimeError(
             f"the memory of a tensor of shape {list(x.shape)} was freed, as sharded training does "
             "with parameters (`untyped_storage().resize_(0)`): nothing can be read from it"
         )
+
+
+def _has_address(x: Tensor) -> bool:
+    """Whether a tensor lies where allocators put memory, or has no address to ask for."""
+    try:
+        return x.data_ptr() >= LOW
+    except RuntimeError:  # what torch.func wraps
+        return True
 
 
 def watched() -> bool:

@@ -8,13 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metanorm.runtime.kernels.fit import data, watched
+from metanorm.runtime.kernels.fit import data, demand_memory, watched
 from metanorm.runtime.kernels.refusals import CannotBuild, Unfit, warn_once
 from metanorm.runtime.kernels.route import Gradients, Operands, Route
 
 
 def normalized(route: Route, operands: Sequence[Tensor], momenta: Sequence[float]) -> Any:
-    """The result of a call that goes this way."""
+    """The result of a call that goes this way. Raises `Unfit`."""
+    for number in route.changed:
+        if operands[number].is_inference() and not torch.is_inference_mode_enabled():
+            raise Unfit("a buffer that was made in inference mode")
     if route.differentiable and torch.is_grad_enabled():
         outputs = _apply(route, momenta, *operands)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
@@ -33,6 +36,7 @@ class Normalized(torch.autograd.Function):
         """The outputs of the norm."""
         saved: Gradients = list(operands)
         for number in route.copied:  # as it is now: this call, or the next one, changes it
+            demand_memory(operands[number])
             saved[number] = operands[number].clone()
         for number in route.unread:
             saved[number] = None
@@ -47,6 +51,8 @@ class Normalized(torch.autograd.Function):
         route: Route = ctx.route
         *operands, kept = ctx.saved_tensors
         route.demand_saved(operands, kept, gradients[0].device)
+        for gradient in gradients:
+            demand_memory(gradient)
         needed = ctx.needs_input_grad[2:]
         watching = torch.is_grad_enabled() or route.failed or watched()
         if not watching and all(data(gradient, route.device) for gradient in gradients):

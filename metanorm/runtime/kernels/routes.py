@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from metanorm.runtime.arguments import GROUP_LABELS, demand
+from metanorm.runtime.arguments import demand
 from metanorm.runtime.kernels.fit import capturing, data, demand_memory, plain
 from metanorm.runtime.kernels.matrices import named_matrices
 from metanorm.runtime.kernels.refusals import Unfit
@@ -81,7 +81,7 @@ class Routes:
         if isinstance(route, str):
             raise Unfit(route)
         for number in route.scattered:
-            operands[number] = operands[number].contiguous()
+            operands[number] = _in_one_piece(operands[number])
         return route, operands, momenta
 
     @property
@@ -104,7 +104,7 @@ class Routes:
             if index is None:
                 found[f"{name}.count"] = 1
                 continue
-            demand("index", index, GROUP_LABELS)
+            demand("index", index, name)
             if index.dtype != torch.int64:
                 raise Unfit("an index that is not of int64")
             if size is not None and not isinstance(size, int):
@@ -137,7 +137,7 @@ class Routes:
                 raise Unfit("a buffer that is strided or has a gradient")
         scattered = {n for n, t in tensors.items() if n not in self._wide and not t.is_contiguous()}
         for name in scattered:
-            values[name] = tensors[name] = tensors[name].contiguous()
+            values[name] = tensors[name] = _in_one_piece(tensors[name])
         order, arm = tuple(tensors), self._arm(values)
         ways = table.arms[arm]
         extra = {**groups, **named_matrices(table, values, x)}
@@ -194,6 +194,11 @@ def _like(tensor: Tensor) -> Like:
     return tensor.shape, tensor.dtype, tensor.stride()
 
 
+def _in_one_piece(tensor: Tensor) -> Tensor:
+    demand_memory(tensor)
+    return tensor.contiguous()
+
+
 def _key(value: Any) -> Any:
     """An argument as part of a key, in which zeros of two signs are not one."""
     if isinstance(value, list):
@@ -206,6 +211,7 @@ def _momentum(value: Any) -> float:
     if isinstance(value, Tensor):
         if capturing(value.device):
             raise Unfit("an average over all batches, and a CUDA graph is captured")
+        demand_memory(value)
         value = 1 / (value.item() + 1)
     if not isinstance(value, (int, float)):
         raise Unfit("a momentum that is no number")

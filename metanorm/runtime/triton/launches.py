@@ -134,6 +134,7 @@ class Frame:
             frame[place] = momentum
         for key in (*self.arrays, *self.given):
             tensor = self.tensor(key, brought)
+            demand_memory(tensor)
             flags = tensor is not None and tensor.dtype is torch.bool
             frame[self.place[key]] = tensor.view(torch.uint8) if flags else tensor  # type: ignore[union-attr]
         return frame

@@ -218,7 +218,7 @@ class Function:
     returns: str
     body: tuple[Stmt, ...]
     doc: tuple[str, ...] = ()
-    decorators: tuple[str, ...] = ()
+    decorators: tuple[str | Expr, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

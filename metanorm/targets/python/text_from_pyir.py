@@ -161,8 +161,9 @@ def _function(f: Function, depth: int) -> list[str]:
     inner: Doc = Group((join((",", LINE), parameters), last))
     brackets: Doc = Group(("(", Indent((SOFT, inner), 4), SOFT, ")")) if parameters else "()"
     head = render((f"def {f.name}", brackets, f" -> {f.returns}:"), WIDTH - 4 * depth)
-    lines = [f"{pad}@{decorator}" for decorator in f.decorators]
-    lines += [pad + line for line in head.split("\n")]
+    decorators = (d if isinstance(d, str) else _doc(d) for d in f.decorators)
+    above = (render(("@", decorator), WIDTH - 4 * depth) for decorator in decorators)
+    lines = [pad + line for text in (*above, head) for line in text.split("\n")]
     return [*lines, *_docstring(f.doc, depth + 1), *_block(f.body, depth + 1)]
 
 

@@ -34,7 +34,6 @@ from metanorm.targets.python.pyir import (
     Assign,
     Attribute,
     Binary,
-    Do,
     Expr,
     IfElse,
     Literal,
@@ -111,15 +110,9 @@ class Body:
     def _widened(self) -> list[Stmt]:
         """The dtype of statistics, and parameters that need it."""
         done: list[Stmt] = []
-        read = {ref for op in self.ops.values() if isinstance(op, Map) for ref in op.arguments}
-        inputs = {op.name for ref in read if isinstance(op := self.ops[ref], Input)}
         for decl in self.c.program.inputs:
             name = Name(decl.name)
-            if decl.sort == "mask":
-                done.append(Do(call("runtime.demand_mask", name, Literal(decl.name))))
-            elif decl.sort in ("index", "whole") and decl.name in inputs:  # compared
-                done.append(Do(call("runtime.demand_whole", name, Literal(decl.name))))
-            elif decl.sort == "tensor":
+            if decl.sort == "tensor":
                 wide = call("runtime.widened", name)
                 if decl.name == self.c.first:
                     dtype = Attribute(name, "dtype")

@@ -199,9 +199,9 @@ class ModePrinter:
         if value.number:
             return value.expr
         expr = self.c.layouts.aligned(self.c.layouts.compact(value), dims)
-        if len(dims) > len(declared) and value.dims:  # the buffer has the axis as a whole
-            if {d.axis for d in value.dims if d.full} != {d.axis for d in dims}:
-                expr = method(expr, "expand", self.c.lengths.shape(dims))
+        if {d.axis for d in value.dims if d.full} != {d.axis for d in dims}:
+            expr = method(expr, "expand", self.c.lengths.shape(dims))
+        if len(dims) > len(declared):  # the buffer has the axis as a whole
             expr = self.c.lengths.merged(expr, dims)
         return expr
 
