@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -115,3 +117,67 @@ def test_instance_norm_which_counts_no_batches(library: ModuleType) -> None:
         runtime.update_statistics(data, norm)
         torch.testing.assert_close(norm.running_mean, mean)
         assert norm.momentum == 0.1
+
+
+UNCOUNTED = """
+norm Samples(momentum = 0.1) {
+  input  x[N, C = c, *S]
+  output x - mean(x over *S track momentum)
+}
+norm Fixed { input x[N, C = c, *S]  output x - mean(x over *S track 0.3) }
+norm Two(slow = 0.01) {
+  input  x[N, C = c, *S]
+  output (x - mean(x over *S track slow)) / sqrt(var(x over *S track 0.9) + 1e-5)
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def uncounted() -> ModuleType:
+    return metanorm.loads(UNCOUNTED)
+
+
+@pytest.mark.parametrize("target", ["auto", "torch"])
+@pytest.mark.parametrize("name", ["Samples", "Fixed", "Two"])
+def test_norms_that_count_no_batches(name: str, target: Any, uncounted: ModuleType) -> None:
+    """Neither of them is a layer of torch."""
+    norm, data = getattr(uncounted, name)(3), batches()
+    with runtime.use(target):
+        runtime.update_statistics(data, norm)
+    expected = {
+        "running_mean": torch.stack([x.mean(2).mean(0) for x in data]).mean(0),
+        "running_var": torch.stack([x.var(2).mean(0) for x in data]).mean(0),
+    }
+    found = [(n, b) for n, b in norm.named_buffers() if b.is_floating_point()]
+    assert found
+    for buffer, value in found:
+        kind = "running_var" if buffer.endswith("var") else "running_mean"
+        torch.testing.assert_close(value, expected[kind])
+    assert norm.num_batches_tracked.item() == 0
+
+
+def test_a_model_that_another_thread_trains_keeps_its_momentum(uncounted: ModuleType) -> None:
+    data, trained, alone = batches(), uncounted.Fixed(3), uncounted.Fixed(3)
+
+    def train_beside() -> Iterator[Tensor]:
+        for x in data:
+            thread = threading.Thread(target=trained, args=(x,))
+            thread.start()
+            thread.join()
+            yield x
+
+    runtime.update_statistics(train_beside(), uncounted.Fixed(3))
+    for x in data:
+        alone(x)
+    torch.testing.assert_close(trained.state_dict(), alone.state_dict())
+
+
+def test_a_compiled_model_averages_too(uncounted: ModuleType) -> None:
+    data, norm = batches(), uncounted.Fixed(3)
+    compiled = torch.compile(norm, backend="eager", fullgraph=True)
+    compiled(data[0])
+    runtime.update_statistics(data, compiled)
+    mean = torch.stack([x.mean(2).mean(0) for x in data]).mean(0)
+    torch.testing.assert_close(norm.running_mean, mean)
+    compiled(data[0])
+    torch.testing.assert_close(norm.running_mean, 0.7 * mean + 0.3 * data[0].mean(2).mean(0))

@@ -173,8 +173,6 @@ NOT_COMPUTING = {
     "as_number_or_none",
     "as_whole",
     "counter_of",
-    "demand_mask",
-    "demand_whole",
     "renamed",
     "shape_of",
     "swap",
