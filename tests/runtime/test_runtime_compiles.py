@@ -115,7 +115,7 @@ def run(function: Callable[[Tensor], Any], x: Tensor) -> list[Tensor]:
 
 def seen_and_stored(buffer: Tensor, x: Tensor) -> Tensor:
     before = runtime.copied(buffer)
-    runtime.store_((buffer, runtime.moved(buffer, x.var(), 0.1)))
+    runtime.store_((buffer, runtime.moved(buffer, x.var().expand(buffer.shape), 0.1)))
     return x * torch.rsqrt(before + 1)
 
 
