@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from metanorm.runtime.nested import demand_one_length
+from metanorm.runtime.tracing import is_tracing
 
 HALF = (torch.float16, torch.bfloat16)
 GROUP_LABELS = "labels of groups"  # what errors call an index
@@ -62,6 +63,20 @@ def demand_whole(index: Tensor, name: str) -> None:
     """Refuse labels that are not integers: `TypeError`."""
     if index.is_floating_point() or index.is_complex() or index.dtype is torch.bool:
         raise TypeError(f"{name}: expected integers, got {index.dtype}")
+
+
+def demand_count(count: object, among: str, length: int) -> None:
+    """Refuse a number of groups for an axis that is not whole, `TypeError`, or below one where the
+    axis has positions, `ValueError`.
+
+    While a program is recorded, something else stands for the number.
+    """
+    if torch.compiler.is_compiling() or is_tracing():
+        return
+    if isinstance(count, (bool, Tensor)) or not hasattr(count, "__index__"):
+        raise TypeError(f"a number of {among} must be an int, got {count!r}")
+    if isinstance(count, int) and count < 1 and (count or length):
+        raise ValueError(f"a number of {among} must be at least 1, got {count}")
 
 
 def demand_matrix(matrix: Tensor, name: str) -> None:

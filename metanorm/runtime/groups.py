@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metanorm.runtime import pools
-from metanorm.runtime.arguments import GROUP_LABELS, demand_whole
+from metanorm.runtime.arguments import GROUP_LABELS, demand_count, demand_whole
 from metanorm.runtime.kernels.fit import plain, recorded, watched
 from metanorm.runtime.mean_and_variance import CHUNK, Moments
 from metanorm.runtime.saving import save, saved
@@ -50,8 +50,7 @@ class Groups:
         if index is None:
             self.count = 1
         elif count is not None:
-            if isinstance(count, (float, Tensor)) and not is_tracing():
-                raise TypeError(f"a number of groups must be an int, got {count!r}")
+            demand_count(count, among, length)
             self.count = count
         elif is_tracing() and length:  # so that the number stays open
             self.count = index.max() + 1  # type: ignore[assignment]

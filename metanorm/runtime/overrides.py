@@ -6,6 +6,7 @@ These are calls by `torch.fx` and `torch.jit.trace`, and with nested or distribu
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -23,9 +24,16 @@ R = TypeVar("R")
 
 
 def has_override(module: nn.Module, x: Tensor) -> bool:
-    """Whether a call of a norm with `x` is for `handle_override`."""
+    """Whether a call of a norm with `x` is for `handle_override`.
+
+    Raises `TypeError` for what is no tensor.
+    """
     if isinstance(x, Proxy):
         return is_inner(module, x)
+    if not isinstance(x, Tensor):
+        name = next(iter(inspect.signature(module.forward).parameters))
+        given = "None" if x is None else f"a {type(x).__name__}"
+        raise TypeError(f"{type(module).__name__}: {name} must be a tensor, got {given}")
     if getattr(x, "is_nested", False):
         return True
     return not torch.compiler.is_compiling() and (must_guard() or must_distribute(x))

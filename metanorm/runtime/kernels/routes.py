@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from metanorm.runtime.arguments import demand
+from metanorm.runtime.arguments import demand, demand_count
 from metanorm.runtime.kernels.fit import capturing, data, demand_memory, plain
 from metanorm.runtime.kernels.matrices import named_matrices
 from metanorm.runtime.kernels.refusals import Unfit
@@ -105,6 +105,8 @@ class Routes:
                 found[f"{name}.count"] = 1
                 continue
             demand("index", index, name)
+            if size is not None:
+                demand_count(size, "groups", index.numel())
             if index.dtype != torch.int64:
                 raise Unfit("an index that is not of int64")
             if size is not None and not isinstance(size, int):
