@@ -13,7 +13,7 @@ from metanorm.ir.reachable import indices
 
 class Place(NamedTuple):
     """An arm of the modes of one kind: those that keep running statistics, or plain ones; or of
-    one choice by a flag, whose kind is its name."""
+    all choices by one flag, whose kind is the flag."""
 
     kind: str
     arm: Literal["train", "eval", "then", "else"]
@@ -46,8 +46,8 @@ def places(program: Program) -> dict[Ref, Place | None]:
         if place is None and flag_of(let.op, ops, flags):
             condition, first, second = operands(let.op)
             wanted[condition].add(None)
-            wanted[first].add(Place(let.name, "then"))
-            wanted[second].add(Place(let.name, "else"))
+            wanted[first].add(Place(condition, "then"))
+            wanted[second].add(Place(condition, "else"))
             continue
         for ref in (*operands(let.op), *indices(let.op)):
             wanted[ref].add(place)
