@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metanorm.runtime.kernels.fit import recorded
+from metanorm.runtime.tensors import recorded
 
 
 def demand_one_device(

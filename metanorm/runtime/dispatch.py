@@ -14,12 +14,12 @@ from typing import Any, Literal, Protocol, TypeVar, overload
 
 import torch
 
-from metanorm.runtime.kernels.fit import watched
 from metanorm.runtime.kernels.gradient import normalized
 from metanorm.runtime.kernels.refusals import CannotBuild, Unfit, warn_once
 from metanorm.runtime.kernels.routes import Routes
 from metanorm.runtime.native.routes import NativeRoutes
 from metanorm.runtime.on_torch import OnTorch
+from metanorm.runtime.tensors import watched
 
 F = TypeVar("F", bound=Callable[..., Any])
 Choice = Literal["auto", "native", "triton", "torch"]

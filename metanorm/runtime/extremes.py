@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from metanorm.runtime.kernels.fit import recorded
 from metanorm.runtime.saving import save, saved
+from metanorm.runtime.tensors import recorded
 
 # For each window along a dimension, its largest value.
 Slide = Callable[[Tensor, int], Tensor]

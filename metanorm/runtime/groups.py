@@ -10,9 +10,9 @@ from torch import Tensor
 
 from metanorm.runtime import pools
 from metanorm.runtime.arguments import GROUP_LABELS, demand_count, demand_whole
-from metanorm.runtime.kernels.fit import plain, recorded, watched
 from metanorm.runtime.mean_and_variance import CHUNK, Moments
 from metanorm.runtime.saving import save, saved
+from metanorm.runtime.tensors import plain, recorded, watched
 from metanorm.runtime.tracing import is_tracing
 
 LABELS = (torch.int64, torch.int32)

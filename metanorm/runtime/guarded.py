@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metanorm.runtime.kernels.fit import recorded
 from metanorm.runtime.saving import save, saved
+from metanorm.runtime.tensors import recorded
 
 Function = Callable[..., Tensor]
 

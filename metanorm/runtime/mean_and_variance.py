@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from metanorm.runtime.kernels.fit import recorded
 from metanorm.runtime.saving import save, saved
+from metanorm.runtime.tensors import recorded
 
 # Squares are taken of this many elements at a time: few enough to stay in a cache, so that the
 # second pass makes no tensor of the size of x.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from metanorm.runtime.arguments import demand
 from metanorm.runtime.devices import demand_one_device
-from metanorm.runtime.kernels.fit import demand_memory, watched
+from metanorm.runtime.tensors import demand_memory, watched
 from metanorm.runtime.tracing import must_guard, traced_with_guards
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metanorm.runtime.kernels.fit import demand_memory
+from metanorm.runtime.tensors import demand_memory
 
 
 def save(ctx: Any, *tensors: Tensor | None) -> None:

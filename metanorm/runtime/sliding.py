@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from metanorm.runtime.doubling import doubled
-from metanorm.runtime.kernels.fit import recorded
 from metanorm.runtime.pools import over
+from metanorm.runtime.tensors import recorded
 
 EVERYTHING = 1 << 62  # further than any axis is long
 

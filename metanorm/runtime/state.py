@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from metanorm.runtime.arguments import demand_real
 from metanorm.runtime.averaging import batches_alike
 from metanorm.runtime.errors import ShapeError
-from metanorm.runtime.kernels.fit import demand_memory
+from metanorm.runtime.tensors import demand_memory
 
 
 def moved(running: Tensor, value: Tensor, momentum: float | Tensor) -> Tensor:

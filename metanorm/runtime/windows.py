@@ -9,7 +9,6 @@ from torch import Tensor
 
 from metanorm.runtime.along import Matrix
 from metanorm.runtime.extremes import Slide, shared_largest
-from metanorm.runtime.kernels.fit import recorded
 from metanorm.runtime.saving import save, saved
 from metanorm.runtime.sliding import (
     EVERYTHING,
@@ -18,6 +17,7 @@ from metanorm.runtime.sliding import (
     sliding_squares,
     sliding_sum,
 )
+from metanorm.runtime.tensors import recorded
 
 
 class Window(Matrix):

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metanorm.runtime.kernels.fit import data, demand_memory, watched
 from metanorm.runtime.kernels.refusals import CannotBuild, Unfit, warn_once
 from metanorm.runtime.kernels.route import Gradients, Operands, Route
+from metanorm.runtime.tensors import data, demand_memory, watched
 
 
 def normalized(route: Route, operands: Sequence[Tensor], momenta: Sequence[float]) -> Any:

@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from metanorm.runtime.arguments import demand, demand_count
-from metanorm.runtime.kernels.fit import capturing, data, demand_memory, plain
 from metanorm.runtime.kernels.matrices import named_matrices
 from metanorm.runtime.kernels.refusals import Unfit
 from metanorm.runtime.kernels.route import Like, Route
 from metanorm.runtime.kernels.table import Table
+from metanorm.runtime.tensors import capturing, data, demand_memory, plain
 
 MOST = 1 << 56  # elements of all groups, beyond any memory: no length overflows in C
 REMEMBERED = 256  # ways of one norm; beyond, those of a stream of odd shapes are forgotten

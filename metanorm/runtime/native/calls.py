@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from metanorm.runtime.kernels import layout
-from metanorm.runtime.kernels.fit import LOW, demand_memory
 from metanorm.runtime.kernels.layout import STREAMED, TYPES
 from metanorm.runtime.kernels.reading import Place, Reading, known_number
 from metanorm.runtime.kernels.refusals import Unfit
 from metanorm.runtime.kernels.table import Entry, Field
 from metanorm.runtime.native.build import load
 from metanorm.runtime.native.machine import last_level_cache
+from metanorm.runtime.tensors import LOW, demand_memory
 
 # What a build defines for each type that kernels compute in.
 PRECISIONS: Mapping[torch.dtype, Mapping[str, str]] = {

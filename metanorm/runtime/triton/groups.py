@@ -10,8 +10,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-from metanorm.runtime.kernels.fit import capturing
 from metanorm.runtime.kernels.refusals import Unfit
+from metanorm.runtime.tensors import capturing
 from metanorm.runtime.triton import driver
 
 REMEMBERED = 8  # indices; a batch of graphs comes to every layer of a network

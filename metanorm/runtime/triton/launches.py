@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from metanorm.runtime.kernels.fit import LOW, demand_memory
+from metanorm.runtime.tensors import LOW, demand_memory
 
 ALIGNED = 64  # elements to which arrays begin in their common memory
 BOUNDARY = 15  # bits of an address; kernels are compiled for addresses that have none of them

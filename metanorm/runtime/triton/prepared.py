@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from metanorm.runtime.kernels.fit import capturing
 from metanorm.runtime.kernels.reading import Place
 from metanorm.runtime.kernels.refusals import CannotBuild, Unfit, warn_once
+from metanorm.runtime.tensors import capturing
 from metanorm.runtime.triton import driver, tuning
 from metanorm.runtime.triton.driver import Direct
 from metanorm.runtime.triton.groups import rows_of_groups

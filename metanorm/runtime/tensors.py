@@ -1,4 +1,4 @@
-"""Which tensors a kernel may read behind torch's back, and when."""
+"""What kind of tensor this is, and who looks on: what torch itself does not say in public."""
 
 from __future__ import annotations
 
