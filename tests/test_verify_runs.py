@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -318,8 +319,14 @@ def test_a_process_that_dies_takes_one_norm_with_it(monkeypatch: pytest.MonkeyPa
     assert found["Two"].problem == "the process ended: signal 11"
 
 
-def test_a_process_that_ends_before_its_task_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Such as one that has no memory to import torch; the task cannot even be sent."""
+@pytest.mark.parametrize("action", [signal.SIG_IGN, signal.SIG_DFL], ids=["python", "command"])
+def test_a_process_that_ends_before_its_task_is_a_finding(
+    action: signal.Handlers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one that has no memory to import torch; the task cannot even be sent.
+
+    Python ignores SIGPIPE, and the command has it end the process.
+    """
     context = get_context("spawn")
 
     def ended() -> jobs._Worker:
@@ -332,7 +339,11 @@ def test_a_process_that_ends_before_its_task_is_a_finding(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(jobs, "_started", ended)
     several = tasks_of(SIMPLE.format("One"), SIMPLE.format("Two"))
-    found = [report for report in jobs.in_processes(several, 1) if report is not None]
+    before = signal.signal(signal.SIGPIPE, action)
+    try:
+        found = [report for report in jobs.in_processes(several, 1) if report is not None]
+    finally:
+        signal.signal(signal.SIGPIPE, before)
     assert [(r.norm, r.problem) for r in found] == [
         (name, "the process ended: exit code 3") for name in ("One", "Two")
     ]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -37,8 +38,8 @@ def in_processes(tasks: Sequence[Task], jobs: int) -> Iterator[Verification | No
             for worker in workers:
                 if worker.task is None and waiting:
                     worker.task = waiting.pop()
-                    with suppress(ConnectionError):  # of one that has ended, as its pipe says below
-                        worker.pipe.send(worker.task)
+                    with suppress(ConnectionError), _raising_at_broken_pipes():
+                        worker.pipe.send(worker.task)  # if it has ended, its pipe says so below
             ready = wait([worker.pipe for worker in workers if worker.task], timeout=1)
             if not ready:
                 yield None
@@ -47,6 +48,22 @@ def in_processes(tasks: Sequence[Task], jobs: int) -> Iterator[Verification | No
     finally:
         for worker in workers:
             worker.process.terminate()
+
+
+@contextmanager
+def _raising_at_broken_pipes() -> Iterator[None]:
+    """Let a write to a process that has ended raise `BrokenPipeError`, although the command ends by
+    SIGPIPE where nobody reads what it prints."""
+    if not hasattr(signal, "SIGPIPE"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})
+    try:
+        yield
+    finally:
+        if signal.SIGPIPE in signal.sigpending():
+            signal.sigwait({signal.SIGPIPE})
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _received(worker: _Worker, workers: list[_Worker]) -> Verification:
