@@ -151,7 +151,10 @@ class MapPrinter:
         for role, ref in used.items():
             if self.c.values[ref].optional and self.c.absent(ref) != _neutral_of(role):
                 self.c.present(ref)
-        values = [self.c.present(source)]
+        wide = self.c.present(source)
+        if wide.loose:  # an input that it has its axes from may be absent
+            wide = self.lining.whole(wide, let.type.axes)
+        values = [wide]
         values += [replace(self.c.values[ref], optional=False) for ref in used.values()]
         exprs, dims = self.lining.lined_up(values, let.type.axes)
         keywords: list[tuple[str, Expr]] = []
