@@ -8,7 +8,7 @@ from types import ModuleType
 from metanorm.diagnostics.model import Severity
 from metanorm.diagnostics.render.text import render_text
 from metanorm.driver import compile_specs
-from metanorm.naming import module_name
+from metanorm.module_names import module_name
 from metanorm.options import Options
 from metanorm.targets.live import module_from_files
 from metanorm.workspace import STDIN, Workspace

@@ -15,7 +15,7 @@ from metanorm.diagnostics.model import INTERNAL, Diagnostic, Severity
 from metanorm.diagnostics.targets import BadModuleName
 from metanorm.frontend import CheckedNorm, check
 from metanorm.ir.beginnings import beginnings
-from metanorm.naming import module_name, naming_problems
+from metanorm.module_names import module_name, naming_problems
 from metanorm.options import Options
 from metanorm.passes.pipeline import optimize
 from metanorm.source import Source

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from metanorm.naming import module_name
+from metanorm.module_names import module_name
 from metanorm.targets.header import HEADER, digest
 
 EXPORT = re.compile(r"^from \.(\w+) import (?:\(([^)]*)\)|([^\n(]*))$", re.MULTILINE)

@@ -10,7 +10,7 @@ from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.model import Diagnostic
 from metanorm.ir.dump import program_text
 from metanorm.ir.nodes import Program
-from metanorm.naming import module_name
+from metanorm.module_names import module_name
 from metanorm.options import Options, Target
 from metanorm.passes.arms import arms
 from metanorm.passes.backward import NotDerivable, backward

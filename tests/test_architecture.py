@@ -13,7 +13,7 @@ import pytest
 from conftest import LIBRARY, PROGRAMS, ROOT
 
 from metanorm.driver import compile_specs
-from metanorm.naming import module_name
+from metanorm.module_names import module_name
 from metanorm.options import Options
 from metanorm.workspace import load
 

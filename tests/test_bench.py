@@ -23,7 +23,7 @@ from metanorm.bench.turns import time_together
 from metanorm.bench.workload import WORKLOADS, workloads
 from metanorm.driver import compile_specs
 from metanorm.frontend import CheckedNorm
-from metanorm.naming import module_name
+from metanorm.module_names import module_name
 from metanorm.options import Options, Target
 from metanorm.passes.pipeline import optimize
 from metanorm.runtime.native import calls, routes

@@ -13,7 +13,7 @@ from metanorm.diagnostics.registry import all_codes
 from metanorm.diagnostics.render.text import render_text
 from metanorm.driver import compile_specs
 from metanorm.ir.dump import program_text
-from metanorm.naming import module_name
+from metanorm.module_names import module_name
 from metanorm.options import Options
 from metanorm.passes.pipeline import optimize
 from metanorm.syntax.text_from_ast import norm_lines

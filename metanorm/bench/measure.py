@@ -19,7 +19,7 @@ from metanorm.bench.workload import workloads
 from metanorm.explain.known import known_norms
 from metanorm.frontend import Checked
 from metanorm.ir.fingerprint import fingerprint
-from metanorm.naming import module_name
+from metanorm.module_names import module_name
 from metanorm.passes.pipeline import optimize
 from metanorm.targets.live import module_from_files
 from metanorm.workspace import load_library

@@ -14,7 +14,7 @@ from metanorm.cli.context import begin
 from metanorm.cli.exit_codes import code_of
 from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.render.formats import RENDERERS
-from metanorm.naming import naming_problems_by_folder
+from metanorm.module_names import naming_problems_by_folder
 
 
 class Format(str, Enum):

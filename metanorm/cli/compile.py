@@ -20,7 +20,7 @@ from metanorm.cli.console import (
 )
 from metanorm.cli.context import begin
 from metanorm.cli.exit_codes import FINDINGS, OK, code_of
-from metanorm.naming import module_name
+from metanorm.module_names import module_name
 from metanorm.options import Options, Target
 from metanorm.packages import Leftover, existing_exports, without_spec, without_use
 from metanorm.visible import visible

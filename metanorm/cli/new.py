@@ -9,7 +9,7 @@ import typer
 
 from metanorm.cli.console import complain, tell
 from metanorm.cli.exit_codes import FINDINGS
-from metanorm.naming import bad_module_name
+from metanorm.module_names import bad_module_name
 from metanorm.python_words import KEYWORDS
 from metanorm.resources import resource
 from metanorm.semantics.naming import snake_case

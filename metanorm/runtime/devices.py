@@ -6,8 +6,7 @@ of the CPU with a tensor on `meta` does nothing, and says nothing.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Container, Mapping
 from typing import Any
 
 import torch
@@ -16,23 +15,26 @@ from torch import Tensor
 from metanorm.runtime.tensors import recorded
 
 
-def demand_one_device(
-    function: Callable[..., Any], args: Sequence[Any], named: Mapping[str, Any]
-) -> None:
+def demand_one_device(owner: str, given: Mapping[str, Any], movable: Container[str]) -> None:
     """Refuse a tensor on another device than the first of a call: `RuntimeError`.
 
-    A single number on the CPU may stand beside tensors of any device, as in torch. Programs that
-    are being traced or compiled are left to torch, which knows the devices of what it made up.
+    What is `movable` may lie on any device that has data. A single number on the CPU may stand
+    beside tensors of any device, as in torch. Programs that are being traced or compiled are left
+    to torch, which knows the devices of what it made up.
     """
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or not given:
         return
-    values = (*args, *named.values())
-    first = values[0] if values else None
-    if not isinstance(first, Tensor):
+    first, x = next(iter(given.items()))
+    if not isinstance(x, Tensor):
         return
-    device = first.device
-    if any(_is_elsewhere(value, device) for value in values) and not recorded(first):
-        _demand_alike(function, args, named)
+    elsewhere = [name for name, value in given.items() if _is_elsewhere(value, x.device)]
+    for name in elsewhere:
+        if (name in movable and not given[name].is_meta) or recorded(x):
+            continue
+        raise RuntimeError(
+            f"{owner}: {name} is on {given[name].device} and {first} on {x.device}, but all "
+            "tensors of a call must be on one device"
+        )
 
 
 def _is_elsewhere(value: Any, device: torch.device) -> bool:
@@ -41,21 +43,3 @@ def _is_elsewhere(value: Any, device: torch.device) -> bool:
         and value.device != device
         and not (value.is_cpu and value.dim() == 0)
     )
-
-
-def _demand_alike(
-    function: Callable[..., Any], args: Sequence[Any], named: Mapping[str, Any]
-) -> None:
-    """The same by name. The matrix of a constructor is brought to the device, if it has data."""
-    signature = inspect.signature(function)
-    given = signature.bind(*args, **named).arguments
-    (first, x), *others = given.items()
-    for name, value in others:
-        if not _is_elsewhere(value, x.device):
-            continue
-        if "str" in str(signature.parameters[name].annotation) and not value.is_meta:
-            continue
-        raise RuntimeError(
-            f"{function.__name__}: {name} is on {value.device} and {first} on {x.device}, but all "
-            "tensors of a call must be on one device"
-        )

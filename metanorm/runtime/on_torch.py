@@ -29,27 +29,34 @@ class OnTorch:
             for name, parameter in self.signature.parameters.items()
             if str(parameter.annotation).startswith("Tensor")
         }
+        # A matrix of the constructor, which may be a word: the function brings it to its device.
+        self.movable = {
+            name for name, p in self.signature.parameters.items() if "str" in str(p.annotation)
+        }
 
     def __call__(self, *args: Any, **named: Any) -> Any:
         """The result. Raises `TypeError` for a tensor that is not of its sort, and `RuntimeError`
         for one whose memory was freed, at which torch would end the process, or that is on another
         device, which torch may pass over in silence."""
-        for name, value in (*zip(self.names, args), *named.items()):
+        given = {**dict(zip(self.names, args)), **named}
+        for name, value in given.items():
             demand_memory(value)
             if isinstance(value, Tensor) and name in self.sorts:
                 demand(self.sorts[name], value, name)
-        demand_one_device(self.function, args, named)
+        demand_one_device(self.function.__name__, given, self.movable)
         if must_guard():
             return traced_with_guards(self.function.__name__, self.function, *args, **named)
         result = self.function(*args, **named)
         if not torch.compiler.is_compiling() and torch.is_grad_enabled() and not watched():
-            _demand_memory_on_the_way_back(result, (*args[1:], *named.values()))
+            _demand_memory_in_backward(result, (*args[1:], *named.values()))
         return result
 
 
-def _demand_memory_on_the_way_back(result: Any, others: Sequence[Any]) -> None:
-    """Have the way back ask for memory first, too. What is normalized is asked about where it is
-    read, since a way back without it is nothing odd."""
+def _demand_memory_in_backward(result: Any, others: Sequence[Any]) -> None:
+    """Ask for the memory of saved tensors before the backward pass, too.
+
+    Not for that of the first input: the backward pass need not read it, and asks where it does.
+    """
     tensors = [weakref.ref(other) for other in others if isinstance(other, Tensor)]
 
     def ask(_: Any) -> None:

@@ -24,8 +24,8 @@ def plain(x: Any, device: str = "cpu") -> bool:
     )
 
 
-# No allocator gives out addresses below this one. A view of a freed storage, whose memory begins
-# at zero, has its offset for an address: so a lower one asks for a closer look.
+# A view of a freed storage, whose memory begins at zero, has its offset for an address. Allocators
+# seldom give out addresses below this one: so a lower one is worth a closer look.
 LOW = 1 << 36
 
 

@@ -61,7 +61,7 @@ def traced_with_guards(
             "something else for this one: trace it again, or use torch.export"
         )
         for x in tensors:
-            _demand_kind(x, x.dim(), torch.empty(0, dtype=x.dtype), reason)
+            _guard_kind(x, x.dim(), torch.empty(0, dtype=x.dtype), reason)
         _this_thread.guarding = True
         try:
             with _Guards(reason):
@@ -82,11 +82,11 @@ class _Guards(TorchFunctionMode):
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         if func is Tensor.__bool__:
-            _demand_whole(args[0] != 0, int(result), self.reason)
+            _guard_whole(args[0] != 0, int(result), self.reason)
         elif func in TO_WHOLE:
-            _demand_whole(args[0], result, self.reason)
+            _guard_whole(args[0], result, self.reason)
         elif func is Tensor.__float__:
-            _demand_real(args[0], result, self.reason)
+            _guard_real(args[0], result, self.reason)
         elif _is_fraction(result, args):
             # Torch makes a fraction of whole numbers float32, also in a model of float64.
             result = func(*(a.double() if isinstance(a, Tensor) else a for a in args))
@@ -105,7 +105,7 @@ def _is_fraction(result: Any, args: tuple[Any, ...]) -> bool:
 
 
 @_scripted
-def _demand_kind(x: Tensor, dims: int, like: Tensor, reason: str) -> Tensor:
+def _guard_kind(x: Tensor, dims: int, like: Tensor, reason: str) -> Tensor:
     """Refuse a tensor of another number of dimensions or another dtype than in the example."""
     if x.dim() != dims or x.dtype != like.dtype:
         raise RuntimeError(reason)
@@ -113,7 +113,7 @@ def _demand_kind(x: Tensor, dims: int, like: Tensor, reason: str) -> Tensor:
 
 
 @_scripted
-def _demand_whole(found: Tensor, traced: int, reason: str) -> Tensor:
+def _guard_whole(found: Tensor, traced: int, reason: str) -> Tensor:
     """Refuse another answer than that for the example."""
     if int(found) != traced:
         raise RuntimeError(reason)
@@ -121,7 +121,7 @@ def _demand_whole(found: Tensor, traced: int, reason: str) -> Tensor:
 
 
 @_scripted
-def _demand_real(found: Tensor, traced: float, reason: str) -> Tensor:
+def _guard_real(found: Tensor, traced: float, reason: str) -> Tensor:
     if float(found) != traced:
         raise RuntimeError(reason)
     return found

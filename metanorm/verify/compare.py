@@ -38,11 +38,11 @@ def compare(
     finding, in the module or beside it. Raises `NotServed` where kernels are demanded that there
     are not, and `NoExample`.
     """
-    found = _found(program, module, setting, seed, device)
+    found = _finding(program, module, setting, seed, device)
     return replace(found, dtype=str(setting.dtype).removeprefix("torch."))
 
 
-def _found(
+def _finding(
     program: Program, module: ModuleType, setting: Setting, seed: int, device: str
 ) -> Finding:
     try:

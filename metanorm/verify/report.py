@@ -9,7 +9,7 @@ from types import ModuleType
 
 from metanorm import driver, frontend
 from metanorm.diagnostics.model import Severity
-from metanorm.naming import module_name
+from metanorm.module_names import module_name
 from metanorm.options import Options
 from metanorm.runtime.kernels.refusals import MissingKernels
 from metanorm.source import Source

@@ -23,9 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # what torch's exporter warns
 
 
 def run(model: bytes, arguments: dict[str, Any]) -> list[Tensor]:
-    onnxruntime = pytest.importorskip(
-        "onnxruntime"
-    )  # of `.[export]`, which `make test-all` installs
+    import onnxruntime  # of `.[export]`, which `make test-extended` installs
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1

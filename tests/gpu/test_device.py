@@ -24,7 +24,7 @@ from metanorm.bench.peers import PEERS
 from metanorm.bench.report import Report
 from metanorm.driver import compile_specs
 from metanorm.ir.nodes import Program
-from metanorm.naming import module_name
+from metanorm.module_names import module_name
 from metanorm.options import Options
 from metanorm.targets.live import module_from_files
 from metanorm.verify.cases import settings

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from metanorm.driver import compile_specs
-from metanorm.naming import module_name
+from metanorm.module_names import module_name
 from metanorm.options import Options
 from metanorm.workspace import load_library
 

@@ -11,7 +11,7 @@ from conftest import LIBRARY
 from layers import LAYERS, agree, beside, everything, kernels_counted, layer, weighted
 
 from metanorm.driver import compile_specs
-from metanorm.naming import module_name
+from metanorm.module_names import module_name
 from metanorm.options import Options
 from metanorm.targets.live import module_from_files
 

@@ -17,7 +17,7 @@ from metanorm import runtime
 from metanorm.driver import compile_specs
 from metanorm.frontend import check
 from metanorm.ir.nodes import Program
-from metanorm.naming import module_name
+from metanorm.module_names import module_name
 from metanorm.options import Options
 from metanorm.source import Source
 from metanorm.targets.live import module_from_files

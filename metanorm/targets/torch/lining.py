@@ -50,9 +50,9 @@ class Lining:
         starts = [self.c.layouts.place(frame, d.axis) for v in values for d in v.dims]
         start = min(starts, default=len(frame))
         full = {d.axis for v in values for d in v.dims if d.full}
-        return exprs, tuple(self._as_found(d.axis, full) for d in frame[start:])
+        return exprs, tuple(self._result_dim(d.axis, full) for d in frame[start:])
 
-    def _as_found(self, axis: str, full: Collection[str]) -> Dim:
+    def _result_dim(self, axis: str, full: Collection[str]) -> Dim:
         """The dimension of a result: a mode may have spread cells over the whole axis."""
         base = self.c.space.base(axis)
         return Dim(axis, axis in full) if axis in full or base not in full else Dim(base)

@@ -152,7 +152,7 @@ class MapPrinter:
             if self.c.values[ref].optional and self.c.absent(ref) != _neutral_of(role):
                 self.c.present(ref)
         wide = self.c.present(source)
-        if wide.loose:  # an input that it has its axes from may be absent
+        if wide.loose:  # an absent input leaves it without some of its axes
             wide = self.lining.whole(wide, let.type.axes)
         values = [wide]
         values += [replace(self.c.values[ref], optional=False) for ref in used.values()]

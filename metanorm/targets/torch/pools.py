@@ -225,13 +225,9 @@ class PoolPrinter:
     def _prepared(self, op: Pool, out: list[Stmt]) -> Value:
         """The value in a variable, on all axes that are pooled."""
         value = self.c.counted(op.value, self.c.present(op.value))
-        named = {axis for axis, _ in op.over}
         weights = [self.c.lets[r].type.axes for r in (op.where, op.weight) if r is not None]
         wanted = self.space.join(self.c.lets[op.value].type.axes, *weights)
-        full = [
-            a if a in named else self.space.base(a) if self.space.base(a) in named else a
-            for a in wanted
-        ]
+        full = self._uncut(wanted, op.over)
         if value.number:  # the same in all cells, such as their length
             value = Value(self.c.tensor(value.expr), loose=True)
         value = self.lining.spread(value, full)
@@ -240,6 +236,12 @@ class PoolPrinter:
             value = self.lining.whole(value, full)
         # Where dimensions are counted from the end of the tensor, it is mentioned twice.
         return self.c.named(value, out) if self._mentioned_twice(op, value) else value
+
+    def _uncut(self, axes: Sequence[str], over: Aggregation) -> list[str]:
+        """The axes of a value, with a pooled axis in the place of cells of it."""
+        pooled = {axis for axis, _ in over}
+        bases = {a: self.space.base(a) for a in axes}
+        return [a if a in pooled or base not in pooled else base for a, base in bases.items()]
 
     def _mentioned_twice(self, op: Pool, value: Value) -> bool:
         return self._about_centre(op) or any(self.layouts.variadic(d) for d in value.dims)
@@ -303,10 +305,7 @@ class PoolPrinter:
         """How many elements each pool holds."""
         weights = [ref for ref in (op.where, op.weight) if ref is not None]
         indexed = [(axis, m) for axis, m in op.over if isinstance(m, ByIndex)]
-        whole = {axis: axis for axis, _ in op.over}  # by the axis whose cells a weight may be of
-        inner = {
-            whole.get(self.space.base(a), a) for ref in weights for a in self.c.lets[ref].type.axes
-        }
+        inner = {a for r in weights for a in self._uncut(self.c.lets[r].type.axes, op.over)}
         if is_along(op):
             self._count_along(let, op, weights, inner, out)
             return

@@ -18,7 +18,7 @@ sys.path.append(str(Path(__file__).parents[2] / "native"))
 from layers import agree, channels_last, everything, weighted
 
 from metanorm.driver import compile_specs
-from metanorm.naming import module_name
+from metanorm.module_names import module_name
 from metanorm.options import Options
 from metanorm.runtime.triton import tiles
 from metanorm.targets.live import module_from_files

@@ -18,7 +18,7 @@ from tiers import served as has_kernels
 from metanorm import frontend
 from metanorm.driver import compile_specs
 from metanorm.ir.nodes import Program
-from metanorm.naming import module_name
+from metanorm.module_names import module_name
 from metanorm.options import Options
 from metanorm.runtime import use
 from metanorm.runtime.dispatch import NotServed

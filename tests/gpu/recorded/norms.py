@@ -19,7 +19,7 @@ from recorder import Launched, Recorder, compiled, recording
 from metanorm import frontend
 from metanorm.bench.workload import workloads
 from metanorm.ir.nodes import Program
-from metanorm.naming import module_name
+from metanorm.module_names import module_name
 from metanorm.runtime import ShapeError, use
 from metanorm.runtime.triton.kernels import there
 from metanorm.verify.cases import Built, Setting, build, settings

@@ -28,7 +28,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler.compiler import max_shared_mem
 
 from metanorm.driver import compile_specs
-from metanorm.naming import module_name
+from metanorm.module_names import module_name
 from metanorm.options import Options
 from metanorm.runtime.triton import routes, tiles
 from metanorm.targets.live import module_from_files
