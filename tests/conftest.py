@@ -25,6 +25,9 @@ with contextlib.suppress(ModuleNotFoundError):  # as in `make test-pythons`
 ROOT = Path(__file__).parents[1]
 
 os.environ.setdefault("METANORM_DEBUG", "1")  # an error inside the compiler fails a test
+# Whether kernels are right shows in a fifth of the compiler's time, but for rounding, and both
+# tiers find what the other has built. What is to be as users have it asks for `optimised`.
+os.environ.setdefault("METANORM_CFLAGS", "-O0")
 
 
 # The same examples in every run; `--hypothesis-profile=explore` looks for new ones.
@@ -37,13 +40,6 @@ settings.load_profile("steady")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--accept", action="store_true", help="take what comes out as expected")
     parser.addoption("--part", metavar="K/N", help="every N-th test only, from number K on")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """The quick tier asks whether kernels are right, for which a fifth of the compiler's time will
-    do. `native/test_optimised.py` and the extended tier build them as users do."""
-    if config.getoption("markexpr") == "not extended":
-        os.environ.setdefault("METANORM_CFLAGS", "-O0")
 
 
 @pytest.hookimpl(trylast=True)  # once `-m` and `-k` have chosen
@@ -59,6 +55,12 @@ def seeded() -> None:
     """The same random numbers in every run, whichever tests came before."""
     if "torch" in globals():
         torch.manual_seed(0)
+
+
+@pytest.fixture
+def optimised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Build kernels as users do. Those that a module has loaded before stay as they are."""
+    monkeypatch.delenv("METANORM_CFLAGS", raising=False)
 
 
 @pytest.fixture
@@ -83,13 +85,25 @@ def program(request: pytest.FixtureRequest) -> Program:
 @pytest.fixture(scope="session")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
     """The package that `metanorm compile specs` writes, imported."""
+    with imported(tmp_path_factory.mktemp("library"), "library_norms") as package:
+        yield package
+
+
+@pytest.fixture(scope="session")
+def untouched_library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
+    """The same once more, for tests that are `optimised`: no other has loaded its kernels."""
+    with imported(tmp_path_factory.mktemp("untouched"), "untouched_norms") as package:
+        yield package
+
+
+@contextlib.contextmanager
+def imported(folder: Path, name: str) -> Iterator[ModuleType]:
+    """The library as a package of this name, which is written into a folder."""
     result = compile_specs(LIBRARY.sources, LIBRARY.roots, Options())
     assert result.ok, result.diagnostics
-    folder = tmp_path_factory.mktemp("library")
-    package = folder / "library_norms"
-    package.mkdir()
-    for name, text in result.files.items():
-        (package / name).write_text(text)
+    (folder / name).mkdir()
+    for file, text in result.files.items():
+        (folder / name / file).write_text(text)
     sys.path.insert(0, str(folder))
-    yield importlib.import_module("library_norms")
+    yield importlib.import_module(name)
     sys.path.remove(str(folder))

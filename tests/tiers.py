@@ -16,6 +16,7 @@ from _pytest.mark import ParameterSet
 
 from metanorm.explain.kernels import status
 from metanorm.ir.nodes import Along, Count, Map, Pool, Program
+from metanorm.passes.arms import arms
 from metanorm.passes.pipeline import optimize
 from metanorm.verify.cases import Setting, quick_settings
 
@@ -47,6 +48,11 @@ def constructs(program: Program) -> set[str]:
 def served(program: Program) -> bool:
     """Whether a norm has kernels; `metanorm explain` says why not."""
     return status(optimize(program)) == "kernels"
+
+
+def modes(program: Program) -> tuple[bool, ...]:
+    """The values of `training` under which a norm computes something else."""
+    return (True, False) if len(arms(program)) > 1 else (True,)
 
 
 def covering(programs: Mapping[str, Program]) -> list[str]:

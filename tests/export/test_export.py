@@ -8,6 +8,7 @@ import pytest
 import torch
 from calls import agree, calls, saved
 from conftest import PROGRAMS
+from tiers import modes, tiered
 from torch.export import Dim, export
 
 from metanorm import runtime
@@ -21,16 +22,16 @@ QUICK = [
     "BatchNorm", "GroupNorm", "LocalContextNorm", "CumulativeLayerNorm", "GraphNorm",
     "AdjacencyNorm", "AdaLayerNormZero", "GradientWeightedNorm", "SparseSwitchNorm",
 ]  # fmt: skip
-REST = [
-    pytest.param(name, marks=() if name in QUICK else pytest.mark.extended) for name in ACTIVATIONS
-]
+WAYS = [(name, training) for name in ACTIVATIONS for training in modes(PROGRAMS[name])]
 
 
-@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
-@pytest.mark.parametrize("name", REST)
-def test_programs_serve_other_lengths(name: str, training: bool, library: ModuleType) -> None:
-    if training and name in ("LocalContextNorm", "GraphNorm", "CumulativeLayerNorm"):
-        pytest.skip("it is the same in both modes")
+@pytest.mark.parametrize(
+    "way",
+    tiered(WAYS, [way for way in WAYS if way[0] in QUICK]),
+    ids=lambda way: f"{way[0]} {'train' if way[1] else 'eval'}",
+)
+def test_programs_serve_other_lengths(way: tuple[str, bool], library: ModuleType) -> None:
+    name, training = way
     with runtime.use("torch"):
         given = calls(PROGRAMS[name], library, training)
         before = {k: v.clone() for k, v in given.module.state_dict().items()}

@@ -9,13 +9,12 @@ import pytest
 import torch
 from conftest import PROGRAMS, ROOT
 from layers import use
-from tiers import covering, served, tiered
+from tiers import covering, modes, served, tiered
 
 sys.path.append(str(ROOT / "tests" / "numerics"))
 from samples import floats, sample, tensors
 
 from metanorm.ir.nodes import Stop
-from metanorm.passes.arms import arms
 
 # AdaNorm stops gradients, so that finite differences say other ones.
 NAMES = [
@@ -24,13 +23,7 @@ NAMES = [
 ]  # fmt: skip
 
 
-# Where there is one way through the modes, evaluation runs the same kernels again.
-WAYS = [
-    (name, training)
-    for name in NAMES
-    for training in (True, False)
-    if training or len(arms(PROGRAMS[name])) > 1
-]
+WAYS = [(name, training) for name in NAMES for training in modes(PROGRAMS[name])]
 
 
 QUICK = {(name, True) for name in covering({name: PROGRAMS[name] for name in NAMES})}

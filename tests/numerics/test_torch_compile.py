@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import PROGRAMS, ROOT
 from samples import loss, sample, tensors
-from tiers import covering, tiered
+from tiers import covering, modes, tiered
 from torch import Tensor, nn
 
 from metanorm.ir.nodes import Program
@@ -45,7 +45,7 @@ def agree(compiled: Any, module: nn.Module, arguments: dict[str, Any], name: str
 
 # Whether a norm is one graph shows before any backend has it; half of the time is the backend's.
 WAYS = [
-    *((name, training, "aot_eager") for training in (True, False) for name in PROGRAMS),
+    *((name, training, "aot_eager") for name, p in PROGRAMS.items() for training in modes(p)),
     *((name, True, "eager") for name in covering(PROGRAMS)),
 ]
 QUICK = [way for way in WAYS if way[2] == "eager"]

@@ -62,13 +62,7 @@ def demand_substance(done: list[Checked]) -> None:
     assert sum(c.vague for c in done) <= 0.05 * sum(c.tensors for c in done)
 
 
-@pytest.fixture
-def quick_builds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kernels that are not optimised take a quarter of the time to build."""
-    monkeypatch.setenv("METANORM_CFLAGS", "-O0")
-
-
-def test_some_random_norms_agree(quick_builds: None) -> None:
+def test_some_random_norms_agree() -> None:
     done = run(range(QUICK), range(1, QUICK, 5))
     demand_substance(done)
     assert sum(c.kernels.forward > 0 and c.kernels.backward > 0 for c in done) >= 6
@@ -79,9 +73,9 @@ shares: dict[int, list[bool]] = {}  # by the first seed of a chunk: which ran on
 
 @pytest.mark.extended
 @pytest.mark.parametrize("first", range(QUICK, QUICK + MANY, CHUNK))
-def test_random_norms_agree(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    if first // CHUNK % 8:  # the others are built as users build them
-        monkeypatch.setenv("METANORM_CFLAGS", "-O0")
+def test_random_norms_agree(first: int, request: pytest.FixtureRequest) -> None:
+    if first // CHUNK % 8 == 0:
+        request.getfixturevalue("optimised")
     seeds = range(first, first + CHUNK)
     done = run(seeds, seeds)
     demand_substance(done)
