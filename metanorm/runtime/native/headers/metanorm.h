@@ -12,9 +12,6 @@
 #ifdef _OPENMP
 #include <omp.h>
 #endif
-#ifdef __SSE2__
-#include <immintrin.h>
-#endif
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>
 #endif

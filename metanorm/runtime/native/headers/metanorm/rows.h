@@ -88,28 +88,37 @@ static void widen(const void *data, int64_t type, int64_t offset, int64_t stride
     }
 }
 
-/* What is streamed at once. */
+/* What is streamed at once. Built-in functions of the compilers, since <immintrin.h> is 40,000 lines
+ * that take longer to read than all the rest of a kernel. */
 #if defined(__AVX512F__)
 #define PIECE 64
-#define STREAM_PIECE(to, from) \
-    _mm512_stream_si512((__m512i *)(to), _mm512_loadu_si512((const void *)(from)))
+#define STREAM_PIECE __builtin_ia32_movntdq512
 #elif defined(__AVX__)
 #define PIECE 32
-#define STREAM_PIECE(to, from) \
-    _mm256_stream_si256((__m256i *)(to), _mm256_loadu_si256((const __m256i *)(from)))
+#define STREAM_PIECE __builtin_ia32_movntdq256
 #elif defined(__SSE2__)
 #define PIECE 16
-#define STREAM_PIECE(to, from) \
-    _mm_stream_si128((__m128i *)(to), _mm_loadu_si128((const __m128i *)(from)))
+#define STREAM_PIECE __builtin_ia32_movntdq
+#endif
+#if defined(PIECE) && defined(__clang__)
+#undef STREAM_PIECE
+#define STREAM_PIECE(to, value) __builtin_nontemporal_store(value, to)
+#endif
+#ifdef PIECE
+typedef long long piece __attribute__((vector_size(PIECE), may_alias));
 #endif
 
 /* Write `bytes` that nobody reads soon: no line is fetched before it is overwritten. */
 static void stream(char *to, const char *from, int64_t bytes) {
-#ifdef __SSE2__
+#ifdef PIECE
     const int64_t head = least((int64_t)(-(uintptr_t)to & (PIECE - 1)), bytes);
     const int64_t whole = head + (bytes - head) / PIECE * PIECE;
     memcpy(to, from, (size_t)head);
-    for (int64_t i = head; i < whole; i += PIECE) STREAM_PIECE(to + i, from + i);
+    for (int64_t i = head; i < whole; i += PIECE) {
+        piece value;
+        memcpy(&value, from + i, PIECE);
+        STREAM_PIECE((piece *)(to + i), value);
+    }
     memcpy(to + whole, from + whole, (size_t)(bytes - whole));
 #else
     memcpy(to, from, (size_t)bytes);
@@ -118,8 +127,8 @@ static void stream(char *to, const char *from, int64_t bytes) {
 
 /* Streamed rows are seen by other threads from here on. */
 static inline void landed(void) {
-#ifdef __SSE2__
-    _mm_sfence();
+#ifdef PIECE
+    __builtin_ia32_sfence();
 #endif
 }
 
