@@ -9,6 +9,8 @@ import torch
 from layers import F64, agree, everything, kernels_counted, use, weighted
 from torch import Tensor, nn
 
+import metanorm
+
 INDICES = {
     "sorted": [0, 0, 0, 1, 1, 2, 2, 2, 2],
     "unsorted": [2, 0, 1, 0, 2, 2, 1, 0, 2],
@@ -125,3 +127,23 @@ def test_an_index_with_steps(library: ModuleType) -> None:
             everything("native", module, x, {"batch": one}, weighted),
             everything("torch", module, x, {"batch": one}, weighted),
         )
+
+
+@pytest.mark.parametrize("beside", ["", ", T", ", C", ", T, C", ", T, U"])
+@pytest.mark.parametrize("last", [0, 1, -1], ids=["N lies last", "T lies last", "C lies last"])
+def test_groups_beside_other_axes_that_are_pooled(beside: str, last: int) -> None:
+    """Whichever axis rows lie along, and whether the others have loops of their own."""
+    norms = metanorm.loads(f"""
+    norm A {{
+      input  x[N, T, U, C], w[N, T, U, C] = 1, batch: index[N]
+      let    m = mean(x over N: batch{beside})
+      output (x - m) * rsqrt(var(x over N: batch{beside} weight w) + 0.1)
+    }}
+    """)
+    x = torch.randn(9, 3, 2, 4, dtype=F64).movedim(last, -1).contiguous().movedim(-1, last)
+    w = torch.rand_like(x) + 0.5
+    others = {"w": w, "batch": torch.tensor(INDICES["empty in the middle, unsorted"])}
+    with kernels_counted() as kernels:
+        found = everything("native", norms.A(), x, others, weighted)
+    assert len(kernels) == 2
+    agree(found, everything("torch", norms.A(), x, others, weighted))

@@ -75,9 +75,9 @@ class Tiling:
                 if found:
                     break
                 continue
+            if self._grouped(group):  # whose rows are reached one by one, in a tile of their own
+                return tuple(found) or (group,)
             found.insert(0, group)
-            if self._grouped(group):
-                break
         return tuple(found)
 
     def by_row(self, reduction: Reduction) -> bool:

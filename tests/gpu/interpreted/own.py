@@ -74,6 +74,14 @@ NORMS: dict[str, tuple[str, dict[str, int], tuple[int, ...], dict[str, Tensor]]]
         """,
         {}, (6, 3), {"batch": BATCH},
     ),
+    "groups beside another axis that is pooled": (
+        """
+        input  x[V, T, C], batch: index[V]
+        let    m = moments(x over V: batch, T)
+        output (x - m.mean) / sqrt(m.var + 1e-5)
+        """,
+        {}, (6, 2, 3), {"batch": BATCH},
+    ),
     "lengths that positions are compared with": (
         """
         input  x[N, T, D], lengths: index[N]
