@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,7 +16,7 @@ MOST_CALLS = 256  # of one lap on a GPU, whose driver keeps about a thousand lau
 
 @dataclass(frozen=True)
 class Lap:
-    """Seconds for a call, on average over a lap.
+    """Seconds for a call, on average over a lap, or as a clock sums them up.
 
     `host` is when the host could go on, where that is not when the work was done.
     """
@@ -42,6 +43,7 @@ class CpuClock:
 
     now: Callable[[], float] = time.perf_counter
     shortest: float = 2e-3  # seconds of a lap
+    average: Callable[[Sequence[float]], float] = statistics.fmean  # of the calls of a lap
 
     def calls(self, seconds: float) -> int:
         """As many as fill the shortest lap."""
@@ -49,7 +51,7 @@ class CpuClock:
 
     def lap(self, prepare: Prepare, calls: int) -> Lap:
         """Time one after the other."""
-        return Lap(sum(self._once(prepare) for _ in range(calls)) / calls)
+        return Lap(self.average([self._once(prepare) for _ in range(calls)]))
 
     def _once(self, prepare: Prepare) -> float:
         call = prepare()

@@ -38,3 +38,8 @@ def demand_kernels(
         if not refused:  # a mistake of the call itself, which is no matter of kernels
             raise
         raise RanOnTorch(f"the call {reason}") from error
+
+
+def reason(error: Exception) -> str:
+    """Why something could not be timed, in a line."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

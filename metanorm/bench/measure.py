@@ -9,20 +9,15 @@ from statistics import median
 import torch
 
 from metanorm.bench.candidates import Candidate, Case, candidates
+from metanorm.bench.cases import cases
 from metanorm.bench.clock import Prepare
 from metanorm.bench.device import Device
+from metanorm.bench.fallback import reason
 from metanorm.bench.memory import saved_bytes
 from metanorm.bench.report import PHASES, Entry, Footprint, Measurement
-from metanorm.bench.rotation import Rotation, copies
+from metanorm.bench.rotation import Rotation
 from metanorm.bench.turns import time_together
-from metanorm.bench.workload import workloads
-from metanorm.explain.known import known_norms
 from metanorm.frontend import Checked
-from metanorm.ir.fingerprint import fingerprint
-from metanorm.module_names import module_name
-from metanorm.passes.pipeline import optimize
-from metanorm.targets.live import module_from_files
-from metanorm.workspace import load_library
 
 COPY = "copy"
 
@@ -43,22 +38,8 @@ def measure_files(
     """Every norm for activations of these specs, on every workload that fits it."""
     if plan.threads is not None:
         torch.set_num_threads(plan.threads)
-    known = known_norms(load_library())
-    for root in roots:
-        module = module_from_files(files, module_name(root))
-        for norm in checked.norms[root]:
-            if norm.program.target != "activation":
-                continue
-            optimised = optimize(norm.program)
-            equal = known.get(fingerprint(optimised), "")
-            for workload, built in workloads(norm.program, plan.only, device.workloads):
-                count = copies(workload.nbytes, device.cache)
-                rotation = Rotation(built, device.type, count)
-                arguments = built.arguments
-                yield measured(
-                    Case(norm, optimised, module, equal, workload, arguments, rotation, device),
-                    plan,
-                )
+    for case in cases(checked, files, roots, plan.only, device):
+        yield measured(case, plan)
 
 
 def measured(case: Case, plan: Plan) -> Entry:
@@ -72,7 +53,7 @@ def measured(case: Case, plan: Plan) -> Entry:
                 clock.lap(candidate.prepare(phase), 1)
             able.append(candidate)
         except Exception as error:  # whatever a layer cannot do is a line of the report
-            left_out.append(f"{name}: {_first_line(error)}")
+            left_out.append(f"{name}: {reason(error)}")
     copy, found, measurements = _copy(case.rotation), [], []
     for phase in PHASES:
         runs: dict[str, Prepare] = {c.name: c.prepare(phase) for c in able}
@@ -113,7 +94,3 @@ def _footprint(candidate: Candidate, device: Device) -> Footprint:
         peak=device.peak(candidate.prepare("both")()),
         saved=saved_bytes(candidate.forward, candidate.tensors),
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

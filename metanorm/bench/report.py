@@ -44,6 +44,15 @@ class Measurement(Model):
     host: float | None = None
 
 
+class Ratio(Model):
+    """How many times as long something takes as something else: median over rounds, and quarter
+    points."""
+
+    median: float
+    low: float
+    high: float
+
+
 class Footprint(Model):
     """Bytes of tensors of one candidate, for a forward and a backward pass."""
 

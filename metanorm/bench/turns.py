@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import random
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from metanorm.bench.clock import Clock, Lap, Prepare
+from metanorm.bench.report import Ratio
 
 
 @dataclass(frozen=True)
@@ -25,31 +27,57 @@ class Timing:
     host: float | None = None
 
 
+Key = TypeVar("Key", bound=Hashable)
+
+
 def time_together(
-    candidates: Mapping[str, Prepare], rounds: int, clock: Clock, seed: int = 0
-) -> dict[str, Timing]:
+    candidates: Mapping[Key, Prepare], rounds: int, clock: Clock, seed: int = 0
+) -> dict[Key, Timing]:
     """Time candidates side by side. Each makes, untimed, a call ready; then that is timed."""
+    laps = laps_together(candidates, rounds, clock, seed)
+    return {name: timing(found) for name, found in laps.items()}
+
+
+def laps_together(
+    candidates: Mapping[Key, Prepare], rounds: int, clock: Clock, seed: int = 0
+) -> dict[Key, list[Lap]]:
+    """The laps of candidates side by side, one of each in every round."""
     calls = {name: _calls(prepare, clock) for name, prepare in candidates.items()}
-    laps: dict[str, list[Lap]] = {name: [] for name in candidates}
+    laps: dict[Key, list[Lap]] = {name: [] for name in candidates}
     order, shuffle = list(candidates), random.Random(seed).shuffle
     for _ in range(rounds):
         shuffle(order)
         for name in order:
             laps[name].append(clock.lap(candidates[name], calls[name]))
-    return {name: _timing(found) for name, found in laps.items()}
+    return laps
+
+
+def ratio(of: Sequence[Lap], to: Sequence[Lap]) -> Ratio:
+    """How many times as long a candidate takes as another one, from laps of the same rounds.
+
+    A round is short, so that a machine hardly changes meanwhile: the median of its ratios is
+    cleaner than the ratio of two medians.
+    """
+    low, median, high = _quartiles([a.seconds / b.seconds for a, b in zip(of, to)])
+    return Ratio(median=median, low=low, high=high)
+
+
+def timing(laps: Sequence[Lap]) -> Timing:
+    """What laps of one candidate come to."""
+    hosts = [lap.host for lap in laps if lap.host is not None]
+    low, median, high = _quartiles([lap.seconds for lap in laps])
+    return Timing(median, low, high, statistics.median(hosts) if hosts else None)
+
+
+def _quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """The quarter points of one or more numbers."""
+    if len(values) == 1:
+        return values[0], values[0], values[0]
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    return low, median, high
 
 
 def _calls(prepare: Prepare, clock: Clock) -> int:
     """Warm up, and find how many calls make a lap."""
     clock.lap(prepare, 1)
     return clock.calls(min(clock.lap(prepare, 1).seconds for _ in range(3)))
-
-
-def _timing(laps: Sequence[Lap]) -> Timing:
-    found = [lap.seconds for lap in laps]
-    hosts = [lap.host for lap in laps if lap.host is not None]
-    host = statistics.median(hosts) if hosts else None
-    if len(found) == 1:
-        return Timing(found[0], found[0], found[0], host)
-    low, median, high = statistics.quantiles(found, n=4, method="inclusive")
-    return Timing(median, low, high, host)

@@ -1,0 +1,130 @@
+"""What is called: the layer of others, the generated module, and what its calls consist of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from metanorm.bench.calls.functions import function_behind
+from metanorm.bench.calls.launches import again, recorded
+from metanorm.bench.calls.phases import BOTH, FORWARD, PHASES, Call, Operands, Phase, first
+from metanorm.bench.candidates import Case
+from metanorm.bench.clock import Prepare
+from metanorm.bench.equations import module_of_equations
+from metanorm.bench.fallback import RanOnTorch, demand_kernels
+from metanorm.bench.peers import Peer, peers
+from metanorm.bench.report import OURS
+from metanorm.runtime import use
+from metanorm.runtime.dispatch import Choice
+
+Callee = Mapping[str, Prepare]  # by the name of each phase that it has
+KERNELS, FUNCTION, ON_TORCH = "its kernels", "its function", "plain torch"
+EQUATIONS, EMPTY = "equations", "empty module"
+ABOUT: Mapping[str, str] = {
+    OURS: "the generated module",
+    FUNCTION: "the function that its `forward` calls, with the same arguments",
+    KERNELS: "its C kernels alone, through ctypes, on memory that is there",
+    ON_TORCH: "the generated module without kernels: `runtime.use('torch')`",
+    EQUATIONS: "its equations as they stand, with torch's own statistics",
+    EMPTY: "an `nn.Module` whose `forward` returns its input",
+}
+
+
+class Empty(nn.Module):
+    """What calling any module costs."""
+
+    def forward(self, x: Tensor, *_: Any) -> Tensor:
+        """`x` itself."""
+        return x
+
+
+def callees(case: Case) -> Iterator[tuple[str, Callable[[], Callee]]]:
+    """By name; each is made by a call, which may fail for it alone.
+
+    Kernels come first: what they are called with is seen in the first call with a layout.
+    """
+    dtype, inputs = case.workload.dtype, case.rotation.turns[0].inputs
+    layer = case.layer(case.module).to(dtype)
+    parameters = tuple(layer.parameters())
+    call = partial(layer, *inputs)
+
+    def module() -> Callee:
+        demand_kernels(case.optimised, case.module, case.device, call)
+        return _in_phases(case, call, parameters)
+
+    def function() -> Callee:
+        demand_kernels(case.optimised, case.module, case.device, call)
+        return _in_phases(case, function_behind(case.module, layer, inputs), parameters)
+
+    def of_others(peer: Peer) -> Callee:
+        layer = peer.layer(case.workload.shape, case.arguments)
+        return by_itself(layer.to(peer.dtype or dtype))
+
+    def by_itself(layer: nn.Module) -> Callee:
+        return _in_phases(case, partial(layer, *inputs), tuple(layer.parameters()))
+
+    yield KERNELS, lambda: _kernels(case, call, parameters)
+    for peer in peers(case.known, case.device.type):
+        yield peer.package.name, partial(of_others, peer)
+    yield OURS, module
+    yield FUNCTION, function
+    yield ON_TORCH, lambda: _in_phases(case, call, parameters, "torch")
+    yield EQUATIONS, lambda: by_itself(case.layer(module_of_equations(case.norm)).to(dtype))
+    yield EMPTY, lambda: {FORWARD: _prepare(partial(Empty(), *inputs), graph=False)}
+
+
+def _in_phases(
+    case: Case, call: Call, parameters: Sequence[Tensor], target: Choice = "auto"
+) -> Callee:
+    """A call in every phase."""
+    operands = _operands(case, first(call()), parameters)
+
+    def prepare(phase: Phase) -> Prepare:
+        return _prepare(phase.timed(call, operands), phase.graph, target, operands.leaves)
+
+    return {phase.name: prepare(phase) for phase in PHASES}
+
+
+def _kernels(case: Case, call: Call, parameters: Sequence[Tensor]) -> Callee:
+    """The kernels of a call, forward alone and in both directions. Raises `RanOnTorch`."""
+    with recorded() as launches:
+        outputs: list[Tensor] = []
+        keep = partial(_keep, outputs, call)
+        demand_kernels(case.optimised, case.module, case.device, keep)
+        forward = tuple(launches)
+        operands = _operands(case, outputs[0], parameters)
+        torch.autograd.grad(outputs[0], operands.leaves, operands.slope, allow_unused=True)
+    if not forward or len(launches) == len(forward):
+        raise RanOnTorch("no kernel was seen in each direction")
+    return {
+        FORWARD: _prepare(again(forward), graph=False),
+        BOTH: _prepare(again(launches), graph=False),
+    }
+
+
+def _keep(outputs: list[Tensor], call: Call) -> None:
+    outputs.append(first(call()))
+
+
+def _operands(case: Case, output: Tensor, parameters: Sequence[Tensor]) -> Operands:
+    (turn, *_), (slope, *_) = case.rotation.turns, case.rotation.slopes(output.detach())
+    return Operands((*turn.leaves, *parameters), slope)
+
+
+def _prepare(
+    timed: Call, graph: bool, target: Choice = "auto", leaves: Sequence[Tensor] = ()
+) -> Prepare:
+    """A call in its settings. Those are set untimed, and hold until the next call has others."""
+
+    def fresh() -> Call:
+        torch.set_grad_enabled(graph)
+        use(target)
+        for leaf in leaves:
+            leaf.grad = None
+        return timed
+
+    return fresh

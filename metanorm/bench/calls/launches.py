@@ -1,0 +1,61 @@
+"""The kernels of a call, alone: what a call hands to them is recorded once, and run again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
+
+from torch import Tensor
+
+from metanorm.runtime.native.calls import Prepared
+from metanorm.runtime.native.routes import NativeRoute
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A kernel, and its packed call, which points into tensors that have to stay."""
+
+    kernel: Callable[[bytes], int]
+    packed: bytes
+    tensors: tuple[Any, ...]
+
+
+@contextmanager
+def recorded() -> Iterator[list[Launch]]:
+    """What kernels are called with meanwhile, by calls with a layout that is new to a norm."""
+    launches: list[Launch] = []
+    launch = NativeRoute.launch
+
+    def recording(
+        self: NativeRoute, prepared: Prepared, operands: Sequence[Tensor | None],
+        momenta: Sequence[float], results: Sequence[Tensor], kept: Tensor | None,
+    ) -> None:  # fmt: skip
+        kernel = prepared.function
+
+        def record(packed: bytes) -> int:
+            tensors = (tuple(operands), tuple(results), kept, prepared)
+            launches.append(Launch(kernel, packed, tensors))
+            return kernel(packed)
+
+        prepared.function = record
+        try:
+            launch(self, prepared, operands, momenta, results, kept)
+        finally:
+            prepared.function = kernel
+
+    with patch.object(NativeRoute, "launch", recording):
+        yield launches
+
+
+def again(launches: Sequence[Launch]) -> Callable[[], object]:
+    """A call that runs recorded kernels, one after the other, on the same memory,
+    which the launches keep alive."""
+
+    def run() -> None:
+        for launch in launches:
+            launch.kernel(launch.packed)
+
+    return run

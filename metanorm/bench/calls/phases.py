@@ -1,0 +1,65 @@
+"""What is done with a call: with a graph or without, forward alone or both directions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Call = Callable[[], Any]  # forward, on tensors that it has
+
+
+@dataclass(frozen=True)
+class Operands:
+    """Tensors of a call that get a gradient, and the gradient of its output."""
+
+    leaves: Sequence[Tensor]
+    slope: Tensor
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One way to use a call. `timed` makes what is timed of a forward call."""
+
+    name: str
+    about: str
+    graph: bool
+    timed: Callable[[Call, Operands], Call]
+
+
+def _forward(call: Call, _: Operands) -> Call:
+    return call
+
+
+def _with_grad(call: Call, operands: Operands) -> Call:
+    leaves, slope = operands.leaves, operands.slope
+    gradients = partial(torch.autograd.grad, allow_unused=True)
+    return lambda: gradients(first(call()), leaves, slope)
+
+
+def _with_backward(call: Call, operands: Operands) -> Call:
+    slope = operands.slope
+
+    def both() -> None:
+        first(call()).backward(slope)  # type: ignore[no-untyped-call]
+
+    return both
+
+
+def first(result: Any) -> Tensor:
+    """The first output."""
+    output: Tensor = result if isinstance(result, Tensor) else result[0]
+    return output
+
+
+FORWARD, GRAPH, BOTH, BACKWARD = "no grad", "graph", "grad()", "backward()"
+PHASES = (
+    Phase(FORWARD, "forward, under `torch.no_grad()`", False, _forward),
+    Phase(GRAPH, "forward, and what autograd keeps for later", True, _forward),
+    Phase(BOTH, "forward, then `torch.autograd.grad`", True, _with_grad),
+    Phase(BACKWARD, "forward, then `.backward()` of the output", True, _with_backward),
+)

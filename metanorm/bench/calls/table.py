@@ -1,0 +1,77 @@
+"""Where the time of calls goes, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.table import Column, Table
+
+from metanorm.bench.calls.callees import ABOUT
+from metanorm.bench.calls.phases import PHASES
+from metanorm.bench.calls.report import CallEntry, CallReport, CallTime
+from metanorm.bench.report import OURS, place
+
+
+def table_of(report: CallReport) -> Table:
+    """A row for each callee: microseconds in each phase, and how many times those of the layer of
+    others that is."""
+    names = [phase.name for phase in PHASES]
+    table = Table(
+        "norm",
+        "input",
+        *(Column(name, no_wrap=True) for name in ("us", *names)),
+        title=place(report.machine),
+    )
+    for entry in report.entries:
+        for number, (callee, times) in enumerate(entry.by_callee.items()):
+            head = ("", "") if number else (entry.norm, entry.workload)
+            table.add_row(*head, callee, *(_cell(times.get(name), entry) for name in names))
+        table.add_section()
+    return table
+
+
+def _cell(time: CallTime | None, entry: CallEntry) -> str:
+    """`9.9 (0.85x)`."""
+    if time is None:
+        return ""
+    shown = f"{time.median / 1e-6:.1f}"
+    beside = time.ratio is not None and time.callee != entry.beside
+    return f"{shown} ({time.ratio.median:.2f}x)" if beside and time.ratio else shown
+
+
+def legend(report: CallReport) -> Iterator[str]:
+    """What the rows and columns are, below the table."""
+    shown = {callee for entry in report.entries for callee in entry.by_callee}
+    for name, about in ABOUT.items():
+        if name in shown:
+            yield f"{name}: {about}"
+    for phase in PHASES:
+        yield f"{phase.name}: {phase.about}"
+
+
+def summary(report: CallReport) -> Iterator[str]:
+    """The ratios of the generated module, phase by phase: least and most over all entries."""
+    others = dict.fromkeys(entry.beside for entry in report.entries if entry.beside)
+    for other in others:
+        for phase in PHASES:
+            found = dict(_ratios(report, other, phase.name))
+            if found:
+                worst = max(found, key=lambda name: found[name])
+                yield (
+                    f"{phase.name}: {min(found.values()):.2f} to {found[worst]:.2f} times the "
+                    f"time of {other}, most for {worst}"
+                )
+
+
+def _ratios(report: CallReport, other: str, phase: str) -> Iterator[tuple[str, float]]:
+    for entry in report.entries:
+        time = entry.by_callee.get(OURS, {}).get(phase)
+        if entry.beside == other and time is not None and time.ratio is not None:
+            yield f"{entry.norm}, {entry.workload}", time.ratio.median
+
+
+def left_out(report: CallReport) -> Iterator[str]:
+    """A line for each callee that could not run."""
+    for entry in report.entries:
+        for line in entry.left_out:
+            yield f"left out of {entry.norm}, {entry.workload}: {line}"

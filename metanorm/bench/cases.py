@@ -1,0 +1,35 @@
+"""What is timed of specs: their norms for activations, on every workload that fits them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from metanorm.bench.candidates import Case
+from metanorm.bench.device import Device
+from metanorm.bench.rotation import Rotation, copies
+from metanorm.bench.workload import workloads
+from metanorm.explain.known import known_norms
+from metanorm.frontend import Checked
+from metanorm.ir.fingerprint import fingerprint
+from metanorm.module_names import module_name
+from metanorm.passes.pipeline import optimize
+from metanorm.targets.live import module_from_files
+from metanorm.workspace import load_library
+
+
+def cases(
+    checked: Checked, files: Mapping[str, str], roots: Sequence[str], only: str, device: Device
+) -> Iterator[Case]:
+    """One case for each norm and input; `only` inputs with this in their names."""
+    known = known_norms(load_library())
+    for root in roots:
+        module = module_from_files(files, module_name(root))
+        for norm in checked.norms[root]:
+            if norm.program.target != "activation":
+                continue
+            optimised = optimize(norm.program)
+            equal = known.get(fingerprint(optimised), "")
+            for workload, built in workloads(norm.program, only, device.workloads):
+                rotation = Rotation(built, device.type, copies(workload.nbytes, device.cache))
+                arguments = built.arguments
+                yield Case(norm, optimised, module, equal, workload, arguments, rotation, device)

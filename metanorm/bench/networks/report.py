@@ -1,0 +1,45 @@
+"""Networks, timed with two sets of norms, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from statistics import geometric_mean
+
+from metanorm.bench.report import Machine, Measurement, Model, Ratio
+
+TRAINING, INFERENCE = "training step", "inference"
+
+
+class NetworkEntry(Model):
+    """One network in one phase: seconds with generated norms and with the layers of others, and
+    how many times as long it takes with ours, round by round."""
+
+    network: str
+    norm: str
+    beside: str
+    phase: str
+    measurements: tuple[Measurement, ...]
+    ratio: Ratio
+
+
+class NetworkReport(Model):
+    """A whole run."""
+
+    schema_version: int = 1
+    machine: Machine
+    rounds: int
+    entries: tuple[NetworkEntry, ...]
+    left_out: tuple[str, ...] = ()
+
+
+def summary(report: NetworkReport) -> Iterator[str]:
+    """For each phase: how many networks take no longer with generated norms, and the ratios."""
+    for phase in dict.fromkeys(entry.phase for entry in report.entries):
+        found = [entry for entry in report.entries if entry.phase == phase]
+        ratios = [entry.ratio.median for entry in found]
+        worst = max(found, key=lambda entry: entry.ratio.median)
+        yield (
+            f"{phase}: {geometric_mean(ratios):.2f} times the time on average, {min(ratios):.2f} "
+            f"to {max(ratios):.2f}; most for {worst.network}, {worst.norm}; "
+            f"{sum(ratio <= 1 for ratio in ratios)} of {len(ratios)} take no longer"
+        )

@@ -1,0 +1,88 @@
+"""The networks that are timed, as a table. A row names the norm of the library that it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from metanorm.bench.networks.graphs import GIN, OverNodes, random_graphs
+from metanorm.bench.networks.images import Digits, ResNet
+from metanorm.bench.networks.text import Transformer
+from metanorm.bench.peers import Arguments, Shape
+
+Norm = Callable[[int], nn.Module]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a network takes, and the class of each of its answers."""
+
+    inputs: tuple[Any, ...]
+    target: Tensor
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A norm of the library as networks make it: by the length of the axis that it is for.
+
+    `arguments` are those of the constructor by name, and `shape` that of an input, of which the
+    layers of others take what they need.
+    """
+
+    norm: str
+    arguments: Callable[[int], Arguments]
+    shape: Callable[[int], Shape]
+    wrap: Callable[[nn.Module], nn.Module] = lambda layer: layer
+
+
+@dataclass(frozen=True)
+class Row:
+    """A network with one kind of norm in it, and a batch; random numbers are drawn by torch."""
+
+    name: str
+    kind: Kind
+    network: Callable[[Norm], nn.Module]
+    batch: Callable[[], Batch]
+
+
+IMAGES = Kind("BatchNorm", lambda n: {"num_features": n}, lambda n: (1, n, 1, 1))
+NODES = Kind("BatchNorm", lambda n: {"num_features": n}, lambda n: (1, n), OverNodes)
+GRAPHS = Kind("GraphNorm", lambda n: {"in_channels": n}, lambda n: (1, n))
+LAYER = Kind("LayerNorm", lambda n: {"normalized_shape": (n,)}, lambda n: (1, n))
+RMS = Kind("RMSNorm", lambda n: {"normalized_shape": (n,)}, lambda n: (1, n))
+
+
+def _images(number: int, channels: int, side: int) -> Batch:
+    target = torch.randint(0, 10, (number,))
+    return Batch((torch.rand(number, channels, side, side),), target)
+
+
+def _graphs(number: int, nodes: int, edges: int) -> Batch:
+    return Batch(random_graphs(number, nodes, edges), torch.randint(0, 2, (number,)))
+
+
+def _text(number: int, tokens: int) -> Batch:
+    words = torch.randint(0, 256, (number, tokens + 1))
+    return Batch((words[:, :-1],), words[:, 1:])
+
+
+ATLAS = partial(_graphs, 64, nodes=7, edges=10)  # batches like those of the demo
+MOLECULES = partial(_graphs, 32, nodes=20, edges=40)
+SMALL_GIN, GIN_5 = partial(GIN, width=32, layers=4), partial(GIN, width=64, layers=5)
+TEXT = partial(_text, 4, 64)
+
+ROWS = (
+    Row("digits CNN of the demo, batch 32", IMAGES, Digits, partial(_images, 32, 1, 8)),
+    Row("ResNet, batch 16 of 32x32", IMAGES, ResNet, partial(_images, 16, 3, 32)),
+    Row("transformer 4x256, 4x64 tokens", LAYER, Transformer, TEXT),
+    Row("transformer 4x256, 4x64 tokens", RMS, Transformer, TEXT),
+    Row("GIN of the demo, 64 graphs of 7", NODES, SMALL_GIN, ATLAS),
+    Row("GIN of the demo, 64 graphs of 7", GRAPHS, SMALL_GIN, ATLAS),
+    Row("GIN 5x64, 32 graphs of 20", NODES, GIN_5, MOLECULES),
+    Row("GIN 5x64, 32 graphs of 20", GRAPHS, GIN_5, MOLECULES),
+)
