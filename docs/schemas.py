@@ -9,6 +9,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from metanorm.bench.calls.report import CallReport
+from metanorm.bench.networks.report import NetworkReport
 from metanorm.bench.report import Report
 from metanorm.cli.explain import Explanation
 from metanorm.cli.inspect import Inspection
@@ -22,6 +24,8 @@ from metanorm.json_document import Document
 # What is described, by the name of its page.
 MODELS: Mapping[str, Any] = {
     "bench": Report,  # of the file that `metanorm bench --json` writes
+    "bench-calls": CallReport,  # of that with `--calls`
+    "bench-networks": NetworkReport,  # of that with `--networks`
     "check": CheckReport,  # of `metanorm check --format json`
     "config": Config,  # of the table `[tool.metanorm]`
     "error": Document,  # of whatever was asked for JSON and could not even begin

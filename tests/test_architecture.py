@@ -158,8 +158,10 @@ def snake(camel: str) -> str:
     return "".join(f"_{c.lower()}" if c.isupper() else c for c in camel).lstrip("_")
 
 
-# Where layers of torch and PyG are called what they are called there.
+# Where layers of torch and PyG are called what they are called there, and where the networks of a
+# benchmark name the norms in them.
 LAYERS_OF_OTHERS = (
+    "bench/networks/rows.py",
     "bench/peers.py",
     "metanorm/torch_layers.py",
     "runtime/nested.py",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,13 +45,12 @@ class Experiment:
 
 @dataclass
 class Run:
-    """One training: the curves, and what it cost."""
+    """One training: the network, and its curves."""
 
     network: nn.Module
     losses: list[float] = field(default_factory=list)  # training, mean of each epoch
     accuracies: list[float] = field(default_factory=list)  # held out, after each epoch
     changed: dict[str, float] = field(default_factory=dict)  # at the end
-    seconds: float = 0.0
 
     @property
     def parameters(self) -> int:
@@ -96,7 +94,6 @@ def train(
     )
     run = Run(network)
     for _ in range(experiment.epochs):
-        start = time.perf_counter()
         total, count = 0.0, 0
         network.train()
         for batch in experiment.training(shuffling):
@@ -106,7 +103,6 @@ def train(
             optimizer.step()
             schedule.step()
             total, count = total + loss.item() * len(batch.target), count + len(batch.target)
-        run.seconds += time.perf_counter() - start
         run.losses.append(total / count)
         run.accuracies.append(accuracy(network, experiment.held_out))
         after_epoch(run)

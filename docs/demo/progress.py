@@ -40,8 +40,7 @@ def _train_one(
     news = f"{result.mean(lambda run: run.accuracies[-1]):.1%} held out"
     bars.update(task, news=news)
     if not bars.console.is_terminal:
-        seconds = sum(run.seconds for run in result.runs)
-        bars.console.print(f"  {variant.name:<15} {news}, {seconds:.1f} s", highlight=False)
+        bars.console.print(f"  {variant.name:<15} {news}", highlight=False)
     return result
 
 

@@ -24,7 +24,7 @@ def table(experiment: Experiment, results: list[Result]) -> Table:
     )
     shown.add_column("norm", no_wrap=True)
     sets = [f"{name}, %" for name in ("held out", *experiment.changed)]
-    for heading in (*sets, "loss", "s / run", "parameters"):
+    for heading in (*sets, "loss", "parameters"):
         shown.add_column(heading, justify="right", no_wrap=True)
     for result in results:
         changed = [_percent(result, _changed(name)) for name in experiment.changed]
@@ -33,7 +33,6 @@ def table(experiment: Experiment, results: list[Result]) -> Table:
             _percent(result, lambda run: run.accuracies[-1]),
             *changed,
             f"{result.mean(lambda run: run.losses[-1]):.4f}",
-            f"{result.mean(lambda run: run.seconds):.1f}",
             f"{result.runs[0].parameters:,}",
         )
     return shown

@@ -63,6 +63,8 @@ def run(path: Path, seeds: int, quick: bool) -> None:
     chart.draw([(on_digits, digit_results), (on_graphs, graph_results)], path)
     console.print(f"{path}: learning curves", highlight=False, soft_wrap=True)
     console.print(f"trained for {time.perf_counter() - start:.0f} s", highlight=False)
+    hint = "how long a step takes beside torch.nn's norms: metanorm bench --networks"
+    console.print(hint, highlight=False)
 
 
 def _arguments() -> argparse.Namespace:

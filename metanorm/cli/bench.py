@@ -5,95 +5,110 @@ from __future__ import annotations
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from metanorm.cli.benchmarks import (
+    CALLS,
+    ROUNDS,
+    STEPS,
+    Benchmark,
+    Request,
+    time_calls,
+    time_networks,
+    time_norms,
+)
 from metanorm.cli.console import complain
 from metanorm.cli.context import begin
-from metanorm.cli.devices import Choice, demand, options_for
+from metanorm.cli.devices import Choice, demand
 from metanorm.cli.exit_codes import FINDINGS, OK
-from metanorm.cli.modules import modules
 from metanorm.workspace import WorkspaceError
-
-if TYPE_CHECKING:
-    from metanorm.bench.report import Report
 
 WIDTH = 120  # of a table that goes into a file or to another program
 
 
 def command(
     specs: Annotated[list[str] | None, typer.Argument(help="Files or folders.")] = None,
+    networks: Annotated[
+        bool,
+        typer.Option(
+            "--networks",
+            help="Time steps of small networks with norms of the library instead, beside the same "
+            "networks with those of torch.nn and PyG.",
+        ),
+    ] = False,
+    calls: Annotated[
+        bool,
+        typer.Option(
+            "--calls",
+            help="Time what calls with small inputs consist of instead; without SPECS, of the "
+            "norms that torch.nn or PyG have too.",
+        ),
+    ] = False,
     json: Annotated[Path | None, typer.Option(help="Write the measurements here.")] = None,
     chart: Annotated[Path | None, typer.Option(help="Draw them here, as a PNG.")] = None,
     compare: Annotated[
         Path | None, typer.Option(help="Measurements of an earlier run to compare with.")
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each call is timed.")] = 15,
+    rounds: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help=f"How often each is timed. Default: `{ROUNDS}`; with `--networks` `{STEPS}`, "
+            f"with `--calls` `{CALLS}`.",
+        ),
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="How many torch may use.")] = None,
-    only: Annotated[str, typer.Option(help="Inputs whose name has this in it.")] = "",
+    only: Annotated[str, typer.Option(help="Inputs or networks with this in their name.")] = "",
     traced: Annotated[
         bool, typer.Option("--torch-compile/--no-torch-compile", help="Time torch.compile too.")
     ] = True,
     device: Choice = "cpu",
 ) -> None:
-    """Time norms against a copy of their input, others' layers and their plain equations."""
+    """Time norms against a copy of their input, others' layers and their plain equations.
+
+    With --networks time steps of networks instead, with --calls what a call consists of.
+    """
+    request = Request(
+        specs=tuple(specs or ()), rounds=rounds, threads=threads, only=only, traced=traced,
+        device=device, chart=chart, compare=compare,
+    )  # fmt: skip
+    benchmark = _chosen(request, networks, calls)
     demand(device)
     run = begin()
-    compiled = modules(run, specs or [], options_for(device, run.config.options()))
-    try:
-        from metanorm.bench import measure, memory, report
-        from metanorm.bench.device import DEVICES
-        from metanorm.bench.machine import machine
-        from metanorm.bench.summary import summary
-        from metanorm.bench.table import table_of
-    except ImportError as error:
-        complain(f"bench runs modules and needs torch: {error}")
-        raise typer.Exit(FINDINGS) from error
-    old = _read(compare) if compare is not None else None
     for path in (json, chart):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
     if chart is not None and find_spec("matplotlib") is None:
         raise WorkspaceError("a chart needs matplotlib: pip install 'metanorm[demo]'")
-    if device == "cpu" and not memory.keep_freed_memory():
-        complain("freed memory cannot be kept here: times include those of fresh pages")
-    for root in compiled.workspace.roots:
-        for norm in compiled.checked.norms[root]:
-            if norm.program.target != "activation":
-                complain(f"{norm.program.name} is left out: only norms for activations are timed")
-    plan = measure.Plan(rounds, only, traced, threads)
-    entries = []
-    for entry in measure.measure_files(
-        compiled.checked, compiled.files, compiled.workspace.roots, plan, DEVICES[device]()
-    ):
-        entries.append(entry)
-        sys.stderr.write(f"{entry.norm}, {entry.workload}: done\n")
-    new = report.Report(machine=machine(device), entries=tuple(entries))
+    outcome = benchmark(run, request)
     width = None if sys.stdout.isatty() else WIDTH
-    Console(highlight=False, width=width).print(table_of(new), markup=False)
-    if old is not None and old.machine != new.machine:
-        complain(f"{compare} was taken elsewhere: {report.place(old.machine)}")
-    compared = report.changes(old, new) if old is not None else ()
-    for line in (*report.left_out(new), *summary(new), *compared):
+    Console(highlight=False, width=width).print(outcome.table, markup=False)
+    for line in outcome.lines:
         sys.stdout.write(f"{line}\n")
     if json is not None:
-        json.write_text(new.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    if chart is not None:
-        from metanorm.bench.chart import draw
-
-        draw(new, chart)
-    if not entries:
-        complain("no norm fits any input" + (f" with {only!r} in its name" if only else ""))
-    raise typer.Exit(OK if entries else FINDINGS)
+        json.write_text(outcome.report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    if not outcome.timed:
+        complain(outcome.nothing + (f" with {only!r} in its name" if only else ""))
+    raise typer.Exit(OK if outcome.timed else FINDINGS)
 
 
-def _read(path: Path) -> Report:
-    """Measurements that an earlier run has written."""
-    from metanorm.bench.report import Report
-
-    try:
-        return Report.model_validate_json(path.read_bytes())
-    except ValueError as error:
-        raise WorkspaceError(f"{path} does not hold measurements of this version") from error
+def _chosen(request: Request, networks: bool, calls: bool) -> Benchmark:
+    """The benchmark that the options ask for. Raises `WorkspaceError` where they do not go
+    together."""
+    if not networks and not calls:
+        return time_norms
+    flag = "--networks" if networks else "--calls"
+    refused = {
+        "--calls": networks and calls,
+        "--chart": request.chart is not None,
+        "--compare": request.compare is not None,
+        "SPECS: it takes the norms of the library": networks and bool(request.specs),
+        "--device cuda: it takes C kernels apart": calls and request.device != "cpu",
+    }
+    for other, given in refused.items():
+        if given:
+            raise WorkspaceError(f"{flag} does not go with {other}")
+    return time_networks if networks else time_calls

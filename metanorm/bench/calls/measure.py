@@ -17,7 +17,7 @@ from metanorm.bench.clock import CpuClock, Lap, Prepare
 from metanorm.bench.device import Device, cpu
 from metanorm.bench.fallback import reason
 from metanorm.bench.library import Specs
-from metanorm.bench.peers import peers
+from metanorm.bench.peers import NotInstalled, peers
 from metanorm.bench.turns import laps_together, ratio, timing
 from metanorm.runtime import use
 
@@ -49,8 +49,21 @@ def measure_calls(specs: Specs, plan: Plan) -> Iterator[CallEntry]:
     if plan.threads is not None:
         torch.set_num_threads(plan.threads)
     for case in cases(specs.checked, specs.files, specs.roots, plan.only, small()):
-        if not plan.peered or peers(case.known, case.device.type):
+        if not plan.peered or _peered(case):
             yield measured(case, plan.rounds)
+
+
+def _peered(case: Case) -> bool:
+    """Whether somebody else has a layer for this norm and this input, installed or not."""
+    for peer in peers(case.known, case.device.type):
+        try:
+            peer.layer(case.workload.shape, case.arguments)
+        except NotInstalled:
+            return True
+        except Exception:  # torch has no instance norm for rows of features
+            continue
+        return True
+    return False
 
 
 def measured(case: Case, rounds: int) -> CallEntry:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from statistics import geometric_mean
 
 from rich.table import Column, Table
 
@@ -50,7 +51,7 @@ def legend(report: CallReport) -> Iterator[str]:
 
 
 def summary(report: CallReport) -> Iterator[str]:
-    """The ratios of the generated module, phase by phase: least and most over all entries."""
+    """For each phase the geometric mean of all ratios, and the one that is least in our favour."""
     others = dict.fromkeys(entry.beside for entry in report.entries if entry.beside)
     for other in others:
         for phase in PHASES:
@@ -58,8 +59,8 @@ def summary(report: CallReport) -> Iterator[str]:
             if found:
                 worst = max(found, key=lambda name: found[name])
                 yield (
-                    f"{phase.name}: {min(found.values()):.2f} to {found[worst]:.2f} times the "
-                    f"time of {other}, most for {worst}"
+                    f"{phase.name}: {geometric_mean(found.values()):.2f} times the time of {other} "
+                    f"on average, at most {found[worst]:.2f} times ({worst})"
                 )
 
 

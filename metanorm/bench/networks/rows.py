@@ -25,6 +25,19 @@ class Batch:
     inputs: tuple[Any, ...]
     target: Tensor
 
+    def to(self, dtype: torch.dtype) -> Batch:
+        """The same with numbers of another type."""
+        return Batch(tuple(_to(x, dtype) for x in self.inputs), self.target)
+
+    def on(self, device: str) -> Batch:
+        """The same on a device."""
+        inputs = tuple(x.to(device) if isinstance(x, Tensor) else x for x in self.inputs)
+        return Batch(inputs, self.target.to(device))
+
+
+def _to(x: Any, dtype: torch.dtype) -> Any:
+    return x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x
+
 
 @dataclass(frozen=True)
 class Kind:

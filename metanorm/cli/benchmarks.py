@@ -1,0 +1,177 @@
+"""What `metanorm bench` can time: norms on their own, networks with them, what calls consist of."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from metanorm.cli.console import complain
+from metanorm.cli.context import Run
+from metanorm.cli.devices import Device, options_for
+from metanorm.cli.exit_codes import FINDINGS
+from metanorm.cli.modules import modules
+from metanorm.workspace import WorkspaceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.table import Table
+
+    from metanorm.bench.report import Model, Report
+
+# How often each is timed where nobody says: an input, a step of a network, a call.
+ROUNDS, STEPS, CALLS = 15, 100, 100
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for, whatever is timed."""
+
+    specs: tuple[str, ...]
+    rounds: int | None
+    threads: int | None
+    only: str
+    traced: bool
+    device: Device
+    chart: Path | None
+    compare: Path | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came out: data for a file, a table, and lines below it. `nothing` is what to say where
+    nothing was timed."""
+
+    report: Model
+    table: Table
+    lines: tuple[str, ...]
+    timed: bool
+    nothing: str
+
+
+Benchmark = Callable[[Run, Request], Outcome]
+
+
+def time_norms(run: Run, request: Request) -> Outcome:
+    """Norms of specs, beside a copy of their input, others' layers and their equations."""
+    compiled = modules(run, [*request.specs], options_for(request.device, run.config.options()))
+    with _needs_torch():
+        from metanorm.bench import measure, report
+        from metanorm.bench.device import DEVICES
+        from metanorm.bench.machine import machine
+        from metanorm.bench.summary import summary
+        from metanorm.bench.table import table_of
+    old = _read(request.compare) if request.compare is not None else None
+    _keep_freed_memory(request.device)
+    for root in compiled.workspace.roots:
+        for norm in compiled.checked.norms[root]:
+            if norm.program.target != "activation":
+                complain(f"{norm.program.name} is left out: only norms for activations are timed")
+    plan = measure.Plan(request.rounds or ROUNDS, request.only, request.traced, request.threads)
+    device = DEVICES[request.device]()
+    entries = []
+    for entry in measure.measure_files(
+        compiled.checked, compiled.files, compiled.workspace.roots, plan, device
+    ):
+        entries.append(entry)
+        _done(f"{entry.norm}, {entry.workload}")
+    new = report.Report(machine=machine(request.device), entries=tuple(entries))
+    if old is not None and old.machine != new.machine:
+        complain(f"{request.compare} was taken elsewhere: {report.place(old.machine)}")
+    compared = report.changes(old, new) if old is not None else ()
+    if request.chart is not None:
+        from metanorm.bench.chart import draw
+
+        draw(new, request.chart)
+    lines = (*report.left_out(new), *summary(new), *compared)
+    return Outcome(new, table_of(new), lines, bool(entries), "no norm fits any input")
+
+
+def time_networks(run: Run, request: Request) -> Outcome:
+    """Steps of networks with norms of the library, beside the same with others' layers."""
+    with _needs_torch():
+        from metanorm.bench.device import DEVICES
+        from metanorm.bench.machine import machine
+        from metanorm.bench.networks import measure, report
+        from metanorm.bench.networks.table import table_of
+    _keep_freed_memory(request.device)
+    plan = measure.Plan(request.rounds or STEPS, request.only, request.threads)
+    options = options_for(request.device, run.config.options())
+    entries, left_out = [], []
+    for found in measure.measure_networks(options, plan, DEVICES[request.device]()):
+        if isinstance(found, str):
+            left_out.append(found)
+            continue
+        entries.append(found)
+        _done(f"{found.network}, {found.norm}, {found.phase}")
+    new = report.NetworkReport(
+        machine=machine(request.device),
+        rounds=plan.rounds,
+        entries=tuple(entries),
+        left_out=tuple(left_out),
+    )
+    lines = (*left_out, *report.summary(new))
+    return Outcome(new, table_of(new), lines, bool(entries), "no network was timed")
+
+
+def time_calls(run: Run, request: Request) -> Outcome:
+    """What calls with small inputs consist of, beside others' layers."""
+    options = run.config.options()
+    compiled = modules(run, [*request.specs], options) if request.specs else None
+    with _needs_torch():
+        from metanorm.bench.calls import measure, report, table
+        from metanorm.bench.library import Specs, library_specs_of
+        from metanorm.bench.machine import machine
+        from metanorm.bench.peers import PEERS
+    _keep_freed_memory(request.device)
+    if compiled is None:
+        specs = library_specs_of(PEERS, options)
+    else:
+        specs = Specs(compiled.checked, compiled.files, compiled.workspace.roots)
+    plan = measure.Plan(request.rounds or CALLS, request.only, request.threads, not request.specs)
+    entries = []
+    for entry in measure.measure_calls(specs, plan):
+        entries.append(entry)
+        _done(f"{entry.norm}, {entry.workload}")
+    new = report.CallReport(
+        machine=machine(request.device), rounds=plan.rounds, entries=tuple(entries)
+    )
+    lines = (*table.legend(new), *table.left_out(new), *table.summary(new))
+    return Outcome(new, table.table_of(new), lines, bool(entries), "no norm fits any small input")
+
+
+@contextmanager
+def _needs_torch() -> Iterator[None]:
+    """Where something cannot be imported, that is what the command says."""
+    try:
+        yield
+    except ImportError as error:
+        complain(f"bench runs modules and needs torch: {error}")
+        raise typer.Exit(FINDINGS) from error
+
+
+def _keep_freed_memory(device: Device) -> None:
+    from metanorm.bench.memory import keep_freed_memory
+
+    if device == "cpu" and not keep_freed_memory():
+        complain("freed memory cannot be kept here: times include those of fresh pages")
+
+
+def _done(what: str) -> None:
+    sys.stderr.write(f"{what}: done\n")
+
+
+def _read(path: Path) -> Report:
+    """Measurements that an earlier run has written."""
+    from metanorm.bench.report import Report
+
+    try:
+        return Report.model_validate_json(path.read_bytes())
+    except ValueError as error:
+        raise WorkspaceError(f"{path} does not hold measurements of this version") from error

@@ -1,0 +1,170 @@
+"""`metanorm bench --calls`: what is timed, and what comes out. No time is ever asserted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from commands import in_a_child as run
+from conftest import ROOT
+from test_bench import case, one
+
+from metanorm.bench.calls.callees import (
+    ABOUT,
+    EMPTY,
+    EQUATIONS,
+    FUNCTION,
+    KERNELS,
+    ON_TORCH,
+    callees,
+)
+from metanorm.bench.calls.functions import NoFunction, function_behind
+from metanorm.bench.calls.launches import again, recorded
+from metanorm.bench.calls.measure import SMALL, measured, small
+from metanorm.bench.calls.phases import BACKWARD, BOTH, FORWARD, GRAPH, PHASES, Operands
+from metanorm.bench.calls.report import CallEntry, CallReport, CallTime
+from metanorm.bench.calls.table import summary
+from metanorm.bench.peers import PEERS, peers
+from metanorm.bench.report import OURS, Machine, Ratio
+from metanorm.bench.workload import WORKLOADS
+from metanorm.runtime import use
+
+SPECS = ("batch_norm", "group_norm", "layer_norm", "rms_norm", "graph_norm")
+EVERY = [phase.name for phase in PHASES]
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_every_part_of_a_call_runs_in_its_phases(name: str) -> None:
+    """And the module, its function, others' layers and the equations compute the same."""
+    found = case(name, one(name).program.name)
+    (other,) = peers(found.known, "cpu")
+    made = {name: make() for name, make in callees(found)}
+    assert set(made) == {*ABOUT, other.package.name}
+    assert list(made[KERNELS]) == [FORWARD, BOTH] and list(made[EMPTY]) == [FORWARD]
+    results = {}
+    with torch.enable_grad(), use("auto"):
+        for callee, phases in made.items():
+            for phase, prepare in phases.items():
+                results[callee, phase] = prepare()()
+    for callee in (FUNCTION, ON_TORCH, EQUATIONS, other.package.name):
+        assert list(made[callee]) == EVERY
+        for phase in (FORWARD, GRAPH):
+            ours, theirs = results[OURS, phase], results[callee, phase]
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+            assert ours.requires_grad is theirs.requires_grad is (phase == GRAPH)
+        assert len(results[callee, BOTH]) == len(results[other.package.name, BOTH])
+        torch.testing.assert_close(
+            results[OURS, BOTH][0], results[callee, BOTH][0], rtol=1e-3, atol=1e-4
+        )
+
+
+def test_settings_of_a_phase_hold_for_its_call_and_not_longer() -> None:
+    """What one callee asks for is never in force when another one is timed, nor at the end."""
+    found = case("layer_norm", "LayerNorm")
+    before = torch.is_grad_enabled()
+    entry = measured(found, rounds=1)
+    assert torch.is_grad_enabled() is before and entry.left_out == ()
+    layer = found.layer(found.module)
+    x = found.rotation.turns[0].inputs[0]
+    assert "Normalized" in type(layer(x).grad_fn).__name__  # `use("torch")` is over
+
+
+def test_gradients_do_not_add_up_from_call_to_call() -> None:
+    found = case("layer_norm", "LayerNorm")
+    module = dict(callees(found))[OURS]()
+    x = found.rotation.turns[0].inputs[0]
+    gradients = []
+    for _ in range(2):
+        module[BACKWARD]()()
+        gradients.append(x.grad.clone())
+    assert torch.equal(*gradients)
+
+
+def test_kernels_alone_are_the_ones_of_the_call() -> None:
+    """Run again, they write the same results into the same memory."""
+    found = case("layer_norm", "LayerNorm")
+    layer = found.layer(found.module)
+    x = found.rotation.turns[0].inputs[0]
+    with recorded() as launches:
+        y = layer(x)
+        assert len(launches) == 1
+        torch.autograd.grad(y, x, torch.ones_like(y))
+        assert len(launches) == 2
+    expected = y.detach().clone()
+    y.detach().zero_()
+    again(launches)()
+    assert torch.equal(y, expected)
+
+
+def test_the_function_behind_a_module_is_called_with_what_forward_gives() -> None:
+    found = case("batch_norm", "BatchNorm")
+    layer = found.layer(found.module)
+    x = found.rotation.turns[0].inputs[0]
+    function = function_behind(found.module, layer, (x,))
+    assert function.func is found.module.batch_norm
+    assert function.args[0] is x and function.args[3] is layer.weight
+    with pytest.raises(NoFunction):
+        function_behind(found.module, torch.nn.Identity(), (x,))
+
+
+def test_phases_take_the_gradients_of_all_leaves() -> None:
+    a, b = (torch.ones(2, requires_grad=True) for _ in range(2))
+    by_name = {phase.name: phase for phase in PHASES}
+    operands = Operands((a, b), torch.ones(2))
+    called = by_name[BOTH].timed(lambda: (a * 2 * b, None), operands)()
+    assert [g.tolist() for g in called] == [[2, 2], [2, 2]]
+    by_name[BACKWARD].timed(lambda: a * 2, operands)()
+    assert a.grad is not None and a.grad.tolist() == [2, 2] and b.grad is None
+
+
+def test_small_inputs_are_those_that_calls_cost_for() -> None:
+    names = {w.name for w in small().workloads}
+    assert {"16x64", "64x768", "8x16x4x4", "512x64 in 16"} <= names
+    assert names == {w.name for w in WORKLOADS if w.nbytes <= SMALL}
+
+
+def test_the_command_writes_a_table_and_data(tmp_path: Path) -> None:
+    spec, data = str(ROOT / "specs/layer_norm.norm"), tmp_path / "there" / "calls.json"
+    done = run("bench", spec, "--calls", "--rounds", "2", "--only", "16x64", "--json", str(data))
+    assert done.returncode == 0, done.stderr
+    report = CallReport.model_validate_json(data.read_text())
+    (entry,) = report.entries
+    assert (entry.norm, entry.workload, entry.beside) == ("LayerNorm", "16x64", "torch.nn")
+    assert list(entry.by_callee) == ["torch.nn", *ABOUT]
+    assert report.rounds == 2 and not entry.left_out
+    for time in entry.times:
+        assert 0 < time.low <= time.median <= time.high
+        assert time.ratio is not None and time.ratio.low <= time.ratio.median <= time.ratio.high
+    assert "│ its kernels " in done.stdout and "grad(): " in done.stdout
+
+
+def test_without_specs_the_norms_are_those_that_others_have_too(tmp_path: Path) -> None:
+    data = tmp_path / "calls.json"
+    done = run("bench", "--calls", "--rounds", "1", "--only", "16x64", "--json", str(data))
+    assert done.returncode == 0, done.stderr
+    found = {e.norm for e in CallReport.model_validate_json(data.read_text()).entries}
+    # torch has no instance norm for rows of features
+    assert found == {"BatchNorm", "GroupNorm", "LayerNorm", "RMSNorm"} and found < set(PEERS)
+
+
+def test_a_norm_without_kernels_says_so(tmp_path: Path) -> None:
+    spec = str(ROOT / "specs/sparse_switch_norm.norm")
+    done = run("bench", spec, "--calls", "--rounds", "1", "--only", "8x16")
+    assert done.returncode == 0, done.stderr
+    for callee in (OURS, FUNCTION, KERNELS):
+        assert f"left out of SparseSwitchNorm, 8x16x4x4: {callee}: ran on torch: " in done.stdout
+        assert f"│ {callee} " not in done.stdout
+    assert "│ plain torch " in done.stdout and "times the time" not in done.stdout
+
+
+def test_a_summary_says_the_worst() -> None:
+    def entry(norm: str, ratio: float) -> CallEntry:
+        beside = Ratio(median=ratio, low=ratio, high=ratio)
+        time = CallTime(callee=OURS, phase=GRAPH, median=1, low=1, high=1, ratio=beside)
+        return CallEntry(norm=norm, workload="w", beside="torch.nn", times=(time,))
+
+    machine = Machine(processor="p", threads=1, torch="t", metanorm="m")
+    entries = (entry("A", 0.5), entry("B", 2))
+    (line,) = summary(CallReport(machine=machine, rounds=1, entries=entries))
+    assert line == "graph: 1.00 times the time of torch.nn on average, at most 2.00 times (B, w)"
