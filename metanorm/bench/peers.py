@@ -1,6 +1,6 @@
 """Layers that compute what a norm of the library computes: of torch, PyG, Liger and QuACK.
 
-The only place of the benchmark that knows norms by their names.
+The only place of the benchmark, beside the rows of `networks`, that knows norms by their names.
 """
 
 from __future__ import annotations

@@ -29,15 +29,15 @@ class Layer(nn.Module):
     def __init__(self, norm: Norm, inside: int, outside: int) -> None:
         super().__init__()
         self.own = nn.Parameter(torch.zeros(()))
-        self.first, self.first_norm = nn.Linear(inside, outside), norm(outside)
-        self.second, self.second_norm = nn.Linear(outside, outside), norm(outside)
+        self.first, self.after_first = nn.Linear(inside, outside), norm(outside)
+        self.second, self.after_second = nn.Linear(outside, outside), norm(outside)
 
     def forward(self, x: Tensor, edges: Tensor, graph: Tensor, number: int) -> Tensor:
         """New values of the nodes."""
         source, destination = edges
         y: Tensor = ((1 + self.own) * x).index_add(0, destination, x[source])
-        y = self.first_norm(self.first(y), graph, number).relu()
-        y = self.second_norm(self.second(y), graph, number).relu()
+        y = self.after_first(self.first(y), graph, number).relu()
+        y = self.after_second(self.second(y), graph, number).relu()
         return y
 
 
