@@ -96,7 +96,7 @@ def _arm(arm: Arm, space: Space) -> dict[str, Any]:
 def _cells(arm: Arm, space: Space) -> list[list[str]]:
     """The whole dimensions that cells of statistics have, in any direction."""
     found = {
-        tuple(a for a in space.merged(cells) if "." not in a and "/" not in a)
+        tuple(a for a in cells if "." not in a and "/" not in a)
         for way in (arm.forward, arm.backward)
         for cells in next(iter(way.values())).measured
     }
@@ -112,5 +112,5 @@ def _entry(kernels: Mapping[str, Kernel], space: Space) -> dict[str, Any]:
 
 
 def _field(field: Field, space: Space) -> str:
-    dims = [_dim(space, axis) for axis in space.merged(field.dims)]
+    dims = [_dim(space, dim) for dim in field.dims]
     return f"{field.kind} {field.name}" + (f" [{', '.join(dims)}]" if dims else "")

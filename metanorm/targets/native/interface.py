@@ -27,7 +27,9 @@ class Field:
 
     kind: Kind
     name: str
-    dims: tuple[str, ...] = ()  # of a tensor that is written; of a wide one, where it is turned
+    # Whole dimensions, as callers know them, though an arm may have split them: of a tensor that is
+    # written; of a wide one, where it is turned.
+    dims: tuple[str, ...] = ()
 
     @property
     def type(self) -> str:
@@ -139,7 +141,8 @@ def fields(plan: Plan, saved: Iterable[str]) -> tuple[Field, ...]:
             kind = _kind(plan, read[decl.name], decl.sort)
             arrives = kind == "wide" and decl.name.startswith("d.")
             leaves = [leaf for dim in decl.dims for leaf in space.leaves(dim)]
-            found.append(Field(kind, decl.name, _if_turned(plan, leaves) if arrives else ()))
+            turned = _if_turned(plan, leaves, space) if arrives else ()
+            found.append(Field(kind, decl.name, turned))
     used = {let.op.name for let in program.body if isinstance(let.op, (Param, Buffer))}
     used |= {update.buffer for update in program.updates}
     given = program.declarations[len(program.inputs) :]
@@ -148,9 +151,10 @@ def fields(plan: Plan, saved: Iterable[str]) -> tuple[Field, ...]:
     for name, ref in results(program, kept):
         axes = output_axes(program, name, ref) or plan.type(ref).axes
         if set(plan.frame) <= set(axes):
-            found.append(Field("result", f"to.{name}", _if_turned(plan, axes)))
+            found.append(Field("result", f"to.{name}", _if_turned(plan, axes, space)))
         else:
-            found.append(Field("narrow", f"to.{name}", tuple(copied.get(a, a) for a in axes)))
+            dims = space.merged(copied.get(a, a) for a in axes)
+            found.append(Field("narrow", f"to.{name}", dims))
     return (*found, Field("saved", "saved")) if kept else tuple(found)
 
 
@@ -160,9 +164,9 @@ def results(program: Program, saved: Iterable[str]) -> tuple[tuple[str, str], ..
     return tuple((name, ref) for name, ref in program.outputs if name not in kept)
 
 
-def _if_turned(plan: Plan, axes: Sequence[str]) -> tuple[str, ...]:
-    """The axes of a wide tensor, where they are not in the order of the first input."""
-    return () if tuple(axes) == plan.frame else tuple(axes)
+def _if_turned(plan: Plan, axes: Sequence[str], space: Space) -> tuple[str, ...]:
+    """The dimensions of a wide tensor, where they are not in the order of the first input."""
+    return () if tuple(axes) == plan.frame else space.merged(axes)
 
 
 def _kind(plan: Plan, let: Let, sort: str) -> Kind:

@@ -42,7 +42,7 @@ class Kernel:
 
     section: str
     fields: tuple[Field, ...]
-    measured: tuple[tuple[str, ...], ...]  # the cells of statistics
+    measured: tuple[tuple[str, ...], ...]  # the cells of statistics, axes that are not split
 
 
 @dataclass(frozen=True)
@@ -174,5 +174,7 @@ def _kernel(
     section = f"{name}_{way}_along_".upper() + layout.vector.replace(".", "_")
     own = fields(planned, saved)
     printer = KernelPrinter(planned, Loops(tuple(loops)), own, saved, way)
-    cells = tuple(dict.fromkeys(r.cells for s in planned.sweeps for r in s.reductions))
+    space = Space(body.axes)
+    reductions = (r for sweep in planned.sweeps for r in sweep.reductions)
+    cells = tuple(dict.fromkeys(space.merged(r.cells) for r in reductions))
     return Kernel(section, own, cells), Section(section, tuple(printer.definitions()))

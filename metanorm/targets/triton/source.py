@@ -144,7 +144,7 @@ class _Source:
         return Ways(
             name,
             fields(planned, arm.kept),
-            tuple(dict.fromkeys(r.cells for r in frame.numbered)),
+            tuple(dict.fromkeys(frame.space.merged(r.cells) for r in frame.numbered)),
             tuple(self._own(step) for step in sweeps),
             tuple(self._own(step) for step in islands),
             tuple(self._own(step) for step in walked),

@@ -82,6 +82,15 @@ NORMS: dict[str, tuple[str, dict[str, int], tuple[int, ...], dict[str, Tensor]]]
         """,
         {}, (6, 2, 3), {"batch": BATCH},
     ),
+    "an axis that is cut in one mode alone": (
+        """
+        input  x[N, T, C = 4]
+        param  p[C] = 1
+        output mode(train: normalize(x * p over T, C: chunks(2)) + normalize(p over C: chunks(2)),
+                    eval: x * softmax(p over C))
+        """,
+        {}, (2, 3, 4), {},
+    ),
     "lengths that positions are compared with": (
         """
         input  x[N, T, D], lengths: index[N]
