@@ -201,3 +201,50 @@ class BadLength(Problem):
         if self.hyper:
             return (f"declare the hyperparameter as `{self.hyper}: int`",)
         return (f"write it out, or ask for it: `{self.axis} = num_{self.axis.lower()}`",)
+
+
+@problem("MN0310")
+@dataclass(frozen=True)
+class NoLength(Problem):
+    """An axis that only an input has which may be left out.
+
+    ### What it means
+
+    The length of an axis is that of an input which has it. A call may leave out an input that has
+    a default, and an index that says what is pooled: nothing tells the length of the axis then.
+
+    ### Example
+
+    ```norm
+    norm Trusting {
+      input  x[N, C], trust[N, K] = 1
+      output x * mean(trust over K)
+    }
+    ```
+
+    ### Fix
+
+    Give the axis a length, or put it on an input that is always there as well.
+
+    ```norm
+    norm Trusting {
+      input  x[N, C], trust[N, K = num_k] = 1
+      output x * mean(trust over K)
+    }
+    ```
+    """
+
+    span: Span
+    axis: str
+    name: str
+
+    def message(self) -> str:
+        return f"axis `{self.axis}` has no length where `{self.name}` is left out"
+
+    def helps(self) -> tuple[str, ...]:
+        bare = self.axis.lstrip("*")
+        name = "shape" if self.axis.startswith("*") else f"num_{bare.lower()}"
+        return (
+            f"declare its length, `{self.axis} = {name}`",
+            "or put it on an input that is always there as well",
+        )

@@ -15,6 +15,17 @@ def counts_batches(program: Program) -> bool:
     return any(u.averages and not (u.of_samples and u.momentum) for u in program.updates)
 
 
+def flag_alone_decides(program: Program) -> bool:
+    """Whether evaluation measures its input wherever `track_running_stats` is off, even where there
+    are running statistics.
+
+    That is how instance norm reads a flag that somebody sets later. Batch norm goes on using what
+    it has.
+    """
+    averaged = [u for u in program.updates if u.averages]
+    return bool(averaged) and all(u.of_samples for u in averaged)
+
+
 def momenta(program: Program) -> dict[Scalar | None, str]:
     """The argument that brings the momentum of each running statistic."""
     distinct = dict.fromkeys(u.momentum for u in program.updates if u.averages)

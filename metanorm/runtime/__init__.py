@@ -12,7 +12,13 @@ from metanorm.runtime.along import (
     smallest_along,
     total_along,
 )
-from metanorm.runtime.arguments import widened
+from metanorm.runtime.arguments import (
+    demand_ranks,
+    demand_shapes,
+    demand_tensors,
+    demand_tensors_or_none,
+    widened,
+)
 from metanorm.runtime.attributes import renamed, shape_of
 from metanorm.runtime.contraction import contracted
 from metanorm.runtime.dispatch import gpu, native, torch_only, use
@@ -118,7 +124,11 @@ __all__ = [
     "count",
     "count_batch",
     "counter_of",
+    "demand_ranks",
     "demand_several",
+    "demand_shapes",
+    "demand_tensors",
+    "demand_tensors_or_none",
     "gpu",
     "guarded",
     "handle_override",

@@ -6,12 +6,13 @@ takes is read alike by the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import overload
 
 import torch
 from torch import Tensor
 
+from metanorm.runtime.errors import ShapeError, shape_text
 from metanorm.runtime.nested import demand_one_length
 from metanorm.runtime.tracing import is_tracing
 
@@ -45,6 +46,49 @@ def demand_real(x: Tensor, name: str = "") -> None:
     if not x.is_floating_point():
         whose = f"{name}: " if name else ""
         raise TypeError(f"{whose}expected a tensor of a floating-point type, got {x.dtype}")
+
+
+def demand_tensors(owner: str, /, **inputs: object) -> None:
+    """Refuse inputs that are no tensors: `TypeError`."""
+    for name, given in inputs.items():
+        if not isinstance(given, Tensor):
+            raise no_tensor(owner, name, given)
+
+
+def demand_tensors_or_none(owner: str, /, **inputs: object) -> None:
+    """Refuse inputs that are neither tensors nor left out: `TypeError`."""
+    for name, given in inputs.items():
+        if given is not None and not isinstance(given, Tensor):
+            raise no_tensor(owner, name, given)
+
+
+def no_tensor(owner: str, name: str, given: object) -> TypeError:
+    """The error for an input that is no tensor."""
+    kind = "None" if given is None else f"a {type(given).__name__}"
+    return TypeError(f"{owner}: {name} must be a tensor, got {kind}")
+
+
+def demand_shapes(shape: Sequence[int], /, **tensors: Tensor | None) -> None:
+    """Refuse parameters and buffers of another shape than they were declared in: `ShapeError`.
+
+    One that is not there is as good as any.
+    """
+    for name, tensor in tensors.items():
+        if tensor is not None and tensor.shape != shape:
+            wanted = ", ".join(map(str, shape))
+            raise ShapeError(
+                f"{name} has shape {shape_text(tensor)}, expected [{wanted}]: was it replaced?"
+            )
+
+
+def demand_ranks(rank: int, /, **tensors: Tensor | None) -> None:
+    """Refuse parameters and buffers with another number of dimensions: `ShapeError`."""
+    for name, tensor in tensors.items():
+        if tensor is not None and tensor.dim() != rank:
+            raise ShapeError(
+                f"{name} has shape {shape_text(tensor)}, expected {rank} dimensions: "
+                "was it replaced?"
+            )
 
 
 def demand_mask(mask: Tensor | None, name: str) -> None:

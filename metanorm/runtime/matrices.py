@@ -70,10 +70,9 @@ def _rows(given: str | Tensor, name: str, like: Tensor, length: int) -> Tensor:
     """The matrix as it is given."""
     if isinstance(given, str):
         return structured(given, name, length, like)
-    if given.shape[0] != length:
-        raise ShapeError(
-            f"{name} is {given.shape[0]} x {given.shape[1]}, but its axis has {length}"
-        )
+    if given.shape != (length, length):
+        shape = " x ".join(map(str, given.shape)) or "a single number"
+        raise ShapeError(f"{name} is {shape}, but its axis has {length}")
     demand_matrix(given, name)
     return given.to(dtype=like.dtype, device=like.device)
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
+from metanorm.runtime.arguments import no_tensor
 from metanorm.runtime.distributed import call_distributed, must_distribute
 from metanorm.runtime.fx import call_module, is_inner
 from metanorm.runtime.nested import call_with_nested
@@ -32,8 +33,7 @@ def has_override(module: nn.Module, x: Tensor) -> bool:
         return is_inner(module, x)
     if not isinstance(x, Tensor):
         name = next(iter(inspect.signature(module.forward).parameters))
-        given = "None" if x is None else f"a {type(x).__name__}"
-        raise TypeError(f"{type(module).__name__}: {name} must be a tensor, got {given}")
+        raise no_tensor(type(module).__name__, name, x)
     if getattr(x, "is_nested", False):
         return True
     return not torch.compiler.is_compiling() and (must_guard() or must_distribute(x))

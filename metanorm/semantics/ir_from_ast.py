@@ -17,6 +17,7 @@ from metanorm.semantics.draws import report_draws
 from metanorm.semantics.lints import lint
 from metanorm.semantics.lowering import UNKNOWN, Frame, Lowering
 from metanorm.semantics.misfits import report_misfits
+from metanorm.semantics.open_lengths import report_open_lengths
 from metanorm.semantics.reserved import check_name
 from metanorm.semantics.scalars import sort_of
 from metanorm.semantics.statements import NormOutput, Statements
@@ -85,6 +86,8 @@ class _Norm:
         self.low.inputs = with_wholes(self.low)
         self._no_clash()
         report_misfits(self.norm, self.low, self.problems)
+        if not self.problems.has_errors:  # of which one may be why an input has no default
+            report_open_lengths(self.norm, self.low, self.problems)
         if output is None or not self._fits(output, target):
             return None
         program = with_beginnings(self._program(target, output), self.low.begins)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from types import ModuleType
 from typing import Any
 
@@ -30,6 +31,51 @@ def test_an_input_that_is_no_tensor(program: Program, target: Any, library: Modu
         said = rf"{program.name}: {name} must be a tensor, got (None|a \w+)$"
         with runtime.use(target), pytest.raises(TypeError, match=said):
             call(program, norm, given, built)
+
+
+FURTHER = [(p.name, i.name) for p in PROGRAMS.values() for i in p.inputs[1:]]
+
+
+@pytest.mark.parametrize("target", ["auto", "torch"])
+@pytest.mark.parametrize(("norm", "name"), FURTHER)
+def test_a_further_input_that_is_no_tensor(
+    norm: str, name: str, target: Any, library: ModuleType
+) -> None:
+    program, setting = PROGRAMS[norm], Setting("call")
+    built = build(program, setting)
+    module = make(program, library, built, setting)
+    decl = next(i for i in program.inputs if i.name == name)
+    before = copy.deepcopy(module.state_dict())
+    own = built.inputs[name]
+    assert own is not None
+    for wrong in (None, own.tolist(), own.numpy(), 1.0, "x", True):
+        if wrong is None and not decl.required:
+            continue
+        given: Any = {**built.inputs, name: wrong}
+        said = rf"^{norm}: {name} must be a tensor, got (None|a \w+)$"
+        with runtime.use(target), pytest.raises(TypeError, match=said):
+            call(program, module, given, built)
+    for key, value in module.state_dict().items():
+        assert value.equal(before[key]), key
+
+
+@pytest.mark.parametrize("target", ["auto", "torch"])
+def test_an_input_that_is_left_out_tells_no_length(target: Any) -> None:
+    norm = metanorm.loads("""
+norm Known {
+  input  x[N, C], trust[N, K = parts] = 2, late[N, J] = 3, sure[J], m: mask[N, J] = true
+  buffer kept[K] = 1
+  output x * mean(trust * kept over K) + sum(late * sure over J where m)
+}
+""").Known(4)
+    x, sure, late = torch.randn(2, 3), torch.randn(5), torch.randn(2, 5)
+    with runtime.use(target):
+        torch.testing.assert_close(norm(x, None, None, sure), 2 * x + 3 * sure.sum())
+        expected = 2 * x + (late * sure).sum(1, keepdim=True)
+        torch.testing.assert_close(norm(x, None, late, sure), expected)
+        for wrong in ((torch.ones(2, 3), None, sure), (None, late[:, 1:], sure)):
+            with pytest.raises(runtime.ShapeError, match=r"Known: (trust|late) has shape"):
+                norm(x, *wrong)
 
 
 @pytest.fixture(scope="module")

@@ -74,6 +74,40 @@ def test_attributes_that_are_set_later_are_honoured(change: str) -> None:
         torch.testing.assert_close(ours.state_dict()[name], value)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_instance_norm_without_tracking_that_is_turned_off_later(training: bool) -> None:
+    """In evaluation, too, it takes the statistics of its input, of which it updates none."""
+    ours = norm("instance_norm", "InstanceNorm")(3, track_running_stats=True)
+    theirs = nn.InstanceNorm1d(3, track_running_stats=True)
+    for layer in (ours, theirs):
+        layer(torch.arange(24.0).view(2, 3, 4) ** 2)
+    before = state(ours)
+    for layer in (ours.train(training), theirs.train(training)):
+        layer.track_running_stats = False
+    x = torch.randn(2, 3, 4)
+    torch.testing.assert_close(ours(x), theirs(x))
+    assert same(ours, before)
+    with pytest.raises(ValueError, match="more than one value"):
+        ours(torch.randn(2, 3, 1))
+    ours.track_running_stats = True
+    ours.eval()(torch.randn(2, 3, 1))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("graphs", [True, False])
+def test_graph_instance_norm_without_tracking_that_is_turned_off_later(
+    training: bool, graphs: bool
+) -> None:
+    pyg = pytest.importorskip("torch_geometric.nn")
+    ours = norm("graph_instance_norm", "GraphInstanceNorm")(3, track_running_stats=True)
+    theirs = pyg.InstanceNorm(3, track_running_stats=True)
+    batch = torch.tensor([0, 0, 1, 1, 1]) if graphs else None
+    for layer in (ours.train(training), theirs.train(training)):
+        layer.track_running_stats = False
+    x = torch.randn(5, 3)
+    torch.testing.assert_close(ours(x, batch), theirs(x, batch))
+
+
 @pytest.mark.parametrize("momentum", [0.1, None])
 def test_a_batch_without_elements_counts_as_in_torch(momentum: float | None) -> None:
     ours, theirs = pair(momentum)

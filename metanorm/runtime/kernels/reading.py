@@ -77,6 +77,10 @@ class Reading:
                 if name == self.first:
                     self.ranks = ranks
         self.sizes = {dim: prod(shape) for dim, shape in self.shapes.items()}
+        for dim, length in table.lengths.items():
+            declared = values.get(length) if isinstance(length, str) else length
+            if isinstance(declared, int) and self.sizes.get(dim, declared) != declared:
+                raise Unfit("a parameter or a buffer of another length than was declared")
         self.real = torch.float64 if self.x.dtype == torch.float64 else torch.float32
 
     def demand_few(self, cells: Sequence[Sequence[str]]) -> None:

@@ -42,7 +42,8 @@ class Table:
 
     `tensors` gives the dimensions of each tensor, a variadic one with a star; `matrices` the axis
     of each matrix that the constructor is given, maybe by name; `divisible` what the length
-    of a dimension must be divisible by, numbers and arguments; `defaults` the number that stands
+    of a dimension must be divisible by, numbers and arguments; `lengths` the number or the argument
+    that says how long a dimension is that no input has; `defaults` the number that stands
     for an input that is left out; `ranks` the argument whose length says how many dimensions a
     variadic one stands for; `sorts` what each input is, `flags` the arguments by which a norm
     chooses. `results` is the type of the result where
@@ -53,6 +54,7 @@ class Table:
     tensors: Mapping[str, tuple[str, ...]]
     matrices: Mapping[str, str]
     divisible: Mapping[str, tuple[str | int, ...]]
+    lengths: Mapping[str, str | int]
     defaults: Mapping[str, float]
     ranks: Mapping[str, str]
     momenta: tuple[str, ...]
@@ -100,6 +102,7 @@ def parsed(data: Mapping[str, Any]) -> Table:
         tensors={name: tuple(dims) for name, dims in data["tensors"].items()},
         matrices=data["matrices"],
         divisible={dim: tuple(by) for dim, by in data["divisible"].items()},
+        lengths=data.get("lengths", {}),
         defaults=data["defaults"],
         ranks=data["ranks"],
         momenta=tuple(data["momenta"]),

@@ -11,6 +11,7 @@ from typing import Any
 
 from metanorm.ir.flags import choosing_flags
 from metanorm.ir.nodes import Program
+from metanorm.ir.scalar import Const, Hyper
 from metanorm.ir.space import Space
 from metanorm.passes.arms import without_statistics
 from metanorm.targets.native.interface import Field
@@ -62,6 +63,7 @@ def table_of(function: str, program: Program, source: Any, results: str | None) 
         } | {a.name: list(a.axes) for a in matrices},
         "matrices": {a.name: a.axes[0] for a in matrices},
         "divisible": {dim: list(by) for dim, by in source.divisible},
+        "lengths": _declared_lengths(program, space),
         "defaults": {
             i.name: i.default for i in program.inputs if isinstance(i.default, (int, float))
         },
@@ -79,6 +81,21 @@ def table_of(function: str, program: Program, source: Any, results: str | None) 
         | {a.name: "matrix" for a in matrices},
         "arms": {arm.name: _arm(arm, space) for arm in source.arms},
     }  # fmt: skip
+
+
+def _declared_lengths(program: Program, space: Space) -> dict[str, int | str]:
+    """What the spec says of the dimensions that no input has: a number, or an argument."""
+    kept = dict.fromkeys(dim for param in program.params for dim in param.dims)
+    kept |= dict.fromkeys(dim for buffer in program.buffers for dim in buffer.dims)
+    told = {dim for decl in program.inputs for dim in decl.dims}
+    found: dict[str, int | str] = {}
+    for dim in kept:
+        match space[dim].size:
+            case Const(value) if dim not in told:
+                found[dim] = int(value)
+            case Hyper(name) if dim not in told:
+                found[dim] = name
+    return found
 
 
 def _dim(space: Space, dim: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from metanorm.ir.aggregation import Blocks, Chunks, Interleave, Ones, matrix_text
 from metanorm.ir.idle import is_idle, is_one_part
+from metanorm.ir.momenta import flag_alone_decides
 from metanorm.ir.nodes import Divisible, Equal, InputDecl, Program, Several
 from metanorm.ir.reachable import pools_in_evaluation
 from metanorm.ir.scalar import Hyper, Scalar
@@ -71,7 +72,9 @@ class CallChecks:
         if self.first_shape:
             first = Attribute(Name(self.program.inputs[0].name), "shape")
             done.append(Assign((Name(self.first_shape),), first))
-        for decl in self.program.inputs:
+        done += self._tensors()
+        # What may be left out tells no length, and is compared with what does.
+        for decl in sorted(self.program.inputs, key=lambda decl: not _is_there(decl)):
             done += self._input(decl)
         for check in self.program.checks:
             if isinstance(check, Divisible) and not self.space.is_fixed(check.axis):
@@ -100,7 +103,8 @@ class CallChecks:
                 evaluating: Expr = Unary("not ", self._own("training"))
                 if not is_idle(check, self.program, keeps=False):
                     there = Binary("is not", (self._tracked(), Literal(None)))
-                    evaluating = Binary("and", (evaluating, there))
+                    on = [self._flag()] if flag_alone_decides(self.program) else []
+                    evaluating = Binary("and", (evaluating, *on, there))
                 done[check.by.name] = [
                     Assign((parts,), self._own(check.by.name)),
                     If(evaluating, (whole,)),
@@ -110,16 +114,32 @@ class CallChecks:
     def measuring(self) -> Expr:
         """Whether a call takes statistics of its input where there are running ones."""
         missing = Binary("is", (self._tracked(), Literal(None)))
-        return Binary("or", (self._own("training"), missing))
+        off = [Unary("not ", self._flag())] if flag_alone_decides(self.program) else []
+        return Binary("or", (self._own("training"), *off, missing))
 
     def _own(self, name: str) -> Name:
         """What belongs to the module."""
         return Name(f"{self.owner}{name}")
 
+    def _flag(self) -> Name:
+        return self._own("track_running_stats")
+
     def _tracked(self) -> Name:
         return self._own(next(b.name for b in self.program.buffers if b.tracked))
 
     # ---- shapes
+
+    def _tensors(self) -> list[Stmt]:
+        """Whether further inputs are tensors at all; `forward` has asked that of the first."""
+        further = self.program.inputs[1:]
+        required = {i.name: Name(i.name) for i in further if _is_there(i)}
+        optional = {i.name: Name(i.name) for i in further if not _is_there(i)}
+        owner = Literal(self.program.name)
+        done: list[Stmt] = []
+        for demand, names in (("tensors", required), ("tensors_or_none", optional)):
+            if names:
+                done.append(Do(call(f"runtime.demand_{demand}", owner, **names)))
+        return done
 
     def _shape_of(self, name: str) -> Expr:
         """The shape of an input."""
@@ -144,14 +164,15 @@ class CallChecks:
                 if wanted is not None:
                     part = self._part(shape, decl.dims, place)
                     wrong.append(Binary("!=", (part, wanted)))
-        for place, dim in enumerate(decl.dims):
-            self.known.setdefault(dim, self._part(shape, decl.dims, place))
+        if _is_there(decl):
+            for place, dim in enumerate(decl.dims):
+                self.known.setdefault(dim, self._part(shape, decl.dims, place))
         axes = ", ".join(f"*{d}" if self.space[d].variadic else d for d in decl.dims)
         sizes = {d: w for d in decl.dims if (w := self._demanded(d)) is not None}
         owner = Literal(self.program.name)
         error = call("runtime.shape_error", owner, Literal(decl.name), Literal(axes), x, **sizes)
         condition = wrong[0] if len(wrong) == 1 else Binary("or", tuple(wrong))
-        if not decl.required and not isinstance(decl.default, str):
+        if not _is_there(decl):
             present = Binary("is not", (x, Literal(None)))
             condition = Binary("and", (present, condition))
         return [If(condition, (Raise(error),))]
@@ -305,3 +326,8 @@ class CallChecks:
             evaluated = pools_in_evaluation(self.program, check.over)
             return demand if evaluated else If(self._own("training"), (demand,))
         return If(self._measuring, (demand,))
+
+
+def _is_there(decl: InputDecl) -> bool:
+    """Whether an input has come with a call, or another one in its place."""
+    return decl.required or isinstance(decl.default, str)

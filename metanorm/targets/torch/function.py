@@ -21,6 +21,10 @@ from metanorm.targets.python.pyir import (
 )
 from metanorm.targets.torch.body import statements
 from metanorm.targets.torch.checks import CallChecks
+from metanorm.targets.torch.declared_shapes import (
+    demand_declared_ranks,
+    demand_declared_shapes,
+)
 from metanorm.targets.torch.layout import call
 from metanorm.targets.torch.signature import Signature
 
@@ -54,6 +58,8 @@ class FunctionPrinter:
         taken += [f"{i.name}_size" for i in self.signature.groups()]
         result = self.signature.names.result
         body = statements(program, (*taken, *self.momenta.values()), result)
+        if whole:
+            body = (body[0], *demand_declared_shapes(program), *body[1:])
         used = set(names_in(body))
         passed = self._passed(program, used)
         parameters = [p for i in program.inputs for p in self.input_parameters(i)]
@@ -100,9 +106,11 @@ class FunctionPrinter:
         shape, self.measuring = _free("shape", known), _free("measuring", known)
         known.append(Parameter(self.measuring, "bool"))
         checks = CallChecks(program, "", shape, self.measuring)
+        ranks: list[Stmt] = []
         if program.target == "weight":
+            ranks = demand_declared_ranks(program)
             checks.fit_parameters()
-        body = tuple(checks.statements())
+        body = (*ranks, *checks.statements())
         used = set(names_in(body))
         parameters = tuple(p for p in known if p.name in used)
         doc = (f"Refuse what `{program.name}` cannot take.",)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from metanorm.ir.momenta import counts_batches
+from metanorm.ir.momenta import counts_batches, flag_alone_decides
 from metanorm.ir.nodes import Program
 from metanorm.ir.scalar import Scalar
 from metanorm.syntax import ast
@@ -168,8 +168,9 @@ class _Printer:
         arguments = tuple(given(p.name) for p in check.parameters)
         body.append(Do(Call(Name(check.name), arguments)))
         if running:
-            evaluating = Unary("not ", Name("self.training"))
-            used = Binary("or", (Name("self.track_running_stats"), evaluating))
+            used: Expr = Name("self.track_running_stats")
+            if not flag_alone_decides(self.program):
+                used = Binary("or", (used, Unary("not ", Name("self.training"))))
             body.append(Assign((kept,), used))
         counts = counts_batches(self.program)
         if counts:

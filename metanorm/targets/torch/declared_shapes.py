@@ -1,0 +1,43 @@
+"""What a function demands of parameters and buffers: the shapes in which they were declared.
+
+Somebody may have replaced one. Torch would repeat what is too short, in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from metanorm.ir.nodes import BufferDecl, ParamDecl, Program
+from metanorm.ir.space import Space
+from metanorm.targets.python.pyir import Do, Expr, Name, Stmt
+from metanorm.targets.torch.checks import CallChecks
+from metanorm.targets.torch.layout import call, integer
+
+
+def demand_declared_shapes(program: Program) -> list[Stmt]:
+    """One call for all tensors on the same axes; lengths are those of inputs and arguments."""
+    checks = CallChecks(program, owner="")
+    checks.shapes()  # which finds out where lengths can be read
+    return [
+        Do(call("runtime.demand_shapes", checks.shape(dims), **names))
+        for dims, names in _on_axes(program).items()
+    ]
+
+
+def demand_declared_ranks(program: Program) -> list[Stmt]:
+    """Only how many dimensions they have, so that a check can compare their lengths."""
+    space = Space(program.axes)
+    return [
+        Do(call("runtime.demand_ranks", integer(len(dims)), **names))
+        for dims, names in _on_axes(program).items()
+        if dims and not any(space[dim].variadic for dim in dims)
+    ]
+
+
+def _on_axes(program: Program) -> Mapping[tuple[str, ...], Mapping[str, Expr]]:
+    """Parameters and buffers by the axes on which they lie."""
+    found: dict[tuple[str, ...], dict[str, Expr]] = {}
+    decls: Iterable[ParamDecl | BufferDecl] = (*program.params, *program.buffers)
+    for decl in decls:
+        found.setdefault(decl.dims, {})[decl.name] = Name(decl.name)
+    return found
