@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from metanorm.ir.aggregation import Aggregation, ByIndex
-from metanorm.ir.nodes import Count, Mode, Op, Pool, Program, Ref, Repeat
+from metanorm.ir.nodes import Count, Input, Mode, Op, Pool, Program, Ref, Repeat
 from metanorm.ir.operands import operands
 from metanorm.ir.space import Space
 
@@ -21,6 +21,17 @@ def reachable(
     wanted = [ref for _, ref in program.outputs]
     wanted += [update.value for update in program.updates] if updates else []
     return _closure(wanted, ops, evaluating, keeps)
+
+
+def outputs_of_others(program: Program) -> list[tuple[str, Ref]]:
+    """The outputs that do not depend on the first input, in any mode."""
+    ops = {let.name: let.op for let in program.body}
+    first = Input(program.inputs[0].name)
+    return [
+        (name, ref)
+        for name, ref in program.outputs
+        if all(ops[other] != first for other in _closure([ref], ops, False, True))
+    ]
 
 
 def pools_in_evaluation(program: Program, over: Aggregation) -> bool:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from metanorm.ir.nodes import Program
+from metanorm.ir.reachable import outputs_of_others
 from metanorm.runtime import ShapeError
 from metanorm.runtime.dispatch import NotServed
 from metanorm.runtime.errors import SingleValueError
@@ -265,9 +266,10 @@ class _Comparison:
             yield f"gradient of {name}", gradients[name], right, untouched, floor
 
     def _left(self, known: Reference) -> Reference:
-        """Of an input without elements there are no statistics: all but an empty result is zero."""
-        first = self.program.outputs[0][0] if self.program.keeps_shape else None
-        kept = {n: o if n == first else torch.zeros_like(o) for n, o in known.outputs.items()}
+        """Of an input without elements there are no statistics: all is zero that depends on it."""
+        right = {name for name, _ in outputs_of_others(self.program)}
+        right |= {self.program.outputs[0][0]} if self.program.keeps_shape else set()
+        kept = {n: o if n in right else torch.zeros_like(o) for n, o in known.outputs.items()}
         return replace(known, outputs=kept)
 
 

@@ -29,7 +29,7 @@ from metanorm.ir.nodes import (
 )
 from metanorm.ir.outputs import output_dims
 from metanorm.ir.precision import computed_alone
-from metanorm.ir.reachable import reachable
+from metanorm.ir.reachable import outputs_of_others, reachable
 from metanorm.targets.python.pyir import (
     Assign,
     Attribute,
@@ -42,10 +42,11 @@ from metanorm.targets.python.pyir import (
     Stmt,
     Subscript,
     Tuple,
+    names_in,
 )
 from metanorm.targets.torch.context import Context
 from metanorm.targets.torch.contractions import Contractions
-from metanorm.targets.torch.empty import way_out
+from metanorm.targets.torch.empty import Apart, way_out
 from metanorm.targets.torch.layout import Dim, Value, call, integer, method
 from metanorm.targets.torch.lining import Lining
 from metanorm.targets.torch.loops import LoopPrinter
@@ -74,6 +75,7 @@ class Body:
         self, program: Program, taken: Iterable[str], result: str, filled: Iterable[Ref] = ()
     ) -> None:
         self.result = result
+        self.taken = tuple(taken)
         self.filled = frozenset(filled)  # optional values that are needed even where absent
         self.c = Context(program, taken)
         self.ops = {name: let.op for name, let in self.c.lets.items()}
@@ -103,9 +105,27 @@ class Body:
         body.append(Return(result))
         inputs = self._widened()
         if self.c.program.target != "initial":
-            inputs.append(way_out(self.c.program, self.result))
-        inputs += self._split()
+            apart = self._of_others()
+            inputs.append(way_out(self.c.program, self.result, apart, self.c.local))
+        inputs += self.split_inputs()
         return [*inputs, *self.c.layouts.locals.values(), *self.c.prologue, *body]
+
+    def _of_others(self) -> Apart:
+        """The outputs after the first on which the first input has no influence, and what computes
+        them: printed apart, for a call whose first input has no elements."""
+        outputs = dict(outputs_of_others(self.c.program))
+        outputs.pop(self.c.program.outputs[0][0], None)
+        if not outputs:
+            return Apart()
+        apart = Body(self.c.program, self.taken, self.result, self.filled)
+        body: list[Stmt] = []
+        apart.modes.emit_needed(outputs.values(), body)
+        known = {name: apart.output(name, ref, body) for name, ref in outputs.items()}
+        body = [*apart.c.layouts.locals.values(), *apart.c.prologue, *body]
+        used = set(names_in((*body, *known.values())))
+        self.c.filled |= apart.c.filled
+        split = [s for s in apart.split_inputs() if used.intersection(names_in(s.targets))]
+        return Apart(known, (*split, *body))
 
     def _widened(self) -> list[Stmt]:
         """The dtype of statistics, and parameters that need it."""
@@ -126,9 +146,9 @@ class Body:
                 done.append(Assign((name,), call("runtime.widened", name)))
         return done
 
-    def _split(self) -> list[Stmt]:
+    def split_inputs(self) -> list[Assign]:
         """Inputs with split axes."""
-        done: list[Stmt] = []
+        done: list[Assign] = []
         for decl in self.c.program.inputs:
             if decl.sort in ("tensor", "mask", "whole") or decl.table is not None:
                 name = Name(decl.name)
@@ -143,19 +163,20 @@ class Body:
         return done
 
     def _result(self, body: list[Stmt]) -> Expr:
-        results = []
-        for name, ref in self.c.program.outputs:
-            dims = output_dims(self.c.program, name, ref)
-            wanted = tuple(d.axis for d in self.c.layouts.frame(dims))
-            value = self.c.present(ref)
-            if not value.number and self._is_turned(value, wanted):
-                value = self.c.named(self.c.layouts.compact(value), body)
-            expr = self._stored(value, wanted)
-            results.append(method(expr, "to", Name("dtype")))
+        results = [self.output(name, ref, body) for name, ref in self.c.program.outputs]
         if len(results) == 1:
             return self.c.fitting(results[0], "y", body)
         bound = [self.c.fitting(r, n, body) for r, (n, _) in zip(results, self.c.program.outputs)]
         return call(self.result, *bound)
+
+    def output(self, name: str, ref: Ref, body: list[Stmt]) -> Expr:
+        """An output as it is returned, in the dtype of the first input."""
+        dims = output_dims(self.c.program, name, ref)
+        wanted = tuple(d.axis for d in self.c.layouts.frame(dims))
+        value = self.c.present(ref)
+        if not value.number and self._is_turned(value, wanted):
+            value = self.c.named(self.c.layouts.compact(value), body)
+        return method(self._stored(value, wanted), "to", Name("dtype"))
 
     def _is_turned(self, value: Value, wanted: tuple[str, ...]) -> bool:
         """Whether dimensions change places, for which a value is mentioned several times."""

@@ -66,8 +66,8 @@ class ModePrinter:
                 self.c.hints[let.op.train] = names[let.name]
         modes = [let.op for let in cluster if isinstance(let.op, Mode)]
         buffers = list(dict.fromkeys(m.buffer for m in modes if m.buffer))
-        self._emit_needed((m.train for m in modes), train)
-        self._emit_needed((m.eval for m in modes), evaluate)
+        self.emit_needed((m.train for m in modes), train)
+        self.emit_needed((m.eval for m in modes), evaluate)
         for let in cluster:
             assert isinstance(let.op, Mode)
             self._choose(let, let.op, Name(names[let.name]), train, evaluate)
@@ -113,7 +113,7 @@ class ModePrinter:
         missing = [Binary("is", (Name(b), Literal(None))) for b in buffers]
         return Binary("or", (training, *missing))
 
-    def _emit_needed(self, refs: Iterable[Ref], out: list[Stmt]) -> None:
+    def emit_needed(self, refs: Iterable[Ref], out: list[Stmt]) -> None:
         """What these values need and is not there yet, in the order of the program."""
         needed = needed_by(refs, self.c.lets, self.c.values)
         for ref in sorted(needed, key=self.c.order.__getitem__):
@@ -148,7 +148,7 @@ class ModePrinter:
         condition, *chosen = op.arguments
         branches: list[list[Stmt]] = [[], []]
         for ref, branch in zip(chosen, branches):
-            self._emit_needed(needed_by((ref,), self.c.lets), branch)
+            self.emit_needed(needed_by((ref,), self.c.lets), branch)
         arms = [self.c.counted(ref, self.c.present(ref)) for ref in chosen]
         name = Name(self.c.name_of(let.name, self.c.role(let.name) or "chosen"))
         if all(v.number for v in arms):
@@ -219,7 +219,7 @@ class ModePrinter:
         if not updates:
             return []
         inner: list[Stmt] = []
-        self._emit_needed((u.value for u in updates), inner)
+        self.emit_needed((u.value for u in updates), inner)
         pairs = [Tuple((Name(u.buffer), self._new_contents(u))) for u in updates]
         inner.append(Do(call("runtime.store_", *pairs)))
         training: Expr = Name("training")
