@@ -29,7 +29,7 @@ from metanorm.verify import report as reports
 from metanorm.verify.cases import build, quick_settings, settings
 from metanorm.verify.compare import compare
 from metanorm.verify.finding import Finding, Verification, totals
-from metanorm.verify.norms import findings
+from metanorm.verify.norms import findings, verify_norm
 from metanorm.verify.refusals import refuses
 from metanorm.verify.report import Task, tasks, verified
 from metanorm.verify.rounding import rounding
@@ -374,3 +374,24 @@ def test_the_command_says_all_of_it(tmp_path: Path) -> None:
     assert document["schema_version"] == 1 and document["errors"] == 1 and not document["good"]
     assert {norm["norm"] for norm in document["norms"]} == {"First", "Cross"}
     assert all(f["outcome"] in ("ok", "refused") for n in document["norms"] for f in n["findings"])
+
+
+UNDEFINED = {
+    "everywhere": ("output x * log(0 - 1 - max(x, 0))", "no output has a finite number"),
+    "in evaluation": (
+        "output mode(train: x, eval: x * log(0 - 1 - max(x, 0)))",
+        "no output has a finite number",
+    ),
+    "of zeros": ("output x / sum(abs(x) over C)", "undefined"),
+}
+
+
+@pytest.mark.parametrize("where", UNDEFINED)
+def test_a_norm_without_finite_results_is_not_called_good(where: str) -> None:
+    text, outcome = UNDEFINED[where]
+    report = verify_norm(*compiled(f"norm Undefined {{ input x[N, C] {text} }}"))
+    odd = [f for f in report.findings if f.outcome == outcome]
+    assert odd and not any(f.good for f in odd)
+    assert any(f.bad for f in odd) == (outcome != "undefined")
+    assert not report.good or where == "of zeros"
+    assert f"{report.count('undefined')} of them without a number" in totals([report])

@@ -41,6 +41,11 @@ class Setting:
     number: int = 2  # every integer hyperparameter, whatever its default: pools get few elements
     lengths: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # of axes that are given
 
+    @property
+    def ordinary(self) -> bool:
+        """Whether a norm can be expected to give numbers: of ordinary values, and several."""
+        return self.values == "ordinary" and not (self.single or self.empty) and bool(self.space)
+
 
 class NoExample(Exception):
     """A setting in which a norm cannot be called: an index of an empty table, say."""

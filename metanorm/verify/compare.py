@@ -16,10 +16,10 @@ from metanorm.ir.reachable import outputs_of_others
 from metanorm.runtime import ShapeError
 from metanorm.runtime.dispatch import NotServed
 from metanorm.runtime.errors import SingleValueError
-from metanorm.verify.agreement import TOLERANCE, conditioning, difference
+from metanorm.verify.agreement import TOLERANCE, any_known, conditioning, difference
 from metanorm.verify.begins import begins_wrong
 from metanorm.verify.cases import F64, Built, NoExample, Setting, build
-from metanorm.verify.finding import ILL_CONDITIONED, OK, REFUSED, Finding
+from metanorm.verify.finding import ILL_CONDITIONED, OK, REFUSED, UNDEFINED, Finding
 from metanorm.verify.layouts import moved
 from metanorm.verify.reference import Reference, combined, reference
 from metanorm.verify.refusals import refuses
@@ -197,6 +197,10 @@ class _Comparison:
         misshapen = self._misshapen(wanted)
         if misshapen:
             return Finding(self.setting.name, misshapen)
+        spoilt = self.setting.values.startswith("one ")  # where NaN has to come out
+        undefined = not (self.setting.empty or spoilt) and not any(
+            map(any_known, self.found.outputs.values(), wanted.outputs.values())
+        )
         tolerance = TOLERANCE[self.setting.dtype] * conditioning(self.setting)
         worst = 0.0
         doubtful: dict[str, float] = {}
@@ -209,6 +213,9 @@ class _Comparison:
                 return Finding(self.setting.name, f"{name} is off", error)
             else:
                 doubtful[name] = error
+        if undefined:
+            outcome = "no output has a finite number" if self.setting.ordinary else UNDEFINED
+            return Finding(self.setting.name, outcome)
         if not doubtful:
             return Finding(self.setting.name, OK, worst)
         return self._doubted(doubtful, pairs)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 OK = "ok"
 REFUSED = "refused"
 ILL_CONDITIONED = "ill-conditioned"
+UNDEFINED = "undefined"
 GOOD = (OK, REFUSED, ILL_CONDITIONED)
 EXACT = "float64"
 KERNELS, TORCH = "kernels", "plain torch"
@@ -16,8 +17,9 @@ KERNELS, TORCH = "kernels", "plain torch"
 @dataclass(frozen=True)
 class Finding:
     """One setting: `ok`, `refused` (with an error that the spec asks for), `ill-conditioned`
-    (the oracle itself moves as far where each of its numbers is a unit in the last place off), or
-    what is wrong.
+    (the oracle itself moves as far where each of its numbers is a unit in the last place off),
+    `undefined` (no output has a finite number, on either side, for a degenerate input: nothing was
+    compared), or what is wrong.
 
     `error` is the largest difference, infinite where one side is no number (`null` in JSON), and
     `moved` how far the oracle moved. `on` is what the call ran on, `kernels` or `plain torch`.
@@ -34,6 +36,11 @@ class Finding:
     def good(self) -> bool:
         """Whether module and oracle agree, as far as numbers of this precision can."""
         return self.outcome in GOOD
+
+    @property
+    def bad(self) -> bool:
+        """Whether something is wrong. Where nothing was compared, it is neither good nor bad."""
+        return not self.good and self.outcome != UNDEFINED
 
     def text(self) -> str:
         """As a line: `mean 1e4, float32, on kernels: y is off (2.0e-01)`."""
@@ -54,8 +61,9 @@ class Verification:
 
     @property
     def good(self) -> bool:
-        """Whether module and oracle agree everywhere."""
-        return not self.problem and bool(self.findings) and all(f.good for f in self.findings)
+        """Whether module and oracle agree everywhere, and somewhere could."""
+        compared = any(f.good for f in self.findings)
+        return not self.problem and compared and not any(f.bad for f in self.findings)
 
     def count(self, outcome: str) -> int:
         """How many settings ended like this."""
@@ -77,7 +85,9 @@ def totals(reports: Sequence[Verification]) -> str:
     """`3 norms, 432 checks, 216 of them on kernels; 1 BAD: Mine`."""
     checks = sum(len(r.findings) for r in reports)
     kernels = sum(r.on_kernels for r in reports)
+    undefined = sum(r.count(UNDEFINED) for r in reports)
     bad = [r.norm for r in reports if not r.good]
     plural = "" if len(reports) == 1 else "s"
     line = f"{len(reports)} norm{plural}, {checks} checks, {kernels} of them on kernels"
+    line += f", {undefined} of them without a number to compare" if undefined else ""
     return line + (f"; {len(bad)} BAD: {', '.join(bad)}" if bad else "; all good")

@@ -63,7 +63,7 @@ def served(program: Program, module: ModuleType, setting: Setting) -> bool:
         except NotServed as reason:
             assert UNSERVED in str(reason)
             return False
-    assert found.good, (setting.name, found)
+    assert not found.bad, (setting.name, found)
     return found.outcome != REFUSED and not setting.empty  # nothing runs on anything
 
 
