@@ -282,3 +282,32 @@ def test_whatever_buffer_cannot_be_stored_into_the_others_do_not_move(
             assert same(layer, before), name
         else:
             assert name == "num_batches_tracked", name
+
+
+BOTH = """
+norm Both(momentum = 0.1) {
+  input  x[N, C = width]
+  buffer seen = 0, last[C] = 0
+  let    m = moments(x over N track momentum)
+  update seen = seen + 1
+  update last = m.mean
+  output (x - m.mean) / sqrt(m.var + 1)
+}
+"""
+
+
+@pytest.mark.parametrize("name", ["running_mean", "running_var", "last"])
+def test_of_two_kinds_of_updates_none_happens_where_one_cannot(name: str) -> None:
+    layer = metanorm.loads(BOTH).Both(3)
+    x = torch.randn(4, 3)
+    layer(x)
+    assert layer.seen == 1 and layer.last.any() and layer.running_mean.any()
+    layer._buffers[name] = torch.zeros(1).expand(3)  # which nothing can be stored into
+    before = state(layer)
+    with pytest.raises(RuntimeError, match="nothing can be stored"):
+        layer(x)
+    assert same(layer, before)
+    layer.track_running_stats = False
+    if name != "last":
+        layer(x)
+        assert layer.seen == 2

@@ -25,8 +25,10 @@ from metanorm.targets.python.pyir import (
     Expr,
     If,
     IfElse,
+    List,
     Literal,
     Name,
+    Starred,
     Stmt,
     Subscript,
     Tuple,
@@ -210,20 +212,28 @@ class ModePrinter:
         that a call that fails leaves them as they were."""
         averaged = [u for u in self.c.program.updates if u.averages]
         stored = [u for u in self.c.program.updates if not u.averages]
-        kept = [Binary("is not", (Name(u.buffer), Literal(None))) for u in averaged]
-        # What both need is computed in the first, which a training pass never leaves out.
-        return [*self._store(stored, []), *self._store(averaged, kept)]
-
-    def _store(self, updates: Sequence[Update], kept: Sequence[Expr]) -> list[Stmt]:
-        """The updates of a training pass, where these buffers are there."""
-        if not updates:
-            return []
-        inner: list[Stmt] = []
-        self.emit_needed((u.value for u in updates), inner)
-        pairs = [Tuple((Name(u.buffer), self._new_contents(u))) for u in updates]
-        inner.append(Do(call("runtime.store_", *pairs)))
         training: Expr = Name("training")
-        return [If(Binary("and", (training, *kept)) if kept else training, tuple(inner))]
+        kept = [Binary("is not", (Name(u.buffer), Literal(None))) for u in averaged]
+        out: list[Stmt] = []
+        if not averaged or not stored:
+            pairs = self._pairs(averaged or stored, out)
+            out.append(Do(call("runtime.store_", *pairs)))
+            return [If(Binary("and", (training, *kept)) if kept else training, tuple(out))]
+        # What both need is computed in the first, which a training pass never leaves out.
+        updates = Name(self.c.local("updates"))
+        first = List(self._pairs(stored, out))
+        out.append(Assign((updates,), first))
+        inner: list[Stmt] = []
+        more = self._pairs(averaged, inner)
+        inner.append(Assign((updates,), List((Starred(updates), *more))))
+        present = kept[0] if len(kept) == 1 else Binary("and", tuple(kept))
+        out += [If(present, tuple(inner)), Do(call("runtime.store_", Starred(updates)))]
+        return [If(training, tuple(out))]
+
+    def _pairs(self, updates: Sequence[Update], out: list[Stmt]) -> tuple[Expr, ...]:
+        """Buffers with their new contents, once what these need is there."""
+        self.emit_needed((u.value for u in updates), out)
+        return tuple(Tuple((Name(u.buffer), self._new_contents(u))) for u in updates)
 
     def _new_contents(self, update: Update) -> Expr:
         value = self._update_value(update)
