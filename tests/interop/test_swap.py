@@ -493,3 +493,33 @@ def test_models_are_copied_and_saved_afterwards(library: ModuleType) -> None:
     for again in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         torch.testing.assert_close(again(x), model(x))
         assert again.in_order[0] is again.first
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_a_number_that_a_norm_does_not_take_decides_what_is_pooled(
+    groups: int, library: ModuleType
+) -> None:
+    """Of one group, too: `nn.GroupNorm` pools images as a whole, `nn.LayerNorm` their last axis."""
+    model = nn.Sequential(nn.GroupNorm(groups, 4))
+    for norm in (library.LayerNorm, library.InstanceNorm):
+        with pytest.raises(runtime.SwapError, match=rf"made with num_groups={groups}, which"):
+            runtime.swap(model, {nn.GroupNorm: norm})
+    runtime.swap(model, {nn.GroupNorm: library.GroupNorm})
+    assert model[0].num_groups == groups
+
+
+@pytest.mark.parametrize("part", ["script", "trace", "inner"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_layers_of_torch_script_are_reported(part: str, library: ModuleType) -> None:
+    inner = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
+    made: nn.Module
+    if part == "trace":
+        made = torch.jit.trace(inner, torch.randn(2, 4))
+    else:
+        made = torch.jit.script(inner)
+    model = nn.Sequential(nn.LayerNorm(4), made) if part == "inner" else made
+    report = runtime.swap(model, {nn.LayerNorm: library.LayerNorm})
+    assert len(report.replaced) == (part == "inner")
+    (skipped,) = report.skipped
+    assert skipped.name == ("1.1" if part == "inner" else "1")
+    assert "a LayerNorm of TorchScript" in skipped.reason

@@ -48,10 +48,23 @@ def made_like(norm: type[nn.Module], layer: nn.Module) -> nn.Module:
         elif parameter.default is parameter.empty or name in EPS:
             advice = _advice(name, str(parameter.annotation), layer)
             raise Unknown(f"does not tell the `{name}` of {norm.__name__}{advice}")
+    _demand_counts(layer, norm)
     made = norm(**given)
     if getattr(layer, TRACKS, None) is False:  # set later, where there are statistics
         setattr(made, TRACKS, False)
     return made
+
+
+def _demand_counts(layer: nn.Module, norm: type[nn.Module]) -> None:
+    """Refuse a layer that was made with a whole number which the norm does not take.
+
+    Such a number, that of groups say, decides what is pooled, even where it is one.
+    """
+    taken = inspect.signature(norm).parameters
+    for name in inspect.signature(type(layer)).parameters:
+        value = getattr(layer, name, None)
+        if type(value) is int and name not in (*SIZES, *taken):
+            raise Unknown(f"was made with {name}={value}, which {norm.__name__} does not take")
 
 
 def _advice(name: str, annotation: str, layer: nn.Module) -> str:

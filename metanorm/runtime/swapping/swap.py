@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Union
 
+import torch
 from torch import nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
@@ -157,6 +158,12 @@ class _Plan:
         parent = next((key for key in self.norms if isinstance(module, key)), None)
         if parent is not None:
             self._skip(module, name, f"derives from {parent.__name__}; make it a key to swap it")
+            return
+        scripted = getattr(module, "original_name", "")
+        if isinstance(module, torch.jit.ScriptModule) and any(
+            key.__name__ == scripted for key in self.norms
+        ):
+            self._skip(module, name, f"is a {scripted} of TorchScript; swap first, then script it")
             return
         function = called_inside(module, self.norms)
         if function:
