@@ -512,11 +512,8 @@ def test_a_number_that_a_norm_does_not_take_decides_what_is_pooled(
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_layers_of_torch_script_are_reported(part: str, library: ModuleType) -> None:
     inner = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
-    made: nn.Module
-    if part == "trace":
-        made = torch.jit.trace(inner, torch.randn(2, 4))
-    else:
-        made = torch.jit.script(inner)
+    x = torch.randn(2, 4)
+    made = torch.jit.trace(inner, x) if part == "trace" else torch.jit.script(inner)
     model = nn.Sequential(nn.LayerNorm(4), made) if part == "inner" else made
     report = runtime.swap(model, {nn.LayerNorm: library.LayerNorm})
     assert len(report.replaced) == (part == "inner")
