@@ -2,6 +2,8 @@
 
 Inputs are widened before they are used, and what is computed with them is as wide. A parameter in
 half precision keeps its type until then, so that a softmax of parameters alone would be rounded.
+So would the gradient of a statistic of a parameter, before it meets what it nearly cancels: that of
+the parameter beside its own mean.
 """
 
 from __future__ import annotations
@@ -24,12 +26,12 @@ from metanorm.ir.nodes import (
 )
 from metanorm.ir.operands import operands
 
-COMPUTING = (Map, Along, Pool)
 PASSING = (Rename, Expand, Stop, Lookup)
 
 
 def computed_alone(program: Program) -> set[str]:
-    """The names of parameters of which something is computed without inputs and buffers."""
+    """The names of parameters of which something is computed without inputs and buffers, or of
+    which a statistic is taken."""
     known: set[Ref] = set()  # what depends on inputs or buffers, and is as wide as they are
     stored: dict[Ref, str] = {}  # parameters, and what is them in another order
     alone: set[str] = set()
@@ -46,10 +48,12 @@ def computed_alone(program: Program) -> set[str]:
                 stored[let.name] = op.name
             elif isinstance(op, PASSING) and read[0] in stored:  # an index is read, and not wide
                 stored[let.name] = stored[read[0]]
-            elif isinstance(op, (Input, Buffer)) or any(ref in known for ref in read):
-                known.add(let.name)
-            elif isinstance(op, COMPUTING):
-                alone.update(stored[ref] for ref in read if ref in stored)
+            else:
+                wide = isinstance(op, (Input, Buffer)) or any(ref in known for ref in read)
+                if wide:
+                    known.add(let.name)
+                if isinstance(op, (Along, Pool)) or (isinstance(op, Map) and not wide):
+                    alone.update(stored[ref] for ref in read if ref in stored)
 
     walk(program.body)
     return alone

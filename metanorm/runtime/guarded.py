@@ -44,7 +44,7 @@ def _of_operations(function: Function, arguments: list[Tensor]) -> Tensor:
     """
     result = function(*(a.detach() for a in arguments))
     finite = result.isfinite()
-    calm = [torch.where(finite, a, 1) for a in arguments]
+    calm = [torch.where(finite, a.to(result.dtype), 1) for a in arguments]
     return torch.where(finite, function(*calm), result)
 
 
@@ -64,10 +64,12 @@ class _Derived(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
         arrives, arguments = gradient != 0, saved(ctx)
-        calm = [torch.where(arrives, argument, 1) for argument in arguments]
+        # Parameters in half precision have a gradient for each element, of which none is rounded
+        # before they are added up.
+        calm = [torch.where(arrives, a.to(gradient.dtype), 1) for a in arguments]
         derivative: Any = torch.func.vjp(ctx.function, *calm)[1]
         found = zip(derivative(gradient), arguments)
-        return None, *(change.sum_to_size(argument.shape) for change, argument in found)
+        return None, *(change.sum_to_size(a.shape).to(a.dtype) for change, a in found)
 
 
 class _Guarded(_Derived):

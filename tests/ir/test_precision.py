@@ -18,6 +18,7 @@ ALONE = {
     "output x * exp(p)": {"p"},
     "output x * exp(mean(p over C))": {"p"},
     "output x * exp(stop(p))": {"p"},
+    "output x * (p - mean(p over C weight seen))": {"p"},
     "output x * exp(mean(x over N) * p)": set(),
     "output x * exp(seen + p)": set(),
     "output x * t[label]": set(),

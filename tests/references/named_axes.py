@@ -176,6 +176,9 @@ def statistic(
     def variance() -> Tensor:
         if about is None:
             centre = mean(x)
+            # Gaps add up to zero, so that no gradient by the centre is left, but for rounding:
+            # of one value, the gap is what rounding left of it, and so is the deviation.
+            centre = centre.detach() if _rounding else centre
         else:
             centre = about.lined_up((*kept, *pool.over)).expand(total.shape)
         spread = x - deep(centre)
