@@ -30,7 +30,7 @@ test: $(READY)  ## every check: lint, types, architecture, tests
 
 test-all: test test-extended  ## the same, then the tests that every commit cannot wait for
 
-test-extended: $(READY)  ## those alone; `make test-extended PART=0/24` for the first of 24 parts
+test-extended: $(READY)  ## those alone; `make test-extended PART=0/6` for the first of 6 parts
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[models,export]'
 	$(BIN)/python -m pytest -n 2 -m extended $(if $(PART),--part $(PART))
 
