@@ -21,7 +21,7 @@ from metanorm.runtime.arguments import (
 )
 from metanorm.runtime.attributes import renamed, shape_of
 from metanorm.runtime.contraction import contracted
-from metanorm.runtime.dispatch import gpu, native, torch_only, use
+from metanorm.runtime.dispatch import call_path, gpu, native, torch_only, use
 from metanorm.runtime.errors import (
     ShapeError,
     as_length,
@@ -117,6 +117,7 @@ __all__ = [
     "as_whole",
     "autotune",
     "begin_",
+    "call_path",
     "chosen",
     "collect",
     "contracted",

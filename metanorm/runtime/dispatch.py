@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import Any, Literal, Protocol, TypeVar, overload
 
 import torch
@@ -17,21 +18,33 @@ import torch
 from metanorm.runtime.kernels.gradient import normalized
 from metanorm.runtime.kernels.refusals import CannotBuild, Unfit, warn_once
 from metanorm.runtime.kernels.routes import Routes
+from metanorm.runtime.native.call_path.path import CallPath, CallPaths, Entry
 from metanorm.runtime.native.routes import NativeRoutes
 from metanorm.runtime.on_torch import OnTorch
 from metanorm.runtime.tensors import watched
 
 F = TypeVar("F", bound=Callable[..., Any])
 Choice = Literal["auto", "native", "triton", "torch"]
+AUTO: Choice = "auto"
+NATIVE: Choice = "native"
+CHOICES: Mapping[str, Choice] = {c: c for c in (AUTO, NATIVE, "triton", "torch")}
 KERNELS: Mapping[str, Choice] = {"cpu": "native", "cuda": "triton"}  # of each type of device
 NOWHERE = "has no kernels to go to: `metanorm explain` says why of a norm"
 WAYS = {"native": "natively", "triton": "on Triton kernels"}
 
-_choice: Choice = "auto"
+# Of a context, such as a thread or a task: what one of them demands is nothing to the others.
+_choice: ContextVar[Choice] = ContextVar("metanorm.runtime.use", default=AUTO)
+_call_paths = CallPaths(_choice, (AUTO, NATIVE))
 
 
 class NotServed(RuntimeError):
     """A call that kernels were demanded for, and that they cannot serve."""
+
+
+def call_path() -> CallPath:
+    """The path that calls on kernels in C take in this process, through C or through Python, and
+    in the second case the reason."""
+    return _call_paths.path()
 
 
 class _Use:
@@ -44,21 +57,21 @@ class _Use:
         return None
 
     def __exit__(self, *_: object) -> None:
-        global _choice
-        _choice = self.before
+        _choice.set(self.before)
 
 
 def use(target: Choice) -> _Use:
     """Choose what generated norms run on: `"torch"`, `"native"` (the CPU), `"triton"` (a GPU), or
     `"auto"`, which picks per call.
 
-    Holds until the next call, or to the end of a `with` statement. With `"native"` or `"triton"`,
-    a call that such kernels cannot serve raises `RuntimeError` instead of running on torch.
+    Holds until the next call, or to the end of a `with` statement, and in the thread or task that
+    calls it alone. With `"native"` or `"triton"`, a call that such kernels cannot serve raises
+    `RuntimeError` instead of running on torch.
     """
-    global _choice
-    if target not in ("auto", "native", "triton", "torch"):
+    if target not in CHOICES:
         raise ValueError(f"use() takes 'auto', 'native', 'triton' or 'torch', got {target!r}")
-    before, _choice = _choice, target
+    before = _choice.get()
+    _choice.set(CHOICES[target])  # one object for each, which C compares
     return _Use(before)
 
 
@@ -85,7 +98,7 @@ def _decorator(dispatched: Callable[[OnTorch], Any]) -> Decorator:
 
 
 def _not_served(name: str, reason: str) -> NotServed:
-    return NotServed(f"{name} cannot run {WAYS[_choice]}: the call {reason}")
+    return NotServed(f"{name} cannot run {WAYS[_choice.get()]}: the call {reason}")
 
 
 class _Dispatch:
@@ -97,16 +110,22 @@ class _Dispatch:
         self.arity = len(self.signature.parameters)
         self._routes: dict[str, Routes] = {}  # by what they run on
         self._failed: dict[str, str] = {}
+        self._entry: Entry | None = None  # to the path through C, once kernels in C are there
+        self._enter: Callable[..., Any] = self._in_python
 
     def __call__(self, *args: Any, **named: Any) -> Any:
         if torch.compiler.is_compiling():
             return self.on_torch(*args, **named)
+        return self._enter(*args, **named)
+
+    def _in_python(self, *args: Any, **named: Any) -> Any:
+        """Any call. One that kernels in C serve leaves a plan for the path through C."""
         if named or len(args) != self.arity:
             try:
                 args = self.signature.bind(*args, **named).args
             except TypeError:
                 return self.function(*args, **named)  # which says what is wrong
-        if _choice == "torch":
+        if _choice.get() == "torch":
             return self.on_torch(*args)
         if watched():
             return self._otherwise("is watched by a transform of torch", args)
@@ -118,19 +137,22 @@ class _Dispatch:
         try:
             routes = self._routes.get(target) or self._load(target)
             route, operands, momenta = routes.of(args)
-            return normalized(route, operands, momenta)
+            result = normalized(route, operands, momenta)
         except Unfit as misfit:
-            reason = f"has {misfit}"
+            return self._otherwise(f"has {misfit}", args)
         except CannotBuild as problem:  # a build that fails takes its time at every call
             self._failed[target] = f"{problem.reason}; {problem.remedy}"
             warn_once(self._failed[target])
-            reason = f"has no kernels: {self._failed[target]}"
-        return self._otherwise(reason, args)
+            return self._otherwise(f"has no kernels: {self._failed[target]}", args)
+        if self._entry is not None and target == NATIVE:
+            self._entry.learn(routes, route, args)
+        return result
 
     def _target(self, args: tuple[Any, ...]) -> str:
         """What a call is to run on: as was chosen, or as the device of its first tensor has it."""
-        if _choice != "auto":
-            return _choice
+        choice = _choice.get()
+        if choice != "auto":
+            return choice
         device = getattr(args[0], "device", None)
         return KERNELS.get(device.type, "native") if device is not None else "native"
 
@@ -139,7 +161,7 @@ class _Dispatch:
         return self.function.__qualname__
 
     def _otherwise(self, reason: str, args: tuple[Any, ...]) -> Any:
-        if _choice in WAYS and args[0].numel():  # nothing runs on anything
+        if _choice.get() in WAYS and args[0].numel():  # nothing runs on anything
             raise _not_served(self.function.__name__, reason)
         return self.on_torch(*args)
 
@@ -152,6 +174,9 @@ class _Dispatch:
             self._routes[target] = TritonRoutes(self.function, names, file)
         else:
             self._routes[target] = NativeRoutes(self.function, names, file)
+            self._entry = _call_paths.entry(self._in_python)
+            if self._entry is not None:
+                self._enter = self._entry.function
         return self._routes[target]
 
 
@@ -159,7 +184,7 @@ def _without_kernels(on_torch: OnTorch) -> Callable[..., Any]:
     """A function that only runs where no kernels are demanded."""
 
     def run(*args: Any, **named: Any) -> Any:
-        demanded = _choice in WAYS and not torch.compiler.is_compiling()
+        demanded = not torch.compiler.is_compiling() and _choice.get() in WAYS
         if demanded and not (args and args[0].numel() == 0):  # nothing runs on anything
             raise _not_served(on_torch.function.__name__, NOWHERE)
         return on_torch(*args, **named)

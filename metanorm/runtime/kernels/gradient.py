@@ -48,22 +48,32 @@ class Normalized(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         """The gradients of all operands."""
-        route: Route = ctx.route
-        *operands, kept = ctx.saved_tensors
-        route.demand_saved(operands, kept, gradients[0].device)
-        for gradient in gradients:
-            demand_memory(gradient)
         needed = ctx.needs_input_grad[2:]
-        watching = torch.is_grad_enabled() or route.failed or watched()
-        if not watching and all(data(gradient, route.device) for gradient in gradients):
-            try:
-                return (None, None, *route.back(operands, gradients, needed, kept))
-            except Unfit:
-                pass
-            except CannotBuild as problem:
-                route.failed = True  # it would take its time at every step
-                warn_once(f"{problem.reason}; {problem.remedy}")
-        return (None, None, *_differentiable(route, operands, needed, gradients))
+        return (None, None, *gradients_of(ctx.route, ctx.saved_tensors, needed, gradients))
+
+
+def gradients_of(
+    route: Route, saved: Sequence[Tensor | None], needed: Sequence[bool],
+    gradients: Sequence[Tensor],
+) -> Gradients:  # fmt: skip
+    """The gradients of the operands of a call, from what it has saved.
+
+    Raises `RuntimeError` where a saved tensor is not what it was.
+    """
+    *operands, kept = saved
+    route.demand_saved(operands, kept, gradients[0].device)
+    for gradient in gradients:
+        demand_memory(gradient)
+    watching = torch.is_grad_enabled() or route.failed or watched()
+    if not watching and all(data(gradient, route.device) for gradient in gradients):
+        try:
+            return route.back(operands, gradients, needed, kept)
+        except Unfit:
+            pass
+        except CannotBuild as problem:
+            route.failed = True  # it would take its time at every step
+            warn_once(f"{problem.reason}; {problem.remedy}")
+    return _differentiable(route, operands, needed, gradients)
 
 
 # `Function.apply` would look for transforms of `torch.func` once more: see `watched`.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from math import prod
 from typing import Any, Protocol
 
@@ -18,10 +19,21 @@ MANY = 32768  # elements from which on it matters how many statistics there are
 
 
 @dataclass(frozen=True)
+class Span:
+    """Some neighbouring dimensions of a tensor of a call, given by its number."""
+
+    tensor: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
 class Place:
     """A result: how its memory is to lie, and where its address goes in the call.
 
-    `operand` is the number of what it belongs to: its gradient, or the first one.
+    `operand` is the number of what it belongs to: its gradient, or the first one. `lengths` says
+    where in the tensors of the call each length of a packed result is from; without it, the result
+    lies like the operand that it belongs to.
     """
 
     at: int
@@ -31,6 +43,7 @@ class Place:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     dtype: torch.dtype
+    lengths: tuple[Span, ...] | None = None
 
     def allocated(self, device: torch.device | str = "cpu") -> Tensor:
         """Memory for it."""
@@ -67,6 +80,7 @@ class Reading:
         self.first = next(iter(table.tensors))
         self.x: Tensor = values[self.first]
         self.shapes: dict[str, tuple[int, ...]] = {}
+        self.spans: dict[str, list[Span]] = {}  # of each dimension, in all tensors that have it
         known = layout.known_ranks(table.ranks, table.tensors, values)
         for name, dims in table.tensors.items():
             if isinstance(tensor := values.get(name), Tensor):
@@ -76,12 +90,24 @@ class Reading:
                         raise Unfit("tensors whose shapes do not agree")
                 if name == self.first:
                     self.ranks = ranks
+                if name in self.order:
+                    for dim, span in self.spans_of(self.order[name], dims, ranks).items():
+                        self.spans.setdefault(dim, []).append(span)
         self.sizes = {dim: prod(shape) for dim, shape in self.shapes.items()}
         for dim, length in table.lengths.items():
             declared = values.get(length) if isinstance(length, str) else length
             if isinstance(declared, int) and self.sizes.get(dim, declared) != declared:
                 raise Unfit("a parameter or a buffer of another length than was declared")
         self.real = torch.float64 if self.x.dtype == torch.float64 else torch.float32
+
+    @staticmethod
+    def spans_of(tensor: int, dims: Sequence[str], ranks: Sequence[int]) -> dict[str, Span]:
+        """Where in a tensor each of its dimensions is."""
+        ends = list(accumulate(ranks))
+        return {
+            dim.lstrip("*"): Span(tensor, end - rank, end)
+            for dim, rank, end in zip(dims, ranks, ends)
+        }
 
     def demand_few(self, cells: Sequence[Sequence[str]]) -> None:
         """Kernels are made for statistics that are few beside the data; those of single elements,

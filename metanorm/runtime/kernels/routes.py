@@ -38,9 +38,9 @@ class Routes:
         self._found: dict[Any, Route | str] = {}  # or why there is none
         entries = [entry for ways in table.arms.values() for entry in ways.values()]
         counts = [f.name for entry in entries for f in entry.fields if f.kind == "groups"]
-        self._momenta = tuple(name in table.momenta for name in names)
-        self._indices = tuple(dict.fromkeys(name.removesuffix(".count") for name in counts))
-        self._wide = {f.name for e in entries for f in e.fields if f.kind == "wide"}
+        self.momentum_arguments = tuple(name in table.momenta for name in names)
+        self.indices = tuple(dict.fromkeys(name.removesuffix(".count") for name in counts))
+        self.wide = {f.name for e in entries for f in e.fields if f.kind == "wide"}
         # Only training writes; of its forward fields that are buffers, some may only be read.
         training = [ways for arm, ways in table.arms.items() if arm.startswith("train")]
         forward = {f.name for ways in training for f in ways["forward"].fields}
@@ -51,7 +51,7 @@ class Routes:
         looks: list[Any] = []
         operands: list[Tensor] = []
         momenta: list[float] = []
-        for value, is_momentum in zip(args, self._momenta):
+        for value, is_momentum in zip(args, self.momentum_arguments):
             if is_momentum:
                 momenta.append(_momentum(value))
             elif type(value) is Tensor or type(value) is Parameter:
@@ -66,7 +66,7 @@ class Routes:
                 raise Unfit(f"a tensor that is not a plain one on the {self.where}")
             else:
                 looks.append(_key(value))
-        groups = self._groups(args) if self._indices else {}
+        groups = self._groups(args) if self.indices else {}
         looks += groups.values()
         key = tuple(looks)
         route = self._found.get(key)
@@ -99,7 +99,7 @@ class Routes:
         """The numbers of groups of each index, which is checked here: kernels trust it."""
         values = dict(zip(self.names, args))
         found = {}
-        for name in self._indices:
+        for name in self.indices:
             index, size = values.get(name), values.get(f"{name}_size")
             if index is None:
                 found[f"{name}.count"] = 1
@@ -137,7 +137,7 @@ class Routes:
                 raise Unfit("a tensor where a number is expected")
             if name in table.buffers and (tensor.requires_grad or not tensor.is_contiguous()):
                 raise Unfit("a buffer that is strided or has a gradient")
-        scattered = {n for n, t in tensors.items() if n not in self._wide and not t.is_contiguous()}
+        scattered = {n for n, t in tensors.items() if n not in self.wide and not t.is_contiguous()}
         for name in scattered:
             values[name] = tensors[name] = _in_one_piece(tensors[name])
         order, arm = tuple(tensors), self._arm(values)

@@ -7,14 +7,14 @@ import os
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from metanorm.runtime.kernels import layout
 from metanorm.runtime.kernels.layout import STREAMED, TYPES
-from metanorm.runtime.kernels.reading import Place, Reading, known_number
+from metanorm.runtime.kernels.reading import Place, Reading, Span, known_number
 from metanorm.runtime.kernels.refusals import Unfit
 from metanorm.runtime.kernels.table import Entry, Field
 from metanorm.runtime.native.build import load
@@ -55,12 +55,24 @@ def threads() -> int:
     return 1 if _forked else torch.get_num_threads()
 
 
+@dataclass(frozen=True)
+class Measure:
+    """A word of a call that lengths and strides decide: the elements of a span (`size`), the one
+    stride of its dimensions (`stride`), or how many groups an index has (`count`)."""
+
+    at: int
+    kind: Literal["size", "stride", "count"]
+    span: Span
+
+
 @dataclass
 class Prepared:
     """A call for one layout: constants in place, and where the rest goes.
 
     Operands are the tensors of a call in their order, in a backward call the gradients behind
-    them; `pointers` has the place of each in the call.
+    them, then the results; `pointers` has the place of each in the call, and `measures` the words
+    that are others for other lengths. `spans` says which spans of tensors are one dimension, and
+    `streamed` that some result goes past the caches.
     """
 
     function: Callable[[bytes], int]
@@ -73,6 +85,10 @@ class Prepared:
     kept: int  # elements of what the backward call needs
     kept_at: int
     real: torch.dtype
+    library: ctypes.CDLL
+    measures: list[Measure]
+    spans: dict[str, list[Span]]
+    large: bool
 
 
 def run(
@@ -142,13 +158,20 @@ class Preparation(Reading):
         kept_at = 0
         self.vector = self.vector_of(entry)
         self.numbers: list[Tensor] = []
+        self.measures: list[Measure] = []
+        self.large = False
         for field in entry.fields:
             at = len(template)
             match field.kind:
                 case "size":
                     template.append(self.sizes.get(field.name, 0))
+                    for span in self.spans.get(field.name, ())[:1]:
+                        self.measures.append(Measure(at, "size", span))
                 case "groups":
                     template.append(self.values[field.name])
+                    index = self.order.get(field.name.removesuffix(".count"))
+                    if index is not None:
+                        self.measures.append(Measure(at, "count", Span(index, 0, 0)))
                 case "number":
                     template.append(known_number(self.values[field.name], self.real))
                 case "momentum":
@@ -162,7 +185,7 @@ class Preparation(Reading):
                 case _:
                     if field.name in self.order:
                         pointers.append((at, self.order[field.name]))
-                    template += self._operand(field)
+                    template += self._operand(field, at)
             format_ += "d" if field.kind in ("number", "momentum") else "q" * (len(template) - at)
         pack = struct.Struct(format_).pack
         kernel = self.library.section(entry.sections[self.vector], self.real)
@@ -170,10 +193,11 @@ class Preparation(Reading):
         kept = kernel.kept(pack(*template)) if kept_at and hasattr(kernel, "kept") else 0
         return Prepared(
             function, pack, template, pointers, momenta, results, self.numbers,
-            kept // self.real.itemsize, kept_at, self.real,
+            kept // self.real.itemsize, kept_at, self.real, kernel, self.measures, self.spans,
+            self.large,
         )  # fmt: skip
 
-    def _operand(self, field: Field) -> list[int]:
+    def _operand(self, field: Field, at: int) -> list[int]:
         """Pointer, type, and strides of a wide one."""
         tensor = self.values.get(field.name)
         if tensor is not None and field.kind != "wide" and not tensor.is_contiguous():
@@ -186,7 +210,8 @@ class Preparation(Reading):
         if field.kind == "wide" and tensor is None and field.name in self.table.defaults:
             return self._left_out(field.name)
         if field.kind == "wide":
-            return [0, _type(tensor), *self._strides(tensor, self.dims_of(field))]  # type: ignore[arg-type]
+            steps = self._strides(tensor, self.dims_of(field), at, self.order.get(field.name))  # type: ignore[arg-type]
+            return [0, _type(tensor), *steps]
         return [0, 0 if tensor is None else _type(tensor)]
 
     def _left_out(self, name: str) -> list[int]:
@@ -204,37 +229,55 @@ class Preparation(Reading):
         wide = field.kind == "result"
         if of is None:  # the gradient of a tensor that is not there
             return [0, 0, *[0] * (len(self.ranks) if wide else 0)]
-        new = torch.empty_like(of)
-        if wide and not gradient and field.dims:
-            new = of.new_empty(self.shape_of(field.dims))
-        if field.kind == "narrow" and not gradient:
+        new, lengths = torch.empty_like(of), None
+        if not gradient and (field.dims or not wide):
             if any(dim.lstrip("*") not in self.shapes for dim in field.dims):
                 raise Unfit("a result with one value for each part of an axis")
             new = of.new_empty(self.shape_of(field.dims))
+            lengths = self._lengths(field.dims)
+        number = self.order[name[2:] if gradient else self.first]
         if self.wanted(name):
-            number = self.order[name[2:] if gradient else self.first]
             lies = (tuple(new.shape), new.stride(), new.dtype)
-            results.append(Place(at, name, number, wide, *lies))
+            results.append(Place(at, name, number, wide, *lies, lengths))
+            number = len(self.order) + len(results) - 1
         if not wide:
             return [0, _type(of)]
-        type_ = STREAMED if self._streams(of) else _type(of)
-        return [0, type_, *self._strides(new, self.dims_of(field))]
+        large = of.dtype == self.real and 2 * of.numel() * of.element_size() > last_level_cache()
+        streams = large and self._has_long_rows(of)
+        self.large = self.large or large
+        steps = self._strides(new, self.dims_of(field), at, number)
+        return [0, STREAMED if streams else _type(of), *steps]
 
-    def _strides(self, tensor: Tensor, dims: Sequence[str]) -> list[int]:
-        """One stride for each dimension of the first input, in its order."""
+    def _lengths(self, dims: Sequence[str]) -> tuple[Span, ...]:
+        """Where each length of a result on these dimensions is from."""
+        spans = [self.spans[dim.lstrip("*")][0] for dim in dims]
+        return tuple(Span(s.tensor, d, d + 1) for s in spans for d in range(s.first, s.last))
+
+    def _strides(
+        self, tensor: Tensor, dims: Sequence[str], at: int, number: int | None
+    ) -> list[int]:
+        """One stride for each dimension of the first input, in its order; the number of the tensor
+        in the call is that of which strides are read at other lengths."""
         first = self.table.tensors[self.first]
-        if dims == first:
-            return layout.strides(tensor, self.ranks)
-        ranks = dict(zip(first, self.ranks))
-        own = dict(zip(dims, layout.strides(tensor, [ranks[dim] for dim in dims])))
+        ranks = self.ranks
+        if dims != first:
+            by_dim = dict(zip(first, self.ranks))
+            ranks = [by_dim[dim] for dim in dims]
+        own = dict(zip(dims, layout.strides(tensor, ranks)))
+        if number is not None:
+            spans = self.spans_of(number, dims, ranks)
+            self.measures += [
+                Measure(at + 2 + place, "stride", spans[dim.lstrip("*")])
+                for place, dim in enumerate(first)
+            ]
         return [own[dim] for dim in first]
 
-    def _streams(self, of: Tensor) -> bool:
-        """Whether a result had better go past the caches: half of one would push out what is read
-        again. Rows that begin and end within a line would have it fetched after all."""
+    def _has_long_rows(self, of: Tensor) -> bool:
+        """Whether rows fill the lines of a cache that they lie in. Others would have those lines
+        fetched after all, though they go past it: as the results of a call do, half of one of
+        which would push out what is read again."""
         row = self.sizes.get(self.vector, 0) * of.element_size()
-        large = 2 * of.numel() * of.element_size() > last_level_cache()
-        return large and of.dtype == self.real and (row >= LONG or (row > 0 and row % LINE == 0))
+        return row >= LONG or (row > 0 and row % LINE == 0)
 
 
 def _type(tensor: Tensor | None) -> int:

@@ -1,0 +1,106 @@
+/* Whether the arguments of a norm's function fit a plan. */
+
+#define MAX_CELLS ((int64_t)1 << 56) /* elements of all groups: no length overflows in a kernel */
+
+/* A constant that is the same value of the same type; zeros of two signs are two. */
+static bool is_constant(PyObject *given, PyObject *constant) {
+    if (given == constant) return true;
+    void *type = type_of(given);
+    if (given == NONE || type != type_of(constant) || is_tensor(given)) return false;
+    if (type == torch.float_) {
+        double one = PyFloat_AsDouble(given), other = PyFloat_AsDouble(constant);
+        return !memcmp(&one, &other, sizeof one);
+    }
+    int equal = PyObject_RichCompareBool(given, constant, Py_EQ);
+    if (equal < 0) PyErr_Clear();
+    return equal == 1;
+}
+
+/* The number in a tensor of one int64. */
+static bool is_count(PyObject *o, int64_t *count) {
+    int64_t rank, address;
+    int32_t dtype;
+    if (!is_tensor(o) || keys_of(o) != torch.plain_keys) return false;
+    if (torch.get_dim(handle_of(o), &rank) || rank) return false;
+    if (torch.get_dtype(handle_of(o), &dtype) || dtype != INT64 || !address_of(o, &address)) return false;
+    *count = *(const int64_t *)address;
+    return true;
+}
+
+/* The weight of a new value; a tensor counts the batches before, in an average over all. */
+static bool is_momentum(PyObject *given, double *momentum) {
+    int64_t count;
+    if (type_of(given) == torch.float_) *momentum = PyFloat_AsDouble(given);
+    else if (is_count(given, &count)) *momentum = 1 / (double)(count + 1);
+    else return false;
+    return true;
+}
+
+/* Counts the groups of an index; false where a label is none of theirs, or there are too many.
+ * Labels are looked at in every call, since not only torch may write to memory. */
+static bool count_groups(Call *call, int64_t operand, PyObject *size) {
+    const View *view = &call->views[operand];
+    Span labels = {operand, 0, view->rank}, data = {0, 0, call->views[0].rank};
+    Fill whole = {.last = view->rank};
+    int64_t n = elements_of(call, &labels), low = INT64_MAX, high = -1, address, stride;
+    if (!n || !address_of(view->object, &address) || !stride_of(view, &whole, &stride)) return false;
+    for (int64_t i = 0; i < n; i++) {
+        int64_t label = ((const int64_t *)address)[i * stride];
+        low = label < low ? label : low;
+        high = label > high ? label : high;
+    }
+    int64_t count = high + 1, row = elements_of(call, &data) / n;
+    if (size != NONE) {
+        if (type_of(size) != torch.int_) return false;
+        count = PyLong_AsLongLong(size);
+        if (PyErr_Occurred()) PyErr_Clear();
+    }
+    call->counts[operand] = count;
+    return low >= 0 && high < count && count <= MAX_CELLS / (row > 1 ? row : 1);
+}
+
+/* Whether the arguments of a call fit a plan; the call is prepared then. */
+static bool matches(const Forward *plan, PyObject *const *arguments, Py_ssize_t n, Call *call) {
+    int64_t indices[MAX_TENSORS], sizes[MAX_TENSORS], n_operands = 0, n_indices = 0, n_momenta = 0;
+    if (n != plan->n_arguments) return false;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        const Argument *argument = &plan->arguments[i];
+        switch (argument->kind) {
+        case INDEX:
+            indices[n_indices] = n_operands;
+            sizes[n_indices++] = argument->size; /* and on, as for any operand */
+        case OPERAND:
+            if (!fits(arguments[i], &plan->layouts[n_operands], &call->views[n_operands])) return false;
+            n_operands++;
+            break;
+        case MOMENTUM_ARGUMENT:
+            if (!is_momentum(arguments[i], &call->momenta[n_momenta++])) return false;
+            break;
+        case CONSTANT:
+            if (!is_constant(arguments[i], argument->constant)) return false;
+            break;
+        default: break; /* a number of groups, which is looked at with its index */
+        }
+    }
+    call->n_tensors = n_operands;
+    for (int64_t i = 0; i < n_operands; i++) call->counts[i] = 0;
+    for (int64_t i = 0; i < n_indices; i++)
+        if (!count_groups(call, indices[i], sizes[i] < 0 ? NONE : arguments[sizes[i]])) return false;
+    return prepare(call, &plan->kernel);
+}
+
+/* Whether this is the memory that the forward pass has left, as it was. */
+static bool fits_saved(const Kernel *kernel, PyObject *room, int64_t bytes, void **data) {
+    if (!bytes) return room == NONE;
+    if (room == NONE || !is_tensor(room) || keys_of(room) != torch.plain_keys) return false;
+    int32_t dtype;
+    int64_t rank, *sizes, *strides, address;
+    void *handle = handle_of(room);
+    if (torch.get_dim(handle, &rank) || rank != 1) return false;
+    if (torch.get_dtype(handle, &dtype) || dtype != kernel->real) return false;
+    if (torch.get_sizes(handle, &sizes) || torch.get_strides(handle, &strides)) return false;
+    if (sizes[0] * kernel->bytes_of_real != bytes || (sizes[0] > 1 && strides[0] != 1)) return false;
+    if (!address_of(room, &address)) return false;
+    *data = (void *)address;
+    return true;
+}

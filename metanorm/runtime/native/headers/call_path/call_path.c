@@ -1,0 +1,332 @@
+/* The way from a norm's function in Python to its kernels, without Python in between.
+ *
+ * A call whose arguments fit a plan goes to the kernel at once; any other goes to `slow`, which is
+ * written in Python, serves every call, and may add a plan for those that look like it. Both
+ * compute the same. All of this runs with the interpreter's lock held, but for kernels themselves.
+ */
+#include "call_path/python.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "call_path/torch.h"
+#include "call_path/plan.h"
+#include "call_path/match.h"
+#include "call_path/run.h"
+#include "call_path/objects.h"
+#include "call_path/arguments.h"
+
+#define EXPORTED __attribute__((visibility("default")))
+enum { MAX_PLANS = 64 }; /* of one norm; beyond, the one that served longest ago is forgotten */
+
+static PyObject *slow_backward, *not_served;
+static PyObject *current_level, *to_save, *saved_tensors, *needs_input_grad, *call_record, *clone;
+
+/* The call that `Function.apply` is about to make, for `forward`. */
+static _Thread_local Call *pending;
+
+/* One result as it is, several as their type. */
+static PyObject *as_outputs(PyObject **results, int64_t n, PyObject *type) {
+    if (n == 1 && type == NONE) return results[0];
+    PyObject *outputs = type == NONE ? packed(results, n) : invoke(type, results, n);
+    forget_all(results, n);
+    return outputs;
+}
+
+/* A call without a graph. */
+static int run_alone(const PlanObject *plan, Call *call, PyObject **outputs) {
+    const Kernel *kernel = &plan->forward.kernel;
+    PyObject *results[MAX_TENSORS];
+    void *saved = NULL;
+    if (call->bytes_saved && !(saved = calloc(1, (size_t)call->bytes_saved))) return NOT_SERVED;
+    int outcome = run(kernel, call, saved, results);
+    free(saved);
+    if (outcome == DONE) *outputs = as_outputs(results, kernel->n_results, plan->results);
+    return outcome;
+}
+
+/* A call that autograd records: `Function.apply` calls `forward`. */
+static int run_recorded(const PlanObject *plan, Call *call, PyObject **outputs) {
+    PyObject *operands[MAX_TENSORS];
+    for (int64_t i = 0; i < call->n_tensors; i++) operands[i] = call->views[i].object;
+    pending = call;
+    PyObject *found = invoke(plan->apply, operands, call->n_tensors);
+    pending = NULL;
+    if (!found) {
+        if (!PyErr_ExceptionMatches(not_served)) return FAILED;
+        PyErr_Clear();
+        return NOT_SERVED;
+    }
+    *outputs = found;
+    if (plan->results != NONE) {
+        PyObject *items[MAX_TENSORS];
+        int64_t n = plan->forward.kernel.n_results;
+        for (int64_t i = 0; i < n; i++) items[i] = n == 1 ? found : PyTuple_GetItem(found, i);
+        *outputs = invoke(plan->results, items, n);
+        forget(found);
+    }
+    return DONE;
+}
+
+static bool is_differentiable(const Forward *plan) {
+    if (!torch.grad_mode_is_enabled()) return false;
+    for (int64_t i = 0; i < plan->n_operands; i++)
+        if (plan->layouts[i].requires_grad > 0) return true;
+    return false;
+}
+
+static PlanObject *find_plan(NormObject *norm, PyObject *const *arguments, Py_ssize_t n, Call *call) {
+    for (PlanObject **link = &norm->plans; *link; link = &(*link)->next) {
+        PlanObject *plan = *link;
+        if (!matches(&plan->forward, arguments, n, call)) continue;
+        *link = plan->next;
+        plan->next = norm->plans;
+        return norm->plans = plan;
+    }
+    return NULL;
+}
+
+/* (*arguments, **named): the function of a norm. */
+static PyObject *call_norm(PyObject *self, PyObject *const *arguments, Py_ssize_t n, PyObject *names) {
+    NormObject *norm = (NormObject *)self;
+    Call call;
+    PlanObject *plan = NULL;
+    if (!names && !is_watched(current_level) && is_allowed()) plan = find_plan(norm, arguments, n, &call);
+    if (plan) {
+        PyObject *outputs = NULL;
+        Py_IncRef((PyObject *)plan);
+        int outcome = (is_differentiable(&plan->forward) ? run_recorded : run_alone)(plan, &call, &outputs);
+        if (outcome == DONE)
+            for (int64_t i = 0; i < call.n_tensors; i++)
+                if (plan->forward.changed >> i & 1) torch.bump_version(handle_of(call.views[i].object));
+        Py_DecRef((PyObject *)plan);
+        if (outcome != NOT_SERVED) return outputs;
+    }
+    return invoke_named(norm->slow, arguments, n, names);
+}
+
+/* What Python needs to know of a call whose backward pass it serves: the bytes saved and, of each
+ * operand, the number of groups, then of each its rank, sizes and strides. */
+static PyObject *record_of(const Call *call) {
+    int64_t words[1 + MAX_TENSORS * (2 + 2 * MAX_RANK)], n = 0;
+    words[n++] = call->bytes_saved;
+    for (int64_t i = 0; i < call->n_tensors; i++) words[n++] = call->counts[i];
+    for (int64_t i = 0; i < call->n_tensors; i++) {
+        const View *view = &call->views[i];
+        words[n++] = view->rank;
+        for (int64_t d = 0; d < view->rank; d++) words[n++] = view->sizes[d];
+        for (int64_t d = 0; d < view->rank; d++) words[n++] = view->strides[d];
+    }
+    return PyBytes_FromStringAndSize((const char *)words, n * (Py_ssize_t)sizeof(int64_t));
+}
+
+/* The operands as the backward pass wants them, and room for what the kernel adds. */
+static PyObject *saved_operands(const Forward *plan, const Call *call, PyObject *room) {
+    PyObject *saved = PyTuple_New(call->n_tensors + 1);
+    if (!saved) return NULL;
+    for (int64_t i = 0; i < call->n_tensors; i++) {
+        PyObject *operand = call->views[i].object;
+        if (plan->unread >> i & 1) operand = NONE;
+        else if (plan->copied >> i & 1) { /* as it is now: this call, or the next one, changes it */
+            PyObject *method = PyObject_GetAttr(operand, clone);
+            operand = method ? PyObject_CallNoArgs(method) : NULL;
+            forget(method);
+            if (!operand) {
+                forget(saved);
+                return NULL;
+            }
+            PyTuple_SetItem(saved, i, operand);
+            continue;
+        }
+        PyTuple_SetItem(saved, i, new_reference(operand));
+    }
+    PyTuple_SetItem(saved, call->n_tensors, new_reference(room));
+    return saved;
+}
+
+/* forward(ctx, *operands), of a Function: they are those of the call that is pending. */
+static PyObject *forward(PyObject *self, PyObject *const *arguments, Py_ssize_t n) {
+    PlanObject *plan = (PlanObject *)self;
+    const Kernel *kernel = &plan->forward.kernel;
+    Call *call = pending;
+    pending = NULL;
+    if (!call || n != call->n_tensors + 1) {
+        PyErr_SetString(PyExc_RuntimeError, "the Function behind a norm is not to be called by itself");
+        return NULL;
+    }
+    PyObject *results[MAX_TENSORS], *room = NONE, *saved = NULL, *record = NULL, *outputs = NULL;
+    void *data = NULL;
+    int outcome = NOT_SERVED;
+    /* The small one first: it would break up the room that the last large result has left. */
+    if (call->bytes_saved && !(room = new_saved(kernel, call->bytes_saved, &data))) goto end;
+    saved = saved_operands(&plan->forward, call, room);
+    record = record_of(call);
+    outcome = FAILED;
+    if (!saved || !record || PyObject_SetAttr(arguments[0], to_save, saved)
+        || PyObject_SetAttr(arguments[0], call_record, record))
+        goto end;
+    outcome = run(kernel, call, data, results);
+    if (outcome == DONE) outputs = as_outputs(results, kernel->n_results, NONE);
+end:
+    if (outcome == NOT_SERVED && !PyErr_Occurred()) PyErr_SetString(not_served, "this call");
+    if (room != NONE) forget(room);
+    forget(saved);
+    forget(record);
+    return outputs;
+}
+
+/* Whether the tensors of a backward call fit a plan; the call is prepared then. What was not saved
+ * is known from the record of the forward call. */
+static bool matches_backward(const Backward *plan, PyObject *const *tensors, int64_t n, int64_t needed,
+                             const int64_t *record, int64_t n_operands, Call *call) {
+    if (plan->needed != needed || plan->n_tensors != n) return false;
+    const int64_t *counts = record + 1, *lengths = counts + n_operands;
+    for (int64_t i = 0; i < n; i++) {
+        View *view = &call->views[i];
+        if (i < n_operands) {
+            int64_t rank = lengths[0];
+            *view = (View){NULL, lengths + 1, lengths + 1 + rank, rank};
+            lengths += 1 + 2 * rank;
+            call->counts[i] = counts[i];
+        }
+        if (!fits(tensors[i], &plan->layouts[i], view)) return false;
+    }
+    call->n_tensors = n;
+    return prepare(call, &plan->kernel);
+}
+
+/* The gradients of all operands: each that a kernel has made, in its place. */
+static PyObject *as_gradients(const Kernel *kernel, PyObject **results, int64_t n_operands) {
+    PyObject *gradients = PyTuple_New(n_operands);
+    for (int64_t i = 0; gradients && i < n_operands; i++) {
+        PyObject *gradient = NONE;
+        for (int64_t k = 0; k < kernel->n_results; k++)
+            if (kernel->results[k].operand == i) gradient = results[k];
+        PyTuple_SetItem(gradients, i, new_reference(gradient));
+    }
+    forget_all(results, kernel->n_results);
+    return gradients;
+}
+
+/* The backward pass on a kernel. */
+static int run_backward(const PlanObject *plan, PyObject *const *tensors, int64_t n, int64_t needed,
+                        const int64_t *record, PyObject *room, PyObject **gradients) {
+    int64_t n_operands = plan->forward.n_operands;
+    for (const struct Link *link = plan->backward; link; link = link->next) {
+        const Kernel *kernel = &link->backward.kernel;
+        PyObject *results[MAX_TENSORS];
+        Call call;
+        void *data = NULL;
+        if (!matches_backward(&link->backward, tensors, n, needed, record, n_operands, &call)) continue;
+        if (!fits_saved(&plan->forward.kernel, room, record[0], &data)) return NOT_SERVED;
+        int outcome = run(kernel, &call, data, results);
+        if (outcome == DONE) *gradients = as_gradients(kernel, results, n_operands);
+        return outcome;
+    }
+    return NOT_SERVED;
+}
+
+/* backward(ctx, *gradients), of a Function. */
+static PyObject *backward(PyObject *self, PyObject *const *arguments, Py_ssize_t n) {
+    PlanObject *plan = (PlanObject *)self;
+    int64_t n_operands = plan->forward.n_operands, n_tensors = n_operands + n - 1, needed = 0;
+    PyObject *tensors[MAX_TENSORS + 4], *found = NULL;
+    /* Unpacked once: hooks that offload or recompute what is saved refuse a second time. */
+    PyObject *saved = PyObject_GetAttr(arguments[0], saved_tensors);
+    PyObject *needs = saved ? PyObject_GetAttr(arguments[0], needs_input_grad) : NULL;
+    PyObject *record = needs ? PyObject_GetAttr(arguments[0], call_record) : NULL;
+    int outcome = FAILED;
+    if (!record) goto end;
+    outcome = NOT_SERVED;
+    if (n_tensors <= MAX_TENSORS && PyTuple_Size(saved) == n_operands + 1 && !torch.grad_mode_is_enabled()
+        && !is_watched(current_level)) {
+        for (int64_t i = 0; i < n_operands; i++) {
+            tensors[i] = PyTuple_GetItem(saved, i);
+            if (PyTuple_GetItem(needs, i) == TRUE) needed |= (int64_t)1 << i;
+        }
+        for (int64_t i = n_operands; i < n_tensors; i++) tensors[i] = arguments[i - n_operands + 1];
+        outcome = run_backward(plan, tensors, n_tensors, needed, (const int64_t *)PyBytes_AsString(record),
+                               PyTuple_GetItem(saved, n_operands), &found);
+    }
+    if (outcome == NOT_SERVED) {
+        PyObject *given[5 + MAX_TENSORS] = {self, plan->route, saved, needs, record};
+        for (int64_t i = 1; i < n; i++) given[4 + i] = arguments[i];
+        found = invoke(slow_backward, given, 4 + n);
+    }
+end:
+    forget(saved);
+    forget(needs);
+    forget(record);
+    return found;
+}
+
+static PyMethodDef of_norm = {"norm", call_norm, METH_FASTCALL | METH_KEYWORDS, NULL};
+static PyMethodDef of_forward = {"forward", forward, METH_FASTCALL, NULL};
+static PyMethodDef of_backward = {"backward", backward, METH_FASTCALL, NULL};
+
+EXPORTED const int64_t metanorm_size = sizeof(Torch); /* for Python to compare */
+
+EXPORTED int metanorm_begin(const Torch *found, PyObject *backward_in_python, PyObject *failure, PyObject *refusal) {
+    torch = *found;
+    slow_backward = new_reference(backward_in_python);
+    raise_failure = new_reference(failure);
+    not_served = new_reference(refusal);
+    current_level = PyUnicode_InternFromString("_current_level");
+    to_save = PyUnicode_InternFromString("to_save");
+    saved_tensors = PyUnicode_InternFromString("saved_tensors");
+    needs_input_grad = PyUnicode_InternFromString("needs_input_grad");
+    call_record = PyUnicode_InternFromString("call_record");
+    clone = PyUnicode_InternFromString("clone");
+    return make_types();
+}
+
+/* A child of a fork has one thread. */
+EXPORTED void metanorm_forked(void) { one_thread = 1; }
+
+EXPORTED PyObject *metanorm_norm(PyObject *slow) {
+    NormObject *norm = (NormObject *)PyType_GenericAlloc(norm_type, 0);
+    if (norm) norm->slow = new_reference(slow);
+    return (PyObject *)norm;
+}
+
+/* The functions of a norm and of a plan that Python calls. */
+EXPORTED PyObject *metanorm_function(PyObject *norm) { return PyCFunction_NewEx(&of_norm, norm, NULL); }
+EXPORTED PyObject *metanorm_forward(PyObject *plan) { return PyCFunction_NewEx(&of_forward, plan, NULL); }
+EXPORTED PyObject *metanorm_backward(PyObject *plan) { return PyCFunction_NewEx(&of_backward, plan, NULL); }
+
+EXPORTED PyObject *metanorm_plan(const Forward *forward_plan, PyObject *route, PyObject *results) {
+    PlanObject *plan = (PlanObject *)PyType_GenericAlloc(plan_type, 0);
+    if (!plan) return NULL;
+    plan->forward = *forward_plan;
+    for (int64_t i = 0; i < plan->forward.n_arguments; i++)
+        if (plan->forward.arguments[i].constant) Py_IncRef(plan->forward.arguments[i].constant);
+    plan->route = new_reference(route);
+    plan->results = new_reference(results);
+    return (PyObject *)plan;
+}
+
+/* Puts a plan in front of those of a norm; `apply` is that of the Function that autograd has of it.
+ * Returns whether another plan was forgotten. */
+EXPORTED int metanorm_add(PyObject *self, PyObject *added, PyObject *apply) {
+    NormObject *norm = (NormObject *)self;
+    PlanObject *plan = (PlanObject *)new_reference(added), **end = &norm->plans;
+    plan->apply = new_reference(apply);
+    plan->next = norm->plans;
+    norm->plans = plan;
+    for (int i = 0; i < MAX_PLANS && *end; i++) end = &(*end)->next;
+    bool forgets = *end != NULL;
+    drop_plans(end);
+    return forgets;
+}
+
+/* Adds a plan for the backward pass; none is ever forgotten, for another thread may be in it. */
+EXPORTED int metanorm_add_backward(PyObject *plan, const Backward *backward_plan) {
+    struct Link **end = &((PlanObject *)plan)->backward;
+    for (int i = 0; *end; i++, end = &(*end)->next)
+        if (i == MAX_PLANS) return 0;
+    struct Link *link = calloc(1, sizeof *link);
+    if (!link) return 0;
+    link->backward = *backward_plan;
+    *end = link;
+    return 1;
+}

@@ -1,0 +1,80 @@
+/* What the call path needs of torch, as addresses that Python has looked up and tried out.
+ *
+ * `metanorm/runtime/native/call_path/symbols.py` fills this structure. Most functions are those
+ * of torch's stable C interface (aoti_torch/c/shim.h). A tensor goes to them as the address of a
+ * word that holds its TensorImpl, which is what an `at::Tensor` is.
+ */
+#include <stdbool.h>
+
+typedef struct {
+    /* Where a Python tensor has its type and its TensorImpl, and a TensorImpl its dispatch keys. */
+    int64_t type_at, impl_at, keys_at;
+    int64_t plain_keys; /* of a tensor on the CPU about which nothing is unusual */
+    /* Types that are compared by identity. */
+    void *tensor, *parameter, *int_, *float_;
+    /* The stable C interface. */
+    int (*get_sizes)(void *, int64_t **), (*get_strides)(void *, int64_t **);
+    int (*get_dim)(void *, int64_t *), (*get_dtype)(void *, int32_t *);
+    int (*get_data_ptr)(void *, void **), (*get_storage_size)(void *, int64_t *);
+    int (*empty_strided)(int64_t dims, const int64_t *sizes, const int64_t *strides, int32_t dtype,
+                         int32_t device_type, int32_t device_index, void **tensor);
+    int (*delete_tensor)(void *);
+    bool (*grad_mode_is_enabled)(void);
+    int (*record_start)(const char *name, void *keywords, void *inputs, uint64_t n, void **record);
+    int (*record_end)(void *record);
+    /* C++ functions that take and return what C has, too. */
+    PyObject *(*wrap)(const void *tensor);       /* THPVariable_Wrap(const at::TensorBase &) */
+    void (*bump_version)(const void *tensor);    /* torch::autograd::impl::bump_version */
+    bool (*requires_grad)(const void *impl);     /* c10::TensorImpl::requires_grad */
+    int (*get_num_threads)(void);                /* at::get_num_threads */
+    void *const *(*transforms)(void);            /* at::functorch::getDynamicLayerStack: a vector */
+    int64_t (*count_modes)(void);                /* c10::impl::TorchDispatchModeTLS::stack_len */
+    void *const *(*tracing)(void);               /* torch::jit::tracer::getTracingState */
+    bool (*profiling)(void);                     /* at::hasCallbacks */
+    /* Python's, that is not in the limited API: the value of a context variable. */
+    int (*get_context)(PyObject *variable, PyObject *otherwise, PyObject **value);
+    PyObject *choice;                            /* the variable behind `metanorm.runtime.use` */
+    PyObject *automatic, *native;                /* its values that allow kernels in C */
+    PyObject *forward_ad;                        /* the names of torch.autograd.forward_ad */
+} Torch;
+
+enum { INT64 = 4 }; /* as torch numbers dtypes */
+
+static Torch torch;
+
+static inline void *type_of(const PyObject *o) { return *(void **)((char *)o + torch.type_at); }
+
+/* The address of the word that is the `at::Tensor` of a Python tensor. */
+static inline void *handle_of(const PyObject *o) { return (char *)o + torch.impl_at; }
+
+static inline void *impl_of(const PyObject *o) { return *(void **)handle_of(o); }
+
+static inline int64_t keys_of(const PyObject *o) {
+    return *(int64_t *)((char *)impl_of(o) + torch.keys_at);
+}
+
+static inline bool is_tensor(const PyObject *o) {
+    void *type = type_of(o);
+    return type == torch.tensor || type == torch.parameter;
+}
+
+/* Whether something looks on that would have to see how an output comes about: the same question
+ * as `metanorm.runtime.tensors.watched`, but for modes that only listen, which Python looks at. */
+static bool is_watched(PyObject *current_level) {
+    PyObject *level = PyDict_GetItem(torch.forward_ad, current_level);
+    if (!level || PyLong_AsLongLong(level) >= 0) return true;
+    void *const *layers = torch.transforms();
+    return layers[0] != layers[1] || torch.count_modes() || *torch.tracing();
+}
+
+/* Whether `metanorm.runtime.use` allows kernels in C here. */
+static bool is_allowed(void) {
+    PyObject *choice = NULL;
+    if (torch.get_context(torch.choice, NULL, &choice) < 0) {
+        PyErr_Clear();
+        return false;
+    }
+    bool allowed = !choice || choice == torch.automatic || choice == torch.native;
+    forget(choice);
+    return allowed;
+}
