@@ -73,6 +73,7 @@ from metanorm.runtime.state import (
     no_elements,
     project_,
     store_,
+    tensors_of,
 )
 from metanorm.runtime.statistics import update_statistics
 from metanorm.runtime.swapping.report import SwapError
@@ -82,7 +83,7 @@ from metanorm.runtime.weights import begin_, on_weights, waits
 from metanorm.runtime.windows import Causal, Window
 
 # Raised when generated modules and runtimes of other versions stop understanding each other.
-ABI = 2
+ABI = 3
 
 
 def require(abi: int) -> None:
@@ -174,6 +175,7 @@ __all__ = [
     "sparsestmax",
     "store_",
     "swap",
+    "tensors_of",
     "tiled",
     "torch_only",
     "total",

@@ -27,13 +27,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 Choice = Literal["auto", "native", "triton", "torch"]
 AUTO: Choice = "auto"
 NATIVE: Choice = "native"
-CHOICES: Mapping[str, Choice] = {c: c for c in (AUTO, NATIVE, "triton", "torch")}
+CHOICES = {choice: choice for choice in (AUTO, NATIVE, "triton", "torch")}
 KERNELS: Mapping[str, Choice] = {"cpu": "native", "cuda": "triton"}  # of each type of device
 NOWHERE = "has no kernels to go to: `metanorm explain` says why of a norm"
 WAYS = {"native": "natively", "triton": "on Triton kernels"}
 
 # Of a context, such as a thread or a task: what one of them demands is nothing to the others.
-_choice: ContextVar[Choice] = ContextVar("metanorm.runtime.use", default=AUTO)
+_choice: ContextVar[str] = ContextVar("metanorm.runtime.use", default=AUTO)
 _call_paths = CallPaths(_choice, (AUTO, NATIVE))
 
 
@@ -50,7 +50,7 @@ def call_path() -> CallPath:
 class _Use:
     """What `use` returns: already in force, and undone at the end of a `with`."""
 
-    def __init__(self, before: Choice) -> None:
+    def __init__(self, before: str) -> None:
         self.before = before
 
     def __enter__(self) -> None:
@@ -119,7 +119,8 @@ class _Dispatch:
         return self._enter(*args, **named)
 
     def _in_python(self, *args: Any, **named: Any) -> Any:
-        """Any call. One that kernels in C serve leaves a plan for the path through C."""
+        """Any call. The first one of a kind that kernels in C serve leaves a plan for the path
+        through C, and goes there with it."""
         if named or len(args) != self.arity:
             try:
                 args = self.signature.bind(*args, **named).args
@@ -137,16 +138,15 @@ class _Dispatch:
         try:
             routes = self._routes.get(target) or self._load(target)
             route, operands, momenta = routes.of(args)
-            result = normalized(route, operands, momenta)
+            if target == NATIVE and self._entry and self._entry.learn(routes, route, args):
+                return self._entry.function(*args)
+            return normalized(route, operands, momenta)
         except Unfit as misfit:
             return self._otherwise(f"has {misfit}", args)
         except CannotBuild as problem:  # a build that fails takes its time at every call
             self._failed[target] = f"{problem.reason}; {problem.remedy}"
             warn_once(self._failed[target])
             return self._otherwise(f"has no kernels: {self._failed[target]}", args)
-        if self._entry is not None and target == NATIVE:
-            self._entry.learn(routes, route, args)
-        return result
 
     def _target(self, args: tuple[Any, ...]) -> str:
         """What a call is to run on: as was chosen, or as the device of its first tensor has it."""

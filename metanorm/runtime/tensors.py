@@ -37,7 +37,7 @@ def demand_memory(x: Any) -> None:
     """
     if torch.compiler.is_compiling() or not (type(x) is Tensor or type(x) is Parameter):
         return
-    if x.layout is not torch.strided or _has_address(x) or watched() or x._is_zerotensor():
+    if x.layout is not torch.strided or has_address(x) or watched() or x._is_zerotensor():
         return
     if x.numel() and not x.untyped_storage().nbytes():
         raise RuntimeError(
@@ -46,7 +46,7 @@ def demand_memory(x: Any) -> None:
         )
 
 
-def _has_address(x: Tensor) -> bool:
+def has_address(x: Tensor) -> bool:
     """Whether a tensor lies where allocators put memory, or has no address to ask for."""
     try:
         return x.data_ptr() >= LOW

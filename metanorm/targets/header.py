@@ -10,7 +10,7 @@ import re
 
 from metanorm.version import __version__
 
-ABI = 2  # that of `metanorm.runtime`; a test compares them
+ABI = 3  # that of `metanorm.runtime`; a test compares them
 HASH_DIGITS = 16
 
 HEADER = re.compile(

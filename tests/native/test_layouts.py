@@ -57,7 +57,7 @@ def test_layouts_that_fall_to_torch(name: str, layout: str, library: ModuleType)
     if name in WHOLE:
         assert len(kernels) == 2
     else:
-        assert kernels == []
+        assert not kernels
         with use("native"), pytest.raises(RuntimeError, match="do not lie in one piece"):
             module(x, **others)
 

@@ -157,4 +157,4 @@ def test_use_holds_in_all_threads(library: ModuleType) -> None:
         worker = threading.Thread(target=lambda: module(x))
         worker.start()
         worker.join()
-    assert kernels == []
+    assert not kernels

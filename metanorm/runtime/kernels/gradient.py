@@ -64,8 +64,7 @@ def gradients_of(
     route.demand_saved(operands, kept, gradients[0].device)
     for gradient in gradients:
         demand_memory(gradient)
-    watching = torch.is_grad_enabled() or route.failed or watched()
-    if not watching and all(data(gradient, route.device) for gradient in gradients):
+    if serves(route, gradients):
         try:
             return route.back(operands, gradients, needed, kept)
         except Unfit:
@@ -74,6 +73,12 @@ def gradients_of(
             route.failed = True  # it would take its time at every step
             warn_once(f"{problem.reason}; {problem.remedy}")
     return _differentiable(route, operands, needed, gradients)
+
+
+def serves(route: Route, gradients: Sequence[Tensor]) -> bool:
+    """Whether the backward kernel of a route may serve a call with these gradients."""
+    watching = torch.is_grad_enabled() or route.failed or watched()
+    return not watching and all(data(gradient, route.device) for gradient in gradients)
 
 
 # `Function.apply` would look for transforms of `torch.func` once more: see `watched`.

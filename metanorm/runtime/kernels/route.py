@@ -46,6 +46,7 @@ class Route:
     device: str = "cpu"  # its type
     backward: dict[Any, Prepared | str] = field(default_factory=dict)  # by the looks of its tensors
     failed: bool = False  # whether the backward kernel cannot be built
+    planned: bool = False  # whether the path through C has been offered a plan of it
 
     reading: ClassVar[type[Reading]]
 
@@ -88,10 +89,10 @@ class Route:
         outputs = self.prepared.results
         gradients = [g if p.wide else g.contiguous() for g, p in zip(gradients, outputs)]
         try:
-            prepared = self._way_back(operands, gradients, needed)
+            prepared = self.way_back(operands, gradients, needed)
         except Unfit:  # it lies in pieces; torch's layers would copy it, too
             gradients = [g.contiguous() for g in gradients]
-            prepared = self._way_back(operands, gradients, needed)
+            prepared = self.way_back(operands, gradients, needed)
         kept = None if kept is None else kept.contiguous()
         everything = (*operands, *gradients)
         results = [place.allocated(gradients[0].device) for place in prepared.results]
@@ -101,7 +102,7 @@ class Route:
             found[place.operand] = result
         return found
 
-    def _way_back(
+    def way_back(
         self, operands: Operands, gradients: Sequence[Tensor], needed: Sequence[bool]
     ) -> Prepared:
         """What was found out about tensors that lie like these: how to go, or why not."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Union
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any, Union
 
 # ---- expressions
 
@@ -253,11 +253,30 @@ class Module:
 
 def names_in(node: object) -> Iterator[str]:
     """The first part of every name that occurs: `torch` of `torch.rsqrt`."""
+    for path in paths_in(node):
+        yield path.split(".")[0]
+
+
+def renamed(node: Any, names: Mapping[str, str]) -> Any:
+    """The same with other names for some."""
     if isinstance(node, Name):
-        yield node.text.split(".")[0]
+        return Name(names.get(node.text, node.text))
+    if isinstance(node, tuple):
+        return tuple(renamed(item, names) for item in node)
+    if is_dataclass(node) and not isinstance(node, type):
+        return replace(
+            node, **{p.name: renamed(getattr(node, p.name), names) for p in fields(node)}
+        )
+    return node
+
+
+def paths_in(node: object) -> Iterator[str]:
+    """Every name that occurs, whole."""
+    if isinstance(node, Name):
+        yield node.text
     elif isinstance(node, tuple):
         for item in node:
-            yield from names_in(item)
+            yield from paths_in(item)
     elif is_dataclass(node) and not isinstance(node, type):
         for part in fields(node):
-            yield from names_in(getattr(node, part.name))
+            yield from paths_in(getattr(node, part.name))

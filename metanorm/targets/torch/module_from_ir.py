@@ -21,11 +21,14 @@ from metanorm.targets.python.pyir import (
     Function,
     If,
     IfElse,
+    List,
     Literal,
     Name,
     Return,
     Stmt,
     Unary,
+    paths_in,
+    renamed,
 )
 from metanorm.targets.torch.base import Base
 from metanorm.targets.torch.beginning import Beginning
@@ -147,6 +150,7 @@ class _Printer:
         body += checks.defaults()
         if self.beginning is not None:
             body += self.beginning.demanded()
+        start = len(body)
         checks.shapes()  # which finds out where lengths can be read
         idle = checks.idle()
         body += [s for statements in idle.values() for s in statements]
@@ -182,9 +186,24 @@ class _Printer:
             body += [Assign((name,), result), Do(count)]
             result = name
         body.append(Return(result))
+        body[start:] = self._reading_once(body[start:])
         parameters = (*required, *optional)
         doc = (self.kind.gives,)
         return Function("forward", parameters, self.signature.returns(), tuple(body), doc)
+
+    def _reading_once(self, body: list[Stmt]) -> list[Stmt]:
+        """The statements, with parameters and buffers as variables: an attribute of a module that
+        is one of them takes torch a microsecond."""
+        used = set(paths_in(tuple(body)))
+        state = [p.name for p in self.program.params] + [b.name for b in self.program.buffers]
+        local = {name: self._local(name) for name in state if f"self.{name}" in used}
+        if not local:
+            return body
+        value = call("runtime.tensors_of", Name("self"), *map(Literal, local))
+        targets = tuple(map(Name, local.values()))
+        names = {f"self.{name}": variable for name, variable in local.items()}
+        read = Assign((List(targets),) if len(targets) == 1 else targets, value)
+        return [read, *renamed(tuple(body), names)]
 
     def _node(self, inputs: Sequence[str]) -> list[Stmt]:
         """Calls that the runtime answers: by torch.fx, by torch.jit.trace, with nested tensors."""

@@ -1,4 +1,4 @@
-"""The structures of `call_path/plan.h`, which consist of 64-bit words alone, as sequences of such."""
+"""The structures of `call_path/plan.h` as sequences of 64-bit words, of which they consist."""
 
 from __future__ import annotations
 

@@ -7,16 +7,17 @@ import os
 from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from metanorm.runtime.kernels.gradient import gradients_of
-from metanorm.runtime.kernels.route import Gradients, Route
+from metanorm.runtime.kernels.gradient import gradients_of, serves
+from metanorm.runtime.kernels.refusals import CannotBuild, Unfit
+from metanorm.runtime.kernels.route import Operands, Route
 from metanorm.runtime.kernels.routes import Routes
 from metanorm.runtime.native.build import build
-from metanorm.runtime.native.call_path.plans import Forward, backward_plan, forward_plan
+from metanorm.runtime.native.call_path.plans import Forward, backward_plan
 from metanorm.runtime.native.call_path.records import route_of
 from metanorm.runtime.native.call_path.symbols import Torch, Unverified, verified
 from metanorm.runtime.native.calls import FAILURES, Prepared
@@ -27,7 +28,7 @@ SOURCE = HEADERS / "call_path" / "call_path.c"
 OBJECT, ADDRESS, NUMBER = ctypes.py_object, ctypes.c_void_p, ctypes.c_int
 # The functions of the library: what they return, and take.
 FUNCTIONS: dict[str, tuple[Any, ...]] = {
-    "begin": (NUMBER, ctypes.POINTER(Torch), OBJECT, OBJECT, OBJECT),
+    "begin": (NUMBER, ctypes.POINTER(Torch), OBJECT, OBJECT, OBJECT, OBJECT),
     "forked": (None,),
     "norm": (OBJECT, OBJECT),
     "function": (OBJECT, OBJECT),
@@ -50,10 +51,6 @@ class Planned:
     routes: Routes
     route: Route
 
-    def forward(self, args: Sequence[Any]) -> Forward | None:
-        """The plan of calls like this one, if C can serve such."""
-        return forward_plan(self.routes, self.route, args)
-
 
 class Library:
     """The call path in C. Raises `CannotBuild` and `Unverified`."""
@@ -69,7 +66,7 @@ class Library:
         if ctypes.c_int64.in_dll(library, "metanorm_size").value != ctypes.sizeof(Torch):
             raise Unverified("the call path in C was built for another structure")
         begun = self._functions["begin"](
-            ctypes.byref(torch_), self._serve_backward, _raise_failure, NotServed
+            ctypes.byref(torch_), self._learn_backward, _serve_backward, _raise_failure, NotServed
         )
         if not begun:
             raise Unverified("the types of the call path cannot be made")
@@ -87,31 +84,50 @@ class Library:
     def add(self, norm: Any, made: Forward, planned: Planned) -> bool:
         """Give a norm a plan; whether another one was forgotten for it."""
         plan = self._functions["plan"](made.words, planned, planned.route.results)
-        function = type(
-            _node_name(planned.route.function.__name__),
-            (torch.autograd.Function,),
-            {name: self._functions[name](plan) for name in ("forward", "backward")},
-        )
+        forward, backward = (self._functions[name](plan) for name in ("forward", "backward"))
+        name = _node_name(planned.route.function.__name__)
+        base: Any = torch.autograd.Function
+        function: Any = type(base)(name, (base,), {"forward": forward, "backward": backward})
+        node: Any = getattr(function, "_backward_cls", None)
+        if isinstance(node, type):  # of a node, whose method only asks which function to call
+            node.apply = _as_method(backward)  # type: ignore[attr-defined]
         # `Function.apply` itself would look for transforms of `torch.func` once more.
-        apply = super(torch.autograd.Function, function).apply
+        apply = super(base, function).apply  # type: ignore[misc]
         return bool(self._functions["add"](norm, plan, apply))
 
-    def _serve_backward(
-        self, plan: Any, planned: Planned, saved: tuple[Tensor | None, ...],
-        needed: tuple[bool, ...], record: bytes, *gradients: Tensor,
-    ) -> tuple[Tensor | None, ...]:  # fmt: skip
-        """The gradients of a call that has no plan for its backward pass, which gets one."""
+    def _learn_backward(
+        self, plan: Any, planned: Planned, saved: Operands, needed: Sequence[bool], record: bytes,
+        *gradients: Tensor,
+    ) -> bool:  # fmt: skip
+        """Add a plan for backward calls like this one; whether there is a new one."""
         route = route_of(record, planned.route)
-        found: Gradients = gradients_of(route, saved, needed, gradients)
-        planned.route.failed = route.failed
-        for prepared in route.backward.values():  # what kernels were called with, if they were
-            if isinstance(prepared, Prepared):
-                words = backward_plan(
-                    planned.routes, route, prepared, saved[:-1], gradients, needed
-                )
-                if words is not None:
-                    self._functions["add_backward"](plan, words)
-        return tuple(found)
+        *operands, kept = saved
+        route.demand_saved(operands, kept, gradients[0].device)
+        try:
+            if not serves(route, gradients):
+                return False
+            prepared = cast(Prepared, route.way_back(operands, gradients, needed))
+        except (Unfit, CannotBuild):
+            return False
+        words = backward_plan(planned.routes, route, prepared, operands, gradients, needed)
+        return words is not None and bool(self._functions["add_backward"](plan, words))
+
+
+def _serve_backward(
+    planned: Planned, saved: Operands, needed: Sequence[bool], record: bytes, *gradients: Tensor
+) -> tuple[Tensor | None, ...]:
+    """The gradients of a call that no plan serves."""
+    route = route_of(record, planned.route)
+    found = gradients_of(route, saved, needed, gradients)
+    planned.route.failed = route.failed
+    return tuple(found)
+
+
+def _as_method(function: Any) -> Any:
+    """The builtin function as a method of a class, which it is not by itself."""
+    new = ctypes.pythonapi.PyInstanceMethod_New
+    new.restype, new.argtypes = OBJECT, (OBJECT,)
+    return new(function)
 
 
 def _raise_failure(outcome: int) -> None:

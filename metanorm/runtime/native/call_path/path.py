@@ -17,6 +17,7 @@ from metanorm.runtime.kernels.refusals import CannotBuild
 from metanorm.runtime.kernels.route import Route
 from metanorm.runtime.kernels.routes import Routes
 from metanorm.runtime.native.call_path.library import Library, Planned
+from metanorm.runtime.native.call_path.plans import forward_plan
 from metanorm.runtime.native.call_path.symbols import Unverified
 
 VARIABLE = "METANORM_CALL_PATH"
@@ -73,12 +74,15 @@ class Entry:
         self.function: Callable[..., Any] = library.function(self._norm)
         self._added: set[tuple[Any, ...]] = set()
 
-    def learn(self, routes: Routes, route: Route, args: Sequence[Any]) -> None:
-        """Add a plan for calls like this one, if C can serve such."""
-        planned = Planned(routes, route)
-        made = planned.forward(args)
-        if made is None or made.key in self._added:
-            return
-        self._added.add(made.key)
-        if self._library.add(self._norm, made, planned):
+    def learn(self, routes: Routes, route: Route, args: Sequence[Any]) -> bool:
+        """Add a plan for calls like this one, if C can serve such; whether there is a new one."""
+        if route.planned:
+            return False
+        route.planned = True
+        plan = forward_plan(routes, route, args)
+        if plan is None or plan.key in self._added:
+            return False
+        if self._library.add(self._norm, plan, Planned(routes, route)):
             self._added.clear()  # some plan was forgotten, and may come again
+        self._added.add(plan.key)
+        return True

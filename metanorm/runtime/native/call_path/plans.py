@@ -13,7 +13,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -68,7 +68,8 @@ def forward_plan(routes: Routes, route: Route, args: Sequence[Any]) -> Forward |
     ]
     if route.scattered or any(operands[number].is_inference() for number in route.changed):
         return None
-    pinned = _is_pinned(route, route.prepared)
+    prepared = cast(Prepared, route.prepared)
+    pinned = _is_pinned(route, prepared)
     rows = []
     for number, (name, tensor) in enumerate(zip(route.operands, operands)):
         lies = layout_of(
@@ -83,7 +84,7 @@ def forward_plan(routes: Routes, route: Route, args: Sequence[Any]) -> Forward |
             *table(_arguments(routes, args, constants), layouts.MAX_ARGUMENTS, 3),
             *table([row.words() for row in rows], layouts.MAX_TENSORS, Layout.WIDTH),
             *map(bits, (route.changed, route.copied, route.unread)),
-            *_kernel(route, route.prepared, rows, route.function.__name__),
+            *_kernel(route, prepared, rows, route.function.__name__),
         ]
     except (TooLarge, KeyError):
         return None
@@ -125,8 +126,11 @@ def backward_plan(
 
 
 def _is_pinned(route: Route, prepared: Prepared) -> bool:
-    """Whether something was decided by lengths in a way that guards cannot express: a matrix that
-    was made for them, a number of parts that is itself a length, results that do not fit into the caches."""
+    """Whether something was decided by lengths in a way that guards cannot express.
+
+    That is a matrix that was made for them, a number of parts that is itself a length, or results
+    that do not fit into the caches.
+    """
     parts = [by for factors in route.table.divisible.values() for by in factors]
     return (
         bool(route.table.matrices)

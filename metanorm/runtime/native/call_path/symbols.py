@@ -21,6 +21,8 @@ from torch.autograd import forward_ad
 from torch.nn import Parameter
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from metanorm.runtime.native.calls import runs
+
 INT = ctypes.c_int64
 POINTER = ctypes.c_void_p
 HEADER = 16  # bytes at the beginning of a Python object
@@ -69,7 +71,7 @@ class Torch(ctypes.Structure):
             "wrap", "bump_version", "requires_grad", "get_num_threads", "transforms", "count_modes",
             "tracing", "profiling", "get_context",
         )),
-        *((name, POINTER) for name in ("choice", "automatic", "native", "forward_ad")),
+        *((name, POINTER) for name in ("choice", "automatic", "native", "forward_ad", "runs")),
     )  # fmt: skip
 
 
@@ -88,6 +90,7 @@ def verified(choice: ContextVar[str], automatic: str, native: str) -> Torch:
         "tensor": Tensor, "parameter": Parameter, "int_": int, "float_": float, "choice": choice,
         "automatic": automatic, "native": native, "forward_ad": forward_ad.__dict__,
     }  # fmt: skip
+    torch_.runs = ctypes.addressof(runs)
     for name, value in pointers.items():  # all of which last as long as the process
         setattr(torch_, name, id(value))
     return torch_
@@ -192,13 +195,13 @@ def _try_functions(torch_: Torch) -> None:
     with _vmap():
         demand(transformed(), "getDynamicLayerStack")
     demand(modes() == torch._C._len_torch_dispatch_stack(), "stack_len")
-    with _Silent():
+    with _Silent():  # type: ignore[no-untyped-call]
         demand(modes() == torch._C._len_torch_dispatch_stack(), "stack_len")
     state = INT.from_address(tracing()).value
     demand((state != 0) == (torch._C._get_tracing_state() is not None), "getTracingState")
 
 
-class _Silent(TorchDispatchMode):
+class _Silent(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """A mode that is there, and does nothing."""
 
     def __torch_dispatch__(

@@ -19,7 +19,7 @@
 #define EXPORTED __attribute__((visibility("default")))
 enum { MAX_PLANS = 64 }; /* of one norm; beyond, the one that served longest ago is forgotten */
 
-static PyObject *slow_backward, *not_served;
+static PyObject *learn_backward, *slow_backward, *not_served;
 static PyObject *current_level, *to_save, *saved_tensors, *needs_input_grad, *call_record, *clone;
 
 /* The call that `Function.apply` is about to make, for `forward`. */
@@ -235,6 +235,7 @@ static PyObject *backward(PyObject *self, PyObject *const *arguments, Py_ssize_t
     PyObject *saved = PyObject_GetAttr(arguments[0], saved_tensors);
     PyObject *needs = saved ? PyObject_GetAttr(arguments[0], needs_input_grad) : NULL;
     PyObject *record = needs ? PyObject_GetAttr(arguments[0], call_record) : NULL;
+    const int64_t *words = NULL;
     int outcome = FAILED;
     if (!record) goto end;
     outcome = NOT_SERVED;
@@ -245,13 +246,18 @@ static PyObject *backward(PyObject *self, PyObject *const *arguments, Py_ssize_t
             if (PyTuple_GetItem(needs, i) == TRUE) needed |= (int64_t)1 << i;
         }
         for (int64_t i = n_operands; i < n_tensors; i++) tensors[i] = arguments[i - n_operands + 1];
-        outcome = run_backward(plan, tensors, n_tensors, needed, (const int64_t *)PyBytes_AsString(record),
-                               PyTuple_GetItem(saved, n_operands), &found);
+        words = (const int64_t *)PyBytes_AsString(record);
+        outcome = run_backward(plan, tensors, n_tensors, needed, words, PyTuple_GetItem(saved, n_operands), &found);
     }
     if (outcome == NOT_SERVED) {
         PyObject *given[5 + MAX_TENSORS] = {self, plan->route, saved, needs, record};
         for (int64_t i = 1; i < n; i++) given[4 + i] = arguments[i];
-        found = invoke(slow_backward, given, 4 + n);
+        PyObject *added = invoke(learn_backward, given, 4 + n);
+        if (!added) goto end;
+        if (added == TRUE && words)
+            outcome = run_backward(plan, tensors, n_tensors, needed, words, PyTuple_GetItem(saved, n_operands), &found);
+        if (outcome == NOT_SERVED) found = invoke(slow_backward, given + 1, 3 + n);
+        forget(added);
     }
 end:
     forget(saved);
@@ -266,9 +272,11 @@ static PyMethodDef of_backward = {"backward", backward, METH_FASTCALL, NULL};
 
 EXPORTED const int64_t metanorm_size = sizeof(Torch); /* for Python to compare */
 
-EXPORTED int metanorm_begin(const Torch *found, PyObject *backward_in_python, PyObject *failure, PyObject *refusal) {
+EXPORTED int metanorm_begin(const Torch *found, PyObject *learn, PyObject *slow, PyObject *failure,
+                            PyObject *refusal) {
     torch = *found;
-    slow_backward = new_reference(backward_in_python);
+    learn_backward = new_reference(learn);
+    slow_backward = new_reference(slow);
     raise_failure = new_reference(failure);
     not_served = new_reference(refusal);
     current_level = PyUnicode_InternFromString("_current_level");

@@ -63,6 +63,7 @@ static int run(const Kernel *kernel, Call *call, void *saved, PyObject **results
     }
     void *record = NULL;
     if (torch.profiling()) torch.record_start(kernel->name, NULL, NULL, 0, &record);
+    ++*torch.runs;
     void *state = PyEval_SaveThread();
     int outcome = kernel->function(words);
     PyEval_RestoreThread(state);

@@ -36,6 +36,7 @@ typedef struct {
     PyObject *choice;                            /* the variable behind `metanorm.runtime.use` */
     PyObject *automatic, *native;                /* its values that allow kernels in C */
     PyObject *forward_ad;                        /* the names of torch.autograd.forward_ad */
+    int64_t *runs;                               /* how many kernels have run so far */
 } Torch;
 
 enum { INT64 = 4 }; /* as torch numbers dtypes */
