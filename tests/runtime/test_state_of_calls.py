@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -204,19 +206,21 @@ def test_a_buffer_of_another_shape_fails_before_the_other_one_moves() -> None:
 
 
 def test_no_memory_in_a_kernel_leaves_all_state_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    from metanorm.runtime.native import calls, routes
+    from metanorm.runtime.native import calls
 
     layer = norm("batch_norm", "BatchNorm")(3)
-    layer(torch.randn(4, 3))
     before = state(layer)
+    no_memory = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_char_p)(lambda call: 1)
+    of = calls.Preparation.of
 
-    def no_memory(*_: Any) -> None:
-        raise calls.FAILURES[1]
+    def failing(*args: Any) -> calls.Prepared:
+        return replace(of(*args), function=no_memory)
 
-    monkeypatch.setattr(routes, "run", no_memory)
-    with runtime.use("native"), pytest.raises(MemoryError):
-        layer(torch.randn(4, 3))
-    assert same(layer, before)
+    monkeypatch.setattr(calls.Preparation, "of", failing)
+    for _ in range(2):
+        with runtime.use("native"), pytest.raises(MemoryError):
+            layer(torch.randn(4, 3))
+        assert same(layer, before)
 
 
 # ---- the order of parameters, by which optimizers keep their state

@@ -6,7 +6,7 @@ import ctypes
 import os
 from collections.abc import Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
@@ -50,6 +50,7 @@ class Planned:
 
     routes: Routes
     route: Route
+    prepared: list[Prepared] = field(default_factory=list)  # to whose numbers plans point
 
 
 class Library:
@@ -106,11 +107,24 @@ class Library:
         try:
             if not serves(route, gradients):
                 return False
-            prepared = cast(Prepared, route.way_back(operands, gradients, needed))
+            prepared, gradients = _prepared(route, operands, gradients, needed)
         except (Unfit, CannotBuild):
             return False
         words = backward_plan(planned.routes, route, prepared, operands, gradients, needed)
+        planned.prepared.append(prepared)
         return words is not None and bool(self._functions["add_backward"](plan, words))
+
+
+def _prepared(
+    route: Route, operands: Operands, gradients: tuple[Tensor, ...], needed: Sequence[bool]
+) -> tuple[Prepared, tuple[Tensor, ...]]:
+    """A backward call on a kernel, and the gradients that it takes: contiguous copies of those
+    that no kernel can read. Raises `Unfit` and `CannotBuild`."""
+    try:
+        return cast(Prepared, route.way_back(operands, gradients, needed)), gradients
+    except Unfit:
+        gradients = tuple(gradient.contiguous() for gradient in gradients)
+        return cast(Prepared, route.way_back(operands, gradients, needed)), gradients
 
 
 def _serve_backward(

@@ -68,7 +68,8 @@ static bool matches(const Forward *plan, PyObject *const *arguments, Py_ssize_t 
         switch (argument->kind) {
         case INDEX:
             indices[n_indices] = n_operands;
-            sizes[n_indices++] = argument->size; /* and on, as for any operand */
+            sizes[n_indices++] = argument->size;
+            /* fall through */
         case OPERAND:
             if (!fits(arguments[i], &plan->layouts[n_operands], &call->views[n_operands])) return false;
             n_operands++;

@@ -20,7 +20,7 @@
 enum { MAX_PLANS = 64 }; /* of one norm; beyond, the one that served longest ago is forgotten */
 
 static PyObject *learn_backward, *slow_backward, *not_served;
-static PyObject *current_level, *to_save, *saved_tensors, *needs_input_grad, *call_record, *clone;
+static PyObject *current_level, *to_save, *saved_tensors, *needs_input_grad, *call_record, *clone, *contiguous;
 
 /* The call that `Function.apply` is about to make, for `forward`. */
 static _Thread_local Call *pending;
@@ -120,6 +120,17 @@ static PyObject *record_of(const Call *call) {
     return PyBytes_FromStringAndSize((const char *)words, n * (Py_ssize_t)sizeof(int64_t));
 }
 
+/* What a method of a tensor without arguments makes; NULL, maybe without an error, where the tensor
+ * has no memory. */
+static PyObject *copy_by(PyObject *name, PyObject *tensor) {
+    int64_t address;
+    if (!address_of(tensor, &address)) return NULL;
+    PyObject *method = PyObject_GetAttr(tensor, name);
+    PyObject *copy = method ? PyObject_CallNoArgs(method) : NULL;
+    forget(method);
+    return copy;
+}
+
 /* The operands as the backward pass wants them, and room for what the kernel adds. */
 static PyObject *saved_operands(const Forward *plan, const Call *call, PyObject *room) {
     PyObject *saved = PyTuple_New(call->n_tensors + 1);
@@ -127,18 +138,14 @@ static PyObject *saved_operands(const Forward *plan, const Call *call, PyObject 
     for (int64_t i = 0; i < call->n_tensors; i++) {
         PyObject *operand = call->views[i].object;
         if (plan->unread >> i & 1) operand = NONE;
-        else if (plan->copied >> i & 1) { /* as it is now: this call, or the next one, changes it */
-            PyObject *method = PyObject_GetAttr(operand, clone);
-            operand = method ? PyObject_CallNoArgs(method) : NULL;
-            forget(method);
-            if (!operand) {
-                forget(saved);
-                return NULL;
-            }
-            PyTuple_SetItem(saved, i, operand);
-            continue;
+        /* Copied as it is now: this call, or the next one, changes it. */
+        bool copied = operand != NONE && plan->copied >> i & 1;
+        operand = copied ? copy_by(clone, operand) : new_reference(operand);
+        if (!operand) {
+            forget(saved);
+            return NULL;
         }
-        PyTuple_SetItem(saved, i, new_reference(operand));
+        PyTuple_SetItem(saved, i, operand);
     }
     PyTuple_SetItem(saved, call->n_tensors, new_reference(room));
     return saved;
@@ -159,10 +166,10 @@ static PyObject *forward(PyObject *self, PyObject *const *arguments, Py_ssize_t 
     int outcome = NOT_SERVED;
     /* The small one first: it would break up the room that the last large result has left. */
     if (call->bytes_saved && !(room = new_saved(kernel, call->bytes_saved, &data))) goto end;
-    saved = saved_operands(&plan->forward, call, room);
+    if (!(saved = saved_operands(&plan->forward, call, room))) goto end;
     record = record_of(call);
     outcome = FAILED;
-    if (!saved || !record || PyObject_SetAttr(arguments[0], to_save, saved)
+    if (!record || PyObject_SetAttr(arguments[0], to_save, saved)
         || PyObject_SetAttr(arguments[0], call_record, record))
         goto end;
     outcome = run(kernel, call, data, results);
@@ -173,26 +180,6 @@ end:
     forget(saved);
     forget(record);
     return outputs;
-}
-
-/* Whether the tensors of a backward call fit a plan; the call is prepared then. What was not saved
- * is known from the record of the forward call. */
-static bool matches_backward(const Backward *plan, PyObject *const *tensors, int64_t n, int64_t needed,
-                             const int64_t *record, int64_t n_operands, Call *call) {
-    if (plan->needed != needed || plan->n_tensors != n) return false;
-    const int64_t *counts = record + 1, *lengths = counts + n_operands;
-    for (int64_t i = 0; i < n; i++) {
-        View *view = &call->views[i];
-        if (i < n_operands) {
-            int64_t rank = lengths[0];
-            *view = (View){NULL, lengths + 1, lengths + 1 + rank, rank};
-            lengths += 1 + 2 * rank;
-            call->counts[i] = counts[i];
-        }
-        if (!fits(tensors[i], &plan->layouts[i], view)) return false;
-    }
-    call->n_tensors = n;
-    return prepare(call, &plan->kernel);
 }
 
 /* The gradients of all operands: each that a kernel has made, in its place. */
@@ -208,58 +195,98 @@ static PyObject *as_gradients(const Kernel *kernel, PyObject **results, int64_t 
     return gradients;
 }
 
-/* The backward pass on a kernel. */
-static int run_backward(const PlanObject *plan, PyObject *const *tensors, int64_t n, int64_t needed,
-                        const int64_t *record, PyObject *room, PyObject **gradients) {
-    int64_t n_operands = plan->forward.n_operands;
+/* A backward call: what was saved of a forward call, and the gradients of its results. */
+typedef struct {
+    PyObject *tensors[MAX_TENSORS]; /* operands, then gradients */
+    int64_t n, n_operands, needed;
+    const int64_t *record;
+    PyObject *room;
+} BackwardCall;
+
+/* Whether the tensors of a backward call fit a plan; the call is prepared then. What was not saved
+ * is known from the record of the forward call. */
+static bool matches_backward(const Backward *plan, const BackwardCall *backward, Call *call) {
+    if (plan->needed != backward->needed || plan->n_tensors != backward->n) return false;
+    const int64_t *counts = backward->record + 1, *lengths = counts + backward->n_operands;
+    for (int64_t i = 0; i < backward->n; i++) {
+        View *view = &call->views[i];
+        if (i < backward->n_operands) {
+            int64_t rank = lengths[0];
+            *view = (View){NULL, lengths + 1, lengths + 1 + rank, rank};
+            lengths += 1 + 2 * rank;
+            call->counts[i] = counts[i];
+        }
+        if (!fits(backward->tensors[i], &plan->layouts[i], view)) return false;
+    }
+    call->n_tensors = backward->n;
+    return prepare(call, &plan->kernel);
+}
+
+/* The backward pass on a kernel, with the tensors as they lie. */
+static int run_as_given(const PlanObject *plan, const BackwardCall *backward, PyObject **gradients) {
     for (const struct Link *link = plan->backward; link; link = link->next) {
         const Kernel *kernel = &link->backward.kernel;
         PyObject *results[MAX_TENSORS];
         Call call;
         void *data = NULL;
-        if (!matches_backward(&link->backward, tensors, n, needed, record, n_operands, &call)) continue;
-        if (!fits_saved(&plan->forward.kernel, room, record[0], &data)) return NOT_SERVED;
+        if (!matches_backward(&link->backward, backward, &call)) continue;
+        if (!fits_saved(&plan->forward.kernel, backward->room, backward->record[0], &data)) return NOT_SERVED;
         int outcome = run(kernel, &call, data, results);
-        if (outcome == DONE) *gradients = as_gradients(kernel, results, n_operands);
+        if (outcome == DONE) *gradients = as_gradients(kernel, results, backward->n_operands);
         return outcome;
     }
     return NOT_SERVED;
 }
 
-/* backward(ctx, *gradients), of a Function. */
+/* The same with contiguous copies of gradients, where they lie in pieces. */
+static int run_backward(const PlanObject *plan, BackwardCall *backward, PyObject **gradients) {
+    int outcome = run_as_given(plan, backward, gradients);
+    if (outcome != NOT_SERVED) return outcome;
+    BackwardCall packed = *backward;
+    PyObject *copies[MAX_TENSORS];
+    int64_t n_copies = 0;
+    for (int64_t i = backward->n_operands; i < backward->n; i++) {
+        if (is_packed(backward->tensors[i])) continue;
+        PyObject *copy = copy_by(contiguous, backward->tensors[i]);
+        if (!copy) {
+            forget_all(copies, n_copies);
+            return PyErr_Occurred() ? FAILED : NOT_SERVED;
+        }
+        packed.tensors[i] = copies[n_copies++] = copy;
+    }
+    if (n_copies) outcome = run_as_given(plan, &packed, gradients);
+    forget_all(copies, n_copies);
+    return outcome;
+}
+
+/* backward(ctx, *gradients), of a Function. Where there is no plan for a call, Python may make one,
+ * or else serves it. */
 static PyObject *backward(PyObject *self, PyObject *const *arguments, Py_ssize_t n) {
     PlanObject *plan = (PlanObject *)self;
-    int64_t n_operands = plan->forward.n_operands, n_tensors = n_operands + n - 1, needed = 0;
-    PyObject *tensors[MAX_TENSORS + 4], *found = NULL;
+    BackwardCall call = {.n_operands = plan->forward.n_operands, .n = plan->forward.n_operands + n - 1};
     /* Unpacked once: hooks that offload or recompute what is saved refuse a second time. */
-    PyObject *saved = PyObject_GetAttr(arguments[0], saved_tensors);
+    PyObject *saved = PyObject_GetAttr(arguments[0], saved_tensors), *found = NULL, *added = NULL;
     PyObject *needs = saved ? PyObject_GetAttr(arguments[0], needs_input_grad) : NULL;
     PyObject *record = needs ? PyObject_GetAttr(arguments[0], call_record) : NULL;
-    const int64_t *words = NULL;
-    int outcome = FAILED;
     if (!record) goto end;
-    outcome = NOT_SERVED;
-    if (n_tensors <= MAX_TENSORS && PyTuple_Size(saved) == n_operands + 1 && !torch.grad_mode_is_enabled()
-        && !is_watched(current_level)) {
-        for (int64_t i = 0; i < n_operands; i++) {
-            tensors[i] = PyTuple_GetItem(saved, i);
-            if (PyTuple_GetItem(needs, i) == TRUE) needed |= (int64_t)1 << i;
+    PyObject *given[4 + MAX_TENSORS] = {plan->route, saved, needs, record};
+    for (int64_t i = 1; i < n; i++) given[3 + i] = arguments[i];
+    int outcome = NOT_SERVED;
+    if (PyTuple_Size(saved) == call.n_operands + 1 && !torch.grad_mode_is_enabled() && !is_watched(current_level)) {
+        for (int64_t i = 0; i < call.n_operands; i++) {
+            call.tensors[i] = PyTuple_GetItem(saved, i);
+            if (PyTuple_GetItem(needs, i) == TRUE) call.needed |= (int64_t)1 << i;
         }
-        for (int64_t i = n_operands; i < n_tensors; i++) tensors[i] = arguments[i - n_operands + 1];
-        words = (const int64_t *)PyBytes_AsString(record);
-        outcome = run_backward(plan, tensors, n_tensors, needed, words, PyTuple_GetItem(saved, n_operands), &found);
+        for (int64_t i = call.n_operands; i < call.n; i++) call.tensors[i] = arguments[i - call.n_operands + 1];
+        call.record = (const int64_t *)PyBytes_AsString(record);
+        call.room = PyTuple_GetItem(saved, call.n_operands);
+        outcome = run_backward(plan, &call, &found);
+        if (outcome == NOT_SERVED && !(added = invoke_with(learn_backward, self, given, 3 + n))) goto end;
+        if (added == TRUE) outcome = run_backward(plan, &call, &found);
     }
-    if (outcome == NOT_SERVED) {
-        PyObject *given[5 + MAX_TENSORS] = {self, plan->route, saved, needs, record};
-        for (int64_t i = 1; i < n; i++) given[4 + i] = arguments[i];
-        PyObject *added = invoke(learn_backward, given, 4 + n);
-        if (!added) goto end;
-        if (added == TRUE && words)
-            outcome = run_backward(plan, tensors, n_tensors, needed, words, PyTuple_GetItem(saved, n_operands), &found);
-        if (outcome == NOT_SERVED) found = invoke(slow_backward, given + 1, 3 + n);
-        forget(added);
-    }
+    if (outcome == NOT_SERVED) found = invoke(slow_backward, given, 3 + n);
 end:
+    forget(added);
     forget(saved);
     forget(needs);
     forget(record);
@@ -285,6 +312,7 @@ EXPORTED int metanorm_begin(const Torch *found, PyObject *learn, PyObject *slow,
     needs_input_grad = PyUnicode_InternFromString("needs_input_grad");
     call_record = PyUnicode_InternFromString("call_record");
     clone = PyUnicode_InternFromString("clone");
+    contiguous = PyUnicode_InternFromString("contiguous");
     return make_types();
 }
 

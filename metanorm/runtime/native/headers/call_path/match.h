@@ -37,6 +37,20 @@ static bool is_dense(const View *view, const Layout *layout) {
     return true;
 }
 
+/* Whether a tensor is contiguous, or of a class of its own. */
+static bool is_packed(PyObject *o) {
+    int64_t rank, *sizes, *strides, step = 1;
+    if (!is_tensor(o)) return true;
+    void *handle = handle_of(o);
+    if (torch.get_dim(handle, &rank)) return false;
+    if (torch.get_sizes(handle, &sizes) || torch.get_strides(handle, &strides)) return false;
+    for (int64_t d = rank - 1; d >= 0; d--) {
+        if (sizes[d] != 1 && strides[d] != step) return false;
+        step *= sizes[d];
+    }
+    return true;
+}
+
 static bool is_exactly(const View *view, const Layout *layout) {
     size_t bytes = (size_t)view->rank * sizeof(int64_t);
     return !memcmp(view->sizes, layout->sizes, bytes) && !memcmp(view->strides, layout->strides, bytes);

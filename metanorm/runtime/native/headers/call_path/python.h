@@ -98,6 +98,17 @@ static PyObject *invoke(PyObject *function, PyObject *const *items, Py_ssize_t n
     return result;
 }
 
+/* The same with one argument before the others. */
+static PyObject *invoke_with(PyObject *function, PyObject *first, PyObject *const *items, Py_ssize_t n) {
+    PyObject *arguments = PyTuple_New(n + 1), *result = NULL;
+    if (!arguments) return NULL;
+    PyTuple_SetItem(arguments, 0, new_reference(first));
+    for (Py_ssize_t i = 0; i < n; i++) PyTuple_SetItem(arguments, i + 1, new_reference(items[i]));
+    result = PyObject_Call(function, arguments, NULL);
+    forget(arguments);
+    return result;
+}
+
 /* The same with arguments by name: their values are behind the `n` others. */
 static PyObject *invoke_named(PyObject *function, PyObject *const *items, Py_ssize_t n, PyObject *names) {
     if (!names) return invoke(function, items, n);
