@@ -63,11 +63,12 @@ Found = dict[str, Tensor]
 
 def everything(
     target: Choice, module: nn.Module, x: Tensor, others: Mapping[str, Any] = {},
-    dy: Callable[[Tensor], Tensor] | None = None,
+    dy: Callable[[Tensor], Tensor] | None = None, *, unused: bool = False,
 ) -> Found:  # fmt: skip
     """Outputs, gradients and buffers of a copy of a module that runs on a target.
 
-    `dy` makes the gradient of an output; without it, it is that of a plain sum.
+    `dy` makes the gradient of an output; without it, it is that of a plain sum. What no output
+    depends on may be there if it is said to be `unused`.
     """
     module = copy.deepcopy(module)
     leaves = {
@@ -85,7 +86,7 @@ def everything(
     found: Found = {f"output {i}": y.detach() for i, y in enumerate(ys)}
     named = {"x": x, **leaves, **dict(module.named_parameters())}
     for name, leaf in named.items():
-        if isinstance(leaf, Tensor) and leaf.requires_grad:
+        if isinstance(leaf, Tensor) and leaf.requires_grad and not (unused and leaf.grad is None):
             assert leaf.grad is not None, name
             found[f"gradient of {name}"] = leaf.grad
     found.update(module.named_buffers())

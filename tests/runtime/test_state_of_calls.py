@@ -208,7 +208,7 @@ def test_a_buffer_of_another_shape_fails_before_the_other_one_moves() -> None:
 def test_no_memory_in_a_kernel_leaves_all_state_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     from metanorm.runtime.native import calls
 
-    layer = norm("batch_norm", "BatchNorm")(3)
+    layer = metanorm.load(ROOT / "specs" / "batch_norm.norm").BatchNorm(3)
     before = state(layer)
     no_memory = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_char_p)(lambda call: 1)
     of = calls.Preparation.of

@@ -1,0 +1,39 @@
+"""Norms on either path of calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+from metanorm.runtime.dispatch import _Dispatch
+
+
+def functions(module: nn.Module) -> list[_Dispatch]:
+    """The functions of the generated module that a layer comes from."""
+    names = vars(type(module))["forward"].__globals__
+    return [value for value in names.values() if isinstance(value, _Dispatch)]
+
+
+def used(module: nn.Module) -> list[_Dispatch]:
+    """Those of them that kernels in C have served."""
+    return [function for function in functions(module) if "native" in function._routes]
+
+
+def takes_c(module: nn.Module) -> bool:
+    """Whether calls of a layer take the path through C."""
+    return any(f._entry is not None for f in functions(module))
+
+
+@contextmanager
+def through_python(module: nn.Module) -> Iterator[None]:
+    """Calls of a layer, and backward passes of calls made here, take the path through Python."""
+    before = [(f, f._enter, f._entry) for f in functions(module)]
+    for function, _, _ in before:
+        function._enter, function._entry = function._in_python, None
+    try:
+        yield
+    finally:
+        for function, enter, entry in before:
+            function._enter, function._entry = enter, entry
