@@ -125,6 +125,11 @@ def run(
         raise FAILURES[outcome]
 
 
+def kernel_name(function: str, *, backward: bool) -> str:
+    """What profilers call the kernel of a norm's function in one direction."""
+    return f"metanorm::{function}{'_backward' if backward else ''}"
+
+
 class Library:
     """The kernels of a C file, each loaded once. Raises `CannotBuild`."""
 

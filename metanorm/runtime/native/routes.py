@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 
 from metanorm.runtime.kernels.refusals import CannotBuild
 from metanorm.runtime.kernels.route import Operands, Route
 from metanorm.runtime.kernels.routes import Routes
 from metanorm.runtime.kernels.table import belong_together, source_of, tables
-from metanorm.runtime.native.calls import Library, Preparation, Prepared, run
+from metanorm.runtime.native.calls import Library, Preparation, Prepared, kernel_name, run
 
 
 class NativeRoute(Route):
@@ -33,8 +35,10 @@ class NativeRoute(Route):
         self, prepared: Prepared, operands: Operands, momenta: Sequence[float],
         results: Sequence[Tensor], kept: Tensor | None,
     ) -> None:  # fmt: skip
-        """One call of a kernel."""
-        run(prepared, operands, momenta, results, kept)
+        """One call of a kernel, which a profiler sees by its name."""
+        name = kernel_name(self.function.__name__, backward=prepared is not self.prepared)
+        with record_function(name) if torch.autograd._profiler_enabled() else nullcontext():
+            run(prepared, operands, momenta, results, kept)
 
 
 class NativeRoutes(Routes):

@@ -35,7 +35,7 @@ from metanorm.runtime.native.call_path.layouts import (
     table,
 )  # fmt: skip
 from metanorm.runtime.native.call_path.symbols import dispatch_keys
-from metanorm.runtime.native.calls import Prepared
+from metanorm.runtime.native.calls import Prepared, kernel_name
 from metanorm.runtime.native.machine import last_level_cache
 
 OPERAND, INDEX, CONSTANT, NUMBER_OF_GROUPS, MOMENTUM = range(5)  # kinds of arguments
@@ -84,7 +84,7 @@ def forward_plan(routes: Routes, route: Route, args: Sequence[Any]) -> Forward |
             *table(_arguments(routes, args, constants), layouts.MAX_ARGUMENTS, 3),
             *table([row.words() for row in rows], layouts.MAX_TENSORS, Layout.WIDTH),
             *map(bits, (route.changed, route.copied, route.unread)),
-            *_kernel(route, prepared, rows, route.function.__name__),
+            *_kernel(route, prepared, rows, backward=False),
         ]
     except (TooLarge, KeyError):
         return None
@@ -118,7 +118,7 @@ def backward_plan(
         words = [
             bits(number for number, need in enumerate(needed) if need),
             *table([row.words() for row in rows], layouts.MAX_TENSORS, Layout.WIDTH),
-            *_kernel(route, prepared, rows, f"{route.function.__name__}_backward"),
+            *_kernel(route, prepared, rows, backward=True),
         ]
     except (TooLarge, KeyError):
         return None
@@ -175,11 +175,14 @@ def _constant(value: Any) -> Any:
     raise TooLarge
 
 
-def _kernel(route: Route, prepared: Prepared, rows: Sequence[Layout], name: str) -> list[int]:
+def _kernel(
+    route: Route, prepared: Prepared, rows: Sequence[Layout], *, backward: bool
+) -> list[int]:
     """A `Kernel`; `rows` are the layouts of its tensors."""
+    name = kernel_name(route.function.__name__, backward=backward)
     raw = prepared.pack(*prepared.template)
     words = struct.unpack(f"={len(raw) // 8}q", raw)
-    name_of_kernel = _names.setdefault(name, ctypes.c_char_p(f"metanorm::{name}".encode()))
+    name_of_kernel = _names.setdefault(name, ctypes.c_char_p(name.encode()))
     saves = prepared.kept_at and hasattr(prepared.library, "kept")
     if len(rows) + len(prepared.results) > layouts.MAX_TENSORS:
         raise TooLarge

@@ -1,0 +1,346 @@
+"""The path of calls through C: when it is taken, what else sees a call, and what it leaves alone.
+
+What it computes is compared in `test_call_path_bits.py`, and it serves nearly every call of all
+other tests.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import subprocess
+import sys
+import weakref
+from collections.abc import Callable
+from contextvars import ContextVar
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from conftest import ROOT
+from layers import kernels_counted, layer, use
+from paths import functions, takes_c, through_python
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.checkpoint import checkpoint
+
+import metanorm
+from metanorm import runtime
+from metanorm.runtime import dispatch
+from metanorm.runtime.native.call_path import path, symbols
+from metanorm.runtime.native.call_path.path import CallPaths
+
+pytestmark = pytest.mark.skipif(
+    runtime.call_path().name != "c", reason="calls take the path through Python here"
+)
+SYMBOLS = {name: symbol for own in symbols.LIBRARIES.values() for name, symbol in own.items()}
+
+
+def paths() -> CallPaths:
+    """As in a process in which no norm was called yet."""
+    return CallPaths(ContextVar("choice", default="auto"), ("auto", "native"))
+
+
+def fresh() -> nn.Module:
+    """A norm of a module of its own, which no call has seen."""
+    return metanorm.load(ROOT / "specs" / "layer_norm.norm").LayerNorm(6)  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def norm() -> nn.Module:
+    module = fresh()
+    module(torch.randn(2, 6))
+    assert takes_c(module)
+    return module
+
+
+# ---- when it is taken
+
+
+@pytest.mark.parametrize("name", SYMBOLS)
+def test_a_torch_without_a_symbol(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The path through Python is taken, says why, and computes the same."""
+    hidden, address = SYMBOLS[name], symbols._address
+
+    def without(library: ctypes.CDLL, symbol: str) -> int:
+        return address(library, "hidden" if symbol == hidden else symbol)
+
+    monkeypatch.setattr(symbols, "_address", without)
+    monkeypatch.setattr(dispatch, "_call_paths", paths())
+    found = runtime.call_path()
+    assert (found.name, found.reason) == (
+        "python",
+        f"torch {torch.__version__} has no function hidden",
+    )
+    module, x = fresh(), torch.randn(3, 6, requires_grad=True)
+    with kernels_counted() as kernels:
+        y = module(x)
+        y.sum().backward()
+    assert len(kernels) == 2 and not takes_c(module)
+    torch.testing.assert_close(y, nn.functional.layer_norm(x, (6,)))
+
+
+OTHERS: dict[str, Any] = {
+    "requires_grad": ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_void_p)(lambda impl: False),
+    "get_num_threads": ctypes.CFUNCTYPE(ctypes.c_int)(lambda: 77),
+    "count_modes": ctypes.CFUNCTYPE(ctypes.c_int64)(lambda: 0),
+    "bump_version": ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda tensor: None),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_torch_with_another_function_of_that_name(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, address = ctypes.cast(OTHERS[name], ctypes.c_void_p).value, symbols._address
+    monkeypatch.setattr(
+        symbols, "_address", lambda lib, s: other if s == SYMBOLS[name] else address(lib, s)
+    )
+    found = paths().path()
+    assert (
+        found.name == "python" and f"torch {torch.__version__} has another function" in found.reason
+    )
+
+
+@pytest.mark.parametrize("what", ["type", "TensorImpl", "dispatch keys"])
+def test_a_torch_whose_tensors_lie_otherwise(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = symbols._place
+
+    def moved(name: str, words: Any) -> int:
+        return place(name, [(a, w + 1) for a, w in words] if what in name else words)
+
+    monkeypatch.setattr(symbols, "_place", moved)
+    found = paths().path()
+    assert found.name == "python" and what in found.reason
+
+
+def test_a_python_without_its_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
+    assert paths().path().reason == "Python runs without its global interpreter lock"
+
+
+def test_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METANORM_CC", "no-such-compiler")
+    assert "no-such-compiler" in paths().path().reason
+
+
+def test_the_variable_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(path.VARIABLE, "python")
+    assert paths().path().reason == "METANORM_CALL_PATH says so"
+    monkeypatch.setenv(path.VARIABLE, "rust")
+    assert paths().path().reason == "METANORM_CALL_PATH is 'rust', which is none of auto, python"
+
+
+def test_version_says_so() -> None:
+    run = [sys.executable, "-m", "metanorm", "version"]
+    environment = {**os.environ, path.VARIABLE: "python"}
+    done = subprocess.run(run, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("calls through Python: METANORM_CALL_PATH says so\n")
+
+
+# ---- who sees a call
+
+
+@pytest.mark.parametrize("through", ["c", "python"])
+def test_a_profiler_sees_kernels_by_name(norm: nn.Module, through: str) -> None:
+    x = torch.randn(3, 6, requires_grad=True)
+
+    def step() -> list[str]:
+        with profile(activities=[ProfilerActivity.CPU]) as seen:
+            norm(x).sum().backward()
+        return [event.name for event in seen.events()]
+
+    if through == "c":
+        names = step()
+    else:
+        with through_python(norm):
+            names = step()
+    assert {"metanorm::layer_norm", "metanorm::layer_norm_backward"} <= set(names)
+
+
+def test_nodes_are_named_after_the_norm(norm: nn.Module) -> None:
+    assert norm(torch.randn(2, 6)).grad_fn.name() == "LayerNormBackward"
+
+
+def test_hooks_of_nodes_and_tensors(norm: nn.Module) -> None:
+    x = torch.randn(3, 6, requires_grad=True)
+    seen: list[str] = []
+    y = norm(x)
+    y.register_hook(lambda gradient: seen.append("output"))
+    y.grad_fn.register_prehook(lambda gradients: seen.append("before"))
+    y.grad_fn.register_hook(lambda inputs, outputs: seen.append("after"))
+    x.register_hook(lambda gradient: seen.append("input"))
+    (y * y.detach()).sum().backward()
+    assert seen == ["output", "before", "after", "input"]
+
+
+def test_a_hook_may_replace_a_gradient(norm: nn.Module) -> None:
+    x, gradients = torch.randn(3, 6, requires_grad=True), []
+    for how in (lambda g: 2 * g, lambda g: (2 * g.T).contiguous().T, lambda g: g + g):
+        y = norm(x)
+        y.register_hook(how)
+        (gradient,) = torch.autograd.grad(y, x, y.detach().cos())
+        gradients.append(gradient)
+    assert torch.equal(gradients[0], gradients[1]) and torch.equal(gradients[0], gradients[2])
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_checkpoints(norm: nn.Module, reentrant: bool) -> None:
+    """Of a layout that no plan serves yet, and then again."""
+    for shape in ((5, 6), (5, 6), (4, 2, 6)):
+        x = torch.randn(shape, requires_grad=True)
+        y = checkpoint(norm, x, use_reentrant=reentrant)
+        torch.testing.assert_close(
+            torch.autograd.grad(y.square().sum(), norm.weight, retain_graph=reentrant)[0]
+            if not reentrant
+            else _by_backward(y.square().sum(), norm.weight),
+            torch.autograd.grad(norm(x).square().sum(), norm.weight)[0],
+        )
+
+
+def _by_backward(loss: Tensor, leaf: Any) -> Tensor:
+    leaf.grad = None
+    loss.backward()  # type: ignore[no-untyped-call]
+    return leaf.grad  # type: ignore[no-any-return]
+
+
+def test_anomaly_detection(norm: nn.Module) -> None:
+    x = torch.full((3, 6), torch.nan, requires_grad=True)
+    with (
+        pytest.warns(UserWarning, match="Anomaly Detection|Error detected"),
+        torch.autograd.detect_anomaly(check_nan=True),
+        pytest.raises(RuntimeError, match=r"LayerNormBackward.*nan values"),
+    ):
+        norm(x).sum().backward()
+
+
+def test_an_output_that_nobody_needs() -> None:
+    """Autograd brings zeros as its gradient."""
+    module = metanorm.loads("""
+norm Two(eps = 1e-5) {
+  input  x[N, C]
+  output y = normalize(x over C), size = sum(x^2 over C)
+}
+""").Two()
+    x = torch.randn(3, 5, requires_grad=True)
+    for _ in range(2):
+        result = module(x)
+        (gradient,) = torch.autograd.grad(result.size.sum(), x)
+        torch.testing.assert_close(gradient, 2 * x)
+    assert takes_c(module)
+
+
+def test_a_backward_pass_may_be_all_that_needs_no_gradient(norm: nn.Module) -> None:
+    """Frozen parameters, or a frozen input."""
+    x = torch.randn(3, 6)
+    for of_x, of_weight, of_bias in (
+        (True, False, False),
+        (False, True, False),
+        (True, True, True),
+    ):
+        leaf = x.clone().requires_grad_(of_x)
+        norm.weight.requires_grad_(of_weight)  # type: ignore[operator]
+        norm.bias.requires_grad_(of_bias)  # type: ignore[operator]
+        wanted = [t for t in (leaf, norm.weight, norm.bias) if t.requires_grad]
+        y, right = norm(leaf), nn.functional.layer_norm(leaf, (6,), norm.weight, norm.bias)
+        for one, other in zip(
+            torch.autograd.grad(y, wanted, x), torch.autograd.grad(right, wanted, x)
+        ):
+            torch.testing.assert_close(one, other)
+
+
+# ---- what it keeps, and for how long
+
+
+def test_more_kinds_of_calls_than_it_keeps_plans(norm: nn.Module) -> None:
+    x = torch.randn(3, 6, requires_grad=True)
+    for eps in [*range(1, 150), 1, 75, 149]:
+        norm.eps = eps / 10
+        y = norm(x)
+        torch.testing.assert_close(y, nn.functional.layer_norm(x, (6,), eps=eps / 10))
+        y.sum().backward()
+
+
+def test_functions_are_freed(norm: nn.Module) -> None:
+    """A plan knows the function that it serves, and the function its plans."""
+    function: Any = runtime.native(functions(norm)[0].function)
+    for _ in range(2):
+        x = torch.randn(3, 6, requires_grad=True)
+        function(x, norm.weight, norm.bias, (6,), 1e-5).sum().backward()
+    assert function._entry is not None
+    seen = weakref.ref(function)
+    del function
+    gc.collect()
+    assert seen() is None
+
+
+def test_nothing_piles_up(norm: nn.Module) -> None:
+    """Neither objects that Python counts, nor memory that it does not see."""
+    x = torch.randn(64, 6, requires_grad=True)
+
+    def steps(n: int) -> int:
+        for _ in range(n):
+            norm(x).sum().backward()
+        gc.collect()
+        return len(gc.get_objects())
+
+    steps(50)
+    before, resident = steps(50), _resident()
+    assert steps(3000) <= before + 50
+    assert _resident() - resident < 3000 * 1024  # a kilobyte a call would be seen
+
+
+def _resident() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_the_function_behind_a_norm_is_not_for_others(norm: nn.Module) -> None:
+    node: Any = norm(torch.randn(2, 6)).grad_fn
+    with pytest.raises(RuntimeError, match="not to be called by itself"):
+        type(node)._forward_cls.forward(node, torch.ones(2))
+
+
+# ---- what it does not serve
+
+
+def listening(function: Callable[[], Any]) -> Any:
+    with symbols._Silent():  # type: ignore[no-untyped-call]
+        return function()
+
+
+def test_what_goes_through_python(norm: nn.Module) -> None:
+    """Subclasses, modes, transforms, other choices: the results are the same."""
+    x = torch.randn(3, 6)
+    right = norm(x)
+
+    class Marked(Tensor):
+        pass
+
+    for found in (
+        norm(x.as_subclass(Marked)),
+        listening(lambda: norm(x)),
+        torch.func.vmap(norm)(x),
+        torch.func.jvp(norm, (x,), (x,))[0],
+        norm.forward(x=x),
+    ):
+        torch.testing.assert_close(found.as_subclass(Tensor), right)
+    with use("torch"), kernels_counted() as kernels:
+        torch.testing.assert_close(norm(x), right)
+    assert not kernels
+
+
+def test_freed_memory_is_refused(library: ModuleType) -> None:
+    """With plans for its layout, in either direction."""
+    module = layer("batch_norm", library, torch.float32)
+    x = torch.randn(3, 4, 5, 3, requires_grad=True)
+    module(x).sum().backward()
+    y = module(x)
+    with torch.no_grad():
+        module.weight.untyped_storage().resize_(0)
+    with pytest.raises(RuntimeError, match="was freed"):
+        module(x)
+    with pytest.raises(RuntimeError, match="was freed"):
+        y.sum().backward()
