@@ -10,7 +10,7 @@ import torch
 from metanorm.bench.clock import Clock, CpuClock, CudaClock
 from metanorm.bench.memory import peak_bytes, peak_bytes_on_gpu
 from metanorm.bench.workload import LARGER, WORKLOADS, Workload
-from metanorm.runtime.dispatch import Choice
+from metanorm.runtime.demands import Choice
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from metanorm.runtime.arguments import (
 )
 from metanorm.runtime.attributes import renamed, shape_of
 from metanorm.runtime.contraction import contracted
-from metanorm.runtime.dispatch import call_path, gpu, native, torch_only, use
+from metanorm.runtime.demands import use
+from metanorm.runtime.dispatch import call_path, gpu, native, torch_only
 from metanorm.runtime.errors import (
     ShapeError,
     as_length,

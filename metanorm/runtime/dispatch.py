@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
-from typing import Any, Literal, Protocol, TypeVar, overload
+from typing import Any, Protocol, TypeVar, overload
 
 import torch
 
+from metanorm.runtime.demands import ALLOWING_C, DEMAND, Choice
 from metanorm.runtime.kernels.gradient import normalized
 from metanorm.runtime.kernels.refusals import CannotBuild, Unfit, warn_once
 from metanorm.runtime.kernels.routes import Routes
@@ -24,17 +24,12 @@ from metanorm.runtime.on_torch import OnTorch
 from metanorm.runtime.tensors import watched
 
 F = TypeVar("F", bound=Callable[..., Any])
-Choice = Literal["auto", "native", "triton", "torch"]
-AUTO: Choice = "auto"
-NATIVE: Choice = "native"
-CHOICES = {choice: choice for choice in (AUTO, NATIVE, "triton", "torch")}
 KERNELS: Mapping[str, Choice] = {"cpu": "native", "cuda": "triton"}  # of each type of device
 NOWHERE = "has no kernels to go to: `metanorm explain` says why of a norm"
 WAYS = {"native": "natively", "triton": "on Triton kernels"}
 
-# Of a context, such as a thread or a task: what one of them demands is nothing to the others.
-_choice: ContextVar[str] = ContextVar("metanorm.runtime.use", default=AUTO)
-_call_paths = CallPaths(_choice, (AUTO, NATIVE))
+
+_call_paths = CallPaths(DEMAND, ALLOWING_C)
 
 
 class NotServed(RuntimeError):
@@ -45,34 +40,6 @@ def call_path() -> CallPath:
     """The path that calls on kernels in C take in this process, through C or through Python, and
     in the second case the reason."""
     return _call_paths.path()
-
-
-class _Use:
-    """What `use` returns: already in force, and undone at the end of a `with`."""
-
-    def __init__(self, before: str) -> None:
-        self.before = before
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *_: object) -> None:
-        _choice.set(self.before)
-
-
-def use(target: Choice) -> _Use:
-    """Choose what generated norms run on: `"torch"`, `"native"` (the CPU), `"triton"` (a GPU), or
-    `"auto"`, which picks per call.
-
-    Holds until the next call, or to the end of a `with` statement, and in the thread or task that
-    calls it alone. With `"native"` or `"triton"`, a call that such kernels cannot serve raises
-    `RuntimeError` instead of running on torch.
-    """
-    if target not in CHOICES:
-        raise ValueError(f"use() takes 'auto', 'native', 'triton' or 'torch', got {target!r}")
-    before = _choice.get()
-    _choice.set(CHOICES[target])  # one object for each, which C compares
-    return _Use(before)
 
 
 class Decorator(Protocol):
@@ -98,7 +65,7 @@ def _decorator(dispatched: Callable[[OnTorch], Any]) -> Decorator:
 
 
 def _not_served(name: str, reason: str) -> NotServed:
-    return NotServed(f"{name} cannot run {WAYS[_choice.get()]}: the call {reason}")
+    return NotServed(f"{name} cannot run {WAYS[DEMAND.get().target]}: the call {reason}")
 
 
 class _Dispatch:
@@ -126,7 +93,7 @@ class _Dispatch:
                 args = self.signature.bind(*args, **named).args
             except TypeError:
                 return self.function(*args, **named)  # which says what is wrong
-        if _choice.get() == "torch":
+        if DEMAND.get().target == "torch":
             return self.on_torch(*args)
         if watched():
             return self._otherwise("is watched by a transform of torch", args)
@@ -138,8 +105,9 @@ class _Dispatch:
         try:
             routes = self._routes.get(target) or self._load(target)
             route, operands, momenta = routes.of(args)
-            if target == NATIVE and self._entry and self._entry.learn(routes, route, args):
-                return self._entry.function(*args)
+            entry = self._entry if target == "native" and DEMAND.get().through_c else None
+            if entry is not None and entry.learn(routes, route, args):
+                return entry.function(*args)
             return normalized(route, operands, momenta)
         except Unfit as misfit:
             return self._otherwise(f"has {misfit}", args)
@@ -150,9 +118,9 @@ class _Dispatch:
 
     def _target(self, args: tuple[Any, ...]) -> str:
         """What a call is to run on: as was chosen, or as the device of its first tensor has it."""
-        choice = _choice.get()
-        if choice != "auto":
-            return choice
+        target = DEMAND.get().target
+        if target != "auto":
+            return target
         device = getattr(args[0], "device", None)
         return KERNELS.get(device.type, "native") if device is not None else "native"
 
@@ -161,7 +129,7 @@ class _Dispatch:
         return self.function.__qualname__
 
     def _otherwise(self, reason: str, args: tuple[Any, ...]) -> Any:
-        if _choice.get() in WAYS and args[0].numel():  # nothing runs on anything
+        if DEMAND.get().target in WAYS and args[0].numel():  # nothing runs on anything
             raise _not_served(self.function.__name__, reason)
         return self.on_torch(*args)
 
@@ -184,7 +152,7 @@ def _without_kernels(on_torch: OnTorch) -> Callable[..., Any]:
     """A function that only runs where no kernels are demanded."""
 
     def run(*args: Any, **named: Any) -> Any:
-        demanded = not torch.compiler.is_compiling() and _choice.get() in WAYS
+        demanded = not torch.compiler.is_compiling() and DEMAND.get().target in WAYS
         if demanded and not (args and args[0].numel() == 0):  # nothing runs on anything
             raise _not_served(on_torch.function.__name__, NOWHERE)
         return on_torch(*args, **named)

@@ -8,8 +8,9 @@ from types import ModuleType
 
 from metanorm.ir.nodes import Program
 from metanorm.runtime import use
+from metanorm.runtime.demands import Choice
 from metanorm.runtime.dispatch import KERNELS as TARGETS
-from metanorm.runtime.dispatch import Choice, NotServed
+from metanorm.runtime.dispatch import NotServed
 from metanorm.verify.cases import NoExample, Setting, settings
 from metanorm.verify.compare import compare
 from metanorm.verify.finding import KERNELS, TORCH, Finding, Verification

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metanorm.runtime.dispatch import Choice
-from metanorm.runtime.dispatch import use as use  # for all tests here
+from metanorm.runtime.demands import Choice
+from metanorm.runtime.demands import use as use  # for all tests here
 from metanorm.runtime.native import calls
 
 F64 = torch.float64

@@ -1,9 +1,6 @@
-"""Norms on either path of calls."""
+"""The functions behind norms, and the path that their calls take."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from torch import nn
 
@@ -24,16 +21,3 @@ def used(module: nn.Module) -> list[_Dispatch]:
 def takes_c(module: nn.Module) -> bool:
     """Whether calls of a layer take the path through C."""
     return any(f._entry is not None for f in functions(module))
-
-
-@contextmanager
-def through_python(module: nn.Module) -> Iterator[None]:
-    """Calls of a layer, and backward passes of calls made here, take the path through Python."""
-    before = [(f, f._enter, f._entry) for f in functions(module)]
-    for function, _, _ in before:
-        function._enter, function._entry = function._in_python, None
-    try:
-        yield
-    finally:
-        for function, enter, entry in before:
-            function._enter, function._entry = enter, entry

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metanorm.runtime import dispatch
+from metanorm.runtime.demands import through_python
 from metanorm.runtime.native import calls, routes
 from metanorm.runtime.native.compiler import HEADERS
 
@@ -96,7 +96,7 @@ def bytes_of(tensor: Tensor) -> bytes:
 
 @contextmanager
 def recording() -> Iterator[Recorder]:
-    """Record all calls of kernels of modules that are loaded meanwhile."""
+    """Record all calls of kernels, which go through Python meanwhile."""
     recorder = Recorder()
     section, run, launch = calls.Library.section, routes.run, routes.NativeRoute.launch
 
@@ -121,15 +121,13 @@ def recording() -> Iterator[Recorder]:
         recorder.constants = [t for t in self.extra.values() if isinstance(t, Tensor)]
         launch(self, *rest)
 
-    entry = dispatch._call_paths.entry
-    dispatch._call_paths.entry = lambda slow: None  # type: ignore[method-assign]
     calls.Library.section = section_of  # type: ignore[method-assign]
     routes.run = recorded
     routes.NativeRoute.launch = launched  # type: ignore[method-assign]
     try:
-        yield recorder
+        with through_python():
+            yield recorder
     finally:
-        dispatch._call_paths.entry = entry  # type: ignore[method-assign]
         calls.Library.section = section  # type: ignore[method-assign]
         routes.run = run
         routes.NativeRoute.launch = launch  # type: ignore[method-assign]

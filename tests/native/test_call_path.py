@@ -13,7 +13,6 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Callable
-from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
@@ -21,7 +20,7 @@ import pytest
 import torch
 from conftest import ROOT
 from layers import kernels_counted, layer, use
-from paths import functions, takes_c, through_python
+from paths import functions, takes_c
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.checkpoint import checkpoint
@@ -29,6 +28,7 @@ from torch.utils.checkpoint import checkpoint
 import metanorm
 from metanorm import runtime
 from metanorm.runtime import dispatch
+from metanorm.runtime.demands import ALLOWING_C, DEMAND, through_python
 from metanorm.runtime.native.call_path import path, symbols
 from metanorm.runtime.native.call_path.path import CallPaths
 
@@ -40,7 +40,7 @@ SYMBOLS = {name: symbol for own in symbols.LIBRARIES.values() for name, symbol i
 
 def paths() -> CallPaths:
     """As in a process in which no norm was called yet."""
-    return CallPaths(ContextVar("choice", default="auto"), ("auto", "native"))
+    return CallPaths(DEMAND, ALLOWING_C)
 
 
 def fresh() -> nn.Module:
@@ -155,7 +155,7 @@ def test_a_profiler_sees_kernels_by_name(norm: nn.Module, through: str) -> None:
     if through == "c":
         names = step()
     else:
-        with through_python(norm):
+        with through_python():
             names = step()
     assert {"metanorm::layer_norm", "metanorm::layer_norm_backward"} <= set(names)
 

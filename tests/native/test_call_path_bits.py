@@ -23,10 +23,11 @@ from layers import (
     transposed,
     weighted,
 )  # fmt: skip
-from paths import functions, takes_c, through_python, used
+from paths import functions, takes_c, used
 from tiers import covering, one_precision, tiered
 from torch import Tensor, nn
 
+from metanorm.runtime.demands import through_python
 from metanorm.verify.cases import build
 from metanorm.verify.compare import make
 
@@ -81,7 +82,7 @@ def test_layers(name: str, dtype: torch.dtype, library: ModuleType) -> None:
 
 def compare(module: nn.Module, x: Tensor, others: dict[str, Any], gradient: Any) -> None:
     """Everything that comes out is the same to the last bit."""
-    with through_python(module):
+    with through_python():
         right = everything("auto", module, x, others, gradient, unused=True)
     found = everything("auto", module, x, others, gradient, unused=True)
     assert list(found) == list(right)

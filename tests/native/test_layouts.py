@@ -22,7 +22,7 @@ from layers import (
 )  # fmt: skip
 from torch import Tensor
 
-from metanorm.runtime.dispatch import Choice
+from metanorm.runtime.demands import Choice
 
 every_layer = pytest.mark.parametrize("name", LAYERS)
 

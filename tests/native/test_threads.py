@@ -16,7 +16,7 @@ from conftest import ROOT
 from layers import LAYERS, beside, everything, kernels_counted, layer, use, weighted
 from limited import HANGS
 
-from metanorm.runtime.dispatch import Choice
+from metanorm.runtime.demands import Choice
 from metanorm.runtime.native import calls
 
 posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -90,7 +90,7 @@ def test_threads_of_python(library: ModuleType) -> None:
 PARENT = """
 import os, signal, torch, metanorm
 from metanorm import runtime
-from metanorm.runtime.dispatch import use
+from metanorm.runtime.demands import use
 from metanorm.runtime.native import calls
 torch.set_num_threads(2)
 use("native")

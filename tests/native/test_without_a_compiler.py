@@ -17,7 +17,7 @@ pytestmark = pytest.mark.needs_torch
 BEGIN = """
 import sys, warnings, torch, metanorm
 from metanorm import runtime
-from metanorm.runtime.dispatch import use
+from metanorm.runtime.demands import use
 torch.manual_seed(0)
 x = torch.randn(3, 4, 5, requires_grad=True)
 """

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 import metanorm
 from metanorm.runtime import use
-from metanorm.runtime.dispatch import Choice
+from metanorm.runtime.demands import Choice
 
 sys.path.append(str(Path(__file__).parents[1] / "native"))
 from layers import kernels_counted

@@ -25,7 +25,7 @@ class Launch:
 
 @contextmanager
 def recorded() -> Iterator[list[Launch]]:
-    """What kernels are called with meanwhile, by calls with a layout that is new to a norm."""
+    """What kernels are called with meanwhile, by calls that go through Python."""
     launches: list[Launch] = []
     launch = NativeRoute.launch
 

@@ -37,7 +37,7 @@ class NativeRoute(Route):
     ) -> None:  # fmt: skip
         """One call of a kernel, which a profiler sees by its name."""
         name = kernel_name(self.function.__name__, backward=prepared is not self.prepared)
-        with record_function(name) if torch.autograd._profiler_enabled() else nullcontext():
+        with record_function(name) if torch._C._autograd._profiler_enabled() else nullcontext():
             run(prepared, operands, momenta, results, kept)
 
 

@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from metanorm.runtime.demands import Demand
 from metanorm.runtime.kernels.gradient import gradients_of, serves
 from metanorm.runtime.kernels.refusals import CannotBuild, Unfit
 from metanorm.runtime.kernels.route import Operands, Route
@@ -56,9 +57,9 @@ class Planned:
 class Library:
     """The call path in C. Raises `CannotBuild` and `Unverified`."""
 
-    def __init__(self, choice: ContextVar[str], automatic: str, native: str) -> None:
-        torch_ = verified(choice, automatic, native)
-        self._alive = (choice, automatic, native)  # C has their addresses
+    def __init__(self, demand: ContextVar[Demand], allowing: tuple[Demand, Demand]) -> None:
+        torch_ = verified(demand, allowing)
+        self._alive = (demand, allowing)  # C has their addresses
         library = ctypes.PyDLL(str(build(SOURCE.read_text(encoding="utf-8"))))
         self._functions = {}
         for name, (result, *arguments) in FUNCTIONS.items():

@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from metanorm.runtime.demands import Demand
 from metanorm.runtime.kernels.refusals import CannotBuild
 from metanorm.runtime.kernels.route import Route
 from metanorm.runtime.kernels.routes import Routes
@@ -35,8 +36,8 @@ class CallPath:
 class CallPaths:
     """Finds out once in a process which path calls take."""
 
-    def __init__(self, choice: ContextVar[str], allowing: tuple[str, str]) -> None:
-        self._choice = choice
+    def __init__(self, demand: ContextVar[Demand], allowing: tuple[Demand, Demand]) -> None:
+        self._demand = demand
         self._allowing = allowing
         self._library: Library | None = None
         self._found: CallPath | None = None
@@ -57,7 +58,7 @@ class CallPaths:
             raise Unverified(f"{VARIABLE} says so")
         if asked != "auto":
             raise Unverified(f"{VARIABLE} is {asked!r}, which is none of {', '.join(PATHS)}")
-        return Library(self._choice, *self._allowing)
+        return Library(self._demand, self._allowing)
 
     def entry(self, slow: Callable[..., Any]) -> Entry | None:
         """The function of a norm on the path through C, where that is in use."""

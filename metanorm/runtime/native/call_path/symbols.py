@@ -21,6 +21,7 @@ from torch.autograd import forward_ad
 from torch.nn import Parameter
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from metanorm.runtime.demands import Demand
 from metanorm.runtime.native.calls import runs
 
 INT = ctypes.c_int64
@@ -71,13 +72,13 @@ class Torch(ctypes.Structure):
             "wrap", "bump_version", "requires_grad", "get_num_threads", "transforms", "count_modes",
             "tracing", "profiling", "get_context",
         )),
-        *((name, POINTER) for name in ("choice", "automatic", "native", "forward_ad", "runs")),
+        *((name, POINTER) for name in ("demand", "automatic", "native", "forward_ad", "runs")),
     )  # fmt: skip
 
 
-def verified(choice: ContextVar[str], automatic: str, native: str) -> Torch:
-    """Everything that the call path needs; `choice` is the variable behind `runtime.use`, and the
-    others its values that allow kernels in C. Raises `Unverified`."""
+def verified(demand: ContextVar[Demand], allowing: tuple[Demand, Demand]) -> Torch:
+    """Everything that the call path needs; `demand` is the variable behind `runtime.use`, and
+    `allowing` its values that allow this path. Raises `Unverified`."""
     _demand_interpreter()
     torch_ = Torch()
     for library, functions in LIBRARIES.items():
@@ -87,8 +88,8 @@ def verified(choice: ContextVar[str], automatic: str, native: str) -> Torch:
     _try_functions(torch_)
     torch_.plain_keys = dispatch_keys(torch.empty(1, device="cpu"))
     pointers = {
-        "tensor": Tensor, "parameter": Parameter, "int_": int, "float_": float, "choice": choice,
-        "automatic": automatic, "native": native, "forward_ad": forward_ad.__dict__,
+        "tensor": Tensor, "parameter": Parameter, "int_": int, "float_": float, "demand": demand,
+        "automatic": allowing[0], "native": allowing[1], "forward_ad": forward_ad.__dict__,
     }  # fmt: skip
     torch_.runs = ctypes.addressof(runs)
     for name, value in pointers.items():  # all of which last as long as the process

@@ -33,8 +33,8 @@ typedef struct {
     bool (*profiling)(void);                     /* at::hasCallbacks */
     /* Python's, that is not in the limited API: the value of a context variable. */
     int (*get_context)(PyObject *variable, PyObject *otherwise, PyObject **value);
-    PyObject *choice;                            /* the variable behind `metanorm.runtime.use` */
-    PyObject *automatic, *native;                /* its values that allow kernels in C */
+    PyObject *demand;                            /* the variable behind `metanorm.runtime.use` */
+    PyObject *automatic, *native;                /* its values that allow this path */
     PyObject *forward_ad;                        /* the names of torch.autograd.forward_ad */
     int64_t *runs;                               /* how many kernels have run so far */
 } Torch;
@@ -68,14 +68,14 @@ static bool is_watched(PyObject *current_level) {
     return layers[0] != layers[1] || torch.count_modes() || *torch.tracing();
 }
 
-/* Whether `metanorm.runtime.use` allows kernels in C here. */
+/* Whether this thread or task allows this path. */
 static bool is_allowed(void) {
-    PyObject *choice = NULL;
-    if (torch.get_context(torch.choice, NULL, &choice) < 0) {
+    PyObject *demand = NULL;
+    if (torch.get_context(torch.demand, NULL, &demand) < 0) {
         PyErr_Clear();
         return false;
     }
-    bool allowed = !choice || choice == torch.automatic || choice == torch.native;
-    forget(choice);
+    bool allowed = demand == torch.automatic || demand == torch.native;
+    forget(demand);
     return allowed;
 }

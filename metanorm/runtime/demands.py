@@ -1,0 +1,58 @@
+"""What a thread or task demands of norms: what they run on, and which path their calls take."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Literal, NamedTuple
+
+Choice = Literal["auto", "native", "triton", "torch"]
+CHOICES: tuple[Choice, ...] = ("auto", "native", "triton", "torch")
+
+
+class Demand(NamedTuple):
+    """What calls run on, and whether those on kernels in C may go there through C."""
+
+    target: Choice
+    through_c: bool
+
+
+# One object for each, which the path through C compares.
+DEMANDS = {(target, c): Demand(target, c) for target in CHOICES for c in (True, False)}
+ALLOWING_C = (DEMANDS["auto", True], DEMANDS["native", True])
+# Of a context: what one thread or task demands is nothing to the others.
+DEMAND: ContextVar[Demand] = ContextVar("metanorm.runtime.use", default=DEMANDS["auto", True])
+
+
+class Use:
+    """A demand that is in force already; the end of a `with` takes it back."""
+
+    def __init__(self, demand: Demand) -> None:
+        self.before = DEMAND.get()
+        DEMAND.set(demand)
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        DEMAND.set(self.before)
+
+
+def use(target: Choice) -> Use:
+    """Choose what generated norms run on: `"torch"`, `"native"` (the CPU), `"triton"` (a GPU), or
+    `"auto"`, which picks per call.
+
+    Holds until the next call, or to the end of a `with` statement, and in the thread or task that
+    calls it alone. With `"native"` or `"triton"`, a call that such kernels cannot serve raises
+    `RuntimeError` instead of running on torch. Raises `ValueError` for another target.
+    """
+    if target not in CHOICES:
+        raise ValueError(f"use() takes 'auto', 'native', 'triton' or 'torch', got {target!r}")
+    return Use(DEMANDS[target, DEMAND.get().through_c])
+
+
+def through_python() -> Use:
+    """Have calls go to kernels in C through Python, as where the path through C cannot be taken.
+
+    For tests and benchmarks. Holds as long as `use` does.
+    """
+    return Use(DEMANDS[DEMAND.get().target, False])
