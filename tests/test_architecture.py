@@ -54,7 +54,6 @@ COMMANDS = (
     ("explain", "MN0302"),
     ("inspect", "--stage", "fold", "specs/switch_norm.norm"),
     ("list", "specs"),
-    ("version",),
 )
 REPORT = """
 import sys

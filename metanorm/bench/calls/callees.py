@@ -19,7 +19,7 @@ from metanorm.bench.fallback import RanOnTorch, demand_kernels
 from metanorm.bench.peers import Peer, peers
 from metanorm.bench.report import OURS
 from metanorm.runtime import use
-from metanorm.runtime.demands import Choice, through_python
+from metanorm.runtime.demands import Choice
 
 Callee = Mapping[str, Prepare]  # by the name of each phase that it has
 KERNELS, FUNCTION, ON_TORCH = "its kernels", "its function", "plain torch"
@@ -91,7 +91,7 @@ def _in_phases(
 
 def _kernels(case: Case, call: Call, parameters: Sequence[Tensor]) -> Callee:
     """The kernels of a call, forward alone and in both directions. Raises `RanOnTorch`."""
-    with through_python(), recorded() as launches:
+    with recorded() as launches:
         outputs: list[Tensor] = []
         keep = partial(_keep, outputs, call)
         demand_kernels(case.optimised, case.module, case.device, keep)

@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 from torch import Tensor
 
+from metanorm.runtime.demands import through_python
 from metanorm.runtime.native.calls import Prepared
 from metanorm.runtime.native.routes import NativeRoute
 
@@ -25,7 +26,7 @@ class Launch:
 
 @contextmanager
 def recorded() -> Iterator[list[Launch]]:
-    """What kernels are called with meanwhile, by calls that go through Python."""
+    """What kernels are called with meanwhile, by calls that go through Python for it."""
     launches: list[Launch] = []
     launch = NativeRoute.launch
 
@@ -46,7 +47,7 @@ def recorded() -> Iterator[list[Launch]]:
         finally:
             prepared.function = kernel
 
-    with patch.object(NativeRoute, "launch", recording):
+    with through_python(), patch.object(NativeRoute, "launch", recording):
         yield launches
 
 
