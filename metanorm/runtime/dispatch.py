@@ -83,7 +83,7 @@ class _Dispatch:
     def __call__(self, *args: Any, **named: Any) -> Any:
         if torch.compiler.is_compiling():
             return self.on_torch(*args, **named)
-        return self._enter(*args, **named)
+        return self._enter(*args, **named) if named else self._enter(*args)
 
     def _in_python(self, *args: Any, **named: Any) -> Any:
         """Any call. The first one of a kind that kernels in C serve leaves a plan for the path

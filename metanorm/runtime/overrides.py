@@ -30,8 +30,10 @@ def has_override(module: nn.Module, x: Tensor) -> bool:
 
     Raises `TypeError` for what is no tensor.
     """
-    if (type(x) is Tensor or type(x) is Parameter) and not x.is_nested:  # nearly every call
-        return must_guard()
+    if (type(x) is Tensor or type(x) is Parameter) and not x.is_nested:
+        # Nearly every call comes here, so that it is spelled out.
+        compiling = torch.compiler.is_compiling()
+        return not compiling and torch._C._get_tracing_state() is not None and must_guard()
     if isinstance(x, Proxy):
         return is_inner(module, x)
     if not isinstance(x, Tensor):

@@ -46,7 +46,7 @@ CPU = {
     "get_num_threads": "_ZN2at15get_num_threadsEv",
     "transforms": "_ZN2at9functorch20getDynamicLayerStackEv",
     "tracing": "_ZN5torch3jit6tracer15getTracingStateEv",
-    "profiling": "_ZN2at12hasCallbacksEv",
+    "profiling": "_ZN5torch8profiler4impl15profilerEnabledEv",
 }
 CORE = {
     "requires_grad": "_ZNK3c1010TensorImpl13requires_gradEv",

@@ -30,7 +30,7 @@ typedef struct {
     void *const *(*transforms)(void);            /* at::functorch::getDynamicLayerStack: a vector */
     int64_t (*count_modes)(void);                /* c10::impl::TorchDispatchModeTLS::stack_len */
     void *const *(*tracing)(void);               /* torch::jit::tracer::getTracingState */
-    bool (*profiling)(void);                     /* at::hasCallbacks */
+    bool (*profiling)(void);                     /* torch::profiler::impl::profilerEnabled */
     /* Python's, that is not in the limited API: the value of a context variable. */
     int (*get_context)(PyObject *variable, PyObject *otherwise, PyObject **value);
     PyObject *demand;                            /* the variable behind `metanorm.runtime.use` */
