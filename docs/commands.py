@@ -34,6 +34,8 @@ KEYS = {
 
 VARIABLES = {
     "METANORM_CACHE": "the folder of built kernels, which may be removed",
+    "METANORM_CALL_PATH": "where `python`, calls go to C kernels through Python; else (`auto`) "
+    "through C where that can be used",
     "METANORM_CC": "the C compiler for kernels, with its flags; else `CC`, else `cc`",
     "METANORM_CFLAGS": "further flags for it",
     "METANORM_TRITON_TILE": "how many elements a program of a Triton kernel reads at a time; 4096",

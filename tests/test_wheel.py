@@ -80,7 +80,7 @@ def test_nothing_else_is_inside(names: list[str]) -> None:
     info = f"metanorm-{VERSION}.dist-info/"
     assert not [n for n in names if not n.startswith(("metanorm/", info))]
     endings = {Path(n).suffix for n in names if n.startswith("metanorm/")}
-    assert endings <= {".py", ".h", ".typed", ".norm", ".lark", ".json", ".md"}
+    assert endings <= {".py", ".c", ".h", ".typed", ".norm", ".lark", ".json", ".md"}
     assert not [n for n in names if {"tests", "docs", "__pycache__"} & {*Path(n).parts}]
 
 

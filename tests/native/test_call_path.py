@@ -13,6 +13,7 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -20,7 +21,9 @@ import pytest
 import torch
 from conftest import ROOT
 from layers import kernels_counted, layer, use
+from limited import HANGS
 from paths import functions, takes_c
+from recorded import CC
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.checkpoint import checkpoint
@@ -344,3 +347,28 @@ def test_freed_memory_is_refused(library: ModuleType) -> None:
         module(x)
     with pytest.raises(RuntimeError, match="was freed"):
         y.sum().backward()
+
+
+# ---- sanitizers
+
+
+@pytest.mark.extended
+def test_address_sanitizer(tmp_path: Path) -> None:
+    """The library of the path is loaded into a Python that has the sanitizer from the start."""
+    library = subprocess.run(
+        [CC, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    environment = {
+        **os.environ,
+        "LD_PRELOAD": library,
+        "ASAN_OPTIONS": "detect_leaks=0",  # Python and torch leave much behind
+        "METANORM_CACHE": str(tmp_path),
+        "METANORM_CFLAGS": "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined",
+    }
+    files = [str(Path(__file__)), str(Path(__file__).with_name("test_call_path_bits.py"))]
+    chosen = "layers or hooks or checkpoint or freed or kinds or lengths"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-k", chosen, *files],
+        env=environment, capture_output=True, text=True, cwd=ROOT, timeout=HANGS,
+    )  # fmt: skip
+    assert done.returncode == 0 and "Sanitizer" not in done.stderr, done.stdout + done.stderr

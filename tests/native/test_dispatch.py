@@ -246,8 +246,8 @@ def test_parameters_of_another_length_are_not_read_beyond(which: str, library: M
     setattr(module, which, nn.Parameter(torch.ones(3)) if which == "weight" else torch.ones(3))
     with pytest.raises(RuntimeError):
         module(x)
-    y = library.batch_norm.batch_norm(x, torch.ones(1), None, None, None, 1e-5, True, 0.1)
-    assert bool(y.isfinite().all())
+    with pytest.raises(RuntimeError):
+        library.batch_norm.batch_norm(x, torch.ones(1), None, None, None, 1e-5, True, 0.1)
 
 
 def test_gradients_of_running_statistics_in_eval(library: ModuleType) -> None:

@@ -25,7 +25,10 @@ TINY = {("tiny, float32", on) for on in ("kernels", "plain torch")}
 # The mean of what was normalized is its shift, whatever the data: so the compiler has it, while
 # the oracle adds up numbers and finds the NaN among them. The normalized value itself has it.
 SHIFTS = {(f"one {v}{d}", "plain torch") for v in ("NaN", "inf") for d in ("", ", float32")}
+# Its matrix is not negative, which that of these settings is: there are roots of negative numbers.
+NO_MATRIX = {(mode, "plain torch") for mode in ("train", "eval")}
 BEYOND = {
+    ("doubly_stochastic", "DoublyStochastic"): NO_MATRIX,
     ("odd_company", "NormOfAffineNorm"): SHIFTS,
     ("standardization_loss", "StandardizationLoss"): TINY,
     ("weight_norm", "WeightNorm"): TINY,

@@ -36,7 +36,7 @@ FAILURES: Mapping[int, Exception] = {
     2: RuntimeError("the labels of groups were changed in place after the forward call"),
 }
 
-runs = ctypes.c_int64()  # of kernels so far in this process, on either path
+runs = (ctypes.c_int64 * 2)()  # forward and backward kernels so far in this process, on either path
 
 _forked = False
 
@@ -119,7 +119,6 @@ def run(
         filled[at] = momentum
     if kept is not None:
         filled[prepared.kept_at] = kept.data_ptr()
-    runs.value += 1
     outcome = prepared.function(prepared.pack(*filled))
     if outcome:
         raise FAILURES[outcome]

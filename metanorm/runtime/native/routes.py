@@ -14,7 +14,7 @@ from metanorm.runtime.kernels.refusals import CannotBuild
 from metanorm.runtime.kernels.route import Operands, Route
 from metanorm.runtime.kernels.routes import Routes
 from metanorm.runtime.kernels.table import belong_together, source_of, tables
-from metanorm.runtime.native.calls import Library, Preparation, Prepared, kernel_name, run
+from metanorm.runtime.native.calls import Library, Preparation, Prepared, kernel_name, run, runs
 
 
 class NativeRoute(Route):
@@ -36,7 +36,9 @@ class NativeRoute(Route):
         results: Sequence[Tensor], kept: Tensor | None,
     ) -> None:  # fmt: skip
         """One call of a kernel, which a profiler sees by its name."""
-        name = kernel_name(self.function.__name__, backward=prepared is not self.prepared)
+        backward = prepared is not self.prepared
+        name = kernel_name(self.function.__name__, backward=backward)
+        runs[backward] += 1
         with record_function(name) if torch._C._autograd._profiler_enabled() else nullcontext():
             run(prepared, operands, momenta, results, kept)
 

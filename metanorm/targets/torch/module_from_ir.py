@@ -222,6 +222,7 @@ class _Printer:
         """A name for a variable of `forward`, which inputs may have taken."""
         taken = {p.name for d in self.program.inputs for p in self.functions.input_parameters(d)}
         taken |= {a.name for a in self.program.arguments}
+        taken |= {self.check.name, self.own.function.name}
         while name in taken:
             name += "_"
         return name

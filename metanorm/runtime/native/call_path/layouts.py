@@ -142,7 +142,7 @@ def result(place: Place, layout: Layout) -> list[int]:
 
 
 GUARD = 3 + 3 * MAX_SPANS
-EQUAL, DIVISIBLE, FEW, AT_MOST = range(4)
+EQUAL, DIVISIBLE, FEW, AT_MOST, EXACTLY = range(5)
 
 
 def guard(kind: int, spans: Sequence[Span], bound: int = 0) -> list[int]:

@@ -26,6 +26,7 @@ from metanorm.runtime.native.call_path.layouts import (
     DIVISIBLE,
     DTYPES,
     EQUAL,
+    EXACTLY,
     FEW,
     Layout,
     TooLarge,
@@ -226,6 +227,10 @@ def _guards(route: Route, prepared: Prepared, rows: Sequence[Layout]) -> list[li
     for dim, factors in route.table.divisible.items():
         parts = [route.arguments[by] if isinstance(by, str) else by for by in factors]
         found += [guard(DIVISIBLE, (spans[dim][0],), prod(parts))]
+    for dim, length in route.table.lengths.items():
+        declared = route.arguments.get(length) if isinstance(length, str) else length
+        if isinstance(declared, int) and dim in spans:
+            found.append(guard(EXACTLY, (spans[dim][0],), declared))
     for dims in route.table.cells[route.arm]:
         cells = [spans[dim][0] for dim in dims if dim in spans]
         found += [guard(FEW, cells, MANY)]

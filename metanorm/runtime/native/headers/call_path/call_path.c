@@ -39,7 +39,7 @@ static int run_alone(const PlanObject *plan, Call *call, PyObject **outputs) {
     PyObject *results[MAX_TENSORS];
     void *saved = NULL;
     if (call->bytes_saved && !(saved = calloc(1, (size_t)call->bytes_saved))) return NOT_SERVED;
-    int outcome = run(kernel, call, saved, results);
+    int outcome = run(kernel, call, saved, results, false);
     free(saved);
     if (outcome == DONE) *outputs = as_outputs(results, kernel->n_results, plan->results);
     return outcome;
@@ -172,7 +172,7 @@ static PyObject *forward(PyObject *self, PyObject *const *arguments, Py_ssize_t 
     if (!record || PyObject_SetAttr(arguments[0], to_save, saved)
         || PyObject_SetAttr(arguments[0], call_record, record))
         goto end;
-    outcome = run(kernel, call, data, results);
+    outcome = run(kernel, call, data, results, false);
     if (outcome == DONE) outputs = as_outputs(results, kernel->n_results, NONE);
 end:
     if (outcome == NOT_SERVED && !PyErr_Occurred()) PyErr_SetString(not_served, "this call");
@@ -231,7 +231,7 @@ static int run_as_given(const PlanObject *plan, const BackwardCall *backward, Py
         void *data = NULL;
         if (!matches_backward(&link->backward, backward, &call)) continue;
         if (!fits_saved(&plan->forward.kernel, backward->room, backward->record[0], &data)) return NOT_SERVED;
-        int outcome = run(kernel, &call, data, results);
+        int outcome = run(kernel, &call, data, results, true);
         if (outcome == DONE) *gradients = as_gradients(kernel, results, backward->n_operands);
         return outcome;
     }

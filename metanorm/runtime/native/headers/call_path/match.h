@@ -95,6 +95,7 @@ static bool holds(const Guard *guard, const Call *call) {
     }
     case DIVISIBLE: return elements_of(call, span) % guard->bound == 0;
     case AT_MOST: return elements_of(call, span) <= guard->bound;
+    case EXACTLY: return elements_of(call, span) == guard->bound;
     default: {
         Span all = {0, 0, call->views[0].rank};
         int64_t cells = 4, data = elements_of(call, &all);

@@ -60,6 +60,7 @@ enum {
     FEW,        /* four times the elements of all spans are at most those of tensor 0, or these are
                    no more than the bound */
     AT_MOST,    /* the elements of the span are at most the bound */
+    EXACTLY,    /* they are as many as the bound */
 };
 
 typedef int KernelFunction(const void *call);

@@ -39,7 +39,7 @@ static void forget_all(PyObject **objects, int64_t n) {
 
 /* Runs a kernel on the tensors of a call and puts its results there. Nothing has been written to
  * any tensor where the outcome is NOT_SERVED. */
-static int run(const Kernel *kernel, Call *call, void *saved, PyObject **results) {
+static int run(const Kernel *kernel, Call *call, void *saved, PyObject **results, bool backward) {
     int64_t *words = call->words;
     words[0] = one_thread ? 1 : torch.get_num_threads();
     for (int64_t i = 0; i < kernel->n_results; i++) {
@@ -63,7 +63,7 @@ static int run(const Kernel *kernel, Call *call, void *saved, PyObject **results
     }
     void *record = NULL;
     if (torch.profiling()) torch.record_start(kernel->name, NULL, NULL, 0, &record);
-    ++*torch.runs;
+    ++torch.runs[backward];
     void *state = PyEval_SaveThread();
     int outcome = kernel->function(words);
     PyEval_RestoreThread(state);

@@ -36,7 +36,7 @@ typedef struct {
     PyObject *demand;                            /* the variable behind `metanorm.runtime.use` */
     PyObject *automatic, *native;                /* its values that allow this path */
     PyObject *forward_ad;                        /* the names of torch.autograd.forward_ad */
-    int64_t *runs;                               /* how many kernels have run so far */
+    int64_t *runs;                               /* how many kernels have run so far, forward and backward */
 } Torch;
 
 enum { INT64 = 4 }; /* as torch numbers dtypes */
