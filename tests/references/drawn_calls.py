@@ -17,6 +17,7 @@ from named_axes import Named, nearly, rounded
 from torch import Tensor
 
 from metanorm import runtime
+from metanorm.runtime.native.calls import runs
 
 F64 = torch.float64
 TOLERANCE = {F64: 1e-9, torch.float32: 2e-4, torch.bfloat16: 3e-2}
