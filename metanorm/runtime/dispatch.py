@@ -28,7 +28,6 @@ KERNELS: Mapping[str, Choice] = {"cpu": "native", "cuda": "triton"}  # of each t
 NOWHERE = "has no kernels to go to: `metanorm explain` says why of a norm"
 WAYS = {"native": "natively", "triton": "on Triton kernels"}
 
-
 _call_paths = CallPaths(DEMAND, ALLOWING_C)
 
 

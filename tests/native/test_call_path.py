@@ -25,6 +25,7 @@ from limited import HANGS
 from paths import functions, takes_c
 from recorded import CC
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.checkpoint import checkpoint
 
@@ -117,6 +118,37 @@ def test_a_torch_whose_tensors_lie_otherwise(what: str, monkeypatch: pytest.Monk
     monkeypatch.setattr(symbols, "_place", moved)
     found = paths().path()
     assert found.name == "python" and what in found.reason
+
+
+class Replacing(TorchFunctionMode):
+    """Makes another tensor of each result, as DTensors do where plain tensors are made."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        return result.as_subclass(Marked) if isinstance(result, Tensor) else result
+
+
+class Marked(Tensor):
+    pass
+
+
+SURROUNDINGS: dict[str, Callable[[], Any]] = {
+    "inference mode": torch.inference_mode,
+    "a mode of functions": Replacing,
+    "a mode of operations": symbols._Silent,
+    "another device": lambda: torch.device("meta"),
+    "no gradients": torch.no_grad,
+    "a level of vmap": symbols._vmap,
+}
+
+
+@pytest.mark.parametrize("surrounding", SURROUNDINGS)
+def test_what_surrounds_the_first_call_of_a_process(surrounding: str) -> None:
+    with SURROUNDINGS[surrounding]():
+        found = paths().path()
+    assert (found.name, found.reason) == ("c", "")
 
 
 def test_a_python_without_its_lock(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,9 +351,6 @@ def test_what_goes_through_python(norm: nn.Module) -> None:
     x = torch.randn(3, 6)
     right = norm(x)
 
-    class Marked(Tensor):
-        pass
-
     for found in (
         norm(x.as_subclass(Marked)),
         listening(lambda: norm(x)),
@@ -353,21 +382,29 @@ def test_freed_memory_is_refused(library: ModuleType) -> None:
 
 
 @pytest.mark.extended
-def test_address_sanitizer(tmp_path: Path) -> None:
-    """The library of the path is loaded into a Python that has the sanitizer from the start."""
-    library = subprocess.run(
-        [CC, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
-    ).stdout.strip()
+def test_sanitizers(tmp_path: Path) -> None:
+    """The library of the path is loaded into a Python that has the sanitizer from the start.
+
+    With the library of C++, which would come too late for the exceptions of torch otherwise.
+    """
+    libraries = [
+        subprocess.run(
+            [CC, f"-print-file-name={name}"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        for name in ("libasan.so", "libstdc++.so")
+    ]
     environment = {
         **os.environ,
-        "LD_PRELOAD": library,
+        "LD_PRELOAD": " ".join(libraries),
         "ASAN_OPTIONS": "detect_leaks=0",  # Python and torch leave much behind
         "METANORM_CACHE": str(tmp_path),
         "METANORM_CFLAGS": "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined",
     }
-    chosen = "hooks or freed or kinds"
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-k", chosen, __file__],
+    files = (__file__, str(Path(__file__).with_name("test_call_path_bits.py")))
+    chosen = "layers or hooks or checkpoint or freed or kinds or lengths or nobody or needs"
+    done = subprocess.run(  # without capture: what a sanitizer says would be lost with the process
+        [sys.executable, "-m", "pytest", "-s", "-p", "no:xdist", "-k", chosen, *files],
         env=environment, capture_output=True, text=True, cwd=ROOT, timeout=HANGS,
     )  # fmt: skip
-    assert done.returncode == 0 and "Sanitizer" not in done.stderr, done.stdout + done.stderr
+    said = done.stdout + done.stderr
+    assert done.returncode == 0 and "Sanitizer" not in said and "runtime error" not in said, said

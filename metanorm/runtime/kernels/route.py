@@ -86,13 +86,7 @@ class Route:
         kept: Tensor | None,
     ) -> Gradients:  # fmt: skip
         """The gradients of the operands that need one."""
-        outputs = self.prepared.results
-        gradients = [g if p.wide else g.contiguous() for g, p in zip(gradients, outputs)]
-        try:
-            prepared = self.way_back(operands, gradients, needed)
-        except Unfit:  # it lies in pieces; torch's layers would copy it, too
-            gradients = [g.contiguous() for g in gradients]
-            prepared = self.way_back(operands, gradients, needed)
+        prepared, gradients = self.backward_call(operands, gradients, needed)
         kept = None if kept is None else kept.contiguous()
         everything = (*operands, *gradients)
         results = [place.allocated(gradients[0].device) for place in prepared.results]
@@ -102,10 +96,23 @@ class Route:
             found[place.operand] = result
         return found
 
-    def way_back(
+    def backward_call(
+        self, operands: Operands, gradients: Sequence[Tensor], needed: Sequence[bool]
+    ) -> tuple[Any, Sequence[Tensor]]:
+        """The prepared call of the backward kernel, and the gradients that it takes: contiguous
+        copies of those that it cannot read as they lie. Raises `Unfit` and `CannotBuild`."""
+        outputs = self.prepared.results
+        gradients = [g if p.wide else g.contiguous() for g, p in zip(gradients, outputs)]
+        try:
+            return self._known_call(operands, gradients, needed), gradients
+        except Unfit:  # it lies in pieces; torch's layers would copy it, too
+            gradients = [g.contiguous() for g in gradients]
+            return self._known_call(operands, gradients, needed), gradients
+
+    def _known_call(
         self, operands: Operands, gradients: Sequence[Tensor], needed: Sequence[bool]
     ) -> Prepared:
-        """What was found out about tensors that lie like these: how to go, or why not."""
+        """What was found out about tensors that lie like these. Raises `Unfit`."""
         looks = (*needed, *map(_lies, gradients), *map(_lies, operands))
         found = self.backward.get(looks)
         if found is None:

@@ -73,8 +73,8 @@ class Prepared:
 
     Operands are the tensors of a call in their order, in a backward call the gradients behind
     them, then the results; `pointers` has the place of each in the call, and `measures` the words
-    that are others for other lengths. `spans` says which spans of tensors are one dimension, and
-    `streamed` that some result goes past the caches.
+    that lengths and strides decide. `spans` says where in the tensors each dimension of the spec
+    is, and `large` that some result does not fit into the caches.
     """
 
     function: Callable[[bytes], int]

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from metanorm.runtime.kernels.refusals import CannotBuild, Unfit
 from metanorm.runtime.kernels.route import Operands, Route
 from metanorm.runtime.kernels.routes import Routes
 from metanorm.runtime.native.build import build
-from metanorm.runtime.native.call_path.plans import Forward, backward_plan
+from metanorm.runtime.native.call_path.plans import BACKWARD, FORWARD, Forward, backward_plan
 from metanorm.runtime.native.call_path.records import route_of
 from metanorm.runtime.native.call_path.symbols import Torch, Unverified, verified
 from metanorm.runtime.native.calls import FAILURES, Prepared
@@ -65,8 +65,9 @@ class Library:
         for name, (result, *arguments) in FUNCTIONS.items():
             function = self._functions[name] = getattr(library, f"metanorm_{name}")
             function.restype, function.argtypes = result, arguments
-        if ctypes.c_int64.in_dll(library, "metanorm_size").value != ctypes.sizeof(Torch):
-            raise Unverified("the call path in C was built for another structure")
+        sizes = (ctypes.c_int64 * 3).in_dll(library, "metanorm_sizes")
+        if tuple(sizes) != (ctypes.sizeof(Torch), 8 * FORWARD, 8 * BACKWARD):
+            raise Unverified("the call path in C was built for other structures")
         begun = self._functions["begin"](
             ctypes.byref(torch_), self._learn_backward, _serve_backward, _raise_failure, NotServed
         )
@@ -108,24 +109,14 @@ class Library:
         try:
             if not serves(route, gradients):
                 return False
-            prepared, gradients = _prepared(route, operands, gradients, needed)
+            prepared, read = route.backward_call(operands, gradients, needed)
         except (Unfit, CannotBuild):
             return False
-        words = backward_plan(planned.routes, route, prepared, operands, gradients, needed)
+        words = backward_plan(planned.routes, route, prepared, operands, read, needed)
+        if words is None or not self._functions["add_backward"](plan, words):
+            return False
         planned.prepared.append(prepared)
-        return words is not None and bool(self._functions["add_backward"](plan, words))
-
-
-def _prepared(
-    route: Route, operands: Operands, gradients: tuple[Tensor, ...], needed: Sequence[bool]
-) -> tuple[Prepared, tuple[Tensor, ...]]:
-    """A backward call on a kernel, and the gradients that it takes: contiguous copies of those
-    that no kernel can read. Raises `Unfit` and `CannotBuild`."""
-    try:
-        return cast(Prepared, route.way_back(operands, gradients, needed)), gradients
-    except Unfit:
-        gradients = tuple(gradient.contiguous() for gradient in gradients)
-        return cast(Prepared, route.way_back(operands, gradients, needed)), gradients
+        return True
 
 
 def _serve_backward(

@@ -34,7 +34,7 @@ from metanorm.runtime.native.call_path.layouts import (
     guard,
     layout_of,
     table,
-)  # fmt: skip
+)
 from metanorm.runtime.native.call_path.symbols import dispatch_keys
 from metanorm.runtime.native.calls import Prepared, kernel_name
 from metanorm.runtime.native.machine import last_level_cache
@@ -42,6 +42,15 @@ from metanorm.runtime.native.machine import last_level_cache
 OPERAND, INDEX, CONSTANT, NUMBER_OF_GROUPS, MOMENTUM = range(5)  # kinds of arguments
 FILLS = {"size": 0, "stride": 1, "count": 2}
 FILL_MOMENTUM, FILL_POINTER, FILL_SAVED = 3, 4, 5
+
+# How many words the structures of these names have.
+KERNEL = (
+    *(5, 1 + layouts.MAX_WORDS, 1 + 5 * layouts.MAX_FILLS),
+    *(1 + layouts.GUARD * layouts.MAX_GUARDS, 1 + layouts.RESULT * layouts.MAX_TENSORS),
+)
+TENSORS = 1 + Layout.WIDTH * layouts.MAX_TENSORS
+FORWARD = 1 + 3 * layouts.MAX_ARGUMENTS + TENSORS + 3 + sum(KERNEL)
+BACKWARD = 1 + TENSORS + sum(KERNEL)
 
 _names: dict[str, ctypes.c_char_p] = {}  # which C points to
 
@@ -89,7 +98,7 @@ def forward_plan(routes: Routes, route: Route, args: Sequence[Any]) -> Forward |
         ]
     except (TooLarge, KeyError):
         return None
-    return Forward(struct.pack(f"={len(words)}q", *words), tuple(constants))
+    return Forward(struct.pack(f"={FORWARD}q", *words), tuple(constants))
 
 
 def backward_plan(
@@ -123,7 +132,7 @@ def backward_plan(
         ]
     except (TooLarge, KeyError):
         return None
-    return struct.pack(f"={len(words)}q", *words)
+    return struct.pack(f"={BACKWARD}q", *words)
 
 
 def _is_pinned(route: Route, prepared: Prepared) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -78,8 +79,20 @@ class Torch(ctypes.Structure):
 
 def verified(demand: ContextVar[Demand], allowing: tuple[Demand, Demand]) -> Torch:
     """Everything that the call path needs; `demand` is the variable behind `runtime.use`, and
-    `allowing` its values that allow this path. Raises `Unverified`."""
+    `allowing` its values that allow this path. Raises `Unverified`.
+
+    Torch is tried out in a thread of its own: inference mode, modes that watch or replace functions
+    and whatever else surrounds the first call of a process hold in the thread of that call.
+    """
     _demand_interpreter()
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(_tried_out, demand, allowing).result()
+    except RuntimeError as error:  # there can be no thread any more, or torch refuses something
+        raise Unverified(f"torch cannot be tried out: {error}") from error
+
+
+def _tried_out(demand: ContextVar[Demand], allowing: tuple[Demand, Demand]) -> Torch:
     torch_ = Torch()
     for library, functions in LIBRARIES.items():
         _look_up(torch_, library, functions)

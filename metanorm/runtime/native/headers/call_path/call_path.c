@@ -1,4 +1,4 @@
-/* The way from a norm's function in Python to its kernels, without Python in between.
+/* The path from a norm's function in Python to its kernels, without Python in between.
  *
  * A call whose arguments fit a plan goes to the kernel at once; any other goes to `slow`, which is
  * written in Python, serves every call, and may add a plan for those that look like it. Both
@@ -297,7 +297,8 @@ static PyMethodDef of_norm = {"norm", call_norm, METH_FASTCALL | METH_KEYWORDS, 
 static PyMethodDef of_forward = {"forward", forward, METH_FASTCALL, NULL};
 static PyMethodDef of_backward = {"backward", backward, METH_FASTCALL, NULL};
 
-EXPORTED const int64_t metanorm_size = sizeof(Torch); /* for Python to compare */
+/* Of what Python packs, for it to compare: a plan of another length would be read beyond its end. */
+EXPORTED const int64_t metanorm_sizes[] = {sizeof(Torch), sizeof(Forward), sizeof(Backward)};
 
 EXPORTED int metanorm_begin(const Torch *found, PyObject *learn, PyObject *slow, PyObject *failure,
                             PyObject *refusal) {
