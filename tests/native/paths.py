@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 from torch import nn
 
+from metanorm import runtime
 from metanorm.runtime.dispatch import _Dispatch
+
+through_c = pytest.mark.skipif(
+    runtime.call_path().name != "c", reason="calls take the path through Python here"
+)
 
 
 def functions(module: nn.Module) -> list[_Dispatch]:

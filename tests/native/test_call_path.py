@@ -22,7 +22,7 @@ import torch
 from conftest import ROOT
 from layers import kernels_counted, layer, use
 from limited import HANGS
-from paths import functions, takes_c
+from paths import functions, takes_c, through_c
 from recorded import CC
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -36,9 +36,7 @@ from metanorm.runtime.demands import ALLOWING_C, DEMAND, through_python
 from metanorm.runtime.native.call_path import path, symbols
 from metanorm.runtime.native.call_path.path import CallPaths
 
-pytestmark = pytest.mark.skipif(
-    runtime.call_path().name != "c", reason="calls take the path through Python here"
-)
+pytestmark = through_c
 SYMBOLS = {name: symbol for own in symbols.LIBRARIES.values() for name, symbol in own.items()}
 
 

@@ -23,13 +23,15 @@ from layers import (
     transposed,
     weighted,
 )  # fmt: skip
-from paths import functions, takes_c, used
+from paths import functions, takes_c, through_c, used
 from tiers import covering, one_precision, tiered
 from torch import Tensor, nn
 
 from metanorm.runtime.demands import through_python
 from metanorm.verify.cases import build
 from metanorm.verify.compare import make
+
+pytestmark = through_c  # elsewhere there is nothing to compare
 
 Lies = Callable[[Tensor], Tensor]
 LAID_OUT: dict[str, Lies] = {
