@@ -1,0 +1,28 @@
+"""The script that compares what is printed notices what is new, gone or other."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import printed
+from conftest import ROOT
+
+
+def test_every_spec_of_the_library_has_its_digests() -> None:
+    files = printed.spec_files()
+    assert {*(ROOT / "specs").glob("*.norm")} <= {*files}
+    rms = ROOT / "specs" / "rms_norm.norm"
+    found = dict(printed.digests([rms]))
+    assert {place.partition(":")[0] for place in found} == {"torch", "native", "triton"}
+    kernels = printed.printed(rms, "native")["rms_norm.c"]
+    digest = hashlib.sha256(kernels.encode()).hexdigest()
+    assert found["native: specs/rms_norm.norm: rms_norm.c"] == digest
+    assert len(found) == 6  # a module for each target, C for two of them, and Triton
+
+
+def test_differences_are_named(tmp_path: Path) -> None:
+    before = {"a.c": "1", "b.c": "2", "c.c": "3"}
+    assert printed.differences(before, dict(before)) == []
+    after = {"a.c": "1", "b.c": "9", "d.c": "4"}
+    assert printed.differences(before, after) == ["gone   c.c", "new    d.c", "other  b.c"]
