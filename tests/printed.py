@@ -1,4 +1,4 @@
-"""What the compiler prints, as digests: the whole library, the demo and the corpus, for every target.
+"""What the compiler prints for the library, the demo and the corpus, as digests for every target.
 
 A step that is to change no generated code is proven by running this before and after it:
 

@@ -75,7 +75,7 @@ def _axes(names: Sequence[str], space: Space) -> str:
 
 def _pools(program: Program) -> list[str]:
     """Each pool once: what is pooled along every axis, and for what there is a value of its own."""
-    space = Space(program.axes)
+    space = program.index.space
     found: list[str] = []
     for let in program.body:
         if not isinstance(let.op, Pool):
@@ -104,7 +104,7 @@ def _samples_meet(program: Program, evaluating: bool) -> bool:
 
 def _learned(norm: CheckedNorm) -> list[str]:
     program = norm.program
-    space = Space(program.axes)
+    space = program.index.space
     begins = _begins(norm)
     lines = []
     for p in program.params:
@@ -120,7 +120,7 @@ def _learned(norm: CheckedNorm) -> list[str]:
 
 def _kept(norm: CheckedNorm) -> list[str]:
     program = norm.program
-    space = Space(program.axes)
+    space = program.index.space
     begins = _begins(norm)
     lines = []
     for b in program.buffers:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import chain, count
 from string import ascii_lowercase
 
-from metanorm.ir.nodes import Let, Map, Number, Program, Ref
+from metanorm.ir.nodes import Map, Number, Program, Ref
 from metanorm.ir.rename import role_of
 from metanorm.ir.scalar import scalar_text
 from metanorm.ir.space import Space
@@ -78,7 +78,7 @@ def status(optimised: Program, target: str = "native") -> str:
 
 
 def _cost(planned: Plan, title: str) -> Cost:
-    space = Space(planned.program.axes)
+    space = planned.program.index.space
     once = {name for sweep in planned.sweeps for name in sweep.reads}
     every = sum(len(sweep.reads) for sweep in planned.sweeps)
     written = sum(len(sweep.outputs) for sweep in planned.sweeps)
@@ -111,7 +111,7 @@ class _Formulas:
 
     def __init__(self, planned: Plan) -> None:
         self.plan = planned
-        self.lets: Mapping[Ref, Let] = {let.name: let for let in planned.program.body}
+        self.lets = planned.program.index.lets
         self.wide = {let.name for sweep in planned.sweeps for let in sweep.maps}
         self.short: dict[Ref, str] = {}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from metanorm.ir.aggregation import ByIndex, Matrix, Neighbours
 from metanorm.ir.nodes import Equal, Let, Pool, Program
 from metanorm.ir.reachable import reachable
-from metanorm.ir.space import Space
 
 
 def crosses_samples(program: Program, evaluating: bool) -> list[Let]:
@@ -17,11 +16,10 @@ def crosses_samples(program: Program, evaluating: bool) -> list[Let]:
     first = program.inputs[0]
     if not first.dims or holds_pairs(program):
         return []
-    space = Space(program.axes)
+    space = program.index.space
     samples = set(space.leaves(first.dims[0]))
     groups = {i.name for i in program.inputs if i.sort == "index" and i.table is None}
     reached = reachable(program, updates=False, evaluating=evaluating)
-    types = {let.name: let.type for let in program.body}
 
     def within(matrix: Matrix) -> bool:
         if isinstance(matrix, Neighbours):
@@ -31,7 +29,7 @@ def crosses_samples(program: Program, evaluating: bool) -> list[Let]:
     found = []
     for let in program.body:
         if let.name in reached and isinstance(let.op, Pool):
-            bases = {space.base(a) for a in types[let.op.value].axes}
+            bases = {space.base(a) for a in program.index.types[let.op.value].axes}
             if any(a in samples & bases and not within(m) for a, m in let.op.over):
                 found.append(let)
     return found

@@ -78,7 +78,7 @@ def init_text(init: Init) -> str:
 
 
 def _axis(name: str, program: Program) -> str:
-    axis = next(a for a in program.axes if a.name == name)
+    axis = program.index.space[name]
     star = "*" if axis.variadic else ""
     size = f" = {scalar_text(axis.size)}" if axis.size is not None else ""
     parts = f" = ({', '.join(axis.parts)})" if axis.parts else ""

@@ -13,14 +13,13 @@ from metanorm.ir.operands import operands
 
 def exposed(program: Program) -> frozenset[Ref]:
     """The values that may be NaN where nothing counts; none where every statistic takes all."""
-    ops = {let.name: let.op for let in program.body}
-    sorts = {i.name: i.sort for i in program.inputs}
+    ops, inputs = program.index.ops, program.index.inputs
 
     weighs: dict[Ref, bool] = {}  # whether it may be zero: no count, share or given matrix
     for ref, op in ops.items():
         match op:
             case Input(name):
-                weighs[ref] = sorts[name] == "tensor"
+                weighs[ref] = inputs[name].sort == "tensor"
             case Param():
                 weighs[ref] = True
             case Count() | Along("softmax"):
@@ -40,7 +39,7 @@ def exposed(program: Program) -> frozenset[Ref]:
     found: set[Ref] = set()
     for ref, op in ops.items():
         if isinstance(op, Input):
-            reached = sorts[op.name] == "tensor"
+            reached = inputs[op.name].sort == "tensor"
         else:
             reached = not leaves_out(op) and any(operand in found for operand in operands(op))
         if reached:

@@ -65,7 +65,7 @@ class Fingerprint:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.ops = {let.name: let.op for let in program.body}
+        self.ops: Mapping[Ref, Op] = program.index.ops
         self.axes = {axis.name: self._axis(i) for i, axis in enumerate(program.axes)}
         self.parts: dict[tuple[str, str], str] = {}  # by sort and name
         self.done: dict[Ref, str] = {}
@@ -104,7 +104,7 @@ class Fingerprint:
 
     def _kept(self, name: str) -> str:
         """A buffer, by its axes and its first value, and by which of those it is."""
-        buffer = next(b for b in self.program.buffers if b.name == name)
+        buffer = self.program.index.buffers[name]
         return self._nth(f"buffer[{self._dims(buffer.dims)} {self._begins(buffer)}]", name)
 
     def _input(self, name: str) -> str:
@@ -223,7 +223,7 @@ class Fingerprint:
             case Input(name):
                 return self._input(name)
             case Param(name):
-                param = next(p for p in self.program.params if p.name == name)
+                param = self.program.index.params[name]
                 bounds = (param.low, param.high)
                 limits = [self._scalar(b) if b is not None else "-" for b in bounds]
                 begins = self._begins(param)

@@ -25,7 +25,6 @@ def flags_of(program: Program) -> frozenset[str]:
 
 def choosing_flags(program: Program) -> tuple[str, ...]:
     """The flags by which a program chooses, in the order of the constructor."""
-    ops = {let.name: let.op for let in program.body}
-    flags = flags_of(program)
-    used = {flag_of(let.op, ops, flags) for let in program.body}
+    ops, flags = program.index.ops, flags_of(program)
+    used = {flag_of(op, ops, flags) for op in ops.values()}
     return tuple(a.name for a in program.arguments if a.name in used)

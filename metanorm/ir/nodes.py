@@ -8,11 +8,15 @@ set of named axes; values combine by axis name, and a missing axis broadcasts.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Union
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal, Union
 
 from metanorm.ir.aggregation import Aggregation, Matrix
 from metanorm.ir.scalar import Scalar
 from metanorm.source import Span
+
+if TYPE_CHECKING:
+    from metanorm.ir.index import Index
 
 Ref = str  # the name of an earlier binding
 Kind = Literal["real", "int", "bool"]
@@ -335,7 +339,7 @@ Check = Union[Divisible, Several, Equal]
 Declaration = Union[InputDecl, ParamDecl, BufferDecl]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Program:
     """One norm, or for the target `initial` what computes what its one output begins with.
 
@@ -357,6 +361,13 @@ class Program:
     updates: tuple[Update, ...]
     checks: tuple[Check, ...]
     output_dims: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    @cached_property
+    def index(self) -> Index:
+        """What can be looked up in it."""
+        from metanorm.ir.index import Index  # which is made of the nodes on this page
+
+        return Index(self)
 
     @property
     def keeps_shape(self) -> bool:

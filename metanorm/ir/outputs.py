@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from metanorm.ir.nodes import Program, Ref
-from metanorm.ir.space import Space
 
 
 def output_dims(program: Program, name: str, ref: Ref) -> tuple[str, ...]:
@@ -15,8 +14,7 @@ def output_dims(program: Program, name: str, ref: Ref) -> tuple[str, ...]:
     """
     if program.target == "initial":
         return program.begun.dims
-    space = Space(program.axes)
-    type_ = next(let.type for let in program.body if let.name == ref)
+    space, type_ = program.index.space, program.index.types[ref]
     axes = space.ordered(space.base(axis) for axis in type_.axes)
     if program.keeps_shape and name == program.outputs[0][0]:
         first = program.inputs[0].dims
@@ -29,7 +27,6 @@ def output_dims(program: Program, name: str, ref: Ref) -> tuple[str, ...]:
 
 def output_axes(program: Program, name: str, ref: Ref) -> tuple[str, ...] | None:
     """The same as axes of values; `None` where the value has others, such as cells."""
-    space = Space(program.axes)
-    type_ = next(let.type for let in program.body if let.name == ref)
+    space, type_ = program.index.space, program.index.types[ref]
     leaves = [leaf for dim in output_dims(program, name, ref) for leaf in space.leaves(dim)]
     return tuple(leaves) if space.ordered(leaves) == type_.axes else None

@@ -6,6 +6,7 @@ from collections.abc import Container, Iterable
 from typing import Literal, NamedTuple
 
 from metanorm.ir.flags import flag_of, flags_of
+from metanorm.ir.index import closure
 from metanorm.ir.nodes import Let, Mode, Program, Ref
 from metanorm.ir.operands import operands
 from metanorm.ir.reachable import indices
@@ -27,7 +28,7 @@ def kind_of(mode: Mode) -> Literal["track", "mode"]:
 def places(program: Program) -> dict[Ref, Place | None]:
     """The arm to which each binding belongs; `None` for what is needed in any case."""
     tracked = {b.name for b in program.buffers if b.tracked}
-    ops, flags = {let.name: let.op for let in program.body}, flags_of(program)
+    ops, flags = program.index.ops, flags_of(program)
     wanted: dict[Ref, set[Place | None]] = {let.name: set() for let in program.body}
     for _, ref in program.outputs:
         wanted[ref].add(None)
@@ -58,11 +59,11 @@ def needed_by(
     refs: Iterable[Ref], lets: dict[Ref, Let], there: Container[Ref] = frozenset()
 ) -> set[Ref]:
     """The bindings on which `refs` depend, themselves included, but for those that are `there`."""
-    needed: set[Ref] = set()
-    queue = list(refs)
-    while queue:
-        ref = queue.pop()
-        if ref not in needed and ref in lets and ref not in there:
-            needed.add(ref)
-            queue += [*operands(lets[ref].op), *indices(lets[ref].op)]
-    return needed
+
+    def computed(some: Iterable[Ref]) -> list[Ref]:
+        return [ref for ref in some if ref in lets and ref not in there]
+
+    def read(ref: Ref) -> list[Ref]:
+        return computed((*operands(lets[ref].op), *indices(lets[ref].op)))
+
+    return closure(computed(refs), read)

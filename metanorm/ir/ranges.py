@@ -75,9 +75,8 @@ STATISTICS = {"var": NONNEGATIVE, "second": NONNEGATIVE, "l1": NONNEGATIVE, "l2"
 def ranges(program: Program) -> dict[Ref, Range]:
     """The range of every binding. Hyperparameters and sizes count as positive."""
     found: dict[Ref, Range] = {}
-    ops = {let.name: let.op for let in program.body}
-    for let in program.body:
-        found[let.name] = _range(let.op, found, ops, program)
+    for ref, op in program.index.ops.items():
+        found[ref] = _range(op, found, program.index.ops, program)
     return found
 
 
@@ -86,12 +85,12 @@ def _range(op: Op, known: Mapping[Ref, Range], ops: Mapping[Ref, Op], program: P
         case Number(value):
             return _scalar(value)
         case Param(name):
-            param = next(p for p in program.params if p.name == name)
+            param = program.index.params[name]
             if isinstance(param.low, Const) and isinstance(param.high, Const):
                 return Range(param.low.value, param.high.value)
             return ANY
         case Buffer(name):
-            buffer = next(b for b in program.buffers if b.name == name)
+            buffer = program.index.buffers[name]
             first = buffer.init
             began = ANY if isinstance(first, Draw) else _scalar(first)
             is_running_var = buffer.tracked and began.positive

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from metanorm.ir.aggregation import Aggregation, ByIndex
+from metanorm.ir.index import closure
 from metanorm.ir.nodes import Count, Input, Mode, Op, Pool, Program, Ref, Repeat
 from metanorm.ir.operands import operands
-from metanorm.ir.space import Space
 
 
 def reachable(
@@ -17,15 +17,14 @@ def reachable(
 
     `evaluating` follows eval mode only, with running statistics where the program `keeps` them.
     """
-    ops = {let.name: let.op for let in program.body}
     wanted = [ref for _, ref in program.outputs]
     wanted += [update.value for update in program.updates] if updates else []
-    return _closure(wanted, ops, evaluating, keeps)
+    return _closure(wanted, program.index.ops, evaluating, keeps)
 
 
 def outputs_of_others(program: Program) -> list[tuple[str, Ref]]:
     """The outputs that do not depend on the first input, in any mode."""
-    ops = {let.name: let.op for let in program.body}
+    ops = program.index.ops
     first = Input(program.inputs[0].name)
     return [
         (name, ref)
@@ -36,7 +35,7 @@ def outputs_of_others(program: Program) -> list[tuple[str, Ref]]:
 
 def pools_in_evaluation(program: Program, over: Aggregation) -> bool:
     """Whether these pools, or others over some of the same axes, count in eval mode too."""
-    space = Space(program.axes)
+    space = program.index.space
     wanted = {axis for axis, _ in over}
     reached = reachable(program, updates=False, evaluating=True)
     pools = [let.op for let in program.body if let.name in reached]
@@ -45,21 +44,16 @@ def pools_in_evaluation(program: Program, over: Aggregation) -> bool:
     )
 
 
-def _closure(wanted: Iterable[Ref], ops: dict[Ref, Op], evaluating: bool, keeps: bool) -> set[Ref]:
-    reached: set[Ref] = set()
-    queue = list(wanted)
-    while queue:
-        ref = queue.pop()
-        if ref in reached or ref not in ops:
-            continue
-        reached.add(ref)
+def _closure(
+    wanted: Iterable[Ref], ops: Mapping[Ref, Op], evaluating: bool, keeps: bool
+) -> set[Ref]:
+    def read(ref: Ref) -> tuple[Ref, ...]:
         op = ops[ref]
         if evaluating and isinstance(op, Mode):
-            queue.append(op.eval if keeps or op.buffer is None else op.train)
-        else:
-            queue.extend(operands(op))
-            queue.extend(indices(op))
-    return reached
+            return (op.eval if keeps or op.buffer is None else op.train,)
+        return (*operands(op), *(index for index in indices(op) if index in ops))
+
+    return closure(wanted, read)
 
 
 def indices(op: Op) -> Iterator[Ref]:

@@ -43,7 +43,7 @@ def _chosen(program: Program, values: dict[str, bool]) -> Program:
     """The program with every choice made that flags of these values decide."""
     if not values:
         return program
-    ops, flags = {let.name: let.op for let in program.body}, frozenset(values)
+    ops, flags = program.index.ops, frozenset(values)
     builder = Builder(program)
     whole = _needed_whole(program)
     for let in program.body:

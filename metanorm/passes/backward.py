@@ -34,7 +34,6 @@ from metanorm.ir.nodes import (
     Stop,
 )
 from metanorm.ir.outputs import output_dims
-from metanorm.ir.space import Space
 from metanorm.passes.builder import Builder, without_dead
 from metanorm.passes.derivatives import DERIVATIVES, Deriver
 
@@ -88,17 +87,16 @@ def _kept(ref: Ref) -> str:
 class _Backward:
     def __init__(self, program: Program) -> None:
         self.forward = program = _with_means(program)
-        types = {let.name: let.type.axes for let in program.body}
-        space = Space(program.axes)
+        types, space = program.index.types, program.index.space
         first = {leaf for dim in program.inputs[0].dims for leaf in space.leaves(dim)}
         self.saved = tuple(
             let.name
             for let in program.body
-            if isinstance(let.op, Pool) and first <= set(types[let.op.value])
+            if isinstance(let.op, Pool) and first <= set(types[let.op.value].axes)
         )
-        kept = [InputDecl(_kept(ref), "tensor", types[ref]) for ref in self.saved]
+        kept = [InputDecl(_kept(ref), "tensor", types[ref].axes) for ref in self.saved]
         arriving = [
-            InputDecl(GRADIENT + name, "tensor", self._dims(name, ref, types[ref]))
+            InputDecl(GRADIENT + name, "tensor", self._dims(name, ref, types[ref].axes))
             for name, ref in program.outputs
         ]
         inputs = (*program.inputs, *arriving, *kept)
@@ -111,12 +109,11 @@ class _Backward:
         )
         self.b = Deriver(replace(program, inputs=inputs, body=body))
         self.means = {let.op: let.name for let in program.body if isinstance(let.op, Pool)}
-        self.ops = {let.name: let.op for let in program.body}
         self.adjoints: dict[Ref, list[Ref]] = {}
 
     def _dims(self, name: str, ref: Ref, axes: tuple[str, ...]) -> tuple[str, ...]:
         """As the output is returned; cells, which no kernel returns, as they are."""
-        program, space = self.forward, Space(self.forward.axes)
+        program, space = self.forward, self.forward.index.space
         first = program.keeps_shape and name == program.outputs[0][0]
         has_cells = any(space[axis].cells_of for axis in axes)
         return axes if has_cells and not first else output_dims(program, name, ref)
@@ -167,7 +164,7 @@ class _Backward:
         """Add to the adjoint of an old value what comes from a use with axes `result`."""
         if part is None:
             return
-        op = self.ops[old]
+        op = self.forward.index.ops[old]
         if isinstance(op, (Number, Buffer, Stop, Count, Position)):
             return
         new = self.b.moved[old]

@@ -38,7 +38,6 @@ from metanorm.ir.nodes import (
 )
 from metanorm.ir.rename import renamed
 from metanorm.ir.scalar import Apply, Scalar, SizeOf
-from metanorm.ir.space import Space
 from metanorm.passes.builder import Builder
 
 
@@ -52,7 +51,7 @@ def split(program: Program) -> Program:
 def _splittable(program: Program) -> dict[str, Matrix]:
     matrices: dict[str, set[Matrix]] = {}
     blocked: set[str] = set()
-    space = Space(program.axes)
+    space = program.index.space
     for let in program.body:
         if isinstance(let.op, (Pool, Count)):
             for axis, matrix in let.op.over:

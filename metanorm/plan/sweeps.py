@@ -34,7 +34,6 @@ from metanorm.ir.nodes import (
 )
 from metanorm.ir.operands import operands
 from metanorm.ir.scalar import Const
-from metanorm.ir.space import Space
 
 WIDE_OPS = (Input, Map, Expand, Stop)
 EXACT = 2**24  # below which float32 holds all whole numbers
@@ -92,7 +91,7 @@ class Plan:
 
     def type(self, ref: Ref) -> Type:
         """The type of a value."""
-        return next(let.type for let in self.program.body if let.name == ref)
+        return self.program.index.types[ref]
 
 
 def plan(program: Program) -> Plan:
@@ -113,8 +112,7 @@ class _Same(NamedTuple):
 class _Planner:
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.space = Space(program.axes)
-        self.lets = {let.name: let for let in program.body}
+        self.space, self.lets = program.index.space, program.index.lets
         first = program.inputs[0]
         self.frame = tuple(leaf for dim in first.dims for leaf in self.space.leaves(dim))
         self.depth: dict[Ref, int] = {}
@@ -162,7 +160,7 @@ class _Planner:
             if any(self.wide(r) for r in operands(op)):
                 raise NotPlannable(f"{type(op).__name__.lower()} of a value as large as the input")
         elif isinstance(op, Input):
-            sort = next(i.sort for i in self.program.inputs if i.name == op.name)
+            sort = self.program.index.inputs[op.name].sort
             if sort not in ("tensor", "index", "whole", "mask", "matrix"):
                 raise NotPlannable(f"an input of sort {sort}")
         weights = (op.where, op.weight) if isinstance(op, (Count, Pool)) else ()
@@ -182,8 +180,8 @@ class _Planner:
         """Kernels read whole numbers as real ones, which hold the small ones exactly."""
         ops = {ref: self.lets[ref].op for ref in op.arguments}
         wholes = [ref for ref in ops if self.lets[ref].type.kind == "int"]
-        sorts = {i.name: i.sort for i in self.program.inputs}
-        if any(sorts[o.name] != "whole" for r in wholes if isinstance(o := ops[r], Input)):
+        inputs = self.program.index.inputs
+        if any(inputs[o.name].sort != "whole" for r in wholes if isinstance(o := ops[r], Input)):
             raise NotPlannable("a comparison of what also chooses or pools")
         numbers = [o.value for o in ops.values() if isinstance(o, Number)]
         small = all(isinstance(n, Const) and abs(n.value) < EXACT for n in numbers)
@@ -198,14 +196,7 @@ class _Planner:
         for let in self.program.body:
             if self._measured(let) and self.depth[let.name] > number:
                 roots += operands(let.op)
-        needed: set[Ref] = set()
-        queue = roots
-        while queue:
-            ref = queue.pop()
-            if ref not in needed:
-                needed.add(ref)
-                queue.extend(operands(self.lets[ref].op))
-        return needed
+        return self.program.index.closure(roots)
 
     def _sweep(self, number: int, later: set[Ref], wide: Iterable[tuple[str, Ref]]) -> Sweep:
         measured = [

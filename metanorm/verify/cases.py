@@ -166,7 +166,7 @@ class _Builder:
         self.generator = torch.Generator().manual_seed(seed)
         self.numbers = {a.name: setting.number for a in program.arguments if a.type == "int"}
         self.shapes = dict(setting.lengths)
-        ops = {let.name: let.op for let in program.body}
+        ops = program.index.ops
         used = [
             ops[op.weight] for op in ops.values() if isinstance(op, (Pool, Count)) and op.weight
         ]

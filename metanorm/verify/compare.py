@@ -131,7 +131,7 @@ def make(program: Program, module: ModuleType, built: Built, setting: Setting) -
 
 
 def _bounds(program: Program, name: str) -> tuple[float, float]:
-    param = next(p for p in program.params if p.name == name)
+    param = program.index.params[name]
     low, high = getattr(param.low, "value", 0.5), getattr(param.high, "value", 1.5)
     return float(low), float(high)
 

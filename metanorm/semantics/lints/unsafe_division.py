@@ -20,12 +20,11 @@ def unsafe_division(program: Program, low: Lowering, frame: Frame) -> Iterator[P
     for let in program.body:
         if isinstance(let.op, Pool) or any(r in statistical for r in operands(let.op)):
             statistical.add(let.name)
-    ops = {let.name: let.op for let in program.body}
     reported: set[Span] = set()
     for ref, span in low.divisors:
         if ref not in statistical or span in reported:
             continue
-        if not (known[ref].positive or _has_eps(ref, ops)):
+        if not (known[ref].positive or _has_eps(ref, program.index.ops)):
             reported.add(span)
             yield UnsafeDivision(span)
 

@@ -50,7 +50,7 @@ def _in_list(line: str) -> bool:
 
 def table_of(function: str, program: Program, source: Any, results: str | None) -> dict[str, Any]:
     """What the runtime has to know of the kernels of a function, of whatever target they are."""
-    space = Space(program.axes)
+    space = program.index.space
     sizes = {axis: a.name for a in program.arguments if a.type == "size" for axis in a.axes}
     dims = dict.fromkeys(dim for d in program.declarations for dim in d.dims)
     matrices = [a for a in program.arguments if a.type == "matrix"]

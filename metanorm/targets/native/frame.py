@@ -6,12 +6,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from metanorm.ir.nodes import Buffer, Input, Param, Program, Ref, Type
+from metanorm.ir.nodes import Buffer, Input, Param, Program, Ref
 from metanorm.ir.outputs import output_axes
 from metanorm.ir.rename import role_of
 from metanorm.ir.scalar import Apply as ApplyScalar
 from metanorm.ir.scalar import Const, Hyper, Scalar, SizeOf
-from metanorm.ir.space import Space
 from metanorm.plan.sweeps import NotPlannable, Plan
 from metanorm.targets.native.cir import Apply, Expr, Infix, Name, Number, Prefix, product
 from metanorm.targets.native.interface import asked
@@ -64,8 +63,8 @@ class Frame:
         self.plan = plan
         self.loops = loops
         self.program: Program = plan.program
-        self.space = Space(self.program.axes)
-        self.types: dict[Ref, Type] = {let.name: let.type for let in self.program.body}
+        self.space = self.program.index.space
+        self.types = self.program.index.types
         self._orders = self._find_orders()
         self.matrices = self._find_matrices()
         self.asked = asked(self.program)

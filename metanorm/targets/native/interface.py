@@ -132,7 +132,7 @@ def fields(plan: Plan, saved: Iterable[str]) -> tuple[Field, ...]:
         found.append(Field("groups", f"{plan.groups}.count"))
     found += [Field("number", name) for name in hypers(program)]
     found += [Field("momentum", name) for name in momenta(program).values()]
-    space = Space(program.axes)
+    space = program.index.space
     read = {let.op.name: let for let in program.body if isinstance(let.op, Input)}
     for decl in program.inputs:
         if decl.name == plan.groups:

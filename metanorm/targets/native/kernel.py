@@ -135,7 +135,7 @@ class KernelPrinter:
         body = self.narrow.statements(self.sections[-1])
         lets = self.narrow.lets
         for update in self.program.updates:
-            declared = next(b for b in self.program.buffers if b.name == update.buffer)
+            declared = self.program.index.buffers[update.buffer]
             axes = tuple(leaf for dim in declared.dims for leaf in self.f.space.leaves(dim))
             if self.f.order(update.value) != axes:
                 raise NotPlannable("a buffer with other axes than its value")

@@ -54,7 +54,7 @@ class Narrow:
 
     def __init__(self, frame: Frame, sections: Sequence[Section], kept: Collection[Ref]) -> None:
         self.f = frame
-        self.lets = {let.name: let for let in frame.program.body}
+        self.lets = frame.program.index.lets
         self.measured = {
             ref: (number, reduction, statistic)
             for section in sections

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from metanorm.ir.aggregation import Ones
+from metanorm.ir.index import closure
 from metanorm.ir.nodes import Expand, Map, Pool, Ref, Rename, Stop
 from metanorm.ir.operands import operands
 from metanorm.plan.sweeps import NotPlannable
@@ -94,14 +95,12 @@ class PoolPrinter:
 
     def _locals(self, wanted: Iterable[Ref]) -> list[Ref]:
         """The values that are computed for each element that is added, in their order."""
-        found: set[Ref] = set()
-        queue = list(wanted)
-        while queue:
-            ref = queue.pop()
-            op = self.v.lets[ref].op
-            if ref in self.v.inlined and ref not in found and not isinstance(op, Rename):
-                found.add(ref)
-                queue += operands(op)
+
+        def written_out(refs: Iterable[Ref]) -> list[Ref]:
+            ops = ((ref, self.v.lets[ref].op) for ref in refs if ref in self.v.inlined)
+            return [ref for ref, op in ops if not isinstance(op, Rename)]
+
+        found = closure(written_out(wanted), lambda ref: written_out(operands(self.v.lets[ref].op)))
         return [
             let.name for let in self.f.program.body if let.name in found and isinstance(let.op, Map)
         ]

@@ -168,8 +168,7 @@ class Setup:
 
     def _arrays(self) -> list[Stmt]:
         body: list[Stmt] = []
-        params = {p.name: p for p in self.program.params}
-        inputs = {i.name: i for i in self.program.inputs}
+        params, inputs = self.program.index.params, self.program.index.inputs
         for ref, (field, kind) in self._given().items():
             if kind in ("index", "saved"):
                 continue

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from metanorm.ir.aggregation import Causal, Matrix, Neighbours, Window
 from metanorm.ir.flags import choosing_flags
 from metanorm.ir.nodes import Count, Pool, Program
-from metanorm.ir.space import Space
 from metanorm.passes.backward import NotDerivable
 from metanorm.passes.columns import columns
 from metanorm.passes.directions import Directions, directions
@@ -86,7 +85,7 @@ def layouts(program: Program) -> tuple[Layout, ...]:
     if len(dims) > 2:
         last = (dims[0], *dims[2:], dims[1])
         found.append(Layout(last, dims[1], merged=True))
-        leaves = Space(program.axes).leaves(dims[1])
+        leaves = program.index.space.leaves(dims[1])
         if len(leaves) > 1:
             found.append(Layout(last, leaves[-1]))
     return tuple(found)
@@ -150,7 +149,7 @@ def _kernel(
     name: str,
     way: str,
 ) -> tuple[Kernel, Section] | None:
-    space = Space(body.axes)
+    space = body.index.space
     axes: list[tuple[str, ...]] = []
     for dim in layout.dims:
         leaves = space.leaves(dim)
@@ -174,7 +173,7 @@ def _kernel(
     section = f"{name}_{way}_along_".upper() + layout.vector.replace(".", "_")
     own = fields(planned, saved)
     printer = KernelPrinter(planned, Loops(tuple(loops)), own, saved, way)
-    space = Space(body.axes)
+    space = body.index.space
     reductions = (r for sweep in planned.sweeps for r in sweep.reductions)
     cells = tuple(dict.fromkeys(space.merged(r.cells) for r in reductions))
     return Kernel(section, own, cells), Section(section, tuple(printer.definitions()))

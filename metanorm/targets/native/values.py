@@ -22,7 +22,7 @@ class Values:
     def __init__(self, frame: Frame, measured: Collection[Ref], kept: Collection[Ref]) -> None:
         self.f = frame
         self.measured = measured
-        self.lets = {let.name: let for let in frame.program.body}
+        self.lets = frame.program.index.lets
         self.inlined = inlined(frame.program, frame.plan.frame, kept)
         self.given = {ref for _, ref in frame.program.outputs}  # to the caller, as arrays
         self.given |= {update.value for update in frame.program.updates}

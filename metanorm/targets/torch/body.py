@@ -208,7 +208,7 @@ class Body:
             case Input(name):
                 self._input(let, name)
             case Param(name):
-                decl = next(p for p in self.c.program.params if p.name == name)
+                decl = self.c.program.index.params[name]
                 value = Value(Name(name), tuple(Dim(d) for d in decl.dims))
                 split = replace(self.c.lengths.split(value), optional=bool(decl.switches))
                 self.c.values[let.name] = split
@@ -293,7 +293,7 @@ class Body:
         return before
 
     def _input(self, let: Let, name: str) -> None:
-        decl = next(i for i in self.c.program.inputs if i.name == name)
+        decl = self.c.program.index.inputs[name]
         dims = self.c.layouts.frame(decl.dims)
         optional = isinstance(decl.default, float) or (decl.sort == "mask" and not decl.required)
         self.c.values[let.name] = Value(Name(name), dims, optional=optional)

@@ -8,7 +8,6 @@ from metanorm.ir.momenta import flag_alone_decides
 from metanorm.ir.nodes import Divisible, Equal, InputDecl, Program, Several
 from metanorm.ir.reachable import pools_in_evaluation
 from metanorm.ir.scalar import Hyper, Scalar
-from metanorm.ir.space import Space
 from metanorm.targets.python.pyir import (
     Assign,
     Attribute,
@@ -43,7 +42,7 @@ class CallChecks:
         self.owner = owner
         self._measuring = Name(measuring)
         self.program = program
-        self.space = Space(program.axes)
+        self.space = program.index.space
         self.first_shape = shape
         self.known: dict[str, Expr] = {}  # lengths (shapes, for groups of axes) seen so far
         self.kept: dict[str, Expr] = {}  # those of what was made for a weight

@@ -285,7 +285,7 @@ class Context:
             local = self.local(f"{index}_groups" if several else "groups")
             self.group_names[index] = local
         if not any(isinstance(s, Assign) and s.targets == (Name(local),) for s in self.prologue):
-            decl = next(i for i in self.program.inputs if i.name == index)
+            decl = self.program.index.inputs[index]
             count = Name(f"{index}_size") if decl.table is None else self.lengths.of(decl.table)
             made = call("runtime.Groups", Name(index), count, self.lengths.of(decl.dims[0]))
             self.prologue.append(Assign((Name(local),), made))

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from metanorm.ir.nodes import BufferDecl, ParamDecl, Program
-from metanorm.ir.space import Space
 from metanorm.targets.python.pyir import Do, Expr, Name, Stmt
 from metanorm.targets.torch.checks import CallChecks
 from metanorm.targets.torch.layout import call, integer
@@ -26,7 +25,7 @@ def demand_declared_shapes(program: Program) -> list[Stmt]:
 
 def demand_declared_ranks(program: Program) -> list[Stmt]:
     """Only how many dimensions they have, so that a check can compare their lengths."""
-    space = Space(program.axes)
+    space = program.index.space
     return [
         Do(call("runtime.demand_ranks", integer(len(dims)), **names))
         for dims, names in _on_axes(program).items()

@@ -31,7 +31,7 @@ def title(doc: Sequence[str], name: str) -> list[str]:
 
 def class_doc(equations: ast.Norm, program: Program, usage: str = "") -> tuple[str, ...]:
     """The docstring of the module class; `usage` says how it is used, where that is not plain."""
-    space = Space(program.axes)
+    space = program.index.space
     lines = [*title(program.doc, program.name), ""]
     lines += [*textwrap.wrap(usage, COLUMNS), ""] if usage else []
     lines += [*_formula(equations), ""]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from metanorm.ir.nodes import Pool, Program
-from metanorm.ir.space import Space
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def fewest_dims(program: Program) -> int:
     `over *I` has none in a tensor `[O, *I]` of one dimension, such as the gradient of a bias,
     from which its mean would leave zero.
     """
-    space = Space(program.axes)
+    space = program.index.space
     single = [dim for dim in program.inputs[0].dims if not space[dim].variadic]
     pools = (let.op for let in program.body if isinstance(let.op, Pool))
     needs_group = any(all(space[axis].variadic for axis, _ in pool.over) for pool in pools)

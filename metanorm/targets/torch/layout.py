@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 
 from metanorm.ir.nodes import Program
 from metanorm.ir.scalar import Hyper
-from metanorm.ir.space import Space
 from metanorm.targets.python.pyir import (
     Assign,
     Attribute,
@@ -91,7 +90,7 @@ class Layouts:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.space = Space(program.axes)
+        self.space = program.index.space
         self.locals: dict[tuple[str, str], Assign] = {}  # by stem and group of axes
         self.taken: set[str] = set()
 

@@ -141,7 +141,7 @@ class MapPrinter:
         return any(d.full and d.axis not in sure for d in dims)
 
     def _is_argument(self, name: Name) -> bool:
-        return name.text in {i.name for i in self.c.program.inputs}
+        return name.text in self.c.program.index.inputs
 
     def _rescale(self, let: Let, op: Map, out: list[Stmt]) -> None:
         """The one map over a wide value. What is neutral, or may be absent, is `None`."""

@@ -17,7 +17,6 @@ from metanorm.ir.nodes import (
 )
 from metanorm.ir.operands import operands
 from metanorm.ir.placement import Place, kind_of, needed_by
-from metanorm.ir.reachable import indices
 from metanorm.targets.python.pyir import (
     Assign,
     Binary,
@@ -82,18 +81,9 @@ class ModePrinter:
             return False
         if self.c.places[let.name] != place:
             return False
-        queue, seen = [let.op.train, let.op.eval], set[Ref]()
-        while queue:
-            ref = queue.pop()
-            if ref in seen or ref in self.c.values or ref not in self.c.lets:
-                continue
-            of_an_arm = place is None and self.c.places[ref] is not None
-            if not (of_an_arm or self._prints_nothing(ref)):
-                return False
-            seen.add(ref)
-            op = self.c.lets[ref].op
-            queue += [*operands(op), *indices(op)]
-        return True
+        needed = needed_by((let.op.train, let.op.eval), self.c.lets, self.c.values)
+        of_an_arm = {r for r in needed if place is None and self.c.places[r] is not None}
+        return all(self._prints_nothing(ref) for ref in needed - of_an_arm)
 
     def _prints_nothing(self, ref: Ref) -> bool:
         op = self.c.lets[ref].op

@@ -10,7 +10,6 @@ from metanorm.ir.nodes import (
     Program,
 )
 from metanorm.ir.scalar import Hyper
-from metanorm.ir.space import Space
 from metanorm.targets.torch.names import Names
 
 ANNOTATIONS = {
@@ -27,7 +26,7 @@ class Signature:
     def __init__(self, program: Program, names: Names) -> None:
         self.program = program
         self.names = names
-        self.space = Space(program.axes)
+        self.space = program.index.space
         self.momenta = momenta(program)
         self.tracked = [b for b in program.buffers if b.tracked]
 

@@ -26,7 +26,6 @@ from metanorm.ir.nodes import (
 )
 from metanorm.ir.operands import operands
 from metanorm.ir.outputs import output_axes
-from metanorm.ir.space import Space
 from metanorm.plan.sweeps import NotPlannable, Plan, Reduction
 from metanorm.targets.python.pyir import Expr, Name
 from metanorm.targets.triton.terms import ONE
@@ -90,8 +89,8 @@ class Frame:
         self.plan = plan
         self.program: Program = plan.program
         self.groups = tuple(groups)
-        self.space = Space(self.program.axes)
-        self.lets = {let.name: let for let in self.program.body}
+        self.space = self.program.index.space
+        self.lets = self.program.index.lets
         self.wide_axes = set(plan.frame)
         self.cell = next(
             (a.name for a in self.space if a.cells_of and a.cells_of[0] == plan.grouped), None
@@ -141,16 +140,14 @@ class Frame:
         """The number that stands for a value from outside where it is not given, if it may not."""
         op = self.lets[ref].op
         if isinstance(op, Param):
-            param = next(p for p in self.program.params if p.name == op.name)
+            param = self.program.index.params[op.name]
             return (param.absent or 0.0) if param.switches else None
         if isinstance(op, Input):
-            own = next(i for i in self.program.inputs if i.name == op.name)
+            own = self.program.index.inputs[op.name]
             if not own.required:
                 return float(own.default) if isinstance(own.default, (int, float)) else 0.0
         if isinstance(op, Buffer):
-            return (
-                0.0 if any(b.tracked for b in self.program.buffers if b.name == op.name) else None
-            )
+            return 0.0 if self.program.index.buffers[op.name].tracked else None
         return None
 
     def numeric(self, ref: Ref) -> bool:

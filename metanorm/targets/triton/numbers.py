@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from metanorm.ir.nodes import Number, Program
 from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf, scalar_text
-from metanorm.ir.space import Space
 from metanorm.targets.native.interface import asked, dimensions
 from metanorm.targets.python.pyir import (
     Binary,
@@ -44,7 +43,7 @@ def numbers(name: str, program: Program) -> Function:
 
 class _Printer:
     def __init__(self, program: Program) -> None:
-        self.space = Space(program.axes)
+        self.space = program.index.space
         self.told = dimensions(program)
         self.asked = asked(program)
 

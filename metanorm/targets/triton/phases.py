@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+from metanorm.ir.index import closure
 from metanorm.ir.nodes import Along, Count, Expand, Lookup, Map, Pool, Ref, Rename, Stop
 from metanorm.ir.operands import operands
 from metanorm.plan.sweeps import NotPlannable
@@ -66,28 +67,23 @@ class Phases:
 
     def ready(self, ref: Ref, parts: Collection[int]) -> bool:
         """Whether everything that a value takes from the data has been measured."""
-        queue, seen = [ref], set[Ref]()
-        while queue:
-            own = queue.pop()
-            if own in self.f.measured and self.f.measured[own][0] not in parts:
-                return False
-            if own not in seen and own not in self.f.measured:
-                queue += operands(self.op[own])
-            seen.add(own)
-        return True
+        measured = self.f.measured
+        found = closure([ref], lambda own: () if own in measured else operands(self.op[own]))
+        return all(measured[own][0] in parts for own in found if own in measured)
 
     def _missing(self, refs: Iterable[Ref], there: Collection[Ref]) -> set[Ref]:
         """What has to be computed for some values, themselves included."""
-        found, queue = set[Ref](), list(refs)
-        while queue:
-            ref = queue.pop()
-            if ref in there or ref in found or self.f.given(ref):
-                continue
-            found.add(ref)
-            if ref not in self.f.measured:
-                moved = isinstance(self.op[ref], MOVED)
-                queue += [r for r in operands(self.op[ref]) if moved or not self.f.inline(r)]
-        return found
+
+        def absent(some: Iterable[Ref]) -> list[Ref]:
+            return [ref for ref in some if ref not in there and not self.f.given(ref)]
+
+        def read(ref: Ref) -> list[Ref]:
+            if ref in self.f.measured:
+                return []
+            moved = isinstance(self.op[ref], MOVED)
+            return absent(r for r in operands(self.op[ref]) if moved or not self.f.inline(r))
+
+        return closure(absent(refs), read)
 
     def _sources(self, missing: Iterable[Ref]) -> set[Ref]:
         """What has to be an array, since it is read at other places."""

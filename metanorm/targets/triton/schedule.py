@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence
 
+from metanorm.ir.index import closure
 from metanorm.ir.nodes import Buffer, Ref, Update
 from metanorm.ir.operands import operands
 from metanorm.plan.sweeps import NotPlannable, Sweep
@@ -88,17 +89,9 @@ class _Schedule:
 
     def measured_for(self, refs: Iterable[Ref]) -> set[Ref]:
         """The statistics that values come from, but for those whose parts are joined later."""
-        found, queue, seen = set[Ref](), list(refs), set[Ref]()
-        while queue:
-            ref = queue.pop()
-            if ref in seen:
-                continue
-            seen.add(ref)
-            if ref not in self.f.measured:
-                queue += operands(self.f.lets[ref].op)
-            elif not self.f.measured[ref][1].terminal:
-                found.add(ref)
-        return found
+        measured = self.f.measured
+        found = closure(refs, lambda ref: () if ref in measured else operands(self.f.lets[ref].op))
+        return {ref for ref in found if ref in measured and not measured[ref][1].terminal}
 
     # ---- steps
 

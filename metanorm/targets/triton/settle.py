@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from metanorm.ir.aggregation import Ones
+from metanorm.ir.index import closure
 from metanorm.ir.momenta import momenta
 from metanorm.ir.nodes import Along, Count, Expand, Lookup, Map, Pool, Ref, Rename, Stop, Update
 from metanorm.ir.operands import operands
@@ -133,16 +134,18 @@ class SettlePrinter:
 
     def _waits(self, ref: Ref) -> bool:
         """Whether a statistic is of values that this phase has yet to find."""
-        queue, seen = list(operands(self.f.lets[ref].op)), set[Ref]()
-        while queue:
-            own = queue.pop()
-            if own in seen or own in self.s.local or own in self.s.available:
-                continue
-            if own in self.f.measured or self._pools(own) or isinstance(self.f.lets[own].op, Along):
-                return True
-            seen.add(own)
-            queue += operands(self.f.lets[own].op)
-        return False
+
+        def found_here(own: Ref) -> bool:
+            along = isinstance(self.f.lets[own].op, Along)
+            return own in self.f.measured or self._pools(own) or along
+
+        def read(own: Ref) -> list[Ref]:
+            if own != ref and found_here(own):
+                return []
+            refs = operands(self.f.lets[own].op)
+            return [r for r in refs if r not in self.s.local and r not in self.s.available]
+
+        return any(found_here(own) for own in closure([ref], read) - {ref})
 
     def _joined(self, number: int, r: Reduction) -> None:
         """All results of a statistic, from its parts."""
@@ -179,7 +182,7 @@ class SettlePrinter:
     def _updated(self, update: Update, value: Expr) -> None:
         """A buffer that follows a value."""
         pointer = self.arguments(f"tensor {update.buffer}", update.buffer)
-        declared = next(b for b in self.f.program.buffers if b.name == update.buffer)
+        declared = self.f.program.index.buffers[update.buffer]
         order = self.f.leaves(declared.dims)
         if self.f.order(update.value) != order:
             raise NotPlannable("a buffer with other axes than its value")

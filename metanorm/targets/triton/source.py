@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from metanorm.ir.nodes import Input, Program
-from metanorm.ir.space import Space
 from metanorm.passes.backward import NotDerivable
 from metanorm.passes.columns import columns
 from metanorm.passes.directions import Directions, directions
@@ -109,7 +108,7 @@ class _Source:
         return Arm(arm.arm, forward, backward)
 
     def _ways(self, body: Program, layout: Layout, arm: Directions, way: str) -> Ways | None:
-        space = Space(body.axes)
+        space = body.index.space
         groups: list[tuple[str, ...]] = []
         for dim in layout.dims:
             leaves = space.leaves(dim)

@@ -1,0 +1,90 @@
+"""What can be looked up in a program: bindings, users, declarations, axes, and what values need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from metanorm.ir.nodes import BufferDecl, Declaration, InputDecl, Let, Op, ParamDecl, Ref, Type
+from metanorm.ir.operands import operands
+from metanorm.ir.space import Space
+
+if TYPE_CHECKING:
+    from metanorm.ir.nodes import Program
+
+
+class Index:
+    """The tables of one program, each made when it is first asked for.
+
+    Programs do not change, so that everyone who asks shares them; `Program.index` is the one of a
+    program. Bodies of a `Repeat` have names of their own and are not in these tables.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+
+    @cached_property
+    def lets(self) -> Mapping[Ref, Let]:
+        """The bindings by name, in the order of the program."""
+        return {let.name: let for let in self._program.body}
+
+    @cached_property
+    def ops(self) -> Mapping[Ref, Op]:
+        """The operation of each binding."""
+        return {let.name: let.op for let in self._program.body}
+
+    @cached_property
+    def types(self) -> Mapping[Ref, Type]:
+        """The type of each binding."""
+        return {let.name: let.type for let in self._program.body}
+
+    @cached_property
+    def users(self) -> Mapping[Ref, tuple[Let, ...]]:
+        """The bindings that read each binding, in the order of the program."""
+        found: dict[Ref, list[Let]] = {let.name: [] for let in self._program.body}
+        for let in self._program.body:
+            for ref in dict.fromkeys(operands(let.op)):
+                found[ref].append(let)
+        return {ref: tuple(lets) for ref, lets in found.items()}
+
+    @cached_property
+    def inputs(self) -> Mapping[str, InputDecl]:
+        """The inputs by name."""
+        return {decl.name: decl for decl in self._program.inputs}
+
+    @cached_property
+    def params(self) -> Mapping[str, ParamDecl]:
+        """The parameters by name."""
+        return {decl.name: decl for decl in self._program.params}
+
+    @cached_property
+    def buffers(self) -> Mapping[str, BufferDecl]:
+        """The buffers by name."""
+        return {decl.name: decl for decl in self._program.buffers}
+
+    @cached_property
+    def declarations(self) -> Mapping[str, Declaration]:
+        """Everything that comes from outside as a tensor, by name."""
+        return {decl.name: decl for decl in self._program.declarations}
+
+    @cached_property
+    def space(self) -> Space:
+        """The axes. Whoever enters further cell axes makes a `Space` of its own."""
+        return Space(self._program.axes)
+
+    def closure(self, roots: Iterable[Ref]) -> set[Ref]:
+        """All values that some values are computed from, themselves included."""
+        return closure(roots, lambda ref: operands(self.ops[ref]))
+
+
+def closure(roots: Iterable[Ref], reads: Callable[[Ref], Iterable[Ref]]) -> set[Ref]:
+    """The values that can be reached from `roots`, where each leads to those that it `reads`."""
+    reached: set[Ref] = set()
+    queue = list(roots)
+    while queue:
+        ref = queue.pop()
+        if ref not in reached:
+            reached.add(ref)
+            queue.extend(reads(ref))
+    return reached
