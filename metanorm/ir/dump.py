@@ -8,8 +8,10 @@ from metanorm.ir.aggregation import Aggregation, Ones, matrix_text
 from metanorm.ir.nodes import (
     Along,
     Buffer,
+    Cast,
     Count,
     Draw,
+    Dtype,
     Expand,
     Init,
     Input,
@@ -50,7 +52,11 @@ def program_text(program: Program) -> str:
     for u in program.updates:
         by = f" by {scalar_text(u.momentum)}" if u.momentum is not None else ""
         lines.append(f"  update {u.buffer} <- {u.value}{by}")
-    outputs = ", ".join(name if name == ref else f"{name} = {ref}" for name, ref in program.outputs)
+    dtypes = {name: f" {dtype_text(dtype)}" for name, dtype in program.output_dtypes}
+    outputs = ", ".join(
+        (name if name == ref else f"{name} = {ref}") + dtypes.get(name, "")
+        for name, ref in program.outputs
+    )
     lines.append(f"  output {outputs}")
     return "\n".join(lines) + "\n"
 
@@ -96,6 +102,11 @@ def _pooled(op: Pool | Count) -> str:
     return f"over {over_text(op.over)}{where}{weight}"
 
 
+def dtype_text(dtype: Dtype) -> str:
+    """`like residual`, `as float32`."""
+    return f"{'like' if dtype.like else 'as'} {dtype.name}"
+
+
 def op_text(op: Op) -> str:
     """An operation on one line."""
     match op:
@@ -126,6 +137,8 @@ def op_text(op: Op) -> str:
             return f"position({axis})"
         case Stop(value):
             return f"stop({value})"
+        case Cast(value, to):
+            return f"cast({value} {dtype_text(to)})"
         case Mode(train, evaluated, buffer):
             kept = f" if {buffer}" if buffer else ""
             return f"mode(train: {train}, eval: {evaluated}{kept})"

@@ -24,8 +24,10 @@ from metanorm.ir.nodes import (
     Along,
     Buffer,
     BufferDecl,
+    Cast,
     Count,
     Draw,
+    Dtype,
     Expand,
     Init,
     Input,
@@ -83,6 +85,8 @@ class Fingerprint:
         program = self.program
         parts: list[str] = [program.target]
         parts += [self._settled(ref) for _, ref in program.outputs]
+        names = [name for name, _ in program.outputs]
+        parts += [f"{names.index(n)} as {self._dtype(to)}" for n, to in program.output_dtypes]
         parts += [self._update(update) for update in program.updates]
         split = {part for axis in program.axes for part in axis.parts}
         for axis in program.axes:  # a whole axis is as long as the user says
@@ -152,6 +156,15 @@ class Fingerprint:
                 return f"neighbours {self._source(name)} {loop}"
             case _:
                 raise TypeError(f"no digest of the matrix {type(matrix).__name__}")
+
+    def _dtype(self, dtype: Dtype) -> str:
+        """A dtype by its name, or by whose it is."""
+        if not dtype.like:
+            return dtype.name
+        inputs = [i.name for i in self.program.inputs]
+        if dtype.name in inputs:
+            return f"that of {self._input(dtype.name)}"
+        return f"that of {self._op(Param(dtype.name))}"
 
     def _source(self, name: str) -> str:
         """What a matrix is made from: an input, or an argument of the constructor."""
@@ -262,6 +275,8 @@ class Fingerprint:
             case Draw(axes=axes):
                 drawn = f"{self._init(op)} {self._dims(axes)}"
                 return self._nth(drawn, f"{op.number}")
+            case Cast(inner, to):
+                return f"cast {value(inner)} {self._dtype(to)}"
             case Mode(train, evaluated, buffer):
                 kept = self._kept(buffer) if buffer is not None else "-"
                 return f"mode {value(train)} {value(evaluated)} {kept}"

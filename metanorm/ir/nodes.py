@@ -150,6 +150,29 @@ class Stop:
     value: Ref
 
 
+# The dtypes that a spec can name.
+DTYPES = ("float64", "float32", "bfloat16", "float16", "float8_e4m3fn", "float8_e5m2")
+
+
+@dataclass(frozen=True, slots=True)
+class Dtype:
+    """The dtype of an input or a parameter, by its name, or with `like` false a dtype of torch.
+
+    That of a tensor that was left out is the one of the first input.
+    """
+
+    name: str
+    like: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """The value rounded to a dtype; what is computed of it is as wide as before."""
+
+    value: Ref
+    to: Dtype
+
+
 @dataclass(frozen=True, slots=True)
 class Mode:
     """`train` in training mode, `eval` else; always `train` where `buffer` is not kept."""
@@ -210,6 +233,7 @@ Op = Union[
     Rename,
     Expand,
     Stop,
+    Cast,
     Mode,
     Repeat,
     Draw,
@@ -344,7 +368,7 @@ class Program:
     """One norm, or for the target `initial` what computes what its one output begins with.
 
     `output_dims` has the order in which the axes of outputs come out, by their names, where the
-    spec says it.
+    spec says it, and `output_dtypes` the dtypes of those that have not that of the first input.
     """
 
     name: str
@@ -361,6 +385,7 @@ class Program:
     updates: tuple[Update, ...]
     checks: tuple[Check, ...]
     output_dims: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    output_dtypes: tuple[tuple[str, Dtype], ...] = ()
 
     @cached_property
     def index(self) -> Index:

@@ -1,8 +1,18 @@
-"""What an operation reads."""
+"""What an operation reads, and all operations of a program."""
 
 from __future__ import annotations
 
-from metanorm.ir.nodes import Count, Lookup, Map, Mode, Op, Pool, Ref, Repeat
+from collections.abc import Iterable, Iterator
+
+from metanorm.ir.nodes import Count, Let, Lookup, Map, Mode, Op, Pool, Ref, Repeat
+
+
+def every_let(body: Iterable[Let]) -> Iterator[Let]:
+    """The bindings of a body, and of the loops in it."""
+    for let in body:
+        yield let
+        if isinstance(let.op, Repeat):
+            yield from every_let(let.op.body)
 
 
 def operands(op: Op) -> tuple[Ref, ...]:

@@ -154,6 +154,13 @@ _ROWS = (
         "eval",
     ),
     _form("stop", "stop(e)", "e, without its gradient.", "e"),
+    _form(
+        "cast",
+        "cast(e)",
+        "e rounded to the dtype of the first input, or as `cast(e like h)` and "
+        "`cast(e as bfloat16)` say. The gradient is rounded too, but not to a dtype of eight bits.",
+        "e",
+    ),
     _form("size", "size(A)", "The length of axis A."),
     _form("position", "position(A)", "0, 1, 2, ... along axis A."),
     _form(

@@ -11,6 +11,7 @@ from __future__ import annotations
 from metanorm.ir.nodes import (
     Along,
     Buffer,
+    Cast,
     Expand,
     Input,
     Let,
@@ -52,7 +53,7 @@ def computed_alone(program: Program) -> set[str]:
                 wide = isinstance(op, (Input, Buffer)) or any(ref in known for ref in read)
                 if wide:
                     known.add(let.name)
-                if isinstance(op, (Along, Pool)) or (isinstance(op, Map) and not wide):
+                if isinstance(op, (Along, Cast, Pool)) or (isinstance(op, Map) and not wide):
                     alone.update(stored[ref] for ref in read if ref in stored)
 
     walk(program.body)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from metanorm.ir.nodes import (
     Along,
     Buffer,
+    Cast,
     Count,
     Draw,
     Expand,
@@ -108,6 +109,8 @@ def _range(op: Op, known: Mapping[Ref, Range], ops: Mapping[Ref, Op], program: P
             return STATISTICS[statistic]
         case Stop(value) | Rename(value) | Expand(value) | Lookup(value):
             return known[value]
+        case Cast(value):  # which may round to zero
+            return NONNEGATIVE if known[value].low >= 0 else ANY
         case Mode(train, evaluated):
             return known[train].union(known[evaluated])
         case Map("mul", (a, b)) if a == b:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from metanorm.ir.nodes import (
     Along,
+    Cast,
     Count,
     Expand,
     Lookup,
@@ -61,7 +62,7 @@ def renamed(op: Op, names: Mapping[Ref, Ref]) -> Op:
         case Lookup():
             index = op.index if isinstance(op.index, int) else to(op.index)
             return replace(op, table=to(op.table), index=index)
-        case Rename() | Expand() | Stop():
+        case Rename() | Expand() | Stop() | Cast():
             return replace(op, value=to(op.value))
         case Mode():
             return replace(op, train=to(op.train), eval=to(op.eval))

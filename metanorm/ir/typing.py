@@ -8,6 +8,7 @@ from metanorm.ir.nodes import (
     Along,
     Buffer,
     BufferDecl,
+    Cast,
     Count,
     Draw,
     Expand,
@@ -115,6 +116,8 @@ def type_of(op: Op, types: Mapping[Ref, Type], known: Declarations) -> Type:
             return Type("real", space.join(axes))
         case Stop(value):
             return types[value]
+        case Cast(value):
+            return Type("real", types[value].axes)
         case Mode(train, evaluated, _):
             return Type("real", space.join(types[train].axes, types[evaluated].axes))
         case Expand(value, axes):

@@ -18,7 +18,8 @@ class Call:
     `None` stands for. `keeps` is whether there are running statistics, `batches` how many updates
     there have been, this one included. Random numbers are drawn in the dtype `draws_in`, from
     torch's own generator. `rounded` is done to each number that is computed: by it the oracle shows
-    what rounding does to a result.
+    what rounding does to a result. `dtypes` has those of inputs and parameters, to which a spec may
+    round: whatever it does not name is in float64.
     """
 
     inputs: Mapping[str, Tensor | None]
@@ -32,6 +33,7 @@ class Call:
     epsilon: float = 0.0
     draws_in: torch.dtype = torch.float64
     rounded: Callable[[Tensor], Tensor] | None = None
+    dtypes: Mapping[str, torch.dtype] = field(default_factory=dict)
 
 
 @dataclass

@@ -13,8 +13,10 @@ from metanorm.ir.momenta import counts_batches
 from metanorm.ir.nodes import (
     Along,
     Buffer,
+    Cast,
     Count,
     Draw,
+    Dtype,
     Expand,
     Input,
     Let,
@@ -150,6 +152,8 @@ class _Run:
                 return self.v.broadcast(value, type_.axes)
             case Stop(value):
                 return self.v.values[value].detach()
+            case Cast(value, to):
+                return self._cast(self.v.values[value].to(F64), to)
             case Mode(train, evaluated, buffer):
                 live = self.call.training or (buffer is not None and not self.call.keeps)
                 return self.v.broadcast(train if live else evaluated, type_.axes)
@@ -160,6 +164,18 @@ class _Run:
             case Repeat():
                 return self._repeat(op)
         raise NotImplementedError(f"the oracle does not know {op}")
+
+    def _cast(self, value: Tensor, to: Dtype) -> Tensor:
+        """The value rounded; its gradient passes, rounded or not, as if it were not."""
+        dtype = self._dtype(to)
+        return value + (value.detach().to(dtype).to(F64) - value.detach())
+
+    def _dtype(self, to: Dtype) -> torch.dtype:
+        if not to.like:
+            named: torch.dtype = getattr(torch, to.name)
+            return named
+        given = to.name in self.call.params or self.frame.inputs.get(to.name) is not None
+        return self.call.dtypes.get(to.name if given else self.program.inputs[0].name, F64)
 
     def _input(self, name: str) -> Tensor:
         decl = next(i for i in self.program.inputs if i.name == name)

@@ -23,6 +23,7 @@ from metanorm.ir.nodes import (
     Type,
     Update,
 )
+from metanorm.ir.operands import every_let
 from metanorm.ir.reachable import reachable
 from metanorm.ir.rename import called, renamed, role_of
 from metanorm.ir.scalar import Const, Scalar
@@ -153,16 +154,8 @@ class Builder:
         return without_dead(called(program, names))
 
 
-def _every(body: Iterable[Let]) -> Iterator[Let]:
-    """The bindings of a body, and of the loops in it."""
-    for let in body:
-        yield let
-        if isinstance(let.op, Repeat):
-            yield from _every(let.op.body)
-
-
 def _names(body: Iterable[Let]) -> Iterator[Ref]:
-    for let in _every(body):
+    for let in every_let(body):
         yield let.name
         yield from let.op.inside if isinstance(let.op, Repeat) else ()
 
@@ -171,7 +164,7 @@ def without_dead(program: Program) -> Program:
     """The program without bindings that nothing needs, and without cell axes that no value has."""
     reached = reachable(program)
     body = tuple(let for let in program.body if let.name in reached)
-    every = list(_every(body))
+    every = list(every_let(body))
     used = {axis for let in every for axis in let.type.axes}
     used |= {a for let in every if isinstance(let.op, (Pool, Count)) for a, _ in let.op.over}
     axes = tuple(a for a in program.axes if a.cells_of is None or a.name in used)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from metanorm.ir.nodes import Program
+from metanorm.ir.nodes import Cast, Op, Program
+from metanorm.ir.operands import every_let
 from metanorm.ir.verify import verify
 from metanorm.passes.arms import arms
-from metanorm.passes.backward import backward
+from metanorm.passes.backward import NotDerivable, backward
 from metanorm.passes.pipeline import BACKWARD, FORWARD, run
 
 
@@ -30,7 +31,21 @@ def directions(program: Program, check: bool = False) -> tuple[Directions, ...]:
     return tuple(_directions(program, check))
 
 
+# Operations of which no kernels are made yet.
+WITHOUT_KERNELS: Mapping[type[Op], str] = {
+    Cast: "a value that is rounded on the way",
+}
+
+
+def demand_kernel_forms(program: Program) -> None:
+    """Raise `NotDerivable` for a program with an operation that no kernels are made of."""
+    for let in every_let(program.body):
+        if type(let.op) in WITHOUT_KERNELS:
+            raise NotDerivable(WITHOUT_KERNELS[type(let.op)])
+
+
 def _directions(program: Program, check: bool) -> Iterator[Directions]:
+    demand_kernel_forms(program)
     for name, arm in arms(program).items():
         gradient = backward(run(FORWARD, arm, check))
         if check:

@@ -17,6 +17,7 @@ from metanorm.runtime.arguments import (
     demand_shapes,
     demand_tensors,
     demand_tensors_or_none,
+    rounded,
     widened,
 )
 from metanorm.runtime.attributes import renamed, shape_of
@@ -166,6 +167,7 @@ __all__ = [
     "require",
     "rescale",
     "root",
+    "rounded",
     "rows_mean",
     "rows_var",
     "second_along",

@@ -40,6 +40,20 @@ def widened(x: Tensor | None, name: str = "") -> Tensor | None:
     return x.float() if x.dtype in HALF else x
 
 
+def rounded(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """The tensor rounded to a dtype, in its own.
+
+    The gradient is rounded like it, as that of `x.to(dtype)` is; not to eight bits, which hold no
+    gradients: there it passes as it is.
+    """
+    if dtype == x.dtype:
+        return x
+    if dtype.itemsize > 1:
+        return x.to(dtype).to(x.dtype)
+    whole = x.detach()
+    return whole.to(dtype).to(x.dtype) + (x - whole)
+
+
 def demand_real(x: Tensor, name: str = "") -> None:
     """Refuse what is not of a floating-point type, and nested tensors: `TypeError`."""
     demand_one_length(x, name)

@@ -277,6 +277,10 @@ class Expressions:
         return POISON
 
     def _norm(self, call: ast.Call) -> Value:
+        if call.dtype is not None:
+            hint = f"round what comes out: `cast({call.function.name}(...))`"
+            self.problems.add(MisplacedPart(call.dtype.span, "a dtype", hint))
+            return POISON
         if call.over is not None or call.per is not None:
             self.problems.add(NeedsOver(call.function.span, call.function.name, needs=False))
             return POISON
@@ -302,6 +306,10 @@ class Expressions:
         name = call.function.name
         if call.over is None:
             self.problems.add(NeedsOver(call.function.span, name))
+            return POISON
+        if call.dtype is not None:
+            hint = f"round what comes out: `cast({name}(...) as {call.dtype.name.name})`"
+            self.problems.add(MisplacedPart(call.dtype.span, "a dtype", hint))
             return POISON
         x = self.forms.only_argument(call)
         pool = self.pool(call.over, x)

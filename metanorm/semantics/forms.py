@@ -10,9 +10,21 @@ from metanorm.diagnostics.pools import BadOption, NeedsOver
 from metanorm.diagnostics.syntax import MisplacedPart
 from metanorm.diagnostics.values import UnknownArgument, WrongArguments, WrongKind
 from metanorm.ir.aggregation import Ones
-from metanorm.ir.nodes import Along, Expand, Mode, Param, ParamDecl, Position, Stop, Switch
+from metanorm.ir.nodes import (
+    Along,
+    Cast,
+    Dtype,
+    Expand,
+    Mode,
+    Param,
+    ParamDecl,
+    Position,
+    Stop,
+    Switch,
+)
 from metanorm.ir.ops import FORMS, FUNCTIONS, Operation, operations
 from metanorm.ir.scalar import Const, Scalar, SizeOf, apply
+from metanorm.semantics.dtypes import dtype_from_ast, first_dtype
 from metanorm.semantics.scalars import scalar_from_ast
 from metanorm.semantics.values import POISON, Entity, Tensor, Value
 from metanorm.syntax import ast
@@ -35,6 +47,7 @@ class Forms:
             "affine": self._affine,
             "mode": self._mode,
             "stop": self._stop,
+            "cast": self._cast,
             "size": self._size,
             "position": self._position,
             "softmax": self._along,
@@ -50,6 +63,9 @@ class Forms:
             return POISON
         if call.per is not None and name != "affine":
             self._wrong(call, FORMS[name], "takes no `per`")
+            return POISON
+        if call.dtype is not None and name != "cast":
+            self._wrong(call, FORMS[name], "takes no dtype")
             return POISON
         return self.table[name](call)
 
@@ -78,8 +94,8 @@ class Forms:
         if call.over is not None:
             self.problems.add(NeedsOver(call.over.span, row.name, needs=False))
             return POISON
-        if call.per is not None:
-            self._wrong(call, row, "takes no `per`")
+        if call.per is not None or call.dtype is not None:
+            self._wrong(call, row, "takes no `per`" if call.per else "takes no dtype")
             return POISON
         names = [p.rstrip("?") for p in row.parameters]
         given: dict[str, ast.Expr] = dict(zip(names, call.arguments))
@@ -142,6 +158,15 @@ class Forms:
     def _stop(self, call: ast.Call) -> Value:
         value = self.only_argument(call)
         return POISON if value is None else self.low.emit(Stop(value.ref), call.span)
+
+    def _cast(self, call: ast.Call) -> Value:
+        value = self.only_argument(call)
+        to: Dtype | None = first_dtype(self.low)
+        if call.dtype is not None:
+            to = dtype_from_ast(call.dtype, self.e.frame, self.low)
+        if value is None or to is None:
+            return POISON
+        return self.low.emit(Cast(value.ref, to), call.span)
 
     def _axis_argument(self, call: ast.Call) -> tuple[str, ...] | None:
         if len(call.arguments) != 1 or call.keywords:

@@ -220,7 +220,7 @@ class _Norm:
         expected = self.low.known().axes(self.low.inputs[0].dims) if target != "loss" else ()
         found = space.ordered(space.base(a) for a in first.type.axes)
         seen: dict[str, Span] = {}
-        for name, _, other, _ in output:
+        for name, _, other, *_ in output:
             if name in seen:
                 self.problems.add(DuplicateName(other.span, name, seen[name]))
             seen[name] = other.span
@@ -267,6 +267,7 @@ class _Norm:
             updates=tuple(self.low.updates),
             checks=self._checks(),
             output_dims=tuple((o.name, o.dims) for o in output[1:] if o.dims),
+            output_dtypes=tuple((o.name, o.dtype) for o in output if o.dtype is not None),
         )
 
 

@@ -8,7 +8,6 @@ from metanorm.ir.nodes import (
     Buffer,
     Declaration,
     Input,
-    Let,
     Lookup,
     Map,
     Mode,
@@ -19,7 +18,7 @@ from metanorm.ir.nodes import (
     Rename,
     Repeat,
 )
-from metanorm.ir.operands import operands
+from metanorm.ir.operands import every_let, operands
 from metanorm.semantics.lowering import Lowering
 
 Axes = tuple[str, ...]
@@ -38,7 +37,7 @@ class _Orders:
     def __init__(self, low: Lowering) -> None:
         self.low = low
         self.space = low.table.space
-        self.lets = {let.name: let for let in _every(low.body)}
+        self.lets = {let.name: let for let in every_let(low.body)}
         declared: list[Declaration] = [*low.inputs, *low.params, *low.buffers]
         self.declared = {decl.name: decl.dims for decl in declared}
         self.known: dict[Ref, Axes] = {}
@@ -79,10 +78,3 @@ class _Orders:
 
     def _leaves(self, dims: Axes) -> Axes:
         return tuple(leaf for dim in dims for leaf in self.space.leaves(dim))
-
-
-def _every(body: Iterable[Let]) -> Iterable[Let]:
-    for let in body:
-        yield let
-        if isinstance(let.op, Repeat):
-            yield from _every(let.op.body)

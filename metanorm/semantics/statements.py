@@ -13,6 +13,7 @@ from metanorm.diagnostics.values import BadDefault, BadInterval, WrongKind
 from metanorm.ir.nodes import (
     Buffer,
     BufferDecl,
+    Dtype,
     Expand,
     Init,
     Input,
@@ -24,6 +25,7 @@ from metanorm.ir.nodes import (
 )
 from metanorm.ir.scalar import Const, Scalar
 from metanorm.semantics.draws import initial_from_ast
+from metanorm.semantics.dtypes import dtype_from_ast, first_dtype
 from metanorm.semantics.expressions import Expressions
 from metanorm.semantics.lowering import UNKNOWN, Frame, Lowering
 from metanorm.semantics.output_axes import output_order
@@ -37,12 +39,14 @@ SORTS = ("index", "mask", "edges", "matrix")
 
 
 class NormOutput(NamedTuple):
-    """An output: its name, its value, where it is written, and its axes in order."""
+    """An output: its name, its value, where it is written, its axes in order, and its dtype where
+    it is not that of the first input."""
 
     name: str
     tensor: Tensor
     item: ast.OutputItem
     dims: tuple[str, ...]
+    dtype: Dtype | None = None
 
 
 class Statements:
@@ -489,8 +493,20 @@ class Statements:
             tensor = self.e.as_number(value, item.value)
             if tensor is not None:
                 dims = self._output_dims(item, tensor)
-                found.append(NormOutput(self._output_name(item, position), tensor, item, dims))
+                name = self._output_name(item, position)
+                dtype = self._output_dtype(item, name)
+                found.append(NormOutput(name, tensor, item, dims, dtype))
         return found if len(found) == len(statement.items) else None
+
+    def _output_dtype(self, item: ast.OutputItem, name: str) -> Dtype | None:
+        """What is written behind an output, else of one that is called like an input the dtype of
+        that; the one of the first input goes without saying."""
+        found: Dtype | None = None
+        if item.dtype is not None:
+            found = dtype_from_ast(item.dtype, self.frame, self.low)
+        elif any(decl.name == name and decl.sort == "tensor" for decl in self.low.inputs):
+            found = Dtype(name)
+        return found if found != first_dtype(self.low) else None
 
     def _output_dims(self, item: ast.OutputItem, tensor: Tensor) -> tuple[str, ...]:
         """The axes of an output in the order in which they come out."""

@@ -204,8 +204,16 @@ class Affine(Node):
     off: bool = False
 
 
+class Dtype(Node):
+    """`like residual`, the dtype of a tensor, or `as float32`, one by its name."""
+
+    name: Identifier
+    like: bool
+
+
 class Call(Node):
-    """`mean(x over *S)`, `sqrt(v)`, `affine(e per C)`, `mode(train: a, eval: b)`, `Norm(x)`."""
+    """`mean(x over *S)`, `sqrt(v)`, `affine(e per C)`, `mode(train: a, eval: b)`, `Norm(x)`,
+    `cast(e like h)`."""
 
     kind: Literal["call"] = "call"
     function: Identifier
@@ -213,6 +221,7 @@ class Call(Node):
     keywords: tuple[Keyword, ...] = ()
     over: Pool | None = None
     per: Affine | None = None
+    dtype: Dtype | None = None
 
 
 Expr = Union[Number, Name, Spread, Missing, Negative, Chain, Power, Compare, FieldOf, Index, Call]
@@ -372,10 +381,11 @@ class Repeat(Statement):
 
 
 class OutputItem(Node):
-    """`y`, or `y = e`."""
+    """`y`, `y = e`, `y = e like residual`."""
 
     name: Identifier | None = None
     value: Expr
+    dtype: Dtype | None = None
 
 
 class Output(Statement):

@@ -214,15 +214,22 @@ class _Builder:
     def statement_output(self, parts: list[Any], **place: Any) -> ast.Output:
         items = []
         for item in parts:
-            name, value = item.children
+            name, value, dtype = item.children
             items.append(
                 ast.OutputItem(
                     span=self.span(item),
                     name=self.identifier(name) if name else None,
                     value=self.expr(value),
+                    dtype=self.dtype(dtype),
                 )
             )
         return ast.Output(items=tuple(items), **place)
+
+    def dtype(self, tree: Tree | None) -> ast.Dtype | None:
+        if tree is None:
+            return None
+        word, name = tree.children
+        return ast.Dtype(span=self.span(tree), name=self.identifier(name), like=word.type == "LIKE")
 
     # ---- axes and pools
 
@@ -398,7 +405,7 @@ class _Builder:
         )
 
     def expr_call(self, tree: Tree) -> ast.Expr:
-        name, arguments, over, per = tree.children
+        name, arguments, over, per, dtype = tree.children
         given = [self.argument(a) for a in arguments.children] if arguments else []
         last = max((i for i, a in enumerate(given) if not isinstance(a, ast.Keyword)), default=-1)
         early = [a for a in given[: max(last, 0)] if isinstance(a, ast.Keyword)]
@@ -417,6 +424,7 @@ class _Builder:
             keywords=tuple(keywords),
             over=self.pool(over) if over is not None else None,
             per=self.affine(per.children[0]) if per is not None else None,
+            dtype=self.dtype(dtype),
         )
 
     def argument(self, tree: Tree) -> ast.Keyword | ast.Expr:

@@ -142,7 +142,11 @@ def _initial(i: ast.ParamItem | ast.BufferItem) -> tuple[Doc, Doc]:
 
 
 def _output_item(i: ast.OutputItem) -> Doc:
-    return (f"{i.name.name} = " if i.name else "", _expr(i.value))
+    return (f"{i.name.name} = " if i.name else "", _expr(i.value), *_dtype(i.dtype))
+
+
+def _dtype(dtype: ast.Dtype | None) -> tuple[str, ...]:
+    return () if dtype is None else (f" {'like' if dtype.like else 'as'} {dtype.name.name}",)
 
 
 # ---- axes and pools
@@ -261,5 +265,7 @@ def _call(call: ast.Call) -> Doc:
         parts.append(("over ", _pool(call.over)))
     if call.per:
         parts.append(("per ", _affine(call.per)))
+    if call.dtype and parts:
+        parts[-1] = (parts[-1], *_dtype(call.dtype))
     lead = f"{call.function.name}("
     return Group((lead, Indent(join(LINE, parts), 2), ")"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from metanorm.ir.nodes import Program
 from metanorm.verify.cases import F64, Setting
 
 # How far a result may be from the oracle, relative to the largest number in it.
@@ -13,7 +14,18 @@ TOLERANCE = {
     torch.float32: 2e-5,
     torch.bfloat16: 2e-2,
     torch.float16: 4e-3,
+    torch.float8_e4m3fn: 0.13,
+    torch.float8_e5m2: 0.26,
 }
+
+
+def expected_dtype(program: Program, output: str, setting: Setting) -> torch.dtype:
+    """The dtype that an output has to have where all tensors of a call are of that of a setting."""
+    said = dict(program.output_dtypes).get(output)
+    if said is None or said.like:
+        return setting.dtype
+    dtype: torch.dtype = getattr(torch, said.name)
+    return dtype
 
 
 def conditioning(setting: Setting) -> float:

@@ -16,7 +16,13 @@ from metanorm.ir.reachable import outputs_of_others
 from metanorm.runtime import ShapeError
 from metanorm.runtime.dispatch import NotServed
 from metanorm.runtime.errors import SingleValueError
-from metanorm.verify.agreement import TOLERANCE, any_known, conditioning, difference
+from metanorm.verify.agreement import (
+    TOLERANCE,
+    any_known,
+    conditioning,
+    difference,
+    expected_dtype,
+)
 from metanorm.verify.begins import begins_wrong
 from metanorm.verify.cases import F64, Built, NoExample, Setting, build
 from metanorm.verify.finding import ILL_CONDITIONED, OK, REFUSED, UNDEFINED, Finding
@@ -105,7 +111,7 @@ def _compare(
     if setting.values.startswith("one "):
         other = build(program, replace(setting, values="ordinary"), seed)
         calm = reference(program, norm, other.inputs, buffers, other, setting)
-    found = _Found(outputs, norm, inputs)
+    found = _Found(program, outputs, norm, inputs)
     return _Comparison(program, setting, found, oracle).finding(wanted, calm)
 
 
@@ -157,6 +163,7 @@ def call(
 
 @dataclass
 class _Found:
+    program: Program
     outputs: dict[str, Tensor]
     norm: nn.Module
     inputs: Mapping[str, Tensor | None]
@@ -169,7 +176,7 @@ class _Found:
     def _gradients(self) -> dict[str, Tensor]:
         leaves = {n: x for n, x in self.inputs.items() if x is not None and x.requires_grad}
         leaves |= dict(self.norm.named_parameters())
-        loss = combined(self.outputs)
+        loss = combined(self.outputs, self.program)
         if not loss.requires_grad:
             return {}
         found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
@@ -201,12 +208,13 @@ class _Comparison:
         undefined = not (self.setting.empty or spoilt) and not any(
             map(any_known, self.found.outputs.values(), wanted.outputs.values())
         )
-        tolerance = TOLERANCE[self.setting.dtype] * conditioning(self.setting)
+        conditioned = conditioning(self.setting)
         worst = 0.0
         doubtful: dict[str, float] = {}
         pairs = list(self._pairs(wanted, calm))
         for name, own, right, untouched, floor in pairs:
             error = difference(own, right, untouched, floor)
+            tolerance = self._tolerance(name) * conditioned
             if error <= tolerance:
                 worst = max(worst, error)
             elif error == float("inf"):
@@ -220,9 +228,16 @@ class _Comparison:
             return Finding(self.setting.name, OK, worst)
         return self._doubted(doubtful, pairs)
 
+    def _tolerance(self, name: str) -> float:
+        """How far a result may be off: that of an output in a dtype of its own by that, too."""
+        own = TOLERANCE[self.setting.dtype]
+        if name not in self.found.outputs:
+            return own
+        return max(own, TOLERANCE[expected_dtype(self.program, name, self.setting)])
+
     def _misshapen(self, wanted: Reference) -> str:
         for name, output in self.found.outputs.items():
-            if output.dtype != self.setting.dtype:
+            if output.dtype != expected_dtype(self.program, name, self.setting):
                 return f"{name} has dtype {output.dtype}"
             if output.shape != wanted.outputs[name].shape:
                 expected = tuple(wanted.outputs[name].shape)

@@ -20,11 +20,12 @@ class Reference:
 
     outputs: dict[str, Tensor]
     updates: dict[str, Tensor]
+    program: Program
     leaves: dict[str, Tensor]  # inputs and parameters
 
     def gradients(self, names: Sequence[str]) -> list[Tensor]:
         """The gradients of `combined` outputs by the leaves of these names."""
-        loss = combined(self.outputs)
+        loss = combined(self.outputs, self.program)
         wanted = [self.leaves[n] for n in names]
         return list(
             torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True)
@@ -62,20 +63,25 @@ def reference(
             batches=int(counter) if counter is not None else 1,
             epsilon=torch.finfo(torch.promote_types(setting.dtype, torch.float32)).eps,
             rounded=rounded,
+            dtypes=dict.fromkeys((*leaves, *params), setting.dtype),
         ),
     )
-    return Reference(result.outputs, result.updates, {**leaves, **params})
+    return Reference(result.outputs, result.updates, program, {**leaves, **params})
 
 
-def combined(outputs: Mapping[str, Tensor]) -> Tensor:
+def combined(outputs: Mapping[str, Tensor], program: Program) -> Tensor:
     """One random combination of all outputs, in float64.
 
-    Its weights are the gradients of the outputs, and bfloat16 holds them without rounding.
+    Its weights are the gradients of the outputs, and bfloat16 holds them without rounding, or the
+    eight bits of an output that has no more.
     """
     generator = torch.Generator().manual_seed(2)
     loss = torch.zeros((), dtype=F64)
-    for output in outputs.values():
+    dtypes = {name: dtype.name for name, dtype in program.output_dtypes if not dtype.like}
+    for name, output in outputs.items():
         weights = torch.randn(output.shape, generator=generator, dtype=F64).bfloat16()
+        if dtypes.get(name, "").startswith("float8"):
+            weights = weights.to(getattr(torch, dtypes[name])).bfloat16()
         loss = loss + (output.to(F64) * weights.to(output.device)).sum().cpu()
     return loss
 

@@ -94,7 +94,7 @@ program T for activation
   y : [N, G, D, S] = add(%7, %8)
   %10 : [G, D] = mean(x over N, S)
   update seen <- %10
-  output y, scale
+  output y, scale like scale
 """
 
 

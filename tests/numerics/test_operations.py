@@ -117,6 +117,7 @@ FORMS = {
     "affine": Case("affine(x per C)", lambda x, y: 2 * x + 3),
     "mode": Case("mode(train: x * y, eval: x / y)", lambda x, y: x * y),
     "stop": Case("stop(x) * y", lambda x, y: x.detach() * y),
+    "cast": Case("cast(x) * y", lambda x, y: x * y),
     "size": Case("x / size(C) + size(N)", lambda x, y: x / x.shape[1] + x.shape[0]),
     "position": Case("x * position(C)", lambda x, y: x * torch.arange(x.shape[1])),
     "softmax": Case("softmax(x over C) * y", lambda x, y: x.exp() / x.exp().sum(1, True) * y),

@@ -67,7 +67,7 @@ def answer(program: Program, built: Built, training: bool, keeps: bool = True) -
     call = Call(inputs, params, buffers, hypers, built.groups, training, keeps, epsilon=1e-5)
     result = interpret(reading_all_buffers(program), call)
     leaves = params | {n: x for n, x in inputs.items() if x is not None and x.requires_grad}
-    loss = combined(result.outputs)
+    loss = combined(result.outputs, program)
     gradients = torch.autograd.grad(
         loss, list(leaves.values()), allow_unused=True, materialize_grads=True
     )

@@ -125,6 +125,25 @@ class Reading:
             return self.table.tensors[name.removeprefix("d.")]
         return field.dims or self.table.tensors.get(name, first)
 
+    def like_output(self, output: str) -> Tensor:
+        """The first input, or where an output has another dtype, one without memory that lies
+        like it. That of a tensor which was left out is the first input's."""
+        named = self.table.dtypes.get(output)
+        if named is None:
+            return self.x
+        if named.startswith("torch."):
+            dtype: torch.dtype = getattr(torch, named.removeprefix("torch."))
+        else:
+            tensor = self.values.get(named)
+            dtype = tensor.dtype if isinstance(tensor, Tensor) else self.x.dtype
+        if dtype not in layout.TYPES:
+            raise Unfit("a type that kernels do not know")
+        return (
+            self.x
+            if dtype == self.x.dtype
+            else torch.empty_like(self.x, dtype=dtype, device="meta")
+        )
+
     def shape_of(self, dims: Sequence[str]) -> list[int]:
         """The shape of a tensor on these dimensions."""
         return [n for dim in dims for n in self.shapes[dim.lstrip("*")]]

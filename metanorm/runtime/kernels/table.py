@@ -46,7 +46,8 @@ class Table:
     that says how long a dimension is that no input has; `defaults` the number that stands
     for an input that is left out; `ranks` the argument whose length says how many dimensions a
     variadic one stands for; `sorts` what each input is, `flags` the arguments by which a norm
-    chooses. `results` is the type of the result where
+    chooses. `dtypes` names the tensor, or the dtype of torch, whose dtype an output has that is not
+    as the first input. `results` is the type of the result where
     there are several, and `without_statistics` the arm of evaluation where no running statistics
     are kept.
     """
@@ -65,6 +66,7 @@ class Table:
     sorts: Mapping[str, str]
     flags: tuple[str, ...]
     arms: Mapping[str, Mapping[str, Entry]]
+    dtypes: Mapping[str, str]
     cells: Mapping[str, tuple[tuple[str, ...], ...]]  # dimensions of the statistics of each arm
 
 
@@ -112,6 +114,7 @@ def parsed(data: Mapping[str, Any]) -> Table:
         results=data["results"],
         sorts=data.get("sorts", {}),
         flags=tuple(data.get("flags", ())),
+        dtypes=data.get("dtypes", {}),
         arms={
             arm: {
                 way: Entry(entry["sections"], tuple(_field(text) for text in entry["fields"]))

@@ -232,7 +232,7 @@ class Preparation(Reading):
     def _result(self, field: Field, at: int, results: list[Place]) -> list[int]:
         name = field.name.removeprefix("to.")
         gradient = name.startswith("d.")
-        of = self.values.get(name.removeprefix("d.")) if gradient else self.x
+        of = self.values.get(name.removeprefix("d.")) if gradient else self.like_output(name)
         wide = field.kind == "result"
         if of is None:  # the gradient of a tensor that is not there
             return [0, 0, *[0] * (len(self.ranks) if wide else 0)]

@@ -165,7 +165,7 @@ class Preparation(Reading):
         key = field_.name
         name = key.removeprefix("to.")
         gradient = name.startswith("d.")
-        of = self.values.get(name.removeprefix("d.")) if gradient else self.x
+        of = self.values.get(name.removeprefix("d.")) if gradient else self.like_output(name)
         self.made.constants[f"tensor {key}"] = None
         if of is None:
             self.env.update(dict.fromkeys(self._stride_keys(key), 0))
@@ -197,7 +197,7 @@ class Preparation(Reading):
         """Kernels write narrow results where they belong, unless another type is asked for."""
         name = field_.name.removeprefix("to.")
         gradient = name.startswith("d.")
-        of = self.values.get(name.removeprefix("d.")) if gradient else self.x
+        of = self.values.get(name.removeprefix("d.")) if gradient else self.like_output(name)
         if of is None or not self.wanted(name):
             return
         if gradient:

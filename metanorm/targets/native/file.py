@@ -77,10 +77,17 @@ def table_of(function: str, program: Program, source: Any, results: str | None) 
         "without_statistics": without_statistics(program),
         "flags": choosing_flags(program),
         "results": results,
+        **_dtypes(program),
         "sorts": {i.name: i.sort for i in program.inputs if i.sort != "tensor"}
         | {a.name: "matrix" for a in matrices},
         "arms": {arm.name: _arm(arm, space) for arm in source.arms},
     }  # fmt: skip
+
+
+def _dtypes(program: Program) -> dict[str, Any]:
+    """The dtypes of outputs that have another one than the first input: a tensor, or a name."""
+    found = {n: d.name if d.like else f"torch.{d.name}" for n, d in program.output_dtypes}
+    return {"dtypes": found} if found else {}
 
 
 def _declared_lengths(program: Program, space: Space) -> dict[str, int | str]:

@@ -9,6 +9,7 @@ from metanorm.ir.flags import flag_of, flags_of
 from metanorm.ir.nodes import (
     Along,
     Buffer,
+    Cast,
     Count,
     Draw,
     Expand,
@@ -106,7 +107,7 @@ class Body:
         inputs = self._widened()
         if self.c.program.target != "initial":
             apart = self._of_others()
-            inputs.append(way_out(self.c.program, self.result, apart, self.c.local))
+            inputs.append(way_out(self.c, self.result, apart))
         inputs += self.split_inputs()
         return [*inputs, *self.c.layouts.locals.values(), *self.c.prologue, *body]
 
@@ -138,13 +139,26 @@ class Body:
                     dtype = Attribute(name, "dtype")
                     done.append(Assign((Name("dtype"), name), Tuple((dtype, wide), bare=True)))
                 else:
+                    done += self._own_dtype(decl.name)
                     done.append(Assign((name,), wide))
         alone = computed_alone(self.c.program)
         for param in self.c.program.params:
+            done += self._own_dtype(param.name)
             if param.name in alone:
                 name = Name(param.name)
                 done.append(Assign((name,), call("runtime.widened", name)))
         return done
+
+    def _own_dtype(self, name: str) -> list[Stmt]:
+        """The dtype of a tensor as it came, where something is to have it."""
+        local = self.c.dtypes.get(name)
+        if local is None:
+            return []
+        own: Expr = Attribute(Name(name), "dtype")
+        if name in self.c.may_be_absent:
+            missing = Binary("is", (Name(name), Literal(None)))
+            own = IfElse(missing, Name("dtype"), own)
+        return [Assign((Name(local),), own)]
 
     def split_inputs(self) -> list[Assign]:
         """Inputs with split axes."""
@@ -170,13 +184,13 @@ class Body:
         return call(self.result, *bound)
 
     def output(self, name: str, ref: Ref, body: list[Stmt]) -> Expr:
-        """An output as it is returned, in the dtype of the first input."""
+        """An output as it is returned, in its dtype."""
         dims = output_dims(self.c.program, name, ref)
         wanted = tuple(d.axis for d in self.c.layouts.frame(dims))
         value = self.c.present(ref)
         if not value.number and self._is_turned(value, wanted):
             value = self.c.named(self.c.layouts.compact(value), body)
-        return method(self._stored(value, wanted), "to", Name("dtype"))
+        return method(self._stored(value, wanted), "to", self.c.dtype_of(name))
 
     def _is_turned(self, value: Value, wanted: tuple[str, ...]) -> bool:
         """Whether dimensions change places, for which a value is mentioned several times."""
@@ -257,6 +271,11 @@ class Body:
                 value = self.c.present(ref)
                 stopped = value.expr if value.number else method(value.expr, "detach")
                 self.c.keep(let, replace(value, expr=stopped), out, "fixed")
+            case Cast(ref, to):
+                value = self.c.counted(ref, self.c.present(ref))
+                whole = self.c.tensor(value.expr) if value.number else value.expr
+                rounded = call("runtime.rounded", whole, self.c.dtype(to))
+                self.c.keep(let, replace(value, expr=rounded, number=False), out, "rounded")
             case Mode():
                 self.modes.modes(let, out)
             case Repeat():

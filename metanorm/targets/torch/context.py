@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from metanorm.ir.nodes import (
+    Cast,
+    Dtype,
     Expand,
     Input,
     Let,
@@ -68,6 +70,21 @@ class Context:
         self.row_names: dict[str, str] = {}
         self.made: dict[Expr, Name] = {}  # what is set up once, and the local that holds it
         self.first = program.inputs[0].name
+        self.dtypes = {name: self.local(f"{name}_dtype") for name in _asked_for(program)}
+
+    @property
+    def may_be_absent(self) -> frozenset[str]:
+        """Inputs and parameters that may be `None`."""
+        inputs = (i.name for i in self.program.inputs if isinstance(i.default, float))
+        return frozenset((*inputs, *(p.name for p in self.program.params if p.switches)))
+
+    def dtype(self, to: Dtype) -> Expr:
+        """A dtype as an expression."""
+        return Name(self.dtypes.get(to.name, "dtype") if to.like else f"torch.{to.name}")
+
+    def dtype_of(self, output: str) -> Expr:
+        """That of an output."""
+        return self.dtype(dict(self.program.output_dtypes).get(output, Dtype(self.first)))
 
     def _find_users(self) -> dict[Ref, list[Let]]:
         users: dict[Ref, list[Let]] = {name: [] for name in self.lets}
@@ -313,6 +330,13 @@ class Context:
             )
             self.prologue.append(Assign((Name(local),), made))
         return Name(local)
+
+
+def _asked_for(program: Program) -> list[str]:
+    """The tensors beside the first input whose dtype something is to have."""
+    casts = [let.op.to for let in _every(program.body, {}) if isinstance(let.op, Cast)]
+    asked = [d.name for d in (*casts, *(d for _, d in program.output_dtypes)) if d.like]
+    return [name for name in dict.fromkeys(asked) if name != program.inputs[0].name]
 
 
 def _every(body: Iterable[Let], types: dict[Ref, Type]) -> Iterator[Let]:

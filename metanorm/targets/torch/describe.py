@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 
-from metanorm.ir.nodes import Argument, Divisible, Program, Several
+from metanorm.ir.nodes import Argument, Divisible, Dtype, Program, Several
 from metanorm.ir.outputs import output_dims
 from metanorm.ir.scalar import Hyper
 from metanorm.ir.space import Space
@@ -90,12 +90,19 @@ def _shapes(program: Program, space: Space) -> list[str]:
         grouped.setdefault(_shown(dims, space) if dims else "a single number", []).append(name)
     lines += [f"    {', '.join(names)}: {shape}" for shape, names in grouped.items()]
     first = _shown(program.inputs[0].dims, space)
+    dtypes = {name: _dtype(dtype) for name, dtype in program.output_dtypes}
     if len(program.outputs) == 1:
-        return [*lines, f"    result: {first if program.keeps_shape else 'a single number'}"]
+        own = dtypes.get(program.outputs[0][0], "")
+        return [*lines, f"    result: {first if program.keeps_shape else 'a single number'}{own}"]
     for name, ref in program.outputs:
         dims = output_dims(program, name, ref)
-        lines.append(f"    {name}: {_shown(dims, space) if dims else 'a single number'}")
+        shape = _shown(dims, space) if dims else "a single number"
+        lines.append(f"    {name}: {shape}{dtypes.get(name, '')}")
     return lines
+
+
+def _dtype(dtype: Dtype) -> str:
+    return f", in the dtype of {dtype.name}" if dtype.like else f" of {dtype.name}"
 
 
 def _arguments(program: Program, space: Space) -> list[str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from metanorm.ir.nodes import Program
 from metanorm.ir.outputs import output_dims
 from metanorm.targets.python.pyir import Assign, Binary, Expr, If, Name, Return, Stmt, Tuple
 from metanorm.targets.torch.checks import CallChecks
+from metanorm.targets.torch.context import Context
 from metanorm.targets.torch.layout import call, integer, method
 
 
@@ -23,11 +23,12 @@ class Apart:
 DIFFERENTIABLE = ("tensor", "matrix")  # sorts of inputs that have gradients
 
 
-def way_out(program: Program, result: str, apart: Apart, local: Callable[[str], str]) -> Stmt:
+def way_out(context: Context, result: str, apart: Apart) -> Stmt:
     """Results for an input that has no elements; `result` is their class, if they are several.
 
-    All that the input has a part in is zero. `local` makes names for variables.
+    All that the input has a part in is zero.
     """
+    program = context.program
     x = Name(program.inputs[0].name)
     empty = Binary("==", (method(x, "numel"), integer(0)))
     others = [i.name for i in program.inputs[1:] if i.sort in DIFFERENTIABLE]
@@ -36,20 +37,21 @@ def way_out(program: Program, result: str, apart: Apart, local: Callable[[str], 
     first: Expr = call("runtime.no_elements", x, sources)
     if not program.keeps_shape:
         first = method(first, "sum")
-    results = {program.outputs[0][0]: method(first, "to", Name("dtype"))}
+    name = program.outputs[0][0]
+    results = {name: method(first, "to", context.dtype_of(name))}
     checks = CallChecks(program, owner="")
     checks.shapes()  # which finds out where lengths can be read
     for name, ref in program.outputs[1:]:
         if name not in apart.outputs:
             shape = checks.shape(output_dims(program, name, ref))
             zeros = call("runtime.no_elements", x, sources, shape)
-            results[name] = method(zeros, "to", Name("dtype"))
+            results[name] = method(zeros, "to", context.dtype_of(name))
     if len(program.outputs) == 1:
         return If(empty, (Return(results.popitem()[1]),))
     before: list[Stmt] = []
     if apart.statements:  # which may split the input
         for name, expr in results.items():
-            results[name] = Name(local(name))
+            results[name] = Name(context.local(name))
             before.append(Assign((results[name],), expr))
     known = {**results, **apart.outputs}
     returned = Return(call(result, *(known[name] for name, _ in program.outputs)))
