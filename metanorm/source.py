@@ -8,6 +8,7 @@ editor reads them, and are computed here.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 
@@ -78,3 +79,26 @@ class Source:
     def whole(self) -> Span:
         """The span of the whole text."""
         return Span(self.name, 0, len(self.text))
+
+
+def edited(text: str, edits: Iterable[tuple[Span, str]]) -> str:
+    """A text as it was read, with other text in the place of spans of its `Source`.
+
+    Byte order mark and line ends stay as they are, and new lines end as the others do. The spans
+    must not overlap.
+    """
+    places = _places(text)
+    newline = "\r\n" if "\r\n" in text else "\n"
+    for span, replacement in sorted(edits, key=lambda edit: edit[0], reverse=True):
+        start, end = places[span.start], places[span.end]
+        text = text[:start] + replacement.replace("\n", newline) + text[end:]
+    return text
+
+
+def _places(text: str) -> list[int]:
+    """Where each character of a `Source` stands in the text that it was made of; last, the end."""
+    begin = len(text) - len(text.removeprefix("\ufeff"))
+    places = [
+        i for i in range(begin, len(text)) if not (text[i] == "\n" and text[i - 1 : i] == "\r")
+    ]
+    return [*places, len(text)]

@@ -67,28 +67,36 @@ class Workspace:
 
     sources: dict[str, Source] = field(default_factory=dict)
     roots: list[str] = field(default_factory=list)
+    texts: dict[str, str] = field(default_factory=dict)  # of the roots, with their line ends
     diagnostics: tuple[Diagnostic, ...] = ()
 
 
 # ---- reading
 
 
-def load(paths: Sequence[str], stdin: bytes | None = None) -> Workspace:
+def load(
+    paths: Sequence[str], stdin: bytes | None = None, texts: Mapping[str, str] | None = None
+) -> Workspace:
     """The specs at these paths (folders are searched), with everything they use.
 
-    `stdin` is what the path `-` stands for.
+    `stdin` is what the path `-` stands for. `texts` stand for the files of these names, as the
+    open documents of an editor do.
     """
     workspace = Workspace()
+    shadows = {} if texts is None else texts
     problems = Collector()
     for path in _spec_files(paths):
         name = "<stdin>" if path == STDIN else Path(path).as_posix()
         if name in workspace.roots:
             continue
-        source = _source(name, stdin if path == STDIN else None, problems)
-        if source is not None:
-            workspace.sources[name] = source
+        shadow = _encoded(shadows, name)
+        given = stdin if path == STDIN and shadow is None else shadow
+        text = _root_text(name, given, problems)
+        if text is not None:
+            workspace.texts[name] = text
+            workspace.sources[name] = Source.of(name, text)
             workspace.roots.append(name)
-    _load_used(workspace)
+    _load_used(workspace, shadows)
     workspace.diagnostics = problems.sorted()
     return workspace
 
@@ -120,7 +128,12 @@ def _spec_files(paths: Sequence[str]) -> Iterable[str]:
             yield path
 
 
-def _source(name: str, given: bytes | None, problems: Collector) -> Source | None:
+def _encoded(texts: Mapping[str, str], name: str) -> bytes | None:
+    """The text of that name as a file has it."""
+    return texts[name].encode(errors="surrogatepass") if name in texts else None
+
+
+def _root_text(name: str, given: bytes | None, problems: Collector) -> str | None:
     """The text of a spec, or `None` after reporting why it cannot be read."""
     text, reason = _read(Path(name)) if given is None else _decoded(given)
     if reason:
@@ -129,7 +142,7 @@ def _source(name: str, given: bytes | None, problems: Collector) -> Source | Non
         hint = REMEDIES.get(reason, "a spec is a text file in UTF-8")
         problems.add(UnreadableFile(Span(name, 0, 0), name, reason, known, hint))
         return None
-    return Source.of(name, text)
+    return text
 
 
 def _is_dir(name: str) -> bool:
@@ -166,7 +179,7 @@ def _decoded(data: bytes) -> tuple[str, str]:
         return "", f"byte {error.start + 1} is not UTF-8"
 
 
-def _load_used(workspace: Workspace) -> None:
+def _load_used(workspace: Workspace, texts: Mapping[str, str]) -> None:
     """Read what the sources use, and what that uses: beside the user, else from the library.
 
     What cannot be read is a source with a problem, which is reported where it is used.
@@ -181,8 +194,10 @@ def _load_used(workspace: Workspace) -> None:
             if resolve(path, user, workspace.sources) is not None:
                 continue
             beside = Path(os.path.normpath(Path(user).parent / path)).as_posix()
-            if not user.startswith(LIBRARY) and os.path.exists(beside):
-                text, reason = _read(Path(beside))
+            shadow = _encoded(texts, beside)
+            there = shadow is not None or os.path.exists(beside)
+            if not user.startswith(LIBRARY) and there:
+                text, reason = _read(Path(beside)) if shadow is None else _decoded(shadow)
                 if len(workspace.sources) > MOST_FILES:
                     reason = f"more than {MOST_FILES} files are used"
                 name = beside
@@ -275,6 +290,29 @@ def write(outputs: Sequence[Output]) -> None:
         for temporary, _ in waiting:
             with contextlib.suppress(OSError):
                 temporary.unlink()
+
+
+def rewrite(path: Path, before: str, after: str) -> None:
+    """Put `after` in the place of `before`, a spec's text as it was read, in one step.
+
+    Permissions stay, and a link stays a link. Raises `WorkspaceError`, and changes nothing, where
+    the file is read-only or holds something else by now.
+    """
+    target = Path(os.path.realpath(path))
+    try:
+        mode = target.stat().st_mode
+        if not mode & 0o222 or not os.access(target, os.W_OK):
+            raise WorkspaceError(f"cannot write `{path}`: it is read-only")
+        temporary = _temporary(target, after.encode())
+        try:
+            os.chmod(temporary, stat.S_IMODE(mode))
+            if target.read_bytes() != before.encode():
+                raise WorkspaceError(f"`{path}` was changed in the meantime and left as it is")
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise WorkspaceError(f"cannot write `{path}`: {error.strerror or error}") from error
 
 
 def write_bytes(path: Path, data: bytes) -> None:

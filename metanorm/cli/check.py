@@ -1,20 +1,22 @@
-"""`metanorm check`: all diagnostics, nothing written."""
+"""`metanorm check`: all diagnostics, and the fixes that some of them have."""
 
 from __future__ import annotations
 
 import sys
 from enum import Enum
-from typing import Annotated
+from functools import partial
+from typing import Annotated, TextIO
 
 import typer
 
-from metanorm import frontend
-from metanorm.cli.console import write_diagnostics, write_summary
-from metanorm.cli.context import begin
-from metanorm.cli.exit_codes import code_of
-from metanorm.diagnostics.collector import Collector
+from metanorm.cli.console import pass_on, write_diagnostics, write_diff, write_summary
+from metanorm.cli.context import Run, begin
+from metanorm.cli.exit_codes import FINDINGS, OK, code_of
+from metanorm.cli.rewriting import rewrite_each
 from metanorm.diagnostics.render.formats import RENDERERS
-from metanorm.module_names import naming_problems_by_folder
+from metanorm.findings import Findings, Fixed, findings, fixed
+from metanorm.source import Source
+from metanorm.workspace import STDIN, WorkspaceError
 
 
 class Format(str, Enum):
@@ -31,19 +33,71 @@ def command(
         list[str] | None, typer.Argument(help="Files, folders, or - for standard input.")
     ] = None,
     format: Annotated[Format, typer.Option(help="How to print what is found.")] = Format.text,
+    fix: Annotated[
+        bool,
+        typer.Option("--fix", help="Write the safe fixes into the specs, and report what is left."),
+    ] = False,
+    unsafe_fixes: Annotated[
+        bool,
+        typer.Option(
+            "--unsafe-fixes",
+            help="With --fix or --diff: take guesses too, such as the nearest name.",
+        ),
+    ] = False,
+    diff: Annotated[
+        bool, typer.Option("--diff", help="Write nothing; show what --fix would change.")
+    ] = False,
 ) -> None:
-    """Report every error and warning. Writes nothing, and needs no torch."""
+    """Report every error and warning. Writes nothing without --fix, and needs no torch."""
+    given = specs or []
+    if unsafe_fixes and not (fix or diff):
+        raise WorkspaceError("--unsafe-fixes says which fixes to make: it needs --fix or --diff")
+    if fix and STDIN in given and given != [STDIN]:
+        raise WorkspaceError("with --fix, standard input is fixed alone: name no other specs")
     run = begin()
-    workspace = run.workspace(specs or [])
-    checked = frontend.check(workspace.sources, workspace.roots)
-    names = Collector()
-    for clash in naming_problems_by_folder(workspace.sources, workspace.roots, checked.norms):
-        names.add(clash)
-    found = (*workspace.diagnostics, *checked.diagnostics, *names.sorted())
-    if format is Format.text:
-        write_diagnostics(found, workspace.sources, sys.stdout)
-        count = len(workspace.roots) + len(workspace.diagnostics)
-        write_summary(found, count, run.milliseconds, sys.stdout)
+    stdin = run.standard_input(given)
+    before = findings(run.workspace(given, stdin))
+    if not (fix or diff):
+        _report(before, format, run, sys.stdout)
+        raise typer.Exit(code_of(before.diagnostics))
+    done = fixed(before, partial(run.workspace, given, stdin), unsafe_fixes)
+    if diff:
+        _show(before, done)
+        raise typer.Exit(code_of(done.findings.diagnostics) or (FINDINGS if done.texts else OK))
+    if given == [STDIN]:
+        ((name, text),) = before.workspace.texts.items() or (("", ""),)
+        pass_on(done.texts.get(name, text))
+        _report(done.findings, format, run, sys.stderr)
     else:
-        sys.stdout.write(RENDERERS[format.value](found, workspace.sources))
-    raise typer.Exit(code_of(found))
+        rewrite_each(before.workspace.texts, done.texts, partial(_fixes, done))
+        _report(done.findings, format, run, sys.stdout)
+    raise typer.Exit(code_of(done.findings.diagnostics))
+
+
+def _report(found: Findings, format: Format, run: Run, stream: TextIO) -> None:
+    """Print diagnostics; for a person, also how many of them have a fix."""
+    diagnostics, workspace = found.diagnostics, found.workspace
+    if format is not Format.text:
+        stream.write(RENDERERS[format.value](diagnostics, workspace.sources))
+        return
+    write_diagnostics(diagnostics, workspace.sources, stream)
+    count = len(workspace.roots) + len(workspace.diagnostics)
+    write_summary(diagnostics, count, run.milliseconds, stream)
+    safe, every = (sum(map(len, found.fixes(unsafe).values())) for unsafe in (False, True))
+    if safe:
+        stream.write(f"{safe} can be fixed: metanorm check --fix\n")
+    if every > safe:
+        more = f"{every - safe} more" if safe else f"{every}"
+        stream.write(f"{more} can be fixed by a guess: metanorm check --fix --unsafe-fixes\n")
+
+
+def _show(before: Findings, done: Fixed) -> None:
+    """What would change."""
+    for name, text in done.texts.items():
+        old, new = before.workspace.sources[name].text, Source.of(name, text).text
+        write_diff(old, new, name, "as it is", sys.stdout)
+
+
+def _fixes(done: Fixed, name: str) -> str:
+    count = done.counts[name]
+    return f"{count} fix{'es' if count > 1 else ''} written"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,10 +21,22 @@ class Run:
     root: Path
     started: float = field(default_factory=time.perf_counter)
 
-    def workspace(self, paths: list[str]) -> Workspace:
-        """The specs that were named, or those that the configuration names."""
-        given = sys.stdin.buffer.read(MAX_BYTES + 1) if STDIN in paths else None
-        return load(paths or [self.relative(spec) for spec in self.config.specs], given)
+    def workspace(
+        self,
+        paths: list[str],
+        stdin: bytes | None = None,
+        texts: Mapping[str, str] | None = None,
+    ) -> Workspace:
+        """The specs that were named, or those that the configuration names.
+
+        `stdin` is what was read from there already; `texts` are as in `metanorm.workspace.load`.
+        """
+        given = self.standard_input(paths) if stdin is None else stdin
+        return load(paths or [self.relative(spec) for spec in self.config.specs], given, texts)
+
+    def standard_input(self, paths: list[str]) -> bytes | None:
+        """What stands there, if the paths name it."""
+        return sys.stdin.buffer.read(MAX_BYTES + 1) if STDIN in paths else None
 
     def names_folder(self, paths: list[str]) -> bool:
         """Whether what was named, or is configured, is more than single files."""

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from metanorm import frontend
-from metanorm.cli.console import complain, pass_on, say, tell, write_diagnostics, write_diff
+from metanorm.cli.console import complain, pass_on, say, write_diagnostics, write_diff
 from metanorm.cli.context import begin
 from metanorm.cli.exit_codes import FINDINGS, INTERNAL, OK, code_of
+from metanorm.cli.rewriting import rewrite_each
 from metanorm.visible import visible
-from metanorm.workspace import STDIN, Output, write
+from metanorm.workspace import STDIN
 
 
 def command(
@@ -32,7 +32,7 @@ def command(
     workspace = run.workspace(specs or [])
     write_diagnostics(workspace.diagnostics, workspace.sources, sys.stderr)
     failed, ended = bool(workspace.diagnostics), OK
-    changed: list[Output] = []
+    changed: dict[str, str] = {}
     for name in workspace.roots:
         source = workspace.sources[name]
         text, problems = frontend.format_spec(source)
@@ -44,26 +44,14 @@ def command(
             complain(f"{name} has syntax errors and was left as it is: see `metanorm check {name}`")
         elif specs == [STDIN] and not (check or diff):
             pass_on(text)
-        elif text != source.text or _has_odd_line_ends(name):
-            changed.append(Output(Path(name), text, source.text, "differs"))
-    for output in changed:
+        elif text != workspace.texts[name]:
+            changed[name] = text
+    for name, text in changed.items():
         if diff:
-            path = output.path.as_posix()
-            write_diff(output.before or "", output.text, path, "as it is", sys.stdout)
+            write_diff(workspace.sources[name].text, text, name, "as it is", sys.stdout)
         elif check:
-            say(f"{visible(str(output.path))}: not formatted\n")
+            say(f"{visible(name)}: not formatted\n")
     if not (check or diff):
-        write(changed)
-        for output in changed:
-            tell(f"{output.path}: formatted")
+        rewrite_each(workspace.texts, changed, lambda _: "formatted")
     unformatted = bool(changed) and (check or diff)
     raise typer.Exit(ended or (FINDINGS if failed or unformatted else OK))
-
-
-def _has_odd_line_ends(name: str) -> bool:
-    """Carriage returns and byte order marks are gone from the source's text already."""
-    try:
-        data = Path(name).read_bytes()
-    except OSError:
-        return False
-    return b"\r" in data or data.startswith(b"\xef\xbb\xbf")

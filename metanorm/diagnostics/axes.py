@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metanorm.diagnostics.model import Label, Problem
+from metanorm.diagnostics.guess import SAFE, instead, respelled
+from metanorm.diagnostics.model import Fix, Label, Problem
 from metanorm.diagnostics.registry import problem
 from metanorm.diagnostics.suggest import listing, nearest
 from metanorm.source import Span
@@ -119,6 +120,16 @@ class UnknownAxis(Problem):
         if self.can_size:
             return (f"to introduce it here, say how long it is: `{self.axis} = 3`",)
         return ("axes are introduced by `input`",)
+
+    def fixes(self) -> tuple[Fix, ...]:
+        bare = {name.lstrip("*"): name for name in self.known}
+        written = self.axis.lstrip("*")
+        if written in bare:  # with a `*` too many, or too few
+            return (instead(self.span, self.axis, bare[written], SAFE),)
+        return tuple(
+            instead(self.span, self.axis, bare[fix.replacement], fix.applicability)
+            for fix in respelled(self.span, written, bare)
+        )
 
 
 @problem("MN0305")

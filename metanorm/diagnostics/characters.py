@@ -5,7 +5,8 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import dataclass
 
-from metanorm.diagnostics.model import Problem
+from metanorm.diagnostics.guess import SAFE, UNSAFE
+from metanorm.diagnostics.model import Fix, Problem
 from metanorm.diagnostics.registry import problem
 from metanorm.source import Span
 
@@ -16,6 +17,9 @@ GREEK = dict(
         "phi chi psi omega".split(),
     )
 )
+
+# Characters that mean just one thing, and how it is written here.
+WRITTEN = {"²": "^2", "³": "^3", "·": "*", "×": "*", "÷": "/", "−": "-", ";": ""}
 
 
 @problem("MN0104")
@@ -82,6 +86,22 @@ class UnexpectedCharacter(Problem):
             name = GREEK.get(c.lower())
             hint += f": write `{name}`" if name else ""
         return (hint or "remove it; a comment begins with `#`",)
+
+    def fixes(self) -> tuple[Fix, ...]:
+        c = self.character
+        if c in WRITTEN:
+            written = WRITTEN[c]
+            title = f"write `{written}` instead of `{c}`" if written else f"remove `{c}`"
+            return (Fix(self.span, written, SAFE, title),)
+        if c.isspace():
+            return (Fix(self.span, " ", SAFE, "write a space"),)
+        if not c.isprintable():
+            return (Fix(self.span, "", UNSAFE, f"remove {describe(c)}"),)
+        if c.lower() in GREEK:
+            name = GREEK[c.lower()]
+            title = f"write `{name}` instead of `{c}`: it must not be the name of something else"
+            return (Fix(self.span, name, UNSAFE, title),)
+        return ()
 
 
 @problem("MN0105")

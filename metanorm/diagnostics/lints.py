@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metanorm.diagnostics.model import Label, Warn
+from metanorm.diagnostics.guess import SAFE
+from metanorm.diagnostics.model import Fix, Label, Warn
 from metanorm.diagnostics.registry import problem
 from metanorm.source import Span
 
@@ -134,6 +135,7 @@ class UnusedAllowance(Warn):
     span: Span
     allowed: str  # the code, or nothing where there is none
     is_code: bool = True
+    comment: Span | None = None  # what goes with the allowance, if it goes
 
     def message(self) -> str:
         if not self.allowed:
@@ -146,3 +148,8 @@ class UnusedAllowance(Warn):
         if not (self.allowed and self.is_code):
             return ("write the code of a warning: `# norm: allow MN0702 -- reason`",)
         return ("remove it",)
+
+    def fixes(self) -> tuple[Fix, ...]:
+        if self.comment is None or not self.is_code:
+            return ()
+        return (Fix(self.comment, "", SAFE, "remove the comment that allows nothing"),)

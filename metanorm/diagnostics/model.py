@@ -30,6 +30,30 @@ class Label:
     text: str = ""
 
 
+class Applicability(str, Enum):
+    """Who may apply a fix: a program, or a person who has read it.
+
+    A safe fix leaves what the spec says as it is, or has the only thing that the text can have
+    meant. An unsafe one is a guess: what comes out may compute something else than was meant.
+    """
+
+    SAFE = "safe"
+    UNSAFE = "unsafe"
+
+
+@dataclass(frozen=True)
+class Fix:
+    """An edit that ends a diagnostic: the text of `span` becomes `replacement`.
+
+    `title` says what it does, as an editor's menu has it.
+    """
+
+    span: Span
+    replacement: str
+    applicability: Applicability
+    title: str
+
+
 @dataclass(frozen=True)
 class Diagnostic:
     """One finding, worded and placed, ready for any renderer."""
@@ -41,6 +65,7 @@ class Diagnostic:
     secondary: tuple[Label, ...] = ()
     notes: tuple[str, ...] = ()
     helps: tuple[str, ...] = ()
+    fixes: tuple[Fix, ...] = ()  # the most likely one first; each alone ends the diagnostic
 
 
 class Problem:
@@ -76,6 +101,10 @@ class Problem:
         """What to do about it."""
         return ()
 
+    def fixes(self) -> tuple[Fix, ...]:
+        """Edits that do it, where one can be written down."""
+        return ()
+
     def diagnostic(self) -> Diagnostic:
         """The finding in words."""
         return Diagnostic(
@@ -86,6 +115,7 @@ class Problem:
             secondary=self.secondary(),
             notes=self.notes(),
             helps=self.helps(),
+            fixes=self.fixes(),
         )
 
 

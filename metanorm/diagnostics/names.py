@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from metanorm.diagnostics.model import Label, Problem, Warn
+from metanorm.diagnostics.guess import SAFE, UNSAFE, instead, respelled
+from metanorm.diagnostics.model import Fix, Label, Problem, Warn
 from metanorm.diagnostics.registry import problem
 from metanorm.diagnostics.suggest import did_you_mean, listing, there_is
 from metanorm.source import Span
@@ -72,24 +74,32 @@ class UnknownName(Problem):
             return guess or ("introduce it above this place",)
         return there_is(there)
 
+    def fixes(self) -> tuple[Fix, ...]:
+        if self.later or self.usage:
+            return ()
+        if self.is_axis:
+            return (instead(self.span, self.name, f"size({self.name})", UNSAFE, "its length"),)
+        return respelled(self.span, self.name, self.known)
 
-# What other languages call an operation.
-ELSEWHERE = {
-    "amax": "max",
-    "amin": "min",
-    "average": "mean",
-    "avg": "mean",
-    "detach": "stop",
-    "length": "size",
-    "maximum": "max",
-    "minimum": "min",
-    "norm": "l2",
-    "softsign": "sign",
-    "stddev": "std",
-    "stop_gradient": "stop",
-    "swish": "silu",
-    "variance": "var",
+
+# What other languages call an operation, and how theirs may differ from it.
+ELSEWHERE: Mapping[str, tuple[str, str]] = {
+    "amax": ("max", ""),
+    "amin": ("min", ""),
+    "average": ("mean", ""),
+    "avg": ("mean", ""),
+    "detach": ("stop", ""),
+    "length": ("size", ""),
+    "maximum": ("max", ""),
+    "minimum": ("min", ""),
+    "stddev": ("std", "it is biased, unless `ddof = 1` is given"),
+    "stop_gradient": ("stop", ""),
+    "swish": ("silu", "it is swish with beta = 1"),
+    "variance": ("var", "it is biased, unless `ddof = 1` is given"),
 }
+
+# Functions of other languages whose nearest name here computes something else.
+SPELLED_OUT = {"softsign": "x / (1 + abs(x))"}
 
 
 @problem("MN0202")
@@ -127,6 +137,7 @@ class UnknownFunction(Problem):
     name: str
     known: tuple[str, ...]
     statistics: tuple[str, ...] = ()  # those that there are, where one was meant
+    meanings: Mapping[str, str] = field(default_factory=dict, compare=False)  # of what is known
 
     def message(self) -> str:
         return f"unknown function `{self.name}`"
@@ -134,7 +145,10 @@ class UnknownFunction(Problem):
     def helps(self) -> tuple[str, ...]:
         guess = did_you_mean(self.name, self.known)
         if self.name in ELSEWHERE:
-            return (f"did you mean `{ELSEWHERE[self.name]}`?",)
+            ours, difference = ELSEWHERE[self.name]
+            return (f"did you mean `{ours}`? {difference}".rstrip(),)
+        if self.name in SPELLED_OUT:
+            return (f"it is written `{SPELLED_OUT[self.name]}`",)
         if guess:
             return guess
         if self.name[:1].isupper():
@@ -142,6 +156,24 @@ class UnknownFunction(Problem):
         if self.statistics:
             return (f"the statistics are {listing(self.statistics)}",)
         return ("`metanorm list operations` shows what there is",)
+
+    def fixes(self) -> tuple[Fix, ...]:
+        if self.name in SPELLED_OUT:
+            return ()
+        if self.name in ELSEWHERE:
+            ours, difference = ELSEWHERE[self.name]
+            applicability = UNSAFE if difference else SAFE
+            return (instead(self.span, self.name, ours, applicability, difference),)
+        return tuple(
+            instead(
+                self.span,
+                self.name,
+                fix.replacement,
+                fix.applicability,
+                self.meanings.get(fix.replacement, ""),
+            )
+            for fix in respelled(self.span, self.name, self.known)
+        )
 
 
 @problem("MN0203")
@@ -286,6 +318,9 @@ class UnknownSort(Problem):
         plain = "; a tensor has no sort: `x[N, C]`" if self.what == "input" else ""
         return (f"{self.what}s are {listing(self.known, 'or')}{plain}",)
 
+    def fixes(self) -> tuple[Fix, ...]:
+        return respelled(self.span, self.name, self.known)
+
 
 @problem("MN0206")
 @dataclass(frozen=True)
@@ -378,6 +413,9 @@ class UnknownField(Problem):
         if not self.has_fields:
             return ("only the result of `moments(...)` and of `stat` has fields: `mean` and `var`",)
         return did_you_mean(self.field, ("mean", "var")) or ("the fields are `mean` and `var`",)
+
+    def fixes(self) -> tuple[Fix, ...]:
+        return respelled(self.span, self.field, ("mean", "var")) if self.has_fields else ()
 
 
 @problem("MN0208")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metanorm.diagnostics.model import Label, Problem
+from metanorm.diagnostics.guess import respelled
+from metanorm.diagnostics.model import Fix, Label, Problem
 from metanorm.diagnostics.registry import problem
 from metanorm.diagnostics.suggest import did_you_mean, listing, there_is
 from metanorm.source import Span
@@ -104,6 +105,9 @@ class UnknownMatrix(Problem):
 
     def helps(self) -> tuple[str, ...]:
         return did_you_mean(self.name, self.known) or there_is(self.known)
+
+    def fixes(self) -> tuple[Fix, ...]:
+        return respelled(self.span, self.name, self.known)
 
 
 @problem("MN0403")
@@ -282,6 +286,7 @@ class BadOption(Problem):
     reason: str = ""
     known: tuple[str, ...] = ()
     hint: str = ""
+    given: tuple[str, ...] = ()  # what the call has already
 
     def message(self) -> str:
         return self.reason or f"`{self.function}` has no option `{self.option}`"
@@ -289,7 +294,14 @@ class BadOption(Problem):
     def helps(self) -> tuple[str, ...]:
         if self.hint:
             return (self.hint,)
-        return did_you_mean(self.option, self.known) or there_is(self.known) or ("remove it",)
+        return did_you_mean(self.option, self._free()) or there_is(self.known) or ("remove it",)
+
+    def fixes(self) -> tuple[Fix, ...]:
+        unknown = not (self.reason or self.hint)
+        return respelled(self.span, self.option, self._free()) if unknown else ()
+
+    def _free(self) -> list[str]:
+        return [name for name in self.known if name not in self.given]
 
 
 @problem("MN0407")
@@ -382,3 +394,6 @@ class UnknownStat(Problem):
         if self.is_by:
             return ("statistics are mixed by `softmax` or by `sparsestmax(radius)`",)
         return did_you_mean(self.name, self.known) or (f"name it with `stat {self.name} over ...`",)
+
+    def fixes(self) -> tuple[Fix, ...]:
+        return () if self.is_by else respelled(self.span, self.name, self.known)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metanorm.diagnostics.model import Label, Problem, Warn
+from metanorm.diagnostics.guess import respelled
+from metanorm.diagnostics.model import Fix, Label, Problem, Warn
 from metanorm.diagnostics.registry import problem
 from metanorm.diagnostics.suggest import listing
 from metanorm.source import Span
@@ -364,12 +365,16 @@ class UnknownTarget(Problem):
 
     span: Span
     name: str
+    known: tuple[str, ...] = ()
 
     def message(self) -> str:
         return f"a norm cannot be for `{self.name}`"
 
     def helps(self) -> tuple[str, ...]:
         return ("write `for weight`, `for gradient` or `for loss`, or leave it out",)
+
+    def fixes(self) -> tuple[Fix, ...]:
+        return respelled(self.span, self.name, self.known)
 
 
 @problem("MN0609")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metanorm.diagnostics.model import Label, Problem
+from metanorm.diagnostics.guess import SAFE, UNSAFE, instead, respelled
+from metanorm.diagnostics.model import Fix, Label, Problem
 from metanorm.diagnostics.registry import problem
 from metanorm.diagnostics.suggest import did_you_mean, listing, prose
 from metanorm.source import Span
@@ -46,6 +47,7 @@ class UnexpectedToken(Problem):
     found: str
     expected: tuple[str, ...]
     hint: str = ""
+    fix: Fix | None = None
 
     def message(self) -> str:
         return f"unexpected {self.found}"
@@ -57,6 +59,9 @@ class UnexpectedToken(Problem):
 
     def helps(self) -> tuple[str, ...]:
         return (self.hint,) if self.hint else ()
+
+    def fixes(self) -> tuple[Fix, ...]:
+        return (self.fix,) if self.fix is not None else ()
 
 
 @problem("MN0102")
@@ -110,6 +115,21 @@ class MissingPiece(Problem):
             return (f"write {self.missing} where what was opened ends",)
         return (f"write {self.missing}, or remove what asks for one",)
 
+    def fixes(self) -> tuple[Fix, ...]:
+        if self.opened is None:  # then a name or an expression is missing, and who knows which
+            return ()
+        title = f"write {self.missing} here: it may belong further to the left"
+        return (Fix(self.span, self.missing.strip("`"), UNSAFE, title),)
+
+
+# Words of other languages that begin a statement, and whether they can mean nothing else.
+OTHER_WORDS = {
+    "return": ("output", SAFE),
+    "const": ("let", SAFE),
+    "normalize": ("reduce", UNSAFE),
+    "var": ("let", UNSAFE),
+}
+
 
 @problem("MN0103")
 @dataclass(frozen=True)
@@ -155,15 +175,23 @@ class UnknownClause(Problem):
         return "no statement begins with this word"
 
     def helps(self) -> tuple[str, ...]:
-        other = {"return": "output", "normalize": "reduce", "const": "let", "var": "let"}
         guess = did_you_mean(self.word, self.known)
-        if self.word in other and not self.assigns:
-            return (f"did you mean `{other[self.word]}`?",)
+        if self.word in OTHER_WORDS and not self.assigns:
+            return (f"did you mean `{OTHER_WORDS[self.word][0]}`?",)
         if guess:
             return guess
         if self.assigns:
             return (f"to give a value a name, write `let {self.word} = ...`",)
         return (f"a statement begins with {listing(sorted(self.known), 'or')}",)
+
+    def fixes(self) -> tuple[Fix, ...]:
+        if self.word in OTHER_WORDS and not self.assigns:
+            ours, applicability = OTHER_WORDS[self.word]
+            return (instead(self.span, self.word, ours, applicability),)
+        guess = respelled(self.span, self.word, self.known)
+        if guess or not self.assigns:
+            return guess
+        return (Fix(self.span.before(), "let ", UNSAFE, f"write `let {self.word} = ...`"),)
 
 
 @problem("MN0108")

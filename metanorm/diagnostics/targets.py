@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
-from metanorm.diagnostics.model import Label, Problem
+from metanorm.diagnostics.guess import SAFE, UNSAFE, instead, respelled
+from metanorm.diagnostics.model import Fix, Label, Problem
 from metanorm.diagnostics.registry import problem
 from metanorm.diagnostics.suggest import did_you_mean, shortened
 from metanorm.source import Span
+
+
+def path_in_use(span: Span, path: str) -> Span | None:
+    """Where the path stands in `use "path"`, whose last part it is; `None` outside of a `use`."""
+    end = span.end - 1
+    return Span(span.source, end - len(path), end) if span.end > span.start else None
 
 
 @problem("MN0802")
@@ -57,6 +65,10 @@ class UnreadableFile(Problem):
 
     def helps(self) -> tuple[str, ...]:
         return did_you_mean(self.path, self.known) or (self.hint,)
+
+    def fixes(self) -> tuple[Fix, ...]:
+        place = path_in_use(self.span, self.path)
+        return () if place is None else respelled(place, self.path, self.known)
 
 
 @problem("MN0803")
@@ -203,3 +215,12 @@ class BadUse(Problem):
         if self.path.isprintable() and not self.path.endswith(".norm") and "/" not in self.path:
             return (f"did you mean `{shortened(self.path)}.norm`?",)
         return ("write the name of a file that ends in `.norm`",)
+
+    def fixes(self) -> tuple[Fix, ...]:
+        place = path_in_use(self.span, self.path)
+        if place is None or not self.path.isprintable() or self.path.startswith("/"):
+            return ()
+        path, applicability = re.sub(r"\\+", "/", self.path), SAFE
+        if not path.endswith(".norm"):
+            path, applicability = f"{path}.norm", UNSAFE
+        return (instead(place, self.path, path, applicability),)

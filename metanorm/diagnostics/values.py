@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metanorm.diagnostics.model import Label, Problem
+from metanorm.diagnostics.guess import respelled
+from metanorm.diagnostics.model import Fix, Label, Problem
 from metanorm.diagnostics.registry import problem
 from metanorm.diagnostics.suggest import did_you_mean, listing, there_is
 from metanorm.source import Span
@@ -133,6 +134,7 @@ class UnknownArgument(Problem):
     name: str
     function: str
     known: tuple[str, ...]
+    given: tuple[str, ...] = ()  # what the call has already
 
     def message(self) -> str:
         return f"`{self.function}` has no argument `{self.name}`"
@@ -140,7 +142,13 @@ class UnknownArgument(Problem):
     def helps(self) -> tuple[str, ...]:
         if not self.known:
             return ("it has no arguments with names",)
-        return did_you_mean(self.name, self.known) or there_is(self.known)
+        return did_you_mean(self.name, self._free()) or there_is(self.known)
+
+    def fixes(self) -> tuple[Fix, ...]:
+        return respelled(self.span, self.name, self._free())
+
+    def _free(self) -> list[str]:
+        return [name for name in self.known if name not in self.given]
 
 
 @problem("MN0504")

@@ -27,6 +27,11 @@ class Operation:
     internal: bool = False
 
     @property
+    def summary(self) -> str:
+        """The first sentence of the meaning."""
+        return self.meaning.partition(". ")[0].rstrip(".")
+
+    @property
     def least(self) -> int:
         """The least number of arguments."""
         return sum(not p.endswith("?") for p in self.parameters)

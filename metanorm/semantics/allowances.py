@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from metanorm.diagnostics.lints import UnusedAllowance
 from metanorm.diagnostics.model import Diagnostic, Severity
@@ -12,6 +13,17 @@ from metanorm.source import Source, Span
 
 ALLOWS = re.compile(r"#\s*norm:\s*allow\b")
 ALLOW = re.compile(r"#\s*norm:\s*allow\s+(MN\d{4}(?:\s*,\s*MN\d{4})*)")
+CODE = re.compile(r"MN\d{4}")
+BEFORE_COMMENT = re.compile(r'(?:[^"#]|"[^"]*")*')  # of one line; what a string holds is no comment
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """A code that a comment allows: where it stands, and what goes if it is not needed."""
+
+    code: str
+    span: Span
+    removal: Span
 
 
 def without_allowed(
@@ -39,31 +51,50 @@ def without_allowed(
         return tuple(kept)  # lints may not have run
     known = all_codes()
     unused = [
-        UnusedAllowance(span, code, code in known)
-        for (line, code), span in allowed.items()
-        if (line, code) not in used
+        UnusedAllowance(allowance.span, allowance.code, allowance.code in known, allowance.removal)
+        for place, allowance in allowed.items()
+        if place not in used
     ]
     unused += [UnusedAllowance(span, "") for span in empty]
     return (*kept, *(problem.diagnostic() for problem in unused))
 
 
-def _allowances(source: Source) -> tuple[dict[tuple[int, str], Span], list[Span]]:
-    """The line and code of each allowance with the place of the code; and those without one."""
+def _allowances(source: Source) -> tuple[dict[tuple[int, str], Allowance], list[Span]]:
+    """The allowances by line and code; and the places of those that name no code."""
     if "allow" not in source.text:
         return {}, []
     empty: list[Span] = []
-    found: dict[tuple[int, str], Span] = {}
+    found: dict[tuple[int, str], Allowance] = {}
     for number in range(1, len(source.line_starts) + 1):
         line = source.line(number)
-        match = ALLOW.search(line)
         start = source.line_starts[number - 1]
+        before = BEFORE_COMMENT.match(line)
+        comment = before.end() if before else 0
+        match = ALLOW.search(line, comment)
         if match is None:
-            bare = ALLOWS.search(line)
+            bare = ALLOWS.search(line, comment)
             if bare is not None:
                 empty.append(source.span(start + bare.start(), start + bare.end()))
             continue
         target = number + 1 if line.lstrip().startswith("#") else number
-        for code in re.finditer(r"MN\d{4}", match.group(1)):
-            first = start + match.start(1) + code.start()
-            found[(target, code.group())] = source.span(first, first + 6)
+        for allowance in _in_comment(source, start, line, match):
+            found[(target, allowance.code)] = allowance
     return found, empty
+
+
+def _in_comment(source: Source, start: int, line: str, match: re.Match[str]) -> Iterator[Allowance]:
+    """The allowances of a comment in the line that begins at `start`."""
+    codes = list(CODE.finditer(line, match.start(1), match.end(1)))
+    for place, code in enumerate(codes):
+        if place:
+            removal = source.span(start + codes[place - 1].end(), start + code.end())
+        elif len(codes) > 1:
+            removal = source.span(start + code.start(), start + codes[1].start())
+        elif line[: match.start()].strip():
+            removal = source.span(start + len(line[: match.start()].rstrip()), start + len(line))
+        else:
+            end = min(start + len(line) + 1, len(source.text))  # the line, and its end
+            removal = source.span(start, end)
+        yield Allowance(
+            code.group(), source.span(start + code.start(), start + code.end()), removal
+        )

@@ -111,7 +111,9 @@ class Calls:
                 frame.fixed[name] = isinstance(value, ast.Name) and value.name == "true"
             elif name not in known or keyword.labelled:
                 listed = (*known, *SWITCHES)
-                problem = UnknownArgument(keyword.span, name, frame.norm.name.name, listed)
+                problem = UnknownArgument(
+                    keyword.span, name, frame.norm.name.name, listed, tuple(given)
+                )
                 self.problems.add(problem)
                 ok = False
         for name, hyper in known.items():

@@ -273,7 +273,9 @@ class Expressions:
         capital = name[:1].isupper() and name.lower() not in CALLABLE
         known = tuple(sorted(self.norms if capital else CALLABLE))
         statistics = tuple(STATISTICS) if pools else ()
-        self.problems.add(UnknownFunction(call.function.span, name, known, statistics))
+        meanings = {} if capital else {n: operations(n)[0].summary for n in known}
+        span = call.function.span
+        self.problems.add(UnknownFunction(span, name, known, statistics, meanings))
         return POISON
 
     def _norm(self, call: ast.Call) -> Value:

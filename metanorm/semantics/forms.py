@@ -106,7 +106,8 @@ class Forms:
                 return POISON
             if keyword.name not in names:
                 known = tuple(names)
-                problem = UnknownArgument(keyword.span, keyword.name, row.name, known)
+                taken = (*given, *(k.name for k in call.keywords))
+                problem = UnknownArgument(keyword.span, keyword.name, row.name, known, taken)
                 self.problems.add(problem)
                 return POISON
             given[keyword.name] = keyword.value

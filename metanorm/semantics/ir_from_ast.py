@@ -99,7 +99,7 @@ class _Norm:
     def _target(self) -> str:
         target = self.norm.target
         if target is not None and target.name not in TARGETS:
-            self.problems.add(UnknownTarget(target.span, target.name))
+            self.problems.add(UnknownTarget(target.span, target.name, TARGETS))
         return target.name if target is not None else "activation"
 
     def _note_samples(self, first: InputDecl) -> None:

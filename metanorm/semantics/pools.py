@@ -298,7 +298,11 @@ class PoolLowering:
         given: dict[str, ast.Keyword] = {}
         for keyword in pool.keywords:
             if keyword.name not in allowed:
-                self.problems.add(BadOption(keyword.span, keyword.name, function, known=allowed))
+                taken = tuple(k.name for k in pool.keywords)
+                problem = BadOption(
+                    keyword.span, keyword.name, function, known=allowed, given=taken
+                )
+                self.problems.add(problem)
             elif keyword.name in given:
                 self.problems.add(GivenTwice(keyword.span, keyword.name))
             else:

@@ -6,7 +6,10 @@ from collections.abc import Callable
 
 from lark import Token
 
+from metanorm.diagnostics.guess import SAFE, respelled
+from metanorm.diagnostics.model import Fix
 from metanorm.diagnostics.suggest import did_you_mean, nearest
+from metanorm.source import Span
 from metanorm.syntax.grammar import STATEMENT_WORDS
 from metanorm.syntax.tokens import CLOSERS
 
@@ -110,3 +113,13 @@ def hint(
         return did_you_mean(str(token), STATEMENT_WORDS)[0]
     word = next((word for word in (str(token), str(last)) if word in INSTEAD), "")
     return INSTEAD[word] if word else f"it is written `{USAGE[statement]}`"
+
+
+def fix(token: Token, last: Token | None, span: Span, accepts: Callable[[str], bool]) -> Fix | None:
+    """The edit for a token that cannot follow `last`; `span` is that of the token."""
+    adjacent = last is not None and last.end_pos == token.start_pos
+    if token.type == "STAR" and last == "*" and adjacent and accepts("NUMBER"):
+        both = Span(span.source, span.start - 1, span.end)
+        return Fix(both, "^", SAFE, "write `^` instead of `**`")
+    guesses = respelled(span, str(token), STATEMENT_WORDS) if accepts("REDUCE") else ()
+    return guesses[0] if guesses else None

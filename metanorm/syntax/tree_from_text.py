@@ -21,7 +21,7 @@ from metanorm.diagnostics.suggest import shortened
 from metanorm.diagnostics.syntax import MissingPiece, UnexpectedToken, UnknownClause
 from metanorm.source import Source, Span
 from metanorm.syntax.grammar import RESERVED_WORDS, SOFT_STATEMENT_WORDS, STATEMENT_WORDS, parser
-from metanorm.syntax.hints import expected_tokens, hint
+from metanorm.syntax.hints import expected_tokens, fix, hint
 from metanorm.syntax.tokens import (
     CLOSERS,
     GOES_ON,
@@ -39,6 +39,7 @@ from metanorm.syntax.tokens import (
 
 MAX_ERRORS = 50
 MISSING = "<missing>"
+SWITCHES = ("affine", "track")  # of a norm that is called: `BatchNorm(x, track = false)`
 QUOTES = "'\"`‘’“”«»"
 
 
@@ -121,12 +122,18 @@ class _Parse:
         if not self._accepts(token.type):
             is_function = token == "affine" and following.type == "LPAR"
             is_free = is_word(token)
-            if not (self._accepts("NAME") and (is_function or is_free)):
+            is_switch = token in SWITCHES and following.type == "EQUAL" and self._in_call()
+            if not (self._accepts("NAME") and (is_function or is_free or is_switch)):
                 return False
             token = Token.new_borrow_pos("NAME", str(token), token)
         self.state.feed_token(token)
         self.last = token
         return True
+
+    def _in_call(self) -> bool:
+        """Whether the innermost bracket is that of a call, inside of a norm."""
+        kinds = [bracket.type for bracket in self.brackets]
+        return "LBRACE" in kinds and kinds[-1] == "LPAR"
 
     def _note(self, token: Token, following: Token) -> None:
         """Keep count of brackets and of the norm we are in."""
@@ -257,7 +264,8 @@ class _Parse:
         statement = self.statement if self.norm is not None else ""
         expected = expected_tokens(token, self._accepts)
         help_line = hint(token, self.last, behind, statement, self._accepts)
-        return UnexpectedToken(span, found, expected, help_line)
+        edit = fix(token, self.last, span, self._accepts)
+        return UnexpectedToken(span, found, expected, help_line, edit)
 
     def _skip(self, position: int) -> int:
         """Go on to the next statement, and drop what was understood of the broken one."""

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from metanorm.diagnostics.model import Diagnostic, Label, Severity
+from metanorm.diagnostics.model import Applicability, Diagnostic, Fix, Label, Severity
 from metanorm.json_document import Document, json_text
-from metanorm.source import Source
+from metanorm.source import Source, Span
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,25 @@ class LabelReport:
 
 
 @dataclass(frozen=True)
+class EditReport:
+    """A part of a file that becomes `text`."""
+
+    path: str
+    start: PlaceReport
+    end: PlaceReport
+    text: str
+
+
+@dataclass(frozen=True)
+class FixReport:
+    """Edits that end a diagnostic, and whether a program may apply them unseen."""
+
+    applicability: Applicability
+    title: str
+    edits: tuple[EditReport, ...]
+
+
+@dataclass(frozen=True)
 class FindingReport:
     """One diagnostic."""
 
@@ -41,6 +60,7 @@ class FindingReport:
     secondary: tuple[LabelReport, ...]
     notes: tuple[str, ...]
     helps: tuple[str, ...]
+    fixes: tuple[FixReport, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,15 +72,24 @@ class CheckReport(Document):
     diagnostics: tuple[FindingReport, ...] = ()
 
 
-def _label(label: Label, sources: Mapping[str, Source]) -> LabelReport:
-    source = sources.get(label.span.source) or Source.of(label.span.source, "")
-    start, end = source.position(label.span.start), source.position(label.span.end)
-    return LabelReport(
-        path=label.span.source,
-        start=PlaceReport(line=start.line, column=start.column, offset=start.offset),
-        end=PlaceReport(line=end.line, column=end.column, offset=end.offset),
-        text=label.text,
+def _places(span: Span, sources: Mapping[str, Source]) -> tuple[PlaceReport, PlaceReport]:
+    source = sources.get(span.source) or Source.of(span.source, "")
+    start, end = source.position(span.start), source.position(span.end)
+    return (
+        PlaceReport(line=start.line, column=start.column, offset=start.offset),
+        PlaceReport(line=end.line, column=end.column, offset=end.offset),
     )
+
+
+def _label(label: Label, sources: Mapping[str, Source]) -> LabelReport:
+    start, end = _places(label.span, sources)
+    return LabelReport(path=label.span.source, start=start, end=end, text=label.text)
+
+
+def _fix(fix: Fix, sources: Mapping[str, Source]) -> FixReport:
+    start, end = _places(fix.span, sources)
+    edit = EditReport(path=fix.span.source, start=start, end=end, text=fix.replacement)
+    return FixReport(applicability=fix.applicability, title=fix.title, edits=(edit,))
 
 
 def findings(diagnostics: Sequence[Diagnostic], sources: Mapping[str, Source]) -> dict[str, Any]:
@@ -77,6 +106,7 @@ def findings(diagnostics: Sequence[Diagnostic], sources: Mapping[str, Source]) -
                 secondary=tuple(_label(label, sources) for label in d.secondary),
                 notes=d.notes,
                 helps=d.helps,
+                fixes=tuple(_fix(fix, sources) for fix in d.fixes),
             )
             for d in diagnostics
         ),

@@ -6,26 +6,44 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from metanorm.diagnostics.model import INTERNAL, Diagnostic, Label
+from metanorm.diagnostics.model import INTERNAL, Applicability, Diagnostic, Fix, Label
 from metanorm.diagnostics.registry import manual_page
 from metanorm.json_document import json_text
-from metanorm.source import Source
+from metanorm.source import Source, Span
 from metanorm.version import __version__
 
 
-def _location(label: Label, sources: Mapping[str, Source]) -> dict[str, Any]:
-    span = label.span
+def _artifact(span: Span) -> dict[str, str]:
+    return {"uri": quote(span.source.encode(errors="surrogateescape"))}
+
+
+def _region(span: Span, sources: Mapping[str, Source]) -> dict[str, int]:
     source = sources.get(span.source) or Source.of(span.source, "")
     start, end = source.position(span.start), source.position(span.end)
+    return {
+        "startLine": start.line,
+        "startColumn": start.column,
+        "endLine": end.line,
+        "endColumn": end.column,
+    }
+
+
+def _fix(fix: Fix, sources: Mapping[str, Source]) -> dict[str, Any]:
+    """SARIF has no word for how sure a fix is: one that is not says so first."""
+    guess = "" if fix.applicability is Applicability.SAFE else "If that is what was meant: "
+    replacement = {
+        "deletedRegion": _region(fix.span, sources),
+        "insertedContent": {"text": fix.replacement},
+    }
+    change = {"artifactLocation": _artifact(fix.span), "replacements": [replacement]}
+    return {"description": {"text": f"{guess}{fix.title}"}, "artifactChanges": [change]}
+
+
+def _location(label: Label, sources: Mapping[str, Source]) -> dict[str, Any]:
     location: dict[str, Any] = {
         "physicalLocation": {
-            "artifactLocation": {"uri": quote(span.source.encode(errors="surrogateescape"))},
-            "region": {
-                "startLine": start.line,
-                "startColumn": start.column,
-                "endLine": end.line,
-                "endColumn": end.column,
-            },
+            "artifactLocation": _artifact(label.span),
+            "region": _region(label.span, sources),
         }
     }
     if label.text:
@@ -57,6 +75,7 @@ def render_sarif(diagnostics: Sequence[Diagnostic], sources: Mapping[str, Source
             "message": {"text": "\n".join((d.message, *d.notes, *d.helps))},
             "locations": [_location(d.primary, sources)],
             "relatedLocations": [_location(label, sources) for label in d.secondary],
+            **({"fixes": [_fix(fix, sources) for fix in d.fixes]} if d.fixes else {}),
         }
         for d in diagnostics
     ]
