@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from docs import commands, editor, export_routes, gallery_pages, pages, schemas
+from metanorm.explain.library import listing_text
 from metanorm.syntax.grammar import table_text
 
 ROOT = Path(__file__).parents[1]
@@ -22,6 +23,7 @@ FILES: Mapping[str, Callable[[], str]] = {
     **schemas.pages(),
     "grammar/norm.tmLanguage.json": editor.text_mate,
     "grammar/metanorm.table.json": table_text,
+    "specs/listing.json": listing_text,
 }
 
 # Pages written by hand, with parts between `<!-- begin NAME -->` and `<!-- end NAME -->`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 
 from metanorm import driver, frontend
@@ -11,29 +11,26 @@ from metanorm.diagnostics.model import Diagnostic
 from metanorm.ir.dump import program_text
 from metanorm.ir.nodes import Program
 from metanorm.module_names import module_name
-from metanorm.options import Options, Target
-from metanorm.passes.arms import arms
-from metanorm.passes.backward import NotDerivable, backward
-from metanorm.passes.directions import directions
-from metanorm.passes.pipeline import FORWARD, PIPELINE, optimize, run, stages
+from metanorm.nest.eligibility import unsupported
+from metanorm.nest.layouts import arranged, layouts
+from metanorm.options import Options
+from metanorm.passes.backward import NotDerivable
+from metanorm.passes.directions import directions, trace
+from metanorm.passes.pipeline import PIPELINE, TO_KERNELS, optimize, stages
 from metanorm.plan.dump import plan_text
-from metanorm.plan.sweeps import NotPlannable, plan
+from metanorm.plan.sweeps import plan
 from metanorm.source import Source
 from metanorm.syntax import ast
 from metanorm.syntax.grammar import parser
 from metanorm.syntax.parse import parse
 from metanorm.syntax.text_from_ast import norm_lines
 from metanorm.syntax.tree_from_text import tree_from_text
+from metanorm.targets.registry import KERNEL_TARGETS
 
 FRONT = ("tokens", "tree", "ast", "equations", "ir")
 PASSES = tuple(step.name for step in PIPELINE)
-KERNELS = ("arms", "backward", "sums", "sweeps", "native", "triton")
-# Targets with kernels, and how the names of their files end.
-BESIDE: Mapping[str, tuple[Target, str]] = {
-    "native": ("native", ".c"),
-    "triton": ("triton", "_triton.py"),
-}
-STAGES = (*FRONT, *PASSES, "code", *KERNELS)
+KERNELS = (*TO_KERNELS, "sweeps")
+STAGES = (*FRONT, *PASSES, "code", *KERNELS, *KERNEL_TARGETS)
 
 Found = tuple[Diagnostic, ...]
 Data = dict[str, object]
@@ -54,10 +51,10 @@ def stage_text(sources: Mapping[str, Source], root: str, stage: str) -> tuple[st
     if stage == "code":
         result = driver.compile_specs(sources, [root], Options())
         return result.files.get(f"{module_name(root)}.py", ""), result.diagnostics
-    if stage in BESIDE:
-        target, end = BESIDE[stage]
-        result = driver.compile_specs(sources, [root], Options(target=target))
-        name = f"{module_name(root)}{end}"
+    if stage in KERNEL_TARGETS:
+        target = KERNEL_TARGETS[stage]
+        result = driver.compile_specs(sources, [root], Options(target=target.name))
+        name = f"{module_name(root)}{target.ending}"
         return result.files.get(name, ""), result.diagnostics
     checked = frontend.check(sources, [root])
     norms = checked.norms[root]
@@ -71,28 +68,41 @@ def stage_text(sources: Mapping[str, Source], root: str, stage: str) -> tuple[st
 
 
 def kernel_stage(program: Program, stage: str) -> str:
-    """What the programs of a norm look like on their way to kernels, arm by arm."""
+    """What the programs of a norm look like on their way to kernels, variant by variant."""
     optimised = optimize(program)
-    if stage == "arms":
-        return "\n".join(_titled(name, arm) for name, arm in arms(optimised).items())
     try:
-        if stage == "backward":
-            found = {name: backward(run(FORWARD, arm)) for name, arm in arms(optimised).items()}
-            return "\n".join(
-                _titled(f"{name}, {way}", p)
-                for name, g in found.items()
-                for way, p in (("forward", g.forward), ("backward", g.program))
-            )
-        made = list(directions(optimised))
-        if stage == "sums":
-            return "\n".join(_titled(f"{d.arm}, backward", d.backward) for d in made)
-        return "\n".join(
-            plan_text(plan(p), f"{program.name}, {d.arm}, {way}")
-            for d in made
-            for way, p in (("forward", d.forward), ("backward", d.backward))
-        )
-    except (NotDerivable, NotPlannable) as reason:
-        return f"{program.name} has no kernels: {reason}\n"
+        if stage == "columns":
+            return "\n".join(_arranged(optimised))
+        if stage == "sweeps":
+            plans = [(title, plan(p)) for title, p in _directed(optimised, program.name)]
+            reasons = [reason for _, planned in plans for reason in unsupported(planned)]
+            if reasons:
+                return _without_kernels(program, reasons[0])
+            return "\n".join(plan_text(planned, title) for title, planned in plans)
+        made = [after for after in trace(optimised) if after.step == stage]
+    except NotDerivable as reason:
+        return _without_kernels(program, str(reason))
+    return "\n".join(_titled(f"{a.variant}, {a.direction}", a.program) for a in made)
+
+
+def _without_kernels(program: Program, reason: str) -> str:
+    return f"{program.name} has no kernels: {reason}\n"
+
+
+def _directed(optimised: Program, name: str) -> Iterator[tuple[str, Program]]:
+    """The programs that plans are made for."""
+    for found in directions(optimised):
+        yield f"{name}, {found.arm}, forward", found.forward
+        yield f"{name}, {found.arm}, backward", found.backward
+
+
+def _arranged(optimised: Program) -> Iterator[str]:
+    """The programs for each layout: others where the parts of a split axis lie together."""
+    for title, program in _directed(optimised, optimised.name):
+        for layout in layouts(program) if program.inputs[0].dims else ():
+            laid_out = arranged(program, layout)
+            if laid_out is not None:
+                yield _titled(f"{title}, rows along {layout.vector}", laid_out[0])
 
 
 def _titled(title: str, program: Program) -> str:

@@ -11,6 +11,7 @@ from metanorm.bench.clock import Clock, CpuClock, CudaClock
 from metanorm.bench.memory import peak_bytes, peak_bytes_on_gpu
 from metanorm.bench.workload import LARGER, WORKLOADS, Workload
 from metanorm.runtime.demands import Choice
+from metanorm.targets.registry import of_device
 
 
 @dataclass(frozen=True)
@@ -28,15 +29,14 @@ class Device:
 
 def cpu() -> Device:
     """The CPU, where an input that fits the cache may stay there, as it would in a network."""
-    return Device("cpu", "native", CpuClock(), 0, peak_bytes, WORKLOADS)
+    return Device("cpu", of_device("cpu").name, CpuClock(), 0, peak_bytes, WORKLOADS)
 
 
 def cuda() -> Device:
     """The GPU that torch takes when it is not told which."""
     cache = torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
-    return Device(
-        "cuda", "triton", CudaClock(cache), cache, peak_bytes_on_gpu, (*WORKLOADS, *LARGER)
-    )
+    kernels, workloads = of_device("cuda").name, (*WORKLOADS, *LARGER)
+    return Device("cuda", kernels, CudaClock(cache), cache, peak_bytes_on_gpu, workloads)
 
 
 DEVICES: Mapping[str, Callable[[], Device]] = {"cpu": cpu, "cuda": cuda}

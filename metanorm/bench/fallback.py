@@ -25,7 +25,7 @@ def demand_kernels(
     optimised: Program, module: ModuleType, device: Device, call: Callable[[], object]
 ) -> None:
     """Raise `RanOnTorch` where a norm has no kernels for a device, or none that serve the call."""
-    state = status(optimised, device.kernels)
+    state = status(optimised, device.type)
     if state != "kernels":
         raise RanOnTorch(state.removeprefix("torch: "))
     if not has_kernels(module, device.type):

@@ -23,6 +23,7 @@ from metanorm.cli.exit_codes import FINDINGS, OK, code_of
 from metanorm.module_names import module_name
 from metanorm.options import Options, Target
 from metanorm.packages import Leftover, existing_exports, without_spec, without_use
+from metanorm.targets.registry import of_device, written
 from metanorm.visible import visible
 from metanorm.workspace import Output, plan, write
 
@@ -76,8 +77,9 @@ def command(
     others = {} if stdout else existing_exports(folder)
     others = {module: names for module, names in others.items() if module not in removed}
     options = run.config.options() if target is None else Options(target=target)
-    if ptx and options.target != "triton":
-        complain("--ptx compiles Triton kernels: add --target triton")
+    gpu = of_device("cuda")
+    if ptx and gpu not in written(options.target):
+        complain(f"--ptx compiles {gpu.language} kernels: add --target {gpu.name}")
         raise typer.Exit(FINDINGS)
     writes = not (stdout or check or diff)
     for option, given in (("--build", build), ("--ptx", ptx)):
@@ -95,7 +97,7 @@ def command(
         raise typer.Exit(code_of(found) or FINDINGS)
     if stdout:
         for name, text in result.files.items():
-            if name.endswith(".py") and name != "__init__.py" and not name.endswith("_triton.py"):
+            if name in {f"{module}.py" for module in modules}:
                 pass_on(text)
         raise typer.Exit(code_of(found))
     outputs = plan(result.files, folder)
@@ -136,7 +138,8 @@ def _build(outputs: list[Output]) -> None:
     from metanorm.runtime.native.ahead import build_all
 
     try:
-        built = build_all([o.text for o in outputs if o.path.suffix == ".c"])
+        ending = of_device("cpu").ending
+        built = build_all([o.text for o in outputs if o.path.name.endswith(ending)])
     except CannotBuild as problem:
         complain(f"the kernels were not built: {problem.reason}")
         complain(problem.remedy)
@@ -150,10 +153,11 @@ def _compile_to_ptx(outputs: list[Output]) -> None:
     from metanorm.runtime.triton.ahead import compiled
     from metanorm.runtime.triton.kernels import kernels_beside
 
+    ending = of_device("cuda").ending
     try:
         for output in outputs:
-            if output.path.name.endswith("_triton.py"):
-                module = output.path.as_posix().removesuffix("_triton.py")
+            if output.path.name.endswith(ending):
+                module = output.path.as_posix().removesuffix(ending)
                 for k in compiled(kernels_beside(module)):
                     tile = f"{k.tile[0]} x {k.tile[1]}"
                     told = f"{k.registers} registers, {k.spilled} bytes spilled, tile {tile}"

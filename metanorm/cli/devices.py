@@ -16,7 +16,12 @@ Choice = Annotated[Device, typer.Option("--device", help="Where norms run: cuda 
 
 def options_for(device: Device, configured: Options) -> Options:
     """What modules are compiled with: a GPU asks for kernels in Triton, whatever is configured."""
-    return configured if device == "cpu" else replace(configured, target="triton")
+    from metanorm.targets.registry import KERNEL_TARGETS, of_device
+
+    names = list(KERNEL_TARGETS)
+    wanted = of_device(device).name
+    has = configured.target in names and names.index(configured.target) >= names.index(wanted)
+    return configured if device == "cpu" or has else replace(configured, target=wanted)
 
 
 def demand(device: Device) -> None:

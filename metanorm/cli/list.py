@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -11,14 +10,12 @@ from typing import Annotated
 
 import typer
 
-from metanorm import frontend
 from metanorm.cli.console import say
 from metanorm.diagnostics.registry import all_codes, manual_page
 from metanorm.ir.ops import public
 from metanorm.json_document import Document, json_text
-from metanorm.passes.pipeline import PIPELINE, TO_KERNELS, optimize
+from metanorm.passes.pipeline import PIPELINE, TO_KERNELS
 from metanorm.visible import visible
-from metanorm.workspace import load_library
 
 WIDE = 1000  # columns, where nobody counts them
 Rows = list[dict[str, str]]  # the same columns in each
@@ -37,23 +34,9 @@ def _errors() -> Rows:
 
 
 def _specs() -> Rows:
-    from metanorm.explain.kernels import status  # it imports the targets
-    from metanorm.explain.origin import citation
+    from metanorm.explain.library import listing  # it imports the targets
 
-    gc.disable()  # nearly all that is made here is needed to the end
-    library = load_library()
-    checked = frontend.check(library.sources, library.roots)
-    return [
-        {
-            "name": norm.program.name,
-            "file": root.removeprefix(frontend.LIBRARY),
-            "status": status(optimize(norm.program)),
-            "citation": citation(norm.program.doc),
-            "meaning": " ".join(norm.program.doc),
-        }
-        for root in library.roots
-        for norm in checked.norms[root]
-    ]
+    return listing()
 
 
 def _passes() -> Rows:
@@ -61,13 +44,9 @@ def _passes() -> Rows:
 
 
 def _targets() -> Rows:
-    return _named(
-        [
-            ("native", "kernels in C beside a module, for tensors on the CPU in eager mode"),
-            ("triton", "kernels in Triton beside a module, for tensors on a GPU in eager mode"),
-            ("torch", "plain torch operations, on any device and under torch.compile"),
-        ]
-    )
+    from metanorm.targets.registry import MEANINGS
+
+    return _named(MEANINGS.items())
 
 
 TOPICS: dict[str, Callable[[], Rows]] = {

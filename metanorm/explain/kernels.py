@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, count
@@ -12,20 +12,14 @@ from metanorm.ir.nodes import Map, Number, Program, Ref
 from metanorm.ir.rename import role_of
 from metanorm.ir.scalar import scalar_text
 from metanorm.ir.space import Space
+from metanorm.nest.eligibility import NoKernels, unsupported
 from metanorm.passes.backward import NotDerivable
 from metanorm.passes.directions import directions
-from metanorm.plan.sweeps import NotPlannable, Plan, Reduction, plan
-from metanorm.targets.native import source as native
-from metanorm.targets.native.source import NoKernels
-from metanorm.targets.triton import source as triton
+from metanorm.plan.sweeps import Plan, Reduction, plan
+from metanorm.targets.registry import KERNEL_TARGETS, of_device
 
 INFIX = {"add": ("+", 1), "sub": ("-", 1), "mul": ("*", 2), "div": ("/", 2)}
 BYTES = 4  # of a float32 element
-# What writes the kernels of a target, or says why there are none.
-SOURCES: Mapping[str, Callable[[Program, str], object]] = {
-    "native": native.source,
-    "triton": triton.source,
-}
 
 
 @dataclass(frozen=True)
@@ -43,24 +37,27 @@ class Cost:
 
 def costs(optimised: Program) -> tuple[Cost, ...]:
     """The costs of all directions; none of a norm that no plan can be made for."""
-    found = []
-    with suppress(NotDerivable, NotPlannable):
+    found: list[Cost] = []
+    with suppress(NotDerivable):
         for both in directions(optimised):
             for way, program in (("forward", both.forward), ("backward", both.backward)):
-                found.append(_cost(plan(program), f"{both.arm}, {way}"))
+                planned = plan(program)
+                if any(unsupported(planned)):
+                    return ()
+                found.append(_cost(planned, f"{both.arm}, {way}"))
     return tuple(found)
 
 
 def kernels(optimised: Program) -> str:
     """Along which dimensions there are kernels, or why the norm runs on plain torch alone."""
-    found: dict[str, list[str]] = {}  # targets, by the ways that they know
+    found: dict[str, list[str]] = {}  # languages, by the axes that they know
     reasons: dict[str, list[str]] = {}
-    for target, source in (("C", native.source), ("Triton", triton.source)):
+    for target in KERNEL_TARGETS.values():
         try:
-            ways = " and ".join(source(optimised, "norm").arms[0].forward)
-            found.setdefault(ways, []).append(target)
+            ways = " and ".join(target.kernels(optimised).variants[0].forward)
+            found.setdefault(ways, []).append(target.language)
         except NoKernels as reason:
-            reasons.setdefault(str(reason), []).append(target)
+            reasons.setdefault(str(reason), []).append(target.language)
     if not found:
         return f"none, plain torch alone: {'; '.join(reasons)}"
     said = [f"in {' and in '.join(t)}, for rows along {ways}" for ways, t in found.items()]
@@ -68,10 +65,10 @@ def kernels(optimised: Program) -> str:
     return "; ".join(said)
 
 
-def status(optimised: Program, target: str = "native") -> str:
-    """What a norm runs on in eager mode: `kernels` of a target, or `torch: ` and the reason."""
+def status(optimised: Program, device: str = "cpu") -> str:
+    """What a norm runs on in eager mode on a type of device: `kernels`, or `torch: ` and why."""
     try:
-        SOURCES[target](optimised, "norm")
+        of_device(device).kernels(optimised)
     except NoKernels as reason:
         return f"torch: {reason}"
     return "kernels"

@@ -68,6 +68,11 @@ class Index:
         """Everything that comes from outside as a tensor, by name."""
         return {decl.name: decl for decl in self._program.declarations}
 
+    def axes_of(self, name: str) -> tuple[str, ...]:
+        """The axes of an input, a parameter or a buffer, in the order of its dimensions."""
+        dims = self.declarations[name].dims
+        return tuple(leaf for dim in dims for leaf in self.space.leaves(dim))
+
     @cached_property
     def space(self) -> Space:
         """The axes. Whoever enters further cell axes makes a `Space` of its own."""

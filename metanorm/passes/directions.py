@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
-from metanorm.ir.nodes import Cast, Op, Program
-from metanorm.ir.operands import every_let
+from metanorm.ir.nodes import Program
 from metanorm.ir.verify import verify
 from metanorm.passes.arms import arms
-from metanorm.passes.backward import NotDerivable, backward
-from metanorm.passes.pipeline import BACKWARD, FORWARD, run
+from metanorm.passes.backward import backward
+from metanorm.passes.pipeline import BACKWARD, FORWARD
+
+Direction = Literal["forward", "backward"]
 
 
 @dataclass(frozen=True)
@@ -25,31 +27,49 @@ class Directions:
     kept: tuple[str, ...]
 
 
-@functools.lru_cache(maxsize=2)  # each target with kernels asks for them, norm by norm
+@dataclass(frozen=True)
+class After:
+    """The program of one direction of one variant after a step, such as a pass; `kept` as above."""
+
+    step: str
+    variant: str
+    direction: Direction
+    program: Program
+    kept: tuple[str, ...] = ()
+
+
+def trace(program: Program, check: bool = False) -> Iterator[After]:
+    """What becomes of an optimised program on its way to kernels, step by step; with `check`,
+    verified after each. Raises `NotDerivable`."""
+    for found in _trace(program):
+        if check:
+            verify(found.program)
+        yield found
+
+
+def _trace(program: Program) -> Iterator[After]:
+    for name, forward in arms(program).items():
+        yield After("arms", name, "forward", forward)
+        for step in FORWARD:
+            forward = step.run(forward)
+            yield After(step.name, name, "forward", forward)
+        gradient = backward(forward)
+        yield After("backward", name, "forward", gradient.forward, gradient.kept)
+        yield After("backward", name, "backward", gradient.program)
+        program = gradient.program
+        for step in BACKWARD:
+            program = step.run(program)
+            yield After(step.name, name, "backward", program)
+
+
+@functools.lru_cache(maxsize=2)  # several stages ask for them, norm by norm
 def directions(program: Program, check: bool = False) -> tuple[Directions, ...]:
     """The programs of each arm of an optimised program. Raises `NotDerivable`."""
-    return tuple(_directions(program, check))
-
-
-# Operations of which no kernels are made yet.
-WITHOUT_KERNELS: Mapping[type[Op], str] = {
-    Cast: "a value that is rounded on the way",
-}
-
-
-def demand_kernel_forms(program: Program) -> None:
-    """Raise `NotDerivable` for a program with an operation that no kernels are made of."""
-    for let in every_let(program.body):
-        if type(let.op) in WITHOUT_KERNELS:
-            raise NotDerivable(WITHOUT_KERNELS[type(let.op)])
-
-
-def _directions(program: Program, check: bool) -> Iterator[Directions]:
-    demand_kernel_forms(program)
-    for name, arm in arms(program).items():
-        gradient = backward(run(FORWARD, arm, check))
-        if check:
-            verify(gradient.forward)
-        yield Directions(
-            name, gradient.forward, run(BACKWARD, gradient.program, check), gradient.kept
-        )
+    last: dict[tuple[str, Direction], After] = {}
+    for found in trace(program, check):
+        last[found.variant, found.direction] = found
+    return tuple(
+        Directions(name, after.program, last[name, "backward"].program, after.kept)
+        for (name, direction), after in last.items()
+        if direction == "forward"
+    )

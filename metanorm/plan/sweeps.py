@@ -13,34 +13,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from metanorm.ir.aggregation import Aggregation, ByIndex, Ones
+from metanorm.ir.aggregation import Aggregation, ByIndex
 from metanorm.ir.nodes import (
     Along,
-    Count,
-    Expand,
     Input,
     Let,
     Lookup,
-    Map,
-    Mode,
-    Number,
     Pool,
     Program,
     Ref,
     Rename,
-    Repeat,
-    Stop,
     Type,
 )
 from metanorm.ir.operands import operands
-from metanorm.ir.scalar import Const
-
-WIDE_OPS = (Input, Map, Expand, Stop)
-EXACT = 2**24  # below which float32 holds all whole numbers
-
-
-class NotPlannable(Exception):
-    """The program does something to wide values that sweeps cannot; the message says what."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +78,29 @@ class Plan:
         """The type of a value."""
         return self.program.index.types[ref]
 
+    @property
+    def cell(self) -> str | None:
+        """The axis of groups of rows."""
+        return cell_of(self.program, self.grouped)
+
+    @property
+    def reductions(self) -> tuple[Reduction, ...]:
+        """All that sweeps measure, in the order in which it is numbered."""
+        return tuple(r for sweep in self.sweeps for r in sweep.reductions)
+
+
+def cell_of(program: Program, grouped: str | None) -> str | None:
+    """The axis that enumerates the groups of a grouped axis."""
+    axes = program.index.space
+    return next((a.name for a in axes if a.cells_of and a.cells_of[0] == grouped), None)
+
 
 def plan(program: Program) -> Plan:
-    """The plan of a program without modes. Raises `NotPlannable`."""
+    """The plan of a program without modes.
+
+    There is one for any program; whether kernels can do what it says,
+    `metanorm.nest.eligibility` knows.
+    """
     return _Planner(program).run()
 
 
@@ -120,7 +125,6 @@ class _Planner:
     def run(self) -> Plan:
         """Depths first: how many sweeps a value has to wait for."""
         for let in self.program.body:
-            self._check(let)
             wait = max((self.depth[r] for r in operands(let.op)), default=0)
             self.depth[let.name] = wait + self._measured(let)
         wide = [(name, ref) for name, ref in self.program.outputs if self.wide(ref)]
@@ -144,49 +148,6 @@ class _Planner:
     def _measured(self, let: Let) -> bool:
         """Whether a value is a statistic of wide ones."""
         return isinstance(let.op, Pool) and self.wide(let.op.value)
-
-    def _check(self, let: Let) -> None:
-        op = let.op
-        if isinstance(op, (Mode, Repeat)):
-            raise NotPlannable(type(op).__name__.lower())
-        if isinstance(op, Map):
-            self._check_comparison(op)
-        if self.wide(let.name):
-            if set(let.type.axes) != set(self.frame):
-                raise NotPlannable("a value larger than the input")
-            if not isinstance(op, WIDE_OPS):
-                raise NotPlannable(f"a {type(op).__name__.lower()} as large as the input")
-        elif isinstance(op, (Along, Lookup, Rename)):
-            if any(self.wide(r) for r in operands(op)):
-                raise NotPlannable(f"{type(op).__name__.lower()} of a value as large as the input")
-        elif isinstance(op, Input):
-            sort = self.program.index.inputs[op.name].sort
-            if sort not in ("tensor", "index", "whole", "mask", "matrix"):
-                raise NotPlannable(f"an input of sort {sort}")
-        weights = (op.where, op.weight) if isinstance(op, (Count, Pool)) else ()
-        if not self._measured(let) and any(w is not None and self.wide(w) for w in weights):
-            raise NotPlannable("a weight as large as the input for what is smaller")
-        if self._measured(let):
-            assert isinstance(op, Pool)
-            if any(not isinstance(m, (Ones, ByIndex)) for _, m in op.over):
-                raise NotPlannable("a window, a given matrix or blocks of several sizes")
-            if op.statistic not in ("sum", "mean", "var") or op.ddof or op.about:
-                raise NotPlannable(f"{op.statistic} of a value as large as the input")
-            for ref in (op.where, op.weight):
-                if ref is not None and self.depth[ref] != 0:
-                    raise NotPlannable("a weight that depends on the data")
-
-    def _check_comparison(self, op: Map) -> None:
-        """Kernels read whole numbers as real ones, which hold the small ones exactly."""
-        ops = {ref: self.lets[ref].op for ref in op.arguments}
-        wholes = [ref for ref in ops if self.lets[ref].type.kind == "int"]
-        inputs = self.program.index.inputs
-        if any(inputs[o.name].sort != "whole" for r in wholes if isinstance(o := ops[r], Input)):
-            raise NotPlannable("a comparison of what also chooses or pools")
-        numbers = [o.value for o in ops.values() if isinstance(o, Number)]
-        small = all(isinstance(n, Const) and abs(n.value) < EXACT for n in numbers)
-        if wholes and (len(wholes) == len(ops) or not small):
-            raise NotPlannable("a comparison of whole numbers that may be large")
 
     # ---- what later sweeps need
 
@@ -247,30 +208,20 @@ class _Planner:
 
     def _groups(self) -> tuple[str | None, str | None]:
         """The index by which an axis of the frame is cut; at most one can order the rows."""
-        found = {
+        found: set[tuple[str | None, str | None]] = {
             (axis.cells_of[1].index, axis.cells_of[0])
             for axis in self.space
             if axis.cells_of
             and isinstance(axis.cells_of[1], ByIndex)
             and axis.cells_of[0] in self.frame
         }
-        if len(found) > 1:
-            raise NotPlannable("groups of two kinds")
-        index, grouped = next(iter(found), (None, None))
-        if grouped is not None and any(
-            set(let.type.axes) != set(self.frame)
-            and grouped in let.type.axes
-            and let.type.kind == "real"
-            for let in self.program.body
-        ):
-            raise NotPlannable("values for each row beside values for each group of rows")
-        return index, grouped
+        return min(found, default=(None, None))
 
     def _islands(
         self, feeding: set[Ref], index: str | None, grouped: str | None
     ) -> tuple[str, ...]:
         """The axes along which nothing that feeds a later sweep is pooled."""
-        cell = next((a.name for a in self.space if a.cells_of and a.cells_of[0] == grouped), None)
+        cell = cell_of(self.program, grouped)
         islands = [*([cell] if cell else []), *self.frame]
         for let in self.program.body:
             if let.name not in feeding or self.depth[let.name] == 0:

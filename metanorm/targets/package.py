@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
 from metanorm.ir.nodes import Program
+from metanorm.nest.eligibility import NoKernels
 from metanorm.options import Options
 from metanorm.targets.header import ABI, with_header
-from metanorm.targets.native.file import file_text
-from metanorm.targets.native.source import NoKernels, Source, source
+from metanorm.targets.kernel_table import Printed
 from metanorm.targets.python.pyir import (
     Assign,
     Blank,
@@ -27,11 +27,10 @@ from metanorm.targets.python.pyir import (
     Stmt,
 )
 from metanorm.targets.python.text_from_pyir import text_from_pyir
+from metanorm.targets.registry import KernelTarget, written
 from metanorm.targets.torch.layout import call, integer
 from metanorm.targets.torch.module_from_ir import Compiled, definitions
 from metanorm.targets.torch.names import Names, names_of
-from metanorm.targets.triton import source as triton
-from metanorm.targets.triton.file import triton_text
 from metanorm.visible import printable
 
 PROSE = re.compile(r'""".*?"""|#[^\n]*', re.DOTALL)
@@ -42,38 +41,30 @@ def module_files(
 ) -> dict[str, str]:
     """The module of one spec file, which is called `origin`, and the kernels beside it."""
     names = names_of([norm.optimised for norm in norms])
-    kernels: dict[str, tuple[Program, Source, str | None]] = {}
-    on_gpu: dict[str, tuple[Program, triton.Source, str | None]] = {}
-    for norm, own in zip(norms, names):
-        if options.target in ("native", "triton"):
-            with suppress(NoKernels):
-                kernels[own.function] = kernels_of(norm.optimised, own)
-        if options.target == "triton":
-            with suppress(NoKernels):
-                found = triton.source(norm.optimised, own.function)
-                on_gpu[own.function] = (norm.optimised, found, _result(norm.optimised, own))
     choices = options.fingerprint()
     served = dict.fromkeys((own.function for own in names), "runtime.torch_only")
-    served |= dict.fromkeys(on_gpu, "runtime.gpu") | dict.fromkeys(kernels, "runtime.native")
-    files = {f"{module}.py": module_text(origin, norms, names, served, sources, choices)}
-    if kernels:
-        text = file_text(kernels)
-        files[f"{module}.c"] = with_header(text, printable(origin), sources, choices, "//")
-    if on_gpu:
-        text = triton_text(printable(origin), on_gpu)
-        files[f"{module}_triton.py"] = with_header(text, printable(origin), sources, choices)
-    return files
+    beside: dict[str, str] = {}
+    for target in written(options.target):
+        printed = list(_printed(target, norms, names))
+        if printed:
+            text = target.text(printable(origin), printed)
+            beside[f"{module}{target.ending}"] = with_header(
+                text, printable(origin), sources, choices, target.comment
+            )
+        for norm in printed:
+            if served[norm.function] == "runtime.torch_only":
+                served[norm.function] = target.decorator
+    return {f"{module}.py": module_text(origin, norms, names, served, sources, choices), **beside}
 
 
-def kernels_of(program: Program, names: Names) -> tuple[Program, Source, str | None]:
-    """The kernels of a norm. Raises `NoKernels`."""
-    found = source(program, names.function)
-    return program, found, _result(program, names)
-
-
-def _result(program: Program, names: Names) -> str | None:
-    """The type of the result of a function, where there are several."""
-    return names.result if len(program.outputs) > 1 else None
+def _printed(
+    target: KernelTarget, norms: Sequence[Compiled], names: Sequence[Names]
+) -> Iterator[Printed]:
+    """The norms that a target has kernels for."""
+    for norm, own in zip(norms, names):
+        with suppress(NoKernels):
+            result = own.result if len(norm.optimised.outputs) > 1 else None
+            yield Printed(own.function, target.kernels(norm.optimised), result)
 
 
 def module_text(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from metanorm import frontend
+from metanorm.nest.eligibility import NoKernels
 from metanorm.passes.pipeline import optimize
-from metanorm.targets.native.source import NoKernels
 from metanorm.targets.python.pyir import Function, Parameter
+from metanorm.targets.registry import of_device
 from metanorm.targets.triton.settle import in_one_program
-from metanorm.targets.triton.source import source
+from metanorm.targets.triton.source import kernel_name, source
 from metanorm.targets.triton.steps import PhaseStep, Step, TileStep
 from metanorm.workspace import load_library
 
@@ -38,22 +39,23 @@ def _letters(steps: tuple[Step, ...]) -> str:
 @pytest.mark.parametrize("name", NORMS)
 def test_one_launch_between_two_looks(name: str) -> None:
     try:
-        found = source(optimize(NORMS[name]), name.lower())
+        kernels = of_device("cuda").kernels(optimize(NORMS[name]))
     except NoKernels as reason:
         pytest.skip(f"plain torch alone: {reason}")
-    ways = [w for arm in found.arms for way in (arm.forward, arm.backward) for w in way.values()]
-    assert ways
-    for way in ways:
-        for steps in (way.sweeps, way.islands, way.walked):
+    found = source(kernels, name.lower()).schedules.values()
+    assert found
+    for schedules in found:
+        for steps in (schedules.sweeps, schedules.islands, schedules.walked):
             assert "nn" not in _letters(steps)
 
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_launches_of_a_known_norm(name: str) -> None:
-    arm = source(optimize(NORMS[name]), name.lower()).arms[0]
-    last = NORMS[name].inputs[0].dims[-1]
-    found = (_letters(arm.forward[last].sweeps), _letters(arm.backward[last].sweeps))
-    assert found == KNOWN[name]
+    kernels = of_device("cuda").kernels(optimize(NORMS[name]))
+    schedules = source(kernels, "norm").schedules
+    variant, last = kernels.variants[0], NORMS[name].inputs[0].dims[-1]
+    both = [kernel_name("norm", d[last]) for d in (variant.forward, variant.backward)]
+    assert tuple(_letters(schedules[kernel].sweeps) for kernel in both) == KNOWN[name]
 
 
 def _phase(name: str, reads: str = "", stores: str = "", changes: str = "") -> PhaseStep:

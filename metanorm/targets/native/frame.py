@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
-from metanorm.ir.nodes import Buffer, Input, Param, Program, Ref
-from metanorm.ir.outputs import output_axes
+from metanorm.ir.nodes import Input, Param, Program, Ref
 from metanorm.ir.rename import role_of
 from metanorm.ir.scalar import Apply as ApplyScalar
 from metanorm.ir.scalar import Const, Hyper, Scalar, SizeOf
-from metanorm.plan.sweeps import NotPlannable, Plan
+from metanorm.nest.arguments import asked, orders_of
+from metanorm.nest.kernels import Kernel
 from metanorm.targets.native.cir import Apply, Expr, Infix, Name, Number, Prefix, product
-from metanorm.targets.native.interface import asked
 
 # Words that a value of a spec cannot be called in C: keywords, and what `metanorm.h` defines.
 RESERVED = frozenset(
@@ -40,67 +38,31 @@ SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 MATH = {"abs": "fabs", "min": "fmin", "max": "fmax"}  # whatever C calls differently
 
 
-@dataclass(frozen=True)
-class Loops:
-    """The axes of the loops, outermost first; the last one is the vector axis.
-
-    Each is a tuple of leaf axes: parts of a split axis that lie in one piece are looped over as
-    one.
-    """
-
-    axes: tuple[tuple[str, ...], ...]
-
-    @property
-    def vector(self) -> tuple[str, ...]:
-        """The axis along which rows lie."""
-        return self.axes[-1]
-
-
 class Frame:
     """The names, sizes and places of one kernel."""
 
-    def __init__(self, plan: Plan, loops: Loops) -> None:
-        self.plan = plan
-        self.loops = loops
-        self.program: Program = plan.program
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.plan, self.loops = kernel.plan, kernel.loops
+        self.vector = self.loops[-1]  # the axis along which rows lie
+        self.program: Program = self.plan.program
         self.space = self.program.index.space
         self.types = self.program.index.types
-        self._orders = self._find_orders()
+        self._orders = orders_of(self.plan)
         self.matrices = self._find_matrices()
         self.asked = asked(self.program)
         self._taken: set[str] = set(RESERVED)
         self._names: dict[str, str] = {}
-        self.cell = next(
-            (a.name for a in self.space if a.cells_of and a.cells_of[0] == plan.grouped), None
-        )
+        self.cell = self.plan.cell
         # Variables of loops first, so that they are plain letters.
         self.variables: dict[str, str] = {}
-        for axis in [leaf for group in loops.axes for leaf in group] + [
+        for axis in [leaf for group in self.loops for leaf in group] + [
             a.name for a in self.program.axes
         ]:
             if axis not in self.variables:
                 self.variables[axis] = self._fresh(_identifier(axis).lower())
         self.merged = {group: self._fresh(_identifier(self._whole(group)).lower())
-                       for group in loops.axes if len(group) > 1}  # fmt: skip
-
-    def _find_orders(self) -> dict[Ref, tuple[str, ...]]:
-        """The axes of what is given from outside or goes there, in the order of its dimensions."""
-        declared = {
-            d.name: tuple(leaf for dim in d.dims for leaf in self.space.leaves(dim))
-            for d in self.program.declarations
-        }
-        orders = {
-            let.name: declared[let.op.name]
-            for let in self.program.body
-            if isinstance(let.op, (Input, Param, Buffer))
-        }
-        for name, ref in self.program.outputs:
-            order = declared.get(name.removeprefix("d.")) if name.startswith("d.") else None
-            if order is None and not set(self.plan.frame) <= set(self.types[ref].axes):
-                order = output_axes(self.program, name, ref)
-            if order is not None and orders.setdefault(ref, order) != order:
-                raise NotPlannable("a result that is given in two orders of axes")
-        return orders
+                       for group in self.loops if len(group) > 1}  # fmt: skip
 
     def _find_matrices(self) -> dict[Ref, tuple[str, str]]:
         """Given tensors that say how much positions of an axis count for others of it."""
@@ -219,7 +181,7 @@ class Frame:
             if skip:
                 skip -= 1
                 continue
-            group = next((g for g in self.loops.axes if len(g) > 1 and g[0] == axis), None)
+            group = next((g for g in self.loops if len(g) > 1 and g[0] == axis), None)
             whole = group is not None and tuple(axes[number : number + len(group)]) == group
             if whole and group is not None and f"*{axis}" in at:
                 skip = len(group) - 1
@@ -227,7 +189,7 @@ class Frame:
             elif axis in at:
                 size, here = self.size(axis), at[axis]
             else:
-                raise NotPlannable("cells beside the axis that they cut, in narrow values")
+                raise AssertionError(f"no place along {axis}")
             place = here if place == Number(0) else Infix("+", product(place, size), here)
         return place
 

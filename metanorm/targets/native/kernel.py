@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from metanorm.ir.momenta import momenta
 from metanorm.ir.nodes import Input
-from metanorm.plan.sweeps import NotPlannable, Plan
+from metanorm.nest.kernels import Kernel
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import (
     Apply,
@@ -19,8 +19,7 @@ from metanorm.targets.native.cir import (
     Stmt,
     Table,
 )
-from metanorm.targets.native.frame import Frame, Loops
-from metanorm.targets.native.interface import Field
+from metanorm.targets.native.frame import Frame
 from metanorm.targets.native.narrow import Narrow
 from metanorm.targets.native.section import read_elsewhere, sections
 from metanorm.targets.native.setup import VALUES, Setup
@@ -28,24 +27,24 @@ from metanorm.targets.native.sweep import SweepPrinter
 
 
 class KernelPrinter:
-    """Prints the kernel called `name` of a plan, for one order of loops."""
+    """Prints one kernel."""
 
-    def __init__(
-        self, plan: Plan, loops: Loops, fields: Sequence[Field], saved: Sequence[str], name: str
-    ) -> None:
-        self.plan, self.loops, self.fields, self.entry = plan, loops, fields, name
+    def __init__(self, kernel: Kernel) -> None:
+        plan = kernel.plan
+        self.plan, self.loops, self.fields = plan, kernel.loops, kernel.fields
+        self.entry = kernel.direction
         outputs = dict(plan.program.outputs)
         inputs = {let.op.name: let.name for let in plan.program.body if isinstance(let.op, Input)}
-        self.saved = [outputs.get(name) or inputs[name] for name in saved]
-        self.f = Frame(plan, loops)
+        self.saved = [outputs.get(name) or inputs[name] for name in kernel.kept]
+        self.f = Frame(kernel)
         self.program = plan.program
-        for field in fields:
+        for field in self.fields:
             self.f.name(field.name)
-        self.numbered = [r for sweep in plan.sweeps for r in sweep.reductions]
+        self.numbered = plan.reductions
         self.sections = sections(plan)
         self.narrow = Narrow(self.f, self.sections, read_elsewhere(plan))
         stored = [let.name for let in self.program.body if let.name in self.narrow.stored]
-        self.setup = Setup(self.f, fields, stored, self.saved)
+        self.setup = Setup(self.f, self.fields, stored, self.saved)
 
     # ---- definitions
 
@@ -92,7 +91,7 @@ class KernelPrinter:
         ]
 
     def _head(self) -> list[Definition]:
-        axes = [self.f.axis(group) for group in self.loops.axes]
+        axes = [self.f.axis(group) for group in self.loops]
         groups = axes.index(self.f.axis((self.f.cell,))) if self.f.cell else -1
         rows = axes.index(self.f.axis((self.plan.grouped,))) if self.plan.grouped else -1
         return [
@@ -106,7 +105,7 @@ class KernelPrinter:
 
     def _bits(self, axes: Sequence[str]) -> str:
         """A mask with a bit for each loop over some of these axes."""
-        bits = [f"1u << {self.f.axis(g)}" for g in self.loops.axes if set(g) <= set(axes)]
+        bits = [f"1u << {self.f.axis(g)}" for g in self.loops if set(g) <= set(axes)]
         return " | ".join(bits) or "0"
 
     # ---- narrow values
@@ -135,10 +134,7 @@ class KernelPrinter:
         body = self.narrow.statements(self.sections[-1])
         lets = self.narrow.lets
         for update in self.program.updates:
-            declared = self.program.index.buffers[update.buffer]
-            axes = tuple(leaf for dim in declared.dims for leaf in self.f.space.leaves(dim))
-            if self.f.order(update.value) != axes:
-                raise NotPlannable("a buffer with other axes than its value")
+            axes = self.program.index.axes_of(update.buffer)
             buffer, size = Name(f"&v->call->{self.f.name(update.buffer)}"), self.f.volume(axes)
             value = Name(f"v->{self.f.name(update.value)}")
             if update.averages:

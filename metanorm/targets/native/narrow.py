@@ -24,7 +24,7 @@ from metanorm.ir.nodes import (
     Stop,
 )
 from metanorm.ir.operands import operands
-from metanorm.plan.sweeps import NotPlannable, Reduction
+from metanorm.plan.sweeps import Reduction
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import (
     Apply,
@@ -171,7 +171,7 @@ class Narrow:
         What stands `before` the inner loop is the same in all of its turns.
         """
         for number, axis in enumerate(reversed(axes)):
-            group = next((g for g in self.f.loops.axes if g == (axis,)), None)
+            group = next((g for g in self.f.loops if g == (axis,)), None)
             low: Expr = cir.Number(0)
             high = self.f.size(axis)
             if section.ranged and group is not None and axis in self.f.plan.islands:
@@ -243,7 +243,7 @@ class Narrow:
         inner = self.lets[cluster[0]].type.axes[-1]
         before: dict[int, Stmt] = {}
         found: dict[Ref, Expr] = {}
-        if (inner,) not in self.f.loops.axes:
+        if (inner,) not in self.f.loops:
             return [], found
         for ref in cluster:
             if ref in self.measured:
@@ -251,7 +251,7 @@ class Narrow:
                 first = self.cell(number, reduction, {**at, inner: cir.Number(0)})
                 before[number] = Declare("const int64_t", f"cells_{number}", first)
                 step: Expr = at[inner]
-                if (inner,) != self.f.loops.vector:
+                if (inner,) != self.f.vector:
                     stride = Element(Name(f"a[{number}].stride"), Name(self.f.axis((inner,))))
                     step = cir.product(step, stride)
                 cell = Infix("+", Name(f"cells_{number}"), step)
@@ -260,14 +260,14 @@ class Narrow:
 
     def cell(self, number: int, reduction: Reduction, at: At) -> Expr:
         """The number of a cell among the accumulated ones."""
-        along = set(self.f.loops.vector) <= set(reduction.cells)
+        along = set(self.f.vector) <= set(reduction.cells)
         place = self._point(reduction, at)
         return Apply("cell_along" if along else "cell", (Name(f"&a[{number}]"), place))
 
     def _point(self, reduction: Reduction, at: At) -> Expr:
         """The place of a cell; zero along the axes that it does not have."""
         places: list[Expr] = []
-        for group in self.f.loops.axes:
+        for group in self.f.loops:
             merged = f"*{group[0]}"
             if not set(group) <= set(reduction.cells):
                 places.append(cir.Number(0))
@@ -312,7 +312,7 @@ class Narrow:
                     return [replace(outer, work=work, nest=len(axes))]
                 return [outer]
             case _:
-                raise NotPlannable(f"{getattr(op, 'function', type(op).__name__).lower()}")
+                raise AssertionError(op)
 
     def _softmax(self, let: Let, value: Ref, axis: str, section: Section) -> list[Stmt]:
         outer = [a for a in let.type.axes if a != axis]

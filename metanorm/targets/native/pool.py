@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from metanorm.ir.aggregation import Ones
 from metanorm.ir.index import closure
 from metanorm.ir.nodes import Expand, Map, Pool, Ref, Rename, Stop
 from metanorm.ir.operands import operands
-from metanorm.plan.sweeps import NotPlannable
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import (
     Choice,
@@ -34,20 +32,13 @@ SHARE, GAP = Name("share"), Name("gap")
 
 
 class PoolPrinter:
-    """Prints one element of a pool; of a mean and a variance of the same values, both.
-
-    Raises `NotPlannable` for what is no sum, mean or variance of whole axes.
-    """
+    """Prints one element of a pool; of a mean and a variance of the same values, both."""
 
     def __init__(self, values: Values, results: Sequence[Ref]) -> None:
         lets = [values.lets[ref] for ref in results]
         pools = {let.op.statistic: let.name for let in lets if isinstance(let.op, Pool)}
         self.let, op = lets[0], lets[0].op
         assert isinstance(op, Pool) and len(pools) == len(results)
-        if any(not isinstance(m, Ones) for _, m in op.over):
-            raise NotPlannable("a narrow pool by groups, blocks or a given matrix")
-        if not pools.keys() <= {"sum", "mean", "var"} or op.ddof:
-            raise NotPlannable(f"{op.statistic} of narrow values")
         self.v = values
         self.f = values.f
         self.op: Pool = op

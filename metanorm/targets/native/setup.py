@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from metanorm.ir.nodes import Buffer, Input, Param, Pool, Ref
 from metanorm.ir.scalar import Apply as ApplyScalar
 from metanorm.ir.scalar import Scalar, SizeOf
-from metanorm.plan.sweeps import NotPlannable
+from metanorm.nest.arguments import Field, dimensions
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import (
     Apply,
@@ -23,7 +23,6 @@ from metanorm.targets.native.cir import (
     Struct,
 )
 from metanorm.targets.native.frame import Frame
-from metanorm.targets.native.interface import Field, dimensions
 
 VALUES = Declare("values *", "v", Name("values_"))
 
@@ -125,13 +124,13 @@ class Setup:
             return Name(f"call->size_{self.f.name(axis)}")
         size = self.f.space[axis].size
         if size is None:
-            raise NotPlannable(f"the length of {axis} is not known")
+            raise AssertionError(axis)
         expr = self.f.scalar(size, whole=True)
         return _with_sizes(expr, size, self.f)
 
     def _shape(self) -> list[Stmt]:
         body: list[Stmt] = []
-        for group in self.loops.axes:
+        for group in self.loops:
             place = Name(f"v->shape.size[{self.f.axis(group)}]")
             body.append(Set(place, "=", self.f.volume(group)))
         if self.plan.grouped is not None:
@@ -155,7 +154,7 @@ class Setup:
         given = f"call->{name}"
         dims = self.program.inputs[0].dims
         strides: list[Expr] = []
-        for group in self.loops.axes:
+        for group in self.loops:
             stride: Expr = Number(0)
             for number, dim in enumerate(dims):
                 leaves = self.f.space.leaves(dim)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from metanorm.plan.sweeps import NotPlannable, Reduction, Sweep
+from metanorm.plan.sweeps import Reduction, Sweep
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import (
     Apply,
@@ -46,9 +46,6 @@ class SweepPrinter:
         self.t = Tiling(frame, sweep.reductions)
         self.elements = Elements(self.t, narrow.values, sweep)
         self.numbered = [(first + i, r) for i, r in enumerate(sweep.reductions)]
-        for _, r in self.numbered:
-            if self.t.by_row(r) and self.t.by_column(r) and r.kind != "sum":
-                raise NotPlannable("statistics that pool crosswise")
 
     # ---- the function
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from metanorm.nest.kernels import Kernel
+from metanorm.nest.layouts import Group
 from metanorm.plan.sweeps import Plan, Reduction
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import (
@@ -24,6 +26,40 @@ ZERO, ONE = Number(0), Number(1)
 GROUPS = Name("&v->shape.groups")
 
 
+def along(reduction: Reduction, group: Group) -> bool:
+    """Whether the cells of a reduction vary along a loop."""
+    return set(group) <= set(reduction.cells)
+
+
+def tile_rows(kernel: Kernel, reductions: Sequence[Reduction]) -> tuple[Group, ...]:
+    """The axes whose rows a tile holds: the innermost ones, beside the vector axis, that are
+    pooled by all that has cells along rows, or else by what is measured in two looks."""
+    tiled = [r for r in reductions if along(r, kernel.loops[-1])]
+    tiled = tiled or [r for r in reductions if r.kind == "var"]
+    found: list[Group] = []
+    for group in reversed(kernel.loops[:-1]):
+        pooled = tiled and not any(along(r, group) for r in tiled)
+        if group == (kernel.plan.cell,) or not pooled:
+            if found:
+                break
+            continue
+        if group == (kernel.plan.grouped,):  # rows reached one by one, in a tile of their own
+            return tuple(found) or (group,)
+        found.insert(0, group)
+    return tuple(found)
+
+
+def crosswise(kernel: Kernel) -> Iterator[str]:
+    """Why C has no kernel where others may: a mean or a variance for each column that ends with
+    each row, since statistics of one sweep pool along different axes."""
+    for sweep in kernel.plan.sweeps:
+        rows = tile_rows(kernel, sweep.reductions)
+        for r in sweep.reductions:
+            by_row = not rows or any(along(r, group) for group in rows)
+            if by_row and along(r, kernel.loops[-1]) and r.kind != "sum":
+                yield "statistics that pool crosswise"
+
+
 class Tiling:
     """How a sweep goes through the data. `at` has the place of each axis, at the first element of
     the row at hand; `rows` are the axes whose rows a tile holds."""
@@ -32,9 +68,9 @@ class Tiling:
         self.f = frame
         self.plan: Plan = frame.plan
         self.reductions = reductions
-        self.vector = frame.loops.vector
-        self.rows = self._rows()
-        self.at: dict[str, Expr] = {_key(g): Name(frame.variable(g)) for g in frame.loops.axes}
+        self.vector = frame.vector
+        self.rows = tile_rows(frame.kernel, reductions)
+        self.at: dict[str, Expr] = {_key(g): Name(frame.variable(g)) for g in frame.loops}
         self.at[_key(self.vector)] = START
 
     def element(self) -> dict[str, Expr]:
@@ -43,7 +79,7 @@ class Tiling:
 
     def point(self) -> Expr:
         """Where the row begins."""
-        return Apply("AT", tuple(self.at[_key(group)] for group in self.f.loops.axes))
+        return Apply("AT", tuple(self.at[_key(group)] for group in self.f.loops))
 
     def ahead(self) -> Expr | None:
         """Where a row begins that is some rows further on, in a tile of rows along one axis."""
@@ -55,38 +91,17 @@ class Tiling:
         if self._grouped(group):
             further = Apply("ordered", (GROUPS, Infix("+", Name("place"), rows)))
         there = {**self.at, _key(group): further}
-        return Apply("AT", tuple(there[_key(g)] for g in self.f.loops.axes))
+        return Apply("AT", tuple(there[_key(g)] for g in self.f.loops))
 
-    # ---- which axis tiles have rows of
-
-    def along(self, reduction: Reduction, group: tuple[str, ...]) -> bool:
-        """Whether the cells of a reduction vary along a loop."""
-        return set(group) <= set(reduction.cells)
-
-    def _rows(self) -> tuple[tuple[str, ...], ...]:
-        """The axes whose rows a tile holds: the innermost ones, beside the vector axis, that are
-        pooled by all that has cells along rows, or else by what is measured in two looks."""
-        tiled = [r for r in self.reductions if self.along(r, self.vector)]
-        tiled = tiled or [r for r in self.reductions if r.kind == "var"]
-        found: list[tuple[str, ...]] = []
-        for group in reversed(self.f.loops.axes[:-1]):
-            pooled = tiled and not any(self.along(r, group) for r in tiled)
-            if group == (self.f.cell,) or not pooled:
-                if found:
-                    break
-                continue
-            if self._grouped(group):  # whose rows are reached one by one, in a tile of their own
-                return tuple(found) or (group,)
-            found.insert(0, group)
-        return tuple(found)
+    # ---- what tiles have
 
     def by_row(self, reduction: Reduction) -> bool:
         """Whether a reduction ends with each row of a tile."""
-        return not self.rows or any(self.along(reduction, group) for group in self.rows)
+        return not self.rows or any(along(reduction, group) for group in self.rows)
 
     def by_column(self, reduction: Reduction) -> bool:
         """Whether its cells lie along rows."""
-        return self.along(reduction, self.vector)
+        return along(reduction, self.vector)
 
     def bounds(self, group: tuple[str, ...]) -> tuple[Expr, Expr]:
         """The part of an axis that the sweep is to look at."""
@@ -114,7 +129,7 @@ class Tiling:
                 Apply("least", (Infix("+", Name("begin"), Name("rows")), last)),
             )
             body = [step, For("begin", first, last, (end, *body), step=Name("rows"))]
-        for group in reversed(self.f.loops.axes[:-1]):
+        for group in reversed(self.f.loops[:-1]):
             if self._grouped(group) and group not in self.rows:
                 body = [For("place", *self._group_bounds(group), (*self._found((group,)), *body))]
             elif group not in self.rows:

@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from metanorm.ir.aggregation import ByIndex, Ones
 from metanorm.ir.nodes import Count, Expand, Map, Number, Position, Ref, Rename, Stop
-from metanorm.plan.sweeps import NotPlannable
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import Apply, Element, Expr, Infix, Name, Prefix, product
 from metanorm.targets.native.frame import Frame
@@ -81,11 +80,10 @@ class Values:
         for axis, matrix in op.over:
             if isinstance(matrix, Ones):
                 count = product(count, self.f.volume(self.f.space.leaves(axis)))
-            elif isinstance(matrix, ByIndex) and self.f.cell in at:
-                group = at[self.f.cell]  # type: ignore[index]
+            else:
+                assert isinstance(matrix, ByIndex) and self.f.cell is not None
+                group = at[self.f.cell]
                 start = Name("v->shape.groups.start")
                 after = Element(start, Infix("+", group, cir.Number(1)))
                 count = product(count, Infix("-", after, Element(start, group)))
-            else:
-                raise NotPlannable("a count over a given matrix or a window")
         return count

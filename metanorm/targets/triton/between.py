@@ -9,8 +9,7 @@ from metanorm.ir.nodes import Along, Count, Expand, Map, Op, Pool, Ref, Stop
 from metanorm.plan.sweeps import Sweep
 from metanorm.targets.python.pyir import Expr, Literal, Name
 from metanorm.targets.triton.frame import Arguments, Frame
-from metanorm.targets.triton.outcomes import NotInTile
-from metanorm.targets.triton.scope import COLUMN, ROW, Scope
+from metanorm.targets.triton.scope import COLUMN, ROW, NotInTile, Scope
 from metanorm.targets.triton.shapes import Shape
 from metanorm.targets.triton.terms import cast, infix, times
 

@@ -25,12 +25,11 @@ from metanorm.ir.nodes import (
     Stop,
 )
 from metanorm.ir.operands import operands
-from metanorm.ir.outputs import output_axes
-from metanorm.plan.sweeps import NotPlannable, Plan, Reduction
+from metanorm.nest.arguments import orders_of
+from metanorm.nest.kernels import Kernel
+from metanorm.plan.sweeps import Reduction
 from metanorm.targets.python.pyir import Expr, Name
 from metanorm.targets.triton.terms import ONE
-
-Group = tuple[str, ...]  # parts of a split axis that lie in one piece, or one axis
 
 RESERVED = frozenset(
     """False None True and as assert async await break class continue def del elif else except
@@ -83,46 +82,22 @@ class Arguments:
 
 
 class Frame:
-    """One plan, with its loops in one order: `groups`, outermost first."""
+    """What is known of the values of one kernel. `groups` are its loops, outermost first."""
 
-    def __init__(self, plan: Plan, groups: Sequence[Group]) -> None:
-        self.plan = plan
+    def __init__(self, kernel: Kernel) -> None:
+        self.plan = plan = kernel.plan
         self.program: Program = plan.program
-        self.groups = tuple(groups)
+        self.groups = kernel.loops
         self.space = self.program.index.space
         self.lets = self.program.index.lets
         self.wide_axes = set(plan.frame)
-        self.cell = next(
-            (a.name for a in self.space if a.cells_of and a.cells_of[0] == plan.grouped), None
-        )
+        self.cell = plan.cell
         self.measured: dict[Ref, tuple[int, Reduction]] = {}
-        self.numbered: list[Reduction] = []
-        for sweep in plan.sweeps:
-            for reduction in sweep.reductions:
-                for _, ref in reduction.results:
-                    self.measured[ref] = (len(self.numbered), reduction)
-                self.numbered.append(reduction)
-        self._orders = self._find_orders()
+        self.numbered = plan.reductions
+        for number, reduction in enumerate(self.numbered):
+            self.measured |= {ref: (number, reduction) for _, ref in reduction.results}
+        self._orders = orders_of(plan)
         self._light: dict[Ref, bool] = {}
-
-    def _find_orders(self) -> dict[Ref, tuple[str, ...]]:
-        """The axes of what comes from outside or goes there, in the order of its dimensions."""
-        declared = {
-            d.name: tuple(leaf for dim in d.dims for leaf in self.space.leaves(dim))
-            for d in self.program.declarations
-        }
-        orders = {
-            let.name: declared[let.op.name]
-            for let in self.program.body
-            if isinstance(let.op, (Input, Param, Buffer))
-        }
-        for name, ref in self.program.outputs:
-            order = declared.get(name.removeprefix("d.")) if name.startswith("d.") else None
-            if order is None and not self.wide(ref):
-                order = output_axes(self.program, name, ref)
-            if order is not None and orders.setdefault(ref, order) != order:
-                raise NotPlannable("a result that is given in two orders of axes")
-        return orders
 
     def order(self, ref: Ref) -> tuple[str, ...]:
         """The axes of a value as its array has them."""

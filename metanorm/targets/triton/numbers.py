@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from metanorm.ir.nodes import Number, Program
 from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf, scalar_text
-from metanorm.targets.native.interface import asked, dimensions
+from metanorm.nest.arguments import asked, dimensions
 from metanorm.targets.python.pyir import (
     Binary,
     Dict,

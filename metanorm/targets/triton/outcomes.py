@@ -6,21 +6,18 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from metanorm.ir.nodes import Ref
-from metanorm.plan.sweeps import NotPlannable, Reduction
+from metanorm.nest.layouts import Group
+from metanorm.plan.sweeps import Reduction
 from metanorm.targets.python.pyir import Assign, Expr, Literal, Name
-from metanorm.targets.triton.frame import Frame, Group
+from metanorm.targets.triton.frame import Frame
 from metanorm.targets.triton.places import Places
-from metanorm.targets.triton.scope import Scope, Sides
+from metanorm.targets.triton.scope import NotInTile, Scope, Sides
 from metanorm.targets.triton.steps import Keys, Parts
 from metanorm.targets.triton.terms import ONE, ZERO, call, plus, times
 
 PARTS = {"sum": ("total",), "mean": ("weight", "total"), "var": ("weight", "mean", "squares")}
 
 Found = tuple[Expr, ...]  # the parts of a statistic
-
-
-class NotInTile(NotPlannable):
-    """Islands need more between sweeps than what a program has at hand."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from metanorm.ir.index import closure
 from metanorm.ir.nodes import Along, Count, Expand, Lookup, Map, Pool, Ref, Rename, Stop
 from metanorm.ir.operands import operands
-from metanorm.plan.sweeps import NotPlannable
 from metanorm.targets.triton.frame import Frame
 
 ELEMENTWISE = (Map, Stop, Expand)
@@ -43,8 +42,6 @@ class Phases:
         """Phases after which all that is `wanted` has arrays, what is `followed` by a buffer was
         computed, and what is there `by_the_way` has arrays as well. `parts` are the statistics
         that tiles have measured.
-
-        Raises `NotPlannable` where a value takes more than kernels can do.
         """
         there, left = set(available), set(followed)
         found: list[Phase] = []
@@ -59,8 +56,7 @@ class Phases:
             readers = self._missing({*wanted, *left}, {*there, *best}) - self.f.measured.keys()
             outside = {o for r in readers for o in operands(self.op[r])}
             stored = frozenset({*best} & {*arrays, *by_the_way, *outside}) - there
-            if not stored and not {*best} & {*followed}:
-                self._refuse(refs)
+            assert stored or {*best} & {*followed}, refs
             found.append(Phase(tuple(best), stored))
             there |= stored
         return found
@@ -133,7 +129,3 @@ class Phases:
 
     def _breaks(self, refs: Iterable[Ref], among: Collection[Ref]) -> int:
         return sum(ref in among and self.breaks(ref) for ref in refs)
-
-    def _refuse(self, left: Collection[Ref]) -> None:
-        op = self.op[next(r for r in left if not isinstance(self.op[r], ELEMENTWISE))]
-        raise NotPlannable(getattr(op, "function", type(op).__name__).lower())

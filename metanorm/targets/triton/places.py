@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from metanorm.nest.layouts import Group
 from metanorm.targets.python.pyir import Assign, Expr, IfElse, Name, Tuple
-from metanorm.targets.triton.frame import Group
 from metanorm.targets.triton.scope import COLUMN, ROW, Scope, Sides
 from metanorm.targets.triton.shapes import Shape
 from metanorm.targets.triton.terms import (

@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from metanorm.ir.aggregation import Ones
 from metanorm.ir.nodes import Along, Count, Pool, Ref
-from metanorm.plan.sweeps import NotPlannable
 from metanorm.targets.python.pyir import Assign, Expr, Literal, Name, Stmt, Tuple
 from metanorm.targets.triton.scope import ROW, Scope
 from metanorm.targets.triton.terms import ZERO, both, call, cast, full, infix, plus, upright
@@ -46,8 +44,6 @@ class PoolPrinter:
             op = self.f.lets[ref].op
             assert isinstance(op, (Pool, Count))
             kind = "count" if isinstance(op, Count) else op.statistic
-            if kind not in PARTS or (isinstance(op, Pool) and (op.ddof or op.about)):
-                raise NotPlannable(f"{kind} of narrow values")
             moments = isinstance(op, Pool) and self._moments(op, refs)
             same = replace(op, statistic="var") if moments and isinstance(op, Pool) else op
             if same not in taken:
@@ -67,11 +63,9 @@ class PoolPrinter:
             self._finished(each, axes)
 
     def axes(self, ref: Ref) -> tuple[str, ...]:
-        """The axes over which a statistic is taken. Raises `NotPlannable`."""
+        """The axes over which a statistic is taken."""
         op = self.f.lets[ref].op
         assert isinstance(op, (Pool, Count))
-        if any(not isinstance(matrix, Ones) for _, matrix in op.over):
-            raise NotPlannable("a narrow pool by groups, blocks or a given matrix")
         return self.f.leaves(axis for axis, _ in op.over)
 
     def softmax(self, ref: Ref, op: Along) -> None:

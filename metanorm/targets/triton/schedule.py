@@ -11,10 +11,11 @@ from collections.abc import Collection, Iterable, Sequence
 from metanorm.ir.index import closure
 from metanorm.ir.nodes import Buffer, Ref, Update
 from metanorm.ir.operands import operands
-from metanorm.plan.sweeps import NotPlannable, Sweep
+from metanorm.plan.sweeps import Sweep
 from metanorm.targets.triton.frame import Frame
 from metanorm.targets.triton.kernel import what
 from metanorm.targets.triton.phases import Phase, Phases
+from metanorm.targets.triton.scope import NotInTile
 from metanorm.targets.triton.settle import SettlePrinter, in_one_program
 from metanorm.targets.triton.shapes import Shape, of_islands, of_sweep
 from metanorm.targets.triton.steps import Parts, PhaseStep, Step, TileStep
@@ -22,7 +23,7 @@ from metanorm.targets.triton.tile import TilePrinter
 
 
 def sweep_by_sweep(frame: Frame, name: str) -> list[Step]:
-    """Steps that serve any data. Raises `NotPlannable`."""
+    """Steps that serve any data."""
     made = _Schedule(frame, name)
     for number, sweep in enumerate(frame.plan.sweeps, 1):
         shape = of_sweep(frame, sweep.reductions)
@@ -42,7 +43,7 @@ def in_islands(frame: Frame, name: str, walk: bool) -> list[Step] | None:
     for shape in of_islands(frame, walk):
         try:
             return _whole_islands(frame, f"{name}_{'walked' if walk else 'islands'}", shape)
-        except NotPlannable:
+        except NotInTile:
             continue
     return None
 

@@ -26,7 +26,6 @@ from metanorm.ir.nodes import (
 from metanorm.ir.operands import operands
 from metanorm.ir.rename import role_of
 from metanorm.ir.scalar import Const, Hyper, scalar_text
-from metanorm.plan.sweeps import NotPlannable
 from metanorm.targets.python.pyir import Assign, Do, Expr, For, IfElse, Literal, Name, Stmt, Tuple
 from metanorm.targets.triton.frame import Arguments, Frame
 from metanorm.targets.triton.functions import FUNCTIONS
@@ -44,6 +43,11 @@ from metanorm.targets.triton.terms import (
     plus,
     times,
 )
+
+
+class NotInTile(Exception):
+    """A program has not all at hand that a schedule would need; another one serves."""
+
 
 Sides = frozenset[str]  # of `row` and `column`: along which a value varies
 ROW, COLUMN = frozenset(("row",)), frozenset(("column",))
@@ -132,7 +136,7 @@ class Scope:
             elif axis in at:
                 size, here = self.frame.size(self.arguments, (axis,)), at[axis]
             else:
-                raise NotPlannable("cells beside the axis that they cut, in narrow values")
+                raise NotInTile(f"a value at another place along {axis}")
             result = here if result == ZERO else plus(times(result, size), here)
         return result
 
@@ -212,7 +216,7 @@ class Scope:
                 wanted = scalar.name if isinstance(scalar, Hyper) else "number"
                 return self.arguments(f"number {scalar_text(scalar)}", wanted)
             case Position(axis):
-                return cast(self.at[axis], "REAL")
+                return cast(self.place((axis,)), "REAL")
             case Count(over=over) if self.frame.numeric(ref):
                 axes = self.frame.leaves(axis for axis, _ in over)
                 return full(self.frame.size(self.arguments, axes))
@@ -314,4 +318,4 @@ class Scope:
                 return self.moved(value, old, self.at[new], self.sides.get(new, frozenset()))
             case Lookup(table, axis, int() as row):
                 return self.moved(table, axis, Literal(row), frozenset())
-        raise NotPlannable(type(self.frame.lets[ref].op).__name__.lower())
+        raise AssertionError(ref)

@@ -14,7 +14,7 @@ from metanorm.ir.index import closure
 from metanorm.ir.momenta import momenta
 from metanorm.ir.nodes import Along, Count, Expand, Lookup, Map, Pool, Ref, Rename, Stop, Update
 from metanorm.ir.operands import operands
-from metanorm.plan.sweeps import NotPlannable, Reduction
+from metanorm.plan.sweeps import Reduction
 from metanorm.targets.python.pyir import Assign, Do, Expr, If, Name, Stmt, Tuple
 from metanorm.targets.triton.frame import Arguments, Frame
 from metanorm.targets.triton.kernel import function_of
@@ -182,10 +182,7 @@ class SettlePrinter:
     def _updated(self, update: Update, value: Expr) -> None:
         """A buffer that follows a value."""
         pointer = self.arguments(f"tensor {update.buffer}", update.buffer)
-        declared = self.f.program.index.buffers[update.buffer]
-        order = self.f.leaves(declared.dims)
-        if self.f.order(update.value) != order:
-            raise NotPlannable("a buffer with other axes than its value")
+        order = self.f.program.index.axes_of(update.buffer)
         sides = self.s.varies(order)
         body: list[Stmt] = []
         if update.averages:
@@ -225,8 +222,6 @@ class CellScope(Scope):
         """The number of rows in a group, times the lengths of what is counted with them."""
         op = self.frame.lets[ref].op
         assert isinstance(op, Count) and self.frame.cell is not None
-        if op.where or op.weight:
-            raise NotPlannable("a count of what a mask leaves")
         group = self.at[self.frame.cell]
         starts = self.arguments("starts")
         sides = self.sides[self.frame.cell]

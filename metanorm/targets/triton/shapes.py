@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from metanorm.ir.aggregation import ByIndex
-from metanorm.plan.sweeps import NotPlannable, Reduction
-from metanorm.targets.triton.frame import Frame, Group
+from metanorm.nest.kernels import Kernel
+from metanorm.nest.layouts import Group
+from metanorm.plan.sweeps import Reduction
+from metanorm.targets.triton.frame import Frame
 
 Way = Literal["part", "whole", "walk"]
 
@@ -56,14 +58,21 @@ class Shape:
         return tuple(leaf for group in self.outer for leaf in group)
 
 
+def single_elements(kernel: Kernel) -> Iterator[str]:
+    """Why Triton has no kernel where others may: memory runs along an axis of which elements are
+    in groups."""
+    by_index = (m for r in kernel.plan.reductions for _, m in r.over if isinstance(m, ByIndex))
+    if any(by_index) and (kernel.plan.grouped,) not in kernel.loops[:-1]:
+        yield "groups of single elements"
+
+
 def of_sweep(frame: Frame, reductions: Sequence[Reduction]) -> Shape:
     """A shape for one sweep of any data: rows are what is pooled, or else everything."""
     groups = [g for g in frame.groups if g != (frame.cell,)]
     columns, others = groups[-1], groups[:-1]
     if any(isinstance(m, ByIndex) for r in reductions for _, m in r.over):
         grouped = (frame.plan.grouped,)
-        if grouped not in others or frame.cell is None:
-            raise NotPlannable("groups of single elements")
+        assert frame.cell is not None
         outer = ((frame.cell,), *(g for g in others if g != grouped))
         return Shape(outer, (grouped,), columns, grouped=True)  # type: ignore[arg-type]
     tiled = [r for r in reductions if set(columns) <= set(r.cells)]

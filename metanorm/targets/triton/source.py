@@ -1,20 +1,12 @@
-"""A norm as Triton kernels: both directions, for each way its modes go and each layout.
-
-What has no kernel, and why, is told by `NoKernels`.
-"""
+"""The kernels of a norm in Triton: the steps that a call launches for each, and their functions."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Any
 
-from metanorm.ir.nodes import Input, Program
-from metanorm.passes.backward import NotDerivable
-from metanorm.passes.columns import columns
-from metanorm.passes.directions import Directions, directions
-from metanorm.plan.sweeps import NotPlannable, plan
-from metanorm.targets.native.interface import Field, divisible, fields
-from metanorm.targets.native.source import Layout, NoKernels, demand_rows, layouts
+from metanorm.ir.nodes import Input
+from metanorm.nest.kernels import Kernel, NormKernels
 from metanorm.targets.python.pyir import Function
 from metanorm.targets.triton.frame import Frame
 from metanorm.targets.triton.numbers import numbers
@@ -24,20 +16,17 @@ from metanorm.targets.triton.steps import Step, TileStep
 
 
 @dataclass(frozen=True)
-class Ways:
-    """The steps for one layout, sweep by sweep and for islands that fit a tile; `results` says
-    which arrays are outputs, `kept` which are for the way back."""
+class Schedules:
+    """The steps of one kernel, sweep by sweep, for islands that fit a tile, and for those that are
+    walked over; `results` says which arrays are outputs, `kept` which are for the backward pass."""
 
-    section: str
-    fields: tuple[Field, ...]
-    measured: tuple[tuple[str, ...], ...]
+    kernel: Kernel
     sweeps: tuple[Step, ...]
     islands: tuple[Step, ...]
     walked: tuple[Step, ...]
     results: tuple[tuple[str, str], ...]
     kept: tuple[tuple[str, str], ...]
     shapes: tuple[tuple[str, tuple[str, ...]], ...]  # of what is kept
-    way: str
     numbers: str  # the function that computes lengths and numbers
     groups: tuple[str, ...]  # an index, the axis that it groups, and that of groups
 
@@ -50,7 +39,7 @@ class Ways:
             "results": dict(self.results),
             "kept": dict(self.kept),
             "shapes": {name: list(sizes) for name, sizes in self.shapes},
-            "way": self.way,
+            "way": self.kernel.direction,
             "groups": list(self.groups),
             "numbers": self.numbers,
         }
@@ -58,34 +47,29 @@ class Ways:
 
 
 @dataclass(frozen=True)
-class Arm:
-    """Both directions of one way through the modes, for each axis along which memory runs."""
-
-    name: str
-    forward: dict[str, Ways]
-    backward: dict[str, Ways]
-
-
-@dataclass(frozen=True)
 class Source:
-    """The kernels of a norm, and what there is to know about them."""
+    """The functions of all steps of a norm, and the schedules of its kernels by their names."""
 
     functions: tuple[Function, ...]
-    arms: tuple[Arm, ...]
-    divisible: tuple[tuple[str, tuple[str | int, ...]], ...]
+    schedules: dict[str, Schedules]
 
 
-def source(program: Program, function: str) -> Source:
-    """The kernels of an optimised program, whose function has this name. Raises `NoKernels`."""
-    demand_rows(program)
-    made = _Source(function)
-    try:
-        found = list(directions(program))
-        arms = tuple(made.arm(both) for both in found)
-        parts = tuple(divisible(program))
-    except (NotPlannable, NotDerivable) as error:
-        raise NoKernels(str(error)) from error
-    return Source(tuple(made.functions.values()), arms, parts)
+def source(kernels: NormKernels, function: str) -> Source:
+    """The kernels of the norm whose function has this name."""
+    printer = _Source(function)
+    order = (k for v in kernels.variants for d in (v.forward, v.backward) for k in d.values())
+    made = {id(kernel): printer.schedules(kernel) for kernel in kernels}
+    schedules = {kernel_name(function, kernel): made[id(kernel)] for kernel in order}
+    return Source(tuple(printer.functions.values()), schedules)
+
+
+def kernel_name(function: str, kernel: Kernel) -> str:
+    """What a kernel is called, and what the names of its functions begin with."""
+    name = f"{function}_{kernel.variant}_{kernel.direction}"
+    vector = kernel.layout.vector
+    if vector != kernel.plan.program.inputs[0].dims[-1]:
+        name += f"_along_{vector.lower().replace('.', '_')}"
+    return name
 
 
 class _Source:
@@ -93,64 +77,33 @@ class _Source:
         self.function = function
         self.functions: dict[Function, Function] = {}  # by what they do, whatever they are called
 
-    def arm(self, arm: Directions) -> Arm:
-        """All layouts that both directions can be read in."""
-        forward: dict[str, Ways] = {}
-        backward: dict[str, Ways] = {}
-        for layout in layouts(arm.forward):
-            pair = [
-                self._ways(body, layout, arm, way)
-                for way, body in (("forward", arm.forward), ("backward", arm.backward))
-            ]
-            first, second = pair
-            if first is not None and second is not None:
-                forward[layout.vector], backward[layout.vector] = first, second
-        return Arm(arm.arm, forward, backward)
-
-    def _ways(self, body: Program, layout: Layout, arm: Directions, way: str) -> Ways | None:
-        space = body.index.space
-        groups: list[tuple[str, ...]] = []
-        for dim in layout.dims:
-            leaves = space.leaves(dim)
-            if dim == layout.dims[-1] and len(leaves) > 1 and layout.merged:
-                regrouped = columns(body, leaves)
-                if regrouped is None:
-                    return None
-                body = regrouped
-                groups.append(leaves)
-            else:
-                groups += [(leaf,) for leaf in leaves]
-        planned = plan(body)
-        frame = Frame(planned, groups)
-        name = f"{self.function}_{arm.arm}_{way}"
-        if layout.vector != body.inputs[0].dims[-1]:
-            name += f"_along_{layout.vector.lower().replace('.', '_')}"
+    def schedules(self, kernel: Kernel) -> Schedules:
+        """The steps of a kernel."""
+        frame, body, name = Frame(kernel), kernel.plan.program, kernel_name(self.function, kernel)
         sweeps = sweep_by_sweep(frame, name)
         islands = in_islands(frame, name, walk=False) or []
         walked = in_islands(frame, name, walk=True) or []
-        kept = arm.kept if way == "forward" else ()
+        forward = kernel.direction == "forward"
         inputs = {let.op.name: let.name for let in body.body if isinstance(let.op, Input)}
-        saved = dict(body.outputs) if way == "forward" else inputs
+        saved = dict(body.outputs) if forward else inputs
         shapes = tuple(
-            (n, tuple(f"size {axis}" for axis in frame.order(saved[n]))) for n in arm.kept
+            (n, tuple(f"size {axis}" for axis in frame.order(saved[n]))) for n in kernel.kept
         )
-        grouping = (planned.groups, planned.grouped, frame.cell)
+        grouping = (kernel.plan.groups, kernel.plan.grouped, frame.cell)
         arrays = {
             output: f"tensor {frame.lets[ref].op.name}" if frame.given(ref) else f"value {ref}"  # type: ignore[union-attr]
             for output, ref in body.outputs
             if not frame.wide(ref)
         }
-        return Ways(
-            name,
-            fields(planned, arm.kept),
-            tuple(dict.fromkeys(frame.space.merged(r.cells) for r in frame.numbered)),
+        saving = kernel.kept if forward else ()
+        return Schedules(
+            kernel,
             tuple(self._own(step) for step in sweeps),
             tuple(self._own(step) for step in islands),
             tuple(self._own(step) for step in walked),
-            tuple((f"to.{o}", key) for o, key in arrays.items() if o not in kept),
-            tuple((o, arrays[o] if way == "forward" else f"tensor {o}") for o in arm.kept),
+            tuple((f"to.{o}", key) for o, key in arrays.items() if o not in saving),
+            tuple((o, arrays[o] if forward else f"tensor {o}") for o in kernel.kept),
             shapes,
-            way,
             self._once(numbers(name, body)).name,
             tuple(x for x in grouping if x is not None),
         )

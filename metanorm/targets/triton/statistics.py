@@ -17,14 +17,13 @@ from metanorm.targets.python.pyir import Assign, Expr, Name, Tuple
 from metanorm.targets.triton.outcomes import (
     PARTS,
     Found,
-    NotInTile,
     Outcomes,
     Statistic,
     flags,
     gone,
 )
 from metanorm.targets.triton.places import Loop, Places
-from metanorm.targets.triton.scope import Scope, Sides
+from metanorm.targets.triton.scope import NotInTile, Scope, Sides
 from metanorm.targets.triton.terms import (
     ONE,
     ZERO,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from metanorm.ir.nodes import Let, Pool, Ref
+from metanorm.nest.layouts import Group
 from metanorm.plan.sweeps import Sweep
 from metanorm.targets.python.pyir import Comment, If
 from metanorm.targets.triton.between import IslandScope
-from metanorm.targets.triton.frame import Arguments, Frame, Group
+from metanorm.targets.triton.frame import Arguments, Frame
 from metanorm.targets.triton.kernel import function_of, what
 from metanorm.targets.triton.outcomes import Outcomes
 from metanorm.targets.triton.places import Places

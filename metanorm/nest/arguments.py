@@ -15,7 +15,7 @@ from metanorm.ir.nodes import Buffer, Divisible, Input, Let, Number, Param, Prog
 from metanorm.ir.outputs import output_axes
 from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf, leaves
 from metanorm.ir.space import Space
-from metanorm.plan.sweeps import NotPlannable, Plan
+from metanorm.plan.sweeps import Plan
 
 Kind = Literal["size", "groups", "number", "momentum", "wide", "narrow", "index", "saved", "result"]
 
@@ -99,28 +99,29 @@ def hypers(program: Program) -> tuple[str, ...]:
 
 
 def divisible(program: Program) -> Iterator[tuple[str, tuple[str | int, ...]]]:
-    """Dimensions, and the arguments and numbers whose product divides the length of each.
-
-    Raises `NotPlannable` for a number that is computed otherwise.
-    """
+    """Dimensions, and the arguments and numbers whose product divides the length of each."""
     lengths = asked(program)
     for check in program.checks:
         if isinstance(check, Divisible):
-            yield check.axis, tuple(_factors(check.by, lengths))
+            known = factors(check.by, lengths)
+            assert known is not None
+            yield check.axis, known
 
 
-def _factors(number: Scalar, lengths: Mapping[str, str]) -> Iterator[str | int]:
-    """A length that the constructor asks for is that of its dimension."""
+def factors(number: Scalar, lengths: Mapping[str, str]) -> tuple[str | int, ...] | None:
+    """The arguments and numbers that a number is the product of; `None` where it is computed
+    otherwise. A length that the constructor asks for is that of its dimension."""
     match number:
         case Hyper(name):
-            yield lengths.get(name, name)
+            return (lengths.get(name, name),)
         case Const(value):
-            yield int(value)
-        case Apply("mul", factors):
-            for factor in factors:
-                yield from _factors(factor, lengths)
+            return (int(value),)
+        case Apply("mul", arguments):
+            parts = [factors(argument, lengths) for argument in arguments]
+            known = [part for part in parts if part is not None]
+            return None if len(known) < len(parts) else tuple(f for part in known for f in part)
         case _:
-            raise NotPlannable("a number of parts that is computed")
+            return None
 
 
 def fields(plan: Plan, saved: Iterable[str]) -> tuple[Field, ...]:
@@ -173,3 +174,27 @@ def _kind(plan: Plan, let: Let, sort: str) -> Kind:
     if sort == "index":
         return "index"
     return "wide" if set(plan.frame) <= set(let.type.axes) else "narrow"
+
+
+def orders_of(plan: Plan) -> dict[str, tuple[str, ...]]:
+    """The axes of what comes from outside or goes there, in the order of its dimensions."""
+    found: dict[str, tuple[str, ...]] = {}
+    for ref, order in orders(plan):
+        found.setdefault(ref, order)
+    return found
+
+
+def orders(plan: Plan) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Values that come from outside or go there, with their axes in the order of dimensions."""
+    program, index = plan.program, plan.program.index
+    for let in program.body:
+        if isinstance(let.op, (Input, Param, Buffer)):
+            yield let.name, index.axes_of(let.op.name)
+    for name, ref in program.outputs:
+        order: tuple[str, ...] | None = None
+        if name.startswith("d.") and name[2:] in index.declarations:
+            order = index.axes_of(name[2:])
+        if order is None and not set(plan.frame) <= set(index.types[ref].axes):
+            order = output_axes(program, name, ref)
+        if order is not None:
+            yield ref, order

@@ -1,0 +1,66 @@
+"""What the library has, norm by norm, and what each runs on: found ahead, as asking takes a second.
+
+The list is a file of data that ships with the specs, and `make docs` writes it. One that was made
+for other specs, or by another version, is not used; then all norms are compiled as far as needed.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+
+from metanorm import frontend
+from metanorm.explain.kernels import status
+from metanorm.explain.origin import citation
+from metanorm.passes.pipeline import optimize
+from metanorm.resources import resource
+from metanorm.version import __version__
+from metanorm.workspace import Workspace, load_library
+
+LISTING = "listing.json"
+Rows = list[dict[str, str]]
+
+
+def listing() -> Rows:
+    """A row for each norm: name, file, status, citation, meaning."""
+    library = load_library()
+    try:
+        shipped = json.loads((resource("specs") / LISTING).read_text(encoding="utf-8"))
+        if shipped["made_for"] == _made_for(library):
+            return list(shipped["norms"])
+    except (OSError, ValueError, LookupError, TypeError):
+        pass  # not there, or not as it was written
+    return asked(library)
+
+
+def asked(library: Workspace) -> Rows:
+    """The same, of the norms themselves."""
+    gc.disable()  # nearly all that is made here is needed to the end
+    try:
+        checked = frontend.check(library.sources, library.roots)
+        return [
+            {
+                "name": norm.program.name,
+                "file": root.removeprefix(frontend.LIBRARY),
+                "status": status(optimize(norm.program)),
+                "citation": citation(norm.program.doc),
+                "meaning": " ".join(norm.program.doc),
+            }
+            for root in library.roots
+            for norm in checked.norms[root]
+        ]
+    finally:
+        gc.enable()
+
+
+def listing_text() -> str:
+    """The file that `listing` reads, with a norm to a line."""
+    library = load_library()
+    rows = ",\n".join(json.dumps(row, ensure_ascii=False) for row in asked(library))
+    return f'{{"made_for": "{_made_for(library)}",\n"norms": [\n{rows}\n]}}\n'
+
+
+def _made_for(library: Workspace) -> str:
+    texts = "\0".join(library.sources[root].text for root in library.roots)
+    return f"metanorm {__version__}, specs {hashlib.sha256(texts.encode()).hexdigest()[:16]}"

@@ -1,0 +1,232 @@
+"""Whether a norm can have kernels: the one place that knows, asked without printing anything.
+
+`ineligible` gives the reasons why a program has none in any target, `unsupported` those that lie
+in one of its plans. What a single target cannot do, the row of that target says
+(`metanorm.targets.registry`). Printers take what is eligible, and raise for no norm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from metanorm.ir.aggregation import ByIndex, Causal, Matrix, Neighbours, Ones, Window
+from metanorm.ir.flags import choosing_flags
+from metanorm.ir.nodes import (
+    Along,
+    Buffer,
+    Cast,
+    Count,
+    Divisible,
+    Expand,
+    Input,
+    Let,
+    Lookup,
+    Map,
+    Mode,
+    Number,
+    Op,
+    Param,
+    Pool,
+    Position,
+    Program,
+    Ref,
+    Rename,
+    Repeat,
+    Stop,
+)
+from metanorm.ir.operands import every_let, operands
+from metanorm.ir.scalar import Const
+from metanorm.nest.arguments import asked, dimensions, factors, orders, orders_of
+from metanorm.plan.sweeps import Plan
+
+MAX_VALUES = 250
+MAX_FLAGS = 3
+EXACT = 2**24  # below which float32 holds all whole numbers
+
+# Pools that overlap, while sweeps add every element to one cell of each statistic.
+OVERLAPPING: dict[type[Matrix], str] = {
+    Window: "windows, which overlap",
+    Causal: "pools of the past, which overlap",
+    Neighbours: "neighbours in a graph, whose pools overlap",
+}
+# Operations of which no kernels are made, wherever they stand.
+WITHOUT_KERNELS: dict[type[Op], str] = {Cast: "a value that is rounded on the way"}
+POOLED = ("sum", "mean", "var")
+# What sweeps compute for each element of the data, and what is computed for each cell.
+WIDE = (Input, Map, Expand, Stop)
+PER_CELL = (Number, Position, Count, Input, Param, Buffer, Map, Expand, Stop, Rename, Pool)
+
+
+class NoKernels(Exception):
+    """The norm runs on the torch target alone; the message says why."""
+
+
+def ineligible(program: Program) -> Iterator[str]:
+    """Why no target has kernels for an optimised program, as far as that shows before it is cut
+    into variants, directions and layouts."""
+    if len(program.body) > MAX_VALUES:
+        yield f"more than {MAX_VALUES} values, which a compiler would take long for"
+    if len(choosing_flags(program)) > MAX_FLAGS:
+        yield "many flags, each of which doubles the number of kernels"
+    if not program.inputs[0].dims:
+        yield "an input without dimensions, which has no rows"
+    for let in program.body:
+        if isinstance(let.op, (Pool, Count)):
+            for _, matrix in let.op.over:
+                if type(matrix) in OVERLAPPING:
+                    yield OVERLAPPING[type(matrix)]
+    for let in every_let(program.body):
+        if type(let.op) in WITHOUT_KERNELS:
+            yield WITHOUT_KERNELS[type(let.op)]
+    if any(i.sort == "edges" for i in program.inputs):
+        yield "an input of edges"
+    counts = (check.by for check in program.checks if isinstance(check, Divisible))
+    if any(factors(count, asked(program)) is None for count in counts):
+        yield "a number of parts that is computed"
+
+
+def unsupported(plan: Plan) -> Iterator[str]:
+    """Why kernels cannot do what a plan says."""
+    eligibility = _Eligibility(plan)
+    yield from eligibility.values()
+    yield from eligibility.groups()
+    yield from eligibility.lengths()
+    yield from eligibility.orders()
+    yield from eligibility.cells()
+    yield from eligibility.updates()
+
+
+class _Eligibility:
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.program, self.index = plan, plan.program, plan.program.index
+        self.data_axes = set(plan.frame)
+        self.measured = {
+            ref for sweep in plan.sweeps for r in sweep.reductions for _, ref in r.results
+        }
+
+    def _wide(self, ref: Ref) -> bool:
+        return self.data_axes <= set(self.index.types[ref].axes)
+
+    # ---- what is as large as the data, and what is not
+
+    def values(self) -> Iterator[str]:
+        """Operations that sweeps do not have, or not on values of this size."""
+        for let in self.program.body:
+            op = let.op
+            if isinstance(op, (Mode, Repeat)):
+                yield type(op).__name__.lower()
+            if isinstance(op, Map):
+                yield from self._comparison(op)
+            yield from self._wide_value(let) if self._wide(let.name) else self._cell_value(let)
+            weights = (op.where, op.weight) if isinstance(op, (Count, Pool)) else ()
+            if let.name in self.measured:
+                assert isinstance(op, Pool)
+                yield from self._measured(op)
+            elif any(w is not None and self._wide(w) for w in weights):
+                yield "a weight as large as the input for what is smaller"
+
+    def _wide_value(self, let: Let) -> Iterator[str]:
+        if set(let.type.axes) != self.data_axes:
+            yield "a value larger than the input"
+        if not isinstance(let.op, WIDE):
+            yield f"a {type(let.op).__name__.lower()} as large as the input"
+
+    def _cell_value(self, let: Let) -> Iterator[str]:
+        op = let.op
+        if isinstance(op, (Along, Lookup, Rename)) and any(map(self._wide, operands(op))):
+            yield f"{type(op).__name__.lower()} of a value as large as the input"
+        elif isinstance(op, Input) and self.index.inputs[op.name].sort == "edges":
+            yield "an input of sort edges"
+
+    def _measured(self, op: Pool) -> Iterator[str]:
+        if any(not isinstance(m, (Ones, ByIndex)) for _, m in op.over):
+            yield "a window, a given matrix or blocks of several sizes"
+        if op.statistic not in POOLED or op.ddof or op.about:
+            yield f"{op.statistic} of a value as large as the input"
+        for ref in (op.where, op.weight):
+            if ref is not None and not self.measured.isdisjoint(self.index.closure([ref])):
+                yield "a weight that depends on the data"
+
+    def _comparison(self, op: Map) -> Iterator[str]:
+        """Kernels read whole numbers as real ones, which hold the small ones exactly."""
+        ops = {ref: self.index.ops[ref] for ref in op.arguments}
+        wholes = [ref for ref in ops if self.index.types[ref].kind == "int"]
+        inputs = self.index.inputs
+        if any(inputs[o.name].sort != "whole" for r in wholes if isinstance(o := ops[r], Input)):
+            yield "a comparison of what also chooses or pools"
+        numbers = [o.value for o in ops.values() if isinstance(o, Number)]
+        small = all(isinstance(n, Const) and abs(n.value) < EXACT for n in numbers)
+        if wholes and (len(wholes) == len(ops) or not small):
+            yield "a comparison of whole numbers that may be large"
+
+    # ---- axes
+
+    def groups(self) -> Iterator[str]:
+        """Rows in groups: at most one index can order them."""
+        found = {
+            axis.cells_of
+            for axis in self.index.space
+            if axis.cells_of
+            and isinstance(axis.cells_of[1], ByIndex)
+            and axis.cells_of[0] in self.plan.frame
+        }
+        if len(found) > 1:
+            yield "groups of two kinds"
+        grouped = self.plan.grouped
+        for let in self.program.body:
+            beside = set(let.type.axes) != self.data_axes and grouped in let.type.axes
+            if beside and let.type.kind == "real":
+                yield "values for each row beside values for each group of rows"
+                return
+
+    def lengths(self) -> Iterator[str]:
+        """Every axis is as long as a tensor tells, or as a formula says."""
+        told = {*dimensions(self.program), self.plan.cell}
+        for axis in self.program.axes:
+            if not axis.parts and axis.size is None and axis.name not in told:
+                yield f"the length of {axis.name} is not known"
+
+    def orders(self) -> Iterator[str]:
+        """A result has the order of its dimensions; what is given out twice has one order."""
+        found: dict[Ref, tuple[str, ...]] = {}
+        if any(found.setdefault(ref, order) != order for ref, order in orders(self.plan)):
+            yield "a result that is given in two orders of axes"
+
+    # ---- cells
+
+    def cells(self) -> Iterator[str]:
+        """What is computed for each cell is computed from what it finds at its own place, at
+        another one along an axis, or in a pool of whole axes."""
+        for let in self.program.body:
+            if not self._wide(let.name) and let.name not in self.measured:
+                yield from self._cell(let)
+
+    def _cell(self, let: Let) -> Iterator[str]:
+        op, there = let.op, {*let.type.axes}
+        match op:
+            case Count(over=over) if any(not self._countable(m, there) for _, m in over):
+                yield "a count over a given matrix or a window"
+            case Pool(over=over) if any(not isinstance(m, Ones) for _, m in over):
+                yield "a narrow pool by groups, blocks or a given matrix"
+            case Pool() if op.statistic not in POOLED or op.ddof or op.about:
+                yield f"{op.statistic} of narrow values"
+            case Pool(over=over):
+                there |= {leaf for a, _ in over for leaf in self.index.space.leaves(a)}
+            case Rename(old=axis) | Lookup(axis=axis, index=int()) | Along("softmax", axis=axis):
+                there.add(axis)
+            case _ if not isinstance(op, PER_CELL):
+                yield getattr(op, "function", type(op).__name__).lower()
+        if any(not there.issuperset(self.index.types[r].axes) for r in operands(op)):
+            yield "cells beside the axis that they cut, in narrow values"
+
+    def _countable(self, matrix: Matrix, there: set[str]) -> bool:
+        by_index = isinstance(matrix, ByIndex) and self.plan.cell in there
+        return isinstance(matrix, Ones) or by_index
+
+    def updates(self) -> Iterator[str]:
+        """A buffer is as large as the value that it follows."""
+        known = orders_of(self.plan)
+        for update in self.program.updates:
+            axes = known.get(update.value, self.index.types[update.value].axes)
+            if axes != self.index.axes_of(update.buffer):
+                yield "a buffer with other axes than its value"

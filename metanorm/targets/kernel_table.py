@@ -1,0 +1,143 @@
+"""What the runtime has to know of the kernels of a norm, whatever target they are of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from metanorm.ir.flags import choosing_flags
+from metanorm.ir.nodes import Program
+from metanorm.ir.scalar import Const, Hyper
+from metanorm.ir.space import Space
+from metanorm.nest.arguments import Field
+from metanorm.nest.kernels import Kernel, NormKernels, Variant
+from metanorm.passes.arms import without_statistics
+
+Named = Callable[[str, Kernel], str]  # a kernel of the function called so, to its name in the file
+
+
+@dataclass(frozen=True)
+class Printed:
+    """A norm whose kernels are printed: its function in the module, and the name of the type of
+    its result where there are several."""
+
+    function: str
+    kernels: NormKernels
+    result: str | None
+
+
+def table_text(table: Mapping[str, Any]) -> str:
+    """A table as JSON, with lists of words on one line."""
+    return _compact(json.dumps(table, indent=1))
+
+
+def _compact(table: str) -> str:
+    """JSON with lists of words on one line."""
+    lines: list[str] = []
+    for line in table.split("\n"):
+        inner = line.strip()
+        if lines and (lines[-1].endswith("[") or (inner.startswith('"') and _in_list(lines[-1]))):
+            lines[-1] += ("" if lines[-1].endswith("[") else " ") + inner
+        elif lines and inner.startswith("]") and "[" in lines[-1]:
+            lines[-1] += inner
+        else:
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def _in_list(line: str) -> bool:
+    return "[" in line and not line.rstrip().endswith(("]", "],", "{", "}"))
+
+
+def table_of(norm: Printed, named: Named) -> dict[str, Any]:
+    """The table of the kernels of a norm."""
+    function, kernels, program = norm.function, norm.kernels, norm.kernels.program
+    space = program.index.space
+    sizes = {axis: a.name for a in program.arguments if a.type == "size" for axis in a.axes}
+    dims = dict.fromkeys(dim for d in program.declarations for dim in d.dims)
+    matrices = [a for a in program.arguments if a.type == "matrix"]
+    variadic = [dim for dim in dims if space[dim].variadic]
+    return {
+        "function": function,
+        "tensors": {
+            d.name: [_dim(space, dim) for dim in d.dims]
+            for d in program.declarations
+        } | {a.name: list(a.axes) for a in matrices},
+        "matrices": {a.name: a.axes[0] for a in matrices},
+        "divisible": {dim: list(by) for dim, by in kernels.divisible},
+        "lengths": _declared_lengths(program, space),
+        "defaults": {
+            i.name: i.default for i in program.inputs if isinstance(i.default, (int, float))
+        },
+        "ranks": {dim: sizes[dim] for dim in variadic if dim in sizes},
+        "momenta": sorted(
+            {f.name for variant in kernels.variants for k in variant.forward.values()
+             for f in k.fields if f.kind == "momentum"}
+        ),
+        "tracked": [b.name for b in program.buffers if b.tracked],
+        "buffers": [b.name for b in program.buffers],
+        "without_statistics": without_statistics(program),
+        "flags": choosing_flags(program),
+        "results": norm.result,
+        **_dtypes(program),
+        "sorts": {i.name: i.sort for i in program.inputs if i.sort != "tensor"}
+        | {a.name: "matrix" for a in matrices},
+        "arms": {v.name: _variant(function, v, space, named) for v in kernels.variants},
+    }  # fmt: skip
+
+
+def _dtypes(program: Program) -> dict[str, Any]:
+    """The dtypes of outputs that have another one than the first input: a tensor, or a name."""
+    found = {n: d.name if d.like else f"torch.{d.name}" for n, d in program.output_dtypes}
+    return {"dtypes": found} if found else {}
+
+
+def _declared_lengths(program: Program, space: Space) -> dict[str, int | str]:
+    """What the spec says of the dimensions that no input has: a number, or an argument."""
+    kept = dict.fromkeys(dim for param in program.params for dim in param.dims)
+    kept |= dict.fromkeys(dim for buffer in program.buffers for dim in buffer.dims)
+    told = {dim for decl in program.inputs for dim in decl.dims}
+    found: dict[str, int | str] = {}
+    for dim in kept:
+        match space[dim].size:
+            case Const(value) if dim not in told:
+                found[dim] = int(value)
+            case Hyper(name) if dim not in told:
+                found[dim] = name
+    return found
+
+
+def _dim(space: Space, dim: str) -> str:
+    return f"*{dim}" if space[dim].variadic else dim
+
+
+def _variant(function: str, variant: Variant, space: Space, named: Named) -> dict[str, Any]:
+    def entry(kernels: Mapping[str, Kernel]) -> dict[str, Any]:
+        fields = next(iter(kernels.values())).fields
+        return {
+            "sections": {vector: named(function, kernel) for vector, kernel in kernels.items()},
+            "fields": [_field(field, space) for field in fields],
+        }
+
+    return {
+        "cells": _cells(variant, space),
+        "forward": entry(variant.forward),
+        "backward": entry(variant.backward),
+    }
+
+
+def _cells(variant: Variant, space: Space) -> list[list[str]]:
+    """The whole dimensions that cells of statistics have, in any direction."""
+    found = {
+        tuple(a for a in cells if "." not in a and "/" not in a)
+        for direction in (variant.forward, variant.backward)
+        for cells in next(iter(direction.values())).measured
+    }
+    return [[_dim(space, axis) for axis in axes] for axes in sorted(found)]
+
+
+def _field(field: Field, space: Space) -> str:
+    dims = [_dim(space, dim) for dim in field.dims]
+    return f"{field.kind} {field.name}" + (f" [{', '.join(dims)}]" if dims else "")

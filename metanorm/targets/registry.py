@@ -1,0 +1,92 @@
+"""The targets: plain torch, and those that print kernels beside it. Who wants to know of a target
+asks its row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from metanorm.ir.nodes import Program
+from metanorm.nest.eligibility import NoKernels
+from metanorm.nest.kernels import Kernel, NormKernels, kernels_of
+from metanorm.options import Target
+from metanorm.targets.kernel_table import Printed
+from metanorm.targets.native import file as native
+from metanorm.targets.native.tiling import crosswise
+from metanorm.targets.triton import file as triton
+from metanorm.targets.triton.shapes import single_elements
+
+PLAIN: Target = "torch"
+
+
+@dataclass(frozen=True)
+class KernelTarget:
+    """A target that prints kernels into a file beside the module.
+
+    `unsupported` gives the reasons why it has not one that is eligible; `text` makes the file of
+    the norms of a spec. A target is written together with all that stand before it.
+    """
+
+    name: Target
+    language: str
+    device: str  # the type of device, as torch calls it
+    ending: str  # of the file: what follows the name of the module
+    comment: str  # what begins a comment in it
+    decorator: str  # of a function that has these kernels and none of later targets
+    meaning: str
+    unsupported: Callable[[Kernel], Iterator[str]]
+    text: Callable[[str, Iterable[Printed]], str]
+
+    def kernels(self, optimised: Program) -> NormKernels:
+        """The kernels of an optimised program in this target. Raises `NoKernels`."""
+        found = kernels_of(optimised)
+        for kernel in found:
+            for reason in self.unsupported(kernel):
+                raise NoKernels(reason)
+        return found
+
+
+KERNEL_TARGETS: Mapping[str, KernelTarget] = {
+    row.name: row
+    for row in (
+        KernelTarget(
+            "native",
+            "C",
+            "cpu",
+            ".c",
+            "//",
+            "runtime.native",
+            "kernels in C beside a module, for tensors on the CPU in eager mode",
+            crosswise,
+            native.file_text,
+        ),
+        KernelTarget(
+            "triton",
+            "Triton",
+            "cuda",
+            "_triton.py",
+            "#",
+            "runtime.gpu",
+            "kernels in Triton beside a module, for tensors on a GPU in eager mode",
+            single_elements,
+            triton.file_text,
+        ),
+    )
+}
+# What `metanorm list targets` says.
+MEANINGS: Mapping[str, str] = {
+    **{row.name: row.meaning for row in KERNEL_TARGETS.values()},
+    PLAIN: "plain torch operations, on any device and under torch.compile",
+}
+
+
+def written(target: Target) -> tuple[KernelTarget, ...]:
+    """The targets whose kernels are written where this one is asked for."""
+    names = list(KERNEL_TARGETS)
+    last = names.index(target) if target in KERNEL_TARGETS else -1
+    return tuple(KERNEL_TARGETS[name] for name in names[: last + 1])
+
+
+def of_device(device: str) -> KernelTarget:
+    """The target with kernels for a type of device."""
+    return next(row for row in KERNEL_TARGETS.values() if row.device == device)

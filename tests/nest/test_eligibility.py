@@ -1,0 +1,111 @@
+"""Which norms have kernels: asked without printing, and right about what is printed then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import printed
+import pytest
+from conftest import PROGRAMS
+
+from metanorm.frontend import check
+from metanorm.ir.nodes import Program
+from metanorm.nest.eligibility import NoKernels, unsupported
+from metanorm.nest.kernels import kernels_of
+from metanorm.passes.pipeline import optimize
+from metanorm.plan.sweeps import plan
+from metanorm.source import Source
+from metanorm.targets.kernel_table import Printed
+from metanorm.targets.registry import KERNEL_TARGETS, KernelTarget, of_device
+from metanorm.workspace import load
+
+
+def optimized(text: str) -> Program:
+    """The program of a norm with these lines, after all passes."""
+    whole = text if text.startswith("norm") else f"norm T(eps = 1e-5) {{\n{text}\n}}\n"
+    checked = check({"t.norm": Source.of("t.norm", whole)}, ["t.norm"])
+    assert checked.ok, checked.diagnostics
+    return optimize(checked.norms["t.norm"][0].program)
+
+
+ROWS = "values for each row beside values for each group of rows"
+UNSUPPORTED = {
+    "x - mean(x over V: window(3))": "a pool as large as the input",
+    "x - mean(x over V: a) - mean(x over V: b)": "groups of two kinds",
+    "x - mean(x over V: a) - mean(x over C)": ROWS,
+    "x - mean(x over C: chunks(4)) - mean(x over C: blocks(4))": "blocks of several sizes",
+    "softmax(x over C)": "a along as large as the input",
+    "x - max(x over C)": "max of a value as large as the input",
+    "x + mean(x * z over M)": "a value larger than the input",
+    "x * sum(x over C weight mean(x over C))": "a weight that depends on the data",
+    "x - mode(train: mean(x over V), eval: 0)": "mode",
+}
+
+
+@pytest.mark.parametrize("output", UNSUPPORTED)
+def test_what_no_plan_can_do_is_told(output: str) -> None:
+    inputs = "input x[V, C], a: index[V], b: index[V], z[M, V, C]"
+    program = optimized(f"{inputs}\noutput {output}")
+    assert any(UNSUPPORTED[output] in reason for reason in unsupported(plan(program)))
+
+
+ONE_TARGET = {
+    "input x[N, C, *S]\nlet m = var(x over N)\nlet v = var(x over C)\noutput x * m + v": {
+        "native": "statistics that pool crosswise"
+    },
+    "input x[C, V], batch: index[V]\nreduce V: batch": {"triton": "groups of single elements"},
+    "input x[V, C], batch: index[V]\nreduce V: batch": {},
+}
+
+
+@pytest.mark.parametrize("text", ONE_TARGET)
+def test_what_a_single_target_cannot_do(text: str) -> None:
+    program, found = optimized(text), {}
+    for target in KERNEL_TARGETS.values():
+        try:
+            target.kernels(program)
+        except NoKernels as reason:
+            found[target.name] = str(reason)
+    assert found == ONE_TARGET[text]
+
+
+def demand_text(target: KernelTarget, program: Program) -> None:
+    """What is eligible is printed, and nothing is raised on the way."""
+    try:
+        kernels = target.kernels(program)
+    except NoKernels:
+        return
+    text = target.text("t.norm", [Printed("t", kernels, None)])
+    assert all(variant.name in text for variant in kernels.variants)
+
+
+def test_every_eligible_norm_of_the_corpus_is_printed_for_a_gpu() -> None:
+    """In C, the tests of the corpus print all."""
+    for file in printed.spec_files():
+        if "good" in file.parts:
+            specs = load([str(file)])
+            for root in specs.roots:
+                for norm in check(specs.sources, [root]).norms[root]:
+                    demand_text(of_device("cuda"), optimize(norm.program))
+
+
+def test_reasons_are_found_without_any_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a norm is eligible does not depend on printers: there need not be any."""
+
+    def refuse(*_: object) -> str:
+        raise AssertionError("printed")
+
+    for module in ("native.source", "triton.source"):
+        name = "sections" if module.startswith("native") else "source"
+        monkeypatch.setattr(f"metanorm.targets.{module}.{name}", refuse)
+    kernels_of.cache_clear()
+    outcomes = {name: _outcome(kernels_of, program) for name, program in PROGRAMS.items()}
+    assert outcomes["LayerNorm"] == "kernels" and "repeat" in outcomes["IterNorm"]
+
+
+def _outcome(ask: Callable[[Program], object], program: Program) -> str:
+    try:
+        ask(optimize(program))
+    except NoKernels as reason:
+        return str(reason)
+    return "kernels"
