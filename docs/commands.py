@@ -33,7 +33,7 @@ KEYS = {
 }
 
 VARIABLES = {
-    "METANORM_CACHE": "the folder of built kernels, which may be removed",
+    "METANORM_CACHE": "the folder of caches: built kernels, and what specs have compiled to",
     "METANORM_CALL_PATH": "where `python`, calls go to C kernels through Python; else (`auto`) "
     "through C where that can be used",
     "METANORM_CC": "the C compiler for kernels, with its flags; else `CC`, else `cc`",

@@ -6,22 +6,46 @@ Pure, like everything below it. The only module that knows every stage.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.internal import guarded
 from metanorm.diagnostics.model import INTERNAL, Diagnostic, Severity
 from metanorm.diagnostics.targets import BadModuleName
-from metanorm.frontend import CheckedNorm, check
+from metanorm.frontend import Checked, CheckedNorm, check
 from metanorm.ir.beginnings import beginnings
 from metanorm.module_names import module_name, naming_problems
 from metanorm.options import Options
 from metanorm.passes.pipeline import optimize
-from metanorm.source import Source
+from metanorm.source import Source, Span
 from metanorm.targets.package import module_files, package_text
 from metanorm.targets.torch.module_from_ir import Compiled
 from metanorm.torch_layers import likeness
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What one spec file compiles to: files by name, and its norms with their places in the text.
+
+    It depends on the texts of the spec and of what that uses, on the options, the name of the spec
+    and the compiler, and on nothing else.
+    """
+
+    files: Mapping[str, str]
+    norms: tuple[tuple[str, int, int], ...]
+
+    def names(self, source: str) -> list[tuple[str, Span]]:
+        """The norms and where they are named, if the spec is called so."""
+        return [(name, Span(source, start, end)) for name, start, end in self.norms]
+
+
+# A unit, or `None` where the compiler failed, and what it says about that.
+Made = tuple[Unit | None, tuple[Diagnostic, ...]]
+BackEnds = Callable[
+    [Checked, Mapping[str, Source], Sequence[str], Options], Iterator[tuple[str, Made]]
+]
 
 
 @dataclass
@@ -29,11 +53,13 @@ class Result:
     """Generated files by name, empty where any spec has an error, and all diagnostics.
 
     A spec on which the compiler itself failed has no files; those of the others are there.
+    `units` has what each spec came to.
     """
 
     files: dict[str, str] = field(default_factory=dict)
     diagnostics: tuple[Diagnostic, ...] = ()
     exports: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    units: dict[str, Unit] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -41,48 +67,79 @@ class Result:
         return not any(d.severity is Severity.ERROR for d in self.diagnostics)
 
 
+def one_by_one(
+    checked: Checked, sources: Mapping[str, Source], roots: Sequence[str], options: Options
+) -> Iterator[tuple[str, Made]]:
+    """Run the back end on each of the specs in turn."""
+    for root in roots:
+        problems = Collector()
+        unit = None
+        with guarded(problems, sources[root].span(0, 0)):
+            compiled = _back_end(checked.norms.get(root, []), options)
+            text = "\0".join(sources[name].text for name in checked.reads[root])
+            origin = posixpath.basename(root)
+            files = module_files(module_name(root), origin, compiled, text, options)
+            named = [(name, span.start, span.end) for name, span in checked.names[root]]
+            unit = Unit(files, tuple(named))
+        yield root, (unit, problems.sorted())
+
+
 def compile_specs(
     sources: Mapping[str, Source],
     roots: Sequence[str],
     options: Options,
     others: Mapping[str, Sequence[str]] | None = None,
+    known: Mapping[str, Unit] = MappingProxyType({}),
+    back_ends: BackEnds = one_by_one,
 ) -> Result:
     """Compile the sources named in `roots` into the files of one package.
 
-    `others` are the modules that the package already has, with the names they export.
+    `others` are the modules that the package already has, with the names they export. `known` are
+    units of roots in which nothing is to be reported; those are not compiled, and where all are
+    known, none is checked. `back_ends` runs the back end on the rest.
     """
-    checked = check(sources, roots)
+    is_known = all(root in known for root in roots)
+    checked = Checked() if is_known else check(sources, roots)
+    names = {root: known[root].names(root) for root in roots} if is_known else checked.names
     problems = Collector()
     problems.extend(checked.diagnostics)
     failed = {d.primary.span.source for d in checked.diagnostics if d.code == INTERNAL}
+    for clash in naming_problems(sources, roots, names, others or ()):
+        problems.add(clash)
+    if problems.has_mistakes:
+        return Result({}, problems.sorted())
+    units = {root: known[root] for root in roots if root in known}
+    fresh = [r for r in roots if r not in known and not failed.intersection(checked.reads[r])]
+    for root, (unit, found) in back_ends(checked, sources, fresh, options):
+        problems.extend(found)
+        if unit is not None:
+            units[root] = unit
+    return _package(sources, roots, options, others or {}, units, problems)
+
+
+def _package(
+    sources: Mapping[str, Source],
+    roots: Sequence[str],
+    options: Options,
+    others: Mapping[str, Sequence[str]],
+    units: dict[str, Unit],
+    problems: Collector,
+) -> Result:
+    """The files of all units, and of the package that they are."""
     files: dict[str, str] = {}
     exports: dict[str, tuple[str, ...]] = {}
-    for clash in naming_problems(sources, roots, checked.norms, others or ()):
-        problems.add(clash)
-    for root in roots:
-        module = module_name(root)
-        span = sources[root].span(0, 0)
-        if failed.intersection(checked.reads[root]):
-            continue
-        compiled: list[Compiled] = []
-        with guarded(problems, span):
-            compiled = _back_end(checked.norms.get(root, []), options)
-        exports[module] = tuple(norm.program.name for norm in compiled)
-        if compiled and not problems.has_mistakes:
-            text = "\0".join(sources[name].text for name in checked.reads[root])
-            origin = posixpath.basename(root)
-            made: dict[str, str] = {}
-            with guarded(problems, span):
-                made = module_files(module, origin, compiled, text, options)
-            for file in sorted(made.keys() & files.keys()):  # `a_triton.norm` beside `a.norm`
-                problems.add(BadModuleName(span, origin, f"would write `{file}` of another spec"))
-            files.update(made)
+    for root in (root for root in roots if root in units and units[root].norms):
+        made, origin = units[root].files, posixpath.basename(root)
+        for file in sorted(made.keys() & files.keys()):  # `a_triton.norm` beside `a.norm`
+            reason = f"would write `{file}` of another spec"
+            problems.add(BadModuleName(sources[root].span(0, 0), origin, reason))
+        files.update(made)
+        exports[module_name(root)] = tuple(name for name, _, _ in units[root].norms)
     if problems.has_mistakes or not files:
-        return Result({}, problems.sorted())
-    written = {module: names for module, names in exports.items() if f"{module}.py" in files}
-    everything = {**_not_moved(others or {}, written), **written}
+        return Result({}, problems.sorted(), units=units)
+    everything = {**_not_moved(others, exports), **exports}
     files["__init__.py"] = package_text(everything, options.fingerprint())
-    return Result(files, problems.sorted(), written)
+    return Result(files, problems.sorted(), exports, units)
 
 
 def _not_moved(

@@ -51,7 +51,7 @@ def findings(workspace: Workspace) -> Findings:
     """Check the specs that were asked for."""
     checked = frontend.check(workspace.sources, workspace.roots)
     names = Collector()
-    for clash in naming_problems_by_folder(workspace.sources, workspace.roots, checked.norms):
+    for clash in naming_problems_by_folder(workspace.sources, workspace.roots, checked.names):
         names.add(clash)
     found = (*workspace.diagnostics, *checked.diagnostics, *names.sorted())
     return Findings(workspace, checked, found)

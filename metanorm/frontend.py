@@ -53,6 +53,14 @@ class Checked:
         """Whether there are no errors."""
         return not any(d.severity is Severity.ERROR for d in self.diagnostics)
 
+    @property
+    def names(self) -> dict[str, list[tuple[str, Span]]]:
+        """The norms of each source, and where they are named."""
+        return {
+            source: [(norm.program.name, norm.equations.name.span) for norm in norms]
+            for source, norms in self.norms.items()
+        }
+
 
 def check(sources: Mapping[str, Source], roots: Sequence[str]) -> Checked:
     """Parse and check the sources named in `roots`; `sources` also holds what they use."""
@@ -72,7 +80,23 @@ def format_spec(source: Source) -> tuple[str, tuple[Diagnostic, ...]]:
 
 def used_by(source: Source) -> tuple[str, ...]:
     """The paths behind `use` in a source."""
+    if "use" not in source.text:  # most sources, which need not be parsed for this
+        return ()
     return tuple(use.path for use in parsed_source(source)[0].file.uses if _is_path(use.path))
+
+
+def read_by(root: str, sources: Mapping[str, Source]) -> tuple[str, ...]:
+    """The names of a source and of all that it uses, each once."""
+    found: list[str] = []
+    waiting = [root]
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        found.append(name)
+        behind = (resolve(path, name, sources) for path in used_by(sources[name]))
+        waiting += reversed([used for used in behind if used is not None])
+    return tuple(found)
 
 
 def resolve(path: str, user: str, known: Mapping[str, object]) -> str | None:
@@ -117,7 +141,7 @@ class _Check:
         found = self._without_echoes(self.problems.sorted())
         for name in self.parsed:
             found = without_allowed(found, self.sources[name], name in roots)
-        reads = {root: tuple(self._reads(root, [])) for root in roots}
+        reads = {root: read_by(root, self.sources) for root in roots}
         return Checked(norms, found, reads)
 
     def _without_echoes(self, found: Sequence[Diagnostic]) -> tuple[Diagnostic, ...]:
@@ -239,14 +263,3 @@ class _Check:
             if taken is not None and taken.equations is not norm.equations:
                 self.problems.add(DuplicateName(use.span, name))
             table[name] = norm
-
-    def _reads(self, name: str, seen: list[str]) -> list[str]:
-        """A source and all that it uses, each once."""
-        if name in seen or name not in self.parsed:
-            return seen
-        seen.append(name)
-        for use in self.parsed[name].file.uses:
-            found = resolve(use.path, name, self.sources) if _is_path(use.path) else None
-            if found is not None:
-                self._reads(found, seen)
-        return seen

@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from metanorm.diagnostics.targets import BadModuleName
-from metanorm.frontend import LIBRARY, CheckedNorm
+from metanorm.frontend import LIBRARY
 from metanorm.python_words import KEYWORDS
 from metanorm.source import Source, Span
 
@@ -38,10 +38,13 @@ def bad_module_name(module: str, taken: Iterable[str] = ()) -> str:
 def naming_problems(
     sources: Mapping[str, Source],
     roots: Sequence[str],
-    norms: Mapping[str, Sequence[CheckedNorm]],
+    names: Mapping[str, Sequence[tuple[str, Span]]],
     others: Collection[str] = (),
 ) -> Iterator[BadModuleName]:
-    """What cannot be called so in the package of these specs, which has other modules already."""
+    """What cannot be called so in the package of these specs, which has other modules already.
+
+    `names` are the norms of each spec, and where they are named.
+    """
     modules: list[str] = []
     places: dict[str, Span] = {}  # of norms
     for root in roots:
@@ -51,14 +54,13 @@ def naming_problems(
             yield _of_file(sources[root], reason)
             continue
         modules.append(module)
-        for norm in norms.get(root, ()):
-            name, span = norm.program.name, norm.equations.name.span
+        for name, span in names.get(root, ()):
             if name in places:
                 yield BadModuleName(span, name, "is the name of two norms", places[name])
             places[name] = span
     for root in roots:
         module = module_name(root)
-        if module in places and module not in (n.program.name for n in norms.get(root, ())):
+        if module in places and module not in (name for name, _ in names.get(root, ())):
             reason = "is the name of a norm in another file, which it would hide"
             yield _of_file(sources[root], reason)
 
@@ -66,14 +68,14 @@ def naming_problems(
 def naming_problems_by_folder(
     sources: Mapping[str, Source],
     roots: Sequence[str],
-    norms: Mapping[str, Sequence[CheckedNorm]],
+    names: Mapping[str, Sequence[tuple[str, Span]]],
 ) -> Iterator[BadModuleName]:
     """The same where the specs of each folder become a package of their own."""
     folders: dict[str, list[str]] = {}
     for root in roots:
         folders.setdefault(posixpath.dirname(root), []).append(root)
     for inside in folders.values():
-        yield from naming_problems(sources, inside, norms)
+        yield from naming_problems(sources, inside, names)
 
 
 def _of_file(source: Source, reason: str) -> BadModuleName:

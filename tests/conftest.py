@@ -13,6 +13,7 @@ from types import ModuleType
 import pytest
 from hypothesis import HealthCheck, settings
 
+from metanorm import compile_cache
 from metanorm.driver import compile_specs
 from metanorm.frontend import check
 from metanorm.ir.nodes import Program
@@ -55,6 +56,12 @@ def seeded() -> None:
     """The same random numbers in every run, whichever tests came before."""
     if "torch" in globals():
         torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def compiles_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take nothing that was compiled before: tests replace stages of the compiler by others."""
+    monkeypatch.setattr(compile_cache, "folder", lambda: None)
 
 
 @pytest.fixture

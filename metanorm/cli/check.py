@@ -13,6 +13,7 @@ from metanorm.cli.console import pass_on, write_diagnostics, write_diff, write_s
 from metanorm.cli.context import Run, begin
 from metanorm.cli.exit_codes import FINDINGS, OK, code_of
 from metanorm.cli.rewriting import rewrite_each
+from metanorm.cli.watch import again_and_again
 from metanorm.diagnostics.render.formats import RENDERERS
 from metanorm.findings import Findings, Fixed, findings, fixed
 from metanorm.source import Source
@@ -47,6 +48,9 @@ def command(
     diff: Annotated[
         bool, typer.Option("--diff", help="Write nothing; show what --fix would change.")
     ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Check again whenever a spec changes, until ctrl-C.")
+    ] = False,
 ) -> None:
     """Report every error and warning. Writes nothing without --fix, and needs no torch."""
     given = specs or []
@@ -54,6 +58,15 @@ def command(
         raise WorkspaceError("--unsafe-fixes says which fixes to make: it needs --fix or --diff")
     if fix and STDIN in given and given != [STDIN]:
         raise WorkspaceError("with --fix, standard input is fixed alone: name no other specs")
+    check = partial(_check, given, format, fix, unsafe_fixes, diff)
+    if watch:
+        again_and_again(given, check)
+    else:
+        check()
+
+
+def _check(given: list[str], format: Format, fix: bool, unsafe_fixes: bool, diff: bool) -> None:
+    """Check once. Raises `typer.Exit` at the end."""
     run = begin()
     stdin = run.standard_input(given)
     before = findings(run.workspace(given, stdin))

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from metanorm.driver import BackEnds, Made
+from metanorm.frontend import Checked
+from metanorm.options import Options
+from metanorm.source import Source
 from metanorm.visible import visible
 
 LONG = 1.0  # seconds
@@ -52,10 +56,12 @@ class Running:
             self._shown = True
             self._progress.start()
 
-    def done(self, write: Callable[[], None]) -> None:
+    def done(self, write: Callable[[], None] | None = None) -> None:
         """Count one more as done, and write what there is to say, where the bar is out of its
         way."""
         self._progress.advance(self._task)
+        if write is None:
+            return
         shown = self._shown
         self._hide()
         write()
@@ -67,3 +73,18 @@ class Running:
         if self._shown:
             self._progress.stop()
             self._shown = False
+
+
+def shown(back_ends: BackEnds) -> BackEnds:
+    """The same with a bar, which names the spec that was compiled last."""
+
+    def with_bar(
+        checked: Checked, sources: Mapping[str, Source], roots: Sequence[str], options: Options
+    ) -> Iterator[tuple[str, Made]]:
+        with Running(len(roots)) as running:
+            for root, made in back_ends(checked, sources, roots, options):
+                running.done()
+                running.at(root)
+                yield root, made
+
+    return with_bar

@@ -11,12 +11,13 @@ import hashlib
 import os
 import shutil
 import stat
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from metanorm import user_cache
 
 FORMAT = 2  # raised when what an entry is changes
 BUILDING = "metanorm-building-"
@@ -36,28 +37,7 @@ def key(parts: Iterable[str]) -> str:
 
 def folder() -> Path | None:
     """The cache, made where it is missing; `None` where it cannot be used, or not safely."""
-    try:
-        given = os.environ.get("METANORM_CACHE")
-        path = (Path(given).absolute() if given else _usual() / "metanorm") / "native"
-        if not path.is_absolute():
-            return None
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return path if _only_ours(path.lstat(), stat.S_IFDIR) else None
-    except OSError:
-        return None
-
-
-def _usual() -> Path:
-    """Where the system wants caches of this user; relative for a user without a home."""
-    variable, below = {
-        "win32": ("LOCALAPPDATA", "AppData/Local"),
-        "darwin": ("", "Library/Caches"),
-    }.get(sys.platform, ("XDG_CACHE_HOME", ".cache"))
-    named = Path(os.environ.get(variable, ""))
-    if named.is_absolute():
-        return named
-    home = "" if os.environ.get("HOME") == "" else os.path.expanduser("~")  # "~" where unknown
-    return Path(home) / below
+    return user_cache.folder("native")
 
 
 def find(cache: Path, name: str) -> Path | None:
@@ -71,7 +51,7 @@ def find(cache: Path, name: str) -> Path | None:
     except OSError:
         return None
     for entry in entries:
-        if entry == _entry(name, _content(cache / entry)):
+        if entry == _entry(name, user_cache.content(cache / entry)):
             return cache / entry
     return None
 
@@ -119,32 +99,11 @@ def _sweep(above: Path) -> None:
         for path in above.glob(f"{BUILDING}*"):
             with suppress(OSError):
                 is_now = path.lstat()
-                if _only_ours(is_now, stat.S_IFDIR) and is_now.st_mtime < time.time() - ABANDONED:
+                ours = user_cache.is_only_ours(is_now, stat.S_IFDIR)
+                if ours and is_now.st_mtime < time.time() - ABANDONED:
                     shutil.rmtree(path, ignore_errors=True)
 
 
 def _entry(name: str, content: bytes) -> str:
     """The file name of an entry."""
     return f"{name}-{hashlib.sha256(content).hexdigest()}.so"
-
-
-def _content(path: Path) -> bytes:
-    """The bytes of a file that nobody else could write; none where there is no such file."""
-    try:
-        file = os.open(
-            path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-        )
-        with open(file, "rb") as opened:
-            safe = _only_ours(os.fstat(file), stat.S_IFREG)
-            return opened.read() if safe else b""
-    except OSError:
-        return b""
-
-
-def _only_ours(is_now: os.stat_result, kind: int) -> bool:
-    """Whether it is of this kind, this user's, and writable by no other."""
-    if stat.S_IFMT(is_now.st_mode) != kind:
-        return False
-    if not hasattr(os, "geteuid"):  # Windows keeps the folders of a user to the user
-        return True
-    return is_now.st_uid == os.geteuid() and not is_now.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

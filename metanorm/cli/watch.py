@@ -1,0 +1,110 @@
+"""Running a command again whenever a spec that it reads has changed, until ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from metanorm.cli.console import Failure, complain, tell
+from metanorm.cli.context import begin
+from metanorm.config import ConfigError
+from metanorm.frontend import LIBRARY
+from metanorm.workspace import STDIN, WorkspaceError
+
+CONFIGURATION = "pyproject.toml"
+TIMEOUT = 500  # milliseconds
+Changes = Iterator[list[str]]
+
+
+@dataclass(frozen=True)
+class Watched:
+    """Folders in which every spec counts, and single files."""
+
+    folders: frozenset[str]
+    files: frozenset[str]
+
+
+def again_and_again(specs: Sequence[str], command: Callable[[], None]) -> None:
+    """Run a command on specs now and after each change. Returns at ctrl-C.
+
+    Whatever else a round ends with, the next one comes. Raises `Failure` where nothing can be
+    watched.
+    """
+    if STDIN in specs:
+        raise Failure("--watch watches files, and standard input is none")
+    try:
+        from watchfiles import watch
+    except ImportError as error:
+        raise Failure("--watch needs watchfiles: pip install 'metanorm[watch]'") from error
+    try:
+        watched: Watched | None = None
+        changed: list[str] = []
+        while True:
+            now = _watched(specs)
+            if now != watched:
+                watched, changes = now, _changes(watch, now)
+                next(changes)  # from here on nothing is missed, while the command runs either
+            _round(command, changed)
+            changed = next(names for names in changes if names)
+    except KeyboardInterrupt:
+        tell("")
+
+
+def _changes(watch: Callable[..., Iterator[set[tuple[Any, str]]]], watched: Watched) -> Changes:
+    """What has changed, by and by; nothing where some time has passed without a change."""
+
+    def concerns(_: object, path: str) -> bool:
+        return path in watched.files or (path.endswith(".norm") and _is_below(path, watched))
+
+    places = {*watched.folders, *(os.path.dirname(path) for path in watched.files)}
+    seen = watch(
+        *(place for place in places if os.path.isdir(place)),
+        watch_filter=concerns,
+        recursive=bool(watched.folders),
+        raise_interrupt=True,
+        rust_timeout=TIMEOUT,
+        yield_on_timeout=True,
+    )
+    for changes in seen:
+        yield sorted({os.path.relpath(path) for _, path in changes})
+
+
+def _is_below(path: str, watched: Watched) -> bool:
+    return any(path.startswith(f"{folder}{os.sep}") for folder in watched.folders)
+
+
+def _round(command: Callable[[], None], changed: Sequence[str]) -> None:
+    if changed:
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        tell(f"{changed[0]}{more} changed")
+    try:
+        command()
+    except typer.Exit:
+        pass
+    except (WorkspaceError, ConfigError, Failure, OSError) as error:
+        complain(str(error))
+    finally:
+        sys.stdout.flush()  # whoever reads a pipe waits for it
+
+
+def _watched(specs: Sequence[str]) -> Watched:
+    """What these specs are, or what is configured, with all that they use."""
+    root = Path.cwd()
+    sources: list[str] = []
+    try:
+        run = begin()
+        root = run.root
+        specs = specs or [run.relative(spec) for spec in run.config.specs]
+        sources = list(run.workspace(list(specs)).sources)
+    except (WorkspaceError, ConfigError):
+        pass  # which the command has said
+    folders = frozenset(os.path.abspath(path) for path in specs if os.path.isdir(path))
+    used = (path for path in sources if not path.startswith(LIBRARY))
+    files = {os.path.abspath(path) for path in (*specs, *used) if path.endswith(".norm")}
+    return Watched(folders, frozenset({*files, str(root / CONFIGURATION)}))

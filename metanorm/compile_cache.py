@@ -1,0 +1,133 @@
+"""What specs have compiled to, in the folder of caches: an unchanged one is not compiled again.
+
+The key of an entry is all that its content depends on: the compiler itself, the options, the name
+of the spec, its text and the texts that it uses. So an entry is never out of date. What lies in a
+package plays no part: generated files are compared with what they ought to be, byte by byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+
+import lark
+
+from metanorm import user_cache
+from metanorm.driver import BackEnds, Result, Unit, compile_specs, one_by_one
+from metanorm.frontend import read_by
+from metanorm.module_names import module_name
+from metanorm.options import Options
+from metanorm.resources import PACKAGE, resource
+from metanorm.source import Source
+
+FOLDER = "compiled"
+FORMAT = "metanorm compiled 1\n"  # changed when what an entry holds changes
+MOST_ENTRIES = 1000  # the oldest go
+NOT_THE_COMPILER = ("runtime", "specs", "grammar", "bench", "verify", "cli", "show")
+
+
+def compile_what_changed(
+    sources: Mapping[str, Source],
+    roots: Sequence[str],
+    options: Options,
+    others: Mapping[str, Sequence[str]] | None = None,
+    back_ends: BackEnds = one_by_one,
+    anew: bool = False,
+) -> Result:
+    """Compile as `compile_specs` does, and take what was compiled before unless told not to.
+
+    Without a usable folder of caches everything is compiled.
+    """
+    here = folder()
+    if here is None:
+        return compile_specs(sources, roots, options, others, back_ends=back_ends)
+    entries = {root: here / key(sources, root, options) for root in roots}
+    known = {} if anew else _known(entries)
+    result = compile_specs(sources, roots, options, others, known, back_ends)
+    reported = {d.primary.span.source for d in result.diagnostics}
+    fresh = [root for root in result.units if root not in known]
+    for root in fresh:
+        if not reported.intersection(read_by(root, sources)):
+            user_cache.keep(entries[root], _entry(result.units[root]))
+    if fresh:
+        _sweep(here)
+    return result
+
+
+def _known(entries: Mapping[str, Path]) -> dict[str, Unit]:
+    """The units of roots that were compiled before and have nothing to report."""
+    found = {}
+    for root, path in entries.items():
+        unit = _unit(user_cache.content(path))
+        if unit is not None:
+            found[root] = unit
+            with suppress(OSError):
+                os.utime(path)  # so that the oldest is the one that was not used for longest
+    return found
+
+
+def folder() -> Path | None:
+    """Where entries are; `None` where they cannot be kept."""
+    return user_cache.folder(FOLDER)
+
+
+def key(sources: Mapping[str, Source], root: str, options: Options) -> str:
+    """The name of the entry of a spec: a digest of all that its unit depends on."""
+    texts = [sources[name].text for name in read_by(root, sources)]
+    parts = [FORMAT, compiler(), options.fingerprint(), module_name(root), Path(root).name, *texts]
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode(errors="surrogatepass")
+        digest.update(b"%d:" % len(data))
+        digest.update(data)
+    return digest.hexdigest()[:40]
+
+
+@lru_cache(maxsize=1)
+def compiler() -> str:
+    """A digest of the compiler: its own files, the grammar, and the version of the parser."""
+    digest = hashlib.sha256(lark.__version__.encode())
+    for path in sorted(_files_of_the_compiler()):
+        digest.update(f"\0{path.name}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _files_of_the_compiler() -> Iterator[Path]:
+    yield from PACKAGE.glob("*.py")
+    yield from resource("grammar").iterdir()
+    for folder in PACKAGE.iterdir():
+        if folder.is_dir() and folder.name not in NOT_THE_COMPILER:
+            yield from folder.rglob("*.py")
+
+
+def _entry(unit: Unit) -> bytes:
+    data = zlib.compress(json.dumps([dict(unit.files), unit.norms]).encode(), 1)
+    return f"{FORMAT}{hashlib.sha256(data).hexdigest()}\n".encode() + data
+
+
+def _unit(entry: bytes) -> Unit | None:
+    """The unit of an entry; `None` for one that is missing or broken."""
+    head = len(FORMAT) + 65
+    data = entry[head:]
+    if entry[:head] != f"{FORMAT}{hashlib.sha256(data).hexdigest()}\n".encode():
+        return None
+    files, norms = json.loads(zlib.decompress(data))
+    return Unit(files, tuple((name, start, end) for name, start, end in norms))
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the entries that were not used for longest, where there are too many."""
+    with suppress(OSError):
+        entries = list(os.scandir(folder))
+        if len(entries) > MOST_ENTRIES:
+            entries.sort(key=lambda entry: entry.stat().st_mtime)
+            for entry in entries[: len(entries) - MOST_ENTRIES]:
+                with suppress(OSError):
+                    os.unlink(entry.path)
