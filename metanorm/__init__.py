@@ -21,4 +21,8 @@ def __getattr__(name: str) -> Any:
         from metanorm import api
 
         return getattr(api, name)
+    if name in ("load_ipython_extension", "unload_ipython_extension"):
+        from metanorm import notebook
+
+        return getattr(notebook, name)
     raise AttributeError(f"module 'metanorm' has no attribute {name!r}")

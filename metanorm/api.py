@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from os import PathLike, fspath
 from types import ModuleType
 
+from metanorm import loaded
+from metanorm.compile_cache import compile_what_changed, key
 from metanorm.diagnostics.model import Severity
 from metanorm.diagnostics.render.text import render_text
-from metanorm.driver import compile_specs
+from metanorm.display import displayed
 from metanorm.module_names import module_name
 from metanorm.options import Options
 from metanorm.targets.live import module_from_files
@@ -18,11 +21,18 @@ from metanorm.workspace import load as load_specs
 class SpecError(ValueError):
     """A spec has errors; the message is the report that `metanorm check` prints."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What notebooks show: the report, since no line of Python is to blame."""
+        return str(self).strip("\n").split("\n")
+
 
 def load(path: str | PathLike[str]) -> ModuleType:
     """Compile a spec file and import what comes out: `load("group_norm.norm").GroupNorm(2, 8)`.
 
-    Nothing is written. Raises `SpecError` where the spec has errors or cannot be read.
+    The module is a file in the folder of caches, so that its classes unpickle in another process of
+    this user; without such a folder it lives in this process alone. A notebook displays it as
+    equations, pools, cost and source. Raises `SpecError` where the spec has errors or cannot be
+    read.
     """
     return _live(load_specs([fspath(path)]))
 
@@ -32,14 +42,28 @@ def loads(text: str) -> ModuleType:
     return _live(load_specs([STDIN], stdin=text.encode(errors="surrogatepass")))
 
 
-def _live(specs: Workspace) -> ModuleType:
+def module_files(specs: Workspace) -> tuple[str, dict[str, str]]:
+    """What the one spec of a workspace compiles to: the name of its module, and files by name.
+
+    Raises `SpecError`.
+    """
     problems = specs.diagnostics
     if len(specs.roots) > 1:
         raise SpecError(f"one spec at a time, not {', '.join(specs.roots)}")
     if not problems:
-        result = compile_specs(specs.sources, specs.roots, Options())
+        result = compile_what_changed(specs.sources, specs.roots, Options())
         if result.ok:
-            module = module_name(specs.roots[0])
-            return module_from_files(result.files, module)
+            files = {name: text for name, text in result.files.items() if name != "__init__.py"}
+            return module_name(specs.roots[0]), files
         problems = tuple(d for d in result.diagnostics if d.severity is Severity.ERROR)
     raise SpecError("\n" + render_text(problems, specs.sources))
+
+
+def _live(specs: Workspace) -> ModuleType:
+    name, files = module_files(specs)
+    folder = loaded.folder()
+    if folder is not None:
+        digest = key(specs.sources, specs.roots[0], Options())
+        with suppress(OSError):  # the disk may be full
+            return displayed(loaded.module_of(loaded.place(name, digest, files, folder)), specs)
+    return displayed(module_from_files(files, name), specs)

@@ -1,0 +1,104 @@
+"""How a notebook displays a module that `metanorm.load` returns: equations, pools, cost, source."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from html import escape
+from types import ModuleType
+from typing import Any
+
+from metanorm import frontend
+from metanorm.explain.facts import Facts, facts
+from metanorm.explain.words import in_words
+from metanorm.frontend import CheckedNorm
+from metanorm.syntax.latex_from_ast import latex_from_ast
+from metanorm.visible import visible_lines
+from metanorm.workspace import Workspace
+
+COLUMNS = ("", "sweeps", "bytes for each float32 element", "islands")
+
+
+class Displayed(ModuleType):
+    """A generated module that knows its spec."""
+
+    _specs: Workspace
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """The module in the ways that notebooks and their exports can show it."""
+        return mime_bundle(self, self._specs)
+
+
+def displayed(module: ModuleType, specs: Workspace) -> ModuleType:
+    """The module, which is displayed from now on."""
+    if not isinstance(module, Displayed):
+        module.__class__ = Displayed
+    vars(module)["_specs"] = specs
+    return module
+
+
+def mime_bundle(module: ModuleType, specs: Workspace) -> dict[str, str]:
+    """What is displayed, by MIME type."""
+    norms = frontend.check(specs.sources, specs.roots).norms[specs.roots[0]]
+    found = [(norm, facts(norm, {})) for norm in norms]
+    spec = specs.sources[specs.roots[0]].text
+    return {
+        "text/plain": visible_lines("\n".join(in_words(known) for _, known in found)),
+        "text/latex": "\n".join(_equations(norm) for norm in norms),
+        "text/html": "\n".join((*_html(found), *_texts(module, spec))),
+    }
+
+
+def _html(found: list[tuple[CheckedNorm, Facts]]) -> Iterator[str]:
+    for norm, known in found:
+        yield f"<h4>{escape(known.norm)}</h4>"
+        if known.about:
+            yield f"<p>{escape(visible_lines(known.about))}</p>"
+        yield _equations(norm)
+        yield _picture(norm)
+        yield _costs(known)
+
+
+def _equations(norm: CheckedNorm) -> str:
+    return f"$$\n{latex_from_ast(norm.equations)}$$"
+
+
+def _picture(norm: CheckedNorm) -> str:
+    """What is pooled, as an image of its own: styles and names of one SVG reach no other."""
+    from metanorm.show.example import CannotDraw
+    from metanorm.show.picture import picture
+    from metanorm.show.svg_from_drawing import svg_from_drawing
+
+    name = escape(norm.program.name)
+    try:
+        svg = svg_from_drawing(picture(norm.program))
+    except CannotDraw as reason:
+        return f"<p>There is no small example of {name} to draw: {escape(str(reason))}</p>"
+    data = base64.b64encode(svg.encode()).decode()
+    return f'<img src="data:image/svg+xml;base64,{data}" alt="What {name} pools">'
+
+
+def _costs(known: Facts) -> str:
+    rows = [
+        (c.of, str(c.sweeps), _traffic(c.bytes_of_islands, c.bytes_of_sweeps), c.islands)
+        for c in known.costs
+    ]
+    if not rows:
+        return f"<p>{escape(known.kernels)}</p>"
+    head = "".join(f"<th>{column}</th>" for column in COLUMNS)
+    body = "".join(
+        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows
+    )
+    return f"<table><tr>{head}</tr>{body}</table><p>{escape(known.kernels)}</p>"
+
+
+def _traffic(near: int, far: int) -> str:
+    return str(near) if near == far else f"{near} to {far}"
+
+
+def _texts(module: ModuleType, spec: str) -> Iterator[str]:
+    from inspect import getsource
+
+    for title, text in (("The spec", spec), ("The module", getsource(module))):
+        shown = f"<pre>{escape(visible_lines(text))}</pre>"
+        yield f"<details><summary>{title}</summary>{shown}</details>"
