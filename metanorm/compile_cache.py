@@ -26,7 +26,6 @@ from metanorm.options import Options
 from metanorm.resources import PACKAGE, resource
 from metanorm.source import Source
 
-FOLDER = "compiled"
 FORMAT = "metanorm compiled 1\n"  # changed when what an entry holds changes
 MOST_ENTRIES = 1000  # the oldest go
 NOT_THE_COMPILER = ("runtime", "specs", "grammar", "bench", "verify", "cli", "show")
@@ -74,7 +73,7 @@ def _known(entries: Mapping[str, Path]) -> dict[str, Unit]:
 
 def folder() -> Path | None:
     """Where entries are; `None` where they cannot be kept."""
-    return user_cache.folder(FOLDER)
+    return user_cache.folder(user_cache.COMPILED)
 
 
 def key(sources: Mapping[str, Source], root: str, options: Options) -> str:

@@ -12,6 +12,8 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+NATIVE, COMPILED, MODULES = CACHES = ("native", "compiled", "modules")
+
 
 def root() -> Path | None:
     """The folder that holds every cache; `None` for a user without a home. It need not exist."""

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from importlib import import_module
+from typing import Annotated
 
 import typer
 
@@ -13,11 +14,13 @@ from metanorm.cli.console import Failure, complain
 from metanorm.cli.exit_codes import FINDINGS, INTERNAL, INTERRUPTED, OK, USAGE
 from metanorm.config import ConfigError
 from metanorm.json_document import Document, json_text
+from metanorm.version import __version__
+from metanorm.visible import visible
 from metanorm.workspace import WorkspaceError
 
 COMMANDS = (
     *("compile", "check", "fmt", "explain", "inspect"),
-    *("show", "verify", "bench", "list", "new", "version"),
+    *("show", "verify", "bench", "list", "new", "init", "clean", "repro", "version"),
 )
 
 
@@ -33,10 +36,16 @@ def app(wanted: str) -> typer.Typer:
     )
 
     @application.callback()
-    def about() -> None:
+    def about(
+        version: Annotated[
+            bool,
+            typer.Option("--version", is_eager=True, callback=_print_version, help="Print it."),
+        ] = False,
+    ) -> None:
         """A compiler for normalization layers: .norm files in, readable PyTorch modules out."""
 
-    for name in [wanted] if wanted in COMMANDS else COMMANDS:
+    few = [wanted] if wanted in COMMANDS else ["version"] if wanted == "--version" else COMMANDS
+    for name in few:
         module = import_module(f"metanorm.cli.{name}")
         application.command(name, context_settings=getattr(module, "SETTINGS", None))(
             module.command
@@ -62,6 +71,17 @@ def main() -> None:
     sys.exit(code or OK)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"metanorm {__version__}\n")
+        raise typer.Exit(OK)
+
+
+def _specs(arguments: list[str]) -> list[str]:
+    """The specs that a command line names."""
+    return [visible(a) for a in arguments if a.endswith(".norm") or os.path.isdir(a)]
+
+
 def _failed(error: Exception, arguments: list[str]) -> int:
     """Say why a command ends; the code that it ends with."""
     if isinstance(error, (WorkspaceError, ConfigError)):
@@ -84,7 +104,8 @@ def _failed(error: Exception, arguments: list[str]) -> int:
     complain(message)
     if code == INTERNAL:
         complain(
-            "this is a bug in metanorm, not in your spec: please report it, with the spec; "
+            "this is a bug in metanorm, not in your spec: please report it, with what "
+            f"`{' '.join(['metanorm repro', *_specs(arguments)])}` prints; "
             "METANORM_DEBUG=1 shows where it happened"
         )
     if _wants_json(arguments):

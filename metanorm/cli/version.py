@@ -36,20 +36,25 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """The versions of metanorm and of what it builds on, and which path calls of norms take."""
-    versions = {"metanorm": __version__, "python": platform.python_version()}
-    for name in SHOWN:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = "not installed"
     calls, why = _path_of_calls()
     if json:
-        sys.stdout.write(json_text(Versions(versions=versions, calls=calls, why=why)))
+        sys.stdout.write(json_text(Versions(versions=versions(), calls=calls, why=why)))
         return
-    for name, number in versions.items():
+    for name, number in versions().items():
         say(f"{name} {number}\n")
     if calls:
         say(f"calls through {SPOKEN[calls]}{f': {why}' if why else ''}\n")
+
+
+def versions() -> dict[str, str]:
+    """The versions by name."""
+    found = {"metanorm": __version__, "python": platform.python_version()}
+    for name in SHOWN:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
 
 
 def _path_of_calls() -> tuple[str, str]:

@@ -31,8 +31,8 @@ class CompilerFailed(Problem):
 
     def helps(self) -> tuple[str, ...]:
         return (
-            "this is a bug in metanorm, not in your spec: please report it, with the spec",
-            "METANORM_DEBUG=1 shows the traceback, which helps to find it",
+            "this is a bug in metanorm, not in your spec: please report it, with what "
+            f"`metanorm repro {self.span.source}` prints",
         )
 
 

@@ -18,14 +18,13 @@ from types import ModuleType
 
 from metanorm import user_cache
 
-FOLDER = "modules"
 SOURCE = ".py"
 DIGITS = 16  # of the digest
 
 
 def folder() -> Path | None:
     """Where the files are; `None` where none can be kept."""
-    found = user_cache.folder(FOLDER)
+    found = user_cache.folder(user_cache.MODULES)
     __path__[:] = [str(found)] if found else []
     return found
 

@@ -37,7 +37,7 @@ def key(parts: Iterable[str]) -> str:
 
 def folder() -> Path | None:
     """The cache, made where it is missing; `None` where it cannot be used, or not safely."""
-    return user_cache.folder("native")
+    return user_cache.folder(user_cache.NATIVE)
 
 
 def find(cache: Path, name: str) -> Path | None:

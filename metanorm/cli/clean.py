@@ -1,0 +1,60 @@
+"""`metanorm clean`: the folder of caches, emptied."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metanorm import user_cache
+from metanorm.cli.console import complain, say
+from metanorm.cli.exit_codes import FINDINGS, OK
+
+MEGABYTE = 1e6
+
+
+def command(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Remove nothing; say what there is.")
+    ] = False,
+) -> None:
+    """Remove what metanorm keeps for itself: built kernels, compiled specs, loaded modules.
+
+    All of it is made again where it is needed. Compiled packages are not touched.
+    """
+    root = user_cache.root()
+    places = [] if root is None else [root / name for name in user_cache.CACHES]
+    failed = False
+    for path in (path for path in places if os.path.lexists(path)):
+        if not user_cache.is_only_ours(path.lstat(), stat.S_IFDIR):
+            complain(f"{path} is no folder of this user alone, and was left as it is")
+            failed = True
+            continue
+        count, size = _contents(path)
+        what = f"{count} file{'s' if count != 1 else ''}, {size / MEGABYTE:.1f} MB"
+        if not dry_run:
+            shutil.rmtree(path, ignore_errors=True)
+            if path.exists():
+                complain(f"{path} could not be removed")
+                failed = True
+                continue
+        say(f"{path}: {what}{'' if dry_run else ' removed'}\n")
+    if not any(os.path.lexists(path) for path in places) and root is None:
+        say("there is no folder of caches\n")
+    raise typer.Exit(FINDINGS if failed else OK)
+
+
+def _contents(folder: Path) -> tuple[int, int]:
+    """How many files lie in a folder, and how many bytes they have."""
+    sizes = []
+    for above, _, names in os.walk(folder):
+        for name in names:
+            try:
+                sizes.append(os.lstat(os.path.join(above, name)).st_size)
+            except OSError:  # another process has removed it
+                continue
+    return len(sizes), sum(sizes)

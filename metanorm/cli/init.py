@@ -1,0 +1,136 @@
+"""`metanorm init`: a project that uses metanorm, set up."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metanorm.cli.console import say, tell
+from metanorm.cli.new import TEMPLATE
+from metanorm.config import Config
+from metanorm.version import __version__
+from metanorm.workspace import Output, WorkspaceError, write
+
+CONFIGURATION = """\
+[tool.metanorm]
+specs = ["{specs}"]
+out = "{out}"
+"""
+ATTRIBUTES = "{out}/** linguist-generated=true\n"
+HOOKS = """\
+repos:
+{hooks}"""
+HOOK = """\
+  - repo: local
+    hooks:
+      - id: metanorm-fmt
+        name: metanorm fmt
+        entry: metanorm fmt
+        language: system
+        files: \\.norm$
+      - id: metanorm-check
+        name: metanorm check
+        entry: metanorm check
+        language: system
+        files: \\.norm$
+      - id: metanorm-compile
+        name: metanorm compile
+        entry: metanorm compile
+        language: system
+        pass_filenames: false
+        files: \\.norm$
+"""
+WORKFLOW = """\
+name: norms
+on: [push, pull_request]
+permissions:
+  contents: read
+jobs:
+  norms:
+    runs-on: ubuntu-latest
+    steps:
+      - uses: actions/checkout@v4
+      - uses: actions/setup-python@v5
+        with:
+          python-version: "3.12"
+      - run: pip install metanorm=={version}
+      - run: metanorm fmt --check
+      - run: metanorm check --format github
+      - run: metanorm compile --check
+"""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A file, the text it is to have, and a pattern that shows that it has it already."""
+
+    path: str
+    text: str
+    known_by: str
+    may_be_added: bool = True  # at the end of a file that is there
+
+
+def command(
+    folder: Annotated[str, typer.Argument(help="The folder of the project.")] = ".",
+    specs: Annotated[str, typer.Option(help="The folder of specs.")] = Config().specs[0],
+    output: Annotated[str, typer.Option("--output", "-o", help="The package.")] = Config().out,
+) -> None:
+    """Set up a project: configuration, a first spec, pre-commit hooks, CI, .gitattributes.
+
+    Nothing is overwritten. What cannot be added to a file is printed.
+    """
+    for name in (specs, output):
+        if not re.fullmatch(r"[\w.-]+(/[\w.-]+)*", name) or ".." in name.split("/"):
+            raise WorkspaceError(f"`{name}` is not the path of a folder inside the project")
+    root = Path(folder)
+    outputs: list[Output] = []
+    advice: list[str] = []
+    for step in _steps(root, specs, output):
+        path = root / step.path
+        before = _text(path)
+        if before is None:
+            outputs.append(Output(path, step.text, None, "missing"))
+        elif re.search(step.known_by, before, re.MULTILINE):
+            tell(f"{path}: has it already")
+        elif step.may_be_added:
+            gap = "" if not before or before.endswith("\n") else "\n"
+            blank = "\n" if before and step.path.endswith(".toml") else ""
+            outputs.append(Output(path, f"{before}{gap}{blank}{step.text}", before, "differs"))
+        else:
+            advice.append(f"{path} is there already; add to it:\n\n{step.text}\n")
+    write(outputs)
+    for done in outputs:
+        tell(f"{done.path}: {'written' if done.before is None else 'extended'}")
+    for text in advice:
+        say(text)
+    tell("next: metanorm compile")
+
+
+def _steps(root: Path, specs: str, output: str) -> Iterator[Step]:
+    yield Step(
+        "pyproject.toml", CONFIGURATION.format(specs=specs, out=output), r"^\[tool\.metanorm\]"
+    )
+    if not any((root / specs).rglob("*.norm")):
+        yield Step(f"{specs}/my_norm.norm", TEMPLATE.format(name="MyNorm"), "^norm ", False)
+    attributes = ATTRIBUTES.format(out=output)
+    yield Step(".gitattributes", attributes, f"^{re.escape(attributes.strip())}$")
+    config = root / ".pre-commit-config.yaml"
+    text = HOOK if config.exists() else HOOKS.format(hooks=HOOK)
+    yield Step(config.name, text, r"id: metanorm-", False)
+    workflow = WORKFLOW.format(version=__version__)
+    yield Step(".github/workflows/norms.yml", workflow, "metanorm compile --check", False)
+
+
+def _text(path: Path) -> str | None:
+    """The text of a file; `None` where there is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise WorkspaceError(f"cannot read `{path}`: {error}") from error

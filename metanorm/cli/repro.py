@@ -1,0 +1,121 @@
+"""`metanorm repro`: a bug of the compiler in one text, to report it with."""
+
+from __future__ import annotations
+
+import os
+import platform
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+
+from metanorm import driver, frontend
+from metanorm.cli.console import pass_on, tell
+from metanorm.cli.context import begin
+from metanorm.cli.version import versions
+from metanorm.diagnostics.render.text import render_text
+from metanorm.options import Options, Target
+from metanorm.resources import PACKAGE
+from metanorm.source import Source
+from metanorm.visible import visible_lines
+from metanorm.workspace import STDIN, Workspace, write_bytes
+
+MOST_FRAMES = 40
+FENCE = "`" * 4  # a spec may hold three
+
+
+def command(
+    specs: Annotated[
+        list[str] | None, typer.Argument(help="Files, folders, or - for standard input.")
+    ] = None,
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="The file to write; - prints it.")
+    ] = STDIN,
+) -> None:
+    """Gather what a bug report needs: specs, versions, and how far the compiler comes with them.
+
+    The text names no folders of this machine and no user. Read it before you send it: it has your
+    specs, with what they use.
+    """
+    run = begin()
+    workspace = run.workspace(specs or [])
+    text = visible_lines("\n".join(report(workspace, run.config.options())))
+    if output == STDIN:
+        pass_on(text)
+    else:
+        write_bytes(Path(output), text.encode())
+        tell(f"{output}: written")
+
+
+def report(workspace: Workspace, options: Options) -> Iterator[str]:
+    """The parts of the text, which is Markdown."""
+    yield "# What metanorm was asked to compile\n"
+    system = f"{platform.system()} {platform.machine()}"
+    known = [*versions().items(), ("system", system), ("options", options.fingerprint())]
+    yield "\n".join(f"- {name}: {value}" for name, value in known) + "\n"
+    short = _short_names(workspace)
+    for name, source in workspace.sources.items():
+        if not name.startswith(frontend.LIBRARY):
+            yield f"## {short[name]}\n\n{FENCE}norm\n{source.text.rstrip()}\n{FENCE}\n"
+    sources = {new: replace(workspace.sources[old], name=new) for old, new in short.items()}
+    roots = [short[root] for root in workspace.roots]
+    said = _attempt(partial(_checked, sources, roots))
+    yield f"## metanorm check\n\n{FENCE}text\n{said}{FENCE}\n"
+    for target in get_args(Target):
+        done = _attempt(partial(_compiled, sources, roots, Options(target=target)))
+        yield f"## metanorm compile --target {target}\n\n{FENCE}text\n{done}{FENCE}\n"
+
+
+def _short_names(workspace: Workspace) -> dict[str, str]:
+    """The names of sources relative to the folder that holds them all."""
+    own = [name for name in workspace.sources if not name.startswith(frontend.LIBRARY)]
+    above = os.path.commonpath([os.path.abspath(os.path.dirname(n)) for n in own]) if own else ""
+    short = {name: Path(os.path.relpath(os.path.abspath(name), above)).as_posix() for name in own}
+    return {name: short.get(name, name) for name in workspace.sources}
+
+
+def _checked(sources: Mapping[str, Source], roots: list[str]) -> str:
+    found = frontend.check(sources, roots).diagnostics
+    return render_text(found, sources) if found else "no problems\n"
+
+
+def _compiled(sources: Mapping[str, Source], roots: list[str], options: Options) -> str:
+    result = driver.compile_specs(sources, roots, options)
+    if not result.files:
+        return f"{len(result.diagnostics)} problems, no files\n"
+    return "".join(
+        f"{name}: {len(text.splitlines())} lines\n" for name, text in sorted(result.files.items())
+    )
+
+
+def _attempt(task: Callable[[], str]) -> str:
+    """What a stage says; where the compiler fails in it, the traceback."""
+    before = os.environ.get("METANORM_DEBUG")
+    os.environ["METANORM_DEBUG"] = "1"  # errors of the compiler come through as they are
+    try:
+        return task()
+    except Exception as error:
+        return _traceback(error)
+    finally:
+        if before is None:
+            del os.environ["METANORM_DEBUG"]
+        else:
+            os.environ["METANORM_DEBUG"] = before
+
+
+def _traceback(error: Exception) -> str:
+    """The traceback, with files by their places in metanorm; others by their names."""
+    lines = []
+    for frame in traceback.extract_tb(error.__traceback__):
+        path = Path(frame.filename)
+        inside = path.is_relative_to(PACKAGE)
+        name = path.relative_to(PACKAGE.parent).as_posix() if inside else path.name
+        lines.append(f"{name}, line {frame.lineno}, in {frame.name}\n  {frame.line}\n")
+    if len(lines) > MOST_FRAMES:  # of a recursion without end
+        half = MOST_FRAMES // 2
+        lines[half:-half] = [f"... {len(lines) - MOST_FRAMES} more\n"]
+    return "".join((*lines, f"{type(error).__name__}: {error}\n"))
