@@ -18,10 +18,10 @@ from metanorm.diagnostics.names import DuplicateName, UnknownFunction
 from metanorm.diagnostics.targets import BadModuleName, BadUse, NoNorm, UnreadableFile
 from metanorm.ir.nodes import Program
 from metanorm.semantics.allowances import without_allowed
-from metanorm.semantics.calls import KnownNorm
 from metanorm.semantics.equations_from_clauses import equations_from_clauses
 from metanorm.semantics.ir_from_ast import ir_from_ast
 from metanorm.semantics.limits import Sizes, too_large, too_many
+from metanorm.semantics.lowering import KnownNorm
 from metanorm.source import Source, Span
 from metanorm.syntax import ast
 from metanorm.syntax.parse import Parsed, parse

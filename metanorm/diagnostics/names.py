@@ -402,17 +402,22 @@ class UnknownField(Problem):
 
     span: Span
     field: str
-    has_fields: bool
+    fields: tuple[str, ...]
+    what: str = "moments"
 
     def message(self) -> str:
-        if not self.has_fields:
+        if not self.fields:
             return f"this value has no field `{self.field}`"
-        return f"moments have no field `{self.field}`"
+        verb = "have" if self.what == "moments" else "has"
+        return f"{self.what} {verb} no field `{self.field}`"
 
     def helps(self) -> tuple[str, ...]:
-        if not self.has_fields:
-            return ("only the result of `moments(...)` and of `stat` has fields: `mean` and `var`",)
-        return did_you_mean(self.field, ("mean", "var")) or ("the fields are `mean` and `var`",)
+        if not self.fields:
+            return (
+                "fields are those of `moments(...)` and of `stat`, `mean` and `var`, and the "
+                "outputs of a norm that is called and has several",
+            )
+        return did_you_mean(self.field, self.fields) or (f"the fields are {listing(self.fields)}",)
 
     def fixes(self) -> tuple[Fix, ...]:
         return respelled(self.span, self.field, ("mean", "var")) if self.has_fields else ()

@@ -339,7 +339,8 @@ class CallMismatch(Problem):
     ### What it means
 
     The axes of the called norm's input are matched with those of the value by name, and what is
-    left on both sides in order; `*S` takes what is left over.
+    left on both sides in order; `*S` takes what is left over. Where that is not what is meant, a
+    call says which are: `Inner(x, T = C)`, `Inner(x, D = (H, E))`.
 
     ### Example
 
@@ -376,6 +377,7 @@ class CallMismatch(Problem):
     norm: str
     reason: str
     declared: Span | None = None
+    hint: str = "call it with values that fit, or write its equations out"
 
     def message(self) -> str:
         return f"`{self.norm}` cannot be called like this: {self.reason}"
@@ -384,7 +386,7 @@ class CallMismatch(Problem):
         return (Label(span=self.declared, text="declared here"),) if self.declared else ()
 
     def helps(self) -> tuple[str, ...]:
-        return ("call it with values that fit, or write its equations out",)
+        return (self.hint,)
 
 
 @problem("MN0509")

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 
 from metanorm.diagnostics.structure import Recursion
 from metanorm.diagnostics.values import CallMismatch, UnknownArgument, WrongArguments, WrongKind
-from metanorm.ir.scalar import Const, Hyper, Scalar, SizeOf
-from metanorm.semantics.lowering import Frame, Lowering
-from metanorm.semantics.matching import Matching
+from metanorm.ir.scalar import Const, Hyper, Scalar
+from metanorm.semantics.bindings import Bindings
+from metanorm.semantics.lowering import Frame, KnownNorm, Lowering
+from metanorm.semantics.names_in_ast import nodes_in
 from metanorm.semantics.naming import snake_case
 from metanorm.semantics.scalars import flag_from_ast, scalar_from_ast, sort_of
 from metanorm.semantics.statements import Statements
-from metanorm.semantics.values import POISON, Entity, Scope, Tensor, Value
+from metanorm.semantics.values import (
+    POISON,
+    Entity,
+    Outputs,
+    Poison,
+    PoolOnly,
+    Scope,
+    Tensor,
+    Value,
+)
 from metanorm.source import Span
 from metanorm.syntax import ast
 
 SWITCHES = ("affine", "track")
-
-
-@dataclass(frozen=True)
-class KnownNorm:
-    """A norm that can be called: its equations (`None` if it is broken), and what it can call."""
-
-    equations: ast.Norm | None
-    others: Mapping[str, KnownNorm]
 
 
 MOST_CALLS = 40  # inside each other
@@ -46,20 +48,27 @@ class Calls:
     def _call(
         self, call: ast.Call, statements: Statements, known: Mapping[str, KnownNorm]
     ) -> Value:
-        """The first output of the called norm.
+        """The output of the called norm, or all of them by their names.
 
         Parameters and buffers take the name of the value (`b_weight`), except where the
         call is the whole output of the caller: that norm is the called one, refined.
         """
-        name, caller = call.function.name, statements.frame
-        norm = known[name].equations
+        caller = statements.frame
+        twin = caller.shared.get(call.function.name)
+        others = twin.known if twin is not None else known[call.function.name].others
+        norm = twin.norm if twin is not None else known[call.function.name].equations
+        name = norm.name.name if norm is not None else call.function.name
         if name in caller.path:
             self._recursion(name, caller, call.span)
             return POISON
         if len(caller.path) > MOST_CALLS:
             return POISON  # a circle that is too large to go round; `limits` reports it
-        arguments = [statements.e.value(a) for a in call.arguments]
-        if norm is None or not all(isinstance(a, Tensor) for a in arguments):
+        if twin is not None:
+            statements.frame.scope.find(call.function.name)
+            if twin.failed:
+                return POISON
+        arguments = [self._argument(statements, a) for a in call.arguments]
+        if norm is None or any(isinstance(a, Poison) for a in arguments):
             return POISON  # reported where it went wrong
         prefix = "" if call is caller.whole else f"{caller.let or snake_case(name)}_"
         frame = Frame(
@@ -69,11 +78,54 @@ class Calls:
             prefix=caller.prefix + prefix,
             path=(*caller.path, name),
             calls=(*caller.calls, call.span),
+            twin=twin or self._inner_twin(caller),
+            known=others,
         )
-        tensors = [a for a in arguments if isinstance(a, Tensor)]
-        if not self._hypers(call, caller, frame) or not self._inputs(call, tensors, caller, frame):
+        caller.inner.append(frame)
+        if caller.called is call and caller.let:
+            caller.shared[caller.let] = frame
+        bindings = Bindings(self.low, call, caller, frame)
+        if twin is not None and not self._shares(call, twin):
             return POISON
-        return self._lower(frame, known[name].others)
+        axes = bindings.own_axes()
+        if not self._hypers(call, caller, frame, axes) or not bindings.bind(arguments):
+            return POISON
+        found = self._lower(frame, others, whole=caller.called is call)
+        frame.failed = isinstance(found, Poison)
+        return found
+
+    def _argument(self, statements: Statements, given: ast.Expr) -> Value:
+        """A value that a norm can be called with; moments are none."""
+        value = statements.e.value(given)
+        if isinstance(value, (PoolOnly, Poison)):
+            return value
+        if isinstance(value, Tensor) and value.type.kind == "int":
+            return value
+        return statements.e.as_number(value, given) or POISON
+
+    def _inner_twin(self, caller: Frame) -> Frame | None:
+        """What this call was in the call whose parameters the caller shares."""
+        if caller.twin is None:
+            return None
+        place = len(caller.inner)
+        return caller.twin.inner[place] if place < len(caller.twin.inner) else None
+
+    def _shares(self, call: ast.Call, twin: Frame) -> bool:
+        """Whether a norm may be called again by the name of its first call."""
+        name = twin.norm.name.name
+        if _keeps_state(twin):
+            reason = "it keeps running statistics or buffers, which two calls would both update"
+            hint = f"give each its own: `{name}(...)`"
+            self.problems.add(CallMismatch(call.span, name, reason, hint=hint))
+            return False
+        hypers = {h.name.name for h in twin.norm.hypers}
+        given = next((k for k in call.keywords if k.name in (*hypers, *SWITCHES)), None)
+        if given is not None:
+            reason = f"`{given.name}` was decided where it was called first"
+            hint = f"give it there, or call another `{name}(...)`"
+            self.problems.add(CallMismatch(given.span, name, reason, hint=hint))
+            return False
+        return True
 
     def _recursion(self, name: str, caller: Frame, span: Span) -> None:
         """Report a circle of calls: always from the same norm on, so that it is one report."""
@@ -83,24 +135,39 @@ class Calls:
         path = (*norms[first:], *norms[:first], norms[first])
         self.problems.add(Recursion(calls[first], path))
 
-    def _lower(self, frame: Frame, known: Mapping[str, KnownNorm]) -> Value:
+    def _lower(self, frame: Frame, known: Mapping[str, KnownNorm], whole: bool) -> Value:
         inner = Statements(self.low, frame)
         self.enable(inner, known)
         result: Value = POISON
         for statement in frame.norm.statements:
             if isinstance(statement, ast.Output):
-                item = statement.items[0]
-                frame.whole = item.value
-                value = inner.e.value(item.value)
-                result = inner.e.as_number(value, item.value) or POISON
+                items = statement.items if whole else statement.items[:1]
+                result = self._outputs(inner, replace(statement, items=items))
             else:
                 inner.lower(statement)
         return result
 
+    def _outputs(self, inner: Statements, statement: ast.Output) -> Value:
+        """One output as it is, several by their names."""
+        found = inner.output(statement)
+        if found is None:
+            return POISON
+        if len(found) == 1:
+            return found[0].tensor
+        return Outputs(tuple((output.name, output.tensor) for output in found))
+
     # ---- hyperparameters
 
-    def _hypers(self, call: ast.Call, caller: Frame, frame: Frame) -> bool:
-        """Hyperparameters are given by name, as scalars of the caller, or have their default."""
+    def _hypers(
+        self, call: ast.Call, caller: Frame, frame: Frame, axes: Mapping[str, ast.AxisRef]
+    ) -> bool:
+        """Hyperparameters are given by name, as scalars of the caller, or have their default.
+
+        A norm that shares the parameters of an earlier call has those of that call.
+        """
+        if frame.twin is not None:
+            self._same_hypers(call, frame, frame.twin)
+            return True
         known = {h.name.name: h for h in frame.norm.hypers}
         given = {k.name: k for k in call.keywords}
         ok = True
@@ -109,8 +176,10 @@ class Calls:
                 value = keyword.value
                 ok &= isinstance(value, ast.Name) and value.name in ("true", "false")
                 frame.fixed[name] = isinstance(value, ast.Name) and value.name == "true"
+            elif name in axes and name not in known and not keyword.labelled:
+                continue
             elif name not in known or keyword.labelled:
-                listed = (*known, *SWITCHES)
+                listed = (*known, *axes, *SWITCHES)
                 problem = UnknownArgument(
                     keyword.span, name, frame.norm.name.name, listed, tuple(given)
                 )
@@ -119,6 +188,15 @@ class Calls:
         for name, hyper in known.items():
             ok &= self._hyper(call, hyper, given.get(name), caller, frame)
         return bool(ok)
+
+    def _same_hypers(self, call: ast.Call, frame: Frame, twin: Frame) -> None:
+        frame.fixed = dict(twin.fixed)
+        for hyper in frame.norm.hypers:
+            name = hyper.name.name
+            frame.hypers[name], frame.hyper_sorts[name] = twin.hypers[name], twin.hyper_sorts[name]
+            value = self.low.number(twin.hypers[name], call.span)
+            entity = Entity("hyperparameter", hyper.name.span, value, warns=False)
+            frame.scope.enter(name, entity)
 
     def _hyper(
         self,
@@ -166,103 +244,10 @@ class Calls:
             )
         return whole
 
-    # ---- inputs
 
-    def _inputs(self, call: ast.Call, arguments: list[Tensor], caller: Frame, frame: Frame) -> bool:
-        items = [i for s in frame.norm.statements if isinstance(s, ast.Input) for i in s.items]
-        name = frame.norm.name.name
-        needed = [i for i in items if i.default is None and i.sort is None]
-        if not len(needed) <= len(arguments) <= len(items):
-            given = [i.name.name for i in items]
-            given += [f"{h.name.name} = ..." for h in frame.norm.hypers if h.default is None]
-            usage = f"{name}({', '.join(given)})"
-            wanted = f"{len(needed)} to {len(items)}" if len(items) > len(needed) else len(needed)
-            plural = "s" if wanted != 1 else ""
-            wrong = f"takes {wanted} input{plural}, and got {len(arguments) or 'none'}"
-            self.problems.add(WrongArguments(call.span, name, usage, wrong))
-            return False
-        for item, argument in zip(items, arguments):
-            if not self._bind(call.span, item, argument, caller, frame):
-                return False
-        for item in items[len(arguments) :]:
-            if not self._bind_default(call.span, item, caller, frame):
-                return False
-        return self._splits(call, frame)
-
-    def _bind(
-        self, span: Span, item: ast.InputItem, argument: Tensor, caller: Frame, frame: Frame
-    ) -> bool:
-        """Match the dimensions of an input with the axes of the value: by name, then in order."""
-        wants_index = item.sort is not None and item.sort.name == "index"
-        reason = ""
-        if item.sort is not None and item.sort.name in ("edges", "matrix"):
-            reason = f"input `{item.name.name}` is of sort `{item.sort.name}`"
-        elif wants_index != (argument.type.kind == "int"):
-            reason = f"input `{item.name.name}` is {'' if wants_index else 'not '}an index"
-        elif item.sort is not None and item.sort.name == "mask" and argument.type.kind != "bool":
-            reason = f"input `{item.name.name}` is a mask, and the value is no condition"
-        elif item.table is not None:
-            reason = f"input `{item.name.name}` chooses rows of a table"
-        matched = None
-        if not reason:
-            names, known = self._names(caller), frame.axes or {}
-            matching = Matching(self.low.table, argument.type.axes, names, known)
-            matched = matching.matched_dims(item.dims)
-        if matched is not None:
-            for axis, taken in matched.items():
-                if frame.axes is not None and frame.axes.setdefault(axis, taken) != taken:
-                    reason = f"axis `{axis}` would stand for two different axes"
-        elif not reason:
-            shown = ", ".join(self.low.table.shown(a) for a in self.low.dims(argument.type.axes))
-            wants = ", ".join(f"{'*' * d.axis.variadic}{d.axis.name}" for d in item.dims)
-            reason = f"its input has axes [{wants}], the value has [{shown}]"
-        if reason:
-            name = frame.norm.name.name
-            self.problems.add(CallMismatch(span, name, reason, item.span))
-            return False
-        self._sizes(item, frame)
-        frame.scope.enter(item.name.name, Entity("input", item.span, argument, warns=False))
-        return True
-
-    def _names(self, caller: Frame) -> Mapping[str, tuple[str, ...]]:
-        """The axes of the program behind each name of an axis that the caller has."""
-        if caller.axes is not None:
-            return caller.axes
-        return {name: self.low.table.space.leaves(name) for name in self.low.table.declared}
-
-    def _sizes(self, item: ast.InputItem, frame: Frame) -> None:
-        """`C = num_features` in a called norm names the length of the caller's axis."""
-        for dim in item.dims:
-            axes = (frame.axes or {}).get(dim.axis.name, ())
-            if isinstance(dim.size, ast.Identifier) and len(axes) == 1:
-                frame.hypers.setdefault(dim.size.name, SizeOf(axes[0]))
-                frame.hyper_sorts.setdefault(dim.size.name, "int")
-
-    def _bind_default(self, span: Span, item: ast.InputItem, caller: Frame, frame: Frame) -> bool:
-        name = item.name.name
-        if isinstance(item.default, ast.Name):
-            entity = frame.scope.find(item.default.name)
-            if entity is not None and isinstance(entity.value, Tensor):
-                return self._bind(span, item, entity.value, caller, frame)
-        if isinstance(item.default, ast.Number):
-            value = self.low.number(Const(item.default.value), span)
-            frame.scope.enter(name, Entity("input", item.span, value, warns=False))
-            return True
-        reason = f"input `{name}` must be given"
-        self.problems.add(CallMismatch(span, frame.norm.name.name, reason, item.span))
-        return False
-
-    def _splits(self, call: ast.Call, frame: Frame) -> bool:
-        """A called norm may split an axis only where the caller has split it alike."""
-        for statement in frame.norm.statements:
-            if isinstance(statement, ast.AxisSplit):
-                axes = (frame.axes or {}).get(statement.axis.name, ())
-                if len(axes) != len(statement.parts):
-                    reason = f"it splits axis `{statement.axis.name}`, which is not split here"
-                    name = frame.norm.name.name
-                    self.problems.add(CallMismatch(call.span, name, reason, statement.span))
-                    return False
-                for part, axis in zip(statement.parts, axes):
-                    if frame.axes is not None:
-                        frame.axes[part.axis.name] = (axis,)
-        return True
+def _keeps_state(frame: Frame) -> bool:
+    """Whether a norm that was called, or one that it calls, has buffers."""
+    pools = (node for node in nodes_in(frame.norm) if isinstance(node, (ast.Tracked, ast.Buffer)))
+    tracks = frame.fixed.get("track", True)
+    own = any(tracks or isinstance(node, ast.Buffer) for node in pools)
+    return own or any(map(_keeps_state, frame.inner))

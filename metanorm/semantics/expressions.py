@@ -28,7 +28,7 @@ from metanorm.semantics.forms import Forms
 from metanorm.semantics.lowering import Frame, Lowering
 from metanorm.semantics.pools import LoweredPool, PoolLowering
 from metanorm.semantics.statistics import Statistics
-from metanorm.semantics.values import POISON, Moments, Poison, PoolOnly, Tensor, Value
+from metanorm.semantics.values import POISON, Moments, Outputs, Poison, PoolOnly, Tensor, Value
 from metanorm.syntax import ast, build
 
 
@@ -53,6 +53,8 @@ class Expressions:
 
     def as_number(self, value: Value, expr: ast.Expr) -> Tensor | None:
         """A value as a number."""
+        if isinstance(value, Outputs):
+            return value.first
         if isinstance(value, Tensor) and value.type.kind != "int":
             return value
         if isinstance(value, Tensor):
@@ -93,6 +95,10 @@ class Expressions:
             case ast.Spread():
                 hint = f"the number of its positions is written `size(*{expr.name})`"
                 self.problems.add(MisplacedPart(expr.span, f"the axis `*{expr.name}`", hint))
+                return POISON
+            case ast.AxisList():
+                hint = "several axes stand only in a call of a norm: `Inner(x, D = (H, E))`"
+                self.problems.add(MisplacedPart(expr.span, "a list of axes", hint))
                 return POISON
             case _:
                 return POISON
@@ -155,9 +161,15 @@ class Expressions:
         value = self.value(expr.value)
         if isinstance(value, Moments) and expr.field.name in ("mean", "var"):
             return value.mean if expr.field.name == "mean" else value.var
+        fields: tuple[str, ...] = ("mean", "var") if isinstance(value, Moments) else ()
+        if isinstance(value, Outputs):
+            found = dict(value.by_name)
+            if expr.field.name in found:
+                return found[expr.field.name]
+            fields = tuple(found)
         if not isinstance(value, Poison):
-            is_moments = isinstance(value, Moments)
-            self.problems.add(UnknownField(expr.field.span, expr.field.name, is_moments))
+            what = "moments" if isinstance(value, Moments) else "the result of this call"
+            self.problems.add(UnknownField(expr.field.span, expr.field.name, fields, what))
         return POISON
 
     # ---- brackets
@@ -268,7 +280,8 @@ class Expressions:
             return self._statistic(call)
         if name in FUNCTIONS:
             return self.forms.function(call)
-        if name in self.norms and self.call_norm is not None:
+        is_shared = name in self.frame.shared and name in self.frame.scope
+        if (name in self.norms or is_shared) and self.call_norm is not None:
             return self._norm(call)
         capital = name[:1].isupper() and name.lower() not in CALLABLE
         known = tuple(sorted(self.norms if capital else CALLABLE))
@@ -344,7 +357,8 @@ class Expressions:
                 ref = self.pools.condition(self.value(expr), expr)
                 if ref is None:
                     return None
-                weights[word] = ref
+                if ref not in self.low.always:
+                    weights[word] = ref
         if over is None:
             return None
         return LoweredPool(over, pool.span, **weights, tracked=pool.tracked, keywords=pool.keywords)

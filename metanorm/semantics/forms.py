@@ -313,6 +313,13 @@ class Forms:
         call: ast.Call,
     ) -> Tensor:
         frame = self.e.frame
+        if frame.twin is not None:
+            name = frame.twin.learned[len(frame.learned)]
+            frame.learned.append(name)
+            known = next(p for p in self.low.params if p.name == name)
+            if self.low.dims(axes) != known.dims:
+                self.low.report_shared(frame, part, known.dims)
+            return self.low.emit(Param(name), call.span)
         name = f"{frame.prefix}{part}"
         taken = {p.name for p in self.low.params}
         if name in taken and frame.let:
@@ -321,6 +328,7 @@ class Forms:
             self.problems.add(DuplicateName(call.span, name, None))
             frame.scope.twice.add(name)
             name = self.low.unique(name)
+        frame.learned.append(name)
         absent = neutral if switches else None
         decl = ParamDecl(
             name, self.low.dims(axes), Const(neutral), switches=switches, absent=absent

@@ -12,10 +12,10 @@ from metanorm.diagnostics.values import BadDefault, WrongKind
 from metanorm.ir.beginnings import with_beginnings
 from metanorm.ir.nodes import Argument, Check, InputDecl, Program, Several
 from metanorm.ir.scalar import Hyper
-from metanorm.semantics.calls import Calls, KnownNorm
+from metanorm.semantics.calls import Calls
 from metanorm.semantics.draws import report_draws
 from metanorm.semantics.lints import lint
-from metanorm.semantics.lowering import UNKNOWN, Frame, Lowering
+from metanorm.semantics.lowering import UNKNOWN, Frame, KnownNorm, Lowering
 from metanorm.semantics.misfits import report_misfits
 from metanorm.semantics.open_lengths import report_open_lengths
 from metanorm.semantics.reserved import check_name

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from metanorm.diagnostics.structure import TooLarge
-from metanorm.semantics.calls import MOST_CALLS, KnownNorm
+from metanorm.semantics.calls import MOST_CALLS
+from metanorm.semantics.lowering import KnownNorm
 from metanorm.semantics.names_in_ast import nodes_in
 from metanorm.syntax import ast
 
@@ -87,7 +88,8 @@ class Sizes:
             elif id(equations) not in begun:
                 begun.add(id(equations))
                 self.kept.append(equations)
-                called = (_called(node, waiting[-1].others) for node in nodes_in(equations))
+                known = _callable(equations, waiting[-1].others)
+                called = (_called(node, known) for node in nodes_in(equations))
                 waiting += [c for c in called if c is not None and id(c.equations) not in begun]
             else:
                 self.known[id(equations)] = self._sum(equations, waiting.pop().others)
@@ -99,6 +101,7 @@ class Sizes:
         One that is not known is part of a circle, which is reported where it is lowered.
         """
         values, depth = 0, 1
+        others = _callable(norm, others)
         for node in nodes_in(norm):
             values += _values(node)
             called = _called(node, others)
@@ -114,6 +117,18 @@ class Sizes:
             if values > MOST_VALUES:
                 return Size(values, depth, TooLarge(node.span, MOST_VALUES, "values"))
         return Size(values, depth)
+
+
+def _callable(norm: ast.Norm, others: Mapping[str, KnownNorm]) -> Mapping[str, KnownNorm]:
+    """What a norm can call: others, and a `let` that is a call of one."""
+    lets = {
+        statement.name.name: others[statement.value.function.name]
+        for statement in norm.statements
+        if isinstance(statement, ast.Let)
+        and isinstance(statement.value, ast.Call)
+        and statement.value.function.name in others
+    }
+    return {**others, **lets}
 
 
 def _called(node: ast.Node, others: Mapping[str, KnownNorm]) -> KnownNorm | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from metanorm.diagnostics.collector import Collector
+from metanorm.diagnostics.values import CallMismatch
 from metanorm.ir.aggregation import Matrix
 from metanorm.ir.nodes import (
     BufferDecl,
@@ -34,6 +35,14 @@ from metanorm.syntax import ast
 UNKNOWN = "unknown"  # a sort that there is not, which has been reported
 
 
+@dataclass(frozen=True)
+class KnownNorm:
+    """A norm that can be called: its equations (`None` if it is broken), and what it can call."""
+
+    equations: ast.Norm | None
+    others: Mapping[str, KnownNorm]
+
+
 @dataclass
 class Frame:
     """One norm while it is lowered: the one that is compiled, or one that it calls.
@@ -54,6 +63,14 @@ class Frame:
     primary: str = ""  # the name of the first input
     later: dict[str, Span] = field(default_factory=dict)  # what is introduced further down
     let: str = ""  # the `let` that is being lowered
+    called: ast.Expr | None = None  # what it is, where that is all of it
+    shared: dict[str, Frame] = field(default_factory=dict)  # norms that a `let` is a call of
+    twin: Frame | None = None  # the first call, whose parameters this one shares
+    known: Mapping[str, KnownNorm] = field(default_factory=dict)  # what it can call
+    inner: list[Frame] = field(default_factory=list)  # the calls that it makes, in order
+    failed: bool = True  # whether it computes nothing, since it is wrong somewhere
+    learned: list[str] = field(default_factory=list)  # those of its affine maps, in order
+    made: dict[str, str] = field(default_factory=dict)  # its parameters, by their names in the spec
     whole: ast.Expr | None = None  # the first output, while it is lowered
 
 
@@ -80,6 +97,7 @@ class Lowering:
         self.written: dict[Ref, tuple[str, ...]] = {}  # the axes of `let d[N, C]`, in that order
         self.running: dict[str, Tensor] = {}  # running statistics, by buffer
         self.groups: dict[tuple[object, ...], str] = {}  # prefixes of tracked statistics
+        self.always: set[Ref] = set()  # masks that are true everywhere
         self.equal: dict[Ref, Ref] = {}  # each value's first binding that computes the same
         self._firsts: dict[Op, Ref] = {}
         self._leaves: dict[Op, Tensor] = {}
@@ -148,6 +166,14 @@ class Lowering:
         called = Tensor(name, tensor.type)
         self.running = {b: called if t == tensor else t for b, t in self.running.items()}
         return called
+
+    def report_shared(self, frame: Frame, name: str, dims: tuple[str, ...]) -> None:
+        """Report a value that lacks axes on which a shared parameter lives."""
+        shown = ", ".join(self.table.shown(axis) for axis in dims)
+        reason = f"its parameter `{name}` lives on [{shown}] in the first call, and elsewhere here"
+        hint = f"give it a norm of its own: `{frame.norm.name.name}(...)`"
+        problem = CallMismatch(frame.calls[-1], frame.norm.name.name, reason, hint=hint)
+        self.problems.add(problem)
 
     def unique(self, name: str) -> str:
         """The name, or one like it that no binding has."""

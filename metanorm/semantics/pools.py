@@ -272,6 +272,8 @@ class PoolLowering:
 
     def _pool_only(self, matrix: ast.Matrix, value: PoolOnly) -> Matrix | None:
         extra = matrix.extra
+        if value.what == "one group":
+            return Ones()
         if value.what == "edges":
             if extra is not None and extra.name != "self":
                 self.problems.add(UnknownArgument(extra.span, extra.name, matrix.name, ("self",)))

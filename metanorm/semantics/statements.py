@@ -31,7 +31,7 @@ from metanorm.semantics.lowering import UNKNOWN, Frame, Lowering
 from metanorm.semantics.output_axes import output_order
 from metanorm.semantics.reserved import check_name
 from metanorm.semantics.scalars import scalar_from_ast
-from metanorm.semantics.values import POISON, Entity, Poison, PoolOnly, Tensor, Value
+from metanorm.semantics.values import POISON, Entity, Outputs, Poison, PoolOnly, Tensor, Value
 from metanorm.source import Span
 from metanorm.syntax import ast
 
@@ -240,8 +240,29 @@ class Statements:
             return self.low.unique(full)
         return full
 
+    def _shared_param(self, item: ast.ParamItem, twin: Frame) -> None:
+        """A parameter that an earlier call of the same norm has brought."""
+        entity = Entity("parameter", item.name.span, POISON)
+        if not self.frame.scope.enter(item.name.name, entity):
+            return
+        name = twin.made.get(item.name.name)
+        decl = next((p for p in self.low.params if p.name == name), None)
+        if decl is None:
+            return  # reported with the first call
+        dims = self._declared_dims(item.dims, "a parameter")
+        if dims is None:
+            return
+        if self.low.dims(dims) != decl.dims:
+            self.low.report_shared(self.frame, item.name.name, decl.dims)
+            return
+        entity.value = self.low.emit(Param(decl.name), item.name.span)
+
     def _param(self, item: ast.ParamItem) -> None:
+        if self.frame.twin is not None:
+            self._shared_param(item, self.frame.twin)
+            return
         name = self._new_name(item.name)
+        self.frame.made[item.name.name] = name
         dims = self._declared_dims(item.dims, "a parameter")
         init = self._initial(item, name, dims)
         low, high = self._bounds(item, None if item.from_weight else init)
@@ -355,7 +376,10 @@ class Statements:
         name = statement.name
         check_name(name, self.problems)
         self.frame.let = name.name
+        self.frame.called = statement.value if isinstance(statement.value, ast.Call) else None
         value = self.e.value(statement.value)
+        if isinstance(value, Outputs) and statement.dims:
+            value = value.first
         if isinstance(value, PoolOnly):
             self.e.as_number(value, statement.value)
             value = POISON
@@ -368,7 +392,7 @@ class Statements:
                 if axes and new != value:
                     self.low.written[new.ref] = axes
                 value = new
-        self.frame.let = ""
+        self.frame.let, self.frame.called = "", None
         generated = statement.span == statement.name.span
         entity = Entity("value", name.span, value, warns=not generated, axes=axes)
         self.frame.scope.enter(name.name, entity)

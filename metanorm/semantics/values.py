@@ -29,6 +29,18 @@ class Moments:
 
 
 @dataclass(frozen=True, slots=True)
+class Outputs:
+    """What a call of a norm with several outputs gives; as a number, the first of them."""
+
+    by_name: tuple[tuple[str, Tensor], ...]
+
+    @property
+    def first(self) -> Tensor:
+        """The output that stands for the call in arithmetic."""
+        return self.by_name[0][1]
+
+
+@dataclass(frozen=True, slots=True)
 class PoolOnly:
     """Something that only pools: a matrix or an edge list."""
 
@@ -42,7 +54,7 @@ class Poison:
     """The value of a wrong expression. What it meets is silent: one mistake, one message."""
 
 
-Value = Union[Tensor, Moments, PoolOnly, Poison]
+Value = Union[Tensor, Moments, Outputs, PoolOnly, Poison]
 POISON = Poison()
 
 

@@ -87,6 +87,13 @@ class Spread(Node):
     name: str
 
 
+class AxisList(Node):
+    """`(H, E)`, in `Inner(x, D = (H, E))`."""
+
+    kind: Literal["axes"] = "axes"
+    axes: tuple[AxisRef, ...]
+
+
 class Missing(Node):
     """Where the parser put something in after an error; reported already."""
 
@@ -224,7 +231,9 @@ class Call(Node):
     dtype: Dtype | None = None
 
 
-Expr = Union[Number, Name, Spread, Missing, Negative, Chain, Power, Compare, FieldOf, Index, Call]
+Expr = Union[
+    Number, Name, Spread, AxisList, Missing, Negative, Chain, Power, Compare, FieldOf, Index, Call
+]
 
 
 # ---- statements

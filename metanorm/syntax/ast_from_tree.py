@@ -13,7 +13,7 @@ from metanorm.diagnostics.characters import BadNumber, NestedTooDeep
 from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.syntax import GivenTwice, MisplacedPart
 from metanorm.source import Source, Span
-from metanorm.syntax import ast
+from metanorm.syntax import ast, build
 from metanorm.syntax.tokens import MAX_DEPTH, span_of
 from metanorm.syntax.tree_from_text import MISSING, ParsedText
 from metanorm.syntax.trivia import distribute, start_of
@@ -351,6 +351,15 @@ class _Builder:
 
     def expr_spread(self, tree: Tree) -> ast.Expr:
         return ast.Spread(span=self.span(tree), name=str(tree.children[1]))
+
+    def expr_axis_list(self, tree: Tree) -> ast.Expr:
+        given = [self.expr(part) for part in tree.children]
+        odd = [e for e in given if not isinstance(e, (ast.Name, ast.Spread, ast.Missing))]
+        if odd:
+            hint = "several values in parentheses are axes: `Inner(x, D = (H, E))`"
+            self.problems.add(MisplacedPart(odd[0].span, "an expression", hint))
+        axes = tuple(build.axis_ref(e) for e in given if isinstance(e, (ast.Name, ast.Spread)))
+        return ast.AxisList(span=self.span(tree), axes=axes)
 
     def expr_group(self, tree: Tree) -> ast.Expr:
         return self.expr(tree.children[0])

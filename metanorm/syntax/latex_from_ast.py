@@ -142,6 +142,8 @@ def _expr(expr: ast.Expr) -> Text:
             return POSTFIX, _name(name)
         case ast.Spread(name=name):
             return POSTFIX, f"{{*}}{name}"
+        case ast.AxisList(axes=axes):
+            return POSTFIX, f"\\left({_listed(map(_axis, axes))}\\right)"
         case ast.Missing():
             return POSTFIX, "\\text{?}"
         case ast.Negative(operand=operand):

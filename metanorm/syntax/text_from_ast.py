@@ -220,6 +220,8 @@ def _leveled(expr: ast.Expr) -> tuple[int, Doc]:
             return POSTFIX, expr.name
         case ast.Spread():
             return POSTFIX, f"*{expr.name}"
+        case ast.AxisList():
+            return POSTFIX, f"({', '.join(map(_axis, expr.axes))})"
         case ast.Missing():
             return POSTFIX, "<missing>"
         case ast.Negative():

@@ -121,7 +121,8 @@ class _Parse:
         """Shift the token, as a name where the grammar has no keyword in this place."""
         if not self._accepts(token.type):
             is_function = token == "affine" and following.type == "LPAR"
-            is_free = is_word(token)
+            is_field = token.type == "OUTPUT" and self.last is not None and self.last.type == "DOT"
+            is_free = is_word(token) or is_field
             is_switch = token in SWITCHES and following.type == "EQUAL" and self._in_call()
             if not (self._accepts("NAME") and (is_function or is_free or is_switch)):
                 return False

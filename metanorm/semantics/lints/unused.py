@@ -9,7 +9,7 @@ from metanorm.diagnostics.names import Unused
 from metanorm.ir.nodes import Program, Ref, Repeat
 from metanorm.ir.reachable import reachable
 from metanorm.semantics.lowering import Frame, Lowering
-from metanorm.semantics.values import Moments, PoolOnly, Tensor
+from metanorm.semantics.values import Moments, Outputs, PoolOnly, Tensor
 
 
 def unused(program: Program, low: Lowering, frame: Frame) -> Iterator[Problem]:
@@ -18,13 +18,16 @@ def unused(program: Program, low: Lowering, frame: Frame) -> Iterator[Problem]:
     reached |= {let.name for kept in program.kept for let in kept.from_weight}
     reached |= _carried(low, reached)
     for name, entity in frame.scope:
-        if not entity.warns:
+        called_again = name in frame.shared and entity.used
+        if not entity.warns or called_again:
             continue
         match entity.value:
             case Tensor(ref) if entity.what != "hyperparameter":
                 live = ref in reached or (entity.used and ref.startswith("%"))
             case Moments(mean, var):
                 live = mean.ref in reached or var.ref in reached
+            case Outputs(by_name):
+                live = any(tensor.ref in reached for _, tensor in by_name)
             case PoolOnly() | Tensor():
                 live = entity.used
             case _:

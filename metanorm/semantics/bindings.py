@@ -1,0 +1,253 @@
+"""What a called norm is called with: values for its inputs, axes for its axes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from metanorm.diagnostics.values import CallMismatch, WrongArguments
+from metanorm.ir.scalar import Const, SizeOf
+from metanorm.semantics.lowering import Frame, Lowering
+from metanorm.semantics.matching import Matching
+from metanorm.semantics.output_axes import output_order
+from metanorm.semantics.pools import PoolLowering
+from metanorm.semantics.values import POISON, Entity, PoolOnly, Tensor, Value
+from metanorm.syntax import ast, build
+
+POOLING = ("edges", "matrix")  # sorts of inputs that only pool
+
+
+class Bindings:
+    """Binds the inputs of one call. `caller` is the norm that calls, `frame` the one called."""
+
+    def __init__(self, low: Lowering, call: ast.Call, caller: Frame, frame: Frame) -> None:
+        self.low = low
+        self.problems = low.problems
+        self.call = call
+        self.caller, self.frame = caller, frame
+        self.pools = PoolLowering(low, caller)
+        self.items = [i for s in frame.norm.statements if isinstance(s, ast.Input) for i in s.items]
+        assert frame.axes is not None
+        self.axes = frame.axes
+
+    def bind(self, arguments: list[Value]) -> bool:
+        """Whether everything fits; else it has been reported."""
+        if not self._right_number(arguments) or not self._written_axes():
+            return False
+        for item, argument in zip(self.items, arguments):
+            if not self._bind(item, argument):
+                return False
+        for item in self.items[len(arguments) :]:
+            if not self._bind_default(item):
+                return False
+        return self._splits()
+
+    def _right_number(self, arguments: list[Value]) -> bool:
+        optional = [i for i in self.items if i.default is not None or _may_be_left_out(i)]
+        needed = len(self.items) - len(optional)
+        if needed <= len(arguments) <= len(self.items):
+            return True
+        name = self.frame.norm.name.name
+        given = [i.name.name for i in self.items]
+        given += [f"{h.name.name} = ..." for h in self.frame.norm.hypers if h.default is None]
+        usage = f"{name}({', '.join(given)})"
+        wanted = f"{needed} to {len(self.items)}" if optional else needed
+        plural = "s" if wanted != 1 else ""
+        wrong = f"takes {wanted} input{plural}, and got {len(arguments) or 'none'}"
+        self.problems.add(WrongArguments(self.call.span, name, usage, wrong))
+        return False
+
+    def _mismatch(self, reason: str, item: ast.InputItem | None = None, hint: str = "") -> bool:
+        declared = item.span if item is not None else None
+        name = self.frame.norm.name.name
+        more = {"hint": hint} if hint else {}
+        self.problems.add(CallMismatch(self.call.span, name, reason, declared, **more))
+        return False
+
+    # ---- axes that the call names
+
+    def own_axes(self) -> dict[str, ast.AxisRef]:
+        """The axes of the inputs of the called norm, which a call may bind by their names."""
+        return {dim.axis.name: dim.axis for item in self.items for dim in item.dims}
+
+    def _written_axes(self) -> bool:
+        """`Inner(x, D = (H, E))`: the axes of the caller behind an axis of the called norm."""
+        own = self.own_axes()
+        hypers = {h.name.name for h in self.frame.norm.hypers}
+        for keyword in self.call.keywords:
+            axis = own.get(keyword.name)
+            if axis is None or keyword.name in hypers or keyword.labelled:
+                continue
+            found = self._axes_of(keyword.value)
+            if found is None:
+                return False
+            single = len(found) == 1 and not self.low.table.space[found[0]].variadic
+            if not axis.variadic and not single:
+                return self._mismatch(
+                    f"`{axis.name}` is a single axis, and several are given for it"
+                )
+            self.axes[axis.name] = found
+        return True
+
+    def _axes_of(self, value: ast.Expr) -> tuple[str, ...] | None:
+        refs: tuple[ast.AxisRef, ...]
+        match value:
+            case ast.AxisList(axes=axes):
+                refs = axes
+            case ast.Name() | ast.Spread():
+                refs = (build.axis_ref(value),)
+            case _:
+                self._mismatch("an axis stands for an axis", hint="write `D = C` or `D = (H, W)`")
+                return None
+        found: list[str] = []
+        for ref in refs:
+            leaves = self.pools.resolve(ref)
+            if leaves is None:
+                return None
+            found += leaves
+        return tuple(found)
+
+    # ---- inputs
+
+    def _bind(self, item: ast.InputItem, argument: Value) -> bool:
+        sort = item.sort.name if item.sort is not None else "tensor"
+        if sort in POOLING or isinstance(argument, PoolOnly):
+            return self._bind_pooling(item, sort, argument)
+        assert isinstance(argument, Tensor)
+        name, kind = item.name.name, argument.type.kind
+        if (sort == "index") != (kind == "int"):
+            not_ = "" if sort == "index" else "not "
+            return self._mismatch(f"input `{name}` is {not_}an index", item)
+        if sort == "mask" and kind != "bool":
+            return self._mismatch(f"input `{name}` is a mask, and the value is no condition", item)
+        order = self._in_order(argument)
+        matching = Matching(self.low.table, order, self._names(), self.axes)
+        matched = matching.matched_dims(item.dims)
+        if matched is None:
+            return self._no_match(item, argument, matching)
+        for axis, taken in matched.items():
+            if self.axes.setdefault(axis, taken) != taken:
+                return self._mismatch(f"axis `{axis}` would stand for two different axes", item)
+        if item.table is not None and not self._bind_table(item, item.table, argument):
+            return False
+        self._sizes(item)
+        entity = Entity("input", item.span, argument, warns=False)
+        self.frame.scope.enter(name, entity)
+        return True
+
+    def _in_order(self, argument: Tensor) -> tuple[str, ...]:
+        """The axes of a value as they would come out, which is how people see their order."""
+        space, axes = self.low.table.space, argument.type.axes
+        if any(space[axis].cells_of for axis in axes):
+            return axes
+        dims = output_order(self.low, argument.ref)
+        return tuple(leaf for dim in dims for leaf in space.leaves(dim))
+
+    def _no_match(self, item: ast.InputItem, argument: Tensor, matching: Matching) -> bool:
+        dims = [self.low.table.shown(a) for a in self.low.dims(self._in_order(argument))]
+        wants = ", ".join(f"{'*' * d.axis.variadic}{d.axis.name}" for d in item.dims)
+        reason = f"its input has axes [{wants}], the value has [{', '.join(dims)}]"
+        open_groups = [
+            d.axis for d in item.dims if d.axis.variadic and d.axis.name not in matching.matched
+        ]
+        if len(open_groups) < 2 or not dims:
+            return self._mismatch(reason, item)
+        name, last = self.frame.norm.name.name, open_groups[-1].name
+        given = ", ".join(_written(a) for a in self.call.arguments)
+        hint = f"say which are meant: `{name}({given}, {last} = {dims[-1]})`"
+        return self._mismatch(reason, item, hint)
+
+    def _bind_table(self, item: ast.InputItem, table: ast.Dim, argument: Tensor) -> bool:
+        """An index that chooses rows: those of the axis that the caller's index chooses from."""
+        rows = next(i.table for i in self.low.inputs if i.name == argument.ref)
+        if rows is None:
+            reason = f"input `{item.name.name}` chooses rows of a table, and the index has none"
+            return self._mismatch(reason, item)
+        self.axes[table.axis.name] = (rows,)
+        if isinstance(table.size, ast.Identifier):
+            self.frame.hypers.setdefault(table.size.name, SizeOf(rows))
+            self.frame.hyper_sorts.setdefault(table.size.name, "int")
+        return True
+
+    def _bind_pooling(self, item: ast.InputItem, sort: str, argument: Value) -> bool:
+        """Edges and matrices go on to the called norm as they are."""
+        wanted = {"edges": "edges", "matrix": "a matrix"}.get(sort)
+        if not isinstance(argument, PoolOnly) or argument.what != wanted:
+            is_wanted = {"edges": "edges", "matrix": "a matrix"}.get(sort, f"of sort `{sort}`")
+            return self._mismatch(f"input `{item.name.name}` is {is_wanted}", item)
+        for dim in item.dims:
+            if self.axes.setdefault(dim.axis.name, (argument.axis,)) != (argument.axis,):
+                reason = f"axis `{dim.axis.name}` would stand for two different axes"
+                return self._mismatch(reason, item)
+        self.frame.scope.enter(item.name.name, Entity("input", item.span, argument, warns=False))
+        return True
+
+    def _names(self) -> Mapping[str, tuple[str, ...]]:
+        """The axes of the program behind each name of an axis that the caller has."""
+        if self.caller.axes is not None:
+            return self.caller.axes
+        return {name: self.low.table.space.leaves(name) for name in self.low.table.declared}
+
+    def _sizes(self, item: ast.InputItem) -> None:
+        """`C = num_features` in a called norm names the length of the caller's axis."""
+        for dim in item.dims:
+            axes = self.axes.get(dim.axis.name, ())
+            if isinstance(dim.size, ast.Identifier) and len(axes) == 1:
+                self.frame.hypers.setdefault(dim.size.name, SizeOf(axes[0]))
+                self.frame.hyper_sorts.setdefault(dim.size.name, "int")
+
+    def _bind_default(self, item: ast.InputItem) -> bool:
+        name = item.name.name
+        value = self._default(item)
+        if value is None:
+            return self._mismatch(f"input `{name}` must be given", item)
+        if isinstance(item.default, ast.Name) and isinstance(value, Tensor) and value.type.axes:
+            return self._bind(item, value)
+        self.frame.scope.enter(name, Entity("input", item.span, value, warns=False))
+        return True
+
+    def _default(self, item: ast.InputItem) -> Value | None:
+        """What an input counts as that is left out."""
+        span = self.call.span
+        match item.default:
+            case ast.Name(name="true" | "false" as word):
+                number = self.low.number(Const(float(word == "true")), span)
+                mask = self.low.map("gt", number, self.low.number(0, span), span=span)
+                if word == "true":
+                    self.low.always.add(mask.ref)
+                return mask
+            case ast.Name(name=other):
+                entity = self.frame.scope.find(other)
+                return entity.value if entity is not None else None
+            case ast.Number(value=value):
+                return self.low.number(Const(value), span)
+            case ast.Negative(operand=ast.Number(value=value)):
+                return self.low.number(Const(-value), span)
+            case None if _may_be_left_out(item):
+                axes = self.axes.get(item.dims[0].axis.name, ())
+                return PoolOnly("one group", item.name.name, axes[0]) if len(axes) == 1 else POISON
+            case _:
+                return None
+
+    def _splits(self) -> bool:
+        """A called norm may split an axis only where the caller has split it alike."""
+        for statement in self.frame.norm.statements:
+            if isinstance(statement, ast.AxisSplit):
+                axes = self.axes.get(statement.axis.name, ())
+                if len(axes) != len(statement.parts):
+                    reason = f"it splits axis `{statement.axis.name}`, which is not split here"
+                    name = self.frame.norm.name.name
+                    self.problems.add(CallMismatch(self.call.span, name, reason, statement.span))
+                    return False
+                for part, axis in zip(statement.parts, axes):
+                    self.axes[part.axis.name] = (axis,)
+        return True
+
+
+def _may_be_left_out(item: ast.InputItem) -> bool:
+    """An index that only pools: without it, all is one group."""
+    is_index = item.sort is not None and item.sort.name == "index"
+    return is_index and item.table is None and len(item.dims) == 1
+
+
+def _written(expr: ast.Expr) -> str:
+    return expr.name if isinstance(expr, ast.Name) else "..."
