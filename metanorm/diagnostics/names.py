@@ -420,7 +420,7 @@ class UnknownField(Problem):
         return did_you_mean(self.field, self.fields) or (f"the fields are {listing(self.fields)}",)
 
     def fixes(self) -> tuple[Fix, ...]:
-        return respelled(self.span, self.field, ("mean", "var")) if self.has_fields else ()
+        return respelled(self.span, self.field, self.fields) if self.fields else ()
 
 
 @problem("MN0208")
