@@ -44,6 +44,10 @@ def use(target: Choice) -> Use:
     Holds until the next call, or to the end of a `with` statement, and in the thread or task that
     calls it alone. With `"native"` or `"triton"`, a call that such kernels cannot serve raises
     `RuntimeError` instead of running on torch. Raises `ValueError` for another target.
+
+    A graph of `torch.compile` holds the equations of a norm, which its backend makes one with what
+    stands beside them. Where `"native"` is chosen while a graph is made, it calls the kernels, as
+    an operation `torch.ops.metanorm.NAME_DIGEST` that no backend looks into.
     """
     if target not in CHOICES:
         raise ValueError(f"use() takes 'auto', 'native', 'triton' or 'torch', got {target!r}")

@@ -15,7 +15,9 @@ from typing import Any, Protocol, TypeVar, overload
 import torch
 
 from metanorm.runtime.demands import ALLOWING_C, DEMAND, Choice
+from metanorm.runtime.graph_nodes import compiled
 from metanorm.runtime.kernels.gradient import normalized
+from metanorm.runtime.kernels.operation import operation_of
 from metanorm.runtime.kernels.refusals import CannotBuild, Unfit, warn_once
 from metanorm.runtime.kernels.routes import Routes
 from metanorm.runtime.native.call_path.path import CallPath, CallPaths, Entry
@@ -74,6 +76,7 @@ class _Dispatch:
         self.only = only
         self.signature = on_torch.signature
         self.arity = len(self.signature.parameters)
+        self.compiled = compiled(on_torch, None if only else self._as_operation)
         self._routes: dict[str, Routes] = {}  # by what they run on
         self._failed: dict[str, str] = {}
         self._entry: Entry | None = None  # to the path through C, once kernels in C are there
@@ -81,7 +84,7 @@ class _Dispatch:
 
     def __call__(self, *args: Any, **named: Any) -> Any:
         if torch.compiler.is_compiling():
-            return self.on_torch(*args, **named)
+            return self.compiled(*args, **named)
         return self._enter(*args, **named) if named else self._enter(*args)
 
     def _in_python(self, *args: Any, **named: Any) -> Any:
@@ -103,6 +106,8 @@ class _Dispatch:
             return self._otherwise(f"has no kernels: {self._failed[target]}", args)
         try:
             routes = self._routes.get(target) or self._load(target)
+            if target == "native" and torch._C._len_torch_dispatch_stack():
+                return operation_of(self.function, routes)(*args)  # which dispatch modes see
             route, operands, momenta = routes.of(args)
             entry = self._entry if target == "native" and DEMAND.get().through_c else None
             if entry is not None and entry.learn(routes, route, args):
@@ -114,6 +119,14 @@ class _Dispatch:
             self._failed[target] = f"{problem.reason}; {problem.remedy}"
             warn_once(self._failed[target])
             return self._otherwise(f"has no kernels: {self._failed[target]}", args)
+
+    def _as_operation(self, *args: Any) -> Any:
+        """A call on kernels in C that is an operation of torch."""
+        try:
+            routes = self._routes.get("native") or self._load("native")
+            return operation_of(self.function, routes)(*args)
+        except (Unfit, CannotBuild) as reason:
+            raise _not_served(self.function.__name__, f"has {reason}") from reason
 
     def _target(self, args: tuple[Any, ...]) -> str:
         """What a call is to run on: as was chosen, or as the device of its first tensor has it."""
@@ -150,8 +163,12 @@ class _Dispatch:
 def _without_kernels(on_torch: OnTorch) -> Callable[..., Any]:
     """A function that only runs where no kernels are demanded."""
 
+    recorded = compiled(on_torch)
+
     def run(*args: Any, **named: Any) -> Any:
-        demanded = not torch.compiler.is_compiling() and DEMAND.get().target in WAYS
+        if torch.compiler.is_compiling():
+            return recorded(*args, **named)
+        demanded = DEMAND.get().target in WAYS
         if demanded and not (args and args[0].numel() == 0):  # nothing runs on anything
             raise _not_served(on_torch.function.__name__, NOWHERE)
         return on_torch(*args, **named)

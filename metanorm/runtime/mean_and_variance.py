@@ -7,7 +7,6 @@ derivative at zero.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -35,10 +34,13 @@ def plain_moments(x: Tensor, dims: tuple[int, ...], keepdim: bool) -> Moments:
         average = x.mean(dims, keepdim=True)
         variance = (x - average).square().mean(dims, keepdim=keepdim)
         return Moments(average if keepdim else average.squeeze(dims), variance)
-    if recorded(x) or x.device.type != "cpu":
+    if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+        average, variance = _Derived.apply(x, dims)  # type: ignore[no-untyped-call]
+    elif recorded(x) or x.device.type != "cpu":
         variance, average = torch.var_mean(x, dims, correction=0, keepdim=keepdim)
         return Moments(average, variance)
-    average, variance = _Moments.apply(x, dims)  # type: ignore[no-untyped-call]
+    else:
+        average, variance = _Moments.apply(x, dims)  # type: ignore[no-untyped-call]
     if not keepdim:
         average, variance = average.squeeze(dims), variance.squeeze(dims)
     return Moments(average, variance)
@@ -56,7 +58,28 @@ def _is_special(x: Tensor) -> bool:
     return not (type(x) is Tensor or type(x) is nn.Parameter)
 
 
-class _Moments(torch.autograd.Function):
+class _Derived(torch.autograd.Function):
+    """For `torch.compile`: torch's own derivative of a variance takes the mean once more."""
+
+    @staticmethod
+    def forward(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        variance, average = torch.var_mean(x, dims, correction=0, keepdim=True)
+        return average, variance
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        x, ctx.dims = inputs
+        ctx.save_for_backward(x, output[0])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None]:
+        x, average = saved(ctx)
+        by_mean, by_var = gradients
+        count = _count(x, ctx.dims)
+        return (x - average) * (by_var * (2 / count)) + by_mean / count, None
+
+
+class _Moments(_Derived):
     """Two passes; the dimensions stay, with length one.
 
     The second pass also adds up what the rounded mean has left over, and takes it into account
@@ -73,13 +96,6 @@ class _Moments(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         x, ctx.dims = inputs
         save(ctx, x, output[0])
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None]:
-        x, average = saved(ctx)
-        by_mean, by_var = gradients
-        count = _count(x, ctx.dims)
-        return (x - average) * (by_var * (2 / count)) + by_mean / count, None
 
     @staticmethod
     def jvp(ctx: Any, dx: Tensor, _: None) -> tuple[Tensor, Tensor]:
@@ -134,7 +150,10 @@ class _MeanSquare(torch.autograd.Function):
 
 
 def _count(x: Tensor, dims: tuple[int, ...]) -> int:
-    return math.prod(x.shape[d] for d in dims)
+    count = 1
+    for d in dims:  # not `math.prod`, which torch.compile does not know of open lengths
+        count *= x.shape[d]
+    return count
 
 
 def _residuals(x: Tensor, average: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:

@@ -72,7 +72,7 @@ def gradients_of(
         except CannotBuild as problem:
             route.failed = True  # it would take its time at every step
             warn_once(f"{problem.reason}; {problem.remedy}")
-    return _differentiable(route, operands, needed, gradients)
+    return differentiable_gradients(route, operands, needed, gradients)
 
 
 def serves(route: Route, gradients: Sequence[Tensor]) -> bool:
@@ -85,7 +85,7 @@ def serves(route: Route, gradients: Sequence[Tensor]) -> bool:
 _apply: Callable[..., Any] = super(torch.autograd.Function, Normalized).apply
 
 
-def _differentiable(
+def differentiable_gradients(
     route: Route, operands: Operands, needed: Sequence[bool], gradients: Sequence[Tensor]
 ) -> Gradients:
     """The gradients as functions of the operands, which can be differentiated again.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any, ClassVar
 
@@ -140,7 +140,7 @@ class Routes:
         scattered = {n for n, t in tensors.items() if n not in self.wide and not t.is_contiguous()}
         for name in scattered:
             values[name] = tensors[name] = _in_one_piece(tensors[name])
-        order, arm = tuple(tensors), self._arm(values)
+        order, arm = tuple(tensors), self.arm(values)
         ways = table.arms[arm]
         extra = {**groups, **named_matrices(table, values, x)}
         made = self.kind.reading(self.library, table, {**values, **extra}, order)
@@ -169,7 +169,7 @@ class Routes:
             prepared=made.of(ways["forward"]),
             differentiable=any(t.requires_grad for t in tensors.values()),
             scattered=numbers(scattered),
-            changed=numbers(self._written) if arm.startswith("train") else (),
+            changed=numbers(self.written(arm)),
             copied=numbers(set(table.buffers) - unread),
             unread=numbers(unread),
             likes=tuple(map(_like, tensors.values())),
@@ -177,12 +177,16 @@ class Routes:
             device=self.device,
         )  # fmt: skip
 
-    def _arm(self, values: dict[str, Any]) -> str:
-        """Which way modes and flags go in this call."""
+    def written(self, arm: str) -> set[str]:
+        """The buffers that calls of an arm write to."""
+        return self._written if arm.startswith("train") else set()
+
+    def arm(self, values: Mapping[str, Any]) -> str:
+        """Which way modes and flags go in this call. Raises `Unfit`."""
         on = [flag for flag in self.table.flags if values[flag]]
         return self._mode(values) + "".join(f"_with_{flag}" for flag in on)
 
-    def _mode(self, values: dict[str, Any]) -> str:
+    def _mode(self, values: Mapping[str, Any]) -> str:
         table = self.table
         kept = [values.get(name) is not None for name in table.tracked]
         if any(kept) and not all(kept):
