@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test test-pythons test-python-path test-all test-extended sanitize accept lint types docs format clean
+.PHONY: help demo dist test test-pythons test-python-path test-all test-extended sanitize accept lint types docs format clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -48,6 +48,10 @@ accept: $(READY)  ## take what the compiler prints now as what the corpus expect
 
 docs: $(READY)  ## write the generated pages of docs/ and the editor grammar
 	$(BIN)/python -m docs.generate
+
+dist: $(READY)  ## build what goes to the package index into dist/, and check it
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[dist]'
+	$(BIN)/python .ci/dist.py
 
 format: $(READY)  ## format the Python code and the specs
 	$(BIN)/ruff format .

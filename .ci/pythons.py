@@ -19,7 +19,7 @@ BUILD = ROOT / "build" / "pythons"
 OLDEST, NEWEST = 10, 14  # minor versions that are supported, as the classifiers say
 FEWEST = 500  # tests that need no torch; a run that skips them all would show nothing
 TARGETS = ("torch", "native", "triton")
-TOOLS = ("pytest", "pytest-xdist", "hypothesis", "ruff")
+TOOLS = ("pytest", "pytest-xdist", "hypothesis", "pyyaml", "ruff")
 
 
 def candidates() -> list[Path]:

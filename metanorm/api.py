@@ -14,6 +14,7 @@ from metanorm.display import displayed
 from metanorm.module_names import module_name
 from metanorm.options import Options
 from metanorm.targets.live import module_from_files
+from metanorm.torch_extra import reason
 from metanorm.workspace import STDIN, Workspace
 from metanorm.workspace import load as load_specs
 
@@ -61,6 +62,13 @@ def module_files(specs: Workspace) -> tuple[str, dict[str, str]]:
 
 def _live(specs: Workspace) -> ModuleType:
     name, files = module_files(specs)
+    try:
+        return _imported(name, files, specs)
+    except ImportError as error:
+        raise ImportError(f"this runs a module: {reason(error)}", name=error.name) from error
+
+
+def _imported(name: str, files: dict[str, str], specs: Workspace) -> ModuleType:
     folder = loaded.folder()
     if folder is not None:
         digest = key(specs.sources, specs.roots[0], Options())

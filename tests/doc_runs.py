@@ -15,7 +15,7 @@ console exit=1           the last command of the fence ends with that status
 text                     behind `python`: what that printed, or its exception;
                          behind `norm`: the report of `metanorm check` without the last line
 math                     LaTeX of the gallery, whose own test reads it
-toml, json               parses; a `[tool.metanorm]` table must be a valid configuration
+toml, json, yaml         parses; a `[tool.metanorm]` table must be a valid configuration
 LANGUAGE from=PATH       an excerpt of a file: of the page's folder (a generated module), or of the
                          project; any language
 
@@ -38,6 +38,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import yaml
 from conftest import ROOT
 from doc_pages import Fence, Page
 from limited import HANGS
@@ -61,7 +62,7 @@ ATTRIBUTES = {
     "norm": {"file", "reports"},
     "python": {"raises"},
     "console": {"exit"},
-    **{language: set() for language in ("pycon", "sh", "text", "toml", "json", "math")},
+    **{language: set() for language in ("pycon", "sh", "text", "toml", "json", "yaml", "math")},
 }
 
 
@@ -109,6 +110,7 @@ class Run:
             "console": self.console,
             "toml": self.toml,
             "json": lambda fence: json.loads(fence.text),
+            "yaml": lambda fence: yaml.safe_load(fence.text),
         }
         if fence.language in kinds:
             kinds[fence.language](fence)

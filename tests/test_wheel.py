@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import configparser
 import os
+import re
 import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from email.message import Message
+from email.parser import BytesParser
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,7 +25,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wheel of the working tree."""
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet", "-w", str(folder)]
-    if find_spec("hatchling"):
+    if find_spec("hatchling") and find_spec("hatch_fancy_pypi_readme"):
         command.append("--no-build-isolation")
     done = subprocess.run([*command, str(ROOT)], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -82,6 +85,29 @@ def test_nothing_else_is_inside(names: list[str]) -> None:
     endings = {Path(n).suffix for n in names if n.startswith("metanorm/")}
     assert endings <= {".py", ".c", ".h", ".typed", ".norm", ".lark", ".json", ".md"}
     assert not [n for n in names if {"tests", "docs", "__pycache__"} & {*Path(n).parts}]
+
+
+def metadata(unpacked: Path) -> Message:
+    return BytesParser().parsebytes(
+        (unpacked / f"metanorm-{VERSION}.dist-info" / "METADATA").read_bytes()
+    )
+
+
+def test_torch_is_an_extra(unpacked: Path) -> None:
+    needed = metadata(unpacked).get_all("Requires-Dist") or []
+    assert [n for n in needed if n.startswith("torch") and "extra ==" not in n] == []
+    assert [n for n in needed if n.startswith("torch>") and "extra == 'torch'" in n] != []
+    names = {n.split(">")[0] for n in needed if "extra ==" not in n}
+    assert names == {"lark", "pydantic", "rich", "tomli", "typer"}
+
+
+def test_links_of_the_readme_live_on_the_index(unpacked: Path) -> None:
+    text = str(metadata(unpacked).get_payload())
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert [link for link in links if not link.startswith(("https://", "#"))] == []
+    version = f"https://github.com/metanorm/metanorm/blob/v{VERSION}/"
+    assert f"{version}docs/tutorial.md" in links
+    assert not re.search(r"^```\w+ ", text, re.MULTILINE)
 
 
 def test_the_command_is_declared(unpacked: Path) -> None:

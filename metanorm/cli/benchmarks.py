@@ -16,6 +16,7 @@ from metanorm.cli.context import Run
 from metanorm.cli.devices import Device, options_for
 from metanorm.cli.exit_codes import FINDINGS
 from metanorm.cli.modules import modules
+from metanorm.torch_extra import reason
 from metanorm.workspace import WorkspaceError
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def _needs_torch() -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        complain(f"bench runs modules and needs torch: {error}")
+        complain(f"bench runs modules: {reason(error)}")
         raise typer.Exit(FINDINGS) from error
 
 

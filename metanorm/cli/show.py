@@ -14,6 +14,7 @@ from metanorm.cli.console import Failure, tell, write_diagnostics, write_summary
 from metanorm.cli.context import begin
 from metanorm.cli.exit_codes import FINDINGS
 from metanorm.ir.nodes import Program
+from metanorm.torch_extra import reason as missing
 from metanorm.workspace import STDIN, WorkspaceError, unknown_name, write_bytes
 
 SVG, PNG = ".svg", ".png"
@@ -69,7 +70,7 @@ def _picture(program: Program, suffix: str) -> bytes:
         from metanorm.show.example import CannotDraw
         from metanorm.show.picture import picture
     except ImportError as error:
-        raise Failure(f"show runs a small example and needs torch: {error}") from error
+        raise Failure(f"show runs a small example: {missing(error)}") from error
     try:
         drawing = picture(program)
     except CannotDraw as reason:

@@ -18,6 +18,7 @@ from metanorm.cli.progress import Running
 from metanorm.diagnostics.model import Severity
 from metanorm.diagnostics.render.json import CheckReport, findings
 from metanorm.json_document import json_text
+from metanorm.torch_extra import reason
 from metanorm.verify.finding import Verification, totals
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def command(
     try:
         from metanorm.verify.report import tasks
     except ImportError as error:
-        raise Failure(f"verify runs modules and needs torch: {error}") from error
+        raise Failure(f"verify runs modules: {reason(error)}") from error
     options = options_for(device, run.config.options())
     every_task = tasks(checked, workspace.sources, workspace.roots, options, device, quick)
     reports = []
