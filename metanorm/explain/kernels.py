@@ -119,10 +119,10 @@ class _Formulas:
                 yield self._reduction(r)
 
     def _reduction(self, r: Reduction) -> str:
-        names = {"var": "mean and variance", "mean": "mean", "sum": "sum"}
+        title = "mean and variance" if len(r.row.measures) > 1 else r.row.title
         where = " where the mask is true" if r.where else ""
         cells = f" per {', '.join(r.cells)}" if r.cells else ""
-        return f"{names[r.kind]} of {self._text(r.value)[0]}{where}{cells}"
+        return f"{title} of {self._text(r.value)[0]}{where}{cells}"
 
     def written(self) -> Iterator[str]:
         """`d.x = d.output * scale + a * (x - mean) + b`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from metanorm.ir.accumulation import ACCUMULATIONS
 from metanorm.ir.aggregation import ByIndex, Causal, Matrix, Neighbours, Ones, Window
 from metanorm.ir.flags import choosing_flags
 from metanorm.ir.nodes import (
@@ -51,7 +52,6 @@ OVERLAPPING: dict[type[Matrix], str] = {
 }
 # Operations of which no kernels are made, wherever they stand.
 WITHOUT_KERNELS: dict[type[Op], str] = {Cast: "a value that is rounded on the way"}
-POOLED = ("sum", "mean", "var")
 # What sweeps compute for each element of the data, and what is computed for each cell.
 WIDE = (Input, Map, Expand, Stop)
 PER_CELL = (Number, Position, Count, Input, Param, Buffer, Map, Expand, Stop, Rename, Pool)
@@ -141,7 +141,7 @@ class _Eligibility:
     def _measured(self, op: Pool) -> Iterator[str]:
         if any(not isinstance(m, (Ones, ByIndex)) for _, m in op.over):
             yield "a window, a given matrix or blocks of several sizes"
-        if op.statistic not in POOLED or op.ddof or op.about:
+        if op.statistic not in ACCUMULATIONS or op.ddof or op.about:
             yield f"{op.statistic} of a value as large as the input"
         for ref in (op.where, op.weight):
             if ref is not None and not self.measured.isdisjoint(self.index.closure([ref])):
@@ -208,7 +208,7 @@ class _Eligibility:
                 yield "a count over a given matrix or a window"
             case Pool(over=over) if any(not isinstance(m, Ones) for _, m in over):
                 yield "a narrow pool by groups, blocks or a given matrix"
-            case Pool() if op.statistic not in POOLED or op.ddof or op.about:
+            case Pool() if op.statistic not in ACCUMULATIONS or op.ddof or op.about:
                 yield f"{op.statistic} of narrow values"
             case Pool(over=over):
                 there |= {leaf for a, _ in over for leaf in self.index.space.leaves(a)}

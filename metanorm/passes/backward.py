@@ -36,6 +36,7 @@ from metanorm.ir.nodes import (
 from metanorm.ir.outputs import output_dims
 from metanorm.passes.builder import Builder, without_dead
 from metanorm.passes.derivatives import DERIVATIVES, Deriver
+from metanorm.passes.pool_adjoints import PoolAdjoint
 
 GRADIENT = "d."
 KEPT = "kept."
@@ -238,74 +239,22 @@ class _Backward:
             raise NotDerivable("a pool by a given matrix or a window")
         if op.ddof or op.about is not None:
             raise NotDerivable(f"{op.statistic} with ddof or about")
-        value = self.b.moved[op.value]
-        where = op.where and self.b.moved[op.where]
-        weight = op.weight and self.b.moved[op.weight]
+        found = PoolAdjoint(self.b, self._moved(op), result, d, self._mean(op))
         # A pool along an axis takes a value of its cells once for each position.
-        axes = [self.b.types[r].axes for r in (value, where, weight) if r is not None]
+        read = (r for r in (op.value, op.where, op.weight) if r is not None)
+        axes = [self.b.types[self.b.moved[r]].axes for r in read]
         joined = self.b.space.join(*axes, tuple(axis for axis, _ in op.over))
-        over = op.over
-        part = d
-        if op.statistic in ("mean", "var"):
-            part = self._shared_out(d, Count(over, where, weight))
         if op.weight is not None:
-            self._contribute(op.weight, self._of_weight(op, result, part), joined)
-        if op.statistic == "var":
-            part = self.b.map("mul", self.b.number(2), part)
-            part = self.b.times(part, self._gap(op))
-        elif op.statistic in ("max", "min"):
-            if where is not None or weight is not None:
-                raise NotDerivable(f"{op.statistic} of a part")
-            largest = self.b.map("eq", value, result)
-            one, zero = self.b.number(1), self.b.number(0)
-            ties = self.b.emit(Pool("sum", self.b.map("where", largest, one, zero), over))
-            part = self.b.map("where", largest, self.b.map("div", d, ties), zero)
-        elif op.statistic not in ("sum", "mean"):
-            raise NotDerivable(op.statistic)
-        if weight is not None:
-            part = self.b.map("mul", part, weight)
-        if where is not None:
-            part = self.b.map("where", where, part, self.b.number(0))
-        self._contribute(op.value, part, joined)
+            self._contribute(op.weight, found.of_weight(), joined)
+        self._contribute(op.value, found.of_value(), joined)
 
-    def _shared_out(self, d: Ref, count: Count) -> Ref:
-        """An adjoint by the weight of its pool; zero where that is zero, as nothing is pooled."""
-        total = self.b.emit(count)
-        part = self.b.map("div", d, total)
-        if count.weight is None:  # what a mask leaves out gets nothing anyway
-            return part
-        zero = self.b.number(0)
-        return self.b.map("where", self.b.map("eq", total, zero), zero, part)
+    def _moved(self, op: Pool) -> Pool:
+        """A pool of the forward program, in names of the backward one."""
+        moved = self.b.moved
+        where, weight = (None if r is None else moved[r] for r in (op.where, op.weight))
+        return replace(op, value=moved[op.value], where=where, weight=weight)
 
-    def _counted(self, op: Pool) -> Ref:
-        """The values of a pool; what weighs nothing is zero where it is not finite."""
-        b, value = self.b, self.b.moved[op.value]
-        if op.weight is None or value not in b.exposed:
-            return value
-        zero = b.number(0)
-        finite = b.map("eq", b.map("mul", value, zero), zero)
-        weighs = b.map("ne", b.moved[op.weight], zero)
-        return b.map("where", weighs, value, b.map("where", finite, value, zero))
-
-    def _gap(self, op: Pool) -> Ref:
-        """How far each value is from the mean of its pool."""
-        mean = self.b.moved[self.means[replace(op, statistic="mean")]]
-        return self.b.map("sub", self._counted(op), mean)
-
-    def _of_weight(self, op: Pool, result: Ref, part: Ref) -> Ref | None:
-        """What a pool contributes to the adjoint of its weight."""
-        b = self.b
-        match op.statistic:
-            case "sum":
-                excess = self._counted(op)
-            case "mean":
-                excess = b.map("sub", self._counted(op), result)
-            case "var":
-                gap = self._gap(op)
-                excess = b.map("sub", b.map("mul", gap, gap), result)
-            case _:
-                return None  # of an extreme it does not matter how much it counts
-        found = b.map("mul", part, excess)
-        if op.where is None:
-            return found
-        return b.map("where", b.moved[op.where], found, b.number(0))
+    def _mean(self, op: Pool) -> Ref | None:
+        """The mean of what is pooled, where it was measured."""
+        mean = self.means.get(replace(op, statistic="mean"))
+        return None if mean is None else self.b.moved[mean]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from metanorm.ir.accumulation import ACCUMULATIONS
 from metanorm.ir.nodes import Expand, Map, Pool, Program, Ref
 from metanorm.ir.rename import renamed
 from metanorm.passes.builder import Builder
@@ -49,11 +50,9 @@ def _in_steps(b: Builder, op: Pool, parts: set[str]) -> Ref | None:
     if not inside or {axis for axis, _ in inside} == parts:
         return b.emit(op)
     outside = tuple(pair for pair in op.over if pair[0] not in parts)
-    if not outside or op.statistic not in ("sum", "mean", "var"):
+    if not outside or op.where is not None or op.weight is not None:
         return None
-    if op.where is not None or op.weight is not None:
-        return None
-    if op.statistic == "sum":
+    if ACCUMULATIONS[op.statistic].rule == op.statistic or op.statistic == "sum":
         return b.emit(replace(op, value=b.emit(replace(op, over=outside)), over=inside))
     mean = b.emit(replace(op, statistic="mean", over=outside))
     if op.statistic == "mean":

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 
 from metanorm.ir.nodes import Map, Op, Program, Ref
+from metanorm.ir.ops import ELEMENTWISE
 from metanorm.passes.builder import Builder
 
 
@@ -211,3 +212,4 @@ DERIVATIVES: Mapping[str, Derivative] = {
     "root": _root,
     "unbiased": _unbiased,
 }
+assert DERIVATIVES.keys() == ELEMENTWISE.keys(), DERIVATIVES.keys() ^ ELEMENTWISE.keys()

@@ -6,27 +6,28 @@ prints loops, or derives them, then has five cases instead of ten.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
+from metanorm.ir.accumulation import ACCUMULATIONS
 from metanorm.ir.nodes import Count, Expand, Pool, Program, Ref
+from metanorm.ir.ops import STATISTICS
 from metanorm.ir.rename import renamed
 from metanorm.passes.builder import Builder
 
-ACCUMULATED = ("sum", "mean", "var", "max", "min")
-
 
 def reductions(program: Program) -> Program:
-    """The program with statistics of `ACCUMULATED` alone."""
+    """The program with those statistics alone that loops accumulate."""
     builder = Builder(program)
     for let in program.body:
         op = renamed(let.op, builder.moved)
         builder.span = let.span
         if isinstance(op, Pool):
             op = _as_large(builder, op)
-            if op.statistic in ACCUMULATED:
+            if op.statistic in ACCUMULATIONS:
                 builder.take(let, op)
             else:
-                builder.forward(let, _accumulated(builder, op, let.name))
+                builder.forward(let, COMPOSED[op.statistic](_Pooling(builder, op, let.name)))
         elif isinstance(op, Count) and (op.where is not None or op.weight is not None):
             builder.forward(let, _summed(builder, op))
         else:
@@ -45,28 +46,40 @@ def _summed(b: Builder, op: Count) -> Ref:
     return b.map("mul", total, b.emit(Count(rest))) if rest else total
 
 
-def _accumulated(b: Builder, op: Pool, name: Ref) -> Ref:
-    def pool(statistic: str, value: Ref, name: Ref = "") -> Ref:
-        return b.emit(replace(op, statistic=statistic, value=value, about=None), name)
+@dataclass(frozen=True)
+class _Pooling:
+    """A statistic that is to be made of others, of the same elements."""
 
-    def squares(centre: Ref | None) -> Ref:
-        away = centre is not None and b.constant(centre) != 0
-        value = b.map("sub", op.value, centre) if away and centre is not None else op.value
-        return b.map("mul", value, value)
+    b: Builder
+    op: Pool
+    name: Ref
 
-    match op.statistic:
-        case "second":
-            return pool("mean", squares(op.about), name)
-        case "rms":
-            return b.map("root", pool("mean", squares(None)), name=name)
-        case "std":
-            return b.map("root", pool("var", op.value), name=name)
-        case "l1":
-            return pool("sum", b.map("abs", op.value), name)
-        case "l2":
-            return b.map("root", pool("sum", squares(None)), name=name)
-        case other:
-            raise NotImplementedError(other)
+    def of(self, statistic: str, value: Ref, last: bool = False) -> Ref:
+        """Another statistic; the `last` one has the name of the result."""
+        pool = replace(self.op, statistic=statistic, value=value, about=None)
+        return self.b.emit(pool, self.name if last else "")
+
+    def map(self, function: str, value: Ref) -> Ref:
+        """A function of another statistic, which is the result."""
+        return self.b.map(function, value, name=self.name)
+
+    def squares(self, centre: Ref | None = None) -> Ref:
+        """The squares of how far values are from a centre."""
+        value = self.op.value
+        if centre is not None and self.b.constant(centre) != 0:
+            value = self.b.map("sub", value, centre)
+        return self.b.map("mul", value, value)
+
+
+# Statistics that are made of accumulated ones, a row each.
+COMPOSED: Mapping[str, Callable[[_Pooling], Ref]] = {
+    "second": lambda p: p.of("mean", p.squares(p.op.about), last=True),
+    "rms": lambda p: p.map("root", p.of("mean", p.squares())),
+    "std": lambda p: p.map("root", p.of("var", p.op.value)),
+    "l1": lambda p: p.of("sum", p.b.map("abs", p.op.value)),
+    "l2": lambda p: p.map("root", p.of("sum", p.squares())),
+}
+assert STATISTICS.keys() <= {*ACCUMULATIONS, *COMPOSED}, "a statistic that nothing computes"
 
 
 def _as_large(b: Builder, op: Pool) -> Pool:

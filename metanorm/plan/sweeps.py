@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from metanorm.ir.accumulation import Accumulation, accumulated, together
 from metanorm.ir.aggregation import Aggregation, ByIndex
 from metanorm.ir.nodes import (
     Along,
@@ -44,10 +45,19 @@ class Reduction:
     terminal: bool
 
     @property
+    def row(self) -> Accumulation:
+        """What has to be accumulated for all results."""
+        return accumulated(frozenset(name for name, _ in self.results))
+
+    @property
     def kind(self) -> str:
-        """`sum`, `mean` or `var`: the most that has to be accumulated."""
-        names = {name for name, _ in self.results}
-        return "var" if "var" in names else "mean" if "mean" in names else "sum"
+        """The statistic of that row, such as `sum`, `mean` or `var`."""
+        return self.row.statistic
+
+    @property
+    def weighed(self) -> bool:
+        """Whether elements weigh differently, or not all of them count."""
+        return self.where is not None or self.weight is not None
 
 
 @dataclass(frozen=True)
@@ -193,8 +203,7 @@ class _Planner:
         for let in measured:
             assert isinstance(let.op, Pool)
             op = let.op
-            kind = "sum" if op.statistic == "sum" else "moments"
-            key = _Same(kind, op.value, op.over, op.where, op.weight)
+            key = _Same(together(op.statistic), op.value, op.over, op.where, op.weight)
             groups.setdefault(key, []).append((op.statistic, let.name))
         found = []
         for key, results in groups.items():

@@ -35,7 +35,6 @@ UNSUPPORTED = {
     "x - mean(x over V: a) - mean(x over C)": ROWS,
     "x - mean(x over C: chunks(4)) - mean(x over C: blocks(4))": "blocks of several sizes",
     "softmax(x over C)": "a along as large as the input",
-    "x - max(x over C)": "max of a value as large as the input",
     "x + mean(x * z over M)": "a value larger than the input",
     "x * sum(x over C weight mean(x over C))": "a weight that depends on the data",
     "x - mode(train: mean(x over V), eval: 0)": "mode",

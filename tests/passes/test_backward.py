@@ -66,7 +66,7 @@ DERIVED = {
         %7 : [N, C] = add(%1, %6)
         output %7
     """,
-    # Equal ones share.
+    # Equal ones share; zero times what is not finite is NaN, as in `torch.amax`.
     "input x[N, C]\noutput x * max(x over N)": """
         %1 : [N, C] = mul(d.output, kept.3)
         %2 : [N, C] = mul(d.output, x)
@@ -75,7 +75,7 @@ DERIVED = {
         %5 : [N, C] = where(%4, 1, 0)
         %6 : [C] = sum(%5 over N)
         %7 : [C] = div(%3, %6)
-        %8 : [N, C] = where(%4, %7, 0)
+        %8 : [N, C] = mul(%5, %7)
         %9 : [N, C] = add(%1, %8)
         output %9
     """,
@@ -134,7 +134,6 @@ def test_derived(text: str) -> None:
 REFUSED = {
     "a pool by a given matrix or a window": "x - mean(x over T: window(3))",
     "lookup": "x * table[i]",
-    "max of a part": "x - max(x over T where k)",
 }
 
 

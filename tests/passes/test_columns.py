@@ -84,7 +84,6 @@ def test_the_same_number(output: str) -> None:
 
 IMPOSSIBLE = {
     "nothing is left to measure first": "x - mean(x over C: blocks(4))",
-    "a statistic that no rule joins": "x * max(x over C: blocks(4), *S)",
     "parts of a channel may weigh differently": "x * mean(x over C: blocks(4), *S where k)",
 }
 

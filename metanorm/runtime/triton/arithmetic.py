@@ -20,6 +20,12 @@ def over(total, weight):
 
 
 @triton.jit
+def if_weighed(extreme, weight):
+    """What was found of the elements that count; zero where none does."""
+    return tl.where(weight != 0, extreme, 0)
+
+
+@triton.jit
 def largest(a, b):
     """The larger one, or NaN where either is."""
     return tl.where(a != a, a, tl.where(a > b, a, b))
@@ -95,6 +101,26 @@ def added(value, ROWS: tl.constexpr, COLUMNS: tl.constexpr, LANES: tl.constexpr 
         value = tl.sum(value, 1, keep_dims=True)
     if ROWS:
         value = tl.sum(value, 0, keep_dims=True)
+    return value
+
+
+@triton.jit
+def largest_of(value, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """The largest value along rows, columns or both, which keep a length of one."""
+    if COLUMNS:
+        value = tl.reduce(value, 1, largest, keep_dims=True)
+    if ROWS:
+        value = tl.reduce(value, 0, largest, keep_dims=True)
+    return value
+
+
+@triton.jit
+def smallest_of(value, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """The smallest one."""
+    if COLUMNS:
+        value = tl.reduce(value, 1, smallest, keep_dims=True)
+    if ROWS:
+        value = tl.reduce(value, 0, smallest, keep_dims=True)
     return value
 
 
@@ -211,6 +237,36 @@ def mean_of_parts(
     """The mean of each cell."""
     total = sum_of_parts(totals, cell, inside, cells, parts, REAL, CELLS, PARTS)
     return over(total, sum_of_parts(weights, cell, inside, cells, parts, REAL, CELLS, PARTS))
+
+
+@triton.jit
+def largest_of_parts(
+    weights, extremes, cell, inside, cells, parts,
+    REAL: tl.constexpr, CELLS: tl.constexpr, PARTS: tl.constexpr,
+):  # fmt: skip
+    """The largest value of each cell."""
+    found = tl.full((PARTS, CELLS), float("-inf"), REAL)
+    for first in range(0, parts, PARTS):
+        part = first + tl.arange(0, PARTS)[:, None]
+        there = (part < parts) & inside
+        found = largest(found, tl.load(extremes + part * cells + cell, there, float("-inf")))
+    weight = sum_of_parts(weights, cell, inside, cells, parts, REAL, CELLS, PARTS)
+    return if_weighed(largest_of(found, True, False), weight)
+
+
+@triton.jit
+def smallest_of_parts(
+    weights, extremes, cell, inside, cells, parts,
+    REAL: tl.constexpr, CELLS: tl.constexpr, PARTS: tl.constexpr,
+):  # fmt: skip
+    """The smallest value of each cell."""
+    found = tl.full((PARTS, CELLS), float("inf"), REAL)
+    for first in range(0, parts, PARTS):
+        part = first + tl.arange(0, PARTS)[:, None]
+        there = (part < parts) & inside
+        found = smallest(found, tl.load(extremes + part * cells + cell, there, float("inf")))
+    weight = sum_of_parts(weights, cell, inside, cells, parts, REAL, CELLS, PARTS)
+    return if_weighed(smallest_of(found, True, False), weight)
 
 
 @triton.jit

@@ -101,7 +101,7 @@ class Do:
 @dataclass(frozen=True, slots=True)
 class For:
     """`for (int64_t variable = low; variable < high; variable += step)`; `simd` adds the pragma,
-    with the sums that are reduced.
+    with the variables that it reduces, each with its operator.
 
     Threads share the loop where there is enough `work`, and the ones right inside of it: `nest`
     loops in all.
@@ -113,7 +113,7 @@ class For:
     body: tuple[Stmt, ...]
     step: Expr = Number(1)
     simd: bool = False
-    sums: tuple[str, ...] = ()
+    reduced: tuple[tuple[str, str], ...] = ()
     work: Expr | None = None
     nest: int = 1
 

@@ -29,11 +29,12 @@ RESERVED = frozenset(
     round floor ceil exp log sqrt pow sin cos tanh erf abs begin place end gap strided division
     widened_bfloat16 rounded_bfloat16 widened_float16 rounded_float16
     AXES DIMS GROUPS ROWS VECTOR TILE TILE_AREA TILE_ROWS STRIP CACHE SERIAL THREADS AT R REAL_TYPE
+    LARGER SMALLER larger smaller extreme_of parts_of clear
     BY_VECTORS EXPORTED GATHER SCATTER FLOAT32 FLOAT64 BFLOAT16 FLOAT16 BOOLEAN INT64 STREAMED
     NULL INFINITY NAN""".split()
 )
 # What sweeps call the sums of a reduction.
-SUMS = re.compile(r"(sum|weight|drift|squares|centre|cells)_\d+(_\d+)?|AXIS_.*")
+SUMS = re.compile(r"(sum|extreme|weight|drift|squares|centre|cells)_\d+(_\d+)?|AXIS_.*")
 SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 MATH = {"abs": "fabs", "min": "fmin", "max": "fmax"}  # whatever C calls differently
 

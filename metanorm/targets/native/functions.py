@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from metanorm.ir.ops import ELEMENTWISE
 from metanorm.targets.native.cir import Apply, Choice, Expr, Infix, Number, Prefix
 
 Row = Callable[..., Expr]
@@ -105,3 +106,4 @@ FUNCTIONS: Mapping[str, Row] = {
         Infix(">", n, Number(1)), Infix("/", _mul(v, n), Infix("-", n, Number(1))), v
     ),
 }
+assert FUNCTIONS.keys() == ELEMENTWISE.keys(), FUNCTIONS.keys() ^ ELEMENTWISE.keys()

@@ -20,6 +20,7 @@ from metanorm.targets.native.cir import (
     Table,
 )
 from metanorm.targets.native.frame import Frame
+from metanorm.targets.native.joining import kind
 from metanorm.targets.native.narrow import Narrow
 from metanorm.targets.native.section import read_elsewhere, sections
 from metanorm.targets.native.setup import VALUES, Setup
@@ -68,7 +69,7 @@ class KernelPrinter:
         tables: list[Definition] = []
         if self.numbered:
             rows = [
-                f"{{{self._bits(r.cells)}, {int(r.kind != 'sum')}, {int(r.terminal)}}}"
+                f"{{{self._bits(r.cells)}, {kind(r.row)}, {int(r.terminal)}}}"
                 for r in self.numbered
             ]
             tables.append(Table("reduction", "reductions[]", tuple(rows)))
@@ -156,9 +157,8 @@ class KernelPrinter:
         done = []
         for r in sweep.reductions:
             cells = ", ".join(r.cells) or "all"
-            kind = {"var": "moments", "mean": "mean", "sum": "sum"}[r.kind]
             value = r.value if not r.value.startswith("%") else self.f.name(r.value)
-            done.append(f"{kind} of {value} per {cells}")
+            done.append(f"{r.row.title} of {value} per {cells}")
         done += [f"writes {name}" for name, _ in sweep.outputs]
         return f"Sweep {number}: {'; '.join(done)}."
 

@@ -41,6 +41,7 @@ from metanorm.targets.native.cir import (
 from metanorm.targets.native.columns import columns, goes_down
 from metanorm.targets.native.frame import Frame
 from metanorm.targets.native.functions import FUNCTIONS
+from metanorm.targets.native.joining import TAKEN
 from metanorm.targets.native.pool import PoolPrinter
 from metanorm.targets.native.section import Section
 from metanorm.targets.native.values import At, Values
@@ -228,11 +229,8 @@ class Narrow:
     def _measured(self, ref: Ref, at: At, cell: Expr | None = None) -> Expr:
         """A statistic, from what the sweep accumulated."""
         number, reduction, statistic = self.measured[ref]
-        taken = "share_of"
-        if reduction.kind == "sum":
-            taken = "sum_of"
-        elif statistic == "mean" and reduction.kind == "var":
-            taken = "mean_of"
+        alone = statistic == reduction.kind
+        taken = TAKEN[reduction.row.finish] if alone else f"{statistic}_of"
         return Apply(taken, (Name(f"&a[{number}]"), cell or self.cell(number, reduction, at)))
 
     def _cells(self, cluster: Sequence[Ref], at: At) -> tuple[list[Stmt], dict[Ref, Expr]]:

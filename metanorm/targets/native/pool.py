@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from metanorm.ir.accumulation import accumulated
 from metanorm.ir.index import closure
 from metanorm.ir.nodes import Expand, Map, Pool, Ref, Rename, Stop
 from metanorm.ir.operands import operands
@@ -24,6 +25,7 @@ from metanorm.targets.native.cir import (
     Set,
     Stmt,
 )
+from metanorm.targets.native.joining import joining
 from metanorm.targets.native.values import Values
 
 ZERO, ONE = cir.Number(0), cir.Number(1)
@@ -43,6 +45,7 @@ class PoolPrinter:
         self.f = values.f
         self.op: Pool = op
         self.results = pools
+        self.row = accumulated(frozenset(pools))
         self.axes = [leaf for axis, _ in op.over for leaf in self.f.space.leaves(axis)]
         self.at = values.here([*self.let.type.axes, *self.axes])
         self.locals = self._locals([r for r in (op.value, op.where, op.weight) if r])
@@ -50,25 +53,28 @@ class PoolPrinter:
 
     def statements(self) -> list[Stmt]:
         """The statements, which set the element in the end."""
-        body: list[Stmt] = [Declare("double", "total", ZERO)]
+        join = joining(self.row)
+        body: list[Stmt] = [Declare("double", "total", join.identity)]
         value = self.v.value(self.op.value, self.at, self.locals)
-        added = Set(TOTAL, "+=", self._weighed(value))
-        if "sum" in self.results:
-            return [*body, *self._loops([added], ["total"]), self._set("sum", TOTAL)]
+        added, reduced = join.into(TOTAL, self._weighed(value)), [("total", join.operator)]
+        if len(self.row.parts) == 1:
+            return [*body, *self._loops([added], reduced), self._set(self.row.statistic, TOTAL)]
         if self.weight is None:
             volume = Prefix("(double)", self.f.volume(self.axes))
             body.append(Declare("const double", "count", volume))
-            body += self._loops([added], ["total"])
+            body += self._loops([added], reduced)
         else:
             body.append(Declare("double", "count", ZERO))
-            body += self._loops([Set(COUNT, "+=", SHARE), added], ["total", "count"])
-        if "var" not in self.results:
+            body += self._loops([Set(COUNT, "+=", SHARE), added], [*reduced, ("count", "+")])
+        if self.row.finish == "total if weighed":
+            return [*body, self._set(self.row.statistic, _of_some(TOTAL))]
+        if self.row.rule != "moments":
             return [*body, self._set("mean", _share(TOTAL))]
         body.append(Declare("const double", "centre", _share(TOTAL)))
         body.append(Declare("double", "squares", ZERO))
         gap = Declare("const double", "gap", Infix("-", value, CENTRE))
         square = Set(SQUARES, "+=", self._weighed(Infix("*", GAP, GAP)))
-        body += self._loops([gap, square], ["squares"])
+        body += self._loops([gap, square], [("squares", "+")])
         if "mean" in self.results:
             body.append(self._set("mean", CENTRE))
         return [*body, self._set("var", _share(SQUARES))]
@@ -108,11 +114,12 @@ class PoolPrinter:
         """A weight of zero leaves a NaN out."""
         if self.weight is None:
             return value
-        return Choice(Infix("!=", SHARE, ZERO), Infix("*", SHARE, value), ZERO)
+        inside = Infix("*", SHARE, value) if self.row.weighs else value
+        return Choice(Infix("!=", SHARE, ZERO), inside, joining(self.row).identity)
 
     # ---- loops
 
-    def _loops(self, added: Sequence[Stmt], sums: Sequence[str]) -> list[Stmt]:
+    def _loops(self, added: Sequence[Stmt], joined: Sequence[tuple[str, str]]) -> list[Stmt]:
         body: list[Stmt] = []
         for ref in self.locals:
             kind = "const int" if self.v.lets[ref].type.kind == "bool" else "const real"
@@ -124,8 +131,9 @@ class PoolPrinter:
         for number, axis in enumerate(reversed(self.axes)):
             low, high = self._bounds(axis)
             inner = number == 0
-            reduced = tuple(sums) if inner else ()
-            body = [For(self.f.variables[axis], low, high, tuple(body), simd=inner, sums=reduced)]
+            reduced = tuple(joined) if inner else ()
+            variable = self.f.variables[axis]
+            body = [For(variable, low, high, tuple(body), simd=inner, reduced=reduced)]
         return body
 
     def _bounds(self, axis: str) -> tuple[Expr, Expr]:
@@ -158,6 +166,11 @@ class PoolPrinter:
                 return self._factor(value, matrix)
             case _:
                 return False
+
+
+def _of_some(total: Expr) -> Expr:
+    """What was found of the elements that count; zero where none does."""
+    return Choice(Infix("!=", COUNT, ZERO), total, ZERO)
 
 
 def _share(total: Expr) -> Expr:

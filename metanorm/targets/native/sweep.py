@@ -30,6 +30,7 @@ from metanorm.targets.native.cir import (
 )
 from metanorm.targets.native.elements import Elements
 from metanorm.targets.native.frame import Frame
+from metanorm.targets.native.joining import JOINING, joining
 from metanorm.targets.native.narrow import Narrow
 from metanorm.targets.native.tiling import EACH, LENGTH, ONE, ZERO, Tiling
 
@@ -83,17 +84,25 @@ class SweepPrinter:
 
     def _parts(self, n: int, r: Reduction) -> list[str]:
         """The sums of a tile: of values, and of weights where elements weigh differently."""
-        weighted = r.kind != "sum" and (r.where is not None or r.weight is not None)
-        return [f"sum_{n}", *([f"weight_{n}"] if weighted else [])]
+        weighted = len(r.row.parts) > 1 and r.weighed
+        return [self._total(n, r), *([f"weight_{n}"] if weighted else [])]
+
+    def _total(self, n: int, r: Reduction) -> str:
+        """What the values of a tile are added up in, or what the largest of them is."""
+        return f"{joining(r.row).part}_{n}"
+
+    def _begins(self, n: int, r: Reduction, part: str) -> Expr:
+        return joining(r.row).identity if part == self._total(n, r) else ZERO
 
     def _started(self, n: int, r: Reduction) -> list[Stmt]:
         done: list[Stmt] = []
         for part in self._parts(n, r):
             if self.t.by_column(r):
                 done.append(Declare("real", f"{part}[TILE]"))
-                done.append(_each((Set(Element(Name(part), EACH), "=", ZERO),)))
+                begins = self._begins(n, r, part)
+                done.append(_each((Set(Element(Name(part), EACH), "=", begins),)))
             else:
-                done.append(Declare("real", part, ZERO))
+                done.append(Declare("real", part, self._begins(n, r, part)))
         return done
 
     def _row(self) -> list[Stmt]:
@@ -102,9 +111,10 @@ class SweepPrinter:
         mine = [(n, r) for n, r in self.numbered if self.t.by_row(r)]
         for n, r in mine:
             if not self.t.by_column(r):
-                done += [Declare("real", part, ZERO) for part in self._parts(n, r)]
+                parts = self._parts(n, r)
+                done += [Declare("real", part, self._begins(n, r, part)) for part in parts]
         inner: list[Stmt] = []
-        sums: list[str] = []
+        reduced: list[tuple[str, str]] = []
         pointers: list[Stmt] = []
         for n, r in self.numbered:
             if self.t.by_column(r) and self.t.by_row(r):
@@ -120,14 +130,14 @@ class SweepPrinter:
             names = (Name(f"&{self.f.name(read)}") for read in self.sweep.reads)
             reading += [Do(Apply("foresee", (name, later, LENGTH))) for name in names]
         for n, r in self.numbered:
-            sums += self._accumulated(n, r, inner)
+            reduced += self._accumulated(n, r, inner)
         for output, ref in self.sweep.outputs:
             name = self.f.name(f"to.{output}")
             inner.append(Set(Element(Name(f"{name}_here"), EACH), "=", self.elements.wide(ref)))
             place = (Name(f"&{name}"), self.t.point())
             where = Apply("target", (*place, Name(f"{name}_row")))
             pointers.append(Declare("real *", f"{name}_here", where))
-        done += [*reading, *pointers, _each(tuple(inner), tuple(sums))]
+        done += [*reading, *pointers, _each(tuple(inner), tuple(reduced))]
         for output, _ in self.sweep.outputs:
             name = self.f.name(f"to.{output}")
             place = (Name(f"&{name}"), self.t.point())
@@ -150,24 +160,26 @@ class SweepPrinter:
         weight = self._weight(r)
         if weight is None:
             return value
-        inside = value if r.weight is None else Infix("*", weight, value)
-        return Choice(Infix("!=", weight, ZERO), inside, ZERO)
+        inside = value
+        if r.weight is not None and r.row.weighs:
+            inside = Infix("*", weight, value)
+        return Choice(Infix("!=", weight, ZERO), inside, joining(r.row).identity)
 
-    def _accumulated(self, n: int, r: Reduction, inner: list[Stmt]) -> list[str]:
-        """Add what the element brings; returns the sums that the loop reduces."""
-        weight = self._weight(r)
-        brought = [(f"sum_{n}", self._weighed(r, self.elements.wide(r.value)))]
-        if weight is not None and r.kind != "sum":
-            brought.append((f"weight_{n}", weight))
+    def _accumulated(self, n: int, r: Reduction, inner: list[Stmt]) -> list[tuple[str, str]]:
+        """Join in what the element brings; returns the variables that the loop reduces."""
+        weight, join = self._weight(r), joining(r.row)
+        brought = [(self._total(n, r), join, self._weighed(r, self.elements.wide(r.value)))]
+        if weight is not None and len(r.row.parts) > 1:
+            brought.append((f"weight_{n}", JOINING["add"], weight))
         reduced = []
-        for part, value in brought:
+        for part, rule, value in brought:
             if not self.t.by_column(r):
-                inner.append(Set(Name(part), "+=", value))
-                reduced.append(part)
+                inner.append(rule.into(Name(part), value))
+                reduced.append((part, rule.operator))
             elif self.t.by_row(r):
-                inner.append(Set(Element(Name(f"cells_{n}"), EACH), "+=", value))
+                inner.append(rule.into(Element(Name(f"cells_{n}"), EACH), value))
             else:
-                inner.append(Set(Element(Name(part), EACH), "+=", value))
+                inner.append(rule.into(Element(Name(part), EACH), value))
         return reduced
 
     def _cell(self, n: int, r: Reduction) -> Expr:
@@ -189,23 +201,25 @@ class SweepPrinter:
         if not self.t.by_row(r):
             taken = Infix("-", Name("end"), Name("begin"))
             count = cir.product(taken, count)
-        if r.kind == "mean":
-            return self._ended_mean(n, r, cell, count, weighted)
-        return self._ended_moments(n, r, cell, count, weighted)
+        if r.row.rule == "moments":
+            return self._ended_moments(n, r, cell, count, weighted)
+        return self._ended_alone(n, r, cell, count, weighted)
 
-    def _ended_mean(
+    def _ended_alone(
         self, n: int, r: Reduction, cell: Expr, count: Expr, weighted: bool
     ) -> list[Stmt]:
+        """One part beside the weight, which is joined whatever the weight is."""
         total, weight = (Name(f"a[{n}].{part}") for part in ("total", "weight"))
+        here, join = Name(self._total(n, r)), joining(r.row)
         if not self.t.by_column(r):
             more = Name(f"weight_{n}") if weighted else Prefix("(double)", count)
-            return [
-                Set(Element(total, cell), "+=", Name(f"sum_{n}")),
-                Set(Element(weight, cell), "+=", more),
-            ]
-        done: list[Stmt] = [
-            Do(Apply("add_up", (Infix("+", total, cell), Name(f"sum_{n}"), LENGTH)))
-        ]
+            return [join.into(Element(total, cell), here), Set(Element(weight, cell), "+=", more)]
+        done: list[Stmt] = []
+        if join.macro:
+            each = Element(total, Infix("+", cell, EACH))
+            done.append(_each((join.into(each, Element(here, EACH)),)))
+        else:
+            done.append(Do(Apply("add_up", (Infix("+", total, cell), here, LENGTH))))
         if weighted:
             done.append(
                 Do(Apply("add_up", (Infix("+", weight, cell), Name(f"weight_{n}"), LENGTH)))
@@ -241,8 +255,8 @@ class SweepPrinter:
         square = self._weighed(r, Infix("*", Name("gap"), Name("gap")))
         drift = self._weighed(r, Name("gap"))
         inner += [gap, Set(of("drift"), "+=", drift), Set(of("squares"), "+=", square)]
-        sums = () if columns else tuple(f"{part}_{n}" for part in LOOK)
-        again = [*reading, _each(tuple(inner), sums)]
+        reduced = () if columns else tuple((f"{part}_{n}", "+") for part in LOOK)
+        again = [*reading, _each(tuple(inner), reduced)]
         if not self.t.by_row(r):
             done += self.t.over_rows(again)
         else:  # the row is still at hand
@@ -256,6 +270,6 @@ class SweepPrinter:
         return [*done, Do(Apply(merged, (*into, *found, LENGTH)))]
 
 
-def _each(body: Sequence[Stmt], sums: tuple[str, ...] = ()) -> For:
+def _each(body: Sequence[Stmt], reduced: tuple[tuple[str, str], ...] = ()) -> For:
     """For each element of the row."""
-    return For("i", ZERO, LENGTH, tuple(body), simd=True, sums=sums)
+    return For("i", ZERO, LENGTH, tuple(body), simd=True, reduced=reduced)

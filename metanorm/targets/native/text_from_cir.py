@@ -149,7 +149,10 @@ def _for(loop: For, depth: int) -> list[str]:
     pad, i = "    " * depth, loop.variable
     step = f"{i}++" if loop.step == Number(1) else f"{i} += {expression(loop.step)}"
     head = f"{pad}for (int64_t {i} = {expression(loop.low)}; {i} < {expression(loop.high)}; {step})"
-    reduced = f" reduction(+ : {', '.join(loop.sums)})" if loop.sums else ""
+    names: dict[str, list[str]] = {}
+    for name, operator in loop.reduced:
+        names.setdefault(operator, []).append(name)
+    reduced = "".join(f" reduction({o} : {', '.join(own)})" for o, own in names.items())
     pragma = [f"#pragma omp simd{reduced}"] if loop.simd else []
     if loop.work is not None:
         nest = f" collapse({loop.nest})" if loop.nest > 1 else ""

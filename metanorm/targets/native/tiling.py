@@ -35,7 +35,7 @@ def tile_rows(kernel: Kernel, reductions: Sequence[Reduction]) -> tuple[Group, .
     """The axes whose rows a tile holds: the innermost ones, beside the vector axis, that are
     pooled by all that has cells along rows, or else by what is measured in two looks."""
     tiled = [r for r in reductions if along(r, kernel.loops[-1])]
-    tiled = tiled or [r for r in reductions if r.kind == "var"]
+    tiled = tiled or [r for r in reductions if r.row.rule == "moments"]
     found: list[Group] = []
     for group in reversed(kernel.loops[:-1]):
         pooled = tiled and not any(along(r, group) for r in tiled)
@@ -56,7 +56,7 @@ def crosswise(kernel: Kernel) -> Iterator[str]:
         rows = tile_rows(kernel, sweep.reductions)
         for r in sweep.reductions:
             by_row = not rows or any(along(r, group) for group in rows)
-            if by_row and along(r, kernel.loops[-1]) and r.kind != "sum":
+            if by_row and along(r, kernel.loops[-1]) and len(r.row.parts) > 1:
                 yield "statistics that pool crosswise"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from metanorm.ir.ops import ELEMENTWISE
 from metanorm.targets.python.pyir import Expr, Literal, Unary
 from metanorm.targets.triton.terms import ZERO, call, full, infix, numeral, plus, times
 
@@ -85,3 +86,4 @@ FUNCTIONS: Mapping[str, Row] = {
     "rescale": _rescale,
     "unbiased": _own("unbiased"),
 }
+assert FUNCTIONS.keys() == ELEMENTWISE.keys(), FUNCTIONS.keys() ^ ELEMENTWISE.keys()

@@ -34,8 +34,7 @@ def what(frame: Frame, sweep: Sweep) -> str:
     done = []
     for r in sweep.reductions:
         cells = ", ".join(r.cells) or "all"
-        kind = {"var": "moments", "mean": "mean", "sum": "sum"}[r.kind]
         value = f" of {r.value}" if not r.value.startswith("%") else ""
-        done.append(f"{kind}{value} per {cells}")
+        done.append(f"{r.row.title}{value} per {cells}")
     done += [f"writes {name}" for name, _ in sweep.outputs]
     return "; ".join(done)

@@ -15,8 +15,6 @@ from metanorm.targets.triton.scope import NotInTile, Scope, Sides
 from metanorm.targets.triton.steps import Keys, Parts
 from metanorm.targets.triton.terms import ONE, ZERO, call, plus, times
 
-PARTS = {"sum": ("total",), "mean": ("weight", "total"), "var": ("weight", "mean", "squares")}
-
 Found = tuple[Expr, ...]  # the parts of a statistic
 
 
@@ -68,17 +66,22 @@ class Outcomes:
         whole = self.shape.cell if statistic.lanes else self._whole(statistic.sides)
         if gone(self.f, r) != set(whole):
             raise NotInTile("a statistic that is not of whole tiles, rows or columns")
-        value: Expr
         for name, ref in r.results:
-            if name == "sum" or (name == "mean" and r.kind == "var"):
-                value = found[-1] if name == "sum" else found[1]
-            else:
-                value = call("arithmetic.over", found[-1], found[0])
+            value = self._result(r, name, found)
             own = Name(self.arguments.names.fresh(self.s.wanted(ref)))
             self.s.body.append(Assign((own,), value))
             self.s.found(ref, own)
             if ref in self.later:
                 self.stored(ref)
+
+    def _result(self, r: Reduction, statistic: str, found: Found) -> Expr:
+        """What a statistic is, from its parts."""
+        if statistic != r.kind:  # a part of another one, as the mean of moments is
+            return found[r.row.names.index(statistic)]
+        if r.row.finish == "total":
+            return found[-1]
+        how = {"total over weight": "over", "total if weighed": "if_weighed"}[r.row.finish]
+        return call(f"arithmetic.{how}", found[-1], found[0])
 
     def _whole(self, sides: Sides) -> Group:
         """The axes along some sides of which a program has all, in its tile or in a walk."""
@@ -106,7 +109,7 @@ class Outcomes:
         cells = self.f.size(self.arguments, r.cells) if r.cells else ONE
         place = plus(times(part, cells), s.place(r.cells)) if part != ZERO else s.place(r.cells)
         keys = []
-        for name, value in zip(PARTS[r.kind], found):
+        for name, value in zip(r.row.names, found):
             key = f"part {statistic.number} {name}"
             keys.append(key)
             wanted = f"{s.wanted(r.results[0][1])}_{name.removesuffix('s')}s"

@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from metanorm.ir.accumulation import ACCUMULATIONS, WEIGHT, Part
 from metanorm.ir.nodes import Along, Count, Pool, Ref
 from metanorm.targets.python.pyir import Assign, Expr, Literal, Name, Stmt, Tuple
+from metanorm.targets.triton.joining import identity, joined, joined_in_tile
 from metanorm.targets.triton.scope import ROW, Scope
 from metanorm.targets.triton.terms import ZERO, both, call, cast, full, infix, plus, upright
 
 MOMENTS = ("weight", "mean", "squares")
 KEPT = {"keep_dims": Literal(True)}
 LOWEST = call("float", Literal("-inf"))
-PARTS = {"count": ("weight",), "sum": ("total",), "mean": ("weight", "total"), "var": MOMENTS}
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,9 @@ class PoolPrinter:
             moments = isinstance(op, Pool) and self._moments(op, refs)
             same = replace(op, statistic="var") if moments and isinstance(op, Pool) else op
             if same not in taken:
-                parts = PARTS["var" if moments else kind]
-                if not moments and kind == "mean" and op.where is None and op.weight is None:
-                    parts = ("total",)  # over as many as there are
-                sums = {p: self._accumulator(f"{self.s.wanted(ref)}_{p}") for p in parts}
+                parts = self._parts(op, moments)
+                wanted = self.s.wanted(ref)
+                sums = {p.name: self._accumulator(f"{wanted}_{p.name}", identity(p)) for p in parts}
                 taken[same] = Taken(same, sums, {})
             taken[same] = replace(taken[same], results={**taken[same].results, kind: ref})
         axes = self.axes(refs[0])
@@ -61,6 +61,14 @@ class PoolPrinter:
         self._loop(axes, collect)
         for each in taken.values():
             self._finished(each, axes)
+
+    def _parts(self, op: Pool | Count, moments: bool) -> tuple[Part, ...]:
+        """What is accumulated; a weight only where not all that is pooled weighs the same."""
+        if isinstance(op, Count):
+            return (WEIGHT,)
+        row = ACCUMULATIONS["var" if moments else op.statistic]
+        alike = op.where is None and op.weight is None
+        return row.parts[-1:] if alike and row.rule != "moments" else row.parts
 
     def axes(self, ref: Ref) -> tuple[str, ...]:
         """The axes over which a statistic is taken."""
@@ -114,8 +122,12 @@ class PoolPrinter:
                 names = tuple(sums[part] for part in MOMENTS)
                 value = call("tl.where", counts, value, ZERO)
                 return [Assign(names, call("arithmetic.observed", *names, value, weight))]
-            value = value if op.weight is None else infix("*", weight, value)
-            more["total"] = call("tl.where", counts, value, ZERO)
+            row = ACCUMULATIONS[op.statistic]
+            value = infix("*", weight, value) if op.weight is not None and row.weighs else value
+            last = row.parts[-1]
+            more[last.name] = call("tl.where", counts, value, identity(last))
+            parts = {part.name: part for part in row.parts}
+            return [Assign((n,), joined(parts[p], n, more[p])) for p, n in sums.items()]
         return [Assign((n,), infix("+", n, more[part])) for part, n in sums.items()]
 
     def _finished(self, taken: Taken, axes: tuple[str, ...]) -> None:
@@ -131,12 +143,18 @@ class PoolPrinter:
                 self._keep(ref, own[statistic])
             return
         ((statistic, ref),) = taken.results.items()
-        if statistic == "mean":
-            size = full(self.f.size(self.s.arguments, axes))
-            count = _sum(sums["weight"]) if "weight" in sums else size
-            self._keep(ref, call("arithmetic.over", _sum(sums["total"]), count))
-        else:
+        if statistic not in ACCUMULATIONS or len(ACCUMULATIONS[statistic].parts) == 1:
             self._keep(ref, _sum(next(iter(sums.values()))))
+            return
+        row = ACCUMULATIONS[statistic]
+        size = full(self.f.size(self.s.arguments, axes))
+        count = _sum(sums["weight"]) if "weight" in sums else size
+        last = row.parts[-1]
+        if row.rule == "add":
+            self._keep(ref, call("arithmetic.over", _sum(sums[last.name]), count))
+            return
+        found = joined_in_tile(last, sums[last.name], Literal(True), Literal(False))
+        self._keep(ref, call("arithmetic.if_weighed", found, count))
 
     # ---- loops
 

@@ -17,8 +17,8 @@ from metanorm.ir.operands import operands
 from metanorm.plan.sweeps import Reduction
 from metanorm.targets.python.pyir import Assign, Do, Expr, If, Name, Stmt, Tuple
 from metanorm.targets.triton.frame import Arguments, Frame
+from metanorm.targets.triton.joining import of_parts
 from metanorm.targets.triton.kernel import function_of
-from metanorm.targets.triton.outcomes import PARTS
 from metanorm.targets.triton.phases import Phase
 from metanorm.targets.triton.pooled import PoolPrinter
 from metanorm.targets.triton.scope import COLUMN, Scope
@@ -153,7 +153,7 @@ class SettlePrinter:
         wanted = self.s.wanted(r.results[0][1])
         pointers = [
             self.arguments(key, f"{wanted}_{name.removesuffix('s')}s")
-            for key, name in zip(parts.names, PARTS[r.kind])
+            for key, name in zip(parts.names, r.row.names)
         ]
         count = self.arguments(f"count {number}", f"{wanted}_parts")
         cells = self.f.size(self.arguments, r.cells) if r.cells else ONE
@@ -162,11 +162,10 @@ class SettlePrinter:
             place = call("tl.zeros", Tuple((ONE, Name("CELLS"))), Name("INDEX"))
         given = (*pointers, place, Name("in_cells"), cells, count)
         meta = (Name("REAL"), Name("CELLS"), Name("PARTS"))
-        taken = {"sum": "sum_of_parts", "mean": "mean_of_parts", "var": "moments_of_parts"}
         names = {s: Name(self.arguments.names.fresh(self.s.wanted(ref))) for s, ref in r.results}
-        order = ("mean", "var") if r.kind == "var" else (r.kind,)
+        order = [*(part for part in r.row.names if part in r.row.measures), r.kind]
         targets = tuple(names.get(s, Name("_")) for s in order)
-        self.s.body.append(Assign(targets, call(f"arithmetic.{taken[r.kind]}", *given, *meta)))
+        self.s.body.append(Assign(targets, call(f"arithmetic.{of_parts(r.row)}", *given, *meta)))
         for statistic, ref in r.results:
             self.s.found(ref, names[statistic])
 

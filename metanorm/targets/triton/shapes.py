@@ -76,7 +76,7 @@ def of_sweep(frame: Frame, reductions: Sequence[Reduction]) -> Shape:
         outer = ((frame.cell,), *(g for g in others if g != grouped))
         return Shape(outer, (grouped,), columns, grouped=True)  # type: ignore[arg-type]
     tiled = [r for r in reductions if set(columns) <= set(r.cells)]
-    tiled = tiled or [r for r in reductions if r.kind == "var"] or list(reductions)
+    tiled = tiled or [r for r in reductions if r.row.rule == "moments"] or list(reductions)
     rows = [g for g in others if tiled and all(not set(g) <= set(r.cells) for r in tiled)]
     rows = rows or others
     return Shape(tuple(g for g in others if g not in rows), tuple(rows), columns)

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from metanorm.ir.accumulation import Part
 from metanorm.ir.aggregation import Ones
 from metanorm.ir.nodes import Let, Pool
 from metanorm.plan.sweeps import Reduction
 from metanorm.targets.python.pyir import Assign, Expr, Name, Tuple
+from metanorm.targets.triton.joining import identity, joined, joined_in_tile
 from metanorm.targets.triton.outcomes import (
-    PARTS,
     Found,
     Outcomes,
     Statistic,
@@ -72,8 +73,6 @@ class Statistics:
         assert isinstance(op, Pool)
         if any(not isinstance(matrix, Ones) for _, matrix in op.over) or op.ddof or op.about:
             raise NotInTile("a narrow pool by groups, blocks or a given matrix")
-        if op.statistic not in PARTS:
-            raise NotInTile(f"{op.statistic} of narrow values")
         own = ((op.statistic, let.name),)
         r = Reduction(op.value, op.over, let.type.axes, op.where, op.weight, own, terminal=False)
         self._look(r, self._numbers)
@@ -102,6 +101,8 @@ class Statistics:
             raise NotInTile("a statistic for each place along a loop inside of another")
         cell = self.shape.cell if "column" in varies else ()
         lanes = bool(cell) and gone(self.f, r) == set(cell)
+        if lanes and r.row.finish == "total if weighed":
+            raise NotInTile("an extreme of columns beside each other")
         statistic = Statistic(r, number, varies, sides, first, lanes)
         if any(loops):
             self._added_up(statistic)
@@ -133,25 +134,25 @@ class Statistics:
         return counts, weight
 
     def _brought(self, statistic: Statistic) -> Found:
-        """What each element adds to a sum or a mean."""
+        """What each element brings to each part."""
         r = statistic.reduction
         counts, weight = self._counts(statistic)
         value = self.s.value(r.value)
-        counted = value if r.weight is None else infix("*", self.s.value(r.weight), value)
-        total = call("tl.where", counts, counted, ZERO)
-        return (total,) if r.kind == "sum" else (weight, total)
+        if r.weight is not None and r.row.weighs:
+            value = infix("*", self.s.value(r.weight), value)
+        total = call("tl.where", counts, value, identity(r.row.parts[-1]))
+        return tuple(weight if part.takes == "weight" else total for part in r.row.parts)
 
     def _at_once(self, statistic: Statistic) -> Found:
         """A statistic of one tile."""
         r, told = statistic.reduction, statistic.told
         if statistic.lanes and not statistic.full:
             raise NotInTile("a weighted statistic of columns beside each other")
-        if r.kind != "var":
-            brought = self._brought(statistic)
-            found = tuple(call("arithmetic.added", e, *told) for e in brought)
-            return (
-                (self._count(statistic), found[1]) if r.kind == "mean" and statistic.full else found
-            )
+        if r.row.rule != "moments":
+            brought = zip(r.row.parts, self._brought(statistic))
+            found = tuple(joined_in_tile(part, e, *told) for part, e in brought)
+            counted = len(found) > 1 and statistic.full
+            return (self._count(statistic), found[-1]) if counted else found
         counts, weight = self._counts(statistic)
         value = self.s.value(r.value)
         if r.weight is not None:
@@ -160,7 +161,7 @@ class Statistics:
             count = self._count(statistic)
             count = count if statistic.full else call("arithmetic.added", weight, *told)
             taken = call("arithmetic.moments_alike", value, counts, count, *told)
-        names = self._names(statistic, PARTS["var"])
+        names = self._names(statistic, r.row.names)
         self.s.body.append(Assign(names, taken))
         return names
 
@@ -180,37 +181,41 @@ class Statistics:
         """A statistic for each place of the tile: a sum is complete at the end of all loops that
         it is taken over, moments go from one to the next."""
         r = statistic.reduction
-        if r.kind != "var":
-            names = self._started(statistic, statistic.first, PARTS[r.kind], statistic.varies)
-            for name, more in zip(names, self._brought(statistic)):
-                self.s.body.append(Assign((name,), infix("+", name, more)))
+        parts = r.row.parts
+        if r.row.rule != "moments":
+            names = self._started(statistic, statistic.first, parts, statistic.varies)
+            for part, name, more in zip(parts, names, self._brought(statistic)):
+                self.s.body.append(Assign((name,), joined(part, name, more)))
             return
         counts, weight = self._counts(statistic)
         value, loop = self.s.value(r.value), len(self.places.loops) - 1
         if statistic.full:  # as many values as there were turns
-            names = self._started(statistic, loop, PARTS["var"][1:], statistic.varies)
+            names = self._started(statistic, loop, parts[1:], statistic.varies)
             given = (*names, value, counts, self.places.loops[-1].turn)
             self.s.body.append(Assign(names, call("arithmetic.observed_alike", *given)))
         else:
-            names = self._started(statistic, loop, PARTS["var"], statistic.varies)
+            names = self._started(statistic, loop, parts, statistic.varies)
             self.s.body.append(Assign(names, call("arithmetic.observed", *names, value, weight)))
 
     def _started(
-        self, statistic: Statistic, number: int, parts: Sequence[str], sides: Sides
+        self, statistic: Statistic, number: int, parts: Sequence[Part], sides: Sides
     ) -> tuple[Name, ...]:
-        """Variables for what is added up in a loop, which begin at zero."""
+        """Variables for what is joined in a loop, which begin with nothing."""
         lengths = ("ROWS" if "row" in sides else "", "BLOCK" if "column" in sides else "")
         shape = Tuple(tuple(Name(length) if length else ONE for length in lengths))
-        names = self._names(statistic, parts)
-        for name in names:
-            self.s.levels[number].append(Assign((name,), call("tl.zeros", shape, Name("REAL"))))
+        names = self._names(statistic, [part.name for part in parts])
+        for part, name in zip(parts, names):
+            begin = call("tl.zeros", shape, Name("REAL"))
+            if part.identity:
+                begin = call("tl.full", shape, identity(part), Name("REAL"))
+            self.s.levels[number].append(Assign((name,), begin))
         loop = self.places.loops[number]
         self._running.append(_Running(statistic, number, loop, names, sides))
         return names
 
     def _met(self, running: _Running) -> Name:
         """How many values each place has met in the loop that is over."""
-        loop, (weight,) = running.loop, self._names(running.statistic, PARTS["var"][:1])
+        loop, (weight,) = running.loop, self._names(running.statistic, ["weight"])
         count = loop.length
         if loop.side:
             lanes, along = ("ROWS", upright) if loop.side == "row" else ("BLOCK", lying)
@@ -236,20 +241,24 @@ class Statistics:
 
     def _merged(self, statistic: Statistic, found: Found, sides: Sides) -> None:
         """Moments that a loop has found are one turn of the loop around it."""
-        names = self._started(statistic, len(self.places.loops) - 1, PARTS["var"], sides)
+        parts = statistic.reduction.row.parts
+        names = self._started(statistic, len(self.places.loops) - 1, parts, sides)
         self.s.body.append(Assign(names, call("arithmetic.merged", *names, *found)))
 
     def _joined(self, running: _Running, sides: Sides) -> Found:
         """What was added up, together along some sides of the tile."""
-        names, kind = running.names, running.statistic.reduction.kind
-        if sides and kind != "var":
-            return tuple(call("arithmetic.added", name, *flags(sides)) for name in names)
-        joined = call("arithmetic.joined", *names, *flags(sides))
-        if len(names) < len(PARTS[kind]):
+        names, row = running.names, running.statistic.reduction.row
+        if row.rule != "moments":
+            if not sides:
+                return names
+            told = flags(sides)
+            return tuple(joined_in_tile(part, n, *told) for part, n in zip(row.parts, names))
+        together = call("arithmetic.joined", *names, *flags(sides))
+        if len(names) < len(row.parts):
             weight, moments = self._met(running), names
             names = (weight, *moments)
             given = (weight, self._all_met(running, sides), *moments)
-            joined = call("arithmetic.joined_alike", *given, *flags(sides))
+            together = call("arithmetic.joined_alike", *given, *flags(sides))
         if sides:
-            self.s.body.append(Assign(names, joined))
+            self.s.body.append(Assign(names, together))
         return names

@@ -91,6 +91,35 @@ NORMS: dict[str, tuple[str, dict[str, int], tuple[int, ...], dict[str, Tensor]]]
         """,
         {}, (2, 3, 4), {},
     ),
+    "extremes of islands, and of those": (
+        """
+        input  x[N, C, *S]
+        let    high = max(x over *S)
+        let    low = min(x over *S)
+        let    top = max(high over N)
+        output (x - low) / (high - low + 1) + min(top over C)
+        """,
+        {}, (3, 4, 5), {},
+    ),
+    "extremes of what lies apart": (
+        """
+        input  x[N, C, *S]
+        output x * max(x over C: blocks(2), *S) - max(x over N, *S) + min(x over C)
+        """,
+        {}, (3, 4, 5), {},
+    ),
+    "extremes of what counts": (
+        """
+        input  x[N, T, D], lengths: index[N], w[N, T]
+        let    high = max(x over T where position(T) < lengths)
+        output x - high + min(x over T, D weight w) * mean(x over T weight w) + min(high over D)
+        """,
+        {}, (3, 4, 5), {"lengths": torch.tensor([4, 0, 3]), "w": torch.eye(3, 4).double()},
+    ),
+    "extremes of graphs": (
+        "input x[V, C], batch: index[V] output x - max(x over V: batch) * min(x over V: batch, C)",
+        {}, (6, 3), {"batch": BATCH},
+    ),
     "lengths that positions are compared with": (
         """
         input  x[N, T, D], lengths: index[N]

@@ -1,8 +1,17 @@
 /* Sums and moments of cells, and how those of parts become those of a whole. */
 
+/* The larger or smaller one of two numbers, NaN if either is. */
+#define LARGER(a, b) ((a) > (b) || (a) != (a) ? (a) : (b))
+#define SMALLER(a, b) ((a) < (b) || (a) != (a) ? (a) : (b))
+#pragma omp declare reduction(larger : float, double : omp_out = LARGER(omp_out, omp_in)) \
+    initializer(omp_priv = -INFINITY)
+#pragma omp declare reduction(smaller : float, double : omp_out = SMALLER(omp_out, omp_in)) \
+    initializer(omp_priv = INFINITY)
+
 /* Sums and moments of cells, in double, since many tiles are added to one. */
 typedef struct {
-    double *weight, *mean, *total; /* of a sum only `total`; of moments, `total` is of squares */
+    double *weight, *mean, *total; /* of a sum only `total`, which of moments is of squares,
+                                    * and of an extreme is that */
     int64_t lo[AXES], stride[AXES];
 } accumulator;
 
@@ -71,6 +80,11 @@ static inline real mean_of(const accumulator *a, int64_t here) { return (real)a-
 static inline real share_of(const accumulator *a, int64_t here) {
     const double weight = a->weight[here], total = a->total[here]; /* read both: no branch */
     return weight != 0 ? (real)(total / weight) : 0;
+}
+
+/* The largest or smallest value; zero where nothing counts. */
+static inline real extreme_of(const accumulator *a, int64_t here) {
+    return a->weight[here] != 0 ? (real)a->total[here] : 0;
 }
 
 static inline void add_up(double *restrict total, const real *restrict more, int64_t count) {

@@ -5,11 +5,14 @@ typedef struct {
     segments groups;
 } shape;
 
+/* What is accumulated: a sum alone, or a weight with a sum, with moments, or with an extreme. */
+enum { SUM, MOMENTS, MAXIMUM, MINIMUM };
+
 /* A statistic of cells. `axes` has a bit for each axis that the cells have. A terminal one is
  * needed by no later sweep, so that it can wait for the end. */
 typedef struct {
     unsigned axes;
-    int moments, terminal;
+    int kind, terminal;
 } reduction;
 
 /* A sweep measures `count` reductions from number `first` on; `settle` computes from them what
@@ -43,15 +46,34 @@ static int64_t lay_out(accumulator *a, const reduction *of, const int64_t *lengt
     return cells;
 }
 
-static void place(accumulator *a, double *memory, int64_t cells, int moments) {
-    a->total = memory;
-    a->weight = moments ? memory + cells : NULL;
-    a->mean = moments ? memory + 2 * cells : NULL;
+/* How many numbers there are for each cell. */
+static int parts_of(const reduction *of) { return of->kind == SUM ? 1 : 3; }
+
+/* Nothing was taken in yet. */
+static void clear(const accumulator *a, int64_t cells, const reduction *of) {
+    memset(a->total, 0, (size_t)(cells * parts_of(of)) * sizeof(double));
+    if (of->kind == MAXIMUM || of->kind == MINIMUM)
+        for (int64_t i = 0; i < cells; i++) a->total[i] = of->kind == MAXIMUM ? -INFINITY : INFINITY;
 }
 
-static void join(accumulator *a, const accumulator *more, int64_t cells, int moments) {
-    if (!moments) {
+static void place(accumulator *a, double *memory, int64_t cells, const reduction *of) {
+    a->total = memory;
+    a->weight = of->kind == SUM ? NULL : memory + cells;
+    a->mean = of->kind == SUM ? NULL : memory + 2 * cells;
+    clear(a, cells, of);
+}
+
+static void join(accumulator *a, const accumulator *more, int64_t cells, int kind) {
+    if (kind == SUM) {
         for (int64_t i = 0; i < cells; i++) a->total[i] += more->total[i];
+        return;
+    }
+    if (kind != MOMENTS) {
+        for (int64_t i = 0; i < cells; i++) {
+            const double own = a->total[i], other = more->total[i];
+            a->total[i] = kind == MAXIMUM ? LARGER(own, other) : SMALLER(own, other);
+            a->weight[i] += more->weight[i];
+        }
         return;
     }
     for (int64_t i = 0; i < cells; i++)
@@ -163,8 +185,7 @@ static void work_on_islands(const kernel *k, void *values, const shape *s, const
             const stage *now = k->stages + n;
             for (int i = now->first; i < now->first + now->count; i++) {
                 if (k->reductions[i].terminal) continue;
-                const int moments = k->reductions[i].moments;
-                memset(a[i].total, 0, (size_t)(cells[i] * (moments ? 3 : 1)) * sizeof(double));
+                clear(a + i, cells[i], k->reductions + i);
                 for (int axis = 0; axis < AXES; axis++)
                     a[i].lo[axis] = d->islands >> axis & 1 ? r.lo[axis] : 0;
             }
@@ -196,10 +217,10 @@ static int run(const kernel *k, void *values, const shape *s, int64_t threads) {
             for (int64_t w = 0; w < d.workers; w++) {
                 accumulator *own = a + w * count + i;
                 cells[i] = lay_out(own, of, length);
-                if (w == 0 || !shared) used += cells[i] * (of->moments ? 3 : 1);
+                if (w == 0 || !shared) used += cells[i] * parts_of(of);
                 if ((size_t)used >= UNCOUNTABLE) goto out_of_memory;
-                const int64_t at = used - cells[i] * (of->moments ? 3 : 1);
-                if (memory) place(own, memory + at, cells[i], of->moments);
+                const int64_t at = used - cells[i] * parts_of(of);
+                if (memory) place(own, memory + at, cells[i], of);
             }
         }
         if (pass == 0 && !(memory = calloc((size_t)used + 1, sizeof(double)))) goto out_of_memory;
@@ -225,7 +246,7 @@ static int run(const kernel *k, void *values, const shape *s, int64_t threads) {
             const reduction *of = k->reductions + i;
             if ((d.fused && !of->terminal) || apart(of, &d)) continue;
             for (int64_t w = 1; w < d.workers; w++)
-                join(a + i, a + w * count + i, cells[i], of->moments);
+                join(a + i, a + w * count + i, cells[i], of->kind);
         }
         const range all = everything(s);
         if (!d.fused && now->settle) now->settle(values, &all, a);
