@@ -10,7 +10,7 @@ from metanorm.syntax.grammar import RESERVED_WORDS, SOFT_STATEMENT_WORDS
 
 # Words that mean something in one place only.
 SOFT = ("over", "where", "weight", "track", "per", "of", "by", "for", "in", "init", "off", "none")
-SOFT += ("like", "as")
+SOFT += ("like", "as", "from")
 SORTS = ("int", "float", "bool", "matrix", "index", "mask", "edges", "tensor")
 
 

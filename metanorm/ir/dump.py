@@ -13,6 +13,7 @@ from metanorm.ir.nodes import (
     Draw,
     Dtype,
     Expand,
+    Eye,
     Init,
     Input,
     Let,
@@ -51,7 +52,8 @@ def program_text(program: Program) -> str:
     lines += body_lines(program.body, "  ")
     for u in program.updates:
         by = f" by {scalar_text(u.momentum)}" if u.momentum is not None else ""
-        lines.append(f"  update {u.buffer} <- {u.value}{by}")
+        when = f" in {u.when}" if u.when != "train" else ""
+        lines.append(f"  update {u.buffer} <- {u.value}{by}{when}")
     dtypes = {name: f" {dtype_text(dtype)}" for name, dtype in program.output_dtypes}
     outputs = ", ".join(
         (name if name == ref else f"{name} = {ref}") + dtypes.get(name, "")
@@ -78,6 +80,8 @@ def type_text(type_: Type) -> str:
 
 def init_text(init: Init) -> str:
     """What something begins with: `0.5`, `normal(0, 0.02)`."""
+    if isinstance(init, Eye):
+        return "eye"
     if not isinstance(init, Draw):
         return scalar_text(init)
     return f"{init.distribution}({', '.join(scalar_text(a) for a in init.arguments)})"

@@ -29,6 +29,7 @@ from metanorm.ir.nodes import (
     Draw,
     Dtype,
     Expand,
+    Eye,
     Init,
     Input,
     Let,
@@ -98,7 +99,7 @@ class Fingerprint:
         momentum = "-" if update.momentum is None else self._scalar(update.momentum)
         how = "average" if update.averages else "store"
         buffer = self._kept(update.buffer)
-        return f"{self._settled(update.value)} into {buffer} by {momentum} {how}"
+        return f"{self._settled(update.value)} into {buffer} by {momentum} {how} in {update.when}"
 
     def _axis(self, position: int) -> str:
         return f"a{position}{'*' if self.program.axes[position].variadic else ''}"
@@ -226,6 +227,8 @@ class Fingerprint:
     def _init(self, init: Init) -> str:
         if isinstance(init, Draw):
             return f"{init.distribution} {[self._scalar(a) for a in init.arguments]}"
+        if isinstance(init, Eye):
+            return f"eye {init.blocks}"
         return self._scalar(init)
 
     def _op(self, op: Op) -> str:

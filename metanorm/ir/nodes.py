@@ -219,6 +219,16 @@ class Draw:
     number: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Eye:
+    """As an initial value, an identity matrix in the last two dimensions.
+
+    With `blocks` one for each part of a dimension that is split, one below the other.
+    """
+
+    blocks: bool = False
+
+
 Op = Union[
     Number,
     Input,
@@ -238,7 +248,7 @@ Op = Union[
     Repeat,
     Draw,
 ]
-Init = Union[Scalar, Draw]
+Init = Union[Scalar, Draw, Eye]
 
 # ---- programs
 
@@ -325,7 +335,7 @@ class Update:
 
     `averages` marks a running statistic: a `momentum` of `None` then is the exact
     average over all batches. `of_samples` marks one whose new value is the mean of a statistic
-    of each sample.
+    of each sample. One that is no average may happen in evaluation instead, or in every call.
     """
 
     buffer: str
@@ -333,6 +343,11 @@ class Update:
     momentum: Scalar | None = None
     averages: bool = False
     of_samples: bool = False
+    when: Literal["train", "eval", "always"] = "train"
+
+    def happens(self, training: bool) -> bool:
+        """Whether a call in this mode does it."""
+        return self.when in ("always", "train" if training else "eval")
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,8 @@ def places(program: Program) -> dict[Ref, Place | None]:
     for _, ref in program.outputs:
         wanted[ref].add(None)
     for update in program.updates:
-        wanted[update.value].add(Place("track" if update.buffer in tracked else "mode", "train"))
+        kind = "track" if update.buffer in tracked else "mode"
+        wanted[update.value].add(None if update.when == "always" else Place(kind, update.when))
     found: dict[Ref, Place | None] = {}
     for let in reversed(program.body):
         uses = wanted[let.name]

@@ -13,6 +13,7 @@ from metanorm.ir.nodes import (
     Count,
     Draw,
     Expand,
+    Eye,
     Lookup,
     Map,
     Mode,
@@ -93,7 +94,7 @@ def _range(op: Op, known: Mapping[Ref, Range], ops: Mapping[Ref, Op], program: P
         case Buffer(name):
             buffer = program.index.buffers[name]
             first = buffer.init
-            began = ANY if isinstance(first, Draw) else _scalar(first)
+            began = ANY if isinstance(first, (Draw, Eye)) else _scalar(first)
             is_running_var = buffer.tracked and began.positive
             return NONNEGATIVE if is_running_var else ANY
         case Count() | Position():

@@ -80,6 +80,8 @@ def ineligible(program: Program) -> Iterator[str]:
             yield WITHOUT_KERNELS[type(let.op)]
     if any(i.sort == "edges" for i in program.inputs):
         yield "an input of edges"
+    if any(u.when != "train" for u in program.updates):
+        yield "a buffer that changes in evaluation"
     counts = (check.by for check in program.checks if isinstance(check, Divisible))
     if any(factors(count, asked(program)) is None for count in counts):
         yield "a number of parts that is computed"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from metanorm.ir.nodes import BufferDecl, Draw, ParamDecl, Program
+from metanorm.ir.nodes import BufferDecl, Draw, Eye, ParamDecl, Program
 from metanorm.oracle.call import Call
 from metanorm.oracle.frame import Frame
 
@@ -20,7 +20,16 @@ def initial(program: Program, decl: ParamDecl | BufferDecl, call: Call) -> Tenso
     if isinstance(decl.init, Draw):
         arguments = [frame.number(a) for a in decl.init.arguments]
         return drawn(decl.init.distribution, arguments, shape, call.draws_in)
+    if isinstance(decl.init, Eye):
+        return identity(shape, decl.init.blocks)
     return torch.full(shape, frame.number(decl.init), dtype=torch.float64)
+
+
+def identity(shape: Sequence[int], blocks: bool) -> Tensor:
+    """An identity matrix in the last two dimensions, or one for each block of rows."""
+    row, column = torch.arange(shape[-2])[:, None], torch.arange(shape[-1])
+    same = row % max(shape[-1], 1) == column if blocks else row == column
+    return same.to(torch.float64).expand(tuple(shape)).clone()
 
 
 def drawn(

@@ -78,13 +78,11 @@ class _Run:
             name: self._placed(ref, output_dims(self.program, name, ref))
             for name, ref in self.program.outputs
         }
-        if not self.call.training:
-            return Result(outputs, {})
         tracked = {b.name for b in self.program.buffers if b.tracked}
         updates = {
             u.buffer: self._updated(u)
             for u in self.program.updates
-            if self.call.keeps or u.buffer not in tracked
+            if u.happens(self.call.training) and (self.call.keeps or u.buffer not in tracked)
         }
         return Result(outputs, updates)
 

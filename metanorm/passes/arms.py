@@ -6,6 +6,7 @@ all, which no `if` inside a loop could bring about.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 from metanorm.ir.flags import choosing_flags, flag_of
@@ -97,7 +98,12 @@ def _arm(program: Program, name: str) -> Program:
             builder.forward(let, chosen)
         else:
             builder.take(let)
-    decided = builder.finish(updates=None if name == "train" else ())
+    updates = [
+        replace(u, value=builder.moved[u.value])
+        for u in program.updates
+        if u.happens(name == "train")
+    ]
+    decided = builder.finish(updates=updates)
     return fold(split(decided))
 
 

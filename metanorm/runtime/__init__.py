@@ -70,6 +70,7 @@ from metanorm.runtime.simplex import sparsestmax
 from metanorm.runtime.state import (
     copied,
     counter_of,
+    eye_,
     momentum_of,
     moved,
     no_elements,
@@ -133,6 +134,7 @@ __all__ = [
     "demand_shapes",
     "demand_tensors",
     "demand_tensors_or_none",
+    "eye_",
     "gpu",
     "guarded",
     "handle_override",

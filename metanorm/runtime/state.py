@@ -145,6 +145,19 @@ def momentum_of(momentum: float | None, counter: Tensor | None) -> float | Tenso
     return 0.0 if counter is None else counter
 
 
+def eye_(matrices: Tensor, blocks: bool = False) -> Tensor:
+    """Fill a tensor with an identity matrix in its last two dimensions; returns it.
+
+    With `blocks`, with as many square ones as there are, one below the other.
+    """
+    rows, columns = matrices.shape[-2:]
+    with torch.no_grad():
+        matrices.zero_()
+        for first in range(0, rows if blocks else 1, max(columns, 1)):
+            matrices[..., first:, :].diagonal(dim1=-2, dim2=-1).fill_(1)
+    return matrices
+
+
 def no_elements(
     x: Tensor, sources: Iterable[Tensor | None], shape: Sequence[int] | None = None
 ) -> Tensor:

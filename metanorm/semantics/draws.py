@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from metanorm.diagnostics.collector import Collector
-from metanorm.diagnostics.values import MisplacedDraw, UnknownArgument, WrongArguments
-from metanorm.ir.nodes import Draw, Init, Let, Repeat
+from metanorm.diagnostics.suggest import listing
+from metanorm.diagnostics.values import MisplacedDraw, UnknownArgument, WrongArguments, WrongKind
+from metanorm.ir.nodes import Draw, Eye, Init, Let, Repeat
 from metanorm.ir.ops import DRAWS
 from metanorm.ir.scalar import Const
 from metanorm.semantics.lowering import Frame, Lowering
 from metanorm.semantics.names_in_ast import nodes_in
 from metanorm.semantics.pools import PoolLowering
 from metanorm.semantics.scalars import scalar_from_ast
+from metanorm.source import Span
 from metanorm.syntax import ast
 
 # What must hold of the two arguments of a distribution, and what is said where it does not.
@@ -23,7 +25,9 @@ DEMANDED: Mapping[str, tuple[Callable[[float, float], bool], str]] = {
 
 
 def initial_from_ast(expr: ast.Expr, frame: Frame, low: Lowering, what: str) -> Init | None:
-    """What a parameter or a buffer begins with, or `None` after a report."""
+    """What a parameter or a buffer begins with, or `None` after a report: `eye` is a matrix."""
+    if isinstance(expr, ast.Name) and expr.name == "eye" and "eye" not in frame.hypers:
+        return Eye()
     if not (isinstance(expr, ast.Call) and expr.function.name in DRAWS):
         for inner in _draws_in(expr):
             hint = f"write `{DRAWS[inner.function.name].usage}` as the whole initial value"
@@ -35,6 +39,18 @@ def initial_from_ast(expr: ast.Expr, frame: Frame, low: Lowering, what: str) -> 
         _wrong(expr, f"takes no `{part}` here: its axes are those of what begins", low)
         return None
     return draw_from_ast(expr, frame, low)
+
+
+def placed(init: Init, dims: tuple[str, ...], what: str, span: Span, low: Lowering) -> Init | None:
+    """An initial value of a tensor on these dimensions; an identity matrix takes two of them."""
+    if not isinstance(init, Eye):
+        return init
+    if len(dims) < 2:
+        found = f"{what} on {listing(dims) or 'no axes'}"
+        hint = "an identity matrix lies in the last two axes: `param w[C, D = n] = eye`"
+        low.problems.add(WrongKind(span, found, "two axes or more", hint))
+        return None
+    return Eye(blocks=len(low.table.space.leaves(dims[-2])) > len(low.table.space.leaves(dims[-1])))
 
 
 def draw_from_ast(call: ast.Call, frame: Frame, low: Lowering) -> Draw | None:

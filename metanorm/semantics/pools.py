@@ -310,7 +310,7 @@ class PoolLowering:
             else:
                 given[keyword.name] = keyword
         if pool.tracked is not None and not tracks:
-            hint = "`mean`, `var`, `moments` and `normalize` can be tracked"
+            hint = "statistics can be tracked, and `moments` and `normalize`"
             self.problems.add(BadOption(pool.tracked.span, "track", function, hint=hint))
         return given
 

@@ -24,7 +24,7 @@ from metanorm.ir.nodes import (
     Update,
 )
 from metanorm.ir.scalar import Const, Scalar
-from metanorm.semantics.draws import initial_from_ast
+from metanorm.semantics.draws import initial_from_ast, placed
 from metanorm.semantics.dtypes import dtype_from_ast, first_dtype
 from metanorm.semantics.expressions import Expressions
 from metanorm.semantics.lowering import UNKNOWN, Frame, Lowering
@@ -35,6 +35,7 @@ from metanorm.semantics.values import POISON, Entity, Outputs, Poison, PoolOnly,
 from metanorm.source import Span
 from metanorm.syntax import ast
 
+WHEN = ("train", "eval", "always")  # modes in which a buffer is updated
 SORTS = ("index", "mask", "edges", "matrix")
 
 
@@ -265,6 +266,7 @@ class Statements:
         self.frame.made[item.name.name] = name
         dims = self._declared_dims(item.dims, "a parameter")
         init = self._initial(item, name, dims)
+        init = self._matrix_or_none(item, init, dims)
         low, high = self._bounds(item, None if item.from_weight else init)
         if dims is None or init is None:
             self.frame.scope.enter(item.name.name, Entity("parameter", item.name.span, POISON))
@@ -287,6 +289,18 @@ class Statements:
             return self._from_weight(item, name, dims)
         what = f"the initial value of `{item.name.name}`"
         return initial_from_ast(item.value, self.frame, self.low, what)
+
+    def _matrix_or_none(
+        self,
+        item: ast.ParamItem | ast.BufferItem,
+        init: Init | None,
+        dims: tuple[str, ...] | None,
+    ) -> Init | None:
+        """What something begins with; an identity matrix takes two axes."""
+        if init is None or dims is None:
+            return init
+        what = f"`{item.name.name}`"
+        return placed(init, self.low.dims(dims), what, item.value.span, self.low)
 
     def _from_weight(
         self, item: ast.ParamItem | ast.BufferItem, name: str, dims: tuple[str, ...] | None
@@ -331,7 +345,7 @@ class Statements:
     def _buffer(self, item: ast.BufferItem) -> None:
         name = self._new_name(item.name)
         dims = self._declared_dims(item.dims, "a buffer")
-        init = self._initial(item, name, dims)
+        init = self._matrix_or_none(item, self._initial(item, name, dims), dims)
         if dims is None or init is None:
             self.frame.scope.enter(item.name.name, Entity("buffer", item.name.span, POISON))
             return
@@ -360,15 +374,24 @@ class Statements:
             hint = f"pool it away: `mean(... over {extra[0]})`"
             self.problems.add(WrongKind(statement.value.span, found, expected, hint))
             return
-        if any(update.buffer == buffer.ref for update in self.low.updates):
+        when = statement.mode.name if statement.mode is not None else "train"
+        if statement.mode is not None and when not in WHEN:
+            expected = f"{listing(WHEN, 'or')}"
+            hint = "an update happens in training, `in eval`, or `in always`, which is both"
+            self.problems.add(WrongKind(statement.mode.span, f"`{when}`", expected, hint))
+            return
+        if any(
+            update.buffer == buffer.ref and (update.when == when or "always" in (update.when, when))
+            for update in self.low.updates
+        ):
             found, expected = (
                 f"a second one of `{statement.name.name}`",
-                "one `update` for each buffer",
+                "one `update` for each buffer and mode",
             )
             hint = "only one could be stored: make them one"
             self.problems.add(WrongKind(statement.span, found, expected, hint))
             return
-        self.low.updates.append(Update(buffer.ref, value.ref))
+        self.low.updates.append(Update(buffer.ref, value.ref, when=when))  # type: ignore[arg-type]
 
     # ---- values
 

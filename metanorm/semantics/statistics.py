@@ -9,6 +9,7 @@ from metanorm.ir.nodes import (
     Buffer,
     BufferDecl,
     Count,
+    Init,
     Mode,
     Pool,
     Ref,
@@ -18,6 +19,7 @@ from metanorm.ir.nodes import (
     Update,
 )
 from metanorm.ir.scalar import Const, Scalar
+from metanorm.semantics.draws import initial_from_ast, placed
 from metanorm.semantics.lowering import Frame, Lowering
 from metanorm.semantics.pools import LoweredPool, PoolLowering
 from metanorm.semantics.scalars import scalar_from_ast
@@ -25,7 +27,8 @@ from metanorm.semantics.values import Moments, Tensor, Value
 from metanorm.source import Span
 from metanorm.syntax import ast
 
-INITIAL = {"mean": 0.0, "var": 1.0}
+# What running statistics begin with: a spread with one, so that dividing by it does no harm.
+INITIAL = {"var": 1.0, "std": 1.0, "rms": 1.0, "max": 1.0, "l1": 1.0, "l2": 1.0}
 NONE = "None"
 
 
@@ -46,14 +49,16 @@ class Statistics:
             case "var":
                 return self._var(x, pool, about)
             case "std":
-                given = self.pools.options(pool, name, ("ddof",))
+                given = self.pools.options(pool, name, ("ddof",), tracks=True)
                 variance = self._pool("var", x, pool, ddof=self._ddof(given))
-                return self.low.map("root", variance, span=pool.span)
+                live = self.low.map("root", variance, span=pool.span)
+                return self._tracked(live, name, x, pool)
             case "rms":
-                self.pools.options(pool, name, ())
+                self.pools.options(pool, name, (), tracks=True)
                 zero = self.low.number(0, pool.span)
                 second = self._pool("second", x, pool, about=zero)
-                return self.low.map("root", second, span=pool.span)
+                live = self.low.map("root", second, span=pool.span)
+                return self._tracked(live, name, x, pool)
             case "moments":
                 given = self.pools.options(pool, name, ("ddof",), tracks=True)
                 return self._moments(x, pool, self._ddof(given))
@@ -61,8 +66,8 @@ class Statistics:
                 given = self.pools.options(pool, name, ("ddof",), tracks=True)
                 return self._normalize(x, pool, self._ddof(given))
             case _:
-                self.pools.options(pool, name, ())
-                return self._pool(name, x, pool)
+                self.pools.options(pool, name, (), tracks=True)
+                return self._tracked(self._pool(name, x, pool), name, x, pool)
 
     def count(self, pool: LoweredPool) -> Tensor:
         """How many elements, or how much weight, each pool holds."""
@@ -111,6 +116,7 @@ class Statistics:
 
     def _moments(self, x: Tensor, pool: LoweredPool, ddof: int) -> Moments:
         """Both moments, called after the value that they are for."""
+        self._demand_one(pool)
         self._check_several(pool)
         names = {"mean": "", "var": ""}
         if self.frame.let:
@@ -192,7 +198,8 @@ class Statistics:
         if kept_in in self.low.running:
             return self.low.running[kept_in]
         kept = self._kept(live, tracked.span)
-        decl = BufferDecl(kept_in, self.low.dims(kept), Const(INITIAL[moment]), tracked=True)
+        dims = self.low.dims(kept)
+        decl = BufferDecl(kept_in, dims, self._begins(moment, tracked, dims), tracked=True)
         self.low.buffers.append(decl)
         buffer = self.low.emit(Buffer(kept_in), pool.span, kept_in)
         buffer = self._on_cells(buffer, live, pool.span)
@@ -204,6 +211,25 @@ class Statistics:
         mode = self.low.emit(Mode(live.ref, buffer.ref, kept_in), pool.span, name)
         self.low.running[kept_in] = mode
         return mode
+
+    def _begins(self, moment: str, tracked: ast.Tracked, dims: tuple[str, ...]) -> Init:
+        """What a running statistic begins with."""
+        usual = Const(INITIAL.get(moment, 0.0))
+        if tracked.initial is None:
+            return usual
+        what = "what a running statistic begins with"
+        init = initial_from_ast(tracked.initial, self.frame, self.low, what)
+        span = tracked.initial.span
+        kept = None if init is None else placed(init, dims, "a statistic", span, self.low)
+        return usual if kept is None else kept
+
+    def _demand_one(self, pool: LoweredPool) -> None:
+        """Two moments cannot begin with one value."""
+        if pool.tracked is not None and pool.tracked.initial is not None:
+            hint = "track them apart: `mean(... track m from 0)` and `var(... track m from 1)`"
+            reason = "mean and variance begin with values of their own"
+            problem = BadOption(pool.tracked.initial.span, "from", "moments", reason, hint=hint)
+            self.low.problems.add(problem)
 
     def _momentum(self, tracked: ast.Tracked) -> Scalar | bool | None:
         """The weight of the new value; `None` for the average of all; `False` after a report."""
@@ -228,7 +254,8 @@ class Statistics:
         equal = self.low.equal
         left_out, weight = (r and equal[r] for r in (pool.where, pool.weight))
         where = (equal[x.ref], pool.over, left_out, weight)
-        group: tuple[object, ...] = (*where, momentum, self.frame.prefix)
+        begins = pool.tracked.initial if pool.tracked is not None else None
+        group: tuple[object, ...] = (*where, momentum, begins, self.frame.prefix)
         groups = self.low.groups
         groups.setdefault(group, self.frame.prefix if not groups else self._group_prefix())
         return f"{groups[group]}running_{moment}"

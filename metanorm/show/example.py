@@ -20,6 +20,7 @@ from metanorm.ir.nodes import (
     Divisible,
     Draw,
     Equal,
+    Eye,
     InputDecl,
     Let,
     ParamDecl,
@@ -31,6 +32,7 @@ from metanorm.ir.scalar import Const, Hyper, Scalar, SizeOf, evaluate, leaves
 from metanorm.ir.space import Space
 from metanorm.oracle.call import Call
 from metanorm.oracle.frame import Frame
+from metanorm.oracle.initial import identity
 
 F64 = torch.float64
 NODES = 8  # five in one graph, three in another
@@ -227,6 +229,8 @@ def _begin(decl: ParamDecl | BufferDecl, frame: Frame) -> Tensor:
         spread = second if decl.init.distribution == "normal" else (second - first) / 2
         middle = first if decl.init.distribution == "normal" else (first + second) / 2
         return middle + spread * (waves(shape) - 1.5)
+    if isinstance(decl.init, Eye):
+        return identity(shape, decl.init.blocks)
     value = 1.0 if decl.from_weight else frame.number(decl.init)
     return torch.full(shape, value, dtype=F64)
 

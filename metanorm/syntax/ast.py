@@ -181,9 +181,11 @@ class PoolAxis(Node):
 
 
 class Tracked(Node):
-    """`track m`, `track m off`: running statistics, and whether they are on by default."""
+    """`track m`, `track m from 1`, `track m off`: running statistics, what they begin with, and
+    whether they are on by default."""
 
     momentum: Expr
+    initial: Expr | None = None
     off: bool = False
 
 
@@ -367,11 +369,12 @@ class Buffer(Statement):
 
 
 class Update(Statement):
-    """`update seen = seen + 1`."""
+    """`update seen = seen + 1`, `update seen = e in eval`."""
 
     kind: Literal["update"] = "update"
     name: Identifier
     value: Expr
+    mode: Identifier | None = None
 
 
 class Assignment(Node):

@@ -155,7 +155,7 @@ class _Builder:
         )
 
     def statement_track(self, parts: list[Any], **place: Any) -> ast.Track:
-        return ast.Track(tracked=self.tracked(parts, place["span"]), **place)
+        return ast.Track(tracked=self.tracked([parts[0], None, *parts[1:]], place["span"]), **place)
 
     def statement_affine(self, parts: list[Any], **place: Any) -> ast.AffineClause:
         return ast.AffineClause(affine=self.affine(parts[0]), **place)
@@ -197,7 +197,13 @@ class _Builder:
         )
 
     def statement_update(self, parts: list[Any], **place: Any) -> ast.Update:
-        return ast.Update(name=self.identifier(parts[0]), value=self.expr(parts[1]), **place)
+        name, value, mode = parts
+        return ast.Update(
+            name=self.identifier(name),
+            value=self.expr(value),
+            mode=self.identifier(mode) if mode is not None else None,
+            **place,
+        )
 
     def statement_repeat(self, parts: list[Any], **place: Any) -> ast.Repeat:
         count, *assignments = parts
@@ -279,8 +285,9 @@ class _Builder:
         return self.expr(parts[0])
 
     def tracked(self, parts: list[Any], span: Span) -> ast.Tracked:
-        off = isinstance(parts[-1], Token) and parts[-1].type == "OFF"
-        return ast.Tracked(span=span, momentum=self.expr(parts[0]), off=off)
+        off = len(parts) > 2
+        initial = self.expr(parts[1]) if parts[1] is not None else None
+        return ast.Tracked(span=span, momentum=self.expr(parts[0]), initial=initial, off=off)
 
     def matrix(self, tree: Tree) -> ast.Matrix:
         name, arguments, extra = tree.children

@@ -24,6 +24,7 @@ RELATIONS = {"<": "<", "<=": "\\leq", "==": "=", "!=": "\\neq", ">=": "\\geq", "
 
 # Functions that have a sign of their own; others are set upright.
 KNOWN = {name: f"\\{name}" for name in ("exp", "log", "sin", "cos", "tanh", "max", "min")}
+WHEN = {"eval": "in evaluation", "always": "in each call", "train": "in training"}
 NORMS = {"l1": "1", "l2": "2"}
 
 Text = tuple[int, str]  # how strongly it binds, as in `text_from_ast`, and what it is
@@ -40,8 +41,9 @@ def _lines(statement: ast.AnyStatement) -> Iterator[str]:
     match statement:
         case ast.Let(name=name, value=value):
             yield f"{_name(name.name)} &= {_at(value)}{_running(value)}"
-        case ast.Update(name=name, value=value):
-            yield f"{_name(name.name)} &\\leftarrow {_at(value)}"
+        case ast.Update(name=name, value=value, mode=mode):
+            when = "" if mode is None else f"\\qquad (\\text{{{WHEN.get(mode.name, mode.name)}}})"
+            yield f"{_name(name.name)} &\\leftarrow {_at(value)}{when}"
         case ast.Repeat(count=count, body=body):
             for step in body:
                 times = f"\\qquad ({_at(count)} \\text{{ times}})"

@@ -101,7 +101,7 @@ def _statement(s: ast.AnyStatement) -> Doc:
         case ast.Buffer():
             return _items([_buffer_item(i) for i in s.items])
         case ast.Update():
-            return (s.name.name, " = ", _expr(s.value))
+            return (s.name.name, " = ", _expr(s.value), f" in {s.mode.name}" if s.mode else "")
         case ast.Repeat():
             body = [(a.name.name, " = ", _expr(a.value)) for a in s.body]
             return (_expr(s.count), " {", Group((Indent((LINE, join(LINE, body)), 2), LINE)), "}")
@@ -175,9 +175,14 @@ def _pool(pool: ast.Pool) -> Doc:
         items[-1] = (items[-1], LINE, "weight ", _expr(pool.weight, SUM))
     if pool.tracked:
         off = " off" if pool.tracked.off else ""
-        items[-1] = (items[-1], LINE, "track ", _expr(pool.tracked.momentum, SUM), off)
+        momentum = _expr(pool.tracked.momentum, SUM)
+        items[-1] = (items[-1], LINE, "track ", momentum, *_from(pool.tracked), off)
     items += [_keyword(k) for k in pool.keywords]
     return Group(join((",", LINE), items))
+
+
+def _from(tracked: ast.Tracked) -> tuple[Doc, ...]:
+    return (" from ", _expr(tracked.initial, SUM)) if tracked.initial else ()
 
 
 def _pool_axis(axis: ast.PoolAxis) -> Doc:

@@ -52,6 +52,22 @@ norm Lenient(eps = 1e-5) { input x[N, C = c]
   let mean = mode(train: where(several, m.mean, centre), eval: centre)
   let var = mode(train: where(several, m.var, spread), eval: spread)
   output (x - mean) / sqrt(var + eps) }
+norm Largest(momentum = 0.1) { input x[N, C = c, *S]
+  let m = mean(x over N, *S track momentum from -2)
+  let d = max(abs(x - m) over N, *S track momentum)
+  output (x - m) / d + rms(x over N, *S track 0.5 from 3) }
+norm Whitened { input x[N, C = c, *S]
+  axis C = (G = 2, D)
+  let  products = sum(x * x[D -> E] over *S)
+  output sum(mean(products over N track 0.1 from eye) * x[D -> E] over E) }
+norm Served(rate = 0.1) { input x[N, C = c]
+  buffer calls = 0, drift[C] = 0, both = 0, turned[C, D = 3] = eye
+  update calls = calls + 1 in always
+  update drift = (1 - rate) * drift + rate * mean(x over N) in eval
+  update both = both + 1
+  update both = both - calls in eval
+  param w[C, E = 2] = eye
+  output x - drift + calls + sum(turned over D) + sum(w * position(E) over E) }
 norm Random(std = 0.02) { input x[N, C = c]
   param w[K = 2, C] = normal(0, std), u[C] = uniform(-1 / sqrt(size(C)), 1 / sqrt(size(C)))
   output x + sum(w over K) + u }
@@ -307,3 +323,58 @@ def test_a_spec_that_counts_a_pool_says_what_becomes_of_a_single_value(
     close((norm.centre, norm.spread), (mean, var))
     with runtime.use(target), pytest.raises(runtime.ShapeError, match="more than one value"):
         norms.Clause(3, dtype=F64)(one)  # as torch's batch norm
+
+
+@TARGETS
+def test_any_statistic_is_tracked_from_any_number(norms: ModuleType, target: str) -> None:
+    norm, x = norms.Largest(3, dtype=F64), data(4, 3, 5)
+    begun = torch.full((3,), -2.0, dtype=F64), torch.ones(3, dtype=F64), torch.full((3,), 3.0)
+    names = ["running_mean", "d_running_max", "second_running_rms"]
+    for name, right in zip(names, begun):
+        close(getattr(norm, name), right.to(F64))
+    with runtime.use(target):  # type: ignore[arg-type]
+        m = x.mean((0, 2), keepdim=True)
+        d, r = (
+            (x - m).abs().amax((0, 2), keepdim=True),
+            x.square().mean((0, 2), keepdim=True).sqrt(),
+        )
+        close(norm(x), (x - m) / d + r)
+        kept = (-1.8 + 0.1 * m, 0.9 + 0.1 * d, 1.5 + 0.5 * r)
+        for name, right in zip(names, kept):
+            close(getattr(norm, name), right.flatten())
+        close(norm.eval()(x), (x - kept[0]) / kept[1] + kept[2])
+    norm.reset_running_stats()
+    close(norm.running_mean, begun[0])
+
+
+def test_a_covariance_begins_as_an_identity(norms: ModuleType) -> None:
+    """One for each group: evaluation before training leaves its input alone."""
+    norm, x = norms.Whitened(6, dtype=F64), data(4, 6, 5)
+    close(norm.running_mean, torch.eye(3, dtype=F64).repeat(2, 1))
+    close(norm.eval()(x), x)
+    parts = x.reshape(4, 2, 3, 5)
+    products = torch.einsum("ngds,nges->ngde", parts, parts).mean(0)
+    close(norm.train()(x), torch.einsum("gde,nges->ngds", products, parts).reshape(4, 6, 5))
+    wanted = 0.9 * torch.eye(3, dtype=F64) + 0.1 * products
+    close(norm.running_mean, wanted.reshape(6, 3))
+
+
+@TARGETS
+def test_updates_in_evaluation(norms: ModuleType, target: str) -> None:
+    norm = norms.Served(2, dtype=F64)
+    turned, w = torch.eye(2, 3, dtype=F64), torch.eye(2, dtype=F64)
+    close(norm.turned, turned)
+    close(norm.w, w)
+    calls, drift, both = 0, torch.zeros(2, dtype=F64), 0
+    with runtime.use(target), torch.no_grad():  # type: ignore[arg-type]
+        for training in (True, False, False, True, False):
+            x = data(4, 2)
+            close(norm.train(training)(x), x - drift + calls + turned.sum(1) + w[:, 1])
+            if training:
+                both += 1
+            else:
+                both -= calls
+                drift = 0.9 * drift + 0.1 * x.mean(0)
+            calls += 1
+            close(norm.drift, drift)
+            assert (norm.calls, norm.both) == (calls, both)

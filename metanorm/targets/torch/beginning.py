@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from metanorm.ir.beginnings import shared_draws
-from metanorm.ir.nodes import Buffer, BufferDecl, Draw, ParamDecl, Program
+from metanorm.ir.nodes import Buffer, BufferDecl, Draw, Eye, ParamDecl, Program
 from metanorm.ir.scalar import Const
 from metanorm.targets.python.pyir import (
     Assign,
@@ -110,6 +110,8 @@ class Beginning:
         if isinstance(decl.init, Draw):
             return self._drawn(weight, decl.init, size, checks)
         plain = {0.0: "new_zeros", 1.0: "new_ones"}
+        if isinstance(decl.init, Eye):
+            return call("runtime.eye_", method(weight, "new_empty", size))
         if isinstance(decl.init, Const) and decl.init.value in plain:
             return method(weight, plain[decl.init.value], size)
         return method(weight, "new_full", shape, checks.number(decl.init))

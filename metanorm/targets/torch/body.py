@@ -307,7 +307,10 @@ class Body:
         if all(let.op != Buffer(buffer) for let in program.body if let.name in read):
             return call("runtime.widened", Name(buffer))
         before = Name(self.c.local(f"old_{buffer}"))
-        copied = IfElse(Name("training"), call("runtime.copied", Name(buffer)), Name(buffer))
+        modes = {u.when for u in program.updates if u.buffer == buffer}
+        copied: Expr = call("runtime.copied", Name(buffer))
+        if modes == {"train"}:
+            copied = IfElse(Name("training"), copied, Name(buffer))
         self.c.prologue.append(Assign((before,), call("runtime.widened", copied)))
         return before
 

@@ -8,6 +8,7 @@ from metanorm.ir.nodes import (
     Argument,
     Divisible,
     Draw,
+    Eye,
     Init,
     ParamDecl,
     Switch,
@@ -214,6 +215,8 @@ class Constructor:
         if isinstance(init, Draw):
             numbers = [self.scalar(a) for a in init.arguments]
             return Do(call(f"nn.init.{init.distribution}_", target, *numbers))
+        if isinstance(init, Eye):
+            return Do(call("runtime.eye_", target, **_blocks(init)))
         plain = {0.0: "nn.init.zeros_", 1.0: "nn.init.ones_"}
         if isinstance(init, Const) and init.value in plain:
             return Do(call(plain[init.value], target))
@@ -267,6 +270,10 @@ def _property(name: str, served: Served) -> Stmt:
         return Assign((Name(name),), call("runtime.renamed", Literal(served.argument)))
     lengths = [Literal(length) for length in served.lengths]
     return Assign((Name(name),), call("runtime.shape_of", *lengths))
+
+
+def _blocks(eye: Eye) -> dict[str, Expr]:
+    return {"blocks": Literal(True)} if eye.blocks else {}
 
 
 def ordered(switches: Sequence[Switch]) -> list[Switch]:

@@ -31,6 +31,7 @@ from metanorm.targets.python.pyir import (
     Stmt,
     Subscript,
     Tuple,
+    Unary,
 )
 from metanorm.targets.torch.context import Context
 from metanorm.targets.torch.layout import Dims, Value, call, method
@@ -200,24 +201,44 @@ class ModePrinter:
     def updates(self) -> list[Stmt]:
         """What training leaves in the buffers: the last thing that happens, and all at once, so
         that a call that fails leaves them as they were."""
-        averaged = [u for u in self.c.program.updates if u.averages]
-        stored = [u for u in self.c.program.updates if not u.averages]
+        others = [u for u in self.c.program.updates if u.when != "train"]
+        return [*self._in_training(), *self._in_other_calls(others)]
+
+    def _in_other_calls(self, updates: Sequence[Update]) -> list[Stmt]:
+        """What calls in evaluation leave, and what every call does."""
+        done: list[Stmt] = []
+        for when in ("eval", "always"):
+            out: list[Stmt] = []
+            pairs = self._pairs([u for u in updates if u.when == when], out)
+            out.append(Do(call("runtime.store_", *pairs)))
+            if pairs and when == "eval":
+                done.append(If(Unary("not ", Name("training")), tuple(out)))
+            elif pairs:
+                done += out
+        return done
+
+    def _in_training(self) -> list[Stmt]:
+        updates = [u for u in self.c.program.updates if u.when == "train"]
+        averaged = [u for u in updates if u.averages]
+        stored = [u for u in updates if not u.averages]
+        if not updates:
+            return []
         training: Expr = Name("training")
         kept = [Binary("is not", (Name(u.buffer), Literal(None))) for u in averaged]
         out: list[Stmt] = []
         if not averaged or not stored:
-            pairs = self._pairs(averaged or stored, out)
-            out.append(Do(call("runtime.store_", *pairs)))
+            new = self._pairs(averaged or stored, out)
+            out.append(Do(call("runtime.store_", *new)))
             return [If(Binary("and", (training, *kept)) if kept else training, tuple(out))]
         # What both need is computed in the first, which a training pass never leaves out.
-        updates = Name(self.c.local("updates"))
+        pairs = Name(self.c.local("updates"))
         first = List(self._pairs(stored, out))
-        out.append(Assign((updates,), first))
+        out.append(Assign((pairs,), first))
         inner: list[Stmt] = []
         more = self._pairs(averaged, inner)
-        inner.append(Assign((updates,), List((Starred(updates), *more))))
+        inner.append(Assign((pairs,), List((Starred(pairs), *more))))
         present = kept[0] if len(kept) == 1 else Binary("and", tuple(kept))
-        out += [If(present, tuple(inner)), Do(call("runtime.store_", Starred(updates)))]
+        out += [If(present, tuple(inner)), Do(call("runtime.store_", Starred(pairs)))]
         return [If(training, tuple(out))]
 
     def _pairs(self, updates: Sequence[Update], out: list[Stmt]) -> tuple[Expr, ...]:
