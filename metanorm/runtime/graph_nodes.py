@@ -19,9 +19,7 @@ from metanorm.runtime.on_torch import OnTorch
 _new: list[Callable[..., Any]] = []  # nodes that torch has not been told of
 
 
-def compiled(
-    on_torch: OnTorch, on_kernels: Callable[..., Any] | None = None
-) -> Callable[..., Any]:
+def compiled(on_torch: OnTorch, on_kernels: Callable[..., Any] | None = None) -> Callable[..., Any]:
     """The calls of a norm's function that `torch.compile` and `torch.export` record.
 
     They are one node each. Only where the number of groups has to be read from their labels, which

@@ -176,7 +176,7 @@ class Expressions:
 
     def _index(self, expr: ast.Index) -> Value:
         value: Value = self.value(expr.value)
-        for subscript in expr.subscripts:
+        for subscript in self._in_turn(expr, value):
             tensor = self.as_number(value, expr.value)
             if tensor is None:
                 return POISON
@@ -185,6 +185,37 @@ class Expressions:
             else:
                 value = self._lookup(tensor, subscript, expr)
         return value
+
+    def _in_turn(self, expr: ast.Index, value: Value) -> list[ast.Rename | ast.Expr]:
+        """The subscripts in an order in which each can be done.
+
+        The renames of one bracket happen at once: `a[O -> P, P -> Q]` makes room for P first, and
+        `a[O -> P, P -> O]` is a transpose, by way of an axis of its own.
+        """
+        waiting = [s for s in expr.subscripts if isinstance(s, ast.Rename)]
+        if len(waiting) < 2 or len(waiting) < len(expr.subscripts):
+            return list(expr.subscripts)
+        space = self.low.table.space
+        own = {space.base(a) for a in value.type.axes} if isinstance(value, Tensor) else set()
+        if not all(set(self.pools.resolve(s.old, quiet=True) or ("",)) <= own for s in waiting):
+            return list(waiting)
+        done: list[ast.Rename | ast.Expr] = []
+        last: list[ast.Rename | ast.Expr] = []
+        while waiting:
+            olds = {s.old.name for s in waiting}
+            free = next((s for s in waiting if s.new.name not in olds - {s.old.name}), None)
+            if free is None:
+                free = waiting[0]
+                name = free.new.name
+                while name in self.low.table.declared or name in (self.frame.axes or {}):
+                    name += "_"
+                between = replace(free.new, name=name)
+                done.append(replace(free, new=between))
+                last.append(replace(free, old=between))
+            else:
+                done.append(free)
+            waiting.remove(free)
+        return [*done, *last]
 
     def _rename(self, tensor: Tensor, rename: ast.Rename) -> Value:
         old = self.pools.resolve(rename.old)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from metanorm.diagnostics.axes import AmbiguousAxes, AxisTwice
 from metanorm.diagnostics.lengths import BadLength
-from metanorm.diagnostics.names import DuplicateName, UnknownName, UnknownSort
+from metanorm.diagnostics.names import UnknownName, UnknownSort
 from metanorm.diagnostics.structure import NotForTarget, UnboundedRepeat
 from metanorm.diagnostics.suggest import listing
 from metanorm.diagnostics.values import BadDefault, BadInterval, WrongKind
@@ -28,6 +28,7 @@ from metanorm.semantics.draws import initial_from_ast, placed
 from metanorm.semantics.dtypes import dtype_from_ast, first_dtype
 from metanorm.semantics.expressions import Expressions
 from metanorm.semantics.lowering import UNKNOWN, Frame, Lowering
+from metanorm.semantics.names_in_ast import names_in
 from metanorm.semantics.output_axes import output_order
 from metanorm.semantics.reserved import check_name
 from metanorm.semantics.scalars import scalar_from_ast
@@ -443,10 +444,19 @@ class Statements:
         return self.low.emit(Expand(value.ref, ordered), statement.span), tuple(axes)
 
     def _repeat(self, statement: ast.Repeat) -> None:
+        """A loop that carries what is there before it; what else it assigns to is of one step."""
         count = self._steps(statement.count)
         carried: dict[str, Tensor] = {}
-        for assignment in statement.body:
-            entity = self.frame.scope.find(assignment.name.name)
+        temporary: set[str] = set()
+        for place, assignment in enumerate(statement.body):
+            name = assignment.name.name
+            if name in carried or name in temporary:
+                continue
+            entity = self.frame.scope.find(name)
+            if entity is None and self._is_read(name, statement.body[place:]):
+                check_name(assignment.name, self.problems)
+                temporary.add(name)
+                continue
             if entity is None or entity.what != "value" or isinstance(entity.value, PoolOnly):
                 known = tuple(n for n, e in self.frame.scope if e.what == "value")
                 hint = "only values of a `let` change from step to step"
@@ -454,14 +464,20 @@ class Statements:
                 return
             if not isinstance(entity.value, Tensor):
                 return
-            if assignment.name.name in carried:
-                span = assignment.name.span
-                self.problems.add(DuplicateName(span, assignment.name.name, None))
-                return
-            carried[assignment.name.name] = entity.value
+            carried[name] = entity.value
         if count is None or not carried:
+            if temporary and not carried:
+                self._carries_nothing(statement.body[0])
             return
         self._loop(statement.body, statement.span, count, carried)
+
+    def _is_read(self, name: str, body: tuple[ast.Assignment, ...]) -> bool:
+        """Whether a step reads what it has assigned; else a name is not what was meant."""
+        return any(name in names_in(later.value) for later in body[1:])
+
+    def _carries_nothing(self, first: ast.Assignment) -> None:
+        known = tuple(n for n, e in self.frame.scope if e.what == "value")
+        self.problems.add(UnknownName(first.name.span, first.name.name, known))
 
     def _not_a(
         self,
@@ -493,29 +509,44 @@ class Statements:
             self.low.types[ref] = initial.type
             inside.append(ref)
             self.frame.scope.replace(name, Tensor(ref, initial.type))
-        results: list[str] = []
+        last = {assignment.name.name: assignment for assignment in body}
+        found = dict(carried)
+        failed = False
         for assignment in body:
             value = self.e.number(assignment.value)
-            initial = carried[assignment.name.name]
-            if value is not None and value.type != initial.type:
-                found = f"one on {listing(value.type.axes) or 'no axes'}"
+            failed = failed or value is None
+            self._assign(assignment.name, POISON if value is None else value)
+            if assignment.name.name in carried and value is not None:
+                found[assignment.name.name] = value
+        for name, initial in carried.items():
+            if found[name].type != initial.type:
+                found_text = f"one on {listing(found[name].type.axes) or 'no axes'}"
                 expected = f"a value on {listing(initial.type.axes) or 'no axes'}, as it began"
-                hint = f"begin with `let {assignment.name.name}[...] = ...`, with all axes"
-                self.problems.add(WrongKind(assignment.value.span, found, expected, hint))
-                value = None
-            if value is not None:
-                self.frame.scope.replace(assignment.name.name, value)
-                results.append(value.ref)
+                hint = f"begin with `let {name}[...] = ...`, with all axes"
+                problem = WrongKind(last[name].value.span, found_text, expected, hint)
+                self.problems.add(problem)
+                failed = True
+        results = [found[name].ref for name in carried]
         steps = self.low.leave_body(outer)
-        for name in carried:
-            self.frame.scope.replace(name, POISON)
-        if len(results) < len(body):
+        for name in last:
+            if name in carried:
+                self.frame.scope.replace(name, POISON)
+            else:
+                self.frame.scope.leave(name)
+        if failed:
             return
         initial_refs = tuple(t.ref for t in carried.values())
         for position, name in enumerate(carried):
             op = Repeat(count, tuple(inside), initial_refs, steps, tuple(results), position)
             tensor = self.low.rename(self.low.emit(op, span), self.low.unique(name))
             self.frame.scope.replace(name, tensor)
+
+    def _assign(self, name: ast.Identifier, value: Value) -> None:
+        """A value of one step, under a name that it may have had before."""
+        if name.name in self.frame.scope:
+            self.frame.scope.replace(name.name, value)
+        else:
+            self.frame.scope.enter(name.name, Entity("value", name.span, value, warns=False))
 
     def _steps(self, expr: ast.Expr) -> Scalar | None:
         if isinstance(expr, ast.Number) and expr.value == int(expr.value) and expr.value < 2**31:

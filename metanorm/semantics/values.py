@@ -105,6 +105,10 @@ class Scope:
         """Give a name a new value (in a `repeat`)."""
         self._entities[name].value = value
 
+    def leave(self, name: str) -> None:
+        """Forget a name, such as that of a value within one step."""
+        self._entities.pop(name, None)
+
     def names(self) -> tuple[str, ...]:
         """All names."""
         return tuple(self._entities)
