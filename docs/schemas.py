@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from metanorm.bench.calls.report import CallReport
 from metanorm.bench.networks.report import NetworkReport
 from metanorm.bench.report import Report
+from metanorm.cli.breaking import Changes
 from metanorm.cli.explain import Explanation
 from metanorm.cli.inspect import Inspection
 from metanorm.cli.list import Listing
@@ -26,6 +27,7 @@ MODELS: Mapping[str, Any] = {
     "bench": Report,  # of the file that `metanorm bench --json` writes
     "bench-calls": CallReport,  # of that with `--calls`
     "bench-networks": NetworkReport,  # of that with `--networks`
+    "breaking": Changes,
     "check": CheckReport,  # of `metanorm check --format json`
     "config": Config,  # of the table `[tool.metanorm]`
     "error": Document,  # of whatever was asked for JSON and could not even begin

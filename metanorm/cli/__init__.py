@@ -20,7 +20,7 @@ from metanorm.workspace import WorkspaceError
 
 COMMANDS = (
     *("compile", "check", "fmt", "explain", "inspect"),
-    *("show", "verify", "bench", "list", "new", "init", "clean", "repro", "version"),
+    *("show", "verify", "breaking", "bench", "list", "new", "init", "clean", "repro", "version"),
 )
 
 

@@ -1,0 +1,15 @@
+"""One difference between two versions of a norm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Change:
+    """A difference; `breaks` says whether somebody has to do something about it."""
+
+    norm: str
+    kind: str  # norm, state, parameters, constructor, inputs, outputs, begins, numbers
+    text: str
+    breaks: bool = True

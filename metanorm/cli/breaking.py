@@ -1,0 +1,155 @@
+"""`metanorm breaking`: what a change of specs means for those who use their modules."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metanorm import frontend
+from metanorm.breaking.change import Change
+from metanorm.breaking.interface import interface_changes
+from metanorm.cli.console import complain, say, write_diagnostics
+from metanorm.cli.context import begin
+from metanorm.cli.exit_codes import FINDINGS, OK
+from metanorm.diagnostics.model import Severity
+from metanorm.ir.nodes import Program
+from metanorm.json_document import Document, json_text
+from metanorm.torch_extra import reason
+from metanorm.workspace import Workspace, WorkspaceError, load
+
+GIT = "git:"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes(Document):
+    """What `metanorm breaking --json` prints."""
+
+    changes: tuple[Change, ...]
+
+
+def command(
+    against: Annotated[
+        str,
+        typer.Option(
+            help="The version to compare with: git:REF, such as git:main, or a file or a folder."
+        ),
+    ],
+    specs: Annotated[list[str] | None, typer.Argument(help="Files or folders.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the changes as JSON.")] = False,
+) -> None:
+    """Compare specs with an earlier version: state dicts, constructors, inputs, outputs, numbers.
+
+    Numbers are compared on a small example, by the reference interpreter. Fails where a change
+    breaks what users have.
+    """
+    run = begin()
+    paths = specs or [run.relative(spec) for spec in run.config.specs]
+    new = _norms(run.workspace(paths), "")
+    with _earlier(against, paths) as places:
+        old = _norms(load(places), f"at {against}") if places else {}
+    found = [change for name, program in old.items() for change in _changes(program, new.get(name))]
+    breaks = sum(change.breaks for change in found)
+    if json:
+        sys.stdout.write(json_text(Changes(changes=tuple(found))))
+    else:
+        for change in found:
+            say(f"{change.norm}: {change.text}{'' if change.breaks else ' (breaks nothing)'}\n")
+        fine = len(found) - breaks
+        added = ", ".join(name for name in new if name not in old)
+        say(
+            f"{breaks} breaking and {fine} other changes in {len(old)} norm{'s' * (len(old) != 1)} of {against}"
+        )
+        say(f"; new: {added}\n" if added else "\n")
+    raise typer.Exit(FINDINGS if breaks else OK)
+
+
+def _changes(old: Program, new: Program | None) -> Iterator[Change]:
+    if new is None:
+        yield Change(old.name, "norm", "is gone")
+        return
+    yield from interface_changes(old, new)
+    try:
+        from metanorm.breaking.numbers import number_changes
+    except ImportError as error:
+        complain(f"numbers were not compared: {reason(error)}")
+        raise typer.Exit(FINDINGS) from error
+    yield from number_changes(old, new)
+
+
+def _norms(workspace: Workspace, when: str) -> dict[str, Program]:
+    """The norms by name. Ends the run where a spec has errors."""
+    checked = frontend.check(workspace.sources, workspace.roots)
+    found = [
+        d for d in (*workspace.diagnostics, *checked.diagnostics) if d.severity is Severity.ERROR
+    ]
+    if found:
+        write_diagnostics(found, workspace.sources, sys.stderr)
+        complain(f"specs with errors cannot be compared{f' ({when})' if when else ''}")
+        raise typer.Exit(FINDINGS)
+    norms: dict[str, Program] = {}
+    for root in workspace.roots:
+        for norm in checked.norms[root]:
+            name = norm.program.name
+            if name in norms:
+                raise WorkspaceError(f"there are two norms `{name}`: name the specs of one package")
+            norms[name] = norm.program
+    return norms
+
+
+@contextmanager
+def _earlier(against: str, paths: list[str]) -> Iterator[list[str]]:
+    """Where the earlier specs are, as long as this lasts; those of git in a folder of their own."""
+    if not against.startswith(GIT):
+        yield [against]
+        return
+    ref = against.removeprefix(GIT)
+    if not ref or ref.startswith("-"):
+        raise WorkspaceError(f"`{against}` names no version: write git:main, say")
+    top = Path(_git("rev-parse", "--show-toplevel").decode().rstrip("\n"))
+    names = _git("ls-tree", "-r", "-z", "--name-only", "--full-tree", ref).decode(
+        errors="surrogateescape"
+    )
+    every = [name for name in names.split("\0") if name.endswith(".norm")]
+    with tempfile.TemporaryDirectory(prefix="metanorm-") as folder:
+        if every:
+            data = _git("-C", str(top), "archive", "--format=tar", ref, "--", *every)
+            with tarfile.open(fileobj=BytesIO(data)) as archive:
+                for member in archive:
+                    if member.isfile() and member.name in every:
+                        archive.extract(member, folder)
+        inside = [_inside(path, top, Path(folder)) for path in paths]
+        yield [str(path) for path in inside if _has_specs(path)]
+
+
+def _inside(path: str, top: Path, folder: Path) -> Path:
+    """The place of a path of the repository in the folder."""
+    try:
+        return folder / Path(os.path.abspath(path)).resolve().relative_to(top.resolve())
+    except ValueError as error:
+        raise WorkspaceError(f"`{path}` is not in the repository {top}") from error
+
+
+def _has_specs(path: Path) -> bool:
+    return path.is_file() or any(path.rglob("*.norm"))
+
+
+def _git(*arguments: str) -> bytes:
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True)
+    except FileNotFoundError as error:
+        raise WorkspaceError("there is no git to ask for the earlier version") from error
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        raise WorkspaceError(f"git: {said[0] if said else 'failed'}")
+    return done.stdout

@@ -1,0 +1,143 @@
+"""`metanorm breaking`: what a change of a spec is to those who use its module."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from commands import in_this as run
+
+pytestmark = pytest.mark.needs_torch
+pytest.importorskip("torch")
+
+OLD = """norm Mine(groups: int, eps = 1e-5) {
+  input  x[N, C = num_channels, *S]
+  reduce C: blocks(groups), *S
+  affine C
+}
+"""
+TRACKED = """norm Mine(eps = 1e-5) {
+  input  x[N, C = width, *S]
+  reduce N, *S
+  affine C
+  track  0.1
+}
+"""
+EQUATIONS = """norm Mine(eps = 1e-5) {
+  input  x[N, C = width]
+  param a[C] = 1
+  param b[C] = 0
+  output x * a + b
+}
+"""
+# The old text, what becomes what in it, the lines that are printed, and whether they break.
+CHANGES = {
+    "nothing": (OLD, {}, [], False),
+    "a comment": (OLD, {"norm Mine": "# Mine.\nnorm Mine"}, [], False),
+    "the name of an axis": (OLD, {"N, C =": "M, D =", "reduce C": "reduce D",
+                                  "affine C": "affine D"}, [], False),
+    "the same in other words": (EQUATIONS, {"x * a + b": "b + a * x"}, [], False),
+    "the name of a parameter": (EQUATIONS, {"param a": "param c", "* a": "* c"}, [
+        "`a` is gone from the state dict",
+        "`c` is new in the state dict, which older ones lack"], True),
+    "the shape of a parameter": (EQUATIONS, {"a[C]": "a[]"}, [
+        "`a` has the shape () instead of (width)"], True),
+    "the order of parameters": (EQUATIONS, {
+        "  param a[C] = 1\n  param b[C] = 0\n": "  param b[C] = 0\n  param a[C] = 1\n"}, [
+        "parameters come in the order `b`, `a` instead of `a`, `b`"], True),
+    "what a parameter begins with": (EQUATIONS, {"b[C] = 0": "b[C] = 1"}, [
+        "`b` begins with 1 instead of 0 (breaks nothing)"], False),
+    "running statistics": (TRACKED, {"  track  0.1\n": ""}, [
+        "`running_mean` is gone from the state dict"], True),
+    "a default": (OLD, {"1e-5": "1e-3"}, ["`eps` is 0.001 by default instead of 1e-05"], True),
+    "a required argument": (OLD, {"eps = 1e-5": "eps: float"}, [
+        "the argument `eps` is required"], True),
+    "an argument that is gone": (EQUATIONS, {"(eps = 1e-5)": ""}, [
+        "the argument `eps` is gone"], True),
+    "another input": (EQUATIONS, {"  param a": "  input  y[N, C]\n  param a", "+ b": "+ b + y"}, [
+        "the input `y` is new and required"], True),
+    "another result": (EQUATIONS, {"x * a + b": "x * a - b"}, [
+        "the gradient of `b` differs by up to"], True),
+    "a gradient that stops": (EQUATIONS, {"x * a + b": "stop(x) * a + b"}, [
+        "the gradient of `x` differs by up to"], True),
+}  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_is_told_and_nothing_else(name: str, folder: Path) -> None:
+    old, edits, lines, breaks = CHANGES[name]
+    new = old
+    for before, after in edits.items():
+        assert before in new
+        new = new.replace(before, after)
+    (folder / "old.norm").write_text(old)
+    (folder / "new.norm").write_text(new)
+    done = run("breaking", "new.norm", "--against", "old.norm")
+    told = done.stdout.splitlines()[:-1]
+    assert done.returncode == int(breaks), done.stdout + done.stderr
+    for line in lines:
+        assert any(line in found for found in told), told
+    if not lines:
+        assert told == []
+
+
+def git(folder: Path, *arguments: str) -> None:
+    me = ("-c", "user.name=me", "-c", "user.email=me@example.org")
+    subprocess.run(["git", *me, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def test_against_a_version_of_git(folder: Path) -> None:
+    (folder / "specs" / "deep").mkdir(parents=True)
+    used = EQUATIONS.replace("Mine", "Used")
+    (folder / "used.norm").write_text(used)
+    user = 'use "../../used.norm"\nnorm Mine { input x[N, C]\n output Used(x) }\n'
+    (folder / "specs" / "deep" / "mine.norm").write_text(user)
+    (folder / "specs" / "gone.norm").write_text(EQUATIONS.replace("Mine", "Gone"))
+    git(folder, "init", "-q", "-b", "main")
+    git(folder, "add", ".")
+    git(folder, "commit", "-q", "-m", "first")
+    done = run("breaking", "specs", "--against", "git:main")
+    assert done.returncode == 0
+    assert done.stdout == "0 breaking and 0 other changes in 2 norms of git:main\n"
+    (folder / "used.norm").write_text(used.replace("x * a + b", "x * a + b + 1"))
+    (folder / "specs" / "gone.norm").unlink()
+    (folder / "specs" / "new.norm").write_text(EQUATIONS.replace("Mine", "New"))
+    done = run("breaking", "specs", "--against", "git:main", "--json")
+    changes = json.loads(done.stdout)["changes"]
+    assert done.returncode == 1
+    assert {(change["norm"], change["kind"]) for change in changes} == {
+        ("Gone", "norm"),
+        ("Mine", "numbers"),
+    }
+    (folder / "specs" / "gone.norm").write_text("norm")
+    assert run("breaking", "specs", "--against", "git:main").returncode == 1
+
+
+def test_what_cannot_be_compared_is_said(folder: Path) -> None:
+    (folder / "good.norm").write_text(EQUATIONS)
+    (folder / "bad.norm").write_text(EQUATIONS.replace("* a", "* q"))
+    done = run("breaking", "good.norm", "--against", "bad.norm")
+    assert done.returncode == 1 and "cannot be compared (at bad.norm)" in done.stderr
+    for against in ("git:", "git:--help", "git:nowhere"):
+        done = run("breaking", "good.norm", "--against", against)
+        assert done.returncode == 2, against
+    git(folder, "init", "-q")
+    done = run("breaking", "good.norm", "--against", "git:nowhere")
+    assert done.returncode == 2 and "git: " in done.stderr
+    (folder / "twice.norm").write_text(EQUATIONS)
+    done = run("breaking", "good.norm", "twice.norm", "--against", "good.norm")
+    assert done.returncode == 2 and "two norms `Mine`" in done.stderr
+
+
+def test_the_library_breaks_nothing_of_itself() -> None:
+    done = run("breaking", "specs/switch_norm.norm", "specs/ada_norm.norm", "--against", "specs",
+               folder=Path(__file__).parents[1])  # fmt: skip
+    assert done.stdout.count(" is gone") == done.stdout.count("\n") - 1
