@@ -67,9 +67,8 @@ def command(
             say(f"{change.norm}: {change.text}{'' if change.breaks else ' (breaks nothing)'}\n")
         fine = len(found) - breaks
         added = ", ".join(name for name in new if name not in old)
-        say(
-            f"{breaks} breaking and {fine} other changes in {len(old)} norm{'s' * (len(old) != 1)} of {against}"
-        )
+        norms = f"{len(old)} norm{'s' if len(old) != 1 else ''}"
+        say(f"{breaks} breaking and {fine} other changes in {norms} of {against}")
         say(f"; new: {added}\n" if added else "\n")
     raise typer.Exit(FINDINGS if breaks else OK)
 
