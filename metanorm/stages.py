@@ -11,8 +11,10 @@ from metanorm.diagnostics.model import Diagnostic
 from metanorm.ir.dump import program_text
 from metanorm.ir.nodes import Program
 from metanorm.module_names import module_name
-from metanorm.nest.eligibility import unsupported
+from metanorm.nest.eligibility import NoKernels, unsupported
+from metanorm.nest.kernels import kernels_of
 from metanorm.nest.layouts import arranged, layouts
+from metanorm.nest.text_from_nest import text_from_nest
 from metanorm.options import Options
 from metanorm.passes.backward import NotDerivable
 from metanorm.passes.directions import directions, trace
@@ -29,7 +31,7 @@ from metanorm.targets.registry import KERNEL_TARGETS
 
 FRONT = ("tokens", "tree", "ast", "equations", "ir")
 PASSES = tuple(step.name for step in PIPELINE)
-KERNELS = (*TO_KERNELS, "sweeps")
+KERNELS = (*TO_KERNELS, "sweeps", "nest")
 STAGES = (*FRONT, *PASSES, "code", *KERNELS, *KERNEL_TARGETS)
 
 Found = tuple[Diagnostic, ...]
@@ -71,6 +73,8 @@ def kernel_stage(program: Program, stage: str) -> str:
     """What the programs of a norm look like on their way to kernels, variant by variant."""
     optimised = optimize(program)
     try:
+        if stage == "nest":
+            return "\n".join(text_from_nest(nest) for nest in kernels_of(optimised))
         if stage == "columns":
             return "\n".join(_arranged(optimised))
         if stage == "sweeps":
@@ -80,7 +84,7 @@ def kernel_stage(program: Program, stage: str) -> str:
                 return _without_kernels(program, reasons[0])
             return "\n".join(plan_text(planned, title) for title, planned in plans)
         made = [after for after in trace(optimised) if after.step == stage]
-    except NotDerivable as reason:
+    except (NoKernels, NotDerivable) as reason:
         return _without_kernels(program, str(reason))
     return "\n".join(_titled(f"{a.variant}, {a.direction}", a.program) for a in made)
 

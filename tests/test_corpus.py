@@ -13,7 +13,12 @@ from metanorm.diagnostics.registry import all_codes
 from metanorm.diagnostics.render.text import render_text
 from metanorm.driver import compile_specs
 from metanorm.ir.dump import program_text
+from metanorm.ir.nodes import Program
 from metanorm.module_names import module_name
+from metanorm.nest.eligibility import NoKernels
+from metanorm.nest.kernels import kernels_of
+from metanorm.nest.text_from_nest import text_from_nest
+from metanorm.nest.verify import verify
 from metanorm.options import Options
 from metanorm.passes.pipeline import optimize
 from metanorm.syntax.text_from_ast import norm_lines
@@ -52,9 +57,22 @@ def beside(path: Path, ending: str) -> Path:
     return folder / f"{path.stem}{ending}"
 
 
+def nests_of(program: Program) -> str:
+    """The nests of the first variant, for data that lies as it is declared, all of them verified;
+    or why there are none."""
+    try:
+        kernels = kernels_of(program)
+    except NoKernels as reason:
+        return f"{program.name} has no kernels: {reason}\n"
+    for nest in kernels:
+        verify(nest)
+    variant, last = kernels.variants[0], program.inputs[0].dims[-1]
+    return "\n".join(text_from_nest(d[last]) for d in (variant.forward, variant.backward))
+
+
 @pytest.mark.parametrize("path", [*SPECS, *LANGUAGE, *FEATURES], ids=lambda p: p.stem)
 def test_good_specs(path: Path, accept: bool) -> None:
-    """Equations, both IRs and the module; or for what is not supported yet, why."""
+    """Equations, both IRs, the kernels of the first variant, and the module."""
     specs = loaded(path)
     (root,) = specs.roots
     checked = frontend.check(specs.sources, [root])
@@ -66,6 +84,8 @@ def test_good_specs(path: Path, accept: bool) -> None:
     after = [program_text(optimize(norm.program, check=True)) for norm in norms]
     pairs = [f"{a}\n# optimised\n\n{b}" for a, b in zip(before, after)]
     compare(beside(path, ".ir"), "\n".join(pairs), accept)
+    nests = [nests_of(optimize(norm.program)) for norm in norms]
+    compare(beside(path, ".nest"), "\n".join(nests), accept)
     result = compile_specs(specs.sources, [root], OPTIONS)
     assert result.ok, render_text(result.diagnostics, specs.sources)
     compare(beside(path, ".py"), result.files[f"{module_name(root)}.py"], accept)

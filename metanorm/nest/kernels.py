@@ -7,35 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from metanorm.ir.nodes import Program
-from metanorm.nest.arguments import Field, divisible, fields
+from metanorm.nest.arguments import divisible
 from metanorm.nest.eligibility import NoKernels, ineligible, unsupported
-from metanorm.nest.layouts import Group, Layout, arranged, layouts
+from metanorm.nest.layouts import arranged, layouts
+from metanorm.nest.nest import Nest
+from metanorm.nest.nest_from_plan import nest_from_plan
 from metanorm.passes.backward import NotDerivable
 from metanorm.passes.directions import Direction, Directions, directions
-from metanorm.plan.sweeps import Plan, plan
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """One kernel: what is done with the data, in which order, and what a call has to bring.
-
-    `loops` are the axes of the data, outermost first; `kept` are the measured values that pass
-    from the forward kernel to the backward one.
-    """
-
-    variant: str
-    direction: Direction
-    layout: Layout
-    plan: Plan
-    loops: tuple[Group, ...]
-    fields: tuple[Field, ...]
-    kept: tuple[str, ...]
-
-    @property
-    def measured(self) -> tuple[tuple[str, ...], ...]:
-        """The cells of statistics, by axes that are not split."""
-        space = self.plan.program.index.space
-        return tuple(dict.fromkeys(space.merged(r.cells) for r in self.plan.reductions))
+from metanorm.plan.sweeps import plan
 
 
 @dataclass(frozen=True)
@@ -43,8 +22,8 @@ class Variant:
     """The kernels for one way through the modes, by the axis along which rows lie."""
 
     name: str
-    forward: Mapping[str, Kernel]
-    backward: Mapping[str, Kernel]
+    forward: Mapping[str, Nest]
+    backward: Mapping[str, Nest]
 
 
 @dataclass(frozen=True)
@@ -55,10 +34,10 @@ class NormKernels:
     variants: tuple[Variant, ...]
     divisible: tuple[tuple[str, tuple[str | int, ...]], ...]
 
-    def __iter__(self) -> Iterator[Kernel]:
+    def __iter__(self) -> Iterator[Nest]:
         for variant in self.variants:
-            for vector, kernel in variant.forward.items():
-                yield from (kernel, variant.backward[vector])
+            for vector, nest in variant.forward.items():
+                yield from (nest, variant.backward[vector])
 
 
 @functools.lru_cache(maxsize=2)  # each target asks for them, norm by norm
@@ -81,7 +60,7 @@ def _demand(reasons: Iterable[str]) -> None:
 def _variant(both: Directions) -> Variant:
     """All layouts that both directions can be read in."""
     programs: Mapping[Direction, Program] = {"forward": both.forward, "backward": both.backward}
-    found: dict[Direction, dict[str, Kernel]] = {"forward": {}, "backward": {}}
+    found: dict[Direction, dict[str, Nest]] = {"forward": {}, "backward": {}}
     for layout in layouts(both.forward):
         pair = {way: arranged(program, layout) for way, program in programs.items()}
         for way, laid_out in pair.items():
@@ -90,18 +69,6 @@ def _variant(both: Directions) -> Variant:
             program, loops = laid_out
             planned = plan(program)
             _demand(unsupported(planned))
-            known = fields(planned, both.kept)
-            loops = with_groups(planned, loops)
-            kernel = Kernel(both.arm, way, layout, planned, loops, known, both.kept)
-            found[way][layout.vector] = kernel
+            nest = nest_from_plan(planned, both.arm, way, layout, loops, both.kept)
+            found[way][layout.vector] = nest
     return Variant(both.arm, found["forward"], found["backward"])
-
-
-def with_groups(planned: Plan, loops: tuple[Group, ...]) -> tuple[Group, ...]:
-    """The loops, with one over groups of rows around that over the rows."""
-    found: list[Group] = []
-    for group in loops:
-        if planned.cell is not None and group == (planned.grouped,):
-            found.append((planned.cell,))
-        found.append(group)
-    return tuple(found)

@@ -12,10 +12,11 @@ from metanorm.ir.nodes import Program
 from metanorm.ir.scalar import Const, Hyper
 from metanorm.ir.space import Space
 from metanorm.nest.arguments import Field
-from metanorm.nest.kernels import Kernel, NormKernels, Variant
+from metanorm.nest.kernels import NormKernels, Variant
+from metanorm.nest.nest import Nest
 from metanorm.passes.arms import without_statistics
 
-Named = Callable[[str, Kernel], str]  # a kernel of the function called so, to its name in the file
+Named = Callable[[str, Nest], str]  # a kernel of the function called so, to its name in the file
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def _dim(space: Space, dim: str) -> str:
 
 
 def _variant(function: str, variant: Variant, space: Space, named: Named) -> dict[str, Any]:
-    def entry(kernels: Mapping[str, Kernel]) -> dict[str, Any]:
+    def entry(kernels: Mapping[str, Nest]) -> dict[str, Any]:
         fields = next(iter(kernels.values())).fields
         return {
             "sections": {vector: named(function, kernel) for vector, kernel in kernels.items()},

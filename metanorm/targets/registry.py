@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from metanorm.ir.nodes import Program
 from metanorm.nest.eligibility import NoKernels
-from metanorm.nest.kernels import Kernel, NormKernels, kernels_of
+from metanorm.nest.kernels import NormKernels, kernels_of
+from metanorm.nest.nest import Nest
 from metanorm.options import Target
 from metanorm.targets.kernel_table import Printed
 from metanorm.targets.native import file as native
@@ -34,14 +35,14 @@ class KernelTarget:
     comment: str  # what begins a comment in it
     decorator: str  # of a function that has these kernels and none of later targets
     meaning: str
-    unsupported: Callable[[Kernel], Iterator[str]]
+    unsupported: Callable[[Nest], Iterator[str]]
     text: Callable[[str, Iterable[Printed]], str]
 
     def kernels(self, optimised: Program) -> NormKernels:
         """The kernels of an optimised program in this target. Raises `NoKernels`."""
         found = kernels_of(optimised)
-        for kernel in found:
-            for reason in self.unsupported(kernel):
+        for nest in found:
+            for reason in self.unsupported(nest):
                 raise NoKernels(reason)
         return found
 

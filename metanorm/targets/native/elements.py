@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from metanorm.ir.nodes import Expand, Input, Let, Map, Ref, Stop
 from metanorm.ir.operands import operands
-from metanorm.plan.sweeps import Sweep
+from metanorm.nest.nest import Block
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import Apply, Declare, Element, Expr, Name, Prefix, Stmt
 from metanorm.targets.native.functions import FUNCTIONS
@@ -15,16 +15,16 @@ from metanorm.targets.native.values import Values
 class Elements:
     """The wide values of one sweep."""
 
-    def __init__(self, tiling: Tiling, values: Values, sweep: Sweep) -> None:
+    def __init__(self, tiling: Tiling, values: Values, sweep: Block) -> None:
         self.t, self.f = tiling, tiling.f
         self.values, self.sweep = values, sweep
-        self.maps = {let.name: let for let in sweep.maps}
+        self.maps = {let.name: let for let in sweep.lets}
 
     def computed(self, needed: set[Ref]) -> tuple[list[Stmt], list[Stmt]]:
         """What a row has to read, and the values computed from that for each element of it."""
         wanted = set(needed)
         lets: list[Let] = []
-        for let in reversed(self.sweep.maps):
+        for let in reversed(self.sweep.lets):
             if let.name in wanted:
                 wanted |= set(operands(let.op))
                 lets.append(let)

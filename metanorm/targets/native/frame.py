@@ -9,8 +9,8 @@ from metanorm.ir.nodes import Input, Param, Program, Ref
 from metanorm.ir.rename import role_of
 from metanorm.ir.scalar import Apply as ApplyScalar
 from metanorm.ir.scalar import Const, Hyper, Scalar, SizeOf
-from metanorm.nest.arguments import asked, orders_of
-from metanorm.nest.kernels import Kernel
+from metanorm.nest.arguments import asked
+from metanorm.nest.nest import Nest
 from metanorm.targets.native.cir import Apply, Expr, Infix, Name, Number, Prefix, product
 
 # Words that a value of a spec cannot be called in C: keywords, and what `metanorm.h` defines.
@@ -42,19 +42,18 @@ MATH = {"abs": "fabs", "min": "fmin", "max": "fmax"}  # whatever C calls differe
 class Frame:
     """The names, sizes and places of one kernel."""
 
-    def __init__(self, kernel: Kernel) -> None:
-        self.kernel = kernel
-        self.plan, self.loops = kernel.plan, kernel.loops
+    def __init__(self, nest: Nest) -> None:
+        self.nest, self.loops = nest, nest.loops
         self.vector = self.loops[-1]  # the axis along which rows lie
-        self.program: Program = self.plan.program
+        self.program: Program = nest.program
         self.space = self.program.index.space
         self.types = self.program.index.types
-        self._orders = orders_of(self.plan)
+        self._orders = nest.orders
         self.matrices = self._find_matrices()
         self.asked = asked(self.program)
         self._taken: set[str] = set(RESERVED)
         self._names: dict[str, str] = {}
-        self.cell = self.plan.cell
+        self.cell = nest.cell
         # Variables of loops first, so that they are plain letters.
         self.variables: dict[str, str] = {}
         for axis in [leaf for group in self.loops for leaf in group] + [
@@ -68,7 +67,7 @@ class Frame:
     def _find_matrices(self) -> dict[Ref, tuple[str, str]]:
         """Given tensors that say how much positions of an axis count for others of it."""
         given = (let for let in self.program.body if isinstance(let.op, (Input, Param)))
-        pairs = {let.name: self._orders[let.name] for let in given}
+        pairs = {let.name: self._orders.get(let.name, ()) for let in given}
         return {
             ref: (axes[0], axes[1])
             for ref, axes in pairs.items()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from metanorm.ir.momenta import momenta
 from metanorm.ir.nodes import Input
-from metanorm.nest.kernels import Kernel
+from metanorm.nest.nest import Nest
 from metanorm.targets.native import cir
+from metanorm.targets.native.cells import groups_of_cells, read_elsewhere
 from metanorm.targets.native.cir import (
     Apply,
     Declare,
@@ -22,7 +22,6 @@ from metanorm.targets.native.cir import (
 from metanorm.targets.native.frame import Frame
 from metanorm.targets.native.joining import kind
 from metanorm.targets.native.narrow import Narrow
-from metanorm.targets.native.section import read_elsewhere, sections
 from metanorm.targets.native.setup import VALUES, Setup
 from metanorm.targets.native.sweep import SweepPrinter
 
@@ -30,20 +29,17 @@ from metanorm.targets.native.sweep import SweepPrinter
 class KernelPrinter:
     """Prints one kernel."""
 
-    def __init__(self, kernel: Kernel) -> None:
-        plan = kernel.plan
-        self.plan, self.loops, self.fields = plan, kernel.loops, kernel.fields
-        self.entry = kernel.direction
-        outputs = dict(plan.program.outputs)
-        inputs = {let.op.name: let.name for let in plan.program.body if isinstance(let.op, Input)}
-        self.saved = [outputs.get(name) or inputs[name] for name in kernel.kept]
-        self.f = Frame(kernel)
-        self.program = plan.program
+    def __init__(self, nest: Nest) -> None:
+        self.nest, self.program, self.loops = nest, nest.program, nest.loops
+        self.fields, self.entry = nest.fields, nest.direction
+        outputs = dict(nest.program.outputs)
+        inputs = {let.op.name: let.name for let in nest.program.body if isinstance(let.op, Input)}
+        self.saved = [outputs.get(name) or inputs[name] for name in nest.kept]
+        self.f = Frame(nest)
         for field in self.fields:
             self.f.name(field.name)
-        self.numbered = plan.reductions
-        self.sections = sections(plan)
-        self.narrow = Narrow(self.f, self.sections, read_elsewhere(plan))
+        self.groups = groups_of_cells(nest)
+        self.narrow = Narrow(self.f, self.groups, read_elsewhere(nest))
         stored = [let.name for let in self.program.body if let.name in self.narrow.stored]
         self.setup = Setup(self.f, self.fields, stored, self.saved)
 
@@ -57,27 +53,27 @@ class KernelPrinter:
         if before := self._settle(0):
             functions.append(before)
             stages.append("{NULL, settle_0, 0, 0}")
-        for i, sweep in enumerate(self.plan.sweeps, 1):
-            printer = SweepPrinter(self.f, self.narrow, sweep, number)
+        for i, sweep in enumerate(self.nest.sweeps, 1):
+            printer = SweepPrinter(self.f, self.narrow, sweep)
             functions.append(printer.function(f"sweep_{i}", self._sweep_doc(i)))
             settle = self._settle(i)
             functions += [settle] if settle else []
             named = f"settle_{i}" if settle else "NULL"
-            stages.append(f"{{sweep_{i}, {named}, {number}, {len(sweep.reductions)}}}")
-            number += len(sweep.reductions)
+            stages.append(f"{{sweep_{i}, {named}, {number}, {len(sweep.measures)}}}")
+            number += len(sweep.measures)
         functions.append(self._finish())
         tables: list[Definition] = []
-        if self.numbered:
+        if self.nest.reductions:
             rows = [
                 f"{{{self._bits(r.cells)}, {kind(r.row)}, {int(r.terminal)}}}"
-                for r in self.numbered
+                for r in self.nest.reductions
             ]
             tables.append(Table("reduction", "reductions[]", tuple(rows)))
         tables.append(Table("stage", "stages[]", tuple(stages)))
-        reductions = "reductions" if self.numbered else "NULL"
+        reductions = "reductions" if self.nest.reductions else "NULL"
         plan = (
             "prepare, begin, finish", f"stages, {len(stages)}",
-            f"{reductions}, {len(self.numbered)}", self._bits(self.plan.islands),
+            f"{reductions}, {len(self.nest.reductions)}", self._bits(self.nest.islands),
         )  # fmt: skip
         tables.append(Table("kernel", "plan", plan))
         kept = [self._kept_size()] if self.saved and self.entry == "forward" else []
@@ -94,7 +90,7 @@ class KernelPrinter:
     def _head(self) -> list[Definition]:
         axes = [self.f.axis(group) for group in self.loops]
         groups = axes.index(self.f.axis((self.f.cell,))) if self.f.cell else -1
-        rows = axes.index(self.f.axis((self.plan.grouped,))) if self.plan.grouped else -1
+        rows = axes.index(self.f.axis((self.nest.grouped,))) if self.nest.grouped else -1
         return [
             cir.Define("AXES", str(len(axes))),
             cir.Define("DIMS", str(len(self.program.inputs[0].dims))),
@@ -112,13 +108,13 @@ class KernelPrinter:
     # ---- narrow values
 
     def _begin(self) -> Function:
-        body = self.narrow.statements(self.sections[0])
+        body = self.narrow.statements(self.groups[0])
         doc = "What is known before the data is looked at."
         head = [VALUES] if body else [Do(Name("(void)values_"))]
         return Function(doc, "void", "begin", (("void *", "values_"),), (*head, *body))
 
     def _settle(self, number: int) -> Function | None:
-        body = self.narrow.statements(self.sections[1 + number])
+        body = self.narrow.statements(self.groups[1 + number])
         if not body:
             return None
         doc = f"What follows from sweep {number} for the islands of the range."
@@ -132,34 +128,34 @@ class KernelPrinter:
         return Function(doc, "void", name, parameters, (VALUES, *unused, *body))
 
     def _finish(self) -> Function:
-        body = self.narrow.statements(self.sections[-1])
+        body = self.narrow.statements(self.groups[-1])
         lets = self.narrow.lets
-        for update in self.program.updates:
-            axes = self.program.index.axes_of(update.buffer)
-            buffer, size = Name(f"&v->call->{self.f.name(update.buffer)}"), self.f.volume(axes)
+        end = self.nest.block("end")
+        for update in end.updates:
+            size = self.f.volume(self.nest.array[update.array].axes)
+            buffer = Name(f"&v->call->{self.f.name(update.array)}")
             value = Name(f"v->{self.f.name(update.value)}")
-            if update.averages:
-                momentum = Name(f"v->call->{momenta(self.program)[update.momentum]}")
+            if update.momentum is not None:
+                momentum = Name(f"v->call->{update.momentum}")
                 body.append(Do(Apply("track", (buffer, value, size, momentum))))
             else:
                 body.append(Do(Apply("give", (buffer, value, size))))
-        for field in self.fields:
-            if field.kind == "narrow" and field.name.startswith("to."):
-                ref = dict(self.program.outputs)[field.name[3:]]
+        for array, ref in end.writes:
+            if self.nest.array[array].role == "returned":
                 size = self.f.volume(lets[ref].type.axes)
-                place = Name(f"&v->call->{self.f.name(field.name)}")
+                place = Name(f"&v->call->{self.f.name(array)}")
                 body.append(Do(Apply("give", (place, Name(f"v->{self.f.name(ref)}"), size))))
         doc = "What is left to do when all data has been looked at."
         return self._narrow_function("finish", doc, body)
 
     def _sweep_doc(self, number: int) -> str:
-        sweep = self.plan.sweeps[number - 1]
+        sweep = self.nest.sweeps[number - 1]
         done = []
-        for r in sweep.reductions:
+        for r in (self.nest.reductions[measured] for measured in sweep.measures):
             cells = ", ".join(r.cells) or "all"
             value = r.value if not r.value.startswith("%") else self.f.name(r.value)
             done.append(f"{r.row.title} of {value} per {cells}")
-        done += [f"writes {name}" for name, _ in sweep.outputs]
+        done += [f"writes {array.removeprefix('to.')}" for array, _ in sweep.writes]
         return f"Sweep {number}: {'; '.join(done)}."
 
     def _kept_size(self) -> Function:

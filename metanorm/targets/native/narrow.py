@@ -26,6 +26,7 @@ from metanorm.ir.nodes import (
 from metanorm.ir.operands import operands
 from metanorm.plan.sweeps import Reduction
 from metanorm.targets.native import cir
+from metanorm.targets.native.cells import CellGroup
 from metanorm.targets.native.cir import (
     Apply,
     Declare,
@@ -43,7 +44,6 @@ from metanorm.targets.native.frame import Frame
 from metanorm.targets.native.functions import FUNCTIONS
 from metanorm.targets.native.joining import TAKEN
 from metanorm.targets.native.pool import PoolPrinter
-from metanorm.targets.native.section import Section
 from metanorm.targets.native.values import At, Values
 
 GIVEN = (Input, Param, Buffer)
@@ -51,26 +51,25 @@ TWINS = {"mean": "var", "var": "mean"}
 
 
 class Narrow:
-    """Prints sections of one kernel."""
+    """Prints the values of cells of one kernel."""
 
-    def __init__(self, frame: Frame, sections: Sequence[Section], kept: Collection[Ref]) -> None:
+    def __init__(self, frame: Frame, groups: Sequence[CellGroup], kept: Collection[Ref]) -> None:
         self.f = frame
         self.lets = frame.program.index.lets
         self.measured = {
-            ref: (number, reduction, statistic)
-            for section in sections
-            for number, reduction in section.reductions
-            for statistic, ref in reduction.results
+            ref: (finish.reduction, frame.nest.reductions[finish.reduction], finish.statistic)
+            for ref, finish in frame.nest.finishes.items()
         }
         self.values = Values(frame, self.measured, kept)
-        self.clusters = {id(s): self._clusters(s) for s in sections}
-        self.stored = self._stored(sections, set(kept))
+        self.clusters = {id(s): self._clusters(s) for s in groups}
+        self.stored = self._stored(groups, set(kept))
 
     # ---- what is done where
 
-    def _order(self, section: Section) -> list[Ref]:
-        measured = [ref for _, r in section.reductions for _, ref in r.results]
-        return [*measured, *(let.name for let in section.lets if self._computed(let))]
+    def _order(self, group: CellGroup) -> list[Ref]:
+        found = (self.f.nest.reductions[number] for number in group.finished)
+        measured = [ref for r in found for _, ref in r.results]
+        return [*measured, *(let.name for let in group.lets if self._computed(let))]
 
     def _computed(self, let: Let) -> bool:
         """Whether a value takes work: not what is given, or is written out wherever it is read."""
@@ -82,9 +81,9 @@ class Narrow:
         same_place = isinstance(self.lets[ref].op, (Map, Stop, Expand))
         return ref in self.measured or same_place or self.values.sized(ref)
 
-    def _clusters(self, section: Section) -> list[list[Ref]]:
+    def _clusters(self, group: CellGroup) -> list[list[Ref]]:
         """The values in an order that puts those on the same axes together."""
-        left = self._order(section)
+        left = self._order(group)
         done: set[Ref] = set()
         clusters: list[list[Ref]] = []
         while left:
@@ -139,11 +138,11 @@ class Narrow:
             else:
                 yield operand, there
 
-    def _stored(self, sections: Sequence[Section], kept: set[Ref]) -> set[Ref]:
+    def _stored(self, groups: Sequence[CellGroup], kept: set[Ref]) -> set[Ref]:
         """The values that are read outside of their own loop."""
         home: dict[Ref, int] = {}
-        for section in sections:
-            for cluster in self.clusters[id(section)]:
+        for group in groups:
+            for cluster in self.clusters[id(group)]:
                 for ref in cluster:
                     home[ref] = id(cluster)
         stored = kept & set(home)
@@ -157,26 +156,25 @@ class Narrow:
 
     # ---- statements
 
-    def statements(self, section: Section) -> list[Stmt]:
-        """The loops of a section."""
+    def statements(self, group: CellGroup) -> list[Stmt]:
+        """The loops of a group."""
         done: list[Stmt] = []
-        for cluster in self.clusters[id(section)]:
-            done += self._cluster(cluster, section)
+        for cluster in self.clusters[id(group)]:
+            done += self._cluster(cluster, group)
         return done
 
     def loops(
-        self, axes: Sequence[str], body: list[Stmt], section: Section, before: Sequence[Stmt] = ()
+        self, axes: Sequence[str], body: list[Stmt], group: CellGroup, before: Sequence[Stmt] = ()
     ) -> list[Stmt]:
         """Loops over axes around a body, over the range of an island where they belong to one.
 
         What stands `before` the inner loop is the same in all of its turns.
         """
         for number, axis in enumerate(reversed(axes)):
-            group = next((g for g in self.f.loops if g == (axis,)), None)
             low: Expr = cir.Number(0)
             high = self.f.size(axis)
-            if section.ranged and group is not None and axis in self.f.plan.islands:
-                constant = Name(self.f.axis(group))
+            if group.ranged and (axis,) in self.f.loops and axis in self.f.nest.islands:
+                constant = Name(self.f.axis((axis,)))
                 low, high = Element(Name("r->lo"), constant), Element(Name("r->hi"), constant)
             simd = number == 0 and all(_apart(s) for s in body)
             body = [For(self.f.variables[axis], low, high, tuple(body), simd=simd)]
@@ -184,10 +182,10 @@ class Narrow:
                 body = [*before, *body]
         return body if len(body) == 1 else [cir.Block(tuple(body))]
 
-    def _cluster(self, cluster: Sequence[Ref], section: Section) -> list[Stmt]:
+    def _cluster(self, cluster: Sequence[Ref], group: CellGroup) -> list[Stmt]:
         first = self.lets[cluster[0]]
         if not self._simple(first.name):
-            return self._special(cluster, section)
+            return self._special(cluster, group)
         at = self.values.here(first.type.axes)
         if not first.type.axes:
             return self._scalars(cluster, at)
@@ -200,7 +198,7 @@ class Narrow:
             local.add(ref)
             if ref in self.stored:
                 body.append(Set(self.values.value(ref, at), "=", Name(self.f.name(ref))))
-        return self.loops(first.type.axes, body, section, before)
+        return self.loops(first.type.axes, body, group, before)
 
     def _scalars(self, cluster: Sequence[Ref], at: At) -> list[Stmt]:
         """Values without axes: no loop, and no names beside those of their arrays."""
@@ -277,7 +275,7 @@ class Narrow:
 
     # ---- operations that look at more than one place
 
-    def _special(self, cluster: Sequence[Ref], section: Section) -> list[Stmt]:
+    def _special(self, cluster: Sequence[Ref], group: CellGroup) -> list[Stmt]:
         let = self.lets[cluster[0]]
         op = let.op
         axes = let.type.axes
@@ -286,25 +284,21 @@ class Narrow:
         match op:
             case Rename(value, old, new):
                 there = {**at, old: at[new]}
-                return self.loops(
-                    axes, [Set(result, "=", self.values.value(value, there))], section
-                )
+                return self.loops(axes, [Set(result, "=", self.values.value(value, there))], group)
             case Lookup(table, axis, int() as row):
                 there = {**at, axis: cir.Number(row)}
-                return self.loops(
-                    axes, [Set(result, "=", self.values.value(table, there))], section
-                )
+                return self.loops(axes, [Set(result, "=", self.values.value(table, there))], group)
             case Along("softmax", value, axis):
-                return self._softmax(let, value, axis, section)
+                return self._softmax(let, value, axis, group)
             case Pool():
                 pool = PoolPrinter(self.values, cluster)
                 if len(cluster) == 1 and goes_down(self.values, let, pool.axes):
                     down = columns(self.values, let, pool.axes)
                     outer_axes = self.f.order(let.name)[:-1]
-                    return self.loops(outer_axes, down, section) if outer_axes else down
+                    return self.loops(outer_axes, down, group) if outer_axes else down
                 if not axes:
                     return [cir.Block(tuple(pool.statements()))]
-                (outer,) = self.loops(axes, pool.statements(), section)
+                (outer,) = self.loops(axes, pool.statements(), group)
                 if pool.by_matrix and isinstance(outer, For):  # a product of matrices, in effect
                     work = self.f.volume([*axes, *pool.axes])
                     return [replace(outer, work=work, nest=len(axes))]
@@ -312,7 +306,7 @@ class Narrow:
             case _:
                 raise AssertionError(op)
 
-    def _softmax(self, let: Let, value: Ref, axis: str, section: Section) -> list[Stmt]:
+    def _softmax(self, let: Let, value: Ref, axis: str, group: CellGroup) -> list[Stmt]:
         outer = [a for a in let.type.axes if a != axis]
         at = self.values.here(let.type.axes)
         x, y = self.values.value(value, at), self.values.value(let.name, at)
@@ -331,7 +325,7 @@ class Narrow:
             For(k, cir.Number(0), size, (Set(y, "=", exp), Set(total, "+=", y))),
             For(k, cir.Number(0), size, (Set(y, "=", Infix("/", y, total)),)),
         ]
-        return self.loops(outer, body, section) if outer else [cir.Block(tuple(body))]
+        return self.loops(outer, body, group) if outer else [cir.Block(tuple(body))]
 
 
 def _apart(s: Stmt) -> bool:

@@ -35,7 +35,7 @@ class Setup:
         self, frame: Frame, fields: Sequence[Field], stored: Sequence[Ref], saved: Sequence[Ref]
     ) -> None:
         self.f = frame
-        self.plan, self.loops, self.program = frame.plan, frame.loops, frame.program
+        self.nest, self.loops, self.program = frame.nest, frame.loops, frame.program
         self.fields, self.stored, self.saved = fields, stored, saved
 
     def call(self) -> Struct:
@@ -119,7 +119,7 @@ class Setup:
 
     def _length(self, axis: str, known: set[str], wholes: Mapping[str, object]) -> Expr:
         if axis == self.f.cell:
-            return Name(f"call->{self.f.name(f'{self.plan.groups}.count')}")
+            return Name(f"call->{self.f.name(f'{self.nest.groups}.count')}")
         if axis in known:
             return Name(f"call->size_{self.f.name(axis)}")
         size = self.f.space[axis].size
@@ -133,14 +133,14 @@ class Setup:
         for group in self.loops:
             place = Name(f"v->shape.size[{self.f.axis(group)}]")
             body.append(Set(place, "=", self.f.volume(group)))
-        if self.plan.grouped is not None:
-            index = self.f.name(self.plan.groups or "")
+        if self.nest.grouped is not None:
+            index = self.f.name(self.nest.groups or "")
             labels = Prefix("(const int64_t *)", Name(f"call->{index}.data"))
             found = Apply(
                 "grouped",
                 (
                     labels,
-                    self.f.size(self.plan.grouped),
+                    self.f.size(self.nest.grouped),
                     self.f.size(self.f.cell or ""),
                     Name("memory"),
                 ),
@@ -167,7 +167,6 @@ class Setup:
 
     def _arrays(self) -> list[Stmt]:
         body: list[Stmt] = []
-        params, inputs = self.program.index.params, self.program.index.inputs
         for ref, (field, kind) in self._given().items():
             if kind in ("index", "saved"):
                 continue
@@ -178,16 +177,12 @@ class Setup:
                 taken = (given, self.f.size(row), both_ways, Name("memory"))
                 body.append(Set(Name(f"v->{self.f.name(ref)}"), "=", Apply("matrix_of", taken)))
                 continue
-            absent = 0.0
-            if field in params:
-                absent = params[field].absent or 0.0
-            elif field in inputs and isinstance(inputs[field].default, float):
-                absent = inputs[field].default  # type: ignore[assignment]
             size = self.f.volume(self.f.types[ref].axes)
             given = Name(f"&call->{self.f.name(field)}")
-            changed = any(u.buffer == field for u in self.program.updates)
+            changed = any(u.array == field for u in self.nest.block("end").updates)
             staged = Apply(
-                "copied" if changed else "staged", (given, size, Number(absent), Name("memory"))
+                "copied" if changed else "staged",
+                (given, size, Number(self.nest.array[field].absent), Name("memory")),
             )
             body.append(Set(Name(f"v->{self.f.name(ref)}"), "=", staged))
         body += [self._taken(ref, "memory") for ref in self.stored if ref not in self.saved]

@@ -3,7 +3,8 @@ not used is never compiled."""
 
 from __future__ import annotations
 
-from metanorm.nest.kernels import Kernel, NormKernels
+from metanorm.nest.kernels import NormKernels
+from metanorm.nest.nest import Nest
 from metanorm.targets.native.cir import Section
 from metanorm.targets.native.kernel import KernelPrinter
 
@@ -11,12 +12,12 @@ from metanorm.targets.native.kernel import KernelPrinter
 def sections(kernels: NormKernels, function: str) -> tuple[Section, ...]:
     """The kernels of the norm whose function has this name."""
     return tuple(
-        Section(section_name(function, kernel), tuple(KernelPrinter(kernel).definitions()))
-        for kernel in kernels
+        Section(section_name(function, nest), tuple(KernelPrinter(nest).definitions()))
+        for nest in kernels
     )
 
 
-def section_name(function: str, kernel: Kernel) -> str:
+def section_name(function: str, nest: Nest) -> str:
     """What a build defines to get one kernel."""
-    name = f"{function}_{kernel.variant}_{kernel.direction}_along_".upper()
-    return name + kernel.layout.vector.replace(".", "_")
+    name = f"{function}_{nest.variant}_{nest.direction}_along_".upper()
+    return name + nest.layout.vector.replace(".", "_")

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from metanorm.plan.sweeps import Reduction, Sweep
+from metanorm.nest.nest import Block
+from metanorm.plan.sweeps import Reduction
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import (
     Apply,
@@ -38,15 +39,15 @@ LOOK = ("drift", "squares")  # what the second look at a tile sums up
 
 
 class SweepPrinter:
-    """Prints one sweep of a kernel. `first` is the number of its first reduction."""
+    """Prints one sweep of a kernel."""
 
-    def __init__(self, frame: Frame, narrow: Narrow, sweep: Sweep, first: int) -> None:
+    def __init__(self, frame: Frame, narrow: Narrow, sweep: Block) -> None:
         self.f = frame
         self.narrow = narrow
         self.sweep = sweep
-        self.t = Tiling(frame, sweep.reductions)
+        self.numbered = [(number, frame.nest.reductions[number]) for number in sweep.measures]
+        self.t = Tiling(frame, [r for _, r in self.numbered])
         self.elements = Elements(self.t, narrow.values, sweep)
-        self.numbered = [(first + i, r) for i, r in enumerate(sweep.reductions)]
 
     # ---- the function
 
@@ -55,13 +56,13 @@ class SweepPrinter:
         body: list[Stmt] = [Declare("const values *", "v", Name("values_"))]
         if not self.numbered:  # nothing to do where no output is wanted
             wanted: Expr | None = None
-            for output, _ in self.sweep.outputs:
-                given = Name(f"v->{self.f.name(f'to.{output}')}.data")
+            for output, _ in self.sweep.writes:
+                given = Name(f"v->{self.f.name(output)}.data")
                 wanted = given if wanted is None else Infix("||", wanted, given)
             if wanted is not None:
                 body.append(If(Prefix("!", wanted), (cir.Leave(),)))
         names = [self.f.name(read) for read in self.sweep.reads]
-        names += [self.f.name(f"to.{output}") for output, _ in self.sweep.outputs]
+        names += [self.f.name(output) for output, _ in self.sweep.writes]
         body += [Declare("const tensor", name, Name(f"v->{name}")) for name in names]
         body += [Declare("real", f"{name}_row[TILE]") for name in names]
         body += self.t.around(self._tile())
@@ -122,7 +123,7 @@ class SweepPrinter:
                 pointers.append(
                     Declare("double *", f"cells_{n}", Infix("+", Name(f"a[{n}].total"), cell))
                 )
-        needed = {ref for _, ref in self.sweep.outputs}
+        needed = {ref for _, ref in self.sweep.writes}
         for _, r in self.numbered:
             needed |= {x for x in (r.value, r.where, r.weight) if x is not None}
         reading, inner = self.elements.computed(needed)
@@ -131,15 +132,15 @@ class SweepPrinter:
             reading += [Do(Apply("foresee", (name, later, LENGTH))) for name in names]
         for n, r in self.numbered:
             reduced += self._accumulated(n, r, inner)
-        for output, ref in self.sweep.outputs:
-            name = self.f.name(f"to.{output}")
+        for output, ref in self.sweep.writes:
+            name = self.f.name(output)
             inner.append(Set(Element(Name(f"{name}_here"), EACH), "=", self.elements.wide(ref)))
             place = (Name(f"&{name}"), self.t.point())
             where = Apply("target", (*place, Name(f"{name}_row")))
             pointers.append(Declare("real *", f"{name}_here", where))
         done += [*reading, *pointers, _each(tuple(inner), tuple(reduced))]
-        for output, _ in self.sweep.outputs:
-            name = self.f.name(f"to.{output}")
+        for output, _ in self.sweep.writes:
+            name = self.f.name(output)
             place = (Name(f"&{name}"), self.t.point())
             done.append(Do(Apply("written", (*place, LENGTH, Name(f"{name}_row")))))
         for n, r in mine:

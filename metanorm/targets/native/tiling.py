@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from metanorm.nest.kernels import Kernel
 from metanorm.nest.layouts import Group
-from metanorm.plan.sweeps import Plan, Reduction
+from metanorm.nest.nest import Nest
+from metanorm.plan.sweeps import Reduction
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import (
     Apply,
@@ -31,32 +31,33 @@ def along(reduction: Reduction, group: Group) -> bool:
     return set(group) <= set(reduction.cells)
 
 
-def tile_rows(kernel: Kernel, reductions: Sequence[Reduction]) -> tuple[Group, ...]:
+def tile_rows(nest: Nest, reductions: Sequence[Reduction]) -> tuple[Group, ...]:
     """The axes whose rows a tile holds: the innermost ones, beside the vector axis, that are
     pooled by all that has cells along rows, or else by what is measured in two looks."""
-    tiled = [r for r in reductions if along(r, kernel.loops[-1])]
+    tiled = [r for r in reductions if along(r, nest.loops[-1])]
     tiled = tiled or [r for r in reductions if r.row.rule == "moments"]
     found: list[Group] = []
-    for group in reversed(kernel.loops[:-1]):
+    for group in reversed(nest.loops[:-1]):
         pooled = tiled and not any(along(r, group) for r in tiled)
-        if group == (kernel.plan.cell,) or not pooled:
+        if group == (nest.cell,) or not pooled:
             if found:
                 break
             continue
-        if group == (kernel.plan.grouped,):  # rows reached one by one, in a tile of their own
+        if group == (nest.grouped,):  # rows reached one by one, in a tile of their own
             return tuple(found) or (group,)
         found.insert(0, group)
     return tuple(found)
 
 
-def crosswise(kernel: Kernel) -> Iterator[str]:
+def crosswise(nest: Nest) -> Iterator[str]:
     """Why C has no kernel where others may: a mean or a variance for each column that ends with
     each row, since statistics of one sweep pool along different axes."""
-    for sweep in kernel.plan.sweeps:
-        rows = tile_rows(kernel, sweep.reductions)
-        for r in sweep.reductions:
+    for sweep in nest.sweeps:
+        measured = [nest.reductions[number] for number in sweep.measures]
+        rows = tile_rows(nest, measured)
+        for r in measured:
             by_row = not rows or any(along(r, group) for group in rows)
-            if by_row and along(r, kernel.loops[-1]) and len(r.row.parts) > 1:
+            if by_row and along(r, nest.loops[-1]) and len(r.row.parts) > 1:
                 yield "statistics that pool crosswise"
 
 
@@ -66,10 +67,9 @@ class Tiling:
 
     def __init__(self, frame: Frame, reductions: Sequence[Reduction]) -> None:
         self.f = frame
-        self.plan: Plan = frame.plan
         self.reductions = reductions
         self.vector = frame.vector
-        self.rows = tile_rows(frame.kernel, reductions)
+        self.rows = tile_rows(frame.nest, reductions)
         self.at: dict[str, Expr] = {_key(g): Name(frame.variable(g)) for g in frame.loops}
         self.at[_key(self.vector)] = START
 
@@ -138,7 +138,7 @@ class Tiling:
 
     def _grouped(self, group: tuple[str, ...]) -> bool:
         """Whether rows along this axis are reached through their groups."""
-        return group == (self.plan.grouped,)
+        return group == (self.f.nest.grouped,)
 
     def _extent(self, group: tuple[str, ...]) -> Expr:
         low, high = self.bounds(group)

@@ -22,7 +22,7 @@ class Values:
         self.f = frame
         self.measured = measured
         self.lets = frame.program.index.lets
-        self.inlined = inlined(frame.program, frame.plan.frame, kept)
+        self.inlined = inlined(frame.program, frame.nest.data_axes, kept)
         self.given = {ref for _, ref in frame.program.outputs}  # to the caller, as arrays
         self.given |= {update.value for update in frame.program.updates}
 

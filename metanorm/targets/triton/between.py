@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from metanorm.ir.aggregation import Ones
 from metanorm.ir.nodes import Along, Count, Expand, Map, Op, Pool, Ref, Stop
-from metanorm.plan.sweeps import Sweep
+from metanorm.nest.nest import Block
 from metanorm.targets.python.pyir import Expr, Literal, Name
 from metanorm.targets.triton.frame import Arguments, Frame
 from metanorm.targets.triton.scope import COLUMN, ROW, NotInTile, Scope
@@ -22,13 +22,13 @@ class IslandScope(Scope):
     """
 
     def __init__(
-        self, frame: Frame, arguments: Arguments, shape: Shape, sweeps: Sequence[Sweep]
+        self, frame: Frame, arguments: Arguments, shape: Shape, sweeps: Sequence[Block]
     ) -> None:
         super().__init__(frame, arguments)
         self.grouped, self.walks = shape.grouped, shape.walks
         self.again: frozenset[str] = frozenset()  # tensors that a later sweep reads as well
-        self.between = {let.name for sweep in sweeps for let in sweep.narrow}
-        self.between |= {ref for s in sweeps for r in s.reductions for _, ref in r.results}
+        self.between = {let.name for block in frame.nest.between for let in block.lets}
+        self.between |= frame.measured.keys()
 
     def computed(self, ref: Ref) -> Expr:
         """The expression of a value; what lies between sweeps is not read from memory."""

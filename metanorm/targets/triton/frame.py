@@ -1,4 +1,4 @@
-"""What the kernels of a plan share: axes in the order of memory, and the arrays of values.
+"""What the functions of a nest share: axes in the order of memory, and the arrays of values.
 
 What a kernel is given is called by *keys*, in the words of the spec: `tensor x`, `stride x C`,
 `size C.inner`, `number eps`, `value var`, `part 0 mean`. The runtime knows them by the same.
@@ -25,8 +25,7 @@ from metanorm.ir.nodes import (
     Stop,
 )
 from metanorm.ir.operands import operands
-from metanorm.nest.arguments import orders_of
-from metanorm.nest.kernels import Kernel
+from metanorm.nest.nest import Nest
 from metanorm.plan.sweeps import Reduction
 from metanorm.targets.python.pyir import Expr, Name
 from metanorm.targets.triton.terms import ONE
@@ -84,19 +83,20 @@ class Arguments:
 class Frame:
     """What is known of the values of one kernel. `groups` are its loops, outermost first."""
 
-    def __init__(self, kernel: Kernel) -> None:
-        self.plan = plan = kernel.plan
-        self.program: Program = plan.program
-        self.groups = kernel.loops
+    def __init__(self, nest: Nest) -> None:
+        self.nest = nest
+        self.program: Program = nest.program
+        self.groups = nest.loops
         self.space = self.program.index.space
         self.lets = self.program.index.lets
-        self.wide_axes = set(plan.frame)
-        self.cell = plan.cell
-        self.measured: dict[Ref, tuple[int, Reduction]] = {}
-        self.numbered = plan.reductions
-        for number, reduction in enumerate(self.numbered):
-            self.measured |= {ref: (number, reduction) for _, ref in reduction.results}
-        self._orders = orders_of(plan)
+        self.wide_axes = set(nest.data_axes)
+        self.cell = nest.cell
+        self.numbered = nest.reductions
+        self.measured: dict[Ref, tuple[int, Reduction]] = {
+            ref: (finish.reduction, nest.reductions[finish.reduction])
+            for ref, finish in nest.finishes.items()
+        }
+        self._orders = nest.orders
         self._light: dict[Ref, bool] = {}
 
     def order(self, ref: Ref) -> tuple[str, ...]:
@@ -114,16 +114,9 @@ class Frame:
     def absent(self, ref: Ref) -> float | None:
         """The number that stands for a value from outside where it is not given, if it may not."""
         op = self.lets[ref].op
-        if isinstance(op, Param):
-            param = self.program.index.params[op.name]
-            return (param.absent or 0.0) if param.switches else None
-        if isinstance(op, Input):
-            own = self.program.index.inputs[op.name]
-            if not own.required:
-                return float(own.default) if isinstance(own.default, (int, float)) else 0.0
-        if isinstance(op, Buffer):
-            return 0.0 if self.program.index.buffers[op.name].tracked else None
-        return None
+        assert isinstance(op, (Input, Param, Buffer))
+        array = self.nest.array[op.name]
+        return array.absent if array.optional else None
 
     def numeric(self, ref: Ref) -> bool:
         """Whether a value is known from numbers and lengths alone."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from metanorm.plan.sweeps import Sweep
+from metanorm.nest.nest import Block
 from metanorm.targets.python.pyir import Function, Parameter, Stmt
 from metanorm.targets.triton.frame import Arguments, Frame
 
@@ -29,12 +29,12 @@ def annotation_of(key: str) -> str:
     return {"number": "tl.constexpr", "momentum": "tl.float64"}.get(word, "")
 
 
-def what(frame: Frame, sweep: Sweep) -> str:
+def what(frame: Frame, sweep: Block) -> str:
     """What a sweep does, in words."""
     done = []
-    for r in sweep.reductions:
+    for r in (frame.numbered[number] for number in sweep.measures):
         cells = ", ".join(r.cells) or "all"
         value = f" of {r.value}" if not r.value.startswith("%") else ""
         done.append(f"{r.row.title}{value} per {cells}")
-    done += [f"writes {name}" for name, _ in sweep.outputs]
+    done += [f"writes {array.removeprefix('to.')}" for array, _ in sweep.writes]
     return "; ".join(done)

@@ -257,7 +257,7 @@ class Places:
 
     def _group_of_row(self) -> None:
         """The group that a row belongs to."""
-        s, grouped, cell = self.s, self.f.plan.grouped, self.f.cell
+        s, grouped, cell = self.s, self.f.nest.grouped, self.f.cell
         assert grouped is not None and cell is not None
         sides, row = s.sides[grouped], s.at[grouped]
         index = self.arguments("index")

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from metanorm.ir.index import closure
 from metanorm.ir.nodes import Buffer, Ref, Update
 from metanorm.ir.operands import operands
-from metanorm.plan.sweeps import Sweep
+from metanorm.nest.nest import Block
 from metanorm.targets.triton.frame import Frame
 from metanorm.targets.triton.kernel import what
 from metanorm.targets.triton.phases import Phase, Phases
@@ -25,11 +25,11 @@ from metanorm.targets.triton.tile import TilePrinter
 def sweep_by_sweep(frame: Frame, name: str) -> list[Step]:
     """Steps that serve any data."""
     made = _Schedule(frame, name)
-    for number, sweep in enumerate(frame.plan.sweeps, 1):
-        shape = of_sweep(frame, sweep.reductions)
+    for number, sweep in enumerate(frame.nest.sweeps, 1):
+        shape = of_sweep(frame, [frame.numbered[number] for number in sweep.measures])
         printer = TilePrinter(frame, shape, [sweep], (), island=False)
         made.provide(printer.s.reads)
-        own = "_".join([f"sweep_{number}"] if len(frame.plan.sweeps) > 1 else ["sweep"])
+        own = "_".join([f"sweep_{number}"] if len(frame.nest.sweeps) > 1 else ["sweep"])
         made.look(printer.step(f"{name}_{own}", f"Sweep {number}: {what(frame, sweep)}."), [sweep])
     made.finish()
     return made.steps
@@ -38,7 +38,7 @@ def sweep_by_sweep(frame: Frame, name: str) -> list[Step]:
 def in_islands(frame: Frame, name: str, walk: bool) -> list[Step] | None:
     """Steps for islands that are no larger than a tile, or for those that a program walks over;
     `None` where that cannot be."""
-    if len(frame.plan.sweeps) < 2:
+    if len(frame.nest.sweeps) < 2:
         return None
     for shape in of_islands(frame, walk):
         try:
@@ -50,13 +50,13 @@ def in_islands(frame: Frame, name: str, walk: bool) -> list[Step] | None:
 
 def _whole_islands(frame: Frame, name: str, shape: Shape) -> list[Step]:
     made = _Schedule(frame, name)
-    between = {let.name for sweep in frame.plan.sweeps for let in sweep.narrow}
+    between = {let.name for block in frame.nest.between for let in block.lets}
     here = {ref for ref in made.final() if ref in between and _of_islands(frame, ref)}
     later = here | made.measured_for(ref for ref in made.final() if ref not in here)
-    printer = TilePrinter(frame, shape, frame.plan.sweeps, later, island=True)
+    printer = TilePrinter(frame, shape, frame.nest.sweeps, later, island=True)
     made.provide(printer.s.reads)
-    cells = ", ".join(frame.plan.islands)
-    made.look(printer.step(name, f"All sweeps, for whole islands: {cells}."), frame.plan.sweeps)
+    cells = ", ".join(frame.nest.islands)
+    made.look(printer.step(name, f"All sweeps, for whole islands: {cells}."), frame.nest.sweeps)
     made.available |= later
     made.finish()
     return made.steps
@@ -64,7 +64,7 @@ def _whole_islands(frame: Frame, name: str, shape: Shape) -> list[Step]:
 
 def _of_islands(frame: Frame, ref: Ref) -> bool:
     """Whether each island has one value."""
-    return set(frame.lets[ref].type.axes) <= set(frame.plan.islands)
+    return set(frame.lets[ref].type.axes) <= set(frame.nest.islands)
 
 
 class _Schedule:
@@ -96,7 +96,7 @@ class _Schedule:
 
     # ---- steps
 
-    def look(self, step: TileStep, sweeps: Sequence[Sweep]) -> None:
+    def look(self, step: TileStep, sweeps: Sequence[Block]) -> None:
         """A kernel that looks at the data; the parts of what it measures can be joined now."""
         self.steps.append(step)
         for parts in step.parts:

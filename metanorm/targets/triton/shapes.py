@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from metanorm.ir.aggregation import ByIndex
-from metanorm.nest.kernels import Kernel
 from metanorm.nest.layouts import Group
+from metanorm.nest.nest import Nest
 from metanorm.plan.sweeps import Reduction
 from metanorm.targets.triton.frame import Frame
 
@@ -58,11 +58,11 @@ class Shape:
         return tuple(leaf for group in self.outer for leaf in group)
 
 
-def single_elements(kernel: Kernel) -> Iterator[str]:
+def single_elements(nest: Nest) -> Iterator[str]:
     """Why Triton has no kernel where others may: memory runs along an axis of which elements are
     in groups."""
-    by_index = (m for r in kernel.plan.reductions for _, m in r.over if isinstance(m, ByIndex))
-    if any(by_index) and (kernel.plan.grouped,) not in kernel.loops[:-1]:
+    by_index = (m for r in nest.reductions for _, m in r.over if isinstance(m, ByIndex))
+    if any(by_index) and (nest.grouped,) not in nest.loops[:-1]:
         yield "groups of single elements"
 
 
@@ -71,7 +71,7 @@ def of_sweep(frame: Frame, reductions: Sequence[Reduction]) -> Shape:
     groups = [g for g in frame.groups if g != (frame.cell,)]
     columns, others = groups[-1], groups[:-1]
     if any(isinstance(m, ByIndex) for r in reductions for _, m in r.over):
-        grouped = (frame.plan.grouped,)
+        grouped = (frame.nest.grouped,)
         assert frame.cell is not None
         outer = ((frame.cell,), *(g for g in others if g != grouped))
         return Shape(outer, (grouped,), columns, grouped=True)  # type: ignore[arg-type]
@@ -100,7 +100,7 @@ def _held(frame: Frame) -> Shape | None:
     """A shape in which each tile holds islands that are whole."""
     if frame.cell is not None:
         return None
-    islands = set(frame.plan.islands)
+    islands = set(frame.nest.islands)
     columns, others = frame.groups[-1], frame.groups[:-1]
     inside = tuple(g for g in others if not set(g) <= islands)
     outer = tuple(g for g in others if g not in inside)
@@ -127,7 +127,7 @@ def _walked(frame: Frame) -> Shape | None:
     if frame.cell is not None:
         return _walked_group(frame)
     held = _held(frame)
-    if held is None or not frame.plan.islands:
+    if held is None or not frame.nest.islands:
         return None
     walk = {"part": "part", "whole": "walk"}
     return replace(held, down=walk[held.down], across=walk[held.across])  # type: ignore[arg-type]
@@ -135,11 +135,11 @@ def _walked(frame: Frame) -> Shape | None:
 
 def _walked_group(frame: Frame) -> Shape | None:
     """The same where islands are groups of rows."""
-    islands = set(frame.plan.islands)
+    islands = set(frame.nest.islands)
     groups = [g for g in frame.groups if g != (frame.cell,)]
     columns, others = groups[-1], groups[:-1]
     inside = [g for g in others if not set(g) <= islands]
-    if frame.cell not in islands or inside != [(frame.plan.grouped,)]:
+    if frame.cell not in islands or inside != [(frame.nest.grouped,)]:
         return None
     outer = ((frame.cell,), *(g for g in others if g not in inside))
     across: Way = "part" if set(columns) <= islands else "whole"

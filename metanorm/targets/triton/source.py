@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from metanorm.ir.nodes import Input
-from metanorm.nest.kernels import Kernel, NormKernels
+from metanorm.nest.kernels import NormKernels
+from metanorm.nest.nest import Nest
 from metanorm.targets.python.pyir import Function
 from metanorm.targets.triton.frame import Frame
 from metanorm.targets.triton.numbers import numbers
@@ -20,7 +21,7 @@ class Schedules:
     """The steps of one kernel, sweep by sweep, for islands that fit a tile, and for those that are
     walked over; `results` says which arrays are outputs, `kept` which are for the backward pass."""
 
-    kernel: Kernel
+    nest: Nest
     sweeps: tuple[Step, ...]
     islands: tuple[Step, ...]
     walked: tuple[Step, ...]
@@ -39,7 +40,7 @@ class Schedules:
             "results": dict(self.results),
             "kept": dict(self.kept),
             "shapes": {name: list(sizes) for name, sizes in self.shapes},
-            "way": self.kernel.direction,
+            "way": self.nest.direction,
             "groups": list(self.groups),
             "numbers": self.numbers,
         }
@@ -58,16 +59,16 @@ def source(kernels: NormKernels, function: str) -> Source:
     """The kernels of the norm whose function has this name."""
     printer = _Source(function)
     order = (k for v in kernels.variants for d in (v.forward, v.backward) for k in d.values())
-    made = {id(kernel): printer.schedules(kernel) for kernel in kernels}
-    schedules = {kernel_name(function, kernel): made[id(kernel)] for kernel in order}
+    made = {id(nest): printer.schedules(nest) for nest in kernels}
+    schedules = {kernel_name(function, nest): made[id(nest)] for nest in order}
     return Source(tuple(printer.functions.values()), schedules)
 
 
-def kernel_name(function: str, kernel: Kernel) -> str:
+def kernel_name(function: str, nest: Nest) -> str:
     """What a kernel is called, and what the names of its functions begin with."""
-    name = f"{function}_{kernel.variant}_{kernel.direction}"
-    vector = kernel.layout.vector
-    if vector != kernel.plan.program.inputs[0].dims[-1]:
+    name = f"{function}_{nest.variant}_{nest.direction}"
+    vector = nest.layout.vector
+    if vector != nest.program.inputs[0].dims[-1]:
         name += f"_along_{vector.lower().replace('.', '_')}"
     return name
 
@@ -77,32 +78,32 @@ class _Source:
         self.function = function
         self.functions: dict[Function, Function] = {}  # by what they do, whatever they are called
 
-    def schedules(self, kernel: Kernel) -> Schedules:
+    def schedules(self, nest: Nest) -> Schedules:
         """The steps of a kernel."""
-        frame, body, name = Frame(kernel), kernel.plan.program, kernel_name(self.function, kernel)
+        frame, body, name = Frame(nest), nest.program, kernel_name(self.function, nest)
         sweeps = sweep_by_sweep(frame, name)
         islands = in_islands(frame, name, walk=False) or []
         walked = in_islands(frame, name, walk=True) or []
-        forward = kernel.direction == "forward"
+        forward = nest.direction == "forward"
         inputs = {let.op.name: let.name for let in body.body if isinstance(let.op, Input)}
         saved = dict(body.outputs) if forward else inputs
         shapes = tuple(
-            (n, tuple(f"size {axis}" for axis in frame.order(saved[n]))) for n in kernel.kept
+            (n, tuple(f"size {axis}" for axis in frame.order(saved[n]))) for n in nest.kept
         )
-        grouping = (kernel.plan.groups, kernel.plan.grouped, frame.cell)
+        grouping = (nest.groups, nest.grouped, frame.cell)
         arrays = {
             output: f"tensor {frame.lets[ref].op.name}" if frame.given(ref) else f"value {ref}"  # type: ignore[union-attr]
             for output, ref in body.outputs
             if not frame.wide(ref)
         }
-        saving = kernel.kept if forward else ()
+        saving = nest.kept if forward else ()
         return Schedules(
-            kernel,
+            nest,
             tuple(self._own(step) for step in sweeps),
             tuple(self._own(step) for step in islands),
             tuple(self._own(step) for step in walked),
             tuple((f"to.{o}", key) for o, key in arrays.items() if o not in saving),
-            tuple((o, arrays[o] if forward else f"tensor {o}") for o in kernel.kept),
+            tuple((o, arrays[o] if forward else f"tensor {o}") for o in nest.kept),
             shapes,
             self._once(numbers(name, body)).name,
             tuple(x for x in grouping if x is not None),

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from metanorm.ir.nodes import Let, Pool, Ref
 from metanorm.nest.layouts import Group
-from metanorm.plan.sweeps import Sweep
+from metanorm.nest.nest import Block
 from metanorm.targets.python.pyir import Comment, If
 from metanorm.targets.triton.between import IslandScope
 from metanorm.targets.triton.frame import Arguments, Frame
@@ -25,7 +25,7 @@ class TilePrinter:
     `island` where programs have whole islands. Raises `NotInTile`."""
 
     def __init__(
-        self, frame: Frame, shape: Shape, sweeps: Sequence[Sweep], later: Collection[Ref],
+        self, frame: Frame, shape: Shape, sweeps: Sequence[Block], later: Collection[Ref],
         island: bool,
     ) -> None:  # fmt: skip
         self.f, self.shape, self.sweeps = frame, shape, sweeps
@@ -52,7 +52,7 @@ class TilePrinter:
         shape, outcomes = self.shape, self.outcomes
         meta = [*(["ROWS"] if shape.rows else []), "BLOCK", *(["LANES"] if shape.cell else [])]
         cell = f"size {'*'.join(shape.cell)}"  # how loads can be put together depends on it
-        writes = tuple(output for sweep in self.sweeps for output, _ in sweep.outputs)
+        writes = tuple(output for sweep in self.sweeps for output, _ in sweep.writes)
         return TileStep(
             function_of(name, doc, self.arguments, meta, self.s.body, {cell}),
             (*self.arguments.keys, "REAL", "INDEX", *meta),
@@ -68,18 +68,18 @@ class TilePrinter:
             tuple(outcomes.parts),
             tuple(outcomes.arrays),
             self.keeps,
-            tuple(f"to.{output}" for output in writes),
+            writes,
         )
 
-    def _sweep(self, sweep: Sweep) -> None:
+    def _sweep(self, sweep: Block) -> None:
         """One look at all data of a program, and the statistics of narrow values after it."""
         shared = len(self.places.loops)
         self.places.walk()
-        for let in sweep.maps:
+        for let in sweep.lets:
             self.s.value(let.name)
-        for reduction in sweep.reductions:
-            self.statistics.measured(reduction)
-        for output, ref in sweep.outputs:
+        for number in sweep.measures:
+            self.statistics.measured(self.f.numbered[number])
+        for output, ref in sweep.writes:
             self._written(output, ref)
         among, after = self._pools(sweep)
         while len(self.places.loops) > shared:
@@ -94,23 +94,28 @@ class TilePrinter:
         self.places.leave()
         self.statistics.left()
 
-    def _pools(self, sweep: Sweep) -> tuple[list[Let], list[Let]]:
+    def _pools(self, sweep: Block) -> tuple[list[Let], list[Let]]:
         """Statistics of narrow values: those among rows that the sweep walks over, and others."""
         among: list[Let] = []
         after: list[Let] = []
         rows = set(self.shape.row_axes) if self.shape.down == "walk" else set[str]()
-        for let in sweep.narrow if isinstance(self.s, IslandScope) else ():
+        for let in self._narrow(sweep) if isinstance(self.s, IslandScope) else ():
             if isinstance(let.op, Pool):
                 over = set(self.f.leaves(axis for axis, _ in let.op.over))
                 (among if over & rows else after).append(let)
         return among, after
+
+    def _narrow(self, sweep: Block) -> Sequence[Let]:
+        """The values of cells that follow from a sweep."""
+        nest = self.f.nest
+        return nest.between[nest.sweeps.index(sweep)].lets
 
     def _kept(self) -> int:
         """How many values as large as a tile are in registers at once: what sweeps share, weights
         of elements, places of several rows, sums over islands, and what is the same for all rows,
         if a tile may be one row."""
         tensors = {name for sweep in self.sweeps for name in sweep.reads}
-        weighed = any(r.where or r.weight for sweep in self.sweeps for r in sweep.reductions)
+        weighed = any(self.f.numbered[n].weighed for sweep in self.sweeps for n in sweep.measures)
         kept = len(tensors) + weighed + (self.shape.down == "whole") + self.statistics.running
         if self.shape.turns and self.shape.across == "whole":
             before = [r for r in self.s.local if self.s.depth[r] < len(self.places.loops)]
@@ -118,11 +123,10 @@ class TilePrinter:
         return kept
 
     def _written(self, output: str, ref: Ref) -> None:
-        key = f"to.{output}"
-        pointer = self.arguments(f"tensor {key}", key.replace(".", "_"))
+        pointer = self.arguments(f"tensor {output}", output.replace(".", "_"))
         value = self.s.value(ref)
-        store = self.s.store(pointer, self.s.strided(key), ROW | COLUMN, value)
-        self.s.body.append(If(is_given(pointer), (store,)) if output.startswith("d.") else store)
+        store = self.s.store(pointer, self.s.strided(output), ROW | COLUMN, value)
+        self.s.body.append(If(is_given(pointer), (store,)) if output.startswith("to.d.") else store)
 
 
 def _sizes(groups: Sequence[Group]) -> Keys:

@@ -1,0 +1,129 @@
+"""What a legal nest is. Tests run it for the whole library; a nest that is not legal is a bug."""
+
+from __future__ import annotations
+
+from metanorm.ir.nodes import Along, Lookup, Ref, Rename
+from metanorm.ir.nodes import Pool as PoolOp
+from metanorm.ir.operands import operands
+from metanorm.nest.nest import (
+    Accumulate,
+    Block,
+    Compute,
+    Finish,
+    Gather,
+    Load,
+    Nest,
+    Pool,
+    Statement,
+    Store,
+    Update,
+)
+
+ORDER = ("begin", "before", "sweep", "between", "after", "end")
+OF_ISLANDS = ("before", "between", "after")
+
+
+class IllegalNest(Exception):
+    """A nest breaks a rule of its page: a bug in metanorm."""
+
+
+def verify(nest: Nest) -> None:
+    """Raise `IllegalNest` unless everything is computed before it is read, where it can be."""
+    _Verifier(nest).run()
+
+
+class _Verifier:
+    def __init__(self, nest: Nest) -> None:
+        self.nest, self.index = nest, nest.program.index
+        self.known: set[Ref] = set()  # values of cells
+        self.here: set[Ref] = set()  # values of the data, in one sweep
+        self.taken: list[int] = []
+        self.written: list[str] = []
+
+    def run(self) -> None:
+        self._shape()
+        for block in self.nest.blocks:
+            self.here = set()
+            for statement in block.statements:
+                self._statement(block, statement)
+        numbers = list(range(len(self.nest.reductions)))
+        self._demand(self.taken == numbers, "each reduction is measured once, in order")
+        roles = ("result", "returned") + (("saved",) if self.nest.direction == "forward" else ())
+        out = [array.name for array in self.nest.arrays if array.role in roles]
+        self._demand(sorted(out) == sorted(self.written), "each result is written once")
+
+    def _demand(self, holds: bool, rule: str) -> None:
+        if not holds:
+            nest = self.nest
+            raise IllegalNest(f"{nest.program.name}, {nest.variant}, {nest.direction}: {rule}")
+
+    def _shape(self) -> None:
+        whens = [block.when for block in self.nest.blocks]
+        pairs = ["sweep", "between"] * len(self.nest.sweeps)
+        self._demand(whens == ["begin", "before", *pairs, "after", "end"], "blocks in their order")
+        names = [array.name for array in self.nest.arrays]
+        self._demand(len(names) == len({*names}), "each array once")
+        axes = {axis for group in self.nest.loops for axis in group} - {self.nest.cell}
+        self._demand(axes == {*self.nest.data_axes}, "loops over the axes of the data")
+        inside = {*axes, self.nest.cell}
+        self._demand(inside.issuperset(self.nest.islands), "islands along loops")
+
+    def _statement(self, block: Block, statement: Statement) -> None:
+        in_sweep = block.when == "sweep"
+        match statement:
+            case Load(let, array):
+                found = self.nest.array.get(array)
+                self._demand(found is not None, f"an array {array} to read")
+                if found is not None:
+                    self._demand({*found.axes} == {*let.type.axes}, f"the axes of {array}")
+                self._bound(block, let.name)
+            case Compute(let) | Gather(let) | Pool(let):
+                there = {*let.type.axes}
+                match let.op:
+                    case PoolOp(over=over):
+                        there |= {x for a, _ in over for x in self.index.space.leaves(a)}
+                    case Rename(old=axis) | Lookup(axis=axis) | Along(axis=axis):
+                        there.add(axis)
+                for ref in operands(let.op):
+                    self._read(block, ref)
+                    if not in_sweep:
+                        axes = self.index.types[ref].axes
+                        self._demand(there.issuperset(axes), f"{ref} at the place of {let.name}")
+                self._demand(isinstance(statement, Compute) or not in_sweep, "sweeps do not gather")
+                self._bound(block, let.name)
+            case Accumulate(number):
+                r = self.nest.reductions[number]
+                self._demand(in_sweep, "elements are taken in in sweeps")
+                for read in (r.value, r.where, r.weight):
+                    if read is not None:
+                        self._read(block, read)
+                self.taken.append(number)
+            case Finish(let, number, name):
+                r = self.nest.reductions[number]
+                self._demand(number in self.taken, f"{let.name} is measured before it is finished")
+                self._demand(name in r.row.measures, f"{name} is found by {r.kind}")
+                late = block.when == "end"
+                self._demand(late == r.terminal, f"{let.name} is finished when it is complete")
+                self._bound(block, let.name)
+            case Store(array, value):
+                self._read(block, value)
+                role = self.nest.array[array].role if array in self.nest.array else ""
+                self._demand(role == "result" if in_sweep else role in ("returned", "saved"),
+                             f"a place for {array}")  # fmt: skip
+                self.written.append(array)
+            case Update(array, value):
+                self._read(block, value)
+                same = self.nest.array[array].axes == self.index.types[value].axes
+                self._demand(block.when == "end" and same, f"{array} follows {value} at the end")
+
+    def _bound(self, block: Block, ref: Ref) -> None:
+        self._demand(ref not in self.known and ref not in self.here, f"{ref} once")
+        wide = self.nest.wide(ref)
+        self._demand(wide == (block.when == "sweep"), f"{ref} in the block of its size")
+        if block.when in OF_ISLANDS:
+            axes = self.index.types[ref].axes
+            self._demand({*axes} >= {*self.nest.islands}, f"{ref} for each island")
+        (self.here if wide else self.known).add(ref)
+
+    def _read(self, block: Block, ref: Ref) -> None:
+        self._demand(ref in self.known or ref in self.here, f"{ref} before it is read")

@@ -1,0 +1,108 @@
+"""The rules of nests, each broken once. That all nests of the corpus keep them, its tests ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from conftest import PROGRAMS
+
+from metanorm.nest.kernels import kernels_of
+from metanorm.nest.nest import Accumulate, Block, Finish, Load, Nest, Pool, Statement, Store
+from metanorm.nest.verify import IllegalNest, verify
+from metanorm.passes.pipeline import optimize
+
+
+def nest(name: str = "GroupNorm", direction: str = "forward") -> Nest:
+    """A nest of the library, in training, as declared."""
+    variant = kernels_of(optimize(PROGRAMS[name])).variants[0]
+    return next(iter(getattr(variant, direction).values()))
+
+
+def changed(found: Nest, when: str, change: Callable[[list[Statement]], None]) -> Nest:
+    """A nest with other statements in the first block of a kind."""
+    blocks: list[Block] = []
+    done = False
+    for block in found.blocks:
+        statements = list(block.statements)
+        if block.when == when and not done:
+            change(statements)
+            done = True
+        blocks.append(replace(block, statements=tuple(statements)))
+    assert done
+    return replace(found, blocks=tuple(blocks))
+
+
+def drop(kind: type) -> Callable[[list[Statement]], None]:
+    """Leave out the first statement of a kind."""
+    return lambda all_: all_.remove(next(s for s in all_ if isinstance(s, kind)))
+
+
+def again(kind: type) -> Callable[[list[Statement]], None]:
+    """Repeat the first statement of a kind."""
+    return lambda all_: all_.append(next(s for s in all_ if isinstance(s, kind)))
+
+
+def read_nothing(statements: list[Statement]) -> None:
+    load = next(s for s in statements if isinstance(s, Load))
+    statements.insert(0, replace(load, array="nothing"))
+
+
+def pool(statements: list[Statement]) -> None:
+    found = nest("SwitchNorm", "backward")
+    statements.append(next(s for _, s in found.statements() if isinstance(s, Pool)))
+
+
+BROKEN: dict[str, tuple[str, Callable[[list[Statement]], None]]] = {
+    "x before it is read": ("sweep", drop(Load)),
+    "x once": ("sweep", again(Load)),
+    "each reduction is measured once": ("sweep", again(Accumulate)),
+    "mean is measured before it is finished": ("sweep", drop(Accumulate)),
+    "mean before it is read": ("between", drop(Finish)),
+    "each result is written once": ("end", again(Store)),
+    "a place for to.output": ("end", lambda all_: all_.append(Store("to.output", "mean"))),
+    "an array nothing to read": ("sweep", read_nothing),
+    "before it is read": ("sweep", pool),
+}
+
+
+@pytest.mark.parametrize("rule", BROKEN)
+def test_a_broken_rule_is_named(rule: str) -> None:
+    when, change = BROKEN[rule]
+    with pytest.raises(IllegalNest, match=rule):
+        verify(changed(nest(), when, change))
+
+
+def test_blocks_stand_in_their_order() -> None:
+    found = nest()
+    with pytest.raises(IllegalNest, match="blocks in their order"):
+        verify(replace(found, blocks=found.blocks[1:]))
+    with pytest.raises(IllegalNest, match="blocks in their order"):
+        verify(replace(found, blocks=tuple(reversed(found.blocks))))
+
+
+def test_islands_lie_along_loops() -> None:
+    with pytest.raises(IllegalNest, match="islands along loops"):
+        verify(replace(nest(), islands=("K",)))
+
+
+def test_what_belongs_to_islands_has_their_axes() -> None:
+    found = nest()
+    with pytest.raises(IllegalNest, match="for each island"):
+        verify(replace(found, islands=("N", "C.outer", "S")))
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+@pytest.mark.parametrize("name", ["GroupNorm", "BatchNorm", "GraphNorm", "SwitchNorm", "MetaNorm"])
+def test_a_nest_as_it_is_keeps_them(name: str, direction: str) -> None:
+    verify(nest(name, direction))
+
+
+def test_a_nest_knows_its_parts() -> None:
+    found = nest("BatchNorm")
+    (update, *_) = found.block("end").updates
+    assert update.array == "running_mean" and update.momentum == "momentum"
+    assert found.array["weight"].optional and found.array["weight"].absent == 1
+    assert found.orders["x"] == ("N", "C", "S") and found.array["x"].role == "data"
+    assert [block.when for block in found.blocks][:3] == ["begin", "before", "sweep"]
