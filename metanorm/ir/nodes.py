@@ -127,7 +127,8 @@ class Along:
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """Rows of `table` along `axis`, chosen by an index value or a fixed position."""
+    """Rows of `table` along `axis`, chosen by an index value or a fixed position, which counts
+    from the end where it is negative."""
 
     table: Ref
     axis: str

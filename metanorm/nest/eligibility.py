@@ -37,6 +37,7 @@ from metanorm.ir.nodes import (
 )
 from metanorm.ir.operands import every_let, operands
 from metanorm.ir.scalar import Const
+from metanorm.ir.space import Space
 from metanorm.nest.arguments import asked, dimensions, factors, orders, orders_of
 from metanorm.plan.sweeps import Plan
 
@@ -75,9 +76,14 @@ def ineligible(program: Program) -> Iterator[str]:
             for _, matrix in let.op.over:
                 if type(matrix) in OVERLAPPING:
                     yield OVERLAPPING[type(matrix)]
+    space = Space(program.axes)
     for let in every_let(program.body):
         if type(let.op) in WITHOUT_KERNELS:
             yield WITHOUT_KERNELS[type(let.op)]
+        if isinstance(let.op, Lookup) and isinstance(let.op.index, int):
+            length = space[let.op.axis].size  # which no kernel looks at
+            if not isinstance(length, Const) or let.op.index < 0:
+                yield "a position of an axis whose length a call decides"
     if any(i.sort == "edges" for i in program.inputs):
         yield "an input of edges"
     if any(u.when != "train" for u in program.updates):

@@ -49,6 +49,7 @@ from metanorm.runtime.neighbours import Members, Neighbours
 from metanorm.runtime.outputs import register_output
 from metanorm.runtime.overrides import handle_override, has_override
 from metanorm.runtime.pools import (
+    at,
     chosen,
     count,
     largest,
@@ -119,6 +120,7 @@ __all__ = [
     "as_number_or_none",
     "as_shape",
     "as_whole",
+    "at",
     "autotune",
     "begin_",
     "call_path",

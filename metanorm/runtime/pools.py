@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from metanorm.runtime.arguments import demand_whole
+from metanorm.runtime.errors import ShapeError
 from metanorm.runtime.mean_and_variance import (
     Moments,
     plain_mean_square,
@@ -92,6 +93,16 @@ def total(
         added = _weighted_sum(x, dims, where, weight)
         return added if keepdim or not dims else added.squeeze(dims)
     return x.sum(dims, keepdim=keepdim) if dims else x
+
+
+def at(x: Tensor, dim: int, position: int, axis: str) -> Tensor:
+    """One position of a dimension, counted from its end where it is negative.
+
+    Raises `ShapeError` where the axis is not that long.
+    """
+    if not -x.shape[dim] <= position < x.shape[dim]:
+        raise ShapeError(f"axis {axis} has {x.shape[dim]} positions, and {position} is not one")
+    return x.select(dim, position)
 
 
 def chosen(table: Tensor, index: Tensor, name: str = "index") -> Tensor:

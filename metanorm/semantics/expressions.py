@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Union
 
 from metanorm.diagnostics.axes import BadRename
 from metanorm.diagnostics.names import UnknownField, UnknownFunction, UnknownName
@@ -30,6 +31,9 @@ from metanorm.semantics.pools import LoweredPool, PoolLowering
 from metanorm.semantics.statistics import Statistics
 from metanorm.semantics.values import POISON, Moments, Outputs, Poison, PoolOnly, Tensor, Value
 from metanorm.syntax import ast, build
+
+Subscript = Union[ast.Rename, ast.At, ast.Expr]
+MOST_POSITIONS = 2**31
 
 
 class Expressions:
@@ -182,11 +186,13 @@ class Expressions:
                 return POISON
             if isinstance(subscript, ast.Rename):
                 value = self._rename(tensor, subscript)
+            elif isinstance(subscript, ast.At):
+                value = self._at(tensor, subscript)
             else:
                 value = self._lookup(tensor, subscript, expr)
         return value
 
-    def _in_turn(self, expr: ast.Index, value: Value) -> list[ast.Rename | ast.Expr]:
+    def _in_turn(self, expr: ast.Index, value: Value) -> list[Subscript]:
         """The subscripts in an order in which each can be done.
 
         The renames of one bracket happen at once: `a[O -> P, P -> Q]` makes room for P first, and
@@ -199,8 +205,8 @@ class Expressions:
         own = {space.base(a) for a in value.type.axes} if isinstance(value, Tensor) else set()
         if not all(set(self.pools.resolve(s.old, quiet=True) or ("",)) <= own for s in waiting):
             return list(waiting)
-        done: list[ast.Rename | ast.Expr] = []
-        last: list[ast.Rename | ast.Expr] = []
+        done: list[Subscript] = []
+        last: list[Subscript] = []
         while waiting:
             olds = {s.old.name for s in waiting}
             free = next((s for s in waiting if s.new.name not in olds - {s.old.name}), None)
@@ -277,6 +283,37 @@ class Expressions:
             self.problems.add(CannotLookUp(expr.value.span, reason, declared, hint))
             return POISON
         return self.low.emit(Lookup(table.ref, name.table, index.ref), expr.span)
+
+    def _at(self, tensor: Tensor, at: ast.At) -> Value:
+        """`x[T = 0]`: one position of an axis, counted from its end where it is negative."""
+        axes = self.pools.resolve(at.axis)
+        position, sign = at.position, 1
+        if isinstance(position, ast.Negative):
+            position, sign = position.operand, -1
+        if axes is None or isinstance(position, ast.Missing):
+            return POISON
+        space = self.low.table.space
+        reason, span = "", at.position.span
+        hint = "write a number: `x[T = 0]` is the first position, `x[T = -1]` the last"
+        if not isinstance(position, ast.Number) or position.value != int(position.value):
+            reason = "positions are whole numbers that are written out"
+        elif position.value >= MOST_POSITIONS:
+            reason = f"no axis has {position.text} positions"
+        elif len(axes) != 1 or space[axes[0]].variadic or axes[0] not in tensor.type.axes:
+            shown = [self.low.table.shown(a) for a in self.low.dims(tensor.type.axes)]
+            has = listing(a for a in shown if "/" not in a)
+            reason, span = f"the value has no axis `{at.axis.name}` of its own", at.axis.span
+            hint = f"its axes are {has}" if has else "it is a single number"
+        if reason or not isinstance(position, ast.Number):
+            self.problems.add(CannotLookUp(span, reason, None, hint))
+            return POISON
+        size = getattr(space[axes[0]].size, "value", None)
+        place = sign * int(position.value)
+        if size is not None and not -size <= place < size:
+            reason = f"axis `{at.axis.name}` has {int(size)} positions, counted from 0"
+            self.problems.add(CannotLookUp(span, reason, None, hint))
+            return POISON
+        return self.low.emit(Lookup(tensor.ref, axes[0], place), at.span)
 
     def _item(self, table: Tensor, position: ast.Number, expr: ast.Index) -> Value:
         space = self.low.table.space

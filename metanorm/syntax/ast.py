@@ -148,12 +148,20 @@ class Rename(Node):
     new: AxisRef
 
 
+class At(Node):
+    """`T = 0`, inside brackets."""
+
+    kind: Literal["at"] = "at"
+    axis: AxisRef
+    position: Expr
+
+
 class Index(Node):
-    """`d[N -> M]` or `table[label]`; with axes in `shift p[C, *S] = 1`."""
+    """`d[N -> M]`, `x[T = 0]` or `table[label]`; with axes in `shift p[C, *S] = 1`."""
 
     kind: Literal["index"] = "index"
     value: Expr
-    subscripts: tuple[Union[Rename, Expr], ...]
+    subscripts: tuple[Union[Rename, At, Expr], ...]
 
 
 class Keyword(Node):

@@ -410,7 +410,14 @@ class _Builder:
             subscripts=tuple(self.subscript(s) for s in subscripts),
         )
 
-    def subscript(self, tree: Tree) -> ast.Rename | ast.Expr:
+    def subscript(self, tree: Tree) -> ast.Rename | ast.At | ast.Expr:
+        if tree.data == "at":
+            axis, position = tree.children
+            return ast.At(
+                span=self.span(tree),
+                axis=self.axis_ref([axis], self.span(axis)),
+                position=self.expr(position),
+            )
         if tree.data != "rename":
             return self.expr(tree)
         old, new = tree.children

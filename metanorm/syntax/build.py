@@ -57,7 +57,7 @@ def field(value: ast.Identifier, text: str) -> ast.Expr:
     )
 
 
-def dims(subscripts: tuple[ast.Rename | ast.Expr, ...]) -> tuple[ast.Dim, ...]:
+def dims(subscripts: tuple[ast.Rename | ast.At | ast.Expr, ...]) -> tuple[ast.Dim, ...]:
     """Subscripts that are axes, as in `shift mean_scale[C, *S] = 1`, as dimensions."""
     return tuple(
         ast.Dim(span=s.span, axis=axis_ref(s))

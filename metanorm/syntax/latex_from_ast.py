@@ -193,7 +193,9 @@ def _chain(chain: ast.Chain) -> Text:
     return level, text
 
 
-def _subscript(subscript: ast.Rename | ast.Expr) -> str:
+def _subscript(subscript: ast.Rename | ast.At | ast.Expr) -> str:
+    if isinstance(subscript, ast.At):
+        return f"{_axis(subscript.axis)} = {_at(subscript.position)}"
     if isinstance(subscript, ast.Rename):
         return f"{_axis(subscript.old)} \\to {_axis(subscript.new)}"
     return _at(subscript)

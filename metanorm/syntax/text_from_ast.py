@@ -255,7 +255,9 @@ def _chain(chain: ast.Chain) -> tuple[int, Doc]:
     return level, Group(tuple(parts))
 
 
-def _subscript(subscript: ast.Rename | ast.Expr) -> Doc:
+def _subscript(subscript: ast.Rename | ast.At | ast.Expr) -> Doc:
+    if isinstance(subscript, ast.At):
+        return (_axis(subscript.axis), " = ", _expr(subscript.position))
     if isinstance(subscript, ast.Rename):
         return f"{_axis(subscript.old)} -> {_axis(subscript.new)}"
     return _expr(subscript)

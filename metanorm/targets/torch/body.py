@@ -31,6 +31,7 @@ from metanorm.ir.nodes import (
 from metanorm.ir.outputs import output_dims
 from metanorm.ir.precision import computed_alone
 from metanorm.ir.reachable import outputs_of_others, reachable
+from metanorm.ir.scalar import Const
 from metanorm.targets.python.pyir import (
     Assign,
     Attribute,
@@ -327,6 +328,11 @@ class Body:
         rest = tuple(d for i, d in enumerate(table.dims) if i != place)
         if isinstance(op.index, int):
             number = integer(op.index)
+            if not isinstance(self.c.space[op.axis].size, Const):
+                axis = Literal(self.c.shown(op.axis))
+                taken = call("runtime.at", table.expr, at, number, axis)
+                self.c.bind(let, taken, rest, out, "item")
+                return
             first = Subscript(table.expr, (number,))
             item = method(table.expr, "select", at, number) if place else first
             self.c.keep(let, Value(item, rest), out, "item")
