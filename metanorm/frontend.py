@@ -19,7 +19,7 @@ from metanorm.diagnostics.targets import BadModuleName, BadUse, NoNorm, Unreadab
 from metanorm.ir.nodes import Program
 from metanorm.semantics.allowances import without_allowed
 from metanorm.semantics.equations_from_clauses import equations_from_clauses
-from metanorm.semantics.ir_from_ast import ir_from_ast
+from metanorm.semantics.ir_from_ast import NamedValue, ir_from_ast
 from metanorm.semantics.limits import Sizes, too_large, too_many
 from metanorm.semantics.lowering import KnownNorm
 from metanorm.source import Source, Span
@@ -47,6 +47,8 @@ class Checked:
     norms: dict[str, list[CheckedNorm]] = field(default_factory=dict)
     diagnostics: tuple[Diagnostic, ...] = ()
     reads: dict[str, tuple[str, ...]] = field(default_factory=dict)  # sources behind each source
+    # What the names of each norm denote, by its source and name; of one with errors, some do.
+    values: dict[tuple[str, str], Mapping[str, NamedValue]] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -133,6 +135,7 @@ class _Check:
         self.parsed: dict[str, Parsed] = {}
         self.equations: dict[str, dict[str, ast.Norm | None]] = {}
         self.tables: dict[str, dict[str, KnownNorm]] = {}
+        self.values: dict[tuple[str, str], Mapping[str, NamedValue]] = {}
         self.sizes = Sizes()
         self.unused: set[str] = set()  # sources with a `use` that could not be followed
 
@@ -142,7 +145,7 @@ class _Check:
         for name in self.parsed:
             found = without_allowed(found, self.sources[name], name in roots)
         reads = {root: read_by(root, self.sources) for root in roots}
-        return Checked(norms, found, reads)
+        return Checked(norms, found, reads, self.values)
 
     def _without_echoes(self, found: Sequence[Diagnostic]) -> tuple[Diagnostic, ...]:
         """The diagnostics without those that follow from another one.
@@ -195,9 +198,10 @@ class _Check:
                 if large is not None:
                     self.problems.add(large)
                     continue
-                program = ir_from_ast(equations, table, self.problems)
-                if program is not None:
-                    checked.append(CheckedNorm(norm, equations, program))
+                lowered = ir_from_ast(equations, table, self.problems)
+                self.values[name, norm.name.name] = lowered.values
+                if lowered.program is not None:
+                    checked.append(CheckedNorm(norm, equations, lowered.program))
         return checked
 
     def _table(self, name: str) -> dict[str, KnownNorm]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metanorm.diagnostics.model import Problem
+from metanorm.diagnostics.guess import respelled
+from metanorm.diagnostics.model import Fix, Problem
 from metanorm.diagnostics.registry import problem
 from metanorm.diagnostics.suggest import did_you_mean, listing
 from metanorm.source import Span
@@ -56,3 +57,6 @@ class UnknownDtype(Problem):
             return (f"the dtype of a tensor is written `like {self.name}`",)
         guess = did_you_mean(self.name, self.known)
         return guess or (f"dtypes are {listing(self.known, 'or')}",)
+
+    def fixes(self) -> tuple[Fix, ...]:
+        return () if self.is_tensor else respelled(self.span, self.name, self.known)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from metanorm.diagnostics.axes import OutputAxes
 from metanorm.diagnostics.collector import Collector
@@ -21,7 +22,7 @@ from metanorm.semantics.open_lengths import report_open_lengths
 from metanorm.semantics.reserved import check_name
 from metanorm.semantics.scalars import sort_of
 from metanorm.semantics.statements import NormOutput, Statements
-from metanorm.semantics.values import POISON, Entity, PoolOnly, Scope, Value
+from metanorm.semantics.values import POISON, Entity, Moments, PoolOnly, Scope, Tensor, Value
 from metanorm.semantics.wholes import with_wholes
 from metanorm.source import Span
 from metanorm.syntax import ast
@@ -31,17 +32,33 @@ TARGETS = ("weight", "gradient", "loss")
 STRUCTURED = ("eye", "ones")
 
 
-def ir_from_ast(
-    norm: ast.Norm, known: Mapping[str, KnownNorm], problems: Collector
-) -> Program | None:
-    """The program of a norm whose clauses are equations; `None` where it has errors.
+@dataclass(frozen=True)
+class NamedValue:
+    """What a name of a norm denotes: what introduced it, and its axes as a person writes them."""
+
+    what: str  # "hyperparameter", "input", "parameter", "buffer", "value"
+    axes: tuple[str, ...]
+    sort: str  # "real", "bool" or "int", "moments", or what only pools
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A norm as a program, `None` where it has errors, and its names as far as they are right."""
+
+    program: Program | None
+    values: Mapping[str, NamedValue]
+
+
+def ir_from_ast(norm: ast.Norm, known: Mapping[str, KnownNorm], problems: Collector) -> Lowered:
+    """The program of a norm whose clauses are equations.
 
     `known` are the norms that it may call.
     """
     found = Collector()
-    program = _Norm(norm, known, found).program()
+    lowering = _Norm(norm, known, found)
+    program = lowering.program()
     problems.extend(found.sorted())
-    return None if found.has_errors else program
+    return Lowered(None if found.has_errors else program, lowering.values())
 
 
 class _Norm:
@@ -106,6 +123,27 @@ class _Norm:
         """The leading axis is the one of the samples."""
         if first.dims:
             self.low.samples = self.low.table.space.leaves(first.dims[0])
+
+    def values(self) -> dict[str, NamedValue]:
+        """The names in scope, but for those that are wrong."""
+        found: dict[str, NamedValue] = {}
+        for name, entity in self.frame.scope:
+            match entity.value:
+                case Tensor(_, type):
+                    found[name] = NamedValue(entity.what, self._written(type.axes), type.kind)
+                case Moments(mean, _):
+                    axes = self._written(mean.type.axes)
+                    found[name] = NamedValue(entity.what, axes, "moments")
+                case PoolOnly(what, _, axis):
+                    found[name] = NamedValue(entity.what, (axis, axis), what)
+                case _:
+                    pass
+        return found
+
+    def _written(self, axes: tuple[str, ...]) -> tuple[str, ...]:
+        """Axes as a person writes them, `*S` and cells such as `C/blocks(g)` included."""
+        names = (axis.partition("/") for axis in self.low.dims(axes))
+        return tuple(f"{self.low.table.shown(n)}{slash}{cell}" for n, slash, cell in names)
 
     # ---- hyperparameters
 

@@ -19,6 +19,9 @@ RESERVED_WORDS = STATEMENT_WORDS | FILE_WORDS
 # Words that begin a statement, yet may name a value: the papers write `scale` and `shift`.
 SOFT_STATEMENT_WORDS = frozenset({"shift", "scale"})
 
+# What these clauses may say by a word, instead of by a value.
+CLAUSE_WORDS = {"shift": ("mean", "none"), "scale": ("std", "none", "l1", "max")}
+
 
 def grammar_text() -> str:
     """The grammar as it is shipped."""

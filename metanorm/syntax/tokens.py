@@ -64,3 +64,14 @@ def span_of(source: Source, token: Token) -> Span:
 def is_word(token: Token) -> bool:
     """Whether this can be a name: what the grammar calls a keyword may be one elsewhere."""
     return token.type not in NO_TOKENS and token.isidentifier() and token not in RESERVED_WORDS
+
+
+def word_at(source: Source, offset: int) -> tuple[str, Span] | None:
+    """The word around a place, or the one that ends there; none in a comment or a string."""
+    for token in parser().lex(source.text, dont_ignore=True):
+        start, end = token.start_pos or 0, token.end_pos or 0
+        if start <= offset <= end and token.isidentifier() and token.type != "FOREIGN":
+            return str(token), source.span(start, end)
+        if start > offset:
+            break
+    return None

@@ -1,0 +1,117 @@
+"""What an editor shows in and beside a text: colours, inferred axes, an outline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from metanorm.lsp.hover import shape
+from metanorm.lsp.project import View
+from metanorm.semantics.symbols import Role
+from metanorm.source import Span
+from metanorm.syntax import ast
+
+# The types of tokens that the protocol has, by what a name is. Keywords, numbers and comments are
+# left to the grammar of the editor.
+TOKEN_TYPES: Mapping[Role, str] = {
+    Role.NORM: "class",
+    Role.AXIS: "typeParameter",
+    Role.HYPER: "parameter",
+    Role.INPUT: "variable",
+    Role.PARAM: "property",
+    Role.BUFFER: "property",
+    Role.VALUE: "variable",
+    Role.LENGTH: "parameter",
+    Role.OUTPUT: "variable",
+    Role.UNKNOWN: "variable",
+    Role.FUNCTION: "function",
+    Role.MATRIX: "function",
+    Role.OPTION: "parameter",
+    Role.FIELD: "property",
+    Role.SORT: "type",
+    Role.WORD: "enumMember",
+}
+
+
+@dataclass(frozen=True)
+class Coloured:
+    """A name, the type of its token, and whether it is introduced there."""
+
+    span: Span
+    type: str
+    introduces: bool
+    of_language: bool
+
+
+def colours(view: View) -> list[Coloured]:
+    """The names of a text in order, each place once."""
+    found: dict[Span, Coloured] = {}
+    for o in view.occurrences:
+        of_language = not o.symbol.norm and o.symbol.role is not Role.NORM
+        coloured = Coloured(o.span, TOKEN_TYPES[o.symbol.role], o.introduces, of_language)
+        found.setdefault(o.span, coloured)
+    return [found[span] for span in sorted(found)]
+
+
+@dataclass(frozen=True)
+class Hint:
+    """Axes that the text does not say, to be shown behind a name."""
+
+    offset: int
+    text: str
+
+
+def hints(view: View, span: Span) -> list[Hint]:
+    """The inferred axes of each `let` and `stat` in a part of the text, where none are written."""
+    return [h for h in _hints(view) if span.start <= h.offset <= span.end]
+
+
+def _hints(view: View) -> Iterator[Hint]:
+    for norm in view.file.norms:
+        values = view.values(norm.name.name)
+        for statement in norm.statements:
+            is_let = isinstance(statement, ast.Let) and not statement.dims
+            if is_let or isinstance(statement, ast.Stat):
+                assert isinstance(statement, (ast.Let, ast.Stat))
+                value = values.get(statement.name.name)
+                if value is not None and value.axes:
+                    yield Hint(statement.name.span.end, shape(value))
+
+
+@dataclass(frozen=True)
+class Outlined:
+    """A norm, or a name that it introduces."""
+
+    name: str
+    role: Role
+    span: Span
+    whole: Span
+    detail: str = ""
+    children: tuple[Outlined, ...] = ()
+
+
+def outline(view: View) -> list[Outlined]:
+    """The norms of a text, each with what it introduces."""
+    return [
+        Outlined(
+            norm.name.name,
+            Role.NORM,
+            norm.name.span,
+            norm.span.to(norm.name.span),
+            " ".join(norm.doc),
+            tuple(_children(view, norm)),
+        )
+        for norm in view.file.norms
+        if norm.name.span.end > norm.name.span.start
+    ]
+
+
+def _children(view: View, norm: ast.Norm) -> Iterator[Outlined]:
+    values = view.values(norm.name.name)
+    for o in view.occurrences:
+        if o.norm == norm.name.name and o.introduces and o.symbol.role is not Role.NORM:
+            if not norm.span.start <= o.span.start < norm.span.end:
+                continue  # of another norm of the same name
+            value = values.get(o.symbol.name) if o.symbol.role is not Role.AXIS else None
+            detail = shape(value) if value is not None else ""
+            yield Outlined(o.symbol.name, o.symbol.role, o.span, o.span, detail)

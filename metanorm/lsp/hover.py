@@ -1,0 +1,190 @@
+"""What is known of the thing at a place, in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from metanorm.diagnostics.model import INTERNAL
+from metanorm.diagnostics.registry import manual_page
+from metanorm.frontend import CheckedNorm
+from metanorm.ir.nodes import DTYPES
+from metanorm.ir.ops import operations
+from metanorm.ir.scalar import scalar_text
+from metanorm.lsp.project import Project, View
+from metanorm.semantics.ir_from_ast import NamedValue
+from metanorm.semantics.names_in_ast import nodes_in
+from metanorm.semantics.symbols import Occurrence, Role
+from metanorm.source import Source, Span
+from metanorm.syntax import ast, words
+from metanorm.syntax.text_from_ast import norm_lines
+from metanorm.syntax.tokens import word_at
+
+
+@dataclass(frozen=True)
+class Hover:
+    """Markdown, and the text that it is about."""
+
+    span: Span
+    markdown: str
+
+
+def hover(project: Project, view: View, offset: int) -> Hover | None:
+    """What is at a place: a mistake first, then a name or a word; `None` where nothing is."""
+    parts: list[str] = []
+    place: Span | None = None
+    occurrence = view.at(offset)
+    if occurrence is not None:
+        place = occurrence.span
+        parts += _name(project, view, occurrence)
+    else:
+        word = word_at(view.source, offset)
+        if word is not None and word[0] in words.STATEMENTS:
+            place = word[1]
+            parts.append(_code(words.usage(word[0])) + words.STATEMENTS[word[0]])
+        elif word is not None and word[0] in words.SOFT:
+            place = word[1]
+            parts.append(f"`{word[0]}`: {words.SOFT[word[0]]}")
+    for found in view.findings.diagnostics:
+        span = found.primary.span
+        if span.source == view.name and span.start <= offset <= span.end and found.code != INTERNAL:
+            place = place or span
+            parts.append(_page(found.code))
+    return Hover(place, "\n\n---\n\n".join(parts)) if place is not None and parts else None
+
+
+def _code(text: str) -> str:
+    return f"```norm\n{text}\n```\n"
+
+
+def _page(code: str) -> str:
+    """The manual page of a code up to its example."""
+    page = manual_page(code)
+    meaning = page.body.partition("### Example")[0].replace("### What it means", "").strip()
+    return f"**{code}: {page.title}**\n\n{meaning}"
+
+
+# ---- names
+
+
+def _name(project: Project, view: View, occurrence: Occurrence) -> list[str]:
+    role, name = occurrence.symbol.role, occurrence.symbol.name
+    if role in WORDS:
+        result = _result(view, occurrence) if role is Role.FUNCTION else ""
+        return [WORDS[role](name) + result]
+    found = project.symbol(view, occurrence)
+    if role is Role.NORM:
+        return [_norm(project.view(found[0]), name)] if found else []
+    home, norm = (found[0], found[1].norm) if found else (view.name, occurrence.norm)
+    there = project.view(home)
+    if role is Role.AXIS:
+        return [_axis(there, norm, name)]
+    return [_value(there, norm, occurrence)]
+
+
+def _result(view: View, occurrence: Occurrence) -> str:
+    """The axes of what a call computes."""
+    checked = _checked(view, occurrence.norm)
+    calls = nodes_in(checked.norm) if checked is not None else ()
+    for call in calls:
+        if isinstance(call, ast.Call) and call.function.span == occurrence.span and checked:
+            places = (call.span, call.over.span if call.over else call.span)
+            lets = [let for let in checked.program.body if let.span in places]
+            axes = checked.program.index.space.merged(lets[-1].type.axes) if lets else ()
+            return f"\n\nHere it is on `[{', '.join(axes)}]`." if axes else ""
+    return ""
+
+
+def _operations(name: str) -> str:
+    return "\n\n".join(_code(row.usage) + row.meaning for row in operations(name))
+
+
+def _worded(*tables: Mapping[str, str]) -> Callable[[str], str]:
+    def text(name: str) -> str:
+        meanings = [table[name] for table in tables if name in table]
+        return f"`{name}`: {meanings[0]}" if meanings else f"`{name}`"
+
+    return text
+
+
+WORDS: Mapping[Role, Callable[[str], str]] = {
+    Role.FUNCTION: _operations,
+    Role.MATRIX: _operations,
+    Role.OPTION: _worded(words.OPTIONS),
+    Role.SORT: _worded(words.SORTS),
+    Role.FIELD: _worded({"mean": "the mean of each pool", "var": "its variance"}),
+    Role.WORD: _worded(words.CLAUSE_VALUES, words.TARGETS, dict.fromkeys(DTYPES, "a dtype")),
+}
+
+
+def _norm(view: View, name: str) -> str:
+    """A norm: its comment, and the equations that its clauses stand for."""
+    for checked in view.checked:
+        if checked.norm.name.name == name:
+            bare = replace(checked.equations, trivia=ast.Trivia())
+            return _code("\n".join(norm_lines(bare))) + " ".join(checked.norm.doc)
+    norm = next((n for n in view.file.norms if n.name.name == name), None)
+    doc = " ".join(norm.doc) if norm is not None else ""
+    return f"norm `{name}`, which has errors. {doc}".strip()
+
+
+def _checked(view: View, norm: str) -> CheckedNorm | None:
+    return next((c for c in view.checked if c.norm.name.name == norm), None)
+
+
+def _axis(view: View, norm: str, name: str) -> str:
+    """An axis: whether it is several, how long it is, and of what it consists."""
+    checked = _checked(view, norm)
+    axes = checked.program.axes if checked is not None else ()
+    axis = next((a for a in axes if a.name == name), None)
+    if axis is None:
+        return f"axis `{name}`"
+    if axis.variadic:
+        return f"axes `*{name}`: any number of them"
+    facts = [f"of length `{scalar_text(axis.size)}`" if axis.size else "of any length"]
+    if axis.parts:
+        facts.append(f"split into {', '.join(f'`{part}`' for part in axis.parts)}")
+    return f"axis `{name}` {', '.join(facts)}"
+
+
+def shape(value: NamedValue) -> str:
+    """`[N, C]`, as a spec would declare it; a number has none."""
+    return f"[{', '.join(value.axes)}]" if value.axes else ""
+
+
+def _value(view: View, norm: str, occurrence: Occurrence) -> str:
+    """A value: what it is, its axes, and the statement that introduces it."""
+    symbol = occurrence.symbol
+    known = view.values(norm).get(symbol.name)
+    what = symbol.role.value if symbol.role is not Role.UNKNOWN else "value"
+    head = symbol.name
+    if known is not None:
+        sort = {"real": "", "bool": ", a condition", "int": ", whole numbers"}
+        what = known.what + sort.get(known.sort, f", {known.sort}")
+        head += shape(known)
+    statement = _statement(view, symbol.name, norm)
+    meaning = words.IMPLIED.get(symbol.name, "") if statement is None else ""
+    text = _code(head) + what + (f": {meaning}" if meaning else "")
+    return text + (f"\n\n{_code(statement)}" if statement else "")
+
+
+def _statement(view: View, name: str, norm: str) -> str | None:
+    """The text of the statement that introduces a value, without its comments."""
+    for occurrence in view.occurrences:
+        symbol = occurrence.symbol
+        if occurrence.introduces and (symbol.norm, symbol.name) == (norm, name):
+            for statement in _statements(view, norm):
+                if statement.span.start <= occurrence.span.start < statement.span.end:
+                    return _text(view.source, statement.span)
+    return None
+
+
+def _statements(view: View, norm: str) -> Iterator[ast.Statement]:
+    for found in view.file.norms:
+        if found.name.name == norm:
+            yield from found.statements
+
+
+def _text(source: Source, span: Span) -> str:
+    lines = source.text[span.start : span.end].split("\n")
+    return "\n".join(line.strip() for line in lines)

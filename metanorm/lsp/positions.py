@@ -1,0 +1,66 @@
+"""Positions as the protocol counts them, and as the compiler does.
+
+The protocol counts lines from zero, and in a line the units of an encoding that both sides have
+agreed on, UTF-16 unless the editor can do without. A `Source` counts characters of a text without
+byte order mark and carriage returns: lines are the same in both, offsets are not.
+"""
+
+from __future__ import annotations
+
+from lsprotocol import types
+
+from metanorm.source import Source, Span
+
+UTF8, UTF16 = types.PositionEncodingKind.Utf8, types.PositionEncodingKind.Utf16
+
+
+class Positions:
+    """Converts between the spans of one text and the ranges of one editor."""
+
+    def __init__(self, source: Source, encoding: str, has_mark: bool = False) -> None:
+        self.source = source
+        self.encoding = encoding
+        self.has_mark = has_mark  # a byte order mark, which the editor counts
+
+    def position(self, offset: int) -> types.Position:
+        """Where a character stands."""
+        place = self.source.position(offset)
+        start = self.source.line_starts[place.line - 1]
+        units = self._units(self.source.text[start:offset]) + self._mark(place.line - 1)
+        return types.Position(line=place.line - 1, character=units)
+
+    def range(self, span: Span) -> types.Range:
+        """Where a span begins and ends."""
+        return types.Range(start=self.position(span.start), end=self.position(span.end))
+
+    def length(self, span: Span) -> int:
+        """How many units a span of one line has."""
+        return self._units(self.source.text[span.start : span.end])
+
+    def offset(self, position: types.Position) -> int:
+        """The character at a position; one beyond a line or the text is taken back to its end."""
+        if position.line >= len(self.source.line_starts):
+            return len(self.source.text)
+        left = position.character - self._mark(position.line)
+        offset = self.source.line_starts[position.line]
+        for character in self.source.line(position.line + 1):
+            left -= self._units(character)
+            if left < 0:
+                break
+            offset += 1
+        return offset
+
+    def span(self, range: types.Range) -> Span:
+        """The characters of a range."""
+        start, end = self.offset(range.start), self.offset(range.end)
+        return self.source.span(start, max(start, end))
+
+    def _mark(self, line: int) -> int:
+        return self._units("\ufeff") if self.has_mark and line == 0 else 0
+
+    def _units(self, text: str) -> int:
+        if self.encoding == UTF8:
+            return len(text.encode(errors="surrogatepass"))
+        if self.encoding == UTF16:
+            return len(text) + sum(c > "\uffff" for c in text)
+        return len(text)

@@ -1,0 +1,195 @@
+"""The specs of an editor: open documents over the files on disk."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from metanorm.findings import Findings, findings
+from metanorm.frontend import LIBRARY, CheckedNorm, parsed_source, resolve
+from metanorm.resources import resource
+from metanorm.semantics.ir_from_ast import NamedValue
+from metanorm.semantics.symbols import Occurrence, Role, Symbol, occurrences
+from metanorm.source import Source
+from metanorm.syntax import ast
+from metanorm.workspace import load
+
+MOST_FILES = 2000  # of a folder that are looked at for uses of a name
+
+
+@dataclass(frozen=True)
+class View:
+    """One spec as an editor has it: its text, what it means, and what is wrong with it."""
+
+    name: str
+    findings: Findings
+
+    @property
+    def source(self) -> Source:
+        """The text; empty where it cannot be read."""
+        return self.sources.get(self.name) or Source.of(self.name, "")
+
+    @property
+    def sources(self) -> Mapping[str, Source]:
+        """The text and those that it uses."""
+        return self.findings.workspace.sources
+
+    @cached_property
+    def file(self) -> ast.File:
+        """The syntax tree."""
+        return parsed_source(self.source)[0].file
+
+    @cached_property
+    def occurrences(self) -> tuple[Occurrence, ...]:
+        """Every name of the text."""
+        return occurrences(self.source, parsed_source(self.source)[0])
+
+    @property
+    def checked(self) -> list[CheckedNorm]:
+        """The norms without errors."""
+        return self.findings.checked.norms.get(self.name, [])
+
+    def values(self, norm: str) -> Mapping[str, NamedValue]:
+        """What the names of a norm denote, as far as that is known."""
+        return self.findings.checked.values.get((self.name, norm), {})
+
+    def at(self, offset: int) -> Occurrence | None:
+        """The name at a place, or the one that ends there."""
+        touching = [o for o in self.occurrences if o.span.start <= offset <= o.span.end]
+        return touching[-1] if touching else None
+
+    def norm_at(self, offset: int) -> ast.Norm | None:
+        """The norm around a place."""
+        around = (n for n in self.file.norms if n.span.start <= offset <= n.span.end)
+        return next(around, None)
+
+    def used(self) -> Iterator[tuple[ast.Use, str]]:
+        """Each `use`, and the source that it names, if there is one."""
+        for use in self.file.uses:
+            found = resolve(use.path, self.name, self.sources)
+            if found is not None:
+                yield use, found
+
+    def depends_on(self, name: str) -> bool:
+        """Whether another text under this name may change what this one means."""
+        if name in self.sources:
+            return True
+        used = (use.path for s in self.sources.values() for use in parsed_source(s)[0].file.uses)
+        return posixpath.basename(name) in map(posixpath.basename, used)
+
+    def home(self, norm: str) -> str | None:
+        """The source that holds the norm which a call of this name means."""
+        names = [self.name, *(found for _, found in self.used())]
+        for name in names:
+            norms = parsed_source(self.sources[name])[0].file.norms if name in self.sources else ()
+            if norm in (n.name.name for n in norms):
+                return name
+        return None
+
+
+class Project:
+    """The specs of one editor. Views are kept until a text that they depend on changes."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, str] = {}
+        self.folders: list[str] = []
+        self._views: dict[str, View] = {}
+
+    def put(self, name: str, text: str) -> None:
+        """Open a document, or change one: it stands for the file from now on."""
+        if self.texts.get(name) != text:
+            self.texts[name] = text
+            self._outdate(name)
+
+    def drop(self, name: str) -> None:
+        """Close a document: the file counts again."""
+        self.texts.pop(name, None)
+        self._outdate(name)
+
+    def _outdate(self, name: str) -> None:
+        views = list(self._views.items())
+        self._views = {n: v for n, v in views if n != name and not v.depends_on(name)}
+
+    def forget(self) -> None:
+        """Read files anew: some have changed on disk."""
+        self._views.clear()
+
+    def view(self, name: str) -> View:
+        """A spec, read and checked."""
+        view = self._views.get(name)  # kept apart: another thread may clear the table
+        if view is None:
+            texts = dict(self.texts)
+            if name.startswith(LIBRARY):
+                path = resource("specs") / name.removeprefix(LIBRARY)
+                texts[name] = path.read_text(encoding="utf-8")
+            view = View(name, findings(load([name], texts=texts)))
+            self._views[name] = view
+        return view
+
+    def users(self, name: str) -> list[str]:
+        """Open documents that read this one, directly or not, without itself."""
+        others = [self.view(other) for other in self.texts if other != name]
+        return [view.name for view in others if name in view.sources]
+
+    def names(self) -> list[str]:
+        """The open documents and the specs in the folders of the editor."""
+        found = dict.fromkeys(self.texts)
+        for folder in self.folders:
+            for path in _specs_in(folder):
+                found[path] = None
+                if len(found) >= MOST_FILES:
+                    return list(found)
+        return list(found)
+
+    def symbol(self, view: View, occurrence: Occurrence) -> tuple[str, Symbol] | None:
+        """The symbol and the source that introduces it; `None` for a word of the language."""
+        symbol = occurrence.symbol
+        if symbol.role is Role.NORM:
+            home = view.name if occurrence.introduces else view.home(symbol.name)
+            return None if home is None else (home, symbol)
+        if not symbol.norm:
+            return None
+        if symbol.norm == occurrence.norm:
+            return view.name, symbol
+        home = view.home(symbol.norm)  # a hyperparameter, in the call of its norm
+        return None if home is None else (home, symbol)
+
+    def occurrences(self, home: str, symbol: Symbol) -> dict[str, list[Occurrence]]:
+        """Where a symbol stands, by source; names of norms and hyperparameters go beyond one."""
+        crosses = symbol.role in (Role.NORM, Role.HYPER) and not home.startswith(LIBRARY)
+        others = (n for n in self.names() if self._mentions(n, symbol)) if crosses else ()
+        names = dict.fromkeys((home, *others))
+        found: dict[str, list[Occurrence]] = {}
+        for name in names:
+            view = self.view(name)
+            mine = [
+                o
+                for o in view.occurrences
+                if o.symbol == symbol and self.symbol(view, o) == (home, symbol)
+            ]
+            if mine:
+                found[name] = mine
+        return found
+
+    def _mentions(self, name: str, symbol: Symbol) -> bool:
+        """Whether a text can use a name of another one, before it is read as a spec."""
+        text = self.texts.get(name)
+        if text is None:
+            try:
+                text = Path(name).read_text(encoding="utf-8", errors="replace")
+            except OSError:
+                return False
+        return "use" in text and symbol.name in text
+
+
+def _specs_in(folder: str) -> Iterable[str]:
+    """The specs below a folder, without hidden folders and what is built."""
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "node_modules")
+        yield from (
+            Path(place, file).as_posix() for file in sorted(files) if file.endswith(".norm")
+        )

@@ -1,0 +1,315 @@
+"""Who introduces and who uses each name of a spec, and what every other word in it is.
+
+For editors. It reads the syntax tree as it was written, so that it serves a spec with errors too;
+renaming by it must leave the meaning of a spec as it is, which a test holds for every name of the
+corpus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from enum import Enum
+
+from metanorm.ir.ops import CALLABLE, MATRICES
+from metanorm.semantics.names_in_ast import nodes_in
+from metanorm.source import Source, Span
+from metanorm.syntax import ast
+from metanorm.syntax.grammar import CLAUSE_WORDS
+from metanorm.syntax.parse import Parsed
+
+
+class Role(str, Enum):
+    """What a name stands for."""
+
+    NORM = "norm"
+    AXIS = "axis"
+    HYPER = "hyperparameter"
+    INPUT = "input"
+    PARAM = "parameter"
+    BUFFER = "buffer"
+    VALUE = "value"
+    LENGTH = "length"  # an argument of the constructor: the n in `C = n`
+    OUTPUT = "output"
+    UNKNOWN = "unknown"  # nothing in the text introduces it: a clause does, or nothing
+
+    # What the language has: nobody introduces it.
+    FUNCTION = "function"
+    MATRIX = "matrix"
+    OPTION = "option"
+    FIELD = "field"
+    SORT = "sort"
+    WORD = "word"
+
+
+WORDS = frozenset({Role.FUNCTION, Role.MATRIX, Role.OPTION, Role.FIELD, Role.SORT, Role.WORD})
+LITERALS = ("true", "false", "None")
+STRUCTURED = ("eye", "ones")  # matrices that a hyperparameter may be at first
+OF_AXES = ("size", "position")  # functions whose argument is an axis
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """A name by what it belongs to: two occurrences of one symbol stand for the same thing."""
+
+    norm: str  # the norm whose name it is; empty for a norm itself, and a word of the language
+    role: Role
+    name: str
+
+
+@dataclass(frozen=True)
+class Occurrence:
+    """A name where it stands."""
+
+    span: Span
+    symbol: Symbol
+    introduces: bool
+    norm: str  # the norm in whose text it stands
+
+
+def occurrences(source: Source, parsed: Parsed) -> tuple[Occurrence, ...]:
+    """Every name and word of a text but keywords, in the order of the text."""
+    found = [o for norm in parsed.file.norms for o in _Norm(source, norm).all()]
+    return tuple(sorted(set(found), key=lambda o: (o.span, not o.introduces)))
+
+
+class _Norm:
+    """The names of one norm. First those that are introduced, then all."""
+
+    def __init__(self, source: Source, norm: ast.Norm) -> None:
+        self.source = source
+        self.norm = norm
+        self.roles = _introduced(norm)
+
+    def all(self) -> Iterator[Occurrence]:
+        """Each occurrence; of those that may introduce a name, the first does."""
+        seen: set[Symbol] = set()
+        for found in sorted(self._norm(), key=lambda o: o.span):
+            if self.source.text[found.span.start : found.span.end] != found.symbol.name:
+                continue  # put in by the parser, after an error
+            yield replace(found, introduces=found.introduces and found.symbol not in seen)
+            if found.introduces:
+                seen.add(found.symbol)
+
+    # ---- occurrences
+
+    def _at(self, span: Span, role: Role, name: str, introduces: bool = False) -> Occurrence:
+        owner = "" if role in WORDS or role is Role.NORM else self.norm.name.name
+        return Occurrence(span, Symbol(owner, role, name), introduces, self.norm.name.name)
+
+    def _identifier(self, node: ast.Identifier, role: Role, introduces: bool = False) -> Occurrence:
+        return self._at(node.span, role, node.name, introduces)
+
+    def _value(self, span: Span, name: str) -> Occurrence:
+        if name in self.roles:
+            return self._at(span, self.roles[name], name)
+        return self._at(span, Role.WORD if name in LITERALS else Role.UNKNOWN, name)
+
+    def _axis(
+        self, node: ast.AxisRef | ast.Spread | ast.Name, introduces: bool = False
+    ) -> Occurrence:
+        span = Span(node.span.source, node.span.end - len(node.name), node.span.end)
+        return self._at(span, Role.AXIS, node.name, introduces)
+
+    def _first(self, node: ast.Node, role: Role, name: str) -> Occurrence:
+        """The name with which a node begins."""
+        return self._at(_beginning(node, name), role, name)
+
+    # ---- the tree
+
+    def _norm(self) -> Iterator[Occurrence]:
+        norm = self.norm
+        yield self._identifier(norm.name, Role.NORM, introduces=True)
+        if norm.target is not None:
+            yield self._identifier(norm.target, Role.WORD)
+        for hyper in norm.hypers:
+            yield self._identifier(hyper.name, Role.HYPER, introduces=True)
+            if hyper.type is not None:
+                yield self._identifier(hyper.type, Role.SORT)
+            for axis in hyper.axes:
+                yield self._identifier(axis, Role.AXIS)
+            if isinstance(hyper.default, ast.Name) and hyper.default.name in STRUCTURED:
+                yield self._first(hyper.default, Role.WORD, hyper.default.name)
+            else:
+                yield from self._in(hyper.default)
+        for statement in norm.statements:
+            yield from self._in(statement)
+
+    def _all(self, nodes: Iterable[object]) -> Iterator[Occurrence]:
+        for node in nodes:
+            yield from self._in(node)
+
+    def _in(self, node: object) -> Iterator[Occurrence]:
+        """The names in a part of a statement."""
+        match node:
+            case ast.InputItem():
+                yield self._identifier(node.name, Role.INPUT, introduces=True)
+                if node.sort is not None:
+                    yield self._identifier(node.sort, Role.SORT)
+                for dim in (*node.dims, *((node.table,) if node.table else ())):
+                    yield from self._dim(dim, introduces=True)
+                yield from self._in(node.default)
+            case ast.Dim():
+                yield from self._dim(node)
+            case ast.AxisSplit():
+                yield self._identifier(node.axis, Role.AXIS)
+                for part in node.parts:
+                    yield from self._dim(part, introduces=True)
+            case ast.Shift() if node.initial is not None:
+                yield from self._learned_shift(node)
+            case ast.Shift() | ast.Scale() if _is_clause_word(node):
+                assert isinstance(node.value, ast.Name)
+                yield self._first(node.value, Role.WORD, node.value.name)
+            case ast.Stat():
+                yield self._identifier(node.name, Role.VALUE, introduces=True)
+                yield from self._in(node.pool)
+            case ast.Mix():
+                for stat in node.stats:
+                    yield self._value(stat.span, stat.name)
+                yield self._identifier(node.by, Role.FUNCTION)
+                yield from self._in(node.argument)
+            case ast.ParamItem():
+                yield self._identifier(node.name, Role.PARAM, introduces=True)
+                yield from self._all((*node.dims, node.value, node.low, node.high))
+            case ast.BufferItem():
+                yield self._identifier(node.name, Role.BUFFER, introduces=True)
+                yield from self._all((*node.dims, node.value))
+            case ast.Let():
+                yield self._identifier(node.name, Role.VALUE, introduces=True)
+                yield from self._all((*node.dims, node.value))
+            case ast.Update() | ast.Assignment():
+                yield self._value(node.name.span, node.name.name)
+                yield from self._in(node.value)
+            case ast.OutputItem():
+                if node.name is not None:
+                    yield self._output(node.name)
+                yield from self._all((node.value, node.dtype))
+            case ast.Dtype():
+                like = node.name
+                yield (
+                    self._value(like.span, like.name)
+                    if node.like
+                    else self._identifier(like, Role.WORD)
+                )
+            case ast.AxisRef() | ast.Spread():
+                yield self._axis(node)
+            case ast.Rename():
+                yield self._axis(node.old)
+                yield self._axis(node.new, introduces=True)
+            case ast.Name():
+                yield self._value(node.span, node.name)
+            case ast.FieldOf():
+                yield from self._in(node.value)
+                yield self._identifier(node.field, Role.FIELD)
+            case ast.Matrix():
+                yield from self._matrix(node)
+            case ast.AffineTerm():
+                if node.only is not None:
+                    yield self._identifier(node.only, Role.WORD)
+                yield from self._all(node.axes)
+            case ast.Call():
+                yield from self._call(node)
+            case ast.Keyword():  # of a pool: those of calls are read with the call
+                yield self._first(node, Role.OPTION, node.name)
+                yield from self._in(node.value)
+            case ast.Node():
+                yield from self._all(getattr(node, field.name) for field in fields(node))
+            case tuple():
+                yield from self._all(node)
+            case _:
+                pass
+
+    def _dim(self, dim: ast.Dim, introduces: bool = False) -> Iterator[Occurrence]:
+        yield self._axis(dim.axis, introduces or dim.size is not None)
+        if isinstance(dim.size, ast.Identifier):
+            role = self.roles[dim.size.name]
+            yield self._identifier(dim.size, role, introduces=role is Role.LENGTH)
+
+    def _learned_shift(self, shift: ast.Shift) -> Iterator[Occurrence]:
+        """`shift p[C, *S] = 1`: a parameter and its axes, read as an expression."""
+        named = shift.value
+        if isinstance(named, ast.Index):
+            for axis in named.subscripts:
+                if isinstance(axis, (ast.Name, ast.Spread)):
+                    yield self._axis(axis)
+            named = named.value
+        if isinstance(named, ast.Name):
+            yield self._at(named.span, Role.PARAM, named.name, introduces=True)
+        yield from self._in(shift.initial)
+
+    def _output(self, name: ast.Identifier) -> Occurrence:
+        """The name of an output; one that is called like an input has its dtype."""
+        if self.roles.get(name.name) is Role.INPUT:
+            return self._identifier(name, Role.INPUT)
+        return self._identifier(name, Role.OUTPUT, introduces=True)
+
+    def _matrix(self, matrix: ast.Matrix) -> Iterator[Occurrence]:
+        place = _beginning(matrix, matrix.name)
+        if matrix.name in MATRICES:
+            yield self._at(place, Role.MATRIX, matrix.name)
+        else:
+            yield self._value(place, matrix.name)
+        for argument in matrix.arguments:
+            if isinstance(argument, ast.Keyword) and isinstance(argument.value, ast.Name):
+                yield self._first(argument, Role.OPTION, argument.name)
+                yield self._first(argument.value, Role.WORD, argument.value.name)
+            else:
+                yield from self._in(argument)
+        if matrix.extra is not None:
+            yield self._identifier(matrix.extra, Role.WORD)
+
+    def _call(self, call: ast.Call) -> Iterator[Occurrence]:
+        name = call.function.name
+        is_norm = name not in CALLABLE
+        yield self._identifier(call.function, Role.NORM if is_norm else Role.FUNCTION)
+        for argument in call.arguments:
+            if name in OF_AXES and isinstance(argument, (ast.Name, ast.Spread)):
+                yield self._axis(argument)
+            else:
+                yield from self._in(argument)
+        for keyword in call.keywords:
+            place = _beginning(keyword, keyword.name)
+            if is_norm:  # a hyperparameter of the norm that is called, or one of its switches
+                yield Occurrence(
+                    place, Symbol(name, Role.HYPER, keyword.name), False, self.norm.name.name
+                )
+            else:
+                yield self._at(place, Role.OPTION, keyword.name)
+            yield from self._in(keyword.value)
+        yield from self._all((call.over, call.per, call.dtype))
+
+
+def _beginning(node: ast.Node, name: str) -> Span:
+    return Span(node.span.source, node.span.start, node.span.start + len(name))
+
+
+def _is_clause_word(node: ast.Shift | ast.Scale) -> bool:
+    """Whether the clause says one of the words that it has, instead of a value."""
+    return isinstance(node.value, ast.Name) and node.value.name in CLAUSE_WORDS[node.kind]
+
+
+def _introduced(norm: ast.Norm) -> Mapping[str, Role]:
+    """What each name stands for that the text of a norm introduces, axes and outputs apart."""
+    found: dict[str, Role] = {hyper.name.name: Role.HYPER for hyper in norm.hypers}
+    lengths: list[str] = []
+    for node in nodes_in(norm.statements):
+        match node:
+            case ast.InputItem():
+                found.setdefault(node.name.name, Role.INPUT)
+            case ast.ParamItem():
+                found.setdefault(node.name.name, Role.PARAM)
+            case ast.BufferItem():
+                found.setdefault(node.name.name, Role.BUFFER)
+            case ast.Let() | ast.Stat():
+                found.setdefault(node.name.name, Role.VALUE)
+            case ast.Shift() if node.initial is not None:
+                named = node.value.value if isinstance(node.value, ast.Index) else node.value
+                if isinstance(named, ast.Name):
+                    found.setdefault(named.name, Role.PARAM)
+            case ast.Dim() if isinstance(node.size, ast.Identifier):
+                lengths.append(node.size.name)
+            case _:
+                pass
+    for length in lengths:
+        found.setdefault(length, Role.LENGTH)
+    return found
