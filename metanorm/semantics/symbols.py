@@ -260,8 +260,8 @@ class _Norm:
 
     def _call(self, call: ast.Call) -> Iterator[Occurrence]:
         name = call.function.name
-        is_norm = name not in CALLABLE
-        yield self._identifier(call.function, Role.NORM if is_norm else Role.FUNCTION)
+        is_operation = name in CALLABLE
+        yield self._identifier(call.function, Role.FUNCTION if is_operation else Role.NORM)
         for argument in call.arguments:
             if name in OF_AXES and isinstance(argument, (ast.Name, ast.Spread)):
                 yield self._axis(argument)
@@ -269,7 +269,9 @@ class _Norm:
                 yield from self._in(argument)
         for keyword in call.keywords:
             place = _beginning(keyword, keyword.name)
-            if is_norm:  # a hyperparameter of the norm that is called, or one of its switches
+            if (
+                not is_operation
+            ):  # a hyperparameter of the norm that is called, or one of its switches
                 yield Occurrence(
                     place, Symbol(name, Role.HYPER, keyword.name), False, self.norm.name.name
                 )
