@@ -162,7 +162,7 @@ def _items(place: Place) -> Iterator[Item]:
     opener, last, statement = place.opener, place.last, place.statement
     in_norm = any(place.tokens[b] == "{" for b in place.brackets)
     if last == ".":
-        yield from _worded(Sort.FIELD, {"mean": "the mean of each pool", "var": "its variance"})
+        yield from _fields(place)
     elif last == "for":
         yield from _worded(Sort.WORD, words.TARGETS)
     elif last == "like":
@@ -215,7 +215,7 @@ def _in_statement(place: Place) -> Iterator[Item]:
             yield from _values(place, ())
     elif lead == "by":
         yield from _functions({name: FORMS[name] for name in ("softmax", "sparsestmax")})
-    elif statement == "mix":
+    elif statement == "mix" and place.opener == "{":
         yield from _values(place, (), sort="moments")
         yield Item("by", Sort.WORD, meaning=words.SOFT["by"])
     elif last == "update":
@@ -259,6 +259,8 @@ def _expression(place: Place) -> Iterator[Item]:
         return
     if place.last in ("(", ",") and place.called:
         yield from _arguments(place)
+    if place.lead == "=" and place.called:  # an axis of the norm that is called
+        yield from _axes(place)
     yield from _values(place, ())
     yield from (Item(word, Sort.WORD) for word in ("true", "false"))
     yield from _functions({**FUNCTIONS, **STATISTICS, **FORMS, **DRAWS})
@@ -356,11 +358,36 @@ def _arguments(place: Place) -> Iterator[Item]:
         return
     norms = parsed_source(place.view.sources[home])[0].file.norms
     hypers = {h.name.name: "" for n in norms if n.name.name == place.called for h in n.hypers}
+    norm = next((n for n in norms if n.name.name == place.called), None)
+    inputs = norm.statements if norm is not None else ()
+    items = [i for s in inputs if isinstance(s, ast.Input) for i in s.items]
+    hypers |= {d.axis.name: "one of its axes" for item in items for d in item.dims}
     switches = {
         "affine": "whether it learns its affine map",
         "track": "whether it keeps statistics",
     }
     yield from _options(place, {**hypers, **switches})
+
+
+def _fields(place: Place) -> Iterator[Item]:
+    """Of moments; or of a `let` that calls a norm, its outputs."""
+    yield from _worded(Sort.FIELD, {"mean": "the mean of each pool", "var": "its variance"})
+    value = str(place.tokens[-2]) if len(place.tokens) > 1 else ""
+    for statement in place.norm.statements if place.norm is not None else ():
+        if isinstance(statement, ast.Let) and isinstance(statement.value, ast.Call):
+            called = statement.value.function.name
+            home = place.view.home(called) if statement.name.name == value else None
+            norms = parsed_source(place.view.sources[home])[0].file.norms if home else ()
+            for norm in (n for n in norms if n.name.name == called):
+                yield from _outputs(norm)
+
+
+def _outputs(norm: ast.Norm) -> Iterator[Item]:
+    for statement in norm.statements:
+        for item in statement.items if isinstance(statement, ast.Output) else ():
+            name = item.name or item.value
+            if isinstance(name, (ast.Identifier, ast.Name)):
+                yield Item(name.name, Sort.FIELD, "an output")
 
 
 def _options(place: Place, table: Mapping[str, str]) -> Iterator[Item]:

@@ -111,7 +111,8 @@ def rename(project: Project, view: View, offset: int, new: str) -> dict[str, lis
     if any(new in _taken(project.view(name), symbol.norm) for name in names):
         raise CannotRename(f"`{new}` is a name already")
     spans = {name: [o.span for o in found] for name, found in places.items()}
-    _demand_same(project, spans, new)
+    callers = project.callers(home, symbol.norm) if symbol.role is Role.AXIS else []
+    _demand_same(project, spans, callers, new)  # axes of two norms are matched by their names
     return spans
 
 
@@ -127,12 +128,14 @@ def _taken(view: View, norm: str) -> set[str]:
     return found
 
 
-def _demand_same(project: Project, spans: Mapping[str, Sequence[Span]], new: str) -> None:
+def _demand_same(
+    project: Project, spans: Mapping[str, Sequence[Span]], callers: Sequence[str], new: str
+) -> None:
     """Raise `CannotRename` where the specs with the new name mean something else."""
-    views = {name: project.view(name) for name in spans}
+    views = {name: project.view(name) for name in (*spans, *callers)}
     texts = dict(project.texts)
-    for name, view in views.items():
-        text = view.findings.workspace.texts[name]
+    for name in spans:
+        text = views[name].findings.workspace.texts[name]
         texts[name] = edited(text, [(span, new) for span in spans[name]])
     for name, view in views.items():
         after = View(name, findings(load([name], texts=texts)))

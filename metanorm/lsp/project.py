@@ -13,7 +13,7 @@ from metanorm.findings import Findings, findings
 from metanorm.frontend import LIBRARY, CheckedNorm, parsed_source, resolve
 from metanorm.resources import resource
 from metanorm.semantics.ir_from_ast import NamedValue
-from metanorm.semantics.symbols import Occurrence, Role, Symbol, occurrences
+from metanorm.semantics.symbols import Occurrence, Role, Symbol, introduced, occurrences
 from metanorm.source import Source
 from metanorm.syntax import ast
 from metanorm.workspace import load
@@ -155,27 +155,32 @@ class Project:
             return None
         if symbol.norm == occurrence.norm:
             return view.name, symbol
-        home = view.home(symbol.norm)  # a hyperparameter, in the call of its norm
-        return None if home is None else (home, symbol)
+        home = view.home(symbol.norm)  # a name of a norm that is called
+        if home is None:
+            return None
+        there = self.view(home).occurrences if home != view.name else view.occurrences
+        own = {(o.symbol.norm, o.symbol.name): o.symbol for o in there if o.introduces}
+        return home, introduced(occurrence, own)
 
     def occurrences(self, home: str, symbol: Symbol) -> dict[str, list[Occurrence]]:
-        """Where a symbol stands, by source; names of norms and hyperparameters go beyond one."""
-        crosses = symbol.role in (Role.NORM, Role.HYPER) and not home.startswith(LIBRARY)
-        others = (n for n in self.names() if self._mentions(n, symbol)) if crosses else ()
-        names = dict.fromkeys((home, *others))
+        """Where a symbol stands, by source: also in those that call its norm."""
+        name = (symbol.norm, symbol.name)
         found: dict[str, list[Occurrence]] = {}
-        for name in names:
-            view = self.view(name)
-            mine = [
-                o
-                for o in view.occurrences
-                if o.symbol == symbol and self.symbol(view, o) == (home, symbol)
-            ]
+        for place in (home, *self.callers(home, symbol.norm or symbol.name)):
+            view = self.view(place)
+            alike = (o for o in view.occurrences if (o.symbol.norm, o.symbol.name) == name)
+            mine = [o for o in alike if self.symbol(view, o) == (home, symbol)]
             if mine:
-                found[name] = mine
+                found[place] = mine
         return found
 
-    def _mentions(self, name: str, symbol: Symbol) -> bool:
+    def callers(self, home: str, norm: str) -> list[str]:
+        """Other sources that can call a norm of this one; none if it is the library's."""
+        if home.startswith(LIBRARY):
+            return []
+        return [name for name in self.names() if name != home and self._mentions(name, norm)]
+
+    def _mentions(self, name: str, norm: str) -> bool:
         """Whether a text can use a name of another one, before it is read as a spec."""
         text = self.texts.get(name)
         if text is None:
@@ -183,7 +188,7 @@ class Project:
                 text = Path(name).read_text(encoding="utf-8", errors="replace")
             except OSError:
                 return False
-        return "use" in text and symbol.name in text
+        return "use" in text and norm in text
 
 
 def _specs_in(folder: str) -> Iterable[str]:

@@ -70,7 +70,21 @@ class Occurrence:
 def occurrences(source: Source, parsed: Parsed) -> tuple[Occurrence, ...]:
     """Every name and word of a text but keywords, in the order of the text."""
     found = [o for norm in parsed.file.norms for o in _Norm(source, norm).all()]
-    return tuple(sorted(set(found), key=lambda o: (o.span, not o.introduces)))
+    own = {(o.symbol.norm, o.symbol.name): o.symbol for o in found if o.introduces}
+    known = [replace(o, symbol=introduced(o, own)) for o in found]
+    return tuple(sorted(set(known), key=lambda o: (o.span, not o.introduces)))
+
+
+def introduced(o: Occurrence, own: Mapping[tuple[str, str], Symbol]) -> Symbol:
+    """The symbol of a name; of one that belongs to a norm which is called, as that introduces it.
+
+    A call does not tell an input from what is an output of the same name. `own` is what the norms
+    of a text introduce, by norm and name.
+    """
+    symbol = o.symbol
+    return (
+        own.get((symbol.norm, symbol.name), symbol) if symbol.norm not in ("", o.norm) else symbol
+    )
 
 
 class _Norm:
@@ -80,6 +94,8 @@ class _Norm:
         self.source = source
         self.norm = norm
         self.roles = _introduced(norm)
+        self.axes = {n.name for n in nodes_in(norm) if isinstance(n, ast.AxisRef)}
+        self.calls = dict(_calls(norm))  # the norm that a `let` is a call of
 
     def all(self) -> Iterator[Occurrence]:
         """Each occurrence; of those that may introduce a name, the first does."""
@@ -200,7 +216,11 @@ class _Norm:
                 yield self._value(node.span, node.name)
             case ast.FieldOf():
                 yield from self._in(node.value)
-                yield self._identifier(node.field, Role.FIELD)
+                called = self.calls.get(getattr(node.value, "name", ""))
+                if called is not None:  # an output of the norm that is called
+                    yield self._of(called, node.field.span, Role.OUTPUT, node.field.name)
+                else:
+                    yield self._identifier(node.field, Role.FIELD)
             case ast.Matrix():
                 yield from self._matrix(node)
             case ast.AffineTerm():
@@ -259,26 +279,50 @@ class _Norm:
             yield self._identifier(matrix.extra, Role.WORD)
 
     def _call(self, call: ast.Call) -> Iterator[Occurrence]:
-        name = call.function.name
-        is_operation = name in CALLABLE
-        yield self._identifier(call.function, Role.FUNCTION if is_operation else Role.NORM)
+        function, is_operation = call.function, call.function.name in CALLABLE
+        if is_operation:
+            yield self._identifier(function, Role.FUNCTION)
+        elif function.name in self.calls:  # a norm that was called before, by the name of its value
+            yield self._value(function.span, function.name)
+        else:
+            yield self._identifier(function, Role.NORM)
         for argument in call.arguments:
-            if name in OF_AXES and isinstance(argument, (ast.Name, ast.Spread)):
+            if function.name in OF_AXES and isinstance(argument, (ast.Name, ast.Spread)):
                 yield self._axis(argument)
             else:
                 yield from self._in(argument)
         for keyword in call.keywords:
-            place = _beginning(keyword, keyword.name)
-            if (
-                not is_operation
-            ):  # a hyperparameter of the norm that is called, or one of its switches
-                yield Occurrence(
-                    place, Symbol(name, Role.HYPER, keyword.name), False, self.norm.name.name
-                )
+            if is_operation:
+                yield self._first(keyword, Role.OPTION, keyword.name)
+                yield from self._in(keyword.value)
             else:
-                yield self._at(place, Role.OPTION, keyword.name)
-            yield from self._in(keyword.value)
+                yield from self._given(self.calls.get(function.name, function.name), keyword)
         yield from self._all((call.over, call.per, call.dtype))
+
+    def _given(self, norm: str, keyword: ast.Keyword) -> Iterator[Occurrence]:
+        """`eps = 1e-3` or `D = (H, E)`, in the call of a norm whose names these are."""
+        place, value = _beginning(keyword, keyword.name), keyword.value
+        is_axis = isinstance(value, ast.Name) and value.name in self.axes - self.roles.keys()
+        if isinstance(value, (ast.Spread, ast.AxisList)) or is_axis:
+            yield self._of(norm, place, Role.AXIS, keyword.name)
+        else:
+            yield self._of(norm, place, Role.HYPER, keyword.name)
+        if is_axis and isinstance(value, ast.Name):
+            yield self._axis(value)
+        else:
+            yield from self._in(value)
+
+    def _of(self, norm: str, span: Span, role: Role, name: str) -> Occurrence:
+        """A name of another norm."""
+        return Occurrence(span, Symbol(norm, role, name), False, self.norm.name.name)
+
+
+def _calls(norm: ast.Norm) -> Iterator[tuple[str, str]]:
+    for statement in norm.statements:
+        if isinstance(statement, ast.Let) and isinstance(statement.value, ast.Call):
+            called = statement.value.function.name
+            if called not in CALLABLE:
+                yield statement.name.name, called
 
 
 def _beginning(node: ast.Node, name: str) -> Span:

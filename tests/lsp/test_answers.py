@@ -126,6 +126,28 @@ def test_with_any_name_renamed_a_spec_means_the_same(path: Path) -> None:
             assert meaning(after.view(view.name)) == meaning(view)
 
 
+TWO_OUTPUTS = (
+    "norm Inner {\n  input  x[N, C], r[N, C]\n  param  gain[C = dim] = 1\n"
+    "  output gain * x, sum_ = x + r\n}\n"
+)
+CALLS_TWICE = (
+    'use "inner.norm"\n\nnorm Outer {\n  input  x[T, D], r[T, D]\n'
+    "  let    a = Inner(x, r, N = T, C = D)\n  output a, b = a(r, x), c = a.sum_\n}\n"
+)
+
+
+def test_axes_and_outputs_of_a_norm_are_renamed_where_it_is_called() -> None:
+    project, view = of(CALLS_TWICE, inner__norm=TWO_OUTPUTS)
+    assert view.findings.checked.ok, view.findings.diagnostics
+    inner = project.view("/nowhere/inner.norm")
+    for name, marked, count in (("C =", CALLS_TWICE, 4), ("sum_", CALLS_TWICE, 2)):
+        places = names.rename(project, view, marked.index(name), "q7q")
+        assert sum(map(len, places.values())) == count and len(places) == 2
+        assert names.rename(project, inner, TWO_OUTPUTS.index(name.strip(" =")), "q7q") == places
+    (first, *_) = names.rename(project, view, CALLS_TWICE.index("a = "), "q7q").values()
+    assert len(first) == 4
+
+
 @pytest.mark.parametrize("path", SPECS, ids=ids)
 def test_every_name_leads_to_where_it_is_introduced(path: Path) -> None:
     project, view = opened(path)
