@@ -25,6 +25,7 @@ NOT_DERIVABLE = {  # pools that overlap, and what else is torch's to derive
     "LocalResponseSum": "window",
     "DoublyStochastic": "repeat",
     "IterNorm": "repeat",
+    "Muon": "repeat",
     "DecorrelatedBatchNorm": "repeat",
     "SwitchableWhitening": "repeat",
     "SwitchableWhiteningAll": "repeat",
