@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,3 +43,118 @@ def test_every_file_is_named(title: str) -> None:
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:metanorm|tests)/[\w./]*)`", GUIDE))))
 def test_every_named_file_is_there(path: str) -> None:
     assert (ROOT / path).exists()
+
+
+# ---- what the guide says is done to a copy of the package
+
+
+class Copy:
+    """A copy of the package, which a test changes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("metanorm", "grammar", "specs"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("*.pyc"))
+
+    def add(self, file: str, before: str, line: str) -> None:
+        """Write a line in front of another one."""
+        path = self.folder / file
+        text = path.read_text(encoding="utf-8")
+        assert before in text, f"{file} has no {before}"
+        path.write_text(text.replace(before, f"{line}\n{before}", 1), encoding="utf-8")
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """The command of the copy, in its folder."""
+        environment = {**os.environ, "PYTHONPATH": str(self.folder)}
+        command = [sys.executable, "-m", "metanorm", *words]
+        return subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True
+        )
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Copy:
+    return Copy(tmp_path)
+
+
+# An elementwise function that is not there: in each file, the line in front of that of `relu`.
+RELU = '    "relu": '
+ROOT_OF_ONE_MORE = 'plus(infix("*", x, x), full(ONE))'
+ACTIVATION = {
+    "metanorm/ir/ops.py": '    _function("asinh", "log(x + sqrt(x^2 + 1))."),',
+    "metanorm/oracle/functions.py": '    "asinh": torch.asinh,',
+    "metanorm/targets/torch/elementwise.py": '    "asinh": _function("torch.asinh"),',
+    "metanorm/targets/native/functions.py": '    "asinh": _math("asinh"),',
+    "metanorm/targets/triton/functions.py": (
+        f'    "asinh": lambda x: call("tl.log", plus(x, _tl("sqrt")({ROOT_OF_ONE_MORE}))),'
+    ),
+    "metanorm/passes/derivatives.py": (
+        '    "asinh": _times(lambda b, x, y: '
+        'b.map("rsqrt", b.map("add", b.map("mul", x, x), b.number(1)))),'
+    ),
+}
+ASKED_AT_IMPORT = [
+    "metanorm/targets/native/functions.py",
+    "metanorm/targets/triton/functions.py",
+    "metanorm/passes/derivatives.py",
+]
+SPEC = "norm Bent {\n  input  x[N, C]\n  output asinh(x) - mean(x over C)\n}\n"
+
+
+def test_an_elementwise_function_is_added_where_the_guide_says(copy: Copy) -> None:
+    (copy.folder / "bent.norm").write_text(SPEC)
+    assert copy.run("check", "bent.norm").returncode == 1
+    triton = copy.folder / "metanorm/targets/triton/functions.py"
+    triton.write_text(triton.read_text().replace("import ZERO,", "import ONE, ZERO,", 1))
+    for file, line in ACTIVATION.items():
+        copy.add(file, '    _function("relu"' if file.endswith("ops.py") else RELU, line)
+        assert f"`{file}`" in section("An operation")
+    found = copy.run("verify", "--quick", "bent.norm")
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert "all good" in found.stdout and " 0 of them on kernels" not in found.stdout
+    kernels = copy.run("inspect", "bent.norm", "--stage", "triton").stdout
+    assert "tl.log(x_here + tl.sqrt(x_here * x_here + tl.full((1, 1), 1, REAL)))" in kernels
+
+
+@pytest.mark.parametrize("left_out", ASKED_AT_IMPORT)
+def test_a_place_that_was_forgotten_is_named_at_once(left_out: str, copy: Copy) -> None:
+    copy.add("metanorm/ir/ops.py", '    _function("relu"', ACTIVATION["metanorm/ir/ops.py"])
+    module = left_out.removesuffix(".py").replace("/", ".")
+    found = subprocess.run(
+        [sys.executable, "-c", f"import {module}"], cwd=copy.folder, capture_output=True, text=True
+    )
+    assert "AssertionError: {'asinh'}" in found.stderr
+
+
+def test_a_target_is_a_folder_and_a_row(copy: Copy) -> None:
+    """One that writes nests down, beside a module."""
+    (copy.folder / "metanorm/targets/listing").mkdir()
+    (copy.folder / "metanorm/targets/listing/__init__.py").write_text('"""Nests as text."""\n')
+    (copy.folder / "metanorm/targets/listing/file.py").write_text(
+        "from metanorm.nest.text_from_nest import text_from_nest\n\n\n"
+        "def file_text(origin, norms):\n"
+        "    return chr(10).join(text_from_nest(n) for norm in norms for n in norm.kernels)\n"
+    )
+    row = """        KernelTarget(
+            "listing", "words", "meta", "_nests.txt", "#", "runtime.native", "nests as text",
+            lambda nest: iter(()), listing.file_text,
+        ),"""
+    registry = "metanorm/targets/registry.py"
+    copy.add(
+        registry,
+        "from metanorm.targets.native import file",
+        "from metanorm.targets.listing import file as listing",
+    )
+    copy.add(registry, '        KernelTarget(\n            "triton"', row)
+    options = copy.folder / "metanorm/options.py"
+    text = options.read_text()
+    assert '"native", "triton"]' in text
+    options.write_text(text.replace('"native", "triton"]', '"native", "listing", "triton"]'))
+    found = copy.run("compile", "specs/group_norm.norm", "-o", "out", "--target", "listing")
+    assert found.returncode == 0, found.stderr
+    made = (copy.folder / "out/group_norm_nests.txt").read_text()
+    assert "nest GroupNorm, train, forward, rows along C" in made
+    assert not (copy.folder / "out/group_norm_triton.py").exists()
+    assert "nests as text" in copy.run("list", "targets").stdout
+    shown = copy.run("inspect", "specs/group_norm.norm", "--stage", "listing").stdout
+    assert shown == made

@@ -1,1 +1,4 @@
-"""The intermediate representation: nodes, axes, aggregations, types."""
+"""The intermediate representation: nodes, axes, aggregations, types.
+
+`docs/glossary.md` has the words.
+"""

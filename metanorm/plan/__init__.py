@@ -1,1 +1,4 @@
-"""What is done with the data, in how many looks at it: the plan that kernels are printed from."""
+"""How often the data is gone through, and what is done each time: the plan that nests are made of.
+
+`docs/glossary.md` has the words.
+"""

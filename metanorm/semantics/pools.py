@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from metanorm.diagnostics.axes import AxisTwice
@@ -38,6 +39,32 @@ from metanorm.source import Span
 from metanorm.syntax import ast
 
 EDGES = ("truncate", "zero", "replicate")
+
+
+def _of_size(kind: Callable[[Scalar], Matrix]) -> Callable[[Scalar | None, str], Matrix]:
+    """A matrix that always has a number."""
+
+    def made(size: Scalar | None, edge: str) -> Matrix:
+        assert size is not None
+        return kind(size)
+
+    return made
+
+
+def _window(size: Scalar | None, edge: str) -> Matrix:
+    assert size is not None
+    return Window(size, edge)
+
+
+# From the number and the edge that a spec gives to the matrix, a row for each that it can name.
+GROUPINGS: Mapping[str, Callable[[Scalar | None, str], Matrix]] = {
+    "blocks": _of_size(Blocks),
+    "chunks": _of_size(Chunks),
+    "interleave": _of_size(Interleave),
+    "window": _window,
+    "causal": lambda size, edge: Causal(size),
+}
+assert GROUPINGS.keys() == MATRICES.keys(), "a matrix that specs can name, and nothing makes"
 
 
 @dataclass(frozen=True)
@@ -173,26 +200,15 @@ class PoolLowering:
             self.problems.add(
                 UnknownArgument(matrix.extra.span, matrix.extra.name, matrix.name, ())
             )
-        least = 0 if matrix.name == "causal" else 1
-        if not least <= len(numbers) <= 1:
-            usage = MATRICES[matrix.name].usage
-            hint = f"it is written `{usage}`"
+        row = MATRICES[matrix.name]
+        if not row.least <= len(numbers) <= 1:
+            hint = f"it is written `{row.usage}`"
             self.problems.add(BadMatrixArgument(matrix.span, matrix.name, "takes one number", hint))
             return None
         size = self._whole(numbers[0], matrix) if numbers else None
         if numbers and size is None:
             return None
-        match matrix.name, size:
-            case "blocks", _ if size is not None:
-                return Blocks(size)
-            case "chunks", _ if size is not None:
-                return Chunks(size)
-            case "interleave", _ if size is not None:
-                return Interleave(size)
-            case "window", _ if size is not None:
-                return Window(size, edge)
-            case _:
-                return Causal(size)
+        return GROUPINGS[matrix.name](size, edge)
 
     def _edge(self, matrix: ast.Matrix, keywords: dict[str, ast.Keyword]) -> str:
         edge = "truncate"

@@ -1,1 +1,4 @@
-"""Optimised IR to code."""
+"""Optimised IR to code.
+
+`docs/glossary.md` has the words.
+"""

@@ -1,1 +1,4 @@
-"""The Triton target: a sweep plan as kernels for tensors on a GPU."""
+"""The Triton target: nests as kernels for tensors on a GPU.
+
+`docs/glossary.md` has the words.
+"""
