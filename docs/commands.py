@@ -30,6 +30,7 @@ KEYS = {
     "out": "the package that `compile` writes where there is no `-o`",
     "target": "`native`: modules of plain torch, and beside each a C file with kernels for the "
     "CPU; `triton`: a Python file with Triton kernels for GPUs, too; `torch`: the modules alone",
+    "standalone": "whether the package has the runtime inside, so that it needs torch alone",
 }
 
 VARIABLES = {

@@ -26,9 +26,10 @@ class Config:
     specs: tuple[str, ...] = ("specs",)
     out: str = "norms"
     target: Target = "native"
+    standalone: bool = False
 
     def options(self) -> Options:
-        """The part that changes generated code."""
+        """The part that changes generated code, wherever it is run."""
         return Options(target=self.target)
 
 

@@ -14,8 +14,9 @@ class Options:
     """Choices that change generated code. They are part of its header."""
 
     target: Target = "native"
+    standalone: bool = False  # the package has the runtime inside
     verify_passes: bool = False
 
     def fingerprint(self) -> str:
         """The options that matter for generated code, as text."""
-        return f"target={self.target}"
+        return f"target={self.target}{' standalone' if self.standalone else ''}"

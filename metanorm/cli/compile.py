@@ -24,10 +24,12 @@ from metanorm.cli.progress import shown
 from metanorm.cli.watch import again_and_again
 from metanorm.compile_cache import compile_what_changed
 from metanorm.compile_jobs import in_processes
+from metanorm.config import Config
 from metanorm.driver import one_by_one
 from metanorm.module_names import module_name
 from metanorm.options import Options, Target
 from metanorm.packages import Leftover, existing_exports, without_spec, without_use
+from metanorm.standalone import runtime_files
 from metanorm.targets.registry import of_device, written
 from metanorm.visible import visible
 from metanorm.workspace import Output, plan, write
@@ -51,6 +53,7 @@ class Wanted:
     prune: bool
     ptx: bool
     jobs: int
+    standalone: bool
 
     @property
     def writes(self) -> bool:
@@ -95,6 +98,12 @@ def command(
         bool,
         typer.Option("--ptx", help="Compile the Triton kernels and print their registers."),
     ] = False,
+    standalone: Annotated[
+        bool,
+        typer.Option(
+            "--standalone", help="Put the runtime into the package, which then needs torch alone."
+        ),
+    ] = False,
     watch: Annotated[
         bool, typer.Option("--watch", help="Compile again whenever a spec changes, until ctrl-C.")
     ] = False,
@@ -107,7 +116,7 @@ def command(
     What has not changed since it was compiled is taken from a cache.
     """
     wanted = Wanted(
-        specs or [], output, target, check, diff, stdout, force, build, prune, ptx, jobs
+        specs or [], output, target, check, diff, stdout, force, build, prune, ptx, jobs, standalone
     )
     for option, given in (("--build", build), ("--ptx", ptx)):
         if given and not wanted.writes:
@@ -132,7 +141,7 @@ def _run(wanted: Wanted) -> None:
     removed = {left.module for left in gone if wanted.prune and not left.is_edited}
     others = {} if wanted.stdout else existing_exports(folder)
     others = {module: names for module, names in others.items() if module not in removed}
-    options = run.config.options() if wanted.target is None else Options(target=wanted.target)
+    options = _options(wanted, run.config)
     gpu = of_device("cuda")
     if wanted.ptx and gpu not in written(options.target):
         complain(f"--ptx compiles {gpu.language} kernels: add --target {gpu.name}")
@@ -152,6 +161,8 @@ def _run(wanted: Wanted) -> None:
             if name in {f"{module}.py" for module in modules}:
                 pass_on(text)
         raise typer.Exit(code_of(found))
+    if options.standalone:
+        result.files.update(runtime_files(options.fingerprint()))
     outputs = plan(result.files, folder)
     changed = [o for o in outputs if o.status != "unchanged"]
     gone += without_use(folder, modules, result.files)
@@ -164,6 +175,17 @@ def _run(wanted: Wanted) -> None:
     _write(wanted, outputs, gone)
     write_summary(found, count, run.milliseconds, sys.stderr)
     raise typer.Exit(code_of(found))
+
+
+def _options(wanted: Wanted, config: Config) -> Options:
+    """What is wanted, and configured otherwise. Ends the run where there is no such package."""
+    options = Options(
+        target=wanted.target or config.target, standalone=wanted.standalone or config.standalone
+    )
+    if options.standalone and of_device("cuda") in written(options.target):
+        complain("a package that stands alone has no kernels for GPUs: add --target native")
+        raise typer.Exit(FINDINGS)
+    return options
 
 
 def _write(wanted: Wanted, outputs: list[Output], gone: list[Leftover]) -> None:

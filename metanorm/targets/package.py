@@ -33,6 +33,9 @@ from metanorm.targets.torch.module_from_ir import Compiled, definitions
 from metanorm.targets.torch.names import Names, names_of
 from metanorm.visible import printable
 
+VENDORED = "_runtime"  # the folder of the runtime in a package that stands alone
+RUNTIME = Import("metanorm", ("runtime",))
+OWN_RUNTIME = Import(".", (f"{VENDORED} as runtime",))
 PROSE = re.compile(r'""".*?"""|#[^\n]*', re.DOTALL)
 
 
@@ -42,6 +45,7 @@ def module_files(
     """The module of one spec file, which is called `origin`, and the kernels beside it."""
     names = names_of([norm.optimised for norm in norms])
     choices = options.fingerprint()
+    runtime = OWN_RUNTIME if options.standalone else RUNTIME
     served = dict.fromkeys((own.function for own in names), "runtime.torch_only")
     beside: dict[str, str] = {}
     for target in written(options.target):
@@ -54,7 +58,8 @@ def module_files(
         for norm in printed:
             if served[norm.function] == "runtime.torch_only":
                 served[norm.function] = target.decorator
-    return {f"{module}.py": module_text(origin, norms, names, served, sources, choices), **beside}
+    text = module_text(origin, norms, names, served, sources, choices, runtime)
+    return {f"{module}.py": text, **beside}
 
 
 def _printed(
@@ -74,6 +79,7 @@ def module_text(
     served: Mapping[str, str],
     sources: str,
     options: str,
+    runtime: Import,
 ) -> str:
     """The module; `served` gives the decorator of the function of each norm."""
     served_as = {
@@ -83,7 +89,7 @@ def module_text(
     public = sorted(s.name for s in classes if hasattr(s, "name") and not s.name.startswith("_"))
     exported = Assign((Name("__all__"),), List(tuple(Literal(name) for name in public)))
     text = text_from_pyir(Module(tuple(classes)))
-    statements: list[Stmt] = [*_imports(text), exported]
+    statements: list[Stmt] = [*_imports(text, runtime), exported]
     statements += [Do(call("runtime.require", abi=integer(ABI))), *classes]
     doc = (f"Normalizers compiled from `{printable(origin)}`.",)
     body = text_from_pyir(Module(tuple(statements), doc))
@@ -105,7 +111,7 @@ def _served(definition: Stmt, served: Mapping[str, str | Expr]) -> Stmt:
     return replace(definition, decorators=decorators)
 
 
-def _imports(text: str) -> list[Stmt]:
+def _imports(text: str, runtime: Import) -> list[Stmt]:
     """What the text of the definitions mentions, outside docstrings and comments."""
     text = PROSE.sub("", text)
 
@@ -124,7 +130,7 @@ def _imports(text: str) -> list[Stmt]:
         [Import("__future__", ("annotations",))],
         standard,
         [*([Import("torch")] if mentions("torch") else []), Import("torch", names)],
-        [Import("metanorm", ("runtime",))],
+        [runtime],
     ]
     return [s for group in groups if group for s in (*group, Blank())][:-1]
 

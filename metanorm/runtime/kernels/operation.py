@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metanorm.runtime.identity import NAMESPACE
 from metanorm.runtime.kernels.gradient import differentiable_gradients, gradients_of
 from metanorm.runtime.kernels.refusals import Unfit
 from metanorm.runtime.kernels.route import Gradients, Route
@@ -32,7 +33,6 @@ from metanorm.runtime.kernels.traced import (
     without_values,
 )  # fmt: skip
 
-NAMESPACE = "metanorm"
 # What a schema calls the types of arguments; of several, those that kernels take.
 TYPES: Mapping[str, str] = {
     "Tensor": "Tensor",
@@ -65,6 +65,10 @@ def operation_of(function: Callable[..., Any], routes: Routes) -> Operation:
     return _operations[name]
 
 
+def _namespace() -> Any:
+    return getattr(torch.ops, NAMESPACE)
+
+
 class Operation:
     """The operations of both directions."""
 
@@ -94,8 +98,8 @@ class Operation:
         torch.library.register_autograd(
             f"{NAMESPACE}::{name}", self._gradients, setup_context=self._save, lib=library
         )
-        self._operation = getattr(torch.ops.metanorm, name).default
-        self._backward_operation = getattr(torch.ops.metanorm, f"{name}_backward").default
+        self._operation = getattr(_namespace(), name).default
+        self._backward_operation = getattr(_namespace(), f"{name}_backward").default
 
     def __call__(self, *args: Any) -> Any:
         """The result of a call, with all buffers updated. Raises `Unfit`."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from metanorm.runtime.demands import Demand
+from metanorm.runtime.identity import RUNTIME
 from metanorm.runtime.kernels.gradient import gradients_of, serves
 from metanorm.runtime.kernels.refusals import CannotBuild, Unfit
 from metanorm.runtime.kernels.route import Operands, Route
@@ -60,7 +61,9 @@ class Library:
     def __init__(self, demand: ContextVar[Demand], allowing: tuple[Demand, Demand]) -> None:
         torch_ = verified(demand, allowing)
         self._alive = (demand, allowing)  # C has their addresses
-        library = ctypes.PyDLL(str(build(SOURCE.read_text(encoding="utf-8"))))
+        # The library has state: another runtime in this process loads a file of its own.
+        source = f"/* for {RUNTIME} */\n{SOURCE.read_text(encoding='utf-8')}"
+        library = ctypes.PyDLL(str(build(source)))
         self._functions = {}
         for name, (result, *arguments) in FUNCTIONS.items():
             function = self._functions[name] = getattr(library, f"metanorm_{name}")
