@@ -13,7 +13,7 @@ from types import ModuleType
 import pytest
 from hypothesis import HealthCheck, settings
 
-from metanorm import compile_cache
+from metanorm import compile_cache, loaded
 from metanorm.driver import compile_specs
 from metanorm.frontend import check
 from metanorm.ir.nodes import Program
@@ -60,8 +60,10 @@ def seeded() -> None:
 
 @pytest.fixture(autouse=True)
 def compiles_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take nothing that was compiled before: tests replace stages of the compiler by others."""
+    """Take nothing that was compiled before: tests replace stages of the compiler by others, and
+    look at modules that no other test has called."""
     monkeypatch.setattr(compile_cache, "folder", lambda: None)
+    monkeypatch.setattr(loaded, "folder", lambda: None)
 
 
 @pytest.fixture
