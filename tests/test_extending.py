@@ -158,3 +158,60 @@ def test_a_target_is_a_folder_and_a_row(copy: Copy) -> None:
     assert "nests as text" in copy.run("list", "targets").stdout
     shown = copy.run("inspect", "specs/group_norm.norm", "--stage", "listing").stdout
     assert shown == made
+
+
+# A statistic that is made of accumulated ones: the gradient goes through the sum alone.
+LOG_SUM_EXP = {
+    "metanorm/ir/ops.py": (
+        '    _statistic("l1"',
+        '    _statistic("logsumexp", "log(sum(exp(x))); zero of nothing."),',
+    ),
+    "metanorm/passes/reductions.py": (
+        '    "l1": ',
+        '    "logsumexp": lambda p: _above(p, p.b.emit(Stop(p.of("max", p.op.value)))),',
+    ),
+    "metanorm/oracle/pools.py": (
+        '            case "l1":',
+        '            case "logsumexp":\n'
+        "                counted = torch.where(weighs, x, -torch.inf).logsumexp(-1)\n"
+        "                return torch.where(empty, 0.0, counted)",
+    ),
+    "metanorm/runtime/pools.py": (
+        "def largest(",
+        "def logsumexp(x, dim, keepdim=False, where=None, weight=None):\n"
+        '    """The logarithm of the sum of exponentials over `dim`."""\n'
+        "    dims = tuple(dim)\n"
+        "    if where is None and weight is None:\n"
+        "        return x.logsumexp(dims, keepdim=keepdim)\n"
+        "    counts = (coefficients(x, where, weight) != 0).expand_as(x)\n"
+        "    found = x.masked_fill(~counts, -torch.inf).logsumexp(dims, keepdim=keepdim)\n"
+        "    return torch.where(counts.any(dims, keepdim=keepdim), found, 0)\n\n",
+    ),
+    "metanorm/runtime/__init__.py": ("    largest,", "    logsumexp,"),
+}
+ABOVE = """
+def _above(p: _Pooling, top: Ref) -> Ref:
+    small = p.b.map("exp", p.b.map("sub", p.op.value, top))
+    return p.b.map("add", top, p.b.map("log", p.of("sum", small)))
+
+
+# Statistics that are made of"""
+POOLED = """norm Soft {
+  input  x[N, C, *S]
+  output x - logsumexp(x over *S) + logsumexp(mean(x over *S) over C)
+}
+"""
+
+
+def test_a_statistic_is_added_where_the_guide_says(copy: Copy) -> None:
+    (copy.folder / "soft.norm").write_text(POOLED)
+    for file, (before, line) in LOG_SUM_EXP.items():
+        copy.add(file, before, line)
+        assert f"`{file}`" in section("An operation")
+    passes = copy.folder / "metanorm/passes/reductions.py"
+    text = passes.read_text().replace("\n# Statistics that are made of", ABOVE, 1)
+    passes.write_text(text.replace("Pool, Program, Ref", "Pool, Program, Ref, Stop", 1))
+    found = copy.run("verify", "--quick", "soft.norm")
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert "all good" in found.stdout and " 0 of them on kernels" not in found.stdout
+    assert "torch: " not in copy.run("explain", "soft.norm").stdout

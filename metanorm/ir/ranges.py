@@ -107,7 +107,7 @@ def _range(op: Op, known: Mapping[Ref, Range], ops: Mapping[Ref, Op], program: P
                 return inner.union(Range(0.0, 0.0))
             if statistic == "sum":
                 return NONNEGATIVE if inner.low >= 0 else ANY
-            return STATISTICS[statistic]
+            return STATISTICS.get(statistic, ANY)  # of others nothing is known
         case Stop(value) | Rename(value) | Expand(value) | Lookup(value):
             return known[value]
         case Cast(value):  # which may round to zero
