@@ -153,3 +153,49 @@ class UnusedAllowance(Warn):
         if self.comment is None or not self.is_code:
             return ()
         return (Fix(self.comment, "", SAFE, "remove the comment that allows nothing"),)
+
+
+@problem("MN0704")
+@dataclass(frozen=True)
+class DifferenceOfSquares(Warn):
+    """A variance as a mean of squares less the square of the mean.
+
+    ### What it means
+
+    Both are large where the mean is large beside the spread, and their difference is what rounding
+    has left: in float32 a mean of 1000 takes all digits of a variance of one, and the result may
+    be negative.
+
+    ### Example
+
+    ```norm
+    norm Spread(eps = 1e-5) {
+      input  x[N, C]
+      let    m = mean(x over C)
+      output (x - m) / sqrt(mean(x^2 over C) - m^2 + eps)
+    }
+    ```
+
+    ### Fix
+
+    Let the statistic measure it, which never subtracts large numbers.
+
+    ```norm
+    norm Spread(eps = 1e-5) {
+      input  x[N, C]
+      let    m = mean(x over C)
+      output (x - m) / sqrt(var(x over C) + eps)
+    }
+    ```
+    """
+
+    span: Span
+
+    def message(self) -> str:
+        return "a variance as a difference of large numbers"
+
+    def label(self) -> str:
+        return "rounding decides, where the mean is large beside the spread"
+
+    def helps(self) -> tuple[str, ...]:
+        return ("write `var(x over P)`, with the same pool",)

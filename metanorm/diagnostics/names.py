@@ -99,7 +99,51 @@ ELSEWHERE: Mapping[str, tuple[str, str]] = {
 }
 
 # Functions of other languages whose nearest name here computes something else.
-SPELLED_OUT = {"softsign": "x / (1 + abs(x))"}
+SPELLED_OUT = {
+    "elu": "where(x > 0, x, exp(min(x, 0)) - 1)",
+    "expm1": "exp(x) - 1",
+    "hardtanh": "clamp(x, min = -1, max = 1)",
+    "leaky_relu": "where(x > 0, x, 0.01 * x)",
+    "log10": "log(x) / 2.302585092994046",
+    "log1p": "log(1 + x)",
+    "log2": "log(x) / 0.6931471805599453",
+    "logsumexp": "log(sum(exp(x) over C))",
+    "mish": "x * tanh(softplus(x))",
+    "norm": "l2(x over C)",
+    "pow": "x^2",
+    "reciprocal": "1 / x",
+    "relu6": "clamp(x, min = 0, max = 6)",
+    "softsign": "x / (1 + abs(x))",
+    "square": "x^2",
+    "tan": "sin(x) / cos(x)",
+    "cumsum": "sum(x over T: causal)",
+    "cummax": "max(x over T: causal)",
+    "softmin": "softmax(-x over K)",
+}
+
+# What the language has no form of, however near the name of something else is.
+MISSING = {
+    **dict.fromkeys(("median", "quantile", "kthvalue"), "nothing is sorted"),
+    **dict.fromkeys(("sort", "argsort", "topk", "argmax", "argmin"), "nothing is sorted"),
+    **dict.fromkeys(("round", "floor", "ceil", "trunc"), "nothing is rounded but by `cast`"),
+    **dict.fromkeys(("conv", "conv1d", "conv2d", "matmul", "mm", "bmm", "einsum", "dot"),
+                    "a contraction is written `sum(a * b over K)`"),
+    **dict.fromkeys(("reshape", "view", "flatten", "permute", "transpose", "unsqueeze", "squeeze"),
+                    "values combine by the names of their axes; `x[C -> D]` renames one"),
+    **dict.fromkeys(("cat", "stack", "concat", "split", "chunk"),
+                    "an axis is split by a statement: `axis C = (G = groups, D)`"),
+    **dict.fromkeys(("dropout", "rand", "randn", "bernoulli"), "a call draws no random numbers"),
+}  # fmt: skip
+
+
+# Matrices, where a person calls one.
+POOLING = {
+    "blocks": "C: blocks(g)",
+    "causal": "T: causal",
+    "chunks": "C: chunks(k)",
+    "interleave": "C: interleave(g)",
+    "window": "W: window(k)",
+}
 
 
 @problem("MN0202")
@@ -149,6 +193,10 @@ class UnknownFunction(Problem):
             return (f"did you mean `{ours}`? {difference}".rstrip(),)
         if self.name in SPELLED_OUT:
             return (f"it is written `{SPELLED_OUT[self.name]}`",)
+        if self.name in MISSING:
+            return (f"there is none: {MISSING[self.name]}",)
+        if self.name in POOLING:
+            return (f"it says how an axis is pooled: `mean(x over {POOLING[self.name]})`",)
         if guess:
             return guess
         if self.name[:1].isupper():
@@ -158,7 +206,7 @@ class UnknownFunction(Problem):
         return ("`metanorm list operations` shows what there is",)
 
     def fixes(self) -> tuple[Fix, ...]:
-        if self.name in SPELLED_OUT:
+        if self.name in SPELLED_OUT or self.name in MISSING or self.name in POOLING:
             return ()
         if self.name in ELSEWHERE:
             ours, difference = ELSEWHERE[self.name]

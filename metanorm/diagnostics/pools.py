@@ -249,6 +249,17 @@ class NeedsOver(Problem):
         return ("only statistics pool: `metanorm list operations` shows them",)
 
 
+# Options of torch's reductions, and what does here what they do there.
+OPTIONS_ELSEWHERE = {
+    **dict.fromkeys(
+        ("keepdim", "keepdims"), "remove it: values combine by the names of their axes"
+    ),
+    **dict.fromkeys(("dim", "dims", "axis", "axes"), "axes are named: `mean(x over C, *S)`"),
+    **dict.fromkeys(("unbiased", "correction"), "`ddof = 1` divides by n - 1, as torch does"),
+    "dtype": "statistics are in float32 at least; `cast(e)` rounds",
+}
+
+
 @problem("MN0406")
 @dataclass(frozen=True)
 class BadOption(Problem):
@@ -294,10 +305,12 @@ class BadOption(Problem):
     def helps(self) -> tuple[str, ...]:
         if self.hint:
             return (self.hint,)
+        if self.option in OPTIONS_ELSEWHERE and not self.reason:
+            return (OPTIONS_ELSEWHERE[self.option],)
         return did_you_mean(self.option, self._free()) or there_is(self.known) or ("remove it",)
 
     def fixes(self) -> tuple[Fix, ...]:
-        unknown = not (self.reason or self.hint)
+        unknown = not (self.reason or self.hint or self.option in OPTIONS_ELSEWHERE)
         return respelled(self.span, self.option, self._free()) if unknown else ()
 
     def _free(self) -> list[str]:

@@ -7,6 +7,7 @@ statement and goes on with the next one.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,7 @@ from metanorm.diagnostics.suggest import shortened
 from metanorm.diagnostics.syntax import MissingPiece, UnexpectedToken, UnknownClause
 from metanorm.source import Source, Span
 from metanorm.syntax.grammar import RESERVED_WORDS, SOFT_STATEMENT_WORDS, STATEMENT_WORDS, parser
+from metanorm.syntax.habits import habit
 from metanorm.syntax.hints import expected_tokens, fix, hint
 from metanorm.syntax.tokens import (
     CLOSERS,
@@ -38,6 +40,7 @@ from metanorm.syntax.tokens import (
 )
 
 MAX_ERRORS = 50
+MOST_BEFORE = 30  # tokens that a help line looks at
 MISSING = "<missing>"
 SWITCHES = ("affine", "track")  # of a norm that is called: `BatchNorm(x, track = false)`
 QUOTES = "'\"`‘’“”«»"
@@ -264,9 +267,19 @@ class _Parse:
         behind = self.source.text[span.end : span.end + 1]
         statement = self.statement if self.norm is not None else ""
         expected = expected_tokens(token, self._accepts)
-        help_line = hint(token, self.last, behind, statement, self._accepts)
+        help_line = habit(token, self._before(token), statement)
+        help_line = help_line or hint(token, self.last, behind, statement, self._accepts)
         edit = fix(token, self.last, span, self._accepts)
         return UnexpectedToken(span, found, expected, help_line, edit)
+
+    def _before(self, token: Token) -> list[Token]:
+        """The tokens in front of one, at most to the beginning of its statement."""
+        place = len(self.tokens) - 1
+        if token.type != "$END":
+            place = bisect_left(self.tokens, token.start_pos or 0, key=lambda t: t.start_pos or 0)
+        found = self.tokens[max(place - MOST_BEFORE, 0) : place]
+        starts = [i for i, t in enumerate(found) if t.type in STATEMENT_STARTS | SOFT_STARTS]
+        return found[starts[-1] :] if starts else found
 
     def _skip(self, position: int) -> int:
         """Go on to the next statement, and drop what was understood of the broken one."""

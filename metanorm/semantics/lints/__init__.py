@@ -5,11 +5,12 @@ from __future__ import annotations
 from metanorm.diagnostics.collector import Collector
 from metanorm.ir.nodes import Program
 from metanorm.semantics.lints.batch_dependent import batch_dependent
+from metanorm.semantics.lints.difference_of_squares import difference_of_squares
 from metanorm.semantics.lints.unsafe_division import unsafe_division
 from metanorm.semantics.lints.unused import unused
 from metanorm.semantics.lowering import Frame, Lowering
 
-LINTS = (unused, unsafe_division, batch_dependent)
+LINTS = (unused, unsafe_division, batch_dependent, difference_of_squares)
 
 
 def lint(program: Program, low: Lowering, frame: Frame, problems: Collector) -> None:

@@ -1,0 +1,47 @@
+"""Forms of Python and of torch that people bring along, and what is written here instead.
+
+Each is known by the tokens before the one that the grammar does not allow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lark import Token
+
+MODULES = frozenset("torch F nn np numpy jnp math tf".split())
+STATISTICS = frozenset("sum mean var std rms max min norm amax amin median".split())
+POOLS = ("REDUCE", "STAT", "OVER")  # words behind which axes stand
+
+
+def habit(token: Token, before: Sequence[Token], statement: str) -> str:
+    """What to write instead, or nothing. `before` are the tokens of this bracket or statement."""
+    kinds = [t.type for t in before]
+    if token.type == "LPAR" and kinds[-3:] == ["NAME", "DOT", "NAME"]:
+        return _method(str(before[-3]), str(before[-1]))
+    if token.type == "LPAR" and kinds[-2:] == ["DOT", "NAME"]:
+        return _method("", str(before[-1]))
+    if token.type == "LSQB" and kinds[-1:] == ["OVER"]:
+        return "axes stand behind `over` without brackets: `mean(x over C, *S)`"
+    if token.type == "LPAR" and kinds[-1:] == ["OVER"]:
+        return "axes stand behind `over` without parentheses: `mean(x over C, *S)`"
+    pool = next((t.type for t in reversed(before) if t.type in (*POOLS, "LPAR", "COLON")), "")
+    if token.type == "STAR" and kinds[-1:] == ["NAME"] and pool in POOLS:
+        return f"axes are separated by commas: `{before[-1]}, *S`"
+    if token.type == "DOT" and kinds[-1:] in (["LSQB"], ["COMMA"], ["DOT"]):
+        return "axes go by their names, wherever they stand: there is no `...`"
+    if token.type in ("COLON", "COMMA") and kinds[-1:] == ["LSQB"]:
+        return "one position is written `x[T = 0]`; all of an axis need not be written"
+    if token.type == "LPAR" and statement in ("INPUT", "PARAM", "BUFFER") and "LSQB" in kinds:
+        return "an axis is split by a statement: `axis C = (G = groups, D)`"
+    return ""
+
+
+def _method(owner: str, name: str) -> str:
+    if owner in MODULES:
+        return f"functions stand by themselves, as in `sqrt(x)`, without `{owner}.`"
+    value = owner or "x"
+    if name in STATISTICS:
+        shown = {"norm": "l2", "amax": "max", "amin": "min"}.get(name, name)
+        return f"a statistic names the axes that it pools: `{shown}({value} over C)`"
+    return f"values have no methods: a function is called, as in `sqrt({value})`"
