@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo dist test test-pythons test-python-path test-all test-extended sanitize accept lint types docs format clean
+.PHONY: help demo demo-processes dist test test-pythons test-python-path test-all test-extended sanitize accept lint types docs format clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -20,6 +20,10 @@ $(READY): pyproject.toml .ci/constraints.txt
 demo: $(READY)  ## compile the specs and train with them: a table and build/demo/results.png
 	$(BIN)/metanorm compile specs docs/demo/specs -o build/demo/norms
 	PYTHONPATH=build/demo $(BIN)/python docs/demo/train.py --chart build/demo/results.png
+
+demo-processes: $(READY)  ## train on four processes and on one: with synchronized norms, weights are equal
+	$(BIN)/metanorm compile specs docs/demo/specs -o build/demo/norms
+	PYTHONPATH=build/demo $(BIN)/python docs/demo/processes.py
 
 test: $(READY)  ## every check: lint, types, architecture, tests
 	$(BIN)/ruff check .

@@ -18,7 +18,8 @@ from metanorm.nest.text_from_nest import text_from_nest
 from metanorm.options import Options
 from metanorm.passes.backward import NotDerivable
 from metanorm.passes.directions import directions, trace
-from metanorm.passes.pipeline import PIPELINE, TO_KERNELS, optimize, stages
+from metanorm.passes.divided import divided
+from metanorm.passes.pipeline import PIPELINE, TO_KERNELS, TO_PROCESSES, optimize, stages
 from metanorm.plan.dump import plan_text
 from metanorm.plan.sweeps import plan
 from metanorm.source import Source
@@ -27,12 +28,13 @@ from metanorm.syntax.grammar import parser
 from metanorm.syntax.parse import parse
 from metanorm.syntax.text_from_ast import norm_lines
 from metanorm.syntax.tree_from_text import tree_from_text
+from metanorm.targets.package import PROCESSES_END
 from metanorm.targets.registry import KERNEL_TARGETS
 
 FRONT = ("tokens", "tree", "ast", "equations", "ir")
 PASSES = tuple(step.name for step in PIPELINE)
 KERNELS = (*TO_KERNELS, "sweeps", "nest")
-STAGES = (*FRONT, *PASSES, "code", *KERNELS, *KERNEL_TARGETS)
+STAGES = (*FRONT, *PASSES, "code", *KERNELS, *KERNEL_TARGETS, *TO_PROCESSES, "processes")
 
 Found = tuple[Diagnostic, ...]
 Data = dict[str, object]
@@ -53,6 +55,10 @@ def stage_text(sources: Mapping[str, Source], root: str, stage: str) -> tuple[st
     if stage == "code":
         result = driver.compile_specs(sources, [root], Options())
         return result.files.get(f"{module_name(root)}.py", ""), result.diagnostics
+    if stage == "processes":
+        result = driver.compile_specs(sources, [root], Options(target="torch"))
+        name = f"{module_name(root)}{PROCESSES_END}"
+        return result.files.get(name, ""), result.diagnostics
     if stage in KERNEL_TARGETS:
         target = KERNEL_TARGETS[stage]
         result = driver.compile_specs(sources, [root], Options(target=target.name))
@@ -62,6 +68,8 @@ def stage_text(sources: Mapping[str, Source], root: str, stage: str) -> tuple[st
     norms = checked.norms[root]
     if stage == "equations":
         texts = ["\n".join(norm_lines(norm.equations)) + "\n" for norm in norms]
+    elif stage == "exchange":
+        texts = [exchange_stage(norm.program) for norm in norms]
     elif stage in KERNELS:
         texts = [kernel_stage(norm.program, stage) for norm in norms]
     else:
@@ -107,6 +115,14 @@ def _arranged(optimised: Program) -> Iterator[str]:
             laid_out = arranged(program, layout)
             if laid_out is not None:
                 yield _titled(f"{title}, rows along {layout.vector}", laid_out[0])
+
+
+def exchange_stage(program: Program) -> str:
+    """The programs of a norm for pieces of axes: of samples, and of all that can be divided."""
+    known = divided(optimize(program))
+    variants = known.variants if known else ()
+    titled = [_titled(f"pieces of {', '.join(v.axes)}", v.program) for v in variants]
+    return "\n".join(titled) or f"{program.name} exchanges nothing\n"
 
 
 def _titled(title: str, program: Program) -> str:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -19,6 +20,9 @@ from metanorm.frontend import check
 from metanorm.ir.nodes import Program
 from metanorm.options import Options
 from metanorm.workspace import load_library
+
+if TYPE_CHECKING:
+    from team import Team
 
 with contextlib.suppress(ModuleNotFoundError):  # as in `make test-pythons`
     import torch
@@ -116,3 +120,20 @@ def imported(folder: Path, name: str) -> Iterator[ModuleType]:
     sys.path.insert(0, str(folder))
     yield importlib.import_module(name)
     sys.path.remove(str(folder))
+
+
+@pytest.fixture(scope="session")
+def team() -> Iterator[Team]:
+    """Four processes on the CPU, in one group of `torch.distributed`."""
+    from team import Team
+
+    made = Team()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def paths(library: ModuleType) -> dict[str, str]:
+    """The file of the module of each norm of the library."""
+    modules = {name: getattr(library, name).__module__ for name in library.__all__}
+    return {name: str(sys.modules[module].__file__) for name, module in modules.items()}

@@ -14,7 +14,7 @@ from metanorm.cli.console import say
 from metanorm.diagnostics.registry import all_codes, manual_page
 from metanorm.ir.ops import public
 from metanorm.json_document import Document, json_text
-from metanorm.passes.pipeline import PIPELINE, TO_KERNELS
+from metanorm.passes.pipeline import PIPELINE, TO_KERNELS, TO_PROCESSES
 from metanorm.visible import visible
 
 WIDE = 1000  # columns, where nobody counts them
@@ -40,7 +40,13 @@ def _specs() -> Rows:
 
 
 def _passes() -> Rows:
-    return _named([*((step.name, step.why_here) for step in PIPELINE), *TO_KERNELS.items()])
+    return _named(
+        [
+            *((step.name, step.why_here) for step in PIPELINE),
+            *TO_KERNELS.items(),
+            *TO_PROCESSES.items(),
+        ]
+    )
 
 
 def _targets() -> Rows:

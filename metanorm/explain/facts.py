@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from metanorm.explain.kernels import Cost, costs, kernels
+from metanorm.explain.processes import among_processes
 from metanorm.frontend import CheckedNorm
 from metanorm.ir.aggregation import Ones, matrix_text
 from metanorm.ir.batch import crosses_samples
@@ -36,6 +37,7 @@ class Facts:
     reads: str
     costs: tuple[Cost, ...]
     kernels: str
+    among_processes: tuple[str, ...]  # what each axis takes where it is divided
     equals: tuple[str, ...]
     torch_layer: str  # the layer of torch that computes the same
     derives_from: str  # its class, for tools that look for that
@@ -62,6 +64,7 @@ def facts(norm: CheckedNorm, library: Mapping[str, str]) -> Facts:
         reads=_reads(optimised),
         costs=costs(optimised),
         kernels=kernels(optimised),
+        among_processes=among_processes(optimised),
         equals=(known,) if known and known != norm.program.name else (),
         torch_layer=f"torch.{layer.layer}" if layer else "",
         derives_from=f"torch.{layer.base.name}" if layer and layer.base else "",

@@ -22,6 +22,8 @@ def in_words(answer: Facts) -> str:
         lines += [f"  in evaluation: {evaluation}", ""]
     lines += ["Cost", f"  {answer.reads}", *(f"  {line}" for line in _costs(answer)), ""]
     lines += ["Kernels", f"  {answer.kernels}", ""]
+    if answer.among_processes:
+        lines += _section("Divided among processes", answer.among_processes, "")
     lines += _section("The same as", answer.equals, "no other norm of the library")
     lines += _section("To tools of torch", (_derived(answer),), "")
     return "\n".join(lines[:-1]) + "\n"

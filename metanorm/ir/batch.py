@@ -40,3 +40,13 @@ def holds_pairs(program: Program) -> bool:
     dims = program.inputs[0].dims
     equal = [{c.first, c.second} for c in program.checks if isinstance(c, Equal)]
     return any(dims[0] in pair and pair <= set(dims) for pair in equal if dims)
+
+
+def sample_axes(program: Program) -> tuple[str, ...]:
+    """The dimensions that enumerate samples: the leading one of the first input, and that of each
+    input which is the first one where it is not given."""
+    first = program.inputs[0]
+    if program.target not in ("activation", "loss") or not first.dims or holds_pairs(program):
+        return ()
+    leading = [i.dims[0] for i in program.inputs if i.default == first.name and i.dims]
+    return tuple(dict.fromkeys((first.dims[0], *leading)))

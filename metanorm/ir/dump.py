@@ -12,14 +12,17 @@ from metanorm.ir.nodes import (
     Count,
     Draw,
     Dtype,
+    Exchange,
     Expand,
     Eye,
+    FromSums,
     Init,
     Input,
     Let,
     Lookup,
     Map,
     Mode,
+    Near,
     Number,
     Op,
     Param,
@@ -38,6 +41,8 @@ from metanorm.ir.scalar import scalar_text
 def program_text(program: Program) -> str:
     """The whole program."""
     lines = [f"program {program.name} for {program.target}"]
+    if program.divided:
+        lines.append(f"  divided {', '.join(program.divided)}")
     lines += [f"  axis {_axis(a.name, program)}" for a in program.axes]
     for i in program.inputs:
         table = f" of {i.table}" if i.table else ""
@@ -53,7 +58,8 @@ def program_text(program: Program) -> str:
     for u in program.updates:
         by = f" by {scalar_text(u.momentum)}" if u.momentum is not None else ""
         when = f" in {u.when}" if u.when != "train" else ""
-        lines.append(f"  update {u.buffer} <- {u.value}{by}{when}")
+        some = f" if any of {u.elements}" if u.elements else ""
+        lines.append(f"  update {u.buffer} <- {u.value}{by}{when}{some}")
     dtypes = {name: f" {dtype_text(dtype)}" for name, dtype in program.output_dtypes}
     outputs = ", ".join(
         (name if name == ref else f"{name} = {ref}") + dtypes.get(name, "")
@@ -100,7 +106,7 @@ def over_text(over: Aggregation) -> str:
     return ", ".join(a if isinstance(m, Ones) else f"{a}: {matrix_text(m)}" for a, m in over)
 
 
-def _pooled(op: Pool | Count) -> str:
+def _pooled(op: Pool | Count | Near) -> str:
     where = f" where {op.where}" if op.where else ""
     weight = f" weight {op.weight}" if op.weight else ""
     return f"over {over_text(op.over)}{where}{weight}"
@@ -130,6 +136,13 @@ def op_text(op: Op) -> str:
             return f"{op.statistic}({op.value}{about} {_pooled(op)}{ddof})"
         case Count():
             return f"count({_pooled(op)})"
+        case Exchange(value, axes):
+            return f"exchange({value} over {', '.join(axes)})"
+        case Near(value):
+            return f"near({value} {_pooled(op)})"
+        case FromSums(statistic, sums, near):
+            about = f" about {near}" if near else ""
+            return f"{statistic} from {', '.join(sums)}{about}"
         case Along(function, value, axis, argument):
             radius = f", {scalar_text(argument)}" if argument is not None else ""
             return f"{function}({value} along {axis}{radius})"

@@ -230,6 +230,45 @@ class Eye:
     blocks: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """The sum of `value` over the processes among which `axes` are divided.
+
+    It is its own adjoint: what arrives on each process is a part of the gradient.
+    """
+
+    value: Ref
+    axes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """A number near the mean of each pool, the same on all processes and without a gradient.
+
+    It is subtracted before squares are added up. It is zero where their sums have digits to spare.
+    """
+
+    value: Ref
+    over: Aggregation
+    axes: tuple[str, ...]
+    where: Ref | None = None
+    weight: Ref | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FromSums:
+    """A statistic from what all processes have added up, in the precision of statistics.
+
+    `sums` are for `count` the count; for `sum` the sum; for `mean` the count and the sum of the
+    gaps to `near`; for `var` these and the sum of their squares; for `second` the count and the sum
+    of squares. Where the count is zero, so is the statistic.
+    """
+
+    statistic: Literal["count", "sum", "mean", "var", "second"]
+    sums: tuple[Ref, ...]
+    near: Ref | None = None
+
+
 Op = Union[
     Number,
     Input,
@@ -248,6 +287,9 @@ Op = Union[
     Mode,
     Repeat,
     Draw,
+    Exchange,
+    Near,
+    FromSums,
 ]
 Init = Union[Scalar, Draw, Eye]
 
@@ -337,6 +379,8 @@ class Update:
     `averages` marks a running statistic: a `momentum` of `None` then is the exact
     average over all batches. `of_samples` marks one whose new value is the mean of a statistic
     of each sample. One that is no average may happen in evaluation instead, or in every call.
+    `elements`, in a program of divided axes, is how many elements all processes have been given:
+    where there are none, the buffer stays as it is.
     """
 
     buffer: str
@@ -345,6 +389,7 @@ class Update:
     averages: bool = False
     of_samples: bool = False
     when: Literal["train", "eval", "always"] = "train"
+    elements: Ref | None = None
 
     def happens(self, training: bool) -> bool:
         """Whether a call in this mode does it."""
@@ -385,6 +430,7 @@ class Program:
 
     `output_dims` has the order in which the axes of outputs come out, by their names, where the
     spec says it, and `output_dtypes` the dtypes of those that have not that of the first input.
+    `divided` are the axes of which each process has a piece.
     """
 
     name: str
@@ -402,6 +448,7 @@ class Program:
     checks: tuple[Check, ...]
     output_dims: tuple[tuple[str, tuple[str, ...]], ...] = ()
     output_dtypes: tuple[tuple[str, Dtype], ...] = ()
+    divided: tuple[str, ...] = ()
 
     @cached_property
     def index(self) -> Index:

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from metanorm.ir.nodes import Count, Let, Lookup, Map, Mode, Op, Pool, Ref, Repeat
+from metanorm.ir.nodes import (
+    Count,
+    FromSums,
+    Let,
+    Lookup,
+    Map,
+    Mode,
+    Near,
+    Op,
+    Pool,
+    Ref,
+    Repeat,
+)
 
 
 def every_let(body: Iterable[Let]) -> Iterator[Let]:
@@ -24,6 +36,10 @@ def operands(op: Op) -> tuple[Ref, ...]:
             return tuple(r for r in (value, where, weight, about) if r is not None)
         case Count(_, where, weight):
             return tuple(r for r in (where, weight) if r is not None)
+        case Near(value=value, where=where, weight=weight):
+            return tuple(r for r in (value, where, weight) if r is not None)
+        case FromSums(_, sums, near):
+            return sums if near is None else (*sums, near)
         case Lookup(table, _, index):
             return (table,) if isinstance(index, int) else (table, index)
         case Mode(train, evaluated, _):

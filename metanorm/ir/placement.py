@@ -34,7 +34,9 @@ def places(program: Program) -> dict[Ref, Place | None]:
         wanted[ref].add(None)
     for update in program.updates:
         kind = "track" if update.buffer in tracked else "mode"
-        wanted[update.value].add(None if update.when == "always" else Place(kind, update.when))
+        place = None if update.when == "always" else Place(kind, update.when)
+        for ref in filter(None, (update.value, update.elements)):
+            wanted[ref].add(place)
     found: dict[Ref, Place | None] = {}
     for let in reversed(program.body):
         uses = wanted[let.name]

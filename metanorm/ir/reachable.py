@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from metanorm.ir.aggregation import Aggregation, ByIndex
 from metanorm.ir.index import closure
-from metanorm.ir.nodes import Count, Input, Mode, Op, Pool, Program, Ref, Repeat
+from metanorm.ir.nodes import Count, Input, Mode, Near, Op, Pool, Program, Ref, Repeat
 from metanorm.ir.operands import operands
 
 
@@ -18,7 +18,8 @@ def reachable(
     `evaluating` follows eval mode only, with running statistics where the program `keeps` them.
     """
     wanted = [ref for _, ref in program.outputs]
-    wanted += [update.value for update in program.updates] if updates else []
+    for update in program.updates if updates else ():
+        wanted += [update.value, *([update.elements] if update.elements else [])]
     return _closure(wanted, program.index.ops, evaluating, keeps)
 
 
@@ -58,7 +59,7 @@ def _closure(
 
 def indices(op: Op) -> Iterator[Ref]:
     """The index inputs by which an operation pools."""
-    if isinstance(op, (Pool, Count)):
+    if isinstance(op, (Pool, Count, Near)):
         yield from (matrix.index for _, matrix in op.over if isinstance(matrix, ByIndex))
     elif isinstance(op, Repeat):
         for let in op.body:

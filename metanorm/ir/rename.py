@@ -9,10 +9,13 @@ from metanorm.ir.nodes import (
     Along,
     Cast,
     Count,
+    Exchange,
     Expand,
+    FromSums,
     Lookup,
     Map,
     Mode,
+    Near,
     Op,
     Pool,
     Program,
@@ -38,7 +41,14 @@ def called(program: Program, names: Mapping[Ref, Ref]) -> Program:
         for let in program.body
     )
     outputs = tuple((name, names.get(ref, ref)) for name, ref in program.outputs)
-    updates = tuple(replace(u, value=names.get(u.value, u.value)) for u in program.updates)
+    updates = tuple(
+        replace(
+            u,
+            value=names.get(u.value, u.value),
+            elements=u.elements and names.get(u.elements, u.elements),
+        )
+        for u in program.updates
+    )
     return replace(program, body=body, outputs=outputs, updates=updates)
 
 
@@ -62,7 +72,12 @@ def renamed(op: Op, names: Mapping[Ref, Ref]) -> Op:
         case Lookup():
             index = op.index if isinstance(op.index, int) else to(op.index)
             return replace(op, table=to(op.table), index=index)
-        case Rename() | Expand() | Stop() | Cast():
+        case Near():
+            where, weight = op.where and to(op.where), op.weight and to(op.weight)
+            return replace(op, value=to(op.value), where=where, weight=weight)
+        case FromSums():
+            return replace(op, sums=tuple(map(to, op.sums)), near=op.near and to(op.near))
+        case Rename() | Expand() | Stop() | Cast() | Exchange():
             return replace(op, value=to(op.value))
         case Mode():
             return replace(op, train=to(op.train), eval=to(op.eval))

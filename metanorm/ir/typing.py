@@ -11,13 +11,16 @@ from metanorm.ir.nodes import (
     Cast,
     Count,
     Draw,
+    Exchange,
     Expand,
+    FromSums,
     Input,
     InputDecl,
     Kind,
     Lookup,
     Map,
     Mode,
+    Near,
     Number,
     Op,
     Param,
@@ -94,6 +97,15 @@ def type_of(op: Op, types: Mapping[Ref, Type], known: Declarations) -> Type:
             pooled = known.axes([axis for axis, _ in over])
             weights = [types[w].axes for w in (where, weight) if w is not None]
             return Type("real", space.pooled(space.join(pooled, *weights), over))
+        case Near(value, over, _, where, weight):
+            return _pool(Pool("mean", value, over, where, weight), types, space)
+        case Exchange(value):
+            if types[value].kind != "real":
+                raise IllTyped("an exchange of what is no number")
+            return types[value]
+        case FromSums(_, sums, near):
+            read = sums if near is None else (*sums, near)
+            return Type("real", space.join(*(types[ref].axes for ref in read)))
         case Along(_, value, axis):
             if axis not in types[value].axes:
                 raise IllTyped(f"no axis {axis} to map along")

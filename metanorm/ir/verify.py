@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from metanorm.ir.division import IllDivided, exchanges, parts
 from metanorm.ir.nodes import Let, Program, Ref, Repeat, Type
 from metanorm.ir.operands import operands
 from metanorm.ir.space import Space
@@ -15,12 +16,14 @@ class IllegalProgram(Exception):
 
 
 def verify(program: Program) -> None:
-    """Raise `IllegalProgram` unless names are defined once and before use, and types are right."""
+    """Raise `IllegalProgram` unless names are defined once and before use, types are right, and
+    what is divided among processes is exchanged once before it is used as a whole."""
     space = Space(program.axes)
     known = Declarations(space, program.inputs, program.params, program.buffers)
     types: dict[Ref, Type] = {}
     _verify_body(program.body, types, known)
     used = [ref for _, ref in program.outputs] + [update.value for update in program.updates]
+    used += [update.elements for update in program.updates if update.elements is not None]
     for ref in used:
         if ref not in types:
             raise IllegalProgram(f"{program.name}: {ref} is not defined")
@@ -29,6 +32,13 @@ def verify(program: Program) -> None:
             raise IllegalProgram(f"{program.name}: no buffer {update.buffer}")
     if not program.outputs:
         raise IllegalProgram(f"{program.name}: no output")
+    if program.divided:
+        try:
+            parts(program)
+        except IllDivided as error:
+            raise IllegalProgram(f"{program.name}: {error}") from error
+    elif exchanges(program):
+        raise IllegalProgram(f"{program.name}: an exchange, and no axis that is divided")
 
 
 def _verify_body(body: Sequence[Let], types: dict[Ref, Type], known: Declarations) -> None:

@@ -123,7 +123,7 @@ class Builder:
         if ref.startswith("%") and ref not in self._better and says_more:
             self._better[ref] = let.name
 
-    def _as_large(self, output: Ref) -> Ref:
+    def as_large(self, output: Ref) -> Ref:
         """What an old output is now, with all axes that it had."""
         ref = self.moved.get(output, output)
         had = next((let.type.axes for let in self.program.body if let.name == output), ())
@@ -138,7 +138,7 @@ class Builder:
     ) -> Program:
         """The program with the new body; what nothing needs any more is left out."""
         if outputs is None:
-            outputs = [(name, self._as_large(ref)) for name, ref in self.program.outputs]
+            outputs = [(name, self.as_large(ref)) for name, ref in self.program.outputs]
         if updates is None:
             updates = [
                 replace(u, value=self.moved.get(u.value, u.value)) for u in self.program.updates

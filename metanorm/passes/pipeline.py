@@ -47,6 +47,10 @@ TO_KERNELS: Mapping[str, str] = {
     "sums": "sums of products are what derivatives consist of",
     "columns": "only for layouts in which the parts of a split axis lie together",
 }
+# The way to a module for axes that are divided among processes.
+TO_PROCESSES: Mapping[str, str] = {
+    "exchange": "statistics are as few as they get, and nothing is moved across a message later",
+}
 FORWARD: tuple[Pass, ...] = (
     Pass("matrices", matrices, TO_KERNELS["matrices"]),
     Pass("reductions", reductions, TO_KERNELS["reductions"]),

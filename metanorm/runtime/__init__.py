@@ -23,7 +23,7 @@ from metanorm.runtime.arguments import (
 from metanorm.runtime.attributes import renamed, shape_of
 from metanorm.runtime.contraction import contracted
 from metanorm.runtime.demands import use
-from metanorm.runtime.dispatch import call_path, gpu, native, torch_only
+from metanorm.runtime.dispatch import among_processes, call_path, gpu, native, torch_only
 from metanorm.runtime.errors import (
     ShapeError,
     as_length,
@@ -66,6 +66,21 @@ from metanorm.runtime.pools import (
     total,
     unbiased,
 )
+from metanorm.runtime.processes.call import Processes
+from metanorm.runtime.processes.convert import convert_sync, revert_sync, shard, synchronized
+from metanorm.runtime.processes.errors import ExchangeError, ShardingError
+from metanorm.runtime.processes.held import no_exchange
+from metanorm.runtime.processes.known import AmongProcesses, Dividable
+from metanorm.runtime.processes.sums import (
+    demand_several_in_all,
+    mean_from_sums,
+    power_sum,
+    power_sums,
+    second_from_sums,
+    store_where_,
+    var_from_sums,
+    whole,
+)
 from metanorm.runtime.rescaling import rescale
 from metanorm.runtime.simplex import sparsestmax
 from metanorm.runtime.state import (
@@ -102,19 +117,25 @@ def require(abi: int) -> None:
 
 __all__ = [
     "ABI",
+    "AmongProcesses",
     "Attached",
     "Causal",
     "Collected",
+    "Dividable",
+    "ExchangeError",
     "Given",
     "GradientNorm",
     "Groups",
     "Members",
     "Moments",
     "Neighbours",
+    "Processes",
     "Rows",
     "ShapeError",
+    "ShardingError",
     "SwapError",
     "Window",
+    "among_processes",
     "as_length",
     "as_number",
     "as_number_or_none",
@@ -127,12 +148,14 @@ __all__ = [
     "chosen",
     "collect",
     "contracted",
+    "convert_sync",
     "copied",
     "count",
     "count_batch",
     "counter_of",
     "demand_ranks",
     "demand_several",
+    "demand_several_in_all",
     "demand_shapes",
     "demand_tensors",
     "demand_tensors_or_none",
@@ -148,6 +171,7 @@ __all__ = [
     "maximum",
     "mean",
     "mean_along",
+    "mean_from_sums",
     "mean_square",
     "mean_square_along",
     "minimum",
@@ -157,6 +181,7 @@ __all__ = [
     "moved",
     "native",
     "no_elements",
+    "no_exchange",
     "norm",
     "norm_along",
     "not_divisible",
@@ -165,23 +190,30 @@ __all__ = [
     "on_weights",
     "only_counted",
     "pooling_rows",
+    "power_sum",
+    "power_sums",
     "project_",
     "register_output",
     "renamed",
     "require",
     "rescale",
+    "revert_sync",
     "root",
     "rounded",
     "rows_mean",
     "rows_var",
     "second_along",
+    "second_from_sums",
     "shape_error",
     "shape_of",
+    "shard",
     "smallest",
     "smallest_along",
     "sparsestmax",
     "store_",
+    "store_where_",
     "swap",
+    "synchronized",
     "tensors_of",
     "tiled",
     "torch_only",
@@ -190,6 +222,8 @@ __all__ = [
     "unbiased",
     "update_statistics",
     "use",
+    "var_from_sums",
     "waits",
+    "whole",
     "widened",
 ]

@@ -176,7 +176,19 @@ def _without_kernels(on_torch: OnTorch) -> Callable[..., Any]:
     return run
 
 
+def _among_processes(on_torch: OnTorch) -> Callable[..., Any]:
+    """A function of divided axes: on torch, on all processes alike."""
+
+    def run(*args: Any, **named: Any) -> Any:
+        if not torch.compiler.is_compiling() and DEMAND.get().target in WAYS:
+            raise _not_served(on_torch.function.__name__, "is of axes divided among processes")
+        return on_torch(*args, **named)
+
+    return run
+
+
 # On the kernels in the C file beside a module; on those in Triton alone; on torch alone.
 native = _decorator(_Dispatch)
 gpu = _decorator(functools.partial(_Dispatch, only="triton"))
 torch_only = _decorator(_without_kernels)
+among_processes = _decorator(_among_processes)

@@ -11,6 +11,7 @@ from torch import Tensor
 from metanorm.runtime import pools
 from metanorm.runtime.arguments import GROUP_LABELS, demand_count, demand_whole
 from metanorm.runtime.mean_and_variance import CHUNK, Moments
+from metanorm.runtime.processes.sums import PowerSums, back, gaps_of
 from metanorm.runtime.saving import save, saved
 from metanorm.runtime.tensors import plain, recorded, watched
 from metanorm.runtime.tracing import is_tracing
@@ -133,6 +134,53 @@ class Groups:
         """The mean of squares over each group; zero for an empty one."""
         x = pools.only_counted(self._along(x, dim % x.dim()), where, weight)
         return self.mean(x.square(), dim, also, where, weight)
+
+    def power_sums(
+        self,
+        x: Tensor,
+        dim: int,
+        also: Iterable[int] = (),
+        where: Tensor | None = None,
+        weight: Tensor | None = None,
+        about: Tensor | None = None,
+    ) -> PowerSums:
+        """The sums of x - about and of its squares over each group, in float64.
+
+        `about` broadcasts against the results.
+        """
+        gaps = self._gaps(x, dim, also, where, weight, about)
+        powers = (gaps, gaps.square())
+        return PowerSums(*(self.total(p, dim, also, None, weight) for p in powers))
+
+    def power_sum(
+        self,
+        x: Tensor,
+        power: int,
+        dim: int,
+        also: Iterable[int] = (),
+        where: Tensor | None = None,
+        weight: Tensor | None = None,
+        about: Tensor | None = None,
+    ) -> Tensor:
+        """One of `power_sums`: that of the first or the second power."""
+        gaps = self._gaps(x, dim, also, where, weight, about)
+        return self.total(gaps if power == 1 else gaps.square(), dim, also, None, weight)
+
+    def _gaps(
+        self,
+        x: Tensor,
+        dim: int,
+        also: Iterable[int],
+        where: Tensor | None,
+        weight: Tensor | None,
+        about: Tensor | None,
+    ) -> Tensor:
+        dim = dim % x.dim()
+        x = self._along(x, dim)
+        centre = back(about, x, also, keepdim=False)
+        if centre is not None and centre.dim():
+            centre = self.spread(centre, dim)
+        return gaps_of(x, centre, where, weight)
 
     def norm(
         self,

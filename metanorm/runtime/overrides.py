@@ -19,6 +19,7 @@ from metanorm.runtime.arguments import no_tensor
 from metanorm.runtime.distributed import call_distributed, must_distribute
 from metanorm.runtime.fx import call_module, is_inner
 from metanorm.runtime.nested import call_with_nested
+from metanorm.runtime.processes.held import ATTRIBUTE, call_among_processes, must_exchange
 from metanorm.runtime.tracing import must_guard, traced_with_guards
 
 P = ParamSpec("P")
@@ -32,6 +33,8 @@ def has_override(module: nn.Module, x: Tensor) -> bool:
     """
     if (type(x) is Tensor or type(x) is Parameter) and not x.is_nested:
         # Nearly every call comes here, so that it is spelled out.
+        if ATTRIBUTE in module.__dict__ and must_exchange(module):
+            return True
         compiling = torch.compiler.is_compiling()
         return not compiling and torch._C._get_tracing_state() is not None and must_guard()
     if isinstance(x, Proxy):
@@ -49,6 +52,9 @@ def handle_override(forward: Callable[P, R], *inputs: P.args, **named: P.kwargs)
     if any(isinstance(x, Proxy) for x in (*inputs, *named.values())):
         return call_module(forward, *inputs, **named)
     x = cast(Any, inputs[0])
+    module = cast(nn.Module, forward.__self__)  # type: ignore[attr-defined]
+    if ATTRIBUTE in module.__dict__ and type(x) in (Tensor, Parameter) and must_exchange(module):
+        return cast(R, call_among_processes(module, *inputs, **named))
     if x.is_nested:
         return cast(R, call_with_nested(forward, x))
     if must_distribute(x):

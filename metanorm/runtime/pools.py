@@ -8,6 +8,7 @@ of NaN, and elements can be left out (`where`) or weighted (`weight`).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ from metanorm.runtime.mean_and_variance import (
     plain_mean_square,
     plain_moments,
 )
+from metanorm.runtime.processes.counting import total_count
+from metanorm.runtime.processes.held import Group
 
 
 def moments(
@@ -80,14 +83,31 @@ def mean_square(
     return mean(only_counted(x, where, weight).square(), dims, keepdim, where, weight)
 
 
+@overload
+def total(x: int, dim: Group = ..., /) -> int: ...
+
+
+@overload
 def total(
     x: Tensor,
     dim: Iterable[int],
+    keepdim: bool = ...,
+    where: Tensor | None = ...,
+    weight: Tensor | None = ...,
+) -> Tensor: ...
+
+
+def total(
+    x: Tensor | int,
+    dim: Any = None,
     keepdim: bool = False,
     where: Tensor | None = None,
     weight: Tensor | None = None,
-) -> Tensor:
-    """The sum over `dim`."""
+) -> Tensor | int:
+    """The sum over `dim`; of a whole number, such as how many samples a process has, the sum over
+    all processes of a group: `total(len(x), group)`."""
+    if isinstance(x, int):
+        return total_count(x, dim)
     dims = tuple(dim)
     if where is not None or weight is not None:
         added = _weighted_sum(x, dims, where, weight)

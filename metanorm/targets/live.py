@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from types import ModuleType
 
+from metanorm.targets.package import PROCESSES_END
 from metanorm.targets.registry import KERNEL_TARGETS
 
 _COUNT = itertools.count(1)
@@ -15,7 +16,7 @@ _COUNT = itertools.count(1)
 
 def module_from_files(files: Mapping[str, str], name: str) -> ModuleType:
     """Run one of the generated modules, with the kernels beside it."""
-    endings = [target.ending for target in KERNEL_TARGETS.values()]
+    endings = [*(target.ending for target in KERNEL_TARGETS.values()), PROCESSES_END]
     beside = {end: files.get(f"{name}{end}", "") for end in endings}
     return module_from_text(files[f"{name}.py"], name, beside)
 

@@ -31,11 +31,13 @@ from metanorm.targets.registry import KernelTarget, written
 from metanorm.targets.torch.layout import call, integer
 from metanorm.targets.torch.module_from_ir import Compiled, definitions
 from metanorm.targets.torch.names import Names, names_of
+from metanorm.targets.torch.processes import ENDS, definitions_among_processes
 from metanorm.visible import printable
 
 VENDORED = "_runtime"  # the folder of the runtime in a package that stands alone
 RUNTIME = Import("metanorm", ("runtime",))
 OWN_RUNTIME = Import(".", (f"{VENDORED} as runtime",))
+PROCESSES_END = "_processes.py"  # of the name of the file for divided axes
 PROSE = re.compile(r'""".*?"""|#[^\n]*', re.DOTALL)
 
 
@@ -58,6 +60,9 @@ def module_files(
         for norm in printed:
             if served[norm.function] == "runtime.torch_only":
                 served[norm.function] = target.decorator
+    among = processes_text(origin, norms, names, runtime)
+    if among:
+        beside[f"{module}{PROCESSES_END}"] = with_header(among, printable(origin), sources, choices)
     text = module_text(origin, norms, names, served, sources, choices, runtime)
     return {f"{module}.py": text, **beside}
 
@@ -94,6 +99,24 @@ def module_text(
     doc = (f"Normalizers compiled from `{printable(origin)}`.",)
     body = text_from_pyir(Module(tuple(statements), doc))
     return with_header(body, printable(origin), sources, options)
+
+
+def processes_text(
+    origin: str, norms: Sequence[Compiled], names: Sequence[Names], runtime: Import
+) -> str:
+    """The module for axes that are divided among processes; empty where it would have nothing."""
+    found = definitions_among_processes(norms, names)
+    if not found:
+        return ""
+    served: dict[str, str | Expr] = {}
+    for norm, own in zip(norms, names):
+        decorator = _decorator("runtime.among_processes", norm.optimised)
+        served |= {f"{own.function}{end}": decorator for end in ENDS}
+    definitions = [_served(statement, served) for statement in found]
+    imports = _imports(text_from_pyir(Module(tuple(definitions))), runtime)
+    require = Do(call("runtime.require", abi=integer(ABI)))
+    doc = (f"Normalizers of `{printable(origin)}` for axes that are divided among processes.",)
+    return text_from_pyir(Module((*imports, require, *definitions), doc))
 
 
 def _decorator(name: str, program: Program) -> str | Expr:

@@ -12,12 +12,15 @@ from metanorm.ir.nodes import (
     Cast,
     Count,
     Draw,
+    Exchange,
     Expand,
+    FromSums,
     Input,
     Let,
     Lookup,
     Map,
     Mode,
+    Near,
     Number,
     Param,
     Pool,
@@ -49,6 +52,7 @@ from metanorm.targets.python.pyir import (
 from metanorm.targets.torch.context import Context
 from metanorm.targets.torch.contractions import Contractions
 from metanorm.targets.torch.empty import Apart, way_out
+from metanorm.targets.torch.exchanges import ExchangePrinter
 from metanorm.targets.torch.layout import Dim, Value, call, integer, method
 from metanorm.targets.torch.lining import Lining
 from metanorm.targets.torch.loops import LoopPrinter
@@ -88,6 +92,7 @@ class Body:
         self.contractions = Contractions(self.c)
         self.loops = LoopPrinter(self.c, self.lining, self.emit)
         self.modes = ModePrinter(self.c, self.lining, self.emit)
+        self.exchanges = ExchangePrinter(self.c, self.lining, self.pools, self.modes.emit_needed)
 
     def statements(self) -> list[Stmt]:
         """The statements of the function."""
@@ -106,7 +111,7 @@ class Body:
             result = name
         body.append(Return(result))
         inputs = self._widened()
-        if self.c.program.target != "initial":
+        if self.c.program.target != "initial" and not self.c.program.divided:
             apart = self._of_others()
             inputs.append(way_out(self.c, self.result, apart))
         inputs += self.split_inputs()
@@ -279,6 +284,12 @@ class Body:
                 self.c.keep(let, replace(value, expr=rounded, number=False), out, "rounded")
             case Mode():
                 self.modes.modes(let, out)
+            case Exchange():
+                self.exchanges.exchange(let, out)
+            case Near():
+                self.exchanges.near(let, let.op, out)
+            case FromSums():
+                self.exchanges.from_sums(let, let.op, out)
             case Repeat():
                 self.loops.repeat(let, let.op, out)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from metanorm.ir.aggregation import Blocks, Chunks, Interleave, Ones, matrix_text
+from metanorm.ir.division import Division
 from metanorm.ir.idle import is_idle, is_one_part
 from metanorm.ir.momenta import flag_alone_decides
 from metanorm.ir.nodes import Divisible, Equal, InputDecl, Program, Several
@@ -61,7 +62,7 @@ class CallChecks:
         """Shape checks, then pools of a single value."""
         done = self.shapes()
         for check in self.program.checks:
-            if isinstance(check, Several):
+            if isinstance(check, Several) and not self._is_divided(check):
                 done.append(self._several(check))
         return done
 
@@ -301,6 +302,12 @@ class CallChecks:
             second,
         )
         return [If(Binary("!=", (first, second)), (Raise(error),))]
+
+    def _is_divided(self, check: Several) -> bool:
+        """Whether pools lie on several processes: then none of them knows how many values these
+        hold before all have been asked."""
+        division = Division(self.program)
+        return any(division.divides(axis) for axis, _ in check.over)
 
     def _several(self, check: Several) -> Stmt:
         factors: list[Expr] = []

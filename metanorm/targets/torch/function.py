@@ -25,6 +25,7 @@ from metanorm.targets.torch.declared_shapes import (
     demand_declared_ranks,
     demand_declared_shapes,
 )
+from metanorm.targets.torch.exchanges import PROCESSES
 from metanorm.targets.torch.layout import call
 from metanorm.targets.torch.signature import Signature
 
@@ -57,6 +58,9 @@ class FunctionPrinter:
         taken += [b.name for b in program.buffers]
         taken += [f"{i.name}_size" for i in self.signature.groups()]
         result = self.signature.names.result
+        if program.divided:  # whose processes know the class of the result
+            taken.append(PROCESSES)
+            result = f"{PROCESSES}.result"
         body = statements(program, (*taken, *self.momenta.values()), result)
         if whole:
             body = (body[0], *demand_declared_shapes(program), *body[1:])
@@ -71,10 +75,12 @@ class FunctionPrinter:
             parameters.append(Parameter("training", "bool"))
         if whole:
             parameters += [Parameter(m, "float | Tensor") for m in self.momenta.values()]
+        if PROCESSES in used:
+            parameters.append(Parameter(PROCESSES, "runtime.Processes"))
         # `None` for a number becomes the epsilon of x once that is widened.
         body = (body[0], *self._epsilons(program, passed), *body[1:])
         returns = self.signature.returns() if whole else "Tensor"
-        leaf = ("runtime.leaf",) if whole else ()
+        leaf = ("runtime.leaf",) if whole and not program.divided else ()
         function = Function(name, tuple(parameters), returns, body, tuple(doc), leaf)
         return Printed(function, passed, reads_mode)
 
@@ -114,7 +120,8 @@ class FunctionPrinter:
         used = set(names_in(body))
         parameters = tuple(p for p in known if p.name in used)
         doc = (f"Refuse what `{program.name}` cannot take.",)
-        return Function(name, parameters, "None", body, doc, ("runtime.leaf",))
+        leaf = () if program.divided else ("runtime.leaf",)
+        return Function(name, parameters, "None", body, doc, leaf)
 
     def _type(self, argument: Argument) -> str:
         if argument.type == "matrix":

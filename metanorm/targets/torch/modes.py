@@ -209,11 +209,14 @@ class ModePrinter:
         done: list[Stmt] = []
         for when in ("eval", "always"):
             out: list[Stmt] = []
-            pairs = self._pairs([u for u in updates if u.when == when], out)
-            out.append(Do(call("runtime.store_", *pairs)))
-            if pairs and when == "eval":
+            chosen = [u for u in updates if u.when == when]
+            pairs = self._pairs(chosen, out)
+            if not pairs:
+                continue
+            out.append(Do(self._stored(chosen, *pairs)))
+            if when == "eval":
                 done.append(If(Unary("not ", Name("training")), tuple(out)))
-            elif pairs:
+            else:
                 done += out
         return done
 
@@ -228,7 +231,7 @@ class ModePrinter:
         out: list[Stmt] = []
         if not averaged or not stored:
             new = self._pairs(averaged or stored, out)
-            out.append(Do(call("runtime.store_", *new)))
+            out.append(Do(self._stored(updates, *new)))
             return [If(Binary("and", (training, *kept)) if kept else training, tuple(out))]
         # What both need is computed in the first, which a training pass never leaves out.
         pairs = Name(self.c.local("updates"))
@@ -238,12 +241,20 @@ class ModePrinter:
         more = self._pairs(averaged, inner)
         inner.append(Assign((pairs,), List((Starred(pairs), *more))))
         present = kept[0] if len(kept) == 1 else Binary("and", tuple(kept))
-        out += [If(present, tuple(inner)), Do(call("runtime.store_", Starred(pairs)))]
+        out += [If(present, tuple(inner)), Do(self._stored(updates, Starred(pairs)))]
         return [If(training, tuple(out))]
+
+    def _stored(self, updates: Sequence[Update], *pairs: Expr) -> Expr:
+        """Buffers get their new contents, of divided axes where any process has elements."""
+        elements = updates[0].elements
+        if elements is None:
+            return call("runtime.store_", *pairs)
+        return call("runtime.store_where_", self.c.values[elements].expr, *pairs)
 
     def _pairs(self, updates: Sequence[Update], out: list[Stmt]) -> tuple[Expr, ...]:
         """Buffers with their new contents, once what these need is there."""
-        self.emit_needed((u.value for u in updates), out)
+        needed = [ref for u in updates for ref in (u.value, u.elements) if ref is not None]
+        self.emit_needed(needed, out)
         return tuple(Tuple((Name(u.buffer), self._new_contents(u))) for u in updates)
 
     def _new_contents(self, update: Update) -> Expr:

@@ -42,8 +42,19 @@ FUNCTIONS = {
     "min": "smallest",
     "l1": "norm",
     "l2": "norm",
+    "gaps": "power_sum",
+    "squares": "power_sum",
 }
-NAMES = {"second": "mean_square", "sum": "total", "max": "largest", "min": "smallest"}
+NAMES = {
+    "second": "mean_square",
+    "sum": "total",
+    "gaps": "total",
+    "max": "largest",
+    "min": "smallest",
+}
+POWERS = {"gaps": 1, "squares": 2}  # of what is added up
+# Statistics of the same pools that one call gives, in this order.
+TOGETHER = {"moments": ("mean", "var"), "power_sums": ("gaps", "squares")}
 
 
 class PoolPrinter:
@@ -65,18 +76,26 @@ class PoolPrinter:
         if dense and not is_along(op):
             self._dense(let, op, value, dense[0], out)
             return
-        if op.statistic in ("mean", "var"):
-            partner = self._partner(let, op)
-            if partner is not None:
-                mean, var = (let, partner) if op.statistic == "mean" else (partner, let)
-                self._moments(mean, var, op, value, out)
-                return
-        if self._about_centre(op) and not is_along(op):
+        for function, pair in TOGETHER.items():
+            if op.statistic in pair:
+                first = op.statistic == pair[0]
+                partner = self._partner(let, op, pair[1] if first else pair[0])
+                if partner is not None:
+                    both = (let, partner) if first else (partner, let)
+                    self._together(function, both, op, value, out)
+                    return
+        if op.statistic == "second" and self._about_centre(op) and not is_along(op):
             value = self._centred(op, value, out)
             op = replace(op, statistic="mean", about=None)
         expr, dims = self._call(op, value, out)
         statistic = let.op.statistic if isinstance(let.op, Pool) else op.statistic
         self._bound(let, expr, dims, out, self._fallback(op.value, statistic))
+
+    def summed(self, op: Pool, out: list[Stmt]) -> tuple[Call, Dims]:
+        """The call that adds up the values of a pool, and the dimensions of its result."""
+        expr, dims = self._call(op, self._prepared(op, out), out)
+        assert isinstance(expr, Call)
+        return expr, dims
 
     def _fallback(self, value: Ref, statistic: str) -> str:
         """What a nameless statistic is called: `x_mean`."""
@@ -113,9 +132,8 @@ class PoolPrinter:
         out.append(Assign((name,), method(difference, "square")))
         return replace(value, expr=name)
 
-    def _partner(self, let: Let, op: Pool) -> Let | None:
-        """The other of mean and variance of the same pools, if it is not computed yet."""
-        other = "var" if op.statistic == "mean" else "mean"
+    def _partner(self, let: Let, op: Pool, other: str) -> Let | None:
+        """The other one of two statistics of the same pools, if it is not computed yet."""
         wanted = replace(op, statistic=other)
         for candidate in self.c.bodies[let.name]:
             open_ = candidate.name not in self.c.values
@@ -124,14 +142,17 @@ class PoolPrinter:
                 return candidate if same else None
         return None
 
-    def _moments(self, mean: Let, var: Let, op: Pool, value: Value, out: list[Stmt]) -> None:
-        expr, dims = self._call(replace(op, statistic="moments"), value, out)
+    def _together(
+        self, function: str, both: tuple[Let, Let], op: Pool, value: Value, out: list[Stmt]
+    ) -> None:
+        """Two statistics of the same pools from one call."""
+        expr, dims = self._call(replace(op, statistic=function), value, out)
         names = [
-            Name(self.c.name_of(x.name, self._fallback(op.value, n)))
-            for x, n in ((mean, "mean"), (var, "var"))
+            Name(self.c.name_of(let.name, self._fallback(op.value, statistic)))
+            for let, statistic in zip(both, TOGETHER[function])
         ]
         out.append(Assign((names[0], names[1]), expr, self._per(dims)))
-        for let, name in zip((mean, var), names):
+        for let, name in zip(both, names):
             self.c.values[let.name] = Value(name, dims)
 
     def _call(self, op: Pool, value: Value, out: list[Stmt]) -> tuple[Expr, Dims]:
@@ -144,6 +165,8 @@ class PoolPrinter:
         name = FUNCTIONS.get(op.statistic, op.statistic)
         name = {"second": "mean_square", "var": "moments"}.get(name, name)
         extra = [integer(int(op.statistic[1]))] if op.statistic in ("l1", "l2") else []
+        if op.statistic in POWERS:
+            extra = [integer(POWERS[op.statistic])]
         if is_along(op):
             expr, dims = self._along(name, extra, op, value, weights)
         elif indexed:
@@ -160,7 +183,22 @@ class PoolPrinter:
                 **weights,
             )
             dims = _left(value.dims, pooled, keep)
+        if op.statistic in (*POWERS, "power_sums") and op.about is not None:
+            assert isinstance(expr, Call)
+            expr = self._about(expr, op.about, dims)
         return (Attribute(expr, "var") if op.statistic == "var" else expr), dims
+
+    def _about(self, call_: Call, about: Ref, dims: Dims) -> Call:
+        """The call with the centre of powers, which broadcasts against the result."""
+        centre = self.c.present(about)
+        if centre.number:
+            if centre.expr == Literal(0):
+                return call_
+            centre = Value(self.c.tensor(centre.expr))
+        spread = self.lining.spread(centre, [d.axis for d in dims])
+        # One that is `None`, where nothing has to be subtracted, lies as the result does.
+        expr = spread.expr if spread.dims == dims else self.layouts.aligned(spread, dims)
+        return replace(call_, keywords=(*call_.keywords, ("about", expr)))
 
     def _keeps(self, op: Pool, value: Value, pooled: Sequence[str]) -> bool:
         """Whether pooled dimensions stay, with length one.

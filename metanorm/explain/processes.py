@@ -1,0 +1,56 @@
+"""What a norm exchanges where an axis is divided among processes."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from metanorm.ir.batch import crosses_samples
+from metanorm.ir.division import exchanges, stages
+from metanorm.ir.nodes import Program
+from metanorm.ir.space import Space
+from metanorm.passes.divided import along, divided
+
+
+def among_processes(program: Program) -> tuple[str, ...]:
+    """A line for each axis of the data of an optimised norm."""
+    known = divided(program)
+    if known is None:
+        return ()
+    evaluated = bool(crosses_samples(program, evaluating=True))
+    lines = []
+    for axis in dict.fromkeys(dim for decl in program.inputs for dim in decl.dims):
+        if axis in known.refused:
+            lines.append(f"{_shown(program, axis)} cannot be divided: {known.refused[axis]}")
+            continue
+        variant = along(program, (axis,))
+        told = "needs nothing from other processes"
+        if variant.exchanged:
+            told = f"exchanges {numbers(variant.program)}"
+            if axis in known.samples and not evaluated:
+                told += ", in training"
+        lines.append(f"{_shown(program, axis)} {told}")
+    return tuple(lines)
+
+
+def numbers(program: Program) -> str:
+    """How many numbers a program of divided axes sends, and in how many messages."""
+    space = Space(program.axes)
+    types = {let.name: let.type.axes for let in program.body}
+    sent = exchanges(program)
+    sizes = Counter(" * ".join(_name(space, axis) for axis in types[ref]) for ref in sent)
+    terms = [
+        (f"{count} * {size}" if count > 1 else size) if size else str(count)
+        for size, count in sorted(sizes.items(), key=lambda item: (not item[0], item[0]))
+    ]
+    messages = len({stages(program)[ref] for ref in sent})
+    how = "in one message" if messages == 1 else f"in {messages} messages"
+    plural = "" if terms == ["1"] else "s"
+    return f"{' + '.join(terms)} number{plural} {how}"
+
+
+def _name(space: Space, axis: str) -> str:
+    return f"*{axis}" if space[axis].variadic else axis
+
+
+def _shown(program: Program, axis: str) -> str:
+    return _name(Space(program.axes), axis)

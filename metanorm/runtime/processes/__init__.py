@@ -1,0 +1,1 @@
+"""Norms whose axes are divided among the processes of `torch.distributed`."""

@@ -1,0 +1,23 @@
+"""Whole numbers of all processes together."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+
+from metanorm.runtime.processes.held import Group, as_process_group
+
+
+def total_count(count: int, process_group: Group = None) -> int:
+    """The sum of a whole number over all processes of a group, such as how many samples each has.
+
+    With `N = runtime.total(len(x))`, a loss of `W / N * losses.sum()` on each of W processes has
+    the gradient of the mean over all samples where gradients are averaged, as DDP does.
+    """
+    if not dist.is_available() or not dist.is_initialized():
+        return count
+    group = as_process_group(process_group)
+    device = "cuda" if dist.get_backend(group) == "nccl" else "cpu"
+    number = torch.tensor(count, dtype=torch.int64, device=device)
+    dist.all_reduce(number, group=group)
+    return int(number)

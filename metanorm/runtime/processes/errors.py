@@ -1,0 +1,18 @@
+"""What is wrong with norms among processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class ShardingError(ValueError):
+    """A norm, or an axis of it, that cannot be divided among processes; the message says why."""
+
+
+class ExchangeError(RuntimeError):
+    """A message that could not be sent, or that other processes answered with another one."""
+
+
+def refused(what: str, reasons: Sequence[str]) -> ShardingError:
+    """The error for several reasons at once, of which each is on a line of its own."""
+    return ShardingError("\n".join([what, *(f"  {reason}" for reason in reasons)]))

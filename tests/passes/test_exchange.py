@@ -1,0 +1,150 @@
+"""Programs for axes that are divided among processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+import pytest
+from conftest import PROGRAMS
+from programs import after, lowered
+
+from metanorm.ir.division import exchanges
+from metanorm.ir.nodes import Exchange, Let, Program
+from metanorm.ir.rename import renamed
+from metanorm.ir.verify import IllegalProgram, verify
+from metanorm.passes.divided import divided
+from metanorm.passes.exchange import CannotDivide, exchange
+from metanorm.passes.pipeline import optimize
+
+BATCH = "input x[N, C, *S]\noutput x - mean(x over N, *S)"
+
+
+def test_a_mean_is_the_sum_and_the_count_of_all_pieces() -> None:
+    assert after(BATCH, partial(exchange, divided=["N"])) == (
+        "%1 : [] = count(over N, S)\n"
+        "%2 : [] = exchange(%1 over N)\n"
+        "%3 : [C] = gaps(x over N, S)\n"
+        "%4 : [C] = exchange(%3 over N)\n"
+        "%5 : [C] = mean from %2, %4\n"
+        "%6 : [N, C, S] = sub(x, %5)\n"
+        "output %6"
+    )
+
+
+def test_what_is_pooled_within_a_piece_stays_as_it_is() -> None:
+    text = "input x[N, C, *S]\noutput x - mean(x over C, *S)"
+    assert after(text, partial(exchange, divided=["N"])) == after(text)
+
+
+def test_one_message_goes_over_all_divided_axes_of_a_pool() -> None:
+    program = exchange(lowered(BATCH), ["N", "S"])
+    assert {op.axes for op in exchanges(program).values()} == {("N", "S")}
+
+
+def test_the_length_of_a_divided_axis_is_that_of_all_pieces() -> None:
+    text = "input x[N, C]\noutput x * sqrt(size(N))"
+    found = after(text, optimize, partial(exchange, divided=["N"]))
+    assert "exchange(%1 over N)" in found and "count from" in found
+    assert "size(N)" not in found
+
+
+def test_cells_of_a_table_are_shared_and_those_of_graphs_are_not() -> None:
+    domains = (
+        "input x[N, C], domain: index[N] of K = num_domains\noutput x - mean(x over N: domain)"
+    )
+    graphs = "input x[V, C], batch: index[V]\noutput x - mean(x over V: batch)"
+    assert "exchange" in after(domains, partial(exchange, divided=["N"]))
+    assert "exchange" not in after(graphs, partial(exchange, divided=["V"]))
+
+
+def test_statistics_of_statistics_weigh_what_they_were_measured_on() -> None:
+    text = "input x[N, C, *S]\noutput x - mean(mean(x over *S)^2 over N)"
+    found = after(text, optimize, partial(exchange, divided=["N"]))
+    assert found.count("exchange(") == 2 and found.count("size(S))") == 2
+
+
+@pytest.mark.parametrize(
+    ("lines", "axis", "reason"),
+    [
+        ("matrix M[N, N]\noutput x - mean(x over N: M)", "N", "by a matrix"),
+        ("output x - mean(x over C: window(3))", "C", "a window needs neighbours"),
+        ("output x - mean(x over C: causal)", "C", "those of other processes before it"),
+        ("output x - max(x over N)", "N", "the max over an axis is not a sum"),
+        ("output softmax(x over C)", "C", "softmax along an axis"),
+        ("output x * position(C)", "C", "positions are counted along it"),
+        ("output x * mean(x * x[C -> D] over D)", "C", "all pairs of C and D"),
+    ],
+)
+def test_what_needs_the_whole_of_an_axis_is_refused(lines: str, axis: str, reason: str) -> None:
+    text = f"input x[N, C]\n{lines}"
+    if lines.startswith("matrix"):
+        text = "input x[N, C], M: matrix[N, N]\noutput x - mean(x over N: M)"
+    with pytest.raises(CannotDivide, match=reason):
+        exchange(optimize(lowered(text)), [axis])
+
+
+# ---- what the rules of the IR refuse
+
+
+def without(program: Program, gone: str) -> Program:
+    """The program with one exchange left out: whoever reads it reads the part."""
+    part = exchanges(program)[gone].value
+    body = [let for let in program.body if let.name != gone]
+    return replace(
+        program,
+        body=tuple(replace(let, op=renamed(let.op, {gone: part})) for let in body),
+        outputs=tuple((n, part if ref == gone else ref) for n, ref in program.outputs),
+    )
+
+
+def doubled(program: Program, twice: str) -> Program:
+    """The program with one exchange made twice."""
+    body: list[Let] = []
+    for let in program.body:
+        body.append(replace(let, op=renamed(let.op, {twice: "%twice"})))
+        if let.name == twice:
+            body[-1] = let
+            assert isinstance(let.op, Exchange)
+            body.append(replace(let, name="%twice", op=replace(let.op, value=twice)))
+    return replace(program, body=tuple(body))
+
+
+def variants() -> Iterator[tuple[str, Program]]:
+    for name, program in PROGRAMS.items():
+        known = divided(optimize(program))
+        for variant in known.variants if known else ():
+            yield f"{name} {' '.join(variant.axes)}", variant.program
+
+
+VARIANTS = dict(variants())
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_no_exchange_can_be_left_out_or_made_twice(name: str) -> None:
+    program = VARIANTS[name]
+    verify(program)
+    assert exchanges(program)
+    for ref in exchanges(program):
+        with pytest.raises(IllegalProgram, match=r"a part of a sum|of a part and of a whole"):
+            verify(without(program, ref))
+        with pytest.raises(IllegalProgram, match="over what it is no part of"):
+            verify(doubled(program, ref))
+
+
+def test_an_exchange_over_another_axis_is_refused() -> None:
+    program = exchange(lowered(BATCH), ["N"])
+    ref, op = next(iter(exchanges(program).items()))
+    body = tuple(
+        replace(let, op=replace(op, axes=("C",))) if let.name == ref else let
+        for let in program.body
+    )
+    with pytest.raises(IllegalProgram, match="over what it is no part of"):
+        verify(replace(program, body=body))
+
+
+def test_a_program_of_whole_axes_exchanges_nothing() -> None:
+    program = exchange(lowered(BATCH), ["N"])
+    with pytest.raises(IllegalProgram, match="no axis that is divided"):
+        verify(replace(program, divided=()))
