@@ -104,8 +104,8 @@ def _without_kernels(program: Program, reason: str) -> str:
 def _directed(optimised: Program, name: str) -> Iterator[tuple[str, Program]]:
     """The programs that plans are made for."""
     for found in directions(optimised):
-        yield f"{name}, {found.arm}, forward", found.forward
-        yield f"{name}, {found.arm}, backward", found.backward
+        yield f"{name}, {found.variant}, forward", found.forward
+        yield f"{name}, {found.variant}, backward", found.backward
 
 
 def _arranged(optimised: Program) -> Iterator[str]:

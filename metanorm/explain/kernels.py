@@ -44,7 +44,7 @@ def costs(optimised: Program) -> tuple[Cost, ...]:
                 planned = plan(program)
                 if any(unsupported(planned)):
                     return ()
-                found.append(_cost(planned, f"{both.arm}, {way}"))
+                found.append(_cost(planned, f"{both.variant}, {way}"))
     return tuple(found)
 
 
@@ -94,7 +94,7 @@ def _cost(planned: Plan, title: str) -> Cost:
 def _islands(planned: Plan, space: Space) -> str:
     """What one island is: `one for each N, C.outer: C.inner * *S elements`."""
     shown = {a.name: f"*{a.name}" if a.variadic else a.name for a in space}
-    rows = [a for a in planned.frame if a not in planned.islands]
+    rows = [a for a in planned.data_axes if a not in planned.islands]
     cells = [shown[a] for a in planned.islands if a in shown]
     if not cells:
         return "one: the whole tensor"

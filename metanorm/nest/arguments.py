@@ -151,7 +151,7 @@ def fields(plan: Plan, saved: Iterable[str]) -> tuple[Field, ...]:
     copied = {a.name: a.size.axis for a in program.axes if isinstance(a.size, SizeOf)}
     for name, ref in results(program, kept):
         axes = output_axes(program, name, ref) or plan.type(ref).axes
-        if set(plan.frame) <= set(axes):
+        if set(plan.data_axes) <= set(axes):
             found.append(Field("result", f"to.{name}", _if_turned(plan, axes, space)))
         else:
             dims = space.merged(copied.get(a, a) for a in axes)
@@ -167,13 +167,13 @@ def results(program: Program, saved: Iterable[str]) -> tuple[tuple[str, str], ..
 
 def _if_turned(plan: Plan, axes: Sequence[str], space: Space) -> tuple[str, ...]:
     """The dimensions of a wide tensor, where they are not in the order of the first input."""
-    return () if tuple(axes) == plan.frame else space.merged(axes)
+    return () if tuple(axes) == plan.data_axes else space.merged(axes)
 
 
 def _kind(plan: Plan, let: Let, sort: str) -> Kind:
     if sort == "index":
         return "index"
-    return "wide" if set(plan.frame) <= set(let.type.axes) else "narrow"
+    return "wide" if set(plan.data_axes) <= set(let.type.axes) else "narrow"
 
 
 def orders_of(plan: Plan) -> dict[str, tuple[str, ...]]:
@@ -194,7 +194,7 @@ def orders(plan: Plan) -> Iterator[tuple[str, tuple[str, ...]]]:
         order: tuple[str, ...] | None = None
         if name.startswith("d.") and name[2:] in index.declarations:
             order = index.axes_of(name[2:])
-        if order is None and not set(plan.frame) <= set(index.types[ref].axes):
+        if order is None and not set(plan.data_axes) <= set(index.types[ref].axes):
             order = output_axes(program, name, ref)
         if order is not None:
             yield ref, order

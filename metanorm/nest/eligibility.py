@@ -107,7 +107,7 @@ def unsupported(plan: Plan) -> Iterator[str]:
 class _Eligibility:
     def __init__(self, plan: Plan) -> None:
         self.plan, self.program, self.index = plan, plan.program, plan.program.index
-        self.data_axes = set(plan.frame)
+        self.data_axes = set(plan.data_axes)
         self.measured = {
             ref for sweep in plan.sweeps for r in sweep.reductions for _, ref in r.results
         }
@@ -176,7 +176,7 @@ class _Eligibility:
             for axis in self.index.space
             if axis.cells_of
             and isinstance(axis.cells_of[1], ByIndex)
-            and axis.cells_of[0] in self.plan.frame
+            and axis.cells_of[0] in self.plan.data_axes
         }
         if len(found) > 1:
             yield "groups of two kinds"

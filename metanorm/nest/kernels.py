@@ -69,6 +69,6 @@ def _variant(both: Directions) -> Variant:
             program, loops = laid_out
             planned = plan(program)
             _demand(unsupported(planned))
-            nest = nest_from_plan(planned, both.arm, way, layout, loops, both.kept)
+            nest = nest_from_plan(planned, both.variant, way, layout, loops, both.kept)
             found[way][layout.vector] = nest
-    return Variant(both.arm, found["forward"], found["backward"])
+    return Variant(both.variant, found["forward"], found["backward"])

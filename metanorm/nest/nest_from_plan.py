@@ -51,7 +51,7 @@ def nest_from_plan(
         layout,
         plan.program,
         _with_groups(plan, loops),
-        plan.frame,
+        plan.data_axes,
         plan.groups,
         plan.grouped,
         plan.cell,
@@ -92,7 +92,7 @@ class _Maker:
                 yield self._given(name)
         outputs = dict(self.program.outputs)
         for name, ref in results(self.program, self.kept):
-            wide = set(self.plan.frame) <= set(self.index.types[ref].axes)
+            wide = set(self.plan.data_axes) <= set(self.index.types[ref].axes)
             order = self.orders.get(ref, self.index.types[ref].axes)
             yield Array(f"to.{name}", "result" if wide else "returned", order)
         for name in self.kept:
@@ -102,7 +102,7 @@ class _Maker:
 
     def _given(self, name: str) -> Array:
         index, axes = self.index, self.index.axes_of(name)
-        wide = set(self.plan.frame) <= set(axes)
+        wide = set(self.plan.data_axes) <= set(axes)
         if name in index.params:
             param = index.params[name]
             return Array(name, "given", axes, "real", bool(param.switches), param.absent or 0.0)

@@ -1,4 +1,4 @@
-"""Both directions of every arm of a norm: the programs that kernels are made of."""
+"""Both directions of every variant of a norm: the programs that kernels are made of."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Direction = Literal["forward", "backward"]
 
 @dataclass(frozen=True)
 class Directions:
-    """The programs of one arm; `kept` are the last outputs of the forward one, which the backward
-    one takes as inputs."""
+    """The programs of one variant; `kept` are the last outputs of the forward one, which the
+    backward one takes as inputs."""
 
-    arm: str
+    variant: str
     forward: Program
     backward: Program
     kept: tuple[str, ...]
@@ -64,7 +64,7 @@ def _trace(program: Program) -> Iterator[After]:
 
 @functools.lru_cache(maxsize=2)  # several stages ask for them, norm by norm
 def directions(program: Program, check: bool = False) -> tuple[Directions, ...]:
-    """The programs of each arm of an optimised program. Raises `NotDerivable`."""
+    """The programs of each variant of an optimised program. Raises `NotDerivable`."""
     last: dict[tuple[str, Direction], After] = {}
     for found in trace(program, check):
         last[found.variant, found.direction] = found

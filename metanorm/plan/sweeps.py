@@ -76,8 +76,8 @@ class Plan:
     """Narrow values before all sweeps, the sweeps, and narrow values after them."""
 
     program: Program
-    frame: tuple[str, ...]  # axes of wide values
-    groups: str | None  # the index that groups an axis of the frame, and
+    data_axes: tuple[str, ...]  # those of wide values
+    groups: str | None  # the index that groups an axis of the data, and
     grouped: str | None  # that axis
     islands: tuple[str, ...]
     prologue: tuple[Let, ...]
@@ -129,7 +129,7 @@ class _Planner:
         self.program = program
         self.space, self.lets = program.index.space, program.index.lets
         first = program.inputs[0]
-        self.frame = tuple(leaf for dim in first.dims for leaf in self.space.leaves(dim))
+        self.data_axes = tuple(leaf for dim in first.dims for leaf in self.space.leaves(dim))
         self.depth: dict[Ref, int] = {}
 
     def run(self) -> Plan:
@@ -149,11 +149,13 @@ class _Planner:
         epilogue = tuple(let for let in narrow if self.depth[let.name] and let.name not in done)
         index, grouped = self._groups()
         islands = self._islands(set().union(*later) if later else set(), index, grouped)
-        return Plan(self.program, self.frame, index, grouped, islands, prologue, sweeps, epilogue)
+        return Plan(
+            self.program, self.data_axes, index, grouped, islands, prologue, sweeps, epilogue
+        )
 
     def wide(self, ref: Ref) -> bool:
-        """Whether a value has all axes of the frame."""
-        return set(self.frame) <= set(self.lets[ref].type.axes)
+        """Whether a value has all axes of the data."""
+        return set(self.data_axes) <= set(self.lets[ref].type.axes)
 
     def _measured(self, let: Let) -> bool:
         """Whether a value is a statistic of wide ones."""
@@ -216,13 +218,13 @@ class _Planner:
     # ---- islands
 
     def _groups(self) -> tuple[str | None, str | None]:
-        """The index by which an axis of the frame is cut; at most one can order the rows."""
+        """The index by which an axis of the data is cut; at most one can order the rows."""
         found: set[tuple[str | None, str | None]] = {
             (axis.cells_of[1].index, axis.cells_of[0])
             for axis in self.space
             if axis.cells_of
             and isinstance(axis.cells_of[1], ByIndex)
-            and axis.cells_of[0] in self.frame
+            and axis.cells_of[0] in self.data_axes
         }
         return min(found, default=(None, None))
 
@@ -231,7 +233,7 @@ class _Planner:
     ) -> tuple[str, ...]:
         """The axes along which nothing that feeds a later sweep is pooled."""
         cell = cell_of(self.program, grouped)
-        islands = [*([cell] if cell else []), *self.frame]
+        islands = [*([cell] if cell else []), *self.data_axes]
         for let in self.program.body:
             if let.name not in feeding or self.depth[let.name] == 0:
                 continue

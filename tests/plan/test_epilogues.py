@@ -74,9 +74,9 @@ def test_nothing_wide_is_kept_or_stored(statistics: str) -> None:
     for way in (0, 1):
         plain, fused = (plan(programs(statistics, *f)[way]) for f in (PLAIN, FUSED))
         kept = {i.name: i.dims for i in fused.program.inputs if i.name.startswith("kept.")}
-        assert not any(set(fused.frame) <= set(dims) for dims in kept.values())
+        assert not any(set(fused.data_axes) <= set(dims) for dims in kept.values())
         stored = {let.name for s in fused.sweeps for let in s.narrow} | {
             let.name for let in (*fused.prologue, *fused.epilogue)
         }
-        assert not any(set(fused.frame) <= set(fused.type(ref).axes) for ref in stored)
+        assert not any(set(fused.data_axes) <= set(fused.type(ref).axes) for ref in stored)
         assert fused.islands == plain.islands

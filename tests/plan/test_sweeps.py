@@ -21,7 +21,7 @@ from metanorm.source import Source
 @cache
 def plans(name: str, arm: str = "train") -> tuple[Plan, Plan]:
     """The plans of a norm of the library, forward and backward."""
-    found = {d.arm: d for d in directions(optimize(PROGRAMS[name]))}
+    found = {d.variant: d for d in directions(optimize(PROGRAMS[name]))}
     return plan(found[arm].forward), plan(found[arm].backward)
 
 
@@ -155,7 +155,7 @@ def test_axes_that_a_matrix_mixes_are_no_islands(mixed: str) -> None:
 
 def test_groups_of_an_index() -> None:
     forward, _ = plans("GraphNorm")
-    assert (forward.groups, forward.grouped, forward.frame) == ("batch", "V", ("V", "C"))
+    assert (forward.groups, forward.grouped, forward.data_axes) == ("batch", "V", ("V", "C"))
     assert plans("BatchNorm")[0].groups is None
 
 

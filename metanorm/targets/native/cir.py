@@ -201,14 +201,14 @@ class Include:
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class Guarded:
     """Definitions that are there only where `name` is defined."""
 
     name: str
     definitions: tuple[Definition, ...]
 
 
-Definition = Union[Function, Struct, Table, Enum, Define, Include, Section]
+Definition = Union[Function, Struct, Table, Enum, Define, Include, Guarded]
 
 
 def total(terms: list[Expr]) -> Expr:

@@ -13,7 +13,7 @@ SAME = (Rename, Expand, Stop)
 CHEAP = frozenset("add sub mul div neg where eq ne".split())
 
 
-def inlined(program: Program, frame: Collection[str], kept: Collection[Ref]) -> set[Ref]:
+def inlined(program: Program, context: Collection[str], kept: Collection[Ref]) -> set[Ref]:
     """The narrow values of a program that are no arrays; those that are `kept` have to be.
 
     A product of values on different axes has one element for each pair of theirs. Where only pools
@@ -25,7 +25,7 @@ def inlined(program: Program, frame: Collection[str], kept: Collection[Ref]) -> 
     for let in program.body:
         if isinstance(let.op, Expand):
             own[let.name] = own[let.op.value]
-        if let.name in kept or set(frame) <= set(let.type.axes):
+        if let.name in kept or set(context) <= set(let.type.axes):
             continue
         if isinstance(let.op, SAME):
             found.add(let.name)

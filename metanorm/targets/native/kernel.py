@@ -19,7 +19,7 @@ from metanorm.targets.native.cir import (
     Stmt,
     Table,
 )
-from metanorm.targets.native.frame import Frame
+from metanorm.targets.native.context import KernelContext
 from metanorm.targets.native.joining import kind
 from metanorm.targets.native.narrow import Narrow
 from metanorm.targets.native.setup import VALUES, Setup
@@ -35,7 +35,7 @@ class KernelPrinter:
         outputs = dict(nest.program.outputs)
         inputs = {let.op.name: let.name for let in nest.program.body if isinstance(let.op, Input)}
         self.saved = [outputs.get(name) or inputs[name] for name in nest.kept]
-        self.f = Frame(nest)
+        self.f = KernelContext(nest)
         for field in self.fields:
             self.f.name(field.name)
         self.groups = groups_of_cells(nest)

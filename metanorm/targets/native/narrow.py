@@ -40,7 +40,7 @@ from metanorm.targets.native.cir import (
     Stmt,
 )
 from metanorm.targets.native.columns import columns, goes_down
-from metanorm.targets.native.frame import Frame
+from metanorm.targets.native.context import KernelContext
 from metanorm.targets.native.functions import FUNCTIONS
 from metanorm.targets.native.joining import TAKEN
 from metanorm.targets.native.pool import PoolPrinter
@@ -53,14 +53,16 @@ TWINS = {"mean": "var", "var": "mean"}
 class Narrow:
     """Prints the values of cells of one kernel."""
 
-    def __init__(self, frame: Frame, groups: Sequence[CellGroup], kept: Collection[Ref]) -> None:
-        self.f = frame
-        self.lets = frame.program.index.lets
+    def __init__(
+        self, context: KernelContext, groups: Sequence[CellGroup], kept: Collection[Ref]
+    ) -> None:
+        self.f = context
+        self.lets = context.program.index.lets
         self.measured = {
-            ref: (finish.reduction, frame.nest.reductions[finish.reduction], finish.statistic)
-            for ref, finish in frame.nest.finishes.items()
+            ref: (finish.reduction, context.nest.reductions[finish.reduction], finish.statistic)
+            for ref, finish in context.nest.finishes.items()
         }
-        self.values = Values(frame, self.measured, kept)
+        self.values = Values(context, self.measured, kept)
         self.clusters = {id(s): self._clusters(s) for s in groups}
         self.stored = self._stored(groups, set(kept))
 

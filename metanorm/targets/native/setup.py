@@ -22,7 +22,7 @@ from metanorm.targets.native.cir import (
     Stmt,
     Struct,
 )
-from metanorm.targets.native.frame import Frame
+from metanorm.targets.native.context import KernelContext
 
 VALUES = Declare("values *", "v", Name("values_"))
 
@@ -32,10 +32,14 @@ class Setup:
     those that the forward kernel leaves for the backward one."""
 
     def __init__(
-        self, frame: Frame, fields: Sequence[Field], stored: Sequence[Ref], saved: Sequence[Ref]
+        self,
+        context: KernelContext,
+        fields: Sequence[Field],
+        stored: Sequence[Ref],
+        saved: Sequence[Ref],
     ) -> None:
-        self.f = frame
-        self.nest, self.loops, self.program = frame.nest, frame.loops, frame.program
+        self.f = context
+        self.nest, self.loops, self.program = context.nest, context.loops, context.program
         self.fields, self.stored, self.saved = fields, stored, saved
 
     def call(self) -> Struct:
@@ -203,23 +207,23 @@ class Setup:
         return Set(Name(f"v->{self.f.name(ref)}"), "=", taken)
 
 
-def _with_sizes(expr: Expr, size: Scalar, frame: Frame) -> Expr:
+def _with_sizes(expr: Expr, size: Scalar, context: KernelContext) -> Expr:
     """The length of a part of an axis, which is known as a whole: `size(C)` in `size(C) / g`.
 
     A part that is split itself is as long as its own formula says.
     """
     if isinstance(size, SizeOf):
-        if size.axis in dimensions(frame.program):
-            return Name(f"call->size_{frame.name(size.axis)}")
-        whole = frame.space[size.axis]
+        if size.axis in dimensions(context.program):
+            return Name(f"call->size_{context.name(size.axis)}")
+        whole = context.space[size.axis]
         if not whole.parts or whole.size is None:
             return expr
-        return _with_sizes(frame.scalar(whole.size, whole=True), whole.size, frame)
+        return _with_sizes(context.scalar(whole.size, whole=True), whole.size, context)
     if isinstance(expr, Infix) and isinstance(size, ApplyScalar):
         left, right = size.arguments
         return Infix(
             expr.operator,
-            _with_sizes(expr.left, left, frame),
-            _with_sizes(expr.right, right, frame),
+            _with_sizes(expr.left, left, context),
+            _with_sizes(expr.right, right, context),
         )
     return expr

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from metanorm.nest.kernels import NormKernels
 from metanorm.nest.nest import Nest
-from metanorm.targets.native.cir import Section
+from metanorm.targets.native.cir import Guarded
 from metanorm.targets.native.kernel import KernelPrinter
 
 
-def sections(kernels: NormKernels, function: str) -> tuple[Section, ...]:
+def sections(kernels: NormKernels, function: str) -> tuple[Guarded, ...]:
     """The kernels of the norm whose function has this name."""
     return tuple(
-        Section(section_name(function, nest), tuple(KernelPrinter(nest).definitions()))
+        Guarded(section_name(function, nest), tuple(KernelPrinter(nest).definitions()))
         for nest in kernels
     )
 

@@ -29,8 +29,8 @@ from metanorm.targets.native.cir import (
     Set,
     Stmt,
 )
+from metanorm.targets.native.context import KernelContext
 from metanorm.targets.native.elements import Elements
-from metanorm.targets.native.frame import Frame
 from metanorm.targets.native.joining import JOINING, joining
 from metanorm.targets.native.narrow import Narrow
 from metanorm.targets.native.tiling import EACH, LENGTH, ONE, ZERO, Tiling
@@ -41,12 +41,12 @@ LOOK = ("drift", "squares")  # what the second look at a tile sums up
 class SweepPrinter:
     """Prints one sweep of a kernel."""
 
-    def __init__(self, frame: Frame, narrow: Narrow, sweep: Block) -> None:
-        self.f = frame
+    def __init__(self, context: KernelContext, narrow: Narrow, sweep: Block) -> None:
+        self.f = context
         self.narrow = narrow
         self.sweep = sweep
-        self.numbered = [(number, frame.nest.reductions[number]) for number in sweep.measures]
-        self.t = Tiling(frame, [r for _, r in self.numbered])
+        self.numbered = [(number, context.nest.reductions[number]) for number in sweep.measures]
+        self.t = Tiling(context, [r for _, r in self.numbered])
         self.elements = Elements(self.t, narrow.values, sweep)
 
     # ---- the function

@@ -19,6 +19,7 @@ from metanorm.targets.native.cir import (
     Filled,
     For,
     Function,
+    Guarded,
     If,
     Include,
     Infix,
@@ -27,7 +28,6 @@ from metanorm.targets.native.cir import (
     Number,
     Prefix,
     Return,
-    Section,
     Set,
     Stmt,
     Struct,
@@ -65,7 +65,7 @@ def _definition(d: Definition) -> list[str]:
             return [*_comment(doc), "typedef struct {", *lines, f"}} {name};"]
         case Table(type_, name, rows):
             return [f"static const {type_} {name} = {{", *(f"    {row}," for row in rows), "};"]
-        case Section(name, inner_definitions):
+        case Guarded(name, inner_definitions):
             body = text_from_cir(inner_definitions).rstrip().split("\n")
             return [f"#ifdef {name}", "", *body, "", f"#endif /* {name} */"]
         case Function():

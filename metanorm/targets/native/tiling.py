@@ -19,7 +19,7 @@ from metanorm.targets.native.cir import (
     Number,
     Stmt,
 )
-from metanorm.targets.native.frame import Frame
+from metanorm.targets.native.context import KernelContext
 
 EACH, START, LENGTH = Name("i"), Name("start"), Name("length")
 ZERO, ONE = Number(0), Number(1)
@@ -65,12 +65,12 @@ class Tiling:
     """How a sweep goes through the data. `at` has the place of each axis, at the first element of
     the row at hand; `rows` are the axes whose rows a tile holds."""
 
-    def __init__(self, frame: Frame, reductions: Sequence[Reduction]) -> None:
-        self.f = frame
+    def __init__(self, context: KernelContext, reductions: Sequence[Reduction]) -> None:
+        self.f = context
         self.reductions = reductions
-        self.vector = frame.vector
-        self.rows = tile_rows(frame.nest, reductions)
-        self.at: dict[str, Expr] = {_key(g): Name(frame.variable(g)) for g in frame.loops}
+        self.vector = context.vector
+        self.rows = tile_rows(context.nest, reductions)
+        self.at: dict[str, Expr] = {_key(g): Name(context.variable(g)) for g in context.loops}
         self.at[_key(self.vector)] = START
 
     def element(self) -> dict[str, Expr]:

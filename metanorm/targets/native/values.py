@@ -8,7 +8,7 @@ from metanorm.ir.aggregation import ByIndex, Ones
 from metanorm.ir.nodes import Count, Expand, Map, Number, Position, Ref, Rename, Stop
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import Apply, Element, Expr, Infix, Name, Prefix, product
-from metanorm.targets.native.frame import Frame
+from metanorm.targets.native.context import KernelContext
 from metanorm.targets.native.functions import FUNCTIONS
 from metanorm.targets.native.inlined import inlined
 
@@ -18,13 +18,15 @@ At = Mapping[str, Expr]
 class Values:
     """The narrow values of one kernel. `measured` are statistics, `kept` those that need arrays."""
 
-    def __init__(self, frame: Frame, measured: Collection[Ref], kept: Collection[Ref]) -> None:
-        self.f = frame
+    def __init__(
+        self, context: KernelContext, measured: Collection[Ref], kept: Collection[Ref]
+    ) -> None:
+        self.f = context
         self.measured = measured
-        self.lets = frame.program.index.lets
-        self.inlined = inlined(frame.program, frame.nest.data_axes, kept)
-        self.given = {ref for _, ref in frame.program.outputs}  # to the caller, as arrays
-        self.given |= {update.value for update in frame.program.updates}
+        self.lets = context.program.index.lets
+        self.inlined = inlined(context.program, context.nest.data_axes, kept)
+        self.given = {ref for _, ref in context.program.outputs}  # to the caller, as arrays
+        self.given |= {update.value for update in context.program.updates}
 
     def inline(self, ref: Ref) -> bool:
         """Whether a value is written out, since it is known from the sizes alone."""

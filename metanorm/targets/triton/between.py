@@ -8,7 +8,7 @@ from metanorm.ir.aggregation import Ones
 from metanorm.ir.nodes import Along, Count, Expand, Map, Op, Pool, Ref, Stop
 from metanorm.nest.nest import Block
 from metanorm.targets.python.pyir import Expr, Literal, Name
-from metanorm.targets.triton.frame import Arguments, Frame
+from metanorm.targets.triton.context import Arguments, KernelContext
 from metanorm.targets.triton.scope import COLUMN, ROW, NotInTile, Scope
 from metanorm.targets.triton.shapes import Shape
 from metanorm.targets.triton.terms import cast, infix, times
@@ -22,26 +22,26 @@ class IslandScope(Scope):
     """
 
     def __init__(
-        self, frame: Frame, arguments: Arguments, shape: Shape, sweeps: Sequence[Block]
+        self, context: KernelContext, arguments: Arguments, shape: Shape, sweeps: Sequence[Block]
     ) -> None:
-        super().__init__(frame, arguments)
+        super().__init__(context, arguments)
         self.grouped, self.walks = shape.grouped, shape.walks
         self.again: frozenset[str] = frozenset()  # tensors that a later sweep reads as well
-        self.between = {let.name for block in frame.nest.between for let in block.lets}
-        self.between |= frame.measured.keys()
+        self.between = {let.name for block in context.nest.between for let in block.lets}
+        self.between |= context.measured.keys()
 
     def computed(self, ref: Ref) -> Expr:
         """The expression of a value; what lies between sweeps is not read from memory."""
-        let = self.frame.lets[ref]
+        let = self.context.lets[ref]
         op = let.op
         if ref in self.between:
             if isinstance(op, Pool):
                 raise NotInTile("a statistic where it is not known")
             if isinstance(op, Along):
                 raise NotInTile("a map along an axis")
-            if not isinstance(op, (Map, Stop, Expand)) and not self.frame.inline(ref):
+            if not isinstance(op, (Map, Stop, Expand)) and not self.context.inline(ref):
                 raise NotInTile("a value at another place")
-        if self.grouped and self.frame.by_index(let):
+        if self.grouped and self.context.by_index(let):
             return self._rows_of_group(op)
         return super().computed(ref)
 
@@ -62,5 +62,5 @@ class IslandScope(Scope):
         if op.where or op.weight:
             raise NotInTile("a count of what a mask leaves")
         rows: Expr = infix("-", Name("stop"), Name("start"))
-        whole = self.frame.leaves(axis for axis, matrix in op.over if isinstance(matrix, Ones))
-        return cast(times(rows, self.frame.size(self.arguments, whole)), "REAL")
+        whole = self.context.leaves(axis for axis, matrix in op.over if isinstance(matrix, Ones))
+        return cast(times(rows, self.context.size(self.arguments, whole)), "REAL")

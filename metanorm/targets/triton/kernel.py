@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from metanorm.nest.nest import Block
 from metanorm.targets.python.pyir import Function, Parameter, Stmt
-from metanorm.targets.triton.frame import Arguments, Frame
+from metanorm.targets.triton.context import Arguments, KernelContext
 
 
 def function_of(
@@ -29,10 +29,10 @@ def annotation_of(key: str) -> str:
     return {"number": "tl.constexpr", "momentum": "tl.float64"}.get(word, "")
 
 
-def what(frame: Frame, sweep: Block) -> str:
+def what(context: KernelContext, sweep: Block) -> str:
     """What a sweep does, in words."""
     done = []
-    for r in (frame.numbered[number] for number in sweep.measures):
+    for r in (context.numbered[number] for number in sweep.measures):
         cells = ", ".join(r.cells) or "all"
         value = f" of {r.value}" if not r.value.startswith("%") else ""
         done.append(f"{r.row.title}{value} per {cells}")

@@ -9,7 +9,7 @@ from metanorm.ir.nodes import Ref
 from metanorm.nest.layouts import Group
 from metanorm.plan.sweeps import Reduction
 from metanorm.targets.python.pyir import Assign, Expr, Literal, Name
-from metanorm.targets.triton.frame import Frame
+from metanorm.targets.triton.context import KernelContext
 from metanorm.targets.triton.places import Places
 from metanorm.targets.triton.scope import NotInTile, Scope, Sides
 from metanorm.targets.triton.steps import Keys, Parts
@@ -47,7 +47,7 @@ class Outcomes:
 
     def __init__(self, scope: Scope, places: Places, later: Collection[Ref], island: bool) -> None:
         self.s, self.places, self.shape = scope, places, places.shape
-        self.f, self.arguments = scope.frame, scope.arguments
+        self.f, self.arguments = scope.context, scope.arguments
         self.later, self.island = later, island
         self.parts: list[Parts] = []
         self.arrays: list[tuple[str, Keys]] = []
@@ -139,9 +139,9 @@ class Outcomes:
         return f"size {'*'.join(group)}", size, here, self.s.sides[group[0]]
 
 
-def gone(frame: Frame, r: Reduction) -> set[str]:
+def gone(context: KernelContext, r: Reduction) -> set[str]:
     """The axes that a statistic is taken over."""
-    return set(frame.lets[r.value].type.axes) - set(r.cells)
+    return set(context.lets[r.value].type.axes) - set(r.cells)
 
 
 def flags(sides: Sides) -> tuple[Expr, Expr]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from metanorm.ir.index import closure
 from metanorm.ir.nodes import Along, Count, Expand, Lookup, Map, Pool, Ref, Rename, Stop
 from metanorm.ir.operands import operands
-from metanorm.targets.triton.frame import Frame
+from metanorm.targets.triton.context import KernelContext
 
 ELEMENTWISE = (Map, Stop, Expand)
 MOVED = (Rename, Lookup)  # read from an array, at another place
@@ -30,10 +30,10 @@ class Phase:
 class Phases:
     """Finds the phases that make arrays of narrow values."""
 
-    def __init__(self, frame: Frame) -> None:
-        self.f = frame
-        self.op = {name: let.op for name, let in frame.lets.items()}
-        self.axes = {name: frozenset(let.type.axes) for name, let in frame.lets.items()}
+    def __init__(self, context: KernelContext) -> None:
+        self.f = context
+        self.op = {name: let.op for name, let in context.lets.items()}
+        self.axes = {name: frozenset(let.type.axes) for name, let in context.lets.items()}
 
     def of(
         self, wanted: Collection[Ref], followed: Collection[Ref], available: Collection[Ref],

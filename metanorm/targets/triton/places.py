@@ -63,7 +63,7 @@ class Places:
 
     def __init__(self, scope: Scope, shape: Shape) -> None:
         self.s, self.shape = scope, shape
-        self.f, self.arguments = scope.frame, scope.arguments
+        self.f, self.arguments = scope.context, scope.arguments
         self.names: dict[Group, Name] = {}
         self.loops: list[Loop] = []
         self.block: Expr | None = None

@@ -35,7 +35,7 @@ class PoolPrinter:
 
     def __init__(self, scope: Scope) -> None:
         self.s = scope
-        self.f = scope.frame
+        self.f = scope.context
         self.pooled: list[tuple[str, ...]] = []  # the axes of each loop
 
     def pools(self, refs: Sequence[Ref]) -> None:

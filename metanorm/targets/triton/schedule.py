@@ -12,7 +12,7 @@ from metanorm.ir.index import closure
 from metanorm.ir.nodes import Buffer, Ref, Update
 from metanorm.ir.operands import operands
 from metanorm.nest.nest import Block
-from metanorm.targets.triton.frame import Frame
+from metanorm.targets.triton.context import KernelContext
 from metanorm.targets.triton.kernel import what
 from metanorm.targets.triton.phases import Phase, Phases
 from metanorm.targets.triton.scope import NotInTile
@@ -22,63 +22,65 @@ from metanorm.targets.triton.steps import Parts, PhaseStep, Step, TileStep
 from metanorm.targets.triton.tile import TilePrinter
 
 
-def sweep_by_sweep(frame: Frame, name: str) -> list[Step]:
+def sweep_by_sweep(context: KernelContext, name: str) -> list[Step]:
     """Steps that serve any data."""
-    made = _Schedule(frame, name)
-    for number, sweep in enumerate(frame.nest.sweeps, 1):
-        shape = of_sweep(frame, [frame.numbered[number] for number in sweep.measures])
-        printer = TilePrinter(frame, shape, [sweep], (), island=False)
+    made = _Schedule(context, name)
+    for number, sweep in enumerate(context.nest.sweeps, 1):
+        shape = of_sweep(context, [context.numbered[number] for number in sweep.measures])
+        printer = TilePrinter(context, shape, [sweep], (), island=False)
         made.provide(printer.s.reads)
-        own = "_".join([f"sweep_{number}"] if len(frame.nest.sweeps) > 1 else ["sweep"])
-        made.look(printer.step(f"{name}_{own}", f"Sweep {number}: {what(frame, sweep)}."), [sweep])
+        own = "_".join([f"sweep_{number}"] if len(context.nest.sweeps) > 1 else ["sweep"])
+        made.look(
+            printer.step(f"{name}_{own}", f"Sweep {number}: {what(context, sweep)}."), [sweep]
+        )
     made.finish()
     return made.steps
 
 
-def in_islands(frame: Frame, name: str, walk: bool) -> list[Step] | None:
+def in_islands(context: KernelContext, name: str, walk: bool) -> list[Step] | None:
     """Steps for islands that are no larger than a tile, or for those that a program walks over;
     `None` where that cannot be."""
-    if len(frame.nest.sweeps) < 2:
+    if len(context.nest.sweeps) < 2:
         return None
-    for shape in of_islands(frame, walk):
+    for shape in of_islands(context, walk):
         try:
-            return _whole_islands(frame, f"{name}_{'walked' if walk else 'islands'}", shape)
+            return _whole_islands(context, f"{name}_{'walked' if walk else 'islands'}", shape)
         except NotInTile:
             continue
     return None
 
 
-def _whole_islands(frame: Frame, name: str, shape: Shape) -> list[Step]:
-    made = _Schedule(frame, name)
-    between = {let.name for block in frame.nest.between for let in block.lets}
-    here = {ref for ref in made.final() if ref in between and _of_islands(frame, ref)}
+def _whole_islands(context: KernelContext, name: str, shape: Shape) -> list[Step]:
+    made = _Schedule(context, name)
+    between = {let.name for block in context.nest.between for let in block.lets}
+    here = {ref for ref in made.final() if ref in between and _of_islands(context, ref)}
     later = here | made.measured_for(ref for ref in made.final() if ref not in here)
-    printer = TilePrinter(frame, shape, frame.nest.sweeps, later, island=True)
+    printer = TilePrinter(context, shape, context.nest.sweeps, later, island=True)
     made.provide(printer.s.reads)
-    cells = ", ".join(frame.nest.islands)
-    made.look(printer.step(name, f"All sweeps, for whole islands: {cells}."), frame.nest.sweeps)
+    cells = ", ".join(context.nest.islands)
+    made.look(printer.step(name, f"All sweeps, for whole islands: {cells}."), context.nest.sweeps)
     made.available |= later
     made.finish()
     return made.steps
 
 
-def _of_islands(frame: Frame, ref: Ref) -> bool:
+def _of_islands(context: KernelContext, ref: Ref) -> bool:
     """Whether each island has one value."""
-    return set(frame.lets[ref].type.axes) <= set(frame.nest.islands)
+    return set(context.lets[ref].type.axes) <= set(context.nest.islands)
 
 
 class _Schedule:
-    def __init__(self, frame: Frame, name: str) -> None:
-        self.f, self.name = frame, name
-        self.phases = Phases(frame)
+    def __init__(self, context: KernelContext, name: str) -> None:
+        self.f, self.name = context, name
+        self.phases = Phases(context)
         self.steps: list[Step] = []
         self.available: set[Ref] = set()
         self.partial: dict[int, Parts] = {}
         self.settled = 0
-        self.results = [r for _, r in frame.program.outputs if not frame.wide(r)]
-        self.owed = list(frame.program.updates)
+        self.results = [r for _, r in context.program.outputs if not context.wide(r)]
+        self.owed = list(context.program.updates)
         # Buffers that something reads, so that they have to stay as they are to the end.
-        self.read = {let.op.name for let in frame.program.body if isinstance(let.op, Buffer)}
+        self.read = {let.op.name for let in context.program.body if isinstance(let.op, Buffer)}
         self.better = self.measured_for(self.final())  # stored when they are at hand
 
     # ---- what is needed

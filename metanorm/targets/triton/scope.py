@@ -27,7 +27,7 @@ from metanorm.ir.operands import operands
 from metanorm.ir.rename import role_of
 from metanorm.ir.scalar import Const, Hyper, scalar_text
 from metanorm.targets.python.pyir import Assign, Do, Expr, For, IfElse, Literal, Name, Stmt, Tuple
-from metanorm.targets.triton.frame import Arguments, Frame
+from metanorm.targets.triton.context import Arguments, KernelContext
 from metanorm.targets.triton.functions import FUNCTIONS
 from metanorm.targets.triton.terms import (
     ONE,
@@ -68,7 +68,7 @@ class Scope:
     before it.
     """
 
-    frame: Frame
+    context: KernelContext
     arguments: Arguments
     at: dict[str, Expr] = field(default_factory=dict)
     sides: dict[str, Sides] = field(default_factory=dict)
@@ -92,7 +92,7 @@ class Scope:
 
     def enter(self, axes: Collection[str] = ()) -> None:
         """Begin a loop, in which places along some axes may be others than around it."""
-        hidden = {ref for ref in self.local if {*axes} & {*self.frame.lets[ref].type.axes}}
+        hidden = {ref for ref in self.local if {*axes} & {*self.context.lets[ref].type.axes}}
         known = {ref: (self.local.pop(ref), self.depth.pop(ref)) for ref in hidden}
         here = dict(self.at), dict(self.sides), dict(self.masks), dict(self.turning)
         self.around.append((here, known))
@@ -129,12 +129,12 @@ class Scope:
             if skip:
                 skip -= 1
                 continue
-            group = next((g for g in self.frame.groups if len(g) > 1 and g[0] == axis), None)
+            group = next((g for g in self.context.groups if len(g) > 1 and g[0] == axis), None)
             if group and axes[n : n + len(group)] == group and f"*{axis}" in at and at is self.at:
                 skip = len(group) - 1
-                size, here = self.frame.size(self.arguments, group), at[f"*{axis}"]
+                size, here = self.context.size(self.arguments, group), at[f"*{axis}"]
             elif axis in at:
-                size, here = self.frame.size(self.arguments, (axis,)), at[axis]
+                size, here = self.context.size(self.arguments, (axis,)), at[axis]
             else:
                 raise NotInTile(f"a value at another place along {axis}")
             result = here if result == ZERO else plus(times(result, size), here)
@@ -191,23 +191,23 @@ class Scope:
 
     def _depth(self, ref: Ref) -> int:
         """The level in which all is known that a value depends on."""
-        let = self.frame.lets[ref]
+        let = self.context.lets[ref]
         levels = [self.depth.get(r, 0) for r in operands(let.op)]
         return max([0, *levels, *(self.turning.get(axis, 0) for axis in let.type.axes)])
 
     def wanted(self, ref: Ref) -> str:
         """What a value is called: by its own name, what it is for, or just any."""
-        let = self.frame.lets[ref]
+        let = self.context.lets[ref]
         if isinstance(let.op, (Input, Param, Buffer)):
             return f"{let.op.name.removeprefix('kept.')}_here"
         return ref if not ref.startswith("%") else role_of(ref) or "t"
 
     def computed(self, ref: Ref) -> Expr:
         """The expression of a value."""
-        let = self.frame.lets[ref]
+        let = self.context.lets[ref]
         if isinstance(let.op, (Input, Param, Buffer)):
             return self.outside(ref)
-        if ref in self.frame.measured:
+        if ref in self.context.measured:
             return self.array(ref)
         match let.op:
             case Number(Const(value)):
@@ -217,9 +217,9 @@ class Scope:
                 return self.arguments(f"number {scalar_text(scalar)}", wanted)
             case Position(axis):
                 return cast(self.place((axis,)), "REAL")
-            case Count(over=over) if self.frame.numeric(ref):
-                axes = self.frame.leaves(axis for axis, _ in over)
-                return full(self.frame.size(self.arguments, axes))
+            case Count(over=over) if self.context.numeric(ref):
+                axes = self.context.leaves(axis for axis, _ in over)
+                return full(self.context.size(self.arguments, axes))
             case Map(function, arguments) if self.simple(ref):
                 return self.mapped(function, arguments)
             case Stop(value) | Expand(value) if self.simple(ref):
@@ -228,7 +228,7 @@ class Scope:
 
     def simple(self, ref: Ref) -> bool:
         """Whether a value is computed where it is read: a wide one, or one that takes little."""
-        return self.frame.wide(ref) or self.frame.numeric(ref) or self.frame.light(ref)
+        return self.context.wide(ref) or self.context.numeric(ref) or self.context.light(ref)
 
     def mapped(self, function: str, arguments: tuple[Ref, ...]) -> Expr:
         """A function of values."""
@@ -238,48 +238,50 @@ class Scope:
             given[1] = full(given[1])
         if all(plain) or (function == "where" and plain[0]):
             given[0] = full(given[0])
-        if function == "where" and (plain[0] or self.frame.lets[arguments[0]].type.kind != "bool"):
+        if function == "where" and (
+            plain[0] or self.context.lets[arguments[0]].type.kind != "bool"
+        ):
             given[0] = infix("!=", given[0], ZERO)  # a switch among the hyperparameters
         return FUNCTIONS[function](*given)
 
     def _number(self, ref: Ref) -> bool:
-        return isinstance(self.frame.lets[ref].op, Number)
+        return isinstance(self.context.lets[ref].op, Number)
 
     def outside(self, ref: Ref) -> Expr:
         """A tensor of the call, at the place of this tile."""
-        let = self.frame.lets[ref]
+        let = self.context.lets[ref]
         op = let.op
         assert isinstance(op, (Input, Param, Buffer))
         pointer = self.arguments(f"tensor {op.name}", op.name.removeprefix("kept."))
-        if self.frame.wide(ref):
+        if self.context.wide(ref):
             loaded = self.loaded(op.name, pointer, self.strided(op.name))
         else:
-            order = self.frame.order(ref)
+            order = self.context.order(ref)
             loaded = self.load(pointer, self.place(order), self.varies(order))
         return self.present(ref, pointer, self.read(ref, loaded))
 
     def read(self, ref: Ref, loaded: Expr) -> Expr:
         """What was loaded, in the type of the arithmetic."""
-        kind = self.frame.lets[ref].type.kind
+        kind = self.context.lets[ref].type.kind
         if kind == "bool":
             return infix("!=", loaded, ZERO)
         return loaded if kind == "int" else cast(loaded, "REAL")
 
     def present(self, ref: Ref, pointer: Expr, loaded: Expr) -> Expr:
         """A value that may not be given, and counts as a number then."""
-        absent = self.frame.absent(ref)
+        absent = self.context.absent(ref)
         if absent is None:
             return loaded
         other = full(number(absent))
-        if self.frame.lets[ref].type.kind == "bool":
+        if self.context.lets[ref].type.kind == "bool":
             other = infix("!=", other, ZERO)
         return IfElse(is_given(pointer), loaded, other)
 
     def strided(self, field_: str) -> Expr:
         """The place of an element of a tensor as large as the data."""
         result: Expr = ZERO
-        for dim in self.frame.program.inputs[0].dims:
-            here = self.place(self.frame.space.leaves(dim))
+        for dim in self.context.program.inputs[0].dims:
+            here = self.place(self.context.space.leaves(dim))
             stride = self.arguments(f"stride {field_} {dim}", f"{field_}_{dim}_stride".lower())
             result = plus(result, times(here, stride))
         return result
@@ -288,12 +290,12 @@ class Scope:
         self, ref: Ref, at: Mapping[str, Expr] | None = None, sides: Sides | None = None
     ) -> Expr:
         """A narrow value that another kernel has stored."""
-        if self.frame.given(ref):
+        if self.context.given(ref):
             raise AssertionError(ref)
         self.reads.add(ref)
-        order = self.frame.order(ref)
+        order = self.context.order(ref)
         pointer = self.arguments(f"value {ref}", f"{self.wanted(ref)}_of")
-        kind = self.frame.lets[ref].type.kind
+        kind = self.context.lets[ref].type.kind
         sides = self.varies(order) if sides is None else sides
         loaded = self.load(pointer, self.place(order, at), sides)
         return infix("!=", loaded, ZERO) if kind == "bool" else loaded
@@ -301,10 +303,10 @@ class Scope:
     def moved(self, ref: Ref, axis: str, to: Expr, along: Sides) -> Expr:
         """A narrow value at another place along one of its axes, which varies along some sides."""
         at = {**self.at, axis: to}
-        order = self.frame.order(ref)
+        order = self.context.order(ref)
         sides = along | self.varies(tuple(a for a in order if a != axis))
-        if self.frame.given(ref):
-            op = self.frame.lets[ref].op
+        if self.context.given(ref):
+            op = self.context.lets[ref].op
             assert isinstance(op, (Input, Param, Buffer))
             pointer = self.arguments(f"tensor {op.name}", op.name.removeprefix("kept."))
             loaded = self.load(pointer, self.place(order, at), sides)
@@ -313,7 +315,7 @@ class Scope:
 
     def elsewhere(self, ref: Ref) -> Expr:
         """A value that is another one at another place."""
-        match self.frame.lets[ref].op:
+        match self.context.lets[ref].op:
             case Rename(value, old, new):
                 return self.moved(value, old, self.at[new], self.sides.get(new, frozenset()))
             case Lookup(table, axis, int() as row):

@@ -16,7 +16,7 @@ from metanorm.ir.nodes import Along, Count, Expand, Lookup, Map, Pool, Ref, Rena
 from metanorm.ir.operands import operands
 from metanorm.plan.sweeps import Reduction
 from metanorm.targets.python.pyir import Assign, Do, Expr, If, Name, Stmt, Tuple
-from metanorm.targets.triton.frame import Arguments, Frame
+from metanorm.targets.triton.context import Arguments, KernelContext
 from metanorm.targets.triton.joining import of_parts
 from metanorm.targets.triton.kernel import function_of
 from metanorm.targets.triton.phases import Phase
@@ -44,15 +44,15 @@ class SettlePrinter:
     `available` are values that have arrays."""
 
     def __init__(
-        self, frame: Frame, phase: Phase, partial: Mapping[int, Parts],
+        self, context: KernelContext, phase: Phase, partial: Mapping[int, Parts],
         available: Collection[Ref], updates: Sequence[Update],
     ) -> None:  # fmt: skip
-        self.f, self.partial, self.phase = frame, partial, phase
+        self.f, self.partial, self.phase = context, partial, phase
         self.arguments = Arguments()
-        self.s = CellScope(frame, self.arguments, available=frozenset(available))
+        self.s = CellScope(context, self.arguments, available=frozenset(available))
         self.s.enter()
         self.pools = PoolPrinter(self.s)
-        self.axes = frame.order(phase.members[0])
+        self.axes = context.order(phase.members[0])
         self.arrays: list[tuple[str, Keys]] = []
         cells = self._places()
         for ref in phase.members:
@@ -203,32 +203,32 @@ class CellScope(Scope):
 
     def computed(self, ref: Ref) -> Expr:
         """The expression of a value."""
-        let = self.frame.lets[ref]
+        let = self.context.lets[ref]
         if ref not in self.available:
             if isinstance(let.op, (Rename, Lookup)):
                 return self.elsewhere(ref)
-            if self.frame.by_index(let):
+            if self.context.by_index(let):
                 return self._rows_in_group(ref)
         return super().computed(ref)
 
     def simple(self, ref: Ref) -> bool:
         """Whether a value is computed where it is read."""
-        let = self.frame.lets[ref]
-        elementwise = isinstance(let.op, (Map, Stop, Expand)) or self.frame.by_index(let)
+        let = self.context.lets[ref]
+        elementwise = isinstance(let.op, (Map, Stop, Expand)) or self.context.by_index(let)
         return super().simple(ref) or (elementwise and ref not in self.available)
 
     def _rows_in_group(self, ref: Ref) -> Expr:
         """The number of rows in a group, times the lengths of what is counted with them."""
-        op = self.frame.lets[ref].op
-        assert isinstance(op, Count) and self.frame.cell is not None
-        group = self.at[self.frame.cell]
+        op = self.context.lets[ref].op
+        assert isinstance(op, Count) and self.context.cell is not None
+        group = self.at[self.context.cell]
         starts = self.arguments("starts")
-        sides = self.sides[self.frame.cell]
+        sides = self.sides[self.context.cell]
         after = self.load(starts, plus(group, ONE), sides)
         rows = infix("-", after, self.load(starts, group, sides))
-        whole = self.frame.leaves(axis for axis, matrix in op.over if isinstance(matrix, Ones))
+        whole = self.context.leaves(axis for axis, matrix in op.over if isinstance(matrix, Ones))
         if whole:
-            rows = times(rows, self.frame.size(self.arguments, whole))
+            rows = times(rows, self.context.size(self.arguments, whole))
         return cast(rows, "REAL")
 
 

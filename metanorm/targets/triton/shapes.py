@@ -10,9 +10,9 @@ from metanorm.ir.aggregation import ByIndex
 from metanorm.nest.layouts import Group
 from metanorm.nest.nest import Nest
 from metanorm.plan.sweeps import Reduction
-from metanorm.targets.triton.frame import Frame
+from metanorm.targets.triton.context import KernelContext
 
-Way = Literal["part", "whole", "walk"]
+Coverage = Literal["part", "whole", "walk"]
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Shape:
     outer: tuple[Group, ...]
     rows: tuple[Group, ...]
     columns: Group
-    down: Way = "part"
-    across: Way = "part"
+    down: Coverage = "part"
+    across: Coverage = "part"
     grouped: bool = False
     gathers: bool = False
     cell: Group = ()
@@ -66,14 +66,14 @@ def single_elements(nest: Nest) -> Iterator[str]:
         yield "groups of single elements"
 
 
-def of_sweep(frame: Frame, reductions: Sequence[Reduction]) -> Shape:
+def of_sweep(context: KernelContext, reductions: Sequence[Reduction]) -> Shape:
     """A shape for one sweep of any data: rows are what is pooled, or else everything."""
-    groups = [g for g in frame.groups if g != (frame.cell,)]
+    groups = [g for g in context.groups if g != (context.cell,)]
     columns, others = groups[-1], groups[:-1]
     if any(isinstance(m, ByIndex) for r in reductions for _, m in r.over):
-        grouped = (frame.nest.grouped,)
-        assert frame.cell is not None
-        outer = ((frame.cell,), *(g for g in others if g != grouped))
+        grouped = (context.nest.grouped,)
+        assert context.cell is not None
+        outer = ((context.cell,), *(g for g in others if g != grouped))
         return Shape(outer, (grouped,), columns, grouped=True)  # type: ignore[arg-type]
     tiled = [r for r in reductions if set(columns) <= set(r.cells)]
     tiled = tiled or [r for r in reductions if r.row.rule == "moments"] or list(reductions)
@@ -82,26 +82,26 @@ def of_sweep(frame: Frame, reductions: Sequence[Reduction]) -> Shape:
     return Shape(tuple(g for g in others if g not in rows), tuple(rows), columns)
 
 
-def of_islands(frame: Frame, walk: bool) -> Iterator[Shape]:
+def of_islands(context: KernelContext, walk: bool) -> Iterator[Shape]:
     """Shapes in which programs have islands that are whole: in each tile, or where they `walk`,
     of any size. The better one comes first."""
-    found = _walked(frame) if walk else _held(frame)
+    found = _walked(context) if walk else _held(context)
     shapes = [] if found is None else [found]
     if walk and found is not None and (found.down, found.across) == ("walk", "walk"):
         shapes.append(replace(found, across="whole"))  # for statistics of columns
     for shape in shapes:
         outer = set() if shape.turns else set(shape.outer_axes)
-        if outer and any(r.terminal and not outer & set(r.cells) for r in frame.numbered):
+        if outer and any(r.terminal and not outer & set(r.cells) for r in context.numbered):
             yield replace(shape, gathers=True)
         yield shape
 
 
-def _held(frame: Frame) -> Shape | None:
+def _held(context: KernelContext) -> Shape | None:
     """A shape in which each tile holds islands that are whole."""
-    if frame.cell is not None:
+    if context.cell is not None:
         return None
-    islands = set(frame.nest.islands)
-    columns, others = frame.groups[-1], frame.groups[:-1]
+    islands = set(context.nest.islands)
+    columns, others = context.groups[-1], context.groups[:-1]
     inside = tuple(g for g in others if not set(g) <= islands)
     outer = tuple(g for g in others if g not in inside)
     if islands & set(columns):
@@ -110,37 +110,37 @@ def _held(frame: Frame) -> Shape | None:
         return Shape(outer, inside, columns, "whole", cell=cell) if inside and apart else None
     if inside:
         return Shape(outer, inside, columns, "whole", "whole")
-    outer = _apart(frame, others)
+    outer = _apart(context, others)
     return Shape(outer, tuple(g for g in others if g not in outer), columns, "part", "whole")
 
 
-def _apart(frame: Frame, rows: Sequence[Group]) -> tuple[Group, ...]:
+def _apart(context: KernelContext, rows: Sequence[Group]) -> tuple[Group, ...]:
     """Axes of rows that have to be set apart, since statistics are taken over the others alone:
     a program then adds up what belongs together."""
-    partly = [r for r in frame.numbered if any(not set(g) <= set(r.cells) for g in rows)]
+    partly = [r for r in context.numbered if any(not set(g) <= set(r.cells) for g in rows)]
     found = tuple(g for g in rows if any(set(g) <= set(r.cells) for r in partly))
     return found if len(found) < len(rows) else ()
 
 
-def _walked(frame: Frame) -> Shape | None:
+def _walked(context: KernelContext) -> Shape | None:
     """A shape in which a program walks over an island once for each sweep."""
-    if frame.cell is not None:
-        return _walked_group(frame)
-    held = _held(frame)
-    if held is None or not frame.nest.islands:
+    if context.cell is not None:
+        return _walked_group(context)
+    held = _held(context)
+    if held is None or not context.nest.islands:
         return None
     walk = {"part": "part", "whole": "walk"}
     return replace(held, down=walk[held.down], across=walk[held.across])  # type: ignore[arg-type]
 
 
-def _walked_group(frame: Frame) -> Shape | None:
+def _walked_group(context: KernelContext) -> Shape | None:
     """The same where islands are groups of rows."""
-    islands = set(frame.nest.islands)
-    groups = [g for g in frame.groups if g != (frame.cell,)]
+    islands = set(context.nest.islands)
+    groups = [g for g in context.groups if g != (context.cell,)]
     columns, others = groups[-1], groups[:-1]
     inside = [g for g in others if not set(g) <= islands]
-    if frame.cell not in islands or inside != [(frame.nest.grouped,)]:
+    if context.cell not in islands or inside != [(context.nest.grouped,)]:
         return None
-    outer = ((frame.cell,), *(g for g in others if g not in inside))
-    across: Way = "part" if set(columns) <= islands else "whole"
+    outer = ((context.cell,), *(g for g in others if g not in inside))
+    across: Coverage = "part" if set(columns) <= islands else "whole"
     return Shape(outer, tuple(inside), columns, "walk", across, grouped=True)

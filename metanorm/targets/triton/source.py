@@ -9,7 +9,7 @@ from metanorm.ir.nodes import Input
 from metanorm.nest.kernels import NormKernels
 from metanorm.nest.nest import Nest
 from metanorm.targets.python.pyir import Function
-from metanorm.targets.triton.frame import Frame
+from metanorm.targets.triton.context import KernelContext
 from metanorm.targets.triton.numbers import numbers
 from metanorm.targets.triton.schedule import in_islands, sweep_by_sweep
 from metanorm.targets.triton.settle import in_one_program
@@ -80,21 +80,21 @@ class _Source:
 
     def schedules(self, nest: Nest) -> Schedules:
         """The steps of a kernel."""
-        frame, body, name = Frame(nest), nest.program, kernel_name(self.function, nest)
-        sweeps = sweep_by_sweep(frame, name)
-        islands = in_islands(frame, name, walk=False) or []
-        walked = in_islands(frame, name, walk=True) or []
+        context, body, name = KernelContext(nest), nest.program, kernel_name(self.function, nest)
+        sweeps = sweep_by_sweep(context, name)
+        islands = in_islands(context, name, walk=False) or []
+        walked = in_islands(context, name, walk=True) or []
         forward = nest.direction == "forward"
         inputs = {let.op.name: let.name for let in body.body if isinstance(let.op, Input)}
         saved = dict(body.outputs) if forward else inputs
         shapes = tuple(
-            (n, tuple(f"size {axis}" for axis in frame.order(saved[n]))) for n in nest.kept
+            (n, tuple(f"size {axis}" for axis in context.order(saved[n]))) for n in nest.kept
         )
-        grouping = (nest.groups, nest.grouped, frame.cell)
+        grouping = (nest.groups, nest.grouped, context.cell)
         arrays = {
-            output: f"tensor {frame.lets[ref].op.name}" if frame.given(ref) else f"value {ref}"  # type: ignore[union-attr]
+            output: f"tensor {context.lets[ref].op.name}" if context.given(ref) else f"value {ref}"  # type: ignore[union-attr]
             for output, ref in body.outputs
-            if not frame.wide(ref)
+            if not context.wide(ref)
         }
         saving = nest.kept if forward else ()
         return Schedules(

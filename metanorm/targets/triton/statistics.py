@@ -53,7 +53,7 @@ class Statistics:
 
     def __init__(self, scope: Scope, places: Places, outcomes: Outcomes) -> None:
         self.s, self.places, self.shape = scope, places, places.shape
-        self.f, self.arguments = scope.frame, scope.arguments
+        self.f, self.arguments = scope.context, scope.arguments
         self.outcomes = outcomes
         self._running: list[_Running] = []
         self._numbers = len(self.f.numbered)

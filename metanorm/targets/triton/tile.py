@@ -9,7 +9,7 @@ from metanorm.nest.layouts import Group
 from metanorm.nest.nest import Block
 from metanorm.targets.python.pyir import Comment, If
 from metanorm.targets.triton.between import IslandScope
-from metanorm.targets.triton.frame import Arguments, Frame
+from metanorm.targets.triton.context import Arguments, KernelContext
 from metanorm.targets.triton.kernel import function_of, what
 from metanorm.targets.triton.outcomes import Outcomes
 from metanorm.targets.triton.places import Places
@@ -25,18 +25,20 @@ class TilePrinter:
     `island` where programs have whole islands. Raises `NotInTile`."""
 
     def __init__(
-        self, frame: Frame, shape: Shape, sweeps: Sequence[Block], later: Collection[Ref],
+        self, context: KernelContext, shape: Shape, sweeps: Sequence[Block], later: Collection[Ref],
         island: bool,
     ) -> None:  # fmt: skip
-        self.f, self.shape, self.sweeps = frame, shape, sweeps
+        self.f, self.shape, self.sweeps = context, shape, sweeps
         self.arguments = arguments = Arguments()
-        self.s = IslandScope(frame, arguments, shape, sweeps) if island else Scope(frame, arguments)
+        self.s = (
+            IslandScope(context, arguments, shape, sweeps) if island else Scope(context, arguments)
+        )
         self.places = Places(self.s, shape)
         self.outcomes = Outcomes(self.s, self.places, later, island)
         self.statistics = Statistics(self.s, self.places, self.outcomes)
         for number, sweep in enumerate(sweeps, 1):
             if len(sweeps) > 1:
-                self.s.body.append(Comment(what(frame, sweep)))
+                self.s.body.append(Comment(what(context, sweep)))
             if isinstance(self.s, IslandScope):
                 self.s.again = frozenset(name for own in sweeps[number:] for name in own.reads)
             self._sweep(sweep)

@@ -39,7 +39,7 @@ SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 MATH = {"abs": "fabs", "min": "fmin", "max": "fmax"}  # whatever C calls differently
 
 
-class Frame:
+class KernelContext:
     """The names, sizes and places of one kernel."""
 
     def __init__(self, nest: Nest) -> None:

@@ -80,7 +80,7 @@ class Arguments:
         return Name(self.keys[key])
 
 
-class Frame:
+class KernelContext:
     """What is known of the values of one kernel. `groups` are its loops, outermost first."""
 
     def __init__(self, nest: Nest) -> None:
