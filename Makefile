@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo demo-processes dist test test-pythons test-python-path test-all test-extended sanitize accept lint types docs format clean
+.PHONY: help demo demo-processes dist test test-pythons test-python-path test-all test-extended sanitize accept lint types docs vsix format clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -56,6 +56,9 @@ docs: $(READY)  ## write the generated pages of docs/ and the editor grammar
 dist: $(READY)  ## build what goes to the package index into dist/, and check it
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[dist]'
 	$(BIN)/python .ci/dist.py
+
+vsix:  ## editors/vscode/dist/metanorm.vsix, the extension for VS Code; needs node and npm
+	cd editors/vscode && npm ci --ignore-scripts --no-audit --no-fund && npm run package
 
 format: $(READY)  ## format the Python code and the specs
 	$(BIN)/ruff format .

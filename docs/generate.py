@@ -22,6 +22,9 @@ FILES: Mapping[str, Callable[[], str]] = {
     "docs/command-line.md": commands.command_line,
     **schemas.pages(),
     "grammar/norm.tmLanguage.json": editor.text_mate,
+    "editors/vscode/syntaxes/norm.tmLanguage.json": editor.text_mate,
+    "editors/codemirror/words.mjs": editor.code_mirror,
+    "editors/emacs/norm-mode.el": editor.emacs,
     "grammar/metanorm.table.json": table_text,
     "specs/listing.json": listing_text,
 }

@@ -5,6 +5,7 @@ The editor grammar, the Pygments lexer, the mode of CodeMirror and the language 
 
 from __future__ import annotations
 
+from metanorm.ir.ops import public
 from metanorm.syntax.hints import USAGE
 
 # What each statement does; how it is written is `USAGE`.
@@ -56,6 +57,9 @@ SORTS = {
     "mask": "which elements count: `m: mask[N, T]`",
     "edges": "a graph as pairs of nodes: `graph: edges[V]`",
 }
+
+# Operations that are called, and matrices.
+FUNCTIONS = frozenset(row.name for row in public() if row.group != "operator")
 
 LITERALS = ("true", "false", "None")
 TARGETS = {

@@ -1,0 +1,39 @@
+;;; norm-mode.el --- Specs of normalization layers  -*- lexical-binding: t; -*-
+;; Written by `make docs` from metanorm/syntax/words.py.
+
+(defvar norm-mode-syntax-table
+  (let ((table (make-syntax-table)))
+    (modify-syntax-entry ?# "<" table)
+    (modify-syntax-entry ?\n ">" table)
+    (modify-syntax-entry ?_ "w" table)
+    table))
+
+(defvar norm-mode-font-lock
+  `(("\\_<norm\\_>[ \t\n]+\\(\\sw+\\)" 1 font-lock-type-face)
+    (,(regexp-opt '("affine" "axis" "buffer" "input" "let" "mix" "norm" "output" "param" "reduce" "repeat" "scale" "shift" "stat" "track" "update" "use") 'words)
+     . font-lock-keyword-face)
+    (,(regexp-opt '("as" "by" "for" "in" "init" "like" "none" "of" "off" "over" "per" "weight" "where" "with") 'words)
+     . font-lock-keyword-face)
+    (,(regexp-opt '("bool" "edges" "float" "index" "int" "mask" "matrix") 'words)
+     . font-lock-type-face)
+    (,(regexp-opt '("None" "false" "true") 'words)
+     . font-lock-constant-face)
+    (,(regexp-opt '("abs" "affine" "blocks" "cast" "causal" "chunks" "clamp" "cos" "count" "erf" "exp" "gelu" "interleave" "l1" "l2" "log" "max" "mean" "min" "mode" "moments" "normal" "normalize" "position" "relu" "rms" "rsqrt" "sigmoid" "sign" "silu" "sin" "size" "softmax" "softplus" "sparsestmax" "sqrt" "std" "stop" "sum" "tanh" "uniform" "var" "where" "window") 'words)
+     . font-lock-builtin-face)))
+
+;;;###autoload
+(define-derived-mode norm-mode prog-mode "Norm"
+  "Specs of normalization layers, for metanorm."
+  (setq-local comment-start "# ")
+  (setq-local comment-start-skip "#+[ \t]*")
+  (setq-local tab-width 2)
+  (setq font-lock-defaults '(norm-mode-font-lock nil nil)))
+
+;;;###autoload
+(add-to-list 'auto-mode-alist '("\\.norm\\'" . norm-mode))
+
+(with-eval-after-load 'eglot
+  (add-to-list 'eglot-server-programs '(norm-mode . ("metanorm" "lsp"))))
+
+(provide 'norm-mode)
+;;; norm-mode.el ends here
