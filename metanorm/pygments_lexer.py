@@ -21,7 +21,7 @@ from pygments.token import (
 from metanorm.syntax.words import FUNCTIONS, LITERALS, SOFT, SORTS, STATEMENTS
 
 
-class NormLexer(RegexLexer):
+class NormLexer(RegexLexer):  # type: ignore[misc] # which has no types
     """The `.norm` language, by the words of its tables."""
 
     name = "norm"
