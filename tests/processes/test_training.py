@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from team import Team
+from tiers import tiered
 from training import alone
 
 from metanorm import runtime
@@ -41,12 +42,13 @@ class One:
                 torch.testing.assert_close(ours, theirs, **CLOSE)
 
 
-@pytest.mark.parametrize("name", NORMS)
+@pytest.mark.parametrize("name", tiered(NORMS, ["BatchNorm"]))
 def test_ddp(name: str, one: One) -> None:
     one.agrees("ddp", name)
     one.agrees("ddp", name, size=3, find_unused_parameters=True)
 
 
+@pytest.mark.extended
 def test_ddp_with_static_graph(one: One) -> None:
     one.agrees("ddp", "BatchNorm", static_graph=True)
 
@@ -55,7 +57,7 @@ def test_gradients_of_several_passes(one: One) -> None:
     one.agrees("no_sync", "BatchNorm", steps=2)
 
 
-@pytest.mark.parametrize("name", NORMS[:2])
+@pytest.mark.parametrize("name", tiered(NORMS[:2], ["SwitchNorm"]))
 def test_fully_sharded(name: str, one: One) -> None:
     one.agrees("fsdp", name)
 
@@ -74,7 +76,7 @@ def test_checkpoints(reentrant: bool, one: One) -> None:
     one.agrees("checkpointed", "SwitchNorm", reentrant)
 
 
-@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("size", tiered([2, 3], [3]))
 def test_one_graph(size: int, one: One) -> None:
     one.agrees("compiled", "BatchNorm", "aot_eager", size=size)
 
