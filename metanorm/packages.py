@@ -9,9 +9,12 @@ from pathlib import Path
 
 from metanorm.module_names import module_name
 from metanorm.targets.header import HEADER, digest
+from metanorm.targets.package import VENDORED
 
 EXPORT = re.compile(r"^from \.(\w+) import (?:\(([^)]*)\)|([^\n(]*))$", re.MULTILINE)
 GENERATED = ("*.py", "*.c")
+RUNTIME = (".py", ".c", ".h")  # what a runtime inside the package consists of
+USE = f"from . import {VENDORED} as runtime\n"
 
 
 @dataclass(frozen=True)
@@ -62,14 +65,34 @@ def without_use(folder: Path, modules: Collection[str], files: Collection[str]) 
     return [left for left in every if left.module in modules and left.path.name not in files]
 
 
+def without_users(folder: Path, files: Collection[str]) -> list[Leftover]:
+    """Files of a runtime inside the package that are no longer made, and that no module uses.
+
+    `files` are the names of all that is made now; other modules may use what was made before.
+    """
+    others = (path for path in folder.glob("*.py") if path.name not in files)
+    if f"{VENDORED}/__init__.py" not in files and any(USE in _text(path) for path in others):
+        return []
+    paths = sorted(path for path in (folder / VENDORED).rglob("*") if path.suffix in RUNTIME)
+    found = (_leftover(p) for p in paths if p.relative_to(folder).as_posix() not in files)
+    return [left for left in found if left is not None]
+
+
 def _generated(folder: Path) -> Iterator[Leftover]:
     for path in sorted(path for pattern in GENERATED for path in folder.glob(pattern)):
-        text = _text(path) if path.name != "__init__.py" else ""
-        header = HEADER.match(text)
-        if header is not None:
-            origin = header["origin"]
-            is_edited = digest(text[header.end() :]) != header["body"]
-            yield Leftover(path, module_name(origin), origin, is_edited)
+        left = _leftover(path) if path.name != "__init__.py" else None
+        if left is not None:
+            yield left
+
+
+def _leftover(path: Path) -> Leftover | None:
+    """A generated file as one that is left over; `None` where it was not generated."""
+    text = _text(path)
+    header = HEADER.match(text)
+    if header is None:
+        return None
+    is_edited = digest(text[header.end() :]) != header["body"]
+    return Leftover(path, module_name(header["origin"]), header["origin"], is_edited)
 
 
 def _text(path: Path) -> str:

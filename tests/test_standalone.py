@@ -152,3 +152,22 @@ def test_kernels_for_gpus_are_refused(tmp_path: Path) -> None:
     done = run("compile", "a.norm", "--standalone", "--target", "triton", folder=tmp_path)
     assert done.returncode == 1 and "add --target native" in done.stderr
     assert not (tmp_path / "norms").exists()
+
+
+def test_a_runtime_that_nothing_uses_is_left_over(tmp_path: Path) -> None:
+    (tmp_path / "specs").mkdir()
+    for name in ("a", "b"):
+        text = f"norm {name.upper()} {{\n  input x[N, C]\n  reduce C\n}}\n"
+        (tmp_path / "specs" / f"{name}.norm").write_text(text)
+    runtime = tmp_path / "norms" / "_runtime"
+    assert run("compile", "specs", "--standalone", folder=tmp_path).returncode == 0
+    (runtime / "older.py").write_text((runtime / "pools.py").read_text())
+    done = run("compile", "specs", "--standalone", "--check", folder=tmp_path)
+    assert done.returncode == 1 and "_runtime/older.py: left over from" in done.stdout
+    done = run("compile", "specs/a.norm", "--target", "torch", folder=tmp_path)  # `b` uses it still
+    assert done.returncode == 0 and "_runtime" not in done.stderr
+    done = run("compile", "specs", folder=tmp_path)
+    assert " more: left over from the runtime of metanorm" in done.stderr
+    (runtime / "pools.py").write_text((runtime / "pools.py").read_text() + "\n# mine\n")
+    assert run("compile", "specs", "--prune", folder=tmp_path).returncode == 0
+    assert [path.name for path in runtime.rglob("*") if path.is_file()] == ["pools.py"]
