@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 from torch.fx import Proxy
 from torch.nn import Parameter
 
@@ -22,6 +23,7 @@ from metanorm.runtime.nested import call_with_nested
 from metanorm.runtime.processes.held import ATTRIBUTE, call_among_processes, must_exchange
 from metanorm.runtime.tracing import must_guard, traced_with_guards
 
+tracing_state = torch._C._get_tracing_state
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -35,8 +37,7 @@ def has_override(module: nn.Module, x: Tensor) -> bool:
         # Nearly every call comes here, so that it is spelled out.
         if ATTRIBUTE in module.__dict__ and must_exchange(module):
             return True
-        compiling = torch.compiler.is_compiling()
-        return not compiling and torch._C._get_tracing_state() is not None and must_guard()
+        return not is_compiling() and tracing_state() is not None and must_guard()
     if isinstance(x, Proxy):
         return is_inner(module, x)
     if not isinstance(x, Tensor):
@@ -44,7 +45,7 @@ def has_override(module: nn.Module, x: Tensor) -> bool:
         raise no_tensor(type(module).__name__, name, x)
     if getattr(x, "is_nested", False):
         return True
-    return not torch.compiler.is_compiling() and (must_guard() or must_distribute(x))
+    return not is_compiling() and (must_guard() or must_distribute(x))
 
 
 def handle_override(forward: Callable[P, R], *inputs: P.args, **named: P.kwargs) -> R:
