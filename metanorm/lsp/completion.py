@@ -123,8 +123,16 @@ class Place:
 
 
 LEADS = {"over", "where", "weight", "track", "per", "by", "of", "for", "in", "init", "like", "as"}
-LEADS |= {"=", *words.STATEMENTS}
-OF_ONE = {"=", "where", "weight", "track", "like", "as"}  # of one item of a list, up to its comma
+LEADS |= {"from", "=", *words.STATEMENTS}
+OF_ONE = {
+    "=",
+    "where",
+    "weight",
+    "track",
+    "from",
+    "like",
+    "as",
+}  # of one item of a list, up to its comma
 IN_COMMENT = re.compile(r'(?:[^"#]|"[^"]*")*#')
 ALLOWS = re.compile(r"#\s*norm:\s*allow\s+(?:MN\d{4}\s*,\s*)*\w*$")
 IN_PATH = re.compile(r'\s*use\s*"[^"]*$')

@@ -186,15 +186,27 @@ class _Norm:
                 yield from self._in(node.argument)
             case ast.ParamItem():
                 yield self._identifier(node.name, Role.PARAM, introduces=True)
-                yield from self._all((*node.dims, node.value, node.low, node.high))
+                yield from self._all((*node.dims, node.low, node.high))
+                yield from self._initial(node.value)
             case ast.BufferItem():
                 yield self._identifier(node.name, Role.BUFFER, introduces=True)
-                yield from self._all((*node.dims, node.value))
+                yield from self._in(node.dims)
+                yield from self._initial(node.value)
+            case ast.Tracked():
+                yield from self._in(node.momentum)
+                yield from self._initial(node.initial)
             case ast.Let():
                 yield self._identifier(node.name, Role.VALUE, introduces=True)
                 yield from self._all((*node.dims, node.value))
-            case ast.Update() | ast.Assignment():
+            case ast.Update():
                 yield self._value(node.name.span, node.name.name)
+                yield from self._in(node.value)
+                if node.mode is not None:
+                    yield self._identifier(node.mode, Role.WORD)
+            case ast.Assignment():  # of a `let`, or of a value that a `repeat` has for itself
+                is_value = self.roles[node.name.name] is Role.VALUE
+                role = self.roles[node.name.name]
+                yield self._identifier(node.name, role, introduces=is_value)
                 yield from self._in(node.value)
             case ast.OutputItem():
                 if node.name is not None:
@@ -244,6 +256,14 @@ class _Norm:
         if isinstance(dim.size, ast.Identifier):
             role = self.roles[dim.size.name]
             yield self._identifier(dim.size, role, introduces=role is Role.LENGTH)
+
+    def _initial(self, value: ast.Expr | None) -> Iterator[Occurrence]:
+        """What something begins with: `eye` is no value there, unless a hyperparameter is."""
+        is_word = isinstance(value, ast.Name) and value.name == "eye"
+        if is_word and self.roles.get("eye") is not Role.HYPER and value is not None:
+            yield self._at(value.span, Role.WORD, "eye")
+        else:
+            yield from self._in(value)
 
     def _learned_shift(self, shift: ast.Shift) -> Iterator[Occurrence]:
         """`shift p[C, *S] = 1`: a parameter and its axes, read as an expression."""
@@ -346,7 +366,7 @@ def _introduced(norm: ast.Norm) -> Mapping[str, Role]:
                 found.setdefault(node.name.name, Role.PARAM)
             case ast.BufferItem():
                 found.setdefault(node.name.name, Role.BUFFER)
-            case ast.Let() | ast.Stat():
+            case ast.Let() | ast.Stat() | ast.Assignment():
                 found.setdefault(node.name.name, Role.VALUE)
             case ast.Shift() if node.initial is not None:
                 named = node.value.value if isinstance(node.value, ast.Index) else node.value

@@ -41,6 +41,7 @@ SOFT = {
     "for": "what a norm is for, if not for activations: `norm Name for weight`",
     "in": "the interval that a parameter stays in: `param p = 1 in [0, 1]`",
     "init": "computed from the weight at first: `param g[O] = init l2(v over *I)`",
+    "from": "what a running statistic begins with: `track momentum from 1`",
     "off": "not unless the constructor is asked for it: `affine C off`",
     "with": "edges and the node itself: `V: graph with self`",
     "like": "the dtype of a tensor: `output y like residual`",
