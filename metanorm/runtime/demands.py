@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextvars import ContextVar
 from typing import Literal, NamedTuple
 
@@ -22,19 +23,31 @@ ALLOWING_C = (DEMANDS["auto", True], DEMANDS["native", True])
 # Of a context: what one thread or task demands is nothing to the others.
 DEMAND: ContextVar[Demand] = ContextVar("metanorm.runtime.use", default=DEMANDS["auto", True])
 
+# What `torch.compile` guards, which cannot follow a variable of a context.
+_this_thread = threading.local()
+
+
+def kernels_in_graphs() -> bool:
+    """Whether graphs that this thread makes are to call kernels."""
+    return getattr(_this_thread, "target", "auto") == "native"
+
 
 class Use:
     """A demand that is in force already; the end of a `with` takes it back."""
 
     def __init__(self, demand: Demand) -> None:
         self.before = DEMAND.get()
-        DEMAND.set(demand)
+        self._set(demand)
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, *_: object) -> None:
-        DEMAND.set(self.before)
+        self._set(self.before)
+
+    def _set(self, demand: Demand) -> None:
+        DEMAND.set(demand)
+        _this_thread.target = demand.target
 
 
 def use(target: Choice) -> Use:
@@ -46,8 +59,8 @@ def use(target: Choice) -> Use:
     `RuntimeError` instead of running on torch. Raises `ValueError` for another target.
 
     A graph of `torch.compile` holds the equations of a norm, which its backend makes one with what
-    stands beside them. Where `"native"` is chosen while a graph is made, it calls the kernels, as
-    an operation `torch.ops.metanorm.NAME_DIGEST` that no backend looks into.
+    stands beside them. With `"native"` it calls the kernels, as an operation
+    `torch.ops.metanorm.NAME_DIGEST` that no backend looks into.
     """
     if target not in CHOICES:
         raise ValueError(f"use() takes 'auto', 'native', 'triton' or 'torch', got {target!r}")

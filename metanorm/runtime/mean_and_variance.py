@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from metanorm.runtime.saving import save, saved
-from metanorm.runtime.tensors import recorded
+from metanorm.runtime.tensors import recorded, transformed
 
 # Squares are taken of this many elements at a time: few enough to stay in a cache, so that the
 # second pass makes no tensor of the size of x.
@@ -34,7 +34,7 @@ def plain_moments(x: Tensor, dims: tuple[int, ...], keepdim: bool) -> Moments:
         average = x.mean(dims, keepdim=True)
         variance = (x - average).square().mean(dims, keepdim=keepdim)
         return Moments(average if keepdim else average.squeeze(dims), variance)
-    if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+    if torch.compiler.is_compiling() and not (torch.compiler.is_exporting() or transformed()):
         average, variance = _Derived.apply(x, dims)  # type: ignore[no-untyped-call]
     elif recorded(x) or x.device.type != "cpu":
         variance, average = torch.var_mean(x, dims, correction=0, keepdim=keepdim)
@@ -59,7 +59,10 @@ def _is_special(x: Tensor) -> bool:
 
 
 class _Derived(torch.autograd.Function):
-    """For `torch.compile`: torch's own derivative of a variance takes the mean once more."""
+    """For `torch.compile`: torch's own derivative of a variance takes the mean once more.
+
+    Without what `torch.func` asks for, which `torch.compile` does not take.
+    """
 
     @staticmethod
     def forward(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from metanorm.runtime.saving import save, saved
-from metanorm.runtime.tensors import recorded
+from metanorm.runtime.tensors import recorded, transformed
 
 
 def rescale(
@@ -32,7 +32,8 @@ def rescale(
     """
     parts = [_tensor(part, x) for part in (centre, scale, weight, shift)]
     if recorded(x):
-        if gaps and torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+        compiled = torch.compiler.is_compiling() and not torch.compiler.is_exporting()
+        if gaps and compiled and not transformed():
             traced: Tensor = _Derived.apply(x, *parts, gaps)  # type: ignore[no-untyped-call]
             return traced
         return _with_gaps(x, *parts) if gaps else _formula(x, *parts)

@@ -57,11 +57,15 @@ def has_address(x: Tensor) -> bool:
 def watched() -> bool:
     """Whether something looks on that would have to see how an output comes about."""
     return (
-        forward_ad._current_level >= 0
-        or _functorch.peek_interpreter_stack() is not None
+        transformed()
         or (torch._C._len_torch_dispatch_stack() > 0 and _traced())
         or torch._C._get_tracing_state() is not None
     )
+
+
+def transformed() -> bool:
+    """Whether a transform of `torch.func`, or forward-mode differentiation, looks on."""
+    return forward_ad._current_level >= 0 or _functorch.peek_interpreter_stack() is not None
 
 
 def recorded(x: Tensor) -> bool:
@@ -94,4 +98,9 @@ def _traced() -> bool:
 
 def data(x: Any, device: str = "cpu") -> bool:
     """Whether a kernel can take this as what is normalized, or as its gradient."""
-    return plain(x, device) and x.dtype in REAL and not _functorch.is_legacy_batchedtensor(x)
+    return plain(x, device) and x.dtype in REAL and not is_batched(x)
+
+
+def is_batched(x: Tensor) -> bool:
+    """Whether this stands for many tensors, as gradients do with `is_grads_batched=True`."""
+    return bool(_functorch.is_legacy_batchedtensor(x))

@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,10 +31,14 @@ from torch.utils.checkpoint import checkpoint
 
 import metanorm
 from metanorm import runtime
+from metanorm.driver import compile_specs
+from metanorm.options import Options
 from metanorm.runtime import dispatch
 from metanorm.runtime.demands import ALLOWING_C, DEMAND, through_python
-from metanorm.runtime.native.call_path import path, symbols
+from metanorm.runtime.native.call_path import path, plans, symbols
 from metanorm.runtime.native.call_path.path import CallPaths
+from metanorm.source import Source
+from metanorm.targets.live import module_from_files
 
 pytestmark = through_c
 SYMBOLS = {name: symbol for own in symbols.LIBRARIES.values() for name, symbol in own.items()}
@@ -47,7 +51,10 @@ def paths() -> CallPaths:
 
 def fresh() -> nn.Module:
     """A norm of a module of its own, which no call has seen."""
-    return metanorm.load(ROOT / "specs" / "layer_norm.norm").LayerNorm(6)  # type: ignore[no-any-return]
+    path = ROOT / "specs" / "layer_norm.norm"
+    sources = {"layer_norm.norm": Source.of("layer_norm.norm", path.read_text())}
+    files = compile_specs(sources, ["layer_norm.norm"], Options()).files
+    return module_from_files(files, "layer_norm").LayerNorm(6)  # type: ignore[no-any-return]
 
 
 @pytest.fixture
@@ -289,11 +296,28 @@ def test_a_backward_pass_may_be_all_that_needs_no_gradient(norm: nn.Module) -> N
 
 def test_more_kinds_of_calls_than_it_keeps_plans(norm: nn.Module) -> None:
     x = torch.randn(3, 6, requires_grad=True)
-    for eps in [*range(1, 150), 1, 75, 149]:
-        norm.eps = eps / 10
+    (function,) = functions(norm)
+    in_python: list[float] = []
+
+    def slow(*args: Any) -> Any:
+        in_python.append(args[-1])
+        return function._in_python(*args)
+
+    function._entry = dispatch._call_paths.entry(slow)
+    assert function._entry is not None
+    function._enter = function._entry.function
+    kinds = [eps / 10 for eps in range(1, 300)]
+    for eps in [*kinds, 0.1, 0.2, 29.9]:
+        norm.eps = eps
         y = norm(x)
-        torch.testing.assert_close(y, nn.functional.layer_norm(x, (6,), eps=eps / 10))
+        torch.testing.assert_close(y, nn.functional.layer_norm(x, (6,), eps=eps))
         y.sum().backward()
+    # The last one is still there; those that were forgotten come back, and stay.
+    assert in_python == [*kinds, 0.1, 0.2]
+    for eps in (0.1, 0.2, 29.9):
+        norm.eps = eps
+        norm(x)
+    assert in_python == [*kinds, 0.1, 0.2]
 
 
 def test_functions_are_freed(norm: nn.Module) -> None:
@@ -348,6 +372,8 @@ def test_what_goes_through_python(norm: nn.Module) -> None:
     """Subclasses, modes, transforms, other choices: the results are the same."""
     x = torch.randn(3, 6)
     right = norm(x)
+    (function,) = functions(norm)
+    assert function._entry is not None
 
     for found in (
         norm(x.as_subclass(Marked)),
@@ -376,12 +402,103 @@ def test_freed_memory_is_refused(library: ModuleType) -> None:
         y.sum().backward()
 
 
+def test_extreme_labels(library: ModuleType) -> None:
+    """Both paths refuse them alike, and no number of groups overflows."""
+    module, x = layer("graph_norm", library, torch.float32), torch.randn(6, 4)
+    batch = torch.tensor([0, 0, 1, 1, 2, 2])
+    module(x, batch)
+    for label in (2**63 - 1, 2**62, -1, -(2**63)):
+        batch[-1] = label
+        with pytest.raises(IndexError) as in_c:
+            module(x, batch)
+        with through_python(), pytest.raises(IndexError) as in_python:
+            module(x, batch)
+        assert str(in_c.value) == str(in_python.value)
+
+
+def test_a_count_of_batches_below_zero(library: ModuleType) -> None:
+    module, x = library.BatchNorm(4, momentum=None), torch.randn(3, 4)
+    module(x)
+    module.num_batches_tracked.fill_(-1)
+    before = module.running_mean.clone()
+    with pytest.raises(ZeroDivisionError):
+        module(x)
+    assert torch.equal(module.running_mean, before)
+
+
+def test_calls_within_calls(norm: nn.Module) -> None:
+    """The garbage collector may run Python code in the middle of a call, and that call the norm."""
+    x = torch.randn(4, 6, requires_grad=True)
+    norm(x)
+    inner: list[Tensor] = []
+
+    class Calling:
+        def __init__(self) -> None:
+            self.cycle = self
+
+        def __del__(self) -> None:
+            inner.append(norm(x).sum())
+
+    thresholds = gc.get_threshold()
+    try:
+        for count in range(1, 60):
+            gc.collect()
+            Calling()
+            gc.set_threshold(count, 1000, 1000)
+            norm(x)
+    finally:
+        gc.set_threshold(*thresholds)
+    gc.collect()
+    assert len(inner) == 59
+
+
+def test_an_interrupt_while_a_plan_is_made(norm: nn.Module, monkeypatch: Any) -> None:
+    """Later calls of the kind take C all the same."""
+    x, made = torch.randn(5, 6, dtype=torch.float64), []
+
+    def interrupted(*args: Any) -> Any:
+        made.append(args)
+        if len(made) == 1:
+            raise KeyboardInterrupt
+        return plans.forward_plan(*args)
+
+    monkeypatch.setattr(path, "forward_plan", interrupted)
+    module = norm.double()
+    with pytest.raises(KeyboardInterrupt):
+        module(x)
+    module(x)
+    assert len(made) == 2
+
+
+def test_whole_numbers_for_momenta(library: ModuleType, monkeypatch: Any) -> None:
+    module, x = library.BatchNorm(4, momentum=1), torch.randn(3, 4)
+    module(x)
+    (function,) = [f for f in functions(module) if f._entry is not None]
+    monkeypatch.setattr(function, "_routes", {})  # where Python would fail
+    module(x)
+    torch.testing.assert_close(module.running_mean, x.mean(0))
+
+
+@pytest.mark.filterwarnings("ignore")  # what torch's own compiler warns of is not ours
+def test_compiled_autograd(norm: nn.Module) -> None:
+    """It follows the backward pass of nodes, which has to be in Python for that."""
+    from torch._dynamo import compiled_autograd
+
+    x = torch.randn(3, 6, requires_grad=True)
+    (right,) = torch.autograd.grad(norm(x).sin().sum(), x)
+    with compiled_autograd._enable(torch.compile(backend="eager")):
+        norm(x).sin().sum().backward()
+    torch.testing.assert_close(x.grad, right)
+
+
 # ---- sanitizers
 
 
-@pytest.mark.extended
-def test_sanitizers(tmp_path: Path) -> None:
-    """The library of the path is loaded into a Python that has the sanitizer from the start.
+def sanitized(
+    place: Path, library: str, flags: str, files: Sequence[str], chosen: str, **environment: str
+) -> tuple[bool, str]:
+    """Whether tests pass in a Python that has a sanitizer from the start, for the libraries that it
+    loads, and all that was said.
 
     With the library of C++, which would come too late for the exceptions of torch otherwise.
     """
@@ -389,20 +506,44 @@ def test_sanitizers(tmp_path: Path) -> None:
         subprocess.run(
             [CC, f"-print-file-name={name}"], capture_output=True, text=True, check=True
         ).stdout.strip()
-        for name in ("libasan.so", "libstdc++.so")
+        for name in (library, "libstdc++.so")
     ]
-    environment = {
+    settings = {
         **os.environ,
+        **environment,
         "LD_PRELOAD": " ".join(libraries),
         "ASAN_OPTIONS": "detect_leaks=0",  # Python and torch leave much behind
-        "METANORM_CACHE": str(tmp_path),
-        "METANORM_CFLAGS": "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined",
+        "METANORM_CACHE": str(place),
+        "METANORM_CFLAGS": f"-O1 -g {flags}",
     }
-    files = (__file__, str(Path(__file__).with_name("test_call_path_bits.py")))
-    chosen = "layers or hooks or checkpoint or freed or kinds or lengths or nobody or needs"
+    paths = [str(Path(__file__).with_name(name)) for name in files]
     done = subprocess.run(  # without capture: what a sanitizer says would be lost with the process
-        [sys.executable, "-m", "pytest", "-s", "-p", "no:xdist", "-k", chosen, *files],
-        env=environment, capture_output=True, text=True, cwd=ROOT, timeout=HANGS,
+        [sys.executable, "-m", "pytest", "-s", "-p", "no:xdist", "-k", chosen, *paths],
+        env=settings, capture_output=True, text=True, cwd=ROOT, timeout=HANGS,
     )  # fmt: skip
-    said = done.stdout + done.stderr
-    assert done.returncode == 0 and "Sanitizer" not in said and "runtime error" not in said, said
+    return done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.extended
+def test_memory_and_arithmetic(tmp_path: Path) -> None:
+    passed, said = sanitized(
+        tmp_path,
+        "libasan.so",
+        "-fsanitize=address,undefined -fno-sanitize-recover=undefined",
+        ("test_call_path.py", "test_call_path_bits.py"),
+        "layers or hooks or checkpoint or freed or kinds or lengths or nobody or needs or labels",
+    )
+    assert passed and "Sanitizer" not in said and "runtime error" not in said, said
+
+
+@pytest.mark.extended
+def test_threads_of_python_do_not_race(tmp_path: Path) -> None:
+    """Kernels run without the lock of the interpreter, plans are added with it."""
+    tests = ("test_threads.py",), "threads_of_python or use_holds"
+    passed, said = sanitized(
+        tmp_path, "libtsan.so", "-fsanitize=thread", *tests, OMP_NUM_THREADS="1"
+    )
+    assert passed and "ThreadSanitizer" not in said, said
+    # The sanitizer sees what they do: barriers of OpenMP, which it does not know, look like races.
+    _, said = sanitized(tmp_path, "libtsan.so", "-fsanitize=thread", *tests, OMP_NUM_THREADS="2")
+    assert "ThreadSanitizer: data race" in said

@@ -6,9 +6,11 @@ import copy
 import re
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import partial
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -18,6 +20,7 @@ from torch._dynamo.backends.common import aot_autograd
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
+import metanorm
 from metanorm import runtime
 from metanorm.runtime.native.calls import runs
 
@@ -89,15 +92,28 @@ def test_graphs_call_kernels_where_they_are_demanded(name: str, library: ModuleT
     compiled = torch.compile(copy.deepcopy(module), backend=backend, fullgraph=True)
     with runtime.use("native"):
         compiled(x.detach().requires_grad_(), **others)
-    made = list(names[False])
-    # What a graph calls was decided when it was made.
-    for found, buffer in zip(compiled.buffers(), module.buffers()):
-        found.copy_(buffer)
-    found = results(compiled, x, others)
+        made = list(names[False])
+        for found, buffer in zip(compiled.buffers(), module.buffers()):
+            found.copy_(buffer)
+        found = results(compiled, x, others)
     assert of_kernels(made, name) == [False]
     assert of_kernels(names[True], name) == [True]
     assert runs[0] - before[0] == 3 and runs[1] - before[1] == 1
     torch.testing.assert_close(found, right, rtol=1e-12, atol=1e-12)
+
+
+def test_each_demand_has_a_graph_of_its_own(library: ModuleType) -> None:
+    """Of one module, and of others of its class, whose calls torch may take for the same."""
+    modules = [layer("layer_norm", library) for _ in range(3)]
+    x, _ = arguments("layer_norm")
+    compiled = [torch.compile(m, backend="aot_eager", fullgraph=True) for m in modules]
+    for own, module in zip(compiled, modules):
+        for target, count in (("auto", 0), ("native", 1), ("torch", 0), ("native", 1)):
+            before = runs[0]
+            with runtime.use(target):
+                y = own(x)
+            assert runs[0] - before == count
+            torch.testing.assert_close(y, module(x))
 
 
 def test_graphs_hold_equations_otherwise(library: ModuleType) -> None:
@@ -120,15 +136,24 @@ def test_inductor(library: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("why", ["open lengths", "a number of groups in the data", "a matrix"])
-def test_what_no_graph_can_hold_is_said(why: str, library: ModuleType) -> None:
-    """A call on kernels was demanded: equations in its place would be a surprise."""
+def test_what_no_graph_can_hold(why: str, library: ModuleType) -> None:
+    """It runs between graphs, on kernels as was demanded; one whole graph is refused in words."""
     name = {"open lengths": "layer_norm", "a matrix": "meta_norm"}.get(why, "graph_norm")
     module = layer(name, library)
     x, _ = arguments(name)
+    others = beside(name, x)
+    right = module(x, **others)
     with runtime.use("native"):
-        compiled = torch.compile(module, backend="eager", dynamic=why == "open lengths")
+        before = runs[0]
+        compiled = torch.compile(module, backend="aot_eager", dynamic=why == "open lengths")
+        torch.testing.assert_close(compiled(x, **others), right)
+        assert runs[0] == before + 1
+        torch.compiler.reset()
+        whole = torch.compile(
+            module, backend="aot_eager", dynamic=why == "open lengths", fullgraph=True
+        )
         with pytest.raises(RuntimeError, match="cannot run natively: the call has"):
-            compiled(x, **beside(name, x))
+            whole(x, **others)
 
 
 @pytest.mark.parametrize("fullgraph", [False, True])
@@ -227,3 +252,129 @@ def test_labels_in_a_graph_are_checked_in_each_call(library: ModuleType) -> None
         compiled(x, **others)
     with pytest.raises(IndexError):
         compiled(x, **{**others, "batch": others["batch"] + 9})
+
+
+# ---- calls under a mode are as they are without one
+
+
+class OtherParameter(nn.Parameter):
+    pass
+
+
+@pytest.mark.parametrize("how", ["a mode", "a graph"])
+def test_parameters_of_other_classes(how: str, library: ModuleType) -> None:
+    module = layer("batch_norm", library)
+    x, _ = arguments("batch_norm")
+    right = results(copy.deepcopy(module), x, {})
+    module.weight = OtherParameter(module.weight.detach().clone())
+    if how == "a mode":
+        with Seen():
+            found = results(module, x, {})
+    else:
+        with runtime.use("native"):
+            found = results(torch.compile(module, backend="aot_eager"), x, {})
+    torch.testing.assert_close(found, right, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["layer_norm", "batch_norm"])
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_checkpoints_with_a_mode_in_one_direction(
+    name: str, direction: str, library: ModuleType
+) -> None:
+    """All ways of a call save the same tensors in the same order."""
+    module = layer(name, library)
+    x = arguments(name)[0].requires_grad_()
+    (right,) = torch.autograd.grad(module(x).sin().sum(), x)
+    with Seen() if direction == "forward" else nullcontext():
+        y = checkpoint(module, x, use_reentrant=False)
+    with Seen() if direction == "backward" else nullcontext():
+        (found,) = torch.autograd.grad(y.sin().sum(), x)
+    torch.testing.assert_close(found, right, rtol=1e-12, atol=1e-12)
+
+
+def test_what_the_backward_pass_does_not_read_may_change(library: ModuleType) -> None:
+    module = layer("batch_norm", library)
+    x = arguments("batch_norm")[0].requires_grad_()
+    with Seen():
+        y = module(x)
+    with torch.no_grad():
+        module.bias.add_(1)
+    y.sum().backward()
+
+
+def test_arguments_that_no_operation_takes(library: ModuleType) -> None:
+    """Kernels serve the call all the same, without the mode seeing them."""
+    for module, name in (
+        (library.BatchNorm(4, momentum=None).double(), "batch_norm"),
+        (layer("meta_norm", library), "meta_norm"),
+    ):
+        x, _ = arguments(name)
+        right = copy.deepcopy(module)(x)
+        with runtime.use("native"), Seen() as seen:
+            assert torch.equal(module(x), right)
+        assert not of_kernels(seen.names, name)
+
+
+def test_many_gradients_at_once(library: ModuleType) -> None:
+    module = layer("layer_norm", library)
+    x = arguments("layer_norm")[0].requires_grad_()
+    slopes = torch.randn(3, *x.shape, dtype=x.dtype)
+    right = [torch.autograd.grad(module(x), x, slope)[0] for slope in slopes]
+    with Seen():
+        y = module(x)
+    (found,) = torch.autograd.grad(y, x, slopes, is_grads_batched=True)
+    torch.testing.assert_close(found, torch.stack(right), rtol=1e-10, atol=1e-10)
+
+
+def test_first_calls_of_several_threads() -> None:
+    """Operations are registered once."""
+    text = "norm Racing(eps = 1e-5) {\n  input  x[N, C]\n  output normalize(x over C)\n}\n"
+    module, x = metanorm.loads(text).Racing(), torch.randn(3, 5)
+
+    def call(_: int) -> Tensor:
+        with Seen() as seen:
+            y = module(x)
+        assert of_kernels(seen.names, "racing") == [False]
+        return cast(Tensor, y)
+
+    with ThreadPoolExecutor(8) as pool:
+        for y in pool.map(call, range(16)):
+            torch.testing.assert_close(y, module(x))
+
+
+# ---- demands of kernels in graphs
+
+
+def test_another_length_and_the_backend_that_calls_nodes(library: ModuleType) -> None:
+    """Kernels serve both: a graph of open lengths ends before the norm, and goes on behind it."""
+    module = layer("ada_layer_norm", library)
+    for backend in ("aot_eager", "eager"):
+        torch.compiler.reset()
+        compiled = torch.compile(module, backend=backend)
+        with runtime.use("native"):
+            for length in (3, 4, 5):
+                x = torch.randn(length, 4, 5, dtype=torch.float64)
+                others = beside("ada_layer_norm", x)
+                before = runs[0]
+                found = compiled(x, **others)
+                assert runs[0] == before + 1
+                assert torch.equal(found, module(x, **others))
+
+
+@pytest.mark.parametrize("transform", ["vmap", "vmap(grad)", "jvp", "jacfwd"])
+def test_transforms_in_graphs(transform: str, library: ModuleType) -> None:
+    module = layer("group_norm", library)
+    x, _ = arguments("group_norm")
+
+    def loss(x: Tensor) -> Tensor:
+        return cast(Tensor, module(x[None]).sin().sum())
+
+    functions: dict[str, Any] = {
+        "vmap": lambda x: torch.vmap(loss)(x),
+        "vmap(grad)": lambda x: torch.vmap(torch.func.grad(loss))(x),
+        "jvp": lambda x: torch.func.jvp(module, (x,), (x,))[1],
+        "jacfwd": lambda x: torch.func.jacfwd(loss)(x[0]),
+    }
+    function = functions[transform]
+    compiled = torch.compile(function, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), function(x), rtol=1e-10, atol=1e-10)

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from metanorm.runtime.identity import NAMESPACE
 from metanorm.runtime.kernels.gradient import differentiable_gradients, gradients_of
@@ -25,13 +27,14 @@ from metanorm.runtime.kernels.refusals import Unfit
 from metanorm.runtime.kernels.route import Gradients, Route
 from metanorm.runtime.kernels.routes import Routes
 from metanorm.runtime.kernels.traced import (
-    has_memory,
     is_closed,
+    is_traced,
     laid_out_like,
     outside_of_traces,
     stand_in,
     without_values,
 )  # fmt: skip
+from metanorm.runtime.tensors import is_batched, transformed
 
 # What a schema calls the types of arguments; of several, those that kernels take.
 TYPES: Mapping[str, str] = {
@@ -53,16 +56,21 @@ TAGS = tuple(
 )
 
 _operations: dict[str, Operation] = {}  # by name: modules of the same text share them
+_lock = threading.Lock()
 
 
-def operation_of(function: Callable[..., Any], routes: Routes) -> Operation:
-    """The operation of a norm's function. Raises `Unfit` where it has arguments that no operation
-    of torch can take."""
+def operation_of(function: Callable[..., Any], routes: Routes) -> Operation | None:
+    """The operation of a norm's function, or `None` where it has arguments that no operation of
+    torch can take."""
+    kinds = [TYPES.get(str(p.annotation)) for p in inspect.signature(function).parameters.values()]
+    if None in kinds:
+        return None
     digest = hashlib.sha256(routes.library.source.encode()).hexdigest()
     name = f"{function.__name__}_{digest[:8]}"
-    if name not in _operations:
-        _operations[name] = Operation(name, function, routes)
-    return _operations[name]
+    with _lock:
+        if name not in _operations:
+            _operations[name] = Operation(name, function, routes, kinds)  # type: ignore[arg-type]
+        return _operations[name]
 
 
 def _namespace() -> Any:
@@ -72,16 +80,14 @@ def _namespace() -> Any:
 class Operation:
     """The operations of both directions."""
 
-    def __init__(self, name: str, function: Callable[..., Any], routes: Routes) -> None:
+    def __init__(
+        self, name: str, function: Callable[..., Any], routes: Routes, kinds: Sequence[str]
+    ) -> None:
         self.function = function
         self.routes = routes
         self.names = routes.names
-        parameters = inspect.signature(function).parameters.values()
-        annotations = [str(p.annotation) for p in parameters]
-        if not set(annotations) <= set(TYPES):
-            raise Unfit("an argument of a kind that graphs cannot hold")
-        arguments = ", ".join(f"{TYPES[a]} {p.name}" for a, p in zip(annotations, parameters))
-        self.kinds = [TYPES[a].removesuffix("?") for a in annotations]
+        arguments = ", ".join(f"{kind} {name}" for kind, name in zip(kinds, self.names))
+        self.kinds = [kind.removesuffix("?") for kind in kinds]
         library: Any = torch.library.Library(NAMESPACE, "FRAGMENT")  # type: ignore[no-untyped-call]
         self.library = library  # which ends its operations with it
         both = {
@@ -101,12 +107,19 @@ class Operation:
         self._operation = getattr(_namespace(), name).default
         self._backward_operation = getattr(_namespace(), f"{name}_backward").default
 
+    def takes(self, args: Sequence[Any]) -> bool:
+        """Whether all arguments are of the kinds that the operation has in its schema."""
+        return len(args) == len(self.kinds) and all(
+            value is None or (kind == "Tensor") == isinstance(value, Tensor)
+            for value, kind in zip(args, self.kinds)
+        )
+
     def __call__(self, *args: Any) -> Any:
         """The result of a call, with all buffers updated. Raises `Unfit`."""
         operands = _tensors(args)
         if not all(map(is_closed, operands)):  # what is kept has as many elements as C says
-            raise Unfit("lengths that are open while a graph is made")
-        route, _, _ = self._route(args)
+            raise Unfit("lengths that are open while a graph is made: compile with dynamic=False")
+        route = self._route(args)
         found = self._operation(*args)
         count = len(route.prepared.results)
         with torch.no_grad():
@@ -115,19 +128,19 @@ class Operation:
         outputs = found[:count]
         return outputs[0] if route.results is None else route.results(*outputs)
 
-    def _route(self, args: Sequence[Any]) -> tuple[Route, list[Tensor], list[float]]:
-        """What calls like this one have in common. Raises `Unfit`."""
-        for value, kind in zip(args, self.kinds):
-            if value is not None and (kind == "Tensor") != isinstance(value, Tensor):
-                raise Unfit("an argument of a kind that graphs cannot hold")
-        args = [tuple(v) if isinstance(v, (list, tuple)) else v for v in args]
-        if all(map(has_memory, _tensors(args))):
-            return self.routes.of(tuple(args))
+    def _route(self, args: Sequence[Any]) -> Route:
+        """What calls like this one have in common, maybe while a graph is made. Raises `Unfit`."""
+        if not any(map(is_traced, _tensors(args))):
+            return self._real_call(args)[0]
         values = dict(zip(self.names, args))
         if any(values[n] is not None and values[f"{n}_size"] is None for n in self.routes.indices):
-            raise Unfit("a number of groups that is in the data")
+            raise Unfit("a number of groups that is in the data: pass it beside the labels")
         with outside_of_traces():
-            return self.routes.of(tuple(map(stand_in, args)))
+            return self._real_call([stand_in(value) for value in args])[0]
+
+    def _real_call(self, args: Sequence[Any]) -> tuple[Route, list[Tensor], list[float]]:
+        """What calls like this one have in common, its tensors and its momenta. Raises `Unfit`."""
+        return self.routes.of(tuple(map(_as_called, args)))
 
     def _forward(self, *args: Any) -> list[Tensor]:
         """The results, what the backward kernel needs, and the new values of buffers."""
@@ -139,7 +152,7 @@ class Operation:
         )
         changed = [v for name, v in zip(self.names, args) if name in written and v is not None]
         try:
-            route, operands, momenta = self._route(args)
+            route, operands, momenta = self._real_call(args)
             outputs, kept = route.forward(operands, momenta, keep=True)
         except Unfit:  # this call is not like the one of which the graph was made
             outputs, kept = _each(self.function(*args)), None
@@ -147,7 +160,7 @@ class Operation:
 
     def _shapes(self, *args: Any) -> list[Tensor]:
         """Results of `_forward` without their values."""
-        route, _, _ = self._route(args)
+        route = self._route(args)
         operands = _tensors(args)
         outputs = [without_values(place, operands) for place in route.prepared.results]
         count: Any = route.prepared.kept
@@ -157,34 +170,41 @@ class Operation:
         return [*outputs, kept, *(torch.empty_like(operands[n]) for n in route.changed)]
 
     def _save(self, ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-        route, _, _ = self._route(inputs)
+        """Save what the other ways of a call save, in the same order: checkpoints count it."""
+        route = ctx.route = self._route(inputs)
         outputs = len(route.prepared.results)
         ctx.others = [None if isinstance(value, Tensor) else value for value in inputs]
-        tensors = _tensors(inputs)
-        # Buffers as they are now: this call, or the next one, changes them.
-        for number in {*route.copied, *route.changed}:
-            tensors[number] = tensors[number].clone()
-        ctx.save_for_backward(*tensors, output[outputs])
         ctx.places = [i for i, value in enumerate(inputs) if isinstance(value, Tensor)]
-        ctx.likes = [(o.shape, o.dtype) for o in output[:outputs]]
+        ctx.outputs = [(o.shape, o.dtype) for o in output[:outputs]]
+        ctx.layouts = [(t.shape, t.stride(), t.dtype) for t in _tensors(inputs)]
+        saved: Gradients = list(_tensors(inputs))
+        for number in route.copied:  # as it is now: this call, or the next one, changes it
+            saved[number] = saved[number].clone()  # type: ignore[union-attr]
+        for number in route.unread:
+            saved[number] = None
+        ctx.save_for_backward(*saved, output[outputs] if route.prepared.kept else None)
 
     def _gradients(self, ctx: Any, gradients: Sequence[Tensor | None]) -> tuple[Any, ...]:
         """The gradients of all arguments."""
-        *operands, kept = ctx.saved_tensors
-        args = list(ctx.others)
-        for place, operand in zip(ctx.places, operands):
-            args[place] = operand
+        *saved, kept = ctx.saved_tensors
+        some = next(tensor for tensor in (*gradients, *saved) if tensor is not None)
         arrived = [
-            operands[0].new_zeros(shape, dtype=dtype) if g is None else g
-            for g, (shape, dtype) in zip(gradients, ctx.likes)
+            some.new_zeros(shape, dtype=dtype) if g is None else g
+            for g, (shape, dtype) in zip(gradients, ctx.outputs)
         ]
         needed = [ctx.needs_input_grad[place] for place in ctx.places]
-        found: list[Tensor | None] = [None] * len(args)
-        if torch.is_grad_enabled():  # which may be differentiated again
-            route, _, _ = self._route(args)
-            own: Gradients = differentiable_gradients(route, operands, needed, arrived)
+        # What nothing but equations serves.
+        if torch.is_grad_enabled() or transformed() or any(map(is_batched, arrived)):
+            own = differentiable_gradients(ctx.route, saved, needed, arrived)
         else:
+            args = list(ctx.others)
+            for place, tensor, (shape, strides, dtype) in zip(ctx.places, saved, ctx.layouts):
+                # Nobody reads what was not saved, but for how it lies.
+                lies_alike = some.new_empty_strided(shape, strides, dtype=dtype)
+                args[place] = lies_alike if tensor is None else tensor
+            kept = some.new_empty(0) if kept is None else kept
             own = _spread(self._backward_operation(*args, kept, arrived, needed), needed)
+        found: list[Tensor | None] = [None] * len(ctx.others)
         for place, gradient in zip(ctx.places, own):
             found[place] = gradient
         return tuple(found)
@@ -193,7 +213,7 @@ class Operation:
         """The gradients of those tensors that need one."""
         *inputs, kept, gradients, needed = args
         try:
-            route, operands, _ = self._route(inputs)
+            route, operands, _ = self._real_call(inputs)
         except Unfit:
             found = self._gradients_of_equations(inputs, gradients, needed)
         else:
@@ -228,6 +248,15 @@ class Operation:
         """Results of `_backward` without their values."""
         *inputs, _, _, needed = args
         return [torch.empty_like(x) for x, need in zip(_tensors(inputs), needed) if need]
+
+
+def _as_called(value: Any) -> Any:
+    """An argument as kernels take it: a sequence as it was called, a tensor of no other class."""
+    if isinstance(value, list):
+        return tuple(value)
+    if isinstance(value, Tensor) and type(value) is not Tensor and type(value) is not Parameter:
+        return value.as_subclass(Tensor)
+    return value
 
 
 def _tensors(args: Iterable[Any]) -> list[Tensor]:

@@ -8,16 +8,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
+from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from metanorm.runtime.kernels.reading import Place
 from metanorm.runtime.kernels.refusals import Unfit
 
 
-def has_memory(tensor: Tensor) -> bool:
-    """Whether kernels could read it: torch traces with tensors of other classes."""
-    return type(tensor) is Tensor or type(tensor) is Parameter
+def is_traced(tensor: Tensor) -> bool:
+    """Whether a graph is being made with it, so that it has no memory."""
+    return isinstance(tensor, (FakeTensor, FunctionalTensor))
 
 
 def is_closed(tensor: Tensor) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,7 +37,7 @@ FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "forward": (OBJECT, OBJECT),
     "backward": (OBJECT, OBJECT),
     "plan": (OBJECT, ctypes.c_char_p, OBJECT, OBJECT),
-    "add": (NUMBER, OBJECT, OBJECT, OBJECT),
+    "add": (OBJECT, OBJECT, OBJECT, OBJECT),
     "add_backward": (NUMBER, OBJECT, ctypes.c_char_p),
 }
 
@@ -52,6 +52,7 @@ class Planned:
 
     routes: Routes
     route: Route
+    key: tuple[Any, ...]  # by which plans are the same
     prepared: list[Prepared] = field(default_factory=list)  # to whose numbers plans point
 
 
@@ -87,19 +88,21 @@ class Library:
         """What is called instead of the function of a norm."""
         return self._functions["function"](norm)
 
-    def add(self, norm: Any, made: Forward, planned: Planned) -> bool:
-        """Give a norm a plan; whether another one was forgotten for it."""
+    def add(self, norm: Any, made: Forward, planned: Planned) -> Planned | None:
+        """Give a norm a plan, and return that which was forgotten for it."""
         plan = self._functions["plan"](made.words, planned, planned.route.results)
         forward, backward = (self._functions[name](plan) for name in ("forward", "backward"))
         name = _node_name(planned.route.function.__name__)
         base: Any = torch.autograd.Function
-        function: Any = type(base)(name, (base,), {"forward": forward, "backward": backward})
+        methods = {"forward": forward, "backward": staticmethod(_backward_of(planned))}
+        function: Any = type(base)(name, (base,), methods)
         node: Any = getattr(function, "_backward_cls", None)
         if isinstance(node, type):  # of a node, whose method only asks which function to call
             node.apply = _as_method(backward)  # type: ignore[attr-defined]
         # `Function.apply` itself would look for transforms of `torch.func` once more.
         apply = super(base, function).apply  # type: ignore[misc]
-        return bool(self._functions["add"](norm, plan, apply))
+        forgotten: Planned | None = self._functions["add"](norm, plan, apply)
+        return forgotten
 
     def _learn_backward(
         self, plan: Any, planned: Planned, saved: Operands, needed: Sequence[bool], record: bytes,
@@ -130,6 +133,16 @@ def _serve_backward(
     found = gradients_of(route, saved, needed, gradients)
     planned.route.failed = route.failed
     return tuple(found)
+
+
+def _backward_of(planned: Planned) -> Callable[..., tuple[Tensor | None, ...]]:
+    """The backward pass in Python. Compiled autograd follows it; otherwise that in C is called."""
+
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        saved, needed = ctx.saved_tensors, ctx.needs_input_grad
+        return _serve_backward(planned, saved, needed, ctx.call_record, *gradients)
+
+    return backward
 
 
 def _as_method(function: Any) -> Any:

@@ -79,11 +79,13 @@ class Entry:
         """Add a plan for calls like this one, if C can serve such; whether there is a new one."""
         if route.planned:
             return False
-        route.planned = True
         plan = forward_plan(routes, route, args)
+        route.planned = True  # no sooner: an interrupt may come in between
         if plan is None or plan.key in self._added:
             return False
-        if self._library.add(self._norm, plan, Planned(routes, route)):
-            self._added.clear()  # some plan was forgotten, and may come again
+        forgotten = self._library.add(self._norm, plan, Planned(routes, route, plan.key))
         self._added.add(plan.key)
+        if forgotten is not None:  # it comes again with the next call like that
+            self._added.discard(forgotten.key)
+            forgotten.route.planned = False
         return True

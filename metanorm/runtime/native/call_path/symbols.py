@@ -85,6 +85,8 @@ def verified(demand: ContextVar[Demand], allowing: tuple[Demand, Demand]) -> Tor
     and whatever else surrounds the first call of a process hold in the thread of that call.
     """
     _demand_interpreter()
+    if not isinstance(getattr(forward_ad, "_current_level", None), int):
+        raise Unverified(f"torch {torch.__version__} counts levels of forward mode elsewhere")
     try:
         with ThreadPoolExecutor(1) as pool:
             return pool.submit(_tried_out, demand, allowing).result()

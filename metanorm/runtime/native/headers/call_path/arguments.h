@@ -24,13 +24,22 @@ static bool is_count(PyObject *o, int64_t *count) {
     if (torch.get_dim(handle_of(o), &rank) || rank) return false;
     if (torch.get_dtype(handle_of(o), &dtype) || dtype != INT64 || !address_of(o, &address)) return false;
     *count = *(const int64_t *)address;
-    return true;
+    return *count >= 0;
+}
+
+/* The number that a Python integer is. */
+static bool is_small(PyObject *given, int64_t *number) {
+    *number = PyLong_AsLongLong(given);
+    if (!PyErr_Occurred()) return true;
+    PyErr_Clear();
+    return false;
 }
 
 /* The weight of a new value; a tensor counts the batches before, in an average over all. */
 static bool is_momentum(PyObject *given, double *momentum) {
     int64_t count;
     if (type_of(given) == torch.float_) *momentum = PyFloat_AsDouble(given);
+    else if (type_of(given) == torch.int_ && is_small(given, &count)) *momentum = (double)count;
     else if (is_count(given, &count)) *momentum = 1 / (double)(count + 1);
     else return false;
     return true;
@@ -49,14 +58,14 @@ static bool count_groups(Call *call, int64_t operand, PyObject *size) {
         low = label < low ? label : low;
         high = label > high ? label : high;
     }
+    if (low < 0 || high >= MAX_CELLS) return false;
     int64_t count = high + 1, row = elements_of(call, &data) / n;
     if (size != NONE) {
         if (type_of(size) != torch.int_) return false;
-        count = PyLong_AsLongLong(size);
-        if (PyErr_Occurred()) PyErr_Clear();
+        if (!is_small(size, &count)) return false;
     }
     call->counts[operand] = count;
-    return low >= 0 && high < count && count <= MAX_CELLS / (row > 1 ? row : 1);
+    return high < count && count <= MAX_CELLS / (row > 1 ? row : 1);
 }
 
 /* Whether the arguments of a call fit a plan; the call is prepared then. */

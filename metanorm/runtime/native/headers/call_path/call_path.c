@@ -17,7 +17,7 @@
 #include "call_path/arguments.h"
 
 #define EXPORTED __attribute__((visibility("default")))
-enum { MAX_PLANS = 64 }; /* of one norm; beyond, the one that served longest ago is forgotten */
+enum { MAX_PLANS = 256 }; /* of one norm; beyond, the one that served longest ago is forgotten */
 
 static PyObject *learn_backward, *slow_backward, *not_served;
 static PyObject *current_level, *to_save, *saved_tensors, *needs_input_grad, *call_record, *clone, *contiguous;
@@ -49,9 +49,10 @@ static int run_alone(const PlanObject *plan, Call *call, PyObject **outputs) {
 static int run_recorded(const PlanObject *plan, Call *call, PyObject **outputs) {
     PyObject *operands[MAX_TENSORS];
     for (int64_t i = 0; i < call->n_tensors; i++) operands[i] = call->views[i].object;
+    Call *outer = pending; /* of a call during which Python code runs that calls a norm, too */
     pending = call;
     PyObject *found = invoke(plan->apply, operands, call->n_tensors);
-    pending = NULL;
+    pending = outer;
     if (!found) {
         if (!PyErr_ExceptionMatches(not_served)) return FAILED;
         PyErr_Clear();
@@ -343,17 +344,17 @@ EXPORTED PyObject *metanorm_plan(const Forward *forward_plan, PyObject *route, P
 }
 
 /* Puts a plan in front of those of a norm; `apply` is that of the Function that autograd has of it.
- * Returns whether another plan was forgotten. */
-EXPORTED int metanorm_add(PyObject *self, PyObject *added, PyObject *apply) {
+ * Returns what Python knows of the plan that was forgotten for it, or None. */
+EXPORTED PyObject *metanorm_add(PyObject *self, PyObject *added, PyObject *apply) {
     NormObject *norm = (NormObject *)self;
     PlanObject *plan = (PlanObject *)new_reference(added), **end = &norm->plans;
     plan->apply = new_reference(apply);
     plan->next = norm->plans;
     norm->plans = plan;
     for (int i = 0; i < MAX_PLANS && *end; i++) end = &(*end)->next;
-    bool forgets = *end != NULL;
+    PyObject *forgotten = new_reference(*end ? (*end)->route : NONE);
     drop_plans(end);
-    return forgets;
+    return forgotten;
 }
 
 /* Adds a plan for the backward pass; none is ever forgotten, for another thread may be in it. */
