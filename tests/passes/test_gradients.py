@@ -37,7 +37,6 @@ NOT_DERIVABLE = {  # pools that overlap, and what else is torch's to derive
     "ConditionalGroupNorm": "lookup",
     "LlamaRMSNorm": "cast",
     "T5LayerNorm": "cast",
-    "Muon": "repeat",
     "UnitedNorm": "window",
     "UnitedNormCommon": "window",
     "UnitedNormSoftmax": "window",
