@@ -98,6 +98,7 @@ class UnknownAxis(Problem):
     known: tuple[str, ...]
     declared: Span | None = None
     can_size: bool = False
+    alone: bool = False  # it stands where no group of axes can
 
     def message(self) -> str:
         return f"unknown axis `{self.axis}`"
@@ -124,8 +125,13 @@ class UnknownAxis(Problem):
     def fixes(self) -> tuple[Fix, ...]:
         bare = {name.lstrip("*"): name for name in self.known}
         written = self.axis.lstrip("*")
-        if written in bare:  # with a `*` too many, or too few
-            return (instead(self.span, self.axis, bare[written], SAFE),)
+        if written in bare:  # with a `*` too many; or too few, where one axis may be meant
+            starred = bare[written].startswith("*")
+            return (
+                ()
+                if starred and self.alone
+                else (instead(self.span, self.axis, bare[written], SAFE),)
+            )
         return tuple(
             instead(self.span, self.axis, bare[fix.replacement], fix.applicability)
             for fix in respelled(self.span, written, bare)

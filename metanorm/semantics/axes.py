@@ -151,19 +151,20 @@ class AxisTable:
 
     # ---- using
 
-    def resolve(self, ref: ast.AxisRef) -> tuple[str, ...] | None:
+    def resolve(self, ref: ast.AxisRef, alone: bool = False) -> tuple[str, ...] | None:
         """The leaves of an axis, or `None` after reporting that there is no such axis."""
         if ref.name not in self.declared or self.space[ref.name].variadic != ref.variadic:
-            self.unknown(ref)
+            self.unknown(ref, alone=alone)
             return None
         return self.space.leaves(ref.name)
 
-    def unknown(self, ref: ast.AxisRef, can_size: bool = False) -> None:
+    def unknown(self, ref: ast.AxisRef, can_size: bool = False, alone: bool = False) -> None:
         """Report an axis that nothing introduces."""
         if ref.name in self.unsure:
             return
         shown = f"*{ref.name}" if ref.variadic else ref.name
-        self.problems.add(UnknownAxis(ref.span, shown, self.listed(), self.input_span, can_size))
+        known, declared = self.listed(), self.input_span
+        self.problems.add(UnknownAxis(ref.span, shown, known, declared, can_size, alone))
 
     def listed(self) -> tuple[str, ...]:
         """The axes as a person writes them."""
