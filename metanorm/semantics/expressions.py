@@ -286,7 +286,7 @@ class Expressions:
 
     def _at(self, tensor: Tensor, at: ast.At) -> Value:
         """`x[T = 0]`: one position of an axis, counted from its end where it is negative."""
-        axes = self.pools.resolve(at.axis)
+        axes = self.pools.resolve(at.axis, alone=True)
         position, sign = at.position, 1
         if isinstance(position, ast.Negative):
             position, sign = position.operand, -1

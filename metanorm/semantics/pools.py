@@ -97,13 +97,15 @@ class PoolLowering:
         self.frame = frame
         self.problems = low.problems
 
-    def resolve(self, ref: ast.AxisRef, quiet: bool = False) -> tuple[str, ...] | None:
+    def resolve(
+        self, ref: ast.AxisRef, quiet: bool = False, alone: bool = False
+    ) -> tuple[str, ...] | None:
         """The axes of the program that an axis of this norm stands for; one that there is not is
         reported, unless `quiet` says that it will be."""
         if quiet and ref.name not in (self.frame.axes or self.low.table.declared):
             return None
         if self.frame.axes is None:
-            return self.low.table.resolve(ref)
+            return self.low.table.resolve(ref, alone)
         if ref.name not in self.frame.axes:
             self.low.table.unknown(ref)
             return None
