@@ -12,9 +12,11 @@ from test_bench import case, one
 
 from metanorm.bench.calls.callees import (
     ABOUT,
+    COMPILED,
     EMPTY,
     EQUATIONS,
     FUNCTION,
+    KEPT,
     KERNELS,
     ON_TORCH,
     callees,
@@ -40,7 +42,7 @@ def test_every_part_of_a_call_runs_in_its_phases(name: str) -> None:
     found = case(name, one(name).program.name)
     (other,) = peers(found.known, "cpu")
     made = {name: make() for name, make in callees(found)}
-    assert set(made) == {*ABOUT, other.package.name}
+    assert set(made) == {*ABOUT, other.package.name} - {COMPILED, KEPT}
     assert list(made[KERNELS]) == [FORWARD, BOTH] and list(made[EMPTY]) == [FORWARD]
     results = {}
     with torch.enable_grad(), use("auto"):
@@ -127,12 +129,23 @@ def test_small_inputs_are_those_that_calls_cost_for() -> None:
 
 def test_the_command_writes_a_table_and_data(tmp_path: Path) -> None:
     spec, data = str(ROOT / "specs/layer_norm.norm"), tmp_path / "there" / "calls.json"
-    done = run("bench", spec, "--calls", "--rounds", "2", "--only", "16x64", "--json", str(data))
+    done = run(
+        "bench",
+        spec,
+        "--calls",
+        "--no-torch-compile",
+        "--rounds",
+        "2",
+        "--only",
+        "16x64",
+        "--json",
+        str(data),
+    )
     assert done.returncode == 0, done.stderr
     report = CallReport.model_validate_json(data.read_text())
     (entry,) = report.entries
     assert (entry.norm, entry.workload, entry.beside) == ("LayerNorm", "16x64", "torch.nn")
-    assert list(entry.by_callee) == ["torch.nn", *ABOUT]
+    assert [*entry.by_callee, COMPILED, KEPT] == ["torch.nn", *ABOUT]
     assert report.rounds == 2 and not entry.left_out
     for time in entry.times:
         assert 0 < time.low <= time.median <= time.high
@@ -140,9 +153,24 @@ def test_the_command_writes_a_table_and_data(tmp_path: Path) -> None:
     assert "│ its kernels " in done.stdout and "grad(): " in done.stdout
 
 
+@pytest.mark.filterwarnings("ignore")  # what torch's own compiler warns of is not ours
+def test_compiled_modules_are_beside_compiled_layers() -> None:
+    entry = measured(case("layer_norm", "LayerNorm"), rounds=1, traced=True)
+    assert entry.left_out == ()
+    assert list(entry.by_callee)[-3:] == ["compiled torch.nn", COMPILED, KEPT]
+    for callee in (COMPILED, KEPT):
+        for phase in EVERY:
+            ratio = entry.by_callee[callee][phase].ratio
+            times = [entry.by_callee[c][phase] for c in (callee, "compiled torch.nn")]
+            assert ratio is not None and ratio.median == times[0].median / times[1].median
+
+
 def test_without_specs_the_norms_are_those_that_others_have_too(tmp_path: Path) -> None:
     data = tmp_path / "calls.json"
-    done = run("bench", "--calls", "--rounds", "1", "--only", "16x64", "--json", str(data))
+    done = run(
+        "bench", "--calls", "--no-torch-compile", "--rounds", "1", "--only", "16x64",
+        "--json", str(data),
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = {e.norm for e in CallReport.model_validate_json(data.read_text()).entries}
     # torch has no instance norm for rows of features
@@ -151,7 +179,7 @@ def test_without_specs_the_norms_are_those_that_others_have_too(tmp_path: Path) 
 
 def test_a_norm_without_kernels_says_so(tmp_path: Path) -> None:
     spec = str(ROOT / "specs/sparse_switch_norm.norm")
-    done = run("bench", spec, "--calls", "--rounds", "1", "--only", "8x16")
+    done = run("bench", spec, "--calls", "--no-torch-compile", "--rounds", "1", "--only", "8x16")
     assert done.returncode == 0, done.stderr
     for callee in (OURS, FUNCTION, KERNELS):
         assert f"left out of SparseSwitchNorm, 8x16x4x4: {callee}: ran on torch: " in done.stdout

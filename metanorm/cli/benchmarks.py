@@ -135,7 +135,9 @@ def time_calls(run: Run, request: Request) -> Outcome:
         specs = library_specs_of(PEERS, options)
     else:
         specs = Specs(compiled.checked, compiled.files, compiled.workspace.roots)
-    plan = measure.Plan(request.rounds or CALLS, request.only, request.threads, not request.specs)
+    plan = measure.Plan(
+        request.rounds or CALLS, request.only, request.threads, not request.specs, request.traced
+    )
     entries = []
     for entry in measure.measure_calls(specs, plan):
         entries.append(entry)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from metanorm.runtime.demands import Choice
 Callee = Mapping[str, Prepare]  # by the name of each phase that it has
 KERNELS, FUNCTION, ON_TORCH = "its kernels", "its function", "plain torch"
 EQUATIONS, EMPTY = "equations", "empty module"
+COMPILED, KEPT = "compiled", "compiled, on kernels"
 ABOUT: Mapping[str, str] = {
     OURS: "the generated module",
     FUNCTION: "the function that its `forward` calls, with the same arguments",
@@ -31,6 +32,8 @@ ABOUT: Mapping[str, str] = {
     ON_TORCH: "the generated module without kernels: `runtime.use('torch')`",
     EQUATIONS: "its equations as they stand, with torch's own statistics",
     EMPTY: "an `nn.Module` whose `forward` returns its input",
+    COMPILED: "the generated module under `torch.compile`, beside that of others compiled so",
+    KEPT: "the same with kernels in its graph: `runtime.use('native')`",
 }
 
 
@@ -42,8 +45,14 @@ class Empty(nn.Module):
         return x
 
 
-def callees(case: Case) -> Iterator[tuple[str, Callable[[], Callee]]]:
-    """By name; each is made by a call, which may fail for it alone.
+def compiled_of(peer: str) -> str:
+    """What the layer of others is called where it is compiled."""
+    return f"compiled {peer}"
+
+
+def callees(case: Case, traced: bool = False) -> Iterator[tuple[str, Callable[[], Callee]]]:
+    """By name; each is made by a call, which may fail for it alone. With `traced`, layers under
+    `torch.compile` are among them.
 
     Kernels come first: what they are called with is seen in the first call with a layout.
     """
@@ -64,8 +73,14 @@ def callees(case: Case) -> Iterator[tuple[str, Callable[[], Callee]]]:
         layer = peer.layer(case.workload.shape, case.arguments)
         return by_itself(layer.to(peer.dtype or dtype))
 
-    def by_itself(layer: nn.Module) -> Callee:
-        return _in_phases(case, partial(layer, *inputs), tuple(layer.parameters()))
+    def by_itself(layer: nn.Module, target: Choice = "auto") -> Callee:
+        return _in_phases(case, partial(layer, *inputs), tuple(layer.parameters()), target)
+
+    def compiled(layer: nn.Module, target: Choice = "auto") -> Callee:
+        return by_itself(cast(nn.Module, torch.compile(layer.to(dtype))), target)
+
+    def of_others_compiled(peer: Peer) -> Callee:
+        return compiled(peer.layer(case.workload.shape, case.arguments))
 
     yield KERNELS, lambda: _kernels(case, call, parameters)
     for peer in peers(case.known, case.device.type):
@@ -75,13 +90,20 @@ def callees(case: Case) -> Iterator[tuple[str, Callable[[], Callee]]]:
     yield ON_TORCH, lambda: _in_phases(case, call, parameters, "torch")
     yield EQUATIONS, lambda: by_itself(case.layer(module_of_equations(case.norm)).to(dtype))
     yield EMPTY, lambda: {FORWARD: _prepare(partial(Empty(), *inputs), graph=False)}
+    if traced:
+        torch.compiler.reset()  # there is a limit to what is compiled of one function
+        for peer in peers(case.known, case.device.type):
+            yield compiled_of(peer.package.name), partial(of_others_compiled, peer)
+        yield COMPILED, lambda: compiled(case.layer(case.module))
+        yield KEPT, lambda: compiled(case.layer(case.module), "native")
 
 
 def _in_phases(
     case: Case, call: Call, parameters: Sequence[Tensor], target: Choice = "auto"
 ) -> Callee:
     """A call in every phase."""
-    operands = _operands(case, first(call()), parameters)
+    with use(target):
+        operands = _operands(case, first(call()), parameters)
 
     def prepare(phase: Phase) -> Prepare:
         return _prepare(phase.timed(call, operands), phase.graph, target, operands.leaves)

@@ -8,7 +8,7 @@ from statistics import median
 
 import torch
 
-from metanorm.bench.calls.callees import ABOUT, Callee, callees
+from metanorm.bench.calls.callees import ABOUT, COMPILED, KEPT, Callee, callees, compiled_of
 from metanorm.bench.calls.phases import PHASES
 from metanorm.bench.calls.report import CallEntry, CallTime
 from metanorm.bench.candidates import Case
@@ -28,12 +28,14 @@ LAP = 1e-3  # seconds: short, so that all callees meet the same moods of a machi
 
 @dataclass(frozen=True)
 class Plan:
-    """How to measure: `only` inputs with this in their names, `peered` norms alone or all."""
+    """How to measure: `only` inputs with this in their names, `peered` norms alone or all, and
+    `traced` layers, too."""
 
     rounds: int
     only: str = ""
     threads: int | None = None
     peered: bool = False
+    traced: bool = False
 
 
 def small() -> Device:
@@ -50,7 +52,7 @@ def measure_calls(specs: Specs, plan: Plan) -> Iterator[CallEntry]:
         torch.set_num_threads(plan.threads)
     for case in cases(specs.checked, specs.files, specs.roots, plan.only, small()):
         if not plan.peered or _peered(case):
-            yield measured(case, plan.rounds)
+            yield measured(case, plan.rounds, plan.traced)
 
 
 def _peered(case: Case) -> bool:
@@ -66,12 +68,13 @@ def _peered(case: Case) -> bool:
     return False
 
 
-def measured(case: Case, rounds: int) -> CallEntry:
+def measured(case: Case, rounds: int, traced: bool = False) -> CallEntry:
     """All callees of one case in all their phases: in each, they take turns."""
     left_out = []
+    others = {peer.package.name for peer in peers(case.known, case.device.type)}
     runs: dict[Key, Prepare] = {}
     with torch.enable_grad(), use("auto"):  # both are as they were before, at the end
-        for name, make in callees(case):
+        for name, make in callees(case, traced):
             try:
                 runs |= {(name, phase): call for phase, call in _tried(make()).items()}
             except Exception as error:  # whatever a layer cannot do is a line of the report
@@ -82,8 +85,11 @@ def measured(case: Case, rounds: int) -> CallEntry:
         for phase in PHASES:  # those of other phases would only fill the caches meanwhile
             together = {key: prepare for key, prepare in runs.items() if key[1] == phase.name}
             laps |= laps_together(together, rounds, case.device.clock)
-    beside = next((name for name, _ in runs if name not in ABOUT), "")
-    times = [_time(key, laps, beside) for key in sorted(laps, key=_place)]
+    beside = next((name for name, _ in runs if name in others), "")
+    places = [*others, *ABOUT]
+    places.insert(places.index(COMPILED), compiled_of(beside))
+    keys = sorted(laps, key=lambda key: places.index(key[0]))
+    times = [_time(key, laps, beside) for key in keys]
     return CallEntry(
         norm=case.norm.program.name,
         workload=case.workload.name,
@@ -100,15 +106,10 @@ def _tried(callee: Callee) -> Callee:
     return callee
 
 
-def _place(key: Key) -> int:
-    """Layers of others first, then what is ours, from the outside in."""
-    order = list(ABOUT)
-    return order.index(key[0]) + 1 if key[0] in ABOUT else 0
-
-
 def _time(key: Key, laps: Mapping[Key, Sequence[Lap]], beside: str) -> CallTime:
     (callee, phase), found = key, timing(laps[key])
-    theirs = laps.get((beside, phase))
+    base = compiled_of(beside) if callee in (COMPILED, KEPT) else beside
+    theirs = laps.get((base, phase))
     return CallTime(
         callee=callee,
         phase=phase,

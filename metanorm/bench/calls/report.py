@@ -10,7 +10,8 @@ from metanorm.bench.report import Machine, Model, Ratio
 class CallTime(Model):
     """One callee in one phase. Times are seconds for a call: median, and quarter points.
 
-    `ratio` is beside the layer of others in the same phase, round by round.
+    `ratio` is beside the layer of others in the same phase, round by round; that of compiled
+    modules beside their compiled layer.
     """
 
     callee: str

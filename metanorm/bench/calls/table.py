@@ -7,7 +7,7 @@ from statistics import geometric_mean
 
 from rich.table import Column, Table
 
-from metanorm.bench.calls.callees import ABOUT
+from metanorm.bench.calls.callees import ABOUT, compiled_of
 from metanorm.bench.calls.phases import PHASES
 from metanorm.bench.calls.report import CallEntry, CallReport, CallTime
 from metanorm.bench.report import OURS, place
@@ -36,7 +36,7 @@ def _cell(time: CallTime | None, entry: CallEntry) -> str:
     if time is None:
         return ""
     shown = f"{time.median / 1e-6:.1f}"
-    beside = time.ratio is not None and time.callee != entry.beside
+    beside = time.ratio is not None and time.callee not in (entry.beside, compiled_of(entry.beside))
     return f"{shown} ({time.ratio.median:.2f}x)" if beside and time.ratio else shown
 
 
