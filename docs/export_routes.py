@@ -9,7 +9,7 @@ from metanorm.workspace import load_library
 
 # Thirty norms: the usual ones, and others until every construct of the library is there.
 ONNX = (
-    "AdaIN", "AdaLayerNormZero", "BatchNorm", "BatchRenorm", "ConditionalGroupNorm",
+    "AdaLayerNormZero", "BatchNorm", "BatchRenorm", "ConditionalGroupNorm", "LlamaRMSNorm",
     "CumulativeLayerNorm", "DynamicErf", "DynamicTanh", "EvoNormS0", "FilterResponseNorm",
     "GraphInstanceNorm", "GraphNorm", "GroupNorm", "ILMGroupNorm", "InstanceNorm", "KalmanNorm",
     "LayerNorm", "LocalContextNorm", "LocalResponseNorm", "MaskedBatchNorm", "MetaNorm", "ModeNorm",

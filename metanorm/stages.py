@@ -58,7 +58,9 @@ def stage_text(sources: Mapping[str, Source], root: str, stage: str) -> tuple[st
     if stage == "processes":
         result = driver.compile_specs(sources, [root], Options(target="torch"))
         name = f"{module_name(root)}{PROCESSES_END}"
-        return result.files.get(name, ""), result.diagnostics
+        return result.files.get(
+            name, "# No axis of a norm here can be divided.\n"
+        ), result.diagnostics
     if stage in KERNEL_TARGETS:
         target = KERNEL_TARGETS[stage]
         result = driver.compile_specs(sources, [root], Options(target=target.name))

@@ -51,7 +51,7 @@ def test_compile_writes_a_package_once(run: Command, folder: Path) -> None:
     assert first.returncode == 0
     assert "norms/centred.py: written" in first.stdout + first.stderr
     before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in (folder / "norms").glob("*.py")}
-    assert {p.name for p in before} == {"__init__.py", "centred.py"}
+    assert {p.name for p in before} == {"__init__.py", "centred.py", "centred_processes.py"}
     assert run("compile", "specs", "-o", "norms").returncode == 0
     assert before == {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in before}
     assert run("compile", "specs", "-o", "norms", "--check").returncode == 0
@@ -234,11 +234,14 @@ def test_explain_says_what_a_norm_is_for(folder: Path) -> None:
     assert "in evaluation: yes" in run("explain", loss).stdout
 
 
+SHORT = ("exchange", "processes")  # of norms without axes that processes could divide
+
+
 @pytest.mark.parametrize("spec", ["weight_norm", "centralization", "standardization_loss"])
 def test_inspect_prints_norms_for_other_things(spec: str, folder: Path) -> None:
     for stage in STAGES:
         shown = run("inspect", str(ROOT / f"specs/{spec}.norm"), "--stage", stage)
-        assert shown.returncode == 0 and len(shown.stdout) > 100
+        assert shown.returncode == 0 and len(shown.stdout) > (0 if stage in SHORT else 100)
 
 
 @pytest.mark.needs_torch

@@ -60,7 +60,7 @@ def digest(text: str) -> str:
 
 # Names that mean something where they stand: of functions and sorts, and what `reduce` and `track`
 # find by their names.
-MEANT = {*CALLABLE, *MATRICES, "eps", "momentum", "mask", "index", "edges", "matrix"}
+MEANT = {*CALLABLE, *MATRICES, "eps", "momentum", "mask", "index", "edges", "matrix", "eye"}
 
 
 def called(node: Any, names: Mapping[str, str]) -> Any:

@@ -10,6 +10,7 @@ from tiers import one_precision
 
 from metanorm.driver import compile_specs
 from metanorm.frontend import check
+from metanorm.module_names import module_name
 from metanorm.options import Options
 from metanorm.targets.live import module_from_files
 from metanorm.verify.cases import settings
@@ -42,7 +43,7 @@ BEYOND = {
 def test_modules_agree_with_the_oracle(path: Path, chosen: Settings) -> None:
     specs = load([str(path)])
     result = compile_specs(specs.sources, specs.roots, Options())
-    (name,) = [n[:-3] for n in result.files if n.endswith(".py") and n != "__init__.py"]
+    name = module_name(specs.roots[0])
     module = module_from_files(result.files, name)
     for norm in check(specs.sources, specs.roots).norms[specs.roots[0]]:
         found = verify_norm(norm.program, module, chosen=chosen)

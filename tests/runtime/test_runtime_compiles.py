@@ -59,6 +59,8 @@ CALLS: dict[str, Callable[[Tensor], Any]] = {
     "second_along": lambda x: runtime.second_along(x, x.mean(0, keepdim=True), {0: WINDOW}),
     "only_counted": lambda x: runtime.only_counted(x, where=x > -1, weight=x.detach().relu()),
     "guarded": lambda x: runtime.guarded(torch.sqrt, x.square() + 1),
+    "at": lambda x: runtime.at(x, 0, -1, "N"),
+    "rounded": lambda x: runtime.rounded(x, torch.bfloat16),
     "maps": lambda x: (runtime.root(x.abs()), runtime.maximum(x, 0.5), runtime.minimum(0.5, x)),
     "unbiased": lambda x: runtime.unbiased(x.abs(), x.shape[0]),
     "count": lambda x: runtime.count(x, (x.shape[0],), where=x[:, 0] > -1) * x,
@@ -168,6 +170,23 @@ def test_every_function_that_computes_is_here() -> None:
 
 
 NOT_COMPUTING = {
+    "eye_",  # of constructors
+    # Among processes: tests/processes compiles these.
+    "among_processes",
+    "store_where_",
+    "whole",
+    "convert_sync",
+    "demand_several_in_all",
+    "mean_from_sums",
+    "mean_square_from_sums",
+    "no_exchange",
+    "power_sum",
+    "power_sums",
+    "revert_sync",
+    "second_from_sums",
+    "shard",
+    "synchronized",
+    "var_from_sums",
     "call_path",
     "demand_ranks",
     "demand_shapes",

@@ -108,4 +108,4 @@ def test_a_png_without_matplotlib(tmp_path: Path) -> None:
 
 def test_without_torch() -> None:
     done = run_without("torch", str(SPECS / "group_norm.norm"))
-    assert done.returncode == 1 and "needs torch" in done.stderr
+    assert done.returncode == 1 and "torch is not installed" in done.stderr

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal, NoReturn
 
-import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
@@ -99,13 +98,16 @@ def call_among_processes(module: nn.Module, *inputs: Any, **named: Any) -> Any:
     return held.variant.forward(module, processes, *inputs, **named)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _resolved(group: Group) -> tuple[str, int]:
     """The name and size of a group; those of all processes where there is none."""
     if not dist.is_available() or not dist.is_initialized():
         return "", 1
     own = as_process_group(group)
     return own.group_name, own.size()
+
+
+# As `torch.compiler.assume_constant_result` has it, which would import the frontend: a second.
+_resolved._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def as_process_group(group: Group) -> Any:

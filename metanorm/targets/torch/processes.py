@@ -89,6 +89,14 @@ def _entry(program: Program, known: Divided, printed: Sequence[_Variant]) -> Exp
     )
 
 
+class _Divided(Signature):
+    """Where the class of several outputs is not known: it is that of the module beside this one."""
+
+    def returns(self) -> str:
+        """The annotation of the result."""
+        return "tuple[Tensor, ...]" if len(self.program.outputs) > 1 else "Tensor"
+
+
 class _Variant:
     def __init__(
         self, norm: Compiled, names: Names, variant: Variant, known: Divided, end: str
@@ -98,7 +106,7 @@ class _Variant:
         self.forward = f"_forward_{names.function}{end}"
         self.program = variant.program
         own = replace(names, function=f"{names.function}{end}", check=f"{names.check}{end}")
-        signature = Signature(self.program, own)
+        signature = _Divided(self.program, own)
         self.functions = FunctionPrinter(signature)
         self.constructor = Constructor(signature, norm.base)
         self.names = own
