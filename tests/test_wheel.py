@@ -98,7 +98,7 @@ def test_torch_is_an_extra(unpacked: Path) -> None:
     assert [n for n in needed if n.startswith("torch") and "extra ==" not in n] == []
     assert [n for n in needed if n.startswith("torch>") and "extra == 'torch'" in n] != []
     names = {n.split(">")[0] for n in needed if "extra ==" not in n}
-    assert names == {"lark", "pydantic", "rich", "tomli", "typer"}
+    assert names == {"lark", "pydantic", "pygments", "rich", "tomli", "typer"}
 
 
 def test_links_of_the_readme_live_on_the_index(unpacked: Path) -> None:

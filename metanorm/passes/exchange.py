@@ -61,6 +61,7 @@ class _Exchange:
         self.program = program
         self.b = Builder(program)
         self.division = Division(program)
+        self.of_others = {name for name, _ in outputs_of_others(program)}
         self.measured: set[Pool] = set()  # variances that are taken beside a mean
         self.beneath: dict[Ref, frozenset[str]] = {}  # free axes that have been pooled so far
 
@@ -105,8 +106,7 @@ class _Exchange:
     def _output(self, name: str, ref: Ref, elements: Ref | None) -> Ref:
         """An output: zero where there are no elements, if it is a statistic of all pieces."""
         b, moved = self.b, self.b.as_large(ref)
-        others = {other for other, _ in outputs_of_others(self.program)}
-        if elements is None or name in others or self.division.divided(b.types[moved].axes):
+        if elements is None or name in self.of_others or self.division.divided(b.types[moved].axes):
             return moved
         zero = b.number(0)
         return b.map("where", b.map("ne", elements, zero), moved, zero)
