@@ -19,7 +19,10 @@ BUILD = ROOT / "build" / "pythons"
 OLDEST, NEWEST = 10, 14  # minor versions that are supported, as the classifiers say
 FEWEST = 500  # tests that need no torch; a run that skips them all would show nothing
 TARGETS = ("torch", "native", "triton")
-TOOLS = ("pytest", "pytest-xdist", "hypothesis", "pyyaml", "ruff")
+TOOLS = (
+    "pytest", "pytest-xdist", "hypothesis", "pyyaml", "ruff",
+    "lsprotocol", "pygls", "pytest-asyncio", "pytest-lsp",
+)  # fmt: skip
 
 
 def candidates() -> list[Path]:

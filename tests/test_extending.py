@@ -101,6 +101,7 @@ ASKED_AT_IMPORT = [
 SPEC = "norm Bent {\n  input  x[N, C]\n  output asinh(x) - mean(x over C)\n}\n"
 
 
+@pytest.mark.needs_torch
 def test_an_elementwise_function_is_added_where_the_guide_says(copy: Copy) -> None:
     (copy.folder / "bent.norm").write_text(SPEC)
     assert copy.run("check", "bent.norm").returncode == 1
@@ -203,6 +204,7 @@ POOLED = """norm Soft {
 """
 
 
+@pytest.mark.needs_torch
 def test_a_statistic_is_added_where_the_guide_says(copy: Copy) -> None:
     (copy.folder / "soft.norm").write_text(POOLED)
     for file, (before, line) in LOG_SUM_EXP.items():
