@@ -245,6 +245,7 @@ STATISTICS: Mapping[str, Operation] = {row.name: row for row in _ROWS if row.gro
 FORMS: Mapping[str, Operation] = {row.name: row for row in _ROWS if row.group == "form"}
 MATRICES: Mapping[str, Operation] = {row.name: row for row in _ROWS if row.group == "matrix"}
 DRAWS: Mapping[str, Operation] = {row.name: row for row in _ROWS if row.group == "draw"}
+STRUCTURED = ("eye", "ones")  # words for a matrix that a hyperparameter may begin with
 
 OPERATORS = {"+": "add", "-": "sub", "*": "mul", "/": "div"}
 COMPARISONS = {"<": "lt", "<=": "le", "==": "eq", "!=": "ne", ">=": "ge", ">": "gt"}

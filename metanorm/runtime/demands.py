@@ -60,7 +60,8 @@ def use(target: Choice) -> Use:
 
     A graph of `torch.compile` holds the equations of a norm, which its backend makes one with what
     stands beside them. With `"native"` it calls the kernels, as an operation
-    `torch.ops.metanorm.NAME_DIGEST` that no backend looks into.
+    `torch.ops.metanorm.NAME_DIGEST` that no backend looks into. Graphs go by the last choice of
+    their thread, for torch cannot guard that of a task.
     """
     if target not in CHOICES:
         raise ValueError(f"use() takes 'auto', 'native', 'triton' or 'torch', got {target!r}")

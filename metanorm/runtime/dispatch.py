@@ -17,7 +17,7 @@ import torch
 from metanorm.runtime.demands import ALLOWING_C, DEMAND, Choice
 from metanorm.runtime.graph_nodes import compiled
 from metanorm.runtime.kernels.gradient import normalized
-from metanorm.runtime.kernels.operation import Operation, operation_of
+from metanorm.runtime.kernels.operation import operation_of
 from metanorm.runtime.kernels.refusals import CannotBuild, Unfit, warn_once
 from metanorm.runtime.kernels.routes import Routes
 from metanorm.runtime.native.call_path.path import CallPath, CallPaths, Entry
@@ -81,7 +81,6 @@ class _Dispatch:
         )
         self._routes: dict[str, Routes] = {}  # by what they run on
         self._failed: dict[str, str] = {}
-        self._operations: tuple[Operation | None, ...] = ()  # that in C, once it is asked for
         self._entry: Entry | None = None  # to the path through C, once kernels in C are there
         self._enter: Callable[..., Any] = self._in_python
 
@@ -111,7 +110,7 @@ class _Dispatch:
             routes = self._routes.get(target) or self._load(target)
             route, operands, momenta = routes.of(args)
             if target == "native" and torch._C._len_torch_dispatch_stack():
-                operation = self._operation(routes)
+                operation = operation_of(self.function, routes)
                 if operation is not None and operation.takes(args):
                     return operation(*args)  # which dispatch modes see
             entry = self._entry if target == "native" and DEMAND.get().through_c else None
@@ -131,18 +130,13 @@ class _Dispatch:
     def _as_operation(self, *args: Any) -> Any:
         """A call on kernels in C that is an operation of torch. Raises `NotServed`."""
         try:
-            operation = self._operation(self._routes.get("native") or self._load("native"))
+            routes = self._routes.get("native") or self._load("native")
+            operation = operation_of(self.function, routes)
             if operation is None or not operation.takes(args):
                 raise Unfit("an argument that no operation of torch takes, such as a matrix")
             return operation(*args)
         except (Unfit, CannotBuild) as reason:
             raise _not_served(self.function.__name__, f"has {reason}") from reason
-
-    def _operation(self, routes: Routes) -> Operation | None:
-        """The kernels as an operation of torch, where one can take the arguments of the norm."""
-        if not self._operations:
-            self._operations = (operation_of(self.function, routes),)
-        return self._operations[0]
 
     def _target(self, args: tuple[Any, ...]) -> str:
         """What a call is to run on: as was chosen, or as the device of its first tensor has it."""

@@ -78,7 +78,7 @@ class _Derived(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None]:
         x, average = saved(ctx)
         by_mean, by_var = gradients
-        count = _count(x, ctx.dims)
+        count = count_of(x, ctx.dims)
         return (x - average) * (by_var * (2 / count)) + by_mean / count, None
 
 
@@ -133,7 +133,7 @@ class _MeanSquare(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None]:
         (x,) = saved(ctx)
-        return x * (gradients[0] * (2 / _count(x, ctx.dims))), None
+        return x * (gradients[0] * (2 / count_of(x, ctx.dims))), None
 
     @staticmethod
     def jvp(ctx: Any, dx: Tensor, _: None) -> Tensor:
@@ -152,9 +152,10 @@ class _MeanSquare(torch.autograd.Function):
         return mapped(x), 0
 
 
-def _count(x: Tensor, dims: tuple[int, ...]) -> int:
+def count_of(x: Tensor, dims: tuple[int, ...]) -> int:
+    """How many elements each pool over `dims` has."""
     count = 1
-    for d in dims:  # not `math.prod`, which torch.compile does not know of open lengths
+    for d in dims:  # not `math.prod`, which torch.compile cannot follow
         count *= x.shape[d]
     return count
 
@@ -165,7 +166,7 @@ def _residuals(x: Tensor, average: Tensor, dims: tuple[int, ...]) -> tuple[Tenso
     Everything is divided by the root of the count before it is squared, so that no sum is larger
     than the mean that it stands for.
     """
-    cut, factor = _where_to_cut(x), _count(x, dims) ** -0.5
+    cut, factor = _where_to_cut(x), count_of(x, dims) ** -0.5
     pooled = cut in {d % x.dim() for d in dims}
     sums, squares = [], []
     for start, piece, room in _pieces(x, cut):
@@ -173,17 +174,17 @@ def _residuals(x: Tensor, average: Tensor, dims: tuple[int, ...]) -> tuple[Tenso
         torch.sub(piece, centre, out=room).mul_(factor)
         sums.append(room.sum(dims, keepdim=True))
         squares.append(room.square_().sum(dims, keepdim=True))
-    return _together(sums, cut, pooled).mul_(factor), _together(squares, cut, pooled)
+    return joined(sums, cut, pooled).mul_(factor), joined(squares, cut, pooled)
 
 
 def _mean_of_squares(x: Tensor, dims: tuple[int, ...]) -> Tensor:
-    cut, factor = _where_to_cut(x), _count(x, dims) ** -0.5
+    cut, factor = _where_to_cut(x), count_of(x, dims) ** -0.5
     pooled = cut in {d % x.dim() for d in dims}
     squares = []
     for _, piece, room in _pieces(x, cut):
         torch.mul(piece, factor, out=room)
         squares.append(room.square_().sum(dims, keepdim=True))
-    return _together(squares, cut, pooled)
+    return joined(squares, cut, pooled)
 
 
 def _pieces(x: Tensor, cut: int) -> Iterator[tuple[int, Tensor, Tensor]]:
@@ -203,7 +204,8 @@ def _where_to_cut(x: Tensor) -> int:
     return max(range(x.dim()), key=lambda d: x.shape[d])
 
 
-def _together(parts: list[Tensor], cut: int, pooled: bool) -> Tensor:
+def joined(parts: list[Tensor], cut: int, pooled: bool) -> Tensor:
+    """The sums of pieces along the dimension `cut`, added up where that dimension is pooled."""
     if len(parts) == 1:
         return parts[0]
     return torch.stack(parts).sum(0) if pooled else torch.cat(parts, cut)

@@ -17,6 +17,7 @@ from metanorm.runtime.arguments import demand_whole
 from metanorm.runtime.errors import ShapeError
 from metanorm.runtime.mean_and_variance import (
     Moments,
+    count_of,
     plain_mean_square,
     plain_moments,
 )
@@ -174,10 +175,7 @@ def norm(
         return total(x.abs(), dims, keepdim, where, weight)
     if where is not None or weight is not None or x.numel() == 0:
         return root(total(x.square(), dims, keepdim, where, weight))
-    count = 1
-    for d in dims:  # not `math.prod`, which torch.compile cannot follow
-        count *= x.shape[d]
-    return root(plain_mean_square(x, dims, keepdim) * count)
+    return root(plain_mean_square(x, dims, keepdim) * count_of(x, dims))
 
 
 def largest(

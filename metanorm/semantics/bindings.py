@@ -8,7 +8,7 @@ from metanorm.diagnostics.values import CallMismatch, WrongArguments
 from metanorm.ir.scalar import Const, SizeOf
 from metanorm.semantics.lowering import Frame, Lowering
 from metanorm.semantics.matching import Matching
-from metanorm.semantics.output_axes import output_order
+from metanorm.semantics.output_axes import OutputOrders
 from metanorm.semantics.pools import PoolLowering
 from metanorm.semantics.values import POISON, Entity, PoolOnly, Tensor, Value
 from metanorm.syntax import ast, build
@@ -139,7 +139,7 @@ class Bindings:
         space, axes = self.low.table.space, argument.type.axes
         if any(space[axis].cells_of for axis in axes):
             return axes
-        dims = output_order(self.low, argument.ref)
+        dims = OutputOrders(self.low).merged(argument.ref)
         return tuple(leaf for dim in dims for leaf in space.leaves(dim))
 
     def _no_match(self, item: ast.InputItem, argument: Tensor, matching: Matching) -> bool:

@@ -12,6 +12,7 @@ from metanorm.diagnostics.structure import NoInput, UnknownTarget
 from metanorm.diagnostics.values import BadDefault, WrongKind
 from metanorm.ir.beginnings import with_beginnings
 from metanorm.ir.nodes import Argument, Check, InputDecl, Program, Several
+from metanorm.ir.ops import STRUCTURED
 from metanorm.ir.scalar import Hyper
 from metanorm.semantics.calls import Calls
 from metanorm.semantics.draws import report_draws
@@ -29,7 +30,6 @@ from metanorm.syntax import ast
 
 HYPER_SORTS = ("int", "float", "bool", "matrix")
 TARGETS = ("weight", "gradient", "loss")
-STRUCTURED = ("eye", "ones")
 
 
 @dataclass(frozen=True)

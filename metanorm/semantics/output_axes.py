@@ -24,16 +24,13 @@ from metanorm.semantics.lowering import Lowering
 Axes = tuple[str, ...]
 
 
-def output_order(low: Lowering, ref: Ref) -> Axes:
-    """The dimensions of a value, split axes unsplit.
+class OutputOrders:
+    """The orders of the dimensions of values, for what a norm puts out.
 
     A `let` with axes says them itself. Else a value has the order of the first of its operands
     that has all of its axes, down to the inputs, parameters and buffers, which are declared.
     """
-    return low.table.space.merged(_Orders(low).of(ref))
 
-
-class _Orders:
     def __init__(self, low: Lowering) -> None:
         self.low = low
         self.space = low.table.space
@@ -43,6 +40,10 @@ class _Orders:
         self.known: dict[Ref, Axes] = {}
         for name in self.lets:  # in their order, so that operands are known and nothing nests
             self.of(name)
+
+    def merged(self, ref: Ref) -> Axes:
+        """The dimensions of a value, split axes unsplit."""
+        return self.space.merged(self.of(ref))
 
     def of(self, ref: Ref) -> Axes:
         """The axes of a value, cells as what they are cells of."""

@@ -28,7 +28,7 @@ from metanorm.semantics.dtypes import dtype_from_ast, first_dtype
 from metanorm.semantics.expressions import Expressions
 from metanorm.semantics.loops import Loops
 from metanorm.semantics.lowering import UNKNOWN, Frame, Lowering
-from metanorm.semantics.output_axes import output_order
+from metanorm.semantics.output_axes import OutputOrders
 from metanorm.semantics.reserved import check_name
 from metanorm.semantics.scalars import scalar_from_ast
 from metanorm.semantics.values import POISON, Entity, Outputs, Poison, PoolOnly, Tensor, Value
@@ -468,11 +468,15 @@ class Statements:
                 continue
             tensor = self.e.as_number(value, item.value)
             if tensor is not None:
-                dims = self._output_dims(item, tensor)
                 name = self._output_name(item, position)
-                dtype = self._output_dtype(item, name)
-                found.append(NormOutput(name, tensor, item, dims, dtype))
-        return found if len(found) == len(statement.items) else None
+                found.append((item, tensor, name, self._output_dtype(item, name)))
+        if len(found) != len(statement.items):
+            return None
+        orders = OutputOrders(self.low)
+        return [
+            NormOutput(name, tensor, item, self._output_dims(item, tensor, orders), dtype)
+            for item, tensor, name, dtype in found
+        ]
 
     def _output_dtype(self, item: ast.OutputItem, name: str) -> Dtype | None:
         """What is written behind an output, else of one that is called like an input the dtype of
@@ -484,13 +488,15 @@ class Statements:
             found = Dtype(name)
         return found if found != first_dtype(self.low) else None
 
-    def _output_dims(self, item: ast.OutputItem, tensor: Tensor) -> tuple[str, ...]:
+    def _output_dims(
+        self, item: ast.OutputItem, tensor: Tensor, orders: OutputOrders
+    ) -> tuple[str, ...]:
         """The axes of an output in the order in which they come out."""
         name = item.value.name if isinstance(item.value, ast.Name) else ""
         entity = self.frame.scope.find(name) if name in self.frame.scope else None
         if entity is not None and entity.axes:
             return self.low.table.space.merged(entity.axes)
-        return output_order(self.low, tensor.ref)
+        return orders.merged(tensor.ref)
 
     def _output_name(self, item: ast.OutputItem, position: int) -> str:
         if item.name is not None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from enum import Enum
 
-from metanorm.ir.ops import CALLABLE, MATRICES
+from metanorm.ir.ops import CALLABLE, MATRICES, STRUCTURED
 from metanorm.semantics.names_in_ast import nodes_in
 from metanorm.source import Source, Span
 from metanorm.syntax import ast
@@ -44,7 +44,6 @@ class Role(str, Enum):
 
 WORDS = frozenset({Role.FUNCTION, Role.MATRIX, Role.OPTION, Role.FIELD, Role.SORT, Role.WORD})
 LITERALS = ("true", "false", "None")
-STRUCTURED = ("eye", "ones")  # matrices that a hyperparameter may be at first
 OF_AXES = ("size", "position")  # functions whose argument is an axis
 
 

@@ -11,7 +11,6 @@ tensors that lie alike, in memory that is never touched.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -55,22 +54,24 @@ TAGS = tuple(
     getattr(torch.Tag, name) for name in ("needs_exact_strides",) if hasattr(torch.Tag, name)
 )
 
-_operations: dict[str, Operation] = {}  # by name: modules of the same text share them
+_operations: dict[str, Operation | None] = {}  # by name: modules of the same text share them
 _lock = threading.Lock()
 
 
 def operation_of(function: Callable[..., Any], routes: Routes) -> Operation | None:
     """The operation of a norm's function, or `None` where it has arguments that no operation of
     torch can take."""
-    kinds = [TYPES.get(str(p.annotation)) for p in inspect.signature(function).parameters.values()]
-    if None in kinds:
-        return None
-    digest = hashlib.sha256(routes.library.source.encode()).hexdigest()
-    name = f"{function.__name__}_{digest[:8]}"
+    name = f"{function.__name__}_{routes.library.digest}"
     with _lock:
         if name not in _operations:
-            _operations[name] = Operation(name, function, routes, kinds)  # type: ignore[arg-type]
+            _operations[name] = _registered(name, function, routes)
         return _operations[name]
+
+
+def _registered(name: str, function: Callable[..., Any], routes: Routes) -> Operation | None:
+    kinds = [TYPES.get(str(p.annotation)) for p in inspect.signature(function).parameters.values()]
+    known = [kind for kind in kinds if kind is not None]
+    return Operation(name, function, routes, known) if len(known) == len(kinds) else None
 
 
 def _namespace() -> Any:

@@ -11,8 +11,9 @@ import linecache
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+from metanorm.runtime.beside import name_beside, text_beside
 
 LINES_OF_HEADER = 3
 MARK = re.compile(r"metanorm: abi=\d+ spec=\w+ options=\w+")
@@ -72,11 +73,8 @@ class Table:
 
 def source_of(module_file: str) -> str:
     """The text of the C file that belongs to a module; empty where there is none."""
-    name = f"{module_file.removesuffix('.py')}.c"
-    if name in linecache.cache:  # of a module that was never written
-        return "".join(linecache.getlines(name))
     try:
-        return Path(name).read_text(encoding="utf-8")
+        return text_beside(name_beside(module_file, ".c"))
     except (OSError, UnicodeDecodeError):
         return ""
 

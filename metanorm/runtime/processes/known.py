@@ -7,19 +7,15 @@ for: what nobody divides costs nothing.
 from __future__ import annotations
 
 import functools
-import itertools
-import linecache
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from torch import nn
 
+from metanorm.runtime.beside import is_beside, module_beside, name_beside, text_beside
+
 END = "_processes.py"
-_number = itertools.count()  # modules of one name may come from several folders
 
 
 @dataclass(frozen=True)
@@ -85,18 +81,9 @@ def outputs_of(module: nn.Module) -> Any:
 
 @functools.cache
 def _norms_beside(module_file: str, package: str) -> Mapping[str, Dividable]:
-    name = f"{module_file.removesuffix('.py')}{END}"
-    if name in linecache.cache:  # of a module that was never written
-        text = "".join(linecache.getlines(name))
-    elif Path(name).is_file():
-        text = Path(name).read_text(encoding="utf-8")
-    else:
+    name = name_beside(module_file, END)
+    if not is_beside(name):
         return {}
-    unique = f"metanorm_processes_{next(_number)}_{Path(name).stem.strip('<>')}"
-    module = ModuleType(unique)
-    module.__file__ = name
-    module.__package__ = package  # which may have a runtime of its own
-    sys.modules[unique] = module
-    exec(compile(text, name, "exec"), module.__dict__)
+    module = module_beside(name, text_beside(name), package)
     found: Mapping[str, Dividable] = module.__dict__["NORMS"]
     return found

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from metanorm.runtime import pools
 from metanorm.runtime.errors import SingleValueError
-from metanorm.runtime.mean_and_variance import CHUNK
+from metanorm.runtime.mean_and_variance import CHUNK, joined
 from metanorm.runtime.saving import save, saved
 from metanorm.runtime.state import store_
 from metanorm.runtime.tensors import plain, recorded, watched
@@ -110,7 +110,7 @@ class _PowerSums(torch.autograd.Function):
             piece = x.narrow(cut, start, min(rows, x.shape[cut] - start)).double()
             totals.append(piece.sum(dims, keepdim=True))
             squares.append(piece.square_().sum(dims, keepdim=True))
-        return _together(totals, cut, pooled), _together(squares, cut, pooled)
+        return joined(totals, cut, pooled), joined(squares, cut, pooled)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -125,12 +125,6 @@ class _PowerSums(torch.autograd.Function):
         twice = 2 * by_squares
         constant = (by_total + twice * centre).to(x.dtype)
         return torch.addcmul(constant, x - centre, twice.to(x.dtype)), None
-
-
-def _together(parts: list[Tensor], cut: int, pooled: bool) -> Tensor:
-    if len(parts) == 1:
-        return parts[0]
-    return torch.stack(parts).sum(0) if pooled else torch.cat(parts, cut)
 
 
 # ---- statistics

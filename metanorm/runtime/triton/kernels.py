@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import itertools
-import linecache
-import sys
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from metanorm.runtime.beside import is_beside, module_beside, name_beside, text_beside
 from metanorm.runtime.kernels.refusals import CannotBuild, Unfit
 from metanorm.runtime.triton.interpreter import interpreting, mend
 
-_number = itertools.count()  # modules of one name may come from several folders
+ENDING = "_triton.py"
 
 
 def file_beside(module_file: str) -> str:
     """The name of the file with the kernels of a module."""
-    return f"{module_file.removesuffix('.py')}_triton.py"
+    return name_beside(module_file, ENDING)
 
 
 def there(module_file: str) -> bool:
     """Whether a module has kernels in Triton."""
-    name = file_beside(module_file)
-    return name in linecache.cache or Path(name).is_file()
+    return is_beside(file_beside(module_file))
 
 
 @functools.cache
@@ -34,24 +30,16 @@ def kernels_beside(module_file: str) -> ModuleType:
     name = file_beside(module_file)
     if there(module_file) and importlib.util.find_spec("triton") is None:
         raise CannotBuild("triton is not installed", "install it with `pip install triton`")
-    unique = f"metanorm_triton_{next(_number)}_{Path(name).stem.strip('<>')}"
-    module = ModuleType(unique)
-    module.__file__ = name
-    if name in linecache.cache:  # of a module that was never written
-        text = "".join(linecache.getlines(name))
-    else:
-        try:
-            text = Path(name).read_text(encoding="utf-8")
-        except OSError as error:
-            raise CannotBuild(
-                f"the file of Triton kernels is not beside the module: {error.strerror}",
-                "copy it there, or compile the spec with `--target triton`",
-            ) from error
+    try:
+        text = text_beside(name)
+    except OSError as error:
+        raise CannotBuild(
+            f"the file of Triton kernels is not beside the module: {error.strerror}",
+            "copy it there, or compile the spec with `--target triton`",
+        ) from error
     if interpreting():
         mend()
-    sys.modules[unique] = module
-    exec(compile(text, name, "exec"), module.__dict__)
-    return module
+    return module_beside(name, text)
 
 
 def table_of(module: ModuleType, function: str) -> dict[str, Any]:
