@@ -180,12 +180,6 @@ class _Eligibility:
         }
         if len(found) > 1:
             yield "groups of two kinds"
-        grouped = self.plan.grouped
-        for let in self.program.body:
-            beside = set(let.type.axes) != self.data_axes and grouped in let.type.axes
-            if beside and let.type.kind == "real":
-                yield "values for each row beside values for each group of rows"
-                return
 
     def lengths(self) -> Iterator[str]:
         """Every axis is as long as a tensor tells, or as a formula says."""
@@ -210,12 +204,12 @@ class _Eligibility:
                 yield from self._cell(let)
 
     def _cell(self, let: Let) -> Iterator[str]:
-        op, there = let.op, {*let.type.axes}
+        op, there = let.op, self.plan.at_hand(let.type.axes)
         match op:
             case Count(over=over) if any(not self._countable(m, there) for _, m in over):
                 yield "a count over a given matrix or a window"
-            case Pool(over=over) if any(not isinstance(m, Ones) for _, m in over):
-                yield "a narrow pool by groups, blocks or a given matrix"
+            case Pool(over=over) if any(not self._whole(axis, m) for axis, m in over):
+                yield "a narrow pool by blocks, a given matrix or another index"
             case Pool() if op.statistic not in ACCUMULATIONS or op.ddof or op.about:
                 yield f"{op.statistic} of narrow values"
             case Pool(over=over):
@@ -226,6 +220,12 @@ class _Eligibility:
                 yield getattr(op, "function", type(op).__name__).lower()
         if any(not there.issuperset(self.index.types[r].axes) for r in operands(op)):
             yield "cells beside the axis that they cut, in narrow values"
+
+    def _whole(self, axis: str, matrix: Matrix) -> bool:
+        """Whether a pool takes all of an axis, or of rows those of each group."""
+        if isinstance(matrix, ByIndex):
+            return (axis, matrix.index) == (self.plan.grouped, self.plan.groups)
+        return isinstance(matrix, Ones)
 
     def _countable(self, matrix: Matrix, there: set[str]) -> bool:
         by_index = isinstance(matrix, ByIndex) and self.plan.cell in there

@@ -9,7 +9,7 @@ of any target: these are the printers' part.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, Union
@@ -18,7 +18,7 @@ from metanorm.ir.nodes import Kind, Let, Program, Ref
 from metanorm.nest.arguments import Field
 from metanorm.nest.layouts import Group, Layout
 from metanorm.passes.directions import Direction
-from metanorm.plan.sweeps import Reduction
+from metanorm.plan.sweeps import Reduction, with_cell
 
 # ---- what a kernel is given
 
@@ -224,6 +224,10 @@ class Nest:
         for block in self.blocks:
             for statement in block.statements:
                 yield block, statement
+
+    def at_hand(self, axes: Iterable[str]) -> set[str]:
+        """The axes whose place is known at a place along some: a row knows its group."""
+        return with_cell(axes, self.grouped, self.cell)
 
     def wide(self, ref: Ref) -> bool:
         """Whether a value is as large as the data."""

@@ -186,7 +186,7 @@ class _Maker:
 
     def _of_islands(self, let: Let) -> bool:
         islands = set(self.plan.islands)
-        return bool(islands) and islands <= set(let.type.axes)
+        return bool(islands) and islands <= self.plan.at_hand(let.type.axes)
 
 
 def _parted(lets: Sequence[Let], named: Container[str]) -> tuple[list[Let], list[Let]]:

@@ -78,7 +78,7 @@ class _Verifier:
                     self._demand({*found.axes} == {*let.type.axes}, f"the axes of {array}")
                 self._bound(block, let.name)
             case Compute(let) | Gather(let) | Pool(let):
-                there = {*let.type.axes}
+                there = self.nest.at_hand(let.type.axes)
                 match let.op:
                     case PoolOp(over=over):
                         there |= {x for a, _ in over for x in self.index.space.leaves(a)}
@@ -121,8 +121,8 @@ class _Verifier:
         wide = self.nest.wide(ref)
         self._demand(wide == (block.when == "sweep"), f"{ref} in the block of its size")
         if block.when in OF_ISLANDS:
-            axes = self.index.types[ref].axes
-            self._demand({*axes} >= {*self.nest.islands}, f"{ref} for each island")
+            axes = self.nest.at_hand(self.index.types[ref].axes)
+            self._demand(axes >= {*self.nest.islands}, f"{ref} for each island")
         (self.here if wide else self.known).add(ref)
 
     def _read(self, block: Block, ref: Ref) -> None:

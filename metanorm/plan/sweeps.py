@@ -93,6 +93,10 @@ class Plan:
         """The axis of groups of rows."""
         return cell_of(self.program, self.grouped)
 
+    def at_hand(self, axes: Iterable[str]) -> set[str]:
+        """The axes whose place is known at a place along some: a row knows its group."""
+        return with_cell(axes, self.grouped, self.cell)
+
     @property
     def reductions(self) -> tuple[Reduction, ...]:
         """All that sweeps measure, in the order in which it is numbered."""
@@ -103,6 +107,12 @@ def cell_of(program: Program, grouped: str | None) -> str | None:
     """The axis that enumerates the groups of a grouped axis."""
     axes = program.index.space
     return next((a.name for a in axes if a.cells_of and a.cells_of[0] == grouped), None)
+
+
+def with_cell(axes: Iterable[str], grouped: str | None, cell: str | None) -> set[str]:
+    """Some axes, with that of groups where that of their rows is among them."""
+    found = set(axes)
+    return found | {cell} if cell is not None and grouped in found else found
 
 
 def plan(program: Program) -> Plan:

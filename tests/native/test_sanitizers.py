@@ -85,8 +85,15 @@ def graphs() -> None:
         both_ways(norm, torch.randn(6, 3), torch.tensor(labels))
 
 
+def rows_of_graphs() -> None:
+    norm = layer("pair_norm", "PairNormSI")
+    for labels in ([0, 0, 0, 0, 0, 0], [5, 0, 5, 1, 0, 3], [9, 9, 9, 9, 9, 9]):
+        both_ways(norm, torch.randn(6, 5), torch.tensor(labels))
+
+
 SCENES: dict[str, Callable[[], None]] = {
     "batch": batch, "group": group, "rows": rows, "graphs": graphs,
+    "rows of graphs": rows_of_graphs,
 }  # fmt: skip
 
 

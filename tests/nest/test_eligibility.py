@@ -28,11 +28,10 @@ def optimized(text: str) -> Program:
     return optimize(checked.norms["t.norm"][0].program)
 
 
-ROWS = "values for each row beside values for each group of rows"
 UNSUPPORTED = {
     "x - mean(x over V: window(3))": "a pool as large as the input",
     "x - mean(x over V: a) - mean(x over V: b)": "groups of two kinds",
-    "x - mean(x over V: a) - mean(x over C)": ROWS,
+    "x - mean(x over V: a) - mean(mean(x over C) over V: b)": "a narrow pool by blocks, a given",
     "x - mean(x over C: chunks(4)) - mean(x over C: blocks(4))": "blocks of several sizes",
     "softmax(x over C)": "a along as large as the input",
     "x + mean(x * z over M)": "a value larger than the input",

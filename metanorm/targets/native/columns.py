@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from metanorm.ir.aggregation import ByIndex
 from metanorm.ir.nodes import Let, Pool
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import (
@@ -28,6 +29,8 @@ def goes_down(values: Values, let: Let, pooled: Sequence[str]) -> bool:
     """Whether a pool is a plain sum of what does not lie together in memory."""
     op = let.op
     if not isinstance(op, Pool) or op.statistic != "sum" or op.where or op.weight:
+        return False
+    if any(isinstance(matrix, ByIndex) for _, matrix in op.over):
         return False
     array = not values.inline(op.value) and op.value not in values.inlined
     along = values.f.order(op.value)[-1:] if op.value not in values.f.matrices else ()

@@ -11,7 +11,18 @@ from metanorm.ir.scalar import Apply as ApplyScalar
 from metanorm.ir.scalar import Const, Hyper, Scalar, SizeOf
 from metanorm.nest.arguments import asked
 from metanorm.nest.nest import Nest
-from metanorm.targets.native.cir import Apply, Expr, Infix, Name, Number, Prefix, product
+from metanorm.targets.native.cir import (
+    Apply,
+    Declare,
+    Element,
+    Expr,
+    Infix,
+    Name,
+    Number,
+    Prefix,
+    Stmt,
+    product,
+)
 
 # Words that a value of a spec cannot be called in C: keywords, and what `metanorm.h` defines.
 RESERVED = frozenset(
@@ -166,6 +177,19 @@ class KernelContext:
                 if function == "neg":
                     return Prefix("-", parts[0])
                 return Apply(f"R({MATH.get(function, function)})", tuple(parts))
+
+    # ---- rows in groups
+
+    def rows_of(self, group: Expr) -> tuple[Expr, Expr]:
+        """The places of the rows of a group among all that are ordered: the first, and its end."""
+        start = Name("v->shape.groups.start")
+        return Element(start, group), Element(start, Infix("+", group, Number(1)))
+
+    def row_at_place(self) -> Stmt:
+        """The variable of rows, for the one at `place`."""
+        assert self.nest.grouped is not None
+        row = Apply("ordered", (Name("&v->shape.groups"), Name("place")))
+        return Declare("const int64_t", self.variables[self.nest.grouped], row)
 
     # ---- places in arrays
 

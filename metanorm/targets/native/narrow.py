@@ -166,23 +166,51 @@ class Narrow:
         return done
 
     def loops(
-        self, axes: Sequence[str], body: list[Stmt], group: CellGroup, before: Sequence[Stmt] = ()
-    ) -> list[Stmt]:
-        """Loops over axes around a body, over the range of an island where they belong to one.
+        self, refs: Sequence[Ref], axes: Sequence[str], body: list[Stmt], group: CellGroup,
+        before: Sequence[Stmt] = (),
+    ) -> list[Stmt]:  # fmt: skip
+        """Loops over axes around the body of some values, over the range of an island where they
+        belong to one.
 
         What stands `before` the inner loop is the same in all of its turns.
         """
+        by_group = self.f.nest.grouped in axes and self._by_group(refs, group)
         for number, axis in enumerate(reversed(axes)):
-            low: Expr = cir.Number(0)
-            high = self.f.size(axis)
-            if group.ranged and (axis,) in self.f.loops and axis in self.f.nest.islands:
-                constant = Name(self.f.axis((axis,)))
-                low, high = Element(Name("r->lo"), constant), Element(Name("r->hi"), constant)
-            simd = number == 0 and all(_apart(s) for s in body)
-            body = [For(self.f.variables[axis], low, high, tuple(body), simd=simd)]
+            if by_group and axis == self.f.nest.grouped:
+                body = self._over_groups(body, group)
+            else:
+                low, high = self._bounds(axis, group)
+                simd = number == 0 and all(_apart(s) for s in body)
+                body = [For(self.f.variables[axis], low, high, tuple(body), simd=simd)]
             if number == 0:
                 body = [*before, *body]
         return body if len(body) == 1 else [cir.Block(tuple(body))]
+
+    def _bounds(self, axis: str, group: CellGroup) -> tuple[Expr, Expr]:
+        """All of an axis, or the range of it that islands have."""
+        if group.ranged and (axis,) in self.f.loops and axis in self.f.nest.islands:
+            constant = Name(self.f.axis((axis,)))
+            return Element(Name("r->lo"), constant), Element(Name("r->hi"), constant)
+        return cir.Number(0), self.f.size(axis)
+
+    def _by_group(self, refs: Sequence[Ref], group: CellGroup) -> bool:
+        """Whether rows are gone through group by group: in islands of groups, and where something
+        is read that each group has."""
+        cell = self.f.cell
+        read = (r for ref in refs if ref not in self.measured for r, _ in self._read(ref))
+        of_groups = any(cell in self.lets[r].type.axes for r in read)
+        return of_groups or (group.ranged and cell in self.f.nest.islands)
+
+    def _over_groups(self, body: list[Stmt], group: CellGroup) -> list[Stmt]:
+        """Loops over groups, and the rows of each."""
+        cell, grouped = self.f.cell, self.f.nest.grouped
+        assert cell is not None and grouped is not None
+        low, high = self._bounds(grouped, group)
+        first, last = self.f.rows_of(Name(self.f.variables[cell]))
+        if low != cir.Number(0):
+            first, last = Apply("most", (low, first)), Apply("least", (high, last))
+        rows = For("place", first, last, (self.f.row_at_place(), *body))
+        return [For(self.f.variables[cell], *self._bounds(cell, group), (rows,))]
 
     def _cluster(self, cluster: Sequence[Ref], group: CellGroup) -> list[Stmt]:
         first = self.lets[cluster[0]]
@@ -200,7 +228,7 @@ class Narrow:
             local.add(ref)
             if ref in self.stored:
                 body.append(Set(self.values.value(ref, at), "=", Name(self.f.name(ref))))
-        return self.loops(first.type.axes, body, group, before)
+        return self.loops(cluster, first.type.axes, body, group, before)
 
     def _scalars(self, cluster: Sequence[Ref], at: At) -> list[Stmt]:
         """Values without axes: no loop, and no names beside those of their arrays."""
@@ -286,10 +314,12 @@ class Narrow:
         match op:
             case Rename(value, old, new):
                 there = {**at, old: at[new]}
-                return self.loops(axes, [Set(result, "=", self.values.value(value, there))], group)
+                read: list[Stmt] = [Set(result, "=", self.values.value(value, there))]
+                return self.loops(cluster, axes, read, group)
             case Lookup(table, axis, int() as row):
                 there = {**at, axis: cir.Number(row)}
-                return self.loops(axes, [Set(result, "=", self.values.value(table, there))], group)
+                chosen: list[Stmt] = [Set(result, "=", self.values.value(table, there))]
+                return self.loops(cluster, axes, chosen, group)
             case Along("softmax", value, axis):
                 return self._softmax(let, value, axis, group)
             case Pool():
@@ -297,10 +327,10 @@ class Narrow:
                 if len(cluster) == 1 and goes_down(self.values, let, pool.axes):
                     down = columns(self.values, let, pool.axes)
                     outer_axes = self.f.order(let.name)[:-1]
-                    return self.loops(outer_axes, down, group) if outer_axes else down
+                    return self.loops(cluster, outer_axes, down, group) if outer_axes else down
                 if not axes:
                     return [cir.Block(tuple(pool.statements()))]
-                (outer,) = self.loops(axes, pool.statements(), group)
+                (outer,) = self.loops(cluster, axes, pool.statements(), group)
                 if pool.by_matrix and isinstance(outer, For):  # a product of matrices, in effect
                     work = self.f.volume([*axes, *pool.axes])
                     return [replace(outer, work=work, nest=len(axes))]
@@ -327,7 +357,7 @@ class Narrow:
             For(k, cir.Number(0), size, (Set(y, "=", exp), Set(total, "+=", y))),
             For(k, cir.Number(0), size, (Set(y, "=", Infix("/", y, total)),)),
         ]
-        return self.loops(outer, body, group) if outer else [cir.Block(tuple(body))]
+        return self.loops([let.name], outer, body, group) if outer else [cir.Block(tuple(body))]
 
 
 def _apart(s: Stmt) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from metanorm.ir.accumulation import accumulated
+from metanorm.ir.aggregation import ByIndex
 from metanorm.ir.index import closure
 from metanorm.ir.nodes import Expand, Map, Pool, Ref, Rename, Stop
 from metanorm.ir.operands import operands
@@ -24,6 +25,7 @@ from metanorm.targets.native.cir import (
     Prefix,
     Set,
     Stmt,
+    product,
 )
 from metanorm.targets.native.joining import joining
 from metanorm.targets.native.values import Values
@@ -47,6 +49,8 @@ class PoolPrinter:
         self.results = pools
         self.row = accumulated(frozenset(pools))
         self.axes = [leaf for axis, _ in op.over for leaf in self.f.space.leaves(axis)]
+        by_index = (axis for axis, matrix in op.over if isinstance(matrix, ByIndex))
+        self.grouped = next(by_index, None)  # the axis of which each group is pooled
         self.at = values.here([*self.let.type.axes, *self.axes])
         self.locals = self._locals([r for r in (op.value, op.where, op.weight) if r])
         self.weight = self._weight()
@@ -60,8 +64,7 @@ class PoolPrinter:
         if len(self.row.parts) == 1:
             return [*body, *self._loops([added], reduced), self._set(self.row.statistic, TOTAL)]
         if self.weight is None:
-            volume = Prefix("(double)", self.f.volume(self.axes))
-            body.append(Declare("const double", "count", volume))
+            body.append(Declare("const double", "count", Prefix("(double)", self._volume())))
             body += self._loops([added], reduced)
         else:
             body.append(Declare("double", "count", ZERO))
@@ -133,8 +136,20 @@ class PoolPrinter:
             inner = number == 0
             reduced = tuple(joined) if inner else ()
             variable = self.f.variables[axis]
+            if axis == self.grouped:
+                low, high = self.f.rows_of(self.at[self.f.cell or ""])
+                body = [For("place", low, high, (self.f.row_at_place(), *body))]
+                continue
             body = [For(variable, low, high, tuple(body), simd=inner, reduced=reduced)]
         return body
+
+    def _volume(self) -> Expr:
+        """How many elements are pooled."""
+        volume = self.f.volume(axis for axis in self.axes if axis != self.grouped)
+        if self.grouped is None:
+            return volume
+        first, after = self.f.rows_of(self.at[self.f.cell or ""])
+        return product(Infix("-", after, first), volume)
 
     def _bounds(self, axis: str) -> tuple[Expr, Expr]:
         """From the first entry of a matrix to the last, where there is nothing to add beside it."""

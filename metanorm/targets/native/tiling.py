@@ -160,16 +160,14 @@ class Tiling:
         low, high = self.bounds(group)
         assert self.f.cell is not None
         cell = self.at[self.f.cell]
-        start = Name("v->shape.groups.start")
-        after = Element(start, Infix("+", cell, ONE))
-        return Apply("most", (low, Element(start, cell))), Apply("least", (high, after))
+        first, after = self.f.rows_of(cell)
+        return Apply("most", (low, first)), Apply("least", (high, after))
 
     def _found(self, groups: Sequence[tuple[str, ...]]) -> list[Stmt]:
         """Where a row is that is the one at `place`."""
         place: Expr = Name("place")
         if self._grouped(groups[0]):
-            ordered = Apply("ordered", (GROUPS, place))
-            return [Declare("const int64_t", self.f.variable(groups[0]), ordered)]
+            return [self.f.row_at_place()]
         done: list[Stmt] = []
         for number, group in enumerate(groups):
             here = place

@@ -39,7 +39,10 @@ class Values:
 
     def here(self, axes: Sequence[str]) -> dict[str, Expr]:
         """The place that the loops over these axes are at."""
-        return {axis: Name(self.f.variables[axis]) for axis in axes}
+        there = {axis: Name(self.f.variables[axis]) for axis in axes}
+        if self.f.cell is not None and self.f.nest.grouped in there:
+            there.setdefault(self.f.cell, Name(self.f.variables[self.f.cell]))
+        return {**there}
 
     def value(self, ref: Ref, at: At, local: Iterable[Ref] = ()) -> Expr:
         """A value where the axes have the given places."""
@@ -85,7 +88,6 @@ class Values:
             else:
                 assert isinstance(matrix, ByIndex) and self.f.cell is not None
                 group = at[self.f.cell]
-                start = Name("v->shape.groups.start")
-                after = Element(start, Infix("+", group, cir.Number(1)))
-                count = product(count, Infix("-", after, Element(start, group)))
+                first, after = self.f.rows_of(group)
+                count = product(count, Infix("-", after, first))
         return count

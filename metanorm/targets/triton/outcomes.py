@@ -119,7 +119,8 @@ class Outcomes:
 
     def _pooled(self, statistic: Statistic) -> list[tuple[str, Expr, Expr, Sides]]:
         """What tells the parts of a statistic apart: a count, its name, and which one is here."""
-        shape, places, cells = self.shape, self.places, set(statistic.reduction.cells)
+        shape, places = self.shape, self.places
+        cells = self.f.nest.at_hand(statistic.reduction.cells)
         chunk = places.chunk if statistic.first == 0 else None
         found: list[tuple[str, Expr, Expr, Sides]] = []
         if not (shape.gathers and chunk is not None):

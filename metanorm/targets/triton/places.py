@@ -54,6 +54,16 @@ class Loop:
         return full(plus(passed if self.step == ONE else infix("//", passed, self.step), ONE))
 
 
+def group_of_row(scope: Scope) -> tuple[Expr, Sides]:
+    """The group that a row belongs to, and the sides along which it varies."""
+    grouped = scope.context.nest.grouped
+    assert grouped is not None
+    sides, row = scope.sides[grouped], scope.at[grouped]
+    index = scope.arguments("index")
+    loaded = cast(scope.load(index, row, sides), "INDEX")
+    return IfElse(is_given(index), loaded, infix("*", row, ZERO)), sides
+
+
 class Places:
     """Writes the places of a shape into a scope.
 
@@ -257,12 +267,9 @@ class Places:
 
     def _group_of_row(self) -> None:
         """The group that a row belongs to."""
-        s, grouped, cell = self.s, self.f.nest.grouped, self.f.cell
-        assert grouped is not None and cell is not None
-        sides, row = s.sides[grouped], s.at[grouped]
-        index = self.arguments("index")
-        loaded = cast(s.load(index, row, sides), "INDEX")
-        self._axis((cell,), IfElse(is_given(index), loaded, infix("*", row, ZERO)), sides)
+        cell = self.f.cell
+        assert cell is not None
+        self._axis((cell,), *group_of_row(self.s))
 
     def _inside(self) -> None:
         """What is inside along both sides."""

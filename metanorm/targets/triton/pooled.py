@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from metanorm.ir.accumulation import ACCUMULATIONS, WEIGHT, Part
+from metanorm.ir.aggregation import ByIndex
 from metanorm.ir.nodes import Along, Count, Pool, Ref
 from metanorm.targets.python.pyir import Assign, Expr, Literal, Name, Stmt, Tuple
 from metanorm.targets.triton.joining import identity, joined, joined_in_tile
+from metanorm.targets.triton.places import group_of_row
 from metanorm.targets.triton.scope import ROW, Scope
 from metanorm.targets.triton.terms import ZERO, both, call, cast, full, infix, plus, upright
 
@@ -58,7 +60,7 @@ class PoolPrinter:
         def collect(inside: Expr) -> list[Stmt]:
             return [one for each in taken.values() for one in self._added(each, inside)]
 
-        self._loop(axes, collect)
+        self._loop(axes, collect, self._by_group(refs[0]))
         for each in taken.values():
             self._finished(each, axes)
 
@@ -67,7 +69,8 @@ class PoolPrinter:
         if isinstance(op, Count):
             return (WEIGHT,)
         row = ACCUMULATIONS["var" if moments else op.statistic]
-        alike = op.where is None and op.weight is None
+        by_group = any(isinstance(matrix, ByIndex) for _, matrix in op.over)
+        alike = op.where is None and op.weight is None and not by_group
         return row.parts[-1:] if alike and row.rule != "moments" else row.parts
 
     def axes(self, ref: Ref) -> tuple[str, ...]:
@@ -75,6 +78,12 @@ class PoolPrinter:
         op = self.f.lets[ref].op
         assert isinstance(op, (Pool, Count))
         return self.f.leaves(axis for axis, _ in op.over)
+
+    def _by_group(self, ref: Ref) -> bool:
+        """Whether a statistic takes the rows of each group."""
+        op = self.f.lets[ref].op
+        assert isinstance(op, (Pool, Count))
+        return any(isinstance(matrix, ByIndex) for _, matrix in op.over)
 
     def softmax(self, ref: Ref, op: Along) -> None:
         """Shares of one that follow the exponentials of values along an axis."""
@@ -158,8 +167,11 @@ class PoolPrinter:
 
     # ---- loops
 
-    def _loop(self, axes: tuple[str, ...], collect: Callable[[Expr], list[Stmt]]) -> None:
-        """A loop over all places along some axes, so many at a time."""
+    def _loop(
+        self, axes: tuple[str, ...], collect: Callable[[Expr], list[Stmt]], by_group: bool = False
+    ) -> None:
+        """A loop over all places along some axes, so many at a time; of rows, those of a group
+        count where they are taken `by_group`."""
         s, names = self.s, self.s.arguments.names
         size = self.f.size(s.arguments, axes)
         s.enter(axes)
@@ -177,6 +189,10 @@ class PoolPrinter:
         s.masks["row"] = in_pool
         inside = Name(names.fresh("counted"))
         condition = both(in_pool, s.masks.get("column"))
+        if by_group:
+            assert self.f.cell is not None
+            group, _ = group_of_row(s)
+            condition = both(condition, infix("==", group, s.at[self.f.cell]))
         assert condition is not None
         s.body.append(Assign((inside,), condition))
         s.masks["both"] = inside

@@ -20,6 +20,7 @@ from metanorm.targets.triton.context import Arguments, KernelContext
 from metanorm.targets.triton.joining import of_parts
 from metanorm.targets.triton.kernel import function_of
 from metanorm.targets.triton.phases import Phase
+from metanorm.targets.triton.places import group_of_row
 from metanorm.targets.triton.pooled import PoolPrinter
 from metanorm.targets.triton.scope import COLUMN, Scope
 from metanorm.targets.triton.steps import Keys, Parts, PhaseStep, SettleStep
@@ -100,7 +101,27 @@ class SettlePrinter:
                 s.lies(axis, variable, COLUMN)
         body.append(Assign((Name("in_cells"),), infix("<", variable, cells)))
         s.masks["column"] = Name("in_cells")
+        if self.f.nest.grouped in self.axes and self._reads_groups():
+            self._group_of_row()
         return cells
+
+    def _reads_groups(self) -> bool:
+        """Whether values of rows come from values of their groups."""
+        axes = {ref: self.f.lets[ref].type.axes for ref in self.f.lets}
+        found = closure(self.phase.members, lambda ref: self._read_here(ref))
+        return any(self.f.cell in axes[ref] for ref in found)
+
+    def _read_here(self, ref: Ref) -> tuple[Ref, ...]:
+        there = ref in self.s.available or ref in self.f.measured
+        return () if there else operands(self.f.lets[ref].op)
+
+    def _group_of_row(self) -> None:
+        group, sides = group_of_row(self.s)
+        cell = self.f.cell
+        assert cell is not None
+        name = Name(self.arguments.names.fresh(cell.lower()))
+        self.s.body.append(Assign((name,), group))
+        self.s.lies(cell, name, sides)
 
     # ---- values
 

@@ -116,6 +116,30 @@ NORMS: dict[str, tuple[str, dict[str, int], tuple[int, ...], dict[str, Tensor]]]
         """,
         {}, (3, 4, 5), {"lengths": torch.tensor([4, 0, 3]), "w": torch.eye(3, 4).double()},
     ),
+    "rows after their graphs": (
+        """
+        input  x[V, C], batch: index[V]
+        let    g = x - mean(x over V: batch)
+        output g / (1 + l2(g over C))
+        """,
+        {}, (6, 3), {"batch": BATCH},
+    ),
+    "rows beside their graphs": (
+        """
+        input  x[V, T, C], batch: index[V]
+        output x - mean(x over V: batch, T) * mean(x over C) - var(x over T)
+        """,
+        {}, (6, 2, 3), {"batch": BATCH},
+    ),
+    "statistics of rows in graphs": (
+        """
+        input  x[V, C], batch: index[V]
+        let    r = mean(x over C)
+        let    m = mean(r over V: batch)
+        output (x - m) / (1 + var(r over V: batch) + (r - m)^2) + max(r over V: batch)
+        """,
+        {}, (6, 3), {"batch": BATCH},
+    ),
     "extremes of graphs": (
         "input x[V, C], batch: index[V] output x - max(x over V: batch) * min(x over V: batch, C)",
         {}, (6, 3), {"batch": BATCH},

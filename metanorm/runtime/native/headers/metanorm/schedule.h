@@ -171,9 +171,24 @@ static range block_of(const division *d, const shape *s, int64_t block) {
     return r;
 }
 
+/* Whether a reduction has cells of rows that are in groups. They are nowhere near each other, so
+ * that all blocks have their cells in one array. */
+static int of_rows(const reduction *of) {
+#if GROUPS >= 0
+    return (int)(of->axes >> ROWS) & 1;
+#else
+    (void)of;
+    return 0;
+#endif
+}
+
 /* Whether all workers write to the same cells of a reduction, each to its own. */
 static int apart(const reduction *of, const division *d) {
-    return d->fused ? (of->axes & d->islands) == d->islands : (int)(of->axes >> d->axis) & 1;
+    unsigned axes = of->axes;
+#if GROUPS >= 0
+    if (of_rows(of)) axes |= 1u << GROUPS; /* a row is in one group */
+#endif
+    return d->fused ? (axes & d->islands) == d->islands : (int)(axes >> d->axis) & 1;
 }
 
 static void work_on_islands(const kernel *k, void *values, const shape *s, const division *d,
@@ -184,7 +199,7 @@ static void work_on_islands(const kernel *k, void *values, const shape *s, const
         for (int n = 0; n < k->stage_count; n++) {
             const stage *now = k->stages + n;
             for (int i = now->first; i < now->first + now->count; i++) {
-                if (k->reductions[i].terminal) continue;
+                if (k->reductions[i].terminal || of_rows(k->reductions + i)) continue;
                 clear(a + i, cells[i], k->reductions + i);
                 for (int axis = 0; axis < AXES; axis++)
                     a[i].lo[axis] = d->islands >> axis & 1 ? r.lo[axis] : 0;
@@ -208,7 +223,8 @@ static int run(const kernel *k, void *values, const shape *s, int64_t threads) {
         int64_t used = 0;
         for (int i = 0; i < count; i++) {
             const reduction *of = k->reductions + i;
-            const int local = d.fused && !of->terminal, shared = !local && apart(of, &d);
+            const int local = d.fused && !of->terminal && !of_rows(of);
+            const int shared = !local && apart(of, &d);
             int64_t length[AXES];
             for (int axis = 0; axis < AXES; axis++) {
                 const int inside = local && d.islands >> axis & 1;
