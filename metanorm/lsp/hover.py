@@ -164,6 +164,7 @@ def _value(view: View, norm: str, occurrence: Occurrence) -> str:
         head += shape(known)
     statement = _statement(view, symbol.name, norm)
     meaning = words.IMPLIED.get(symbol.name, "") if statement is None else ""
+    meaning = _note(view, symbol.name, norm) or meaning
     text = _code(head) + what + (f": {meaning}" if meaning else "")
     return text + (f"\n\n{_code(statement)}" if statement else "")
 
@@ -177,6 +178,11 @@ def _statement(view: View, name: str, norm: str) -> str | None:
                 if statement.span.start <= occurrence.span.start < statement.span.end:
                     return _text(view.source, statement.span)
     return None
+
+
+def _note(view: View, name: str, norm: str) -> str:
+    """What the comment behind a declaration says about what it declares."""
+    return next((f.notes.get(name, "") for f in view.file.norms if f.name.name == norm), "")
 
 
 def _statements(view: View, norm: str) -> Iterator[ast.Statement]:

@@ -7,15 +7,16 @@ trees are equal when their texts differ in layout and comments only.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, Union
 
 from metanorm.source import Span
 
 if sys.version_info >= (3, 11):
-    from typing import dataclass_transform
+    from typing import Self, dataclass_transform
 else:
-    from typing_extensions import dataclass_transform
+    from typing_extensions import Self, dataclass_transform
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field,))
@@ -255,7 +256,20 @@ class Statement(Node):
     trivia: Trivia = field(default=Trivia(), compare=False)
 
 
-class InputItem(Node):
+class Item(Node):
+    """One of several things that a statement or a norm declares; it may carry comments."""
+
+    trivia: Trivia = field(default=Trivia(), compare=False)
+
+    @property
+    def note(self) -> str:
+        """What the comments of an item say about it, as one line; allowances say nothing."""
+        comments = (*self.trivia.before, self.trivia.after)
+        words = [line.lstrip("#").strip() for line in comments]
+        return " ".join(w for w in words if w and not w.startswith("norm:")).rstrip(".")
+
+
+class InputItem(Item):
     """`x[N, C]`, `batch: index[V]`, `label: index[N] of K = num_classes`, `y[M] = x`."""
 
     name: Identifier
@@ -265,7 +279,17 @@ class InputItem(Node):
     default: Expr | None = None
 
 
-class Input(Statement):
+class Itemized(Statement):
+    """The base of statements that declare one or several items."""
+
+    items: tuple[Item, ...]
+
+    def with_items(self, items: Sequence[Item]) -> Self:
+        """The same statement with other items, which are of its kind."""
+        return replace(self, items=tuple(items))
+
+
+class Input(Itemized):
     """`input x[N, C], ...`."""
 
     kind: Literal["input"] = "input"
@@ -333,7 +357,7 @@ class AffineClause(Statement):
     affine: Affine
 
 
-class ParamItem(Node):
+class ParamItem(Item):
     """`gate[C] = 1 in [0, 1]`, `g[O] = init l2(v over *I)`."""
 
     name: Identifier
@@ -344,7 +368,7 @@ class ParamItem(Node):
     high: Expr | None = None
 
 
-class Param(Statement):
+class Param(Itemized):
     """`param gate[C] = 1, slope = 0`."""
 
     kind: Literal["param"] = "param"
@@ -360,7 +384,7 @@ class Let(Statement):
     value: Expr
 
 
-class BufferItem(Node):
+class BufferItem(Item):
     """`seen[C] = 0`, `u[O] = init sum(w over *I)`."""
 
     name: Identifier
@@ -369,7 +393,7 @@ class BufferItem(Node):
     from_weight: bool = False
 
 
-class Buffer(Statement):
+class Buffer(Itemized):
     """`buffer seen[C] = 0`."""
 
     kind: Literal["buffer"] = "buffer"
@@ -400,7 +424,7 @@ class Repeat(Statement):
     body: tuple[Assignment, ...]
 
 
-class OutputItem(Node):
+class OutputItem(Item):
     """`y`, `y = e`, `y = e like residual`."""
 
     name: Identifier | None = None
@@ -408,7 +432,7 @@ class OutputItem(Node):
     dtype: Dtype | None = None
 
 
-class Output(Statement):
+class Output(Itemized):
     """`output y, mean`."""
 
     kind: Literal["output"] = "output"
@@ -434,10 +458,17 @@ AnyStatement = Union[
 ]
 
 
+def bare(statement: AnyStatement) -> AnyStatement:
+    """A statement without its comments."""
+    if isinstance(statement, Itemized):
+        statement = statement.with_items([replace(i, trivia=Trivia()) for i in statement.items])
+    return replace(statement, trivia=Trivia())
+
+
 # ---- files
 
 
-class Hyper(Node):
+class Hyper(Item):
     """`num_groups: int`, `eps = 1e-5`, `U: matrix[N, N] = eye`."""
 
     name: Identifier
@@ -466,6 +497,21 @@ class Norm(Node):
             else:
                 lines.clear()
         return tuple(lines)
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """What comments say about hyperparameters, inputs, parameters and buffers, by name."""
+        items: list[Hyper | InputItem | ParamItem | BufferItem] = list(self.hypers)
+        for statement in self.statements:
+            if isinstance(statement, (Input, Param, Buffer)):
+                items += statement.items
+        return {item.name.name: item.note for item in items if item.note}
+
+    @property
+    def notes_on_outputs(self) -> tuple[str, ...]:
+        """What comments say about outputs, in their order."""
+        outputs = [s for s in self.statements if isinstance(s, Output)]
+        return tuple(item.note for statement in outputs for item in statement.items)
 
 
 class Use(Node):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from lark import Token
@@ -14,6 +15,7 @@ from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.syntax import GivenTwice, MisplacedPart
 from metanorm.source import Source, Span
 from metanorm.syntax import ast, build
+from metanorm.syntax.notes import with_notes
 from metanorm.syntax.tokens import MAX_DEPTH, span_of
 from metanorm.syntax.tree_from_text import MISSING, ParsedText
 from metanorm.syntax.trivia import distribute, start_of
@@ -73,22 +75,39 @@ class _Builder:
 
     def norm(self, tree: Tree, comments: ast.Trivia) -> ast.Norm:
         name, hypers, target, *statements = tree.children
+        body = self.body(tree)
         spans = [self.span(statement) for statement in statements]
-        trivia, end = distribute(self.source, self.parsed.comments, spans, self.body(tree))
+        given = [self.hyper(h) for h in hypers.children if h] if hypers else []
+        found = [self.statement(statement, ast.Trivia()) for statement in statements]
+        comments_of_norm = self._within(body)
+        limit = self.span(hypers).end if hypers else 0
+        numbers, rest = with_notes(self.source, comments_of_norm, given, limit, inside=True)
+        for position, (statement, following) in enumerate(zip(found, [*spans[1:], body.after()])):
+            if isinstance(statement, ast.Itemized):
+                items, rest = with_notes(
+                    self.source, rest, statement.items, following.start, inside=False
+                )
+                found[position] = statement.with_items(items)
+        trivia, end = distribute(self.source, rest, spans, body)
         return ast.Norm(
             span=self.span(tree),
             name=self.identifier(name),
-            hypers=tuple(self.hyper(h) for h in hypers.children if h) if hypers else (),
+            hypers=numbers,
             target=self.identifier(target.children[0]) if target else None,
-            statements=tuple(self.statement(s, c) for s, c in zip(statements, trivia)),
+            statements=tuple(replace(s, trivia=t) for s, t in zip(found, trivia)),
             trivia=comments,
             end=end,
         )
 
     def body(self, tree: Tree) -> Span:
-        """The span of a norm from behind its header on."""
-        name, hypers, target, *_ = tree.children
-        return self.source.span(self.span(target or hypers or name).end, self.span(tree).end)
+        """The span of a norm from behind its name on."""
+        return self.source.span(self.span(tree.children[0]).end, self.span(tree).end)
+
+    def _within(self, body: Span) -> list[Token]:
+        """The comments of a norm; all stand in the order of the text."""
+        comments = self.parsed.comments
+        first = bisect_left(comments, body.start, key=start_of)
+        return comments[first : bisect_left(comments, body.end, key=start_of)]
 
     def hyper(self, tree: Tree) -> ast.Hyper:
         name, sort, default = tree.children

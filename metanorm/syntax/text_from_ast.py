@@ -31,7 +31,10 @@ def text_from_ast(file: ast.File) -> str:
 def norm_lines(norm: ast.Norm) -> list[str]:
     """The lines of one norm, its comments included."""
     hypers = ""
-    if norm.hypers:
+    if _noted(norm.hypers):
+        noted = _noted_lines(norm.hypers, [_hyper(h) for h in norm.hypers], 4, WIDTH)
+        hypers = "\n".join((f"norm {norm.name.name}(", *noted, ")"))
+    elif norm.hypers:
         items = join((",", LINE), [_hyper(h) for h in norm.hypers])
         head: Doc = (f"norm {norm.name.name}", Group(("(", Indent((SOFT, items), 4), SOFT, ")")))
         hypers = render(head, WIDTH - 20)
@@ -69,14 +72,52 @@ def _with_comments(lines: Sequence[str], trivia: ast.Trivia) -> list[str]:
 def statement_lines(statement: ast.AnyStatement, pad: int) -> list[str]:
     """One statement, with its keyword padded to `pad` columns."""
     lead = statement.kind.ljust(pad) + " "
+    parts = _parts(statement)
+    if _noted([item for item, _ in parts]):
+        items, docs = zip(*parts)
+        lines = _noted_lines(items, docs, len(lead), WIDTH - 2)
+        return [lead + lines[0][len(lead) :], *lines[1:]]
     doc: Doc = (lead, Indent(_statement(statement), len(lead)))
     return [line.rstrip() for line in render(Group(doc), WIDTH - 2).split("\n")]
 
 
-def _statement(s: ast.AnyStatement) -> Doc:
+def _parts(s: ast.AnyStatement) -> list[tuple[ast.Item, Doc]]:
+    """The items of a statement that has some, and their texts."""
     match s:
         case ast.Input():
-            return _items([_input_item(i) for i in s.items])
+            return [(i, _input_item(i)) for i in s.items]
+        case ast.Param():
+            return [(i, _param_item(i)) for i in s.items]
+        case ast.Buffer():
+            return [(i, _buffer_item(i)) for i in s.items]
+        case ast.Output():
+            return [(i, _output_item(i)) for i in s.items]
+        case _:
+            return []
+
+
+def _noted(items: Sequence[ast.Item]) -> bool:
+    """Whether an item has comments of its own: then each stands on a line of its own."""
+    return any(item.trivia.before or item.trivia.after for item in items)
+
+
+def _noted_lines(
+    items: Sequence[ast.Item], docs: Sequence[Doc], indent: int, width: int
+) -> list[str]:
+    """Items below each other, with their comments, which do not count for the width."""
+    done: list[str] = []
+    for item, doc in zip(items, docs):
+        comma = "," if item is not items[-1] else ""
+        text = render(Group((" " * indent, Indent((doc, comma), indent))), width)
+        lines = [line.rstrip() for line in text.split("\n")]
+        before = [f"{' ' * indent}{line}" if line else "" for line in item.trivia.before]
+        after = f"  {item.trivia.after}" if item.trivia.after else ""
+        done += [*before, *lines[:-1], lines[-1] + after]
+    return done
+
+
+def _statement(s: ast.AnyStatement) -> Doc:
+    match s:
         case ast.AxisSplit():
             return f"{s.axis.name} = ({', '.join(_dim(d) for d in s.parts)})"
         case ast.Reduce():
@@ -94,23 +135,15 @@ def _statement(s: ast.AnyStatement) -> Doc:
             return (_expr(s.tracked.momentum), " off" if s.tracked.off else "")
         case ast.AffineClause():
             return _affine(s.affine)
-        case ast.Param():
-            return _items([_param_item(i) for i in s.items])
         case ast.Let():
             return (s.name.name, _dims(s.dims), " = ", _expr(s.value))
-        case ast.Buffer():
-            return _items([_buffer_item(i) for i in s.items])
         case ast.Update():
             return (s.name.name, " = ", _expr(s.value), f" in {s.mode.name}" if s.mode else "")
         case ast.Repeat():
             body = [(a.name.name, " = ", _expr(a.value)) for a in s.body]
             return (_expr(s.count), " {", Group((Indent((LINE, join(LINE, body)), 2), LINE)), "}")
-        case ast.Output():
-            return _items([_output_item(i) for i in s.items])
-
-
-def _items(items: Sequence[Doc]) -> Doc:
-    return Group(join((",", LINE), items))
+        case ast.Input() | ast.Param() | ast.Buffer() | ast.Output():
+            return Group(join((",", LINE), [doc for _, doc in _parts(s)]))
 
 
 def _hyper(h: ast.Hyper) -> Doc:

@@ -202,7 +202,8 @@ def untidy(draw: DrawFn, text: str) -> str:
     out = []
     for line in text.rstrip("\n").split("\n"):
         words = line.split(" ")
-        spaced = "".join(w + draw(GAPS) for w in words[:-1]) + words[-1]
+        gaps = [draw(GAPS if not w.endswith(",") else GAPS | ENDS) for w in words[:-1]]
+        spaced = "".join(w + gap for w, gap in zip(words, gaps)) + words[-1]
         out.append(spaced + draw(ENDS))
     return "".join(out)
 

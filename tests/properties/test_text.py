@@ -46,6 +46,32 @@ def test_formatting_is_final_and_keeps_everything(text: str) -> None:
     assert format_spec(Source.of("x.norm", once)) == (once, ())
     assert parsed(once) == parsed(text)
     assert comments(once) == comments(text)
+    assert [n.notes for n in parsed(once).norms] == [n.notes for n in parsed(text).norms]
+
+
+NOTED = """norm A(a: int, b = 1,  # of b
+  # above c
+  c = 2  # behind c
+  # on its own
+) {  # behind the brace
+  input x[N, C], y[N],  # of y
+        z[N]  # of z
+  param w[C] = 1, v[C] = 0  # of both, so of neither
+  param u[C] = 1  # of u
+  buffer t = 0 update t = 1  # of a statement
+  output w, v  # nothing
+}
+"""
+
+
+def test_a_note_is_of_what_stands_before_it() -> None:
+    (norm,) = parsed(NOTED).norms
+    notes = {"b": "of b", "c": "above c behind c", "y": "of y", "z": "of z", "u": "of u"}
+    assert norm.notes == notes
+    assert norm.notes_on_outputs == ("", "")
+    once, _ = format_spec(Source.of("x.norm", NOTED))
+    assert parsed(once).norms[0].notes == notes
+    assert comments(once) == comments(NOTED)
 
 
 @given(st.lists(st.sampled_from(WORDS), max_size=40).map(" ".join))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 
 from metanorm.ir.nodes import Argument, Divisible, Dtype, Program, Several
 from metanorm.ir.outputs import output_dims
@@ -35,8 +34,8 @@ def class_doc(equations: ast.Norm, program: Program, usage: str = "") -> tuple[s
     lines = [*title(program.doc, program.name), ""]
     lines += [*textwrap.wrap(usage, COLUMNS), ""] if usage else []
     lines += [*_formula(equations), ""]
-    lines += ["Shapes:", *_shapes(program, space), ""]
-    arguments = _arguments(program, space)
+    lines += ["Shapes:", *_shapes(program, space, equations), ""]
+    arguments = _arguments(program, space, equations.notes)
     lines += ["Args:", *arguments, ""] if arguments else []
     lines += ["Raises:", *_errors(program)]
     return tuple(lines)
@@ -57,8 +56,7 @@ def _formula(equations: ast.Norm) -> list[str]:
     ]
     lines = ["Equations::", ""]
     for statement in kept:
-        bare = replace(statement, trivia=ast.Trivia())
-        words = statement_lines(bare, 0)
+        words = statement_lines(ast.bare(statement), 0)
         words[0] = words[0].removeprefix("let ")
         text = " ".join(word.strip() for word in words)
         lines += ["    " + line for line in _wrapped(text)]
@@ -74,30 +72,43 @@ def _shown(dims: Sequence[str], space: Space) -> str:
     return f"[{', '.join(f'*{d}' if space[d].variadic else d for d in dims)}]"
 
 
-def _shapes(program: Program, space: Space) -> list[str]:
-    lines = []
+def _shapes(program: Program, space: Space, equations: ast.Norm) -> list[str]:
+    """The shape of each tensor, and what the spec says about it in a comment."""
+    lines: list[str] = []
+    notes = equations.notes
+
+    def add(name: str, shape: str, note: str = "") -> None:
+        text = f"    {name}: {shape}{': ' if note else ''}{printable(note)}"
+        lines.extend(textwrap.wrap(text, COLUMNS, subsequent_indent=" " * 8))
+
     for decl in program.inputs:
         if decl.sort == "edges":
             ends = f"sources and targets among the positions of {decl.dims[0]}"
-            lines.append(f"    {decl.name}: [2, E] of integers, {ends}")
+            add(decl.name, f"[2, E] of integers, {ends}", notes.get(decl.name, ""))
             continue
-        note = {"mask": " of booleans, true where an element counts"}
-        note |= dict.fromkeys(("index", "whole"), " of integers")
-        lines.append(f"    {decl.name}: {_shown(decl.dims, space)}{note.get(decl.sort, '')}")
-    grouped: dict[str, list[str]] = {}
+        sorts = {"mask": " of booleans, true where an element counts"}
+        sorts |= dict.fromkeys(("index", "whole"), " of integers")
+        shape = f"{_shown(decl.dims, space)}{sorts.get(decl.sort, '')}"
+        add(decl.name, shape, notes.get(decl.name, ""))
+    grouped: dict[tuple[str, str], list[str]] = {}
     declared = [(p.name, p.dims) for p in program.params]
     for name, dims in declared + [(b.name, b.dims) for b in program.buffers]:
-        grouped.setdefault(_shown(dims, space) if dims else "a single number", []).append(name)
-    lines += [f"    {', '.join(names)}: {shape}" for shape, names in grouped.items()]
+        shape = _shown(dims, space) if dims else "a single number"
+        # What has words of its own has a line of its own.
+        grouped.setdefault((shape, name if name in notes else ""), []).append(name)
+    for (shape, _), names in grouped.items():
+        add(", ".join(names), shape, notes.get(names[0], ""))
     first = _shown(program.inputs[0].dims, space)
     dtypes = {name: _dtype(dtype) for name, dtype in program.output_dtypes}
     if len(program.outputs) == 1:
         own = dtypes.get(program.outputs[0][0], "")
-        return [*lines, f"    result: {first if program.keeps_shape else 'a single number'}{own}"]
-    for name, ref in program.outputs:
+        shape = first if program.keeps_shape else "a single number"
+        add("result", f"{shape}{own}", "".join(equations.notes_on_outputs))
+        return lines
+    for (name, ref), note in zip(program.outputs, equations.notes_on_outputs):
         dims = output_dims(program, name, ref)
         shape = _shown(dims, space) if dims else "a single number"
-        lines.append(f"    {name}: {shape}{dtypes.get(name, '')}")
+        add(name, f"{shape}{dtypes.get(name, '')}", note)
     return lines
 
 
@@ -105,10 +116,11 @@ def _dtype(dtype: Dtype) -> str:
     return f", in the dtype of {dtype.name}" if dtype.like else f" of {dtype.name}"
 
 
-def _arguments(program: Program, space: Space) -> list[str]:
+def _arguments(program: Program, space: Space, notes: Mapping[str, str]) -> list[str]:
     lines: list[str] = []
     for argument in program.arguments:
-        lines += _entry(argument.name, _meaning(argument, program, space))
+        note = printable(notes.get(argument.name, ""))
+        lines += _entry(argument.name, note or _meaning(argument, program, space))
     for switch in program.switches:
         names = [p.name for p in program.params if switch.name in p.switches]
         if switch.name == "track_running_stats":
@@ -142,6 +154,8 @@ def _meaning(argument: Argument, program: Program, space: Space) -> str:
         return "weight of the newest batch in running statistics; None weighs all batches alike"
     if argument.default is None and not argument.required:
         return "a number; None stands for the machine epsilon of the statistics"
+    if argument.name == "eps":
+        return "a small number, which keeps divisions finite"
     return "hyperparameter of the equations"
 
 
