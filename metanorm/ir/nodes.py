@@ -165,6 +165,11 @@ class Dtype:
     name: str
     like: bool = True
 
+    @property
+    def has_eight_bits(self) -> bool:
+        """Whether it is known to have eight bits, which hold no gradients."""
+        return not self.like and self.name.startswith("float8")
+
 
 @dataclass(frozen=True, slots=True)
 class Cast:
@@ -292,6 +297,9 @@ Op = Union[
     FromSums,
 ]
 Init = Union[Scalar, Draw, Eye]
+
+# What is computed from values at the same place alone.
+POINTWISE = (Map, Expand, Stop, Cast)
 
 # ---- programs
 

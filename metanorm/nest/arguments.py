@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from metanorm.ir.momenta import momenta
-from metanorm.ir.nodes import Buffer, Divisible, Input, Let, Number, Param, Program
+from metanorm.ir.nodes import Buffer, Cast, Divisible, Input, Let, Number, Param, Program
 from metanorm.ir.outputs import output_axes
 from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf, leaves
 from metanorm.ir.space import Space
@@ -122,6 +122,12 @@ def factors(number: Scalar, lengths: Mapping[str, str]) -> tuple[str | int, ...]
             return None if len(known) < len(parts) else tuple(f for part in known for f in part)
         case _:
             return None
+
+
+def followed_dtypes(program: Program) -> tuple[str, ...]:
+    """The tensors to whose dtypes values are rounded. Kernels are compiled for these dtypes."""
+    casts = (let.op.to for let in program.body if isinstance(let.op, Cast))
+    return tuple(dict.fromkeys(to.name for to in casts if to.like))
 
 
 def fields(plan: Plan, saved: Iterable[str]) -> tuple[Field, ...]:

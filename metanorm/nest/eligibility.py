@@ -13,19 +13,18 @@ from metanorm.ir.accumulation import ACCUMULATIONS
 from metanorm.ir.aggregation import ByIndex, Causal, Matrix, Neighbours, Ones, Window
 from metanorm.ir.flags import choosing_flags
 from metanorm.ir.nodes import (
+    POINTWISE,
     Along,
     Buffer,
     Cast,
     Count,
     Divisible,
-    Expand,
     Input,
     Let,
     Lookup,
     Map,
     Mode,
     Number,
-    Op,
     Param,
     Pool,
     Position,
@@ -33,7 +32,6 @@ from metanorm.ir.nodes import (
     Ref,
     Rename,
     Repeat,
-    Stop,
 )
 from metanorm.ir.operands import every_let, operands
 from metanorm.ir.scalar import Const
@@ -51,11 +49,9 @@ OVERLAPPING: dict[type[Matrix], str] = {
     Causal: "pools of the past, which overlap",
     Neighbours: "neighbours in a graph, whose pools overlap",
 }
-# Operations of which no kernels are made, wherever they stand.
-WITHOUT_KERNELS: dict[type[Op], str] = {Cast: "a value that is rounded on the way"}
 # What sweeps compute for each element of the data, and what is computed for each cell.
-WIDE = (Input, Map, Expand, Stop)
-PER_CELL = (Number, Position, Count, Input, Param, Buffer, Map, Expand, Stop, Rename, Pool)
+WIDE = (Input, *POINTWISE)
+PER_CELL = (Number, Position, Count, Input, Param, Buffer, *POINTWISE, Rename, Pool)
 
 
 class NoKernels(Exception):
@@ -78,8 +74,8 @@ def ineligible(program: Program) -> Iterator[str]:
                     yield OVERLAPPING[type(matrix)]
     space = Space(program.axes)
     for let in every_let(program.body):
-        if type(let.op) in WITHOUT_KERNELS:
-            yield WITHOUT_KERNELS[type(let.op)]
+        if isinstance(let.op, Cast) and let.op.to.has_eight_bits:
+            yield "a value that is rounded to eight bits"
         if isinstance(let.op, Lookup) and isinstance(let.op.index, int):
             length = space[let.op.axis].size  # which no kernel looks at
             if not isinstance(length, Const) or let.op.index < 0:

@@ -182,6 +182,7 @@ class Nest:
     arrays: tuple[Array, ...]
     fields: tuple[Field, ...]  # all that a call brings, numbers and lengths among it
     kept: tuple[str, ...]  # the names of what is saved
+    followed_dtypes: tuple[str, ...]  # of these tensors: what values are rounded to
     reductions: tuple[Reduction, ...]
     blocks: tuple[Block, ...]
 

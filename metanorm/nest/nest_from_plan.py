@@ -12,7 +12,7 @@ from metanorm.ir.momenta import momenta
 from metanorm.ir.nodes import Along, Buffer, Input, Let, Lookup, Param, Rename
 from metanorm.ir.nodes import Pool as PoolOp
 from metanorm.ir.operands import operands
-from metanorm.nest.arguments import fields, orders_of, results
+from metanorm.nest.arguments import fields, followed_dtypes, orders_of, results
 from metanorm.nest.layouts import Group, Layout
 from metanorm.nest.nest import (
     Accumulate,
@@ -59,6 +59,7 @@ def nest_from_plan(
         tuple(maker.arrays()),
         fields(plan, kept),
         kept,
+        followed_dtypes(plan.program),
         plan.reductions,
         tuple(maker.blocks()),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metanorm.ir.nodes import Along, Lookup, Ref, Rename
+from metanorm.ir.nodes import Along, Cast, Lookup, Ref, Rename
 from metanorm.ir.nodes import Pool as PoolOp
 from metanorm.ir.operands import operands
 from metanorm.nest.nest import (
@@ -84,6 +84,9 @@ class _Verifier:
                         there |= {x for a, _ in over for x in self.index.space.leaves(a)}
                     case Rename(old=axis) | Lookup(axis=axis) | Along(axis=axis):
                         there.add(axis)
+                    case Cast(to=to) if to.like:
+                        known = to.name in self.nest.followed_dtypes
+                        self._demand(known, f"the dtype of {to.name} for {let.name}")
                 for ref in operands(let.op):
                     self._read(block, ref)
                     if not in_sweep:

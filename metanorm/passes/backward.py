@@ -16,6 +16,7 @@ from metanorm.ir.exposure import exposed
 from metanorm.ir.nodes import (
     Along,
     Buffer,
+    Cast,
     Count,
     Expand,
     Input,
@@ -217,6 +218,9 @@ class _Backward:
                 self._pool(op, result, d)
             case Expand(value, _):
                 self._contribute(value, d, axes)
+            case Cast(value, to):  # the gradient is rounded alike
+                rounded = d if to.has_eight_bits else self.b.emit(Cast(d, to))
+                self._contribute(value, rounded, axes)
             case Rename(value, old, new):
                 # An adjoint that is the same all along the axis lacks it, whatever its name.
                 part = self.b.emit(Rename(d, new, old)) if new in self.b.types[d].axes else d

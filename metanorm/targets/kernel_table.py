@@ -116,10 +116,12 @@ def _dim(space: Space, dim: str) -> str:
 
 def _variant(function: str, variant: Variant, space: Space, named: Named) -> dict[str, Any]:
     def entry(kernels: Mapping[str, Nest]) -> dict[str, Any]:
-        fields = next(iter(kernels.values())).fields
+        first = next(iter(kernels.values()))
+        dtypes = {"dtypes": list(first.followed_dtypes)} if first.followed_dtypes else {}
         return {
             "sections": {vector: named(function, kernel) for vector, kernel in kernels.items()},
-            "fields": [_field(field, space) for field in fields],
+            "fields": [_field(field, space) for field in first.fields],
+            **dtypes,
         }
 
     return {

@@ -11,13 +11,12 @@ import os
 import shutil
 import struct
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from metanorm.runtime.demands import through_python
@@ -36,8 +35,7 @@ class Kernel:
     """A kernel, and the calls of it that were recorded."""
 
     source: str
-    section: str
-    real: torch.dtype
+    defines: Mapping[str, str]
     entry: str
     calls: list[bytes] = field(default_factory=list)
 
@@ -49,11 +47,11 @@ class Recorder:
         self.kernels: dict[int, Kernel] = {}
         self.constants: list[Tensor] = []
 
-    def loaded(self, source: str, section: str, real: torch.dtype, library: ctypes.CDLL) -> None:
+    def loaded(self, source: str, defines: Mapping[str, str], library: ctypes.CDLL) -> None:
         """A library whose kernel may be called."""
         entry = "forward" if hasattr(library, "forward") else "backward"
         function = getattr(library, entry)
-        self.kernels.setdefault(id(function), Kernel(source, section, real, entry))
+        self.kernels.setdefault(id(function), Kernel(source, defines, entry))
 
     def called(
         self, prepared: Any, operands: Sequence[Tensor | None], momenta: Sequence[float],
@@ -100,9 +98,9 @@ def recording() -> Iterator[Recorder]:
     recorder = Recorder()
     section, run, launch = calls.Library.section, routes.run, routes.NativeRoute.launch
 
-    def section_of(self: Any, name: str, real: torch.dtype) -> ctypes.CDLL:
-        library = section(self, name, real)
-        recorder.loaded(self.source, name, real, library)
+    def section_of(self: Any, defines: Mapping[str, str]) -> ctypes.CDLL:
+        library = section(self, defines)
+        recorder.loaded(self.source, defines, library)
         return library
 
     def recorded(prepared: Any, *rest: Any) -> None:
@@ -137,12 +135,12 @@ def problems(kernel: Kernel, flags: Sequence[str], place: Path, headers: Path = 
     """What a sanitizer says of the recorded calls of a kernel; empty where it says nothing."""
     place.mkdir(parents=True, exist_ok=True)
     (place / "kernel.c").write_text(kernel.source, encoding="utf-8")
-    double = ["-DMETANORM_DOUBLE=1"] if kernel.real is torch.float64 else []
+    defines = [f"-D{name}={value}" for name, value in kernel.defines.items()]
     # Without optimisation gcc takes a third of the time, and leaves out no access to be checked.
     common = ["-std=gnu11", "-O0", "-g", "-w", "-pthread", *flags]
     subprocess.run(
-        [CC, *common, "-fopenmp", "-ffp-contract=fast", "-fno-math-errno", "-DSERIAL=1", *double,
-         f"-D{kernel.section}=1", f"-DENTRY={kernel.entry}", "-I", str(headers),
+        [CC, *common, "-fopenmp", "-ffp-contract=fast", "-fno-math-errno", "-DSERIAL=1", *defines,
+         f"-DENTRY={kernel.entry}", "-I", str(headers),
          "kernel.c", str(REPLAY), "-o", "replay", "-lm"],
         cwd=place, check=True, capture_output=True,
     )  # fmt: skip

@@ -77,6 +77,9 @@ def rows() -> None:
     norm = layer("layer_norm", "LayerNorm", 33)
     for x in (torch.randn(7, 33), strided(7, 33), torch.randn(7, 33).bfloat16()):
         both_ways(norm, x)
+    rounded = layer("llm_norm", "LlamaRMSNorm", 33)
+    for x in (strided(7, 33), torch.randn(7, 33).half()):
+        both_ways(rounded, x)
 
 
 def graphs() -> None:
@@ -111,7 +114,7 @@ def demand_clean(
     for number, kernel in enumerate(recorder.kernels.values()):
         for flags in sanitizers if kernel.calls else ():
             said = problems(kernel, flags, place / f"{number}{flags[0][-6:]}")
-            assert not said, (kernel.section, said)
+            assert not said, (kernel.defines, said)
 
 
 def test_kernels_touch_no_memory_but_their_own(tmp_path: Path) -> None:

@@ -47,6 +47,13 @@ def test_what_no_plan_can_do_is_told(output: str) -> None:
     assert any(UNSUPPORTED[output] in reason for reason in unsupported(plan(program)))
 
 
+def test_kernels_do_not_round_to_eight_bits() -> None:
+    text = "input x[V, C]\noutput cast(x as {}) - mean(x over C)"
+    with pytest.raises(NoKernels, match="eight bits"):
+        kernels_of(optimized(text.format("float8_e5m2")))
+    assert kernels_of(optimized(text.format("float16"))).variants
+
+
 ONE_TARGET = {
     "input x[N, C, *S]\nlet m = var(x over N)\nlet v = var(x over C)\noutput x * m + v": {
         "native": "statistics that pool crosswise"

@@ -87,6 +87,13 @@ def test_islands_lie_along_loops() -> None:
         verify(replace(nest(), islands=("K",)))
 
 
+def test_the_dtypes_that_values_are_rounded_to_are_known() -> None:
+    found = nest("LlamaRMSNorm")
+    assert found.followed_dtypes == ("x",)
+    with pytest.raises(IllegalNest, match="the dtype of x"):
+        verify(replace(found, followed_dtypes=()))
+
+
 def test_what_belongs_to_islands_has_their_axes() -> None:
     found = nest()
     with pytest.raises(IllegalNest, match="for each island"):

@@ -35,8 +35,6 @@ NOT_DERIVABLE = {  # pools that overlap, and what else is torch's to derive
     "ConditionalBatchNorm": "lookup",
     "ConditionalInstanceNorm": "lookup",
     "ConditionalGroupNorm": "lookup",
-    "LlamaRMSNorm": "cast",
-    "T5LayerNorm": "cast",
     "UnitedNorm": "window",
     "UnitedNormCommon": "window",
     "UnitedNormSoftmax": "window",

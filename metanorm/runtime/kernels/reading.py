@@ -125,19 +125,26 @@ class Reading:
             return self.table.tensors[name.removeprefix("d.")]
         return field.dims or self.table.tensors.get(name, first)
 
+    def dtype_of(self, name: str) -> torch.dtype:
+        """The dtype of a tensor of the call; of one that was left out, that of the first input."""
+        tensor = self.values.get(name)
+        dtype = tensor.dtype if isinstance(tensor, Tensor) else self.x.dtype
+        if dtype not in layout.TYPES:
+            raise Unfit("a type that kernels do not know")
+        return dtype
+
     def like_output(self, output: str) -> Tensor:
         """The first input, or where an output has another dtype, one without memory that lies
-        like it. That of a tensor which was left out is the first input's."""
+        like it."""
         named = self.table.dtypes.get(output)
         if named is None:
             return self.x
         if named.startswith("torch."):
             dtype: torch.dtype = getattr(torch, named.removeprefix("torch."))
+            if dtype not in layout.TYPES:
+                raise Unfit("a type that kernels do not know")
         else:
-            tensor = self.values.get(named)
-            dtype = tensor.dtype if isinstance(tensor, Tensor) else self.x.dtype
-        if dtype not in layout.TYPES:
-            raise Unfit("a type that kernels do not know")
+            dtype = self.dtype_of(named)
         return (
             self.x
             if dtype == self.x.dtype

@@ -31,10 +31,12 @@ class Field:
 
 @dataclass(frozen=True)
 class Entry:
-    """The kernels of one arm in one direction: a section for each vector axis."""
+    """The kernels of one arm in one direction: a section for each vector axis. They are compiled
+    for what the `dtypes` of some tensors are."""
 
     sections: Mapping[str, str]
     fields: tuple[Field, ...]
+    dtypes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -114,11 +116,7 @@ def parsed(data: Mapping[str, Any]) -> Table:
         flags=tuple(data.get("flags", ())),
         dtypes=data.get("dtypes", {}),
         arms={
-            arm: {
-                way: Entry(entry["sections"], tuple(_field(text) for text in entry["fields"]))
-                for way, entry in ways.items()
-                if way != "cells"
-            }
+            arm: {way: _entry(entry) for way, entry in ways.items() if way != "cells"}
             for arm, ways in data["arms"].items()
         },
         cells={
@@ -126,6 +124,11 @@ def parsed(data: Mapping[str, Any]) -> Table:
             for arm, ways in data["arms"].items()
         },
     )
+
+
+def _entry(data: Mapping[str, Any]) -> Entry:
+    fields = tuple(_field(text) for text in data["fields"])
+    return Entry(data["sections"], fields, tuple(data.get("dtypes", ())))
 
 
 def _field(text: str) -> Field:

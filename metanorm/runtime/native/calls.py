@@ -28,6 +28,14 @@ PRECISIONS: Mapping[torch.dtype, Mapping[str, str]] = {
     torch.float64: {"METANORM_DOUBLE": "1"},
 }
 
+
+def defines(section: str, real: torch.dtype, dtypes: Mapping[str, torch.dtype]) -> dict[str, str]:
+    """What a build of a section defines, for arithmetic of this type, and where values are rounded
+    to the `dtypes` of some tensors."""
+    followed = {f"DTYPE_{name}": str(TYPES[dtype]) for name, dtype in dtypes.items()}
+    return {section: "1", **PRECISIONS[real], **followed}
+
+
 LINE = 64  # bytes of a line of a cache
 LONG = 512  # bytes of a row of which the lines that it does not fill are a small part
 
@@ -136,19 +144,19 @@ class Library:
     def __init__(self, source: str) -> None:
         self.source = source
         self.digest = hashlib.sha256(source.encode()).hexdigest()[:8]  # by which operations tell it
-        self._sections: dict[tuple[str, torch.dtype], ctypes.CDLL] = {}
+        self._sections: dict[tuple[tuple[str, str], ...], ctypes.CDLL] = {}
 
-    def section(self, name: str, real: torch.dtype) -> ctypes.CDLL:
-        """The kernel of a section, for arithmetic of this type."""
-        library = self._sections.get((name, real))
+    def section(self, defines: Mapping[str, str]) -> ctypes.CDLL:
+        """The kernel of a section, for arithmetic and dtypes as these macros say."""
+        library = self._sections.get(key := tuple(defines.items()))
         if library is None:
-            library = load(self.source, {name: "1", **PRECISIONS[real]})
+            library = load(self.source, defines)
             for exported in ("forward", "backward", "kept"):
                 if hasattr(library, exported):
                     getattr(library, exported).argtypes = [ctypes.c_char_p]
             if hasattr(library, "kept"):
                 library.kept.restype = ctypes.c_int64
-            self._sections[name, real] = library
+            self._sections[key] = library
         return library
 
 
@@ -197,7 +205,8 @@ class Preparation(Reading):
                     template += self._operand(field, at)
             format_ += "d" if field.kind in ("number", "momentum") else "q" * (len(template) - at)
         pack = struct.Struct(format_).pack
-        kernel = self.library.section(entry.sections[self.vector], self.real)
+        dtypes = {name: self.dtype_of(name) for name in entry.dtypes}
+        kernel = self.library.section(defines(entry.sections[self.vector], self.real, dtypes))
         function = kernel.forward if hasattr(kernel, "forward") else kernel.backward
         kept = kernel.kept(pack(*template)) if kept_at and hasattr(kernel, "kept") else 0
         return Prepared(

@@ -90,7 +90,8 @@ def _compiled(kernel: Any, step: Mapping[str, Any], architecture: int) -> Compil
         word = key.split(" ")[0]
         if kernel.params[place].is_constexpr:
             signature[parameter] = "constexpr"
-            constants[parameter] = fixed.get(key, CELL if word == "size" else 1e-5)
+            usual = {"size": CELL, "dtype": tl.bfloat16}
+            constants[parameter] = fixed.get(key, usual.get(word, 1e-5))
             continue
         if word == "stride" and key.split(" ")[-1] == _neighbours(step):
             signature[parameter], constants[parameter] = "constexpr", 1  # as a launch finds it

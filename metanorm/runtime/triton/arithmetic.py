@@ -38,6 +38,15 @@ def smallest(a, b):
 
 
 @triton.jit
+def rounded(x, TYPE: tl.constexpr, REAL: tl.constexpr):
+    """The nearest number of another type, by way of float32, as torch rounds."""
+    if TYPE.primitive_bitwidth == 64:
+        return x.to(REAL)
+    else:
+        return x.to(tl.float32).to(TYPE).to(REAL)
+
+
+@triton.jit
 def sign(x):
     """-1, 0 or 1."""
     return (x > 0).to(x.dtype) - (x < 0).to(x.dtype)

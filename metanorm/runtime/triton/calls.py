@@ -60,6 +60,8 @@ class Preparation(Reading):
         self.device = self._device()
         self.made = Prepared(self.device, self.real, [], {}, [], index)
         self.env = self._numbers(entry, steps)
+        for name in entry.dtypes:
+            self.env[f"dtype {name}"] = _language_type(self.dtype_of(name))
         for field_ in entry.fields:
             self._field(field_)
         for matrix, axis in self.table.matrices.items():
@@ -104,10 +106,9 @@ class Preparation(Reading):
         env = {k: int(v) if k.startswith("size ") else float(v) for k, v in env.items()}
         if steps["groups"]:
             env[f"size {steps['groups'][2]}"] = self.values[f"{steps['groups'][0]}.count"]
-        types = {torch.float32: "float32", torch.float64: "float64"}
         import triton.language as tl
 
-        env["REAL"] = getattr(tl, types[self.real])
+        env["REAL"] = _language_type(self.real)
         env["INDEX"] = tl.int64 if self._large() else tl.int32
         return env
 
@@ -302,3 +303,10 @@ class Preparation(Reading):
     def _array(self, key: str, shape: Sequence[int]) -> None:
         if key not in self.made.saved and key not in self.made.result_keys:
             self.made.arrays[key] = tuple(shape)
+
+
+def _language_type(dtype: torch.dtype) -> Any:
+    """A dtype of torch, as Triton calls it."""
+    import triton.language as tl
+
+    return getattr(tl, str(dtype).removeprefix("torch."))

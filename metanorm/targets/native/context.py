@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from metanorm.ir.nodes import Input, Param, Program, Ref
+from metanorm.ir.nodes import Dtype, Input, Param, Program, Ref
 from metanorm.ir.rename import role_of
 from metanorm.ir.scalar import Apply as ApplyScalar
 from metanorm.ir.scalar import Const, Hyper, Scalar, SizeOf
@@ -38,14 +38,14 @@ RESERVED = frozenset(
     matrix_of landed stream elements divide everything block_of apart work_on_islands lay_out copied
     widen absent merge_at merge_alike merge_each add_up direct offset grouped segments launch
     round floor ceil exp log sqrt pow sin cos tanh erf abs begin place end gap strided division
-    widened_bfloat16 rounded_bfloat16 widened_float16 rounded_float16
+    widened_bfloat16 rounded_bfloat16 widened_float16 rounded_float16 rounded_to as_float16
     AXES DIMS GROUPS ROWS VECTOR TILE TILE_AREA TILE_ROWS STRIP CACHE SERIAL THREADS AT R REAL_TYPE
     LARGER SMALLER larger smaller extreme_of parts_of clear
     BY_VECTORS EXPORTED GATHER SCATTER FLOAT32 FLOAT64 BFLOAT16 FLOAT16 BOOLEAN INT64 STREAMED
     NULL INFINITY NAN""".split()
 )
 # What sweeps call the sums of a reduction.
-SUMS = re.compile(r"(sum|extreme|weight|drift|squares|centre|cells)_\d+(_\d+)?|AXIS_.*")
+SUMS = re.compile(r"(sum|extreme|weight|drift|squares|centre|cells)_\d+(_\d+)?|(AXIS|DTYPE)_.*")
 SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 MATH = {"abs": "fabs", "min": "fmin", "max": "fmax"}  # whatever C calls differently
 
@@ -190,6 +190,11 @@ class KernelContext:
         assert self.nest.grouped is not None
         row = Apply("ordered", (Name("&v->shape.groups"), Name("place")))
         return Declare("const int64_t", self.variables[self.nest.grouped], row)
+
+    @staticmethod
+    def dtype(to: Dtype) -> Expr:
+        """The number of a dtype: a known one, or that of a tensor, which a build defines."""
+        return Name(f"DTYPE_{to.name}" if to.like else to.name.upper())
 
     # ---- places in arrays
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from metanorm.ir.nodes import Expand, Input, Let, Map, Ref, Stop
+from metanorm.ir.nodes import Input, Let, Ref
 from metanorm.ir.operands import operands
 from metanorm.nest.nest import Block
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import Apply, Declare, Element, Expr, Name, Prefix, Stmt
-from metanorm.targets.native.functions import FUNCTIONS
+from metanorm.targets.native.pointwise import pointwise
 from metanorm.targets.native.tiling import EACH, LENGTH, Tiling
 from metanorm.targets.native.values import Values
 
@@ -41,15 +41,9 @@ class Elements:
         for let in reversed(lets):
             if not isinstance(let.op, Input):
                 kind = "const int" if let.type.kind == "bool" else "const real"
-                inner.append(Declare(kind, self.f.name(let.name), self._map(let)))
+                value = pointwise(self.f, let.op, self.wide)
+                inner.append(Declare(kind, self.f.name(let.name), value))
         return reading, inner
-
-    def _map(self, let: Let) -> Expr:
-        op = let.op
-        if isinstance(op, (Stop, Expand)):
-            return self.wide(op.value)
-        assert isinstance(op, Map)
-        return FUNCTIONS[op.function](*(self.wide(a) for a in op.arguments))
 
     def wide(self, ref: Ref) -> Expr:
         """A value at element `i` of the row."""

@@ -10,18 +10,16 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from metanorm.ir.nodes import (
+    POINTWISE,
     Along,
     Buffer,
-    Expand,
     Input,
     Let,
     Lookup,
-    Map,
     Param,
     Pool,
     Ref,
     Rename,
-    Stop,
 )
 from metanorm.ir.operands import operands
 from metanorm.plan.sweeps import Reduction
@@ -80,7 +78,7 @@ class Narrow:
 
     def _simple(self, ref: Ref) -> bool:
         """Whether a value is computed from values at the same place alone."""
-        same_place = isinstance(self.lets[ref].op, (Map, Stop, Expand))
+        same_place = isinstance(self.lets[ref].op, POINTWISE)
         return ref in self.measured or same_place or self.values.sized(ref)
 
     def _clusters(self, group: CellGroup) -> list[list[Ref]]:
@@ -248,11 +246,7 @@ class Narrow:
             return self._measured(ref, at)
         if self.values.sized(ref):
             return self.values.from_sizes(ref, at)
-        op = self.lets[ref].op
-        if isinstance(op, (Stop, Expand)):
-            return self.values.value(op.value, at, local)
-        assert isinstance(op, Map)
-        return FUNCTIONS[op.function](*(self.values.value(a, at, local) for a in op.arguments))
+        return self.values.applied(self.lets[ref].op, at, local)
 
     def _measured(self, ref: Ref, at: At, cell: Expr | None = None) -> Expr:
         """A statistic, from what the sweep accumulated."""

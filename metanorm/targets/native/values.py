@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from metanorm.ir.aggregation import ByIndex, Ones
-from metanorm.ir.nodes import Count, Expand, Map, Number, Position, Ref, Rename, Stop
+from metanorm.ir.nodes import Count, Number, Op, Position, Ref, Rename
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import Apply, Element, Expr, Infix, Name, Prefix, product
 from metanorm.targets.native.context import KernelContext
-from metanorm.targets.native.functions import FUNCTIONS
 from metanorm.targets.native.inlined import inlined
+from metanorm.targets.native.pointwise import pointwise
 
 At = Mapping[str, Expr]
 
@@ -75,10 +75,11 @@ class Values:
         op = self.lets[ref].op
         if isinstance(op, Rename):
             return self.value(op.value, {**at, op.old: at[op.new]})
-        if isinstance(op, (Expand, Stop)):
-            return self.value(op.value, at, local)
-        assert isinstance(op, Map)
-        return FUNCTIONS[op.function](*(self.value(a, at, local) for a in op.arguments))
+        return self.applied(op, at, local)
+
+    def applied(self, op: Op, at: At, local: Iterable[Ref]) -> Expr:
+        """An operation on values at the same place."""
+        return pointwise(self.f, op, lambda operand: self.value(operand, at, local))
 
     def _count(self, op: Count, at: At) -> Expr:
         count: Expr = cir.Number(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from metanorm.ir.aggregation import Ones
-from metanorm.ir.nodes import Along, Count, Expand, Map, Op, Pool, Ref, Stop
+from metanorm.ir.nodes import POINTWISE, Along, Count, Op, Pool, Ref
 from metanorm.nest.nest import Block
 from metanorm.targets.python.pyir import Expr, Literal, Name
 from metanorm.targets.triton.context import Arguments, KernelContext
@@ -39,7 +39,7 @@ class IslandScope(Scope):
                 raise NotInTile("a statistic where it is not known")
             if isinstance(op, Along):
                 raise NotInTile("a map along an axis")
-            if not isinstance(op, (Map, Stop, Expand)) and not self.context.inline(ref):
+            if not isinstance(op, POINTWISE) and not self.context.inline(ref):
                 raise NotInTile("a value at another place")
         if self.grouped and self.context.by_index(let):
             return self._rows_of_group(op)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from metanorm.ir.aggregation import ByIndex, Ones
 from metanorm.ir.nodes import (
+    POINTWISE,
     Buffer,
     Count,
     Expand,
@@ -141,7 +142,7 @@ class KernelContext:
         it is read."""
         if ref not in self._light:
             op = self.lets[ref].op
-            self._light[ref] = not self.wide(ref) and isinstance(op, (Map, Stop, Expand))
+            self._light[ref] = not self.wide(ref) and isinstance(op, POINTWISE)
             self._light[ref] = self._light[ref] and all(
                 self.given(r) or self.inline(r) or self.light(r) for r in operands(op)
             )

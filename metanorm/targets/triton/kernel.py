@@ -8,6 +8,9 @@ from metanorm.nest.nest import Block
 from metanorm.targets.python.pyir import Function, Parameter, Stmt
 from metanorm.targets.triton.context import Arguments, KernelContext
 
+# Numbers and dtypes are part of what is compiled, but for numbers that change from call to call.
+ANNOTATIONS = {"number": "tl.constexpr", "dtype": "tl.constexpr", "momentum": "tl.float64"}
+
 
 def function_of(
     name: str, doc: str, arguments: Arguments, meta: Sequence[str], body: Sequence[Stmt],
@@ -24,9 +27,8 @@ def function_of(
 
 
 def annotation_of(key: str) -> str:
-    """Numbers are part of what is compiled, but for those that change from call to call."""
-    word = key.split(" ")[0]
-    return {"number": "tl.constexpr", "momentum": "tl.float64"}.get(word, "")
+    """The annotation of the parameter for a key, by the first word of that."""
+    return ANNOTATIONS.get(key.split(" ")[0], "")
 
 
 def what(context: KernelContext, sweep: Block) -> str:

@@ -11,11 +11,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from metanorm.ir.index import closure
-from metanorm.ir.nodes import Along, Count, Expand, Lookup, Map, Pool, Ref, Rename, Stop
+from metanorm.ir.nodes import POINTWISE, Along, Count, Lookup, Pool, Ref, Rename
 from metanorm.ir.operands import operands
 from metanorm.targets.triton.context import KernelContext
 
-ELEMENTWISE = (Map, Stop, Expand)
 MOVED = (Rename, Lookup)  # read from an array, at another place
 
 
@@ -112,7 +111,7 @@ class Phases:
                 return all(o in there or self.f.given(o) for o in operands(op))
             if isinstance(op, Along):
                 return op.function == "softmax" and at_hand(op.value, op.axis)
-            known_op = isinstance(op, (*ELEMENTWISE, Pool, Count)) or self.f.inline(ref)
+            known_op = isinstance(op, (*POINTWISE, Pool, Count)) or self.f.inline(ref)
             return known_op and all(at_hand(o, apart) for o in operands(op))
 
         for ref in left:  # in the order of the program, in which operands come first

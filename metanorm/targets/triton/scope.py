@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 
 from metanorm.ir.nodes import (
     Buffer,
+    Cast,
     Count,
+    Dtype,
     Expand,
     Input,
     Lookup,
@@ -222,6 +224,8 @@ class Scope:
                 return full(self.context.size(self.arguments, axes))
             case Map(function, arguments) if self.simple(ref):
                 return self.mapped(function, arguments)
+            case Cast(value, to) if self.simple(ref):
+                return self.rounded(value, to)
             case Stop(value) | Expand(value) if self.simple(ref):
                 return self.value(value)
         return self.array(ref)
@@ -243,6 +247,15 @@ class Scope:
         ):
             given[0] = infix("!=", given[0], ZERO)  # a switch among the hyperparameters
         return FUNCTIONS[function](*given)
+
+    def rounded(self, ref: Ref, to: Dtype) -> Expr:
+        """A value rounded to a dtype: that of a tensor of the call, or a known one."""
+        dtype: Expr = Name(f"tl.{to.name}")
+        if to.like:
+            dtype = self.arguments(f"dtype {to.name}", f"{to.name}_dtype".upper())
+        value = self.value(ref)
+        value = full(value) if numeral(value) or self._number(ref) else value
+        return call("arithmetic.rounded", value, dtype, Name("REAL"))
 
     def _number(self, ref: Ref) -> bool:
         return isinstance(self.context.lets[ref].op, Number)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from metanorm.ir.aggregation import Ones
 from metanorm.ir.index import closure
 from metanorm.ir.momenta import momenta
-from metanorm.ir.nodes import Along, Count, Expand, Lookup, Map, Pool, Ref, Rename, Stop, Update
+from metanorm.ir.nodes import POINTWISE, Along, Count, Lookup, Pool, Ref, Rename, Update
 from metanorm.ir.operands import operands
 from metanorm.plan.sweeps import Reduction
 from metanorm.targets.python.pyir import Assign, Do, Expr, If, Name, Stmt, Tuple
@@ -235,7 +235,7 @@ class CellScope(Scope):
     def simple(self, ref: Ref) -> bool:
         """Whether a value is computed where it is read."""
         let = self.context.lets[ref]
-        elementwise = isinstance(let.op, (Map, Stop, Expand)) or self.context.by_index(let)
+        elementwise = isinstance(let.op, POINTWISE) or self.context.by_index(let)
         return super().simple(ref) or (elementwise and ref not in self.available)
 
     def _rows_in_group(self, ref: Ref) -> Expr:

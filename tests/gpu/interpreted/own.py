@@ -144,6 +144,15 @@ NORMS: dict[str, tuple[str, dict[str, int], tuple[int, ...], dict[str, Tensor]]]
         "input x[V, C], batch: index[V] output x - max(x over V: batch) * min(x over V: batch, C)",
         {}, (6, 3), {"batch": BATCH},
     ),
+    "values that are rounded on the way": (  # not to bfloat16, to which the interpreter truncates
+        """
+        input  x[N, C], h[C], z[N, C]
+        let    near = mean(cast(x / 3 as float32) over C)
+        output cast(x * h like z) + x * near + cast(z / 7 as float16), r = cast(h / 5 as float16)
+        """,
+        {}, (3, 5),
+        {"h": torch.linspace(-3, 7, 5).double(), "z": torch.linspace(1, 2, 15).view(3, 5).half()},
+    ),
     "lengths that positions are compared with": (
         """
         input  x[N, T, D], lengths: index[N]

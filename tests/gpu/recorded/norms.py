@@ -30,9 +30,10 @@ ALL = os.environ.get("METANORM_PTX") == "all"
 REPORT = os.environ.get("METANORM_PTX_REPORT")  # a file for registers and stacks of all kernels
 SOME = """
     AdaLayerNorm BatchNorm FiLM GraphNorm GroupNorm InstanceNorm LayerNorm
-    MaskedBatchNorm MetaNorm QKRMSNorm RMSNorm SwitchNorm WeightStandardization
+    LlamaRMSNorm MaskedBatchNorm MetaNorm QKRMSNorm RMSNorm SwitchNorm WeightStandardization
 """.split()
-QUICK = "BatchNorm GraphNorm GroupNorm MaskedBatchNorm RMSNorm".split()  # `launching.py` has more
+# `launching.py` has more.
+QUICK = "BatchNorm GraphNorm GroupNorm LlamaRMSNorm MaskedBatchNorm".split()
 SMALL = ("eval, float32", "bfloat16", "channels last")
 USUAL = ("32x512x14x14", "32x64x56x56 channels last", "8192x768 bfloat16", "7972x128 in 256")
 UNSERVED = ("cannot run on Triton kernels: the call has", "cannot be had")

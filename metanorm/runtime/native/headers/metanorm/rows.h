@@ -56,6 +56,32 @@ static inline uint16_t rounded_float16(float value) {
 }
 #endif
 
+/* The nearest number in half precision, without a step that vectors do not have. */
+static inline float as_float16(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, 4);
+    const uint32_t sign = bits & 0x80000000u, size = bits ^ sign;
+    const uint32_t nearest = (size + 0xfffu + ((size >> 13) & 1u)) & ~0x1fffu;
+    float magnitude, found;
+    memcpy(&magnitude, &size, 4);
+    memcpy(&found, &nearest, 4);
+    found = size < 0x38800000u ? (magnitude + 0.5f) - 0.5f : found; /* multiples of 2^-24 */
+    found = size >= 0x477ff000u ? INFINITY : found;                 /* from 65520 on */
+    found = size > 0x7f800000u ? magnitude : found;                 /* NaN stays NaN */
+    memcpy(&bits, &found, 4);
+    bits |= sign;
+    memcpy(&found, &bits, 4);
+    return found;
+}
+
+/* The nearest number of a type, by way of float, as torch rounds. The type is the same for all
+ * elements of a loop, of which the compiler makes one for each. */
+static inline real rounded_to(real value, int64_t type) {
+    if (type == BFLOAT16) return (real)widened_bfloat16(rounded_bfloat16((float)value));
+    if (type == FLOAT16) return (real)as_float16((float)value);
+    return type == FLOAT32 ? (real)(float)value : value;
+}
+
 #define GATHER(TYPE, WIDENED)                                                        \
     {                                                                                \
         const TYPE *from = (const TYPE *)data + offset;                              \

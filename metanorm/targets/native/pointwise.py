@@ -1,0 +1,22 @@
+"""What is computed from values at the same place alone, wherever these are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from metanorm.ir.nodes import Cast, Expand, Map, Op, Ref, Stop
+from metanorm.targets.native.cir import Apply, Expr
+from metanorm.targets.native.context import KernelContext
+from metanorm.targets.native.functions import FUNCTIONS
+
+
+def pointwise(context: KernelContext, op: Op, read: Callable[[Ref], Expr]) -> Expr:
+    """The expression of an operation; `read` gives that of each operand."""
+    match op:
+        case Expand(value) | Stop(value):
+            return read(value)
+        case Cast(value, to):
+            return Apply("rounded_to", (read(value), context.dtype(to)))
+        case Map(function, arguments):
+            return FUNCTIONS[function](*map(read, arguments))
+    raise AssertionError(op)
