@@ -12,6 +12,7 @@ from metanorm.passes.fold import fold
 from metanorm.passes.matrices import matrices
 from metanorm.passes.moments import moments
 from metanorm.passes.reductions import reductions
+from metanorm.passes.repeated import repeated
 from metanorm.passes.share import share
 from metanorm.passes.simplify import simplify
 from metanorm.passes.split import split
@@ -34,6 +35,9 @@ PIPELINE: tuple[Pass, ...] = (
         "split", split, "blocks become axes before anyone asks along which axes a value is constant"
     ),
     Pass("moments", moments, "statistics of derived values become statistics of inputs"),
+    Pass(
+        "repeated", repeated, "what is larger than an input only by copies is narrow from here on"
+    ),
     Pass("share", share, "only now it is known which moments of each input are wanted"),
     Pass("fold", fold, "with the statistics narrow, all that is left of the wide work is maps"),
 )

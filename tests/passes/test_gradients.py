@@ -40,8 +40,6 @@ NOT_DERIVABLE = {  # pools that overlap, and what else is torch's to derive
     "UnitedNormSoftmax": "window",
 }
 DERIVABLE = [name for name in PROGRAMS if name not in NOT_DERIVABLE]
-SOFT = {"ModeNorm"}  # a share of every sample in every mode: larger than the input, and no kernels
-NARROW = [name for name in DERIVABLE if name not in SOFT]
 
 
 def gradients_of(program: Program, arm: str) -> Gradient:
@@ -91,7 +89,7 @@ def test_agrees_with_autograd(program: Program) -> None:
         agree(program, arm)
 
 
-@pytest.mark.parametrize("program", NARROW, indirect=True)
+@pytest.mark.parametrize("program", DERIVABLE, indirect=True)
 def test_what_is_kept_is_narrow(program: Program) -> None:
     """As large as the input is nothing but the input; the statistics were measured once."""
     for arm in arms(optimize(program)):

@@ -294,6 +294,24 @@ def decorrelated(x: Tensor) -> Tensor:
     return y - 0.1 * y @ (y.mT @ y / 4)
 
 
+MODES = """norm Modes { input x[N, C, *S], g[N, K]
+ let m = moments(x over N, *S weight g)
+ output sum(g * (x - m.mean) / sqrt(m.var + 0.1) over K) }"""
+SHARES = torch.tensor([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]], dtype=F64)
+
+
+@references(MODES, x=(3, 2, 4, 5), g=SHARES, kernels=True)
+def weighed_by_each_of_several(x: Tensor, g: Tensor) -> Tensor:
+    """A weight on an axis that x lacks makes a statistic for each of its positions."""
+    done = torch.zeros_like(x)
+    for k in range(g.shape[1]):
+        w = g[:, k].view(-1, 1, 1, 1).expand(3, 1, 4, 5)
+        mean = (w * x).sum((0, 2, 3), keepdim=True) / w.sum()
+        var = (w * (x - mean) ** 2).sum((0, 2, 3), keepdim=True) / w.sum()
+        done = done + w * (x - mean) / torch.sqrt(var + 0.1)
+    return done
+
+
 @pytest.mark.parametrize("target", ["torch", "auto"])
 @pytest.mark.parametrize("name", references.names())
 def test_what_is_written_by_hand_agrees(name: str, target: str) -> None:
