@@ -94,14 +94,14 @@ REQUIRED = object()
 
 def _arguments(program: Program) -> Mapping[str, object]:
     """The arguments, with their defaults."""
-    given: Sequence[Argument | Switch] = (*program.arguments, *program.switches)
+    given: Sequence[Argument | Switch] = (*program.given, *program.switches)
     return {
         a.name: REQUIRED if isinstance(a, Argument) and a.required else a.default for a in given
     }
 
 
 def _positional(program: Program) -> list[str]:
-    arguments = sorted(program.arguments, key=lambda a: not a.required)
+    arguments = sorted(program.given, key=lambda a: not a.required)
     switches = [s.name for s in program.switches if not s.keyword_only]
     return [*(a.name for a in arguments), *switches]
 

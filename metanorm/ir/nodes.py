@@ -315,14 +315,29 @@ class Let:
 
 
 @dataclass(frozen=True, slots=True)
+class Test:
+    """Whether the argument `of` is the string `text`, or with `equal` false, whether it is not."""
+
+    of: str
+    text: str
+    equal: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Argument:
-    """A constructor argument: a hyperparameter, or the size of an axis (`axis` is set)."""
+    """A constructor argument: a hyperparameter, or the size of an axis (`axis` is set).
+
+    A `choice` is one of several strings; what reads it are flags, arguments with a `test`, which
+    nobody gives: a module has them as properties.
+    """
 
     name: str
-    type: Literal["int", "float", "bool", "matrix", "size"]
+    type: Literal["int", "float", "bool", "matrix", "size", "choice"]
     default: bool | int | float | str | None = None
     required: bool = True
     axes: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    test: Test | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -464,6 +479,11 @@ class Program:
         from metanorm.ir.index import Index  # which is made of the nodes on this page
 
         return Index(self)
+
+    @property
+    def given(self) -> tuple[Argument, ...]:
+        """The arguments that the constructor is given."""
+        return tuple(a for a in self.arguments if a.test is None)
 
     @property
     def keeps_shape(self) -> bool:

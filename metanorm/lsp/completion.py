@@ -16,6 +16,7 @@ from metanorm.ir.nodes import DTYPES
 from metanorm.ir.ops import DRAWS, FORMS, FUNCTIONS, MATRICES, STATISTICS, Operation
 from metanorm.lsp.hover import shape
 from metanorm.lsp.project import View
+from metanorm.semantics.choices import COMPARED
 from metanorm.semantics.pools import EDGES
 from metanorm.semantics.symbols import OF_AXES, Role
 from metanorm.syntax import ast, words
@@ -269,10 +270,22 @@ def _expression(place: Place) -> Iterator[Item]:
         yield from _arguments(place)
     if place.lead == "=" and place.called:  # an axis of the norm that is called
         yield from _axes(place)
+    if place.last in COMPARED:
+        yield from _choices(place)
     yield from _values(place, ())
     yield from (Item(word, Sort.WORD) for word in ("true", "false"))
     yield from _functions({**FUNCTIONS, **STATISTICS, **FORMS, **DRAWS})
     yield from _norms(place)
+
+
+def _choices(place: Place) -> Iterator[Item]:
+    """The strings that a hyperparameter may be, behind `mode ==`."""
+    compared = str(place.tokens[-2]) if len(place.tokens) > 1 else ""
+    for norm in place.view.file.norms:
+        if norm.span.start <= place.offset <= norm.span.end:
+            hypers = (hyper for hyper in norm.hypers if hyper.name.name == compared)
+            texts = (f'"{choice.value}"' for hyper in hypers for choice in hyper.choices)
+            yield from (Item(text, Sort.WORD, f"a value of `{compared}`") for text in texts)
 
 
 # ---- items

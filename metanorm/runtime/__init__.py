@@ -20,12 +20,13 @@ from metanorm.runtime.arguments import (
     rounded,
     widened,
 )
-from metanorm.runtime.attributes import renamed, shape_of
+from metanorm.runtime.attributes import is_choice, renamed, shape_of
 from metanorm.runtime.contraction import contracted
 from metanorm.runtime.demands import use
 from metanorm.runtime.dispatch import among_processes, call_path, gpu, native, torch_only
 from metanorm.runtime.errors import (
     ShapeError,
+    as_choice,
     as_length,
     as_number,
     as_number_or_none,
@@ -136,6 +137,7 @@ __all__ = [
     "SwapError",
     "Window",
     "among_processes",
+    "as_choice",
     "as_length",
     "as_number",
     "as_number_or_none",
@@ -164,6 +166,7 @@ __all__ = [
     "guarded",
     "handle_override",
     "has_override",
+    "is_choice",
     "keep_matrix",
     "largest",
     "largest_along",

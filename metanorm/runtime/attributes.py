@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+from metanorm.runtime.errors import as_choice
 
 
 def renamed(name: str) -> Any:
@@ -15,6 +18,19 @@ def renamed(name: str) -> Any:
         setattr(module, name, value)
 
     return property(read, write)
+
+
+def is_choice(name: str, text: str, choices: Sequence[str], *, equal: bool = True) -> Any:
+    """A property that says whether the attribute `name` is `text`, or is not.
+
+    It raises `ValueError` where the attribute is none of `choices`: it may have been set since.
+    """
+
+    def read(module: object) -> bool:
+        value = as_choice(getattr(module, name), name, choices)
+        return (value == text) == equal
+
+    return property(read)
 
 
 def shape_of(*lengths: str | int) -> Any:

@@ -85,6 +85,14 @@ def as_length(length: int, name: str) -> int:
     return whole
 
 
+def as_choice(value: str, name: str, choices: Sequence[str]) -> str:
+    """A constructor argument that is one of several strings. Raises `ValueError` if it is not."""
+    if isinstance(value, str) and value in choices:
+        return value
+    known = " or ".join(map(repr, choices))
+    raise ValueError(f"{name} must be {known}, got {value!r}")
+
+
 def as_whole(number: int, name: str) -> int:
     """A whole number, of any integer type. Raises `TypeError` for all else, flags included."""
     if not isinstance(number, bool):

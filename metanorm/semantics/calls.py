@@ -6,22 +6,25 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from metanorm.diagnostics.structure import Recursion
+from metanorm.diagnostics.suggest import listing
 from metanorm.diagnostics.values import CallMismatch, UnknownArgument, WrongArguments, WrongKind
 from metanorm.ir.scalar import Const, Hyper, Scalar
 from metanorm.semantics.bindings import Bindings
 from metanorm.semantics.lowering import Frame, KnownNorm, Lowering
 from metanorm.semantics.names_in_ast import nodes_in
 from metanorm.semantics.naming import snake_case
-from metanorm.semantics.scalars import flag_from_ast, scalar_from_ast, sort_of
+from metanorm.semantics.scalars import CHOICE, flag_from_ast, scalar_from_ast, sort_of
 from metanorm.semantics.statements import Statements
 from metanorm.semantics.values import (
     POISON,
+    Choice,
     Entity,
     Outputs,
     Poison,
     PoolOnly,
     Scope,
     Tensor,
+    Text,
     Value,
 )
 from metanorm.source import Span
@@ -193,8 +196,13 @@ class Calls:
         frame.fixed = dict(twin.fixed)
         for hyper in frame.norm.hypers:
             name = hyper.name.name
-            frame.hypers[name], frame.hyper_sorts[name] = twin.hypers[name], twin.hyper_sorts[name]
-            value = self.low.number(twin.hypers[name], call.span)
+            frame.hyper_sorts[name] = twin.hyper_sorts[name]
+            entity = twin.scope.find(name)
+            assert entity is not None
+            value = entity.value
+            if name in twin.hypers:
+                frame.hypers[name] = twin.hypers[name]
+                value = self.low.number(twin.hypers[name], call.span)
             entity = Entity("hyperparameter", hyper.name.span, value, warns=False)
             frame.scope.enter(name, entity)
 
@@ -210,15 +218,15 @@ class Calls:
         scalar: Scalar | None
         what = f"`{name}` of `{frame.norm.name.name}`"
         sort = sort_of(hyper)
+        if sort == CHOICE:
+            return self._choice(call, hyper, keyword, caller, frame)
         read = flag_from_ast if sort == "bool" else scalar_from_ast
         if keyword is not None:
             scalar = read(keyword.value, caller, self.low, what)
             if sort == "int" and not self._is_whole(keyword.value, scalar, caller, name):
                 return False
         elif hyper.default is None:
-            wrong = f"needs a value for `{name}`"
-            usage = f"{frame.norm.name.name}(x, {name} = ...)"
-            self.problems.add(WrongArguments(call.span, frame.norm.name.name, usage, wrong))
+            self._lacks(call, frame, name)
             return False
         else:
             scalar = read(hyper.default, frame, self.low, what)
@@ -226,6 +234,43 @@ class Calls:
             return False
         frame.hypers[name], frame.hyper_sorts[name] = scalar, sort
         value = self.low.number(scalar, call.span)
+        frame.scope.enter(name, Entity("hyperparameter", hyper.name.span, value, warns=False))
+        return True
+
+    def _lacks(self, call: ast.Call, frame: Frame, name: str) -> None:
+        wrong = f"needs a value for `{name}`"
+        usage = f"{frame.norm.name.name}(x, {name} = ...)"
+        self.problems.add(WrongArguments(call.span, frame.norm.name.name, usage, wrong))
+
+    def _choice(
+        self,
+        call: ast.Call,
+        hyper: ast.Hyper,
+        keyword: ast.Keyword | None,
+        caller: Frame,
+        frame: Frame,
+    ) -> bool:
+        """One of several strings: one of them, or a hyperparameter of the caller that is."""
+        name, given = hyper.name.name, keyword.value if keyword is not None else hyper.default
+        value: Value | None = None
+        match given:
+            case None:
+                self._lacks(call, frame, name)
+                return False
+            case ast.Text():
+                value = Text(given.value)
+            case ast.Name() if caller.hyper_sorts.get(given.name) == CHOICE:
+                entity = caller.scope.find(given.name)
+                value = entity.value if entity is not None else None
+        texts = {choice.value for choice in hyper.choices}
+        found = {value.text} if isinstance(value, Text) else set()
+        found |= set(value.texts) if isinstance(value, Choice) else set()
+        if value is None or not found or not found <= texts:
+            known = listing([f'"{choice.value}"' for choice in hyper.choices], "or")
+            hint = f"`{frame.norm.name.name}` asks which of them it is to be"
+            self.problems.add(WrongKind(given.span, "another value", known, hint))
+            return False
+        frame.hyper_sorts[name] = CHOICE
         frame.scope.enter(name, Entity("hyperparameter", hyper.name.span, value, warns=False))
         return True
 

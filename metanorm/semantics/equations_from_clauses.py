@@ -22,6 +22,8 @@ from metanorm.syntax import ast, build
 
 CLAUSES = (ast.Reduce, ast.Shift, ast.Scale, ast.Stat, ast.Mix, ast.Track, ast.AffineClause)
 MIXED_BY = ("softmax", "sparsestmax")
+LEARNED = {"normalized", "weight", "bias"}  # what an `affine` brings, or is part of
+IMPLIED = LEARNED | {"mean", "var", "eps", "true", "false"}  # what no statement has to introduce
 ONCE = ("reduce", "mix", "shift", "scale", "affine", "output")
 
 
@@ -154,11 +156,14 @@ class _Clauses:
     def _warn_if_unused(self) -> None:
         output = self.first.get("output")
         clauses = [self.first[k] for k in ("reduce", "mix", "affine") if k in self.first]
-        if output and set(names_in(output)) - defined_in(self.norm) - {"true", "false"}:
+        if output and set(names_in(output)) - defined_in(self.norm) - IMPLIED:
             return  # a name is wrong there: who knows what it was meant to be
         if output and clauses and not {"normalized", "mean", "var"} & self.used:
             kinds = tuple(clause.kind for clause in clauses)
             self.problems.add(ClausesUnused(build.keyword_span(clauses[0]), kinds))
+        elif output and "affine" in self.first and not LEARNED & self.used:
+            span = build.keyword_span(self.first["affine"])
+            self.problems.add(ClausesUnused(span, ("affine",)))
 
     def _places(self) -> tuple[int | None, int | None]:
         """Behind which statements the statistics, and the normalized value, are written."""

@@ -24,12 +24,23 @@ from metanorm.ir.ops import (
     operations,
 )
 from metanorm.ir.scalar import SizeOf
+from metanorm.semantics.choices import compared
 from metanorm.semantics.draws import axes_drawn, draw_from_ast
 from metanorm.semantics.forms import Forms
 from metanorm.semantics.lowering import Frame, Lowering
 from metanorm.semantics.pools import LoweredPool, PoolLowering
 from metanorm.semantics.statistics import Statistics
-from metanorm.semantics.values import POISON, Moments, Outputs, Poison, PoolOnly, Tensor, Value
+from metanorm.semantics.values import (
+    POISON,
+    Choice,
+    Moments,
+    Outputs,
+    Poison,
+    PoolOnly,
+    Tensor,
+    Text,
+    Value,
+)
 from metanorm.syntax import ast, build
 
 Subscript = Union[ast.Rename, ast.At, ast.Expr]
@@ -73,6 +84,10 @@ class Expressions:
         elif isinstance(value, PoolOnly):
             hint = f"it pools: `over {value.axis}: {value.name}`"
             self.problems.add(WrongKind(expr.span, f"{value.what}", "a number", hint))
+        elif isinstance(value, (Text, Choice)):
+            hint = 'a string is compared: `where(mode == "graph", a, b)`'
+            found = "a string" if isinstance(value, Text) else "a choice of strings"
+            self.problems.add(WrongKind(expr.span, found, "a number", hint))
         return None
 
     def value(self, expr: ast.Expr) -> Value:
@@ -80,6 +95,8 @@ class Expressions:
         match expr:
             case ast.Number():
                 return self.low.number(expr.value, expr.span)
+            case ast.Text():
+                return Text(expr.value)
             case ast.Name():
                 return self._name(expr)
             case ast.Negative():
@@ -134,9 +151,13 @@ class Expressions:
 
     def _compare(self, expr: ast.Compare) -> Value:
         """A condition; here an index counts as the whole numbers that it holds."""
-        given = []
-        for operand in (expr.left, expr.right):
-            value = self.value(operand)
+        given: list[Value | None] = []
+        values = [self.value(operand) for operand in (expr.left, expr.right)]
+        if any(isinstance(value, Poison) for value in values):
+            return POISON
+        if any(isinstance(value, (Text, Choice)) for value in values):
+            return compared(values[0], values[1], expr, self.low)
+        for operand, value in zip((expr.left, expr.right), values):
             is_index = isinstance(value, Tensor) and value.type.kind == "int"
             given.append(value if is_index else self.as_number(value, operand))
         left, right = given

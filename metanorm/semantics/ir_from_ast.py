@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from metanorm.diagnostics.axes import OutputAxes
 from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.names import DuplicateName, UnknownSort
 from metanorm.diagnostics.structure import NoInput, UnknownTarget
+from metanorm.diagnostics.suggest import listing
 from metanorm.diagnostics.values import BadDefault, WrongKind
 from metanorm.ir.beginnings import with_beginnings
 from metanorm.ir.nodes import Argument, Check, InputDecl, Program, Several
 from metanorm.ir.ops import STRUCTURED
 from metanorm.ir.scalar import Hyper
 from metanorm.semantics.calls import Calls
+from metanorm.semantics.choices import choices_from_ast
 from metanorm.semantics.draws import report_draws
 from metanorm.semantics.lints import lint
 from metanorm.semantics.lowering import UNKNOWN, Frame, KnownNorm, Lowering
 from metanorm.semantics.misfits import report_misfits
 from metanorm.semantics.open_lengths import report_open_lengths
 from metanorm.semantics.reserved import check_name
-from metanorm.semantics.scalars import sort_of
+from metanorm.semantics.scalars import CHOICE, sort_of
 from metanorm.semantics.statements import NormOutput, Statements
-from metanorm.semantics.values import POISON, Entity, Moments, PoolOnly, Scope, Tensor, Value
+from metanorm.semantics.values import (
+    POISON,
+    Choice,
+    Entity,
+    Moments,
+    PoolOnly,
+    Scope,
+    Tensor,
+    Value,
+)
 from metanorm.semantics.wholes import with_wholes
 from metanorm.source import Span
 from metanorm.syntax import ast
@@ -157,16 +168,27 @@ class _Norm:
                 self.problems.add(found)
                 sort = UNKNOWN
             self.frame.hyper_sorts[name] = sort
-            self.frame.hypers[name] = Hyper(name)
+            if sort != CHOICE:
+                self.frame.hypers[name] = Hyper(name)
+            texts = choices_from_ast(hyper, self.low)
             default = self._hyper_default(hyper, sort) if sort != UNKNOWN else None
             axes = tuple(axis.name for axis in hyper.axes)
             required = hyper.default is None
-            argument = Argument(name, sort, default, required, axes)  # type: ignore[arg-type]
+            argument = Argument(
+                name,
+                sort,  # type: ignore[arg-type]
+                default,
+                required,
+                axes,
+                texts,
+            )
             self.arguments.append(argument)
             value: Value
             if sort == "matrix":
                 square = self._is_square(hyper)
                 value = PoolOnly("a matrix", name, axes[0]) if square else POISON
+            elif sort == CHOICE:
+                value = Choice(name, texts)
             elif sort == UNKNOWN:
                 value = POISON
             else:
@@ -203,6 +225,8 @@ class _Norm:
                 return default.name == "true"
             case "float", ast.Name() if default.name == "None" and sign > 0:
                 return None
+            case "choice", ast.Text() if default.value in {c.value for c in hyper.choices}:
+                return default.value
             case "int", ast.Number() if default.value == int(default.value):
                 return int(sign * default.value)
             case "float", ast.Number():
@@ -212,7 +236,10 @@ class _Norm:
             "bool": "`true` or `false`",
             "int": "a whole number",
             "float": "a number or `None`",
+            "choice": listing(dict.fromkeys(f'"{choice.value}"' for choice in hyper.choices), "or"),
         }[sort]
+        if isinstance(default, ast.Text) and sort == "float":
+            expected = f'a number, or one of several strings: `{name}: "a" | "b" = "a"`'
         assert hyper.default is not None
         self.problems.add(BadDefault(hyper.default.span, name, expected))
         return None
@@ -235,6 +262,10 @@ class _Norm:
         for argument in self.low.table.arguments.values():
             span = self._argument_span(argument)
             yield argument.name, span, f"the length of axis `{argument.axes[0]}`"
+        for flag in self.low.flags:
+            assert flag.test is not None
+            what = f"what `{flag.test.of}` is compared for"
+            yield flag.name, entities[flag.test.of].span, what
         for decl in self.low.inputs:
             if decl.sort == "index" and decl.table is None and decl.name in entities:
                 groups = f"the number of groups of `{decl.name}`"
@@ -293,7 +324,7 @@ class _Norm:
             target=target,  # type: ignore[arg-type]
             doc=self.norm.doc,
             axes=tuple(self.low.table.space),
-            arguments=(*required, *sizes, *optional),
+            arguments=(*required, *sizes, *optional, *self._flags()),
             inputs=tuple(self.low.inputs),
             # What `affine` learns comes first, as in the layers of torch and PyG: optimizers keep
             # their state by the position of a parameter.
@@ -307,6 +338,14 @@ class _Norm:
             output_dims=tuple((o.name, o.dims) for o in output[1:] if o.dims),
             output_dtypes=tuple((o.name, o.dtype) for o in output if o.dtype is not None),
         )
+
+    def _flags(self) -> Iterator[Argument]:
+        """What hyperparameters that are strings are compared for, as of their defaults."""
+        defaults = {a.name: a.default for a in self.arguments}
+        for flag in self.low.flags:
+            assert flag.test is not None
+            is_text = defaults[flag.test.of] == flag.test.text
+            yield replace(flag, default=is_text == flag.test.equal)
 
 
 # Entities of a scope that generated code takes as arguments, or keeps.

@@ -9,6 +9,7 @@ from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.values import CallMismatch
 from metanorm.ir.aggregation import Matrix
 from metanorm.ir.nodes import (
+    Argument,
     BufferDecl,
     Check,
     Input,
@@ -86,6 +87,7 @@ class Lowering:
         self.begins: dict[str, Ref] = {}  # what parameters have at first, where a weight says it
         self.buffers: list[BufferDecl] = []
         self.switches: list[Switch] = []
+        self.flags: list[Argument] = []  # comparisons of hyperparameters that are strings
         self.updates: list[Update] = []
         self.checks: list[Check] = []
         self.counted: list[dict[str, Matrix]] = []  # pools whose size the spec asks for

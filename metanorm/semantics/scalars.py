@@ -10,6 +10,7 @@ from metanorm.ir.scalar import FUNCTIONS, LARGEST, Const, Scalar, SizeOf, apply,
 from metanorm.semantics.lowering import Frame, Lowering
 from metanorm.syntax import ast
 
+CHOICE = "choice"  # of several strings
 FLAGS = {"false": 0.0, "true": 1.0}
 
 
@@ -34,6 +35,8 @@ def sort_of(hyper: ast.Hyper) -> str:
     """What a hyperparameter is: as declared, or as its default says."""
     if hyper.type is not None:
         return hyper.type.name
+    if hyper.choices:
+        return CHOICE
     default = hyper.default
     is_flag = isinstance(default, ast.Name) and default.name in FLAGS
     return "bool" if is_flag else "float"

@@ -31,7 +31,17 @@ from metanorm.semantics.lowering import UNKNOWN, Frame, Lowering
 from metanorm.semantics.output_axes import OutputOrders
 from metanorm.semantics.reserved import check_name
 from metanorm.semantics.scalars import scalar_from_ast
-from metanorm.semantics.values import POISON, Entity, Outputs, Poison, PoolOnly, Tensor, Value
+from metanorm.semantics.values import (
+    POISON,
+    Choice,
+    Entity,
+    Outputs,
+    Poison,
+    PoolOnly,
+    Tensor,
+    Text,
+    Value,
+)
 from metanorm.syntax import ast
 
 WHEN = ("train", "eval", "always")  # modes in which a buffer is updated
@@ -402,7 +412,7 @@ class Statements:
         value = self.e.value(statement.value)
         if isinstance(value, Outputs) and statement.dims:
             value = value.first
-        if isinstance(value, PoolOnly):
+        if isinstance(value, (PoolOnly, Text, Choice)):
             self.e.as_number(value, statement.value)
             value = POISON
         axes: tuple[str, ...] = ()

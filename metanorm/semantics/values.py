@@ -50,11 +50,26 @@ class PoolOnly:
 
 
 @dataclass(frozen=True, slots=True)
+class Text:
+    """A string, which is only compared."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A hyperparameter of the norm that is compiled which is one of several strings."""
+
+    argument: str
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Poison:
     """The value of a wrong expression. What it meets is silent: one mistake, one message."""
 
 
-Value = Union[Tensor, Moments, Outputs, PoolOnly, Poison]
+Value = Union[Tensor, Moments, Outputs, PoolOnly, Text, Choice, Poison]
 POISON = Poison()
 
 

@@ -187,6 +187,8 @@ class _Example:
             return (length,) if self.space[axis].variadic else length
         if argument.type == "matrix":
             return fading(self.lengths[argument.axes[0]])
+        if argument.type == "choice" and argument.required:
+            return argument.choices[0]
         if argument.required:
             return 0.5 if argument.type == "float" else True
         return argument.default

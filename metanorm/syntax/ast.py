@@ -81,6 +81,13 @@ class Name(Node):
     name: str
 
 
+class Text(Node):
+    """`"graph"`, which a hyperparameter is compared with."""
+
+    kind: Literal["text"] = "text"
+    value: str
+
+
 class Spread(Node):
     """`*S` where an expression may stand: in `size(*S)` and `shift p[*S] = 1`."""
 
@@ -243,7 +250,19 @@ class Call(Node):
 
 
 Expr = Union[
-    Number, Name, Spread, AxisList, Missing, Negative, Chain, Power, Compare, FieldOf, Index, Call
+    Number,
+    Text,
+    Name,
+    Spread,
+    AxisList,
+    Missing,
+    Negative,
+    Chain,
+    Power,
+    Compare,
+    FieldOf,
+    Index,
+    Call,
 ]
 
 
@@ -469,10 +488,11 @@ def bare(statement: AnyStatement) -> AnyStatement:
 
 
 class Hyper(Item):
-    """`num_groups: int`, `eps = 1e-5`, `U: matrix[N, N] = eye`."""
+    """`num_groups: int`, `eps = 1e-5`, `U: matrix[N, N] = eye`, `mode: "sum" | "mean" = "mean"`."""
 
     name: Identifier
     type: Identifier | None = None
+    choices: tuple[Text, ...] = ()
     axes: tuple[Identifier, ...] = ()
     default: Expr | None = None
 

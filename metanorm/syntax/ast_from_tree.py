@@ -111,12 +111,14 @@ class _Builder:
 
     def hyper(self, tree: Tree) -> ast.Hyper:
         name, sort, default = tree.children
-        axes = [axis for axis in sort.children[1:] if axis] if sort else []
+        parts = sort.children if sort else []
+        one_of = bool(sort) and sort.data == "choices"
         return ast.Hyper(
             span=self.span(tree),
             name=self.identifier(name),
-            type=self.identifier(sort.children[0]) if sort else None,
-            axes=tuple(self.identifier(axis) for axis in axes),
+            type=self.identifier(parts[0]) if parts and not one_of else None,
+            choices=tuple(self.text(p) for p in parts if one_of and p.type == "STRING"),
+            axes=tuple(self.identifier(axis) for axis in parts[1:] if axis and not one_of),
             default=self.expr(default) if default is not None else None,
         )
 
@@ -368,6 +370,12 @@ class _Builder:
             self.problems.add(BadNumber(span, str(token), wrong))
             value = 1.0
         return ast.Number(span=span, value=value, text=str(token))
+
+    def expr_text(self, tree: Tree) -> ast.Expr:
+        return self.text(tree.children[0])
+
+    def text(self, token: Token) -> ast.Text:
+        return ast.Text(span=span_of(self.source, token), value=str(token)[1:-1])
 
     def expr_name(self, tree: Tree) -> ast.Expr:
         span = self.span(tree)

@@ -57,6 +57,7 @@ READABLE = CLOSERS | {
     "OVER": "`over`",
     "BY": "`by`",
     "STAR": "`*`",
+    "PIPE": "`|`",
 }
 
 
@@ -93,7 +94,9 @@ def hint(
     if token.type == "EQUAL" and before == "EQUAL":
         return "values are compared with `==`, without a space"
     if token.type == "STRING":
-        return 'a string stands only after `use`, as in `use "mine.norm"`'
+        return (
+            'a string stands after `use`, or is compared with a hyperparameter: `mode == "graph"`'
+        )
     if before == "EQUAL" and statement == "AXIS":
         return (
             "`axis C = (G = groups, D)` splits an axis; a new one gets its length "

@@ -140,6 +140,8 @@ def _expr(expr: ast.Expr) -> Text:
     match expr:
         case ast.Number(text=text):
             return _number(text)
+        case ast.Text(value=value):
+            return POSTFIX, f"\\text{{{value}}}"
         case ast.Name(name=name):
             return POSTFIX, _name(name)
         case ast.Spread(name=name):

@@ -149,8 +149,14 @@ def _statement(s: ast.AnyStatement) -> Doc:
 def _hyper(h: ast.Hyper) -> Doc:
     axes = f"[{', '.join(a.name for a in h.axes)}]" if h.axes else ""
     sort = f": {h.type.name}{axes}" if h.type else ""
+    if h.choices:
+        sort = f": {' | '.join(map(_text, h.choices))}"
     default: Doc = (" = ", _expr(h.default)) if h.default else ""
     return (h.name.name, sort, default)
+
+
+def _text(text: ast.Text) -> str:
+    return f'"{text.value}"'
 
 
 def _input_item(i: ast.InputItem) -> Doc:
@@ -254,6 +260,8 @@ def _leveled(expr: ast.Expr) -> tuple[int, Doc]:
     match expr:
         case ast.Number():
             return POSTFIX, expr.text
+        case ast.Text():
+            return POSTFIX, _text(expr)
         case ast.Name():
             return POSTFIX, expr.name
         case ast.Spread():

@@ -38,6 +38,7 @@ class Setting:
     dtype: torch.dtype = F64
     values: str = "ordinary"
     memory: str = "contiguous"
+    arguments: Mapping[str, object] = field(default_factory=dict)  # flags, and choices of strings
     number: int = 2  # every integer hyperparameter, whatever its default: pools get few elements
     lengths: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # of axes that are given
 
@@ -97,6 +98,12 @@ def settings(program: Program) -> Iterator[Setting]:
             name = f"{mode}, {switch.name}={not switch.default}"
             flipped = {switch.name: not switch.default}
             yield replace(base, name=name, training=training, switches=flipped)
+    for flag in (a for a in program.given if a.type in ("bool", "choice")):
+        usual = flag.default if not flag.required else (flag.choices or (True,))[0]
+        for other in (o for o in flag.choices or (True, False) if o != usual):
+            name = f"{flag.name}={other}"
+            yield replace(base, name=name, arguments={flag.name: other})
+            yield replace(base, name=f"eval, {name}", arguments={flag.name: other}, training=False)
     optional = [i.name for i in program.inputs if not i.required]
     together = [tuple(optional)] if len(optional) > 1 else []
     for names in [*((name,) for name in optional), *together]:
@@ -138,7 +145,7 @@ QUICK = frozenset(
 def quick_settings(program: Program) -> Iterator[Setting]:
     """Those for a first look, and all that are of a norm's own: switches, and what is left out."""
     for setting in settings(program):
-        if setting.name in QUICK or setting.switches or setting.without:
+        if setting.name in QUICK or setting.switches or setting.without or setting.arguments:
             yield setting
 
 
@@ -177,9 +184,7 @@ class _Builder:
             if axis.cells_of is None:
                 self._shape(axis.name)
         self._equalise()
-        arguments = {
-            a.name: v for a in self.program.arguments if (v := self._argument(a)) is not None
-        }
+        arguments = {a.name: v for a in self.program.given if (v := self._argument(a)) is not None}
         inputs: dict[str, Tensor | None] = {}
         groups: dict[str, int] = {}
         for position, decl in enumerate(self.program.inputs):
@@ -265,6 +270,10 @@ class _Builder:
     # ---- arguments and inputs
 
     def _argument(self, argument: Argument) -> object:
+        if argument.name in self.setting.arguments:
+            return self.setting.arguments[argument.name]
+        if argument.type == "choice":
+            return argument.choices[0] if argument.required else None
         if argument.type == "int":
             return int(self.numbers[argument.name])
         if argument.type == "size":

@@ -261,6 +261,8 @@ CASES = (
     Case("DiffGroupNorm", {"in_channels": 6, "groups": 3}, ((10, 6),), diff_group_norm),
     Case("GraphLayerNorm", {"in_channels": 6}, ((10, 6),),
          lambda m, x, batch: loaded(pyg.LayerNorm(6), m)(x, batch), (BATCH,)),
+    Case("GraphLayerNorm", {"in_channels": 6, "mode": "node"}, ((10, 6),),
+         lambda m, x, batch: loaded(pyg.LayerNorm(6, mode="node"), m)(x, batch), (BATCH,)),
     Case("GraphInstanceNorm", {"in_channels": 6, "affine": True}, ((10, 6),),
          lambda m, x, batch: loaded(pyg.InstanceNorm(6, affine=True), m)(x, batch), (BATCH,)),
     Case("HeteroBatchNorm", {"num_types": 2, "in_channels": 6}, ((10, 6),),

@@ -11,6 +11,7 @@ from metanorm.ir.nodes import (
     Eye,
     Init,
     ParamDecl,
+    Program,
     Switch,
 )
 from metanorm.ir.scalar import Const, Scalar, SizeOf
@@ -66,6 +67,7 @@ class Constructor:
         for argument in self.program.arguments:
             if argument.type == "matrix":
                 done.append(Assign((Name(argument.name),), None, annotation="str | Tensor"))
+        done += [_tested(a, self.program) for a in self.program.arguments if a.test]
         for b in self.program.buffers:
             type_ = self.signature.buffer_type(b)
             done.append(Assign((Name(b.name),), None, self.waits, type_))
@@ -77,7 +79,7 @@ class Constructor:
     def init(self) -> Function:
         """`__init__`: the arguments checked and kept, parameters and buffers registered."""
         parameters: list[Parameter] = [SELF]
-        for argument in self.program.arguments:
+        for argument in self.program.given:
             default: Expr | None = None
             if not argument.required and argument.type != "size":
                 default = Literal(argument.default)
@@ -97,7 +99,7 @@ class Constructor:
         if self.base is not None:
             past = "not the base's, which registers its own"
             body = [Do(call("nn.Module.__init__", Name("self")), past)]
-        body += [self._stored(a) for a in self.program.arguments]
+        body += [self._stored(a) for a in self.program.given]
         body += self._divisible()
         stored = [s.name for s in ordered(self.program.switches) if s.name != "bias"]
         body += [Assign((Name(f"self.{name}"),), Name(name)) for name in stored]
@@ -130,6 +132,9 @@ class Constructor:
         checked: Expr = value
         if argument in self.signature.shapes():
             checked = call("runtime.as_shape", value, name)
+        elif argument.type == "choice":
+            choices = Tuple(tuple(map(Literal, argument.choices)))
+            checked = call("runtime.as_choice", value, name, choices)
         elif argument.type in CHECKED:
             or_none = "_or_none" if self.signature.nullable(argument) else ""
             checked = call(CHECKED[argument.type] + or_none, value, name)
@@ -270,6 +275,16 @@ def _property(name: str, served: Served) -> Stmt:
         return Assign((Name(name),), call("runtime.renamed", Literal(served.argument)))
     lengths = [Literal(length) for length in served.lengths]
     return Assign((Name(name),), call("runtime.shape_of", *lengths))
+
+
+def _tested(argument: Argument, program: Program) -> Stmt:
+    """A property that says whether an argument is one of its strings."""
+    test = argument.test
+    assert test is not None
+    choices = next(a.choices for a in program.arguments if a.name == test.of)
+    parts: list[Expr] = [Literal(test.of), Literal(test.text), Tuple(tuple(map(Literal, choices)))]
+    equal: dict[str, Expr] = {} if test.equal else {"equal": Literal(False)}
+    return Assign((Name(argument.name),), call("runtime.is_choice", *parts, **equal))
 
 
 def _blocks(eye: Eye) -> dict[str, Expr]:

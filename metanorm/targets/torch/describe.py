@@ -118,8 +118,12 @@ def _dtype(dtype: Dtype) -> str:
 
 def _arguments(program: Program, space: Space, notes: Mapping[str, str]) -> list[str]:
     lines: list[str] = []
-    for argument in program.arguments:
+    for argument in program.given:
         note = printable(notes.get(argument.name, ""))
+        choices = " or ".join(map(repr, argument.choices))
+        if choices:
+            lines += _entry(argument.name, f"{note}{': ' if note else ''}{choices}")
+            continue
         lines += _entry(argument.name, note or _meaning(argument, program, space))
     for switch in program.switches:
         names = [p.name for p in program.params if switch.name in p.switches]

@@ -132,9 +132,9 @@ class _Printer:
 
     def _extra_repr(self) -> Function:
         parts: list[str | Expr] = []
-        named = [a.name for a in self.program.arguments if not a.required and a.type != "size"]
+        named = [a.name for a in self.program.given if not a.required and a.type != "size"]
         named += [s.name for s in ordered(self.program.switches) if s.name != "bias"]
-        plain = [a for a in self.program.arguments if a.name not in named]
+        plain = [a for a in self.program.given if a.name not in named]
         for argument in plain:
             parts += [", "] if parts else []
             parts.append(Name(f"self.{argument.name}"))

@@ -17,6 +17,7 @@ ANNOTATIONS = {
     "float": "float",
     "bool": "bool",
     "matrix": "runtime.Given",
+    "choice": "str",
 }
 
 
