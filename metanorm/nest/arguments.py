@@ -204,3 +204,7 @@ def orders(plan: Plan) -> Iterator[tuple[str, tuple[str, ...]]]:
             order = output_axes(program, name, ref)
         if order is not None:
             yield ref, order
+    for update in program.updates:
+        order = index.axes_of(update.buffer)
+        if set(order) == set(index.types[update.value].axes):
+            yield update.value, order

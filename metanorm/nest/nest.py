@@ -209,7 +209,7 @@ class Nest:
     def orders(self) -> dict[Ref, Group]:
         """The axes of values that come from arrays or go there, in the order of these."""
         loads = [s for _, s in self.statements() if isinstance(s, Load)]
-        stores = [s for _, s in self.statements() if isinstance(s, Store)]
+        stores = [s for _, s in self.statements() if isinstance(s, (Store, Update))]
         found = {s.let.name: self.array[s.array].axes for s in loads}
         for s in stores:
             found.setdefault(s.value, self.array[s.array].axes)

@@ -116,7 +116,9 @@ class _Verifier:
                 self.written.append(array)
             case Update(array, value):
                 self._read(block, value)
-                same = self.nest.array[array].axes == self.index.types[value].axes
+                order = self.nest.orders.get(value, ())  # set by whatever array comes first
+                whole = {*order} == {*self.index.types[value].axes}
+                same = whole and self.nest.array[array].axes == order
                 self._demand(block.when == "end" and same, f"{array} follows {value} at the end")
 
     def _bound(self, block: Block, ref: Ref) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from metanorm.ir.nodes import Program
 from metanorm.ir.verify import verify
+from metanorm.passes.buffers import buffers
 from metanorm.passes.decide import decide
 from metanorm.passes.fold import fold
 from metanorm.passes.matrices import matrices
@@ -47,6 +48,7 @@ TO_KERNELS: Mapping[str, str] = {
     "arms": "a kernel is made for one way through the modes",
     "matrices": "a weight can be transposed and derived, a pool by a matrix cannot",
     "reductions": "fewer kinds of statistics are left to derive and to accumulate",
+    "buffers": "a copy for a buffer is not taken apart again",
     "backward": "by now the forward program is as small as it gets",
     "sums": "sums of products are what derivatives consist of",
     "columns": "only for layouts in which the parts of a split axis lie together",
@@ -58,6 +60,7 @@ TO_PROCESSES: Mapping[str, str] = {
 FORWARD: tuple[Pass, ...] = (
     Pass("matrices", matrices, TO_KERNELS["matrices"]),
     Pass("reductions", reductions, TO_KERNELS["reductions"]),
+    Pass("buffers", buffers, TO_KERNELS["buffers"]),
 )
 BACKWARD: tuple[Pass, ...] = (
     Pass("reductions", reductions, "derivatives bring counts of their own"),

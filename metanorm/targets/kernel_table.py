@@ -83,6 +83,7 @@ def table_of(norm: Printed, named: Named) -> dict[str, Any]:
         "flags": choosing_flags(program),
         "results": norm.result,
         **_dtypes(program),
+        **_tables(program),
         "sorts": {i.name: i.sort for i in program.inputs if i.sort != "tensor"}
         | {a.name: "matrix" for a in matrices},
         "arms": {v.name: _variant(function, v, space, named) for v in kernels.variants},
@@ -93,6 +94,12 @@ def _dtypes(program: Program) -> dict[str, Any]:
     """The dtypes of outputs that have another one than the first input: a tensor, or a name."""
     found = {n: d.name if d.like else f"torch.{d.name}" for n, d in program.output_dtypes}
     return {"dtypes": found} if found else {}
+
+
+def _tables(program: Program) -> dict[str, Any]:
+    """Indices that choose rows of tables: the dimension of these rows, by the index."""
+    found = {i.name: i.table for i in program.inputs if i.sort == "index" and i.table is not None}
+    return {"tables": found} if found else {}
 
 
 def _declared_lengths(program: Program, space: Space) -> dict[str, int | str]:

@@ -114,11 +114,27 @@ class Routes:
             demand_memory(index)
             low, high = self.extent(index) if index.numel() else (0, -1)
             count = high + 1 if size is None else size
+            if name in self.table.tables:  # a group for each row of the table
+                count = self._rows(self.table.tables[name], values)
             each = values[self.names[0]].numel() // max(index.numel(), 1)  # elements of a row
             if low < 0 or high >= count or count * max(each, 1) > MOST:
                 raise Unfit("labels out of range")  # of which the torch target says more
             found[f"{name}.count"] = count
         return found
+
+    def _rows(self, dim: str, values: Mapping[str, Any]) -> int:
+        """How many rows tables have, which no input tells. Raises `Unfit`."""
+        for name, dims in self.table.tensors.items():
+            tensor = values.get(name)
+            if dim in dims and isinstance(tensor, Tensor) and tensor.dim() >= len(dims):
+                place = dims.index(dim)
+                stars = any(other.startswith("*") for other in dims[:place])
+                return tensor.shape[place - len(dims) if stars else place]
+        declared = self.table.lengths.get(dim)
+        count = values.get(declared) if isinstance(declared, str) else declared
+        if not isinstance(count, int):
+            raise Unfit("a table of unknown length")
+        return count
 
     def _route(self, args: tuple[Any, ...], groups: dict[str, int]) -> Route:
         table, values = self.table, dict(zip(self.names, args))

@@ -46,7 +46,8 @@ class Table:
     `tensors` gives the dimensions of each tensor, a variadic one with a star; `matrices` the axis
     of each matrix that the constructor is given, maybe by name; `divisible` what the length
     of a dimension must be divisible by, numbers and arguments; `lengths` the number or the argument
-    that says how long a dimension is that no input has; `defaults` the number that stands
+    that says how long a dimension is that no input has; `tables` the dimension whose rows an index
+    chooses; `defaults` the number that stands
     for an input that is left out; `ranks` the argument whose length says how many dimensions a
     variadic one stands for; `sorts` what each input is, `flags` the arguments by which a norm
     chooses. `dtypes` names the tensor, or the dtype of torch, whose dtype an output has that is not
@@ -59,6 +60,7 @@ class Table:
     matrices: Mapping[str, str]
     divisible: Mapping[str, tuple[str | int, ...]]
     lengths: Mapping[str, str | int]
+    tables: Mapping[str, str]
     defaults: Mapping[str, float]
     ranks: Mapping[str, str]
     momenta: tuple[str, ...]
@@ -105,6 +107,7 @@ def parsed(data: Mapping[str, Any]) -> Table:
         matrices=data["matrices"],
         divisible={dim: tuple(by) for dim, by in data["divisible"].items()},
         lengths=data.get("lengths", {}),
+        tables=data.get("tables", {}),
         defaults=data["defaults"],
         ranks=data["ranks"],
         momenta=tuple(data["momenta"]),

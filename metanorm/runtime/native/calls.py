@@ -187,7 +187,12 @@ class Preparation(Reading):
                 case "groups":
                     template.append(self.values[field.name])
                     index = self.order.get(field.name.removesuffix(".count"))
-                    if index is not None:
+                    rows = self.table.tables.get(field.name.removesuffix(".count"))
+                    if rows is not None:
+                        self.measures += [
+                            Measure(at, "size", s) for s in self.spans.get(rows, ())[:1]
+                        ]
+                    elif index is not None:
                         self.measures.append(Measure(at, "count", Span(index, 0, 0)))
                 case "number":
                     template.append(known_number(self.values[field.name], self.real))

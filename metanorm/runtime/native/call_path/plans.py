@@ -91,7 +91,7 @@ def forward_plan(routes: Routes, route: Route, args: Sequence[Any]) -> Forward |
     constants: list[Any] = []
     try:
         words = [
-            *table(_arguments(routes, args, constants), layouts.MAX_ARGUMENTS, 3),
+            *table(_arguments(routes, prepared, args, constants), layouts.MAX_ARGUMENTS, 5),
             *table([row.words() for row in rows], layouts.MAX_TENSORS, Layout.WIDTH),
             *map(bits, (route.changed, route.copied, route.unread)),
             *_kernel(route, prepared, rows, backward=False),
@@ -154,7 +154,9 @@ def _looks(tensor: Tensor | None) -> dict[str, Any]:
     return {} if tensor is None else {"keys": dispatch_keys(tensor), "dtype": tensor.dtype}
 
 
-def _arguments(routes: Routes, args: Sequence[Any], constants: list[Any]) -> list[list[int]]:
+def _arguments(
+    routes: Routes, prepared: Prepared, args: Sequence[Any], constants: list[Any]
+) -> list[list[int]]:
     """An `Argument` for each of these. Raises `TooLarge` for what a plan cannot hold."""
     given = dict(zip(routes.names, args))
     counted = [name for name in routes.indices if given[name] is not None]
@@ -162,18 +164,30 @@ def _arguments(routes: Routes, args: Sequence[Any], constants: list[Any]) -> lis
     rows = []
     for (name, value), is_momentum in zip(given.items(), routes.momentum_arguments):
         if is_momentum:
-            rows.append([MOMENTUM, 0, 0])
+            rows.append([MOMENTUM, 0, 0, -1, 0])
         elif name in counted:
             size = f"{name}_size"
-            rows.append([INDEX, 0, routes.names.index(size) if size in sizes else -1])
+            place = routes.names.index(size) if size in sizes else -1
+            rows.append([INDEX, 0, place, *_rows_of_table(routes.table.tables.get(name), prepared)])
         elif isinstance(value, Tensor):
-            rows.append([OPERAND, 0, 0])
+            rows.append([OPERAND, 0, 0, -1, 0])
         elif name in sizes:
-            rows.append([NUMBER_OF_GROUPS, 0, 0])
+            rows.append([NUMBER_OF_GROUPS, 0, 0, -1, 0])
         else:
             constants.append(_constant(value))
-            rows.append([CONSTANT, id(constants[-1]), 0])
+            rows.append([CONSTANT, id(constants[-1]), 0, -1, 0])
     return rows
+
+
+def _rows_of_table(dim: str | None, prepared: Prepared) -> tuple[int, int]:
+    """The operand, and the dimension of it, that tells how many rows an index can choose; -1
+    where it chooses none. Raises `TooLarge` where no operand tells."""
+    if dim is None:
+        return -1, 0
+    spans = prepared.spans.get(dim)
+    if not spans:
+        raise TooLarge
+    return spans[0].tensor, spans[0].first
 
 
 def _constant(value: Any) -> Any:

@@ -47,7 +47,7 @@ static bool is_momentum(PyObject *given, double *momentum) {
 
 /* Counts the groups of an index; false where a label is none of theirs, or there are too many.
  * Labels are looked at in every call, since not only torch may write to memory. */
-static bool count_groups(Call *call, int64_t operand, PyObject *size) {
+static bool count_groups(Call *call, int64_t operand, const Argument *index, PyObject *size) {
     const View *view = &call->views[operand];
     Span labels = {operand, 0, view->rank}, data = {0, 0, call->views[0].rank};
     Fill whole = {.last = view->rank};
@@ -64,20 +64,22 @@ static bool count_groups(Call *call, int64_t operand, PyObject *size) {
         if (type_of(size) != torch.int_) return false;
         if (!is_small(size, &count)) return false;
     }
+    if (index->table >= 0) count = call->views[index->table].sizes[index->rows];
     call->counts[operand] = count;
     return high < count && count <= MAX_CELLS / (row > 1 ? row : 1);
 }
 
 /* Whether the arguments of a call fit a plan; the call is prepared then. */
 static bool matches(const Forward *plan, PyObject *const *arguments, Py_ssize_t n, Call *call) {
-    int64_t indices[MAX_TENSORS], sizes[MAX_TENSORS], n_operands = 0, n_indices = 0, n_momenta = 0;
+    int64_t indices[MAX_TENSORS], n_operands = 0, n_indices = 0, n_momenta = 0;
+    const Argument *given[MAX_TENSORS];
     if (n != plan->n_arguments) return false;
     for (Py_ssize_t i = 0; i < n; i++) {
         const Argument *argument = &plan->arguments[i];
         switch (argument->kind) {
         case INDEX:
             indices[n_indices] = n_operands;
-            sizes[n_indices++] = argument->size;
+            given[n_indices++] = argument;
             /* fall through */
         case OPERAND:
             if (!fits(arguments[i], &plan->layouts[n_operands], &call->views[n_operands])) return false;
@@ -94,8 +96,10 @@ static bool matches(const Forward *plan, PyObject *const *arguments, Py_ssize_t 
     }
     call->n_tensors = n_operands;
     for (int64_t i = 0; i < n_operands; i++) call->counts[i] = 0;
-    for (int64_t i = 0; i < n_indices; i++)
-        if (!count_groups(call, indices[i], sizes[i] < 0 ? NONE : arguments[sizes[i]])) return false;
+    for (int64_t i = 0; i < n_indices; i++) {
+        PyObject *size = given[i]->size < 0 ? NONE : arguments[given[i]->size];
+        if (!count_groups(call, indices[i], given[i], size)) return false;
+    }
     return prepare(call, &plan->kernel);
 }
 

@@ -86,6 +86,7 @@ typedef struct {
     int64_t kind;
     PyObject *constant;  /* CONSTANT */
     int64_t size;        /* INDEX: the argument that has the number of groups, or -1 */
+    int64_t table, rows; /* INDEX: the operand whose rows it chooses, or -1, and their dimension */
 } Argument;
 enum { OPERAND, INDEX, CONSTANT, NUMBER_OF_GROUPS, MOMENTUM_ARGUMENT };
 

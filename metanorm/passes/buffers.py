@@ -1,0 +1,37 @@
+"""A buffer follows a value with its own axes, in its own order.
+
+A value lies in one order in the arrays of a kernel. What comes from outside, what is an output, and
+what another buffer follows in another order is copied; what is the same along an axis of the buffer
+is repeated along it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from metanorm.ir.nodes import Buffer, Expand, Input, Param, Program, Ref, Stop
+from metanorm.passes.builder import Builder
+
+
+def buffers(program: Program) -> Program:
+    """The program in which each buffer follows a value that can lie as it does."""
+    builder = Builder(program)
+    for let in program.body:
+        builder.take(let)
+    orders: dict[Ref, tuple[str, ...]] = {
+        builder.moved[let.name]: program.index.axes_of(let.op.name)
+        for let in program.body
+        if isinstance(let.op, (Input, Param, Buffer))
+    }
+    for _, ref in program.outputs:
+        orders.setdefault(builder.moved[ref], program.index.types[ref].axes)
+    updates = []
+    for update in program.updates:
+        wanted, ref = program.index.axes_of(update.buffer), builder.moved[update.value]
+        lacking = tuple(axis for axis in wanted if axis not in builder.types[ref].axes)
+        ref = builder.emit(Expand(ref, builder.space.ordered(lacking))) if lacking else ref
+        while orders.setdefault(ref, wanted) != wanted:
+            ref = builder.emit(Stop(ref))
+        updates.append(replace(update, value=ref))
+    same = all(u.value == builder.moved[old.value] for u, old in zip(updates, program.updates))
+    return program if same else builder.finish(updates=updates)
