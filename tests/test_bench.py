@@ -58,9 +58,11 @@ def case(
 @pytest.mark.parametrize("name", SPECS)
 def test_every_candidate_computes_the_same(name: str) -> None:
     """What is compared is worth comparing, or times would mean nothing."""
-    found = [make() for _, make in candidates(case(name, one(name).program.name), traced=False)]
-    ours = [c.name for c in found if c.name not in ("torch.nn", "PyG")]
-    assert ours == ["metanorm", "plain torch", "equations"] and len(found) == 4
+    beside = case(name, one(name).program.name)
+    makers = candidates(beside, traced=False)
+    found = [make() for who, make in makers if who != "torch-scatter"]  # which may not be there
+    ours = [c.name for c in found if c.name not in ("torch.nn", "PyG", "by hand")]
+    assert ours == ["metanorm", "plain torch", "equations"] and len(found) >= 4
     results = [candidate.forward() for candidate in found]
     for result in results[1:]:
         torch.testing.assert_close(result, results[0], rtol=1e-4, atol=1e-5)

@@ -27,7 +27,8 @@ from metanorm.bench.calls.measure import SMALL, measured, small
 from metanorm.bench.calls.phases import BACKWARD, BOTH, FORWARD, GRAPH, PHASES, Operands
 from metanorm.bench.calls.report import CallEntry, CallReport, CallTime
 from metanorm.bench.calls.table import summary
-from metanorm.bench.peers import PEERS, peers
+from metanorm.bench.peers.layers import LAYERS
+from metanorm.bench.peers.table import layers_of_packages as peers
 from metanorm.bench.report import OURS, Machine, Ratio
 from metanorm.bench.workload import WORKLOADS
 from metanorm.runtime import use
@@ -174,7 +175,9 @@ def test_without_specs_the_norms_are_those_that_others_have_too(tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     found = {e.norm for e in CallReport.model_validate_json(data.read_text()).entries}
     # torch has no instance norm for rows of features
-    assert found == {"BatchNorm", "GroupNorm", "LayerNorm", "RMSNorm"} and found < set(PEERS)
+    of_torch = {"BatchNorm", "GroupNorm", "LayerNorm", "RMSNorm"}
+    assert found == of_torch | {"HeteroBatchNorm", "HeteroLayerNorm", "DiffGroupNorm"}
+    assert found < set(LAYERS)
 
 
 def test_a_norm_without_kernels_says_so(tmp_path: Path) -> None:

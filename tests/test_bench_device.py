@@ -21,7 +21,9 @@ from metanorm.bench.fallback import RanOnTorch, demand_kernels
 from metanorm.bench.machine import driver
 from metanorm.bench.measure import Plan, measured
 from metanorm.bench.memory import peak_bytes
-from metanorm.bench.peers import PEERS, NotInstalled, Package, Peer, peers
+from metanorm.bench.peers.layers import LAYERS
+from metanorm.bench.peers.peer import NotInstalled, Package, Peer
+from metanorm.bench.peers.table import layers_of_packages, peers
 from metanorm.bench.report import Entry, Machine, Measurement, Report, place
 from metanorm.bench.rotation import Rotation, copies
 from metanorm.bench.summary import summary
@@ -229,7 +231,10 @@ def test_a_driver_that_does_not_answer_is_unknown(
 def test_peers_are_those_of_the_device_installed_or_not() -> None:
     assert [p.package.name for p in peers("LayerNorm", "cuda")] == ["torch.nn", "Liger", "QuACK"]
     assert [p.package.name for p in peers("LayerNorm", "cpu")] == ["torch.nn"]
-    assert [p.package.name for p in peers("GraphNorm", "cuda")] == ["PyG"]
+    assert [p.package.name for p in peers("GraphNorm", "cuda")] == [
+        "PyG", "by hand", "torch-scatter"
+    ]  # fmt: skip
+    assert [p.package.name for p in layers_of_packages("GraphNorm", "cuda")] == ["PyG"]
     assert peers("", "cuda") == ()
     nobody = Peer(Package("Nobody", "no_such_package", "no-such-wheel"), lambda *_: torch.nn.ReLU())
     with pytest.raises(NotInstalled, match="not installed: pip install no-such-wheel"):
@@ -238,7 +243,7 @@ def test_peers_are_those_of_the_device_installed_or_not() -> None:
 
 def test_a_peer_that_is_not_installed_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     nobody = Peer(Package("Nobody", "no_such_package", "no-such-wheel"), lambda *_: torch.nn.ReLU())
-    monkeypatch.setitem(PEERS, "RMSNorm", (nobody,))  # type: ignore[arg-type]
+    monkeypatch.setitem(LAYERS, "RMSNorm", (nobody,))  # type: ignore[arg-type]
     found = measured(case("rms_norm", "RMSNorm"), Plan(rounds=1, traced=False))
     assert found.left_out == ("Nobody: not installed: pip install no-such-wheel",)
 

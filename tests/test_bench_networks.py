@@ -11,7 +11,6 @@ from commands import in_a_child, in_this
 from conftest import ROOT
 from torch import nn
 
-from metanorm.bench import peers as peers_module
 from metanorm.bench.clock import CpuClock, Lap
 from metanorm.bench.device import cpu
 from metanorm.bench.fallback import RanOnTorch
@@ -27,7 +26,8 @@ from metanorm.bench.networks.pairs import (
 )
 from metanorm.bench.networks.report import NetworkEntry, NetworkReport, summary
 from metanorm.bench.networks.rows import ROWS, Row
-from metanorm.bench.peers import peers
+from metanorm.bench.peers import peer as peer_module
+from metanorm.bench.peers.table import layers_of_packages as peers
 from metanorm.bench.report import OURS, Machine, Ratio
 from metanorm.bench.turns import ratio
 from metanorm.options import Options
@@ -101,7 +101,7 @@ def test_networks_on_torch_are_not_timed_in_the_name_of_kernels() -> None:
 
 
 def test_a_package_that_is_not_installed_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers_module, "find_spec", lambda module: None)
+    monkeypatch.setattr(peer_module, "find_spec", lambda module: None)
     row = next(row for row in ROWS if row.kind.norm == "GraphNorm")
     plan = Plan(rounds=1, only=title(row))
     assert list(measure_networks(Options(), plan, cpu())) == [

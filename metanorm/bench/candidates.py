@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle
 from types import ModuleType
 from typing import Any
@@ -15,7 +16,8 @@ from metanorm.bench.clock import Prepare
 from metanorm.bench.device import Device
 from metanorm.bench.equations import module_of_equations
 from metanorm.bench.fallback import demand_kernels
-from metanorm.bench.peers import Peer, peers
+from metanorm.bench.peers.peer import Peer
+from metanorm.bench.peers.table import peers
 from metanorm.bench.report import OURS
 from metanorm.bench.rotation import Rotation, Turn
 from metanorm.bench.workload import Workload
@@ -23,6 +25,7 @@ from metanorm.frontend import CheckedNorm
 from metanorm.ir.nodes import Program
 from metanorm.runtime import use
 
+ON_TORCH = "plain torch"
 Call = Callable[..., Any]
 Wrap = Callable[[nn.Module], Call]
 
@@ -98,30 +101,48 @@ class Case:
         return Candidate(name, wrap(layer), self.rotation, tuple(layer.parameters()), **about)
 
 
-def candidates(case: Case, traced: bool = True) -> Iterator[tuple[str, Callable[[], Candidate]]]:
-    """What to time, by name; each is made by a call, which may fail for it alone."""
-    dtype = case.workload.dtype
+Makers = Iterator[tuple[str, Callable[[], Candidate]]]
 
-    def own(name: str, source: ModuleType, wrap: Wrap, **about: Any) -> Candidate:
-        return case.candidate(name, case.layer(source).to(dtype), wrap, **about)
+
+def candidates(case: Case, traced: bool = True) -> Makers:
+    """What to time, by name; each is made by a call, which may fail for it alone."""
+    yield from ours(case)
+    yield from others(case)
+    plain, dtype = module_of_equations(case.norm), case.workload.dtype
+
+    def equations(name: str, wrap: Wrap, **about: Any) -> Candidate:
+        return case.candidate(name, case.layer(plain).to(dtype), wrap, **about)
+
+    yield "equations", lambda: equations("equations", _as_it_is)
+    if traced:
+        yield "torch.compile", lambda: equations("torch.compile", _traced, traced=True)
+
+
+def ours(case: Case) -> Makers:
+    """The generated module on kernels, which raises `RanOnTorch` where none serve, and without."""
+
+    def own(name: str, wrap: Wrap) -> Candidate:
+        return case.candidate(name, case.layer(case.module).to(case.workload.dtype), wrap)
 
     def on_kernels() -> Candidate:
-        made = own(OURS, case.module, _as_it_is)
+        made = own(OURS, _as_it_is)
         demand_kernels(case.optimised, case.module, case.device, made.forward)
         return made
 
+    yield OURS, on_kernels
+    yield ON_TORCH, lambda: own(ON_TORCH, _without_kernels)
+
+
+def others(case: Case) -> Makers:
+    """The layers that equal the norm: of packages, and written by hand."""
+
     def of_others(peer: Peer) -> Candidate:
-        layer = peer.layer(case.workload.shape, case.arguments).to(peer.dtype or dtype)
+        layer = peer.layer(case.workload.shape, case.arguments)
+        layer = layer.to(peer.dtype or case.workload.dtype)
         return case.candidate(peer.package.name, layer, _as_it_is, overwrites=peer.overwrites)
 
-    yield OURS, on_kernels
-    yield "plain torch", lambda: own("plain torch", case.module, _without_kernels)
     for peer in peers(case.known, case.device.type):
-        yield peer.package.name, lambda peer=peer: of_others(peer)  # type: ignore[misc]
-    plain = module_of_equations(case.norm)
-    yield "equations", lambda: own("equations", plain, _as_it_is)
-    if traced:
-        yield "torch.compile", lambda: own("torch.compile", plain, _traced, traced=True)
+        yield peer.package.name, partial(of_others, peer)
 
 
 def _as_it_is(layer: nn.Module) -> Call:

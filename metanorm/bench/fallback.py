@@ -19,6 +19,7 @@ class RanOnTorch(Exception):
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"{RAN_ON_TORCH}: {reason}")
+        self.reason = reason
 
 
 def demand_kernels(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from metanorm.ir.nodes import Divisible, InputDecl, Program
+from metanorm.ir.nodes import Divisible, Equal, InputDecl, Program
 from metanorm.ir.scalar import evaluate
 from metanorm.ir.space import Space
 from metanorm.verify.cases import Built, Setting, build
@@ -17,19 +17,29 @@ from metanorm.verify.cases import Built, Setting, build
 
 @dataclass(frozen=True)
 class Workload:
-    """A shape of the first input; where `groups` is set, its first axis holds so many graphs."""
+    """A shape of the first input; where `groups` is set, its first axis holds so many graphs.
+
+    `edges` is how many edges there are between nodes, and `numbers` are arguments of the
+    constructor by name, such as the width of a window or the number of classes, in place of those
+    that are chosen by shape.
+    """
 
     shape: tuple[int, ...]
     groups: int | None = None
     dtype: torch.dtype = torch.float32
     memory: str = "contiguous"
+    edges: int | None = None
+    numbers: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        """Such as `32x64x56x56 channels last`."""
+        """Such as `32x64x56x56 channels last`, or `8x32x64x64 width=31`."""
         words = ["x".join(map(str, self.shape))]
         if self.groups is not None:
             words.append(f"in {self.groups}")
+        if self.edges is not None:
+            words.append(f"{self.edges} edges")
+        words += [f"{name}={number}" for name, number in self.numbers.items()]
         if self.dtype is not torch.float32:
             words.append(str(self.dtype).removeprefix("torch."))
         if self.memory != "contiguous":
@@ -42,15 +52,18 @@ class Workload:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-# From 4 KB to several times the largest cache: images, rows of features, and batches of graphs.
+# From 4 KB to several times the largest cache: images, sequences, rows of features, and batches of
+# graphs.
 WORKLOADS = (
     Workload((128, 64, 56, 56)),
     Workload((32, 64, 56, 56)),
     Workload((32, 512, 14, 14)),
     Workload((32, 64, 56, 56), memory="channels last"),
     Workload((8, 16, 4, 4)),
+    Workload((8, 64, 2000)),
     Workload((8192, 768)),
     Workload((4096, 2048)),
+    Workload((1024, 1024)),
     Workload((8192, 768), dtype=torch.bfloat16),
     Workload((64, 768)),
     Workload((16, 64)),
@@ -103,7 +116,9 @@ def fitted(workload: Workload, program: Program) -> dict[str, tuple[int, ...]] |
         lengths[dim] = tuple(rest[:takes])
         rest = rest[takes:]
     singles = all(space[d].variadic or len(shape) == 1 for d, shape in lengths.items())
-    return lengths if singles and not rest else None
+    equal = (c for c in program.checks if isinstance(c, Equal))
+    square = all(lengths.get(c.first) == lengths.get(c.second) for c in equal)
+    return lengths if singles and square and not rest else None
 
 
 def _graph_index(program: Program) -> InputDecl | None:
@@ -114,14 +129,21 @@ def _graph_index(program: Program) -> InputDecl | None:
 
 
 def _built(program: Program, workload: Workload, lengths: dict[str, tuple[int, ...]]) -> Built:
+    asked = {a.name: a.axes[0] for a in program.arguments if a.type == "size"}
+    given = {asked[name]: (n,) for name, n in workload.numbers.items() if name in asked}
     setting = Setting(
         workload.name,
         dtype=workload.dtype,
         memory=workload.memory,
-        lengths=lengths,
+        lengths={**given, **lengths},
         number=_number(program, lengths),
+        numbers=workload.numbers,
     )
     built = build(program, setting)
+    if workload.edges is not None:
+        for decl in program.inputs:
+            if decl.sort == "edges":
+                built.inputs[decl.name] = _edges(workload.shape[0], workload.edges)
     index = _graph_index(program)
     if index is not None and workload.groups is not None:
         built.inputs[index.name] = _sorted_index(workload.shape[0], workload.groups)
@@ -145,3 +167,9 @@ def _sorted_index(elements: int, groups: int) -> Tensor:
     """Which graph each node belongs to, as loaders give it: sorted, graphs of different sizes."""
     generator = torch.Generator().manual_seed(0)
     return torch.randint(0, groups, (elements,), generator=generator).sort().values
+
+
+def _edges(nodes: int, number: int) -> Tensor:
+    """Sources and targets of edges, in no order: shape [2, number]."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, nodes, (2, number), generator=generator)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -14,8 +15,10 @@ from metanorm.cli.benchmarks import (
     CALLS,
     ROUNDS,
     STEPS,
+    TURNS,
     Benchmark,
     Request,
+    time_by_hand,
     time_calls,
     time_networks,
     time_norms,
@@ -47,6 +50,14 @@ def command(
             "norms that torch.nn or PyG have too.",
         ),
     ] = False,
+    by_hand: Annotated[
+        bool,
+        typer.Option(
+            "--by-hand",
+            help="Time norms beside the layers of torch.nn and PyG and careful hand-written torch "
+            "alone; without SPECS, all of the library that have any.",
+        ),
+    ] = False,
     json: Annotated[Path | None, typer.Option(help="Write the measurements here.")] = None,
     chart: Annotated[Path | None, typer.Option(help="Draw them here, as a PNG.")] = None,
     compare: Annotated[
@@ -57,7 +68,7 @@ def command(
         typer.Option(
             min=1,
             help=f"How often each is timed. Default: `{ROUNDS}`; with `--networks` `{STEPS}`, "
-            f"with `--calls` `{CALLS}`.",
+            f"with `--calls` `{CALLS}`, with `--by-hand` `{TURNS}`.",
         ),
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="How many torch may use.")] = None,
@@ -69,13 +80,15 @@ def command(
 ) -> None:
     """Time norms against a copy of their input, others' layers and their plain equations.
 
-    With --networks time steps of networks instead, with --calls what a call consists of.
+    With --networks time steps of networks instead, with --calls what a call consists of, with
+    --by-hand norms beside what people write.
     """
     request = Request(
         specs=tuple(specs or ()), rounds=rounds, threads=threads, only=only, traced=traced,
         device=device, chart=chart, compare=compare,
     )  # fmt: skip
-    benchmark = _chosen(request, networks, calls)
+    flags = {"--networks": networks, "--calls": calls, "--by-hand": by_hand}
+    benchmark = _chosen(request, [flag for flag, given in flags.items() if given])
     demand(device)
     run = begin()
     for path in (json, chart):
@@ -95,20 +108,27 @@ def command(
     raise typer.Exit(OK if outcome.timed else FINDINGS)
 
 
-def _chosen(request: Request, networks: bool, calls: bool) -> Benchmark:
-    """The benchmark that the options ask for. Raises `WorkspaceError` where they do not go
-    together."""
-    if not networks and not calls:
+BY_FLAG: Mapping[str, Benchmark] = {
+    "--networks": time_networks,
+    "--calls": time_calls,
+    "--by-hand": time_by_hand,
+}
+
+
+def _chosen(request: Request, flags: Sequence[str]) -> Benchmark:
+    """The benchmark that the flags ask for. Raises `WorkspaceError` where they do not go
+    together, or not with the options."""
+    if not flags:
         return time_norms
-    flag = "--networks" if networks else "--calls"
+    flag, *more = flags
     refused = {
-        "--calls": networks and calls,
+        **dict.fromkeys(more, True),
         "--chart": request.chart is not None,
         "--compare": request.compare is not None,
-        "SPECS: it takes the norms of the library": networks and bool(request.specs),
-        "--device cuda: it takes C kernels apart": calls and request.device != "cpu",
+        "SPECS: it takes the norms of the library": flag == "--networks" and bool(request.specs),
+        "--device cuda: it takes C kernels apart": flag == "--calls" and request.device != "cpu",
     }
     for other, given in refused.items():
         if given:
             raise WorkspaceError(f"{flag} does not go with {other}")
-    return time_networks if networks else time_calls
+    return BY_FLAG[flag]

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from metanorm.bench.report import Model, Report
 
-# How often each is timed where nobody says: an input, a step of a network, a call.
-ROUNDS, STEPS, CALLS = 15, 100, 100
+# How often each is timed where nobody says: an input, a step of a network, a call, a norm by hand.
+ROUNDS, STEPS, CALLS, TURNS = 15, 100, 100, 30
 
 
 @dataclass(frozen=True)
@@ -129,10 +129,10 @@ def time_calls(run: Run, request: Request) -> Outcome:
         from metanorm.bench.calls import measure, report, table
         from metanorm.bench.library import Specs, library_specs_of
         from metanorm.bench.machine import machine
-        from metanorm.bench.peers import PEERS
+        from metanorm.bench.peers.layers import LAYERS
     _keep_freed_memory(request.device)
     if compiled is None:
-        specs = library_specs_of(PEERS, options)
+        specs = library_specs_of(LAYERS, options)
     else:
         specs = Specs(compiled.checked, compiled.files, compiled.workspace.roots)
     plan = measure.Plan(
@@ -147,6 +147,34 @@ def time_calls(run: Run, request: Request) -> Outcome:
     )
     lines = (*table.legend(new), *table.left_out(new), *table.summary(new))
     return Outcome(new, table.table_of(new), lines, bool(entries), "no norm fits any small input")
+
+
+def time_by_hand(run: Run, request: Request) -> Outcome:
+    """Norms beside the layers that people use and write instead."""
+    options = options_for(request.device, run.config.options())
+    compiled = modules(run, [*request.specs], options) if request.specs else None
+    with _needs_torch():
+        from metanorm.bench.by_hand import measure, report
+        from metanorm.bench.by_hand.rows import ROWS
+        from metanorm.bench.by_hand.table import table_of
+        from metanorm.bench.device import DEVICES
+        from metanorm.bench.library import Specs, library_specs_of
+        from metanorm.bench.machine import machine
+    _keep_freed_memory(request.device)
+    if compiled is None:
+        specs = library_specs_of(ROWS, options)
+    else:
+        specs = Specs(compiled.checked, compiled.files, compiled.workspace.roots)
+    plan = measure.Plan(request.rounds or TURNS, request.only, request.threads)
+    entries = []
+    for entry in measure.measure_by_hand(specs, plan, DEVICES[request.device]()):
+        entries.append(entry)
+        _done(f"{entry.norm}, {entry.workload}")
+    new = report.HandReport(
+        machine=machine(request.device), rounds=plan.rounds, entries=tuple(entries)
+    )
+    nothing = "nobody has written any of these norms by hand"
+    return Outcome(new, table_of(new), tuple(report.lines(new)), bool(entries), nothing)
 
 
 @contextmanager

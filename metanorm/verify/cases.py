@@ -40,6 +40,7 @@ class Setting:
     memory: str = "contiguous"
     arguments: Mapping[str, object] = field(default_factory=dict)  # flags, and choices of strings
     number: int = 2  # every integer hyperparameter, whatever its default: pools get few elements
+    numbers: Mapping[str, int] = field(default_factory=dict)  # of those that are given
     lengths: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # of axes that are given
 
     @property
@@ -171,7 +172,8 @@ class _Builder:
         self.setting = setting
         self.space = Space(program.axes)
         self.generator = torch.Generator().manual_seed(seed)
-        self.numbers = {a.name: setting.number for a in program.arguments if a.type == "int"}
+        whole = (a.name for a in program.arguments if a.type == "int")
+        self.numbers = {name: setting.numbers.get(name, setting.number) for name in whole}
         self.shapes = dict(setting.lengths)
         ops = program.index.ops
         used = [

@@ -20,7 +20,6 @@ from metanorm.bench.candidates import Candidate, candidates
 from metanorm.bench.clock import CudaClock
 from metanorm.bench.device import cuda
 from metanorm.bench.memory import peak_bytes_on_gpu
-from metanorm.bench.peers import PEERS
 from metanorm.bench.report import Report
 from metanorm.driver import compile_specs
 from metanorm.ir.nodes import Program
@@ -68,7 +67,7 @@ def made(name: str) -> Iterator[Candidate]:
 
 
 @pytest.mark.filterwarnings("ignore")  # of layers that others have written
-@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize("name", SPECS)
 def test_every_candidate_computes_the_same(name: str) -> None:
     """Values and gradients: what others' layers are made with is what the norm means."""
     found = list(made(name))

@@ -16,7 +16,8 @@ from metanorm.bench.candidates import Case
 from metanorm.bench.clock import Prepare
 from metanorm.bench.equations import module_of_equations
 from metanorm.bench.fallback import RanOnTorch, demand_kernels
-from metanorm.bench.peers import Peer, peers
+from metanorm.bench.peers.peer import Peer
+from metanorm.bench.peers.table import layers_of_packages
 from metanorm.bench.report import OURS
 from metanorm.runtime import use
 from metanorm.runtime.demands import Choice
@@ -83,7 +84,7 @@ def callees(case: Case, traced: bool = False) -> Iterator[tuple[str, Callable[[]
         return compiled(peer.layer(case.workload.shape, case.arguments))
 
     yield KERNELS, lambda: _kernels(case, call, parameters)
-    for peer in peers(case.known, case.device.type):
+    for peer in layers_of_packages(case.known, case.device.type):
         yield peer.package.name, partial(of_others, peer)
     yield OURS, module
     yield FUNCTION, function
@@ -92,7 +93,7 @@ def callees(case: Case, traced: bool = False) -> Iterator[tuple[str, Callable[[]
     yield EMPTY, lambda: {FORWARD: _prepare(partial(Empty(), *inputs), graph=False)}
     if traced:
         torch.compiler.reset()  # there is a limit to what is compiled of one function
-        for peer in peers(case.known, case.device.type):
+        for peer in layers_of_packages(case.known, case.device.type):
             yield compiled_of(peer.package.name), partial(of_others_compiled, peer)
         yield COMPILED, lambda: compiled(case.layer(case.module))
         yield KEPT, lambda: compiled(case.layer(case.module), "native")

@@ -17,7 +17,8 @@ from metanorm.bench.clock import CpuClock, Lap, Prepare
 from metanorm.bench.device import Device, cpu
 from metanorm.bench.fallback import reason
 from metanorm.bench.library import Specs
-from metanorm.bench.peers import NotInstalled, peers
+from metanorm.bench.peers.peer import NotInstalled
+from metanorm.bench.peers.table import layers_of_packages
 from metanorm.bench.turns import laps_together, ratio, timing
 from metanorm.runtime import use
 
@@ -57,7 +58,7 @@ def measure_calls(specs: Specs, plan: Plan) -> Iterator[CallEntry]:
 
 def _peered(case: Case) -> bool:
     """Whether somebody else has a layer for this norm and this input, installed or not."""
-    for peer in peers(case.known, case.device.type):
+    for peer in layers_of_packages(case.known, case.device.type):
         try:
             peer.layer(case.workload.shape, case.arguments)
         except NotInstalled:
@@ -71,7 +72,7 @@ def _peered(case: Case) -> bool:
 def measured(case: Case, rounds: int, traced: bool = False) -> CallEntry:
     """All callees of one case in all their phases: in each, they take turns."""
     left_out = []
-    others = {peer.package.name for peer in peers(case.known, case.device.type)}
+    others = {peer.package.name for peer in layers_of_packages(case.known, case.device.type)}
     runs: dict[Key, Prepare] = {}
     with torch.enable_grad(), use("auto"):  # both are as they were before, at the end
         for name, make in callees(case, traced):

@@ -17,7 +17,8 @@ from metanorm.bench.library import LibraryNorm, library_norms
 from metanorm.bench.networks.pairs import demand_agreement, inference_step, pair, training_step
 from metanorm.bench.networks.report import INFERENCE, TRAINING, NetworkEntry
 from metanorm.bench.networks.rows import ROWS, Batch, Row
-from metanorm.bench.peers import Peer, peers
+from metanorm.bench.peers.peer import Peer
+from metanorm.bench.peers.table import layers_of_packages
 from metanorm.bench.report import OURS, Measurement
 from metanorm.bench.turns import laps_together, ratio, timing
 from metanorm.options import Options
@@ -42,7 +43,7 @@ def measure_networks(options: Options, plan: Plan, device: Device) -> Iterator[N
     rows = [row for row in ROWS if plan.only in title(row)]
     norms = library_norms({row.kind.norm for row in rows}, options)
     for row in rows:
-        for peer in peers(row.kind.norm, device.type):
+        for peer in layers_of_packages(row.kind.norm, device.type):
             try:
                 yield from measured(row, norms[row.kind.norm], peer, plan.rounds, device)
             except Exception as error:  # whatever a layer cannot do is a line of the report

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from metanorm.bench.networks.rows import Batch, Kind, Norm, Row
-from metanorm.bench.peers import Peer
+from metanorm.bench.peers.peer import Peer
 
 SEED = 0
 # How far results may be apart, by the length of a vector: in float64 all of them, in float32, in

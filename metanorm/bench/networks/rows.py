@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from metanorm.bench.networks.graphs import GIN, OverNodes, random_graphs
 from metanorm.bench.networks.images import Digits, ResNet
 from metanorm.bench.networks.text import Transformer
-from metanorm.bench.peers import Arguments, Shape
+from metanorm.bench.peers.peer import Arguments, Shape
 
 Norm = Callable[[int], nn.Module]
 

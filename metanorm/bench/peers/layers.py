@@ -1,35 +1,18 @@
-"""Layers that compute what a norm of the library computes: of torch, PyG, Liger and QuACK.
-
-The only place of the benchmark, beside the rows of `networks`, that knows norms by their names.
-"""
+"""Layers of torch, PyG, Liger and QuACK, by the norm of the library that they equal."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-Shape = tuple[int, ...]
-Arguments = Mapping[str, Any]
-Make = Callable[[Shape, Arguments], nn.Module]
+from metanorm.bench.peers.peer import Arguments, Make, Package, Peer, Shape, State
+
 SPATIAL = {3: "1d", 4: "2d", 5: "3d"}
 EPS = torch.finfo(torch.float32).eps  # what an eps of `None` stands for, of half types, too
-
-
-@dataclass(frozen=True)
-class Package:
-    """Where layers are from: as reports call it, as Python imports it, as pip installs it."""
-
-    name: str
-    module: str
-    distribution: str
-    devices: tuple[str, ...] = ("cpu", "cuda")
-
 
 TORCH = Package("torch.nn", "torch", "torch")
 PYG = Package("PyG", "torch_geometric", "torch-geometric")
@@ -37,35 +20,14 @@ LIGER = Package("Liger", "liger_kernel", "liger-kernel", devices=("cuda",))
 QUACK = Package("QuACK", "quack", "quack-kernels", devices=("cuda",))
 
 
-class NotInstalled(Exception):
-    """A layer of a package that is not there."""
-
-
-@dataclass(frozen=True)
-class Peer:
-    """A layer of somebody else. `overwrites` says that it writes to the gradient that it is given;
-    `dtype` is that of its parameters, where they do not have that of the input."""
-
-    package: Package
-    make: Make
-    overwrites: bool = False
-    dtype: torch.dtype | None = None
-
-    def layer(self, shape: Shape, arguments: Arguments) -> nn.Module:
-        """The layer for an input of a shape. Raises `NotInstalled`."""
-        if find_spec(self.package.module) is None:
-            raise NotInstalled(f"not installed: pip install {self.package.distribution}")
-        return self.make(shape, arguments)
-
-
-def _with_rank(name: str, ranks: Mapping[int, str], **options: bool) -> Make:
+def _with_rank(name: str, ranks: Mapping[int, str]) -> Make:
     """`nn.BatchNorm2d` of `BatchNorm`, by the number of dimensions.
 
     What it makes raises `KeyError` for a number of dimensions that torch has no layer for.
     """
 
     def make(shape: Shape, _: Arguments) -> nn.Module:
-        layer: nn.Module = getattr(nn, name + ranks[len(shape)])(shape[1], **options)
+        layer: nn.Module = getattr(nn, name + ranks[len(shape)])(shape[1])
         return layer
 
     return make
@@ -147,14 +109,32 @@ def _quack_rms_norm(_: Shape, given: Arguments) -> nn.Module:
     return _of("quack.rmsnorm", "QuackRMSNorm", _row(given), eps=EPS)
 
 
-def _graph_norm(shape: Shape, _: Arguments) -> nn.Module:
-    return _of("torch_geometric.nn", "GraphNorm", shape[1])
+def _pyg(name: str, *arguments: Any, **options: Any) -> nn.Module:
+    return _of("torch_geometric.nn", name, *arguments, **options)
 
 
-# By the norm of the library that they equal; a user's norm finds them by its fingerprint.
-PEERS: Mapping[str, tuple[Peer, ...]] = {
+def _pyg_diff_group_norm(shape: Shape, given: Arguments) -> nn.Module:
+    return _pyg("DiffGroupNorm", shape[1], given["groups"])
+
+
+def _of_pyg_diff_group_norm(state: State) -> State:
+    """Its batch norm has all groups side by side."""
+    norm = {f"norm.{name}": state[name].T.flatten() for name in ("weight", "bias")}
+    return {"lin.weight": state["lin"], **norm}
+
+
+def _local_response(shape: Shape, size: int, times: int, **options: float) -> nn.Module:
+    """Raises `ValueError` for rows of features, which torch has no such norm for."""
+    if len(shape) < 3:
+        raise ValueError("takes images and sequences alone")
+    alpha = 1e-4 * times  # a mean by torch: a sum is so many times as large
+    return nn.LocalResponseNorm(size, alpha=alpha, **options)
+
+
+# A user's norm finds them by its fingerprint.
+LAYERS: Mapping[str, tuple[Peer, ...]] = {
     "BatchNorm": (Peer(TORCH, _with_rank("BatchNorm", {2: "1d", **SPATIAL})),),
-    "InstanceNorm": (Peer(TORCH, _with_rank("InstanceNorm", SPATIAL, affine=True)),),
+    "InstanceNorm": (Peer(TORCH, _with_rank("InstanceNorm", SPATIAL)),),
     "GroupNorm": (
         Peer(TORCH, lambda shape, given: nn.GroupNorm(given["num_groups"], shape[1])),
         Peer(LIGER, _liger_group_norm),
@@ -169,11 +149,28 @@ PEERS: Mapping[str, tuple[Peer, ...]] = {
         Peer(LIGER, _liger_rms_norm, overwrites=True),  # dy by dx, unless it is told not to
         Peer(QUACK, _quack_rms_norm),
     ),
+    "LocalResponseNorm": (
+        Peer(TORCH, lambda shape, given: _local_response(shape, given["size"], 1)),
+    ),
+    "LocalResponseSum": (
+        Peer(TORCH, lambda shape, given: _local_response(shape, given["size"], given["size"], k=2)),
+    ),
     "DynamicTanh": (Peer(LIGER, _liger_dynamic_tanh),),
-    "GraphNorm": (Peer(PYG, _graph_norm),),
+    "GraphNorm": (Peer(PYG, lambda shape, _: _pyg("GraphNorm", shape[1])),),
+    "GraphInstanceNorm": (Peer(PYG, lambda shape, _: _pyg("InstanceNorm", shape[1])),),
+    "GraphLayerNorm": (Peer(PYG, lambda shape, _: _pyg("LayerNorm", shape[1])),),
+    "MeanSubtractionNorm": (Peer(PYG, lambda *_: _pyg("MeanSubtractionNorm")),),
+    "PairNorm": (Peer(PYG, lambda *_: _pyg("PairNorm")),),
+    "PairNormSI": (Peer(PYG, lambda *_: _pyg("PairNorm", scale_individually=True)),),
+    "HeteroLayerNorm": (
+        Peer(PYG, lambda shape, given: _pyg("HeteroLayerNorm", shape[1], given["num_types"])),
+    ),
+    "HeteroBatchNorm": (
+        Peer(  # which keeps biased variances
+            PYG,
+            lambda shape, given: _pyg("HeteroBatchNorm", shape[1], given["num_types"]),
+            in_eval=False,
+        ),
+    ),
+    "DiffGroupNorm": (Peer(PYG, _pyg_diff_group_norm, parameters=_of_pyg_diff_group_norm),),
 }
-
-
-def peers(known: str, device: str) -> tuple[Peer, ...]:
-    """The layers that equal a norm of the library and run on a device, installed or not."""
-    return tuple(p for p in PEERS.get(known, ()) if device in p.package.devices)
