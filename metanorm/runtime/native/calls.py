@@ -29,11 +29,11 @@ PRECISIONS: Mapping[torch.dtype, Mapping[str, str]] = {
 }
 
 
-def defines(section: str, real: torch.dtype, dtypes: Mapping[str, torch.dtype]) -> dict[str, str]:
-    """What a build of a section defines, for arithmetic of this type, and where values are rounded
-    to the `dtypes` of some tensors."""
+def defines(names: str, real: torch.dtype, dtypes: Mapping[str, torch.dtype]) -> dict[str, str]:
+    """What a build of the kernel that a table has these names of defines, for arithmetic of this
+    type, and where values are rounded to the `dtypes` of some tensors."""
     followed = {f"DTYPE_{name}": str(TYPES[dtype]) for name, dtype in dtypes.items()}
-    return {section: "1", **PRECISIONS[real], **followed}
+    return {**dict.fromkeys(names.split(), "1"), **PRECISIONS[real], **followed}
 
 
 LINE = 64  # bytes of a line of a cache

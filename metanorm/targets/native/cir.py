@@ -158,6 +158,7 @@ class Function:
     parameters: tuple[tuple[str, str], ...]
     body: tuple[Stmt, ...]
     exported: bool = False
+    inline: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +181,10 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Enum:
-    """Names for 0, 1, 2, ..."""
+    """Names for 0, 1, 2, ..., and `others` for given numbers."""
 
     names: tuple[str, ...]
+    others: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +210,14 @@ class Guarded:
     definitions: tuple[Definition, ...]
 
 
-Definition = Union[Function, Struct, Table, Enum, Define, Include, Guarded]
+@dataclass(frozen=True, slots=True)
+class Alternatives:
+    """Definitions of which those of the one name that is defined are there."""
+
+    cases: tuple[tuple[str, tuple[Definition, ...]], ...]
+
+
+Definition = Union[Function, Struct, Table, Enum, Define, Include, Guarded, Alternatives]
 
 
 def total(terms: list[Expr]) -> Expr:

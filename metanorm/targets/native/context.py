@@ -11,6 +11,7 @@ from metanorm.ir.scalar import Apply as ApplyScalar
 from metanorm.ir.scalar import Const, Hyper, Scalar, SizeOf
 from metanorm.nest.arguments import asked
 from metanorm.nest.nest import Nest
+from metanorm.targets.native import cir
 from metanorm.targets.native.cir import (
     Apply,
     Declare,
@@ -39,22 +40,27 @@ RESERVED = frozenset(
     widen absent merge_at merge_alike merge_each add_up direct offset grouped segments launch
     round floor ceil exp log sqrt pow sin cos tanh erf abs begin place end gap strided division
     widened_bfloat16 rounded_bfloat16 widened_float16 rounded_float16 rounded_to as_float16
+    lie low high ISLANDS
+    take_all sums_across total_along sum_along mean_along moments_along
     AXES DIMS GROUPS ROWS VECTOR TILE TILE_AREA TILE_ROWS STRIP CACHE SERIAL THREADS AT R REAL_TYPE
     LARGER SMALLER larger smaller extreme_of parts_of clear
     BY_VECTORS EXPORTED GATHER SCATTER FLOAT32 FLOAT64 BFLOAT16 FLOAT16 BOOLEAN INT64 STREAMED
     NULL INFINITY NAN""".split()
 )
 # What sweeps call the sums of a reduction.
-SUMS = re.compile(r"(sum|extreme|weight|drift|squares|centre|cells)_\d+(_\d+)?|(AXIS|DTYPE)_.*")
+SUMS = re.compile(
+    r"(sum|extreme|weight|drift|squares|centre|cells?|step)_\d+(_\d+)?|(AXIS|DTYPE)_.*"
+)
 SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 MATH = {"abs": "fabs", "min": "fmin", "max": "fmax"}  # whatever C calls differently
 
 
 class KernelContext:
-    """The names, sizes and places of one kernel."""
+    """The names, sizes and places of one kernel, which is printed for some `layouts`."""
 
-    def __init__(self, nest: Nest) -> None:
+    def __init__(self, nest: Nest, layouts: Sequence[Nest]) -> None:
         self.nest, self.loops = nest, nest.loops
+        self.ranged, self.sometimes_ranged = _ranged(layouts)
         self.vector = self.loops[-1]  # the axis along which rows lie
         self.program: Program = nest.program
         self.space = self.program.index.space
@@ -64,6 +70,7 @@ class KernelContext:
         self.asked = asked(self.program)
         self._taken: set[str] = set(RESERVED)
         self._names: dict[str, str] = {}
+        self._places: dict[Expr, str] = {}
         self.cell = nest.cell
         # Variables of loops first, so that they are plain letters.
         self.variables: dict[str, str] = {}
@@ -105,6 +112,12 @@ class KernelContext:
             plain = ref if not ref.startswith("%") else role_of(ref) or "t"
             self._names[ref] = self._fresh(_identifier(plain))
         return self._names[ref]
+
+    def place(self, index: Expr, variables: Sequence[str]) -> str:
+        """The name of a place in arrays, which is counted by some variables of loops."""
+        if index not in self._places:
+            self._places[index] = self._fresh("_".join(variables) or "place")
+        return self._places[index]
 
     def _whole(self, group: tuple[str, ...]) -> str:
         """The axis that some leaves are the parts of."""
@@ -219,13 +232,24 @@ class KernelContext:
                 size, here = self.size(axis), at[axis]
             else:
                 raise AssertionError(f"no place along {axis}")
-            place = here if place == Number(0) else Infix("+", product(place, size), here)
+            place = product(place, size) if place != Number(0) else place
+            place = cir.total([term for term in (place, here) if term != Number(0)])
         return place
 
     def stride(self, axes: Sequence[str], group: tuple[str, ...]) -> Expr:
         """How far apart the elements along a loop are in an array over `axes`."""
         last = list(axes).index(group[-1])
         return self.volume(axes[last + 1 :])
+
+
+def _ranged(layouts: Sequence[Nest]) -> tuple[set[str], set[str]]:
+    """The axes of which a worker has a range: in all layouts, and in those alone that loop over
+    them."""
+    looped = [{axis for group in n.loops if len(group) == 1 for axis in group} for n in layouts]
+    ranged = [loops & set(n.islands) for n, loops in zip(layouts, looped)]
+    everywhere = set.intersection(*ranged)
+    fixed = {axis for loops, own in zip(looped, ranged) for axis in loops - own}
+    return everywhere, set.union(*ranged) - everywhere - fixed
 
 
 def _identifier(text: str) -> str:

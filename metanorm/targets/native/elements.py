@@ -7,6 +7,8 @@ from metanorm.ir.operands import operands
 from metanorm.nest.nest import Block
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import Apply, Declare, Element, Expr, Name, Prefix, Stmt
+from metanorm.targets.native.nesting import nested
+from metanorm.targets.native.places import with_named_places
 from metanorm.targets.native.pointwise import pointwise
 from metanorm.targets.native.tiling import EACH, LENGTH, Tiling
 from metanorm.targets.native.values import Values
@@ -19,6 +21,7 @@ class Elements:
         self.t, self.f = tiling, tiling.f
         self.values, self.sweep = values, sweep
         self.maps = {let.name: let for let in sweep.lets}
+        self.nested: set[Ref] = set()
 
     def computed(self, needed: set[Ref]) -> tuple[list[Stmt], list[Stmt]]:
         """What a row has to read, and the values computed from that for each element of it."""
@@ -38,12 +41,16 @@ class Elements:
             if ref not in self.maps and ref not in seen and not self.values.inline(ref):
                 seen.add(ref)
                 reading.append(self._narrow_row(ref))
-        for let in reversed(lets):
-            if not isinstance(let.op, Input):
+        computed = [let for let in reversed(lets) if not isinstance(let.op, Input)]
+        self.nested = nested(computed, needed)
+        for let in computed:
+            if let.name not in self.nested:
                 kind = "const int" if let.type.kind == "bool" else "const real"
-                value = pointwise(self.f, let.op, self.wide)
-                inner.append(Declare(kind, self.f.name(let.name), value))
-        return reading, inner
+                inner.append(Declare(kind, self.f.name(let.name), self._map(let)))
+        return with_named_places(self.f, reading), inner
+
+    def _map(self, let: Let) -> Expr:
+        return pointwise(self.f, let.op, self.wide)
 
     def wide(self, ref: Ref) -> Expr:
         """A value at element `i` of the row."""
@@ -51,6 +58,8 @@ class Elements:
         if ref in self.maps:
             if isinstance(let.op, Input):
                 return Element(Name(f"{self.f.name(let.op.name)}_here"), EACH)
+            if ref in self.nested:
+                return self._map(let)
             return Name(self.f.name(ref))
         if self.values.inline(ref):
             return self.values.value(ref, self.t.element())

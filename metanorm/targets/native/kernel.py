@@ -27,15 +27,15 @@ from metanorm.targets.native.sweep import SweepPrinter
 
 
 class KernelPrinter:
-    """Prints one kernel."""
+    """Prints one kernel for one of its `layouts`, so that most of the text is that of all."""
 
-    def __init__(self, nest: Nest) -> None:
+    def __init__(self, nest: Nest, layouts: Sequence[Nest]) -> None:
         self.nest, self.program, self.loops = nest, nest.program, nest.loops
         self.fields, self.entry = nest.fields, nest.direction
         outputs = dict(nest.program.outputs)
         inputs = {let.op.name: let.name for let in nest.program.body if isinstance(let.op, Input)}
         self.saved = [outputs.get(name) or inputs[name] for name in nest.kept]
-        self.f = KernelContext(nest)
+        self.f = KernelContext(nest, layouts)
         for field in self.fields:
             self.f.name(field.name)
         self.groups = groups_of_cells(nest)
@@ -46,59 +46,88 @@ class KernelPrinter:
     # ---- definitions
 
     def definitions(self) -> list[Definition]:
-        """All of the kernel; its names are in a section of their own."""
-        functions: list[Definition] = [self.setup.prepare(), self._begin()]
-        number = 0
-        stages = []
-        if before := self._settle(0):
-            functions.append(before)
-            stages.append("{NULL, settle_0, 0, 0}")
+        """All of the kernel; its names are in a section of their own.
+
+        What depends on the layout stands together: the loops, and behind the structures where the
+        data lies in them, what sweeps do, and the cells that they add up in.
+        """
+        kept = [self._kept_size()] if self.saved and self.entry == "forward" else []
+        shared = [self.setup.prepare(), *self._settles()]  # first, so that all name values alike
+        return [
+            cir.Define("DIMS", str(len(self.program.inputs[0].dims))),
+            *self._loops(),
+            cir.Include("metanorm.h"),
+            self.setup.call(),
+            self.setup.values(),
+            self.setup.lie(),
+            *self._sweeps(),
+            *shared,
+            *self._plan(),
+            *kept,
+            self._launch(),
+        ]
+
+    def _loops(self) -> list[Definition]:
+        """How many loops there are, their numbers, and which of them are special."""
+        axes = [self.f.axis(group) for group in self.loops]
+        groups = axes.index(self.f.axis((self.f.cell,))) if self.f.cell else -1
+        rows = axes.index(self.f.axis((self.nest.grouped,))) if self.nest.grouped else -1
+        own = {axis for axis in self.f.sometimes_ranged if (axis,) in self.loops}
+        others = [self.f.axis((axis,)) for axis in sorted(self.f.sometimes_ranged - own)]
+        special = [cir.Define("GROUPS", str(groups)), cir.Define("ROWS", str(rows))]
+        return [
+            *(special if self.nest.grouped else ()),
+            cir.Enum((*axes, "AXES"), tuple((axis, -1) for axis in others)),
+            cir.Define("ISLANDS", f"({self._bits(self.nest.islands)})"),
+        ]
+
+    def _sweeps(self) -> list[Definition]:
+        """The sweeps, and which cells their reductions have."""
+        functions: list[Definition] = [
+            self._cell(number) for number in range(len(self.nest.reductions))
+        ]
         for i, sweep in enumerate(self.nest.sweeps, 1):
             printer = SweepPrinter(self.f, self.narrow, sweep)
             functions.append(printer.function(f"sweep_{i}", self._sweep_doc(i)))
-            settle = self._settle(i)
-            functions += [settle] if settle else []
-            named = f"settle_{i}" if settle else "NULL"
-            stages.append(f"{{sweep_{i}, {named}, {number}, {len(sweep.measures)}}}")
-            number += len(sweep.measures)
-        functions.append(self._finish())
-        tables: list[Definition] = []
         if self.nest.reductions:
             rows = [
                 f"{{{self._bits(r.cells)}, {kind(r.row)}, {int(r.terminal)}}}"
                 for r in self.nest.reductions
             ]
-            tables.append(Table("reduction", "reductions[]", tuple(rows)))
-        tables.append(Table("stage", "stages[]", tuple(stages)))
+            functions.append(Table("reduction", "reductions[]", tuple(rows)))
+        return functions
+
+    def _cell(self, number: int) -> Function:
+        reduction = self.nest.reductions[number]
+        at = self.narrow.values.here(reduction.cells)
+        places = tuple(("int64_t", self.f.variables[axis]) for axis in reduction.cells)
+        parameters = (("const values *", "v"), ("const accumulator *", "a"), *places)
+        cell = self.narrow.cell(Name("a"), reduction, at)
+        body = (Do(Name("(void)v")), Return(cell))
+        return Function(
+            f"The cell of the {self._measure(number)}.",
+            "int64_t", f"cell_{number}", parameters, body, inline=True,
+        )  # fmt: skip
+
+    def _settles(self) -> list[Definition]:
+        """What is done for cells: first, after each sweep, and at the end."""
+        settles = (self._settle(i) for i in range(len(self.nest.sweeps) + 1))
+        return [self._begin(), *(settle for settle in settles if settle), self._finish()]
+
+    def _plan(self) -> list[Definition]:
+        """What the schedule of the header has to know."""
+        stages = ["{NULL, settle_0, 0, 0}"] if self._settle(0) else []
+        number = 0
+        for i, sweep in enumerate(self.nest.sweeps, 1):
+            settle = f"settle_{i}" if self._settle(i) else "NULL"
+            stages.append(f"{{sweep_{i}, {settle}, {number}, {len(sweep.measures)}}}")
+            number += len(sweep.measures)
         reductions = "reductions" if self.nest.reductions else "NULL"
         plan = (
             "prepare, begin, finish", f"stages, {len(stages)}",
-            f"{reductions}, {len(self.nest.reductions)}", self._bits(self.nest.islands),
+            f"{reductions}, {len(self.nest.reductions)}", "ISLANDS",
         )  # fmt: skip
-        tables.append(Table("kernel", "plan", plan))
-        kept = [self._kept_size()] if self.saved and self.entry == "forward" else []
-        return [
-            *self._head(),
-            self.setup.call(),
-            self.setup.values(),
-            *functions,
-            *tables,
-            *kept,
-            self._launch(),
-        ]
-
-    def _head(self) -> list[Definition]:
-        axes = [self.f.axis(group) for group in self.loops]
-        groups = axes.index(self.f.axis((self.f.cell,))) if self.f.cell else -1
-        rows = axes.index(self.f.axis((self.nest.grouped,))) if self.nest.grouped else -1
-        return [
-            cir.Define("AXES", str(len(axes))),
-            cir.Define("DIMS", str(len(self.program.inputs[0].dims))),
-            cir.Define("GROUPS", f"({groups})"),
-            cir.Define("ROWS", f"({rows})"),
-            cir.Include("metanorm.h"),
-            cir.Enum(tuple(axes)),
-        ]
+        return [Table("stage", "stages[]", tuple(stages)), Table("kernel", "plan", plan)]
 
     def _bits(self, axes: Sequence[str]) -> str:
         """A mask with a bit for each loop over some of these axes."""
@@ -150,13 +179,16 @@ class KernelPrinter:
 
     def _sweep_doc(self, number: int) -> str:
         sweep = self.nest.sweeps[number - 1]
-        done = []
-        for r in (self.nest.reductions[measured] for measured in sweep.measures):
-            cells = ", ".join(r.cells) or "all"
-            value = r.value if not r.value.startswith("%") else self.f.name(r.value)
-            done.append(f"{r.row.title} of {value} per {cells}")
+        done = [self._measure(measured) for measured in sweep.measures]
         done += [f"writes {array.removeprefix('to.')}" for array, _ in sweep.writes]
         return f"Sweep {number}: {'; '.join(done)}."
+
+    def _measure(self, number: int) -> str:
+        """What a reduction finds, in words."""
+        r = self.nest.reductions[number]
+        cells = ", ".join(r.cells) or "all"
+        value = r.value if not r.value.startswith("%") else self.f.name(r.value)
+        return f"{r.row.title} of {value} per {cells}"
 
     def _kept_size(self) -> Function:
         body: tuple[Stmt, ...] = (

@@ -6,8 +6,9 @@ of its loop.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from metanorm.ir.nodes import (
     POINTWISE,
@@ -33,15 +34,17 @@ from metanorm.targets.native.cir import (
     For,
     Infix,
     Name,
-    Prefix,
     Set,
     Stmt,
 )
 from metanorm.targets.native.columns import columns, goes_down
 from metanorm.targets.native.context import KernelContext
-from metanorm.targets.native.functions import FUNCTIONS
 from metanorm.targets.native.joining import TAKEN
+from metanorm.targets.native.lines import ALONG
+from metanorm.targets.native.nesting import nested
+from metanorm.targets.native.places import with_named_places
 from metanorm.targets.native.pool import PoolPrinter
+from metanorm.targets.native.softmax import softmax
 from metanorm.targets.native.values import At, Values
 
 GIVEN = (Input, Param, Buffer)
@@ -185,11 +188,15 @@ class Narrow:
         return body if len(body) == 1 else [cir.Block(tuple(body))]
 
     def _bounds(self, axis: str, group: CellGroup) -> tuple[Expr, Expr]:
-        """All of an axis, or the range of it that islands have."""
-        if group.ranged and (axis,) in self.f.loops and axis in self.f.nest.islands:
-            constant = Name(self.f.axis((axis,)))
+        """The part of an axis that belongs to the islands at hand."""
+        size, constant = self.f.size(axis), Name(self.f.axis((axis,)))
+        islands = set(self.f.nest.islands)
+        if group.ranged and axis in self.f.sometimes_ranged:
+            r = Name("r")
+            return Apply("low", (r, constant)), Apply("high", (r, constant, size))
+        if group.ranged and (axis,) in self.f.loops and axis in islands:
             return Element(Name("r->lo"), constant), Element(Name("r->hi"), constant)
-        return cir.Number(0), self.f.size(axis)
+        return cir.Number(0), size
 
     def _by_group(self, refs: Sequence[Ref], group: CellGroup) -> bool:
         """Whether rows are gone through group by group: in islands of groups, and where something
@@ -217,31 +224,61 @@ class Narrow:
         at = self.values.here(first.type.axes)
         if not first.type.axes:
             return self._scalars(cluster, at)
-        body: list[Stmt] = []
-        local: set[Ref] = set()
         before, cells = self._cells(cluster, at)
+        body = self._together(cluster, at, cells)
+        return self.loops(cluster, first.type.axes, body, group, before)
+
+    def _together(
+        self, cluster: Sequence[Ref], at: At, cells: Mapping[Ref, Expr] = MappingProxyType({})
+    ) -> list[Stmt]:
+        """The values of a cluster at one place: named where others read them, and stored."""
+        body: list[Stmt] = []
+        local: dict[Ref, Expr] = {}
+        lets = [self.lets[ref] for ref in cluster]
+        inside = nested([let for let in lets if let.name not in self.measured], self.stored)
+        read = self._read_in(lets)
         for ref in cluster:
             value = cells.get(ref) or self._simple_value(ref, at, local)
+            if ref in inside:
+                local[ref] = value
+                continue
+            stored = self.values.value(ref, at) if ref in self.stored else None
+            if stored is not None and ref not in read:
+                body.append(Set(stored, "=", value))
+                continue
             body.append(Declare("const real", self.f.name(ref), value))
-            local.add(ref)
-            if ref in self.stored:
-                body.append(Set(self.values.value(ref, at), "=", Name(self.f.name(ref))))
-        return self.loops(cluster, first.type.axes, body, group, before)
+            local[ref] = Name(self.f.name(ref))
+            if stored is not None:
+                body.append(Set(stored, "=", local[ref]))
+        return with_named_places(self.f, body)
+
+    def _read_in(self, lets: Iterable[Let]) -> set[Ref]:
+        """The values that some others read where they are computed."""
+
+        def read(refs: Iterable[Ref]) -> Iterator[Ref]:
+            for ref in refs:
+                yield ref
+                if ref in self.values.inlined:
+                    yield from read(operands(self.lets[ref].op))
+
+        return set(
+            read(r for let in lets if let.name not in self.measured for r in operands(let.op))
+        )
 
     def _scalars(self, cluster: Sequence[Ref], at: At) -> list[Stmt]:
         """Values without axes: no loop, and no names beside those of their arrays."""
         done: list[Stmt] = []
-        local: set[Ref] = set()
+        local: dict[Ref, Expr] = {}
         for ref in cluster:
             value = self._simple_value(ref, at, local)
             if ref in self.stored:
                 done.append(Set(self.values.value(ref, at), "=", value))
             else:
                 done.append(Declare("const real", self.f.name(ref), value))
-                local.add(ref)
+                local[ref] = Name(self.f.name(ref))
         return done
 
-    def _simple_value(self, ref: Ref, at: At, local: Iterable[Ref]) -> Expr:
+    def _simple_value(self, ref: Ref, at: At, local: Mapping[Ref, Expr]) -> Expr:
         if ref in self.measured:
             return self._measured(ref, at)
         if self.values.sized(ref):
@@ -253,7 +290,12 @@ class Narrow:
         number, reduction, statistic = self.measured[ref]
         alone = statistic == reduction.kind
         taken = TAKEN[reduction.row.finish] if alone else f"{statistic}_of"
-        return Apply(taken, (Name(f"&a[{number}]"), cell or self.cell(number, reduction, at)))
+        return Apply(taken, (Name(f"&a[{number}]"), cell or self._cell_of(number, reduction, at)))
+
+    def _cell_of(self, number: int, reduction: Reduction, at: At) -> Expr:
+        """The cell of a reduction, by the function of the layout."""
+        places = (at[axis] for axis in reduction.cells)
+        return Apply(f"cell_{number}", (Name("v"), Name(f"&a[{number}]"), *places))
 
     def _cells(self, cluster: Sequence[Ref], at: At) -> tuple[list[Stmt], dict[Ref, Expr]]:
         """The first cell of each reduction in an inner loop, and statistics counted from there.
@@ -261,28 +303,27 @@ class Narrow:
         A place in the loop would be an array of its own, and keep it from being vectorized.
         """
         inner = self.lets[cluster[0]].type.axes[-1]
-        before: dict[int, Stmt] = {}
+        before: dict[str, Stmt] = {}
         found: dict[Ref, Expr] = {}
-        if (inner,) not in self.f.loops:
-            return [], found
         for ref in cluster:
             if ref in self.measured:
                 number, reduction, _ = self.measured[ref]
-                first = self.cell(number, reduction, {**at, inner: cir.Number(0)})
-                before[number] = Declare("const int64_t", f"cells_{number}", first)
-                step: Expr = at[inner]
-                if (inner,) != self.f.vector:
-                    stride = Element(Name(f"a[{number}].stride"), Name(self.f.axis((inner,))))
-                    step = cir.product(step, stride)
-                cell = Infix("+", Name(f"cells_{number}"), step)
+                cells, step = f"cells_{number}", f"step_{number}"
+                first, second = (
+                    self._cell_of(number, reduction, {**at, inner: cir.Number(place)})
+                    for place in (0, 1)
+                )
+                before[cells] = Declare("const int64_t", cells, first)
+                before[step] = Declare("const int64_t", step, Infix("-", second, Name(cells)))
+                cell = Infix("+", Name(cells), Infix("*", at[inner], Name(step)))
                 found[ref] = self._measured(ref, at, cell)
         return list(before.values()), found
 
-    def cell(self, number: int, reduction: Reduction, at: At) -> Expr:
-        """The number of a cell among the accumulated ones."""
+    def cell(self, accumulator: Expr, reduction: Reduction, at: At) -> Expr:
+        """The number of a cell among those of an accumulator."""
         along = set(self.f.vector) <= set(reduction.cells)
         place = self._point(reduction, at)
-        return Apply("cell_along" if along else "cell", (Name(f"&a[{number}]"), place))
+        return Apply("cell_along" if along else "cell", (accumulator, place))
 
     def _point(self, reduction: Reduction, at: At) -> Expr:
         """The place of a cell; zero along the axes that it does not have."""
@@ -315,13 +356,19 @@ class Narrow:
                 chosen: list[Stmt] = [Set(result, "=", self.values.value(table, there))]
                 return self.loops(cluster, axes, chosen, group)
             case Along("softmax", value, axis):
-                return self._softmax(let, value, axis, group)
+                weights: list[Stmt] = softmax(self.values, let, value, axis)
+                other_axes = [a for a in axes if a != axis]
+                if not other_axes:
+                    return [cir.Block(tuple(weights))]
+                return self.loops(cluster, other_axes, weights, group)
             case Pool():
                 pool = PoolPrinter(self.values, cluster)
                 if len(cluster) == 1 and goes_down(self.values, let, pool.axes):
-                    down = columns(self.values, let, pool.axes)
-                    outer_axes = self.f.order(let.name)[:-1]
-                    return self.loops(cluster, outer_axes, down, group) if outer_axes else down
+                    *outer_axes, column = self.f.order(let.name)
+                    down = columns(self.values, let, pool.axes, self._bounds(column, group))
+                    if not outer_axes:
+                        return [down]
+                    return self.loops(cluster, outer_axes, [down], group)
                 if not axes:
                     return [cir.Block(tuple(pool.statements()))]
                 (outer,) = self.loops(cluster, axes, pool.statements(), group)
@@ -332,28 +379,11 @@ class Narrow:
             case _:
                 raise AssertionError(op)
 
-    def _softmax(self, let: Let, value: Ref, axis: str, group: CellGroup) -> list[Stmt]:
-        outer = [a for a in let.type.axes if a != axis]
-        at = self.values.here(let.type.axes)
-        x, y = self.values.value(value, at), self.values.value(let.name, at)
-        k, size = self.f.variables[axis], self.f.size(axis)
-        total = Name("total")
-        exp = Apply("R(exp)", (Infix("-", x, Name("largest")),))
-        body: list[Stmt] = [
-            Declare("real", "largest", Prefix("-", Name("INFINITY"))),
-            For(
-                k,
-                cir.Number(0),
-                size,
-                (Set(Name("largest"), "=", FUNCTIONS["max"](x, Name("largest"))),),
-            ),
-            Declare("real", "total", cir.Number(0)),
-            For(k, cir.Number(0), size, (Set(y, "=", exp), Set(total, "+=", y))),
-            For(k, cir.Number(0), size, (Set(y, "=", Infix("/", y, total)),)),
-        ]
-        return self.loops([let.name], outer, body, group) if outer else [cir.Block(tuple(body))]
-
 
 def _apart(s: Stmt) -> bool:
-    """Whether a statement does in each turn of a loop what no other turn depends on."""
-    return isinstance(s, Declare) or (isinstance(s, Set) and s.operator == "=")
+    """Whether a statement does in each turn of a loop what no other turn depends on, without a
+    loop of its own."""
+    if isinstance(s, Set):
+        has_loop = isinstance(s.value, Apply) and s.value.function in ALONG.values()
+        return s.operator == "=" and not has_loop
+    return isinstance(s, Declare)

@@ -28,6 +28,7 @@ from metanorm.targets.native.cir import (
     product,
 )
 from metanorm.targets.native.joining import joining
+from metanorm.targets.native.lines import along, on_a_line
 from metanorm.targets.native.values import Values
 
 ZERO, ONE = cir.Number(0), cir.Number(1)
@@ -52,11 +53,16 @@ class PoolPrinter:
         by_index = (axis for axis, matrix in op.over if isinstance(matrix, ByIndex))
         self.grouped = next(by_index, None)  # the axis of which each group is pooled
         self.at = values.here([*self.let.type.axes, *self.axes])
-        self.locals = self._locals([r for r in (op.value, op.where, op.weight) if r])
+        self.locals = {
+            ref: Name(self.f.name(ref))
+            for ref in self._locals([r for r in (op.value, op.where, op.weight) if r])
+        }
         self.weight = self._weight()
 
     def statements(self) -> list[Stmt]:
         """The statements, which set the element in the end."""
+        if on_a_line(self.v, self.op, self.axes):
+            return [along(self.v, self.results, self.op, self.axes)]
         join = joining(self.row)
         body: list[Stmt] = [Declare("double", "total", join.identity)]
         value = self.v.value(self.op.value, self.at, self.locals)
@@ -124,10 +130,11 @@ class PoolPrinter:
 
     def _loops(self, added: Sequence[Stmt], joined: Sequence[tuple[str, str]]) -> list[Stmt]:
         body: list[Stmt] = []
+        earlier: dict[Ref, Expr] = {}
         for ref in self.locals:
             kind = "const int" if self.v.lets[ref].type.kind == "bool" else "const real"
-            earlier = self.locals[: self.locals.index(ref)]
             body.append(Declare(kind, self.f.name(ref), self.v.written_out(ref, self.at, earlier)))
+            earlier[ref] = self.locals[ref]
         if self.weight is not None:
             body.append(Declare("const double", "share", self.weight))
         body += added

@@ -12,6 +12,7 @@ from metanorm.targets.native import cir
 from metanorm.targets.native.cir import (
     Apply,
     Declare,
+    Do,
     Expr,
     Function,
     Infix,
@@ -112,10 +113,8 @@ class Setup:
             body.append(
                 Set(Name(f"v->{self.f.size_name(axis)}"), "=", self._length(axis, known, wholes))
             )
-        body += self._shape()
-        for field in self.fields:
-            if field.type == "strided":
-                body.append(self._tensor(field))
+        body.append(Do(Apply("lie", (Name("v"), Name("call")))))
+        body += self._groups()
         body += self._arrays()
         parameters = (("void *", "values_"), ("const void *", "call_"), ("arena *", "memory"))
         doc = "Sizes, tensors and memory: called once to count the memory, and once with it."
@@ -132,11 +131,20 @@ class Setup:
         expr = self.f.scalar(size, whole=True)
         return _with_sizes(expr, size, self.f)
 
-    def _shape(self) -> list[Stmt]:
+    def lie(self) -> Function:
+        """The function that says how long each loop is, and how far it steps through each
+        tensor."""
         body: list[Stmt] = []
         for group in self.loops:
             place = Name(f"v->shape.size[{self.f.axis(group)}]")
             body.append(Set(place, "=", self.f.volume(group)))
+        body += [self._tensor(field) for field in self.fields if field.type == "strided"]
+        parameters = (("values *", "v"), ("const call_fields *", "call"))
+        doc = "The lengths of loops, and where tensors lie along them."
+        return Function(doc, "void", "lie", parameters, tuple(body))
+
+    def _groups(self) -> list[Stmt]:
+        body: list[Stmt] = []
         if self.nest.grouped is not None:
             index = self.f.name(self.nest.groups or "")
             labels = Prefix("(const int64_t *)", Name(f"call->{index}.data"))
@@ -189,10 +197,10 @@ class Setup:
                 (given, size, Number(self.nest.array[field].absent), Name("memory")),
             )
             body.append(Set(Name(f"v->{self.f.name(ref)}"), "=", staged))
-        body += [self._taken(ref, "memory") for ref in self.stored if ref not in self.saved]
+        body += self._taken([ref for ref in self.stored if ref not in self.saved], "memory")
         if self.saved:
             body.append(Declare("arena", "kept", Name("{call->saved, 0}")))
-            body += [self._taken(ref, "&kept") for ref in self.saved]
+            body += self._taken(self.saved, "&kept")
             body.append(Set(Name("v->kept"), "=", Name("kept.used")))
         return body
 
@@ -201,10 +209,17 @@ class Setup:
         pools = (let.op for let in self.program.body if isinstance(let.op, Pool))
         return any(axis == pooled for op in pools for pooled, _ in op.over)
 
-    def _taken(self, ref: Ref, memory: str) -> Stmt:
-        size = self.f.volume(self.f.types[ref].axes)
-        taken = Apply("take", (Name(memory), size, Name("sizeof(real)")))
-        return Set(Name(f"v->{self.f.name(ref)}"), "=", taken)
+    def _taken(self, refs: Sequence[Ref], memory: str) -> list[Stmt]:
+        """Memory for arrays, those of one length together."""
+        by_size: dict[Expr, list[Ref]] = {}
+        for ref in refs:
+            by_size.setdefault(self.f.volume(self.f.types[ref].axes), []).append(ref)
+        body: list[Stmt] = []
+        for size, alike in by_size.items():
+            places = tuple(Name(f"&v->{self.f.name(ref)}") for ref in alike)
+            count, listed = Number(len(alike)), cir.Filled("real **[]", places)
+            body.append(Do(Apply("take_all", (Name(memory), size, count, listed))))
+        return body
 
 
 def _with_sizes(expr: Expr, size: Scalar, context: KernelContext) -> Expr:

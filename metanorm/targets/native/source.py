@@ -3,21 +3,40 @@ not used is never compiled."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 from metanorm.nest.kernels import NormKernels
 from metanorm.nest.nest import Nest
+from metanorm.targets.native.alternatives import with_alternatives
 from metanorm.targets.native.cir import Guarded
 from metanorm.targets.native.kernel import KernelPrinter
 
 
-def sections(kernels: NormKernels, function: str) -> tuple[Guarded, ...]:
-    """The kernels of the norm whose function has this name."""
-    return tuple(
-        Guarded(section_name(function, nest), tuple(KernelPrinter(nest).definitions()))
-        for nest in kernels
-    )
+def sections(kernels: NormKernels, function: str) -> Iterator[Guarded]:
+    """The kernels of the norm whose function has this name: for each variant and direction one
+    section, which has all layouts of the data."""
+    for variant in kernels.variants:
+        for nests in (variant.forward, variant.backward):
+            yield _section(function, nests)
 
 
-def section_name(function: str, nest: Nest) -> str:
-    """What a build defines to get one kernel."""
-    name = f"{function}_{nest.variant}_{nest.direction}_along_".upper()
-    return name + nest.layout.vector.replace(".", "_")
+def _section(function: str, nests: Mapping[str, Nest]) -> Guarded:
+    layouts = {
+        _layout_name(nest): tuple(KernelPrinter(nest, tuple(nests.values())).definitions())
+        for nest in nests.values()
+    }
+    name = _section_name(function, next(iter(nests.values())))
+    return Guarded(name, tuple(with_alternatives(layouts)))
+
+
+def build_names(function: str, nest: Nest) -> str:
+    """What a build defines to get one kernel for one layout."""
+    return f"{_section_name(function, nest)} {_layout_name(nest)}"
+
+
+def _section_name(function: str, nest: Nest) -> str:
+    return f"{function}_{nest.variant}_{nest.direction}".upper()
+
+
+def _layout_name(nest: Nest) -> str:
+    return f"ALONG_{nest.layout.vector.replace('.', '_')}".upper()

@@ -185,7 +185,7 @@ class SweepPrinter:
 
     def _cell(self, n: int, r: Reduction) -> Expr:
         """The accumulator of a cell, or of the first one of a row."""
-        return self.narrow.cell(n, r, self.t.at)
+        return self.narrow.cell(Name(f"&a[{n}]"), r, self.t.at)
 
     def _ended(self, n: int, r: Reduction) -> list[Stmt]:
         """A reduction at the end of its row or tile: variances look again, then all is joined."""

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 from metanorm.targets.native.cir import (
+    Alternatives,
     Apply,
     Block,
     Choice,
@@ -57,8 +58,9 @@ def _definition(d: Definition) -> list[str]:
             return [f'#include "{file}"']
         case Define(name, value):
             return [f"#define {name} {value}".rstrip()]
-        case Enum(names):
-            return _folded(f"enum {{ {', '.join(names)} }};", "    ")
+        case Enum(names, others):
+            named = [*names, *(f"{name} = {number}" for name, number in others)]
+            return _folded(f"enum {{ {', '.join(named)} }};", "    ")
         case Struct(doc, name, fields):
             inner = [f"    {type_} {', '.join(names)};" for type_, names in fields]
             lines = [line for field in inner for line in _folded(field, "        ")]
@@ -68,6 +70,12 @@ def _definition(d: Definition) -> list[str]:
         case Guarded(name, inner_definitions):
             body = text_from_cir(inner_definitions).rstrip().split("\n")
             return [f"#ifdef {name}", "", *body, "", f"#endif /* {name} */"]
+        case Alternatives(cases):
+            parts = []
+            for number, (name, inner_definitions) in enumerate(cases):
+                head = f"#{'elif' if number else 'if'} defined {name}"
+                parts += [head, "", *text_from_cir(inner_definitions).rstrip().split("\n"), ""]
+            return [*parts, "#endif"]
         case Function():
             return _function(d)
 
@@ -76,7 +84,8 @@ def _function(f: Function) -> list[str]:
     given = ", ".join(
         f"{type_}{'' if type_.endswith('*') else ' '}{name}" for type_, name in f.parameters
     )
-    head = f"{'' if f.exported else 'static '}{f.result} {f.name}({given}) {{"
+    linkage = "" if f.exported else "static inline " if f.inline else "static "
+    head = f"{linkage}{f.result} {f.name}({given}) {{"
     if f.exported:
         head = f"EXPORTED {head}"
     return [*_comment(f.doc), *_folded(head, "    "), *_body(f.body, 1), "}"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 
 from metanorm.ir.aggregation import ByIndex, Ones
 from metanorm.ir.nodes import Count, Number, Op, Position, Ref, Rename
@@ -13,6 +14,7 @@ from metanorm.targets.native.inlined import inlined
 from metanorm.targets.native.pointwise import pointwise
 
 At = Mapping[str, Expr]
+NOTHING: Mapping[Ref, Expr] = MappingProxyType({})
 
 
 class Values:
@@ -37,6 +39,11 @@ class Values:
         op = self.lets[ref].op
         return isinstance(op, (Number, Position, Count)) and ref not in self.measured
 
+    def has_array(self, ref: Ref) -> bool:
+        """Whether a value lies in an array, in the order of its axes."""
+        written_out = self.inline(ref) or ref in self.inlined
+        return not written_out and ref not in self.f.matrices
+
     def here(self, axes: Sequence[str]) -> dict[str, Expr]:
         """The place that the loops over these axes are at."""
         there = {axis: Name(self.f.variables[axis]) for axis in axes}
@@ -44,10 +51,10 @@ class Values:
             there.setdefault(self.f.cell, Name(self.f.variables[self.f.cell]))
         return {**there}
 
-    def value(self, ref: Ref, at: At, local: Iterable[Ref] = ()) -> Expr:
-        """A value where the axes have the given places."""
+    def value(self, ref: Ref, at: At, local: Mapping[Ref, Expr] = NOTHING) -> Expr:
+        """A value where the axes have the given places. `local` ones are at hand there."""
         if ref in local:
-            return Name(self.f.name(ref))
+            return local[ref]
         if self.inline(ref):
             return self.from_sizes(ref, at)
         if ref in self.inlined:
@@ -70,14 +77,14 @@ class Values:
         assert isinstance(op, Count)
         return Prefix("(real)", self._count(op, at))
 
-    def written_out(self, ref: Ref, at: At, local: Iterable[Ref]) -> Expr:
-        """A value that has no array, from those that have one; `local` ones have names here."""
+    def written_out(self, ref: Ref, at: At, local: Mapping[Ref, Expr]) -> Expr:
+        """A value that has no array, from those that have one or are `local`."""
         op = self.lets[ref].op
         if isinstance(op, Rename):
             return self.value(op.value, {**at, op.old: at[op.new]})
         return self.applied(op, at, local)
 
-    def applied(self, op: Op, at: At, local: Iterable[Ref]) -> Expr:
+    def applied(self, op: Op, at: At, local: Mapping[Ref, Expr]) -> Expr:
         """An operation on values at the same place."""
         return pointwise(self.f, op, lambda operand: self.value(operand, at, local))
 

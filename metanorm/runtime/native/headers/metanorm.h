@@ -1,9 +1,10 @@
 /* What the kernels of generated modules are written in: rows of tensors, accumulators, schedule.
  *
- * A kernel defines AXES, the number of axes it loops over (GROUPS and ROWS are those of groups and
- * of their rows, or -1) and DIMS, that of its tensors, and includes this file. `real` is the
- * type of all arithmetic: float, or double for tensors of doubles. Data in half precision is
- * widened row by row as it is read and rounded as it is written.
+ * A kernel defines AXES, the number of axes it loops over, and DIMS, that of its tensors, and
+ * includes this file. Where rows are in groups, it defines GROUPS and ROWS, the axes of both.
+ * ISLANDS has a bit for each axis along which nothing is exchanged. `real` is the type of all
+ * arithmetic: float, or double for tensors of doubles. Data in half precision is widened row by row
+ * as it is read and rounded as it is written.
  */
 #include <math.h>
 #include <stdint.h>
@@ -14,6 +15,11 @@
 #endif
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>
+#endif
+
+#ifndef GROUPS
+#define GROUPS (-1)
+#define ROWS (-1)
 #endif
 
 #ifdef METANORM_DOUBLE
@@ -92,6 +98,12 @@ typedef struct {
     int64_t lo[AXES], hi[AXES];
 } range;
 
+/* From where to where an axis is worked on: all of it where it is not one of the loops. */
+static inline int64_t low(const range *r, int axis) { return axis < 0 ? 0 : r->lo[axis]; }
+static inline int64_t high(const range *r, int axis, int64_t size) {
+    return axis < 0 ? size : r->hi[axis];
+}
+
 /* Bytes that no process has. Lengths whose product is larger are refused before they meet. */
 #define UNCOUNTABLE ((size_t)1 << 56)
 
@@ -107,5 +119,6 @@ static inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 #include "metanorm/rows.h"
 #include "metanorm/narrow.h"
 #include "metanorm/accumulators.h"
+#include "metanorm/lines.h"
 #include "metanorm/groups.h"
 #include "metanorm/schedule.h"

@@ -27,6 +27,11 @@ static inline void *take(arena *a, int64_t count, size_t size) {
     return found;
 }
 
+/* The same for each of some arrays of `real`. */
+static inline void take_all(arena *a, int64_t count, int arrays, real ***places) {
+    for (int i = 0; i < arrays; i++) *places[i] = take(a, count, sizeof(real));
+}
+
 /* A narrow tensor as an array of its own; `absent` in every place where it is not given. */
 static inline const real *copied(const narrow *t, int64_t count, real absent, arena *a) {
     real *array = take(a, count, sizeof(real));

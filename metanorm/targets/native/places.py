@@ -1,0 +1,61 @@
+"""Names for places in arrays that several statements read or write."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+from metanorm.targets.native.cir import Declare, Element, Expr, Infix, Name, Stmt
+from metanorm.targets.native.context import KernelContext
+
+
+def with_named_places(context: KernelContext, statements: Sequence[Stmt]) -> list[Stmt]:
+    """The statements of one loop body, with a name for each index that occurs several times."""
+    indexes = Counter(
+        index for statement in statements for index in _indexes(statement) if _is_long(index)
+    )
+    names = {index: Name(context.place(index, _variables(index)))
+             for index, count in indexes.items() if count > 1}  # fmt: skip
+    declared = [Declare("const int64_t", name.text, index) for index, name in names.items()]
+    return [*declared, *(_replaced(statement, names) for statement in statements)]
+
+
+def _is_long(index: Expr) -> bool:
+    return isinstance(index, Infix)
+
+
+def _indexes(node: Any) -> Iterator[Expr]:
+    """All indexes of array elements in a node."""
+    if isinstance(node, Element):
+        yield node.index
+    for child in _children(node):
+        yield from _indexes(child)
+
+
+def _children(node: Any) -> Iterator[Any]:
+    if isinstance(node, tuple):
+        yield from node
+    elif is_dataclass(node):
+        yield from (getattr(node, field.name) for field in fields(node))
+
+
+def _variables(index: Expr) -> list[str]:
+    """The variables of loops that an index counts with, not the lengths `v->size_N`."""
+    if isinstance(index, Infix):
+        return [*_variables(index.left), *_variables(index.right)]
+    return [index.text] if isinstance(index, Name) and re.fullmatch(r"\w+", index.text) else []
+
+
+def _replaced(node: Any, names: dict[Expr, Name]) -> Any:
+    """A node with names in place of indexes."""
+    if isinstance(node, tuple):
+        return tuple(_replaced(child, names) for child in node)
+    if not is_dataclass(node) or isinstance(node, type):
+        return node
+    if isinstance(node, Element) and node.index in names:
+        return replace(node, array=_replaced(node.array, names), index=names[node.index])
+    changed = {f.name: _replaced(getattr(node, f.name), names) for f in fields(node)}
+    return replace(node, **changed)

@@ -1,0 +1,38 @@
+"""Weights of narrow values that sum to one, as C."""
+
+from __future__ import annotations
+
+from metanorm.ir.nodes import Let, Ref
+from metanorm.targets.native.cir import (
+    Apply,
+    Declare,
+    For,
+    Infix,
+    Name,
+    Number,
+    Prefix,
+    Set,
+    Stmt,
+)
+from metanorm.targets.native.functions import FUNCTIONS
+from metanorm.targets.native.values import Values
+
+ZERO, LARGEST, TOTAL = Number(0), Name("largest"), Name("total")
+
+
+def softmax(values: Values, let: Let, value: Ref, axis: str) -> list[Stmt]:
+    """The statements for one line along an axis; the other axes have their places already.
+
+    Exponents are of differences to the largest value, so that none overflows.
+    """
+    at = values.here(let.type.axes)
+    x, y = values.value(value, at), values.value(let.name, at)
+    k, size = values.f.variables[axis], values.f.size(axis)
+    exp = Apply("R(exp)", (Infix("-", x, LARGEST),))
+    return [
+        Declare("real", "largest", Prefix("-", Name("INFINITY"))),
+        For(k, ZERO, size, (Set(LARGEST, "=", FUNCTIONS["max"](x, LARGEST)),)),
+        Declare("real", "total", ZERO),
+        For(k, ZERO, size, (Set(y, "=", exp), Set(TOTAL, "+=", y))),
+        For(k, ZERO, size, (Set(y, "=", Infix("/", y, TOTAL)),)),
+    ]

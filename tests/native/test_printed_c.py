@@ -1,0 +1,78 @@
+"""How C is printed: what layouts share, where expressions end, and what a worker touches."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from metanorm.driver import compile_specs
+from metanorm.options import Options
+from metanorm.targets.native.alternatives import with_alternatives
+from metanorm.targets.native.cir import Alternatives, Define
+from metanorm.workspace import load
+
+ROOT = Path(__file__).parent.parent.parent
+A, B, C, D = (Define(name, "1") for name in "ABCD")
+# As many lines as a spec's C has at most, so that it can be read; 10,854 was the longest.
+LONGEST = 6600
+
+
+def c_of(spec: str) -> str:
+    specs = load([str(ROOT / "specs" / f"{spec}.norm")])
+    files = compile_specs(specs.sources, specs.roots, Options()).files
+    assert files is not None
+    return files[f"{spec}.c"]
+
+
+def sections(text: str) -> dict[str, str]:
+    return dict(re.findall(r"#ifdef (\w+)\n(.*?)#endif /\* \1 \*/", text, re.DOTALL))
+
+
+def test_what_all_layouts_have_is_there_once() -> None:
+    merged = list(with_alternatives({"X": (A, B, C), "Y": (A, D, C)}))
+    assert merged == [A, Alternatives((("X", (B,)), ("Y", (D,)))), C]
+
+
+def test_what_one_layout_lacks_is_left_out_for_it() -> None:
+    merged = list(with_alternatives({"X": (A, B), "Y": (A,)}))
+    assert merged == [A, Alternatives((("X", (B,)),))]
+
+
+def test_what_is_in_another_order_is_not_shared() -> None:
+    merged = list(with_alternatives({"X": (A, B), "Y": (B, A)}))
+    for name, order in (("X", [A, B]), ("Y", [B, A])):
+        found = [d for part in merged for d in expanded(part, name)]
+        assert found == order
+
+
+def expanded(part: object, name: str) -> list[object]:
+    if isinstance(part, Alternatives):
+        return list(dict(part.cases).get(name, ()))
+    return [part]
+
+
+def test_one_layout_needs_no_alternatives() -> None:
+    assert list(with_alternatives({"X": (A, B)})) == [A, B]
+
+
+def test_cells_are_worked_on_by_one_text_for_all_layouts() -> None:
+    text = sections(c_of("batch_channel_norm"))["BATCH_CHANNEL_NORM_TRAIN_BACKWARD"]
+    for function in ("prepare", "settle_0", "settle_1", "settle_2", "finish"):
+        assert len(re.findall(rf"^static void {function}\(", text, re.MULTILINE)) == 1, function
+    assert len(re.findall(r"^static void sweep_1\(", text, re.MULTILINE)) == 3
+
+
+def test_a_worker_adds_up_the_columns_of_its_own_islands() -> None:
+    text = sections(c_of("batch_channel_norm"))["BATCH_CHANNEL_NORM_TRAIN_BACKWARD"]
+    (settle,) = re.findall(r"static void settle_2\(.*?\n}\n", text, re.DOTALL)
+    calls = re.findall(r"sums_across\(.*?\);", settle, re.DOTALL)
+    assert calls
+    for call in calls:
+        assert "high(r, AXIS_G, v->size_G) - low(r, AXIS_G)" in " ".join(call.split())
+
+
+@pytest.mark.parametrize("spec", ["batch_channel_norm", "ilm_norm", "task_norm"])
+def test_the_longest_files_do_not_grow(spec: str) -> None:
+    assert c_of(spec).count("\n") < LONGEST
