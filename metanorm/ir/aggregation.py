@@ -76,7 +76,23 @@ class Neighbours:
     loop: bool
 
 
-Matrix = Union[Ones, Blocks, Chunks, Interleave, ByIndex, Dense, Window, Causal, Neighbours]
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """From so many positions `back` to so many `ahead`, as far as there are any; `None` is all that
+    there are. Windows of any edge are made of these for kernels (`metanorm.passes.scans`)."""
+
+    back: Scalar | None
+    ahead: Scalar | None
+
+    @property
+    def mirrored(self) -> Reach:
+        """For each position, those whose reach holds it."""
+        return Reach(self.ahead, self.back)
+
+
+Matrix = Union[
+    Ones, Blocks, Chunks, Interleave, ByIndex, Dense, Window, Causal, Neighbours, Reach
+]  # fmt: skip
 Aggregation = tuple[tuple[str, Matrix], ...]  # (axis, matrix), axes in the order of the program
 
 # Matrices whose pools are disjoint and cover the axis, other than the single pool of `Ones`.
@@ -84,7 +100,7 @@ PARTITIONS = (Blocks, Chunks, Interleave, ByIndex)
 # Partitions into parts of equal length, known without looking at any data.
 REGULAR = (Blocks, Chunks, Interleave)
 # Matrices that give each position a pool of its own, which overlaps with others.
-LOCAL = (Window, Causal, Neighbours)
+LOCAL = (Window, Causal, Neighbours, Reach)
 
 
 def is_partition(matrix: Matrix) -> bool:
@@ -129,3 +145,6 @@ def matrix_text(matrix: Matrix) -> str:
             return f"causal({scalar_text(width)})" if width else "causal"
         case Neighbours(name, loop):
             return f"{name} with self" if loop else name
+        case Reach(back, ahead):
+            ends = ("all" if end is None else scalar_text(end) for end in (back, ahead))
+            return "reach({}, {})".format(*ends)

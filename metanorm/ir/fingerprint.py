@@ -18,6 +18,7 @@ from metanorm.ir.aggregation import (
     Matrix,
     Neighbours,
     Ones,
+    Reach,
     Window,
 )
 from metanorm.ir.nodes import (
@@ -155,6 +156,9 @@ class Fingerprint:
                 return f"causal {self._scalar(width) if width is not None else '-'}"
             case Neighbours(name, loop):
                 return f"neighbours {self._source(name)} {loop}"
+            case Reach(back, ahead):
+                ends = ("-" if end is None else self._scalar(end) for end in (back, ahead))
+                return "reach {} {}".format(*ends)
             case _:
                 raise TypeError(f"no digest of the matrix {type(matrix).__name__}")
 

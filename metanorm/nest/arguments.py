@@ -10,8 +10,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from metanorm.ir.aggregation import Causal, Reach, Window
 from metanorm.ir.momenta import momenta
-from metanorm.ir.nodes import Buffer, Cast, Divisible, Input, Let, Number, Param, Program
+from metanorm.ir.nodes import (
+    Buffer,
+    Cast,
+    Count,
+    Divisible,
+    Input,
+    Let,
+    Number,
+    Param,
+    Pool,
+    Program,
+)
 from metanorm.ir.outputs import output_axes
 from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf, leaves
 from metanorm.ir.space import Space
@@ -82,6 +94,9 @@ def scalars(program: Program) -> Iterator[Scalar]:
     for let in program.body:
         if isinstance(let.op, Number):
             yield let.op.value
+        for _, matrix in let.op.over if isinstance(let.op, Pool) else ():
+            if isinstance(matrix, Reach):
+                yield from (end for end in (matrix.back, matrix.ahead) if end is not None)
 
 
 def hypers(program: Program) -> tuple[str, ...]:
@@ -106,6 +121,17 @@ def divisible(program: Program) -> Iterator[tuple[str, tuple[str | int, ...]]]:
             known = factors(check.by, lengths)
             assert known is not None
             yield check.axis, known
+
+
+def widths(program: Program) -> Iterator[str]:
+    """The arguments that say how many positions windows and pasts hold, which must be one at least.
+
+    Of those that are numbers in a spec it is known already.
+    """
+    for let in program.body:
+        for _, matrix in let.op.over if isinstance(let.op, (Count, Pool)) else ():
+            if isinstance(matrix, (Causal, Window)) and isinstance(matrix.width, Hyper):
+                yield matrix.width.name
 
 
 def factors(number: Scalar, lengths: Mapping[str, str]) -> tuple[str | int, ...] | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from metanorm.ir.accumulation import ACCUMULATIONS
-from metanorm.ir.aggregation import ByIndex, Causal, Matrix, Neighbours, Ones, Window
+from metanorm.ir.aggregation import ByIndex, Matrix, Neighbours, Ones, Reach
 from metanorm.ir.flags import choosing_flags
 from metanorm.ir.nodes import (
     POINTWISE,
@@ -37,18 +37,14 @@ from metanorm.ir.operands import every_let, operands
 from metanorm.ir.scalar import Const
 from metanorm.ir.space import Space
 from metanorm.nest.arguments import asked, dimensions, factors, orders, orders_of
+from metanorm.passes.scans import SCANNED, left
 from metanorm.plan.sweeps import Plan
 
 MAX_VALUES = 250
 MAX_FLAGS = 3
 EXACT = 2**24  # below which float32 holds all whole numbers
 
-# Pools that overlap, while sweeps add every element to one cell of each statistic.
-OVERLAPPING: dict[type[Matrix], str] = {
-    Window: "windows, which overlap",
-    Causal: "pools of the past, which overlap",
-    Neighbours: "neighbours in a graph, whose pools overlap",
-}
+NEIGHBOURS = "neighbours in a graph, whose pools overlap"
 # What sweeps compute for each element of the data, and what is computed for each cell.
 WIDE = (Input, *POINTWISE)
 PER_CELL = (Number, Position, Count, Input, Param, Buffer, *POINTWISE, Rename, Pool)
@@ -68,10 +64,9 @@ def ineligible(program: Program) -> Iterator[str]:
     if not program.inputs[0].dims:
         yield "an input without dimensions, which has no rows"
     for let in program.body:
-        if isinstance(let.op, (Pool, Count)):
-            for _, matrix in let.op.over:
-                if type(matrix) in OVERLAPPING:
-                    yield OVERLAPPING[type(matrix)]
+        over = let.op.over if isinstance(let.op, (Pool, Count)) else ()
+        if any(isinstance(matrix, Neighbours) for _, matrix in over):
+            yield NEIGHBOURS
     space = Space(program.axes)
     for let in every_let(program.body):
         if isinstance(let.op, Cast) and let.op.to.has_eight_bits:
@@ -132,6 +127,8 @@ class _Eligibility:
     def _wide_value(self, let: Let) -> Iterator[str]:
         if set(let.type.axes) != self.data_axes:
             yield "a value larger than the input"
+        if isinstance(let.op, Pool) and any(isinstance(m, Reach) for _, m in let.op.over):
+            yield "windows over values as large as the input"
         if not isinstance(let.op, WIDE):
             yield f"a {type(let.op).__name__.lower()} as large as the input"
 
@@ -143,6 +140,7 @@ class _Eligibility:
             yield "an input of sort edges"
 
     def _measured(self, op: Pool) -> Iterator[str]:
+        yield from left(op)
         if any(not isinstance(m, (Ones, ByIndex)) for _, m in op.over):
             yield "a window, a given matrix or blocks of several sizes"
         if op.statistic not in ACCUMULATIONS or op.ddof or op.about:
@@ -204,7 +202,12 @@ class _Eligibility:
         match op:
             case Count(over=over) if any(not self._countable(m, there) for _, m in over):
                 yield "a count over a given matrix or a window"
+            case Pool(over=((axis, Reach()),)) if self.plan.grouped in there:
+                yield "windows of rows that are in groups"
+            case Pool(over=((axis, Reach()),)) if op.statistic in SCANNED and not op.about:
+                there.add(axis)
             case Pool(over=over) if any(not self._whole(axis, m) for axis, m in over):
+                yield from left(op)
                 yield "a narrow pool by blocks, a given matrix or another index"
             case Pool() if op.statistic not in ACCUMULATIONS or op.ddof or op.about:
                 yield f"{op.statistic} of narrow values"

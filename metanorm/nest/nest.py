@@ -74,6 +74,14 @@ class Pool:
 
 
 @dataclass(frozen=True, slots=True)
+class Scan:
+    """A statistic, for each position along one axis of cells, of those that are near: their pools
+    overlap."""
+
+    let: Let
+
+
+@dataclass(frozen=True, slots=True)
 class Accumulate:
     """Take this element into the cells of a reduction, by its number."""
 
@@ -106,8 +114,8 @@ class Update:
     momentum: str | None = None
 
 
-Statement = Union[Load, Compute, Gather, Pool, Accumulate, Finish, Store, Update]
-Bound = (Load, Compute, Gather, Pool, Finish)  # statements that give a value a name
+Statement = Union[Load, Compute, Gather, Pool, Scan, Accumulate, Finish, Store, Update]
+Bound = (Load, Compute, Gather, Pool, Scan, Finish)  # statements that give a value a name
 
 
 @dataclass(frozen=True)
@@ -125,7 +133,7 @@ class Block:
     @cached_property
     def lets(self) -> tuple[Let, ...]:
         """The values that are computed here, or read, in order; not what reductions have found."""
-        kinds = (Load, Compute, Gather, Pool)
+        kinds = (Load, Compute, Gather, Pool, Scan)
         return tuple(s.let for s in self.statements if isinstance(s, kinds))
 
     @cached_property

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
 
+from metanorm.ir.aggregation import Reach
 from metanorm.ir.momenta import momenta
 from metanorm.ir.nodes import Along, Buffer, Input, Let, Lookup, Param, Rename
 from metanorm.ir.nodes import Pool as PoolOp
@@ -24,6 +25,7 @@ from metanorm.nest.nest import (
     Load,
     Nest,
     Pool,
+    Scan,
     Statement,
     Store,
     Update,
@@ -160,6 +162,8 @@ class _Maker:
                 return Load(let, name)
             case Rename() | Lookup():
                 return Gather(let)
+            case PoolOp(over=((_, Reach()),)):
+                return Scan(let)
             case PoolOp() | Along():
                 return Pool(let)
             case _:
@@ -187,6 +191,9 @@ class _Maker:
 
     def _of_islands(self, let: Let) -> bool:
         islands = set(self.plan.islands)
+        match let.op:
+            case PoolOp(over=((axis, Reach()),)) if axis in islands:  # all of it is needed
+                return False
         return bool(islands) and islands <= self.plan.at_hand(let.type.axes)
 
 

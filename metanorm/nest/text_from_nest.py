@@ -13,13 +13,14 @@ from metanorm.nest.nest import (
     Load,
     Nest,
     Pool,
+    Scan,
     Statement,
     Store,
     Update,
 )
 from metanorm.plan.sweeps import Reduction
 
-VERBS = {Compute: "compute", Gather: "gather", Pool: "pool"}
+VERBS = {Compute: "compute", Gather: "gather", Pool: "pool", Scan: "scan"}
 
 
 def text_from_nest(nest: Nest) -> str:
@@ -65,7 +66,7 @@ def _statement(statement: Statement, nest: Nest) -> str:
     match statement:
         case Load(let, array):
             return f"load {let.name} : {type_text(let.type)} = {array}"
-        case Compute(let) | Gather(let) | Pool(let):
+        case Compute(let) | Gather(let) | Pool(let) | Scan(let):
             verb = VERBS[type(statement)]
             return f"{verb} {let.name} : {type_text(let.type)} = {op_text(let.op)}"
         case Accumulate(number):

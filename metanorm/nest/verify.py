@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from metanorm.ir.nodes import Along, Cast, Lookup, Ref, Rename
+from metanorm.ir.aggregation import Reach
+from metanorm.ir.nodes import Along, Cast, Let, Lookup, Ref, Rename
 from metanorm.ir.nodes import Pool as PoolOp
 from metanorm.ir.operands import operands
 from metanorm.nest.nest import (
@@ -14,6 +15,7 @@ from metanorm.nest.nest import (
     Load,
     Nest,
     Pool,
+    Scan,
     Statement,
     Store,
     Update,
@@ -77,7 +79,7 @@ class _Verifier:
                 if found is not None:
                     self._demand({*found.axes} == {*let.type.axes}, f"the axes of {array}")
                 self._bound(block, let.name)
-            case Compute(let) | Gather(let) | Pool(let):
+            case Compute(let) | Gather(let) | Pool(let) | Scan(let):
                 there = self.nest.at_hand(let.type.axes)
                 match let.op:
                     case PoolOp(over=over):
@@ -87,6 +89,8 @@ class _Verifier:
                     case Cast(to=to) if to.like:
                         known = to.name in self.nest.followed_dtypes
                         self._demand(known, f"the dtype of {to.name} for {let.name}")
+                if isinstance(statement, Scan):
+                    self._scan(block, let)
                 for ref in operands(let.op):
                     self._read(block, ref)
                     if not in_sweep:
@@ -120,6 +124,14 @@ class _Verifier:
                 whole = {*order} == {*self.index.types[value].axes}
                 same = whole and self.nest.array[array].axes == order
                 self._demand(block.when == "end" and same, f"{array} follows {value} at the end")
+
+    def _scan(self, block: Block, let: Let) -> None:
+        """A scan goes along one axis, all of which whoever does it has at hand."""
+        assert isinstance(let.op, PoolOp)
+        alone = len(let.op.over) == 1 and isinstance(let.op.over[0][1], Reach)
+        self._demand(alone, f"one axis to scan for {let.name}")
+        cut = block.when in OF_ISLANDS and let.op.over[0][0] in self.nest.islands
+        self._demand(not cut, f"all of the axis that {let.name} is scanned along")
 
     def _bound(self, block: Block, ref: Ref) -> None:
         self._demand(ref not in self.known and ref not in self.here, f"{ref} once")

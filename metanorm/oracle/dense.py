@@ -22,6 +22,7 @@ from metanorm.ir.aggregation import (
     Matrix,
     Neighbours,
     Ones,
+    Reach,
     Window,
 )
 from metanorm.ir.scalar import Scalar
@@ -66,6 +67,10 @@ def pooling_matrix(matrix: Matrix, n: int, known: Known) -> tuple[Tensor, int]:
             reach = n if width is None else int(known.number(width))
             back = position[:, None] - position[None, :]
             return ((back >= 0) & (back < reach)).to(F64), 0
+        case Reach(back, ahead):
+            gap = position[None, :] - position[:, None]
+            first, last = (n if end is None else int(known.number(end)) for end in (back, ahead))
+            return ((gap >= -first) & (gap <= last)).to(F64), 0
         case Neighbours(name, loop):
             source, target = known.edges[name]
             dense = torch.zeros(n, n, dtype=F64)

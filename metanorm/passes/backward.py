@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from metanorm.ir.aggregation import Aggregation, Matrix, Ones, is_partition
+from metanorm.ir.aggregation import Aggregation, Matrix, Ones, Reach, is_partition
 from metanorm.ir.exposure import exposed
 from metanorm.ir.nodes import (
     Along,
@@ -38,6 +38,7 @@ from metanorm.ir.outputs import output_dims
 from metanorm.passes.builder import Builder, without_dead
 from metanorm.passes.derivatives import DERIVATIVES, Deriver
 from metanorm.passes.pool_adjoints import PoolAdjoint
+from metanorm.passes.scans import left
 
 GRADIENT = "d."
 KEPT = "kept."
@@ -239,8 +240,10 @@ class _Backward:
                 raise NotDerivable(getattr(op, "function", type(op).__name__.lower()))
 
     def _pool(self, op: Pool, result: Ref, d: Ref) -> None:
-        if not all(is_partition(matrix) for _, matrix in op.over):
-            raise NotDerivable("a pool by a given matrix or a window")
+        for reason in left(op):
+            raise NotDerivable(reason)
+        if not all(is_partition(matrix) or isinstance(matrix, Reach) for _, matrix in op.over):
+            raise NotDerivable("a pool by a given matrix or a graph")
         if op.ddof or op.about is not None:
             raise NotDerivable(f"{op.statistic} with ddof or about")
         found = PoolAdjoint(self.b, self._moved(op), result, d, self._mean(op))

@@ -14,6 +14,7 @@ from metanorm.passes.matrices import matrices
 from metanorm.passes.moments import moments
 from metanorm.passes.reductions import reductions
 from metanorm.passes.repeated import repeated
+from metanorm.passes.scans import scans
 from metanorm.passes.share import share
 from metanorm.passes.simplify import simplify
 from metanorm.passes.split import split
@@ -48,6 +49,7 @@ TO_KERNELS: Mapping[str, str] = {
     "arms": "a kernel is made for one way through the modes",
     "matrices": "a weight can be transposed and derived, a pool by a matrix cannot",
     "reductions": "fewer kinds of statistics are left to derive and to accumulate",
+    "scans": "sums and moments are all that there is left to scan",
     "buffers": "a copy for a buffer is not taken apart again",
     "backward": "by now the forward program is as small as it gets",
     "sums": "sums of products are what derivatives consist of",
@@ -60,10 +62,12 @@ TO_PROCESSES: Mapping[str, str] = {
 FORWARD: tuple[Pass, ...] = (
     Pass("matrices", matrices, TO_KERNELS["matrices"]),
     Pass("reductions", reductions, TO_KERNELS["reductions"]),
+    Pass("scans", scans, TO_KERNELS["scans"]),
     Pass("buffers", buffers, TO_KERNELS["buffers"]),
 )
 BACKWARD: tuple[Pass, ...] = (
     Pass("reductions", reductions, "derivatives bring counts of their own"),
+    Pass("scans", scans, "which are counts of scans, too"),
     Pass("sums", sums, TO_KERNELS["sums"]),
 )
 

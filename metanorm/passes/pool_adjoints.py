@@ -8,8 +8,48 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from metanorm.ir.accumulation import ACCUMULATIONS
+from metanorm.ir.aggregation import Ones, Reach
 from metanorm.ir.nodes import Count, Pool, Ref
 from metanorm.passes.derivatives import Deriver
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Sums for each position along an axis, over the pools that hold it.
+
+    What is multiplied in a pool cancels at a position where both are large, so that values and
+    means are taken from a point near all of them.
+    """
+
+    b: Deriver
+    axis: str
+    reach: Reach
+
+    def total(self, part: Ref) -> Ref:
+        """The sum of a part of each pool."""
+        return self.b.emit(Pool("sum", part, ((self.axis, self.reach),)))
+
+    def gaps(self, part: Ref, value: Ref, mean: Ref) -> Ref:
+        """The sum of a part times how far the value is from the mean of each pool."""
+        value, mean = self._nearer(value, mean)
+        once = self.b.map("mul", value, self.total(part))
+        return self.b.map("sub", once, self.total(self.b.map("mul", part, mean)))
+
+    def squares(self, part: Ref, value: Ref, mean: Ref) -> Ref:
+        """The sum of a part times the square of how far the value is from the mean of each pool."""
+        b, (value, mean) = self.b, self._nearer(value, mean)
+        with_mean = b.map("mul", part, mean)
+        once = b.map("mul", b.map("mul", value, value), self.total(part))
+        twice = b.map("mul", b.map("mul", b.number(2), value), self.total(with_mean))
+        return b.map("add", b.map("sub", once, twice), self.total(b.map("mul", with_mean, mean)))
+
+    def _nearer(self, value: Ref, mean: Ref) -> tuple[Ref, Ref]:
+        """Both from the mean of the means that are finite: NaN must not leave its pools."""
+        b, zero = self.b, self.b.number(0)
+        finite = b.map("eq", b.map("mul", mean, zero), zero)
+        known = b.map("where", finite, mean, zero)
+        near = b.emit(Pool("mean", known, ((self.axis, Ones()),)))
+        return b.map("sub", value, near), b.map("sub", mean, near)
 
 
 @dataclass
@@ -41,8 +81,7 @@ class PoolAdjoint:
         row = ADJOINTS[self.pool.statistic]
         if row.excess is None:
             return None
-        part = self.d if self.pool.statistic == "sum" else self.share
-        found = self.b.map("mul", part, row.excess(self))
+        found = row.excess(self, self.d if self.pool.statistic == "sum" else self.share)
         if self.pool.where is None:
             return found
         return self.b.map("where", self.pool.where, found, self.b.number(0))
@@ -80,6 +119,26 @@ class PoolAdjoint:
         assert self.mean is not None
         return self.b.map("sub", self.counted, self.mean)
 
+    # ---- pools that overlap: a value has the sum over all that hold it
+
+    @property
+    def scan(self) -> Scan | None:
+        """Where pools overlap: the scan that adds up for each position what its pools have."""
+        for axis, matrix in self.pool.over:
+            if isinstance(matrix, Reach):
+                return Scan(self.b, axis, matrix.mirrored)
+        return None
+
+    def spread(self, part: Ref) -> Ref:
+        """What each pool has, at the positions of its values."""
+        return part if self.scan is None else self.scan.total(part)
+
+    def gaps(self, part: Ref, mean: Ref) -> Ref:
+        """A part of each pool, times how far each value is from the mean there."""
+        if self.scan is None:
+            return self.b.map("mul", part, self.b.map("sub", self.counted, mean))
+        return self.scan.gaps(part, self.counted, mean)
+
 
 @dataclass(frozen=True)
 class Adjoint:
@@ -87,16 +146,24 @@ class Adjoint:
     its weight moves the result."""
 
     value: Callable[[PoolAdjoint], Ref]
-    excess: Callable[[PoolAdjoint], Ref] | None = None
+    excess: Callable[[PoolAdjoint, Ref], Ref] | None = None
 
 
 def _var(a: PoolAdjoint) -> Ref:
-    share = a.share
-    return a.b.times(a.b.map("mul", a.b.number(2), share), a.gap)
+    share, two = a.share, a.b.number(2)
+    if a.scan is None:
+        return a.b.times(a.b.map("mul", two, share), a.gap)
+    assert a.mean is not None
+    return a.b.map("mul", two, a.gaps(share, a.mean))
 
 
-def _excess_of_var(a: PoolAdjoint) -> Ref:
-    return a.b.map("sub", a.b.map("mul", a.gap, a.gap), a.result)
+def _excess_of_var(a: PoolAdjoint, part: Ref) -> Ref:
+    if a.scan is None:
+        excess = a.b.map("sub", a.b.map("mul", a.gap, a.gap), a.result)
+        return a.b.map("mul", part, excess)
+    assert a.mean is not None
+    squares = a.scan.squares(part, a.counted, a.mean)
+    return a.b.map("sub", squares, a.scan.total(a.b.map("mul", part, a.result)))
 
 
 def _extreme(a: PoolAdjoint) -> Ref:
@@ -112,8 +179,10 @@ def _extreme(a: PoolAdjoint) -> Ref:
 
 
 ADJOINTS: Mapping[str, Adjoint] = {
-    "sum": Adjoint(lambda a: a.d, lambda a: a.counted),
-    "mean": Adjoint(lambda a: a.share, lambda a: a.b.map("sub", a.counted, a.result)),
+    "sum": Adjoint(
+        lambda a: a.spread(a.d), lambda a, part: a.b.map("mul", a.spread(part), a.counted)
+    ),
+    "mean": Adjoint(lambda a: a.spread(a.share), lambda a, part: a.gaps(part, a.result)),
     "var": Adjoint(_var, _excess_of_var),
     "max": Adjoint(_extreme),
     "min": Adjoint(_extreme),

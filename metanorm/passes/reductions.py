@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from metanorm.ir.accumulation import ACCUMULATIONS
+from metanorm.ir.aggregation import Matrix, Window
 from metanorm.ir.nodes import Count, Expand, Pool, Program, Ref
 from metanorm.ir.ops import STATISTICS
 from metanorm.ir.rename import renamed
@@ -29,21 +30,28 @@ def reductions(program: Program) -> Program:
             else:
                 builder.forward(let, COMPOSED[op.statistic](_Pooling(builder, op, let.name)))
         elif isinstance(op, Count) and (op.where is not None or op.weight is not None):
-            builder.forward(let, _summed(builder, op))
+            builder.forward(let, summed(builder, op))
         else:
             builder.take(let)
     return builder.finish()
 
 
-def _summed(b: Builder, op: Count) -> Ref:
+def summed(b: Builder, op: Count) -> Ref:
     """A count of what weighs differently, as the sum of the weights."""
     value = b.number(1) if op.weight is None else op.weight
     if op.where is not None:
         value = b.map("where", op.where, value, b.number(0))
     present = tuple(pair for pair in op.over if pair[0] in b.types[value].axes)
     total = b.emit(Pool("sum", value, present)) if present else value
-    rest = tuple(pair for pair in op.over if pair not in present)
+    rest = tuple((axis, _inside(m)) for axis, m in op.over if (axis, m) not in present)
     return b.map("mul", total, b.emit(Count(rest))) if rest else total
+
+
+def _inside(matrix: Matrix) -> Matrix:
+    """The positions alone that a pool has: beside weights, zeros beyond a border weigh nothing."""
+    if isinstance(matrix, Window) and matrix.edge == "zero":
+        return Window(matrix.width, "truncate")
+    return matrix
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from metanorm.ir.flags import choosing_flags
 from metanorm.ir.nodes import Program
 from metanorm.ir.scalar import Const, Hyper
 from metanorm.ir.space import Space
-from metanorm.nest.arguments import Field
+from metanorm.nest.arguments import Field, widths
 from metanorm.nest.kernels import NormKernels, Variant
 from metanorm.nest.nest import Nest
 from metanorm.passes.arms import without_statistics
@@ -84,6 +84,7 @@ def table_of(norm: Printed, named: Named) -> dict[str, Any]:
         "results": norm.result,
         **_dtypes(program),
         **_tables(program),
+        **_widths(program),
         "sorts": {i.name: i.sort for i in program.inputs if i.sort != "tensor"}
         | {a.name: "matrix" for a in matrices},
         "arms": {v.name: _variant(function, v, space, named) for v in kernels.variants},
@@ -100,6 +101,12 @@ def _tables(program: Program) -> dict[str, Any]:
     """Indices that choose rows of tables: the dimension of these rows, by the index."""
     found = {i.name: i.table for i in program.inputs if i.sort == "index" and i.table is not None}
     return {"tables": found} if found else {}
+
+
+def _widths(program: Program) -> dict[str, Any]:
+    """The arguments that say how many positions a window holds."""
+    found = dict.fromkeys(widths(program))
+    return {"widths": [*found]} if found else {}
 
 
 def _declared_lengths(program: Program, space: Space) -> dict[str, int | str]:

@@ -10,12 +10,14 @@ from metanorm.passes.pipeline import optimize
 from metanorm.source import Source
 
 REASONS = {
-    "input x[N, T, C]\nreduce T: window(3)": "windows, which overlap",
-    "input x[N, T, C]\noutput x - mean(mean(x over C) over T: window(3))": "windows, which overlap",
-    "input x[N, T, C]\nreduce T: causal, C": "pools of the past, which overlap",
-    "input x[N, T, C]\noutput x / count(over T: causal)": "pools of the past, which overlap",
+    "input x[N, T, C]\nreduce T: window(3)": "windows over values as large as the input",
+    "input x[N, T, C]\noutput x - max(x over T: window(3), C)": "max of windows, which overlap",
+    "input x[N, T, C]\noutput x - max(x over C, T: causal)": "max of the past, which overlaps",
+    "input x[N, T, C], w[N, T, C]\noutput x - mean(x over T: causal, C weight w)": (
+        "mean of the past, which overlaps"
+    ),
     "input x[V, C], edge: edges[V]\nreduce V: edge": "neighbours in a graph, whose pools overlap",
-    "input x[N, T], rows: matrix[T, T]\nreduce T: rows": "a pool by a given matrix or a window",
+    "input x[N, T], rows: matrix[T, T]\nreduce T: rows": "a pool by a given matrix or a graph",
     "input x\noutput tanh(x)": "an input without dimensions, which has no rows",
     "input x[N, C]\nlet d[C] = 1\nrepeat 3 { d = d / 2 }\noutput x * d": "repeat",
     "input x[N, C]\nparam w[C] = 1\noutput x * sparsestmax(w over C, radius = 0.5)": "sparsestmax",

@@ -33,6 +33,7 @@ UNSUPPORTED = {
     "x - mean(x over V: a) - mean(x over V: b)": "groups of two kinds",
     "x - mean(x over V: a) - mean(mean(x over C) over V: b)": "a narrow pool by blocks, a given",
     "x - mean(x over C: chunks(4)) - mean(x over C: blocks(4))": "blocks of several sizes",
+    "x - mean(x over V: a) * mean(max(x over C) over V: window(3))": "windows of rows",
     "softmax(x over C)": "a along as large as the input",
     "x + mean(x * z over M)": "a value larger than the input",
     "x * sum(x over C weight mean(x over C))": "a weight that depends on the data",
@@ -55,6 +56,7 @@ def test_kernels_do_not_round_to_eight_bits() -> None:
 
 
 ONE_TARGET = {
+    "input x[N, C, T]\nreduce C, T: causal": {"triton": "sums of what overlaps"},
     "input x[N, C, *S]\nlet m = var(x over N)\nlet v = var(x over C)\noutput x * m + v": {
         "native": "statistics that pool crosswise"
     },

@@ -8,8 +8,19 @@ from dataclasses import replace
 import pytest
 from conftest import PROGRAMS
 
+from metanorm.ir.nodes import Pool as PoolOp
 from metanorm.nest.kernels import kernels_of
-from metanorm.nest.nest import Accumulate, Block, Finish, Load, Nest, Pool, Statement, Store
+from metanorm.nest.nest import (
+    Accumulate,
+    Block,
+    Finish,
+    Load,
+    Nest,
+    Pool,
+    Scan,
+    Statement,
+    Store,
+)
 from metanorm.nest.verify import IllegalNest, verify
 from metanorm.passes.pipeline import optimize
 
@@ -100,8 +111,32 @@ def test_what_belongs_to_islands_has_their_axes() -> None:
         verify(replace(found, islands=("N", "C.outer", "S")))
 
 
+def test_what_is_scanned_along_is_at_hand() -> None:
+    found = nest("CumulativeLayerNorm")
+    cut = tuple(a for a in found.data_axes if a != "C")  # which has the axis of the scan
+    with pytest.raises(IllegalNest, match="all of the axis that mean is scanned along"):
+        verify(replace(found, islands=cut))
+
+
+def test_a_scan_has_one_axis() -> None:
+    found = nest("LocalContextNorm")
+
+    def both(statements: list[Statement]) -> None:
+        place, scan = next((i, s) for i, s in enumerate(statements) if isinstance(s, Scan))
+        assert isinstance(scan, Scan) and isinstance(scan.let.op, PoolOp)
+        (axis, reach), *_ = scan.let.op.over
+        over = ((axis, reach), ("W" if axis == "H" else "H", reach))
+        statements[place] = Scan(replace(scan.let, op=replace(scan.let.op, over=over)))
+
+    with pytest.raises(IllegalNest, match="one axis to scan for"):
+        verify(changed(found, "between", both))
+
+
+KEEPING = ["GroupNorm", "BatchNorm", "GraphNorm", "SwitchNorm", "MetaNorm", "LocalContextNorm"]
+
+
 @pytest.mark.parametrize("direction", ["forward", "backward"])
-@pytest.mark.parametrize("name", ["GroupNorm", "BatchNorm", "GraphNorm", "SwitchNorm", "MetaNorm"])
+@pytest.mark.parametrize("name", KEEPING)
 def test_a_nest_as_it_is_keeps_them(name: str, direction: str) -> None:
     verify(nest(name, direction))
 

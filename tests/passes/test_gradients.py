@@ -16,13 +16,8 @@ from metanorm.passes.arms import arms
 from metanorm.passes.backward import GRADIENT, Gradient, NotDerivable, backward
 from metanorm.passes.pipeline import BACKWARD, FORWARD, optimize, run
 
-NOT_DERIVABLE = {  # pools that overlap, and what else is torch's to derive
-    "AdjacencyNorm": "window",
-    "CumulativeLayerNorm": "window",
-    "DivisiveNorm": "window",
-    "LocalContextNorm": "window",
-    "LocalResponseNorm": "window",
-    "LocalResponseSum": "window",
+NOT_DERIVABLE = {  # pools of neighbours, and what else is torch's to derive
+    "AdjacencyNorm": "graph",
     "DoublyStochastic": "repeat",
     "IterNorm": "repeat",
     "Muon": "repeat",
@@ -35,9 +30,9 @@ NOT_DERIVABLE = {  # pools that overlap, and what else is torch's to derive
     "ConditionalBatchNorm": "lookup",
     "ConditionalInstanceNorm": "lookup",
     "ConditionalGroupNorm": "lookup",
-    "UnitedNorm": "window",
-    "UnitedNormCommon": "window",
-    "UnitedNormSoftmax": "window",
+    "UnitedNorm": "graph",
+    "UnitedNormCommon": "graph",
+    "UnitedNormSoftmax": "graph",
 }
 DERIVABLE = [name for name in PROGRAMS if name not in NOT_DERIVABLE]
 

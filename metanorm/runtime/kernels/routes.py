@@ -167,6 +167,8 @@ class Routes:
             whole = all(isinstance(n, int) and n > 0 for n in parts)
             if not whole or made.sizes.get(dim, 0) % prod(parts):
                 raise Unfit("a length that its number of parts does not divide")
+        if any(not isinstance(values[name], int) or values[name] < 1 for name in table.widths):
+            raise Unfit("a window that holds nothing")
         read = {f.name for f in ways["backward"].fields}
         unread = set(order) - read
 

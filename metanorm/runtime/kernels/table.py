@@ -50,10 +50,10 @@ class Table:
     chooses; `defaults` the number that stands
     for an input that is left out; `ranks` the argument whose length says how many dimensions a
     variadic one stands for; `sorts` what each input is, `flags` the arguments by which a norm
-    chooses. `dtypes` names the tensor, or the dtype of torch, whose dtype an output has that is not
-    as the first input. `results` is the type of the result where
-    there are several, and `without_statistics` the arm of evaluation where no running statistics
-    are kept.
+    chooses, `widths` those that say how many positions a window holds. `dtypes` names the tensor,
+    or the dtype of torch, whose dtype an output has that is not as the first input. `results` is
+    the type of the result where there are several, and `without_statistics` the arm of evaluation
+    where no running statistics are kept.
     """
 
     tensors: Mapping[str, tuple[str, ...]]
@@ -72,6 +72,7 @@ class Table:
     flags: tuple[str, ...]
     arms: Mapping[str, Mapping[str, Entry]]
     dtypes: Mapping[str, str]
+    widths: tuple[str, ...]
     cells: Mapping[str, tuple[tuple[str, ...], ...]]  # dimensions of the statistics of each arm
 
 
@@ -118,6 +119,7 @@ def parsed(data: Mapping[str, Any]) -> Table:
         sorts=data.get("sorts", {}),
         flags=tuple(data.get("flags", ())),
         dtypes=data.get("dtypes", {}),
+        widths=tuple(data.get("widths", ())),
         arms={
             arm: {way: _entry(entry) for way, entry in ways.items() if way != "cells"}
             for arm, ways in data["arms"].items()

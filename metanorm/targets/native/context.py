@@ -10,7 +10,7 @@ from metanorm.ir.rename import role_of
 from metanorm.ir.scalar import Apply as ApplyScalar
 from metanorm.ir.scalar import Const, Hyper, Scalar, SizeOf
 from metanorm.nest.arguments import asked
-from metanorm.nest.nest import Nest
+from metanorm.nest.nest import Nest, Scan
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import (
     Apply,
@@ -45,7 +45,8 @@ RESERVED = frozenset(
     AXES DIMS GROUPS ROWS VECTOR TILE TILE_AREA TILE_ROWS STRIP CACHE SERIAL THREADS AT R REAL_TYPE
     LARGER SMALLER larger smaller extreme_of parts_of clear
     BY_VECTORS EXPORTED GATHER SCATTER FLOAT32 FLOAT64 BFLOAT16 FLOAT16 BOOLEAN INT64 STREAMED
-    NULL INFINITY NAN""".split()
+    SCANS LANES lanes lines lines_room scratch scratch_of scan_sums scan_moments scan_weighed
+    value_lines weight_lines first_lines second_lines spare_lines NULL INFINITY NAN""".split()
 )
 # What sweeps call the sums of a reduction.
 SUMS = re.compile(
@@ -67,6 +68,7 @@ class KernelContext:
         self.types = self.program.index.types
         self._orders = nest.orders
         self.matrices = self._find_matrices()
+        self.scans = tuple(s.let for _, s in nest.statements() if isinstance(s, Scan))
         self.asked = asked(self.program)
         self._taken: set[str] = set(RESERVED)
         self._names: dict[str, str] = {}

@@ -56,6 +56,7 @@ class KernelPrinter:
         return [
             cir.Define("DIMS", str(len(self.program.inputs[0].dims))),
             *self._loops(),
+            *([cir.Define("SCANS", "1")] if self.f.scans else ()),
             cir.Include("metanorm.h"),
             self.setup.call(),
             self.setup.values(),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 
 from metanorm.ir.nodes import (
@@ -44,6 +45,7 @@ from metanorm.targets.native.lines import ALONG
 from metanorm.targets.native.nesting import nested
 from metanorm.targets.native.places import with_named_places
 from metanorm.targets.native.pool import PoolPrinter
+from metanorm.targets.native.scan import ScanPrinter, reach_of
 from metanorm.targets.native.softmax import softmax
 from metanorm.targets.native.values import At, Values
 
@@ -361,6 +363,11 @@ class Narrow:
                 if not other_axes:
                     return [cir.Block(tuple(weights))]
                 return self.loops(cluster, other_axes, weights, group)
+            case Pool() if reach_of(op) is not None:
+                scan = ScanPrinter(self.values, cluster)
+                worker: Expr = Name("r->worker") if group.ranged else cir.Number(0)
+                lines = scan.statements(partial(self._bounds, group=group), worker)
+                return self.loops(cluster, scan.outer, lines, group)
             case Pool():
                 pool = PoolPrinter(self.values, cluster)
                 if len(cluster) == 1 and goes_down(self.values, let, pool.axes):

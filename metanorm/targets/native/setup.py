@@ -24,6 +24,7 @@ from metanorm.targets.native.cir import (
     Struct,
 )
 from metanorm.targets.native.context import KernelContext
+from metanorm.targets.native.scan import room_of
 
 VALUES = Declare("values *", "v", Name("values_"))
 
@@ -86,7 +87,8 @@ class Setup:
             ("shape", ("shape",)), ("const call_fields", ("*call",)), ("int64_t", tuple(sizes)),
             ("real", tuple(numbers)), ("tensor", tuple(wide)), ("matrix", tuple(matrices)),
             ("const real", tuple(arrays)),
-            ("real", tuple(stored)), ("size_t", ("kept",) if self.saved else ()),
+            ("real", tuple(stored)), ("scratch", ("scratch",) if self.f.scans else ()),
+            ("size_t", ("kept",) if self.saved else ()),
         ]  # fmt: skip
         return Struct("Everything that the functions of this kernel share.", "values",
                       tuple((t, names) for t, names in fields if names))  # fmt: skip
@@ -198,6 +200,10 @@ class Setup:
             )
             body.append(Set(Name(f"v->{self.f.name(ref)}"), "=", staged))
         body += self._taken([ref for ref in self.stored if ref not in self.saved], "memory")
+        if self.f.scans:
+            room = room_of(self.f, self.f.scans)
+            scratch = Apply("scratch_of", (room, Name("THREADS"), Name("memory")))
+            body.append(Set(Name("v->scratch"), "=", scratch))
         if self.saved:
             body.append(Declare("arena", "kept", Name("{call->saved, 0}")))
             body += self._taken(self.saved, "&kept")

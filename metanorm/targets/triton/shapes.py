@@ -8,7 +8,7 @@ from typing import Literal
 
 from metanorm.ir.aggregation import ByIndex
 from metanorm.nest.layouts import Group
-from metanorm.nest.nest import Nest
+from metanorm.nest.nest import Nest, Scan
 from metanorm.plan.sweeps import Reduction
 from metanorm.targets.triton.context import KernelContext
 
@@ -64,6 +64,8 @@ def single_elements(nest: Nest) -> Iterator[str]:
     by_index = (m for r in nest.reductions for _, m in r.over if isinstance(m, ByIndex))
     if any(by_index) and (nest.grouped,) not in nest.loops[:-1]:
         yield "groups of single elements"
+    if any(isinstance(s, Scan) for _, s in nest.statements()):
+        yield "sums of what overlaps"
 
 
 def of_sweep(context: KernelContext, reductions: Sequence[Reduction]) -> Shape:

@@ -116,7 +116,7 @@ def _check_local_context_norm(x: Tensor, c: int) -> None:
 
 
 @runtime.leaf
-@runtime.torch_only
+@runtime.native
 def local_context_norm(
     x: Tensor,
     weight: Tensor | None,

@@ -105,7 +105,7 @@ def _check_cumulative_layer_norm(x: Tensor, num_channels: int) -> None:
 
 
 @runtime.leaf
-@runtime.torch_only
+@runtime.native
 def cumulative_layer_norm(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> Tensor:

@@ -117,7 +117,7 @@ def _check_divisive_norm(x: Tensor, num_channels: int) -> None:
 
 
 @runtime.leaf
-@runtime.torch_only
+@runtime.native
 def divisive_norm(
     x: Tensor,
     weight: Tensor | None,

@@ -130,7 +130,7 @@ def _check_local_context_norm(x: Tensor, num_channels: int) -> None:
 
 
 @runtime.leaf
-@runtime.torch_only
+@runtime.native
 def local_context_norm(
     x: Tensor,
     weight: Tensor | None,

@@ -93,9 +93,9 @@ typedef struct {
 /* Loops over narrow values that are many; among islands each worker has its own. */
 #define THREADS (int)v->call->threads
 
-/* The part of the axes that a function is to work on. */
+/* The part of the axes that a function is to work on, and the number of who does. */
 typedef struct {
-    int64_t lo[AXES], hi[AXES];
+    int64_t lo[AXES], hi[AXES], worker;
 } range;
 
 /* From where to where an axis is worked on: all of it where it is not one of the loops. */
@@ -121,4 +121,7 @@ static inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 #include "metanorm/accumulators.h"
 #include "metanorm/lines.h"
 #include "metanorm/groups.h"
+#ifdef SCANS
+#include "metanorm/scan.h"
+#endif
 #include "metanorm/schedule.h"

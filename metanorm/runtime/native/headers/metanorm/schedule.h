@@ -151,7 +151,7 @@ static int divide(division *d, const kernel *k, const shape *s, int64_t threads)
 }
 
 static range everything(const shape *s) {
-    range r;
+    range r = {.worker = 0};
     for (int axis = 0; axis < AXES; axis++) r.lo[axis] = 0, r.hi[axis] = s->size[axis];
     return r;
 }
@@ -195,7 +195,8 @@ static void work_on_islands(const kernel *k, void *values, const shape *s, const
                             accumulator *a, const int64_t *cells, int64_t worker) {
     const int64_t last = d->blocks * (worker + 1) / d->workers;
     for (int64_t block = d->blocks * worker / d->workers; block < last; block++) {
-        const range r = block_of(d, s, block);
+        range r = block_of(d, s, block);
+        r.worker = worker;
         for (int n = 0; n < k->stage_count; n++) {
             const stage *now = k->stages + n;
             for (int i = now->first; i < now->first + now->count; i++) {

@@ -1,0 +1,65 @@
+"""Pools that overlap as scans of cells. That meanings stay, `test_pipeline.py` asks the oracle."""
+
+from __future__ import annotations
+
+import pytest
+from programs import after, lowered, same
+
+from metanorm.passes.reductions import reductions
+from metanorm.passes.scans import scans
+
+MADE = {
+    "input x[N, C, T]\noutput x - mean(x over C, T: causal)": """
+        %1 : [N, T] = mean(x over C)
+        %2 : [N, T] = mean(%1 over T: reach(all, 0))
+        %3 : [N, C, T] = sub(x, %2)
+        output %3
+    """,
+    # Chan's rule, one axis after the other.
+    "input x[N, C, H, W]\noutput x - var(x over C, H: window(4), W: causal(2))": """
+        %1 : [N, H, W] = mean(x over C)
+        %2 : [N, H, W] = var(x over C)
+        %3 : [N, H, W] = mean(%1 over H: reach(2, 1))
+        %4 : [N, H, W] = var(%1 over H: reach(2, 1))
+        %5 : [N, H, W] = mean(%2 over H: reach(2, 1))
+        %6 : [N, H, W] = add(%5, %4)
+        %7 : [N, H, W] = var(%3 over W: reach(1, 0))
+        %8 : [N, H, W] = mean(%6 over W: reach(1, 0))
+        %9 : [N, H, W] = add(%8, %7)
+        %10 : [N, C, H, W] = sub(x, %9)
+        output %10
+    """,
+    # Masks become weights of cells.
+    "input x[N, C, T], keep: mask[N, T]\noutput x - mean(x over C, T: window(3) where keep)": """
+        %1 : [N, T] = where(keep, 1, 0)
+        %2 : [] = count(over C)
+        %3 : [N, T] = mul(%1, %2)
+        %4 : [N, T] = mean(x over C where keep)
+        %5 : [N, T] = mean(%4 over T: reach(1, 1) weight %3)
+        %6 : [N, C, T] = sub(x, %5)
+        output %6
+    """,
+}
+
+
+@pytest.mark.parametrize("text", MADE)
+def test_made(text: str) -> None:
+    same(after(text, reductions, scans), MADE[text])
+
+
+KEPT = (
+    "input x[N, C, T]\noutput x - mean(x over C)",
+    "input x[N, C, T]\noutput x - max(x over C, T: causal)",
+    "input x[N, C, T], w[N, C, T]\noutput x - mean(x over C, T: causal weight w)",
+)
+
+
+@pytest.mark.parametrize("text", KEPT)
+def test_what_is_left_as_it_is(text: str) -> None:
+    assert after(text, reductions, scans) == after(text, reductions)
+
+
+def test_once_is_enough() -> None:
+    for text in MADE:
+        once = scans(reductions(lowered(text)))
+        assert scans(once) == once
