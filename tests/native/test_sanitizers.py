@@ -94,9 +94,19 @@ def rows_of_graphs() -> None:
         both_ways(norm, torch.randn(6, 5), torch.tensor(labels))
 
 
+def scans() -> None:
+    """More lines than are scanned at once, windows longer than the axis, pasts, one position."""
+    for width in (1, 2, 7, 40):
+        norm = layer("local_context_norm", "LocalContextNorm", 4, 2, width)
+        both_ways(norm, strided(2, 4, 9, 21))
+    norm = layer("cumulative_layer_norm", "CumulativeLayerNorm", 8)
+    for x in (torch.randn(19, 8, 5), strided(9, 8, 1), torch.randn(40, 8, 99)):
+        both_ways(norm, x)
+
+
 SCENES: dict[str, Callable[[], None]] = {
     "batch": batch, "group": group, "rows": rows, "graphs": graphs,
-    "rows of graphs": rows_of_graphs,
+    "rows of graphs": rows_of_graphs, "scans": scans,
 }  # fmt: skip
 
 

@@ -132,7 +132,7 @@ def test_derived(text: str) -> None:
 
 
 REFUSED = {
-    "a pool by a given matrix or a window": "x - mean(x over T: window(3))",
+    "mean of windows, which overlap": "x - mean(x over T: window(3))",
     "lookup": "x * table[i]",
 }
 
