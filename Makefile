@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo demo-processes dist test test-pythons test-python-path test-all test-extended sanitize accept lint types docs vsix format clean
+.PHONY: help demo demo-processes dist test test-pythons test-python-path test-scatter test-all test-extended sanitize accept lint types docs vsix format clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -32,7 +32,7 @@ test: $(READY)  ## every check: lint, types, architecture, tests
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m pytest -n 2
 
-test-all: test test-python-path test-extended  ## the same, then the tests that every commit cannot wait for
+test-all: test test-python-path test-scatter test-extended  ## the same, then the tests that every commit cannot wait for
 
 test-extended: $(READY)  ## those alone; `make test-extended PART=0/6` for the first of 6 parts
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[models,export]'
@@ -40,6 +40,9 @@ test-extended: $(READY)  ## those alone; `make test-extended PART=0/6` for the f
 
 test-python-path: $(READY)  ## what calls kernels, with calls through Python instead of through C
 	METANORM_CALL_PATH=python $(BIN)/python -m pytest -n 2 tests/native tests/runtime
+
+test-scatter: $(READY)  ## norms of graphs with sums by torch-scatter, which the first run compiles for minutes
+	$(BIN)/python .ci/scatter.py
 
 test-pythons: $(READY)  ## compile, and run what needs no torch, under every Python from 3.10 on
 	$(BIN)/python .ci/pythons.py

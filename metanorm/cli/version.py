@@ -16,7 +16,7 @@ from metanorm.json_document import Document, json_text
 from metanorm.version import __version__
 
 SPOKEN = {"c": "C", "python": "Python"}
-SHOWN = ("torch", "lark", "pydantic", "typer")
+SHOWN = ("torch", "torch-scatter", "lark", "pydantic", "typer")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,25 +24,30 @@ class Versions(Document):
     """What `metanorm version --json` prints.
 
     `calls` says which path calls on kernels in C take here, `c` or `python`, and in the second case
-    why; both are empty without torch.
+    `why`. `sums` says who adds up groups of rows with sorted labels where norms run on torch on a
+    GPU, `torch-scatter` or `torch`, and in the second case `sums_why`. All are empty without torch.
     """
 
     versions: Mapping[str, str]
     calls: str
     why: str
+    sums: str
+    sums_why: str
 
 
 def command(
     json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """The versions of metanorm and of what it builds on, and which path calls of norms take."""
-    calls, why = _path_of_calls()
+    (calls, why), (sums, sums_why) = _taken()
     if json:
-        sys.stdout.write(json_text(Versions(versions=versions(), calls=calls, why=why)))
+        document = Versions(versions=versions(), calls=calls, why=why, sums=sums, sums_why=sums_why)
+        sys.stdout.write(json_text(document))
         return
     for name, number in versions().items():
         say(f"{name} {number}\n")
     if calls:
+        say(f"sums over graphs on a GPU by {sums}{f': {sums_why}' if sums_why else ''}\n")
         say(f"calls through {SPOKEN[calls]}{f': {why}' if why else ''}\n")
 
 
@@ -57,10 +62,12 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _path_of_calls() -> tuple[str, str]:
+def _taken() -> tuple[tuple[str, str], tuple[str, str]]:
+    """Which path calls take, and who takes sums; each with the reason."""
     try:
-        from metanorm.runtime import call_path  # takes torch, which the compiler does without
+        # which take torch, and the compiler does without
+        from metanorm.runtime import call_path, who_adds
     except ModuleNotFoundError:
-        return "", ""
+        return ("", ""), ("", "")
     path = call_path()
-    return path.name, path.reason
+    return (path.name, path.reason), who_adds()

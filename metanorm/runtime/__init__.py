@@ -98,6 +98,7 @@ from metanorm.runtime.state import (
 from metanorm.runtime.statistics import update_statistics
 from metanorm.runtime.swapping.report import SwapError
 from metanorm.runtime.swapping.swap import swap
+from metanorm.runtime.torch_scatter import who_adds
 from metanorm.runtime.triton.tuning import autotune
 from metanorm.runtime.weights import begin_, on_weights, waits
 from metanorm.runtime.windows import Causal, Window
@@ -227,6 +228,7 @@ __all__ = [
     "use",
     "var_from_sums",
     "waits",
+    "who_adds",
     "whole",
     "widened",
 ]

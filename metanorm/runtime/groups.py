@@ -13,6 +13,7 @@ from metanorm.runtime.arguments import GROUP_LABELS, demand_count, demand_whole
 from metanorm.runtime.mean_and_variance import CHUNK, Moments
 from metanorm.runtime.processes.sums import PowerSums, back, gaps_of
 from metanorm.runtime.saving import save, saved
+from metanorm.runtime.segments import Segments, segments_of
 from metanorm.runtime.tensors import plain, recorded, watched
 from metanorm.runtime.tracing import is_tracing
 
@@ -34,7 +35,8 @@ class Groups:
     group; `count` is the number of groups, of which some may be empty. Without `count` it is
     read from the index, which makes a GPU wait and cannot be traced by `torch.compile`.
 
-    `what` and `among` are what errors call the labels and the groups.
+    `what` and `among` are what errors call the labels and the groups; `fresh` says that the labels
+    are made anew in each call, so that it is not worth it to remember anything of them.
 
     Raises `TypeError` for labels or a number of groups that are not whole, and, where looking
     does not cost a wait, `IndexError` for labels that name none of the groups.
@@ -42,7 +44,7 @@ class Groups:
 
     def __init__(
         self, index: Tensor | None, count: int | None, length: int,
-        what: str = GROUP_LABELS, among: str = "groups",
+        what: str = GROUP_LABELS, among: str = "groups", fresh: bool = False,
     ) -> None:  # fmt: skip
         self.index = index
         self.length = length
@@ -59,6 +61,9 @@ class Groups:
             self.count = int(index.max()) + 1 if length else 0
         if index is not None:
             demand_in_range(index, self.count, what, among)
+        self.segments: Segments | None = None
+        if index is not None and not recorded(index):
+            self.segments = segments_of(index, self.count, fresh)
 
     def sizes(self, like: Tensor) -> Tensor:
         """How many positions each group has, in the dtype of `like`: shape [groups]."""
@@ -69,7 +74,11 @@ class Groups:
 
     def spread(self, value: Tensor, dim: int) -> Tensor:
         """A value of each group, given back to its positions (a single group broadcasts)."""
-        return value if self.index is None else value.index_select(dim, self.index)
+        if self.index is None:
+            return value
+        if self.segments is not None and not recorded(value):
+            return self.segments.spread(value, dim)
+        return value.index_select(dim, self.index)
 
     def total(
         self,
@@ -269,6 +278,8 @@ class Groups:
         assert self.index is not None
         if recorded(x):
             return _empty(x, dim, self.count).index_add(dim, self.index, x)
+        if self.segments is not None:
+            return self.segments.total(x, dim)
         added: Tensor = _Add.apply(x, self.index, dim, self.count)  # type: ignore[no-untyped-call]
         return added
 

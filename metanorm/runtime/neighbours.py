@@ -48,7 +48,8 @@ class Neighbours(Members):
             source, target = torch.cat((source, every)), torch.cat((target, every))
         demand_in_range(source, nodes, "sources of edges", "nodes")
         self.source = source
-        super().__init__(Groups(target, nodes, target.shape[0], "targets of edges", "nodes"))
+        ends = Groups(target, nodes, target.shape[0], "targets of edges", "nodes", fresh=True)
+        super().__init__(ends)
 
     def total(self, x: Tensor, dim: int) -> Tensor:
         """The sum over the neighbours of each node."""

@@ -188,6 +188,7 @@ NOT_COMPUTING = {
     "synchronized",
     "var_from_sums",
     "call_path",
+    "who_adds",
     "demand_ranks",
     "demand_shapes",
     "demand_tensors",
