@@ -194,6 +194,8 @@ NOT_COMPUTING = {
     "demand_tensors",
     "demand_tensors_or_none",
     "tensors_of",
+    "as_choice",
+    "is_choice",
     "as_length",
     "as_number",
     "as_number_or_none",
