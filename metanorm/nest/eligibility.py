@@ -37,6 +37,7 @@ from metanorm.ir.operands import every_let, operands
 from metanorm.ir.scalar import Const
 from metanorm.ir.space import Space
 from metanorm.nest.arguments import asked, dimensions, factors, orders, orders_of
+from metanorm.nest.multiplied import multiplies_data, multiplies_in_loops
 from metanorm.passes.scans import SCANNED, left
 from metanorm.plan.sweeps import Plan
 
@@ -45,6 +46,8 @@ MAX_FLAGS = 3
 EXACT = 2**24  # below which float32 holds all whole numbers
 
 NEIGHBOURS = "neighbours in a graph, whose pools overlap"
+# What torch's own library of linear algebra is made for: docs/performance.md has what was measured.
+MULTIPLIED = "matrix products, which torch's BLAS does as fast"
 # What sweeps compute for each element of the data, and what is computed for each cell.
 WIDE = (Input, *POINTWISE)
 PER_CELL = (Number, Position, Count, Input, Param, Buffer, *POINTWISE, Rename, Pool)
@@ -67,6 +70,8 @@ def ineligible(program: Program) -> Iterator[str]:
         over = let.op.over if isinstance(let.op, (Pool, Count)) else ()
         if any(isinstance(matrix, Neighbours) for _, matrix in over):
             yield NEIGHBOURS
+    if multiplies_data(program) or multiplies_in_loops(program):
+        yield MULTIPLIED
     space = Space(program.axes)
     for let in every_let(program.body):
         if isinstance(let.op, Cast) and let.op.to.has_eight_bits:

@@ -12,6 +12,7 @@ from metanorm.passes.decide import decide
 from metanorm.passes.fold import fold
 from metanorm.passes.matrices import matrices
 from metanorm.passes.moments import moments
+from metanorm.passes.products import products
 from metanorm.passes.reductions import reductions
 from metanorm.passes.repeated import repeated
 from metanorm.passes.scans import scans
@@ -39,6 +40,11 @@ PIPELINE: tuple[Pass, ...] = (
     Pass("moments", moments, "statistics of derived values become statistics of inputs"),
     Pass(
         "repeated", repeated, "what is larger than an input only by copies is narrow from here on"
+    ),
+    Pass(
+        "products",
+        products,
+        "covariances about several centres come from one, whose means are shared next",
     ),
     Pass("share", share, "only now it is known which moments of each input are wanted"),
     Pass("fold", fold, "with the statistics narrow, all that is left of the wide work is maps"),

@@ -102,7 +102,9 @@ class _Repeated:
             return None
         along = {self.b.space.base(axis) for axis, _ in op.over}
         copies = self._copies(op.value, along)
-        if copies is None or not self._narrow(copies.scale, copies.source, along):
+        if copies is None or not (
+            self._narrow(copies.scale, copies.source, along) or self._multiplies(copies, along)
+        ):
             return None
         one = self.b.number(1)
         scale, centre = one if copies.scale is None else copies.scale, copies.centre
@@ -118,6 +120,18 @@ class _Repeated:
         for part in parts:
             result = self.b.map("add", result, self._total(op, part))
         return result
+
+    def _multiplies(self, copies: _Copies, along: set[str]) -> bool:
+        """Whether the sum of the scales, as large as the source, is one product of matrices."""
+        if copies.centre is not None or copies.scale is None:
+            return False
+        op, types = self.b.ops[copies.scale], self.b.types
+        own = set(types[copies.scale].axes)
+        return (
+            isinstance(op, Map)
+            and op.function == "mul"
+            and all(set(types[ref].axes) < own and self._varies(ref, along) for ref in op.arguments)
+        )
 
     def _total(self, op: Pool, ref: Ref) -> Ref:
         """The sum or mean of a coefficient, which may be the same all along an axis."""
@@ -174,9 +188,22 @@ class _Repeated:
         if copies is None:
             return None
         scale = self.b.number(1) if copies.scale is None else copies.scale
-        scale = self.b.map(function, scale, by)
+        scale = self._times(scale, by, copies.source, function)
         shift = None if copies.shift is None else self.b.map(function, copies.shift, by)
         return replace(copies, scale=scale, shift=shift)
+
+    def _times(self, scale: Ref, by: Ref, source: Ref, function: str) -> Ref:
+        """A scale with one more factor; what is not as large as the source is multiplied first."""
+        op = self.b.ops[scale]
+        if isinstance(op, Map) and op.function == "mul" and self._covers(scale, source):
+            for factor, other in (op.arguments, op.arguments[::-1]):
+                joined = self.b.space.join(self.b.types[factor].axes, self.b.types[by].axes)
+                if not set(self.b.types[source].axes) <= set(joined):
+                    return self.b.map("mul", self.b.map(function, factor, by), other)
+        return self.b.map(function, scale, by)
+
+    def _covers(self, ref: Ref, source: Ref) -> bool:
+        return set(self.b.types[source].axes) <= set(self.b.types[ref].axes)
 
     def _moved(self, ref: Ref, by: Ref, along: set[str], function: str) -> _Copies | None:
         """Copies plus or minus something narrow, which is their centre while they have no scale."""

@@ -60,6 +60,26 @@ def test_windows_do_not_go_along_rows_in_groups() -> None:
         kernels_of(optimized(text))
 
 
+MULTIPLIED = {
+    "of the data": "input x[N, C]\noutput x * sum(x * x[C -> D] over N, D)",
+    "of values made of it": "input x[N, C]\noutput x * mean(exp(x) * exp(x)[C -> D] over D)",
+    "by a vector, in a loop": """input x[N, M]
+        let d[N] = 1
+        repeat 3 { d = d / sum(x * d[N -> M] over M) }
+        output x * d""",
+}
+
+
+@pytest.mark.parametrize("text", MULTIPLIED.values(), ids=MULTIPLIED)
+def test_matrix_products_are_left_to_torch(text: str) -> None:
+    assert "matrix products" in _outcome(kernels_of, optimized(text))
+
+
+def test_products_of_cells_are_not() -> None:
+    text = "input x[N, C, *S]\nlet m = mean(x over N, *S)\noutput x * sum(m * m[C -> D] over D)"
+    assert _outcome(kernels_of, optimized(text)) == "kernels"
+
+
 ONE_TARGET = {
     "input x[N, C, T]\nreduce C, T: causal": {"triton": "sums of what overlaps"},
     "input x[N, C, *S]\nlet m = var(x over N)\nlet v = var(x over C)\noutput x * m + v": {
@@ -112,7 +132,7 @@ def test_reasons_are_found_without_any_target(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr(f"metanorm.targets.{module}.{name}", refuse)
     kernels_of.cache_clear()
     outcomes = {name: _outcome(kernels_of, program) for name, program in PROGRAMS.items()}
-    assert outcomes["LayerNorm"] == "kernels" and "repeat" in outcomes["IterNorm"]
+    assert outcomes["LayerNorm"] == "kernels" and "matrix products" in outcomes["IterNorm"]
 
 
 def _outcome(ask: Callable[[Program], object], program: Program) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from metanorm.ir.aggregation import Ones
-from metanorm.ir.nodes import Let, Map, Pool, Ref
+from metanorm.ir.nodes import Let, Map, Pool, Ref, Rename
 from metanorm.targets.python.pyir import Literal, Stmt
 from metanorm.targets.torch.context import Context, is_square
 from metanorm.targets.torch.layout import Dim, Dims, call
@@ -31,11 +31,18 @@ class Contractions:
         factors = self._unfolded(op.value, products)
         axes = self.c.lets[op.value].type.axes
         types = [self.c.lets[ref].type for ref in factors]
-        inner = all(set(t.axes) < set(axes) and t.kind == "real" for t in types)
+        reals = all(t.kind == "real" for t in types)
+        inner = all(set(t.axes) < set(axes) for t in types) or self._of_matrix(factors, axes)
         groups = sum(self.c.space[axis].variadic for axis in axes)
-        if products and inner and groups <= 1:
+        if products and reals and inner and groups <= 1:
             self.factors[let.name] = tuple(factors)
             self.absorbed.update(products)
+
+    def _of_matrix(self, factors: list[Ref], axes: tuple[str, ...]) -> bool:
+        """Whether a matrix is multiplied by a vector that was found along its other axis."""
+        lets = [self.c.lets[ref] for ref in factors]
+        vector = any(isinstance(let.op, Rename) and len(let.type.axes) == 1 for let in lets)
+        return vector and len(axes) == len(lets) == 2
 
     def _unfolded(self, ref: Ref, products: list[Ref]) -> list[Ref]:
         """The factors of a product that nothing else needs."""

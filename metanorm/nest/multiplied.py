@@ -1,0 +1,53 @@
+"""Products of matrices, which are torch's part: of the data, and in loops.
+
+Both factors are values of the program, of which one is renamed, as in `sum(x * x[C -> D] over *S)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from metanorm.ir.nodes import Let, Map, Op, Pool, Program, Ref, Rename, Repeat
+
+ADDED = ("sum", "mean")
+
+
+def multiplies_data(program: Program) -> bool:
+    """Whether the data is a factor of a product of matrices."""
+    space, types = program.index.space, program.index.types
+    data = {leaf for dim in program.inputs[0].dims for leaf in space.leaves(dim)}
+    renamed = _renamed_factors(program.body)
+    return any(data <= set(types[rename.value].axes) for rename in renamed)
+
+
+def multiplies_in_loops(program: Program) -> bool:
+    """Whether a loop multiplies matrices in each step."""
+    return any(True for body in _loops(program.body) for _ in _renamed_factors(body))
+
+
+def _loops(lets: Iterable[Let]) -> Iterator[tuple[Let, ...]]:
+    """The bodies of loops, and of loops in these."""
+    for let in lets:
+        if isinstance(let.op, Repeat):
+            yield let.op.body
+            yield from _loops(let.op.body)
+
+
+def _renamed_factors(lets: Iterable[Let]) -> Iterator[Rename]:
+    """The renamed factors of what is added up in these bindings."""
+    ops = {let.name: let.op for let in lets}
+    for op in ops.values():
+        if isinstance(op, Pool) and op.statistic in ADDED:
+            for factor in _factors(op.value, ops):
+                if isinstance(factor, Rename):
+                    yield factor
+
+
+def _factors(ref: Ref, ops: dict[Ref, Op]) -> Iterator[Op]:
+    """What a value is a product of, if it is one of this block."""
+    op = ops.get(ref)
+    if isinstance(op, Map) and op.function == "mul":
+        for argument in op.arguments:
+            yield from _factors(argument, ops)
+    elif op is not None:
+        yield op
