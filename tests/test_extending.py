@@ -77,8 +77,9 @@ def copy(tmp_path: Path) -> Copy:
     return Copy(tmp_path)
 
 
-# An elementwise function that is not there: in each file, the line in front of that of `relu`.
-RELU = '    "relu": '
+# An elementwise function that is not there: in each file, the line in front of that of `softplus`.
+BEFORE = '    "softplus": '
+BEFORE_IN_OPS = '    _function("softplus"'
 ROOT_OF_ONE_MORE = 'plus(infix("*", x, x), full(ONE))'
 ACTIVATION = {
     "metanorm/ir/ops.py": '    _function("asinh", "log(x + sqrt(x^2 + 1))."),',
@@ -96,7 +97,7 @@ ACTIVATION = {
 ASKED_AT_IMPORT = [
     "metanorm/targets/native/functions.py",
     "metanorm/targets/triton/functions.py",
-    "metanorm/passes/derivatives.py",
+    "metanorm/passes/compositions.py",
 ]
 SPEC = "norm Bent {\n  input  x[N, C]\n  output asinh(x) - mean(x over C)\n}\n"
 
@@ -108,18 +109,50 @@ def test_an_elementwise_function_is_added_where_the_guide_says(copy: Copy) -> No
     triton = copy.folder / "metanorm/targets/triton/functions.py"
     triton.write_text(triton.read_text().replace("import ZERO,", "import ONE, ZERO,", 1))
     for file, line in ACTIVATION.items():
-        copy.add(file, '    _function("relu"' if file.endswith("ops.py") else RELU, line)
+        copy.add(file, BEFORE_IN_OPS if file.endswith("ops.py") else BEFORE, line)
         assert f"`{file}`" in section("An operation")
-    found = copy.run("verify", "--quick", "bent.norm")
-    assert found.returncode == 0, found.stdout + found.stderr
-    assert "all good" in found.stdout and " 0 of them on kernels" not in found.stdout
+    demand_good_kernels(copy, "bent.norm")
     kernels = copy.run("inspect", "bent.norm", "--stage", "triton").stdout
     assert "tl.log(x_here + tl.sqrt(x_here * x_here + tl.full((1, 1), 1, REAL)))" in kernels
 
 
+def demand_good_kernels(copy: Copy, spec: str) -> None:
+    """A spec is verified with what was added, and runs on kernels."""
+    found = copy.run("verify", "--quick", spec)
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert "all good" in found.stdout and " 0 of them on kernels" not in found.stdout
+
+
+# A function that is a formula of others: no target has a row for it, nor has the derivative.
+COMPOSITION = {
+    "metanorm/ir/ops.py": '    _function("logsigmoid", "log(sigmoid(x))."),',
+    "metanorm/passes/compositions.py": (
+        '    "logsigmoid": lambda b, x: b.map("neg", b.map("softplus", b.map("neg", x))),'
+    ),
+    "metanorm/oracle/functions.py": '    "logsigmoid": lambda a: -FUNCTIONS["softplus"](-a),',
+    "metanorm/targets/torch/elementwise.py": (
+        '    "logsigmoid": _function("nn.functional.logsigmoid"),'
+    ),
+}
+FIRST_COMPOSITION = '    "sigmoid": '
+SPEC_OF_ONE = "norm Bent {\n  input  x[N, C]\n  output logsigmoid(x) - mean(x over C)\n}\n"
+
+
+@pytest.mark.needs_torch
+def test_a_composition_is_a_row_its_oracle_and_its_name_in_torch(copy: Copy) -> None:
+    (copy.folder / "bent.norm").write_text(SPEC_OF_ONE)
+    for file, line in COMPOSITION.items():
+        anchors = {"ops.py": BEFORE_IN_OPS, "compositions.py": FIRST_COMPOSITION}
+        copy.add(file, anchors.get(Path(file).name, BEFORE), line)
+        assert f"`{file}`" in section("An operation")
+    demand_good_kernels(copy, "bent.norm")
+    kernels = copy.run("inspect", "bent.norm", "--stage", "native").stdout
+    assert "logsigmoid" not in kernels
+
+
 @pytest.mark.parametrize("left_out", ASKED_AT_IMPORT)
 def test_a_place_that_was_forgotten_is_named_at_once(left_out: str, copy: Copy) -> None:
-    copy.add("metanorm/ir/ops.py", '    _function("relu"', ACTIVATION["metanorm/ir/ops.py"])
+    copy.add("metanorm/ir/ops.py", BEFORE_IN_OPS, ACTIVATION["metanorm/ir/ops.py"])
     module = left_out.removesuffix(".py").replace("/", ".")
     found = subprocess.run(
         [sys.executable, "-c", f"import {module}"], cwd=copy.folder, capture_output=True, text=True

@@ -11,7 +11,7 @@ from metanorm.ir.nodes import Program
 from metanorm.ir.verify import verify
 from metanorm.passes.arms import arms
 from metanorm.passes.backward import backward
-from metanorm.passes.pipeline import BACKWARD, FORWARD
+from metanorm.passes.pipeline import BACKWARD, BOTH, FORWARD
 
 Direction = Literal["forward", "backward"]
 
@@ -59,6 +59,11 @@ def _trace(program: Program) -> Iterator[After]:
         program = gradient.program
         for step in BACKWARD:
             program = step.run(program)
+            yield After(step.name, name, "backward", program)
+        forward = gradient.forward
+        for step in BOTH:
+            forward, program = step.run(forward), step.run(program)
+            yield After(step.name, name, "forward", forward, gradient.kept)
             yield After(step.name, name, "backward", program)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from metanorm.ir.nodes import Program
 from metanorm.ir.verify import verify
 from metanorm.passes.buffers import buffers
+from metanorm.passes.compositions import derivable, primitives
 from metanorm.passes.decide import decide
 from metanorm.passes.fold import fold
 from metanorm.passes.matrices import matrices
@@ -54,11 +55,13 @@ PIPELINE: tuple[Pass, ...] = (
 TO_KERNELS: Mapping[str, str] = {
     "arms": "a kernel is made for one way through the modes",
     "matrices": "a weight can be transposed and derived, a pool by a matrix cannot",
+    "derivable": "what has no derivative of its own is derived as its formula is",
     "reductions": "fewer kinds of statistics are left to derive and to accumulate",
     "scans": "sums and moments are all that there is left to scan",
     "buffers": "a copy for a buffer is not taken apart again",
     "backward": "by now the forward program is as small as it gets",
     "sums": "sums of products are what derivatives consist of",
+    "primitives": "derivatives know functions whose formulas kernels print",
     "columns": "only for layouts in which the parts of a split axis lie together",
 }
 # The way to a module for axes that are divided among processes.
@@ -67,6 +70,7 @@ TO_PROCESSES: Mapping[str, str] = {
 }
 FORWARD: tuple[Pass, ...] = (
     Pass("matrices", matrices, TO_KERNELS["matrices"]),
+    Pass("derivable", derivable, TO_KERNELS["derivable"]),
     Pass("reductions", reductions, TO_KERNELS["reductions"]),
     Pass("scans", scans, TO_KERNELS["scans"]),
     Pass("buffers", buffers, TO_KERNELS["buffers"]),
@@ -76,6 +80,7 @@ BACKWARD: tuple[Pass, ...] = (
     Pass("scans", scans, "which are counts of scans, too"),
     Pass("sums", sums, TO_KERNELS["sums"]),
 )
+BOTH: tuple[Pass, ...] = (Pass("primitives", primitives, TO_KERNELS["primitives"]),)
 
 
 def run(passes: Sequence[Pass], program: Program, check: bool = False) -> Program:

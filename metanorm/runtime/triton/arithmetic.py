@@ -53,12 +53,6 @@ def sign(x):
 
 
 @triton.jit
-def sigmoid(x):
-    """1 / (1 + exp(-x))."""
-    return 1 / (1 + tl.exp(-x))
-
-
-@triton.jit
 def tanh(x):
     """The hyperbolic tangent, from an exponential that cannot overflow."""
     small = tl.exp(-2 * tl.abs(x))
@@ -73,12 +67,6 @@ def softplus(x):
 
 
 @triton.jit
-def gelu(x):
-    """x * (1 + erf(x / sqrt(2))) / 2."""
-    return 0.5 * x * (1 + tl.erf(x * 0.7071067811865476))
-
-
-@triton.jit
 def power(a, b):
     """a^b; a whole exponent takes a base of any sign."""
     size = tl.exp2(b * tl.log2(tl.abs(a)))
@@ -86,13 +74,6 @@ def power(a, b):
     odd = tl.floor(b * 0.5) != b * 0.5
     signed = tl.where(whole, tl.where(odd, -size, size), float("nan"))
     return tl.where(b == 0, 1, tl.where(a < 0, signed, size))
-
-
-@triton.jit
-def unbiased(variance, count):
-    """A variance over n as one over n - 1; as it is where n is at most one."""
-    less = tl.where(count > 1, count - 1, 1)
-    return tl.where(count > 1, variance * count / less, variance)
 
 
 # ---- statistics of a tile

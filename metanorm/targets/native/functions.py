@@ -1,10 +1,10 @@
-"""What each elementwise function is in C: one row for each row of the operation table."""
+"""What each elementwise function is in C: one row for each that is no formula of others."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from metanorm.ir.ops import ELEMENTWISE
+from metanorm.passes.compositions import PRIMITIVES
 from metanorm.targets.native.cir import Apply, Choice, Expr, Infix, Number, Prefix
 
 Row = Callable[..., Expr]
@@ -42,23 +42,9 @@ def _extreme(operator: str) -> Row:
 _largest, _smallest = _extreme(">"), _extreme("<")
 
 
-def _clamp(x: Expr, low: Expr | None = None, high: Expr | None = None) -> Expr:
-    bounded = x if low is None else _largest(x, low)
-    return bounded if high is None else _smallest(bounded, high)
-
-
-def _sigmoid(x: Expr) -> Expr:
-    return _one_over(_add(Number(1), Apply("R(exp)", (Prefix("-", x),))))
-
-
 def _softplus(x: Expr) -> Expr:
     small = Apply("R(exp)", (Prefix("-", Apply("R(fabs)", (x,))),))
     return _add(Choice(Infix("<", x, Number(0)), Number(0), x), Apply("R(log1p)", (small,)))
-
-
-def _gelu(x: Expr) -> Expr:
-    bell = Apply("R(erf)", (_mul(x, Number(2**-0.5)),))
-    return _mul(_mul(Number(0.5), x), _add(Number(1), bell))
 
 
 def _rescale(x: Expr, centre: Expr, shift: Expr, *factors: Expr) -> Expr:
@@ -92,18 +78,10 @@ FUNCTIONS: Mapping[str, Row] = {
     "cos": _math("cos"),
     "tanh": _math("tanh"),
     "erf": _math("erf"),
-    "sigmoid": _sigmoid,
     "softplus": _softplus,
-    "relu": lambda x: Choice(Infix("<", x, Number(0)), Number(0), x),
-    "silu": lambda x: Infix("/", x, _add(Number(1), Apply("R(exp)", (Prefix("-", x),)))),
-    "gelu": _gelu,
-    "clamp": _clamp,
     "min": _smallest,
     "max": _largest,
     "where": lambda c, a, b: Choice(c, a, b),
     "rescale": _rescale,
-    "unbiased": lambda v, n: Choice(
-        Infix(">", n, Number(1)), Infix("/", _mul(v, n), Infix("-", n, Number(1))), v
-    ),
 }
-assert FUNCTIONS.keys() == ELEMENTWISE.keys(), FUNCTIONS.keys() ^ ELEMENTWISE.keys()
+assert FUNCTIONS.keys() == PRIMITIVES, FUNCTIONS.keys() ^ PRIMITIVES

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from metanorm.ir.ops import ELEMENTWISE
+from metanorm.passes.compositions import PRIMITIVES
 from metanorm.targets.python.pyir import Expr, Literal, Unary
 from metanorm.targets.triton.terms import ZERO, call, full, infix, numeral, plus, times
 
@@ -27,11 +27,6 @@ def _tl(name: str) -> Row:
 
 def _own(name: str) -> Row:
     return lambda *arguments: call(f"arithmetic.{name}", *arguments)
-
-
-def _clamp(x: Expr, low: Expr | None = None, high: Expr | None = None) -> Expr:
-    bounded = x if low is None else call("arithmetic.largest", x, low)
-    return bounded if high is None else call("arithmetic.smallest", bounded, high)
 
 
 def _power(a: Expr, b: Expr) -> Expr:
@@ -74,16 +69,10 @@ FUNCTIONS: Mapping[str, Row] = {
     "cos": _tl("cos"),
     "tanh": _own("tanh"),
     "erf": _tl("erf"),
-    "sigmoid": _own("sigmoid"),
     "softplus": _own("softplus"),
-    "relu": lambda x: call("tl.where", infix("<", x, ZERO), ZERO, x),
-    "silu": lambda x: times(x, call("arithmetic.sigmoid", x)),
-    "gelu": _own("gelu"),
-    "clamp": _clamp,
     "min": _own("smallest"),
     "max": _own("largest"),
     "where": lambda c, a, b: call("tl.where", c, a, b),
     "rescale": _rescale,
-    "unbiased": _own("unbiased"),
 }
-assert FUNCTIONS.keys() == ELEMENTWISE.keys(), FUNCTIONS.keys() ^ ELEMENTWISE.keys()
+assert FUNCTIONS.keys() == PRIMITIVES, FUNCTIONS.keys() ^ PRIMITIVES

@@ -1,0 +1,77 @@
+"""Functions that are formulas of others: a row for each, so that kernels need not know them.
+
+Derivatives are taken first, where a function has one of its own (`metanorm.passes.derivatives`):
+`sigmoid` is derived from its result, which its formula would not know of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+
+from metanorm.ir.nodes import Map, Program, Ref
+from metanorm.ir.ops import ELEMENTWISE
+from metanorm.ir.rename import renamed
+from metanorm.passes.builder import Builder
+from metanorm.passes.derivatives import DERIVATIVES
+
+Formula = Callable[..., Ref]
+
+
+def _logistic(b: Builder, x: Ref) -> Ref:
+    return b.map("add", b.number(1), b.map("exp", b.map("neg", x)))
+
+
+def _gelu(b: Builder, x: Ref) -> Ref:
+    bell = b.map("erf", b.map("mul", x, b.number(2**-0.5)))
+    return b.map("mul", b.map("mul", b.number(0.5), x), b.map("add", b.number(1), bell))
+
+
+def _clamp(b: Builder, x: Ref, *bounds: Ref) -> Ref:
+    for function, bound in zip(("max", "min"), bounds):
+        x = b.map(function, x, bound)
+    return x
+
+
+def _unbiased(b: Builder, variance: Ref, count: Ref) -> Ref:
+    """v n / (n - 1), and v itself where n is at most one."""
+    less = b.map("sub", count, b.number(1))
+    spread = b.map("div", b.map("mul", variance, count), less)
+    return b.map("where", b.map("gt", count, b.number(1)), spread, variance)
+
+
+COMPOSITIONS: Mapping[str, Formula] = {
+    "sigmoid": lambda b, x: b.map("div", b.number(1), _logistic(b, x)),
+    # NaN goes through, as in torch.
+    "relu": lambda b, x: b.map("where", b.map("lt", x, b.number(0)), b.number(0), x),
+    "silu": lambda b, x: b.map("div", x, _logistic(b, x)),
+    "gelu": _gelu,
+    "clamp": _clamp,
+    "unbiased": _unbiased,
+}
+# What kernels compute: a row of each target, and of derivatives.
+PRIMITIVES = ELEMENTWISE.keys() - COMPOSITIONS.keys()
+assert DERIVATIVES.keys() >= PRIMITIVES, PRIMITIVES - DERIVATIVES.keys()
+
+
+def derivable(program: Program) -> Program:
+    """The program without functions that have a formula and no derivative."""
+    return _written_out(program, COMPOSITIONS.keys() - DERIVATIVES.keys())
+
+
+def primitives(program: Program) -> Program:
+    """The program without functions that have a formula."""
+    return _written_out(program, COMPOSITIONS.keys())
+
+
+def _written_out(program: Program, functions: Collection[str]) -> Program:
+    if not any(isinstance(let.op, Map) and let.op.function in functions for let in program.body):
+        return program
+    builder = Builder(program)
+    for let in program.body:
+        op = renamed(let.op, builder.moved)
+        builder.span = let.span
+        if isinstance(op, Map) and op.function in functions:
+            builder.forward(let, COMPOSITIONS[op.function](builder, *op.arguments))
+        else:
+            builder.take(let, op)
+    return builder.finish()
