@@ -49,7 +49,8 @@ KERNEL = (
     *(1 + layouts.GUARD * layouts.MAX_GUARDS, 1 + layouts.RESULT * layouts.MAX_TENSORS),
 )
 TENSORS = 1 + Layout.WIDTH * layouts.MAX_TENSORS
-FORWARD = 1 + 3 * layouts.MAX_ARGUMENTS + TENSORS + 3 + sum(KERNEL)
+ARGUMENT = 5
+FORWARD = 1 + ARGUMENT * layouts.MAX_ARGUMENTS + TENSORS + 3 + sum(KERNEL)
 BACKWARD = 1 + TENSORS + sum(KERNEL)
 
 _names: dict[str, ctypes.c_char_p] = {}  # which C points to
@@ -91,7 +92,7 @@ def forward_plan(routes: Routes, route: Route, args: Sequence[Any]) -> Forward |
     constants: list[Any] = []
     try:
         words = [
-            *table(_arguments(routes, prepared, args, constants), layouts.MAX_ARGUMENTS, 5),
+            *table(_arguments(routes, prepared, args, constants), layouts.MAX_ARGUMENTS, ARGUMENT),
             *table([row.words() for row in rows], layouts.MAX_TENSORS, Layout.WIDTH),
             *map(bits, (route.changed, route.copied, route.unread)),
             *_kernel(route, prepared, rows, backward=False),
