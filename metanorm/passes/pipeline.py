@@ -11,6 +11,7 @@ from metanorm.passes.buffers import buffers
 from metanorm.passes.compositions import derivable, primitives
 from metanorm.passes.decide import decide
 from metanorm.passes.fold import fold
+from metanorm.passes.lookups import lookups
 from metanorm.passes.matrices import matrices
 from metanorm.passes.moments import moments
 from metanorm.passes.products import products
@@ -54,6 +55,7 @@ PIPELINE: tuple[Pass, ...] = (
 # The way to kernels, with the steps that make several programs of one.
 TO_KERNELS: Mapping[str, str] = {
     "arms": "a kernel is made for one way through the modes",
+    "lookups": "a value of groups has a gradient, and a place in loops",
     "matrices": "a weight can be transposed and derived, a pool by a matrix cannot",
     "derivable": "what has no derivative of its own is derived as its formula is",
     "reductions": "fewer kinds of statistics are left to derive and to accumulate",
@@ -69,6 +71,7 @@ TO_PROCESSES: Mapping[str, str] = {
     "exchange": "statistics are as few as they get, and nothing is moved across a message later",
 }
 FORWARD: tuple[Pass, ...] = (
+    Pass("lookups", lookups, TO_KERNELS["lookups"]),
     Pass("matrices", matrices, TO_KERNELS["matrices"]),
     Pass("derivable", derivable, TO_KERNELS["derivable"]),
     Pass("reductions", reductions, TO_KERNELS["reductions"]),

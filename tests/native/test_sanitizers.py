@@ -104,9 +104,20 @@ def scans() -> None:
         both_ways(norm, x)
 
 
+def tables() -> None:
+    for file, cls, arguments, shape in (
+        ("hetero_norm", "HeteroLayerNorm", (5, 10), (6, 5)),
+        ("hetero_norm", "HeteroBatchNorm", (5, 10), (6, 5)),
+        ("conditional_norm", "ConditionalInstanceNorm", (10, 3), (6, 3, 5)),
+    ):
+        norm = layer(file, cls, *arguments)
+        for labels in ([0, 0, 0, 0, 0, 0], [5, 0, 5, 1, 0, 3], [9, 9, 9, 9, 9, 9]):
+            both_ways(norm, torch.randn(shape), torch.tensor(labels))
+
+
 SCENES: dict[str, Callable[[], None]] = {
     "batch": batch, "group": group, "rows": rows, "graphs": graphs,
-    "rows of graphs": rows_of_graphs, "scans": scans,
+    "rows of graphs": rows_of_graphs, "scans": scans, "tables": tables,
 }  # fmt: skip
 
 

@@ -38,7 +38,8 @@ RESERVED = frozenset(
     total count centre squares largest gap share matrix extent extents entry entry_across identity
     matrix_of landed stream elements divide everything block_of apart work_on_islands lay_out copied
     widen absent merge_at merge_alike merge_each add_up direct offset grouped segments launch
-    round floor ceil exp log sqrt pow sin cos tanh erf abs begin place end gap strided division
+    group_of round floor ceil exp log sqrt pow sin cos tanh erf abs begin place end gap strided
+    division
     widened_bfloat16 rounded_bfloat16 widened_float16 rounded_float16 rounded_to as_float16
     lie low high ISLANDS
     take_all sums_across total_along sum_along mean_along moments_along
@@ -205,6 +206,13 @@ class KernelContext:
         assert self.nest.grouped is not None
         row = Apply("ordered", (Name("&v->shape.groups"), Name("place")))
         return Declare("const int64_t", self.variables[self.nest.grouped], row)
+
+    def group_of_row(self) -> Stmt:
+        """The variable of groups, for that of the row at hand."""
+        assert self.nest.grouped is not None and self.cell is not None
+        row = Name(self.variables[self.nest.grouped])
+        group = Apply("group_of", (Name("&v->shape.groups"), row))
+        return Declare("const int64_t", self.variables[self.cell], group)
 
     @staticmethod
     def dtype(to: Dtype) -> Expr:

@@ -177,7 +177,10 @@ class Narrow:
 
         What stands `before` the inner loop is the same in all of its turns.
         """
-        by_group = self.f.nest.grouped in axes and self._by_group(refs, group)
+        of_rows = self.f.nest.grouped in axes
+        by_group = of_rows and group.ranged and self.f.cell in self.f.nest.islands
+        if of_rows and not by_group and self.values.reads_groups(refs):
+            body = [self.f.group_of_row(), *body]
         for number, axis in enumerate(reversed(axes)):
             if by_group and axis == self.f.nest.grouped:
                 body = self._over_groups(body, group)
@@ -199,14 +202,6 @@ class Narrow:
         if group.ranged and (axis,) in self.f.loops and axis in islands:
             return Element(Name("r->lo"), constant), Element(Name("r->hi"), constant)
         return cir.Number(0), size
-
-    def _by_group(self, refs: Sequence[Ref], group: CellGroup) -> bool:
-        """Whether rows are gone through group by group: in islands of groups, and where something
-        is read that each group has."""
-        cell = self.f.cell
-        read = (r for ref in refs if ref not in self.measured for r, _ in self._read(ref))
-        of_groups = any(cell in self.lets[r].type.axes for r in read)
-        return of_groups or (group.ranged and cell in self.f.nest.islands)
 
     def _over_groups(self, body: list[Stmt], group: CellGroup) -> list[Stmt]:
         """Loops over groups, and the rows of each."""

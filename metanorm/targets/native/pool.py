@@ -147,6 +147,8 @@ class PoolPrinter:
                 low, high = self.f.rows_of(self.at[self.f.cell or ""])
                 body = [For("place", low, high, (self.f.row_at_place(), *body))]
                 continue
+            if axis == self.f.nest.grouped and self.v.reads_groups([self.let.name]):
+                body = [self.f.group_of_row(), *body]
             body = [For(variable, low, high, tuple(body), simd=inner, reduced=reduced)]
         return body
 

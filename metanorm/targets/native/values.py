@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from metanorm.ir.aggregation import ByIndex, Ones
+from metanorm.ir.index import closure
 from metanorm.ir.nodes import Count, Number, Op, Position, Ref, Rename
+from metanorm.ir.operands import operands
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import Apply, Element, Expr, Infix, Name, Prefix, product
 from metanorm.targets.native.context import KernelContext
@@ -66,6 +68,18 @@ class Values:
             return Apply(read, (Name(f"&v->{self.f.name(ref)}"), *(at[axis] for axis in axes)))
         array = Name(f"v->{self.f.name(ref)}")
         return Element(array, self.f.index(self.f.order(ref), at))
+
+    def reads_groups(self, refs: Iterable[Ref]) -> bool:
+        """Whether values are computed from what each group of rows has."""
+
+        def read(ref: Ref) -> tuple[Ref, ...]:
+            return () if ref in self.measured else operands(self.lets[ref].op)
+
+        def written_out(ref: Ref) -> tuple[Ref, ...]:
+            return read(ref) if ref in self.inlined else ()
+
+        found = closure([r for ref in refs for r in read(ref)], written_out)
+        return any(self.f.cell in self.lets[ref].type.axes for ref in found)
 
     def from_sizes(self, ref: Ref, at: At) -> Expr:
         """A value that is known from the sizes alone."""

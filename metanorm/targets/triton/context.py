@@ -7,9 +7,10 @@ What a kernel is given is called by *keys*, in the words of the spec: `tensor x`
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from metanorm.ir.aggregation import ByIndex, Ones
+from metanorm.ir.index import closure
 from metanorm.ir.nodes import (
     POINTWISE,
     Buffer,
@@ -151,6 +152,16 @@ class KernelContext:
     def by_index(self, let: Let) -> bool:
         """Whether a value is the number of rows in each group."""
         return isinstance(let.op, Count) and any(isinstance(m, ByIndex) for _, m in let.op.over)
+
+    def reads_groups(self, refs: Iterable[Ref], arrays: Collection[Ref]) -> bool:
+        """Whether values are computed from what each group of rows has; `arrays` and statistics
+        are there already."""
+
+        def read(ref: Ref) -> tuple[Ref, ...]:
+            there = ref in arrays or ref in self.measured
+            return () if there else operands(self.lets[ref].op)
+
+        return any(self.cell in self.lets[ref].type.axes for ref in closure(refs, read))
 
     def leaves(self, axes: Iterable[str]) -> tuple[str, ...]:
         """The axes that wholes consist of."""

@@ -60,7 +60,7 @@ class PoolPrinter:
         def collect(inside: Expr) -> list[Stmt]:
             return [one for each in taken.values() for one in self._added(each, inside)]
 
-        self._loop(axes, collect, self._by_group(refs[0]))
+        self._loop(axes, collect, refs, self._by_group(refs[0]))
         for each in taken.values():
             self._finished(each, axes)
 
@@ -94,7 +94,7 @@ class PoolPrinter:
             value = call("tl.where", inside, self.s.value(op.value), LOWEST)
             return [Assign((largest,), call("tl.maximum", largest, value))]
 
-        self._loop(axes, raised)
+        self._loop(axes, raised, [ref])
         self.s.body.append(Assign((largest,), call("tl.max", largest, ZERO, **KEPT)))
         total = self._accumulator("total")
 
@@ -103,7 +103,7 @@ class PoolPrinter:
             value = call("tl.where", inside, share, ZERO)
             return [Assign((total,), infix("+", total, value))]
 
-        self._loop(axes, added)
+        self._loop(axes, added, [ref])
         own = call("tl.exp", infix("-", self.s.value(op.value), largest))
         self._keep(ref, infix("/", own, _sum(total)))
 
@@ -168,8 +168,9 @@ class PoolPrinter:
     # ---- loops
 
     def _loop(
-        self, axes: tuple[str, ...], collect: Callable[[Expr], list[Stmt]], by_group: bool = False
-    ) -> None:
+        self, axes: tuple[str, ...], collect: Callable[[Expr], list[Stmt]], refs: Sequence[Ref],
+        by_group: bool = False,
+    ) -> None:  # fmt: skip
         """A loop over all places along some axes, so many at a time; of rows, those of a group
         count where they are taken `by_group`."""
         s, names = self.s, self.s.arguments.names
@@ -195,6 +196,13 @@ class PoolPrinter:
             condition = both(condition, infix("==", group, s.at[self.f.cell]))
         assert condition is not None
         s.body.append(Assign((inside,), condition))
+        arrays = {*s.local, *getattr(s, "available", ())}
+        if self.f.nest.grouped in axes and not by_group and self.f.reads_groups(refs, arrays):
+            assert self.f.cell is not None
+            name = Name(names.fresh(self.f.cell.lower()))
+            group, sides = group_of_row(s)
+            s.body.append(Assign((name,), group))
+            s.lies(self.f.cell, name, sides)
         s.masks["both"] = inside
         s.body.extend(collect(inside))
         s.leave(start, (ZERO, size, Name("PARTS")))

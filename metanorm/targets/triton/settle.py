@@ -101,25 +101,16 @@ class SettlePrinter:
                 s.lies(axis, variable, COLUMN)
         body.append(Assign((Name("in_cells"),), infix("<", variable, cells)))
         s.masks["column"] = Name("in_cells")
-        if self.f.nest.grouped in self.axes and self._reads_groups():
+        members, arrays = self.phase.members, self.s.available
+        if self.f.nest.grouped in self.axes and self.f.reads_groups(members, arrays):
             self._group_of_row()
         return cells
 
-    def _reads_groups(self) -> bool:
-        """Whether values of rows come from values of their groups."""
-        axes = {ref: self.f.lets[ref].type.axes for ref in self.f.lets}
-        found = closure(self.phase.members, lambda ref: self._read_here(ref))
-        return any(self.f.cell in axes[ref] for ref in found)
-
-    def _read_here(self, ref: Ref) -> tuple[Ref, ...]:
-        there = ref in self.s.available or ref in self.f.measured
-        return () if there else operands(self.f.lets[ref].op)
-
     def _group_of_row(self) -> None:
-        group, sides = group_of_row(self.s)
         cell = self.f.cell
         assert cell is not None
         name = Name(self.arguments.names.fresh(cell.lower()))
+        group, sides = group_of_row(self.s)
         self.s.body.append(Assign((name,), group))
         self.s.lies(cell, name, sides)
 

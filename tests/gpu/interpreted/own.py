@@ -140,6 +140,24 @@ NORMS: dict[str, tuple[str, dict[str, int], tuple[int, ...], dict[str, Tensor]]]
         """,
         {}, (6, 3), {"batch": BATCH},
     ),
+    "rows of tables, pooled again": (
+        """
+        input  x[V, C = num_c], batch: index[V] of K = num_k
+        param  gamma[K, C] = 1
+        let    g = gamma[batch]
+        output x * (g / (1 + mean(g^2 over V))) - max(g over V, C)
+        """,
+        {"num_c": 3, "num_k": 7}, (6, 3), {"batch": BATCH},
+    ),
+    "rows of tables beside rows": (
+        """
+        input  x[V, C, *S], batch: index[V] of K = num_k
+        param  gamma[K] = 1
+        let    r = mean(x^2 over C, *S)
+        output x * (r * gamma[batch] / (1 + r)) + gamma[batch]
+        """,
+        {"num_k": 7}, (6, 3, 2), {"batch": BATCH},
+    ),
     "extremes of graphs": (
         "input x[V, C], batch: index[V] output x - max(x over V: batch) * min(x over V: batch, C)",
         {}, (6, 3), {"batch": BATCH},
@@ -165,8 +183,8 @@ NORMS: dict[str, tuple[str, dict[str, int], tuple[int, ...], dict[str, Tensor]]]
 
 def made(body: str, hypers: Mapping[str, int], **lengths: int) -> Any:
     """A module of a norm, with the kernels of all schedules."""
-    declared = "".join(f"({name}: int)" for name in hypers)
-    text = f"norm Own{declared} {{ {body} }}"
+    declared = ", ".join(f"{name}: int" for name in hypers)
+    text = f"norm Own{f'({declared})' if declared else ''} {{ {body} }}"
     specs = load([STDIN], stdin=text.encode())
     result = compile_specs(specs.sources, specs.roots, Options(target="triton"))
     assert result.ok, result.diagnostics

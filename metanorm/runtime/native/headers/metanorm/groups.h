@@ -1,10 +1,11 @@
 /* Groups of an axis: rows in the order of their groups. */
 
 typedef struct {
-    int64_t count;        /* groups */
-    const int64_t *start; /* of each group among the ordered rows, and their end */
-    const int64_t *order; /* the rows in order, or NULL where they are ordered as they are */
-    int broken;           /* a label is none of the groups */
+    int64_t count;         /* groups */
+    const int64_t *start;  /* of each group among the ordered rows, and their end */
+    const int64_t *order;  /* the rows in order, or NULL where they are ordered as they are */
+    const int64_t *labels; /* the group of each row, or NULL where there is one */
+    int broken;            /* a label is none of the groups */
 } segments;
 
 /* Find the groups of `labels`, each in [0, count). Without labels, all rows are one group.
@@ -12,7 +13,7 @@ typedef struct {
 static inline segments grouped(const int64_t *labels, int64_t rows, int64_t count, arena *a) {
     int64_t *start = take(a, count + 1, sizeof(int64_t));
     int64_t *order = take(a, labels ? rows : 0, sizeof(int64_t));
-    segments found = {count, start, NULL, 0};
+    segments found = {count, start, NULL, labels, 0};
     if (!start) return found;
     memset(start, 0, (size_t)(count + 1) * sizeof(int64_t));
     if (!labels) {
@@ -35,6 +36,11 @@ static inline segments grouped(const int64_t *labels, int64_t rows, int64_t coun
     start[0] = 0;
     found.order = order;
     return found;
+}
+
+/* The group of a row. */
+static inline int64_t group_of(const segments *s, int64_t row) {
+    return s->labels ? s->labels[row] : 0;
 }
 
 /* The row at a place among the ordered ones; behind them all, the last. */
