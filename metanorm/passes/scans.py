@@ -249,11 +249,17 @@ def _joined(b: Builder, along: _Along, cells: _Moments, wanted: bool) -> _Moment
     def pooled(statistic: str, value: Ref) -> Ref:
         return b.emit(Pool(statistic, value, along.over, weight=cells.weight))
 
-    mean, var = pooled("mean", cells.mean), None
+    def mean_alone(value: Ref) -> Ref:
+        """A sum is less work than the moments that a mean comes with."""
+        if cells.weight is not None:
+            return pooled("mean", value)
+        return b.map("div", b.emit(Pool("sum", value, along.over)), along.present())
+
+    mean, var = pooled("mean", cells.mean) if wanted else mean_alone(cells.mean), None
     if wanted:
         var = pooled("var", cells.mean)
         if cells.var is not None:
-            var = b.map("add", pooled("mean", cells.var), var)
+            var = b.map("add", mean_alone(cells.var), var)
     weight = None
     if cells.weight is not None:
         weight = b.emit(Pool("sum", cells.weight, along.over))

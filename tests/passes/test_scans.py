@@ -11,9 +11,13 @@ from metanorm.passes.scans import scans
 MADE = {
     "input x[N, C, T]\noutput x - mean(x over C, T: causal)": """
         %1 : [N, T] = mean(x over C)
-        %2 : [N, T] = mean(%1 over T: reach(all, 0))
-        %3 : [N, C, T] = sub(x, %2)
-        output %3
+        %2 : [N, T] = sum(%1 over T: reach(all, 0))
+        %3 : [T] = position(T)
+        %4 : [T] = min(%3, (size(T) - 1))
+        %5 : [T] = add(%4, 1)
+        %6 : [N, T] = div(%2, %5)
+        %7 : [N, C, T] = sub(x, %6)
+        output %7
     """,
     # Chan's rule, one axis after the other.
     "input x[N, C, H, W]\noutput x - var(x over C, H: window(4), W: causal(2))": """
@@ -21,13 +25,28 @@ MADE = {
         %2 : [N, H, W] = var(x over C)
         %3 : [N, H, W] = mean(%1 over H: reach(2, 1))
         %4 : [N, H, W] = var(%1 over H: reach(2, 1))
-        %5 : [N, H, W] = mean(%2 over H: reach(2, 1))
-        %6 : [N, H, W] = add(%5, %4)
-        %7 : [N, H, W] = var(%3 over W: reach(1, 0))
-        %8 : [N, H, W] = mean(%6 over W: reach(1, 0))
-        %9 : [N, H, W] = add(%8, %7)
-        %10 : [N, C, H, W] = sub(x, %9)
-        output %10
+        %5 : [N, H, W] = sum(%2 over H: reach(2, 1))
+        %6 : [H] = position(H)
+        %7 : [H] = sub(%6, 2)
+        %8 : [H] = max(%7, 0)
+        %9 : [H] = add(%6, 1)
+        %10 : [H] = min(%9, (size(H) - 1))
+        %11 : [H] = sub(%10, %8)
+        %12 : [H] = add(%11, 1)
+        %13 : [N, H, W] = div(%5, %12)
+        %14 : [N, H, W] = add(%13, %4)
+        %15 : [N, H, W] = var(%3 over W: reach(1, 0))
+        %16 : [N, H, W] = sum(%14 over W: reach(1, 0))
+        %17 : [W] = position(W)
+        %18 : [W] = sub(%17, 1)
+        %19 : [W] = max(%18, 0)
+        %20 : [W] = min(%17, (size(W) - 1))
+        %21 : [W] = sub(%20, %19)
+        %22 : [W] = add(%21, 1)
+        %23 : [N, H, W] = div(%16, %22)
+        %24 : [N, H, W] = add(%23, %15)
+        %25 : [N, C, H, W] = sub(x, %24)
+        output %25
     """,
     # Masks become weights of cells.
     "input x[N, C, T], keep: mask[N, T]\noutput x - mean(x over C, T: window(3) where keep)": """

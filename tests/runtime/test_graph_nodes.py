@@ -33,7 +33,7 @@ def functions_of_graph(module: nn.Module, *args: Any) -> list[str]:
     [
         ("LayerNorm", (4,), (3, 4)),
         ("GroupNorm", (2, 4), (3, 4, 5)),
-        ("CumulativeLayerNorm", (4,), (3, 4, 5)),  # on torch alone
+        ("LocalResponseNorm", (3,), (3, 4, 5)),  # on torch alone
     ],
 )
 def test_one_node(

@@ -6,12 +6,16 @@
  * arithmetic: float, or double for tensors of doubles. Data in half precision is widened row by row
  * as it is read and rounded as it is written.
  */
+#define _DEFAULT_SOURCE /* for madvise, which C itself does not have */
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #ifdef _OPENMP
 #include <omp.h>
+#endif
+#ifdef __linux__
+#include <sys/mman.h>
 #endif
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>

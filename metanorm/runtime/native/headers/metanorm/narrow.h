@@ -12,6 +12,23 @@ typedef struct {
     size_t gap;  /* bytes behind each array that nobody may touch, where a sanitizer looks on */
 } arena;
 
+/* Memory that the kernel of the system hands out page by page, at every call anew, is had in large
+ * pages, each of which is worth five hundred small ones. */
+#define LARGE_PAGE ((size_t)1 << 21)
+
+static inline size_t room_to_align(size_t bytes) {
+    return bytes < 4 * LARGE_PAGE ? 64 : LARGE_PAGE;
+}
+
+static inline char *aligned(void *block, size_t bytes) {
+    const size_t room = room_to_align(bytes);
+    char *first = (char *)(((uintptr_t)block + room - 1) & ~(uintptr_t)(room - 1));
+#ifdef MADV_HUGEPAGE
+    if (room == LARGE_PAGE) madvise(first, bytes & ~(LARGE_PAGE - 1), MADV_HUGEPAGE);
+#endif
+    return first;
+}
+
 /* `count` numbers; without memory only their size is counted. */
 static inline void *take(arena *a, int64_t count, size_t size) {
     if (count < 0 || (size_t)count > (UNCOUNTABLE - a->used) / size) {

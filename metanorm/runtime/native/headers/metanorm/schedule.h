@@ -295,9 +295,9 @@ static int launch(const kernel *k, void *values, const shape *s, const void *cal
     arena memory = {NULL, 0, GAP};
     k->prepare(values, call, &memory);
     if (!countable(s) || memory.used >= UNCOUNTABLE) return NO_MEMORY;
-    void *block = malloc(memory.used + 64);
+    void *block = malloc(memory.used + room_to_align(memory.used));
     if (!block) return NO_MEMORY;
-    memory.next = (char *)(((uintptr_t)block + 63) & ~(uintptr_t)63);
+    memory.next = aligned(block, memory.used);
     memory.used = 0;
     k->prepare(values, call, &memory);
     int outcome = BROKEN_LABELS;
