@@ -45,9 +45,9 @@ def constructs(program: Program) -> set[str]:
 
 
 @cache
-def served(program: Program) -> bool:
-    """Whether a norm has kernels; `metanorm explain` says why not."""
-    return status(optimize(program)) == "kernels"
+def served(program: Program, device: str = "cpu") -> bool:
+    """Whether a norm has kernels for a type of device; `metanorm explain` says why not."""
+    return status(optimize(program), device) == "kernels"
 
 
 def modes(program: Program) -> tuple[bool, ...]:

@@ -19,6 +19,7 @@ from metanorm.ir.nodes import (
     Init,
     Input,
     Let,
+    Link,
     Lookup,
     Map,
     Mode,
@@ -152,6 +153,8 @@ def op_text(op: Op) -> str:
             return f"{value}[{old} -> {new}]"
         case Position(axis):
             return f"position({axis})"
+        case Link(edges, target, source, loop):
+            return f"links({edges}{' with self' if loop else ''} from {source} to {target})"
         case Stop(value):
             return f"stop({value})"
         case Cast(value, to):

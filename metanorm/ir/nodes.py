@@ -145,6 +145,20 @@ class Rename:
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    """How many edges of an edge list lead from each node of `source` to each of `target`; with
+    `loop`, one more from each to itself.
+
+    Only pools along one of these axes read it, or products that such pools read.
+    """
+
+    edges: str
+    target: str
+    source: str
+    loop: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """The value, without its gradient."""
 
@@ -286,6 +300,7 @@ Op = Union[
     Along,
     Lookup,
     Rename,
+    Link,
     Expand,
     Stop,
     Cast,

@@ -17,6 +17,7 @@ from metanorm.ir.nodes import (
     Input,
     InputDecl,
     Kind,
+    Link,
     Lookup,
     Map,
     Mode,
@@ -124,6 +125,8 @@ def type_of(op: Op, types: Mapping[Ref, Type], known: Declarations) -> Type:
             return Type(types[value].kind, space.ordered(renamed))
         case Position(axis):
             return Type("real", (axis,))
+        case Link(target=target, source=source):
+            return Type("real", space.ordered((target, source)))
         case Draw(axes=axes):
             return Type("real", space.join(axes))
         case Stop(value):

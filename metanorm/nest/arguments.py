@@ -19,6 +19,7 @@ from metanorm.ir.nodes import (
     Divisible,
     Input,
     Let,
+    Link,
     Number,
     Param,
     Pool,
@@ -29,13 +30,16 @@ from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf, leaves
 from metanorm.ir.space import Space
 from metanorm.plan.sweeps import Plan
 
-Kind = Literal["size", "groups", "number", "momentum", "wide", "narrow", "index", "saved", "result"]
+Kind = Literal[
+    "size", "groups", "number", "momentum", "wide", "narrow", "index", "edges", "saved", "result"
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
     """`wide` and `narrow` are tensors that are read, `result` is a wide one that is written;
-    `saved` is where all measured values are between the forward and the backward kernel."""
+    `saved` is where all measured values are between the forward and the backward kernel; `edges`
+    is how many there are, and an index of their ends."""
 
     kind: Kind
     name: str
@@ -55,6 +59,8 @@ class Field:
                 return "strided"
             case "saved":
                 return "void *"
+            case "edges":
+                return "edge_ends"
             case _:
                 return "narrow"
 
@@ -167,9 +173,12 @@ def fields(plan: Plan, saved: Iterable[str]) -> tuple[Field, ...]:
     found += [Field("momentum", name) for name in momenta(program).values()]
     space = program.index.space
     read = {let.op.name: let for let in program.body if isinstance(let.op, Input)}
+    linked = {let.op.edges for let in program.body if isinstance(let.op, Link)}
     for decl in program.inputs:
         if decl.name == plan.groups:
             found.append(Field("index", decl.name))
+        elif decl.name in linked:
+            found.append(Field("edges", decl.name))
         elif decl.name in read and decl.name not in kept:
             kind = _kind(plan, read[decl.name], decl.sort)
             arrives = kind == "wide" and decl.name.startswith("d.")

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from metanorm.ir.accumulation import ACCUMULATIONS
 from metanorm.ir.aggregation import ByIndex, Matrix, Neighbours, Ones, Reach
 from metanorm.ir.flags import choosing_flags
+from metanorm.ir.index import closure
 from metanorm.ir.nodes import (
     POINTWISE,
     Along,
@@ -19,8 +20,10 @@ from metanorm.ir.nodes import (
     Cast,
     Count,
     Divisible,
+    Expand,
     Input,
     Let,
+    Link,
     Lookup,
     Map,
     Mode,
@@ -32,12 +35,16 @@ from metanorm.ir.nodes import (
     Ref,
     Rename,
     Repeat,
+    Stop,
 )
 from metanorm.ir.operands import every_let, operands
 from metanorm.ir.scalar import Const
 from metanorm.ir.space import Space
 from metanorm.nest.arguments import asked, dimensions, factors, orders, orders_of
 from metanorm.nest.multiplied import multiplies_data, multiplies_in_loops
+from metanorm.nest.nest import CHEAP
+from metanorm.nest.vanishing import vanishes_with
+from metanorm.passes.neighbours import rewritable
 from metanorm.passes.scans import SCANNED, left
 from metanorm.plan.sweeps import Plan
 
@@ -50,7 +57,7 @@ NEIGHBOURS = "neighbours in a graph, whose pools overlap"
 MULTIPLIED = "matrix products, which torch's BLAS does as fast"
 # What sweeps compute for each element of the data, and what is computed for each cell.
 WIDE = (Input, *POINTWISE)
-PER_CELL = (Number, Position, Count, Input, Param, Buffer, *POINTWISE, Rename, Pool)
+PER_CELL = (Number, Position, Count, Input, Param, Buffer, *POINTWISE, Rename, Pool, Link)
 
 
 class NoKernels(Exception):
@@ -68,7 +75,7 @@ def ineligible(program: Program) -> Iterator[str]:
         yield "an input without dimensions, which has no rows"
     for let in program.body:
         over = let.op.over if isinstance(let.op, (Pool, Count)) else ()
-        if any(isinstance(matrix, Neighbours) for _, matrix in over):
+        if any(isinstance(m, Neighbours) for _, m in over) and not rewritable(let, program):
             yield NEIGHBOURS
     if multiplies_data(program) or multiplies_in_loops(program):
         yield MULTIPLIED
@@ -80,8 +87,6 @@ def ineligible(program: Program) -> Iterator[str]:
             length = space[let.op.axis].size  # which no kernel looks at
             if not isinstance(length, Const) or let.op.index < 0:
                 yield "a position of an axis whose length a call decides"
-    if any(i.sort == "edges" for i in program.inputs):
-        yield "an input of edges"
     if any(u.when != "train" for u in program.updates):
         yield "a buffer that changes in evaluation"
     counts = (check.by for check in program.checks if isinstance(check, Divisible))
@@ -97,6 +102,7 @@ def unsupported(plan: Plan) -> Iterator[str]:
     yield from eligibility.lengths()
     yield from eligibility.orders()
     yield from eligibility.cells()
+    yield from eligibility.links()
     yield from eligibility.updates()
 
 
@@ -234,6 +240,40 @@ class _Eligibility:
     def _countable(self, matrix: Matrix, there: set[str]) -> bool:
         by_index = isinstance(matrix, ByIndex) and self.plan.cell in there
         return isinstance(matrix, Ones) or by_index
+
+    def links(self) -> Iterator[str]:
+        """Links exist for one edge at a time: loops go along the edges of a node."""
+        links = {let.name for let in self.program.body if isinstance(let.op, Link)}
+        pairs = [set(self.index.types[link].axes) for link in links]
+        crossing = {
+            let.name for let in self.program.body
+            if any(pair <= set(let.type.axes) for pair in pairs)
+        }  # fmt: skip
+        written = {ref for _, ref in self.program.outputs}
+        for let in self.program.body:
+            op = let.op
+            if let.name in crossing:
+                cheap = isinstance(op, Map) and op.function in CHEAP
+                if let.name in written or not (cheap or isinstance(op, (Link, Expand, Stop))):
+                    yield "a value for each pair of nodes"
+            elif not crossing.isdisjoint(operands(op)):
+                found = self._crossing([r for r in operands(op) if r in crossing], crossing)
+                if not isinstance(op, Pool) or not self._along_edges(op, found & links):
+                    yield "a pool of pairs of nodes that no edge leads between"
+
+    def _crossing(self, roots: list[Ref], crossing: set[Ref]) -> set[Ref]:
+        """The values for pairs of nodes that some are computed from."""
+        ops = self.index.ops
+        return closure(roots, lambda ref: (r for r in operands(ops[ref]) if r in crossing))
+
+    def _along_edges(self, op: Pool, links: set[Ref]) -> bool:
+        """Whether a pool goes along the edges of one kind, from one of their ends."""
+        if len(links) != 1:
+            return False
+        (link,) = links
+        ends = set(self.index.types[link].axes)
+        pooled = {axis for axis, _ in op.over}
+        return len(ends & pooled) == 1 and vanishes_with(self.index.lets, op, link)
 
     def updates(self) -> Iterator[str]:
         """A buffer is as large as the value that it follows."""

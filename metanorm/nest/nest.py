@@ -20,6 +20,9 @@ from metanorm.nest.layouts import Group, Layout
 from metanorm.passes.directions import Direction
 from metanorm.plan.sweeps import Reduction, with_cell
 
+# What costs no more to compute again than it would to read.
+CHEAP = frozenset("add sub mul div neg where eq ne".split())
+
 # ---- what a kernel is given
 
 
@@ -28,13 +31,14 @@ class Array:
     """A tensor of the call, with its axes in the order of its dimensions.
 
     `data` and `result` are as large as the first input: each element is read, or written, once in a
-    sweep. The others have a value for each cell. `saved` are measured values, which the forward
+    sweep. The others have a value for each cell, but for `edges`, which lead from some places along
+    an axis to others. `saved` are measured values, which the forward
     kernel leaves to the backward one. Where an array that is `optional` is not given, each element
     of it counts as `absent`.
     """
 
     name: str
-    role: Literal["data", "result", "given", "index", "returned", "saved"]
+    role: Literal["data", "result", "given", "index", "edges", "returned", "saved"]
     axes: Group
     kind: Kind = "real"
     optional: bool = False

@@ -10,7 +10,7 @@ from collections.abc import Container, Iterator, Sequence
 
 from metanorm.ir.aggregation import Reach
 from metanorm.ir.momenta import momenta
-from metanorm.ir.nodes import Along, Buffer, Input, Let, Lookup, Param, Rename
+from metanorm.ir.nodes import Along, Buffer, Input, Let, Link, Lookup, Param, Rename
 from metanorm.ir.nodes import Pool as PoolOp
 from metanorm.ir.operands import operands
 from metanorm.nest.arguments import fields, followed_dtypes, orders_of, results
@@ -90,6 +90,7 @@ class _Maker:
         read = {let.op.name for let in self.program.body if isinstance(let.op, GIVEN)}
         read |= {update.buffer for update in self.program.updates}
         read |= {self.plan.groups} if self.plan.groups else set()
+        read |= {let.op.edges for let in self.program.body if isinstance(let.op, Link)}
         for name in self.index.declarations:
             if name in read:
                 yield self._given(name)
@@ -116,6 +117,8 @@ class _Maker:
             return Array(name, "saved", axes)
         if name == self.plan.groups:
             return Array(name, "index", axes, "int", not declared.required)
+        if declared.sort == "edges":
+            return Array(name, "edges", axes, "int")
         kinds = (index.types[let.name].kind for let in self.program.body if let.op == Input(name))
         absent = declared.default if isinstance(declared.default, float) else 0.0
         kind, optional = next(kinds), not declared.required

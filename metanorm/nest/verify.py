@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from metanorm.ir.aggregation import Reach
-from metanorm.ir.nodes import Along, Cast, Let, Lookup, Ref, Rename
+from metanorm.ir.nodes import Along, Cast, Let, Link, Lookup, Ref, Rename
 from metanorm.ir.nodes import Pool as PoolOp
 from metanorm.ir.operands import operands
 from metanorm.nest.nest import (
@@ -86,6 +86,9 @@ class _Verifier:
                         there |= {x for a, _ in over for x in self.index.space.leaves(a)}
                     case Rename(old=axis) | Lookup(axis=axis) | Along(axis=axis):
                         there.add(axis)
+                    case Link(edges=edges):
+                        known = edges in self.nest.array
+                        self._demand(known and not in_sweep, f"edges {edges} to follow")
                     case Cast(to=to) if to.like:
                         known = to.name in self.nest.followed_dtypes
                         self._demand(known, f"the dtype of {to.name} for {let.name}")

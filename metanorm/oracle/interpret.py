@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from metanorm.ir.aggregation import Dense
+from metanorm.ir.aggregation import Dense, Neighbours
 from metanorm.ir.momenta import counts_batches
 from metanorm.ir.nodes import (
     Along,
@@ -20,6 +20,7 @@ from metanorm.ir.nodes import (
     Expand,
     Input,
     Let,
+    Link,
     Lookup,
     Map,
     Mode,
@@ -143,6 +144,10 @@ class _Run:
                 done = [sparsestmax(row, size) for row in rows.reshape(-1, rows.shape[-1])]
                 shares = torch.stack(done) if done else rows
                 return shares.reshape(rows.shape).movedim(-1, place)
+            case Link(edges, target, source, loop):
+                size = self.v.size(target)
+                dense, _ = pooling_matrix(Neighbours(edges, loop), size, self.frame.known)
+                return dense if type_.axes == (target, source) else dense.T
             case Rename(value, old, new):
                 axes = [new if a == old else a for a in self.v.types[value].axes]
                 return self.v.values[value].permute([axes.index(a) for a in type_.axes])

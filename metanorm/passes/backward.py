@@ -22,6 +22,7 @@ from metanorm.ir.nodes import (
     Input,
     InputDecl,
     Let,
+    Link,
     Lookup,
     Map,
     Number,
@@ -168,7 +169,7 @@ class _Backward:
         if part is None:
             return
         op = self.forward.index.ops[old]
-        if isinstance(op, (Number, Buffer, Stop, Count, Position)):
+        if isinstance(op, (Number, Buffer, Stop, Count, Position, Link)):
             return
         new = self.b.moved[old]
         if self.b.types[new].kind != "real":

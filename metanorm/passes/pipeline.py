@@ -14,6 +14,7 @@ from metanorm.passes.fold import fold
 from metanorm.passes.lookups import lookups
 from metanorm.passes.matrices import matrices
 from metanorm.passes.moments import moments
+from metanorm.passes.neighbours import neighbours
 from metanorm.passes.products import products
 from metanorm.passes.reductions import reductions
 from metanorm.passes.repeated import repeated
@@ -56,6 +57,7 @@ PIPELINE: tuple[Pass, ...] = (
 TO_KERNELS: Mapping[str, str] = {
     "arms": "a kernel is made for one way through the modes",
     "lookups": "a value of groups has a gradient, and a place in loops",
+    "neighbours": "links are weights that can be followed both ways, a pool of neighbours is none",
     "matrices": "a weight can be transposed and derived, a pool by a matrix cannot",
     "derivable": "what has no derivative of its own is derived as its formula is",
     "reductions": "fewer kinds of statistics are left to derive and to accumulate",
@@ -72,6 +74,7 @@ TO_PROCESSES: Mapping[str, str] = {
 }
 FORWARD: tuple[Pass, ...] = (
     Pass("lookups", lookups, TO_KERNELS["lookups"]),
+    Pass("neighbours", neighbours, TO_KERNELS["neighbours"]),
     Pass("matrices", matrices, TO_KERNELS["matrices"]),
     Pass("derivable", derivable, TO_KERNELS["derivable"]),
     Pass("reductions", reductions, TO_KERNELS["reductions"]),

@@ -256,5 +256,7 @@ class _Planner:
                             gone.add(cell)
                 case Along(axis=axis) | Lookup(axis=axis) | Rename(old=axis):
                     gone.add(axis)
+                    if axis == grouped and cell:  # of other groups, too
+                        gone.add(cell)
             islands = [a for a in islands if a not in gone]
         return tuple(islands)

@@ -59,11 +59,12 @@ def table_of(norm: Printed, named: Named) -> dict[str, Any]:
     sizes = {axis: a.name for a in program.arguments if a.type == "size" for axis in a.axes}
     dims = dict.fromkeys(dim for d in program.declarations for dim in d.dims)
     matrices = [a for a in program.arguments if a.type == "matrix"]
+    edges = {i.name: i.dims[0] for i in program.inputs if i.sort == "edges"}
     variadic = [dim for dim in dims if space[dim].variadic]
     return {
         "function": function,
         "tensors": {
-            d.name: [_dim(space, dim) for dim in d.dims]
+            d.name: _edges(d.name) if d.name in edges else [_dim(space, dim) for dim in d.dims]
             for d in program.declarations
         } | {a.name: list(a.axes) for a in matrices},
         "matrices": {a.name: a.axes[0] for a in matrices},
@@ -85,10 +86,16 @@ def table_of(norm: Printed, named: Named) -> dict[str, Any]:
         **_dtypes(program),
         **_tables(program),
         **_widths(program),
+        **({"edges": edges} if edges else {}),
         "sorts": {i.name: i.sort for i in program.inputs if i.sort != "tensor"}
         | {a.name: "matrix" for a in matrices},
         "arms": {v.name: _variant(function, v, space, named) for v in kernels.variants},
     }  # fmt: skip
+
+
+def _edges(name: str) -> list[str]:
+    """The dimensions of an edge list: sources and targets, and how many there are."""
+    return [f"{name}.ends", f"{name}.edges"]
 
 
 def _dtypes(program: Program) -> dict[str, Any]:

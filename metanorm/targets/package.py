@@ -52,7 +52,7 @@ def module_files(
     beside: dict[str, str] = {}
     for target in written(options.target):
         printed = list(_printed(target, norms, names))
-        if printed:
+        if printed or beside:  # without kernels it says that there are none, which nobody misses
             text = target.text(printable(origin), printed)
             beside[f"{module}{target.ending}"] = with_header(
                 text, printable(origin), sources, choices, target.comment

@@ -15,7 +15,7 @@ from metanorm.targets.kernel_table import Printed
 from metanorm.targets.native import file as native
 from metanorm.targets.native.tiling import crosswise
 from metanorm.targets.triton import file as triton
-from metanorm.targets.triton.shapes import single_elements
+from metanorm.targets.triton.shapes import out_of_tiles
 
 PLAIN: Target = "torch"
 
@@ -69,7 +69,7 @@ KERNEL_TARGETS: Mapping[str, KernelTarget] = {
             "#",
             "runtime.gpu",
             "kernels in Triton beside a module, for tensors on a GPU in eager mode",
-            single_elements,
+            out_of_tiles,
             triton.file_text,
         ),
     )

@@ -86,6 +86,9 @@ def graphs() -> None:
     norm = layer("graph_norm", "GraphNorm", 3)
     for labels in ([0, 0, 0, 0, 0, 0], [5, 0, 5, 1, 0, 3], [0, 1, 2, 3, 4, 5], [9, 9, 9, 9, 9, 9]):
         both_ways(norm, torch.randn(6, 3), torch.tensor(labels))
+    norm = layer("adjacency_norm", "AdjacencyNorm", 3)
+    for ends in ([[0, 5, 5, 5], [5, 0, 0, 5]], [[1], [1]]):
+        both_ways(norm, torch.randn(6, 3), torch.tensor(ends))
 
 
 def rows_of_graphs() -> None:

@@ -47,6 +47,26 @@ def test_what_no_plan_can_do_is_told(output: str) -> None:
     assert any(UNSUPPORTED[output] in reason for reason in unsupported(plan(program)))
 
 
+EDGES = {
+    "x - mean(x over V: e)": "neighbours in a graph, whose pools overlap",
+    "x / rms(x over V: e, C)": "neighbours in a graph, whose pools overlap",
+    "x - mean(x over V: e, C where k)": "neighbours in a graph, whose pools overlap",
+    "x - mean(max(x over V: e, C) over V: f)": "",
+    "x - mean(x over V: e, C) * var(x over V: e with self, C) + mean(w over V: f)": "",
+}
+
+
+@pytest.mark.parametrize("output", EDGES)
+def test_which_pools_of_neighbours_have_kernels(output: str) -> None:
+    inputs = "input x[V, C], e: edges[V], f: edges[V], w[V], k: mask[V, C]"
+    program, found = optimized(f"{inputs}\noutput {output}"), ""
+    try:
+        kernels_of(program)
+    except NoKernels as reason:
+        found = str(reason)
+    assert found == EDGES[output]
+
+
 def test_kernels_do_not_round_to_eight_bits() -> None:
     text = "input x[V, C]\noutput cast(x as {}) - mean(x over C)"
     with pytest.raises(NoKernels, match="eight bits"):
@@ -87,6 +107,7 @@ ONE_TARGET = {
     },
     "input x[C, V], batch: index[V]\nreduce V: batch": {"triton": "groups of single elements"},
     "input x[V, C], batch: index[V]\nreduce V: batch": {},
+    "input x[V, C], e: edges[V]\nreduce V: e, C": {"triton": "neighbours in a graph"},
 }
 
 

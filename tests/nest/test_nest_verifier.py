@@ -105,6 +105,15 @@ def test_the_dtypes_that_values_are_rounded_to_are_known() -> None:
         verify(replace(found, followed_dtypes=()))
 
 
+def test_the_edges_that_loops_follow_are_given() -> None:
+    found = nest("AdjacencyNorm", "backward")
+    verify(found)
+    assert found.array["edge_index"].role == "edges"
+    without = tuple(array for array in found.arrays if array.name != "edge_index")
+    with pytest.raises(IllegalNest, match="edges edge_index to follow"):
+        verify(replace(found, arrays=without))
+
+
 def test_what_belongs_to_islands_has_their_axes() -> None:
     found = nest()
     with pytest.raises(IllegalNest, match="for each island"):

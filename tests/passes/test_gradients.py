@@ -16,8 +16,7 @@ from metanorm.passes.arms import arms
 from metanorm.passes.backward import GRADIENT, Gradient, NotDerivable, backward
 from metanorm.passes.pipeline import BACKWARD, FORWARD, optimize, run
 
-NOT_DERIVABLE = {  # pools of neighbours, and what else is torch's to derive
-    "AdjacencyNorm": "graph",
+NOT_DERIVABLE = {  # what is torch's to derive
     "DoublyStochastic": "repeat",
     "IterNorm": "repeat",
     "Muon": "repeat",
@@ -25,9 +24,6 @@ NOT_DERIVABLE = {  # pools of neighbours, and what else is torch's to derive
     "SwitchableWhitening": "repeat",
     "SwitchableWhiteningAll": "repeat",
     "SparseSwitchNorm": "sparsestmax",
-    "UnitedNorm": "graph",
-    "UnitedNormCommon": "graph",
-    "UnitedNormSoftmax": "graph",
 }
 DERIVABLE = [name for name in PROGRAMS if name not in NOT_DERIVABLE]
 # Pools with a cell for each element, which would be kept: of these there are no kernels.

@@ -38,6 +38,7 @@ class Route:
     prepared: Prepared
     differentiable: bool
     scattered: tuple[int, ...]  # operands that have to be made contiguous
+    edges: tuple[tuple[int, int], ...]  # those that are edge lists, and of how many nodes
     changed: tuple[int, ...]  # those that a call writes to
     copied: tuple[int, ...]  # those whose state at the call is kept for the way back
     unread: tuple[int, ...]  # those that the way back does not look at

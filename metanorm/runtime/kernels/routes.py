@@ -80,6 +80,11 @@ class Routes:
             self._found[key] = route
         if isinstance(route, str):
             raise Unfit(route)
+        for number, nodes in route.edges:
+            demand_memory(operands[number])
+            low, high = self.extent(operands[number]) if operands[number].numel() else (0, -1)
+            if low < 0 or high >= nodes:
+                raise Unfit("edges out of range")  # of which the torch target says more
         for number in route.scattered:
             operands[number] = _in_one_piece(operands[number])
         return route, operands, momenta
@@ -187,6 +192,7 @@ class Routes:
             prepared=made.of(ways["forward"]),
             differentiable=any(t.requires_grad for t in tensors.values()),
             scattered=numbers(scattered),
+            edges=self._edges(order, tensors, made.sizes),
             changed=numbers(self.written(arm)),
             copied=numbers(set(table.buffers) - unread),
             unread=numbers(unread),
@@ -194,6 +200,16 @@ class Routes:
             results=self.function.__globals__[table.results] if table.results else None,
             device=self.device,
         )  # fmt: skip
+
+    def _edges(
+        self, order: tuple[str, ...], tensors: Mapping[str, Tensor], sizes: Mapping[str, int]
+    ) -> tuple[tuple[int, int], ...]:
+        """The numbers of edge lists among the tensors, and of how many nodes each is. Raises
+        `Unfit` for those that kernels cannot read."""
+        nodes = {name: sizes[dim] for name, dim in self.table.edges.items()}
+        if any(tensors[name].dtype != torch.int64 for name in nodes):
+            raise Unfit("edges that are not of int64")
+        return tuple((order.index(name), count) for name, count in nodes.items())
 
     def written(self, arm: str) -> set[str]:
         """The buffers that calls of an arm write to."""

@@ -73,6 +73,7 @@ class Table:
     arms: Mapping[str, Mapping[str, Entry]]
     dtypes: Mapping[str, str]
     widths: tuple[str, ...]
+    edges: Mapping[str, str]  # the dimension of the nodes of each edge list
     cells: Mapping[str, tuple[tuple[str, ...], ...]]  # dimensions of the statistics of each arm
 
 
@@ -120,6 +121,7 @@ def parsed(data: Mapping[str, Any]) -> Table:
         flags=tuple(data.get("flags", ())),
         dtypes=data.get("dtypes", {}),
         widths=tuple(data.get("widths", ())),
+        edges=data.get("edges", {}),
         arms={
             arm: {way: _entry(entry) for way, entry in ways.items() if way != "cells"}
             for arm, ways in data["arms"].items()

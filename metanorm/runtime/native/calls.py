@@ -199,6 +199,13 @@ class Preparation(Reading):
                 case "momentum":
                     momenta.append(at)
                     template.append(0.0)
+                case "edges":
+                    pointers.append((at, self.order[field.name]))
+                    ends, edges = self.table.tensors[field.name]
+                    if self.sizes[ends] != 2:
+                        raise Unfit("edges that are no pairs")
+                    template += [0, TYPES[torch.int64], self.sizes[edges]]
+                    self.measures.append(Measure(at + 2, "size", self.spans[edges][0]))
                 case "saved":
                     kept_at = at
                     template.append(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from metanorm.ir.nodes import Dtype, Input, Param, Program, Ref
+from metanorm.ir.nodes import Dtype, Input, Link, Param, Program, Ref
 from metanorm.ir.rename import role_of
 from metanorm.ir.scalar import Apply as ApplyScalar
 from metanorm.ir.scalar import Const, Hyper, Scalar, SizeOf
@@ -45,6 +45,7 @@ RESERVED = frozenset(
     take_all sums_across total_along sum_along mean_along moments_along
     AXES DIMS GROUPS ROWS VECTOR TILE TILE_AREA TILE_ROWS STRIP CACHE SERIAL THREADS AT R REAL_TYPE
     LARGER SMALLER larger smaller extreme_of parts_of clear
+    links edge_list edge_ends edges_of links_of to from LINKS edge
     BY_VECTORS EXPORTED GATHER SCATTER FLOAT32 FLOAT64 BFLOAT16 FLOAT16 BOOLEAN INT64 STREAMED
     SCANS LANES lanes lines lines_room scratch scratch_of scan_sums scan_moments scan_weighed
     value_lines weight_lines first_lines second_lines spare_lines NULL INFINITY NAN""".split()
@@ -70,6 +71,7 @@ class KernelContext:
         self._orders = nest.orders
         self.matrices = self._find_matrices()
         self.scans = tuple(s.let for _, s in nest.statements() if isinstance(s, Scan))
+        self.links = {let.name: let.op for let in self.program.body if isinstance(let.op, Link)}
         self.asked = asked(self.program)
         self._taken: set[str] = set(RESERVED)
         self._names: dict[str, str] = {}

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from metanorm.ir.nodes import Expand, Map, Pool, Program, Ref, Rename, Stop
+from metanorm.ir.nodes import Expand, Link, Map, Pool, Program, Ref, Rename, Stop
 from metanorm.ir.operands import operands
+from metanorm.nest.nest import CHEAP
 
 # The same numbers, found at another place or repeated.
 SAME = (Rename, Expand, Stop)
-# What costs no more to compute again than it would to read.
-CHEAP = frozenset("add sub mul div neg where eq ne".split())
 
 
 def inlined(program: Program, context: Collection[str], kept: Collection[Ref]) -> set[Ref]:
@@ -27,7 +26,9 @@ def inlined(program: Program, context: Collection[str], kept: Collection[Ref]) -
             own[let.name] = own[let.op.value]
         if let.name in kept or set(context) <= set(let.type.axes):
             continue
-        if isinstance(let.op, SAME):
+        if isinstance(let.op, Link):  # which is one, wherever it is read
+            crossing.add(let.name)
+        elif isinstance(let.op, SAME):
             found.add(let.name)
         elif isinstance(let.op, Map) and let.op.function in CHEAP:
             arguments = let.op.arguments

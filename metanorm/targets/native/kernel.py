@@ -78,6 +78,7 @@ class KernelPrinter:
         special = [cir.Define("GROUPS", str(groups)), cir.Define("ROWS", str(rows))]
         return [
             *(special if self.nest.grouped else ()),
+            *([cir.Define("LINKS", "1")] if self.f.links else ()),
             cir.Enum((*axes, "AXES"), tuple((axis, -1) for axis in others)),
             cir.Define("ISLANDS", f"({self._bits(self.nest.islands)})"),
         ]

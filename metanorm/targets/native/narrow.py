@@ -374,9 +374,8 @@ class Narrow:
                 if not axes:
                     return [cir.Block(tuple(pool.statements()))]
                 (outer,) = self.loops(cluster, axes, pool.statements(), group)
-                if pool.by_matrix and isinstance(outer, For):  # a product of matrices, in effect
-                    work = self.f.volume([*axes, *pool.axes])
-                    return [replace(outer, work=work, nest=len(axes))]
+                if pool.work is not None and isinstance(outer, For):  # a product of matrices
+                    return [replace(outer, work=pool.work, nest=len(axes))]
                 return [outer]
             case _:
                 raise AssertionError(op)

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Sequence
 from metanorm.ir.accumulation import accumulated
 from metanorm.ir.aggregation import ByIndex
 from metanorm.ir.index import closure
-from metanorm.ir.nodes import Expand, Map, Pool, Ref, Rename, Stop
+from metanorm.ir.nodes import Map, Pool, Ref, Rename
 from metanorm.ir.operands import operands
+from metanorm.nest.vanishing import vanishes_with
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import (
     Choice,
@@ -52,6 +53,7 @@ class PoolPrinter:
         self.axes = [leaf for axis, _ in op.over for leaf in self.f.space.leaves(axis)]
         by_index = (axis for axis, matrix in op.over if isinstance(matrix, ByIndex))
         self.grouped = next(by_index, None)  # the axis of which each group is pooled
+        self.link = self._link()
         self.at = values.here([*self.let.type.axes, *self.axes])
         self.locals = {
             ref: Name(self.f.name(ref))
@@ -89,9 +91,14 @@ class PoolPrinter:
         return [*body, self._set("var", _share(SQUARES))]
 
     @property
-    def by_matrix(self) -> bool:
-        """Whether the pool mixes positions by a given matrix."""
-        return any(set(axes) & set(self.axes) for axes in self.f.matrices.values())
+    def work(self) -> Expr | None:
+        """How many elements are added in all, where positions are mixed by a given matrix, or by
+        edges."""
+        if self.link is not None:
+            return product(self._edges("start", self.f.size(self.other)), self._volume())
+        if any(set(axes) & set(self.axes) for axes in self.f.matrices.values()):
+            return self.f.volume([*self.let.type.axes, *self.axes])
+        return None
 
     def _set(self, statistic: str, value: Expr) -> Stmt:
         element = self.v.value(self.results[statistic], self.at)
@@ -143,6 +150,9 @@ class PoolPrinter:
             inner = number == 0
             reduced = tuple(joined) if inner else ()
             variable = self.f.variables[axis]
+            if axis == self.linked:
+                body = [self._along_edges(axis, body)]
+                continue
             if axis == self.grouped:
                 low, high = self.f.rows_of(self.at[self.f.cell or ""])
                 body = [For("place", low, high, (self.f.row_at_place(), *body))]
@@ -152,9 +162,34 @@ class PoolPrinter:
             body = [For(variable, low, high, tuple(body), simd=inner, reduced=reduced)]
         return body
 
+    def _link(self) -> Ref | None:
+        """The links of which the pool follows those of one end."""
+        for ref, link in self.f.links.items():
+            pooled = [axis for axis in (link.source, link.target) if axis in self.axes]
+            if len(pooled) == 1 and vanishes_with(self.v.lets, self.op, ref):
+                (self.linked,) = pooled
+                self.other = link.target if self.linked == link.source else link.source
+                return ref
+        self.linked = self.other = ""
+        return None
+
+    def _edges(self, part: str, place: Expr) -> Expr:
+        """Of the list of edges that is followed, an element of a part."""
+        assert self.link is not None
+        list_ = "to" if self.linked == self.f.links[self.link].source else "from"
+        return Element(Name(f"v->{self.f.name(self.link)}.{list_}.{part}"), place)
+
+    def _along_edges(self, axis: str, body: Sequence[Stmt]) -> Stmt:
+        """The loop over the edges of the node at hand."""
+        here = self.at[self.other]
+        low, high = (self._edges("start", n) for n in (here, Infix("+", here, ONE)))
+        end = Declare("const int64_t", self.f.variables[axis], self._edges("other", Name("edge")))
+        return For("edge", low, high, (end, *body))
+
     def _volume(self) -> Expr:
-        """How many elements are pooled."""
-        volume = self.f.volume(axis for axis in self.axes if axis != self.grouped)
+        """How many elements are pooled of each node, or in all."""
+        apart = (self.grouped, self.linked)
+        volume = self.f.volume(axis for axis in self.axes if axis not in apart)
         if self.grouped is None:
             return volume
         first, after = self.f.rows_of(self.at[self.f.cell or ""])
@@ -163,7 +198,7 @@ class PoolPrinter:
     def _bounds(self, axis: str) -> tuple[Expr, Expr]:
         """From the first entry of a matrix to the last, where there is nothing to add beside it."""
         for ref, (row, column) in self.f.matrices.items():
-            if axis not in (row, column) or not self._vanishes_with(ref):
+            if axis not in (row, column) or not vanishes_with(self.v.lets, self.op, ref):
                 continue
             line, lines = (row, "rows") if axis == column else (column, "columns")
             if line in self.let.type.axes:
@@ -171,25 +206,6 @@ class PoolPrinter:
                 here = self.at[line]
                 return Element(Name(f"{extent}.first"), here), Element(Name(f"{extent}.end"), here)
         return ZERO, self.f.size(axis)
-
-    def _vanishes_with(self, matrix: Ref) -> bool:
-        """Whether nothing is added or counted wherever the entry of a matrix is zero."""
-        weighted = self.op.weight is not None and self._factor(self.op.weight, matrix)
-        return weighted or (self.op.statistic == "sum" and self._factor(self.op.value, matrix))
-
-    def _factor(self, ref: Ref, matrix: Ref) -> bool:
-        """Whether a value is zero wherever the entry of a matrix is."""
-        if ref == matrix:
-            return True
-        match self.v.lets[ref].op:
-            case Map("mul", arguments):
-                return any(self._factor(a, matrix) for a in arguments)
-            case Map("add" | "sub" | "neg", arguments):
-                return all(self._factor(a, matrix) for a in arguments)
-            case Expand(value) | Stop(value):
-                return self._factor(value, matrix)
-            case _:
-                return False
 
 
 def _of_some(total: Expr) -> Expr:

@@ -86,6 +86,7 @@ class Setup:
         fields = [
             ("shape", ("shape",)), ("const call_fields", ("*call",)), ("int64_t", tuple(sizes)),
             ("real", tuple(numbers)), ("tensor", tuple(wide)), ("matrix", tuple(matrices)),
+            ("links", tuple(self.f.name(r) for r in self.f.links)),
             ("const real", tuple(arrays)),
             ("real", tuple(stored)), ("scratch", ("scratch",) if self.f.scans else ()),
             ("size_t", ("kept",) if self.saved else ()),
@@ -117,6 +118,7 @@ class Setup:
             )
         body.append(Do(Apply("lie", (Name("v"), Name("call")))))
         body += self._groups()
+        body += self._links()
         body += self._arrays()
         parameters = (("void *", "values_"), ("const void *", "call_"), ("arena *", "memory"))
         doc = "Sizes, tensors and memory: called once to count the memory, and once with it."
@@ -178,6 +180,24 @@ class Setup:
             strides.append(stride)
         made = cir.Filled("tensor", (Name(f"{given}.data"), Name(f"{given}.type"), *strides))
         return Set(Name(f"v->{name}"), "=", made)
+
+    def _links(self) -> list[Stmt]:
+        """Edges by the nodes that they lead to, and away from, as far as some pool needs them."""
+        body: list[Stmt] = []
+        broken = Name("v->shape.broken")
+        if self.f.links:
+            body.append(Set(broken, "=", Number(0)))
+        for ref, link in self.f.links.items():
+            name = self.f.name(link.edges)
+            sides = (self._pools_along(link.source), self._pools_along(link.target))
+            given = (
+                Name(f"&call->{name}"), self.f.size(link.target),
+                Number(int(link.loop)), *(Number(int(side)) for side in sides), Name("memory"),
+            )  # fmt: skip
+            found = Name(f"v->{self.f.name(ref)}")
+            body.append(Set(found, "=", Apply("links_of", given)))
+            body.append(Set(broken, "|=", Name(f"{found.text}.broken")))
+        return body
 
     def _arrays(self) -> list[Stmt]:
         body: list[Stmt] = []

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from metanorm.ir.aggregation import ByIndex, Ones
 from metanorm.ir.index import closure
-from metanorm.ir.nodes import Count, Number, Op, Position, Ref, Rename
+from metanorm.ir.nodes import Count, Link, Number, Op, Position, Ref, Rename
 from metanorm.ir.operands import operands
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import Apply, Element, Expr, Infix, Name, Prefix, product
@@ -94,6 +94,8 @@ class Values:
     def written_out(self, ref: Ref, at: At, local: Mapping[Ref, Expr]) -> Expr:
         """A value that has no array, from those that have one or are `local`."""
         op = self.lets[ref].op
+        if isinstance(op, Link):  # loops go along edges, of which each is one
+            return cir.Number(1)
         if isinstance(op, Rename):
             return self.value(op.value, {**at, op.old: at[op.new]})
         return self.applied(op, at, local)

@@ -23,6 +23,9 @@ def file_text(origin: str, norms: Iterable[Printed]) -> str:
         tables[norm.function]["steps"] = {
             name: schedules.table() for name, schedules in found.schedules.items()
         }
+    if not tables:
+        doc = (f"The norms of `{origin}` have no kernels in Triton.",)
+        return f"{text_from_pyir(Module((), doc))}\n\nTABLES = {{}}\n"
     kernels = text_from_pyir(Module(tuple(body)))
     imports: list[Stmt] = [Import("__future__", ("annotations",)), Blank(), Import("json")]
     if re.search(r"\bmath\.", kernels):

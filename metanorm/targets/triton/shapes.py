@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from metanorm.ir.aggregation import ByIndex
+from metanorm.ir.nodes import Link
 from metanorm.nest.layouts import Group
 from metanorm.nest.nest import Nest, Scan
 from metanorm.plan.sweeps import Reduction
@@ -58,14 +59,16 @@ class Shape:
         return tuple(leaf for group in self.outer for leaf in group)
 
 
-def single_elements(nest: Nest) -> Iterator[str]:
+def out_of_tiles(nest: Nest) -> Iterator[str]:
     """Why Triton has no kernel where others may: memory runs along an axis of which elements are
-    in groups."""
+    in groups, or a loop has as many turns as a node has edges."""
     by_index = (m for r in nest.reductions for _, m in r.over if isinstance(m, ByIndex))
     if any(by_index) and (nest.grouped,) not in nest.loops[:-1]:
         yield "groups of single elements"
     if any(isinstance(s, Scan) for _, s in nest.statements()):
         yield "sums of what overlaps"
+    if any(isinstance(let.op, Link) for let in nest.program.body):
+        yield "neighbours in a graph"
 
 
 def of_sweep(context: KernelContext, reductions: Sequence[Reduction]) -> Shape:

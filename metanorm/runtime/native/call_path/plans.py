@@ -77,6 +77,8 @@ def forward_plan(routes: Routes, route: Route, args: Sequence[Any]) -> Forward |
     operands: list[Tensor] = [
         a for a, m in zip(args, routes.momentum_arguments) if isinstance(a, Tensor) and not m
     ]
+    if route.edges:  # whose ends no guard looks at
+        return None
     if route.scattered or any(operands[number].is_inference() for number in route.changed):
         return None
     prepared = cast(Prepared, route.prepared)

@@ -128,4 +128,7 @@ static inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 #ifdef SCANS
 #include "metanorm/scan.h"
 #endif
+#ifdef LINKS
+#include "metanorm/links.h"
+#endif
 #include "metanorm/schedule.h"

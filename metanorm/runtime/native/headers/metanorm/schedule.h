@@ -3,6 +3,7 @@
 typedef struct {
     int64_t size[AXES];
     segments groups;
+    int broken; /* where there are LINKS, whether any of them leads nowhere */
 } shape;
 
 /* What is accumulated: a sum alone, or a weight with a sum, with moments, or with an extreme. */
@@ -302,9 +303,12 @@ static int launch(const kernel *k, void *values, const shape *s, const void *cal
     k->prepare(values, call, &memory);
     int outcome = BROKEN_LABELS;
 #if GROUPS >= 0
-    const int usable = !s->groups.broken;
+    int usable = !s->groups.broken;
 #else
-    const int usable = 1;
+    int usable = 1;
+#endif
+#ifdef LINKS
+    usable &= !s->broken;
 #endif
     if (usable) {
         k->begin(values);
