@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from metanorm.explain.kernels import Cost, costs, kernels
@@ -108,7 +108,7 @@ def _samples_meet(program: Program, evaluating: bool) -> bool:
 def _learned(norm: CheckedNorm) -> list[str]:
     program = norm.program
     space = program.index.space
-    begins = _begins(norm)
+    begins, batch = _begins(norm), _batch(norm)
     lines = []
     for p in program.params:
         shape = f"[{_axes(p.dims, space)}]" if p.dims else ""
@@ -117,20 +117,27 @@ def _learned(norm: CheckedNorm) -> list[str]:
             bounds = f", kept in [{scalar_text(p.low)}, {scalar_text(p.high)}]"
         switch = f", if {' and '.join(p.switches)}" if p.switches else ""
         first = begins.get(p.name, "a value of the weight") if p.from_weight else init_text(p.init)
-        lines.append(f"{p.name}{shape}, initially {first}{bounds}{switch}")
+        lines.append(f"{p.name}{shape}, initially {first}{batch(p.name)}{bounds}{switch}")
     return lines
 
 
 def _kept(norm: CheckedNorm) -> list[str]:
     program = norm.program
     space = program.index.space
-    begins = _begins(norm)
+    begins, batch = _begins(norm), _batch(norm)
     lines = []
     for b in program.buffers:
         shape = f"[{_axes(b.dims, space)}]" if b.dims else ""
         first = begins.get(b.name, "a value of the weight") if b.from_weight else init_text(b.init)
-        lines.append(f"{b.name}{shape}, initially {first}")
+        lines.append(f"{b.name}{shape}, initially {first}{batch(b.name)}")
     return lines
+
+
+def _batch(norm: CheckedNorm) -> Callable[[str], str]:
+    """What the spec has something take from the first batch, by its name, in words."""
+    declared = [s for s in norm.equations.statements if isinstance(s, (ast.Param, ast.Buffer))]
+    found = {i.name.name: expr_text(i.first) for s in declared for i in s.items if i.first}
+    return lambda name: f", with the first batch {found[name]}" if name in found else ""
 
 
 def _begins(norm: CheckedNorm) -> dict[str, str]:

@@ -55,6 +55,8 @@ def program_text(program: Program) -> str:
         value = f"init {begins[-1].name}" if begins else init_text(kept.init)
         lines.append(f"  {what} {kept.name}[{', '.join(kept.dims)}] = {value}")
         lines += body_lines(begins, "    ")
+        if kept.first:
+            lines += [f"    first {kept.first[-1].name}", *body_lines(kept.first, "    ")]
     lines += body_lines(program.body, "  ")
     for u in program.updates:
         by = f" by {scalar_text(u.momentum)}" if u.momentum is not None else ""

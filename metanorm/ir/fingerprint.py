@@ -209,6 +209,9 @@ class Fingerprint:
         """What a parameter or a buffer begins with."""
         if decl.from_weight:
             return self._within(decl.from_weight, {})._settled(decl.from_weight[-1].name)
+        if decl.first:
+            first = self._within(decl.first, {})._settled(decl.first[-1].name)
+            return f"{self._init(decl.init)} first {first}"
         return self._init(decl.init)
 
     def _within(self, body: tuple[Let, ...], given: Mapping[Ref, str]) -> Fingerprint:

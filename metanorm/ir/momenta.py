@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from metanorm.ir.nodes import Program
+from collections.abc import Iterable
+
+from metanorm.ir.nodes import Program, Update
 from metanorm.ir.scalar import Scalar
 
 
@@ -28,5 +30,10 @@ def flag_alone_decides(program: Program) -> bool:
 
 def momenta(program: Program) -> dict[Scalar | None, str]:
     """The argument that brings the momentum of each running statistic."""
-    distinct = dict.fromkeys(u.momentum for u in program.updates if u.averages)
+    return momenta_of(program.updates)
+
+
+def momenta_of(updates: Iterable[Update]) -> dict[Scalar | None, str]:
+    """The same for updates of which there is no program yet. No tensor may be called so."""
+    distinct = dict.fromkeys(u.momentum for u in updates if u.averages)
     return {m: "momentum" if i == 0 else f"momentum_{i + 1}" for i, m in enumerate(distinct)}

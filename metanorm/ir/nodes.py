@@ -374,7 +374,8 @@ class InputDecl:
 class ParamDecl:
     """A parameter. Where one of its `switches` is off it is absent and counts as `absent`.
 
-    One that begins with a value of the weight has the bindings that compute it, the value last.
+    One that begins with a value of the weight has the bindings that compute it, the value last;
+    so has one that takes its value from the `first` batch in training.
     """
 
     name: str
@@ -385,13 +386,15 @@ class ParamDecl:
     switches: tuple[str, ...] = ()
     absent: float | None = None
     from_weight: tuple[Let, ...] = ()
+    first: tuple[Let, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class BufferDecl:
     """A buffer. `tracked` buffers are absent where running statistics are off.
 
-    One that begins with a value of the weight has the bindings that compute it, the value last.
+    One that begins with a value of the weight has the bindings that compute it, the value last;
+    so has one that takes its value from the `first` batch in training.
     """
 
     name: str
@@ -399,6 +402,7 @@ class BufferDecl:
     init: Init
     tracked: bool = False
     from_weight: tuple[Let, ...] = ()
+    first: tuple[Let, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

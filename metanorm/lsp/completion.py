@@ -241,7 +241,7 @@ def _pool(place: Place) -> Iterator[Item]:
         yield from _functions(MATRICES)
         yield from _values(place, ("input", "hyperparameter", "parameter"), of_pools=True)
     elif place.may_end:
-        follow = ("where", "weight", "track", "per", "off")
+        follow = ("where", "weight", "track", "from", "into", "per", "off")
         yield from (Item(word, Sort.WORD, meaning=words.SOFT[word]) for word in follow)
     else:
         yield from _axes(place)
@@ -255,7 +255,9 @@ def _pool(place: Place) -> Iterator[Item]:
 def _after_expression(place: Place) -> Iterator[Item]:
     in_call = place.opener == "("
     follow = ("over", "per", "like", "as") if in_call else ("like", "as", "in", "off")
-    yield from (Item(word, Sort.WORD, meaning=words.SOFT[word]) for word in follow)
+    first = ("first",) if not in_call and place.statement in ("param", "buffer") else ()
+    words_that_follow = (*first, *follow)
+    yield from (Item(w, Sort.WORD, meaning=words.SOFT[w]) for w in words_that_follow)
 
 
 def _expression(place: Place) -> Iterator[Item]:

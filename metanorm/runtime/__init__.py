@@ -38,6 +38,7 @@ from metanorm.runtime.errors import (
     numel,
     shape_error,
 )
+from metanorm.runtime.first_batch import take_
 from metanorm.runtime.fx import count_batch, leaf
 from metanorm.runtime.gradients import GradientNorm
 from metanorm.runtime.groups import Groups
@@ -218,6 +219,7 @@ __all__ = [
     "store_where_",
     "swap",
     "synchronized",
+    "take_",
     "tensors_of",
     "tiled",
     "torch_only",

@@ -20,7 +20,7 @@ def moved(running: Tensor, value: Tensor, momentum: float | Tensor) -> Tensor:
     `momentum` is the weight of the new value; as a tensor, the number of values before, which all
     weigh alike.
     """
-    _demand_shape(running, value)
+    demand_same_shape(running, value)
     value = value.detach()
     before = running.detach().to(value.dtype)  # half precision cannot hold the difference
     step = value - before
@@ -35,14 +35,14 @@ def store_(*updates: tuple[Tensor, Tensor | float]) -> None:
     """
     for buffer, value in updates:
         if isinstance(value, Tensor):
-            _demand_shape(buffer, value)
+            demand_same_shape(buffer, value)
         demand_writable(buffer)
     # Detached, not under `no_grad`: torch.export would make a region of that, which it cannot save.
     for buffer, value in updates:  # and torch.compile would lose copy_() of a single number
         buffer[...] = value.detach() if isinstance(value, Tensor) else value
 
 
-def _demand_shape(buffer: Tensor, value: Tensor) -> None:
+def demand_same_shape(buffer: Tensor, value: Tensor) -> None:
     """Refuse a value of another shape than the buffer, also one that torch would repeat."""
     if value.shape != buffer.shape:
         raise ShapeError(

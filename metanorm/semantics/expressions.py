@@ -55,7 +55,7 @@ class Expressions:
         self.frame = frame
         self.problems = low.problems
         self.pools = PoolLowering(low, frame)
-        self.statistics = Statistics(low, frame, self.pools)
+        self.statistics = Statistics(low, frame, self.pools, self.number)
         self.forms = Forms(self)
         self.norms: tuple[str, ...] = ()  # what else can be called
         self.call_norm: Callable[[ast.Call], Value] | None = None

@@ -12,6 +12,7 @@ from metanorm.diagnostics.structure import NoInput, UnknownTarget
 from metanorm.diagnostics.suggest import listing
 from metanorm.diagnostics.values import BadDefault, WrongKind
 from metanorm.ir.beginnings import with_beginnings
+from metanorm.ir.momenta import momenta_of
 from metanorm.ir.nodes import Argument, Check, InputDecl, Program, Several
 from metanorm.ir.ops import STRUCTURED
 from metanorm.ir.scalar import Hyper
@@ -118,7 +119,7 @@ class _Norm:
             report_open_lengths(self.norm, self.low, self.problems)
         if output is None or not self._fits(output, target):
             return None
-        program = with_beginnings(self._program(target, output), self.low.begins)
+        program = with_beginnings(self._program(target, output), self.low.begins, self.low.firsts)
         report_draws(program.body, self.problems)
         if not self.problems.has_errors:
             lint(program, self.low, self.frame, self.problems)
@@ -256,6 +257,11 @@ class _Norm:
             if name in seen and name not in self.frame.scope.twice:
                 self.problems.add(DuplicateName(span, name, seen[name], what=what))
             seen.setdefault(name, span)
+        for name in momenta_of(self.low.updates).values():
+            if name in entities and entities[name].what != "hyperparameter":
+                what = "the momentum of running statistics"
+                clash = DuplicateName(self.norm.name.span, name, entities[name].span, what=what)
+                self.problems.add(clash)
 
     def _implied(self, entities: Mapping[str, Entity]) -> Iterator[tuple[str, Span, str]]:
         """Names that come with something else: what they are, and where that is."""

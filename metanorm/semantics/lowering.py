@@ -85,6 +85,7 @@ class Lowering:
         self.inputs: list[InputDecl] = []
         self.params: list[ParamDecl] = []
         self.begins: dict[str, Ref] = {}  # what parameters have at first, where a weight says it
+        self.firsts: dict[str, Ref] = {}  # and where the first batch does
         self.buffers: list[BufferDecl] = []
         self.switches: list[Switch] = []
         self.flags: list[Argument] = []  # comparisons of hyperparameters that are strings
@@ -99,6 +100,7 @@ class Lowering:
         self.written: dict[Ref, tuple[str, ...]] = {}  # the axes of `let d[N, C]`, in that order
         self.running: dict[str, Tensor] = {}  # running statistics, by buffer
         self.groups: dict[tuple[object, ...], str] = {}  # prefixes of tracked statistics
+        self.named: dict[str, tuple[object, ...]] = {}  # tracked statistics that have names
         self.always: set[Ref] = set()  # masks that are true everywhere
         self.equal: dict[Ref, Ref] = {}  # each value's first binding that computes the same
         self._firsts: dict[Op, Ref] = {}

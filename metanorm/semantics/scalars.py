@@ -31,6 +31,12 @@ def scalar_from_ast(
     return None
 
 
+def scalar_or_none(expr: ast.Expr, frame: Frame, low: Lowering) -> Scalar | None:
+    """The scalar; `None` where there is none, or where it is so large that it is a value."""
+    scalar = _scalar(expr, frame, low)
+    return scalar if scalar is None or size_of(scalar) <= LARGEST else None
+
+
 def sort_of(hyper: ast.Hyper) -> str:
     """What a hyperparameter is: as declared, or as its default says."""
     if hyper.type is not None:

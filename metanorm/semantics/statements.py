@@ -10,6 +10,7 @@ from metanorm.diagnostics.names import UnknownName, UnknownSort
 from metanorm.diagnostics.structure import NotForTarget
 from metanorm.diagnostics.suggest import listing
 from metanorm.diagnostics.values import BadDefault, BadInterval, WrongKind
+from metanorm.ir.beginnings import needed
 from metanorm.ir.nodes import (
     Buffer,
     BufferDecl,
@@ -18,6 +19,7 @@ from metanorm.ir.nodes import (
     Init,
     Input,
     InputDecl,
+    Mode,
     Param,
     ParamDecl,
     Update,
@@ -277,6 +279,7 @@ class Statements:
         init = self._initial(item, name, dims)
         init = self._matrix_or_none(item, init, dims)
         low, high = self._bounds(item, None if item.from_weight else init)
+        self._first(item, name, dims)
         if dims is None or init is None:
             self.frame.scope.enter(item.name.name, Entity("parameter", item.name.span, POISON))
             return
@@ -321,19 +324,50 @@ class Statements:
             hint = f"`{what} g[O] = 1` begins with a number"
             self.problems.add(NotForTarget(item.span, target, "no weight to begin with", hint))
             return None
-        value = self.e.number(item.value)
+        value = self._value_on(item.value, dims, "init l2")
+        if value is None:
+            return None
+        self.low.begins[name] = value.ref
+        return Const(0.0)
+
+    def _value_on(
+        self, expr: ast.Expr, dims: tuple[str, ...] | None, example: str
+    ) -> Tensor | None:
+        """A value that something can begin with, which has no other axes; `None` after a report."""
+        value = self.e.number(expr)
         if value is None or dims is None:
             return None
         bases = [self.low.table.space.base(axis) for axis in value.type.axes]
         surplus = [axis for axis in bases if axis not in dims]
-        if surplus:
-            expected = f"a value on {listing(dims) or 'no axes'}"
-            hint = f"pool it away: `init l2(... over {self.low.table.shown(surplus[0])})`"
-            found = f"one with axis `{surplus[0]}`"
-            self.problems.add(WrongKind(item.value.span, found, expected, hint))
-            return None
-        self.low.begins[name] = value.ref
-        return Const(0.0)
+        if not surplus:
+            return value
+        expected = f"a value on {listing(dims) or 'no axes'}"
+        hint = f"pool it away: `{example}(... over {self.low.table.shown(surplus[0])})`"
+        found = f"one with axis `{surplus[0]}`"
+        self.problems.add(WrongKind(expr.span, found, expected, hint))
+        return None
+
+    def _first(
+        self, item: ast.ParamItem | ast.BufferItem, name: str, dims: tuple[str, ...] | None
+    ) -> None:
+        """`first -mean(x over N)`: note the value that the first batch gives."""
+        if item.first is None:
+            return
+        if self.low.target != "activation":
+            hint = "what a norm for weights begins with is said by `init`"
+            target = self.low.target
+            self.problems.add(NotForTarget(item.first.span, target, "no first batch", hint))
+            return
+        value = self._value_on(item.first, dims, "first mean")
+        if value is None:
+            return
+        computed = needed({value.ref}, self.low.body)
+        if any(isinstance(let.op, Mode) for let in computed):
+            hint = "it is computed once, in training: leave `track` and `mode` out of it"
+            found = "a value that differs in evaluation"
+            self.problems.add(WrongKind(item.first.span, found, "one of the batch alone", hint))
+            return
+        self.low.firsts[name] = value.ref
 
     def _bounds(
         self, item: ast.ParamItem, init: Init | None
@@ -355,6 +389,7 @@ class Statements:
         name = self._new_name(item.name)
         dims = self._declared_dims(item.dims, "a buffer")
         init = self._matrix_or_none(item, self._initial(item, name, dims), dims)
+        self._first(item, name, dims)
         if dims is None or init is None:
             self.frame.scope.enter(item.name.name, Entity("buffer", item.name.span, POISON))
             return

@@ -3,7 +3,11 @@ how running statistics are kept."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from metanorm.diagnostics.names import DuplicateName
 from metanorm.diagnostics.pools import BadOption, CannotTrack
+from metanorm.diagnostics.values import WrongKind
 from metanorm.ir.aggregation import PARTITIONS, ByIndex, Ones
 from metanorm.ir.nodes import (
     Buffer,
@@ -21,8 +25,10 @@ from metanorm.ir.nodes import (
 from metanorm.ir.scalar import Const, Scalar
 from metanorm.semantics.draws import initial_from_ast, placed
 from metanorm.semantics.lowering import Frame, Lowering
+from metanorm.semantics.names_in_ast import nodes_in
 from metanorm.semantics.pools import LoweredPool, PoolLowering
-from metanorm.semantics.scalars import scalar_from_ast
+from metanorm.semantics.reserved import check_name
+from metanorm.semantics.scalars import scalar_or_none
 from metanorm.semantics.values import Moments, Tensor, Value
 from metanorm.source import Span
 from metanorm.syntax import ast
@@ -30,15 +36,23 @@ from metanorm.syntax import ast
 # What running statistics begin with: a spread with one, so that dividing by it does no harm.
 INITIAL = {"var": 1.0, "std": 1.0, "rms": 1.0, "max": 1.0, "l1": 1.0, "l2": 1.0}
 NONE = "None"
+TAKEN_AS_IS = Const(1.0)  # the momentum of a statistic that the spec has moved itself
 
 
 class Statistics:
     """Lowers the statistics of one norm."""
 
-    def __init__(self, low: Lowering, frame: Frame, pools: PoolLowering) -> None:
+    def __init__(
+        self,
+        low: Lowering,
+        frame: Frame,
+        pools: PoolLowering,
+        number: Callable[[ast.Expr], Tensor | None],
+    ) -> None:
         self.low = low
         self.frame = frame
         self.pools = pools
+        self.number = number
 
     def statistic(self, name: str, x: Tensor, pool: LoweredPool, about: Tensor | None) -> Value:
         """The statistic `name`, one of the operation table or `moments` or `normalize`."""
@@ -195,22 +209,32 @@ class Statistics:
         if isinstance(momentum, bool) or not self._can_track(tracked.span):
             return live
         kept_in = self._buffer_name(moment, x, pool, momentum)
+        # A momentum that is computed moves the statistic itself: what arrives replaces it.
+        rate, by = (momentum, TAKEN_AS_IS) if isinstance(momentum, Tensor) else (None, momentum)
         if kept_in in self.low.running:
             return self.low.running[kept_in]
         kept = self._kept(live, tracked.span)
         dims = self.low.dims(kept)
         decl = BufferDecl(kept_in, dims, self._begins(moment, tracked, dims), tracked=True)
         self.low.buffers.append(decl)
-        buffer = self.low.emit(Buffer(kept_in), pool.span, kept_in)
-        buffer = self._on_cells(buffer, live, pool.span)
+        before = self.low.emit(Buffer(kept_in), pool.span, kept_in)
+        buffer = self._on_cells(before, live, pool.span)
         value = self._update_value(live, buffer, pool, f"%new_{moment}", biased)
+        if rate is not None:
+            value = self._moved(before, value, rate, pool.span)
         of_samples = self._is_of_samples(live, kept)
-        update = Update(kept_in, value, momentum, averages=True, of_samples=of_samples)
+        update = Update(kept_in, value, by, averages=True, of_samples=of_samples)
         self.low.updates.append(update)
         self._switch(tracked)
         mode = self.low.emit(Mode(live.ref, buffer.ref, kept_in), pool.span, name)
         self.low.running[kept_in] = mode
         return mode
+
+    def _moved(self, before: Tensor, new: Ref, rate: Tensor, span: Span) -> Ref:
+        """A running statistic moved towards a new value, by a momentum that is computed."""
+        step = self.low.map("sub", Tensor(new, self.low.types[new]), before, span=span)
+        scaled = self.low.map("mul", rate, step, span=span)
+        return self.low.map("add", before, scaled, span=span).ref
 
     def _begins(self, moment: str, tracked: ast.Tracked, dims: tuple[str, ...]) -> Init:
         """What a running statistic begins with."""
@@ -231,12 +255,24 @@ class Statistics:
             problem = BadOption(pool.tracked.initial.span, "from", "moments", reason, hint=hint)
             self.low.problems.add(problem)
 
-    def _momentum(self, tracked: ast.Tracked) -> Scalar | bool | None:
+    def _momentum(self, tracked: ast.Tracked) -> Scalar | Tensor | bool | None:
         """The weight of the new value; `None` for the average of all; `False` after a report."""
         if isinstance(tracked.momentum, ast.Name) and tracked.momentum.name == NONE:
             return None
-        scalar = scalar_from_ast(tracked.momentum, self.frame, self.low, "the momentum")
-        return False if scalar is None else scalar
+        # The length of an axis is read where it is needed: it may differ from call to call.
+        if not any(_is_size(node) for node in nodes_in(tracked.momentum)):
+            scalar = scalar_or_none(tracked.momentum, self.frame, self.low)
+            if scalar is not None:
+                return scalar
+        rate = self.number(tracked.momentum)
+        if rate is not None and rate.type.axes:
+            axis = self.low.table.shown(self.low.dims(rate.type.axes)[0].partition("/")[0])
+            hint = f"pool it away: `mean(... over {axis})`"
+            found = f"one with axis `{axis}`"
+            problem = WrongKind(tracked.momentum.span, found, "a single number", hint)
+            self.low.problems.add(problem)
+            return False
+        return False if rate is None else rate
 
     def _can_track(self, span: Span) -> bool:
         target = self.low.target
@@ -245,9 +281,10 @@ class Statistics:
         return target == "activation"
 
     def _buffer_name(
-        self, moment: str, x: Tensor, pool: LoweredPool, momentum: Scalar | None
+        self, moment: str, x: Tensor, pool: LoweredPool, momentum: Scalar | Tensor | None
     ) -> str:
-        """`running_mean` for the statistic that is tracked first, else with its value's name.
+        """`running_mean` for the statistic that is tracked first, else with its value's name, or
+        `source_mean` where the spec says `into source`.
 
         Statistics of one value over one pool share a name, however often the spec writes either.
         """
@@ -255,7 +292,16 @@ class Statistics:
         left_out, weight = (r and equal[r] for r in (pool.where, pool.weight))
         where = (equal[x.ref], pool.over, left_out, weight)
         begins = pool.tracked.initial if pool.tracked is not None else None
-        group: tuple[object, ...] = (*where, momentum, begins, self.frame.prefix)
+        rate = equal[momentum.ref] if isinstance(momentum, Tensor) else momentum
+        into = pool.tracked.into if pool.tracked is not None else None
+        if into is not None:
+            check_name(into, self.low.problems, attribute=True)
+            name = f"{self.frame.prefix}{into.name}_{moment}"
+            key = (*where, rate, begins)
+            if self.low.named.setdefault(name, key) != key:
+                self.low.problems.add(DuplicateName(into.span, name, None))
+            return name
+        group: tuple[object, ...] = (*where, rate, begins, self.frame.prefix)
         groups = self.low.groups
         groups.setdefault(group, self.frame.prefix if not groups else self._group_prefix())
         return f"{groups[group]}running_{moment}"
@@ -349,3 +395,7 @@ class Statistics:
         name = "track_running_stats"
         if name not in (s.name for s in self.low.switches):
             self.low.switches.append(Switch(name, not tracked.off))
+
+
+def _is_size(node: ast.Node) -> bool:
+    return isinstance(node, ast.Call) and node.function.name == "size"

@@ -187,13 +187,17 @@ class _Norm:
                 yield self._identifier(node.name, Role.PARAM, introduces=True)
                 yield from self._all((*node.dims, node.low, node.high))
                 yield from self._initial(node.value)
+                yield from self._in(node.first)
             case ast.BufferItem():
                 yield self._identifier(node.name, Role.BUFFER, introduces=True)
                 yield from self._in(node.dims)
                 yield from self._initial(node.value)
+                yield from self._in(node.first)
             case ast.Tracked():
                 yield from self._in(node.momentum)
                 yield from self._initial(node.initial)
+                if node.into is not None:
+                    yield self._identifier(node.into, Role.WORD)
             case ast.Let():
                 yield self._identifier(node.name, Role.VALUE, introduces=True)
                 yield from self._all((*node.dims, node.value))

@@ -197,11 +197,12 @@ class PoolAxis(Node):
 
 
 class Tracked(Node):
-    """`track m`, `track m from 1`, `track m off`: running statistics, what they begin with, and
-    whether they are on by default."""
+    """`track m`, `track m from 1 into source`, `track m off`: running statistics, what they begin
+    with, what their names begin with, and whether they are on by default."""
 
     momentum: Expr
     initial: Expr | None = None
+    into: Identifier | None = None
     off: bool = False
 
 
@@ -377,12 +378,13 @@ class AffineClause(Statement):
 
 
 class ParamItem(Item):
-    """`gate[C] = 1 in [0, 1]`, `g[O] = init l2(v over *I)`."""
+    """`gate[C] = 1 in [0, 1]`, `g[O] = init l2(v over *I)`, `b[C] = 0 first mean(x over N)`."""
 
     name: Identifier
     dims: tuple[Dim, ...] = ()
     value: Expr
     from_weight: bool = False
+    first: Expr | None = None
     low: Expr | None = None
     high: Expr | None = None
 
@@ -404,12 +406,13 @@ class Let(Statement):
 
 
 class BufferItem(Item):
-    """`seen[C] = 0`, `u[O] = init sum(w over *I)`."""
+    """`seen[C] = 0`, `u[O] = init sum(w over *I)`, `m[C] = 0 first mean(x over N)`."""
 
     name: Identifier
     dims: tuple[Dim, ...] = ()
     value: Expr
     from_weight: bool = False
+    first: Expr | None = None
 
 
 class Buffer(Itemized):

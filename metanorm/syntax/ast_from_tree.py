@@ -186,13 +186,14 @@ class _Builder:
 
     def param_item(self, tree: Tree) -> ast.ParamItem:
         children = [c for c in tree.children if not _is_init(c)]
-        name, dims, value, low, high = children
+        name, dims, value, first, low, high = children
         return ast.ParamItem(
             span=self.span(tree),
             name=self.identifier(name),
             dims=self.dims(dims),
             value=self.expr(value),
             from_weight=len(children) < len(tree.children),
+            first=self.expr(first) if first is not None else None,
             low=self.expr(low) if low is not None else None,
             high=self.expr(high) if high is not None else None,
         )
@@ -208,13 +209,14 @@ class _Builder:
 
     def buffer_item(self, tree: Tree) -> ast.BufferItem:
         children = [c for c in tree.children if not _is_init(c)]
-        name, dims, value = children
+        name, dims, value, first = children
         return ast.BufferItem(
             span=self.span(tree),
             name=self.identifier(name),
             dims=self.dims(dims),
             value=self.expr(value),
             from_weight=len(children) < len(tree.children),
+            first=self.expr(first) if first is not None else None,
         )
 
     def statement_update(self, parts: list[Any], **place: Any) -> ast.Update:
@@ -306,9 +308,14 @@ class _Builder:
         return self.expr(parts[0])
 
     def tracked(self, parts: list[Any], span: Span) -> ast.Tracked:
-        off = len(parts) > 2
-        initial = self.expr(parts[1]) if parts[1] is not None else None
-        return ast.Tracked(span=span, momentum=self.expr(parts[0]), initial=initial, off=off)
+        momentum, initial, into, *off = parts
+        return ast.Tracked(
+            span=span,
+            momentum=self.expr(momentum),
+            initial=self.expr(initial) if initial is not None else None,
+            into=self.identifier(into) if into is not None else None,
+            off=bool(off),
+        )
 
     def matrix(self, tree: Tree) -> ast.Matrix:
         name, arguments, extra = tree.children

@@ -132,7 +132,7 @@ def _statement(s: ast.AnyStatement) -> Doc:
             argument: Doc = ("(", _expr(s.argument), ")") if s.argument else ""
             return (", ".join(n.name for n in s.stats), " by ", s.by.name, argument)
         case ast.Track():
-            return (_expr(s.tracked.momentum), " off" if s.tracked.off else "")
+            return (_expr(s.tracked.momentum), *_from(s.tracked))
         case ast.AffineClause():
             return _affine(s.affine)
         case ast.Let():
@@ -176,8 +176,9 @@ def _buffer_item(i: ast.BufferItem) -> Doc:
     return (i.name.name, _dims(i.dims), *_initial(i))
 
 
-def _initial(i: ast.ParamItem | ast.BufferItem) -> tuple[Doc, Doc]:
-    return (" = init " if i.from_weight else " = ", _expr(i.value))
+def _initial(i: ast.ParamItem | ast.BufferItem) -> tuple[Doc, ...]:
+    first: tuple[Doc, ...] = (LINE, "first ", _expr(i.first)) if i.first else ()
+    return (" = init " if i.from_weight else " = ", _expr(i.value), *first)
 
 
 def _output_item(i: ast.OutputItem) -> Doc:
@@ -213,15 +214,16 @@ def _pool(pool: ast.Pool) -> Doc:
     if pool.weight:
         items[-1] = (items[-1], LINE, "weight ", _expr(pool.weight, SUM))
     if pool.tracked:
-        off = " off" if pool.tracked.off else ""
         momentum = _expr(pool.tracked.momentum, SUM)
-        items[-1] = (items[-1], LINE, "track ", momentum, *_from(pool.tracked), off)
+        items[-1] = (items[-1], LINE, "track ", momentum, *_from(pool.tracked))
     items += [_keyword(k) for k in pool.keywords]
     return Group(join((",", LINE), items))
 
 
 def _from(tracked: ast.Tracked) -> tuple[Doc, ...]:
-    return (" from ", _expr(tracked.initial, SUM)) if tracked.initial else ()
+    begins: tuple[Doc, ...] = (" from ", _expr(tracked.initial, SUM)) if tracked.initial else ()
+    into = f" into {tracked.into.name}" if tracked.into else ""
+    return (*begins, into, " off" if tracked.off else "")
 
 
 def _pool_axis(axis: ast.PoolAxis) -> Doc:

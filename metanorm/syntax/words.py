@@ -41,6 +41,8 @@ SOFT = {
     "for": "what a norm is for, if not for activations: `norm Name for weight`",
     "in": "the interval that a parameter stays in: `param p = 1 in [0, 1]`",
     "init": "computed from the weight at first: `param g[O] = init l2(v over *I)`",
+    "first": "from the first batch in training: `param b[C] = 0 first -mean(x over N)`",
+    "into": "what running statistics are called: `track momentum into source`",
     "from": "what a running statistic begins with: `track momentum from 1`",
     "off": "not unless the constructor is asked for it: `affine C off`",
     "with": "edges and the node itself: `V: graph with self`",

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
 
-from metanorm.ir.beginnings import beginnings, shared_draws
+from metanorm.ir.beginnings import beginnings, in_turn, shared_draws
 from metanorm.ir.nodes import Draw, ParamDecl, Program
 from metanorm.oracle.call import Call
 from metanorm.oracle.initial import initial
 from metanorm.oracle.interpret import interpret
 from metanorm.verify.agreement import TOLERANCE, conditioning, difference
-from metanorm.verify.cases import Built, Setting
+from metanorm.verify.cases import F64, Built, Setting
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,41 @@ def begins_wrong(
             error = 0.0 if setting.empty else difference(found, right, right, 1.0)
             if not error <= TOLERANCE[found.dtype] * conditioning(setting):
                 return Wrong(f"{name} begins with something else", error)
+    return _takes_wrong(program, module, built, setting) if setting.ordinary else None
+
+
+def _takes_wrong(
+    program: Program, module: ModuleType, built: Built, setting: Setting
+) -> Wrong | None:
+    """What a norm takes from its first batch and should not."""
+    decls = in_turn(program)
+    if not decls:
+        return None
+    switches = {s.name: setting.switches.get(s.name, s.default) for s in program.switches}
+    norm: nn.Module = getattr(module, program.name)(**built.arguments, **switches).double()
+    inputs = {n: x.double() if _is_real(x) else x for n, x in built.inputs.items()}
+    sizes = {f"{name}_size": n for name, n in built.groups.items() if inputs[name] is not None}
+    norm.train()(**inputs, **sizes)
+    tensors = dict((*norm.named_parameters(), *norm.named_buffers()))
+    call = Call(
+        inputs=inputs,
+        params={n: p.detach() for n, p in norm.named_parameters()},
+        buffers={n: b for n, b in norm.named_buffers() if b.is_floating_point()},
+        hypers={a.name: getattr(norm, a.name) for a in program.arguments},
+        groups=built.groups,
+        epsilon=torch.finfo(F64).eps,
+    )
+    computed = beginnings(program)
+    for decl in decls:
+        right = interpret(computed[decl.name], call).outputs[decl.name]
+        error = difference(tensors[decl.name].detach(), right, right, 1.0)
+        if not error <= TOLERANCE[setting.dtype] * conditioning(setting):
+            return Wrong(f"{decl.name} takes something else from the first batch", error)
     return None
+
+
+def _is_real(x: Tensor | None) -> TypeGuard[Tensor]:
+    return x is not None and x.is_floating_point()
 
 
 def _first_values(
@@ -77,7 +112,7 @@ def _first_values(
     }
     call.inputs = {**call.inputs, **drawn}
     for decl in program.kept:
-        if decl.name in computed:
+        if decl.from_weight:
             call.draws_in = statistics
             right = interpret(computed[decl.name], call).outputs[decl.name]
         else:

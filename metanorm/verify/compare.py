@@ -125,6 +125,8 @@ def make(program: Program, module: ModuleType, built: Built, setting: Setting) -
     begin = getattr(norm, "right_inverse", None)
     if begin is not None:
         begin(built.inputs[program.inputs[0].name])
+    if hasattr(norm, "has_begun"):
+        norm.has_begun = True  # type: ignore[assignment]
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, parameter in norm.named_parameters():

@@ -74,6 +74,19 @@ norm Random(std = 0.02) { input x[N, C = c]
 norm Squeezed { input x[N, C = c]  param p[C] = 0.5 in [0, 1]  output p * x }
 norm Inner { input x[N, C = c]  reduce N  track 0.1  affine C }
 norm Outer { input x[N, C = c]  let b = Inner(x)  output x + b }
+norm FromFirst(eps = 1e-5) { input x[N, C = c, *S], keep: mask[N] = true
+  param offset[C] = 0 first -mean(x over N, *S where keep)
+  param size[C] = 2 first exp(-offset) * (std(x over N, *S) + eps) in [0.1, 10]
+  buffer most = 0 first max(abs(x) over N, C, *S)
+  output (x + offset) / size + most }
+norm Inside { input x[N, C = c]  let y = FromFirst(2 * x)  output y + 1 }
+norm Rated(eps = 1e-5) { input x[N, C = c]
+  buffer rate = 0.5
+  update rate = rate / 2
+  let m = moments(x over N track rate + 0.1 * size(N) into source)
+  let largest = max(abs(x) over N track 1 / (1 + rate) from 3 into other)
+  output (x - m.mean) / sqrt(m.var + eps) + largest }
+norm ClauseInto(momentum = 0.1) { input x[N, C = c]  reduce N  track momentum into target }
 norm OnWeight(eps = 1e-12) for weight { input v[O, *I]
   param g[O] = init l2(v over *I)
   buffer u[O] = init 2 * mean(v over *I)
@@ -378,3 +391,77 @@ def test_updates_in_evaluation(norms: ModuleType, target: str) -> None:
             calls += 1
             close(norm.drift, drift)
             assert (norm.calls, norm.both) == (calls, both)
+
+
+def by_first(x: Tensor, offset: Tensor, size: Tensor, most: Tensor) -> Tensor:
+    return (x + offset[:, None]) / size[:, None] + most
+
+
+@TARGETS
+def test_values_come_from_the_first_batch_in_training(norms: ModuleType, target: str) -> None:
+    norm = norms.FromFirst(3, dtype=F64)
+    x, keep = data(4, 3, 5), torch.tensor([True, False, True, True])
+    with runtime.use(target):  # type: ignore[arg-type]
+        zero, two = torch.zeros(3, dtype=F64), torch.full((3,), 2.0, dtype=F64)
+        close(norm.eval()(x, keep), by_first(x, zero, two, torch.tensor(0.0, dtype=F64)))
+        norm.train()(data(0, 3, 5))  # of which there is nothing to learn
+        offset = -x[keep].mean((0, 2))
+        size = ((-offset).exp() * (x.std((0, 2), correction=0) + 1e-5)).clamp(0.1, 10)
+        assert not norm.has_begun
+        close(norm(x, keep), by_first(x, offset, size, x.abs().max()))
+        assert norm.has_begun
+        y = data(4, 3, 5)
+        close(norm(y), by_first(y, offset, size, x.abs().max()))
+    close(norm.offset.detach(), offset)
+    state = norm.state_dict()
+    assert list(state) == ["offset", "size", "most", "_extra_state"]
+    other = norms.FromFirst(3, dtype=F64)
+    other.load_state_dict(state)
+    close(other(y), norm(y))
+    other.reset_parameters()
+    assert not other.has_begun
+    close(other(y, keep), norms.FromFirst(3, dtype=F64)(y, keep))
+
+
+def test_gradients_of_the_first_batch_are_those_of_any(norms: ModuleType) -> None:
+    norm, x = norms.FromFirst(3, dtype=F64), data(4, 3, 5).requires_grad_()
+    norm(x).square().sum().backward()
+    again = x.detach().clone().requires_grad_()
+    offset, size = (p.detach().clone().requires_grad_() for p in (norm.offset, norm.size))
+    by_first(again, offset, size, norm.most).square().sum().backward()
+    close(x.grad, again.grad)
+    close([norm.offset.grad, norm.size.grad], [offset.grad, size.grad])
+
+
+def test_a_norm_that_is_called_takes_the_values_of_its_own_input(norms: ModuleType) -> None:
+    norm, x = norms.Inside(3, dtype=F64), data(4, 3)
+    y = norm(x)
+    offset = -2 * x.mean(0)
+    size = ((-offset).exp() * (2 * x.std(0, correction=0) + 1e-5)).clamp(0.1, 10)
+    close(norm.y_offset.detach(), offset)
+    close(y, (2 * x + offset) / size + 2 * x.abs().max() + 1)
+
+
+@TARGETS
+def test_a_momentum_may_be_computed(norms: ModuleType, target: str) -> None:
+    norm, rate = norms.Rated(3, dtype=F64), 0.5
+    mean, var, largest = torch.zeros(3, dtype=F64), torch.ones(3, dtype=F64), torch.full((3,), 3.0)
+    with runtime.use(target):  # type: ignore[arg-type]
+        for rows in (4, 3, 2):
+            x = data(rows, 3)
+            y = (x - x.mean(0)) / (x.var(0, correction=0) + 1e-5).sqrt() + x.abs().amax(0)
+            close(norm(x), y)
+            mean = mean + (rate + 0.1 * rows) * (x.mean(0) - mean)
+            var = var + (rate + 0.1 * rows) * (x.var(0) - var)
+            largest = largest + (x.abs().amax(0) - largest) / (1 + rate)
+            rate /= 2
+    found = [norm.source_mean, norm.source_var, norm.other_max]
+    close(found, [mean, var, largest])
+    assert norm.num_batches_tracked == 3
+    x = data(2, 3)
+    close(norm.eval()(x), (x - mean) / (var + 1e-5).sqrt() + largest)
+
+
+def test_a_clause_names_its_statistics(norms: ModuleType) -> None:
+    state = norms.ClauseInto(3).state_dict()
+    assert list(state) == ["target_mean", "target_var", "num_batches_tracked"]

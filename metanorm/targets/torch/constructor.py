@@ -108,6 +108,8 @@ class Constructor:
         body += self._register_buffers()
         if self.base is not None:
             body += self._as_torch_has_it(self.base)
+        if any(kept.first for kept in self.program.kept):
+            body.append(Assign((Name("self.has_begun"),), Literal(False)))
         if self.signature.makes_state():
             body.append(Do(call("self.reset_parameters")))
         return Function("__init__", tuple(parameters), "None", tuple(body))
@@ -240,6 +242,8 @@ class Constructor:
             body.append(Do(call("self.reset_running_stats")))
         if any(isinstance(p.init, Draw) and p.low is not None for p in self.program.params):
             body.append(Do(call("self.project_")))
+        if any(kept.first for kept in self.program.kept):
+            body.append(Assign((Name("self.has_begun"),), Literal(False)))
         doc = ("Set every parameter and buffer to its initial value.",)
         return Function("reset_parameters", (SELF,), "None", tuple(body), doc)
 

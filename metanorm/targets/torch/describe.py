@@ -46,14 +46,20 @@ def function_doc(program: Program) -> tuple[str, ...]:
     return (f"The function behind `{program.name}`, on tensors and numbers alone.",)
 
 
+SAID = (ast.Let, ast.Output, ast.Repeat, ast.Update)
+
+
+def _begins(statement: ast.AnyStatement) -> bool:
+    """Whether it declares what begins with a value that is computed."""
+    if not isinstance(statement, (ast.Param, ast.Buffer)):
+        return False
+    items: Sequence[ast.ParamItem | ast.BufferItem] = statement.items
+    return any(item.from_weight or item.first for item in items)
+
+
 def _formula(equations: ast.Norm) -> list[str]:
     """The equations of the norm, as the language writes them."""
-    kept = [
-        s
-        for s in equations.statements
-        if isinstance(s, (ast.Let, ast.Output, ast.Repeat, ast.Update))
-        or (isinstance(s, (ast.Param, ast.Buffer)) and any(item.from_weight for item in s.items))
-    ]
+    kept = [s for s in equations.statements if isinstance(s, SAID) or _begins(s)]
     lines = ["Equations::", ""]
     for statement in kept:
         words = statement_lines(ast.bare(statement), 0)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from metanorm.ir.momenta import counts_batches, flag_alone_decides
-from metanorm.ir.scalar import Scalar
+from metanorm.ir.scalar import Const, Scalar
 from metanorm.targets.python.pyir import (
     Assign,
     Binary,
@@ -67,10 +67,12 @@ class ForwardPrinter:
         demanded: Sequence[Stmt],
         doc: Sequence[str],
         shares: Mapping[str, Expr] = {},
+        checked: Sequence[Stmt] = (),
     ) -> Function:
         """The function, called `name`, with the parameters `first` in front of the inputs.
 
-        It begins with the statements `before`; `demanded` follow once defaults are filled in.
+        It begins with the statements `before`; `demanded` follow once defaults are filled in, and
+        `checked` once the call is known to be one that the norm can take.
         `shares` are expressions for arguments of the constructor of which a process has a share.
         """
         inputs = self.inputs()
@@ -102,7 +104,7 @@ class ForwardPrinter:
 
         check, function = self.check, self.own.function
         arguments = tuple(given(p.name) for p in check.parameters)
-        body.append(Do(Call(Name(check.name), arguments)))
+        body += [Do(Call(Name(check.name), arguments)), *checked]
         if running:
             used: Expr = Name("self.track_running_stats")
             if not flag_alone_decides(self.program):
@@ -137,6 +139,8 @@ class ForwardPrinter:
         return [read, *renamed(tuple(body), names)]
 
     def _momentum(self, momentum: Scalar | None, counter: Name) -> Expr:
+        if momentum == Const(1.0):  # what arrives replaces the statistic, also in an average of all
+            return Literal(1.0)
         value = Literal(None) if momentum is None else self.constructor.scalar(momentum)
         # As in torch, `None` keeps what there is where nothing is counted.
         given = counter if counts_batches(self.program) else Literal(None)

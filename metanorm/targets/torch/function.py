@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from metanorm.ir.nodes import Argument, Buffer, InputDecl, ParamDecl, Program
+from metanorm.ir.nodes import Argument, Buffer, InputDecl, Param, ParamDecl, Program
 from metanorm.targets.python.pyir import (
     Assign,
     Attribute,
@@ -50,8 +50,8 @@ class FunctionPrinter:
     def printed(self, name: str, program: Program, doc: Sequence[str]) -> Printed:
         """The function of a program: of the norm, or of what a parameter begins with."""
         whole = program is self.signature.program
-        params = program.params if whole else ()
         read = {let.op for let in program.body}
+        params = [p for p in program.params if whole or Param(p.name) in read]
         buffers = [b for b in program.buffers if whole or Buffer(b.name) in read]
         taken = [a.name for a in program.arguments] + [name, "dtype", "training"]
         taken += [i.name for i in program.inputs] + [p.name for p in params]

@@ -25,6 +25,7 @@ from metanorm.targets.torch.base import Base
 from metanorm.targets.torch.beginning import Beginning
 from metanorm.targets.torch.constructor import SELF, Constructor, ordered
 from metanorm.targets.torch.describe import class_doc, function_doc
+from metanorm.targets.torch.first_batch import FirstBatch
 from metanorm.targets.torch.forward import ForwardPrinter
 from metanorm.targets.torch.function import FunctionPrinter
 from metanorm.targets.torch.kinds import fewest_dims, kind_of
@@ -66,6 +67,9 @@ class _Printer:
         self.functions = FunctionPrinter(self.signature)
         self.check = self.functions.check(names.check)
         self.own = self.functions.printed(names.function, self.program, function_doc(self.program))
+        self.first_batch: FirstBatch | None = None
+        if any(kept.first for kept in self.program.kept):
+            self.first_batch = FirstBatch(self.signature, self.functions, norm.beginnings)
         self.beginning: Beginning | None = None
         if self.program.target == "weight" and self.signature.has_state():
             self.beginning = Beginning(
@@ -74,7 +78,8 @@ class _Printer:
 
     def definitions(self) -> tuple[Stmt, ...]:
         result = self._result_type()
-        others = self.beginning.printed.values() if self.beginning else ()
+        others = [*self.beginning.printed.values()] if self.beginning else []
+        others += self.first_batch.printed.values() if self.first_batch else ()
         return (
             *result,
             self._class(),
@@ -107,7 +112,10 @@ class _Printer:
             body += self._resets()
         if any(p.low is not None for p in self.program.params):
             body.append(self.constructor.project())
-        body.append(self._forward())
+        forward = self._forward()
+        body.append(forward)
+        if self.first_batch is not None:
+            body += self.first_batch.methods(forward.parameters[1:])
         if self.beginning is not None:
             body.append(self.beginning.right_inverse())
         if self.base is None or not self.base.is_plain:
@@ -128,7 +136,11 @@ class _Printer:
         node = call("runtime.handle_override", Name("self.forward"), *inner)
         # Calls that the runtime answers: by torch.fx, with nested tensors, among processes.
         before = (If(override, (Return(node),)),)
-        return forward.printed("forward", (SELF,), before, demanded, (self.kind.gives,))
+        first: list[Stmt] = []
+        if self.first_batch is not None:
+            first = self.first_batch.demanded([name.text for name in inner])
+        doc = (self.kind.gives,)
+        return forward.printed("forward", (SELF,), before, demanded, doc, checked=first)
 
     def _extra_repr(self) -> Function:
         parts: list[str | Expr] = []

@@ -34,7 +34,7 @@ def names_of(programs: Sequence[Program]) -> list[Names]:
         taken |= {function, result}
         beginnings = {}
         for kept in program.kept:
-            if kept.from_weight:
+            if kept.from_weight or kept.first:
                 beginnings[kept.name] = _free(f"{function}_{kept.name}", "_", taken)
         taken |= set(beginnings.values())
         found.append(Names(program.name, function, check, result, beginnings))

@@ -1,0 +1,93 @@
+"""How a norm begins with its first batch in training: `begin_`, and the flag that it has begun."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from metanorm.ir.beginnings import in_turn
+from metanorm.ir.nodes import Buffer, Param, Program
+from metanorm.targets.python.pyir import (
+    Assign,
+    Binary,
+    Call,
+    Do,
+    Function,
+    If,
+    Literal,
+    Name,
+    Parameter,
+    Return,
+    Stmt,
+    Unary,
+)
+from metanorm.targets.torch.constructor import SELF
+from metanorm.targets.torch.function import FunctionPrinter, Printed
+from metanorm.targets.torch.layout import call, integer, method
+from metanorm.targets.torch.signature import Signature
+
+BEGUN = Name("self.has_begun")
+
+
+class FirstBatch:
+    """Prints what a norm does with its first batch.
+
+    The flag is a state of the module beside its tensors, in the `state_dict` as `_extra_state`: a
+    buffer would have each call wait for the device that it is on.
+    """
+
+    def __init__(
+        self, signature: Signature, functions: FunctionPrinter, programs: Mapping[str, Program]
+    ) -> None:
+        self.program = signature.program
+        self.decls = in_turn(self.program)
+        self.printed: dict[str, Printed] = {}
+        self.read: dict[str, list[str]] = {}
+        for decl in self.decls:
+            program = programs[decl.name]
+            doc = f"What `{decl.name}` of `{self.program.name}` takes from its first batch."
+            name = signature.names.beginnings[decl.name]
+            self.printed[decl.name] = functions.printed(name, program, (doc,))
+            read = {let.op for let in program.body}
+            kept = [b.name for b in program.buffers if Buffer(b.name) in read]
+            kept += [p.name for p in program.params if Param(p.name) in read]
+            self.read[decl.name] = kept
+
+    def demanded(self, inputs: Sequence[str]) -> list[Stmt]:
+        """Begin with this call, if it is the first one in training that has elements."""
+        some = Binary(">", (method(Name(inputs[0]), "numel"), integer(0)))
+        first = Binary("and", (Name("self.training"), Unary("not ", BEGUN), some))
+        return [If(first, (Do(call("self.begin_", *map(Name, inputs))),))]
+
+    def methods(self, parameters: Sequence[Parameter]) -> list[Function]:
+        """`begin_`, which takes what `forward` takes, and what keeps the flag in a `state_dict`."""
+        first = parameters[0].name
+        body: list[Stmt] = []
+        for decl in self.decls:
+            printed = self.printed[decl.name]
+            given = [Name(p.name) for p in parameters]
+            given += [Name(f"self.{name}") for name in self.read[decl.name]]
+            given += [Name(f"self.{a.name}") for a in printed.passed]
+            value = Call(Name(printed.function.name), tuple(given))
+            body.append(Do(call("runtime.take_", Name(f"self.{decl.name}"), value)))
+        if any(p.low is not None and p.first for p in self.program.params):
+            body.append(Do(call("self.project_")))
+        body.append(Assign((BEGUN,), Literal(True)))
+        doc = (f"Take from the batch `{first}` what begins with the first one.",)
+        state = Parameter("state", "Tensor")
+        return [
+            Function("begin_", (SELF, *parameters), "None", tuple(body), doc),
+            Function(
+                "get_extra_state",
+                (SELF,),
+                "Tensor",
+                (Return(call("torch.tensor", BEGUN)),),
+                ("Whether the first batch has been, for the `state_dict`.",),
+            ),
+            Function(
+                "set_extra_state",
+                (SELF, state),
+                "None",
+                (Assign((BEGUN,), call("bool", Name("state"))),),
+                ("Whether the first batch has been, from a `state_dict`.",),
+            ),
+        ]
