@@ -8,10 +8,14 @@ from torch.utils.hooks import RemovableHandle
 
 
 class Attached:
-    """Hooks that have been put on; `remove()`, or the end of a `with`, takes them off."""
+    """Hooks that have been put on; `remove()`, or the end of a `with`, takes them off.
 
-    def __init__(self, handles: Sequence[RemovableHandle]) -> None:
+    `skipped` are the names of what was left alone.
+    """
+
+    def __init__(self, handles: Sequence[RemovableHandle], skipped: Sequence[str] = ()) -> None:
         self.handles = tuple(handles)
+        self.skipped = tuple(skipped)
 
     def __len__(self) -> int:
         return len(self.handles)

@@ -18,7 +18,7 @@ LEARNED = (Param, Mode)  # what training or evaluation decides
 def report_misfits(norm: ast.Norm, low: Lowering, problems: Collector) -> None:
     """A problem for each statement that does not go with what the norm is for."""
     if low.target in ("weight", "gradient"):
-        for span, lacks, hint in _single(norm, low.target):
+        for span, lacks, hint in _single(norm, low):
             problems.add(NotForTarget(span, low.target, lacks, hint))
     if low.target == "gradient":
         for span, lacks in _state(norm, low):
@@ -33,14 +33,26 @@ def report_misfits(norm: ast.Norm, low: Lowering, problems: Collector) -> None:
             problems.add(NotForTarget(low.spans[ref], low.target, lacks, hint))
 
 
-def _single(norm: ast.Norm, target: str) -> Iterator[tuple[Span, str, str]]:
-    """Inputs after the first, which no layer and no optimizer gives, and outputs after it."""
+def _single(norm: ast.Norm, low: Lowering) -> Iterator[tuple[Span, str, str]]:
+    """Inputs which no layer and no optimizer gives, and outputs after the first.
+
+    An optimizer has the weight beside its gradient, with the same axes.
+    """
     inputs = [i for s in norm.statements if isinstance(s, ast.Input) for i in s.items]
     outputs = [i for s in norm.statements if isinstance(s, ast.Output) for i in s.items]
-    for item in inputs[1:]:
-        yield item.span, "one input", f"the {target} is all that it is given"
+    first, *further = zip(inputs, low.inputs)
+    if low.target == "gradient" and further:
+        (item, decl), *further = further
+        dims = ", ".join(low.table.shown(dim) for dim in first[1].dims)
+        if decl.sort != "tensor" or not decl.required or decl.dims != first[1].dims:
+            hint = f"write `{item.name.name}[{dims}]`: the weight has the axes of its gradient"
+            yield item.span, "no second input but the weight", hint
+    lacks = "one input" if low.target == "weight" else "two inputs"
+    given = "weight is" if low.target == "weight" else "gradient and the weight are"
+    for item, _ in further:
+        yield item.span, lacks, f"the {given} all that it is given"
     for output in outputs[1:]:
-        yield output.span, "one output", f"it takes the place of the {target}"
+        yield output.span, "one output", f"it takes the place of the {low.target}"
 
 
 def _state(norm: ast.Norm, low: Lowering) -> Iterator[tuple[Span, str]]:

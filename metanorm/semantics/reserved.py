@@ -22,7 +22,7 @@ MODULE_ATTRIBUTES = frozenset(
     register_parameter register_state_dict_post_hook register_state_dict_pre_hook requires_grad_
     set_extra_state set_submodule share_memory state_dict to to_empty train training type xpu
     zero_grad reset_parameters reset_running_stats num_batches_tracked project_
-    begin_ has_begun right_inverse attach fewest_dims process_groups
+    begin_ has_begun right_inverse attach fewest_dims most_dims takes_weight process_groups
     """.split()
 )
 

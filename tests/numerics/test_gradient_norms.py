@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import inspect
+import weakref
 from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
@@ -13,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import metanorm
 from metanorm import runtime
 from metanorm.runtime import GradientNorm
 
@@ -66,7 +69,8 @@ def test_a_plain_function(library: ModuleType) -> None:
 def test_on_a_model_gradients_are_normalized_as_they_arrive(library: ModuleType) -> None:
     model = net()
     attached = library.GradientCentralization().attach(model)
-    assert len(attached) == 4
+    assert len(attached) == 2
+    assert attached.skipped == ("0.bias", "3.bias")
     loss_of(model).backward()
     assert_centred(gradients(model), plain_gradients())
     loss_of(model, 1).backward()  # and is added to what is there
@@ -209,3 +213,81 @@ def test_the_base_is_what_the_runtime_calls_it(library: ModuleType) -> None:
     assert isinstance(norm, GradientNorm) and isinstance(norm, nn.Module)
     assert runtime.GradientNorm is GradientNorm
     assert isinstance(copy.deepcopy(norm), library.GradientCentralization)
+
+
+def clipped(grad: Tensor, weight: Tensor, clip: float = 0.01, eps: float = 1e-3) -> Tensor:
+    """As timm clips what has several dimensions."""
+    dims = tuple(range(1, grad.dim()))
+    longest = weight.norm(2, dims, keepdim=True).clamp(min=eps) * clip
+    length = grad.norm(2, dims, keepdim=True)
+    return torch.where(length < longest, grad, grad * (longest / length.clamp(min=1e-6)))
+
+
+def scaled(grad: Tensor, weight: Tensor, trust: float = 1e-3, decay: float = 0.1) -> Tensor:
+    """As LARS is published."""
+    size, length = weight.norm(), grad.norm()
+    return trust * size / (length + decay * size + 1e-8) * (grad + decay * weight)
+
+
+WITH_WEIGHTS: dict[str, tuple[dict[str, float], Callable[[Tensor, Tensor], Tensor]]] = {
+    "AdaptiveGradientClipping": ({}, clipped),
+    "LARS": ({"decay": 0.1}, scaled),
+}
+
+
+@pytest.mark.parametrize("on", ["model", "optimizer", "parameters"])
+@pytest.mark.parametrize("name", WITH_WEIGHTS)
+def test_a_norm_that_sees_weights(library: ModuleType, name: str, on: str) -> None:
+    arguments, by_hand = WITH_WEIGHTS[name]
+    norm, model = getattr(library, name)(**arguments), net()
+    wanted = plain_gradients()
+    weights = {n: p.detach().clone() for n, p in model.named_parameters()}
+    if on == "parameters":
+        handles = [norm.attach(p) for p in model.parameters() if p.dim() > 1]
+        assert [h.skipped for h in handles] == [()] * 2
+    else:
+        to = model if on == "model" else torch.optim.SGD(model.parameters(), lr=0.0)
+        attached = norm.attach(to, where=lambda p: p.dim() > 1)
+        assert attached.skipped == (("0.bias", "3.bias") if on == "model" else ("1", "3"))
+    loss_of(model).backward()
+    if on == "optimizer":
+        to.step()
+    for n, grad in gradients(model).items():
+        right = by_hand(wanted[n], weights[n]) if grad.dim() > 1 else wanted[n]
+        torch.testing.assert_close(grad, right, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("skip", ["bias", "*.bias", ("0.bias", "3.b*")])
+def test_parameters_are_skipped_by_name(library: ModuleType, skip: str | tuple[str, ...]) -> None:
+    model = net()
+    norm = library.LARS()
+    assert norm.attach(model, skip=skip).skipped == ("0.bias", "3.bias")
+    named = torch.optim.SGD(list(model.named_parameters()), lr=0.1)
+    assert norm.attach(named, skip=skip).skipped == ("0.bias", "3.bias")
+    with pytest.raises(ValueError, match="does not know the names of its parameters"):
+        norm.attach(torch.optim.SGD(model.parameters(), lr=0.1), skip=skip)
+    with pytest.raises(ValueError, match="has no name to skip"):
+        norm.attach(model[0].weight, skip=skip)
+
+
+def test_what_has_other_axes_is_skipped_at_once() -> None:
+    """Never a `ShapeError` in the middle of `step()`."""
+    text = "norm Rows for gradient { input grad[O, I] output grad - mean(grad over I) }"
+    model = net()
+    optimizer = torch.optim.SGD(list(model.named_parameters()), lr=0.0)
+    attached = metanorm.loads(text).Rows().attach(optimizer)
+    assert attached.skipped == ("0.weight", "0.bias", "3.bias")
+    loss_of(model).backward()
+    optimizer.step()
+    wanted = plain_gradients()
+    wanted["3.weight"] = centred(wanted["3.weight"])
+    torch.testing.assert_close(gradients(model), wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_a_hook_keeps_no_parameter_alive(library: ModuleType) -> None:
+    parameter = nn.Parameter(torch.randn(3, 2))
+    library.LARS().attach(parameter)
+    seen = weakref.ref(parameter)
+    del parameter
+    gc.collect()
+    assert seen() is None

@@ -38,6 +38,7 @@ KINDS = {
     ),
 }
 MADE_LATER = "Its parameters get their lengths and first values from the weight that it is put on."
+WITH_WEIGHT = "It is given each parameter beside its gradient."
 LEFT_ALONE = "Gradients with fewer dimensions than {fewest} are left alone."
 
 
@@ -50,8 +51,16 @@ def kind_of(program: Program) -> Kind:
         usage += f" {MADE_LATER}"
     if program.target == "gradient" and fewest > 0:
         usage += f" {LEFT_ALONE}"
+    if program.target == "gradient" and len(program.inputs) > 1:
+        usage += f" {WITH_WEIGHT}"
     words = {"name": program.name, "input": program.inputs[0].name, "fewest": str(fewest)}
     return Kind(kind.base, kind.gives.format(**words), usage.format(**words))
+
+
+def most_dims(program: Program) -> int | None:
+    """How many dimensions a first input has at most; `None` where an axis stands for any number."""
+    dims = program.inputs[0].dims
+    return None if any(program.index.space[dim].variadic for dim in dims) else len(dims)
 
 
 def fewest_dims(program: Program) -> int:

@@ -28,7 +28,7 @@ from metanorm.targets.torch.describe import class_doc, function_doc
 from metanorm.targets.torch.first_batch import FirstBatch
 from metanorm.targets.torch.forward import ForwardPrinter
 from metanorm.targets.torch.function import FunctionPrinter
-from metanorm.targets.torch.kinds import fewest_dims, kind_of
+from metanorm.targets.torch.kinds import fewest_dims, kind_of, most_dims
 from metanorm.targets.torch.layout import call, integer
 from metanorm.targets.torch.names import Names
 from metanorm.targets.torch.signature import Signature
@@ -103,6 +103,11 @@ class _Printer:
         if self.program.target == "gradient":
             number = integer(fewest_dims(self.norm.program))
             attributes.append(Assign((Name("fewest_dims"),), number))
+            most = most_dims(self.norm.program)
+            if most is not None:
+                attributes.append(Assign((Name("most_dims"),), integer(most)))
+            if len(self.program.inputs) > 1:
+                attributes.append(Assign((Name("takes_weight"),), Literal(True)))
         body: list[Stmt] = [
             *attributes,
             *([Blank()] if attributes else []),
