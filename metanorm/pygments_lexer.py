@@ -45,7 +45,7 @@ class NormLexer(RegexLexer):  # type: ignore[misc] # which has no types
             (r"[A-Z]\w*(?=\s*\()", Name.Class),
             (r"\*?\b[A-Z]\w*\b", Name.Label),  # an axis
             (r"[A-Za-z_]\w*", Name),
-            (r"->|[<>=!]=|[-+*/^<>=]", Operator),
+            (r"->|[<>=!]=|[-+*/^<>=|]", Operator),
             (r"[{}()\[\],:.]", Punctuation),
             (r".", Error),
         ]

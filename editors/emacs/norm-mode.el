@@ -12,13 +12,13 @@
   `(("\\_<norm\\_>[ \t\n]+\\(\\sw+\\)" 1 font-lock-type-face)
     (,(regexp-opt '("affine" "axis" "buffer" "input" "let" "mix" "norm" "output" "param" "reduce" "repeat" "scale" "shift" "stat" "track" "update" "use") 'words)
      . font-lock-keyword-face)
-    (,(regexp-opt '("as" "by" "for" "from" "in" "init" "like" "none" "of" "off" "over" "per" "weight" "where" "with") 'words)
+    (,(regexp-opt '("as" "by" "first" "for" "from" "in" "init" "into" "like" "none" "of" "off" "over" "per" "weight" "where" "with") 'words)
      . font-lock-keyword-face)
     (,(regexp-opt '("bool" "edges" "float" "index" "int" "mask" "matrix") 'words)
      . font-lock-type-face)
     (,(regexp-opt '("None" "false" "true") 'words)
      . font-lock-constant-face)
-    (,(regexp-opt '("abs" "affine" "blocks" "cast" "causal" "chunks" "clamp" "cos" "count" "erf" "exp" "gelu" "interleave" "l1" "l2" "log" "max" "mean" "min" "mode" "moments" "normal" "normalize" "position" "relu" "rms" "rsqrt" "sigmoid" "sign" "silu" "sin" "size" "softmax" "softplus" "sparsestmax" "sqrt" "std" "stop" "sum" "tanh" "uniform" "var" "where" "window") 'words)
+    (,(regexp-opt '("abs" "affine" "blocks" "cast" "causal" "chunks" "clamp" "cos" "count" "erf" "exp" "gelu" "interleave" "l1" "l2" "log" "max" "mean" "median" "min" "mode" "moments" "normal" "normalize" "position" "quantile" "relu" "rms" "rsqrt" "sigmoid" "sign" "silu" "sin" "size" "softmax" "softplus" "sparsestmax" "sqrt" "std" "stop" "sum" "tanh" "uniform" "var" "where" "window") 'words)
      . font-lock-builtin-face)))
 
 ;;;###autoload

@@ -103,6 +103,7 @@ SPELLED_OUT = {
     "elu": "where(x > 0, x, exp(min(x, 0)) - 1)",
     "expm1": "exp(x) - 1",
     "hardtanh": "clamp(x, min = -1, max = 1)",
+    "kthvalue": "quantile(x over C, q = (k - 1) / (size(C) - 1))",
     "leaky_relu": "where(x > 0, x, 0.01 * x)",
     "log10": "log(x) / 2.302585092994046",
     "log1p": "log(1 + x)",
@@ -123,8 +124,8 @@ SPELLED_OUT = {
 
 # What the language has no form of, however near the name of something else is.
 MISSING = {
-    **dict.fromkeys(("median", "quantile", "kthvalue"), "nothing is sorted"),
-    **dict.fromkeys(("sort", "argsort", "topk", "argmax", "argmin"), "nothing is sorted"),
+    **dict.fromkeys(("sort", "argsort", "topk", "argmax", "argmin"),
+                    "nothing is sorted; `median` and `quantile` are statistics"),
     **dict.fromkeys(("round", "floor", "ceil", "trunc"), "nothing is rounded but by `cast`"),
     **dict.fromkeys(("conv", "conv1d", "conv2d", "matmul", "mm", "bmm", "einsum", "dot"),
                     "a contraction is written `sum(a * b over K)`"),

@@ -136,7 +136,8 @@ def op_text(op: Op) -> str:
         case Pool():
             about = f" about {op.about}" if op.about else ""
             ddof = f" ddof {op.ddof}" if op.ddof else ""
-            return f"{op.statistic}({op.value}{about} {_pooled(op)}{ddof})"
+            share = f" share {scalar_text(op.share)}" if op.share is not None else ""
+            return f"{op.statistic}({op.value}{about} {_pooled(op)}{ddof}{share})"
         case Count():
             return f"count({_pooled(op)})"
         case Exchange(value, axes):

@@ -265,6 +265,8 @@ class Fingerprint:
                 return f"mean of squares of {value(root)} over {self._over(op.over)} {rest}"
             case Pool():
                 rest = f"{value(op.where)} {value(op.weight)} {value(op.about)} {op.ddof}"
+                if op.share is not None:
+                    rest += f" share {self._scalar(op.share)}"
                 return f"{op.statistic} {value(op.value)} over {self._over(op.over)} {rest}"
             case Count(over, where, weight):
                 return f"count {self._over(over)} {value(where)} {value(weight)}"

@@ -94,7 +94,8 @@ class Pool:
     """A statistic of `value` over an aggregation.
 
     `about` is the centre of a `second` moment and lives on the result; `where` and
-    `weight` make every count a weight; a pool of total weight zero gives zero.
+    `weight` make every count a weight; a pool of total weight zero gives zero. `share` says which
+    `quantile` it is.
     """
 
     statistic: str
@@ -104,6 +105,7 @@ class Pool:
     weight: Ref | None = None
     about: Ref | None = None
     ddof: int = 0
+    share: Scalar | None = None
 
 
 @dataclass(frozen=True, slots=True)

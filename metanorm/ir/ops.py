@@ -126,6 +126,19 @@ _ROWS = (
         "min",
         "The smallest value of each pool; equal ones share the gradient.",
     ),
+    _statistic(
+        "median",
+        "The middle value of each pool, or the mean of the two middle ones, as in NumPy. Its "
+        "gradient goes to these. It pools whole axes and blocks, and takes no `weight`.",
+    ),
+    Operation(
+        "quantile",
+        "statistic",
+        "quantile(x over P, q = 0.9)",
+        "The value below which a share q of each pool lies, between its neighbours as in "
+        "`torch.quantile`. It pools as `median` does, which is the one half.",
+        ("x",),
+    ),
     _form(
         "count",
         "count(over P)",
@@ -241,6 +254,8 @@ _ROWS = (
 ELEMENTWISE: Mapping[str, Operation] = {
     row.name: row for row in _ROWS if row.group in ("operator", "elementwise")
 }
+# Statistics that are found in the order of the values: they have no kernels.
+ORDERED = frozenset({"median", "quantile"})
 STATISTICS: Mapping[str, Operation] = {row.name: row for row in _ROWS if row.group == "statistic"}
 FORMS: Mapping[str, Operation] = {row.name: row for row in _ROWS if row.group == "form"}
 MATRICES: Mapping[str, Operation] = {row.name: row for row in _ROWS if row.group == "matrix"}

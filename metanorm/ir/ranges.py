@@ -103,7 +103,7 @@ def _range(op: Op, known: Mapping[Ref, Range], ops: Mapping[Ref, Op], program: P
             return UNIT
         case Pool(statistic=statistic, value=value):
             inner = known[value]
-            if statistic in ("mean", "max", "min"):
+            if statistic in ("mean", "max", "min", "quantile"):
                 return inner.union(Range(0.0, 0.0))
             if statistic == "sum":
                 return NONNEGATIVE if inner.low >= 0 else ANY

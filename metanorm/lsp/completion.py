@@ -108,7 +108,7 @@ class Place:
             elif not depth and token.type in OPENERS:
                 return str(token)
             elif not depth and token in LEADS:
-                is_form = behind == "("  # `affine(e per C)`
+                is_form = behind == "(" and str(token) in FORMS  # `affine(e per C)`
                 if not is_form and not (is_listed and token in OF_ONE):
                     return str(token)
             is_listed = is_listed or (not depth and token == ",")

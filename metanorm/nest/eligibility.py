@@ -38,6 +38,7 @@ from metanorm.ir.nodes import (
     Stop,
 )
 from metanorm.ir.operands import every_let, operands
+from metanorm.ir.ops import ORDERED
 from metanorm.ir.scalar import Const
 from metanorm.ir.space import Space
 from metanorm.nest.arguments import asked, dimensions, factors, orders, orders_of
@@ -77,6 +78,8 @@ def ineligible(program: Program) -> Iterator[str]:
         over = let.op.over if isinstance(let.op, (Pool, Count)) else ()
         if any(isinstance(m, Neighbours) for _, m in over) and not rewritable(let, program):
             yield NEIGHBOURS
+        if isinstance(let.op, Pool) and let.op.statistic in ORDERED:
+            yield "a statistic that is found in the order of the values"
     if multiplies_data(program) or multiplies_in_loops(program):
         yield MULTIPLIED
     space = Space(program.axes)

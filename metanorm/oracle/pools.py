@@ -168,7 +168,25 @@ class Pools:
                 if best.shape[-1] == 0:
                     return torch.zeros_like(total)
                 return torch.where(empty, 0.0, sign * best.amax(-1))
+            case "quantile":
+                assert op.share is not None
+                return self._quantile(x, weighs, self.v.frame.number(op.share))
         raise NotImplementedError(op.statistic)
+
+    def _quantile(self, x: Tensor, weighs: Tensor, share: float) -> Tensor:
+        """Between the two values, in their order, that are nearest to the place of the share."""
+        odd = (weighs & x.isnan()).any(-1)
+        counted = torch.where(weighs & ~x.isnan(), x, torch.inf)
+        number = weighs.expand_as(counted).sum(-1, keepdim=True)
+        if x.shape[-1] == 0:
+            return torch.zeros_like(number, dtype=F64).squeeze(-1)
+        ordered = torch.sort(counted, dim=-1, stable=True).values
+        place = share * (number - 1).clamp(min=0).to(F64)
+        below, above = (ordered.gather(-1, p.long()) for p in (place.floor(), place.ceil()))
+        part = place - place.floor()
+        between = torch.where(part == 0, below, (1 - part) * below + part * above)
+        found = torch.where(number == 0, 0.0, between).squeeze(-1)
+        return torch.where(odd, torch.nan, found)
 
     def _centre(self, mean: Tensor) -> Tensor:
         """The centre of a variance. What is rounded is left out of its derivative, where it would

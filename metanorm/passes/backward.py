@@ -35,6 +35,7 @@ from metanorm.ir.nodes import (
     Rename,
     Stop,
 )
+from metanorm.ir.ops import ORDERED
 from metanorm.ir.outputs import output_dims
 from metanorm.passes.builder import Builder, without_dead
 from metanorm.passes.derivatives import DERIVATIVES, Deriver
@@ -247,6 +248,8 @@ class _Backward:
             raise NotDerivable("a pool by a given matrix or a graph")
         if op.ddof or op.about is not None:
             raise NotDerivable(f"{op.statistic} with ddof or about")
+        if op.statistic in ORDERED:
+            raise NotDerivable("a statistic that is found in the order of the values")
         found = PoolAdjoint(self.b, self._moved(op), result, d, self._mean(op))
         # A pool along an axis takes a value of its cells once for each position.
         read = (r for r in (op.value, op.where, op.weight) if r is not None)

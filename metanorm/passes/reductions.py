@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from metanorm.ir.accumulation import ACCUMULATIONS
 from metanorm.ir.aggregation import Matrix, Window
 from metanorm.ir.nodes import Count, Expand, Pool, Program, Ref
-from metanorm.ir.ops import STATISTICS
+from metanorm.ir.ops import ORDERED, STATISTICS
 from metanorm.ir.rename import renamed
 from metanorm.passes.builder import Builder
 
@@ -25,7 +25,7 @@ def reductions(program: Program) -> Program:
         builder.span = let.span
         if isinstance(op, Pool):
             op = _as_large(builder, op)
-            if op.statistic in ACCUMULATIONS:
+            if op.statistic in ACCUMULATIONS or op.statistic in ORDERED:
                 builder.take(let, op)
             else:
                 builder.forward(let, COMPOSED[op.statistic](_Pooling(builder, op, let.name)))
@@ -87,7 +87,8 @@ COMPOSED: Mapping[str, Callable[[_Pooling], Ref]] = {
     "l1": lambda p: p.of("sum", p.b.map("abs", p.op.value)),
     "l2": lambda p: p.map("root", p.of("sum", p.squares())),
 }
-assert STATISTICS.keys() <= {*ACCUMULATIONS, *COMPOSED}, "a statistic that nothing computes"
+computed = {*ACCUMULATIONS, *COMPOSED, *ORDERED}
+assert STATISTICS.keys() <= computed, "a statistic that nothing computes"
 
 
 def _as_large(b: Builder, op: Pool) -> Pool:

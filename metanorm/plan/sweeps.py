@@ -27,6 +27,7 @@ from metanorm.ir.nodes import (
     Type,
 )
 from metanorm.ir.operands import operands
+from metanorm.ir.ops import ORDERED
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,9 @@ class _Planner:
 
     def _measured(self, let: Let) -> bool:
         """Whether a value is a statistic of wide ones."""
-        return isinstance(let.op, Pool) and self.wide(let.op.value)
+        if not isinstance(let.op, Pool) or let.op.statistic in ORDERED:
+            return False
+        return self.wide(let.op.value)
 
     # ---- what later sweeps need
 

@@ -48,6 +48,7 @@ from metanorm.runtime.losses import Collected, collect
 from metanorm.runtime.matrices import Given, Rows, keep_matrix, pooling_rows, rows_mean, rows_var
 from metanorm.runtime.mean_and_variance import Moments
 from metanorm.runtime.neighbours import Members, Neighbours
+from metanorm.runtime.order import quantile
 from metanorm.runtime.outputs import register_output
 from metanorm.runtime.overrides import handle_override, has_override
 from metanorm.runtime.pools import (
@@ -198,6 +199,7 @@ __all__ = [
     "power_sum",
     "power_sums",
     "project_",
+    "quantile",
     "register_output",
     "renamed",
     "require",

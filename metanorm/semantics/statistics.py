@@ -8,7 +8,7 @@ from collections.abc import Callable
 from metanorm.diagnostics.names import DuplicateName
 from metanorm.diagnostics.pools import BadOption, CannotTrack
 from metanorm.diagnostics.values import WrongKind
-from metanorm.ir.aggregation import PARTITIONS, ByIndex, Ones
+from metanorm.ir.aggregation import PARTITIONS, REGULAR, ByIndex, Ones
 from metanorm.ir.nodes import (
     Buffer,
     BufferDecl,
@@ -28,8 +28,8 @@ from metanorm.semantics.lowering import Frame, Lowering
 from metanorm.semantics.names_in_ast import nodes_in
 from metanorm.semantics.pools import LoweredPool, PoolLowering
 from metanorm.semantics.reserved import check_name
-from metanorm.semantics.scalars import scalar_or_none
-from metanorm.semantics.values import Moments, Tensor, Value
+from metanorm.semantics.scalars import scalar_from_ast, scalar_or_none
+from metanorm.semantics.values import POISON, Moments, Tensor, Value
 from metanorm.source import Span
 from metanorm.syntax import ast
 
@@ -73,6 +73,8 @@ class Statistics:
                 second = self._pool("second", x, pool, about=zero)
                 live = self.low.map("root", second, span=pool.span)
                 return self._tracked(live, name, x, pool)
+            case "median" | "quantile":
+                return self._quantile(name, x, pool)
             case "moments":
                 given = self.pools.options(pool, name, ("ddof",), tracks=True)
                 return self._moments(x, pool, self._ddof(given))
@@ -104,6 +106,38 @@ class Statistics:
         centre = about.ref if about is not None else None
         op = Pool(kind, x.ref, pool.over, pool.where, pool.weight, centre, ddof)
         return self.low.emit(op, pool.span, name)
+
+    def _quantile(self, name: str, x: Tensor, pool: LoweredPool) -> Value:
+        """What stands at a share of the way through the values of each pool, in their order."""
+        given = self.pools.options(pool, name, ("q",) if name == "quantile" else (), tracks=True)
+        share: Scalar | None = Const(0.5)
+        if name == "quantile" and "q" not in given:
+            hint = "write `quantile(x over P, q = 0.9)`"
+            reason = "`quantile` needs a share `q`"
+            self.low.problems.add(BadOption(pool.span, "q", name, reason, hint=hint))
+            return POISON
+        if "q" in given:
+            expr = given["q"].value
+            share = scalar_from_ast(expr, self.frame, self.low, "the share of a `quantile`")
+            if isinstance(share, Const) and not 0 <= share.value <= 1:
+                hint = "the largest value is the one at `q = 1`"
+                reason = "a share is between 0 and 1"
+                self.low.problems.add(BadOption(expr.span, "q", name, reason, hint=hint))
+                share = None
+        if not all(isinstance(matrix, (Ones, *REGULAR)) for _, matrix in pool.over):
+            hint = f"it pools whole axes, and blocks of them: `{name}(x over N, C: blocks(8))`"
+            found = "an index, a window or a matrix"
+            self.low.problems.add(WrongKind(pool.span, found, "whole axes or blocks", hint))
+            return POISON
+        if pool.weight is not None:
+            hint = "it leaves elements out by `where`"
+            reason = f"`{name}` does not weigh elements"
+            self.low.problems.add(BadOption(pool.span, "weight", name, reason, hint=hint))
+            return POISON
+        if share is None:
+            return POISON
+        op = Pool("quantile", x.ref, pool.over, pool.where, share=share)
+        return self._tracked(self.low.emit(op, pool.span), name, x, pool)
 
     def _ddof(self, given: dict[str, ast.Keyword]) -> int:
         keyword = given.get("ddof")

@@ -74,6 +74,7 @@ TARGETS = {
 OPTIONS = {
     "ddof": "1 for the unbiased variance: `var(x over C, ddof = 1)`",
     "about": "the second moment about this value instead of the mean: `var(x over C, about = 0)`",
+    "q": "the share of a pool that lies below: `quantile(x over T, q = 0.9)`",
     "radius": "how sparse the weights of `sparsestmax` are",
     "edge": "what is beyond the border: `truncate`, `zero` or `replicate`",
     "train": "the value in training mode",

@@ -156,8 +156,11 @@ def _shares_differ(program: Program) -> bool:
     extremes = [op for op in pools if op.statistic in ("max", "min")]
     matrices = [m for op in extremes for _, m in op.over]
     windows = [m for m in matrices if isinstance(m, Window)]
-    return any(window.edge != "truncate" for window in windows) or any(
-        isinstance(m, Neighbours) for m in matrices
+    in_order = any(op.statistic == "quantile" for op in pools)  # one of equal values gets it all
+    return (
+        in_order
+        or any(window.edge != "truncate" for window in windows)
+        or any(isinstance(m, Neighbours) for m in matrices)
     )
 
 

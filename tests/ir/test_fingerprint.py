@@ -146,7 +146,7 @@ def changed(value: Any, program: Program) -> Iterator[tuple[str, Any]]:
             replaced = field.name == "init" and getattr(value, "from_weight", ())
             if replaced or not field.init or field.name in IGNORED.get(type(value), ()):
                 continue
-            more = (ELSEWHERE,) if field.name == "from_weight" else ()
+            more = (ELSEWHERE,) if field.name in ("from_weight", "first") else ()
             for what, after in changed(before, program):
                 where = f"{type(value).__name__}.{field.name}"
                 other = (*more, *after) if more else after

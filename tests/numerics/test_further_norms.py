@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from types import ModuleType
 
+import pytest
 import torch
 from torch import nn
+
+from metanorm import loads
 
 F64 = torch.float64
 
@@ -33,3 +36,44 @@ def test_dua_follows_samples_by_less_and_less(library: ModuleType) -> None:
         torch.testing.assert_close(ours.train()(x), theirs.train()(x))
         torch.testing.assert_close(ours.eval()(x), theirs.eval()(x))
     ours.load_state_dict(theirs.state_dict() | {"share": torch.tensor(0.1)})
+
+
+def test_robust_scaling_is_that_of_forecasters(library: ModuleType) -> None:
+    """By NumPy's rules, series by series: one of them is constant, one has no deviation but one."""
+    x = torch.randn(2, 7, 3, dtype=F64)
+    x[1, :, 0] = 2
+    x[1, :5, 1] = 1
+    keep = torch.rand(2, 7) < 0.7
+    keep[:, :5] = True
+    found = library.RobustScaler()(x, keep)
+    right = torch.zeros_like(x)
+    for n, c in torch.cartesian_prod(torch.arange(2), torch.arange(3)):
+        own = x[n, keep[n], c]
+        centre = own.quantile(0.5)
+        mad = (own - centre).abs().quantile(0.5)
+        scale = mad if mad > 0 else 0.6745 * own.std(correction=0)
+        right[n, keep[n], c] = (own - centre) / ((scale if scale > 0 else 1) + 1e-6)
+    torch.testing.assert_close(found, right)
+
+
+def test_returns_are_divided_by_their_running_range(library: ModuleType) -> None:
+    norm, span = library.ReturnNorm().double(), 0.0
+    for scale in (100.0, 1000.0, 1.0):
+        x = torch.randn(6, 5, dtype=F64, requires_grad=True) * scale
+        own = x.quantile(0.95) - x.quantile(0.05)
+        span = 0.99 * span + 0.01 * own.item()
+        y = norm(x)
+        torch.testing.assert_close(y, x / max(1, span))
+        (grad,) = torch.autograd.grad(y.sum(), x)
+        torch.testing.assert_close(grad, torch.full_like(x, 1 / max(1, span)))
+    assert norm.span.item() == pytest.approx(span)
+    torch.testing.assert_close(norm.eval()(x), x / max(1, span))
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
+def test_a_share_is_between_0_and_1(share: float) -> None:
+    norm = loads("norm Q(q = 0.5) { input x[N, C] output x - quantile(x over C, q = q) }").Q(
+        q=share
+    )
+    with pytest.raises(ValueError, match="share of a quantile must be between 0 and 1"):
+        norm(torch.randn(2, 3))

@@ -231,7 +231,7 @@ def scaled(grad: Tensor, weight: Tensor, trust: float = 1e-3, decay: float = 0.1
 
 WITH_WEIGHTS: dict[str, tuple[dict[str, float], Callable[[Tensor, Tensor], Tensor]]] = {
     "AdaptiveGradientClipping": ({}, clipped),
-    "LARS": ({"decay": 0.1}, scaled),
+    "LARSGradient": ({"decay": 0.1}, scaled),
 }
 
 
@@ -260,7 +260,7 @@ def test_a_norm_that_sees_weights(library: ModuleType, name: str, on: str) -> No
 @pytest.mark.parametrize("skip", ["bias", "*.bias", ("0.bias", "3.b*")])
 def test_parameters_are_skipped_by_name(library: ModuleType, skip: str | tuple[str, ...]) -> None:
     model = net()
-    norm = library.LARS()
+    norm = library.LARSGradient()
     assert norm.attach(model, skip=skip).skipped == ("0.bias", "3.bias")
     named = torch.optim.SGD(list(model.named_parameters()), lr=0.1)
     assert norm.attach(named, skip=skip).skipped == ("0.bias", "3.bias")
@@ -286,7 +286,7 @@ def test_what_has_other_axes_is_skipped_at_once() -> None:
 
 def test_a_hook_keeps_no_parameter_alive(library: ModuleType) -> None:
     parameter = nn.Parameter(torch.randn(3, 2))
-    library.LARS().attach(parameter)
+    library.LARSGradient().attach(parameter)
     seen = weakref.ref(parameter)
     del parameter
     gc.collect()

@@ -20,6 +20,7 @@ NOT_DERIVABLE = {  # what is torch's to derive
     "DoublyStochastic": "repeat",
     "IterNorm": "repeat",
     "Muon": "repeat",
+    "RobustScaler": "order of the values",
     "DecorrelatedBatchNorm": "repeat",
     "SwitchableWhitening": "repeat",
     "SwitchableWhiteningAll": "repeat",

@@ -179,6 +179,44 @@ KEEP = torch.tensor(
 WEIGHT = torch.tensor([[0.5, 1.0, 0.0, 2.0], [1.0, 1.0, 1.0, 1.0], [0.1, 0.2, 0.3, 0.0]], dtype=F64)
 
 
+@references("norm Middle { input x[N, C, *S]\n"
+            " output x * median(x over N, *S) + median(x over C: blocks(2)) + median(abs(x) over N) }",
+            x=(3, 4, 5))  # fmt: skip
+def middle(x: Tensor) -> Tensor:
+    """Of fifteen values, of two and of three, by torch alone."""
+    whole = x.transpose(0, 1).flatten(1).median(1).values
+    blocks = x.view(3, 2, 2, 5).mean(2, keepdim=True).expand(3, 2, 2, 5).reshape(3, 4, 5)
+    return x * whole[:, None] + blocks + x.abs().median(0).values
+
+
+@references("norm Shares(q = 0.3) { input x[N, C, T]\n"
+            " output x * quantile(x over N, T, q = q) + quantile(x over T, q = 1)"
+            " - quantile(x over C: interleave(2), q = 0) }", x=(3, 4, 5))  # fmt: skip
+def shares(x: Tensor) -> Tensor:
+    rows = x.transpose(0, 1).flatten(1)
+    between = torch.quantile(rows, 0.3, dim=1)[:, None]
+    return x * between + x.amax(2, keepdim=True) - x.view(3, 2, 2, 5).amin(1).repeat(1, 2, 1)
+
+
+SOME_ROWS = torch.tensor([[True, False, True, True, True], [False] * 5, [False] * 4 + [True]])
+
+
+@references("norm MaskedShares { input x[N, C, T], keep: mask[N, T]\n"
+            " output x + median(x over T where keep) + quantile(x over T where keep, q = 0.9)"
+            " + median(x over N, T where keep) }", x=(3, 4, 5), keep=SOME_ROWS)  # fmt: skip
+def masked_shares(x: Tensor, keep: Tensor) -> Tensor:
+    """Row by row; what counts nothing is zero."""
+    rows = []
+    for row, counts in zip(x, keep):
+        own = row[:, counts]
+        some = own.shape[1] > 0
+        zero = row.sum(1) * 0
+        both = [torch.quantile(own, q, dim=1) if some else zero for q in (0.5, 0.9)]
+        rows.append((both[0] + both[1])[:, None])
+    whole = torch.quantile(x.transpose(1, 2)[keep], 0.5, dim=0)[:, None]
+    return x + torch.stack(rows) + whole
+
+
 @references(
     "norm Masked { input x[N, T], keep: mask[N, T] = true, trust[N, T] = 1\n"
     " output x * mean(x over T where keep weight trust) + var(x over T where keep weight trust)"

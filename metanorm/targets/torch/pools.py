@@ -167,6 +167,8 @@ class PoolPrinter:
         extra = [integer(int(op.statistic[1]))] if op.statistic in ("l1", "l2") else []
         if op.statistic in POWERS:
             extra = [integer(POWERS[op.statistic])]
+        if op.share is not None:
+            extra = [self.c.lengths.number(op.share)]
         if is_along(op):
             expr, dims = self._along(name, extra, op, value, weights)
         elif indexed:
