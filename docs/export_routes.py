@@ -13,7 +13,7 @@ ONNX = (
     "CumulativeLayerNorm", "DynamicErf", "DynamicTanh", "EvoNormS0", "FilterResponseNorm",
     "GraphInstanceNorm", "GraphNorm", "GroupNorm", "ILMGroupNorm", "InstanceNorm", "KalmanNorm",
     "LayerNorm", "LocalContextNorm", "LocalResponseNorm", "MaskedBatchNorm", "MetaNorm", "ModeNorm",
-    "PairNorm", "PartialRMSNorm", "RMSNorm", "SparseSwitchNorm", "SphereStep", "SwitchNorm",
+    "PairNorm", "PartialRMSNorm", "ReturnNorm", "SparseSwitchNorm", "SphereStep", "SwitchNorm",
     "SwitchableWhiteningAll", "UnitedNormSoftmax",
 )  # fmt: skip
 AHEAD_OF_TIME = (

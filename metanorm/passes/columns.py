@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from metanorm.ir.accumulation import ACCUMULATIONS
 from metanorm.ir.nodes import Expand, Map, Pool, Program, Ref
+from metanorm.ir.operands import operands
 from metanorm.ir.rename import renamed
 from metanorm.passes.builder import Builder
 
@@ -22,7 +23,16 @@ def columns(program: Program, parts: tuple[str, ...]) -> Program | None:
     frame = {leaf for dim in first for leaf in builder.space.leaves(dim)}
     for let in program.body:
         op = renamed(let.op, builder.moved)
-        if isinstance(op, Pool) and frame <= set(builder.types[op.value].axes):
+        pooled = isinstance(op, Pool) and frame <= set(builder.types[op.value].axes)
+        read = operands(op) if pooled or frame <= set(let.type.axes) else ()
+        if any(_tells_apart(builder, ref, parts, frame) for ref in read):
+            return None
+        if isinstance(op, Pool) and pooled:
+            where, weight = (
+                None if ref is None else _beside(builder, ref, parts)
+                for ref in (op.where, op.weight)
+            )
+            op = replace(op, where=where, weight=weight)
             result = _in_steps(builder, op, set(parts))
             if result is None:
                 return None
@@ -34,6 +44,13 @@ def columns(program: Program, parts: tuple[str, ...]) -> Program | None:
         else:
             builder.take(let)
     return builder.finish()
+
+
+def _tells_apart(b: Builder, ref: Ref, parts: tuple[str, ...], frame: set[str]) -> bool:
+    """Whether a value has some of the parts, and all other axes of the data: repeated along the
+    other parts, it would be as large as the data."""
+    axes = set(b.types[ref].axes)
+    return not frame <= axes and frame <= axes | set(parts) and not axes.isdisjoint(parts)
 
 
 def _beside(b: Builder, ref: Ref, parts: tuple[str, ...]) -> Ref:

@@ -16,6 +16,7 @@ from metanorm.ir.rename import renamed
 from metanorm.passes.builder import Builder
 
 WEIGHED = ("sum", "mean", "var")
+DEEPEST = 100  # steps of a formula that are followed
 ADDED = ("sum", "mean")
 
 
@@ -41,6 +42,8 @@ class _Repeated:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.b = Builder(program)
+        self._known: dict[tuple[Ref, frozenset[str]], _Copies | None] = {}
+        self._depth = 0
 
     def run(self) -> Program:
         found = False
@@ -159,7 +162,16 @@ class _Repeated:
         return left < own
 
     def _copies(self, ref: Ref, along: set[str]) -> _Copies | None:
-        """A value as copies of one that has none of these axes; `None` where it is not that."""
+        """A value as copies of one that has none of these axes; `None` where it is not that, or
+        only after more steps than formulas of people have."""
+        key = ref, frozenset(along)
+        if key not in self._known and self._depth < DEEPEST:
+            self._depth += 1
+            self._known[key] = self._find_copies(ref, along)
+            self._depth -= 1
+        return self._known.get(key)
+
+    def _find_copies(self, ref: Ref, along: set[str]) -> _Copies | None:
         types = self.b.types
         if types[ref].kind != "real":
             return None

@@ -39,7 +39,8 @@ def store_(*updates: tuple[Tensor, Tensor | float]) -> None:
         demand_writable(buffer)
     # Detached, not under `no_grad`: torch.export would make a region of that, which it cannot save.
     for buffer, value in updates:  # and torch.compile would lose copy_() of a single number
-        buffer[...] = value.detach() if isinstance(value, Tensor) else value
+        if not (isinstance(value, Tensor) and value.is_meta and not buffer.is_meta):  # no data
+            buffer[...] = value.detach() if isinstance(value, Tensor) else value
 
 
 def demand_same_shape(buffer: Tensor, value: Tensor) -> None:

@@ -106,6 +106,8 @@ STATISTICS = {
     "l2": Case("l2(x over C)", lambda x, y: (x * x).sum(1).sqrt()),
     "max": Case("max(x over C)", lambda x, y: x.max(1).values),
     "min": Case("min(x over C)", lambda x, y: x.min(1).values),
+    "median": Case("median(x over C)", lambda x, y: x.quantile(0.5, 1)),
+    "quantile": Case("quantile(x over C, q = 0.3)", lambda x, y: x.quantile(0.3, 1)),
 }
 FORMS = {
     "count": Case("count(over C where x > 0) * y", lambda x, y: (x > 0).sum(1, True) * y),
@@ -285,7 +287,8 @@ def test_at_zero_the_derivative_of_a_root_is_zero(expression: str) -> None:
 def test_a_pool_that_weighs_nothing_is_zero_with_zero_gradients() -> None:
     statistics = [row.name for row in computed() if row.group == "statistic"]
     for name in statistics:
-        module = compiled(f"{name}(x over C where y > 9)").T().double()
+        expression = STATISTICS[name].expression.replace("over C", "over C where y > 9")
+        module = compiled(expression).T().double()
         x, y = inputs(False)
         found = module(x, y).found
         assert found.eq(0).all(), name

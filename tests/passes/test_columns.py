@@ -94,6 +94,14 @@ def test_impossible(why: str) -> None:
     assert columns(program, PARTS) is None
 
 
+def test_what_has_groups_and_positions_but_no_channels_tells_them_apart() -> None:
+    """Repeated for each channel of a group, it would be as large as the data."""
+    inputs = "input x[N, C = num_c, *S], u[N, *S]\naxis C = (G = 4, D)\n"
+    for output in ("x * mean(x over N where (position(G) <= u))", "x * (position(G) * u)"):
+        program = lowered(inputs + f"output {output}", "")
+        assert columns(program, ("G", "D")) is None, output
+
+
 def test_without_groups_there_is_nothing_to_do() -> None:
     text = f"{INPUTS}output x * w - mean(x over N, *S)"
     assert after(text, simplify, lambda p: columns(p, ("C",)) or p) == after(text, simplify)

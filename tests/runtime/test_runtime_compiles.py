@@ -91,6 +91,10 @@ CALLS: dict[str, Callable[[Tensor], Any]] = {
         runtime.largest_along(x, {0: WINDOW}),
         runtime.smallest_along(x, {0: ring(x)}, dim=(1,)),
     ),
+    "quantile": lambda x: (
+        runtime.quantile(x, 0.3, (0,)),
+        runtime.quantile(x, 0.5, (0, 1), where=x > -1),
+    ),
     "sparsestmax": lambda x: runtime.sparsestmax(x, 0.5, 1),
     "chosen": lambda x: runtime.chosen(x, torch.tensor([[2, 0], [2, 1]])),
     "widened": lambda x: runtime.widened(x.half()).to(x.dtype) + x,
@@ -174,6 +178,7 @@ NOT_COMPUTING = {
     # Among processes: tests/processes compiles these.
     "among_processes",
     "store_where_",
+    "take_",
     "whole",
     "convert_sync",
     "demand_several_in_all",
