@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from metanorm.runtime.tracing import is_tracing
+
 
 def quantile(
     x: Tensor,
@@ -48,7 +50,7 @@ def _at(x: Tensor, share: float, counts: Tensor | None) -> Tensor:
     odd = x.isnan() if counts is None else x.isnan() & counts
     left_out = odd if counts is None else odd | ~counts
     ordered = torch.sort(x.masked_fill(left_out, torch.inf), dim=-1, stable=True).values
-    if counts is None and torch.jit.is_tracing():  # a place is a number, which a trace would keep
+    if counts is None and is_tracing():  # a place is a number, which a trace would keep
         counts = torch.ones_like(x, dtype=torch.bool)
     if counts is None:
         place = share * (x.shape[-1] - 1)
