@@ -28,10 +28,11 @@ def with_notes(
     if not items:
         return (), comments
     first, last = items[0].span, items[-1].span
-    alone = inside or len(items) == 1 or _breaks(source, items[-2].span.end, last.start)
     # Positions rise: a long file is not searched from its front for every statement.
     begin = 0 if inside else bisect_left(comments, first.end, key=start_of)
     stop = bisect_left(comments, last.end, begin, key=start_of)
+    alone = inside or len(items) == 1 or _breaks(source, items[-2].span.end, last.start)
+    alone = alone or stop > begin  # a comment within breaks the line when it is formatted
     behind = start_of(comments[stop]) if alone and stop < len(comments) else limit
     stop += behind < limit and not _breaks(source, last.end, behind)
     own = comments[begin:stop]

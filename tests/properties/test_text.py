@@ -40,6 +40,7 @@ def test_printing_and_parsing_are_inverse(text: str) -> None:
 
 
 @given(norms().flatmap(lambda text: untidy(text)))
+@example("norm A {\n  input x[N, C], m: matrix[C,  # a\nC]  # b\n  output x\n}\n")
 def test_formatting_is_final_and_keeps_everything(text: str) -> None:
     once, problems = format_spec(Source.of("x.norm", text))
     assert problems == ()
