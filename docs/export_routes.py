@@ -13,8 +13,8 @@ ONNX = (
     "CumulativeLayerNorm", "DynamicErf", "DynamicTanh", "EvoNormS0", "FilterResponseNorm",
     "GraphInstanceNorm", "GraphNorm", "GroupNorm", "ILMGroupNorm", "InstanceNorm", "KalmanNorm",
     "LayerNorm", "LocalContextNorm", "LocalResponseNorm", "MaskedBatchNorm", "MetaNorm", "ModeNorm",
-    "PairNorm", "PartialRMSNorm", "ReturnNorm", "SparseSwitchNorm", "SphereStep", "SwitchNorm",
-    "SwitchableWhiteningAll", "UnitedNormSoftmax",
+    "PairNorm", "PartialRMSNorm", "RMSNorm", "ReturnNorm", "SparseSwitchNorm", "SphereStep",
+    "SwitchNorm", "SwitchableWhiteningAll", "UnitedNormSoftmax",
 )  # fmt: skip
 AHEAD_OF_TIME = (
     "AdaLayerNormZero", "BatchNorm", "FilterResponseNorm", "GraphNorm", "GroupNorm", "InstanceNorm",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from metanorm.ir.index import closure
 from metanorm.ir.nodes import Map, Number, Op, Program, Ref
+from metanorm.ir.operands import operands
 from metanorm.ir.scalar import Hyper
 
 
@@ -28,3 +30,18 @@ def choosing_flags(program: Program) -> tuple[str, ...]:
     ops, flags = program.index.ops, flags_of(program)
     used = {flag_of(op, ops, flags) for op in ops.values()}
     return tuple(a.name for a in program.arguments if a.name in used)
+
+
+def needed_with(program: Program, flag: str, value: bool) -> set[Ref]:
+    """The bindings that outputs and updates need where a flag has this value."""
+    ops, flags = program.index.ops, frozenset({flag})
+
+    def read(ref: Ref) -> tuple[Ref, ...]:
+        op = ops[ref]
+        if isinstance(op, Map) and flag_of(op, ops, flags) is not None:
+            return (op.arguments[1 if value else 2],)
+        return tuple(operands(op))
+
+    updates = program.updates
+    wanted = [*(ref for _, ref in program.outputs), *(update.value for update in updates)]
+    return closure([*wanted, *(u.elements for u in updates if u.elements)], read)

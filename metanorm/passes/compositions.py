@@ -12,7 +12,6 @@ from metanorm.ir.nodes import Map, Program, Ref
 from metanorm.ir.ops import ELEMENTWISE
 from metanorm.ir.rename import renamed
 from metanorm.passes.builder import Builder
-from metanorm.passes.derivatives import DERIVATIVES
 
 Formula = Callable[..., Ref]
 
@@ -50,20 +49,10 @@ COMPOSITIONS: Mapping[str, Formula] = {
 }
 # What kernels compute: a row of each target, and of derivatives.
 PRIMITIVES = ELEMENTWISE.keys() - COMPOSITIONS.keys()
-assert DERIVATIVES.keys() >= PRIMITIVES, PRIMITIVES - DERIVATIVES.keys()
 
 
-def derivable(program: Program) -> Program:
-    """The program without functions that have a formula and no derivative."""
-    return _written_out(program, COMPOSITIONS.keys() - DERIVATIVES.keys())
-
-
-def primitives(program: Program) -> Program:
-    """The program without functions that have a formula."""
-    return _written_out(program, COMPOSITIONS.keys())
-
-
-def _written_out(program: Program, functions: Collection[str]) -> Program:
+def written_out(program: Program, functions: Collection[str]) -> Program:
+    """The program with the formulas of some functions in place of these."""
     if not any(isinstance(let.op, Map) and let.op.function in functions for let in program.body):
         return program
     builder = Builder(program)

@@ -146,6 +146,13 @@ def _extreme(function: str) -> Derivative:
     return derivative
 
 
+def _clamp(b: Deriver, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
+    kept = d
+    for bound, inside in zip(args[1:], ("ge", "le")):
+        kept = _where(b, b.map(inside, args[0], bound), kept)
+    return (kept, *(None for _ in args[1:]))
+
+
 def _rescale(b: Deriver, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
     """y = a (x - m) + b, where a is one factor or two."""
     x, centre, _, *factors = args
@@ -193,6 +200,7 @@ DERIVATIVES: Mapping[str, Derivative] = {
     ),
     "silu": _times(_silu),
     "gelu": _times(_gelu),
+    "clamp": _clamp,
     "min": _extreme("min"),
     "max": _extreme("max"),
     "where": lambda b, d, args, y: (

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from metanorm.ir.nodes import Program
 from metanorm.ir.verify import verify
 from metanorm.passes.buffers import buffers
-from metanorm.passes.compositions import derivable, primitives
 from metanorm.passes.decide import decide
+from metanorm.passes.derivable import derivable
 from metanorm.passes.fold import fold
 from metanorm.passes.lookups import lookups
 from metanorm.passes.matrices import matrices
 from metanorm.passes.moments import moments
 from metanorm.passes.neighbours import neighbours
+from metanorm.passes.primitives import primitives
 from metanorm.passes.products import products
 from metanorm.passes.reductions import reductions
 from metanorm.passes.repeated import repeated

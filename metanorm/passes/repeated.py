@@ -42,7 +42,7 @@ class _Repeated:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.b = Builder(program)
-        self._known: dict[tuple[Ref, frozenset[str]], _Copies | None] = {}
+        self._copies_cache: dict[tuple[Ref, frozenset[str]], _Copies | None] = {}
         self._depth = 0
 
     def run(self) -> Program:
@@ -165,11 +165,11 @@ class _Repeated:
         """A value as copies of one that has none of these axes; `None` where it is not that, or
         only after more steps than formulas of people have."""
         key = ref, frozenset(along)
-        if key not in self._known and self._depth < DEEPEST:
+        if key not in self._copies_cache and self._depth < DEEPEST:
             self._depth += 1
-            self._known[key] = self._find_copies(ref, along)
+            self._copies_cache[key] = self._find_copies(ref, along)
             self._depth -= 1
-        return self._known.get(key)
+        return self._copies_cache.get(key)
 
     def _find_copies(self, ref: Ref, along: set[str]) -> _Copies | None:
         types = self.b.types

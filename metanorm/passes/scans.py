@@ -108,7 +108,8 @@ class _Along:
 
     def zeros(self) -> Ref:
         """How many zeros beyond the border each pool has."""
-        width = Apply("add", (Apply("add", (self.reach.back, self.reach.ahead)), ONE))  # type: ignore[arg-type]
+        assert self.reach.back is not None and self.reach.ahead is not None
+        width = Apply("add", (Apply("add", (self.reach.back, self.reach.ahead)), ONE))
         return self.b.map("sub", self.b.number(width), self.present())
 
     def ends(self) -> list[tuple[Ref, Ref]]:

@@ -3,7 +3,8 @@
 All mean and variance pools of a value are taken from its moments on the finest cells
 that any of them needs, by Chan's rule: the variance of a union is the mean of the
 variances plus the variance of the means. SwitchNorm then looks at x once, and a pool
-with given matrices works on the small table of cell moments.
+with given matrices works on the small table of cell moments. Pools of which no call needs
+both, since a flag chooses between them, are measured apart.
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ from metanorm.ir.aggregation import (
     is_partition,
     refines,
 )
+from metanorm.ir.flags import choosing_flags, needed_with
 from metanorm.ir.nodes import Count, Let, Pool, Program, Ref
 from metanorm.ir.rename import renamed
 from metanorm.ir.space import Space
 from metanorm.passes.builder import Builder
 
 MOMENTS = ("mean", "var", "second")
+# Pools that are measured together: of one value, and not each for another value of a flag.
+Family = tuple[Ref, frozenset[tuple[str, bool]]]
 
 
 @dataclass(frozen=True)
@@ -46,11 +50,12 @@ class _Share:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.b = Builder(program)
-        self.pools: dict[Ref, list[Pool]] = {}
-        self.cells: dict[Ref, Cells | None] = {}
+        self.pools: dict[Family, list[Pool]] = {}
+        self.cells: dict[Family, Cells | None] = {}
+        self.alternatives = _alternatives(program)
         for let in program.body:
             if isinstance(let.op, Pool) and _shareable(let.op):
-                self.pools.setdefault(let.op.value, []).append(let.op)
+                self.pools.setdefault(self._family(let.name, let.op), []).append(let.op)
 
     def run(self) -> Program:
         for let in self.program.body:
@@ -61,12 +66,16 @@ class _Share:
                 self.b.take(let)
         return self.b.finish()
 
+    def _family(self, name: Ref, op: Pool) -> Family:
+        return op.value, self.alternatives.get(name, frozenset())
+
     def _pool(self, let: Let, old: Pool, op: Pool) -> None:
         self.b.span = let.span
-        if old.value not in self.cells:
-            self.cells[old.value] = self._measure(self.pools[old.value], op.value)
-        cells = self.cells[old.value]
-        if cells is None or not self._worthwhile(op, cells):
+        family = self._family(let.name, old)
+        if family not in self.cells:
+            self.cells[family] = self._measure(self.pools[family], op.value)
+        cells = self.cells[family]
+        if cells is None or not self._worthwhile(op, cells, self.pools[family]):
             self.b.take(let)
             return
         rest = left_to_pool(self.b.space, op.over, cells.over)
@@ -77,9 +86,9 @@ class _Share:
             var = self.b.map("add", var, self.b.map("mul", offset, offset))
         self.b.forward(let, mean if op.statistic == "mean" else var)
 
-    def _worthwhile(self, op: Pool, cells: Cells) -> bool:
+    def _worthwhile(self, op: Pool, cells: Cells, family: Sequence[Pool]) -> bool:
         """A raw second moment alone is better measured as it is."""
-        others = {p.statistic for p in self.pools.get(op.value, [])}
+        others = {pool.statistic for pool in family}
         return op.statistic != "second" or others != {"second"} or cells.over != op.over
 
     # ---- the finest cells
@@ -122,6 +131,21 @@ class _Share:
             if isinstance(matrix, Ones) and cells_of and isinstance(cells_of[1], ByIndex):
                 return self.b.emit(Count((cells_of,)))
         return None
+
+
+def _alternatives(program: Program) -> dict[Ref, frozenset[tuple[str, bool]]]:
+    """For pools of one value of which no call needs both, the value of the flag that each needs."""
+    pools = {let.name: let.op.value for let in program.body if isinstance(let.op, Pool)}
+    found: dict[Ref, set[tuple[str, bool]]] = {}
+    for flag in choosing_flags(program):
+        on, off = needed_with(program, flag, True), needed_with(program, flag, False)
+        sides = {True: (on - off) & pools.keys(), False: (off - on) & pools.keys()}
+        apart = {pools[ref] for ref in sides[True]} & {pools[ref] for ref in sides[False]}
+        for value, refs in sides.items():
+            for ref in refs:
+                if pools[ref] in apart:
+                    found.setdefault(ref, set()).add((flag, value))
+    return {ref: frozenset(sides) for ref, sides in found.items()}
 
 
 def meet(many: Sequence[Aggregation]) -> Aggregation:

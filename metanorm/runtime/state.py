@@ -30,6 +30,8 @@ def moved(running: Tensor, value: Tensor, momentum: float | Tensor) -> Tensor:
 def store_(*updates: tuple[Tensor, Tensor | float]) -> None:
     """Replace the contents of buffers, without gradient: of all of them, or of none.
 
+    A value on the `meta` device, of a call that only propagates shapes, changes nothing.
+
     Raises `ShapeError` where a buffer has another shape than what is to be kept in it, and
     `RuntimeError` where nothing can be stored into it.
     """
@@ -39,7 +41,7 @@ def store_(*updates: tuple[Tensor, Tensor | float]) -> None:
         demand_writable(buffer)
     # Detached, not under `no_grad`: torch.export would make a region of that, which it cannot save.
     for buffer, value in updates:  # and torch.compile would lose copy_() of a single number
-        if not (isinstance(value, Tensor) and value.is_meta and not buffer.is_meta):  # no data
+        if not (isinstance(value, Tensor) and value.is_meta and not buffer.is_meta):
             buffer[...] = value.detach() if isinstance(value, Tensor) else value
 
 

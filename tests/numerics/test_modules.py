@@ -190,23 +190,23 @@ def test_nothing_of_the_batch_leaks_where_samples_are_independent(
 
 def leaks_of(program: Program, library: ModuleType, training: bool, size: float) -> bool:
     """Whether the first sample, or its gradient, sees others that are of such a size."""
-    if not holds_pairs(program):
-        module, arguments = sample(program, library, training=training)
-        x = size * arguments[program.inputs[0].name]
-        tables = [i.name for i in program.inputs if i.table is not None]
-        arguments |= {name: torch.zeros_like(arguments[name]) for name in tables}  # all alike
-        others = ~sample_of_the_first(arguments, x)
-        changed = x.clone()
-        changed[others] += torch.rand_like(x[others])
-        x = x.clone().requires_grad_()
-        y, z = (
-            tensors(copy.deepcopy(module)(**{**arguments, program.inputs[0].name: v}))[0]
-            for v in (x, changed)
-        )
-        (gradient,) = torch.autograd.grad(y[0].square().sum(), x)
-        seen = torch.cat([(y - z)[0].flatten(), gradient[others].flatten()])
-        return bool((seen.abs() > 1e-9 * size).any())
-    return False
+    if holds_pairs(program):
+        return False
+    module, arguments = sample(program, library, training=training)
+    x = size * arguments[program.inputs[0].name]
+    tables = [i.name for i in program.inputs if i.table is not None]
+    arguments |= {name: torch.zeros_like(arguments[name]) for name in tables}  # all alike
+    others = ~sample_of_the_first(arguments, x)
+    changed = x.clone()
+    changed[others] += torch.rand_like(x[others])
+    x = x.clone().requires_grad_()
+    y, z = (
+        tensors(copy.deepcopy(module)(**{**arguments, program.inputs[0].name: v}))[0]
+        for v in (x, changed)
+    )
+    (gradient,) = torch.autograd.grad(y[0].square().sum(), x)
+    seen = torch.cat([(y - z)[0].flatten(), gradient[others].flatten()])
+    return bool((seen.abs() > 1e-9 * size).any())
 
 
 def takes_single_samples(program: Program) -> bool:

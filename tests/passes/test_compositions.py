@@ -13,8 +13,10 @@ from metanorm.ir.ops import ELEMENTWISE
 from metanorm.ir.scalar import Const
 from metanorm.oracle.functions import FUNCTIONS
 from metanorm.passes.builder import Builder
-from metanorm.passes.compositions import COMPOSITIONS, PRIMITIVES, derivable, primitives
+from metanorm.passes.compositions import COMPOSITIONS, PRIMITIVES
+from metanorm.passes.derivable import derivable
 from metanorm.passes.derivatives import DERIVATIVES
+from metanorm.passes.primitives import primitives
 
 POINTS = torch.tensor(
     [-800.0, -3.0, -1.0, -0.4, 0.0, 0.3, 1.0, 2.0, 7.0, 800.0, float("nan")], dtype=torch.float64

@@ -105,6 +105,19 @@ def test_not_shared(why: str) -> None:
     assert after(text, simplify, share) == after(text, simplify)
 
 
+def test_a_flag_chooses_what_is_measured() -> None:
+    """No call needs both pools, so that neither is made of the other; one that all need is not."""
+    text = "input x[N, C, *S]\noutput x - where(fine, mean(x over *S), mean(x over N, *S))"
+    arguments = "fine = true"
+    assert after(text, simplify, share, arguments=arguments) == after(
+        text, simplify, arguments=arguments
+    )
+    always = text + " + mean(x over *S)"
+    assert after(always, simplify, share, arguments=arguments) != after(
+        always, simplify, arguments=arguments
+    )
+
+
 def test_blocks_of_a_hyperparameter_are_not_known_to_fit() -> None:
     text = "input x[N, C]\noutput x, a = mean(x over C: blocks(g)), b = mean(x over C: blocks(2))"
     assert after(text, simplify, share, arguments="g: int") == after(

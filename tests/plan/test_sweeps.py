@@ -10,7 +10,7 @@ import pytest
 from conftest import PROGRAMS
 
 from metanorm.frontend import check
-from metanorm.ir.nodes import Program
+from metanorm.ir.nodes import Map, Program
 from metanorm.nest.eligibility import unsupported
 from metanorm.passes.directions import directions
 from metanorm.passes.pipeline import optimize
@@ -134,11 +134,12 @@ def test_mean_and_variance_are_measured_together() -> None:
 def test_what_updates_need_comes_last() -> None:
     """The unbiased variance goes into a buffer; the output does not wait for it."""
     forward, _ = plans("BatchNorm")
-    (choice,) = (
-        let.op for let in forward.epilogue if "'where'" in str(let.op)
-    )  # n / (n - 1) of it
-    assert forward.program.updates[-1].value in {let.name for let in forward.epilogue}, choice
-    assert not [let for s in forward.sweeps for let in s.narrow if "'where'" in str(let.op)]
+    (running_var,) = (u.value for u in forward.program.updates if u.buffer == "running_var")
+    choice = forward.program.index.ops[running_var]  # v n / (n - 1) where n > 1, else v
+    assert isinstance(choice, Map) and choice.function == "where"
+    kept_alone = {running_var, choice.arguments[1]}
+    assert kept_alone <= {let.name for let in forward.epilogue}
+    assert kept_alone.isdisjoint(let.name for s in forward.sweeps for let in s.narrow)
 
 
 MIXED = {"N: u": "C", "C: v": "N", "N: u, C: v": "", "C: v, N": "", "N": "C"}

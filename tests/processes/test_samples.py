@@ -60,7 +60,9 @@ def differences(
     whole.inputs = exact
     with runtime.use("torch"):
         shapes = run(norm_of(path, program, whole, wide), program, whole, None)
-        weights = weights_of({n: v.shape for n, v in shapes.items() if n.startswith("output")}, 5)
+        # With a seed of 5 the gradient of ModeNorm's `gate_bias` nearly cancels: any formula of it
+        # in float64, one written by hand too, is then off by more than what is allowed here.
+        weights = weights_of({n: v.shape for n, v in shapes.items() if n.startswith("output")}, 6)
         # With parameters as those of the pieces are rounded.
         norm = norm_of(path, program, whole, setting).double()
         wanted = run(norm, program, whole, weights)
@@ -111,7 +113,7 @@ def test_at_least_thirty_norms_pool_over_samples() -> None:
 
 
 def test_pieces_of_unequal_length_and_an_empty_one(team: Team, paths: dict[str, str]) -> None:
-    check(team, paths, (6, 0, 4, 2), Setting("train"), 5e-11)
+    check(team, paths, (6, 0, 4, 2), Setting("train"), 2e-11)
 
 
 def test_no_samples_at_all(team: Team, paths: dict[str, str]) -> None:

@@ -28,7 +28,9 @@ from metanorm.verify.cases import quick_settings
 from metanorm.verify.compare import compare
 
 F64 = torch.float64
-there = pytest.mark.skipif(bool(torch_scatter.problem()), reason="torch-scatter is not installed")
+needs_torch_scatter = pytest.mark.skipif(
+    bool(torch_scatter.problem()), reason="torch-scatter is not installed"
+)
 SORTED = torch.tensor([0, 0, 1, 1, 1, 3])  # nobody is in the third group, nor in the last
 GROUPED = [
     name for name, program in PROGRAMS.items()
@@ -91,7 +93,7 @@ def test_it_is_worth_it_on_a_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not segments.worth_it(torch.device("cpu"))
 
 
-@there
+@needs_torch_scatter
 def test_a_choice_holds_until_the_end_and_in_choices_within() -> None:
     with runtime.use("torch", "torch-scatter"):
         with runtime.use("auto"):
@@ -102,7 +104,7 @@ def test_a_choice_holds_until_the_end_and_in_choices_within() -> None:
     assert groups().segments is None
 
 
-@there
+@needs_torch_scatter
 @pytest.mark.usefixtures("by_torch_scatter")
 def test_labels_that_are_not_sorted_are_left_to_torch() -> None:
     assert groups(SORTED.flip(0)).segments is None
@@ -115,7 +117,7 @@ def test_labels_that_are_not_sorted_are_left_to_torch() -> None:
         assert groups(SORTED.clone()).segments is not None  # has no version to go by
 
 
-@there
+@needs_torch_scatter
 @pytest.mark.usefixtures("by_torch_scatter")
 def test_the_same_labels_are_looked_at_once() -> None:
     labels = SORTED.clone()
@@ -129,7 +131,7 @@ def test_the_same_labels_are_looked_at_once() -> None:
 # ---- sums
 
 
-@there
+@needs_torch_scatter
 @pytest.mark.usefixtures("by_torch_scatter")
 @pytest.mark.parametrize("dim", (0, 1, -1))
 @pytest.mark.parametrize("kind", (torch.int64, torch.int32))
@@ -143,7 +145,7 @@ def test_totals_and_their_adjoint(dim: int, kind: torch.dtype) -> None:
     torch.testing.assert_close(own.spread(total, dim), total.index_select(dim, SORTED))
 
 
-@there
+@needs_torch_scatter
 @pytest.mark.usefixtures("by_torch_scatter")
 def test_derivatives_to_the_second_order() -> None:
     own = groups()
@@ -158,7 +160,7 @@ def test_derivatives_to_the_second_order() -> None:
         assert torch.autograd.gradgradcheck(function, (given,))
 
 
-@there
+@needs_torch_scatter
 @pytest.mark.usefixtures("by_torch_scatter")
 def test_transforms_go_by_torch() -> None:
     def mean(x: Tensor) -> Tensor:
@@ -171,7 +173,7 @@ def test_transforms_go_by_torch() -> None:
     torch.testing.assert_close(torch.vmap(mean)(x.expand(3, 6, 2))[1], by_hand @ x)
 
 
-@there
+@needs_torch_scatter
 @pytest.mark.usefixtures("by_torch_scatter")
 def test_sums_of_single_precision_lose_no_digits() -> None:
     """A million rows: added up in float32 the fourth digit would be wrong."""
@@ -181,7 +183,7 @@ def test_sums_of_single_precision_lose_no_digits() -> None:
     assert math.isclose(float(total), 1e6 * float(torch.tensor(0.1)), rel_tol=1e-7)
 
 
-@there
+@needs_torch_scatter
 @pytest.mark.usefixtures("by_torch_scatter")
 def test_saved_tensors_that_come_back_changed_are_refused() -> None:
     x = torch.randn(6, 2, requires_grad=True)
@@ -199,7 +201,7 @@ def files() -> dict[str, str]:
     return dict(compile_specs(LIBRARY.sources, LIBRARY.roots, Options(target="torch")).files)
 
 
-@there
+@needs_torch_scatter
 @pytest.mark.usefixtures("by_torch_scatter")
 @pytest.mark.parametrize("name", GROUPED)
 def test_norms_agree_with_the_oracle(

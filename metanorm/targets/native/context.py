@@ -41,7 +41,7 @@ RESERVED = frozenset(
     group_of round floor ceil exp log sqrt pow sin cos tanh erf abs begin place end gap strided
     division
     widened_bfloat16 rounded_bfloat16 widened_float16 rounded_float16 rounded_to as_float16
-    lie low high ISLANDS
+    set_strides low high ISLANDS
     take_all sums_across total_along sum_along mean_along moments_along
     AXES DIMS GROUPS ROWS VECTOR TILE TILE_AREA TILE_ROWS STRIP CACHE SERIAL THREADS AT R REAL_TYPE
     LARGER SMALLER larger smaller extreme_of parts_of clear

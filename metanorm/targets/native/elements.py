@@ -21,7 +21,6 @@ class Elements:
         self.t, self.f = tiling, tiling.f
         self.values, self.sweep = values, sweep
         self.maps = {let.name: let for let in sweep.lets}
-        self.nested: set[Ref] = set()
 
     def computed(self, needed: set[Ref]) -> tuple[list[Stmt], list[Stmt]]:
         """What a row has to read, and the values computed from that for each element of it."""
@@ -42,15 +41,19 @@ class Elements:
                 seen.add(ref)
                 reading.append(self._narrow_row(ref))
         computed = [let for let in reversed(lets) if not isinstance(let.op, Input)]
-        self.nested = nested(computed, needed)
-        for let in computed:
-            if let.name not in self.nested:
-                kind = "const int" if let.type.kind == "bool" else "const real"
-                inner.append(Declare(kind, self.f.name(let.name), self._map(let)))
-        return with_named_places(self.f, reading), inner
+        inside = nested(computed, needed)
 
-    def _map(self, let: Let) -> Expr:
-        return pointwise(self.f, let.op, self.wide)
+        def read(ref: Ref) -> Expr:
+            if ref in inside:
+                return pointwise(self.f, self.maps[ref].op, read)
+            return self.wide(ref)
+
+        for let in computed:
+            if let.name not in inside:
+                kind = "const int" if let.type.kind == "bool" else "const real"
+                value = pointwise(self.f, let.op, read)
+                inner.append(Declare(kind, self.f.name(let.name), value))
+        return with_named_places(self.f, reading), inner
 
     def wide(self, ref: Ref) -> Expr:
         """A value at element `i` of the row."""
@@ -58,8 +61,6 @@ class Elements:
         if ref in self.maps:
             if isinstance(let.op, Input):
                 return Element(Name(f"{self.f.name(let.op.name)}_here"), EACH)
-            if ref in self.nested:
-                return self._map(let)
             return Name(self.f.name(ref))
         if self.values.inline(ref):
             return self.values.value(ref, self.t.element())

@@ -60,7 +60,7 @@ class KernelPrinter:
             cir.Include("metanorm.h"),
             self.setup.call(),
             self.setup.values(),
-            self.setup.lie(),
+            self.setup.strides(),
             *self._sweeps(),
             *shared,
             *self._plan(),

@@ -15,16 +15,15 @@ from metanorm.targets.native.context import KernelContext
 def with_named_places(context: KernelContext, statements: Sequence[Stmt]) -> list[Stmt]:
     """The statements of one loop body, with a name for each index that occurs several times."""
     indexes = Counter(
-        index for statement in statements for index in _indexes(statement) if _is_long(index)
+        index
+        for statement in statements
+        for index in _indexes(statement)
+        if isinstance(index, Infix)
     )
-    names = {index: Name(context.place(index, _variables(index)))
+    names: dict[Expr, Name] = {index: Name(context.place(index, _variables(index)))
              for index, count in indexes.items() if count > 1}  # fmt: skip
     declared = [Declare("const int64_t", name.text, index) for index, name in names.items()]
     return [*declared, *(_replaced(statement, names) for statement in statements)]
-
-
-def _is_long(index: Expr) -> bool:
-    return isinstance(index, Infix)
 
 
 def _indexes(node: Any) -> Iterator[Expr]:

@@ -116,7 +116,7 @@ class Setup:
             body.append(
                 Set(Name(f"v->{self.f.size_name(axis)}"), "=", self._length(axis, known, wholes))
             )
-        body.append(Do(Apply("lie", (Name("v"), Name("call")))))
+        body.append(Do(Apply("set_strides", (Name("v"), Name("call")))))
         body += self._groups()
         body += self._links()
         body += self._arrays()
@@ -135,7 +135,7 @@ class Setup:
         expr = self.f.scalar(size, whole=True)
         return _with_sizes(expr, size, self.f)
 
-    def lie(self) -> Function:
+    def strides(self) -> Function:
         """The function that says how long each loop is, and how far it steps through each
         tensor."""
         body: list[Stmt] = []
@@ -145,7 +145,7 @@ class Setup:
         body += [self._tensor(field) for field in self.fields if field.type == "strided"]
         parameters = (("values *", "v"), ("const call_fields *", "call"))
         doc = "The lengths of loops, and where tensors lie along them."
-        return Function(doc, "void", "lie", parameters, tuple(body))
+        return Function(doc, "void", "set_strides", parameters, tuple(body))
 
     def _groups(self) -> list[Stmt]:
         body: list[Stmt] = []
