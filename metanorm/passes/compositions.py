@@ -12,6 +12,7 @@ from metanorm.ir.nodes import Map, Program, Ref
 from metanorm.ir.ops import ELEMENTWISE
 from metanorm.ir.rename import renamed
 from metanorm.passes.builder import Builder
+from metanorm.passes.derivatives import DERIVATIVES
 
 Formula = Callable[..., Ref]
 
@@ -49,6 +50,7 @@ COMPOSITIONS: Mapping[str, Formula] = {
 }
 # What kernels compute: a row of each target, and of derivatives.
 PRIMITIVES = ELEMENTWISE.keys() - COMPOSITIONS.keys()
+assert DERIVATIVES.keys() >= PRIMITIVES, PRIMITIVES - DERIVATIVES.keys()
 
 
 def written_out(program: Program, functions: Collection[str]) -> Program:
