@@ -15,7 +15,7 @@ from metanorm.diagnostics.internal import guarded
 from metanorm.diagnostics.model import INTERNAL, Diagnostic, Severity
 from metanorm.diagnostics.targets import BadModuleName
 from metanorm.frontend import Checked, CheckedNorm, check
-from metanorm.ir.beginnings import beginnings
+from metanorm.ir.initializers import initializers
 from metanorm.module_names import module_name, naming_problems
 from metanorm.options import Options
 from metanorm.passes.pipeline import optimize
@@ -157,7 +157,7 @@ def _back_end(norms: Sequence[CheckedNorm], options: Options) -> list[Compiled]:
         optimised = optimize(norm.program, options.verify_passes)
         begin = {
             name: optimize(program, options.verify_passes)
-            for name, program in beginnings(norm.program).items()
+            for name, program in initializers(norm.program).items()
         }
         known = likeness(norm.program, optimised)
         base = known.base if known else None

@@ -202,7 +202,7 @@ LOG_SUM_EXP = {
     ),
     "metanorm/passes/reductions.py": (
         '    "l1": ',
-        '    "logsumexp": lambda p: _above(p, p.b.emit(Stop(p.of("max", p.op.value)))),',
+        '    "logsumexp": lambda p: _above(p, p.b.emit(Detach(p.of("max", p.op.value)))),',
     ),
     "metanorm/oracle/pools.py": (
         '            case "l1":',
@@ -245,7 +245,7 @@ def test_a_statistic_is_added_where_the_guide_says(copy: Copy) -> None:
         assert f"`{file}`" in section("An operation")
     passes = copy.folder / "metanorm/passes/reductions.py"
     text = passes.read_text().replace("\n# Statistics that are made of", ABOVE, 1)
-    passes.write_text(text.replace("Pool, Program, Ref", "Pool, Program, Ref, Stop", 1))
+    passes.write_text(text.replace("Pool, Program, Ref", "Pool, Program, Ref, Detach", 1))
     found = copy.run("verify", "--quick", "soft.norm")
     assert found.returncode == 0, found.stdout + found.stderr
     assert "all good" in found.stdout and " 0 of them on kernels" not in found.stdout

@@ -15,9 +15,9 @@ import torch
 from _pytest.mark import ParameterSet
 
 from metanorm.explain.kernels import status
-from metanorm.ir.nodes import Along, Count, Map, Pool, Program
-from metanorm.passes.arms import arms
+from metanorm.ir.nodes import AxisMap, Count, Map, Pool, Program
 from metanorm.passes.pipeline import optimize
+from metanorm.passes.variants import variants
 from metanorm.verify.cases import Setting, quick_settings
 
 
@@ -28,7 +28,7 @@ def constructs(program: Program) -> set[str]:
     found |= {type(check).__name__ for check in program.checks}
     found |= {"running statistics" if b.tracked else "buffer" for b in program.buffers}
     found |= {"several outputs" for _ in program.outputs[1:]}
-    found |= {"starts from a weight" for decl in program.kept if decl.from_weight}
+    found |= {"starts from a weight" for decl in program.state if decl.from_weight}
     for let in program.body:
         found.add(type(let.op).__name__)
         match let.op:
@@ -39,7 +39,7 @@ def constructs(program: Program) -> set[str]:
                 found |= {"weight" for _ in (pool.weight,) if pool.weight}
                 if isinstance(pool, Pool):
                     found.add(pool.statistic)
-            case Map() | Along():
+            case Map() | AxisMap():
                 found.add(let.op.function)
     return found
 
@@ -52,7 +52,7 @@ def served(program: Program, device: str = "cpu") -> bool:
 
 def modes(program: Program) -> tuple[bool, ...]:
     """The values of `training` under which a norm computes something else."""
-    return (True, False) if len(arms(program)) > 1 else (True,)
+    return (True, False) if len(variants(program)) > 1 else (True,)
 
 
 def covering(programs: Mapping[str, Program]) -> list[str]:

@@ -45,8 +45,8 @@ def _state(old: Program, new: Program) -> Iterator[Change]:
         order = f"{_listed(both[1])} instead of {_listed(both[0])}"
         text = f"parameters come in the order {order}, by which optimizers keep their state"
         yield Change(new.name, "parameters", text)
-    begins = {kept.name: kept.init for kept in new.kept}
-    for kept in old.kept:
+    begins = {kept.name: kept.init for kept in new.state}
+    for kept in old.state:
         if kept.name in begins and kept.init != begins[kept.name]:
             texts = f"{init_text(begins[kept.name])} instead of {init_text(kept.init)}"
             yield Change(new.name, "begins", f"`{kept.name}` begins with {texts}", breaks=False)
@@ -54,7 +54,7 @@ def _state(old: Program, new: Program) -> Iterator[Change]:
 
 def _shapes(program: Program) -> dict[str, tuple[str, ...]]:
     """What a state dict has, with shapes in the words of the constructor."""
-    return {kept.name: tuple(_length(d, program) for d in kept.dims) for kept in program.kept}
+    return {kept.name: tuple(_length(d, program) for d in kept.dims) for kept in program.state}
 
 
 def _length(dim: str, program: Program) -> str:
@@ -94,14 +94,14 @@ REQUIRED = object()
 
 def _arguments(program: Program) -> Mapping[str, object]:
     """The arguments, with their defaults."""
-    given: Sequence[Argument | Switch] = (*program.given, *program.switches)
+    given: Sequence[Argument | Switch] = (*program.constructor_arguments, *program.switches)
     return {
         a.name: REQUIRED if isinstance(a, Argument) and a.required else a.default for a in given
     }
 
 
 def _positional(program: Program) -> list[str]:
-    arguments = sorted(program.given, key=lambda a: not a.required)
+    arguments = sorted(program.constructor_arguments, key=lambda a: not a.required)
     switches = [s.name for s in program.switches if not s.keyword_only]
     return [*(a.name for a in arguments), *switches]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from metanorm.explain.kernels import Cost, costs, kernels
 from metanorm.explain.processes import among_processes
 from metanorm.frontend import CheckedNorm
-from metanorm.ir.aggregation import Ones, matrix_text
+from metanorm.ir.aggregation import Ones, grouping_text
 from metanorm.ir.batch import crosses_samples
 from metanorm.ir.dump import init_text
 from metanorm.ir.fingerprint import fingerprint
@@ -89,7 +89,7 @@ def _pools(program: Program) -> list[str]:
             if isinstance(matrix, Ones):
                 ways.append(f"all of {shown}")
             else:
-                ways.append(f"{shown} by {matrix_text(matrix)}")
+                ways.append(f"{shown} by {grouping_text(matrix)}")
         each = _axes([a for a in let.type.axes if "/" not in a], space)
         cells = _axes([a for a in let.type.axes if "/" in a], space)
         own = " and ".join(filter(None, (each, cells)))

@@ -90,25 +90,25 @@ class Reach:
         return Reach(self.ahead, self.back)
 
 
-Matrix = Union[
+Grouping = Union[
     Ones, Blocks, Chunks, Interleave, ByIndex, Dense, Window, Causal, Neighbours, Reach
 ]  # fmt: skip
-Aggregation = tuple[tuple[str, Matrix], ...]  # (axis, matrix), axes in the order of the program
+Aggregation = tuple[tuple[str, Grouping], ...]  # (axis, matrix), axes in the order of the program
 
 # Matrices whose pools are disjoint and cover the axis, other than the single pool of `Ones`.
 PARTITIONS = (Blocks, Chunks, Interleave, ByIndex)
 # Partitions into parts of equal length, known without looking at any data.
 REGULAR = (Blocks, Chunks, Interleave)
 # Matrices that give each position a pool of its own, which overlaps with others.
-LOCAL = (Window, Causal, Neighbours, Reach)
+OVERLAPPING = (Window, Causal, Neighbours, Reach)
 
 
-def is_partition(matrix: Matrix) -> bool:
+def is_partition(matrix: Grouping) -> bool:
     """Whether the matrix cuts its axis into disjoint pools."""
     return isinstance(matrix, (Ones, *PARTITIONS))
 
 
-def refines(fine: Matrix | None, coarse: Matrix) -> bool:
+def refines(fine: Grouping | None, coarse: Grouping) -> bool:
     """Whether every pool of `coarse` is a union of pools of `fine`; `None` is the identity."""
     if fine is None or fine == coarse or (isinstance(coarse, Ones) and is_partition(fine)):
         return True
@@ -126,7 +126,7 @@ def _divides(small: Scalar, large: Scalar) -> bool:
     return small.value > 0 and large.value % small.value == 0
 
 
-def matrix_text(matrix: Matrix) -> str:
+def grouping_text(matrix: Grouping) -> str:
     """The matrix as the language writes it."""
     match matrix:
         case Ones():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metanorm.ir.aggregation import ByIndex, Matrix, Neighbours
+from metanorm.ir.aggregation import ByIndex, Grouping, Neighbours
 from metanorm.ir.nodes import Equal, Let, Pool, Program
 from metanorm.ir.reachable import reachable
 
@@ -21,7 +21,7 @@ def crosses_samples(program: Program, evaluating: bool) -> list[Let]:
     groups = {i.name for i in program.inputs if i.sort == "index" and i.table is None}
     reached = reachable(program, updates=False, evaluating=evaluating)
 
-    def within(matrix: Matrix) -> bool:
+    def within(matrix: Grouping) -> bool:
         if isinstance(matrix, Neighbours):
             return True
         return isinstance(matrix, ByIndex) and matrix.index in groups

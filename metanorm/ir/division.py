@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from metanorm.ir.aggregation import REGULAR, Aggregation, ByIndex, Matrix, Neighbours, Ones
+from metanorm.ir.aggregation import REGULAR, Aggregation, ByIndex, Grouping, Neighbours, Ones
 from metanorm.ir.nodes import (
-    Along,
+    AxisMap,
     Count,
     Draw,
     Exchange,
@@ -69,13 +69,13 @@ class Division:
         cells_of = self.space[axis].cells_of
         return cells_of is not None and self.adds_up(cells_of[1])
 
-    def adds_up(self, matrix: Matrix) -> bool:
+    def adds_up(self, matrix: Grouping) -> bool:
         """Whether pools of a matrix on a divided axis have positions on all processes."""
         return isinstance(matrix, Ones) or (
             isinstance(matrix, ByIndex) and matrix.index in self.tables
         )
 
-    def stays(self, matrix: Matrix) -> bool:
+    def stays(self, matrix: Grouping) -> bool:
         """Whether each pool of a matrix on a divided axis lies on one process: those of graphs,
         which are not cut, and blocks, where pieces begin and end with one."""
         return isinstance(matrix, (*REGULAR, Neighbours)) or (
@@ -169,7 +169,7 @@ class _Rules:
             case FromSums():
                 self._whole(operands(op))
                 return WHOLE
-            case Along(axis=axis) | Lookup(axis=axis) | Position(axis):
+            case AxisMap(axis=axis) | Lookup(axis=axis) | Position(axis):
                 self._whole(operands(op))
                 if self.division.divides(axis):
                     raise IllDivided(f"what belongs to the whole of {axis}")

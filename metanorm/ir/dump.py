@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from metanorm.ir.aggregation import Aggregation, Ones, matrix_text
+from metanorm.ir.aggregation import Aggregation, Ones, grouping_text
 from metanorm.ir.nodes import (
-    Along,
+    AxisMap,
     Buffer,
     Cast,
     Count,
+    Detach,
     Draw,
     Dtype,
     Exchange,
@@ -33,7 +34,6 @@ from metanorm.ir.nodes import (
     Program,
     Rename,
     Repeat,
-    Stop,
     Type,
 )
 from metanorm.ir.scalar import scalar_text
@@ -49,7 +49,7 @@ def program_text(program: Program) -> str:
         table = f" of {i.table}" if i.table else ""
         default = f" = {i.default}" if i.default is not None else ""
         lines.append(f"  input {i.name}: {i.sort}[{', '.join(i.dims)}]{table}{default}")
-    for kept in program.kept:
+    for kept in program.state:
         what = "param" if isinstance(kept, ParamDecl) else "buffer"
         begins = kept.from_weight
         value = f"init {begins[-1].name}" if begins else init_text(kept.init)
@@ -106,7 +106,7 @@ def _axis(name: str, program: Program) -> str:
 
 def over_text(over: Aggregation) -> str:
     """`N, C: blocks(8)`."""
-    return ", ".join(a if isinstance(m, Ones) else f"{a}: {matrix_text(m)}" for a, m in over)
+    return ", ".join(a if isinstance(m, Ones) else f"{a}: {grouping_text(m)}" for a, m in over)
 
 
 def _pooled(op: Pool | Count | Near) -> str:
@@ -118,6 +118,11 @@ def _pooled(op: Pool | Count | Near) -> str:
 def dtype_text(dtype: Dtype) -> str:
     """`like residual`, `as float32`."""
     return f"{'like' if dtype.like else 'as'} {dtype.name}"
+
+
+def operation_name(op: Op) -> str:
+    """The function of a map, such as `softmax`; the kind of node for any other operation."""
+    return getattr(op, "function", type(op).__name__.lower())
 
 
 def op_text(op: Op) -> str:
@@ -147,7 +152,7 @@ def op_text(op: Op) -> str:
         case FromSums(statistic, sums, near):
             about = f" about {near}" if near else ""
             return f"{statistic} from {', '.join(sums)}{about}"
-        case Along(function, value, axis, argument):
+        case AxisMap(function, value, axis, argument):
             radius = f", {scalar_text(argument)}" if argument is not None else ""
             return f"{function}({value} along {axis}{radius})"
         case Lookup(table, axis, index):
@@ -158,7 +163,7 @@ def op_text(op: Op) -> str:
             return f"position({axis})"
         case Link(edges, target, source, loop):
             return f"links({edges}{' with self' if loop else ''} from {source} to {target})"
-        case Stop(value):
+        case Detach(value):
             return f"stop({value})"
         case Cast(value, to):
             return f"cast({value} {dtype_text(to)})"

@@ -7,7 +7,7 @@ has to leave such places out, or they spread to the gradients of what they are m
 
 from __future__ import annotations
 
-from metanorm.ir.nodes import Along, Count, Input, Param, Pool, Program, Ref, Repeat
+from metanorm.ir.nodes import AxisMap, Count, Input, Param, Pool, Program, Ref, Repeat
 from metanorm.ir.operands import operands
 
 
@@ -22,7 +22,7 @@ def exposed(program: Program) -> frozenset[Ref]:
                 weighs[ref] = inputs[name].sort == "tensor"
             case Param():
                 weighs[ref] = True
-            case Count() | Along("softmax"):
+            case Count() | AxisMap("softmax"):
                 weighs[ref] = False
             case _:
                 weighs[ref] = any(weighs[operand] for operand in operands(op))

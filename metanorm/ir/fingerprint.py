@@ -14,19 +14,20 @@ from metanorm.ir.aggregation import (
     Causal,
     Chunks,
     Dense,
+    Grouping,
     Interleave,
-    Matrix,
     Neighbours,
     Ones,
     Reach,
     Window,
 )
 from metanorm.ir.nodes import (
-    Along,
+    AxisMap,
     Buffer,
     BufferDecl,
     Cast,
     Count,
+    Detach,
     Draw,
     Dtype,
     Expand,
@@ -47,7 +48,6 @@ from metanorm.ir.nodes import (
     Ref,
     Rename,
     Repeat,
-    Stop,
     Update,
 )
 from metanorm.ir.operands import operands
@@ -141,7 +141,7 @@ class Fingerprint:
     def _over(self, over: Aggregation) -> str:
         return "; ".join(f"{self.axes[axis]}: {self._matrix(matrix)}" for axis, matrix in over)
 
-    def _matrix(self, matrix: Matrix) -> str:
+    def _matrix(self, matrix: Grouping) -> str:
         """A matrix by its numbers, and by which input or argument it comes from."""
         match matrix:
             case Ones():
@@ -270,7 +270,7 @@ class Fingerprint:
                 return f"{op.statistic} {value(op.value)} over {self._over(op.over)} {rest}"
             case Count(over, where, weight):
                 return f"count {self._over(over)} {value(where)} {value(weight)}"
-            case Along(function, inner, axis, argument):
+            case AxisMap(function, inner, axis, argument):
                 radius = self._scalar(argument) if argument is not None else "-"
                 return f"{function} {value(inner)} {self.axes[axis]} {radius}"
             case Lookup(table, axis, index):
@@ -282,7 +282,7 @@ class Fingerprint:
                 return f"expand {value(inner)} {self._dims(axes)}"
             case Position(axis):
                 return f"position {self.axes[axis]}"
-            case Stop(inner):
+            case Detach(inner):
                 return f"stop {value(inner)}"
             case Draw(axes=axes):
                 drawn = f"{self._init(op)} {self._dims(axes)}"

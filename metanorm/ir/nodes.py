@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, Union
 
-from metanorm.ir.aggregation import Aggregation, Matrix
+from metanorm.ir.aggregation import Aggregation, Grouping
 from metanorm.ir.scalar import Scalar
 from metanorm.source import Span
 
@@ -32,7 +32,7 @@ class Axis:
     variadic: bool = False  # stands for zero or more axes
     size: Scalar | None = None  # `None`: free, known at a call
     parts: tuple[str, ...] = ()  # what it is split into, outermost first
-    cells_of: tuple[str, Matrix] | None = None  # the parts of a partition of another axis
+    cells_of: tuple[str, Grouping] | None = None  # the parts of a partition of another axis
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +118,9 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True)
-class Along:
-    """A map along an axis that keeps it: `softmax`, or `sparsestmax` with a radius."""
+class AxisMap:
+    """A function of all positions of an axis that keeps the axis: `softmax`, or `sparsestmax` with
+    a radius as its argument."""
 
     function: str
     value: Ref
@@ -161,8 +162,8 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
-class Stop:
-    """The value, without its gradient."""
+class Detach:
+    """The value without its gradient, as `torch.Tensor.detach` returns it."""
 
     value: Ref
 
@@ -299,12 +300,12 @@ Op = Union[
     Map,
     Pool,
     Count,
-    Along,
+    AxisMap,
     Lookup,
     Rename,
     Link,
     Expand,
-    Stop,
+    Detach,
     Cast,
     Mode,
     Repeat,
@@ -316,7 +317,7 @@ Op = Union[
 Init = Union[Scalar, Draw, Eye]
 
 # What is computed from values at the same place alone.
-POINTWISE = (Map, Expand, Stop, Cast)
+POINTWISE = (Map, Expand, Detach, Cast)
 
 # ---- programs
 
@@ -449,8 +450,11 @@ class Divisible:
 
 
 @dataclass(frozen=True, slots=True)
-class Several:
-    """The pools `over` must hold more than one value; where `tracked`, only while they are used."""
+class MinimumPoolSize:
+    """Each pool of `over` must hold more than one value.
+
+    A `tracked` check is made only where the call uses statistics of its batch.
+    """
 
     over: Aggregation
     tracked: bool
@@ -464,7 +468,7 @@ class Equal:
     second: str
 
 
-Check = Union[Divisible, Several, Equal]
+Check = Union[Divisible, MinimumPoolSize, Equal]
 Declaration = Union[InputDecl, ParamDecl, BufferDecl]
 
 
@@ -502,8 +506,8 @@ class Program:
         return Index(self)
 
     @property
-    def given(self) -> tuple[Argument, ...]:
-        """The arguments that the constructor is given."""
+    def constructor_arguments(self) -> tuple[Argument, ...]:
+        """The arguments that a user gives to the constructor: all but flags with a `test`."""
         return tuple(a for a in self.arguments if a.test is None)
 
     @property
@@ -512,16 +516,16 @@ class Program:
         return self.target not in ("loss", "initial")
 
     @property
-    def kept(self) -> tuple[ParamDecl | BufferDecl, ...]:
-        """What a module keeps from call to call, in the order in which it begins."""
+    def state(self) -> tuple[ParamDecl | BufferDecl, ...]:
+        """The parameters and buffers of a module, in the order in which they are initialized."""
         return (*self.params, *self.buffers)
 
     @property
-    def begun(self) -> ParamDecl | BufferDecl:
-        """For the target `initial`, the declaration of what begins with its output."""
-        return next(decl for decl in self.kept if decl.name == self.outputs[0][0])
+    def initialized(self) -> ParamDecl | BufferDecl:
+        """For the target `initial`, the declaration whose initial value is the output."""
+        return next(decl for decl in self.state if decl.name == self.outputs[0][0])
 
     @property
     def declarations(self) -> tuple[Declaration, ...]:
         """Everything that comes from outside as a tensor."""
-        return (*self.inputs, *self.kept)
+        return (*self.inputs, *self.state)

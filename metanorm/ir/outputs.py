@@ -13,7 +13,7 @@ def output_dims(program: Program, name: str, ref: Ref) -> tuple[str, ...]:
     came in.
     """
     if program.target == "initial":
-        return program.begun.dims
+        return program.initialized.dims
     space, type_ = program.index.space, program.index.types[ref]
     axes = space.ordered(space.base(axis) for axis in type_.axes)
     if program.keeps_shape and name == program.outputs[0][0]:

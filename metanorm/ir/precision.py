@@ -9,9 +9,10 @@ the parameter beside its own mean.
 from __future__ import annotations
 
 from metanorm.ir.nodes import (
-    Along,
+    AxisMap,
     Buffer,
     Cast,
+    Detach,
     Expand,
     Input,
     Let,
@@ -23,11 +24,10 @@ from metanorm.ir.nodes import (
     Ref,
     Rename,
     Repeat,
-    Stop,
 )
 from metanorm.ir.operands import operands
 
-PASSING = (Rename, Expand, Stop, Lookup)
+PASSING = (Rename, Expand, Detach, Lookup)
 
 
 def computed_alone(program: Program) -> set[str]:
@@ -53,7 +53,7 @@ def computed_alone(program: Program) -> set[str]:
                 wide = isinstance(op, (Input, Buffer)) or any(ref in known for ref in read)
                 if wide:
                     known.add(let.name)
-                if isinstance(op, (Along, Cast, Pool)) or (isinstance(op, Map) and not wide):
+                if isinstance(op, (AxisMap, Cast, Pool)) or (isinstance(op, Map) and not wide):
                     alone.update(stored[ref] for ref in read if ref in stored)
 
     walk(program.body)

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from metanorm.ir.nodes import (
-    Along,
+    AxisMap,
     Buffer,
     Cast,
     Count,
+    Detach,
     Draw,
     Expand,
     Eye,
@@ -25,7 +26,6 @@ from metanorm.ir.nodes import (
     Program,
     Ref,
     Rename,
-    Stop,
 )
 from metanorm.ir.scalar import Const, Scalar
 
@@ -99,7 +99,7 @@ def _range(op: Op, known: Mapping[Ref, Range], ops: Mapping[Ref, Op], program: P
             return NONNEGATIVE if is_running_var else ANY
         case Count() | Position():
             return NONNEGATIVE
-        case Along():
+        case AxisMap():
             return UNIT
         case Pool(statistic=statistic, value=value):
             inner = known[value]
@@ -108,7 +108,7 @@ def _range(op: Op, known: Mapping[Ref, Range], ops: Mapping[Ref, Op], program: P
             if statistic == "sum":
                 return NONNEGATIVE if inner.low >= 0 else ANY
             return STATISTICS.get(statistic, ANY)  # of others nothing is known
-        case Stop(value) | Rename(value) | Expand(value) | Lookup(value):
+        case Detach(value) | Rename(value) | Expand(value) | Lookup(value):
             return known[value]
         case Cast(value):  # which may round to zero
             return NONNEGATIVE if known[value].low >= 0 else ANY

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from metanorm.ir.nodes import (
-    Along,
+    AxisMap,
     Cast,
     Count,
+    Detach,
     Exchange,
     Expand,
     FromSums,
@@ -22,7 +23,6 @@ from metanorm.ir.nodes import (
     Ref,
     Rename,
     Repeat,
-    Stop,
 )
 
 
@@ -77,7 +77,7 @@ def renamed(op: Op, names: Mapping[Ref, Ref]) -> Op:
             return replace(op, value=to(op.value), where=where, weight=weight)
         case FromSums():
             return replace(op, sums=tuple(map(to, op.sums)), near=op.near and to(op.near))
-        case Rename() | Expand() | Stop() | Cast() | Exchange():
+        case Rename() | Expand() | Detach() | Cast() | Exchange():
             return replace(op, value=to(op.value))
         case Mode():
             return replace(op, train=to(op.train), eval=to(op.eval))
@@ -90,7 +90,7 @@ def renamed(op: Op, names: Mapping[Ref, Ref]) -> Op:
                 body=body,
                 results=tuple(inner.get(r, r) for r in op.results),
             )
-        case Along():
+        case AxisMap():
             return replace(op, value=to(op.value))
         case _:
             return op

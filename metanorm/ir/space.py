@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from metanorm.ir.aggregation import PARTITIONS, Aggregation, Matrix, Ones, matrix_text, refines
+from metanorm.ir.aggregation import PARTITIONS, Aggregation, Grouping, Ones, grouping_text, refines
 from metanorm.ir.nodes import Axis
 from metanorm.ir.scalar import SizeOf
 from metanorm.ir.scalar import leaves as leaves_of
@@ -92,9 +92,9 @@ class Space:
             for base, found in by_base.items()
         )
 
-    def cells(self, name: str, matrix: Matrix) -> str:
+    def cells(self, name: str, matrix: Grouping) -> str:
         """The axis that enumerates the parts of a partition of `name`."""
-        cell = f"{name}/{matrix_text(matrix)}"
+        cell = f"{name}/{grouping_text(matrix)}"
         if cell not in self._axes:
             self.add(Axis(cell, cells_of=(name, matrix)))
         return cell
@@ -116,7 +116,7 @@ class Space:
                 left.append(self.base(name))
         return self.ordered(left)
 
-    def constant(self, axes: Axes, axis: str, matrix: Matrix) -> bool:
+    def constant(self, axes: Axes, axis: str, matrix: Grouping) -> bool:
         """Whether a value on `axes` is the same throughout each pool of `matrix` on `axis`."""
         for name in axes:
             if self.base(name) == axis:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from metanorm.ir.nodes import (
-    Along,
+    AxisMap,
     Buffer,
     BufferDecl,
     Cast,
     Count,
+    Detach,
     Draw,
     Exchange,
     Expand,
@@ -31,7 +32,6 @@ from metanorm.ir.nodes import (
     Ref,
     Rename,
     Repeat,
-    Stop,
     Type,
 )
 from metanorm.ir.ops import ELEMENTWISE
@@ -107,7 +107,7 @@ def type_of(op: Op, types: Mapping[Ref, Type], known: Declarations) -> Type:
         case FromSums(_, sums, near):
             read = sums if near is None else (*sums, near)
             return Type("real", space.join(*(types[ref].axes for ref in read)))
-        case Along(_, value, axis):
+        case AxisMap(_, value, axis):
             if axis not in types[value].axes:
                 raise IllTyped(f"no axis {axis} to map along")
             return Type("real", types[value].axes)
@@ -129,7 +129,7 @@ def type_of(op: Op, types: Mapping[Ref, Type], known: Declarations) -> Type:
             return Type("real", space.ordered((target, source)))
         case Draw(axes=axes):
             return Type("real", space.join(axes))
-        case Stop(value):
+        case Detach(value):
             return types[value]
         case Cast(value):
             return Type("real", types[value].axes)

@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from metanorm.ir.accumulation import ACCUMULATIONS
-from metanorm.ir.aggregation import ByIndex, Matrix, Neighbours, Ones, Reach
+from metanorm.ir.aggregation import ByIndex, Grouping, Neighbours, Ones, Reach
+from metanorm.ir.dump import operation_name
 from metanorm.ir.flags import choosing_flags
 from metanorm.ir.index import closure
 from metanorm.ir.nodes import (
     POINTWISE,
-    Along,
+    AxisMap,
     Buffer,
     Cast,
     Count,
+    Detach,
     Divisible,
     Expand,
     Input,
@@ -35,7 +37,6 @@ from metanorm.ir.nodes import (
     Ref,
     Rename,
     Repeat,
-    Stop,
 )
 from metanorm.ir.operands import every_let, operands
 from metanorm.ir.ops import ORDERED
@@ -127,7 +128,7 @@ class _Eligibility:
         for let in self.program.body:
             op = let.op
             if isinstance(op, (Mode, Repeat)):
-                yield type(op).__name__.lower()
+                yield operation_name(op)
             if isinstance(op, Map):
                 yield from self._comparison(op)
             yield from self._wide_value(let) if self._wide(let.name) else self._cell_value(let)
@@ -144,12 +145,12 @@ class _Eligibility:
         if isinstance(let.op, Pool) and any(isinstance(m, Reach) for _, m in let.op.over):
             yield "windows over values as large as the input"
         if not isinstance(let.op, WIDE):
-            yield f"a {type(let.op).__name__.lower()} as large as the input"
+            yield f"a {operation_name(let.op)} as large as the input"
 
     def _cell_value(self, let: Let) -> Iterator[str]:
         op = let.op
-        if isinstance(op, (Along, Lookup, Rename)) and any(map(self._wide, operands(op))):
-            yield f"{type(op).__name__.lower()} of a value as large as the input"
+        if isinstance(op, (AxisMap, Lookup, Rename)) and any(map(self._wide, operands(op))):
+            yield f"{operation_name(op)} of a value as large as the input"
         elif isinstance(op, Input) and self.index.inputs[op.name].sort == "edges":
             yield "an input of sort edges"
 
@@ -227,20 +228,20 @@ class _Eligibility:
                 yield f"{op.statistic} of narrow values"
             case Pool(over=over):
                 there |= {leaf for a, _ in over for leaf in self.index.space.leaves(a)}
-            case Rename(old=axis) | Lookup(axis=axis, index=int()) | Along("softmax", axis=axis):
+            case Rename(old=axis) | Lookup(axis=axis, index=int()) | AxisMap("softmax", axis=axis):
                 there.add(axis)
             case _ if not isinstance(op, PER_CELL):
-                yield getattr(op, "function", type(op).__name__).lower()
+                yield operation_name(op)
         if any(not there.issuperset(self.index.types[r].axes) for r in operands(op)):
             yield "cells beside the axis that they cut, in narrow values"
 
-    def _whole(self, axis: str, matrix: Matrix) -> bool:
+    def _whole(self, axis: str, matrix: Grouping) -> bool:
         """Whether a pool takes all of an axis, or of rows those of each group."""
         if isinstance(matrix, ByIndex):
             return (axis, matrix.index) == (self.plan.grouped, self.plan.groups)
         return isinstance(matrix, Ones)
 
-    def _countable(self, matrix: Matrix, there: set[str]) -> bool:
+    def _countable(self, matrix: Grouping, there: set[str]) -> bool:
         by_index = isinstance(matrix, ByIndex) and self.plan.cell in there
         return isinstance(matrix, Ones) or by_index
 
@@ -257,7 +258,7 @@ class _Eligibility:
             op = let.op
             if let.name in crossing:
                 cheap = isinstance(op, Map) and op.function in CHEAP
-                if let.name in written or not (cheap or isinstance(op, (Link, Expand, Stop))):
+                if let.name in written or not (cheap or isinstance(op, (Link, Expand, Detach))):
                     yield "a value for each pair of nodes"
             elif not crossing.isdisjoint(operands(op)):
                 found = self._crossing([r for r in operands(op) if r in crossing], crossing)

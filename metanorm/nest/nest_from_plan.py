@@ -10,7 +10,7 @@ from collections.abc import Container, Iterator, Sequence
 
 from metanorm.ir.aggregation import Reach
 from metanorm.ir.momenta import momenta
-from metanorm.ir.nodes import Along, Buffer, Input, Let, Link, Lookup, Param, Rename
+from metanorm.ir.nodes import AxisMap, Buffer, Input, Let, Link, Lookup, Param, Rename
 from metanorm.ir.nodes import Pool as PoolOp
 from metanorm.ir.operands import operands
 from metanorm.nest.arguments import fields, followed_dtypes, orders_of, results
@@ -167,7 +167,7 @@ class _Maker:
                 return Gather(let)
             case PoolOp(over=((_, Reach()),)):
                 return Scan(let)
-            case PoolOp() | Along():
+            case PoolOp() | AxisMap():
                 return Pool(let)
             case _:
                 return Compute(let)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from metanorm.ir.nodes import Expand, Let, Map, Number, Pool, Ref, Stop
+from metanorm.ir.nodes import Detach, Expand, Let, Map, Number, Pool, Ref
 from metanorm.ir.scalar import Const
 
 Lets = Mapping[Ref, Let]
@@ -31,7 +31,7 @@ def _vanishes(lets: Lets, ref: Ref, factor: Ref) -> bool:
             if _is_nonzero(lets, condition, factor):
                 return _vanishes(lets, second, factor)
             return all(_vanishes(lets, a, factor) for a in (first, second))
-        case Expand(value) | Stop(value):
+        case Expand(value) | Detach(value):
             return _vanishes(lets, value, factor)
         case _:
             return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from metanorm.ir.aggregation import Reach
-from metanorm.ir.nodes import Along, Cast, Let, Link, Lookup, Ref, Rename
+from metanorm.ir.nodes import AxisMap, Cast, Let, Link, Lookup, Ref, Rename
 from metanorm.ir.nodes import Pool as PoolOp
 from metanorm.ir.operands import operands
 from metanorm.nest.nest import (
@@ -84,7 +84,7 @@ class _Verifier:
                 match let.op:
                     case PoolOp(over=over):
                         there |= {x for a, _ in over for x in self.index.space.leaves(a)}
-                    case Rename(old=axis) | Lookup(axis=axis) | Along(axis=axis):
+                    case Rename(old=axis) | Lookup(axis=axis) | AxisMap(axis=axis):
                         there.add(axis)
                     case Link(edges=edges):
                         known = edges in self.nest.array

@@ -18,8 +18,8 @@ from metanorm.ir.aggregation import (
     Causal,
     Chunks,
     Dense,
+    Grouping,
     Interleave,
-    Matrix,
     Neighbours,
     Ones,
     Reach,
@@ -41,7 +41,7 @@ class Known:
     number: Callable[[Scalar], float]
 
 
-def pooling_matrix(matrix: Matrix, n: int, known: Known) -> tuple[Tensor, int]:
+def pooling_matrix(matrix: Grouping, n: int, known: Known) -> tuple[Tensor, int]:
     """The matrix of an axis with `n` positions, and how many extra columns of zeros it expects."""
     position = torch.arange(n)
     match matrix:

@@ -11,10 +11,11 @@ from torch import Tensor
 from metanorm.ir.aggregation import Dense, Neighbours
 from metanorm.ir.momenta import counts_batches
 from metanorm.ir.nodes import (
-    Along,
+    AxisMap,
     Buffer,
     Cast,
     Count,
+    Detach,
     Draw,
     Dtype,
     Expand,
@@ -33,7 +34,6 @@ from metanorm.ir.nodes import (
     Ref,
     Rename,
     Repeat,
-    Stop,
     Type,
     Update,
 )
@@ -132,11 +132,11 @@ class _Run:
                 return self.pools.pool(op, type_)
             case Count():
                 return self.pools.count(op, type_)
-            case Along("softmax", value, axis):
+            case AxisMap("softmax", value, axis):
                 return torch.softmax(self.v.values[value], type_.axes.index(axis))
             case Lookup():
                 return self._lookup(op, type_)
-            case Along("sparsestmax", value, axis, radius):
+            case AxisMap("sparsestmax", value, axis, radius):
                 assert radius is not None
                 place = type_.axes.index(axis)
                 rows = self.v.values[value].to(F64).movedim(place, -1)
@@ -153,7 +153,7 @@ class _Run:
                 return self.v.values[value].permute([axes.index(a) for a in type_.axes])
             case Expand(value):
                 return self.v.broadcast(value, type_.axes)
-            case Stop(value):
+            case Detach(value):
                 return self.v.values[value].detach()
             case Cast(value, to):
                 return self._cast(self.v.values[value].to(F64), to)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from metanorm.ir.aggregation import Matrix
+from metanorm.ir.aggregation import Grouping
 from metanorm.ir.nodes import Map, Mode, Op, Ref
 from metanorm.passes.builder import Builder
 
@@ -76,7 +76,7 @@ class Affine:
         axes, of = self.b.types[ref].axes, self.b.types[wide].axes
         return self.b.space.join(axes, of) == of and not set(of) <= set(axes)
 
-    def constant(self, form: Form, axis: str, matrix: Matrix) -> bool:
+    def constant(self, form: Form, axis: str, matrix: Grouping) -> bool:
         """Whether no coefficient varies within the pools of `matrix`."""
         types = self.b.types
         return all(self.b.space.constant(types[c].axes, axis, matrix) for c in form.coefficients)

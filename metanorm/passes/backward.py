@@ -11,13 +11,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from metanorm.ir.aggregation import Aggregation, Matrix, Ones, Reach, is_partition
+from metanorm.ir.aggregation import Aggregation, Grouping, Ones, Reach, is_partition
+from metanorm.ir.dump import operation_name
 from metanorm.ir.exposure import exposed
 from metanorm.ir.nodes import (
-    Along,
+    AxisMap,
     Buffer,
     Cast,
     Count,
+    Detach,
     Expand,
     Input,
     InputDecl,
@@ -33,7 +35,6 @@ from metanorm.ir.nodes import (
     Program,
     Ref,
     Rename,
-    Stop,
 )
 from metanorm.ir.ops import ORDERED
 from metanorm.ir.outputs import output_dims
@@ -170,7 +171,7 @@ class _Backward:
         if part is None:
             return
         op = self.forward.index.ops[old]
-        if isinstance(op, (Number, Buffer, Stop, Count, Position, Link)):
+        if isinstance(op, (Number, Buffer, Detach, Count, Position, Link)):
             return
         new = self.b.moved[old]
         if self.b.types[new].kind != "real":
@@ -182,13 +183,13 @@ class _Backward:
         space = self.b.space
         mine = {space.base(a): a for a in to}
         theirs = {space.base(a): a for a in self.b.types[part].axes}
-        over: list[tuple[str, Matrix]] = []
+        over: list[tuple[str, Grouping]] = []
         for axis in result:
             base = space.base(axis)
             wanted, present = mine.get(base), theirs.get(base)
             if wanted == axis:
                 continue
-            matrix: Matrix = Ones()
+            matrix: Grouping = Ones()
             if wanted is not None:
                 cells = space[wanted].cells_of
                 assert cells is not None
@@ -228,7 +229,7 @@ class _Backward:
                 # An adjoint that is the same all along the axis lacks it, whatever its name.
                 part = self.b.emit(Rename(d, new, old)) if new in self.b.types[d].axes else d
                 self._contribute(value, part, self.b.types[self.b.moved[value]].axes)
-            case Along("softmax", value, axis):
+            case AxisMap("softmax", value, axis):
                 weighted = self.b.times(d, result)
                 total = self.b.emit(Pool("sum", weighted, ((axis, Ones()),)))
                 spread = self.b.times(self.b.map("sub", d, total), result)
@@ -239,7 +240,7 @@ class _Backward:
                 placed = self.b.map("where", chosen, d, self.b.number(0))
                 self._contribute(table, placed, self.b.types[placed].axes)
             case _:
-                raise NotDerivable(getattr(op, "function", type(op).__name__.lower()))
+                raise NotDerivable(operation_name(op))
 
     def _pool(self, op: Pool, result: Ref, d: Ref) -> None:
         for reason in left(op):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from metanorm.ir.nodes import Buffer, Expand, Input, Param, Program, Ref, Stop
+from metanorm.ir.nodes import Buffer, Detach, Expand, Input, Param, Program, Ref
 from metanorm.passes.builder import Builder
 
 
@@ -31,7 +31,7 @@ def buffers(program: Program) -> Program:
         lacking = tuple(axis for axis in wanted if axis not in builder.types[ref].axes)
         ref = builder.emit(Expand(ref, builder.space.ordered(lacking))) if lacking else ref
         while orders.setdefault(ref, wanted) != wanted:
-            ref = builder.emit(Stop(ref))
+            ref = builder.emit(Detach(ref))
         updates.append(replace(update, value=ref))
     same = all(u.value == builder.moved[old.value] for u, old in zip(updates, program.updates))
     return program if same else builder.finish(updates=updates)

@@ -1,32 +1,33 @@
-"""A mode inside another one is decided: in the arm for training, training is on."""
+"""Decide modes inside modes: in the `train` branch of a mode, training mode is on."""
 
 from __future__ import annotations
 
+from metanorm.ir.mode_placement import ModeBranch, mode_kind, mode_placement
 from metanorm.ir.nodes import Mode, Program, Ref
-from metanorm.ir.placement import Place, kind_of, places
 from metanorm.passes.builder import Builder
 
-# What is known in an arm: which way a plain mode goes there, and one with running statistics.
-# The arm for training of the latter serves evaluation too, where no running statistics are kept.
-DECIDED: dict[tuple[Place | None, str], str] = {
-    (Place("mode", "train"), "mode"): "train",
-    (Place("mode", "train"), "track"): "train",
-    (Place("mode", "eval"), "mode"): "eval",
-    (Place("track", "train"), "track"): "train",
-    (Place("track", "eval"), "mode"): "eval",
-    (Place("track", "eval"), "track"): "eval",
+# By the branch in which a mode stands and by the kind of the mode: the branch that it takes. The
+# `train` branch of a mode with running statistics does not decide plain modes: evaluation without
+# running statistics takes it, too.
+DECIDED: dict[tuple[ModeBranch | None, str], str] = {
+    (ModeBranch("mode", "train"), "mode"): "train",
+    (ModeBranch("mode", "train"), "track"): "train",
+    (ModeBranch("mode", "eval"), "mode"): "eval",
+    (ModeBranch("track", "train"), "track"): "train",
+    (ModeBranch("track", "eval"), "mode"): "eval",
+    (ModeBranch("track", "eval"), "track"): "eval",
 }
 
 
 def decide(program: Program) -> Program:
-    """The program without modes that are needed in one arm of others alone."""
-    arms = places(program)
+    """The program without the modes that a single branch of other modes needs."""
+    placement = mode_placement(program)
     chosen: dict[Ref, Ref] = {}
     for let in program.body:
         if isinstance(let.op, Mode):
-            arm = DECIDED.get((arms[let.name], kind_of(let.op)))
-            if arm is not None:
-                chosen[let.name] = let.op.train if arm == "train" else let.op.eval
+            branch = DECIDED.get((placement[let.name], mode_kind(let.op)))
+            if branch is not None:
+                chosen[let.name] = let.op.train if branch == "train" else let.op.eval
     if not chosen:
         return program
     builder = Builder(program)

@@ -9,9 +9,9 @@ from typing import Literal
 
 from metanorm.ir.nodes import Program
 from metanorm.ir.verify import verify
-from metanorm.passes.arms import arms
 from metanorm.passes.backward import backward
 from metanorm.passes.pipeline import BACKWARD, BOTH, FORWARD
+from metanorm.passes.variants import variants
 
 Direction = Literal["forward", "backward"]
 
@@ -48,8 +48,8 @@ def trace(program: Program, check: bool = False) -> Iterator[After]:
 
 
 def _trace(program: Program) -> Iterator[After]:
-    for name, forward in arms(program).items():
-        yield After("arms", name, "forward", forward)
+    for name, forward in variants(program).items():
+        yield After("variants", name, "forward", forward)
         for step in FORWARD:
             forward = step.run(forward)
             yield After(step.name, name, "forward", forward)

@@ -48,7 +48,7 @@ def divided(program: Program) -> Divided | None:
     refused: dict[str, str] = {}
     shares: dict[str, str] = {}
     allowed: list[str] = []
-    begins = next((kept.name for kept in program.kept if kept.first), "")
+    begins = next((kept.name for kept in program.state if kept.first), "")
     for axis in dict.fromkeys(dim for decl in program.inputs for dim in decl.dims):
         if begins:
             refused[axis] = f"`{begins}` begins with the first batch of one process"

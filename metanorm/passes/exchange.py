@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Literal
 
-from metanorm.ir.aggregation import Dense, Interleave, Matrix, Ones, Window, is_partition
+from metanorm.ir.aggregation import Dense, Grouping, Interleave, Ones, Window, is_partition
 from metanorm.ir.division import Division, IllDivided, parts
 from metanorm.ir.nodes import (
-    Along,
+    AxisMap,
     Count,
     Draw,
     Exchange,
@@ -236,7 +236,7 @@ class _Exchange:
                         self.division.adds_up(matrix) or self.division.stays(matrix)
                     ):
                         raise CannotDivide(axis, _reason(matrix))
-            case Along(function, _, axis) if self.division.divides(axis):
+            case AxisMap(function, _, axis) if self.division.divides(axis):
                 raise CannotDivide(axis, f"{function} along an axis needs the whole of it")
             case Lookup(_, axis, _) if self.division.divides(axis):
                 raise CannotDivide(axis, "rows are chosen along it, which are on other processes")
@@ -260,7 +260,7 @@ def _deviations(op: Pool) -> tuple[Pool, ...]:
     return tuple(replace(op, statistic=name) for name in ("var", "std"))
 
 
-def _reason(matrix: Matrix) -> str:
+def _reason(matrix: Grouping) -> str:
     match matrix:
         case Dense():
             return "it is pooled by a matrix, which needs the values of all processes"

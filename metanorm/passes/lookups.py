@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from metanorm.ir.aggregation import ByIndex
 from metanorm.ir.nodes import (
-    Along,
+    AxisMap,
     Count,
     Expand,
     Input,
@@ -85,7 +85,7 @@ def _spread(builder: Builder, op: Op) -> Op:
             for axis, _ in over:
                 take = along(axis)
                 op = replace(op, where=take(op.where), weight=take(op.weight))
-        case Along(axis=axis) | Rename(old=axis):
+        case AxisMap(axis=axis) | Rename(old=axis):
             op = replace(op, value=_with_axis(builder, op.value, axis))
     return op
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from metanorm.ir.aggregation import Aggregation, Dense, Matrix, Ones
+from metanorm.ir.aggregation import Aggregation, Dense, Grouping, Ones
 from metanorm.ir.nodes import (
     Axis,
     Count,
+    Detach,
     Input,
     InputDecl,
     Param,
@@ -21,7 +22,6 @@ from metanorm.ir.nodes import (
     Program,
     Ref,
     Rename,
-    Stop,
 )
 from metanorm.ir.rename import renamed
 from metanorm.ir.scalar import SizeOf
@@ -108,12 +108,12 @@ def _entries(b: Builder, name: str, program: Program) -> Ref:
         return b.emit(Param(name), name)
     entries = b.emit(Input(name), name)
     given = any(a.name == name for a in program.arguments)
-    return b.emit(Stop(entries)) if given else entries
+    return b.emit(Detach(entries)) if given else entries
 
 
 def _weighted(b: Builder, op: Pool | Count, entries: Entries) -> Pool | Count:
     """The pool over copies of the axes that are mixed, each with its matrix as a weight."""
-    over: list[tuple[str, Matrix]] = []
+    over: list[tuple[str, Grouping]] = []
     for axis, matrix in op.over:
         if not (isinstance(matrix, Dense) and matrix.matrix in entries):
             over.append((axis, matrix))

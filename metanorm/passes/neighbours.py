@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from metanorm.ir.aggregation import Aggregation, Matrix, Neighbours, Ones
+from metanorm.ir.aggregation import Aggregation, Grouping, Neighbours, Ones
 from metanorm.ir.nodes import Axis, Count, Let, Link, Pool, Program, Ref, Rename, Type
 from metanorm.ir.rename import renamed
 from metanorm.ir.scalar import SizeOf
@@ -123,7 +123,7 @@ def _pool(b: Builder, let: Let, op: Pool) -> None:
 
 def _linked(b: Builder, op: Pool | Count) -> Pool | Count:
     """The pool over the copy of an axis, with links as weights."""
-    over: list[tuple[str, Matrix]] = []
+    over: list[tuple[str, Grouping]] = []
     for axis, matrix in op.over:
         if not isinstance(matrix, Neighbours):
             over.append((axis, matrix))

@@ -56,7 +56,7 @@ PIPELINE: tuple[Pass, ...] = (
 
 # The way to kernels, with the steps that make several programs of one.
 TO_KERNELS: Mapping[str, str] = {
-    "arms": "a kernel is made for one way through the modes",
+    "variants": "a kernel is made for one way through the modes",
     "lookups": "a value of groups has a gradient, and a place in loops",
     "neighbours": "links are weights that can be followed both ways, a pool of neighbours is none",
     "matrices": "a weight can be transposed and derived, a pool by a matrix cannot",

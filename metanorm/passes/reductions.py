@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from metanorm.ir.accumulation import ACCUMULATIONS
-from metanorm.ir.aggregation import Matrix, Window
+from metanorm.ir.aggregation import Grouping, Window
 from metanorm.ir.nodes import Count, Expand, Pool, Program, Ref
 from metanorm.ir.ops import ORDERED, STATISTICS
 from metanorm.ir.rename import renamed
@@ -47,7 +47,7 @@ def summed(b: Builder, op: Count) -> Ref:
     return b.map("mul", total, b.emit(Count(rest))) if rest else total
 
 
-def _inside(matrix: Matrix) -> Matrix:
+def _inside(matrix: Grouping) -> Grouping:
     """The positions alone that a pool has: beside weights, zeros beyond a border weigh nothing."""
     if isinstance(matrix, Window) and matrix.edge == "zero":
         return Window(matrix.width, "truncate")

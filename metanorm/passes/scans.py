@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from metanorm.ir.aggregation import Aggregation, Causal, Matrix, Ones, Reach, Window
+from metanorm.ir.aggregation import Aggregation, Causal, Grouping, Ones, Reach, Window
 from metanorm.ir.nodes import Count, Pool, Position, Program, Ref
 from metanorm.ir.rename import renamed
 from metanorm.ir.scalar import Apply, Const, Scalar, SizeOf
@@ -22,7 +22,7 @@ from metanorm.passes.reductions import summed
 ONE, TWO = Const(1), Const(2)
 SCANNED = ("sum", "mean", "var")  # the statistics of what overlaps that scans find
 # What is left of pools that overlap.
-LEFT: Mapping[type[Matrix], str] = {
+LEFT: Mapping[type[Grouping], str] = {
     Window: "{} of windows, which overlap",
     Causal: "{} of the past, which overlaps",
 }
@@ -131,7 +131,7 @@ class _Along:
         return b.emit(Pool("sum", own, ((self.axis, Ones()),)))
 
 
-def _along(b: Builder, axis: str, matrix: Matrix) -> _Along:
+def _along(b: Builder, axis: str, matrix: Grouping) -> _Along:
     match matrix:
         case Window(width, edge):
             return _Along(b, axis, Reach(_half(width), _half(_less(width))), edge)

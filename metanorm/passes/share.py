@@ -16,7 +16,7 @@ from metanorm.ir.aggregation import (
     Aggregation,
     ByIndex,
     Dense,
-    Matrix,
+    Grouping,
     Ones,
     is_partition,
     refines,
@@ -108,7 +108,7 @@ class _Share:
 
     # ---- from cells to pools
 
-    def _coarse(self, mean: Ref, var: Ref, rest: list[tuple[str, Matrix]]) -> tuple[Ref, Ref]:
+    def _coarse(self, mean: Ref, var: Ref, rest: list[tuple[str, Grouping]]) -> tuple[Ref, Ref]:
         """Chan's rule: all whole axes in one step, each given matrix in one of its own."""
         steps = [tuple(pair for pair in rest if not isinstance(pair[1], Dense))]
         steps += [(pair,) for pair in rest if isinstance(pair[1], Dense)]
@@ -162,10 +162,10 @@ def meet(many: Sequence[Aggregation]) -> Aggregation:
     return tuple(met)
 
 
-def left_to_pool(space: Space, over: Aggregation, cells: Aggregation) -> list[tuple[str, Matrix]]:
+def left_to_pool(space: Space, over: Aggregation, cells: Aggregation) -> list[tuple[str, Grouping]]:
     """What is left to pool, on the axes that the statistics of the cells have."""
     fine = dict(cells)
-    rest: list[tuple[str, Matrix]] = []
+    rest: list[tuple[str, Grouping]] = []
     for axis, matrix in over:
         if axis not in fine:
             rest.append((axis, matrix))

@@ -15,14 +15,14 @@ from metanorm.ir.aggregation import (
     Aggregation,
     Blocks,
     Chunks,
+    Grouping,
     Interleave,
-    Matrix,
     Ones,
 )
 from metanorm.ir.idle import is_idle, is_one_part
 from metanorm.ir.nodes import (
-    Along,
     Axis,
+    AxisMap,
     Count,
     Divisible,
     Expand,
@@ -48,8 +48,8 @@ def split(program: Program) -> Program:
     return program
 
 
-def _splittable(program: Program) -> dict[str, Matrix]:
-    matrices: dict[str, set[Matrix]] = {}
+def _splittable(program: Program) -> dict[str, Grouping]:
+    matrices: dict[str, set[Grouping]] = {}
     blocked: set[str] = set()
     space = program.index.space
     for let in program.body:
@@ -60,7 +60,7 @@ def _splittable(program: Program) -> dict[str, Matrix]:
     for check in program.checks:  # else evaluation would cut an axis of any length, too
         if isinstance(check, Divisible) and is_idle(check, program):
             blocked |= set() if is_one_part(check, program) else {check.axis}
-    found: dict[str, Matrix] = {}
+    found: dict[str, Grouping] = {}
     for known in program.axes:
         cuts = matrices.get(known.name, set()) - {Ones()}
         simple = not (known.parts or known.variadic or known.cells_of)
@@ -73,7 +73,7 @@ def _splittable(program: Program) -> dict[str, Matrix]:
 def _needs_whole(op: Op) -> set[str]:
     """The axes that an operation uses other than by pooling or mapping."""
     match op:
-        case Position(axis) | Along(axis=axis) | Lookup(axis=axis):
+        case Position(axis) | AxisMap(axis=axis) | Lookup(axis=axis):
             return {axis}
         case Rename(_, old, new):
             return {old, new}
@@ -92,7 +92,7 @@ def _of_body(let: Let) -> Iterator[str]:
         yield from (axis for axis, _ in let.op.over)
 
 
-def _split(program: Program, axis: str, matrix: Matrix) -> Program:
+def _split(program: Program, axis: str, matrix: Grouping) -> Program:
     outer, inner, pooled = _parts(axis, matrix)
     axes: list[Axis] = []
     for known in program.axes:
@@ -118,7 +118,7 @@ def _whole(output: Ref, parts: set[str], builder: Builder) -> Ref:
     return builder.emit(Expand(ref, builder.space.ordered(parts - own)))
 
 
-def _parts(axis: str, matrix: Matrix) -> tuple[Axis, Axis, str]:
+def _parts(axis: str, matrix: Grouping) -> tuple[Axis, Axis, str]:
     """Outer and inner part, and which of them is pooled."""
 
     def rest(size: Scalar) -> Scalar:
@@ -137,12 +137,12 @@ def _parts(axis: str, matrix: Matrix) -> tuple[Axis, Axis, str]:
 
 
 def _repooled(
-    let: Let, axis: str, cut: Matrix, parts: tuple[str, str], pooled: str, builder: Builder
+    let: Let, axis: str, cut: Grouping, parts: tuple[str, str], pooled: str, builder: Builder
 ) -> Op | None:
     """A pool over the parts instead of over the axis."""
     if not isinstance(let.op, (Pool, Count)):
         return None
-    over: list[tuple[str, Matrix]] = []
+    over: list[tuple[str, Grouping]] = []
     kept = parts[0] if pooled == parts[1] else parts[1]
     for name, matrix in let.op.over:
         if name == axis:
@@ -173,6 +173,6 @@ def _moved(op: Pool | Count, builder: Builder) -> Pool | Count:
     return moved
 
 
-def _ordered(over: list[tuple[str, Matrix]], builder: Builder) -> Aggregation:
+def _ordered(over: list[tuple[str, Grouping]], builder: Builder) -> Aggregation:
     order = builder.space.ordered(name for name, _ in over)
     return tuple(sorted(over, key=lambda pair: order.index(pair[0])))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from metanorm.ir.aggregation import Aggregation, Matrix, is_partition
+from metanorm.ir.aggregation import Aggregation, Grouping, is_partition
 from metanorm.ir.nodes import Let, Map, Pool, Program, Ref
 from metanorm.ir.rename import renamed
 from metanorm.passes.builder import Builder
@@ -74,7 +74,7 @@ def _factors(b: Builder, ref: Ref) -> tuple[list[Ref], bool]:
     return [ref], False
 
 
-def _constant(b: Builder, ref: Ref, over: Iterable[tuple[str, Matrix]]) -> bool:
+def _constant(b: Builder, ref: Ref, over: Iterable[tuple[str, Grouping]]) -> bool:
     return all(b.space.constant(b.types[ref].axes, axis, matrix) for axis, matrix in over)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from metanorm.ir.nodes import Expand, Map, Number, Op, Position, Ref, Rename, Stop
+from metanorm.ir.nodes import Detach, Expand, Map, Number, Op, Position, Ref, Rename
 from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf
 
 KEEPING = ("add", "sub", "mul", "neg", "min", "max", "abs", "floordiv")
@@ -23,7 +23,7 @@ def is_whole(op: Op, whole: Container[Ref], integers: Container[str]) -> bool:
             return _is_whole(scalar, integers)
         case Map(function, arguments):
             return function in KEEPING and all(argument in whole for argument in arguments)
-        case Rename(value=value) | Expand(value=value) | Stop(value=value):
+        case Rename(value=value) | Expand(value=value) | Detach(value=value):
             return value in whole
         case _:
             return False

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from metanorm.ir.accumulation import Accumulation, accumulated, together
 from metanorm.ir.aggregation import Aggregation, ByIndex
 from metanorm.ir.nodes import (
-    Along,
+    AxisMap,
     Input,
     Let,
     Lookup,
@@ -257,7 +257,7 @@ class _Planner:
                         gone.add(axis)
                         if not isinstance(matrix, ByIndex) and axis == grouped and cell:
                             gone.add(cell)
-                case Along(axis=axis) | Lookup(axis=axis) | Rename(old=axis):
+                case AxisMap(axis=axis) | Lookup(axis=axis) | Rename(old=axis):
                     gone.add(axis)
                     if axis == grouped and cell:  # of other groups, too
                         gone.add(cell)

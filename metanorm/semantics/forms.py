@@ -11,15 +11,15 @@ from metanorm.diagnostics.syntax import MisplacedPart
 from metanorm.diagnostics.values import UnknownArgument, WrongArguments, WrongKind
 from metanorm.ir.aggregation import Ones
 from metanorm.ir.nodes import (
-    Along,
+    AxisMap,
     Cast,
+    Detach,
     Dtype,
     Expand,
     Mode,
     Param,
     ParamDecl,
     Position,
-    Stop,
     Switch,
 )
 from metanorm.ir.ops import FORMS, FUNCTIONS, Operation, operations
@@ -158,7 +158,7 @@ class Forms:
 
     def _stop(self, call: ast.Call) -> Value:
         value = self.only_argument(call)
-        return POISON if value is None else self.low.emit(Stop(value.ref), call.span)
+        return POISON if value is None else self.low.emit(Detach(value.ref), call.span)
 
     def _cast(self, call: ast.Call) -> Value:
         value = self.only_argument(call)
@@ -225,7 +225,7 @@ class Forms:
             reason = "`sparsestmax` needs a `radius`"
             self.problems.add(BadOption(call.span, "radius", name, reason, hint=hint))
             return POISON
-        return self.low.emit(Along(name, value.ref, axis, radius), call.span)
+        return self.low.emit(AxisMap(name, value.ref, axis, radius), call.span)
 
     # ---- affine
 

@@ -11,9 +11,9 @@ from metanorm.diagnostics.names import DuplicateName, UnknownSort
 from metanorm.diagnostics.structure import NoInput, UnknownTarget
 from metanorm.diagnostics.suggest import listing
 from metanorm.diagnostics.values import BadDefault, WrongKind
-from metanorm.ir.beginnings import with_beginnings
+from metanorm.ir.initializers import with_initializers
 from metanorm.ir.momenta import momenta_of
-from metanorm.ir.nodes import Argument, Check, InputDecl, Program, Several
+from metanorm.ir.nodes import Argument, Check, InputDecl, MinimumPoolSize, Program
 from metanorm.ir.ops import STRUCTURED
 from metanorm.ir.scalar import Hyper
 from metanorm.semantics.calls import Calls
@@ -119,7 +119,9 @@ class _Norm:
             report_open_lengths(self.norm, self.low, self.problems)
         if output is None or not self._fits(output, target):
             return None
-        program = with_beginnings(self._program(target, output), self.low.begins, self.low.firsts)
+        program = with_initializers(
+            self._program(target, output), self.low.initializers, self.low.first_batch_values
+        )
         report_draws(program.body, self.problems)
         if not self.problems.has_errors:
             lint(program, self.low, self.frame, self.problems)
@@ -315,7 +317,7 @@ class _Norm:
 
         Nor do those of a pool that the spec counts: it says itself what becomes of them.
         """
-        several = [check for check in self.low.checks if isinstance(check, Several)]
+        several = [check for check in self.low.checks if isinstance(check, MinimumPoolSize)]
         kept = [c for c in self.low.checks if c not in several or len(several) == 1]
         counted = [c for c in several if not c.tracked and dict(c.over) in self.low.counted]
         kept = [c for c in kept if c not in counted]

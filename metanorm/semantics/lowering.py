@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.values import CallMismatch
-from metanorm.ir.aggregation import Matrix
+from metanorm.ir.aggregation import Grouping
 from metanorm.ir.nodes import (
     Argument,
     BufferDecl,
@@ -84,14 +84,15 @@ class Lowering:
         self.target = "activation"  # what the norm that is compiled is for
         self.inputs: list[InputDecl] = []
         self.params: list[ParamDecl] = []
-        self.begins: dict[str, Ref] = {}  # what parameters have at first, where a weight says it
-        self.firsts: dict[str, Ref] = {}  # and where the first batch does
+        # Computed initial values, by parameter or buffer: of the weight, and of the first batch.
+        self.initializers: dict[str, Ref] = {}
+        self.first_batch_values: dict[str, Ref] = {}
         self.buffers: list[BufferDecl] = []
         self.switches: list[Switch] = []
         self.flags: list[Argument] = []  # comparisons of hyperparameters that are strings
         self.updates: list[Update] = []
         self.checks: list[Check] = []
-        self.counted: list[dict[str, Matrix]] = []  # pools whose size the spec asks for
+        self.counted: list[dict[str, Grouping]] = []  # pools whose size the spec asks for
         self.body: list[Let] = []
         self.types: dict[Ref, Type] = {}
         self.spans: dict[Ref, Span] = {}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.structure import NotForTarget
-from metanorm.ir.beginnings import needed
+from metanorm.ir.initializers import backward_slice
 from metanorm.ir.nodes import Buffer, Mode, Param
 from metanorm.semantics.lowering import Lowering
 from metanorm.source import Span
@@ -25,9 +25,9 @@ def report_misfits(norm: ast.Norm, low: Lowering, problems: Collector) -> None:
             hint = "a number is a hyperparameter: `norm Name(strength = 0.1) for gradient`"
             problems.add(NotForTarget(span, low.target, lacks, hint))
     buffers = {buffer.name for buffer in low.buffers}
-    for name, ref in low.begins.items():
+    for name, ref in low.initializers.items():
         changing = LEARNED if name in buffers else (*LEARNED, Buffer)
-        if any(isinstance(let.op, changing) for let in needed({ref}, low.body)):
+        if any(isinstance(let.op, changing) for let in backward_slice({ref}, low.body)):
             hint = f"compute `{name}` from the weight and from hyperparameters"
             lacks = "first values of the weight alone"
             problems.add(NotForTarget(low.spans[ref], low.target, lacks, hint))

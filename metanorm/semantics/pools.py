@@ -24,8 +24,8 @@ from metanorm.ir.aggregation import (
     Causal,
     Chunks,
     Dense,
+    Grouping,
     Interleave,
-    Matrix,
     Neighbours,
     Ones,
     Window,
@@ -41,23 +41,23 @@ from metanorm.syntax import ast
 EDGES = ("truncate", "zero", "replicate")
 
 
-def _of_size(kind: Callable[[Scalar], Matrix]) -> Callable[[Scalar | None, str], Matrix]:
+def _of_size(kind: Callable[[Scalar], Grouping]) -> Callable[[Scalar | None, str], Grouping]:
     """A matrix that always has a number."""
 
-    def made(size: Scalar | None, edge: str) -> Matrix:
+    def made(size: Scalar | None, edge: str) -> Grouping:
         assert size is not None
         return kind(size)
 
     return made
 
 
-def _window(size: Scalar | None, edge: str) -> Matrix:
+def _window(size: Scalar | None, edge: str) -> Grouping:
     assert size is not None
     return Window(size, edge)
 
 
 # From the number and the edge that a spec gives to the matrix, a row for each that it can name.
-GROUPINGS: Mapping[str, Callable[[Scalar | None, str], Matrix]] = {
+GROUPINGS: Mapping[str, Callable[[Scalar | None, str], Grouping]] = {
     "blocks": _of_size(Blocks),
     "chunks": _of_size(Chunks),
     "interleave": _of_size(Interleave),
@@ -119,7 +119,7 @@ class PoolLowering:
             self.problems.add(CoversNothing(pool.span, "", shown))
             return None
         ok = self.low.table.distinct([axis.axis for axis in pool.axes])
-        found: list[tuple[str, Matrix]] = []
+        found: list[tuple[str, Grouping]] = []
         places: dict[str, Span] = {}
         for item in pool.axes:
             axes = self.resolve(item.axis)
@@ -158,7 +158,7 @@ class PoolLowering:
 
     # ---- matrices
 
-    def _matrix(self, item: ast.PoolAxis, axes: tuple[str, ...]) -> Matrix | None:
+    def _matrix(self, item: ast.PoolAxis, axes: tuple[str, ...]) -> Grouping | None:
         """The matrix of one axis, or `None` after a report."""
         matrix = item.matrix
         if matrix is None:
@@ -194,7 +194,7 @@ class PoolLowering:
         self.problems.add(BadMatrixArgument(matrix.span, matrix.name, reason, hint))
         return False
 
-    def _structured(self, matrix: ast.Matrix) -> Matrix | None:
+    def _structured(self, matrix: ast.Matrix) -> Grouping | None:
         keywords = {a.name: a for a in matrix.arguments if isinstance(a, ast.Keyword)}
         numbers = [a for a in matrix.arguments if not isinstance(a, ast.Keyword)]
         edge = self._edge(matrix, keywords)
@@ -254,7 +254,7 @@ class PoolLowering:
         self.problems.add(BadMatrixArgument(expr.span, matrix.name, reason, hint))
         return None
 
-    def _named(self, matrix: ast.Matrix, item: ast.PoolAxis) -> Matrix | None:
+    def _named(self, matrix: ast.Matrix, item: ast.PoolAxis) -> Grouping | None:
         """An index, an edge list or a matrix, by name."""
         entity = self.frame.scope.find(matrix.name)
         value = entity.value if entity else None
@@ -291,7 +291,7 @@ class PoolLowering:
         self.problems.add(UnknownMatrix(matrix.span, matrix.name, known, entity is not None))
         return None
 
-    def _pool_only(self, matrix: ast.Matrix, value: PoolOnly) -> Matrix | None:
+    def _pool_only(self, matrix: ast.Matrix, value: PoolOnly) -> Grouping | None:
         extra = matrix.extra
         if value.what == "one group":
             return Ones()

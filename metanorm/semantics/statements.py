@@ -10,7 +10,7 @@ from metanorm.diagnostics.names import UnknownName, UnknownSort
 from metanorm.diagnostics.structure import NotForTarget
 from metanorm.diagnostics.suggest import listing
 from metanorm.diagnostics.values import BadDefault, BadInterval, WrongKind
-from metanorm.ir.beginnings import needed
+from metanorm.ir.initializers import backward_slice
 from metanorm.ir.nodes import (
     Buffer,
     BufferDecl,
@@ -327,7 +327,7 @@ class Statements:
         value = self._value_on(item.value, dims, "init l2")
         if value is None:
             return None
-        self.low.begins[name] = value.ref
+        self.low.initializers[name] = value.ref
         return Const(0.0)
 
     def _value_on(
@@ -361,13 +361,13 @@ class Statements:
         value = self._value_on(item.first, dims, "first mean")
         if value is None:
             return
-        computed = needed({value.ref}, self.low.body)
+        computed = backward_slice({value.ref}, self.low.body)
         if any(isinstance(let.op, Mode) for let in computed):
             hint = "it is computed once, in training: leave `track` and `mode` out of it"
             found = "a value that differs in evaluation"
             self.problems.add(WrongKind(item.first.span, found, "one of the batch alone", hint))
             return
-        self.low.firsts[name] = value.ref
+        self.low.first_batch_values[name] = value.ref
 
     def _bounds(
         self, item: ast.ParamItem, init: Init | None

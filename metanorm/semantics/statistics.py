@@ -14,11 +14,11 @@ from metanorm.ir.nodes import (
     BufferDecl,
     Count,
     Init,
+    MinimumPoolSize,
     Mode,
     Pool,
     Ref,
     Rename,
-    Several,
     Switch,
     Update,
 )
@@ -215,7 +215,7 @@ class Statistics:
             first = self.low.known().axes(self.low.inputs[0].dims) if self.low.inputs else ()
             over |= {axis: Ones() for axis in first if axis not in over and not self._fixed(axis)}
         ordered = tuple((axis, over[axis]) for axis in space.ordered(over))
-        check = Several(ordered, tracked=pool.tracked is not None)
+        check = MinimumPoolSize(ordered, tracked=pool.tracked is not None)
         if check not in self.low.checks:
             self.low.checks.append(check)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from metanorm.ir.aggregation import PARTITIONS, Matrix, matrix_text
+from metanorm.ir.aggregation import PARTITIONS, Grouping, grouping_text
 from metanorm.ir.nodes import Count, Pool, Program
 from metanorm.oracle.call import Call
 from metanorm.oracle.dense import pooling_matrix
@@ -70,7 +70,7 @@ class _Trial:
         """From one number for all positions to one for each; between them the cells of pools."""
         length = self.values.size(axis)
         label = f"*{axis}" if self.values.space[axis].variadic else axis
-        matrices: list[Matrix] = []
+        matrices: list[Grouping] = []
         for let in bindings(self.program.body):
             if isinstance(let.op, (Pool, Count)):
                 pooled = [m for a, m in let.op.over if a == axis and isinstance(m, PARTITIONS)]
@@ -78,7 +78,7 @@ class _Trial:
         ways = [_Way("", torch.zeros(length, dtype=torch.long))]
         for matrix in matrices:
             dense, _ = pooling_matrix(matrix, length, self.values.frame.known)
-            ways.append(_Way(f"{label}/{matrix_text(matrix)}", dense.argmax(dim=0)))
+            ways.append(_Way(f"{label}/{grouping_text(matrix)}", dense.argmax(dim=0)))
         return [*ways, _Way(label, torch.arange(length))]
 
     def finest(self, change: Change) -> Iterator[Numbers]:

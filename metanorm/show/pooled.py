@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from metanorm.ir.aggregation import (
-    LOCAL,
+    OVERLAPPING,
     Aggregation,
     ByIndex,
     Causal,
     Dense,
-    Matrix,
+    Grouping,
     Neighbours,
+    grouping_text,
     is_partition,
-    matrix_text,
 )
 from metanorm.ir.nodes import Count, Let, Pool, Program, Type
 from metanorm.ir.reachable import reachable
@@ -120,7 +120,7 @@ class _Pools:
 
     def _over(self, op: Pool | Count) -> Iterator[str]:
         for axis, matrix in op.over:
-            by = matrix_text(matrix)
+            by = grouping_text(matrix)
             yield self._label(axis) if by == "ones" else f"{self._label(axis)}: {by}"
         if op.where:
             yield "where " + ("the condition holds" if op.where.startswith("%") else op.where)
@@ -132,7 +132,7 @@ class _Pools:
 
     # ---- edges
 
-    def _edges(self, joined: Sequence[str], matrices: dict[str, Matrix]) -> tuple[Edge, ...]:
+    def _edges(self, joined: Sequence[str], matrices: dict[str, Grouping]) -> tuple[Edge, ...]:
         """At most three: axes that are not pooled are left out, or pooled ones drawn as one."""
         wholes = [self.space.leaves(name) for name in self.space.merged(joined)]
         while len(wholes) > MOST_EDGES:
@@ -148,7 +148,7 @@ class _Pools:
             for rank, axes in enumerate(wholes)
         )
 
-    def _edge(self, axes: tuple[str, ...], matrices: dict[str, Matrix], from_right: bool) -> Edge:
+    def _edge(self, axes: tuple[str, ...], matrices: dict[str, Grouping], from_right: bool) -> Edge:
         """In a cube the chosen element is at the right, where three sides are seen."""
         product = torch.ones(1, 1, dtype=F64)
         for axis in axes:
@@ -162,7 +162,7 @@ class _Pools:
             pooled=any(axis in matrices for axis in axes),
         )
 
-    def square(self, axis: str, matrix: Matrix | None) -> Tensor:
+    def square(self, axis: str, matrix: Grouping | None) -> Tensor:
         """How much each position counts for the statistic of each position."""
         length = self.values.size(axis)
         if matrix is None:
@@ -183,7 +183,7 @@ class _Pools:
         op: Pool | Count,
         joined: Sequence[str],
         kept: Sequence[str],
-        matrices: dict[str, Matrix],
+        matrices: dict[str, Grouping],
         edges: Sequence[Edge],
     ) -> Tensor:
         """The coefficients of the chosen element's pool, for the elements that are drawn."""
@@ -242,7 +242,7 @@ def _statistic(op: object) -> str:
     return "second moment" if op.statistic == "second" else op.statistic
 
 
-def _rows(matrix: Matrix, dense: Tensor) -> Tensor:
+def _rows(matrix: Grouping, dense: Tensor) -> Tensor:
     """The pool of each position."""
     if is_partition(matrix):
         return dense.argmax(dim=0)
@@ -256,12 +256,12 @@ def _cut(edge: Edge) -> Edge:
     return replace(edge, matrix=edge.matrix[:MOST_POSITIONS, :MOST_POSITIONS], cut=True)
 
 
-def _chosen(matrices: Sequence[Matrix | None], whole: int, from_right: bool) -> int:
+def _chosen(matrices: Sequence[Grouping | None], whole: int, from_right: bool) -> int:
     """Where most is to be seen: inside for windows, late for pasts, at a visible side else."""
     length = min(whole, MOST_POSITIONS)
     if any(isinstance(matrix, Causal) for matrix in matrices):
         return (2 * length) // 3
-    if any(isinstance(m, LOCAL) and not isinstance(m, Neighbours) for m in matrices):
+    if any(isinstance(m, OVERLAPPING) and not isinstance(m, Neighbours) for m in matrices):
         return length // 2
     if any(isinstance(matrix, Dense) for matrix in matrices):
         return 1 if length > 3 and not from_right else 0

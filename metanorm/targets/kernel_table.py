@@ -14,7 +14,7 @@ from metanorm.ir.space import Space
 from metanorm.nest.arguments import Field, widths
 from metanorm.nest.kernels import NormKernels, Variant
 from metanorm.nest.nest import Nest
-from metanorm.passes.arms import without_statistics
+from metanorm.passes.variants import without_statistics
 
 Named = Callable[[str, Nest], str]  # a kernel of the function called so, to its name in the file
 

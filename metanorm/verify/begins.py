@@ -10,7 +10,7 @@ from typing import TypeGuard
 import torch
 from torch import Tensor, nn
 
-from metanorm.ir.beginnings import beginnings, in_turn, shared_draws
+from metanorm.ir.initializers import initialization_order, initializers, shared_draws
 from metanorm.ir.nodes import Draw, ParamDecl, Program
 from metanorm.oracle.call import Call
 from metanorm.oracle.initial import initial
@@ -59,7 +59,7 @@ def _takes_wrong(
     program: Program, module: ModuleType, built: Built, setting: Setting
 ) -> Wrong | None:
     """What a norm takes from its first batch and should not."""
-    decls = in_turn(program)
+    decls = initialization_order(program)
     if not decls:
         return None
     switches = {s.name: setting.switches.get(s.name, s.default) for s in program.switches}
@@ -76,7 +76,7 @@ def _takes_wrong(
         groups=built.groups,
         epsilon=torch.finfo(F64).eps,
     )
-    computed = beginnings(program)
+    computed = initializers(program)
     for decl in decls:
         right = interpret(computed[decl.name], call).outputs[decl.name]
         error = difference(tensors[decl.name].detach(), right, right, 1.0)
@@ -93,7 +93,7 @@ def _first_values(
     program: Program, norm: nn.Module, built: Built, setting: Setting
 ) -> Iterator[tuple[str, Tensor]]:
     """Each parameter and buffer with what the oracle says that it begins with, in that order."""
-    computed = beginnings(program)
+    computed = initializers(program)
     hypers = {a.name: getattr(norm, a.name) for a in program.arguments}
     statistics = torch.promote_types(setting.dtype, torch.float32)
     on_weight = program.target == "weight"
@@ -111,7 +111,7 @@ def _first_values(
         if isinstance(op, Draw)
     }
     call.inputs = {**call.inputs, **drawn}
-    for decl in program.kept:
+    for decl in program.state:
         if decl.from_weight:
             call.draws_in = statistics
             right = interpret(computed[decl.name], call).outputs[decl.name]

@@ -99,7 +99,7 @@ def settings(program: Program) -> Iterator[Setting]:
             name = f"{mode}, {switch.name}={not switch.default}"
             flipped = {switch.name: not switch.default}
             yield replace(base, name=name, training=training, switches=flipped)
-    for flag in (a for a in program.given if a.type in ("bool", "choice")):
+    for flag in (a for a in program.constructor_arguments if a.type in ("bool", "choice")):
         usual = flag.default if not flag.required else (flag.choices or (True,))[0]
         for other in (o for o in flag.choices or (True, False) if o != usual):
             name = f"{flag.name}={other}"
@@ -189,7 +189,11 @@ class _Builder:
             if axis.cells_of is None:
                 self._shape(axis.name)
         self._equalise()
-        arguments = {a.name: v for a in self.program.given if (v := self._argument(a)) is not None}
+        arguments = {
+            a.name: v
+            for a in self.program.constructor_arguments
+            if (v := self._argument(a)) is not None
+        }
         inputs: dict[str, Tensor | None] = {}
         groups: dict[str, int] = {}
         for position, decl in enumerate(self.program.inputs):

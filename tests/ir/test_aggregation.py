@@ -13,18 +13,18 @@ from metanorm.ir.aggregation import (
     Causal,
     Chunks,
     Dense,
+    Grouping,
     Interleave,
-    Matrix,
     Neighbours,
     Ones,
     Window,
+    grouping_text,
     is_partition,
-    matrix_text,
     refines,
 )
 from metanorm.ir.scalar import Const, Hyper
 
-TEXTS: dict[str, Matrix] = {
+TEXTS: dict[str, Grouping] = {
     "ones": Ones(),
     "blocks(8)": Blocks(Const(8)),
     "chunks(k)": Chunks(Hyper("k")),
@@ -41,7 +41,7 @@ TEXTS: dict[str, Matrix] = {
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_matrices_are_written_as_in_the_language(text: str) -> None:
-    assert matrix_text(TEXTS[text]) == text
+    assert grouping_text(TEXTS[text]) == text
 
 
 def test_partitions_are_the_matrices_that_cut_an_axis() -> None:
@@ -76,12 +76,12 @@ COARSER_OR_UNKNOWN = [
 
 
 @pytest.mark.parametrize(("fine", "coarse"), REFINES)
-def test_refines(fine: Matrix | None, coarse: Matrix) -> None:
+def test_refines(fine: Grouping | None, coarse: Grouping) -> None:
     assert refines(fine, coarse)
 
 
 @pytest.mark.parametrize(("fine", "coarse"), COARSER_OR_UNKNOWN)
-def test_does_not_refine(fine: Matrix, coarse: Matrix) -> None:
+def test_does_not_refine(fine: Grouping, coarse: Grouping) -> None:
     assert not refines(fine, coarse)
 
 
@@ -89,7 +89,7 @@ LENGTH = 24
 DIVISORS = (1, 2, 3, 4, 6, 8, 12, 24)
 
 
-def cells(matrix: Matrix) -> torch.Tensor:
+def cells(matrix: Grouping) -> torch.Tensor:
     """The part of each position of an axis of 24."""
     position = torch.arange(LENGTH)
     match matrix:
@@ -113,7 +113,7 @@ matrices = st.one_of(
 
 
 @given(fine=matrices, coarse=matrices)
-def test_refinement_is_what_it_says(fine: Matrix, coarse: Matrix) -> None:
+def test_refinement_is_what_it_says(fine: Grouping, coarse: Grouping) -> None:
     """Every pool of the coarse one is a union of pools of the fine one: checked by listing them."""
     if refines(fine, coarse):
         small, large = cells(fine), cells(coarse)
@@ -123,7 +123,7 @@ def test_refinement_is_what_it_says(fine: Matrix, coarse: Matrix) -> None:
 
 
 @given(a=matrices, b=matrices, c=matrices)
-def test_refinement_is_an_order(a: Matrix, b: Matrix, c: Matrix) -> None:
+def test_refinement_is_an_order(a: Grouping, b: Grouping, c: Grouping) -> None:
     assert refines(a, a)
     if refines(a, b) and refines(b, c):
         assert refines(a, c)

@@ -7,8 +7,8 @@ from conftest import PROGRAMS
 from from_text import from_lines
 
 from metanorm.ir.batch import crosses_samples, holds_pairs
+from metanorm.ir.mode_placement import ModeBranch, dependencies, mode_placement
 from metanorm.ir.nodes import Input
-from metanorm.ir.placement import Place, needed_by, places
 from metanorm.ir.reachable import reachable
 from metanorm.ir.rename import called, role_of
 from metanorm.ir.verify import IllegalProgram, verify
@@ -43,20 +43,20 @@ def test_in_evaluation_only_one_arm_is_needed() -> None:
 
 
 def test_places_are_the_arms_that_need_a_value() -> None:
-    found = places(TRACKED)
+    found = mode_placement(TRACKED)
     assert found["x"] is None
     assert found["both"] is None
-    assert found["running_mean"] == Place("track", "eval")
+    assert found["running_mean"] == ModeBranch("track", "eval")
     (exponential,) = [let.name for let in TRACKED.body if "'exp'" in str(let.op)]
-    assert found[exponential] == Place("mode", "eval")
+    assert found[exponential] == ModeBranch("mode", "eval")
     statistics = [let for let in TRACKED.body if "statistic='var'" in str(let.op)]
-    assert found[statistics[0].name] == Place("track", "train")
+    assert found[statistics[0].name] == ModeBranch("track", "train")
 
 
 def test_what_values_need_includes_the_index_of_a_pool() -> None:
     lets = {let.name: let for let in TRACKED.body}
     (by_label,) = [let.name for let in TRACKED.body if "ByIndex" in str(let.op)]
-    assert needed_by([by_label], lets) == {by_label, "x", "label"}
+    assert dependencies([by_label], lets) == {by_label, "x", "label"}
 
 
 CROSSES = {  # in training, in evaluation

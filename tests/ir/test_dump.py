@@ -9,9 +9,10 @@ from from_text import from_lines
 from metanorm.ir.aggregation import Blocks, Ones
 from metanorm.ir.dump import op_text, over_text, program_text, type_text
 from metanorm.ir.nodes import (
-    Along,
+    AxisMap,
     Buffer,
     Count,
+    Detach,
     Expand,
     Input,
     Lookup,
@@ -24,7 +25,6 @@ from metanorm.ir.nodes import (
     Position,
     Rename,
     Repeat,
-    Stop,
     Type,
 )
 from metanorm.ir.scalar import Const, Hyper
@@ -43,13 +43,13 @@ TEXTS: list[tuple[Op, str]] = [
         "second(x about m over N, C: blocks(g) where k weight w ddof 1)",
     ),
     (Count(OVER, "k"), "count(over N, C: blocks(g) where k)"),
-    (Along("softmax", "x", "C"), "softmax(x along C)"),
-    (Along("sparsestmax", "x", "C", Const(0.5)), "sparsestmax(x along C, 0.5)"),
+    (AxisMap("softmax", "x", "C"), "softmax(x along C)"),
+    (AxisMap("sparsestmax", "x", "C", Const(0.5)), "sparsestmax(x along C, 0.5)"),
     (Lookup("t", "K", "label"), "t[K: label]"),
     (Lookup("t", "K", 1), "t[K: 1]"),
     (Rename("x", "N", "M"), "x[N -> M]"),
     (Expand("x", ("N", "C")), "expand(x to N, C)"),
-    (Stop("x"), "stop(x)"),
+    (Detach("x"), "stop(x)"),
     (Mode("a", "b"), "mode(train: a, eval: b)"),
     (Mode("a", "b", "running"), "mode(train: a, eval: b if running)"),
     (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from metanorm.ir.aggregation import Aggregation, Blocks, ByIndex, Dense, Matrix, Ones
+from metanorm.ir.aggregation import Aggregation, Blocks, ByIndex, Dense, Grouping, Ones
 from metanorm.ir.nodes import Axis
 from metanorm.ir.scalar import Const, SizeOf
 from metanorm.ir.space import Axes, Space
@@ -79,7 +79,7 @@ def test_pooled(space: Space, axes: Axes, over: Aggregation, left: Axes) -> None
     assert space.pooled(axes, over) == left
 
 
-CONSTANT: list[tuple[Axes, str, Matrix, bool]] = [
+CONSTANT: list[tuple[Axes, str, Grouping, bool]] = [
     (("S",), "N", Ones(), True),
     (("N",), "N", Ones(), False),
     (("N/blocks(2)",), "N", TWO, True),
@@ -92,7 +92,7 @@ CONSTANT: list[tuple[Axes, str, Matrix, bool]] = [
 
 
 @pytest.mark.parametrize(("axes", "axis", "matrix", "constant"), CONSTANT)
-def test_constant(space: Space, axes: Axes, axis: str, matrix: Matrix, constant: bool) -> None:
+def test_constant(space: Space, axes: Axes, axis: str, matrix: Grouping, constant: bool) -> None:
     assert space.constant(axes, axis, matrix) is constant
 
 

@@ -8,9 +8,10 @@ from bodies import AXES, BUFFERS, INPUTS, PARAMS
 from metanorm.ir.aggregation import Blocks, ByIndex, Dense, Ones
 from metanorm.ir.dump import type_text
 from metanorm.ir.nodes import (
-    Along,
+    AxisMap,
     Buffer,
     Count,
+    Detach,
     Expand,
     Input,
     Lookup,
@@ -23,7 +24,6 @@ from metanorm.ir.nodes import (
     Position,
     Rename,
     Repeat,
-    Stop,
     Type,
 )
 from metanorm.ir.ops import ELEMENTWISE
@@ -68,13 +68,13 @@ TYPES: list[tuple[Op, str]] = [
     (Count((("N", ONES), ("S", ONES))), "[]"),
     (Count((("N", ByIndex("label")),)), "[N/label]"),
     (Count((("S", ONES),), where="keep"), "[N]"),
-    (Along("softmax", "x", "C"), "[N, C, S]"),
+    (AxisMap("softmax", "x", "C"), "[N, C, S]"),
     (Lookup("w", "C", "label"), "[N]"),
     (Lookup("x", "C", 0), "[N, S]"),
     (Rename("w", "C", "D"), "[D]"),
     (Rename("x", "C", "D"), "[N, S, D]"),
     (Expand("row", ("C",)), "[N, C]"),
-    (Stop("keep"), "bool[N]"),
+    (Detach("keep"), "bool[N]"),
     (Mode("row", "w"), "[N, C]"),
     (Repeat(Const(3), ("%a", "%b"), ("row", "w"), (), ("%a", "%b"), 1), "[C]"),
 ]
@@ -92,7 +92,7 @@ ILL_TYPED: list[tuple[Op, str]] = [
     (Map("add", ("x", "label")), "add of an index"),
     (Pool("mean", "x", ()), "a pool over nothing"),
     (Pool("mean", "row", (("C", ONES),)), "a pool over C, which the value does not have"),
-    (Along("softmax", "row", "C"), "no axis C to map along"),
+    (AxisMap("softmax", "row", "C"), "no axis C to map along"),
     (Lookup("row", "C", 0), "no axis C to look up"),
     (Rename("row", "C", "D"), "cannot rename C to D"),
     (Rename("x", "C", "N"), "cannot rename C to N"),
@@ -105,7 +105,7 @@ def test_ill_typed(op: Op, why: str) -> None:
         found(op)
 
 
-@pytest.mark.parametrize("op", [Input("nobody"), Param("x"), Buffer("w"), Stop("nobody")])
+@pytest.mark.parametrize("op", [Input("nobody"), Param("x"), Buffer("w"), Detach("nobody")])
 def test_undeclared(op: Op) -> None:
     with pytest.raises(KeyError):
         found(op)

@@ -14,12 +14,12 @@ from tiers import covering, modes, served, tiered
 sys.path.append(str(ROOT / "tests" / "numerics"))
 from samples import floats, sample, tensors
 
-from metanorm.ir.nodes import Stop
+from metanorm.ir.nodes import Detach
 
 # AdaNorm stops gradients, so that finite differences say other ones.
 NAMES = [
     name for name, program in PROGRAMS.items()
-    if served(program) and not any(isinstance(let.op, Stop) for let in program.body)
+    if served(program) and not any(isinstance(let.op, Detach) for let in program.body)
 ]  # fmt: skip
 
 

@@ -33,7 +33,7 @@ UNSUPPORTED = {
     "x - mean(x over V: a) - mean(x over V: b)": "groups of two kinds",
     "x - mean(x over V: a) - mean(mean(x over C) over V: b)": "a narrow pool by blocks, a given",
     "x - mean(x over C: chunks(4)) - mean(x over C: blocks(4))": "blocks of several sizes",
-    "softmax(x over C)": "a along as large as the input",
+    "softmax(x over C)": "a softmax as large as the input",
     "x + mean(x * z over M)": "a value larger than the input",
     "x * sum(x over C weight mean(x over C))": "a weight that depends on the data",
     "x - mode(train: mean(x over V), eval: 0)": "mode",

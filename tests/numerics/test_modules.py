@@ -19,7 +19,7 @@ from torch.func import functional_call, grad, vmap
 
 from metanorm import runtime
 from metanorm.ir.batch import crosses_samples, holds_pairs
-from metanorm.ir.nodes import Divisible, Position, Program, Stop
+from metanorm.ir.nodes import Detach, Divisible, Position, Program
 from metanorm.targets import header
 from metanorm.verify.cases import quick_settings
 from metanorm.verify.norms import verify_norm
@@ -53,7 +53,7 @@ def test_the_oracle_agrees_under_all_settings(
 
 # `stop` makes the gradient another one than that of the function, on purpose.
 TRUE_GRADIENT = [
-    name for name, p in PROGRAMS.items() if not any(isinstance(let.op, Stop) for let in p.body)
+    name for name, p in PROGRAMS.items() if not any(isinstance(let.op, Detach) for let in p.body)
 ]
 true_gradient = pytest.mark.parametrize("program", TRUE_GRADIENT, indirect=True)
 

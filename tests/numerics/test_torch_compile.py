@@ -66,7 +66,7 @@ def test_one_graph_for_all_sizes(way: tuple[str, bool, str], library: ModuleType
     for own, eager in zip(twin.buffers(), module.buffers()):
         torch.testing.assert_close(own, eager)
     groups = {axis.name for axis in program.axes if axis.variadic}
-    if program.target == "weight" and any(groups & set(decl.dims) for decl in program.kept):
+    if program.target == "weight" and any(groups & set(decl.dims) for decl in program.state):
         return  # what has been made for one weight fits no larger one
     _, larger = sample(program, library, training=training, space=(5, 4))
     agree(compiled, module, larger, name)

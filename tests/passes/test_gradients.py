@@ -12,9 +12,9 @@ from torch import Tensor
 from metanorm.ir.nodes import Program
 from metanorm.ir.space import Space
 from metanorm.ir.verify import verify
-from metanorm.passes.arms import arms
 from metanorm.passes.backward import GRADIENT, Gradient, NotDerivable, backward
 from metanorm.passes.pipeline import BACKWARD, FORWARD, optimize, run
+from metanorm.passes.variants import variants
 
 NOT_DERIVABLE = {  # what is torch's to derive
     "DoublyStochastic": "repeat",
@@ -34,7 +34,7 @@ NARROW = [name for name in DERIVABLE if name not in AS_LARGE]
 
 def gradients_of(program: Program, arm: str) -> Gradient:
     """The gradient of an arm of a norm, as kernels are made of it."""
-    return backward(run(FORWARD, arms(optimize(program))[arm], check=True))
+    return backward(run(FORWARD, variants(optimize(program))[arm], check=True))
 
 
 @pytest.mark.parametrize("name", NOT_DERIVABLE)
@@ -75,14 +75,14 @@ def agree_at(program: Program, here: Point, arm: str) -> None:
 
 @pytest.mark.parametrize("program", DERIVABLE, indirect=True)
 def test_agrees_with_autograd(program: Program) -> None:
-    for arm in arms(optimize(program)):
+    for arm in variants(optimize(program)):
         agree(program, arm)
 
 
 @pytest.mark.parametrize("program", NARROW, indirect=True)
 def test_what_is_kept_is_narrow(program: Program) -> None:
     """As large as the input is nothing but the input; the statistics were measured once."""
-    for arm in arms(optimize(program)):
+    for arm in variants(optimize(program)):
         gradient = gradients_of(program, arm)
         space = Space(gradient.forward.axes)
         frame = {leaf for dim in program.inputs[0].dims for leaf in space.leaves(dim)}

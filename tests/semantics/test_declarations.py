@@ -6,7 +6,7 @@ import pytest
 
 from metanorm.frontend import check
 from metanorm.ir.aggregation import Ones
-from metanorm.ir.nodes import Divisible, Equal, Program, Several
+from metanorm.ir.nodes import Divisible, Equal, MinimumPoolSize, Program
 from metanorm.ir.scalar import Const, Hyper
 from metanorm.source import Source
 
@@ -95,7 +95,7 @@ def test_parameters_keep_their_interval_and_what_their_absence_means() -> None:
 CHECKS = {
     "reduce C: blocks(g)": [Divisible("C", Hyper("g"))],
     "reduce N: chunks(2)": [Divisible("N", Const(2))],
-    "reduce N\ntrack 0.1": [Several((("N", Ones()),), True)],
+    "reduce N\ntrack 0.1": [MinimumPoolSize((("N", Ones()),), True)],
     "output x - mean(x over C)": [],
 }
 

@@ -15,7 +15,7 @@ from metanorm.semantics.values import Moments, Outputs, PoolOnly, Tensor
 def unused(program: Program, low: Lowering, frame: Frame) -> Iterator[Problem]:
     """One warning for each name of the spec that does not reach an output or an update."""
     reached = reachable(program)
-    reached |= {let.name for kept in program.kept for let in (*kept.from_weight, *kept.first)}
+    reached |= {let.name for kept in program.state for let in (*kept.from_weight, *kept.first)}
     reached |= _carried(low, reached)
     for name, entity in frame.scope:
         called_again = name in frame.shared and entity.used

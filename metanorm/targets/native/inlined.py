@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from metanorm.ir.nodes import Expand, Link, Map, Pool, Program, Ref, Rename, Stop
+from metanorm.ir.nodes import Detach, Expand, Link, Map, Pool, Program, Ref, Rename
 from metanorm.ir.operands import operands
 from metanorm.nest.nest import CHEAP
 
 # The same numbers, found at another place or repeated.
-SAME = (Rename, Expand, Stop)
+SAME = (Rename, Expand, Detach)
 
 
 def inlined(program: Program, context: Collection[str], kept: Collection[Ref]) -> set[Ref]:

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from metanorm.ir.nodes import (
     POINTWISE,
-    Along,
+    AxisMap,
     Buffer,
     Input,
     Let,
@@ -352,7 +352,7 @@ class Narrow:
                 there = {**at, axis: cir.Number(row)}
                 chosen: list[Stmt] = [Set(result, "=", self.values.value(table, there))]
                 return self.loops(cluster, axes, chosen, group)
-            case Along("softmax", value, axis):
+            case AxisMap("softmax", value, axis):
                 weights: list[Stmt] = softmax(self.values, let, value, axis)
                 other_axes = [a for a in axes if a != axis]
                 if not other_axes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from metanorm.ir.nodes import Cast, Expand, Map, Op, Ref, Stop
+from metanorm.ir.nodes import Cast, Detach, Expand, Map, Op, Ref
 from metanorm.targets.native.cir import Apply, Expr
 from metanorm.targets.native.context import KernelContext
 from metanorm.targets.native.functions import FUNCTIONS
@@ -13,7 +13,7 @@ from metanorm.targets.native.functions import FUNCTIONS
 def pointwise(context: KernelContext, op: Op, read: Callable[[Ref], Expr]) -> Expr:
     """The expression of an operation; `read` gives that of each operand."""
     match op:
-        case Expand(value) | Stop(value):
+        case Expand(value) | Detach(value):
             return read(value)
         case Cast(value, to):
             return Apply("rounded_to", (read(value), context.dtype(to)))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from metanorm.ir.aggregation import (
-    LOCAL,
+    OVERLAPPING,
     Aggregation,
     ByIndex,
     Causal,
     Dense,
-    Matrix,
+    Grouping,
     Neighbours,
     Window,
 )
@@ -17,7 +17,7 @@ from metanorm.targets.python.pyir import Dict, Expr, Literal, Name
 from metanorm.targets.torch.context import Context
 from metanorm.targets.torch.layout import Dim, Dims, Value, call, method
 
-LOCALS: dict[type[Matrix], str] = {  # what the local that holds a matrix is called
+LOCALS: dict[type[Grouping], str] = {  # what the local that holds a matrix is called
     Window: "window",
     Causal: "past",
     Neighbours: "neighbours",
@@ -28,7 +28,7 @@ LOCALS: dict[type[Matrix], str] = {  # what the local that holds a matrix is cal
 
 def is_along(op: Pool | Count) -> bool:
     """Whether a pool is one by matrices along dimensions, which stay."""
-    if any(isinstance(matrix, LOCAL) for _, matrix in op.over):
+    if any(isinstance(matrix, OVERLAPPING) for _, matrix in op.over):
         return True
     if not any(isinstance(matrix, Dense) for _, matrix in op.over):
         return False
@@ -45,7 +45,7 @@ class AlongPrinter:
 
     def along(self, value: Value, over: Aggregation) -> tuple[Expr, Dims]:
         """`{2: window}`, and the dimensions of the value after such pools."""
-        matrices = {axis: m for axis, m in over if isinstance(m, (*LOCAL, Dense, ByIndex))}
+        matrices = {axis: m for axis, m in over if isinstance(m, (*OVERLAPPING, Dense, ByIndex))}
         pairs: list[tuple[Expr, Expr]] = []
         dims: list[Dim] = []
         for place, dim in enumerate(value.dims):
@@ -59,7 +59,7 @@ class AlongPrinter:
             dims.append(Dim(self.c.space.cells(dim.axis, matrix)) if cells else dim)
         return Dict(tuple(pairs)), tuple(dims)
 
-    def sizes(self, axis: str, matrix: Matrix) -> Value:
+    def sizes(self, axis: str, matrix: Grouping) -> Value:
         """How many elements each pool has, on the axis of the pools."""
         if isinstance(matrix, ByIndex):
             sizes = method(self.c.groups(matrix.index), "sizes", Name(self.c.first))
@@ -68,11 +68,11 @@ class AlongPrinter:
         sizes = method(self._local(matrix, axis), "sizes", Name(self.c.first), length)
         return Value(sizes, (Dim(axis),))
 
-    def _local(self, matrix: Matrix, axis: str) -> Expr:
+    def _local(self, matrix: Grouping, axis: str) -> Expr:
         """The local that holds a matrix, which the function sets up first."""
         return self.c.set_up(LOCALS[type(matrix)], self._made(matrix, axis))
 
-    def _made(self, matrix: Matrix, axis: str) -> Expr:
+    def _made(self, matrix: Grouping, axis: str) -> Expr:
         number, length = self.c.lengths.number, self.c.lengths.of
         match matrix:
             case Window(width, edge):

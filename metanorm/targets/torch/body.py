@@ -7,10 +7,11 @@ from dataclasses import replace
 
 from metanorm.ir.flags import flag_of, flags_of
 from metanorm.ir.nodes import (
-    Along,
+    AxisMap,
     Buffer,
     Cast,
     Count,
+    Detach,
     Draw,
     Exchange,
     Expand,
@@ -29,7 +30,6 @@ from metanorm.ir.nodes import (
     Ref,
     Rename,
     Repeat,
-    Stop,
 )
 from metanorm.ir.outputs import output_dims
 from metanorm.ir.precision import computed_alone
@@ -98,7 +98,7 @@ class Body:
         """The statements of the function."""
         body: list[Stmt] = []
         for let in self.c.program.body:
-            if let.name in self.c.values or self.c.places[let.name] is not None:
+            if let.name in self.c.values or self.c.mode_placement[let.name] is not None:
                 continue
             if isinstance(let.op, Mode):
                 self.modes.modes(let, body)
@@ -263,7 +263,7 @@ class Body:
                 self.pools.pool(let, let.op, out)
             case Count():
                 self.pools.count(let, let.op, out)
-            case Along():
+            case AxisMap():
                 self._along(let, let.op, out)
             case Lookup():
                 self._lookup(let, let.op, out)
@@ -273,7 +273,7 @@ class Body:
                 self.c.values[let.name] = replace(value, dims=tuple(renamed))
             case Expand(ref):
                 self._expand(let, ref, out)
-            case Stop(ref):
+            case Detach(ref):
                 value = self.c.present(ref)
                 stopped = value.expr if value.number else method(value.expr, "detach")
                 self.c.keep(let, replace(value, expr=stopped), out, "fixed")
@@ -293,7 +293,7 @@ class Body:
             case Repeat():
                 self.loops.repeat(let, let.op, out)
 
-    def _along(self, let: Let, op: Along, out: list[Stmt]) -> None:
+    def _along(self, let: Let, op: AxisMap, out: list[Stmt]) -> None:
         """Shares along an axis."""
         value = self.c.present(op.value)
         if value.loose:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from metanorm.ir.aggregation import Blocks, Chunks, Interleave, Ones, matrix_text
+from metanorm.ir.aggregation import Blocks, Chunks, Interleave, Ones, grouping_text
 from metanorm.ir.division import Division
 from metanorm.ir.idle import is_idle, is_one_part
 from metanorm.ir.momenta import flag_alone_decides
-from metanorm.ir.nodes import Divisible, Equal, InputDecl, Program, Several
+from metanorm.ir.nodes import Divisible, Equal, InputDecl, MinimumPoolSize, Program
 from metanorm.ir.reachable import pools_in_evaluation
 from metanorm.ir.scalar import Hyper, Scalar
 from metanorm.targets.python.pyir import (
@@ -62,7 +62,7 @@ class CallChecks:
         """Shape checks, then pools of a single value."""
         done = self.shapes()
         for check in self.program.checks:
-            if isinstance(check, Several) and not self._is_divided(check):
+            if isinstance(check, MinimumPoolSize) and not self._is_divided(check):
                 done.append(self._several(check))
         return done
 
@@ -303,19 +303,19 @@ class CallChecks:
         )
         return [If(Binary("!=", (first, second)), (Raise(error),))]
 
-    def _is_divided(self, check: Several) -> bool:
+    def _is_divided(self, check: MinimumPoolSize) -> bool:
         """Whether pools lie on several processes: then none of them knows how many values these
         hold before all have been asked."""
         division = Division(self.program)
         return any(division.divides(axis) for axis, _ in check.over)
 
-    def _several(self, check: Several) -> Stmt:
+    def _several(self, check: MinimumPoolSize) -> Stmt:
         factors: list[Expr] = []
         shown = []
         for axis, matrix in check.over:
             star = "*" if self.space[axis].variadic else ""
             shown.append(
-                f"{star}{axis}" if isinstance(matrix, Ones) else f"{axis}: {matrix_text(matrix)}"
+                f"{star}{axis}" if isinstance(matrix, Ones) else f"{axis}: {grouping_text(matrix)}"
             )
             size = self._length(axis)
             match matrix:

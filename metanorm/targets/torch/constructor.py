@@ -79,7 +79,7 @@ class Constructor:
     def init(self) -> Function:
         """`__init__`: the arguments checked and kept, parameters and buffers registered."""
         parameters: list[Parameter] = [SELF]
-        for argument in self.program.given:
+        for argument in self.program.constructor_arguments:
             default: Expr | None = None
             if not argument.required and argument.type != "size":
                 default = Literal(argument.default)
@@ -99,7 +99,7 @@ class Constructor:
         if self.base is not None:
             past = "not the base's, which registers its own"
             body = [Do(call("nn.Module.__init__", Name("self")), past)]
-        body += [self._stored(a) for a in self.program.given]
+        body += [self._stored(a) for a in self.program.constructor_arguments]
         body += self._divisible()
         stored = [s.name for s in ordered(self.program.switches) if s.name != "bias"]
         body += [Assign((Name(f"self.{name}"),), Name(name)) for name in stored]
@@ -108,7 +108,7 @@ class Constructor:
         body += self._register_buffers()
         if self.base is not None:
             body += self._as_torch_has_it(self.base)
-        if any(kept.first for kept in self.program.kept):
+        if any(kept.first for kept in self.program.state):
             body.append(Assign((Name("self.has_begun"),), Literal(False)))
         if self.signature.makes_state():
             body.append(Do(call("self.reset_parameters")))
@@ -242,7 +242,7 @@ class Constructor:
             body.append(Do(call("self.reset_running_stats")))
         if any(isinstance(p.init, Draw) and p.low is not None for p in self.program.params):
             body.append(Do(call("self.project_")))
-        if any(kept.first for kept in self.program.kept):
+        if any(kept.first for kept in self.program.state):
             body.append(Assign((Name("self.has_begun"),), Literal(False)))
         doc = ("Set every parameter and buffer to its initial value.",)
         return Function("reset_parameters", (SELF,), "None", tuple(body), doc)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from metanorm.ir.mode_placement import mode_placement
 from metanorm.ir.nodes import (
     Cast,
     Dtype,
@@ -20,7 +21,6 @@ from metanorm.ir.nodes import (
     Type,
 )
 from metanorm.ir.operands import operands
-from metanorm.ir.placement import places
 from metanorm.ir.rename import role_of
 from metanorm.targets.python.pyir import (
     Assign,
@@ -53,9 +53,9 @@ class Context:
         self.bodies = dict(_bodies(program.body))
         self.lets = {let.name: let for let in _every(program.body, {})}
         self.order = {ref: number for number, ref in enumerate(self.lets)}
-        self.places = places(program)
+        self.mode_placement = mode_placement(program)
         for name, body in self.bodies.items():
-            self.places.setdefault(name, self.places.get(body[0].name))
+            self.mode_placement.setdefault(name, self.mode_placement.get(body[0].name))
         self.values: dict[Ref, Value] = {}
         self.hints: dict[Ref, str] = {}
         self.prologue: list[Stmt] = []

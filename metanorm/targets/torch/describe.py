@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 
-from metanorm.ir.nodes import Argument, Divisible, Dtype, Program, Several
+from metanorm.ir.nodes import Argument, Divisible, Dtype, MinimumPoolSize, Program
 from metanorm.ir.outputs import output_dims
 from metanorm.ir.scalar import Hyper
 from metanorm.ir.space import Space
@@ -124,7 +124,7 @@ def _dtype(dtype: Dtype) -> str:
 
 def _arguments(program: Program, space: Space, notes: Mapping[str, str]) -> list[str]:
     lines: list[str] = []
-    for argument in program.given:
+    for argument in program.constructor_arguments:
         note = printable(notes.get(argument.name, ""))
         choices = " or ".join(map(repr, argument.choices))
         if choices:
@@ -173,7 +173,7 @@ def _errors(program: Program) -> list[str]:
     reasons = ["an input does not have these axes"]
     if any(isinstance(check, Divisible) for check in program.checks):
         reasons.append("an axis cannot be cut into equal parts")
-    if any(isinstance(check, Several) for check in program.checks):
+    if any(isinstance(check, MinimumPoolSize) for check in program.checks):
         reasons.append("a variance would be that of a single value")
     lines = _entry("runtime.ShapeError", f"if {', or '.join(reasons)}")
     first = program.inputs[0].name

@@ -6,11 +6,22 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 
-from metanorm.ir.aggregation import Aggregation, Ones, matrix_text
+from metanorm.ir.aggregation import Aggregation, Ones, grouping_text
 from metanorm.ir.division import stages
-from metanorm.ir.nodes import Count, Exchange, FromSums, Let, Map, Mode, Near, Pool, Ref, Several
+from metanorm.ir.mode_placement import dependencies
+from metanorm.ir.nodes import (
+    Count,
+    Exchange,
+    FromSums,
+    Let,
+    Map,
+    MinimumPoolSize,
+    Mode,
+    Near,
+    Pool,
+    Ref,
+)
 from metanorm.ir.operands import operands
-from metanorm.ir.placement import needed_by
 from metanorm.targets.python.pyir import Assign, Call, Do, Expr, Literal, Name, Stmt
 from metanorm.targets.torch.context import Context
 from metanorm.targets.torch.layout import Value, call, integer
@@ -83,12 +94,12 @@ class ExchangePrinter:
         same = let.op.axes == first.op.axes and self.stages[let.name] == self.stages[first.name]
         if not same:
             return False
-        needed = needed_by((let.op.value,), self.c.lets, self.c.values)
+        needed = dependencies((let.op.value,), self.c.lets, self.c.values)
         if any(isinstance(self.c.lets[ref].op, Mode) for ref in needed):
             return False
-        place = self.c.places[let.name]
+        place = self.c.mode_placement[let.name]
         costs_nothing = needed == {let.op.value} and isinstance(self.c.lets[let.op.value].op, Count)
-        return place in (None, self.c.places[first.name]) or costs_nothing
+        return place in (None, self.c.mode_placement[first.name]) or costs_nothing
 
     def _name(self, let: Let, part: Ref, value: Value) -> Name:
         """The variable of an exchanged value: that of the part, where nothing else reads it."""
@@ -123,7 +134,7 @@ class ExchangePrinter:
         """Refuse the variance of a single value, where the norm does so."""
         counted = self._counted(op.sums[0])
         for check in self.c.program.checks:
-            if isinstance(check, Several) and counted == check.over:
+            if isinstance(check, MinimumPoolSize) and counted == check.over:
                 owner, axes = Literal(self.c.program.name), Literal(self._over_text(check.over))
                 out.append(Do(call("runtime.demand_several_in_all", owner, count, axes)))
 
@@ -136,5 +147,5 @@ class ExchangePrinter:
 
     def _over_text(self, over: Aggregation) -> str:
         return ", ".join(
-            self.c.shown(a) if isinstance(m, Ones) else f"{a}: {matrix_text(m)}" for a, m in over
+            self.c.shown(a) if isinstance(m, Ones) else f"{a}: {grouping_text(m)}" for a, m in over
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from metanorm.ir.beginnings import in_turn
+from metanorm.ir.initializers import initialization_order
 from metanorm.ir.nodes import Buffer, Param, Program
 from metanorm.targets.python.pyir import (
     Assign,
@@ -39,7 +39,7 @@ class FirstBatch:
         self, signature: Signature, functions: FunctionPrinter, programs: Mapping[str, Program]
     ) -> None:
         self.program = signature.program
-        self.decls = in_turn(self.program)
+        self.decls = initialization_order(self.program)
         self.printed: dict[str, Printed] = {}
         self.read: dict[str, list[str]] = {}
         for decl in self.decls:

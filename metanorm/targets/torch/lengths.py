@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from metanorm.ir.aggregation import Blocks, ByIndex, Chunks, Interleave, Matrix
+from metanorm.ir.aggregation import Blocks, ByIndex, Chunks, Grouping, Interleave
 from metanorm.ir.nodes import Program
 from metanorm.ir.scalar import Scalar, SizeOf, leaves
 from metanorm.targets.python.pyir import (
@@ -73,7 +73,7 @@ class Lengths:
         assert size is not None, axis
         return self.number(size)
 
-    def _cells(self, base: str, matrix: Matrix) -> Expr:
+    def _cells(self, base: str, matrix: Grouping) -> Expr:
         """How many parts a partition has."""
         match matrix:
             case Blocks(count) | Interleave(count):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from metanorm.ir.aggregation import Blocks, ByIndex, Chunks, Interleave, Matrix
+from metanorm.ir.aggregation import Blocks, ByIndex, Chunks, Grouping, Interleave
 from metanorm.targets.python.pyir import (
     Binary,
     Expr,
@@ -70,7 +70,7 @@ class Lining:
             value = Value(self._spread(value.expr, matrix, base, at), dims, loose=loose)
         return value
 
-    def _may_be_one(self, matrix: Matrix) -> bool:
+    def _may_be_one(self, matrix: Grouping) -> bool:
         """Whether all positions may be one group, whose value then broadcasts."""
         inputs = self.c.program.inputs
         return isinstance(matrix, ByIndex) and any(
@@ -95,7 +95,7 @@ class Lining:
         expr = self.c.layouts.aligned(value, dims)
         return Value(method(expr, "expand", self.c.lengths.shape(dims)), dims)
 
-    def _spread(self, expr: Expr, matrix: Matrix, base: str, at: Expr) -> Expr:
+    def _spread(self, expr: Expr, matrix: Grouping, base: str, at: Expr) -> Expr:
         match matrix:
             case ByIndex(index):
                 return method(self.c.groups(index), "spread", expr, at)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from metanorm.ir.aggregation import REGULAR
+from metanorm.ir.mode_placement import ModeBranch, dependencies, mode_kind
 from metanorm.ir.momenta import momenta
 from metanorm.ir.nodes import (
     Count,
@@ -16,7 +17,6 @@ from metanorm.ir.nodes import (
     Update,
 )
 from metanorm.ir.operands import operands
-from metanorm.ir.placement import Place, kind_of, needed_by
 from metanorm.targets.python.pyir import (
     Assign,
     Binary,
@@ -52,7 +52,7 @@ class ModePrinter:
     def modes(self, first: Let, out: list[Stmt]) -> None:
         """One `if` for all modes of a kind that can be decided here."""
         assert isinstance(first.op, Mode)
-        kind, place = kind_of(first.op), self.c.places[first.name]
+        kind, place = mode_kind(first.op), self.c.mode_placement[first.name]
         cluster = [
             let
             for let in self.c.bodies[first.name]
@@ -76,14 +76,14 @@ class ModePrinter:
         condition = self._condition(kind, buffers)
         out.append(If(condition, _together(train), _together(evaluate)))
 
-    def _joins(self, let: Let, kind: str, place: Place | None) -> bool:
+    def _joins(self, let: Let, kind: str, place: ModeBranch | None) -> bool:
         """Whether a mode is still open and everything it needs in any case is there."""
-        if not isinstance(let.op, Mode) or kind_of(let.op) != kind or let.name in self.c.values:
+        if not isinstance(let.op, Mode) or mode_kind(let.op) != kind or let.name in self.c.values:
             return False
-        if self.c.places[let.name] != place:
+        if self.c.mode_placement[let.name] != place:
             return False
-        needed = needed_by((let.op.train, let.op.eval), self.c.lets, self.c.values)
-        of_an_arm = {r for r in needed if place is None and self.c.places[r] is not None}
+        needed = dependencies((let.op.train, let.op.eval), self.c.lets, self.c.values)
+        of_an_arm = {r for r in needed if place is None and self.c.mode_placement[r] is not None}
         return all(self._prints_nothing(ref) for ref in needed - of_an_arm)
 
     def _prints_nothing(self, ref: Ref) -> bool:
@@ -108,7 +108,7 @@ class ModePrinter:
 
     def emit_needed(self, refs: Iterable[Ref], out: list[Stmt]) -> None:
         """What these values need and is not there yet, in the order of the program."""
-        needed = needed_by(refs, self.c.lets, self.c.values)
+        needed = dependencies(refs, self.c.lets, self.c.values)
         for ref in sorted(needed, key=self.c.order.__getitem__):
             if ref not in self.c.values:
                 self.emit(self.c.lets[ref], out)
@@ -141,7 +141,7 @@ class ModePrinter:
         condition, *chosen = op.arguments
         branches: list[list[Stmt]] = [[], []]
         for ref, branch in zip(chosen, branches):
-            self.emit_needed(needed_by((ref,), self.c.lets), branch)
+            self.emit_needed(dependencies((ref,), self.c.lets), branch)
         arms = [self.c.counted(ref, self.c.present(ref)) for ref in chosen]
         name = Name(self.c.name_of(let.name, self.c.role(let.name) or "chosen"))
         if all(v.number for v in arms):
@@ -165,7 +165,7 @@ class ModePrinter:
 
         What the mode spreads over an axis keeps a name of its own: updates read it by its cells.
         """
-        if self.c.places[op.train] is None or op.train in self.c.hints:
+        if self.c.mode_placement[op.train] is None or op.train in self.c.hints:
             return False
         return set(self.c.lets[op.train].type.axes) <= set(self._axes(let, op))
 

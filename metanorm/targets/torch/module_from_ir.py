@@ -68,7 +68,7 @@ class _Printer:
         self.check = self.functions.check(names.check)
         self.own = self.functions.printed(names.function, self.program, function_doc(self.program))
         self.first_batch: FirstBatch | None = None
-        if any(kept.first for kept in self.program.kept):
+        if any(kept.first for kept in self.program.state):
             self.first_batch = FirstBatch(self.signature, self.functions, norm.beginnings)
         self.beginning: Beginning | None = None
         if self.program.target == "weight" and self.signature.has_state():
@@ -149,9 +149,13 @@ class _Printer:
 
     def _extra_repr(self) -> Function:
         parts: list[str | Expr] = []
-        named = [a.name for a in self.program.given if not a.required and a.type != "size"]
+        named = [
+            a.name
+            for a in self.program.constructor_arguments
+            if not a.required and a.type != "size"
+        ]
         named += [s.name for s in ordered(self.program.switches) if s.name != "bias"]
-        plain = [a for a in self.program.given if a.name not in named]
+        plain = [a for a in self.program.constructor_arguments if a.name not in named]
         for argument in plain:
             parts += [", "] if parts else []
             parts.append(Name(f"self.{argument.name}"))

@@ -33,7 +33,7 @@ def names_of(programs: Sequence[Program]) -> list[Names]:
         check = f"_check_{function}"  # no name of a spec begins like this
         taken |= {function, result}
         beginnings = {}
-        for kept in program.kept:
+        for kept in program.state:
             if kept.from_weight or kept.first:
                 beginnings[kept.name] = _free(f"{function}_{kept.name}", "_", taken)
         taken |= set(beginnings.values())

@@ -12,8 +12,8 @@ from metanorm.ir.aggregation import (
     ByIndex,
     Chunks,
     Dense,
+    Grouping,
     Interleave,
-    Matrix,
     Ones,
 )
 from metanorm.ir.nodes import Count, Let, Number, Pool, Ref
@@ -138,7 +138,7 @@ class PoolPrinter:
         for candidate in self.c.bodies[let.name]:
             open_ = candidate.name not in self.c.values
             if candidate.op == wanted and open_:
-                same = self.c.places[candidate.name] == self.c.places[let.name]
+                same = self.c.mode_placement[candidate.name] == self.c.mode_placement[let.name]
                 return candidate if same else None
         return None
 
@@ -390,7 +390,7 @@ class PoolPrinter:
         out.append(Assign((name,), expr))
         self.c.values[let.name] = Value(name, number=True)
 
-    def _pool_size(self, axis: str, matrix: Matrix) -> Expr:
+    def _pool_size(self, axis: str, matrix: Grouping) -> Expr:
         """The number of positions in a pool."""
         size = self.c.lengths.of(axis)
         match matrix:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from metanorm.ir.aggregation import Ones
-from metanorm.ir.nodes import POINTWISE, Along, Count, Op, Pool, Ref
+from metanorm.ir.nodes import POINTWISE, AxisMap, Count, Op, Pool, Ref
 from metanorm.nest.nest import Block
 from metanorm.targets.python.pyir import Expr, Literal, Name
 from metanorm.targets.triton.context import Arguments, KernelContext
@@ -37,7 +37,7 @@ class IslandScope(Scope):
         if ref in self.between:
             if isinstance(op, Pool):
                 raise NotInTile("a statistic where it is not known")
-            if isinstance(op, Along):
+            if isinstance(op, AxisMap):
                 raise NotInTile("a map along an axis")
             if not isinstance(op, POINTWISE) and not self.context.inline(ref):
                 raise NotInTile("a value at another place")

@@ -15,6 +15,7 @@ from metanorm.ir.nodes import (
     POINTWISE,
     Buffer,
     Count,
+    Detach,
     Expand,
     Input,
     Let,
@@ -24,7 +25,6 @@ from metanorm.ir.nodes import (
     Position,
     Program,
     Ref,
-    Stop,
 )
 from metanorm.ir.operands import operands
 from metanorm.nest.nest import Nest
@@ -130,7 +130,7 @@ class KernelContext:
                 return True
             case Count(over=over, where=None, weight=None):
                 return all(isinstance(matrix, Ones) for _, matrix in over)
-            case Map() | Stop() | Expand():
+            case Map() | Detach() | Expand():
                 return all(self.numeric(r) for r in operands(let.op))
         return False
 

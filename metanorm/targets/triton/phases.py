@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from metanorm.ir.index import closure
-from metanorm.ir.nodes import POINTWISE, Along, Count, Lookup, Pool, Ref, Rename
+from metanorm.ir.nodes import POINTWISE, AxisMap, Count, Lookup, Pool, Ref, Rename
 from metanorm.ir.operands import operands
 from metanorm.targets.triton.context import KernelContext
 
@@ -109,7 +109,7 @@ class Phases:
                 return self.f.measured[ref][0] in parts
             if isinstance(op, MOVED):
                 return all(o in there or self.f.given(o) for o in operands(op))
-            if isinstance(op, Along):
+            if isinstance(op, AxisMap):
                 return op.function == "softmax" and at_hand(op.value, op.axis)
             known_op = isinstance(op, (*POINTWISE, Pool, Count)) or self.f.inline(ref)
             return known_op and all(at_hand(o, apart) for o in operands(op))
@@ -124,7 +124,7 @@ class Phases:
         op = self.op[ref]
         if isinstance(op, Count):
             return not self.f.inline(ref) and not self.f.by_index(self.f.lets[ref])
-        return ref in self.f.measured or isinstance(op, (Pool, Along))
+        return ref in self.f.measured or isinstance(op, (Pool, AxisMap))
 
     def _breaks(self, refs: Iterable[Ref], among: Collection[Ref]) -> int:
         return sum(ref in among and self.breaks(ref) for ref in refs)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from metanorm.ir.accumulation import ACCUMULATIONS, WEIGHT, Part
 from metanorm.ir.aggregation import ByIndex
-from metanorm.ir.nodes import Along, Count, Pool, Ref
+from metanorm.ir.nodes import AxisMap, Count, Pool, Ref
 from metanorm.targets.python.pyir import Assign, Expr, Literal, Name, Stmt, Tuple
 from metanorm.targets.triton.joining import identity, joined, joined_in_tile
 from metanorm.targets.triton.places import group_of_row
@@ -85,7 +85,7 @@ class PoolPrinter:
         assert isinstance(op, (Pool, Count))
         return any(isinstance(matrix, ByIndex) for _, matrix in op.over)
 
-    def softmax(self, ref: Ref, op: Along) -> None:
+    def softmax(self, ref: Ref, op: AxisMap) -> None:
         """Shares of one that follow the exponentials of values along an axis."""
         axes = (op.axis,)
         largest = self._accumulator("largest", LOWEST)

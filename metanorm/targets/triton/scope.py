@@ -13,6 +13,7 @@ from metanorm.ir.nodes import (
     Buffer,
     Cast,
     Count,
+    Detach,
     Dtype,
     Expand,
     Input,
@@ -23,7 +24,6 @@ from metanorm.ir.nodes import (
     Position,
     Ref,
     Rename,
-    Stop,
 )
 from metanorm.ir.operands import operands
 from metanorm.ir.rename import role_of
@@ -226,7 +226,7 @@ class Scope:
                 return self.mapped(function, arguments)
             case Cast(value, to) if self.simple(ref):
                 return self.rounded(value, to)
-            case Stop(value) | Expand(value) if self.simple(ref):
+            case Detach(value) | Expand(value) if self.simple(ref):
                 return self.value(value)
         return self.array(ref)
 

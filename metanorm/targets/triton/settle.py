@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from metanorm.ir.aggregation import Ones
 from metanorm.ir.index import closure
 from metanorm.ir.momenta import momenta
-from metanorm.ir.nodes import POINTWISE, Along, Count, Lookup, Pool, Ref, Rename, Update
+from metanorm.ir.nodes import POINTWISE, AxisMap, Count, Lookup, Pool, Ref, Rename, Update
 from metanorm.ir.operands import operands
 from metanorm.plan.sweeps import Reduction
 from metanorm.targets.python.pyir import Assign, Do, Expr, If, Name, Stmt, Tuple
@@ -121,7 +121,7 @@ class SettlePrinter:
         if ref not in s.local and ref not in s.available:
             if ref in self.f.measured:
                 self._joined(*self.f.measured[ref])
-            elif isinstance(op, Along):
+            elif isinstance(op, AxisMap):
                 self.pools.softmax(ref, op)
             elif self._pools(ref):
                 self.pools.pools(self._beside(ref))
@@ -148,7 +148,7 @@ class SettlePrinter:
         """Whether a statistic is of values that this phase has yet to find."""
 
         def found_here(own: Ref) -> bool:
-            along = isinstance(self.f.lets[own].op, Along)
+            along = isinstance(self.f.lets[own].op, AxisMap)
             return own in self.f.measured or self._pools(own) or along
 
         def read(own: Ref) -> list[Ref]:

@@ -10,9 +10,9 @@ from programs import Step, after, lowered, same
 
 from metanorm.ir.nodes import Count, Pool, Program
 from metanorm.ir.verify import verify
-from metanorm.passes.arms import arms
 from metanorm.passes.pipeline import optimize
 from metanorm.passes.simplify import simplify
+from metanorm.passes.variants import variants
 
 TRACKED = "input x[N, C]\nlet m = moments(x over N track 0.1)\n"
 BOTH = f"{TRACKED}output (x - m.mean) * mode(train: 2, eval: 3)"
@@ -20,7 +20,7 @@ BOTH = f"{TRACKED}output (x - m.mean) * mode(train: 2, eval: 3)"
 
 def arm(name: str) -> Step:
     """A step that leaves one arm."""
-    return lambda program: arms(program)[name]
+    return lambda program: variants(program)[name]
 
 
 # An arm is there only where it differs: each is compiled, and takes its time.
@@ -35,7 +35,7 @@ NAMES = {
 
 @pytest.mark.parametrize("text", NAMES)
 def test_names(text: str) -> None:
-    assert list(arms(lowered(text))) == NAMES[text]
+    assert list(variants(lowered(text))) == NAMES[text]
 
 
 ARMS = {
@@ -117,7 +117,7 @@ def test_updates_read_what_a_mode_became() -> None:
 
 
 def test_each_arm_is_what_the_norm_does_when_called_that_way(program: Program) -> None:
-    for name, decided in arms(optimize(program)).items():
+    for name, decided in variants(optimize(program)).items():
         verify(decided)
         here = point(program, name)
         for output, found in values(decided, here.call).items():
@@ -126,5 +126,5 @@ def test_each_arm_is_what_the_norm_does_when_called_that_way(program: Program) -
 
 
 def test_batch_norm_in_eval_mode_has_no_statistic() -> None:
-    body = arms(optimize(PROGRAMS["BatchNorm"]))["eval"].body
+    body = variants(optimize(PROGRAMS["BatchNorm"]))["eval"].body
     assert not any(isinstance(let.op, (Pool, Count)) for let in body)
