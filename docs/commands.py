@@ -12,7 +12,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from typer.models import OptionInfo
 
-from docs.pages import MADE
+from docs.pages import GENERATED_NOTICE
 from metanorm.cli import COMMANDS
 from metanorm.cli.exit_codes import FINDINGS, INTERNAL, INTERRUPTED, OK, USAGE
 from metanorm.config import Config
@@ -49,7 +49,7 @@ VARIABLES = {
 
 def command_line() -> str:
     """Every command with its options, exit codes, configuration."""
-    text = f"# The command line\n\n{MADE}"
+    text = f"# The command line\n\n{GENERATED_NOTICE}"
     text += "What a command is for goes to standard output; what it did, to standard error. "
     text += "JSON is one document with a `schema_version`, after an error too, which it names; "
     text += "[its schemas](schemas) are beside this page. "
@@ -80,9 +80,9 @@ def _section(name: str, command: Callable[..., None]) -> str:
             default = _default(parameter.default)
         else:
             required = parameter.default is parameter.empty
-            dots = "..." if _single(kind) is not kind else ""
+            dots = "..." if _value_type(kind) is not kind else ""
             usage.append(f"{shown}{dots}" if required else f"[{shown}{dots}]")
-        choices = _choices(_single(kind))
+        choices = _choices(_value_type(kind))
         rows += f"| `{shown}` | {' '.join(filter(None, (info.help, choices, default)))} |\n"
     about = (command.__doc__ or "").strip()
     return (
@@ -96,7 +96,7 @@ def _flags(info: OptionInfo) -> list[str]:
     return [flag for flag in (info.default, *(info.param_decls or ())) if isinstance(flag, str)]
 
 
-def _single(kind: Any) -> Any:
+def _value_type(kind: Any) -> Any:
     """What stands for each value: `str` of `list[str] | None`."""
     if isinstance(kind, UnionType):
         kind = next(part for part in get_args(kind) if part is not type(None))

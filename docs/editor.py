@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from metanorm.syntax.words import FUNCTIONS, LITERALS, SOFT, SORTS, STATEMENTS
 
-MADE = "Written by `make docs` from metanorm/syntax/words.py."
+GENERATED_NOTICE = "Written by `make docs` from metanorm/syntax/words.py."
 
 
 def text_mate() -> str:
@@ -51,7 +51,7 @@ def code_mirror() -> str:
     lines = [
         f"export const {name} = {json.dumps(sorted(table))};\n" for name, table in tables.items()
     ]
-    return f"// {MADE}\n" + "".join(lines)
+    return f"// {GENERATED_NOTICE}\n" + "".join(lines)
 
 
 def emacs() -> str:
@@ -62,7 +62,7 @@ def emacs() -> str:
 
     soft = SOFT.keys() - STATEMENTS.keys()
     return f""";;; norm-mode.el --- Specs of normalization layers  -*- lexical-binding: t; -*-
-;; {MADE}
+;; {GENERATED_NOTICE}
 
 (defvar norm-mode-syntax-table
   (let ((table (make-syntax-table)))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from docs.pages import MADE
+from docs.pages import GENERATED_NOTICE
 from metanorm import frontend
 from metanorm.explain.facts import Facts, facts
 from metanorm.explain.kernels import Cost
@@ -16,7 +16,7 @@ from metanorm.frontend import LIBRARY, CheckedNorm
 from metanorm.ir.fingerprint import fingerprint
 from metanorm.passes.pipeline import optimize
 from metanorm.semantics.naming import snake_case
-from metanorm.show.invariance import Numbers, invariances
+from metanorm.show.invariance import ChangedAxes, invariances
 from metanorm.show.picture import picture
 from metanorm.show.shapes import Drawing
 from metanorm.show.svg_from_drawing import svg_from_drawing
@@ -24,7 +24,7 @@ from metanorm.syntax.latex_from_ast import latex_from_ast
 from metanorm.syntax.text_from_ast import norm_lines
 from metanorm.workspace import load_library
 
-MADE_FROM_SPECS = MADE.replace("the table it comes from", "the spec")
+NOTICE = GENERATED_NOTICE.replace("the table it comes from", "the spec")
 THUMBNAIL = 150  # pixels
 
 
@@ -36,7 +36,7 @@ class Exhibit:
     file: str  # of its spec, without the ending
     facts: Facts
     drawing: Drawing
-    invariances: Mapping[str, tuple[Numbers, ...]]
+    invariances: Mapping[str, tuple[ChangedAxes, ...]]
 
     @property
     def name(self) -> str:
@@ -88,7 +88,7 @@ def index(shown: Sequence[Exhibit]) -> str:
     lines = [
         "# Gallery",
         "",
-        f"{MADE_FROM_SPECS}The {len(shown)} norms of the library, from {files} files. Each has a "
+        f"{NOTICE}The {len(shown)} norms of the library, from {files} files. Each has a "
         "page with its equations, its spec, and what the compiler knows of it.",
         "",
         "A picture shows one element of a small input in orange, and in blue what is pooled with "
@@ -109,7 +109,7 @@ def index(shown: Sequence[Exhibit]) -> str:
         about = _cell(summary(exhibit.norm.program.doc))
         lines.append(
             f"| {small} | [{exhibit.name}]({page})<br>{about} "
-            f"| {_cell(citation(exhibit.norm.program.doc))} | {_runs_on(exhibit.facts)} |"
+            f"| {_cell(citation(exhibit.norm.program.doc))} | {_execution_text(exhibit.facts)} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -118,7 +118,7 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;")
 
 
-def _runs_on(known: Facts) -> str:
+def _execution_text(known: Facts) -> str:
     none, _, reason = known.kernels.partition(": ")
     return f"torch: {reason}" if reason and none.startswith("none") else "kernels and torch"
 
@@ -134,13 +134,13 @@ def page(file: str, shown: Sequence[Exhibit]) -> str:
         f"[the generated module](../../tests/good/specs/{file}.py)"
     )
     sections = "\n".join(_section(exhibit, len(shown) > 1) for exhibit in shown)
-    return f"# {title}\n\n{MADE_FROM_SPECS}{links}\n\n{sections}"
+    return f"# {title}\n\n{NOTICE}{links}\n\n{sections}"
 
 
 def _section(exhibit: Exhibit, headed: bool) -> str:
     known = exhibit.facts
     parts = [f"## {exhibit.name}\n"] if headed else []
-    parts += [f"{_plain(known.about)}\n"] if known.about else []
+    parts += [f"{_escaped_comment(known.about)}\n"] if known.about else []
     parts.append(f"![{escape(exhibit.drawing.title)}]({exhibit.image})\n")
     parts.append(f"```math\n{latex_from_ast(exhibit.norm.equations)}```\n")
     spec = "\n".join(norm_lines(exhibit.norm.norm))
@@ -149,7 +149,7 @@ def _section(exhibit: Exhibit, headed: bool) -> str:
     return "\n".join(parts)
 
 
-def _plain(text: str) -> str:
+def _escaped_comment(text: str) -> str:
     """A comment as Markdown that shows it as it stands, but for its `code`."""
     pieces = text.split("`")
     outside = [piece.replace("*", "\\*").replace("<", "&lt;") for piece in pieces]
@@ -164,11 +164,11 @@ def _table(exhibit: Exhibit) -> str:
         ("kept between calls", _lines(known.kept) or "nothing"),
     ]
     if known.target in ("activation", "loss"):
-        rows.append(("samples influence each other", _meeting(known)))
+        rows.append(("samples influence each other", _samples_text(known)))
     else:
         rows.append(("made for", f"a {known.target}"))
-    rows.append(("result unchanged by", _unchanged(exhibit)))
-    rows += [(cost.of, _cost(cost)) for cost in known.costs]
+    rows.append(("result unchanged by", _invariance_text(exhibit)))
+    rows += [(cost.of, _cost_text(cost)) for cost in known.costs]
     rows.append(("kernels", _cell(known.kernels)))
     if known.equals:
         rows.append(("the same as", ", ".join(known.equals)))
@@ -176,10 +176,10 @@ def _table(exhibit: Exhibit) -> str:
     return f"| | |\n| --- | --- |\n{lines}"
 
 
-def _unchanged(exhibit: Exhibit) -> str:
+def _invariance_text(exhibit: Exhibit) -> str:
     """`scaling x for each N, C<br>shifting x as a whole`."""
     first = exhibit.norm.program.inputs[0].name
-    ways: dict[Numbers, list[str]] = {}
+    ways: dict[ChangedAxes, list[str]] = {}
     for change, found in exhibit.invariances.items():
         for numbers in found:
             ways.setdefault(numbers, []).append(change)
@@ -195,14 +195,14 @@ def _lines(items: Sequence[str]) -> str:
     return "<br>".join(map(_cell, items))
 
 
-def _meeting(known: Facts) -> str:
+def _samples_text(known: Facts) -> str:
     """When samples influence each other."""
     if known.samples_meet_in_training == known.samples_meet_in_evaluation:
         return "yes" if known.samples_meet_in_training else "no"
     return "in training" if known.samples_meet_in_training else "in evaluation"
 
 
-def _cost(cost: Cost) -> str:
+def _cost_text(cost: Cost) -> str:
     near, far = cost.bytes_of_islands, cost.bytes_of_sweeps
     sweeps = f"{cost.sweeps} sweep{'s' if cost.sweeps != 1 else ''}"
     text = f"{sweeps}, {near} bytes for each float32 element"

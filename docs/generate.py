@@ -54,7 +54,7 @@ def generated() -> dict[str, str]:
     return files
 
 
-def folder(name: str) -> dict[str, str | None]:
+def folder_files(name: str) -> dict[str, str | None]:
     """Every file of a generated folder, as it should be: `None` for one that should not be."""
     there = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / name).glob("*"))]
     return {
@@ -65,10 +65,10 @@ def folder(name: str) -> dict[str, str | None]:
 
 def stale(files: Mapping[str, str | None]) -> list[str]:
     """Files that are not as they should be."""
-    return [name for name, text in files.items() if _found(ROOT / name) != text]
+    return [name for name, text in files.items() if _text_or_none(ROOT / name) != text]
 
 
-def _found(path: Path) -> str | None:
+def _text_or_none(path: Path) -> str | None:
     return path.read_text(encoding="utf-8") if path.exists() else None
 
 
@@ -76,7 +76,7 @@ def main() -> int:
     """Write and remove, or with `--check` only look."""
     files: dict[str, str | None] = {**generated()}
     for name in FOLDERS:
-        files |= folder(name)
+        files |= folder_files(name)
     names = stale(files)
     for name in names:
         text, path = files[name], ROOT / name

@@ -11,7 +11,7 @@ from metanorm.ir.ops import Operation, public
 from metanorm.options import Options
 from metanorm.workspace import STDIN, load
 
-MADE = "<!-- Written by `make docs`; change the table it comes from. -->\n\n"
+GENERATED_NOTICE = "<!-- Written by `make docs`; change the table it comes from. -->\n\n"
 
 FENCE = "```norm\n"
 
@@ -35,7 +35,7 @@ GROUPS = {
 
 def operations() -> str:
     """The page of all operations."""
-    text = f"# Operations\n\n{MADE}"
+    text = f"# Operations\n\n{GENERATED_NOTICE}"
     text += "What a spec can compute. `metanorm explain NAME` prints the row of one.\n"
     for group, rows in _groups():
         title, about = GROUPS[group]
@@ -63,13 +63,13 @@ def _groups() -> list[tuple[str, list[Operation]]]:
 
 def errors() -> str:
     """The manual pages of all codes."""
-    text = f"# Errors and warnings\n\n{MADE}"
+    text = f"# Errors and warnings\n\n{GENERATED_NOTICE}"
     text += "`metanorm explain CODE` prints the page of one.\n\n"
     text += "| code | what is wrong |\n| --- | --- |\n"
     pages = [manual_page(code) for code in all_codes()]
     for page in pages:
         text += f"| [{page.code}](#{_anchor(page)}) | {page.title} |\n"
-    return text + "".join(f"\n{_marked(page)}" for page in pages)
+    return text + "".join(f"\n{_page_with_reports(page)}" for page in pages)
 
 
 def _anchor(page: ManualPage) -> str:
@@ -78,7 +78,7 @@ def _anchor(page: ManualPage) -> str:
     return "".join(c for c in heading if c.isalnum() or c in "-_")
 
 
-def _marked(page: ManualPage) -> str:
+def _page_with_reports(page: ManualPage) -> str:
     """The page, with what each of its examples reports."""
     first, *examples = page.markdown.split(FENCE)
     for example in examples:

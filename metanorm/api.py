@@ -7,14 +7,14 @@ from os import PathLike, fspath
 from types import ModuleType
 
 from metanorm import loaded
-from metanorm.compile_cache import compile_what_changed, key
+from metanorm.compile_cache import compile_changed, entry_name
 from metanorm.diagnostics.model import Severity
 from metanorm.diagnostics.render.text import render_text
-from metanorm.display import displayed
+from metanorm.display import with_display
 from metanorm.module_names import module_name
 from metanorm.options import Options
 from metanorm.targets.live import module_from_files
-from metanorm.torch_extra import reason
+from metanorm.torch_extra import import_failure
 from metanorm.workspace import STDIN, Workspace
 from metanorm.workspace import load as load_specs
 
@@ -35,12 +35,12 @@ def load(path: str | PathLike[str]) -> ModuleType:
     equations, pools, cost and source. Raises `SpecError` where the spec has errors or cannot be
     read.
     """
-    return _live(load_specs([fspath(path)]))
+    return _load_module(load_specs([fspath(path)]))
 
 
 def loads(text: str) -> ModuleType:
     """Compile the text of a spec and import what comes out, as `load` does."""
-    return _live(load_specs([STDIN], stdin=text.encode(errors="surrogatepass")))
+    return _load_module(load_specs([STDIN], stdin=text.encode(errors="surrogatepass")))
 
 
 def module_files(specs: Workspace) -> tuple[str, dict[str, str]]:
@@ -52,7 +52,7 @@ def module_files(specs: Workspace) -> tuple[str, dict[str, str]]:
     if len(specs.roots) > 1:
         raise SpecError(f"one spec at a time, not {', '.join(specs.roots)}")
     if not problems:
-        result = compile_what_changed(specs.sources, specs.roots, Options())
+        result = compile_changed(specs.sources, specs.roots, Options())
         if result.ok:
             files = {name: text for name, text in result.files.items() if name != "__init__.py"}
             return module_name(specs.roots[0]), files
@@ -60,18 +60,22 @@ def module_files(specs: Workspace) -> tuple[str, dict[str, str]]:
     raise SpecError("\n" + render_text(problems, specs.sources))
 
 
-def _live(specs: Workspace) -> ModuleType:
+def _load_module(specs: Workspace) -> ModuleType:
     name, files = module_files(specs)
     try:
-        return _imported(name, files, specs)
+        return _import_files(name, files, specs)
     except ImportError as error:
-        raise ImportError(f"this runs a module: {reason(error)}", name=error.name) from error
+        raise ImportError(
+            f"this runs a module: {import_failure(error)}", name=error.name
+        ) from error
 
 
-def _imported(name: str, files: dict[str, str], specs: Workspace) -> ModuleType:
-    folder = loaded.folder()
+def _import_files(name: str, files: dict[str, str], specs: Workspace) -> ModuleType:
+    folder = loaded.cache_folder()
     if folder is not None:
-        digest = key(specs.sources, specs.roots[0], Options())
+        digest = entry_name(specs.sources, specs.roots[0], Options())
         with suppress(OSError):  # the disk may be full
-            return displayed(loaded.module_of(loaded.place(name, digest, files, folder)), specs)
-    return displayed(module_from_files(files, name), specs)
+            return with_display(
+                loaded.import_module_file(loaded.write_module(name, digest, files, folder)), specs
+            )
+    return with_display(module_from_files(files, name), specs)

@@ -19,51 +19,51 @@ from pathlib import Path
 import lark
 
 from metanorm import user_cache
-from metanorm.driver import BackEnds, Result, Unit, compile_specs, one_by_one
-from metanorm.frontend import read_by
+from metanorm.driver import BackEnds, Result, Unit, compile_in_turn, compile_specs
+from metanorm.frontend import sources_read
 from metanorm.module_names import module_name
 from metanorm.options import Options
 from metanorm.resources import PACKAGE, resource
 from metanorm.source import Source
 
 FORMAT = "metanorm compiled 1\n"  # changed when what an entry holds changes
-MOST_ENTRIES = 1000  # the oldest go
-NOT_THE_COMPILER = ("runtime", "specs", "grammar", "bench", "verify", "cli", "show")
+MAX_ENTRIES = 1000  # the oldest go
+OTHER_FOLDERS = ("runtime", "specs", "grammar", "bench", "verify", "cli", "show")
 
 
-def compile_what_changed(
+def compile_changed(
     sources: Mapping[str, Source],
     roots: Sequence[str],
     options: Options,
     others: Mapping[str, Sequence[str]] | None = None,
-    back_ends: BackEnds = one_by_one,
+    back_ends: BackEnds = compile_in_turn,
     anew: bool = False,
 ) -> Result:
     """Compile as `compile_specs` does, and take what was compiled before unless told not to.
 
     Without a usable folder of caches everything is compiled.
     """
-    here = folder()
+    here = cache_folder()
     if here is None:
         return compile_specs(sources, roots, options, others, back_ends=back_ends)
-    entries = {root: here / key(sources, root, options) for root in roots}
-    known = {} if anew else _known(entries)
+    entries = {root: here / entry_name(sources, root, options) for root in roots}
+    known = {} if anew else _read_units(entries)
     result = compile_specs(sources, roots, options, others, known, back_ends)
     reported = {d.primary.span.source for d in result.diagnostics}
     fresh = [root for root in result.units if root not in known]
     for root in fresh:
-        if not reported.intersection(read_by(root, sources)):
-            user_cache.keep(entries[root], _entry(result.units[root]))
+        if not reported.intersection(sources_read(root, sources)):
+            user_cache.keep(entries[root], _entry_from_unit(result.units[root]))
     if fresh:
-        _sweep(here)
+        _remove_oldest(here)
     return result
 
 
-def _known(entries: Mapping[str, Path]) -> dict[str, Unit]:
+def _read_units(entries: Mapping[str, Path]) -> dict[str, Unit]:
     """The units of roots that were compiled before and have nothing to report."""
     found = {}
     for root, path in entries.items():
-        unit = _unit(user_cache.content(path))
+        unit = _unit_from_entry(user_cache.content(path))
         if unit is not None:
             found[root] = unit
             with suppress(OSError):
@@ -71,15 +71,22 @@ def _known(entries: Mapping[str, Path]) -> dict[str, Unit]:
     return found
 
 
-def folder() -> Path | None:
+def cache_folder() -> Path | None:
     """Where entries are; `None` where they cannot be kept."""
     return user_cache.folder(user_cache.COMPILED)
 
 
-def key(sources: Mapping[str, Source], root: str, options: Options) -> str:
+def entry_name(sources: Mapping[str, Source], root: str, options: Options) -> str:
     """The name of the entry of a spec: a digest of all that its unit depends on."""
-    texts = [sources[name].text for name in read_by(root, sources)]
-    parts = [FORMAT, compiler(), options.fingerprint(), module_name(root), Path(root).name, *texts]
+    texts = [sources[name].text for name in sources_read(root, sources)]
+    parts = [
+        FORMAT,
+        compiler_digest(),
+        options.fingerprint(),
+        module_name(root),
+        Path(root).name,
+        *texts,
+    ]
     digest = hashlib.sha256()
     for part in parts:
         data = part.encode(errors="surrogatepass")
@@ -89,29 +96,29 @@ def key(sources: Mapping[str, Source], root: str, options: Options) -> str:
 
 
 @lru_cache(maxsize=1)
-def compiler() -> str:
+def compiler_digest() -> str:
     """A digest of the compiler: its own files, the grammar, and the version of the parser."""
     digest = hashlib.sha256(lark.__version__.encode())
-    for path in sorted(_files_of_the_compiler()):
+    for path in sorted(_compiler_files()):
         digest.update(f"\0{path.name}\0".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
-def _files_of_the_compiler() -> Iterator[Path]:
+def _compiler_files() -> Iterator[Path]:
     yield from PACKAGE.glob("*.py")
     yield from resource("grammar").iterdir()
     for folder in PACKAGE.iterdir():
-        if folder.is_dir() and folder.name not in NOT_THE_COMPILER:
+        if folder.is_dir() and folder.name not in OTHER_FOLDERS:
             yield from folder.rglob("*.py")
 
 
-def _entry(unit: Unit) -> bytes:
+def _entry_from_unit(unit: Unit) -> bytes:
     data = zlib.compress(json.dumps([dict(unit.files), unit.norms]).encode(), 1)
     return f"{FORMAT}{hashlib.sha256(data).hexdigest()}\n".encode() + data
 
 
-def _unit(entry: bytes) -> Unit | None:
+def _unit_from_entry(entry: bytes) -> Unit | None:
     """The unit of an entry; `None` for one that is missing or broken."""
     head = len(FORMAT) + 65
     data = entry[head:]
@@ -121,12 +128,12 @@ def _unit(entry: bytes) -> Unit | None:
     return Unit(files, tuple((name, start, end) for name, start, end in norms))
 
 
-def _sweep(folder: Path) -> None:
+def _remove_oldest(folder: Path) -> None:
     """Remove the entries that were not used for longest, where there are too many."""
     with suppress(OSError):
         entries = list(os.scandir(folder))
-        if len(entries) > MOST_ENTRIES:
+        if len(entries) > MAX_ENTRIES:
             entries.sort(key=lambda entry: entry.stat().st_mtime)
-            for entry in entries[: len(entries) - MOST_ENTRIES]:
+            for entry in entries[: len(entries) - MAX_ENTRIES]:
                 with suppress(OSError):
                     os.unlink(entry.path)

@@ -11,28 +11,28 @@ from concurrent.futures.process import BrokenProcessPool
 from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.internal import CompilerFailed
 from metanorm.diagnostics.model import INTERNAL
-from metanorm.driver import BackEnds, Made, compile_specs
+from metanorm.driver import BackEndOutput, BackEnds, compile_specs
 from metanorm.frontend import Checked
 from metanorm.options import Options
 from metanorm.source import Source
 
 
-def in_processes(jobs: int) -> BackEnds:
+def compile_in_processes(jobs: int) -> BackEnds:
     """What runs the back end on so many specs at a time."""
 
     def back_ends(
         checked: Checked, sources: Mapping[str, Source], roots: Sequence[str], options: Options
-    ) -> Iterator[tuple[str, Made]]:
+    ) -> Iterator[tuple[str, BackEndOutput]]:
         behind = {root: {name: sources[name] for name in checked.reads[root]} for root in roots}
         largest_first = sorted(roots, key=lambda root: -len(sources[root].text))
         with ProcessPoolExecutor(min(jobs, len(roots)) or 1, mp_context=_context()) as pool:
-            tasks = {pool.submit(_made, behind[r], r, options): r for r in largest_first}
+            tasks = {pool.submit(_compile_one, behind[r], r, options): r for r in largest_first}
             for task in as_completed(tasks):
                 root = tasks[task]
                 try:
                     yield root, task.result()
                 except BrokenProcessPool as error:
-                    yield root, _ended(sources[root], error)
+                    yield root, _process_failure(sources[root], error)
 
     return back_ends
 
@@ -46,7 +46,7 @@ def _context() -> multiprocessing.context.BaseContext:
     return context
 
 
-def _made(sources: Mapping[str, Source], root: str, options: Options) -> Made:
+def _compile_one(sources: Mapping[str, Source], root: str, options: Options) -> BackEndOutput:
     """The unit of a spec that has been checked. It is checked again, in a few milliseconds: what
     is known about a norm is large, and means what it means in its own process alone."""
     result = compile_specs(sources, [root], options)
@@ -54,7 +54,7 @@ def _made(sources: Mapping[str, Source], root: str, options: Options) -> Made:
     return result.units.get(root), found
 
 
-def _ended(source: Source, error: BrokenProcessPool) -> Made:
+def _process_failure(source: Source, error: BrokenProcessPool) -> BackEndOutput:
     """What to report where a process was killed."""
     problems = Collector()
     place = f"a process of {os.path.basename(__file__)}"

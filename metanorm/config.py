@@ -41,13 +41,13 @@ def find_config(start: Path) -> tuple[Config, Path]:
     for folder in (start, *start.parents):
         path = folder / "pyproject.toml"
         if path.is_file():
-            table = _table(path)
+            table = _read_table(path)
             if table is not None:
-                return _config(table, path), folder
+                return _config_from_table(table, path), folder
     return Config(), start
 
 
-def _table(path: Path) -> dict[str, object] | None:
+def _read_table(path: Path) -> dict[str, object] | None:
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -59,7 +59,7 @@ def _table(path: Path) -> dict[str, object] | None:
     return table if isinstance(table, dict) else None
 
 
-def _config(table: dict[str, object], path: Path) -> Config:
+def _config_from_table(table: dict[str, object], path: Path) -> Config:
     from pydantic import TypeAdapter, ValidationError  # slow to import, and rarely needed
 
     known = [field.name for field in fields(Config)]

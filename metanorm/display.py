@@ -10,7 +10,7 @@ from typing import Any
 
 from metanorm import frontend
 from metanorm.explain.facts import Facts, facts
-from metanorm.explain.words import in_words
+from metanorm.explain.text_from_facts import text_from_facts
 from metanorm.frontend import CheckedNorm
 from metanorm.syntax.latex_from_ast import latex_from_ast
 from metanorm.visible import visible_lines
@@ -19,7 +19,7 @@ from metanorm.workspace import Workspace
 COLUMNS = ("", "sweeps", "bytes for each float32 element", "islands")
 
 
-class Displayed(ModuleType):
+class DisplayedModule(ModuleType):
     """A generated module that knows its spec."""
 
     _specs: Workspace
@@ -29,10 +29,10 @@ class Displayed(ModuleType):
         return mime_bundle(self, self._specs)
 
 
-def displayed(module: ModuleType, specs: Workspace) -> ModuleType:
+def with_display(module: ModuleType, specs: Workspace) -> ModuleType:
     """The module, which is displayed from now on."""
-    if not isinstance(module, Displayed):
-        module.__class__ = Displayed
+    if not isinstance(module, DisplayedModule):
+        module.__class__ = DisplayedModule
     vars(module)["_specs"] = specs
     return module
 
@@ -43,27 +43,27 @@ def mime_bundle(module: ModuleType, specs: Workspace) -> dict[str, str]:
     found = [(norm, facts(norm, {})) for norm in norms]
     spec = specs.sources[specs.roots[0]].text
     return {
-        "text/plain": visible_lines("\n".join(in_words(known) for _, known in found)),
-        "text/latex": "\n".join(_equations(norm) for norm in norms),
-        "text/html": "\n".join((*_html(found), *_texts(module, spec))),
+        "text/plain": visible_lines("\n".join(text_from_facts(known) for _, known in found)),
+        "text/latex": "\n".join(_equations_latex(norm) for norm in norms),
+        "text/html": "\n".join((*_facts_html(found), *_sources_html(module, spec))),
     }
 
 
-def _html(found: list[tuple[CheckedNorm, Facts]]) -> Iterator[str]:
+def _facts_html(found: list[tuple[CheckedNorm, Facts]]) -> Iterator[str]:
     for norm, known in found:
         yield f"<h4>{escape(known.norm)}</h4>"
         if known.about:
             yield f"<p>{escape(visible_lines(known.about))}</p>"
-        yield _equations(norm)
-        yield _picture(norm)
-        yield _costs(known)
+        yield _equations_latex(norm)
+        yield _picture_html(norm)
+        yield _costs_html(known)
 
 
-def _equations(norm: CheckedNorm) -> str:
+def _equations_latex(norm: CheckedNorm) -> str:
     return f"$$\n{latex_from_ast(norm.equations)}$$"
 
 
-def _picture(norm: CheckedNorm) -> str:
+def _picture_html(norm: CheckedNorm) -> str:
     """What is pooled, as an image of its own: styles and names of one SVG reach no other."""
     from metanorm.show.example import CannotDraw
     from metanorm.show.picture import picture
@@ -78,9 +78,9 @@ def _picture(norm: CheckedNorm) -> str:
     return f'<img src="data:image/svg+xml;base64,{data}" alt="What {name} pools">'
 
 
-def _costs(known: Facts) -> str:
+def _costs_html(known: Facts) -> str:
     rows = [
-        (c.of, str(c.sweeps), _traffic(c.bytes_of_islands, c.bytes_of_sweeps), c.islands)
+        (c.of, str(c.sweeps), _traffic_text(c.bytes_of_islands, c.bytes_of_sweeps), c.islands)
         for c in known.costs
     ]
     if not rows:
@@ -92,11 +92,11 @@ def _costs(known: Facts) -> str:
     return f"<table><tr>{head}</tr>{body}</table><p>{escape(known.kernels)}</p>"
 
 
-def _traffic(near: int, far: int) -> str:
+def _traffic_text(near: int, far: int) -> str:
     return str(near) if near == far else f"{near} to {far}"
 
 
-def _texts(module: ModuleType, spec: str) -> Iterator[str]:
+def _sources_html(module: ModuleType, spec: str) -> Iterator[str]:
     from inspect import getsource
 
     for title, text in (("The spec", spec), ("The module", getsource(module))):

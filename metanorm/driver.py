@@ -22,7 +22,7 @@ from metanorm.passes.pipeline import optimize
 from metanorm.source import Source, Span
 from metanorm.targets.package import module_files, package_text
 from metanorm.targets.torch.module_from_ir import Compiled
-from metanorm.torch_layers import likeness
+from metanorm.torch_layers import matching_layer
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class Unit:
 
 
 # A unit, or `None` where the compiler failed, and what it says about that.
-Made = tuple[Unit | None, tuple[Diagnostic, ...]]
+BackEndOutput = tuple[Unit | None, tuple[Diagnostic, ...]]
 BackEnds = Callable[
-    [Checked, Mapping[str, Source], Sequence[str], Options], Iterator[tuple[str, Made]]
+    [Checked, Mapping[str, Source], Sequence[str], Options], Iterator[tuple[str, BackEndOutput]]
 ]
 
 
@@ -67,9 +67,9 @@ class Result:
         return not any(d.severity is Severity.ERROR for d in self.diagnostics)
 
 
-def one_by_one(
+def compile_in_turn(
     checked: Checked, sources: Mapping[str, Source], roots: Sequence[str], options: Options
-) -> Iterator[tuple[str, Made]]:
+) -> Iterator[tuple[str, BackEndOutput]]:
     """Run the back end on each of the specs in turn."""
     for root in roots:
         problems = Collector()
@@ -90,7 +90,7 @@ def compile_specs(
     options: Options,
     others: Mapping[str, Sequence[str]] | None = None,
     known: Mapping[str, Unit] = MappingProxyType({}),
-    back_ends: BackEnds = one_by_one,
+    back_ends: BackEnds = compile_in_turn,
 ) -> Result:
     """Compile the sources named in `roots` into the files of one package.
 
@@ -137,12 +137,12 @@ def _package(
         exports[module_name(root)] = tuple(name for name, _, _ in units[root].norms)
     if problems.has_mistakes or not files:
         return Result({}, problems.sorted(), units=units)
-    everything = {**_not_moved(others, exports), **exports}
+    everything = {**_remaining_exports(others, exports), **exports}
     files["__init__.py"] = package_text(everything, options.fingerprint())
     return Result(files, problems.sorted(), exports, units)
 
 
-def _not_moved(
+def _remaining_exports(
     others: Mapping[str, Sequence[str]], exports: Mapping[str, Sequence[str]]
 ) -> dict[str, tuple[str, ...]]:
     """What other modules still give to the package: a norm that moved has left its old module."""
@@ -159,7 +159,7 @@ def _back_end(norms: Sequence[CheckedNorm], options: Options) -> list[Compiled]:
             name: optimize(program, options.verify_passes)
             for name, program in initializers(norm.program).items()
         }
-        known = likeness(norm.program, optimised)
+        known = matching_layer(norm.program, optimised)
         base = known.base if known else None
         compiled.append(Compiled(norm.equations, norm.program, optimised, begin, base))
     return compiled

@@ -10,10 +10,10 @@ from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.model import Applicability, Diagnostic, Fix, Severity
 from metanorm.frontend import Checked
 from metanorm.module_names import naming_problems_by_folder
-from metanorm.source import Source, edited
+from metanorm.source import Source, apply_edits
 from metanorm.workspace import Workspace
 
-MOST_ROUNDS = 100  # a fix may bring to light what another one ends
+MAX_ROUNDS = 100  # a fix may bring to light what another one ends
 
 # The specs anew, with these texts in the place of what their files hold.
 Reload = Callable[[Mapping[str, str]], Workspace]
@@ -39,7 +39,7 @@ class Findings:
 
 
 @dataclass(frozen=True)
-class Fixed:
+class FixResult:
     """What is left after the fixes; which texts they change, and how many there were in each."""
 
     findings: Findings
@@ -57,33 +57,35 @@ def findings(workspace: Workspace) -> Findings:
     return Findings(workspace, checked, found)
 
 
-def fixed(before: Findings, reload: Reload, unsafe: bool = False) -> Fixed:
+def apply_fixes(before: Findings, reload: Reload, unsafe: bool = False) -> FixResult:
     """Apply every safe fix, and with `unsafe` every one, until there is none left.
 
     Fixes of overlapping spans are applied one after the other. What would leave a text with more
     syntax errors than it has is not applied.
     """
-    done = Fixed(before)
+    done = FixResult(before)
     settled: set[str] = set()
-    for _ in range(MOST_ROUNDS):
+    for _ in range(MAX_ROUNDS):
         workspace = done.findings.workspace
         fixes = done.findings.fixes(unsafe)
-        chosen = {name: apart(f for _, f in fixes[name]) for name in fixes.keys() - settled}
+        chosen = {
+            name: non_overlapping(f for _, f in fixes[name]) for name in fixes.keys() - settled
+        }
         texts, counts = dict(done.texts), dict(done.counts)
         for name, edits in chosen.items():
-            text = edited(workspace.texts[name], ((f.span, f.replacement) for f in edits))
-            if _errors(Source.of(name, text)) > _errors(workspace.sources[name]):
+            text = apply_edits(workspace.texts[name], ((f.span, f.replacement) for f in edits))
+            if _error_count(Source.of(name, text)) > _error_count(workspace.sources[name]):
                 settled.add(name)
                 continue
             texts[name] = text
             counts[name] = counts.get(name, 0) + len(edits)
         if texts == done.texts:
             break
-        done = Fixed(findings(reload(texts)), texts, counts)
+        done = FixResult(findings(reload(texts)), texts, counts)
     return done
 
 
-def apart(fixes: Iterable[Fix]) -> list[Fix]:
+def non_overlapping(fixes: Iterable[Fix]) -> list[Fix]:
     """The fixes of one text that can be applied together: of those that meet, the first."""
     chosen: list[Fix] = []
     for fix in sorted(set(fixes), key=lambda f: (f.span, f.replacement)):
@@ -92,6 +94,6 @@ def apart(fixes: Iterable[Fix]) -> list[Fix]:
     return chosen
 
 
-def _errors(source: Source) -> int:
+def _error_count(source: Source) -> int:
     """How many syntax errors a text has."""
     return sum(d.severity is Severity.ERROR for d in frontend.parsed_source(source)[1])

@@ -27,7 +27,7 @@ from metanorm.syntax import ast
 from metanorm.syntax.parse import Parsed, parse
 from metanorm.syntax.text_from_ast import text_from_ast
 
-LONGEST_PATH = 255
+MAX_PATH_LENGTH = 255
 LIBRARY = "metanorm:"  # begins the names of sources that ship with metanorm
 
 
@@ -80,14 +80,14 @@ def format_spec(source: Source) -> tuple[str, tuple[Diagnostic, ...]]:
     return source.text, failed.sorted()
 
 
-def used_by(source: Source) -> tuple[str, ...]:
+def used_paths(source: Source) -> tuple[str, ...]:
     """The paths behind `use` in a source."""
     if "use" not in source.text:  # most sources, which need not be parsed for this
         return ()
     return tuple(use.path for use in parsed_source(source)[0].file.uses if _is_path(use.path))
 
 
-def read_by(root: str, sources: Mapping[str, Source]) -> tuple[str, ...]:
+def sources_read(root: str, sources: Mapping[str, Source]) -> tuple[str, ...]:
     """The names of a source and of all that it uses, each once."""
     found: list[str] = []
     waiting = [root]
@@ -96,12 +96,12 @@ def read_by(root: str, sources: Mapping[str, Source]) -> tuple[str, ...]:
         if name in found:
             continue
         found.append(name)
-        behind = (resolve(path, name, sources) for path in used_by(sources[name]))
+        behind = (resolve_use(path, name, sources) for path in used_paths(sources[name]))
         waiting += reversed([used for used in behind if used is not None])
     return tuple(found)
 
 
-def resolve(path: str, user: str, known: Mapping[str, object]) -> str | None:
+def resolve_use(path: str, user: str, known: Mapping[str, object]) -> str | None:
     """The source that `use "path"` in `user` names: a file beside it, else one of the library."""
     beside = posixpath.normpath(posixpath.join(posixpath.dirname(user), path))
     places = (LIBRARY + path,) if user.startswith(LIBRARY) else (beside, LIBRARY + path)
@@ -123,7 +123,7 @@ def _is_path(path: str) -> bool:
         path.endswith(".norm")
         and not path.startswith("/")
         and path.isprintable()
-        and len(path) <= LONGEST_PATH
+        and len(path) <= MAX_PATH_LENGTH
         and "\\" not in path
     )
 
@@ -144,7 +144,7 @@ class _Check:
         found = self._without_echoes(self.problems.sorted())
         for name in self.parsed:
             found = without_allowed(found, self.sources[name], name in roots)
-        reads = {root: read_by(root, self.sources) for root in roots}
+        reads = {root: sources_read(root, self.sources) for root in roots}
         return Checked(norms, found, reads, self.values)
 
     def _without_echoes(self, found: Sequence[Diagnostic]) -> tuple[Diagnostic, ...]:
@@ -241,7 +241,7 @@ class _Check:
             self.unused.add(user)
             self.problems.add(BadUse(use.span, use.path))
             return
-        found = resolve(use.path, user, self.sources)
+        found = resolve_use(use.path, user, self.sources)
         if found is None:
             self.unused.add(user)
             known = tuple(n.removeprefix(LIBRARY) for n in self.sources if n.startswith(LIBRARY))

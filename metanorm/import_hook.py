@@ -26,17 +26,17 @@ def install() -> None:
     What is imported lies in the folder of caches as files. Importing a spec with errors raises
     `SpecImportError`. To unpickle its classes, another process has to call `install()` first.
     """
-    if _Finder not in sys.meta_path:
-        sys.meta_path.append(_Finder)
+    if _SpecFinder not in sys.meta_path:
+        sys.meta_path.append(_SpecFinder)
 
 
 def uninstall() -> None:
     """Find no more specs. What was imported stays."""
-    if _Finder in sys.meta_path:
-        sys.meta_path.remove(_Finder)
+    if _SpecFinder in sys.meta_path:
+        sys.meta_path.remove(_SpecFinder)
 
 
-class _Finder:
+class _SpecFinder:
     """Looks for specs where Python looks for modules."""
 
     @staticmethod
@@ -54,14 +54,14 @@ class _Finder:
             except (OSError, ValueError):
                 continue
             if is_there:
-                return spec_from_file_location(name, _compiled(file, name))
+                return spec_from_file_location(name, _compile_file(file, name))
         return None
 
 
-def _compiled(file: Path, name: str) -> Path:
+def _compile_file(file: Path, name: str) -> Path:
     """The Python file of a spec."""
     from metanorm.api import SpecError, module_files
-    from metanorm.compile_cache import key
+    from metanorm.compile_cache import entry_name
     from metanorm.options import Options
     from metanorm.workspace import load
 
@@ -70,12 +70,12 @@ def _compiled(file: Path, name: str) -> Path:
         module, files = module_files(specs)
     except SpecError as error:
         raise SpecImportError(str(error), name=name, path=str(file)) from None
-    digest = key(specs.sources, specs.roots[0], Options())
-    for folder in (loaded.folder, loaded.private_folder):
+    digest = entry_name(specs.sources, specs.roots[0], Options())
+    for folder in (loaded.cache_folder, loaded.private_folder):
         try:
             here = folder()
             if here is not None:
-                return loaded.place(module, digest, files, here)
+                return loaded.write_module(module, digest, files, here)
         except OSError as error:
             reason = error
     raise SpecImportError(

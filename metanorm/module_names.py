@@ -21,7 +21,7 @@ def module_name(source: str) -> str:
     return stem.strip("<>").replace("-", "_")
 
 
-def bad_module_name(module: str, taken: Iterable[str] = ()) -> str:
+def module_name_problem(module: str, taken: Iterable[str] = ()) -> str:
     """Why no module can have this name beside those that are taken; empty where one can."""
     for other in taken:
         if other == module:
@@ -49,9 +49,9 @@ def naming_problems(
     places: dict[str, Span] = {}  # of norms
     for root in roots:
         module = module_name(root)
-        reason = bad_module_name(module, (*modules, *(o for o in others if o != module)))
+        reason = module_name_problem(module, (*modules, *(o for o in others if o != module)))
         if reason:
-            yield _of_file(sources[root], reason)
+            yield _file_problem(sources[root], reason)
             continue
         modules.append(module)
         for name, span in names.get(root, ()):
@@ -62,7 +62,7 @@ def naming_problems(
         module = module_name(root)
         if module in places and module not in (name for name, _ in names.get(root, ())):
             reason = "is the name of a norm in another file, which it would hide"
-            yield _of_file(sources[root], reason)
+            yield _file_problem(sources[root], reason)
 
 
 def naming_problems_by_folder(
@@ -78,5 +78,5 @@ def naming_problems_by_folder(
         yield from naming_problems(sources, inside, names)
 
 
-def _of_file(source: Source, reason: str) -> BadModuleName:
+def _file_problem(source: Source, reason: str) -> BadModuleName:
     return BadModuleName(source.span(0, 0), posixpath.basename(source.name), reason)

@@ -46,26 +46,28 @@ def existing_exports(folder: Path) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def without_spec(folder: Path, modules: Collection[str]) -> list[Leftover]:
+def files_without_spec(folder: Path, modules: Collection[str]) -> list[Leftover]:
     """Generated files of other modules than these, which are all that have a spec.
 
     Where one file of a module was edited, its kernels are kept with it.
     """
-    gone = [left for left in _generated(folder) if left.module not in modules]
+    gone = [left for left in _generated_files(folder) if left.module not in modules]
     edited = {left.module for left in gone if left.is_edited}
     return [replace(left, is_edited=left.module in edited) for left in gone]
 
 
-def without_use(folder: Path, modules: Collection[str], files: Collection[str]) -> list[Leftover]:
+def obsolete_files(
+    folder: Path, modules: Collection[str], files: Collection[str]
+) -> list[Leftover]:
     """Generated files of these modules that are no longer made, such as kernels.
 
     `files` are the names of all that is made now.
     """
-    every = _generated(folder)
+    every = _generated_files(folder)
     return [left for left in every if left.module in modules and left.path.name not in files]
 
 
-def without_users(folder: Path, files: Collection[str]) -> list[Leftover]:
+def unused_runtime_files(folder: Path, files: Collection[str]) -> list[Leftover]:
     """Files of a runtime inside the package that are no longer made, and that no module uses.
 
     `files` are the names of all that is made now; other modules may use what was made before.
@@ -78,7 +80,7 @@ def without_users(folder: Path, files: Collection[str]) -> list[Leftover]:
     return [left for left in found if left is not None]
 
 
-def _generated(folder: Path) -> Iterator[Leftover]:
+def _generated_files(folder: Path) -> Iterator[Leftover]:
     for path in sorted(path for pattern in GENERATED for path in folder.glob(pattern)):
         left = _leftover(path) if path.name != "__init__.py" else None
         if left is not None:

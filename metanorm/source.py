@@ -81,13 +81,13 @@ class Source:
         return Span(self.name, 0, len(self.text))
 
 
-def edited(text: str, edits: Iterable[tuple[Span, str]]) -> str:
+def apply_edits(text: str, edits: Iterable[tuple[Span, str]]) -> str:
     """A text as it was read, with other text in the place of spans of its `Source`.
 
     Byte order mark and line ends stay as they are, and new lines end as the others do. The spans
     must not overlap.
     """
-    places = _places(text)
+    places = _original_offsets(text)
     newline = "\r\n" if "\r\n" in text else "\n"
     for span, replacement in sorted(edits, key=lambda edit: edit[0], reverse=True):
         start, end = places[span.start], places[span.end]
@@ -95,7 +95,7 @@ def edited(text: str, edits: Iterable[tuple[Span, str]]) -> str:
     return text
 
 
-def _places(text: str) -> list[int]:
+def _original_offsets(text: str) -> list[int]:
     """Where each character of a `Source` stands in the text that it was made of; last, the end."""
     begin = len(text) - len(text.removeprefix("\ufeff"))
     places = [

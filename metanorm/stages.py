@@ -31,16 +31,16 @@ from metanorm.syntax.tree_from_text import tree_from_text
 from metanorm.targets.package import PROCESSES_END
 from metanorm.targets.registry import KERNEL_TARGETS
 
-FRONT = ("tokens", "tree", "ast", "equations", "ir")
+FRONT_END = ("tokens", "tree", "ast", "equations", "ir")
 PASSES = tuple(step.name for step in PIPELINE)
 KERNELS = (*TO_KERNELS, "sweeps", "nest")
-STAGES = (*FRONT, *PASSES, "code", *KERNELS, *KERNEL_TARGETS, *TO_PROCESSES, "processes")
+STAGES = (*FRONT_END, *PASSES, "code", *KERNELS, *KERNEL_TARGETS, *TO_PROCESSES, "processes")
 
-Found = tuple[Diagnostic, ...]
+Diagnostics = tuple[Diagnostic, ...]
 Data = dict[str, object]
 
 
-def stage_text(sources: Mapping[str, Source], root: str, stage: str) -> tuple[str, Found]:
+def stage_text(sources: Mapping[str, Source], root: str, stage: str) -> tuple[str, Diagnostics]:
     """A stage as text, with what was found on the way."""
     source = sources[root]
     if stage == "tokens":
@@ -71,55 +71,55 @@ def stage_text(sources: Mapping[str, Source], root: str, stage: str) -> tuple[st
     if stage == "equations":
         texts = ["\n".join(norm_lines(norm.equations)) + "\n" for norm in norms]
     elif stage == "exchange":
-        texts = [exchange_stage(norm.program) for norm in norms]
+        texts = [exchange_text(norm.program) for norm in norms]
     elif stage in KERNELS:
-        texts = [kernel_stage(norm.program, stage) for norm in norms]
+        texts = [kernel_text(norm.program, stage) for norm in norms]
     else:
         texts = [program_text(program_at(norm.program, stage)) for norm in norms]
     return "\n".join(texts), checked.diagnostics
 
 
-def kernel_stage(program: Program, stage: str) -> str:
+def kernel_text(program: Program, stage: str) -> str:
     """What the programs of a norm look like on their way to kernels, variant by variant."""
     optimised = optimize(program)
     try:
         if stage == "nest":
             return "\n".join(text_from_nest(nest) for nest in kernels_of(optimised))
         if stage == "columns":
-            return "\n".join(_arranged(optimised))
+            return "\n".join(_texts_by_layout(optimised))
         if stage == "sweeps":
-            plans = [(title, plan(p)) for title, p in _directed(optimised, program.name)]
+            plans = [(title, plan(p)) for title, p in _directed_programs(optimised, program.name)]
             reasons = [reason for _, planned in plans for reason in unsupported(planned)]
             if reasons:
-                return _without_kernels(program, reasons[0])
+                return _no_kernels_text(program, reasons[0])
             return "\n".join(plan_text(planned, title) for title, planned in plans)
         made = [after for after in trace(optimised) if after.step == stage]
     except (NoKernels, NotDerivable) as reason:
-        return _without_kernels(program, str(reason))
+        return _no_kernels_text(program, str(reason))
     return "\n".join(_titled(f"{a.variant}, {a.direction}", a.program) for a in made)
 
 
-def _without_kernels(program: Program, reason: str) -> str:
+def _no_kernels_text(program: Program, reason: str) -> str:
     return f"{program.name} has no kernels: {reason}\n"
 
 
-def _directed(optimised: Program, name: str) -> Iterator[tuple[str, Program]]:
+def _directed_programs(optimised: Program, name: str) -> Iterator[tuple[str, Program]]:
     """The programs that plans are made for."""
     for found in directions(optimised):
         yield f"{name}, {found.variant}, forward", found.forward
         yield f"{name}, {found.variant}, backward", found.backward
 
 
-def _arranged(optimised: Program) -> Iterator[str]:
+def _texts_by_layout(optimised: Program) -> Iterator[str]:
     """The programs for each layout: others where the parts of a split axis lie together."""
-    for title, program in _directed(optimised, optimised.name):
+    for title, program in _directed_programs(optimised, optimised.name):
         for layout in layouts(program) if program.inputs[0].dims else ():
             laid_out = arranged(program, layout)
             if laid_out is not None:
                 yield _titled(f"{title}, rows along {layout.vector}", laid_out[0])
 
 
-def exchange_stage(program: Program) -> str:
+def exchange_text(program: Program) -> str:
     """The programs of a norm for pieces of axes: of samples, and of all that can be divided."""
     known = divided(optimize(program))
     variants = known.variants if known else ()
@@ -131,7 +131,7 @@ def _titled(title: str, program: Program) -> str:
     return f"# {title}\n\n{program_text(program)}"
 
 
-def stage_data(sources: Mapping[str, Source], root: str, stage: str) -> tuple[Data, Found]:
+def stage_data(sources: Mapping[str, Source], root: str, stage: str) -> tuple[Data, Diagnostics]:
     """A stage as data: `ast`, `programs`, or `text` where it is text already."""
     if stage == "ast":
         problems = Collector()

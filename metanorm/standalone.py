@@ -14,7 +14,7 @@ from metanorm.targets.package import VENDORED
 
 COMMENTS = {".py": "#", ".c": "//", ".h": "//"}
 RUNTIME = PACKAGE / "runtime"
-SHARED = (PACKAGE / "user_cache.py",)  # with the compiler
+SHARED_FILES = (PACKAGE / "user_cache.py",)  # with the compiler
 ORIGIN = "the runtime of metanorm"
 IMPORT = re.compile(r"^(\s*)from metanorm(?:\.runtime)?((?:\.\w+)*) import ", re.MULTILINE)
 
@@ -22,19 +22,19 @@ IMPORT = re.compile(r"^(\s*)from metanorm(?:\.runtime)?((?:\.\w+)*) import ", re
 def runtime_files(options: str) -> dict[str, str]:
     """The files of the runtime by their names in the package; `options` are as in its modules."""
     files = {path.relative_to(RUNTIME): path for path in RUNTIME.rglob("*")}
-    files |= {Path(path.name): path for path in SHARED}
+    files |= {Path(path.name): path for path in SHARED_FILES}
     found = {}
     for name, path in sorted(files.items()):
         if path.suffix not in COMMENTS:
             continue
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".py":
-            text = _inside(text, len(name.parts))
+            text = _relative_imports(text, len(name.parts))
         mark = COMMENTS[path.suffix]
         found[f"{VENDORED}/{name.as_posix()}"] = with_header(text, ORIGIN, text, options, mark)
     return found
 
 
-def _inside(text: str, depth: int) -> str:
+def _relative_imports(text: str, depth: int) -> str:
     """The text of a module so many folders below the package, with imports relative to it."""
     return IMPORT.sub(lambda found: f"{found[1]}from {'.' * depth}{found[2][1:]} import ", text)

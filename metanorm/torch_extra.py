@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-INSTALL = "pip install 'metanorm[torch]'"
+INSTALL_TORCH = "pip install 'metanorm[torch]'"
 
 
-def reason(error: ImportError) -> str:
+def import_failure(error: ImportError) -> str:
     """Why something cannot be imported, and what to do if it is for torch."""
     if (error.name or "").partition(".")[0] == "torch":
-        return f"torch is not installed: {INSTALL}"
+        return f"torch is not installed: {INSTALL_TORCH}"
     return str(error)

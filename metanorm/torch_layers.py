@@ -98,12 +98,12 @@ LAYERS = (
 )
 
 
-class NotServed(Exception):
+class CannotServe(Exception):
     """Tools would not find in a norm what they read of the layer that it equals."""
 
 
 @dataclass(frozen=True)
-class Likeness:
+class LayerMatch:
     """The layer of torch that a norm is; without a base where tools could not use it as one."""
 
     layer: str
@@ -111,9 +111,9 @@ class Likeness:
     why_not: str = ""
 
 
-def likeness(program: Program, optimised: Program) -> Likeness | None:
+def matching_layer(program: Program, optimised: Program) -> LayerMatch | None:
     """The layer of torch that computes what a norm computes, if there is one."""
-    if not _could_be(program):
+    if not _may_match(program):
         return None
     own = Fingerprint(optimised)
     for layer in LAYERS:
@@ -124,13 +124,13 @@ def likeness(program: Program, optimised: Program) -> Likeness | None:
         if theirs is not None and theirs.digest == own.digest:
             parts = {name: own.names[part] for part, name in theirs.names.items()}
             try:
-                return Likeness(layer.name, _base(layer, groups, program, parts))
-            except NotServed as problem:
-                return Likeness(layer.name, None, str(problem))
+                return LayerMatch(layer.name, _base_class(layer, groups, program, parts))
+            except CannotServe as problem:
+                return LayerMatch(layer.name, None, str(problem))
     return None
 
 
-def _could_be(program: Program) -> bool:
+def _may_match(program: Program) -> bool:
     """Whether a norm has no more than a layer of torch has."""
     return (
         program.target == "activation"
@@ -189,27 +189,27 @@ def _fingerprint(spec: str) -> Fingerprint | None:
     return Fingerprint(optimize(norms[0].program)) if norms else None
 
 
-def _base(
+def _base_class(
     layer: Layer,
     groups: Mapping[str, Sequence[Axis]],
     program: Program,
     parts: Mapping[str, str],
 ) -> Base:
-    """How a norm serves what tools read of a layer. Raises `NotServed`."""
+    """How a norm serves what tools read of a layer. Raises `CannotServe`."""
     for name in (*PARAMETERS, *RUNNING):
         if parts.get(name, name) != name:
-            raise NotServed(f"its `{parts[name]}` is what torch calls `{name}`")
+            raise CannotServe(f"its `{parts[name]}` is what torch calls `{name}`")
     switches = {switch.name for switch in program.switches}
     served: dict[str, Served] = {}
     for attribute, part in layer.attributes.items():
         if part in groups:
-            found = _length(groups[part], attribute == "normalized_shape")
+            found = _served_length(groups[part], attribute == "normalized_shape")
         elif part == "momentum" and not program.buffers:
             found = Fixed(None)
         else:
-            found = _number(parts.get(part), program, attribute in layer.nullable)
+            found = _served_number(parts.get(part), program, attribute in layer.nullable)
         if found is None:
-            raise NotServed(f"nothing of it can stand for `{attribute}`")
+            raise CannotServe(f"nothing of it can stand for `{attribute}`")
         if found != Renamed(attribute):
             served[attribute] = found
     if layer.switch not in switches:
@@ -218,14 +218,16 @@ def _base(
         served["track_running_stats"] = Fixed(False)
     for argument in program.arguments:
         if argument.name in served:
-            raise NotServed(f"its argument `{argument.name}` is not what torch calls by that name")
+            raise CannotServe(
+                f"its argument `{argument.name}` is not what torch calls by that name"
+            )
     names = {p.name for p in program.params}
     without = tuple(name for name in layer.parameters if name not in names)
     untracked = RUNNING if "momentum" in layer.attributes and not program.buffers else ()
     return Base(layer.name, served, without, untracked)
 
 
-def _number(name: str | None, program: Program, nullable: bool) -> Served | None:
+def _served_number(name: str | None, program: Program, nullable: bool) -> Served | None:
     """A hyperparameter; not one that may be `None` where a tool reckons with a number."""
     argument = next((a for a in program.arguments if a.name == name), None)
     if argument is None or (argument.default is None and not argument.required and not nullable):
@@ -233,7 +235,7 @@ def _number(name: str | None, program: Program, nullable: bool) -> Served | None
     return Renamed(argument.name)
 
 
-def _length(axes: Sequence[Axis], is_shape: bool) -> Served | None:
+def _served_length(axes: Sequence[Axis], is_shape: bool) -> Served | None:
     """The argument that a length or a shape is, or what else it is made of."""
     sizes = [axis.size for axis in axes]
     lengths = [

@@ -19,7 +19,7 @@ def root() -> Path | None:
     """The folder that holds every cache; `None` for a user without a home. It need not exist."""
     given = os.environ.get("METANORM_CACHE")
     try:
-        path = Path(given).absolute() if given else _usual() / "metanorm"
+        path = Path(given).absolute() if given else _default_folder() / "metanorm"
     except OSError:  # the current folder is gone
         return None
     return path if path.is_absolute() else None
@@ -77,7 +77,7 @@ def is_only_ours(is_now: os.stat_result, kind: int) -> bool:
     return is_now.st_uid == os.geteuid() and not is_now.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
-def _usual() -> Path:
+def _default_folder() -> Path:
     """Where the system wants caches of this user; relative for a user without a home."""
     variable, below = {
         "win32": ("LOCALAPPDATA", "AppData/Local"),

@@ -18,18 +18,18 @@ HIDDEN = (
 )
 _HIDDEN = re.compile(f"[{HIDDEN}]")
 _HIDDEN_IN_LINES = re.compile(f"(?!\\n)[{HIDDEN}]")
-_BYTE = re.compile("[\udc80-\udcff]")  # that is no UTF-8, as Python has it in names
-INSTEAD = "\N{REPLACEMENT CHARACTER}"
+_SURROGATE_BYTE = re.compile("[\udc80-\udcff]")  # that is no UTF-8, as Python has it in names
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 def visible(text: str) -> str:
     """The text on one line, each character that is not shown replaced by one that is."""
-    return _HIDDEN.sub(INSTEAD, text.replace("\t", " "))
+    return _HIDDEN.sub(REPLACEMENT, text.replace("\t", " "))
 
 
 def visible_lines(text: str) -> str:
     """The same for a text of several lines, which stay lines."""
-    return _HIDDEN_IN_LINES.sub(INSTEAD, text.replace("\t", " "))
+    return _HIDDEN_IN_LINES.sub(REPLACEMENT, text.replace("\t", " "))
 
 
 def printable(text: str) -> str:
@@ -41,7 +41,7 @@ def encodable(text: str) -> str:
     """The text with bytes of a file name that are no UTF-8 as `\\xff`, so that any encoding of
     Unicode can hold it."""
     return (
-        _BYTE.sub(lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02x}", text)
+        _SURROGATE_BYTE.sub(lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02x}", text)
         .encode(errors="backslashreplace")
         .decode()
     )

@@ -18,7 +18,7 @@ from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.model import Diagnostic
 from metanorm.diagnostics.suggest import did_you_mean, nearest
 from metanorm.diagnostics.targets import UnreadableFile
-from metanorm.frontend import LIBRARY, resolve, used_by
+from metanorm.frontend import LIBRARY, resolve_use, used_paths
 from metanorm.resources import resource
 from metanorm.source import Source, Span
 from metanorm.targets.header import HEADER, digest
@@ -40,8 +40,8 @@ REMEDIES = {
     LARGE: "a spec has some lines; write several",
     CLOSED: "change its permissions",
 }
-MOST_FILES = 100
-MOST_MISSING = 20  # files for which near names are looked for
+MAX_FILES = 100
+MAX_SUGGESTED = 20  # files for which near names are looked for
 STDIN = "-"
 
 Status = Literal[
@@ -190,16 +190,16 @@ def _load_used(workspace: Workspace, texts: Mapping[str, str]) -> None:
     missing: set[str] = set()
     while queue:
         user = queue.pop()
-        for path in used_by(workspace.sources[user]):
-            if resolve(path, user, workspace.sources) is not None:
+        for path in used_paths(workspace.sources[user]):
+            if resolve_use(path, user, workspace.sources) is not None:
                 continue
             beside = Path(os.path.normpath(Path(user).parent / path)).as_posix()
             shadow = _encoded(texts, beside)
             there = shadow is not None or os.path.exists(beside)
             if not user.startswith(LIBRARY) and there:
                 text, reason = _read(Path(beside)) if shadow is None else _decoded(shadow)
-                if len(workspace.sources) > MOST_FILES:
-                    reason = f"more than {MOST_FILES} files are used"
+                if len(workspace.sources) > MAX_FILES:
+                    reason = f"more than {MAX_FILES} files are used"
                 name = beside
                 source = replace(Source.of(name, "" if reason else text), problem=reason)
             elif LIBRARY + path in shipped:
@@ -207,14 +207,14 @@ def _load_used(workspace: Workspace, texts: Mapping[str, str]) -> None:
                 source = Source.of(name, shipped[name].read_text(encoding="utf-8"))
             else:
                 missing.add(path)
-                if len(missing) < MOST_MISSING:
-                    _add_near(path, shipped, workspace)
+                if len(missing) < MAX_SUGGESTED:
+                    _add_nearest(path, shipped, workspace)
                 continue
             workspace.sources[name] = source
             queue.append(name)
 
 
-def _add_near(path: str, shipped: Mapping[str, Path], workspace: Workspace) -> None:
+def _add_nearest(path: str, shipped: Mapping[str, Path], workspace: Workspace) -> None:
     """Add the spec of the library whose name is nearest, so that the checker can suggest it."""
     name = nearest(LIBRARY + path, shipped)
     if name is not None:
@@ -234,7 +234,7 @@ class Output:
     status: Status
 
 
-def plan(files: Mapping[str, str], folder: Path) -> list[Output]:
+def plan_outputs(files: Mapping[str, str], folder: Path) -> list[Output]:
     """What writing these files would do, and why."""
     return [_output(folder / name, text) for name, text in sorted(files.items())]
 
@@ -269,7 +269,7 @@ def _status(before: str, after: str) -> Status:
     return "made with other options" if old["options"] != new["options"] else "differs"
 
 
-def write(outputs: Sequence[Output]) -> None:
+def write_outputs(outputs: Sequence[Output]) -> None:
     """Write what differs, each file in one step, and none before the disk has room for all.
 
     Raises `WorkspaceError` where the folder or the disk does not allow it.
@@ -279,7 +279,7 @@ def write(outputs: Sequence[Output]) -> None:
         for output in outputs:
             if output.status != "unchanged":
                 output.path.parent.mkdir(parents=True, exist_ok=True)
-                waiting.append((_temporary(output.path, output.text.encode()), output.path))
+                waiting.append((_temporary_file(output.path, output.text.encode()), output.path))
         while waiting:
             os.replace(*waiting[0])
             waiting.pop(0)
@@ -292,7 +292,7 @@ def write(outputs: Sequence[Output]) -> None:
                 temporary.unlink()
 
 
-def rewrite(path: Path, before: str, after: str) -> None:
+def rewrite_spec(path: Path, before: str, after: str) -> None:
     """Put `after` in the place of `before`, a spec's text as it was read, in one step.
 
     Permissions stay, and a link stays a link. Raises `WorkspaceError`, and changes nothing, where
@@ -303,7 +303,7 @@ def rewrite(path: Path, before: str, after: str) -> None:
         mode = target.stat().st_mode
         if not mode & 0o222 or not os.access(target, os.W_OK):
             raise WorkspaceError(f"cannot write `{path}`: it is read-only")
-        temporary = _temporary(target, after.encode())
+        temporary = _temporary_file(target, after.encode())
         try:
             os.chmod(temporary, stat.S_IMODE(mode))
             if target.read_bytes() != before.encode():
@@ -316,13 +316,13 @@ def rewrite(path: Path, before: str, after: str) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file in one step, over what may be there. Raises `WorkspaceError` as `write` does."""
+    """Write a file in one step, over one that exists. Raises `WorkspaceError` if that fails."""
     if path.is_dir():
         raise WorkspaceError(f"cannot write `{path}`: it is a folder")
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _temporary(path, data)
+        temporary = _temporary_file(path, data)
         os.replace(temporary, path)
     except OSError as error:
         if temporary is not None:
@@ -330,7 +330,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise WorkspaceError(f"cannot write `{path}`: {error.strerror or error}") from error
 
 
-def _temporary(path: Path, data: bytes) -> Path:
+def _temporary_file(path: Path, data: bytes) -> Path:
     """The content in a new file beside its place, with the permissions a new file gets."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

@@ -66,8 +66,8 @@ def seeded() -> None:
 def compiles_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take nothing that was compiled before: tests replace stages of the compiler by others, and
     look at modules that no other test has called."""
-    monkeypatch.setattr(compile_cache, "folder", lambda: None)
-    monkeypatch.setattr(loaded, "folder", lambda: None)
+    monkeypatch.setattr(compile_cache, "cache_folder", lambda: None)
+    monkeypatch.setattr(loaded, "cache_folder", lambda: None)
 
 
 @pytest.fixture

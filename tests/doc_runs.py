@@ -49,7 +49,7 @@ from metanorm.driver import compile_specs
 from metanorm.options import Options
 from metanorm.packages import existing_exports
 from metanorm.semantics.naming import snake_case
-from metanorm.workspace import load, plan, write
+from metanorm.workspace import load, plan_outputs, write_outputs
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -136,7 +136,7 @@ class Run:
         codes = sorted({d.code for d in found})
         expect(codes == sorted(filter(None, expected)), f"it reports {codes}:\n{self.printed}")
         if result.ok and "file" not in fence.attributes:
-            write(plan(result.files, Path("norms")))
+            write_outputs(plan_outputs(result.files, Path("norms")))
         self.stale = True
 
     def python(self, fence: Fence) -> None:

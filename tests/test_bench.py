@@ -13,13 +13,13 @@ from conftest import ROOT
 
 from metanorm import frontend
 from metanorm.bench.candidates import Case, candidates
-from metanorm.bench.clock import CpuClock, Prepare
-from metanorm.bench.device import Device, cpu
+from metanorm.bench.clock import CpuClock, PrepareCall
+from metanorm.bench.device import Device, cpu_device
 from metanorm.bench.memory import peak_bytes, saved_bytes
 from metanorm.bench.report import Entry, Machine, Measurement, Report, changes
 from metanorm.bench.rotation import Rotation
 from metanorm.bench.summary import summary
-from metanorm.bench.turns import time_together
+from metanorm.bench.turns import time_in_turns
 from metanorm.bench.workload import WORKLOADS, workloads
 from metanorm.driver import compile_specs
 from metanorm.frontend import CheckedNorm
@@ -50,7 +50,7 @@ def case(
     workload, built = min(
         workloads(norm.program), key=lambda found: (-len(found[0].shape), found[0].nbytes)
     )
-    device = device or cpu()
+    device = device or cpu_device()
     optimised, rotation = optimize(norm.program), Rotation(built, device.type)
     return Case(norm, optimised, module, known, workload, built.arguments, rotation, device)
 
@@ -82,7 +82,7 @@ def test_candidates_take_turns_and_are_prepared_untimed() -> None:
     """By a clock that every step moves on by one, a call after two steps takes one."""
     seen: list[str] = []
 
-    def candidate(name: str) -> Prepare:
+    def candidate(name: str) -> PrepareCall:
         def prepare() -> Callable[[], object]:
             seen.append(f"prepare {name}")
             return lambda: seen.append(name)
@@ -90,7 +90,7 @@ def test_candidates_take_turns_and_are_prepared_untimed() -> None:
         return prepare
 
     clock = CpuClock(now=lambda: float(len(seen)), shortest=0)  # one call in a lap
-    timings = time_together({"a": candidate("a"), "b": candidate("b")}, rounds=20, clock=clock)
+    timings = time_in_turns({"a": candidate("a"), "b": candidate("b")}, rounds=20, clock=clock)
     assert {name: (t.low, t.median, t.high) for name, t in timings.items()} == {
         "a": (1, 1, 1), "b": (1, 1, 1)
     }  # fmt: skip

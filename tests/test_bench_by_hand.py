@@ -15,9 +15,9 @@ from conftest import PROGRAMS, ROOT
 
 from metanorm.bench.agreement import Disagreement, demand_agreement
 from metanorm.bench.by_hand.measure import Plan, measure_by_hand
-from metanorm.bench.by_hand.report import Comparison, HandEntry, HandReport, lines
+from metanorm.bench.by_hand.report import Comparison, HandEntry, HandReport, summary_lines
 from metanorm.bench.by_hand.rows import ROWS
-from metanorm.bench.device import cpu
+from metanorm.bench.device import cpu_device
 from metanorm.bench.library import LibraryNorm, library_norms, library_specs_of
 from metanorm.bench.peers import peer as peer_module
 from metanorm.bench.peers.by_hand import kinds, mixtures
@@ -26,11 +26,11 @@ from metanorm.bench.peers.layers import LAYERS
 from metanorm.bench.peers.peer import NotInstalled, Peer
 from metanorm.bench.peers.table import peers
 from metanorm.bench.report import OURS, Machine, Ratio
-from metanorm.bench.workload import fitted
+from metanorm.bench.workload import fitted_lengths
 from metanorm.ir.nodes import Program
 from metanorm.options import Options
 from metanorm.runtime import simplex
-from metanorm.verify.cases import Setting, build
+from metanorm.verify.cases import Setting, make_example
 
 NAMES = sorted({*HAND_WRITTEN, *LAYERS})
 SMALL = ("bench", "--by-hand", "--rounds", "1", "--threads", "1")
@@ -56,7 +56,7 @@ def test_peers_compute_what_the_norm_computes(name: str, norms: Mapping[str, Lib
     agreed = set()
     for peer in peers(name, "cpu"):
         for setting in settings(PROGRAMS[name]):
-            built = build(PROGRAMS[name], setting)
+            built = make_example(PROGRAMS[name], setting)
             shape = built.inputs[PROGRAMS[name].inputs[0].name].shape
             try:
                 peer.layer(tuple(shape), built.arguments)
@@ -73,7 +73,7 @@ def test_peers_compute_what_the_norm_computes(name: str, norms: Mapping[str, Lib
 
 def test_what_computes_something_else_is_noticed(norms: Mapping[str, LibraryNorm]) -> None:
     """An epsilon, a running statistic, a gradient that is missing, a parameter that is missing."""
-    built = build(PROGRAMS["ModeNorm"], Setting("small"))
+    built = make_example(PROGRAMS["ModeNorm"], Setting("small"))
     norm = norms["ModeNorm"].layer
 
     def mode(**options: float) -> Peer:
@@ -91,7 +91,7 @@ def test_what_computes_something_else_is_noticed(norms: Mapping[str, LibraryNorm
 
     with pytest.raises(Disagreement, match="the gradient of input 0 differs"):
         demand_agreement(norm, Peer(BY_HAND, lambda shape, _: Stopped(shape[1], 2)), built)
-    built = build(PROGRAMS["InstanceNorm"], Setting("small"))
+    built = make_example(PROGRAMS["InstanceNorm"], Setting("small"))
     learned = Peer(BY_HAND, lambda shape, _: torch.nn.InstanceNorm2d(shape[1], affine=True))
     with pytest.raises(Disagreement, match="only one of them has the gradient of bias, "):
         demand_agreement(norms["InstanceNorm"].layer, learned, built)
@@ -120,7 +120,7 @@ def test_rows_fit_their_norm_and_somebody_else_has_it(name: str) -> None:
     named = {argument.name for argument in program.arguments}
     assert peers(name, "cpu")
     for row in ROWS[name]:
-        assert set(row.numbers) <= named and fitted(row, program) is not None
+        assert set(row.numbers) <= named and fitted_lengths(row, program) is not None
         assert (row.edges is not None) == any(i.sort == "edges" for i in program.inputs)
 
 
@@ -162,7 +162,7 @@ def test_a_norm_is_found_by_what_it_computes(tmp_path: Path) -> None:
 
 def test_norms_for_gradients_are_timed_one_way() -> None:
     specs = library_specs_of({"Muon"}, Options())
-    (entry,) = measure_by_hand(specs, Plan(rounds=1), cpu())
+    (entry,) = measure_by_hand(specs, Plan(rounds=1), cpu_device())
     assert {c.phase for c in entry.comparisons} == {"forward"}
 
 
@@ -172,7 +172,7 @@ def test_a_package_that_is_not_there_is_a_line(monkeypatch: pytest.MonkeyPatch) 
         peer_module, "find_spec", lambda name: None if name == "torch_scatter" else there(name)
     )
     specs = library_specs_of({"MeanSubtractionNorm"}, Options())
-    (entry,) = measure_by_hand(specs, Plan(rounds=1), cpu())
+    (entry,) = measure_by_hand(specs, Plan(rounds=1), cpu_device())
     assert entry.left_out == ("torch-scatter: not installed: pip install 'metanorm[scatter]'",)
 
 
@@ -190,7 +190,7 @@ def test_a_report_says_who_is_below_the_goal() -> None:
 
     machine = Machine(processor="p", threads=1, torch="t", metanorm="m")
     entries = (entry("A", OURS, PyG=8, hand=4), entry("B", "plain torch", hand=1))
-    assert list(lines(HandReport(machine=machine, rounds=1, entries=entries))) == [
+    assert list(summary_lines(HandReport(machine=machine, rounds=1, entries=entries))) == [
         "B, w: on plain torch, without kernels: repeat",
         "forward: 2.00 times as fast as the quickest other (2 inputs), "
         "at least 1.00 times (B, w, hand)",

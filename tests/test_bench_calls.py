@@ -11,24 +11,24 @@ from conftest import ROOT
 from test_bench import case, one
 
 from metanorm.bench.calls.callees import (
-    ABOUT,
     COMPILED,
+    COMPILED_ON_KERNELS,
+    DESCRIPTIONS,
     EMPTY,
     EQUATIONS,
     FUNCTION,
-    KEPT,
     KERNELS,
     ON_TORCH,
     callees,
 )
-from metanorm.bench.calls.functions import NoFunction, function_behind
-from metanorm.bench.calls.launches import again, recorded
-from metanorm.bench.calls.measure import SMALL, measured, small
+from metanorm.bench.calls.functions import NoFunctionCalled, function_behind
+from metanorm.bench.calls.launches import record_launches, replay
+from metanorm.bench.calls.measure import MAX_BYTES, cpu_with_small_inputs, measure_case
 from metanorm.bench.calls.phases import BACKWARD, BOTH, FORWARD, GRAPH, PHASES, Operands
 from metanorm.bench.calls.report import CallEntry, CallReport, CallTime
 from metanorm.bench.calls.table import summary
 from metanorm.bench.peers.layers import LAYERS
-from metanorm.bench.peers.table import layers_of_packages as peers
+from metanorm.bench.peers.table import package_peers as peers
 from metanorm.bench.report import OURS, Machine, Ratio
 from metanorm.bench.workload import WORKLOADS
 from metanorm.runtime import use
@@ -43,7 +43,7 @@ def test_every_part_of_a_call_runs_in_its_phases(name: str) -> None:
     found = case(name, one(name).program.name)
     (other,) = peers(found.known, "cpu")
     made = {name: make() for name, make in callees(found)}
-    assert set(made) == {*ABOUT, other.package.name} - {COMPILED, KEPT}
+    assert set(made) == {*DESCRIPTIONS, other.package.name} - {COMPILED, COMPILED_ON_KERNELS}
     assert list(made[KERNELS]) == [FORWARD, BOTH] and list(made[EMPTY]) == [FORWARD]
     results = {}
     with torch.enable_grad(), use("auto"):
@@ -66,7 +66,7 @@ def test_settings_of_a_phase_hold_for_its_call_and_not_longer() -> None:
     """What one callee asks for is never in force when another one is timed, nor at the end."""
     found = case("layer_norm", "LayerNorm")
     before = torch.is_grad_enabled()
-    entry = measured(found, rounds=1)
+    entry = measure_case(found, rounds=1)
     assert torch.is_grad_enabled() is before and entry.left_out == ()
     layer = found.layer(found.module)
     x = found.rotation.turns[0].inputs[0]
@@ -90,14 +90,14 @@ def test_kernels_alone_are_the_ones_of_the_call() -> None:
     found = case("layer_norm", "LayerNorm")
     layer = found.layer(found.module)
     x = found.rotation.turns[0].inputs[0]
-    with recorded() as launches:
+    with record_launches() as launches:
         y = layer(x)
         assert len(launches) == 1
         torch.autograd.grad(y, x, torch.ones_like(y))
         assert len(launches) == 2
     expected = y.detach().clone()
     y.detach().zero_()
-    again(launches)()
+    replay(launches)()
     assert torch.equal(y, expected)
 
 
@@ -108,7 +108,7 @@ def test_the_function_behind_a_module_is_called_with_what_forward_gives() -> Non
     function = function_behind(found.module, layer, (x,))
     assert function.func is found.module.batch_norm
     assert function.args[0] is x and function.args[3] is layer.weight
-    with pytest.raises(NoFunction):
+    with pytest.raises(NoFunctionCalled):
         function_behind(found.module, torch.nn.Identity(), (x,))
 
 
@@ -123,9 +123,9 @@ def test_phases_take_the_gradients_of_all_leaves() -> None:
 
 
 def test_small_inputs_are_those_that_calls_cost_for() -> None:
-    names = {w.name for w in small().workloads}
+    names = {w.name for w in cpu_with_small_inputs().workloads}
     assert {"16x64", "64x768", "8x16x4x4", "512x64 in 16"} <= names
-    assert names == {w.name for w in WORKLOADS if w.nbytes <= SMALL}
+    assert names == {w.name for w in WORKLOADS if w.nbytes <= MAX_BYTES}
 
 
 def test_the_command_writes_a_table_and_data(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_the_command_writes_a_table_and_data(tmp_path: Path) -> None:
     report = CallReport.model_validate_json(data.read_text())
     (entry,) = report.entries
     assert (entry.norm, entry.workload, entry.beside) == ("LayerNorm", "16x64", "torch.nn")
-    assert [*entry.by_callee, COMPILED, KEPT] == ["torch.nn", *ABOUT]
+    assert [*entry.by_callee, COMPILED, COMPILED_ON_KERNELS] == ["torch.nn", *DESCRIPTIONS]
     assert report.rounds == 2 and not entry.left_out
     for time in entry.times:
         assert 0 < time.low <= time.median <= time.high
@@ -156,10 +156,10 @@ def test_the_command_writes_a_table_and_data(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")  # what torch's own compiler warns of is not ours
 def test_compiled_modules_are_beside_compiled_layers() -> None:
-    entry = measured(case("layer_norm", "LayerNorm"), rounds=1, traced=True)
+    entry = measure_case(case("layer_norm", "LayerNorm"), rounds=1, traced=True)
     assert entry.left_out == ()
-    assert list(entry.by_callee)[-3:] == ["compiled torch.nn", COMPILED, KEPT]
-    for callee in (COMPILED, KEPT):
+    assert list(entry.by_callee)[-3:] == ["compiled torch.nn", COMPILED, COMPILED_ON_KERNELS]
+    for callee in (COMPILED, COMPILED_ON_KERNELS):
         for phase in EVERY:
             ratio = entry.by_callee[callee][phase].ratio
             times = [entry.by_callee[c][phase] for c in (callee, "compiled torch.nn")]

@@ -15,24 +15,24 @@ from rich.console import Console
 from test_bench import SPECS, case, one
 
 from metanorm.bench.candidates import candidates
-from metanorm.bench.clock import MOST_CALLS, CpuClock, Lap, Prepare
+from metanorm.bench.clock import MAX_CALLS, CpuClock, Lap, PrepareCall
 from metanorm.bench.device import DEVICES, Device
 from metanorm.bench.fallback import RanOnTorch, demand_kernels
 from metanorm.bench.machine import driver
-from metanorm.bench.measure import Plan, measured
+from metanorm.bench.measure import Plan, measure_case
 from metanorm.bench.memory import peak_bytes
 from metanorm.bench.peers.layers import LAYERS
 from metanorm.bench.peers.peer import NotInstalled, Package, Peer
-from metanorm.bench.peers.table import layers_of_packages, peers
-from metanorm.bench.report import Entry, Machine, Measurement, Report, place
-from metanorm.bench.rotation import Rotation, copies
+from metanorm.bench.peers.table import package_peers, peers
+from metanorm.bench.report import Entry, Machine, Measurement, Report, machine_text
+from metanorm.bench.rotation import Rotation, copy_count
 from metanorm.bench.summary import summary
 from metanorm.bench.table import table_of
-from metanorm.bench.turns import time_together
-from metanorm.bench.workload import LARGER, WORKLOADS, fitted, workloads
-from metanorm.cli.devices import missing
+from metanorm.bench.turns import time_in_turns
+from metanorm.bench.workload import GPU_WORKLOADS, WORKLOADS, fitted_lengths, workloads
+from metanorm.cli.devices import why_no_gpu
 from metanorm.runtime.kernels import refusals
-from metanorm.verify.layouts import laid_out, moved
+from metanorm.verify.layouts import to_device, with_layout
 
 MB = 10**6
 HERE = Machine(processor="p", threads=2, torch="t", metanorm="m")
@@ -46,10 +46,10 @@ GPU = HERE.model_copy(update={"gpu": "Some GPU", "driver": "550.1", "cuda": "12.
 @pytest.mark.parametrize("cache", [4 * MB, 50 * MB, 126 * MB])
 def test_no_input_is_in_the_cache_when_its_turn_comes(nbytes: int, cache: int) -> None:
     """What the others have is more than the cache holds, or a lap is over before it comes again."""
-    count = copies(nbytes, cache)
+    count = copy_count(nbytes, cache)
     assert count >= 2
-    assert (count - 1) * nbytes >= cache or count == MOST_CALLS
-    assert copies(nbytes, 0) == 1
+    assert (count - 1) * nbytes >= cache or count == MAX_CALLS
+    assert copy_count(nbytes, 0) == 1
 
 
 def test_numbers_are_copied_and_indices_are_not() -> None:
@@ -75,7 +75,7 @@ def test_calls_go_through_the_turns() -> None:
     found = case("batch_norm", "BatchNorm")
     program, workload = found.norm.program, found.workload
     built = next(b for w, b in workloads(program) if w == workload)
-    rotation = Rotation(built, "cpu", copies(workload.nbytes, device.cache))
+    rotation = Rotation(built, "cpu", copy_count(workload.nbytes, device.cache))
     found = type(found)(**{**vars(found), "rotation": rotation, "device": device})
     seen: list[int] = []
     candidate = next(c for name, c in candidates(found, traced=False) if name == "plain torch")()
@@ -87,7 +87,7 @@ def test_calls_go_through_the_turns() -> None:
         prepare()()
     order = [turn.inputs[0].data_ptr() for turn in rotation.turns]
     assert len(set(order)) == len(order) >= 2 and seen == order + order
-    entry = measured(found, Plan(rounds=2, traced=False))
+    entry = measure_case(found, Plan(rounds=2, traced=False))
     names = {"metanorm", "plain torch", "torch.nn", "equations"}
     assert {m.candidate for m in entry.measurements} == names and entry.left_out == ()
     assert all(f.peak >= entry.nbytes for f in entry.footprints)
@@ -127,7 +127,7 @@ class Late:
     def calls(self, seconds: float) -> int:
         return 3
 
-    def lap(self, prepare: Prepare, calls: int) -> Lap:
+    def lap(self, prepare: PrepareCall, calls: int) -> Lap:
         for call in [prepare() for _ in range(calls)]:
             call()
         return Lap(2.0, 0.5)
@@ -135,18 +135,22 @@ class Late:
 
 def test_the_time_of_the_host_is_kept_beside_that_of_the_device() -> None:
     count: list[int] = []
-    (timing,) = time_together({"a": lambda: lambda: count.append(1)}, 5, Late()).values()
+    (timing,) = time_in_turns({"a": lambda: lambda: count.append(1)}, 5, Late()).values()
     assert (timing.median, timing.host) == (2.0, 0.5)
     assert len(count) == 5 * 3 + 4
 
 
 def test_each_device_has_workloads_and_those_of_a_gpu_are_large() -> None:
     assert set(DEVICES) == {"cpu", "cuda"} and DEVICES["cpu"]().workloads == WORKLOADS
-    assert all(w.nbytes >= 64 * MB for w in LARGER)
-    assert len({w.name for w in (*WORKLOADS, *LARGER)}) == len(WORKLOADS) + len(LARGER)
+    assert all(w.nbytes >= 64 * MB for w in GPU_WORKLOADS)
+    assert len({w.name for w in (*WORKLOADS, *GPU_WORKLOADS)}) == len(WORKLOADS) + len(
+        GPU_WORKLOADS
+    )
     programs = [one(name).program for name in SPECS]
-    for workload in LARGER:
-        assert any(fitted(workload, program) is not None for program in programs), workload.name
+    for workload in GPU_WORKLOADS:
+        assert any(fitted_lengths(workload, program) is not None for program in programs), (
+            workload.name
+        )
 
 
 # ---- what is reported
@@ -187,7 +191,7 @@ def test_a_table_of_a_gpu_has_shares_and_its_name() -> None:
     assert "2 GB/s" in table and "ran on torch" in table and "left out" in table
     beside = shown(Report(machine=HERE, entries=(found,)))
     assert "%" not in beside and "host" not in beside and "2 threads" in beside
-    assert place(GPU) != place(HERE)
+    assert machine_text(GPU) != machine_text(HERE)
 
 
 def test_a_summary_of_a_gpu_tells_directions_apart() -> None:
@@ -234,7 +238,7 @@ def test_peers_are_those_of_the_device_installed_or_not() -> None:
     assert [p.package.name for p in peers("GraphNorm", "cuda")] == [
         "PyG", "by hand", "torch-scatter"
     ]  # fmt: skip
-    assert [p.package.name for p in layers_of_packages("GraphNorm", "cuda")] == ["PyG"]
+    assert [p.package.name for p in package_peers("GraphNorm", "cuda")] == ["PyG"]
     assert peers("", "cuda") == ()
     nobody = Peer(Package("Nobody", "no_such_package", "no-such-wheel"), lambda *_: torch.nn.ReLU())
     with pytest.raises(NotInstalled, match="not installed: pip install no-such-wheel"):
@@ -244,7 +248,7 @@ def test_peers_are_those_of_the_device_installed_or_not() -> None:
 def test_a_peer_that_is_not_installed_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     nobody = Peer(Package("Nobody", "no_such_package", "no-such-wheel"), lambda *_: torch.nn.ReLU())
     monkeypatch.setitem(LAYERS, "RMSNorm", (nobody,))  # type: ignore[arg-type]
-    found = measured(case("rms_norm", "RMSNorm"), Plan(rounds=1, traced=False))
+    found = measure_case(case("rms_norm", "RMSNorm"), Plan(rounds=1, traced=False))
     assert found.left_out == ("Nobody: not installed: pip install no-such-wheel",)
 
 
@@ -289,17 +293,17 @@ def test_a_gpu_that_is_not_there_is_refused(command: str, tmp_path: Path) -> Non
 
 
 def test_why_there_is_no_gpu() -> None:
-    assert "built for the CPU alone: https://pytorch.org" in missing("2.9", None, None)
-    assert "torch 2.9 (CUDA 12.4) finds none: `nvidia-smi`" in missing("2.9", "12.4", None)
-    assert "(ROCm 6.2)" in missing("2.9", None, "6.2")
+    assert "built for the CPU alone: https://pytorch.org" in why_no_gpu("2.9", None, None)
+    assert "torch 2.9 (CUDA 12.4) finds none: `nvidia-smi`" in why_no_gpu("2.9", "12.4", None)
+    assert "(ROCm 6.2)" in why_no_gpu("2.9", None, "6.2")
 
 
 @pytest.mark.parametrize("memory", ["contiguous", "channels last", "transposed", "strided"])
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 def test_tensors_lie_on_another_device_as_they_did(memory: str, device: str) -> None:
-    x = laid_out(torch.randn(2, 3, 4, 5), memory)
-    there = moved(x, device)
+    x = with_layout(torch.randn(2, 3, 4, 5), memory)
+    there = to_device(x, device)
     assert there.device.type == device and there.dtype == x.dtype and there.is_leaf
     assert (there.shape, there.stride()) == (x.shape, x.stride())
-    piece = moved(torch.arange(10)[3:7].expand(2, 4), device)
+    piece = to_device(torch.arange(10)[3:7].expand(2, 4), device)
     assert (piece.stride(), piece.storage_offset()) == ((0, 1), 3)

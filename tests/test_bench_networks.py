@@ -12,27 +12,27 @@ from conftest import ROOT
 from torch import nn
 
 from metanorm.bench.clock import CpuClock, Lap
-from metanorm.bench.device import cpu
+from metanorm.bench.device import cpu_device
 from metanorm.bench.fallback import RanOnTorch
 from metanorm.bench.library import LibraryNorm, library_norms
-from metanorm.bench.networks.measure import PHASES, Plan, measure_networks, measured, title
+from metanorm.bench.networks.measure import PHASES, Plan, measure_networks, measure_row, row_title
 from metanorm.bench.networks.pairs import (
     Disagreement,
     Pair,
     demand_agreement,
     inference_step,
-    pair,
+    make_pair,
     training_step,
 )
 from metanorm.bench.networks.report import NetworkEntry, NetworkReport, summary
 from metanorm.bench.networks.rows import ROWS, Row
 from metanorm.bench.peers import peer as peer_module
-from metanorm.bench.peers.table import layers_of_packages as peers
+from metanorm.bench.peers.table import package_peers as peers
 from metanorm.bench.report import OURS, Machine, Ratio
-from metanorm.bench.turns import ratio
+from metanorm.bench.turns import ratio_of_laps
 from metanorm.options import Options
 
-IDS = [title(row) for row in ROWS]
+IDS = [row_title(row) for row in ROWS]
 SMALL = [row for row in ROWS if "of the demo" in row.name]
 
 
@@ -43,7 +43,7 @@ def norms() -> dict[str, LibraryNorm]:
 
 def both(row: Row, norms: dict[str, LibraryNorm]) -> Pair:
     (peer,) = peers(row.kind.norm, "cpu")
-    return pair(row, norms[row.kind.norm].layer, peer, "cpu")
+    return make_pair(row, norms[row.kind.norm].layer, peer, "cpu")
 
 
 def norms_of(network: nn.Module, module: str) -> list[nn.Module]:
@@ -63,7 +63,7 @@ def test_both_networks_compute_the_same(row: Row, norms: dict[str, LibraryNorm])
     assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
-@pytest.mark.parametrize("row", SMALL, ids=map(title, SMALL))
+@pytest.mark.parametrize("row", SMALL, ids=map(row_title, SMALL))
 def test_networks_that_do_not_agree_are_not_timed(row: Row, norms: dict[str, LibraryNorm]) -> None:
     """Neither where a weight is a little off, nor where an epsilon is another one."""
     networks = both(row, norms)
@@ -97,23 +97,25 @@ def test_networks_on_torch_are_not_timed_in_the_name_of_kernels() -> None:
     plain = library_norms({row.kind.norm}, Options(target="torch"))
     (peer,) = peers(row.kind.norm, "cpu")
     with pytest.raises(RanOnTorch):
-        list(measured(row, plain[row.kind.norm], peer, 1, cpu()))
+        list(measure_row(row, plain[row.kind.norm], peer, 1, cpu_device()))
 
 
 def test_a_package_that_is_not_installed_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peer_module, "find_spec", lambda module: None)
     row = next(row for row in ROWS if row.kind.norm == "GraphNorm")
-    plan = Plan(rounds=1, only=title(row))
-    assert list(measure_networks(Options(), plan, cpu())) == [
-        f"left out: {title(row)}, beside PyG: not installed: pip install torch-geometric"
+    plan = Plan(rounds=1, only=row_title(row))
+    assert list(measure_networks(Options(), plan, cpu_device())) == [
+        f"left out: {row_title(row)}, beside PyG: not installed: pip install torch-geometric"
     ]
 
 
 def test_a_ratio_is_that_of_the_rounds() -> None:
     """A machine that slows down in the middle of a run slows both down."""
     ours, theirs = ([Lap(s * slow) for slow in (1, 1, 5, 5, 5)] for s in (2, 1))
-    assert ratio(ours, theirs) == Ratio(median=2, low=2, high=2)
-    assert ratio([Lap(1), Lap(2), Lap(3)], [Lap(1)] * 3) == Ratio(median=2, low=1.5, high=2.5)
+    assert ratio_of_laps(ours, theirs) == Ratio(median=2, low=2, high=2)
+    assert ratio_of_laps([Lap(1), Lap(2), Lap(3)], [Lap(1)] * 3) == Ratio(
+        median=2, low=1.5, high=2.5
+    )
 
 
 def test_a_clock_may_take_the_median_of_a_lap() -> None:
@@ -125,7 +127,7 @@ def test_a_clock_may_take_the_median_of_a_lap() -> None:
 def test_the_command_writes_a_table_and_data(tmp_path: Path) -> None:
     data, row = tmp_path / "networks.json", ROWS[0]
     done = in_a_child(
-        *("bench", "--networks", "--rounds", "2", "--only", title(row), "--json", str(data))
+        *("bench", "--networks", "--rounds", "2", "--only", row_title(row), "--json", str(data))
     )
     assert done.returncode == 0, done.stderr
     report = NetworkReport.model_validate_json(data.read_text())

@@ -17,7 +17,7 @@ from commands import in_this as run
 from conftest import PROGRAMS, ROOT
 
 from metanorm.diagnostics.registry import all_codes
-from metanorm.explain.kernels import kernels
+from metanorm.explain.kernels import kernels_text
 from metanorm.ir.ops import public
 from metanorm.passes.pipeline import optimize
 from metanorm.stages import STAGES
@@ -294,7 +294,7 @@ def test_list_specs_says_what_each_runs_on() -> None:
     }
     assert rows["Muon"]["status"] == "torch: matrix products, which torch's BLAS does as fast"
     for name, row in rows.items():
-        known = kernels(optimize(PROGRAMS[name]))
+        known = kernels_text(optimize(PROGRAMS[name]))
         assert (row["status"] == "kernels") == known.startswith("in C")
         assert row["status"].removeprefix("torch: ") in ("kernels", known.partition(": ")[2])
 

@@ -11,8 +11,8 @@ from commands import in_this as run
 from conftest import LIBRARY
 
 from metanorm import compile_cache, driver
-from metanorm.compile_cache import compile_what_changed
-from metanorm.compile_jobs import in_processes
+from metanorm.compile_cache import compile_changed
+from metanorm.compile_jobs import compile_in_processes
 from metanorm.diagnostics.model import INTERNAL
 from metanorm.driver import Result
 from metanorm.options import Options
@@ -47,7 +47,7 @@ def compile_texts(
     texts: dict[str, str], roots: Sequence[str] = ROOTS, options: Options = NATIVE, **more: bool
 ) -> Result:
     sources = {name: Source.of(name, text) for name, text in texts.items()}
-    return compile_what_changed(sources, list(roots), options, **more)
+    return compile_changed(sources, list(roots), options, **more)
 
 
 def test_what_has_not_changed_is_taken_as_it_was(compiled: list[str]) -> None:
@@ -86,13 +86,13 @@ def test_another_compiler_compiles_everything(
 ) -> None:
     compile_texts(TEXTS)
     compiled.clear()
-    monkeypatch.setattr(compile_cache, "compiler", lambda: "another")
+    monkeypatch.setattr(compile_cache, "compiler_digest", lambda: "another")
     compile_texts(TEXTS)
     assert compiled == ["user", "other"]
 
 
 def test_the_compiler_is_known_by_its_files() -> None:
-    files = {path.name for path in compile_cache._files_of_the_compiler()}
+    files = {path.name for path in compile_cache._compiler_files()}
     assert {"driver.py", "metanorm.lark", "pyir.py", "ir_from_ast.py", "pipeline.py"} <= files
 
 
@@ -166,7 +166,7 @@ def test_a_full_disk_loses_nothing(
 def test_old_entries_go(
     compiled: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compile_cache, "MOST_ENTRIES", 2)
+    monkeypatch.setattr(compile_cache, "MAX_ENTRIES", 2)
     for number in range(4):
         compile_texts({"other.norm": f"# {number}\n{OTHER}"}, ["other.norm"])
         for entry in (tmp_path / "cache" / "compiled").iterdir():  # of earlier seconds
@@ -199,12 +199,12 @@ def test_files_that_are_gone_or_edited_are_noticed(
 def test_the_library_again_is_taken_as_a_whole(compiled: list[str]) -> None:
     """Nothing is parsed, checked or compiled, which is what takes seconds."""
     sources, roots = LIBRARY.sources, LIBRARY.roots
-    first = compile_what_changed(sources, roots, Options())
+    first = compile_changed(sources, roots, Options())
     assert len(compiled) == len(roots)
     compiled.clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(driver, "check", None)
-        again = compile_what_changed(sources, roots, Options())
+        again = compile_changed(sources, roots, Options())
     assert again.files == first.files and compiled == []
 
 
@@ -217,7 +217,9 @@ def test_several_processes_give_the_same_files(tmp_path: Path) -> None:
         (tmp_path / name).write_text(source.text)
     specs = load([str(tmp_path)])
     one = driver.compile_specs(specs.sources, specs.roots, Options())
-    several = driver.compile_specs(specs.sources, specs.roots, Options(), back_ends=in_processes(2))
+    several = driver.compile_specs(
+        specs.sources, specs.roots, Options(), back_ends=compile_in_processes(2)
+    )
     assert several.files == one.files and several.diagnostics == one.diagnostics
     assert list(several.units) != [] and several.units == one.units
 
@@ -226,7 +228,7 @@ def test_a_process_that_is_killed_is_reported_at_its_spec(monkeypatch: pytest.Mo
     monkeypatch.delenv("METANORM_DEBUG", raising=False)
     source = Source.of("other.norm", OTHER)
     result = driver.compile_specs(
-        {source.name: source}, [source.name], Killing(), back_ends=in_processes(2)
+        {source.name: source}, [source.name], Killing(), back_ends=compile_in_processes(2)
     )
     assert [d.code for d in result.diagnostics] == [INTERNAL]
     assert result.files == {}

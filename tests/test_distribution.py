@@ -14,7 +14,7 @@ from conftest import ROOT
 
 from metanorm import api
 from metanorm.cli import COMMANDS
-from metanorm.torch_extra import INSTALL
+from metanorm.torch_extra import INSTALL_TORCH
 from metanorm.version import __version__
 
 FORMS = sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml"))
@@ -96,12 +96,12 @@ def test_without_torch_commands_say_what_to_install(
     hide_torch(monkeypatch)
     done = run(*command)
     assert done.returncode in (1, 2)
-    assert INSTALL in done.stderr
+    assert INSTALL_TORCH in done.stderr
 
 
 def test_without_torch_load_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     hide_torch(monkeypatch)
-    with pytest.raises(ImportError, match=re.escape(INSTALL)):
+    with pytest.raises(ImportError, match=re.escape(INSTALL_TORCH)):
         api.loads("norm Hidden {\n  input x[N, C]\n  reduce C\n}\n")
 
 

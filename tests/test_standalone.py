@@ -16,7 +16,7 @@ from conftest import PROGRAMS, ROOT
 pytestmark = pytest.mark.needs_torch
 torch = pytest.importorskip("torch")
 
-from metanorm.standalone import _inside, runtime_files  # noqa: E402
+from metanorm.standalone import _relative_imports, runtime_files  # noqa: E402
 from metanorm.verify.cases import quick_settings  # noqa: E402
 from metanorm.verify.norms import verify_norm  # noqa: E402
 
@@ -119,7 +119,7 @@ def test_no_file_of_it_imports_metanorm(folder: Path) -> None:
 def test_imports_lead_inside() -> None:
     text = "from metanorm import user_cache\nfrom metanorm.runtime import a\n" \
         "if x:\n    from metanorm.runtime.b.c import d\n"  # fmt: skip
-    assert _inside(text, 2) == (
+    assert _relative_imports(text, 2) == (
         "from .. import user_cache\nfrom .. import a\nif x:\n    from ..b.c import d\n"
     )
 

@@ -26,13 +26,13 @@ from metanorm.source import Source
 from metanorm.targets.live import module_from_files
 from metanorm.verify import jobs
 from metanorm.verify import report as reports
-from metanorm.verify.cases import build, quick_settings, settings
+from metanorm.verify.cases import make_example, quick_settings, settings
 from metanorm.verify.compare import compare
 from metanorm.verify.finding import Finding, Verification, totals
-from metanorm.verify.norms import findings, verify_norm
-from metanorm.verify.refusals import refuses
-from metanorm.verify.report import Task, tasks, verified
-from metanorm.verify.rounding import rounding
+from metanorm.verify.norms import findings_of_norm, verify_norm
+from metanorm.verify.report import Task, tasks, verify_task
+from metanorm.verify.required_errors import must_refuse
+from metanorm.verify.rounding import random_rounding
 
 SIMPLE = "norm {} {{\n  input  x[N, C]\n  output x - mean(x over C)\n}}\n"
 # CrossNorm, Tang et al., 2021: the statistics of another sample.
@@ -70,10 +70,10 @@ def tasks_of(*texts: str, **options: bool) -> list[Task]:
 
 
 BAD = {
-    "in the module": ("metanorm.verify.compare.call", "raised ArithmeticError: lost"),
+    "in the module": ("metanorm.verify.compare.call_module", "raised ArithmeticError: lost"),
     "in the oracle": ("metanorm.verify.reference.interpret", "could not be checked: Arithm"),
     "in a comparison": ("metanorm.verify.compare.difference", "could not be checked: Arithm"),
-    "in the inputs": ("metanorm.verify.compare.build", "could not be checked: Arithm"),
+    "in the inputs": ("metanorm.verify.compare.make_example", "could not be checked: Arithm"),
 }
 
 
@@ -85,12 +85,12 @@ def test_an_error_anywhere_is_a_finding(place: str, monkeypatch: pytest.MonkeyPa
     where, said = BAD[place]
     module, _, name = where.rpartition(".")
     monkeypatch.setattr(sys.modules[module], name, lost)
-    report = verified(tasks_of(SIMPLE.format("One"))[0])
+    report = verify_task(tasks_of(SIMPLE.format("One"))[0])
     assert not report.good and len(report.findings) > 5
     assert all(f.outcome.startswith(said) for f in report.findings)
 
 
-@pytest.mark.parametrize("place", ["findings", "_module"])
+@pytest.mark.parametrize("place", ["findings_of_norm", "_module"])
 def test_an_error_outside_of_settings_ends_one_norm(
     place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,7 +102,7 @@ def test_an_error_outside_of_settings_ends_one_norm(
         return right(given, *more)
 
     monkeypatch.setattr(reports, place, sometimes)
-    found = [verified(t) for t in tasks_of(*(SIMPLE.format(n) for n in ("One", "Two", "Three")))]
+    found = [verify_task(t) for t in tasks_of(*(SIMPLE.format(n) for n in ("One", "Two", "Three")))]
     assert [r.good for r in found] == [True, False, True]
     assert found[1].problem == "LookupError: no such thing"
     assert totals(found).endswith("1 BAD: Two")
@@ -128,16 +128,16 @@ def test_empty_leading_groups() -> None:
         "  output x / sqrt(mean(x^2 over D) + eps), h = 2 * x, m = mean(x over D)\n}\n"
     )
     (empty,) = (s for s in settings(program) if s.empty)
-    assert build(program, empty).inputs["x"].numel() == 0  # type: ignore[union-attr]
+    assert make_example(program, empty).inputs["x"].numel() == 0  # type: ignore[union-attr]
     assert compare(program, module, empty).good
 
 
 def test_rows_of_other_samples() -> None:
     program, module = compiled(CROSS)
-    found = {f.setting: f for f in findings(program, module)}
+    found = {f.setting: f for f in findings_of_norm(program, module)}
     assert {"empty", "permuted"} <= set(found)
     assert [f for f in found.values() if not f.good] == []
-    index = build(program, next(s for s in settings(program) if s.permuted)).inputs["perm"]
+    index = make_example(program, next(s for s in settings(program) if s.permuted)).inputs["perm"]
     assert index is not None and sorted(index.tolist()) == list(range(len(index)))
 
 
@@ -149,7 +149,7 @@ def test_where_there_is_nothing_to_choose_from_there_is_no_setting() -> None:
 }
 """
     program, module = compiled(text)
-    names = {f.setting for f in findings(program, module)}
+    names = {f.setting for f in findings_of_norm(program, module)}
     assert "empty" not in names and "train" in names
 
 
@@ -168,7 +168,7 @@ def test_a_first_look_has_each_hazard() -> None:
 
 def test_what_no_float32_can_tell_is_ill_conditioned() -> None:
     program, module = compiled(CANCELS)
-    found = list(findings(program, module))
+    found = list(findings_of_norm(program, module))
     assert [f for f in found if not f.good] == []
     doubtful = [f for f in found if f.outcome == "ill-conditioned"]
     assert doubtful and all((f.error or 0) <= f.moved for f in doubtful)
@@ -199,12 +199,12 @@ def test_what_is_wrong_is_called_so_in_an_ill_conditioned_setting() -> None:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_rounding_moves_by_a_unit_in_the_last_place(dtype: torch.dtype) -> None:
     x = (torch.randn(1000) * 100).to(dtype)
-    moved = rounding(dtype, 0)(x.double())
+    moved = random_rounding(dtype, 0)(x.double())
     assert (moved != x.double()).all()
     steps = (moved - x.double()).abs()
     assert (steps <= x.double().abs() * torch.finfo(dtype).eps).all()
     assert (steps >= x.double().abs() * torch.finfo(dtype).eps / 2).all()
-    assert rounding(dtype, 0)(torch.zeros(3).double()).eq(0).all()
+    assert random_rounding(dtype, 0)(torch.zeros(3).double()).eq(0).all()
 
 
 # ---- refusals
@@ -233,8 +233,8 @@ def refused(program: Program, module: ModuleType, name: str) -> Finding:
 def test_a_refusal_is_right_where_the_spec_asks_for_it(text: str) -> None:
     program, module = compiled(text)
     single = {"single element": False, "single element, train": True}
-    asked = {s.name: refuses(program, s, build(program, s)) for s in settings(program)}
-    assert all(f.good for f in findings(program, module))
+    asked = {s.name: must_refuse(program, s, make_example(program, s)) for s in settings(program)}
+    assert all(f.good for f in findings_of_norm(program, module))
     for name in single:
         assert (refused(program, module, name).outcome == "refused") is asked[name]
     assert [name for name, must in asked.items() if must and name not in single] == []
@@ -255,7 +255,7 @@ def test_a_wrong_refusal_is_found(mistake: str, monkeypatch: pytest.MonkeyPatch)
         return right(norm, x)
 
     monkeypatch.setattr(module.Tracked, "forward", forward)
-    wrong = {f.setting for f in findings(program, module) if not f.good}
+    wrong = {f.setting for f in findings_of_norm(program, module) if not f.good}
     expected = "single element" if mistake == "refuses in evaluation" else "single element, train"
     assert wrong == {expected}
 
@@ -263,7 +263,7 @@ def test_a_wrong_refusal_is_found(mistake: str, monkeypatch: pytest.MonkeyPatch)
 def test_the_largest_error_is_that_of_float64() -> None:
     """By the dtype of a setting, not by its name, in which `float` may stand."""
     program, module = compiled(SIMPLE.format("A"))
-    found = {f.setting: f.dtype for f in findings(program, module)}
+    found = {f.setting: f.dtype for f in findings_of_norm(program, module)}
     assert (found["train"], found["bfloat16"]) == ("float64", "bfloat16")
     named = Finding("train, float_mean=False", "ok", 1e-3)
     short = Finding("train", "ok", 1e-1, dtype="bfloat16")
@@ -275,7 +275,7 @@ def test_the_largest_error_is_that_of_float64() -> None:
 
 def test_checks_on_kernels_are_counted() -> None:
     program, module = compiled(SIMPLE.format("A"), "native")
-    found = list(findings(program, module, chosen=quick_settings))
+    found = list(findings_of_norm(program, module, chosen=quick_settings))
     assert {f.on for f in found} == {"kernels", "plain torch"}
     plain = Verification("A", tuple(f for f in found if f.on == "plain torch"))
     both = Verification("A", tuple(found))
@@ -286,7 +286,7 @@ def test_norms_without_kernels_have_no_checks_on_them() -> None:
     """Also where another norm of the file has some."""
     text = "norm A {\n  input  x[N, T]\n  output x - mean(x over T: window(3))\n}\n"
     program, module = compiled(text, "native")
-    found = list(findings(program, module, chosen=quick_settings))
+    found = list(findings_of_norm(program, module, chosen=quick_settings))
     assert found and {f.on for f in found} == {"plain torch"}
 
 
@@ -295,14 +295,14 @@ def test_norms_without_kernels_have_no_checks_on_them() -> None:
 
 def crashing(pipe: Connection) -> None:
     """What a worker is here: it dies at a norm of a certain name."""
-    right = jobs.verified
+    right = jobs.verify_task
 
     def verified(task: Task) -> Verification:
         if task.norm == "Two":
             os.kill(os.getpid(), 11)
         return right(task)
 
-    jobs.verified = verified
+    jobs.verify_task = verified
     WORK(pipe)
 
 
@@ -313,7 +313,7 @@ WORK = jobs._work
 def test_a_process_that_dies_takes_one_norm_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("metanorm.verify.jobs._work", crashing)
     several = tasks_of(*(SIMPLE.format(name) for name in ("One", "Two", "Three")))
-    found = {r.norm: r for r in jobs.in_processes(several, 2) if r is not None}
+    found = {r.norm: r for r in jobs.verify_in_processes(several, 2) if r is not None}
     assert set(found) == {"One", "Two", "Three"}
     assert found["One"].good and found["Three"].good
     assert found["Two"].problem == "the process ended: signal 11"
@@ -337,11 +337,11 @@ def test_a_process_that_ends_before_its_task_is_a_finding(
         process.join()
         return jobs._Worker(process, ours)
 
-    monkeypatch.setattr(jobs, "_started", ended)
+    monkeypatch.setattr(jobs, "_start_worker", ended)
     several = tasks_of(SIMPLE.format("One"), SIMPLE.format("Two"))
     before = signal.signal(signal.SIGPIPE, action)
     try:
-        found = [report for report in jobs.in_processes(several, 1) if report is not None]
+        found = [report for report in jobs.verify_in_processes(several, 1) if report is not None]
     finally:
         signal.signal(signal.SIGPIPE, before)
     assert [(r.norm, r.problem) for r in found] == [

@@ -14,7 +14,7 @@ import pytest
 import torch
 from _pytest.mark import ParameterSet
 
-from metanorm.explain.kernels import status
+from metanorm.explain.kernels import execution_status
 from metanorm.ir.nodes import AxisMap, Count, Map, Pool, Program
 from metanorm.passes.pipeline import optimize
 from metanorm.passes.variants import variants
@@ -47,7 +47,7 @@ def constructs(program: Program) -> set[str]:
 @cache
 def served(program: Program, device: str = "cpu") -> bool:
     """Whether a norm has kernels for a type of device; `metanorm explain` says why not."""
-    return status(optimize(program), device) == "kernels"
+    return execution_status(optimize(program), device) == "kernels"
 
 
 def modes(program: Program) -> tuple[bool, ...]:

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from metanorm.bench.peers.peer import Peer, State
 from metanorm.bench.rotation import Rotation
 from metanorm.runtime import use
-from metanorm.verify.cases import Built
+from metanorm.verify.cases import Example
 
-EXACT = 1e-8  # how far results in float64 may be apart, by their largest value
+TOLERANCE = 1e-8  # how far results in float64 may be apart, by their largest value
 NOISE = 0.1  # in all parameters: ones and zeros of a norm hide what goes wrong with them
 SEED = 0
 Results = Mapping[str, Tensor]  # by what they are called
@@ -23,7 +23,7 @@ class Disagreement(Exception):
     """A peer that does not compute the same."""
 
 
-def demand_agreement(norm: Callable[..., nn.Module], peer: Peer, built: Built) -> None:
+def demand_agreement(norm: Callable[..., nn.Module], peer: Peer, built: Example) -> None:
     """Raise `Disagreement` where a peer and the norm on torch differ for some arguments in float64:
     in the output, in the gradients of inputs and parameters, or in evaluation after that.
 
@@ -42,17 +42,17 @@ def demand_agreement(norm: Callable[..., nn.Module], peer: Peer, built: Built) -
             theirs.get_parameter(name).copy_(value)
     with use("torch"):
         first = dict(_results(ours, inputs.inputs, inputs.leaves, peer.parameters, peer.in_eval))
-    second = dict(_results(theirs, inputs.inputs, inputs.leaves, _as_named, peer.in_eval))
+    second = dict(_results(theirs, inputs.inputs, inputs.leaves, _unchanged, peer.in_eval))
     if set(first) != set(second):
         raise Disagreement(f"only one of them has {', '.join(sorted(set(first) ^ set(second)))}")
     for name, value in first.items():
         largest = max(1.0, float(value.abs().max())) if value.numel() else 1.0
         apart = float((second[name] - value).abs().max()) if value.numel() else 0.0
-        if not apart <= EXACT * largest:  # nor where it is not a number
+        if not apart <= TOLERANCE * largest:  # nor where it is not a number
             raise Disagreement(f"does not compute the same: {name} differs by {apart:.2g}")
 
 
-def _as_named(state: State) -> State:
+def _unchanged(state: State) -> State:
     return state
 
 

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metanorm.bench.clock import Prepare
+from metanorm.bench.clock import PrepareCall
 from metanorm.bench.device import Device
 from metanorm.bench.equations import module_of_equations
 from metanorm.bench.fallback import demand_kernels
 from metanorm.bench.peers.peer import Peer
 from metanorm.bench.peers.table import peers
 from metanorm.bench.report import OURS
-from metanorm.bench.rotation import Rotation, Turn
+from metanorm.bench.rotation import CallInputs, Rotation
 from metanorm.bench.workload import Workload
 from metanorm.frontend import CheckedNorm
 from metanorm.ir.nodes import Program
@@ -41,7 +41,7 @@ class Candidate:
     traced: bool = False  # runs compiled code, of which single tensors cannot be watched
     overwrites: bool = False  # writes to the gradient of its output
 
-    def forward(self, turn: Turn | None = None) -> Tensor:
+    def forward(self, turn: CallInputs | None = None) -> Tensor:
         """The first output, of the first turn where none is given."""
         result = self.layer(*(turn or self.rotation.turns[0]).inputs)
         first: Tensor = result if isinstance(result, Tensor) else result[0]
@@ -53,7 +53,7 @@ class Candidate:
         inputs = self.rotation.turns[0].inputs
         return [*(x for x in inputs if isinstance(x, Tensor)), *self.parameters]
 
-    def prepare(self, phase: str) -> Prepare:
+    def prepare(self, phase: str) -> PrepareCall:
         """What the clock runs for a phase: something that makes the call to be timed."""
         slopes = self.rotation.slopes(self.forward().detach())
         turns = cycle(zip(self.rotation.turns, slopes))
@@ -101,31 +101,31 @@ class Case:
         return Candidate(name, wrap(layer), self.rotation, tuple(layer.parameters()), **about)
 
 
-Makers = Iterator[tuple[str, Callable[[], Candidate]]]
+CandidateFactories = Iterator[tuple[str, Callable[[], Candidate]]]
 
 
-def candidates(case: Case, traced: bool = True) -> Makers:
+def candidates(case: Case, traced: bool = True) -> CandidateFactories:
     """What to time, by name; each is made by a call, which may fail for it alone."""
-    yield from ours(case)
-    yield from others(case)
+    yield from our_candidates(case)
+    yield from peer_candidates(case)
     plain, dtype = module_of_equations(case.norm), case.workload.dtype
 
     def equations(name: str, wrap: Wrap, **about: Any) -> Candidate:
         return case.candidate(name, case.layer(plain).to(dtype), wrap, **about)
 
-    yield "equations", lambda: equations("equations", _as_it_is)
+    yield "equations", lambda: equations("equations", _unwrapped)
     if traced:
-        yield "torch.compile", lambda: equations("torch.compile", _traced, traced=True)
+        yield "torch.compile", lambda: equations("torch.compile", _compiled, traced=True)
 
 
-def ours(case: Case) -> Makers:
+def our_candidates(case: Case) -> CandidateFactories:
     """The generated module on kernels, which raises `RanOnTorch` where none serve, and without."""
 
     def own(name: str, wrap: Wrap) -> Candidate:
         return case.candidate(name, case.layer(case.module).to(case.workload.dtype), wrap)
 
     def on_kernels() -> Candidate:
-        made = own(OURS, _as_it_is)
+        made = own(OURS, _unwrapped)
         demand_kernels(case.optimised, case.module, case.device, made.forward)
         return made
 
@@ -133,19 +133,19 @@ def ours(case: Case) -> Makers:
     yield ON_TORCH, lambda: own(ON_TORCH, _without_kernels)
 
 
-def others(case: Case) -> Makers:
+def peer_candidates(case: Case) -> CandidateFactories:
     """The layers that equal the norm: of packages, and written by hand."""
 
     def of_others(peer: Peer) -> Candidate:
         layer = peer.layer(case.workload.shape, case.arguments)
         layer = layer.to(peer.dtype or case.workload.dtype)
-        return case.candidate(peer.package.name, layer, _as_it_is, overwrites=peer.overwrites)
+        return case.candidate(peer.package.name, layer, _unwrapped, overwrites=peer.overwrites)
 
     for peer in peers(case.known, case.device.type):
         yield peer.package.name, partial(of_others, peer)
 
 
-def _as_it_is(layer: nn.Module) -> Call:
+def _unwrapped(layer: nn.Module) -> Call:
     return layer
 
 
@@ -159,7 +159,7 @@ def _without_kernels(layer: nn.Module) -> Call:
     return call
 
 
-def _traced(layer: nn.Module) -> Call:
+def _compiled(layer: nn.Module) -> Call:
     """Under `torch.compile`, as if nothing had been compiled before: there is a limit to that."""
     torch.compiler.reset()
     call: Call = torch.compile(layer)

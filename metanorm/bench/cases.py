@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 
 from metanorm.bench.candidates import Case
 from metanorm.bench.device import Device
-from metanorm.bench.rotation import Rotation, copies
+from metanorm.bench.rotation import Rotation, copy_count
 from metanorm.bench.workload import Workload, workloads
-from metanorm.explain.known import known_norms
+from metanorm.explain.fingerprints import norms_by_fingerprint
 from metanorm.frontend import Checked
 from metanorm.ir.fingerprint import fingerprint
 from metanorm.module_names import module_name
@@ -33,7 +33,7 @@ def cases(
     Inputs are those of the device, or `among` what is given for the norm of the library that a norm
     equals. `targets` are what norms are for.
     """
-    known = known_norms(load_library())
+    known = norms_by_fingerprint(load_library())
     for root in roots:
         module = module_from_files(files, module_name(root))
         for norm in checked.norms[root]:
@@ -43,6 +43,6 @@ def cases(
             equal = known.get(fingerprint(optimised), "")
             inputs = device.workloads if among is None else among(equal)
             for workload, built in workloads(norm.program, only, inputs):
-                rotation = Rotation(built, device.type, copies(workload.nbytes, device.cache))
+                rotation = Rotation(built, device.type, copy_count(workload.nbytes, device.cache))
                 arguments = built.arguments
                 yield Case(norm, optimised, module, equal, workload, arguments, rotation, device)

@@ -10,8 +10,8 @@ from typing import Protocol
 
 import torch
 
-Prepare = Callable[[], Callable[[], object]]
-MOST_CALLS = 256  # of one lap on a GPU, whose driver keeps about a thousand launches waiting
+PrepareCall = Callable[[], Callable[[], object]]
+MAX_CALLS = 256  # of one lap on a GPU, whose driver keeps about a thousand launches waiting
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Clock(Protocol):
         """How many calls make a lap, if one takes so long."""
         ...
 
-    def lap(self, prepare: Prepare, calls: int) -> Lap:
+    def lap(self, prepare: PrepareCall, calls: int) -> Lap:
         """Make so many calls ready, untimed, and time them."""
         ...
 
@@ -49,11 +49,11 @@ class CpuClock:
         """As many as fill the shortest lap."""
         return max(1, round(self.shortest / max(seconds, 1e-9)))
 
-    def lap(self, prepare: Prepare, calls: int) -> Lap:
+    def lap(self, prepare: PrepareCall, calls: int) -> Lap:
         """Time one after the other."""
         return Lap(self.average([self._once(prepare) for _ in range(calls)]))
 
-    def _once(self, prepare: Prepare) -> float:
+    def _once(self, prepare: PrepareCall) -> float:
         call = prepare()
         start = self.now()
         call()
@@ -74,12 +74,12 @@ class CudaClock:
 
     def calls(self, seconds: float) -> int:
         """As many as fill the shortest lap, and not more than inputs can take turns for."""
-        return min(MOST_CALLS, max(1, round(self.shortest / max(seconds, 1e-9))))
+        return min(MAX_CALLS, max(1, round(self.shortest / max(seconds, 1e-9))))
 
-    def lap(self, prepare: Prepare, calls: int) -> Lap:
+    def lap(self, prepare: PrepareCall, calls: int) -> Lap:
         """Time all of them together."""
         ready = [prepare() for _ in range(calls)]
-        first, last = _event(), _event()
+        first, last = _timing_event(), _timing_event()
         torch.cuda.synchronize()
         self._evicting.zero_()
         first.record()
@@ -92,5 +92,5 @@ class CudaClock:
         return Lap(first.elapsed_time(last) / 1e3 / calls, host / calls)
 
 
-def _event() -> torch.cuda.Event:
+def _timing_event() -> torch.cuda.Event:
     return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]

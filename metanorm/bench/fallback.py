@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import ModuleType
 
 from metanorm.bench.device import Device
-from metanorm.explain.kernels import status
+from metanorm.explain.kernels import execution_status
 from metanorm.ir.nodes import Program
 from metanorm.runtime import use
 from metanorm.verify.kernels import has_kernels
@@ -26,7 +26,7 @@ def demand_kernels(
     optimised: Program, module: ModuleType, device: Device, call: Callable[[], object]
 ) -> None:
     """Raise `RanOnTorch` where a norm has no kernels for a device, or none that serve the call."""
-    state = status(optimised, device.type)
+    state = execution_status(optimised, device.type)
     if state != "kernels":
         raise RanOnTorch(state.removeprefix("torch: "))
     if not has_kernels(module, device.type):
@@ -41,6 +41,6 @@ def demand_kernels(
         raise RanOnTorch(f"the call {reason}") from error
 
 
-def reason(error: Exception) -> str:
+def one_line_reason(error: Exception) -> str:
     """Why something could not be timed, in a line."""
     return (str(error).splitlines() or [type(error).__name__])[0]

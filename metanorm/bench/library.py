@@ -20,7 +20,7 @@ from metanorm.workspace import load_library
 
 
 @dataclass(frozen=True)
-class Specs:
+class CompiledSpecs:
     """Specs that were compiled: what the front end made of them, and the text of each file."""
 
     checked: Checked
@@ -28,12 +28,12 @@ class Specs:
     roots: Sequence[str]
 
 
-def library_specs_of(norms: Collection[str], options: Options) -> Specs:
+def library_specs_of(norms: Collection[str], options: Options) -> CompiledSpecs:
     """The specs of the library that have one of these norms in them."""
     library = load_library()
     checked = frontend.check(library.sources, library.roots)
     roots = [r for r in library.roots if any(n.program.name in norms for n in checked.norms[r])]
-    return Specs(checked, compile_specs(library.sources, roots, options).files, roots)
+    return CompiledSpecs(checked, compile_specs(library.sources, roots, options).files, roots)
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,16 @@ import torch
 
 from metanorm.bench.candidates import Candidate, Case, candidates
 from metanorm.bench.cases import cases
-from metanorm.bench.clock import Prepare
+from metanorm.bench.clock import PrepareCall
 from metanorm.bench.device import Device
-from metanorm.bench.fallback import reason
+from metanorm.bench.fallback import one_line_reason
 from metanorm.bench.memory import saved_bytes
 from metanorm.bench.report import PHASES, Entry, Footprint, Measurement
 from metanorm.bench.rotation import Rotation
-from metanorm.bench.turns import time_together
+from metanorm.bench.turns import time_in_turns
 from metanorm.frontend import Checked
 
-COPY = "copy"
+COPY_CANDIDATE = "copy"
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ def measure_files(
     if plan.threads is not None:
         torch.set_num_threads(plan.threads)
     for case in cases(checked, files, roots, plan.only, device):
-        yield measured(case, plan)
+        yield measure_case(case, plan)
 
 
-def measured(case: Case, plan: Plan) -> Entry:
+def measure_case(case: Case, plan: Plan) -> Entry:
     """All candidates of one case, side by side."""
     clock = case.device.clock
     able, left_out = [], []
@@ -53,12 +53,12 @@ def measured(case: Case, plan: Plan) -> Entry:
                 clock.lap(candidate.prepare(phase), 1)
             able.append(candidate)
         except Exception as error:  # whatever a layer cannot do is a line of the report
-            left_out.append(f"{name}: {reason(error)}")
-    copy, found, measurements = _copy(case.rotation), [], []
+            left_out.append(f"{name}: {one_line_reason(error)}")
+    copy, found, measurements = _copy_call(case.rotation), [], []
     for phase in PHASES:
-        runs: dict[str, Prepare] = {c.name: c.prepare(phase) for c in able}
-        timings = time_together({**runs, COPY: copy}, plan.rounds, clock)
-        found.append(timings.pop(COPY).median)
+        runs: dict[str, PrepareCall] = {c.name: c.prepare(phase) for c in able}
+        timings = time_in_turns({**runs, COPY_CANDIDATE: copy}, plan.rounds, clock)
+        found.append(timings.pop(COPY_CANDIDATE).median)
         measurements += [
             Measurement(
                 candidate=name, phase=phase, median=t.median, low=t.low, high=t.high, host=t.host
@@ -76,7 +76,7 @@ def measured(case: Case, plan: Plan) -> Entry:
     )
 
 
-def _copy(rotation: Rotation) -> Prepare:
+def _copy_call(rotation: Rotation) -> PrepareCall:
     """The unit: the input, copied to where the last copy was."""
     sources = rotation.sources()
     target = torch.empty_like(next(sources))

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, MOST = -1, -3, 2**31 - 1  # of glibc's mallopt
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, INT_MAX = -1, -3, 2**31 - 1  # of glibc's mallopt
 
 
 def keep_freed_memory() -> bool:
@@ -23,10 +23,10 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return False
-    return bool(mallopt(M_TRIM_THRESHOLD, MOST) and mallopt(M_MMAP_THRESHOLD, MOST))
+    return bool(mallopt(M_TRIM_THRESHOLD, INT_MAX) and mallopt(M_MMAP_THRESHOLD, INT_MAX))
 
 
-class _Watch(TorchDispatchMode):
+class _PeakMemory(TorchDispatchMode):
     """Notes every storage that is made, and the most bytes that were alive at once."""
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class _Watch(TorchDispatchMode):
 
 def peak_bytes(call: Callable[[], object]) -> int:
     """The most bytes of tensors that a call makes and has alive at once."""
-    watch = _Watch()
+    watch = _PeakMemory()
     with watch:
         call()
     return watch.most

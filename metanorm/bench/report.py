@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 # What a norm has to move, in tensors of the size of its input: x and y; dy, x and dx; all of them.
 PHASES: Mapping[str, int] = {"forward": 2, "backward": 3, "both": 5}
-COPIED = 2  # tensors that a copy moves
+TENSORS_OF_A_COPY = 2  # tensors that a copy moves
 OURS = "metanorm"
 
 
@@ -85,7 +85,7 @@ class Entry(Model):
     @property
     def bandwidth(self) -> float:
         """Bytes per second of the copy, which reads its input and writes as much."""
-        return COPIED * self.nbytes / self.copy_seconds
+        return TENSORS_OF_A_COPY * self.nbytes / self.copy_seconds
 
     def share(self, candidate: str, phase: str) -> float | None:
         """What part of the bandwidth of the copy a candidate reaches.
@@ -106,7 +106,7 @@ class Report(Model):
     entries: tuple[Entry, ...]
 
 
-def place(machine: Machine) -> str:
+def machine_text(machine: Machine) -> str:
     """A machine in words."""
     versions = f"torch {machine.torch}, metanorm {machine.metanorm}"
     if machine.gpu:

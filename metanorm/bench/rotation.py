@@ -10,22 +10,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metanorm.bench.clock import MOST_CALLS
-from metanorm.verify.cases import Built
-from metanorm.verify.layouts import moved
+from metanorm.bench.clock import MAX_CALLS
+from metanorm.verify.cases import Example
+from metanorm.verify.layouts import to_device
 
-Like = tuple[torch.Size, torch.dtype, tuple[int, ...]]  # strides, too
+OutputLayout = tuple[torch.Size, torch.dtype, tuple[int, ...]]  # strides, too
 
 
 @dataclass(frozen=True)
-class Turn:
+class CallInputs:
     """The arguments of one call, and those of them that get a gradient."""
 
     inputs: tuple[Any, ...]
     leaves: tuple[Tensor, ...]
 
 
-def copies(nbytes: int, cache: int) -> int:
+def copy_count(nbytes: int, cache: int) -> int:
     """How many inputs of a size take turns: together they are twice as large as the cache.
 
     Of small ones there are as many as a lap has calls, and the clock empties the cache before it.
@@ -33,7 +33,7 @@ def copies(nbytes: int, cache: int) -> int:
     """
     if not cache:
         return 1
-    return max(2, min(MOST_CALLS, 1 + -(-2 * cache // max(nbytes, 1))))
+    return max(2, min(MAX_CALLS, 1 + -(-2 * cache // max(nbytes, 1))))
 
 
 class Rotation:
@@ -43,10 +43,10 @@ class Rotation:
     a batch of graphs is for all layers of a network.
     """
 
-    def __init__(self, built: Built, device: str, count: int = 1) -> None:
-        same = {n: None if x is None else moved(x, device) for n, x in built.inputs.items()}
-        self.turns = [_turn(same, built.groups, first=not n) for n in range(count)]
-        self._slopes: dict[Like, list[Tensor]] = {}
+    def __init__(self, built: Example, device: str, count: int = 1) -> None:
+        same = {n: None if x is None else to_device(x, device) for n, x in built.inputs.items()}
+        self.turns = [_call_inputs(same, built.groups, first=not n) for n in range(count)]
+        self._slopes: dict[OutputLayout, list[Tensor]] = {}
 
     def slopes(self, like: Tensor) -> list[Tensor]:
         """Random numbers that lie as an output does, for each turn."""
@@ -60,20 +60,22 @@ class Rotation:
         return cycle([turn.inputs[0].detach() for turn in self.turns])
 
 
-def _turn(same: Mapping[str, Tensor | None], groups: Mapping[str, int], first: bool) -> Turn:
+def _call_inputs(
+    same: Mapping[str, Tensor | None], groups: Mapping[str, int], first: bool
+) -> CallInputs:
     """The arguments in their order: each index is followed by its number of groups."""
     inputs: list[Any] = []
     leaves: list[Tensor] = []
     for name, x in same.items():
         if x is not None and x.is_floating_point():
-            x = (x if first else _copied(x)).requires_grad_()
+            x = (x if first else _copy_of(x)).requires_grad_()
             leaves.append(x)
         inputs.append(x)
         if name in groups:
             inputs.append(groups[name] if x is not None else None)
-    return Turn(tuple(inputs), tuple(leaves))
+    return CallInputs(tuple(inputs), tuple(leaves))
 
 
-def _copied(x: Tensor) -> Tensor:
+def _copy_of(x: Tensor) -> Tensor:
     """The same numbers in the same layout, elsewhere."""
     return torch.empty_like(x).copy_(x.detach())

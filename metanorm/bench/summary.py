@@ -8,13 +8,13 @@ from statistics import geometric_mean
 from metanorm.bench.report import OURS, PHASES, Entry, Report
 
 # Sizes in bytes that are told apart, on the CPU and on a GPU: from, below, and how they are called.
-Sizes = Mapping[str, tuple[float, float]]
-ON_CPU: Sizes = {
+SizeRanges = Mapping[str, tuple[float, float]]
+CPU_SIZES: SizeRanges = {
     "inputs of 1 MB and more": (10**6, float("inf")),
     "inputs between": (65_537, 10**6),
     "inputs up to 64 KB": (0, 65_537),
 }
-ON_GPU: Sizes = {
+GPU_SIZES: SizeRanges = {
     "inputs of 64 MB and more": (64 * 10**6, float("inf")),
     "inputs between": (10**6, 64 * 10**6),
     "inputs below 1 MB": (0, 10**6),
@@ -25,14 +25,14 @@ def summary(report: Report) -> Iterator[str]:
     """By size of the input the geometric mean of all ratios, and the one that is least in our
     favour: for both directions together, and on a GPU also for each, and beside the copy."""
     if not report.machine.gpu:
-        yield from _beside_others(report, "both", ON_CPU, "")
+        yield from _speedup_lines(report, "both", CPU_SIZES, "")
         return
     for phase in PHASES:
-        yield from _beside_others(report, phase, ON_GPU, f"{phase}: ")
-        yield from _beside_the_copy(report, phase)
+        yield from _speedup_lines(report, phase, GPU_SIZES, f"{phase}: ")
+        yield from _bandwidth_lines(report, phase)
 
 
-def _beside_others(report: Report, phase: str, sizes: Sizes, title: str) -> Iterator[str]:
+def _speedup_lines(report: Report, phase: str, sizes: SizeRanges, title: str) -> Iterator[str]:
     others = {m.candidate for e in report.entries for m in e.measurements} - {OURS}
     for other in sorted(others):
 
@@ -48,8 +48,8 @@ def _beside_others(report: Report, phase: str, sizes: Sizes, title: str) -> Iter
             )
 
 
-def _beside_the_copy(report: Report, phase: str) -> Iterator[str]:
-    for size, found in _by_size(report, ON_GPU, lambda entry: entry.share(OURS, phase)):
+def _bandwidth_lines(report: Report, phase: str) -> Iterator[str]:
+    for size, found in _by_size(report, GPU_SIZES, lambda entry: entry.share(OURS, phase)):
         worst = min(found, key=lambda name: found[name])
         yield (
             f"{phase}: {geometric_mean(found.values()):.0%} of the bandwidth of the copy "
@@ -58,7 +58,7 @@ def _beside_the_copy(report: Report, phase: str) -> Iterator[str]:
 
 
 def _by_size(
-    report: Report, sizes: Sizes, figure: Callable[[Entry], float | None]
+    report: Report, sizes: SizeRanges, figure: Callable[[Entry], float | None]
 ) -> Iterator[tuple[str, dict[str, float]]]:
     """A figure of each entry by its name, for every size that has some."""
     for size, (least, below) in sizes.items():

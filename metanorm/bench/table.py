@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.table import Column, Table
 
 from metanorm.bench.fallback import RAN_ON_TORCH
-from metanorm.bench.report import PHASES, Entry, Report, place
+from metanorm.bench.report import PHASES, Entry, Report, machine_text
 
 LEFT_OUT = "left out"
 
@@ -20,7 +20,10 @@ def table_of(report: Report) -> Table:
     on_gpu = bool(report.machine.gpu)
     columns = ("candidate", *PHASES, *(["host"] if on_gpu else []), "peak", "saved")
     table = Table(
-        "norm", "input", *(Column(c, no_wrap=True) for c in columns), title=place(report.machine)
+        "norm",
+        "input",
+        *(Column(c, no_wrap=True) for c in columns),
+        title=machine_text(report.machine),
     )
     for entry in report.entries:
         seconds, bandwidth = _time(entry.copy_seconds), f"{entry.bandwidth / 1e9:.3g} GB/s"

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from metanorm.bench.clock import Clock, Lap, Prepare
+from metanorm.bench.clock import Clock, Lap, PrepareCall
 from metanorm.bench.report import Ratio
 
 
@@ -30,19 +30,19 @@ class Timing:
 Key = TypeVar("Key", bound=Hashable)
 
 
-def time_together(
-    candidates: Mapping[Key, Prepare], rounds: int, clock: Clock, seed: int = 0
+def time_in_turns(
+    candidates: Mapping[Key, PrepareCall], rounds: int, clock: Clock, seed: int = 0
 ) -> dict[Key, Timing]:
     """Time candidates side by side. Each makes, untimed, a call ready; then that is timed."""
-    laps = laps_together(candidates, rounds, clock, seed)
-    return {name: timing(found) for name, found in laps.items()}
+    laps = laps_in_turns(candidates, rounds, clock, seed)
+    return {name: timing_of_laps(found) for name, found in laps.items()}
 
 
-def laps_together(
-    candidates: Mapping[Key, Prepare], rounds: int, clock: Clock, seed: int = 0
+def laps_in_turns(
+    candidates: Mapping[Key, PrepareCall], rounds: int, clock: Clock, seed: int = 0
 ) -> dict[Key, list[Lap]]:
     """The laps of candidates side by side, one of each in every round."""
-    calls = {name: _calls(prepare, clock) for name, prepare in candidates.items()}
+    calls = {name: _calls_of_a_lap(prepare, clock) for name, prepare in candidates.items()}
     laps: dict[Key, list[Lap]] = {name: [] for name in candidates}
     order, shuffle = list(candidates), random.Random(seed).shuffle
     for _ in range(rounds):
@@ -52,7 +52,7 @@ def laps_together(
     return laps
 
 
-def ratio(of: Sequence[Lap], to: Sequence[Lap]) -> Ratio:
+def ratio_of_laps(of: Sequence[Lap], to: Sequence[Lap]) -> Ratio:
     """How many times as long a candidate takes as another one, from laps of the same rounds.
 
     A round is short, so that a machine hardly changes meanwhile: the median of its ratios is
@@ -62,7 +62,7 @@ def ratio(of: Sequence[Lap], to: Sequence[Lap]) -> Ratio:
     return Ratio(median=median, low=low, high=high)
 
 
-def timing(laps: Sequence[Lap]) -> Timing:
+def timing_of_laps(laps: Sequence[Lap]) -> Timing:
     """What laps of one candidate come to."""
     hosts = [lap.host for lap in laps if lap.host is not None]
     low, median, high = _quartiles([lap.seconds for lap in laps])
@@ -77,7 +77,7 @@ def _quartiles(values: Sequence[float]) -> tuple[float, float, float]:
     return low, median, high
 
 
-def _calls(prepare: Prepare, clock: Clock) -> int:
+def _calls_of_a_lap(prepare: PrepareCall, clock: Clock) -> int:
     """Warm up, and find how many calls make a lap."""
     clock.lap(prepare, 1)
     return clock.calls(min(clock.lap(prepare, 1).seconds for _ in range(3)))

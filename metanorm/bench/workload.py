@@ -12,7 +12,7 @@ from torch import Tensor
 from metanorm.ir.nodes import Divisible, Equal, InputDecl, Program
 from metanorm.ir.scalar import evaluate
 from metanorm.ir.space import Space
-from metanorm.verify.cases import Built, Setting, build
+from metanorm.verify.cases import Example, Setting, make_example
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ WORKLOADS = (
 )
 
 # What a GPU takes long enough for: several times its cache, and 64 MB at least.
-LARGER = (
+GPU_WORKLOADS = (
     Workload((256, 64, 56, 56)),
     Workload((256, 512, 14, 14)),
     Workload((64, 512, 64, 64), dtype=torch.bfloat16),
@@ -92,15 +92,15 @@ LARGER = (
 
 def workloads(
     program: Program, only: str = "", among: Iterable[Workload] = WORKLOADS
-) -> Iterator[tuple[Workload, Built]]:
+) -> Iterator[tuple[Workload, Example]]:
     """Every workload that fits the axes of a norm, with its arguments and inputs."""
     for workload in among:
-        lengths = fitted(workload, program)
+        lengths = fitted_lengths(workload, program)
         if lengths is not None and only in workload.name:
-            yield workload, _built(program, workload, lengths)
+            yield workload, _example(program, workload, lengths)
 
 
-def fitted(workload: Workload, program: Program) -> dict[str, tuple[int, ...]] | None:
+def fitted_lengths(workload: Workload, program: Program) -> dict[str, tuple[int, ...]] | None:
     """The length of each axis of the first input, or `None` where the workload does not fit."""
     dims = program.inputs[0].dims
     if (_graph_index(program) is not None) != (workload.groups is not None):
@@ -128,7 +128,7 @@ def _graph_index(program: Program) -> InputDecl | None:
     return next((i for i in indices if i.dims == leading), None)
 
 
-def _built(program: Program, workload: Workload, lengths: dict[str, tuple[int, ...]]) -> Built:
+def _example(program: Program, workload: Workload, lengths: dict[str, tuple[int, ...]]) -> Example:
     asked = {a.name: a.axes[0] for a in program.arguments if a.type == "size"}
     given = {asked[name]: (n,) for name, n in workload.numbers.items() if name in asked}
     setting = Setting(
@@ -139,7 +139,7 @@ def _built(program: Program, workload: Workload, lengths: dict[str, tuple[int, .
         number=_number(program, lengths),
         numbers=workload.numbers,
     )
-    built = build(program, setting)
+    built = make_example(program, setting)
     if workload.edges is not None:
         for decl in program.inputs:
             if decl.sort == "edges":

@@ -15,11 +15,11 @@ def interface_changes(old: Program, new: Program) -> Iterator[Change]:
     name = new.name
     if old.target != new.target:
         yield Change(name, "norm", f"was for a {old.target}, and is for a {new.target}")
-    yield from _state(old, new)
-    yield from _constructor(old, new)
-    yield from _inputs(old, new)
+    yield from _state_changes(old, new)
+    yield from _constructor_changes(old, new)
+    yield from _inputs_changes(old, new)
     if (before := _names(old.outputs)) != (after := _names(new.outputs)):
-        yield Change(name, "outputs", f"returns {_listed(after)} instead of {_listed(before)}")
+        yield Change(name, "outputs", f"returns {_quoted(after)} instead of {_quoted(before)}")
     elif old.output_dims != new.output_dims:
         yield Change(name, "outputs", "returns axes in another order")
     if old.output_dtypes != new.output_dtypes:
@@ -29,20 +29,20 @@ def interface_changes(old: Program, new: Program) -> Iterator[Change]:
 # ---- what is kept
 
 
-def _state(old: Program, new: Program) -> Iterator[Change]:
-    before, after = _shapes(old), _shapes(new)
+def _state_changes(old: Program, new: Program) -> Iterator[Change]:
+    before, after = _state_shapes(old), _state_shapes(new)
     for key in (name for name in before if name not in after):
         yield Change(new.name, "state", f"`{key}` is gone from the state dict")
     for key in (name for name in after if name not in before):
         yield Change(new.name, "state", f"`{key}` is new in the state dict, which older ones lack")
     for key in (name for name in before if name in after):
         if before[key] != after[key]:
-            shapes = f"{_shape(after[key])} instead of {_shape(before[key])}"
+            shapes = f"{_shape_text(after[key])} instead of {_shape_text(before[key])}"
             yield Change(new.name, "state", f"`{key}` has the shape {shapes}")
     orders = [[p.name for p in program.params] for program in (old, new)]
     both = [[p for p in order if p in {*orders[0]} & {*orders[1]}] for order in orders]
     if both[0] != both[1]:
-        order = f"{_listed(both[1])} instead of {_listed(both[0])}"
+        order = f"{_quoted(both[1])} instead of {_quoted(both[0])}"
         text = f"parameters come in the order {order}, by which optimizers keep their state"
         yield Change(new.name, "parameters", text)
     begins = {kept.name: kept.init for kept in new.state}
@@ -52,12 +52,12 @@ def _state(old: Program, new: Program) -> Iterator[Change]:
             yield Change(new.name, "begins", f"`{kept.name}` begins with {texts}", breaks=False)
 
 
-def _shapes(program: Program) -> dict[str, tuple[str, ...]]:
+def _state_shapes(program: Program) -> dict[str, tuple[str, ...]]:
     """What a state dict has, with shapes in the words of the constructor."""
-    return {kept.name: tuple(_length(d, program) for d in kept.dims) for kept in program.state}
+    return {kept.name: tuple(_length_text(d, program) for d in kept.dims) for kept in program.state}
 
 
-def _length(dim: str, program: Program) -> str:
+def _length_text(dim: str, program: Program) -> str:
     for argument in program.arguments:
         if argument.type == "size" and dim in argument.axes:
             return argument.name
@@ -65,15 +65,15 @@ def _length(dim: str, program: Program) -> str:
     return dim if axis.size is None else scalar_text(axis.size)
 
 
-def _shape(lengths: Sequence[str]) -> str:
+def _shape_text(lengths: Sequence[str]) -> str:
     return f"({', '.join(lengths)})"
 
 
 # ---- the constructor
 
 
-def _constructor(old: Program, new: Program) -> Iterator[Change]:
-    before, after = _arguments(old), _arguments(new)
+def _constructor_changes(old: Program, new: Program) -> Iterator[Change]:
+    before, after = _default_by_argument(old), _default_by_argument(new)
     for name in (name for name in before if name not in after):
         yield Change(new.name, "constructor", f"the argument `{name}` is gone")
     for name in (name for name in after if name not in before):
@@ -82,17 +82,17 @@ def _constructor(old: Program, new: Program) -> Iterator[Change]:
         yield Change(new.name, "constructor", f"the argument `{name}` is {what}", breaks=required)
     for name in (name for name in before if name in after):
         if before[name] != after[name]:
-            yield _default_change(new.name, name, before[name], after[name])
-    orders = [_positional(old), _positional(new)]
+            yield _changed_default(new.name, name, before[name], after[name])
+    orders = [_positional_arguments(old), _positional_arguments(new)]
     if orders[1][: len(orders[0])] != orders[0] and {*orders[0]} <= {*orders[1]}:
-        order = f"{_listed(orders[1])} instead of {_listed(orders[0])}"
+        order = f"{_quoted(orders[1])} instead of {_quoted(orders[0])}"
         yield Change(new.name, "constructor", f"arguments come in the order {order}")
 
 
 REQUIRED = object()
 
 
-def _arguments(program: Program) -> Mapping[str, object]:
+def _default_by_argument(program: Program) -> Mapping[str, object]:
     """The arguments, with their defaults."""
     given: Sequence[Argument | Switch] = (*program.constructor_arguments, *program.switches)
     return {
@@ -100,13 +100,13 @@ def _arguments(program: Program) -> Mapping[str, object]:
     }
 
 
-def _positional(program: Program) -> list[str]:
+def _positional_arguments(program: Program) -> list[str]:
     arguments = sorted(program.constructor_arguments, key=lambda a: not a.required)
     switches = [s.name for s in program.switches if not s.keyword_only]
     return [*(a.name for a in arguments), *switches]
 
 
-def _default_change(norm: str, name: str, before: object, after: object) -> Change:
+def _changed_default(norm: str, name: str, before: object, after: object) -> Change:
     """An argument that has another default, or one more or less."""
     if after is REQUIRED:
         return Change(norm, "constructor", f"the argument `{name}` is required")
@@ -119,7 +119,7 @@ def _default_change(norm: str, name: str, before: object, after: object) -> Chan
 # ---- calls
 
 
-def _inputs(old: Program, new: Program) -> Iterator[Change]:
+def _inputs_changes(old: Program, new: Program) -> Iterator[Change]:
     before = {i.name: i for i in old.inputs}
     after = {i.name: i for i in new.inputs}
     for name in (name for name in before if name not in after):
@@ -129,14 +129,14 @@ def _inputs(old: Program, new: Program) -> Iterator[Change]:
         what = "new and required" if required else "new"
         yield Change(new.name, "inputs", f"the input `{name}` is {what}", breaks=required)
     for name in (name for name in before if name in after):
-        yield from _input(before[name], after[name], new.name)
+        yield from _input_changes(before[name], after[name], new.name)
     orders = [list(before), list(after)]
     if orders[1][: len(orders[0])] != orders[0] and {*orders[0]} <= {*orders[1]}:
-        order = f"{_listed(orders[1])} instead of {_listed(orders[0])}"
+        order = f"{_quoted(orders[1])} instead of {_quoted(orders[0])}"
         yield Change(new.name, "inputs", f"inputs come in the order {order}")
 
 
-def _input(before: InputDecl, after: InputDecl, norm: str) -> Iterator[Change]:
+def _input_changes(before: InputDecl, after: InputDecl, norm: str) -> Iterator[Change]:
     if before.sort != after.sort:
         yield Change(norm, "inputs", f"the input `{after.name}` is of the sort {after.sort}")
     if len(before.dims) != len(after.dims):
@@ -153,5 +153,5 @@ def _names(outputs: Sequence[tuple[str, object]]) -> list[str]:
     return [name for name, _ in outputs]
 
 
-def _listed(names: Sequence[str]) -> str:
+def _quoted(names: Sequence[str]) -> str:
     return ", ".join(f"`{name}`" for name in names) or "nothing"

@@ -18,7 +18,7 @@ from metanorm.show.example import CannotDraw, example
 
 TOLERANCE = 1e-9  # of float64, relative to the largest number
 SEED = 0
-MODES = {True: "in training", False: "in evaluation"}
+MODE_TEXTS = {True: "in training", False: "in evaluation"}
 
 
 def number_changes(old: Program, new: Program) -> Iterator[Change]:
@@ -35,18 +35,18 @@ def number_changes(old: Program, new: Program) -> Iterator[Change]:
         text = f"the equations differ, and there is no small example to compare: {reason}"
         yield Change(new.name, "numbers", text)
         return
-    if _needs(call) != _needs(other):
+    if _call_signature(call) != _call_signature(other):
         return  # what the interface tells already
-    for training, mode in MODES.items():
-        before = _run(small_old, replace(call, training=training))
-        after = _run(small_new, replace(call, training=training))
+    for training, mode in MODE_TEXTS.items():
+        before = _results(small_old, replace(call, training=training))
+        after = _results(small_new, replace(call, training=training))
         for what in before:
             text = _difference(what, before[what], after.get(what))
             if text:
                 yield Change(new.name, "numbers", f"{text} {mode}")
 
 
-def _needs(call: Call) -> list[object]:
+def _call_signature(call: Call) -> list[object]:
     """What a call has to give: names, and the shapes of tensors."""
     tensors = (call.inputs, call.params, call.buffers)
     shapes = [
@@ -55,7 +55,7 @@ def _needs(call: Call) -> list[object]:
     return [*shapes, set(call.hypers)]
 
 
-def _run(program: Program, call: Call) -> Mapping[str, Tensor | None]:
+def _results(program: Program, call: Call) -> Mapping[str, Tensor | None]:
     """The results of a call by what they are: outputs by place, gradients, running statistics."""
     torch.manual_seed(SEED)
     leaves = {**_leaves(call.inputs), **_leaves(call.params)}

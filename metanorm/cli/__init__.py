@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from metanorm.cli.console import Failure, complain
+from metanorm.cli.console import Failure, print_error
 from metanorm.cli.exit_codes import FINDINGS, INTERNAL, INTERRUPTED, OK, USAGE
 from metanorm.config import ConfigError
 from metanorm.json_document import Document, json_text
@@ -68,7 +68,7 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except Exception as error:
-        code = _failed(error, arguments)
+        code = _print_failure(error, arguments)
     sys.exit(code or OK)
 
 
@@ -78,12 +78,12 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit(OK)
 
 
-def _specs(arguments: list[str]) -> list[str]:
+def _spec_arguments(arguments: list[str]) -> list[str]:
     """The specs that a command line names."""
     return [visible(a) for a in arguments if a.endswith(".norm") or os.path.isdir(a)]
 
 
-def _failed(error: Exception, arguments: list[str]) -> int:
+def _print_failure(error: Exception, arguments: list[str]) -> int:
     """Say why a command ends; the code that it ends with."""
     if isinstance(error, (WorkspaceError, ConfigError)):
         message, code = str(error), USAGE
@@ -101,12 +101,15 @@ def _failed(error: Exception, arguments: list[str]) -> int:
     elif os.environ.get("METANORM_DEBUG"):
         raise error
     else:
-        message, code = f"internal error: {type(error).__name__}: {error}{_place(error)}", INTERNAL
-    complain(message)
+        message, code = (
+            f"internal error: {type(error).__name__}: {error}{_location(error)}",
+            INTERNAL,
+        )
+    print_error(message)
     if code == INTERNAL:
-        complain(
+        print_error(
             "this is a bug in metanorm, not in your spec: please report it, with what "
-            f"`{' '.join(['metanorm repro', *_specs(arguments)])}` prints; "
+            f"`{' '.join(['metanorm repro', *_spec_arguments(arguments)])}` prints; "
             "METANORM_DEBUG=1 shows where it happened"
         )
     if _wants_json(arguments):
@@ -120,7 +123,7 @@ def _wants_json(arguments: list[str]) -> bool:
     return formats or ("--json" in arguments and arguments[0] != "bench")
 
 
-def _place(error: Exception) -> str:
+def _location(error: Exception) -> str:
     """Where an error arose: a file and a line."""
     place = error.__traceback__
     while place is not None and place.tb_next is not None:

@@ -23,9 +23,9 @@ from metanorm.cli.benchmarks import (
     time_networks,
     time_norms,
 )
-from metanorm.cli.console import complain
-from metanorm.cli.context import begin
-from metanorm.cli.devices import Choice, demand
+from metanorm.cli.console import print_error
+from metanorm.cli.context import start_run
+from metanorm.cli.devices import DeviceOption, require_device
 from metanorm.cli.exit_codes import FINDINGS, OK
 from metanorm.workspace import WorkspaceError
 
@@ -76,7 +76,7 @@ def command(
     traced: Annotated[
         bool, typer.Option("--torch-compile/--no-torch-compile", help="Time torch.compile too.")
     ] = True,
-    device: Choice = "cpu",
+    device: DeviceOption = "cpu",
 ) -> None:
     """Time norms against a copy of their input, others' layers and their plain equations.
 
@@ -88,9 +88,9 @@ def command(
         device=device, chart=chart, compare=compare,
     )  # fmt: skip
     flags = {"--networks": networks, "--calls": calls, "--by-hand": by_hand}
-    benchmark = _chosen(request, [flag for flag, given in flags.items() if given])
-    demand(device)
-    run = begin()
+    benchmark = _select_benchmark(request, [flag for flag, given in flags.items() if given])
+    require_device(device)
+    run = start_run()
     for path in (json, chart):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +104,7 @@ def command(
     if json is not None:
         json.write_text(outcome.report.model_dump_json(indent=2) + "\n", encoding="utf-8")
     if not outcome.timed:
-        complain(outcome.nothing + (f" with {only!r} in its name" if only else ""))
+        print_error(outcome.nothing + (f" with {only!r} in its name" if only else ""))
     raise typer.Exit(OK if outcome.timed else FINDINGS)
 
 
@@ -115,7 +115,7 @@ BY_FLAG: Mapping[str, Benchmark] = {
 }
 
 
-def _chosen(request: Request, flags: Sequence[str]) -> Benchmark:
+def _select_benchmark(request: Request, flags: Sequence[str]) -> Benchmark:
     """The benchmark that the flags ask for. Raises `WorkspaceError` where they do not go
     together, or not with the options."""
     if not flags:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from metanorm.cli.console import complain
+from metanorm.cli.console import print_error
 from metanorm.cli.context import Run
 from metanorm.cli.devices import Device, options_for
 from metanorm.cli.exit_codes import FINDINGS
 from metanorm.cli.modules import modules
-from metanorm.torch_extra import reason
+from metanorm.torch_extra import import_failure
 from metanorm.workspace import WorkspaceError
 
 if TYPE_CHECKING:
@@ -62,18 +62,20 @@ Benchmark = Callable[[Run, Request], Outcome]
 def time_norms(run: Run, request: Request) -> Outcome:
     """Norms of specs, beside a copy of their input, others' layers and their equations."""
     compiled = modules(run, [*request.specs], options_for(request.device, run.config.options()))
-    with _needs_torch():
+    with _requires_torch():
         from metanorm.bench import measure, report
         from metanorm.bench.device import DEVICES
         from metanorm.bench.machine import machine
         from metanorm.bench.summary import summary
         from metanorm.bench.table import table_of
-    old = _read(request.compare) if request.compare is not None else None
+    old = _read_report(request.compare) if request.compare is not None else None
     _keep_freed_memory(request.device)
     for root in compiled.workspace.roots:
         for norm in compiled.checked.norms[root]:
             if norm.program.target != "activation":
-                complain(f"{norm.program.name} is left out: only norms for activations are timed")
+                print_error(
+                    f"{norm.program.name} is left out: only norms for activations are timed"
+                )
     plan = measure.Plan(request.rounds or ROUNDS, request.only, request.traced, request.threads)
     device = DEVICES[request.device]()
     entries = []
@@ -81,10 +83,10 @@ def time_norms(run: Run, request: Request) -> Outcome:
         compiled.checked, compiled.files, compiled.workspace.roots, plan, device
     ):
         entries.append(entry)
-        _done(f"{entry.norm}, {entry.workload}")
+        _print_done(f"{entry.norm}, {entry.workload}")
     new = report.Report(machine=machine(request.device), entries=tuple(entries))
     if old is not None and old.machine != new.machine:
-        complain(f"{request.compare} was taken elsewhere: {report.place(old.machine)}")
+        print_error(f"{request.compare} was taken elsewhere: {report.machine_text(old.machine)}")
     compared = report.changes(old, new) if old is not None else ()
     if request.chart is not None:
         from metanorm.bench.chart import draw
@@ -96,7 +98,7 @@ def time_norms(run: Run, request: Request) -> Outcome:
 
 def time_networks(run: Run, request: Request) -> Outcome:
     """Steps of networks with norms of the library, beside the same with others' layers."""
-    with _needs_torch():
+    with _requires_torch():
         from metanorm.bench.device import DEVICES
         from metanorm.bench.machine import machine
         from metanorm.bench.networks import measure, report
@@ -110,7 +112,7 @@ def time_networks(run: Run, request: Request) -> Outcome:
             left_out.append(found)
             continue
         entries.append(found)
-        _done(f"{found.network}, {found.norm}, {found.phase}")
+        _print_done(f"{found.network}, {found.norm}, {found.phase}")
     new = report.NetworkReport(
         machine=machine(request.device),
         rounds=plan.rounds,
@@ -125,23 +127,23 @@ def time_calls(run: Run, request: Request) -> Outcome:
     """What calls with small inputs consist of, beside others' layers."""
     options = run.config.options()
     compiled = modules(run, [*request.specs], options) if request.specs else None
-    with _needs_torch():
+    with _requires_torch():
         from metanorm.bench.calls import measure, report, table
-        from metanorm.bench.library import Specs, library_specs_of
+        from metanorm.bench.library import CompiledSpecs, library_specs_of
         from metanorm.bench.machine import machine
         from metanorm.bench.peers.layers import LAYERS
     _keep_freed_memory(request.device)
     if compiled is None:
         specs = library_specs_of(LAYERS, options)
     else:
-        specs = Specs(compiled.checked, compiled.files, compiled.workspace.roots)
+        specs = CompiledSpecs(compiled.checked, compiled.files, compiled.workspace.roots)
     plan = measure.Plan(
         request.rounds or CALLS, request.only, request.threads, not request.specs, request.traced
     )
     entries = []
     for entry in measure.measure_calls(specs, plan):
         entries.append(entry)
-        _done(f"{entry.norm}, {entry.workload}")
+        _print_done(f"{entry.norm}, {entry.workload}")
     new = report.CallReport(
         machine=machine(request.device), rounds=plan.rounds, entries=tuple(entries)
     )
@@ -153,37 +155,37 @@ def time_by_hand(run: Run, request: Request) -> Outcome:
     """Norms beside the layers that people use and write instead."""
     options = options_for(request.device, run.config.options())
     compiled = modules(run, [*request.specs], options) if request.specs else None
-    with _needs_torch():
+    with _requires_torch():
         from metanorm.bench.by_hand import measure, report
         from metanorm.bench.by_hand.rows import ROWS
         from metanorm.bench.by_hand.table import table_of
         from metanorm.bench.device import DEVICES
-        from metanorm.bench.library import Specs, library_specs_of
+        from metanorm.bench.library import CompiledSpecs, library_specs_of
         from metanorm.bench.machine import machine
     _keep_freed_memory(request.device)
     if compiled is None:
         specs = library_specs_of(ROWS, options)
     else:
-        specs = Specs(compiled.checked, compiled.files, compiled.workspace.roots)
+        specs = CompiledSpecs(compiled.checked, compiled.files, compiled.workspace.roots)
     plan = measure.Plan(request.rounds or TURNS, request.only, request.threads)
     entries = []
     for entry in measure.measure_by_hand(specs, plan, DEVICES[request.device]()):
         entries.append(entry)
-        _done(f"{entry.norm}, {entry.workload}")
+        _print_done(f"{entry.norm}, {entry.workload}")
     new = report.HandReport(
         machine=machine(request.device), rounds=plan.rounds, entries=tuple(entries)
     )
     nothing = "nobody has written any of these norms by hand"
-    return Outcome(new, table_of(new), tuple(report.lines(new)), bool(entries), nothing)
+    return Outcome(new, table_of(new), tuple(report.summary_lines(new)), bool(entries), nothing)
 
 
 @contextmanager
-def _needs_torch() -> Iterator[None]:
+def _requires_torch() -> Iterator[None]:
     """Where something cannot be imported, that is what the command says."""
     try:
         yield
     except ImportError as error:
-        complain(f"bench runs modules: {reason(error)}")
+        print_error(f"bench runs modules: {import_failure(error)}")
         raise typer.Exit(FINDINGS) from error
 
 
@@ -191,14 +193,14 @@ def _keep_freed_memory(device: Device) -> None:
     from metanorm.bench.memory import keep_freed_memory
 
     if device == "cpu" and not keep_freed_memory():
-        complain("freed memory cannot be kept here: times include those of fresh pages")
+        print_error("freed memory cannot be kept here: times include those of fresh pages")
 
 
-def _done(what: str) -> None:
+def _print_done(what: str) -> None:
     sys.stderr.write(f"{what}: done\n")
 
 
-def _read(path: Path) -> Report:
+def _read_report(path: Path) -> Report:
     """Measurements that an earlier run has written."""
     from metanorm.bench.report import Report
 

@@ -19,13 +19,13 @@ import typer
 from metanorm import frontend
 from metanorm.breaking.change import Change
 from metanorm.breaking.interface import interface_changes
-from metanorm.cli.console import complain, say, write_diagnostics
-from metanorm.cli.context import begin
+from metanorm.cli.console import print_error, print_result, write_diagnostics
+from metanorm.cli.context import start_run
 from metanorm.cli.exit_codes import FINDINGS, OK
 from metanorm.diagnostics.model import Severity
 from metanorm.ir.nodes import Program
 from metanorm.json_document import Document, json_text
-from metanorm.torch_extra import reason
+from metanorm.torch_extra import import_failure
 from metanorm.workspace import Workspace, WorkspaceError, load
 
 GIT = "git:"
@@ -53,27 +53,33 @@ def command(
     Numbers are compared on a small example, by the reference interpreter. Fails where a change
     breaks what users have.
     """
-    run = begin()
+    run = start_run()
     paths = specs or [run.relative(spec) for spec in run.config.specs]
-    new = _norms(run.workspace(paths), "")
-    with _earlier(against, paths) as places:
-        old = _norms(load(places), f"at {against}") if places else {}
-    found = [change for name, program in old.items() for change in _changes(program, new.get(name))]
+    new = _norms_by_name(run.workspace(paths), "")
+    with _earlier_paths(against, paths) as places:
+        old = _norms_by_name(load(places), f"at {against}") if places else {}
+    found = [
+        change
+        for name, program in old.items()
+        for change in _changes_of_norm(program, new.get(name))
+    ]
     breaks = sum(change.breaks for change in found)
     if json:
         sys.stdout.write(json_text(Changes(changes=tuple(found))))
     else:
         for change in found:
-            say(f"{change.norm}: {change.text}{'' if change.breaks else ' (breaks nothing)'}\n")
+            print_result(
+                f"{change.norm}: {change.text}{'' if change.breaks else ' (breaks nothing)'}\n"
+            )
         fine = len(found) - breaks
         added = ", ".join(name for name in new if name not in old)
         norms = f"{len(old)} norm{'s' if len(old) != 1 else ''}"
-        say(f"{breaks} breaking and {fine} other changes in {norms} of {against}")
-        say(f"; new: {added}\n" if added else "\n")
+        print_result(f"{breaks} breaking and {fine} other changes in {norms} of {against}")
+        print_result(f"; new: {added}\n" if added else "\n")
     raise typer.Exit(FINDINGS if breaks else OK)
 
 
-def _changes(old: Program, new: Program | None) -> Iterator[Change]:
+def _changes_of_norm(old: Program, new: Program | None) -> Iterator[Change]:
     if new is None:
         yield Change(old.name, "norm", "is gone")
         return
@@ -81,12 +87,12 @@ def _changes(old: Program, new: Program | None) -> Iterator[Change]:
     try:
         from metanorm.breaking.numbers import number_changes
     except ImportError as error:
-        complain(f"numbers were not compared: {reason(error)}")
+        print_error(f"numbers were not compared: {import_failure(error)}")
         raise typer.Exit(FINDINGS) from error
     yield from number_changes(old, new)
 
 
-def _norms(workspace: Workspace, when: str) -> dict[str, Program]:
+def _norms_by_name(workspace: Workspace, when: str) -> dict[str, Program]:
     """The norms by name. Ends the run where a spec has errors."""
     checked = frontend.check(workspace.sources, workspace.roots)
     found = [
@@ -94,7 +100,7 @@ def _norms(workspace: Workspace, when: str) -> dict[str, Program]:
     ]
     if found:
         write_diagnostics(found, workspace.sources, sys.stderr)
-        complain(f"specs with errors cannot be compared{f' ({when})' if when else ''}")
+        print_error(f"specs with errors cannot be compared{f' ({when})' if when else ''}")
         raise typer.Exit(FINDINGS)
     norms: dict[str, Program] = {}
     for root in workspace.roots:
@@ -107,7 +113,7 @@ def _norms(workspace: Workspace, when: str) -> dict[str, Program]:
 
 
 @contextmanager
-def _earlier(against: str, paths: list[str]) -> Iterator[list[str]]:
+def _earlier_paths(against: str, paths: list[str]) -> Iterator[list[str]]:
     """Where the earlier specs are, as long as this lasts; those of git in a folder of their own."""
     if not against.startswith(GIT):
         yield [against]
@@ -127,11 +133,11 @@ def _earlier(against: str, paths: list[str]) -> Iterator[list[str]]:
                 for member in archive:
                     if member.isfile() and member.name in every:
                         archive.extract(member, folder)
-        inside = [_inside(path, top, Path(folder)) for path in paths]
+        inside = [_path_inside(path, top, Path(folder)) for path in paths]
         yield [str(path) for path in inside if _has_specs(path)]
 
 
-def _inside(path: str, top: Path, folder: Path) -> Path:
+def _path_inside(path: str, top: Path, folder: Path) -> Path:
     """The place of a path of the repository in the folder."""
     try:
         return folder / Path(os.path.abspath(path)).resolve().relative_to(top.resolve())

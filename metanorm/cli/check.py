@@ -9,13 +9,13 @@ from typing import Annotated, TextIO
 
 import typer
 
-from metanorm.cli.console import pass_on, write_diagnostics, write_diff, write_summary
-from metanorm.cli.context import Run, begin
+from metanorm.cli.console import print_file, write_diagnostics, write_diff, write_summary
+from metanorm.cli.context import Run, start_run
 from metanorm.cli.exit_codes import FINDINGS, OK, code_of
 from metanorm.cli.rewriting import rewrite_each
-from metanorm.cli.watch import again_and_again
+from metanorm.cli.watch import run_on_changes
 from metanorm.diagnostics.render.formats import RENDERERS
-from metanorm.findings import Findings, Fixed, findings, fixed
+from metanorm.findings import Findings, FixResult, apply_fixes, findings
 from metanorm.source import Source
 from metanorm.workspace import STDIN, WorkspaceError
 
@@ -58,36 +58,38 @@ def command(
         raise WorkspaceError("--unsafe-fixes says which fixes to make: it needs --fix or --diff")
     if fix and STDIN in given and given != [STDIN]:
         raise WorkspaceError("with --fix, standard input is fixed alone: name no other specs")
-    check = partial(_check, given, format, fix, unsafe_fixes, diff)
+    check = partial(_check_once, given, format, fix, unsafe_fixes, diff)
     if watch:
-        again_and_again(given, check)
+        run_on_changes(given, check)
     else:
         check()
 
 
-def _check(given: list[str], format: Format, fix: bool, unsafe_fixes: bool, diff: bool) -> None:
+def _check_once(
+    given: list[str], format: Format, fix: bool, unsafe_fixes: bool, diff: bool
+) -> None:
     """Check once. Raises `typer.Exit` at the end."""
-    run = begin()
+    run = start_run()
     stdin = run.standard_input(given)
     before = findings(run.workspace(given, stdin))
     if not (fix or diff):
-        _report(before, format, run, sys.stdout)
+        _print_findings(before, format, run, sys.stdout)
         raise typer.Exit(code_of(before.diagnostics))
-    done = fixed(before, partial(run.workspace, given, stdin), unsafe_fixes)
+    done = apply_fixes(before, partial(run.workspace, given, stdin), unsafe_fixes)
     if diff:
-        _show(before, done)
+        _print_diff(before, done)
         raise typer.Exit(code_of(done.findings.diagnostics) or (FINDINGS if done.texts else OK))
     if given == [STDIN]:
         ((name, text),) = before.workspace.texts.items() or (("", ""),)
-        pass_on(done.texts.get(name, text))
-        _report(done.findings, format, run, sys.stderr)
+        print_file(done.texts.get(name, text))
+        _print_findings(done.findings, format, run, sys.stderr)
     else:
-        rewrite_each(before.workspace.texts, done.texts, partial(_fixes, done))
-        _report(done.findings, format, run, sys.stdout)
+        rewrite_each(before.workspace.texts, done.texts, partial(_fix_count_text, done))
+        _print_findings(done.findings, format, run, sys.stdout)
     raise typer.Exit(code_of(done.findings.diagnostics))
 
 
-def _report(found: Findings, format: Format, run: Run, stream: TextIO) -> None:
+def _print_findings(found: Findings, format: Format, run: Run, stream: TextIO) -> None:
     """Print diagnostics; for a person, also how many of them have a fix."""
     diagnostics, workspace = found.diagnostics, found.workspace
     if format is not Format.text:
@@ -104,13 +106,13 @@ def _report(found: Findings, format: Format, run: Run, stream: TextIO) -> None:
         stream.write(f"{more} can be fixed by a guess: metanorm check --fix --unsafe-fixes\n")
 
 
-def _show(before: Findings, done: Fixed) -> None:
+def _print_diff(before: Findings, done: FixResult) -> None:
     """What would change."""
     for name, text in done.texts.items():
         old, new = before.workspace.sources[name].text, Source.of(name, text).text
         write_diff(old, new, name, "as it is", sys.stdout)
 
 
-def _fixes(done: Fixed, name: str) -> str:
+def _fix_count_text(done: FixResult, name: str) -> str:
     count = done.counts[name]
     return f"{count} fix{'es' if count > 1 else ''} written"

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from metanorm import user_cache
-from metanorm.cli.console import complain, say
+from metanorm.cli.console import print_error, print_result
 from metanorm.cli.exit_codes import FINDINGS, OK
 
 MEGABYTE = 1e6
@@ -31,7 +31,7 @@ def command(
     failed = False
     for path in (path for path in places if os.path.lexists(path)):
         if not user_cache.is_only_ours(path.lstat(), stat.S_IFDIR):
-            complain(f"{path} is no folder of this user alone, and was left as it is")
+            print_error(f"{path} is no folder of this user alone, and was left as it is")
             failed = True
             continue
         count, size = _contents(path)
@@ -39,12 +39,12 @@ def command(
         if not dry_run:
             shutil.rmtree(path, ignore_errors=True)
             if path.exists():
-                complain(f"{path} could not be removed")
+                print_error(f"{path} could not be removed")
                 failed = True
                 continue
-        say(f"{path}: {what}{'' if dry_run else ' removed'}\n")
+        print_result(f"{path}: {what}{'' if dry_run else ' removed'}\n")
     if not any(os.path.lexists(path) for path in places) and root is None:
-        say("there is no folder of caches\n")
+        print_result("there is no folder of caches\n")
     raise typer.Exit(FINDINGS if failed else OK)
 
 

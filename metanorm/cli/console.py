@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TextIO
 
 from metanorm.diagnostics.model import Diagnostic
-from metanorm.diagnostics.render.text import Piece, counted, pieces
+from metanorm.diagnostics.render.text import Piece, counts_text, styled_pieces
 from metanorm.source import Source
 from metanorm.visible import visible, visible_lines
 
@@ -29,7 +29,7 @@ COLOURS = {
     "removed": "\033[31m",
 }
 RESET = "\033[0m"
-MOST_SHOWN = 100
+MAX_SHOWN = 100
 
 
 def wants_colour(stream: TextIO) -> bool:
@@ -50,10 +50,10 @@ def write_diagnostics(
     diagnostics: Sequence[Diagnostic], sources: Mapping[str, Source], stream: TextIO
 ) -> None:
     """Diagnostics, the first hundred of them."""
-    for found in diagnostics[:MOST_SHOWN]:
-        write_pieces(pieces(found, sources), stream)
-    if len(diagnostics) > MOST_SHOWN:
-        stream.write(f"... and {len(diagnostics) - MOST_SHOWN} more\n\n")
+    for found in diagnostics[:MAX_SHOWN]:
+        write_pieces(styled_pieces(found, sources), stream)
+    if len(diagnostics) > MAX_SHOWN:
+        stream.write(f"... and {len(diagnostics) - MAX_SHOWN} more\n\n")
 
 
 def write_summary(
@@ -61,7 +61,7 @@ def write_summary(
 ) -> None:
     """The last line: `2 errors, 1 warning in 3 specs (41 ms)`."""
     plural = "s" if specs != 1 else ""
-    stream.write(f"{counted(diagnostics)} in {specs} spec{plural} ({milliseconds:.0f} ms)\n")
+    stream.write(f"{counts_text(diagnostics)} in {specs} spec{plural} ({milliseconds:.0f} ms)\n")
 
 
 def write_diff(before: str, after: str, path: str, status: str, stream: TextIO) -> None:
@@ -73,28 +73,28 @@ def write_diff(before: str, after: str, path: str, status: str, stream: TextIO) 
     write_pieces(((f"{line}\n", styles.get(line[:1], "")) for line in lines), stream)
 
 
-def say(text: str) -> None:
+def print_result(text: str) -> None:
     """What a command is for, on standard output; lines stay lines."""
     sys.stdout.write(visible_lines(text))
 
 
-def tell(text: str) -> None:
+def print_status(text: str) -> None:
     """What a command did, as a line on standard error."""
     sys.stderr.write(f"{visible(text)}\n")
 
 
-def pass_on(text: str) -> None:
+def print_file(text: str) -> None:
     """A file that is printed: as it is, in UTF-8, to whatever is no terminal."""
     if sys.stdout.isatty():
-        say(text)
+        print_result(text)
     else:
         sys.stdout.flush()
         sys.stdout.buffer.write(text.encode())
 
 
-def complain(message: str) -> None:
+def print_error(message: str) -> None:
     """One line on standard error."""
-    tell(f"metanorm: {message}")
+    print_status(f"metanorm: {message}")
 
 
 class Failure(Exception):

@@ -53,7 +53,7 @@ class Run:
         return (time.perf_counter() - self.started) * 1000
 
 
-def begin() -> Run:
+def start_run() -> Run:
     """Read the configuration."""
     config, root = find_config(Path.cwd())
     return Run(config, root)

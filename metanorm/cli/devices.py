@@ -11,7 +11,7 @@ from metanorm.options import Options
 from metanorm.workspace import WorkspaceError
 
 Device = Literal["cpu", "cuda"]
-Choice = Annotated[Device, typer.Option("--device", help="Where norms run: cuda is a GPU.")]
+DeviceOption = Annotated[Device, typer.Option("--device", help="Where norms run: cuda is a GPU.")]
 
 
 def options_for(device: Device, configured: Options) -> Options:
@@ -24,7 +24,7 @@ def options_for(device: Device, configured: Options) -> Options:
     return configured if device == "cpu" or has else replace(configured, target=wanted)
 
 
-def demand(device: Device) -> None:
+def require_device(device: Device) -> None:
     """Refuse a GPU that torch cannot use, before anything is compiled or written.
 
     Where torch itself is missing, nothing is said: the command does that.
@@ -39,11 +39,11 @@ def demand(device: Device) -> None:
         return
     raise WorkspaceError(
         "--device cuda needs a GPU, and "
-        + missing(torch.__version__, torch.version.cuda, torch.version.hip)
+        + why_no_gpu(torch.__version__, torch.version.cuda, torch.version.hip)
     )
 
 
-def missing(version: str, cuda: str | None, hip: str | None) -> str:
+def why_no_gpu(version: str, cuda: str | None, hip: str | None) -> str:
     """Why torch has no GPU, and what to do about it."""
     built_for = f"CUDA {cuda}" if cuda else f"ROCm {hip}" if hip else ""
     if not built_for:

@@ -8,16 +8,16 @@ from typing import Annotated
 
 import typer
 
-from metanorm.cli.console import say, write_diagnostics, write_summary
-from metanorm.cli.context import begin
+from metanorm.cli.console import print_result, write_diagnostics, write_summary
+from metanorm.cli.context import start_run
 from metanorm.cli.exit_codes import FINDINGS, OK
 from metanorm.cli.list import TOPICS
-from metanorm.cli.named import Named, names, specs_named
+from metanorm.cli.named import NamedSpecs, find_specs, norm_names
 from metanorm.diagnostics.registry import all_codes, manual_page
-from metanorm.diagnostics.render.json import CheckReport, findings
+from metanorm.diagnostics.render.json import CheckReport, report_fields
 from metanorm.explain.facts import Facts, facts
-from metanorm.explain.known import known_norms
-from metanorm.explain.words import in_words
+from metanorm.explain.fingerprints import norms_by_fingerprint
+from metanorm.explain.text_from_facts import text_from_facts
 from metanorm.ir.ops import Operation, operations, public
 from metanorm.json_document import json_text
 from metanorm.workspace import library_specs, load_library, unknown_name
@@ -54,27 +54,29 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """Say what an error means, what an operation computes, or how a spec is understood."""
-    run = begin()
-    entries = _entries(thing)
+    run = start_run()
+    entries = _table_entries(thing)
     if entries:
         if json:
             sys.stdout.write(json_text(Explanation(entries=entries)))
         else:
-            say("\n".join(entry.text for entry in entries))
+            print_result("\n".join(entry.text for entry in entries))
         raise typer.Exit(OK)
-    named = specs_named(thing, run)
+    named = find_specs(thing, run)
     if named is None:
         rows = (row["name"] for topic in ("passes", "targets") for row in TOPICS[topic]())
         known = (*all_codes(), *(row.name for row in public()), *rows)
-        known = (*known, *names(run), *library_specs())
+        known = (*known, *norm_names(run), *library_specs())
         what = "code, operation, pass, target, norm or spec file"
         raise unknown_name(thing, known, what)
     if norm and norm not in (n.program.name for n in named.norms):
         raise unknown_name(norm, [n.program.name for n in named.norms], f"norm in {thing}")
-    _explain(Named(named.workspace, named.checked, norm or named.norm), json, run.milliseconds)
+    _explain_norms(
+        NamedSpecs(named.workspace, named.checked, norm or named.norm), json, run.milliseconds
+    )
 
 
-def _entries(thing: str) -> tuple[Entry, ...]:
+def _table_entries(thing: str) -> tuple[Entry, ...]:
     """The rows of tables that go by this name; `max` is two operations."""
     code = thing.upper()
     if code in all_codes():
@@ -95,18 +97,18 @@ def operation_text(row: Operation) -> str:
     return f"{row.usage}\n    {row.group}\n    {row.meaning}\n"
 
 
-def _explain(named: Named, as_json: bool, milliseconds: float) -> None:
+def _explain_norms(named: NamedSpecs, as_json: bool, milliseconds: float) -> None:
 
     workspace, checked = named.workspace, named.checked
     found = (*workspace.diagnostics, *checked.diagnostics)
-    library = known_norms(load_library()) if named.norms else {}
+    library = norms_by_fingerprint(load_library()) if named.norms else {}
     answers: tuple[Facts, ...] = tuple(facts(norm, library) for norm in named.norms)
     failed = not checked.ok or bool(workspace.diagnostics)
     if as_json:
-        document = Explanation(**findings(found, workspace.sources), norms=answers)
+        document = Explanation(**report_fields(found, workspace.sources), norms=answers)
         sys.stdout.write(json_text(document))
     else:
-        say("\n".join(in_words(answer) for answer in answers))
+        print_result("\n".join(text_from_facts(answer) for answer in answers))
         if failed:
             write_diagnostics(found, workspace.sources, sys.stderr)
             write_summary(found, 1, milliseconds, sys.stderr)

@@ -8,8 +8,14 @@ from typing import Annotated
 import typer
 
 from metanorm import frontend
-from metanorm.cli.console import complain, pass_on, say, write_diagnostics, write_diff
-from metanorm.cli.context import begin
+from metanorm.cli.console import (
+    print_error,
+    print_file,
+    print_result,
+    write_diagnostics,
+    write_diff,
+)
+from metanorm.cli.context import start_run
 from metanorm.cli.exit_codes import FINDINGS, INTERNAL, OK, code_of
 from metanorm.cli.rewriting import rewrite_each
 from metanorm.visible import visible
@@ -28,7 +34,7 @@ def command(
     ] = False,
 ) -> None:
     """Format specs in place. Comments stay, and a file with errors is left as it is."""
-    run = begin()
+    run = start_run()
     workspace = run.workspace(specs or [])
     write_diagnostics(workspace.diagnostics, workspace.sources, sys.stderr)
     failed, ended = bool(workspace.diagnostics), OK
@@ -41,16 +47,18 @@ def command(
             write_diagnostics(problems, workspace.sources, sys.stderr)
         elif problems:
             failed = True
-            complain(f"{name} has syntax errors and was left as it is: see `metanorm check {name}`")
+            print_error(
+                f"{name} has syntax errors and was left as it is: see `metanorm check {name}`"
+            )
         elif specs == [STDIN] and not (check or diff):
-            pass_on(text)
+            print_file(text)
         elif text != workspace.texts[name]:
             changed[name] = text
     for name, text in changed.items():
         if diff:
             write_diff(workspace.sources[name].text, text, name, "as it is", sys.stdout)
         elif check:
-            say(f"{visible(name)}: not formatted\n")
+            print_result(f"{visible(name)}: not formatted\n")
     if not (check or diff):
         rewrite_each(workspace.texts, changed, lambda _: "formatted")
     unformatted = bool(changed) and (check or diff)

@@ -10,11 +10,11 @@ from typing import Annotated
 
 import typer
 
-from metanorm.cli.console import say, tell
+from metanorm.cli.console import print_result, print_status
 from metanorm.cli.new import TEMPLATE
 from metanorm.config import Config
 from metanorm.version import __version__
-from metanorm.workspace import Output, WorkspaceError, write
+from metanorm.workspace import Output, WorkspaceError, write_outputs
 
 CONFIGURATION = """\
 [tool.metanorm]
@@ -66,7 +66,7 @@ jobs:
 
 
 @dataclass(frozen=True)
-class Step:
+class SetupFile:
     """A file, the text it is to have, and a pattern that shows that it has it already."""
 
     path: str
@@ -90,43 +90,43 @@ def command(
     root = Path(folder)
     outputs: list[Output] = []
     advice: list[str] = []
-    for step in _steps(root, specs, output):
+    for step in _setup_files(root, specs, output):
         path = root / step.path
-        before = _text(path)
+        before = _read_text(path)
         if before is None:
             outputs.append(Output(path, step.text, None, "missing"))
         elif re.search(step.known_by, before, re.MULTILINE):
-            tell(f"{path}: has it already")
+            print_status(f"{path}: has it already")
         elif step.may_be_added:
             gap = "" if not before or before.endswith("\n") else "\n"
             blank = "\n" if before and step.path.endswith(".toml") else ""
             outputs.append(Output(path, f"{before}{gap}{blank}{step.text}", before, "differs"))
         else:
             advice.append(f"{path} is there already; add to it:\n\n{step.text}\n")
-    write(outputs)
+    write_outputs(outputs)
     for done in outputs:
-        tell(f"{done.path}: {'written' if done.before is None else 'extended'}")
+        print_status(f"{done.path}: {'written' if done.before is None else 'extended'}")
     for text in advice:
-        say(text)
-    tell("next: metanorm compile")
+        print_result(text)
+    print_status("next: metanorm compile")
 
 
-def _steps(root: Path, specs: str, output: str) -> Iterator[Step]:
-    yield Step(
+def _setup_files(root: Path, specs: str, output: str) -> Iterator[SetupFile]:
+    yield SetupFile(
         "pyproject.toml", CONFIGURATION.format(specs=specs, out=output), r"^\[tool\.metanorm\]"
     )
     if not any((root / specs).rglob("*.norm")):
-        yield Step(f"{specs}/my_norm.norm", TEMPLATE.format(name="MyNorm"), "^norm ", False)
+        yield SetupFile(f"{specs}/my_norm.norm", TEMPLATE.format(name="MyNorm"), "^norm ", False)
     attributes = ATTRIBUTES.format(out=output)
-    yield Step(".gitattributes", attributes, f"^{re.escape(attributes.strip())}$")
+    yield SetupFile(".gitattributes", attributes, f"^{re.escape(attributes.strip())}$")
     config = root / ".pre-commit-config.yaml"
     text = HOOK if config.exists() else HOOKS.format(hooks=HOOK)
-    yield Step(config.name, text, r"id: metanorm-", False)
+    yield SetupFile(config.name, text, r"id: metanorm-", False)
     workflow = WORKFLOW.format(version=__version__)
-    yield Step(".github/workflows/norms.yml", workflow, "metanorm compile --check", False)
+    yield SetupFile(".github/workflows/norms.yml", workflow, "metanorm compile --check", False)
 
 
-def _text(path: Path) -> str | None:
+def _read_text(path: Path) -> str | None:
     """The text of a file; `None` where there is none."""
     try:
         return path.read_text(encoding="utf-8")

@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from metanorm.cli.console import say, write_diagnostics
-from metanorm.cli.context import begin
+from metanorm.cli.console import print_result, write_diagnostics
+from metanorm.cli.context import start_run
 from metanorm.cli.exit_codes import FINDINGS, OK
 from metanorm.diagnostics.model import Severity
-from metanorm.diagnostics.render.json import CheckReport, findings
+from metanorm.diagnostics.render.json import CheckReport, report_fields
 from metanorm.ir.nodes import Program
 from metanorm.json_document import json_text
 from metanorm.stages import STAGES, stage_data, stage_text
@@ -36,7 +36,7 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="Print the stage as JSON.")] = False,
 ) -> None:
     """Print a stage of the compiler: tokens, tree, ast, equations, ir, each pass, code."""
-    run = begin()
+    run = start_run()
     if stage not in STAGES:
         raise unknown_name(stage, STAGES, "stage")
     workspace = run.workspace([spec])
@@ -48,9 +48,9 @@ def command(
         text, found = stage_text(workspace.sources, workspace.roots[0], stage)
         parts = {"text": text}
     if json:
-        given = findings(found, workspace.sources) | parts
+        given = report_fields(found, workspace.sources) | parts
         sys.stdout.write(json_text(Inspection(stage=stage, **given)))
     else:
         write_diagnostics(found, workspace.sources, sys.stderr)
-        say(str(parts.get("text", "")))
+        print_result(str(parts.get("text", "")))
     raise typer.Exit(FINDINGS if any(d.severity is Severity.ERROR for d in found) else OK)

@@ -10,27 +10,27 @@ from typing import Annotated
 
 import typer
 
-from metanorm.cli.console import say
+from metanorm.cli.console import print_result
 from metanorm.diagnostics.registry import all_codes, manual_page
 from metanorm.ir.ops import public
 from metanorm.json_document import Document, json_text
 from metanorm.passes.pipeline import PIPELINE, TO_KERNELS, TO_PROCESSES
 from metanorm.visible import visible
 
-WIDE = 1000  # columns, where nobody counts them
+WIDTH_OF_A_PIPE = 1000  # columns, where nobody counts them
 Rows = list[dict[str, str]]  # the same columns in each
 
 
-def _named(rows: Iterable[tuple[str, str]]) -> Rows:
+def _rows(rows: Iterable[tuple[str, str]]) -> Rows:
     return [{"name": name, "meaning": meaning} for name, meaning in rows]
 
 
 def _operations() -> Rows:
-    return _named((row.usage, row.meaning) for row in public())
+    return _rows((row.usage, row.meaning) for row in public())
 
 
 def _errors() -> Rows:
-    return _named((code, manual_page(code).title) for code in all_codes())
+    return _rows((code, manual_page(code).title) for code in all_codes())
 
 
 def _specs() -> Rows:
@@ -40,7 +40,7 @@ def _specs() -> Rows:
 
 
 def _passes() -> Rows:
-    return _named(
+    return _rows(
         [
             *((step.name, step.why_here) for step in PIPELINE),
             *TO_KERNELS.items(),
@@ -52,7 +52,7 @@ def _passes() -> Rows:
 def _targets() -> Rows:
     from metanorm.targets.registry import MEANINGS
 
-    return _named(MEANINGS.items())
+    return _rows(MEANINGS.items())
 
 
 TOPICS: dict[str, Callable[[], Rows]] = {
@@ -86,7 +86,7 @@ def command(
     else:
         width = max(len(row["name"]) for row in rows)
         for row in rows:
-            say(f"{row['name'].ljust(width)}  {row['meaning']}\n")
+            print_result(f"{row['name'].ljust(width)}  {row['meaning']}\n")
 
 
 def _print_table(rows: Rows) -> None:
@@ -99,5 +99,5 @@ def _print_table(rows: Rows) -> None:
     table = Table(*shown, box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for row in rows:
         table.add_row(*(Text(visible(row[column])) for column in shown))
-    width = None if sys.stdout.isatty() else WIDE
+    width = None if sys.stdout.isatty() else WIDTH_OF_A_PIPE
     Console(highlight=False, markup=False, width=width).print(table)

@@ -13,7 +13,7 @@ from metanorm.workspace import STDIN, Workspace, WorkspaceError, library_specs, 
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedSpecs:
     """The specs that a name stands for, checked, and which of their norms are meant."""
 
     workspace: Workspace
@@ -27,7 +27,7 @@ class Named:
         return [n for n in every if self.norm in ("", n.program.name)]
 
 
-def specs_named(thing: str, run: Run) -> Named | None:
+def find_specs(thing: str, run: Run) -> NamedSpecs | None:
     """The specs behind a path, a file of the library, or a norm of the project or the library.
 
     `None` where there are none; a path that leads nowhere is a problem of the workspace.
@@ -36,42 +36,42 @@ def specs_named(thing: str, run: Run) -> Named | None:
         return _checked(run.workspace([thing]))
     file = thing if thing.endswith(".norm") else f"{thing}.norm"
     if file in library_specs():
-        return _checked(_only(load_library(), LIBRARY + file))
+        return _checked(_with_root(load_library(), LIBRARY + file))
     if thing.endswith(".norm") or os.sep in thing or "/" in thing:
         return _checked(run.workspace([thing]))
-    return _norm_named(thing, run) if thing.isidentifier() else None
+    return _find_norm(thing, run) if thing.isidentifier() else None
 
 
-def names(run: Run) -> list[str]:
-    """The names of all norms that `specs_named` finds without a path."""
+def norm_names(run: Run) -> list[str]:
+    """The names of all norms that `find_specs` finds without a path."""
     return [
         norm.program.name
-        for workspace in _places(run)
+        for workspace in _workspaces(run)
         for norms in frontend.check(workspace.sources, workspace.roots).norms.values()
         for norm in norms
     ]
 
 
-def _norm_named(name: str, run: Run) -> Named | None:
+def _find_norm(name: str, run: Run) -> NamedSpecs | None:
     """Of the project, whose specs the configuration names, else of the library."""
-    for workspace in _places(run):
+    for workspace in _workspaces(run):
         checked = frontend.check(workspace.sources, workspace.roots)
         for root in workspace.roots:
             if name in (norm.program.name for norm in checked.norms[root]):
-                return replace(_checked(_only(workspace, root)), norm=name)
+                return replace(_checked(_with_root(workspace, root)), norm=name)
     return None
 
 
-def _places(run: Run) -> list[Workspace]:
+def _workspaces(run: Run) -> list[Workspace]:
     places = []
     with contextlib.suppress(WorkspaceError):  # a project may have no specs
         places.append(run.workspace([]))
     return [*places, load_library()]
 
 
-def _only(workspace: Workspace, root: str) -> Workspace:
+def _with_root(workspace: Workspace, root: str) -> Workspace:
     return Workspace(workspace.sources, [root])
 
 
-def _checked(workspace: Workspace) -> Named:
-    return Named(workspace, frontend.check(workspace.sources, workspace.roots))
+def _checked(workspace: Workspace) -> NamedSpecs:
+    return NamedSpecs(workspace, frontend.check(workspace.sources, workspace.roots))

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from metanorm.cli.console import complain, tell
+from metanorm.cli.console import print_error, print_status
 from metanorm.cli.exit_codes import FINDINGS
-from metanorm.module_names import bad_module_name
+from metanorm.module_names import module_name_problem
 from metanorm.python_words import KEYWORDS
 from metanorm.resources import resource
 from metanorm.semantics.naming import snake_case
-from metanorm.workspace import Output, WorkspaceError, library_specs, unknown_name, write
+from metanorm.workspace import Output, WorkspaceError, library_specs, unknown_name, write_outputs
 
 TEMPLATE = """\
 # {name}: say in a line what it is, and where it comes from.
@@ -37,12 +37,12 @@ def command(
         raise WorkspaceError(f"`{name}` cannot be the name of a norm: use letters, digits and _")
     if {name, snake_case(name)} & KEYWORDS:
         raise WorkspaceError(f"`{name}` cannot be the name of a norm: it is a word of Python")
-    reason = bad_module_name(snake_case(name))
+    reason = module_name_problem(snake_case(name))
     if reason:
         raise WorkspaceError(f"`{snake_case(name)}` {reason}: choose another name")
     path = Path(folder) / f"{snake_case(name)}.norm"
     if path.exists():
-        complain(f"{path} is there already, and was left as it is")
+        print_error(f"{path} is there already, and was left as it is")
         raise typer.Exit(FINDINGS)
     text = TEMPLATE.format(name=name)
     if like is not None:
@@ -50,12 +50,12 @@ def command(
         if like.removesuffix(".norm") not in known:
             raise unknown_name(like, known, "spec in the library")
         file = resource("specs") / f"{like.removesuffix('.norm')}.norm"
-        text = _renamed(file.read_text(encoding="utf-8"), name)
-    write([Output(path, text, None, "missing")])
-    tell(f"{path}: written; next: metanorm compile {path} -o norms")
+        text = _rename_norm(file.read_text(encoding="utf-8"), name)
+    write_outputs([Output(path, text, None, "missing")])
+    print_status(f"{path}: written; next: metanorm compile {path} -o norms")
 
 
-def _renamed(text: str, name: str) -> str:
+def _rename_norm(text: str, name: str) -> str:
     """The first norm of a spec under a new name."""
     lines = text.split("\n")
     for position, line in enumerate(lines):

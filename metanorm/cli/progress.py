@@ -10,16 +10,16 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from metanorm.driver import BackEnds, Made
+from metanorm.driver import BackEndOutput, BackEnds
 from metanorm.frontend import Checked
 from metanorm.options import Options
 from metanorm.source import Source
 from metanorm.visible import visible
 
-LONG = 1.0  # seconds
+DELAY = 1.0  # seconds
 
 
-class Running:
+class ProgressBar:
     """A bar with a name, on standard error where that is a terminal; else nothing."""
 
     def __init__(self, total: int) -> None:
@@ -38,7 +38,7 @@ class Running:
         self._task = self._progress.add_task("", total=total)
         self._shown = False
 
-    def __enter__(self) -> Running:
+    def __enter__(self) -> ProgressBar:
         return self
 
     def __exit__(
@@ -52,7 +52,7 @@ class Running:
     def at(self, name: str) -> None:
         """Say what is at work."""
         self._progress.update(self._task, description=visible(name))
-        if not self._shown and time.monotonic() - self._started > LONG:
+        if not self._shown and time.monotonic() - self._started > DELAY:
             self._shown = True
             self._progress.start()
 
@@ -75,13 +75,13 @@ class Running:
             self._shown = False
 
 
-def shown(back_ends: BackEnds) -> BackEnds:
+def with_progress(back_ends: BackEnds) -> BackEnds:
     """The same with a bar, which names the spec that was compiled last."""
 
     def with_bar(
         checked: Checked, sources: Mapping[str, Source], roots: Sequence[str], options: Options
-    ) -> Iterator[tuple[str, Made]]:
-        with Running(len(roots)) as running:
+    ) -> Iterator[tuple[str, BackEndOutput]]:
+        with ProgressBar(len(roots)) as running:
             for root, made in back_ends(checked, sources, roots, options):
                 running.done()
                 running.at(root)

@@ -14,8 +14,8 @@ from typing import Annotated, get_args
 import typer
 
 from metanorm import driver, frontend
-from metanorm.cli.console import pass_on, tell
-from metanorm.cli.context import begin
+from metanorm.cli.console import print_file, print_status
+from metanorm.cli.context import start_run
 from metanorm.cli.version import versions
 from metanorm.diagnostics.render.text import render_text
 from metanorm.options import Options, Target
@@ -24,7 +24,7 @@ from metanorm.source import Source
 from metanorm.visible import visible_lines
 from metanorm.workspace import STDIN, Workspace, write_bytes
 
-MOST_FRAMES = 40
+MAX_FRAMES = 40
 FENCE = "`" * 4  # a spec may hold three
 
 
@@ -41,14 +41,14 @@ def command(
     The text names no folders of this machine and no user. Read it before you send it: it has your
     specs, with what they use.
     """
-    run = begin()
+    run = start_run()
     workspace = run.workspace(specs or [])
     text = visible_lines("\n".join(report(workspace, run.config.options())))
     if output == STDIN:
-        pass_on(text)
+        print_file(text)
     else:
         write_bytes(Path(output), text.encode())
-        tell(f"{output}: written")
+        print_status(f"{output}: written")
 
 
 def report(workspace: Workspace, options: Options) -> Iterator[str]:
@@ -63,10 +63,10 @@ def report(workspace: Workspace, options: Options) -> Iterator[str]:
             yield f"## {short[name]}\n\n{FENCE}norm\n{source.text.rstrip()}\n{FENCE}\n"
     sources = {new: replace(workspace.sources[old], name=new) for old, new in short.items()}
     roots = [short[root] for root in workspace.roots]
-    said = _attempt(partial(_checked, sources, roots))
+    said = _attempt(partial(_check_text, sources, roots))
     yield f"## metanorm check\n\n{FENCE}text\n{said}{FENCE}\n"
     for target in get_args(Target):
-        done = _attempt(partial(_compiled, sources, roots, Options(target=target)))
+        done = _attempt(partial(_compile_text, sources, roots, Options(target=target)))
         yield f"## metanorm compile --target {target}\n\n{FENCE}text\n{done}{FENCE}\n"
 
 
@@ -78,12 +78,12 @@ def _short_names(workspace: Workspace) -> dict[str, str]:
     return {name: short.get(name, name) for name in workspace.sources}
 
 
-def _checked(sources: Mapping[str, Source], roots: list[str]) -> str:
+def _check_text(sources: Mapping[str, Source], roots: list[str]) -> str:
     found = frontend.check(sources, roots).diagnostics
     return render_text(found, sources) if found else "no problems\n"
 
 
-def _compiled(sources: Mapping[str, Source], roots: list[str], options: Options) -> str:
+def _compile_text(sources: Mapping[str, Source], roots: list[str], options: Options) -> str:
     result = driver.compile_specs(sources, roots, options)
     if not result.files:
         return f"{len(result.diagnostics)} problems, no files\n"
@@ -115,7 +115,7 @@ def _traceback(error: Exception) -> str:
         inside = path.is_relative_to(PACKAGE)
         name = path.relative_to(PACKAGE.parent).as_posix() if inside else path.name
         lines.append(f"{name}, line {frame.lineno}, in {frame.name}\n  {frame.line}\n")
-    if len(lines) > MOST_FRAMES:  # of a recursion without end
-        half = MOST_FRAMES // 2
-        lines[half:-half] = [f"... {len(lines) - MOST_FRAMES} more\n"]
+    if len(lines) > MAX_FRAMES:  # of a recursion without end
+        half = MAX_FRAMES // 2
+        lines[half:-half] = [f"... {len(lines) - MAX_FRAMES} more\n"]
     return "".join((*lines, f"{type(error).__name__}: {error}\n"))

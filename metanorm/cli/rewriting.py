@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from metanorm.cli.console import Failure, complain, tell
-from metanorm.workspace import WorkspaceError, rewrite
+from metanorm.cli.console import Failure, print_error, print_status
+from metanorm.workspace import WorkspaceError, rewrite_spec
 
 
 def rewrite_each(
@@ -19,12 +19,12 @@ def rewrite_each(
     failed: list[str] = []
     for name, text in after.items():
         try:
-            rewrite(Path(name), before[name], text)
+            rewrite_spec(Path(name), before[name], text)
         except WorkspaceError as error:
             failed.append(str(error))
         else:
-            tell(f"{name}: {done(name)}")
+            print_status(f"{name}: {done(name)}")
     for message in failed[:-1]:
-        complain(message)
+        print_error(message)
     if failed:
         raise Failure(failed[-1])

@@ -10,15 +10,15 @@ from typing import Annotated
 import typer
 
 from metanorm import frontend
-from metanorm.cli.console import Failure, tell, write_diagnostics, write_summary
-from metanorm.cli.context import begin
+from metanorm.cli.console import Failure, print_status, write_diagnostics, write_summary
+from metanorm.cli.context import start_run
 from metanorm.cli.exit_codes import FINDINGS
 from metanorm.ir.nodes import Program
-from metanorm.torch_extra import reason as missing
+from metanorm.torch_extra import import_failure as missing
 from metanorm.workspace import STDIN, WorkspaceError, unknown_name, write_bytes
 
 SVG, PNG = ".svg", ".png"
-MOST_NAMES = 12
+MAX_NAMES = 12
 
 
 def command(
@@ -30,7 +30,7 @@ def command(
     norm: Annotated[str, typer.Option(help="Which norm, where the file has several.")] = "",
 ) -> None:
     """Draw what a norm pools: its elements, its graphs and its matrices, on a small example."""
-    run = begin()
+    run = start_run()
     suffix = SVG if output == STDIN else Path(output).suffix.lower()
     if suffix not in (SVG, PNG):
         raise WorkspaceError(f"`{output}` is no name of a picture: it must end in .svg or .png")
@@ -46,26 +46,26 @@ def command(
         write_summary(found, 1, run.milliseconds, sys.stderr)
         raise typer.Exit(FINDINGS)
     programs = [norm.program for root in workspace.roots for norm in checked.norms[root]]
-    data = _picture(_chosen(programs, norm, spec), suffix)
+    data = _picture_bytes(_select_program(programs, norm, spec), suffix)
     if output == STDIN:
         sys.stdout.write(data.decode())
         return
     write_bytes(Path(output), data)
-    tell(f"{output}: written")
+    print_status(f"{output}: written")
 
 
-def _chosen(programs: list[Program], name: str, spec: str) -> Program:
+def _select_program(programs: list[Program], name: str, spec: str) -> Program:
     names = [program.name for program in programs]
     if name and name not in names:
         raise unknown_name(name, names, "norm")
     if not name and len(names) > 1:
-        more = ", ..." if len(names) > MOST_NAMES else ""
-        several = f"{len(names)} norms: {', '.join(names[:MOST_NAMES])}{more}"
+        more = ", ..." if len(names) > MAX_NAMES else ""
+        several = f"{len(names)} norms: {', '.join(names[:MAX_NAMES])}{more}"
         raise WorkspaceError(f"{spec} has {several}; choose one with --norm")
     return programs[names.index(name) if name else 0]
 
 
-def _picture(program: Program, suffix: str) -> bytes:
+def _picture_bytes(program: Program, suffix: str) -> bytes:
     try:
         from metanorm.show.example import CannotDraw
         from metanorm.show.picture import picture

@@ -10,21 +10,27 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from metanorm import frontend
-from metanorm.cli.console import Failure, complain, say, write_diagnostics, write_summary
-from metanorm.cli.context import begin
-from metanorm.cli.devices import Choice, demand, options_for
+from metanorm.cli.console import (
+    Failure,
+    print_error,
+    print_result,
+    write_diagnostics,
+    write_summary,
+)
+from metanorm.cli.context import start_run
+from metanorm.cli.devices import DeviceOption, options_for, require_device
 from metanorm.cli.exit_codes import FINDINGS, OK
-from metanorm.cli.progress import Running
+from metanorm.cli.progress import ProgressBar
 from metanorm.diagnostics.model import Severity
-from metanorm.diagnostics.render.json import CheckReport, findings
+from metanorm.diagnostics.render.json import CheckReport, report_fields
 from metanorm.json_document import json_text
-from metanorm.torch_extra import reason
+from metanorm.torch_extra import import_failure
 from metanorm.verify.finding import Verification, totals
 
 if TYPE_CHECKING:
     from metanorm.verify.report import Task
 
-HEAD = ("checks", "on kernels", "agree", "refuse", "ill-conditioned", "largest error", "result")
+COLUMNS = ("checks", "on kernels", "agree", "refuse", "ill-conditioned", "largest error", "result")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +53,11 @@ def command(
     jobs: Annotated[
         int, typer.Option("--jobs", "-j", min=1, help="How many processes verify norms.")
     ] = 1,
-    device: Choice = "cpu",
+    device: DeviceOption = "cpu",
 ) -> None:
     """Hold compiled modules against the reference interpreter: values and gradients."""
-    demand(device)
-    run = begin()
+    require_device(device)
+    run = start_run()
     workspace = run.workspace(specs or [])
     checked = frontend.check(workspace.sources, workspace.roots)
     found = (*workspace.diagnostics, *checked.diagnostics)
@@ -62,30 +68,32 @@ def command(
     try:
         from metanorm.verify.report import tasks
     except ImportError as error:
-        raise Failure(f"verify runs modules: {reason(error)}") from error
+        raise Failure(f"verify runs modules: {import_failure(error)}") from error
     options = options_for(device, run.config.options())
     every_task = tasks(checked, workspace.sources, workspace.roots, options, device, quick)
     reports = []
     show = _Table([task.norm for task in every_task], every)
-    with Running(len(every_task)) as running:
-        for report in _reports(every_task, jobs, running):
+    with ProgressBar(len(every_task)) as running:
+        for report in _verifications(every_task, jobs, running):
             reports.append(report)
             running.done(lambda: None if json else show.row(reports[-1]))
     good = not wrong and all(report.good for report in reports)
     if json:
-        given = findings(found, workspace.sources)
+        given = report_fields(found, workspace.sources)
         sys.stdout.write(json_text(Verifications(good=good, norms=tuple(reports), **given)))
     else:
-        say(f"{totals(reports)}\n" if reports else "")
+        print_result(f"{totals(reports)}\n" if reports else "")
     raise typer.Exit(OK if good else FINDINGS)
 
 
-def _reports(tasks: Sequence[Task], jobs: int, running: Running) -> Iterator[Verification]:
-    from metanorm.verify.jobs import in_processes
+def _verifications(
+    tasks: Sequence[Task], jobs: int, running: ProgressBar
+) -> Iterator[Verification]:
+    from metanorm.verify.jobs import verify_in_processes
     from metanorm.verify.report import steps
 
     if jobs > 1:
-        for report in in_processes(tasks, jobs):
+        for report in verify_in_processes(tasks, jobs):
             if report is not None:
                 yield report
             running.at(f"{jobs} processes")
@@ -111,20 +119,20 @@ class _Table:
         """Print a norm, and below it what is not good."""
         if not self.begun:
             self.begun = True
-            say(f"{'norm'.ljust(self.width)}  {'  '.join(HEAD)}\n")
+            print_result(f"{'norm'.ljust(self.width)}  {'  '.join(COLUMNS)}\n")
         outcomes = (report.count(o) for o in ("ok", "refused", "ill-conditioned"))
         counts = (len(report.findings), report.on_kernels, *outcomes)
         result = "good" if report.good else "BAD"
         cells = (*map(str, counts), f"{report.largest_error:.1e}", result)
-        aligned = "  ".join(cell.rjust(len(head)) for cell, head in zip(cells, HEAD))
-        say(f"{report.norm.ljust(self.width)}  {aligned}\n")
+        aligned = "  ".join(cell.rjust(len(head)) for cell, head in zip(cells, COLUMNS))
+        print_result(f"{report.norm.ljust(self.width)}  {aligned}\n")
         if report.problem:
-            say(f"  {report.norm} could not be verified: {report.problem}\n")
+            print_result(f"  {report.norm} could not be verified: {report.problem}\n")
         for finding in report.findings:
             if self.every or not finding.good or finding.outcome == "ill-conditioned":
-                say(f"  {report.norm}, {finding.text()}\n")
+                print_result(f"  {report.norm}, {finding.text()}\n")
         for note in report.notes:
             if note not in self.notes:
-                complain(note)
+                print_error(note)
         self.notes.update(report.notes)
         sys.stdout.flush()

@@ -11,12 +11,12 @@ from typing import Annotated
 
 import typer
 
-from metanorm.cli.console import say
+from metanorm.cli.console import print_result
 from metanorm.json_document import Document, json_text
 from metanorm.version import __version__
 
-SPOKEN = {"c": "C", "python": "Python"}
-SHOWN = ("torch", "torch-scatter", "lark", "pydantic", "typer")
+LANGUAGES = {"c": "C", "python": "Python"}
+PACKAGES = ("torch", "torch-scatter", "lark", "pydantic", "typer")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,22 +39,22 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """The versions of metanorm and of what it builds on, and which path calls of norms take."""
-    (calls, why), (sums, sums_why) = _taken()
+    (calls, why), (sums, sums_why) = _call_paths()
     if json:
         document = Versions(versions=versions(), calls=calls, why=why, sums=sums, sums_why=sums_why)
         sys.stdout.write(json_text(document))
         return
     for name, number in versions().items():
-        say(f"{name} {number}\n")
+        print_result(f"{name} {number}\n")
     if calls:
-        say(f"sums over graphs on a GPU by {sums}{f': {sums_why}' if sums_why else ''}\n")
-        say(f"calls through {SPOKEN[calls]}{f': {why}' if why else ''}\n")
+        print_result(f"sums over graphs on a GPU by {sums}{f': {sums_why}' if sums_why else ''}\n")
+        print_result(f"calls through {LANGUAGES[calls]}{f': {why}' if why else ''}\n")
 
 
 def versions() -> dict[str, str]:
     """The versions by name."""
     found = {"metanorm": __version__, "python": platform.python_version()}
-    for name in SHOWN:
+    for name in PACKAGES:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -62,7 +62,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _taken() -> tuple[tuple[str, str], tuple[str, str]]:
+def _call_paths() -> tuple[tuple[str, str], tuple[str, str]]:
     """Which path calls take, and who takes sums; each with the reason."""
     try:
         # which take torch, and the compiler does without

@@ -11,8 +11,8 @@ from typing import Any
 
 import typer
 
-from metanorm.cli.console import Failure, complain, tell
-from metanorm.cli.context import begin
+from metanorm.cli.console import Failure, print_error, print_status
+from metanorm.cli.context import start_run
 from metanorm.config import ConfigError
 from metanorm.frontend import LIBRARY
 from metanorm.workspace import STDIN, WorkspaceError
@@ -23,14 +23,14 @@ Changes = Iterator[list[str]]
 
 
 @dataclass(frozen=True)
-class Watched:
+class WatchedPaths:
     """Folders in which every spec counts, and single files."""
 
     folders: frozenset[str]
     files: frozenset[str]
 
 
-def again_and_again(specs: Sequence[str], command: Callable[[], None]) -> None:
+def run_on_changes(specs: Sequence[str], command: Callable[[], None]) -> None:
     """Run a command on specs now and after each change. Returns at ctrl-C.
 
     Whatever else a round ends with, the next one comes. Raises `Failure` where nothing can be
@@ -43,20 +43,22 @@ def again_and_again(specs: Sequence[str], command: Callable[[], None]) -> None:
     except ImportError as error:
         raise Failure("--watch needs watchfiles: pip install 'metanorm[watch]'") from error
     try:
-        watched: Watched | None = None
+        watched: WatchedPaths | None = None
         changed: list[str] = []
         while True:
-            now = _watched(specs)
+            now = _paths_to_watch(specs)
             if now != watched:
-                watched, changes = now, _changes(watch, now)
+                watched, changes = now, _watch_changes(watch, now)
                 next(changes)  # from here on nothing is missed, while the command runs either
-            _round(command, changed)
+            _run_once(command, changed)
             changed = next(names for names in changes if names)
     except KeyboardInterrupt:
-        tell("")
+        print_status("")
 
 
-def _changes(watch: Callable[..., Iterator[set[tuple[Any, str]]]], watched: Watched) -> Changes:
+def _watch_changes(
+    watch: Callable[..., Iterator[set[tuple[Any, str]]]], watched: WatchedPaths
+) -> Changes:
     """What has changed, by and by; nothing where some time has passed without a change."""
 
     def concerns(_: object, path: str) -> bool:
@@ -75,30 +77,30 @@ def _changes(watch: Callable[..., Iterator[set[tuple[Any, str]]]], watched: Watc
         yield sorted({os.path.relpath(path) for _, path in changes})
 
 
-def _is_below(path: str, watched: Watched) -> bool:
+def _is_below(path: str, watched: WatchedPaths) -> bool:
     return any(path.startswith(f"{folder}{os.sep}") for folder in watched.folders)
 
 
-def _round(command: Callable[[], None], changed: Sequence[str]) -> None:
+def _run_once(command: Callable[[], None], changed: Sequence[str]) -> None:
     if changed:
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-        tell(f"{changed[0]}{more} changed")
+        print_status(f"{changed[0]}{more} changed")
     try:
         command()
     except typer.Exit:
         pass
     except (WorkspaceError, ConfigError, Failure, OSError) as error:
-        complain(str(error))
+        print_error(str(error))
     finally:
         sys.stdout.flush()  # whoever reads a pipe waits for it
 
 
-def _watched(specs: Sequence[str]) -> Watched:
+def _paths_to_watch(specs: Sequence[str]) -> WatchedPaths:
     """What these specs are, or what is configured, with all that they use."""
     root = Path.cwd()
     sources: list[str] = []
     try:
-        run = begin()
+        run = start_run()
         root = run.root
         specs = specs or [run.relative(spec) for spec in run.config.specs]
         sources = list(run.workspace(list(specs)).sources)
@@ -107,4 +109,4 @@ def _watched(specs: Sequence[str]) -> Watched:
     folders = frozenset(os.path.abspath(path) for path in specs if os.path.isdir(path))
     used = (path for path in sources if not path.startswith(LIBRARY))
     files = {os.path.abspath(path) for path in (*specs, *used) if path.endswith(".norm")}
-    return Watched(folders, frozenset({*files, str(root / CONFIGURATION)}))
+    return WatchedPaths(folders, frozenset({*files, str(root / CONFIGURATION)}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metanorm.diagnostics.guess import SAFE, instead, respelled
+from metanorm.diagnostics.guess import SAFE, nearest_name_fix, replacement_fix
 from metanorm.diagnostics.model import Fix, Label, Problem
 from metanorm.diagnostics.registry import problem
 from metanorm.diagnostics.suggest import listing, nearest
@@ -130,11 +130,11 @@ class UnknownAxis(Problem):
             return (
                 ()
                 if starred and self.alone
-                else (instead(self.span, self.axis, bare[written], SAFE),)
+                else (replacement_fix(self.span, self.axis, bare[written], SAFE),)
             )
         return tuple(
-            instead(self.span, self.axis, bare[fix.replacement], fix.applicability)
-            for fix in respelled(self.span, written, bare)
+            replacement_fix(self.span, self.axis, bare[fix.replacement], fix.applicability)
+            for fix in nearest_name_fix(self.span, written, bare)
         )
 
 

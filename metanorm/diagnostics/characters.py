@@ -10,7 +10,7 @@ from metanorm.diagnostics.model import Fix, Problem
 from metanorm.diagnostics.registry import problem
 from metanorm.source import Span
 
-GREEK = dict(
+GREEK_NAMES = dict(
     zip(
         "αβγδεζηθικλμνξπρστφχψω",
         "alpha beta gamma delta eps zeta eta theta iota kappa lambda_ mu nu xi pi rho sigma tau "
@@ -19,7 +19,7 @@ GREEK = dict(
 )
 
 # Characters that mean just one thing, and how it is written here.
-WRITTEN = {"²": "^2", "³": "^3", "·": "*", "×": "*", "÷": "/", "−": "-", ";": ""}
+REPLACEMENTS = {"²": "^2", "³": "^3", "·": "*", "×": "*", "÷": "/", "−": "-", ";": ""}
 
 
 @problem("MN0104")
@@ -83,22 +83,22 @@ class UnexpectedCharacter(Problem):
             hint = "remove this character; only spaces, tabs and line ends stand between words"
         elif hint is None and c.isalnum():
             hint = "names are made of the letters a to z, digits and `_`"
-            name = GREEK.get(c.lower())
+            name = GREEK_NAMES.get(c.lower())
             hint += f": write `{name}`" if name else ""
         return (hint or "remove it; a comment begins with `#`",)
 
     def fixes(self) -> tuple[Fix, ...]:
         c = self.character
-        if c in WRITTEN:
-            written = WRITTEN[c]
+        if c in REPLACEMENTS:
+            written = REPLACEMENTS[c]
             title = f"write `{written}` instead of `{c}`" if written else f"remove `{c}`"
             return (Fix(self.span, written, SAFE, title),)
         if c.isspace():
             return (Fix(self.span, " ", SAFE, "write a space"),)
         if not c.isprintable():
             return (Fix(self.span, "", UNSAFE, f"remove {describe(c)}"),)
-        if c.lower() in GREEK:
-            name = GREEK[c.lower()]
+        if c.lower() in GREEK_NAMES:
+            name = GREEK_NAMES[c.lower()]
             title = f"write `{name}` instead of `{c}`: it must not be the name of something else"
             return (Fix(self.span, name, UNSAFE, title),)
         return ()

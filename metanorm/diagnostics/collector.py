@@ -6,7 +6,7 @@ from collections import Counter
 
 from metanorm.diagnostics.model import INTERNAL, Diagnostic, Problem, Severity
 
-MOST_FOUND = 200  # errors, and as many warnings, of one file: more help nobody
+MAX_PER_SOURCE = 200  # errors, and as many warnings, of one file: more help nobody
 
 
 class Collector:
@@ -31,7 +31,7 @@ class Collector:
                 self._counts[span.source, found.severity] += 1
 
     def _is_full(self, source: str, severity: Severity) -> bool:
-        return self._counts[source, severity] >= MOST_FOUND
+        return self._counts[source, severity] >= MAX_PER_SOURCE
 
     @property
     def has_errors(self) -> bool:

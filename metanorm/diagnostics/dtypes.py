@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metanorm.diagnostics.guess import respelled
+from metanorm.diagnostics.guess import nearest_name_fix
 from metanorm.diagnostics.model import Fix, Problem
 from metanorm.diagnostics.registry import problem
 from metanorm.diagnostics.suggest import did_you_mean, listing
@@ -59,4 +59,4 @@ class UnknownDtype(Problem):
         return guess or (f"dtypes are {listing(self.known, 'or')}",)
 
     def fixes(self) -> tuple[Fix, ...]:
-        return () if self.is_tensor else respelled(self.span, self.name, self.known)
+        return () if self.is_tensor else nearest_name_fix(self.span, self.name, self.known)

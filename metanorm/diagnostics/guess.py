@@ -11,7 +11,9 @@ from metanorm.source import Span
 SAFE, UNSAFE = Applicability.SAFE, Applicability.UNSAFE
 
 
-def respelled(span: Span, name: str, known: Iterable[str], meaning: str = "") -> tuple[Fix, ...]:
+def nearest_name_fix(
+    span: Span, name: str, known: Iterable[str], meaning: str = ""
+) -> tuple[Fix, ...]:
     """The nearest known name at the beginning of `span`, where `name` stands; nothing if none is.
 
     Safe where one known name has the same letters in another case, which is a slip and no other
@@ -22,10 +24,10 @@ def respelled(span: Span, name: str, known: Iterable[str], meaning: str = "") ->
     if guess is None:
         return ()
     same = [c for c in candidates if c.lower() == name.lower()]
-    return (instead(span, name, guess, SAFE if same == [guess] else UNSAFE, meaning),)
+    return (replacement_fix(span, name, guess, SAFE if same == [guess] else UNSAFE, meaning),)
 
 
-def instead(
+def replacement_fix(
     span: Span, found: str, wanted: str, applicability: Applicability, meaning: str = ""
 ) -> Fix:
     """`wanted` in the place of `found`, the text with which `span` begins."""

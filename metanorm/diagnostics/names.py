@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from metanorm.diagnostics.guess import SAFE, UNSAFE, instead, respelled
+from metanorm.diagnostics.guess import SAFE, UNSAFE, nearest_name_fix, replacement_fix
 from metanorm.diagnostics.model import Fix, Label, Problem, Warn
 from metanorm.diagnostics.registry import problem
-from metanorm.diagnostics.suggest import did_you_mean, listing, there_is
+from metanorm.diagnostics.suggest import did_you_mean, list_available, listing
 from metanorm.source import Span
 
 
@@ -72,18 +72,20 @@ class UnknownName(Problem):
         there = [name for name in self.known if name not in ("true", "false")]
         if guess or not 0 < len(there) <= 12:
             return guess or ("introduce it above this place",)
-        return there_is(there)
+        return list_available(there)
 
     def fixes(self) -> tuple[Fix, ...]:
         if self.later or self.usage:
             return ()
         if self.is_axis:
-            return (instead(self.span, self.name, f"size({self.name})", UNSAFE, "its length"),)
-        return respelled(self.span, self.name, self.known)
+            return (
+                replacement_fix(self.span, self.name, f"size({self.name})", UNSAFE, "its length"),
+            )
+        return nearest_name_fix(self.span, self.name, self.known)
 
 
 # What other languages call an operation, and how theirs may differ from it.
-ELSEWHERE: Mapping[str, tuple[str, str]] = {
+NAMES_ELSEWHERE: Mapping[str, tuple[str, str]] = {
     "amax": ("max", ""),
     "amin": ("min", ""),
     "average": ("mean", ""),
@@ -123,7 +125,7 @@ SPELLED_OUT = {
 }
 
 # What the language has no form of, however near the name of something else is.
-MISSING = {
+NOT_AVAILABLE = {
     **dict.fromkeys(("sort", "argsort", "topk", "argmax", "argmin"),
                     "nothing is sorted; `median` and `quantile` are statistics"),
     **dict.fromkeys(("round", "floor", "ceil", "trunc"), "nothing is rounded but by `cast`"),
@@ -189,13 +191,13 @@ class UnknownFunction(Problem):
 
     def helps(self) -> tuple[str, ...]:
         guess = did_you_mean(self.name, self.known)
-        if self.name in ELSEWHERE:
-            ours, difference = ELSEWHERE[self.name]
+        if self.name in NAMES_ELSEWHERE:
+            ours, difference = NAMES_ELSEWHERE[self.name]
             return (f"did you mean `{ours}`? {difference}".rstrip(),)
         if self.name in SPELLED_OUT:
             return (f"it is written `{SPELLED_OUT[self.name]}`",)
-        if self.name in MISSING:
-            return (f"there is none: {MISSING[self.name]}",)
+        if self.name in NOT_AVAILABLE:
+            return (f"there is none: {NOT_AVAILABLE[self.name]}",)
         if self.name in POOLING:
             return (f"it says how an axis is pooled: `mean(x over {POOLING[self.name]})`",)
         if guess:
@@ -207,21 +209,21 @@ class UnknownFunction(Problem):
         return ("`metanorm list operations` shows what there is",)
 
     def fixes(self) -> tuple[Fix, ...]:
-        if self.name in SPELLED_OUT or self.name in MISSING or self.name in POOLING:
+        if self.name in SPELLED_OUT or self.name in NOT_AVAILABLE or self.name in POOLING:
             return ()
-        if self.name in ELSEWHERE:
-            ours, difference = ELSEWHERE[self.name]
+        if self.name in NAMES_ELSEWHERE:
+            ours, difference = NAMES_ELSEWHERE[self.name]
             applicability = UNSAFE if difference else SAFE
-            return (instead(self.span, self.name, ours, applicability, difference),)
+            return (replacement_fix(self.span, self.name, ours, applicability, difference),)
         return tuple(
-            instead(
+            replacement_fix(
                 self.span,
                 self.name,
                 fix.replacement,
                 fix.applicability,
                 self.meanings.get(fix.replacement, ""),
             )
-            for fix in respelled(self.span, self.name, self.known)
+            for fix in nearest_name_fix(self.span, self.name, self.known)
         )
 
 
@@ -368,7 +370,7 @@ class UnknownSort(Problem):
         return (f"{self.what}s are {listing(self.known, 'or')}{plain}",)
 
     def fixes(self) -> tuple[Fix, ...]:
-        return respelled(self.span, self.name, self.known)
+        return nearest_name_fix(self.span, self.name, self.known)
 
 
 @problem("MN0206")
@@ -469,7 +471,7 @@ class UnknownField(Problem):
         return did_you_mean(self.field, self.fields) or (f"the fields are {listing(self.fields)}",)
 
     def fixes(self) -> tuple[Fix, ...]:
-        return respelled(self.span, self.field, self.fields) if self.fields else ()
+        return nearest_name_fix(self.span, self.field, self.fields) if self.fields else ()
 
 
 @problem("MN0208")

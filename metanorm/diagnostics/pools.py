@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metanorm.diagnostics.guess import respelled
+from metanorm.diagnostics.guess import nearest_name_fix
 from metanorm.diagnostics.model import Fix, Label, Problem
 from metanorm.diagnostics.registry import problem
-from metanorm.diagnostics.suggest import did_you_mean, listing, there_is
+from metanorm.diagnostics.suggest import did_you_mean, list_available, listing
 from metanorm.source import Span
 
 
@@ -104,10 +104,10 @@ class UnknownMatrix(Problem):
         return "this is a value, but no index, edges or matrix" if self.is_value else ""
 
     def helps(self) -> tuple[str, ...]:
-        return did_you_mean(self.name, self.known) or there_is(self.known)
+        return did_you_mean(self.name, self.known) or list_available(self.known)
 
     def fixes(self) -> tuple[Fix, ...]:
-        return respelled(self.span, self.name, self.known)
+        return nearest_name_fix(self.span, self.name, self.known)
 
 
 @problem("MN0403")
@@ -307,11 +307,13 @@ class BadOption(Problem):
             return (self.hint,)
         if self.option in OPTIONS_ELSEWHERE and not self.reason:
             return (OPTIONS_ELSEWHERE[self.option],)
-        return did_you_mean(self.option, self._free()) or there_is(self.known) or ("remove it",)
+        return (
+            did_you_mean(self.option, self._free()) or list_available(self.known) or ("remove it",)
+        )
 
     def fixes(self) -> tuple[Fix, ...]:
         unknown = not (self.reason or self.hint or self.option in OPTIONS_ELSEWHERE)
-        return respelled(self.span, self.option, self._free()) if unknown else ()
+        return nearest_name_fix(self.span, self.option, self._free()) if unknown else ()
 
     def _free(self) -> list[str]:
         return [name for name in self.known if name not in self.given]
@@ -409,4 +411,4 @@ class UnknownStat(Problem):
         return did_you_mean(self.name, self.known) or (f"name it with `stat {self.name} over ...`",)
 
     def fixes(self) -> tuple[Fix, ...]:
-        return () if self.is_by else respelled(self.span, self.name, self.known)
+        return () if self.is_by else nearest_name_fix(self.span, self.name, self.known)

@@ -64,7 +64,7 @@ class ManualPage:
 
 def manual_page(code: str) -> ManualPage:
     """The page of `code`; `KeyError` where there is no such code."""
-    _enter_all()
+    _import_problem_modules()
     cls = REGISTRY[code]
     title, _, body = inspect.cleandoc(cls.__doc__ or "").partition("\n")
     return ManualPage(code, cls.severity, title.rstrip("."), body.strip())
@@ -72,11 +72,11 @@ def manual_page(code: str) -> ManualPage:
 
 def all_codes() -> list[str]:
     """Every code, in order."""
-    _enter_all()
+    _import_problem_modules()
     return sorted(REGISTRY)
 
 
-def _enter_all() -> None:
+def _import_problem_modules() -> None:
     """Import the modules of this package: a class is entered when its module is imported."""
     for module in iter_modules(diagnostics.__path__):
         import_module(f"{diagnostics.__name__}.{module.name}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metanorm.diagnostics.guess import respelled
+from metanorm.diagnostics.guess import nearest_name_fix
 from metanorm.diagnostics.model import Fix, Label, Problem, Warn
 from metanorm.diagnostics.registry import problem
 from metanorm.diagnostics.suggest import listing
@@ -374,7 +374,7 @@ class UnknownTarget(Problem):
         return ("write `for weight`, `for gradient` or `for loss`, or leave it out",)
 
     def fixes(self) -> tuple[Fix, ...]:
-        return respelled(self.span, self.name, self.known)
+        return nearest_name_fix(self.span, self.name, self.known)
 
 
 @problem("MN0609")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-MOST_COMPARED = 300
+MAX_COMPARED = 300
 
 
 def edit_distance(a: str, b: str) -> int:
@@ -34,7 +34,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
             return candidate
     limit = max(len(name) // 3, 1)
     close = [c for c in candidates if abs(len(c) - len(name)) <= limit and len(c) <= 60]
-    close = close[:MOST_COMPARED]
+    close = close[:MAX_COMPARED]
     ranked = sorted((edit_distance(name, c), c) for c in close if len(name) <= 60)
     for edits, candidate in ranked[:1]:
         if edits <= limit and candidate != name and edits < max(len(name), len(candidate)):
@@ -50,7 +50,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> tuple[str, ...]:
     return (f"did you mean `{guess}`?",) if guess else ()
 
 
-def there_is(names: Iterable[str]) -> tuple[str, ...]:
+def list_available(names: Iterable[str]) -> tuple[str, ...]:
     """A help line that lists what there is, or none."""
     known = list(names)
     return (f"there {'is' if len(known) == 1 else 'are'} {listing(known)}",) if known else ()

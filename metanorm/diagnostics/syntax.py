@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metanorm.diagnostics.guess import SAFE, UNSAFE, instead, respelled
+from metanorm.diagnostics.guess import SAFE, UNSAFE, nearest_name_fix, replacement_fix
 from metanorm.diagnostics.model import Fix, Label, Problem
 from metanorm.diagnostics.registry import problem
 from metanorm.diagnostics.suggest import did_you_mean, listing, prose
@@ -187,8 +187,8 @@ class UnknownClause(Problem):
     def fixes(self) -> tuple[Fix, ...]:
         if self.word in OTHER_WORDS and not self.assigns:
             ours, applicability = OTHER_WORDS[self.word]
-            return (instead(self.span, self.word, ours, applicability),)
-        guess = respelled(self.span, self.word, self.known)
+            return (replacement_fix(self.span, self.word, ours, applicability),)
+        guess = nearest_name_fix(self.span, self.word, self.known)
         if guess or not self.assigns:
             return guess
         return (Fix(self.span.before(), "let ", UNSAFE, f"write `let {self.word} = ...`"),)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from metanorm.diagnostics.guess import SAFE, UNSAFE, instead, respelled
+from metanorm.diagnostics.guess import SAFE, UNSAFE, nearest_name_fix, replacement_fix
 from metanorm.diagnostics.model import Fix, Label, Problem
 from metanorm.diagnostics.registry import problem
 from metanorm.diagnostics.suggest import did_you_mean, shortened
@@ -68,7 +68,7 @@ class UnreadableFile(Problem):
 
     def fixes(self) -> tuple[Fix, ...]:
         place = path_in_use(self.span, self.path)
-        return () if place is None else respelled(place, self.path, self.known)
+        return () if place is None else nearest_name_fix(place, self.path, self.known)
 
 
 @problem("MN0803")
@@ -223,4 +223,4 @@ class BadUse(Problem):
         path, applicability = re.sub(r"\\+", "/", self.path), SAFE
         if not path.endswith(".norm"):
             path, applicability = f"{path}.norm", UNSAFE
-        return (instead(place, self.path, path, applicability),)
+        return (replacement_fix(place, self.path, path, applicability),)

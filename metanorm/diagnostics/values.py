@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metanorm.diagnostics.guess import respelled
+from metanorm.diagnostics.guess import nearest_name_fix
 from metanorm.diagnostics.model import Fix, Label, Problem
 from metanorm.diagnostics.registry import problem
-from metanorm.diagnostics.suggest import did_you_mean, listing, there_is
+from metanorm.diagnostics.suggest import did_you_mean, list_available, listing
 from metanorm.source import Span
 
 
@@ -142,10 +142,10 @@ class UnknownArgument(Problem):
     def helps(self) -> tuple[str, ...]:
         if not self.known:
             return ("it has no arguments with names",)
-        return did_you_mean(self.name, self._free()) or there_is(self.known)
+        return did_you_mean(self.name, self._free()) or list_available(self.known)
 
     def fixes(self) -> tuple[Fix, ...]:
-        return respelled(self.span, self.name, self._free())
+        return nearest_name_fix(self.span, self.name, self._free())
 
     def _free(self) -> list[str]:
         return [name for name in self.known if name not in self.given]

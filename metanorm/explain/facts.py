@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from metanorm.explain.kernels import Cost, costs, kernels
-from metanorm.explain.processes import among_processes
+from metanorm.explain.kernels import Cost, direction_costs, kernels_text
+from metanorm.explain.processes import exchanges_by_axis
 from metanorm.frontend import CheckedNorm
 from metanorm.ir.aggregation import Ones, grouping_text
 from metanorm.ir.batch import crosses_samples
@@ -18,7 +18,7 @@ from metanorm.ir.space import Space
 from metanorm.passes.pipeline import optimize
 from metanorm.syntax import ast
 from metanorm.syntax.text_from_ast import expr_text, norm_lines
-from metanorm.torch_layers import likeness
+from metanorm.torch_layers import matching_layer
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Facts:
     samples_meet_in_training: bool
     samples_meet_in_evaluation: bool
     reads: str
-    costs: tuple[Cost, ...]
-    kernels: str
-    among_processes: tuple[str, ...]  # what each axis takes where it is divided
+    direction_costs: tuple[Cost, ...]
+    kernels_text: str
+    exchanges_by_axis: tuple[str, ...]  # what each axis takes where it is divided
     equals: tuple[str, ...]
     torch_layer: str  # the layer of torch that computes the same
     derives_from: str  # its class, for tools that look for that
@@ -50,7 +50,7 @@ def facts(norm: CheckedNorm, library: Mapping[str, str]) -> Facts:
     has_samples = norm.program.target in ("activation", "loss")
     known = library.get(fingerprint(optimised), "")
     equations = replace(norm.equations, trivia=type(norm.norm.trivia)())
-    layer = likeness(norm.program, optimised)
+    layer = matching_layer(norm.program, optimised)
     return Facts(
         norm=norm.program.name,
         target=norm.program.target,
@@ -59,12 +59,12 @@ def facts(norm: CheckedNorm, library: Mapping[str, str]) -> Facts:
         pools=tuple(_pools(norm.program)),
         learned=tuple(_learned(norm)),
         kept=tuple(_kept(norm)),
-        samples_meet_in_training=has_samples and _samples_meet(norm.program, evaluating=False),
-        samples_meet_in_evaluation=has_samples and _samples_meet(norm.program, evaluating=True),
+        samples_meet_in_training=has_samples and _samples_interact(norm.program, evaluating=False),
+        samples_meet_in_evaluation=has_samples and _samples_interact(norm.program, evaluating=True),
         reads=_reads(optimised),
-        costs=costs(optimised),
-        kernels=kernels(optimised),
-        among_processes=among_processes(optimised),
+        costs=direction_costs(optimised),
+        kernels=kernels_text(optimised),
+        among_processes=exchanges_by_axis(optimised),
         equals=(known,) if known and known != norm.program.name else (),
         torch_layer=f"torch.{layer.layer}" if layer else "",
         derives_from=f"torch.{layer.base.name}" if layer and layer.base else "",
@@ -101,14 +101,14 @@ def _pools(program: Program) -> list[str]:
     return found
 
 
-def _samples_meet(program: Program, evaluating: bool) -> bool:
+def _samples_interact(program: Program, evaluating: bool) -> bool:
     return bool(crosses_samples(program, evaluating))
 
 
 def _learned(norm: CheckedNorm) -> list[str]:
     program = norm.program
     space = program.index.space
-    begins, batch = _begins(norm), _batch(norm)
+    begins, batch = _initial_texts(norm), _first_batch_texts(norm)
     lines = []
     for p in program.params:
         shape = f"[{_axes(p.dims, space)}]" if p.dims else ""
@@ -124,7 +124,7 @@ def _learned(norm: CheckedNorm) -> list[str]:
 def _kept(norm: CheckedNorm) -> list[str]:
     program = norm.program
     space = program.index.space
-    begins, batch = _begins(norm), _batch(norm)
+    begins, batch = _initial_texts(norm), _first_batch_texts(norm)
     lines = []
     for b in program.buffers:
         shape = f"[{_axes(b.dims, space)}]" if b.dims else ""
@@ -133,14 +133,14 @@ def _kept(norm: CheckedNorm) -> list[str]:
     return lines
 
 
-def _batch(norm: CheckedNorm) -> Callable[[str], str]:
+def _first_batch_texts(norm: CheckedNorm) -> Callable[[str], str]:
     """What the spec has something take from the first batch, by its name, in words."""
     declared = [s for s in norm.equations.statements if isinstance(s, (ast.Param, ast.Buffer))]
     found = {i.name.name: expr_text(i.first) for s in declared for i in s.items if i.first}
     return lambda name: f", with the first batch {found[name]}" if name in found else ""
 
 
-def _begins(norm: CheckedNorm) -> dict[str, str]:
+def _initial_texts(norm: CheckedNorm) -> dict[str, str]:
     """What stands behind `init` in the spec, by the name of what begins with it."""
     declared = [s for s in norm.equations.statements if isinstance(s, (ast.Param, ast.Buffer))]
     return {i.name.name: expr_text(i.value) for s in declared for i in s.items if i.from_weight}

@@ -35,7 +35,7 @@ class Cost:
     writes: tuple[str, ...]
 
 
-def costs(optimised: Program) -> tuple[Cost, ...]:
+def direction_costs(optimised: Program) -> tuple[Cost, ...]:
     """The costs of all directions; none of a norm that no plan can be made for."""
     found: list[Cost] = []
     with suppress(NotDerivable):
@@ -44,11 +44,11 @@ def costs(optimised: Program) -> tuple[Cost, ...]:
                 planned = plan(program)
                 if any(unsupported(planned)):
                     return ()
-                found.append(_cost(planned, f"{both.variant}, {way}"))
+                found.append(_direction_cost(planned, f"{both.variant}, {way}"))
     return tuple(found)
 
 
-def kernels(optimised: Program) -> str:
+def kernels_text(optimised: Program) -> str:
     """Along which dimensions there are kernels, or why the norm runs on plain torch alone."""
     found: dict[str, list[str]] = {}  # languages, by the axes that they know
     reasons: dict[str, list[str]] = {}
@@ -65,7 +65,7 @@ def kernels(optimised: Program) -> str:
     return "; ".join(said)
 
 
-def status(optimised: Program, device: str = "cpu") -> str:
+def execution_status(optimised: Program, device: str = "cpu") -> str:
     """What a norm runs on in eager mode on a type of device: `kernels`, or `torch: ` and why."""
     try:
         of_device(device).kernels(optimised)
@@ -74,7 +74,7 @@ def status(optimised: Program, device: str = "cpu") -> str:
     return "kernels"
 
 
-def _cost(planned: Plan, title: str) -> Cost:
+def _direction_cost(planned: Plan, title: str) -> Cost:
     space = planned.program.index.space
     once = {name for sweep in planned.sweeps for name in sweep.reads}
     every = sum(len(sweep.reads) for sweep in planned.sweeps)
@@ -167,12 +167,12 @@ class _Formulas:
 
     def _rescaled(self, arguments: tuple[Ref, ...]) -> tuple[str, int]:
         x, centre, shift, *factors = (self._text(a) for a in arguments)
-        first = (f"{x[0]} - {_product(centre)}", 1) if centre[0] != "0" else x
-        text = " * ".join(map(_product, (first, *factors))) if factors else first[0]
+        first = (f"{x[0]} - {_factor_text(centre)}", 1) if centre[0] != "0" else x
+        text = " * ".join(map(_factor_text, (first, *factors))) if factors else first[0]
         return (text, 2) if shift[0] == "0" else (f"{text} + {shift[0]}", 1)
 
 
-def _product(part: tuple[str, int]) -> str:
+def _factor_text(part: tuple[str, int]) -> str:
     """A part as a factor, or behind a minus: a sum in parentheses."""
     text, level = part
     return text if level > 1 else f"({text})"

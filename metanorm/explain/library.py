@@ -11,7 +11,7 @@ import hashlib
 import json
 
 from metanorm import frontend
-from metanorm.explain.kernels import status
+from metanorm.explain.kernels import execution_status
 from metanorm.explain.origin import citation
 from metanorm.passes.pipeline import optimize
 from metanorm.resources import resource
@@ -27,14 +27,14 @@ def listing() -> Rows:
     library = load_library()
     try:
         shipped = json.loads((resource("specs") / LISTING).read_text(encoding="utf-8"))
-        if shipped["made_for"] == _made_for(library):
+        if shipped["made_for"] == _library_version(library):
             return list(shipped["norms"])
     except (OSError, ValueError, LookupError, TypeError):
         pass  # not there, or not as it was written
-    return asked(library)
+    return compiled_listing(library)
 
 
-def asked(library: Workspace) -> Rows:
+def compiled_listing(library: Workspace) -> Rows:
     """The same, of the norms themselves."""
     gc.disable()  # nearly all that is made here is needed to the end
     try:
@@ -43,7 +43,7 @@ def asked(library: Workspace) -> Rows:
             {
                 "name": norm.program.name,
                 "file": root.removeprefix(frontend.LIBRARY),
-                "status": status(optimize(norm.program)),
+                "status": execution_status(optimize(norm.program)),
                 "citation": citation(norm.program.doc),
                 "meaning": " ".join(norm.program.doc),
             }
@@ -57,10 +57,10 @@ def asked(library: Workspace) -> Rows:
 def listing_text() -> str:
     """The file that `listing` reads, with a norm to a line."""
     library = load_library()
-    rows = ",\n".join(json.dumps(row, ensure_ascii=False) for row in asked(library))
-    return f'{{"made_for": "{_made_for(library)}",\n"norms": [\n{rows}\n]}}\n'
+    rows = ",\n".join(json.dumps(row, ensure_ascii=False) for row in compiled_listing(library))
+    return f'{{"made_for": "{_library_version(library)}",\n"norms": [\n{rows}\n]}}\n'
 
 
-def _made_for(library: Workspace) -> str:
+def _library_version(library: Workspace) -> str:
     texts = "\0".join(library.sources[root].text for root in library.roots)
     return f"metanorm {__version__}, specs {hashlib.sha256(texts.encode()).hexdigest()[:16]}"

@@ -11,7 +11,7 @@ from metanorm.ir.space import Space
 from metanorm.passes.divided import along, divided
 
 
-def among_processes(program: Program) -> tuple[str, ...]:
+def exchanges_by_axis(program: Program) -> tuple[str, ...]:
     """A line for each axis of the data of an optimised norm."""
     known = divided(program)
     if known is None:
@@ -20,24 +20,26 @@ def among_processes(program: Program) -> tuple[str, ...]:
     lines = []
     for axis in dict.fromkeys(dim for decl in program.inputs for dim in decl.dims):
         if axis in known.refused:
-            lines.append(f"{_shown(program, axis)} cannot be divided: {known.refused[axis]}")
+            lines.append(
+                f"{_program_axis_text(program, axis)} cannot be divided: {known.refused[axis]}"
+            )
             continue
         variant = along(program, (axis,))
         told = "needs nothing from other processes"
         if variant.exchanged:
-            told = f"exchanges {numbers(variant.program)}"
+            told = f"exchanges {exchange_text(variant.program)}"
             if axis in known.samples and not evaluated:
                 told += ", in training"
-        lines.append(f"{_shown(program, axis)} {told}")
+        lines.append(f"{_program_axis_text(program, axis)} {told}")
     return tuple(lines)
 
 
-def numbers(program: Program) -> str:
+def exchange_text(program: Program) -> str:
     """How many numbers a program of divided axes sends, and in how many messages."""
     space = Space(program.axes)
     types = {let.name: let.type.axes for let in program.body}
     sent = exchanges(program)
-    sizes = Counter(" * ".join(_name(space, axis) for axis in types[ref]) for ref in sent)
+    sizes = Counter(" * ".join(_axis_text(space, axis) for axis in types[ref]) for ref in sent)
     terms = [
         (f"{count} * {size}" if count > 1 else size) if size else str(count)
         for size, count in sorted(sizes.items(), key=lambda item: (not item[0], item[0]))
@@ -48,9 +50,9 @@ def numbers(program: Program) -> str:
     return f"{' + '.join(terms)} number{plural} {how}"
 
 
-def _name(space: Space, axis: str) -> str:
+def _axis_text(space: Space, axis: str) -> str:
     return f"*{axis}" if space[axis].variadic else axis
 
 
-def _shown(program: Program, axis: str) -> str:
-    return _name(Space(program.axes), axis)
+def _program_axis_text(program: Program, axis: str) -> str:
+    return _axis_text(Space(program.axes), axis)

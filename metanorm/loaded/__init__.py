@@ -22,14 +22,14 @@ SOURCE = ".py"
 DIGITS = 16  # of the digest
 
 
-def folder() -> Path | None:
+def cache_folder() -> Path | None:
     """Where the files are; `None` where none can be kept."""
     found = user_cache.folder(user_cache.MODULES)
     __path__[:] = [str(found)] if found else []
     return found
 
 
-def place(module: str, key: str, files: Mapping[str, str], here: Path) -> Path:
+def write_module(module: str, key: str, files: Mapping[str, str], here: Path) -> Path:
     """Write the files of a module, which `compile` calls `module.py` and `module.c`, say, under a
     name that has the key in it. Returns the Python file. Raises `OSError`.
 
@@ -44,7 +44,7 @@ def place(module: str, key: str, files: Mapping[str, str], here: Path) -> Path:
     return here / f"{stem}{SOURCE}"
 
 
-def module_of(path: Path) -> ModuleType:
+def import_module_file(path: Path) -> ModuleType:
     """Import the module of a file that lies in the folder, or take it where it is imported."""
     importlib.invalidate_caches()  # the file may be newer than what Python remembers of the folder
     return importlib.import_module(f"{__name__}.{path.stem}")
@@ -60,7 +60,7 @@ def private_folder() -> Path:
     return Path(made)
 
 
-class _Missing:
+class _MissingModuleFinder:
     """The last to be asked for a module: says why it is not there, and what to do."""
 
     @staticmethod
@@ -80,6 +80,6 @@ class _Missing:
         )
 
 
-folder()
-if not any(finder is _Missing for finder in sys.meta_path):
-    sys.meta_path.append(_Missing)
+cache_folder()
+if not any(finder is _MissingModuleFinder for finder in sys.meta_path):
+    sys.meta_path.append(_MissingModuleFinder)

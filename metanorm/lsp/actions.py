@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from metanorm.diagnostics.model import Applicability, Diagnostic, Severity
-from metanorm.findings import apart
+from metanorm.findings import non_overlapping
 from metanorm.frontend import format_spec
 from metanorm.lsp.project import View
 from metanorm.source import Span
@@ -36,19 +36,19 @@ def actions(view: View, span: Span) -> list[Action]:
     for diagnostic in view.findings.diagnostics:
         place = diagnostic.primary.span
         if place.source == view.name and place.start <= span.end and span.start <= place.end:
-            found += _fixes(diagnostic)
+            found += _fix_actions(diagnostic)
             if diagnostic.severity is Severity.WARNING:
-                found += _allowance(view, diagnostic)
+                found += _allowance_action(view, diagnostic)
     return found
 
 
-def _fixes(diagnostic: Diagnostic) -> Iterator[Action]:
+def _fix_actions(diagnostic: Diagnostic) -> Iterator[Action]:
     for fix in diagnostic.fixes:
         is_safe = fix.applicability is Applicability.SAFE
         yield Action(fix.title, (Edit(fix.span, fix.replacement),), diagnostic, is_safe)
 
 
-def _allowance(view: View, diagnostic: Diagnostic) -> Iterator[Action]:
+def _allowance_action(view: View, diagnostic: Diagnostic) -> Iterator[Action]:
     """The comment that allows a warning, where its line has no comment yet."""
     source = view.source
     number = source.position(diagnostic.primary.span.start).line
@@ -60,13 +60,13 @@ def _allowance(view: View, diagnostic: Diagnostic) -> Iterator[Action]:
         yield Action(f"allow {diagnostic.code} on this line", (edit,), diagnostic)
 
 
-def fix_all(view: View) -> list[Edit]:
+def safe_fix_edits(view: View) -> list[Edit]:
     """The safe fixes of a text, those that can be applied together."""
     fixes = view.findings.fixes(unsafe=False).get(view.name, [])
-    return [Edit(fix.span, fix.replacement) for fix in apart(fix for _, fix in fixes)]
+    return [Edit(fix.span, fix.replacement) for fix in non_overlapping(fix for _, fix in fixes)]
 
 
-def formatting(view: View) -> list[Edit]:
+def formatting_edits(view: View) -> list[Edit]:
     """The text as `metanorm fmt` has it; nothing where it has syntax errors, or is so already."""
     text, _ = format_spec(view.source)
     return [Edit(view.source.whole(), text)] if text != view.source.text else []

@@ -14,7 +14,7 @@ from metanorm.diagnostics.registry import all_codes, manual_page
 from metanorm.frontend import parsed_source
 from metanorm.ir.nodes import DTYPES
 from metanorm.ir.ops import DRAWS, FORMS, FUNCTIONS, MATRICES, STATISTICS, Operation
-from metanorm.lsp.hover import shape
+from metanorm.lsp.hover import axes_text
 from metanorm.lsp.project import View
 from metanorm.semantics.choices import COMPARED
 from metanorm.semantics.pools import EDGES
@@ -25,7 +25,7 @@ from metanorm.syntax.tokens import CLOSERS, OPENERS
 from metanorm.workspace import library_specs
 
 
-class Sort(str, Enum):
+class ItemKind(str, Enum):
     """What an item is, for the icon beside it."""
 
     STATEMENT = "statement"
@@ -46,13 +46,13 @@ class Item:
     """A text that may be written, what it is, and what it means."""
 
     text: str
-    sort: Sort
+    sort: ItemKind
     detail: str = ""
     meaning: str = ""
 
 
 @dataclass(frozen=True)
-class Place:
+class CursorContext:
     """Where the cursor is: what stands before the word that is being written."""
 
     view: View
@@ -107,9 +107,9 @@ class Place:
                 depth -= 1
             elif not depth and token.type in OPENERS:
                 return str(token)
-            elif not depth and token in LEADS:
+            elif not depth and token in LEADING_WORDS:
                 is_form = behind == "(" and str(token) in FORMS  # `affine(e per C)`
-                if not is_form and not (is_listed and token in OF_ONE):
+                if not is_form and not (is_listed and token in LEADING_WORDS_OF_ITEM):
                     return str(token)
             is_listed = is_listed or (not depth and token == ",")
             behind = str(token)
@@ -120,12 +120,25 @@ class Place:
         """Whether an expression or an axis stands right before."""
         last = self.tokens[-1] if self.tokens else None
         ends = last is not None and last.type in ("NAME", "NUMBER", "RPAR", "RSQB")
-        return ends and self.last not in LEADS
+        return ends and self.last not in LEADING_WORDS
 
 
-LEADS = {"over", "where", "weight", "track", "per", "by", "of", "for", "in", "init", "like", "as"}
-LEADS |= {"from", "=", *words.STATEMENTS}
-OF_ONE = {
+LEADING_WORDS = {
+    "over",
+    "where",
+    "weight",
+    "track",
+    "per",
+    "by",
+    "of",
+    "for",
+    "in",
+    "init",
+    "like",
+    "as",
+}
+LEADING_WORDS |= {"from", "=", *words.STATEMENTS}
+LEADING_WORDS_OF_ITEM = {
     "=",
     "where",
     "weight",
@@ -135,7 +148,7 @@ OF_ONE = {
     "as",
 }  # of one item of a list, up to its comma
 IN_COMMENT = re.compile(r'(?:[^"#]|"[^"]*")*#')
-ALLOWS = re.compile(r"#\s*norm:\s*allow\s+(?:MN\d{4}\s*,\s*)*\w*$")
+IN_ALLOWANCE = re.compile(r"#\s*norm:\s*allow\s+(?:MN\d{4}\s*,\s*)*\w*$")
 IN_PATH = re.compile(r'\s*use\s*"[^"]*$')
 
 
@@ -143,15 +156,15 @@ def completion(view: View, offset: int) -> list[Item]:
     """What may stand at a place, whatever of it has been written."""
     line = view.source.text[:offset].rpartition("\n")[2]
     if IN_COMMENT.match(line):
-        return list(_codes()) if ALLOWS.search(line) else []
+        return list(_codes()) if IN_ALLOWANCE.search(line) else []
     if IN_PATH.match(line):
-        return [Item(name, Sort.FILE, "a spec of the library") for name in library_specs()]
-    place = _place(view, offset)
+        return [Item(name, ItemKind.FILE, "a spec of the library") for name in library_specs()]
+    place = _cursor_context(view, offset)
     found = {(item.text, item.sort): item for item in _items(place)}
     return list(found.values())
 
 
-def _place(view: View, offset: int) -> Place:
+def _cursor_context(view: View, offset: int) -> CursorContext:
     text = view.source.text[:offset]
     before = text.rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
     lexed = parser().lex(before, dont_ignore=True)
@@ -163,58 +176,58 @@ def _place(view: View, offset: int) -> Place:
         elif token.type in CLOSERS and brackets:
             brackets.pop()
     starts = not before.rpartition("\n")[2].strip()
-    return Place(view, offset, tokens, starts, tuple(brackets))
+    return CursorContext(view, offset, tokens, starts, tuple(brackets))
 
 
-def _items(place: Place) -> Iterator[Item]:
+def _items(place: CursorContext) -> Iterator[Item]:
     """The rules, from the most particular one on."""
     opener, last, statement = place.opener, place.last, place.statement
     in_norm = any(place.tokens[b] == "{" for b in place.brackets)
     if last == ".":
         yield from _fields(place)
     elif last == "for":
-        yield from _worded(Sort.WORD, words.TARGETS)
+        yield from _items_of_table(ItemKind.WORD, words.TARGETS)
     elif last == "like":
         yield from _values(place, ("input", "parameter"))
     elif last == "as":
-        yield from (Item(name, Sort.SORT, "a dtype") for name in DTYPES)
+        yield from (Item(name, ItemKind.SORT, "a dtype") for name in DTYPES)
     elif statement == "input" and last == ":" and opener == "{":
-        yield from _worded(Sort.SORT, words.SORTS)
+        yield from _items_of_table(ItemKind.SORT, words.SORTS)
     elif not in_norm:
-        yield from _outside(place)
+        yield from _outside_norm(place)
     elif last == "with":
-        yield Item("self", Sort.WORD, meaning=words.SOFT["with"])
+        yield Item("self", ItemKind.WORD, meaning=words.SOFT["with"])
     elif opener == "{" and place.in_repeat and last != "=":
         yield from _values(place, ("value",))
         yield from _in_statement(place)
     elif opener == "{" and (last == "{" or place.starts_line):
         yield from (i for i in _statements() if i.text in STATEMENT_WORDS | {"shift", "scale"})
-        if last in LEADS or last in ",:+-*/^<>":
+        if last in LEADING_WORDS or last in ",:+-*/^<>":
             yield from _in_statement(place)
     else:
         yield from _in_statement(place)
 
 
-def _outside(place: Place) -> Iterator[Item]:
+def _outside_norm(place: CursorContext) -> Iterator[Item]:
     """At the top of a file, or between the brackets behind the name of a norm."""
     if not place.brackets:
         if place.starts_line or not place.tokens:
             yield from (i for i in _statements() if i.text in ("norm", "use"))
         elif place.statement == "norm":
-            yield Item("for", Sort.WORD, meaning=words.SOFT["for"])
+            yield Item("for", ItemKind.WORD, meaning=words.SOFT["for"])
     elif place.opener == "[":
         yield from _axes(place)
     elif place.last == ":":
-        yield from _worded(Sort.SORT, words.SORTS)
+        yield from _items_of_table(ItemKind.SORT, words.SORTS)
     elif place.last == "=":
-        yield from (Item(word, Sort.WORD) for word in (*words.LITERALS, "eye", "ones"))
+        yield from (Item(word, ItemKind.WORD) for word in (*words.LITERALS, "eye", "ones"))
 
 
-def _in_statement(place: Place) -> Iterator[Item]:
+def _in_statement(place: CursorContext) -> Iterator[Item]:
     last, lead, statement = place.last, place.lead, place.statement
     if last in CLAUSE_WORDS:
         wanted = {w: words.CLAUSE_VALUES[w] for w in CLAUSE_WORDS[last]}
-        yield from _worded(Sort.WORD, wanted)
+        yield from _items_of_table(ItemKind.WORD, wanted)
         yield from _expression(place)
     elif lead in ("over", "reduce", "per", "affine"):
         yield from _pool(place)
@@ -226,7 +239,7 @@ def _in_statement(place: Place) -> Iterator[Item]:
         yield from _functions({name: FORMS[name] for name in ("softmax", "sparsestmax")})
     elif statement == "mix" and place.opener == "{":
         yield from _values(place, (), sort="moments")
-        yield Item("by", Sort.WORD, meaning=words.SOFT["by"])
+        yield Item("by", ItemKind.WORD, meaning=words.SOFT["by"])
     elif last == "update":
         yield from _values(place, ("buffer",))
     elif place.may_end:
@@ -235,38 +248,38 @@ def _in_statement(place: Place) -> Iterator[Item]:
         yield from _expression(place)
 
 
-def _pool(place: Place) -> Iterator[Item]:
+def _pool(place: CursorContext) -> Iterator[Item]:
     """Axes, how they pool, and the words that follow them."""
     if place.last == ":":
         yield from _functions(MATRICES)
         yield from _values(place, ("input", "hyperparameter", "parameter"), of_pools=True)
     elif place.may_end:
         follow = ("where", "weight", "track", "from", "into", "per", "off")
-        yield from (Item(word, Sort.WORD, meaning=words.SOFT[word]) for word in follow)
+        yield from (Item(word, ItemKind.WORD, meaning=words.SOFT[word]) for word in follow)
     else:
         yield from _axes(place)
         if place.lead in ("per", "affine"):
-            yield Item("weight", Sort.WORD, meaning="the weight alone: `affine weight[C]`")
-            yield Item("bias", Sort.WORD, meaning="the bias alone: `affine bias[C]`")
+            yield Item("weight", ItemKind.WORD, meaning="the weight alone: `affine weight[C]`")
+            yield Item("bias", ItemKind.WORD, meaning="the bias alone: `affine bias[C]`")
         if place.last == "," and place.lead == "over":
             yield from _options(place, words.OPTIONS)
 
 
-def _after_expression(place: Place) -> Iterator[Item]:
+def _after_expression(place: CursorContext) -> Iterator[Item]:
     in_call = place.opener == "("
     follow = ("over", "per", "like", "as") if in_call else ("like", "as", "in", "off")
     first = ("first",) if not in_call and place.statement in ("param", "buffer") else ()
     words_that_follow = (*first, *follow)
-    yield from (Item(w, Sort.WORD, meaning=words.SOFT[w]) for w in words_that_follow)
+    yield from (Item(w, ItemKind.WORD, meaning=words.SOFT[w]) for w in words_that_follow)
 
 
-def _expression(place: Place) -> Iterator[Item]:
+def _expression(place: CursorContext) -> Iterator[Item]:
     """Values, functions and norms; in a call, what it has by name, too."""
     if place.called in OF_AXES:
         yield from _axes(place)
         return
     if place.called in MATRICES and place.lead == "=":
-        yield from (Item(word, Sort.WORD, "beyond the border") for word in EDGES)
+        yield from (Item(word, ItemKind.WORD, "beyond the border") for word in EDGES)
         return
     if place.last in ("(", ",") and place.called:
         yield from _arguments(place)
@@ -275,60 +288,60 @@ def _expression(place: Place) -> Iterator[Item]:
     if place.last in COMPARED:
         yield from _choices(place)
     yield from _values(place, ())
-    yield from (Item(word, Sort.WORD) for word in ("true", "false"))
+    yield from (Item(word, ItemKind.WORD) for word in ("true", "false"))
     yield from _functions({**FUNCTIONS, **STATISTICS, **FORMS, **DRAWS})
     yield from _norms(place)
 
 
-def _choices(place: Place) -> Iterator[Item]:
+def _choices(place: CursorContext) -> Iterator[Item]:
     """The strings that a hyperparameter may be, behind `mode ==`."""
     compared = str(place.tokens[-2]) if len(place.tokens) > 1 else ""
     for norm in place.view.file.norms:
         if norm.span.start <= place.offset <= norm.span.end:
             hypers = (hyper for hyper in norm.hypers if hyper.name.name == compared)
             texts = (f'"{choice.value}"' for hyper in hypers for choice in hyper.choices)
-            yield from (Item(text, Sort.WORD, f"a value of `{compared}`") for text in texts)
+            yield from (Item(text, ItemKind.WORD, f"a value of `{compared}`") for text in texts)
 
 
 # ---- items
 
 
-def _worded(sort: Sort, table: Mapping[str, str]) -> Iterator[Item]:
+def _items_of_table(sort: ItemKind, table: Mapping[str, str]) -> Iterator[Item]:
     return (Item(word, sort, meaning=meaning) for word, meaning in table.items())
 
 
 def _statements() -> Iterator[Item]:
     for word, meaning in words.STATEMENTS.items():
-        yield Item(word, Sort.STATEMENT, words.usage(word), meaning)
+        yield Item(word, ItemKind.STATEMENT, words.usage(word), meaning)
 
 
 def _functions(rows: Mapping[str, Operation]) -> Iterator[Item]:
-    return (Item(row.name, Sort.FUNCTION, row.usage, row.meaning) for row in rows.values())
+    return (Item(row.name, ItemKind.FUNCTION, row.usage, row.meaning) for row in rows.values())
 
 
 def _codes() -> Iterator[Item]:
     for code in all_codes():
         page = manual_page(code)
         if page.severity is Severity.WARNING:
-            yield Item(code, Sort.CODE, page.title)
+            yield Item(code, ItemKind.CODE, page.title)
 
 
-def _axes(place: Place) -> Iterator[Item]:
+def _axes(place: CursorContext) -> Iterator[Item]:
     """The axes of the norm, groups with their star."""
     for occurrence in place.view.occurrences:
         mine = place.norm is not None and occurrence.norm == place.norm.name.name
         if mine and occurrence.symbol.role is Role.AXIS and occurrence.introduces:
             before = place.view.source.text[: occurrence.span.start].rstrip()
             starred = before.endswith("*") and place.last != "*"
-            yield Item("*" * starred + occurrence.symbol.name, Sort.AXIS, "an axis")
+            yield Item("*" * starred + occurrence.symbol.name, ItemKind.AXIS, "an axis")
 
 
-VALUES = (Role.HYPER, Role.INPUT, Role.PARAM, Role.BUFFER, Role.VALUE)
+VALUE_ROLES = (Role.HYPER, Role.INPUT, Role.PARAM, Role.BUFFER, Role.VALUE)
 POOL_SORTS = ("int", "a matrix", "edges")  # of values that say how an axis pools
 
 
 def _values(
-    place: Place, roles: Iterable[str], sort: str = "", of_pools: bool = False
+    place: CursorContext, roles: Iterable[str], sort: str = "", of_pools: bool = False
 ) -> Iterator[Item]:
     """The names of the norm: those of some roles, all where none is given."""
     norm, roles = place.norm, tuple(roles)
@@ -340,7 +353,7 @@ def _values(
         if fits and (not sort or value.sort == sort):
             if of_pools and value.sort not in POOL_SORTS:
                 continue
-            yield Item(name, Sort.VALUE, f"{value.what} {shape(value)}".strip())
+            yield Item(name, ItemKind.VALUE, f"{value.what} {axes_text(value)}".strip())
     if of_pools and not known:
         yield from _pooling_inputs(norm)
     if sort or of_pools:
@@ -348,9 +361,9 @@ def _values(
     for occurrence in place.view.occurrences:
         symbol = occurrence.symbol
         mine = occurrence.introduces and symbol.norm == norm.name.name
-        fits = symbol.role in VALUES and (not roles or symbol.role.value in roles)
+        fits = symbol.role in VALUE_ROLES and (not roles or symbol.role.value in roles)
         if mine and fits and symbol.name not in known:
-            yield Item(symbol.name, Sort.VALUE, symbol.role.value)
+            yield Item(symbol.name, ItemKind.VALUE, symbol.role.value)
 
 
 def _pooling_inputs(norm: ast.Norm) -> Iterator[Item]:
@@ -358,19 +371,19 @@ def _pooling_inputs(norm: ast.Norm) -> Iterator[Item]:
     for statement in norm.statements:
         for item in statement.items if isinstance(statement, ast.Input) else ():
             if item.sort is not None and item.sort.name in ("index", "edges", "matrix"):
-                yield Item(item.name.name, Sort.VALUE, item.sort.name)
+                yield Item(item.name.name, ItemKind.VALUE, item.sort.name)
 
 
-def _norms(place: Place) -> Iterator[Item]:
+def _norms(place: CursorContext) -> Iterator[Item]:
     """The norms that can be called: of this file and those that it uses."""
     own = place.norm.name.name if place.norm is not None else ""
     for name in (place.view.name, *(found for _, found in place.view.used())):
         for norm in parsed_source(place.view.sources[name])[0].file.norms:
             if norm.name.name != own:
-                yield Item(norm.name.name, Sort.NORM, "a norm", " ".join(norm.doc))
+                yield Item(norm.name.name, ItemKind.NORM, "a norm", " ".join(norm.doc))
 
 
-def _arguments(place: Place) -> Iterator[Item]:
+def _arguments(place: CursorContext) -> Iterator[Item]:
     """What a call has by name: hyperparameters and switches of a norm, options of a function."""
     home = place.view.home(place.called)
     if home is None:
@@ -392,9 +405,11 @@ def _arguments(place: Place) -> Iterator[Item]:
     yield from _options(place, {**hypers, **switches})
 
 
-def _fields(place: Place) -> Iterator[Item]:
+def _fields(place: CursorContext) -> Iterator[Item]:
     """Of moments; or of a `let` that calls a norm, its outputs."""
-    yield from _worded(Sort.FIELD, {"mean": "the mean of each pool", "var": "its variance"})
+    yield from _items_of_table(
+        ItemKind.FIELD, {"mean": "the mean of each pool", "var": "its variance"}
+    )
     value = str(place.tokens[-2]) if len(place.tokens) > 1 else ""
     for statement in place.norm.statements if place.norm is not None else ():
         if isinstance(statement, ast.Let) and isinstance(statement.value, ast.Call):
@@ -410,12 +425,12 @@ def _outputs(norm: ast.Norm) -> Iterator[Item]:
         for item in statement.items if isinstance(statement, ast.Output) else ():
             name = item.name or item.value
             if isinstance(name, (ast.Identifier, ast.Name)):
-                yield Item(name.name, Sort.FIELD, "an output")
+                yield Item(name.name, ItemKind.FIELD, "an output")
 
 
-def _options(place: Place, table: Mapping[str, str]) -> Iterator[Item]:
+def _options(place: CursorContext, table: Mapping[str, str]) -> Iterator[Item]:
     mark = ":" if place.called == "mode" else " ="
     for name, meaning in table.items():
         labelled = name in ("train", "eval")
         if labelled == (place.called == "mode"):
-            yield Item(f"{name}{mark} ", Sort.OPTION, "named", meaning)
+            yield Item(f"{name}{mark} ", ItemKind.OPTION, "named", meaning)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from metanorm.lsp.hover import shape
+from metanorm.lsp.hover import axes_text
 from metanorm.lsp.project import View
 from metanorm.semantics.symbols import Role
 from metanorm.source import Span
@@ -34,7 +34,7 @@ TOKEN_TYPES: Mapping[Role, str] = {
 
 
 @dataclass(frozen=True)
-class Coloured:
+class SemanticToken:
     """A name, the type of its token, and whether it is introduced there."""
 
     span: Span
@@ -43,30 +43,30 @@ class Coloured:
     of_language: bool
 
 
-def colours(view: View) -> list[Coloured]:
+def semantic_tokens(view: View) -> list[SemanticToken]:
     """The names of a text in order, each place once."""
-    found: dict[Span, Coloured] = {}
+    found: dict[Span, SemanticToken] = {}
     for o in view.occurrences:
         of_language = not o.symbol.norm and o.symbol.role is not Role.NORM
-        coloured = Coloured(o.span, TOKEN_TYPES[o.symbol.role], o.introduces, of_language)
+        coloured = SemanticToken(o.span, TOKEN_TYPES[o.symbol.role], o.introduces, of_language)
         found.setdefault(o.span, coloured)
     return [found[span] for span in sorted(found)]
 
 
 @dataclass(frozen=True)
-class Hint:
+class AxesHint:
     """Axes that the text does not say, to be shown behind a name."""
 
     offset: int
     text: str
 
 
-def hints(view: View, span: Span) -> list[Hint]:
+def hints(view: View, span: Span) -> list[AxesHint]:
     """The inferred axes of each `let` and `stat` in a part of the text, where none are written."""
-    return [h for h in _hints(view) if span.start <= h.offset <= span.end]
+    return [h for h in _all_hints(view) if span.start <= h.offset <= span.end]
 
 
-def _hints(view: View) -> Iterator[Hint]:
+def _all_hints(view: View) -> Iterator[AxesHint]:
     for norm in view.file.norms:
         values = view.values(norm.name.name)
         for statement in norm.statements:
@@ -75,11 +75,11 @@ def _hints(view: View) -> Iterator[Hint]:
                 assert isinstance(statement, (ast.Let, ast.Stat))
                 value = values.get(statement.name.name)
                 if value is not None and value.axes:
-                    yield Hint(statement.name.span.end, shape(value))
+                    yield AxesHint(statement.name.span.end, axes_text(value))
 
 
 @dataclass(frozen=True)
-class Outlined:
+class OutlineEntry:
     """A norm, or a name that it introduces."""
 
     name: str
@@ -87,13 +87,13 @@ class Outlined:
     span: Span
     whole: Span
     detail: str = ""
-    children: tuple[Outlined, ...] = ()
+    children: tuple[OutlineEntry, ...] = ()
 
 
-def outline(view: View) -> list[Outlined]:
+def outline(view: View) -> list[OutlineEntry]:
     """The norms of a text, each with what it introduces."""
     return [
-        Outlined(
+        OutlineEntry(
             norm.name.name,
             Role.NORM,
             norm.name.span,
@@ -106,12 +106,12 @@ def outline(view: View) -> list[Outlined]:
     ]
 
 
-def _children(view: View, norm: ast.Norm) -> Iterator[Outlined]:
+def _children(view: View, norm: ast.Norm) -> Iterator[OutlineEntry]:
     values = view.values(norm.name.name)
     for o in view.occurrences:
         if o.norm == norm.name.name and o.introduces and o.symbol.role is not Role.NORM:
             if not norm.span.start <= o.span.start < norm.span.end:
                 continue  # of another norm of the same name
             value = values.get(o.symbol.name) if o.symbol.role is not Role.AXIS else None
-            detail = shape(value) if value is not None else ""
-            yield Outlined(o.symbol.name, o.symbol.role, o.span, o.span, detail)
+            detail = axes_text(value) if value is not None else ""
+            yield OutlineEntry(o.symbol.name, o.symbol.role, o.span, o.span, detail)

@@ -36,12 +36,12 @@ def hover(project: Project, view: View, offset: int) -> Hover | None:
     occurrence = view.at(offset)
     if occurrence is not None:
         place = occurrence.span
-        parts += _name(project, view, occurrence)
+        parts += _name_markdown(project, view, occurrence)
     else:
         word = word_at(view.source, offset)
         if word is not None and word[0] in words.STATEMENTS:
             place = word[1]
-            parts.append(_code(words.usage(word[0])) + words.STATEMENTS[word[0]])
+            parts.append(_code_block(words.usage(word[0])) + words.STATEMENTS[word[0]])
         elif word is not None and word[0] in words.SOFT:
             place = word[1]
             parts.append(f"`{word[0]}`: {words.SOFT[word[0]]}")
@@ -49,15 +49,15 @@ def hover(project: Project, view: View, offset: int) -> Hover | None:
         span = found.primary.span
         if span.source == view.name and span.start <= offset <= span.end and found.code != INTERNAL:
             place = place or span
-            parts.append(_page(found.code))
+            parts.append(_manual_text(found.code))
     return Hover(place, "\n\n---\n\n".join(parts)) if place is not None and parts else None
 
 
-def _code(text: str) -> str:
+def _code_block(text: str) -> str:
     return f"```norm\n{text}\n```\n"
 
 
-def _page(code: str) -> str:
+def _manual_text(code: str) -> str:
     """The manual page of a code up to its example."""
     page = manual_page(code)
     meaning = page.body.partition("### Example")[0].replace("### What it means", "").strip()
@@ -67,24 +67,24 @@ def _page(code: str) -> str:
 # ---- names
 
 
-def _name(project: Project, view: View, occurrence: Occurrence) -> list[str]:
+def _name_markdown(project: Project, view: View, occurrence: Occurrence) -> list[str]:
     role, name = occurrence.symbol.role, occurrence.symbol.name
-    if role in WORDS:
-        result = _result(view, occurrence) if role is Role.FUNCTION else ""
-        return [WORDS[role](name) + result]
+    if role in TEXT_BY_ROLE:
+        result = _call_axes_text(view, occurrence) if role is Role.FUNCTION else ""
+        return [TEXT_BY_ROLE[role](name) + result]
     found = project.symbol(view, occurrence)
     if role is Role.NORM:
-        return [_norm(project.view(found[0]), name)] if found else []
+        return [_norm_markdown(project.view(found[0]), name)] if found else []
     home, norm = (found[0], found[1].norm) if found else (view.name, occurrence.norm)
     there = project.view(home)
     if role is Role.AXIS:
-        return [_axis(there, norm, name)]
-    return [_value(there, norm, occurrence)]
+        return [_axis_markdown(there, norm, name)]
+    return [_value_markdown(there, norm, occurrence)]
 
 
-def _result(view: View, occurrence: Occurrence) -> str:
+def _call_axes_text(view: View, occurrence: Occurrence) -> str:
     """The axes of what a call computes."""
-    checked = _checked(view, occurrence.norm)
+    checked = _checked_norm(view, occurrence.norm)
     calls = nodes_in(checked.norm) if checked is not None else ()
     for call in calls:
         if isinstance(call, ast.Call) and call.function.span == occurrence.span and checked:
@@ -96,10 +96,10 @@ def _result(view: View, occurrence: Occurrence) -> str:
 
 
 def _operations(name: str) -> str:
-    return "\n\n".join(_code(row.usage) + row.meaning for row in operations(name))
+    return "\n\n".join(_code_block(row.usage) + row.meaning for row in operations(name))
 
 
-def _worded(*tables: Mapping[str, str]) -> Callable[[str], str]:
+def _word_texts(*tables: Mapping[str, str]) -> Callable[[str], str]:
     def text(name: str) -> str:
         meanings = [table[name] for table in tables if name in table]
         return f"`{name}`: {meanings[0]}" if meanings else f"`{name}`"
@@ -107,34 +107,34 @@ def _worded(*tables: Mapping[str, str]) -> Callable[[str], str]:
     return text
 
 
-WORDS: Mapping[Role, Callable[[str], str]] = {
+TEXT_BY_ROLE: Mapping[Role, Callable[[str], str]] = {
     Role.FUNCTION: _operations,
     Role.MATRIX: _operations,
-    Role.OPTION: _worded(words.OPTIONS),
-    Role.SORT: _worded(words.SORTS),
-    Role.FIELD: _worded({"mean": "the mean of each pool", "var": "its variance"}),
-    Role.WORD: _worded(words.CLAUSE_VALUES, words.TARGETS, dict.fromkeys(DTYPES, "a dtype")),
+    Role.OPTION: _word_texts(words.OPTIONS),
+    Role.SORT: _word_texts(words.SORTS),
+    Role.FIELD: _word_texts({"mean": "the mean of each pool", "var": "its variance"}),
+    Role.WORD: _word_texts(words.CLAUSE_VALUES, words.TARGETS, dict.fromkeys(DTYPES, "a dtype")),
 }
 
 
-def _norm(view: View, name: str) -> str:
+def _norm_markdown(view: View, name: str) -> str:
     """A norm: its comment, and the equations that its clauses stand for."""
     for checked in view.checked:
         if checked.norm.name.name == name:
             bare = replace(checked.equations, trivia=ast.Trivia())
-            return _code("\n".join(norm_lines(bare))) + " ".join(checked.norm.doc)
+            return _code_block("\n".join(norm_lines(bare))) + " ".join(checked.norm.doc)
     norm = next((n for n in view.file.norms if n.name.name == name), None)
     doc = " ".join(norm.doc) if norm is not None else ""
     return f"norm `{name}`, which has errors. {doc}".strip()
 
 
-def _checked(view: View, norm: str) -> CheckedNorm | None:
+def _checked_norm(view: View, norm: str) -> CheckedNorm | None:
     return next((c for c in view.checked if c.norm.name.name == norm), None)
 
 
-def _axis(view: View, norm: str, name: str) -> str:
+def _axis_markdown(view: View, norm: str, name: str) -> str:
     """An axis: whether it is several, how long it is, and of what it consists."""
-    checked = _checked(view, norm)
+    checked = _checked_norm(view, norm)
     axes = checked.program.axes if checked is not None else ()
     axis = next((a for a in axes if a.name == name), None)
     if axis is None:
@@ -147,12 +147,12 @@ def _axis(view: View, norm: str, name: str) -> str:
     return f"axis `{name}` {', '.join(facts)}"
 
 
-def shape(value: NamedValue) -> str:
+def axes_text(value: NamedValue) -> str:
     """`[N, C]`, as a spec would declare it; a number has none."""
     return f"[{', '.join(value.axes)}]" if value.axes else ""
 
 
-def _value(view: View, norm: str, occurrence: Occurrence) -> str:
+def _value_markdown(view: View, norm: str, occurrence: Occurrence) -> str:
     """A value: what it is, its axes, and the statement that introduces it."""
     symbol = occurrence.symbol
     known = view.values(norm).get(symbol.name)
@@ -161,36 +161,36 @@ def _value(view: View, norm: str, occurrence: Occurrence) -> str:
     if known is not None:
         sort = {"real": "", "bool": ", a condition", "int": ", whole numbers"}
         what = known.what + sort.get(known.sort, f", {known.sort}")
-        head += shape(known)
-    statement = _statement(view, symbol.name, norm)
+        head += axes_text(known)
+    statement = _statement_text(view, symbol.name, norm)
     meaning = words.IMPLIED.get(symbol.name, "") if statement is None else ""
-    meaning = _note(view, symbol.name, norm) or meaning
-    text = _code(head) + what + (f": {meaning}" if meaning else "")
-    return text + (f"\n\n{_code(statement)}" if statement else "")
+    meaning = _declaration_comment(view, symbol.name, norm) or meaning
+    text = _code_block(head) + what + (f": {meaning}" if meaning else "")
+    return text + (f"\n\n{_code_block(statement)}" if statement else "")
 
 
-def _statement(view: View, name: str, norm: str) -> str | None:
+def _statement_text(view: View, name: str, norm: str) -> str | None:
     """The text of the statement that introduces a value, without its comments."""
     for occurrence in view.occurrences:
         symbol = occurrence.symbol
         if occurrence.introduces and (symbol.norm, symbol.name) == (norm, name):
-            for statement in _statements(view, norm):
+            for statement in _statements_of_norm(view, norm):
                 if statement.span.start <= occurrence.span.start < statement.span.end:
-                    return _text(view.source, statement.span)
+                    return _stripped_text(view.source, statement.span)
     return None
 
 
-def _note(view: View, name: str, norm: str) -> str:
+def _declaration_comment(view: View, name: str, norm: str) -> str:
     """What the comment behind a declaration says about what it declares."""
     return next((f.notes.get(name, "") for f in view.file.norms if f.name.name == norm), "")
 
 
-def _statements(view: View, norm: str) -> Iterator[ast.Statement]:
+def _statements_of_norm(view: View, norm: str) -> Iterator[ast.Statement]:
     for found in view.file.norms:
         if found.name.name == norm:
             yield from found.statements
 
 
-def _text(source: Source, span: Span) -> str:
+def _stripped_text(source: Source, span: Span) -> str:
     lines = source.text[span.start : span.end].split("\n")
     return "\n".join(line.strip() for line in lines)

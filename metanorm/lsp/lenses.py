@@ -10,43 +10,43 @@ from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 
-from metanorm.explain.known import known_norms
+from metanorm.explain.fingerprints import norms_by_fingerprint
 from metanorm.frontend import CheckedNorm
 from metanorm.ir.fingerprint import fingerprint
 from metanorm.lsp.project import View
 from metanorm.passes.pipeline import optimize
-from metanorm.torch_layers import likeness
+from metanorm.torch_layers import matching_layer
 from metanorm.workspace import load_library
 
-LONGEST = 60  # seconds that a picture may take
+TIMEOUT = 60  # seconds that a picture may take
 
-_once = Lock()
+_fingerprint_lock = Lock()
 
 
-def equals(norm: CheckedNorm) -> list[str]:
+def equal_norms(norm: CheckedNorm) -> list[str]:
     """The norms of torch and of the library that compute the same, other than itself."""
     optimised = optimize(norm.program)
-    layer = likeness(norm.program, optimised)
-    known = _library().get(fingerprint(optimised), "")
+    layer = matching_layer(norm.program, optimised)
+    known = _library_norms().get(fingerprint(optimised), "")
     named = [f"torch.{layer.layer}"] if layer else []
     return named + ([known] if known not in ("", norm.program.name) else [])
 
 
-def _library() -> dict[str, str]:
-    with _once:
+def _library_norms() -> dict[str, str]:
+    with _fingerprint_lock:
         return _fingerprints()
 
 
 @lru_cache(maxsize=1)
 def _fingerprints() -> dict[str, str]:
-    return known_norms(load_library())
+    return norms_by_fingerprint(load_library())
 
 
 class CannotShow(Exception):
     """Why there is no picture, in the words of `metanorm show`."""
 
 
-def picture(view: View, norm: str) -> Path:
+def write_picture(view: View, norm: str) -> Path:
     """Write what `metanorm show` draws of a norm, and say where. Raises `CannotShow`.
 
     It runs in a process of its own: torch, which it needs, stays out of this one.
@@ -62,7 +62,7 @@ def picture(view: View, norm: str) -> Path:
             input=text.encode(errors="replace"),
             cwd=beside if os.path.isdir(beside) else None,
             capture_output=True,
-            timeout=LONGEST,
+            timeout=TIMEOUT,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise CannotShow(str(error)) from error

@@ -14,7 +14,7 @@ from metanorm.lsp.project import Project, View
 from metanorm.resources import resource
 from metanorm.semantics.names_in_ast import names_in
 from metanorm.semantics.symbols import WORDS, Occurrence, Role
-from metanorm.source import Span, edited
+from metanorm.source import Span, apply_edits
 from metanorm.syntax.grammar import RESERVED_WORDS
 from metanorm.workspace import load
 
@@ -34,7 +34,7 @@ def definition(project: Project, view: View, offset: int) -> list[Span]:
     if occurrence is None:
         return []
     if occurrence.symbol.role is Role.UNKNOWN:
-        return _clause(view, occurrence)
+        return _clause_spans(view, occurrence)
     found_symbol = project.symbol(view, occurrence)
     if found_symbol is None:
         return []
@@ -43,7 +43,7 @@ def definition(project: Project, view: View, offset: int) -> list[Span]:
     return [o.span for o in introduced if o.introduces]
 
 
-def _clause(view: View, occurrence: Occurrence) -> list[Span]:
+def _clause_spans(view: View, occurrence: Occurrence) -> list[Span]:
     """The clause that introduces a name such as `mean`, `normalized` or `weight`."""
     norm = view.norm_at(occurrence.span.start)
     name = occurrence.symbol.name
@@ -72,7 +72,7 @@ def highlights(view: View, offset: int) -> list[Occurrence]:
     return [o for o in view.occurrences if o.symbol == symbol]
 
 
-def renamable(project: Project, view: View, offset: int) -> Occurrence:
+def renamable_name(project: Project, view: View, offset: int) -> Occurrence:
     """The name at a place. Raises `CannotRename` where there is none, or it cannot change."""
     occurrence = view.at(offset)
     if occurrence is None:
@@ -98,7 +98,7 @@ def rename(project: Project, view: View, offset: int, new: str) -> dict[str, lis
     Every norm must compute what it did: that is compared, for the new name may be one that a
     clause reads, or a word that means something where the old one stood.
     """
-    occurrence = renamable(project, view, offset)
+    occurrence = renamable_name(project, view, offset)
     if not NAME.fullmatch(new) or new in RESERVED_WORDS:
         raise CannotRename(f"`{new}` cannot be a name")
     found = project.symbol(view, occurrence)
@@ -108,15 +108,17 @@ def rename(project: Project, view: View, offset: int, new: str) -> dict[str, lis
         return {}
     home, symbol = found
     names = places if symbol.role is Role.NORM else (home,)
-    if any(new in _taken(project.view(name), symbol.norm) for name in names):
+    if any(new in _names_in_use(project.view(name), symbol.norm) for name in names):
         raise CannotRename(f"`{new}` is a name already")
     spans = {name: [o.span for o in found] for name, found in places.items()}
     callers = project.callers(home, symbol.norm) if symbol.role is Role.AXIS else []
-    _demand_same(project, spans, callers, new)  # axes of two norms are matched by their names
+    _require_same_meaning(
+        project, spans, callers, new
+    )  # axes of two norms are matched by their names
     return spans
 
 
-def _taken(view: View, norm: str) -> set[str]:
+def _names_in_use(view: View, norm: str) -> set[str]:
     """Names in the text of a norm, and in the equations that it stands for; or those of norms."""
     if not norm:
         called = (o.symbol for o in view.occurrences if o.symbol.role is Role.NORM)
@@ -128,7 +130,7 @@ def _taken(view: View, norm: str) -> set[str]:
     return found
 
 
-def _demand_same(
+def _require_same_meaning(
     project: Project, spans: Mapping[str, Sequence[Span]], callers: Sequence[str], new: str
 ) -> None:
     """Raise `CannotRename` where the specs with the new name mean something else."""
@@ -136,12 +138,14 @@ def _demand_same(
     texts = dict(project.texts)
     for name in spans:
         text = views[name].findings.workspace.texts[name]
-        texts[name] = edited(text, [(span, new) for span in spans[name]])
+        texts[name] = apply_edits(text, [(span, new) for span in spans[name]])
     for name, view in views.items():
         after = View(name, findings(load([name], texts=texts)))
         if _meaning(after) != _meaning(view):
-            errors = _errors(after)
-            reason = errors[0] if len(errors) > len(_errors(view)) else "a norm would change"
+            errors = _error_messages(after)
+            reason = (
+                errors[0] if len(errors) > len(_error_messages(view)) else "a norm would change"
+            )
             raise CannotRename(f"it cannot be called `{new}`: {reason}")
 
 
@@ -151,12 +155,12 @@ def _meaning(view: View) -> tuple[object, ...]:
     return codes, [fingerprint(norm.program) for norm in view.checked]
 
 
-def _errors(view: View) -> list[str]:
+def _error_messages(view: View) -> list[str]:
     found = view.findings.diagnostics
     return [d.message for d in found if d.severity is Severity.ERROR]
 
 
-def path_of(name: str) -> str:
+def path_of_source(name: str) -> str:
     """The file of a source; one of the library lies where metanorm is installed."""
     if name.startswith(LIBRARY):
         return (resource("specs") / name.removeprefix(LIBRARY)).as_posix()

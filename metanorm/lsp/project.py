@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from metanorm.findings import Findings, findings
-from metanorm.frontend import LIBRARY, CheckedNorm, parsed_source, resolve
+from metanorm.frontend import LIBRARY, CheckedNorm, parsed_source, resolve_use
 from metanorm.resources import resource
 from metanorm.semantics.ir_from_ast import NamedValue
 from metanorm.semantics.symbols import Occurrence, Role, Symbol, introduced, occurrences
@@ -18,7 +18,7 @@ from metanorm.source import Source
 from metanorm.syntax import ast
 from metanorm.workspace import load
 
-MOST_FILES = 2000  # of a folder that are looked at for uses of a name
+MAX_FILES = 2000  # of a folder that are looked at for uses of a name
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class View:
     def used(self) -> Iterator[tuple[ast.Use, str]]:
         """Each `use`, and the source that it names, if there is one."""
         for use in self.file.uses:
-            found = resolve(use.path, self.name, self.sources)
+            found = resolve_use(use.path, self.name, self.sources)
             if found is not None:
                 yield use, found
 
@@ -141,7 +141,7 @@ class Project:
         for folder in self.folders:
             for path in _specs_in(folder):
                 found[path] = None
-                if len(found) >= MOST_FILES:
+                if len(found) >= MAX_FILES:
                     return list(found)
         return list(found)
 

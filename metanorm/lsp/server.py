@@ -25,18 +25,18 @@ TOKEN_TYPES = tuple(dict.fromkeys(display.TOKEN_TYPES.values()))
 MODIFIERS = ("declaration", "defaultLibrary")
 LEGEND = types.SemanticTokensLegend(token_types=TOKEN_TYPES, token_modifiers=MODIFIERS)
 
-ITEM_KINDS: Mapping[completion.Sort, types.CompletionItemKind] = {
-    completion.Sort.STATEMENT: types.CompletionItemKind.Keyword,
-    completion.Sort.WORD: types.CompletionItemKind.Keyword,
-    completion.Sort.FUNCTION: types.CompletionItemKind.Function,
-    completion.Sort.NORM: types.CompletionItemKind.Class,
-    completion.Sort.AXIS: types.CompletionItemKind.TypeParameter,
-    completion.Sort.VALUE: types.CompletionItemKind.Variable,
-    completion.Sort.OPTION: types.CompletionItemKind.Field,
-    completion.Sort.FIELD: types.CompletionItemKind.Field,
-    completion.Sort.SORT: types.CompletionItemKind.TypeParameter,
-    completion.Sort.CODE: types.CompletionItemKind.Constant,
-    completion.Sort.FILE: types.CompletionItemKind.File,
+ITEM_KINDS: Mapping[completion.ItemKind, types.CompletionItemKind] = {
+    completion.ItemKind.STATEMENT: types.CompletionItemKind.Keyword,
+    completion.ItemKind.WORD: types.CompletionItemKind.Keyword,
+    completion.ItemKind.FUNCTION: types.CompletionItemKind.Function,
+    completion.ItemKind.NORM: types.CompletionItemKind.Class,
+    completion.ItemKind.AXIS: types.CompletionItemKind.TypeParameter,
+    completion.ItemKind.VALUE: types.CompletionItemKind.Variable,
+    completion.ItemKind.OPTION: types.CompletionItemKind.Field,
+    completion.ItemKind.FIELD: types.CompletionItemKind.Field,
+    completion.ItemKind.SORT: types.CompletionItemKind.TypeParameter,
+    completion.ItemKind.CODE: types.CompletionItemKind.Constant,
+    completion.ItemKind.FILE: types.CompletionItemKind.File,
 }
 SYMBOL_KINDS: Mapping[Role, types.SymbolKind] = {
     Role.NORM: types.SymbolKind.Class,
@@ -147,10 +147,10 @@ def uri_of(name: str) -> str:
     """The address of a source."""
     if "://" in name or name.startswith("untitled:"):
         return name
-    return from_fs_path(names.path_of(name)) or name
+    return from_fs_path(names.path_of_source(name)) or name
 
 
-def refused(reason: object) -> JsonRpcException:
+def request_failed(reason: object) -> JsonRpcException:
     """The error of a request that cannot be answered, which the editor shows."""
     return JsonRpcException(message=str(reason), code=types.LSPErrorCodes.RequestFailed)
 
@@ -162,7 +162,7 @@ server = SpecServer()
 
 
 @server.feature(types.INITIALIZED)
-def initialized(ls: SpecServer, params: types.InitializedParams) -> None:
+def on_initialized(ls: SpecServer, params: types.InitializedParams) -> None:
     """Note what the editor can do, and its folders."""
     document = ls.client_capabilities.text_document
     ls.pulls = document is not None and document.diagnostic is not None
@@ -170,14 +170,14 @@ def initialized(ls: SpecServer, params: types.InitializedParams) -> None:
 
 
 @server.feature(types.TEXT_DOCUMENT_DID_OPEN)
-def opened(ls: SpecServer, params: types.DidOpenTextDocumentParams) -> None:
+def on_open(ls: SpecServer, params: types.DidOpenTextDocumentParams) -> None:
     """A document stands for its file from now on."""
     ls.project.put(name_of(params.text_document.uri), params.text_document.text)
     ls.changed(params.text_document.uri)
 
 
 @server.feature(types.TEXT_DOCUMENT_DID_CHANGE)
-def edited(ls: SpecServer, params: types.DidChangeTextDocumentParams) -> None:
+def on_change(ls: SpecServer, params: types.DidChangeTextDocumentParams) -> None:
     """A document has another text."""
     uri = params.text_document.uri
     ls.project.put(name_of(uri), ls.workspace.get_text_document(uri).source)
@@ -185,7 +185,7 @@ def edited(ls: SpecServer, params: types.DidChangeTextDocumentParams) -> None:
 
 
 @server.feature(types.TEXT_DOCUMENT_DID_CLOSE)
-def closed(ls: SpecServer, params: types.DidCloseTextDocumentParams) -> None:
+def on_close(ls: SpecServer, params: types.DidCloseTextDocumentParams) -> None:
     """The file counts again; an editor that is pushed to forgets what was wrong."""
     ls.project.drop(name_of(params.text_document.uri))
     if not ls.pulls:
@@ -195,7 +195,7 @@ def closed(ls: SpecServer, params: types.DidCloseTextDocumentParams) -> None:
 
 
 @server.feature(types.WORKSPACE_DID_CHANGE_WATCHED_FILES)
-def files_changed(ls: SpecServer, params: types.DidChangeWatchedFilesParams) -> None:
+def on_files_changed(ls: SpecServer, params: types.DidChangeWatchedFilesParams) -> None:
     """Files changed on disk."""
     ls.project.forget()
     for name in list(ls.project.texts):
@@ -206,7 +206,7 @@ def files_changed(ls: SpecServer, params: types.DidChangeWatchedFilesParams) -> 
     types.TEXT_DOCUMENT_DIAGNOSTIC,
     types.DiagnosticOptions(inter_file_dependencies=True, workspace_diagnostics=False),
 )
-def diagnostics(
+def on_diagnostics(
     ls: SpecServer, params: types.DocumentDiagnosticParams
 ) -> types.RelatedFullDocumentDiagnosticReport:
     """What is wrong with a spec, for an editor that asks."""
@@ -218,7 +218,7 @@ def diagnostics(
 
 
 @server.feature(types.TEXT_DOCUMENT_HOVER)
-def hovered(ls: SpecServer, params: types.HoverParams) -> types.Hover | None:
+def on_hover(ls: SpecServer, params: types.HoverParams) -> types.Hover | None:
     """What is at a place."""
     view, offset = ls.asked(params)
     found = hover.hover(ls.project, view, offset)
@@ -232,7 +232,7 @@ def hovered(ls: SpecServer, params: types.HoverParams) -> types.Hover | None:
     types.TEXT_DOCUMENT_COMPLETION,
     types.CompletionOptions(trigger_characters=[".", ":", "[", "(", '"']),
 )
-def completed(ls: SpecServer, params: types.CompletionParams) -> types.CompletionList:
+def on_completion(ls: SpecServer, params: types.CompletionParams) -> types.CompletionList:
     """What may stand at a place."""
     view, offset = ls.asked(params)
     items = [
@@ -249,7 +249,7 @@ def completed(ls: SpecServer, params: types.CompletionParams) -> types.Completio
 
 
 @server.feature(types.TEXT_DOCUMENT_DEFINITION)
-def defined(ls: SpecServer, params: types.DefinitionParams) -> list[types.Location]:
+def on_definition(ls: SpecServer, params: types.DefinitionParams) -> list[types.Location]:
     """Where a name is introduced."""
     view, offset = ls.asked(params)
     spans = names.definition(ls.project, view, offset)
@@ -257,7 +257,7 @@ def defined(ls: SpecServer, params: types.DefinitionParams) -> list[types.Locati
 
 
 @server.feature(types.TEXT_DOCUMENT_REFERENCES)
-def referenced(ls: SpecServer, params: types.ReferenceParams) -> list[types.Location]:
+def on_references(ls: SpecServer, params: types.ReferenceParams) -> list[types.Location]:
     """Where a name is used."""
     view, offset = ls.asked(params)
     found = names.references(ls.project, view, offset)
@@ -266,7 +266,7 @@ def referenced(ls: SpecServer, params: types.ReferenceParams) -> list[types.Loca
 
 
 @server.feature(types.TEXT_DOCUMENT_DOCUMENT_HIGHLIGHT)
-def highlighted(
+def on_highlight(
     ls: SpecServer, params: types.DocumentHighlightParams
 ) -> list[types.DocumentHighlight]:
     """Where a name stands in this text."""
@@ -276,23 +276,23 @@ def highlighted(
 
 
 @server.feature(types.TEXT_DOCUMENT_PREPARE_RENAME)
-def rename_prepared(ls: SpecServer, params: types.PrepareRenameParams) -> types.Range:
+def on_prepare_rename(ls: SpecServer, params: types.PrepareRenameParams) -> types.Range:
     """The name that can be renamed at a place."""
     view, offset = ls.asked(params)
     try:
-        return ls.range(names.renamable(ls.project, view, offset).span, view.sources)
+        return ls.range(names.renamable_name(ls.project, view, offset).span, view.sources)
     except names.CannotRename as reason:
-        raise refused(reason) from reason
+        raise request_failed(reason) from reason
 
 
 @server.feature(types.TEXT_DOCUMENT_RENAME, types.RenameOptions(prepare_provider=True))
-def renamed(ls: SpecServer, params: types.RenameParams) -> types.WorkspaceEdit:
+def on_rename(ls: SpecServer, params: types.RenameParams) -> types.WorkspaceEdit:
     """Every place of a name, renamed."""
     view, offset = ls.asked(params)
     try:
         places = names.rename(ls.project, view, offset, params.new_name)
     except names.CannotRename as reason:
-        raise refused(reason) from reason
+        raise request_failed(reason) from reason
     changes: dict[str, Sequence[types.TextEdit]] = {}
     for name, spans in places.items():
         edits = (actions.Edit(span, params.new_name) for span in spans)
@@ -307,7 +307,7 @@ def renamed(ls: SpecServer, params: types.RenameParams) -> types.WorkspaceEdit:
     types.TEXT_DOCUMENT_CODE_ACTION,
     types.CodeActionOptions(code_action_kinds=[types.CodeActionKind.QuickFix, FIX_ALL]),
 )
-def acted(ls: SpecServer, params: types.CodeActionParams) -> list[types.CodeAction]:
+def on_code_action(ls: SpecServer, params: types.CodeActionParams) -> list[types.CodeAction]:
     """What can be done about a part of a text."""
     uri = params.text_document.uri
     view = ls.view(uri)
@@ -325,7 +325,7 @@ def acted(ls: SpecServer, params: types.CodeActionParams) -> list[types.CodeActi
                     edit=types.WorkspaceEdit(changes={uri: ls.edits(view, action.edits)}),
                 )
             )
-    edits = actions.fix_all(view)
+    edits = actions.safe_fix_edits(view)
     asked = wanted is None or any(
         kind == FIX_ALL or FIX_ALL.startswith(f"{kind}.") for kind in wanted
     )
@@ -337,23 +337,23 @@ def acted(ls: SpecServer, params: types.CodeActionParams) -> list[types.CodeActi
 
 
 @server.feature(types.TEXT_DOCUMENT_FORMATTING)
-def formatted(ls: SpecServer, params: types.DocumentFormattingParams) -> list[types.TextEdit]:
+def on_formatting(ls: SpecServer, params: types.DocumentFormattingParams) -> list[types.TextEdit]:
     """The layout of `metanorm fmt`."""
     view = ls.view(params.text_document.uri)
-    return ls.edits(view, actions.formatting(view))
+    return ls.edits(view, actions.formatting_edits(view))
 
 
 # ---- beside the text
 
 
 @server.feature(types.TEXT_DOCUMENT_SEMANTIC_TOKENS_FULL, LEGEND)
-def coloured(ls: SpecServer, params: types.SemanticTokensParams) -> types.SemanticTokens:
+def on_semantic_tokens(ls: SpecServer, params: types.SemanticTokensParams) -> types.SemanticTokens:
     """What each name is; each place relative to the one before, as the protocol has it."""
     view = ls.view(params.text_document.uri)
     positions = ls.positions(view.source)
     data: list[int] = []
     line = column = 0
-    for name in display.colours(view):
+    for name in display.semantic_tokens(view):
         place = positions.position(name.span.start)
         column = 0 if place.line != line else column
         modifiers = name.introduces + 2 * name.of_language
@@ -365,7 +365,7 @@ def coloured(ls: SpecServer, params: types.SemanticTokensParams) -> types.Semant
 
 
 @server.feature(types.TEXT_DOCUMENT_INLAY_HINT)
-def hinted(ls: SpecServer, params: types.InlayHintParams) -> list[types.InlayHint]:
+def on_inlay_hints(ls: SpecServer, params: types.InlayHintParams) -> list[types.InlayHint]:
     """Axes that the text does not say."""
     view = ls.view(params.text_document.uri)
     positions = ls.positions(view.source)
@@ -381,11 +381,13 @@ def hinted(ls: SpecServer, params: types.InlayHintParams) -> list[types.InlayHin
 
 
 @server.feature(types.TEXT_DOCUMENT_DOCUMENT_SYMBOL)
-def outlined(ls: SpecServer, params: types.DocumentSymbolParams) -> list[types.DocumentSymbol]:
+def on_document_symbols(
+    ls: SpecServer, params: types.DocumentSymbolParams
+) -> list[types.DocumentSymbol]:
     """The norms of a text and what they introduce."""
     view = ls.view(params.text_document.uri)
 
-    def symbol(entry: display.Outlined) -> types.DocumentSymbol:
+    def symbol(entry: display.OutlineEntry) -> types.DocumentSymbol:
         return types.DocumentSymbol(
             name=entry.name,
             kind=SYMBOL_KINDS.get(entry.role, types.SymbolKind.Variable),
@@ -400,7 +402,7 @@ def outlined(ls: SpecServer, params: types.DocumentSymbolParams) -> list[types.D
 
 @server.thread()
 @server.feature(types.TEXT_DOCUMENT_CODE_LENS, types.CodeLensOptions(resolve_provider=False))
-def lensed(ls: SpecServer, params: types.CodeLensParams) -> list[types.CodeLens]:
+def on_code_lens(ls: SpecServer, params: types.CodeLensParams) -> list[types.CodeLens]:
     """Above each norm: what computes the same, and the picture of its pools."""
     uri = params.text_document.uri
     view = ls.view(uri)
@@ -411,7 +413,7 @@ def lensed(ls: SpecServer, params: types.CodeLensParams) -> list[types.CodeLens]
             title="show pools", command=SHOW_POOLS, arguments=[uri, norm.norm.name.name]
         )
         found.append(types.CodeLens(range=place, command=show))
-        for equal in lenses.equals(norm):
+        for equal in lenses.equal_norms(norm):
             said = types.Command(title=f"equals {equal}", command="")
             found.append(types.CodeLens(range=place, command=said))
     return found
@@ -422,9 +424,9 @@ def lensed(ls: SpecServer, params: types.CodeLensParams) -> list[types.CodeLens]
 def show_pools(ls: SpecServer, uri: str, norm: str) -> str:
     """Draw what a norm pools; the editor opens the picture. Returns its address."""
     try:
-        path = lenses.picture(ls.view(uri), norm)
+        path = lenses.write_picture(ls.view(uri), norm)
     except lenses.CannotShow as reason:
-        raise refused(reason) from reason
+        raise request_failed(reason) from reason
     address = from_fs_path(str(path)) or ""
     window = ls.client_capabilities.window
     if window is not None and window.show_document is not None:

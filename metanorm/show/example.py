@@ -37,9 +37,9 @@ from metanorm.oracle.initial import identity
 F64 = torch.float64
 NODES = 8  # five in one graph, three in another
 LENGTHS = ((6,), (5, 7), (4, 6, 7), (3, 4, 6, 7))  # of the axes of an input, by their number
-LONGEST = 12  # of lengths that a spec fixes
-MOST_ELEMENTS = 2048  # of a pool: the oracle's matrices are dense
-SMALL = 2  # classes, modes and whatever else an input does not have
+MAX_LENGTH = 12  # of lengths that a spec fixes
+MAX_POOL_ELEMENTS = 2048  # of a pool: the oracle's matrices are dense
+DEFAULT_LENGTH = 2  # classes, modes and whatever else an input does not have
 
 
 class CannotDraw(Exception):
@@ -51,19 +51,19 @@ def example(program: Program) -> tuple[Program, Call]:
 
     Raises `CannotDraw` where its pools are large whatever the lengths of free axes.
     """
-    small = _Example(_soon_done(program))
+    small = _Example(_with_short_loops(program))
     return small.small, small.call()
 
 
-def bindings(body: tuple[Let, ...]) -> Iterator[Let]:
+def nested_lets(body: tuple[Let, ...]) -> Iterator[Let]:
     """All bindings, those inside a `repeat` after it."""
     for let in body:
         yield let
         if isinstance(let.op, Repeat):
-            yield from bindings(let.op.body)
+            yield from nested_lets(let.op.body)
 
 
-def _soon_done(program: Program) -> Program:
+def _with_short_loops(program: Program) -> Program:
     """The norm with two times round for each `repeat`."""
     body = tuple(
         replace(let, op=replace(let.op, count=Const(2))) if isinstance(let.op, Repeat) else let
@@ -80,7 +80,7 @@ class _Example:
         self.space = Space(program.axes)
         self.matrices = [
             (axis, matrix)
-            for let in bindings(program.body)
+            for let in nested_lets(program.body)
             if isinstance(let.op, (Pool, Count))
             for axis, matrix in let.op.over
         ]
@@ -101,24 +101,28 @@ class _Example:
             if isinstance(check, Equal):
                 self.lengths[check.second] = self.lengths[check.first]
         for name, length in self.lengths.items():
-            if not 0 < length <= MOST_ELEMENTS:
+            if not 0 < length <= MAX_POOL_ELEMENTS:
                 raise CannotDraw(f"axis {name} would have {length} positions")
-        for let in bindings(self.program.body):
+        for let in nested_lets(self.program.body):
             if isinstance(let.op, (Pool, Count)):
                 axes = {self.space.base(axis) for axis, _ in let.op.over}
-                if math.prod(self.lengths[axis] for axis in axes) > MOST_ELEMENTS:
+                if math.prod(self.lengths[axis] for axis in axes) > MAX_POOL_ELEMENTS:
                     raise CannotDraw(f"a pool of {let.name} holds too many elements")
 
     def _long(self) -> set[str]:
         sizes = {a.name: a.size for a in self.program.axes if isinstance(a.size, Const)}
-        return {name for name, size in sizes.items() if size.value > LONGEST}
+        return {name for name, size in sizes.items() if size.value > MAX_LENGTH}
 
     def call(self) -> Call:
         hypers = {a.name: self._argument(a) for a in self.program.arguments}
         inputs: dict[str, Tensor | None] = {i.name: self._input(i) for i in self.program.inputs}
         frame = Frame(self.small, Call(inputs, hypers=hypers, epsilon=1e-6))
-        params: dict[str, Tensor | None] = {p.name: _begin(p, frame) for p in self.program.params}
-        buffers: dict[str, Tensor | None] = {b.name: _begin(b, frame) for b in self.program.buffers}
+        params: dict[str, Tensor | None] = {
+            p.name: _initial_value(p, frame) for p in self.program.params
+        }
+        buffers: dict[str, Tensor | None] = {
+            b.name: _initial_value(b, frame) for b in self.program.buffers
+        }
         return Call(inputs, params, buffers, hypers, epsilon=1e-6)
 
     # ---- numbers and lengths
@@ -126,16 +130,16 @@ class _Example:
     def _number(self, argument: Argument) -> int:
         """Windows of three, keys of four channels in two parts, and two of everything else."""
         widths = [m.width for _, m in self.matrices if isinstance(m, (Window, Causal)) and m.width]
-        if any(argument.name in _names(width) for width in widths):
+        if any(argument.name in _hyperparameter_names(width) for width in widths):
             return 3
         split = [a.size for a in self.program.axes if a.parts and a.size is not None]
-        return 4 if any(argument.name in _names(size) for size in split) else 2
+        return 4 if any(argument.name in _hyperparameter_names(size) for size in split) else 2
 
     def _length(self, name: str) -> int:
         if name in self.lengths:
             return self.lengths[name]
         size = self.space[name].size
-        size = None if isinstance(size, Const) and size.value > LONGEST else size
+        size = None if isinstance(size, Const) and size.value > MAX_LENGTH else size
         sizes = {a.name: a.axes[0] for a in self.program.arguments if a.type == "size"}
         if size is None or (isinstance(size, Hyper) and size.name in sizes):
             length = self._free(name)
@@ -156,7 +160,7 @@ class _Example:
         if self._holds_graphs(name):
             return NODES
         dims = next((i.dims for i in self.program.inputs if name in i.dims), ())
-        length = LENGTHS[len(dims) - 1][dims.index(name)] if 0 < len(dims) <= 4 else SMALL
+        length = LENGTHS[len(dims) - 1][dims.index(name)] if 0 < len(dims) <= 4 else DEFAULT_LENGTH
         known = {a.name: 1.0 for a in self.program.arguments if a.type == "size"}
         divisor = math.lcm(
             1,
@@ -186,7 +190,7 @@ class _Example:
             length = self.lengths[axis]
             return (length,) if self.space[axis].variadic else length
         if argument.type == "matrix":
-            return fading(self.lengths[argument.axes[0]])
+            return decaying_matrix(self.lengths[argument.axes[0]])
         if argument.type == "choice" and argument.required:
             return argument.choices[0]
         if argument.required:
@@ -196,23 +200,23 @@ class _Example:
     def _input(self, decl: InputDecl) -> Tensor:
         shape = [self.lengths[dim] for dim in decl.dims]
         if decl.sort == "edges":
-            return two_rings(shape[0])
+            return ring_edges(shape[0])
         if decl.sort == "matrix":
-            return fading(shape[0])
+            return decaying_matrix(shape[0])
         count = math.prod(shape)
         place = torch.arange(count)
         if decl.sort == "index":
             groups = self.lengths[decl.table] if decl.table else 0
-            cells = place % groups if groups else two_graphs(count)
+            cells = place % groups if groups else graph_of_node(count)
             return cells.reshape(shape)
         if decl.sort == "whole":
             return 1 + place.reshape(shape) % 4
         if decl.sort == "mask":
-            return with_gaps(shape)
-        return waves(shape)
+            return periodic_mask(shape)
+        return wave_values(shape)
 
 
-def _names(scalar: Scalar) -> set[str]:
+def _hyperparameter_names(scalar: Scalar) -> set[str]:
     return {leaf.name for leaf in leaves(scalar) if isinstance(leaf, Hyper)}
 
 
@@ -220,7 +224,7 @@ def _shape(dims: tuple[str, ...], frame: Frame) -> list[int]:
     return [n for dim in dims for n in frame.shapes[dim]]
 
 
-def _begin(decl: ParamDecl | BufferDecl, frame: Frame) -> Tensor:
+def _initial_value(decl: ParamDecl | BufferDecl, frame: Frame) -> Tensor:
     """What a parameter or a buffer begins with; one, where the weight would say it.
 
     In the place of random numbers stand waves as far apart, so that a picture can be drawn again.
@@ -230,53 +234,53 @@ def _begin(decl: ParamDecl | BufferDecl, frame: Frame) -> Tensor:
         first, second = (frame.number(a) for a in decl.init.arguments)
         spread = second if decl.init.distribution == "normal" else (second - first) / 2
         middle = first if decl.init.distribution == "normal" else (first + second) / 2
-        return middle + spread * (waves(shape) - 1.5)
+        return middle + spread * (wave_values(shape) - 1.5)
     if isinstance(decl.init, Eye):
         return identity(shape, decl.init.blocks)
     value = 1.0 if decl.from_weight else frame.number(decl.init)
     return torch.full(shape, value, dtype=F64)
 
 
-def two_graphs(nodes: int) -> Tensor:
+def graph_of_node(nodes: int) -> Tensor:
     """Which graph each node is in."""
     return (torch.arange(nodes) >= nodes * 5 // 8).long()
 
 
-def two_rings(nodes: int) -> Tensor:
+def ring_edges(nodes: int) -> Tensor:
     """The edges of two graphs, in both directions: a ring with a chord, and a ring."""
-    first = int((two_graphs(nodes) == 0).sum())
+    first = int((graph_of_node(nodes) == 0).sum())
     pairs = [(i, (i + 1) % first) for i in range(first)]
     pairs += [(first + i, first + (i + 1) % (nodes - first)) for i in range(nodes - first)]
     pairs += [(0, 2)] if first > 3 else []
     return torch.tensor([*pairs, *((j, i) for i, j in pairs)]).T
 
 
-def with_gaps(shape: list[int]) -> Tensor:
+def periodic_mask(shape: list[int]) -> Tensor:
     """A mask that leaves every third element out."""
     return (torch.arange(math.prod(shape)) % 3 != 1).reshape(shape)
 
 
-def waves(shape: list[int]) -> Tensor:
+def wave_values(shape: list[int]) -> Tensor:
     """Positive numbers that differ from place to place, and from sample to sample."""
     place = torch.arange(math.prod(shape), dtype=F64)
     return (0.5 * torch.sin(1.7 * place + 0.4) + 0.8 * torch.sin(0.13 * place) + 1.5).reshape(shape)
 
 
-def fading(n: int) -> Tensor:
+def decaying_matrix(n: int) -> Tensor:
     """A matrix in which near positions count more than far ones."""
     place = torch.arange(n, dtype=F64)
     return 0.5 ** (place[:, None] - place[None, :]).abs()
 
 
-def sized_numbers(program: Program) -> dict[str, int]:
+def pool_numbers(program: Program) -> dict[str, int]:
     """The numbers of the example that pools are made with."""
     made = _Example(program)
     used: set[str] = set()
     for _, matrix in made.matrices:
         for part in ("count", "size", "width"):
             scalar = getattr(matrix, part, None)
-            used |= _names(scalar) if scalar is not None else set()
+            used |= _hyperparameter_names(scalar) if scalar is not None else set()
     for axis in program.axes:
         whole = any(axis.name in other.parts for other in program.axes)
-        used |= _names(axis.size) if whole and axis.size is not None else set()
+        used |= _hyperparameter_names(axis.size) if whole and axis.size is not None else set()
     return {name: number for name, number in made.numbers.items() if name in used}

@@ -18,10 +18,13 @@ from metanorm.ir.nodes import Count, Pool, Program
 from metanorm.oracle.call import Call
 from metanorm.oracle.dense import pooling_matrix
 from metanorm.oracle.interpret import interpret, values
-from metanorm.show.example import bindings, example
+from metanorm.show.example import example, nested_lets
 
 F64 = torch.float64
-TRIED = ((0.3, 1e-2), (3.0, 2e-3))  # magnitudes, and how far outputs may be apart
+MAGNITUDES_AND_TOLERANCES = (
+    (0.3, 1e-2),
+    (3.0, 2e-3),
+)  # magnitudes, and how far outputs may be apart
 
 Change = Callable[[Tensor, Tensor, float], Tensor]  # of an input, by numbers, at a magnitude
 
@@ -30,10 +33,10 @@ CHANGES: Mapping[str, Change] = {
     "shifting": lambda x, numbers, magnitude: x + 2 * magnitude * numbers,
 }
 
-Numbers = tuple[str, ...]  # for what there is a number of its own: axes or their cells
+ChangedAxes = tuple[str, ...]  # for what there is a number of its own: axes or their cells
 
 
-def invariances(program: Program) -> dict[str, tuple[Numbers, ...]]:
+def invariances(program: Program) -> dict[str, tuple[ChangedAxes, ...]]:
     """For `scaling` and `shifting`, the finest ways in which the first input may be changed.
 
     `("N", "C")` stands for a number for each position of N and C, `()` for a single number.
@@ -45,7 +48,7 @@ def invariances(program: Program) -> dict[str, tuple[Numbers, ...]]:
 
 
 @dataclass(frozen=True)
-class _Way:
+class _Labelling:
     """How an axis is told apart: which number each of its positions gets."""
 
     label: str
@@ -55,7 +58,7 @@ class _Way:
 class _Trial:
     def __init__(self, program: Program) -> None:
         self.program, call = example(program)
-        self.call = replace(call, params={n: _moved(p) for n, p in call.params.items()})
+        self.call = replace(call, params={n: _away_from_initial(p) for n, p in call.params.items()})
         self.values = values(self.program, self.call)
         self.first = self.program.inputs[0]
         space = self.values.space
@@ -63,25 +66,25 @@ class _Trial:
         self.ways = [self._ways(leaf) for leaf in self.leaves]
         given = call.inputs[self.first.name]
         assert given is not None
-        self.inputs = [given * magnitude for magnitude, _ in TRIED]
+        self.inputs = [given * magnitude for magnitude, _ in MAGNITUDES_AND_TOLERANCES]
         self.outputs = [self._output(x) for x in self.inputs]
 
-    def _ways(self, axis: str) -> list[_Way]:
+    def _ways(self, axis: str) -> list[_Labelling]:
         """From one number for all positions to one for each; between them the cells of pools."""
         length = self.values.size(axis)
         label = f"*{axis}" if self.values.space[axis].variadic else axis
         matrices: list[Grouping] = []
-        for let in bindings(self.program.body):
+        for let in nested_lets(self.program.body):
             if isinstance(let.op, (Pool, Count)):
                 pooled = [m for a, m in let.op.over if a == axis and isinstance(m, PARTITIONS)]
                 matrices += [m for m in pooled if m not in matrices]
-        ways = [_Way("", torch.zeros(length, dtype=torch.long))]
+        ways = [_Labelling("", torch.zeros(length, dtype=torch.long))]
         for matrix in matrices:
             dense, _ = pooling_matrix(matrix, length, self.values.frame.known)
-            ways.append(_Way(f"{label}/{grouping_text(matrix)}", dense.argmax(dim=0)))
-        return [*ways, _Way(label, torch.arange(length))]
+            ways.append(_Labelling(f"{label}/{grouping_text(matrix)}", dense.argmax(dim=0)))
+        return [*ways, _Labelling(label, torch.arange(length))]
 
-    def finest(self, change: Change) -> Iterator[Numbers]:
+    def finest(self, change: Change) -> Iterator[ChangedAxes]:
         """The ways that hold and of which no refinement does."""
         start = (0,) * len(self.leaves)
         if not self._holds(change, start):
@@ -95,7 +98,7 @@ class _Trial:
             if not finer:
                 yield self._named(ways)
 
-    def _named(self, ways: tuple[int, ...]) -> Numbers:
+    def _named(self, ways: tuple[int, ...]) -> ChangedAxes:
         """Axes that a spec splits are whole again where all of their parts have numbers."""
         space = self.values.space
         labels = {leaf: own[way].label for leaf, own, way in zip(self.leaves, self.ways, ways)}
@@ -123,7 +126,9 @@ class _Trial:
 
     def _holds(self, change: Change, ways: tuple[int, ...]) -> bool:
         numbers = self._numbers(ways)
-        for x, before, (magnitude, most) in zip(self.inputs, self.outputs, TRIED):
+        for x, before, (magnitude, most) in zip(
+            self.inputs, self.outputs, MAGNITUDES_AND_TOLERANCES
+        ):
             after = self._output(change(x, numbers, magnitude))
             if not bool((after - before).abs().max() <= most * before.abs().max()):
                 return False
@@ -151,7 +156,7 @@ class _Trial:
         return next(iter(interpret(self.program, call).outputs.values()))
 
 
-def _moved(param: Tensor | None) -> Tensor | None:
+def _away_from_initial(param: Tensor | None) -> Tensor | None:
     """A parameter away from where it begins, for at the beginning much is the identity.
 
     What lies between zero and one stays there.

@@ -6,31 +6,31 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 
 from metanorm.show.shapes import CHOSEN, INK, NEUTRAL, POOLED, Polygon, Shape, Words, rectangle
-from metanorm.show.solids import Piece, tint
+from metanorm.show.solids import DrawingPart, share_opacity
 from metanorm.show.view import Edge
 
 SIDE = 50.0  # of a matrix, whatever its length
-BETWEEN = 22.0
+GAP = 22.0
 LABEL = 11.0
 
 
-def matrices(edges: Sequence[Edge]) -> Piece:
+def matrices(edges: Sequence[Edge]) -> DrawingPart:
     """Row i says how much each position counts for position i; the chosen row has a frame."""
     shapes: list[Shape] = []
     for rank, edge in enumerate(edges):
-        x = rank * (SIDE + BETWEEN)
+        x = rank * (SIDE + GAP)
         if rank:
-            shapes.append(Words(x - BETWEEN / 2, SIDE / 2 + 5, "⊗", 14, "middle", fill=INK))
+            shapes.append(Words(x - GAP / 2, SIDE / 2 + 5, "⊗", 14, "middle", fill=INK))
         shapes += _matrix(edge, x + 1)
-    width = len(edges) * (SIDE + BETWEEN) - BETWEEN + 2
-    return Piece(width, SIDE + LABEL + 8, tuple(shapes))
+    width = len(edges) * (SIDE + GAP) - GAP + 2
+    return DrawingPart(width, SIDE + LABEL + 8, tuple(shapes))
 
 
 def _matrix(edge: Edge, x: float) -> Iterator[Shape]:
     side = SIDE / edge.length
     most = float(edge.matrix.max()) or 1.0
     places = list(product(range(edge.length), repeat=2))
-    tints = {place: tint(float(edge.matrix[place]) / most) for place in places}
+    tints = {place: share_opacity(float(edge.matrix[place]) / most) for place in places}
     for row, column in sorted(places, key=lambda place: tints[place]):
         share = tints[row, column]
         colour, opacity = (POOLED, share) if share else (NEUTRAL, 0.08)

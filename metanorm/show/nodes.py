@@ -18,7 +18,7 @@ from metanorm.show.shapes import (
     Polygon,
     Shape,
 )
-from metanorm.show.solids import Piece
+from metanorm.show.solids import DrawingPart
 from metanorm.show.view import Nodes
 
 DOT = 6.5
@@ -26,9 +26,9 @@ RINGS = (31.0, 19.0)  # the radii of graphs
 GAP = 26.0
 
 
-def graph(nodes: Nodes, counts: Sequence[float], chosen: int) -> Piece:
+def graph_drawing(nodes: Nodes, counts: Sequence[float], chosen: int) -> DrawingPart:
     """The nodes of each graph on a ring. `counts` says how much each counts for the chosen one."""
-    components = _components(len(counts), nodes)
+    components = _connected_components(len(counts), nodes)
     radii = [RINGS[0] if len(members) > 3 else RINGS[1] for members in components]
     width = max(radii) * 2 + 2 * DOT + 4
     places: dict[int, Point] = {}
@@ -39,11 +39,11 @@ def graph(nodes: Nodes, counts: Sequence[float], chosen: int) -> Piece:
             x = width / 2 + radius * math.cos(turn)
             places[node] = (round(x, 1), round(y + radius + radius * math.sin(turn), 1))
         y += 2 * radius + GAP
-    shapes = [*_lines(nodes, places, chosen), *_dots(nodes, places, counts, chosen)]
-    return Piece(width, y - GAP + DOT + 2, tuple(shapes))
+    shapes = [*_edge_shapes(nodes, places, chosen), *_node_shapes(nodes, places, counts, chosen)]
+    return DrawingPart(width, y - GAP + DOT + 2, tuple(shapes))
 
 
-def _components(count: int, nodes: Nodes) -> list[list[int]]:
+def _connected_components(count: int, nodes: Nodes) -> list[list[int]]:
     """Nodes that lines connect; all in one where there are no lines."""
     if not nodes.lines:
         return [list(range(count))]
@@ -54,19 +54,19 @@ def _components(count: int, nodes: Nodes) -> list[list[int]]:
     return [[n for n in range(count) if group[n] == g] for g in sorted(set(group))]
 
 
-def _lines(nodes: Nodes, places: dict[int, Point], chosen: int) -> Iterator[Shape]:
+def _edge_shapes(nodes: Nodes, places: dict[int, Point], chosen: int) -> Iterator[Shape]:
     """All lines, those that lead to the chosen node on top."""
     lines = [(a, b) for a, b in nodes.lines if not (nodes.directed and b == chosen)]
     for a, b in lines:
-        yield _line(places[a], places[b], NEUTRAL, 1.2)
+        yield _edge_line(places[a], places[b], NEUTRAL, 1.2)
     if nodes.directed:
         for a, b in nodes.lines:
             if b == chosen:
-                yield _line(places[a], places[b], POOLED, 2)
-                yield _arrow(places[a], places[b])
+                yield _edge_line(places[a], places[b], POOLED, 2)
+                yield _arrow_head(places[a], places[b])
 
 
-def _line(start: Point, end: Point, colour: str, width: float) -> Line:
+def _edge_line(start: Point, end: Point, colour: str, width: float) -> Line:
     """From the rim of a dot to the rim of another."""
     x, y = _direction(start, end)
     first = (round(start[0] + x * DOT, 1), round(start[1] + y * DOT, 1))
@@ -78,7 +78,7 @@ def _direction(start: Point, end: Point) -> Point:
     return (end[0] - start[0]) / length, (end[1] - start[1]) / length
 
 
-def _arrow(start: Point, end: Point) -> Polygon:
+def _arrow_head(start: Point, end: Point) -> Polygon:
     """A head that ends where the dot at `end` begins."""
     x, y = _direction(start, end)
     tip = (end[0] - x * (DOT + 1), end[1] - y * (DOT + 1))
@@ -87,7 +87,7 @@ def _arrow(start: Point, end: Point) -> Polygon:
     return Polygon(tuple((round(a, 1), round(b, 1)) for a, b in corners), POOLED)
 
 
-def _dots(
+def _node_shapes(
     nodes: Nodes, places: dict[int, Point], counts: Sequence[float], chosen: int
 ) -> Iterator[Shape]:
     others = sorted({p for p in nodes.pools if p != nodes.pools[chosen]}) if nodes.pools else []
@@ -101,7 +101,7 @@ def _dots(
         yield Circle(x, y, DOT, colour, opacity, ring, 3)
 
 
-def row_counts(shares: Tensor) -> list[float]:
+def row_weights(shares: Tensor) -> list[float]:
     """How much each row counts."""
     total: list[float] = shares.reshape(len(shares), -1).abs().sum(1).tolist()
     return total

@@ -6,16 +6,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from metanorm.ir.nodes import Program
-from metanorm.show.example import sized_numbers
+from metanorm.show.example import pool_numbers
 from metanorm.show.matrices import matrices
-from metanorm.show.nodes import graph, row_counts
-from metanorm.show.pooled import pools, untouched
+from metanorm.show.nodes import graph_drawing, row_weights
+from metanorm.show.pooled import no_pools_view, pool_views
 from metanorm.show.shapes import (
     CHOSEN,
     INK,
-    MONO,
+    MONO_WIDTH,
     POOLED,
-    SANS,
+    SANS_WIDTH,
     Drawing,
     Line,
     Point,
@@ -24,35 +24,35 @@ from metanorm.show.shapes import (
     Words,
     rectangle,
 )
-from metanorm.show.solids import Piece, solid
-from metanorm.show.view import Pooled
+from metanorm.show.solids import DrawingPart, solid
+from metanorm.show.view import PoolView
 
 MARGIN = 18.0
 GUTTER = 30.0
-NARROWEST = 176.0
-WIDEST = 250.0  # of the text above a solid
-ACROSS = 3  # pools in a row
+MIN_PANEL_WIDTH = 176.0
+MAX_TEXT_WIDTH = 250.0  # of the text above a solid
+MAX_PANELS_IN_ROW = 3  # pools in a row
 SMALL, LARGE = 11.0, 17.0  # letters
 LEADING = 5.0
-INDENT = len("over ") * SMALL * MONO
+INDENT = len("over ") * SMALL * MONO_WIDTH
 
 
 def picture(program: Program) -> Drawing:
     """What a norm pools. A norm that pools nothing says so."""
-    found = pools(program)
-    panels = [_panel(pooled) for pooled in found] or [_nothing(untouched(program))]
+    found = pool_views(program)
+    panels = [_panel(pooled) for pooled in found] or [_panel_without_pools(no_pools_view(program))]
     body = _rows(panels)
     head = Words(MARGIN, MARGIN + LARGE - 3, program.name, LARGE, bold=True)
     legend = list(_legend(program, found))
-    width = max(body.width, head.length, *(_right(shape) for shape in legend)) + 2 * MARGIN
+    width = max(body.width, head.length, *(_right_edge(shape) for shape in legend)) + 2 * MARGIN
     top = MARGIN + LARGE + 16
     end = top + body.height
-    shapes = [head, *moved(body.shapes, MARGIN, top), *moved(legend, MARGIN, end + 14)]
-    height = end + (14 + max(_bottom(shape) for shape in legend) if legend else 0) + MARGIN
+    shapes = [head, *translated(body.shapes, MARGIN, top), *translated(legend, MARGIN, end + 14)]
+    height = end + (14 + max(_bottom_edge(shape) for shape in legend) if legend else 0) + MARGIN
     return Drawing(round(width), round(height), tuple(shapes), _title(program.name, found))
 
 
-def moved(shapes: Sequence[Shape], x: float, y: float) -> Iterator[Shape]:
+def translated(shapes: Sequence[Shape], x: float, y: float) -> Iterator[Shape]:
     """The same shapes somewhere else."""
 
     def at(point: Point) -> Point:
@@ -76,14 +76,14 @@ class _Panel:
     """A pool in words, as a solid, and as matrices: one below the other."""
 
     words: tuple[Words, ...]
-    drawn: Piece
-    heat: Piece
+    drawn: DrawingPart
+    heat: DrawingPart
 
     @property
     def width(self) -> float:
         """That of its widest part."""
         lengths = (line.x + line.length for line in self.words)
-        return max(NARROWEST, self.drawn.width, self.heat.width, *lengths)
+        return max(MIN_PANEL_WIDTH, self.drawn.width, self.heat.width, *lengths)
 
     @property
     def head(self) -> float:
@@ -91,31 +91,35 @@ class _Panel:
         return sum(line.size + LEADING for line in self.words)
 
 
-def _panel(pooled: Pooled) -> _Panel:
-    lines = [_line(", ".join(pooled.statistics), 13, bold=True)]
+def _panel(pooled: PoolView) -> _Panel:
+    lines = [_text_line(", ".join(pooled.statistics), 13, bold=True)]
     lines += _wrapped("over", pooled.over, mono=True)
-    lines += _wrapped("one for each", pooled.each) if pooled.each else [_line("one in all", SMALL)]
-    if pooled.left_out:
-        lines.append(_line(f"drawn for one {', '.join(pooled.left_out)}", SMALL))
-    lines += [_line(f"the first {e.length} of {e.label}", SMALL) for e in pooled.edges if e.cut]
-    return _Panel(tuple(lines), _drawn(pooled), matrices(pooled.edges))
-
-
-def _nothing(pooled: Pooled) -> _Panel:
-    lines = (
-        _line("nothing is pooled", 13, bold=True),
-        _line("each element is mapped by itself", SMALL),
+    lines += (
+        _wrapped("one for each", pooled.each) if pooled.each else [_text_line("one in all", SMALL)]
     )
-    return _Panel(lines, _drawn(pooled), matrices(pooled.edges))
+    if pooled.left_out:
+        lines.append(_text_line(f"drawn for one {', '.join(pooled.left_out)}", SMALL))
+    lines += [
+        _text_line(f"the first {e.length} of {e.label}", SMALL) for e in pooled.edges if e.cut
+    ]
+    return _Panel(tuple(lines), _elements_drawing(pooled), matrices(pooled.edges))
 
 
-def _line(text: str, size: float, bold: bool = False, mono: bool = False) -> Words:
+def _panel_without_pools(pooled: PoolView) -> _Panel:
+    lines = (
+        _text_line("nothing is pooled", 13, bold=True),
+        _text_line("each element is mapped by itself", SMALL),
+    )
+    return _Panel(lines, _elements_drawing(pooled), matrices(pooled.edges))
+
+
+def _text_line(text: str, size: float, bold: bool = False, mono: bool = False) -> Words:
     return Words(0, 0, text, size, bold=bold, mono=mono, fill=INK)
 
 
 def _wrapped(lead: str, items: Sequence[str], mono: bool = False) -> list[Words]:
     """Items joined by commas, on as many lines as they need."""
-    most = int(WIDEST / (SMALL * (MONO if mono else SANS)))
+    most = int(MAX_TEXT_WIDTH / (SMALL * (MONO_WIDTH if mono else SANS_WIDTH)))
     lines = [f"{lead} {items[0]}"]
     for item in items[1:]:
         comma = "" if item.startswith(("where", "weighted")) else ","
@@ -124,32 +128,32 @@ def _wrapped(lead: str, items: Sequence[str], mono: bool = False) -> list[Words]
         else:
             lines[-1] += comma
             lines.append(item)
-    first, *rest = (_line(line, SMALL, mono=mono) for line in lines)
+    first, *rest = (_text_line(line, SMALL, mono=mono) for line in lines)
     return [first, *(replace(line, x=INDENT) for line in rest)]
 
 
-def _drawn(pooled: Pooled) -> Piece:
+def _elements_drawing(pooled: PoolView) -> DrawingPart:
     """The solid, and at its left the nodes that its rows are."""
     elements = solid(pooled.edges, pooled.shares)
     if pooled.nodes is None:
         return elements
-    counts = row_counts(pooled.shares)
-    dots = graph(pooled.nodes, counts, pooled.edges[0].chosen)
+    counts = row_weights(pooled.shares)
+    dots = graph_drawing(pooled.nodes, counts, pooled.edges[0].chosen)
     x = dots.width + 14
     height = max(dots.height, elements.height)
     shapes = (
-        *moved(dots.shapes, 0, (height - dots.height) / 2),
-        *moved(elements.shapes, x, (height - elements.height) / 2),
+        *translated(dots.shapes, 0, (height - dots.height) / 2),
+        *translated(elements.shapes, x, (height - elements.height) / 2),
     )
-    return Piece(x + elements.width, height, shapes)
+    return DrawingPart(x + elements.width, height, shapes)
 
 
 # ---- all of them
 
 
-def _rows(panels: Sequence[_Panel]) -> Piece:
+def _rows(panels: Sequence[_Panel]) -> DrawingPart:
     """Panels from left to right, in rows of about equal length and columns of one width."""
-    count = -(-len(panels) // ACROSS)
+    count = -(-len(panels) // MAX_PANELS_IN_ROW)
     across = -(-len(panels) // count)
     rows = [panels[first : first + across] for first in range(0, len(panels), across)]
     widths = [max(panel.width for panel in panels[rank::across]) for rank in range(across)]
@@ -158,12 +162,12 @@ def _rows(panels: Sequence[_Panel]) -> Piece:
     y = 0.0
     for row in rows:
         piece = _row(row, lefts)
-        shapes += moved(piece.shapes, 0, y)
+        shapes += translated(piece.shapes, 0, y)
         y += piece.height + GUTTER
-    return Piece(lefts[-1] + widths[-1], y - GUTTER, tuple(shapes))
+    return DrawingPart(lefts[-1] + widths[-1], y - GUTTER, tuple(shapes))
 
 
-def _row(panels: Sequence[_Panel], lefts: Sequence[float]) -> Piece:
+def _row(panels: Sequence[_Panel], lefts: Sequence[float]) -> DrawingPart:
     """The lower ends of solids stand on one line, and so do the matrices below them."""
     head = max(panel.head for panel in panels) + 14
     floor = head + max(panel.drawn.height for panel in panels)
@@ -173,13 +177,13 @@ def _row(panels: Sequence[_Panel], lefts: Sequence[float]) -> Piece:
         for line in panel.words:
             y += line.size + LEADING
             shapes.append(replace(line, x=x + line.x, y=y))
-        shapes += moved(panel.drawn.shapes, x, floor - panel.drawn.height)
-        shapes += moved(panel.heat.shapes, x, floor + 16)
+        shapes += translated(panel.drawn.shapes, x, floor - panel.drawn.height)
+        shapes += translated(panel.heat.shapes, x, floor + 16)
     height = floor + 16 + max(panel.heat.height for panel in panels)
-    return Piece(lefts[len(panels) - 1] + panels[-1].width, height, tuple(shapes))
+    return DrawingPart(lefts[len(panels) - 1] + panels[-1].width, height, tuple(shapes))
 
 
-def _legend(program: Program, found: Sequence[Pooled]) -> Iterator[Shape]:
+def _legend(program: Program, found: Sequence[PoolView]) -> Iterator[Shape]:
     """What the colours mean, and the numbers of the example."""
     if not found:
         return
@@ -194,23 +198,23 @@ def _legend(program: Program, found: Sequence[Pooled]) -> Iterator[Shape]:
         notes.append("Pale orange: the element does not count itself.")
     if any(pooled.nodes is not None and len(set(pooled.nodes.pools)) > 1 for pooled in found):
         notes.append("Dots of other colours: nodes of other pools.")
-    numbers = ", ".join(f"{name} = {value}" for name, value in sized_numbers(program).items())
+    numbers = ", ".join(f"{name} = {value}" for name, value in pool_numbers(program).items())
     notes += [f"Drawn with {numbers}."] if numbers else []
     for rank, note in enumerate(notes):
         yield Words(0, 26 + 17 * rank, note, SMALL)
 
 
-def _right(shape: Shape) -> float:
+def _right_edge(shape: Shape) -> float:
     if isinstance(shape, Words):
         return shape.x + shape.length
     return max(x for x, _ in shape.points) if isinstance(shape, Polygon) else 0.0
 
 
-def _bottom(shape: Shape) -> float:
+def _bottom_edge(shape: Shape) -> float:
     return shape.y if isinstance(shape, Words) else 0.0
 
 
-def _title(name: str, found: Sequence[Pooled]) -> str:
+def _title(name: str, found: Sequence[PoolView]) -> str:
     if not found:
         return f"{name} pools nothing"
     each = [f"{', '.join(p.statistics)} over {', '.join(p.over)}" for p in found]

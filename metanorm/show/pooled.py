@@ -29,20 +29,20 @@ from metanorm.oracle.dense import pooling_matrix
 from metanorm.oracle.interpret import values
 from metanorm.oracle.pools import Pools
 from metanorm.oracle.values import Values
-from metanorm.show.example import bindings, example, two_rings
-from metanorm.show.view import Edge, Nodes, Pooled
+from metanorm.show.example import example, nested_lets, ring_edges
+from metanorm.show.view import Edge, Nodes, PoolView
 
 F64 = torch.float64
-MOST_EDGES = 3  # of a solid
-MOST_POSITIONS = 16  # of an edge
+MAX_EDGES = 3  # of a solid
+MAX_POSITIONS = 16  # of an edge
 
 
-def pools(program: Program) -> list[Pooled]:
+def pool_views(program: Program) -> list[PoolView]:
     """The pools behind the outputs of a norm, each once, in the order of the program."""
     return _Pools(program).found()
 
 
-def untouched(program: Program) -> Pooled:
+def no_pools_view(program: Program) -> PoolView:
     """The first input of a norm that pools nothing."""
     return _Pools(program).nothing()
 
@@ -57,7 +57,7 @@ class _Pools:
             leaf for dim in self.program.inputs[0].dims for leaf in self.space.leaves(dim)
         )
 
-    def found(self) -> list[Pooled]:
+    def found(self) -> list[PoolView]:
         """Statistics of equal pools come together; a count joins the first pool that it counts."""
         together: dict[tuple[object, ...], list[Let]] = {}
         counts: list[Let] = []
@@ -68,28 +68,28 @@ class _Pools:
             else:
                 own = self.values.types[let.op.value].axes
                 joined = tuple(self.oracle.joined(let.op, own)[0])
-                together.setdefault((*_pool(let.op), joined), []).append(let)
+                together.setdefault((*_pool_key(let.op), joined), []).append(let)
         for let in counts:
             assert isinstance(let.op, Count)
-            same = [key for key in together if key[:3] == _pool(let.op)]
-            together.setdefault(same[0] if same else _pool(let.op), []).append(let)
+            same = [key for key in together if key[:3] == _pool_key(let.op)]
+            together.setdefault(same[0] if same else _pool_key(let.op), []).append(let)
         return [self._pooled(lets) for lets in together.values()]
 
     def _statistics(self) -> Iterator[Let]:
         wanted = reachable(self.program, updates=False)
         for top in self.program.body:
             if top.name in wanted:
-                for let in bindings((top,)):
+                for let in nested_lets((top,)):
                     if isinstance(let.op, (Pool, Count)):
                         yield let
 
-    def nothing(self) -> Pooled:
-        edges = tuple(_cut(edge) for edge in self._edges(self.first, {}))
+    def nothing(self) -> PoolView:
+        edges = tuple(_truncated(edge) for edge in self._edges(self.first, {}))
         shares = torch.zeros([edge.length for edge in edges], dtype=F64)
         shares[tuple(edge.chosen for edge in edges)] = 1
-        return Pooled((), (), (), (), edges, shares, self._left_out(self.first, edges), None)
+        return PoolView((), (), (), (), edges, shares, self._left_out(self.first, edges), None)
 
-    def _pooled(self, lets: Sequence[Let]) -> Pooled:
+    def _pooled(self, lets: Sequence[Let]) -> PoolView:
         op = lets[0].op
         assert isinstance(op, (Pool, Count))
         own = self.values.types[op.value].axes if isinstance(op, Pool) else ()
@@ -101,10 +101,10 @@ class _Pools:
         }
         edges = self._edges(joined, matrices)
         shares = self._shares(op, joined, kept, matrices, edges)
-        edges = tuple(_cut(edge) for edge in edges)
-        return Pooled(
+        edges = tuple(_truncated(edge) for edge in edges)
+        return PoolView(
             names=tuple(let.name for let in lets),
-            statistics=tuple(dict.fromkeys(_statistic(let.op) for let in lets)),
+            statistics=tuple(dict.fromkeys(_statistic_name(let.op) for let in lets)),
             over=tuple(self._over(op)),
             each=self._each(lets[0].type),
             edges=edges,
@@ -135,7 +135,7 @@ class _Pools:
     def _edges(self, joined: Sequence[str], matrices: dict[str, Grouping]) -> tuple[Edge, ...]:
         """At most three: axes that are not pooled are left out, or pooled ones drawn as one."""
         wholes = [self.space.leaves(name) for name in self.space.merged(joined)]
-        while len(wholes) > MOST_EDGES:
+        while len(wholes) > MAX_EDGES:
             free = [axes for axes in wholes if not set(axes) & set(matrices)]
             foreign = [axes for axes in free if not set(axes) & set(self.first)]
             if free:
@@ -158,7 +158,9 @@ class _Pools:
             label=" × ".join(self._label(name) for name in merged),
             axes=axes,
             matrix=product,
-            chosen=_chosen([matrices.get(axis) for axis in axes], len(product), from_right),
+            chosen=_chosen_position(
+                [matrices.get(axis) for axis in axes], len(product), from_right
+            ),
             pooled=any(axis in matrices for axis in axes),
         )
 
@@ -169,7 +171,7 @@ class _Pools:
             return torch.eye(length, dtype=F64)
         dense, _ = pooling_matrix(matrix, length, self.values.frame.known)
         dense = dense[:, :length]
-        return dense[_rows(matrix, dense)]
+        return dense[_pool_of_position(matrix, dense)]
 
     def _left_out(self, joined: Sequence[str], edges: Sequence[Edge]) -> tuple[str, ...]:
         drawn = {axis for edge in edges for axis in edge.axes}
@@ -201,7 +203,9 @@ class _Pools:
         for axis, count in zip(pooled, rows):
             known = self.values.frame.known
             dense, _ = pooling_matrix(matrices[axis], sizes[axis], known)
-            row = row * count + int(_rows(matrices[axis], dense[:, : sizes[axis]])[chosen[axis]])
+            row = row * count + int(
+                _pool_of_position(matrices[axis], dense[:, : sizes[axis]])[chosen[axis]]
+            )
         line = weights[tuple(chosen[axis] for axis in kept)][row]
         inside = line.reshape([sizes[axis] + more for axis, more in zip(pooled, extra)])
         for position, axis in enumerate(pooled):
@@ -224,41 +228,41 @@ class _Pools:
             return Nodes((), tuple((int(a), int(b)) for a, b in ends.T), directed=True)
         if isinstance(matrix, ByIndex):
             cells = self.values.frame.known.indices[matrix.index].tolist()
-            lines = two_rings(len(cells)).T.tolist()
+            lines = ring_edges(len(cells)).T.tolist()
             inside = tuple((a, b) for a, b in lines if a < b and cells[a] == cells[b])
             table = next(i.table for i in self.program.inputs if i.name == matrix.index)
             return Nodes(tuple(cells), () if table else inside, directed=False)
         return None
 
 
-def _pool(op: Pool | Count) -> tuple[object, ...]:
+def _pool_key(op: Pool | Count) -> tuple[object, ...]:
     return (op.over, op.where, op.weight)
 
 
-def _statistic(op: object) -> str:
+def _statistic_name(op: object) -> str:
     if isinstance(op, Count):
         return "count"
     assert isinstance(op, Pool)
     return "second moment" if op.statistic == "second" else op.statistic
 
 
-def _rows(matrix: Grouping, dense: Tensor) -> Tensor:
+def _pool_of_position(matrix: Grouping, dense: Tensor) -> Tensor:
     """The pool of each position."""
     if is_partition(matrix):
         return dense.argmax(dim=0)
     return torch.arange(dense.shape[1])
 
 
-def _cut(edge: Edge) -> Edge:
+def _truncated(edge: Edge) -> Edge:
     """The first positions of a long edge."""
-    if edge.length <= MOST_POSITIONS:
+    if edge.length <= MAX_POSITIONS:
         return edge
-    return replace(edge, matrix=edge.matrix[:MOST_POSITIONS, :MOST_POSITIONS], cut=True)
+    return replace(edge, matrix=edge.matrix[:MAX_POSITIONS, :MAX_POSITIONS], cut=True)
 
 
-def _chosen(matrices: Sequence[Grouping | None], whole: int, from_right: bool) -> int:
+def _chosen_position(matrices: Sequence[Grouping | None], whole: int, from_right: bool) -> int:
     """Where most is to be seen: inside for windows, late for pasts, at a visible side else."""
-    length = min(whole, MOST_POSITIONS)
+    length = min(whole, MAX_POSITIONS)
     if any(isinstance(matrix, Causal) for matrix in matrices):
         return (2 * length) // 3
     if any(isinstance(m, OVERLAPPING) and not isinstance(m, Neighbours) for m in matrices):

@@ -14,7 +14,7 @@ POOLED = "#2f81f7"
 CHOSEN = "#f0883e"
 OTHERS = ("#3fb68b", "#b083f0", "#d4a72c")  # pools beside that of the chosen element
 
-MONO, SANS = 0.602, 0.56  # widths of a letter, in font sizes
+MONO_WIDTH, SANS_WIDTH = 0.602, 0.56  # widths of a letter, in font sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Words:
     @property
     def length(self) -> float:
         """About how wide it is: fonts differ, and widths are wanted before there is one."""
-        return len(self.text) * self.size * (MONO if self.mono else SANS)
+        return len(self.text) * self.size * (MONO_WIDTH if self.mono else SANS_WIDTH)
 
 
 Shape = Union[Polygon, Circle, Line, Words]

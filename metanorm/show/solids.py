@@ -20,17 +20,17 @@ from metanorm.show.shapes import (
 from metanorm.show.view import Edge
 
 CELL = 15.0
-BACK: Point = (7.0, -6.0)  # one step away from the eye
+DEPTH_STEP: Point = (7.0, -6.0)  # one step away from the eye
 LABEL = 12.0  # the size of letters, and the room that labels get
 
 # How light falls on the sides that are seen: the opacity of what is not pooled, and of what is.
 FRONT, TOP, RIGHT = (0.16, 1.0), (0.08, 0.72), (0.30, 1.0)
-PALE = 0.4  # the chosen element, where it does not count itself
-SHADED = {POOLED: "#1a62c9", CHOSEN: "#c9641b"}  # the right side
+OPACITY_OF_UNCOUNTED = 0.4  # the chosen element, where it does not count itself
+SHADED_COLOURS = {POOLED: "#1a62c9", CHOSEN: "#c9641b"}  # the right side
 
 
 @dataclass(frozen=True)
-class Piece:
+class DrawingPart:
     """Part of a picture, with its own origin at the upper left."""
 
     width: float
@@ -38,12 +38,12 @@ class Piece:
     shapes: tuple[Shape, ...]
 
 
-def tint(share: float) -> float:
+def share_opacity(share: float) -> float:
     """The opacity of something that counts by a share: seen at all, however small it is."""
     return round(0.2 + 0.8 * share, 2) if share else 0.0
 
 
-def solid(edges: Sequence[Edge], shares: Tensor) -> Piece:
+def solid(edges: Sequence[Edge], shares: Tensor) -> DrawingPart:
     """The elements; the last edge runs to the right, the one before down, the first one back."""
     lengths = [1] * (3 - len(edges)) + [edge.length for edge in edges]
     labels = [""] * (3 - len(edges)) + [edge.label for edge in edges]
@@ -63,22 +63,22 @@ class _Solid:
         self.flat = not labels[0]
         left = (len(labels[1]) * 0.602 * LABEL + 8) if labels[1] else 0.0
         self.x = left
-        self.y = 1.0 if self.flat else 1.0 - BACK[1] * self.depth
+        self.y = 1.0 if self.flat else 1.0 - DEPTH_STEP[1] * self.depth
 
-    def piece(self) -> Piece:
+    def piece(self) -> DrawingPart:
         # Those of one style together: none lies on another but on its own grey.
         faces = sorted(self._faces(), key=lambda f: (f.fill != NEUTRAL, f.fill, f.opacity))
         shapes = [*faces, *self._labels()]
         width = self.x + self.columns * CELL + 2
         if not self.flat:
-            width += BACK[0] * self.depth + len(self.labels[0]) * 0.602 * LABEL
-        return Piece(width, self.y + self.rows * CELL + LABEL + 8, tuple(shapes))
+            width += DEPTH_STEP[0] * self.depth + len(self.labels[0]) * 0.602 * LABEL
+        return DrawingPart(width, self.y + self.rows * CELL + LABEL + 8, tuple(shapes))
 
     def _corner(self, n: float, row: float, column: float) -> Point:
         """Where a corner of an element is: `n` steps back from the front."""
         return (
-            round(self.x + column * CELL + n * BACK[0], 1),
-            round(self.y + row * CELL + n * BACK[1], 1),
+            round(self.x + column * CELL + n * DEPTH_STEP[0], 1),
+            round(self.y + row * CELL + n * DEPTH_STEP[1], 1),
         )
 
     def _faces(self) -> Iterator[Polygon]:
@@ -106,9 +106,13 @@ class _Solid:
         share = self.shares[place[0]][place[1]][place[2]]
         yield Polygon(points, NEUTRAL, light[0], NEUTRAL, 0.6)
         colour = CHOSEN if place == self.chosen else POOLED
-        strength = (1.0 if share else PALE) if place == self.chosen else tint(share)
+        strength = (
+            (1.0 if share else OPACITY_OF_UNCOUNTED)
+            if place == self.chosen
+            else share_opacity(share)
+        )
         if strength:
-            fill = SHADED[colour] if light is RIGHT else colour
+            fill = SHADED_COLOURS[colour] if light is RIGHT else colour
             yield Polygon(points, fill, round(strength * light[1], 2), NEUTRAL, 0.6)
 
     def _labels(self) -> Iterator[Shape]:

@@ -51,7 +51,7 @@ def _paint(shape: Polygon | Circle) -> str:
 
 def _elements(style: str, shapes: Sequence[Shape]) -> Iterator[str]:
     if style:
-        path = "".join(_outline(s.points) for s in shapes if isinstance(s, Polygon))
+        path = "".join(_path_data(s.points) for s in shapes if isinstance(s, Polygon))
         yield f'<path {style} d="{path}"/>'
         return
     for shape in shapes:
@@ -75,15 +75,15 @@ def _text(words: Words) -> str:
     return f"<text {place} {font}>{escape(printable(words.text), quote=False)}</text>"
 
 
-def _outline(points: Sequence[Point]) -> str:
+def _path_data(points: Sequence[Point]) -> str:
     """A closed path: the first point, and the steps from each to the next."""
     steps = [
         (round(x - before[0], 2), round(y - before[1], 2)) for before, (x, y) in pairwise(points)
     ]
-    return f"M{_pair(points[0])}{''.join(_step(x, y) for x, y in steps)}z"
+    return f"M{_pair(points[0])}{''.join(_path_step(x, y) for x, y in steps)}z"
 
 
-def _step(x: float, y: float) -> str:
+def _path_step(x: float, y: float) -> str:
     if y == 0:
         return f"h{_number(x)}"
     return f"v{_number(y)}" if x == 0 else f"l{_pair((x, y))}"

@@ -43,7 +43,7 @@ class Nodes:
 
 
 @dataclass(frozen=True)
-class Pooled:
+class PoolView:
     """One pool: its statistics, and how much each element counts for the chosen element's.
 
     `shares` has a dimension for each edge.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from lark import Token
 
-from metanorm.diagnostics.guess import SAFE, respelled
+from metanorm.diagnostics.guess import SAFE, nearest_name_fix
 from metanorm.diagnostics.model import Fix
 from metanorm.diagnostics.suggest import did_you_mean, nearest
 from metanorm.source import Span
@@ -124,5 +124,5 @@ def fix(token: Token, last: Token | None, span: Span, accepts: Callable[[str], b
     if token.type == "STAR" and last == "*" and adjacent and accepts("NUMBER"):
         both = Span(span.source, span.start - 1, span.end)
         return Fix(both, "^", SAFE, "write `^` instead of `**`")
-    guesses = respelled(span, str(token), STATEMENT_WORDS) if accepts("REDUCE") else ()
+    guesses = nearest_name_fix(span, str(token), STATEMENT_WORDS) if accepts("REDUCE") else ()
     return guesses[0] if guesses else None

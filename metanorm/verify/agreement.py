@@ -57,7 +57,7 @@ def difference(found: Tensor, right: Tensor, calm: Tensor, floor: float) -> floa
     return float((found - right).abs().max() / right.abs().max().clamp_min(floor))
 
 
-def any_known(found: Tensor, right: Tensor) -> bool:
+def any_finite(found: Tensor, right: Tensor) -> bool:
     """Whether there is a number to compare: one that is finite on both sides."""
     finite = torch.isfinite(found.detach().to("cpu", F64)) & torch.isfinite(right.detach())
     return bool(finite.any())

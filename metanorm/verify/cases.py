@@ -17,7 +17,7 @@ from metanorm.ir.aggregation import Neighbours, Window
 from metanorm.ir.nodes import Argument, Count, Divisible, Equal, Input, InputDecl, Pool, Program
 from metanorm.ir.scalar import Const, Hyper, SizeOf, evaluate, leaves
 from metanorm.ir.space import Space
-from metanorm.verify.layouts import laid_out
+from metanorm.verify.layouts import with_layout
 
 F64 = torch.float64
 Values = Callable[[torch.Size, torch.Generator], Tensor]
@@ -54,7 +54,7 @@ class NoExample(Exception):
 
 
 @dataclass
-class Built:
+class Example:
     """The arguments of a constructor and of a call."""
 
     arguments: dict[str, object]
@@ -67,7 +67,7 @@ def _normal(shape: torch.Size, g: torch.Generator) -> Tensor:
     return torch.randn(shape, generator=g, dtype=F64)
 
 
-def _one(x: Tensor, value: float) -> Tensor:
+def _with_one_value(x: Tensor, value: float) -> Tensor:
     flat = x.flatten().clone()
     if len(flat):
         flat[len(flat) // 3] = value
@@ -83,8 +83,8 @@ VALUES: dict[str, Values] = {
     "large": lambda shape, g: _normal(shape, g) * 1e8,  # whose fourth power float32 can hold
     "constant": lambda shape, g: torch.full(shape, 3.0, dtype=F64),
     "zero": lambda shape, g: torch.zeros(shape, dtype=F64),
-    "one NaN": lambda shape, g: _one(_normal(shape, g), math.nan),
-    "one inf": lambda shape, g: _one(_normal(shape, g), math.inf),
+    "one NaN": lambda shape, g: _with_one_value(_normal(shape, g), math.nan),
+    "one inf": lambda shape, g: _with_one_value(_normal(shape, g), math.inf),
 }
 
 
@@ -119,7 +119,7 @@ def settings(program: Program) -> Iterator[Setting]:
         yield replace(base, name="permuted", permuted=True)
     # Beyond the border lie zeros, or a position again and again: what is equal there has no share.
     # A double edge has two.
-    tied = ("constant", "zero", "expanded") if _shares_differ(program) else ()
+    tied = ("constant", "zero", "expanded") if _ties_are_ambiguous(program) else ()
     for values in (values for values in VALUES if values not in tied):
         if values not in ("ordinary", "large"):
             yield replace(base, name=values, values=values)
@@ -135,7 +135,7 @@ def settings(program: Program) -> Iterator[Setting]:
 
 
 # What `metanorm verify --quick` keeps of them: each mode, precision and hazard once.
-QUICK = frozenset(
+QUICK_SETTINGS = frozenset(
     (
         *("train", "eval", "empty", "single element", "permuted", "mean 1e4, float32"),
         *("one NaN", "float32", "bfloat16", "channels last"),
@@ -146,11 +146,16 @@ QUICK = frozenset(
 def quick_settings(program: Program) -> Iterator[Setting]:
     """Those for a first look, and all that are of a norm's own: switches, and what is left out."""
     for setting in settings(program):
-        if setting.name in QUICK or setting.switches or setting.without or setting.arguments:
+        if (
+            setting.name in QUICK_SETTINGS
+            or setting.switches
+            or setting.without
+            or setting.arguments
+        ):
             yield setting
 
 
-def _shares_differ(program: Program) -> bool:
+def _ties_are_ambiguous(program: Program) -> bool:
     """Whether what is equal may have unequal shares in the gradient of an extreme."""
     pools = [let.op for let in program.body if isinstance(let.op, Pool)]
     extremes = [op for op in pools if op.statistic in ("max", "min")]
@@ -164,12 +169,12 @@ def _shares_differ(program: Program) -> bool:
     )
 
 
-def build(program: Program, setting: Setting, seed: int = 0) -> Built:
+def make_example(program: Program, setting: Setting, seed: int = 0) -> Example:
     """Arguments and inputs for a setting. Raises `NoExample`."""
-    return _Builder(program, setting, seed).built()
+    return _ExampleBuilder(program, setting, seed).built()
 
 
-class _Builder:
+class _ExampleBuilder:
     def __init__(self, program: Program, setting: Setting, seed: int) -> None:
         self.program = program
         self.setting = setting
@@ -184,7 +189,7 @@ class _Builder:
         ]
         self.weights = {op.name for op in used if isinstance(op, Input)}
 
-    def built(self) -> Built:
+    def built(self) -> Example:
         for axis in self.program.axes:
             if axis.cells_of is None:
                 self._shape(axis.name)
@@ -200,7 +205,7 @@ class _Builder:
             inputs[decl.name] = self._input(decl, position == 0)
             if decl.sort == "index" and decl.table is None:
                 groups[decl.name] = self._group_count(decl)
-        return Built(arguments, inputs, groups, self.shapes)
+        return Example(arguments, inputs, groups, self.shapes)
 
     # ---- sizes
 
@@ -329,4 +334,4 @@ class _Builder:
             return torch.rand(shape, generator=g, dtype=F64).to(self.setting.dtype)
         values = VALUES[self.setting.values if first else "ordinary"](shape, g)
         values = values.to(self.setting.dtype)
-        return laid_out(values, self.setting.memory) if first else values
+        return with_layout(values, self.setting.memory) if first else values

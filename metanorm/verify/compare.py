@@ -18,21 +18,21 @@ from metanorm.runtime.dispatch import NotServed
 from metanorm.runtime.errors import SingleValueError
 from metanorm.verify.agreement import (
     TOLERANCE,
-    any_known,
+    any_finite,
     conditioning,
     difference,
     expected_dtype,
 )
-from metanorm.verify.begins import begins_wrong
-from metanorm.verify.cases import F64, Built, NoExample, Setting, build
+from metanorm.verify.cases import F64, Example, NoExample, Setting, make_example
 from metanorm.verify.finding import ILL_CONDITIONED, OK, REFUSED, UNDEFINED, Finding
-from metanorm.verify.layouts import moved
-from metanorm.verify.reference import Reference, combined, reference
-from metanorm.verify.refusals import refuses
-from metanorm.verify.rounding import DRAWS, rounding
+from metanorm.verify.initial_values import check_initial_values
+from metanorm.verify.layouts import to_device
+from metanorm.verify.reference import Reference, combined_loss, reference
+from metanorm.verify.required_errors import must_refuse
+from metanorm.verify.rounding import ROUNDING_DRAWS, random_rounding
 
-Rounded = Callable[[Tensor], Tensor]
-Pair = tuple[str, Tensor, Tensor, Tensor, float]
+RoundingHook = Callable[[Tensor], Tensor]
+ComparedPair = tuple[str, Tensor, Tensor, Tensor, float]
 
 
 def compare(
@@ -45,18 +45,18 @@ def compare(
     finding, in the module or beside it. Raises `NotServed` where kernels are demanded that there
     are not, and `NoExample`.
     """
-    found = _finding(program, module, setting, seed, device)
+    found = _finding_or_error(program, module, setting, seed, device)
     return replace(found, dtype=str(setting.dtype).removeprefix("torch."))
 
 
-def _finding(
+def _finding_or_error(
     program: Program, module: ModuleType, setting: Setting, seed: int, device: str
 ) -> Finding:
     try:
         return _compare(program, module, setting, seed, device)
     except (NotServed, NoExample):
         raise
-    except _Raised as raised:
+    except _ModuleRaised as raised:
         error = raised.error
         if isinstance(error, ShapeError):
             return Finding(setting.name, f"raised: {error}")
@@ -65,7 +65,7 @@ def _finding(
         return Finding(setting.name, f"could not be checked: {type(error).__name__}: {error}")
 
 
-class _Raised(Exception):
+class _ModuleRaised(Exception):
     """An error of the module under test."""
 
     def __init__(self, error: Exception) -> None:
@@ -73,49 +73,51 @@ class _Raised(Exception):
         self.error = error
 
 
-def _tried(step: Callable[[], Any]) -> Any:
+def _run_module(step: Callable[[], Any]) -> Any:
     try:
         return step()
     except NotServed:
         raise
     except Exception as error:  # whatever a module does wrong is a finding, not a bug of ours
-        raise _Raised(error) from error
+        raise _ModuleRaised(error) from error
 
 
 def _compare(
     program: Program, module: ModuleType, setting: Setting, seed: int, device: str
 ) -> Finding:
-    built = build(program, setting, seed)
-    norm: nn.Module = _tried(lambda: make(program, module, built, setting))
+    built = make_example(program, setting, seed)
+    norm: nn.Module = _run_module(lambda: make_module(program, module, built, setting))
     buffers = {n: b.detach().clone() for n, b in norm.named_buffers()}
     norm = norm.to(device)
-    inputs = {n: _leaf(x, device) for n, x in built.inputs.items()}
-    must_refuse = refuses(program, setting, built)
+    inputs = {n: _input_leaf(x, device) for n, x in built.inputs.items()}
+    expects_refusal = must_refuse(program, setting, built)
     try:
-        outputs: dict[str, Tensor] = _tried(lambda: call(program, norm, inputs, built))
-    except _Raised as raised:
-        if must_refuse and isinstance(raised.error, SingleValueError):
+        outputs: dict[str, Tensor] = _run_module(lambda: call_module(program, norm, inputs, built))
+    except _ModuleRaised as raised:
+        if expects_refusal and isinstance(raised.error, SingleValueError):
             return Finding(setting.name, REFUSED)
         raise
-    if must_refuse:
+    if expects_refusal:
         return Finding(setting.name, "took the variance of a single value")
-    wrong = begins_wrong(program, module, built, setting)
+    wrong = check_initial_values(program, module, built, setting)
     if wrong is not None:
         return Finding(setting.name, wrong.outcome, wrong.error)
 
-    def oracle(rounded: Rounded | None = None) -> Reference:
+    def oracle(rounded: RoundingHook | None = None) -> Reference:
         return reference(program, norm, inputs, buffers, built, setting, rounded)
 
     wanted = oracle()
     calm = wanted
     if setting.values.startswith("one "):
-        other = build(program, replace(setting, values="ordinary"), seed)
+        other = make_example(program, replace(setting, values="ordinary"), seed)
         calm = reference(program, norm, other.inputs, buffers, other, setting)
-    found = _Found(program, outputs, norm, inputs)
+    found = _ModuleResult(program, outputs, norm, inputs)
     return _Comparison(program, setting, found, oracle).finding(wanted, calm)
 
 
-def make(program: Program, module: ModuleType, built: Built, setting: Setting) -> nn.Module:
+def make_module(
+    program: Program, module: ModuleType, built: Example, setting: Setting
+) -> nn.Module:
     """The module, with random parameters so that none is at its neutral value.
 
     A norm for weights has been put on its input, where it has parameters to begin with.
@@ -144,13 +146,13 @@ def _bounds(program: Program, name: str) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _leaf(x: Tensor | None, device: str) -> Tensor | None:
-    there = None if x is None else moved(x, device)
+def _input_leaf(x: Tensor | None, device: str) -> Tensor | None:
+    there = None if x is None else to_device(x, device)
     return there.requires_grad_() if there is not None and there.is_floating_point() else there
 
 
-def call(
-    program: Program, norm: nn.Module, inputs: Mapping[str, Tensor | None], built: Built
+def call_module(
+    program: Program, norm: nn.Module, inputs: Mapping[str, Tensor | None], built: Example
 ) -> dict[str, Tensor]:
     """The outputs of a module, by name."""
     arguments: dict[str, Any] = dict(inputs)
@@ -164,7 +166,7 @@ def call(
 
 
 @dataclass
-class _Found:
+class _ModuleResult:
     program: Program
     outputs: dict[str, Tensor]
     norm: nn.Module
@@ -173,12 +175,12 @@ class _Found:
     @functools.cached_property
     def gradients(self) -> dict[str, Tensor]:
         """The gradients of all leaves; the graph is walked once."""
-        return _tried(self._gradients)  # type: ignore[no-any-return]
+        return _run_module(self._gradients)  # type: ignore[no-any-return]
 
     def _gradients(self) -> dict[str, Tensor]:
         leaves = {n: x for n, x in self.inputs.items() if x is not None and x.requires_grad}
         leaves |= dict(self.norm.named_parameters())
-        loss = combined(self.outputs, self.program)
+        loss = combined_loss(self.outputs, self.program)
         if not loss.requires_grad:
             return {}
         found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
@@ -194,8 +196,8 @@ class _Comparison:
         self,
         program: Program,
         setting: Setting,
-        found: _Found,
-        oracle: Callable[[Rounded], Reference],
+        found: _ModuleResult,
+        oracle: Callable[[RoundingHook], Reference],
     ) -> None:
         self.program = program
         self.setting = setting
@@ -208,7 +210,7 @@ class _Comparison:
             return Finding(self.setting.name, misshapen)
         spoilt = self.setting.values.startswith("one ")  # where NaN has to come out
         undefined = not (self.setting.empty or spoilt) and not any(
-            map(any_known, self.found.outputs.values(), wanted.outputs.values())
+            map(any_finite, self.found.outputs.values(), wanted.outputs.values())
         )
         conditioned = conditioning(self.setting)
         worst = 0.0
@@ -246,15 +248,15 @@ class _Comparison:
                 return f"{name} has shape {tuple(output.shape)}, expected {expected}"
         return ""
 
-    def _doubted(self, doubtful: Mapping[str, float], pairs: Sequence[Pair]) -> Finding:
+    def _doubted(self, doubtful: Mapping[str, float], pairs: Sequence[ComparedPair]) -> Finding:
         """A module that is off where the oracle itself moves as far is not wrong.
 
         The oracle is asked again with each number, of its inputs and on the way, a unit in the last
         place off.
         """
         moves = dict.fromkeys(doubtful, 0.0)
-        for seed in range(DRAWS):
-            other = self.oracle(rounding(self.setting.dtype, seed))
+        for seed in range(ROUNDING_DRAWS):
+            other = self.oracle(random_rounding(self.setting.dtype, seed))
             others = {name: right for name, _, right, *_ in self._pairs(other, other)}
             for name, _, right, untouched, floor in pairs:
                 if name in doubtful:
@@ -267,7 +269,7 @@ class _Comparison:
         name = max(doubtful, key=lambda n: doubtful[n])
         return Finding(self.setting.name, ILL_CONDITIONED, doubtful[name], moves[name])
 
-    def _pairs(self, wanted: Reference, calm: Reference) -> Iterator[Pair]:
+    def _pairs(self, wanted: Reference, calm: Reference) -> Iterator[ComparedPair]:
         """All to compare: its name, both values, the oracle's without bad numbers, its scale."""
         program, found, empty = self.program, self.found, self.setting.empty
         if empty:
@@ -286,7 +288,7 @@ class _Comparison:
         calms = rights if calm is wanted else calm.gradients(names)
         for name, right, untouched in zip(names, rights, calms):
             # The gradient of x is as large as x is small; all else is of the order of one.
-            floor = _slope(found.inputs[first]) if name == first else 1.0
+            floor = _gradient_scale(found.inputs[first]) if name == first else 1.0
             yield f"gradient of {name}", gradients[name], right, untouched, floor
 
     def _left(self, known: Reference) -> Reference:
@@ -297,7 +299,7 @@ class _Comparison:
         return replace(known, outputs=kept)
 
 
-def _slope(x: Tensor | None) -> float:
+def _gradient_scale(x: Tensor | None) -> float:
     """A derivative that is not small: one over the spread of the input."""
     assert x is not None
     known = x.detach()[torch.isfinite(x.detach())].to(F64)

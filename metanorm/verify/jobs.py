@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 from metanorm.verify.finding import Verification
-from metanorm.verify.report import Task, verified
+from metanorm.verify.report import Task, verify_task
 
 
 @dataclass
@@ -24,7 +24,7 @@ class _Worker:
     task: Task | None = None
 
 
-def in_processes(tasks: Sequence[Task], jobs: int) -> Iterator[Verification | None]:
+def verify_in_processes(tasks: Sequence[Task], jobs: int) -> Iterator[Verification | None]:
     """The verifications as they come, in any order, and `None` where a second brings none.
 
     A process that dies is a finding about the norm that it was at, and another one takes its place.
@@ -34,24 +34,24 @@ def in_processes(tasks: Sequence[Task], jobs: int) -> Iterator[Verification | No
     try:
         while waiting or any(worker.task for worker in workers):
             while waiting and len(workers) < jobs:
-                workers.append(_started())
+                workers.append(_start_worker())
             for worker in workers:
                 if worker.task is None and waiting:
                     worker.task = waiting.pop()
-                    with suppress(ConnectionError), _raising_at_broken_pipes():
+                    with suppress(ConnectionError), _raise_broken_pipe():
                         worker.pipe.send(worker.task)  # if it has ended, its pipe says so below
             ready = wait([worker.pipe for worker in workers if worker.task], timeout=1)
             if not ready:
                 yield None
             for worker in [worker for worker in workers if worker.pipe in ready]:
-                yield _received(worker, workers)
+                yield _receive(worker, workers)
     finally:
         for worker in workers:
             worker.process.terminate()
 
 
 @contextmanager
-def _raising_at_broken_pipes() -> Iterator[None]:
+def _raise_broken_pipe() -> Iterator[None]:
     """Let a write to a process that has ended raise `BrokenPipeError`, although the command ends by
     SIGPIPE where nobody reads what it prints."""
     if not hasattr(signal, "SIGPIPE"):
@@ -66,7 +66,7 @@ def _raising_at_broken_pipes() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _received(worker: _Worker, workers: list[_Worker]) -> Verification:
+def _receive(worker: _Worker, workers: list[_Worker]) -> Verification:
     assert worker.task is not None
     task, worker.task = worker.task, None
     try:
@@ -76,15 +76,15 @@ def _received(worker: _Worker, workers: list[_Worker]) -> Verification:
     except (EOFError, ConnectionError):
         workers.remove(worker)
         worker.process.join()
-        return Verification(task.norm, problem=f"the process ended: {_end(worker.process)}")
+        return Verification(task.norm, problem=f"the process ended: {_exit_text(worker.process)}")
 
 
-def _end(process: SpawnProcess) -> str:
+def _exit_text(process: SpawnProcess) -> str:
     code = process.exitcode or 0
     return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
-def _started() -> _Worker:
+def _start_worker() -> _Worker:
     context = get_context("spawn")  # a fork would take over the threads of torch, half alive
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs,), daemon=True)
@@ -100,6 +100,6 @@ def _work(pipe: Connection) -> None:
     torch.set_num_threads(1)  # the processes share the cores
     try:
         while True:
-            pipe.send(verified(pipe.recv()))
+            pipe.send(verify_task(pipe.recv()))
     except (EOFError, KeyboardInterrupt, BrokenPipeError):
         os._exit(0)

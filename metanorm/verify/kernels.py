@@ -9,7 +9,7 @@ from metanorm.runtime.kernels.table import source_of
 from metanorm.runtime.triton.kernels import there
 
 # By the type of the device, and the file of the module that kernels would lie beside.
-BESIDE: Mapping[str, Callable[[str], bool]] = {
+HAS_KERNELS: Mapping[str, Callable[[str], bool]] = {
     "cpu": lambda file: bool(source_of(file)),
     "cuda": there,
 }
@@ -17,4 +17,4 @@ BESIDE: Mapping[str, Callable[[str], bool]] = {
 
 def has_kernels(module: ModuleType, device: str = "cpu") -> bool:
     """Whether kernels for a type of device belong to a generated module."""
-    return BESIDE[device](module.__file__ or "")
+    return HAS_KERNELS[device](module.__file__ or "")

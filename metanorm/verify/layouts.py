@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def laid_out(x: Tensor, memory: str) -> Tensor:
+def with_layout(x: Tensor, memory: str) -> Tensor:
     """The same numbers in another memory layout; as it is where the layout does not exist."""
     match memory:
         case "channels last" if x.dim() == 4:
@@ -25,7 +25,7 @@ def laid_out(x: Tensor, memory: str) -> Tensor:
             return x
 
 
-def moved(x: Tensor, device: str) -> Tensor:
+def to_device(x: Tensor, device: str) -> Tensor:
     """The same numbers in the memory of a device, and there as they lie here.
 
     `Tensor.to` would close the gaps of what is strided and write out what is expanded.

@@ -26,10 +26,10 @@ def verify_norm(
 
     The module runs on the device, the oracle always on the CPU.
     """
-    return Verification(program.name, tuple(findings(program, module, device, chosen)))
+    return Verification(program.name, tuple(findings_of_norm(program, module, device, chosen)))
 
 
-def findings(
+def findings_of_norm(
     program: Program, module: ModuleType, device: str = "cpu", chosen: Settings = settings
 ) -> Iterator[Finding]:
     """A finding for each setting on plain torch, and for each one that kernels serve on them."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from metanorm.ir.nodes import Program
 from metanorm.oracle.call import Call
 from metanorm.oracle.interpret import interpret
-from metanorm.verify.cases import F64, Built, Setting
+from metanorm.verify.cases import F64, Example, Setting
 
 
 @dataclass
@@ -24,8 +24,8 @@ class Reference:
     leaves: dict[str, Tensor]  # inputs and parameters
 
     def gradients(self, names: Sequence[str]) -> list[Tensor]:
-        """The gradients of `combined` outputs by the leaves of these names."""
-        loss = combined(self.outputs, self.program)
+        """The gradients of `combined_loss` by the leaves of these names."""
+        loss = combined_loss(self.outputs, self.program)
         wanted = [self.leaves[n] for n in names]
         return list(
             torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True)
@@ -39,7 +39,7 @@ def reference(
     norm: nn.Module,
     inputs: Mapping[str, Tensor | None],
     buffers: Mapping[str, Tensor],
-    built: Built,
+    built: Example,
     setting: Setting,
     rounded: Callable[[Tensor], Tensor] | None = None,
 ) -> Reference:
@@ -47,8 +47,8 @@ def reference(
 
     With `rounded`, the answer where that is done to each number on the way.
     """
-    leaves = {n: _twin(x) for n, x in inputs.items() if x is not None}
-    params = {n: _twin(p) for n, p in norm.named_parameters()}
+    leaves = {n: _float64_leaf(x) for n, x in inputs.items() if x is not None}
+    params = {n: _float64_leaf(p) for n, p in norm.named_parameters()}
     counter = getattr(norm, "num_batches_tracked", None)
     result = interpret(
         program,
@@ -56,7 +56,7 @@ def reference(
             inputs={n: leaves.get(n) for n in inputs},
             params=params,
             buffers=buffers,
-            hypers={a.name: _here(getattr(norm, a.name)) for a in program.arguments},
+            hypers={a.name: _on_cpu(getattr(norm, a.name)) for a in program.arguments},
             groups=built.groups,
             training=setting.training,
             keeps=counter is not None,
@@ -69,7 +69,7 @@ def reference(
     return Reference(result.outputs, result.updates, program, {**leaves, **params})
 
 
-def combined(outputs: Mapping[str, Tensor], program: Program) -> Tensor:
+def combined_loss(outputs: Mapping[str, Tensor], program: Program) -> Tensor:
     """One random combination of all outputs, in float64.
 
     Its weights are the gradients of the outputs, and bfloat16 holds them without rounding, or the
@@ -86,12 +86,12 @@ def combined(outputs: Mapping[str, Tensor], program: Program) -> Tensor:
     return loss
 
 
-def _here(value: object) -> object:
+def _on_cpu(value: object) -> object:
     """An argument of a constructor; matrices have gone to the device of the module."""
     return value.cpu() if isinstance(value, Tensor) else value
 
 
-def _twin(x: Tensor) -> Tensor:
+def _float64_leaf(x: Tensor) -> Tensor:
     """The same numbers in float64 where the oracle is, as a leaf of a graph of their own."""
     here = x.detach().cpu()
     return here.to(F64).clone().requires_grad_() if x.is_floating_point() else here

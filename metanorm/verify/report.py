@@ -16,7 +16,7 @@ from metanorm.source import Source
 from metanorm.targets.live import module_from_files
 from metanorm.verify.cases import quick_settings, settings
 from metanorm.verify.finding import Finding, Verification
-from metanorm.verify.norms import findings
+from metanorm.verify.norms import findings_of_norm
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def steps(task: Task) -> Iterator[Finding | Verification]:
                 if norm.program.name == task.norm
             )
             chosen = quick_settings if task.quick else settings
-            for finding in findings(program, _module(task), task.device, chosen):
+            for finding in findings_of_norm(program, _module(task), task.device, chosen):
                 found.append(finding)
                 yield finding
         except Exception as error:
@@ -82,23 +82,23 @@ def steps(task: Task) -> Iterator[Finding | Verification]:
     yield replace(done, findings=tuple(found), notes=notes)
 
 
-def verified(task: Task) -> Verification:
+def verify_task(task: Task) -> Verification:
     """The end of the steps."""
     *_, last = steps(task)
     assert isinstance(last, Verification)
     return last
 
 
-_modules: dict[tuple[str, Options], ModuleType] = {}
+_module_cache: dict[tuple[str, Options], ModuleType] = {}
 
 
 def _module(task: Task) -> ModuleType:
     """The module of a file, compiled once for its norms, which follow each other."""
     key = (task.root, task.options)
-    if key not in _modules:
-        _modules.clear()
+    if key not in _module_cache:
+        _module_cache.clear()
         result = driver.compile_specs(task.sources, [task.root], task.options)
         if not result.files:
             raise ValueError("; ".join(d.message for d in result.diagnostics))
-        _modules[key] = module_from_files(result.files, module_name(task.root))
-    return _modules[key]
+        _module_cache[key] = module_from_files(result.files, module_name(task.root))
+    return _module_cache[key]

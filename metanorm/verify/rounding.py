@@ -10,10 +10,10 @@ from torch import Tensor
 
 from metanorm.verify.cases import F64
 
-DRAWS = 8  # of which way each number moves
+ROUNDING_DRAWS = 8  # of which way each number moves
 
 
-def rounding(dtype: torch.dtype, seed: int) -> Callable[[Tensor], Tensor]:
+def random_rounding(dtype: torch.dtype, seed: int) -> Callable[[Tensor], Tensor]:
     """A function that moves each number of a tensor up or down by a unit in its last place.
 
     The tensor is in float64, the place is that of `dtype`. The gradient is moved in the same way.
@@ -23,11 +23,11 @@ def rounding(dtype: torch.dtype, seed: int) -> Callable[[Tensor], Tensor]:
     class Rounded(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, x: Tensor) -> Tensor:
-            return _moved(x, dtype, generator)
+            return _rounded_randomly(x, dtype, generator)
 
         @staticmethod
         def backward(ctx: Any, grad: Tensor) -> Tensor:
-            return _moved(grad, dtype, generator)
+            return _rounded_randomly(grad, dtype, generator)
 
     def rounded(x: Tensor) -> Tensor:
         moved: Tensor = Rounded.apply(x)  # type: ignore[no-untyped-call]
@@ -36,7 +36,7 @@ def rounding(dtype: torch.dtype, seed: int) -> Callable[[Tensor], Tensor]:
     return rounded
 
 
-def _moved(x: Tensor, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
+def _rounded_randomly(x: Tensor, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
     ways = torch.randint(0, 2, x.shape, generator=generator).to(F64) * 2 - 1
     _, exponent = torch.frexp(x.abs().clamp_min(torch.finfo(dtype).tiny))
     unit = torch.ldexp(torch.ones_like(x), exponent - 1) * torch.finfo(dtype).eps

@@ -14,8 +14,8 @@ from torch.export import Dim
 
 from metanorm.ir.nodes import Divisible, Equal, Program
 from metanorm.ir.space import Space
-from metanorm.verify.cases import Built, Setting, build
-from metanorm.verify.compare import make
+from metanorm.verify.cases import Example, Setting, make_example
+from metanorm.verify.compare import make_module
 
 
 @dataclass
@@ -33,11 +33,11 @@ def calls(program: Program, library: ModuleType, training: bool, **setting: Any)
     space = Space(program.axes)
     cut = {c.axis for c in program.checks if isinstance(c, Divisible) and not space[c.axis].size}
     first = Setting("first", training=training, space=(6, 5), **setting)
-    parts = {axis: build(program, first).shapes[axis][0] for axis in cut}
+    parts = {axis: make_example(program, first).shapes[axis][0] for axis in cut}
     # More than one part of each: for torch, lengths of one are special.
     lengths = {axis: (2 * parts[axis],) for axis in cut}
     first = Setting("first", training=training, space=(6, 5), lengths=lengths, **setting)
-    before = build(program, first)
+    before = make_example(program, first)
     kept = {axis for argument in program.arguments for axis in argument.axes}
     free = [
         axis.name
@@ -47,19 +47,19 @@ def calls(program: Program, library: ModuleType, training: bool, **setting: Any)
     longer = {name: tuple(3 * n for n in before.shapes[name]) for name in free}
     longer.update({name: (7, 3) for name in free if space[name].variadic})
     second = Setting("second", training=training, lengths=longer, **setting)
-    after = build(program, second, seed=1)
-    module = make(program, library, before, first)
+    after = make_example(program, second, seed=1)
+    module = make_module(program, library, before, first)
     open_dims = _dynamic(program, before, after, parts)
     return Calls(module, _arguments(before), _arguments(after), open_dims)
 
 
-def _arguments(built: Built) -> dict[str, Any]:
+def _arguments(built: Example) -> dict[str, Any]:
     counts = {f"{name}_size": count for name, count in built.groups.items()}
     return {**built.inputs, **counts}
 
 
 def _dynamic(
-    program: Program, before: Built, after: Built, parts: dict[str, int]
+    program: Program, before: Example, after: Example, parts: dict[str, int]
 ) -> dict[str, Any]:
     """A name for each length in which the calls differ, the same one for the same axis."""
     equal = {c.second: c.first for c in program.checks if isinstance(c, Equal)}

@@ -14,17 +14,17 @@ from torch import Tensor, fx, nn
 import metanorm
 from metanorm import runtime
 from metanorm.ir.nodes import Program
-from metanorm.verify.cases import Setting, build
-from metanorm.verify.compare import make
+from metanorm.verify.cases import Setting, make_example
+from metanorm.verify.compare import make_module
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what torch warns of itself is not ours
 
 
 def call_of(program: Program, library: ModuleType, training: bool) -> tuple[nn.Module, Any]:
     setting = Setting("call", training=training)
-    built = build(program, setting)
+    built = make_example(program, setting)
     counts = {f"{name}_size": count for name, count in built.groups.items()}
-    module = make(program, library, built, setting)
+    module = make_module(program, library, built, setting)
     if program.target == "weight":  # it begins with its first call
         module(**built.inputs)
     return module, {**built.inputs, **counts}

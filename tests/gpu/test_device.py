@@ -18,7 +18,7 @@ from test_bench import case
 
 from metanorm.bench.candidates import Candidate, candidates
 from metanorm.bench.clock import CudaClock
-from metanorm.bench.device import cuda
+from metanorm.bench.device import cuda_device
 from metanorm.bench.memory import peak_bytes_on_gpu
 from metanorm.bench.report import Report
 from metanorm.driver import compile_specs
@@ -59,7 +59,7 @@ def test_a_norm_on_the_device(program: Program) -> None:
 
 def made(name: str) -> Iterator[Candidate]:
     """Every candidate of a norm that is installed."""
-    for _, make in candidates(case(SPECS[name], name, "triton", cuda()), traced=False):
+    for _, make in candidates(case(SPECS[name], name, "triton", cuda_device()), traced=False):
         try:
             yield make()
         except Exception as error:

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from metanorm.ir.nodes import Program
-from metanorm.verify.cases import Setting, build
-from metanorm.verify.compare import make
+from metanorm.verify.cases import Setting, make_example
+from metanorm.verify.compare import make_module
 
 # The usual layers, and one that mixes their pools, with the files of their specs.
 NORMS = {
@@ -42,8 +42,8 @@ class Call:
 
 def call_of(program: Program, library: ModuleType, training: bool) -> Call:
     setting = Setting("call", training=training, space=(4, 2))
-    built = build(program, setting)
-    module = make(program, library, built, setting)
+    built = make_example(program, setting)
+    module = make_module(program, library, built, setting)
     inputs = [x for x in built.inputs.values() if x is not None]
     return Call(module, inputs, {f"{name}_size": n for name, n in built.groups.items()})
 

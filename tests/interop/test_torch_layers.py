@@ -20,7 +20,7 @@ from metanorm.frontend import check
 from metanorm.ir.nodes import Program
 from metanorm.passes.pipeline import optimize
 from metanorm.source import Source
-from metanorm.torch_layers import likeness
+from metanorm.torch_layers import matching_layer
 
 BASES = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 OF_LIBRARY = {
@@ -237,7 +237,7 @@ def test_what_cannot_be_served_is_said() -> None:
         "EpsOrNone": "nothing of it can stand for `eps`",
     }
     for name, program in programs.items():
-        layer = likeness(program, optimize(program))
+        layer = matching_layer(program, optimize(program))
         assert (layer.why_not if layer else None) == reasons.get(name), name
 
 

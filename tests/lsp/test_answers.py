@@ -18,7 +18,7 @@ from metanorm.lsp import actions, display, hover, names
 from metanorm.lsp.completion import completion
 from metanorm.lsp.project import Project, View
 from metanorm.semantics.symbols import WORDS, Occurrence, Role, Symbol
-from metanorm.source import Source, Span, edited
+from metanorm.source import Source, Span, apply_edits
 from metanorm.syntax import words
 from metanorm.syntax.grammar import (
     CLAUSE_WORDS,
@@ -95,7 +95,7 @@ def meaning(view: View) -> list[str]:
 
 def renamed(view: View, symbols: dict[Symbol, str]) -> View:
     edits = [(o.span, symbols[o.symbol]) for o in view.occurrences if o.symbol in symbols]
-    text = edited(view.findings.workspace.texts[view.name], edits)
+    text = apply_edits(view.findings.workspace.texts[view.name], edits)
     project = Project()
     project.put(view.name, text)
     return project.view(view.name)
@@ -120,7 +120,7 @@ def test_with_any_name_renamed_a_spec_means_the_same(path: Path) -> None:
         if o.introduces and o.symbol in own(view):
             places = names.rename(project, view, o.span.start, "q7q")
             edits = [(span, "q7q") for span in places[view.name]]
-            text = edited(view.findings.workspace.texts[view.name], edits)
+            text = apply_edits(view.findings.workspace.texts[view.name], edits)
             after = Project()
             after.put(view.name, text)
             assert meaning(after.view(view.name)) == meaning(view)
@@ -243,7 +243,7 @@ def test_a_use_leads_to_its_file() -> None:
     project, view = of(LIBRARY_USER)
     (span,) = names.definition(project, view, 8)
     assert span.source == f"{LIBRARY}batch_norm.norm"
-    assert Path(names.path_of(span.source)).is_file()
+    assert Path(names.path_of_source(span.source)).is_file()
     (span,) = names.definition(project, view, LIBRARY_USER.index("BatchNorm"))
     assert span.source == f"{LIBRARY}batch_norm.norm"
 
@@ -412,7 +412,7 @@ def test_hints_are_axes_that_are_not_written() -> None:
 @pytest.mark.parametrize("path", [*SPECS[::4], *BAD], ids=ids)
 def test_any_text_has_colours_and_an_outline(path: Path) -> None:
     project, view = opened(path)
-    places = [c.span for c in display.colours(view)]
+    places = [c.span for c in display.semantic_tokens(view)]
     assert all(a.end <= b.start for a, b in pairwise(places))
     for norm in display.outline(view):
         for child in norm.children:
@@ -439,7 +439,7 @@ def test_a_warning_can_be_allowed() -> None:
     text = "norm A {\n  input  x[N, C]\n  reduce N\n}\n"
     _, view = of(text)
     (action,) = actions.actions(view, view.source.whole())
-    after = edited(text, [(edit.span, f"{edit.text}why") for edit in action.edits])
+    after = apply_edits(text, [(edit.span, f"{edit.text}why") for edit in action.edits])
     assert after == text.replace("reduce N", "reduce N  # norm: allow MN0702 -- why")
     assert of(after)[1].findings.diagnostics == ()
 
@@ -448,7 +448,7 @@ def test_a_warning_can_be_allowed() -> None:
 def test_formatting_is_that_of_fmt(path: Path) -> None:
     _, view = opened(path)
     text = view.source.text
-    for edit in actions.formatting(view):
+    for edit in actions.formatting_edits(view):
         text = text[: edit.span.start] + edit.text + text[edit.span.end :]
     assert text == frontend.format_spec(view.source)[0]
 

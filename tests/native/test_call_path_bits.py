@@ -28,8 +28,8 @@ from tiers import covering, one_precision, tiered
 from torch import Tensor, nn
 
 from metanorm.runtime.demands import through_python
-from metanorm.verify.cases import build
-from metanorm.verify.compare import make
+from metanorm.verify.cases import make_example
+from metanorm.verify.compare import make_module
 
 pytestmark = through_c  # elsewhere there is nothing to compare
 
@@ -115,8 +115,8 @@ def test_library(name: str, library: ModuleType) -> None:
     """Each setting of a norm after the others: most find plans that were made of another one."""
     program = ACTIVATIONS[name]
     for setting in one_precision(program):
-        built = build(program, setting)
-        module = make(program, library, built, setting)
+        built = make_example(program, setting)
+        module = make_module(program, library, built, setting)
         if not functions(module):
             pytest.skip("it has no kernels")
         first = program.inputs[0]

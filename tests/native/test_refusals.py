@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from metanorm.explain.kernels import kernels
+from metanorm.explain.kernels import kernels_text
 from metanorm.frontend import check
 from metanorm.passes.pipeline import optimize
 from metanorm.source import Source
@@ -28,4 +28,4 @@ REASONS = {
 def test_the_reason_is_told(text: str) -> None:
     source = Source.of("t.norm", f"norm T(eps = 1e-5) {{\n{text}\n}}\n")
     (norm,) = check({"t.norm": source}, ["t.norm"]).norms["t.norm"]
-    assert kernels(optimize(norm.program)) == f"none, plain torch alone: {REASONS[text]}"
+    assert kernels_text(optimize(norm.program)) == f"none, plain torch alone: {REASONS[text]}"

@@ -9,7 +9,7 @@ import pytest
 from conftest import LIBRARY, ROOT
 
 from metanorm.explain import library
-from metanorm.explain.kernels import status
+from metanorm.explain.kernels import execution_status
 from metanorm.passes.pipeline import optimize
 
 SHIPPED = ROOT / "specs" / library.LISTING
@@ -19,7 +19,7 @@ def test_the_list_that_ships_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: object) -> library.Rows:
         raise AssertionError("the list was made again: run `make docs`")
 
-    monkeypatch.setattr(library, "asked", refuse)
+    monkeypatch.setattr(library, "compiled_listing", refuse)
     rows = library.listing()
     assert len(rows) > 100 and {"name", "file", "status", "citation", "meaning"} == {*rows[0]}
 
@@ -30,7 +30,7 @@ def test_what_it_says_is_so() -> None:
     rows = {row["name"]: row["status"] for row in library.listing()}
     assert {*rows} == {*PROGRAMS}
     for name in ("LayerNorm", "IterNorm", "AdjacencyNorm", "DomainBatchNorm"):
-        assert rows[name] == status(optimize(PROGRAMS[name]))
+        assert rows[name] == execution_status(optimize(PROGRAMS[name]))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"made_for": "another"}', "{"])
@@ -39,7 +39,7 @@ def test_another_list_is_not_used(
 ) -> None:
     (tmp_path / library.LISTING).write_text(text)
     monkeypatch.setattr(library, "resource", lambda _: tmp_path)
-    monkeypatch.setattr(library, "asked", lambda given: [{"name": str(len(given.roots))}])
+    monkeypatch.setattr(library, "compiled_listing", lambda w: [{"name": str(len(w.roots))}])
     assert library.listing() == [{"name": str(len(LIBRARY.roots))}]
 
 

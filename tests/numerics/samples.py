@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from metanorm.ir.nodes import Program
-from metanorm.verify.cases import Setting, build
-from metanorm.verify.compare import make
+from metanorm.verify.cases import Setting, make_example
+from metanorm.verify.compare import make_module
 
 
 def sample(
@@ -19,10 +19,10 @@ def sample(
 ) -> tuple[nn.Module, dict[str, Any]]:
     """A module with random parameters and the keyword arguments of a call, in float64."""
     chosen = replace(Setting("train"), **setting)
-    built = build(program, chosen, seed)
+    built = make_example(program, chosen, seed)
     arguments: dict[str, Any] = dict(built.inputs)
     arguments.update({f"{name}_size": count for name, count in built.groups.items()})
-    return make(program, library, built, chosen), arguments
+    return make_module(program, library, built, chosen), arguments
 
 
 def tensors(result: Any) -> tuple[Tensor, ...]:

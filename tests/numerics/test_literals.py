@@ -22,8 +22,8 @@ from metanorm.options import Options
 from metanorm.source import Source
 from metanorm.targets.live import module_from_files
 from metanorm.verify.agreement import difference
-from metanorm.verify.cases import Setting, build
-from metanorm.verify.compare import call, make, reference
+from metanorm.verify.cases import Setting, make_example
+from metanorm.verify.compare import call_module, make_module, reference
 
 F64 = torch.float64
 K = math.pi / 10  # no float32 is near it
@@ -139,11 +139,11 @@ def test_numbers_of_the_library_are_themselves(
     optional = frozenset(i.name for i in program.inputs if not i.required)
     settings += [replace(base, without=optional)] if optional else []
     for setting in settings:
-        built = build(program, setting)
-        norm = make(program, module, built, setting)
+        built = make_example(program, setting)
+        norm = make_module(program, module, built, setting)
         buffers = {n: b.detach().clone() for n, b in norm.named_buffers()}
         with runtime.use(target), torch.no_grad():
-            outputs = call(program, norm, built.inputs, built)
+            outputs = call_module(program, norm, built.inputs, built)
         right = reference(program, norm, built.inputs, buffers, built, setting).outputs
         for output, y in outputs.items():
             assert difference(y, right[output], right[output], 1.0) <= 1e-12, (setting, output)

@@ -14,7 +14,7 @@ from metanorm.ir.space import Space
 from metanorm.oracle.call import Call
 from metanorm.oracle.interpret import _Run
 from metanorm.passes.backward import GRADIENT
-from metanorm.verify.cases import F64, Setting, build
+from metanorm.verify.cases import F64, Setting, make_example
 
 # Whether a module is in training mode and keeps running statistics, in each arm.
 CALLS = {"train": (True, True), "eval": (False, True), "batch": (False, False)}
@@ -55,7 +55,7 @@ class Point:
 def point(program: Program, arm: str = "train") -> Point:
     """Random numbers for a program as the front end makes it, called as an arm is."""
     flat = {axis.name: (3,) for axis in program.axes if axis.variadic}
-    built = build(program, Setting("train", lengths=flat))
+    built = make_example(program, Setting("train", lengths=flat))
     random = torch.Generator().manual_seed(1)
 
     def positive(dims: tuple[str, ...]) -> Tensor:

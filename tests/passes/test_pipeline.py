@@ -22,8 +22,8 @@ from metanorm.oracle.call import Call
 from metanorm.oracle.interpret import interpret
 from metanorm.passes.pipeline import PIPELINE, TO_KERNELS, TO_PROCESSES, optimize, stages
 from metanorm.source import Source, Span
-from metanorm.verify.cases import Built, Setting, build
-from metanorm.verify.compare import combined
+from metanorm.verify.cases import Example, Setting, make_example
+from metanorm.verify.reference import combined_loss
 from metanorm.workspace import load
 
 sys.path.append(str(ROOT / "tests" / "properties"))
@@ -49,7 +49,7 @@ class Answer:
     gradients: dict[str, Tensor]
 
 
-def answer(program: Program, built: Built, training: bool, keeps: bool = True) -> Answer:
+def answer(program: Program, built: Example, training: bool, keeps: bool = True) -> Answer:
     """The program on these inputs, with parameters and buffers that are not at neutral values."""
     generator = torch.Generator().manual_seed(3)
 
@@ -67,7 +67,7 @@ def answer(program: Program, built: Built, training: bool, keeps: bool = True) -
     call = Call(inputs, params, buffers, hypers, built.groups, training, keeps, epsilon=1e-5)
     result = interpret(reading_all_buffers(program), call)
     leaves = params | {n: x for n, x in inputs.items() if x is not None and x.requires_grad}
-    loss = combined(result.outputs, program)
+    loss = combined_loss(result.outputs, program)
     gradients = torch.autograd.grad(
         loss, list(leaves.values()), allow_unused=True, materialize_grads=True
     )
@@ -98,7 +98,7 @@ def close(found: dict[str, Tensor], wanted: dict[str, Tensor], tolerance: float)
 
 def unchanged(program: Program, tolerance: float = 1e-11) -> None:
     """All passes, one after the other, with the numbers that each leaves."""
-    built = build(program, Setting("train"))
+    built = make_example(program, Setting("train"))
     if program.name in NON_NEGATIVE:
         built.inputs = {n: x if x is None else x.abs() for n, x in built.inputs.items()}
     wanted = {mode: answer(program, built, *mode) for mode in MODES}
@@ -115,11 +115,11 @@ def unchanged(program: Program, tolerance: float = 1e-11) -> None:
 
 def smooth(program: Program, tolerance: float) -> bool:
     """Whether rounding errors of the input make no difference: none sits on a kink."""
-    built = build(program, Setting("train"))
+    built = make_example(program, Setting("train"))
     wanted = {mode: answer(program, built, *mode) for mode in MODES}
     generator = torch.Generator().manual_seed(4)
     for _ in range(2):
-        moved = build(program, Setting("train"))
+        moved = make_example(program, Setting("train"))
         for x in moved.inputs.values():
             if x is not None and x.is_floating_point():
                 x *= 1 + 1e-14 * torch.randn(x.shape, generator=generator, dtype=x.dtype)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from metanorm import runtime
 from metanorm.ir.nodes import Program
-from metanorm.verify.cases import Built, Setting
+from metanorm.verify.cases import Example, Setting
 
 
 def synchronized(
@@ -20,7 +20,7 @@ def synchronized(
     rank: int,
     path: str,
     program: Program,
-    parts: list[Built],
+    parts: list[Example],
     setting: Setting,
     weights: list[dict[str, Tensor]],
     when: str = "train",

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from metanorm.ir.nodes import InputDecl, Program
-from metanorm.verify.cases import Built, Setting, build
-from metanorm.verify.compare import make
+from metanorm.verify.cases import Example, Setting, make_example
+from metanorm.verify.compare import make_module
 
 Inputs = dict[str, Any]
 
@@ -33,12 +33,14 @@ def module_at(path: str) -> ModuleType:
 
 def pieces(
     program: Program, axes: Sequence[str], lengths: Sequence[int], setting: Setting
-) -> list[Built]:
+) -> list[Example]:
     """The inputs of each process, whose piece of all `axes` has one of the lengths."""
     made = []
     for rank, length in enumerate(lengths):
         own = dict.fromkeys(axes, (length,))
-        built = build(program, replace(setting, lengths={**setting.lengths, **own}), seed=rank)
+        built = make_example(
+            program, replace(setting, lengths={**setting.lengths, **own}), seed=rank
+        )
         if made:  # what is not divided is the same everywhere
             same = {d.name for d in program.inputs if not set(axes) & set(d.dims)}
             same -= {d.name for d in program.inputs if d.sort == "edges"}
@@ -48,7 +50,7 @@ def pieces(
     return made
 
 
-def together(program: Program, axes: Sequence[str], parts: Sequence[Built]) -> Built:
+def together(program: Program, axes: Sequence[str], parts: Sequence[Example]) -> Example:
     """The inputs of a single process: all pieces behind each other."""
     inputs: dict[str, Tensor | None] = {}
     groups: dict[str, int] = {}
@@ -65,7 +67,7 @@ def _joined(
     decl: InputDecl,
     axes: Sequence[str],
     values: Sequence[Tensor | None],
-    parts: Sequence[Built],
+    parts: Sequence[Example],
 ) -> Tensor | None:
     given = [value for value in values if value is not None]
     if len(given) < len(values):
@@ -87,13 +89,13 @@ def place_of(decl: InputDecl, axes: Sequence[str]) -> int:
     return next(i for i, axis in enumerate(decl.dims) if axis in axes)
 
 
-def _first(program: Program, built: Built) -> Tensor:
+def _first(program: Program, built: Example) -> Tensor:
     first = built.inputs[program.inputs[0].name]
     assert first is not None
     return first
 
 
-def arguments_of(built: Built | Piece) -> Inputs:
+def arguments_of(built: Example | Piece) -> Inputs:
     """The keyword arguments of a call; what can have a gradient has one."""
     inputs: Inputs = {
         name: x.clone().requires_grad_() if x is not None and x.is_floating_point() else x
@@ -106,7 +108,7 @@ def arguments_of(built: Built | Piece) -> Inputs:
 def run(
     norm: nn.Module,
     program: Program,
-    built: Built | Piece,
+    built: Example | Piece,
     weights: Mapping[str, Tensor] | None,
 ) -> dict[str, Tensor]:
     """Outputs, gradients and buffers of one call, for a loss with a weight for each element; the
@@ -136,9 +138,9 @@ def weights_of(found: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, Ten
     }
 
 
-def norm_of(path: str, program: Program, built: Built, setting: Setting) -> nn.Module:
+def norm_of(path: str, program: Program, built: Example, setting: Setting) -> nn.Module:
     """The module of a norm, with the same random parameters everywhere."""
-    return make(program, module_at(path), built, setting)
+    return make_module(program, module_at(path), built, setting)
 
 
 @dataclass
@@ -152,7 +154,7 @@ class Piece:
 
 
 def cut(
-    program: Program, built: Built, norm: nn.Module, axis: str, lengths: Sequence[int]
+    program: Program, built: Example, norm: nn.Module, axis: str, lengths: Sequence[int]
 ) -> list[Piece]:
     """The pieces of a norm and of its inputs along an axis."""
     found = []

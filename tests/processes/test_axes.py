@@ -12,7 +12,7 @@ from test_samples import difference
 import metanorm
 from metanorm import runtime
 from metanorm.ir.outputs import output_dims
-from metanorm.verify.cases import Setting, build
+from metanorm.verify.cases import Setting, make_example
 
 # Norms, an axis of each, and how long its pieces are.
 CASES = [
@@ -34,7 +34,7 @@ def test_pieces_of_an_axis(
     program, path = PROGRAMS[name], paths[name]
     whole = {"S": (4, 2), "C": (5,)}[axis]
     setting = Setting("call", training=training, lengths={axis: whole})
-    built = build(program, setting)
+    built = make_example(program, setting)
     norm = norm_of(path, program, built, setting)
     parts = cut(program, built, norm, axis, lengths)
     dims = {d.name: d.dims for d in program.declarations}

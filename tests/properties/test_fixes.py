@@ -18,12 +18,12 @@ from random_specs import norms
 
 from metanorm import frontend
 from metanorm.diagnostics.model import Applicability, Diagnostic, Fix
-from metanorm.diagnostics.names import ELSEWHERE, SPELLED_OUT
+from metanorm.diagnostics.names import NAMES_ELSEWHERE, SPELLED_OUT
 from metanorm.diagnostics.registry import all_codes, manual_page
-from metanorm.findings import Findings, apart, findings, fixed
+from metanorm.findings import Findings, apply_fixes, findings, non_overlapping
 from metanorm.ir.ops import CALLABLE
-from metanorm.source import Source, Span, edited
-from metanorm.workspace import STDIN, Workspace, WorkspaceError, load, rewrite
+from metanorm.source import Source, Span, apply_edits
+from metanorm.workspace import STDIN, Workspace, WorkspaceError, load, rewrite_spec
 
 QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 BAD = sorted((ROOT / "tests" / "bad").glob("*.norm"))
@@ -35,7 +35,7 @@ def of(text: str) -> Findings:
 
 
 def with_fix(text: str, fix: Fix) -> str:
-    return edited(text, [(fix.span, fix.replacement)])
+    return apply_edits(text, [(fix.span, fix.replacement)])
 
 
 def repaired(text: str, unsafe: bool = False) -> str:
@@ -44,7 +44,7 @@ def repaired(text: str, unsafe: bool = False) -> str:
     def reload(texts: dict[str, str]) -> Workspace:
         return load([STDIN], stdin=text.encode(), texts=texts)
 
-    return fixed(of(text), reload, unsafe).texts.get(NAME, text)  # type: ignore[arg-type]
+    return apply_fixes(of(text), reload, unsafe).texts.get(NAME, text)  # type: ignore[arg-type]
 
 
 def syntax_errors(text: str) -> int:
@@ -91,7 +91,7 @@ def test_fixing_is_final(text: str, unsafe: bool) -> None:
 
 
 def test_specs_without_mistakes_stay_as_they_are() -> None:
-    done = fixed(findings(LIBRARY), lambda texts: LIBRARY, unsafe=True)
+    done = apply_fixes(findings(LIBRARY), lambda texts: LIBRARY, unsafe=True)
     assert done.texts == {}
 
 
@@ -137,13 +137,13 @@ def test_guesses_change_names_alone(text: str, data: st.DataObject) -> None:
 
 
 def test_a_name_that_may_be_another_thing_is_no_safe_fix() -> None:
-    for name in (*CALLABLE, *ELSEWHERE, *SPELLED_OUT):
+    for name in (*CALLABLE, *NAMES_ELSEWHERE, *SPELLED_OUT):
         for wrong in (f"{name}s", name[:-1], f"{name[1:]}"):
             call = "{}(x over C)" if wrong in ("count",) else "{}(x)"
             text = f"norm A {{\n  input  x[N, C]\n  output {call.format(wrong)}\n}}\n"
             for d in of(text).diagnostics:
                 for fix in d.fixes:
-                    known = wrong in ELSEWHERE and not ELSEWHERE[wrong][1]
+                    known = wrong in NAMES_ELSEWHERE and not NAMES_ELSEWHERE[wrong][1]
                     same_letters = fix.replacement.lower() == wrong.lower()
                     assert fix.applicability is Applicability.UNSAFE or known or same_letters
 
@@ -153,7 +153,7 @@ def test_what_computes_something_else_says_so(name: str) -> None:
     (found,) = of(f"norm A {{\n  input  x[N, C]\n  output x * {name}(x)\n}}\n").diagnostics
     (fix,) = found.fixes
     assert fix.applicability is Applicability.UNSAFE
-    assert ELSEWHERE[name][1] and ELSEWHERE[name][1] in fix.title
+    assert NAMES_ELSEWHERE[name][1] and NAMES_ELSEWHERE[name][1] in fix.title
 
 
 def test_names_in_two_cases_are_a_guess() -> None:
@@ -185,11 +185,11 @@ def test_an_edit_of_a_source_is_one_of_its_text(text: str, data: st.DataObject) 
     source = Source.of("x", text)
     ends = sorted(data.draw(st.tuples(*[st.integers(0, len(source.text))] * 2)))
     span = source.span(*ends)
-    after = edited(text, [(span, "z")])
+    after = apply_edits(text, [(span, "z")])
     expected = source.text[: span.start] + "z" + source.text[span.end :]
     assert Source.of("x", after).text == expected
     assert after.startswith("\ufeff") == text.startswith("\ufeff")
-    assert edited(text, []) == text
+    assert apply_edits(text, []) == text
 
 
 def test_of_overlapping_fixes_one_is_made() -> None:
@@ -197,7 +197,7 @@ def test_of_overlapping_fixes_one_is_made() -> None:
         Fix(Span("a", start, end), text, Applicability.SAFE, "")
         for start, end, text in [(0, 4, "p"), (2, 6, "q"), (6, 6, "r"), (8, 9, "s"), (8, 9, "s")]
     ]
-    assert apart(fixes) == [fixes[0], fixes[2], fixes[3]]
+    assert non_overlapping(fixes) == [fixes[0], fixes[2], fixes[3]]
     line = "  reduce C  # norm: allow MN0701, MN0206 -- not\n"
     text = f"norm A {{\n  input  x[N, C]\n{line}}}\n"
     assert repaired(text) == text.replace(line, "  reduce C\n")
@@ -290,7 +290,7 @@ def test_a_file_that_changed_meanwhile_is_left_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "a.norm"
     path.write_text("what someone else wrote")
     with pytest.raises(WorkspaceError, match="changed in the meantime"):
-        rewrite(path, CURLY, MENDED)
+        rewrite_spec(path, CURLY, MENDED)
     assert os.listdir(tmp_path) == ["a.norm"]
     assert path.read_text() == "what someone else wrote"
 

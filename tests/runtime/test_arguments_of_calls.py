@@ -14,8 +14,8 @@ from conftest import PROGRAMS
 import metanorm
 from metanorm import runtime
 from metanorm.ir.nodes import Program
-from metanorm.verify.cases import Setting, build
-from metanorm.verify.compare import call, make
+from metanorm.verify.cases import Setting, make_example
+from metanorm.verify.compare import call_module, make_module
 
 TARGETS = ["auto", "native", "torch"]
 
@@ -23,14 +23,14 @@ TARGETS = ["auto", "native", "torch"]
 @pytest.mark.parametrize("target", ["auto", "torch"])
 def test_an_input_that_is_no_tensor(program: Program, target: Any, library: ModuleType) -> None:
     setting = Setting("call")
-    built = build(program, setting)
-    norm = make(program, library, built, setting)
+    built = make_example(program, setting)
+    norm = make_module(program, library, built, setting)
     name = program.inputs[0].name
     for wrong in (None, [1.0, 2.0], numpy.ones(3), 1.0):
         given: Any = {**built.inputs, name: wrong}
         said = rf"{program.name}: {name} must be a tensor, got (None|a \w+)$"
         with runtime.use(target), pytest.raises(TypeError, match=said):
-            call(program, norm, given, built)
+            call_module(program, norm, given, built)
 
 
 FURTHER = [(p.name, i.name) for p in PROGRAMS.values() for i in p.inputs[1:]]
@@ -42,8 +42,8 @@ def test_a_further_input_that_is_no_tensor(
     norm: str, name: str, target: Any, library: ModuleType
 ) -> None:
     program, setting = PROGRAMS[norm], Setting("call")
-    built = build(program, setting)
-    module = make(program, library, built, setting)
+    built = make_example(program, setting)
+    module = make_module(program, library, built, setting)
     decl = next(i for i in program.inputs if i.name == name)
     before = copy.deepcopy(module.state_dict())
     own = built.inputs[name]
@@ -54,7 +54,7 @@ def test_a_further_input_that_is_no_tensor(
         given: Any = {**built.inputs, name: wrong}
         said = rf"^{norm}: {name} must be a tensor, got (None|a \w+)$"
         with runtime.use(target), pytest.raises(TypeError, match=said):
-            call(program, module, given, built)
+            call_module(program, module, given, built)
     for key, value in module.state_dict().items():
         assert value.equal(before[key]), key
 

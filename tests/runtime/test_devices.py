@@ -13,19 +13,19 @@ from torch import Tensor, nn
 import metanorm
 from metanorm import runtime
 from metanorm.ir.nodes import Program
-from metanorm.verify.cases import Built, Setting, build
-from metanorm.verify.compare import call, make
+from metanorm.verify.cases import Example, Setting, make_example
+from metanorm.verify.compare import call_module, make_module
 
 WORDS = r"\w+: \w+ is on (meta|cpu) and \w+ on (meta|cpu), but all tensors of a call"
 
 
-Made = tuple[nn.Module, dict[str, Tensor | None], Built]
+Made = tuple[nn.Module, dict[str, Tensor | None], Example]
 
 
 def made(program: Program, library: ModuleType) -> Made:
     setting = Setting("call")
-    built = build(program, setting)
-    return make(program, library, built, setting), built.inputs, built
+    built = make_example(program, setting)
+    return make_module(program, library, built, setting), built.inputs, built
 
 
 @pytest.mark.parametrize("target", ["auto", "torch"])
@@ -38,9 +38,9 @@ def test_state_on_another_device_is_refused(
     with runtime.use(target):
         if has_state:
             with pytest.raises(RuntimeError, match=WORDS):
-                call(program, norm, inputs, built)
+                call_module(program, norm, inputs, built)
         else:
-            call(program, norm, inputs, built)
+            call_module(program, norm, inputs, built)
 
 
 @pytest.mark.parametrize("target", ["auto", "torch"])
@@ -53,9 +53,9 @@ def test_inputs_on_another_device_are_refused_but_single_numbers_may_be_anywhere
     with runtime.use(target):
         if any(tensor.dim() for tensor in tensors):
             with pytest.raises(RuntimeError, match=WORDS):
-                call(program, norm, moved, built)
+                call_module(program, norm, moved, built)
         elif tensors:
-            assert all(y.is_meta for y in call(program, norm, moved, built).values())
+            assert all(y.is_meta for y in call_module(program, norm, moved, built).values())
 
 
 @pytest.mark.parametrize("target", ["auto", "torch"])
@@ -65,7 +65,7 @@ def test_one_of_many_inputs_is_refused(program: Program, target: Any, library: M
     for name in others:
         given = {**inputs, name: inputs[name].to("meta")}  # type: ignore[union-attr]
         with runtime.use(target), pytest.raises(RuntimeError, match=rf"{name} is on meta and "):
-            call(program, norm, given, built)
+            call_module(program, norm, given, built)
 
 
 def test_the_error_is_named_and_leaves_the_state() -> None:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 import metanorm
 from metanorm import runtime
 from metanorm.ir.nodes import Program
-from metanorm.verify.cases import Setting, build
-from metanorm.verify.compare import make
+from metanorm.verify.cases import Setting, make_example
+from metanorm.verify.compare import make_module
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # nested tensors are a prototype, torch says
 
@@ -103,8 +103,8 @@ def test_all_other_norms_say_no(
     is_layer = issubclass(getattr(library, program.name), (nn.LayerNorm, nn.RMSNorm))
     assert is_layer == (program.name in LAYERS)
     setting = Setting("call")
-    built = build(program, setting)
-    module = make(program, library, built, setting)
+    built = make_example(program, setting)
+    module = make_module(program, library, built, setting)
     counts = {f"{name}_size": count for name, count in built.groups.items()}
     nested = torch.nested.nested_tensor(rows((3, 4), (5, 4)), layout=layout)
     others = [built.inputs[decl.name] for decl in program.inputs[1:]]

@@ -13,8 +13,8 @@ import metanorm
 from metanorm import runtime
 from metanorm.ir.nodes import Program
 from metanorm.ir.reachable import outputs_of_others
-from metanorm.verify.cases import Setting, build
-from metanorm.verify.compare import call, make
+from metanorm.verify.cases import Setting, make_example
+from metanorm.verify.compare import call_module, make_module
 
 SPECS = """
 norm Scaled(eps = 1e-5) {
@@ -33,8 +33,8 @@ norm Two(eps = 1e-5) {
 @pytest.mark.parametrize("target", ["auto", "torch"])
 def test_gradients_are_zero(program: Program, target: Any, library: ModuleType) -> None:
     setting = Setting("empty", empty=True)
-    built = build(program, setting)
-    norm = make(program, library, built, setting)
+    built = make_example(program, setting)
+    norm = make_module(program, library, built, setting)
     inputs = {
         n: x.requires_grad_() if x is not None and x.is_floating_point() else x
         for n, x in built.inputs.items()
@@ -43,7 +43,7 @@ def test_gradients_are_zero(program: Program, target: Any, library: ModuleType) 
     leaves = {n: x for n, x in inputs.items() if x is not None and x.requires_grad}
     leaves |= dict(norm.named_parameters())
     with runtime.use(target):
-        outputs = call(program, norm, inputs, built)
+        outputs = call_module(program, norm, inputs, built)
     apart = dict(outputs_of_others(program))  # which are as in any call
     for name, output in outputs.items():
         if name not in apart:

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 import metanorm
 from metanorm import runtime
 from metanorm.ir.nodes import Program
-from metanorm.verify.cases import Setting, build
-from metanorm.verify.compare import call, make
+from metanorm.verify.cases import Setting, make_example
+from metanorm.verify.compare import call_module, make_module
 
 
 def of_other_shapes(tensor: Tensor) -> Iterator[Tensor]:
@@ -41,8 +41,8 @@ def put(norm: nn.Module, name: str, other: Tensor) -> None:
 @pytest.mark.parametrize("training", [True, False])
 def test_a_tensor_of_another_shape(program: Program, training: bool, library: ModuleType) -> None:
     setting = Setting("call", training=training)
-    built = build(program, setting)
-    norm = make(program, library, built, setting)
+    built = make_example(program, setting)
+    norm = make_module(program, library, built, setting)
     for name, tensor in {**norm._parameters, **norm._buffers}.items():
         if tensor is None or name == "num_batches_tracked":
             continue
@@ -52,7 +52,7 @@ def test_a_tensor_of_another_shape(program: Program, training: bool, library: Mo
             before = copy.deepcopy(changed.state_dict())
             for target in ("auto", "torch"):
                 with runtime.use(target), pytest.raises(runtime.ShapeError):  # type: ignore[arg-type]
-                    call(program, changed, built.inputs, built)
+                    call_module(program, changed, built.inputs, built)
             for key, value in changed.state_dict().items():
                 assert value.equal(before[key]), (name, other.shape, key)
 

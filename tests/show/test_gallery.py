@@ -12,7 +12,7 @@ from conftest import PROGRAMS, ROOT
 sys.path.insert(0, str(ROOT))
 
 from docs import generate
-from docs.generate import folder, stale
+from docs.generate import folder_files, stale
 
 FOLDER = "docs/gallery"
 SPECS = sorted(path.stem for path in (ROOT / "specs").glob("*.norm"))
@@ -27,7 +27,7 @@ COMMANDS = set(
 
 @pytest.fixture(scope="module")
 def gallery() -> dict[str, str | None]:
-    return folder(FOLDER)
+    return folder_files(FOLDER)
 
 
 def test_it_is_fresh(gallery: dict[str, str | None]) -> None:
@@ -48,12 +48,12 @@ def test_what_has_no_spec_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """On a gallery of one file: what is missing, changed or left over."""
     monkeypatch.setattr(generate, "ROOT", tmp_path)
     monkeypatch.setattr(generate, "FOLDERS", {"gallery": lambda: {"a.md": "new"}})
-    assert stale(folder("gallery")) == ["gallery/a.md"]
+    assert stale(folder_files("gallery")) == ["gallery/a.md"]
     (tmp_path / "gallery").mkdir()
     (tmp_path / "gallery" / "a.md").write_text("new")
-    assert stale(folder("gallery")) == []
+    assert stale(folder_files("gallery")) == []
     (tmp_path / "gallery" / "b.md").write_text("left over")
-    assert stale(folder("gallery")) == ["gallery/b.md"]
+    assert stale(folder_files("gallery")) == ["gallery/b.md"]
 
 
 def formulas(gallery: dict[str, str | None]) -> list[str]:

@@ -6,9 +6,9 @@ import pytest
 from conftest import PROGRAMS
 from test_pooled import norm, program_of
 
-from metanorm.show.invariance import Numbers, invariances
+from metanorm.show.invariance import ChangedAxes, invariances
 
-EACH: dict[str, tuple[tuple[Numbers, ...], tuple[Numbers, ...]]] = {
+EACH: dict[str, tuple[tuple[ChangedAxes, ...], tuple[ChangedAxes, ...]]] = {
     "BatchNorm": ((("C",),), (("C",),)),
     "LayerNorm": ((("*B",),), (("*B",),)),
     "InstanceNorm": ((("N", "C"),), (("N", "C"),)),

@@ -20,12 +20,12 @@ from metanorm.ir.nodes import Pool, Program
 from metanorm.oracle.interpret import values
 from metanorm.oracle.pools import Pools
 from metanorm.oracle.values import Values
-from metanorm.show.example import CannotDraw, bindings, example
+from metanorm.show.example import CannotDraw, example, nested_lets
 from metanorm.show.matrices import matrices
-from metanorm.show.pooled import pools
+from metanorm.show.pooled import pool_views
 from metanorm.show.shapes import CHOSEN, NEUTRAL, POOLED, Polygon
-from metanorm.show.solids import SHADED, solid
-from metanorm.show.view import Edge, Pooled
+from metanorm.show.solids import SHADED_COLOURS, solid
+from metanorm.show.view import Edge, PoolView
 from metanorm.source import Source
 
 
@@ -46,7 +46,7 @@ def places(edges: tuple[Edge, ...]) -> Iterator[tuple[int, ...]]:
     yield from product(*(range(edge.length) for edge in edges))
 
 
-def axes_of(place: tuple[int, ...], pooled: Pooled, v: Values) -> dict[str, int]:
+def axes_of(place: tuple[int, ...], pooled: PoolView, v: Values) -> dict[str, int]:
     """The position on each axis; of what is left out, the first one."""
     found: dict[str, int] = {}
     for edge, position in zip(pooled.edges, place):
@@ -55,9 +55,9 @@ def axes_of(place: tuple[int, ...], pooled: Pooled, v: Values) -> dict[str, int]
     return found
 
 
-def gradient(small: Program, v: Values, name: str, pooled: Pooled) -> Tensor:
+def gradient(small: Program, v: Values, name: str, pooled: PoolView) -> Tensor:
     """How much each element of the pooled value counts for the sum of the chosen element's pool."""
-    let = next(let for let in bindings(small.body) if let.name == name)
+    let = next(let for let in nested_lets(small.body) if let.name == name)
     assert isinstance(let.op, Pool)
     # What lives on cells of an axis is spread over its positions, which are what is drawn.
     named, type_ = dict(let.op.over), v.types[let.op.value]
@@ -76,11 +76,11 @@ def gradient(small: Program, v: Values, name: str, pooled: Pooled) -> Tensor:
     return leaf.grad
 
 
-def check_shares(program: Program, pooled: Pooled) -> None:
+def check_shares(program: Program, pooled: PoolView) -> None:
     small, call = example(program)
     for name in pooled.names:
         v = values(small, call)
-        op = next(let.op for let in bindings(small.body) if let.name == name)
+        op = next(let.op for let in nested_lets(small.body) if let.name == name)
         if not isinstance(op, Pool):
             continue
         counts = gradient(small, v, name, pooled)
@@ -93,7 +93,7 @@ def check_shares(program: Program, pooled: Pooled) -> None:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_shares_are_what_counts(name: str) -> None:
-    for pooled in pools(PROGRAMS[name]):
+    for pooled in pool_views(PROGRAMS[name]):
         assert pooled.shares.abs().sum() > 0
         check_shares(PROGRAMS[name], pooled)
 
@@ -123,26 +123,26 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_pool(kind: str) -> None:
-    (pooled,) = pools(KINDS[kind])
+    (pooled,) = pool_views(KINDS[kind])
     check_shares(KINDS[kind], pooled)
 
 
 def test_known_pools() -> None:
     """By hand: what group norm, a window and neighbours pool."""
-    (blocks,) = pools(PROGRAMS["GroupNorm"])
+    (blocks,) = pool_views(PROGRAMS["GroupNorm"])
     assert [edge.label for edge in blocks.edges] == ["N", "C", "*S"]
     assert blocks.shares[0, :3].eq(1).all() and blocks.shares.sum() == 3 * 7
-    (window,) = pools(KINDS["window"])
+    (window,) = pool_views(KINDS["window"])
     assert window.shares[0, 2:5].eq(1).all() and window.shares.sum() == 3 * 7
-    (around,) = pools(KINDS["neighbours"])
+    (around,) = pool_views(KINDS["neighbours"])
     assert around.shares[:, 0].tolist() == [0, 1, 1, 0, 1, 0, 0, 0]
     assert not around.counts_itself
-    (weighted,) = pools(KINDS["even window"])
+    (weighted,) = pool_views(KINDS["even window"])
     assert weighted.edges[1].matrix[0].tolist() == [3, 1, 0, 0, 0, 0, 0]
 
 
 def test_each_position_has_the_row_of_its_block() -> None:
-    (blocks,) = pools(norm("x[N, C]", "C: blocks(2)"))
+    (blocks,) = pool_views(norm("x[N, C]", "C: blocks(2)"))
     matrix = blocks.edges[1].matrix
     first = torch.arange(len(matrix)) < len(matrix) // 2
     assert torch.equal(matrix != 0, first[:, None] == first)
@@ -151,14 +151,14 @@ def test_each_position_has_the_row_of_its_block() -> None:
 def test_matrices_and_shares_agree() -> None:
     """Without masks the shares are the product of the chosen rows."""
     for name in ("BatchNorm", "GroupNorm", "LocalContextNorm", "MetaNorm", "AdjacencyNorm"):
-        for pooled in pools(PROGRAMS[name]):
+        for pooled in pool_views(PROGRAMS[name]):
             rows = torch.ones((), dtype=torch.float64)
             for edge in pooled.edges:
                 rows = rows[..., None] * edge.matrix[edge.chosen]
             assert torch.equal(rows, pooled.shares), name
 
 
-def faces(pooled: Pooled) -> dict[str, int]:
+def faces(pooled: PoolView) -> dict[str, int]:
     """How many faces of a solid have each colour."""
     shapes = solid(pooled.edges, pooled.shares).shapes
     found: dict[str, int] = {}
@@ -179,10 +179,10 @@ def seen(shares: Tensor) -> tuple[int, int, int]:
 
 @pytest.mark.parametrize("name", ["BatchNorm", "GroupNorm", "SwitchNorm", "GraphNorm", "ASNorm"])
 def test_a_face_is_coloured_where_its_element_counts(name: str) -> None:
-    for pooled in pools(PROGRAMS[name]):
+    for pooled in pool_views(PROGRAMS[name]):
         colours = faces(pooled)
-        lit = colours.get(POOLED, 0) + colours.get(SHADED[POOLED], 0)
-        orange = colours.get(CHOSEN, 0) + colours.get(SHADED[CHOSEN], 0)
+        lit = colours.get(POOLED, 0) + colours.get(SHADED_COLOURS[POOLED], 0)
+        orange = colours.get(CHOSEN, 0) + colours.get(SHADED_COLOURS[CHOSEN], 0)
         own = orange if pooled.counts_itself else 0
         assert lit + own == sum(seen(pooled.shares))
         assert colours[NEUTRAL] == sum(seen(torch.ones_like(pooled.shares)))
@@ -190,7 +190,7 @@ def test_a_face_is_coloured_where_its_element_counts(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["GroupNorm", "LocalContextNorm", "AdjacencyNorm"])
 def test_a_cell_is_coloured_where_its_entry_counts(name: str) -> None:
-    (pooled,) = pools(PROGRAMS[name])
+    (pooled,) = pool_views(PROGRAMS[name])
     cells = [s for s in matrices(pooled.edges).shapes if isinstance(s, Polygon)]
     counted = sum(int((edge.matrix != 0).sum()) for edge in pooled.edges)
     assert sum(cell.fill == POOLED for cell in cells) == counted
@@ -199,9 +199,9 @@ def test_a_cell_is_coloured_where_its_entry_counts(name: str) -> None:
 def test_what_is_too_large_says_so() -> None:
     huge = norm("x[N, C]", "C: blocks(5000)")
     with pytest.raises(CannotDraw, match="axis C would have 5000 positions"):
-        pools(huge)
+        pool_views(huge)
 
 
 def test_long_axes_are_cut() -> None:
-    (pooled,) = pools(KINDS["long"])
+    (pooled,) = pool_views(KINDS["long"])
     assert pooled.edges[1].length == 16 and pooled.edges[1].cut

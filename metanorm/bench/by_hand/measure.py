@@ -10,17 +10,17 @@ import torch
 from metanorm.bench.agreement import demand_agreement
 from metanorm.bench.by_hand.report import Comparison, HandEntry
 from metanorm.bench.by_hand.rows import ROWS
-from metanorm.bench.candidates import Candidate, Case, others, ours
+from metanorm.bench.candidates import Candidate, Case, our_candidates, peer_candidates
 from metanorm.bench.cases import ACTIVATION, GRADIENT, cases
 from metanorm.bench.clock import Lap
 from metanorm.bench.device import Device
-from metanorm.bench.fallback import RanOnTorch, reason
-from metanorm.bench.library import Specs
+from metanorm.bench.fallback import RanOnTorch, one_line_reason
+from metanorm.bench.library import CompiledSpecs
 from metanorm.bench.peers.table import peers
 from metanorm.bench.report import Measurement
-from metanorm.bench.turns import laps_together, ratio, timing
+from metanorm.bench.turns import laps_in_turns, ratio_of_laps, timing_of_laps
 from metanorm.bench.workload import Workload
-from metanorm.verify.cases import Setting, build
+from metanorm.verify.cases import Setting, make_example
 
 # A gradient is normalized without a graph: there is no way back through it.
 PHASES = {ACTIVATION: ("forward", "both"), GRADIENT: ("forward",)}
@@ -35,43 +35,43 @@ class Plan:
     threads: int | None = None
 
 
-def measure_by_hand(specs: Specs, plan: Plan, device: Device) -> Iterator[HandEntry]:
+def measure_by_hand(specs: CompiledSpecs, plan: Plan, device: Device) -> Iterator[HandEntry]:
     """Every norm of these specs that somebody else has, on its input."""
     if plan.threads is not None:
         torch.set_num_threads(plan.threads)
     for case in cases(
-        specs.checked, specs.files, specs.roots, "", device, _rows(plan.only), PHASES
+        specs.checked, specs.files, specs.roots, "", device, _workloads_of(plan.only), PHASES
     ):
-        yield measured(case, plan.rounds)
+        yield measure_case(case, plan.rounds)
 
 
-def _rows(only: str) -> Callable[[str], Iterable[Workload]]:
+def _workloads_of(only: str) -> Callable[[str], Iterable[Workload]]:
     """The inputs of a norm of the library; of one that is none there are none."""
     return lambda known: [row for row in ROWS.get(known, ()) if only in f"{known}, {row.name}"]
 
 
-def measured(case: Case, rounds: int) -> HandEntry:
+def measure_case(case: Case, rounds: int) -> HandEntry:
     """All candidates of one case, in turns."""
-    made, why = _our_own(case)
+    made, why = _our_candidate(case)
     able, left_out = {made.name: made}, []
-    for (name, make), peer in zip(others(case), peers(case.known, case.device.type)):
+    for (name, make), peer in zip(peer_candidates(case), peers(case.known, case.device.type)):
         try:
             norm = getattr(case.module, case.norm.program.name)
-            demand_agreement(norm, peer, build(case.norm.program, Setting("agreement")))
+            demand_agreement(norm, peer, make_example(case.norm.program, Setting("agreement")))
             candidate = make()
             for phase in PHASES[case.norm.program.target]:
                 case.device.clock.lap(candidate.prepare(phase), 1)
             able[name] = candidate
         except Exception as error:  # whatever a layer cannot do is a line of the report
-            left_out.append(f"{name}: {reason(error)}")
+            left_out.append(f"{name}: {one_line_reason(error)}")
     measurements: list[Measurement] = []
     comparisons: list[Comparison] = []
     for phase in PHASES[case.norm.program.target]:
         runs = {name: candidate.prepare(phase) for name, candidate in able.items()}
-        laps = laps_together(runs, rounds, case.device.clock)
+        laps = laps_in_turns(runs, rounds, case.device.clock)
         measurements += [_measurement(name, phase, found) for name, found in laps.items()]
         comparisons += [
-            Comparison(beside=name, phase=phase, ratio=ratio(found, laps[made.name]))
+            Comparison(beside=name, phase=phase, ratio=ratio_of_laps(found, laps[made.name]))
             for name, found in laps.items()
             if name != made.name
         ]
@@ -86,9 +86,9 @@ def measured(case: Case, rounds: int) -> HandEntry:
     )
 
 
-def _our_own(case: Case) -> tuple[Candidate, str]:
+def _our_candidate(case: Case) -> tuple[Candidate, str]:
     """The norm on kernels, or on torch under that name and the reason."""
-    (_, on_kernels), (_, on_torch) = ours(case)
+    (_, on_kernels), (_, on_torch) = our_candidates(case)
     try:
         return on_kernels(), ""
     except RanOnTorch as error:
@@ -96,7 +96,7 @@ def _our_own(case: Case) -> tuple[Candidate, str]:
 
 
 def _measurement(name: str, phase: str, laps: Sequence[Lap]) -> Measurement:
-    t = timing(laps)
+    t = timing_of_laps(laps)
     return Measurement(
         candidate=name, phase=phase, median=t.median, low=t.low, high=t.high, host=t.host
     )

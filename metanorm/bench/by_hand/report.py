@@ -53,7 +53,7 @@ class HandReport(Model):
     entries: tuple[HandEntry, ...]
 
 
-def lines(report: HandReport) -> Iterator[str]:
+def summary_lines(report: HandReport) -> Iterator[str]:
     """Who was left out and why, who has no kernels, and how fast norms are beside the quickest."""
     for entry in report.entries:
         name = f"{entry.norm}, {entry.workload}"
@@ -62,7 +62,7 @@ def lines(report: HandReport) -> Iterator[str]:
         for reason in entry.left_out:
             yield f"left out of {name}: {reason}"
     for phase in PHASES:
-        found = _least(report, phase)
+        found = _slowest_by_input(report, phase)
         if found:
             worst = min(found, key=lambda name: found[name].ratio.median)
             mean = geometric_mean(c.ratio.median for c in found.values())
@@ -70,7 +70,7 @@ def lines(report: HandReport) -> Iterator[str]:
                 f"{phase}: {mean:.2f} times as fast as the quickest other ({len(found)} inputs), "
                 f"at least {found[worst].ratio.median:.2f} times ({worst}, {found[worst].beside})"
             )
-    found = _least(report, "both")
+    found = _slowest_by_input(report, "both")
     short = [name for name, c in found.items() if c.ratio.median < GOAL]
     if found:
         reached = len(found) - len(short)
@@ -79,7 +79,7 @@ def lines(report: HandReport) -> Iterator[str]:
         yield f"below {GOAL:g} times: {name}: {found[name].ratio.median:.2f}"
 
 
-def _least(report: HandReport, phase: str) -> Mapping[str, Comparison]:
+def _slowest_by_input(report: HandReport, phase: str) -> Mapping[str, Comparison]:
     """Beside the quickest other, by norm and input."""
     found = {f"{e.norm}, {e.workload}": e.least(phase) for e in report.entries}
     return {name: least for name, least in found.items() if least is not None}

@@ -6,7 +6,7 @@ from rich.table import Column, Table
 
 from metanorm.bench.by_hand.report import PHASES, HandEntry, HandReport
 from metanorm.bench.candidates import ON_TORCH
-from metanorm.bench.report import OURS, place
+from metanorm.bench.report import OURS, machine_text
 
 RUNS_ON = {OURS: "kernels", ON_TORCH: "torch"}
 
@@ -18,7 +18,7 @@ def table_of(report: HandReport) -> Table:
     for phase in PHASES:
         titles += [f"{phase}, ms", "as fast"]
     columns = (Column(title, no_wrap=title != "input") for title in titles)
-    table = Table(*columns, title=place(report.machine))
+    table = Table(*columns, title=machine_text(report.machine))
     for entry in report.entries:
         head = (entry.norm, entry.workload, RUNS_ON[entry.ours])
         for beside in dict.fromkeys(c.beside for c in entry.comparisons):

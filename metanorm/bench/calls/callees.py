@@ -10,23 +10,23 @@ import torch
 from torch import Tensor, nn
 
 from metanorm.bench.calls.functions import function_behind
-from metanorm.bench.calls.launches import again, recorded
-from metanorm.bench.calls.phases import BOTH, FORWARD, PHASES, Call, Operands, Phase, first
+from metanorm.bench.calls.launches import record_launches, replay
+from metanorm.bench.calls.phases import BOTH, FORWARD, PHASES, Call, Operands, Phase, first_output
 from metanorm.bench.candidates import Case
-from metanorm.bench.clock import Prepare
+from metanorm.bench.clock import PrepareCall
 from metanorm.bench.equations import module_of_equations
 from metanorm.bench.fallback import RanOnTorch, demand_kernels
 from metanorm.bench.peers.peer import Peer
-from metanorm.bench.peers.table import layers_of_packages
+from metanorm.bench.peers.table import package_peers
 from metanorm.bench.report import OURS
 from metanorm.runtime import use
 from metanorm.runtime.demands import Choice
 
-Callee = Mapping[str, Prepare]  # by the name of each phase that it has
+Callee = Mapping[str, PrepareCall]  # by the name of each phase that it has
 KERNELS, FUNCTION, ON_TORCH = "its kernels", "its function", "plain torch"
 EQUATIONS, EMPTY = "equations", "empty module"
-COMPILED, KEPT = "compiled", "compiled, on kernels"
-ABOUT: Mapping[str, str] = {
+COMPILED, COMPILED_ON_KERNELS = "compiled", "compiled, on kernels"
+DESCRIPTIONS: Mapping[str, str] = {
     OURS: "the generated module",
     FUNCTION: "the function that its `forward` calls, with the same arguments",
     KERNELS: "its C kernels alone, through ctypes, on memory that is there",
@@ -34,11 +34,11 @@ ABOUT: Mapping[str, str] = {
     EQUATIONS: "its equations as they stand, with torch's own statistics",
     EMPTY: "an `nn.Module` whose `forward` returns its input",
     COMPILED: "the generated module under `torch.compile`, beside that of others compiled so",
-    KEPT: "the same with kernels in its graph: `runtime.use('native')`",
+    COMPILED_ON_KERNELS: "the same with kernels in its graph: `runtime.use('native')`",
 }
 
 
-class Empty(nn.Module):
+class EmptyModule(nn.Module):
     """What calling any module costs."""
 
     def forward(self, x: Tensor, *_: Any) -> Tensor:
@@ -46,7 +46,7 @@ class Empty(nn.Module):
         return x
 
 
-def compiled_of(peer: str) -> str:
+def compiled_name(peer: str) -> str:
     """What the layer of others is called where it is compiled."""
     return f"compiled {peer}"
 
@@ -64,18 +64,18 @@ def callees(case: Case, traced: bool = False) -> Iterator[tuple[str, Callable[[]
 
     def module() -> Callee:
         demand_kernels(case.optimised, case.module, case.device, call)
-        return _in_phases(case, call, parameters)
+        return _callee_in_phases(case, call, parameters)
 
     def function() -> Callee:
         demand_kernels(case.optimised, case.module, case.device, call)
-        return _in_phases(case, function_behind(case.module, layer, inputs), parameters)
+        return _callee_in_phases(case, function_behind(case.module, layer, inputs), parameters)
 
     def of_others(peer: Peer) -> Callee:
         layer = peer.layer(case.workload.shape, case.arguments)
         return by_itself(layer.to(peer.dtype or dtype))
 
     def by_itself(layer: nn.Module, target: Choice = "auto") -> Callee:
-        return _in_phases(case, partial(layer, *inputs), tuple(layer.parameters()), target)
+        return _callee_in_phases(case, partial(layer, *inputs), tuple(layer.parameters()), target)
 
     def compiled(layer: nn.Module, target: Choice = "auto") -> Callee:
         return by_itself(cast(nn.Module, torch.compile(layer.to(dtype))), target)
@@ -83,40 +83,40 @@ def callees(case: Case, traced: bool = False) -> Iterator[tuple[str, Callable[[]
     def of_others_compiled(peer: Peer) -> Callee:
         return compiled(peer.layer(case.workload.shape, case.arguments))
 
-    yield KERNELS, lambda: _kernels(case, call, parameters)
-    for peer in layers_of_packages(case.known, case.device.type):
+    yield KERNELS, lambda: _kernel_callee(case, call, parameters)
+    for peer in package_peers(case.known, case.device.type):
         yield peer.package.name, partial(of_others, peer)
     yield OURS, module
     yield FUNCTION, function
-    yield ON_TORCH, lambda: _in_phases(case, call, parameters, "torch")
+    yield ON_TORCH, lambda: _callee_in_phases(case, call, parameters, "torch")
     yield EQUATIONS, lambda: by_itself(case.layer(module_of_equations(case.norm)).to(dtype))
-    yield EMPTY, lambda: {FORWARD: _prepare(partial(Empty(), *inputs), graph=False)}
+    yield EMPTY, lambda: {FORWARD: _prepare_call(partial(EmptyModule(), *inputs), graph=False)}
     if traced:
         torch.compiler.reset()  # there is a limit to what is compiled of one function
-        for peer in layers_of_packages(case.known, case.device.type):
-            yield compiled_of(peer.package.name), partial(of_others_compiled, peer)
+        for peer in package_peers(case.known, case.device.type):
+            yield compiled_name(peer.package.name), partial(of_others_compiled, peer)
         yield COMPILED, lambda: compiled(case.layer(case.module))
-        yield KEPT, lambda: compiled(case.layer(case.module), "native")
+        yield COMPILED_ON_KERNELS, lambda: compiled(case.layer(case.module), "native")
 
 
-def _in_phases(
+def _callee_in_phases(
     case: Case, call: Call, parameters: Sequence[Tensor], target: Choice = "auto"
 ) -> Callee:
     """A call in every phase."""
     with use(target):
-        operands = _operands(case, first(call()), parameters)
+        operands = _operands(case, first_output(call()), parameters)
 
-    def prepare(phase: Phase) -> Prepare:
-        return _prepare(phase.timed(call, operands), phase.graph, target, operands.leaves)
+    def prepare(phase: Phase) -> PrepareCall:
+        return _prepare_call(phase.timed(call, operands), phase.graph, target, operands.leaves)
 
     return {phase.name: prepare(phase) for phase in PHASES}
 
 
-def _kernels(case: Case, call: Call, parameters: Sequence[Tensor]) -> Callee:
+def _kernel_callee(case: Case, call: Call, parameters: Sequence[Tensor]) -> Callee:
     """The kernels of a call, forward alone and in both directions. Raises `RanOnTorch`."""
-    with recorded() as launches:
+    with record_launches() as launches:
         outputs: list[Tensor] = []
-        keep = partial(_keep, outputs, call)
+        keep = partial(_append_output, outputs, call)
         demand_kernels(case.optimised, case.module, case.device, keep)
         forward = tuple(launches)
         operands = _operands(case, outputs[0], parameters)
@@ -124,13 +124,13 @@ def _kernels(case: Case, call: Call, parameters: Sequence[Tensor]) -> Callee:
     if not forward or len(launches) == len(forward):
         raise RanOnTorch("no kernel was seen in each direction")
     return {
-        FORWARD: _prepare(again(forward), graph=False),
-        BOTH: _prepare(again(launches), graph=False),
+        FORWARD: _prepare_call(replay(forward), graph=False),
+        BOTH: _prepare_call(replay(launches), graph=False),
     }
 
 
-def _keep(outputs: list[Tensor], call: Call) -> None:
-    outputs.append(first(call()))
+def _append_output(outputs: list[Tensor], call: Call) -> None:
+    outputs.append(first_output(call()))
 
 
 def _operands(case: Case, output: Tensor, parameters: Sequence[Tensor]) -> Operands:
@@ -138,9 +138,9 @@ def _operands(case: Case, output: Tensor, parameters: Sequence[Tensor]) -> Opera
     return Operands((*turn.leaves, *parameters), slope)
 
 
-def _prepare(
+def _prepare_call(
     timed: Call, graph: bool, target: Choice = "auto", leaves: Sequence[Tensor] = ()
-) -> Prepare:
+) -> PrepareCall:
     """A call in its settings. Those are set untimed, and hold until the next call has others."""
 
     def fresh() -> Call:

@@ -11,14 +11,14 @@ from unittest.mock import patch
 from torch import nn
 
 
-class NoFunction(Exception):
+class NoFunctionCalled(Exception):
     """A `forward` that calls no function of its module."""
 
 
 def function_behind(
     module: ModuleType, layer: nn.Module, inputs: Sequence[Any]
 ) -> functools.partial[Any]:
-    """The function with its arguments. The layer is called once. Raises `NoFunction`."""
+    """The function with its arguments. The layer is called once. Raises `NoFunctionCalled`."""
     seen: list[functools.partial[Any]] = []
 
     def noting(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -33,5 +33,5 @@ def function_behind(
     with patch.dict(vars(module), functions):
         layer(*inputs)
     if not seen:
-        raise NoFunction("`forward` calls no function of its module")
+        raise NoFunctionCalled("`forward` calls no function of its module")
     return seen[0]

@@ -25,7 +25,7 @@ class Launch:
 
 
 @contextmanager
-def recorded() -> Iterator[list[Launch]]:
+def record_launches() -> Iterator[list[Launch]]:
     """What kernels are called with meanwhile, by calls that go through Python for it."""
     launches: list[Launch] = []
     launch = NativeRoute.launch
@@ -51,7 +51,7 @@ def recorded() -> Iterator[list[Launch]]:
         yield launches
 
 
-def again(launches: Sequence[Launch]) -> Callable[[], object]:
+def replay(launches: Sequence[Launch]) -> Callable[[], object]:
     """A call that runs recorded kernels, one after the other, on the same memory,
     which the launches keep alive."""
 

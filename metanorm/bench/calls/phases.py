@@ -38,19 +38,19 @@ def _forward(call: Call, _: Operands) -> Call:
 def _with_grad(call: Call, operands: Operands) -> Call:
     leaves, slope = operands.leaves, operands.slope
     gradients = partial(torch.autograd.grad, allow_unused=True)
-    return lambda: gradients(first(call()), leaves, slope)
+    return lambda: gradients(first_output(call()), leaves, slope)
 
 
 def _with_backward(call: Call, operands: Operands) -> Call:
     slope = operands.slope
 
     def both() -> None:
-        first(call()).backward(slope)  # type: ignore[no-untyped-call]
+        first_output(call()).backward(slope)  # type: ignore[no-untyped-call]
 
     return both
 
 
-def first(result: Any) -> Tensor:
+def first_output(result: Any) -> Tensor:
     """The first output."""
     output: Tensor = result if isinstance(result, Tensor) else result[0]
     return output

@@ -7,10 +7,10 @@ from statistics import geometric_mean
 
 from rich.table import Column, Table
 
-from metanorm.bench.calls.callees import ABOUT, compiled_of
+from metanorm.bench.calls.callees import DESCRIPTIONS, compiled_name
 from metanorm.bench.calls.phases import PHASES
 from metanorm.bench.calls.report import CallEntry, CallReport, CallTime
-from metanorm.bench.report import OURS, place
+from metanorm.bench.report import OURS, machine_text
 
 
 def table_of(report: CallReport) -> Table:
@@ -21,7 +21,7 @@ def table_of(report: CallReport) -> Table:
         "norm",
         "input",
         *(Column(name, no_wrap=True) for name in ("us", *names)),
-        title=place(report.machine),
+        title=machine_text(report.machine),
     )
     for entry in report.entries:
         for number, (callee, times) in enumerate(entry.by_callee.items()):
@@ -36,14 +36,17 @@ def _cell(time: CallTime | None, entry: CallEntry) -> str:
     if time is None:
         return ""
     shown = f"{time.median / 1e-6:.1f}"
-    beside = time.ratio is not None and time.callee not in (entry.beside, compiled_of(entry.beside))
+    beside = time.ratio is not None and time.callee not in (
+        entry.beside,
+        compiled_name(entry.beside),
+    )
     return f"{shown} ({time.ratio.median:.2f}x)" if beside and time.ratio else shown
 
 
 def legend(report: CallReport) -> Iterator[str]:
     """What the rows and columns are, below the table."""
     shown = {callee for entry in report.entries for callee in entry.by_callee}
-    for name, about in ABOUT.items():
+    for name, about in DESCRIPTIONS.items():
         if name in shown:
             yield f"{name}: {about}"
     for phase in PHASES:

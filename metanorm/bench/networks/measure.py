@@ -10,17 +10,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from metanorm.bench.clock import Lap, Prepare
+from metanorm.bench.clock import Lap, PrepareCall
 from metanorm.bench.device import Device
-from metanorm.bench.fallback import demand_kernels, reason
+from metanorm.bench.fallback import demand_kernels, one_line_reason
 from metanorm.bench.library import LibraryNorm, library_norms
-from metanorm.bench.networks.pairs import demand_agreement, inference_step, pair, training_step
+from metanorm.bench.networks.pairs import demand_agreement, inference_step, make_pair, training_step
 from metanorm.bench.networks.report import INFERENCE, TRAINING, NetworkEntry
 from metanorm.bench.networks.rows import ROWS, Batch, Row
 from metanorm.bench.peers.peer import Peer
-from metanorm.bench.peers.table import layers_of_packages
+from metanorm.bench.peers.table import package_peers
 from metanorm.bench.report import OURS, Measurement
-from metanorm.bench.turns import laps_together, ratio, timing
+from metanorm.bench.turns import laps_in_turns, ratio_of_laps, timing_of_laps
 from metanorm.options import Options
 
 Step = Callable[[nn.Module, Batch], Callable[[], Any]]
@@ -40,48 +40,49 @@ def measure_networks(options: Options, plan: Plan, device: Device) -> Iterator[N
     """An entry for each network in each phase, or a line that says why it is left out."""
     if plan.threads is not None:
         torch.set_num_threads(plan.threads)
-    rows = [row for row in ROWS if plan.only in title(row)]
+    rows = [row for row in ROWS if plan.only in row_title(row)]
     norms = library_norms({row.kind.norm for row in rows}, options)
     for row in rows:
-        for peer in layers_of_packages(row.kind.norm, device.type):
+        for peer in package_peers(row.kind.norm, device.type):
             try:
-                yield from measured(row, norms[row.kind.norm], peer, plan.rounds, device)
+                yield from measure_row(row, norms[row.kind.norm], peer, plan.rounds, device)
             except Exception as error:  # whatever a layer cannot do is a line of the report
-                yield f"left out: {title(row)}, beside {peer.package.name}: {reason(error)}"
+                beside = f"{row_title(row)}, beside {peer.package.name}"
+                yield f"left out: {beside}: {one_line_reason(error)}"
 
 
-def title(row: Row) -> str:
+def row_title(row: Row) -> str:
     """A network and the norm in it."""
     return f"{row.name}, {row.kind.norm}"
 
 
-def measured(
+def measure_row(
     row: Row, norm: LibraryNorm, peer: Peer, rounds: int, device: Device
 ) -> Iterator[NetworkEntry]:
     """A network with generated norms and with layers of others, in turns. Raises `NotInstalled`,
     `RanOnTorch` where a norm has no kernels, and `Disagreement`."""
-    both = pair(row, norm.layer, peer, device.type)
+    both = make_pair(row, norm.layer, peer, device.type)
     demand_kernels(norm.optimised, norm.module, device, partial(demand_agreement, both))
     networks, beside = {OURS: both.ours, peer.package.name: both.theirs}, peer.package.name
     for phase, step in PHASES.items():
         runs = {name: _prepare(step(network, both.batch)) for name, network in networks.items()}
-        laps = laps_together(runs, rounds, device.clock)
+        laps = laps_in_turns(runs, rounds, device.clock)
         yield NetworkEntry(
             network=row.name,
             norm=row.kind.norm,
             beside=beside,
             phase=phase,
             measurements=tuple(_measurement(name, phase, found) for name, found in laps.items()),
-            ratio=ratio(laps[OURS], laps[beside]),
+            ratio=ratio_of_laps(laps[OURS], laps[beside]),
         )
 
 
-def _prepare(step: Callable[[], Any]) -> Prepare:
+def _prepare(step: Callable[[], Any]) -> PrepareCall:
     return lambda: step
 
 
 def _measurement(candidate: str, phase: str, laps: Sequence[Lap]) -> Measurement:
-    t = timing(laps)
+    t = timing_of_laps(laps)
     return Measurement(
         candidate=candidate, phase=phase, median=t.median, low=t.low, high=t.high, host=t.host
     )

@@ -11,15 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from metanorm.bench.networks.rows import Batch, Kind, Norm, Row
+from metanorm.bench.networks.rows import Batch, Norm, NormKind, Row
 from metanorm.bench.peers.peer import Peer
 
 SEED = 0
 # How far results may be apart, by the length of a vector: in float64 all of them, in float32, in
 # which networks are timed, the outputs. There a nonlinearity may take its other side by rounding,
 # and the gradients with it.
-EXACT, ROUNDED = 1e-8, 1e-3
-ROUNDING = 1e-12  # of the longest one: what a gradient may be that is zero in exact arithmetic
+TOLERANCE, FLOAT32_TOLERANCE = 1e-8, 1e-3
+ROUNDING_OF_ZERO = (
+    1e-12  # of the longest one: what a gradient may be that is zero in exact arithmetic
+)
 Results = Mapping[str, Tensor]  # by what they are called
 LEARNING_RATE = 1e-3
 NOISE = 0.1  # in all parameters: ones and zeros of a norm hide what goes wrong with them
@@ -38,12 +40,12 @@ class Pair:
     batch: Batch
 
 
-def pair(row: Row, generated: Callable[..., nn.Module], peer: Peer, device: str) -> Pair:
+def make_pair(row: Row, generated: Callable[..., nn.Module], peer: Peer, device: str) -> Pair:
     """Both networks of a row on a device. Raises `NotInstalled`."""
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(SEED)
-        ours = row.network(_made(row.kind, lambda _, given: generated(**given)))
-        theirs = row.network(_made(row.kind, peer.layer))
+        ours = row.network(_norm_factory(row.kind, lambda _, given: generated(**given)))
+        theirs = row.network(_norm_factory(row.kind, peer.layer))
         with torch.no_grad():
             for parameter in ours.parameters():
                 parameter.add_(torch.randn_like(parameter), alpha=NOISE)
@@ -52,18 +54,18 @@ def pair(row: Row, generated: Callable[..., nn.Module], peer: Peer, device: str)
     return Pair(ours.to(device), theirs.to(device), batch.on(device))
 
 
-def _made(kind: Kind, layer: Callable[..., nn.Module]) -> Norm:
+def _norm_factory(kind: NormKind, layer: Callable[..., nn.Module]) -> Norm:
     return lambda length: kind.wrap(layer(kind.shape(length), kind.arguments(length)))
 
 
 def demand_agreement(networks: Pair) -> None:
     """Raise `Disagreement` where outputs or gradients of one training step are not the same, or
     the outputs in evaluation that follow it. The networks stay as they are."""
-    _demand_close(*_both(_outputs_and_gradients, networks, torch.float64), EXACT)
-    _demand_close(*_both(_outputs, networks, torch.float32), ROUNDED)
+    _demand_close(*_both_results(_outputs_and_gradients, networks, torch.float64), TOLERANCE)
+    _demand_close(*_both_results(_outputs, networks, torch.float32), FLOAT32_TOLERANCE)
 
 
-def _both(
+def _both_results(
     results: Callable[[nn.Module, Batch], Results], networks: Pair, dtype: torch.dtype
 ) -> tuple[Results, Results]:
     ours, theirs = (copy.deepcopy(n).to(dtype) for n in (networks.ours, networks.theirs))
@@ -72,7 +74,7 @@ def _both(
 
 
 def _demand_close(ours: Results, theirs: Results, tolerance: float) -> None:
-    rounding = ROUNDING * max(float(value.norm()) for value in theirs.values())
+    rounding = ROUNDING_OF_ZERO * max(float(value.norm()) for value in theirs.values())
     for name, value in theirs.items():
         apart = float((ours[name] - value).norm())
         if not apart <= tolerance * float(value.norm()) + rounding:  # nor where it is not a number

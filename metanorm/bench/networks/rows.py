@@ -27,7 +27,7 @@ class Batch:
 
     def to(self, dtype: torch.dtype) -> Batch:
         """The same with numbers of another type."""
-        return Batch(tuple(_to(x, dtype) for x in self.inputs), self.target)
+        return Batch(tuple(_to_dtype(x, dtype) for x in self.inputs), self.target)
 
     def on(self, device: str) -> Batch:
         """The same on a device."""
@@ -35,12 +35,12 @@ class Batch:
         return Batch(inputs, self.target.to(device))
 
 
-def _to(x: Any, dtype: torch.dtype) -> Any:
+def _to_dtype(x: Any, dtype: torch.dtype) -> Any:
     return x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x
 
 
 @dataclass(frozen=True)
-class Kind:
+class NormKind:
     """A norm of the library as networks make it: by the length of the axis that it is for.
 
     `arguments` are those of the constructor by name, and `shape` that of an input, of which the
@@ -58,44 +58,44 @@ class Row:
     """A network with one kind of norm in it, and a batch; random numbers are drawn by torch."""
 
     name: str
-    kind: Kind
+    kind: NormKind
     network: Callable[[Norm], nn.Module]
     batch: Callable[[], Batch]
 
 
-IMAGES = Kind("BatchNorm", lambda n: {"num_features": n}, lambda n: (1, n, 1, 1))
-NODES = Kind("BatchNorm", lambda n: {"num_features": n}, lambda n: (1, n), OverNodes)
-GRAPHS = Kind("GraphNorm", lambda n: {"in_channels": n}, lambda n: (1, n))
-LAYER = Kind("LayerNorm", lambda n: {"normalized_shape": (n,)}, lambda n: (1, n))
-RMS = Kind("RMSNorm", lambda n: {"normalized_shape": (n,)}, lambda n: (1, n))
+IMAGES = NormKind("BatchNorm", lambda n: {"num_features": n}, lambda n: (1, n, 1, 1))
+NODES = NormKind("BatchNorm", lambda n: {"num_features": n}, lambda n: (1, n), OverNodes)
+GRAPHS = NormKind("GraphNorm", lambda n: {"in_channels": n}, lambda n: (1, n))
+LAYER = NormKind("LayerNorm", lambda n: {"normalized_shape": (n,)}, lambda n: (1, n))
+RMS = NormKind("RMSNorm", lambda n: {"normalized_shape": (n,)}, lambda n: (1, n))
 
 
-def _images(number: int, channels: int, side: int) -> Batch:
+def _image_batch(number: int, channels: int, side: int) -> Batch:
     target = torch.randint(0, 10, (number,))
     return Batch((torch.rand(number, channels, side, side),), target)
 
 
-def _graphs(number: int, nodes: int, edges: int) -> Batch:
+def _graph_batch(number: int, nodes: int, edges: int) -> Batch:
     return Batch(random_graphs(number, nodes, edges), torch.randint(0, 2, (number,)))
 
 
-def _text(number: int, tokens: int) -> Batch:
+def _text_batch(number: int, tokens: int) -> Batch:
     words = torch.randint(0, 256, (number, tokens + 1))
     return Batch((words[:, :-1],), words[:, 1:])
 
 
-ATLAS = partial(_graphs, 64, nodes=7, edges=10)  # batches like those of the demo
-MOLECULES = partial(_graphs, 32, nodes=20, edges=40)
+ATLAS_BATCH = partial(_graph_batch, 64, nodes=7, edges=10)  # batches like those of the demo
+MOLECULE_BATCH = partial(_graph_batch, 32, nodes=20, edges=40)
 SMALL_GIN, GIN_5 = partial(GIN, width=32, layers=4), partial(GIN, width=64, layers=5)
-TEXT = partial(_text, 4, 64)
+TEXT_BATCH = partial(_text_batch, 4, 64)
 
 ROWS = (
-    Row("digits CNN of the demo, batch 32", IMAGES, Digits, partial(_images, 32, 1, 8)),
-    Row("ResNet, batch 16 of 32x32", IMAGES, ResNet, partial(_images, 16, 3, 32)),
-    Row("transformer 4x256, 4x64 tokens", LAYER, Transformer, TEXT),
-    Row("transformer 4x256, 4x64 tokens", RMS, Transformer, TEXT),
-    Row("GIN of the demo, 64 graphs of 7", NODES, SMALL_GIN, ATLAS),
-    Row("GIN of the demo, 64 graphs of 7", GRAPHS, SMALL_GIN, ATLAS),
-    Row("GIN 5x64, 32 graphs of 20", NODES, GIN_5, MOLECULES),
-    Row("GIN 5x64, 32 graphs of 20", GRAPHS, GIN_5, MOLECULES),
+    Row("digits CNN of the demo, batch 32", IMAGES, Digits, partial(_image_batch, 32, 1, 8)),
+    Row("ResNet, batch 16 of 32x32", IMAGES, ResNet, partial(_image_batch, 16, 3, 32)),
+    Row("transformer 4x256, 4x64 tokens", LAYER, Transformer, TEXT_BATCH),
+    Row("transformer 4x256, 4x64 tokens", RMS, Transformer, TEXT_BATCH),
+    Row("GIN of the demo, 64 graphs of 7", NODES, SMALL_GIN, ATLAS_BATCH),
+    Row("GIN of the demo, 64 graphs of 7", GRAPHS, SMALL_GIN, ATLAS_BATCH),
+    Row("GIN 5x64, 32 graphs of 20", NODES, GIN_5, MOLECULE_BATCH),
+    Row("GIN 5x64, 32 graphs of 20", GRAPHS, GIN_5, MOLECULE_BATCH),
 )

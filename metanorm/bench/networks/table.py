@@ -5,14 +5,17 @@ from __future__ import annotations
 from rich.table import Column, Table
 
 from metanorm.bench.networks.report import NetworkEntry, NetworkReport
-from metanorm.bench.report import OURS, place
+from metanorm.bench.report import OURS, machine_text
 
 
 def table_of(report: NetworkReport) -> Table:
     """A row for each network and phase: milliseconds, and their ratio with its quarter points."""
     columns = ("phase", OURS, "beside", "ratio", "quartiles")
     table = Table(
-        "network", "norm", *(Column(c, no_wrap=True) for c in columns), title=place(report.machine)
+        "network",
+        "norm",
+        *(Column(c, no_wrap=True) for c in columns),
+        title=machine_text(report.machine),
     )
     last = ("", "")
     for entry in report.entries:

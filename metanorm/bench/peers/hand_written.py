@@ -14,7 +14,7 @@ from metanorm.bench.peers.by_hand import graphs as of_graphs
 from metanorm.bench.peers.by_hand import whitening as of_whitening
 from metanorm.bench.peers.by_hand import windows as of_windows
 from metanorm.bench.peers.by_hand.graphs import Sums
-from metanorm.bench.peers.peer import Arguments, Make, Package, Peer, Shape
+from metanorm.bench.peers.peer import Arguments, MakeLayer, Package, Peer, Shape
 
 BY_HAND = Package("by hand", "torch", "torch", by_hand=True)
 # Formulas around layers of torch: what comes to mind first, where something else is quicker.
@@ -22,7 +22,7 @@ OF_LAYERS = Package("torch.nn", "torch", "torch", by_hand=True)
 TORCH_SCATTER = Package("torch-scatter", "torch_scatter", "'metanorm[scatter]'", by_hand=True)
 
 
-def _on_torch(make: Make) -> tuple[Peer, ...]:
+def _on_torch(make: MakeLayer) -> tuple[Peer, ...]:
     return (Peer(BY_HAND, make),)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metanorm.bench.peers.peer import Arguments, Make, Package, Peer, Shape, State
+from metanorm.bench.peers.peer import Arguments, MakeLayer, Package, Peer, Shape, State
 
 SPATIAL = {3: "1d", 4: "2d", 5: "3d"}
 EPS = torch.finfo(torch.float32).eps  # what an eps of `None` stands for, of half types, too
@@ -20,7 +20,7 @@ LIGER = Package("Liger", "liger_kernel", "liger-kernel", devices=("cuda",))
 QUACK = Package("QuACK", "quack", "quack-kernels", devices=("cuda",))
 
 
-def _with_rank(name: str, ranks: Mapping[int, str]) -> Make:
+def _layer_by_rank(name: str, ranks: Mapping[int, str]) -> MakeLayer:
     """`nn.BatchNorm2d` of `BatchNorm`, by the number of dimensions.
 
     What it makes raises `KeyError` for a number of dimensions that torch has no layer for.
@@ -33,7 +33,7 @@ def _with_rank(name: str, ranks: Mapping[int, str]) -> Make:
     return make
 
 
-def _of(module: str, name: str, *arguments: Any, **options: Any) -> nn.Module:
+def _layer_of(module: str, name: str, *arguments: Any, **options: Any) -> nn.Module:
     """A layer of a package that may not be there, and is imported when it is needed."""
     layer: nn.Module = getattr(import_module(module), name)(*arguments, **options)
     return layer
@@ -41,10 +41,10 @@ def _of(module: str, name: str, *arguments: Any, **options: Any) -> nn.Module:
 
 def _liger(file: str, name: str, *arguments: Any, **options: Any) -> nn.Module:
     """A layer of Liger, by its file: the package names some of them for `transformers` alone."""
-    return _of(f"liger_kernel.transformers.{file}", name, *arguments, **options)
+    return _layer_of(f"liger_kernel.transformers.{file}", name, *arguments, **options)
 
 
-def _row(given: Arguments) -> int:
+def _row_length(given: Arguments) -> int:
     """The length of the rows that are normalized: other packages take one dimension alone."""
     *outer, length = given["normalized_shape"]
     if outer:
@@ -90,34 +90,34 @@ def _liger_group_norm(shape: Shape, given: Arguments) -> nn.Module:
 
 
 def _liger_layer_norm(_: Shape, given: Arguments) -> nn.Module:
-    return _liger("layer_norm", "LigerLayerNorm", _row(given), eps=1e-5)
+    return _liger("layer_norm", "LigerLayerNorm", _row_length(given), eps=1e-5)
 
 
 def _liger_rms_norm(_: Shape, given: Arguments) -> nn.Module:
-    return _liger("rms_norm", "LigerRMSNorm", _row(given), eps=EPS)
+    return _liger("rms_norm", "LigerRMSNorm", _row_length(given), eps=EPS)
 
 
 def _liger_dynamic_tanh(_: Shape, given: Arguments) -> nn.Module:
-    return _liger("dyt", "LigerDyT", _row(given))
+    return _liger("dyt", "LigerDyT", _row_length(given))
 
 
 def _quack_layer_norm(_: Shape, given: Arguments) -> nn.Module:
-    return _QuackLayerNorm(_row(given), eps=1e-5)
+    return _QuackLayerNorm(_row_length(given), eps=1e-5)
 
 
 def _quack_rms_norm(_: Shape, given: Arguments) -> nn.Module:
-    return _of("quack.rmsnorm", "QuackRMSNorm", _row(given), eps=EPS)
+    return _layer_of("quack.rmsnorm", "QuackRMSNorm", _row_length(given), eps=EPS)
 
 
 def _pyg(name: str, *arguments: Any, **options: Any) -> nn.Module:
-    return _of("torch_geometric.nn", name, *arguments, **options)
+    return _layer_of("torch_geometric.nn", name, *arguments, **options)
 
 
 def _pyg_diff_group_norm(shape: Shape, given: Arguments) -> nn.Module:
     return _pyg("DiffGroupNorm", shape[1], given["groups"])
 
 
-def _of_pyg_diff_group_norm(state: State) -> State:
+def _diff_group_norm_parameters(state: State) -> State:
     """Its batch norm has all groups side by side."""
     norm = {f"norm.{name}": state[name].T.flatten() for name in ("weight", "bias")}
     return {"lin.weight": state["lin"], **norm}
@@ -133,8 +133,8 @@ def _local_response(shape: Shape, size: int, times: int, **options: float) -> nn
 
 # A user's norm finds them by its fingerprint.
 LAYERS: Mapping[str, tuple[Peer, ...]] = {
-    "BatchNorm": (Peer(TORCH, _with_rank("BatchNorm", {2: "1d", **SPATIAL})),),
-    "InstanceNorm": (Peer(TORCH, _with_rank("InstanceNorm", SPATIAL)),),
+    "BatchNorm": (Peer(TORCH, _layer_by_rank("BatchNorm", {2: "1d", **SPATIAL})),),
+    "InstanceNorm": (Peer(TORCH, _layer_by_rank("InstanceNorm", SPATIAL)),),
     "GroupNorm": (
         Peer(TORCH, lambda shape, given: nn.GroupNorm(given["num_groups"], shape[1])),
         Peer(LIGER, _liger_group_norm),
@@ -172,5 +172,5 @@ LAYERS: Mapping[str, tuple[Peer, ...]] = {
             in_eval=False,
         ),
     ),
-    "DiffGroupNorm": (Peer(PYG, _pyg_diff_group_norm, parameters=_of_pyg_diff_group_norm),),
+    "DiffGroupNorm": (Peer(PYG, _pyg_diff_group_norm, parameters=_diff_group_norm_parameters),),
 }

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 Shape = tuple[int, ...]
 Arguments = Mapping[str, Any]
-Make = Callable[[Shape, Arguments], nn.Module]
+MakeLayer = Callable[[Shape, Arguments], nn.Module]
 State = Mapping[str, Tensor]
 
 
@@ -34,7 +34,7 @@ class NotInstalled(Exception):
     """A layer of a package that is not there."""
 
 
-def _as_they_are(state: State) -> State:
+def _unchanged(state: State) -> State:
     return state
 
 
@@ -49,10 +49,10 @@ class Peer:
     """
 
     package: Package
-    make: Make
+    make: MakeLayer
     overwrites: bool = False
     dtype: torch.dtype | None = None
-    parameters: Callable[[State], State] = _as_they_are
+    parameters: Callable[[State], State] = _unchanged
     in_eval: bool = True
 
     def layer(self, shape: Shape, arguments: Arguments) -> nn.Module:

@@ -14,9 +14,9 @@ def peers(known: str, device: str) -> tuple[Peer, ...]:
     for one that is none of the library's.
     """
     by_hand = (p for p in HAND_WRITTEN.get(known, ()) if device in p.package.devices)
-    return (*layers_of_packages(known, device), *by_hand)
+    return (*package_peers(known, device), *by_hand)
 
 
-def layers_of_packages(known: str, device: str) -> tuple[Peer, ...]:
+def package_peers(known: str, device: str) -> tuple[Peer, ...]:
     """Those of packages alone: what people use, and do not write."""
     return tuple(p for p in LAYERS.get(known, ()) if device in p.package.devices)

@@ -9,12 +9,12 @@ from metanorm.source import Source
 from metanorm.visible import visible
 
 
-def _data(text: str) -> str:
+def _escape_data(text: str) -> str:
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
-def _property(text: str) -> str:
-    return _data(visible(text)).replace(":", "%3A").replace(",", "%2C")
+def _escape_property(text: str) -> str:
+    return _escape_data(visible(text)).replace(":", "%3A").replace(",", "%2C")
 
 
 def render_github(diagnostics: Sequence[Diagnostic], sources: Mapping[str, Source]) -> str:
@@ -25,9 +25,9 @@ def render_github(diagnostics: Sequence[Diagnostic], sources: Mapping[str, Sourc
         source = sources.get(span.source) or Source.of(span.source, "")
         start, end = source.position(span.start), source.position(span.end)
         where = (
-            f"file={_property(span.source)},line={start.line},endLine={end.line},"
-            f"col={start.column},endColumn={end.column},title={_property(d.code)}"
+            f"file={_escape_property(span.source)},line={start.line},endLine={end.line},"
+            f"col={start.column},endColumn={end.column},title={_escape_property(d.code)}"
         )
         text = "\n".join(visible(line) for line in (d.message, *d.notes, *d.helps))
-        lines.append(f"::{d.severity.value} {where}::{_data(text)}\n")
+        lines.append(f"::{d.severity.value} {where}::{_escape_data(text)}\n")
     return "".join(lines)

@@ -12,7 +12,7 @@ from metanorm.source import Source, Span
 
 
 @dataclass(frozen=True)
-class PlaceReport:
+class PositionReport:
     """Line and column from one, offset from zero; in characters."""
 
     line: int
@@ -25,8 +25,8 @@ class LabelReport:
     """A remark at a place in a file."""
 
     path: str
-    start: PlaceReport
-    end: PlaceReport
+    start: PositionReport
+    end: PositionReport
     text: str
 
 
@@ -35,8 +35,8 @@ class EditReport:
     """A part of a file that becomes `text`."""
 
     path: str
-    start: PlaceReport
-    end: PlaceReport
+    start: PositionReport
+    end: PositionReport
     text: str
 
 
@@ -72,27 +72,29 @@ class CheckReport(Document):
     diagnostics: tuple[FindingReport, ...] = ()
 
 
-def _places(span: Span, sources: Mapping[str, Source]) -> tuple[PlaceReport, PlaceReport]:
+def _positions(span: Span, sources: Mapping[str, Source]) -> tuple[PositionReport, PositionReport]:
     source = sources.get(span.source) or Source.of(span.source, "")
     start, end = source.position(span.start), source.position(span.end)
     return (
-        PlaceReport(line=start.line, column=start.column, offset=start.offset),
-        PlaceReport(line=end.line, column=end.column, offset=end.offset),
+        PositionReport(line=start.line, column=start.column, offset=start.offset),
+        PositionReport(line=end.line, column=end.column, offset=end.offset),
     )
 
 
 def _label(label: Label, sources: Mapping[str, Source]) -> LabelReport:
-    start, end = _places(label.span, sources)
+    start, end = _positions(label.span, sources)
     return LabelReport(path=label.span.source, start=start, end=end, text=label.text)
 
 
 def _fix(fix: Fix, sources: Mapping[str, Source]) -> FixReport:
-    start, end = _places(fix.span, sources)
+    start, end = _positions(fix.span, sources)
     edit = EditReport(path=fix.span.source, start=start, end=end, text=fix.replacement)
     return FixReport(applicability=fix.applicability, title=fix.title, edits=(edit,))
 
 
-def findings(diagnostics: Sequence[Diagnostic], sources: Mapping[str, Source]) -> dict[str, Any]:
+def report_fields(
+    diagnostics: Sequence[Diagnostic], sources: Mapping[str, Source]
+) -> dict[str, Any]:
     """What a document says of diagnostics: the fields that `CheckReport` adds."""
     return {
         "errors": sum(d.severity is Severity.ERROR for d in diagnostics),
@@ -115,4 +117,4 @@ def findings(diagnostics: Sequence[Diagnostic], sources: Mapping[str, Source]) -
 
 def render_json(diagnostics: Sequence[Diagnostic], sources: Mapping[str, Source]) -> str:
     """The report of one run."""
-    return json_text(CheckReport(**findings(diagnostics, sources)))
+    return json_text(CheckReport(**report_fields(diagnostics, sources)))

@@ -16,10 +16,10 @@ from metanorm.visible import visible
 
 Piece = tuple[str, str]  # text, style name
 
-WINDOW = 110  # columns shown of a very long line
+MAX_COLUMNS = 110  # columns shown of a very long line
 
 
-def columns(text: str) -> int:
+def column_count(text: str) -> int:
     """Terminal columns that `text` takes."""
     return sum(
         0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
@@ -27,7 +27,7 @@ def columns(text: str) -> int:
     )
 
 
-def counted(diagnostics: Sequence[Diagnostic]) -> str:
+def counts_text(diagnostics: Sequence[Diagnostic]) -> str:
     """`2 errors, 1 warning`."""
     parts = []
     for severity in Severity:
@@ -39,10 +39,10 @@ def counted(diagnostics: Sequence[Diagnostic]) -> str:
 
 def render_text(diagnostics: Sequence[Diagnostic], sources: Mapping[str, Source]) -> str:
     """All diagnostics as plain text, a blank line after each."""
-    return "".join(text for d in diagnostics for text, _ in pieces(d, sources))
+    return "".join(text for d in diagnostics for text, _ in styled_pieces(d, sources))
 
 
-def pieces(d: Diagnostic, sources: Mapping[str, Source]) -> Iterator[Piece]:
+def styled_pieces(d: Diagnostic, sources: Mapping[str, Source]) -> Iterator[Piece]:
     """One diagnostic, as text with styles."""
     source = sources.get(d.primary.span.source)
     yield visible(d.primary.span.source), "path"
@@ -95,16 +95,16 @@ def _line(
     text = source.line(number)
     start_of_line = source.line_starts[number - 1]
     first = min(label.span.start for label, _ in labels) - start_of_line
-    left = 0 if len(text) <= WINDOW else max(0, first - WINDOW // 2)
-    right = min(len(text), left + WINDOW)
+    left = 0 if len(text) <= MAX_COLUMNS else max(0, first - MAX_COLUMNS // 2)
+    right = min(len(text), left + MAX_COLUMNS)
     lead, tail = ("..." if left else ""), ("..." if right < len(text) else "")
     yield f"{number:>{margin}} | ", "gutter"
     yield f"{lead}{visible(text[left:right])}{tail}\n", ""
     for label, primary in labels:
         begin = min(max(label.span.start - start_of_line, left), right)
         end = min(max(label.span.end - start_of_line, begin), right)
-        indent = columns(lead + text[left:begin])
-        mark = ("^" if primary else "-") * max(1, columns(text[begin:end]))
+        indent = column_count(lead + text[left:begin])
+        mark = ("^" if primary else "-") * max(1, column_count(text[begin:end]))
         yield f"{' ' * margin} | ", "gutter"
         remark = f" {visible(label.text)}" if label.text else ""
         yield f"{' ' * indent}{mark}{remark}\n", "caret" if primary else "label"

@@ -22,8 +22,8 @@ from metanorm.ir.nodes import Program
 from metanorm.module_names import module_name
 from metanorm.runtime import ShapeError, use
 from metanorm.runtime.triton.kernels import there
-from metanorm.verify.cases import Built, Setting, build, settings
-from metanorm.verify.compare import call, make
+from metanorm.verify.cases import Example, Setting, make_example, settings
+from metanorm.verify.compare import call_module, make_module
 from metanorm.workspace import load_library
 
 ALL = os.environ.get("METANORM_PTX") == "all"
@@ -46,21 +46,21 @@ NORMS = {
 }
 
 
-def few_elements(program: Program) -> Iterator[tuple[Setting, Built]]:
+def few_elements(program: Program) -> Iterator[tuple[Setting, Example]]:
     """Small calls, in several ways."""
     for setting in settings(program):
         if setting.name in SMALL:
-            yield setting, build(program, setting)
+            yield setting, make_example(program, setting)
 
 
-def usual_sizes(program: Program) -> Iterator[tuple[Setting, Built]]:
+def usual_sizes(program: Program) -> Iterator[tuple[Setting, Example]]:
     """The calls that are measured."""
     for workload, built in workloads(program):
         if workload.name in USUAL:
             yield Setting(workload.name, dtype=workload.dtype), built
 
 
-Calls = Callable[[Program], Iterator[tuple[Setting, Built]]]
+Calls = Callable[[Program], Iterator[tuple[Setting, Example]]]
 
 # Each row: a norm, its calls, an architecture, and whether every commit waits for it.
 ROWS: list[tuple[str, Calls, int, bool]] = [
@@ -92,17 +92,17 @@ def test_launches_of_a_norm(name: str, calls: Calls, architecture: int) -> None:
 
 
 def launches(
-    program: Program, module: ModuleType, setting: Setting, built: Built, recorder: Recorder
+    program: Program, module: ModuleType, setting: Setting, built: Example, recorder: Recorder
 ) -> bool:
     """Call a norm in both directions; whether kernels serve the call."""
     before = len(recorder.launches)
-    norm = make(program, module, built, setting)
+    norm = make_module(program, module, built, setting)
     inputs = {
         n: x.requires_grad_() if x is not None and x.is_floating_point() else x
         for n, x in built.inputs.items()
     }
     try:
-        outputs = call(program, norm, inputs, built)
+        outputs = call_module(program, norm, inputs, built)
     except ShapeError:
         return False
     except RuntimeError as error:

@@ -16,20 +16,20 @@ from metanorm.oracle.call import Call
 from metanorm.oracle.initial import initial
 from metanorm.oracle.interpret import interpret
 from metanorm.verify.agreement import TOLERANCE, conditioning, difference
-from metanorm.verify.cases import F64, Built, Setting
+from metanorm.verify.cases import F64, Example, Setting
 
 
 @dataclass(frozen=True)
-class Wrong:
+class InitialValueError:
     """A first value that is not the one of the spec, and by how much."""
 
     outcome: str
     error: float = 0.0
 
 
-def begins_wrong(
-    program: Program, module: ModuleType, built: Built, setting: Setting
-) -> Wrong | None:
+def check_initial_values(
+    program: Program, module: ModuleType, built: Example, setting: Setting
+) -> InitialValueError | None:
     """What differs in what a fresh norm holds; one for weights has been put on its input.
 
     Random numbers must be those that torch draws in the same order from the same seed, which is
@@ -42,22 +42,22 @@ def begins_wrong(
         if hasattr(norm, "right_inverse"):
             norm.right_inverse(built.inputs[program.inputs[0].name])  # type: ignore[operator]
         torch.manual_seed(0)
-        for name, right in _first_values(program, norm, built, setting):
+        for name, right in _expected_values(program, norm, built, setting):
             found = getattr(norm, name)
             if found is None:
                 continue
             if found.shape != right.shape:
                 shapes = f"{tuple(found.shape)}, expected {tuple(right.shape)}"
-                return Wrong(f"{name} begins with shape {shapes}")
+                return InitialValueError(f"{name} begins with shape {shapes}")
             error = 0.0 if setting.empty else difference(found, right, right, 1.0)
             if not error <= TOLERANCE[found.dtype] * conditioning(setting):
-                return Wrong(f"{name} begins with something else", error)
-    return _takes_wrong(program, module, built, setting) if setting.ordinary else None
+                return InitialValueError(f"{name} begins with something else", error)
+    return _check_first_batch(program, module, built, setting) if setting.ordinary else None
 
 
-def _takes_wrong(
-    program: Program, module: ModuleType, built: Built, setting: Setting
-) -> Wrong | None:
+def _check_first_batch(
+    program: Program, module: ModuleType, built: Example, setting: Setting
+) -> InitialValueError | None:
     """What a norm takes from its first batch and should not."""
     decls = initialization_order(program)
     if not decls:
@@ -81,7 +81,9 @@ def _takes_wrong(
         right = interpret(computed[decl.name], call).outputs[decl.name]
         error = difference(tensors[decl.name].detach(), right, right, 1.0)
         if not error <= TOLERANCE[setting.dtype] * conditioning(setting):
-            return Wrong(f"{decl.name} takes something else from the first batch", error)
+            return InitialValueError(
+                f"{decl.name} takes something else from the first batch", error
+            )
     return None
 
 
@@ -89,8 +91,8 @@ def _is_real(x: Tensor | None) -> TypeGuard[Tensor]:
     return x is not None and x.is_floating_point()
 
 
-def _first_values(
-    program: Program, norm: nn.Module, built: Built, setting: Setting
+def _expected_values(
+    program: Program, norm: nn.Module, built: Example, setting: Setting
 ) -> Iterator[tuple[str, Tensor]]:
     """Each parameter and buffer with what the oracle says that it begins with, in that order."""
     computed = initializers(program)

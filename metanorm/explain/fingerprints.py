@@ -8,7 +8,7 @@ from metanorm.passes.pipeline import optimize
 from metanorm.workspace import Workspace
 
 
-def known_norms(library: Workspace) -> dict[str, str]:
+def norms_by_fingerprint(library: Workspace) -> dict[str, str]:
     """The name of each norm of the library by its fingerprint."""
     checked = frontend.check(library.sources, library.roots)
     return {

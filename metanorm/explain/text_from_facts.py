@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from metanorm.explain.facts import Facts
 
 
-def in_words(answer: Facts) -> str:
+def text_from_facts(answer: Facts) -> str:
     """The facts of a norm, as `metanorm explain` prints them."""
-    train = _yes(answer.samples_meet_in_training)
-    evaluation = _yes(answer.samples_meet_in_evaluation)
+    train = _yes_or_no(answer.samples_meet_in_training)
+    evaluation = _yes_or_no(answer.samples_meet_in_evaluation)
     title = answer.norm + (f", for a {answer.target}" if answer.target != "activation" else "")
     lines = [title, *([f"  {answer.about}"] if answer.about else []), ""]
     lines += ["In equations", *(f"  {line}" for line in answer.equations.split("\n")), ""]
@@ -20,16 +20,16 @@ def in_words(answer: Facts) -> str:
     if answer.target in ("activation", "loss"):
         lines += ["Do samples influence each other?", f"  in training: {train}"]
         lines += [f"  in evaluation: {evaluation}", ""]
-    lines += ["Cost", f"  {answer.reads}", *(f"  {line}" for line in _costs(answer)), ""]
+    lines += ["Cost", f"  {answer.reads}", *(f"  {line}" for line in _cost_lines(answer)), ""]
     lines += ["Kernels", f"  {answer.kernels}", ""]
     if answer.among_processes:
         lines += _section("Divided among processes", answer.among_processes, "")
     lines += _section("The same as", answer.equals, "no other norm of the library")
-    lines += _section("To tools of torch", (_derived(answer),), "")
+    lines += _section("To tools of torch", (_torch_class_text(answer),), "")
     return "\n".join(lines[:-1]) + "\n"
 
 
-def _costs(answer: Facts) -> Iterator[str]:
+def _cost_lines(answer: Facts) -> Iterator[str]:
     """The sweeps of each direction, with the formulas of what is measured and written."""
     for cost in answer.costs:
         near, far = cost.bytes_of_islands, cost.bytes_of_sweeps
@@ -44,7 +44,7 @@ def _costs(answer: Facts) -> Iterator[str]:
             yield f"  writes {line}"
 
 
-def _derived(answer: Facts) -> str:
+def _torch_class_text(answer: Facts) -> str:
     """What a tool finds that looks for the class of a layer."""
     if answer.derives_from:
         return f"a {answer.derives_from}, from which its class derives"
@@ -57,5 +57,5 @@ def _section(title: str, lines: Sequence[str], otherwise: str) -> list[str]:
     return [title, *(f"  {line}" for line in lines or (otherwise,)), ""]
 
 
-def _yes(answer: bool) -> str:
+def _yes_or_no(answer: bool) -> str:
     return "yes" if answer else "no"

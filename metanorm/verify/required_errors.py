@@ -8,21 +8,21 @@ from metanorm.ir.aggregation import Blocks, Chunks, Interleave
 from metanorm.ir.nodes import MinimumPoolSize, Program
 from metanorm.ir.reachable import pools_in_evaluation
 from metanorm.ir.scalar import Scalar, evaluate
-from metanorm.verify.cases import Built, Setting
+from metanorm.verify.cases import Example, Setting
 
 
-def refuses(program: Program, setting: Setting, built: Built) -> bool:
+def must_refuse(program: Program, setting: Setting, built: Example) -> bool:
     """Whether a call in this mode, with inputs of these shapes, has to be refused."""
     first = built.inputs[program.inputs[0].name]
     empty = first is not None and first.numel() == 0
     checks = [check for check in program.checks if isinstance(check, MinimumPoolSize)]
     return not empty and any(
-        _measures(program, check, setting) and _elements(program, check, built) == 1
+        _pools_are_computed(program, check, setting) and _pool_size(program, check, built) == 1
         for check in checks
     )
 
 
-def _measures(program: Program, check: MinimumPoolSize, setting: Setting) -> bool:
+def _pools_are_computed(program: Program, check: MinimumPoolSize, setting: Setting) -> bool:
     """Whether the pools count in this mode, or are those of running statistics that are kept."""
     if setting.training:
         return True
@@ -32,7 +32,7 @@ def _measures(program: Program, check: MinimumPoolSize, setting: Setting) -> boo
     return not kept.get("track_running_stats", True)
 
 
-def _elements(program: Program, check: MinimumPoolSize, built: Built) -> int:
+def _pool_size(program: Program, check: MinimumPoolSize, built: Example) -> int:
     """How many elements each pool has."""
     lengths = {axis: math.prod(shape) for axis, shape in built.shapes.items()}
     numbers = {n: v for n, v in built.arguments.items() if isinstance(v, (int, float))}
