@@ -19,7 +19,7 @@ from metanorm.options import Options
 from metanorm.passes.backward import NotDerivable
 from metanorm.passes.directions import directions, trace
 from metanorm.passes.divided import divided
-from metanorm.passes.pipeline import PIPELINE, TO_KERNELS, TO_PROCESSES, optimize, stages
+from metanorm.passes.pipeline import KERNEL_PASSES, PIPELINE, PROCESS_PASSES, optimize, stages
 from metanorm.plan.dump import plan_text
 from metanorm.plan.sweeps import plan
 from metanorm.source import Source
@@ -33,8 +33,8 @@ from metanorm.targets.registry import KERNEL_TARGETS
 
 FRONT_END = ("tokens", "tree", "ast", "equations", "ir")
 PASSES = tuple(step.name for step in PIPELINE)
-KERNELS = (*TO_KERNELS, "sweeps", "nest")
-STAGES = (*FRONT_END, *PASSES, "code", *KERNELS, *KERNEL_TARGETS, *TO_PROCESSES, "processes")
+KERNELS = (*KERNEL_PASSES, "sweeps", "nest")
+STAGES = (*FRONT_END, *PASSES, "code", *KERNELS, *KERNEL_TARGETS, *PROCESS_PASSES, "processes")
 
 Diagnostics = tuple[Diagnostic, ...]
 Data = dict[str, object]

@@ -14,7 +14,7 @@ from metanorm.cli.console import print_result
 from metanorm.diagnostics.registry import all_codes, manual_page
 from metanorm.ir.ops import public
 from metanorm.json_document import Document, json_text
-from metanorm.passes.pipeline import PIPELINE, TO_KERNELS, TO_PROCESSES
+from metanorm.passes.pipeline import KERNEL_PASSES, PIPELINE, PROCESS_PASSES
 from metanorm.visible import visible
 
 WIDTH_OF_A_PIPE = 1000  # columns, where nobody counts them
@@ -43,8 +43,8 @@ def _passes() -> Rows:
     return _rows(
         [
             *((step.name, step.why_here) for step in PIPELINE),
-            *TO_KERNELS.items(),
-            *TO_PROCESSES.items(),
+            *KERNEL_PASSES.items(),
+            *PROCESS_PASSES.items(),
         ]
     )
 

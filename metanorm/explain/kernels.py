@@ -119,7 +119,7 @@ class _Formulas:
                 yield self._reduction(r)
 
     def _reduction(self, r: Reduction) -> str:
-        title = "mean and variance" if len(r.row.measures) > 1 else r.row.title
+        title = "mean and variance" if len(r.row.statistics) > 1 else r.row.title
         where = " where the mask is true" if r.where else ""
         cells = f" per {', '.join(r.cells)}" if r.cells else ""
         return f"{title} of {self._text(r.value)[0]}{where}{cells}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 
 from metanorm.ir.batch import crosses_samples
-from metanorm.ir.division import exchanges, stages
+from metanorm.ir.division import exchanges, message_depths
 from metanorm.ir.nodes import Program
 from metanorm.ir.space import Space
-from metanorm.passes.divided import along, divided
+from metanorm.passes.divided import divided, divided_variant
 
 
 def exchanges_by_axis(program: Program) -> tuple[str, ...]:
@@ -19,16 +19,16 @@ def exchanges_by_axis(program: Program) -> tuple[str, ...]:
     evaluated = bool(crosses_samples(program, evaluating=True))
     lines = []
     for axis in dict.fromkeys(dim for decl in program.inputs for dim in decl.dims):
-        if axis in known.refused:
+        if axis in known.refusals:
             lines.append(
-                f"{_program_axis_text(program, axis)} cannot be divided: {known.refused[axis]}"
+                f"{_program_axis_text(program, axis)} cannot be divided: {known.refusals[axis]}"
             )
             continue
-        variant = along(program, (axis,))
+        variant = divided_variant(program, (axis,))
         told = "needs nothing from other processes"
         if variant.exchanged:
             told = f"exchanges {exchange_text(variant.program)}"
-            if axis in known.samples and not evaluated:
+            if axis in known.sample_axes and not evaluated:
                 told += ", in training"
         lines.append(f"{_program_axis_text(program, axis)} {told}")
     return tuple(lines)
@@ -44,7 +44,7 @@ def exchange_text(program: Program) -> str:
         (f"{count} * {size}" if count > 1 else size) if size else str(count)
         for size, count in sorted(sizes.items(), key=lambda item: (not item[0], item[0]))
     ]
-    messages = len({stages(program)[ref] for ref in sent})
+    messages = len({message_depths(program)[ref] for ref in sent})
     how = "in one message" if messages == 1 else f"in {messages} messages"
     plural = "" if terms == ["1"] else "s"
     return f"{' + '.join(terms)} number{plural} {how}"

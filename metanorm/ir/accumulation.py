@@ -58,12 +58,12 @@ class Accumulation:
         return self.parts[-1].rule
 
     @property
-    def measures(self) -> frozenset[str]:
+    def statistics(self) -> frozenset[str]:
         """The statistics that are found together with this one, of the same elements."""
-        return frozenset({self.statistic, *ALSO_FOUND.get(self.statistic, ())})
+        return frozenset({self.statistic, *ALSO_MEASURED.get(self.statistic, ())})
 
 
-ALSO_FOUND = {"var": ("mean",)}
+ALSO_MEASURED = {"var": ("mean",)}
 WEIGHT = Part("weight", "weight")
 ROWS = (
     Accumulation("sum", "sum", (Part("total", "value"),), "total"),
@@ -87,15 +87,15 @@ ROWS = (
 )
 ACCUMULATIONS: Mapping[str, Accumulation] = {row.statistic: row for row in ROWS}
 # In which those of the same elements are measured together: the ones that find most come first.
-BY_MOST = sorted(ROWS, key=lambda row: -len(row.measures))
+BY_COVERAGE = sorted(ROWS, key=lambda row: -len(row.statistics))
 
 
-def accumulated(statistics: frozenset[str]) -> Accumulation:
+def accumulation_of(statistics: frozenset[str]) -> Accumulation:
     """The row that finds these statistics together."""
-    rows = (row for row in BY_MOST if row.statistic in statistics)
-    return next(row for row in rows if statistics <= row.measures)
+    rows = (row for row in BY_COVERAGE if row.statistic in statistics)
+    return next(row for row in rows if statistics <= row.statistics)
 
 
-def together(statistic: str) -> str:
+def joint_statistic(statistic: str) -> str:
     """What statistics have in common that are found together: the name of the one with most."""
-    return next(row.statistic for row in BY_MOST if statistic in row.measures)
+    return next(row.statistic for row in BY_COVERAGE if statistic in row.statistics)

@@ -38,8 +38,8 @@ from metanorm.ir.scalar import Const, Scalar, SizeOf
 from metanorm.ir.scalar import leaves as leaves_of
 from metanorm.ir.space import Space
 
-Parts = frozenset[str]  # the divided axes over which a value is a part of a sum
-WHOLE: Parts = frozenset()
+DividedAxes = frozenset[str]  # the divided axes over which a value is a part of a sum
+WHOLE: DividedAxes = frozenset()
 ADDED = ("sum", "gaps", "squares")  # statistics that parts add up to
 LINEAR = ("add", "sub", "neg", "where")
 
@@ -60,36 +60,36 @@ class Division:
         """Whether each process has a piece of an axis. Cells of a piece lie on its process."""
         return self.space.base(axis) in self.axes and not self._is_shared(axis)
 
-    def divided(self, axes: Iterable[str]) -> Parts:
+    def divided_axes(self, axes: Iterable[str]) -> DividedAxes:
         """The divided axes among those of a value."""
         return frozenset(self.space.base(axis) for axis in axes if self.divides(axis))
 
     def _is_shared(self, axis: str) -> bool:
         """Whether an axis enumerates cells that all processes have, such as domains."""
         cells_of = self.space[axis].cells_of
-        return cells_of is not None and self.adds_up(cells_of[1])
+        return cells_of is not None and self.spans_processes(cells_of[1])
 
-    def adds_up(self, matrix: Grouping) -> bool:
+    def spans_processes(self, matrix: Grouping) -> bool:
         """Whether pools of a matrix on a divided axis have positions on all processes."""
         return isinstance(matrix, Ones) or (
             isinstance(matrix, ByIndex) and matrix.index in self.tables
         )
 
-    def stays(self, matrix: Grouping) -> bool:
+    def stays_on_one_process(self, matrix: Grouping) -> bool:
         """Whether each pool of a matrix on a divided axis lies on one process: those of graphs,
         which are not cut, and blocks, where pieces begin and end with one."""
         return isinstance(matrix, (*REGULAR, Neighbours)) or (
             isinstance(matrix, ByIndex) and matrix.index not in self.tables
         )
 
-    def added(self, over: Aggregation, axes: Sequence[str]) -> Parts:
+    def summed_axes(self, over: Aggregation, axes: Sequence[str]) -> DividedAxes:
         """The divided axes over which a pool of a value on `axes` is a part of a sum."""
         there = {self.space.base(axis): axis for axis in axes}
         return frozenset(
             base
             for axis, matrix in over
             if (base := self.space.base(axis)) in self.axes
-            and self.adds_up(matrix)
+            and self.spans_processes(matrix)
             and self.divides(there.get(base, axis))
         )
 
@@ -99,13 +99,13 @@ class Division:
         return any(isinstance(leaf, SizeOf) and leaf.axis in wholes for leaf in leaves_of(scalar))
 
 
-def parts(program: Program) -> dict[Ref, Parts]:
+def partial_sums(program: Program) -> dict[Ref, DividedAxes]:
     """Over which divided axes each value is a part of a sum.
 
     Raises `IllDivided` where a part goes anywhere but into sums, products with whole values and an
     exchange, and where what is exchanged is no part.
     """
-    found: dict[Ref, Parts] = {}
+    found: dict[Ref, DividedAxes] = {}
     types = {let.name: let.type for let in program.body}
     _Rules(Division(program), types, found).body(program.body)
     results = [(name, ref) for name, ref in program.outputs]
@@ -117,12 +117,14 @@ def parts(program: Program) -> dict[Ref, Parts]:
     return found
 
 
-def _of(axes: Parts) -> str:
+def _of(axes: DividedAxes) -> str:
     return f"a part of a sum over {', '.join(sorted(axes))}"
 
 
 class _Rules:
-    def __init__(self, division: Division, types: dict[Ref, Type], found: dict[Ref, Parts]) -> None:
+    def __init__(
+        self, division: Division, types: dict[Ref, Type], found: dict[Ref, DividedAxes]
+    ) -> None:
         self.division = division
         self.types = types
         self.found = found
@@ -135,13 +137,13 @@ class _Rules:
                 self.found[let.name] = self.of(let.op)
             except IllDivided as error:
                 raise IllDivided(f"{let.name}: {error}") from None
-            both = self.found[let.name] & self.division.divided(let.type.axes)
+            both = self.found[let.name] & self.division.divided_axes(let.type.axes)
             if both:
                 raise IllDivided(f"{let.name} has axes, and is {_of(both)}")
             if let.op == Number(Const(0.0)):
                 self.zeros.add(let.name)
 
-    def of(self, op: Op) -> Parts:
+    def of(self, op: Op) -> DividedAxes:
         match op:
             case Number(value):
                 if self.division.reads_length(value):
@@ -155,7 +157,7 @@ class _Rules:
                 self._whole(r for r in (where, weight) if r is not None)
                 axes = [a for r in (where, weight) if r is not None for a in self.types[r].axes]
                 self._demand_pools(over)
-                return self.division.added(over, axes)
+                return self.division.summed_axes(over, axes)
             case Exchange(value, axes):
                 if not axes or not set(axes) <= self.found[value]:
                     raise IllDivided(f"an exchange of {value} over what it is no part of")
@@ -163,7 +165,7 @@ class _Rules:
             case Near(over=over, axes=axes):
                 self._whole(operands(op))
                 joined = [axis for ref in operands(op) for axis in self.types[ref].axes]
-                if set(axes) != self.division.added(over, joined):
+                if set(axes) != self.division.summed_axes(over, joined):
                     raise IllDivided("a number near the mean, not of all processes")
                 return WHOLE
             case FromSums():
@@ -179,7 +181,7 @@ class _Rules:
                     raise IllDivided(f"another name for the piece of {old}")
                 return self.found[value]
             case Draw(axes=axes):
-                if self.division.divided(axes):
+                if self.division.divided_axes(axes):
                     raise IllDivided("random numbers for a piece of an axis")
                 return WHOLE
             case Expand(value):
@@ -203,8 +205,8 @@ class _Rules:
             if self.found[ref]:
                 raise IllDivided(f"{ref} is {_of(self.found[ref])}, and is used as a whole")
 
-    def _map(self, function: str, arguments: tuple[Ref, ...]) -> Parts:
-        """Parts add up to parts, and may be multiplied by what is whole."""
+    def _map(self, function: str, arguments: tuple[Ref, ...]) -> DividedAxes:
+        """DividedAxes add up to parts, and may be multiplied by what is whole."""
         chosen = arguments[1:] if function == "where" else arguments
         if function in LINEAR:
             self._whole(arguments[:1] if function == "where" else ())
@@ -220,7 +222,7 @@ class _Rules:
         self._whole(arguments)
         return WHOLE
 
-    def _pool(self, op: Pool) -> Parts:
+    def _pool(self, op: Pool) -> DividedAxes:
         own = self.found[op.value]
         self._whole(r for r in (op.where, op.weight, op.about) if r is not None)
         joined = [
@@ -230,7 +232,7 @@ class _Rules:
             for axis in self.types[ref].axes
         ]
         self._demand_pools(op.over)
-        added = self.division.added(op.over, joined)
+        added = self.division.summed_axes(op.over, joined)
         linear = op.statistic in ("sum", "mean") and op.weight is None
         if own and not linear:
             raise IllDivided(f"{op.statistic} of {_of(own)}")
@@ -241,11 +243,13 @@ class _Rules:
     def _demand_pools(self, over: Aggregation) -> None:
         for axis, matrix in over:
             divided = self.division.divides(axis)
-            if divided and not (self.division.adds_up(matrix) or self.division.stays(matrix)):
+            if divided and not (
+                self.division.spans_processes(matrix) or self.division.stays_on_one_process(matrix)
+            ):
                 raise IllDivided(f"a pool that needs the whole of {axis}")
 
 
-def stages(program: Program) -> dict[Ref, int]:
+def message_depths(program: Program) -> dict[Ref, int]:
     """How many messages each value waits for, one after the other."""
     found: dict[Ref, int] = {}
     for let in program.body:

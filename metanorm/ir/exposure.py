@@ -11,7 +11,7 @@ from metanorm.ir.nodes import AxisMap, Count, Input, Param, Pool, Program, Ref, 
 from metanorm.ir.operands import operands
 
 
-def exposed(program: Program) -> frozenset[Ref]:
+def exposed_to_nan(program: Program) -> frozenset[Ref]:
     """The values that may be NaN where nothing counts; none where every statistic takes all."""
     ops, inputs = program.index.ops, program.index.inputs
 

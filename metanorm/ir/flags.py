@@ -32,7 +32,7 @@ def choosing_flags(program: Program) -> tuple[str, ...]:
     return tuple(a.name for a in program.arguments if a.name in used)
 
 
-def needed_with(program: Program, flag: str, value: bool) -> set[Ref]:
+def reachable_with_flag(program: Program, flag: str, value: bool) -> set[Ref]:
     """The bindings that outputs and updates need where a flag has this value."""
     ops, flags = program.index.ops, frozenset({flag})
 

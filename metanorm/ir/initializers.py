@@ -24,7 +24,7 @@ from metanorm.ir.nodes import (
     Ref,
 )
 from metanorm.ir.operands import operands
-from metanorm.ir.reachable import indices, reachable
+from metanorm.ir.reachable import pooling_indices, reachable
 from metanorm.ir.space import Space
 
 State = TypeVar("State", ParamDecl, BufferDecl)
@@ -141,6 +141,6 @@ def backward_slice(refs: Iterable[Ref], body: Iterable[Let]) -> tuple[Let, ...]:
     needed, lets = set(refs), []
     for let in reversed(tuple(body)):
         if let.name in needed:
-            needed |= {*operands(let.op), *indices(let.op)}
+            needed |= {*operands(let.op), *pooling_indices(let.op)}
             lets.append(let)
     return tuple(reversed(lets))

@@ -9,7 +9,7 @@ from metanorm.ir.flags import flag_of, flags_of
 from metanorm.ir.index import closure
 from metanorm.ir.nodes import Let, Mode, Program, Ref
 from metanorm.ir.operands import operands
-from metanorm.ir.reachable import indices
+from metanorm.ir.reachable import pooling_indices
 
 
 class ModeBranch(NamedTuple):
@@ -55,7 +55,7 @@ def mode_placement(program: Program) -> dict[Ref, ModeBranch | None]:
             users[if_true].add(ModeBranch(condition, "then"))
             users[if_false].add(ModeBranch(condition, "else"))
             continue
-        for ref in (*operands(let.op), *indices(let.op)):
+        for ref in (*operands(let.op), *pooling_indices(let.op)):
             users[ref].add(branch)
     return placement
 
@@ -69,6 +69,6 @@ def dependencies(
         return [ref for ref in candidates if ref in lets and ref not in available]
 
     def reads(ref: Ref) -> list[Ref]:
-        return missing((*operands(lets[ref].op), *indices(lets[ref].op)))
+        return missing((*operands(lets[ref].op), *pooling_indices(lets[ref].op)))
 
     return closure(missing(refs), reads)

@@ -32,7 +32,7 @@ class Operation:
         return self.meaning.partition(". ")[0].rstrip(".")
 
     @property
-    def least(self) -> int:
+    def min_arguments(self) -> int:
         """The least number of arguments."""
         return sum(not p.endswith("?") for p in self.parameters)
 

@@ -30,7 +30,7 @@ from metanorm.ir.operands import operands
 PASSING = (Rename, Expand, Detach, Lookup)
 
 
-def computed_alone(program: Program) -> set[str]:
+def params_to_widen(program: Program) -> set[str]:
     """The names of parameters of which something is computed without inputs and buffers, or of
     which a statistic is taken."""
     known: set[Ref] = set()  # what depends on inputs or buffers, and is as wide as they are

@@ -23,7 +23,7 @@ def reachable(
     return _closure(wanted, program.index.ops, evaluating, keeps)
 
 
-def outputs_of_others(program: Program) -> list[tuple[str, Ref]]:
+def outputs_without_first_input(program: Program) -> list[tuple[str, Ref]]:
     """The outputs that do not depend on the first input, in any mode."""
     ops = program.index.ops
     first = Input(program.inputs[0].name)
@@ -52,15 +52,15 @@ def _closure(
         op = ops[ref]
         if evaluating and isinstance(op, Mode):
             return (op.eval if keeps or op.buffer is None else op.train,)
-        return (*operands(op), *(index for index in indices(op) if index in ops))
+        return (*operands(op), *(index for index in pooling_indices(op) if index in ops))
 
     return closure(wanted, read)
 
 
-def indices(op: Op) -> Iterator[Ref]:
+def pooling_indices(op: Op) -> Iterator[Ref]:
     """The index inputs by which an operation pools."""
     if isinstance(op, (Pool, Count, Near)):
         yield from (matrix.index for _, matrix in op.over if isinstance(matrix, ByIndex))
     elif isinstance(op, Repeat):
         for let in op.body:
-            yield from indices(let.op)
+            yield from pooling_indices(let.op)

@@ -32,12 +32,12 @@ def role_of(ref: Ref) -> str:
     return "" if word.isdigit() or not ref.startswith("%") else word
 
 
-def called(program: Program, names: Mapping[Ref, Ref]) -> Program:
+def rename_bindings(program: Program, names: Mapping[Ref, Ref]) -> Program:
     """The program with bindings renamed. The new names must be free."""
     if not names:
         return program
     body = tuple(
-        replace(let, name=names.get(let.name, let.name), op=renamed(let.op, names))
+        replace(let, name=names.get(let.name, let.name), op=map_operands(let.op, names))
         for let in program.body
     )
     outputs = tuple((name, names.get(ref, ref)) for name, ref in program.outputs)
@@ -52,7 +52,7 @@ def called(program: Program, names: Mapping[Ref, Ref]) -> Program:
     return replace(program, body=body, outputs=outputs, updates=updates)
 
 
-def renamed(op: Op, names: Mapping[Ref, Ref]) -> Op:
+def map_operands(op: Op, names: Mapping[Ref, Ref]) -> Op:
     """The operation on other names; names that are not listed stay."""
     to: Callable[[Ref], Ref] = lambda ref: names.get(ref, ref)  # noqa: E731
     match op:
@@ -83,7 +83,7 @@ def renamed(op: Op, names: Mapping[Ref, Ref]) -> Op:
             return replace(op, train=to(op.train), eval=to(op.eval))
         case Repeat():
             inner = {k: v for k, v in names.items() if k not in op.inside}
-            body = tuple(replace(let, op=renamed(let.op, inner)) for let in op.body)
+            body = tuple(replace(let, op=map_operands(let.op, inner)) for let in op.body)
             return replace(
                 op,
                 initial=tuple(to(r) for r in op.initial),

@@ -49,7 +49,7 @@ Scalar = Union[Const, Hyper, SizeOf, Apply]
 
 # How large a scalar may be. It is a tree, in which a part that is used twice stands twice: sums of
 # sums of itself would double with each line. What is larger is a value like any other.
-LARGEST = 100
+MAX_SCALAR_SIZE = 100
 
 
 def size_of(scalar: Scalar) -> int:

@@ -116,7 +116,7 @@ class Space:
                 left.append(self.base(name))
         return self.ordered(left)
 
-    def constant(self, axes: Axes, axis: str, matrix: Grouping) -> bool:
+    def is_constant(self, axes: Axes, axis: str, matrix: Grouping) -> bool:
         """Whether a value on `axes` is the same throughout each pool of `matrix` on `axis`."""
         for name in axes:
             if self.base(name) == axis:

@@ -86,7 +86,7 @@ def type_of(op: Op, types: Mapping[Ref, Type], known: Declarations) -> Type:
             return Type("real", known.axes(known.buffers[name].dims))
         case Map(function, arguments):
             row = ELEMENTWISE.get(function)
-            if row is None or not row.least <= len(arguments) <= len(row.parameters):
+            if row is None or not row.min_arguments <= len(arguments) <= len(row.parameters):
                 raise IllTyped(f"{function} with {len(arguments)} arguments")
             if any(types[a].kind == "int" for a in arguments) and not row.boolean:
                 raise IllTyped(f"{function} of an index")

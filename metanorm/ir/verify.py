@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from metanorm.ir.division import IllDivided, exchanges, parts
+from metanorm.ir.division import IllDivided, exchanges, partial_sums
 from metanorm.ir.nodes import Let, Program, Ref, Repeat, Type
 from metanorm.ir.operands import operands
 from metanorm.ir.space import Space
@@ -34,7 +34,7 @@ def verify(program: Program) -> None:
         raise IllegalProgram(f"{program.name}: no output")
     if program.divided:
         try:
-            parts(program)
+            partial_sums(program)
         except IllDivided as error:
             raise IllegalProgram(f"{program.name}: {error}") from error
     elif exchanges(program):

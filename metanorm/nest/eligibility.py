@@ -47,7 +47,7 @@ from metanorm.nest.multiplied import multiplies_data, multiplies_in_loops
 from metanorm.nest.nest import CHEAP
 from metanorm.nest.vanishing import vanishes_with
 from metanorm.passes.neighbours import rewritable
-from metanorm.passes.scans import SCANNED, left
+from metanorm.passes.scans import SCANNED, scan_obstacles
 from metanorm.plan.sweeps import Plan
 
 MAX_VALUES = 250
@@ -155,7 +155,7 @@ class _Eligibility:
             yield "an input of sort edges"
 
     def _measured(self, op: Pool) -> Iterator[str]:
-        yield from left(op)
+        yield from scan_obstacles(op)
         if any(not isinstance(m, (Ones, ByIndex)) for _, m in op.over):
             yield "a window, a given matrix or blocks of several sizes"
         if op.statistic not in ACCUMULATIONS or op.ddof or op.about:
@@ -222,7 +222,7 @@ class _Eligibility:
             case Pool(over=((axis, Reach()),)) if op.statistic in SCANNED and not op.about:
                 there.add(axis)
             case Pool(over=over) if any(not self._whole(axis, m) for axis, m in over):
-                yield from left(op)
+                yield from scan_obstacles(op)
                 yield "a narrow pool by blocks, a given matrix or another index"
             case Pool() if op.statistic not in ACCUMULATIONS or op.ddof or op.about:
                 yield f"{op.statistic} of narrow values"

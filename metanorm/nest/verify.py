@@ -111,7 +111,7 @@ class _Verifier:
             case Finish(let, number, name):
                 r = self.nest.reductions[number]
                 self._demand(number in self.taken, f"{let.name} is measured before it is finished")
-                self._demand(name in r.row.measures, f"{name} is found by {r.kind}")
+                self._demand(name in r.row.statistics, f"{name} is found by {r.kind}")
                 late = block.when == "end"
                 self._demand(late == r.terminal, f"{let.name} is finished when it is complete")
                 self._bound(block, let.name)

@@ -53,7 +53,7 @@ class Affine:
         self.b = builder
         self.forms: dict[Ref, Form] = {}
         program = builder.program
-        tensors = [builder.known.axes(i.dims) for i in program.inputs if i.sort == "tensor"]
+        tensors = [builder.declarations.axes(i.dims) for i in program.inputs if i.sort == "tensor"]
         space = builder.space
         # An input that lacks axes of the first one is narrow itself: AdaLN's scale and shift.
         self._wide = [set(t) for t in tensors if space.join(t, tensors[0]) != tensors[0]]
@@ -76,10 +76,10 @@ class Affine:
         axes, of = self.b.types[ref].axes, self.b.types[wide].axes
         return self.b.space.join(axes, of) == of and not set(of) <= set(axes)
 
-    def constant(self, form: Form, axis: str, matrix: Grouping) -> bool:
+    def is_constant(self, form: Form, axis: str, matrix: Grouping) -> bool:
         """Whether no coefficient varies within the pools of `matrix`."""
         types = self.b.types
-        return all(self.b.space.constant(types[c].axes, axis, matrix) for c in form.coefficients)
+        return all(self.b.space.is_constant(types[c].axes, axis, matrix) for c in form.coefficients)
 
     # ---- deriving
 
@@ -192,7 +192,7 @@ class Affine:
         form = self.of(a)
         if form.guard or not (self.narrow(condition, form.source) and self.narrow(b, form.source)):
             return None
-        return replace(form, guard=condition, other=None if self.b.constant(b) == 0 else b)
+        return replace(form, guard=condition, other=None if self.b.constant_value(b) == 0 else b)
 
     def _mode(self, train: Ref, evaluated: Ref, buffer: str | None) -> Form | None:
         left, right = self.of(train), self.of(evaluated)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metanorm.ir.nodes import Map, Number, Ref
-from metanorm.ir.scalar import FUNCTIONS, LARGEST, apply, size_of
+from metanorm.ir.scalar import FUNCTIONS, MAX_SCALAR_SIZE, apply, size_of
 
 if TYPE_CHECKING:
     from metanorm.passes.builder import Builder
@@ -36,7 +36,7 @@ def _is(
     position: int, value: float, result: Callable[[Builder, tuple[Ref, ...]], Ref | None]
 ) -> Replacement:
     def replacement(b: Builder, args: tuple[Ref, ...]) -> Ref | None:
-        return result(b, args) if b.constant(args[position]) == value else None
+        return result(b, args) if b.constant_value(args[position]) == value else None
 
     return replacement
 
@@ -87,7 +87,7 @@ def _minus(kept: int, negated: int) -> Replacement:
 def _scalars(function: str) -> Replacement:
     def replacement(b: Builder, args: tuple[Ref, ...]) -> Ref | None:
         scalars = [op.value for op in (b.ops.get(a) for a in args) if isinstance(op, Number)]
-        if len(scalars) < len(args) or sum(size_of(s) for s in scalars) >= LARGEST:
+        if len(scalars) < len(args) or sum(size_of(s) for s in scalars) >= MAX_SCALAR_SIZE:
             return None
         return b.number(apply(function, *scalars))
 
@@ -101,8 +101,8 @@ def _count(function: str) -> Replacement:
     def replacement(b: Builder, args: tuple[Ref, ...]) -> Ref | None:
         for place, other in ((0, 1), (1, 0)):
             bound = b.ops.get(args[other])
-            counts = b.types[args[place]].axes and args[place] in b.whole
-            if isinstance(bound, Number) and counts and args[other] not in b.whole:
+            counts = b.types[args[place]].axes and args[place] in b.integral
+            if isinstance(bound, Number) and counts and args[other] not in b.integral:
                 rounding = ROUNDED[function] if place == 0 else OPPOSITE[ROUNDED[function]]
                 rounded = b.number(apply(rounding, bound.value))
                 new = (args[0], rounded) if place == 0 else (rounded, args[1])
@@ -114,7 +114,7 @@ def _count(function: str) -> Replacement:
 
 def _decided(b: Builder, args: tuple[Ref, ...]) -> Ref | None:
     """A choice by a flag that a call has set."""
-    condition = b.constant(args[0])
+    condition = b.constant_value(args[0])
     if condition is None:
         return None
     return _wide_enough(b, args[1] if condition else args[2], args)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from metanorm.ir.aggregation import Aggregation, Grouping, Ones, Reach, is_partition
 from metanorm.ir.dump import operation_name
-from metanorm.ir.exposure import exposed
+from metanorm.ir.exposure import exposed_to_nan
 from metanorm.ir.nodes import (
     AxisMap,
     Buffer,
@@ -38,10 +38,10 @@ from metanorm.ir.nodes import (
 )
 from metanorm.ir.ops import ORDERED
 from metanorm.ir.outputs import output_dims
-from metanorm.passes.builder import Builder, without_dead
-from metanorm.passes.derivatives import DERIVATIVES, Deriver
+from metanorm.passes.builder import Builder, without_dead_code
+from metanorm.passes.derivatives import DERIVATIVES, AdjointBuilder
 from metanorm.passes.pool_adjoints import PoolAdjoint
-from metanorm.passes.scans import left
+from metanorm.passes.scans import scan_obstacles
 
 GRADIENT = "d."
 KEPT = "kept."
@@ -74,14 +74,14 @@ def _with_means(program: Program) -> Program:
     named = {let.op: let.name for let in program.body}
     means: list[tuple[str, Ref]] = []
     for let in program.body:
-        ref = builder.take(let)
+        ref = builder.copy(let)
         op = builder.ops[ref]
         if isinstance(op, Pool) and isinstance(let.op, Pool) and op.statistic == "var":
             name = named.get(replace(let.op, statistic="mean"), "")
             mean = builder.emit(replace(op, statistic="mean"), name)
             means.append((mean, mean))
     done = builder.finish(
-        outputs=[*((name, builder.moved[ref]) for name, ref in program.outputs), *means]
+        outputs=[*((name, builder.value_map[ref]) for name, ref in program.outputs), *means]
     )
     return replace(done, outputs=done.outputs[: len(program.outputs)])
 
@@ -113,7 +113,7 @@ class _Backward:
                 for d in arriving
             ),
         )
-        self.b = Deriver(replace(program, inputs=inputs, body=body))
+        self.b = AdjointBuilder(replace(program, inputs=inputs, body=body))
         self.means = {let.op: let.name for let in program.body if isinstance(let.op, Pool)}
         self.adjoints: dict[Ref, list[Ref]] = {}
 
@@ -128,11 +128,11 @@ class _Backward:
         """Forward again on narrow values, then from the outputs back."""
         for let in self.forward.body:
             if let.name in self.saved:
-                self.b.take(let, Input(_kept(let.name)))
+                self.b.copy(let, Input(_kept(let.name)))
             else:
-                self.b.take(let)
-        inside = exposed(self.forward)  # what is local to a `repeat` among them
-        self.b.expose(new for ref, new in self.b.moved.items() if ref in inside)
+                self.b.copy(let)
+        inside = exposed_to_nan(self.forward)  # what is local to a `repeat` among them
+        self.b.expose(new for ref, new in self.b.value_map.items() if ref in inside)
         for name, ref in self.forward.outputs:
             arrived = self.b.emit(Input(GRADIENT + name), GRADIENT + name)
             axes = self.b.types[arrived].axes
@@ -152,7 +152,7 @@ class _Backward:
                     total = self.b.emit(Expand(total, self.b.space.ordered(lacking)))
                 gradients.append((GRADIENT + let.op.name, total))
             else:
-                self._propagate(let.op, self.b.moved[let.name], total)
+                self._propagate(let.op, self.b.value_map[let.name], total)
         if not gradients:
             raise NotDerivable("nothing that could have a gradient")
         found = self.b.finish(outputs=gradients, updates=())
@@ -160,7 +160,7 @@ class _Backward:
         inputs = tuple(i for i in found.inputs if i.name in read or i in self.forward.inputs)
         saved = [ref for ref in self.saved if _kept(ref) in read]
         outputs = (*self.forward.outputs, *((_kept(ref), ref) for ref in saved))
-        forward = without_dead(replace(self.forward, outputs=outputs))
+        forward = without_dead_code(replace(self.forward, outputs=outputs))
         kept = tuple(_kept(ref) for ref in saved)
         return Gradient(replace(found, inputs=inputs, checks=()), forward, kept)
 
@@ -173,7 +173,7 @@ class _Backward:
         op = self.forward.index.ops[old]
         if isinstance(op, (Number, Buffer, Detach, Count, Position, Link)):
             return
-        new = self.b.moved[old]
+        new = self.b.value_map[old]
         if self.b.types[new].kind != "real":
             return
         self.adjoints.setdefault(old, []).append(self._summed(part, self.b.types[new].axes, result))
@@ -214,7 +214,7 @@ class _Backward:
         axes = self.b.types[result].axes
         match op:
             case Map(function, arguments):
-                moved = tuple(self.b.moved[a] for a in arguments)
+                moved = tuple(self.b.value_map[a] for a in arguments)
                 parts = DERIVATIVES[function](self.b, d, moved, result)
                 for old, part in zip(arguments, parts):
                     self._contribute(old, part, axes)
@@ -228,7 +228,7 @@ class _Backward:
             case Rename(value, old, new):
                 # An adjoint that is the same all along the axis lacks it, whatever its name.
                 part = self.b.emit(Rename(d, new, old)) if new in self.b.types[d].axes else d
-                self._contribute(value, part, self.b.types[self.b.moved[value]].axes)
+                self._contribute(value, part, self.b.types[self.b.value_map[value]].axes)
             case AxisMap("softmax", value, axis):
                 weighted = self.b.times(d, result)
                 total = self.b.emit(Pool("sum", weighted, ((axis, Ones()),)))
@@ -243,7 +243,7 @@ class _Backward:
                 raise NotDerivable(operation_name(op))
 
     def _pool(self, op: Pool, result: Ref, d: Ref) -> None:
-        for reason in left(op):
+        for reason in scan_obstacles(op):
             raise NotDerivable(reason)
         if not all(is_partition(matrix) or isinstance(matrix, Reach) for _, matrix in op.over):
             raise NotDerivable("a pool by a given matrix or a graph")
@@ -254,7 +254,7 @@ class _Backward:
         found = PoolAdjoint(self.b, self._moved(op), result, d, self._mean(op))
         # A pool along an axis takes a value of its cells once for each position.
         read = (r for r in (op.value, op.where, op.weight) if r is not None)
-        axes = [self.b.types[self.b.moved[r]].axes for r in read]
+        axes = [self.b.types[self.b.value_map[r]].axes for r in read]
         joined = self.b.space.join(*axes, tuple(axis for axis, _ in op.over))
         if op.weight is not None:
             self._contribute(op.weight, found.of_weight(), joined)
@@ -262,11 +262,11 @@ class _Backward:
 
     def _moved(self, op: Pool) -> Pool:
         """A pool of the forward program, in names of the backward one."""
-        moved = self.b.moved
+        moved = self.b.value_map
         where, weight = (None if r is None else moved[r] for r in (op.where, op.weight))
         return replace(op, value=moved[op.value], where=where, weight=weight)
 
     def _mean(self, op: Pool) -> Ref | None:
         """The mean of what is pooled, where it was measured."""
         mean = self.means.get(replace(op, statistic="mean"))
-        return None if mean is None else self.b.moved[mean]
+        return None if mean is None else self.b.value_map[mean]

@@ -25,12 +25,12 @@ from metanorm.ir.nodes import (
 )
 from metanorm.ir.operands import every_let
 from metanorm.ir.reachable import reachable
-from metanorm.ir.rename import called, renamed, role_of
+from metanorm.ir.rename import map_operands, rename_bindings, role_of
 from metanorm.ir.scalar import Const, Scalar
 from metanorm.ir.space import Space
 from metanorm.ir.typing import Declarations, type_of
 from metanorm.passes.algebra import simplified
-from metanorm.passes.whole import is_whole
+from metanorm.passes.integral import is_integral
 from metanorm.source import Span
 
 
@@ -40,11 +40,13 @@ class Builder:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.space = Space(program.axes)
-        self.known = Declarations(self.space, program.inputs, program.params, program.buffers)
+        self.declarations = Declarations(
+            self.space, program.inputs, program.params, program.buffers
+        )
         self.types: dict[Ref, Type] = {}
         self.ops: dict[Ref, Op] = {}
-        self.moved: dict[Ref, Ref] = {}  # old name to new name
-        self.whole: set[Ref] = set()  # values that are whole numbers whatever the data is
+        self.value_map: dict[Ref, Ref] = {}  # old name to new name
+        self.integral: set[Ref] = set()  # values that are whole numbers whatever the data is
         self._integers = {a.name for a in program.arguments if a.type in ("int", "size")}
         self._body: list[Let] = []
         self._bound: dict[Op, Ref] = {}
@@ -65,12 +67,12 @@ class Builder:
         if op in self._bound:
             return self._bound[op]
         if not name or name in self.types or name.startswith("%"):
-            name = self.fresh(name)
-        type_ = type_of(op, self.types, self.known)
+            name = self.fresh_name(name)
+        type_ = type_of(op, self.types, self.declarations)
         self._body.append(Let(name, op, type_, self.span))
         self.types[name], self.ops[name], self._bound[op] = type_, op, name
-        if is_whole(op, self.whole, self._integers):
-            self.whole.add(name)
+        if is_integral(op, self.integral, self._integers):
+            self.integral.add(name)
         return name
 
     def _covered(self, op: Pool) -> Pool:
@@ -81,7 +83,7 @@ class Builder:
         lost = tuple(axis for axis, _ in op.over if axis not in present)
         return replace(op, value=self.emit(Expand(op.value, lost))) if lost else op
 
-    def fresh(self, hint: str = "") -> Ref:
+    def fresh_name(self, hint: str = "") -> Ref:
         """A name that nothing has yet; a hint is kept in it."""
         hint = role_of(hint)
         self._count += 1
@@ -93,7 +95,7 @@ class Builder:
         """A scalar."""
         return self.emit(Number(Const(float(value)) if isinstance(value, (int, float)) else value))
 
-    def constant(self, ref: Ref) -> float | None:
+    def constant_value(self, ref: Ref) -> float | None:
         """The number that a value surely is."""
         op = self.ops.get(ref)
         return op.value.value if isinstance(op, Number) and isinstance(op.value, Const) else None
@@ -105,27 +107,27 @@ class Builder:
 
     # ---- moving the old body over
 
-    def take(self, let: Let, op: Op | None = None) -> Ref:
+    def copy(self, let: Let, op: Op | None = None) -> Ref:
         """Bind an old binding, with its operands moved or as `op`, under its old name if it can."""
         self.span = let.span
-        moved = op if op is not None else renamed(let.op, self.moved)
+        moved = op if op is not None else map_operands(let.op, self.value_map)
         if isinstance(moved, Map):
             ref = self.map(moved.function, *moved.arguments, name=let.name)
         else:
             ref = self.emit(moved, let.name)
-        self.moved[let.name] = ref
+        self.value_map[let.name] = ref
         return ref
 
-    def forward(self, let: Let, ref: Ref) -> None:
+    def substitute(self, let: Let, ref: Ref) -> None:
         """The old value is now called `ref`; a name from the spec is kept."""
-        self.moved[let.name] = ref
+        self.value_map[let.name] = ref
         says_more = not let.name.startswith("%") or (role_of(let.name) and not role_of(ref))
         if ref.startswith("%") and ref not in self._better and says_more:
             self._better[ref] = let.name
 
-    def as_large(self, output: Ref) -> Ref:
+    def with_original_axes(self, output: Ref) -> Ref:
         """What an old output is now, with all axes that it had."""
-        ref = self.moved.get(output, output)
+        ref = self.value_map.get(output, output)
         had = next((let.type.axes for let in self.program.body if let.name == output), ())
         there = {self.space.base(axis) for axis in self.types[ref].axes}
         lost = tuple(a for a in had if a in self.space and self.space.base(a) not in there)
@@ -138,10 +140,10 @@ class Builder:
     ) -> Program:
         """The program with the new body; what nothing needs any more is left out."""
         if outputs is None:
-            outputs = [(name, self.as_large(ref)) for name, ref in self.program.outputs]
+            outputs = [(name, self.with_original_axes(ref)) for name, ref in self.program.outputs]
         if updates is None:
             updates = [
-                replace(u, value=self.moved.get(u.value, u.value)) for u in self.program.updates
+                replace(u, value=self.value_map.get(u.value, u.value)) for u in self.program.updates
             ]
         program = replace(
             self.program,
@@ -151,7 +153,7 @@ class Builder:
             updates=tuple(updates),
         )
         names = {old: new for old, new in self._better.items() if new not in self.types}
-        return without_dead(called(program, names))
+        return without_dead_code(rename_bindings(program, names))
 
 
 def _names(body: Iterable[Let]) -> Iterator[Ref]:
@@ -160,7 +162,7 @@ def _names(body: Iterable[Let]) -> Iterator[Ref]:
         yield from let.op.inside if isinstance(let.op, Repeat) else ()
 
 
-def without_dead(program: Program) -> Program:
+def without_dead_code(program: Program) -> Program:
     """The program without bindings that nothing needs, and without cell axes that no value has."""
     reached = reachable(program)
     body = tuple(let for let in program.body if let.name in reached)

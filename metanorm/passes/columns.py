@@ -12,7 +12,7 @@ from dataclasses import replace
 from metanorm.ir.accumulation import ACCUMULATIONS
 from metanorm.ir.nodes import Expand, Map, Pool, Program, Ref
 from metanorm.ir.operands import operands
-from metanorm.ir.rename import renamed
+from metanorm.ir.rename import map_operands
 from metanorm.passes.builder import Builder
 
 
@@ -22,7 +22,7 @@ def columns(program: Program, parts: tuple[str, ...]) -> Program | None:
     first = program.inputs[0].dims
     frame = {leaf for dim in first for leaf in builder.space.leaves(dim)}
     for let in program.body:
-        op = renamed(let.op, builder.moved)
+        op = map_operands(let.op, builder.value_map)
         pooled = isinstance(op, Pool) and frame <= set(builder.types[op.value].axes)
         read = operands(op) if pooled or frame <= set(let.type.axes) else ()
         if any(_tells_apart(builder, ref, parts, frame) for ref in read):
@@ -36,13 +36,13 @@ def columns(program: Program, parts: tuple[str, ...]) -> Program | None:
             result = _in_steps(builder, op, set(parts))
             if result is None:
                 return None
-            builder.forward(let, result)
+            builder.substitute(let, result)
         elif isinstance(op, Map) and frame <= set(let.type.axes):
             builder.span = let.span
             wide = replace(op, arguments=tuple(_beside(builder, a, parts) for a in op.arguments))
-            builder.take(let, wide)
+            builder.copy(let, wide)
         else:
-            builder.take(let)
+            builder.copy(let)
     return builder.finish()
 
 

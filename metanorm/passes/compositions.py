@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from metanorm.ir.nodes import Map, Program, Ref
 from metanorm.ir.ops import ELEMENTWISE
-from metanorm.ir.rename import renamed
+from metanorm.ir.rename import map_operands
 from metanorm.passes.builder import Builder
 from metanorm.passes.derivatives import DERIVATIVES
 
@@ -59,10 +59,10 @@ def written_out(program: Program, functions: Collection[str]) -> Program:
         return program
     builder = Builder(program)
     for let in program.body:
-        op = renamed(let.op, builder.moved)
+        op = map_operands(let.op, builder.value_map)
         builder.span = let.span
         if isinstance(op, Map) and op.function in functions:
-            builder.forward(let, COMPOSITIONS[op.function](builder, *op.arguments))
+            builder.substitute(let, COMPOSITIONS[op.function](builder, *op.arguments))
         else:
-            builder.take(let, op)
+            builder.copy(let, op)
     return builder.finish()

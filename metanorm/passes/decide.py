@@ -33,7 +33,7 @@ def decide(program: Program) -> Program:
     builder = Builder(program)
     for let in program.body:
         if let.name in chosen:
-            builder.forward(let, builder.moved[chosen[let.name]])
+            builder.substitute(let, builder.value_map[chosen[let.name]])
         else:
-            builder.take(let)
+            builder.copy(let)
     return builder.finish()

@@ -17,7 +17,7 @@ from metanorm.ir.ops import ELEMENTWISE
 from metanorm.passes.builder import Builder
 
 
-class Deriver(Builder):
+class AdjointBuilder(Builder):
     """Builds products of adjoints. `exposed` are values that may be NaN where nothing counts."""
 
     def __init__(self, program: Program) -> None:
@@ -60,35 +60,35 @@ class Deriver(Builder):
 
 
 Adjoints = tuple["Ref | None", ...]
-Derivative = Callable[[Deriver, Ref, tuple[Ref, ...], Ref], Adjoints]
+Derivative = Callable[[AdjointBuilder, Ref, tuple[Ref, ...], Ref], Adjoints]
 
 
-def _times(factor: Callable[[Deriver, Ref, Ref], Ref]) -> Derivative:
+def _times(factor: Callable[[AdjointBuilder, Ref, Ref], Ref]) -> Derivative:
     """Of a function of one argument: d times a factor made of argument and result."""
     return lambda b, d, args, y: (b.times(d, factor(b, args[0], y)),)
 
 
-def _none(b: Deriver, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
+def _none(b: AdjointBuilder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
     return (None,) * len(args)
 
 
-def _where(b: Deriver, condition: Ref, value: Ref) -> Ref:
+def _where(b: AdjointBuilder, condition: Ref, value: Ref) -> Ref:
     return b.map("where", condition, value, b.number(0))
 
 
-def _mul(b: Deriver, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
+def _mul(b: AdjointBuilder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
     left, right = args
     if left == right:
         return (b.times(b.map("mul", b.number(2), d), left), None)
     return (b.times(d, right), b.times(d, left))
 
 
-def _div(b: Deriver, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
+def _div(b: AdjointBuilder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
     quotient = b.over(d, args[1])
     return (quotient, b.map("neg", b.times(quotient, y)))
 
 
-def _pow(b: Deriver, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
+def _pow(b: AdjointBuilder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
     base, exponent = args
     less = b.map("sub", exponent, b.number(1))
     slope = b.map("mul", exponent, b.map("pow", base, less))
@@ -99,44 +99,44 @@ def _pow(b: Deriver, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
     still = b.map("where", b.map("ge", exponent, b.number(0)), b.number(0), growth)
     growth = b.map("where", at_zero, still, growth)
     d_base = b.times(d, b.map("where", flat, b.number(0), slope))
-    return (d_base, None if b.constant(exponent) is not None else b.times(d, growth))
+    return (d_base, None if b.constant_value(exponent) is not None else b.times(d, growth))
 
 
-def _sigmoid(b: Deriver, x: Ref, y: Ref) -> Ref:
+def _sigmoid(b: AdjointBuilder, x: Ref, y: Ref) -> Ref:
     return b.map("mul", y, b.map("sub", b.number(1), y))
 
 
-def _silu(b: Deriver, x: Ref, y: Ref) -> Ref:
+def _silu(b: AdjointBuilder, x: Ref, y: Ref) -> Ref:
     s = b.map("sigmoid", x)
     rest = b.map("add", b.number(1), b.map("mul", x, b.map("sub", b.number(1), s)))
     return b.map("mul", s, rest)
 
 
-def _gelu(b: Deriver, x: Ref, y: Ref) -> Ref:
+def _gelu(b: AdjointBuilder, x: Ref, y: Ref) -> Ref:
     half, one = b.number(0.5), b.number(1)
     cdf = b.map("mul", half, b.map("add", one, b.map("erf", b.map("mul", x, b.number(2**-0.5)))))
     bell = b.map("exp", b.map("mul", b.map("mul", x, x), b.number(-0.5)))
     return b.map("add", cdf, b.map("mul", x, b.map("mul", bell, b.number((2 * math.pi) ** -0.5))))
 
 
-def _erf(b: Deriver, x: Ref, y: Ref) -> Ref:
+def _erf(b: AdjointBuilder, x: Ref, y: Ref) -> Ref:
     bell = b.map("exp", b.map("neg", b.map("mul", x, x)))
     return b.map("mul", b.number(2 / math.sqrt(math.pi)), bell)
 
 
-def _root(b: Deriver, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
+def _root(b: AdjointBuilder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
     slope = b.over(b.map("mul", d, b.number(0.5)), y)
     return (b.map("where", b.map("eq", y, b.number(0)), b.number(0), slope),)
 
 
-def _rsqrt(b: Deriver, x: Ref, y: Ref) -> Ref:
+def _rsqrt(b: AdjointBuilder, x: Ref, y: Ref) -> Ref:
     return b.map("mul", b.number(-0.5), b.map("mul", y, b.map("mul", y, y)))
 
 
 def _extreme(function: str) -> Derivative:
     """min and max of two: equal ones share the gradient, and NaN keeps it, as in torch."""
 
-    def derivative(b: Deriver, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
+    def derivative(b: AdjointBuilder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
         left, right = args
         shared = b.map("where", b.map("eq", left, right), b.map("mul", d, b.number(0.5)), d)
         behind = "lt" if function == "max" else "gt"
@@ -146,14 +146,14 @@ def _extreme(function: str) -> Derivative:
     return derivative
 
 
-def _clamp(b: Deriver, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
+def _clamp(b: AdjointBuilder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
     kept = d
     for bound, inside in zip(args[1:], ("ge", "le")):
         kept = _where(b, b.map(inside, args[0], bound), kept)
     return (kept, *(None for _ in args[1:]))
 
 
-def _rescale(b: Deriver, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
+def _rescale(b: AdjointBuilder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
     """y = a (x - m) + b, where a is one factor or two."""
     x, centre, _, *factors = args
     to_x = d
@@ -167,7 +167,7 @@ def _rescale(b: Deriver, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
     return (to_x, b.map("neg", to_x), d, *scales)
 
 
-def _unbiased(b: Deriver, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
+def _unbiased(b: AdjointBuilder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
     """v n / (n - 1), and v itself where n is at most one."""
     variance, count = args
     less = b.map("sub", count, b.number(1))

@@ -10,7 +10,7 @@ from typing import Literal
 from metanorm.ir.nodes import Program
 from metanorm.ir.verify import verify
 from metanorm.passes.backward import backward
-from metanorm.passes.pipeline import BACKWARD, BOTH, FORWARD
+from metanorm.passes.pipeline import BACKWARD_PASSES, FINAL_PASSES, FORWARD_PASSES
 from metanorm.passes.variants import variants
 
 Direction = Literal["forward", "backward"]
@@ -28,7 +28,7 @@ class Directions:
 
 
 @dataclass(frozen=True)
-class After:
+class TraceStep:
     """The program of one direction of one variant after a step, such as a pass; `kept` as above."""
 
     step: str
@@ -38,7 +38,7 @@ class After:
     kept: tuple[str, ...] = ()
 
 
-def trace(program: Program, check: bool = False) -> Iterator[After]:
+def trace(program: Program, check: bool = False) -> Iterator[TraceStep]:
     """What becomes of an optimised program on its way to kernels, step by step; with `check`,
     verified after each. Raises `NotDerivable`."""
     for found in _trace(program):
@@ -47,30 +47,30 @@ def trace(program: Program, check: bool = False) -> Iterator[After]:
         yield found
 
 
-def _trace(program: Program) -> Iterator[After]:
+def _trace(program: Program) -> Iterator[TraceStep]:
     for name, forward in variants(program).items():
-        yield After("variants", name, "forward", forward)
-        for step in FORWARD:
+        yield TraceStep("variants", name, "forward", forward)
+        for step in FORWARD_PASSES:
             forward = step.run(forward)
-            yield After(step.name, name, "forward", forward)
+            yield TraceStep(step.name, name, "forward", forward)
         gradient = backward(forward)
-        yield After("backward", name, "forward", gradient.forward, gradient.kept)
-        yield After("backward", name, "backward", gradient.program)
+        yield TraceStep("backward", name, "forward", gradient.forward, gradient.kept)
+        yield TraceStep("backward", name, "backward", gradient.program)
         program = gradient.program
-        for step in BACKWARD:
+        for step in BACKWARD_PASSES:
             program = step.run(program)
-            yield After(step.name, name, "backward", program)
+            yield TraceStep(step.name, name, "backward", program)
         forward = gradient.forward
-        for step in BOTH:
+        for step in FINAL_PASSES:
             forward, program = step.run(forward), step.run(program)
-            yield After(step.name, name, "forward", forward, gradient.kept)
-            yield After(step.name, name, "backward", program)
+            yield TraceStep(step.name, name, "forward", forward, gradient.kept)
+            yield TraceStep(step.name, name, "backward", program)
 
 
 @functools.lru_cache(maxsize=2)  # several stages ask for them, norm by norm
 def directions(program: Program, check: bool = False) -> tuple[Directions, ...]:
     """The programs of each variant of an optimised program. Raises `NotDerivable`."""
-    last: dict[tuple[str, Direction], After] = {}
+    last: dict[tuple[str, Direction], TraceStep] = {}
     for found in trace(program, check):
         last[found.variant, found.direction] = found
     return tuple(

@@ -15,7 +15,7 @@ from metanorm.passes.exchange import CannotDivide, exchange
 
 
 @dataclass(frozen=True)
-class Variant:
+class DividedVariant:
     """The program of a process that has a piece of some axes, which are those of tensors."""
 
     axes: tuple[str, ...]
@@ -32,11 +32,11 @@ class Divided:
     `lacking` are outputs without an axis, and `variants` programs, that for samples alone first.
     """
 
-    samples: tuple[str, ...]
-    refused: Mapping[str, str]
-    shares: Mapping[str, str]
-    lacking: Mapping[str, str]
-    variants: tuple[Variant, ...]
+    sample_axes: tuple[str, ...]
+    refusals: Mapping[str, str]
+    block_counts: Mapping[str, str]
+    outputs_without_axis: Mapping[str, str]
+    variants: tuple[DividedVariant, ...]
 
 
 def divided(program: Program) -> Divided | None:
@@ -61,8 +61,8 @@ def divided(program: Program) -> Divided | None:
         else:
             allowed.append(axis)
     own = tuple(axis for axis in samples if axis in allowed)
-    candidates = [along(program, axes) for axes in (own, tuple(allowed)) if axes]
-    variants: list[Variant] = []
+    candidates = [divided_variant(program, axes) for axes in (own, tuple(allowed)) if axes]
+    variants: list[DividedVariant] = []
     for variant in candidates:
         if variant.exchanged and variant not in variants:
             variants.append(variant)
@@ -83,13 +83,13 @@ def _leaves(program: Program, axes: Sequence[str]) -> tuple[str, ...]:
     return tuple(space.leaves(axis)[0] for axis in axes)
 
 
-def along(program: Program, axes: tuple[str, ...]) -> Variant:
+def divided_variant(program: Program, axes: tuple[str, ...]) -> DividedVariant:
     """The program of an optimised norm for pieces of these axes. Raises `CannotDivide`."""
     made = exchange(program, _leaves(program, axes))
     sent = {axis for op in exchanges(made).values() for axis in op.axes}
     space = Space(program.axes)
     exchanged = tuple(axis for axis in axes if space.leaves(axis)[0] in sent)
-    return Variant(axes, made, exchanged)
+    return DividedVariant(axes, made, exchanged)
 
 
 def _share(program: Program, axis: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Literal
 
 from metanorm.ir.aggregation import Dense, Grouping, Interleave, Ones, Window, is_partition
-from metanorm.ir.division import Division, IllDivided, parts
+from metanorm.ir.division import Division, IllDivided, partial_sums
 from metanorm.ir.nodes import (
     AxisMap,
     Count,
@@ -33,8 +33,8 @@ from metanorm.ir.nodes import (
 )
 from metanorm.ir.operands import operands
 from metanorm.ir.ops import ELEMENTWISE
-from metanorm.ir.reachable import outputs_of_others
-from metanorm.ir.rename import renamed
+from metanorm.ir.reachable import outputs_without_first_input
+from metanorm.ir.rename import map_operands
 from metanorm.ir.scalar import Apply, Scalar, SizeOf
 from metanorm.passes.builder import Builder
 
@@ -61,13 +61,13 @@ class _Exchange:
         self.program = program
         self.b = Builder(program)
         self.division = Division(program)
-        self.of_others = {name for name, _ in outputs_of_others(program)}
+        self.of_others = {name for name, _ in outputs_without_first_input(program)}
         self.measured: set[Pool] = set()  # variances that are taken beside a mean
         self.beneath: dict[Ref, frozenset[str]] = {}  # free axes that have been pooled so far
 
     def run(self) -> Program:
         for let in self.program.body:
-            op = renamed(let.op, self.b.moved)
+            op = map_operands(let.op, self.b.value_map)
             self.b.span = let.span
             self.beneath[let.name] = self._pooled(let)
             self._demand_local(op)
@@ -78,16 +78,16 @@ class _Exchange:
                         for other in self.program.body
                         if isinstance(let.op, Pool) and other.op in _deviations(let.op)
                     )
-                    self.b.forward(let, self._statistic(op, let))
+                    self.b.substitute(let, self._statistic(op, let))
                 case Count() if self._added(op):
                     whole = self._exchanged(op, self.b.emit(op))
-                    self.b.forward(let, self.b.emit(FromSums("count", (whole,)), let.name))
+                    self.b.substitute(let, self.b.emit(FromSums("count", (whole,)), let.name))
                 case Number(value) if self.division.reads_length(value):
-                    self.b.forward(let, self._length(value))
+                    self.b.substitute(let, self._length(value))
                 case _:
-                    self.b.take(let)
+                    self.b.copy(let)
         elements = self._elements()
-        moved = self.b.moved
+        moved = self.b.value_map
         done = self.b.finish(
             outputs=[
                 (name, self._output(name, ref, elements)) for name, ref in self.program.outputs
@@ -98,24 +98,28 @@ class _Exchange:
             ],
         )
         try:
-            parts(done)
+            partial_sums(done)
         except IllDivided as error:
             raise CannotDivide(", ".join(self.program.divided), str(error)) from None
         return done
 
     def _output(self, name: str, ref: Ref, elements: Ref | None) -> Ref:
         """An output: zero where there are no elements, if it is a statistic of all pieces."""
-        b, moved = self.b, self.b.as_large(ref)
-        if elements is None or name in self.of_others or self.division.divided(b.types[moved].axes):
+        b, moved = self.b, self.b.with_original_axes(ref)
+        if (
+            elements is None
+            or name in self.of_others
+            or self.division.divided_axes(b.types[moved].axes)
+        ):
             return moved
         zero = b.number(0)
         return b.map("where", b.map("ne", elements, zero), moved, zero)
 
     def _elements(self) -> Ref | None:
         """How many elements the processes have been given together, where each has a piece."""
-        known = self.b.known.axes(self.program.inputs[0].dims)
+        known = self.b.declarations.axes(self.program.inputs[0].dims)
         axes = [axis for axis in known if not self.b.space.is_fixed(axis)]
-        if not self.division.divided(axes):
+        if not self.division.divided_axes(axes):
             return None
         count = Count(tuple((axis, Ones()) for axis in axes))
         return self.b.emit(FromSums("count", (self._exchanged(count, self.b.emit(count)),)))
@@ -127,7 +131,7 @@ class _Exchange:
         read = [] if isinstance(op, Count) else [op.value]
         read += [ref for ref in (op.where, op.weight) if ref is not None]
         axes = self.b.space.join(*(self.b.types[ref].axes for ref in read)) if read else ()
-        return self.b.space.ordered(self.division.added(op.over, axes))
+        return self.b.space.ordered(self.division.summed_axes(op.over, axes))
 
     def _exchanged(self, pool: Pool | Count, part: Ref) -> Ref:
         return self.b.emit(Exchange(part, self._added(pool)))
@@ -233,7 +237,8 @@ class _Exchange:
             case Pool(over=over) | Count(over=over) | Near(over=over):
                 for axis, matrix in over:
                     if self.division.divides(axis) and not (
-                        self.division.adds_up(matrix) or self.division.stays(matrix)
+                        self.division.spans_processes(matrix)
+                        or self.division.stays_on_one_process(matrix)
                     ):
                         raise CannotDivide(axis, _reason(matrix))
             case AxisMap(function, _, axis) if self.division.divides(axis):
@@ -244,7 +249,7 @@ class _Exchange:
                 raise CannotDivide(old, f"all pairs of {old} and {new} are needed")
             case Position(axis) if self.division.divides(axis):
                 raise CannotDivide(axis, "positions are counted along it")
-            case Draw(axes=axes) if self.division.divided(axes):
+            case Draw(axes=axes) if self.division.divided_axes(axes):
                 raise CannotDivide(axes[0], "random numbers are drawn along it")
             case Repeat(body=body):
                 for let in body:

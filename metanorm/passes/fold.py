@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from metanorm.ir.nodes import Let, Op, Program, Ref
 from metanorm.ir.operands import operands
-from metanorm.ir.rename import renamed
+from metanorm.ir.rename import map_operands
 from metanorm.passes.affine import Affine, Form
 from metanorm.passes.builder import Builder
 
@@ -33,7 +33,7 @@ class _Fold:
             if not self._defer(let):
                 self._bind_operands(let.op)
                 if not self._defer(let):
-                    self.b.take(let)
+                    self.b.copy(let)
         outputs = [(name, self._bound(ref)) for name, ref in self.program.outputs]
         updates = [replace(u, value=self._bound(u.value)) for u in self.program.updates]
         return self.b.finish(outputs, updates)
@@ -43,14 +43,14 @@ class _Fold:
         for ref in operands(let.op):
             if ref in self.pending and self.pending[ref][1].type.axes != let.type.axes:
                 self._bound(ref)  # wide beside its own input, a coefficient here
-        form = self.affine.derive(renamed(let.op, self.b.moved))
+        form = self.affine.derive(map_operands(let.op, self.b.value_map))
         if form is None or form.trivial:
             return False
         waiting = f"?{let.name}"
         self.pending[let.name] = (form, let)
         self.affine.forms[waiting] = form
         self.b.types[waiting] = self.b.types[form.source]
-        self.b.moved[let.name] = waiting
+        self.b.value_map[let.name] = waiting
         return True
 
     def _bind_operands(self, op: Op) -> None:
@@ -63,5 +63,5 @@ class _Fold:
             form, let = self.pending.pop(old)
             del self.affine.forms[f"?{old}"], self.b.types[f"?{old}"]
             self.b.span = let.span
-            self.b.moved[old] = self.affine.bind(form, let.name)
-        return self.b.moved.get(old, old)
+            self.b.value_map[old] = self.affine.bind(form, let.name)
+        return self.b.value_map.get(old, old)

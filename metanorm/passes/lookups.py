@@ -24,7 +24,7 @@ from metanorm.ir.nodes import (
     Ref,
     Rename,
 )
-from metanorm.ir.rename import renamed
+from metanorm.ir.rename import map_operands
 from metanorm.passes.builder import Builder
 
 
@@ -36,18 +36,18 @@ def lookups(program: Program) -> Program:
     builder = Builder(program)
     for let in program.body:
         if let.name not in chosen:
-            builder.take(let, _spread(builder, renamed(let.op, builder.moved)))
+            builder.copy(let, _spread(builder, map_operands(let.op, builder.value_map)))
             continue
         assert isinstance(let.op, Lookup) and isinstance(let.op.index, str)
         index = program.index.ops[let.op.index]
         assert isinstance(index, Input)
         builder.span = let.span
         cell = builder.space.cells(chosen[let.name], ByIndex(index.name))
-        row = builder.emit(Rename(builder.moved[let.op.table], let.op.axis, cell))
-        builder.forward(let, row)
+        row = builder.emit(Rename(builder.value_map[let.op.table], let.op.axis, cell))
+        builder.substitute(let, row)
     outputs = []
     for name, ref in program.outputs:
-        found = builder.moved[ref]
+        found = builder.value_map[ref]
         for axis in program.index.types[ref].axes:
             found = _with_axis(builder, found, axis)
         outputs.append((name, found))

@@ -23,7 +23,7 @@ from metanorm.ir.nodes import (
     Ref,
     Rename,
 )
-from metanorm.ir.rename import renamed
+from metanorm.ir.rename import map_operands
 from metanorm.ir.scalar import SizeOf
 from metanorm.passes.builder import Builder
 
@@ -46,11 +46,11 @@ def matrices(program: Program) -> Program:
         return frame <= set(builder.types[ref].axes)
 
     for let in program.body:
-        op = renamed(let.op, builder.moved)
+        op = map_operands(let.op, builder.value_map)
         builder.span = let.span
         if isinstance(op, Count) or (isinstance(op, Pool) and not wide(op.value)):
             op = _weighted(builder, op, entries)
-        builder.take(let, op)
+        builder.copy(let, op)
     return builder.finish()
 
 

@@ -21,7 +21,7 @@ from metanorm.ir.aggregation import (
     is_partition,
 )
 from metanorm.ir.nodes import Count, Let, Map, Pool, Program, Ref, Repeat, Type
-from metanorm.ir.rename import renamed
+from metanorm.ir.rename import map_operands
 from metanorm.ir.typing import type_of
 from metanorm.passes.affine import Affine, Form
 from metanorm.passes.builder import Builder
@@ -44,13 +44,13 @@ class _Moments:
 
     def run(self) -> Program:
         for let in self.program.body:
-            op = renamed(let.op, self.b.moved)
+            op = map_operands(let.op, self.b.value_map)
             if isinstance(op, Pool):
                 self._pool(let, op)
                 continue
             if isinstance(op, Repeat):
                 op = replace(op, body=self._biased(op, self.b.types))
-            ref = self.b.take(let, op)
+            ref = self.b.copy(let, op)
             form = self.affine.derive(op)
             if form is not None and ref not in self.affine.forms:
                 self.affine.forms[ref] = form
@@ -68,9 +68,9 @@ class _Moments:
             if isinstance(inner, Repeat):
                 done.append(replace(let, op=replace(inner, body=self._biased(inner, types))))
             elif isinstance(inner, Pool) and inner.ddof:
-                biased, counted = self.b.fresh("%var"), self.b.fresh("%count")
+                biased, counted = self.b.fresh_name("%var"), self.b.fresh_name("%count")
                 count = Count(inner.over, inner.where, inner.weight)
-                type_ = type_of(count, types, self.b.known)
+                type_ = type_of(count, types, self.b.declarations)
                 done.append(replace(let, name=biased, op=replace(inner, ddof=0)))
                 done.append(replace(let, name=counted, op=count, type=type_))
                 done.append(replace(let, op=Map("unbiased", (biased, counted))))
@@ -85,9 +85,9 @@ class _Moments:
         if op.ddof and op.statistic == "var":
             biased = self._rewritten(replace(op, ddof=0))
             count = self.b.emit(Count(op.over, op.where, op.weight))
-            self.b.forward(let, self.b.map("unbiased", biased, count))
+            self.b.substitute(let, self.b.map("unbiased", biased, count))
             return
-        self.b.forward(let, self._rewritten(op))
+        self.b.substitute(let, self._rewritten(op))
 
     def _inwards(self, op: Pool) -> Pool:
         """A mean of sums of squares as a sum of means: first along what leaves the centre alone."""
@@ -154,7 +154,7 @@ class _Moments:
     def _second(self, op: Pool, form: Form) -> Ref:
         """A second moment about `about`, from mean and variance."""
         assert op.about is not None
-        about_zero = self.b.constant(op.about) == 0
+        about_zero = self.b.constant_value(op.about) == 0
         only_scaled = form.centre is None and form.shift is None
         if about_zero and only_scaled and (not form.scale or self._constant(form, op.over)):
             raw = self.b.emit(Pool("second", form.source, op.over, about=op.about))
@@ -206,14 +206,14 @@ class _Moments:
         return centre == Pool("mean", form.source, over) and self._constant(form, over)
 
     def _constant(self, form: Form, over: Aggregation) -> bool:
-        return all(is_partition(m) and self.affine.constant(form, axis, m) for axis, m in over)
+        return all(is_partition(m) and self.affine.is_constant(form, axis, m) for axis, m in over)
 
     def _of_form(self, op: Pool, form: Form) -> Ref:
         """Mean or variance of an affine form."""
         inner = tuple(
             (axis, m)
             for axis, m in op.over
-            if is_partition(m) and self.affine.constant(form, axis, m)
+            if is_partition(m) and self.affine.is_constant(form, axis, m)
         )
         rest = tuple(pair for pair in op.over if pair not in inner)
         indexed = any(isinstance(m, ByIndex) for _, m in op.over)

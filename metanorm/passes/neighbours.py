@@ -18,7 +18,7 @@ from dataclasses import replace
 
 from metanorm.ir.aggregation import Aggregation, Grouping, Neighbours, Ones
 from metanorm.ir.nodes import Axis, Count, Let, Link, Pool, Program, Ref, Rename, Type
-from metanorm.ir.rename import renamed
+from metanorm.ir.rename import map_operands
 from metanorm.ir.scalar import SizeOf
 from metanorm.passes.builder import Builder
 
@@ -32,12 +32,12 @@ def neighbours(program: Program) -> Program:
         return program
     builder = Builder(_declared(program, found))
     for let in program.body:
-        op = renamed(let.op, builder.moved)
+        op = map_operands(let.op, builder.value_map)
         builder.span = let.span
         if not rewritable(let, program):
-            builder.take(let, op)
+            builder.copy(let, op)
         elif isinstance(op, Count):
-            builder.take(let, _linked(builder, op))
+            builder.copy(let, _linked(builder, op))
         elif isinstance(op, Pool):
             _pool(builder, let, op)
     return builder.finish()
@@ -101,7 +101,7 @@ def _pool(b: Builder, let: Let, op: Pool) -> None:
     others = tuple(pair for pair in op.over if not isinstance(pair[1], Neighbours))
     graph = tuple(pair for pair in op.over if isinstance(pair[1], Neighbours))
     if not others:
-        b.take(let, _linked(b, op))
+        b.copy(let, _linked(b, op))
         return
 
     def of_nodes(statistic: str) -> Ref:
@@ -114,11 +114,11 @@ def _pool(b: Builder, let: Let, op: Pool) -> None:
         return linked
 
     if op.statistic != "var":
-        b.take(let, of_neighbours(op.statistic, of_nodes(op.statistic)))
+        b.copy(let, of_neighbours(op.statistic, of_nodes(op.statistic)))
         return
     within = b.emit(of_neighbours("mean", of_nodes("var")))
     between = b.emit(of_neighbours("var", of_nodes("mean")))
-    b.forward(let, b.map("add", within, between, name=let.name))
+    b.substitute(let, b.map("add", within, between, name=let.name))
 
 
 def _linked(b: Builder, op: Pool | Count) -> Pool | Count:

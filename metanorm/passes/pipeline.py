@@ -55,7 +55,7 @@ PIPELINE: tuple[Pass, ...] = (
 )
 
 # The way to kernels, with the steps that make several programs of one.
-TO_KERNELS: Mapping[str, str] = {
+KERNEL_PASSES: Mapping[str, str] = {
     "variants": "a kernel is made for one way through the modes",
     "lookups": "a value of groups has a gradient, and a place in loops",
     "neighbours": "links are weights that can be followed both ways, a pool of neighbours is none",
@@ -70,27 +70,27 @@ TO_KERNELS: Mapping[str, str] = {
     "columns": "only for layouts in which the parts of a split axis lie together",
 }
 # The way to a module for axes that are divided among processes.
-TO_PROCESSES: Mapping[str, str] = {
+PROCESS_PASSES: Mapping[str, str] = {
     "exchange": "statistics are as few as they get, and nothing is moved across a message later",
 }
-FORWARD: tuple[Pass, ...] = (
-    Pass("lookups", lookups, TO_KERNELS["lookups"]),
-    Pass("neighbours", neighbours, TO_KERNELS["neighbours"]),
-    Pass("matrices", matrices, TO_KERNELS["matrices"]),
-    Pass("derivable", derivable, TO_KERNELS["derivable"]),
-    Pass("reductions", reductions, TO_KERNELS["reductions"]),
-    Pass("scans", scans, TO_KERNELS["scans"]),
-    Pass("buffers", buffers, TO_KERNELS["buffers"]),
+FORWARD_PASSES: tuple[Pass, ...] = (
+    Pass("lookups", lookups, KERNEL_PASSES["lookups"]),
+    Pass("neighbours", neighbours, KERNEL_PASSES["neighbours"]),
+    Pass("matrices", matrices, KERNEL_PASSES["matrices"]),
+    Pass("derivable", derivable, KERNEL_PASSES["derivable"]),
+    Pass("reductions", reductions, KERNEL_PASSES["reductions"]),
+    Pass("scans", scans, KERNEL_PASSES["scans"]),
+    Pass("buffers", buffers, KERNEL_PASSES["buffers"]),
 )
-BACKWARD: tuple[Pass, ...] = (
+BACKWARD_PASSES: tuple[Pass, ...] = (
     Pass("reductions", reductions, "derivatives bring counts of their own"),
     Pass("scans", scans, "which are counts of scans, too"),
-    Pass("sums", sums, TO_KERNELS["sums"]),
+    Pass("sums", sums, KERNEL_PASSES["sums"]),
 )
-BOTH: tuple[Pass, ...] = (Pass("primitives", primitives, TO_KERNELS["primitives"]),)
+FINAL_PASSES: tuple[Pass, ...] = (Pass("primitives", primitives, KERNEL_PASSES["primitives"]),)
 
 
-def run(passes: Sequence[Pass], program: Program, check: bool = False) -> Program:
+def run_passes(passes: Sequence[Pass], program: Program, check: bool = False) -> Program:
     """The program after these passes; with `check`, verified after each."""
     for step in passes:
         program = step.run(program)

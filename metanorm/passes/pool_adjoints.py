@@ -10,7 +10,7 @@ from functools import cached_property
 from metanorm.ir.accumulation import ACCUMULATIONS
 from metanorm.ir.aggregation import Ones, Reach
 from metanorm.ir.nodes import Count, Pool, Ref
-from metanorm.passes.derivatives import Deriver
+from metanorm.passes.derivatives import AdjointBuilder
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Scan:
     means are taken from a point near all of them.
     """
 
-    b: Deriver
+    b: AdjointBuilder
     axis: str
     reach: Reach
 
@@ -57,7 +57,7 @@ class PoolAdjoint:
     """A pool, its result, and the adjoint `d` of that; `mean` is the mean of the same elements,
     where it is known. All names are those of the program that is being built."""
 
-    b: Deriver
+    b: AdjointBuilder
     pool: Pool
     result: Ref
     d: Ref

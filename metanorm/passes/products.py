@@ -27,9 +27,9 @@ def products(program: Program) -> Program:
     for let, centred in zip(program.body, found):
         if centred is not None and several[centred.pair] > 1:
             builder.span = let.span
-            builder.forward(let, _from_mean(builder, centred))
+            builder.substitute(let, _from_mean(builder, centred))
         else:
-            builder.take(let)
+            builder.copy(let)
     return builder.finish()
 
 
@@ -83,7 +83,7 @@ def _difference(op: Op) -> bool:
 def _from_mean(b: Builder, centred: _Centred) -> Ref:
     """The sum about the mean, and what the centres add to it."""
     value, old, new, over = centred.pair
-    value = b.moved[value]
+    value = b.value_map[value]
     mean = b.emit(Pool("mean", value, over))
 
     def product(first: Ref, second: Ref) -> Ref:
@@ -91,7 +91,7 @@ def _from_mean(b: Builder, centred: _Centred) -> Ref:
 
     gap = b.map("sub", value, mean)
     total = b.emit(Pool("sum", product(gap, gap), over))
-    centres = b.moved[centred.centre], b.moved[centred.other]
+    centres = b.value_map[centred.centre], b.value_map[centred.other]
     if mean in centres:
         return total
     apart = product(*(b.map("sub", mean, centre) for centre in centres))

@@ -13,7 +13,7 @@ from metanorm.ir.accumulation import ACCUMULATIONS
 from metanorm.ir.aggregation import Grouping, Window
 from metanorm.ir.nodes import Count, Expand, Pool, Program, Ref
 from metanorm.ir.ops import ORDERED, STATISTICS
-from metanorm.ir.rename import renamed
+from metanorm.ir.rename import map_operands
 from metanorm.passes.builder import Builder
 
 
@@ -21,18 +21,18 @@ def reductions(program: Program) -> Program:
     """The program with those statistics alone that loops accumulate."""
     builder = Builder(program)
     for let in program.body:
-        op = renamed(let.op, builder.moved)
+        op = map_operands(let.op, builder.value_map)
         builder.span = let.span
         if isinstance(op, Pool):
             op = _as_large(builder, op)
             if op.statistic in ACCUMULATIONS or op.statistic in ORDERED:
-                builder.take(let, op)
+                builder.copy(let, op)
             else:
-                builder.forward(let, COMPOSED[op.statistic](_Pooling(builder, op, let.name)))
+                builder.substitute(let, COMPOSED[op.statistic](_Pooling(builder, op, let.name)))
         elif isinstance(op, Count) and (op.where is not None or op.weight is not None):
-            builder.forward(let, summed(builder, op))
+            builder.substitute(let, summed(builder, op))
         else:
-            builder.take(let)
+            builder.copy(let)
     return builder.finish()
 
 
@@ -74,7 +74,7 @@ class _Pooling:
     def squares(self, centre: Ref | None = None) -> Ref:
         """The squares of how far values are from a centre."""
         value = self.op.value
-        if centre is not None and self.b.constant(centre) != 0:
+        if centre is not None and self.b.constant_value(centre) != 0:
             value = self.b.map("sub", value, centre)
         return self.b.map("mul", value, value)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from metanorm.ir.aggregation import REGULAR, Aggregation, Ones, is_partition
 from metanorm.ir.nodes import Count, Map, Pool, Program, Ref
-from metanorm.ir.rename import renamed
+from metanorm.ir.rename import map_operands
 from metanorm.passes.builder import Builder
 
 WEIGHED = ("sum", "mean", "var")
@@ -48,13 +48,13 @@ class _Repeated:
     def run(self) -> Program:
         found = False
         for let in self.program.body:
-            op = renamed(let.op, self.b.moved)
+            op = map_operands(let.op, self.b.value_map)
             self.b.span = let.span
             result = self._pooled(op) if isinstance(op, Pool) else None
             if result is None:
-                self.b.take(let)
+                self.b.copy(let)
             else:
-                self.b.forward(let, result)
+                self.b.substitute(let, result)
                 found = True
         return self.b.finish() if found else self.program
 
@@ -79,7 +79,7 @@ class _Repeated:
             for axis, matrix in op.over
             if isinstance(matrix, (Ones, *REGULAR))
             and axis in own
-            and all(space.constant(axes, axis, matrix) for axes in weights)
+            and all(space.is_constant(axes, axis, matrix) for axes in weights)
         )
         rest = tuple(pair for pair in op.over if pair not in inner)
         if not inner or not rest or not all(is_partition(matrix) for _, matrix in rest):

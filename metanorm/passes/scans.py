@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from metanorm.ir.aggregation import Aggregation, Causal, Grouping, Ones, Reach, Window
 from metanorm.ir.nodes import Count, Pool, Position, Program, Ref
-from metanorm.ir.rename import renamed
+from metanorm.ir.rename import map_operands
 from metanorm.ir.scalar import Apply, Const, Scalar, SizeOf
 from metanorm.passes.builder import Builder
 from metanorm.passes.reductions import summed
@@ -37,18 +37,18 @@ def scans(program: Program) -> Program:
         return program
     builder = Builder(program)
     for let in program.body:
-        op = renamed(let.op, builder.moved)
+        op = map_operands(let.op, builder.value_map)
         builder.span = let.span
         if isinstance(op, Count) and _overlaps(op):
-            builder.forward(let, _counted(builder, op.over))
+            builder.substitute(let, _counted(builder, op.over))
         elif isinstance(op, Pool) and _overlaps(op) and _can_be_scanned(builder, op):
-            builder.forward(let, _scanned(builder, op))
+            builder.substitute(let, _scanned(builder, op))
         else:
-            builder.take(let)
+            builder.copy(let)
     return builder.finish()
 
 
-def left(op: Pool) -> Iterator[str]:
+def scan_obstacles(op: Pool) -> Iterator[str]:
     """What no scan finds, in words: of a pool as this pass leaves it."""
     for _, matrix in op.over:
         if type(matrix) in LEFT:
@@ -71,7 +71,7 @@ def _can_be_scanned(b: Builder, op: Pool) -> bool:
 
 def _constant(b: Builder, weight: Ref, first: Aggregation) -> bool:
     axes = b.types[weight].axes
-    return all(b.space.constant(axes, axis, matrix) for axis, matrix in first)
+    return all(b.space.is_constant(axes, axis, matrix) for axis, matrix in first)
 
 
 # ---- one axis of a pool

@@ -21,9 +21,9 @@ from metanorm.ir.aggregation import (
     is_partition,
     refines,
 )
-from metanorm.ir.flags import choosing_flags, needed_with
+from metanorm.ir.flags import choosing_flags, reachable_with_flag
 from metanorm.ir.nodes import Count, Let, Pool, Program, Ref
-from metanorm.ir.rename import renamed
+from metanorm.ir.rename import map_operands
 from metanorm.ir.space import Space
 from metanorm.passes.builder import Builder
 
@@ -59,11 +59,11 @@ class _Share:
 
     def run(self) -> Program:
         for let in self.program.body:
-            op = renamed(let.op, self.b.moved)
+            op = map_operands(let.op, self.b.value_map)
             if isinstance(op, Pool) and isinstance(let.op, Pool) and _shareable(let.op):
                 self._pool(let, let.op, op)
             else:
-                self.b.take(let)
+                self.b.copy(let)
         return self.b.finish()
 
     def _family(self, name: Ref, op: Pool) -> Family:
@@ -76,15 +76,15 @@ class _Share:
             self.cells[family] = self._measure(self.pools[family], op.value)
         cells = self.cells[family]
         if cells is None or not self._worthwhile(op, cells, self.pools[family]):
-            self.b.take(let)
+            self.b.copy(let)
             return
-        rest = left_to_pool(self.b.space, op.over, cells.over)
+        rest = remaining_pool(self.b.space, op.over, cells.over)
         mean, var = self._coarse(cells.mean, cells.var, rest)
         if op.statistic == "second":
             assert op.about is not None
             offset = self.b.map("sub", mean, op.about)
             var = self.b.map("add", var, self.b.map("mul", offset, offset))
-        self.b.forward(let, mean if op.statistic == "mean" else var)
+        self.b.substitute(let, mean if op.statistic == "mean" else var)
 
     def _worthwhile(self, op: Pool, cells: Cells, family: Sequence[Pool]) -> bool:
         """A raw second moment alone is better measured as it is."""
@@ -98,7 +98,7 @@ class _Share:
         given = any(isinstance(m, Dense) for over in distinct for _, m in over)
         if len(distinct) < 2 and not given:
             return None
-        over = meet(distinct)
+        over = common_refinement(distinct)
         if not over:
             if not given:
                 return None
@@ -117,7 +117,7 @@ class _Share:
             role = f"%{over[0][1].matrix}_mean" if isinstance(over[0][1], Dense) else ""
             between = self.b.emit(Pool("var", mean, over, weight=weight), "%between")
             mean = self.b.emit(Pool("mean", mean, over, weight=weight), role)
-            if self.b.constant(var) == 0:
+            if self.b.constant_value(var) == 0:
                 var = between
                 continue
             within = self.b.emit(Pool("mean", var, over, weight=weight), "%within")
@@ -138,7 +138,10 @@ def _alternatives(program: Program) -> dict[Ref, frozenset[tuple[str, bool]]]:
     pools = {let.name: let.op.value for let in program.body if isinstance(let.op, Pool)}
     found: dict[Ref, set[tuple[str, bool]]] = {}
     for flag in choosing_flags(program):
-        on, off = needed_with(program, flag, True), needed_with(program, flag, False)
+        on, off = (
+            reachable_with_flag(program, flag, True),
+            reachable_with_flag(program, flag, False),
+        )
         sides = {True: (on - off) & pools.keys(), False: (off - on) & pools.keys()}
         apart = {pools[ref] for ref in sides[True]} & {pools[ref] for ref in sides[False]}
         for value, refs in sides.items():
@@ -148,7 +151,7 @@ def _alternatives(program: Program) -> dict[Ref, frozenset[tuple[str, bool]]]:
     return {ref: frozenset(sides) for ref, sides in found.items()}
 
 
-def meet(many: Sequence[Aggregation]) -> Aggregation:
+def common_refinement(many: Sequence[Aggregation]) -> Aggregation:
     """The finest pooling that all of them are made of."""
     met = []
     for axis, _ in many[0]:
@@ -162,7 +165,9 @@ def meet(many: Sequence[Aggregation]) -> Aggregation:
     return tuple(met)
 
 
-def left_to_pool(space: Space, over: Aggregation, cells: Aggregation) -> list[tuple[str, Grouping]]:
+def remaining_pool(
+    space: Space, over: Aggregation, cells: Aggregation
+) -> list[tuple[str, Grouping]]:
     """What is left to pool, on the axes that the statistics of the cells have."""
     fine = dict(cells)
     rest: list[tuple[str, Grouping]] = []

@@ -10,5 +10,5 @@ def simplify(program: Program) -> Program:
     """The same program, tidied."""
     builder = Builder(program)
     for let in program.body:
-        builder.take(let)
+        builder.copy(let)
     return builder.finish()

@@ -19,7 +19,6 @@ from metanorm.ir.aggregation import (
     Interleave,
     Ones,
 )
-from metanorm.ir.idle import is_idle, is_one_part
 from metanorm.ir.nodes import (
     Axis,
     AxisMap,
@@ -36,8 +35,9 @@ from metanorm.ir.nodes import (
     Rename,
     Repeat,
 )
-from metanorm.ir.rename import renamed
+from metanorm.ir.rename import map_operands
 from metanorm.ir.scalar import Apply, Scalar, SizeOf
+from metanorm.ir.unused_splits import is_single_part_in_evaluation, is_unused_in_evaluation
 from metanorm.passes.builder import Builder
 
 
@@ -58,8 +58,8 @@ def _splittable(program: Program) -> dict[str, Grouping]:
                 matrices.setdefault(axis, set()).add(matrix)
         blocked |= {space.base(axis) for axis in _needs_whole(let.op)}
     for check in program.checks:  # else evaluation would cut an axis of any length, too
-        if isinstance(check, Divisible) and is_idle(check, program):
-            blocked |= set() if is_one_part(check, program) else {check.axis}
+        if isinstance(check, Divisible) and is_unused_in_evaluation(check, program):
+            blocked |= set() if is_single_part_in_evaluation(check, program) else {check.axis}
     found: dict[str, Grouping] = {}
     for known in program.axes:
         cuts = matrices.get(known.name, set()) - {Ones()}
@@ -102,7 +102,7 @@ def _split(program: Program, axis: str, matrix: Grouping) -> Program:
         axes += [outer, inner] if known.name == axis else []
     builder = Builder(replace(program, axes=tuple(axes)))
     for let in program.body:
-        builder.take(let, _repooled(let, axis, matrix, (outer.name, inner.name), pooled, builder))
+        builder.copy(let, _repooled(let, axis, matrix, (outer.name, inner.name), pooled, builder))
     outputs = [
         (name, _whole(ref, {outer.name, inner.name}, builder)) for name, ref in program.outputs
     ]
@@ -111,7 +111,7 @@ def _split(program: Program, axis: str, matrix: Grouping) -> Program:
 
 def _whole(output: Ref, parts: set[str], builder: Builder) -> Ref:
     """An output with all of the axis: what is one for each cell is so for all of its elements."""
-    ref = builder.moved.get(output, output)
+    ref = builder.value_map.get(output, output)
     own = parts.intersection(builder.types[ref].axes)
     if not own or own == parts:
         return ref
@@ -168,7 +168,7 @@ def _repeated(pool: Pool, pooled: set[str], builder: Builder) -> Pool:
 
 
 def _moved(op: Pool | Count, builder: Builder) -> Pool | Count:
-    moved = renamed(op, builder.moved)
+    moved = map_operands(op, builder.value_map)
     assert isinstance(moved, (Pool, Count))
     return moved
 

@@ -13,9 +13,9 @@ from dataclasses import replace
 
 from metanorm.ir.aggregation import Aggregation, Grouping, is_partition
 from metanorm.ir.nodes import Let, Map, Pool, Program, Ref
-from metanorm.ir.rename import renamed
+from metanorm.ir.rename import map_operands
 from metanorm.passes.builder import Builder
-from metanorm.passes.share import left_to_pool, meet
+from metanorm.passes.share import common_refinement, remaining_pool
 
 
 def sums(program: Program) -> Program:
@@ -26,12 +26,12 @@ def sums(program: Program) -> Program:
 def _factored(program: Program) -> Program:
     builder = Builder(program)
     for let in program.body:
-        op = renamed(let.op, builder.moved)
+        op = map_operands(let.op, builder.value_map)
         if isinstance(op, Pool) and _plain_sum(op):
             builder.span = let.span
-            builder.forward(let, _factor(builder, op))
+            builder.substitute(let, _factor(builder, op))
         else:
-            builder.take(let)
+            builder.copy(let)
     return builder.finish()
 
 
@@ -75,7 +75,7 @@ def _factors(b: Builder, ref: Ref) -> tuple[list[Ref], bool]:
 
 
 def _constant(b: Builder, ref: Ref, over: Iterable[tuple[str, Grouping]]) -> bool:
-    return all(b.space.constant(b.types[ref].axes, axis, matrix) for axis, matrix in over)
+    return all(b.space.is_constant(b.types[ref].axes, axis, matrix) for axis, matrix in over)
 
 
 def _product(b: Builder, factors: list[Ref]) -> Ref:
@@ -94,18 +94,18 @@ def _shared(program: Program) -> Program:
             if let.op.over not in found:
                 found.append(let.op.over)
     for let in program.body:
-        op = renamed(let.op, builder.moved)
+        op = map_operands(let.op, builder.value_map)
         if isinstance(let.op, Pool) and isinstance(op, Pool) and _plain_sum(op):
-            cells = meet(overs[let.op.value])
+            cells = common_refinement(overs[let.op.value])
             if len(overs[let.op.value]) > 1 and cells:
                 _from_cells(builder, let, op, cells)
                 continue
-        builder.take(let)
+        builder.copy(let)
     return builder.finish()
 
 
 def _from_cells(b: Builder, let: Let, op: Pool, cells: Aggregation) -> None:
     b.span = let.span
     fine = b.emit(replace(op, over=cells))
-    rest = tuple(left_to_pool(b.space, op.over, cells))
-    b.forward(let, b.emit(replace(op, value=fine, over=rest)) if rest else fine)
+    rest = tuple(remaining_pool(b.space, op.over, cells))
+    b.substitute(let, b.emit(replace(op, value=fine, over=rest)) if rest else fine)

@@ -53,7 +53,7 @@ def _with_flags(program: Program, flag_values: dict[str, bool]) -> Program:
     for let in program.body:
         flag = flag_of(let.op, ops, flags)
         if flag is None:
-            builder.take(let)
+            builder.copy(let)
             continue
         _, if_true, if_false = operands(let.op)
         _replace_choice(builder, let, if_true if flag_values[flag] else if_false, full)
@@ -62,11 +62,11 @@ def _with_flags(program: Program, flag_values: dict[str, bool]) -> Program:
 
 def _replace_choice(builder: Builder, let: Let, chosen: Ref, full: Container[Ref]) -> None:
     """Replace a choice by the chosen value. Choices in `full` keep all of their axes."""
-    value = builder.moved[chosen]
+    value = builder.value_map[chosen]
     missing = tuple(axis for axis in let.type.axes if axis not in builder.types[value].axes)
     if missing and let.name in full:
         value = builder.emit(Expand(value, missing))
-    builder.forward(let, value)
+    builder.substitute(let, value)
 
 
 def _variant_names(program: Program) -> Iterator[str]:
@@ -100,9 +100,9 @@ def _without_modes(program: Program, variant: str) -> Program:
             chosen = let.op.train if branch == "train" else let.op.eval
             _replace_choice(builder, let, chosen, full)
         else:
-            builder.take(let)
+            builder.copy(let)
     updates = [
-        replace(update, value=builder.moved[update.value])
+        replace(update, value=builder.value_map[update.value])
         for update in program.updates
         if update.happens(variant == "train")
     ]

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from metanorm.ir.accumulation import Accumulation, accumulated, together
+from metanorm.ir.accumulation import Accumulation, accumulation_of, joint_statistic
 from metanorm.ir.aggregation import Aggregation, ByIndex
 from metanorm.ir.nodes import (
     AxisMap,
@@ -48,7 +48,7 @@ class Reduction:
     @property
     def row(self) -> Accumulation:
         """What has to be accumulated for all results."""
-        return accumulated(frozenset(name for name, _ in self.results))
+        return accumulation_of(frozenset(name for name, _ in self.results))
 
     @property
     def kind(self) -> str:
@@ -218,7 +218,7 @@ class _Planner:
         for let in measured:
             assert isinstance(let.op, Pool)
             op = let.op
-            key = _Same(together(op.statistic), op.value, op.over, op.where, op.weight)
+            key = _Same(joint_statistic(op.statistic), op.value, op.over, op.where, op.weight)
             groups.setdefault(key, []).append((op.statistic, let.name))
         found = []
         for key, results in groups.items():

@@ -114,8 +114,12 @@ class Forms:
         if len({k.name for k in call.keywords}) < len(call.keywords):
             return POISON  # reported by the parser
         total = len(call.arguments) + len(call.keywords)
-        if total != len(given) or total < max(row.least, 1) or total > len(names):
-            wanted = f"{row.least} to {len(names)}" if row.least < len(names) else str(row.least)
+        if total != len(given) or total < max(row.min_arguments, 1) or total > len(names):
+            wanted = (
+                f"{row.min_arguments} to {len(names)}"
+                if row.min_arguments < len(names)
+                else str(row.min_arguments)
+            )
             plural = "s" if wanted != "1" else ""
             self._wrong(call, row, f"takes {wanted} argument{plural}, and got {total or 'none'}")
             return POISON

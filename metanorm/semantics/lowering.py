@@ -25,7 +25,7 @@ from metanorm.ir.nodes import (
     Type,
     Update,
 )
-from metanorm.ir.rename import renamed
+from metanorm.ir.rename import map_operands
 from metanorm.ir.scalar import Const, Scalar
 from metanorm.ir.typing import Declarations, type_of
 from metanorm.semantics.axes import AxisTable
@@ -125,7 +125,7 @@ class Lowering:
         self.body.append(Let(name, op, type_, span))
         self.types[name] = type_
         self.spans[name] = span
-        self.equal[name] = self._firsts.setdefault(renamed(op, self.equal), name)
+        self.equal[name] = self._firsts.setdefault(map_operands(op, self.equal), name)
         tensor = Tensor(name, type_)
         if isinstance(op, (Number, Input)):
             self._leaves[op] = tensor

@@ -203,7 +203,7 @@ class PoolLowering:
                 UnknownArgument(matrix.extra.span, matrix.extra.name, matrix.name, ())
             )
         row = MATRICES[matrix.name]
-        if not row.least <= len(numbers) <= 1:
+        if not row.min_arguments <= len(numbers) <= 1:
             hint = f"it is written `{row.usage}`"
             self.problems.add(BadMatrixArgument(matrix.span, matrix.name, "takes one number", hint))
             return None

@@ -6,7 +6,7 @@ from metanorm.diagnostics.names import UnknownName
 from metanorm.diagnostics.structure import TooLarge
 from metanorm.diagnostics.values import NotConstant
 from metanorm.ir.ops import ELEMENTWISE, OPERATORS
-from metanorm.ir.scalar import FUNCTIONS, LARGEST, Const, Scalar, SizeOf, apply, size_of
+from metanorm.ir.scalar import FUNCTIONS, MAX_SCALAR_SIZE, Const, Scalar, SizeOf, apply, size_of
 from metanorm.semantics.lowering import Frame, Lowering
 from metanorm.syntax import ast
 
@@ -19,8 +19,8 @@ def scalar_from_ast(
 ) -> Scalar | None:
     """The scalar, or `None` after reporting that it is not known at construction."""
     scalar = _scalar(expr, frame, low)
-    if scalar is not None and size_of(scalar) > LARGEST:
-        low.problems.add(TooLarge(expr.span, LARGEST, "numbers and operators", what))
+    if scalar is not None and size_of(scalar) > MAX_SCALAR_SIZE:
+        low.problems.add(TooLarge(expr.span, MAX_SCALAR_SIZE, "numbers and operators", what))
         return None
     if scalar is not None or isinstance(expr, ast.Missing):
         return scalar
@@ -34,7 +34,7 @@ def scalar_from_ast(
 def scalar_or_none(expr: ast.Expr, frame: Frame, low: Lowering) -> Scalar | None:
     """The scalar; `None` where there is none, or where it is so large that it is a value."""
     scalar = _scalar(expr, frame, low)
-    return scalar if scalar is None or size_of(scalar) <= LARGEST else None
+    return scalar if scalar is None or size_of(scalar) <= MAX_SCALAR_SIZE else None
 
 
 def sort_of(hyper: ast.Hyper) -> str:
@@ -75,7 +75,9 @@ def _scalar(expr: ast.Expr, frame: Frame, low: Lowering) -> Scalar | None:
                 right = _scalar(operand, frame, low)
                 if result is None or right is None:
                     return None
-                if size_of(result) <= LARGEST:  # else it is refused: by the first that is too large
+                if (
+                    size_of(result) <= MAX_SCALAR_SIZE
+                ):  # else it is refused: by the first that is too large
                     result = apply(OPERATORS[operator], result, right)
             return result
         case ast.Call() if expr.function.name == "size" and not expr.over:

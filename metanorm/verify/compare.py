@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from metanorm.ir.nodes import Program
-from metanorm.ir.reachable import outputs_of_others
+from metanorm.ir.reachable import outputs_without_first_input
 from metanorm.runtime import ShapeError
 from metanorm.runtime.dispatch import NotServed
 from metanorm.runtime.errors import SingleValueError
@@ -293,7 +293,7 @@ class _Comparison:
 
     def _left(self, known: Reference) -> Reference:
         """Of an input without elements there are no statistics: all is zero that depends on it."""
-        right = {name for name, _ in outputs_of_others(self.program)}
+        right = {name for name, _ in outputs_without_first_input(self.program)}
         right |= {self.program.outputs[0][0]} if self.program.keeps_shape else set()
         kept = {n: o if n in right else torch.zeros_like(o) for n, o in known.outputs.items()}
         return replace(known, outputs=kept)

@@ -10,7 +10,7 @@ from metanorm.ir.batch import crosses_samples, holds_pairs
 from metanorm.ir.mode_placement import ModeBranch, dependencies, mode_placement
 from metanorm.ir.nodes import Input
 from metanorm.ir.reachable import reachable
-from metanorm.ir.rename import called, role_of
+from metanorm.ir.rename import rename_bindings, role_of
 from metanorm.ir.verify import IllegalProgram, verify
 
 TRACKED = from_lines(
@@ -103,12 +103,12 @@ def test_renaming_all_values_changes_nothing_else(name: str) -> None:
     # Pools name their index input in the matrix, which is no operand.
     kept = {let.name for let in program.body if isinstance(let.op, Input)}
     names = {let.name: f"new_{let.name}" for let in program.body if let.name not in kept}
-    other = called(program, names)
+    other = rename_bindings(program, names)
     verify(other)
     assert [let.type for let in other.body] == [let.type for let in program.body]
-    assert called(other, {new: old for old, new in names.items()}) == program
+    assert rename_bindings(other, {new: old for old, new in names.items()}) == program
 
 
 def test_a_name_that_is_taken_is_noticed() -> None:
     with pytest.raises(IllegalProgram, match="defined twice"):
-        verify(called(TRACKED, {"both": "x"}))
+        verify(rename_bindings(TRACKED, {"both": "x"}))

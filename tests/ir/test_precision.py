@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from from_text import from_lines
 
-from metanorm.ir.precision import computed_alone
+from metanorm.ir.precision import params_to_widen
 
 DECLARED = """
 input x[N, C], label: index[N] of K = 3
@@ -31,4 +31,4 @@ ALONE = {
 
 @pytest.mark.parametrize("statements", ALONE)
 def test_parameters_that_meet_nothing_wide(statements: str) -> None:
-    assert computed_alone(from_lines(DECLARED + statements)) == ALONE[statements]
+    assert params_to_widen(from_lines(DECLARED + statements)) == ALONE[statements]

@@ -93,7 +93,7 @@ CONSTANT: list[tuple[Axes, str, Grouping, bool]] = [
 
 @pytest.mark.parametrize(("axes", "axis", "matrix", "constant"), CONSTANT)
 def test_constant(space: Space, axes: Axes, axis: str, matrix: Grouping, constant: bool) -> None:
-    assert space.constant(axes, axis, matrix) is constant
+    assert space.is_constant(axes, axis, matrix) is constant
 
 
 def test_an_axis_can_be_split_later() -> None:

@@ -113,7 +113,7 @@ def test_undeclared(op: Op) -> None:
 
 def test_every_elementwise_function_has_a_type() -> None:
     for name, row in ELEMENTWISE.items():
-        for count in range(row.least, len(row.parameters) + 1):
+        for count in range(row.min_arguments, len(row.parameters) + 1):
             kind = "bool" if row.boolean else "real"
             assert found(Map(name, ("x",) * count)) == Type(kind, ("N", "C", "S"))
 

@@ -9,7 +9,7 @@ from textwrap import dedent
 from metanorm.frontend import check
 from metanorm.ir.dump import op_text, program_text, type_text
 from metanorm.ir.nodes import Buffer, Input, Let, Number, Param, Program
-from metanorm.ir.rename import called, role_of
+from metanorm.ir.rename import rename_bindings, role_of
 from metanorm.ir.scalar import scalar_text
 from metanorm.ir.verify import verify
 from metanorm.source import Source
@@ -44,7 +44,7 @@ def axes(program: Program) -> list[str]:
 def shown(program: Program) -> str:
     """The bindings and results. Numbers, inputs and parameters stand for themselves, and values
     without a name are counted anew, so that the text does not depend on what came before."""
-    program = called(program, _names(program))
+    program = rename_bindings(program, _names(program))
     lines = [
         f"{let.name} : {type_text(let.type)} = {op_text(let.op)}"
         for let in program.body

@@ -21,11 +21,11 @@ def formed(output: str) -> tuple[Affine, Form]:
     builder = Builder(program)
     affine = Affine(builder)
     for let in program.body:
-        ref = builder.take(let)
+        ref = builder.copy(let)
         form = affine.derive(builder.ops[ref])
         if form is not None:
             affine.forms[ref] = form
-    return affine, affine.of(builder.moved[program.outputs[0][1]])
+    return affine, affine.of(builder.value_map[program.outputs[0][1]])
 
 
 def written(affine: Affine, form: Form) -> dict[str, str]:
@@ -114,13 +114,13 @@ def test_what_is_not_affine_in_one_value_is_its_own_source(output: str) -> None:
 
 def test_constant_within_pools() -> None:
     affine, form = formed("(x - a) * b")
-    assert affine.constant(form, "T", Ones())
-    assert not affine.constant(form, "N", Ones())
-    assert not affine.constant(form, "C", Blocks(Const(2)))
+    assert affine.is_constant(form, "T", Ones())
+    assert not affine.is_constant(form, "N", Ones())
+    assert not affine.is_constant(form, "C", Blocks(Const(2)))
     affine, form = formed("x - mean(x over C: blocks(2))")
-    assert affine.constant(form, "C", Blocks(Const(2)))
-    assert affine.constant(form, "C", Blocks(Const(4))), "a part of a block is in one block"
-    assert not affine.constant(form, "C", Ones())
+    assert affine.is_constant(form, "C", Blocks(Const(2)))
+    assert affine.is_constant(form, "C", Blocks(Const(4))), "a part of a block is in one block"
+    assert not affine.is_constant(form, "C", Ones())
 
 
 def test_the_form_at_its_centre_is_its_shift() -> None:

@@ -98,7 +98,7 @@ def test_constants_are_computed(function: str) -> None:
     numbers, result = SCALARS[function]
     builder = Builder(lowered(f"{INPUTS}\noutput x"))
     found = builder.map(function, *(builder.number(n) for n in numbers))
-    assert builder.constant(found) == result
+    assert builder.constant_value(found) == result
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
@@ -115,7 +115,7 @@ def test_hyperparameters_are_computed_once_for_all(function: str) -> None:
 def test_constants_may_be_infinite(function: str, numbers: tuple[float, ...]) -> None:
     builder = Builder(lowered(f"{INPUTS}\noutput x"))
     found = builder.map(function, *(builder.number(n) for n in numbers))
-    assert builder.constant(found) == math.inf
+    assert builder.constant_value(found) == math.inf
 
 
 # Equal for ordinary numbers, but not for all: NaN, infinity, zero, or a negative base.

@@ -42,8 +42,8 @@ def test_a_formula_is_what_the_oracle_computes(function: str) -> None:
     program = lowered(f"input {', '.join(f'{n}[N]' for n in names)}\noutput {' * '.join(names)}")
     builder = Builder(program)
     for let in program.body:
-        builder.take(let)
-    refs = [builder.moved[name] for name in names]
+        builder.copy(let)
+    refs = [builder.value_map[name] for name in names]
     result = COMPOSITIONS[function](builder, *refs)
     given = torch.tensor(list(itertools.product(POINTS, repeat=len(names))), dtype=torch.float64).T
     if function == "unbiased":  # of a count

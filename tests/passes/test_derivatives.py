@@ -16,7 +16,7 @@ from metanorm.ir.nodes import Map, Number, Ref
 from metanorm.ir.ops import ELEMENTWISE
 from metanorm.ir.scalar import Const
 from metanorm.oracle.functions import FUNCTIONS
-from metanorm.passes.derivatives import DERIVATIVES, Deriver
+from metanorm.passes.derivatives import DERIVATIVES, AdjointBuilder
 
 F64 = torch.float64
 NAN = math.nan
@@ -62,17 +62,17 @@ def derived(function: str, given: list[Tensor], arriving: Tensor) -> list[Tensor
     names = [f"a{i}" for i in range(len(given))]
     decls = ", ".join(f"{name}[N]" for name in ("x", *names))
     program = lowered(f"input {decls}\noutput " + " * ".join(("x", *names)))
-    builder = Deriver(program)
+    builder = AdjointBuilder(program)
     for let in program.body:
-        builder.take(let)
-    d, *refs = (builder.moved[name] for name in ("x", *names))
+        builder.copy(let)
+    d, *refs = (builder.value_map[name] for name in ("x", *names))
     y = builder.emit(Map(function, tuple(refs)))
     parts = DERIVATIVES[function](builder, d, tuple(refs), y)
     known = dict(zip((d, *refs), (arriving, *(g.detach() for g in given))))
     return [None if part is None else run(builder, part, known) for part in parts]
 
 
-def run(builder: Deriver, ref: Ref, known: dict[Ref, Tensor]) -> Tensor:
+def run(builder: AdjointBuilder, ref: Ref, known: dict[Ref, Tensor]) -> Tensor:
     """A value that consists of maps and numbers."""
     if ref not in known:
         op = builder.ops[ref]
@@ -89,7 +89,7 @@ def run(builder: Deriver, ref: Ref, known: dict[Ref, Tensor]) -> Tensor:
 def counts(function: str) -> range:
     """How many arguments a row may have; the IR writes out all that a spec may leave out."""
     row = ELEMENTWISE[function]
-    return range(3 if function == "clamp" else row.least, len(row.parameters) + 1)
+    return range(3 if function == "clamp" else row.min_arguments, len(row.parameters) + 1)
 
 
 def agrees(function: str, given: list[Tensor]) -> None:
@@ -128,9 +128,9 @@ def test_nothing_flows_through_a_comparison(function: str) -> None:
 
 def test_a_square_has_one_part() -> None:
     """Twice d times x, where two parts would be computed and added up."""
-    builder = Deriver(program := lowered("input x[N], d[N]\noutput x * d"))
+    builder = AdjointBuilder(program := lowered("input x[N], d[N]\noutput x * d"))
     for let in program.body:
-        builder.take(let)
+        builder.copy(let)
     y = builder.map("mul", "x", "x")
     found, none = DERIVATIVES["mul"](builder, "d", ("x", "x"), y)
     assert found is not None and none is None

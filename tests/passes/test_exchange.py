@@ -12,7 +12,7 @@ from programs import after, lowered
 
 from metanorm.ir.division import exchanges
 from metanorm.ir.nodes import Exchange, Let, Program
-from metanorm.ir.rename import renamed
+from metanorm.ir.rename import map_operands
 from metanorm.ir.verify import IllegalProgram, verify
 from metanorm.passes.divided import divided
 from metanorm.passes.exchange import CannotDivide, exchange
@@ -94,7 +94,7 @@ def without(program: Program, gone: str) -> Program:
     body = [let for let in program.body if let.name != gone]
     return replace(
         program,
-        body=tuple(replace(let, op=renamed(let.op, {gone: part})) for let in body),
+        body=tuple(replace(let, op=map_operands(let.op, {gone: part})) for let in body),
         outputs=tuple((n, part if ref == gone else ref) for n, ref in program.outputs),
     )
 
@@ -103,7 +103,7 @@ def doubled(program: Program, twice: str) -> Program:
     """The program with one exchange made twice."""
     body: list[Let] = []
     for let in program.body:
-        body.append(replace(let, op=renamed(let.op, {twice: "%twice"})))
+        body.append(replace(let, op=map_operands(let.op, {twice: "%twice"})))
         if let.name == twice:
             body[-1] = let
             assert isinstance(let.op, Exchange)

@@ -13,7 +13,7 @@ from metanorm.ir.nodes import Program
 from metanorm.ir.space import Space
 from metanorm.ir.verify import verify
 from metanorm.passes.backward import GRADIENT, Gradient, NotDerivable, backward
-from metanorm.passes.pipeline import BACKWARD, FORWARD, optimize, run
+from metanorm.passes.pipeline import BACKWARD_PASSES, FORWARD_PASSES, optimize, run_passes
 from metanorm.passes.variants import variants
 
 NOT_DERIVABLE = {  # what is torch's to derive
@@ -34,7 +34,7 @@ NARROW = [name for name in DERIVABLE if name not in AS_LARGE]
 
 def gradients_of(program: Program, arm: str) -> Gradient:
     """The gradient of an arm of a norm, as kernels are made of it."""
-    return backward(run(FORWARD, variants(optimize(program))[arm], check=True))
+    return backward(run_passes(FORWARD_PASSES, variants(optimize(program))[arm], check=True))
 
 
 @pytest.mark.parametrize("name", NOT_DERIVABLE)
@@ -65,7 +65,7 @@ def agree_at(program: Program, here: Point, arm: str) -> None:
     wanted = here.gradients(given)
     given |= {name: forward[name] for name in gradient.kept}
     body = gradient.program
-    for step in (lambda p: p, *(step.run for step in BACKWARD)):
+    for step in (lambda p: p, *(step.run for step in BACKWARD_PASSES)):
         body = step(body)
         verify(body)
         for name, found in here.derived(body, given).items():

@@ -20,7 +20,7 @@ from metanorm.ir.space import Space
 from metanorm.ir.verify import verify
 from metanorm.oracle.call import Call
 from metanorm.oracle.interpret import interpret
-from metanorm.passes.pipeline import PIPELINE, TO_KERNELS, TO_PROCESSES, optimize, stages
+from metanorm.passes.pipeline import KERNEL_PASSES, PIPELINE, PROCESS_PASSES, optimize, stages
 from metanorm.source import Source, Span
 from metanorm.verify.cases import Example, Setting, make_example
 from metanorm.verify.reference import combined_loss
@@ -168,6 +168,6 @@ def test_optimizing_twice_is_optimizing_once(name: str) -> None:
 def test_the_names_of_the_passes_are_those_of_their_modules() -> None:
     modules = {path.stem for path in (ROOT / "metanorm" / "passes").glob("*.py")}
     rest = {"__init__", "affine", "algebra", "builder", "derivatives", "directions", "pipeline"}
-    rest |= {"compositions", "divided", "pool_adjoints", "whole"}
-    assert {step.name for step in PIPELINE} | {*TO_KERNELS, *TO_PROCESSES} == modules - rest
+    rest |= {"compositions", "divided", "pool_adjoints", "integral"}
+    assert {step.name for step in PIPELINE} | {*KERNEL_PASSES, *PROCESS_PASSES} == modules - rest
     assert all(step.run.__name__ == step.name and step.why_here for step in PIPELINE)

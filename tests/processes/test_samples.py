@@ -28,9 +28,9 @@ def pooling() -> dict[str, Divided]:
         name: known
         for name, known in found.items()
         if known is not None
-        and not any(axis in known.refused for axis in known.samples)
+        and not any(axis in known.refusals for axis in known.sample_axes)
         and known.variants
-        and {*known.samples} & {*known.variants[0].exchanged}
+        and {*known.sample_axes} & {*known.variants[0].exchanged}
     }
 
 
@@ -51,7 +51,7 @@ def differences(
 ) -> dict[str, float]:
     """How far results, gradients and buffers of several processes are from those of one process
     that computes in float64."""
-    axes, first = known.samples, program.inputs[0]
+    axes, first = known.sample_axes, program.inputs[0]
     parts = pieces(program, axes, shards, setting)
     whole = together(program, axes, parts)
     wide = Setting("train", training=setting.training)
@@ -107,8 +107,8 @@ def check(
 
 def test_at_least_thirty_norms_pool_over_samples() -> None:
     assert len(POOLING) >= 30
-    refused = [n for n in PROGRAMS if (d := divided(optimize(PROGRAMS[n]))) and d.samples
-               and d.samples[0] in d.refused]  # fmt: skip
+    refused = [n for n in PROGRAMS if (d := divided(optimize(PROGRAMS[n]))) and d.sample_axes
+               and d.sample_axes[0] in d.refusals]  # fmt: skip
     assert {"MetaNorm", "MetaNormWithin", "MetaNormDeviations"} <= {*refused}
 
 

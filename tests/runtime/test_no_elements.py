@@ -12,7 +12,7 @@ from conftest import PROGRAMS
 import metanorm
 from metanorm import runtime
 from metanorm.ir.nodes import Program
-from metanorm.ir.reachable import outputs_of_others
+from metanorm.ir.reachable import outputs_without_first_input
 from metanorm.verify.cases import Setting, make_example
 from metanorm.verify.compare import call_module, make_module
 
@@ -44,7 +44,7 @@ def test_gradients_are_zero(program: Program, target: Any, library: ModuleType) 
     leaves |= dict(norm.named_parameters())
     with runtime.use(target):
         outputs = call_module(program, norm, inputs, built)
-    apart = dict(outputs_of_others(program))  # which are as in any call
+    apart = dict(outputs_without_first_input(program))  # which are as in any call
     for name, output in outputs.items():
         if name not in apart:
             grads = torch.autograd.grad(output.sum(), leaves.values(), retain_graph=True)

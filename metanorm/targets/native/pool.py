@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from metanorm.ir.accumulation import accumulated
+from metanorm.ir.accumulation import accumulation_of
 from metanorm.ir.aggregation import ByIndex
 from metanorm.ir.index import closure
 from metanorm.ir.nodes import Map, Pool, Ref, Rename
@@ -49,7 +49,7 @@ class PoolPrinter:
         self.f = values.f
         self.op: Pool = op
         self.results = pools
-        self.row = accumulated(frozenset(pools))
+        self.row = accumulation_of(frozenset(pools))
         self.axes = [leaf for axis, _ in op.over for leaf in self.f.space.leaves(axis)]
         by_index = (axis for axis, matrix in op.over if isinstance(matrix, ByIndex))
         self.grouped = next(by_index, None)  # the axis of which each group is pooled

@@ -32,8 +32,8 @@ from metanorm.ir.nodes import (
     Repeat,
 )
 from metanorm.ir.outputs import output_dims
-from metanorm.ir.precision import computed_alone
-from metanorm.ir.reachable import outputs_of_others, reachable
+from metanorm.ir.precision import params_to_widen
+from metanorm.ir.reachable import outputs_without_first_input, reachable
 from metanorm.ir.scalar import Const
 from metanorm.targets.python.pyir import (
     Assign,
@@ -120,7 +120,7 @@ class Body:
     def _of_others(self) -> Apart:
         """The outputs after the first on which the first input has no influence, and what computes
         them: printed apart, for a call whose first input has no elements."""
-        outputs = dict(outputs_of_others(self.c.program))
+        outputs = dict(outputs_without_first_input(self.c.program))
         outputs.pop(self.c.program.outputs[0][0], None)
         if not outputs:
             return Apart()
@@ -147,7 +147,7 @@ class Body:
                 else:
                     done += self._own_dtype(decl.name)
                     done.append(Assign((name,), wide))
-        alone = computed_alone(self.c.program)
+        alone = params_to_widen(self.c.program)
         for param in self.c.program.params:
             done += self._own_dtype(param.name)
             if param.name in alone:

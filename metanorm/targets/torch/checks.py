@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from metanorm.ir.aggregation import Blocks, Chunks, Interleave, Ones, grouping_text
 from metanorm.ir.division import Division
-from metanorm.ir.idle import is_idle, is_one_part
 from metanorm.ir.momenta import flag_alone_decides
 from metanorm.ir.nodes import Divisible, Equal, InputDecl, MinimumPoolSize, Program
 from metanorm.ir.reachable import pools_in_evaluation
 from metanorm.ir.scalar import Hyper, Scalar
+from metanorm.ir.unused_splits import is_single_part_in_evaluation, is_unused_in_evaluation
 from metanorm.targets.python.pyir import (
     Assign,
     Attribute,
@@ -96,12 +96,12 @@ class CallChecks:
         """Numbers of parts that evaluation does not need, each as what a call sets it to."""
         done: dict[str, list[Stmt]] = {}
         for check in self.program.checks:
-            if isinstance(check, Divisible) and is_one_part(check, self.program):
+            if isinstance(check, Divisible) and is_single_part_in_evaluation(check, self.program):
                 assert isinstance(check.by, Hyper)
                 parts = Name(check.by.name)
                 whole = Assign((parts,), self._length(check.axis), "one part: nothing is pooled")
                 evaluating: Expr = Unary("not ", self._own("training"))
-                if not is_idle(check, self.program, keeps=False):
+                if not is_unused_in_evaluation(check, self.program, keeps=False):
                     there = Binary("is not", (self._tracked(), Literal(None)))
                     on = [self._flag()] if flag_alone_decides(self.program) else []
                     evaluating = Binary("and", (evaluating, *on, there))
@@ -284,10 +284,12 @@ class CallChecks:
         bad: Expr = Binary("%", (size, by))
         if not isinstance(by, Literal):  # a number in the spec is known to be positive
             bad = Binary("or", (Binary("<", (by, integer(1))), bad))
-        if is_one_part(check, self.program):  # a batch of no samples is one part of length zero
+        if is_single_part_in_evaluation(
+            check, self.program
+        ):  # a batch of no samples is one part of length zero
             bad = Binary("and", (size, bad))
-        elif is_idle(check, self.program):
-            always = is_idle(check, self.program, keeps=False)
+        elif is_unused_in_evaluation(check, self.program):
+            always = is_unused_in_evaluation(check, self.program, keeps=False)
             bad = Binary("and", (self._own("training") if always else self._measuring, bad))
         return If(bad, (Raise(error),))
 

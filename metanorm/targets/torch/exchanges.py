@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from metanorm.ir.aggregation import Aggregation, Ones, grouping_text
-from metanorm.ir.division import stages
+from metanorm.ir.division import message_depths
 from metanorm.ir.mode_placement import dependencies
 from metanorm.ir.nodes import (
     Count,
@@ -56,9 +56,9 @@ class ExchangePrinter:
         self.messages = 0
 
     @cached_property
-    def stages(self) -> dict[Ref, int]:
+    def message_depths(self) -> dict[Ref, int]:
         """How many messages each value waits for, one after the other."""
-        return stages(self.c.program)
+        return message_depths(self.c.program)
 
     def exchange(self, first: Let, out: list[Stmt]) -> None:
         """One message for all that can be exchanged now."""
@@ -91,7 +91,10 @@ class ExchangePrinter:
         if not isinstance(let.op, Exchange) or let.name in self.c.values:
             return False
         assert isinstance(first.op, Exchange)
-        same = let.op.axes == first.op.axes and self.stages[let.name] == self.stages[first.name]
+        same = (
+            let.op.axes == first.op.axes
+            and self.message_depths[let.name] == self.message_depths[first.name]
+        )
         if not same:
             return False
         needed = dependencies((let.op.value,), self.c.lets, self.c.values)

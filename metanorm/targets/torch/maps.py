@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from metanorm.ir.exposure import exposed
+from metanorm.ir.exposure import exposed_to_nan
 from metanorm.ir.nodes import (
     Let,
     Map,
@@ -38,7 +38,7 @@ class MapPrinter:
     def __init__(self, context: Context, lining: Lining) -> None:
         self.c = context
         self.lining = lining
-        self.exposed = exposed(context.program)
+        self.exposed = exposed_to_nan(context.program)
         self.roots = {  # values whose square root is bound as well, and that
             let.op.arguments[0]: let.name
             for let in context.program.body

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from metanorm.ir.fingerprint import fingerprint
 from metanorm.ir.nodes import Program
-from metanorm.passes.divided import Divided, Variant, divided
+from metanorm.passes.divided import Divided, DividedVariant, divided
 from metanorm.targets.python.pyir import (
     Assign,
     Dict,
@@ -80,11 +80,11 @@ def _entry(program: Program, known: Divided, printed: Sequence[_Variant]) -> Exp
     return call(
         "runtime.Dividable",
         digest=Literal(fingerprint(program)[:16]),
-        samples=words(known.samples),
+        samples=words(known.sample_axes),
         parameters=Dict(tuple((Literal(p.name), words(p.dims)) for p in program.params)),
-        refused=table(dict(known.refused)),
-        shares=table(dict(known.shares)),
-        lacking=table(dict(known.lacking)),
+        refused=table(dict(known.refusals)),
+        shares=table(dict(known.block_counts)),
+        lacking=table(dict(known.outputs_without_axis)),
         variants=Tuple(forwards) if forwards else None,
     )
 
@@ -99,7 +99,7 @@ class _Divided(Signature):
 
 class _Variant:
     def __init__(
-        self, norm: Compiled, names: Names, variant: Variant, known: Divided, end: str
+        self, norm: Compiled, names: Names, variant: DividedVariant, known: Divided, end: str
     ) -> None:
         self.variant = variant
         self.known = known
@@ -122,7 +122,7 @@ class _Variant:
         )
         shares = {
             name: call(f"{PROCESSES}.share", Literal(axis), Name(f"self.{name}"))
-            for axis, name in self.known.shares.items()
+            for axis, name in self.known.block_counts.items()
             if axis in self.variant.axes
         }
         forward = printer.printed(self.forward, FIRST, (), (), told, shares)

@@ -175,7 +175,7 @@ class SettlePrinter:
         given = (*pointers, place, Name("in_cells"), cells, count)
         meta = (Name("REAL"), Name("CELLS"), Name("PARTS"))
         names = {s: Name(self.arguments.names.fresh(self.s.wanted(ref))) for s, ref in r.results}
-        order = [*(part for part in r.row.names if part in r.row.measures), r.kind]
+        order = [*(part for part in r.row.names if part in r.row.statistics), r.kind]
         targets = tuple(names.get(s, Name("_")) for s in order)
         self.s.body.append(Assign(targets, call(f"arithmetic.{of_parts(r.row)}", *given, *meta)))
         for statistic, ref in r.results:

@@ -20,7 +20,7 @@ from metanorm.ir.space import Space
 from metanorm.ir.typing import Declarations, IllTyped, type_of
 
 
-def is_idle(check: Divisible, program: Program, keeps: bool = True) -> bool:
+def is_unused_in_evaluation(check: Divisible, program: Program, keeps: bool = True) -> bool:
     """Whether nothing is cut along the axis in evaluation, so that any length will do there.
 
     `keeps` is whether there are running statistics.
@@ -65,12 +65,12 @@ def _cuts(let: Let, axes: tuple[str, ...], check: Divisible, parts: set[str], sp
     return bool(cut) and cut != parts
 
 
-def is_one_part(check: Divisible, program: Program) -> bool:
+def is_single_part_in_evaluation(check: Divisible, program: Program) -> bool:
     """Whether evaluation can take an idle axis as a single part.
 
     That is so where a hyperparameter cuts it that nothing else reads.
     """
-    if not isinstance(check.by, Hyper) or not is_idle(check, program):
+    if not isinstance(check.by, Hyper) or not is_unused_in_evaluation(check, program):
         return False
     numbers = (let.op.value for let in program.body if isinstance(let.op, Number))
     if any(check.by in leaves(number) for number in numbers):

@@ -1,4 +1,4 @@
-"""Which values are whole numbers whatever the data is: positions, lengths, sums of them."""
+"""Which values are integral numbers whatever the data is: positions, lengths, sums of them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ KEEPING = ("add", "sub", "mul", "neg", "min", "max", "abs", "floordiv")
 ROUNDING = ("floor", "ceil")
 
 
-def is_whole(op: Op, whole: Container[Ref], integers: Container[str]) -> bool:
-    """Whether an operation gives whole numbers.
+def is_integral(op: Op, integral: Container[Ref], integers: Container[str]) -> bool:
+    """Whether an operation gives integral numbers.
 
-    `whole` are the values before it that are known to be, `integers` such hyperparameters.
+    `integral` are the values before it that are known to be, `integers` such hyperparameters.
     """
     match op:
         case Position():
@@ -22,9 +22,9 @@ def is_whole(op: Op, whole: Container[Ref], integers: Container[str]) -> bool:
         case Number(scalar):
             return _is_whole(scalar, integers)
         case Map(function, arguments):
-            return function in KEEPING and all(argument in whole for argument in arguments)
+            return function in KEEPING and all(argument in integral for argument in arguments)
         case Rename(value=value) | Expand(value=value) | Detach(value=value):
-            return value in whole
+            return value in integral
         case _:
             return False
 
