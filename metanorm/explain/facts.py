@@ -35,9 +35,9 @@ class Facts:
     samples_meet_in_training: bool
     samples_meet_in_evaluation: bool
     reads: str
-    direction_costs: tuple[Cost, ...]
-    kernels_text: str
-    exchanges_by_axis: tuple[str, ...]  # what each axis takes where it is divided
+    costs: tuple[Cost, ...]
+    kernels: str
+    among_processes: tuple[str, ...]  # what each axis takes where it is divided
     equals: tuple[str, ...]
     torch_layer: str  # the layer of torch that computes the same
     derives_from: str  # its class, for tools that look for that
