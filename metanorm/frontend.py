@@ -21,7 +21,7 @@ from metanorm.semantics.allowances import without_allowed
 from metanorm.semantics.equations_from_clauses import equations_from_clauses
 from metanorm.semantics.ir_from_ast import NamedValue, ir_from_ast
 from metanorm.semantics.limits import Sizes, too_large, too_many
-from metanorm.semantics.lowering import KnownNorm
+from metanorm.semantics.lowering import CallableNorm
 from metanorm.source import Source, Span
 from metanorm.syntax import ast
 from metanorm.syntax.parse import Parsed, parse
@@ -134,7 +134,7 @@ class _Check:
         self.problems = Collector()
         self.parsed: dict[str, Parsed] = {}
         self.equations: dict[str, dict[str, ast.Norm | None]] = {}
-        self.tables: dict[str, dict[str, KnownNorm]] = {}
+        self.tables: dict[str, dict[str, CallableNorm]] = {}
         self.values: dict[tuple[str, str], Mapping[str, NamedValue]] = {}
         self.sizes = Sizes()
         self.unused: set[str] = set()  # sources with a `use` that could not be followed
@@ -204,11 +204,11 @@ class _Check:
                     checked.append(CheckedNorm(norm, equations, lowered.program))
         return checked
 
-    def _table(self, name: str) -> dict[str, KnownNorm]:
+    def _table(self, name: str) -> dict[str, CallableNorm]:
         """What the norms of a file can call: each other, and those of the files it uses."""
         if name in self.tables:
             return self.tables[name]
-        table: dict[str, KnownNorm] = {}
+        table: dict[str, CallableNorm] = {}
         self.tables[name] = table
         problems = Collector()
         parsed, found = parsed_source(self.sources[name])
@@ -231,12 +231,12 @@ class _Check:
             own.setdefault(broken_name, None)
         self.problems.extend(problems.sorted())
         for norm_name, norm_equations in own.items():
-            table[norm_name] = KnownNorm(norm_equations, table)
+            table[norm_name] = CallableNorm(norm_equations, table)
         for use in parsed.file.uses:
             self._use(use, name, table)
         return table
 
-    def _use(self, use: ast.Use, user: str, table: dict[str, KnownNorm]) -> None:
+    def _use(self, use: ast.Use, user: str, table: dict[str, CallableNorm]) -> None:
         if not _is_path(use.path):
             self.unused.add(user)
             self.problems.add(BadUse(use.span, use.path))

@@ -31,7 +31,7 @@ F64 = torch.float64
 
 
 @dataclass(frozen=True)
-class Known:
+class GroupingData:
     """What matrices are made from: indices, edge lists, given matrices, group counts, numbers."""
 
     indices: Mapping[str, Tensor]
@@ -41,38 +41,38 @@ class Known:
     number: Callable[[Scalar], float]
 
 
-def pooling_matrix(matrix: Grouping, n: int, known: Known) -> tuple[Tensor, int]:
+def pooling_matrix(matrix: Grouping, n: int, data: GroupingData) -> tuple[Tensor, int]:
     """The matrix of an axis with `n` positions, and how many extra columns of zeros it expects."""
     position = torch.arange(n)
     match matrix:
         case Ones():
             return torch.ones(1, n, dtype=F64), 0
         case Blocks(count):
-            groups = int(known.number(count))
+            groups = int(data.number(count))
             return one_hot(position // max(n // groups, 1), groups), 0
         case Chunks(size):
-            width = int(known.number(size))
+            width = int(data.number(size))
             return one_hot(position // width, n // width), 0
         case Interleave(count):
-            groups = int(known.number(count))
+            groups = int(data.number(count))
             return one_hot(position % groups, groups), 0
         case ByIndex(name):
-            return one_hot(known.indices[name], known.groups[name]), 0
+            return one_hot(data.indices[name], data.groups[name]), 0
         case Dense(name):
-            given = known.matrices[name]
+            given = data.matrices[name]
             return structured(given, n) if isinstance(given, str) else given.to(F64), 0
         case Window(width, edge):
-            return window(n, int(known.number(width)), edge)
+            return window(n, int(data.number(width)), edge)
         case Causal(width):
-            reach = n if width is None else int(known.number(width))
+            reach = n if width is None else int(data.number(width))
             back = position[:, None] - position[None, :]
             return ((back >= 0) & (back < reach)).to(F64), 0
         case Reach(back, ahead):
             gap = position[None, :] - position[:, None]
-            first, last = (n if end is None else int(known.number(end)) for end in (back, ahead))
+            first, last = (n if end is None else int(data.number(end)) for end in (back, ahead))
             return ((gap >= -first) & (gap <= last)).to(F64), 0
         case Neighbours(name, loop):
-            source, target = known.edges[name]
+            source, target = data.edges[name]
             dense = torch.zeros(n, n, dtype=F64)
             for i, j in zip(target.tolist(), source.tolist()):
                 dense[i, j] += 1

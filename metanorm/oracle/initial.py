@@ -10,19 +10,19 @@ from torch import Tensor
 
 from metanorm.ir.nodes import BufferDecl, Draw, Eye, ParamDecl, Program
 from metanorm.oracle.call import Call
-from metanorm.oracle.frame import Frame
+from metanorm.oracle.environment import CallEnvironment
 
 
 def initial(program: Program, decl: ParamDecl | BufferDecl, call: Call) -> Tensor:
     """The initial value of `decl`, drawn from torch's generator where it is random."""
-    frame = Frame(program, call)
-    shape = [n for dim in decl.dims for n in frame.shapes[dim]]
+    env = CallEnvironment(program, call)
+    shape = [n for dim in decl.dims for n in env.shapes[dim]]
     if isinstance(decl.init, Draw):
-        arguments = [frame.number(a) for a in decl.init.arguments]
+        arguments = [env.number(a) for a in decl.init.arguments]
         return drawn(decl.init.distribution, arguments, shape, call.draws_in)
     if isinstance(decl.init, Eye):
         return identity(shape, decl.init.blocks)
-    return torch.full(shape, frame.number(decl.init), dtype=torch.float64)
+    return torch.full(shape, env.number(decl.init), dtype=torch.float64)
 
 
 def identity(shape: Sequence[int], blocks: bool) -> Tensor:

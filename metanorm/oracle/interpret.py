@@ -41,7 +41,7 @@ from metanorm.ir.outputs import output_dims
 from metanorm.ir.scalar import Hyper
 from metanorm.oracle.call import Call, Result
 from metanorm.oracle.dense import F64, one_hot, pooling_matrix
-from metanorm.oracle.frame import Frame
+from metanorm.oracle.environment import CallEnvironment
 from metanorm.oracle.functions import FUNCTIONS
 from metanorm.oracle.initial import drawn
 from metanorm.oracle.pools import Pools
@@ -68,8 +68,8 @@ class _Run:
     def __init__(self, program: Program, call: Call) -> None:
         self.program = program
         self.call = call
-        self.frame = Frame(program, call)
-        self.v = Values(self.frame)
+        self.env = CallEnvironment(program, call)
+        self.v = Values(self.env)
         self.pools = Pools(self.v)
 
     def result(self) -> Result:
@@ -89,22 +89,22 @@ class _Run:
 
     def _placed(self, ref: Ref, dims: tuple[str, ...]) -> Tensor:
         """A value as a tensor of these dimensions."""
-        axes = tuple(leaf for dim in dims for leaf in self.frame.space.leaves(dim))
-        order = self.frame.space.ordered(axes)
+        axes = tuple(leaf for dim in dims for leaf in self.env.space.leaves(dim))
+        order = self.env.space.ordered(axes)
         value = self.v.broadcast(ref, order).permute([order.index(a) for a in axes])
-        return value.reshape([n for dim in dims for n in self.frame.shapes[dim]])
+        return value.reshape([n for dim in dims for n in self.env.shapes[dim]])
 
     def bind(self, let: Let) -> None:
         self.v.types[let.name] = let.type
         value = self._value(let.op, let.type)
         if let.type.kind == "real" and not isinstance(let.op, EXACT):
-            value = self.frame.rounded(value)
+            value = self.env.rounded(value)
         self.v.values[let.name] = value
 
     def _value(self, op: Op, type_: Type) -> Tensor:
         match op:
             case Number(value):
-                return torch.tensor(self.frame.number(value), dtype=F64)
+                return torch.tensor(self.env.number(value), dtype=F64)
             case Input(name):
                 return self._input(name)
             case Param(name):
@@ -140,13 +140,13 @@ class _Run:
                 assert radius is not None
                 place = type_.axes.index(axis)
                 rows = self.v.values[value].to(F64).movedim(place, -1)
-                size = self.frame.number(radius)
+                size = self.env.number(radius)
                 done = [sparsestmax(row, size) for row in rows.reshape(-1, rows.shape[-1])]
                 shares = torch.stack(done) if done else rows
                 return shares.reshape(rows.shape).movedim(-1, place)
             case Link(edges, target, source, loop):
                 size = self.v.size(target)
-                dense, _ = pooling_matrix(Neighbours(edges, loop), size, self.frame.known)
+                dense, _ = pooling_matrix(Neighbours(edges, loop), size, self.env.grouping_data)
                 return dense if type_.axes == (target, source) else dense.T
             case Rename(value, old, new):
                 axes = [new if a == old else a for a in self.v.types[value].axes]
@@ -161,7 +161,7 @@ class _Run:
                 live = self.call.training or (buffer is not None and not self.call.keeps)
                 return self.v.broadcast(train if live else evaluated, type_.axes)
             case Draw():
-                numbers = [self.frame.number(a) for a in op.arguments]
+                numbers = [self.env.number(a) for a in op.arguments]
                 sizes = [self.v.size(axis) for axis in type_.axes]
                 return drawn(op.distribution, numbers, sizes, self.call.draws_in).to(F64)
             case Repeat():
@@ -177,19 +177,19 @@ class _Run:
         if not to.like:
             named: torch.dtype = getattr(torch, to.name)
             return named
-        given = to.name in self.call.params or self.frame.inputs.get(to.name) is not None
+        given = to.name in self.call.params or self.env.inputs.get(to.name) is not None
         return self.call.dtypes.get(to.name if given else self.program.inputs[0].name, F64)
 
     def _input(self, name: str) -> Tensor:
         decl = next(i for i in self.program.inputs if i.name == name)
         if decl.sort == "matrix":
-            size = self.frame.sizes[decl.dims[0]]
-            return pooling_matrix(Dense(name), size, self.frame.known)[0]
-        given = self.frame.inputs[name]
+            size = self.env.sizes[decl.dims[0]]
+            return pooling_matrix(Dense(name), size, self.env.grouping_data)[0]
+        given = self.env.inputs[name]
         if given is None:
             assert isinstance(decl.default, float)
             shape = [
-                self.frame.sizes[leaf] for dim in decl.dims for leaf in self.frame.space.leaves(dim)
+                self.env.sizes[leaf] for dim in decl.dims for leaf in self.env.space.leaves(dim)
             ]
             return torch.full(shape, decl.default, dtype=F64)
         wanted = given if decl.sort in ("index", "whole") else given.to(F64)
@@ -214,7 +214,7 @@ class _Run:
 
     def _repeat(self, op: Repeat) -> Tensor:
         state = [self.v.values[ref] for ref in op.initial]
-        for _ in range(int(self.frame.number(op.count))):
+        for _ in range(int(self.env.number(op.count))):
             for name, value, initial in zip(op.inside, state, op.initial):
                 self.v.values[name], self.v.types[name] = value, self.v.types[initial]
             for let in op.body:
@@ -224,20 +224,20 @@ class _Run:
 
     def _updated(self, update: Update) -> Tensor:
         decl = next(b for b in self.program.buffers if b.name == update.buffer)
-        axes = tuple(leaf for dim in decl.dims for leaf in self.frame.space.leaves(dim))
-        order = self.frame.space.ordered(axes)
+        axes = tuple(leaf for dim in decl.dims for leaf in self.env.space.leaves(dim))
+        order = self.env.space.ordered(axes)
         value = self.v.broadcast(update.value, order).detach()
         if update.averages:
             momentum = self._momentum(update)
             old = self.v.broadcast(update.buffer, order).detach()
             value = (1 - momentum) * old + momentum * value
         stored = value.permute([order.index(a) for a in axes])
-        return stored.reshape([n for dim in decl.dims for n in self.frame.shapes[dim]])
+        return stored.reshape([n for dim in decl.dims for n in self.env.shapes[dim]])
 
     def _momentum(self, update: Update) -> float:
         given = update.momentum
         if isinstance(given, Hyper) and self.call.hypers.get(given.name) is None:
             given = None
         if given is not None:
-            return self.frame.number(given)
+            return self.env.number(given)
         return 1 / max(1, self.call.batches) if counts_batches(self.program) else 0.0

@@ -41,7 +41,7 @@ class Pools:
         matrices = dict(op.over)
         for axis in pooled:
             matrix = matrices.get(axis) or matrices[self.space.base(axis)]
-            dense, more = pooling_matrix(matrix, self.v.size(axis), self.v.frame.known)
+            dense, more = pooling_matrix(matrix, self.v.size(axis), self.v.env.grouping_data)
             product = torch.kron(product, dense)
             # A given matrix weighs, so that its zeros have a gradient; others say what is inside.
             whole = isinstance(matrix, Dense)
@@ -170,7 +170,7 @@ class Pools:
                 return torch.where(empty, 0.0, sign * best.amax(-1))
             case "quantile":
                 assert op.share is not None
-                return self._quantile(x, weighs, self.v.frame.number(op.share))
+                return self._quantile(x, weighs, self.v.env.number(op.share))
         raise NotImplementedError(op.statistic)
 
     def _quantile(self, x: Tensor, weighs: Tensor, share: float) -> Tensor:
@@ -191,7 +191,7 @@ class Pools:
     def _centre(self, mean: Tensor) -> Tensor:
         """The centre of a variance. What is rounded is left out of its derivative, where it would
         be multiplied by a sum of deviations, which is zero but for rounding."""
-        rounded = self.v.frame.rounded(mean)
+        rounded = self.v.env.rounded(mean)
         return mean if rounded is mean else rounded.detach()
 
     def _about(

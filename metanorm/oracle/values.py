@@ -12,15 +12,15 @@ from metanorm.ir.nodes import (
     Type,
 )
 from metanorm.oracle.dense import pooling_matrix
-from metanorm.oracle.frame import Frame
+from metanorm.oracle.environment import CallEnvironment
 
 
 class Values:
     """Values by name, and how they line up."""
 
-    def __init__(self, frame: Frame) -> None:
-        self.frame = frame
-        self.space = frame.space
+    def __init__(self, env: CallEnvironment) -> None:
+        self.env = env
+        self.space = env.space
         self.types: dict[Ref, Type] = {}
         self.values: dict[Ref, Tensor] = {}
 
@@ -28,13 +28,15 @@ class Values:
         """The length of an axis; of a cell axis, the number of pools."""
         cells_of = self.space[axis].cells_of
         if cells_of is None:
-            return self.frame.sizes[axis]
-        return len(pooling_matrix(cells_of[1], self.frame.sizes[cells_of[0]], self.frame.known)[0])
+            return self.env.sizes[axis]
+        return len(
+            pooling_matrix(cells_of[1], self.env.sizes[cells_of[0]], self.env.grouping_data)[0]
+        )
 
     def flat(self, tensor: Tensor, dims: Sequence[str]) -> Tensor:
         """A tensor as it is given, to one dimension for each axis, in the order of the program."""
         axes = [leaf for dim in dims for leaf in self.space.leaves(dim)]
-        tensor = tensor.reshape([self.frame.sizes[axis] for axis in axes])
+        tensor = tensor.reshape([self.env.sizes[axis] for axis in axes])
         return tensor.permute([axes.index(axis) for axis in self.space.ordered(axes)])
 
     def stored(self, ref: Ref) -> Tensor:
@@ -43,7 +45,7 @@ class Values:
         wanted = self.space.ordered(self.space.base(a) for a in axes)
         full = self.broadcast(ref, wanted)
         return full.reshape(
-            [n for axis in self.space.merged(wanted) for n in self.frame.shapes[axis]]
+            [n for axis in self.space.merged(wanted) for n in self.env.shapes[axis]]
         )
 
     def aligned(self, ref: Ref, axes: Sequence[str]) -> Tensor:
@@ -54,7 +56,9 @@ class Values:
             if axis not in axes and base in axes:
                 cells_of = self.space[axis].cells_of
                 assert cells_of is not None
-                spread, _ = pooling_matrix(cells_of[1], self.frame.sizes[base], self.frame.known)
+                spread, _ = pooling_matrix(
+                    cells_of[1], self.env.sizes[base], self.env.grouping_data
+                )
                 cell = spread.argmax(dim=0) if len(spread) else torch.zeros(0, dtype=torch.long)
                 value = value.index_select(position, cell)
                 own[position] = base

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from metanorm.diagnostics.values import CallMismatch, WrongArguments
 from metanorm.ir.scalar import Const, SizeOf
-from metanorm.semantics.lowering import Frame, Lowering
+from metanorm.semantics.lowering import CallScope, Lowering
 from metanorm.semantics.matching import Matching
 from metanorm.semantics.output_axes import OutputOrders
 from metanorm.semantics.pools import PoolLowering
@@ -17,17 +17,19 @@ POOLING = ("edges", "matrix")  # sorts of inputs that only pool
 
 
 class Bindings:
-    """Binds the inputs of one call. `caller` is the norm that calls, `frame` the one called."""
+    """Binds the inputs of one call. `caller` is the norm that calls, `callee` the one called."""
 
-    def __init__(self, low: Lowering, call: ast.Call, caller: Frame, frame: Frame) -> None:
+    def __init__(self, low: Lowering, call: ast.Call, caller: CallScope, callee: CallScope) -> None:
         self.low = low
         self.problems = low.problems
         self.call = call
-        self.caller, self.frame = caller, frame
+        self.caller, self.callee = caller, callee
         self.pools = PoolLowering(low, caller)
-        self.items = [i for s in frame.norm.statements if isinstance(s, ast.Input) for i in s.items]
-        assert frame.axes is not None
-        self.axes = frame.axes
+        self.items = [
+            i for s in callee.norm.statements if isinstance(s, ast.Input) for i in s.items
+        ]
+        assert callee.axes is not None
+        self.axes = callee.axes
 
     def bind(self, arguments: list[Value]) -> bool:
         """Whether everything fits; else it has been reported."""
@@ -46,9 +48,9 @@ class Bindings:
         needed = len(self.items) - len(optional)
         if needed <= len(arguments) <= len(self.items):
             return True
-        name = self.frame.norm.name.name
+        name = self.callee.norm.name.name
         given = [i.name.name for i in self.items]
-        given += [f"{h.name.name} = ..." for h in self.frame.norm.hypers if h.default is None]
+        given += [f"{h.name.name} = ..." for h in self.callee.norm.hypers if h.default is None]
         usage = f"{name}({', '.join(given)})"
         wanted = f"{needed} to {len(self.items)}" if optional else needed
         plural = "s" if wanted != 1 else ""
@@ -58,7 +60,7 @@ class Bindings:
 
     def _mismatch(self, reason: str, item: ast.InputItem | None = None, hint: str = "") -> bool:
         declared = item.span if item is not None else None
-        name = self.frame.norm.name.name
+        name = self.callee.norm.name.name
         more = {"hint": hint} if hint else {}
         self.problems.add(CallMismatch(self.call.span, name, reason, declared, **more))
         return False
@@ -72,7 +74,7 @@ class Bindings:
     def _written_axes(self) -> bool:
         """`Inner(x, D = (H, E))`: the axes of the caller behind an axis of the called norm."""
         own = self.own_axes()
-        hypers = {h.name.name for h in self.frame.norm.hypers}
+        hypers = {h.name.name for h in self.callee.norm.hypers}
         for keyword in self.call.keywords:
             axis = own.get(keyword.name)
             if axis is None or keyword.name in hypers or keyword.labelled:
@@ -131,7 +133,7 @@ class Bindings:
             return False
         self._sizes(item)
         entity = Entity("input", item.span, argument, warns=False)
-        self.frame.scope.enter(name, entity)
+        self.callee.names.enter(name, entity)
         return True
 
     def _in_order(self, argument: Tensor) -> tuple[str, ...]:
@@ -151,7 +153,7 @@ class Bindings:
         ]
         if len(open_groups) < 2 or not dims:
             return self._mismatch(reason, item)
-        name, last = self.frame.norm.name.name, open_groups[-1].name
+        name, last = self.callee.norm.name.name, open_groups[-1].name
         given = ", ".join(_written(a) for a in self.call.arguments)
         hint = f"say which are meant: `{name}({given}, {last} = {dims[-1]})`"
         return self._mismatch(reason, item, hint)
@@ -164,8 +166,8 @@ class Bindings:
             return self._mismatch(reason, item)
         self.axes[table.axis.name] = (rows,)
         if isinstance(table.size, ast.Identifier):
-            self.frame.hypers.setdefault(table.size.name, SizeOf(rows))
-            self.frame.hyper_sorts.setdefault(table.size.name, "int")
+            self.callee.hypers.setdefault(table.size.name, SizeOf(rows))
+            self.callee.hyper_sorts.setdefault(table.size.name, "int")
         return True
 
     def _bind_pooling(self, item: ast.InputItem, sort: str, argument: Value) -> bool:
@@ -178,7 +180,7 @@ class Bindings:
             if self.axes.setdefault(dim.axis.name, (argument.axis,)) != (argument.axis,):
                 reason = f"axis `{dim.axis.name}` would stand for two different axes"
                 return self._mismatch(reason, item)
-        self.frame.scope.enter(item.name.name, Entity("input", item.span, argument, warns=False))
+        self.callee.names.enter(item.name.name, Entity("input", item.span, argument, warns=False))
         return True
 
     def _names(self) -> Mapping[str, tuple[str, ...]]:
@@ -192,8 +194,8 @@ class Bindings:
         for dim in item.dims:
             axes = self.axes.get(dim.axis.name, ())
             if isinstance(dim.size, ast.Identifier) and len(axes) == 1:
-                self.frame.hypers.setdefault(dim.size.name, SizeOf(axes[0]))
-                self.frame.hyper_sorts.setdefault(dim.size.name, "int")
+                self.callee.hypers.setdefault(dim.size.name, SizeOf(axes[0]))
+                self.callee.hyper_sorts.setdefault(dim.size.name, "int")
 
     def _bind_default(self, item: ast.InputItem) -> bool:
         name = item.name.name
@@ -202,7 +204,7 @@ class Bindings:
             return self._mismatch(f"input `{name}` must be given", item)
         if isinstance(item.default, ast.Name) and isinstance(value, Tensor) and value.type.axes:
             return self._bind(item, value)
-        self.frame.scope.enter(name, Entity("input", item.span, value, warns=False))
+        self.callee.names.enter(name, Entity("input", item.span, value, warns=False))
         return True
 
     def _default(self, item: ast.InputItem) -> Value | None:
@@ -213,10 +215,10 @@ class Bindings:
                 number = self.low.number(Const(float(word == "true")), span)
                 mask = self.low.map("gt", number, self.low.number(0, span), span=span)
                 if word == "true":
-                    self.low.always.add(mask.ref)
+                    self.low.always_true.add(mask.ref)
                 return mask
             case ast.Name(name=other):
-                entity = self.frame.scope.find(other)
+                entity = self.callee.names.find(other)
                 return entity.value if entity is not None else None
             case ast.Number(value=value):
                 return self.low.number(Const(value), span)
@@ -230,12 +232,12 @@ class Bindings:
 
     def _splits(self) -> bool:
         """A called norm may split an axis only where the caller has split it alike."""
-        for statement in self.frame.norm.statements:
+        for statement in self.callee.norm.statements:
             if isinstance(statement, ast.AxisSplit):
                 axes = self.axes.get(statement.axis.name, ())
                 if len(axes) != len(statement.parts):
                     reason = f"it splits axis `{statement.axis.name}`, which is not split here"
-                    name = self.frame.norm.name.name
+                    name = self.callee.norm.name.name
                     self.problems.add(CallMismatch(self.call.span, name, reason, statement.span))
                     return False
                 for part, axis in zip(statement.parts, axes):

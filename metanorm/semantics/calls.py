@@ -1,4 +1,4 @@
-"""Norms called by norms: the called one is lowered in place, with its axes and names mapped."""
+"""Calls of norms by norms. The callee is lowered in place, with its axes and names mapped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from metanorm.diagnostics.suggest import listing
 from metanorm.diagnostics.values import CallMismatch, UnknownArgument, WrongArguments, WrongKind
 from metanorm.ir.scalar import Const, Hyper, Scalar
 from metanorm.semantics.bindings import Bindings
-from metanorm.semantics.lowering import Frame, KnownNorm, Lowering
+from metanorm.semantics.lowering import CallableNorm, CallScope, Lowering
 from metanorm.semantics.names_in_ast import nodes_in
 from metanorm.semantics.naming import snake_case
 from metanorm.semantics.scalars import CHOICE, flag_from_ast, scalar_from_ast, sort_of
@@ -19,10 +19,10 @@ from metanorm.semantics.values import (
     POISON,
     Choice,
     Entity,
+    NameTable,
     Outputs,
     Poison,
     PoolOnly,
-    Scope,
     Tensor,
     Text,
     Value,
@@ -43,106 +43,112 @@ class Calls:
         self.low = low
         self.problems = low.problems
 
-    def enable(self, statements: Statements, known: Mapping[str, KnownNorm]) -> None:
-        """Let the expressions of a norm call the norms that it knows."""
-        statements.e.norms = tuple(known)
-        statements.e.call_norm = lambda call: self._call(call, statements, known)
+    def enable(self, statements: Statements, callable_norms: Mapping[str, CallableNorm]) -> None:
+        """Let the expressions of a norm call these norms."""
+        statements.e.norms = tuple(callable_norms)
+        statements.e.call_norm = lambda call: self._call(call, statements, callable_norms)
 
     def _call(
-        self, call: ast.Call, statements: Statements, known: Mapping[str, KnownNorm]
+        self, call: ast.Call, statements: Statements, callable_norms: Mapping[str, CallableNorm]
     ) -> Value:
-        """The output of the called norm, or all of them by their names.
+        """The output of the called norm, or all of its outputs by name.
 
-        Parameters and buffers take the name of the value (`b_weight`), except where the
-        call is the whole output of the caller: that norm is the called one, refined.
+        Parameters and buffers take the name of the value (`b_weight`), unless the call is the
+        whole output of the caller.
         """
-        caller = statements.frame
-        twin = caller.shared.get(call.function.name)
-        others = twin.known if twin is not None else known[call.function.name].others
-        norm = twin.norm if twin is not None else known[call.function.name].equations
+        caller = statements.scope
+        first_call = caller.let_scopes.get(call.function.name)
+        norm: ast.Norm | None
+        if first_call is not None:
+            norm, callee_norms = first_call.norm, first_call.callable_norms
+        else:
+            callable_norm = callable_norms[call.function.name]
+            norm, callee_norms = callable_norm.equations, callable_norm.others
         name = norm.name.name if norm is not None else call.function.name
-        if name in caller.path:
-            self._recursion(name, caller, call.span)
+        if name in caller.call_path:
+            self._report_recursion(name, caller, call.span)
             return POISON
-        if len(caller.path) > MOST_CALLS:
-            return POISON  # a circle that is too large to go round; `limits` reports it
-        if twin is not None:
-            statements.frame.scope.find(call.function.name)
-            if twin.failed:
+        if len(caller.call_path) > MOST_CALLS:
+            return POISON  # `limits` reports a circle of this size
+        if first_call is not None:
+            statements.scope.names.find(call.function.name)
+            if first_call.failed:
                 return POISON
         arguments = [self._argument(statements, a) for a in call.arguments]
         if norm is None or any(isinstance(a, Poison) for a in arguments):
             return POISON  # reported where it went wrong
-        prefix = "" if call is caller.whole else f"{caller.let or snake_case(name)}_"
-        frame = Frame(
+        prefix = "" if call is caller.first_output else f"{caller.let_name or snake_case(name)}_"
+        callee = CallScope(
             norm,
-            Scope(self.problems),
+            NameTable(self.problems),
             axes={},
             prefix=caller.prefix + prefix,
-            path=(*caller.path, name),
-            calls=(*caller.calls, call.span),
-            twin=twin or self._inner_twin(caller),
-            known=others,
+            call_path=(*caller.call_path, name),
+            call_spans=(*caller.call_spans, call.span),
+            first_call=first_call or self._matching_first_call(caller),
+            callable_norms=callee_norms,
         )
-        caller.inner.append(frame)
-        if caller.called is call and caller.let:
-            caller.shared[caller.let] = frame
-        bindings = Bindings(self.low, call, caller, frame)
-        if twin is not None and not self._shares(call, twin):
+        caller.inner_scopes.append(callee)
+        if caller.let_call is call and caller.let_name:
+            caller.let_scopes[caller.let_name] = callee
+        bindings = Bindings(self.low, call, caller, callee)
+        if first_call is not None and not self._check_sharing(call, first_call):
             return POISON
         axes = bindings.own_axes()
-        if not self._hypers(call, caller, frame, axes) or not bindings.bind(arguments):
+        if not self._bind_hypers(call, caller, callee, axes) or not bindings.bind(arguments):
             return POISON
-        found = self._lower(frame, others, whole=caller.called is call)
-        frame.failed = isinstance(found, Poison)
-        return found
+        value = self._lower(callee, callee_norms, whole=caller.let_call is call)
+        callee.failed = isinstance(value, Poison)
+        return value
 
-    def _argument(self, statements: Statements, given: ast.Expr) -> Value:
-        """A value that a norm can be called with; moments are none."""
-        value = statements.e.value(given)
+    def _argument(self, statements: Statements, expr: ast.Expr) -> Value:
+        """A value that a norm can take as an input: a number, an index, edges or a matrix."""
+        value = statements.e.value(expr)
         if isinstance(value, (PoolOnly, Poison)):
             return value
         if isinstance(value, Tensor) and value.type.kind == "int":
             return value
-        return statements.e.as_number(value, given) or POISON
+        return statements.e.as_number(value, expr) or POISON
 
-    def _inner_twin(self, caller: Frame) -> Frame | None:
-        """What this call was in the call whose parameters the caller shares."""
-        if caller.twin is None:
+    def _matching_first_call(self, caller: CallScope) -> CallScope | None:
+        """The same call in the earlier call of the caller, whose parameters it shares."""
+        if caller.first_call is None:
             return None
-        place = len(caller.inner)
-        return caller.twin.inner[place] if place < len(caller.twin.inner) else None
+        position, calls = len(caller.inner_scopes), caller.first_call.inner_scopes
+        return calls[position] if position < len(calls) else None
 
-    def _shares(self, call: ast.Call, twin: Frame) -> bool:
-        """Whether a norm may be called again by the name of its first call."""
-        name = twin.norm.name.name
-        if _keeps_state(twin):
+    def _check_sharing(self, call: ast.Call, first_call: CallScope) -> bool:
+        """Whether a norm may be called again by the name of its first call; reports why not."""
+        name = first_call.norm.name.name
+        if _keeps_state(first_call):
             reason = "it keeps running statistics or buffers, which two calls would both update"
             hint = f"give each its own: `{name}(...)`"
             self.problems.add(CallMismatch(call.span, name, reason, hint=hint))
             return False
-        hypers = {h.name.name for h in twin.norm.hypers}
-        given = next((k for k in call.keywords if k.name in (*hypers, *SWITCHES)), None)
-        if given is not None:
-            reason = f"`{given.name}` was decided where it was called first"
+        hypers = {h.name.name for h in first_call.norm.hypers}
+        keyword = next((k for k in call.keywords if k.name in (*hypers, *SWITCHES)), None)
+        if keyword is not None:
+            reason = f"`{keyword.name}` was decided where it was called first"
             hint = f"give it there, or call another `{name}(...)`"
-            self.problems.add(CallMismatch(given.span, name, reason, hint=hint))
+            self.problems.add(CallMismatch(keyword.span, name, reason, hint=hint))
             return False
         return True
 
-    def _recursion(self, name: str, caller: Frame, span: Span) -> None:
-        """Report a circle of calls: always from the same norm on, so that it is one report."""
-        start = caller.path.index(name)
-        norms, calls = caller.path[start:], (*caller.calls[start:], span)
+    def _report_recursion(self, name: str, caller: CallScope, span: Span) -> None:
+        """Report a circle of calls. It begins with the same norm each time, so it is one report."""
+        start = caller.call_path.index(name)
+        norms, calls = caller.call_path[start:], (*caller.call_spans[start:], span)
         first = norms.index(min(norms))
         path = (*norms[first:], *norms[:first], norms[first])
         self.problems.add(Recursion(calls[first], path))
 
-    def _lower(self, frame: Frame, known: Mapping[str, KnownNorm], whole: bool) -> Value:
-        inner = Statements(self.low, frame)
-        self.enable(inner, known)
+    def _lower(
+        self, callee: CallScope, callable_norms: Mapping[str, CallableNorm], whole: bool
+    ) -> Value:
+        inner = Statements(self.low, callee)
+        self.enable(inner, callable_norms)
         result: Value = POISON
-        for statement in frame.norm.statements:
+        for statement in callee.norm.statements:
             if isinstance(statement, ast.Output):
                 items = statement.items if whole else statement.items[:1]
                 result = self._outputs(inner, replace(statement, items=items))
@@ -151,148 +157,150 @@ class Calls:
         return result
 
     def _outputs(self, inner: Statements, statement: ast.Output) -> Value:
-        """One output as it is, several by their names."""
-        found = inner.output(statement)
-        if found is None:
+        """A single output as its tensor, several as `Outputs`."""
+        outputs = inner.output(statement)
+        if outputs is None:
             return POISON
-        if len(found) == 1:
-            return found[0].tensor
-        return Outputs(tuple((output.name, output.tensor) for output in found))
+        if len(outputs) == 1:
+            return outputs[0].tensor
+        return Outputs(tuple((output.name, output.tensor) for output in outputs))
 
     # ---- hyperparameters
 
-    def _hypers(
-        self, call: ast.Call, caller: Frame, frame: Frame, axes: Mapping[str, ast.AxisRef]
+    def _bind_hypers(
+        self, call: ast.Call, caller: CallScope, callee: CallScope, axes: Mapping[str, ast.AxisRef]
     ) -> bool:
-        """Hyperparameters are given by name, as scalars of the caller, or have their default.
+        """Give each hyperparameter its value: a scalar of the caller, by name, or its default.
 
-        A norm that shares the parameters of an earlier call has those of that call.
+        A norm that shares the parameters of an earlier call takes the values of that call.
         """
-        if frame.twin is not None:
-            self._same_hypers(call, frame, frame.twin)
+        if callee.first_call is not None:
+            self._share_hypers(call, callee, callee.first_call)
             return True
-        known = {h.name.name: h for h in frame.norm.hypers}
+        declared = {h.name.name: h for h in callee.norm.hypers}
         given = {k.name: k for k in call.keywords}
         ok = True
         for name, keyword in given.items():
-            if name in SWITCHES and name not in known:
+            if name in SWITCHES and name not in declared:
                 value = keyword.value
                 ok &= isinstance(value, ast.Name) and value.name in ("true", "false")
-                frame.fixed[name] = isinstance(value, ast.Name) and value.name == "true"
-            elif name in axes and name not in known and not keyword.labelled:
+                callee.fixed_switches[name] = isinstance(value, ast.Name) and value.name == "true"
+            elif name in axes and name not in declared and not keyword.labelled:
                 continue
-            elif name not in known or keyword.labelled:
-                listed = (*known, *axes, *SWITCHES)
+            elif name not in declared or keyword.labelled:
+                listed = (*declared, *axes, *SWITCHES)
                 problem = UnknownArgument(
-                    keyword.span, name, frame.norm.name.name, listed, tuple(given)
+                    keyword.span, name, callee.norm.name.name, listed, tuple(given)
                 )
                 self.problems.add(problem)
                 ok = False
-        for name, hyper in known.items():
-            ok &= self._hyper(call, hyper, given.get(name), caller, frame)
+        for name, hyper in declared.items():
+            ok &= self._bind_hyper(call, hyper, given.get(name), caller, callee)
         return bool(ok)
 
-    def _same_hypers(self, call: ast.Call, frame: Frame, twin: Frame) -> None:
-        frame.fixed = dict(twin.fixed)
-        for hyper in frame.norm.hypers:
+    def _share_hypers(self, call: ast.Call, callee: CallScope, first_call: CallScope) -> None:
+        callee.fixed_switches = dict(first_call.fixed_switches)
+        for hyper in callee.norm.hypers:
             name = hyper.name.name
-            frame.hyper_sorts[name] = twin.hyper_sorts[name]
-            entity = twin.scope.find(name)
+            callee.hyper_sorts[name] = first_call.hyper_sorts[name]
+            entity = first_call.names.find(name)
             assert entity is not None
             value = entity.value
-            if name in twin.hypers:
-                frame.hypers[name] = twin.hypers[name]
-                value = self.low.number(twin.hypers[name], call.span)
+            if name in first_call.hypers:
+                callee.hypers[name] = first_call.hypers[name]
+                value = self.low.number(first_call.hypers[name], call.span)
             entity = Entity("hyperparameter", hyper.name.span, value, warns=False)
-            frame.scope.enter(name, entity)
+            callee.names.enter(name, entity)
 
-    def _hyper(
+    def _bind_hyper(
         self,
         call: ast.Call,
         hyper: ast.Hyper,
         keyword: ast.Keyword | None,
-        caller: Frame,
-        frame: Frame,
+        caller: CallScope,
+        callee: CallScope,
     ) -> bool:
         name = hyper.name.name
         scalar: Scalar | None
-        what = f"`{name}` of `{frame.norm.name.name}`"
+        what = f"`{name}` of `{callee.norm.name.name}`"
         sort = sort_of(hyper)
         if sort == CHOICE:
-            return self._choice(call, hyper, keyword, caller, frame)
+            return self._bind_choice(call, hyper, keyword, caller, callee)
         read = flag_from_ast if sort == "bool" else scalar_from_ast
         if keyword is not None:
             scalar = read(keyword.value, caller, self.low, what)
-            if sort == "int" and not self._is_whole(keyword.value, scalar, caller, name):
+            if sort == "int" and not self._check_integer(keyword.value, scalar, caller, name):
                 return False
         elif hyper.default is None:
-            self._lacks(call, frame, name)
+            self._report_missing(call, callee, name)
             return False
         else:
-            scalar = read(hyper.default, frame, self.low, what)
+            scalar = read(hyper.default, callee, self.low, what)
         if scalar is None:
             return False
-        frame.hypers[name], frame.hyper_sorts[name] = scalar, sort
+        callee.hypers[name], callee.hyper_sorts[name] = scalar, sort
         value = self.low.number(scalar, call.span)
-        frame.scope.enter(name, Entity("hyperparameter", hyper.name.span, value, warns=False))
+        callee.names.enter(name, Entity("hyperparameter", hyper.name.span, value, warns=False))
         return True
 
-    def _lacks(self, call: ast.Call, frame: Frame, name: str) -> None:
+    def _report_missing(self, call: ast.Call, callee: CallScope, name: str) -> None:
         wrong = f"needs a value for `{name}`"
-        usage = f"{frame.norm.name.name}(x, {name} = ...)"
-        self.problems.add(WrongArguments(call.span, frame.norm.name.name, usage, wrong))
+        usage = f"{callee.norm.name.name}(x, {name} = ...)"
+        self.problems.add(WrongArguments(call.span, callee.norm.name.name, usage, wrong))
 
-    def _choice(
+    def _bind_choice(
         self,
         call: ast.Call,
         hyper: ast.Hyper,
         keyword: ast.Keyword | None,
-        caller: Frame,
-        frame: Frame,
+        caller: CallScope,
+        callee: CallScope,
     ) -> bool:
-        """One of several strings: one of them, or a hyperparameter of the caller that is."""
-        name, given = hyper.name.name, keyword.value if keyword is not None else hyper.default
+        """Bind a choice of strings: to a string, or to such a choice of the caller."""
+        name, expr = hyper.name.name, keyword.value if keyword is not None else hyper.default
         value: Value | None = None
-        match given:
+        match expr:
             case None:
-                self._lacks(call, frame, name)
+                self._report_missing(call, callee, name)
                 return False
             case ast.Text():
-                value = Text(given.value)
-            case ast.Name() if caller.hyper_sorts.get(given.name) == CHOICE:
-                entity = caller.scope.find(given.name)
+                value = Text(expr.value)
+            case ast.Name() if caller.hyper_sorts.get(expr.name) == CHOICE:
+                entity = caller.names.find(expr.name)
                 value = entity.value if entity is not None else None
         texts = {choice.value for choice in hyper.choices}
-        found = {value.text} if isinstance(value, Text) else set()
-        found |= set(value.texts) if isinstance(value, Choice) else set()
-        if value is None or not found or not found <= texts:
-            known = listing([f'"{choice.value}"' for choice in hyper.choices], "or")
-            hint = f"`{frame.norm.name.name}` asks which of them it is to be"
-            self.problems.add(WrongKind(given.span, "another value", known, hint))
+        possible_texts = {value.text} if isinstance(value, Text) else set()
+        possible_texts |= set(value.texts) if isinstance(value, Choice) else set()
+        if value is None or not possible_texts or not possible_texts <= texts:
+            allowed = listing([f'"{choice.value}"' for choice in hyper.choices], "or")
+            hint = f"`{callee.norm.name.name}` asks which of them it is to be"
+            self.problems.add(WrongKind(expr.span, "another value", allowed, hint))
             return False
-        frame.hyper_sorts[name] = CHOICE
-        frame.scope.enter(name, Entity("hyperparameter", hyper.name.span, value, warns=False))
+        callee.hyper_sorts[name] = CHOICE
+        callee.names.enter(name, Entity("hyperparameter", hyper.name.span, value, warns=False))
         return True
 
-    def _is_whole(self, given: ast.Expr, scalar: Scalar | None, caller: Frame, name: str) -> bool:
-        """Whether an integer is given for one."""
+    def _check_integer(
+        self, expr: ast.Expr, scalar: Scalar | None, caller: CallScope, name: str
+    ) -> bool:
+        """Whether an integer hyperparameter gets an integer; reports one that does not."""
         match scalar:
             case Const(value):
-                whole = value == int(value)
+                is_integer = value == int(value)
             case Hyper(other):
-                whole = caller.hyper_sorts.get(other) != "float"
+                is_integer = caller.hyper_sorts.get(other) != "float"
             case _:
-                whole = True
-        if not whole:
+                is_integer = True
+        if not is_integer:
             self.problems.add(
-                WrongKind(given.span, "a number with a fraction", f"an integer `{name}`")
+                WrongKind(expr.span, "a number with a fraction", f"an integer `{name}`")
             )
-        return whole
+        return is_integer
 
 
-def _keeps_state(frame: Frame) -> bool:
-    """Whether a norm that was called, or one that it calls, has buffers."""
-    pools = (node for node in nodes_in(frame.norm) if isinstance(node, (ast.Tracked, ast.Buffer)))
-    tracks = frame.fixed.get("track", True)
-    own = any(tracks or isinstance(node, ast.Buffer) for node in pools)
-    return own or any(map(_keeps_state, frame.inner))
+def _keeps_state(scope: CallScope) -> bool:
+    """Whether a called norm has buffers or running statistics, or calls a norm that has."""
+    keepers = (node for node in nodes_in(scope.norm) if isinstance(node, (ast.Tracked, ast.Buffer)))
+    tracks = scope.fixed_switches.get("track", True)
+    has_buffers = any(tracks or isinstance(node, ast.Buffer) for node in keepers)
+    return has_buffers or any(map(_keeps_state, scope.inner_scopes))

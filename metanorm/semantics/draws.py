@@ -10,7 +10,7 @@ from metanorm.diagnostics.values import MisplacedDraw, UnknownArgument, WrongArg
 from metanorm.ir.nodes import Draw, Eye, Init, Let, Repeat
 from metanorm.ir.ops import DRAWS
 from metanorm.ir.scalar import Const
-from metanorm.semantics.lowering import Frame, Lowering
+from metanorm.semantics.lowering import CallScope, Lowering
 from metanorm.semantics.names_in_ast import nodes_in
 from metanorm.semantics.pools import PoolLowering
 from metanorm.semantics.scalars import scalar_from_ast
@@ -24,21 +24,21 @@ DEMANDED: Mapping[str, tuple[Callable[[float, float], bool], str]] = {
 }
 
 
-def initial_from_ast(expr: ast.Expr, frame: Frame, low: Lowering, what: str) -> Init | None:
+def initial_from_ast(expr: ast.Expr, scope: CallScope, low: Lowering, what: str) -> Init | None:
     """What a parameter or a buffer begins with, or `None` after a report: `eye` is a matrix."""
-    if isinstance(expr, ast.Name) and expr.name == "eye" and "eye" not in frame.hypers:
+    if isinstance(expr, ast.Name) and expr.name == "eye" and "eye" not in scope.hypers:
         return Eye()
     if not (isinstance(expr, ast.Call) and expr.function.name in DRAWS):
         for inner in _draws_in(expr):
             hint = f"write `{DRAWS[inner.function.name].usage}` as the whole initial value"
             low.problems.add(MisplacedDraw(inner.span, inner.function.name, hint))
             return None
-        return scalar_from_ast(expr, frame, low, what)
+        return scalar_from_ast(expr, scope, low, what)
     if expr.over is not None or expr.per is not None:
         part = "over" if expr.over is not None else "per"
         _wrong(expr, f"takes no `{part}` here: its axes are those of what begins", low)
         return None
-    return draw_from_ast(expr, frame, low)
+    return draw_from_ast(expr, scope, low)
 
 
 def placed(init: Init, dims: tuple[str, ...], what: str, span: Span, low: Lowering) -> Init | None:
@@ -53,7 +53,7 @@ def placed(init: Init, dims: tuple[str, ...], what: str, span: Span, low: Loweri
     return Eye(blocks=len(low.table.space.leaves(dims[-2])) > len(low.table.space.leaves(dims[-1])))
 
 
-def draw_from_ast(call: ast.Call, frame: Frame, low: Lowering) -> Draw | None:
+def draw_from_ast(call: ast.Call, scope: CallScope, low: Lowering) -> Draw | None:
     """A call of a distribution, without its axes."""
     row = DRAWS[call.function.name]
     given: dict[str, ast.Expr] = dict(zip(row.parameters, call.arguments))
@@ -68,7 +68,7 @@ def draw_from_ast(call: ast.Call, frame: Frame, low: Lowering) -> Draw | None:
         _wrong(call, f"takes {len(row.parameters)} arguments, and got {total or 'none'}", low)
         return None
     what = f"an argument of `{row.name}`"
-    found = [scalar_from_ast(given[name], frame, low, what) for name in row.parameters]
+    found = [scalar_from_ast(given[name], scope, low, what) for name in row.parameters]
     first, second = found
     if first is None or second is None:
         return None

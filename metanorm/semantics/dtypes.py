@@ -6,14 +6,14 @@ from metanorm.diagnostics.dtypes import UnknownDtype
 from metanorm.diagnostics.names import UnknownName
 from metanorm.diagnostics.values import WrongKind
 from metanorm.ir.nodes import DTYPES, Dtype, Input, Param
-from metanorm.semantics.lowering import Frame, Lowering
+from metanorm.semantics.lowering import CallScope, Lowering
 from metanorm.semantics.values import Poison, Tensor
 from metanorm.syntax import ast
 
 HAVING = ("input", "parameter")  # what has a dtype that a spec can name
 
 
-def dtype_from_ast(given: ast.Dtype, frame: Frame, low: Lowering) -> Dtype | None:
+def dtype_from_ast(given: ast.Dtype, scope: CallScope, low: Lowering) -> Dtype | None:
     """`like residual` or `as float32`; `None` after a report.
 
     In a norm that is called, an input may be any value; its dtype is that of the first input.
@@ -22,12 +22,12 @@ def dtype_from_ast(given: ast.Dtype, frame: Frame, low: Lowering) -> Dtype | Non
     if not given.like:
         if name in DTYPES:
             return Dtype(name, like=False)
-        is_tensor = name in frame.scope
+        is_tensor = name in scope.names
         low.problems.add(UnknownDtype(given.name.span, name, DTYPES, is_tensor))
         return None
-    entity = frame.scope.find(name)
+    entity = scope.names.find(name)
     if entity is None:
-        known = tuple(n for n, e in frame.scope if e.what in HAVING)
+        known = tuple(n for n, e in scope.names if e.what in HAVING)
         low.problems.add(UnknownName(given.name.span, name, known))
         return None
     if isinstance(entity.value, Poison):

@@ -27,7 +27,7 @@ from metanorm.ir.scalar import SizeOf
 from metanorm.semantics.choices import compared
 from metanorm.semantics.draws import axes_drawn, draw_from_ast
 from metanorm.semantics.forms import Forms
-from metanorm.semantics.lowering import Frame, Lowering
+from metanorm.semantics.lowering import CallScope, Lowering
 from metanorm.semantics.pools import LoweredPool, PoolLowering
 from metanorm.semantics.statistics import Statistics
 from metanorm.semantics.values import (
@@ -50,12 +50,12 @@ MOST_POSITIONS = 2**31
 class Expressions:
     """Lowers the expressions of one norm."""
 
-    def __init__(self, low: Lowering, frame: Frame) -> None:
+    def __init__(self, low: Lowering, scope: CallScope) -> None:
         self.low = low
-        self.frame = frame
+        self.scope = scope
         self.problems = low.problems
-        self.pools = PoolLowering(low, frame)
-        self.statistics = Statistics(low, frame, self.pools, self.number)
+        self.pools = PoolLowering(low, scope)
+        self.statistics = Statistics(low, scope, self.pools, self.number)
         self.forms = Forms(self)
         self.norms: tuple[str, ...] = ()  # what else can be called
         self.call_norm: Callable[[ast.Call], Value] | None = None
@@ -127,15 +127,15 @@ class Expressions:
     # ---- names and arithmetic
 
     def _name(self, expr: ast.Name) -> Value:
-        entity = self.frame.scope.find(expr.name)
+        entity = self.scope.names.find(expr.name)
         if entity is not None:
             return entity.value
         literals = {"true": 1, "false": 0}
         if expr.name in literals:
             return self.low.number(literals[expr.name], expr.span)
-        known = (*self.frame.scope.names(), *literals)
+        known = (*self.scope.names.all(), *literals)
         is_axis = expr.name in self.low.table.declared
-        later = self.frame.later.get(expr.name)
+        later = self.scope.introduced_later.get(expr.name)
         rows = operations(expr.name) if expr.name in CALLABLE else []
         usage = rows[0].usage if rows else ""
         self.problems.add(UnknownName(expr.span, expr.name, known, later, is_axis, usage))
@@ -234,7 +234,7 @@ class Expressions:
             if free is None:
                 free = waiting[0]
                 name = free.new.name
-                while name in self.low.table.declared or name in (self.frame.axes or {}):
+                while name in self.low.table.declared or name in (self.scope.axes or {}):
                     name += "_"
                 between = replace(free.new, name=name)
                 done.append(replace(free, new=between))
@@ -273,7 +273,7 @@ class Expressions:
 
     def _introduce_twin(self, new: ast.AxisRef, old: str) -> None:
         """`v[C -> D]` where there is no D yet: an axis of the length of C."""
-        local = self.frame.axes
+        local = self.scope.axes
         if new.name not in (self.low.table.declared if local is None else local):
             name = self.low.table.twin(new.name, old, new.span)
             if local is not None:
@@ -285,7 +285,7 @@ class Expressions:
         index = self.value(subscript)
         if isinstance(index, Poison):
             return POISON
-        entity = self.frame.scope.find(subscript.name) if isinstance(subscript, ast.Name) else None
+        entity = self.scope.names.find(subscript.name) if isinstance(subscript, ast.Name) else None
         declared = entity.span if entity else None
         if not isinstance(index, Tensor) or index.type.kind != "int":
             reason = "the subscript is no index"
@@ -369,7 +369,7 @@ class Expressions:
             return self._statistic(call)
         if name in FUNCTIONS:
             return self.forms.function(call)
-        is_shared = name in self.frame.shared and name in self.frame.scope
+        is_shared = name in self.scope.let_scopes and name in self.scope.names
         if (name in self.norms or is_shared) and self.call_norm is not None:
             return self._norm(call)
         capital = name[:1].isupper() and name.lower() not in CALLABLE
@@ -400,7 +400,7 @@ class Expressions:
                 hint = f"in what `init` computes, say for which positions: `{name}(0, 1 per O)`"
             self.problems.add(MisplacedDraw(call.span, name, hint))
             return POISON
-        draw = draw_from_ast(call, self.frame, self.low)
+        draw = draw_from_ast(call, self.scope, self.low)
         axes = axes_drawn(call.per, call, self.pools)
         if draw is None or axes is None:
             return POISON
@@ -446,7 +446,7 @@ class Expressions:
                 ref = self.pools.condition(self.value(expr), expr)
                 if ref is None:
                     return None
-                if ref not in self.low.always:
+                if ref not in self.low.always_true:
                     weights[word] = ref
         if over is None:
             return None

@@ -168,7 +168,7 @@ class Forms:
         value = self.only_argument(call)
         to: Dtype | None = first_dtype(self.low)
         if call.dtype is not None:
-            to = dtype_from_ast(call.dtype, self.e.frame, self.low)
+            to = dtype_from_ast(call.dtype, self.e.scope, self.low)
         if value is None or to is None:
             return POISON
         return self.low.emit(Cast(value.ref, to), call.span)
@@ -222,7 +222,7 @@ class Forms:
         radius: Scalar | None = None
         if "radius" in given:
             radius = scalar_from_ast(
-                given["radius"].value, self.e.frame, self.low, "the radius of `sparsestmax`"
+                given["radius"].value, self.e.scope, self.low, "the radius of `sparsestmax`"
             )
         elif name == "sparsestmax":
             hint = "write `sparsestmax(x over K, radius = r)`"
@@ -241,7 +241,7 @@ class Forms:
         wanted = self._affine_parts(call.per)
         if value is None or wanted is None:
             return POISON
-        if self.e.frame.fixed.get("affine") is False:
+        if self.e.scope.fixed_switches.get("affine") is False:
             return value
         switches = self._switches(call.per, wanted)
         for part, function, neutral in (("weight", "mul", 1.0), ("bias", "add", 0.0)):
@@ -283,7 +283,7 @@ class Forms:
         `elementwise_affine` and `bias` where exactly the affine axes are pooled (layer norm),
         else `affine`, and `bias` by keyword.
         """
-        if self.e.frame.axes is not None:
+        if self.e.scope.axes is not None:
             return {"weight": (), "bias": ()}
         axes = next(iter(wanted.values()))
         pools = self.low.pools()
@@ -316,29 +316,29 @@ class Forms:
         switches: tuple[str, ...],
         call: ast.Call,
     ) -> Tensor:
-        frame = self.e.frame
-        if frame.twin is not None:
-            name = frame.twin.learned[len(frame.learned)]
-            frame.learned.append(name)
+        scope = self.e.scope
+        if scope.first_call is not None:
+            name = scope.first_call.affine_params[len(scope.affine_params)]
+            scope.affine_params.append(name)
             known = next(p for p in self.low.params if p.name == name)
             if self.low.dims(axes) != known.dims:
-                self.low.report_shared(frame, part, known.dims)
+                self.low.report_shared(scope, part, known.dims)
             return self.low.emit(Param(name), call.span)
-        name = f"{frame.prefix}{part}"
+        name = f"{scope.prefix}{part}"
         taken = {p.name for p in self.low.params}
-        if name in taken and frame.let:
-            name = f"{frame.prefix}{frame.let}_{part}"
-        if name in taken or name in frame.scope:
+        if name in taken and scope.let_name:
+            name = f"{scope.prefix}{scope.let_name}_{part}"
+        if name in taken or name in scope.names:
             self.problems.add(DuplicateName(call.span, name, None))
-            frame.scope.twice.add(name)
+            scope.names.twice.add(name)
             name = self.low.unique(name)
-        frame.learned.append(name)
+        scope.affine_params.append(name)
         absent = neutral if switches else None
         decl = ParamDecl(
             name, self.low.dims(axes), Const(neutral), switches=switches, absent=absent
         )
         self.low.params.append(decl)
         tensor = self.low.emit(Param(name), call.span, name)
-        if frame.axes is None and name not in frame.scope:
-            frame.scope.enter(name, Entity("parameter", call.span, tensor, True, warns=False))
+        if scope.axes is None and name not in scope.names:
+            scope.names.enter(name, Entity("parameter", call.span, tensor, True, warns=False))
         return tensor

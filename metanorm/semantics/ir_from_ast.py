@@ -19,24 +19,24 @@ from metanorm.ir.scalar import Hyper
 from metanorm.semantics.calls import Calls
 from metanorm.semantics.choices import choices_from_ast
 from metanorm.semantics.draws import report_draws
+from metanorm.semantics.integer_inputs import with_integer_inputs
 from metanorm.semantics.lints import lint
-from metanorm.semantics.lowering import UNKNOWN, Frame, KnownNorm, Lowering
-from metanorm.semantics.misfits import report_misfits
+from metanorm.semantics.lowering import UNKNOWN, CallableNorm, CallScope, Lowering
 from metanorm.semantics.open_lengths import report_open_lengths
 from metanorm.semantics.reserved import check_name
 from metanorm.semantics.scalars import CHOICE, sort_of
 from metanorm.semantics.statements import NormOutput, Statements
+from metanorm.semantics.target_checks import check_target
 from metanorm.semantics.values import (
     POISON,
     Choice,
     Entity,
     Moments,
+    NameTable,
     PoolOnly,
-    Scope,
     Tensor,
     Value,
 )
-from metanorm.semantics.wholes import with_wholes
 from metanorm.source import Span
 from metanorm.syntax import ast
 
@@ -61,7 +61,7 @@ class Lowered:
     values: Mapping[str, NamedValue]
 
 
-def ir_from_ast(norm: ast.Norm, known: Mapping[str, KnownNorm], problems: Collector) -> Lowered:
+def ir_from_ast(norm: ast.Norm, known: Mapping[str, CallableNorm], problems: Collector) -> Lowered:
     """The program of a norm whose clauses are equations.
 
     `known` are the norms that it may call.
@@ -74,13 +74,15 @@ def ir_from_ast(norm: ast.Norm, known: Mapping[str, KnownNorm], problems: Collec
 
 
 class _Norm:
-    def __init__(self, norm: ast.Norm, known: Mapping[str, KnownNorm], problems: Collector) -> None:
+    def __init__(
+        self, norm: ast.Norm, known: Mapping[str, CallableNorm], problems: Collector
+    ) -> None:
         self.norm = norm
         self.problems = problems
         self.low = Lowering(problems)
-        self.frame = Frame(norm, Scope(problems), path=(norm.name.name,))
-        self.frame.later = _introduced(norm)
-        self.statements = Statements(self.low, self.frame)
+        self.scope = CallScope(norm, NameTable(problems), call_path=(norm.name.name,))
+        self.scope.introduced_later = _introduced(norm)
+        self.statements = Statements(self.low, self.scope)
         self.arguments: list[Argument] = []
         Calls(self.low).enable(self.statements, known)
 
@@ -98,10 +100,10 @@ class _Norm:
             self.statements.input(item, position == 0)
         for statement in self.norm.statements:
             if isinstance(statement, ast.AxisSplit):
-                self.low.table.split(statement, self.frame.hypers)
+                self.low.table.split(statement, self.scope.hypers)
                 for part in statement.parts:
                     if isinstance(part.size, ast.Identifier):
-                        self.frame.scope.find(part.size.name)
+                        self.scope.names.find(part.size.name)
         if self.low.inputs:
             self._note_samples(self.low.inputs[0])
         self.statements.bind_inputs()
@@ -112,9 +114,9 @@ class _Norm:
             if isinstance(statement, ast.Output):
                 output = self.statements.output(statement)
         self.low.table.report_free()
-        self.low.inputs = with_wholes(self.low)
+        self.low.inputs = with_integer_inputs(self.low)
         self._no_clash()
-        report_misfits(self.norm, self.low, self.problems)
+        check_target(self.norm, self.low, self.problems)
         if not self.problems.has_errors:  # of which one may be why an input has no default
             report_open_lengths(self.norm, self.low, self.problems)
         if output is None or not self._fits(output, target):
@@ -124,7 +126,7 @@ class _Norm:
         )
         report_draws(program.body, self.problems)
         if not self.problems.has_errors:
-            lint(program, self.low, self.frame, self.problems)
+            lint(program, self.low, self.scope, self.problems)
         return program
 
     def _target(self) -> str:
@@ -141,7 +143,7 @@ class _Norm:
     def values(self) -> dict[str, NamedValue]:
         """The names in scope, but for those that are wrong."""
         found: dict[str, NamedValue] = {}
-        for name, entity in self.frame.scope:
+        for name, entity in self.scope.names:
             match entity.value:
                 case Tensor(_, type):
                     found[name] = NamedValue(entity.what, self._written(type.axes), type.kind)
@@ -170,9 +172,9 @@ class _Norm:
                 found = UnknownSort(hyper.type.span, sort, "hyperparameter", HYPER_SORTS)
                 self.problems.add(found)
                 sort = UNKNOWN
-            self.frame.hyper_sorts[name] = sort
+            self.scope.hyper_sorts[name] = sort
             if sort != CHOICE:
-                self.frame.hypers[name] = Hyper(name)
+                self.scope.hypers[name] = Hyper(name)
             texts = choices_from_ast(hyper, self.low)
             default = self._hyper_default(hyper, sort) if sort != UNKNOWN else None
             axes = tuple(axis.name for axis in hyper.axes)
@@ -196,7 +198,7 @@ class _Norm:
                 value = POISON
             else:
                 value = self.low.number(Hyper(name), hyper.name.span)
-            self.frame.scope.enter(name, Entity("hyperparameter", hyper.name.span, value))
+            self.scope.names.enter(name, Entity("hyperparameter", hyper.name.span, value))
 
     def _is_square(self, hyper: ast.Hyper) -> bool:
         """Whether the matrix pools one axis; reports one that does not."""
@@ -211,7 +213,7 @@ class _Norm:
         """The axes of matrix hyperparameters are known once the inputs are."""
         for hyper in self.norm.hypers:
             for axis in hyper.axes[:1]:
-                if self.frame.hyper_sorts[hyper.name.name] == "matrix":
+                if self.scope.hyper_sorts[hyper.name.name] == "matrix":
                     self.low.table.resolve(ast.AxisRef(span=axis.span, name=axis.name))
 
     def _hyper_default(self, hyper: ast.Hyper, sort: str) -> float | bool | str | None:
@@ -251,12 +253,12 @@ class _Norm:
 
     def _no_clash(self) -> None:
         """What becomes an argument or an attribute without being written has a name of its own."""
-        entities = {name: e for name, e in self.frame.scope if e.what in ARGUMENTS}
+        entities = {name: e for name, e in self.scope.names if e.what in ARGUMENTS}
         seen = {name: entity.span for name, entity in entities.items()}
         kept = {buffer.name for buffer in self.low.buffers}
-        seen |= {name: e.span for name, e in self.frame.scope if name in kept}
+        seen |= {name: e.span for name, e in self.scope.names if name in kept}
         for name, span, what in self._implied(entities):
-            if name in seen and name not in self.frame.scope.twice:
+            if name in seen and name not in self.scope.names.twice:
                 self.problems.add(DuplicateName(span, name, seen[name], what=what))
             seen.setdefault(name, span)
         for name in momenta_of(self.low.updates).values():
@@ -294,7 +296,7 @@ class _Norm:
     def _fits(self, output: list[NormOutput], target: str) -> bool:
         space = self.low.table.space
         first, item = output[0].tensor, output[0].item
-        expected = self.low.known().axes(self.low.inputs[0].dims) if target != "loss" else ()
+        expected = self.low.declarations().axes(self.low.inputs[0].dims) if target != "loss" else ()
         found = space.ordered(space.base(a) for a in first.type.axes)
         seen: dict[str, Span] = {}
         for name, _, other, *_ in output:
@@ -319,7 +321,7 @@ class _Norm:
         """
         several = [check for check in self.low.checks if isinstance(check, MinimumPoolSize)]
         kept = [c for c in self.low.checks if c not in several or len(several) == 1]
-        counted = [c for c in several if not c.tracked and dict(c.over) in self.low.counted]
+        counted = [c for c in several if not c.tracked and dict(c.over) in self.low.counted_pools]
         kept = [c for c in kept if c not in counted]
         return tuple(dict.fromkeys((*self.low.table.splits, *kept)))
 

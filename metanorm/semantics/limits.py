@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from metanorm.diagnostics.structure import TooLarge
 from metanorm.semantics.calls import MOST_CALLS
-from metanorm.semantics.lowering import KnownNorm
+from metanorm.semantics.lowering import CallableNorm
 from metanorm.semantics.names_in_ast import nodes_in
 from metanorm.syntax import ast
 
@@ -70,15 +70,15 @@ class Sizes:
         self.known: dict[int, Size] = {}
         self.kept: list[ast.Norm] = []  # as long as their identity stands for them
 
-    def too_large(self, norm: ast.Norm, others: Mapping[str, KnownNorm]) -> TooLarge | None:
+    def too_large(self, norm: ast.Norm, others: Mapping[str, CallableNorm]) -> TooLarge | None:
         """The call that makes a norm too large, or the whole run."""
-        size = self._size(KnownNorm(norm, others))
+        size = self._size(CallableNorm(norm, others))
         self.total += size.values
         if size.problem is None and self.total > MOST_VALUES_OF_ALL:
             return TooLarge(norm.name.span, MOST_VALUES_OF_ALL, "values", "all that is compiled")
         return size.problem
 
-    def _size(self, norm: KnownNorm) -> Size:
+    def _size(self, norm: CallableNorm) -> Size:
         """The size of a norm. Without recursion: calls may be in each other very deep."""
         waiting, begun = [norm], set[int]()
         while waiting:
@@ -95,7 +95,7 @@ class Sizes:
                 self.known[id(equations)] = self._sum(equations, waiting.pop().others)
         return self.known.get(id(norm.equations), Size())
 
-    def _sum(self, norm: ast.Norm, others: Mapping[str, KnownNorm]) -> Size:
+    def _sum(self, norm: ast.Norm, others: Mapping[str, CallableNorm]) -> Size:
         """The size of a norm, where those of the norms that it calls are known.
 
         One that is not known is part of a circle, which is reported where it is lowered.
@@ -119,7 +119,7 @@ class Sizes:
         return Size(values, depth)
 
 
-def _callable(norm: ast.Norm, others: Mapping[str, KnownNorm]) -> Mapping[str, KnownNorm]:
+def _callable(norm: ast.Norm, others: Mapping[str, CallableNorm]) -> Mapping[str, CallableNorm]:
     """What a norm can call: others, and a `let` that is a call of one."""
     lets = {
         statement.name.name: others[statement.value.function.name]
@@ -131,7 +131,7 @@ def _callable(norm: ast.Norm, others: Mapping[str, KnownNorm]) -> Mapping[str, K
     return {**others, **lets}
 
 
-def _called(node: ast.Node, others: Mapping[str, KnownNorm]) -> KnownNorm | None:
+def _called(node: ast.Node, others: Mapping[str, CallableNorm]) -> CallableNorm | None:
     return others.get(node.function.name) if isinstance(node, ast.Call) else None
 
 

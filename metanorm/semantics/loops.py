@@ -25,7 +25,7 @@ class Loops:
 
     def __init__(self, statements: Statements) -> None:
         self.statements = statements
-        self.low, self.frame = statements.low, statements.frame
+        self.low, self.scope = statements.low, statements.scope
         self.problems = statements.problems
         self.e = statements.e
 
@@ -38,13 +38,13 @@ class Loops:
             name = assignment.name.name
             if name in carried or name in temporary:
                 continue
-            entity = self.frame.scope.find(name)
+            entity = self.scope.names.find(name)
             if entity is None and self._is_read(name, statement.body[place:]):
                 check_name(assignment.name, self.problems)
                 temporary.add(name)
                 continue
             if entity is None or entity.what != "value" or isinstance(entity.value, PoolOnly):
-                known = tuple(n for n, e in self.frame.scope if e.what == "value")
+                known = tuple(n for n, e in self.scope.names if e.what == "value")
                 hint = "only values of a `let` change from step to step"
                 self.statements.not_a(assignment.name, entity, "a value", known, hint)
                 return
@@ -62,7 +62,7 @@ class Loops:
         return any(name in names_in(later.value) for later in body[1:])
 
     def _carries_nothing(self, first: ast.Assignment) -> None:
-        known = tuple(n for n, e in self.frame.scope if e.what == "value")
+        known = tuple(n for n, e in self.scope.names if e.what == "value")
         self.problems.add(UnknownName(first.name.span, first.name.name, known))
 
     def _loop(
@@ -79,7 +79,7 @@ class Loops:
             ref = self.low.unique(f"%{name}")
             self.low.types[ref] = initial.type
             inside.append(ref)
-            self.frame.scope.replace(name, Tensor(ref, initial.type))
+            self.scope.names.replace(name, Tensor(ref, initial.type))
         last = {assignment.name.name: assignment for assignment in body}
         found = dict(carried)
         failed = False
@@ -101,30 +101,30 @@ class Loops:
         steps = self.low.leave_body(outer)
         for name in last:
             if name in carried:
-                self.frame.scope.replace(name, POISON)
+                self.scope.names.replace(name, POISON)
             else:
-                self.frame.scope.leave(name)
+                self.scope.names.leave(name)
         if failed:
             return
         initial_refs = tuple(t.ref for t in carried.values())
         for position, name in enumerate(carried):
             op = Repeat(count, tuple(inside), initial_refs, steps, tuple(results), position)
             tensor = self.low.rename(self.low.emit(op, span), self.low.unique(name))
-            self.frame.scope.replace(name, tensor)
+            self.scope.names.replace(name, tensor)
 
     def _assign(self, name: ast.Identifier, value: Value) -> None:
         """A value of one step, under a name that it may have had before."""
-        if name.name in self.frame.scope:
-            self.frame.scope.replace(name.name, value)
+        if name.name in self.scope.names:
+            self.scope.names.replace(name.name, value)
         else:
-            self.frame.scope.enter(name.name, Entity("value", name.span, value, warns=False))
+            self.scope.names.enter(name.name, Entity("value", name.span, value, warns=False))
 
     def _steps(self, expr: ast.Expr) -> Scalar | None:
         if isinstance(expr, ast.Number) and expr.value == int(expr.value) and expr.value < 2**31:
             return Const(expr.value)
-        if isinstance(expr, ast.Name) and self.frame.hyper_sorts.get(expr.name) == "int":
-            self.frame.scope.find(expr.name)
-            return self.frame.hypers[expr.name]
+        if isinstance(expr, ast.Name) and self.scope.hyper_sorts.get(expr.name) == "int":
+            self.scope.names.find(expr.name)
+            return self.scope.hypers[expr.name]
         if not isinstance(expr, ast.Missing):
             self.problems.add(UnboundedRepeat(expr.span))
         return None

@@ -1,4 +1,4 @@
-"""The program under construction: declarations, bindings, and the frame of each norm in it."""
+"""The program under construction: declarations, bindings, and the scope of each norm in it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from metanorm.ir.rename import map_operands
 from metanorm.ir.scalar import Const, Scalar
 from metanorm.ir.typing import Declarations, type_of
 from metanorm.semantics.axes import AxisTable
-from metanorm.semantics.values import Scope, Tensor
+from metanorm.semantics.values import NameTable, Tensor
 from metanorm.source import Span
 from metanorm.syntax import ast
 
@@ -37,42 +37,41 @@ UNKNOWN = "unknown"  # a sort that there is not, which has been reported
 
 
 @dataclass(frozen=True)
-class KnownNorm:
-    """A norm that can be called: its equations (`None` if it is broken), and what it can call."""
+class CallableNorm:
+    """A norm that can be called: its equations, `None` if it has errors, and what it can call."""
 
     equations: ast.Norm | None
-    others: Mapping[str, KnownNorm]
+    others: Mapping[str, CallableNorm]
 
 
 @dataclass
-class Frame:
+class CallScope:
     """One norm while it is lowered: the one that is compiled, or one that it calls.
 
-    `axes` maps the axes of a called norm to those of the program; `prefix` begins the names
-    of what it brings; `fixed` holds the switches that the call sets.
+    A called norm is lowered in place. `axes` maps its axes to those of the program, and `prefix`
+    begins the names of its parameters and values; `axes` of the norm that is compiled is `None`.
     """
 
     norm: ast.Norm
-    scope: Scope
+    names: NameTable
     hypers: dict[str, Scalar] = field(default_factory=dict)
     hyper_sorts: dict[str, str] = field(default_factory=dict)
     axes: dict[str, tuple[str, ...]] | None = None
     prefix: str = ""
-    fixed: dict[str, bool] = field(default_factory=dict)
-    path: tuple[str, ...] = ()  # the norms that called each other, down to this one
-    calls: tuple[Span, ...] = ()  # where they did
-    primary: str = ""  # the name of the first input
-    later: dict[str, Span] = field(default_factory=dict)  # what is introduced further down
-    let: str = ""  # the `let` that is being lowered
-    called: ast.Expr | None = None  # what it is, where that is all of it
-    shared: dict[str, Frame] = field(default_factory=dict)  # norms that a `let` is a call of
-    twin: Frame | None = None  # the first call, whose parameters this one shares
-    known: Mapping[str, KnownNorm] = field(default_factory=dict)  # what it can call
-    inner: list[Frame] = field(default_factory=list)  # the calls that it makes, in order
-    failed: bool = True  # whether it computes nothing, since it is wrong somewhere
-    learned: list[str] = field(default_factory=list)  # those of its affine maps, in order
-    made: dict[str, str] = field(default_factory=dict)  # its parameters, by their names in the spec
-    whole: ast.Expr | None = None  # the first output, while it is lowered
+    fixed_switches: dict[str, bool] = field(default_factory=dict)  # those that the call sets
+    call_path: tuple[str, ...] = ()  # the norms that called each other, down to this one
+    call_spans: tuple[Span, ...] = ()  # where they did
+    introduced_later: dict[str, Span] = field(default_factory=dict)  # names of later statements
+    let_name: str = ""  # the `let` that is being lowered
+    let_call: ast.Expr | None = None  # its value, where that is a call and nothing else
+    let_scopes: dict[str, CallScope] = field(default_factory=dict)  # callees by the `let` they are
+    first_call: CallScope | None = None  # an earlier call, whose parameters this one shares
+    callable_norms: Mapping[str, CallableNorm] = field(default_factory=dict)
+    inner_scopes: list[CallScope] = field(default_factory=list)  # the calls it makes, in order
+    failed: bool = True  # whether it has no value, because of an error in it
+    affine_params: list[str] = field(default_factory=list)  # parameters of its `affine`, in order
+    param_names: dict[str, str] = field(default_factory=dict)  # name in the spec to the program's
+    first_output: ast.Expr | None = None  # the first output, while it is lowered
 
 
 class Lowering:
@@ -92,23 +91,27 @@ class Lowering:
         self.flags: list[Argument] = []  # comparisons of hyperparameters that are strings
         self.updates: list[Update] = []
         self.checks: list[Check] = []
-        self.counted: list[dict[str, Grouping]] = []  # pools whose size the spec asks for
+        self.counted_pools: list[dict[str, Grouping]] = []  # pools whose size the spec asks for
         self.body: list[Let] = []
         self.types: dict[Ref, Type] = {}
         self.spans: dict[Ref, Span] = {}
         self.divisors: list[tuple[Ref, Span]] = []
         self.samples: tuple[str, ...] = ()  # the leading axis of the first input
-        self.written: dict[Ref, tuple[str, ...]] = {}  # the axes of `let d[N, C]`, in that order
-        self.running: dict[str, Tensor] = {}  # running statistics, by buffer
-        self.groups: dict[tuple[object, ...], str] = {}  # prefixes of tracked statistics
-        self.named: dict[str, tuple[object, ...]] = {}  # tracked statistics that have names
-        self.always: set[Ref] = set()  # masks that are true everywhere
-        self.equal: dict[Ref, Ref] = {}  # each value's first binding that computes the same
+        self.written_axes: dict[
+            Ref, tuple[str, ...]
+        ] = {}  # the axes of `let d[N, C]`, in that order
+        self.running_statistics: dict[str, Tensor] = {}  # running statistics, by buffer
+        self.tracked_prefixes: dict[tuple[object, ...], str] = {}  # prefixes of tracked statistics
+        self.tracked_by_name: dict[
+            str, tuple[object, ...]
+        ] = {}  # tracked statistics that have names
+        self.always_true: set[Ref] = set()  # masks that are true everywhere
+        self.first_equal: dict[Ref, Ref] = {}  # each value's first binding that computes the same
         self._firsts: dict[Op, Ref] = {}
         self._leaves: dict[Op, Tensor] = {}
         self._count = 0
 
-    def known(self) -> Declarations:
+    def declarations(self) -> Declarations:
         """What is declared so far."""
         return Declarations(self.table.space, self.inputs, self.params, self.buffers)
 
@@ -121,11 +124,11 @@ class Lowering:
             name = f"{name}.{self._count}" if name else f"%{self._count}"
         if name in self.types:  # a running statistic and a value of one name: reported later
             name = f"%{self._count}"
-        type_ = type_of(op, self.types, self.known())
+        type_ = type_of(op, self.types, self.declarations())
         self.body.append(Let(name, op, type_, span))
         self.types[name] = type_
         self.spans[name] = span
-        self.equal[name] = self._firsts.setdefault(map_operands(op, self.equal), name)
+        self.first_equal[name] = self._firsts.setdefault(map_operands(op, self.first_equal), name)
         tensor = Tensor(name, type_)
         if isinstance(op, (Number, Input)):
             self._leaves[op] = tensor
@@ -166,18 +169,20 @@ class Lowering:
         self.body[-1] = replace(last, name=name)
         self.types[name] = self.types.pop(tensor.ref)
         self.spans[name] = self.spans.pop(tensor.ref)
-        self.equal[name] = self.equal.pop(tensor.ref)
+        self.first_equal[name] = self.first_equal.pop(tensor.ref)
         self.divisors = [(name if r == tensor.ref else r, s) for r, s in self.divisors]
         called = Tensor(name, tensor.type)
-        self.running = {b: called if t == tensor else t for b, t in self.running.items()}
+        self.running_statistics = {
+            b: called if t == tensor else t for b, t in self.running_statistics.items()
+        }
         return called
 
-    def report_shared(self, frame: Frame, name: str, dims: tuple[str, ...]) -> None:
+    def report_shared(self, scope: CallScope, name: str, dims: tuple[str, ...]) -> None:
         """Report a value that lacks axes on which a shared parameter lives."""
         shown = ", ".join(self.table.shown(axis) for axis in dims)
         reason = f"its parameter `{name}` lives on [{shown}] in the first call, and elsewhere here"
-        hint = f"give it a norm of its own: `{frame.norm.name.name}(...)`"
-        problem = CallMismatch(frame.calls[-1], frame.norm.name.name, reason, hint=hint)
+        hint = f"give it a norm of its own: `{scope.norm.name.name}(...)`"
+        problem = CallMismatch(scope.call_spans[-1], scope.norm.name.name, reason, hint=hint)
         self.problems.add(problem)
 
     def unique(self, name: str) -> str:

@@ -57,8 +57,8 @@ class OutputOrders:
 
     def _found(self, ref: Ref, op: Op) -> Iterable[Axes]:
         """Orders to choose from: more axes than a value has do no harm."""
-        if ref in self.low.written:
-            yield self.low.written[ref]
+        if ref in self.low.written_axes:
+            yield self.low.written_axes[ref]
         own = {self.space.base(a) for a in self.low.types[ref].axes}
         match op:
             case Input(name) | Param(name) | Buffer(name):

@@ -33,7 +33,7 @@ from metanorm.ir.aggregation import (
 from metanorm.ir.nodes import Divisible, Ref
 from metanorm.ir.ops import MATRICES
 from metanorm.ir.scalar import Const, Scalar
-from metanorm.semantics.lowering import UNKNOWN, Frame, Lowering
+from metanorm.semantics.lowering import UNKNOWN, CallScope, Lowering
 from metanorm.semantics.values import PoolOnly, Tensor
 from metanorm.source import Span
 from metanorm.syntax import ast
@@ -92,9 +92,9 @@ class LoweredPool:
 class PoolLowering:
     """Lowers the pools of one norm."""
 
-    def __init__(self, low: Lowering, frame: Frame) -> None:
+    def __init__(self, low: Lowering, scope: CallScope) -> None:
         self.low = low
-        self.frame = frame
+        self.scope = scope
         self.problems = low.problems
 
     def resolve(
@@ -102,14 +102,14 @@ class PoolLowering:
     ) -> tuple[str, ...] | None:
         """The axes of the program that an axis of this norm stands for; one that there is not is
         reported, unless `quiet` says that it will be."""
-        if quiet and ref.name not in (self.frame.axes or self.low.table.declared):
+        if quiet and ref.name not in (self.scope.axes or self.low.table.declared):
             return None
-        if self.frame.axes is None:
+        if self.scope.axes is None:
             return self.low.table.resolve(ref, alone)
-        if ref.name not in self.frame.axes:
+        if ref.name not in self.scope.axes:
             self.low.table.unknown(ref)
             return None
-        return self.frame.axes[ref.name]
+        return self.scope.axes[ref.name]
 
     def aggregation(self, pool: ast.Pool, value: Tensor | None) -> Aggregation | None:
         """The matrices of a pool, or `None` after reporting what is wrong with it."""
@@ -237,16 +237,16 @@ class PoolLowering:
             reason, hint = "needs a positive whole number", f"it is written `{usage}`"
         elif isinstance(expr, ast.Negative):
             reason, hint = "needs a positive whole number", f"it is written `{usage}`"
-        elif isinstance(expr, ast.Name) and self.frame.hyper_sorts.get(expr.name) == UNKNOWN:
+        elif isinstance(expr, ast.Name) and self.scope.hyper_sorts.get(expr.name) == UNKNOWN:
             return None
-        elif isinstance(expr, ast.Name) and expr.name in self.frame.hypers:
-            self.frame.scope.find(expr.name)
-            if self.frame.hyper_sorts[expr.name] == "int":
-                return self.frame.hypers[expr.name]
+        elif isinstance(expr, ast.Name) and expr.name in self.scope.hypers:
+            self.scope.names.find(expr.name)
+            if self.scope.hyper_sorts[expr.name] == "int":
+                return self.scope.hypers[expr.name]
             reason = f"needs a whole number, and `{expr.name}` is not declared as one"
             hint = f"declare the hyperparameter as `{expr.name}: int`"
-        elif isinstance(expr, ast.Name) and self.frame.scope.find(expr.name) is None:
-            self.problems.add(UnknownName(expr.span, expr.name, tuple(self.frame.hypers)))
+        elif isinstance(expr, ast.Name) and self.scope.names.find(expr.name) is None:
+            self.problems.add(UnknownName(expr.span, expr.name, tuple(self.scope.hypers)))
             return None
         else:
             reason = "needs a number that is known when the module is constructed"
@@ -256,7 +256,7 @@ class PoolLowering:
 
     def _named(self, matrix: ast.Matrix, item: ast.PoolAxis) -> Grouping | None:
         """An index, an edge list or a matrix, by name."""
-        entity = self.frame.scope.find(matrix.name)
+        entity = self.scope.names.find(matrix.name)
         value = entity.value if entity else None
         axis = self.resolve(item.axis) or ("",)
         if matrix.parenthesised:
@@ -286,7 +286,7 @@ class PoolLowering:
             return ByIndex(value.ref)
         if entity is not None and not isinstance(value, (Tensor, PoolOnly)):
             return None  # poisoned: reported where it was introduced
-        names = [n for n, e in self.frame.scope if _pools(e.value)]
+        names = [n for n, e in self.scope.names if _pools(e.value)]
         known = (*MATRICES, *names)
         self.problems.add(UnknownMatrix(matrix.span, matrix.name, known, entity is not None))
         return None

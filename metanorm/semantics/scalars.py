@@ -7,7 +7,7 @@ from metanorm.diagnostics.structure import TooLarge
 from metanorm.diagnostics.values import NotConstant
 from metanorm.ir.ops import ELEMENTWISE, OPERATORS
 from metanorm.ir.scalar import FUNCTIONS, MAX_SCALAR_SIZE, Const, Scalar, SizeOf, apply, size_of
-from metanorm.semantics.lowering import Frame, Lowering
+from metanorm.semantics.lowering import CallScope, Lowering
 from metanorm.syntax import ast
 
 CHOICE = "choice"  # of several strings
@@ -15,25 +15,25 @@ FLAGS = {"false": 0.0, "true": 1.0}
 
 
 def scalar_from_ast(
-    expr: ast.Expr, frame: Frame, low: Lowering, what: str, hint: str = ""
+    expr: ast.Expr, scope: CallScope, low: Lowering, what: str, hint: str = ""
 ) -> Scalar | None:
     """The scalar, or `None` after reporting that it is not known at construction."""
-    scalar = _scalar(expr, frame, low)
+    scalar = _scalar(expr, scope, low)
     if scalar is not None and size_of(scalar) > MAX_SCALAR_SIZE:
         low.problems.add(TooLarge(expr.span, MAX_SCALAR_SIZE, "numbers and operators", what))
         return None
     if scalar is not None or isinstance(expr, ast.Missing):
         return scalar
-    if isinstance(expr, ast.Name) and frame.scope.find(expr.name) is None:
-        low.problems.add(UnknownName(expr.span, expr.name, tuple(frame.hypers)))
+    if isinstance(expr, ast.Name) and scope.names.find(expr.name) is None:
+        low.problems.add(UnknownName(expr.span, expr.name, tuple(scope.hypers)))
     else:
         low.problems.add(NotConstant(expr.span, what, hint))
     return None
 
 
-def scalar_or_none(expr: ast.Expr, frame: Frame, low: Lowering) -> Scalar | None:
+def scalar_or_none(expr: ast.Expr, scope: CallScope, low: Lowering) -> Scalar | None:
     """The scalar; `None` where there is none, or where it is so large that it is a value."""
-    scalar = _scalar(expr, frame, low)
+    scalar = _scalar(expr, scope, low)
     return scalar if scalar is None or size_of(scalar) <= MAX_SCALAR_SIZE else None
 
 
@@ -48,31 +48,31 @@ def sort_of(hyper: ast.Hyper) -> str:
     return "bool" if is_flag else "float"
 
 
-def flag_from_ast(expr: ast.Expr, frame: Frame, low: Lowering, what: str) -> Scalar | None:
+def flag_from_ast(expr: ast.Expr, scope: CallScope, low: Lowering, what: str) -> Scalar | None:
     """`true`, `false` or a hyperparameter that is one of them; `None` after a report."""
     if isinstance(expr, ast.Name) and expr.name in FLAGS:
         return Const(FLAGS[expr.name])
-    if isinstance(expr, ast.Name) and frame.hyper_sorts.get(expr.name) == "bool":
-        frame.scope.find(expr.name)
-        return frame.hypers[expr.name]
+    if isinstance(expr, ast.Name) and scope.hyper_sorts.get(expr.name) == "bool":
+        scope.names.find(expr.name)
+        return scope.hypers[expr.name]
     low.problems.add(NotConstant(expr.span, what, "it is `true` or `false`"))
     return None
 
 
-def _scalar(expr: ast.Expr, frame: Frame, low: Lowering) -> Scalar | None:
+def _scalar(expr: ast.Expr, scope: CallScope, low: Lowering) -> Scalar | None:
     match expr:
         case ast.Number():
             return Const(expr.value)
         case ast.Name():
-            return _hyper(expr.name, frame)
+            return _hyper(expr.name, scope)
         case ast.Negative():
-            return _apply("neg", (expr.operand,), frame, low)
+            return _apply("neg", (expr.operand,), scope, low)
         case ast.Power():
-            return _apply("pow", (expr.base, expr.exponent), frame, low)
+            return _apply("pow", (expr.base, expr.exponent), scope, low)
         case ast.Chain():
-            result = _scalar(expr.operands[0], frame, low)
+            result = _scalar(expr.operands[0], scope, low)
             for operator, operand in zip(expr.operators, expr.operands[1:]):
-                right = _scalar(operand, frame, low)
+                right = _scalar(operand, scope, low)
                 if result is None or right is None:
                     return None
                 if (
@@ -81,9 +81,9 @@ def _scalar(expr: ast.Expr, frame: Frame, low: Lowering) -> Scalar | None:
                     result = apply(OPERATORS[operator], result, right)
             return result
         case ast.Call() if expr.function.name == "size" and not expr.over:
-            return _size(expr, frame, low)
+            return _size(expr, scope, low)
         case ast.Call() if _is_function(expr):
-            return _apply(expr.function.name, expr.arguments, frame, low)
+            return _apply(expr.function.name, expr.arguments, scope, low)
         case _:
             return None
 
@@ -95,27 +95,27 @@ def _is_function(call: ast.Call) -> bool:
     return known and len(call.arguments) == len(ELEMENTWISE[name].parameters)
 
 
-def _hyper(name: str, frame: Frame) -> Scalar | None:
-    if name not in frame.hypers or frame.hyper_sorts.get(name) not in ("int", "float"):
+def _hyper(name: str, scope: CallScope) -> Scalar | None:
+    if name not in scope.hypers or scope.hyper_sorts.get(name) not in ("int", "float"):
         return None
-    frame.scope.find(name)
-    return frame.hypers[name]
+    scope.names.find(name)
+    return scope.hypers[name]
 
 
 def _apply(
-    function: str, arguments: tuple[ast.Expr, ...], frame: Frame, low: Lowering
+    function: str, arguments: tuple[ast.Expr, ...], scope: CallScope, low: Lowering
 ) -> Scalar | None:
-    scalars = [_scalar(a, frame, low) for a in arguments]
+    scalars = [_scalar(a, scope, low) for a in arguments]
     if any(s is None for s in scalars):
         return None
     return apply(function, *(s for s in scalars if s is not None))
 
 
-def _size(call: ast.Call, frame: Frame, low: Lowering) -> Scalar | None:
+def _size(call: ast.Call, scope: CallScope, low: Lowering) -> Scalar | None:
     """`size(D)`, which fixes the length of D: the number is needed at construction."""
     argument = call.arguments[0] if len(call.arguments) == 1 else None
     name = argument.name if isinstance(argument, (ast.Name, ast.Spread)) else ""
-    axes = frame.axes.get(name, ()) if frame.axes is not None else (name,)
+    axes = scope.axes.get(name, ()) if scope.axes is not None else (name,)
     if len(axes) != 1 or axes[0] not in low.table.declared:
         return None
     low.table.claim(axes[0], "an initial value", call.span)

@@ -29,7 +29,7 @@ from metanorm.semantics.draws import initial_from_ast, placed
 from metanorm.semantics.dtypes import dtype_from_ast, first_dtype
 from metanorm.semantics.expressions import Expressions
 from metanorm.semantics.loops import Loops
-from metanorm.semantics.lowering import UNKNOWN, Frame, Lowering
+from metanorm.semantics.lowering import UNKNOWN, CallScope, Lowering
 from metanorm.semantics.output_axes import OutputOrders
 from metanorm.semantics.reserved import check_name
 from metanorm.semantics.scalars import scalar_from_ast
@@ -64,11 +64,11 @@ class NormOutput(NamedTuple):
 class Statements:
     """Lowers everything but the inputs and the output of a norm."""
 
-    def __init__(self, low: Lowering, frame: Frame) -> None:
+    def __init__(self, low: Lowering, scope: CallScope) -> None:
         self.low = low
-        self.frame = frame
+        self.scope = scope
         self.problems = low.problems
-        self.e = Expressions(low, frame)
+        self.e = Expressions(low, scope)
         self._pending: list[tuple[ast.InputItem, InputDecl]] = []
         self._flawed: set[str] = set()  # inputs whose axes are wrong
 
@@ -127,18 +127,18 @@ class Statements:
                 value = PoolOnly("a matrix", decl.name, decl.dims[0])
             else:
                 value = self.low.emit(Input(decl.name), item.name.span, decl.name)
-            self.frame.scope.enter(decl.name, Entity("input", item.name.span, value))
+            self.scope.names.enter(decl.name, Entity("input", item.name.span, value))
             if isinstance(decl.default, str):
-                self.frame.scope.find(decl.default)
+                self.scope.names.find(decl.default)
 
     def _introduce(self, dim: ast.Dim, name: str | None = None) -> str:
         """Enter an axis; a hyperparameter that gives its length is used by that."""
         if isinstance(dim.size, ast.Identifier):
-            self.frame.scope.find(dim.size.name)
-            sort = self.frame.hyper_sorts.get(dim.size.name, "int")
+            self.scope.names.find(dim.size.name)
+            sort = self.scope.hyper_sorts.get(dim.size.name, "int")
             if sort not in ("int", UNKNOWN):
                 self.problems.add(BadLength(dim.size.span, dim.axis.name, dim.size.name))
-        return self.low.table.introduce(dim, self.frame.hypers, name)
+        return self.low.table.introduce(dim, self.scope.hypers, name)
 
     def _input_dims(self, item: ast.InputItem, sort: str) -> tuple[str, ...]:
         table = self.low.table
@@ -226,7 +226,7 @@ class Statements:
 
     def _dim(self, dim: ast.Dim, what: str) -> tuple[str, ...] | None:
         table, name = self.low.table, dim.axis.name
-        local = self.frame.axes
+        local = self.scope.axes
         if dim.size is not None and local is not None and name not in local:
             local[name] = (self._introduce(dim, self._fresh_axis(name)),)
         elif dim.size is not None and local is None:
@@ -247,17 +247,17 @@ class Statements:
     def _new_name(self, name: ast.Identifier) -> str:
         """The name in the program of something that a norm introduces."""
         check_name(name, self.problems, attribute=True)
-        full = self.frame.prefix + name.name
-        if self.frame.axes is not None:
+        full = self.scope.prefix + name.name
+        if self.scope.axes is not None:
             return self.low.unique(full)
         return full
 
-    def _shared_param(self, item: ast.ParamItem, twin: Frame) -> None:
+    def _shared_param(self, item: ast.ParamItem, twin: CallScope) -> None:
         """A parameter that an earlier call of the same norm has brought."""
         entity = Entity("parameter", item.name.span, POISON)
-        if not self.frame.scope.enter(item.name.name, entity):
+        if not self.scope.names.enter(item.name.name, entity):
             return
-        name = twin.made.get(item.name.name)
+        name = twin.param_names.get(item.name.name)
         decl = next((p for p in self.low.params if p.name == name), None)
         if decl is None:
             return  # reported with the first call
@@ -265,26 +265,26 @@ class Statements:
         if dims is None:
             return
         if self.low.dims(dims) != decl.dims:
-            self.low.report_shared(self.frame, item.name.name, decl.dims)
+            self.low.report_shared(self.scope, item.name.name, decl.dims)
             return
         entity.value = self.low.emit(Param(decl.name), item.name.span)
 
     def _param(self, item: ast.ParamItem) -> None:
-        if self.frame.twin is not None:
-            self._shared_param(item, self.frame.twin)
+        if self.scope.first_call is not None:
+            self._shared_param(item, self.scope.first_call)
             return
         name = self._new_name(item.name)
-        self.frame.made[item.name.name] = name
+        self.scope.param_names[item.name.name] = name
         dims = self._declared_dims(item.dims, "a parameter")
         init = self._initial(item, name, dims)
         init = self._matrix_or_none(item, init, dims)
         low, high = self._bounds(item, None if item.from_weight else init)
         self._first(item, name, dims)
         if dims is None or init is None:
-            self.frame.scope.enter(item.name.name, Entity("parameter", item.name.span, POISON))
+            self.scope.names.enter(item.name.name, Entity("parameter", item.name.span, POISON))
             return
         entity = Entity("parameter", item.name.span, POISON)
-        if not self.frame.scope.enter(item.name.name, entity):
+        if not self.scope.names.enter(item.name.name, entity):
             return
         decl = ParamDecl(name, self.low.dims(dims), init, low, high)
         self.low.params.append(decl)
@@ -300,7 +300,7 @@ class Statements:
         if item.from_weight:
             return self._from_weight(item, name, dims)
         what = f"the initial value of `{item.name.name}`"
-        return initial_from_ast(item.value, self.frame, self.low, what)
+        return initial_from_ast(item.value, self.scope, self.low, what)
 
     def _matrix_or_none(
         self,
@@ -374,8 +374,8 @@ class Statements:
     ) -> tuple[Scalar | None, Scalar | None]:
         if item.low is None or item.high is None:
             return None, None
-        low = scalar_from_ast(item.low, self.frame, self.low, "a bound")
-        high = scalar_from_ast(item.high, self.frame, self.low, "a bound")
+        low = scalar_from_ast(item.low, self.scope, self.low, "a bound")
+        high = scalar_from_ast(item.high, self.scope, self.low, "a bound")
         span = item.low.span.to(item.high.span)
         if isinstance(low, Const) and isinstance(high, Const):
             if low.value > high.value:
@@ -391,19 +391,19 @@ class Statements:
         init = self._matrix_or_none(item, self._initial(item, name, dims), dims)
         self._first(item, name, dims)
         if dims is None or init is None:
-            self.frame.scope.enter(item.name.name, Entity("buffer", item.name.span, POISON))
+            self.scope.names.enter(item.name.name, Entity("buffer", item.name.span, POISON))
             return
         entity = Entity("buffer", item.name.span, POISON)
-        if not self.frame.scope.enter(item.name.name, entity):
+        if not self.scope.names.enter(item.name.name, entity):
             return
         self.low.buffers.append(BufferDecl(name, self.low.dims(dims), init))
         entity.value = self.low.emit(Buffer(name), item.name.span, name)
 
     def _update(self, statement: ast.Update) -> None:
-        entity = self.frame.scope.find(statement.name.name)
+        entity = self.scope.names.find(statement.name.name)
         value = self.e.number(statement.value)
         if entity is None or entity.what != "buffer":
-            known = tuple(n for n, e in self.frame.scope if e.what == "buffer")
+            known = tuple(n for n, e in self.scope.names if e.what == "buffer")
             hint = f"only buffers are updated: `buffer {statement.name.name} = ...`"
             self.not_a(statement.name, entity, "a buffer", known, hint)
             return
@@ -442,8 +442,8 @@ class Statements:
     def _let(self, statement: ast.Let) -> None:
         name = statement.name
         check_name(name, self.problems)
-        self.frame.let = name.name
-        self.frame.called = statement.value if isinstance(statement.value, ast.Call) else None
+        self.scope.let_name = name.name
+        self.scope.let_call = statement.value if isinstance(statement.value, ast.Call) else None
         value = self.e.value(statement.value)
         if isinstance(value, Outputs) and statement.dims:
             value = value.first
@@ -455,14 +455,14 @@ class Statements:
             if statement.dims:
                 value, axes = self._annotated(statement, value)
             if isinstance(value, Tensor):
-                new = self.low.rename(value, self.low.unique(self.frame.prefix + name.name))
+                new = self.low.rename(value, self.low.unique(self.scope.prefix + name.name))
                 if axes and new != value:
-                    self.low.written[new.ref] = axes
+                    self.low.written_axes[new.ref] = axes
                 value = new
-        self.frame.let, self.frame.called = "", None
+        self.scope.let_name, self.scope.let_call = "", None
         generated = statement.span == statement.name.span
         entity = Entity("value", name.span, value, warns=not generated, axes=axes)
-        self.frame.scope.enter(name.name, entity)
+        self.scope.names.enter(name.name, entity)
 
     def _annotated(self, statement: ast.Let, value: Tensor) -> tuple[Value, tuple[str, ...]]:
         """`let d[N] = 1`: the value has these axes, and no others; with it, their order."""
@@ -507,7 +507,7 @@ class Statements:
         """The outputs; `None` where one is wrong."""
         found = []
         for position, item in enumerate(statement.items):
-            self.frame.whole = item.value if position == 0 else None
+            self.scope.first_output = item.value if position == 0 else None
             value = self.e.value(item.value)
             if isinstance(value, Poison):
                 continue
@@ -528,7 +528,7 @@ class Statements:
         that; the one of the first input goes without saying."""
         found: Dtype | None = None
         if item.dtype is not None:
-            found = dtype_from_ast(item.dtype, self.frame, self.low)
+            found = dtype_from_ast(item.dtype, self.scope, self.low)
         elif any(decl.name == name and decl.sort == "tensor" for decl in self.low.inputs):
             found = Dtype(name)
         return found if found != first_dtype(self.low) else None
@@ -538,7 +538,7 @@ class Statements:
     ) -> tuple[str, ...]:
         """The axes of an output in the order in which they come out."""
         name = item.value.name if isinstance(item.value, ast.Name) else ""
-        entity = self.frame.scope.find(name) if name in self.frame.scope else None
+        entity = self.scope.names.find(name) if name in self.scope.names else None
         if entity is not None and entity.axes:
             return self.low.table.space.merged(entity.axes)
         return orders.merged(tensor.ref)

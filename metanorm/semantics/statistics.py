@@ -24,7 +24,7 @@ from metanorm.ir.nodes import (
 )
 from metanorm.ir.scalar import Const, Scalar
 from metanorm.semantics.draws import initial_from_ast, placed
-from metanorm.semantics.lowering import Frame, Lowering
+from metanorm.semantics.lowering import CallScope, Lowering
 from metanorm.semantics.names_in_ast import nodes_in
 from metanorm.semantics.pools import LoweredPool, PoolLowering
 from metanorm.semantics.reserved import check_name
@@ -45,12 +45,12 @@ class Statistics:
     def __init__(
         self,
         low: Lowering,
-        frame: Frame,
+        scope: CallScope,
         pools: PoolLowering,
         number: Callable[[ast.Expr], Tensor | None],
     ) -> None:
         self.low = low
-        self.frame = frame
+        self.scope = scope
         self.pools = pools
         self.number = number
 
@@ -89,7 +89,7 @@ class Statistics:
         """How many elements, or how much weight, each pool holds."""
         self.pools.options(pool, "count", ())
         if pool.plain:
-            self.low.counted.append(dict(pool.over))
+            self.low.counted_pools.append(dict(pool.over))
         return self.low.emit(Count(pool.over, pool.where, pool.weight), pool.span)
 
     # ---- parts
@@ -118,7 +118,7 @@ class Statistics:
             return POISON
         if "q" in given:
             expr = given["q"].value
-            share = scalar_from_ast(expr, self.frame, self.low, "the share of a `quantile`")
+            share = scalar_from_ast(expr, self.scope, self.low, "the share of a `quantile`")
             if isinstance(share, Const) and not 0 <= share.value <= 1:
                 hint = "the largest value is the one at `q = 1`"
                 reason = "a share is between 0 and 1"
@@ -167,8 +167,8 @@ class Statistics:
         self._demand_one(pool)
         self._check_several(pool)
         names = {"mean": "", "var": ""}
-        if self.frame.let:
-            stem = self.frame.prefix + self.frame.let
+        if self.scope.let_name:
+            stem = self.scope.prefix + self.scope.let_name
             names = {moment: self.low.unique(f"{stem}_{moment}") for moment in names}
         live = names if pool.tracked is None else {"mean": "", "var": ""}
         mean = self._pool("mean", x, pool, name=live["mean"])
@@ -181,8 +181,8 @@ class Statistics:
     def _normalize(self, x: Tensor, pool: LoweredPool, ddof: int) -> Tensor:
         moments = self._moments(x, pool, ddof)
         span = pool.span
-        eps = self.low.number(self.frame.hypers.get("eps", Const(1e-5)), span)
-        self.frame.scope.find("eps")
+        eps = self.low.number(self.scope.hypers.get("eps", Const(1e-5)), span)
+        self.scope.names.find("eps")
         scale = self.low.map("sqrt", self.low.map("add", moments.var, eps, span=span), span=span)
         centred = self.low.map("sub", x, moments.mean, span=span)
         value = self.low.map("div", centred, scale, span=span)
@@ -209,10 +209,10 @@ class Statistics:
         if any(isinstance(m, Ones) and self._fixed(axis) for axis, m in over.items()):
             return
         cells = {axis: m for axis, m in over.items() if not isinstance(m, Ones)}
-        if any(not self._fixed(axis) for axis in cells) or self.frame.axes is not None:
+        if any(not self._fixed(axis) for axis in cells) or self.scope.axes is not None:
             return
         if cells:
-            first = self.low.known().axes(self.low.inputs[0].dims) if self.low.inputs else ()
+            first = self.low.declarations().axes(self.low.inputs[0].dims) if self.low.inputs else ()
             over |= {axis: Ones() for axis in first if axis not in over and not self._fixed(axis)}
         ordered = tuple((axis, over[axis]) for axis in space.ordered(over))
         check = MinimumPoolSize(ordered, tracked=pool.tracked is not None)
@@ -237,7 +237,7 @@ class Statistics:
     ) -> Tensor:
         """The live statistic in training, the running one in eval mode."""
         tracked = pool.tracked
-        if tracked is None or self.frame.fixed.get("track") is False:
+        if tracked is None or self.scope.fixed_switches.get("track") is False:
             return live
         momentum = self._momentum(tracked)
         if isinstance(momentum, bool) or not self._can_track(tracked.span):
@@ -245,8 +245,8 @@ class Statistics:
         kept_in = self._buffer_name(moment, x, pool, momentum)
         # A momentum that is computed moves the statistic itself: what arrives replaces it.
         rate, by = (momentum, TAKEN_AS_IS) if isinstance(momentum, Tensor) else (None, momentum)
-        if kept_in in self.low.running:
-            return self.low.running[kept_in]
+        if kept_in in self.low.running_statistics:
+            return self.low.running_statistics[kept_in]
         kept = self._kept(live, tracked.span)
         dims = self.low.dims(kept)
         decl = BufferDecl(kept_in, dims, self._begins(moment, tracked, dims), tracked=True)
@@ -261,7 +261,7 @@ class Statistics:
         self.low.updates.append(update)
         self._switch(tracked)
         mode = self.low.emit(Mode(live.ref, buffer.ref, kept_in), pool.span, name)
-        self.low.running[kept_in] = mode
+        self.low.running_statistics[kept_in] = mode
         return mode
 
     def _moved(self, before: Tensor, new: Ref, rate: Tensor, span: Span) -> Ref:
@@ -276,7 +276,7 @@ class Statistics:
         if tracked.initial is None:
             return usual
         what = "what a running statistic begins with"
-        init = initial_from_ast(tracked.initial, self.frame, self.low, what)
+        init = initial_from_ast(tracked.initial, self.scope, self.low, what)
         span = tracked.initial.span
         kept = None if init is None else placed(init, dims, "a statistic", span, self.low)
         return usual if kept is None else kept
@@ -295,7 +295,7 @@ class Statistics:
             return None
         # The length of an axis is read where it is needed: it may differ from call to call.
         if not any(_is_size(node) for node in nodes_in(tracked.momentum)):
-            scalar = scalar_or_none(tracked.momentum, self.frame, self.low)
+            scalar = scalar_or_none(tracked.momentum, self.scope, self.low)
             if scalar is not None:
                 return scalar
         rate = self.number(tracked.momentum)
@@ -322,7 +322,7 @@ class Statistics:
 
         Statistics of one value over one pool share a name, however often the spec writes either.
         """
-        equal = self.low.equal
+        equal = self.low.first_equal
         left_out, weight = (r and equal[r] for r in (pool.where, pool.weight))
         where = (equal[x.ref], pool.over, left_out, weight)
         begins = pool.tracked.initial if pool.tracked is not None else None
@@ -330,20 +330,22 @@ class Statistics:
         into = pool.tracked.into if pool.tracked is not None else None
         if into is not None:
             check_name(into, self.low.problems, attribute=True)
-            name = f"{self.frame.prefix}{into.name}_{moment}"
+            name = f"{self.scope.prefix}{into.name}_{moment}"
             key = (*where, rate, begins)
-            if self.low.named.setdefault(name, key) != key:
+            if self.low.tracked_by_name.setdefault(name, key) != key:
                 self.low.problems.add(DuplicateName(into.span, name, None))
             return name
-        group: tuple[object, ...] = (*where, rate, begins, self.frame.prefix)
-        groups = self.low.groups
-        groups.setdefault(group, self.frame.prefix if not groups else self._group_prefix())
+        group: tuple[object, ...] = (*where, rate, begins, self.scope.prefix)
+        groups = self.low.tracked_prefixes
+        groups.setdefault(group, self.scope.prefix if not groups else self._group_prefix())
         return f"{groups[group]}running_{moment}"
 
     def _group_prefix(self) -> str:
-        prefix = f"{self.frame.prefix}{self.frame.let or 'second'}_"
+        prefix = f"{self.scope.prefix}{self.scope.let_name or 'second'}_"
         return (
-            prefix if prefix not in self.low.groups.values() else f"{prefix}{len(self.low.groups)}_"
+            prefix
+            if prefix not in self.low.tracked_prefixes.values()
+            else f"{prefix}{len(self.low.tracked_prefixes)}_"
         )
 
     def _kept(self, live: Tensor, span: Span) -> tuple[str, ...]:

@@ -85,7 +85,7 @@ class Entity:
     axes: tuple[str, ...] = ()  # of a value, in the order in which its `let` has them
 
 
-class Scope:
+class NameTable:
     """The names of one norm, in the order in which they were introduced."""
 
     def __init__(self, problems: Collector) -> None:
@@ -124,6 +124,6 @@ class Scope:
         """Forget a name, such as that of a value within one step."""
         self._entities.pop(name, None)
 
-    def names(self) -> tuple[str, ...]:
+    def all(self) -> tuple[str, ...]:
         """All names."""
         return tuple(self._entities)

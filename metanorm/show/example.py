@@ -31,7 +31,7 @@ from metanorm.ir.nodes import (
 from metanorm.ir.scalar import Const, Hyper, Scalar, SizeOf, evaluate, leaves
 from metanorm.ir.space import Space
 from metanorm.oracle.call import Call
-from metanorm.oracle.frame import Frame
+from metanorm.oracle.environment import CallEnvironment
 from metanorm.oracle.initial import identity
 
 F64 = torch.float64
@@ -116,12 +116,12 @@ class _Example:
     def call(self) -> Call:
         hypers = {a.name: self._argument(a) for a in self.program.arguments}
         inputs: dict[str, Tensor | None] = {i.name: self._input(i) for i in self.program.inputs}
-        frame = Frame(self.small, Call(inputs, hypers=hypers, epsilon=1e-6))
+        env = CallEnvironment(self.small, Call(inputs, hypers=hypers, epsilon=1e-6))
         params: dict[str, Tensor | None] = {
-            p.name: _initial_value(p, frame) for p in self.program.params
+            p.name: _initial_value(p, env) for p in self.program.params
         }
         buffers: dict[str, Tensor | None] = {
-            b.name: _initial_value(b, frame) for b in self.program.buffers
+            b.name: _initial_value(b, env) for b in self.program.buffers
         }
         return Call(inputs, params, buffers, hypers, epsilon=1e-6)
 
@@ -220,24 +220,24 @@ def _hyperparameter_names(scalar: Scalar) -> set[str]:
     return {leaf.name for leaf in leaves(scalar) if isinstance(leaf, Hyper)}
 
 
-def _shape(dims: tuple[str, ...], frame: Frame) -> list[int]:
-    return [n for dim in dims for n in frame.shapes[dim]]
+def _shape(dims: tuple[str, ...], env: CallEnvironment) -> list[int]:
+    return [n for dim in dims for n in env.shapes[dim]]
 
 
-def _initial_value(decl: ParamDecl | BufferDecl, frame: Frame) -> Tensor:
+def _initial_value(decl: ParamDecl | BufferDecl, env: CallEnvironment) -> Tensor:
     """What a parameter or a buffer begins with; one, where the weight would say it.
 
     In the place of random numbers stand waves as far apart, so that a picture can be drawn again.
     """
-    shape = _shape(decl.dims, frame)
+    shape = _shape(decl.dims, env)
     if isinstance(decl.init, Draw):
-        first, second = (frame.number(a) for a in decl.init.arguments)
+        first, second = (env.number(a) for a in decl.init.arguments)
         spread = second if decl.init.distribution == "normal" else (second - first) / 2
         middle = first if decl.init.distribution == "normal" else (first + second) / 2
         return middle + spread * (wave_values(shape) - 1.5)
     if isinstance(decl.init, Eye):
         return identity(shape, decl.init.blocks)
-    value = 1.0 if decl.from_weight else frame.number(decl.init)
+    value = 1.0 if decl.from_weight else env.number(decl.init)
     return torch.full(shape, value, dtype=F64)
 
 

@@ -80,7 +80,7 @@ class _Trial:
                 matrices += [m for m in pooled if m not in matrices]
         ways = [_Labelling("", torch.zeros(length, dtype=torch.long))]
         for matrix in matrices:
-            dense, _ = pooling_matrix(matrix, length, self.values.frame.known)
+            dense, _ = pooling_matrix(matrix, length, self.values.env.grouping_data)
             ways.append(_Labelling(f"{label}/{grouping_text(matrix)}", dense.argmax(dim=0)))
         return [*ways, _Labelling(label, torch.arange(length))]
 

@@ -169,7 +169,7 @@ class _Pools:
         length = self.values.size(axis)
         if matrix is None:
             return torch.eye(length, dtype=F64)
-        dense, _ = pooling_matrix(matrix, length, self.values.frame.known)
+        dense, _ = pooling_matrix(matrix, length, self.values.env.grouping_data)
         dense = dense[:, :length]
         return dense[_pool_of_position(matrix, dense)]
 
@@ -201,7 +201,7 @@ class _Pools:
         weights = weights.expand(*(sizes[axis] for axis in kept), *weights.shape[-2:])
         row = 0
         for axis, count in zip(pooled, rows):
-            known = self.values.frame.known
+            known = self.values.env.grouping_data
             dense, _ = pooling_matrix(matrices[axis], sizes[axis], known)
             row = row * count + int(
                 _pool_of_position(matrices[axis], dense[:, : sizes[axis]])[chosen[axis]]
@@ -224,10 +224,10 @@ class _Pools:
             return None
         matrix = dict(over).get(edges[0].axes[0]) if edges[0].pooled else None
         if isinstance(matrix, Neighbours):
-            ends = self.values.frame.known.edges[matrix.edges]
+            ends = self.values.env.grouping_data.edges[matrix.edges]
             return Nodes((), tuple((int(a), int(b)) for a, b in ends.T), directed=True)
         if isinstance(matrix, ByIndex):
-            cells = self.values.frame.known.indices[matrix.index].tolist()
+            cells = self.values.env.grouping_data.indices[matrix.index].tolist()
             lines = ring_edges(len(cells)).T.tolist()
             inside = tuple((a, b) for a, b in lines if a < b and cells[a] == cells[b])
             table = next(i.table for i in self.program.inputs if i.name == matrix.index)

@@ -21,8 +21,8 @@ from metanorm.diagnostics.names import NameTooLong
 from metanorm.diagnostics.suggest import shortened
 from metanorm.diagnostics.syntax import MissingPiece, UnexpectedToken, UnknownClause
 from metanorm.source import Source, Span
+from metanorm.syntax.foreign_forms import foreign_form_hint
 from metanorm.syntax.grammar import RESERVED_WORDS, SOFT_STATEMENT_WORDS, STATEMENT_WORDS, parser
-from metanorm.syntax.habits import habit
 from metanorm.syntax.hints import expected_tokens, fix, hint
 from metanorm.syntax.tokens import (
     CLOSERS,
@@ -267,7 +267,7 @@ class _Parse:
         behind = self.source.text[span.end : span.end + 1]
         statement = self.statement if self.norm is not None else ""
         expected = expected_tokens(token, self._accepts)
-        help_line = habit(token, self._before(token), statement)
+        help_line = foreign_form_hint(token, self._before(token), statement)
         help_line = help_line or hint(token, self.last, behind, statement, self._accepts)
         edit = fix(token, self.last, span, self._accepts)
         return UnexpectedToken(span, found, expected, help_line, edit)

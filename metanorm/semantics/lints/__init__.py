@@ -8,13 +8,13 @@ from metanorm.semantics.lints.batch_dependent import batch_dependent
 from metanorm.semantics.lints.difference_of_squares import difference_of_squares
 from metanorm.semantics.lints.unsafe_division import unsafe_division
 from metanorm.semantics.lints.unused import unused
-from metanorm.semantics.lowering import Frame, Lowering
+from metanorm.semantics.lowering import CallScope, Lowering
 
 LINTS = (unused, unsafe_division, batch_dependent, difference_of_squares)
 
 
-def lint(program: Program, low: Lowering, frame: Frame, problems: Collector) -> None:
+def lint(program: Program, low: Lowering, scope: CallScope, problems: Collector) -> None:
     """Run every lint."""
     for check in LINTS:
-        for problem in check(program, low, frame):
+        for problem in check(program, low, scope):
             problems.add(problem)

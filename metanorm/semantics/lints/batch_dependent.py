@@ -8,10 +8,10 @@ from metanorm.diagnostics.lints import BatchDependent
 from metanorm.diagnostics.model import Problem
 from metanorm.ir.batch import crosses_samples
 from metanorm.ir.nodes import Program
-from metanorm.semantics.lowering import Frame, Lowering
+from metanorm.semantics.lowering import CallScope, Lowering
 
 
-def batch_dependent(program: Program, low: Lowering, frame: Frame) -> Iterator[Problem]:
+def batch_dependent(program: Program, low: Lowering, scope: CallScope) -> Iterator[Problem]:
     """A warning for each statistic across samples that eval mode needs."""
     if program.target != "activation":
         return

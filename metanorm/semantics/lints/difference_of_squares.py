@@ -10,10 +10,10 @@ from metanorm.diagnostics.model import Problem
 from metanorm.ir.nodes import Map, Number, Op, Pool, Program, Ref
 from metanorm.ir.operands import every_let
 from metanorm.ir.scalar import Const
-from metanorm.semantics.lowering import Frame, Lowering
+from metanorm.semantics.lowering import CallScope, Lowering
 
 
-def difference_of_squares(program: Program, low: Lowering, frame: Frame) -> Iterator[Problem]:
+def difference_of_squares(program: Program, low: Lowering, scope: CallScope) -> Iterator[Problem]:
     """One warning for each difference of this form, of the same value over the same pool."""
     ops = {let.name: let.op for let in every_let(program.body)}
     for let in every_let(program.body):
@@ -47,4 +47,4 @@ def _pool(pool: Pool, low: Lowering) -> Pool:
 
 def _known(ref: Ref, low: Lowering) -> Ref:
     """The first binding that computes the same; what a loop carries has none."""
-    return low.equal.get(ref, ref)
+    return low.first_equal.get(ref, ref)

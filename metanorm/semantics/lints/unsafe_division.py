@@ -9,11 +9,11 @@ from metanorm.diagnostics.model import Problem
 from metanorm.ir.nodes import Map, Number, Op, Pool, Program, Ref
 from metanorm.ir.operands import operands
 from metanorm.ir.ranges import ranges
-from metanorm.semantics.lowering import Frame, Lowering
+from metanorm.semantics.lowering import CallScope, Lowering
 from metanorm.source import Span
 
 
-def unsafe_division(program: Program, low: Lowering, frame: Frame) -> Iterator[Problem]:
+def unsafe_division(program: Program, low: Lowering, scope: CallScope) -> Iterator[Problem]:
     """A warning for each divisor that is made of statistics and is not surely positive."""
     known = ranges(program)
     statistical: set[Ref] = set()

@@ -8,17 +8,17 @@ from metanorm.diagnostics.model import Problem
 from metanorm.diagnostics.names import Unused
 from metanorm.ir.nodes import Program, Ref, Repeat
 from metanorm.ir.reachable import reachable
-from metanorm.semantics.lowering import Frame, Lowering
+from metanorm.semantics.lowering import CallScope, Lowering
 from metanorm.semantics.values import Moments, Outputs, PoolOnly, Tensor
 
 
-def unused(program: Program, low: Lowering, frame: Frame) -> Iterator[Problem]:
+def unused(program: Program, low: Lowering, scope: CallScope) -> Iterator[Problem]:
     """One warning for each name of the spec that does not reach an output or an update."""
     reached = reachable(program)
     reached |= {let.name for kept in program.state for let in (*kept.from_weight, *kept.first)}
     reached |= _carried(low, reached)
-    for name, entity in frame.scope:
-        called_again = name in frame.shared and entity.used
+    for name, entity in scope.names:
+        called_again = name in scope.let_scopes and entity.used
         if not entity.warns or called_again:
             continue
         match entity.value:

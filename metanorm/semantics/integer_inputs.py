@@ -10,7 +10,7 @@ from metanorm.ir.nodes import Count, Input, InputDecl, Let, Lookup, Map, Pool, R
 from metanorm.semantics.lowering import Lowering
 
 
-def with_wholes(low: Lowering) -> list[InputDecl]:
+def with_integer_inputs(low: Lowering) -> list[InputDecl]:
     """The inputs. One that is compared has to be given, since no number stands for it.
 
     One that is compared and neither pools nor chooses is a tensor of whole numbers: it has no

@@ -14,7 +14,7 @@ STATISTICS = frozenset("sum mean var std rms max min norm amax amin median".spli
 POOLS = ("REDUCE", "STAT", "OVER")  # words behind which axes stand
 
 
-def habit(token: Token, before: Sequence[Token], statement: str) -> str:
+def foreign_form_hint(token: Token, before: Sequence[Token], statement: str) -> str:
     """What to write instead, or nothing. `before` are the tokens of this bracket or statement."""
     kinds = [t.type for t in before]
     if token.type == "LPAR" and kinds[-3:] == ["NAME", "DOT", "NAME"]:

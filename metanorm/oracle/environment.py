@@ -14,10 +14,10 @@ from metanorm.ir.nodes import (
 from metanorm.ir.scalar import Hyper, Scalar, SizeOf, evaluate, leaves
 from metanorm.ir.space import Space
 from metanorm.oracle.call import Call
-from metanorm.oracle.dense import Known
+from metanorm.oracle.dense import GroupingData
 
 
-class Frame:
+class CallEnvironment:
     """The inputs of a call, with the sizes that follow from them."""
 
     def __init__(self, program: Program, call: Call) -> None:
@@ -31,7 +31,7 @@ class Frame:
         groups = self._groups()
         given = {n: t for n, t in self.inputs.items() if t is not None}
         matrices = {**self._matrices(), **given}
-        self.known = Known(given, groups, matrices, given, self.number)
+        self.grouping_data = GroupingData(given, groups, matrices, given, self.number)
 
     def rounded(self, value: Tensor) -> Tensor:
         """The value, or what is left of it where the call asks for rounding."""

@@ -15,7 +15,7 @@ from metanorm.syntax import ast
 LEARNED = (Param, Mode)  # what training or evaluation decides
 
 
-def report_misfits(norm: ast.Norm, low: Lowering, problems: Collector) -> None:
+def check_target(norm: ast.Norm, low: Lowering, problems: Collector) -> None:
     """A problem for each statement that does not go with what the norm is for."""
     if low.target in ("weight", "gradient"):
         for span, lacks, hint in _single(norm, low):
