@@ -21,7 +21,7 @@ from metanorm.options import Options
 from metanorm.passes.pipeline import optimize
 from metanorm.source import Source, Span
 from metanorm.targets.package import module_files, package_text
-from metanorm.targets.torch.module_from_ir import Compiled
+from metanorm.targets.torch.module_from_ir import CompiledNorm
 from metanorm.torch_layers import matching_layer
 
 
@@ -151,7 +151,7 @@ def _remaining_exports(
     return {module: names for module, names in left.items() if names}
 
 
-def _back_end(norms: Sequence[CheckedNorm], options: Options) -> list[Compiled]:
+def _back_end(norms: Sequence[CheckedNorm], options: Options) -> list[CompiledNorm]:
     compiled = []
     for norm in norms:
         optimised = optimize(norm.program, options.verify_passes)
@@ -161,5 +161,5 @@ def _back_end(norms: Sequence[CheckedNorm], options: Options) -> list[Compiled]:
         }
         known = matching_layer(norm.program, optimised)
         base = known.base if known else None
-        compiled.append(Compiled(norm.equations, norm.program, optimised, begin, base))
+        compiled.append(CompiledNorm(norm.equations, norm.program, optimised, begin, base))
     return compiled

@@ -13,7 +13,7 @@ from metanorm.ir.nodes import Program
 from metanorm.module_names import module_name
 from metanorm.nest.eligibility import NoKernels, unsupported
 from metanorm.nest.kernels import kernels_of
-from metanorm.nest.layouts import arranged, layouts
+from metanorm.nest.layouts import possible_layouts, program_in_layout
 from metanorm.nest.text_from_nest import text_from_nest
 from metanorm.options import Options
 from metanorm.passes.backward import NotDerivable
@@ -21,7 +21,7 @@ from metanorm.passes.directions import directions, trace
 from metanorm.passes.divided import divided
 from metanorm.passes.pipeline import KERNEL_PASSES, PIPELINE, PROCESS_PASSES, optimize, stages
 from metanorm.plan.dump import plan_text
-from metanorm.plan.sweeps import plan
+from metanorm.plan.sweeps import plan_sweeps
 from metanorm.source import Source
 from metanorm.syntax import ast
 from metanorm.syntax.grammar import parser
@@ -88,7 +88,9 @@ def kernel_text(program: Program, stage: str) -> str:
         if stage == "columns":
             return "\n".join(_texts_by_layout(optimised))
         if stage == "sweeps":
-            plans = [(title, plan(p)) for title, p in _directed_programs(optimised, program.name)]
+            plans = [
+                (title, plan_sweeps(p)) for title, p in _directed_programs(optimised, program.name)
+            ]
             reasons = [reason for _, planned in plans for reason in unsupported(planned)]
             if reasons:
                 return _no_kernels_text(program, reasons[0])
@@ -113,10 +115,10 @@ def _directed_programs(optimised: Program, name: str) -> Iterator[tuple[str, Pro
 def _texts_by_layout(optimised: Program) -> Iterator[str]:
     """The programs for each layout: others where the parts of a split axis lie together."""
     for title, program in _directed_programs(optimised, optimised.name):
-        for layout in layouts(program) if program.inputs[0].dims else ():
-            laid_out = arranged(program, layout)
+        for layout in possible_layouts(program) if program.inputs[0].dims else ():
+            laid_out = program_in_layout(program, layout)
             if laid_out is not None:
-                yield _titled(f"{title}, rows along {layout.vector}", laid_out[0])
+                yield _titled(f"{title}, rows along {layout.vector_axis}", laid_out[0])
 
 
 def exchange_text(program: Program) -> str:

@@ -18,7 +18,13 @@ from metanorm.ir.nodes import Axis, Pool, Program
 from metanorm.ir.scalar import Const, Hyper
 from metanorm.passes.pipeline import optimize
 from metanorm.source import Source
-from metanorm.targets.torch.base import Base, Fixed, Renamed, Served, Shape
+from metanorm.targets.torch.base import (
+    BaseAttribute,
+    FixedAttribute,
+    RenamedAttribute,
+    ShapeAttribute,
+    TorchBase,
+)
 
 PARAMETERS = ("weight", "bias")
 RUNNING = ("running_mean", "running_var", "num_batches_tracked")
@@ -107,7 +113,7 @@ class LayerMatch:
     """The layer of torch that a norm is; without a base where tools could not use it as one."""
 
     layer: str
-    base: Base | None
+    base: TorchBase | None
     why_not: str = ""
 
 
@@ -194,28 +200,28 @@ def _base_class(
     groups: Mapping[str, Sequence[Axis]],
     program: Program,
     parts: Mapping[str, str],
-) -> Base:
+) -> TorchBase:
     """How a norm serves what tools read of a layer. Raises `CannotServe`."""
     for name in (*PARAMETERS, *RUNNING):
         if parts.get(name, name) != name:
             raise CannotServe(f"its `{parts[name]}` is what torch calls `{name}`")
     switches = {switch.name for switch in program.switches}
-    served: dict[str, Served] = {}
+    served: dict[str, BaseAttribute] = {}
     for attribute, part in layer.attributes.items():
         if part in groups:
             found = _served_length(groups[part], attribute == "normalized_shape")
         elif part == "momentum" and not program.buffers:
-            found = Fixed(None)
+            found = FixedAttribute(None)
         else:
             found = _served_number(parts.get(part), program, attribute in layer.nullable)
         if found is None:
             raise CannotServe(f"nothing of it can stand for `{attribute}`")
-        if found != Renamed(attribute):
+        if found != RenamedAttribute(attribute):
             served[attribute] = found
     if layer.switch not in switches:
-        served[layer.switch] = Fixed(bool(program.params))
+        served[layer.switch] = FixedAttribute(bool(program.params))
     if "momentum" in layer.attributes and "track_running_stats" not in switches:
-        served["track_running_stats"] = Fixed(False)
+        served["track_running_stats"] = FixedAttribute(False)
     for argument in program.arguments:
         if argument.name in served:
             raise CannotServe(
@@ -224,18 +230,18 @@ def _base_class(
     names = {p.name for p in program.params}
     without = tuple(name for name in layer.parameters if name not in names)
     untracked = RUNNING if "momentum" in layer.attributes and not program.buffers else ()
-    return Base(layer.name, served, without, untracked)
+    return TorchBase(layer.name, served, without, untracked)
 
 
-def _served_number(name: str | None, program: Program, nullable: bool) -> Served | None:
+def _served_number(name: str | None, program: Program, nullable: bool) -> BaseAttribute | None:
     """A hyperparameter; not one that may be `None` where a tool reckons with a number."""
     argument = next((a for a in program.arguments if a.name == name), None)
     if argument is None or (argument.default is None and not argument.required and not nullable):
         return None
-    return Renamed(argument.name)
+    return RenamedAttribute(argument.name)
 
 
-def _served_length(axes: Sequence[Axis], is_shape: bool) -> Served | None:
+def _served_length(axes: Sequence[Axis], is_shape: bool) -> BaseAttribute | None:
     """The argument that a length or a shape is, or what else it is made of."""
     sizes = [axis.size for axis in axes]
     lengths = [
@@ -247,8 +253,8 @@ def _served_length(axes: Sequence[Axis], is_shape: bool) -> Served | None:
         return None
     variadic = any(axis.variadic for axis in axes)
     if is_shape and not variadic:
-        return Shape(tuple(lengths))
+        return ShapeAttribute(tuple(lengths))
     if len(lengths) > 1:
         return None
     (only,) = lengths
-    return Renamed(only) if isinstance(only, str) else Fixed(only)
+    return RenamedAttribute(only) if isinstance(only, str) else FixedAttribute(only)

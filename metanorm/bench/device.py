@@ -11,7 +11,7 @@ from metanorm.bench.clock import Clock, CpuClock, CudaClock
 from metanorm.bench.memory import peak_bytes, peak_bytes_on_gpu
 from metanorm.bench.workload import GPU_WORKLOADS, WORKLOADS, Workload
 from metanorm.runtime.demands import Choice
-from metanorm.targets.registry import of_device
+from metanorm.targets.registry import target_for_device
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Device:
 
 def cpu_device() -> Device:
     """The CPU, where an input that fits the cache may stay there, as it would in a network."""
-    return Device("cpu", of_device("cpu").name, CpuClock(), 0, peak_bytes, WORKLOADS)
+    return Device("cpu", target_for_device("cpu").name, CpuClock(), 0, peak_bytes, WORKLOADS)
 
 
 def cuda_device() -> Device:
     """The GPU that torch takes when it is not told which."""
     cache = torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
-    kernels, workloads = of_device("cuda").name, (*WORKLOADS, *GPU_WORKLOADS)
+    kernels, workloads = target_for_device("cuda").name, (*WORKLOADS, *GPU_WORKLOADS)
     return Device("cuda", kernels, CudaClock(cache), cache, peak_bytes_on_gpu, workloads)
 
 

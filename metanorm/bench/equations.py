@@ -17,13 +17,13 @@ from metanorm.options import Options
 from metanorm.stages import program_at
 from metanorm.targets.live import module_from_files
 from metanorm.targets.package import module_files
-from metanorm.targets.torch.module_from_ir import Compiled
+from metanorm.targets.torch.module_from_ir import CompiledNorm
 
 
 def module_of_equations(norm: CheckedNorm) -> ModuleType:
     """A module with the class of this norm, without any optimisation."""
     plain = program_at(norm.program, "split")  # the last pass before those that make it fast
-    compiled = Compiled(norm.equations, norm.program, plain)
+    compiled = CompiledNorm(norm.equations, norm.program, plain)
     files = module_files("equations", "equations", [compiled], "", Options(target="torch"))
     module = module_from_files(files, "equations")
     module.__dict__["runtime"] = _ByHand("runtime")

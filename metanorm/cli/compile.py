@@ -37,7 +37,7 @@ from metanorm.packages import (
     unused_runtime_files,
 )
 from metanorm.standalone import runtime_files
-from metanorm.targets.registry import of_device, written
+from metanorm.targets.registry import target_for_device, targets_written_for
 from metanorm.visible import visible
 from metanorm.workspace import Output, plan_outputs, write_outputs
 
@@ -150,8 +150,8 @@ def _compile_once(wanted: CompileRequest) -> None:
     others = {} if wanted.stdout else existing_exports(folder)
     others = {module: names for module, names in others.items() if module not in removed}
     options = _options(wanted, run.config)
-    gpu = of_device("cuda")
-    if wanted.ptx and gpu not in written(options.target):
+    gpu = target_for_device("cuda")
+    if wanted.ptx and gpu not in targets_written_for(options.target):
         print_error(f"--ptx compiles {gpu.language} kernels: add --target {gpu.name}")
         raise typer.Exit(FINDINGS)
     back_ends = with_progress(
@@ -193,7 +193,7 @@ def _options(wanted: CompileRequest, config: Config) -> Options:
     options = Options(
         target=wanted.target or config.target, standalone=wanted.standalone or config.standalone
     )
-    if options.standalone and of_device("cuda") in written(options.target):
+    if options.standalone and target_for_device("cuda") in targets_written_for(options.target):
         print_error("a package that stands alone has no kernels for GPUs: add --target native")
         raise typer.Exit(FINDINGS)
     return options
@@ -229,7 +229,7 @@ def _build(outputs: list[Output]) -> None:
     from metanorm.runtime.native.ahead import build_all
 
     try:
-        ending = of_device("cpu").ending
+        ending = target_for_device("cpu").ending
         built = build_all([o.text for o in outputs if o.path.name.endswith(ending)])
     except CannotBuild as problem:
         print_error(f"the kernels were not built: {problem.reason}")
@@ -244,7 +244,7 @@ def _compile_to_ptx(outputs: list[Output]) -> None:
     from metanorm.runtime.triton.ahead import compiled
     from metanorm.runtime.triton.kernels import kernels_beside
 
-    ending = of_device("cuda").ending
+    ending = target_for_device("cuda").ending
     try:
         for output in outputs:
             if output.path.name.endswith(ending):

@@ -16,10 +16,10 @@ DeviceOption = Annotated[Device, typer.Option("--device", help="Where norms run:
 
 def options_for(device: Device, configured: Options) -> Options:
     """What modules are compiled with: a GPU asks for kernels in Triton, whatever is configured."""
-    from metanorm.targets.registry import KERNEL_TARGETS, of_device
+    from metanorm.targets.registry import KERNEL_TARGETS, target_for_device
 
     names = list(KERNEL_TARGETS)
-    wanted = of_device(device).name
+    wanted = target_for_device(device).name
     has = configured.target in names and names.index(configured.target) >= names.index(wanted)
     return configured if device == "cpu" or has else replace(configured, target=wanted)
 

@@ -50,9 +50,9 @@ def _passes() -> Rows:
 
 
 def _targets() -> Rows:
-    from metanorm.targets.registry import MEANINGS
+    from metanorm.targets.registry import TARGET_DESCRIPTIONS
 
-    return _rows(MEANINGS.items())
+    return _rows(TARGET_DESCRIPTIONS.items())
 
 
 TOPICS: dict[str, Callable[[], Rows]] = {

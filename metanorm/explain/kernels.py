@@ -15,8 +15,8 @@ from metanorm.ir.space import Space
 from metanorm.nest.eligibility import NoKernels, unsupported
 from metanorm.passes.backward import NotDerivable
 from metanorm.passes.directions import directions
-from metanorm.plan.sweeps import Plan, Reduction, plan
-from metanorm.targets.registry import KERNEL_TARGETS, of_device
+from metanorm.plan.sweeps import Plan, Reduction, plan_sweeps
+from metanorm.targets.registry import KERNEL_TARGETS, target_for_device
 
 INFIX = {"add": ("+", 1), "sub": ("-", 1), "mul": ("*", 2), "div": ("/", 2)}
 BYTES = 4  # of a float32 element
@@ -41,7 +41,7 @@ def direction_costs(optimised: Program) -> tuple[Cost, ...]:
     with suppress(NotDerivable):
         for both in directions(optimised):
             for way, program in (("forward", both.forward), ("backward", both.backward)):
-                planned = plan(program)
+                planned = plan_sweeps(program)
                 if any(unsupported(planned)):
                     return ()
                 found.append(_direction_cost(planned, f"{both.variant}, {way}"))
@@ -68,7 +68,7 @@ def kernels_text(optimised: Program) -> str:
 def execution_status(optimised: Program, device: str = "cpu") -> str:
     """What a norm runs on in eager mode on a type of device: `kernels`, or `torch: ` and why."""
     try:
-        of_device(device).kernels(optimised)
+        target_for_device(device).kernels(optimised)
     except NoKernels as reason:
         return f"torch: {reason}"
     return "kernels"
@@ -99,7 +99,9 @@ def _islands(planned: Plan, space: Space) -> str:
     if not cells:
         return "one: the whole tensor"
     grouped = any("/" in cell for cell in cells)
-    inside = [f"rows of {shown[a]}" if grouped and a == planned.grouped else shown[a] for a in rows]
+    inside = [
+        f"rows of {shown[a]}" if grouped and a == planned.grouped_axis else shown[a] for a in rows
+    ]
     return f"one for each {', '.join(cells)}: {' * '.join(inside) or '1'} elements"
 
 

@@ -81,21 +81,21 @@ def dimensions(program: Program) -> tuple[str, ...]:
     return tuple(dim for dim in dict.fromkeys(dims) if dim in declared)
 
 
-def asked(program: Program) -> dict[str, str]:
+def size_argument_dims(program: Program) -> dict[str, str]:
     """The lengths that the constructor asks for and a tensor tells, with a dimension of each."""
-    told = dimensions(program)
+    tensor_dims = dimensions(program)
     return {
-        argument.name: next(axis for axis in argument.axes if axis in told)
+        argument.name: next(axis for axis in argument.axes if axis in tensor_dims)
         for argument in program.arguments
-        if argument.type == "size" and any(axis in told for axis in argument.axes)
+        if argument.type == "size" and any(axis in tensor_dims for axis in argument.axes)
     }
 
 
 def scalars(program: Program) -> Iterator[Scalar]:
     """Every scalar that a program mentions, but for lengths that tensors tell."""
-    told = dimensions(program)
+    tensor_dims = dimensions(program)
     for axis in program.axes:
-        if axis.size is not None and axis.name not in told:
+        if axis.size is not None and axis.name not in tensor_dims:
             yield axis.size
     for let in program.body:
         if isinstance(let.op, Number):
@@ -105,31 +105,31 @@ def scalars(program: Program) -> Iterator[Scalar]:
                 yield from (end for end in (matrix.back, matrix.ahead) if end is not None)
 
 
-def hypers(program: Program) -> tuple[str, ...]:
+def hyperparameters(program: Program) -> tuple[str, ...]:
     """The hyperparameters that a kernel reads."""
-    lengths = asked(program)
-    known = {
+    dims_of_sizes = size_argument_dims(program)
+    argument_names = {
         a.name for a in program.arguments
-        if a.type in ("int", "float", "bool", "size") and a.name not in lengths
+        if a.type in ("int", "float", "bool", "size") and a.name not in dims_of_sizes
     }  # fmt: skip
-    found = [
+    names = [
         leaf.name for scalar in scalars(program) for leaf in leaves(scalar)
-        if isinstance(leaf, Hyper) and leaf.name in known
+        if isinstance(leaf, Hyper) and leaf.name in argument_names
     ]  # fmt: skip
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(names))
 
 
-def divisible(program: Program) -> Iterator[tuple[str, tuple[str | int, ...]]]:
+def divisors(program: Program) -> Iterator[tuple[str, tuple[str | int, ...]]]:
     """Dimensions, and the arguments and numbers whose product divides the length of each."""
-    lengths = asked(program)
+    dims_of_sizes = size_argument_dims(program)
     for check in program.checks:
         if isinstance(check, Divisible):
-            known = factors(check.by, lengths)
-            assert known is not None
-            yield check.axis, known
+            divisor = factors(check.by, dims_of_sizes)
+            assert divisor is not None
+            yield check.axis, divisor
 
 
-def widths(program: Program) -> Iterator[str]:
+def window_widths(program: Program) -> Iterator[str]:
     """The arguments that say how many positions windows and pasts hold, which must be one at least.
 
     Of those that are numbers in a spec it is known already.
@@ -150,8 +150,12 @@ def factors(number: Scalar, lengths: Mapping[str, str]) -> tuple[str | int, ...]
             return (int(value),)
         case Apply("mul", arguments):
             parts = [factors(argument, lengths) for argument in arguments]
-            known = [part for part in parts if part is not None]
-            return None if len(known) < len(parts) else tuple(f for part in known for f in part)
+            known_parts = [part for part in parts if part is not None]
+            return (
+                None
+                if len(known_parts) < len(parts)
+                else tuple(f for part in known_parts for f in part)
+            )
         case _:
             return None
 
@@ -162,70 +166,70 @@ def followed_dtypes(program: Program) -> tuple[str, ...]:
     return tuple(dict.fromkeys(to.name for to in casts if to.like))
 
 
-def fields(plan: Plan, saved: Iterable[str]) -> tuple[Field, ...]:
+def call_fields(plan: Plan, saved: Iterable[str]) -> tuple[Field, ...]:
     """The fields of a call of this plan. `saved` are the measured values that pass from the
     forward kernel, where they are the last outputs, to the backward one."""
-    program, kept = plan.program, list(saved)
-    found = [Field("size", dim) for dim in dimensions(program)]
-    if plan.groups is not None:
-        found.append(Field("groups", f"{plan.groups}.count"))
-    found += [Field("number", name) for name in hypers(program)]
-    found += [Field("momentum", name) for name in momenta(program).values()]
+    program, saved_names = plan.program, list(saved)
+    field_list = [Field("size", dim) for dim in dimensions(program)]
+    if plan.group_index is not None:
+        field_list.append(Field("groups", f"{plan.group_index}.count"))
+    field_list += [Field("number", name) for name in hyperparameters(program)]
+    field_list += [Field("momentum", name) for name in momenta(program).values()]
     space = program.index.space
-    read = {let.op.name: let for let in program.body if isinstance(let.op, Input)}
-    linked = {let.op.edges for let in program.body if isinstance(let.op, Link)}
+    input_lets = {let.op.name: let for let in program.body if isinstance(let.op, Input)}
+    edge_inputs = {let.op.edges for let in program.body if isinstance(let.op, Link)}
     for decl in program.inputs:
-        if decl.name == plan.groups:
-            found.append(Field("index", decl.name))
-        elif decl.name in linked:
-            found.append(Field("edges", decl.name))
-        elif decl.name in read and decl.name not in kept:
-            kind = _kind(plan, read[decl.name], decl.sort)
-            arrives = kind == "wide" and decl.name.startswith("d.")
+        if decl.name == plan.group_index:
+            field_list.append(Field("index", decl.name))
+        elif decl.name in edge_inputs:
+            field_list.append(Field("edges", decl.name))
+        elif decl.name in input_lets and decl.name not in saved_names:
+            kind = _tensor_kind(plan, input_lets[decl.name], decl.sort)
+            is_gradient = kind == "wide" and decl.name.startswith("d.")
             leaves = [leaf for dim in decl.dims for leaf in space.leaves(dim)]
-            turned = _if_turned(plan, leaves, space) if arrives else ()
-            found.append(Field(kind, decl.name, turned))
-    used = {let.op.name for let in program.body if isinstance(let.op, (Param, Buffer))}
-    used |= {update.buffer for update in program.updates}
-    given = program.declarations[len(program.inputs) :]
-    found += [Field("narrow", d.name) for d in given if d.name in used]
-    copied = {a.name: a.size.axis for a in program.axes if isinstance(a.size, SizeOf)}
-    for name, ref in results(program, kept):
-        axes = output_axes(program, name, ref) or plan.type(ref).axes
+            permuted_dims = _dims_if_permuted(plan, leaves, space) if is_gradient else ()
+            field_list.append(Field(kind, decl.name, permuted_dims))
+    read_state = {let.op.name for let in program.body if isinstance(let.op, (Param, Buffer))}
+    read_state |= {update.buffer for update in program.updates}
+    state = program.declarations[len(program.inputs) :]
+    field_list += [Field("narrow", d.name) for d in state if d.name in read_state]
+    copied_axes = {a.name: a.size.axis for a in program.axes if isinstance(a.size, SizeOf)}
+    for name, ref in returned_outputs(program, saved_names):
+        axes = output_axes(program, name, ref) or plan.type_of(ref).axes
         if set(plan.data_axes) <= set(axes):
-            found.append(Field("result", f"to.{name}", _if_turned(plan, axes, space)))
+            field_list.append(Field("result", f"to.{name}", _dims_if_permuted(plan, axes, space)))
         else:
-            dims = space.merged(copied.get(a, a) for a in axes)
-            found.append(Field("narrow", f"to.{name}", dims))
-    return (*found, Field("saved", "saved")) if kept else tuple(found)
+            dims = space.merged(copied_axes.get(a, a) for a in axes)
+            field_list.append(Field("narrow", f"to.{name}", dims))
+    return (*field_list, Field("saved", "saved")) if saved_names else tuple(field_list)
 
 
-def results(program: Program, saved: Iterable[str]) -> tuple[tuple[str, str], ...]:
+def returned_outputs(program: Program, saved: Iterable[str]) -> tuple[tuple[str, str], ...]:
     """The outputs of a program without those that are only saved."""
-    kept = set(saved)
-    return tuple((name, ref) for name, ref in program.outputs if name not in kept)
+    saved_names = set(saved)
+    return tuple((name, ref) for name, ref in program.outputs if name not in saved_names)
 
 
-def _if_turned(plan: Plan, axes: Sequence[str], space: Space) -> tuple[str, ...]:
+def _dims_if_permuted(plan: Plan, axes: Sequence[str], space: Space) -> tuple[str, ...]:
     """The dimensions of a wide tensor, where they are not in the order of the first input."""
     return () if tuple(axes) == plan.data_axes else space.merged(axes)
 
 
-def _kind(plan: Plan, let: Let, sort: str) -> Kind:
+def _tensor_kind(plan: Plan, let: Let, sort: str) -> Kind:
     if sort == "index":
         return "index"
     return "wide" if set(plan.data_axes) <= set(let.type.axes) else "narrow"
 
 
-def orders_of(plan: Plan) -> dict[str, tuple[str, ...]]:
+def axis_orders(plan: Plan) -> dict[str, tuple[str, ...]]:
     """The axes of what comes from outside or goes there, in the order of its dimensions."""
-    found: dict[str, tuple[str, ...]] = {}
-    for ref, order in orders(plan):
-        found.setdefault(ref, order)
-    return found
+    axes_by_ref: dict[str, tuple[str, ...]] = {}
+    for ref, order in external_axis_orders(plan):
+        axes_by_ref.setdefault(ref, order)
+    return axes_by_ref
 
 
-def orders(plan: Plan) -> Iterator[tuple[str, tuple[str, ...]]]:
+def external_axis_orders(plan: Plan) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Values that come from outside or go there, with their axes in the order of dimensions."""
     program, index = plan.program, plan.program.index
     for let in program.body:

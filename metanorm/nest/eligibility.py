@@ -42,9 +42,15 @@ from metanorm.ir.operands import every_let, operands
 from metanorm.ir.ops import ORDERED
 from metanorm.ir.scalar import Const
 from metanorm.ir.space import Space
-from metanorm.nest.arguments import asked, dimensions, factors, orders, orders_of
-from metanorm.nest.multiplied import multiplies_data, multiplies_in_loops
-from metanorm.nest.nest import CHEAP
+from metanorm.nest.arguments import (
+    axis_orders,
+    dimensions,
+    external_axis_orders,
+    factors,
+    size_argument_dims,
+)
+from metanorm.nest.matrix_products import multiplies_data, multiplies_in_loops
+from metanorm.nest.nest import CHEAP_FUNCTIONS
 from metanorm.nest.vanishing import vanishes_with
 from metanorm.passes.neighbours import rewritable
 from metanorm.passes.scans import SCANNED, scan_obstacles
@@ -52,14 +58,14 @@ from metanorm.plan.sweeps import Plan
 
 MAX_VALUES = 250
 MAX_FLAGS = 3
-EXACT = 2**24  # below which float32 holds all whole numbers
+MAX_EXACT_INT = 2**24  # below which float32 holds all whole numbers
 
-NEIGHBOURS = "neighbours in a graph, whose pools overlap"
+NEIGHBOURS_REASON = "neighbours in a graph, whose pools overlap"
 # What torch's own library of linear algebra is made for: docs/performance.md has what was measured.
-MULTIPLIED = "matrix products, which torch's BLAS does as fast"
+MATRIX_PRODUCTS_REASON = "matrix products, which torch's BLAS does as fast"
 # What sweeps compute for each element of the data, and what is computed for each cell.
-WIDE = (Input, *POINTWISE)
-PER_CELL = (Number, Position, Count, Input, Param, Buffer, *POINTWISE, Rename, Pool, Link)
+WIDE_OPS = (Input, *POINTWISE)
+PER_CELL_OPS = (Number, Position, Count, Input, Param, Buffer, *POINTWISE, Rename, Pool, Link)
 
 
 class NoKernels(Exception):
@@ -78,11 +84,11 @@ def ineligible(program: Program) -> Iterator[str]:
     for let in program.body:
         over = let.op.over if isinstance(let.op, (Pool, Count)) else ()
         if any(isinstance(m, Neighbours) for _, m in over) and not rewritable(let, program):
-            yield NEIGHBOURS
+            yield NEIGHBOURS_REASON
         if isinstance(let.op, Pool) and let.op.statistic in ORDERED:
             yield "a statistic that is found in the order of the values"
     if multiplies_data(program) or multiplies_in_loops(program):
-        yield MULTIPLIED
+        yield MATRIX_PRODUCTS_REASON
     space = Space(program.axes)
     for let in every_let(program.body):
         if isinstance(let.op, Cast) and let.op.to.has_eight_bits:
@@ -94,7 +100,7 @@ def ineligible(program: Program) -> Iterator[str]:
     if any(u.when != "train" for u in program.updates):
         yield "a buffer that changes in evaluation"
     counts = (check.by for check in program.checks if isinstance(check, Divisible))
-    if any(factors(count, asked(program)) is None for count in counts):
+    if any(factors(count, size_argument_dims(program)) is None for count in counts):
         yield "a number of parts that is computed"
 
 
@@ -104,7 +110,7 @@ def unsupported(plan: Plan) -> Iterator[str]:
     yield from eligibility.values()
     yield from eligibility.groups()
     yield from eligibility.lengths()
-    yield from eligibility.orders()
+    yield from eligibility.axis_orders()
     yield from eligibility.cells()
     yield from eligibility.links()
     yield from eligibility.updates()
@@ -118,7 +124,7 @@ class _Eligibility:
             ref for sweep in plan.sweeps for r in sweep.reductions for _, ref in r.results
         }
 
-    def _wide(self, ref: Ref) -> bool:
+    def _is_wide(self, ref: Ref) -> bool:
         return self.data_axes <= set(self.index.types[ref].axes)
 
     # ---- what is as large as the data, and what is not
@@ -131,12 +137,12 @@ class _Eligibility:
                 yield operation_name(op)
             if isinstance(op, Map):
                 yield from self._comparison(op)
-            yield from self._wide_value(let) if self._wide(let.name) else self._cell_value(let)
+            yield from self._wide_value(let) if self._is_wide(let.name) else self._cell_value(let)
             weights = (op.where, op.weight) if isinstance(op, (Count, Pool)) else ()
             if let.name in self.measured:
                 assert isinstance(op, Pool)
                 yield from self._measured(op)
-            elif any(w is not None and self._wide(w) for w in weights):
+            elif any(w is not None and self._is_wide(w) for w in weights):
                 yield "a weight as large as the input for what is smaller"
 
     def _wide_value(self, let: Let) -> Iterator[str]:
@@ -144,12 +150,12 @@ class _Eligibility:
             yield "a value larger than the input"
         if isinstance(let.op, Pool) and any(isinstance(m, Reach) for _, m in let.op.over):
             yield "windows over values as large as the input"
-        if not isinstance(let.op, WIDE):
+        if not isinstance(let.op, WIDE_OPS):
             yield f"a {operation_name(let.op)} as large as the input"
 
     def _cell_value(self, let: Let) -> Iterator[str]:
         op = let.op
-        if isinstance(op, (AxisMap, Lookup, Rename)) and any(map(self._wide, operands(op))):
+        if isinstance(op, (AxisMap, Lookup, Rename)) and any(map(self._is_wide, operands(op))):
             yield f"{operation_name(op)} of a value as large as the input"
         elif isinstance(op, Input) and self.index.inputs[op.name].sort == "edges":
             yield "an input of sort edges"
@@ -167,40 +173,43 @@ class _Eligibility:
     def _comparison(self, op: Map) -> Iterator[str]:
         """Kernels read whole numbers as real ones, which hold the small ones exactly."""
         ops = {ref: self.index.ops[ref] for ref in op.arguments}
-        wholes = [ref for ref in ops if self.index.types[ref].kind == "int"]
+        integers = [ref for ref in ops if self.index.types[ref].kind == "int"]
         inputs = self.index.inputs
-        if any(inputs[o.name].sort != "whole" for r in wholes if isinstance(o := ops[r], Input)):
+        if any(inputs[o.name].sort != "whole" for r in integers if isinstance(o := ops[r], Input)):
             yield "a comparison of what also chooses or pools"
         numbers = [o.value for o in ops.values() if isinstance(o, Number)]
-        small = all(isinstance(n, Const) and abs(n.value) < EXACT for n in numbers)
-        if wholes and (len(wholes) == len(ops) or not small):
+        exact = all(isinstance(n, Const) and abs(n.value) < MAX_EXACT_INT for n in numbers)
+        if integers and (len(integers) == len(ops) or not exact):
             yield "a comparison of whole numbers that may be large"
 
     # ---- axes
 
     def groups(self) -> Iterator[str]:
         """Rows in groups: at most one index can order them."""
-        found = {
+        groupings = {
             axis.cells_of
             for axis in self.index.space
             if axis.cells_of
             and isinstance(axis.cells_of[1], ByIndex)
             and axis.cells_of[0] in self.plan.data_axes
         }
-        if len(found) > 1:
+        if len(groupings) > 1:
             yield "groups of two kinds"
 
     def lengths(self) -> Iterator[str]:
         """Every axis is as long as a tensor tells, or as a formula says."""
-        told = {*dimensions(self.program), self.plan.cell}
+        known_lengths = {*dimensions(self.program), self.plan.group_axis}
         for axis in self.program.axes:
-            if not axis.parts and axis.size is None and axis.name not in told:
+            if not axis.parts and axis.size is None and axis.name not in known_lengths:
                 yield f"the length of {axis.name} is not known"
 
-    def orders(self) -> Iterator[str]:
+    def axis_orders(self) -> Iterator[str]:
         """A result has the order of its dimensions; what is given out twice has one order."""
-        found: dict[Ref, tuple[str, ...]] = {}
-        if any(found.setdefault(ref, order) != order for ref, order in orders(self.plan)):
+        axes_by_ref: dict[Ref, tuple[str, ...]] = {}
+        if any(
+            axes_by_ref.setdefault(ref, order) != order
+            for ref, order in external_axis_orders(self.plan)
+        ):
             yield "a result that is given in two orders of axes"
 
     # ---- cells
@@ -209,40 +218,40 @@ class _Eligibility:
         """What is computed for each cell is computed from what it finds at its own place, at
         another one along an axis, or in a pool of whole axes."""
         for let in self.program.body:
-            if not self._wide(let.name) and let.name not in self.measured:
+            if not self._is_wide(let.name) and let.name not in self.measured:
                 yield from self._cell(let)
 
     def _cell(self, let: Let) -> Iterator[str]:
-        op, there = let.op, self.plan.at_hand(let.type.axes)
+        op, readable_axes = let.op, self.plan.determined_axes(let.type.axes)
         match op:
-            case Count(over=over) if any(not self._countable(m, there) for _, m in over):
+            case Count(over=over) if any(not self._countable(m, readable_axes) for _, m in over):
                 yield "a count over a given matrix or a window"
-            case Pool(over=((axis, Reach()),)) if self.plan.grouped in there:
+            case Pool(over=((axis, Reach()),)) if self.plan.grouped_axis in readable_axes:
                 yield "windows of rows that are in groups"
             case Pool(over=((axis, Reach()),)) if op.statistic in SCANNED and not op.about:
-                there.add(axis)
+                readable_axes.add(axis)
             case Pool(over=over) if any(not self._whole(axis, m) for axis, m in over):
                 yield from scan_obstacles(op)
                 yield "a narrow pool by blocks, a given matrix or another index"
             case Pool() if op.statistic not in ACCUMULATIONS or op.ddof or op.about:
                 yield f"{op.statistic} of narrow values"
             case Pool(over=over):
-                there |= {leaf for a, _ in over for leaf in self.index.space.leaves(a)}
+                readable_axes |= {leaf for a, _ in over for leaf in self.index.space.leaves(a)}
             case Rename(old=axis) | Lookup(axis=axis, index=int()) | AxisMap("softmax", axis=axis):
-                there.add(axis)
-            case _ if not isinstance(op, PER_CELL):
+                readable_axes.add(axis)
+            case _ if not isinstance(op, PER_CELL_OPS):
                 yield operation_name(op)
-        if any(not there.issuperset(self.index.types[r].axes) for r in operands(op)):
+        if any(not readable_axes.issuperset(self.index.types[r].axes) for r in operands(op)):
             yield "cells beside the axis that they cut, in narrow values"
 
     def _whole(self, axis: str, matrix: Grouping) -> bool:
         """Whether a pool takes all of an axis, or of rows those of each group."""
         if isinstance(matrix, ByIndex):
-            return (axis, matrix.index) == (self.plan.grouped, self.plan.groups)
+            return (axis, matrix.index) == (self.plan.grouped_axis, self.plan.group_index)
         return isinstance(matrix, Ones)
 
-    def _countable(self, matrix: Grouping, there: set[str]) -> bool:
-        by_index = isinstance(matrix, ByIndex) and self.plan.cell in there
+    def _countable(self, matrix: Grouping, readable_axes: set[str]) -> bool:
+        by_index = isinstance(matrix, ByIndex) and self.plan.group_axis in readable_axes
         return isinstance(matrix, Ones) or by_index
 
     def links(self) -> Iterator[str]:
@@ -257,12 +266,14 @@ class _Eligibility:
         for let in self.program.body:
             op = let.op
             if let.name in crossing:
-                cheap = isinstance(op, Map) and op.function in CHEAP
+                cheap = isinstance(op, Map) and op.function in CHEAP_FUNCTIONS
                 if let.name in written or not (cheap or isinstance(op, (Link, Expand, Detach))):
                     yield "a value for each pair of nodes"
             elif not crossing.isdisjoint(operands(op)):
-                found = self._crossing([r for r in operands(op) if r in crossing], crossing)
-                if not isinstance(op, Pool) or not self._along_edges(op, found & links):
+                crossing_sources = self._crossing(
+                    [r for r in operands(op) if r in crossing], crossing
+                )
+                if not isinstance(op, Pool) or not self._along_edges(op, crossing_sources & links):
                     yield "a pool of pairs of nodes that no edge leads between"
 
     def _crossing(self, roots: list[Ref], crossing: set[Ref]) -> set[Ref]:
@@ -281,8 +292,8 @@ class _Eligibility:
 
     def updates(self) -> Iterator[str]:
         """A buffer is as large as the value that it follows."""
-        known = orders_of(self.plan)
+        axes_by_ref = axis_orders(self.plan)
         for update in self.program.updates:
-            axes = known.get(update.value, self.index.types[update.value].axes)
+            axes = axes_by_ref.get(update.value, self.index.types[update.value].axes)
             if axes != self.index.axes_of(update.buffer):
                 yield "a buffer with other axes than its value"

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from metanorm.ir.nodes import Program
-from metanorm.nest.arguments import divisible
+from metanorm.nest.arguments import divisors
 from metanorm.nest.eligibility import NoKernels, ineligible, unsupported
-from metanorm.nest.layouts import arranged, layouts
+from metanorm.nest.layouts import possible_layouts, program_in_layout
 from metanorm.nest.nest import Nest
 from metanorm.nest.nest_from_plan import nest_from_plan
 from metanorm.passes.backward import NotDerivable
 from metanorm.passes.directions import Direction, Directions, directions
-from metanorm.plan.sweeps import plan
+from metanorm.plan.sweeps import plan_sweeps
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class NormKernels:
 
     program: Program
     variants: tuple[Variant, ...]
-    divisible: tuple[tuple[str, tuple[str | int, ...]], ...]
+    divisors: tuple[tuple[str, tuple[str | int, ...]], ...]
 
     def __iter__(self) -> Iterator[Nest]:
         for variant in self.variants:
@@ -43,32 +43,34 @@ class NormKernels:
 @functools.lru_cache(maxsize=2)  # each target asks for them, norm by norm
 def kernels_of(program: Program) -> NormKernels:
     """The kernels of an optimised program, for any target. Raises `NoKernels`."""
-    _demand(ineligible(program))
+    _raise_first(ineligible(program))
     try:
-        variants = tuple(_variant(both) for both in directions(program))
+        variants = tuple(_variant(pair) for pair in directions(program))
     except NotDerivable as error:
         raise NoKernels(str(error)) from error
-    return NormKernels(program, variants, tuple(divisible(program)))
+    return NormKernels(program, variants, tuple(divisors(program)))
 
 
-def _demand(reasons: Iterable[str]) -> None:
+def _raise_first(reasons: Iterable[str]) -> None:
     reason = next(iter(reasons), None)
     if reason is not None:
         raise NoKernels(reason)
 
 
-def _variant(both: Directions) -> Variant:
+def _variant(pair: Directions) -> Variant:
     """All layouts that both directions can be read in."""
-    programs: Mapping[Direction, Program] = {"forward": both.forward, "backward": both.backward}
-    found: dict[Direction, dict[str, Nest]] = {"forward": {}, "backward": {}}
-    for layout in layouts(both.forward):
-        pair = {way: arranged(program, layout) for way, program in programs.items()}
-        for way, laid_out in pair.items():
-            if laid_out is None or None in pair.values():
+    programs: Mapping[Direction, Program] = {"forward": pair.forward, "backward": pair.backward}
+    nests: dict[Direction, dict[str, Nest]] = {"forward": {}, "backward": {}}
+    for layout in possible_layouts(pair.forward):
+        arranged_programs = {
+            direction: program_in_layout(program, layout) for direction, program in programs.items()
+        }
+        for direction, laid_out in arranged_programs.items():
+            if laid_out is None or None in arranged_programs.values():
                 continue
             program, loops = laid_out
-            planned = plan(program)
-            _demand(unsupported(planned))
-            nest = nest_from_plan(planned, both.variant, way, layout, loops, both.kept)
-            found[way][layout.vector] = nest
-    return Variant(both.variant, found["forward"], found["backward"])
+            sweep_plan = plan_sweeps(program)
+            _raise_first(unsupported(sweep_plan))
+            nest = nest_from_plan(sweep_plan, pair.variant, direction, layout, loops, pair.kept)
+            nests[direction][layout.vector_axis] = nest
+    return Variant(pair.variant, nests["forward"], nests["backward"])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from metanorm.ir.nodes import Program
 from metanorm.passes.columns import columns
 
-Group = tuple[str, ...]  # parts of a split axis that lie in one piece, or one axis
+AxisGroup = tuple[str, ...]  # parts of a split axis that lie in one piece, or one axis
 
 
 @dataclass(frozen=True)
@@ -21,33 +21,35 @@ class Layout:
     """
 
     dims: tuple[str, ...]
-    vector: str
+    vector_axis: str
     merged: bool = False
 
 
-def layouts(program: Program) -> tuple[Layout, ...]:
+def possible_layouts(program: Program) -> tuple[Layout, ...]:
     """As declared, and with the second dimension last: `channels_last` and its relatives.
 
     Where nothing lies between, the parts of that dimension need not be one: the groups of a
     matrix `[N, C]` are rows of their own.
     """
     dims = program.inputs[0].dims
-    found = [Layout(dims, dims[-1])]
+    layouts = [Layout(dims, dims[-1])]
     if len(dims) > 2:
         last = (dims[0], *dims[2:], dims[1])
-        found.append(Layout(last, dims[1], merged=True))
+        layouts.append(Layout(last, dims[1], merged=True))
         leaves = program.index.space.leaves(dims[1])
         if len(leaves) > 1:
-            found.append(Layout(last, leaves[-1]))
-    return tuple(found)
+            layouts.append(Layout(last, leaves[-1]))
+    return tuple(layouts)
 
 
-def arranged(program: Program, layout: Layout) -> tuple[Program, tuple[Group, ...]] | None:
+def program_in_layout(
+    program: Program, layout: Layout
+) -> tuple[Program, tuple[AxisGroup, ...]] | None:
     """The program for data that lies so, and the axes of its loops, outermost first.
 
     `None` where the parts of a merged dimension cannot be gone through as one.
     """
-    groups: list[Group] = []
+    groups: list[AxisGroup] = []
     for dim in layout.dims:
         leaves = program.index.space.leaves(dim)
         if dim == layout.dims[-1] and len(leaves) > 1 and layout.merged:

@@ -16,12 +16,12 @@ from typing import Literal, Union
 
 from metanorm.ir.nodes import Kind, Let, Program, Ref
 from metanorm.nest.arguments import Field
-from metanorm.nest.layouts import Group, Layout
+from metanorm.nest.layouts import AxisGroup, Layout
 from metanorm.passes.directions import Direction
-from metanorm.plan.sweeps import Reduction, with_cell
+from metanorm.plan.sweeps import Reduction, with_group_axis
 
 # What costs no more to compute again than it would to read.
-CHEAP = frozenset("add sub mul div neg where eq ne".split())
+CHEAP_FUNCTIONS = frozenset("add sub mul div neg where eq ne".split())
 
 # ---- what a kernel is given
 
@@ -39,7 +39,7 @@ class Array:
 
     name: str
     role: Literal["data", "result", "given", "index", "edges", "returned", "saved"]
-    axes: Group
+    axes: AxisGroup
     kind: Kind = "real"
     optional: bool = False
     absent: float = 0.0
@@ -119,7 +119,14 @@ class Update:
 
 
 Statement = Union[Load, Compute, Gather, Pool, Scan, Accumulate, Finish, Store, Update]
-Bound = (Load, Compute, Gather, Pool, Scan, Finish)  # statements that give a value a name
+BindingStatement = (
+    Load,
+    Compute,
+    Gather,
+    Pool,
+    Scan,
+    Finish,
+)  # statements that give a value a name
 
 
 @dataclass(frozen=True)
@@ -153,8 +160,8 @@ class Block:
     @cached_property
     def finished(self) -> tuple[int, ...]:
         """The reductions that are complete when this begins."""
-        found = (s.reduction for s in self.statements if isinstance(s, Finish))
-        return tuple(dict.fromkeys(found))
+        reduction_numbers = (s.reduction for s in self.statements if isinstance(s, Finish))
+        return tuple(dict.fromkeys(reduction_numbers))
 
     @cached_property
     def writes(self) -> tuple[tuple[str, Ref], ...]:
@@ -185,12 +192,12 @@ class Nest:
     direction: Direction
     layout: Layout
     program: Program
-    loops: tuple[Group, ...]
-    data_axes: Group
-    groups: str | None
-    grouped: str | None
-    cell: str | None
-    islands: Group
+    loops: tuple[AxisGroup, ...]
+    data_axes: AxisGroup
+    group_index: str | None
+    grouped_axis: str | None
+    group_axis: str | None
+    islands: AxisGroup
     arrays: tuple[Array, ...]
     fields: tuple[Field, ...]  # all that a call brings, numbers and lengths among it
     kept: tuple[str, ...]  # the names of what is saved
@@ -218,14 +225,14 @@ class Nest:
         return {array.name: array for array in self.arrays}
 
     @cached_property
-    def orders(self) -> dict[Ref, Group]:
+    def axis_orders(self) -> dict[Ref, AxisGroup]:
         """The axes of values that come from arrays or go there, in the order of these."""
         loads = [s for _, s in self.statements() if isinstance(s, Load)]
         stores = [s for _, s in self.statements() if isinstance(s, (Store, Update))]
-        found = {s.let.name: self.array[s.array].axes for s in loads}
+        axes_by_ref = {s.let.name: self.array[s.array].axes for s in loads}
         for s in stores:
-            found.setdefault(s.value, self.array[s.array].axes)
-        return found
+            axes_by_ref.setdefault(s.value, self.array[s.array].axes)
+        return axes_by_ref
 
     @cached_property
     def finishes(self) -> dict[Ref, Finish]:
@@ -238,16 +245,16 @@ class Nest:
             for statement in block.statements:
                 yield block, statement
 
-    def at_hand(self, axes: Iterable[str]) -> set[str]:
+    def determined_axes(self, axes: Iterable[str]) -> set[str]:
         """The axes whose place is known at a place along some: a row knows its group."""
-        return with_cell(axes, self.grouped, self.cell)
+        return with_group_axis(axes, self.grouped_axis, self.group_axis)
 
-    def wide(self, ref: Ref) -> bool:
+    def is_wide(self, ref: Ref) -> bool:
         """Whether a value is as large as the data."""
         return set(self.data_axes) <= set(self.program.index.types[ref].axes)
 
     @property
-    def measured(self) -> tuple[Group, ...]:
+    def statistic_cells(self) -> tuple[AxisGroup, ...]:
         """The cells of statistics, by axes that are not split."""
         space = self.program.index.space
         return tuple(dict.fromkeys(space.merged(r.cells) for r in self.reductions))

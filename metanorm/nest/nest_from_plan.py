@@ -13,8 +13,8 @@ from metanorm.ir.momenta import momenta
 from metanorm.ir.nodes import AxisMap, Buffer, Input, Let, Link, Lookup, Param, Rename
 from metanorm.ir.nodes import Pool as PoolOp
 from metanorm.ir.operands import operands
-from metanorm.nest.arguments import fields, followed_dtypes, orders_of, results
-from metanorm.nest.layouts import Group, Layout
+from metanorm.nest.arguments import axis_orders, call_fields, followed_dtypes, returned_outputs
+from metanorm.nest.layouts import AxisGroup, Layout
 from metanorm.nest.nest import (
     Accumulate,
     Array,
@@ -33,7 +33,7 @@ from metanorm.nest.nest import (
 from metanorm.passes.directions import Direction
 from metanorm.plan.sweeps import Plan
 
-GIVEN = (Input, Param, Buffer)
+EXTERNAL_OPS = (Input, Param, Buffer)
 
 
 def nest_from_plan(
@@ -41,12 +41,12 @@ def nest_from_plan(
     variant: str,
     direction: Direction,
     layout: Layout,
-    loops: tuple[Group, ...],
-    kept: tuple[str, ...],
+    loops: tuple[AxisGroup, ...],
+    saved: tuple[str, ...],
 ) -> Nest:
     """The nest of a plan that kernels support, for loops in this order; `kept` is what passes from
     the forward kernel to the backward one."""
-    maker = _Maker(plan, kept)
+    builder = _NestBuilder(plan, saved)
     return Nest(
         variant,
         direction,
@@ -54,57 +54,57 @@ def nest_from_plan(
         plan.program,
         _with_groups(plan, loops),
         plan.data_axes,
-        plan.groups,
-        plan.grouped,
-        plan.cell,
+        plan.group_index,
+        plan.grouped_axis,
+        plan.group_axis,
         plan.islands,
-        tuple(maker.arrays()),
-        fields(plan, kept),
-        kept,
+        tuple(builder.arrays()),
+        call_fields(plan, saved),
+        saved,
         followed_dtypes(plan.program),
         plan.reductions,
-        tuple(maker.blocks()),
+        tuple(builder.blocks()),
     )
 
 
-def _with_groups(plan: Plan, loops: tuple[Group, ...]) -> tuple[Group, ...]:
+def _with_groups(plan: Plan, loops: tuple[AxisGroup, ...]) -> tuple[AxisGroup, ...]:
     """The loops, with one over groups of rows around that over the rows."""
-    found: list[Group] = []
+    loops_with_groups: list[AxisGroup] = []
     for group in loops:
-        if plan.cell is not None and group == (plan.grouped,):
-            found.append((plan.cell,))
-        found.append(group)
-    return tuple(found)
+        if plan.group_axis is not None and group == (plan.grouped_axis,):
+            loops_with_groups.append((plan.group_axis,))
+        loops_with_groups.append(group)
+    return tuple(loops_with_groups)
 
 
-class _Maker:
-    def __init__(self, plan: Plan, kept: Sequence[str]) -> None:
-        self.plan, self.kept = plan, kept
+class _NestBuilder:
+    def __init__(self, plan: Plan, saved: Sequence[str]) -> None:
+        self.plan, self.saved = plan, saved
         self.program, self.index = plan.program, plan.program.index
-        self.orders = orders_of(plan)
+        self.axis_orders = axis_orders(plan)
 
     # ---- arrays
 
     def arrays(self) -> Iterator[Array]:
         """What is read, in the order of declarations, and then what is written."""
-        read = {let.op.name for let in self.program.body if isinstance(let.op, GIVEN)}
-        read |= {update.buffer for update in self.program.updates}
-        read |= {self.plan.groups} if self.plan.groups else set()
-        read |= {let.op.edges for let in self.program.body if isinstance(let.op, Link)}
+        read_names = {let.op.name for let in self.program.body if isinstance(let.op, EXTERNAL_OPS)}
+        read_names |= {update.buffer for update in self.program.updates}
+        read_names |= {self.plan.group_index} if self.plan.group_index else set()
+        read_names |= {let.op.edges for let in self.program.body if isinstance(let.op, Link)}
         for name in self.index.declarations:
-            if name in read:
-                yield self._given(name)
+            if name in read_names:
+                yield self._input_array(name)
         outputs = dict(self.program.outputs)
-        for name, ref in results(self.program, self.kept):
+        for name, ref in returned_outputs(self.program, self.saved):
             wide = set(self.plan.data_axes) <= set(self.index.types[ref].axes)
-            order = self.orders.get(ref, self.index.types[ref].axes)
-            yield Array(f"to.{name}", "result" if wide else "returned", order)
-        for name in self.kept:
+            axes = self.axis_orders.get(ref, self.index.types[ref].axes)
+            yield Array(f"to.{name}", "result" if wide else "returned", axes)
+        for name in self.saved:
             if name in outputs:
                 ref = outputs[name]
-                yield Array(name, "saved", self.orders.get(ref, self.index.types[ref].axes))
+                yield Array(name, "saved", self.axis_orders.get(ref, self.index.types[ref].axes))
 
-    def _given(self, name: str) -> Array:
+    def _input_array(self, name: str) -> Array:
         index, axes = self.index, self.index.axes_of(name)
         wide = set(self.plan.data_axes) <= set(axes)
         if name in index.params:
@@ -113,9 +113,9 @@ class _Maker:
         if name in index.buffers:
             return Array(name, "given", axes, "real", index.buffers[name].tracked)
         declared = index.inputs[name]
-        if name in self.kept:
+        if name in self.saved:
             return Array(name, "saved", axes)
-        if name == self.plan.groups:
+        if name == self.plan.group_index:
             return Array(name, "index", axes, "int", not declared.required)
         if declared.sort == "edges":
             return Array(name, "edges", axes, "int")
@@ -128,36 +128,38 @@ class _Maker:
 
     def blocks(self) -> Iterator[Block]:
         """All blocks, in the order in which they are done."""
-        begin, before = self._opening()
-        after, end = self._closing()
+        begin, before = self._before_sweeps()
+        after, end = self._after_sweeps()
         yield Block("begin", tuple(map(self._statement, begin)))
         yield Block("before", tuple(map(self._statement, before)))
         number = 0
-        late: list[Statement] = []
+        deferred_finishes: list[Statement] = []
         for sweep in self.plan.sweeps:
-            done = [self._statement(let) for let in sweep.maps]
-            found: list[Statement] = []
+            statements = [self._statement(let) for let in sweep.maps]
+            finishes: list[Statement] = []
             for r in sweep.reductions:
-                done.append(Accumulate(number))
-                finish = [Finish(self.index.lets[ref], number, name) for name, ref in r.results]
-                (late if r.terminal else found).extend(finish)
+                statements.append(Accumulate(number))
+                reduction_finishes = [
+                    Finish(self.index.lets[ref], number, name) for name, ref in r.results
+                ]
+                (deferred_finishes if r.terminal else finishes).extend(reduction_finishes)
                 number += 1
-            done += [Store(f"to.{name}", ref) for name, ref in sweep.outputs]
-            yield Block("sweep", tuple(done))
-            yield Block("between", (*found, *map(self._statement, sweep.narrow)))
+            statements += [Store(f"to.{name}", ref) for name, ref in sweep.outputs]
+            yield Block("sweep", tuple(statements))
+            yield Block("between", (*finishes, *map(self._statement, sweep.narrow)))
         yield Block("after", tuple(map(self._statement, after)))
-        yield Block("end", (*late, *map(self._statement, end), *self._ends()))
+        yield Block("end", (*deferred_finishes, *map(self._statement, end), *self._results()))
 
-    def _ends(self) -> Iterator[Statement]:
+    def _results(self) -> Iterator[Statement]:
         """What is given back, and what is kept from call to call."""
-        named = momenta(self.program)
+        momentum_names = momenta(self.program)
         for update in self.program.updates:
-            momentum = named[update.momentum] if update.averages else None
+            momentum = momentum_names[update.momentum] if update.averages else None
             yield Update(update.buffer, update.value, momentum)
         wide = {name for sweep in self.plan.sweeps for name, _ in sweep.outputs}
         for name, ref in self.program.outputs:
             if name not in wide:
-                yield Store(name if name in self.kept else f"to.{name}", ref)
+                yield Store(name if name in self.saved else f"to.{name}", ref)
 
     def _statement(self, let: Let) -> Statement:
         match let.op:
@@ -172,35 +174,35 @@ class _Maker:
             case _:
                 return Compute(let)
 
-    def _opening(self) -> tuple[list[Let], list[Let]]:
+    def _before_sweeps(self) -> tuple[list[Let], list[Let]]:
         """Of the values before all sweeps, those of all islands together, and the rest."""
         lets = self.plan.prologue
-        shared = {let.name for let in lets if not self._of_islands(let)}
+        shared_by_islands = {let.name for let in lets if not self._is_per_island(let)}
         for let in reversed(lets):
-            if let.name in shared:
-                shared.update(operands(let.op))
-        return _parted(lets, shared)
+            if let.name in shared_by_islands:
+                shared_by_islands.update(operands(let.op))
+        return _partition(lets, shared_by_islands)
 
-    def _closing(self) -> tuple[list[Let], list[Let]]:
+    def _after_sweeps(self) -> tuple[list[Let], list[Let]]:
         """Of the values after all sweeps, those of islands, and those that wait for all."""
         lets = self.plan.epilogue
-        late = (r for r in self.plan.reductions if r.terminal)
-        waiting = {ref for r in late for _, ref in r.results}
+        terminal = (r for r in self.plan.reductions if r.terminal)
+        deferred = {ref for r in terminal for _, ref in r.results}
         for let in lets:
-            if not self._of_islands(let) or waiting.intersection(operands(let.op)):
-                waiting.add(let.name)
-        last, own = _parted(lets, waiting)
-        return own, last
+            if not self._is_per_island(let) or deferred.intersection(operands(let.op)):
+                deferred.add(let.name)
+        deferred_lets, per_island = _partition(lets, deferred)
+        return per_island, deferred_lets
 
-    def _of_islands(self, let: Let) -> bool:
+    def _is_per_island(self, let: Let) -> bool:
         islands = set(self.plan.islands)
         match let.op:
             case PoolOp(over=((axis, Reach()),)) if axis in islands:  # all of it is needed
                 return False
-        return bool(islands) and islands <= self.plan.at_hand(let.type.axes)
+        return bool(islands) and islands <= self.plan.determined_axes(let.type.axes)
 
 
-def _parted(lets: Sequence[Let], named: Container[str]) -> tuple[list[Let], list[Let]]:
+def _partition(lets: Sequence[Let], selected_names: Container[str]) -> tuple[list[Let], list[Let]]:
     """Those that are named, and the others."""
-    chosen = [let for let in lets if let.name in named]
-    return chosen, [let for let in lets if let.name not in named]
+    selected = [let for let in lets if let.name in selected_names]
+    return selected, [let for let in lets if let.name not in selected_names]

@@ -25,12 +25,14 @@ VERBS = {Compute: "compute", Gather: "gather", Pool: "pool", Scan: "scan"}
 
 def text_from_nest(nest: Nest) -> str:
     """The arrays, and the blocks in their order; empty ones are left out."""
-    name, vector = nest.program.name, nest.layout.vector
+    name, vector = nest.program.name, nest.layout.vector_axis
     lines = [f"nest {name}, {nest.variant}, {nest.direction}, rows along {vector}"]
     lines.append(f"  loops {', '.join('*'.join(group) for group in nest.loops)}")
     lines.append(f"  islands {', '.join(nest.islands) or 'one'}")
-    if nest.groups is not None:
-        lines.append(f"  groups of {nest.grouped} by {nest.groups}, along {nest.cell}")
+    if nest.group_index is not None:
+        lines.append(
+            f"  groups of {nest.grouped_axis} by {nest.group_index}, along {nest.group_axis}"
+        )
     lines += [f"  {_array(array)}" for array in nest.arrays]
     number = 0
     for block in nest.blocks:

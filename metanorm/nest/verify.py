@@ -37,22 +37,22 @@ def verify(nest: Nest) -> None:
 class _Verifier:
     def __init__(self, nest: Nest) -> None:
         self.nest, self.index = nest, nest.program.index
-        self.known: set[Ref] = set()  # values of cells
-        self.here: set[Ref] = set()  # values of the data, in one sweep
-        self.taken: list[int] = []
+        self.cell_values: set[Ref] = set()  # values of cells
+        self.sweep_values: set[Ref] = set()  # values of the data, in one sweep
+        self.accumulated: list[int] = []
         self.written: list[str] = []
 
     def run(self) -> None:
         self._shape()
         for block in self.nest.blocks:
-            self.here = set()
+            self.sweep_values = set()
             for statement in block.statements:
                 self._statement(block, statement)
         numbers = list(range(len(self.nest.reductions)))
-        self._demand(self.taken == numbers, "each reduction is measured once, in order")
+        self._demand(self.accumulated == numbers, "each reduction is measured once, in order")
         roles = ("result", "returned") + (("saved",) if self.nest.direction == "forward" else ())
-        out = [array.name for array in self.nest.arrays if array.role in roles]
-        self._demand(sorted(out) == sorted(self.written), "each result is written once")
+        result_names = [array.name for array in self.nest.arrays if array.role in roles]
+        self._demand(sorted(result_names) == sorted(self.written), "each result is written once")
 
     def _demand(self, holds: bool, rule: str) -> None:
         if not holds:
@@ -65,85 +65,93 @@ class _Verifier:
         self._demand(whens == ["begin", "before", *pairs, "after", "end"], "blocks in their order")
         names = [array.name for array in self.nest.arrays]
         self._demand(len(names) == len({*names}), "each array once")
-        axes = {axis for group in self.nest.loops for axis in group} - {self.nest.cell}
+        axes = {axis for group in self.nest.loops for axis in group} - {self.nest.group_axis}
         self._demand(axes == {*self.nest.data_axes}, "loops over the axes of the data")
-        inside = {*axes, self.nest.cell}
-        self._demand(inside.issuperset(self.nest.islands), "islands along loops")
+        loop_axes = {*axes, self.nest.group_axis}
+        self._demand(loop_axes.issuperset(self.nest.islands), "islands along loops")
 
     def _statement(self, block: Block, statement: Statement) -> None:
         in_sweep = block.when == "sweep"
         match statement:
             case Load(let, array):
-                found = self.nest.array.get(array)
-                self._demand(found is not None, f"an array {array} to read")
-                if found is not None:
-                    self._demand({*found.axes} == {*let.type.axes}, f"the axes of {array}")
-                self._bound(block, let.name)
+                declared = self.nest.array.get(array)
+                self._demand(declared is not None, f"an array {array} to read")
+                if declared is not None:
+                    self._demand({*declared.axes} == {*let.type.axes}, f"the axes of {array}")
+                self._define(block, let.name)
             case Compute(let) | Gather(let) | Pool(let) | Scan(let):
-                there = self.nest.at_hand(let.type.axes)
+                readable_axes = self.nest.determined_axes(let.type.axes)
                 match let.op:
                     case PoolOp(over=over):
-                        there |= {x for a, _ in over for x in self.index.space.leaves(a)}
+                        readable_axes |= {x for a, _ in over for x in self.index.space.leaves(a)}
                     case Rename(old=axis) | Lookup(axis=axis) | AxisMap(axis=axis):
-                        there.add(axis)
+                        readable_axes.add(axis)
                     case Link(edges=edges):
-                        known = edges in self.nest.array
-                        self._demand(known and not in_sweep, f"edges {edges} to follow")
+                        is_known = edges in self.nest.array
+                        self._demand(is_known and not in_sweep, f"edges {edges} to follow")
                     case Cast(to=to) if to.like:
-                        known = to.name in self.nest.followed_dtypes
-                        self._demand(known, f"the dtype of {to.name} for {let.name}")
+                        is_known = to.name in self.nest.followed_dtypes
+                        self._demand(is_known, f"the dtype of {to.name} for {let.name}")
                 if isinstance(statement, Scan):
                     self._scan(block, let)
                 for ref in operands(let.op):
-                    self._read(block, ref)
+                    self._require(block, ref)
                     if not in_sweep:
                         axes = self.index.types[ref].axes
-                        self._demand(there.issuperset(axes), f"{ref} at the place of {let.name}")
+                        self._demand(
+                            readable_axes.issuperset(axes), f"{ref} at the place of {let.name}"
+                        )
                 self._demand(isinstance(statement, Compute) or not in_sweep, "sweeps do not gather")
-                self._bound(block, let.name)
+                self._define(block, let.name)
             case Accumulate(number):
                 r = self.nest.reductions[number]
                 self._demand(in_sweep, "elements are taken in in sweeps")
                 for read in (r.value, r.where, r.weight):
                     if read is not None:
-                        self._read(block, read)
-                self.taken.append(number)
+                        self._require(block, read)
+                self.accumulated.append(number)
             case Finish(let, number, name):
                 r = self.nest.reductions[number]
-                self._demand(number in self.taken, f"{let.name} is measured before it is finished")
+                self._demand(
+                    number in self.accumulated, f"{let.name} is measured before it is finished"
+                )
                 self._demand(name in r.row.statistics, f"{name} is found by {r.kind}")
-                late = block.when == "end"
-                self._demand(late == r.terminal, f"{let.name} is finished when it is complete")
-                self._bound(block, let.name)
+                at_end = block.when == "end"
+                self._demand(at_end == r.terminal, f"{let.name} is finished when it is complete")
+                self._define(block, let.name)
             case Store(array, value):
-                self._read(block, value)
+                self._require(block, value)
                 role = self.nest.array[array].role if array in self.nest.array else ""
                 self._demand(role == "result" if in_sweep else role in ("returned", "saved"),
                              f"a place for {array}")  # fmt: skip
                 self.written.append(array)
             case Update(array, value):
-                self._read(block, value)
-                order = self.nest.orders.get(value, ())  # set by whatever array comes first
-                whole = {*order} == {*self.index.types[value].axes}
-                same = whole and self.nest.array[array].axes == order
-                self._demand(block.when == "end" and same, f"{array} follows {value} at the end")
+                self._require(block, value)
+                order = self.nest.axis_orders.get(value, ())  # set by whatever array comes first
+                covers_axes = {*order} == {*self.index.types[value].axes}
+                keeps_order = covers_axes and self.nest.array[array].axes == order
+                self._demand(
+                    block.when == "end" and keeps_order, f"{array} follows {value} at the end"
+                )
 
     def _scan(self, block: Block, let: Let) -> None:
         """A scan goes along one axis, all of which whoever does it has at hand."""
         assert isinstance(let.op, PoolOp)
-        alone = len(let.op.over) == 1 and isinstance(let.op.over[0][1], Reach)
-        self._demand(alone, f"one axis to scan for {let.name}")
-        cut = block.when in OF_ISLANDS and let.op.over[0][0] in self.nest.islands
-        self._demand(not cut, f"all of the axis that {let.name} is scanned along")
+        one_axis = len(let.op.over) == 1 and isinstance(let.op.over[0][1], Reach)
+        self._demand(one_axis, f"one axis to scan for {let.name}")
+        splits_axis = block.when in OF_ISLANDS and let.op.over[0][0] in self.nest.islands
+        self._demand(not splits_axis, f"all of the axis that {let.name} is scanned along")
 
-    def _bound(self, block: Block, ref: Ref) -> None:
-        self._demand(ref not in self.known and ref not in self.here, f"{ref} once")
-        wide = self.nest.wide(ref)
+    def _define(self, block: Block, ref: Ref) -> None:
+        self._demand(ref not in self.cell_values and ref not in self.sweep_values, f"{ref} once")
+        wide = self.nest.is_wide(ref)
         self._demand(wide == (block.when == "sweep"), f"{ref} in the block of its size")
         if block.when in OF_ISLANDS:
-            axes = self.nest.at_hand(self.index.types[ref].axes)
+            axes = self.nest.determined_axes(self.index.types[ref].axes)
             self._demand(axes >= {*self.nest.islands}, f"{ref} for each island")
-        (self.here if wide else self.known).add(ref)
+        (self.sweep_values if wide else self.cell_values).add(ref)
 
-    def _read(self, block: Block, ref: Ref) -> None:
-        self._demand(ref in self.known or ref in self.here, f"{ref} before it is read")
+    def _require(self, block: Block, ref: Ref) -> None:
+        self._demand(
+            ref in self.cell_values or ref in self.sweep_values, f"{ref} before it is read"
+        )

@@ -56,7 +56,7 @@ class Reduction:
         return self.row.statistic
 
     @property
-    def weighed(self) -> bool:
+    def is_weighted(self) -> bool:
         """Whether elements weigh differently, or not all of them count."""
         return self.where is not None or self.weight is not None
 
@@ -78,25 +78,25 @@ class Plan:
 
     program: Program
     data_axes: tuple[str, ...]  # those of wide values
-    groups: str | None  # the index that groups an axis of the data, and
-    grouped: str | None  # that axis
+    group_index: str | None  # the index that groups an axis of the data, and
+    grouped_axis: str | None  # that axis
     islands: tuple[str, ...]
     prologue: tuple[Let, ...]
     sweeps: tuple[Sweep, ...]
     epilogue: tuple[Let, ...]
 
-    def type(self, ref: Ref) -> Type:
+    def type_of(self, ref: Ref) -> Type:
         """The type of a value."""
         return self.program.index.types[ref]
 
     @property
-    def cell(self) -> str | None:
+    def group_axis(self) -> str | None:
         """The axis of groups of rows."""
-        return cell_of(self.program, self.grouped)
+        return group_axis_of(self.program, self.grouped_axis)
 
-    def at_hand(self, axes: Iterable[str]) -> set[str]:
+    def determined_axes(self, axes: Iterable[str]) -> set[str]:
         """The axes whose place is known at a place along some: a row knows its group."""
-        return with_cell(axes, self.grouped, self.cell)
+        return with_group_axis(axes, self.grouped_axis, self.group_axis)
 
     @property
     def reductions(self) -> tuple[Reduction, ...]:
@@ -104,28 +104,34 @@ class Plan:
         return tuple(r for sweep in self.sweeps for r in sweep.reductions)
 
 
-def cell_of(program: Program, grouped: str | None) -> str | None:
+def group_axis_of(program: Program, grouped_axis: str | None) -> str | None:
     """The axis that enumerates the groups of a grouped axis."""
     axes = program.index.space
-    return next((a.name for a in axes if a.cells_of and a.cells_of[0] == grouped), None)
+    return next((a.name for a in axes if a.cells_of and a.cells_of[0] == grouped_axis), None)
 
 
-def with_cell(axes: Iterable[str], grouped: str | None, cell: str | None) -> set[str]:
+def with_group_axis(
+    axes: Iterable[str], grouped_axis: str | None, group_axis: str | None
+) -> set[str]:
     """Some axes, with that of groups where that of their rows is among them."""
-    found = set(axes)
-    return found | {cell} if cell is not None and grouped in found else found
+    determined = set(axes)
+    return (
+        determined | {group_axis}
+        if group_axis is not None and grouped_axis in determined
+        else determined
+    )
 
 
-def plan(program: Program) -> Plan:
+def plan_sweeps(program: Program) -> Plan:
     """The plan of a program without modes.
 
     There is one for any program; whether kernels can do what it says,
     `metanorm.nest.eligibility` knows.
     """
-    return _Planner(program).run()
+    return _SweepPlanner(program).run()
 
 
-class _Same(NamedTuple):
+class _ReductionKey(NamedTuple):
     """What statistics have in common that are measured together."""
 
     kind: str
@@ -135,7 +141,7 @@ class _Same(NamedTuple):
     weight: Ref | None
 
 
-class _Planner:
+class _SweepPlanner:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.space, self.lets = program.index.space, program.index.lets
@@ -146,25 +152,36 @@ class _Planner:
     def run(self) -> Plan:
         """Depths first: how many sweeps a value has to wait for."""
         for let in self.program.body:
-            wait = max((self.depth[r] for r in operands(let.op)), default=0)
-            self.depth[let.name] = wait + self._measured(let)
-        wide = [(name, ref) for name, ref in self.program.outputs if self.wide(ref)]
-        last = max((self.depth[ref] + 1 for _, ref in wide), default=0)
-        last = max([last, *(self.depth[let.name] for let in self.program.body)])
-        later = [self._feeding(number, wide) for number in range(1, last + 1)]
-        sweeps = tuple(self._sweep(n, later[n - 1], wide) for n in range(1, last + 1))
-        done = {let.name for sweep in sweeps for let in sweep.narrow}
-        done |= {ref for sweep in sweeps for r in sweep.reductions for _, ref in r.results}
-        narrow = [let for let in self.program.body if not self.wide(let.name)]
+            depth = max((self.depth[r] for r in operands(let.op)), default=0)
+            self.depth[let.name] = depth + self._measured(let)
+        wide_outputs = [(name, ref) for name, ref in self.program.outputs if self.is_wide(ref)]
+        sweep_count = max((self.depth[ref] + 1 for _, ref in wide_outputs), default=0)
+        sweep_count = max([sweep_count, *(self.depth[let.name] for let in self.program.body)])
+        needed_after = [self._feeding(number, wide_outputs) for number in range(1, sweep_count + 1)]
+        sweeps = tuple(
+            self._sweep(n, needed_after[n - 1], wide_outputs) for n in range(1, sweep_count + 1)
+        )
+        placed = {let.name for sweep in sweeps for let in sweep.narrow}
+        placed |= {ref for sweep in sweeps for r in sweep.reductions for _, ref in r.results}
+        narrow = [let for let in self.program.body if not self.is_wide(let.name)]
         prologue = tuple(let for let in narrow if self.depth[let.name] == 0)
-        epilogue = tuple(let for let in narrow if self.depth[let.name] and let.name not in done)
-        index, grouped = self._groups()
-        islands = self._islands(set().union(*later) if later else set(), index, grouped)
+        epilogue = tuple(let for let in narrow if self.depth[let.name] and let.name not in placed)
+        group_index, grouped_axis = self._groups()
+        islands = self._islands(
+            set().union(*needed_after) if needed_after else set(), group_index, grouped_axis
+        )
         return Plan(
-            self.program, self.data_axes, index, grouped, islands, prologue, sweeps, epilogue
+            self.program,
+            self.data_axes,
+            group_index,
+            grouped_axis,
+            islands,
+            prologue,
+            sweeps,
+            epilogue,
         )
 
-    def wide(self, ref: Ref) -> bool:
+    def is_wide(self, ref: Ref) -> bool:
         """Whether a value has all axes of the data."""
         return set(self.data_axes) <= set(self.lets[ref].type.axes)
 
@@ -172,94 +189,100 @@ class _Planner:
         """Whether a value is a statistic of wide ones."""
         if not isinstance(let.op, Pool) or let.op.statistic in ORDERED:
             return False
-        return self.wide(let.op.value)
+        return self.is_wide(let.op.value)
 
     # ---- what later sweeps need
 
-    def _feeding(self, number: int, wide: Iterable[tuple[str, Ref]]) -> set[Ref]:
+    def _feeding(self, number: int, wide_outputs: Iterable[tuple[str, Ref]]) -> set[Ref]:
         """All values that sweeps after the one with this number depend on."""
-        roots = [ref for _, ref in wide if self.depth[ref] >= number]
+        roots = [ref for _, ref in wide_outputs if self.depth[ref] >= number]
         for let in self.program.body:
             if self._measured(let) and self.depth[let.name] > number:
                 roots += operands(let.op)
         return self.program.index.closure(roots)
 
-    def _sweep(self, number: int, later: set[Ref], wide: Iterable[tuple[str, Ref]]) -> Sweep:
+    def _sweep(
+        self, number: int, needed_after: set[Ref], wide_outputs: Iterable[tuple[str, Ref]]
+    ) -> Sweep:
         measured = [
             let
             for let in self.program.body
             if self._measured(let) and self.depth[let.name] == number
         ]
-        outputs = tuple((n, ref) for n, ref in wide if self.depth[ref] == number - 1)
-        needed = {ref for _, ref in outputs}
+        outputs = tuple((n, ref) for n, ref in wide_outputs if self.depth[ref] == number - 1)
+        needed_refs = {ref for _, ref in outputs}
         for let in measured:
-            needed |= {r for r in operands(let.op) if self.wide(r)}
+            needed_refs |= {r for r in operands(let.op) if self.is_wide(r)}
         maps: list[Let] = []
         for let in reversed(self.program.body):
-            if let.name in needed:
-                needed |= {r for r in operands(let.op) if self.wide(r)}
+            if let.name in needed_refs:
+                needed_refs |= {r for r in operands(let.op) if self.is_wide(r)}
                 maps.append(let)
         reads = tuple(let.op.name for let in reversed(maps) if isinstance(let.op, Input))
         narrow = tuple(
             let
             for let in self.program.body
             if self.depth[let.name] == number
-            and let.name in later
-            and not self.wide(let.name)
+            and let.name in needed_after
+            and not self.is_wide(let.name)
             and let not in measured
         )
         return Sweep(
-            reads, tuple(reversed(maps)), self._reductions(measured, later), outputs, narrow
+            reads, tuple(reversed(maps)), self._reductions(measured, needed_after), outputs, narrow
         )
 
-    def _reductions(self, measured: list[Let], later: set[Ref]) -> tuple[Reduction, ...]:
+    def _reductions(self, measured: list[Let], needed_after: set[Ref]) -> tuple[Reduction, ...]:
         """Mean and variance of the same elements are measured together."""
-        groups: dict[_Same, list[tuple[str, Ref]]] = {}
+        results_by_key: dict[_ReductionKey, list[tuple[str, Ref]]] = {}
         for let in measured:
             assert isinstance(let.op, Pool)
             op = let.op
-            key = _Same(joint_statistic(op.statistic), op.value, op.over, op.where, op.weight)
-            groups.setdefault(key, []).append((op.statistic, let.name))
-        found = []
-        for key, results in groups.items():
+            key = _ReductionKey(
+                joint_statistic(op.statistic), op.value, op.over, op.where, op.weight
+            )
+            results_by_key.setdefault(key, []).append((op.statistic, let.name))
+        reductions = []
+        for key, results in results_by_key.items():
             _, value, over, where, weight = key
             cells = self.lets[results[0][1]].type.axes
-            terminal = not any(ref in later for _, ref in results)
-            found.append(Reduction(value, over, cells, where, weight, tuple(results), terminal))
-        return tuple(found)
+            terminal = not any(ref in needed_after for _, ref in results)
+            reductions.append(
+                Reduction(value, over, cells, where, weight, tuple(results), terminal)
+            )
+        return tuple(reductions)
 
     # ---- islands
 
     def _groups(self) -> tuple[str | None, str | None]:
         """The index by which an axis of the data is cut; at most one can order the rows."""
-        found: set[tuple[str | None, str | None]] = {
+        groupings: set[tuple[str | None, str | None]] = {
             (axis.cells_of[1].index, axis.cells_of[0])
             for axis in self.space
             if axis.cells_of
             and isinstance(axis.cells_of[1], ByIndex)
             and axis.cells_of[0] in self.data_axes
         }
-        return min(found, default=(None, None))
+        return min(groupings, default=(None, None))
 
     def _islands(
-        self, feeding: set[Ref], index: str | None, grouped: str | None
+        self, feeding_refs: set[Ref], group_index: str | None, grouped_axis: str | None
     ) -> tuple[str, ...]:
         """The axes along which nothing that feeds a later sweep is pooled."""
-        cell = cell_of(self.program, grouped)
-        islands = [*([cell] if cell else []), *self.data_axes]
+        group_axis = group_axis_of(self.program, grouped_axis)
+        islands = [*([group_axis] if group_axis else []), *self.data_axes]
         for let in self.program.body:
-            if let.name not in feeding or self.depth[let.name] == 0:
+            if let.name not in feeding_refs or self.depth[let.name] == 0:
                 continue
-            gone: set[str] = set()
+            exchanging: set[str] = set()
             match let.op:
                 case Pool(over=over):
                     for axis, matrix in over:
-                        gone.add(axis)
-                        if not isinstance(matrix, ByIndex) and axis == grouped and cell:
-                            gone.add(cell)
+                        exchanging.add(axis)
+                        if not isinstance(matrix, ByIndex) and axis == grouped_axis and group_axis:
+                            exchanging.add(group_axis)
                 case AxisMap(axis=axis) | Lookup(axis=axis) | Rename(old=axis):
-                    gone.add(axis)
-                    if axis == grouped and cell:  # of other groups, too
-                        gone.add(cell)
-            islands = [a for a in islands if a not in gone]
+                    exchanging.add(axis)
+                    if axis == grouped_axis and group_axis:  # of other groups, too
+                        exchanging.add(group_axis)
+            islands = [a for a in islands if a not in exchanging]
         return tuple(islands)

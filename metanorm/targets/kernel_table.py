@@ -11,16 +11,18 @@ from metanorm.ir.flags import choosing_flags
 from metanorm.ir.nodes import Program
 from metanorm.ir.scalar import Const, Hyper
 from metanorm.ir.space import Space
-from metanorm.nest.arguments import Field, widths
+from metanorm.nest.arguments import Field, window_widths
 from metanorm.nest.kernels import NormKernels, Variant
 from metanorm.nest.nest import Nest
 from metanorm.passes.variants import without_statistics
 
-Named = Callable[[str, Nest], str]  # a kernel of the function called so, to its name in the file
+KernelNaming = Callable[
+    [str, Nest], str
+]  # a kernel of the function called so, to its name in the file
 
 
 @dataclass(frozen=True)
-class Printed:
+class PrintedNorm:
     """A norm whose kernels are printed: its function in the module, and the name of the type of
     its result where there are several."""
 
@@ -31,15 +33,17 @@ class Printed:
 
 def table_text(table: Mapping[str, Any]) -> str:
     """A table as JSON, with lists of words on one line."""
-    return _compact(json.dumps(table, indent=1))
+    return _with_short_lists(json.dumps(table, indent=1))
 
 
-def _compact(table: str) -> str:
+def _with_short_lists(table: str) -> str:
     """JSON with lists of words on one line."""
     lines: list[str] = []
     for line in table.split("\n"):
         inner = line.strip()
-        if lines and (lines[-1].endswith("[") or (inner.startswith('"') and _in_list(lines[-1]))):
+        if lines and (
+            lines[-1].endswith("[") or (inner.startswith('"') and _is_open_list(lines[-1]))
+        ):
             lines[-1] += ("" if lines[-1].endswith("[") else " ") + inner
         elif lines and inner.startswith("]") and "[" in lines[-1]:
             lines[-1] += inner
@@ -48,11 +52,11 @@ def _compact(table: str) -> str:
     return "\n".join(lines)
 
 
-def _in_list(line: str) -> bool:
+def _is_open_list(line: str) -> bool:
     return "[" in line and not line.rstrip().endswith(("]", "],", "{", "}"))
 
 
-def table_of(norm: Printed, named: Named) -> dict[str, Any]:
+def kernel_table(norm: PrintedNorm, named: KernelNaming) -> dict[str, Any]:
     """The table of the kernels of a norm."""
     function, kernels, program = norm.function, norm.kernels, norm.kernels.program
     space = program.index.space
@@ -64,11 +68,12 @@ def table_of(norm: Printed, named: Named) -> dict[str, Any]:
     return {
         "function": function,
         "tensors": {
-            d.name: _edges(d.name) if d.name in edges else [_dim(space, dim) for dim in d.dims]
+            d.name: _edge_dims(d.name) if d.name in edges
+            else [_dim_text(space, dim) for dim in d.dims]
             for d in program.declarations
         } | {a.name: list(a.axes) for a in matrices},
         "matrices": {a.name: a.axes[0] for a in matrices},
-        "divisible": {dim: list(by) for dim, by in kernels.divisible},
+        "divisible": {dim: list(by) for dim, by in kernels.divisors},
         "lengths": _declared_lengths(program, space),
         "defaults": {
             i.name: i.default for i in program.inputs if isinstance(i.default, (int, float))
@@ -89,79 +94,85 @@ def table_of(norm: Printed, named: Named) -> dict[str, Any]:
         **({"edges": edges} if edges else {}),
         "sorts": {i.name: i.sort for i in program.inputs if i.sort != "tensor"}
         | {a.name: "matrix" for a in matrices},
-        "arms": {v.name: _variant(function, v, space, named) for v in kernels.variants},
+        "arms": {v.name: _variant_table(function, v, space, named) for v in kernels.variants},
     }  # fmt: skip
 
 
-def _edges(name: str) -> list[str]:
+def _edge_dims(name: str) -> list[str]:
     """The dimensions of an edge list: sources and targets, and how many there are."""
     return [f"{name}.ends", f"{name}.edges"]
 
 
 def _dtypes(program: Program) -> dict[str, Any]:
     """The dtypes of outputs that have another one than the first input: a tensor, or a name."""
-    found = {n: d.name if d.like else f"torch.{d.name}" for n, d in program.output_dtypes}
-    return {"dtypes": found} if found else {}
+    dtypes_by_output = {
+        n: d.name if d.like else f"torch.{d.name}" for n, d in program.output_dtypes
+    }
+    return {"dtypes": dtypes_by_output} if dtypes_by_output else {}
 
 
 def _tables(program: Program) -> dict[str, Any]:
     """Indices that choose rows of tables: the dimension of these rows, by the index."""
-    found = {i.name: i.table for i in program.inputs if i.sort == "index" and i.table is not None}
-    return {"tables": found} if found else {}
+    row_dims = {
+        i.name: i.table for i in program.inputs if i.sort == "index" and i.table is not None
+    }
+    return {"tables": row_dims} if row_dims else {}
 
 
 def _widths(program: Program) -> dict[str, Any]:
     """The arguments that say how many positions a window holds."""
-    found = dict.fromkeys(widths(program))
-    return {"widths": [*found]} if found else {}
+    width_arguments = dict.fromkeys(window_widths(program))
+    return {"widths": [*width_arguments]} if width_arguments else {}
 
 
 def _declared_lengths(program: Program, space: Space) -> dict[str, int | str]:
     """What the spec says of the dimensions that no input has: a number, or an argument."""
-    kept = dict.fromkeys(dim for param in program.params for dim in param.dims)
-    kept |= dict.fromkeys(dim for buffer in program.buffers for dim in buffer.dims)
-    told = {dim for decl in program.inputs for dim in decl.dims}
-    found: dict[str, int | str] = {}
-    for dim in kept:
+    state_dims = dict.fromkeys(dim for param in program.params for dim in param.dims)
+    state_dims |= dict.fromkeys(dim for buffer in program.buffers for dim in buffer.dims)
+    input_dims = {dim for decl in program.inputs for dim in decl.dims}
+    lengths: dict[str, int | str] = {}
+    for dim in state_dims:
         match space[dim].size:
-            case Const(value) if dim not in told:
-                found[dim] = int(value)
-            case Hyper(name) if dim not in told:
-                found[dim] = name
-    return found
+            case Const(value) if dim not in input_dims:
+                lengths[dim] = int(value)
+            case Hyper(name) if dim not in input_dims:
+                lengths[dim] = name
+    return lengths
 
 
-def _dim(space: Space, dim: str) -> str:
+def _dim_text(space: Space, dim: str) -> str:
     return f"*{dim}" if space[dim].variadic else dim
 
 
-def _variant(function: str, variant: Variant, space: Space, named: Named) -> dict[str, Any]:
+def _variant_table(
+    function: str, variant: Variant, space: Space, named: KernelNaming
+) -> dict[str, Any]:
     def entry(kernels: Mapping[str, Nest]) -> dict[str, Any]:
         first = next(iter(kernels.values()))
         dtypes = {"dtypes": list(first.followed_dtypes)} if first.followed_dtypes else {}
         return {
             "sections": {vector: named(function, kernel) for vector, kernel in kernels.items()},
-            "fields": [_field(field, space) for field in first.fields],
+            "fields": [_field_text(field, space) for field in first.fields],
             **dtypes,
         }
 
     return {
-        "cells": _cells(variant, space),
+        "cells": _statistic_cells(variant, space),
         "forward": entry(variant.forward),
         "backward": entry(variant.backward),
     }
 
 
-def _cells(variant: Variant, space: Space) -> list[list[str]]:
+def _statistic_cells(variant: Variant, space: Space) -> list[list[str]]:
     """The whole dimensions that cells of statistics have, in any direction."""
-    found = {
+    cells_of_directions = {
         tuple(a for a in cells if "." not in a and "/" not in a)
         for direction in (variant.forward, variant.backward)
-        for cells in next(iter(direction.values())).measured
+        for cells in next(iter(direction.values())).statistic_cells
     }
-    return [[_dim(space, axis) for axis in axes] for axes in sorted(found)]
+    return [[_dim_text(space, axis) for axis in axes] for axes in sorted(cells_of_directions)]
 
 
-def _field(field: Field, space: Space) -> str:
-    dims = [_dim(space, dim) for dim in field.dims]
+def _field_text(field: Field, space: Space) -> str:
+    dims = [_dim_text(space, dim) for dim in field.dims]
     return f"{field.kind} {field.name}" + (f" [{', '.join(dims)}]" if dims else "")

@@ -17,11 +17,11 @@ _COUNT = itertools.count(1)
 def module_from_files(files: Mapping[str, str], name: str) -> ModuleType:
     """Run one of the generated modules, with the kernels beside it."""
     endings = [*(target.ending for target in KERNEL_TARGETS.values()), PROCESSES_END]
-    beside = {end: files.get(f"{name}{end}", "") for end in endings}
-    return module_from_text(files[f"{name}.py"], name, beside)
+    texts_beside = {end: files.get(f"{name}{end}", "") for end in endings}
+    return module_from_text(files[f"{name}.py"], name, texts_beside)
 
 
-def module_from_text(text: str, name: str, beside: Mapping[str, str] = {}) -> ModuleType:
+def module_from_text(text: str, name: str, texts_beside: Mapping[str, str] = {}) -> ModuleType:
     """Run the text of a generated module under a name of its own.
 
     The texts are known to `linecache`, so that tracebacks, `inspect`, `torch.compile` and whoever
@@ -29,8 +29,8 @@ def module_from_text(text: str, name: str, beside: Mapping[str, str] = {}) -> Mo
     """
     unique = f"metanorm_generated_{next(_COUNT)}_{name}"
     filename = f"<{unique}>"
-    found = {f"{filename}{end}": content for end, content in beside.items() if content}
-    for file, content in {filename: text, **found}.items():
+    kernel_files = {f"{filename}{end}": content for end, content in texts_beside.items() if content}
+    for file, content in {filename: text, **kernel_files}.items():
         linecache.cache[file] = (len(content), None, content.splitlines(keepends=True), file)
     module = ModuleType(unique)
     module.__file__ = filename

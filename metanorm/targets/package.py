@@ -11,13 +11,13 @@ from metanorm.ir.nodes import Program
 from metanorm.nest.eligibility import NoKernels
 from metanorm.options import Options
 from metanorm.targets.header import ABI, with_header
-from metanorm.targets.kernel_table import Printed
+from metanorm.targets.kernel_table import PrintedNorm
 from metanorm.targets.python.pyir import (
     Assign,
     Blank,
     Call,
-    Do,
     Expr,
+    ExprStmt,
     Function,
     Import,
     List,
@@ -27,94 +27,101 @@ from metanorm.targets.python.pyir import (
     Stmt,
 )
 from metanorm.targets.python.text_from_pyir import text_from_pyir
-from metanorm.targets.registry import KernelTarget, written
+from metanorm.targets.registry import KernelTarget, targets_written_for
 from metanorm.targets.torch.layout import call, integer
-from metanorm.targets.torch.module_from_ir import Compiled, definitions
-from metanorm.targets.torch.names import Names, names_of
-from metanorm.targets.torch.processes import ENDS, definitions_among_processes
+from metanorm.targets.torch.module_from_ir import CompiledNorm, definitions
+from metanorm.targets.torch.names import NormNames, names_of
+from metanorm.targets.torch.processes import SUFFIXES, definitions_among_processes
 from metanorm.visible import printable
 
 VENDORED = "_runtime"  # the folder of the runtime in a package that stands alone
 RUNTIME = Import("metanorm", ("runtime",))
 OWN_RUNTIME = Import(".", (f"{VENDORED} as runtime",))
 PROCESSES_END = "_processes.py"  # of the name of the file for divided axes
-PROSE = re.compile(r'""".*?"""|#[^\n]*', re.DOTALL)
+DOCSTRING_OR_COMMENT = re.compile(r'""".*?"""|#[^\n]*', re.DOTALL)
 
 
 def module_files(
-    module: str, origin: str, norms: Sequence[Compiled], sources: str, options: Options
+    module: str, origin: str, norms: Sequence[CompiledNorm], sources: str, options: Options
 ) -> dict[str, str]:
     """The module of one spec file, which is called `origin`, and the kernels beside it."""
     names = names_of([norm.optimised for norm in norms])
     choices = options.fingerprint()
     runtime = OWN_RUNTIME if options.standalone else RUNTIME
-    served = dict.fromkeys((own.function for own in names), "runtime.torch_only")
-    beside: dict[str, str] = {}
-    for target in written(options.target):
+    decorators = dict.fromkeys((norm_names.function for norm_names in names), "runtime.torch_only")
+    files: dict[str, str] = {}
+    for target in targets_written_for(options.target):
         printed = list(_printed(target, norms, names))
-        if printed or beside:  # without kernels it says that there are none, which nobody misses
+        if printed or files:  # without kernels it says that there are none, which nobody misses
             text = target.text(printable(origin), printed)
-            beside[f"{module}{target.ending}"] = with_header(
+            files[f"{module}{target.ending}"] = with_header(
                 text, printable(origin), sources, choices, target.comment
             )
         for norm in printed:
-            if served[norm.function] == "runtime.torch_only":
-                served[norm.function] = target.decorator
-    among = processes_text(origin, norms, names, runtime)
-    if among:
-        beside[f"{module}{PROCESSES_END}"] = with_header(among, printable(origin), sources, choices)
-    text = module_text(origin, norms, names, served, sources, choices, runtime)
-    return {f"{module}.py": text, **beside}
+            if decorators[norm.function] == "runtime.torch_only":
+                decorators[norm.function] = target.decorator
+    processes = processes_text(origin, norms, names, runtime)
+    if processes:
+        files[f"{module}{PROCESSES_END}"] = with_header(
+            processes, printable(origin), sources, choices
+        )
+    text = module_text(origin, norms, names, decorators, sources, choices, runtime)
+    return {f"{module}.py": text, **files}
 
 
 def _printed(
-    target: KernelTarget, norms: Sequence[Compiled], names: Sequence[Names]
-) -> Iterator[Printed]:
+    target: KernelTarget, norms: Sequence[CompiledNorm], names: Sequence[NormNames]
+) -> Iterator[PrintedNorm]:
     """The norms that a target has kernels for."""
-    for norm, own in zip(norms, names):
+    for norm, norm_names in zip(norms, names):
         with suppress(NoKernels):
-            result = own.result if len(norm.optimised.outputs) > 1 else None
-            yield Printed(own.function, target.kernels(norm.optimised), result)
+            result = norm_names.result if len(norm.optimised.outputs) > 1 else None
+            yield PrintedNorm(norm_names.function, target.kernels(norm.optimised), result)
 
 
 def module_text(
     origin: str,
-    norms: Sequence[Compiled],
-    names: Sequence[Names],
-    served: Mapping[str, str],
+    norms: Sequence[CompiledNorm],
+    names: Sequence[NormNames],
+    decorators: Mapping[str, str],
     sources: str,
     options: str,
     runtime: Import,
 ) -> str:
-    """The module; `served` gives the decorator of the function of each norm."""
-    served_as = {
-        own.function: _decorator(served[own.function], n.optimised) for n, own in zip(norms, names)
+    """The module; `decorators` has the decorator of the function of each norm."""
+    calls = {
+        norm_names.function: _decorator(decorators[norm_names.function], norm.optimised)
+        for norm, norm_names in zip(norms, names)
     }
-    classes = [_served(s, served_as) for n, own in zip(norms, names) for s in definitions(n, own)]
+    classes = [
+        _with_decorator(s, calls)
+        for n, norm_names in zip(norms, names)
+        for s in definitions(n, norm_names)
+    ]
     public = sorted(s.name for s in classes if hasattr(s, "name") and not s.name.startswith("_"))
     exported = Assign((Name("__all__"),), List(tuple(Literal(name) for name in public)))
     text = text_from_pyir(Module(tuple(classes)))
     statements: list[Stmt] = [*_imports(text, runtime), exported]
-    statements += [Do(call("runtime.require", abi=integer(ABI))), *classes]
+    statements += [ExprStmt(call("runtime.require", abi=integer(ABI))), *classes]
     doc = (f"Normalizers compiled from `{printable(origin)}`.",)
     body = text_from_pyir(Module(tuple(statements), doc))
     return with_header(body, printable(origin), sources, options)
 
 
 def processes_text(
-    origin: str, norms: Sequence[Compiled], names: Sequence[Names], runtime: Import
+    origin: str, norms: Sequence[CompiledNorm], names: Sequence[NormNames], runtime: Import
 ) -> str:
     """The module for axes that are divided among processes; empty where it would have nothing."""
-    found = definitions_among_processes(norms, names)
-    if not found:
+    functions = definitions_among_processes(norms, names)
+    if not functions:
         return ""
-    served: dict[str, str | Expr] = {}
-    for norm, own in zip(norms, names):
+    decorators: dict[str, str | Expr] = {}
+    for norm, norm_names in zip(norms, names):
         decorator = _decorator("runtime.among_processes", norm.optimised)
-        served |= {f"{own.function}{end}": decorator for end in ENDS}
-    definitions = [_served(statement, served) for statement in found]
+        decorators |= {f"{norm_names.function}{end}": decorator for end in SUFFIXES}
+    definitions = [_with_decorator(statement, decorators) for statement in functions]
     imports = _imports(text_from_pyir(Module(tuple(definitions))), runtime)
-    require = Do(call("runtime.require", abi=integer(ABI)))
+    require = ExprStmt(call("runtime.require", abi=integer(ABI)))
     doc = (f"Normalizers of `{printable(origin)}` for axes that are divided among processes.",)
     return text_from_pyir(Module((*imports, require, *definitions), doc))
 
@@ -126,17 +133,17 @@ def _decorator(name: str, program: Program) -> str | Expr:
     return Call(Name(name), (), sorts) if sorts else name
 
 
-def _served(definition: Stmt, served: Mapping[str, str | Expr]) -> Stmt:
+def _with_decorator(definition: Stmt, decorators: Mapping[str, str | Expr]) -> Stmt:
     """A definition, with the decorator that says what a function runs on."""
-    if not isinstance(definition, Function) or definition.name not in served:
+    if not isinstance(definition, Function) or definition.name not in decorators:
         return definition
-    decorators = (*definition.decorators, served[definition.name])
-    return replace(definition, decorators=decorators)
+    all_decorators = (*definition.decorators, decorators[definition.name])
+    return replace(definition, decorators=all_decorators)
 
 
 def _imports(text: str, runtime: Import) -> list[Stmt]:
     """What the text of the definitions mentions, outside docstrings and comments."""
-    text = PROSE.sub("", text)
+    text = DOCSTRING_OR_COMMENT.sub("", text)
 
     def mentions(name: str) -> bool:
         return re.search(rf"(?<![\w.]){name}\b", text) is not None

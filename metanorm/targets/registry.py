@@ -11,13 +11,13 @@ from metanorm.nest.eligibility import NoKernels
 from metanorm.nest.kernels import NormKernels, kernels_of
 from metanorm.nest.nest import Nest
 from metanorm.options import Target
-from metanorm.targets.kernel_table import Printed
+from metanorm.targets.kernel_table import PrintedNorm
 from metanorm.targets.native import file as native
-from metanorm.targets.native.tiling import crosswise
+from metanorm.targets.native.tiling import unsupported_in_c
 from metanorm.targets.triton import file as triton
-from metanorm.targets.triton.shapes import out_of_tiles
+from metanorm.targets.triton.shapes import unsupported_in_triton
 
-PLAIN: Target = "torch"
+PLAIN_TARGET: Target = "torch"
 
 
 @dataclass(frozen=True)
@@ -34,17 +34,17 @@ class KernelTarget:
     ending: str  # of the file: what follows the name of the module
     comment: str  # what begins a comment in it
     decorator: str  # of a function that has these kernels and none of later targets
-    meaning: str
+    description: str
     unsupported: Callable[[Nest], Iterator[str]]
-    text: Callable[[str, Iterable[Printed]], str]
+    text: Callable[[str, Iterable[PrintedNorm]], str]
 
     def kernels(self, optimised: Program) -> NormKernels:
         """The kernels of an optimised program in this target. Raises `NoKernels`."""
-        found = kernels_of(optimised)
-        for nest in found:
+        kernels = kernels_of(optimised)
+        for nest in kernels:
             for reason in self.unsupported(nest):
                 raise NoKernels(reason)
-        return found
+        return kernels
 
 
 KERNEL_TARGETS: Mapping[str, KernelTarget] = {
@@ -58,7 +58,7 @@ KERNEL_TARGETS: Mapping[str, KernelTarget] = {
             "//",
             "runtime.native",
             "kernels in C beside a module, for tensors on the CPU in eager mode",
-            crosswise,
+            unsupported_in_c,
             native.file_text,
         ),
         KernelTarget(
@@ -69,25 +69,25 @@ KERNEL_TARGETS: Mapping[str, KernelTarget] = {
             "#",
             "runtime.gpu",
             "kernels in Triton beside a module, for tensors on a GPU in eager mode",
-            out_of_tiles,
+            unsupported_in_triton,
             triton.file_text,
         ),
     )
 }
 # What `metanorm list targets` says.
-MEANINGS: Mapping[str, str] = {
-    **{row.name: row.meaning for row in KERNEL_TARGETS.values()},
-    PLAIN: "plain torch operations, on any device and under torch.compile",
+TARGET_DESCRIPTIONS: Mapping[str, str] = {
+    **{row.name: row.description for row in KERNEL_TARGETS.values()},
+    PLAIN_TARGET: "plain torch operations, on any device and under torch.compile",
 }
 
 
-def written(target: Target) -> tuple[KernelTarget, ...]:
+def targets_written_for(target: Target) -> tuple[KernelTarget, ...]:
     """The targets whose kernels are written where this one is asked for."""
     names = list(KERNEL_TARGETS)
     last = names.index(target) if target in KERNEL_TARGETS else -1
     return tuple(KERNEL_TARGETS[name] for name in names[: last + 1])
 
 
-def of_device(device: str) -> KernelTarget:
+def target_for_device(device: str) -> KernelTarget:
     """The target with kernels for a type of device."""
     return next(row for row in KERNEL_TARGETS.values() if row.device == device)

@@ -8,9 +8,9 @@ from metanorm import frontend
 from metanorm.nest.eligibility import NoKernels
 from metanorm.passes.pipeline import optimize
 from metanorm.targets.python.pyir import Function, Parameter
-from metanorm.targets.registry import of_device
-from metanorm.targets.triton.settle import in_one_program
-from metanorm.targets.triton.source import kernel_name, source
+from metanorm.targets.registry import target_for_device
+from metanorm.targets.triton.phase_kernels import in_one_program
+from metanorm.targets.triton.source import kernel_name, kernel_source
 from metanorm.targets.triton.steps import PhaseStep, Step, TileStep
 from metanorm.workspace import load_library
 
@@ -39,10 +39,10 @@ def _letters(steps: tuple[Step, ...]) -> str:
 @pytest.mark.parametrize("name", NORMS)
 def test_one_launch_between_two_looks(name: str) -> None:
     try:
-        kernels = of_device("cuda").kernels(optimize(NORMS[name]))
+        kernels = target_for_device("cuda").kernels(optimize(NORMS[name]))
     except NoKernels as reason:
         pytest.skip(f"plain torch alone: {reason}")
-    found = source(kernels, name.lower()).schedules.values()
+    found = kernel_source(kernels, name.lower()).schedules.values()
     assert found
     for schedules in found:
         for steps in (schedules.sweeps, schedules.islands, schedules.walked):
@@ -51,8 +51,8 @@ def test_one_launch_between_two_looks(name: str) -> None:
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_launches_of_a_known_norm(name: str) -> None:
-    kernels = of_device("cuda").kernels(optimize(NORMS[name]))
-    schedules = source(kernels, "norm").schedules
+    kernels = target_for_device("cuda").kernels(optimize(NORMS[name]))
+    schedules = kernel_source(kernels, "norm").schedules
     variant, last = kernels.variants[0], NORMS[name].inputs[0].dims[-1]
     both = [kernel_name("norm", d[last]) for d in (variant.forward, variant.backward)]
     assert tuple(_letters(schedules[kernel].sweeps) for kernel in both) == KNOWN[name]

@@ -13,10 +13,10 @@ from metanorm.ir.nodes import Program
 from metanorm.nest.eligibility import NoKernels, unsupported
 from metanorm.nest.kernels import kernels_of
 from metanorm.passes.pipeline import optimize
-from metanorm.plan.sweeps import plan
+from metanorm.plan.sweeps import plan_sweeps
 from metanorm.source import Source
-from metanorm.targets.kernel_table import Printed
-from metanorm.targets.registry import KERNEL_TARGETS, KernelTarget, of_device
+from metanorm.targets.kernel_table import PrintedNorm
+from metanorm.targets.registry import KERNEL_TARGETS, KernelTarget, target_for_device
 from metanorm.workspace import load
 
 
@@ -44,7 +44,7 @@ UNSUPPORTED = {
 def test_what_no_plan_can_do_is_told(output: str) -> None:
     inputs = "input x[V, C], a: index[V], b: index[V], z[M, V, C]"
     program = optimized(f"{inputs}\noutput {output}")
-    assert any(UNSUPPORTED[output] in reason for reason in unsupported(plan(program)))
+    assert any(UNSUPPORTED[output] in reason for reason in unsupported(plan_sweeps(program)))
 
 
 EDGES = {
@@ -80,7 +80,7 @@ def test_windows_do_not_go_along_rows_in_groups() -> None:
         kernels_of(optimized(text))
 
 
-MULTIPLIED = {
+MATRIX_PRODUCTS_REASON = {
     "of the data": "input x[N, C]\noutput x * sum(x * x[C -> D] over N, D)",
     "of values made of it": "input x[N, C]\noutput x * mean(exp(x) * exp(x)[C -> D] over D)",
     "by a vector, in a loop": """input x[N, M]
@@ -90,7 +90,7 @@ MULTIPLIED = {
 }
 
 
-@pytest.mark.parametrize("text", MULTIPLIED.values(), ids=MULTIPLIED)
+@pytest.mark.parametrize("text", MATRIX_PRODUCTS_REASON.values(), ids=MATRIX_PRODUCTS_REASON)
 def test_matrix_products_are_left_to_torch(text: str) -> None:
     assert "matrix products" in _outcome(kernels_of, optimized(text))
 
@@ -128,7 +128,7 @@ def demand_text(target: KernelTarget, program: Program) -> None:
         kernels = target.kernels(program)
     except NoKernels:
         return
-    text = target.text("t.norm", [Printed("t", kernels, None)])
+    text = target.text("t.norm", [PrintedNorm("t", kernels, None)])
     assert all(variant.name in text for variant in kernels.variants)
 
 
@@ -139,7 +139,7 @@ def test_every_eligible_norm_of_the_corpus_is_printed_for_a_gpu() -> None:
             specs = load([str(file)])
             for root in specs.roots:
                 for norm in check(specs.sources, [root]).norms[root]:
-                    demand_text(of_device("cuda"), optimize(norm.program))
+                    demand_text(target_for_device("cuda"), optimize(norm.program))
 
 
 def test_reasons_are_found_without_any_target(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +149,7 @@ def test_reasons_are_found_without_any_target(monkeypatch: pytest.MonkeyPatch) -
         raise AssertionError("printed")
 
     for module in ("native.source", "triton.source"):
-        name = "sections" if module.startswith("native") else "source"
+        name = "sections" if module.startswith("native") else "kernel_source"
         monkeypatch.setattr(f"metanorm.targets.{module}.{name}", refuse)
     kernels_of.cache_clear()
     outcomes = {name: _outcome(kernels_of, program) for name, program in PROGRAMS.items()}

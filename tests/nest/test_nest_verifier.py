@@ -155,5 +155,5 @@ def test_a_nest_knows_its_parts() -> None:
     (update, *_) = found.block("end").updates
     assert update.array == "running_mean" and update.momentum == "momentum"
     assert found.array["weight"].optional and found.array["weight"].absent == 1
-    assert found.orders["x"] == ("N", "C", "S") and found.array["x"].role == "data"
+    assert found.axis_orders["x"] == ("N", "C", "S") and found.array["x"].role == "data"
     assert [block.when for block in found.blocks][:3] == ["begin", "before", "sweep"]

@@ -10,7 +10,7 @@ from metanorm.frontend import check
 from metanorm.ir.nodes import Program
 from metanorm.passes.directions import directions
 from metanorm.passes.pipeline import optimize
-from metanorm.plan.sweeps import Plan, plan
+from metanorm.plan.sweeps import Plan, plan_sweeps
 from metanorm.source import Source
 
 STATISTICS = {
@@ -53,7 +53,7 @@ def traffic(found: Plan) -> list[tuple[set[str], set[str]]]:
 
 @pytest.mark.parametrize("statistics", STATISTICS.values(), ids=STATISTICS)
 def test_forward_reads_the_further_inputs_once_and_nothing_else(statistics: str) -> None:
-    plain, fused = (traffic(plan(programs(statistics, *f)[0])) for f in (PLAIN, FUSED))
+    plain, fused = (traffic(plan_sweeps(programs(statistics, *f)[0])) for f in (PLAIN, FUSED))
     assert plain == [({"x"}, set()), ({"x"}, {"output"})]
     assert fused == [({"x"}, set()), ({"x", "gate", "residual"}, {"output"})]
 
@@ -61,7 +61,7 @@ def test_forward_reads_the_further_inputs_once_and_nothing_else(statistics: str)
 @pytest.mark.parametrize("statistics", STATISTICS.values(), ids=STATISTICS)
 def test_backward_takes_as_many_sweeps_and_writes_gradients_alone(statistics: str) -> None:
     """The derivative of the activation is computed again from x; no sweep reads the residual."""
-    plain, fused = (traffic(plan(programs(statistics, *f)[1])) for f in (PLAIN, FUSED))
+    plain, fused = (traffic(plan_sweeps(programs(statistics, *f)[1])) for f in (PLAIN, FUSED))
     assert [r for r, _ in plain] == [{"x", "d.output"}] * 2
     assert [r for r, _ in fused] == [{"x", "d.output", "gate"}] * 2
     assert set().union(*(w for _, w in plain)) == {"d.x"}
@@ -72,11 +72,11 @@ def test_backward_takes_as_many_sweeps_and_writes_gradients_alone(statistics: st
 def test_nothing_wide_is_kept_or_stored(statistics: str) -> None:
     """Between the directions and the sweeps there are statistics; islands stay what they were."""
     for way in (0, 1):
-        plain, fused = (plan(programs(statistics, *f)[way]) for f in (PLAIN, FUSED))
+        plain, fused = (plan_sweeps(programs(statistics, *f)[way]) for f in (PLAIN, FUSED))
         kept = {i.name: i.dims for i in fused.program.inputs if i.name.startswith("kept.")}
         assert not any(set(fused.data_axes) <= set(dims) for dims in kept.values())
         stored = {let.name for s in fused.sweeps for let in s.narrow} | {
             let.name for let in (*fused.prologue, *fused.epilogue)
         }
-        assert not any(set(fused.data_axes) <= set(fused.type(ref).axes) for ref in stored)
+        assert not any(set(fused.data_axes) <= set(fused.type_of(ref).axes) for ref in stored)
         assert fused.islands == plain.islands

@@ -14,7 +14,7 @@ from metanorm.ir.nodes import Map, Program
 from metanorm.nest.eligibility import unsupported
 from metanorm.passes.directions import directions
 from metanorm.passes.pipeline import optimize
-from metanorm.plan.sweeps import Plan, plan
+from metanorm.plan.sweeps import Plan, plan_sweeps
 from metanorm.source import Source
 
 
@@ -22,12 +22,12 @@ from metanorm.source import Source
 def plans(name: str, arm: str = "train") -> tuple[Plan, Plan]:
     """The plans of a norm of the library, forward and backward."""
     found = {d.variant: d for d in directions(optimize(PROGRAMS[name]))}
-    return plan(found[arm].forward), plan(found[arm].backward)
+    return plan_sweeps(found[arm].forward), plan_sweeps(found[arm].backward)
 
 
 def planned(text: str) -> Plan:
     """The plan of a norm with these lines."""
-    return plan(optimized(text))
+    return plan_sweeps(optimized(text))
 
 
 def optimized(text: str) -> Program:
@@ -154,13 +154,17 @@ def test_axes_that_a_matrix_mixes_are_no_islands(mixed: str) -> None:
     """)
     (both,) = directions(program, check=True)
     for way in (both.forward, both.backward):
-        assert " ".join(plan(way).islands) == MIXED[mixed]
+        assert " ".join(plan_sweeps(way).islands) == MIXED[mixed]
 
 
 def test_groups_of_an_index() -> None:
     forward, _ = plans("GraphNorm")
-    assert (forward.groups, forward.grouped, forward.data_axes) == ("batch", "V", ("V", "C"))
-    assert plans("BatchNorm")[0].groups is None
+    assert (forward.group_index, forward.grouped_axis, forward.data_axes) == (
+        "batch",
+        "V",
+        ("V", "C"),
+    )
+    assert plans("BatchNorm")[0].group_index is None
 
 
 def test_a_statistic_of_a_statistic_takes_a_sweep_more() -> None:

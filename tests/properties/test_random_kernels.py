@@ -10,7 +10,7 @@ from metanorm.frontend import check
 from metanorm.nest.eligibility import NoKernels
 from metanorm.passes.pipeline import optimize
 from metanorm.source import Source
-from metanorm.targets.kernel_table import Printed
+from metanorm.targets.kernel_table import PrintedNorm
 from metanorm.targets.registry import KERNEL_TARGETS, KernelTarget
 
 
@@ -28,7 +28,7 @@ def test_what_is_eligible_is_printed(target: KernelTarget) -> None:
         except NoKernels:
             return
         eligible.append(program)
-        written = target.text("t.norm", [Printed("t", kernels, None)])
+        written = target.text("t.norm", [PrintedNorm("t", kernels, None)])
         assert all(variant.name in written for variant in kernels.variants)
 
     check_one()

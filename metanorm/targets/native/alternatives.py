@@ -17,28 +17,30 @@ def with_alternatives(layouts: Mapping[str, Sequence[Definition]]) -> Iterator[D
     if len(layouts) == 1:
         yield from common
         return
-    left = {name: list(definitions) for name, definitions in layouts.items()}
-    for shared in [*common, None]:
+    remaining = {name: list(definitions) for name, definitions in layouts.items()}
+    for definition in [*common, None]:
         cases = []
-        for name, definitions in left.items():
-            end = len(definitions) if shared is None else definitions.index(shared)
-            if own := tuple(definitions[:end]):
-                cases.append((name, own))
+        for name, definitions in remaining.items():
+            end = len(definitions) if definition is None else definitions.index(definition)
+            if specific := tuple(definitions[:end]):
+                cases.append((name, specific))
             del definitions[: end + 1]
         if cases:
             yield Alternatives(tuple(cases))
-        if shared is not None:
-            yield shared
+        if definition is not None:
+            yield definition
 
 
 def _common(layouts: Sequence[Sequence[Definition]]) -> list[Definition]:
     """The definitions that all have, as far as they are in one order."""
-    first, *others = layouts
-    last = [-1] * len(others)
+    first, *other_layouts = layouts
+    last_positions = [-1] * len(other_layouts)
     common: list[Definition] = []
     for definition in first:
-        places = [o.index(definition) if definition in o else -1 for o in others]
-        if all(place > before for place, before in zip(places, last)):
+        positions = [
+            other.index(definition) if definition in other else -1 for other in other_layouts
+        ]
+        if all(position > previous for position, previous in zip(positions, last_positions)):
             common.append(definition)
-            last = places
+            last_positions = positions
     return common

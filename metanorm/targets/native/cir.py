@@ -54,7 +54,7 @@ class Element:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Conditional:
     """`condition ? yes : no`."""
 
     condition: Expr
@@ -63,14 +63,14 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Filled:
+class CompoundLiteral:
     """`(type){values}`."""
 
     type: str
     values: tuple[Expr, ...]
 
 
-Expr = Union[Name, Number, Infix, Prefix, Apply, Element, Choice, Filled]
+Expr = Union[Name, Number, Infix, Prefix, Apply, Element, Conditional, CompoundLiteral]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Declare:
 
 
 @dataclass(frozen=True, slots=True)
-class Set:
+class Assign:
     """`place operator value;`, with `=` or `+=`."""
 
     place: Expr
@@ -92,7 +92,7 @@ class Set:
 
 
 @dataclass(frozen=True, slots=True)
-class Do:
+class ExprStmt:
     """An expression for its effect."""
 
     value: Expr
@@ -141,11 +141,11 @@ class Return:
 
 
 @dataclass(frozen=True, slots=True)
-class Leave:
+class ReturnVoid:
     """`return;`"""
 
 
-Stmt = Union[Declare, Set, Do, For, If, Block, Return, Leave]
+Stmt = Union[Declare, Assign, ExprStmt, For, If, Block, Return, ReturnVoid]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ class Function:
     parameters: tuple[tuple[str, str], ...]
     body: tuple[Stmt, ...]
     exported: bool = False
-    inline: bool = False
+    is_inline: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from metanorm.ir.nodes import Dtype, Input, Link, Param, Program, Ref
 from metanorm.ir.rename import role_of
 from metanorm.ir.scalar import Apply as ApplyScalar
 from metanorm.ir.scalar import Const, Hyper, Scalar, SizeOf
-from metanorm.nest.arguments import asked
+from metanorm.nest.arguments import size_argument_dims
 from metanorm.nest.nest import Nest, Scan
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import (
@@ -63,20 +63,20 @@ class KernelContext:
 
     def __init__(self, nest: Nest, layouts: Sequence[Nest]) -> None:
         self.nest, self.loops = nest, nest.loops
-        self.ranged, self.sometimes_ranged = _ranged(layouts)
+        self.ranged_axes, self.sometimes_ranged_axes = _ranged(layouts)
         self.vector = self.loops[-1]  # the axis along which rows lie
         self.program: Program = nest.program
         self.space = self.program.index.space
         self.types = self.program.index.types
-        self._orders = nest.orders
+        self._axis_orders = nest.axis_orders
         self.matrices = self._find_matrices()
         self.scans = tuple(s.let for _, s in nest.statements() if isinstance(s, Scan))
         self.links = {let.name: let.op for let in self.program.body if isinstance(let.op, Link)}
-        self.asked = asked(self.program)
-        self._taken: set[str] = set(RESERVED)
+        self.size_argument_dims = size_argument_dims(self.program)
+        self._used_names: set[str] = set(RESERVED)
         self._names: dict[str, str] = {}
-        self._places: dict[Expr, str] = {}
-        self.cell = nest.cell
+        self._index_names: dict[Expr, str] = {}
+        self.group_axis = nest.group_axis
         # Variables of loops first, so that they are plain letters.
         self.variables: dict[str, str] = {}
         for axis in [leaf for group in self.loops for leaf in group] + [
@@ -89,40 +89,40 @@ class KernelContext:
 
     def _find_matrices(self) -> dict[Ref, tuple[str, str]]:
         """Given tensors that say how much positions of an axis count for others of it."""
-        given = (let for let in self.program.body if isinstance(let.op, (Input, Param)))
-        pairs = {let.name: self._orders.get(let.name, ()) for let in given}
+        tensors = (let for let in self.program.body if isinstance(let.op, (Input, Param)))
+        axes_by_ref = {let.name: self._axis_orders.get(let.name, ()) for let in tensors}
         return {
             ref: (axes[0], axes[1])
-            for ref, axes in pairs.items()
+            for ref, axes in axes_by_ref.items()
             if len(axes) == 2 and self.space[axes[1]].size == SizeOf(axes[0])
         }
 
-    def order(self, ref: Ref) -> tuple[str, ...]:
+    def axis_order(self, ref: Ref) -> tuple[str, ...]:
         """The axes of a value as its array has them."""
-        return self._orders.get(ref, self.types[ref].axes)
+        return self._axis_orders.get(ref, self.types[ref].axes)
 
     # ---- names
 
-    def _fresh(self, wanted: str) -> str:
-        name, number = wanted, 2
-        gap = "" if SUMS.fullmatch(f"{wanted}_2") else "_"
-        while name in self._taken or SUMS.fullmatch(name):
-            name, number = f"{wanted}{gap}{number}", number + 1
-        self._taken.add(name)
+    def _fresh(self, base: str) -> str:
+        name, number = base, 2
+        gap = "" if SUMS.fullmatch(f"{base}_2") else "_"
+        while name in self._used_names or SUMS.fullmatch(name):
+            name, number = f"{base}{gap}{number}", number + 1
+        self._used_names.add(name)
         return name
 
     def name(self, ref: str) -> str:
         """The C name of a value or a field: its own where it has one."""
         if ref not in self._names:
-            plain = ref if not ref.startswith("%") else role_of(ref) or "t"
-            self._names[ref] = self._fresh(_identifier(plain))
+            base = ref if not ref.startswith("%") else role_of(ref) or "t"
+            self._names[ref] = self._fresh(_identifier(base))
         return self._names[ref]
 
-    def place(self, index: Expr, variables: Sequence[str]) -> str:
+    def index_name(self, index: Expr, variables: Sequence[str]) -> str:
         """The name of a place in arrays, which is counted by some variables of loops."""
-        if index not in self._places:
-            self._places[index] = self._fresh("_".join(variables) or "place")
-        return self._places[index]
+        if index not in self._index_names:
+            self._index_names[index] = self._fresh("_".join(variables) or "place")
+        return self._index_names[index]
 
     def _whole(self, group: tuple[str, ...]) -> str:
         """The axis that some leaves are the parts of."""
@@ -154,7 +154,7 @@ class KernelContext:
     def _in_double(self, scalar: Scalar) -> Expr:
         """A number as the call brings it, before it is rounded to `real`."""
         match scalar:
-            case Hyper(name) if name not in self.asked:
+            case Hyper(name) if name not in self.size_argument_dims:
                 return Name(f"v->call->{self.name(name)}")
             case ApplyScalar(function, arguments) if function != "floordiv":
                 parts = [self._in_double(a) for a in arguments]
@@ -166,30 +166,30 @@ class KernelContext:
             case Const():
                 return self.scalar(scalar)
             case _:
-                return Prefix("(double)", self.scalar(scalar, whole=True))
+                return Prefix("(double)", self.scalar(scalar, as_int=True))
 
-    def scalar(self, scalar: Scalar, whole: bool = False) -> Expr:
+    def scalar(self, scalar: Scalar, as_int: bool = False) -> Expr:
         """A number that is known at the call: in `real`, or as a whole number."""
         match scalar:
             case Const(value):
                 return Number(value)
-            case Hyper(name) if name in self.asked:  # a length, which some tensor has
-                length = Name(f"v->call->size_{self.name(self.asked[name])}")
-                return length if whole else Prefix("(real)", length)
+            case Hyper(name) if name in self.size_argument_dims:  # a length, which some tensor has
+                length = Name(f"v->call->size_{self.name(self.size_argument_dims[name])}")
+                return length if as_int else Prefix("(real)", length)
             case Hyper(name):
                 # As it came: `real` may be too narrow for a length.
-                given = Prefix("(int64_t)", Name(f"v->call->{self.name(name)}"))
-                return given if whole else Name(f"v->{self.name(name)}")
+                as_passed = Prefix("(int64_t)", Name(f"v->call->{self.name(name)}"))
+                return as_passed if as_int else Name(f"v->{self.name(name)}")
             case SizeOf(axis):
                 leaves = self.space.leaves(axis)
                 size = self.volume(leaves)
-                return size if whole else Prefix("(real)", size)
+                return size if as_int else Prefix("(real)", size)
             case ApplyScalar("floordiv", (a, b)):
                 return Infix("/", self.scalar(a, True), self.scalar(b, True))
             case ApplyScalar("floor" | "ceil"):
-                return Prefix("(int64_t)" if whole else "(real)", self._in_double(scalar))
+                return Prefix("(int64_t)" if as_int else "(real)", self._in_double(scalar))
             case ApplyScalar(function, arguments):
-                parts = [self.scalar(a, whole) for a in arguments]
+                parts = [self.scalar(a, as_int) for a in arguments]
                 if function in SYMBOLS:
                     return Infix(SYMBOLS[function], parts[0], parts[1])
                 if function == "neg":
@@ -198,23 +198,23 @@ class KernelContext:
 
     # ---- rows in groups
 
-    def rows_of(self, group: Expr) -> tuple[Expr, Expr]:
+    def group_row_range(self, group: Expr) -> tuple[Expr, Expr]:
         """The places of the rows of a group among all that are ordered: the first, and its end."""
         start = Name("v->shape.groups.start")
         return Element(start, group), Element(start, Infix("+", group, Number(1)))
 
-    def row_at_place(self) -> Stmt:
+    def row_declaration(self) -> Stmt:
         """The variable of rows, for the one at `place`."""
-        assert self.nest.grouped is not None
+        assert self.nest.grouped_axis is not None
         row = Apply("ordered", (Name("&v->shape.groups"), Name("place")))
-        return Declare("const int64_t", self.variables[self.nest.grouped], row)
+        return Declare("const int64_t", self.variables[self.nest.grouped_axis], row)
 
-    def group_of_row(self) -> Stmt:
+    def group_declaration(self) -> Stmt:
         """The variable of groups, for that of the row at hand."""
-        assert self.nest.grouped is not None and self.cell is not None
-        row = Name(self.variables[self.nest.grouped])
+        assert self.nest.grouped_axis is not None and self.group_axis is not None
+        row = Name(self.variables[self.nest.grouped_axis])
         group = Apply("group_of", (Name("&v->shape.groups"), row))
-        return Declare("const int64_t", self.variables[self.cell], group)
+        return Declare("const int64_t", self.variables[self.group_axis], group)
 
     @staticmethod
     def dtype(to: Dtype) -> Expr:
@@ -223,30 +223,30 @@ class KernelContext:
 
     # ---- places in arrays
 
-    def index(self, axes: Sequence[str], at: Mapping[str, Expr]) -> Expr:
+    def index(self, axes: Sequence[str], positions: Mapping[str, Expr]) -> Expr:
         """The place of an element in an array over `axes`, which lie in their order.
 
         `at` gives the position along each axis; the one of a merged loop stands for all of its
         parts, under the name of the first.
         """
-        place: Expr = Number(0)
-        skip = 0
+        flat_index: Expr = Number(0)
+        skipped = 0
         for number, axis in enumerate(axes):
-            if skip:
-                skip -= 1
+            if skipped:
+                skipped -= 1
                 continue
             group = next((g for g in self.loops if len(g) > 1 and g[0] == axis), None)
-            whole = group is not None and tuple(axes[number : number + len(group)]) == group
-            if whole and group is not None and f"*{axis}" in at:
-                skip = len(group) - 1
-                size, here = self.volume(group), at[f"*{axis}"]
-            elif axis in at:
-                size, here = self.size(axis), at[axis]
+            is_merged = group is not None and tuple(axes[number : number + len(group)]) == group
+            if is_merged and group is not None and f"*{axis}" in positions:
+                skipped = len(group) - 1
+                size, position = self.volume(group), positions[f"*{axis}"]
+            elif axis in positions:
+                size, position = self.size(axis), positions[axis]
             else:
                 raise AssertionError(f"no place along {axis}")
-            place = product(place, size) if place != Number(0) else place
-            place = cir.total([term for term in (place, here) if term != Number(0)])
-        return place
+            flat_index = product(flat_index, size) if flat_index != Number(0) else flat_index
+            flat_index = cir.total([term for term in (flat_index, position) if term != Number(0)])
+        return flat_index
 
     def stride(self, axes: Sequence[str], group: tuple[str, ...]) -> Expr:
         """How far apart the elements along a loop are in an array over `axes`."""
@@ -260,7 +260,7 @@ def _ranged(layouts: Sequence[Nest]) -> tuple[set[str], set[str]]:
     looped = [{axis for group in n.loops if len(group) == 1 for axis in group} for n in layouts]
     ranged = [loops & set(n.islands) for n, loops in zip(layouts, looped)]
     everywhere = set.intersection(*ranged)
-    fixed = {axis for loops, own in zip(looped, ranged) for axis in loops - own}
+    fixed = {axis for loops, islands in zip(looped, ranged) for axis in loops - islands}
     return everywhere, set.union(*ranged) - everywhere - fixed
 
 

@@ -7,81 +7,86 @@ from metanorm.ir.operands import operands
 from metanorm.nest.nest import Block
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import Apply, Declare, Element, Expr, Name, Prefix, Stmt
-from metanorm.targets.native.nesting import nested
-from metanorm.targets.native.places import with_named_places
+from metanorm.targets.native.named_indexes import with_named_indexes
+from metanorm.targets.native.nesting import inlined_operators
 from metanorm.targets.native.pointwise import pointwise
-from metanorm.targets.native.tiling import EACH, LENGTH, Tiling
-from metanorm.targets.native.values import Values
+from metanorm.targets.native.tiling import ELEMENT, LENGTH, Tiling
+from metanorm.targets.native.values import NarrowValues
 
 
 class Elements:
     """The wide values of one sweep."""
 
-    def __init__(self, tiling: Tiling, values: Values, sweep: Block) -> None:
-        self.t, self.f = tiling, tiling.f
+    def __init__(self, tiling: Tiling, values: NarrowValues, sweep: Block) -> None:
+        self.tiling, self.ctx = tiling, tiling.ctx
         self.values, self.sweep = values, sweep
         self.maps = {let.name: let for let in sweep.lets}
 
-    def computed(self, needed: set[Ref]) -> tuple[list[Stmt], list[Stmt]]:
+    def reads_and_declarations(self, needed: set[Ref]) -> tuple[list[Stmt], list[Stmt]]:
         """What a row has to read, and the values computed from that for each element of it."""
-        wanted = set(needed)
+        needed_refs = set(needed)
         lets: list[Let] = []
         for let in reversed(self.sweep.lets):
-            if let.name in wanted:
-                wanted |= set(operands(let.op))
+            if let.name in needed_refs:
+                needed_refs |= set(operands(let.op))
                 lets.append(let)
-        reading: list[Stmt] = []
-        inner: list[Stmt] = []
-        seen: set[Ref] = set()
+        row_reads: list[Stmt] = []
+        declarations: list[Stmt] = []
+        read_refs: set[Ref] = set()
         for let in reversed(lets):
             if isinstance(let.op, Input):
-                reading.append(self.read(let.op.name))
+                row_reads.append(self._input_read(let.op.name))
         for ref in [r for let in reversed(lets) for r in operands(let.op)] + sorted(needed):
-            if ref not in self.maps and ref not in seen and not self.values.inline(ref):
-                seen.add(ref)
-                reading.append(self._narrow_row(ref))
+            if ref not in self.maps and ref not in read_refs and not self.values.is_inline(ref):
+                read_refs.add(ref)
+                row_reads.append(self._narrow_read(ref))
         computed = [let for let in reversed(lets) if not isinstance(let.op, Input)]
-        inside = nested(computed, needed)
+        inlined = inlined_operators(computed, needed)
 
         def read(ref: Ref) -> Expr:
-            if ref in inside:
-                return pointwise(self.f, self.maps[ref].op, read)
-            return self.wide(ref)
+            if ref in inlined:
+                return pointwise(self.ctx, self.maps[ref].op, read)
+            return self.element_value(ref)
 
         for let in computed:
-            if let.name not in inside:
+            if let.name not in inlined:
                 kind = "const int" if let.type.kind == "bool" else "const real"
-                value = pointwise(self.f, let.op, read)
-                inner.append(Declare(kind, self.f.name(let.name), value))
-        return with_named_places(self.f, reading), inner
+                value = pointwise(self.ctx, let.op, read)
+                declarations.append(Declare(kind, self.ctx.name(let.name), value))
+        return with_named_indexes(self.ctx, row_reads), declarations
 
-    def wide(self, ref: Ref) -> Expr:
+    def element_value(self, ref: Ref) -> Expr:
         """A value at element `i` of the row."""
         let = self.values.lets[ref]
         if ref in self.maps:
             if isinstance(let.op, Input):
-                return Element(Name(f"{self.f.name(let.op.name)}_here"), EACH)
-            return Name(self.f.name(ref))
-        if self.values.inline(ref):
-            return self.values.value(ref, self.t.element())
-        name = Name(f"{self.f.name(ref)}_here")
-        axes = self.f.types[ref].axes
-        if not set(self.t.vector) & set(axes):
+                return Element(Name(f"{self.ctx.name(let.op.name)}_here"), ELEMENT)
+            return Name(self.ctx.name(ref))
+        if self.values.is_inline(ref):
+            return self.values.value(ref, self.tiling.element_positions())
+        name = Name(f"{self.ctx.name(ref)}_here")
+        axes = self.ctx.types[ref].axes
+        if not set(self.tiling.vector) & set(axes):
             return name
-        stride = self.f.stride(self.f.order(ref), self.t.vector)
-        return Element(name, cir.product(EACH, stride))
+        stride = self.ctx.stride(self.ctx.axis_order(ref), self.tiling.vector)
+        return Element(name, cir.product(ELEMENT, stride))
 
-    def _narrow_row(self, ref: Ref) -> Stmt:
+    def _narrow_read(self, ref: Ref) -> Stmt:
         """A narrow value beside a row: one number, or an array along it."""
-        axes = self.f.types[ref].axes
-        name = f"{self.f.name(ref)}_here"
-        value = self.values.value(ref, self.t.at)
-        if set(self.t.vector) & set(axes):
+        axes = self.ctx.types[ref].axes
+        name = f"{self.ctx.name(ref)}_here"
+        value = self.values.value(ref, self.tiling.at)
+        if set(self.tiling.vector) & set(axes):
             return Declare("const real *", name, Prefix("&", value))
         return Declare("const real", name, value)
 
-    def read(self, field: str) -> Stmt:
+    def _input_read(self, field: str) -> Stmt:
         """The row of an input."""
-        name = self.f.name(field)
-        where = (Name(f"&{self.f.name(field)}"), self.t.point(), LENGTH, Name(f"{name}_row"))
+        name = self.ctx.name(field)
+        where = (
+            Name(f"&{self.ctx.name(field)}"),
+            self.tiling.row_point(),
+            LENGTH,
+            Name(f"{name}_row"),
+        )
         return Declare("const real *", f"{name}_here", Apply("row", where))

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from metanorm.targets.kernel_table import Printed, table_of, table_text
-from metanorm.targets.native.source import build_names, sections
+from metanorm.targets.kernel_table import PrintedNorm, kernel_table, table_text
+from metanorm.targets.native.source import build_macros, sections
 from metanorm.targets.native.text_from_cir import text_from_cir
 
 
-def file_text(origin: str, norms: Iterable[Printed]) -> str:
+def file_text(origin: str, norms: Iterable[PrintedNorm]) -> str:
     """The text of the file for the norms of the spec called `origin`."""
     parts = []
     for norm in norms:
-        table = table_of(norm, build_names)
+        table = kernel_table(norm, build_macros)
         parts.append(f"/* metanorm kernels\n{table_text(table)}\n*/\n")
         parts.append(text_from_cir(list(sections(norm.kernels, norm.function))))
     return "\n".join(parts)

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from metanorm.passes.compositions import PRIMITIVES
-from metanorm.targets.native.cir import Apply, Choice, Expr, Infix, Number, Prefix
+from metanorm.targets.native.cir import Apply, Conditional, Expr, Infix, Number, Prefix
 
-Row = Callable[..., Expr]
+CFunction = Callable[..., Expr]
 
 
-def _infix(operator: str) -> Row:
+def _infix(operator: str) -> CFunction:
     return lambda a, b: Infix(operator, a, b)
 
 
-def _math(name: str) -> Row:
+def _math(name: str) -> CFunction:
     return lambda x: Apply(f"R({name})", (x,))
 
 
@@ -34,9 +34,9 @@ def _is_nan(x: Expr) -> Expr:
     return Infix("!=", x, x)
 
 
-def _extreme(operator: str) -> Row:
+def _extreme(operator: str) -> CFunction:
     """NaN in either argument is passed on, as torch does."""
-    return lambda a, b: Choice(Infix("||", Infix(operator, a, b), _is_nan(a)), a, b)
+    return lambda a, b: Conditional(Infix("||", Infix(operator, a, b), _is_nan(a)), a, b)
 
 
 _largest, _smallest = _extreme(">"), _extreme("<")
@@ -44,7 +44,7 @@ _largest, _smallest = _extreme(">"), _extreme("<")
 
 def _softplus(x: Expr) -> Expr:
     small = Apply("R(exp)", (Prefix("-", Apply("R(fabs)", (x,))),))
-    return _add(Choice(Infix("<", x, Number(0)), Number(0), x), Apply("R(log1p)", (small,)))
+    return _add(Conditional(Infix("<", x, Number(0)), Number(0), x), Apply("R(log1p)", (small,)))
 
 
 def _rescale(x: Expr, centre: Expr, shift: Expr, *factors: Expr) -> Expr:
@@ -54,7 +54,7 @@ def _rescale(x: Expr, centre: Expr, shift: Expr, *factors: Expr) -> Expr:
     return result if shift == Number(0) else _add(result, shift)
 
 
-FUNCTIONS: Mapping[str, Row] = {
+FUNCTIONS: Mapping[str, CFunction] = {
     "add": _add,
     "sub": _infix("-"),
     "mul": _mul,
@@ -81,7 +81,7 @@ FUNCTIONS: Mapping[str, Row] = {
     "softplus": _softplus,
     "min": _smallest,
     "max": _largest,
-    "where": lambda c, a, b: Choice(c, a, b),
+    "where": lambda c, a, b: Conditional(c, a, b),
     "rescale": _rescale,
 }
 assert FUNCTIONS.keys() == PRIMITIVES, FUNCTIONS.keys() ^ PRIMITIVES

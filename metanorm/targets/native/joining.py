@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from metanorm.ir.accumulation import ACCUMULATIONS, Accumulation, Rule
-from metanorm.targets.native.cir import Apply, Expr, Name, Number, Prefix, Set
+from metanorm.targets.native.cir import Apply, Assign, Expr, Name, Number, Prefix
 
 
 @dataclass(frozen=True, slots=True)
-class Joining:
+class JoinRule:
     """A row. `part` begins the names of variables, `operator` is what OpenMP calls the rule, and
     `kind` what `metanorm/schedule.h` calls accumulators of one part, and of a weight as well."""
 
@@ -20,32 +20,38 @@ class Joining:
     kind: tuple[int, int]
     macro: str = ""
 
-    def into(self, place: Expr, value: Expr) -> Set:
+    def join_statement(self, target: Expr, value: Expr) -> Assign:
         """The statement that joins a value into a place."""
         if not self.macro:
-            return Set(place, "+=", value)
-        return Set(place, "=", Apply(self.macro, (place, value)))
+            return Assign(target, "+=", value)
+        return Assign(target, "=", Apply(self.macro, (target, value)))
 
 
 INFINITY = Name("INFINITY")
-JOINING: Mapping[Rule, Joining] = {
-    "add": Joining("sum", "+", Number(0), (0, 1)),
-    "moments": Joining("sum", "+", Number(0), (1, 1)),
-    "max": Joining("extreme", "larger", Prefix("-", INFINITY), (2, 2), "LARGER"),
-    "min": Joining("extreme", "smaller", INFINITY, (3, 3), "SMALLER"),
+JOIN_RULES: Mapping[Rule, JoinRule] = {
+    "add": JoinRule("sum", "+", Number(0), (0, 1)),
+    "moments": JoinRule("sum", "+", Number(0), (1, 1)),
+    "max": JoinRule("extreme", "larger", Prefix("-", INFINITY), (2, 2), "LARGER"),
+    "min": JoinRule("extreme", "smaller", INFINITY, (3, 3), "SMALLER"),
 }
 # What reads the result of a cell from what was accumulated.
-TAKEN = {"total": "sum_of", "total over weight": "share_of", "total if weighed": "extreme_of"}
+RESULT_FUNCTIONS = {
+    "total": "sum_of",
+    "total over weight": "share_of",
+    "total if weighed": "extreme_of",
+}
 
 
-def joining(row: Accumulation) -> Joining:
+def join_rule(row: Accumulation) -> JoinRule:
     """How the last part of an accumulation is joined."""
-    return JOINING[row.rule]
+    return JOIN_RULES[row.rule]
 
 
-def kind(row: Accumulation) -> int:
+def accumulator_kind(row: Accumulation) -> int:
     """What `metanorm/schedule.h` calls an accumulation."""
-    return joining(row).kind[len(row.parts) > 1]
+    return join_rule(row).kind[len(row.parts) > 1]
 
 
-assert all(row.rule in JOINING and row.finish in TAKEN for row in ACCUMULATIONS.values())
+assert all(
+    row.rule in JOIN_RULES and row.finish in RESULT_FUNCTIONS for row in ACCUMULATIONS.values()
+)

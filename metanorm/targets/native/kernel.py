@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from metanorm.ir.nodes import Input
 from metanorm.nest.nest import Nest
 from metanorm.targets.native import cir
-from metanorm.targets.native.cells import groups_of_cells, read_elsewhere
+from metanorm.targets.native.cell_blocks import cell_blocks, refs_read_elsewhere
 from metanorm.targets.native.cir import (
     Apply,
     Declare,
     Definition,
-    Do,
+    ExprStmt,
     Function,
     Name,
     Return,
@@ -20,8 +20,8 @@ from metanorm.targets.native.cir import (
     Table,
 )
 from metanorm.targets.native.context import KernelContext
-from metanorm.targets.native.joining import kind
-from metanorm.targets.native.narrow import Narrow
+from metanorm.targets.native.joining import accumulator_kind
+from metanorm.targets.native.narrow import NarrowPrinter
 from metanorm.targets.native.setup import VALUES, Setup
 from metanorm.targets.native.sweep import SweepPrinter
 
@@ -31,17 +31,17 @@ class KernelPrinter:
 
     def __init__(self, nest: Nest, layouts: Sequence[Nest]) -> None:
         self.nest, self.program, self.loops = nest, nest.program, nest.loops
-        self.fields, self.entry = nest.fields, nest.direction
+        self.fields, self.entry_name = nest.fields, nest.direction
         outputs = dict(nest.program.outputs)
         inputs = {let.op.name: let.name for let in nest.program.body if isinstance(let.op, Input)}
         self.saved = [outputs.get(name) or inputs[name] for name in nest.kept]
-        self.f = KernelContext(nest, layouts)
+        self.ctx = KernelContext(nest, layouts)
         for field in self.fields:
-            self.f.name(field.name)
-        self.groups = groups_of_cells(nest)
-        self.narrow = Narrow(self.f, self.groups, read_elsewhere(nest))
-        stored = [let.name for let in self.program.body if let.name in self.narrow.stored]
-        self.setup = Setup(self.f, self.fields, stored, self.saved)
+            self.ctx.name(field.name)
+        self.cell_blocks = cell_blocks(nest)
+        self.cell_printer = NarrowPrinter(self.ctx, self.cell_blocks, refs_read_elsewhere(nest))
+        stored = [let.name for let in self.program.body if let.name in self.cell_printer.stored]
+        self.setup = Setup(self.ctx, self.fields, stored, self.saved)
 
     # ---- definitions
 
@@ -51,35 +51,46 @@ class KernelPrinter:
         What depends on the layout stands together: the loops, and behind the structures where the
         data lies in them, what sweeps do, and the cells that they add up in.
         """
-        kept = [self._kept_size()] if self.saved and self.entry == "forward" else []
-        shared = [self.setup.prepare(), *self._settles()]  # first, so that all name values alike
+        size_function = (
+            [self._kept_function()] if self.saved and self.entry_name == "forward" else []
+        )
+        cell_functions = [
+            self.setup.prepare(),
+            *self._cell_functions(),
+        ]  # first, so that all name values alike
         return [
             cir.Define("DIMS", str(len(self.program.inputs[0].dims))),
             *self._loops(),
-            *([cir.Define("SCANS", "1")] if self.f.scans else ()),
+            *([cir.Define("SCANS", "1")] if self.ctx.scans else ()),
             cir.Include("metanorm.h"),
             self.setup.call(),
             self.setup.values(),
             self.setup.strides(),
             *self._sweeps(),
-            *shared,
+            *cell_functions,
             *self._plan(),
-            *kept,
-            self._launch(),
+            *size_function,
+            self._entry_function(),
         ]
 
     def _loops(self) -> list[Definition]:
         """How many loops there are, their numbers, and which of them are special."""
-        axes = [self.f.axis(group) for group in self.loops]
-        groups = axes.index(self.f.axis((self.f.cell,))) if self.f.cell else -1
-        rows = axes.index(self.f.axis((self.nest.grouped,))) if self.nest.grouped else -1
-        own = {axis for axis in self.f.sometimes_ranged if (axis,) in self.loops}
-        others = [self.f.axis((axis,)) for axis in sorted(self.f.sometimes_ranged - own)]
-        special = [cir.Define("GROUPS", str(groups)), cir.Define("ROWS", str(rows))]
+        axes = [self.ctx.axis(group) for group in self.loops]
+        groups_loop = (
+            axes.index(self.ctx.axis((self.ctx.group_axis,))) if self.ctx.group_axis else -1
+        )
+        rows_loop = (
+            axes.index(self.ctx.axis((self.nest.grouped_axis,))) if self.nest.grouped_axis else -1
+        )
+        looped_axes = {axis for axis in self.ctx.sometimes_ranged_axes if (axis,) in self.loops}
+        constants = [
+            self.ctx.axis((axis,)) for axis in sorted(self.ctx.sometimes_ranged_axes - looped_axes)
+        ]
+        group_defines = [cir.Define("GROUPS", str(groups_loop)), cir.Define("ROWS", str(rows_loop))]
         return [
-            *(special if self.nest.grouped else ()),
-            *([cir.Define("LINKS", "1")] if self.f.links else ()),
-            cir.Enum((*axes, "AXES"), tuple((axis, -1) for axis in others)),
+            *(group_defines if self.nest.grouped_axis else ()),
+            *([cir.Define("LINKS", "1")] if self.ctx.links else ()),
+            cir.Enum((*axes, "AXES"), tuple((axis, -1) for axis in constants)),
             cir.Define("ISLANDS", f"({self._bits(self.nest.islands)})"),
         ]
 
@@ -89,11 +100,11 @@ class KernelPrinter:
             self._cell(number) for number in range(len(self.nest.reductions))
         ]
         for i, sweep in enumerate(self.nest.sweeps, 1):
-            printer = SweepPrinter(self.f, self.narrow, sweep)
+            printer = SweepPrinter(self.ctx, self.cell_printer, sweep)
             functions.append(printer.function(f"sweep_{i}", self._sweep_doc(i)))
         if self.nest.reductions:
             rows = [
-                f"{{{self._bits(r.cells)}, {kind(r.row)}, {int(r.terminal)}}}"
+                f"{{{self._bits(r.cells)}, {accumulator_kind(r.row)}, {int(r.terminal)}}}"
                 for r in self.nest.reductions
             ]
             functions.append(Table("reduction", "reductions[]", tuple(rows)))
@@ -101,27 +112,31 @@ class KernelPrinter:
 
     def _cell(self, number: int) -> Function:
         reduction = self.nest.reductions[number]
-        at = self.narrow.values.here(reduction.cells)
-        places = tuple(("int64_t", self.f.variables[axis]) for axis in reduction.cells)
-        parameters = (("const values *", "v"), ("const accumulator *", "a"), *places)
-        cell = self.narrow.cell(Name("a"), reduction, at)
-        body = (Do(Name("(void)v")), Return(cell))
+        at = self.cell_printer.values.loop_positions(reduction.cells)
+        axis_parameters = tuple(("int64_t", self.ctx.variables[axis]) for axis in reduction.cells)
+        parameters = (("const values *", "v"), ("const accumulator *", "a"), *axis_parameters)
+        cell = self.cell_printer.cell(Name("a"), reduction, at)
+        body = (ExprStmt(Name("(void)v")), Return(cell))
         return Function(
             f"The cell of the {self._measure(number)}.",
-            "int64_t", f"cell_{number}", parameters, body, inline=True,
+            "int64_t", f"cell_{number}", parameters, body, is_inline=True,
         )  # fmt: skip
 
-    def _settles(self) -> list[Definition]:
+    def _cell_functions(self) -> list[Definition]:
         """What is done for cells: first, after each sweep, and at the end."""
-        settles = (self._settle(i) for i in range(len(self.nest.sweeps) + 1))
-        return [self._begin(), *(settle for settle in settles if settle), self._finish()]
+        settles = (self._cell_function(i) for i in range(len(self.nest.sweeps) + 1))
+        return [
+            self._begin_function(),
+            *(settle for settle in settles if settle),
+            self._finish_function(),
+        ]
 
     def _plan(self) -> list[Definition]:
         """What the schedule of the header has to know."""
-        stages = ["{NULL, settle_0, 0, 0}"] if self._settle(0) else []
+        stages = ["{NULL, settle_0, 0, 0}"] if self._cell_function(0) else []
         number = 0
         for i, sweep in enumerate(self.nest.sweeps, 1):
-            settle = f"settle_{i}" if self._settle(i) else "NULL"
+            settle = f"settle_{i}" if self._cell_function(i) else "NULL"
             stages.append(f"{{sweep_{i}, {settle}, {number}, {len(sweep.measures)}}}")
             number += len(sweep.measures)
         reductions = "reductions" if self.nest.reductions else "NULL"
@@ -133,82 +148,89 @@ class KernelPrinter:
 
     def _bits(self, axes: Sequence[str]) -> str:
         """A mask with a bit for each loop over some of these axes."""
-        bits = [f"1u << {self.f.axis(g)}" for g in self.loops if set(g) <= set(axes)]
+        bits = [f"1u << {self.ctx.axis(g)}" for g in self.loops if set(g) <= set(axes)]
         return " | ".join(bits) or "0"
 
     # ---- narrow values
 
-    def _begin(self) -> Function:
-        body = self.narrow.statements(self.groups[0])
+    def _begin_function(self) -> Function:
+        body = self.cell_printer.statements(self.cell_blocks[0])
         doc = "What is known before the data is looked at."
-        head = [VALUES] if body else [Do(Name("(void)values_"))]
+        head = [VALUES] if body else [ExprStmt(Name("(void)values_"))]
         return Function(doc, "void", "begin", (("void *", "values_"),), (*head, *body))
 
-    def _settle(self, number: int) -> Function | None:
-        body = self.narrow.statements(self.groups[1 + number])
+    def _cell_function(self, number: int) -> Function | None:
+        body = self.cell_printer.statements(self.cell_blocks[1 + number])
         if not body:
             return None
         doc = f"What follows from sweep {number} for the islands of the range."
         if number == 0:
             doc = "What is known of the islands of the range before the data is looked at."
-        return self._narrow_function(f"settle_{number}", doc, body)
+        return self._function_of_cells(f"settle_{number}", doc, body)
 
-    def _narrow_function(self, name: str, doc: str, body: Sequence[Stmt]) -> Function:
+    def _function_of_cells(self, name: str, doc: str, body: Sequence[Stmt]) -> Function:
         parameters = (("void *", "values_"), ("const range *", "r"), ("const accumulator *", "a"))
-        unused: list[Stmt] = [Do(Name("(void)r, (void)a, (void)v"))]
+        unused: list[Stmt] = [ExprStmt(Name("(void)r, (void)a, (void)v"))]
         return Function(doc, "void", name, parameters, (VALUES, *unused, *body))
 
-    def _finish(self) -> Function:
-        body = self.narrow.statements(self.groups[-1])
-        lets = self.narrow.lets
+    def _finish_function(self) -> Function:
+        body = self.cell_printer.statements(self.cell_blocks[-1])
+        lets = self.cell_printer.lets
         end = self.nest.block("end")
         for update in end.updates:
-            size = self.f.volume(self.nest.array[update.array].axes)
-            buffer = Name(f"&v->call->{self.f.name(update.array)}")
-            value = Name(f"v->{self.f.name(update.value)}")
+            size = self.ctx.volume(self.nest.array[update.array].axes)
+            buffer = Name(f"&v->call->{self.ctx.name(update.array)}")
+            value = Name(f"v->{self.ctx.name(update.value)}")
             if update.momentum is not None:
                 momentum = Name(f"v->call->{update.momentum}")
-                body.append(Do(Apply("track", (buffer, value, size, momentum))))
+                body.append(ExprStmt(Apply("track", (buffer, value, size, momentum))))
             else:
-                body.append(Do(Apply("give", (buffer, value, size))))
+                body.append(ExprStmt(Apply("give", (buffer, value, size))))
         for array, ref in end.writes:
             if self.nest.array[array].role == "returned":
-                size = self.f.volume(lets[ref].type.axes)
-                place = Name(f"&v->call->{self.f.name(array)}")
-                body.append(Do(Apply("give", (place, Name(f"v->{self.f.name(ref)}"), size))))
+                size = self.ctx.volume(lets[ref].type.axes)
+                pointer = Name(f"&v->call->{self.ctx.name(array)}")
+                body.append(
+                    ExprStmt(Apply("give", (pointer, Name(f"v->{self.ctx.name(ref)}"), size)))
+                )
         doc = "What is left to do when all data has been looked at."
-        return self._narrow_function("finish", doc, body)
+        return self._function_of_cells("finish", doc, body)
 
     def _sweep_doc(self, number: int) -> str:
         sweep = self.nest.sweeps[number - 1]
-        done = [self._measure(measured) for measured in sweep.measures]
-        done += [f"writes {array.removeprefix('to.')}" for array, _ in sweep.writes]
-        return f"Sweep {number}: {'; '.join(done)}."
+        clauses = [self._measure(measured) for measured in sweep.measures]
+        clauses += [f"writes {array.removeprefix('to.')}" for array, _ in sweep.writes]
+        return f"Sweep {number}: {'; '.join(clauses)}."
 
     def _measure(self, number: int) -> str:
         """What a reduction finds, in words."""
         r = self.nest.reductions[number]
         cells = ", ".join(r.cells) or "all"
-        value = r.value if not r.value.startswith("%") else self.f.name(r.value)
+        value = r.value if not r.value.startswith("%") else self.ctx.name(r.value)
         return f"{r.row.title} of {value} per {cells}"
 
-    def _kept_size(self) -> Function:
+    def _kept_function(self) -> Function:
         body: tuple[Stmt, ...] = (
             Declare("values", "v"),
             Declare("arena", "memory", Name("{NULL, 0}")),
-            Do(Apply("prepare", (Name("&v"), Name("call"), Name("&memory")))),
+            ExprStmt(Apply("prepare", (Name("&v"), Name("call"), Name("&memory")))),
             Return(Name("(int64_t)v.kept")),
         )
         parameters = (("const call_fields *", "call"),)
         doc = "How many bytes are kept for the backward call."
         return Function(doc, "int64_t", "kept", parameters, body, exported=True)
 
-    def _launch(self) -> Function:
+    def _entry_function(self) -> Function:
         body: list[Stmt] = [Declare("values", "v")]
         arguments = (
             Name("&plan"), Name("&v"), Name("&v.shape"), Name("call"), Name("call->threads"),
         )  # fmt: skip
         body.append(Return(Apply("launch", arguments)))
         return Function(
-            "", "int", self.entry, (("const call_fields *", "call"),), tuple(body), exported=True
+            "",
+            "int",
+            self.entry_name,
+            (("const call_fields *", "call"),),
+            tuple(body),
+            exported=True,
         )

@@ -26,150 +26,156 @@ from metanorm.ir.nodes import (
 from metanorm.ir.operands import operands
 from metanorm.plan.sweeps import Reduction
 from metanorm.targets.native import cir
-from metanorm.targets.native.cells import CellGroup
+from metanorm.targets.native.cell_blocks import CellBlock
 from metanorm.targets.native.cir import (
     Apply,
+    Assign,
     Declare,
     Element,
     Expr,
     For,
     Infix,
     Name,
-    Set,
     Stmt,
 )
-from metanorm.targets.native.columns import columns, goes_down
+from metanorm.targets.native.column_sums import column_sums, is_column_sum
 from metanorm.targets.native.context import KernelContext
-from metanorm.targets.native.joining import TAKEN
-from metanorm.targets.native.lines import ALONG
-from metanorm.targets.native.nesting import nested
-from metanorm.targets.native.places import with_named_places
+from metanorm.targets.native.joining import RESULT_FUNCTIONS
+from metanorm.targets.native.named_indexes import with_named_indexes
+from metanorm.targets.native.nesting import inlined_operators
 from metanorm.targets.native.pool import PoolPrinter
 from metanorm.targets.native.scan import ScanPrinter, reach_of
 from metanorm.targets.native.softmax import softmax
-from metanorm.targets.native.values import At, Values
+from metanorm.targets.native.strided_runs import LINE_FUNCTIONS
+from metanorm.targets.native.values import AxisPositions, NarrowValues
 
-GIVEN = (Input, Param, Buffer)
-TWINS = {"mean": "var", "var": "mean"}
+EXTERNAL_OPS = (Input, Param, Buffer)
+PAIRED_MOMENTS = {"mean": "var", "var": "mean"}
 
 
-class Narrow:
+class NarrowPrinter:
     """Prints the values of cells of one kernel."""
 
     def __init__(
-        self, context: KernelContext, groups: Sequence[CellGroup], kept: Collection[Ref]
+        self, context: KernelContext, blocks: Sequence[CellBlock], array_refs: Collection[Ref]
     ) -> None:
-        self.f = context
+        self.ctx = context
         self.lets = context.program.index.lets
         self.measured = {
             ref: (finish.reduction, context.nest.reductions[finish.reduction], finish.statistic)
             for ref, finish in context.nest.finishes.items()
         }
-        self.values = Values(context, self.measured, kept)
-        self.clusters = {id(s): self._clusters(s) for s in groups}
-        self.stored = self._stored(groups, set(kept))
+        self.values = NarrowValues(context, self.measured, array_refs)
+        self.clusters_by_block = {id(s): self._clusters(s) for s in blocks}
+        self.stored = self._stored(blocks, set(array_refs))
 
     # ---- what is done where
 
-    def _order(self, group: CellGroup) -> list[Ref]:
-        found = (self.f.nest.reductions[number] for number in group.finished)
-        measured = [ref for r in found for _, ref in r.results]
-        return [*measured, *(let.name for let in group.lets if self._computed(let))]
+    def _refs_in_order(self, block: CellBlock) -> list[Ref]:
+        reductions = (self.ctx.nest.reductions[number] for number in block.finished)
+        measured = [ref for r in reductions for _, ref in r.results]
+        return [*measured, *(let.name for let in block.lets if self._needs_computing(let))]
 
-    def _computed(self, let: Let) -> bool:
+    def _needs_computing(self, let: Let) -> bool:
         """Whether a value takes work: not what is given, or is written out wherever it is read."""
-        written_out = let.name in self.values.inlined or self.values.inline(let.name)
-        return not isinstance(let.op, GIVEN) and not written_out
+        written_out = let.name in self.values.inlined or self.values.is_inline(let.name)
+        return not isinstance(let.op, EXTERNAL_OPS) and not written_out
 
-    def _simple(self, ref: Ref) -> bool:
+    def _is_pointwise(self, ref: Ref) -> bool:
         """Whether a value is computed from values at the same place alone."""
         same_place = isinstance(self.lets[ref].op, POINTWISE)
-        return ref in self.measured or same_place or self.values.sized(ref)
+        return ref in self.measured or same_place or self.values.is_known_from_sizes(ref)
 
-    def _clusters(self, group: CellGroup) -> list[list[Ref]]:
+    def _clusters(self, block: CellBlock) -> list[list[Ref]]:
         """The values in an order that puts those on the same axes together."""
-        left = self._order(group)
-        done: set[Ref] = set()
+        remaining = self._refs_in_order(block)
+        placed: set[Ref] = set()
         clusters: list[list[Ref]] = []
-        while left:
-            ready = [r for r in left if not self._needs(r, left, done)]
+        while remaining:
+            ready = [r for r in remaining if not self._is_blocked(r, remaining, placed)]
             cluster = [ready[0]]
-            cluster += self._twin(ready[0], ready)
-            done.update(cluster)
+            cluster += self._paired_moment(ready[0], ready)
+            placed.update(cluster)
             axes = self.lets[ready[0]].type.axes
-            while self._simple(ready[0]):
-                more = next(
+            while self._is_pointwise(ready[0]):
+                next_ref = next(
                     (
-                        r for r in left
-                        if r not in done and self._simple(r) and self.lets[r].type.axes == axes
-                        and not self._needs(r, left, done) and not self._elsewhere(r, cluster)
+                        r for r in remaining
+                        if r not in placed
+                        and self._is_pointwise(r) and self.lets[r].type.axes == axes
+                        and not self._is_blocked(r, remaining, placed)
+                        and not self._reads_relocated(r, cluster)
                     ),
                     None,
                 )  # fmt: skip
-                if more is None:
+                if next_ref is None:
                     break
-                cluster.append(more)
-                done.add(more)
-            left = [r for r in left if r not in done]
+                cluster.append(next_ref)
+                placed.add(next_ref)
+            remaining = [r for r in remaining if r not in placed]
             clusters.append(cluster)
         return clusters
 
-    def _twin(self, ref: Ref, ready: Sequence[Ref]) -> list[Ref]:
+    def _paired_moment(self, ref: Ref, ready: Sequence[Ref]) -> list[Ref]:
         """The variance beside a mean, or the mean beside a variance: both take the same sums."""
         op = self.lets[ref].op
-        if self._simple(ref) or not isinstance(op, Pool) or op.statistic not in TWINS:
+        if (
+            self._is_pointwise(ref)
+            or not isinstance(op, Pool)
+            or op.statistic not in PAIRED_MOMENTS
+        ):
             return []
-        other = replace(op, statistic=TWINS[op.statistic])
-        return [r for r in ready if self.lets[r].op == other]
+        paired_op = replace(op, statistic=PAIRED_MOMENTS[op.statistic])
+        return [r for r in ready if self.lets[r].op == paired_op]
 
-    def _needs(self, ref: Ref, left: Sequence[Ref], done: set[Ref]) -> bool:
+    def _is_blocked(self, ref: Ref, remaining: Sequence[Ref], placed: set[Ref]) -> bool:
         if ref in self.measured:
             return False
-        return any(r in left and r not in done for r, _ in self._read(ref))
+        return any(r in remaining and r not in placed for r, _ in self._reads(ref))
 
-    def _elsewhere(self, ref: Ref, cluster: Sequence[Ref]) -> bool:
+    def _reads_relocated(self, ref: Ref, cluster: Sequence[Ref]) -> bool:
         """Whether a value is computed from one of a cluster at another place."""
         if ref in self.measured:
             return False
-        return any(moved and r in cluster for r, moved in self._read(ref))
+        return any(moved and r in cluster for r, moved in self._reads(ref))
 
-    def _read(self, ref: Ref, moved: bool = False) -> Iterator[tuple[Ref, bool]]:
+    def _reads(self, ref: Ref, through_rename: bool = False) -> Iterator[tuple[Ref, bool]]:
         """What a value is computed from, and whether at another place than its own."""
         op = self.lets[ref].op
         for operand in operands(op):
-            there = moved or isinstance(op, Rename)
+            is_moved = through_rename or isinstance(op, Rename)
             if operand in self.values.inlined:
-                yield from self._read(operand, there)
+                yield from self._reads(operand, is_moved)
             else:
-                yield operand, there
+                yield operand, is_moved
 
-    def _stored(self, groups: Sequence[CellGroup], kept: set[Ref]) -> set[Ref]:
+    def _stored(self, blocks: Sequence[CellBlock], array_refs: set[Ref]) -> set[Ref]:
         """The values that are read outside of their own loop."""
-        home: dict[Ref, int] = {}
-        for group in groups:
-            for cluster in self.clusters[id(group)]:
+        cluster_ids: dict[Ref, int] = {}
+        for block in blocks:
+            for cluster in self.clusters_by_block[id(block)]:
                 for ref in cluster:
-                    home[ref] = id(cluster)
-        stored = kept & set(home)
-        for let in self.f.program.body:
+                    cluster_ids[ref] = id(cluster)
+        stored = array_refs & set(cluster_ids)
+        for let in self.ctx.program.body:
             for ref in operands(let.op) if let.name not in self.measured else ():
-                elsewhere = home.get(let.name) != home.get(ref)
-                if ref in home and (elsewhere or not self._simple(let.name)):
+                in_other_cluster = cluster_ids.get(let.name) != cluster_ids.get(ref)
+                if ref in cluster_ids and (in_other_cluster or not self._is_pointwise(let.name)):
                     stored.add(ref)
-        stored |= {ref for ref in home if not self._simple(ref)}
+        stored |= {ref for ref in cluster_ids if not self._is_pointwise(ref)}
         return stored
 
     # ---- statements
 
-    def statements(self, group: CellGroup) -> list[Stmt]:
+    def statements(self, block: CellBlock) -> list[Stmt]:
         """The loops of a group."""
-        done: list[Stmt] = []
-        for cluster in self.clusters[id(group)]:
-            done += self._cluster(cluster, group)
-        return done
+        statements: list[Stmt] = []
+        for cluster in self.clusters_by_block[id(block)]:
+            statements += self._cluster(cluster, block)
+        return statements
 
     def loops(
-        self, refs: Sequence[Ref], axes: Sequence[str], body: list[Stmt], group: CellGroup,
+        self, refs: Sequence[Ref], axes: Sequence[str], body: list[Stmt], block: CellBlock,
         before: Sequence[Stmt] = (),
     ) -> list[Stmt]:  # fmt: skip
         """Loops over axes around the body of some values, over the range of an island where they
@@ -177,77 +183,82 @@ class Narrow:
 
         What stands `before` the inner loop is the same in all of its turns.
         """
-        of_rows = self.f.nest.grouped in axes
-        by_group = of_rows and group.ranged and self.f.cell in self.f.nest.islands
+        of_rows = self.ctx.nest.grouped_axis in axes
+        by_group = of_rows and block.per_island and self.ctx.group_axis in self.ctx.nest.islands
         if of_rows and not by_group and self.values.reads_groups(refs):
-            body = [self.f.group_of_row(), *body]
+            body = [self.ctx.group_declaration(), *body]
         for number, axis in enumerate(reversed(axes)):
-            if by_group and axis == self.f.nest.grouped:
-                body = self._over_groups(body, group)
+            if by_group and axis == self.ctx.nest.grouped_axis:
+                body = self._over_groups(body, block)
             else:
-                low, high = self._bounds(axis, group)
-                simd = number == 0 and all(_apart(s) for s in body)
-                body = [For(self.f.variables[axis], low, high, tuple(body), simd=simd)]
+                low, high = self._bounds(axis, block)
+                simd = number == 0 and all(_is_independent(s) for s in body)
+                body = [For(self.ctx.variables[axis], low, high, tuple(body), simd=simd)]
             if number == 0:
                 body = [*before, *body]
         return body if len(body) == 1 else [cir.Block(tuple(body))]
 
-    def _bounds(self, axis: str, group: CellGroup) -> tuple[Expr, Expr]:
+    def _bounds(self, axis: str, block: CellBlock) -> tuple[Expr, Expr]:
         """The part of an axis that belongs to the islands at hand."""
-        size, constant = self.f.size(axis), Name(self.f.axis((axis,)))
-        islands = set(self.f.nest.islands)
-        if group.ranged and axis in self.f.sometimes_ranged:
+        size, constant = self.ctx.size(axis), Name(self.ctx.axis((axis,)))
+        islands = set(self.ctx.nest.islands)
+        if block.per_island and axis in self.ctx.sometimes_ranged_axes:
             r = Name("r")
             return Apply("low", (r, constant)), Apply("high", (r, constant, size))
-        if group.ranged and (axis,) in self.f.loops and axis in islands:
+        if block.per_island and (axis,) in self.ctx.loops and axis in islands:
             return Element(Name("r->lo"), constant), Element(Name("r->hi"), constant)
         return cir.Number(0), size
 
-    def _over_groups(self, body: list[Stmt], group: CellGroup) -> list[Stmt]:
+    def _over_groups(self, body: list[Stmt], block: CellBlock) -> list[Stmt]:
         """Loops over groups, and the rows of each."""
-        cell, grouped = self.f.cell, self.f.nest.grouped
-        assert cell is not None and grouped is not None
-        low, high = self._bounds(grouped, group)
-        first, last = self.f.rows_of(Name(self.f.variables[cell]))
+        group_axis, grouped_axis = self.ctx.group_axis, self.ctx.nest.grouped_axis
+        assert group_axis is not None and grouped_axis is not None
+        low, high = self._bounds(grouped_axis, block)
+        first, last = self.ctx.group_row_range(Name(self.ctx.variables[group_axis]))
         if low != cir.Number(0):
             first, last = Apply("most", (low, first)), Apply("least", (high, last))
-        rows = For("place", first, last, (self.f.row_at_place(), *body))
-        return [For(self.f.variables[cell], *self._bounds(cell, group), (rows,))]
+        rows = For("place", first, last, (self.ctx.row_declaration(), *body))
+        return [For(self.ctx.variables[group_axis], *self._bounds(group_axis, block), (rows,))]
 
-    def _cluster(self, cluster: Sequence[Ref], group: CellGroup) -> list[Stmt]:
+    def _cluster(self, cluster: Sequence[Ref], block: CellBlock) -> list[Stmt]:
         first = self.lets[cluster[0]]
-        if not self._simple(first.name):
-            return self._special(cluster, group)
-        at = self.values.here(first.type.axes)
+        if not self._is_pointwise(first.name):
+            return self._relocating_statements(cluster, block)
+        at = self.values.loop_positions(first.type.axes)
         if not first.type.axes:
-            return self._scalars(cluster, at)
-        before, cells = self._cells(cluster, at)
-        body = self._together(cluster, at, cells)
-        return self.loops(cluster, first.type.axes, body, group, before)
+            return self._scalar_statements(cluster, at)
+        before, cells = self._first_cells(cluster, at)
+        body = self._pointwise_body(cluster, at, cells)
+        return self.loops(cluster, first.type.axes, body, block, before)
 
-    def _together(
-        self, cluster: Sequence[Ref], at: At, cells: Mapping[Ref, Expr] = MappingProxyType({})
+    def _pointwise_body(
+        self,
+        cluster: Sequence[Ref],
+        at: AxisPositions,
+        cells: Mapping[Ref, Expr] = MappingProxyType({}),
     ) -> list[Stmt]:
         """The values of a cluster at one place: named where others read them, and stored."""
         body: list[Stmt] = []
-        local: dict[Ref, Expr] = {}
+        local_values: dict[Ref, Expr] = {}
         lets = [self.lets[ref] for ref in cluster]
-        inside = nested([let for let in lets if let.name not in self.measured], self.stored)
+        inlined = inlined_operators(
+            [let for let in lets if let.name not in self.measured], self.stored
+        )
         read = self._read_in(lets)
         for ref in cluster:
-            value = cells.get(ref) or self._simple_value(ref, at, local)
-            if ref in inside:
-                local[ref] = value
+            value = cells.get(ref) or self._pointwise_value(ref, at, local_values)
+            if ref in inlined:
+                local_values[ref] = value
                 continue
             stored = self.values.value(ref, at) if ref in self.stored else None
             if stored is not None and ref not in read:
-                body.append(Set(stored, "=", value))
+                body.append(Assign(stored, "=", value))
                 continue
-            body.append(Declare("const real", self.f.name(ref), value))
-            local[ref] = Name(self.f.name(ref))
+            body.append(Declare("const real", self.ctx.name(ref), value))
+            local_values[ref] = Name(self.ctx.name(ref))
             if stored is not None:
-                body.append(Set(stored, "=", local[ref]))
-        return with_named_places(self.f, body)
+                body.append(Assign(stored, "=", local_values[ref]))
+        return with_named_indexes(self.ctx, body)
 
     def _read_in(self, lets: Iterable[Let]) -> set[Ref]:
         """The values that some others read where they are computed."""
@@ -262,118 +273,128 @@ class Narrow:
             read(r for let in lets if let.name not in self.measured for r in operands(let.op))
         )
 
-    def _scalars(self, cluster: Sequence[Ref], at: At) -> list[Stmt]:
+    def _scalar_statements(self, cluster: Sequence[Ref], at: AxisPositions) -> list[Stmt]:
         """Values without axes: no loop, and no names beside those of their arrays."""
-        done: list[Stmt] = []
-        local: dict[Ref, Expr] = {}
+        statements: list[Stmt] = []
+        local_values: dict[Ref, Expr] = {}
         for ref in cluster:
-            value = self._simple_value(ref, at, local)
+            value = self._pointwise_value(ref, at, local_values)
             if ref in self.stored:
-                done.append(Set(self.values.value(ref, at), "=", value))
+                statements.append(Assign(self.values.value(ref, at), "=", value))
             else:
-                done.append(Declare("const real", self.f.name(ref), value))
-                local[ref] = Name(self.f.name(ref))
-        return done
+                statements.append(Declare("const real", self.ctx.name(ref), value))
+                local_values[ref] = Name(self.ctx.name(ref))
+        return statements
 
-    def _simple_value(self, ref: Ref, at: At, local: Mapping[Ref, Expr]) -> Expr:
+    def _pointwise_value(self, ref: Ref, at: AxisPositions, local: Mapping[Ref, Expr]) -> Expr:
         if ref in self.measured:
             return self._measured(ref, at)
-        if self.values.sized(ref):
-            return self.values.from_sizes(ref, at)
-        return self.values.applied(self.lets[ref].op, at, local)
+        if self.values.is_known_from_sizes(ref):
+            return self.values.sizes_expression(ref, at)
+        return self.values.pointwise_expression(self.lets[ref].op, at, local)
 
-    def _measured(self, ref: Ref, at: At, cell: Expr | None = None) -> Expr:
+    def _measured(self, ref: Ref, at: AxisPositions, cell: Expr | None = None) -> Expr:
         """A statistic, from what the sweep accumulated."""
         number, reduction, statistic = self.measured[ref]
         alone = statistic == reduction.kind
-        taken = TAKEN[reduction.row.finish] if alone else f"{statistic}_of"
-        return Apply(taken, (Name(f"&a[{number}]"), cell or self._cell_of(number, reduction, at)))
+        function = RESULT_FUNCTIONS[reduction.row.finish] if alone else f"{statistic}_of"
+        return Apply(
+            function, (Name(f"&a[{number}]"), cell or self._cell_of(number, reduction, at))
+        )
 
-    def _cell_of(self, number: int, reduction: Reduction, at: At) -> Expr:
+    def _cell_of(self, number: int, reduction: Reduction, at: AxisPositions) -> Expr:
         """The cell of a reduction, by the function of the layout."""
-        places = (at[axis] for axis in reduction.cells)
-        return Apply(f"cell_{number}", (Name("v"), Name(f"&a[{number}]"), *places))
+        positions = (at[axis] for axis in reduction.cells)
+        return Apply(f"cell_{number}", (Name("v"), Name(f"&a[{number}]"), *positions))
 
-    def _cells(self, cluster: Sequence[Ref], at: At) -> tuple[list[Stmt], dict[Ref, Expr]]:
+    def _first_cells(
+        self, cluster: Sequence[Ref], at: AxisPositions
+    ) -> tuple[list[Stmt], dict[Ref, Expr]]:
         """The first cell of each reduction in an inner loop, and statistics counted from there.
 
         A place in the loop would be an array of its own, and keep it from being vectorized.
         """
         inner = self.lets[cluster[0]].type.axes[-1]
-        before: dict[str, Stmt] = {}
-        found: dict[Ref, Expr] = {}
+        declarations: dict[str, Stmt] = {}
+        statistics: dict[Ref, Expr] = {}
         for ref in cluster:
             if ref in self.measured:
                 number, reduction, _ = self.measured[ref]
-                cells, step = f"cells_{number}", f"step_{number}"
+                first_cell, step = f"cells_{number}", f"step_{number}"
                 first, second = (
-                    self._cell_of(number, reduction, {**at, inner: cir.Number(place)})
-                    for place in (0, 1)
+                    self._cell_of(number, reduction, {**at, inner: cir.Number(position)})
+                    for position in (0, 1)
                 )
-                before[cells] = Declare("const int64_t", cells, first)
-                before[step] = Declare("const int64_t", step, Infix("-", second, Name(cells)))
-                cell = Infix("+", Name(cells), Infix("*", at[inner], Name(step)))
-                found[ref] = self._measured(ref, at, cell)
-        return list(before.values()), found
+                declarations[first_cell] = Declare("const int64_t", first_cell, first)
+                declarations[step] = Declare(
+                    "const int64_t", step, Infix("-", second, Name(first_cell))
+                )
+                cell = Infix("+", Name(first_cell), Infix("*", at[inner], Name(step)))
+                statistics[ref] = self._measured(ref, at, cell)
+        return list(declarations.values()), statistics
 
-    def cell(self, accumulator: Expr, reduction: Reduction, at: At) -> Expr:
+    def cell(self, accumulator: Expr, reduction: Reduction, at: AxisPositions) -> Expr:
         """The number of a cell among those of an accumulator."""
-        along = set(self.f.vector) <= set(reduction.cells)
-        place = self._point(reduction, at)
-        return Apply("cell_along" if along else "cell", (accumulator, place))
+        is_along_vector = set(self.ctx.vector) <= set(reduction.cells)
+        point = self._cell_point(reduction, at)
+        return Apply("cell_along" if is_along_vector else "cell", (accumulator, point))
 
-    def _point(self, reduction: Reduction, at: At) -> Expr:
+    def _cell_point(self, reduction: Reduction, at: AxisPositions) -> Expr:
         """The place of a cell; zero along the axes that it does not have."""
-        places: list[Expr] = []
-        for group in self.f.loops:
+        positions: list[Expr] = []
+        for group in self.ctx.loops:
             merged = f"*{group[0]}"
             if not set(group) <= set(reduction.cells):
-                places.append(cir.Number(0))
+                positions.append(cir.Number(0))
             elif len(group) > 1:
-                places.append(at[merged] if merged in at else self.f.index(group, at))
+                positions.append(at[merged] if merged in at else self.ctx.index(group, at))
             else:
-                places.append(at[group[0]])
-        return Apply("AT", tuple(places))
+                positions.append(at[group[0]])
+        return Apply("AT", tuple(positions))
 
     # ---- operations that look at more than one place
 
-    def _special(self, cluster: Sequence[Ref], group: CellGroup) -> list[Stmt]:
+    def _relocating_statements(self, cluster: Sequence[Ref], block: CellBlock) -> list[Stmt]:
         let = self.lets[cluster[0]]
         op = let.op
         axes = let.type.axes
-        at = self.values.here(axes)
+        at = self.values.loop_positions(axes)
         result = self.values.value(let.name, at)
         match op:
             case Rename(value, old, new):
-                there = {**at, old: at[new]}
-                read: list[Stmt] = [Set(result, "=", self.values.value(value, there))]
-                return self.loops(cluster, axes, read, group)
+                source_positions = {**at, old: at[new]}
+                renamed_copy: list[Stmt] = [
+                    Assign(result, "=", self.values.value(value, source_positions))
+                ]
+                return self.loops(cluster, axes, renamed_copy, block)
             case Lookup(table, axis, int() as row):
-                there = {**at, axis: cir.Number(row)}
-                chosen: list[Stmt] = [Set(result, "=", self.values.value(table, there))]
-                return self.loops(cluster, axes, chosen, group)
+                source_positions = {**at, axis: cir.Number(row)}
+                row_copy: list[Stmt] = [
+                    Assign(result, "=", self.values.value(table, source_positions))
+                ]
+                return self.loops(cluster, axes, row_copy, block)
             case AxisMap("softmax", value, axis):
                 weights: list[Stmt] = softmax(self.values, let, value, axis)
                 other_axes = [a for a in axes if a != axis]
                 if not other_axes:
                     return [cir.Block(tuple(weights))]
-                return self.loops(cluster, other_axes, weights, group)
+                return self.loops(cluster, other_axes, weights, block)
             case Pool() if reach_of(op) is not None:
                 scan = ScanPrinter(self.values, cluster)
-                worker: Expr = Name("r->worker") if group.ranged else cir.Number(0)
-                lines = scan.statements(partial(self._bounds, group=group), worker)
-                return self.loops(cluster, scan.outer, lines, group)
+                worker: Expr = Name("r->worker") if block.per_island else cir.Number(0)
+                lines = scan.statements(partial(self._bounds, block=block), worker)
+                return self.loops(cluster, scan.outer, lines, block)
             case Pool():
                 pool = PoolPrinter(self.values, cluster)
-                if len(cluster) == 1 and goes_down(self.values, let, pool.axes):
-                    *outer_axes, column = self.f.order(let.name)
-                    down = columns(self.values, let, pool.axes, self._bounds(column, group))
+                if len(cluster) == 1 and is_column_sum(self.values, let, pool.axes):
+                    *outer_axes, column = self.ctx.axis_order(let.name)
+                    down = column_sums(self.values, let, pool.axes, self._bounds(column, block))
                     if not outer_axes:
                         return [down]
-                    return self.loops(cluster, outer_axes, [down], group)
+                    return self.loops(cluster, outer_axes, [down], block)
                 if not axes:
                     return [cir.Block(tuple(pool.statements()))]
-                (outer,) = self.loops(cluster, axes, pool.statements(), group)
+                (outer,) = self.loops(cluster, axes, pool.statements(), block)
                 if pool.work is not None and isinstance(outer, For):  # a product of matrices
                     return [replace(outer, work=pool.work, nest=len(axes))]
                 return [outer]
@@ -381,10 +402,10 @@ class Narrow:
                 raise AssertionError(op)
 
 
-def _apart(s: Stmt) -> bool:
+def _is_independent(s: Stmt) -> bool:
     """Whether a statement does in each turn of a loop what no other turn depends on, without a
     loop of its own."""
-    if isinstance(s, Set):
-        has_loop = isinstance(s.value, Apply) and s.value.function in ALONG.values()
+    if isinstance(s, Assign):
+        has_loop = isinstance(s.value, Apply) and s.value.function in LINE_FUNCTIONS.values()
         return s.operator == "=" and not has_loop
     return isinstance(s, Declare)

@@ -16,7 +16,8 @@ from metanorm.ir.operands import operands
 from metanorm.nest.vanishing import vanishes_with
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import (
-    Choice,
+    Assign,
+    Conditional,
     Declare,
     Element,
     Expr,
@@ -24,13 +25,12 @@ from metanorm.targets.native.cir import (
     Infix,
     Name,
     Prefix,
-    Set,
     Stmt,
     product,
 )
-from metanorm.targets.native.joining import joining
-from metanorm.targets.native.lines import along, on_a_line
-from metanorm.targets.native.values import Values
+from metanorm.targets.native.joining import join_rule
+from metanorm.targets.native.strided_runs import is_strided_run, strided_statistic
+from metanorm.targets.native.values import NarrowValues
 
 ZERO, ONE = cir.Number(0), cir.Number(1)
 TOTAL, COUNT, CENTRE, SQUARES = (Name(n) for n in ("total", "count", "centre", "squares"))
@@ -40,35 +40,38 @@ SHARE, GAP = Name("share"), Name("gap")
 class PoolPrinter:
     """Prints one element of a pool; of a mean and a variance of the same values, both."""
 
-    def __init__(self, values: Values, results: Sequence[Ref]) -> None:
+    def __init__(self, values: NarrowValues, results: Sequence[Ref]) -> None:
         lets = [values.lets[ref] for ref in results]
         pools = {let.op.statistic: let.name for let in lets if isinstance(let.op, Pool)}
         self.let, op = lets[0], lets[0].op
         assert isinstance(op, Pool) and len(pools) == len(results)
-        self.v = values
-        self.f = values.f
+        self.values = values
+        self.ctx = values.ctx
         self.op: Pool = op
         self.results = pools
         self.row = accumulation_of(frozenset(pools))
-        self.axes = [leaf for axis, _ in op.over for leaf in self.f.space.leaves(axis)]
+        self.axes = [leaf for axis, _ in op.over for leaf in self.ctx.space.leaves(axis)]
         by_index = (axis for axis, matrix in op.over if isinstance(matrix, ByIndex))
         self.grouped = next(by_index, None)  # the axis of which each group is pooled
         self.link = self._link()
-        self.at = values.here([*self.let.type.axes, *self.axes])
+        self.at = values.loop_positions([*self.let.type.axes, *self.axes])
         self.locals = {
-            ref: Name(self.f.name(ref))
+            ref: Name(self.ctx.name(ref))
             for ref in self._locals([r for r in (op.value, op.where, op.weight) if r])
         }
         self.weight = self._weight()
 
     def statements(self) -> list[Stmt]:
         """The statements, which set the element in the end."""
-        if on_a_line(self.v, self.op, self.axes):
-            return [along(self.v, self.results, self.op, self.axes)]
-        join = joining(self.row)
+        if is_strided_run(self.values, self.op, self.axes):
+            return [strided_statistic(self.values, self.results, self.op, self.axes)]
+        join = join_rule(self.row)
         body: list[Stmt] = [Declare("double", "total", join.identity)]
-        value = self.v.value(self.op.value, self.at, self.locals)
-        added, reduced = join.into(TOTAL, self._weighed(value)), [("total", join.operator)]
+        value = self.values.value(self.op.value, self.at, self.locals)
+        added, reduced = (
+            join.join_statement(TOTAL, self._weighted(value)),
+            [("total", join.operator)],
+        )
         if len(self.row.parts) == 1:
             return [*body, *self._loops([added], reduced), self._set(self.row.statistic, TOTAL)]
         if self.weight is None:
@@ -76,62 +79,66 @@ class PoolPrinter:
             body += self._loops([added], reduced)
         else:
             body.append(Declare("double", "count", ZERO))
-            body += self._loops([Set(COUNT, "+=", SHARE), added], [*reduced, ("count", "+")])
+            body += self._loops([Assign(COUNT, "+=", SHARE), added], [*reduced, ("count", "+")])
         if self.row.finish == "total if weighed":
-            return [*body, self._set(self.row.statistic, _of_some(TOTAL))]
+            return [*body, self._set(self.row.statistic, _if_counted(TOTAL))]
         if self.row.rule != "moments":
-            return [*body, self._set("mean", _share(TOTAL))]
-        body.append(Declare("const double", "centre", _share(TOTAL)))
+            return [*body, self._set("mean", _per_counted(TOTAL))]
+        body.append(Declare("const double", "centre", _per_counted(TOTAL)))
         body.append(Declare("double", "squares", ZERO))
         gap = Declare("const double", "gap", Infix("-", value, CENTRE))
-        square = Set(SQUARES, "+=", self._weighed(Infix("*", GAP, GAP)))
+        square = Assign(SQUARES, "+=", self._weighted(Infix("*", GAP, GAP)))
         body += self._loops([gap, square], [("squares", "+")])
         if "mean" in self.results:
             body.append(self._set("mean", CENTRE))
-        return [*body, self._set("var", _share(SQUARES))]
+        return [*body, self._set("var", _per_counted(SQUARES))]
 
     @property
     def work(self) -> Expr | None:
         """How many elements are added in all, where positions are mixed by a given matrix, or by
         edges."""
         if self.link is not None:
-            return product(self._edges("start", self.f.size(self.other)), self._volume())
-        if any(set(axes) & set(self.axes) for axes in self.f.matrices.values()):
-            return self.f.volume([*self.let.type.axes, *self.axes])
+            return product(self._edges("start", self.ctx.size(self.other)), self._volume())
+        if any(set(axes) & set(self.axes) for axes in self.ctx.matrices.values()):
+            return self.ctx.volume([*self.let.type.axes, *self.axes])
         return None
 
     def _set(self, statistic: str, value: Expr) -> Stmt:
-        element = self.v.value(self.results[statistic], self.at)
-        return Set(element, "=", Prefix("(real)", value))
+        element = self.values.value(self.results[statistic], self.at)
+        return Assign(element, "=", Prefix("(real)", value))
 
     # ---- what is added
 
-    def _locals(self, wanted: Iterable[Ref]) -> list[Ref]:
+    def _locals(self, refs: Iterable[Ref]) -> list[Ref]:
         """The values that are computed for each element that is added, in their order."""
 
-        def written_out(refs: Iterable[Ref]) -> list[Ref]:
-            ops = ((ref, self.v.lets[ref].op) for ref in refs if ref in self.v.inlined)
+        def inlined_operands(read: Iterable[Ref]) -> list[Ref]:
+            ops = ((ref, self.values.lets[ref].op) for ref in read if ref in self.values.inlined)
             return [ref for ref, op in ops if not isinstance(op, Rename)]
 
-        found = closure(written_out(wanted), lambda ref: written_out(operands(self.v.lets[ref].op)))
+        inlined = closure(
+            inlined_operands(refs), lambda ref: inlined_operands(operands(self.values.lets[ref].op))
+        )
         return [
-            let.name for let in self.f.program.body if let.name in found and isinstance(let.op, Map)
+            let.name
+            for let in self.ctx.program.body
+            if let.name in inlined and isinstance(let.op, Map)
         ]
 
     def _weight(self) -> Expr | None:
         """What an element counts, where that is not one."""
         where, weight = (
-            None if ref is None else self.v.value(ref, self.at, self.locals)
+            None if ref is None else self.values.value(ref, self.at, self.locals)
             for ref in (self.op.where, self.op.weight)
         )
-        return weight if where is None else Choice(where, weight or ONE, ZERO)
+        return weight if where is None else Conditional(where, weight or ONE, ZERO)
 
-    def _weighed(self, value: Expr) -> Expr:
+    def _weighted(self, value: Expr) -> Expr:
         """A weight of zero leaves a NaN out."""
         if self.weight is None:
             return value
-        inside = Infix("*", SHARE, value) if self.row.weighs else value
-        return Choice(Infix("!=", SHARE, ZERO), inside, joining(self.row).identity)
+        weighted = Infix("*", SHARE, value) if self.row.weighs else value
+        return Conditional(Infix("!=", SHARE, ZERO), weighted, join_rule(self.row).identity)
 
     # ---- loops
 
@@ -139,8 +146,12 @@ class PoolPrinter:
         body: list[Stmt] = []
         earlier: dict[Ref, Expr] = {}
         for ref in self.locals:
-            kind = "const int" if self.v.lets[ref].type.kind == "bool" else "const real"
-            body.append(Declare(kind, self.f.name(ref), self.v.written_out(ref, self.at, earlier)))
+            kind = "const int" if self.values.lets[ref].type.kind == "bool" else "const real"
+            body.append(
+                Declare(
+                    kind, self.ctx.name(ref), self.values.inlined_expression(ref, self.at, earlier)
+                )
+            )
             earlier[ref] = self.locals[ref]
         if self.weight is not None:
             body.append(Declare("const double", "share", self.weight))
@@ -149,70 +160,72 @@ class PoolPrinter:
             low, high = self._bounds(axis)
             inner = number == 0
             reduced = tuple(joined) if inner else ()
-            variable = self.f.variables[axis]
+            variable = self.ctx.variables[axis]
             if axis == self.linked:
                 body = [self._along_edges(axis, body)]
                 continue
             if axis == self.grouped:
-                low, high = self.f.rows_of(self.at[self.f.cell or ""])
-                body = [For("place", low, high, (self.f.row_at_place(), *body))]
+                low, high = self.ctx.group_row_range(self.at[self.ctx.group_axis or ""])
+                body = [For("place", low, high, (self.ctx.row_declaration(), *body))]
                 continue
-            if axis == self.f.nest.grouped and self.v.reads_groups([self.let.name]):
-                body = [self.f.group_of_row(), *body]
+            if axis == self.ctx.nest.grouped_axis and self.values.reads_groups([self.let.name]):
+                body = [self.ctx.group_declaration(), *body]
             body = [For(variable, low, high, tuple(body), simd=inner, reduced=reduced)]
         return body
 
     def _link(self) -> Ref | None:
         """The links of which the pool follows those of one end."""
-        for ref, link in self.f.links.items():
+        for ref, link in self.ctx.links.items():
             pooled = [axis for axis in (link.source, link.target) if axis in self.axes]
-            if len(pooled) == 1 and vanishes_with(self.v.lets, self.op, ref):
+            if len(pooled) == 1 and vanishes_with(self.values.lets, self.op, ref):
                 (self.linked,) = pooled
                 self.other = link.target if self.linked == link.source else link.source
                 return ref
         self.linked = self.other = ""
         return None
 
-    def _edges(self, part: str, place: Expr) -> Expr:
+    def _edges(self, part: str, index: Expr) -> Expr:
         """Of the list of edges that is followed, an element of a part."""
         assert self.link is not None
-        list_ = "to" if self.linked == self.f.links[self.link].source else "from"
-        return Element(Name(f"v->{self.f.name(self.link)}.{list_}.{part}"), place)
+        direction = "to" if self.linked == self.ctx.links[self.link].source else "from"
+        return Element(Name(f"v->{self.ctx.name(self.link)}.{direction}.{part}"), index)
 
     def _along_edges(self, axis: str, body: Sequence[Stmt]) -> Stmt:
         """The loop over the edges of the node at hand."""
-        here = self.at[self.other]
-        low, high = (self._edges("start", n) for n in (here, Infix("+", here, ONE)))
-        end = Declare("const int64_t", self.f.variables[axis], self._edges("other", Name("edge")))
+        position = self.at[self.other]
+        low, high = (self._edges("start", n) for n in (position, Infix("+", position, ONE)))
+        end = Declare("const int64_t", self.ctx.variables[axis], self._edges("other", Name("edge")))
         return For("edge", low, high, (end, *body))
 
     def _volume(self) -> Expr:
         """How many elements are pooled of each node, or in all."""
-        apart = (self.grouped, self.linked)
-        volume = self.f.volume(axis for axis in self.axes if axis not in apart)
+        counted_apart = (self.grouped, self.linked)
+        volume = self.ctx.volume(axis for axis in self.axes if axis not in counted_apart)
         if self.grouped is None:
             return volume
-        first, after = self.f.rows_of(self.at[self.f.cell or ""])
+        first, after = self.ctx.group_row_range(self.at[self.ctx.group_axis or ""])
         return product(Infix("-", after, first), volume)
 
     def _bounds(self, axis: str) -> tuple[Expr, Expr]:
         """From the first entry of a matrix to the last, where there is nothing to add beside it."""
-        for ref, (row, column) in self.f.matrices.items():
-            if axis not in (row, column) or not vanishes_with(self.v.lets, self.op, ref):
+        for ref, (row, column) in self.ctx.matrices.items():
+            if axis not in (row, column) or not vanishes_with(self.values.lets, self.op, ref):
                 continue
             line, lines = (row, "rows") if axis == column else (column, "columns")
             if line in self.let.type.axes:
-                extent = f"v->{self.f.name(ref)}.{lines}"
-                here = self.at[line]
-                return Element(Name(f"{extent}.first"), here), Element(Name(f"{extent}.end"), here)
-        return ZERO, self.f.size(axis)
+                extent = f"v->{self.ctx.name(ref)}.{lines}"
+                position = self.at[line]
+                return Element(Name(f"{extent}.first"), position), Element(
+                    Name(f"{extent}.end"), position
+                )
+        return ZERO, self.ctx.size(axis)
 
 
-def _of_some(total: Expr) -> Expr:
+def _if_counted(total: Expr) -> Expr:
     """What was found of the elements that count; zero where none does."""
-    return Choice(Infix("!=", COUNT, ZERO), total, ZERO)
+    return Conditional(Infix("!=", COUNT, ZERO), total, ZERO)
 
 
-def _share(total: Expr) -> Expr:
+def _per_counted(total: Expr) -> Expr:
     """What a total is for each that counts; zero where nothing does."""
-    return Choice(Infix("!=", COUNT, ZERO), Infix("/", total, COUNT), ZERO)
+    return Conditional(Infix("!=", COUNT, ZERO), Infix("/", total, COUNT), ZERO)

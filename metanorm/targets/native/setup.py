@@ -11,20 +11,20 @@ from metanorm.nest.arguments import Field, dimensions
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import (
     Apply,
+    Assign,
     Declare,
-    Do,
     Expr,
+    ExprStmt,
     Function,
     Infix,
     Name,
     Number,
     Prefix,
-    Set,
     Stmt,
     Struct,
 )
 from metanorm.targets.native.context import KernelContext
-from metanorm.targets.native.scan import room_of
+from metanorm.targets.native.scan import scratch_size
 
 VALUES = Declare("values *", "v", Name("values_"))
 
@@ -40,7 +40,7 @@ class Setup:
         stored: Sequence[Ref],
         saved: Sequence[Ref],
     ) -> None:
-        self.f = context
+        self.ctx = context
         self.nest, self.loops, self.program = context.nest, context.loops, context.program
         self.fields, self.stored, self.saved = fields, stored, saved
 
@@ -48,11 +48,11 @@ class Setup:
         """What a call brings."""
         fields: list[tuple[str, tuple[str, ...]]] = [("int64_t", ("threads",))]
         for field in self.fields:
-            own = self._field(field)
+            member = self._field(field)
             if fields[-1][0] == field.type:
-                fields[-1] = (field.type, (*fields[-1][1], own))
+                fields[-1] = (field.type, (*fields[-1][1], member))
             else:
-                fields.append((field.type, (own,)))
+                fields.append((field.type, (member,)))
         return Struct(
             "What a call brings, as `metanorm.runtime.native` packs it.",
             "call_fields",
@@ -60,35 +60,35 @@ class Setup:
         )
 
     def _field(self, field: Field) -> str:
-        name = self.f.name(field.name)
+        name = self.ctx.name(field.name)
         return f"size_{name}" if field.kind == "size" else name
 
-    def _given(self) -> dict[Ref, tuple[str, str]]:
+    def _narrow_tensors(self) -> dict[Ref, tuple[str, str]]:
         """Narrow inputs, parameters and buffers that are read: the field of each, and its sort."""
-        found: dict[Ref, tuple[str, str]] = {}
+        fields_by_ref: dict[Ref, tuple[str, str]] = {}
         kinds = {f.name: f.kind for f in self.fields}
         for let in self.program.body:
             if isinstance(let.op, (Input, Param, Buffer)):
                 kind = kinds.get(let.op.name, "saved")
                 if kind in ("narrow", "index", "saved"):
-                    found[let.name] = (let.op.name, kind)
-        return found
+                    fields_by_ref[let.name] = (let.op.name, kind)
+        return fields_by_ref
 
     def values(self) -> Struct:
         """What the functions of a kernel share."""
-        wide = [self.f.name(f.name) for f in self.fields if f.type == "strided"]
-        numbers = [self.f.name(f.name) for f in self.fields if f.kind == "number"]
-        sizes = [self.f.size_name(a) for a in self._axes()]
-        given = [r for r, (_, kind) in self._given().items() if kind != "index"]
-        matrices = [self.f.name(r) for r in given if r in self.f.matrices]
-        arrays = [f"*{self.f.name(r)}" for r in given if r not in self.f.matrices]
-        stored = [f"*{self.f.name(ref)}" for ref in self.stored]
+        wide = [self.ctx.name(f.name) for f in self.fields if f.type == "strided"]
+        numbers = [self.ctx.name(f.name) for f in self.fields if f.kind == "number"]
+        sizes = [self.ctx.size_name(a) for a in self._axes()]
+        tensor_refs = [r for r, (_, kind) in self._narrow_tensors().items() if kind != "index"]
+        matrices = [self.ctx.name(r) for r in tensor_refs if r in self.ctx.matrices]
+        arrays = [f"*{self.ctx.name(r)}" for r in tensor_refs if r not in self.ctx.matrices]
+        stored = [f"*{self.ctx.name(ref)}" for ref in self.stored]
         fields = [
             ("shape", ("shape",)), ("const call_fields", ("*call",)), ("int64_t", tuple(sizes)),
             ("real", tuple(numbers)), ("tensor", tuple(wide)), ("matrix", tuple(matrices)),
-            ("links", tuple(self.f.name(r) for r in self.f.links)),
+            ("links", tuple(self.ctx.name(r) for r in self.ctx.links)),
             ("const real", tuple(arrays)),
-            ("real", tuple(stored)), ("scratch", ("scratch",) if self.f.scans else ()),
+            ("real", tuple(stored)), ("scratch", ("scratch",) if self.ctx.scans else ()),
             ("size_t", ("kept",) if self.saved else ()),
         ]  # fmt: skip
         return Struct("Everything that the functions of this kernel share.", "values",
@@ -103,20 +103,26 @@ class Setup:
     def prepare(self) -> Function:
         """The function that fills them in."""
         body: list[Stmt] = [VALUES, Declare("const call_fields *", "call", Name("call_"))]
-        body.append(Set(Name("v->call"), "=", Name("call")))
+        body.append(Assign(Name("v->call"), "=", Name("call")))
         for field in self.fields:
             if field.kind == "number":
-                name = self.f.name(field.name)
-                body.append(Set(Name(f"v->{name}"), "=", Prefix("(real)", Name(f"call->{name}"))))
-        known = set(dimensions(self.program))
-        wholes = {
-            leaf: a for a in self.program.axes for leaf in self.f.space.leaves(a.name) if a.parts
+                name = self.ctx.name(field.name)
+                body.append(
+                    Assign(Name(f"v->{name}"), "=", Prefix("(real)", Name(f"call->{name}")))
+                )
+        sized_dims = set(dimensions(self.program))
+        split_axes = {
+            leaf: a for a in self.program.axes for leaf in self.ctx.space.leaves(a.name) if a.parts
         }
         for axis in self._axes():
             body.append(
-                Set(Name(f"v->{self.f.size_name(axis)}"), "=", self._length(axis, known, wholes))
+                Assign(
+                    Name(f"v->{self.ctx.size_name(axis)}"),
+                    "=",
+                    self._length(axis, sized_dims, split_axes),
+                )
             )
-        body.append(Do(Apply("set_strides", (Name("v"), Name("call")))))
+        body.append(ExprStmt(Apply("set_strides", (Name("v"), Name("call")))))
         body += self._groups()
         body += self._links()
         body += self._arrays()
@@ -124,24 +130,24 @@ class Setup:
         doc = "Sizes, tensors and memory: called once to count the memory, and once with it."
         return Function(doc, "void", "prepare", parameters, tuple(body))
 
-    def _length(self, axis: str, known: set[str], wholes: Mapping[str, object]) -> Expr:
-        if axis == self.f.cell:
-            return Name(f"call->{self.f.name(f'{self.nest.groups}.count')}")
-        if axis in known:
-            return Name(f"call->size_{self.f.name(axis)}")
-        size = self.f.space[axis].size
+    def _length(self, axis: str, sized_dims: set[str], split_axes: Mapping[str, object]) -> Expr:
+        if axis == self.ctx.group_axis:
+            return Name(f"call->{self.ctx.name(f'{self.nest.group_index}.count')}")
+        if axis in sized_dims:
+            return Name(f"call->size_{self.ctx.name(axis)}")
+        size = self.ctx.space[axis].size
         if size is None:
             raise AssertionError(axis)
-        expr = self.f.scalar(size, whole=True)
-        return _with_sizes(expr, size, self.f)
+        expr = self.ctx.scalar(size, as_int=True)
+        return _with_sizes(expr, size, self.ctx)
 
     def strides(self) -> Function:
         """The function that says how long each loop is, and how far it steps through each
         tensor."""
         body: list[Stmt] = []
         for group in self.loops:
-            place = Name(f"v->shape.size[{self.f.axis(group)}]")
-            body.append(Set(place, "=", self.f.volume(group)))
+            loop_length = Name(f"v->shape.size[{self.ctx.axis(group)}]")
+            body.append(Assign(loop_length, "=", self.ctx.volume(group)))
         body += [self._tensor(field) for field in self.fields if field.type == "strided"]
         parameters = (("values *", "v"), ("const call_fields *", "call"))
         doc = "The lengths of loops, and where tensors lie along them."
@@ -149,85 +155,91 @@ class Setup:
 
     def _groups(self) -> list[Stmt]:
         body: list[Stmt] = []
-        if self.nest.grouped is not None:
-            index = self.f.name(self.nest.groups or "")
+        if self.nest.grouped_axis is not None:
+            index = self.ctx.name(self.nest.group_index or "")
             labels = Prefix("(const int64_t *)", Name(f"call->{index}.data"))
-            found = Apply(
+            groups_call = Apply(
                 "grouped",
                 (
                     labels,
-                    self.f.size(self.nest.grouped),
-                    self.f.size(self.f.cell or ""),
+                    self.ctx.size(self.nest.grouped_axis),
+                    self.ctx.size(self.ctx.group_axis or ""),
                     Name("memory"),
                 ),
             )
-            body.append(Set(Name("v->shape.groups"), "=", found))
+            body.append(Assign(Name("v->shape.groups"), "=", groups_call))
         return body
 
     def _tensor(self, field: Field) -> Stmt:
         """Strides of dimensions to strides of loops."""
-        name = self.f.name(field.name)
-        given = f"call->{name}"
+        name = self.ctx.name(field.name)
+        argument = f"call->{name}"
         dims = self.program.inputs[0].dims
         strides: list[Expr] = []
         for group in self.loops:
             stride: Expr = Number(0)
             for number, dim in enumerate(dims):
-                leaves = self.f.space.leaves(dim)
+                leaves = self.ctx.space.leaves(dim)
                 if group[-1] in leaves:
                     inner = leaves[leaves.index(group[-1]) + 1 :]
-                    stride = cir.product(Name(f"{given}.stride[{number}]"), self.f.volume(inner))
+                    stride = cir.product(
+                        Name(f"{argument}.stride[{number}]"), self.ctx.volume(inner)
+                    )
             strides.append(stride)
-        made = cir.Filled("tensor", (Name(f"{given}.data"), Name(f"{given}.type"), *strides))
-        return Set(Name(f"v->{name}"), "=", made)
+        tensor = cir.CompoundLiteral(
+            "tensor", (Name(f"{argument}.data"), Name(f"{argument}.type"), *strides)
+        )
+        return Assign(Name(f"v->{name}"), "=", tensor)
 
     def _links(self) -> list[Stmt]:
         """Edges by the nodes that they lead to, and away from, as far as some pool needs them."""
         body: list[Stmt] = []
         broken = Name("v->shape.broken")
-        if self.f.links:
-            body.append(Set(broken, "=", Number(0)))
-        for ref, link in self.f.links.items():
-            name = self.f.name(link.edges)
+        if self.ctx.links:
+            body.append(Assign(broken, "=", Number(0)))
+        for ref, link in self.ctx.links.items():
+            name = self.ctx.name(link.edges)
             sides = (self._pools_along(link.source), self._pools_along(link.target))
-            given = (
-                Name(f"&call->{name}"), self.f.size(link.target),
+            arguments = (
+                Name(f"&call->{name}"), self.ctx.size(link.target),
                 Number(int(link.loop)), *(Number(int(side)) for side in sides), Name("memory"),
             )  # fmt: skip
-            found = Name(f"v->{self.f.name(ref)}")
-            body.append(Set(found, "=", Apply("links_of", given)))
-            body.append(Set(broken, "|=", Name(f"{found.text}.broken")))
+            links = Name(f"v->{self.ctx.name(ref)}")
+            body.append(Assign(links, "=", Apply("links_of", arguments)))
+            body.append(Assign(broken, "|=", Name(f"{links.text}.broken")))
         return body
 
     def _arrays(self) -> list[Stmt]:
         body: list[Stmt] = []
-        for ref, (field, kind) in self._given().items():
+        for ref, (field, kind) in self._narrow_tensors().items():
             if kind in ("index", "saved"):
                 continue
-            if ref in self.f.matrices:
-                row, _ = self.f.matrices[ref]
-                both_ways = Number(int(self._pools_along(row)))
-                given = Name(f"&call->{self.f.name(field)}")
-                taken = (given, self.f.size(row), both_ways, Name("memory"))
-                body.append(Set(Name(f"v->{self.f.name(ref)}"), "=", Apply("matrix_of", taken)))
+            if ref in self.ctx.matrices:
+                row, _ = self.ctx.matrices[ref]
+                with_columns = Number(int(self._pools_along(row)))
+                argument = Name(f"&call->{self.ctx.name(field)}")
+                arguments = (argument, self.ctx.size(row), with_columns, Name("memory"))
+                body.append(
+                    Assign(Name(f"v->{self.ctx.name(ref)}"), "=", Apply("matrix_of", arguments))
+                )
                 continue
-            size = self.f.volume(self.f.types[ref].axes)
-            given = Name(f"&call->{self.f.name(field)}")
-            changed = any(u.array == field for u in self.nest.block("end").updates)
-            staged = Apply(
-                "copied" if changed else "staged",
-                (given, size, Number(self.nest.array[field].absent), Name("memory")),
+            size = self.ctx.volume(self.ctx.types[ref].axes)
+            argument = Name(f"&call->{self.ctx.name(field)}")
+            is_updated = any(u.array == field for u in self.nest.block("end").updates)
+            array = Apply(
+                "copied" if is_updated else "staged",
+                (argument, size, Number(self.nest.array[field].absent), Name("memory")),
             )
-            body.append(Set(Name(f"v->{self.f.name(ref)}"), "=", staged))
-        body += self._taken([ref for ref in self.stored if ref not in self.saved], "memory")
-        if self.f.scans:
-            room = room_of(self.f, self.f.scans)
+            body.append(Assign(Name(f"v->{self.ctx.name(ref)}"), "=", array))
+        body += self._allocations([ref for ref in self.stored if ref not in self.saved], "memory")
+        if self.ctx.scans:
+            room = scratch_size(self.ctx, self.ctx.scans)
             scratch = Apply("scratch_of", (room, Name("THREADS"), Name("memory")))
-            body.append(Set(Name("v->scratch"), "=", scratch))
+            body.append(Assign(Name("v->scratch"), "=", scratch))
         if self.saved:
             body.append(Declare("arena", "kept", Name("{call->saved, 0}")))
-            body += self._taken(self.saved, "&kept")
-            body.append(Set(Name("v->kept"), "=", Name("kept.used")))
+            body += self._allocations(self.saved, "&kept")
+            body.append(Assign(Name("v->kept"), "=", Name("kept.used")))
         return body
 
     def _pools_along(self, axis: str) -> bool:
@@ -235,16 +247,19 @@ class Setup:
         pools = (let.op for let in self.program.body if isinstance(let.op, Pool))
         return any(axis == pooled for op in pools for pooled, _ in op.over)
 
-    def _taken(self, refs: Sequence[Ref], memory: str) -> list[Stmt]:
+    def _allocations(self, refs: Sequence[Ref], memory: str) -> list[Stmt]:
         """Memory for arrays, those of one length together."""
         by_size: dict[Expr, list[Ref]] = {}
         for ref in refs:
-            by_size.setdefault(self.f.volume(self.f.types[ref].axes), []).append(ref)
+            by_size.setdefault(self.ctx.volume(self.ctx.types[ref].axes), []).append(ref)
         body: list[Stmt] = []
-        for size, alike in by_size.items():
-            places = tuple(Name(f"&v->{self.f.name(ref)}") for ref in alike)
-            count, listed = Number(len(alike)), cir.Filled("real **[]", places)
-            body.append(Do(Apply("take_all", (Name(memory), size, count, listed))))
+        for size, refs_of_size in by_size.items():
+            pointers = tuple(Name(f"&v->{self.ctx.name(ref)}") for ref in refs_of_size)
+            count, pointer_list = (
+                Number(len(refs_of_size)),
+                cir.CompoundLiteral("real **[]", pointers),
+            )
+            body.append(ExprStmt(Apply("take_all", (Name(memory), size, count, pointer_list))))
         return body
 
 
@@ -256,10 +271,10 @@ def _with_sizes(expr: Expr, size: Scalar, context: KernelContext) -> Expr:
     if isinstance(size, SizeOf):
         if size.axis in dimensions(context.program):
             return Name(f"call->size_{context.name(size.axis)}")
-        whole = context.space[size.axis]
-        if not whole.parts or whole.size is None:
+        split_axis = context.space[size.axis]
+        if not split_axis.parts or split_axis.size is None:
             return expr
-        return _with_sizes(context.scalar(whole.size, whole=True), whole.size, context)
+        return _with_sizes(context.scalar(split_axis.size, as_int=True), split_axis.size, context)
     if isinstance(expr, Infix) and isinstance(size, ApplyScalar):
         left, right = size.arguments
         return Infix(

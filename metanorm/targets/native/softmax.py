@@ -5,34 +5,34 @@ from __future__ import annotations
 from metanorm.ir.nodes import Let, Ref
 from metanorm.targets.native.cir import (
     Apply,
+    Assign,
     Declare,
     For,
     Infix,
     Name,
     Number,
     Prefix,
-    Set,
     Stmt,
 )
 from metanorm.targets.native.functions import FUNCTIONS
-from metanorm.targets.native.values import Values
+from metanorm.targets.native.values import NarrowValues
 
 ZERO, LARGEST, TOTAL = Number(0), Name("largest"), Name("total")
 
 
-def softmax(values: Values, let: Let, value: Ref, axis: str) -> list[Stmt]:
+def softmax(values: NarrowValues, let: Let, value: Ref, axis: str) -> list[Stmt]:
     """The statements for one line along an axis; the other axes have their places already.
 
     Exponents are of differences to the largest value, so that none overflows.
     """
-    at = values.here(let.type.axes)
+    at = values.loop_positions(let.type.axes)
     x, y = values.value(value, at), values.value(let.name, at)
-    k, size = values.f.variables[axis], values.f.size(axis)
+    k, size = values.ctx.variables[axis], values.ctx.size(axis)
     exp = Apply("R(exp)", (Infix("-", x, LARGEST),))
     return [
         Declare("real", "largest", Prefix("-", Name("INFINITY"))),
-        For(k, ZERO, size, (Set(LARGEST, "=", FUNCTIONS["max"](x, LARGEST)),)),
+        For(k, ZERO, size, (Assign(LARGEST, "=", FUNCTIONS["max"](x, LARGEST)),)),
         Declare("real", "total", ZERO),
-        For(k, ZERO, size, (Set(y, "=", exp), Set(TOTAL, "+=", y))),
-        For(k, ZERO, size, (Set(y, "=", Infix("/", y, TOTAL)),)),
+        For(k, ZERO, size, (Assign(y, "=", exp), Assign(TOTAL, "+=", y))),
+        For(k, ZERO, size, (Assign(y, "=", Infix("/", y, TOTAL)),)),
     ]

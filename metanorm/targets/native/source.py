@@ -29,7 +29,7 @@ def _section(function: str, nests: Mapping[str, Nest]) -> Guarded:
     return Guarded(name, tuple(with_alternatives(layouts)))
 
 
-def build_names(function: str, nest: Nest) -> str:
+def build_macros(function: str, nest: Nest) -> str:
     """What a build defines to get one kernel for one layout."""
     return f"{_section_name(function, nest)} {_layout_name(nest)}"
 
@@ -39,4 +39,4 @@ def _section_name(function: str, nest: Nest) -> str:
 
 
 def _layout_name(nest: Nest) -> str:
-    return f"ALONG_{nest.layout.vector.replace('.', '_')}".upper()
+    return f"ALONG_{nest.layout.vector_axis.replace('.', '_')}".upper()

@@ -15,57 +15,61 @@ from metanorm.plan.sweeps import Reduction
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import (
     Apply,
-    Choice,
+    Assign,
+    Conditional,
     Declare,
-    Do,
     Element,
     Expr,
+    ExprStmt,
     For,
     Function,
     If,
     Infix,
     Name,
     Prefix,
-    Set,
     Stmt,
 )
 from metanorm.targets.native.context import KernelContext
 from metanorm.targets.native.elements import Elements
-from metanorm.targets.native.joining import JOINING, joining
-from metanorm.targets.native.narrow import Narrow
-from metanorm.targets.native.tiling import EACH, LENGTH, ONE, ZERO, Tiling
+from metanorm.targets.native.joining import JOIN_RULES, join_rule
+from metanorm.targets.native.narrow import NarrowPrinter
+from metanorm.targets.native.tiling import ELEMENT, LENGTH, ONE, ZERO, Tiling
 
-LOOK = ("drift", "squares")  # what the second look at a tile sums up
+SECOND_PASS_SUMS = ("drift", "squares")  # what the second look at a tile sums up
 
 
 class SweepPrinter:
     """Prints one sweep of a kernel."""
 
-    def __init__(self, context: KernelContext, narrow: Narrow, sweep: Block) -> None:
-        self.f = context
-        self.narrow = narrow
+    def __init__(self, context: KernelContext, narrow: NarrowPrinter, sweep: Block) -> None:
+        self.ctx = context
+        self.cell_printer = narrow
         self.sweep = sweep
-        self.numbered = [(number, context.nest.reductions[number]) for number in sweep.measures]
-        self.t = Tiling(context, [r for _, r in self.numbered])
-        self.elements = Elements(self.t, narrow.values, sweep)
+        self.numbered_reductions = [
+            (number, context.nest.reductions[number]) for number in sweep.measures
+        ]
+        self.tiling = Tiling(context, [r for _, r in self.numbered_reductions])
+        self.elements = Elements(self.tiling, narrow.values, sweep)
 
     # ---- the function
 
     def function(self, name: str, doc: str) -> Function:
         """The sweep over the range `r`."""
         body: list[Stmt] = [Declare("const values *", "v", Name("values_"))]
-        if not self.numbered:  # nothing to do where no output is wanted
-            wanted: Expr | None = None
+        if not self.numbered_reductions:  # nothing to do where no output is wanted
+            has_output: Expr | None = None
             for output, _ in self.sweep.writes:
-                given = Name(f"v->{self.f.name(output)}.data")
-                wanted = given if wanted is None else Infix("||", wanted, given)
-            if wanted is not None:
-                body.append(If(Prefix("!", wanted), (cir.Leave(),)))
-        names = [self.f.name(read) for read in self.sweep.reads]
-        names += [self.f.name(output) for output, _ in self.sweep.writes]
+                output_data = Name(f"v->{self.ctx.name(output)}.data")
+                has_output = (
+                    output_data if has_output is None else Infix("||", has_output, output_data)
+                )
+            if has_output is not None:
+                body.append(If(Prefix("!", has_output), (cir.ReturnVoid(),)))
+        names = [self.ctx.name(read) for read in self.sweep.reads]
+        names += [self.ctx.name(output) for output, _ in self.sweep.writes]
         body += [Declare("const tensor", name, Name(f"v->{name}")) for name in names]
         body += [Declare("real", f"{name}_row[TILE]") for name in names]
-        body += self.t.around(self._tile())
+        body += self.tiling.outer_loops(self._tile())
         parameters = (
             ("const void *", "values_"), ("const range *", "r"), ("const accumulator *", "a"),
         )  # fmt: skip
@@ -74,203 +78,224 @@ class SweepPrinter:
     # ---- one tile
 
     def _tile(self) -> list[Stmt]:
-        done: list[Stmt] = []
-        tiled = [(n, r) for n, r in self.numbered if not self.t.by_row(r)]
+        statements: list[Stmt] = []
+        tiled = [(n, r) for n, r in self.numbered_reductions if not self.tiling.by_row(r)]
         for n, r in tiled:
-            done += self._started(n, r)
-        done += self.t.over_rows(self._row())
+            statements += self._declare_sums(n, r)
+        statements += self.tiling.over_rows(self._row())
         for n, r in tiled:
-            done += self._ended(n, r)
-        return done
+            statements += self._finalize_reduction(n, r)
+        return statements
 
     def _parts(self, n: int, r: Reduction) -> list[str]:
         """The sums of a tile: of values, and of weights where elements weigh differently."""
-        weighted = len(r.row.parts) > 1 and r.weighed
-        return [self._total(n, r), *([f"weight_{n}"] if weighted else [])]
+        weighted = len(r.row.parts) > 1 and r.is_weighted
+        return [self._total_name(n, r), *([f"weight_{n}"] if weighted else [])]
 
-    def _total(self, n: int, r: Reduction) -> str:
+    def _total_name(self, n: int, r: Reduction) -> str:
         """What the values of a tile are added up in, or what the largest of them is."""
-        return f"{joining(r.row).part}_{n}"
+        return f"{join_rule(r.row).part}_{n}"
 
-    def _begins(self, n: int, r: Reduction, part: str) -> Expr:
-        return joining(r.row).identity if part == self._total(n, r) else ZERO
+    def _initial_sum(self, n: int, r: Reduction, part: str) -> Expr:
+        return join_rule(r.row).identity if part == self._total_name(n, r) else ZERO
 
-    def _started(self, n: int, r: Reduction) -> list[Stmt]:
-        done: list[Stmt] = []
+    def _declare_sums(self, n: int, r: Reduction) -> list[Stmt]:
+        statements: list[Stmt] = []
         for part in self._parts(n, r):
-            if self.t.by_column(r):
-                done.append(Declare("real", f"{part}[TILE]"))
-                begins = self._begins(n, r, part)
-                done.append(_each((Set(Element(Name(part), EACH), "=", begins),)))
+            if self.tiling.by_column(r):
+                statements.append(Declare("real", f"{part}[TILE]"))
+                initial = self._initial_sum(n, r, part)
+                statements.append(_row_loop((Assign(Element(Name(part), ELEMENT), "=", initial),)))
             else:
-                done.append(Declare("real", part, self._begins(n, r, part)))
-        return done
+                statements.append(Declare("real", part, self._initial_sum(n, r, part)))
+        return statements
 
     def _row(self) -> list[Stmt]:
         """A row: what it reads, one loop over it, and what ends with it."""
-        done: list[Stmt] = []
-        mine = [(n, r) for n, r in self.numbered if self.t.by_row(r)]
-        for n, r in mine:
-            if not self.t.by_column(r):
+        statements: list[Stmt] = []
+        row_reductions = [(n, r) for n, r in self.numbered_reductions if self.tiling.by_row(r)]
+        for n, r in row_reductions:
+            if not self.tiling.by_column(r):
                 parts = self._parts(n, r)
-                done += [Declare("real", part, self._begins(n, r, part)) for part in parts]
+                statements += [
+                    Declare("real", part, self._initial_sum(n, r, part)) for part in parts
+                ]
         inner: list[Stmt] = []
         reduced: list[tuple[str, str]] = []
         pointers: list[Stmt] = []
-        for n, r in self.numbered:
-            if self.t.by_column(r) and self.t.by_row(r):
+        for n, r in self.numbered_reductions:
+            if self.tiling.by_column(r) and self.tiling.by_row(r):
                 cell = self._cell(n, r)
                 pointers.append(
                     Declare("double *", f"cells_{n}", Infix("+", Name(f"a[{n}].total"), cell))
                 )
         needed = {ref for _, ref in self.sweep.writes}
-        for _, r in self.numbered:
+        for _, r in self.numbered_reductions:
             needed |= {x for x in (r.value, r.where, r.weight) if x is not None}
-        reading, inner = self.elements.computed(needed)
-        if self.numbered and (later := self.t.ahead()):
-            names = (Name(f"&{self.f.name(read)}") for read in self.sweep.reads)
-            reading += [Do(Apply("foresee", (name, later, LENGTH))) for name in names]
-        for n, r in self.numbered:
-            reduced += self._accumulated(n, r, inner)
+        reading, inner = self.elements.reads_and_declarations(needed)
+        if self.numbered_reductions and (prefetch_point := self.tiling.prefetch_point()):
+            names = (Name(f"&{self.ctx.name(read)}") for read in self.sweep.reads)
+            reading += [
+                ExprStmt(Apply("foresee", (name, prefetch_point, LENGTH))) for name in names
+            ]
+        for n, r in self.numbered_reductions:
+            reduced += self._accumulate(n, r, inner)
         for output, ref in self.sweep.writes:
-            name = self.f.name(output)
-            inner.append(Set(Element(Name(f"{name}_here"), EACH), "=", self.elements.wide(ref)))
-            place = (Name(f"&{name}"), self.t.point())
-            where = Apply("target", (*place, Name(f"{name}_row")))
-            pointers.append(Declare("real *", f"{name}_here", where))
-        done += [*reading, *pointers, _each(tuple(inner), tuple(reduced))]
+            name = self.ctx.name(output)
+            inner.append(
+                Assign(
+                    Element(Name(f"{name}_here"), ELEMENT), "=", self.elements.element_value(ref)
+                )
+            )
+            at_point = (Name(f"&{name}"), self.tiling.row_point())
+            row_pointer = Apply("target", (*at_point, Name(f"{name}_row")))
+            pointers.append(Declare("real *", f"{name}_here", row_pointer))
+        statements += [*reading, *pointers, _row_loop(tuple(inner), tuple(reduced))]
         for output, _ in self.sweep.writes:
-            name = self.f.name(output)
-            place = (Name(f"&{name}"), self.t.point())
-            done.append(Do(Apply("written", (*place, LENGTH, Name(f"{name}_row")))))
-        for n, r in mine:
-            done += self._ended(n, r)
-        return done
+            name = self.ctx.name(output)
+            at_point = (Name(f"&{name}"), self.tiling.row_point())
+            statements.append(ExprStmt(Apply("written", (*at_point, LENGTH, Name(f"{name}_row")))))
+        for n, r in row_reductions:
+            statements += self._finalize_reduction(n, r)
+        return statements
 
     # ---- accumulating
 
     def _weight(self, r: Reduction) -> Expr | None:
         """What an element weighs, where that is not one."""
-        weight = None if r.weight is None else self.elements.wide(r.weight)
+        weight = None if r.weight is None else self.elements.element_value(r.weight)
         if r.where is None:
             return weight
-        counts = Infix("!=", self.elements.wide(r.where), ZERO)
-        return Choice(counts, ONE if weight is None else weight, ZERO)
+        counts = Infix("!=", self.elements.element_value(r.where), ZERO)
+        return Conditional(counts, ONE if weight is None else weight, ZERO)
 
-    def _weighed(self, r: Reduction, value: Expr) -> Expr:
+    def _weighted(self, r: Reduction, value: Expr) -> Expr:
         weight = self._weight(r)
         if weight is None:
             return value
-        inside = value
+        weighted = value
         if r.weight is not None and r.row.weighs:
-            inside = Infix("*", weight, value)
-        return Choice(Infix("!=", weight, ZERO), inside, joining(r.row).identity)
+            weighted = Infix("*", weight, value)
+        return Conditional(Infix("!=", weight, ZERO), weighted, join_rule(r.row).identity)
 
-    def _accumulated(self, n: int, r: Reduction, inner: list[Stmt]) -> list[tuple[str, str]]:
+    def _accumulate(self, n: int, r: Reduction, inner: list[Stmt]) -> list[tuple[str, str]]:
         """Join in what the element brings; returns the variables that the loop reduces."""
-        weight, join = self._weight(r), joining(r.row)
-        brought = [(self._total(n, r), join, self._weighed(r, self.elements.wide(r.value)))]
+        weight, join = self._weight(r), join_rule(r.row)
+        brought = [
+            (self._total_name(n, r), join, self._weighted(r, self.elements.element_value(r.value)))
+        ]
         if weight is not None and len(r.row.parts) > 1:
-            brought.append((f"weight_{n}", JOINING["add"], weight))
+            brought.append((f"weight_{n}", JOIN_RULES["add"], weight))
         reduced = []
         for part, rule, value in brought:
-            if not self.t.by_column(r):
-                inner.append(rule.into(Name(part), value))
+            if not self.tiling.by_column(r):
+                inner.append(rule.join_statement(Name(part), value))
                 reduced.append((part, rule.operator))
-            elif self.t.by_row(r):
-                inner.append(rule.into(Element(Name(f"cells_{n}"), EACH), value))
+            elif self.tiling.by_row(r):
+                inner.append(rule.join_statement(Element(Name(f"cells_{n}"), ELEMENT), value))
             else:
-                inner.append(rule.into(Element(Name(part), EACH), value))
+                inner.append(rule.join_statement(Element(Name(part), ELEMENT), value))
         return reduced
 
     def _cell(self, n: int, r: Reduction) -> Expr:
         """The accumulator of a cell, or of the first one of a row."""
-        return self.narrow.cell(Name(f"&a[{n}]"), r, self.t.at)
+        return self.cell_printer.cell(Name(f"&a[{n}]"), r, self.tiling.at)
 
-    def _ended(self, n: int, r: Reduction) -> list[Stmt]:
+    def _finalize_reduction(self, n: int, r: Reduction) -> list[Stmt]:
         """A reduction at the end of its row or tile: variances look again, then all is joined."""
         if r.kind == "sum":
-            if self.t.by_column(r) and self.t.by_row(r):
+            if self.tiling.by_column(r) and self.tiling.by_row(r):
                 return []
             total = Infix("+", Name(f"a[{n}].total"), self._cell(n, r))
-            if self.t.by_column(r):
-                return [Do(Apply("add_up", (total, Name(f"sum_{n}"), LENGTH)))]
-            return [Set(Element(Name(f"a[{n}].total"), self._cell(n, r)), "+=", Name(f"sum_{n}"))]
+            if self.tiling.by_column(r):
+                return [ExprStmt(Apply("add_up", (total, Name(f"sum_{n}"), LENGTH)))]
+            return [
+                Assign(Element(Name(f"a[{n}].total"), self._cell(n, r)), "+=", Name(f"sum_{n}"))
+            ]
         weighted = self._weight(r) is not None
         cell = self._cell(n, r)
-        count: Expr = LENGTH if not self.t.by_column(r) else ONE
-        if not self.t.by_row(r):
-            taken = Infix("-", Name("end"), Name("begin"))
-            count = cir.product(taken, count)
+        count: Expr = LENGTH if not self.tiling.by_column(r) else ONE
+        if not self.tiling.by_row(r):
+            row_count = Infix("-", Name("end"), Name("begin"))
+            count = cir.product(row_count, count)
         if r.row.rule == "moments":
-            return self._ended_moments(n, r, cell, count, weighted)
-        return self._ended_alone(n, r, cell, count, weighted)
+            return self._finalize_moments(n, r, cell, count, weighted)
+        return self._finalize_single(n, r, cell, count, weighted)
 
-    def _ended_alone(
+    def _finalize_single(
         self, n: int, r: Reduction, cell: Expr, count: Expr, weighted: bool
     ) -> list[Stmt]:
         """One part beside the weight, which is joined whatever the weight is."""
         total, weight = (Name(f"a[{n}].{part}") for part in ("total", "weight"))
-        here, join = Name(self._total(n, r)), joining(r.row)
-        if not self.t.by_column(r):
-            more = Name(f"weight_{n}") if weighted else Prefix("(double)", count)
-            return [join.into(Element(total, cell), here), Set(Element(weight, cell), "+=", more)]
-        done: list[Stmt] = []
+        tile_total, join = Name(self._total_name(n, r)), join_rule(r.row)
+        if not self.tiling.by_column(r):
+            added_weight = Name(f"weight_{n}") if weighted else Prefix("(double)", count)
+            return [
+                join.join_statement(Element(total, cell), tile_total),
+                Assign(Element(weight, cell), "+=", added_weight),
+            ]
+        statements: list[Stmt] = []
         if join.macro:
-            each = Element(total, Infix("+", cell, EACH))
-            done.append(_each((join.into(each, Element(here, EACH)),)))
+            each = Element(total, Infix("+", cell, ELEMENT))
+            statements.append(_row_loop((join.join_statement(each, Element(tile_total, ELEMENT)),)))
         else:
-            done.append(Do(Apply("add_up", (Infix("+", total, cell), here, LENGTH))))
+            statements.append(
+                ExprStmt(Apply("add_up", (Infix("+", total, cell), tile_total, LENGTH)))
+            )
         if weighted:
-            done.append(
-                Do(Apply("add_up", (Infix("+", weight, cell), Name(f"weight_{n}"), LENGTH)))
+            statements.append(
+                ExprStmt(Apply("add_up", (Infix("+", weight, cell), Name(f"weight_{n}"), LENGTH)))
             )
         else:
-            spread = Element(weight, Infix("+", cell, EACH))
-            done.append(_each((Set(spread, "+=", Prefix("(double)", count)),)))
-        return done
+            spread = Element(weight, Infix("+", cell, ELEMENT))
+            statements.append(_row_loop((Assign(spread, "+=", Prefix("(double)", count)),)))
+        return statements
 
-    def _ended_moments(
+    def _finalize_moments(
         self, n: int, r: Reduction, cell: Expr, count: Expr, weighted: bool
     ) -> list[Stmt]:
-        columns = self.t.by_column(r)
+        columns = self.tiling.by_column(r)
 
         def of(part: str) -> Expr:
-            return Element(Name(f"{part}_{n}"), EACH) if columns else Name(f"{part}_{n}")
+            return Element(Name(f"{part}_{n}"), ELEMENT) if columns else Name(f"{part}_{n}")
 
         weight: Expr = of("weight") if weighted else Prefix("(real)", count)
         centre: Expr = Infix("/", of("sum"), weight)
         if weighted:
-            centre = Choice(Infix(">", weight, ZERO), centre, ZERO)
-        done: list[Stmt] = []
+            centre = Conditional(Infix(">", weight, ZERO), centre, ZERO)
+        statements: list[Stmt] = []
         if columns:
-            done += [Declare("real", f"{part}_{n}[TILE]") for part in ("centre", *LOOK)]
-            cleared = (Set(of(part), "=", ZERO) for part in LOOK)
-            done.append(_each((Set(of("centre"), "=", centre), *cleared)))
+            statements += [
+                Declare("real", f"{part}_{n}[TILE]") for part in ("centre", *SECOND_PASS_SUMS)
+            ]
+            cleared = (Assign(of(part), "=", ZERO) for part in SECOND_PASS_SUMS)
+            statements.append(_row_loop((Assign(of("centre"), "=", centre), *cleared)))
         else:
-            done.append(Declare("const real", f"centre_{n}", centre))
-            done += [Declare("real", f"{part}_{n}", ZERO) for part in LOOK]
+            statements.append(Declare("const real", f"centre_{n}", centre))
+            statements += [Declare("real", f"{part}_{n}", ZERO) for part in SECOND_PASS_SUMS]
         needed = {x for x in (r.value, r.where, r.weight) if x is not None}
-        reading, inner = self.elements.computed(needed)
-        gap = Declare("const real", "gap", Infix("-", self.elements.wide(r.value), of("centre")))
-        square = self._weighed(r, Infix("*", Name("gap"), Name("gap")))
-        drift = self._weighed(r, Name("gap"))
-        inner += [gap, Set(of("drift"), "+=", drift), Set(of("squares"), "+=", square)]
-        reduced = () if columns else tuple((f"{part}_{n}", "+") for part in LOOK)
-        again = [*reading, _each(tuple(inner), reduced)]
-        if not self.t.by_row(r):
-            done += self.t.over_rows(again)
+        reading, inner = self.elements.reads_and_declarations(needed)
+        gap = Declare(
+            "const real", "gap", Infix("-", self.elements.element_value(r.value), of("centre"))
+        )
+        square = self._weighted(r, Infix("*", Name("gap"), Name("gap")))
+        drift = self._weighted(r, Name("gap"))
+        inner += [gap, Assign(of("drift"), "+=", drift), Assign(of("squares"), "+=", square)]
+        reduced = () if columns else tuple((f"{part}_{n}", "+") for part in SECOND_PASS_SUMS)
+        second_pass = [*reading, _row_loop(tuple(inner), reduced)]
+        if not self.tiling.by_row(r):
+            statements += self.tiling.over_rows(second_pass)
         else:  # the row is still at hand
-            done.append(again[-1])
-        into = (Name(f"&a[{n}]"), cell)
-        more: Expr = Name(f"weight_{n}") if weighted else Prefix("(double)", count)
-        found = (more, *(Name(f"{part}_{n}") for part in ("centre", *LOOK)))
+            statements.append(second_pass[-1])
+        accumulator = (Name(f"&a[{n}]"), cell)
+        added_weight: Expr = Name(f"weight_{n}") if weighted else Prefix("(double)", count)
+        sums = (added_weight, *(Name(f"{part}_{n}") for part in ("centre", *SECOND_PASS_SUMS)))
         if not columns:
-            return [*done, Do(Apply("merge_at", (*into, *found)))]
-        merged = "merge_each" if weighted else "merge_alike"
-        return [*done, Do(Apply(merged, (*into, *found, LENGTH)))]
+            return [*statements, ExprStmt(Apply("merge_at", (*accumulator, *sums)))]
+        function = "merge_each" if weighted else "merge_alike"
+        return [*statements, ExprStmt(Apply(function, (*accumulator, *sums, LENGTH)))]
 
 
-def _each(body: Sequence[Stmt], reduced: tuple[tuple[str, str], ...] = ()) -> For:
+def _row_loop(body: Sequence[Stmt], reduced: tuple[tuple[str, str], ...] = ()) -> For:
     """For each element of the row."""
     return For("i", ZERO, LENGTH, tuple(body), simd=True, reduced=reduced)

@@ -8,28 +8,28 @@ from collections.abc import Iterable, Sequence
 from metanorm.targets.native.cir import (
     Alternatives,
     Apply,
+    Assign,
     Block,
-    Choice,
+    CompoundLiteral,
+    Conditional,
     Declare,
     Define,
     Definition,
-    Do,
     Element,
     Enum,
     Expr,
-    Filled,
+    ExprStmt,
     For,
     Function,
     Guarded,
     If,
     Include,
     Infix,
-    Leave,
     Name,
     Number,
     Prefix,
     Return,
-    Set,
+    ReturnVoid,
     Stmt,
     Struct,
     Table,
@@ -58,8 +58,8 @@ def _definition(d: Definition) -> list[str]:
             return [f'#include "{file}"']
         case Define(name, value):
             return [f"#define {name} {value}".rstrip()]
-        case Enum(names, others):
-            named = [*names, *(f"{name} = {number}" for name, number in others)]
+        case Enum(names, numbered):
+            named = [*names, *(f"{name} = {number}" for name, number in numbered)]
             return _folded(f"enum {{ {', '.join(named)} }};", "    ")
         case Struct(doc, name, fields):
             inner = [f"    {type_} {', '.join(names)};" for type_, names in fields]
@@ -81,11 +81,11 @@ def _definition(d: Definition) -> list[str]:
 
 
 def _function(f: Function) -> list[str]:
-    given = ", ".join(
+    parameters = ", ".join(
         f"{type_}{'' if type_.endswith('*') else ' '}{name}" for type_, name in f.parameters
     )
-    linkage = "" if f.exported else "static inline " if f.inline else "static "
-    head = f"{linkage}{f.result} {f.name}({given}) {{"
+    linkage = "" if f.exported else "static inline " if f.is_inline else "static "
+    head = f"{linkage}{f.result} {f.name}({parameters}) {{"
     if f.exported:
         head = f"EXPORTED {head}"
     return [*_comment(f.doc), *_folded(head, "    "), *_body(f.body, 1), "}"]
@@ -104,27 +104,27 @@ def _folded(line: str, indent: str) -> list[str]:
     """A line, broken where that is easiest to read, if it is too long."""
     margin = " " * (len(line) - len(line.lstrip()))
     lines: list[str] = []
-    while len(line) > WIDTH and (places := _places(line)):
-        at = max(places, key=lambda place: places[place])
-        lines.append(line[:at])
-        line = margin + indent + line[at + 1 :]
+    while len(line) > WIDTH and (break_scores := _break_scores(line)):
+        column = max(break_scores, key=lambda column: break_scores[column])
+        lines.append(line[:column])
+        line = margin + indent + line[column + 1 :]
     return [*lines, line]
 
 
-def _places(line: str) -> dict[int, int]:
+def _break_scores(line: str) -> dict[int, int]:
     """The spaces at which a line can be broken, and how good each is: far to the right, within
     few brackets, behind a comma or in front of an operator."""
     start = len(line) - len(line.lstrip())
-    found: dict[int, int] = {}
+    scores: dict[int, int] = {}
     depth = 0
-    for at, sign in enumerate(line[: WIDTH + 1]):
+    for column, sign in enumerate(line[: WIDTH + 1]):
         depth += (sign in "([{") - (sign in ")]}")
-        if sign == " " and at > start:
-            before = line[:at].rsplit(" ", 1)[-1]
-            operator = before in LEVELS or before in ("?", ":")
-            ended = before.endswith((",", ";", "="))
-            found[at] = at - 30 * depth + 10 * ended - 40 * operator
-    return found
+        if sign == " " and column > start:
+            word = line[:column].rsplit(" ", 1)[-1]
+            operator = word in LEVELS or word in ("?", ":")
+            ended = word.endswith((",", ";", "="))
+            scores[column] = column - 30 * depth + 10 * ended - 40 * operator
+    return scores
 
 
 def _body(statements: Iterable[Stmt], depth: int) -> list[str]:
@@ -136,17 +136,17 @@ def _statement(s: Stmt, depth: int) -> list[str]:
     match s:
         case Declare(type_, name, value):
             gap = "" if type_.endswith("*") else " "
-            given = "" if value is None else f" = {expression(value)}"
-            return _folded(f"{pad}{type_}{gap}{name}{given};", "    ")
-        case Set(place, operator, value):
-            return _folded(f"{pad}{expression(place)} {operator} {expression(value)};", "    ")
-        case Do(value):
+            initializer = "" if value is None else f" = {expression(value)}"
+            return _folded(f"{pad}{type_}{gap}{name}{initializer};", "    ")
+        case Assign(target, operator, value):
+            return _folded(f"{pad}{expression(target)} {operator} {expression(value)};", "    ")
+        case ExprStmt(value):
             return _folded(f"{pad}{expression(value)};", "    ")
         case Return(value):
             return _folded(f"{pad}return {expression(value)};", "    ")
         case If(condition, body):
             return [f"{pad}if ({expression(condition)}) {{", *_body(body, depth + 1), f"{pad}}}"]
-        case Leave():
+        case ReturnVoid():
             return [f"{pad}return;"]
         case Block(body):
             return [f"{pad}{{", *_body(body, depth + 1), f"{pad}}}"]
@@ -161,7 +161,7 @@ def _for(loop: For, depth: int) -> list[str]:
     names: dict[str, list[str]] = {}
     for name, operator in loop.reduced:
         names.setdefault(operator, []).append(name)
-    reduced = "".join(f" reduction({o} : {', '.join(own)})" for o, own in names.items())
+    reduced = "".join(f" reduction({o} : {', '.join(variables)})" for o, variables in names.items())
     pragma = [f"#pragma omp simd{reduced}"] if loop.simd else []
     if loop.work is not None:
         nest = f" collapse({loop.nest})" if loop.nest > 1 else ""
@@ -189,7 +189,7 @@ def _expr(e: Expr) -> tuple[str, int]:
             return number(value), ATOM if value >= 0 else PREFIX
         case Apply(function, arguments):
             return f"{function}({', '.join(expression(a) for a in arguments)})", ATOM
-        case Filled(type_, values):
+        case CompoundLiteral(type_, values):
             return f"({type_}){{{', '.join(expression(v) for v in values)}}}", ATOM
         case Element(array, index):
             return f"{_within(array, ATOM)}[{expression(index)}]", ATOM
@@ -199,14 +199,14 @@ def _expr(e: Expr) -> tuple[str, int]:
             level = LEVELS[operator]
             # Sums and products associate to the left; anything else is told apart.
             return f"{_within(left, level)} {operator} {_within(right, level + 1)}", level
-        case Choice(condition, yes, no):
+        case Conditional(condition, yes, no):
             parts = [_within(part, 1) for part in (condition, yes)]
             return f"{parts[0]} ? {parts[1]} : {_within(no, CHOICE)}", CHOICE
 
 
 def _within(e: Expr, level: int) -> str:
-    text, own = _expr(e)
-    return text if own >= level else f"({text})"
+    text, text_level = _expr(e)
+    return text if text_level >= level else f"({text})"
 
 
 def number(value: float) -> str:

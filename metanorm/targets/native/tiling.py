@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from metanorm.nest.layouts import Group
+from metanorm.nest.layouts import AxisGroup
 from metanorm.nest.nest import Nest
 from metanorm.plan.sweeps import Reduction
 from metanorm.targets.native import cir
@@ -21,43 +21,43 @@ from metanorm.targets.native.cir import (
 )
 from metanorm.targets.native.context import KernelContext
 
-EACH, START, LENGTH = Name("i"), Name("start"), Name("length")
+ELEMENT, START, LENGTH = Name("i"), Name("start"), Name("length")
 ZERO, ONE = Number(0), Number(1)
 GROUPS = Name("&v->shape.groups")
 
 
-def along(reduction: Reduction, group: Group) -> bool:
+def varies_along(reduction: Reduction, group: AxisGroup) -> bool:
     """Whether the cells of a reduction vary along a loop."""
     return set(group) <= set(reduction.cells)
 
 
-def tile_rows(nest: Nest, reductions: Sequence[Reduction]) -> tuple[Group, ...]:
+def tile_rows(nest: Nest, reductions: Sequence[Reduction]) -> tuple[AxisGroup, ...]:
     """The axes whose rows a tile holds: the innermost ones, beside the vector axis, that are
     pooled by all that has cells along rows, or else by what is measured in two looks."""
-    tiled = [r for r in reductions if along(r, nest.loops[-1])]
+    tiled = [r for r in reductions if varies_along(r, nest.loops[-1])]
     tiled = tiled or [r for r in reductions if r.row.rule == "moments"]
-    found: list[Group] = []
+    row_loops: list[AxisGroup] = []
     for group in reversed(nest.loops[:-1]):
-        pooled = tiled and not any(along(r, group) for r in tiled)
-        if group == (nest.cell,) or not pooled:
-            if found:
+        pooled = tiled and not any(varies_along(r, group) for r in tiled)
+        if group == (nest.group_axis,) or not pooled:
+            if row_loops:
                 break
             continue
-        if group == (nest.grouped,):  # rows reached one by one, in a tile of their own
-            return tuple(found) or (group,)
-        found.insert(0, group)
-    return tuple(found)
+        if group == (nest.grouped_axis,):  # rows reached one by one, in a tile of their own
+            return tuple(row_loops) or (group,)
+        row_loops.insert(0, group)
+    return tuple(row_loops)
 
 
-def crosswise(nest: Nest) -> Iterator[str]:
+def unsupported_in_c(nest: Nest) -> Iterator[str]:
     """Why C has no kernel where others may: a mean or a variance for each column that ends with
     each row, since statistics of one sweep pool along different axes."""
     for sweep in nest.sweeps:
         measured = [nest.reductions[number] for number in sweep.measures]
         rows = tile_rows(nest, measured)
         for r in measured:
-            by_row = not rows or any(along(r, group) for group in rows)
-            if by_row and along(r, nest.loops[-1]) and len(r.row.parts) > 1:
+            by_row = not rows or any(varies_along(r, group) for group in rows)
+            if by_row and varies_along(r, nest.loops[-1]) and len(r.row.parts) > 1:
                 yield "statistics that pool crosswise"
 
 
@@ -66,22 +66,22 @@ class Tiling:
     the row at hand; `rows` are the axes whose rows a tile holds."""
 
     def __init__(self, context: KernelContext, reductions: Sequence[Reduction]) -> None:
-        self.f = context
+        self.ctx = context
         self.reductions = reductions
         self.vector = context.vector
         self.rows = tile_rows(context.nest, reductions)
         self.at: dict[str, Expr] = {_key(g): Name(context.variable(g)) for g in context.loops}
         self.at[_key(self.vector)] = START
 
-    def element(self) -> dict[str, Expr]:
+    def element_positions(self) -> dict[str, Expr]:
         """The place of element `i` of the row."""
-        return {**self.at, _key(self.vector): Infix("+", START, EACH)}
+        return {**self.at, _key(self.vector): Infix("+", START, ELEMENT)}
 
-    def point(self) -> Expr:
+    def row_point(self) -> Expr:
         """Where the row begins."""
-        return Apply("AT", tuple(self.at[_key(group)] for group in self.f.loops))
+        return Apply("AT", tuple(self.at[_key(group)] for group in self.ctx.loops))
 
-    def ahead(self) -> Expr | None:
+    def prefetch_point(self) -> Expr | None:
         """Where a row begins that is some rows further on, in a tile of rows along one axis."""
         if len(self.rows) != 1:
             return None
@@ -90,30 +90,30 @@ class Tiling:
         further: Expr = Infix("+", self.at[_key(group)], rows)
         if self._grouped(group):
             further = Apply("ordered", (GROUPS, Infix("+", Name("place"), rows)))
-        there = {**self.at, _key(group): further}
-        return Apply("AT", tuple(there[_key(g)] for g in self.f.loops))
+        positions = {**self.at, _key(group): further}
+        return Apply("AT", tuple(positions[_key(g)] for g in self.ctx.loops))
 
     # ---- what tiles have
 
     def by_row(self, reduction: Reduction) -> bool:
         """Whether a reduction ends with each row of a tile."""
-        return not self.rows or any(along(reduction, group) for group in self.rows)
+        return not self.rows or any(varies_along(reduction, group) for group in self.rows)
 
     def by_column(self, reduction: Reduction) -> bool:
         """Whether its cells lie along rows."""
-        return along(reduction, self.vector)
+        return varies_along(reduction, self.vector)
 
     def bounds(self, group: tuple[str, ...]) -> tuple[Expr, Expr]:
         """The part of an axis that the sweep is to look at."""
-        constant = Name(self.f.axis(group))
+        constant = Name(self.ctx.axis(group))
         return Element(Name("r->lo"), constant), Element(Name("r->hi"), constant)
 
-    def around(self, body: list[Stmt]) -> list[Stmt]:
+    def outer_loops(self, body: list[Stmt]) -> list[Stmt]:
         """The loops around a tile: other axes, blocks of rows, pieces of rows."""
         low, high = self.bounds(self.vector)
-        left = Infix("-", high, START)
+        remaining = Infix("-", high, START)
         body = [
-            Declare("const int64_t", "length", Apply("least", (Name("TILE"), left))),
+            Declare("const int64_t", "length", Apply("least", (Name("TILE"), remaining))),
             *body,
         ]
         body = [For("start", low, high, tuple(body), step=Name("TILE"))]
@@ -129,16 +129,22 @@ class Tiling:
                 Apply("least", (Infix("+", Name("begin"), Name("rows")), last)),
             )
             body = [step, For("begin", first, last, (end, *body), step=Name("rows"))]
-        for group in reversed(self.f.loops[:-1]):
+        for group in reversed(self.ctx.loops[:-1]):
             if self._grouped(group) and group not in self.rows:
-                body = [For("place", *self._group_bounds(group), (*self._found((group,)), *body))]
+                body = [
+                    For(
+                        "place",
+                        *self._group_bounds(group),
+                        (*self._row_declarations((group,)), *body),
+                    )
+                ]
             elif group not in self.rows:
-                body = [For(self.f.variable(group), *self.bounds(group), tuple(body))]
+                body = [For(self.ctx.variable(group), *self.bounds(group), tuple(body))]
         return body
 
     def _grouped(self, group: tuple[str, ...]) -> bool:
         """Whether rows along this axis are reached through their groups."""
-        return group == (self.f.nest.grouped,)
+        return group == (self.ctx.nest.grouped_axis,)
 
     def _extent(self, group: tuple[str, ...]) -> Expr:
         low, high = self.bounds(group)
@@ -158,29 +164,31 @@ class Tiling:
     def _group_bounds(self, group: tuple[str, ...]) -> tuple[Expr, Expr]:
         """The places of the rows of a group, as far as they are in the range."""
         low, high = self.bounds(group)
-        assert self.f.cell is not None
-        cell = self.at[self.f.cell]
-        first, after = self.f.rows_of(cell)
+        assert self.ctx.group_axis is not None
+        cell = self.at[self.ctx.group_axis]
+        first, after = self.ctx.group_row_range(cell)
         return Apply("most", (low, first)), Apply("least", (high, after))
 
-    def _found(self, groups: Sequence[tuple[str, ...]]) -> list[Stmt]:
+    def _row_declarations(self, groups: Sequence[tuple[str, ...]]) -> list[Stmt]:
         """Where a row is that is the one at `place`."""
-        place: Expr = Name("place")
+        row_number: Expr = Name("place")
         if self._grouped(groups[0]):
-            return [self.f.row_at_place()]
-        done: list[Stmt] = []
+            return [self.ctx.row_declaration()]
+        declarations: list[Stmt] = []
         for number, group in enumerate(groups):
-            here = place
+            position = row_number
             inner: Expr = ONE
-            for other in groups[number + 1 :]:
-                inner = cir.product(inner, self._extent(other))
+            for inner_group in groups[number + 1 :]:
+                inner = cir.product(inner, self._extent(inner_group))
             if inner != ONE:
-                here = Infix("/", here, inner)
+                position = Infix("/", position, inner)
             if number:
-                here = Infix("%", here, self._extent(group))
+                position = Infix("%", position, self._extent(group))
             low, _ = self.bounds(group)
-            done.append(Declare("const int64_t", self.f.variable(group), Infix("+", low, here)))
-        return done
+            declarations.append(
+                Declare("const int64_t", self.ctx.variable(group), Infix("+", low, position))
+            )
+        return declarations
 
     def over_rows(self, body: list[Stmt]) -> list[Stmt]:
         """The loop over the rows of a tile."""
@@ -188,8 +196,8 @@ class Tiling:
             return body
         first, last = Name("begin"), Name("end")
         if len(self.rows) == 1 and not self._grouped(self.rows[0]):
-            return [For(self.f.variable(self.rows[0]), first, last, tuple(body))]
-        return [For("place", first, last, (*self._found(self.rows), *body))]
+            return [For(self.ctx.variable(self.rows[0]), first, last, tuple(body))]
+        return [For("place", first, last, (*self._row_declarations(self.rows), *body))]
 
 
 def _key(group: tuple[str, ...]) -> str:

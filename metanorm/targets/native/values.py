@@ -15,103 +15,107 @@ from metanorm.targets.native.context import KernelContext
 from metanorm.targets.native.inlined import inlined
 from metanorm.targets.native.pointwise import pointwise
 
-At = Mapping[str, Expr]
-NOTHING: Mapping[Ref, Expr] = MappingProxyType({})
+AxisPositions = Mapping[str, Expr]
+NO_LOCALS: Mapping[Ref, Expr] = MappingProxyType({})
 
 
-class Values:
+class NarrowValues:
     """The narrow values of one kernel. `measured` are statistics, `kept` those that need arrays."""
 
     def __init__(
-        self, context: KernelContext, measured: Collection[Ref], kept: Collection[Ref]
+        self, context: KernelContext, measured: Collection[Ref], array_refs: Collection[Ref]
     ) -> None:
-        self.f = context
+        self.ctx = context
         self.measured = measured
         self.lets = context.program.index.lets
-        self.inlined = inlined(context.program, context.nest.data_axes, kept)
-        self.given = {ref for _, ref in context.program.outputs}  # to the caller, as arrays
-        self.given |= {update.value for update in context.program.updates}
+        self.inlined = inlined(context.program, context.nest.data_axes, array_refs)
+        self.returned_refs = {ref for _, ref in context.program.outputs}  # to the caller, as arrays
+        self.returned_refs |= {update.value for update in context.program.updates}
 
-    def inline(self, ref: Ref) -> bool:
+    def is_inline(self, ref: Ref) -> bool:
         """Whether a value is written out, since it is known from the sizes alone."""
-        return self.sized(ref) and ref not in self.given
+        return self.is_known_from_sizes(ref) and ref not in self.returned_refs
 
-    def sized(self, ref: Ref) -> bool:
+    def is_known_from_sizes(self, ref: Ref) -> bool:
         """Whether a value is known from the sizes alone."""
         op = self.lets[ref].op
         return isinstance(op, (Number, Position, Count)) and ref not in self.measured
 
     def has_array(self, ref: Ref) -> bool:
         """Whether a value lies in an array, in the order of its axes."""
-        written_out = self.inline(ref) or ref in self.inlined
-        return not written_out and ref not in self.f.matrices
+        written_out = self.is_inline(ref) or ref in self.inlined
+        return not written_out and ref not in self.ctx.matrices
 
-    def here(self, axes: Sequence[str]) -> dict[str, Expr]:
+    def loop_positions(self, axes: Sequence[str]) -> dict[str, Expr]:
         """The place that the loops over these axes are at."""
-        there = {axis: Name(self.f.variables[axis]) for axis in axes}
-        if self.f.cell is not None and self.f.nest.grouped in there:
-            there.setdefault(self.f.cell, Name(self.f.variables[self.f.cell]))
-        return {**there}
+        positions = {axis: Name(self.ctx.variables[axis]) for axis in axes}
+        if self.ctx.group_axis is not None and self.ctx.nest.grouped_axis in positions:
+            positions.setdefault(self.ctx.group_axis, Name(self.ctx.variables[self.ctx.group_axis]))
+        return {**positions}
 
-    def value(self, ref: Ref, at: At, local: Mapping[Ref, Expr] = NOTHING) -> Expr:
+    def value(self, ref: Ref, at: AxisPositions, local: Mapping[Ref, Expr] = NO_LOCALS) -> Expr:
         """A value where the axes have the given places. `local` ones are at hand there."""
         if ref in local:
             return local[ref]
-        if self.inline(ref):
-            return self.from_sizes(ref, at)
+        if self.is_inline(ref):
+            return self.sizes_expression(ref, at)
         if ref in self.inlined:
-            return self.written_out(ref, at, local)
-        if ref in self.f.matrices:
-            axes = self.f.matrices[ref]
-            along = [axis for axis in at if axis in axes][-1]  # the inner loop: neighbours there
-            read = "entry" if along == axes[1] else "entry_across"
-            return Apply(read, (Name(f"&v->{self.f.name(ref)}"), *(at[axis] for axis in axes)))
-        array = Name(f"v->{self.f.name(ref)}")
-        return Element(array, self.f.index(self.f.order(ref), at))
+            return self.inlined_expression(ref, at, local)
+        if ref in self.ctx.matrices:
+            axes = self.ctx.matrices[ref]
+            inner_axis = [axis for axis in at if axis in axes][
+                -1
+            ]  # the inner loop: neighbours there
+            function = "entry" if inner_axis == axes[1] else "entry_across"
+            return Apply(
+                function, (Name(f"&v->{self.ctx.name(ref)}"), *(at[axis] for axis in axes))
+            )
+        array = Name(f"v->{self.ctx.name(ref)}")
+        return Element(array, self.ctx.index(self.ctx.axis_order(ref), at))
 
     def reads_groups(self, refs: Iterable[Ref]) -> bool:
         """Whether values are computed from what each group of rows has."""
 
-        def read(ref: Ref) -> tuple[Ref, ...]:
+        def read_refs(ref: Ref) -> tuple[Ref, ...]:
             return () if ref in self.measured else operands(self.lets[ref].op)
 
-        def written_out(ref: Ref) -> tuple[Ref, ...]:
-            return read(ref) if ref in self.inlined else ()
+        def inlined_refs(ref: Ref) -> tuple[Ref, ...]:
+            return read_refs(ref) if ref in self.inlined else ()
 
-        found = closure([r for ref in refs for r in read(ref)], written_out)
-        return any(self.f.cell in self.lets[ref].type.axes for ref in found)
+        all_read = closure([r for ref in refs for r in read_refs(ref)], inlined_refs)
+        return any(self.ctx.group_axis in self.lets[ref].type.axes for ref in all_read)
 
-    def from_sizes(self, ref: Ref, at: At) -> Expr:
+    def sizes_expression(self, ref: Ref, at: AxisPositions) -> Expr:
         """A value that is known from the sizes alone."""
         op = self.lets[ref].op
         if isinstance(op, Position):
             return Prefix("(real)", at[op.axis])
         if isinstance(op, Number):
-            return self.f.scalar(op.value)
+            return self.ctx.scalar(op.value)
         assert isinstance(op, Count)
         return Prefix("(real)", self._count(op, at))
 
-    def written_out(self, ref: Ref, at: At, local: Mapping[Ref, Expr]) -> Expr:
+    def inlined_expression(self, ref: Ref, at: AxisPositions, local: Mapping[Ref, Expr]) -> Expr:
         """A value that has no array, from those that have one or are `local`."""
         op = self.lets[ref].op
         if isinstance(op, Link):  # loops go along edges, of which each is one
             return cir.Number(1)
         if isinstance(op, Rename):
             return self.value(op.value, {**at, op.old: at[op.new]})
-        return self.applied(op, at, local)
+        return self.pointwise_expression(op, at, local)
 
-    def applied(self, op: Op, at: At, local: Mapping[Ref, Expr]) -> Expr:
+    def pointwise_expression(self, op: Op, at: AxisPositions, local: Mapping[Ref, Expr]) -> Expr:
         """An operation on values at the same place."""
-        return pointwise(self.f, op, lambda operand: self.value(operand, at, local))
+        return pointwise(self.ctx, op, lambda operand: self.value(operand, at, local))
 
-    def _count(self, op: Count, at: At) -> Expr:
+    def _count(self, op: Count, at: AxisPositions) -> Expr:
         count: Expr = cir.Number(1)
         for axis, matrix in op.over:
             if isinstance(matrix, Ones):
-                count = product(count, self.f.volume(self.f.space.leaves(axis)))
+                count = product(count, self.ctx.volume(self.ctx.space.leaves(axis)))
             else:
-                assert isinstance(matrix, ByIndex) and self.f.cell is not None
-                group = at[self.f.cell]
-                first, after = self.f.rows_of(group)
+                assert isinstance(matrix, ByIndex) and self.ctx.group_axis is not None
+                group = at[self.ctx.group_axis]
+                first, after = self.ctx.group_row_range(group)
                 count = product(count, Infix("-", after, first))
         return count

@@ -148,7 +148,7 @@ class Assign:
 
 
 @dataclass(frozen=True, slots=True)
-class Do:
+class ExprStmt:
     """An expression for its effect."""
 
     value: Expr
@@ -239,7 +239,7 @@ class Import:
     names: tuple[str, ...] = ()
 
 
-Stmt = Union[Assign, Do, Return, Raise, If, For, Comment, Blank, Function, Class, Import]
+Stmt = Union[Assign, ExprStmt, Return, Raise, If, For, Comment, Blank, Function, Class, Import]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ from metanorm.targets.python.pyir import (
     Class,
     Comment,
     Dict,
-    Do,
     Expr,
+    ExprStmt,
     For,
     Format,
     Function,
@@ -84,10 +84,12 @@ def _gap(previous: Stmt | None, statement: Stmt, top: bool, opens: bool) -> int:
     """Blank lines before a statement: two around definitions of a module, one inside a class."""
     if previous is None:
         return 0 if opens or not top else 2 if isinstance(statement, (Class, Function)) else 1
-    around = isinstance(statement, (Class, Function)) or isinstance(previous, (Class, Function))
+    is_definition = isinstance(statement, (Class, Function)) or isinstance(
+        previous, (Class, Function)
+    )
     if isinstance(previous, Comment) and isinstance(statement, (Class, Function)):
         return 0
-    if around:
+    if is_definition:
         return 2 if top else 1
     if isinstance(previous, Import) and not isinstance(statement, (Import, Blank)):
         return 1
@@ -99,19 +101,19 @@ def _statement(s: Stmt, depth: int) -> list[str]:
     match s:
         case Assign():
             return _assign(s, depth)
-        case Do(value, comment):
+        case ExprStmt(value, comment):
             return _line(_breakable(value), comment, depth)
         case Return(value, comment):
             return _line(("return ", _breakable(value)), comment, depth)
         case Raise(value):
             return _line(("raise ", _breakable(value)), "", depth)
-        case If(condition, body, other):
+        case If(condition, body, else_body):
             lines = _line(("if ", _breakable(condition), ":"), "", depth)
             lines += _block(body, depth + 1)
-            if len(other) == 1 and isinstance(other[0], If):
-                nested = _statement(other[0], depth)
+            if len(else_body) == 1 and isinstance(else_body[0], If):
+                nested = _statement(else_body[0], depth)
                 return [*lines, f"{pad}el{nested[0].strip()}", *nested[1:]]
-            return [*lines, f"{pad}else:", *_block(other, depth + 1)] if other else lines
+            return [*lines, f"{pad}else:", *_block(else_body, depth + 1)] if else_body else lines
         case For(target, values, body):
             lead = f"for {flat(target)} in "
             lines = _line((lead, _breakable(values), ":"), "", depth)
@@ -314,9 +316,9 @@ def _lone_star(items: Sequence[Expr]) -> bool:
 
 def _power(base: Expr, exponent: Expr) -> Doc:
     """`x**2` where both are plain, `f(x) ** 2` where one is not."""
-    plain = all(isinstance(e, (Name, Literal)) for e in (base, exponent))
+    is_plain = all(isinstance(e, (Name, Literal)) for e in (base, exponent))
     above = STRENGTH["**"] + 1
-    return (_doc(base, above), "**" if plain else " ** ", _doc(exponent, STRENGTH["-x"]))
+    return (_doc(base, above), "**" if is_plain else " ** ", _doc(exponent, STRENGTH["-x"]))
 
 
 def _operators(expr: Binary) -> Doc:
@@ -334,10 +336,12 @@ def _operators(expr: Binary) -> Doc:
 
 
 def _arguments(arguments: Sequence[Expr], keywords: Sequence[tuple[str, Expr]]) -> Doc:
-    given = [_doc(a) for a in arguments] + [(f"{key}=", _doc(value)) for key, value in keywords]
-    if not given:
+    argument_docs = [_doc(a) for a in arguments] + [
+        (f"{key}=", _doc(value)) for key, value in keywords
+    ]
+    if not argument_docs:
         return "()"
-    inner = Group((join((",", LINE), given), IfBroken(",")))
+    inner = Group((join((",", LINE), argument_docs), IfBroken(",")))
     return Group(("(", Indent((SOFT, inner), 4), SOFT, ")"))
 
 

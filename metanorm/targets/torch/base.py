@@ -8,39 +8,39 @@ from typing import Union
 
 
 @dataclass(frozen=True)
-class Renamed:
+class RenamedAttribute:
     """An attribute of the layer that the norm keeps under another name."""
 
     argument: str
 
 
 @dataclass(frozen=True)
-class Fixed:
+class FixedAttribute:
     """An attribute of the layer that is the same in each of these norms."""
 
     value: float | bool | None
 
 
 @dataclass(frozen=True)
-class Shape:
+class ShapeAttribute:
     """A shape whose lengths are arguments or numbers."""
 
     lengths: tuple[str | int, ...]
 
 
-Served = Union[Renamed, Fixed, Shape]
+BaseAttribute = Union[RenamedAttribute, FixedAttribute, ShapeAttribute]
 
 
 @dataclass(frozen=True)
-class Base:
+class TorchBase:
     """A class of torch, and how what it reads is served where that is not an argument's name."""
 
     name: str
-    served: Mapping[str, Served] = field(default_factory=dict)
+    attributes: Mapping[str, BaseAttribute] = field(default_factory=dict)
     no_parameters: tuple[str, ...] = ()  # what the layer has and the norm never learns
     no_buffers: tuple[str, ...] = ()
 
     @property
     def is_plain(self) -> bool:
         """Whether the base finds all that it reads as the layer's own constructor leaves it."""
-        return all(isinstance(served, Fixed) for served in self.served.values())
+        return all(isinstance(attribute, FixedAttribute) for attribute in self.attributes.values())

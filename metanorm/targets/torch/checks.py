@@ -13,8 +13,8 @@ from metanorm.targets.python.pyir import (
     Assign,
     Attribute,
     Binary,
-    Do,
     Expr,
+    ExprStmt,
     If,
     Literal,
     Name,
@@ -45,71 +45,73 @@ class CallChecks:
         self.program = program
         self.space = program.index.space
         self.first_shape = shape
-        self.known: dict[str, Expr] = {}  # lengths (shapes, for groups of axes) seen so far
-        self.kept: dict[str, Expr] = {}  # those of what was made for a weight
+        self.seen_lengths: dict[str, Expr] = {}  # lengths (shapes, for groups of axes) seen so far
+        self.parameter_lengths: dict[str, Expr] = {}  # those of what was made for a weight
 
-    def fit_parameters(self) -> None:
+    def record_parameter_lengths(self) -> None:
         """Demand the lengths for which parameters and buffers have been made."""
-        kept = [(p.name, p.dims) for p in self.program.params if not p.switches]
-        kept += [(b.name, b.dims) for b in self.program.buffers if not b.tracked]
-        for name, dims in kept:
+        tensors = [(p.name, p.dims) for p in self.program.params if not p.switches]
+        tensors += [(b.name, b.dims) for b in self.program.buffers if not b.tracked]
+        for name, dims in tensors:
             shape = Attribute(self._own(name), "shape")
-            for place, dim in enumerate(dims):
+            for index, dim in enumerate(dims):
                 if self.space[dim].size is None:
-                    self.kept.setdefault(dim, self._part(shape, dims, place))
+                    self.parameter_lengths.setdefault(
+                        dim, self._length_in_shape(shape, dims, index)
+                    )
 
     def statements(self) -> list[Stmt]:
         """Shape checks, then pools of a single value."""
-        done = self.shapes()
+        statements = self.shapes()
         for check in self.program.checks:
             if isinstance(check, MinimumPoolSize) and not self._is_divided(check):
-                done.append(self._several(check))
-        return done
+                statements.append(self._minimum_pool_size(check))
+        return statements
 
     def shapes(self) -> list[Stmt]:
         """Whether inputs have the axes that they should have, and these the lengths."""
-        done: list[Stmt] = []
+        statements: list[Stmt] = []
         if self.first_shape:
             first = Attribute(Name(self.program.inputs[0].name), "shape")
-            done.append(Assign((Name(self.first_shape),), first))
-        done += self._tensors()
+            statements.append(Assign((Name(self.first_shape),), first))
+        statements += self._tensors()
         # What may be left out tells no length, and is compared with what does.
-        for decl in sorted(self.program.inputs, key=lambda decl: not _is_there(decl)):
-            done += self._input(decl)
+        for decl in sorted(self.program.inputs, key=lambda decl: not _is_always_given(decl)):
+            statements += self._input(decl)
         for check in self.program.checks:
             if isinstance(check, Divisible) and not self.space.is_fixed(check.axis):
-                done.append(self._divisible(check))
+                statements.append(self._divisible(check))
             elif isinstance(check, Equal):
-                done += self._equal(check)
-        return done
+                statements += self._equal(check)
+        return statements
 
     def defaults(self) -> list[Stmt]:
         """Inputs that are another one where they are not given."""
-        done: list[Stmt] = []
+        statements: list[Stmt] = []
         for decl in self.program.inputs:
             if isinstance(decl.default, str):
                 missing = Binary("is", (Name(decl.name), Literal(None)))
-                done.append(If(missing, (Assign((Name(decl.name),), Name(decl.default)),)))
-        return done
+                statements.append(If(missing, (Assign((Name(decl.name),), Name(decl.default)),)))
+        return statements
 
     def idle(self) -> dict[str, list[Stmt]]:
         """Numbers of parts that evaluation does not need, each as what a call sets it to."""
-        done: dict[str, list[Stmt]] = {}
+        statements: dict[str, list[Stmt]] = {}
         for check in self.program.checks:
             if isinstance(check, Divisible) and is_single_part_in_evaluation(check, self.program):
                 assert isinstance(check.by, Hyper)
                 parts = Name(check.by.name)
-                whole = Assign((parts,), self._length(check.axis), "one part: nothing is pooled")
+                one_part = Assign((parts,), self._length(check.axis), "one part: nothing is pooled")
                 evaluating: Expr = Unary("not ", self._own("training"))
                 if not is_unused_in_evaluation(check, self.program, keeps=False):
-                    there = Binary("is not", (self._tracked(), Literal(None)))
+                    has_running_statistics = Binary("is not", (self._tracked(), Literal(None)))
                     on = [self._flag()] if flag_alone_decides(self.program) else []
-                    evaluating = Binary("and", (evaluating, *on, there))
-                done[check.by.name] = [
+                    evaluating = Binary("and", (evaluating, *on, has_running_statistics))
+                statements[check.by.name] = [
                     Assign((parts,), self._own(check.by.name)),
-                    If(evaluating, (whole,)),
+                    If(evaluating, (one_part,)),
                 ]
-        return done
+        return statements
 
     def measuring(self) -> Expr:
         """Whether a call takes statistics of its input where there are running ones."""
@@ -132,14 +134,14 @@ class CallChecks:
     def _tensors(self) -> list[Stmt]:
         """Whether further inputs are tensors at all; `forward` has asked that of the first."""
         further = self.program.inputs[1:]
-        required = {i.name: Name(i.name) for i in further if _is_there(i)}
-        optional = {i.name: Name(i.name) for i in further if not _is_there(i)}
+        required = {i.name: Name(i.name) for i in further if _is_always_given(i)}
+        optional = {i.name: Name(i.name) for i in further if not _is_always_given(i)}
         owner = Literal(self.program.name)
-        done: list[Stmt] = []
+        statements: list[Stmt] = []
         for demand, names in (("tensors", required), ("tensors_or_none", optional)):
             if names:
-                done.append(Do(call(f"runtime.demand_{demand}", owner, **names)))
-        return done
+                statements.append(ExprStmt(call(f"runtime.demand_{demand}", owner, **names)))
+        return statements
 
     def _shape_of(self, name: str) -> Expr:
         """The shape of an input."""
@@ -152,27 +154,27 @@ class CallChecks:
         shape = self._shape_of(decl.name)
         if decl.sort == "edges":
             return [self._edges(x)]
-        wrong: list[Expr] = []
+        mismatches: list[Expr] = []
         groups = [d for d in decl.dims if self.space[d].variadic]
-        exact = self._exact(decl)
+        exact = self._exact_shape(decl)
         if exact is not None:
-            wrong.append(Binary("!=", (shape, exact)))
+            mismatches.append(Binary("!=", (shape, exact)))
         else:
-            wrong.append(self._rank(shape, decl, groups))
-            for place, dim in enumerate(decl.dims):
-                wanted = self._wanted(dim)
-                if wanted is not None:
-                    part = self._part(shape, decl.dims, place)
-                    wrong.append(Binary("!=", (part, wanted)))
-        if _is_there(decl):
-            for place, dim in enumerate(decl.dims):
-                self.known.setdefault(dim, self._part(shape, decl.dims, place))
+            mismatches.append(self._rank(shape, decl, groups))
+            for index, dim in enumerate(decl.dims):
+                expected = self._expected_length(dim)
+                if expected is not None:
+                    part = self._length_in_shape(shape, decl.dims, index)
+                    mismatches.append(Binary("!=", (part, expected)))
+        if _is_always_given(decl):
+            for index, dim in enumerate(decl.dims):
+                self.seen_lengths.setdefault(dim, self._length_in_shape(shape, decl.dims, index))
         axes = ", ".join(f"*{d}" if self.space[d].variadic else d for d in decl.dims)
-        sizes = {d: w for d in decl.dims if (w := self._demanded(d)) is not None}
+        sizes = {d: w for d in decl.dims if (w := self._fixed_length(d)) is not None}
         owner = Literal(self.program.name)
         error = call("runtime.shape_error", owner, Literal(decl.name), Literal(axes), x, **sizes)
-        condition = wrong[0] if len(wrong) == 1 else Binary("or", tuple(wrong))
-        if not _is_there(decl):
+        condition = mismatches[0] if len(mismatches) == 1 else Binary("or", tuple(mismatches))
+        if not _is_always_given(decl):
             present = Binary("is not", (x, Literal(None)))
             condition = Binary("and", (present, condition))
         return [If(condition, (Raise(error),))]
@@ -186,14 +188,14 @@ class CallChecks:
         error = call("runtime.shape_error", owner, Literal(edges.text), Literal("2, E"), edges)
         return If(wrong, (Raise(error),))
 
-    def _exact(self, decl: InputDecl) -> Expr | None:
+    def _exact_shape(self, decl: InputDecl) -> Expr | None:
         """The whole shape, where earlier inputs have told every length."""
-        if not decl.dims or any(d not in self.known for d in decl.dims):
+        if not decl.dims or any(d not in self.seen_lengths for d in decl.dims):
             return None
         parts: list[Expr] = []
         for dim in decl.dims:
-            known = self.known[dim]
-            parts.append(Starred(known) if self.space[dim].variadic else known)
+            length = self.seen_lengths[dim]
+            parts.append(Starred(length) if self.space[dim].variadic else length)
         return Tuple(tuple(parts))
 
     def _rank(self, shape: Expr, decl: InputDecl, groups: list[str]) -> Expr:
@@ -212,35 +214,35 @@ class CallChecks:
         assert isinstance(size, Hyper)
         return self._own(size.name)
 
-    def _part(self, shape: Expr, dims: tuple[str, ...], place: int) -> Expr:
+    def _length_in_shape(self, shape: Expr, dims: tuple[str, ...], index: int) -> Expr:
         """The length of a dimension of a tensor, or the shape of a group of axes."""
-        before, after = dims[:place], dims[place + 1 :]
+        before, after = dims[:index], dims[index + 1 :]
         groups_before = [d for d in before if self.space[d].variadic]
         groups_after = [d for d in after if self.space[d].variadic]
-        if not self.space[dims[place]].variadic:
+        if not self.space[dims[index]].variadic:
             if groups_before and groups_after:
                 rank = call("len", self._shape(groups_before[0]))
                 return Subscript(shape, (Binary("+", (rank, integer(len(before) - 1))),))
-            index = place - len(dims) if groups_before else place
-            return Subscript(shape, (integer(index),))
+            position = index - len(dims) if groups_before else index
+            return Subscript(shape, (integer(position),))
         start: Expr | None = integer(len(before)) if before else None
         stop: Expr | None = integer(-len(after)) if after else None
         if groups_before:
-            rank = call("len", self._shape(dims[place]))
+            rank = call("len", self._shape(dims[index]))
             start = plus(Unary("-", rank), -len(after))
         elif groups_after:
             rank = call("len", self._shape(groups_after[0]))
             stop = plus(Unary("-", rank), 1 - len(after))
         return Subscript(shape, (Slice(start, stop),)) if start or stop else shape
 
-    def _wanted(self, axis: str) -> Expr | None:
+    def _expected_length(self, axis: str) -> Expr | None:
         """What the constructor or an earlier input says of an axis."""
-        return self._demanded(axis) or self.known.get(axis)
+        return self._fixed_length(axis) or self.seen_lengths.get(axis)
 
-    def _demanded(self, axis: str) -> Expr | None:
-        return self._argument(axis) or self.kept.get(axis)
+    def _fixed_length(self, axis: str) -> Expr | None:
+        return self._length_from_constructor(axis) or self.parameter_lengths.get(axis)
 
-    def _argument(self, axis: str) -> Expr | None:
+    def _length_from_constructor(self, axis: str) -> Expr | None:
         size = self.space[axis].size
         if size is None or (self.space[axis].variadic and not isinstance(size, Hyper)):
             return None
@@ -255,18 +257,18 @@ class CallChecks:
         parts: list[Expr] = []
         for dim in dims:
             if self.space[dim].variadic:
-                parts.append(Starred(self.known.get(dim) or self._shape(dim)))
+                parts.append(Starred(self.seen_lengths.get(dim) or self._shape(dim)))
             else:
                 parts.append(self._length(dim))
         return Tuple(tuple(parts))
 
     def _length(self, axis: str) -> Expr:
-        known = self.known.get(axis)
-        if known is None:
-            argument = self._argument(axis)
+        length = self.seen_lengths.get(axis)
+        if length is None:
+            argument = self._length_from_constructor(axis)
             assert argument is not None, axis
             return argument
-        return call("runtime.numel", known) if self.space[axis].variadic else known
+        return call("runtime.numel", length) if self.space[axis].variadic else length
 
     # ---- the rest
 
@@ -311,7 +313,7 @@ class CallChecks:
         division = Division(self.program)
         return any(division.divides(axis) for axis, _ in check.over)
 
-    def _several(self, check: MinimumPoolSize) -> Stmt:
+    def _minimum_pool_size(self, check: MinimumPoolSize) -> Stmt:
         factors: list[Expr] = []
         shown = []
         for axis, matrix in check.over:
@@ -329,13 +331,13 @@ class CallChecks:
         product = factors[0] if len(factors) == 1 else Binary("*", tuple(factors))
         first = Name(self.program.inputs[0].name)
         arguments = (Literal(self.program.name), first, product, Literal(", ".join(shown)))
-        demand = Do(call("runtime.demand_several", *arguments))
+        demand = ExprStmt(call("runtime.demand_several", *arguments))
         if not check.tracked:
             evaluated = pools_in_evaluation(self.program, check.over)
             return demand if evaluated else If(self._own("training"), (demand,))
         return If(self._measuring, (demand,))
 
 
-def _is_there(decl: InputDecl) -> bool:
+def _is_always_given(decl: InputDecl) -> bool:
     """Whether an input has come with a call, or another one in its place."""
     return decl.required or isinstance(decl.default, str)

@@ -19,8 +19,8 @@ from metanorm.targets.python.pyir import (
     Assign,
     Attribute,
     Binary,
-    Do,
     Expr,
+    ExprStmt,
     Function,
     If,
     Literal,
@@ -31,7 +31,7 @@ from metanorm.targets.python.pyir import (
     Stmt,
     Tuple,
 )
-from metanorm.targets.torch.base import Base, Fixed, Renamed, Served
+from metanorm.targets.torch.base import BaseAttribute, FixedAttribute, RenamedAttribute, TorchBase
 from metanorm.targets.torch.elementwise import number_expr
 from metanorm.targets.torch.layout import call, integer, method
 from metanorm.targets.torch.signature import Signature
@@ -45,36 +45,42 @@ CHECKED = {"size": "runtime.as_length", "int": "runtime.as_whole", "float": "run
 class Constructor:
     """Prints `__init__`, the initial values, and the parameters' bounds."""
 
-    def __init__(self, signature: Signature, base: Base | None = None) -> None:
+    def __init__(self, signature: Signature, base: TorchBase | None = None) -> None:
         self.signature = signature
         self.base = base
         self.program = signature.program
         self.space = signature.space
         self.tracked = signature.tracked
         on_weight = self.program.target == "weight"
-        self.waits = "empty until there is a weight" if on_weight else ""
+        self.pending_comment = "empty until there is a weight" if on_weight else ""
 
     def attributes(self) -> list[Stmt]:
         """Annotations of what `register_buffer` and `register_parameter` set, where no base of
         torch has them, and what its tools read under a name that the spec does not use."""
         if self.base is not None:
-            served = self.base.served.items()
-            return [_property(name, how) for name, how in served if not isinstance(how, Fixed)]
-        done: list[Stmt] = []
+            base_attributes = self.base.attributes.items()
+            return [
+                _property(name, attribute)
+                for name, attribute in base_attributes
+                if not isinstance(attribute, FixedAttribute)
+            ]
+        statements: list[Stmt] = []
         for p in self.program.params:
             optional = " | None" if p.switches else ""
-            done.append(Assign((Name(p.name),), None, self.waits, f"nn.Parameter{optional}"))
+            statements.append(
+                Assign((Name(p.name),), None, self.pending_comment, f"nn.Parameter{optional}")
+            )
         for argument in self.program.arguments:
             if argument.type == "matrix":
-                done.append(Assign((Name(argument.name),), None, annotation="str | Tensor"))
-        done += [_tested(a, self.program) for a in self.program.arguments if a.test]
+                statements.append(Assign((Name(argument.name),), None, annotation="str | Tensor"))
+        statements += [_tested(a, self.program) for a in self.program.arguments if a.test]
         for b in self.program.buffers:
             type_ = self.signature.buffer_type(b)
-            done.append(Assign((Name(b.name),), None, self.waits, type_))
+            statements.append(Assign((Name(b.name),), None, self.pending_comment, type_))
         if self.tracked:
             name = Name("num_batches_tracked")
-            done.append(Assign((name,), None, annotation="Tensor | None"))
-        return done
+            statements.append(Assign((name,), None, annotation="Tensor | None"))
+        return statements
 
     def init(self) -> Function:
         """`__init__`: the arguments checked and kept, parameters and buffers registered."""
@@ -87,50 +93,56 @@ class Constructor:
                 Parameter(argument.name, self.signature.annotation(argument), default)
             )
         switches = [s for s in self.program.switches if not s.keyword_only]
-        later = [s for s in self.program.switches if s.keyword_only]
-        parameters += [Parameter(s.name, "bool", Literal(s.default)) for s in ordered(switches)]
+        keyword_only = [s for s in self.program.switches if s.keyword_only]
+        parameters += [Parameter(s.name, "bool", Literal(s.default)) for s in torch_order(switches)]
         if self.signature.makes_state():
             parameters.append(Parameter("device", "torch.device | str | None", Literal(None)))
             parameters.append(Parameter("dtype", "torch.dtype | None", Literal(None)))
-        if later:
+        if keyword_only:
             parameters.append(Parameter("*"))
-            parameters += [Parameter(s.name, "bool", Literal(s.default)) for s in later]
-        body: list[Stmt] = [Do(call("super().__init__"))]
+            parameters += [Parameter(s.name, "bool", Literal(s.default)) for s in keyword_only]
+        body: list[Stmt] = [ExprStmt(call("super().__init__"))]
         if self.base is not None:
-            past = "not the base's, which registers its own"
-            body = [Do(call("nn.Module.__init__", Name("self")), past)]
+            comment = "not the base's, which registers its own"
+            body = [ExprStmt(call("nn.Module.__init__", Name("self")), comment)]
         body += [self._stored(a) for a in self.program.constructor_arguments]
         body += self._divisible()
-        stored = [s.name for s in ordered(self.program.switches) if s.name != "bias"]
-        body += [Assign((Name(f"self.{name}"),), Name(name)) for name in stored]
+        switch_names = [s.name for s in torch_order(self.program.switches) if s.name != "bias"]
+        body += [Assign((Name(f"self.{name}"),), Name(name)) for name in switch_names]
         for param in self.program.params:
             body += self._register_param(param)
         body += self._register_buffers()
         if self.base is not None:
-            body += self._as_torch_has_it(self.base)
-        if any(kept.first for kept in self.program.state):
+            body += self._base_state(self.base)
+        if any(decl.first for decl in self.program.state):
             body.append(Assign((Name("self.has_begun"),), Literal(False)))
         if self.signature.makes_state():
-            body.append(Do(call("self.reset_parameters")))
+            body.append(ExprStmt(call("self.reset_parameters")))
         return Function("__init__", tuple(parameters), "None", tuple(body))
 
-    def _as_torch_has_it(self, base: Base) -> list[Stmt]:
+    def _base_state(self, base: TorchBase) -> list[Stmt]:
         """What the base's constructor would leave behind, and this norm has no use for."""
-        fixed = {name: how for name, how in base.served.items() if isinstance(how, Fixed)}
-        done: list[Stmt] = [
-            Assign((Name(f"self.{name}"),), Literal(how.value)) for name, how in fixed.items()
+        fixed = {
+            name: attribute
+            for name, attribute in base.attributes.items()
+            if isinstance(attribute, FixedAttribute)
+        }
+        statements: list[Stmt] = [
+            Assign((Name(f"self.{name}"),), Literal(attribute.value))
+            for name, attribute in fixed.items()
         ]
         for kind, names in (("parameter", base.no_parameters), ("buffer", base.no_buffers)):
-            done += [
-                Do(call(f"self.register_{kind}", Literal(name), Literal(None))) for name in names
+            statements += [
+                ExprStmt(call(f"self.register_{kind}", Literal(name), Literal(None)))
+                for name in names
             ]
-        return done
+        return statements
 
     def _stored(self, argument: Argument) -> Stmt:
         value, name = Name(argument.name), Literal(argument.name)
         if argument.type == "matrix":
             dtype = Name("dtype") if self.signature.makes_state() else None
-            return Do(call("runtime.keep_matrix", Name("self"), name, value, dtype=dtype))
+            return ExprStmt(call("runtime.keep_matrix", Name("self"), name, value, dtype=dtype))
         checked: Expr = value
         if argument in self.signature.shapes():
             checked = call("runtime.as_shape", value, name)
@@ -144,7 +156,7 @@ class Constructor:
 
     def _divisible(self) -> list[Stmt]:
         """Axes of fixed length that are cut into parts, checked at once."""
-        done: list[Stmt] = []
+        statements: list[Stmt] = []
         for check in self.program.checks:
             if not isinstance(check, Divisible) or not self.space.is_fixed(check.axis):
                 continue
@@ -157,8 +169,8 @@ class Constructor:
                 if not isinstance(by, Literal):  # a number in the spec is known to be positive
                     bad = Binary("or", (Binary("<", (by, integer(1))), bad))
                 error = call("runtime.not_divisible", *arguments)
-                done.append(If(bad, (Raise(error),)))
-        return done
+                statements.append(If(bad, (Raise(error),)))
+        return statements
 
     def scalar(self, scalar: Scalar, names: str = "self.") -> Expr:
         """A number that is known at construction."""
@@ -189,45 +201,47 @@ class Constructor:
         return [Tuple(tuple(Starred(p) if v else p for p, v in zip(parts, variadic)))]
 
     def _empty(self, dims: tuple[str, ...]) -> Expr:
-        if self.waits:
+        if self.pending_comment:
             return call("torch.empty", integer(0))
         return call("torch.empty", *self._shape(dims), device=Name("device"), dtype=Name("dtype"))
 
     def _register_param(self, param: ParamDecl) -> list[Stmt]:
-        made = Assign((Name(f"self.{param.name}"),), call("nn.Parameter", self._empty(param.dims)))
+        registered = Assign(
+            (Name(f"self.{param.name}"),), call("nn.Parameter", self._empty(param.dims))
+        )
         if not param.switches:
-            return [made]
+            return [registered]
         switches = tuple(Name(s) for s in param.switches)
         condition = switches[0] if len(switches) == 1 else Binary("and", switches)
-        absent = Do(call("self.register_parameter", Literal(param.name), Literal(None)))
-        return [If(condition, (made,), (absent,))]
+        absent = ExprStmt(call("self.register_parameter", Literal(param.name), Literal(None)))
+        return [If(condition, (registered,), (absent,))]
 
     def _register_buffers(self) -> list[Stmt]:
         def register(name: str, value: Expr) -> Stmt:
-            return Do(call("self.register_buffer", Literal(name), value))
+            return ExprStmt(call("self.register_buffer", Literal(name), value))
 
-        plain = [b for b in self.program.buffers if not b.tracked]
-        done = [register(b.name, self._empty(b.dims)) for b in plain]
+        untracked = [b for b in self.program.buffers if not b.tracked]
+        statements = [register(b.name, self._empty(b.dims)) for b in untracked]
         if self.tracked:
             zero = call("torch.tensor", integer(0), dtype=Name("torch.long"), device=Name("device"))
             on = [register(b.name, self._empty(b.dims)) for b in self.tracked]
             on.append(register("num_batches_tracked", zero))
             names = [b.name for b in self.tracked] + ["num_batches_tracked"]
             off = [register(name, Literal(None)) for name in names]
-            done.append(If(Name("track_running_stats"), tuple(on), tuple(off)))
-        return done
+            statements.append(If(Name("track_running_stats"), tuple(on), tuple(off)))
+        return statements
 
     def _initial(self, name: str, init: Init) -> Stmt:
         target = Name(f"self.{name}")
         if isinstance(init, Draw):
             numbers = [self.scalar(a) for a in init.arguments]
-            return Do(call(f"nn.init.{init.distribution}_", target, *numbers))
+            return ExprStmt(call(f"nn.init.{init.distribution}_", target, *numbers))
         if isinstance(init, Eye):
-            return Do(call("runtime.eye_", target, **_blocks(init)))
-        plain = {0.0: "nn.init.zeros_", 1.0: "nn.init.ones_"}
-        if isinstance(init, Const) and init.value in plain:
-            return Do(call(plain[init.value], target))
-        return Do(call("nn.init.constant_", target, self.scalar(init)))
+            return ExprStmt(call("runtime.eye_", target, **_blocks(init)))
+        fill_functions = {0.0: "nn.init.zeros_", 1.0: "nn.init.ones_"}
+        if isinstance(init, Const) and init.value in fill_functions:
+            return ExprStmt(call(fill_functions[init.value], target))
+        return ExprStmt(call("nn.init.constant_", target, self.scalar(init)))
 
     def reset(self) -> Function:
         """`reset_parameters`."""
@@ -236,13 +250,13 @@ class Constructor:
             step = self._initial(param.name, param.init)
             present = Binary("is not", (Name(f"self.{param.name}"), Literal(None)))
             body.append(If(present, (step,)) if param.switches else step)
-        plain = [b for b in self.program.buffers if not b.tracked]
-        body += [self._initial(b.name, b.init) for b in plain]
+        untracked = [b for b in self.program.buffers if not b.tracked]
+        body += [self._initial(b.name, b.init) for b in untracked]
         if self.tracked:
-            body.append(Do(call("self.reset_running_stats")))
+            body.append(ExprStmt(call("self.reset_running_stats")))
         if any(isinstance(p.init, Draw) and p.low is not None for p in self.program.params):
-            body.append(Do(call("self.project_")))
-        if any(kept.first for kept in self.program.state):
+            body.append(ExprStmt(call("self.project_")))
+        if any(decl.first for decl in self.program.state):
             body.append(Assign((Name("self.has_begun"),), Literal(False)))
         doc = ("Set every parameter and buffer to its initial value.",)
         return Function("reset_parameters", (SELF,), "None", tuple(body), doc)
@@ -255,7 +269,7 @@ class Constructor:
             body.append(If(present, (self._initial(b.name, b.init),)))
         counter = Name("self.num_batches_tracked")
         present = Binary("is not", (counter, Literal(None)))
-        body.append(If(present, (Do(method(counter, "zero_")),)))
+        body.append(If(present, (ExprStmt(method(counter, "zero_")),)))
         doc = ("Forget all batches seen so far.",)
         return Function("reset_running_stats", (SELF,), "None", tuple(body), doc)
 
@@ -266,18 +280,18 @@ class Constructor:
             if p.low is not None and p.high is not None:
                 data = Attribute(Name(f"self.{p.name}"), "data")
                 low, high = self.scalar(p.low), self.scalar(p.high)
-                step = Do(method(data, "clamp_", low, high))
+                step = ExprStmt(method(data, "clamp_", low, high))
                 body.append(step)
         doc = ("Bring bounded parameters back into their intervals, after an optimizer step.",)
         return Function("project_", (SELF,), "None", tuple(body), doc)
 
 
-def _property(name: str, served: Served) -> Stmt:
+def _property(name: str, attribute: BaseAttribute) -> Stmt:
     """An attribute of the class that stands for one or several arguments."""
-    assert not isinstance(served, Fixed)
-    if isinstance(served, Renamed):
-        return Assign((Name(name),), call("runtime.renamed", Literal(served.argument)))
-    lengths = [Literal(length) for length in served.lengths]
+    assert not isinstance(attribute, FixedAttribute)
+    if isinstance(attribute, RenamedAttribute):
+        return Assign((Name(name),), call("runtime.renamed", Literal(attribute.argument)))
+    lengths = [Literal(length) for length in attribute.lengths]
     return Assign((Name(name),), call("runtime.shape_of", *lengths))
 
 
@@ -295,6 +309,6 @@ def _blocks(eye: Eye) -> dict[str, Expr]:
     return {"blocks": Literal(True)} if eye.blocks else {}
 
 
-def ordered(switches: Sequence[Switch]) -> list[Switch]:
+def torch_order(switches: Sequence[Switch]) -> list[Switch]:
     """`affine` before `track_running_stats`, as torch has them."""
     return sorted(switches, key=lambda s: s.name == "track_running_stats")

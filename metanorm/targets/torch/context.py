@@ -45,32 +45,36 @@ CHAIN_WIDTH = 400  # ... and of a sum of many terms, which breaks over lines
 class Context:
     """The function that is being printed. `taken` are names that are not free for locals."""
 
-    def __init__(self, program: Program, taken: Iterable[str]) -> None:
+    def __init__(self, program: Program, used_names: Iterable[str]) -> None:
         self.program = program
         self.layouts = Layouts(program)
         self.space = self.layouts.space
         self.lengths = Lengths(program, self.layouts, self.groups)
-        self.bodies = dict(_bodies(program.body))
-        self.lets = {let.name: let for let in _every(program.body, {})}
+        self.bodies = dict(_bodies_by_ref(program.body))
+        self.lets = {let.name: let for let in _all_lets(program.body, {})}
         self.order = {ref: number for number, ref in enumerate(self.lets)}
         self.mode_placement = mode_placement(program)
         for name, body in self.bodies.items():
             self.mode_placement.setdefault(name, self.mode_placement.get(body[0].name))
         self.values: dict[Ref, Value] = {}
-        self.hints: dict[Ref, str] = {}
+        self.variable_hints: dict[Ref, str] = {}
         self.prologue: list[Stmt] = []
         self.filled: set[Ref] = set()  # optional values that are needed even where absent
         named = {name for name in self.lets if not name.startswith("%")}
-        self.taken = {*taken, *named}
-        self.own = named - set(taken)  # names of the spec, each kept for its own value
-        self.layouts.taken = self.taken
+        self.used_names = {*used_names, *named}
+        self.spec_names = named - set(used_names)  # names of the spec, each kept for its own value
+        self.layouts.used_names = self.used_names
         self.users = self._find_users()
-        self.uses = self._count_uses()
+        self.use_counts = self._count_uses()
         self.group_names: dict[str, str] = {}
         self.row_names: dict[str, str] = {}
-        self.made: dict[Expr, Name] = {}  # what is set up once, and the local that holds it
+        self.set_up_locals: dict[
+            Expr, Name
+        ] = {}  # what is set up once, and the local that holds it
         self.first = program.inputs[0].name
-        self.dtypes = {name: self.local(f"{name}_dtype") for name in _asked_for(program)}
+        self.dtypes = {
+            name: self.local(f"{name}_dtype") for name in _tensors_with_dtype_reads(program)
+        }
 
     @property
     def may_be_absent(self) -> frozenset[str]:
@@ -110,34 +114,34 @@ class Context:
 
     def local(self, name: str) -> str:
         """A new name for a local variable."""
-        other = {"scale": "gain", "shift": "offset", "mean": "average", "var": "variance"}
+        alternatives = {"scale": "gain", "shift": "offset", "mean": "average", "var": "variance"}
         candidate, number = name, 2
-        if candidate in self.taken and other.get(name, name) not in self.taken:
-            candidate = other.get(name, name)
-        while candidate in self.taken:
+        if candidate in self.used_names and alternatives.get(name, name) not in self.used_names:
+            candidate = alternatives.get(name, name)
+        while candidate in self.used_names:
             candidate, number = f"{name}_{number}", number + 1
-        self.taken.add(candidate)
+        self.used_names.add(candidate)
         return candidate
 
     def name_of(self, ref: Ref, fallback: str) -> str:
         """The local variable of a value: its name in the spec, or what it is for."""
-        if ref in self.hints:
-            return self.hints[ref]
-        if ref in self.own:
+        if ref in self.variable_hints:
+            return self.variable_hints[ref]
+        if ref in self.spec_names:
             return ref
         return self.local(role_of(ref) or fallback)
 
-    def shown(self, axis: str) -> str:
+    def axis_text(self, axis: str) -> str:
         """An axis as comments write it."""
         return f"*{axis}" if self.space[axis].variadic else axis
 
     def bind(self, let: Let, expr: Expr, dims: Dims, out: list[Stmt], fallback: str) -> None:
         """A value in a variable of its own."""
         name = self.name_of(let.name, fallback)
-        out.append(Assign((Name(name),), self.broken(expr, out)))
+        out.append(Assign((Name(name),), self.with_named_operands(expr, out)))
         self.values[let.name] = Value(Name(name), dims)
 
-    def fitting(self, expr: Expr, fallback: str, out: list[Stmt]) -> Expr:
+    def fit_return(self, expr: Expr, fallback: str, out: list[Stmt]) -> Expr:
         """The expression, after its inner part is bound where it would not fit behind `return`."""
         if len(flat(expr)) <= WIDTH - 11:
             return expr
@@ -147,7 +151,7 @@ class Context:
             calls.append(inner)
             inner = inner.function.value
         name = Name(self.local(fallback))
-        out.append(Assign((name,), self.broken(inner, out)))
+        out.append(Assign((name,), self.with_named_operands(inner, out)))
         rebuilt: Expr = name
         for outer in reversed(calls):
             assert isinstance(outer, Call) and isinstance(outer.function, Attribute)
@@ -158,7 +162,7 @@ class Context:
             rebuilt = longer
         return rebuilt
 
-    def broken(self, expr: Expr, out: list[Stmt]) -> Expr:
+    def with_named_operands(self, expr: Expr, out: list[Stmt]) -> Expr:
         """A single operator that does not fit on a line gets its long operands by name.
 
         Several of one level need no help: they break inside parentheses.
@@ -171,19 +175,19 @@ class Context:
                 operands.append(operand)
                 continue
             name = Name(self.local("term"))
-            out.append(Assign((name,), self.broken(operand, out)))
+            out.append(Assign((name,), self.with_named_operands(operand, out)))
             operands.append(name)
         return replace(expr, operands=tuple(operands))
 
-    def named(self, value: Value, out: list[Stmt]) -> Value:
+    def in_variable(self, value: Value, out: list[Stmt]) -> Value:
         """The value in a variable, where it is an expression."""
         if isinstance(value.expr, Name):
             return value
         name = Name(self.local("value"))
-        out.append(Assign((name,), self.broken(value.expr, out)))
+        out.append(Assign((name,), self.with_named_operands(value.expr, out)))
         return replace(value, expr=name)
 
-    def counted(self, ref: Ref, value: Value) -> Value:
+    def as_number(self, ref: Ref, value: Value) -> Value:
         """A condition as zeros and ones; anything else as it is."""
         if self.lets[ref].type.kind != "bool":
             return value
@@ -199,7 +203,7 @@ class Context:
         """
         return method(Name(self.first), "new_tensor", number, dtype=dtype)
 
-    def absent(self, ref: Ref) -> float:
+    def absent_value(self, ref: Ref) -> float:
         """The number that an optional parameter or input stands for when it is `None`."""
         op = self.lets[ref].op
         if isinstance(op, Param):
@@ -210,14 +214,14 @@ class Context:
         assert isinstance(default, float)
         return default
 
-    def present(self, ref: Ref) -> Value:
+    def not_none(self, ref: Ref) -> Value:
         """A value that surely is not `None`."""
         value = self.values[ref]
         if not value.optional:
             return value
-        name = Name(self.argument_of(ref))
+        name = Name(self.argument_name(ref))
         dtype = Name("torch.bool") if self.lets[ref].type.kind == "bool" else None
-        number = Literal(self.absent(ref) if dtype is None else bool(self.absent(ref)))
+        number = Literal(self.absent_value(ref) if dtype is None else bool(self.absent_value(ref)))
         filled = method(
             self.tensor(number, dtype), "expand", self.lengths.shape(self._declared(ref))
         )
@@ -235,7 +239,7 @@ class Context:
             return tuple(Dim(axis) for axis in dims)
         return self.values[ref].dims
 
-    def argument_of(self, ref: Ref) -> str:
+    def argument_name(self, ref: Ref) -> str:
         """The argument that brings an input or a parameter."""
         op = self.lets[ref].op
         assert isinstance(op, (Param, Input))
@@ -245,25 +249,27 @@ class Context:
         """Whether the variable of a value is free behind these uses: no other value is in it, as
         the statistic of a batch is in that of the mode, which is stored at the end."""
         name = self.values[ref].expr
-        others = (v.expr for other, v in self.values.items() if other != ref)
-        return self.uses[ref] == uses and name not in others
+        other_exprs = (v.expr for other_ref, v in self.values.items() if other_ref != ref)
+        return self.use_counts[ref] == uses and name not in other_exprs
 
     def keep(self, let: Let, value: Value, out: list[Stmt], fallback: str) -> None:
         """An expression stays one while it is short, nameless and used once."""
-        text, uses = flat(value.expr), self.uses[let.name]
+        text, uses = flat(value.expr), self.use_counts[let.name]
         short = len(text) <= INLINE_WIDTH and uses == 1
         tiny = len(text) <= TINY_WIDTH and uses <= 3 and "(" not in text
-        nameless = let.name.startswith("%") and let.name not in self.hints
+        nameless = let.name.startswith("%") and let.name not in self.variable_hints
         if nameless and (short or tiny or self._continues(let, text)):
             self.values[let.name] = value
             return
         self.bind(let, value.expr, value.dims, out, self.role(let.name) or fallback)
         bound = self.values[let.name]
-        self.values[let.name] = replace(bound, number=value.number, loose=value.loose)
+        self.values[let.name] = replace(
+            bound, number=value.number, may_lack_dims=value.may_lack_dims
+        )
 
     def _continues(self, let: Let, text: str) -> bool:
         """Whether a sum goes on in the next one: `a + b` in `a + b + c`."""
-        if not is_sum(let.op) or self.uses[let.name] != 1 or len(text) > CHAIN_WIDTH:
+        if not is_sum(let.op) or self.use_counts[let.name] != 1 or len(text) > CHAIN_WIDTH:
             return False
         users = [user.op for user in self.users[let.name]]
         return any(is_sum(op) and operands(op)[0] == let.name for op in users)
@@ -276,8 +282,8 @@ class Context:
                 if ref in roles:
                     return roles[ref]
             elif isinstance(let.op, Map):
-                others = [self.lets[a].type.axes for a in let.op.arguments if a != ref]
-                if self.lets[ref].type.axes not in others and let.type.axes in others:
+                argument_axes = [self.lets[a].type.axes for a in let.op.arguments if a != ref]
+                if self.lets[ref].type.axes not in argument_axes and let.type.axes in argument_axes:
                     wide = self.is_wide(let.name)
                     role = {"mul": "scale", "add": "shift"}.get(let.op.function, "")
                     if wide and role:
@@ -286,7 +292,7 @@ class Context:
 
     def is_wide(self, ref: Ref) -> bool:
         """Whether a value has all axes of the first input."""
-        first = self.layouts.frame(self.program.inputs[0].dims)
+        first = self.layouts.full_dims(self.program.inputs[0].dims)
         return self.lets[ref].type.axes == self.space.ordered(d.axis for d in first)
 
     def next_role(self, ref: Ref) -> str:
@@ -304,16 +310,16 @@ class Context:
         if not any(isinstance(s, Assign) and s.targets == (Name(local),) for s in self.prologue):
             decl = self.program.index.inputs[index]
             count = Name(f"{index}_size") if decl.table is None else self.lengths.of(decl.table)
-            made = call("runtime.Groups", Name(index), count, self.lengths.of(decl.dims[0]))
-            self.prologue.append(Assign((Name(local),), made))
+            groups_call = call("runtime.Groups", Name(index), count, self.lengths.of(decl.dims[0]))
+            self.prologue.append(Assign((Name(local),), groups_call))
         return Name(local)
 
     def set_up(self, local: str, value: Expr) -> Name:
         """The local that holds a value of which one is made, before anything is computed."""
-        if value not in self.made:
-            self.made[value] = Name(self.local(local))
-            self.prologue.append(Assign((self.made[value],), value))
-        return self.made[value]
+        if value not in self.set_up_locals:
+            self.set_up_locals[value] = Name(self.local(local))
+            self.prologue.append(Assign((self.set_up_locals[value],), value))
+        return self.set_up_locals[value]
 
     def rows(self, matrix: str, axis: str) -> Expr:
         """The local that holds the scaled rows of a given matrix."""
@@ -321,42 +327,42 @@ class Context:
         if not local:
             local = self.row_names[matrix] = self.local(f"{matrix}_rows")
         if not any(isinstance(s, Assign) and s.targets == (Name(local),) for s in self.prologue):
-            made = call(
+            rows_call = call(
                 "runtime.pooling_rows",
                 Name(matrix),
                 Literal(matrix),
                 Name(self.first),
                 self.lengths.of(axis),
             )
-            self.prologue.append(Assign((Name(local),), made))
+            self.prologue.append(Assign((Name(local),), rows_call))
         return Name(local)
 
 
-def _asked_for(program: Program) -> list[str]:
+def _tensors_with_dtype_reads(program: Program) -> list[str]:
     """The tensors beside the first input whose dtype something is to have."""
-    casts = [let.op.to for let in _every(program.body, {}) if isinstance(let.op, Cast)]
-    asked = [d.name for d in (*casts, *(d for _, d in program.output_dtypes)) if d.like]
-    return [name for name in dict.fromkeys(asked) if name != program.inputs[0].name]
+    casts = [let.op.to for let in _all_lets(program.body, {}) if isinstance(let.op, Cast)]
+    names = [d.name for d in (*casts, *(d for _, d in program.output_dtypes)) if d.like]
+    return [name for name in dict.fromkeys(names) if name != program.inputs[0].name]
 
 
-def _every(body: Iterable[Let], types: dict[Ref, Type]) -> Iterator[Let]:
+def _all_lets(body: Iterable[Let], types: dict[Ref, Type]) -> Iterator[Let]:
     """The bindings of a body and of the loops in it, with what these begin each step with."""
     for let in body:
         if isinstance(let.op, Repeat) and let.op.inside[0] not in types:
             for inside, initial in zip(let.op.inside, let.op.initial):
                 types[inside] = types[initial]
                 yield Let(inside, Expand(initial, types[initial].axes), types[initial], let.span)
-            yield from _every(let.op.body, types)
+            yield from _all_lets(let.op.body, types)
         types[let.name] = let.type
         yield let
 
 
-def _bodies(body: tuple[Let, ...]) -> Iterator[tuple[Ref, tuple[Let, ...]]]:
+def _bodies_by_ref(body: tuple[Let, ...]) -> Iterator[tuple[Ref, tuple[Let, ...]]]:
     """Each binding, and the body that it is part of."""
     for let in body:
         yield let.name, body
         if isinstance(let.op, Repeat):
-            yield from _bodies(let.op.body)
+            yield from _bodies_by_ref(let.op.body)
 
 
 def is_square(op: Map) -> bool:

@@ -15,13 +15,13 @@ class Contractions:
     """The contractions of one function, found before anything is printed."""
 
     def __init__(self, context: Context) -> None:
-        self.c = context
+        self.ctx = context
         self.factors: dict[Ref, tuple[Ref, ...]] = {}  # of each sum that is a contraction
         self.absorbed: set[Ref] = set()  # products that are never printed
         for let in context.lets.values():
-            self._look_at(let)
+            self._add_contraction(let)
 
-    def _look_at(self, let: Let) -> None:
+    def _add_contraction(self, let: Let) -> None:
         op = let.op
         if not isinstance(op, Pool) or op.statistic != "sum" or op.where or op.weight:
             return
@@ -29,52 +29,52 @@ class Contractions:
             return
         products: list[Ref] = []
         factors = self._unfolded(op.value, products)
-        axes = self.c.lets[op.value].type.axes
-        types = [self.c.lets[ref].type for ref in factors]
+        axes = self.ctx.lets[op.value].type.axes
+        types = [self.ctx.lets[ref].type for ref in factors]
         reals = all(t.kind == "real" for t in types)
         inner = all(set(t.axes) < set(axes) for t in types) or self._of_matrix(factors, axes)
-        groups = sum(self.c.space[axis].variadic for axis in axes)
+        groups = sum(self.ctx.space[axis].variadic for axis in axes)
         if products and reals and inner and groups <= 1:
             self.factors[let.name] = tuple(factors)
             self.absorbed.update(products)
 
     def _of_matrix(self, factors: list[Ref], axes: tuple[str, ...]) -> bool:
         """Whether a matrix is multiplied by a vector that was found along its other axis."""
-        lets = [self.c.lets[ref] for ref in factors]
+        lets = [self.ctx.lets[ref] for ref in factors]
         vector = any(isinstance(let.op, Rename) and len(let.type.axes) == 1 for let in lets)
         return vector and len(axes) == len(lets) == 2
 
     def _unfolded(self, ref: Ref, products: list[Ref]) -> list[Ref]:
         """The factors of a product that nothing else needs."""
-        op = self.c.lets[ref].op
+        op = self.ctx.lets[ref].op
         if not isinstance(op, Map) or op.function != "mul" or is_square(op):
             return [ref]
-        if self.c.uses[ref] != 1:
+        if self.ctx.use_counts[ref] != 1:
             return [ref]
         products.append(ref)
         return [factor for part in op.arguments for factor in self._unfolded(part, products)]
 
     def contract(self, let: Let, out: list[Stmt]) -> None:
         """The call of the runtime: axes are letters, and a group of axes is `...`."""
-        values = [self.c.present(ref) for ref in self.factors[let.name]]
-        values = [self.c.layouts.compact(value) for value in values]
+        values = [self.ctx.not_none(ref) for ref in self.factors[let.name]]
+        values = [self.ctx.layouts.compact(value) for value in values]
         dims = tuple(Dim(axis) for axis in let.type.axes)
         letters = self._letters([d for value in values for d in value.dims])
         terms = ",".join(self._term(value.dims, letters) for value in values)
         equation = f"{terms}->{self._term(dims, letters)}"
-        tensors = [self.c.tensor(v.expr) if v.number else v.expr for v in values]
+        tensors = [self.ctx.tensor(v.expr) if v.number else v.expr for v in values]
         expr = call("runtime.contracted", Literal(equation), *tensors)
-        self.c.bind(let, expr, dims, out, "total")
+        self.ctx.bind(let, expr, dims, out, "total")
 
     def _letters(self, dims: list[Dim]) -> dict[str, str]:
         """A letter for each axis: its own first letter where that is free."""
-        found: dict[str, str] = {}
+        letters: dict[str, str] = {}
         for axis in dict.fromkeys(d.axis for d in dims):
-            own = axis[0].lower()
-            wanted = own + LETTERS if own in LETTERS else LETTERS
-            free = next(letter for letter in wanted if letter not in found.values())
-            found[axis] = "..." if self.c.space[axis].variadic else free
-        return found
+            first_letter = axis[0].lower()
+            candidates = first_letter + LETTERS if first_letter in LETTERS else LETTERS
+            free = next(letter for letter in candidates if letter not in letters.values())
+            letters[axis] = "..." if self.ctx.space[axis].variadic else free
+        return letters
 
     def _term(self, dims: Dims, letters: dict[str, str]) -> str:
         return "".join(letters[d.axis] for d in dims)

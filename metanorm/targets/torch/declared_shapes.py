@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from metanorm.ir.nodes import BufferDecl, ParamDecl, Program
-from metanorm.targets.python.pyir import Do, Expr, Name, Stmt
+from metanorm.targets.python.pyir import Expr, ExprStmt, Name, Stmt
 from metanorm.targets.torch.checks import CallChecks
 from metanorm.targets.torch.layout import call, integer
 
@@ -18,7 +18,7 @@ def demand_declared_shapes(program: Program) -> list[Stmt]:
     checks = CallChecks(program, owner="")
     checks.shapes()  # which finds out where lengths can be read
     return [
-        Do(call("runtime.demand_shapes", checks.shape(dims), **names))
+        ExprStmt(call("runtime.demand_shapes", checks.shape(dims), **names))
         for dims, names in _on_axes(program).items()
     ]
 
@@ -27,7 +27,7 @@ def demand_declared_ranks(program: Program) -> list[Stmt]:
     """Only how many dimensions they have, so that a check can compare their lengths."""
     space = program.index.space
     return [
-        Do(call("runtime.demand_ranks", integer(len(dims)), **names))
+        ExprStmt(call("runtime.demand_ranks", integer(len(dims)), **names))
         for dims, names in _on_axes(program).items()
         if dims and not any(space[dim].variadic for dim in dims)
     ]
@@ -35,8 +35,8 @@ def demand_declared_ranks(program: Program) -> list[Stmt]:
 
 def _on_axes(program: Program) -> Mapping[tuple[str, ...], Mapping[str, Expr]]:
     """Parameters and buffers by the axes on which they lie."""
-    found: dict[tuple[str, ...], dict[str, Expr]] = {}
+    tensors_by_dims: dict[tuple[str, ...], dict[str, Expr]] = {}
     decls: Iterable[ParamDecl | BufferDecl] = (*program.params, *program.buffers)
     for decl in decls:
-        found.setdefault(decl.dims, {})[decl.name] = Name(decl.name)
-    return found
+        tensors_by_dims.setdefault(decl.dims, {})[decl.name] = Name(decl.name)
+    return tensors_by_dims

@@ -22,10 +22,10 @@ def title(doc: Sequence[str], name: str) -> list[str]:
     text = " ".join(printable(line) for line in doc if line)
     if not text:
         return [f"The normalizer `{name}`."]
-    first, _, rest = text.partition(". ")
+    first, _, body = text.partition(". ")
     lines = [f"{first.rstrip('.')}." if len(first) < COLUMNS - 4 else name + "."]
-    rest = rest if len(first) < COLUMNS - 4 else text
-    return lines + (["", *textwrap.wrap(rest, COLUMNS)] if rest.strip() else [])
+    body = body if len(first) < COLUMNS - 4 else text
+    return lines + (["", *textwrap.wrap(body, COLUMNS)] if body.strip() else [])
 
 
 def class_doc(equations: ast.Norm, program: Program, usage: str = "") -> tuple[str, ...]:
@@ -46,10 +46,10 @@ def function_doc(program: Program) -> tuple[str, ...]:
     return (f"The function behind `{program.name}`, on tensors and numbers alone.",)
 
 
-SAID = (ast.Let, ast.Output, ast.Repeat, ast.Update)
+SHOWN_STATEMENTS = (ast.Let, ast.Output, ast.Repeat, ast.Update)
 
 
-def _begins(statement: ast.AnyStatement) -> bool:
+def _has_initializer(statement: ast.AnyStatement) -> bool:
     """Whether it declares what begins with a value that is computed."""
     if not isinstance(statement, (ast.Param, ast.Buffer)):
         return False
@@ -59,14 +59,16 @@ def _begins(statement: ast.AnyStatement) -> bool:
 
 def _formula(equations: ast.Norm) -> list[str]:
     """The equations of the norm, as the language writes them."""
-    kept = [s for s in equations.statements if isinstance(s, SAID) or _begins(s)]
-    lines = ["Equations::", ""]
-    for statement in kept:
-        words = statement_lines(ast.bare(statement), 0)
-        words[0] = words[0].removeprefix("let ")
-        text = " ".join(word.strip() for word in words)
-        lines += ["    " + line for line in _wrapped(text)]
-    return lines
+    shown = [
+        s for s in equations.statements if isinstance(s, SHOWN_STATEMENTS) or _has_initializer(s)
+    ]
+    text_lines = ["Equations::", ""]
+    for statement in shown:
+        lines = statement_lines(ast.bare(statement), 0)
+        lines[0] = lines[0].removeprefix("let ")
+        text = " ".join(line.strip() for line in lines)
+        text_lines += ["    " + line for line in _wrapped(text)]
+    return text_lines
 
 
 def _wrapped(text: str) -> list[str]:
@@ -107,9 +109,9 @@ def _shapes(program: Program, space: Space, equations: ast.Norm) -> list[str]:
     first = _shown(program.inputs[0].dims, space)
     dtypes = {name: _dtype(dtype) for name, dtype in program.output_dtypes}
     if len(program.outputs) == 1:
-        own = dtypes.get(program.outputs[0][0], "")
+        dtype = dtypes.get(program.outputs[0][0], "")
         shape = first if program.keeps_shape else "a single number"
-        add("result", f"{shape}{own}", "".join(equations.notes_on_outputs))
+        add("result", f"{shape}{dtype}", "".join(equations.notes_on_outputs))
         return lines
     for (name, ref), note in zip(program.outputs, equations.notes_on_outputs):
         dims = output_dims(program, name, ref)

@@ -19,7 +19,7 @@ def _function(name: str) -> Callable[..., Expr]:
 
 
 # One entry for each row.
-TENSOR: Mapping[str, Callable[..., Expr]] = {
+TENSOR_FUNCTIONS: Mapping[str, Callable[..., Expr]] = {
     "add": _binary("+"),
     "sub": _binary("-"),
     "mul": _binary("*"),
@@ -59,7 +59,7 @@ TENSOR: Mapping[str, Callable[..., Expr]] = {
 }
 
 # Functions of tensors whose slope depends on an argument, for `runtime.guarded`.
-SLOPED: Mapping[str, str] = {
+FUNCTIONS_WITH_SLOPE: Mapping[str, str] = {
     **{name: f"torch.{name}" for name in ("mul", "div", "pow", "sqrt", "exp", "log", "abs")},
     **{name: f"torch.{name}" for name in ("sin", "cos", "tanh", "erf", "sigmoid", "square")},
     **{name: f"nn.functional.{name}" for name in ("softplus", "silu", "gelu")},
@@ -72,7 +72,7 @@ def guarded(function: str, *arguments: Expr) -> Expr:
     if function == "rsqrt":
         return guarded_inverse(guarded("sqrt", *arguments))
     further = (integer(1), integer(40)) if function == "softplus" else ()
-    return call("runtime.guarded", Name(SLOPED[function]), *arguments, *further)
+    return call("runtime.guarded", Name(FUNCTIONS_WITH_SLOPE[function]), *arguments, *further)
 
 
 def guarded_inverse(divisor: Expr) -> Expr:
@@ -81,9 +81,9 @@ def guarded_inverse(divisor: Expr) -> Expr:
 
 
 # The same for Python numbers. What is not here is computed as tensors of one element.
-NUMBER: Mapping[str, Callable[..., Expr]] = {
-    **{name: TENSOR[name] for name in ("add", "sub", "mul", "div", "pow", "neg")},
-    **{name: TENSOR[name] for name in ("lt", "le", "eq", "ne", "ge", "gt")},
+NUMBER_FUNCTIONS: Mapping[str, Callable[..., Expr]] = {
+    **{name: TENSOR_FUNCTIONS[name] for name in ("add", "sub", "mul", "div", "pow", "neg")},
+    **{name: TENSOR_FUNCTIONS[name] for name in ("lt", "le", "eq", "ne", "ge", "gt")},
     "sqrt": _function("math.sqrt"),
     "rsqrt": lambda a: Binary("/", (Literal(1), call("math.sqrt", a))),
     "exp": _function("math.exp"),
@@ -118,7 +118,7 @@ NUMBER: Mapping[str, Callable[..., Expr]] = {
 
 
 # What lengths are in exported programs can be raised to a power, but not be given to `math.sqrt`.
-OF_LENGTHS: Mapping[str, Callable[..., Expr]] = {
+LENGTH_FUNCTIONS: Mapping[str, Callable[..., Expr]] = {
     "sqrt": lambda a: Binary("**", (a, Literal(0.5))),
     "rsqrt": lambda a: Binary("**", (a, Literal(-0.5))),
 }
@@ -139,10 +139,10 @@ def number_expr(
         case SizeOf(axis):
             return size(axis)
         case Apply(function, arguments):
-            given = [number_expr(a, size, names, read) for a in arguments]
+            exprs = [number_expr(a, size, names, read) for a in arguments]
             if read and any(isinstance(leaf, SizeOf) for leaf in leaves(scalar)):
-                return {**NUMBER, **OF_LENGTHS}[function](*given)
-            return NUMBER[function](*given)
+                return {**NUMBER_FUNCTIONS, **LENGTH_FUNCTIONS}[function](*exprs)
+            return NUMBER_FUNCTIONS[function](*exprs)
 
 
 def number_expr_of(value: float) -> Expr:
@@ -150,5 +150,5 @@ def number_expr_of(value: float) -> Expr:
     if not math.isfinite(value):
         positive = Name("torch.nan" if math.isnan(value) else "torch.inf")
         return positive if not value < 0 else Unary("-", positive)
-    whole = value == int(value) and abs(value) < 2**53
-    return Literal(int(value)) if whole else Literal(value)
+    is_integer = value == int(value) and abs(value) < 2**53
+    return Literal(int(value)) if is_integer else Literal(value)

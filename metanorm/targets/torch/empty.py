@@ -13,7 +13,7 @@ from metanorm.targets.torch.layout import call, integer, method
 
 
 @dataclass(frozen=True)
-class Apart:
+class IndependentOutputs:
     """Outputs that others than the first input decide, and the statements that compute them."""
 
     outputs: Mapping[str, Expr] = field(default_factory=dict)
@@ -23,7 +23,7 @@ class Apart:
 DIFFERENTIABLE = ("tensor", "matrix")  # sorts of inputs that have gradients
 
 
-def way_out(context: Context, result: str, apart: Apart) -> Stmt:
+def empty_input_guard(context: Context, result: str, independent: IndependentOutputs) -> Stmt:
     """Results for an input that has no elements; `result` is their class, if they are several.
 
     All that the input has a part in is zero.
@@ -31,9 +31,9 @@ def way_out(context: Context, result: str, apart: Apart) -> Stmt:
     program = context.program
     x = Name(program.inputs[0].name)
     empty = Binary("==", (method(x, "numel"), integer(0)))
-    others = [i.name for i in program.inputs[1:] if i.sort in DIFFERENTIABLE]
-    others += [p.name for p in program.params]
-    sources = Tuple(tuple(map(Name, others)))
+    gradient_sources = [i.name for i in program.inputs[1:] if i.sort in DIFFERENTIABLE]
+    gradient_sources += [p.name for p in program.params]
+    sources = Tuple(tuple(map(Name, gradient_sources)))
     first: Expr = call("runtime.no_elements", x, sources)
     if not program.keeps_shape:
         first = method(first, "sum")
@@ -42,17 +42,17 @@ def way_out(context: Context, result: str, apart: Apart) -> Stmt:
     checks = CallChecks(program, owner="")
     checks.shapes()  # which finds out where lengths can be read
     for name, ref in program.outputs[1:]:
-        if name not in apart.outputs:
+        if name not in independent.outputs:
             shape = checks.shape(output_dims(program, name, ref))
             zeros = call("runtime.no_elements", x, sources, shape)
             results[name] = method(zeros, "to", context.dtype_of(name))
     if len(program.outputs) == 1:
         return If(empty, (Return(results.popitem()[1]),))
     before: list[Stmt] = []
-    if apart.statements:  # which may split the input
+    if independent.statements:  # which may split the input
         for name, expr in results.items():
             results[name] = Name(context.local(name))
             before.append(Assign((results[name],), expr))
-    known = {**results, **apart.outputs}
-    returned = Return(call(result, *(known[name] for name, _ in program.outputs)))
-    return If(empty, (*before, *apart.statements, returned))
+    exprs = {**results, **independent.outputs}
+    returned = Return(call(result, *(exprs[name] for name, _ in program.outputs)))
+    return If(empty, (*before, *independent.statements, returned))

@@ -22,10 +22,10 @@ from metanorm.ir.nodes import (
     Ref,
 )
 from metanorm.ir.operands import operands
-from metanorm.targets.python.pyir import Assign, Call, Do, Expr, Literal, Name, Stmt
+from metanorm.targets.python.pyir import Assign, Call, Expr, ExprStmt, Literal, Name, Stmt
+from metanorm.targets.torch.broadcaster import Broadcaster
 from metanorm.targets.torch.context import Context
 from metanorm.targets.torch.layout import Value, call, integer
-from metanorm.targets.torch.lining import Lining
 from metanorm.targets.torch.pools import PoolPrinter
 
 PROCESSES = "processes"  # the argument of a function that exchanges
@@ -45,12 +45,12 @@ class ExchangePrinter:
     def __init__(
         self,
         context: Context,
-        lining: Lining,
+        lining: Broadcaster,
         pools: PoolPrinter,
         emit_needed: Callable[[Iterable[Ref], list[Stmt]], None],
     ) -> None:
-        self.c = context
-        self.lining = lining
+        self.ctx = context
+        self.broadcaster = lining
         self.pools = pools
         self.emit_needed = emit_needed
         self.messages = 0
@@ -58,27 +58,29 @@ class ExchangePrinter:
     @cached_property
     def message_depths(self) -> dict[Ref, int]:
         """How many messages each value waits for, one after the other."""
-        return message_depths(self.c.program)
+        return message_depths(self.ctx.program)
 
     def exchange(self, first: Let, out: list[Stmt]) -> None:
         """One message for all that can be exchanged now."""
         assert isinstance(first.op, Exchange)
-        lets = [let for let in self.c.bodies[first.name] if let == first or self._joins(let, first)]
+        lets = [
+            let for let in self.ctx.bodies[first.name] if let == first or self._joins(let, first)
+        ]
         parts = [let.op.value for let in lets if isinstance(let.op, Exchange)]
         self.emit_needed(parts, out)
-        values = [self.c.present(ref) for ref in parts]
+        values = [self.ctx.not_none(ref) for ref in parts]
         names = [self._name(let, ref, v) for let, ref, v in zip(lets, parts, values)]
         axes = self._axes(first.op.axes)
         message = self._call("exchange", axes, *(v.expr for v in values))
         out.append(Assign(tuple(names), message))
         for let, name, value in zip(lets, names, values):
-            self.c.values[let.name] = Value(name, value.dims)
+            self.ctx.values[let.name] = Value(name, value.dims)
 
     def _axes(self, axes: Sequence[str]) -> str:
         """Divided axes as those of tensors are called, of which they may be parts."""
-        dims = [dim for decl in self.c.program.inputs for dim in decl.dims]
-        wholes = (next(d for d in dims if axis in self.c.space.leaves(d)) for axis in axes)
-        return " ".join(dict.fromkeys(wholes))
+        dims = [dim for decl in self.ctx.program.inputs for dim in decl.dims]
+        unsplit_dims = (next(d for d in dims if axis in self.ctx.space.leaves(d)) for axis in axes)
+        return " ".join(dict.fromkeys(unsplit_dims))
 
     def _call(self, function: str, axes: str, *values: Expr) -> Call:
         """A message, with the number that tells it apart from others of the function."""
@@ -88,7 +90,7 @@ class ExchangePrinter:
 
     def _joins(self, let: Let, first: Let) -> bool:
         """Whether a value can go into the message of another one."""
-        if not isinstance(let.op, Exchange) or let.name in self.c.values:
+        if not isinstance(let.op, Exchange) or let.name in self.ctx.values:
             return False
         assert isinstance(first.op, Exchange)
         same = (
@@ -97,58 +99,61 @@ class ExchangePrinter:
         )
         if not same:
             return False
-        needed = dependencies((let.op.value,), self.c.lets, self.c.values)
-        if any(isinstance(self.c.lets[ref].op, Mode) for ref in needed):
+        needed = dependencies((let.op.value,), self.ctx.lets, self.ctx.values)
+        if any(isinstance(self.ctx.lets[ref].op, Mode) for ref in needed):
             return False
-        place = self.c.mode_placement[let.name]
-        costs_nothing = needed == {let.op.value} and isinstance(self.c.lets[let.op.value].op, Count)
-        return place in (None, self.c.mode_placement[first.name]) or costs_nothing
+        placement = self.ctx.mode_placement[let.name]
+        costs_nothing = needed == {let.op.value} and isinstance(
+            self.ctx.lets[let.op.value].op, Count
+        )
+        return placement in (None, self.ctx.mode_placement[first.name]) or costs_nothing
 
     def _name(self, let: Let, part: Ref, value: Value) -> Name:
         """The variable of an exchanged value: that of the part, where nothing else reads it."""
-        if isinstance(value.expr, Name) and self.c.last_use(part):
+        if isinstance(value.expr, Name) and self.ctx.last_use(part):
             return value.expr
-        return Name(self.c.name_of(let.name, "whole"))
+        return Name(self.ctx.name_of(let.name, "whole"))
 
     def near(self, let: Let, op: Near, out: list[Stmt]) -> None:
         """A number to subtract before squares are added up: asked for with the call that adds up,
         which only some types of data need."""
         sums, dims = self.pools.summed(Pool("gaps", op.value, op.over, op.where, op.weight), out)
-        asked = self._call("near", self._axes(op.axes), sums.function, *sums.arguments)
-        self.c.bind(let, replace(asked, keywords=sums.keywords), dims, out, "near")
+        message = self._call("near", self._axes(op.axes), sums.function, *sums.arguments)
+        self.ctx.bind(let, replace(message, keywords=sums.keywords), dims, out, "near")
 
     def from_sums(self, let: Let, op: FromSums, out: list[Stmt]) -> None:
         """A statistic from what was exchanged."""
         read = op.sums if op.near is None else (*op.sums, op.near)
-        values = [self.c.present(ref) for ref in read]
-        exprs, dims = self.lining.lined_up(values, let.type.axes)
-        sums, near = exprs[: len(op.sums)], exprs[len(op.sums) :]
+        values = [self.ctx.not_none(ref) for ref in read]
+        exprs, dims = self.broadcaster.broadcast(values, let.type.axes)
+        sums, near_exprs = exprs[: len(op.sums)], exprs[len(op.sums) :]
         if op.statistic == "var":
             self._demand_several(op, values[0].expr, out)
         expr = call(
             FUNCTIONS[op.statistic],
             *sums,
-            like=Name(self.c.first),
-            near=near[0] if near else None,
+            like=Name(self.ctx.first),
+            near=near_exprs[0] if near_exprs else None,
         )
-        self.c.bind(let, expr, dims, out, NAMES.get(op.statistic, op.statistic))
+        self.ctx.bind(let, expr, dims, out, NAMES.get(op.statistic, op.statistic))
 
     def _demand_several(self, op: FromSums, count: Expr, out: list[Stmt]) -> None:
         """Refuse the variance of a single value, where the norm does so."""
         counted = self._counted(op.sums[0])
-        for check in self.c.program.checks:
+        for check in self.ctx.program.checks:
             if isinstance(check, MinimumPoolSize) and counted == check.over:
-                owner, axes = Literal(self.c.program.name), Literal(self._over_text(check.over))
-                out.append(Do(call("runtime.demand_several_in_all", owner, count, axes)))
+                owner, axes = Literal(self.ctx.program.name), Literal(self._over_text(check.over))
+                out.append(ExprStmt(call("runtime.demand_several_in_all", owner, count, axes)))
 
     def _counted(self, ref: Ref) -> Aggregation:
         """The pools of which this is the count."""
-        op = self.c.lets[ref].op
+        op = self.ctx.lets[ref].op
         while isinstance(op, (Exchange, Map)):
-            op = self.c.lets[operands(op)[0]].op
+            op = self.ctx.lets[operands(op)[0]].op
         return op.over if isinstance(op, Count) else ()
 
     def _over_text(self, over: Aggregation) -> str:
         return ", ".join(
-            self.c.shown(a) if isinstance(m, Ones) else f"{a}: {grouping_text(m)}" for a, m in over
+            self.ctx.axis_text(a) if isinstance(m, Ones) else f"{a}: {grouping_text(m)}"
+            for a, m in over
         )

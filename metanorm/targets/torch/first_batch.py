@@ -10,7 +10,7 @@ from metanorm.targets.python.pyir import (
     Assign,
     Binary,
     Call,
-    Do,
+    ExprStmt,
     Function,
     If,
     Literal,
@@ -21,7 +21,7 @@ from metanorm.targets.python.pyir import (
     Unary,
 )
 from metanorm.targets.torch.constructor import SELF
-from metanorm.targets.torch.function import FunctionPrinter, Printed
+from metanorm.targets.torch.function import FunctionPrinter, PrintedFunction
 from metanorm.targets.torch.layout import call, integer, method
 from metanorm.targets.torch.signature import Signature
 
@@ -40,37 +40,37 @@ class FirstBatch:
     ) -> None:
         self.program = signature.program
         self.decls = initialization_order(self.program)
-        self.printed: dict[str, Printed] = {}
-        self.read: dict[str, list[str]] = {}
+        self.functions_by_name: dict[str, PrintedFunction] = {}
+        self.read_state: dict[str, list[str]] = {}
         for decl in self.decls:
             program = programs[decl.name]
             doc = f"What `{decl.name}` of `{self.program.name}` takes from its first batch."
-            name = signature.names.beginnings[decl.name]
-            self.printed[decl.name] = functions.printed(name, program, (doc,))
+            name = signature.names.initializers[decl.name]
+            self.functions_by_name[decl.name] = functions.print(name, program, (doc,))
             read = {let.op for let in program.body}
-            kept = [b.name for b in program.buffers if Buffer(b.name) in read]
-            kept += [p.name for p in program.params if Param(p.name) in read]
-            self.read[decl.name] = kept
+            state_names = [b.name for b in program.buffers if Buffer(b.name) in read]
+            state_names += [p.name for p in program.params if Param(p.name) in read]
+            self.read_state[decl.name] = state_names
 
     def demanded(self, inputs: Sequence[str]) -> list[Stmt]:
         """Begin with this call, if it is the first one in training that has elements."""
         some = Binary(">", (method(Name(inputs[0]), "numel"), integer(0)))
         first = Binary("and", (Name("self.training"), Unary("not ", BEGUN), some))
-        return [If(first, (Do(call("self.begin_", *map(Name, inputs))),))]
+        return [If(first, (ExprStmt(call("self.begin_", *map(Name, inputs))),))]
 
     def methods(self, parameters: Sequence[Parameter]) -> list[Function]:
         """`begin_`, which takes what `forward` takes, and what keeps the flag in a `state_dict`."""
         first = parameters[0].name
         body: list[Stmt] = []
         for decl in self.decls:
-            printed = self.printed[decl.name]
-            given = [Name(p.name) for p in parameters]
-            given += [Name(f"self.{name}") for name in self.read[decl.name]]
-            given += [Name(f"self.{a.name}") for a in printed.passed]
-            value = Call(Name(printed.function.name), tuple(given))
-            body.append(Do(call("runtime.take_", Name(f"self.{decl.name}"), value)))
+            printed = self.functions_by_name[decl.name]
+            arguments = [Name(p.name) for p in parameters]
+            arguments += [Name(f"self.{name}") for name in self.read_state[decl.name]]
+            arguments += [Name(f"self.{a.name}") for a in printed.constructor_arguments]
+            value = Call(Name(printed.function.name), tuple(arguments))
+            body.append(ExprStmt(call("runtime.take_", Name(f"self.{decl.name}"), value)))
         if any(p.low is not None and p.first for p in self.program.params):
-            body.append(Do(call("self.project_")))
+            body.append(ExprStmt(call("self.project_")))
         body.append(Assign((BEGUN,), Literal(True)))
         doc = (f"Take from the batch `{first}` what begins with the first one.",)
         state = Parameter("state", "Tensor")

@@ -11,8 +11,8 @@ from metanorm.targets.python.pyir import (
     Assign,
     Binary,
     Call,
-    Do,
     Expr,
+    ExprStmt,
     Function,
     IfElse,
     List,
@@ -27,7 +27,7 @@ from metanorm.targets.python.pyir import (
 )
 from metanorm.targets.torch.checks import CallChecks
 from metanorm.targets.torch.constructor import Constructor
-from metanorm.targets.torch.function import FunctionPrinter, Printed
+from metanorm.targets.torch.function import FunctionPrinter, PrintedFunction
 from metanorm.targets.torch.layout import call
 
 
@@ -35,7 +35,11 @@ class ForwardPrinter:
     """Prints `forward` of one norm; `check` and `own` are the functions that it calls."""
 
     def __init__(
-        self, functions: FunctionPrinter, constructor: Constructor, check: Function, own: Printed
+        self,
+        functions: FunctionPrinter,
+        constructor: Constructor,
+        check: Function,
+        function: PrintedFunction,
     ) -> None:
         self.functions = functions
         self.signature = functions.signature
@@ -43,7 +47,7 @@ class ForwardPrinter:
         self.momenta = self.signature.momenta
         self.constructor = constructor
         self.check = check
-        self.own = own
+        self.function = function
 
     def inputs(self) -> list[Parameter]:
         """The parameters of `forward`, in the order of the spec: what stands before a required
@@ -59,7 +63,7 @@ class ForwardPrinter:
         optional = [p for p in inputs[:last] if p.name in sizes]
         return [*required, inputs[last], *optional, *inputs[last + 1 :]]
 
-    def printed(
+    def print(
         self,
         name: str,
         first: Sequence[Parameter],
@@ -85,39 +89,45 @@ class ForwardPrinter:
         checks.shapes()  # which finds out where lengths can be read
         idle = checks.idle()
         body += [s for statements in idle.values() for s in statements]
-        kept, counter = Name(self._local("kept")), Name(self._local("counter"))
+        uses_running, counter = Name(self._local("kept")), Name(self._local("counter"))
         running = {b.name for b in self.signature.tracked}
         momenta = {name: momentum for momentum, name in self.momenta.items()}
 
-        def given(name: str) -> Expr:
+        def attribute_or_argument(name: str) -> Expr:
             if name == self.functions.measuring:
                 return checks.measuring()
             if name in shares:
                 return shares[name]
-            own = name in inner or name in idle or name in {p.name for p in first}
-            return Name(name if own else f"self.{name}")
+            is_local = name in inner or name in idle or name in {p.name for p in first}
+            return Name(name if is_local else f"self.{name}")
 
-        def passed(name: str) -> Expr:
+        def argument_expr(name: str) -> Expr:
             if name in momenta:
                 return self._momentum(momenta[name], counter)
-            return IfElse(kept, given(name), Literal(None)) if name in running else given(name)
+            return (
+                IfElse(uses_running, attribute_or_argument(name), Literal(None))
+                if name in running
+                else attribute_or_argument(name)
+            )
 
-        check, function = self.check, self.own.function
-        arguments = tuple(given(p.name) for p in check.parameters)
-        body += [Do(Call(Name(check.name), arguments)), *checked]
+        check, function = self.check, self.function.function
+        arguments = tuple(attribute_or_argument(p.name) for p in check.parameters)
+        body += [ExprStmt(Call(Name(check.name), arguments)), *checked]
         if running:
             used: Expr = Name("self.track_running_stats")
             if not flag_alone_decides(self.program):
                 used = Binary("or", (used, Unary("not ", Name("self.training"))))
-            body.append(Assign((kept,), used))
+            body.append(Assign((uses_running,), used))
         counts = counts_batches(self.program)
         if counts:
             body.append(Assign((counter,), call("runtime.counter_of", Name("self"))))
-        result: Expr = Call(Name(function.name), tuple(passed(p.name) for p in function.parameters))
+        result: Expr = Call(
+            Name(function.name), tuple(argument_expr(p.name) for p in function.parameters)
+        )
         if counts:  # once nothing can fail any more
             output = Name(self._local("result"))
             count = call("runtime.count_batch", counter, Name(self.program.inputs[0].name))
-            body += [Assign((output,), result), Do(count)]
+            body += [Assign((output,), result), ExprStmt(count)]
             result = output
         body.append(Return(result))
         body[start:] = self._reading_once(body[start:])
@@ -143,14 +153,16 @@ class ForwardPrinter:
             return Literal(1.0)
         value = Literal(None) if momentum is None else self.constructor.scalar(momentum)
         # As in torch, `None` keeps what there is where nothing is counted.
-        given = counter if counts_batches(self.program) else Literal(None)
-        return call("runtime.momentum_of", value, given)
+        batch_counter = counter if counts_batches(self.program) else Literal(None)
+        return call("runtime.momentum_of", value, batch_counter)
 
     def _local(self, name: str) -> str:
         """A name for a variable of `forward`, which inputs may have taken."""
-        taken = {p.name for d in self.program.inputs for p in self.functions.input_parameters(d)}
-        taken |= {a.name for a in self.program.arguments}
-        taken |= {self.check.name, self.own.function.name}
-        while name in taken:
+        used_names = {
+            p.name for d in self.program.inputs for p in self.functions.input_parameters(d)
+        }
+        used_names |= {a.name for a in self.program.arguments}
+        used_names |= {self.check.name, self.function.function.name}
+        while name in used_names:
             name += "_"
         return name

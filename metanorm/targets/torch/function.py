@@ -31,11 +31,11 @@ from metanorm.targets.torch.signature import Signature
 
 
 @dataclass(frozen=True)
-class Printed:
+class PrintedFunction:
     """A function, and what a call of it has to pass on from the constructor."""
 
     function: Function
-    passed: tuple[Argument, ...]
+    constructor_arguments: tuple[Argument, ...]
     reads_mode: bool
 
 
@@ -47,42 +47,42 @@ class FunctionPrinter:
         self.momenta = signature.momenta
         self.measuring = ""  # what `check` calls whether a call measures its input
 
-    def printed(self, name: str, program: Program, doc: Sequence[str]) -> Printed:
+    def print(self, name: str, program: Program, doc: Sequence[str]) -> PrintedFunction:
         """The function of a program: of the norm, or of what a parameter begins with."""
-        whole = program is self.signature.program
+        is_norm = program is self.signature.program
         read = {let.op for let in program.body}
-        params = [p for p in program.params if whole or Param(p.name) in read]
-        buffers = [b for b in program.buffers if whole or Buffer(b.name) in read]
-        taken = [a.name for a in program.arguments] + [name, "dtype", "training"]
-        taken += [i.name for i in program.inputs] + [p.name for p in params]
-        taken += [b.name for b in program.buffers]
-        taken += [f"{i.name}_size" for i in self.signature.groups()]
+        params = [p for p in program.params if is_norm or Param(p.name) in read]
+        buffers = [b for b in program.buffers if is_norm or Buffer(b.name) in read]
+        used_names = [a.name for a in program.arguments] + [name, "dtype", "training"]
+        used_names += [i.name for i in program.inputs] + [p.name for p in params]
+        used_names += [b.name for b in program.buffers]
+        used_names += [f"{i.name}_size" for i in self.signature.groups()]
         result = self.signature.names.result
         if program.divided:  # whose processes know the class of the result
-            taken.append(PROCESSES)
+            used_names.append(PROCESSES)
             result = f"{PROCESSES}.result"
-        body = statements(program, (*taken, *self.momenta.values()), result)
-        if whole:
+        body = statements(program, (*used_names, *self.momenta.values()), result)
+        if is_norm:
             body = (body[0], *demand_declared_shapes(program), *body[1:])
         used = set(names_in(body))
-        passed = self._passed(program, used)
+        constructor_arguments = self._passed(program, used)
         parameters = [p for i in program.inputs for p in self.input_parameters(i)]
         parameters += [Parameter(b.name, self.signature.buffer_type(b)) for b in buffers]
         parameters += self._params(params)
-        parameters += [Parameter(a.name, self._type(a)) for a in passed]
+        parameters += [Parameter(a.name, self._type(a)) for a in constructor_arguments]
         reads_mode = "training" in used
         if reads_mode:
             parameters.append(Parameter("training", "bool"))
-        if whole:
+        if is_norm:
             parameters += [Parameter(m, "float | Tensor") for m in self.momenta.values()]
         if PROCESSES in used:
             parameters.append(Parameter(PROCESSES, "runtime.Processes"))
         # `None` for a number becomes the epsilon of x once that is widened.
-        body = (body[0], *self._epsilons(program, passed), *body[1:])
-        returns = self.signature.returns() if whole else "Tensor"
-        leaf = ("runtime.leaf",) if whole and not program.divided else ()
+        body = (body[0], *self._epsilons(program, constructor_arguments), *body[1:])
+        returns = self.signature.returns() if is_norm else "Tensor"
+        leaf = ("runtime.leaf",) if is_norm and not program.divided else ()
         function = Function(name, tuple(parameters), returns, body, tuple(doc), leaf)
-        return Printed(function, passed, reads_mode)
+        return PrintedFunction(function, constructor_arguments, reads_mode)
 
     def input_parameters(self, decl: InputDecl, default: Expr | None = None) -> list[Parameter]:
         """An input as a parameter of the function, or with a default of `forward`."""
@@ -95,8 +95,10 @@ class FunctionPrinter:
 
     def _passed(self, program: Program, used: set[str]) -> tuple[Argument, ...]:
         """The constructor arguments that the function reads."""
-        own = set(self.momenta.values())
-        return tuple(a for a in program.arguments if a.name in used and a.name not in own)
+        momentum_names = set(self.momenta.values())
+        return tuple(
+            a for a in program.arguments if a.name in used and a.name not in momentum_names
+        )
 
     def _params(self, params: Sequence[ParamDecl]) -> list[Parameter]:
         return [Parameter(p.name, "Tensor | None" if p.switches else "Tensor") for p in params]
@@ -104,21 +106,21 @@ class FunctionPrinter:
     def check(self, name: str) -> Function:
         """What refuses calls that the norm cannot take, as a function of what it looks at."""
         program = self.signature.program
-        known = [p for i in program.inputs for p in self.input_parameters(i)]
-        known += [Parameter(b.name, self.signature.buffer_type(b)) for b in program.buffers]
-        known += self._params(program.params)
-        known += [Parameter(a.name, self._type(a)) for a in program.arguments]
-        known.append(Parameter("training", "bool"))
-        shape, self.measuring = _free("shape", known), _free("measuring", known)
-        known.append(Parameter(self.measuring, "bool"))
+        candidates = [p for i in program.inputs for p in self.input_parameters(i)]
+        candidates += [Parameter(b.name, self.signature.buffer_type(b)) for b in program.buffers]
+        candidates += self._params(program.params)
+        candidates += [Parameter(a.name, self._type(a)) for a in program.arguments]
+        candidates.append(Parameter("training", "bool"))
+        shape, self.measuring = _free("shape", candidates), _free("measuring", candidates)
+        candidates.append(Parameter(self.measuring, "bool"))
         checks = CallChecks(program, "", shape, self.measuring)
         ranks: list[Stmt] = []
         if program.target == "weight":
             ranks = demand_declared_ranks(program)
-            checks.fit_parameters()
+            checks.record_parameter_lengths()
         body = (*ranks, *checks.statements())
         used = set(names_in(body))
-        parameters = tuple(p for p in known if p.name in used)
+        parameters = tuple(p for p in candidates if p.name in used)
         doc = (f"Refuse what `{program.name}` cannot take.",)
         leaf = () if program.divided else ("runtime.leaf",)
         return Function(name, parameters, "None", body, doc, leaf)
@@ -129,20 +131,20 @@ class FunctionPrinter:
         is_shape = argument in self.signature.shapes()
         return "tuple[int, ...]" if is_shape else self.signature.annotation(argument)
 
-    def _epsilons(self, program: Program, passed: Sequence[Argument]) -> list[Stmt]:
+    def _epsilons(self, program: Program, arguments: Sequence[Argument]) -> list[Stmt]:
         """A hyperparameter that is `None` stands for the machine epsilon of the statistics."""
-        done: list[Stmt] = []
-        for argument in passed:
+        statements: list[Stmt] = []
+        for argument in arguments:
             if self.signature.nullable(argument):
                 name, dtype = Name(argument.name), Attribute(Name(program.inputs[0].name), "dtype")
                 epsilon = Attribute(call("torch.finfo", dtype), "eps")
                 missing = Binary("is", (name, Literal(None)))
-                done.append(If(missing, (Assign((name,), epsilon),)))
-        return done
+                statements.append(If(missing, (Assign((name,), epsilon),)))
+        return statements
 
 
-def _free(name: str, taken: Sequence[Parameter]) -> str:
+def _free(name: str, parameters: Sequence[Parameter]) -> str:
     """A name that no parameter has."""
-    while any(parameter.name == name for parameter in taken):
+    while any(parameter.name == name for parameter in parameters):
         name += "_"
     return name

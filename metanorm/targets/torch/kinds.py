@@ -8,30 +8,30 @@ from metanorm.ir.nodes import Pool, Program
 
 
 @dataclass(frozen=True)
-class Kind:
+class NormKind:
     """The base class, what a call gives, and how the class is used; `{}` is filled in."""
 
     base: str
-    gives: str
+    call_doc: str
     usage: str = ""
 
 
-KINDS = {
-    "activation": Kind("nn.Module", "Normalize `{input}`."),
-    "weight": Kind(
+NORM_KINDS = {
+    "activation": NormKind("nn.Module", "Normalize `{input}`."),
+    "weight": NormKind(
         "nn.Module",
         "The weight that a layer computes with, for the one that is learned.",
         "A parametrization: `register_parametrization(layer, 'weight', {name}(...))` of "
         "`torch.nn.utils.parametrize` puts it on a layer, `runtime.on_weights(model, {name})` on "
         "those of a model.",
     ),
-    "gradient": Kind(
+    "gradient": NormKind(
         "runtime.GradientNorm",
         "The gradient that is learned from, for the one that arrives.",
         "`{name}(...).attach(to)` has it applied to the gradients of a parameter, a model or an "
         "optimizer.",
     ),
-    "loss": Kind(
+    "loss": NormKind(
         "nn.Module",
         "The loss of `{input}`, a scalar.",
         "`runtime.collect(model, {name}(...), layers)` has it taken of the outputs of layers.",
@@ -42,9 +42,9 @@ WITH_WEIGHT = "It is given each parameter beside its gradient."
 LEFT_ALONE = "Gradients with fewer dimensions than {fewest} are left alone."
 
 
-def kind_of(program: Program) -> Kind:
+def norm_kind(program: Program) -> NormKind:
     """The kind of a norm, filled in for it."""
-    kind = KINDS[program.target]
+    kind = NORM_KINDS[program.target]
     fewest = fewest_dims(program)
     usage = kind.usage
     if program.target == "weight" and (program.params or program.buffers):
@@ -53,8 +53,8 @@ def kind_of(program: Program) -> Kind:
         usage += f" {LEFT_ALONE}"
     if program.target == "gradient" and len(program.inputs) > 1:
         usage += f" {WITH_WEIGHT}"
-    words = {"name": program.name, "input": program.inputs[0].name, "fewest": str(fewest)}
-    return Kind(kind.base, kind.gives.format(**words), usage.format(**words))
+    replacements = {"name": program.name, "input": program.inputs[0].name, "fewest": str(fewest)}
+    return NormKind(kind.base, kind.call_doc.format(**replacements), usage.format(**replacements))
 
 
 def most_dims(program: Program) -> int | None:

@@ -51,11 +51,11 @@ class Value:
     dims: Dims = ()
     number: bool = False
     optional: bool = False
-    loose: bool = False
+    may_lack_dims: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class IndexGroup:
     """A group of axes in an index: dimensions that are new, or that the value has."""
 
     axis: str
@@ -69,8 +69,8 @@ def method(value: Expr, name: str, *arguments: Expr, **keywords: Expr | None) ->
 
 def call(function: str, *arguments: Expr, **keywords: Expr | None) -> Call:
     """`function(arguments, key=value)`; keywords that are `None` are left out."""
-    given = tuple((key, value) for key, value in keywords.items() if value is not None)
-    return Call(Name(function), arguments, given)
+    present = tuple((key, value) for key, value in keywords.items() if value is not None)
+    return Call(Name(function), arguments, present)
 
 
 def integer(value: int) -> Expr:
@@ -92,9 +92,9 @@ class Layouts:
         self.program = program
         self.space = program.index.space
         self.locals: dict[tuple[str, str], Assign] = {}  # by stem and group of axes
-        self.taken: set[str] = set()
+        self.used_names: set[str] = set()
 
-    def frame(self, dims: Sequence[str]) -> Dims:
+    def full_dims(self, dims: Sequence[str]) -> Dims:
         """The dimensions of a tensor on these axes, split axes split."""
         return tuple(Dim(leaf) for dim in dims for leaf in self.space.leaves(dim))
 
@@ -107,15 +107,15 @@ class Layouts:
             return call("len", Name(size.name))
         for decl in self.program.inputs:
             if axis in decl.dims and decl.sort in ("tensor", "mask", "whole"):
-                frame = self.frame(decl.dims)
-                others = sum(not self.space[d.axis].variadic for d in frame)
-                rest = [
+                full_dims = self.full_dims(decl.dims)
+                single_dims = sum(not self.space[d.axis].variadic for d in full_dims)
+                other_ranks = [
                     self.rank(d.axis)
-                    for d in frame
+                    for d in full_dims
                     if self.space[d.axis].variadic and d.axis != axis
                 ]
                 total: Expr = method(Name(decl.name), "dim")
-                operands = [total, *([integer(others)] if others else []), *rest]
+                operands = [total, *([integer(single_dims)] if single_dims else []), *other_ranks]
                 return Binary("-", tuple(operands)) if len(operands) > 1 else total
         raise KeyError(axis)
 
@@ -167,104 +167,106 @@ class Layouts:
 
     # ---- lining up
 
-    def aligned(self, value: Value, frame: Dims) -> Expr:
+    def aligned(self, value: Value, full_dims: Dims) -> Expr:
         """The value as it broadcasts against a tensor with the dimensions of `frame`."""
-        value = self.within(value, frame)
+        value = self.without_other_dims(value, full_dims)
         if value.number or not value.dims:
             return value.expr
-        order = [self.place(frame, d.axis) for d in value.dims]
-        if order != sorted(order):
-            value = self._permuted(value, order)
-            order = sorted(order)
-        missing = [i for i in range(order[0], len(frame)) if i not in order]
+        indices = [self.dim_index(full_dims, d.axis) for d in value.dims]
+        if indices != sorted(indices):
+            value = self._permuted(value, indices)
+            indices = sorted(indices)
+        missing = [i for i in range(indices[0], len(full_dims)) if i not in indices]
         if not missing:
             return value.expr
         if any(not d.full for d in value.dims):
             value = self._compact(value)
             if not value.dims:
                 return value.expr
-            order = [self.place(frame, d.axis) for d in value.dims]
-            missing = [i for i in range(order[0], len(frame)) if i not in order]
+            indices = [self.dim_index(full_dims, d.axis) for d in value.dims]
+            missing = [i for i in range(indices[0], len(full_dims)) if i not in indices]
             if not missing:
                 return value.expr
-        return self._indexed(value, frame, order)
+        return self._indexed(value, full_dims, indices)
 
-    def within(self, value: Value, frame: Dims) -> Value:
+    def without_other_dims(self, value: Value, full_dims: Dims) -> Value:
         """The value without dimensions of length one that a frame does not have."""
-        there = {self.space.base(d.axis) for d in frame}
-        outside = any(self.space.base(d.axis) not in there for d in value.dims)
-        return self._compact(value) if outside else value
+        bases = {self.space.base(d.axis) for d in full_dims}
+        has_other_dims = any(self.space.base(d.axis) not in bases for d in value.dims)
+        return self._compact(value) if has_other_dims else value
 
-    def place(self, frame: Dims, axis: str) -> int:
+    def dim_index(self, full_dims: Dims, axis: str) -> int:
         """Where an axis, or the axis whose parts it enumerates, is in a frame."""
-        axes = [d.axis for d in frame]
+        axes = [d.axis for d in full_dims]
         if axis in axes:
             return axes.index(axis)
         base = self.space.base(axis)
-        return next(i for i, d in enumerate(frame) if self.space.base(d.axis) == base)
+        return next(i for i, d in enumerate(full_dims) if self.space.base(d.axis) == base)
 
-    def _indexed(self, value: Value, frame: Dims, order: list[int]) -> Expr:
+    def _indexed(self, value: Value, full_dims: Dims, indices: list[int]) -> Expr:
         """`v[:, None]`, `v[along_s]`: dimensions of length one put in with brackets."""
-        items: list[Expr | Group] = []
-        groups = sum(self.variadic(frame[i]) for i in order)
-        for i in range(order[0], len(frame)):
-            axis = frame[i].axis
-            if self.variadic(frame[i]):
-                plain = i in order and groups == 1
-                items.append(Name("...") if plain else Group(axis, new=i not in order))
+        items: list[Expr | IndexGroup] = []
+        groups = sum(self.variadic(full_dims[i]) for i in indices)
+        for i in range(indices[0], len(full_dims)):
+            axis = full_dims[i].axis
+            if self.variadic(full_dims[i]):
+                is_ellipsis = i in indices and groups == 1
+                items.append(Name("...") if is_ellipsis else IndexGroup(axis, new=i not in indices))
             else:
-                items.append(Slice() if i in order else Literal(None))
-        if order == list(range(order[0], order[0] + len(order))):
-            return self._behind(value.expr, items[len(order) :])
-        if value.loose:  # dimensions in front may not be there: what is new is counted from the end
+                items.append(Slice() if i in indices else Literal(None))
+        if indices == list(range(indices[0], indices[0] + len(indices))):
+            return self._behind(value.expr, items[len(indices) :])
+        if (
+            value.may_lack_dims
+        ):  # dimensions in front may not be there: what is new is counted from the end
             new = [i for i, item in enumerate(items) if _is_new(item)]
-            whole = [Group(frame[i].axis, new=False) if item == Name("...") else item
-                     for i, item in enumerate(items, order[0])]  # fmt: skip
-            return Subscript(value.expr, self._brackets([Name("..."), *whole[new[0] :]]))
+            exact_items = [IndexGroup(full_dims[i].axis, new=False) if item == Name("...") else item
+                     for i, item in enumerate(items, indices[0])]  # fmt: skip
+            return Subscript(value.expr, self._brackets([Name("..."), *exact_items[new[0] :]]))
         while items[-1] in (Slice(), Name("...")) and Name("...") not in items[:-1]:
             items.pop()
         return Subscript(value.expr, self._brackets(items))
 
-    def _behind(self, value: Expr, items: list[Expr | Group]) -> Expr:
+    def _behind(self, value: Expr, items: list[Expr | IndexGroup]) -> Expr:
         """New dimensions behind all others."""
-        singles = [item for item in items if not isinstance(item, Group)]
+        singles = [item for item in items if not isinstance(item, IndexGroup)]
         if singles:
             value = Subscript(value, (Name("..."), *singles))
         for group in items:
-            if isinstance(group, Group):
+            if isinstance(group, IndexGroup):
                 nones = Starred(Binary("*", (Tuple((Literal(None),)), self.rank(group.axis))))
                 value = Subscript(value, (self._local("along", group, (Name("..."), nones)),))
         return value
 
-    def _brackets(self, items: list[Expr | Group]) -> tuple[Expr, ...]:
+    def _brackets(self, items: list[Expr | IndexGroup]) -> tuple[Expr, ...]:
         """What is in the brackets. Before Python 3.11 they take no star: tuples are added."""
-        if not any(isinstance(item, Group) for item in items):
-            return tuple(item for item in items if not isinstance(item, Group))
+        if not any(isinstance(item, IndexGroup) for item in items):
+            return tuple(item for item in items if not isinstance(item, IndexGroup))
         parts: list[Expr] = []
         for item in items:
-            if isinstance(item, Group):
+            if isinstance(item, IndexGroup):
                 one = Literal(None) if item.new else call("slice", Literal(None))
                 several = Binary("*", (Tuple((one,)), self.rank(item.axis)))
                 parts.append(self._local("new" if item.new else "all", item, several))
                 continue
-            whole = call("slice", Literal(None)) if item == Slice() else item
+            slice_item = call("slice", Literal(None)) if item == Slice() else item
             if parts and isinstance(parts[-1], Tuple):
-                parts[-1] = Tuple((*parts[-1].items, whole))
+                parts[-1] = Tuple((*parts[-1].items, slice_item))
             else:
-                parts.append(Tuple((whole,)))
+                parts.append(Tuple((slice_item,)))
         return (Binary("+", tuple(parts)) if len(parts) > 1 else parts[0],)
 
-    def _local(self, stem: str, group: Group, value: Expr | tuple[Expr, ...]) -> Expr:
+    def _local(self, stem: str, group: IndexGroup, value: Expr | tuple[Expr, ...]) -> Expr:
         """A local that the function sets up first, such as `along_s`."""
         key = stem, group.axis
         if key not in self.locals:
             name = f"{stem}_{group.axis.lower()}"
-            while name in self.taken:
+            while name in self.used_names:
                 name += "_"
-            self.taken.add(name)
-            what = "a new dimension" if group.new else "all"
+            self.used_names.add(name)
+            description = "a new dimension" if group.new else "all"
             value = Tuple(value) if isinstance(value, tuple) else value
-            comment = f"{what} for each of *{group.axis}"
+            comment = f"{description} for each of *{group.axis}"
             self.locals[key] = Assign((Name(name),), value, comment)
         return self.locals[key].targets[0]
 
@@ -282,9 +284,9 @@ class Layouts:
 
     def _compact(self, value: Value) -> Value:
         """Without the dimensions of length one."""
-        gone = [d.axis for d in value.dims if not d.full]
+        length_one = [d.axis for d in value.dims if not d.full]
         dims = tuple(d for d in value.dims if d.full)
-        return Value(method(value.expr, "squeeze", self.positions(value, gone)), dims)
+        return Value(method(value.expr, "squeeze", self.positions(value, length_one)), dims)
 
     def compact(self, value: Value) -> Value:
         """The value with the axes it has and no others."""
@@ -293,7 +295,7 @@ class Layouts:
 
 def _is_new(item: object) -> bool:
     """Whether brackets put a dimension in."""
-    return item == Literal(None) or (isinstance(item, Group) and item.new)
+    return item == Literal(None) or (isinstance(item, IndexGroup) and item.new)
 
 
 def _contiguous(items: list[Expr]) -> list[Expr]:

@@ -39,12 +39,12 @@ class Lengths:
         for axis in self.space:
             leaves = self.space.leaves(axis.name)
             if axis.parts and all(leaf in axes for leaf in leaves):
-                at = axes.index(leaves[0])
-                now = tuple(Dim(a) for a in axes)
-                begin = self.layouts.position(now, at)
-                end = self.layouts.position(now, at + len(leaves) - 1)
+                index = axes.index(leaves[0])
+                dims_now = tuple(Dim(a) for a in axes)
+                begin = self.layouts.position(dims_now, index)
+                end = self.layouts.position(dims_now, index + len(leaves) - 1)
                 expr = method(expr, "flatten", begin, end)
-                axes[at : at + len(leaves)] = [axis.name]
+                axes[index : index + len(leaves)] = [axis.name]
         return expr
 
     def of(self, axis: str) -> Expr:
@@ -62,13 +62,13 @@ class Lengths:
         if self.program.target != "initial":  # where a parameter is what is being computed
             tensors += [(p.name, p.dims) for p in self.program.params if not p.switches]
         for name, declared in tensors:
-            dims = self.layouts.frame(declared)
-            for place, dim in enumerate(dims):
+            dims = self.layouts.full_dims(declared)
+            for index, dim in enumerate(dims):
                 if dim.axis == axis:
                     shape = Attribute(Name(name), "shape")
                     if not self.layouts.variadic(dim):
-                        return Subscript(shape, (self.layouts.position(dims, place),))
-                    return call("runtime.numel", Subscript(shape, (self._slice(dims, place),)))
+                        return Subscript(shape, (self.layouts.position(dims, index),))
+                    return call("runtime.numel", Subscript(shape, (self._slice(dims, index),)))
         size = self.space[axis].size
         assert size is not None, axis
         return self.number(size)
@@ -89,17 +89,17 @@ class Lengths:
         """A number that may depend on lengths."""
         return number_expr(scalar, self.of, read=True)
 
-    def _slice(self, dims: Dims, place: int) -> Expr:
-        before = [d for d in dims[:place] if self.layouts.variadic(d)]
-        after = len(dims) - place - 1
+    def _slice(self, dims: Dims, index: int) -> Expr:
+        before = [d for d in dims[:index] if self.layouts.variadic(d)]
+        after = len(dims) - index - 1
         if not before:
-            rest = [d for d in dims[place + 1 :] if self.layouts.variadic(d)]
-            if rest:
-                stop: Expr | None = plus(self.layouts.rank(dims[place].axis), place)
+            later_groups = [d for d in dims[index + 1 :] if self.layouts.variadic(d)]
+            if later_groups:
+                stop: Expr | None = plus(self.layouts.rank(dims[index].axis), index)
             else:
                 stop = integer(-after) if after else None
-            return Slice(integer(place) if place else None, stop)
-        begin = plus(Unary("-", self.layouts.rank(dims[place].axis)), -after)
+            return Slice(integer(index) if index else None, stop)
+        begin = plus(Unary("-", self.layouts.rank(dims[index].axis)), -after)
         return Slice(begin, integer(-after) if after else None)
 
     def shape(self, dims: Dims) -> Expr:
@@ -120,16 +120,16 @@ class Lengths:
         for axis in self.space:
             whole = Dim(axis.name)
             if axis.parts and whole in dims:
-                place = dims.index(whole)
-                at = self.layouts.position(tuple(dims), place)
+                index = dims.index(whole)
+                position = self.layouts.position(tuple(dims), index)
                 sizes = [self._part(part, axis.name) for part in axis.parts]
-                expr = call("torch.unflatten", expr, at, Tuple(tuple(sizes)))
-                dims[place : place + 1] = [Dim(part) for part in axis.parts]
+                expr = call("torch.unflatten", expr, position, Tuple(tuple(sizes)))
+                dims[index : index + 1] = [Dim(part) for part in axis.parts]
         return replace(value, expr=expr, dims=tuple(dims))
 
     def _part(self, part: str, whole: str) -> Expr:
         """The length of a part as `unflatten` takes it: -1 for the one that gets the rest."""
         size = self.space[part].size
         assert size is not None
-        rest = SizeOf(whole) in leaves(size)
-        return integer(-1) if rest else self.number(size)
+        is_rest = SizeOf(whole) in leaves(size)
+        return integer(-1) if is_rest else self.number(size)

@@ -8,19 +8,19 @@ from dataclasses import replace
 from metanorm.ir.nodes import Let, Mode, Ref, Repeat
 from metanorm.ir.operands import operands
 from metanorm.targets.python.pyir import Assign, Expr, For, Name, Stmt, Tuple
+from metanorm.targets.torch.broadcaster import Broadcaster
 from metanorm.targets.torch.context import Context
 from metanorm.targets.torch.layout import Dim, Value, call, method
-from metanorm.targets.torch.lining import Lining
 
 
 class LoopPrinter:
     """Prints the loops of one function. `emit` prints any binding."""
 
     def __init__(
-        self, context: Context, lining: Lining, emit: Callable[[Let, list[Stmt]], None]
+        self, context: Context, lining: Broadcaster, emit: Callable[[Let, list[Stmt]], None]
     ) -> None:
-        self.c = context
-        self.lining = lining
+        self.ctx = context
+        self.broadcaster = lining
         self.emit = emit
 
     def repeat(self, let: Let, op: Repeat, out: list[Stmt]) -> None:
@@ -31,98 +31,104 @@ class LoopPrinter:
             for initial, last, inside in zip(op.initial, carried, op.inside)
         ]
         for initial, inside, variable in zip(op.initial, op.inside, variables):
-            first = self._whole(initial, self.c.lets[initial].type.axes)
+            first = self._whole(initial, self.ctx.lets[initial].type.axes)
             if first.expr != variable:
                 out.append(Assign((variable,), first.expr))
-            self.c.values[inside] = replace(first, expr=variable)
-        for position in _in_place(op):
-            self.c.hints[op.results[position]] = variables[position].text
+            self.ctx.values[inside] = replace(first, expr=variable)
+        for position in _updated_in_place(op):
+            self.ctx.variable_hints[op.results[position]] = variables[position].text
         body: list[Stmt] = []
         for step in op.body:
-            if step.name not in self.c.values:
+            if step.name not in self.ctx.values:
                 self.emit(step, body)
         body += self._next(op, variables)
-        out.append(For(Name("_"), call("range", self.c.lengths.number(op.count)), tuple(body)))
+        out.append(For(Name("_"), call("range", self.ctx.lengths.number(op.count)), tuple(body)))
         for inside, last in zip(op.inside, carried):
             if last is not None:
-                self.c.values[last.name] = self.c.values[inside]
+                self.ctx.values[last.name] = self.ctx.values[inside]
 
     def _last(self, let: Let, op: Repeat, position: int) -> Let | None:
         """The binding of a carried value after the loop, if anything needs it."""
-        wanted = replace(op, position=position)
-        return next((other for other in self.c.bodies[let.name] if other.op == wanted), None)
+        same_loop = replace(op, position=position)
+        return next((other for other in self.ctx.bodies[let.name] if other.op == same_loop), None)
 
     def _variable(
         self, initial: Ref, last: Let | None, carried: list[Let | None], inside: Ref
     ) -> Name:
         """What a carried value is called: as it began, where nothing else needs what it was."""
         uses = 1 + sum(other is not None for other in carried)  # with that of the first step
-        began = self.c.values[initial].expr
-        if began == Name(initial) and initial in self.c.own and self.c.last_use(initial, uses):
+        began = self.ctx.values[initial].expr
+        if (
+            began == Name(initial)
+            and initial in self.ctx.spec_names
+            and self.ctx.last_use(initial, uses)
+        ):
             return Name(initial)
-        return Name(self.c.name_of(inside if last is None else last.name, inside.lstrip("%")))
+        return Name(self.ctx.name_of(inside if last is None else last.name, inside.lstrip("%")))
 
     def _next(self, op: Repeat, variables: list[Name]) -> list[Stmt]:
         """The variables as the next step begins with them, where they are not yet."""
-        done: list[Stmt] = []
+        statements: list[Stmt] = []
         changed: list[tuple[Name, Expr]] = []
         for result, inside, variable in zip(op.results, op.inside, variables):
-            value = self._whole(result, self.c.lets[inside].type.axes)
+            value = self._whole(result, self.ctx.lets[inside].type.axes)
             if value.expr != variable:
                 changed.append((variable, value.expr))
         if len(changed) > 1:
-            for place, (variable, expr) in enumerate(changed):
+            for index, (variable, expr) in enumerate(changed):
                 if not isinstance(expr, Name):
-                    new = Name(self.c.local(f"next_{variable.text}"))
-                    done.append(Assign((new,), self.c.broken(expr, done)))
-                    changed[place] = variable, new
+                    new = Name(self.ctx.local(f"next_{variable.text}"))
+                    statements.append(
+                        Assign((new,), self.ctx.with_named_operands(expr, statements))
+                    )
+                    changed[index] = variable, new
         if changed:
             targets, values = zip(*changed)
-            both = values[0] if len(values) == 1 else Tuple(values, bare=True)
-            done.append(Assign(targets, both))
-        return done
+            assigned = values[0] if len(values) == 1 else Tuple(values, bare=True)
+            statements.append(Assign(targets, assigned))
+        return statements
 
     def _whole(self, ref: Ref, axes: tuple[str, ...]) -> Value:
         """A value as a tensor with all of its axes, so that each step finds the same."""
-        value = self.c.counted(ref, self.c.present(ref))
+        value = self.ctx.as_number(ref, self.ctx.not_none(ref))
         dims = tuple(Dim(axis) for axis in axes)
         if value.number:
-            first = Name(self.c.first)
-            expr = method(first, "new_full", self.c.lengths.shape(dims), value.expr)
+            first = Name(self.ctx.first)
+            expr = method(first, "new_full", self.ctx.lengths.shape(dims), value.expr)
             return Value(expr, dims)
-        return self.lining.whole(value, axes)
+        return self.broadcaster.expanded(value, axes)
 
 
-def _in_place(op: Repeat) -> list[int]:
+def _updated_in_place(op: Repeat) -> list[int]:
     """The carried values that may change as soon as the next ones are known.
 
     Nothing that is computed later reads what they were, not even by way of an expression that has
     no name and is written where it is read.
     """
-    places = {let.name: place for place, let in enumerate(op.body)}
-    known = [p for p, ref in enumerate(op.results) if ref in places]
+    positions = {let.name: index for index, let in enumerate(op.body)}
+    candidates = [p for p, ref in enumerate(op.results) if ref in positions]
     changed: set[Ref] = set()
-    found = []
-    for position in sorted(known, key=lambda p: places[op.results[p]]):
+    in_place = []
+    for position in sorted(candidates, key=lambda p: positions[op.results[p]]):
         result = op.results[position]
         single = op.results.count(result) == 1
-        choice = isinstance(op.body[places[result]].op, Mode)
-        if not choice and single and _is_past(op, position, changed):
+        choice = isinstance(op.body[positions[result]].op, Mode)
+        if not choice and single and _is_dead_after(op, position, changed):
             changed.add(result)
-            found.append(position)
-    return found
+            in_place.append(position)
+    return in_place
 
 
-def _is_past(op: Repeat, position: int, changed: set[Ref]) -> bool:
+def _is_dead_after(op: Repeat, position: int, changed: set[Ref]) -> bool:
     """Whether nothing behind a result, which is not `changed` itself, depends on what it was."""
     result = op.results[position]
     old = {op.inside[position]}
-    behind = False
+    after_result = False
     for let in op.body:
         reads = old.intersection(operands(let.op))
-        if reads and behind:
+        if reads and after_result:
             return False
         if reads and let.name != result:
             old.add(let.name)
-        behind = behind or let.name == result
+        after_result = after_result or let.name == result
     return not (old - changed).intersection(op.results)

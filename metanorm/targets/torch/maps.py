@@ -24,10 +24,16 @@ from metanorm.targets.python.pyir import (
     Name,
     Stmt,
 )
+from metanorm.targets.torch.broadcaster import Broadcaster
 from metanorm.targets.torch.context import Context, is_square
-from metanorm.targets.torch.elementwise import NUMBER, SLOPED, TENSOR, guarded, guarded_inverse
+from metanorm.targets.torch.elementwise import (
+    FUNCTIONS_WITH_SLOPE,
+    NUMBER_FUNCTIONS,
+    TENSOR_FUNCTIONS,
+    guarded,
+    guarded_inverse,
+)
 from metanorm.targets.torch.layout import Dims, Value, integer, method
-from metanorm.targets.torch.lining import Lining
 
 NEUTRAL = {"mul": 1.0, "add": 0.0}
 
@@ -35,9 +41,9 @@ NEUTRAL = {"mul": 1.0, "add": 0.0}
 class MapPrinter:
     """Prints the maps of one function."""
 
-    def __init__(self, context: Context, lining: Lining) -> None:
-        self.c = context
-        self.lining = lining
+    def __init__(self, context: Context, lining: Broadcaster) -> None:
+        self.ctx = context
+        self.broadcaster = lining
         self.exposed = exposed_to_nan(context.program)
         self.roots = {  # values whose square root is bound as well, and that
             let.op.arguments[0]: let.name
@@ -47,101 +53,110 @@ class MapPrinter:
 
     def map(self, let: Let, op: Map, out: list[Stmt]) -> None:
         """The statements of a map, or its expression kept for later."""
-        if op.function == "rsqrt" and self.roots.get(op.arguments[0], "") in self.c.values:
-            root = self.c.values[self.roots[op.arguments[0]]]
+        if op.function == "rsqrt" and self.roots.get(op.arguments[0], "") in self.ctx.values:
+            root = self.ctx.values[self.roots[op.arguments[0]]]
             inverse = Binary("/", (integer(1), root.expr))
-            self.c.keep(let, replace(root, expr=inverse), out, "rstd")
+            self.ctx.keep(let, replace(root, expr=inverse), out, "rstd")
             return
-        optional = [ref for ref in op.arguments if self.c.values[ref].optional]
+        optional = [ref for ref in op.arguments if self.ctx.values[ref].optional]
         if op.function == "rescale":
             self._rescale(let, op, out)
             return
-        if len(optional) == 1 and self._drops_out(op, optional[0]):
-            self._neutral(let, op, optional[0], out)
+        if len(optional) == 1 and self._is_neutral_when_absent(op, optional[0]):
+            self._applied_if_present(let, op, optional[0], out)
             return
         values = [self._arithmetic(ref, op.function, i) for i, ref in enumerate(op.arguments)]
-        if all(v.number for v in values) and op.function in NUMBER:
-            value = Value(NUMBER[op.function](*(v.expr for v in values)), number=True)
-            self.c.keep(let, value, out, "number")
+        if all(v.number for v in values) and op.function in NUMBER_FUNCTIONS:
+            value = Value(NUMBER_FUNCTIONS[op.function](*(v.expr for v in values)), number=True)
+            self.ctx.keep(let, value, out, "number")
             return
         if values[0].number and (op.function == "where" or all(v.number for v in values)):
             dtype = Name("torch.bool") if op.function == "where" else None
-            values[0] = Value(self.c.tensor(values[0].expr, dtype))
+            values[0] = Value(self.ctx.tensor(values[0].expr, dtype))
         elif op.function == "where" and values[1].number and values[2].number:
             # torch would make whole numbers integers, and others float32.
-            values[2] = Value(self.c.tensor(values[2].expr))
-        exprs, dims = self.lining.lined_up(values, let.type.axes)
+            values[2] = Value(self.ctx.tensor(values[2].expr))
+        exprs, dims = self.broadcaster.broadcast(values, let.type.axes)
         loose = self._is_loose(values, let.type.axes, dims)
         if is_square(op):
             exposed = op.arguments[0] in self.exposed
             square = guarded("square", exprs[0]) if exposed else method(exprs[0], "square")
-            self.c.keep(let, Value(square, dims, loose=loose), out, "square")
+            self.ctx.keep(let, Value(square, dims, may_lack_dims=loose), out, "square")
             return
         if op.function == "unbiased" and values[1].number:
             exprs[1] = values[1].expr
-        value = Value(self._applied(op, values, exprs), dims, loose=loose)
-        self.c.keep(let, value, out, "y" if self.c.is_wide(let.name) else "value")
+        value = Value(self._applied(op, values, exprs), dims, may_lack_dims=loose)
+        self.ctx.keep(let, value, out, "y" if self.ctx.is_wide(let.name) else "value")
 
     def _applied(self, op: Map, values: Sequence[Value], exprs: Sequence[Expr]) -> Expr:
         """A map of expressions; with care where an argument may be NaN and has no gradient."""
-        plain = TENSOR[op.function](*exprs)
+        unguarded = TENSOR_FUNCTIONS[op.function](*exprs)
         if not any(ref in self.exposed for ref in op.arguments):
-            return plain
+            return unguarded
         if op.function == "div" and values[0].number:
             return Binary("*", (exprs[0], guarded_inverse(exprs[1])))
         linear = op.function in ("mul", "div") and any(value.number for value in values)
-        known = op.function in SLOPED or op.function == "rsqrt"
-        return plain if linear or not known else guarded(op.function, *exprs)
+        has_slope = op.function in FUNCTIONS_WITH_SLOPE or op.function == "rsqrt"
+        return unguarded if linear or not has_slope else guarded(op.function, *exprs)
 
     def _arithmetic(self, ref: Ref, function: str, position: int) -> Value:
         """An operand; conditions count as zero and one, but choose as they are."""
-        value = self.c.present(ref)
-        kind = self.c.lets[ref].type.kind
+        value = self.ctx.not_none(ref)
+        kind = self.ctx.lets[ref].type.kind
         chooses = function == "where" and position == 0
         if kind == "bool" and not chooses:
-            return self.c.counted(ref, value)
+            return self.ctx.as_number(ref, value)
         if chooses and kind != "bool" and not value.number:
             return replace(value, expr=Binary("!=", (value.expr, integer(0))))
         return value
 
-    def _drops_out(self, op: Map, optional: Ref) -> bool:
+    def _is_neutral_when_absent(self, op: Map, optional: Ref) -> bool:
         """Whether an absent operand changes nothing: a weight of one, a bias of zero."""
-        other = op.arguments != (optional, optional)
-        return other and NEUTRAL.get(op.function) == self.c.absent(optional)
+        has_other_operand = op.arguments != (optional, optional)
+        return has_other_operand and NEUTRAL.get(op.function) == self.ctx.absent_value(optional)
 
-    def _neutral(self, let: Let, op: Map, optional: Ref, out: list[Stmt]) -> None:
+    def _applied_if_present(self, let: Let, op: Map, optional: Ref, out: list[Stmt]) -> None:
         """`v = v * weight`, only where there is a weight."""
-        other = next(ref for ref in op.arguments if ref != optional)
-        values = [self.c.present(other), replace(self.c.values[optional], optional=False)]
-        exprs, dims = self.lining.lined_up(values, let.type.axes)
+        present_ref = next(ref for ref in op.arguments if ref != optional)
+        values = [
+            self.ctx.not_none(present_ref),
+            replace(self.ctx.values[optional], optional=False),
+        ]
+        exprs, dims = self.broadcaster.broadcast(values, let.type.axes)
         base, operand = exprs
         if values[0].number:
-            base = self.c.tensor(base)
-        reuse = isinstance(base, Name) and self.c.last_use(other) and not self._is_argument(base)
-        role = self.c.role(let.name) or self.c.next_role(let.name) or "value"
-        name = base if reuse and isinstance(base, Name) else Name(self.c.name_of(let.name, role))
+            base = self.ctx.tensor(base)
+        reuse = (
+            isinstance(base, Name)
+            and self.ctx.last_use(present_ref)
+            and not self._is_argument(base)
+        )
+        role = self.ctx.role(let.name) or self.ctx.next_role(let.name) or "value"
+        name = base if reuse and isinstance(base, Name) else Name(self.ctx.name_of(let.name, role))
         if not reuse:
-            out.append(Assign((name,), self.c.broken(base, out)))
+            out.append(Assign((name,), self.ctx.with_named_operands(base, out)))
         inner: list[Stmt] = []
-        combined = self.c.broken(self._applied(op, values, (name, operand)), inner)
-        present = Binary("is not", (Name(self.c.argument_of(optional)), Literal(None)))
+        combined = self.ctx.with_named_operands(self._applied(op, values, (name, operand)), inner)
+        present = Binary("is not", (Name(self.ctx.argument_name(optional)), Literal(None)))
         out.append(If(present, (*inner, Assign((name,), combined))))
-        loose = self._is_loose([values[0], replace(values[1], loose=True)], let.type.axes, dims)
-        self.c.values[let.name] = Value(name, dims, loose=loose)
+        loose = self._is_loose(
+            [values[0], replace(values[1], may_lack_dims=True)], let.type.axes, dims
+        )
+        self.ctx.values[let.name] = Value(name, dims, may_lack_dims=loose)
 
     def _is_loose(self, values: Sequence[Value], axes: Sequence[str], dims: Dims) -> bool:
         """Whether some dimension is there only thanks to a value that may lack it."""
         sure = {
             d.axis
             for v in values
-            if not v.loose
-            for d in self.lining.spread(v, axes).dims
+            if not v.may_lack_dims
+            for d in self.broadcaster.spread(v, axes).dims
             if d.full
         }
         return any(d.full and d.axis not in sure for d in dims)
 
     def _is_argument(self, name: Name) -> bool:
-        return name.text in self.c.program.index.inputs
+        return name.text in self.ctx.program.index.inputs
 
     def _rescale(self, let: Let, op: Map, out: list[Stmt]) -> None:
         """The one map over a wide value. What is neutral, or may be absent, is `None`."""
@@ -149,29 +164,29 @@ class MapPrinter:
         roles = {"centre": centre, **dict(zip(("scale", "weight"), scales)), "shift": shift}
         used = {role: ref for role, ref in roles.items() if not self._is_neutral(role, ref)}
         for role, ref in used.items():
-            if self.c.values[ref].optional and self.c.absent(ref) != _neutral_of(role):
-                self.c.present(ref)
-        wide = self.c.present(source)
-        if wide.loose:  # an absent input leaves it without some of its axes
-            wide = self.lining.whole(wide, let.type.axes)
+            if self.ctx.values[ref].optional and self.ctx.absent_value(ref) != _neutral_of(role):
+                self.ctx.not_none(ref)
+        wide = self.ctx.not_none(source)
+        if wide.may_lack_dims:  # an absent input leaves it without some of its axes
+            wide = self.broadcaster.expanded(wide, let.type.axes)
         values = [wide]
-        values += [replace(self.c.values[ref], optional=False) for ref in used.values()]
-        exprs, dims = self.lining.lined_up(values, let.type.axes)
+        values += [replace(self.ctx.values[ref], optional=False) for ref in used.values()]
+        exprs, dims = self.broadcaster.broadcast(values, let.type.axes)
         keywords: list[tuple[str, Expr]] = []
         for (role, ref), expr in zip(used.items(), exprs[1:]):
-            if self.c.values[ref].optional and not isinstance(expr, Name):
-                missing = Binary("is", (Name(self.c.argument_of(ref)), Literal(None)))
-                local = Name(self.c.local(role))
+            if self.ctx.values[ref].optional and not isinstance(expr, Name):
+                missing = Binary("is", (Name(self.ctx.argument_name(ref)), Literal(None)))
+                local = Name(self.ctx.local(role))
                 out.append(Assign((local,), IfElse(missing, Literal(None), expr)))
                 expr = local
             keywords.append((role, expr))
         if source in self.exposed:
             keywords.append(("gaps", Literal(True)))
         expr = Call(Name("runtime.rescale"), (exprs[0],), tuple(keywords))
-        self.c.keep(let, Value(expr, dims), out, "y")
+        self.ctx.keep(let, Value(expr, dims), out, "y")
 
     def _is_neutral(self, role: str, ref: Ref) -> bool:
-        op = self.c.lets[ref].op
+        op = self.ctx.lets[ref].op
         return isinstance(op, Number) and op.value == Const(_neutral_of(role))
 
 

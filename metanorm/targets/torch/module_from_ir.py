@@ -11,8 +11,8 @@ from metanorm.targets.python.pyir import (
     Assign,
     Blank,
     Class,
-    Do,
     Expr,
+    ExprStmt,
     Format,
     Function,
     If,
@@ -21,21 +21,21 @@ from metanorm.targets.python.pyir import (
     Return,
     Stmt,
 )
-from metanorm.targets.torch.base import Base
-from metanorm.targets.torch.beginning import Beginning
-from metanorm.targets.torch.constructor import SELF, Constructor, ordered
+from metanorm.targets.torch.base import TorchBase
+from metanorm.targets.torch.constructor import SELF, Constructor, torch_order
 from metanorm.targets.torch.describe import class_doc, function_doc
 from metanorm.targets.torch.first_batch import FirstBatch
 from metanorm.targets.torch.forward import ForwardPrinter
 from metanorm.targets.torch.function import FunctionPrinter
-from metanorm.targets.torch.kinds import fewest_dims, kind_of, most_dims
+from metanorm.targets.torch.initializers import WeightInitializer
+from metanorm.targets.torch.kinds import fewest_dims, most_dims, norm_kind
 from metanorm.targets.torch.layout import call, integer
-from metanorm.targets.torch.names import Names
+from metanorm.targets.torch.names import NormNames
 from metanorm.targets.torch.signature import Signature
 
 
 @dataclass(frozen=True)
-class Compiled:
+class CompiledNorm:
     """A norm at both ends of the compiler: its equations, its program, and that optimised.
 
     `beginnings` are the optimised programs for what its parameters begin with, by their names;
@@ -45,20 +45,20 @@ class Compiled:
     equations: ast.Norm
     program: Program
     optimised: Program
-    beginnings: Mapping[str, Program] = field(default_factory=dict)
-    base: Base | None = None
+    initializers: Mapping[str, Program] = field(default_factory=dict)
+    base: TorchBase | None = None
 
 
-def definitions(norm: Compiled, names: Names) -> tuple[Stmt, ...]:
+def definitions(norm: CompiledNorm, names: NormNames) -> tuple[Stmt, ...]:
     """The class, the type of its result where there are several outputs, and the function."""
     return _Printer(norm, names).definitions()
 
 
 class _Printer:
-    def __init__(self, norm: Compiled, names: Names) -> None:
+    def __init__(self, norm: CompiledNorm, names: NormNames) -> None:
         self.norm = norm
         self.program = norm.optimised
-        self.kind = kind_of(norm.program)
+        self.kind = norm_kind(norm.program)
         self.signature = Signature(self.program, names)
         self.base = norm.base
         self.constructor = Constructor(self.signature, norm.base)
@@ -66,26 +66,30 @@ class _Printer:
         self.tracked = self.signature.tracked
         self.functions = FunctionPrinter(self.signature)
         self.check = self.functions.check(names.check)
-        self.own = self.functions.printed(names.function, self.program, function_doc(self.program))
+        self.function = self.functions.print(
+            names.function, self.program, function_doc(self.program)
+        )
         self.first_batch: FirstBatch | None = None
-        if any(kept.first for kept in self.program.state):
-            self.first_batch = FirstBatch(self.signature, self.functions, norm.beginnings)
-        self.beginning: Beginning | None = None
+        if any(decl.first for decl in self.program.state):
+            self.first_batch = FirstBatch(self.signature, self.functions, norm.initializers)
+        self.weight_initializer: WeightInitializer | None = None
         if self.program.target == "weight" and self.signature.has_state():
-            self.beginning = Beginning(
-                self.signature, self.constructor, self.functions, norm.beginnings
+            self.weight_initializer = WeightInitializer(
+                self.signature, self.constructor, self.functions, norm.initializers
             )
 
     def definitions(self) -> tuple[Stmt, ...]:
         result = self._result_type()
-        others = [*self.beginning.printed.values()] if self.beginning else []
-        others += self.first_batch.printed.values() if self.first_batch else ()
+        initializers = (
+            [*self.weight_initializer.functions_by_name.values()] if self.weight_initializer else []
+        )
+        initializers += self.first_batch.functions_by_name.values() if self.first_batch else ()
         return (
             *result,
             self._class(),
             self.check,
-            self.own.function,
-            *(p.function for p in others),
+            self.function.function,
+            *(p.function for p in initializers),
         )
 
     def _result_type(self) -> tuple[Stmt, ...]:
@@ -95,8 +99,8 @@ class _Printer:
         fields = tuple(
             Assign((Name(name),), None, annotation="Tensor") for name, _ in self.program.outputs
         )
-        known = Do(call("runtime.register_output", Name(self.signature.returns())))
-        return (Class(self.signature.returns(), "NamedTuple", fields, doc), known)
+        register = ExprStmt(call("runtime.register_output", Name(self.signature.returns())))
+        return (Class(self.signature.returns(), "NamedTuple", fields, doc), register)
 
     def _class(self) -> Class:
         attributes = self.constructor.attributes()
@@ -121,8 +125,8 @@ class _Printer:
         body.append(forward)
         if self.first_batch is not None:
             body += self.first_batch.methods(forward.parameters[1:])
-        if self.beginning is not None:
-            body.append(self.beginning.right_inverse())
+        if self.weight_initializer is not None:
+            body.append(self.weight_initializer.right_inverse())
         if self.base is None or not self.base.is_plain:
             body.append(self._extra_repr())
         doc = class_doc(self.norm.equations, self.program, self.kind.usage)
@@ -130,12 +134,12 @@ class _Printer:
         return Class(self.program.name, base, tuple(body), doc)
 
     def _resets(self) -> list[Stmt]:
-        made = [self.constructor.reset()] if self.signature.makes_state() else []
-        return [*made, *([self.constructor.reset_running()] if self.tracked else [])]
+        reset = [self.constructor.reset()] if self.signature.makes_state() else []
+        return [*reset, *([self.constructor.reset_running()] if self.tracked else [])]
 
     def _forward(self) -> Function:
-        forward = ForwardPrinter(self.functions, self.constructor, self.check, self.own)
-        demanded = self.beginning.demanded() if self.beginning is not None else []
+        forward = ForwardPrinter(self.functions, self.constructor, self.check, self.function)
+        demanded = self.weight_initializer.demanded() if self.weight_initializer is not None else []
         inner = [Name(p.name) for p in forward.inputs()]
         override = call("runtime.has_override", Name("self"), inner[0])
         node = call("runtime.handle_override", Name("self.forward"), *inner)
@@ -144,8 +148,8 @@ class _Printer:
         first: list[Stmt] = []
         if self.first_batch is not None:
             first = self.first_batch.demanded([name.text for name in inner])
-        doc = (self.kind.gives,)
-        return forward.printed("forward", (SELF,), before, demanded, doc, checked=first)
+        doc = (self.kind.call_doc,)
+        return forward.print("forward", (SELF,), before, demanded, doc, checked=first)
 
     def _extra_repr(self) -> Function:
         parts: list[str | Expr] = []
@@ -154,9 +158,9 @@ class _Printer:
             for a in self.program.constructor_arguments
             if not a.required and a.type != "size"
         ]
-        named += [s.name for s in ordered(self.program.switches) if s.name != "bias"]
-        plain = [a for a in self.program.constructor_arguments if a.name not in named]
-        for argument in plain:
+        named += [s.name for s in torch_order(self.program.switches) if s.name != "bias"]
+        positional = [a for a in self.program.constructor_arguments if a.name not in named]
+        for argument in positional:
             parts += [", "] if parts else []
             parts.append(Name(f"self.{argument.name}"))
         for name in named:

@@ -13,32 +13,32 @@ from metanorm.semantics.reserved import GENERATED
 
 
 @dataclass(frozen=True)
-class Names:
+class NormNames:
     """The names that the definitions of one norm go by."""
 
     norm: str
     function: str
     check: str  # the function that refuses what the norm cannot take
     result: str  # the class of the result, where there are several outputs
-    beginnings: Mapping[str, str]  # functions for first values, by what begins with them
+    initializers: Mapping[str, str]  # functions for first values, by what begins with them
 
 
-def names_of(programs: Sequence[Program]) -> list[Names]:
+def names_of(programs: Sequence[Program]) -> list[NormNames]:
     """Names that hide neither each other nor anything that generated code uses."""
-    taken = {program.name for program in programs} | GENERATED | BUILTINS
-    found = []
+    used_names = {program.name for program in programs} | GENERATED | BUILTINS
+    names = []
     for program in programs:
-        function = _free(snake_case(program.name), "_function", taken | _parameters(program))
-        result = _free(f"{program.name}Output", "_", taken)
+        function = _free(snake_case(program.name), "_function", used_names | _parameters(program))
+        result = _free(f"{program.name}Output", "_", used_names)
         check = f"_check_{function}"  # no name of a spec begins like this
-        taken |= {function, result}
+        used_names |= {function, result}
         beginnings = {}
-        for kept in program.state:
-            if kept.from_weight or kept.first:
-                beginnings[kept.name] = _free(f"{function}_{kept.name}", "_", taken)
-        taken |= set(beginnings.values())
-        found.append(Names(program.name, function, check, result, beginnings))
-    return found
+        for decl in program.state:
+            if decl.from_weight or decl.first:
+                beginnings[decl.name] = _free(f"{function}_{decl.name}", "_", used_names)
+        used_names |= set(beginnings.values())
+        names.append(NormNames(program.name, function, check, result, beginnings))
+    return names
 
 
 def _parameters(program: Program) -> set[str]:
@@ -48,7 +48,7 @@ def _parameters(program: Program) -> set[str]:
     return inputs | arguments | {f"{name}_size" for name in inputs} | set(momenta(program).values())
 
 
-def _free(name: str, suffix: str, taken: set[str]) -> str:
-    while name in taken or name in KEYWORDS:
+def _free(name: str, suffix: str, used_names: set[str]) -> str:
+    while name in used_names or name in KEYWORDS:
         name += suffix
     return name

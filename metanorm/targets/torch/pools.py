@@ -30,10 +30,10 @@ from metanorm.targets.python.pyir import (
     Stmt,
     Tuple,
 )
-from metanorm.targets.torch.along import AlongPrinter, is_along
+from metanorm.targets.torch.broadcaster import Broadcaster
 from metanorm.targets.torch.context import Context
 from metanorm.targets.torch.layout import Dim, Dims, Value, call, integer, method
-from metanorm.targets.torch.lining import Lining
+from metanorm.targets.torch.overlapping import OverlappingPoolPrinter, is_overlapping
 
 FUNCTIONS = {
     "mean": "mean",
@@ -54,16 +54,16 @@ NAMES = {
 }
 POWERS = {"gaps": 1, "squares": 2}  # of what is added up
 # Statistics of the same pools that one call gives, in this order.
-TOGETHER = {"moments": ("mean", "var"), "power_sums": ("gaps", "squares")}
+PAIRED_STATISTICS = {"moments": ("mean", "var"), "power_sums": ("gaps", "squares")}
 
 
 class PoolPrinter:
     """Prints the pools of one function."""
 
-    def __init__(self, context: Context, lining: Lining) -> None:
-        self.c = context
-        self.lining = lining
-        self.along = AlongPrinter(context)
+    def __init__(self, context: Context, lining: Broadcaster) -> None:
+        self.ctx = context
+        self.broadcaster = lining
+        self.overlapping = OverlappingPoolPrinter(context)
         self.layouts = context.layouts
         self.space = context.space
 
@@ -73,23 +73,23 @@ class PoolPrinter:
         """A statistic; mean and variance of the same pools come from one call."""
         value = self._prepared(op, out)
         dense = [(axis, m.matrix) for axis, m in op.over if isinstance(m, Dense)]
-        if dense and not is_along(op):
+        if dense and not is_overlapping(op):
             self._dense(let, op, value, dense[0], out)
             return
-        for function, pair in TOGETHER.items():
+        for function, pair in PAIRED_STATISTICS.items():
             if op.statistic in pair:
                 first = op.statistic == pair[0]
                 partner = self._partner(let, op, pair[1] if first else pair[0])
                 if partner is not None:
-                    both = (let, partner) if first else (partner, let)
-                    self._together(function, both, op, value, out)
+                    pair_lets = (let, partner) if first else (partner, let)
+                    self._paired_statistics(function, pair_lets, op, value, out)
                     return
-        if op.statistic == "second" and self._about_centre(op) and not is_along(op):
+        if op.statistic == "second" and self._about_centre(op) and not is_overlapping(op):
             value = self._centred(op, value, out)
             op = replace(op, statistic="mean", about=None)
         expr, dims = self._call(op, value, out)
         statistic = let.op.statistic if isinstance(let.op, Pool) else op.statistic
-        self._bound(let, expr, dims, out, self._fallback(op.value, statistic))
+        self._bind_statistic(let, expr, dims, out, self._fallback(op.value, statistic))
 
     def summed(self, op: Pool, out: list[Stmt]) -> tuple[Call, Dims]:
         """The call that adds up the values of a pool, and the dimensions of its result."""
@@ -102,89 +102,91 @@ class PoolPrinter:
         stem = "" if value.startswith("%") else f"{value}_"
         return f"{stem}{NAMES.get(statistic, statistic)}"
 
-    def _bound(self, let: Let, expr: Expr, dims: Dims, out: list[Stmt], name: str) -> None:
-        variable = Name(self.c.name_of(let.name, name))
+    def _bind_statistic(self, let: Let, expr: Expr, dims: Dims, out: list[Stmt], name: str) -> None:
+        variable = Name(self.ctx.name_of(let.name, name))
         out.append(Assign((variable,), expr, self._per(dims)))
-        self.c.values[let.name] = Value(variable, dims)
+        self.ctx.values[let.name] = Value(variable, dims)
 
     def _per(self, dims: Dims) -> str:
-        axes = ", ".join(self.c.shown(d.axis) for d in dims if d.full)
+        axes = ", ".join(self.ctx.axis_text(d.axis) for d in dims if d.full)
         return f"per {axes}" if axes else ""
 
     def _about_centre(self, op: Pool) -> bool:
         """Whether it is a second moment about anything but zero."""
-        about = self.c.lets[op.about].op if op.about is not None else None
+        about = self.ctx.lets[op.about].op if op.about is not None else None
         zero = isinstance(about, Number) and about.value == Const(0.0)
         return op.statistic == "second" and not zero
 
     def _centred(self, op: Pool, value: Value, out: list[Stmt]) -> Value:
         """(x - about)^2, which a second moment about a given centre is the mean of."""
         assert op.about is not None
-        about = self.lining.spread(self.c.present(op.about), [d.axis for d in value.dims])
-        plain = replace(op, over=tuple((axis, Ones()) for axis, _ in op.over))
-        weights = self._weights(plain, value)
+        about = self.broadcaster.spread(self.ctx.not_none(op.about), [d.axis for d in value.dims])
+        unpooled = replace(op, over=tuple((axis, Ones()) for axis, _ in op.over))
+        weights = self._weights(unpooled, value)
         counted = value.expr
         if weights:
-            counted = Name(self.c.local("counted"))
+            counted = Name(self.ctx.local("counted"))
             out.append(Assign((counted,), call("runtime.only_counted", value.expr, **weights)))
         difference = Binary("-", (counted, self.layouts.aligned(about, value.dims)))
-        name = Name(self.c.local("squares"))
+        name = Name(self.ctx.local("squares"))
         out.append(Assign((name,), method(difference, "square")))
         return replace(value, expr=name)
 
-    def _partner(self, let: Let, op: Pool, other: str) -> Let | None:
+    def _partner(self, let: Let, op: Pool, statistic: str) -> Let | None:
         """The other one of two statistics of the same pools, if it is not computed yet."""
-        wanted = replace(op, statistic=other)
-        for candidate in self.c.bodies[let.name]:
-            open_ = candidate.name not in self.c.values
-            if candidate.op == wanted and open_:
-                same = self.c.mode_placement[candidate.name] == self.c.mode_placement[let.name]
-                return candidate if same else None
+        partner_op = replace(op, statistic=statistic)
+        for candidate in self.ctx.bodies[let.name]:
+            is_pending = candidate.name not in self.ctx.values
+            if candidate.op == partner_op and is_pending:
+                same_placement = (
+                    self.ctx.mode_placement[candidate.name] == self.ctx.mode_placement[let.name]
+                )
+                return candidate if same_placement else None
         return None
 
-    def _together(
-        self, function: str, both: tuple[Let, Let], op: Pool, value: Value, out: list[Stmt]
+    def _paired_statistics(
+        self, function: str, pair_lets: tuple[Let, Let], op: Pool, value: Value, out: list[Stmt]
     ) -> None:
         """Two statistics of the same pools from one call."""
         expr, dims = self._call(replace(op, statistic=function), value, out)
         names = [
-            Name(self.c.name_of(let.name, self._fallback(op.value, statistic)))
-            for let, statistic in zip(both, TOGETHER[function])
+            Name(self.ctx.name_of(let.name, self._fallback(op.value, statistic)))
+            for let, statistic in zip(pair_lets, PAIRED_STATISTICS[function])
         ]
         out.append(Assign((names[0], names[1]), expr, self._per(dims)))
-        for let, name in zip(both, names):
-            self.c.values[let.name] = Value(name, dims)
+        for let, name in zip(pair_lets, names):
+            self.ctx.values[let.name] = Value(name, dims)
 
     def _call(self, op: Pool, value: Value, out: list[Stmt]) -> tuple[Expr, Dims]:
         """The call of the runtime, and the dimensions of its result."""
         indexed = [(axis, m) for axis, m in op.over if isinstance(m, ByIndex)]
         pooled = [axis for axis, m in op.over if isinstance(m, (Ones, ByIndex, *REGULAR))]
-        cut = self._cut(value, op.over)
-        value = self.c.named(cut, out) if cut is not value else value
+        split_value = self._split_into_cells(value, op.over)
+        value = self.ctx.in_variable(split_value, out) if split_value is not value else value
         weights = self._weights(op, value)
         name = FUNCTIONS.get(op.statistic, op.statistic)
         name = {"second": "mean_square", "var": "moments"}.get(name, name)
-        extra = [integer(int(op.statistic[1]))] if op.statistic in ("l1", "l2") else []
+        extra_arguments = [integer(int(op.statistic[1]))] if op.statistic in ("l1", "l2") else []
         if op.statistic in POWERS:
-            extra = [integer(POWERS[op.statistic])]
+            extra_arguments = [integer(POWERS[op.statistic])]
         if op.share is not None:
-            extra = [self.c.lengths.number(op.share)]
-        if is_along(op):
-            expr, dims = self._along(name, extra, op, value, weights)
+            extra_arguments = [self.ctx.lengths.number(op.share)]
+        if is_overlapping(op):
+            expr, dims = self._overlapping_pool(name, extra_arguments, op, value, weights)
         elif indexed:
             axis, matrix = indexed[0]
-            expr, dims = self._grouped(name, extra, axis, matrix, value, pooled, weights)
+            expr, dims = self._grouped(name, extra_arguments, axis, matrix, value, pooled, weights)
         else:
             keep = self._keeps(op, value, pooled)
             expr = call(
                 f"runtime.{name}",
                 value.expr,
-                *extra,
+                *extra_arguments,
                 dim=self.layouts.positions(value, pooled),
                 keepdim=Literal(True) if keep else None,
                 **weights,
             )
-            dims = _left(value.dims, pooled, keep)
+            dims = _result_dims(value.dims, pooled, keep)
         if op.statistic in (*POWERS, "power_sums") and op.about is not None:
             assert isinstance(expr, Call)
             expr = self._about(expr, op.about, dims)
@@ -192,12 +194,12 @@ class PoolPrinter:
 
     def _about(self, call_: Call, about: Ref, dims: Dims) -> Call:
         """The call with the centre of powers, which broadcasts against the result."""
-        centre = self.c.present(about)
+        centre = self.ctx.not_none(about)
         if centre.number:
             if centre.expr == Literal(0):
                 return call_
-            centre = Value(self.c.tensor(centre.expr))
-        spread = self.lining.spread(centre, [d.axis for d in dims])
+            centre = Value(self.ctx.tensor(centre.expr))
+        spread = self.broadcaster.spread(centre, [d.axis for d in dims])
         # One that is `None`, where nothing has to be subtracted, lies as the result does.
         expr = spread.expr if spread.dims == dims else self.layouts.aligned(spread, dims)
         return replace(call_, keywords=(*call_.keywords, ("about", expr)))
@@ -207,31 +209,31 @@ class PoolPrinter:
 
         Of an axis that was cut only the cells are left, so nothing is kept in its place.
         """
-        cut = any(isinstance(m, REGULAR) for _, m in op.over)
+        has_cells = any(isinstance(m, REGULAR) for _, m in op.over)
         groups = any(self.layouts.variadic(d) for d in value.dims if d.axis not in pooled)
-        return groups and not cut
+        return groups and not has_cells
 
-    def _along(
+    def _overlapping_pool(
         self,
         name: str,
-        extra: list[Expr],
+        extra_arguments: list[Expr],
         op: Pool,
         value: Value,
         weights: dict[str, Expr | None],
     ) -> tuple[Expr, Dims]:
         """A pool by matrices along some dimensions, and over all of others."""
-        along, dims = self.along.along(value, op.over)
+        matrices, dims = self.overlapping.matrices_by_dim(value, op.over)
         pooled = [axis for axis, m in op.over if isinstance(m, (Ones, *REGULAR))]
         keep = bool(pooled) and self._keeps(op, value, pooled)
-        dims = _left(dims, pooled, keep)
+        dims = _result_dims(dims, pooled, keep)
         if op.about is not None and self._about_centre(op):
-            about = self.lining.spread(self.c.present(op.about), [d.axis for d in dims])
-            name, extra = "second", [self.layouts.aligned(about, dims)]
+            about = self.broadcaster.spread(self.ctx.not_none(op.about), [d.axis for d in dims])
+            name, extra_arguments = "second", [self.layouts.aligned(about, dims)]
         expr = call(
             f"runtime.{name}_along",
             value.expr,
-            *extra,
-            along,
+            *extra_arguments,
+            matrices,
             dim=self.layouts.positions(value, pooled) if pooled else None,
             keepdim=Literal(True) if keep else None,
             **weights,
@@ -252,7 +254,7 @@ class PoolPrinter:
         others = [a for a in pooled if a != axis]
         also = self.layouts.positions(value, others) if others else None
         at = self.layouts.position(value.dims, place)
-        function = Attribute(self.c.groups(matrix.index), name)
+        function = Attribute(self.ctx.groups(matrix.index), name)
         given = {"dim": at, "also": also, **weights}
         keywords = tuple((key, v) for key, v in given.items() if v is not None)
         expr = Call(function, (value.expr, *extra), keywords)
@@ -264,18 +266,18 @@ class PoolPrinter:
 
     def _prepared(self, op: Pool, out: list[Stmt]) -> Value:
         """The value in a variable, on all axes that are pooled."""
-        value = self.c.counted(op.value, self.c.present(op.value))
-        weights = [self.c.lets[r].type.axes for r in (op.where, op.weight) if r is not None]
-        wanted = self.space.join(self.c.lets[op.value].type.axes, *weights)
+        value = self.ctx.as_number(op.value, self.ctx.not_none(op.value))
+        weights = [self.ctx.lets[r].type.axes for r in (op.where, op.weight) if r is not None]
+        wanted = self.space.join(self.ctx.lets[op.value].type.axes, *weights)
         full = self._uncut(wanted, op.over)
         if value.number:  # the same in all cells, such as their length
-            value = Value(self.c.tensor(value.expr), loose=True)
-        value = self.lining.spread(value, full)
+            value = Value(self.ctx.tensor(value.expr), may_lack_dims=True)
+        value = self.broadcaster.spread(value, full)
         missing = [a for a in full if a not in {d.axis for d in value.dims if d.full}]
-        if value.loose or (missing and (weights or is_along(op))):
-            value = self.lining.whole(value, full)
+        if value.may_lack_dims or (missing and (weights or is_overlapping(op))):
+            value = self.broadcaster.expanded(value, full)
         # Where dimensions are counted from the end of the tensor, it is mentioned twice.
-        return self.c.named(value, out) if self._mentioned_twice(op, value) else value
+        return self.ctx.in_variable(value, out) if self._mentioned_twice(op, value) else value
 
     def _uncut(self, axes: Sequence[str], over: Aggregation) -> list[str]:
         """The axes of a value, with a pooled axis in the place of cells of it."""
@@ -286,58 +288,60 @@ class PoolPrinter:
     def _mentioned_twice(self, op: Pool, value: Value) -> bool:
         return self._about_centre(op) or any(self.layouts.variadic(d) for d in value.dims)
 
-    def _cut(self, value: Value, over: Aggregation) -> Value:
+    def _split_into_cells(self, value: Value, over: Aggregation) -> Value:
         """Each axis that has several partitions as cells and the rest, for this pool alone."""
         for axis, matrix in over:
             axes = [d.axis for d in value.dims]
             if not isinstance(matrix, REGULAR) or axis not in axes:
                 continue
-            place = axes.index(axis)
-            cells, rest = Dim(self.space.cells(axis, matrix)), Dim(axis)
+            index = axes.index(axis)
+            cells, rest_dim = Dim(self.space.cells(axis, matrix)), Dim(axis)
             rest_size = integer(-1)
             match matrix:
                 case Blocks(count):
-                    sizes, parts = (self.c.lengths.number(count), rest_size), (cells, rest)
+                    sizes, parts = (self.ctx.lengths.number(count), rest_size), (cells, rest_dim)
                 case Chunks(size):
-                    sizes, parts = (rest_size, self.c.lengths.number(size)), (cells, rest)
+                    sizes, parts = (rest_size, self.ctx.lengths.number(size)), (cells, rest_dim)
                 case Interleave(count):
-                    sizes, parts = (rest_size, self.c.lengths.number(count)), (rest, cells)
-            at = self.layouts.position(value.dims, place)
-            expr = call("torch.unflatten", value.expr, at, Tuple(sizes))
+                    sizes, parts = (rest_size, self.ctx.lengths.number(count)), (rest_dim, cells)
+            position = self.layouts.position(value.dims, index)
+            expr = call("torch.unflatten", value.expr, position, Tuple(sizes))
             value = replace(
-                value, expr=expr, dims=(*value.dims[:place], *parts, *value.dims[place + 1 :])
+                value, expr=expr, dims=(*value.dims[:index], *parts, *value.dims[index + 1 :])
             )
         return value
 
     def _weights(self, op: Pool | Count, value: Value) -> dict[str, Expr | None]:
         """Mask and weights as they broadcast against the value, which is cut already."""
         axes = [axis for axis, _ in op.over] + [d.axis for d in value.dims]
-        found: dict[str, Expr | None] = {}
-        for word, ref in (("where", op.where), ("weight", op.weight)):
+        weights: dict[str, Expr | None] = {}
+        for keyword, ref in (("where", op.where), ("weight", op.weight)):
             if ref is not None:
-                given = self.c.values[ref]
-                cut = self._cut(self.lining.spread(given, axes), op.over)
-                expr = self.layouts.aligned(cut, value.dims)
-                if given.number:
-                    expr = self.c.tensor(expr)
-                if given.optional and not isinstance(expr, Name):
-                    missing = Binary("is", (given.expr, Literal(None)))
+                weight = self.ctx.values[ref]
+                split_weight = self._split_into_cells(
+                    self.broadcaster.spread(weight, axes), op.over
+                )
+                expr = self.layouts.aligned(split_weight, value.dims)
+                if weight.number:
+                    expr = self.ctx.tensor(expr)
+                if weight.optional and not isinstance(expr, Name):
+                    missing = Binary("is", (weight.expr, Literal(None)))
                     expr = IfElse(missing, Literal(None), expr)
-                found[word] = expr
-        return found
+                weights[keyword] = expr
+        return weights
 
     # ---- given matrices
 
     def _dense(
-        self, let: Let, op: Pool, value: Value, given: tuple[str, str], out: list[Stmt]
+        self, let: Let, op: Pool, value: Value, matrix_on_axis: tuple[str, str], out: list[Stmt]
     ) -> None:
-        axis, matrix = given
-        place = [d.axis for d in value.dims].index(axis)
-        at = self.layouts.position(value.dims, place)
+        axis, matrix = matrix_on_axis
+        index = [d.axis for d in value.dims].index(axis)
+        position = self.layouts.position(value.dims, index)
         name = "rows_mean" if op.statistic == "mean" else "rows_var"
-        rows = self.c.rows(matrix, axis)
-        expr = call(f"runtime.{name}", value.expr, rows, dim=at)
-        self._bound(let, expr, value.dims, out, self._fallback(op.value, op.statistic))
+        rows = self.ctx.rows(matrix, axis)
+        expr = call(f"runtime.{name}", value.expr, rows, dim=position)
+        self._bind_statistic(let, expr, value.dims, out, self._fallback(op.value, op.statistic))
 
     # ---- counts
 
@@ -345,8 +349,8 @@ class PoolPrinter:
         """How many elements each pool holds."""
         weights = [ref for ref in (op.where, op.weight) if ref is not None]
         indexed = [(axis, m) for axis, m in op.over if isinstance(m, ByIndex)]
-        inner = {a for r in weights for a in self._uncut(self.c.lets[r].type.axes, op.over)}
-        if is_along(op):
+        inner = {a for r in weights for a in self._uncut(self.ctx.lets[r].type.axes, op.over)}
+        if is_overlapping(op):
             self._count_along(let, op, weights, inner, out)
             return
         factors = [
@@ -362,12 +366,12 @@ class PoolPrinter:
             expr, dims = self._weighed(op, weights, inner, out)
         else:
             axis, matrix = indexed[0]
-            first = Name(self.c.first)
-            expr = method(self.c.groups(matrix.index), "sizes", first)
+            first = Name(self.ctx.first)
+            expr = method(self.ctx.groups(matrix.index), "sizes", first)
             dims = (Dim(self.space.cells(axis, matrix)),)
         if factors:
             expr = Binary("*", (expr, *factors))
-        self._bound(let, expr, dims, out, "count")
+        self._bind_statistic(let, expr, dims, out, "count")
 
     def _count_along(
         self, let: Let, op: Count, weights: list[Ref], inner: set[str], out: list[Stmt]
@@ -375,29 +379,31 @@ class PoolPrinter:
         """The number of elements of pools that each position has for itself."""
         if weights:
             expr, dims = self._weighed(op, weights, {*inner, *(a for a, _ in op.over)}, out)
-            self._bound(let, expr, dims, out, "count")
+            self._bind_statistic(let, expr, dims, out, "count")
             return
-        plain = [(axis, m) for axis, m in op.over if isinstance(m, (Ones, *REGULAR))]
-        factors = [Value(self._pool_size(axis, m), number=True) for axis, m in plain]
-        factors += [self.along.sizes(axis, m) for axis, m in op.over if (axis, m) not in plain]
-        exprs, dims = self.lining.lined_up(factors, let.type.axes)
+        regular = [(axis, m) for axis, m in op.over if isinstance(m, (Ones, *REGULAR))]
+        factors = [Value(self._pool_size(axis, m), number=True) for axis, m in regular]
+        factors += [
+            self.overlapping.sizes(axis, m) for axis, m in op.over if (axis, m) not in regular
+        ]
+        exprs, dims = self.broadcaster.broadcast(factors, let.type.axes)
         expr = exprs[0] if len(exprs) == 1 else Binary("*", tuple(exprs))
-        self._bound(let, expr, dims, out, "count")
+        self._bind_statistic(let, expr, dims, out, "count")
 
     def _number(self, let: Let, factors: list[Expr], out: list[Stmt]) -> None:
         expr = factors[0] if len(factors) == 1 else Binary("*", tuple(factors))
-        name = Name(self.c.name_of(let.name, "count"))
+        name = Name(self.ctx.name_of(let.name, "count"))
         out.append(Assign((name,), expr))
-        self.c.values[let.name] = Value(name, number=True)
+        self.ctx.values[let.name] = Value(name, number=True)
 
     def _pool_size(self, axis: str, matrix: Grouping) -> Expr:
         """The number of positions in a pool."""
-        size = self.c.lengths.of(axis)
+        size = self.ctx.lengths.of(axis)
         match matrix:
             case Blocks(count) | Interleave(count):
-                return Binary("//", (size, self.c.lengths.number(count)))
+                return Binary("//", (size, self.ctx.lengths.number(count)))
             case Chunks(width):
-                return self.c.lengths.number(width)
+                return self.ctx.lengths.number(width)
             case _:
                 return size
 
@@ -405,19 +411,19 @@ class PoolPrinter:
         self, op: Count, weights: Sequence[Ref], inner: set[str], out: list[Stmt]
     ) -> tuple[Expr, Dims]:
         """The total weight, on the axes that the weights have."""
-        values = [self.c.values[ref] for ref in weights]
-        frame = self.lining.frame_of(self.space.ordered(inner), values)
-        dims = tuple(Dim(d.axis) for d in frame if d.axis in inner)
-        first, shape = Name(self.c.first), self.c.lengths.shape(dims)
+        values = [self.ctx.values[ref] for ref in weights]
+        full_dims = self.broadcaster.common_dims(self.space.ordered(inner), values)
+        dims = tuple(Dim(d.axis) for d in full_dims if d.axis in inner)
+        first, shape = Name(self.ctx.first), self.ctx.lengths.shape(dims)
         over = tuple(pair for pair in op.over if pair[0] in inner)
         if {axis for axis, _ in over} == inner and all(isinstance(m, Ones) for _, m in over):
-            given = self._weights(op, Value(first, dims))
-            return call("runtime.count", first, shape, **given), ()
-        ones = self.c.named(Value(method(first, "new_ones", shape), dims), out)
+            weights_by_keyword = self._weights(op, Value(first, dims))
+            return call("runtime.count", first, shape, **weights_by_keyword), ()
+        ones = self.ctx.in_variable(Value(method(first, "new_ones", shape), dims), out)
         return self._call(Pool("sum", "", over, op.where, op.weight), ones, out)
 
 
-def _left(dims: Dims, pooled: Sequence[str], keep: bool) -> Dims:
+def _result_dims(dims: Dims, pooled: Sequence[str], keep: bool) -> Dims:
     """The dimensions of a result; pooled ones have length one where they are kept."""
     return tuple(
         Dim(d.axis, d.full and d.axis not in pooled) for d in dims if keep or d.axis not in pooled

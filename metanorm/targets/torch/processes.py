@@ -28,41 +28,41 @@ from metanorm.targets.torch.exchanges import PROCESSES
 from metanorm.targets.torch.forward import ForwardPrinter
 from metanorm.targets.torch.function import FunctionPrinter
 from metanorm.targets.torch.layout import call
-from metanorm.targets.torch.module_from_ir import Compiled
-from metanorm.targets.torch.names import Names
+from metanorm.targets.torch.module_from_ir import CompiledNorm
+from metanorm.targets.torch.names import NormNames
 from metanorm.targets.torch.signature import Signature
 
 TABLE = "NORMS"
 FIRST = (Parameter("self", "nn.Module"), Parameter(PROCESSES, "runtime.Processes"))
-ENDS = ("", "_everywhere")  # of the names of functions for samples, and for all axes
+SUFFIXES = ("", "_everywhere")  # of the names of functions for samples, and for all axes
 
 
 def definitions_among_processes(
-    norms: Sequence[Compiled], names: Sequence[Names]
+    norms: Sequence[CompiledNorm], names: Sequence[NormNames]
 ) -> tuple[Stmt, ...]:
     """The functions of all norms that exchange anything, and a table of all norms; nothing where
     no norm has an axis that could be divided."""
     entries: list[tuple[Expr, Expr]] = []
     functions: list[Stmt] = []
-    for norm, own in zip(norms, names):
-        known = divided(norm.optimised)
-        if known is None:
+    for norm, norm_names in zip(norms, names):
+        division = divided(norm.optimised)
+        if division is None:
             continue
         printed = []
-        for end, variant in zip(ENDS, known.variants):
-            made = _Variant(norm, own, variant, known, end)
-            functions += made.definitions()
-            printed.append(made)
-        entries.append((Literal(own.norm), _entry(norm.optimised, known, printed)))
+        for end, variant in zip(SUFFIXES, division.variants):
+            printer = _VariantPrinter(norm, norm_names, variant, division, end)
+            functions += printer.definitions()
+            printed.append(printer)
+        entries.append((Literal(norm_names.norm), _entry(norm.optimised, division, printed)))
     if not entries:
         return ()
     return (*functions, Assign((Name(TABLE),), Dict(tuple(entries))))
 
 
-def _entry(program: Program, known: Divided, printed: Sequence[_Variant]) -> Expr:
+def _entry(program: Program, division: Divided, printed: Sequence[_VariantPrinter]) -> Expr:
     """What the runtime has to know of a norm."""
 
-    def words(items: Sequence[str]) -> Expr:
+    def word_tuple(items: Sequence[str]) -> Expr:
         return Tuple(tuple(map(Literal, items)))
 
     def table(pairs: dict[str, str]) -> Expr | None:
@@ -72,24 +72,24 @@ def _entry(program: Program, known: Divided, printed: Sequence[_Variant]) -> Exp
         call(
             "runtime.AmongProcesses",
             Name(v.forward),
-            axes=words(v.variant.axes),
-            exchanged=words(v.variant.exchanged),
+            axes=word_tuple(v.variant.axes),
+            exchanged=word_tuple(v.variant.exchanged),
         )
         for v in printed
     )
     return call(
         "runtime.Dividable",
         digest=Literal(fingerprint(program)[:16]),
-        samples=words(known.sample_axes),
-        parameters=Dict(tuple((Literal(p.name), words(p.dims)) for p in program.params)),
-        refused=table(dict(known.refusals)),
-        shares=table(dict(known.block_counts)),
-        lacking=table(dict(known.outputs_without_axis)),
+        samples=word_tuple(division.sample_axes),
+        parameters=Dict(tuple((Literal(p.name), word_tuple(p.dims)) for p in program.params)),
+        refused=table(dict(division.refusals)),
+        shares=table(dict(division.block_counts)),
+        lacking=table(dict(division.outputs_without_axis)),
         variants=Tuple(forwards) if forwards else None,
     )
 
 
-class _Divided(Signature):
+class _DividedSignature(Signature):
     """Where the class of several outputs is not known: it is that of the module beside this one."""
 
     def returns(self) -> str:
@@ -97,33 +97,40 @@ class _Divided(Signature):
         return "tuple[Tensor, ...]" if len(self.program.outputs) > 1 else "Tensor"
 
 
-class _Variant:
+class _VariantPrinter:
     def __init__(
-        self, norm: Compiled, names: Names, variant: DividedVariant, known: Divided, end: str
+        self,
+        norm: CompiledNorm,
+        names: NormNames,
+        variant: DividedVariant,
+        division: Divided,
+        end: str,
     ) -> None:
         self.variant = variant
-        self.known = known
+        self.division = division
         self.forward = f"_forward_{names.function}{end}"
         self.program = variant.program
-        own = replace(names, function=f"{names.function}{end}", check=f"{names.check}{end}")
-        signature = _Divided(self.program, own)
+        variant_names = replace(
+            names, function=f"{names.function}{end}", check=f"{names.check}{end}"
+        )
+        signature = _DividedSignature(self.program, variant_names)
         self.functions = FunctionPrinter(signature)
         self.constructor = Constructor(signature, norm.base)
-        self.names = own
+        self.names = variant_names
 
     def definitions(self) -> tuple[Stmt, ...]:
         check = self.functions.check(self.names.check)
-        doc = function_doc(self.program)
-        own = self.functions.printed(self.names.function, self.program, doc)
-        printer = ForwardPrinter(self.functions, self.constructor, check, own)
+        function_docstring = function_doc(self.program)
+        function = self.functions.print(self.names.function, self.program, function_docstring)
+        printer = ForwardPrinter(self.functions, self.constructor, check, function)
         axes = ", ".join(self.variant.axes)
-        told = (
+        doc = (
             f"`{self.program.name}.forward` for one of the processes that have pieces of {axes}.",
         )
         shares = {
             name: call(f"{PROCESSES}.share", Literal(axis), Name(f"self.{name}"))
-            for axis, name in self.known.block_counts.items()
+            for axis, name in self.division.block_counts.items()
             if axis in self.variant.axes
         }
-        forward = printer.printed(self.forward, FIRST, (), (), told, shares)
-        return check, own.function, forward
+        forward = printer.print(self.forward, FIRST, (), (), doc, shares)
+        return check, function.function, forward

@@ -10,7 +10,7 @@ from metanorm.ir.nodes import (
     Program,
 )
 from metanorm.ir.scalar import Hyper
-from metanorm.targets.torch.names import Names
+from metanorm.targets.torch.names import NormNames
 
 ANNOTATIONS = {
     "int": "int",
@@ -24,7 +24,7 @@ ANNOTATIONS = {
 class Signature:
     """The interface of a program."""
 
-    def __init__(self, program: Program, names: Names) -> None:
+    def __init__(self, program: Program, names: NormNames) -> None:
         self.program = program
         self.names = names
         self.space = program.index.space

@@ -40,7 +40,7 @@ RESERVED = frozenset(
     place start stop length""".split()
 )
 # Parameters that do not come from the spec, by their keys.
-OWN = {
+RUNTIME_PARAMETERS = {
     "blocks": "blocks",
     "chunks": "chunks",
     "rows of a chunk": "rows_of_chunk",
@@ -55,11 +55,11 @@ class Names:
     """The names of one kernel: those of the spec, as far as they are free."""
 
     def __init__(self) -> None:
-        self._taken: set[str] = {*RESERVED, *OWN.values()}
+        self._taken: set[str] = {*RESERVED, *RUNTIME_PARAMETERS.values()}
 
-    def fresh(self, wanted: str) -> str:
+    def fresh(self, preferred: str) -> str:
         """A name like this one that nothing has yet."""
-        base = re.sub(r"\W+", "_", wanted).strip("_") or "t"
+        base = re.sub(r"\W+", "_", preferred).strip("_") or "t"
         base = f"_{base}" if base[0].isdigit() else base
         name, number = base, 2
         while name in self._taken:
@@ -75,10 +75,14 @@ class Arguments:
         self.names = Names()
         self.keys: dict[str, str] = {}  # and the name of each
 
-    def __call__(self, key: str, wanted: str = "") -> Name:
+    def __call__(self, key: str, preferred: str = "") -> Name:
         """The parameter for a key."""
         if key not in self.keys:
-            self.keys[key] = OWN[key] if key in OWN else self.names.fresh(wanted)
+            self.keys[key] = (
+                RUNTIME_PARAMETERS[key]
+                if key in RUNTIME_PARAMETERS
+                else self.names.fresh(preferred)
+            )
         return Name(self.keys[key])
 
 
@@ -88,39 +92,39 @@ class KernelContext:
     def __init__(self, nest: Nest) -> None:
         self.nest = nest
         self.program: Program = nest.program
-        self.groups = nest.loops
+        self.loops = nest.loops
         self.space = self.program.index.space
         self.lets = self.program.index.lets
         self.wide_axes = set(nest.data_axes)
-        self.cell = nest.cell
-        self.numbered = nest.reductions
+        self.group_axis = nest.group_axis
+        self.reductions = nest.reductions
         self.measured: dict[Ref, tuple[int, Reduction]] = {
             ref: (finish.reduction, nest.reductions[finish.reduction])
             for ref, finish in nest.finishes.items()
         }
-        self._orders = nest.orders
-        self._light: dict[Ref, bool] = {}
+        self._axis_orders = nest.axis_orders
+        self._recomputable: dict[Ref, bool] = {}
 
-    def order(self, ref: Ref) -> tuple[str, ...]:
+    def axis_order(self, ref: Ref) -> tuple[str, ...]:
         """The axes of a value as its array has them."""
-        return self._orders.get(ref, self.lets[ref].type.axes)
+        return self._axis_orders.get(ref, self.lets[ref].type.axes)
 
-    def wide(self, ref: Ref) -> bool:
+    def is_wide(self, ref: Ref) -> bool:
         """Whether a value is as large as the data."""
         return self.wide_axes <= set(self.lets[ref].type.axes)
 
-    def given(self, ref: Ref) -> bool:
+    def is_external(self, ref: Ref) -> bool:
         """Whether a value comes from outside."""
         return isinstance(self.lets[ref].op, (Input, Param, Buffer))
 
-    def absent(self, ref: Ref) -> float | None:
+    def absent_value(self, ref: Ref) -> float | None:
         """The number that stands for a value from outside where it is not given, if it may not."""
         op = self.lets[ref].op
         assert isinstance(op, (Input, Param, Buffer))
         array = self.nest.array[op.name]
         return array.absent if array.optional else None
 
-    def numeric(self, ref: Ref) -> bool:
+    def is_number(self, ref: Ref) -> bool:
         """Whether a value is known from numbers and lengths alone."""
         let = self.lets[ref]
         if let.type.axes:
@@ -131,25 +135,26 @@ class KernelContext:
             case Count(over=over, where=None, weight=None):
                 return all(isinstance(matrix, Ones) for _, matrix in over)
             case Map() | Detach() | Expand():
-                return all(self.numeric(r) for r in operands(let.op))
+                return all(self.is_number(r) for r in operands(let.op))
         return False
 
-    def inline(self, ref: Ref) -> bool:
+    def is_inline(self, ref: Ref) -> bool:
         """Whether every kernel knows a value by itself."""
-        return self.numeric(ref) or isinstance(self.lets[ref].op, Position)
+        return self.is_number(ref) or isinstance(self.lets[ref].op, Position)
 
-    def light(self, ref: Ref) -> bool:
+    def is_recomputable(self, ref: Ref) -> bool:
         """Whether a narrow value is elementwise in what is given, so that it is computed wherever
         it is read."""
-        if ref not in self._light:
+        if ref not in self._recomputable:
             op = self.lets[ref].op
-            self._light[ref] = not self.wide(ref) and isinstance(op, POINTWISE)
-            self._light[ref] = self._light[ref] and all(
-                self.given(r) or self.inline(r) or self.light(r) for r in operands(op)
+            self._recomputable[ref] = not self.is_wide(ref) and isinstance(op, POINTWISE)
+            self._recomputable[ref] = self._recomputable[ref] and all(
+                self.is_external(r) or self.is_inline(r) or self.is_recomputable(r)
+                for r in operands(op)
             )
-        return self._light[ref]
+        return self._recomputable[ref]
 
-    def by_index(self, let: Let) -> bool:
+    def is_group_size(self, let: Let) -> bool:
         """Whether a value is the number of rows in each group."""
         return isinstance(let.op, Count) and any(isinstance(m, ByIndex) for _, m in let.op.over)
 
@@ -158,10 +163,10 @@ class KernelContext:
         are there already."""
 
         def read(ref: Ref) -> tuple[Ref, ...]:
-            there = ref in arrays or ref in self.measured
-            return () if there else operands(self.lets[ref].op)
+            is_known = ref in arrays or ref in self.measured
+            return () if is_known else operands(self.lets[ref].op)
 
-        return any(self.cell in self.lets[ref].type.axes for ref in closure(refs, read))
+        return any(self.group_axis in self.lets[ref].type.axes for ref in closure(refs, read))
 
     def leaves(self, axes: Iterable[str]) -> tuple[str, ...]:
         """The axes that wholes consist of."""
@@ -175,5 +180,5 @@ class KernelContext:
         """A length, or a product of lengths, as a parameter."""
         if not axes:
             return ONE
-        wanted = "size_" + "_".join(axis.lower() for axis in axes)
-        return arguments(f"size {'*'.join(axes)}", wanted)
+        preferred = "size_" + "_".join(axis.lower() for axis in axes)
+        return arguments(f"size {'*'.join(axes)}", preferred)

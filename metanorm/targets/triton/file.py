@@ -6,22 +6,22 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from metanorm.targets.kernel_table import Printed, table_of, table_text
+from metanorm.targets.kernel_table import PrintedNorm, kernel_table, table_text
 from metanorm.targets.python.pyir import Blank, Import, Module, Stmt
 from metanorm.targets.python.text_from_pyir import text_from_pyir
-from metanorm.targets.triton.source import kernel_name, source
+from metanorm.targets.triton.source import kernel_name, kernel_source
 
 
-def file_text(origin: str, norms: Iterable[Printed]) -> str:
+def file_text(origin: str, norms: Iterable[PrintedNorm]) -> str:
     """The text of the file for the norms of the spec called `origin`."""
     tables: dict[str, Any] = {}
     body: list[Stmt] = []
     for norm in norms:
-        found = source(norm.kernels, norm.function)
-        body += found.functions
-        tables[norm.function] = table_of(norm, kernel_name)
+        source = kernel_source(norm.kernels, norm.function)
+        body += source.functions
+        tables[norm.function] = kernel_table(norm, kernel_name)
         tables[norm.function]["steps"] = {
-            name: schedules.table() for name, schedules in found.schedules.items()
+            name: schedules.table() for name, schedules in source.schedules.items()
         }
     if not tables:
         doc = (f"The norms of `{origin}` have no kernels in Triton.",)
@@ -34,6 +34,6 @@ def file_text(origin: str, norms: Iterable[Printed]) -> str:
     imports += [Import("metanorm.runtime.triton", ("arithmetic",))]
     doc = (f"Triton kernels for the norms of `{origin}`.",)
     head = text_from_pyir(Module(tuple(imports), doc))
-    told = "# What `metanorm.runtime.triton` has to know to launch them."
+    comment = "# What `metanorm.runtime.triton` has to know to launch them."
     table = table_text(tables)
-    return f'{head}\n\n{kernels}\n\n{told}\nTABLES = json.loads(\n    r"""\n{table}\n"""\n)\n'
+    return f'{head}\n\n{kernels}\n\n{comment}\nTABLES = json.loads(\n    r"""\n{table}\n"""\n)\n'

@@ -10,22 +10,22 @@ from collections.abc import Callable, Mapping
 
 from metanorm.passes.compositions import PRIMITIVES
 from metanorm.targets.python.pyir import Expr, Literal, Unary
-from metanorm.targets.triton.terms import ZERO, call, full, infix, numeral, plus, times
+from metanorm.targets.triton.terms import ZERO, as_tile, call, infix, is_numeral, plus, times
 
-Row = Callable[..., Expr]
+TritonFunction = Callable[..., Expr]
 
 WHOLE_POWERS = range(1, 5)  # those that are written out as products
 
 
-def _infix(operator: str) -> Row:
+def _infix(operator: str) -> TritonFunction:
     return lambda a, b: infix(operator, a, b)
 
 
-def _tl(name: str) -> Row:
+def _tl(name: str) -> TritonFunction:
     return lambda x: call(f"tl.{name}", x)
 
 
-def _own(name: str) -> Row:
+def _arithmetic(name: str) -> TritonFunction:
     return lambda *arguments: call(f"arithmetic.{name}", *arguments)
 
 
@@ -35,7 +35,7 @@ def _power(a: Expr, b: Expr) -> Expr:
         for _ in range(int(b.value) - 1):  # type: ignore[arg-type]
             result = infix("*", result, a)
         return result
-    return call("arithmetic.power", *(full(x) if numeral(x) else x for x in (a, b)))
+    return call("arithmetic.power", *(as_tile(x) if is_numeral(x) else x for x in (a, b)))
 
 
 def _rescale(x: Expr, centre: Expr, shift: Expr, *factors: Expr) -> Expr:
@@ -45,7 +45,7 @@ def _rescale(x: Expr, centre: Expr, shift: Expr, *factors: Expr) -> Expr:
     return plus(result, shift)
 
 
-FUNCTIONS: Mapping[str, Row] = {
+FUNCTIONS: Mapping[str, TritonFunction] = {
     "add": _infix("+"),
     "sub": _infix("-"),
     "mul": _infix("*"),
@@ -64,14 +64,14 @@ FUNCTIONS: Mapping[str, Row] = {
     "exp": _tl("exp"),
     "log": _tl("log"),
     "abs": _tl("abs"),
-    "sign": _own("sign"),
+    "sign": _arithmetic("sign"),
     "sin": _tl("sin"),
     "cos": _tl("cos"),
-    "tanh": _own("tanh"),
+    "tanh": _arithmetic("tanh"),
     "erf": _tl("erf"),
-    "softplus": _own("softplus"),
-    "min": _own("smallest"),
-    "max": _own("largest"),
+    "softplus": _arithmetic("softplus"),
+    "min": _arithmetic("smallest"),
+    "max": _arithmetic("largest"),
     "where": lambda c, a, b: call("tl.where", c, a, b),
     "rescale": _rescale,
 }

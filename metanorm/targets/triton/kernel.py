@@ -12,31 +12,31 @@ from metanorm.targets.triton.context import Arguments, KernelContext
 ANNOTATIONS = {"number": "tl.constexpr", "dtype": "tl.constexpr", "momentum": "tl.float64"}
 
 
-def function_of(
-    name: str, doc: str, arguments: Arguments, meta: Sequence[str], body: Sequence[Stmt],
+def kernel_function(
+    function_name: str, doc: str, arguments: Arguments, meta: Sequence[str], body: Sequence[Stmt],
     fixed: Collection[str] = (),
 ) -> Function:  # fmt: skip
     """A kernel with its parameters in the order in which they were first needed. It is compiled
     for the values of those that are `fixed`."""
     parameters = [
-        Parameter(own, "tl.constexpr" if key in fixed else annotation_of(key))
-        for key, own in arguments.keys.items()
+        Parameter(name, "tl.constexpr" if key in fixed else parameter_annotation(key))
+        for key, name in arguments.keys.items()
     ]
-    parameters += [Parameter(own, "tl.constexpr") for own in ("REAL", "INDEX", *meta)]
-    return Function(name, tuple(parameters), "None", tuple(body), (doc,), ("triton.jit",))
+    parameters += [Parameter(name, "tl.constexpr") for name in ("REAL", "INDEX", *meta)]
+    return Function(function_name, tuple(parameters), "None", tuple(body), (doc,), ("triton.jit",))
 
 
-def annotation_of(key: str) -> str:
+def parameter_annotation(key: str) -> str:
     """The annotation of the parameter for a key, by the first word of that."""
     return ANNOTATIONS.get(key.split(" ")[0], "")
 
 
-def what(context: KernelContext, sweep: Block) -> str:
+def sweep_summary(context: KernelContext, sweep: Block) -> str:
     """What a sweep does, in words."""
-    done = []
-    for r in (context.numbered[number] for number in sweep.measures):
+    clauses = []
+    for r in (context.reductions[number] for number in sweep.measures):
         cells = ", ".join(r.cells) or "all"
         value = f" of {r.value}" if not r.value.startswith("%") else ""
-        done.append(f"{r.row.title}{value} per {cells}")
-    done += [f"writes {array.removeprefix('to.')}" for array, _ in sweep.writes]
-    return "; ".join(done)
+        clauses.append(f"{r.row.title}{value} per {cells}")
+    clauses += [f"writes {array.removeprefix('to.')}" for array, _ in sweep.writes]
+    return "; ".join(clauses)

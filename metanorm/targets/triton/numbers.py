@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from metanorm.ir.nodes import Number, Program
 from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf, scalar_text
-from metanorm.nest.arguments import asked, dimensions
+from metanorm.nest.arguments import dimensions, size_argument_dims
 from metanorm.targets.python.pyir import (
     Binary,
     Dict,
@@ -23,18 +23,18 @@ SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "floordiv": "//", "po
 BUILT_IN = ("abs", "min", "max")
 
 
-def numbers(name: str, program: Program) -> Function:
+def numbers_function(name: str, program: Program) -> Function:
     """A function from the lengths of dimensions and hyperparameters to all that kernels read."""
-    found: dict[str, Expr] = {}
+    entries: dict[str, Expr] = {}
     printer = _Printer(program)
     for axis in program.axes:
-        known = axis.cells_of is None and axis.name not in printer.told
-        if known and (axis.size is not None or axis.parts):
-            found.setdefault(f"size {axis.name}", printer.length(axis.name))
+        has_length = axis.cells_of is None and axis.name not in printer.tensor_dims
+        if has_length and (axis.size is not None or axis.parts):
+            entries.setdefault(f"size {axis.name}", printer.length(axis.name))
     for let in program.body:
         if isinstance(let.op, Number) and not isinstance(let.op.value, Const):
-            found.setdefault(f"number {scalar_text(let.op.value)}", printer.scalar(let.op.value))
-    pairs = tuple((Literal(key), value) for key, value in found.items())
+            entries.setdefault(f"number {scalar_text(let.op.value)}", printer.scalar(let.op.value))
+    pairs = tuple((Literal(key), value) for key, value in entries.items())
     parameters = (Parameter("size", "dict[str, int]"), Parameter("given", "dict[str, float]"))
     doc = ("Lengths and numbers, from the lengths of dimensions and the hyperparameters.",)
     body = (Return(Dict(pairs)),)
@@ -44,18 +44,18 @@ def numbers(name: str, program: Program) -> Function:
 class _Printer:
     def __init__(self, program: Program) -> None:
         self.space = program.index.space
-        self.told = dimensions(program)
-        self.asked = asked(program)
+        self.tensor_dims = dimensions(program)
+        self.size_argument_dims = size_argument_dims(program)
 
     def length(self, axis: str) -> Expr:
         """The length of an axis: as a tensor tells, as its formula says, or that of its parts."""
-        own = self.space[axis]
-        if axis in self.told:
+        declared = self.space[axis]
+        if axis in self.tensor_dims:
             return Subscript(Name("size"), (Literal(axis),))
-        if own.size is not None:
-            return self.scalar(own.size)
+        if declared.size is not None:
+            return self.scalar(declared.size)
         result: Expr = ONE
-        for part in own.parts:
+        for part in declared.parts:
             result = times(result, self.length(part))
         return result
 
@@ -64,8 +64,8 @@ class _Printer:
         match scalar:
             case Const(value):
                 return number(value)
-            case Hyper(name) if name in self.asked:
-                return self.length(self.asked[name])
+            case Hyper(name) if name in self.size_argument_dims:
+                return self.length(self.size_argument_dims[name])
             case Hyper(name):
                 return Subscript(Name("given"), (Literal(name),))
             case SizeOf(axis):
@@ -78,5 +78,5 @@ class _Printer:
                 parts = [self.scalar(a) for a in arguments]
                 if function in SYMBOLS:
                     return Binary(SYMBOLS[function], tuple(parts))
-                known = function if function in BUILT_IN else f"math.{function}"
-                return call(known, *parts)
+                function_name = function if function in BUILT_IN else f"math.{function}"
+                return call(function_name, *parts)

@@ -15,7 +15,7 @@ from metanorm.ir.nodes import POINTWISE, AxisMap, Count, Lookup, Pool, Ref, Rena
 from metanorm.ir.operands import operands
 from metanorm.targets.triton.context import KernelContext
 
-MOVED = (Rename, Lookup)  # read from an array, at another place
+RELOCATIONS = (Rename, Lookup)  # read from an array, at another place
 
 
 @dataclass(frozen=True)
@@ -30,101 +30,110 @@ class Phases:
     """Finds the phases that make arrays of narrow values."""
 
     def __init__(self, context: KernelContext) -> None:
-        self.f = context
+        self.ctx = context
         self.op = {name: let.op for name, let in context.lets.items()}
         self.axes = {name: frozenset(let.type.axes) for name, let in context.lets.items()}
 
-    def of(
-        self, wanted: Collection[Ref], followed: Collection[Ref], available: Collection[Ref],
-        parts: Collection[int], by_the_way: Collection[Ref],
+    def schedule(
+        self, required: Collection[Ref], followed: Collection[Ref], available: Collection[Ref],
+        parts: Collection[int], optional: Collection[Ref],
     ) -> list[Phase]:  # fmt: skip
         """Phases after which all that is `wanted` has arrays, what is `followed` by a buffer was
         computed, and what is there `by_the_way` has arrays as well. `parts` are the statistics
         that tiles have measured.
         """
-        there, left = set(available), set(followed)
-        found: list[Phase] = []
-        while missing := self._missing({*wanted, *left}, there):
-            arrays = {*wanted, *self._sources(missing)}
-            also = self._missing(by_the_way, there)
-            refs = [ref for ref in self.f.lets if ref in missing or ref in also]
+        available_refs, unfollowed = set(available), set(followed)
+        phases: list[Phase] = []
+        while missing := self._missing({*required, *unfollowed}, available_refs):
+            arrays = {*required, *self._sources(missing)}
+            opportunistic = self._missing(optional, available_refs)
+            refs = [ref for ref in self.ctx.lets if ref in missing or ref in opportunistic]
             heads = dict.fromkeys(self.axes[ref] for ref in refs if ref in missing)
-            closures = [self._closure(axes, refs, there, parts) for axes in heads]
-            best = max(closures, key=lambda c: (self._breaks(c, missing), len({*c} & arrays)))
-            left -= {*best}
-            readers = self._missing({*wanted, *left}, {*there, *best}) - self.f.measured.keys()
+            candidates = [self._closure(axes, refs, available_refs, parts) for axes in heads]
+            members = max(
+                candidates, key=lambda c: (self._break_count(c, missing), len({*c} & arrays))
+            )
+            unfollowed -= {*members}
+            readers = (
+                self._missing({*required, *unfollowed}, {*available_refs, *members})
+                - self.ctx.measured.keys()
+            )
             outside = {o for r in readers for o in operands(self.op[r])}
-            stored = frozenset({*best} & {*arrays, *by_the_way, *outside}) - there
-            assert stored or {*best} & {*followed}, refs
-            found.append(Phase(tuple(best), stored))
-            there |= stored
-        return found
+            stored = frozenset({*members} & {*arrays, *optional, *outside}) - available_refs
+            assert stored or {*members} & {*followed}, refs
+            phases.append(Phase(tuple(members), stored))
+            available_refs |= stored
+        return phases
 
     def ready(self, ref: Ref, parts: Collection[int]) -> bool:
         """Whether everything that a value takes from the data has been measured."""
-        measured = self.f.measured
-        found = closure([ref], lambda own: () if own in measured else operands(self.op[own]))
-        return all(measured[own][0] in parts for own in found if own in measured)
+        measured = self.ctx.measured
+        refs = closure(
+            [ref], lambda operand: () if operand in measured else operands(self.op[operand])
+        )
+        return all(measured[operand][0] in parts for operand in refs if operand in measured)
 
-    def _missing(self, refs: Iterable[Ref], there: Collection[Ref]) -> set[Ref]:
+    def _missing(self, refs: Iterable[Ref], available: Collection[Ref]) -> set[Ref]:
         """What has to be computed for some values, themselves included."""
 
         def absent(some: Iterable[Ref]) -> list[Ref]:
-            return [ref for ref in some if ref not in there and not self.f.given(ref)]
+            return [ref for ref in some if ref not in available and not self.ctx.is_external(ref)]
 
         def read(ref: Ref) -> list[Ref]:
-            if ref in self.f.measured:
+            if ref in self.ctx.measured:
                 return []
-            moved = isinstance(self.op[ref], MOVED)
-            return absent(r for r in operands(self.op[ref]) if moved or not self.f.inline(r))
+            moved = isinstance(self.op[ref], RELOCATIONS)
+            return absent(r for r in operands(self.op[ref]) if moved or not self.ctx.is_inline(r))
 
         return closure(absent(refs), read)
 
     def _sources(self, missing: Iterable[Ref]) -> set[Ref]:
         """What has to be an array, since it is read at other places."""
-        moved = [self.op[r] for r in missing if isinstance(self.op[r], MOVED)]
+        moved = [self.op[r] for r in missing if isinstance(self.op[r], RELOCATIONS)]
         return {o for op in moved for o in operands(op)}
 
     def _closure(
-        self, axes: frozenset[str], left: Collection[Ref], there: Collection[Ref],
+        self, axes: frozenset[str], refs: Collection[Ref], available: Collection[Ref],
         parts: Collection[int],
     ) -> list[Ref]:  # fmt: skip
         """All values on some axes that can be computed in one phase."""
-        known: dict[tuple[Ref, str], bool] = {}
+        known_at: dict[tuple[Ref, str], bool] = {}
         members: list[Ref] = []
 
-        def at_hand(ref: Ref, apart: str = "") -> bool:
+        def is_available(ref: Ref, moving_axis: str = "") -> bool:
             """Whether a phase has a value, at any place along an axis that is set apart."""
-            if ref in there or self.f.given(ref) or self.f.inline(ref):
+            if ref in available or self.ctx.is_external(ref) or self.ctx.is_inline(ref):
                 return True
-            if ref in members and apart not in self.axes[ref]:
+            if ref in members and moving_axis not in self.axes[ref]:
                 return True
-            if (ref, apart) not in known:
-                known[ref, apart] = not self.breaks(ref) and computed(ref, apart)
-            return known[ref, apart]
+            if (ref, moving_axis) not in known_at:
+                known_at[ref, moving_axis] = not self.is_phase_boundary(ref) and is_computable(
+                    ref, moving_axis
+                )
+            return known_at[ref, moving_axis]
 
-        def computed(ref: Ref, apart: str = "") -> bool:
+        def is_computable(ref: Ref, moving_axis: str = "") -> bool:
             op = self.op[ref]
-            if ref in self.f.measured:
-                return self.f.measured[ref][0] in parts
-            if isinstance(op, MOVED):
-                return all(o in there or self.f.given(o) for o in operands(op))
+            if ref in self.ctx.measured:
+                return self.ctx.measured[ref][0] in parts
+            if isinstance(op, RELOCATIONS):
+                return all(o in available or self.ctx.is_external(o) for o in operands(op))
             if isinstance(op, AxisMap):
-                return op.function == "softmax" and at_hand(op.value, op.axis)
-            known_op = isinstance(op, (*POINTWISE, Pool, Count)) or self.f.inline(ref)
-            return known_op and all(at_hand(o, apart) for o in operands(op))
+                return op.function == "softmax" and is_available(op.value, op.axis)
+            known_op = isinstance(op, (*POINTWISE, Pool, Count)) or self.ctx.is_inline(ref)
+            return known_op and all(is_available(o, moving_axis) for o in operands(op))
 
-        for ref in left:  # in the order of the program, in which operands come first
-            if self.axes[ref] == axes and computed(ref):
+        for ref in refs:  # in the order of the program, in which operands come first
+            if self.axes[ref] == axes and is_computable(ref):
                 members.append(ref)
         return members
 
-    def breaks(self, ref: Ref) -> bool:
+    def is_phase_boundary(self, ref: Ref) -> bool:
         """Whether a value is not computed from single values at its own place."""
         op = self.op[ref]
         if isinstance(op, Count):
-            return not self.f.inline(ref) and not self.f.by_index(self.f.lets[ref])
-        return ref in self.f.measured or isinstance(op, (Pool, AxisMap))
+            return not self.ctx.is_inline(ref) and not self.ctx.is_group_size(self.ctx.lets[ref])
+        return ref in self.ctx.measured or isinstance(op, (Pool, AxisMap))
 
-    def _breaks(self, refs: Iterable[Ref], among: Collection[Ref]) -> int:
-        return sum(ref in among and self.breaks(ref) for ref in refs)
+    def _break_count(self, refs: Iterable[Ref], counted: Collection[Ref]) -> int:
+        return sum(ref in counted and self.is_phase_boundary(ref) for ref in refs)

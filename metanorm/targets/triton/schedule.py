@@ -13,28 +13,31 @@ from metanorm.ir.nodes import Buffer, Ref, Update
 from metanorm.ir.operands import operands
 from metanorm.nest.nest import Block
 from metanorm.targets.triton.context import KernelContext
-from metanorm.targets.triton.kernel import what
+from metanorm.targets.triton.kernel import sweep_summary
+from metanorm.targets.triton.phase_kernels import PhasePrinter, in_one_program
 from metanorm.targets.triton.phases import Phase, Phases
 from metanorm.targets.triton.scope import NotInTile
-from metanorm.targets.triton.settle import SettlePrinter, in_one_program
-from metanorm.targets.triton.shapes import Shape, of_islands, of_sweep
+from metanorm.targets.triton.shapes import TileShape, island_shapes, sweep_shape
 from metanorm.targets.triton.steps import Parts, PhaseStep, Step, TileStep
 from metanorm.targets.triton.tile import TilePrinter
 
 
 def sweep_by_sweep(context: KernelContext, name: str) -> list[Step]:
     """Steps that serve any data."""
-    made = _Schedule(context, name)
+    schedule = _Schedule(context, name)
     for number, sweep in enumerate(context.nest.sweeps, 1):
-        shape = of_sweep(context, [context.numbered[number] for number in sweep.measures])
+        shape = sweep_shape(context, [context.reductions[number] for number in sweep.measures])
         printer = TilePrinter(context, shape, [sweep], (), island=False)
-        made.provide(printer.s.reads)
-        own = "_".join([f"sweep_{number}"] if len(context.nest.sweeps) > 1 else ["sweep"])
-        made.look(
-            printer.step(f"{name}_{own}", f"Sweep {number}: {what(context, sweep)}."), [sweep]
+        schedule.provide_arrays(printer.scope.reads)
+        kernel_name = "_".join([f"sweep_{number}"] if len(context.nest.sweeps) > 1 else ["sweep"])
+        schedule.add_tile_step(
+            printer.step(
+                f"{name}_{kernel_name}", f"Sweep {number}: {sweep_summary(context, sweep)}."
+            ),
+            [sweep],
         )
-    made.finish()
-    return made.steps
+    schedule.finish()
+    return schedule.steps
 
 
 def in_islands(context: KernelContext, name: str, walk: bool) -> list[Step] | None:
@@ -42,7 +45,7 @@ def in_islands(context: KernelContext, name: str, walk: bool) -> list[Step] | No
     `None` where that cannot be."""
     if len(context.nest.sweeps) < 2:
         return None
-    for shape in of_islands(context, walk):
+    for shape in island_shapes(context, walk):
         try:
             return _whole_islands(context, f"{name}_{'walked' if walk else 'islands'}", shape)
         except NotInTile:
@@ -50,109 +53,128 @@ def in_islands(context: KernelContext, name: str, walk: bool) -> list[Step] | No
     return None
 
 
-def _whole_islands(context: KernelContext, name: str, shape: Shape) -> list[Step]:
-    made = _Schedule(context, name)
+def _whole_islands(context: KernelContext, name: str, shape: TileShape) -> list[Step]:
+    schedule = _Schedule(context, name)
     between = {let.name for block in context.nest.between for let in block.lets}
-    here = {ref for ref in made.final() if ref in between and _of_islands(context, ref)}
-    later = here | made.measured_for(ref for ref in made.final() if ref not in here)
-    printer = TilePrinter(context, shape, context.nest.sweeps, later, island=True)
-    made.provide(printer.s.reads)
+    island_values = {
+        ref for ref in schedule.final_values() if ref in between and _is_per_island(context, ref)
+    }
+    read_later = island_values | schedule.statistics_of(
+        ref for ref in schedule.final_values() if ref not in island_values
+    )
+    printer = TilePrinter(context, shape, context.nest.sweeps, read_later, island=True)
+    schedule.provide_arrays(printer.scope.reads)
     cells = ", ".join(context.nest.islands)
-    made.look(printer.step(name, f"All sweeps, for whole islands: {cells}."), context.nest.sweeps)
-    made.available |= later
-    made.finish()
-    return made.steps
+    schedule.add_tile_step(
+        printer.step(name, f"All sweeps, for whole islands: {cells}."), context.nest.sweeps
+    )
+    schedule.available |= read_later
+    schedule.finish()
+    return schedule.steps
 
 
-def _of_islands(context: KernelContext, ref: Ref) -> bool:
+def _is_per_island(context: KernelContext, ref: Ref) -> bool:
     """Whether each island has one value."""
     return set(context.lets[ref].type.axes) <= set(context.nest.islands)
 
 
 class _Schedule:
     def __init__(self, context: KernelContext, name: str) -> None:
-        self.f, self.name = context, name
+        self.ctx, self.name = context, name
         self.phases = Phases(context)
         self.steps: list[Step] = []
         self.available: set[Ref] = set()
-        self.partial: dict[int, Parts] = {}
-        self.settled = 0
-        self.results = [r for _, r in context.program.outputs if not context.wide(r)]
-        self.owed = list(context.program.updates)
+        self.partials: dict[int, Parts] = {}
+        self.phase_kernels = 0
+        self.results = [r for _, r in context.program.outputs if not context.is_wide(r)]
+        self.pending_updates = list(context.program.updates)
         # Buffers that something reads, so that they have to stay as they are to the end.
-        self.read = {let.op.name for let in context.program.body if isinstance(let.op, Buffer)}
-        self.better = self.measured_for(self.final())  # stored when they are at hand
+        self.read_buffers = {
+            let.op.name for let in context.program.body if isinstance(let.op, Buffer)
+        }
+        self.eager_statistics = self.statistics_of(
+            self.final_values()
+        )  # stored when they are at hand
 
     # ---- what is needed
 
-    def final(self) -> list[Ref]:
+    def final_values(self) -> list[Ref]:
         """The narrow values that a call gives back or keeps."""
-        updated = [update.value for update in self.f.program.updates]
+        updated = [update.value for update in self.ctx.program.updates]
         return list(dict.fromkeys([*self.results, *updated]))
 
-    def measured_for(self, refs: Iterable[Ref]) -> set[Ref]:
+    def statistics_of(self, refs: Iterable[Ref]) -> set[Ref]:
         """The statistics that values come from, but for those whose parts are joined later."""
-        measured = self.f.measured
-        found = closure(refs, lambda ref: () if ref in measured else operands(self.f.lets[ref].op))
-        return {ref for ref in found if ref in measured and not measured[ref][1].terminal}
+        measured = self.ctx.measured
+        sources = closure(
+            refs, lambda ref: () if ref in measured else operands(self.ctx.lets[ref].op)
+        )
+        return {ref for ref in sources if ref in measured and not measured[ref][1].terminal}
 
     # ---- steps
 
-    def look(self, step: TileStep, sweeps: Sequence[Block]) -> None:
+    def add_tile_step(self, step: TileStep, sweeps: Sequence[Block]) -> None:
         """A kernel that looks at the data; the parts of what it measures can be joined now."""
         self.steps.append(step)
         for parts in step.parts:
-            self.partial[int(parts.names[0].split(" ")[1])] = parts
+            self.partials[int(parts.names[0].split(" ")[1])] = parts
 
     def finish(self) -> None:
         """What is left to compute when all data has been looked at."""
-        self._settle(self.results, last=True)
+        self._add_phases(self.results, last=True)
 
-    def provide(self, refs: Collection[Ref]) -> None:
+    def provide_arrays(self, refs: Collection[Ref]) -> None:
         """Make arrays of narrow values that the next kernel reads; and since that is a launch,
         finish what can be."""
-        if any(ref not in self.available and not self.f.given(ref) for ref in refs):
-            done = [ref for ref in self.results if self.phases.ready(ref, self.partial)]
-            self._settle([*refs, *done], last=False)
+        if any(ref not in self.available and not self.ctx.is_external(ref) for ref in refs):
+            ready_results = [ref for ref in self.results if self.phases.ready(ref, self.partials)]
+            self._add_phases([*refs, *ready_results], last=False)
 
-    def _settle(self, refs: Collection[Ref], last: bool) -> None:
-        early = {u.value for u in self.owed if u.buffer not in self.read}
-        early = {ref for ref in early if self.phases.ready(ref, self.partial)}
-        late = {u.value for u in self.owed if last} - early
-        found = self.phases.of({*refs, *late}, early, self.available, self.partial, self.better)
+    def _add_phases(self, refs: Collection[Ref], last: bool) -> None:
+        early = {u.value for u in self.pending_updates if u.buffer not in self.read_buffers}
+        early = {ref for ref in early if self.phases.ready(ref, self.partials)}
+        late = {u.value for u in self.pending_updates if last} - early
+        phases = self.phases.schedule(
+            {*refs, *late}, early, self.available, self.partials, self.eager_statistics
+        )
         due: list[tuple[Phase, list[Update]]] = []
-        for phase in found:
-            own = [u for u in self.owed if u.value in phase.members and u.value in early]
-            due.append((phase, own))
-            self.owed = [u for u in self.owed if u not in own]
+        for phase in phases:
+            phase_updates = [
+                u for u in self.pending_updates if u.value in phase.members and u.value in early
+            ]
+            due.append((phase, phase_updates))
+            self.pending_updates = [u for u in self.pending_updates if u not in phase_updates]
         if last:  # together, so that what is read of a buffer is what it was before the call
-            due += [(Phase(tuple(u.value for u in own), frozenset()), own) for own in self._late()]
+            due += [
+                (Phase(tuple(u.value for u in phase_updates), frozenset()), phase_updates)
+                for phase_updates in self._deferred_updates()
+            ]
         if not due:
             return
-        self.settled += 1
-        name = f"{self.name}_settle_{self.settled}"
+        self.phase_kernels += 1
+        name = f"{self.name}_settle_{self.phase_kernels}"
         steps: list[PhaseStep] = []
         for number, (phase, updates) in enumerate(due, 1):
-            printer = SettlePrinter(self.f, phase, self.partial, self.available, updates)
-            own_name = f"{name}_{self._per(phase, number)}" if len(due) > 1 else name
-            steps.append(printer.step(own_name, self._said(phase)))
+            printer = PhasePrinter(self.ctx, phase, self.partials, self.available, updates)
+            own_name = f"{name}_{self._axes_suffix(phase, number)}" if len(due) > 1 else name
+            steps.append(printer.step(own_name, self._phase_doc(phase)))
             self.available |= phase.stored
         doc = "Narrow values, phase by phase in one program."
         self.steps.append(in_one_program(name, doc, steps))
 
-    def _late(self) -> list[list[Update]]:
+    def _deferred_updates(self) -> list[list[Update]]:
         """The updates that were left to the end, by the axes of their buffers."""
-        found: dict[tuple[str, ...], list[Update]] = {}
-        for update in self.owed:
-            found.setdefault(self.f.order(update.value), []).append(update)
-        return list(found.values())
+        updates_by_axes: dict[tuple[str, ...], list[Update]] = {}
+        for update in self.pending_updates:
+            updates_by_axes.setdefault(self.ctx.axis_order(update.value), []).append(update)
+        return list(updates_by_axes.values())
 
-    def _per(self, phase: Phase, number: int) -> str:
-        axes = self.f.lets[phase.members[0]].type.axes
+    def _axes_suffix(self, phase: Phase, number: int) -> str:
+        axes = self.ctx.lets[phase.members[0]].type.axes
         per = re.sub(r"\W+", "_", "_".join(axes).lower())
         return f"{number}_per_{per}" if axes else f"{number}_of_all"
 
-    def _said(self, phase: Phase) -> str:
+    def _phase_doc(self, phase: Phase) -> str:
         names = ", ".join(r for r in phase.members if not r.startswith("%"))
-        doc = f"Narrow values per {', '.join(self.f.lets[phase.members[0]].type.axes) or 'all'}"
+        doc = f"Narrow values per {', '.join(self.ctx.lets[phase.members[0]].type.axes) or 'all'}"
         return f"{doc}: {names}." if names else f"{doc}."

@@ -28,20 +28,30 @@ from metanorm.ir.nodes import (
 from metanorm.ir.operands import operands
 from metanorm.ir.rename import role_of
 from metanorm.ir.scalar import Const, Hyper, scalar_text
-from metanorm.targets.python.pyir import Assign, Do, Expr, For, IfElse, Literal, Name, Stmt, Tuple
+from metanorm.targets.python.pyir import (
+    Assign,
+    Expr,
+    ExprStmt,
+    For,
+    IfElse,
+    Literal,
+    Name,
+    Stmt,
+    Tuple,
+)
 from metanorm.targets.triton.context import Arguments, KernelContext
 from metanorm.targets.triton.functions import FUNCTIONS
 from metanorm.targets.triton.terms import (
     ONE,
     ZERO,
+    as_tile,
     both,
     call,
     cast,
-    full,
     infix,
-    is_given,
+    is_not_none,
+    is_numeral,
     number,
-    numeral,
     plus,
     times,
 )
@@ -56,7 +66,7 @@ ROW, COLUMN = frozenset(("row",)), frozenset(("column",))
 
 
 # What holds around a loop: `at`, `sides`, `masks` and `turning`; values that are others in it.
-Outside = tuple[dict[str, Expr], dict[str, Sides], dict[str, Expr], dict[str, int]]
+ScopeState = tuple[dict[str, Expr], dict[str, Sides], dict[str, Expr], dict[str, int]]
 Hidden = dict[Ref, tuple[Expr, int]]
 
 
@@ -70,7 +80,7 @@ class Scope:
     before it.
     """
 
-    context: KernelContext
+    ctx: KernelContext
     arguments: Arguments
     at: dict[str, Expr] = field(default_factory=dict)
     sides: dict[str, Sides] = field(default_factory=dict)
@@ -78,8 +88,10 @@ class Scope:
     levels: list[list[Stmt]] = field(default_factory=lambda: [[]])
     local: dict[Ref, Expr] = field(default_factory=dict)
     depth: dict[Ref, int] = field(default_factory=dict)  # the level that has a value, and
-    turning: dict[str, int] = field(default_factory=dict)  # that in which a place changes
-    around: list[tuple[Outside, Hidden]] = field(default_factory=list)  # what loops come back to
+    position_level: dict[str, int] = field(default_factory=dict)  # that in which a place changes
+    saved_scopes: list[tuple[ScopeState, Hidden]] = field(
+        default_factory=list
+    )  # what loops come back to
     reads: set[Ref] = field(default_factory=set)  # narrow values that have to be arrays
 
     @property
@@ -92,37 +104,39 @@ class Scope:
         """What is done in each turn of the innermost loop."""
         return self.levels[-1]
 
-    def enter(self, axes: Collection[str] = ()) -> None:
+    def enter_loop(self, axes: Collection[str] = ()) -> None:
         """Begin a loop, in which places along some axes may be others than around it."""
-        hidden = {ref for ref in self.local if {*axes} & {*self.context.lets[ref].type.axes}}
-        known = {ref: (self.local.pop(ref), self.depth.pop(ref)) for ref in hidden}
-        here = dict(self.at), dict(self.sides), dict(self.masks), dict(self.turning)
-        self.around.append((here, known))
+        hidden = {ref for ref in self.local if {*axes} & {*self.ctx.lets[ref].type.axes}}
+        hidden_values = {ref: (self.local.pop(ref), self.depth.pop(ref)) for ref in hidden}
+        state = dict(self.at), dict(self.sides), dict(self.masks), dict(self.position_level)
+        self.saved_scopes.append((state, hidden_values))
         self.levels.append([])
 
-    def leave(self, variable: str, bounds: tuple[Expr, ...]) -> None:
+    def leave_loop(self, variable: str, bounds: tuple[Expr, ...]) -> None:
         """End the innermost loop; what was known in it alone is forgotten."""
         body = tuple(self.levels.pop())
         self.body.append(For(Name(variable), call("range", *bounds), body))
-        gone = len(self.levels)
-        self.local = {ref: e for ref, e in self.local.items() if self.depth[ref] < gone}
-        self.depth = {ref: depth for ref, depth in self.depth.items() if depth < gone}
-        (self.at, self.sides, self.masks, self.turning), known = self.around.pop()
-        for ref, (value, depth) in known.items():
+        ended_level = len(self.levels)
+        self.local = {ref: e for ref, e in self.local.items() if self.depth[ref] < ended_level}
+        self.depth = {ref: depth for ref, depth in self.depth.items() if depth < ended_level}
+        (self.at, self.sides, self.masks, self.position_level), hidden_values = (
+            self.saved_scopes.pop()
+        )
+        for ref, (value, depth) in hidden_values.items():
             self.local[ref], self.depth[ref] = value, depth
 
-    def found(self, ref: Ref, expr: Expr) -> None:
+    def bind(self, ref: Ref, expr: Expr) -> None:
         """A value that the innermost loop has computed."""
         self.local[ref], self.depth[ref] = expr, len(self.levels) - 1
 
     # ---- places
 
-    def lies(self, axis: str, here: Expr, sides: Sides) -> None:
+    def set_position(self, axis: str, position: Expr, sides: Sides) -> None:
         """The place along an axis, in each turn of the innermost loop."""
-        self.at[axis], self.sides[axis] = here, sides
-        self.turning[axis] = len(self.levels) - 1
+        self.at[axis], self.sides[axis] = position, sides
+        self.position_level[axis] = len(self.levels) - 1
 
-    def place(self, axes: tuple[str, ...], at: Mapping[str, Expr] | None = None) -> Expr:
+    def offset(self, axes: tuple[str, ...], at: Mapping[str, Expr] | None = None) -> Expr:
         """The place of an element in an array over `axes`, which lie in their order."""
         at = self.at if at is None else at
         result: Expr = ZERO
@@ -131,18 +145,18 @@ class Scope:
             if skip:
                 skip -= 1
                 continue
-            group = next((g for g in self.context.groups if len(g) > 1 and g[0] == axis), None)
+            group = next((g for g in self.ctx.loops if len(g) > 1 and g[0] == axis), None)
             if group and axes[n : n + len(group)] == group and f"*{axis}" in at and at is self.at:
                 skip = len(group) - 1
-                size, here = self.context.size(self.arguments, group), at[f"*{axis}"]
+                size, position = self.ctx.size(self.arguments, group), at[f"*{axis}"]
             elif axis in at:
-                size, here = self.context.size(self.arguments, (axis,)), at[axis]
+                size, position = self.ctx.size(self.arguments, (axis,)), at[axis]
             else:
                 raise NotInTile(f"a value at another place along {axis}")
-            result = here if result == ZERO else plus(times(result, size), here)
+            result = position if result == ZERO else plus(times(result, size), position)
         return result
 
-    def varies(self, axes: tuple[str, ...]) -> Sides:
+    def sides_of(self, axes: tuple[str, ...]) -> Sides:
         """The sides of the tile along which a value on these axes varies."""
         return frozenset[str]().union(*(self.sides.get(axis, frozenset()) for axis in axes))
 
@@ -156,97 +170,97 @@ class Scope:
                 result = both(result, self.masks[side])
         return result
 
-    def load(self, pointer: Expr, place: Expr, sides: Sides, **how: Expr) -> Expr:
+    def load(self, pointer: Expr, offset: Expr, sides: Sides, **options: Expr) -> Expr:
         """What lies at a place; zero outside."""
         mask = self.mask(sides)
         guard = () if mask is None else (mask, ZERO)
-        return call("tl.load", plus(pointer, place), *guard, **how)
+        return call("tl.load", plus(pointer, offset), *guard, **options)
 
-    def loaded(self, name: str, pointer: Expr, place: Expr) -> Expr:
+    def load_wide(self, name: str, pointer: Expr, offset: Expr) -> Expr:
         """A tile of a tensor that is as large as the data."""
-        return self.load(pointer, place, ROW | COLUMN)
+        return self.load(pointer, offset, ROW | COLUMN)
 
-    def store(self, pointer: Expr, place: Expr, sides: Sides, value: Expr) -> Do:
+    def store(self, pointer: Expr, offset: Expr, sides: Sides, value: Expr) -> ExprStmt:
         """Write a tile, or what is the same all over it, to its place."""
         if not sides:
-            place = plus(place, call("tl.zeros", Tuple((ONE, ONE)), Name("INDEX")))
+            offset = plus(offset, call("tl.zeros", Tuple((ONE, ONE)), Name("INDEX")))
         mask = self.mask(sides)
         guard = () if mask is None else (mask,)
-        return Do(call("tl.store", plus(pointer, place), value, *guard))
+        return ExprStmt(call("tl.store", plus(pointer, offset), value, *guard))
 
     # ---- values
 
     def value(self, ref: Ref) -> Expr:
         """A value, computed before if it has not been yet."""
         if ref not in self.local:
-            expr = self.computed(ref)
-            if not numeral(expr) and not isinstance(expr, Name):
-                expr = self.keep(ref, expr)
-            self.local[ref], self.depth[ref] = expr, self._depth(ref)
+            expr = self.expression(ref)
+            if not is_numeral(expr) and not isinstance(expr, Name):
+                expr = self.bind_name(ref, expr)
+            self.local[ref], self.depth[ref] = expr, self._level_of(ref)
         return self.local[ref]
 
-    def keep(self, ref: Ref, expr: Expr) -> Name:
+    def bind_name(self, ref: Ref, expr: Expr) -> Name:
         """Give a value a name, where it is computed often enough."""
-        name = Name(self.arguments.names.fresh(self.wanted(ref)))
-        self.levels[self._depth(ref)].append(Assign((name,), expr))
+        name = Name(self.arguments.names.fresh(self.preferred_name(ref)))
+        self.levels[self._level_of(ref)].append(Assign((name,), expr))
         return name
 
-    def _depth(self, ref: Ref) -> int:
+    def _level_of(self, ref: Ref) -> int:
         """The level in which all is known that a value depends on."""
-        let = self.context.lets[ref]
+        let = self.ctx.lets[ref]
         levels = [self.depth.get(r, 0) for r in operands(let.op)]
-        return max([0, *levels, *(self.turning.get(axis, 0) for axis in let.type.axes)])
+        return max([0, *levels, *(self.position_level.get(axis, 0) for axis in let.type.axes)])
 
-    def wanted(self, ref: Ref) -> str:
+    def preferred_name(self, ref: Ref) -> str:
         """What a value is called: by its own name, what it is for, or just any."""
-        let = self.context.lets[ref]
+        let = self.ctx.lets[ref]
         if isinstance(let.op, (Input, Param, Buffer)):
             return f"{let.op.name.removeprefix('kept.')}_here"
         return ref if not ref.startswith("%") else role_of(ref) or "t"
 
-    def computed(self, ref: Ref) -> Expr:
+    def expression(self, ref: Ref) -> Expr:
         """The expression of a value."""
-        let = self.context.lets[ref]
+        let = self.ctx.lets[ref]
         if isinstance(let.op, (Input, Param, Buffer)):
-            return self.outside(ref)
-        if ref in self.context.measured:
-            return self.array(ref)
+            return self.tensor_value(ref)
+        if ref in self.ctx.measured:
+            return self.load_array(ref)
         match let.op:
             case Number(Const(value)):
                 return number(value)
             case Number(scalar):
-                wanted = scalar.name if isinstance(scalar, Hyper) else "number"
-                return self.arguments(f"number {scalar_text(scalar)}", wanted)
+                preferred = scalar.name if isinstance(scalar, Hyper) else "number"
+                return self.arguments(f"number {scalar_text(scalar)}", preferred)
             case Position(axis):
-                return cast(self.place((axis,)), "REAL")
-            case Count(over=over) if self.context.numeric(ref):
-                axes = self.context.leaves(axis for axis, _ in over)
-                return full(self.context.size(self.arguments, axes))
-            case Map(function, arguments) if self.simple(ref):
+                return cast(self.offset((axis,)), "REAL")
+            case Count(over=over) if self.ctx.is_number(ref):
+                axes = self.ctx.leaves(axis for axis, _ in over)
+                return as_tile(self.ctx.size(self.arguments, axes))
+            case Map(function, arguments) if self.is_computed_in_place(ref):
                 return self.mapped(function, arguments)
-            case Cast(value, to) if self.simple(ref):
+            case Cast(value, to) if self.is_computed_in_place(ref):
                 return self.rounded(value, to)
-            case Detach(value) | Expand(value) if self.simple(ref):
+            case Detach(value) | Expand(value) if self.is_computed_in_place(ref):
                 return self.value(value)
-        return self.array(ref)
+        return self.load_array(ref)
 
-    def simple(self, ref: Ref) -> bool:
+    def is_computed_in_place(self, ref: Ref) -> bool:
         """Whether a value is computed where it is read: a wide one, or one that takes little."""
-        return self.context.wide(ref) or self.context.numeric(ref) or self.context.light(ref)
+        return self.ctx.is_wide(ref) or self.ctx.is_number(ref) or self.ctx.is_recomputable(ref)
 
     def mapped(self, function: str, arguments: tuple[Ref, ...]) -> Expr:
         """A function of values."""
-        given = [self.value(a) for a in arguments]
-        plain = [numeral(g) or self._number(a) for a, g in zip(arguments, given)]
-        if function == "where" and plain[1] and plain[2]:  # else of a type that Triton chooses
-            given[1] = full(given[1])
-        if all(plain) or (function == "where" and plain[0]):
-            given[0] = full(given[0])
-        if function == "where" and (
-            plain[0] or self.context.lets[arguments[0]].type.kind != "bool"
-        ):
-            given[0] = infix("!=", given[0], ZERO)  # a switch among the hyperparameters
-        return FUNCTIONS[function](*given)
+        exprs = [self.value(a) for a in arguments]
+        is_plain = [is_numeral(g) or self._is_number_op(a) for a, g in zip(arguments, exprs)]
+        if (
+            function == "where" and is_plain[1] and is_plain[2]
+        ):  # else of a type that Triton chooses
+            exprs[1] = as_tile(exprs[1])
+        if all(is_plain) or (function == "where" and is_plain[0]):
+            exprs[0] = as_tile(exprs[0])
+        if function == "where" and (is_plain[0] or self.ctx.lets[arguments[0]].type.kind != "bool"):
+            exprs[0] = infix("!=", exprs[0], ZERO)  # a switch among the hyperparameters
+        return FUNCTIONS[function](*exprs)
 
     def rounded(self, ref: Ref, to: Dtype) -> Expr:
         """A value rounded to a dtype: that of a tensor of the call, or a known one."""
@@ -254,83 +268,85 @@ class Scope:
         if to.like:
             dtype = self.arguments(f"dtype {to.name}", f"{to.name}_dtype".upper())
         value = self.value(ref)
-        value = full(value) if numeral(value) or self._number(ref) else value
+        value = as_tile(value) if is_numeral(value) or self._is_number_op(ref) else value
         return call("arithmetic.rounded", value, dtype, Name("REAL"))
 
-    def _number(self, ref: Ref) -> bool:
-        return isinstance(self.context.lets[ref].op, Number)
+    def _is_number_op(self, ref: Ref) -> bool:
+        return isinstance(self.ctx.lets[ref].op, Number)
 
-    def outside(self, ref: Ref) -> Expr:
+    def tensor_value(self, ref: Ref) -> Expr:
         """A tensor of the call, at the place of this tile."""
-        let = self.context.lets[ref]
+        let = self.ctx.lets[ref]
         op = let.op
         assert isinstance(op, (Input, Param, Buffer))
         pointer = self.arguments(f"tensor {op.name}", op.name.removeprefix("kept."))
-        if self.context.wide(ref):
-            loaded = self.loaded(op.name, pointer, self.strided(op.name))
+        if self.ctx.is_wide(ref):
+            loaded = self.load_wide(op.name, pointer, self.wide_offset(op.name))
         else:
-            order = self.context.order(ref)
-            loaded = self.load(pointer, self.place(order), self.varies(order))
-        return self.present(ref, pointer, self.read(ref, loaded))
+            order = self.ctx.axis_order(ref)
+            loaded = self.load(pointer, self.offset(order), self.sides_of(order))
+        return self.or_absent(ref, pointer, self.in_arithmetic_type(ref, loaded))
 
-    def read(self, ref: Ref, loaded: Expr) -> Expr:
+    def in_arithmetic_type(self, ref: Ref, loaded: Expr) -> Expr:
         """What was loaded, in the type of the arithmetic."""
-        kind = self.context.lets[ref].type.kind
+        kind = self.ctx.lets[ref].type.kind
         if kind == "bool":
             return infix("!=", loaded, ZERO)
         return loaded if kind == "int" else cast(loaded, "REAL")
 
-    def present(self, ref: Ref, pointer: Expr, loaded: Expr) -> Expr:
+    def or_absent(self, ref: Ref, pointer: Expr, loaded: Expr) -> Expr:
         """A value that may not be given, and counts as a number then."""
-        absent = self.context.absent(ref)
+        absent = self.ctx.absent_value(ref)
         if absent is None:
             return loaded
-        other = full(number(absent))
-        if self.context.lets[ref].type.kind == "bool":
-            other = infix("!=", other, ZERO)
-        return IfElse(is_given(pointer), loaded, other)
+        default = as_tile(number(absent))
+        if self.ctx.lets[ref].type.kind == "bool":
+            default = infix("!=", default, ZERO)
+        return IfElse(is_not_none(pointer), loaded, default)
 
-    def strided(self, field_: str) -> Expr:
+    def wide_offset(self, field_: str) -> Expr:
         """The place of an element of a tensor as large as the data."""
         result: Expr = ZERO
-        for dim in self.context.program.inputs[0].dims:
-            here = self.place(self.context.space.leaves(dim))
+        for dim in self.ctx.program.inputs[0].dims:
+            position = self.offset(self.ctx.space.leaves(dim))
             stride = self.arguments(f"stride {field_} {dim}", f"{field_}_{dim}_stride".lower())
-            result = plus(result, times(here, stride))
+            result = plus(result, times(position, stride))
         return result
 
-    def array(
+    def load_array(
         self, ref: Ref, at: Mapping[str, Expr] | None = None, sides: Sides | None = None
     ) -> Expr:
         """A narrow value that another kernel has stored."""
-        if self.context.given(ref):
+        if self.ctx.is_external(ref):
             raise AssertionError(ref)
         self.reads.add(ref)
-        order = self.context.order(ref)
-        pointer = self.arguments(f"value {ref}", f"{self.wanted(ref)}_of")
-        kind = self.context.lets[ref].type.kind
-        sides = self.varies(order) if sides is None else sides
-        loaded = self.load(pointer, self.place(order, at), sides)
+        order = self.ctx.axis_order(ref)
+        pointer = self.arguments(f"value {ref}", f"{self.preferred_name(ref)}_of")
+        kind = self.ctx.lets[ref].type.kind
+        sides = self.sides_of(order) if sides is None else sides
+        loaded = self.load(pointer, self.offset(order, at), sides)
         return infix("!=", loaded, ZERO) if kind == "bool" else loaded
 
-    def moved(self, ref: Ref, axis: str, to: Expr, along: Sides) -> Expr:
+    def load_elsewhere(self, ref: Ref, axis: str, position: Expr, varying_sides: Sides) -> Expr:
         """A narrow value at another place along one of its axes, which varies along some sides."""
-        at = {**self.at, axis: to}
-        order = self.context.order(ref)
-        sides = along | self.varies(tuple(a for a in order if a != axis))
-        if self.context.given(ref):
-            op = self.context.lets[ref].op
+        at = {**self.at, axis: position}
+        order = self.ctx.axis_order(ref)
+        sides = varying_sides | self.sides_of(tuple(a for a in order if a != axis))
+        if self.ctx.is_external(ref):
+            op = self.ctx.lets[ref].op
             assert isinstance(op, (Input, Param, Buffer))
             pointer = self.arguments(f"tensor {op.name}", op.name.removeprefix("kept."))
-            loaded = self.load(pointer, self.place(order, at), sides)
-            return self.present(ref, pointer, self.read(ref, loaded))
-        return self.array(ref, at, sides)
+            loaded = self.load(pointer, self.offset(order, at), sides)
+            return self.or_absent(ref, pointer, self.in_arithmetic_type(ref, loaded))
+        return self.load_array(ref, at, sides)
 
-    def elsewhere(self, ref: Ref) -> Expr:
+    def relocated(self, ref: Ref) -> Expr:
         """A value that is another one at another place."""
-        match self.context.lets[ref].op:
+        match self.ctx.lets[ref].op:
             case Rename(value, old, new):
-                return self.moved(value, old, self.at[new], self.sides.get(new, frozenset()))
+                return self.load_elsewhere(
+                    value, old, self.at[new], self.sides.get(new, frozenset())
+                )
             case Lookup(table, axis, int() as row):
-                return self.moved(table, axis, Literal(row), frozenset())
+                return self.load_elsewhere(table, axis, Literal(row), frozenset())
         raise AssertionError(ref)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from metanorm.ir.nodes import Input
+from metanorm.ir.nodes import Buffer, Input, Param, Ref
 from metanorm.nest.kernels import NormKernels
 from metanorm.nest.nest import Nest
 from metanorm.targets.python.pyir import Function
 from metanorm.targets.triton.context import KernelContext
-from metanorm.targets.triton.numbers import numbers
+from metanorm.targets.triton.numbers import numbers_function
+from metanorm.targets.triton.phase_kernels import in_one_program
 from metanorm.targets.triton.schedule import in_islands, sweep_by_sweep
-from metanorm.targets.triton.settle import in_one_program
 from metanorm.targets.triton.steps import Step, TileStep
 
 
@@ -48,32 +48,38 @@ class Schedules:
 
 
 @dataclass(frozen=True)
-class Source:
+class KernelSource:
     """The functions of all steps of a norm, and the schedules of its kernels by their names."""
 
     functions: tuple[Function, ...]
     schedules: dict[str, Schedules]
 
 
-def source(kernels: NormKernels, function: str) -> Source:
+def kernel_source(kernels: NormKernels, function: str) -> KernelSource:
     """The kernels of the norm whose function has this name."""
-    printer = _Source(function)
+    printer = _SourcePrinter(function)
     order = (k for v in kernels.variants for d in (v.forward, v.backward) for k in d.values())
-    made = {id(nest): printer.schedules(nest) for nest in kernels}
-    schedules = {kernel_name(function, nest): made[id(nest)] for nest in order}
-    return Source(tuple(printer.functions.values()), schedules)
+    schedules_by_nest = {id(nest): printer.schedules(nest) for nest in kernels}
+    schedules = {kernel_name(function, nest): schedules_by_nest[id(nest)] for nest in order}
+    return KernelSource(tuple(printer.functions.values()), schedules)
 
 
 def kernel_name(function: str, nest: Nest) -> str:
     """What a kernel is called, and what the names of its functions begin with."""
     name = f"{function}_{nest.variant}_{nest.direction}"
-    vector = nest.layout.vector
+    vector = nest.layout.vector_axis
     if vector != nest.program.inputs[0].dims[-1]:
         name += f"_along_{vector.lower().replace('.', '_')}"
     return name
 
 
-class _Source:
+def _array_key(context: KernelContext, ref: Ref) -> str:
+    """The key of the array that has a narrow value: a tensor of the call, or a stored value."""
+    op = context.lets[ref].op
+    return f"tensor {op.name}" if isinstance(op, (Input, Param, Buffer)) else f"value {ref}"
+
+
+class _SourcePrinter:
     def __init__(self, function: str) -> None:
         self.function = function
         self.functions: dict[Function, Function] = {}  # by what they do, whatever they are called
@@ -88,42 +94,42 @@ class _Source:
         inputs = {let.op.name: let.name for let in body.body if isinstance(let.op, Input)}
         saved = dict(body.outputs) if forward else inputs
         shapes = tuple(
-            (n, tuple(f"size {axis}" for axis in context.order(saved[n]))) for n in nest.kept
+            (n, tuple(f"size {axis}" for axis in context.axis_order(saved[n]))) for n in nest.kept
         )
-        grouping = (nest.groups, nest.grouped, context.cell)
+        grouping = (nest.group_index, nest.grouped_axis, context.group_axis)
         arrays = {
-            output: f"tensor {context.lets[ref].op.name}" if context.given(ref) else f"value {ref}"  # type: ignore[union-attr]
+            output: _array_key(context, ref)
             for output, ref in body.outputs
-            if not context.wide(ref)
+            if not context.is_wide(ref)
         }
         saving = nest.kept if forward else ()
         return Schedules(
             nest,
-            tuple(self._own(step) for step in sweeps),
-            tuple(self._own(step) for step in islands),
-            tuple(self._own(step) for step in walked),
+            tuple(self._deduplicated_step(step) for step in sweeps),
+            tuple(self._deduplicated_step(step) for step in islands),
+            tuple(self._deduplicated_step(step) for step in walked),
             tuple((f"to.{o}", key) for o, key in arrays.items() if o not in saving),
             tuple((o, arrays[o] if forward else f"tensor {o}") for o in nest.kept),
             shapes,
-            self._once(numbers(name, body)).name,
+            self._deduplicated(numbers_function(name, body)).name,
             tuple(x for x in grouping if x is not None),
         )
 
-    def _own(self, step: Step) -> Step:
+    def _deduplicated_step(self, step: Step) -> Step:
         """A step whose kernels are printed once."""
         if isinstance(step, TileStep):
-            return replace(step, kernel=self._once(step.kernel))
-        phases = tuple(replace(p, kernel=self._once(p.kernel)) for p in step.phases)
+            return replace(step, kernel=self._deduplicated(step.kernel))
+        phases = tuple(replace(p, kernel=self._deduplicated(p.kernel)) for p in step.phases)
         if step.kernel is None:
             return replace(step, phases=phases)
-        whole = in_one_program(step.kernel.name, step.kernel.doc[0], phases)
-        assert whole.kernel is not None
-        return replace(whole, kernel=self._once(whole.kernel))
+        combined = in_one_program(step.kernel.name, step.kernel.doc[0], phases)
+        assert combined.kernel is not None
+        return replace(combined, kernel=self._deduplicated(combined.kernel))
 
-    def _once(self, function: Function) -> Function:
+    def _deduplicated(self, function: Function) -> Function:
         """The function that does the same, if there is one already."""
-        same = replace(function, name="", doc=())
-        if same not in self.functions:
+        anonymous = replace(function, name="", doc=())
+        if anonymous not in self.functions:
             assert all(function.name != other.name for other in self.functions.values())
-            self.functions[same] = function
-        return self.functions[same]
+            self.functions[anonymous] = function
+        return self.functions[anonymous]

@@ -16,98 +16,106 @@ from metanorm.ir.nodes import Let, Pool
 from metanorm.plan.sweeps import Reduction
 from metanorm.targets.python.pyir import Assign, Expr, Name, Tuple
 from metanorm.targets.triton.joining import identity, joined, joined_in_tile
-from metanorm.targets.triton.outcomes import (
-    Found,
-    Outcomes,
-    Statistic,
-    flags,
-    gone,
+from metanorm.targets.triton.reduction_results import (
+    PartValues,
+    ReductionResults,
+    TileStatistic,
+    reduced_axes,
+    side_flags,
 )
-from metanorm.targets.triton.places import Loop, Places
 from metanorm.targets.triton.scope import NotInTile, Scope, Sides
 from metanorm.targets.triton.terms import (
     ONE,
     ZERO,
+    as_column,
+    as_row,
+    as_tile,
     call,
     cast,
-    full,
     infix,
-    lying,
-    upright,
 )
+from metanorm.targets.triton.tile_indices import Loop, TileIndices
 
 
 @dataclass(frozen=True)
-class _Running:
+class _Accumulators:
     """What is added up in a loop, in variables that have the places of some sides."""
 
-    statistic: Statistic
+    statistic: TileStatistic
     number: int  # of the loop
     loop: Loop
     names: tuple[Name, ...]
     sides: Sides
 
 
-class Statistics:
+class StatisticsPrinter:
     """Writes what a kernel measures."""
 
-    def __init__(self, scope: Scope, places: Places, outcomes: Outcomes) -> None:
-        self.s, self.places, self.shape = scope, places, places.shape
-        self.f, self.arguments = scope.context, scope.arguments
-        self.outcomes = outcomes
-        self._running: list[_Running] = []
-        self._numbers = len(self.f.numbered)
+    def __init__(self, scope: Scope, indices: TileIndices, outcomes: ReductionResults) -> None:
+        self.scope, self.indices, self.shape = scope, indices, indices.shape
+        self.ctx, self.arguments = scope.ctx, scope.arguments
+        self.results = outcomes
+        self._accumulators: list[_Accumulators] = []
+        self._numbers = len(self.ctx.reductions)
 
     @property
-    def running(self) -> int:
+    def tiles_in_registers(self) -> int:
         """How many tiles are being added up."""
-        return sum(len(own.names) for own in self._running if "column" in own.sides)
+        return sum(
+            len(accumulators.names)
+            for accumulators in self._accumulators
+            if "column" in accumulators.sides
+        )
 
-    def measured(self, r: Reduction) -> None:
+    def take_reduction(self, r: Reduction) -> None:
         """One look at wide values."""
-        self._look(r, self.f.measured[r.results[0][1]][0])
+        self._take(r, self.ctx.measured[r.results[0][1]][0])
 
-    def pooled(self, let: Let) -> None:
+    def take_pool(self, let: Let) -> None:
         """A statistic of narrow values of an island."""
         op = let.op
         assert isinstance(op, Pool)
         if any(not isinstance(matrix, Ones) for _, matrix in op.over) or op.ddof or op.about:
             raise NotInTile("a narrow pool by groups, blocks or a given matrix")
-        own = ((op.statistic, let.name),)
-        r = Reduction(op.value, op.over, let.type.axes, op.where, op.weight, own, terminal=False)
-        self._look(r, self._numbers)
+        results = ((op.statistic, let.name),)
+        r = Reduction(
+            op.value, op.over, let.type.axes, op.where, op.weight, results, terminal=False
+        )
+        self._take(r, self._numbers)
         self._numbers += 1
 
-    def left(self) -> None:
+    def finish_loop(self) -> None:
         """The innermost loop is over: what was added up in it is complete, or goes on in the
         loop around it."""
-        number = len(self.places.loops)
-        for running in [own for own in self._running if own.number == number]:
-            self._running.remove(running)
-            statistic = running.statistic
-            going_on = {over.side for over in self.places.loops[statistic.first :]}
-            found = self._joined(running, running.sides & statistic.sides - going_on)
-            if statistic.first < number:
-                self._merged(statistic, found, running.sides - (statistic.sides - going_on))
+        number = len(self.indices.loops)
+        for ended in [
+            accumulators for accumulators in self._accumulators if accumulators.number == number
+        ]:
+            self._accumulators.remove(ended)
+            statistic = ended.statistic
+            open_sides = {over.side for over in self.indices.loops[statistic.first_loop :]}
+            part_values = self._joined(ended, ended.sides & statistic.sides - open_sides)
+            if statistic.first_loop < number:
+                self._merge(statistic, part_values, ended.sides - (statistic.sides - open_sides))
             else:
-                self.outcomes.finished(statistic, found)
+                self.results.finish(statistic, part_values)
 
-    def _look(self, r: Reduction, number: int) -> None:
-        varies = self.s.varies(self.f.lets[r.value].type.axes)
-        sides = varies - self.s.varies(r.cells)
-        loops = [self._over(loop, r, sides) for loop in self.places.loops]
+    def _take(self, r: Reduction, number: int) -> None:
+        varies = self.scope.sides_of(self.ctx.lets[r.value].type.axes)
+        sides = varies - self.scope.sides_of(r.cells)
+        loops = [self._over(loop, r, sides) for loop in self.indices.loops]
         first = loops.index(True) if True in loops else len(loops)
         if not all(loops[first:]):
             raise NotInTile("a statistic for each place along a loop inside of another")
         cell = self.shape.cell if "column" in varies else ()
-        lanes = bool(cell) and gone(self.f, r) == set(cell)
+        lanes = bool(cell) and reduced_axes(self.ctx, r) == set(cell)
         if lanes and r.row.finish == "total if weighed":
             raise NotInTile("an extreme of columns beside each other")
-        statistic = Statistic(r, number, varies, sides, first, lanes)
+        statistic = TileStatistic(r, number, varies, sides, first, lanes)
         if any(loops):
-            self._added_up(statistic)
+            self._accumulate(statistic)
         else:
-            self.outcomes.finished(statistic, self._at_once(statistic))
+            self.results.finish(statistic, self._in_one_tile(statistic))
 
     def _over(self, loop: Loop, r: Reduction, sides: Sides) -> bool:
         """Whether a statistic is taken over the turns of a loop."""
@@ -117,88 +125,94 @@ class Statistics:
 
     # ---- what a tile brings
 
-    def _counts(self, statistic: Statistic) -> tuple[Expr, Expr]:
+    def _counts(self, statistic: TileStatistic) -> tuple[Expr, Expr]:
         """Whether an element counts at all, and what it weighs."""
         r = statistic.reduction
-        counts = self.s.mask(statistic.varies)
+        counts = self.scope.mask(statistic.value_sides)
         if counts is None:
             raise NotInTile("a statistic of what is the same all over a tile")
         weight = cast(counts, "REAL")
         if r.where is not None:
-            counts = infix("&", counts, self.s.value(r.where))
+            counts = infix("&", counts, self.scope.value(r.where))
             weight = cast(counts, "REAL")
         if r.weight is not None:
-            own = self.s.value(r.weight)
-            counts = infix("&", counts, infix("!=", own, ZERO))
-            weight = call("tl.where", counts, own, ZERO)
+            weight_value = self.scope.value(r.weight)
+            counts = infix("&", counts, infix("!=", weight_value, ZERO))
+            weight = call("tl.where", counts, weight_value, ZERO)
         return counts, weight
 
-    def _brought(self, statistic: Statistic) -> Found:
+    def _contributions(self, statistic: TileStatistic) -> PartValues:
         """What each element brings to each part."""
         r = statistic.reduction
         counts, weight = self._counts(statistic)
-        value = self.s.value(r.value)
+        value = self.scope.value(r.value)
         if r.weight is not None and r.row.weighs:
-            value = infix("*", self.s.value(r.weight), value)
+            value = infix("*", self.scope.value(r.weight), value)
         total = call("tl.where", counts, value, identity(r.row.parts[-1]))
         return tuple(weight if part.takes == "weight" else total for part in r.row.parts)
 
-    def _at_once(self, statistic: Statistic) -> Found:
+    def _in_one_tile(self, statistic: TileStatistic) -> PartValues:
         """A statistic of one tile."""
-        r, told = statistic.reduction, statistic.told
-        if statistic.lanes and not statistic.full:
+        r, arguments = statistic.reduction, statistic.side_arguments
+        if statistic.in_lanes and not statistic.is_unweighted:
             raise NotInTile("a weighted statistic of columns beside each other")
         if r.row.rule != "moments":
-            brought = zip(r.row.parts, self._brought(statistic))
-            found = tuple(joined_in_tile(part, e, *told) for part, e in brought)
-            counted = len(found) > 1 and statistic.full
-            return (self._count(statistic), found[-1]) if counted else found
+            brought = zip(r.row.parts, self._contributions(statistic))
+            part_values = tuple(joined_in_tile(part, e, *arguments) for part, e in brought)
+            counted = len(part_values) > 1 and statistic.is_unweighted
+            return (self._count(statistic), part_values[-1]) if counted else part_values
         counts, weight = self._counts(statistic)
-        value = self.s.value(r.value)
+        value = self.scope.value(r.value)
         if r.weight is not None:
-            taken = call("arithmetic.moments", value, weight, *told)
+            moments = call("arithmetic.moments", value, weight, *arguments)
         else:
             count = self._count(statistic)
-            count = count if statistic.full else call("arithmetic.added", weight, *told)
-            taken = call("arithmetic.moments_alike", value, counts, count, *told)
+            count = (
+                count if statistic.is_unweighted else call("arithmetic.added", weight, *arguments)
+            )
+            moments = call("arithmetic.moments_alike", value, counts, count, *arguments)
         names = self._names(statistic, r.row.names)
-        self.s.body.append(Assign(names, taken))
+        self.scope.body.append(Assign(names, moments))
         return names
 
-    def _count(self, statistic: Statistic) -> Expr:
+    def _count(self, statistic: TileStatistic) -> Expr:
         """How many elements of a tile are pooled together."""
-        if statistic.lanes:
-            return full(self.f.size(self.arguments, self.shape.cell))
-        return full(self.places.count(statistic.sides))
+        if statistic.in_lanes:
+            return as_tile(self.ctx.size(self.arguments, self.shape.cell))
+        return as_tile(self.indices.count(statistic.sides))
 
-    def _names(self, statistic: Statistic, parts: Sequence[str]) -> tuple[Name, ...]:
+    def _names(self, statistic: TileStatistic, parts: Sequence[str]) -> tuple[Name, ...]:
         fresh = self.arguments.names.fresh
         return tuple(Name(fresh(f"{part}_{statistic.number}")) for part in parts)
 
     # ---- over the turns of loops
 
-    def _added_up(self, statistic: Statistic) -> None:
+    def _accumulate(self, statistic: TileStatistic) -> None:
         """A statistic for each place of the tile: a sum is complete at the end of all loops that
         it is taken over, moments go from one to the next."""
         r = statistic.reduction
         parts = r.row.parts
         if r.row.rule != "moments":
-            names = self._started(statistic, statistic.first, parts, statistic.varies)
-            for part, name, more in zip(parts, names, self._brought(statistic)):
-                self.s.body.append(Assign((name,), joined(part, name, more)))
+            names = self._declare_accumulators(
+                statistic, statistic.first_loop, parts, statistic.value_sides
+            )
+            for part, name, added in zip(parts, names, self._contributions(statistic)):
+                self.scope.body.append(Assign((name,), joined(part, name, added)))
             return
         counts, weight = self._counts(statistic)
-        value, loop = self.s.value(r.value), len(self.places.loops) - 1
-        if statistic.full:  # as many values as there were turns
-            names = self._started(statistic, loop, parts[1:], statistic.varies)
-            given = (*names, value, counts, self.places.loops[-1].turn)
-            self.s.body.append(Assign(names, call("arithmetic.observed_alike", *given)))
+        value, loop = self.scope.value(r.value), len(self.indices.loops) - 1
+        if statistic.is_unweighted:  # as many values as there were turns
+            names = self._declare_accumulators(statistic, loop, parts[1:], statistic.value_sides)
+            arguments = (*names, value, counts, self.indices.loops[-1].iteration)
+            self.scope.body.append(Assign(names, call("arithmetic.observed_alike", *arguments)))
         else:
-            names = self._started(statistic, loop, parts, statistic.varies)
-            self.s.body.append(Assign(names, call("arithmetic.observed", *names, value, weight)))
+            names = self._declare_accumulators(statistic, loop, parts, statistic.value_sides)
+            self.scope.body.append(
+                Assign(names, call("arithmetic.observed", *names, value, weight))
+            )
 
-    def _started(
-        self, statistic: Statistic, number: int, parts: Sequence[Part], sides: Sides
+    def _declare_accumulators(
+        self, statistic: TileStatistic, number: int, parts: Sequence[Part], sides: Sides
     ) -> tuple[Name, ...]:
         """Variables for what is joined in a loop, which begin with nothing."""
         lengths = ("ROWS" if "row" in sides else "", "BLOCK" if "column" in sides else "")
@@ -208,57 +222,57 @@ class Statistics:
             begin = call("tl.zeros", shape, Name("REAL"))
             if part.identity:
                 begin = call("tl.full", shape, identity(part), Name("REAL"))
-            self.s.levels[number].append(Assign((name,), begin))
-        loop = self.places.loops[number]
-        self._running.append(_Running(statistic, number, loop, names, sides))
+            self.scope.levels[number].append(Assign((name,), begin))
+        loop = self.indices.loops[number]
+        self._accumulators.append(_Accumulators(statistic, number, loop, names, sides))
         return names
 
-    def _met(self, running: _Running) -> Name:
+    def _count_per_position(self, accumulators: _Accumulators) -> Name:
         """How many values each place has met in the loop that is over."""
-        loop, (weight,) = running.loop, self._names(running.statistic, ["weight"])
+        loop, (weight,) = accumulators.loop, self._names(accumulators.statistic, ["weight"])
         count = loop.length
         if loop.side:
-            lanes, along = ("ROWS", upright) if loop.side == "row" else ("BLOCK", lying)
-            count = along(call("arithmetic.turns", count, Name(lanes)))
-        count = self._inside(running.sides - {loop.side}, count)
-        self.s.body.append(Assign((weight,), cast(count, "REAL")))
+            lanes, orient = ("ROWS", as_column) if loop.side == "row" else ("BLOCK", as_row)
+            count = orient(call("arithmetic.turns", count, Name(lanes)))
+        count = self._inside(accumulators.sides - {loop.side}, count)
+        self.scope.body.append(Assign((weight,), cast(count, "REAL")))
         return weight
 
-    def _all_met(self, running: _Running, sides: Sides) -> Expr:
+    def _count_joined(self, accumulators: _Accumulators, sides: Sides) -> Expr:
         """How many values all places along some sides have met together. It is not added up: LLVM
         takes long to find out what it knows beforehand."""
-        loop = running.loop
-        across = self.places.count(sides - {loop.side})
-        count = full(loop.length if across == ONE and loop.side in sides else across)
+        loop = accumulators.loop
+        across = self.indices.count(sides - {loop.side})
+        count = as_tile(loop.length if across == ONE and loop.side in sides else across)
         if across != ONE and loop.side in sides:
             count = infix("*", count, loop.length)
-        return self._inside(running.sides - sides, count)
+        return self._inside(accumulators.sides - sides, count)
 
     def _inside(self, sides: Sides, count: Expr) -> Expr:
         """A count, or zero for places that lie outside along some sides."""
-        mask = self.s.mask(sides)
+        mask = self.scope.mask(sides)
         return count if mask is None else call("tl.where", mask, count, ZERO)
 
-    def _merged(self, statistic: Statistic, found: Found, sides: Sides) -> None:
+    def _merge(self, statistic: TileStatistic, part_values: PartValues, sides: Sides) -> None:
         """Moments that a loop has found are one turn of the loop around it."""
         parts = statistic.reduction.row.parts
-        names = self._started(statistic, len(self.places.loops) - 1, parts, sides)
-        self.s.body.append(Assign(names, call("arithmetic.merged", *names, *found)))
+        names = self._declare_accumulators(statistic, len(self.indices.loops) - 1, parts, sides)
+        self.scope.body.append(Assign(names, call("arithmetic.merged", *names, *part_values)))
 
-    def _joined(self, running: _Running, sides: Sides) -> Found:
+    def _joined(self, accumulators: _Accumulators, sides: Sides) -> PartValues:
         """What was added up, together along some sides of the tile."""
-        names, row = running.names, running.statistic.reduction.row
+        names, row = accumulators.names, accumulators.statistic.reduction.row
         if row.rule != "moments":
             if not sides:
                 return names
-            told = flags(sides)
-            return tuple(joined_in_tile(part, n, *told) for part, n in zip(row.parts, names))
-        together = call("arithmetic.joined", *names, *flags(sides))
+            arguments = side_flags(sides)
+            return tuple(joined_in_tile(part, n, *arguments) for part, n in zip(row.parts, names))
+        joined_value = call("arithmetic.joined", *names, *side_flags(sides))
         if len(names) < len(row.parts):
-            weight, moments = self._met(running), names
+            weight, moments = self._count_per_position(accumulators), names
             names = (weight, *moments)
-            given = (weight, self._all_met(running, sides), *moments)
-            together = call("arithmetic.joined_alike", *given, *flags(sides))
+            arguments_alike = (weight, self._count_joined(accumulators, sides), *moments)
+            joined_value = call("arithmetic.joined_alike", *arguments_alike, *side_flags(sides))
         if sides:
-            self.s.body.append(Assign(names, together))
+            self.scope.body.append(Assign(names, joined_value))
         return names

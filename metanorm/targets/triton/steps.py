@@ -87,7 +87,7 @@ class PhaseStep:
 
 
 @dataclass(frozen=True)
-class SettleStep:
+class PhasesStep:
     """What is narrow, in phases: `kernel` runs all of them in one program, if they are several."""
 
     kernel: Function | None
@@ -103,4 +103,4 @@ class SettleStep:
         return table
 
 
-Step = TileStep | SettleStep
+Step = TileStep | PhasesStep

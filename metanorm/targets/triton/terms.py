@@ -62,26 +62,26 @@ def number(value: float) -> Expr:
     return Literal(int(value) if value == int(value) and abs(value) < 2**31 else float(value))
 
 
-def numeral(expr: Expr) -> bool:
+def is_numeral(expr: Expr) -> bool:
     """Whether an expression is a plain number and not a tensor."""
     return isinstance(expr, Literal) or (isinstance(expr, Call) and expr.function == Name("float"))
 
 
-def full(value: Expr) -> Expr:
+def as_tile(value: Expr) -> Expr:
     """A number as a tile of one element."""
     return call("tl.full", Tuple((ONE, ONE)), value, Name("REAL"))
 
 
-def upright(value: Expr) -> Expr:
+def as_column(value: Expr) -> Expr:
     """A vector as a column of a tile."""
     return Subscript(value, (Slice(), Literal(None)))
 
 
-def lying(value: Expr) -> Expr:
+def as_row(value: Expr) -> Expr:
     """A vector as a row of a tile."""
     return Subscript(value, (Literal(None), Slice()))
 
 
-def is_given(value: Expr) -> Expr:
+def is_not_none(value: Expr) -> Expr:
     """`value is not None`."""
     return Binary("is not", (value, Literal(None)))

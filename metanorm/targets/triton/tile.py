@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from metanorm.ir.nodes import Let, Pool, Ref
-from metanorm.nest.layouts import Group
+from metanorm.nest.layouts import AxisGroup
 from metanorm.nest.nest import Block
 from metanorm.targets.python.pyir import Comment, If
-from metanorm.targets.triton.between import IslandScope
 from metanorm.targets.triton.context import Arguments, KernelContext
-from metanorm.targets.triton.kernel import function_of, what
-from metanorm.targets.triton.outcomes import Outcomes
-from metanorm.targets.triton.places import Places
+from metanorm.targets.triton.island_scope import IslandScope
+from metanorm.targets.triton.kernel import kernel_function, sweep_summary
+from metanorm.targets.triton.reduction_results import ReductionResults
 from metanorm.targets.triton.scope import COLUMN, ROW, Scope
-from metanorm.targets.triton.shapes import Shape
-from metanorm.targets.triton.statistics import Statistics
+from metanorm.targets.triton.shapes import TileShape
+from metanorm.targets.triton.statistics import StatisticsPrinter
 from metanorm.targets.triton.steps import Keys, TileStep
-from metanorm.targets.triton.terms import is_given
+from metanorm.targets.triton.terms import is_not_none
+from metanorm.targets.triton.tile_indices import TileIndices
 
 
 class TilePrinter:
@@ -25,38 +25,44 @@ class TilePrinter:
     `island` where programs have whole islands. Raises `NotInTile`."""
 
     def __init__(
-        self, context: KernelContext, shape: Shape, sweeps: Sequence[Block], later: Collection[Ref],
+        self,
+        context: KernelContext,
+        shape: TileShape,
+        sweeps: Sequence[Block],
+        read_later: Collection[Ref],
         island: bool,
-    ) -> None:  # fmt: skip
-        self.f, self.shape, self.sweeps = context, shape, sweeps
+    ) -> None:
+        self.ctx, self.shape, self.sweeps = context, shape, sweeps
         self.arguments = arguments = Arguments()
-        self.s = (
+        self.scope = (
             IslandScope(context, arguments, shape, sweeps) if island else Scope(context, arguments)
         )
-        self.places = Places(self.s, shape)
-        self.outcomes = Outcomes(self.s, self.places, later, island)
-        self.statistics = Statistics(self.s, self.places, self.outcomes)
+        self.indices = TileIndices(self.scope, shape)
+        self.results = ReductionResults(self.scope, self.indices, read_later, island)
+        self.statistics = StatisticsPrinter(self.scope, self.indices, self.results)
         for number, sweep in enumerate(sweeps, 1):
             if len(sweeps) > 1:
-                self.s.body.append(Comment(what(context, sweep)))
-            if isinstance(self.s, IslandScope):
-                self.s.again = frozenset(name for own in sweeps[number:] for name in own.reads)
+                self.scope.body.append(Comment(sweep_summary(context, sweep)))
+            if isinstance(self.scope, IslandScope):
+                self.scope.read_again = frozenset(
+                    name for later_sweep in sweeps[number:] for name in later_sweep.reads
+                )
             self._sweep(sweep)
-        for ref in self.f.lets:
-            if ref in later and ref not in self.f.measured:
-                self.outcomes.stored(ref)
-        self.keeps = self._kept()
-        while self.places.loops:
+        for ref in self.ctx.lets:
+            if ref in read_later and ref not in self.ctx.measured:
+                self.results.store_value(ref)
+        self.keeps = self._tiles_in_registers()
+        while self.indices.loops:
             self._leave()
 
     def step(self, name: str, doc: str) -> TileStep:
         """The kernel, with what a call has to bring."""
-        shape, outcomes = self.shape, self.outcomes
+        shape, outcomes = self.shape, self.results
         meta = [*(["ROWS"] if shape.rows else []), "BLOCK", *(["LANES"] if shape.cell else [])]
         cell = f"size {'*'.join(shape.cell)}"  # how loads can be put together depends on it
         writes = tuple(output for sweep in self.sweeps for output, _ in sweep.writes)
         return TileStep(
-            function_of(name, doc, self.arguments, meta, self.s.body, {cell}),
+            kernel_function(name, doc, self.arguments, meta, self.scope.body, {cell}),
             (*self.arguments.keys, "REAL", "INDEX", *meta),
             _sizes(shape.outer),
             _sizes(shape.rows),
@@ -75,61 +81,70 @@ class TilePrinter:
 
     def _sweep(self, sweep: Block) -> None:
         """One look at all data of a program, and the statistics of narrow values after it."""
-        shared = len(self.places.loops)
-        self.places.walk()
+        outer_loop_count = len(self.indices.loops)
+        self.indices.enter_sweep_loops()
         for let in sweep.lets:
-            self.s.value(let.name)
+            self.scope.value(let.name)
         for number in sweep.measures:
-            self.statistics.measured(self.f.numbered[number])
+            self.statistics.take_reduction(self.ctx.reductions[number])
         for output, ref in sweep.writes:
-            self._written(output, ref)
-        among, after = self._pools(sweep)
-        while len(self.places.loops) > shared:
-            if self.places.loops[-1].over == "rows":
-                for let in among:
-                    self.statistics.pooled(let)
+            self._store_output(output, ref)
+        within_rows, after_rows = self._pools(sweep)
+        while len(self.indices.loops) > outer_loop_count:
+            if self.indices.loops[-1].over == "rows":
+                for let in within_rows:
+                    self.statistics.take_pool(let)
             self._leave()
-        for let in after:
-            self.statistics.pooled(let)
+        for let in after_rows:
+            self.statistics.take_pool(let)
 
     def _leave(self) -> None:
-        self.places.leave()
-        self.statistics.left()
+        self.indices.leave_loop()
+        self.statistics.finish_loop()
 
     def _pools(self, sweep: Block) -> tuple[list[Let], list[Let]]:
         """Statistics of narrow values: those among rows that the sweep walks over, and others."""
-        among: list[Let] = []
-        after: list[Let] = []
+        within_rows: list[Let] = []
+        after_rows: list[Let] = []
         rows = set(self.shape.row_axes) if self.shape.down == "walk" else set[str]()
-        for let in self._narrow(sweep) if isinstance(self.s, IslandScope) else ():
+        for let in self._narrow(sweep) if isinstance(self.scope, IslandScope) else ():
             if isinstance(let.op, Pool):
-                over = set(self.f.leaves(axis for axis, _ in let.op.over))
-                (among if over & rows else after).append(let)
-        return among, after
+                over = set(self.ctx.leaves(axis for axis, _ in let.op.over))
+                (within_rows if over & rows else after_rows).append(let)
+        return within_rows, after_rows
 
     def _narrow(self, sweep: Block) -> Sequence[Let]:
         """The values of cells that follow from a sweep."""
-        nest = self.f.nest
+        nest = self.ctx.nest
         return nest.between[nest.sweeps.index(sweep)].lets
 
-    def _kept(self) -> int:
+    def _tiles_in_registers(self) -> int:
         """How many values as large as a tile are in registers at once: what sweeps share, weights
         of elements, places of several rows, sums over islands, and what is the same for all rows,
         if a tile may be one row."""
         tensors = {name for sweep in self.sweeps for name in sweep.reads}
-        weighed = any(self.f.numbered[n].weighed for sweep in self.sweeps for n in sweep.measures)
-        kept = len(tensors) + weighed + (self.shape.down == "whole") + self.statistics.running
-        if self.shape.turns and self.shape.across == "whole":
-            before = [r for r in self.s.local if self.s.depth[r] < len(self.places.loops)]
-            kept += sum(self.s.varies(self.f.lets[r].type.axes) == COLUMN for r in before)
-        return kept
+        weighed = any(
+            self.ctx.reductions[n].is_weighted for sweep in self.sweeps for n in sweep.measures
+        )
+        count = (
+            len(tensors)
+            + weighed
+            + (self.shape.down == "whole")
+            + self.statistics.tiles_in_registers
+        )
+        if self.shape.has_row_chunks and self.shape.across == "whole":
+            before = [r for r in self.scope.local if self.scope.depth[r] < len(self.indices.loops)]
+            count += sum(self.scope.sides_of(self.ctx.lets[r].type.axes) == COLUMN for r in before)
+        return count
 
-    def _written(self, output: str, ref: Ref) -> None:
+    def _store_output(self, output: str, ref: Ref) -> None:
         pointer = self.arguments(f"tensor {output}", output.replace(".", "_"))
-        value = self.s.value(ref)
-        store = self.s.store(pointer, self.s.strided(output), ROW | COLUMN, value)
-        self.s.body.append(If(is_given(pointer), (store,)) if output.startswith("to.d.") else store)
+        value = self.scope.value(ref)
+        store = self.scope.store(pointer, self.scope.wide_offset(output), ROW | COLUMN, value)
+        self.scope.body.append(
+            If(is_not_none(pointer), (store,)) if output.startswith("to.d.") else store
+        )
 
 
-def _sizes(groups: Sequence[Group]) -> Keys:
+def _sizes(groups: Sequence[AxisGroup]) -> Keys:
     return tuple(f"size {leaf}" for group in groups for leaf in group)

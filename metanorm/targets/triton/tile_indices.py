@@ -6,23 +6,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from metanorm.nest.layouts import Group
+from metanorm.nest.layouts import AxisGroup
 from metanorm.targets.python.pyir import Assign, Expr, IfElse, Name, Tuple
 from metanorm.targets.triton.scope import COLUMN, ROW, Scope, Sides
-from metanorm.targets.triton.shapes import Shape
+from metanorm.targets.triton.shapes import TileShape
 from metanorm.targets.triton.terms import (
     ONE,
     ZERO,
+    as_column,
+    as_row,
+    as_tile,
     both,
     call,
     cast,
-    full,
     infix,
-    is_given,
-    lying,
+    is_not_none,
     plus,
     times,
-    upright,
 )
 
 
@@ -47,34 +47,34 @@ class Loop:
         return self.end if self.begin == ZERO else infix("-", self.end, self.begin)
 
     @property
-    def turn(self) -> Expr:
+    def iteration(self) -> Expr:
         """The number of a turn, from one."""
-        here: Expr = Name(self.variable)
-        passed = here if self.begin == ZERO else infix("-", here, self.begin)
-        return full(plus(passed if self.step == ONE else infix("//", passed, self.step), ONE))
+        variable: Expr = Name(self.variable)
+        passed = variable if self.begin == ZERO else infix("-", variable, self.begin)
+        return as_tile(plus(passed if self.step == ONE else infix("//", passed, self.step), ONE))
 
 
 def group_of_row(scope: Scope) -> tuple[Expr, Sides]:
     """The group that a row belongs to, and the sides along which it varies."""
-    grouped = scope.context.nest.grouped
+    grouped = scope.ctx.nest.grouped_axis
     assert grouped is not None
     sides, row = scope.sides[grouped], scope.at[grouped]
     index = scope.arguments("index")
     loaded = cast(scope.load(index, row, sides), "INDEX")
-    return IfElse(is_given(index), loaded, infix("*", row, ZERO)), sides
+    return IfElse(is_not_none(index), loaded, infix("*", row, ZERO)), sides
 
 
-class Places:
+class TileIndices:
     """Writes the places of a shape into a scope.
 
     `block` and `chunk` say which columns, and which rows or islands a program has, where it has
     not all. `loops` are those that are being written, outermost first.
     """
 
-    def __init__(self, scope: Scope, shape: Shape) -> None:
-        self.s, self.shape = scope, shape
-        self.f, self.arguments = scope.context, scope.arguments
-        self.names: dict[Group, Name] = {}
+    def __init__(self, scope: Scope, shape: TileShape) -> None:
+        self.scope, self.shape = scope, shape
+        self.ctx, self.arguments = scope.ctx, scope.arguments
+        self.names: dict[AxisGroup, Name] = {}
         self.loops: list[Loop] = []
         self.block: Expr | None = None
         self.chunk: Expr | None = None
@@ -90,50 +90,52 @@ class Places:
         self._outer(program)
         if shape.grouped:
             self._bounds_of_group()
-        if shape.turns:
+        if shape.has_row_chunks:
             self._rows()
 
-    def walk(self) -> None:
+    def enter_sweep_loops(self) -> None:
         """Begin the loops of a sweep."""
         if self.shape.down == "walk":
             self._rows()
         if self.shape.across == "walk":
             self._columns()
 
-    def leave(self) -> None:
+    def leave_loop(self) -> None:
         """The end of the innermost loop."""
         loop = self.loops.pop()
         step = () if loop.step == ONE else (loop.step,)
-        self.s.leave(loop.variable, (loop.begin, loop.end, *step))
+        self.scope.leave_loop(loop.variable, (loop.begin, loop.end, *step))
 
     def count(self, sides: Sides) -> Expr:
         """How many elements of a tile lie along some sides."""
         count: Expr = ONE
         if "row" in sides:
-            count = self.f.size(self.arguments, self.shape.row_axes)
+            count = self.ctx.size(self.arguments, self.shape.row_axes)
         if "column" in sides:
-            length = self.f.size(self.arguments, self.shape.columns)
+            length = self.ctx.size(self.arguments, self.shape.columns)
             if self.block is not None:
-                left = infix("-", length, times(self.block, Name("BLOCK")))
-                length = call("tl.minimum", left, Name("BLOCK"))
+                remaining = infix("-", length, times(self.block, Name("BLOCK")))
+                length = call("tl.minimum", remaining, Name("BLOCK"))
             count = times(count, length)
         return count
 
     # ---- the program
 
-    def _outer(self, rest: Expr) -> None:
+    def _outer(self, remaining: Expr) -> None:
         """The place along the outer axes, in a loop where there are several."""
         shape = self.shape
-        if shape.turns:
+        if shape.has_row_chunks:
             chunks = self.arguments("chunks")
-            self.chunk = self._named("chunk", infix("%", rest, chunks) if shape.outer else rest)
-            rest = infix("//", rest, chunks)
+            self.chunk = self._named(
+                "chunk", infix("%", remaining, chunks) if shape.outer else remaining
+            )
+            remaining = infix("//", remaining, chunks)
         elif shape.gathers:
-            self.chunk = self._named("chunk", rest)
-            total = self.f.size(self.arguments, shape.outer_axes)
+            self.chunk = self._named("chunk", remaining)
+            total = self.ctx.size(self.arguments, shape.outer_axes)
             self._chunk("islands", "island", total, ONE)
-            rest = Name("island")
-        self._counted(shape.outer, rest, frozenset())
+            remaining = Name("island")
+        self._counted(shape.outer, remaining, frozenset())
 
     def _chunk(
         self, over: Literal["islands", "rows"], variable: str, total: Expr, step: Expr
@@ -146,34 +148,34 @@ class Places:
 
     def _enter(self, loop: Loop) -> None:
         self.loops.append(loop)
-        self.s.enter()
+        self.scope.enter_loop()
 
-    def _counted(self, groups: tuple[Group, ...], number: Expr, sides: Sides) -> None:
+    def _counted(self, groups: tuple[AxisGroup, ...], number: Expr, sides: Sides) -> None:
         """The places along some axes, from a number that counts through all of them."""
         for n, group in reversed(list(enumerate(groups))):
-            size = self.f.size(self.arguments, group)
+            size = self.ctx.size(self.arguments, group)
             self._axis(group, infix("%", number, size) if n else number, sides)
             number = infix("//", number, size)
 
-    def _axis(self, group: Group, here: Expr, sides: Sides) -> Name:
+    def _axis(self, group: AxisGroup, position: Expr, sides: Sides) -> Name:
         """A variable, and the places of the parts that it counts through."""
         if group not in self.names:
-            wanted = "_".join(group) if len(group) == 1 else self.f.dim_of(group[0])
-            self.names[group] = Name(self.arguments.names.fresh(wanted.lower()))
-        variable = self._named(self.names[group].text, here)
+            preferred = "_".join(group) if len(group) == 1 else self.ctx.dim_of(group[0])
+            self.names[group] = Name(self.arguments.names.fresh(preferred.lower()))
+        variable = self._named(self.names[group].text, position)
         if len(group) == 1:
-            self.s.lies(group[0], variable, sides)
+            self.scope.set_position(group[0], variable, sides)
             return variable
-        self.s.lies(f"*{group[0]}", variable, sides)
-        rest: Expr = variable
+        self.scope.set_position(f"*{group[0]}", variable, sides)
+        remaining: Expr = variable
         for n, leaf in reversed(list(enumerate(group))):
-            size = self.f.size(self.arguments, (leaf,))
-            self.s.lies(leaf, infix("%", rest, size) if n else rest, sides)
-            rest = infix("//", rest, size)
+            size = self.ctx.size(self.arguments, (leaf,))
+            self.scope.set_position(leaf, infix("%", remaining, size) if n else remaining, sides)
+            remaining = infix("//", remaining, size)
         return variable
 
     def _named(self, name: str, value: Expr) -> Name:
-        self.s.body.append(Assign((Name(name),), value))
+        self.scope.body.append(Assign((Name(name),), value))
         return Name(name)
 
     # ---- its columns and rows
@@ -182,15 +184,15 @@ class Places:
         if self.shape.cell:
             self._cells_of_columns()
             return
-        size = self.f.size(self.arguments, self.shape.columns)
-        lane = cast(lying(call("tl.arange", ZERO, Name("BLOCK"))), "INDEX")
+        size = self.ctx.size(self.arguments, self.shape.columns)
+        lane = cast(as_row(call("tl.arange", ZERO, Name("BLOCK"))), "INDEX")
         if self.shape.across == "walk":
             self._enter(Loop("columns", "left", ZERO, size, Name("BLOCK")))
             lane = plus(Name("left"), lane)
         elif self.block is not None:
             lane = plus(times(self.block, Name("BLOCK")), lane)
         variable = self._axis(self.shape.columns, lane, COLUMN)
-        self.s.masks["column"] = self._named("in_columns", infix("<", variable, size))
+        self.scope.masks["column"] = self._named("in_columns", infix("<", variable, size))
         self._inside()
 
     def _cells_of_columns(self) -> None:
@@ -198,31 +200,33 @@ class Places:
         shape = self.shape
         assert self.block is not None
         outer = shape.columns[: -len(shape.cell)]
-        lane = cast(lying(call("tl.arange", ZERO, Name("BLOCK"))), "INDEX")
+        lane = cast(as_row(call("tl.arange", ZERO, Name("BLOCK"))), "INDEX")
         lanes = Name("LANES")
         first = times(self.block, infix("//", Name("BLOCK"), lanes))
         cell = self._axis(outer, plus(first, infix("//", lane, lanes)), COLUMN)
         member = self._axis(shape.cell, infix("%", lane, lanes), COLUMN)
-        sizes = [self.f.size(self.arguments, axes) for axes in (outer, shape.cell)]
-        wanted = self.f.dim_of(shape.columns[0]).lower()
-        name = self.arguments.names.fresh(wanted)
+        sizes = [self.ctx.size(self.arguments, axes) for axes in (outer, shape.cell)]
+        preferred = self.ctx.dim_of(shape.columns[0]).lower()
+        name = self.arguments.names.fresh(preferred)
         column = self._named(name, plus(times(cell, sizes[1]), member))
-        self.s.lies(f"*{shape.columns[0]}", column, COLUMN)
-        inside = infix("&", infix("<", cell, sizes[0]), infix("<", member, sizes[1]))
-        self.s.masks["column"] = self._named("in_columns", inside)
+        self.scope.set_position(f"*{shape.columns[0]}", column, COLUMN)
+        in_columns = infix("&", infix("<", cell, sizes[0]), infix("<", member, sizes[1]))
+        self.scope.masks["column"] = self._named("in_columns", in_columns)
 
     def _rows(self) -> None:
         """Rows of the tile, in a loop if there may be more of them than it has."""
-        s, shape = self.s, self.shape
+        s, shape = self.scope, self.shape
         if not shape.rows:
             return
         begin: Expr = ZERO
-        end = self.f.size(self.arguments, shape.row_axes)
-        lane: Expr = cast(upright(call("tl.arange", ZERO, Name("ROWS"))), "INDEX")
+        end = self.ctx.size(self.arguments, shape.row_axes)
+        lane: Expr = cast(as_column(call("tl.arange", ZERO, Name("ROWS"))), "INDEX")
         if shape.grouped:
-            begin, end = (Name(n) for n in (("begin", "end") if shape.turns else ("start", "stop")))
+            begin, end = (
+                Name(n) for n in (("begin", "end") if shape.has_row_chunks else ("start", "stop"))
+            )
             self._enter(Loop("rows", "first", begin, end, Name("ROWS")))
-        elif shape.turns:
+        elif shape.has_row_chunks:
             self._chunk("rows", "first", end, Name("ROWS"))
             end = Name("end")
         elif shape.down == "walk":
@@ -239,41 +243,41 @@ class Places:
         s.masks["row"] = self._named("in_rows", infix("<", row, end))
         if shape.grouped:
             self._through_order(row)
-        elif self.f.cell is not None:
+        elif self.ctx.group_axis is not None:
             self._group_of_row()
         if shape.across != "walk":
             self._inside()
 
     def _bounds_of_group(self) -> None:
         """Where the rows of a group are, and where those that a program has."""
-        s, cell = self.s, self.f.cell
+        s, cell = self.scope, self.ctx.group_axis
         assert cell is not None
         starts = self.arguments("starts")
         start = call("tl.load", plus(starts, s.at[cell]))
         stop = call("tl.load", plus(plus(starts, s.at[cell]), ONE))
         s.body.append(Assign((Name("start"), Name("stop")), Tuple((start, stop), True)))
-        if self.shape.turns:
+        if self.shape.has_row_chunks:
             rows = infix("-", Name("stop"), Name("start"))
             length = self._named("length", call("tl.cdiv", rows, self.arguments("chunks")))
             first = plus(Name("start"), times(Name("chunk"), length))
             begin = self._named("begin", call("tl.minimum", first, Name("stop")))
             self._named("end", call("tl.minimum", plus(begin, length), Name("stop")))
 
-    def _through_order(self, place: Expr) -> None:
+    def _through_order(self, index: Expr) -> None:
         """The rows of a group, through the order that sorts them, if they are not sorted."""
         order = self.arguments("order")
-        loaded = call("tl.load", plus(order, place), Name("in_rows"), ZERO)
-        self._axis(self.shape.rows[0], IfElse(is_given(order), loaded, place), ROW)
+        loaded = call("tl.load", plus(order, index), Name("in_rows"), ZERO)
+        self._axis(self.shape.rows[0], IfElse(is_not_none(order), loaded, index), ROW)
 
     def _group_of_row(self) -> None:
         """The group that a row belongs to."""
-        cell = self.f.cell
+        cell = self.ctx.group_axis
         assert cell is not None
-        self._axis((cell,), *group_of_row(self.s))
+        self._axis((cell,), *group_of_row(self.scope))
 
     def _inside(self) -> None:
         """What is inside along both sides."""
-        masks = self.s.masks
+        masks = self.scope.masks
         masks.pop("both", None)
         mask = both(masks.get("row"), masks.get("column"))
         if mask is not None and len(masks) == 2:

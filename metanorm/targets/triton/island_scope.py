@@ -10,7 +10,7 @@ from metanorm.nest.nest import Block
 from metanorm.targets.python.pyir import Expr, Literal, Name
 from metanorm.targets.triton.context import Arguments, KernelContext
 from metanorm.targets.triton.scope import COLUMN, ROW, NotInTile, Scope
-from metanorm.targets.triton.shapes import Shape
+from metanorm.targets.triton.shapes import TileShape
 from metanorm.targets.triton.terms import cast, infix, times
 
 
@@ -22,39 +22,43 @@ class IslandScope(Scope):
     """
 
     def __init__(
-        self, context: KernelContext, arguments: Arguments, shape: Shape, sweeps: Sequence[Block]
+        self,
+        context: KernelContext,
+        arguments: Arguments,
+        shape: TileShape,
+        sweeps: Sequence[Block],
     ) -> None:
         super().__init__(context, arguments)
-        self.grouped, self.walks = shape.grouped, shape.walks
-        self.again: frozenset[str] = frozenset()  # tensors that a later sweep reads as well
-        self.between = {let.name for block in context.nest.between for let in block.lets}
-        self.between |= context.measured.keys()
+        self.grouped, self.has_sweep_loops = shape.grouped, shape.has_sweep_loops
+        self.read_again: frozenset[str] = frozenset()  # tensors that a later sweep reads as well
+        self.between_sweeps = {let.name for block in context.nest.between for let in block.lets}
+        self.between_sweeps |= context.measured.keys()
 
-    def computed(self, ref: Ref) -> Expr:
+    def expression(self, ref: Ref) -> Expr:
         """The expression of a value; what lies between sweeps is not read from memory."""
-        let = self.context.lets[ref]
+        let = self.ctx.lets[ref]
         op = let.op
-        if ref in self.between:
+        if ref in self.between_sweeps:
             if isinstance(op, Pool):
                 raise NotInTile("a statistic where it is not known")
             if isinstance(op, AxisMap):
                 raise NotInTile("a map along an axis")
-            if not isinstance(op, POINTWISE) and not self.context.inline(ref):
+            if not isinstance(op, POINTWISE) and not self.ctx.is_inline(ref):
                 raise NotInTile("a value at another place")
-        if self.grouped and self.context.by_index(let):
+        if self.grouped and self.ctx.is_group_size(let):
             return self._rows_of_group(op)
-        return super().computed(ref)
+        return super().expression(ref)
 
-    def simple(self, ref: Ref) -> bool:
+    def is_computed_in_place(self, ref: Ref) -> bool:
         """Every value is computed where it is read."""
         return True
 
-    def loaded(self, name: str, pointer: Expr, place: Expr) -> Expr:
+    def load_wide(self, name: str, pointer: Expr, offset: Expr) -> Expr:
         """A tile of a tensor, which a cache is asked to keep as long as a walk comes back to it."""
-        if not self.walks:
-            return super().loaded(name, pointer, place)
-        policy = Literal("evict_last" if name in self.again else "evict_first")
-        return self.load(pointer, place, ROW | COLUMN, eviction_policy=policy)
+        if not self.has_sweep_loops:
+            return super().load_wide(name, pointer, offset)
+        policy = Literal("evict_last" if name in self.read_again else "evict_first")
+        return self.load(pointer, offset, ROW | COLUMN, eviction_policy=policy)
 
     def _rows_of_group(self, op: Op) -> Expr:
         """The number of rows of a group, times the lengths of what is counted with them."""
@@ -62,5 +66,5 @@ class IslandScope(Scope):
         if op.where or op.weight:
             raise NotInTile("a count of what a mask leaves")
         rows: Expr = infix("-", Name("stop"), Name("start"))
-        whole = self.context.leaves(axis for axis, matrix in op.over if isinstance(matrix, Ones))
-        return cast(times(rows, self.context.size(self.arguments, whole)), "REAL")
+        counted_axes = self.ctx.leaves(axis for axis, matrix in op.over if isinstance(matrix, Ones))
+        return cast(times(rows, self.ctx.size(self.arguments, counted_axes)), "REAL")

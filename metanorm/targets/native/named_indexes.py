@@ -12,7 +12,7 @@ from metanorm.targets.native.cir import Declare, Element, Expr, Infix, Name, Stm
 from metanorm.targets.native.context import KernelContext
 
 
-def with_named_places(context: KernelContext, statements: Sequence[Stmt]) -> list[Stmt]:
+def with_named_indexes(context: KernelContext, statements: Sequence[Stmt]) -> list[Stmt]:
     """The statements of one loop body, with a name for each index that occurs several times."""
     indexes = Counter(
         index
@@ -20,7 +20,7 @@ def with_named_places(context: KernelContext, statements: Sequence[Stmt]) -> lis
         for index in _indexes(statement)
         if isinstance(index, Infix)
     )
-    names: dict[Expr, Name] = {index: Name(context.place(index, _variables(index)))
+    names: dict[Expr, Name] = {index: Name(context.index_name(index, _variables(index)))
              for index, count in indexes.items() if count > 1}  # fmt: skip
     declared = [Declare("const int64_t", name.text, index) for index, name in names.items()]
     return [*declared, *(_replaced(statement, names) for statement in statements)]

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from metanorm.ir.nodes import Let, Map, Op, Pool, Program, Ref, Rename, Repeat
 
-ADDED = ("sum", "mean")
+SUMMING_STATISTICS = ("sum", "mean")
 
 
 def multiplies_data(program: Program) -> bool:
@@ -37,7 +37,7 @@ def _renamed_factors(lets: Iterable[Let]) -> Iterator[Rename]:
     """The renamed factors of what is added up in these bindings."""
     ops = {let.name: let.op for let in lets}
     for op in ops.values():
-        if isinstance(op, Pool) and op.statistic in ADDED:
+        if isinstance(op, Pool) and op.statistic in SUMMING_STATISTICS:
             for factor in _factors(op.value, ops):
                 if isinstance(factor, Rename):
                     yield factor

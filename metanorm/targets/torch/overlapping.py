@@ -17,7 +17,7 @@ from metanorm.targets.python.pyir import Dict, Expr, Literal, Name
 from metanorm.targets.torch.context import Context
 from metanorm.targets.torch.layout import Dim, Dims, Value, call, method
 
-LOCALS: dict[type[Grouping], str] = {  # what the local that holds a matrix is called
+LOCAL_NAMES: dict[type[Grouping], str] = {  # what the local that holds a matrix is called
     Window: "window",
     Causal: "past",
     Neighbours: "neighbours",
@@ -26,66 +26,66 @@ LOCALS: dict[type[Grouping], str] = {  # what the local that holds a matrix is c
 }
 
 
-def is_along(op: Pool | Count) -> bool:
+def is_overlapping(op: Pool | Count) -> bool:
     """Whether a pool is one by matrices along dimensions, which stay."""
     if any(isinstance(matrix, OVERLAPPING) for _, matrix in op.over):
         return True
     if not any(isinstance(matrix, Dense) for _, matrix in op.over):
         return False
-    plain = op.where is None and op.weight is None and len(op.over) == 1
-    return not (plain and isinstance(op, Pool) and op.statistic in ("mean", "var"))
+    is_unweighted = op.where is None and op.weight is None and len(op.over) == 1
+    return not (is_unweighted and isinstance(op, Pool) and op.statistic in ("mean", "var"))
 
 
-class AlongPrinter:
+class OverlappingPoolPrinter:
     """Prints the calls of `metanorm.runtime.along` of one function."""
 
     def __init__(self, context: Context) -> None:
-        self.c = context
+        self.ctx = context
         self.layouts = context.layouts
 
-    def along(self, value: Value, over: Aggregation) -> tuple[Expr, Dims]:
+    def matrices_by_dim(self, value: Value, over: Aggregation) -> tuple[Expr, Dims]:
         """`{2: window}`, and the dimensions of the value after such pools."""
         matrices = {axis: m for axis, m in over if isinstance(m, (*OVERLAPPING, Dense, ByIndex))}
         pairs: list[tuple[Expr, Expr]] = []
         dims: list[Dim] = []
-        for place, dim in enumerate(value.dims):
+        for index, dim in enumerate(value.dims):
             matrix = matrices.get(dim.axis)
             if matrix is None:
                 dims.append(dim)
                 continue
-            at = self.layouts.position(value.dims, place)
-            pairs.append((at, self._local(matrix, dim.axis)))
+            position = self.layouts.position(value.dims, index)
+            pairs.append((position, self._local(matrix, dim.axis)))
             cells = isinstance(matrix, ByIndex)
-            dims.append(Dim(self.c.space.cells(dim.axis, matrix)) if cells else dim)
+            dims.append(Dim(self.ctx.space.cells(dim.axis, matrix)) if cells else dim)
         return Dict(tuple(pairs)), tuple(dims)
 
     def sizes(self, axis: str, matrix: Grouping) -> Value:
         """How many elements each pool has, on the axis of the pools."""
         if isinstance(matrix, ByIndex):
-            sizes = method(self.c.groups(matrix.index), "sizes", Name(self.c.first))
-            return Value(sizes, (Dim(self.c.space.cells(axis, matrix)),))
-        length = self.c.lengths.of(axis)
-        sizes = method(self._local(matrix, axis), "sizes", Name(self.c.first), length)
+            sizes = method(self.ctx.groups(matrix.index), "sizes", Name(self.ctx.first))
+            return Value(sizes, (Dim(self.ctx.space.cells(axis, matrix)),))
+        length = self.ctx.lengths.of(axis)
+        sizes = method(self._local(matrix, axis), "sizes", Name(self.ctx.first), length)
         return Value(sizes, (Dim(axis),))
 
     def _local(self, matrix: Grouping, axis: str) -> Expr:
         """The local that holds a matrix, which the function sets up first."""
-        return self.c.set_up(LOCALS[type(matrix)], self._made(matrix, axis))
+        return self.ctx.set_up(LOCAL_NAMES[type(matrix)], self._matrix_expr(matrix, axis))
 
-    def _made(self, matrix: Grouping, axis: str) -> Expr:
-        number, length = self.c.lengths.number, self.c.lengths.of
+    def _matrix_expr(self, matrix: Grouping, axis: str) -> Expr:
+        number, length = self.ctx.lengths.number, self.ctx.lengths.of
         match matrix:
             case Window(width, edge):
                 return call("runtime.Window", number(width), edge=Literal(edge))
             case Causal(width):
                 return call("runtime.Causal", *([] if width is None else [number(width)]))
             case Neighbours(edges, loop):
-                own = Literal(True) if loop else None
-                return call("runtime.Neighbours", Name(edges), length(axis), loop=own)
+                with_self = Literal(True) if loop else None
+                return call("runtime.Neighbours", Name(edges), length(axis), loop=with_self)
             case Dense(name):
-                given = Name(name), Literal(name), Name(self.c.first), length(axis)
-                return call("runtime.Rows", *given)
+                arguments = Name(name), Literal(name), Name(self.ctx.first), length(axis)
+                return call("runtime.Rows", *arguments)
             case ByIndex(index):
-                return call("runtime.Members", self.c.groups(index))
+                return call("runtime.Members", self.ctx.groups(index))
             case _:
                 raise TypeError(f"{matrix} has no pools of positions")

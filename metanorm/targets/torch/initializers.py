@@ -11,8 +11,8 @@ from metanorm.targets.python.pyir import (
     Assign,
     Binary,
     Call,
-    Do,
     Expr,
+    ExprStmt,
     Function,
     If,
     Literal,
@@ -24,12 +24,12 @@ from metanorm.targets.python.pyir import (
 )
 from metanorm.targets.torch.checks import CallChecks
 from metanorm.targets.torch.constructor import SELF, Constructor
-from metanorm.targets.torch.function import FunctionPrinter, Printed
+from metanorm.targets.torch.function import FunctionPrinter, PrintedFunction
 from metanorm.targets.torch.layout import call, method
 from metanorm.targets.torch.signature import Signature
 
 
-class Beginning:
+class WeightInitializer:
     """Prints what a norm for weights does with a new weight.
 
     torch calls `right_inverse` when the norm is put on a weight, and when the weight is assigned.
@@ -46,16 +46,20 @@ class Beginning:
         self.constructor = constructor
         self.program = signature.program
         self.weight = self.program.inputs[0].name
-        self.printed: dict[str, Printed] = {}  # by what begins
-        self.read: dict[str, list[str]] = {}  # the buffers that it depends on
-        self.drawn: dict[str, list[str]] = {}  # random numbers that others depend on, too
+        self.functions_by_name: dict[str, PrintedFunction] = {}  # by what begins
+        self.read_buffers: dict[str, list[str]] = {}  # the buffers that it depends on
+        self.shared_draws_by_name: dict[
+            str, list[str]
+        ] = {}  # random numbers that others depend on, too
         for name, program in programs.items():
-            own = signature.names.beginnings[name]
+            function_name = signature.names.initializers[name]
             doc = f"What `{name}` of `{self.program.name}` is at first, on a weight."
             read = {let.op for let in program.body}
-            self.drawn[name] = [i.name for i in program.inputs[len(self.program.inputs) :]]
-            self.read[name] = [b.name for b in program.buffers if Buffer(b.name) in read]
-            self.printed[name] = functions.printed(own, program, (doc,))
+            self.shared_draws_by_name[name] = [
+                i.name for i in program.inputs[len(self.program.inputs) :]
+            ]
+            self.read_buffers[name] = [b.name for b in program.buffers if Buffer(b.name) in read]
+            self.functions_by_name[name] = functions.print(function_name, program, (doc,))
 
     def right_inverse(self) -> Function:
         """The method: every parameter and buffer set, the weight returned as it is."""
@@ -69,7 +73,7 @@ class Beginning:
         body += [self._param(param, checks) for param in self.program.params]
         body += [self._buffer(buffer, checks) for buffer in self.program.buffers]
         if any(p.low is not None for p in self.program.params):
-            body.append(Do(call("self.project_")))
+            body.append(ExprStmt(call("self.project_")))
         body.append(Return(Name(self.weight)))
         doc = ("Set every parameter to what it is at first on a weight, which stays as it is.",)
         parameters = (SELF, Parameter(self.weight, "Tensor"))
@@ -77,16 +81,22 @@ class Beginning:
 
     def demanded(self) -> list[Stmt]:
         """Begin with the weight of the first call, where torch has not asked for it before."""
-        kept = [p.name for p in self.program.params if not p.switches]
-        kept += [b.name for b in self.program.buffers]
-        name = Name(f"self.{(kept or [self.program.params[0].name])[0]}")
-        begin = Do(call("self.right_inverse", Name(self.weight)))
+        state_names = [p.name for p in self.program.params if not p.switches]
+        state_names += [b.name for b in self.program.buffers]
+        name = Name(f"self.{(state_names or [self.program.params[0].name])[0]}")
+        begin = ExprStmt(call("self.right_inverse", Name(self.weight)))
         return [If(call("runtime.waits", name), (begin,))]
 
     def _param(self, param: ParamDecl, checks: CallChecks) -> Stmt:
-        own, weight = Name(f"self.{param.name}"), Name(self.weight)
-        made = Do(call("runtime.begin_", own, self._first(param, weight, checks), weight))
-        return If(Binary("is not", (own, Literal(None))), (made,)) if param.switches else made
+        parameter, weight = Name(f"self.{param.name}"), Name(self.weight)
+        initialize = ExprStmt(
+            call("runtime.begin_", parameter, self._first(param, weight, checks), weight)
+        )
+        return (
+            If(Binary("is not", (parameter, Literal(None))), (initialize,))
+            if param.switches
+            else initialize
+        )
 
     def _buffer(self, buffer: BufferDecl, checks: CallChecks) -> Stmt:
         weight = method(Name(self.weight), "detach")
@@ -94,13 +104,16 @@ class Beginning:
 
     def _first(self, decl: ParamDecl | BufferDecl, weight: Expr, checks: CallChecks) -> Expr:
         """What a parameter or a buffer begins with."""
-        printed = self.printed.get(decl.name)
+        printed = self.functions_by_name.get(decl.name)
         if printed is None:
             return self._filled(decl, checks)
-        kept = (*self.read[decl.name], *(a.name for a in printed.passed))
-        drawn = (Name(name) for name in self.drawn[decl.name])
-        given = (weight, *drawn, *(Name(f"self.{n}") for n in kept))
-        return Call(Name(printed.function.name), given)
+        state_names = (
+            *self.read_buffers[decl.name],
+            *(a.name for a in printed.constructor_arguments),
+        )
+        drawn = (Name(name) for name in self.shared_draws_by_name[decl.name])
+        arguments = (weight, *drawn, *(Name(f"self.{n}") for n in state_names))
+        return Call(Name(printed.function.name), arguments)
 
     def _filled(self, decl: ParamDecl | BufferDecl, checks: CallChecks) -> Expr:
         """A tensor of the type of the weight: of one number throughout, or drawn."""
@@ -109,11 +122,11 @@ class Beginning:
         size = only.value if isinstance(only, Starred) else only
         if isinstance(decl.init, Draw):
             return self._drawn(weight, decl.init, size, checks)
-        plain = {0.0: "new_zeros", 1.0: "new_ones"}
+        constructors = {0.0: "new_zeros", 1.0: "new_ones"}
         if isinstance(decl.init, Eye):
             return call("runtime.eye_", method(weight, "new_empty", size))
-        if isinstance(decl.init, Const) and decl.init.value in plain:
-            return method(weight, plain[decl.init.value], size)
+        if isinstance(decl.init, Const) and decl.init.value in constructors:
+            return method(weight, constructors[decl.init.value], size)
         return method(weight, "new_full", shape, checks.number(decl.init))
 
     def _drawn(self, like: Expr, draw: Draw, size: Expr, checks: CallChecks) -> Expr:

@@ -13,17 +13,17 @@ from metanorm.ir.aggregation import ByIndex
 from metanorm.ir.nodes import AxisMap, Count, Pool, Ref
 from metanorm.targets.python.pyir import Assign, Expr, Literal, Name, Stmt, Tuple
 from metanorm.targets.triton.joining import identity, joined, joined_in_tile
-from metanorm.targets.triton.places import group_of_row
 from metanorm.targets.triton.scope import ROW, Scope
-from metanorm.targets.triton.terms import ZERO, both, call, cast, full, infix, plus, upright
+from metanorm.targets.triton.terms import ZERO, as_column, as_tile, both, call, cast, infix, plus
+from metanorm.targets.triton.tile_indices import group_of_row
 
 MOMENTS = ("weight", "mean", "squares")
-KEPT = {"keep_dims": Literal(True)}
+KEEP_DIMS = {"keep_dims": Literal(True)}
 LOWEST = call("float", Literal("-inf"))
 
 
 @dataclass(frozen=True)
-class Taken:
+class PoolSums:
     """One statistic or several that share what is added up: what it is taken of, the names of its
     sums, and the results by statistic."""
 
@@ -36,32 +36,36 @@ class PoolPrinter:
     """Prints loops over pools into the kernel of a phase."""
 
     def __init__(self, scope: Scope) -> None:
-        self.s = scope
-        self.f = scope.context
+        self.scope = scope
+        self.ctx = scope.ctx
         self.pooled: list[tuple[str, ...]] = []  # the axes of each loop
 
     def pools(self, refs: Sequence[Ref]) -> None:
         """Statistics over the same axes, in one loop."""
-        taken: dict[object, Taken] = {}
+        sums_by_op: dict[object, PoolSums] = {}
         for ref in refs:
-            op = self.f.lets[ref].op
+            op = self.ctx.lets[ref].op
             assert isinstance(op, (Pool, Count))
             kind = "count" if isinstance(op, Count) else op.statistic
             moments = isinstance(op, Pool) and self._moments(op, refs)
             same = replace(op, statistic="var") if moments and isinstance(op, Pool) else op
-            if same not in taken:
+            if same not in sums_by_op:
                 parts = self._parts(op, moments)
-                wanted = self.s.wanted(ref)
-                sums = {p.name: self._accumulator(f"{wanted}_{p.name}", identity(p)) for p in parts}
-                taken[same] = Taken(same, sums, {})
-            taken[same] = replace(taken[same], results={**taken[same].results, kind: ref})
+                preferred = self.scope.preferred_name(ref)
+                sums = {
+                    p.name: self._accumulator(f"{preferred}_{p.name}", identity(p)) for p in parts
+                }
+                sums_by_op[same] = PoolSums(same, sums, {})
+            sums_by_op[same] = replace(
+                sums_by_op[same], results={**sums_by_op[same].results, kind: ref}
+            )
         axes = self.axes(refs[0])
 
-        def collect(inside: Expr) -> list[Stmt]:
-            return [one for each in taken.values() for one in self._added(each, inside)]
+        def collect(in_pool: Expr) -> list[Stmt]:
+            return [one for each in sums_by_op.values() for one in self._added(each, in_pool)]
 
         self._loop(axes, collect, refs, self._by_group(refs[0]))
-        for each in taken.values():
+        for each in sums_by_op.values():
             self._finished(each, axes)
 
     def _parts(self, op: Pool | Count, moments: bool) -> tuple[Part, ...]:
@@ -70,18 +74,18 @@ class PoolPrinter:
             return (WEIGHT,)
         row = ACCUMULATIONS["var" if moments else op.statistic]
         by_group = any(isinstance(matrix, ByIndex) for _, matrix in op.over)
-        alike = op.where is None and op.weight is None and not by_group
-        return row.parts[-1:] if alike and row.rule != "moments" else row.parts
+        is_unweighted = op.where is None and op.weight is None and not by_group
+        return row.parts[-1:] if is_unweighted and row.rule != "moments" else row.parts
 
     def axes(self, ref: Ref) -> tuple[str, ...]:
         """The axes over which a statistic is taken."""
-        op = self.f.lets[ref].op
+        op = self.ctx.lets[ref].op
         assert isinstance(op, (Pool, Count))
-        return self.f.leaves(axis for axis, _ in op.over)
+        return self.ctx.leaves(axis for axis, _ in op.over)
 
     def _by_group(self, ref: Ref) -> bool:
         """Whether a statistic takes the rows of each group."""
-        op = self.f.lets[ref].op
+        op = self.ctx.lets[ref].op
         assert isinstance(op, (Pool, Count))
         return any(isinstance(matrix, ByIndex) for _, matrix in op.over)
 
@@ -90,22 +94,22 @@ class PoolPrinter:
         axes = (op.axis,)
         largest = self._accumulator("largest", LOWEST)
 
-        def raised(inside: Expr) -> list[Stmt]:
-            value = call("tl.where", inside, self.s.value(op.value), LOWEST)
+        def raised(in_pool: Expr) -> list[Stmt]:
+            value = call("tl.where", in_pool, self.scope.value(op.value), LOWEST)
             return [Assign((largest,), call("tl.maximum", largest, value))]
 
         self._loop(axes, raised, [ref])
-        self.s.body.append(Assign((largest,), call("tl.max", largest, ZERO, **KEPT)))
+        self.scope.body.append(Assign((largest,), call("tl.max", largest, ZERO, **KEEP_DIMS)))
         total = self._accumulator("total")
 
-        def added(inside: Expr) -> list[Stmt]:
-            share = call("tl.exp", infix("-", self.s.value(op.value), largest))
-            value = call("tl.where", inside, share, ZERO)
+        def added(in_pool: Expr) -> list[Stmt]:
+            share = call("tl.exp", infix("-", self.scope.value(op.value), largest))
+            value = call("tl.where", in_pool, share, ZERO)
             return [Assign((total,), infix("+", total, value))]
 
         self._loop(axes, added, [ref])
-        own = call("tl.exp", infix("-", self.s.value(op.value), largest))
-        self._keep(ref, infix("/", own, _sum(total)))
+        exponential = call("tl.exp", infix("-", self.scope.value(op.value), largest))
+        self._keep(ref, infix("/", exponential, _sum(total)))
 
     # ---- statistics
 
@@ -113,18 +117,18 @@ class PoolPrinter:
         """Whether the variance of the same values is taken as well."""
         if op.statistic not in ("mean", "var"):
             return False
-        return any(self.f.lets[r].op == replace(op, statistic="var") for r in refs)
+        return any(self.ctx.lets[r].op == replace(op, statistic="var") for r in refs)
 
-    def _added(self, taken: Taken, inside: Expr) -> list[Stmt]:
+    def _added(self, pool_sums: PoolSums, in_pool: Expr) -> list[Stmt]:
         """What one turn of the loop adds."""
-        s, op, sums = self.s, taken.op, taken.sums
-        counts = inside if op.where is None else infix("&", inside, s.value(op.where))
+        s, op, sums = self.scope, pool_sums.op, pool_sums.sums
+        counts = in_pool if op.where is None else infix("&", in_pool, s.value(op.where))
         weight: Expr = cast(counts, "REAL")
         if op.weight is not None:
-            own = s.value(op.weight)
-            counts = infix("&", counts, infix("!=", own, ZERO))
-            weight = call("tl.where", counts, own, ZERO)
-        more = {"weight": weight}
+            weight_value = s.value(op.weight)
+            counts = infix("&", counts, infix("!=", weight_value, ZERO))
+            weight = call("tl.where", counts, weight_value, ZERO)
+        added_values = {"weight": weight}
         if isinstance(op, Pool):
             value = s.value(op.value)
             if "squares" in sums:
@@ -134,36 +138,39 @@ class PoolPrinter:
             row = ACCUMULATIONS[op.statistic]
             value = infix("*", weight, value) if op.weight is not None and row.weighs else value
             last = row.parts[-1]
-            more[last.name] = call("tl.where", counts, value, identity(last))
+            added_values[last.name] = call("tl.where", counts, value, identity(last))
             parts = {part.name: part for part in row.parts}
-            return [Assign((n,), joined(parts[p], n, more[p])) for p, n in sums.items()]
-        return [Assign((n,), infix("+", n, more[part])) for part, n in sums.items()]
+            return [Assign((n,), joined(parts[p], n, added_values[p])) for p, n in sums.items()]
+        return [Assign((n,), infix("+", n, added_values[part])) for part, n in sums.items()]
 
-    def _finished(self, taken: Taken, axes: tuple[str, ...]) -> None:
+    def _finished(self, pool_sums: PoolSums, axes: tuple[str, ...]) -> None:
         """The results, when the loop is over."""
-        sums = taken.sums
+        sums = pool_sums.sums
         if "squares" in sums:
             names = tuple(sums[part] for part in MOMENTS)
-            flags = (Literal(True), Literal(False))
-            self.s.body.append(Assign(names, call("arithmetic.joined", *names, *flags)))
+            sides = (Literal(True), Literal(False))
+            self.scope.body.append(Assign(names, call("arithmetic.joined", *names, *sides)))
             weight, mean, squares = names
-            own: dict[str, Expr] = {"mean": mean, "var": call("arithmetic.over", squares, weight)}
-            for statistic, ref in taken.results.items():
-                self._keep(ref, own[statistic])
+            moments: dict[str, Expr] = {
+                "mean": mean,
+                "var": call("arithmetic.over", squares, weight),
+            }
+            for statistic, ref in pool_sums.results.items():
+                self._keep(ref, moments[statistic])
             return
-        ((statistic, ref),) = taken.results.items()
+        ((statistic, ref),) = pool_sums.results.items()
         if statistic not in ACCUMULATIONS or len(ACCUMULATIONS[statistic].parts) == 1:
             self._keep(ref, _sum(next(iter(sums.values()))))
             return
         row = ACCUMULATIONS[statistic]
-        size = full(self.f.size(self.s.arguments, axes))
+        size = as_tile(self.ctx.size(self.scope.arguments, axes))
         count = _sum(sums["weight"]) if "weight" in sums else size
         last = row.parts[-1]
         if row.rule == "add":
             self._keep(ref, call("arithmetic.over", _sum(sums[last.name]), count))
             return
-        found = joined_in_tile(last, sums[last.name], Literal(True), Literal(False))
-        self._keep(ref, call("arithmetic.if_weighed", found, count))
+        joined_value = joined_in_tile(last, sums[last.name], Literal(True), Literal(False))
+        self._keep(ref, call("arithmetic.if_weighed", joined_value, count))
 
     # ---- loops
 
@@ -173,53 +180,57 @@ class PoolPrinter:
     ) -> None:  # fmt: skip
         """A loop over all places along some axes, so many at a time; of rows, those of a group
         count where they are taken `by_group`."""
-        s, names = self.s, self.s.arguments.names
-        size = self.f.size(s.arguments, axes)
-        s.enter(axes)
+        s, names = self.scope, self.scope.arguments.names
+        size = self.ctx.size(s.arguments, axes)
+        s.enter_loop(axes)
         variable = Name(names.fresh("place" if len(axes) > 1 else axes[0].lower()))
         start = names.fresh("offset")
-        lane = plus(Name(start), upright(call("tl.arange", ZERO, Name("PARTS"))))
+        lane = plus(Name(start), as_column(call("tl.arange", ZERO, Name("PARTS"))))
         s.body.append(Assign((variable,), lane))
-        rest: Expr = variable
+        remaining: Expr = variable
         for number, axis in reversed(list(enumerate(axes))):
-            extent = self.f.size(s.arguments, (axis,))
-            s.lies(axis, infix("%", rest, extent) if number else rest, ROW)
-            rest = infix("//", rest, extent)
+            extent = self.ctx.size(s.arguments, (axis,))
+            s.set_position(axis, infix("%", remaining, extent) if number else remaining, ROW)
+            remaining = infix("//", remaining, extent)
         in_pool = Name(names.fresh("in_pool"))
         s.body.append(Assign((in_pool,), infix("<", variable, size)))
         s.masks["row"] = in_pool
-        inside = Name(names.fresh("counted"))
+        counted = Name(names.fresh("counted"))
         condition = both(in_pool, s.masks.get("column"))
         if by_group:
-            assert self.f.cell is not None
+            assert self.ctx.group_axis is not None
             group, _ = group_of_row(s)
-            condition = both(condition, infix("==", group, s.at[self.f.cell]))
+            condition = both(condition, infix("==", group, s.at[self.ctx.group_axis]))
         assert condition is not None
-        s.body.append(Assign((inside,), condition))
+        s.body.append(Assign((counted,), condition))
         arrays = {*s.local, *getattr(s, "available", ())}
-        if self.f.nest.grouped in axes and not by_group and self.f.reads_groups(refs, arrays):
-            assert self.f.cell is not None
-            name = Name(names.fresh(self.f.cell.lower()))
+        if (
+            self.ctx.nest.grouped_axis in axes
+            and not by_group
+            and self.ctx.reads_groups(refs, arrays)
+        ):
+            assert self.ctx.group_axis is not None
+            name = Name(names.fresh(self.ctx.group_axis.lower()))
             group, sides = group_of_row(s)
             s.body.append(Assign((name,), group))
-            s.lies(self.f.cell, name, sides)
-        s.masks["both"] = inside
-        s.body.extend(collect(inside))
-        s.leave(start, (ZERO, size, Name("PARTS")))
+            s.set_position(self.ctx.group_axis, name, sides)
+        s.masks["both"] = counted
+        s.body.extend(collect(counted))
+        s.leave_loop(start, (ZERO, size, Name("PARTS")))
         self.pooled.append(tuple(f"size {axis}" for axis in axes))
 
-    def _accumulator(self, wanted: str, value: Expr = ZERO) -> Name:
+    def _accumulator(self, preferred: str, value: Expr = ZERO) -> Name:
         """A number for each place of a tile, over all turns of a loop."""
-        name = Name(self.s.arguments.names.fresh(wanted.lower()))
+        name = Name(self.scope.arguments.names.fresh(preferred.lower()))
         shape = Tuple((Name("PARTS"), Name("CELLS")))
-        self.s.body.append(Assign((name,), call("tl.full", shape, value, Name("REAL"))))
+        self.scope.body.append(Assign((name,), call("tl.full", shape, value, Name("REAL"))))
         return name
 
     def _keep(self, ref: Ref, value: Expr) -> None:
-        name = Name(self.s.arguments.names.fresh(self.s.wanted(ref)))
-        self.s.body.append(Assign((name,), value))
-        self.s.found(ref, name)
+        name = Name(self.scope.arguments.names.fresh(self.scope.preferred_name(ref)))
+        self.scope.body.append(Assign((name,), value))
+        self.scope.bind(ref, name)
 
 
 def _sum(name: Expr) -> Expr:
-    return call("tl.sum", name, ZERO, **KEPT)
+    return call("tl.sum", name, ZERO, **KEEP_DIMS)

@@ -10,34 +10,34 @@ from metanorm.nest.nest import Nest
 
 
 @dataclass(frozen=True)
-class CellGroup:
+class CellBlock:
     """Values that are computed together, after some reductions; `ranged` where they belong to
     islands, of which each worker has some."""
 
     lets: tuple[Let, ...]
     finished: tuple[int, ...] = ()
-    ranged: bool = False
+    per_island: bool = False
 
 
-def groups_of_cells(nest: Nest) -> list[CellGroup]:
+def cell_blocks(nest: Nest) -> list[CellBlock]:
     """At the beginning, before the sweeps, after each of them, and at the end."""
     begin, before, after, end = (nest.block(w) for w in ("begin", "before", "after", "end"))
-    groups = [CellGroup(begin.lets), CellGroup(before.lets, ranged=True)]
+    blocks = [CellBlock(begin.lets), CellBlock(before.lets, per_island=True)]
     for block in nest.between:
-        more = after.lets if block is nest.between[-1] else ()
-        groups.append(CellGroup((*block.lets, *more), block.finished, ranged=True))
-    groups.append(CellGroup(end.lets, end.finished))
-    return groups
+        after_lets = after.lets if block is nest.between[-1] else ()
+        blocks.append(CellBlock((*block.lets, *after_lets), block.finished, per_island=True))
+    blocks.append(CellBlock(end.lets, end.finished))
+    return blocks
 
 
-def read_elsewhere(nest: Nest) -> set[Ref]:
+def refs_read_elsewhere(nest: Nest) -> set[Ref]:
     """Values of cells that sweeps, results or buffers take."""
     wide = {let.name for sweep in nest.sweeps for let in sweep.lets}
-    kept = {ref for block in nest.blocks for _, ref in block.writes}
-    kept |= {update.value for update in nest.block("end").updates}
+    refs = {ref for block in nest.blocks for _, ref in block.writes}
+    refs |= {update.value for update in nest.block("end").updates}
     for sweep in nest.sweeps:
         for let in sweep.lets:
-            kept |= {r for r in operands(let.op) if r not in wide}
+            refs |= {r for r in operands(let.op) if r not in wide}
     for r in nest.reductions:
-        kept |= {x for x in (r.value, r.where, r.weight) if x is not None}
-    return kept
+        refs |= {x for x in (r.value, r.where, r.weight) if x is not None}
+    return refs

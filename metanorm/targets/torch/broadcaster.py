@@ -1,0 +1,120 @@
+"""Operands lined up, so that torch broadcasts them as the axes say."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from metanorm.ir.aggregation import Blocks, ByIndex, Chunks, Grouping, Interleave
+from metanorm.targets.python.pyir import (
+    Binary,
+    Expr,
+)
+from metanorm.targets.torch.context import Context
+from metanorm.targets.torch.layout import Dim, Dims, Value, call, method
+
+
+class Broadcaster:
+    """Brings the dimensions of several values into one order."""
+
+    def __init__(self, context: Context) -> None:
+        self.ctx = context
+
+    def common_dims(self, result_axes: Sequence[str], values: Sequence[Value]) -> Dims:
+        """The dimensions against which operands line up.
+
+        An operand's own where one has them all; those of an input where an operand is kept in
+        its shape; else the axes of the result, in order.
+        """
+        bases = {self.ctx.space.base(a) for a in result_axes}
+        for value in values:
+            if bases <= {self.ctx.space.base(d.axis) for d in value.dims}:
+                return tuple(replace(d, axis=self._finest(d.axis, result_axes)) for d in value.dims)
+        if any(not d.full for value in values for d in value.dims):
+            for decl in self.ctx.program.inputs:
+                full_dims = self.ctx.layouts.full_dims(decl.dims)
+                if bases <= {d.axis for d in full_dims} and decl.sort == "tensor":
+                    return tuple(
+                        replace(d, axis=self._finest(d.axis, result_axes)) for d in full_dims
+                    )
+        return tuple(Dim(axis) for axis in result_axes)
+
+    def _finest(self, axis: str, axes: Sequence[str]) -> str:
+        base = self.ctx.space.base(axis)
+        return next((a for a in axes if self.ctx.space.base(a) == base), axis)
+
+    def broadcast(self, values: Sequence[Value], axes: Sequence[str]) -> tuple[list[Expr], Dims]:
+        """Operands that broadcast against each other, and the dimensions of the result."""
+        values = [self.spread(v, axes) for v in values]
+        common_dims = self.common_dims(axes, values)
+        values = [
+            self.ctx.layouts.without_other_dims(self.in_order(v, common_dims), common_dims)
+            for v in values
+        ]
+        exprs = [self.ctx.layouts.aligned(v, common_dims) for v in values]
+        starts = [self.ctx.layouts.dim_index(common_dims, d.axis) for v in values for d in v.dims]
+        start = min(starts, default=len(common_dims))
+        full = {d.axis for v in values for d in v.dims if d.full}
+        return exprs, tuple(self._result_dim(d.axis, full) for d in common_dims[start:])
+
+    def _result_dim(self, axis: str, full: Collection[str]) -> Dim:
+        """The dimension of a result: a mode may have spread cells over the whole axis."""
+        base = self.ctx.space.base(axis)
+        return Dim(axis, axis in full) if axis in full or base not in full else Dim(base)
+
+    def spread(self, value: Value, axes: Sequence[str]) -> Value:
+        """Values of cells, given back to the positions of an axis that is wanted in full."""
+        for index, dim in enumerate(value.dims):
+            cells_of = self.ctx.space[dim.axis].cells_of
+            if cells_of is None or dim.axis in axes or cells_of[0] not in axes or not dim.full:
+                continue
+            base, matrix = cells_of
+            position = self.ctx.layouts.position(value.dims, index)
+            dims = tuple(Dim(base) if i == index else d for i, d in enumerate(value.dims))
+            loose = value.may_lack_dims or self._may_be_one(matrix)
+            value = Value(
+                self._spread(value.expr, matrix, base, position), dims, may_lack_dims=loose
+            )
+        return value
+
+    def _may_be_one(self, matrix: Grouping) -> bool:
+        """Whether all positions may be one group, whose value then broadcasts."""
+        inputs = self.ctx.program.inputs
+        return isinstance(matrix, ByIndex) and any(
+            decl.name == matrix.index and not decl.required for decl in inputs
+        )
+
+    def in_order(self, value: Value, full_dims: Dims) -> Value:
+        """The value with all dimensions there, where they have to change places."""
+        if not value.may_lack_dims:
+            return value
+        bases = {self.ctx.space.base(d.axis) for d in full_dims}
+        axes = [d.axis for d in value.dims if self.ctx.space.base(d.axis) in bases]
+        order = [self.ctx.layouts.dim_index(full_dims, axis) for axis in axes]
+        return (
+            value if order == sorted(order) else self.expanded(value, [d.axis for d in value.dims])
+        )
+
+    def expanded(self, value: Value, axes: Sequence[str]) -> Value:
+        """The value with all of these axes in full, and in their order."""
+        value = self.spread(self.ctx.layouts.compact(value), axes)
+        dims = tuple(Dim(axis) for axis in axes)
+        if value.number or (value.dims == dims and not (value.may_lack_dims and dims)):
+            return value
+        expr = self.ctx.layouts.aligned(value, dims)
+        return Value(method(expr, "expand", self.ctx.lengths.shape(dims)), dims)
+
+    def _spread(self, expr: Expr, matrix: Grouping, base: str, at: Expr) -> Expr:
+        match matrix:
+            case ByIndex(index):
+                return method(self.ctx.groups(index), "spread", expr, at)
+            case Blocks(count):
+                width = Binary("//", (self.ctx.lengths.of(base), self.ctx.lengths.number(count)))
+                return method(expr, "repeat_interleave", width, at)
+            case Chunks(size):
+                return method(expr, "repeat_interleave", self.ctx.lengths.number(size), at)
+            case Interleave(count):
+                times = Binary("//", (self.ctx.lengths.of(base), self.ctx.lengths.number(count)))
+                return call("runtime.tiled", expr, times, at)
+            case _:
+                raise TypeError(f"{matrix} has no cells")

@@ -1,0 +1,152 @@
+"""What becomes of statistics: values of islands, or parts in memory that a later kernel joins."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from metanorm.ir.nodes import Ref
+from metanorm.nest.layouts import AxisGroup
+from metanorm.plan.sweeps import Reduction
+from metanorm.targets.python.pyir import Assign, Expr, Literal, Name
+from metanorm.targets.triton.context import KernelContext
+from metanorm.targets.triton.scope import NotInTile, Scope, Sides
+from metanorm.targets.triton.steps import Keys, Parts
+from metanorm.targets.triton.terms import ONE, ZERO, call, plus, times
+from metanorm.targets.triton.tile_indices import TileIndices
+
+PartValues = tuple[Expr, ...]  # the parts of a statistic
+
+
+@dataclass(frozen=True)
+class TileStatistic:
+    """A statistic of values that vary along some sides of a tile. It is taken along `sides`, and
+    over the loops from `first` on; or in the `lanes` of each cell."""
+
+    reduction: Reduction
+    number: int
+    value_sides: Sides
+    sides: Sides
+    first_loop: int
+    in_lanes: bool
+
+    @property
+    def side_arguments(self) -> tuple[Expr, ...]:
+        """What functions of `arithmetic` have to be told."""
+        return (*side_flags(self.sides), *([Name("LANES")] if self.in_lanes else []))
+
+    @property
+    def is_unweighted(self) -> bool:
+        """Whether all that is inside counts, and weighs one."""
+        return self.reduction.where is None and self.reduction.weight is None
+
+
+class ReductionResults:
+    """Writes what is done with a statistic. `later` are values of `island`s, if that is what
+    programs have, that something else reads afterwards."""
+
+    def __init__(
+        self, scope: Scope, indices: TileIndices, read_later: Collection[Ref], island: bool
+    ) -> None:
+        self.scope, self.indices, self.shape = scope, indices, indices.shape
+        self.ctx, self.arguments = scope.ctx, scope.arguments
+        self.read_later, self.island = read_later, island
+        self.parts: list[Parts] = []
+        self.arrays: list[tuple[str, Keys]] = []
+        self.adds_up = False  # over islands or rows that are not of one island
+
+    def finish(self, statistic: TileStatistic, part_values: PartValues) -> None:
+        """A statistic of whole islands is a value like any other, others leave parts."""
+        if self.island and not statistic.reduction.terminal:
+            self._complete(statistic, part_values)
+        else:
+            self._partial(statistic, part_values)
+
+    def _complete(self, statistic: TileStatistic, part_values: PartValues) -> None:
+        """Statistics of whole islands are values like any other."""
+        r = statistic.reduction
+        reduced = self.shape.cell if statistic.in_lanes else self._whole(statistic.sides)
+        if reduced_axes(self.ctx, r) != set(reduced):
+            raise NotInTile("a statistic that is not of whole tiles, rows or columns")
+        for statistic_name, ref in r.results:
+            value = self._result(r, statistic_name, part_values)
+            name = Name(self.arguments.names.fresh(self.scope.preferred_name(ref)))
+            self.scope.body.append(Assign((name,), value))
+            self.scope.bind(ref, name)
+            if ref in self.read_later:
+                self.store_value(ref)
+
+    def _result(self, r: Reduction, statistic: str, part_values: PartValues) -> Expr:
+        """What a statistic is, from its parts."""
+        if statistic != r.kind:  # a part of another one, as the mean of moments is
+            return part_values[r.row.names.index(statistic)]
+        if r.row.finish == "total":
+            return part_values[-1]
+        function = {"total over weight": "over", "total if weighed": "if_weighed"}[r.row.finish]
+        return call(f"arithmetic.{function}", part_values[-1], part_values[0])
+
+    def _whole(self, sides: Sides) -> AxisGroup:
+        """The axes along some sides of which a program has all, in its tile or in a walk."""
+        rows = self.shape.row_axes if self.shape.down != "part" else ()
+        columns = self.shape.columns if self.shape.across != "part" else ()
+        return (*(rows if "row" in sides else ()), *(columns if "column" in sides else ()))
+
+    def store_value(self, ref: Ref) -> None:
+        """A value of islands goes to its array."""
+        order = self.ctx.axis_order(ref)
+        pointer = self.arguments(f"value {ref}", f"{self.scope.preferred_name(ref)}_of")
+        offset, sides = self.scope.offset(order), self.scope.sides_of(order)
+        self.scope.body.append(self.scope.store(pointer, offset, sides, self.scope.value(ref)))
+        self.arrays.append((f"value {ref}", tuple(f"size {axis}" for axis in order)))
+
+    def _partial(self, statistic: TileStatistic, part_values: PartValues) -> None:
+        """What this program or tile brings to statistics, which a later step joins."""
+        s, r = self.scope, statistic.reduction
+        pooled = self._pooled(statistic)
+        part: Expr = ZERO
+        sides = s.sides_of(tuple(r.cells))
+        for _, size, position, counted_sides in pooled:
+            part = position if part == ZERO else plus(times(part, size), position)
+            sides |= counted_sides
+        cells = self.ctx.size(self.arguments, r.cells) if r.cells else ONE
+        offset = plus(times(part, cells), s.offset(r.cells)) if part != ZERO else s.offset(r.cells)
+        keys = []
+        for name, value in zip(r.row.names, part_values):
+            key = f"part {statistic.number} {name}"
+            keys.append(key)
+            preferred = f"{s.preferred_name(r.results[0][1])}_{name.removesuffix('s')}s"
+            s.body.append(s.store(self.arguments(key, preferred), offset, sides, value))
+        counted = tuple(key for key, *_ in pooled)
+        self.parts.append(Parts(tuple(keys), counted, tuple(f"size {a}" for a in r.cells)))
+
+    def _pooled(self, statistic: TileStatistic) -> list[tuple[str, Expr, Expr, Sides]]:
+        """What tells the parts of a statistic apart: a count, its name, and which one is here."""
+        shape, indices = self.shape, self.indices
+        cells = self.ctx.nest.determined_axes(statistic.reduction.cells)
+        chunk = indices.chunk if statistic.first_loop == 0 else None
+        counts: list[tuple[str, Expr, Expr, Sides]] = []
+        if not (shape.gathers and chunk is not None):
+            counts += [self._counted(g) for g in shape.outer if not set(g) <= cells]
+        if "row" not in statistic.sides:
+            counts += [self._counted(g) for g in shape.rows if not set(g) <= cells]
+        if chunk is not None:
+            self.adds_up = True
+            counts.append(("chunks", self.arguments("chunks"), chunk, frozenset()))
+        if "column" in statistic.sides and indices.block is not None:
+            counts.append(("blocks", self.arguments("blocks"), indices.block, frozenset()))
+        return counts
+
+    def _counted(self, group: AxisGroup) -> tuple[str, Expr, Expr, Sides]:
+        size = self.ctx.size(self.arguments, group)
+        position = self.scope.at[group[0] if len(group) == 1 else f"*{group[0]}"]
+        return f"size {'*'.join(group)}", size, position, self.scope.sides[group[0]]
+
+
+def reduced_axes(context: KernelContext, r: Reduction) -> set[str]:
+    """The axes that a statistic is taken over."""
+    return set(context.lets[r.value].type.axes) - set(r.cells)
+
+
+def side_flags(sides: Sides) -> tuple[Expr, Expr]:
+    """Whether there is something along rows, and along columns."""
+    return Literal("row" in sides), Literal("column" in sides)
