@@ -1,9 +1,9 @@
 """Affine forms: a wide value as scale * (source - centre) + shift, with narrow coefficients.
 
-A value is narrow beside another when it lacks one of its axes, so that computing
-with it costs next to nothing. Statistics of an affine form follow from statistics
-of its source, and a chain of maps folds into one. The centre is kept apart to the
-end: multiplied out, a mean that is large beside the spread would cancel badly.
+A value is narrow beside another one if it lacks one of its axes: computing with it costs next to
+nothing. The statistics of an affine form follow from those of its source, and a chain of maps
+folds into one. The form does not multiply the centre out: a mean that is large beside the spread
+would cancel badly.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from metanorm.ir.aggregation import Grouping
 from metanorm.ir.nodes import Map, Mode, Op, Ref
 from metanorm.passes.builder import Builder
 
-MOST_FACTORS = 2
+MAX_FACTORS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """No `scale` stands for one; a `centre` or `shift` of `None` stands for zero.
+    """An affine form. An empty `scale` is one; a `centre` or `shift` of `None` is zero.
 
-    The scale is a product of factors: layer norm's is one number for each row times one for
-    each feature, and would be as wide as the value if it were multiplied out. Where there is a
-    `guard`, the form holds where that is true, and elsewhere the value is `other` (zero where
-    that is `None`). It is not folded into the scale, since zero times NaN is not zero.
+    The scale is a product of factors: that of layer norm is one number for each row times one for
+    each feature, and their product would be as wide as the value. With a `guard`, the form holds
+    where the guard is true, and elsewhere the value is `other` (`None` is zero). The guard is no
+    factor of the scale, since zero times NaN is not zero.
     """
 
     source: Ref
@@ -36,50 +36,56 @@ class Form:
 
     @property
     def trivial(self) -> bool:
-        """Whether this is the source itself."""
+        """Whether the form is its source."""
         return not self.coefficients
 
     @property
     def coefficients(self) -> tuple[Ref, ...]:
-        """The coefficients that there are."""
+        """The coefficients that are not `None`."""
         rest = (self.centre, self.shift, self.guard, self.other)
         return (*self.scale, *(c for c in rest if c is not None))
 
 
 class Affine:
-    """Finds and computes with forms; coefficients are bound as they come up."""
+    """Derives affine forms of values, and binds their coefficients."""
 
     def __init__(self, builder: Builder) -> None:
         self.b = builder
         self.forms: dict[Ref, Form] = {}
         program = builder.program
-        tensors = [builder.declarations.axes(i.dims) for i in program.inputs if i.sort == "tensor"]
+        input_axes = [
+            builder.declarations.axes(decl.dims) for decl in program.inputs if decl.sort == "tensor"
+        ]
         space = builder.space
         # An input that lacks axes of the first one is narrow itself: AdaLN's scale and shift.
-        self._wide = [set(t) for t in tensors if space.join(t, tensors[0]) != tensors[0]]
-        self._wide += [set(tensors[0])] if tensors else []
+        self._wide = [
+            set(axes) for axes in input_axes if space.join(axes, input_axes[0]) != input_axes[0]
+        ]
+        self._wide += [set(input_axes[0])] if input_axes else []
 
     def of(self, ref: Ref) -> Form:
-        """The form of a value; its own source where nothing else is known."""
+        """The form of a value; one without a known form is its own source."""
         return self.forms.get(ref, Form(ref))
 
     def wide(self, ref: Ref) -> bool:
-        """Whether a value is as large as an input, so that its maps are worth folding.
+        """Whether a value is as large as an input, so that folding its maps pays.
 
-        A condition is no number that could be rescaled in place.
+        Conditions are never wide: a form cannot rescale them.
         """
         type_ = self.b.types[ref]
         return type_.kind == "real" and any(axes <= set(type_.axes) for axes in self._wide)
 
     def narrow(self, ref: Ref, wide: Ref) -> bool:
-        """Whether `ref` lacks an axis of `wide` and has none of its own."""
-        axes, of = self.b.types[ref].axes, self.b.types[wide].axes
-        return self.b.space.join(axes, of) == of and not set(of) <= set(axes)
+        """Whether the axes of `ref` are fewer than those of `wide`, and all among them."""
+        axes, wide_axes = self.b.types[ref].axes, self.b.types[wide].axes
+        return self.b.space.join(axes, wide_axes) == wide_axes and not set(wide_axes) <= set(axes)
 
-    def is_constant(self, form: Form, axis: str, matrix: Grouping) -> bool:
-        """Whether no coefficient varies within the pools of `matrix`."""
+    def is_constant(self, form: Form, axis: str, grouping: Grouping) -> bool:
+        """Whether each coefficient is constant in each pool of a grouping of `axis`."""
         types = self.b.types
-        return all(self.b.space.is_constant(types[c].axes, axis, matrix) for c in form.coefficients)
+        return all(
+            self.b.space.is_constant(types[c].axes, axis, grouping) for c in form.coefficients
+        )
 
     # ---- deriving
 
@@ -98,7 +104,7 @@ class Affine:
             case Map("where", (condition, a, b)):
                 form = self._guarded(condition, a, b)
             case Mode(train, evaluated, buffer):
-                form = self._mode(train, evaluated, buffer)
+                form = self._mode_form(train, evaluated, buffer)
             case _:
                 return None
         if form is None or not self.wide(form.source):
@@ -108,32 +114,34 @@ class Affine:
     def _sum(self, function: str, a: Ref, b: Ref) -> Form | None:
         left, right = self.of(a), self.of(b)
         if self.narrow(b, left.source):
-            return self._moved(left, b, function)
+            return self._shifted(left, b, function)
         if self.narrow(a, right.source):
             flipped = right if function == "add" else self._negated(right)
-            return None if flipped is None else self._moved(flipped, a, "add")
+            return None if flipped is None else self._shifted(flipped, a, "add")
         if left.source != right.source or left.guard or right.guard:
             return None
         other = right if function == "add" else self._negated(right)
         return None if other is None else self._added(left, other)
 
-    def _moved(self, form: Form, by: Ref, function: str) -> Form:
-        """A narrow value added or subtracted: to the centre while there is no scale yet."""
+    def _shifted(self, form: Form, offset: Ref, function: str) -> Form:
+        """The form plus or minus a narrow value, which joins the centre while there is no scale."""
         if not form.scale and form.shift is None and form.guard is None:
             if form.centre is not None:
                 opposite = "add" if function == "sub" else "sub"
-                return replace(form, centre=self.b.map(opposite, form.centre, by))
-            return replace(form, centre=by) if function == "sub" else replace(form, shift=by)
-        plus = by if function == "add" else self.b.map("neg", by)
-        shift, other = plus, plus
+                return replace(form, centre=self.b.map(opposite, form.centre, offset))
+            return (
+                replace(form, centre=offset) if function == "sub" else replace(form, shift=offset)
+            )
+        signed = offset if function == "add" else self.b.map("neg", offset)
+        shift, other = signed, signed
         if form.shift is not None:
-            shift = self.b.map("add", form.shift, plus, name="%shift")
+            shift = self.b.map("add", form.shift, signed, name="%shift")
         if form.other is not None:
-            other = self.b.map("add", form.other, plus)
+            other = self.b.map("add", form.other, signed)
         return replace(form, shift=shift, other=other if form.guard else None)
 
     def _added(self, left: Form, right: Form) -> Form | None:
-        """Two forms of one source, about the centre of the first that has one."""
+        """The sum of two forms of one source, about the first centre that there is."""
         if len(left.scale) > 1 or len(right.scale) > 1:
             return None
         one = self.b.number(1)
@@ -150,13 +158,13 @@ class Affine:
                 gap = self.b.map("sub", centre, form.centre)
             shifts.append(self.b.map("mul", gap, factor, name="%shift"))
         shift = shifts[0] if shifts else None
-        for more in shifts[1:]:
+        for other_shift in shifts[1:]:
             assert shift is not None
-            shift = self.b.map("add", shift, more, name="%shift")
+            shift = self.b.map("add", shift, other_shift, name="%shift")
         return Form(left.source, (scale,), centre, shift)
 
     def _scaled(self, value: Ref, operand: Ref, function: str = "mul") -> Form | None:
-        """Multiply everything by something narrow, or divide it."""
+        """The form of a value multiplied by a narrow operand, or divided by it."""
         form = self.of(value)
         if not self.narrow(operand, form.source):
             return None
@@ -170,13 +178,13 @@ class Affine:
         return replace(form, scale=scale, shift=shift, other=other)
 
     def _factors(self, form: Form, operand: Ref, function: str) -> tuple[Ref, ...] | None:
-        """The factors of the scale with one more: joined with another, if that stays narrow."""
+        """The factors of the scale and one more, multiplied into another if that stays narrow."""
         for position, factor in enumerate(form.scale):
             joined = self.b.space.join(self.b.types[factor].axes, self.b.types[operand].axes)
             if not set(self.b.types[form.source].axes) <= set(joined):
                 product = self.b.map(function, factor, operand, name="%scale")
                 return (*form.scale[:position], product, *form.scale[position + 1 :])
-        if len(form.scale) == MOST_FACTORS:
+        if len(form.scale) == MAX_FACTORS:
             return None
         factor = operand if function == "mul" else self.b.map("div", self.b.number(1), operand)
         return (*form.scale, factor)
@@ -188,34 +196,34 @@ class Affine:
         return None if scale is None else replace(form, scale=scale, shift=shift, other=other)
 
     def _guarded(self, condition: Ref, a: Ref, b: Ref) -> Form | None:
-        """A narrow choice between a form and something narrow."""
+        """The form of a choice between an affine form and a narrow value, by a narrow condition."""
         form = self.of(a)
         if form.guard or not (self.narrow(condition, form.source) and self.narrow(b, form.source)):
             return None
         return replace(form, guard=condition, other=None if self.b.constant_value(b) == 0 else b)
 
-    def _mode(self, train: Ref, evaluated: Ref, buffer: str | None) -> Form | None:
+    def _mode_form(self, train: Ref, evaluated: Ref, buffer: str | None) -> Form | None:
         left, right = self.of(train), self.of(evaluated)
         guarded = left.guard or right.guard or len(left.scale) > 1 or len(right.scale) > 1
         if left.source != right.source or left.trivial or right.trivial or guarded:
             return None
 
-        def part(x: Ref | None, y: Ref | None, neutral: float) -> Ref | None:
+        def coefficient(x: Ref | None, y: Ref | None, neutral: float) -> Ref | None:
             if x == y:
                 return x
             first, second = (self.b.number(neutral) if z is None else z for z in (x, y))
             return self.b.emit(Mode(first, second, buffer))
 
         scales = [form.scale[0] if form.scale else None for form in (left, right)]
-        scale = part(scales[0], scales[1], 1)
-        centre = part(left.centre, right.centre, 0)
-        shift = part(left.shift, right.shift, 0)
+        scale = coefficient(scales[0], scales[1], 1)
+        centre = coefficient(left.centre, right.centre, 0)
+        shift = coefficient(left.shift, right.shift, 0)
         return Form(left.source, () if scale is None else (scale,), centre, shift)
 
     # ---- using
 
     def at(self, form: Form, value: Ref) -> Ref:
-        """The form with `value` in the place of its source."""
+        """Bind the form with `value` in place of its source."""
         if value == form.centre and form.shift is not None:
             return form.shift
         result = value if form.centre is None else self.b.map("sub", value, form.centre)
@@ -224,7 +232,7 @@ class Affine:
         return result if form.shift is None else self.b.map("add", result, form.shift)
 
     def bind(self, form: Form, name: Ref = "") -> Ref:
-        """The value of a form: one map over the source, and one more where it is guarded."""
+        """Bind the value of a form: one map of the source, and a choice if there is a guard."""
         inner = "" if form.guard else name
         value = self._applied(form, inner)
         if form.guard is None:
@@ -233,10 +241,10 @@ class Affine:
         return self.b.map("where", form.guard, value, other, name=name)
 
     def _applied(self, form: Form, name: Ref) -> Ref:
-        parts = len(form.scale) + (form.centre is not None) + (form.shift is not None)
-        if parts == 0:
+        count = len(form.scale) + (form.centre is not None) + (form.shift is not None)
+        if count == 0:
             return form.source
-        if parts == 1:
+        if count == 1:
             if form.scale:
                 return self.b.map("mul", form.source, form.scale[0], name=name)
             if form.centre is not None:

@@ -1,10 +1,10 @@
-"""The program of the gradient: reverse mode on the IR.
+"""The gradient of a program: reverse-mode differentiation of the IR.
 
-The result is a program like any other. It reads what the forward program reads, the gradients
-of its outputs (`d.output`), and the statistics that were measured on the data, which are kept
-from the forward call (`kept.mean`); everything else that is narrow is computed again. Its outputs
-are the gradients of inputs and parameters (`d.x`, `d.weight`). An implicit broadcast has a sum as
-its adjoint, and a pool the spreading of its adjoint over what it pooled.
+The result is a program like any other. It reads what the forward program reads, the gradients of
+its outputs (`d.output`), and the statistics of the data that the forward call saves (`kept.mean`);
+it recomputes every other narrow value. Its outputs are the gradients of inputs and parameters
+(`d.x`, `d.weight`). The adjoint of an implicit broadcast is a sum; the adjoint of a pool spreads
+over the pooled elements.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ KEPT = "kept."
 
 
 class NotDerivable(Exception):
-    """The gradient of this operation is not known to the compiler; torch's is used."""
+    """The compiler has no gradient for an operation: the norm uses the one of autograd."""
 
 
 @dataclass(frozen=True)
 class Gradient:
-    """The backward program, and the forward one that it belongs to.
+    """The backward program, and its forward program.
 
-    The latter has the measured values that are kept as further outputs, called `kept`.
+    The forward program has the saved statistics as further outputs; `kept` holds their names.
     """
 
     program: Program
@@ -69,24 +69,24 @@ def backward(program: Program) -> Gradient:
 
 
 def _with_means(program: Program) -> Program:
-    """The program with the mean beside each variance, which its gradient needs."""
+    """The program with a mean for each variance, which the gradient of the variance needs."""
     builder = Builder(program)
-    named = {let.op: let.name for let in program.body}
+    name_by_op = {let.op: let.name for let in program.body}
     means: list[tuple[str, Ref]] = []
     for let in program.body:
         ref = builder.copy(let)
         op = builder.ops[ref]
         if isinstance(op, Pool) and isinstance(let.op, Pool) and op.statistic == "var":
-            name = named.get(replace(let.op, statistic="mean"), "")
+            name = name_by_op.get(replace(let.op, statistic="mean"), "")
             mean = builder.emit(replace(op, statistic="mean"), name)
             means.append((mean, mean))
-    done = builder.finish(
+    with_outputs = builder.finish(
         outputs=[*((name, builder.value_map[ref]) for name, ref in program.outputs), *means]
     )
-    return replace(done, outputs=done.outputs[: len(program.outputs)])
+    return replace(with_outputs, outputs=with_outputs.outputs[: len(program.outputs)])
 
 
-def _kept(ref: Ref) -> str:
+def _saved_name(ref: Ref) -> str:
     return f"{KEPT}{ref.lstrip('%')}"
 
 
@@ -94,23 +94,25 @@ class _Backward:
     def __init__(self, program: Program) -> None:
         self.forward = program = _with_means(program)
         types, space = program.index.types, program.index.space
-        first = {leaf for dim in program.inputs[0].dims for leaf in space.leaves(dim)}
+        input_axes = {leaf for dim in program.inputs[0].dims for leaf in space.leaves(dim)}
         self.saved = tuple(
             let.name
             for let in program.body
-            if isinstance(let.op, Pool) and first <= set(types[let.op.value].axes)
+            if isinstance(let.op, Pool) and input_axes <= set(types[let.op.value].axes)
         )
-        kept = [InputDecl(_kept(ref), "tensor", types[ref].axes) for ref in self.saved]
-        arriving = [
+        saved_inputs = [
+            InputDecl(_saved_name(ref), "tensor", types[ref].axes) for ref in self.saved
+        ]
+        adjoint_inputs = [
             InputDecl(GRADIENT + name, "tensor", self._dims(name, ref, types[ref].axes))
             for name, ref in program.outputs
         ]
-        inputs = (*program.inputs, *arriving, *kept)
+        inputs = (*program.inputs, *adjoint_inputs, *saved_inputs)
         body = (
             *program.body,
             *(
                 Let(d.name, Input(d.name), program.body[0].type, program.body[0].span)
-                for d in arriving
+                for d in adjoint_inputs
             ),
         )
         self.b = AdjointBuilder(replace(program, inputs=inputs, body=body))
@@ -118,117 +120,126 @@ class _Backward:
         self.adjoints: dict[Ref, list[Ref]] = {}
 
     def _dims(self, name: str, ref: Ref, axes: tuple[str, ...]) -> tuple[str, ...]:
-        """As the output is returned; cells, which no kernel returns, as they are."""
+        """The dimensions of the gradient of an output: those of the output, or its axes if it has
+        cells, which no kernel returns."""
         program, space = self.forward, self.forward.index.space
-        first = program.keeps_shape and name == program.outputs[0][0]
+        is_first = program.keeps_shape and name == program.outputs[0][0]
         has_cells = any(space[axis].cells_of for axis in axes)
-        return axes if has_cells and not first else output_dims(program, name, ref)
+        return axes if has_cells and not is_first else output_dims(program, name, ref)
 
     def run(self) -> Gradient:
-        """Forward again on narrow values, then from the outputs back."""
+        """Recompute the forward values, then propagate adjoints from the outputs backward."""
         for let in self.forward.body:
             if let.name in self.saved:
-                self.b.copy(let, Input(_kept(let.name)))
+                self.b.copy(let, Input(_saved_name(let.name)))
             else:
                 self.b.copy(let)
-        inside = exposed_to_nan(self.forward)  # what is local to a `repeat` among them
-        self.b.expose(new for ref, new in self.b.value_map.items() if ref in inside)
+        exposed = exposed_to_nan(self.forward)  # values inside of a `repeat` included
+        self.b.mark_exposed(new for ref, new in self.b.value_map.items() if ref in exposed)
         for name, ref in self.forward.outputs:
-            arrived = self.b.emit(Input(GRADIENT + name), GRADIENT + name)
-            axes = self.b.types[arrived].axes
-            self._contribute(ref, arrived, axes)
+            adjoint = self.b.emit(Input(GRADIENT + name), GRADIENT + name)
+            axes = self.b.types[adjoint].axes
+            self._contribute(ref, adjoint, axes)
         gradients: list[tuple[str, Ref]] = []
         for let in reversed(self.forward.body):
-            parts = self.adjoints.get(let.name)
-            if not parts or let.type.kind != "real":
+            contributions = self.adjoints.get(let.name)
+            if not contributions or let.type.kind != "real":
                 continue
             self.b.span = let.span
-            total = parts[0]
-            for part in parts[1:]:
-                total = self.b.map("add", total, part)
+            total = contributions[0]
+            for contribution in contributions[1:]:
+                total = self.b.map("add", total, contribution)
             if isinstance(let.op, (Input, Param)):
-                lacking = set(let.type.axes).difference(self.b.types[total].axes)
-                if lacking:
-                    total = self.b.emit(Expand(total, self.b.space.ordered(lacking)))
+                missing = set(let.type.axes).difference(self.b.types[total].axes)
+                if missing:
+                    total = self.b.emit(Expand(total, self.b.space.ordered(missing)))
                 gradients.append((GRADIENT + let.op.name, total))
             else:
                 self._propagate(let.op, self.b.value_map[let.name], total)
         if not gradients:
             raise NotDerivable("nothing that could have a gradient")
-        found = self.b.finish(outputs=gradients, updates=())
-        read = {let.op.name for let in found.body if isinstance(let.op, Input)}
-        inputs = tuple(i for i in found.inputs if i.name in read or i in self.forward.inputs)
-        saved = [ref for ref in self.saved if _kept(ref) in read]
-        outputs = (*self.forward.outputs, *((_kept(ref), ref) for ref in saved))
+        gradient_program = self.b.finish(outputs=gradients, updates=())
+        input_names = {let.op.name for let in gradient_program.body if isinstance(let.op, Input)}
+        inputs = tuple(
+            i for i in gradient_program.inputs if i.name in input_names or i in self.forward.inputs
+        )
+        saved = [ref for ref in self.saved if _saved_name(ref) in input_names]
+        outputs = (*self.forward.outputs, *((_saved_name(ref), ref) for ref in saved))
         forward = without_dead_code(replace(self.forward, outputs=outputs))
-        kept = tuple(_kept(ref) for ref in saved)
-        return Gradient(replace(found, inputs=inputs, checks=()), forward, kept)
+        kept = tuple(_saved_name(ref) for ref in saved)
+        return Gradient(replace(gradient_program, inputs=inputs, checks=()), forward, kept)
 
     # ---- adjoints
 
-    def _contribute(self, old: Ref, part: Ref | None, result: tuple[str, ...]) -> None:
-        """Add to the adjoint of an old value what comes from a use with axes `result`."""
-        if part is None:
+    def _contribute(self, operand: Ref, contribution: Ref | None, axes: tuple[str, ...]) -> None:
+        """Add a contribution to the adjoint of an operand; `axes` are those of the operation."""
+        if contribution is None:
             return
-        op = self.forward.index.ops[old]
+        op = self.forward.index.ops[operand]
         if isinstance(op, (Number, Buffer, Detach, Count, Position, Link)):
             return
-        new = self.b.value_map[old]
+        new = self.b.value_map[operand]
         if self.b.types[new].kind != "real":
             return
-        self.adjoints.setdefault(old, []).append(self._summed(part, self.b.types[new].axes, result))
+        self.adjoints.setdefault(operand, []).append(
+            self._summed(contribution, self.b.types[new].axes, axes)
+        )
 
-    def _summed(self, part: Ref, to: tuple[str, ...], result: tuple[str, ...]) -> Ref:
-        """The sum of an adjoint over the axes of `result` along which the value is constant."""
+    def _summed(
+        self, contribution: Ref, target_axes: tuple[str, ...], axes: tuple[str, ...]
+    ) -> Ref:
+        """The contribution summed over the axes that the operand lacks or has cells of."""
         space = self.b.space
-        mine = {space.base(a): a for a in to}
-        theirs = {space.base(a): a for a in self.b.types[part].axes}
+        target_by_base = {space.base(a): a for a in target_axes}
+        present_by_base = {space.base(a): a for a in self.b.types[contribution].axes}
         over: list[tuple[str, Grouping]] = []
-        for axis in result:
+        for axis in axes:
             base = space.base(axis)
-            wanted, present = mine.get(base), theirs.get(base)
-            if wanted == axis:
+            target, present = target_by_base.get(base), present_by_base.get(base)
+            if target == axis:
                 continue
-            matrix: Grouping = Ones()
-            if wanted is not None:
-                cells = space[wanted].cells_of
+            grouping: Grouping = Ones()
+            if target is not None:
+                cells = space[target].cells_of
                 assert cells is not None
-                matrix = cells[1]
+                grouping = cells[1]
             if present == axis:
-                over.append((axis, matrix))
-            elif present is None or present == wanted:
-                part = self._times_count(part, ((axis, matrix),))
+                over.append((axis, grouping))
+            elif present is None or present == target:
+                contribution = self._times_count(contribution, ((axis, grouping),))
             else:
                 cells = space[present].cells_of
-                if cells is None or wanted is not None:
+                if cells is None or target is not None:
                     raise NotDerivable("cells of two kinds along one axis")
-                part = self._times_count(part, (cells,))
+                contribution = self._times_count(contribution, (cells,))
                 over.append((present, Ones()))
-        return self.b.emit(Pool("sum", part, tuple(over))) if over else part
+        return self.b.emit(Pool("sum", contribution, tuple(over))) if over else contribution
 
-    def _times_count(self, part: Ref, over: Aggregation) -> Ref:
-        return self.b.map("mul", part, self.b.emit(Count(over)))
+    def _times_count(self, contribution: Ref, over: Aggregation) -> Ref:
+        return self.b.map("mul", contribution, self.b.emit(Count(over)))
 
     def _propagate(self, op: Op, result: Ref, d: Ref) -> None:
-        """From the adjoint of a result to those of its operands. Names in `op` are old ones."""
+        """Propagate the adjoint `d` of a result to the operands. Names in `op` are old ones."""
         axes = self.b.types[result].axes
         match op:
             case Map(function, arguments):
-                moved = tuple(self.b.value_map[a] for a in arguments)
-                parts = DERIVATIVES[function](self.b, d, moved, result)
-                for old, part in zip(arguments, parts):
-                    self._contribute(old, part, axes)
+                new_arguments = tuple(self.b.value_map[a] for a in arguments)
+                contributions = DERIVATIVES[function](self.b, d, new_arguments, result)
+                for old, contribution in zip(arguments, contributions):
+                    self._contribute(old, contribution, axes)
             case Pool():
-                self._pool(op, result, d)
+                self._propagate_pool(op, result, d)
             case Expand(value, _):
                 self._contribute(value, d, axes)
-            case Cast(value, to):  # the gradient is rounded alike
+            case Cast(value, to):  # the gradient is rounded to the same dtype
                 rounded = d if to.has_eight_bits else self.b.emit(Cast(d, to))
                 self._contribute(value, rounded, axes)
             case Rename(value, old, new):
-                # An adjoint that is the same all along the axis lacks it, whatever its name.
-                part = self.b.emit(Rename(d, new, old)) if new in self.b.types[d].axes else d
-                self._contribute(value, part, self.b.types[self.b.value_map[value]].axes)
+                # An adjoint that is constant along the axis does not have it.
+                contribution = (
+                    self.b.emit(Rename(d, new, old)) if new in self.b.types[d].axes else d
+                )
+                self._contribute(value, contribution, self.b.types[self.b.value_map[value]].axes)
             case AxisMap("softmax", value, axis):
                 weighted = self.b.times(d, result)
                 total = self.b.emit(Pool("sum", weighted, ((axis, Ones()),)))
@@ -242,7 +253,7 @@ class _Backward:
             case _:
                 raise NotDerivable(operation_name(op))
 
-    def _pool(self, op: Pool, result: Ref, d: Ref) -> None:
+    def _propagate_pool(self, op: Pool, result: Ref, d: Ref) -> None:
         for reason in scan_obstacles(op):
             raise NotDerivable(reason)
         if not all(is_partition(matrix) or isinstance(matrix, Reach) for _, matrix in op.over):
@@ -251,22 +262,24 @@ class _Backward:
             raise NotDerivable(f"{op.statistic} with ddof or about")
         if op.statistic in ORDERED:
             raise NotDerivable("a statistic that is found in the order of the values")
-        found = PoolAdjoint(self.b, self._moved(op), result, d, self._mean(op))
-        # A pool along an axis takes a value of its cells once for each position.
-        read = (r for r in (op.value, op.where, op.weight) if r is not None)
-        axes = [self.b.types[self.b.value_map[r]].axes for r in read]
+        adjoint = PoolAdjoint(
+            self.b, self._with_new_operands(op), result, d, self._measured_mean(op)
+        )
+        # A pool along an axis counts a value of its cells once for each position.
+        operands_read = (r for r in (op.value, op.where, op.weight) if r is not None)
+        axes = [self.b.types[self.b.value_map[r]].axes for r in operands_read]
         joined = self.b.space.join(*axes, tuple(axis for axis, _ in op.over))
         if op.weight is not None:
-            self._contribute(op.weight, found.of_weight(), joined)
-        self._contribute(op.value, found.of_value(), joined)
+            self._contribute(op.weight, adjoint.of_weight(), joined)
+        self._contribute(op.value, adjoint.of_value(), joined)
 
-    def _moved(self, op: Pool) -> Pool:
-        """A pool of the forward program, in names of the backward one."""
-        moved = self.b.value_map
-        where, weight = (None if r is None else moved[r] for r in (op.where, op.weight))
-        return replace(op, value=moved[op.value], where=where, weight=weight)
+    def _with_new_operands(self, op: Pool) -> Pool:
+        """A pool of the forward program, on values of the backward program."""
+        value_map = self.b.value_map
+        where, weight = (None if r is None else value_map[r] for r in (op.where, op.weight))
+        return replace(op, value=value_map[op.value], where=where, weight=weight)
 
-    def _mean(self, op: Pool) -> Ref | None:
-        """The mean of what is pooled, where it was measured."""
+    def _measured_mean(self, op: Pool) -> Ref | None:
+        """The mean over the same pools, if the forward program has it."""
         mean = self.means.get(replace(op, statistic="mean"))
         return None if mean is None else self.b.value_map[mean]

@@ -1,8 +1,8 @@
-"""A buffer follows a value with its own axes, in its own order.
+"""Give each updated buffer a value with its axes, in its order.
 
-A value lies in one order in the arrays of a kernel. What comes from outside, what is an output, and
-what another buffer follows in another order is copied; what is the same along an axis of the buffer
-is repeated along it.
+A kernel stores a value in one order of axes. So this pass copies a value that is an input or an
+output in another order, or that updates another buffer in another order. It expands a value that
+lacks an axis of the buffer.
 """
 
 from __future__ import annotations
@@ -14,24 +14,26 @@ from metanorm.passes.builder import Builder
 
 
 def buffers(program: Program) -> Program:
-    """The program in which each buffer follows a value that can lie as it does."""
+    """The program in which the new value of each buffer can have the layout of the buffer."""
     builder = Builder(program)
     for let in program.body:
         builder.copy(let)
-    orders: dict[Ref, tuple[str, ...]] = {
+    order_by_ref: dict[Ref, tuple[str, ...]] = {
         builder.value_map[let.name]: program.index.axes_of(let.op.name)
         for let in program.body
         if isinstance(let.op, (Input, Param, Buffer))
     }
     for _, ref in program.outputs:
-        orders.setdefault(builder.value_map[ref], program.index.types[ref].axes)
+        order_by_ref.setdefault(builder.value_map[ref], program.index.types[ref].axes)
     updates = []
     for update in program.updates:
-        wanted, ref = program.index.axes_of(update.buffer), builder.value_map[update.value]
-        lacking = tuple(axis for axis in wanted if axis not in builder.types[ref].axes)
-        ref = builder.emit(Expand(ref, builder.space.ordered(lacking))) if lacking else ref
-        while orders.setdefault(ref, wanted) != wanted:
+        axes, ref = program.index.axes_of(update.buffer), builder.value_map[update.value]
+        missing = tuple(axis for axis in axes if axis not in builder.types[ref].axes)
+        ref = builder.emit(Expand(ref, builder.space.ordered(missing))) if missing else ref
+        while order_by_ref.setdefault(ref, axes) != axes:
             ref = builder.emit(Detach(ref))
         updates.append(replace(update, value=ref))
-    same = all(u.value == builder.value_map[old.value] for u, old in zip(updates, program.updates))
-    return program if same else builder.finish(updates=updates)
+    is_unchanged = all(
+        u.value == builder.value_map[old.value] for u, old in zip(updates, program.updates)
+    )
+    return program if is_unchanged else builder.finish(updates=updates)

@@ -1,8 +1,8 @@
-"""A program for data in which the parts of a split axis lie together: channels last.
+"""The program for a layout in which the parts of a split axis are contiguous: channels last.
 
-Rows then run over all channels of a position, whatever group they belong to. A statistic of a
-group is measured for each channel and joined afterwards, and a value of a group stands beside
-each of its channels.
+A row then runs over all channels of a position, of whatever group. A statistic of a group is
+measured for each channel and combined afterwards, and a value of a group is repeated for each of
+its channels.
 """
 
 from __future__ import annotations
@@ -17,52 +17,59 @@ from metanorm.passes.builder import Builder
 
 
 def columns(program: Program, parts: tuple[str, ...]) -> Program | None:
-    """The program in which nothing wide tells `parts` apart; `None` where that cannot be."""
+    """The program in which no wide value needs `parts` one by one; `None` if there is none."""
     builder = Builder(program)
-    first = program.inputs[0].dims
-    frame = {leaf for dim in first for leaf in builder.space.leaves(dim)}
+    input_dims = program.inputs[0].dims
+    input_axes = {leaf for dim in input_dims for leaf in builder.space.leaves(dim)}
     for let in program.body:
         op = map_operands(let.op, builder.value_map)
-        pooled = isinstance(op, Pool) and frame <= set(builder.types[op.value].axes)
-        read = operands(op) if pooled or frame <= set(let.type.axes) else ()
-        if any(_tells_apart(builder, ref, parts, frame) for ref in read):
+        is_wide_pool = isinstance(op, Pool) and input_axes <= set(builder.types[op.value].axes)
+        operands_read = operands(op) if is_wide_pool or input_axes <= set(let.type.axes) else ()
+        if any(_tells_apart(builder, ref, parts, input_axes) for ref in operands_read):
             return None
-        if isinstance(op, Pool) and pooled:
+        if isinstance(op, Pool) and is_wide_pool:
             where, weight = (
-                None if ref is None else _beside(builder, ref, parts)
+                None if ref is None else _with_all_parts(builder, ref, parts)
                 for ref in (op.where, op.weight)
             )
             op = replace(op, where=where, weight=weight)
-            result = _in_steps(builder, op, set(parts))
+            result = _pool_in_steps(builder, op, set(parts))
             if result is None:
                 return None
             builder.substitute(let, result)
-        elif isinstance(op, Map) and frame <= set(let.type.axes):
+        elif isinstance(op, Map) and input_axes <= set(let.type.axes):
             builder.span = let.span
-            wide = replace(op, arguments=tuple(_beside(builder, a, parts) for a in op.arguments))
-            builder.copy(let, wide)
+            expanded_map = replace(
+                op, arguments=tuple(_with_all_parts(builder, a, parts) for a in op.arguments)
+            )
+            builder.copy(let, expanded_map)
         else:
             builder.copy(let)
     return builder.finish()
 
 
-def _tells_apart(b: Builder, ref: Ref, parts: tuple[str, ...], frame: set[str]) -> bool:
-    """Whether a value has some of the parts, and all other axes of the data: repeated along the
-    other parts, it would be as large as the data."""
+def _tells_apart(b: Builder, ref: Ref, parts: tuple[str, ...], input_axes: set[str]) -> bool:
+    """Whether a value has some of the parts, and all other axes of the input.
+
+    Repeated along the missing parts, it would be as large as the input.
+    """
     axes = set(b.types[ref].axes)
-    return not frame <= axes and frame <= axes | set(parts) and not axes.isdisjoint(parts)
+    return not input_axes <= axes and input_axes <= axes | set(parts) and not axes.isdisjoint(parts)
 
 
-def _beside(b: Builder, ref: Ref, parts: tuple[str, ...]) -> Ref:
-    """A value that has all of the parts or none."""
+def _with_all_parts(b: Builder, ref: Ref, parts: tuple[str, ...]) -> Ref:
+    """The value, expanded to all parts if it has some of them."""
     present = set(b.types[ref].axes) & set(parts)
     if not present or present == set(parts):
         return ref
     return b.emit(Expand(ref, tuple(p for p in parts if p not in present)))
 
 
-def _in_steps(b: Builder, op: Pool, parts: set[str]) -> Ref | None:
-    """A statistic over some of the parts: first over everything else, then over those."""
+def _pool_in_steps(b: Builder, op: Pool, parts: set[str]) -> Ref | None:
+    """A statistic over some of the parts: first over all other axes, then over these.
+
+    `None` if the pool has no other axes, or has a mask or weights.
+    """
     inside = tuple(pair for pair in op.over if pair[0] in parts)
     if not inside or {axis for axis, _ in inside} == parts:
         return b.emit(op)

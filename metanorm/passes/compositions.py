@@ -1,7 +1,7 @@
-"""Functions that are formulas of others: a row for each, so that kernels need not know them.
+"""Elementwise functions that are formulas of others, a row for each: kernels do without them.
 
-Derivatives are taken first, where a function has one of its own (`metanorm.passes.derivatives`):
-`sigmoid` is derived from its result, which its formula would not know of.
+Derivatives come first, if a function has a row in `metanorm.passes.derivatives`: the derivative of
+`sigmoid` reads its result, which a formula does not have.
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ def _clamp(b: Builder, x: Ref, *bounds: Ref) -> Ref:
 
 def _unbiased(b: Builder, variance: Ref, count: Ref) -> Ref:
     """v n / (n - 1), and v itself where n is at most one."""
-    less = b.map("sub", count, b.number(1))
-    spread = b.map("div", b.map("mul", variance, count), less)
-    return b.map("where", b.map("gt", count, b.number(1)), spread, variance)
+    degrees_of_freedom = b.map("sub", count, b.number(1))
+    corrected = b.map("div", b.map("mul", variance, count), degrees_of_freedom)
+    return b.map("where", b.map("gt", count, b.number(1)), corrected, variance)
 
 
 COMPOSITIONS: Mapping[str, Formula] = {
     "sigmoid": lambda b, x: b.map("div", b.number(1), _logistic(b, x)),
-    # NaN goes through, as in torch.
+    # It propagates NaN, as torch does.
     "relu": lambda b, x: b.map("where", b.map("lt", x, b.number(0)), b.number(0), x),
     "silu": lambda b, x: b.map("div", x, _logistic(b, x)),
     "gelu": _gelu,
     "clamp": _clamp,
     "unbiased": _unbiased,
 }
-# What kernels compute: a row of each target, and of derivatives.
+# Functions that kernels compute: each has a row in every target and in the derivatives.
 PRIMITIVES = ELEMENTWISE.keys() - COMPOSITIONS.keys()
 assert DERIVATIVES.keys() >= PRIMITIVES, PRIMITIVES - DERIVATIVES.keys()
 
 
-def written_out(program: Program, functions: Collection[str]) -> Program:
-    """The program with the formulas of some functions in place of these."""
+def with_formulas(program: Program, functions: Collection[str]) -> Program:
+    """The program with formulas in place of these functions."""
     if not any(isinstance(let.op, Map) and let.op.function in functions for let in program.body):
         return program
     builder = Builder(program)

@@ -1,10 +1,10 @@
-"""The derivative of each elementwise function: what of an adjoint `d` goes to each argument.
+"""The derivative of each elementwise function: the part of an adjoint `d` for each argument.
 
-A row gets the builder, the adjoint of the result, the arguments and the result, and gives one
-value for each argument, or `None` where no gradient flows.
+A row takes the builder, the adjoint of the result, the arguments and the result. It returns one
+value for each argument, or `None` for an argument without a gradient.
 
-Where no adjoint arrives, a factor that is NaN there must not make one: what has to be left out
-for that, the builder knows.
+Where an adjoint is zero, a factor that is NaN must not make the product NaN. The builder leaves
+such factors out.
 """
 
 from __future__ import annotations
@@ -18,40 +18,41 @@ from metanorm.passes.builder import Builder
 
 
 class AdjointBuilder(Builder):
-    """Builds products of adjoints. `exposed` are values that may be NaN where nothing counts."""
+    """A builder of products with adjoints. `exposed` holds values that may be NaN where the adjoint
+    is zero."""
 
     def __init__(self, program: Program) -> None:
         super().__init__(program)
         self.exposed: set[Ref] = set()
 
-    def expose(self, refs: Iterable[Ref]) -> None:
-        """Note values that may be NaN where nothing counts, and so what is computed from them."""
+    def mark_exposed(self, refs: Iterable[Ref]) -> None:
+        """Mark values as exposed, and every map of one."""
         self.exposed.update(refs)
         for ref, op in self.ops.items():
-            self._note(ref, op)
+            self._track_exposure(ref, op)
 
     def emit(self, op: Op, name: Ref = "") -> Ref:
         """Bind an operation; see `Builder.emit`."""
         ref = super().emit(op, name)
-        self._note(ref, self.ops[ref])
+        self._track_exposure(ref, self.ops[ref])
         return ref
 
-    def _note(self, ref: Ref, op: Op) -> None:
+    def _track_exposure(self, ref: Ref, op: Op) -> None:
         if isinstance(op, Map) and not self.exposed.isdisjoint(op.arguments):
             self.exposed.add(ref)
 
     def times(self, d: Ref, factor: Ref) -> Ref:
-        """An adjoint times a factor, which is left out where the adjoint is zero."""
-        return self.map("mul", d, self._beside(d, factor, 0))
+        """An adjoint times a factor, zero where the adjoint is zero."""
+        return self.map("mul", d, self._neutralized(d, factor, 0))
 
-    def over(self, d: Ref, divisor: Ref) -> Ref:
-        """An adjoint by a divisor, which is left out where the adjoint is zero."""
-        return self.map("div", d, self._beside(d, divisor, 1))
+    def divided(self, d: Ref, divisor: Ref) -> Ref:
+        """An adjoint divided by a divisor, zero where the adjoint is zero."""
+        return self.map("div", d, self._neutralized(d, divisor, 1))
 
-    def _beside(self, d: Ref, factor: Ref, neutral: float) -> Ref:
-        """A factor that is `neutral` where no adjoint arrives, if it may be NaN there.
+    def _neutralized(self, d: Ref, factor: Ref, neutral: float) -> Ref:
+        """The factor, but `neutral` where the adjoint is zero, if the factor may be NaN there.
 
-        Only such factors: others, which an adjoint need not be compared for, can leave sums.
+        Other factors stay as they are: `sums` can move them out of a sum.
         """
         if factor not in self.exposed:
             return factor
@@ -64,7 +65,7 @@ Derivative = Callable[[AdjointBuilder, Ref, tuple[Ref, ...], Ref], Adjoints]
 
 
 def _times(factor: Callable[[AdjointBuilder, Ref, Ref], Ref]) -> Derivative:
-    """Of a function of one argument: d times a factor made of argument and result."""
+    """A derivative of one argument: d times a factor of the argument and the result."""
     return lambda b, d, args, y: (b.times(d, factor(b, args[0], y)),)
 
 
@@ -84,7 +85,7 @@ def _mul(b: AdjointBuilder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
 
 
 def _div(b: AdjointBuilder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
-    quotient = b.over(d, args[1])
+    quotient = b.divided(d, args[1])
     return (quotient, b.map("neg", b.times(quotient, y)))
 
 
@@ -93,12 +94,12 @@ def _pow(b: AdjointBuilder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
     less = b.map("sub", exponent, b.number(1))
     slope = b.map("mul", exponent, b.map("pow", base, less))
     # As in torch: a zero exponent has a flat power, and 0^e one that does not depend on e.
-    flat = b.map("eq", exponent, b.number(0))
+    has_zero_exponent = b.map("eq", exponent, b.number(0))
     at_zero = b.map("eq", base, b.number(0))
     growth = b.map("mul", y, b.map("log", base))
-    still = b.map("where", b.map("ge", exponent, b.number(0)), b.number(0), growth)
-    growth = b.map("where", at_zero, still, growth)
-    d_base = b.times(d, b.map("where", flat, b.number(0), slope))
+    growth_at_zero = b.map("where", b.map("ge", exponent, b.number(0)), b.number(0), growth)
+    growth = b.map("where", at_zero, growth_at_zero, growth)
+    d_base = b.times(d, b.map("where", has_zero_exponent, b.number(0), slope))
     return (d_base, None if b.constant_value(exponent) is not None else b.times(d, growth))
 
 
@@ -125,7 +126,7 @@ def _erf(b: AdjointBuilder, x: Ref, y: Ref) -> Ref:
 
 
 def _root(b: AdjointBuilder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
-    slope = b.over(b.map("mul", d, b.number(0.5)), y)
+    slope = b.divided(b.map("mul", d, b.number(0.5)), y)
     return (b.map("where", b.map("eq", y, b.number(0)), b.number(0), slope),)
 
 
@@ -134,23 +135,23 @@ def _rsqrt(b: AdjointBuilder, x: Ref, y: Ref) -> Ref:
 
 
 def _extreme(function: str) -> Derivative:
-    """min and max of two: equal ones share the gradient, and NaN keeps it, as in torch."""
+    """min and max: equal arguments share the gradient, and NaN gets it, as in torch."""
 
     def derivative(b: AdjointBuilder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
         left, right = args
         shared = b.map("where", b.map("eq", left, right), b.map("mul", d, b.number(0.5)), d)
-        behind = "lt" if function == "max" else "gt"
-        first = b.map("where", b.map(behind, left, right), b.number(0), shared)
-        return (first, b.map("where", b.map(behind, right, left), b.number(0), shared))
+        loses = "lt" if function == "max" else "gt"
+        first = b.map("where", b.map(loses, left, right), b.number(0), shared)
+        return (first, b.map("where", b.map(loses, right, left), b.number(0), shared))
 
     return derivative
 
 
 def _clamp(b: AdjointBuilder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
-    kept = d
+    d_x = d
     for bound, inside in zip(args[1:], ("ge", "le")):
-        kept = _where(b, b.map(inside, args[0], bound), kept)
-    return (kept, *(None for _ in args[1:]))
+        d_x = _where(b, b.map(inside, args[0], bound), d_x)
+    return (d_x, *(None for _ in args[1:]))
 
 
 def _rescale(b: AdjointBuilder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
@@ -172,8 +173,8 @@ def _unbiased(b: AdjointBuilder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoi
     variance, count = args
     less = b.map("sub", count, b.number(1))
     slope = b.map("neg", b.map("div", variance, b.map("mul", less, less)))
-    several = _where(b, b.map("gt", count, b.number(1)), slope)
-    return (b.map("unbiased", d, count), b.times(d, several))
+    d_count = _where(b, b.map("gt", count, b.number(1)), slope)
+    return (b.map("unbiased", d, count), b.times(d, d_count))
 
 
 DERIVATIVES: Mapping[str, Derivative] = {

@@ -1,4 +1,4 @@
-"""Both directions of every variant of a norm: the programs that kernels are made of."""
+"""Both directions of each variant of a norm: the programs that become kernels."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ Direction = Literal["forward", "backward"]
 
 @dataclass(frozen=True)
 class Directions:
-    """The programs of one variant; `kept` are the last outputs of the forward one, which the
-    backward one takes as inputs."""
+    """The programs of one variant.
+
+    `kept` names the last outputs of the forward program, which are inputs of the backward one.
+    """
 
     variant: str
     forward: Program
@@ -29,7 +31,7 @@ class Directions:
 
 @dataclass(frozen=True)
 class TraceStep:
-    """The program of one direction of one variant after a step, such as a pass; `kept` as above."""
+    """The program of one direction of one variant after a step, such as a pass."""
 
     step: str
     variant: str
@@ -39,42 +41,44 @@ class TraceStep:
 
 
 def trace(program: Program, check: bool = False) -> Iterator[TraceStep]:
-    """What becomes of an optimised program on its way to kernels, step by step; with `check`,
-    verified after each. Raises `NotDerivable`."""
-    for found in _trace(program):
+    """The steps from an optimised program to those of kernels. With `check`, each is verified.
+
+    Raises `NotDerivable`.
+    """
+    for step in _trace(program):
         if check:
-            verify(found.program)
-        yield found
+            verify(step.program)
+        yield step
 
 
 def _trace(program: Program) -> Iterator[TraceStep]:
-    for name, forward in variants(program).items():
-        yield TraceStep("variants", name, "forward", forward)
+    for variant, forward in variants(program).items():
+        yield TraceStep("variants", variant, "forward", forward)
         for step in FORWARD_PASSES:
             forward = step.run(forward)
-            yield TraceStep(step.name, name, "forward", forward)
+            yield TraceStep(step.name, variant, "forward", forward)
         gradient = backward(forward)
-        yield TraceStep("backward", name, "forward", gradient.forward, gradient.kept)
-        yield TraceStep("backward", name, "backward", gradient.program)
+        yield TraceStep("backward", variant, "forward", gradient.forward, gradient.kept)
+        yield TraceStep("backward", variant, "backward", gradient.program)
         program = gradient.program
         for step in BACKWARD_PASSES:
             program = step.run(program)
-            yield TraceStep(step.name, name, "backward", program)
+            yield TraceStep(step.name, variant, "backward", program)
         forward = gradient.forward
         for step in FINAL_PASSES:
             forward, program = step.run(forward), step.run(program)
-            yield TraceStep(step.name, name, "forward", forward, gradient.kept)
-            yield TraceStep(step.name, name, "backward", program)
+            yield TraceStep(step.name, variant, "forward", forward, gradient.kept)
+            yield TraceStep(step.name, variant, "backward", program)
 
 
-@functools.lru_cache(maxsize=2)  # several stages ask for them, norm by norm
+@functools.lru_cache(maxsize=2)  # several stages ask for them, one norm at a time
 def directions(program: Program, check: bool = False) -> tuple[Directions, ...]:
     """The programs of each variant of an optimised program. Raises `NotDerivable`."""
-    last: dict[tuple[str, Direction], TraceStep] = {}
-    for found in trace(program, check):
-        last[found.variant, found.direction] = found
+    last_steps: dict[tuple[str, Direction], TraceStep] = {}
+    for step in trace(program, check):
+        last_steps[step.variant, step.direction] = step
     return tuple(
-        Directions(name, after.program, last[name, "backward"].program, after.kept)
-        for (name, direction), after in last.items()
+        Directions(name, step.program, last_steps[name, "backward"].program, step.kept)
+        for (name, direction), step in last_steps.items()
         if direction == "forward"
     )

@@ -1,4 +1,4 @@
-"""Among which axes a norm can be divided, and its programs for that."""
+"""The axes along which a norm can be divided among processes, and its programs for pieces."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from metanorm.passes.exchange import CannotDivide, exchange
 
 @dataclass(frozen=True)
 class DividedVariant:
-    """The program of a process that has a piece of some axes, which are those of tensors."""
+    """The program of a process that has a piece of some axes of tensors."""
 
     axes: tuple[str, ...]
     program: Program
-    exchanged: tuple[str, ...]  # those of the axes over which messages are sent
+    exchanged: tuple[str, ...]  # the axes over which processes send messages
 
 
 @dataclass(frozen=True)
 class Divided:
-    """What division among processes makes of a norm.
+    """How a norm can be divided among processes.
 
-    `samples` are the axes of samples. `refused` says of an axis why it cannot be divided, and
-    `shares` which argument of the constructor counts its blocks, of which each process has a share.
-    `lacking` are outputs without an axis, and `variants` programs, that for samples alone first.
+    `refusals` holds, by axis, the reason why it cannot be divided; `block_counts` the argument of
+    the constructor that counts its blocks, of which each process has a share;
+    `outputs_without_axis` an output that lacks it. The first of `variants` divides samples alone.
     """
 
     sample_axes: tuple[str, ...]
@@ -40,73 +40,74 @@ class Divided:
 
 
 def divided(program: Program) -> Divided | None:
-    """The programs of an optimised norm for divided axes; `None` for norms of weights and of
-    gradients, whose axes are not those of data."""
+    """How an optimised norm can be divided; `None` for a target without axes of data."""
     if program.target not in ("activation", "loss"):
         return None
-    samples = sample_axes(program)
-    refused: dict[str, str] = {}
-    shares: dict[str, str] = {}
+    batch_axes = sample_axes(program)
+    refusals: dict[str, str] = {}
+    block_counts: dict[str, str] = {}
     allowed: list[str] = []
-    begins = next((kept.name for kept in program.state if kept.first), "")
+    first_batch_state = next((decl.name for decl in program.state if decl.first), "")
     for axis in dict.fromkeys(dim for decl in program.inputs for dim in decl.dims):
-        if begins:
-            refused[axis] = f"`{begins}` begins with the first batch of one process"
+        if first_batch_state:
+            refusals[axis] = f"`{first_batch_state}` begins with the first batch of one process"
             continue
         try:
-            shares |= _share(program, axis)
-            exchange(program, _leaves(program, (axis,)))
+            block_counts |= _block_count(program, axis)
+            exchange(program, _outermost_parts(program, (axis,)))
         except CannotDivide as reason:
-            refused[axis] = reason.reason
+            refusals[axis] = reason.reason
         else:
             allowed.append(axis)
-    own = tuple(axis for axis in samples if axis in allowed)
-    candidates = [divided_variant(program, axes) for axes in (own, tuple(allowed)) if axes]
+    divisible_samples = tuple(axis for axis in batch_axes if axis in allowed)
+    candidates = [
+        divided_variant(program, axes) for axes in (divisible_samples, tuple(allowed)) if axes
+    ]
     variants: list[DividedVariant] = []
     for variant in candidates:
         if variant.exchanged and variant not in variants:
             variants.append(variant)
     space = Space(program.axes)
-    lacking = {
+    outputs_without_axis = {
         axis: name
         for name, ref in program.outputs
         for axis in allowed
         if not {*space.leaves(axis)}
         & {leaf for dim in output_dims(program, name, ref) for leaf in space.leaves(dim)}
     }
-    return Divided(samples, refused, shares, lacking, tuple(variants))
+    return Divided(batch_axes, refusals, block_counts, outputs_without_axis, tuple(variants))
 
 
-def _leaves(program: Program, axes: Sequence[str]) -> tuple[str, ...]:
-    """The axes of values that are divided: of one that is split, the outermost part."""
+def _outermost_parts(program: Program, axes: Sequence[str]) -> tuple[str, ...]:
+    """The divided axes of values: the outermost part of each axis that is split."""
     space = Space(program.axes)
     return tuple(space.leaves(axis)[0] for axis in axes)
 
 
 def divided_variant(program: Program, axes: tuple[str, ...]) -> DividedVariant:
-    """The program of an optimised norm for pieces of these axes. Raises `CannotDivide`."""
-    made = exchange(program, _leaves(program, axes))
-    sent = {axis for op in exchanges(made).values() for axis in op.axes}
+    """The program of an optimised norm for a piece of these axes. Raises `CannotDivide`."""
+    divided_program = exchange(program, _outermost_parts(program, axes))
+    exchanged_axes = {axis for op in exchanges(divided_program).values() for axis in op.axes}
     space = Space(program.axes)
-    exchanged = tuple(axis for axis in axes if space.leaves(axis)[0] in sent)
-    return DividedVariant(axes, made, exchanged)
+    exchanged = tuple(axis for axis in axes if space.leaves(axis)[0] in exchanged_axes)
+    return DividedVariant(axes, divided_program, exchanged)
 
 
-def _share(program: Program, axis: str) -> dict[str, str]:
-    """The argument that counts the blocks of an axis, where it is cut into as many.
+def _block_count(program: Program, axis: str) -> dict[str, str]:
+    """The argument that counts the blocks of an axis, by the axis; empty for an axis without any.
 
-    Raises `CannotDivide` where its parts would not lie on one process each.
+    Raises `CannotDivide` if a block could lie on several processes.
     """
     space = Space(program.axes)
     parts = space.leaves(axis)
     sizes = [space[part].size for part in parts]
-    wholes = [{leaf.axis for leaf in leaves(s) if isinstance(leaf, SizeOf)} if s else set()
+    source_axes = [{leaf.axis for leaf in leaves(s) if isinstance(leaf, SizeOf)} if s else set()
               for s in sizes]  # fmt: skip
-    if len(parts) == 1 or axis in wholes[0]:
+    if len(parts) == 1 or axis in source_axes[0]:
         return {}
-    blocks = sizes[0]
+    count = sizes[0]
     numbers = [let.op.value for let in program.body if isinstance(let.op, Number)]
-    read = any(leaf == blocks for number in numbers for leaf in leaves(number))
-    if not isinstance(blocks, Hyper) or len(parts) > 2 or read:
+    is_read = any(leaf == count for number in numbers for leaf in leaves(number))
+    if not isinstance(count, Hyper) or len(parts) > 2 or is_read:
         raise CannotDivide(axis, f"its parts {', '.join(parts)} would lie on several processes")
-    return {axis: blocks.name}
+    return {axis: count.name}

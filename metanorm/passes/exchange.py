@@ -1,8 +1,8 @@
-"""Statistics over axes that are divided among processes: sums of each, exchanged, and put together.
+"""Statistics over axes that are divided among processes: local sums, an exchange, and the result.
 
-A mean over a divided axis becomes the sum and the count of this process's piece, an exchange of
-both, and what they come to. A variance adds the sum of squares. Everything else stays as it is: no
-pass moves anything across an exchange, so that every target sends the same messages.
+A mean over a divided axis becomes the sum and the count of the local piece, an exchange of both,
+and their quotient. A variance adds the sum of squares. Everything else stays. No pass moves
+anything across an exchange, so every target sends the same messages.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from metanorm.passes.builder import Builder
 
 
 class CannotDivide(Exception):
-    """What a program does with an axis needs the whole of it; the message says what."""
+    """An operation needs all of an axis, so the axis cannot be divided; the message says which."""
 
     def __init__(self, axis: str, reason: str) -> None:
         super().__init__(f"{axis}: {reason}")
@@ -49,9 +49,9 @@ class CannotDivide(Exception):
 
 
 def exchange(program: Program, divided: Iterable[str]) -> Program:
-    """The program for one of the processes among which axes are divided. Raises `CannotDivide`.
+    """The program of a process that has a piece of each divided axis. Raises `CannotDivide`.
 
-    `divided` are axes of values: of an axis that is split, the outermost part.
+    `divided` holds axes of values: the outermost part of an axis that is split.
     """
     return _Exchange(replace(program, divided=tuple(divided))).run()
 
@@ -61,122 +61,128 @@ class _Exchange:
         self.program = program
         self.b = Builder(program)
         self.division = Division(program)
-        self.of_others = {name for name, _ in outputs_without_first_input(program)}
-        self.measured: set[Pool] = set()  # variances that are taken beside a mean
-        self.beneath: dict[Ref, frozenset[str]] = {}  # free axes that have been pooled so far
+        self.independent_outputs = {name for name, _ in outputs_without_first_input(program)}
+        self.shifted_variances: set[Pool] = (
+            set()
+        )  # variances, by which a mean of the same pools is shifted, too
+        self.pooled_below: dict[
+            Ref, frozenset[str]
+        ] = {}  # by value: the free axes pooled in its operands
 
     def run(self) -> Program:
         for let in self.program.body:
             op = map_operands(let.op, self.b.value_map)
             self.b.span = let.span
-            self.beneath[let.name] = self._pooled(let)
-            self._demand_local(op)
+            self.pooled_below[let.name] = self._axes_pooled(let)
+            self._refuse_nonlocal(op)
             match op:
-                case Pool() if self._added(op):
-                    self.measured.update(
+                case Pool() if self._summed_axes(op):
+                    self.shifted_variances.update(
                         replace(op, statistic="var")
                         for other in self.program.body
-                        if isinstance(let.op, Pool) and other.op in _deviations(let.op)
+                        if isinstance(let.op, Pool) and other.op in _spread_statistics(let.op)
                     )
                     self.b.substitute(let, self._statistic(op, let))
-                case Count() if self._added(op):
-                    whole = self._exchanged(op, self.b.emit(op))
-                    self.b.substitute(let, self.b.emit(FromSums("count", (whole,)), let.name))
+                case Count() if self._summed_axes(op):
+                    total = self._exchange_sum(op, self.b.emit(op))
+                    self.b.substitute(let, self.b.emit(FromSums("count", (total,)), let.name))
                 case Number(value) if self.division.reads_length(value):
-                    self.b.substitute(let, self._length(value))
+                    self.b.substitute(let, self._total_length(value))
                 case _:
                     self.b.copy(let)
-        elements = self._elements()
-        moved = self.b.value_map
-        done = self.b.finish(
+        elements = self._element_count()
+        value_map = self.b.value_map
+        divided_program = self.b.finish(
             outputs=[
                 (name, self._output(name, ref, elements)) for name, ref in self.program.outputs
             ],
             updates=[
-                replace(u, value=moved.get(u.value, u.value), elements=elements)
+                replace(u, value=value_map.get(u.value, u.value), elements=elements)
                 for u in self.program.updates
             ],
         )
         try:
-            partial_sums(done)
+            partial_sums(divided_program)
         except IllDivided as error:
             raise CannotDivide(", ".join(self.program.divided), str(error)) from None
-        return done
+        return divided_program
 
     def _output(self, name: str, ref: Ref, elements: Ref | None) -> Ref:
-        """An output: zero where there are no elements, if it is a statistic of all pieces."""
-        b, moved = self.b, self.b.with_original_axes(ref)
+        """An output. One that all pieces share is zero where they hold no elements at all."""
+        b, output = self.b, self.b.with_original_axes(ref)
         if (
             elements is None
-            or name in self.of_others
-            or self.division.divided_axes(b.types[moved].axes)
+            or name in self.independent_outputs
+            or self.division.divided_axes(b.types[output].axes)
         ):
-            return moved
+            return output
         zero = b.number(0)
-        return b.map("where", b.map("ne", elements, zero), moved, zero)
+        return b.map("where", b.map("ne", elements, zero), output, zero)
 
-    def _elements(self) -> Ref | None:
-        """How many elements the processes have been given together, where each has a piece."""
-        known = self.b.declarations.axes(self.program.inputs[0].dims)
-        axes = [axis for axis in known if not self.b.space.is_fixed(axis)]
+    def _element_count(self) -> Ref | None:
+        """The number of elements of the first input on all processes; `None` if undivided."""
+        input_axes = self.b.declarations.axes(self.program.inputs[0].dims)
+        axes = [axis for axis in input_axes if not self.b.space.is_fixed(axis)]
         if not self.division.divided_axes(axes):
             return None
         count = Count(tuple((axis, Ones()) for axis in axes))
-        return self.b.emit(FromSums("count", (self._exchanged(count, self.b.emit(count)),)))
+        return self.b.emit(FromSums("count", (self._exchange_sum(count, self.b.emit(count)),)))
 
     # ---- statistics
 
-    def _added(self, op: Pool | Count | Near) -> tuple[str, ...]:
-        """The divided axes over which a pool adds up, in the order of the program."""
-        read = [] if isinstance(op, Count) else [op.value]
-        read += [ref for ref in (op.where, op.weight) if ref is not None]
-        axes = self.b.space.join(*(self.b.types[ref].axes for ref in read)) if read else ()
+    def _summed_axes(self, op: Pool | Count | Near) -> tuple[str, ...]:
+        """The divided axes over which a pool sums local parts, in the order of the program."""
+        operands = [] if isinstance(op, Count) else [op.value]
+        operands += [ref for ref in (op.where, op.weight) if ref is not None]
+        axes = self.b.space.join(*(self.b.types[ref].axes for ref in operands)) if operands else ()
         return self.b.space.ordered(self.division.summed_axes(op.over, axes))
 
-    def _exchanged(self, pool: Pool | Count, part: Ref) -> Ref:
-        return self.b.emit(Exchange(part, self._added(pool)))
+    def _exchange_sum(self, pool: Pool | Count, part: Ref) -> Ref:
+        return self.b.emit(Exchange(part, self._summed_axes(pool)))
 
     def _statistic(self, op: Pool, let: Let) -> Ref:
         b, name = self.b, let.name
-        others = [axis for axis, m in op.over if not is_partition(m)]
-        if others:
+        overlapping = [axis for axis, m in op.over if not is_partition(m)]
+        if overlapping:
             raise CannotDivide(
                 op.over[0][0],
-                f"it is pooled together with {others[0]}, of which each position "
+                f"it is pooled together with {overlapping[0]}, of which each position "
                 "has a pool of its own",
             )
-        plain = replace(op, about=None)
+        base_pool = replace(op, about=None)
 
-        def added(statistic: str, value: Ref, about: Ref | None = None) -> Ref:
-            return b.emit(replace(plain, statistic=statistic, value=value, about=about))
+        def bind_sum(statistic: str, value: Ref, about: Ref | None = None) -> Ref:
+            return b.emit(replace(base_pool, statistic=statistic, value=value, about=about))
 
-        def whole(part: Ref) -> Ref:
-            return self._exchanged(op, part)
+        def total(part: Ref) -> Ref:
+            return self._exchange_sum(op, part)
 
-        def weighed(part: Ref) -> Ref:
-            return whole(self._times(part, op, let))
+        def weighted_total(part: Ref) -> Ref:
+            return total(self._weighted_by_elements(part, op, let))
 
         def count() -> Ref:
-            return weighed(b.emit(Count(op.over, op.where, op.weight)))
+            return weighted_total(b.emit(Count(op.over, op.where, op.weight)))
 
         def moment(statistic: Literal["mean", "var"]) -> Ref:
-            near = None
-            if replace(op, statistic="var") in self.measured:
-                near = b.emit(Near(op.value, op.over, self._added(op), op.where, op.weight))
-            sums = (count(), weighed(added("gaps", op.value, near)))
+            shift = None
+            if replace(op, statistic="var") in self.shifted_variances:
+                shift = b.emit(Near(op.value, op.over, self._summed_axes(op), op.where, op.weight))
+            sums = (count(), weighted_total(bind_sum("gaps", op.value, shift)))
             if statistic == "mean":
-                return b.emit(FromSums("mean", sums, near), name)
-            squares = weighed(added("squares", op.value, near))
+                return b.emit(FromSums("mean", sums, shift), name)
+            squares = weighted_total(bind_sum("squares", op.value, shift))
             return b.emit(FromSums("var", (*sums, squares)), name)
 
         match op.statistic:
             case "sum":
-                return b.emit(FromSums("sum", (whole(added("gaps", op.value)),)), name)
+                return b.emit(FromSums("sum", (total(bind_sum("gaps", op.value)),)), name)
             case "l1":
-                size = b.map("abs", op.value)
-                return b.emit(FromSums("sum", (whole(added("gaps", size)),)), name)
+                magnitude = b.map("abs", op.value)
+                return b.emit(FromSums("sum", (total(bind_sum("gaps", magnitude)),)), name)
             case "l2":
-                return b.map("root", b.emit(FromSums("sum", (whole(added("squares", op.value)),))))
+                return b.map(
+                    "root", b.emit(FromSums("sum", (total(bind_sum("squares", op.value)),)))
+                )
             case "mean":
                 return moment("mean")
             case "var":
@@ -184,55 +190,58 @@ class _Exchange:
             case "std":
                 return b.map("root", moment("var"))
             case "second" | "rms":
-                squares = weighed(added("squares", op.value, op.about))
+                squares = weighted_total(bind_sum("squares", op.value, op.about))
                 second = b.emit(FromSums("second", (count(), squares)), name)
                 return second if op.statistic == "second" else b.map("root", second)
-            case other:
+            case statistic:
                 raise CannotDivide(
-                    op.over[0][0], f"the {other} over an axis is not a sum, which processes add up"
+                    op.over[0][0],
+                    f"the {statistic} over an axis is not a sum, which processes add up",
                 )
 
-    def _times(self, part: Ref, op: Pool, let: Let) -> Ref:
-        """A sum of values that are statistics themselves, of as many elements as this process has:
-        where these differ among processes, values of more elements count for more."""
+    def _weighted_by_elements(self, part: Ref, op: Pool, let: Let) -> Ref:
+        """A local sum of statistics, weighted by the number of elements of each statistic.
+
+        Pieces differ in length among processes: a statistic of more elements must count for more.
+        """
         over = {axis for axis, _ in op.over}
-        for axis in self.b.space.ordered(self._below(let) - over):
+        for axis in self.b.space.ordered(self._axes_below(let) - over):
             part = self.b.map("mul", part, self.b.number(SizeOf(axis)))
         return part
 
-    def _below(self, let: Let) -> frozenset[str]:
-        """The free axes that are pooled beneath what a value is made of."""
+    def _axes_below(self, let: Let) -> frozenset[str]:
+        """The free axes pooled in the operands of a binding."""
         none: frozenset[str] = frozenset()
-        return none.union(*(self.beneath.get(ref, none) for ref in operands(let.op)))
+        return none.union(*(self.pooled_below.get(ref, none) for ref in operands(let.op)))
 
-    def _pooled(self, let: Let) -> frozenset[str]:
-        """The same with those that the value itself pools."""
+    def _axes_pooled(self, let: Let) -> frozenset[str]:
+        """The free axes pooled in a binding and its operands."""
         over = let.op.over if isinstance(let.op, Pool) else ()
         space, base = self.b.space, self.b.space.base
         free = {a for a, _ in over if base(a) == a and not space.is_fixed(a)}
-        return self._below(let) | {a for a in free if not self.division.divides(a)}
+        return self._axes_below(let) | {a for a in free if not self.division.divides(a)}
 
-    # ---- what belongs to the whole of an axis
+    # ---- operations that need the whole of an axis
 
-    def _length(self, scalar: Scalar) -> Ref:
-        """A number that depends on the length of a divided axis, from the length of all pieces."""
+    def _total_length(self, scalar: Scalar) -> Ref:
+        """A scalar with the length of a divided axis taken as that of all pieces together."""
         if not self.division.reads_length(scalar):
             return self.b.number(scalar)
         match scalar:
             case SizeOf(axis):
                 leaves = self.b.space.leaves(axis)
                 count = Count(tuple((leaf, Ones()) for leaf in leaves))
-                whole = self._exchanged(count, self.b.emit(count))
-                return self.b.emit(FromSums("count", (whole,)))
+                total = self._exchange_sum(count, self.b.emit(count))
+                return self.b.emit(FromSums("count", (total,)))
             case Apply(function, arguments) if function in ELEMENTWISE:
-                return self.b.map(function, *map(self._length, arguments))
+                return self.b.map(function, *map(self._total_length, arguments))
             case _:
                 raise CannotDivide(
                     ", ".join(self.program.divided), "a number is computed from its length"
                 )
 
-    def _demand_local(self, op: Op) -> None:
-        """Refuse what no sum over pieces can be."""
+    def _refuse_nonlocal(self, op: Op) -> None:
+        """Raise `CannotDivide` for an operation that no sum over pieces can give."""
         match op:
             case Pool(over=over) | Count(over=over) | Near(over=over):
                 for axis, matrix in over:
@@ -257,16 +266,16 @@ class _Exchange:
                         self.division.divides(axis) for axis, _ in let.op.over
                     ):
                         raise CannotDivide(let.op.over[0][0], "a loop pools over it in each step")
-                    self._demand_local(let.op)
+                    self._refuse_nonlocal(let.op)
 
 
-def _deviations(op: Pool) -> tuple[Pool, ...]:
-    """The statistics about a mean that is taken of the same pools."""
+def _spread_statistics(op: Pool) -> tuple[Pool, ...]:
+    """The statistics of the same pools that are about their mean."""
     return tuple(replace(op, statistic=name) for name in ("var", "std"))
 
 
-def _reason(matrix: Grouping) -> str:
-    match matrix:
+def _reason(grouping: Grouping) -> str:
+    match grouping:
         case Dense():
             return "it is pooled by a matrix, which needs the values of all processes"
         case Window():

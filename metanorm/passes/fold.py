@@ -1,7 +1,8 @@
-"""Everything that multiplies or shifts a wide value becomes one map: y = A x + B, A and B narrow.
+"""Fold chains of affine maps of a wide value into one map y = A x + B, with A and B narrow.
 
-A map that is not affine (an activation, a product of wide values) and a coefficient that would
-be as wide as the value itself (layer norm's weight) end a chain and begin the next.
+Two things end a chain and begin the next: a map that is not affine, such as an activation or a
+product of wide values, and a coefficient that would be as wide as the value, such as layer norm's
+weight.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class _Fold:
         self.program = program
         self.b = Builder(program)
         self.affine = Affine(self.b)
-        self.pending: dict[Ref, tuple[Form, Let]] = {}  # old name: a form that is not bound yet
+        self.deferred: dict[Ref, tuple[Form, Let]] = {}  # by old name: a form that is not bound yet
 
     def run(self) -> Program:
         for let in self.program.body:
@@ -34,33 +35,33 @@ class _Fold:
                 self._bind_operands(let.op)
                 if not self._defer(let):
                     self.b.copy(let)
-        outputs = [(name, self._bound(ref)) for name, ref in self.program.outputs]
-        updates = [replace(u, value=self._bound(u.value)) for u in self.program.updates]
+        outputs = [(name, self._bind(ref)) for name, ref in self.program.outputs]
+        updates = [replace(u, value=self._bind(u.value)) for u in self.program.updates]
         return self.b.finish(outputs, updates)
 
     def _defer(self, let: Let) -> bool:
-        """Keep an affine function of a wide value as a form, under a name that is bound later."""
+        """Defer the form of an affine map of a wide value; false for any other binding."""
         for ref in operands(let.op):
-            if ref in self.pending and self.pending[ref][1].type.axes != let.type.axes:
-                self._bound(ref)  # wide beside its own input, a coefficient here
+            if ref in self.deferred and self.deferred[ref][1].type.axes != let.type.axes:
+                self._bind(ref)  # it may be a narrow coefficient here
         form = self.affine.derive(map_operands(let.op, self.b.value_map))
         if form is None or form.trivial:
             return False
-        waiting = f"?{let.name}"
-        self.pending[let.name] = (form, let)
-        self.affine.forms[waiting] = form
-        self.b.types[waiting] = self.b.types[form.source]
-        self.b.value_map[let.name] = waiting
+        placeholder = f"?{let.name}"
+        self.deferred[let.name] = (form, let)
+        self.affine.forms[placeholder] = form
+        self.b.types[placeholder] = self.b.types[form.source]
+        self.b.value_map[let.name] = placeholder
         return True
 
     def _bind_operands(self, op: Op) -> None:
         for ref in operands(op):
-            self._bound(ref)
+            self._bind(ref)
 
-    def _bound(self, old: Ref) -> Ref:
-        """The new name of an old value, which is bound now if it was only a form."""
-        if old in self.pending:
-            form, let = self.pending.pop(old)
+    def _bind(self, old: Ref) -> Ref:
+        """The new value of an old one; bind it now if it was deferred."""
+        if old in self.deferred:
+            form, let = self.deferred.pop(old)
             del self.affine.forms[f"?{old}"], self.b.types[f"?{old}"]
             self.b.span = let.span
             self.b.value_map[old] = self.affine.bind(form, let.name)

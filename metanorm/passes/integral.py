@@ -1,4 +1,4 @@
-"""Which values are integral numbers whatever the data is: positions, lengths, sums of them."""
+"""Which values are whole numbers for any data: positions, lengths, and sums of them."""
 
 from __future__ import annotations
 
@@ -7,36 +7,37 @@ from collections.abc import Container
 from metanorm.ir.nodes import Detach, Expand, Map, Number, Op, Position, Ref, Rename
 from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf
 
-KEEPING = ("add", "sub", "mul", "neg", "min", "max", "abs", "floordiv")
-ROUNDING = ("floor", "ceil")
+CLOSED_FUNCTIONS = ("add", "sub", "mul", "neg", "min", "max", "abs", "floordiv")
+ROUNDING_FUNCTIONS = ("floor", "ceil")
 
 
-def is_integral(op: Op, integral: Container[Ref], integers: Container[str]) -> bool:
-    """Whether an operation gives integral numbers.
-
-    `integral` are the values before it that are known to be, `integers` such hyperparameters.
-    """
+def is_integral(op: Op, integral_values: Container[Ref], integer_hypers: Container[str]) -> bool:
+    """Whether an operation gives whole numbers. `integral_values` and `integer_hypers` are such."""
     match op:
         case Position():
             return True
         case Number(scalar):
-            return _is_whole(scalar, integers)
+            return _is_integral_scalar(scalar, integer_hypers)
         case Map(function, arguments):
-            return function in KEEPING and all(argument in integral for argument in arguments)
+            return function in CLOSED_FUNCTIONS and all(
+                argument in integral_values for argument in arguments
+            )
         case Rename(value=value) | Expand(value=value) | Detach(value=value):
-            return value in integral
+            return value in integral_values
         case _:
             return False
 
 
-def _is_whole(scalar: Scalar, integers: Container[str]) -> bool:
+def _is_integral_scalar(scalar: Scalar, integer_hypers: Container[str]) -> bool:
     match scalar:
         case Const(value):
             return value == int(value) if abs(value) < 2**53 else False
         case Hyper(name):
-            return name in integers
+            return name in integer_hypers
         case SizeOf():
             return True
         case Apply(function, arguments):
-            inner = function in KEEPING and all(_is_whole(a, integers) for a in arguments)
-            return function in ROUNDING or inner
+            is_closed = function in CLOSED_FUNCTIONS and all(
+                _is_integral_scalar(a, integer_hypers) for a in arguments
+            )
+            return function in ROUNDING_FUNCTIONS or is_closed

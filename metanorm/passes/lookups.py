@@ -1,9 +1,8 @@
-"""A row that an index chooses from a table is a value of the group of that index.
+"""Rewrite lookups by an index as values of the index's groups.
 
-`gamma[label]` has one row of `gamma` for each label, wherever that stands along N. So it is
-`gamma[K -> N/label]`, a value of cells, which kernels read at the place that the label tells; its
-gradient is a sum over the rows of each group, as that of every value of a group is. Nothing beyond
-this pass knows lookups by an index of one axis.
+`gamma[label]` has one row of `gamma` for each label. So it is `gamma[K -> N/label]`, a value of
+cells: kernels read it at the label of each position, and its gradient is a sum over each group, as
+for every value of cells. After this pass, no program has a lookup by an index of one axis.
 """
 
 from __future__ import annotations
@@ -30,68 +29,75 @@ from metanorm.passes.builder import Builder
 
 def lookups(program: Program) -> Program:
     """The program with renamed tables in place of lookups by an index along one axis."""
-    chosen = {let.name: axis for let in program.body if (axis := _rows(program, let.op))}
-    if not chosen:
+    lookup_axes = {
+        let.name: axis for let in program.body if (axis := _lookup_axis(program, let.op))
+    }
+    if not lookup_axes:
         return program
     builder = Builder(program)
     for let in program.body:
-        if let.name not in chosen:
-            builder.copy(let, _spread(builder, map_operands(let.op, builder.value_map)))
+        if let.name not in lookup_axes:
+            builder.copy(let, _expanded(builder, map_operands(let.op, builder.value_map)))
             continue
         assert isinstance(let.op, Lookup) and isinstance(let.op.index, str)
         index = program.index.ops[let.op.index]
         assert isinstance(index, Input)
         builder.span = let.span
-        cell = builder.space.cells(chosen[let.name], ByIndex(index.name))
+        cell = builder.space.cells(lookup_axes[let.name], ByIndex(index.name))
         row = builder.emit(Rename(builder.value_map[let.op.table], let.op.axis, cell))
         builder.substitute(let, row)
     outputs = []
     for name, ref in program.outputs:
-        found = builder.value_map[ref]
+        value = builder.value_map[ref]
         for axis in program.index.types[ref].axes:
-            found = _with_axis(builder, found, axis)
-        outputs.append((name, found))
+            value = _with_axis(builder, value, axis)
+        outputs.append((name, value))
     return builder.finish(outputs=outputs)
 
 
-def _rows(program: Program, op: Op) -> str:
-    """The axis along which an index chooses rows of a table; empty where that is none, or several,
-    or the table has that axis itself."""
+def _lookup_axis(program: Program, op: Op) -> str:
+    """The axis of the index of a lookup.
+
+    Empty for other operations, for an index with none or several axes, and for a table that has
+    the axis, too.
+    """
     if not isinstance(op, Lookup) or isinstance(op.index, int):
         return ""
     index = program.index
-    given, axes = index.ops[op.index], index.types[op.index].axes
-    first = {leaf for dim in program.inputs[0].dims for leaf in index.space.leaves(dim)}
-    if not isinstance(given, Input) or len(axes) != 1 or axes[0] not in first:
+    index_op, axes = index.ops[op.index], index.types[op.index].axes
+    input_axes = {leaf for dim in program.inputs[0].dims for leaf in index.space.leaves(dim)}
+    if not isinstance(index_op, Input) or len(axes) != 1 or axes[0] not in input_axes:
         return ""
-    whole = index.inputs[given.name].dims == axes  # not a part of a split axis
-    table = {index.space.base(axis) for axis in index.types[op.table].axes}
-    return axes[0] if whole and axes[0] not in table else ""
+    is_unsplit = index.inputs[index_op.name].dims == axes  # the axis is no part of a split one
+    table_axes = {index.space.base(axis) for axis in index.types[op.table].axes}
+    return axes[0] if is_unsplit and axes[0] not in table_axes else ""
 
 
-def _spread(builder: Builder, op: Op) -> Op:
-    """An operation that looks along an axis, of values that have it and not its groups."""
+def _expanded(builder: Builder, op: Op) -> Op:
+    """An operation along an axis, with operands expanded from groups of the axis to the axis."""
 
-    def along(axis: str) -> Callable[[Ref | None], Ref | None]:
+    def expander(axis: str) -> Callable[[Ref | None], Ref | None]:
         return lambda ref: None if ref is None else _with_axis(builder, ref, axis)
 
     match op:
         case Pool(over=over):
             for axis, _ in over:
-                take = along(axis)
-                value = take(op.value) or op.value
-                op = replace(op, value=value, where=take(op.where), weight=take(op.weight))
+                expand = expander(axis)
+                value = expand(op.value) or op.value
+                op = replace(op, value=value, where=expand(op.where), weight=expand(op.weight))
         case Count(over=over):
             for axis, _ in over:
-                take = along(axis)
-                op = replace(op, where=take(op.where), weight=take(op.weight))
+                expand = expander(axis)
+                op = replace(op, where=expand(op.where), weight=expand(op.weight))
         case AxisMap(axis=axis) | Rename(old=axis):
             op = replace(op, value=_with_axis(builder, op.value, axis))
     return op
 
 
 def _with_axis(builder: Builder, ref: Ref, axis: str) -> Ref:
-    """A value with an axis, where it has that of its groups."""
+    """A value expanded to an axis, if it has cells of the axis."""
     axes = builder.types[ref].axes
-    of_groups = axis not in axes and any(builder.space.base(own) == axis for own in axes)
-    return builder.emit(Expand(ref, (axis,))) if of_groups else ref
+    has_cells = axis not in axes and any(
+        builder.space.base(value_axis) == axis for value_axis in axes
+    )
+    return builder.emit(Expand(ref, (axis,))) if has_cells else ref

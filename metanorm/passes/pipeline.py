@@ -28,7 +28,7 @@ from metanorm.passes.sums import sums
 
 @dataclass(frozen=True)
 class Pass:
-    """A named step from program to program."""
+    """A pass, and the reason for its place in the list."""
 
     name: str
     run: Callable[[Program], Program]
@@ -54,7 +54,7 @@ PIPELINE: tuple[Pass, ...] = (
     Pass("fold", fold, "with the statistics narrow, all that is left of the wide work is maps"),
 )
 
-# The way to kernels, with the steps that make several programs of one.
+# From an optimised program to kernels; these include steps that make several programs of one.
 KERNEL_PASSES: Mapping[str, str] = {
     "variants": "a kernel is made for one way through the modes",
     "lookups": "a value of groups has a gradient, and a place in loops",
@@ -69,7 +69,7 @@ KERNEL_PASSES: Mapping[str, str] = {
     "primitives": "derivatives know functions whose formulas kernels print",
     "columns": "only for layouts in which the parts of a split axis lie together",
 }
-# The way to a module for axes that are divided among processes.
+# From an optimised program to one for axes that are divided among processes.
 PROCESS_PASSES: Mapping[str, str] = {
     "exchange": "statistics are as few as they get, and nothing is moved across a message later",
 }

@@ -1,5 +1,5 @@
-"""The adjoint of each statistic that loops accumulate: what of that of a result goes to the values
-that were pooled, and to their weights."""
+"""The adjoint of each accumulated statistic: from the adjoint of a result to the adjoints of the
+pooled values and of their weights."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from metanorm.passes.derivatives import AdjointBuilder
 
 @dataclass(frozen=True)
 class Scan:
-    """Sums for each position along an axis, over the pools that hold it.
+    """Sums over the pools that contain a position, for each position of an axis.
 
-    What is multiplied in a pool cancels at a position where both are large, so that values and
-    means are taken from a point near all of them.
+    A difference of two large sums would cancel. So both values and means are first shifted by a
+    number near all means.
     """
 
     b: AdjointBuilder
@@ -26,36 +26,39 @@ class Scan:
     reach: Reach
 
     def total(self, part: Ref) -> Ref:
-        """The sum of a part of each pool."""
+        """The sum of a value of each pool."""
         return self.b.emit(Pool("sum", part, ((self.axis, self.reach),)))
 
-    def gaps(self, part: Ref, value: Ref, mean: Ref) -> Ref:
-        """The sum of a part times how far the value is from the mean of each pool."""
-        value, mean = self._nearer(value, mean)
+    def deviations(self, part: Ref, value: Ref, mean: Ref) -> Ref:
+        """The sum of part * (value - mean) over the pools."""
+        value, mean = self._shifted(value, mean)
         once = self.b.map("mul", value, self.total(part))
         return self.b.map("sub", once, self.total(self.b.map("mul", part, mean)))
 
     def squares(self, part: Ref, value: Ref, mean: Ref) -> Ref:
-        """The sum of a part times the square of how far the value is from the mean of each pool."""
-        b, (value, mean) = self.b, self._nearer(value, mean)
+        """The sum of part * (value - mean)^2 over the pools."""
+        b, (value, mean) = self.b, self._shifted(value, mean)
         with_mean = b.map("mul", part, mean)
         once = b.map("mul", b.map("mul", value, value), self.total(part))
         twice = b.map("mul", b.map("mul", b.number(2), value), self.total(with_mean))
         return b.map("add", b.map("sub", once, twice), self.total(b.map("mul", with_mean, mean)))
 
-    def _nearer(self, value: Ref, mean: Ref) -> tuple[Ref, Ref]:
-        """Both from the mean of the means that are finite: NaN must not leave its pools."""
+    def _shifted(self, value: Ref, mean: Ref) -> tuple[Ref, Ref]:
+        """Value and mean less the mean of all finite means: a NaN must not leave its pools."""
         b, zero = self.b, self.b.number(0)
         finite = b.map("eq", b.map("mul", mean, zero), zero)
-        known = b.map("where", finite, mean, zero)
-        near = b.emit(Pool("mean", known, ((self.axis, Ones()),)))
-        return b.map("sub", value, near), b.map("sub", mean, near)
+        finite_mean = b.map("where", finite, mean, zero)
+        shift = b.emit(Pool("mean", finite_mean, ((self.axis, Ones()),)))
+        return b.map("sub", value, shift), b.map("sub", mean, shift)
 
 
 @dataclass
 class PoolAdjoint:
-    """A pool, its result, and the adjoint `d` of that; `mean` is the mean of the same elements,
-    where it is known. All names are those of the program that is being built."""
+    """A pool, its result, the adjoint `d` of the result, and the mean of the same elements.
+
+    `mean` is `None` where the program has none. All names are those of the program under
+    construction.
+    """
 
     b: AdjointBuilder
     pool: Pool
@@ -76,36 +79,35 @@ class PoolAdjoint:
         return part
 
     def of_weight(self) -> Ref | None:
-        """That of the weights, each a share of what it has more than the result; `None` where it
-        does not matter how much an element weighs."""
+        """The adjoint of the weights; `None` if their size does not change the statistic."""
         row = ADJOINTS[self.pool.statistic]
         if row.excess is None:
             return None
-        found = row.excess(self, self.d if self.pool.statistic == "sum" else self.share)
+        adjoint = row.excess(self, self.d if self.pool.statistic == "sum" else self.share)
         if self.pool.where is None:
-            return found
-        return self.b.map("where", self.pool.where, found, self.b.number(0))
+            return adjoint
+        return self.b.map("where", self.pool.where, adjoint, self.b.number(0))
 
     @cached_property
     def share(self) -> Ref:
-        """The adjoint by the weight of its pool; zero where that is zero, as nothing is pooled."""
+        """The adjoint divided by the total weight of its pool; zero in an empty pool."""
         pool = self.pool
         total = self.b.emit(Count(pool.over, pool.where, pool.weight))
         part = self.b.map("div", self.d, total)
-        if pool.weight is None:  # what a mask leaves out gets nothing anyway
+        if pool.weight is None:  # `of_value` masks the rest
             return part
         zero = self.b.number(0)
         return self.b.map("where", self.b.map("eq", total, zero), zero, part)
 
     @property
     def weighs(self) -> Ref:
-        """Whether an element has a weight."""
+        """Whether the weight of an element is not zero."""
         assert self.pool.weight is not None
         return self.b.map("ne", self.pool.weight, self.b.number(0))
 
     @property
-    def counted(self) -> Ref:
-        """The values of a pool; what weighs nothing is zero where it is not finite."""
+    def counted_values(self) -> Ref:
+        """The pooled values; those of weight zero are zero where they are not finite."""
         b, value = self.b, self.pool.value
         if self.pool.weight is None or value not in b.exposed:
             return value
@@ -114,36 +116,38 @@ class PoolAdjoint:
         return b.map("where", self.weighs, value, b.map("where", finite, value, zero))
 
     @property
-    def gap(self) -> Ref:
-        """How far each value is from the mean of its pool."""
+    def deviation(self) -> Ref:
+        """Each value less the mean of its pool."""
         assert self.mean is not None
-        return self.b.map("sub", self.counted, self.mean)
+        return self.b.map("sub", self.counted_values, self.mean)
 
-    # ---- pools that overlap: a value has the sum over all that hold it
+    # ---- overlapping pools: a value gets the sum over all pools that contain it
 
     @property
     def scan(self) -> Scan | None:
-        """Where pools overlap: the scan that adds up for each position what its pools have."""
+        """For overlapping pools: the scan that sums, at a position, over the pools around it."""
         for axis, matrix in self.pool.over:
             if isinstance(matrix, Reach):
                 return Scan(self.b, axis, matrix.mirrored)
         return None
 
     def spread(self, part: Ref) -> Ref:
-        """What each pool has, at the positions of its values."""
+        """A value of each pool, at the positions of its elements."""
         return part if self.scan is None else self.scan.total(part)
 
-    def gaps(self, part: Ref, mean: Ref) -> Ref:
-        """A part of each pool, times how far each value is from the mean there."""
+    def deviations(self, part: Ref, mean: Ref) -> Ref:
+        """part * (value - mean), at the positions of the elements."""
         if self.scan is None:
-            return self.b.map("mul", part, self.b.map("sub", self.counted, mean))
-        return self.scan.gaps(part, self.counted, mean)
+            return self.b.map("mul", part, self.b.map("sub", self.counted_values, mean))
+        return self.scan.deviations(part, self.counted_values, mean)
 
 
 @dataclass(frozen=True)
 class Adjoint:
-    """A row: the adjoint of a value, and how much more than the result an element has, by which
-    its weight moves the result."""
+    """A row: the adjoint of the pooled values, and the adjoint of their weights from the share.
+
+    The share is the adjoint of the result divided by the total weight (for `sum`, the adjoint).
+    """
 
     value: Callable[[PoolAdjoint], Ref]
     excess: Callable[[PoolAdjoint, Ref], Ref] | None = None
@@ -152,37 +156,37 @@ class Adjoint:
 def _var(a: PoolAdjoint) -> Ref:
     share, two = a.share, a.b.number(2)
     if a.scan is None:
-        return a.b.times(a.b.map("mul", two, share), a.gap)
+        return a.b.times(a.b.map("mul", two, share), a.deviation)
     assert a.mean is not None
-    return a.b.map("mul", two, a.gaps(share, a.mean))
+    return a.b.map("mul", two, a.deviations(share, a.mean))
 
 
 def _excess_of_var(a: PoolAdjoint, part: Ref) -> Ref:
     if a.scan is None:
-        excess = a.b.map("sub", a.b.map("mul", a.gap, a.gap), a.result)
+        excess = a.b.map("sub", a.b.map("mul", a.deviation, a.deviation), a.result)
         return a.b.map("mul", part, excess)
     assert a.mean is not None
-    squares = a.scan.squares(part, a.counted, a.mean)
+    squares = a.scan.squares(part, a.counted_values, a.mean)
     return a.b.map("sub", squares, a.scan.total(a.b.map("mul", part, a.result)))
 
 
 def _extreme(a: PoolAdjoint) -> Ref:
-    """Equal ones share it. It is NaN where the result is, or where it is not finite itself, as
-    that of `torch.amax` is."""
+    """Equal extremes share the adjoint. As with `torch.amax`, it is NaN where the result is NaN, or
+    where the adjoint is not finite."""
     b, pool = a.b, a.pool
     one, zero = b.number(1), b.number(0)
-    chosen = b.map("where", b.map("eq", pool.value, a.result), one, zero)
+    is_extreme = b.map("where", b.map("eq", pool.value, a.result), one, zero)
     if pool.weight is not None:
-        chosen = b.map("where", a.weighs, chosen, zero)
-    ties = b.emit(Pool("sum", chosen, pool.over, where=pool.where))
-    return b.map("mul", chosen, b.map("div", a.d, ties))
+        is_extreme = b.map("where", a.weighs, is_extreme, zero)
+    ties = b.emit(Pool("sum", is_extreme, pool.over, where=pool.where))
+    return b.map("mul", is_extreme, b.map("div", a.d, ties))
 
 
 ADJOINTS: Mapping[str, Adjoint] = {
     "sum": Adjoint(
-        lambda a: a.spread(a.d), lambda a, part: a.b.map("mul", a.spread(part), a.counted)
+        lambda a: a.spread(a.d), lambda a, part: a.b.map("mul", a.spread(part), a.counted_values)
     ),
-    "mean": Adjoint(lambda a: a.spread(a.share), lambda a, part: a.gaps(part, a.result)),
+    "mean": Adjoint(lambda a: a.spread(a.share), lambda a, part: a.deviations(part, a.result)),
     "var": Adjoint(_var, _excess_of_var),
     "max": Adjoint(_extreme),
     "min": Adjoint(_extreme),

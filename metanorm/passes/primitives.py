@@ -1,11 +1,11 @@
-"""Functions that are formulas of others are written out: kernels know primitives alone."""
+"""Replace functions by their formulas, so that kernels need primitives only."""
 
 from __future__ import annotations
 
 from metanorm.ir.nodes import Program
-from metanorm.passes.compositions import COMPOSITIONS, written_out
+from metanorm.passes.compositions import COMPOSITIONS, with_formulas
 
 
 def primitives(program: Program) -> Program:
     """The program without functions that have a formula."""
-    return written_out(program, COMPOSITIONS.keys())
+    return with_formulas(program, COMPOSITIONS.keys())

@@ -1,9 +1,8 @@
-"""Sums of products about several centres: the data is multiplied once.
+"""Compute covariances about several centres from one about the mean.
 
-A covariance is such a sum, and a product of matrices. Of covariances about several centres, as of
-the batch and of the instance, one about the mean is computed, and the others come from it: the sum
-of (x - c) (x' - c') is that about the mean, and the product of how far the mean is from the centres
-for each element.
+A covariance is a sum of products of differences, which is a matrix product. A norm may need
+several, about the means of the batch and of the instance, say. The pass computes one: the sum of
+(x - c) (x' - c') over n elements is the sum about the mean m plus n (m - c) (m' - c').
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ from metanorm.passes.builder import Builder
 
 
 def products(program: Program) -> Program:
-    """The program with one sum about the mean in the place of several about other centres."""
-    found = [_centred(program, let) for let in program.body]
-    centres = {(c.pair, c.centre, c.other) for c in found if c is not None}
-    several = Counter(pair for pair, _, _ in centres)
-    if not any(count > 1 for count in several.values()):
+    """The program with one sum about the mean in place of several about other centres."""
+    candidates = [_centred_product(program, let) for let in program.body]
+    centres = {(c.factors, c.centre, c.other_centre) for c in candidates if c is not None}
+    pair_counts = Counter(factors for factors, _, _ in centres)
+    if not any(count > 1 for count in pair_counts.values()):
         return program
     builder = Builder(program)
-    for let, centred in zip(program.body, found):
-        if centred is not None and several[centred.pair] > 1:
+    for let, centred in zip(program.body, candidates):
+        if centred is not None and pair_counts[centred.factors] > 1:
             builder.span = let.span
             builder.substitute(let, _from_mean(builder, centred))
         else:
@@ -33,8 +32,9 @@ def products(program: Program) -> Program:
     return builder.finish()
 
 
-class _Pair(NamedTuple):
-    """A value, with the axes that one of its copies is renamed from and to, and what is pooled."""
+class _Factors(NamedTuple):
+    """What sums of products must share: a value x, the renaming of the axis of x that gives x', and
+    the pooled axes."""
 
     value: Ref
     old: str
@@ -42,18 +42,18 @@ class _Pair(NamedTuple):
     over: Aggregation
 
 
-class _Centred(NamedTuple):
-    """A sum of products of differences: what of, and the centres of both factors."""
+class _CentredProduct(NamedTuple):
+    """A sum of products of differences, with the centres of both factors."""
 
-    pair: _Pair
+    factors: _Factors
     centre: Ref
-    other: Ref
+    other_centre: Ref
 
 
-def _centred(program: Program, let: Let) -> _Centred | None:
-    """What a value is a sum of products of, if its centres do not vary in the sum."""
+def _centred_product(program: Program, let: Let) -> _CentredProduct | None:
+    """A binding as a sum of products of differences from centres that are constant in the sum."""
     ops, op = program.index.ops, let.op
-    if not (isinstance(op, Pool) and op.statistic == "sum" and _plain(op)):
+    if not (isinstance(op, Pool) and op.statistic == "sum" and _is_plain_sum(op)):
         return None
     product = ops[op.value]
     if not (isinstance(product, Map) and product.function == "mul"):
@@ -63,26 +63,30 @@ def _centred(program: Program, let: Let) -> _Centred | None:
         if not isinstance(copy, Rename):
             continue
         left, right = ops[first], ops[copy.value]
-        if not (_difference(left) and _difference(right)):
+        if not (_is_difference(left) and _is_difference(right)):
             continue
         assert isinstance(left, Map) and isinstance(right, Map)
-        (value, centre), (same, other) = left.arguments, right.arguments
-        pooled = {axis for axis, _ in op.over}
+        (value, centre), (other_value, other) = left.arguments, right.arguments
+        pooled_axes = {axis for axis, _ in op.over}
         centres = {a for ref in (centre, other) for a in program.index.types[ref].axes}
         bases = {program.index.space.base(axis) for axis in centres}
-        whole = pooled <= set(program.index.types[value].axes)
-        if value == same and whole and pooled.isdisjoint(bases | {copy.old, copy.new}):
-            return _Centred(_Pair(value, copy.old, copy.new, op.over), centre, other)
+        has_all_axes = pooled_axes <= set(program.index.types[value].axes)
+        if (
+            value == other_value
+            and has_all_axes
+            and pooled_axes.isdisjoint(bases | {copy.old, copy.new})
+        ):
+            return _CentredProduct(_Factors(value, copy.old, copy.new, op.over), centre, other)
     return None
 
 
-def _difference(op: Op) -> bool:
+def _is_difference(op: Op) -> bool:
     return isinstance(op, Map) and op.function == "sub"
 
 
-def _from_mean(b: Builder, centred: _Centred) -> Ref:
-    """The sum about the mean, and what the centres add to it."""
-    value, old, new, over = centred.pair
+def _from_mean(b: Builder, centred: _CentredProduct) -> Ref:
+    """The sum about the centres, from the sum about the mean."""
+    value, old, new, over = centred.factors
     value = b.value_map[value]
     mean = b.emit(Pool("mean", value, over))
 
@@ -91,13 +95,13 @@ def _from_mean(b: Builder, centred: _Centred) -> Ref:
 
     gap = b.map("sub", value, mean)
     total = b.emit(Pool("sum", product(gap, gap), over))
-    centres = b.value_map[centred.centre], b.value_map[centred.other]
+    centres = b.value_map[centred.centre], b.value_map[centred.other_centre]
     if mean in centres:
         return total
-    apart = product(*(b.map("sub", mean, centre) for centre in centres))
-    return b.map("add", total, b.map("mul", apart, b.emit(Count(over))))
+    offset = product(*(b.map("sub", mean, centre) for centre in centres))
+    return b.map("add", total, b.map("mul", offset, b.emit(Count(over))))
 
 
-def _plain(op: Pool) -> bool:
+def _is_plain_sum(op: Pool) -> bool:
     unweighed = op.where is None and op.weight is None and not op.ddof and op.about is None
     return unweighed and all(isinstance(matrix, Ones) for _, matrix in op.over)

@@ -1,7 +1,7 @@
-"""Every statistic becomes one of those that a loop can accumulate: sum, mean, variance, extremes.
+"""Reduce every statistic to those that a loop can accumulate: sum, mean, variance, min, max.
 
-A second moment is the mean of squares of differences, a norm the root of a sum. Whoever
-prints loops, or derives them, then has five cases instead of ten.
+A second moment is the mean of squared differences, a norm the root of a sum. Printers of loops and
+the derivation of gradients then have five cases instead of ten.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from metanorm.passes.builder import Builder
 
 
 def reductions(program: Program) -> Program:
-    """The program with those statistics alone that loops accumulate."""
+    """The program with accumulated and ordered statistics only."""
     builder = Builder(program)
     for let in program.body:
         op = map_operands(let.op, builder.value_map)
         builder.span = let.span
         if isinstance(op, Pool):
-            op = _as_large(builder, op)
+            op = _with_weight_axes(builder, op)
             if op.statistic in ACCUMULATIONS or op.statistic in ORDERED:
                 builder.copy(let, op)
             else:
@@ -37,49 +37,51 @@ def reductions(program: Program) -> Program:
 
 
 def summed(b: Builder, op: Count) -> Ref:
-    """A count of what weighs differently, as the sum of the weights."""
+    """A count with a mask or weights, as a sum of weights."""
     value = b.number(1) if op.weight is None else op.weight
     if op.where is not None:
         value = b.map("where", op.where, value, b.number(0))
-    present = tuple(pair for pair in op.over if pair[0] in b.types[value].axes)
-    total = b.emit(Pool("sum", value, present)) if present else value
-    rest = tuple((axis, _inside(m)) for axis, m in op.over if (axis, m) not in present)
-    return b.map("mul", total, b.emit(Count(rest))) if rest else total
+    weighted_axes = tuple(pair for pair in op.over if pair[0] in b.types[value].axes)
+    total = b.emit(Pool("sum", value, weighted_axes)) if weighted_axes else value
+    others = tuple(
+        (axis, _without_padding(m)) for axis, m in op.over if (axis, m) not in weighted_axes
+    )
+    return b.map("mul", total, b.emit(Count(others))) if others else total
 
 
-def _inside(matrix: Grouping) -> Grouping:
-    """The positions alone that a pool has: beside weights, zeros beyond a border weigh nothing."""
-    if isinstance(matrix, Window) and matrix.edge == "zero":
-        return Window(matrix.width, "truncate")
-    return matrix
+def _without_padding(grouping: Grouping) -> Grouping:
+    """The grouping without zero padding: padding has no weight."""
+    if isinstance(grouping, Window) and grouping.edge == "zero":
+        return Window(grouping.width, "truncate")
+    return grouping
 
 
 @dataclass(frozen=True)
 class _Pooling:
-    """A statistic that is to be made of others, of the same elements."""
+    """A statistic to compose of others over the same elements."""
 
     b: Builder
     op: Pool
     name: Ref
 
     def of(self, statistic: str, value: Ref, last: bool = False) -> Ref:
-        """Another statistic; the `last` one has the name of the result."""
+        """Bind another statistic; the `last` one has the name of the result."""
         pool = replace(self.op, statistic=statistic, value=value, about=None)
         return self.b.emit(pool, self.name if last else "")
 
     def map(self, function: str, value: Ref) -> Ref:
-        """A function of another statistic, which is the result."""
+        """Bind the result: a function of another statistic."""
         return self.b.map(function, value, name=self.name)
 
     def squares(self, centre: Ref | None = None) -> Ref:
-        """The squares of how far values are from a centre."""
+        """The squared differences of the values from a centre."""
         value = self.op.value
         if centre is not None and self.b.constant_value(centre) != 0:
             value = self.b.map("sub", value, centre)
         return self.b.map("mul", value, value)
 
 
-# Statistics that are made of accumulated ones, a row each.
+# Statistics that are made of accumulated ones, a row for each.
 COMPOSED: Mapping[str, Callable[[_Pooling], Ref]] = {
     "second": lambda p: p.of("mean", p.squares(p.op.about), last=True),
     "rms": lambda p: p.map("root", p.of("mean", p.squares())),
@@ -87,13 +89,13 @@ COMPOSED: Mapping[str, Callable[[_Pooling], Ref]] = {
     "l1": lambda p: p.of("sum", p.b.map("abs", p.op.value)),
     "l2": lambda p: p.map("root", p.of("sum", p.squares())),
 }
-computed = {*ACCUMULATIONS, *COMPOSED, *ORDERED}
-assert STATISTICS.keys() <= computed, "a statistic that nothing computes"
+COMPUTED = {*ACCUMULATIONS, *COMPOSED, *ORDERED}
+assert STATISTICS.keys() <= COMPUTED, "a statistic that nothing computes"
 
 
-def _as_large(b: Builder, op: Pool) -> Pool:
-    """The pool of a value that has all axes of its weights, as it is read that often."""
+def _with_weight_axes(b: Builder, op: Pool) -> Pool:
+    """The pool with its value expanded to all axes of its mask and weights."""
     weights = [b.types[w].axes for w in (op.where, op.weight) if w is not None]
     joined = b.space.join(b.types[op.value].axes, *weights)
-    lacking = tuple(a for a in joined if a not in b.types[op.value].axes)
-    return replace(op, value=b.emit(Expand(op.value, lacking))) if lacking else op
+    missing = tuple(a for a in joined if a not in b.types[op.value].axes)
+    return replace(op, value=b.emit(Expand(op.value, missing))) if missing else op

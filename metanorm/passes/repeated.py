@@ -1,9 +1,9 @@
-"""Values that are repeated along an axis that they lack: nothing is computed for each copy.
+"""Rewrite statistics of values that repeat along an axis, so that nothing is computed per copy.
 
-ModeNorm weighs all of x by each of its modes. What is pooled with a weight on further axes is
-first measured where the weight does not vary, and the small table of these cells is weighed. And a
-sum over an axis of (x - m) * a, of which x has no part, is x times the sum of a, about a centre
-that lies among those of the copies.
+Two cases. A weight may have axes that the value lacks: ModeNorm weights all of x for each of its
+modes. Then the pass measures the value where the weight is constant, and weights the small table of
+these cells. And a sum of (x - m) * a over an axis that x lacks is x times the sum of a, about the
+mean of the centres m.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from metanorm.ir.nodes import Count, Map, Pool, Program, Ref
 from metanorm.ir.rename import map_operands
 from metanorm.passes.builder import Builder
 
-WEIGHED = ("sum", "mean", "var")
-DEEPEST = 100  # steps of a formula that are followed
-ADDED = ("sum", "mean")
+WEIGHTED_STATISTICS = ("sum", "mean", "var")
+MAX_DEPTH = 100  # nested operations of a formula that the pass looks into
+SUMMED_STATISTICS = ("sum", "mean")
 
 
 @dataclass(frozen=True, slots=True)
 class _Copies:
     """(source - centre) * scale + shift, with coefficients on axes that the source lacks.
 
-    No `scale` stands for one; a `centre` or `shift` of `None` stands for zero.
+    A `scale` of `None` is one; a `centre` or `shift` of `None` is zero.
     """
 
     source: Ref
@@ -34,7 +34,7 @@ class _Copies:
 
 
 def repeated(program: Program) -> Program:
-    """The program without statistics of values that are larger only for being repeated."""
+    """The program without statistics of values that only repeat smaller ones."""
     return _Repeated(program).run()
 
 
@@ -46,194 +46,213 @@ class _Repeated:
         self._depth = 0
 
     def run(self) -> Program:
-        found = False
+        changed = False
         for let in self.program.body:
             op = map_operands(let.op, self.b.value_map)
             self.b.span = let.span
-            result = self._pooled(op) if isinstance(op, Pool) else None
+            result = self._rewrite(op) if isinstance(op, Pool) else None
             if result is None:
                 self.b.copy(let)
             else:
                 self.b.substitute(let, result)
-                found = True
-        return self.b.finish() if found else self.program
+                changed = True
+        return self.b.finish() if changed else self.program
 
-    def _pooled(self, op: Pool) -> Ref | None:
+    def _rewrite(self, op: Pool) -> Ref | None:
         if op.ddof or op.about is not None:
             return None
         if op.weight is not None or op.where is not None:
-            return self._weighed(op)
-        return self._added(op)
+            return self._rewrite_weighted(op)
+        return self._rewrite_sum(op)
 
     # ---- weights with further axes
 
-    def _weighed(self, op: Pool) -> Ref | None:
-        """A weighed statistic from those of the cells that weigh the same throughout."""
+    def _rewrite_weighted(self, op: Pool) -> Ref | None:
+        """A weighted statistic from the statistics of cells in which the weight is constant."""
         space, types = self.b.space, self.b.types
-        own = types[op.value].axes
+        value_axes = types[op.value].axes
         weights = [types[ref].axes for ref in (op.weight, op.where) if ref is not None]
-        if op.statistic not in WEIGHED or space.join(own, *weights) == own:
+        if (
+            op.statistic not in WEIGHTED_STATISTICS
+            or space.join(value_axes, *weights) == value_axes
+        ):
             return None
         inner: Aggregation = tuple(
             (axis, matrix)
             for axis, matrix in op.over
             if isinstance(matrix, (Ones, *REGULAR))
-            and axis in own
+            and axis in value_axes
             and all(space.is_constant(axes, axis, matrix) for axes in weights)
         )
-        rest = tuple(pair for pair in op.over if pair not in inner)
-        if not inner or not rest or not all(is_partition(matrix) for _, matrix in rest):
+        outer = tuple(pair for pair in op.over if pair not in inner)
+        if not inner or not outer or not all(is_partition(matrix) for _, matrix in outer):
             return None
         if op.statistic == "sum":
-            return self.b.emit(replace(op, value=self._cells(op, "sum", inner), over=rest))
-        means = replace(op, value=self._cells(op, "mean", inner), over=rest)
+            return self.b.emit(replace(op, value=self._pool_cells(op, "sum", inner), over=outer))
+        means = replace(op, value=self._pool_cells(op, "mean", inner), over=outer)
         if op.statistic == "mean":
             return self.b.emit(means)
         between = self.b.emit(means, "%between")
-        within = replace(op, statistic="mean", value=self._cells(op, "var", inner), over=rest)
+        within = replace(op, statistic="mean", value=self._pool_cells(op, "var", inner), over=outer)
         return self.b.map("add", self.b.emit(within, "%within"), between)
 
-    def _cells(self, op: Pool, statistic: str, over: Aggregation) -> Ref:
+    def _pool_cells(self, op: Pool, statistic: str, over: Aggregation) -> Ref:
         return self.b.emit(Pool(statistic, op.value, over))
 
     # ---- sums over axes that a value lacks
 
-    def _added(self, op: Pool) -> Ref | None:
-        """A sum of copies, or their mean, as one copy with the sums of its coefficients."""
-        whole = all(isinstance(m, Ones) and not self.b.space[a].parts for a, m in op.over)
-        if op.statistic not in ADDED or not whole:
+    def _rewrite_sum(self, op: Pool) -> Ref | None:
+        """The sum or mean of copies, from the source and the sums of the coefficients."""
+        sums_whole_axes = all(isinstance(m, Ones) and not self.b.space[a].parts for a, m in op.over)
+        if op.statistic not in SUMMED_STATISTICS or not sums_whole_axes:
             return None
-        along = {self.b.space.base(axis) for axis, _ in op.over}
-        copies = self._copies(op.value, along)
+        summed_axes = {self.b.space.base(axis) for axis, _ in op.over}
+        copies = self._copies(op.value, summed_axes)
         if copies is None or not (
-            self._narrow(copies.scale, copies.source, along) or self._multiplies(copies, along)
+            self._is_narrow(copies.scale, copies.source, summed_axes)
+            or self._is_matrix_product(copies, summed_axes)
         ):
             return None
         one = self.b.number(1)
         scale, centre = one if copies.scale is None else copies.scale, copies.centre
-        parts = [] if copies.shift is None else [copies.shift]
-        if centre is not None and self._varies(centre, along):
-            middle = self.b.emit(Pool("mean", centre, self._over(op, centre)))
-            parts.append(self.b.map("mul", self.b.map("sub", middle, centre), scale))
-            centre = middle
+        shifts = [] if copies.shift is None else [copies.shift]
+        if centre is not None and self._varies_along(centre, summed_axes):
+            mean_centre = self.b.emit(Pool("mean", centre, self._over_axes_of(op, centre)))
+            shifts.append(self.b.map("mul", self.b.map("sub", mean_centre, centre), scale))
+            centre = mean_centre
         result = copies.source
         if centre is not None:
             result = self.b.map("sub", result, centre)
-        result = self.b.map("mul", result, self._total(op, scale))
-        for part in parts:
-            result = self.b.map("add", result, self._total(op, part))
+        result = self.b.map("mul", result, self._total_of(op, scale))
+        for shift in shifts:
+            result = self.b.map("add", result, self._total_of(op, shift))
         return result
 
-    def _multiplies(self, copies: _Copies, along: set[str]) -> bool:
-        """Whether the sum of the scales, as large as the source, is one product of matrices."""
+    def _is_matrix_product(self, copies: _Copies, summed_axes: set[str]) -> bool:
+        """Whether the sum of scales is one matrix product: cheap, though as large as the source."""
         if copies.centre is not None or copies.scale is None:
             return False
         op, types = self.b.ops[copies.scale], self.b.types
-        own = set(types[copies.scale].axes)
+        scale_axes = set(types[copies.scale].axes)
         return (
             isinstance(op, Map)
             and op.function == "mul"
-            and all(set(types[ref].axes) < own and self._varies(ref, along) for ref in op.arguments)
+            and all(
+                set(types[ref].axes) < scale_axes and self._varies_along(ref, summed_axes)
+                for ref in op.arguments
+            )
         )
 
-    def _total(self, op: Pool, ref: Ref) -> Ref:
-        """The sum or mean of a coefficient, which may be the same all along an axis."""
-        over = self._over(op, ref)
+    def _total_of(self, op: Pool, ref: Ref) -> Ref:
+        """The sum or mean of a coefficient, which may lack some of the axes."""
+        over = self._over_axes_of(op, ref)
         total = self.b.emit(replace(op, value=ref, over=over)) if over else ref
-        rest = tuple(pair for pair in op.over if pair not in over)
-        if op.statistic == "mean" or not rest:
+        missing = tuple(pair for pair in op.over if pair not in over)
+        if op.statistic == "mean" or not missing:
             return total
-        return self.b.map("mul", total, self.b.emit(Count(rest)))
+        return self.b.map("mul", total, self.b.emit(Count(missing)))
 
-    def _over(self, op: Pool, ref: Ref) -> Aggregation:
-        """What a pool does along the axes that a value has."""
-        return tuple(pair for pair in op.over if self._varies(ref, {self.b.space.base(pair[0])}))
+    def _over_axes_of(self, op: Pool, ref: Ref) -> Aggregation:
+        """The part of a pool's aggregation on the axes of a value."""
+        return tuple(
+            pair for pair in op.over if self._varies_along(ref, {self.b.space.base(pair[0])})
+        )
 
-    def _varies(self, ref: Ref, along: set[str]) -> bool:
-        """Whether a value has one of these axes, or cells of it."""
-        return not along.isdisjoint(map(self.b.space.base, self.b.types[ref].axes))
+    def _varies_along(self, ref: Ref, axes: set[str]) -> bool:
+        """Whether a value has one of these axes, or cells of one."""
+        return not axes.isdisjoint(map(self.b.space.base, self.b.types[ref].axes))
 
-    def _narrow(self, ref: Ref | None, source: Ref, along: set[str]) -> bool:
-        """Whether what is left of a coefficient lacks axes of the source."""
+    def _is_narrow(self, ref: Ref | None, source: Ref, summed_axes: set[str]) -> bool:
+        """Whether a coefficient, summed, has fewer axes than the source."""
         if ref is None:
             return True
-        left = set(self.b.types[ref].axes) - along
-        own = set(self.b.types[source].axes)
-        return left < own
+        remaining = set(self.b.types[ref].axes) - summed_axes
+        source_axes = set(self.b.types[source].axes)
+        return remaining < source_axes
 
-    def _copies(self, ref: Ref, along: set[str]) -> _Copies | None:
-        """A value as copies of one that has none of these axes; `None` where it is not that, or
-        only after more steps than formulas of people have."""
-        key = ref, frozenset(along)
-        if key not in self._copies_cache and self._depth < DEEPEST:
+    def _copies(self, ref: Ref, summed_axes: set[str]) -> _Copies | None:
+        """A value as copies of a source that has none of these axes.
+
+        `None` if it is no such value, or if its formula is nested deeper than `MAX_DEPTH`.
+        """
+        key = ref, frozenset(summed_axes)
+        if key not in self._copies_cache and self._depth < MAX_DEPTH:
             self._depth += 1
-            self._copies_cache[key] = self._find_copies(ref, along)
+            self._copies_cache[key] = self._find_copies(ref, summed_axes)
             self._depth -= 1
         return self._copies_cache.get(key)
 
-    def _find_copies(self, ref: Ref, along: set[str]) -> _Copies | None:
+    def _find_copies(self, ref: Ref, summed_axes: set[str]) -> _Copies | None:
         types = self.b.types
         if types[ref].kind != "real":
             return None
-        if not self._varies(ref, along):
+        if not self._varies_along(ref, summed_axes):
             return _Copies(ref)
         match self.b.ops[ref]:
             case Map("mul" | "div" as function, (a, b)):
-                return self._scaled(a, b, along, function) or (
-                    self._scaled(b, a, along) if function == "mul" else None
+                return self._scaled(a, b, summed_axes, function) or (
+                    self._scaled(b, a, summed_axes) if function == "mul" else None
                 )
             case Map("add" | "sub" as function, (a, b)):
-                return self._moved(a, b, along, function) or self._moved_back(a, b, along, function)
+                return self._shifted(a, b, summed_axes, function) or self._shifted_by(
+                    a, b, summed_axes, function
+                )
             case Map("neg", (a,)):
-                return self._scaled(a, self.b.number(-1), along)
+                return self._scaled(a, self.b.number(-1), summed_axes)
             case _:
                 return None
 
-    def _of(self, ref: Ref, beside: Ref, along: set[str]) -> _Copies | None:
-        """The copies that a value is, if what it is combined with is a coefficient of them."""
-        copies = self._copies(ref, along)
-        narrow = copies is not None and self._narrow(beside, copies.source, along)
-        return copies if narrow else None
+    def _copies_beside(self, ref: Ref, coefficient: Ref, summed_axes: set[str]) -> _Copies | None:
+        """The copies that a value is, if `coefficient` is narrow beside their source."""
+        copies = self._copies(ref, summed_axes)
+        is_narrow = copies is not None and self._is_narrow(coefficient, copies.source, summed_axes)
+        return copies if is_narrow else None
 
-    def _scaled(self, ref: Ref, by: Ref, along: set[str], function: str = "mul") -> _Copies | None:
-        copies = self._of(ref, by, along)
+    def _scaled(
+        self, ref: Ref, factor: Ref, summed_axes: set[str], function: str = "mul"
+    ) -> _Copies | None:
+        copies = self._copies_beside(ref, factor, summed_axes)
         if copies is None:
             return None
         scale = self.b.number(1) if copies.scale is None else copies.scale
-        scale = self._times(scale, by, copies.source, function)
-        shift = None if copies.shift is None else self.b.map(function, copies.shift, by)
+        scale = self._multiply(scale, factor, copies.source, function)
+        shift = None if copies.shift is None else self.b.map(function, copies.shift, factor)
         return replace(copies, scale=scale, shift=shift)
 
-    def _times(self, scale: Ref, by: Ref, source: Ref, function: str) -> Ref:
-        """A scale with one more factor; what is not as large as the source is multiplied first."""
+    def _multiply(self, scale: Ref, operand: Ref, source: Ref, function: str) -> Ref:
+        """Multiply a scale by one more operand, first where the product stays narrow."""
         op = self.b.ops[scale]
         if isinstance(op, Map) and op.function == "mul" and self._covers(scale, source):
             for factor, other in (op.arguments, op.arguments[::-1]):
-                joined = self.b.space.join(self.b.types[factor].axes, self.b.types[by].axes)
+                joined = self.b.space.join(self.b.types[factor].axes, self.b.types[operand].axes)
                 if not set(self.b.types[source].axes) <= set(joined):
-                    return self.b.map("mul", self.b.map(function, factor, by), other)
-        return self.b.map(function, scale, by)
+                    return self.b.map("mul", self.b.map(function, factor, operand), other)
+        return self.b.map(function, scale, operand)
 
     def _covers(self, ref: Ref, source: Ref) -> bool:
         return set(self.b.types[source].axes) <= set(self.b.types[ref].axes)
 
-    def _moved(self, ref: Ref, by: Ref, along: set[str], function: str) -> _Copies | None:
-        """Copies plus or minus something narrow, which is their centre while they have no scale."""
-        copies = self._of(ref, by, along)
+    def _shifted(
+        self, ref: Ref, offset: Ref, summed_axes: set[str], function: str
+    ) -> _Copies | None:
+        """Copies plus or minus a narrow offset, which is their centre while they have no scale."""
+        copies = self._copies_beside(ref, offset, summed_axes)
         if copies is None:
             return None
         if function == "sub" and copies == _Copies(copies.source):
-            return replace(copies, centre=by)
-        moved = by if function == "add" else self.b.map("neg", by)
-        shift = moved if copies.shift is None else self.b.map("add", copies.shift, moved)
+            return replace(copies, centre=offset)
+        signed = offset if function == "add" else self.b.map("neg", offset)
+        shift = signed if copies.shift is None else self.b.map("add", copies.shift, signed)
         return replace(copies, shift=shift)
 
-    def _moved_back(self, by: Ref, ref: Ref, along: set[str], function: str) -> _Copies | None:
-        """Something narrow plus or minus copies."""
+    def _shifted_by(
+        self, offset: Ref, ref: Ref, summed_axes: set[str], function: str
+    ) -> _Copies | None:
+        """A narrow offset plus or minus copies."""
         if function == "sub":
-            copies = self._scaled(ref, self.b.number(-1), along)
-            if copies is None or self._of(ref, by, along) is None:
+            copies = self._scaled(ref, self.b.number(-1), summed_axes)
+            if copies is None or self._copies_beside(ref, offset, summed_axes) is None:
                 return None
-            shift = by if copies.shift is None else self.b.map("add", copies.shift, by)
+            shift = offset if copies.shift is None else self.b.map("add", copies.shift, offset)
             return replace(copies, shift=shift)
-        return self._moved(ref, by, along, "add")
+        return self._shifted(ref, offset, summed_axes, "add")

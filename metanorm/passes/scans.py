@@ -1,9 +1,9 @@
-"""Pools that overlap along an axis become scans: running totals of the values of cells.
+"""Rewrite overlapping pools as scans: running totals, along one axis, of the statistics of cells.
 
-What else such a pool takes is pooled first, so that what is scanned has a value for each cell: the
-moments of x over C and the past of T are those, over the past of T, of the moments of each frame.
-Axes follow one after the other, by Chan's rule. A scan knows one form, `Reach`; what lies beyond
-the border is joined to what it has found. Its adjoint is the mirrored scan.
+The pass first pools the other axes, so that a scan reads one value per cell: the moments of x over
+C and the past of T are the moments, over the past of T, of the moments of each time step. Several
+scans follow each other, by Chan's rule. A scan has one grouping, `Reach`; the pass adds what a
+window sees beyond the border. The adjoint of a scan is the mirrored scan.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from metanorm.passes.builder import Builder
 from metanorm.passes.reductions import summed
 
 ONE, TWO = Const(1), Const(2)
-SCANNED = ("sum", "mean", "var")  # the statistics of what overlaps that scans find
-# What is left of pools that overlap.
-LEFT: Mapping[type[Grouping], str] = {
+SCANNED = ("sum", "mean", "var")  # the statistics that scans compute
+# Why a pool with such a grouping, left by this pass, has no kernel.
+OBSTACLES: Mapping[type[Grouping], str] = {
     Window: "{} of windows, which overlap",
     Causal: "{} of the past, which overlaps",
 }
 
 
 def scans(program: Program) -> Program:
-    """The program in which what overlaps along an axis is pooled along that axis alone.
+    """The program in which each overlapping pool is a scan: it pools that axis alone.
 
-    Of a reduced program: `metanorm.passes.reductions` comes before.
+    The program must be reduced: `metanorm.passes.reductions` comes before.
     """
     if not any(_overlaps(let.op) for let in program.body):
         return program
@@ -40,46 +40,50 @@ def scans(program: Program) -> Program:
         op = map_operands(let.op, builder.value_map)
         builder.span = let.span
         if isinstance(op, Count) and _overlaps(op):
-            builder.substitute(let, _counted(builder, op.over))
+            builder.substitute(let, _scan_count(builder, op.over))
         elif isinstance(op, Pool) and _overlaps(op) and _can_be_scanned(builder, op):
-            builder.substitute(let, _scanned(builder, op))
+            builder.substitute(let, _scan_pool(builder, op))
         else:
             builder.copy(let)
     return builder.finish()
 
 
 def scan_obstacles(op: Pool) -> Iterator[str]:
-    """What no scan finds, in words: of a pool as this pass leaves it."""
+    """The reasons why this pass left an overlapping pool as it is."""
     for _, matrix in op.over:
-        if type(matrix) in LEFT:
-            yield LEFT[type(matrix)].format(op.statistic)
+        if type(matrix) in OBSTACLES:
+            yield OBSTACLES[type(matrix)].format(op.statistic)
 
 
 def _overlaps(op: object) -> bool:
-    """Whether there is anything to do: a scan alone stays as it is, but is counted by a formula."""
+    """Whether to rewrite an operation. A pool by `Reach` is a scan already, a count is none."""
     kinds = (Window, Causal, Reach) if isinstance(op, Count) else (Window, Causal)
     return isinstance(op, (Pool, Count)) and any(isinstance(m, kinds) for _, m in op.over)
 
 
 def _can_be_scanned(b: Builder, op: Pool) -> bool:
-    """Where a weight varies in a cell all of which weighs nothing, the cell has no mean, through
-    which the weight could have its gradient."""
-    first, _ = _parted(b, op.over)
-    known = op.weight is None or op.statistic == "sum" or _constant(b, op.weight, first)
-    return op.statistic in SCANNED and known
+    """Whether scans compute the statistic, and the weight is constant in cells.
+
+    A cell of total weight zero has no mean through which a varying weight could get its gradient.
+    """
+    cells, _ = _split_over(b, op.over)
+    has_cell_weights = (
+        op.weight is None or op.statistic == "sum" or _is_constant(b, op.weight, cells)
+    )
+    return op.statistic in SCANNED and has_cell_weights
 
 
-def _constant(b: Builder, weight: Ref, first: Aggregation) -> bool:
+def _is_constant(b: Builder, weight: Ref, cells: Aggregation) -> bool:
     axes = b.types[weight].axes
-    return all(b.space.is_constant(axes, axis, matrix) for axis, matrix in first)
+    return all(b.space.is_constant(axes, axis, matrix) for axis, matrix in cells)
 
 
 # ---- one axis of a pool
 
 
 @dataclass(frozen=True)
-class _Along:
-    """How far the pools of an axis reach, and what they hold of what is beyond its border."""
+class _ScanAxis:
+    """One axis of a scan: how far its pools reach, and what they contain beyond the border."""
 
     b: Builder
     axis: str
@@ -90,61 +94,61 @@ class _Along:
     def over(self) -> Aggregation:
         return ((self.axis, self.reach),)
 
-    def _here(self) -> Ref:
+    def _position(self) -> Ref:
         return self.b.emit(Position(self.axis))
 
-    def _last(self) -> Ref:
-        return self.b.number(_less(SizeOf(self.axis)))
+    def _last_position(self) -> Ref:
+        return self.b.number(_minus_one(SizeOf(self.axis)))
 
-    def present(self) -> Ref:
-        """How many positions of the axis each pool has."""
+    def position_count(self) -> Ref:
+        """The number of positions of the axis in each pool."""
         b, (back, ahead) = self.b, (self.reach.back, self.reach.ahead)
-        first, last = b.number(0), self._last()
+        first, last = b.number(0), self._last_position()
         if back is not None:
-            first = b.map("max", b.map("sub", self._here(), b.number(back)), first)
+            first = b.map("max", b.map("sub", self._position(), b.number(back)), first)
         if ahead is not None:
-            last = b.map("min", b.map("add", self._here(), b.number(ahead)), last)
+            last = b.map("min", b.map("add", self._position(), b.number(ahead)), last)
         return b.map("add", b.map("sub", last, first), b.number(1))
 
-    def zeros(self) -> Ref:
-        """How many zeros beyond the border each pool has."""
+    def zero_count(self) -> Ref:
+        """The number of zeros beyond the border in each pool."""
         assert self.reach.back is not None and self.reach.ahead is not None
         width = Apply("add", (Apply("add", (self.reach.back, self.reach.ahead)), ONE))
-        return self.b.map("sub", self.b.number(width), self.present())
+        return self.b.map("sub", self.b.number(width), self.position_count())
 
-    def ends(self) -> list[tuple[Ref, Ref]]:
-        """The outermost positions, and how often each pool has them once more."""
+    def border_repeats(self) -> list[tuple[Ref, Ref]]:
+        """The first and the last position, with how often a pool repeats each beyond the border."""
         b, zero = self.b, self.b.number(0)
         assert self.reach.back is not None and self.reach.ahead is not None
-        here, last = self._here(), self._last()
+        here, last = self._position(), self._last_position()
         before = b.map("max", b.map("sub", b.number(self.reach.back), here), zero)
-        reached = b.map("add", here, b.number(self.reach.ahead))
-        behind = b.map("max", b.map("sub", reached, last), zero)
-        return [(zero, before), (last, behind)]
+        end = b.map("add", here, b.number(self.reach.ahead))
+        after = b.map("max", b.map("sub", end, last), zero)
+        return [(zero, before), (last, after)]
 
     def at(self, position: Ref, value: Ref) -> Ref:
-        """A value at one position of the axis, for all others."""
+        """The value at one position of the axis, without the axis."""
         b = self.b
         if self.axis not in b.types[value].axes:
             return value
-        own = b.map("where", b.map("eq", self._here(), position), value, b.number(0))
-        return b.emit(Pool("sum", own, ((self.axis, Ones()),)))
+        masked = b.map("where", b.map("eq", self._position(), position), value, b.number(0))
+        return b.emit(Pool("sum", masked, ((self.axis, Ones()),)))
 
 
-def _along(b: Builder, axis: str, matrix: Grouping) -> _Along:
-    match matrix:
+def _scan_axis(b: Builder, axis: str, grouping: Grouping) -> _ScanAxis:
+    match grouping:
         case Window(width, edge):
-            return _Along(b, axis, Reach(_half(width), _half(_less(width))), edge)
+            return _ScanAxis(b, axis, Reach(_half(width), _half(_minus_one(width))), edge)
         case Causal(width):
-            back = None if width is None else _less(width)
-            return _Along(b, axis, Reach(back, Const(0)), "truncate")
+            back = None if width is None else _minus_one(width)
+            return _ScanAxis(b, axis, Reach(back, Const(0)), "truncate")
         case Reach():
-            return _Along(b, axis, matrix, "truncate")
+            return _ScanAxis(b, axis, grouping, "truncate")
         case _:
-            raise TypeError(f"nothing overlaps in {matrix}")
+            raise TypeError(f"nothing overlaps in {grouping}")
 
 
-def _less(number: Scalar) -> Scalar:
+def _minus_one(number: Scalar) -> Scalar:
     match number:
         case Const(value):
             return Const(value - 1)
@@ -160,149 +164,154 @@ def _half(number: Scalar) -> Scalar:
             return Apply("floordiv", (number, TWO))
 
 
-def _parted(b: Builder, over: Aggregation) -> tuple[Aggregation, list[_Along]]:
-    """The axes that are pooled first, and those of scans."""
-    near = [(axis, m) for axis, m in over if isinstance(m, (Window, Causal, Reach))]
-    first = tuple(pair for pair in over if pair not in near)
-    return first, [_along(b, axis, matrix) for axis, matrix in near]
+def _split_over(b: Builder, over: Aggregation) -> tuple[Aggregation, list[_ScanAxis]]:
+    """The aggregation that is pooled first, into cells, and the axes of scans."""
+    overlapping = [(axis, m) for axis, m in over if isinstance(m, (Window, Causal, Reach))]
+    cells = tuple(pair for pair in over if pair not in overlapping)
+    return cells, [_scan_axis(b, axis, matrix) for axis, matrix in overlapping]
 
 
 # ---- counts, sums, moments
 
 
-def _counted(b: Builder, over: Aggregation) -> Ref:
-    """How many elements each pool has."""
-    first, near = _parted(b, over)
-    count = b.emit(Count(first)) if first else b.number(1)
-    for along in near:
-        own = along.present()
-        if along.edge == "zero":
-            own = b.map("add", own, along.zeros())
-        for _, more in along.ends() if along.edge == "replicate" else ():
-            own = b.map("add", own, more)
-        count = b.map("mul", count, own)
+def _scan_count(b: Builder, over: Aggregation) -> Ref:
+    """The number of elements in each pool."""
+    cells, scan_axes = _split_over(b, over)
+    count = b.emit(Count(cells)) if cells else b.number(1)
+    for scan_axis in scan_axes:
+        size = scan_axis.position_count()
+        if scan_axis.edge == "zero":
+            size = b.map("add", size, scan_axis.zero_count())
+        for _, repeats in scan_axis.border_repeats() if scan_axis.edge == "replicate" else ():
+            size = b.map("add", size, repeats)
+        count = b.map("mul", count, size)
     return count
 
 
 class _Moments(NamedTuple):
-    """What elements weigh, their mean and their variance; without a weight all cells are alike, and
-    without a variance each is a single value."""
+    """Weight, mean and variance of cells or pools.
+
+    Without a weight, all have the same; without a variance, each cell is a single value.
+    """
 
     weight: Ref | None
     mean: Ref
     var: Ref | None
 
 
-def _scanned(b: Builder, op: Pool) -> Ref:
-    """The pool, axis after axis."""
-    first, near = _parted(b, op.over)
+def _scan_pool(b: Builder, op: Pool) -> Ref:
+    """The pool: cells first, then a scan along each axis."""
+    cells, scan_axes = _split_over(b, op.over)
     if op.statistic == "sum":
-        added = b.emit(replace(op, over=first)) if first else _weighed(b, op)
-        for along in near:
-            added = _sum(b, along, added)
-        return added
-    moments = _of_cells(b, op, first)
-    for along in near:
-        moments = _joined(b, along, moments, wanted=op.statistic == "var")
+        total = b.emit(replace(op, over=cells)) if cells else _weighted_values(b, op)
+        for scan_axis in scan_axes:
+            total = _scan_sum(b, scan_axis, total)
+        return total
+    moments = _cell_moments(b, op, cells)
+    for scan_axis in scan_axes:
+        moments = _scan_moments(b, scan_axis, moments, with_var=op.statistic == "var")
     return moments.mean if op.statistic == "mean" else moments.var or b.number(0)
 
 
-def _weighed(b: Builder, op: Pool) -> Ref:
-    """The values as often as they count; what does not count may be anything."""
-    weight = _weight(b, op)
+def _weighted_values(b: Builder, op: Pool) -> Ref:
+    """The values times their weights, zero where the weight is zero, even of NaN."""
+    weight = _weights(b, op)
     if weight is None:
         return op.value
     zero = b.number(0)
-    counted = op.value if op.weight is None else b.map("mul", op.value, weight)
-    return b.map("where", b.map("ne", weight, zero), counted, zero)
+    weighted = op.value if op.weight is None else b.map("mul", op.value, weight)
+    return b.map("where", b.map("ne", weight, zero), weighted, zero)
 
 
-def _weight(b: Builder, op: Pool) -> Ref | None:
-    """What each value weighs, where that is not one."""
+def _weights(b: Builder, op: Pool) -> Ref | None:
+    """The weight of each value; `None` where all weights are one."""
     if op.where is None:
         return op.weight
     return b.map("where", op.where, op.weight or b.number(1), b.number(0))
 
 
-def _sum(b: Builder, along: _Along, value: Ref) -> Ref:
-    added = b.emit(Pool("sum", value, along.over))
-    for position, more in along.ends() if along.edge == "replicate" else ():
-        beyond = b.map("mul", more, along.at(position, value))
-        some = b.map("ne", more, b.number(0))
-        added = b.map("add", added, b.map("where", some, beyond, b.number(0)))
-    return added
+def _scan_sum(b: Builder, scan_axis: _ScanAxis, value: Ref) -> Ref:
+    total = b.emit(Pool("sum", value, scan_axis.over))
+    for position, repeats in scan_axis.border_repeats() if scan_axis.edge == "replicate" else ():
+        beyond = b.map("mul", repeats, scan_axis.at(position, value))
+        is_repeated = b.map("ne", repeats, b.number(0))
+        total = b.map("add", total, b.map("where", is_repeated, beyond, b.number(0)))
+    return total
 
 
-def _of_cells(b: Builder, op: Pool, first: Aggregation) -> _Moments:
-    """The moments of what is pooled before all scans."""
-    if not first:
-        return _Moments(_weight(b, op), op.value, None)
-    plain = op.where is None and op.weight is None
-    weight = None if plain else summed(b, Count(first, op.where, op.weight))
-    own = replace(op, weight=None, over=first)  # it is the same all over a cell
-    mean = b.emit(replace(own, statistic="mean"))
-    return _Moments(weight, mean, b.emit(own) if op.statistic == "var" else None)
+def _cell_moments(b: Builder, op: Pool, cells: Aggregation) -> _Moments:
+    """The moments of cells, which scans then combine."""
+    if not cells:
+        return _Moments(_weights(b, op), op.value, None)
+    is_unweighted = op.where is None and op.weight is None
+    weight = None if is_unweighted else summed(b, Count(cells, op.where, op.weight))
+    cell_pool = replace(op, weight=None, over=cells)  # the weight is constant in a cell
+    mean = b.emit(replace(cell_pool, statistic="mean"))
+    return _Moments(weight, mean, b.emit(cell_pool) if op.statistic == "var" else None)
 
 
-def _joined(b: Builder, along: _Along, cells: _Moments, wanted: bool) -> _Moments:
-    """The moments of pools of cells; the variance only where it is `wanted`."""
+def _scan_moments(b: Builder, scan_axis: _ScanAxis, cells: _Moments, with_var: bool) -> _Moments:
+    """The moments of pools of cells, by one scan; the variance only if `with_var`."""
 
     def pooled(statistic: str, value: Ref) -> Ref:
-        return b.emit(Pool(statistic, value, along.over, weight=cells.weight))
+        return b.emit(Pool(statistic, value, scan_axis.over, weight=cells.weight))
 
     def mean_alone(value: Ref) -> Ref:
-        """A sum is less work than the moments that a mean comes with."""
+        """The mean without its variance: a sum is less work than moments."""
         if cells.weight is not None:
             return pooled("mean", value)
-        return b.map("div", b.emit(Pool("sum", value, along.over)), along.present())
+        return b.map("div", b.emit(Pool("sum", value, scan_axis.over)), scan_axis.position_count())
 
-    mean, var = pooled("mean", cells.mean) if wanted else mean_alone(cells.mean), None
-    if wanted:
+    mean, var = pooled("mean", cells.mean) if with_var else mean_alone(cells.mean), None
+    if with_var:
         var = pooled("var", cells.mean)
         if cells.var is not None:
             var = b.map("add", mean_alone(cells.var), var)
     weight = None
     if cells.weight is not None:
-        weight = b.emit(Pool("sum", cells.weight, along.over))
-    found = _Moments(weight, mean, var)
-    if along.edge == "zero" and weight is None:  # with weights, zeros weigh nothing
-        inside = _weighing(found, along.present())
+        weight = b.emit(Pool("sum", cells.weight, scan_axis.over))
+    moments = _Moments(weight, mean, var)
+    if scan_axis.edge == "zero" and weight is None:  # beside weights, the zeros have none
+        inner = _with_weight(moments, scan_axis.position_count())
         zero = b.number(0)
-        found = _united(b, inside, _Moments(along.zeros(), zero, zero))
-        return _weighing(found, None)
-    if along.edge != "replicate":
-        return found
-    united = _weighing(found, weight or along.present())
-    for position, more in along.ends():
-        own = (None if part is None else along.at(position, part) for part in cells)
-        heavy, end, spread = own
-        beyond = more if heavy is None else b.map("mul", more, heavy)
-        assert end is not None
-        united = _united(b, united, _Moments(beyond, end, spread))
-    return united if weight is not None else _weighing(united, None)
+        moments = _combine(b, inner, _Moments(scan_axis.zero_count(), zero, zero))
+        return _with_weight(moments, None)
+    if scan_axis.edge != "replicate":
+        return moments
+    united = _with_weight(moments, weight or scan_axis.position_count())
+    for position, repeats in scan_axis.border_repeats():
+        parts = (None if part is None else scan_axis.at(position, part) for part in cells)
+        end_weight, end_mean, end_var = parts
+        beyond = repeats if end_weight is None else b.map("mul", repeats, end_weight)
+        assert end_mean is not None
+        united = _combine(b, united, _Moments(beyond, end_mean, end_var))
+    return united if weight is not None else _with_weight(united, None)
 
 
-def _weighing(moments: _Moments, weight: Ref | None) -> _Moments:
-    """The same with another weight."""
+def _with_weight(moments: _Moments, weight: Ref | None) -> _Moments:
+    """The same moments with another weight."""
     return moments._replace(weight=weight)
 
 
-def _united(b: Builder, one: _Moments, more: _Moments) -> _Moments:
-    """The moments of both together, by Chan's rule. Of what weighs nothing nothing is read, as it
-    may be NaN, which times zero would be NaN in the gradient, too."""
-    assert one.weight is not None and more.weight is not None
-    zero, whole = b.number(0), b.number(1)
-    total = b.map("add", one.weight, more.weight)
-    some = b.map("ne", more.weight, zero)
-    share = b.map("where", some, b.map("div", more.weight, total), zero)
-    gap = b.map("where", some, b.map("sub", more.mean, one.mean), zero)
-    mean = b.map("add", one.mean, b.map("mul", gap, share))
-    if one.var is None:
+def _combine(b: Builder, left: _Moments, right: _Moments) -> _Moments:
+    """The moments of both together, by Chan's rule.
+
+    Where the right ones have weight zero, they are not read: they may be NaN, and NaN times zero
+    would be NaN in the gradient, too.
+    """
+    assert left.weight is not None and right.weight is not None
+    zero, one = b.number(0), b.number(1)
+    total = b.map("add", left.weight, right.weight)
+    counts = b.map("ne", right.weight, zero)
+    share = b.map("where", counts, b.map("div", right.weight, total), zero)
+    offset = b.map("where", counts, b.map("sub", right.mean, left.mean), zero)
+    mean = b.map("add", left.mean, b.map("mul", offset, share))
+    if left.var is None:
         return _Moments(total, mean, None)
-    rest = b.map("sub", whole, share)
-    between = b.map("mul", b.map("mul", share, rest), b.map("mul", gap, gap))
-    var = b.map("add", b.map("mul", one.var, rest), between)
-    if more.var is not None:
-        own = b.map("where", some, b.map("mul", more.var, share), zero)
-        var = b.map("add", var, own)
+    left_share = b.map("sub", one, share)
+    between = b.map("mul", b.map("mul", share, left_share), b.map("mul", offset, offset))
+    var = b.map("add", b.map("mul", left.var, left_share), between)
+    if right.var is not None:
+        right_var = b.map("where", counts, b.map("mul", right.var, share), zero)
+        var = b.map("add", var, right_var)
     return _Moments(total, mean, var)

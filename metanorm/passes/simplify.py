@@ -1,4 +1,4 @@
-"""Bind everything anew: equal operations once, the algebra applied, dead bindings left out."""
+"""Simplify: bind equal operations once, apply the algebra, leave out dead code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from metanorm.passes.builder import Builder
 
 
 def simplify(program: Program) -> Program:
-    """The same program, tidied."""
+    """The simplified program, which computes the same."""
     builder = Builder(program)
     for let in program.body:
         builder.copy(let)

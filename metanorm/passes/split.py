@@ -1,8 +1,7 @@
-"""Blocks become axes: where an axis is cut in one way only, it is split once and for all.
+"""Split axes at their blocks: an axis with one regular partition becomes two axes.
 
-`C: blocks(g)` then is `ones` over the inner part of `C = (block, within)`: the same
-pooling, and nothing has to be spread back over the axis. GroupNorm becomes layer
-norm over two axes.
+`C: blocks(g)` then is `ones` over the inner part of `C = (block, within)`: the same pooling, and no
+result has to be spread back over the axis. GroupNorm becomes layer norm over two axes.
 """
 
 from __future__ import annotations
@@ -42,36 +41,40 @@ from metanorm.passes.builder import Builder
 
 
 def split(program: Program) -> Program:
-    """The program with every axis split that has a single regular partition."""
-    for axis, matrix in _splittable(program).items():
-        program = _split(program, axis, matrix)
+    """The program with every axis split that has exactly one regular partition."""
+    for axis, partition in _splittable(program).items():
+        program = _split(program, axis, partition)
     return program
 
 
 def _splittable(program: Program) -> dict[str, Grouping]:
-    matrices: dict[str, set[Grouping]] = {}
+    groupings: dict[str, set[Grouping]] = {}
     blocked: set[str] = set()
     space = program.index.space
     for let in program.body:
         if isinstance(let.op, (Pool, Count)):
-            for axis, matrix in let.op.over:
-                matrices.setdefault(axis, set()).add(matrix)
+            for axis, grouping in let.op.over:
+                groupings.setdefault(axis, set()).add(grouping)
         blocked |= {space.base(axis) for axis in _needs_whole(let.op)}
-    for check in program.checks:  # else evaluation would cut an axis of any length, too
+    for check in program.checks:  # else evaluation would split an axis of any length
         if isinstance(check, Divisible) and is_unused_in_evaluation(check, program):
             blocked |= set() if is_single_part_in_evaluation(check, program) else {check.axis}
-    found: dict[str, Grouping] = {}
-    for known in program.axes:
-        cuts = matrices.get(known.name, set()) - {Ones()}
-        simple = not (known.parts or known.variadic or known.cells_of)
-        simple = simple and known.name not in blocked
-        if simple and len(cuts) == 1 and isinstance(cut := next(iter(cuts)), REGULAR):
-            found[known.name] = cut
-    return found
+    partition_by_axis: dict[str, Grouping] = {}
+    for declared in program.axes:
+        partitions = groupings.get(declared.name, set()) - {Ones()}
+        is_single = not (declared.parts or declared.variadic or declared.cells_of)
+        is_single = is_single and declared.name not in blocked
+        if (
+            is_single
+            and len(partitions) == 1
+            and isinstance(partition := next(iter(partitions)), REGULAR)
+        ):
+            partition_by_axis[declared.name] = partition
+    return partition_by_axis
 
 
 def _needs_whole(op: Op) -> set[str]:
-    """The axes that an operation uses other than by pooling or mapping."""
+    """The axes that an operation needs unsplit: it neither pools nor maps along them."""
     match op:
         case Position(axis) | AxisMap(axis=axis) | Lookup(axis=axis):
             return {axis}
@@ -80,94 +83,101 @@ def _needs_whole(op: Op) -> set[str]:
         case Expand(_, axes):
             return set(axes)
         case Repeat():
-            return {axis for let in op.body for axis in _of_body(let)}
+            return {axis for let in op.body for axis in _axes_in_loop(let)}
         case _:
             return set()
 
 
-def _of_body(let: Let) -> Iterator[str]:
-    """The axes of a binding inside a loop, whose bindings stay as they are."""
+def _axes_in_loop(let: Let) -> Iterator[str]:
+    """The axes of a binding in a loop. This pass does not rewrite loops."""
     yield from (*_needs_whole(let.op), *let.type.axes)
     if isinstance(let.op, (Pool, Count)):
         yield from (axis for axis, _ in let.op.over)
 
 
-def _split(program: Program, axis: str, matrix: Grouping) -> Program:
-    outer, inner, pooled = _parts(axis, matrix)
+def _split(program: Program, axis: str, partition: Grouping) -> Program:
+    outer, inner, pooled = _parts(axis, partition)
     axes: list[Axis] = []
-    for known in program.axes:
-        if known.cells_of is not None and known.cells_of[0] == axis:
+    for declared in program.axes:
+        if declared.cells_of is not None and declared.cells_of[0] == axis:
             continue
-        axes.append(known if known.name != axis else replace(known, parts=(outer.name, inner.name)))
-        axes += [outer, inner] if known.name == axis else []
+        axes.append(
+            declared if declared.name != axis else replace(declared, parts=(outer.name, inner.name))
+        )
+        axes += [outer, inner] if declared.name == axis else []
     builder = Builder(replace(program, axes=tuple(axes)))
     for let in program.body:
-        builder.copy(let, _repooled(let, axis, matrix, (outer.name, inner.name), pooled, builder))
+        builder.copy(
+            let, _repooled(let, axis, partition, (outer.name, inner.name), pooled, builder)
+        )
     outputs = [
-        (name, _whole(ref, {outer.name, inner.name}, builder)) for name, ref in program.outputs
+        (name, _with_all_parts(ref, {outer.name, inner.name}, builder))
+        for name, ref in program.outputs
     ]
     return builder.finish(outputs)
 
 
-def _whole(output: Ref, parts: set[str], builder: Builder) -> Ref:
-    """An output with all of the axis: what is one for each cell is so for all of its elements."""
+def _with_all_parts(output: Ref, parts: set[str], builder: Builder) -> Ref:
+    """An output with both parts of the axis or none: a value of cells is repeated within each."""
     ref = builder.value_map.get(output, output)
-    own = parts.intersection(builder.types[ref].axes)
-    if not own or own == parts:
+    present = parts.intersection(builder.types[ref].axes)
+    if not present or present == parts:
         return ref
-    return builder.emit(Expand(ref, builder.space.ordered(parts - own)))
+    return builder.emit(Expand(ref, builder.space.ordered(parts - present)))
 
 
-def _parts(axis: str, matrix: Grouping) -> tuple[Axis, Axis, str]:
-    """Outer and inner part, and which of them is pooled."""
+def _parts(axis: str, partition: Grouping) -> tuple[Axis, Axis, str]:
+    """The outer part, the inner part, and the name of the one that pools run over."""
 
-    def rest(size: Scalar) -> Scalar:
+    def quotient(size: Scalar) -> Scalar:
         return Apply("floordiv", (SizeOf(axis), size))
 
     first, second = f"{axis}.outer", f"{axis}.inner"
-    match matrix:
+    match partition:
         case Blocks(count):
-            return Axis(first, size=count), Axis(second, size=rest(count)), second
+            return Axis(first, size=count), Axis(second, size=quotient(count)), second
         case Chunks(size):
-            return Axis(first, size=rest(size)), Axis(second, size=size), second
+            return Axis(first, size=quotient(size)), Axis(second, size=size), second
         case Interleave(count):
-            return Axis(first, size=rest(count)), Axis(second, size=count), first
+            return Axis(first, size=quotient(count)), Axis(second, size=count), first
         case _:
-            raise TypeError(f"{matrix} does not split an axis")
+            raise TypeError(f"{partition} does not split an axis")
 
 
 def _repooled(
-    let: Let, axis: str, cut: Grouping, parts: tuple[str, str], pooled: str, builder: Builder
+    let: Let, axis: str, partition: Grouping, parts: tuple[str, str], pooled: str, builder: Builder
 ) -> Op | None:
-    """A pool over the parts instead of over the axis."""
+    """A pool over the parts instead of the axis; `None` for other operations."""
     if not isinstance(let.op, (Pool, Count)):
         return None
     over: list[tuple[str, Grouping]] = []
-    kept = parts[0] if pooled == parts[1] else parts[1]
-    for name, matrix in let.op.over:
+    outer_part = parts[0] if pooled == parts[1] else parts[1]
+    for name, grouping in let.op.over:
         if name == axis:
-            over += [(pooled, Ones())] if matrix == cut else [(part, Ones()) for part in parts]
+            over += (
+                [(pooled, Ones())] if grouping == partition else [(part, Ones()) for part in parts]
+            )
         elif name not in builder.space:  # the cells of the cut: the part that is not pooled
-            over.append((kept, Ones()))
+            over.append((outer_part, Ones()))
         else:
-            over.append((name, matrix))
-    moved = _moved(let.op, builder)
-    if isinstance(moved, Pool):
-        moved = _repeated(moved, {name for name, _ in over}.intersection(parts), builder)
-    return replace(moved, over=_ordered(over, builder))
+            over.append((name, grouping))
+    pool = _with_new_operands(let.op, builder)
+    if isinstance(pool, Pool):
+        pool = _expanded(pool, {name for name, _ in over}.intersection(parts), builder)
+    return replace(pool, over=_ordered(over, builder))
 
 
-def _repeated(pool: Pool, pooled: set[str], builder: Builder) -> Pool:
-    """The pool, of a value that has the pooled parts: cells count once for each element in them."""
+def _expanded(pool: Pool, pooled_parts: set[str], builder: Builder) -> Pool:
+    """The pool with its value expanded to the pooled parts: a cell counts once per element."""
     operands = [ref for ref in (pool.value, pool.where, pool.weight) if ref is not None]
     present = builder.space.join(*(builder.types[ref].axes for ref in operands))
-    missing = builder.space.ordered(pooled.difference(present))
+    missing = builder.space.ordered(pooled_parts.difference(present))
     if not missing:
         return pool
     return replace(pool, value=builder.emit(Expand(pool.value, missing)))
 
 
-def _moved(op: Pool | Count, builder: Builder) -> Pool | Count:
+def _with_new_operands(op: Pool | Count, builder: Builder) -> Pool | Count:
     moved = map_operands(op, builder.value_map)
     assert isinstance(moved, (Pool, Count))
     return moved

@@ -38,20 +38,20 @@ CASES = {
     "a^2": ("x^2", "%1 : [N, C] = mul(x, x)"),
     "-(-a)": ("-(-x)", ""),
     "where(1, a, b)": ("where(1, x, v) * where(0, v, x)", "%1 : [N, C] = mul(x, x)"),
-    "a count lt a share": (
+    "a whole number lt a bound": (
         "position(C) < 2.5",
         "%1 : [C] = position(C)\n%2 : bool[C] = lt(%1, 3)",
     ),
-    "a count le a share": (
+    "a whole number le a bound": (
         "position(C) + 1 <= 0.3 * size(C)",
         "%1 : [C] = position(C)\n%2 : [C] = add(%1, 1)\n"
         "%3 : bool[C] = le(%2, floor((0.3 * size(C))))",
     ),
-    "a count gt a share": (
+    "a whole number gt a bound": (
         "2.5 > position(C)",
         "%1 : [C] = position(C)\n%2 : bool[C] = gt(3, %1)",
     ),
-    "a count ge a share": (
+    "a whole number ge a bound": (
         "position(C) >= 2.5",
         "%1 : [C] = position(C)\n%2 : bool[C] = ge(%1, 3)",
     ),
