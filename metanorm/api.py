@@ -1,4 +1,4 @@
-"""The compiler from Python: specs to live modules, for notebooks and scripts."""
+"""The compiler from Python: `load` and `loads` turn a spec into an imported module."""
 
 from __future__ import annotations
 
@@ -23,28 +23,27 @@ class SpecError(ValueError):
     """A spec has errors; the message is the report that `metanorm check` prints."""
 
     def _render_traceback_(self) -> list[str]:
-        """What notebooks show: the report, since no line of Python is to blame."""
+        """The report alone, for notebooks: a traceback would not help."""
         return str(self).strip("\n").split("\n")
 
 
 def load(path: str | PathLike[str]) -> ModuleType:
-    """Compile a spec file and import what comes out: `load("group_norm.norm").GroupNorm(2, 8)`.
+    """Compile a spec file and import the module: `load("group_norm.norm").GroupNorm(2, 8)`.
 
-    The module is a file in the folder of caches, so that its classes unpickle in another process of
-    this user; without such a folder it lives in this process alone. A notebook displays it as
-    equations, pools, cost and source. Raises `SpecError` where the spec has errors or cannot be
-    read.
+    The module is a file in the cache folder, so that another process of this user can unpickle its
+    classes. Without a cache folder it exists in this process alone. A notebook displays it as
+    equations, pools, cost and source. Raises `SpecError` if the spec has errors or cannot be read.
     """
     return _load_module(load_specs([fspath(path)]))
 
 
 def loads(text: str) -> ModuleType:
-    """Compile the text of a spec and import what comes out, as `load` does."""
+    """Compile the text of a spec and import the module, as `load` does."""
     return _load_module(load_specs([STDIN], stdin=text.encode(errors="surrogatepass")))
 
 
 def module_files(specs: Workspace) -> tuple[str, dict[str, str]]:
-    """What the one spec of a workspace compiles to: the name of its module, and files by name.
+    """Compile the only spec of a workspace: the name of its module, and the text of each file.
 
     Raises `SpecError`.
     """

@@ -1,8 +1,8 @@
-"""What specs have compiled to, in the folder of caches: an unchanged one is not compiled again.
+"""A cache of compiled specs on disk: an unchanged spec is not compiled again.
 
-The key of an entry is all that its content depends on: the compiler itself, the options, the name
-of the spec, its text and the texts that it uses. So an entry is never out of date. What lies in a
-package plays no part: generated files are compared with what they ought to be, byte by byte.
+The name of an entry is a digest of all inputs of the compilation: the compiler itself, the options,
+the name and text of the spec, and the texts that it uses. So an entry never gets stale. The cache
+does not look at generated packages: `workspace` compares their files byte by byte.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from metanorm.options import Options
 from metanorm.resources import PACKAGE, resource
 from metanorm.source import Source
 
-FORMAT = "metanorm compiled 1\n"  # changed when what an entry holds changes
-MAX_ENTRIES = 1000  # the oldest go
+FORMAT = "metanorm compiled 1\n"  # the version of the layout of an entry
+MAX_ENTRIES = 1000  # the least recently used are removed
 OTHER_FOLDERS = ("runtime", "specs", "grammar", "bench", "verify", "cli", "show")
 
 
@@ -35,49 +35,49 @@ def compile_changed(
     sources: Mapping[str, Source],
     roots: Sequence[str],
     options: Options,
-    others: Mapping[str, Sequence[str]] | None = None,
+    other_exports: Mapping[str, Sequence[str]] | None = None,
     back_ends: BackEnds = compile_in_turn,
-    anew: bool = False,
+    recompile: bool = False,
 ) -> Result:
-    """Compile as `compile_specs` does, and take what was compiled before unless told not to.
+    """Compile as `compile_specs` does, but read units from the cache unless `recompile`.
 
-    Without a usable folder of caches everything is compiled.
+    Without a usable cache folder everything is compiled.
     """
-    here = cache_folder()
-    if here is None:
-        return compile_specs(sources, roots, options, others, back_ends=back_ends)
-    entries = {root: here / entry_name(sources, root, options) for root in roots}
-    known = {} if anew else _read_units(entries)
-    result = compile_specs(sources, roots, options, others, known, back_ends)
+    folder = cache_folder()
+    if folder is None:
+        return compile_specs(sources, roots, options, other_exports, back_ends=back_ends)
+    entries = {root: folder / entry_name(sources, root, options) for root in roots}
+    cached = {} if recompile else _read_units(entries)
+    result = compile_specs(sources, roots, options, other_exports, cached, back_ends)
     reported = {d.primary.span.source for d in result.diagnostics}
-    fresh = [root for root in result.units if root not in known]
+    fresh = [root for root in result.units if root not in cached]
     for root in fresh:
         if not reported.intersection(sources_read(root, sources)):
             user_cache.keep(entries[root], _entry_from_unit(result.units[root]))
     if fresh:
-        _remove_oldest(here)
+        _remove_oldest(folder)
     return result
 
 
 def _read_units(entries: Mapping[str, Path]) -> dict[str, Unit]:
-    """The units of roots that were compiled before and have nothing to report."""
-    found = {}
+    """The units of the roots that have an entry; a spec with diagnostics never has one."""
+    units = {}
     for root, path in entries.items():
         unit = _unit_from_entry(user_cache.content(path))
         if unit is not None:
-            found[root] = unit
+            units[root] = unit
             with suppress(OSError):
-                os.utime(path)  # so that the oldest is the one that was not used for longest
-    return found
+                os.utime(path)  # the time of last use decides which entries are removed
+    return units
 
 
 def cache_folder() -> Path | None:
-    """Where entries are; `None` where they cannot be kept."""
+    """The folder of the entries; `None` if there is no safe one."""
     return user_cache.folder(user_cache.COMPILED)
 
 
 def entry_name(sources: Mapping[str, Source], root: str, options: Options) -> str:
-    """The name of the entry of a spec: a digest of all that its unit depends on."""
+    """The file name of a spec's entry: a digest of all inputs of its compilation."""
     texts = [sources[name].text for name in sources_read(root, sources)]
     parts = [
         FORMAT,
@@ -97,7 +97,7 @@ def entry_name(sources: Mapping[str, Source], root: str, options: Options) -> st
 
 @lru_cache(maxsize=1)
 def compiler_digest() -> str:
-    """A digest of the compiler: its own files, the grammar, and the version of the parser."""
+    """A digest of the compiler: its files, the grammar, and the version of lark."""
     digest = hashlib.sha256(lark.__version__.encode())
     for path in sorted(_compiler_files()):
         digest.update(f"\0{path.name}\0".encode())
@@ -119,17 +119,17 @@ def _entry_from_unit(unit: Unit) -> bytes:
 
 
 def _unit_from_entry(entry: bytes) -> Unit | None:
-    """The unit of an entry; `None` for one that is missing or broken."""
-    head = len(FORMAT) + 65
-    data = entry[head:]
-    if entry[:head] != f"{FORMAT}{hashlib.sha256(data).hexdigest()}\n".encode():
+    """The unit of an entry; `None` if the entry is empty or damaged."""
+    header_length = len(FORMAT) + 65
+    data = entry[header_length:]
+    if entry[:header_length] != f"{FORMAT}{hashlib.sha256(data).hexdigest()}\n".encode():
         return None
     files, norms = json.loads(zlib.decompress(data))
     return Unit(files, tuple((name, start, end) for name, start, end in norms))
 
 
 def _remove_oldest(folder: Path) -> None:
-    """Remove the entries that were not used for longest, where there are too many."""
+    """Remove the least recently used entries beyond `MAX_ENTRIES`."""
     with suppress(OSError):
         entries = list(os.scandir(folder))
         if len(entries) > MAX_ENTRIES:

@@ -18,15 +18,15 @@ from metanorm.source import Source
 
 
 def compile_in_processes(jobs: int) -> BackEnds:
-    """What runs the back end on so many specs at a time."""
+    """Back ends that compile up to `jobs` specs at a time, each in a process."""
 
     def back_ends(
         checked: Checked, sources: Mapping[str, Source], roots: Sequence[str], options: Options
     ) -> Iterator[tuple[str, BackEndOutput]]:
-        behind = {root: {name: sources[name] for name in checked.reads[root]} for root in roots}
+        sources_of = {root: {name: sources[name] for name in checked.reads[root]} for root in roots}
         largest_first = sorted(roots, key=lambda root: -len(sources[root].text))
         with ProcessPoolExecutor(min(jobs, len(roots)) or 1, mp_context=_context()) as pool:
-            tasks = {pool.submit(_compile_one, behind[r], r, options): r for r in largest_first}
+            tasks = {pool.submit(_compile_one, sources_of[r], r, options): r for r in largest_first}
             for task in as_completed(tasks):
                 root = tasks[task]
                 try:
@@ -38,7 +38,7 @@ def compile_in_processes(jobs: int) -> BackEnds:
 
 
 def _context() -> multiprocessing.context.BaseContext:
-    """A server that forks: no threads are copied half alive, and it imports the compiler once."""
+    """A fork server, which imports the compiler once and forks without threads; else `spawn`."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
@@ -47,16 +47,19 @@ def _context() -> multiprocessing.context.BaseContext:
 
 
 def _compile_one(sources: Mapping[str, Source], root: str, options: Options) -> BackEndOutput:
-    """The unit of a spec that has been checked. It is checked again, in a few milliseconds: what
-    is known about a norm is large, and means what it means in its own process alone."""
+    """Compile one spec in this process.
+
+    The spec is checked again, which takes milliseconds: a checked norm is large, and valid in the
+    process that checked it alone.
+    """
     result = compile_specs(sources, [root], options)
-    found = tuple(d for d in result.diagnostics if d.code == INTERNAL)
-    return result.units.get(root), found
+    failures = tuple(d for d in result.diagnostics if d.code == INTERNAL)
+    return result.units.get(root), failures
 
 
 def _process_failure(source: Source, error: BrokenProcessPool) -> BackEndOutput:
-    """What to report where a process was killed."""
+    """The output for a spec whose process was killed."""
     problems = Collector()
-    place = f"a process of {os.path.basename(__file__)}"
-    problems.add(CompilerFailed(source.span(0, 0), str(error), place))
+    location = f"a process of {os.path.basename(__file__)}"
+    problems.add(CompilerFailed(source.span(0, 0), str(error), location))
     return None, problems.sorted()

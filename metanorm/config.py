@@ -1,4 +1,4 @@
-"""`[tool.metanorm]` in pyproject.toml: where specs are, where modules go. All is optional."""
+"""`[tool.metanorm]` in pyproject.toml: where specs are, where modules go. All keys are optional."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True)
 class Config:
-    """What `[tool.metanorm]` may say. Paths are relative to the file."""
+    """The keys of `[tool.metanorm]`. Paths are relative to the file."""
 
     specs: tuple[str, ...] = ("specs",)
     out: str = "norms"
@@ -29,7 +29,7 @@ class Config:
     standalone: bool = False
 
     def options(self) -> Options:
-        """The part that changes generated code, wherever it is run."""
+        """The options that change generated code."""
         return Options(target=self.target)
 
 
@@ -62,10 +62,10 @@ def _read_table(path: Path) -> dict[str, object] | None:
 def _config_from_table(table: dict[str, object], path: Path) -> Config:
     from pydantic import TypeAdapter, ValidationError  # slow to import, and rarely needed
 
-    known = [field.name for field in fields(Config)]
+    keys = [field.name for field in fields(Config)]
     for key in table:
-        if key not in known:
-            hint = " ".join(did_you_mean(key, known)) or f"there are {', '.join(known)}"
+        if key not in keys:
+            hint = " ".join(did_you_mean(key, keys)) or f"there are {', '.join(keys)}"
             raise ConfigError(f"{path.name}: [tool.metanorm] has no key `{key}`; {hint}")
     try:
         return TypeAdapter(Config).validate_python(table)

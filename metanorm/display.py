@@ -1,4 +1,4 @@
-"""How a notebook displays a module that `metanorm.load` returns: equations, pools, cost, source."""
+"""The display of a loaded module in a notebook: equations, pools, cost, source."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class DisplayedModule(ModuleType):
     _specs: Workspace
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """The module in the ways that notebooks and their exports can show it."""
+        """The texts that a notebook may show, by MIME type."""
         return mime_bundle(self, self._specs)
 
 
 def with_display(module: ModuleType, specs: Workspace) -> ModuleType:
-    """The module, which is displayed from now on."""
+    """The same module, with a display from now on."""
     if not isinstance(module, DisplayedModule):
         module.__class__ = DisplayedModule
     vars(module)["_specs"] = specs
@@ -38,25 +38,27 @@ def with_display(module: ModuleType, specs: Workspace) -> ModuleType:
 
 
 def mime_bundle(module: ModuleType, specs: Workspace) -> dict[str, str]:
-    """What is displayed, by MIME type."""
+    """The display of a module by MIME type: text, LaTeX and HTML."""
     norms = frontend.check(specs.sources, specs.roots).norms[specs.roots[0]]
-    found = [(norm, facts(norm, {})) for norm in norms]
+    facts_of_norms = [(norm, facts(norm, {})) for norm in norms]
     spec = specs.sources[specs.roots[0]].text
     return {
-        "text/plain": visible_lines("\n".join(text_from_facts(known) for _, known in found)),
+        "text/plain": visible_lines(
+            "\n".join(text_from_facts(norm_facts) for _, norm_facts in facts_of_norms)
+        ),
         "text/latex": "\n".join(_equations_latex(norm) for norm in norms),
-        "text/html": "\n".join((*_facts_html(found), *_sources_html(module, spec))),
+        "text/html": "\n".join((*_facts_html(facts_of_norms), *_sources_html(module, spec))),
     }
 
 
-def _facts_html(found: list[tuple[CheckedNorm, Facts]]) -> Iterator[str]:
-    for norm, known in found:
-        yield f"<h4>{escape(known.norm)}</h4>"
-        if known.about:
-            yield f"<p>{escape(visible_lines(known.about))}</p>"
+def _facts_html(facts_of_norms: list[tuple[CheckedNorm, Facts]]) -> Iterator[str]:
+    for norm, norm_facts in facts_of_norms:
+        yield f"<h4>{escape(norm_facts.norm)}</h4>"
+        if norm_facts.about:
+            yield f"<p>{escape(visible_lines(norm_facts.about))}</p>"
         yield _equations_latex(norm)
         yield _picture_html(norm)
-        yield _costs_html(known)
+        yield _costs_html(norm_facts)
 
 
 def _equations_latex(norm: CheckedNorm) -> str:
@@ -64,7 +66,7 @@ def _equations_latex(norm: CheckedNorm) -> str:
 
 
 def _picture_html(norm: CheckedNorm) -> str:
-    """What is pooled, as an image of its own: styles and names of one SVG reach no other."""
+    """The picture of the pools. An `<img>` keeps the styles and ids of its SVG from others."""
     from metanorm.show.example import CannotDraw
     from metanorm.show.picture import picture
     from metanorm.show.svg_from_drawing import svg_from_drawing
@@ -78,27 +80,27 @@ def _picture_html(norm: CheckedNorm) -> str:
     return f'<img src="data:image/svg+xml;base64,{data}" alt="What {name} pools">'
 
 
-def _costs_html(known: Facts) -> str:
+def _costs_html(norm_facts: Facts) -> str:
     rows = [
         (c.of, str(c.sweeps), _traffic_text(c.bytes_of_islands, c.bytes_of_sweeps), c.islands)
-        for c in known.costs
+        for c in norm_facts.costs
     ]
     if not rows:
-        return f"<p>{escape(known.kernels)}</p>"
+        return f"<p>{escape(norm_facts.kernels)}</p>"
     head = "".join(f"<th>{column}</th>" for column in COLUMNS)
     body = "".join(
         f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows
     )
-    return f"<table><tr>{head}</tr>{body}</table><p>{escape(known.kernels)}</p>"
+    return f"<table><tr>{head}</tr>{body}</table><p>{escape(norm_facts.kernels)}</p>"
 
 
-def _traffic_text(near: int, far: int) -> str:
-    return str(near) if near == far else f"{near} to {far}"
+def _traffic_text(island_bytes: int, sweep_bytes: int) -> str:
+    return str(island_bytes) if island_bytes == sweep_bytes else f"{island_bytes} to {sweep_bytes}"
 
 
 def _sources_html(module: ModuleType, spec: str) -> Iterator[str]:
     from inspect import getsource
 
     for title, text in (("The spec", spec), ("The module", getsource(module))):
-        shown = f"<pre>{escape(visible_lines(text))}</pre>"
-        yield f"<details><summary>{title}</summary>{shown}</details>"
+        listing = f"<pre>{escape(visible_lines(text))}</pre>"
+        yield f"<details><summary>{title}</summary>{listing}</details>"

@@ -27,21 +27,21 @@ from metanorm.torch_layers import matching_layer
 
 @dataclass(frozen=True)
 class Unit:
-    """What one spec file compiles to: files by name, and its norms with their places in the text.
+    """The output of one spec file: generated files by name, and its norms with their spans.
 
-    It depends on the texts of the spec and of what that uses, on the options, the name of the spec
-    and the compiler, and on nothing else.
+    A unit depends on the text and name of the spec, the texts that it uses, the options and the
+    compiler alone, so it can be cached.
     """
 
     files: Mapping[str, str]
     norms: tuple[tuple[str, int, int], ...]
 
     def names(self, source: str) -> list[tuple[str, Span]]:
-        """The norms and where they are named, if the spec is called so."""
+        """Each norm with the span of its name in `source`."""
         return [(name, Span(source, start, end)) for name, start, end in self.norms]
 
 
-# A unit, or `None` where the compiler failed, and what it says about that.
+# The unit of a spec, or `None` if the compiler failed, and the diagnostics of the back end.
 BackEndOutput = tuple[Unit | None, tuple[Diagnostic, ...]]
 BackEnds = Callable[
     [Checked, Mapping[str, Source], Sequence[str], Options], Iterator[tuple[str, BackEndOutput]]
@@ -50,10 +50,10 @@ BackEnds = Callable[
 
 @dataclass
 class Result:
-    """Generated files by name, empty where any spec has an error, and all diagnostics.
+    """Generated files by name, and all diagnostics. Errors in any spec leave `files` empty.
 
-    A spec on which the compiler itself failed has no files; those of the others are there.
-    `units` has what each spec came to.
+    If the compiler itself fails on a spec, that spec has no files, but the others do. `exports`
+    has the norms of each module, and `units` the output of each spec.
     """
 
     files: dict[str, str] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class Result:
 def compile_in_turn(
     checked: Checked, sources: Mapping[str, Source], roots: Sequence[str], options: Options
 ) -> Iterator[tuple[str, BackEndOutput]]:
-    """Run the back end on each of the specs in turn."""
+    """Run the back end on one spec after the other."""
     for root in roots:
         problems = Collector()
         unit = None
@@ -88,78 +88,83 @@ def compile_specs(
     sources: Mapping[str, Source],
     roots: Sequence[str],
     options: Options,
-    others: Mapping[str, Sequence[str]] | None = None,
-    known: Mapping[str, Unit] = MappingProxyType({}),
+    other_exports: Mapping[str, Sequence[str]] | None = None,
+    cached: Mapping[str, Unit] = MappingProxyType({}),
     back_ends: BackEnds = compile_in_turn,
 ) -> Result:
     """Compile the sources named in `roots` into the files of one package.
 
-    `others` are the modules that the package already has, with the names they export. `known` are
-    units of roots in which nothing is to be reported; those are not compiled, and where all are
-    known, none is checked. `back_ends` runs the back end on the rest.
+    `other_exports` are the modules that the package already has, with the names they export.
+    `cached` has units of roots without diagnostics: those are not compiled, and if all roots are
+    cached, none is checked. `back_ends` compiles the rest.
     """
-    is_known = all(root in known for root in roots)
-    checked = Checked() if is_known else check(sources, roots)
-    names = {root: known[root].names(root) for root in roots} if is_known else checked.names
+    all_cached = all(root in cached for root in roots)
+    checked = Checked() if all_cached else check(sources, roots)
+    names = {root: cached[root].names(root) for root in roots} if all_cached else checked.names
     problems = Collector()
     problems.extend(checked.diagnostics)
     failed = {d.primary.span.source for d in checked.diagnostics if d.code == INTERNAL}
-    for clash in naming_problems(sources, roots, names, others or ()):
+    for clash in naming_problems(sources, roots, names, other_exports or ()):
         problems.add(clash)
     if problems.has_mistakes:
         return Result({}, problems.sorted())
-    units = {root: known[root] for root in roots if root in known}
-    fresh = [r for r in roots if r not in known and not failed.intersection(checked.reads[r])]
-    for root, (unit, found) in back_ends(checked, sources, fresh, options):
-        problems.extend(found)
+    units = {root: cached[root] for root in roots if root in cached}
+    uncached = [r for r in roots if r not in cached and not failed.intersection(checked.reads[r])]
+    for root, (unit, diagnostics) in back_ends(checked, sources, uncached, options):
+        problems.extend(diagnostics)
         if unit is not None:
             units[root] = unit
-    return _package(sources, roots, options, others or {}, units, problems)
+    return _package(sources, roots, options, other_exports or {}, units, problems)
 
 
 def _package(
     sources: Mapping[str, Source],
     roots: Sequence[str],
     options: Options,
-    others: Mapping[str, Sequence[str]],
+    other_exports: Mapping[str, Sequence[str]],
     units: dict[str, Unit],
     problems: Collector,
 ) -> Result:
-    """The files of all units, and of the package that they are."""
+    """Join the files of all units into one package."""
     files: dict[str, str] = {}
     exports: dict[str, tuple[str, ...]] = {}
     for root in (root for root in roots if root in units and units[root].norms):
-        made, origin = units[root].files, posixpath.basename(root)
-        for file in sorted(made.keys() & files.keys()):  # `a_triton.norm` beside `a.norm`
+        unit_files, origin = units[root].files, posixpath.basename(root)
+        for file in sorted(unit_files.keys() & files.keys()):  # `a_triton.norm` beside `a.norm`
             reason = f"would write `{file}` of another spec"
             problems.add(BadModuleName(sources[root].span(0, 0), origin, reason))
-        files.update(made)
+        files.update(unit_files)
         exports[module_name(root)] = tuple(name for name, _, _ in units[root].norms)
     if problems.has_mistakes or not files:
         return Result({}, problems.sorted(), units=units)
-    everything = {**_remaining_exports(others, exports), **exports}
-    files["__init__.py"] = package_text(everything, options.fingerprint())
+    all_exports = {**_remaining_exports(other_exports, exports), **exports}
+    files["__init__.py"] = package_text(all_exports, options.fingerprint())
     return Result(files, problems.sorted(), exports, units)
 
 
 def _remaining_exports(
-    others: Mapping[str, Sequence[str]], exports: Mapping[str, Sequence[str]]
+    other_exports: Mapping[str, Sequence[str]], exports: Mapping[str, Sequence[str]]
 ) -> dict[str, tuple[str, ...]]:
-    """What other modules still give to the package: a norm that moved has left its old module."""
-    now = {name for names in exports.values() for name in names}
-    left = {module: tuple(n for n in names if n not in now) for module, names in others.items()}
-    return {module: names for module, names in left.items() if names}
+    """The exports of other modules, without norms that have moved into the modules of `exports`."""
+    exported_names = {name for names in exports.values() for name in names}
+    remaining = {
+        module: tuple(n for n in names if n not in exported_names)
+        for module, names in other_exports.items()
+    }
+    return {module: names for module, names in remaining.items() if names}
 
 
 def _back_end(norms: Sequence[CheckedNorm], options: Options) -> list[CompiledNorm]:
     compiled = []
     for norm in norms:
         optimised = optimize(norm.program, options.verify_passes)
-        begin = {
+        initializer_programs = {
             name: optimize(program, options.verify_passes)
             for name, program in initializers(norm.program).items()
         }
-        known = matching_layer(norm.program, optimised)
-        base = known.base if known else None
-        compiled.append(CompiledNorm(norm.equations, norm.program, optimised, begin, base))
+        layer = matching_layer(norm.program, optimised)
+        base = layer.base if layer else None
+        compiled.append(
+            CompiledNorm(norm.equations, norm.program, optimised, initializer_programs, base)
+        )
     return compiled

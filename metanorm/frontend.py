@@ -27,7 +27,7 @@ from metanorm.syntax import ast
 from metanorm.syntax.parse import Parsed, parse
 from metanorm.syntax.text_from_ast import text_from_ast
 
-MAX_PATH_LENGTH = 255
+MAX_PATH_LENGTH = 255  # characters of the path behind `use`
 LIBRARY = "metanorm:"  # begins the names of sources that ship with metanorm
 
 
@@ -42,12 +42,14 @@ class CheckedNorm:
 
 @dataclass
 class Checked:
-    """What the front half of the compiler knows: the norms of each source, and what is wrong."""
+    """The output of the front end: the checked norms of each root, and all diagnostics."""
 
     norms: dict[str, list[CheckedNorm]] = field(default_factory=dict)
     diagnostics: tuple[Diagnostic, ...] = ()
-    reads: dict[str, tuple[str, ...]] = field(default_factory=dict)  # sources behind each source
-    # What the names of each norm denote, by its source and name; of one with errors, some do.
+    reads: dict[str, tuple[str, ...]] = field(
+        default_factory=dict
+    )  # each root with the sources that it uses
+    # The values of each norm by name, keyed by source and norm; incomplete for a norm with errors.
     values: dict[tuple[str, str], Mapping[str, NamedValue]] = field(default_factory=dict)
 
     @property
@@ -57,7 +59,7 @@ class Checked:
 
     @property
     def names(self) -> dict[str, list[tuple[str, Span]]]:
-        """The norms of each source, and where they are named."""
+        """The norms of each root, with the spans of their names."""
         return {
             source: [(norm.program.name, norm.equations.name.span) for norm in norms]
             for source, norms in self.norms.items()
@@ -70,7 +72,7 @@ def check(sources: Mapping[str, Source], roots: Sequence[str]) -> Checked:
 
 
 def format_spec(source: Source) -> tuple[str, tuple[Diagnostic, ...]]:
-    """The formatted text; as it was where it has syntax errors, which are then returned."""
+    """The formatted text, or the text unchanged and its syntax errors."""
     parsed, problems = parsed_source(source)
     if any(problem.severity is Severity.ERROR for problem in problems):
         return source.text, problems
@@ -88,29 +90,29 @@ def used_paths(source: Source) -> tuple[str, ...]:
 
 
 def sources_read(root: str, sources: Mapping[str, Source]) -> tuple[str, ...]:
-    """The names of a source and of all that it uses, each once."""
-    found: list[str] = []
+    """The names of a source and of all sources that it uses, directly or not, each once."""
+    names: list[str] = []
     waiting = [root]
     while waiting:
         name = waiting.pop()
-        if name in found:
+        if name in names:
             continue
-        found.append(name)
-        behind = (resolve_use(path, name, sources) for path in used_paths(sources[name]))
-        waiting += reversed([used for used in behind if used is not None])
-    return tuple(found)
+        names.append(name)
+        used_names = (resolve_use(path, name, sources) for path in used_paths(sources[name]))
+        waiting += reversed([used for used in used_names if used is not None])
+    return tuple(names)
 
 
-def resolve_use(path: str, user: str, known: Mapping[str, object]) -> str | None:
-    """The source that `use "path"` in `user` names: a file beside it, else one of the library."""
+def resolve_use(path: str, user: str, sources: Mapping[str, object]) -> str | None:
+    """The source that `use "path"` in `user` means: a file beside it, else one of the library."""
     beside = posixpath.normpath(posixpath.join(posixpath.dirname(user), path))
-    places = (LIBRARY + path,) if user.startswith(LIBRARY) else (beside, LIBRARY + path)
-    return next((name for name in places if name in known), None)
+    choices = (LIBRARY + path,) if user.startswith(LIBRARY) else (beside, LIBRARY + path)
+    return next((name for name in choices if name in sources), None)
 
 
 @lru_cache(maxsize=256)
 def parsed_source(source: Source) -> tuple[Parsed, tuple[Diagnostic, ...]]:
-    """A source's syntax and what is wrong with it; reading `use` and checking ask for the same."""
+    """The syntax of a source and its syntax errors, cached: several functions need it."""
     problems = Collector()
     parsed = Parsed(ast.File(span=source.whole()), frozenset())
     with guarded(problems, source.whole().before()):
@@ -137,20 +139,20 @@ class _Check:
         self.tables: dict[str, dict[str, CallableNorm]] = {}
         self.values: dict[tuple[str, str], Mapping[str, NamedValue]] = {}
         self.sizes = Sizes()
-        self.unused: set[str] = set()  # sources with a `use` that could not be followed
+        self.failed_uses: set[str] = set()  # sources with a `use` that failed
 
     def run(self, roots: Sequence[str]) -> Checked:
-        norms = {root: self._file(root) for root in roots}
-        found = self._without_echoes(self.problems.sorted())
+        norms = {root: self._check_file(root) for root in roots}
+        diagnostics = self._without_consequences(self.problems.sorted())
         for name in self.parsed:
-            found = without_allowed(found, self.sources[name], name in roots)
+            diagnostics = without_allowed(diagnostics, self.sources[name], name in roots)
         reads = {root: sources_read(root, self.sources) for root in roots}
-        return Checked(norms, found, reads, self.values)
+        return Checked(norms, diagnostics, reads, self.values)
 
-    def _without_echoes(self, found: Sequence[Diagnostic]) -> tuple[Diagnostic, ...]:
-        """The diagnostics without those that follow from another one.
+    def _without_consequences(self, diagnostics: Sequence[Diagnostic]) -> tuple[Diagnostic, ...]:
+        """The diagnostics without those that another diagnostic causes.
 
-        No warnings about a norm with errors, and no unknown norms where a `use` failed.
+        That drops warnings about a norm with errors, and unknown norms where a `use` failed.
         """
         starts = {
             name: [norm.span.start for norm in parsed.file.norms]
@@ -168,18 +170,20 @@ class _Check:
                 and self.sources[span.source].text[span.start].isupper()
             )
 
-        flawed = {norm_of(d) for d in found if d.severity is Severity.ERROR}
+        flawed = {norm_of(d) for d in diagnostics if d.severity is Severity.ERROR}
         return tuple(
             d
-            for d in found
+            for d in diagnostics
             if not (d.severity is Severity.WARNING and norm_of(d) in flawed)
-            and not (d.primary.span.source in self.unused and is_unknown_norm(d))
+            and not (d.primary.span.source in self.failed_uses and is_unknown_norm(d))
         )
 
-    def _file(self, name: str) -> list[CheckedNorm]:
+    def _check_file(self, name: str) -> list[CheckedNorm]:
         table = self._table(name)
-        parsed, found = parsed_source(self.sources[name])
-        if not (parsed.file.norms or parsed.broken or found or name in self.unused):
+        parsed, syntax_diagnostics = parsed_source(self.sources[name])
+        if not (
+            parsed.file.norms or parsed.broken or syntax_diagnostics or name in self.failed_uses
+        ):
             self.problems.add(NoNorm(self.sources[name].whole().before()))
         checked = []
         seen: dict[str, Span] = {}
@@ -194,9 +198,9 @@ class _Check:
             if equations is None:
                 continue
             with guarded(self.problems, norm.name.span):
-                large = self.sizes.too_large(equations, table)
-                if large is not None:
-                    self.problems.add(large)
+                size_problem = self.sizes.too_large(equations, table)
+                if size_problem is not None:
+                    self.problems.add(size_problem)
                     continue
                 lowered = ir_from_ast(equations, table, self.problems)
                 self.values[name, norm.name.name] = lowered.values
@@ -205,65 +209,69 @@ class _Check:
         return checked
 
     def _table(self, name: str) -> dict[str, CallableNorm]:
-        """What the norms of a file can call: each other, and those of the files it uses."""
+        """The norms that a file can call, by name: its own, and those of the files it uses."""
         if name in self.tables:
             return self.tables[name]
         table: dict[str, CallableNorm] = {}
         self.tables[name] = table
         problems = Collector()
-        parsed, found = parsed_source(self.sources[name])
-        problems.extend(found)
+        parsed, syntax_diagnostics = parsed_source(self.sources[name])
+        problems.extend(syntax_diagnostics)
         self.parsed[name] = parsed
-        own = self.equations.setdefault(name, {})
+        equations_by_name = self.equations.setdefault(name, {})
         surplus = too_many(parsed.file.norms)
         if surplus is not None:
             problems.add(surplus)
         for norm in parsed.file.norms if surplus is None else ():
             equations = None
             with guarded(problems, norm.name.span):
-                large = too_large(norm)
-                if large is not None:
-                    problems.add(large)
+                size_problem = too_large(norm)
+                if size_problem is not None:
+                    problems.add(size_problem)
                 elif norm.name.name not in parsed.broken:
                     equations = equations_from_clauses(norm, problems)
-            own.setdefault(norm.name.name, equations)
+            equations_by_name.setdefault(norm.name.name, equations)
         for broken_name in parsed.broken:
-            own.setdefault(broken_name, None)
+            equations_by_name.setdefault(broken_name, None)
         self.problems.extend(problems.sorted())
-        for norm_name, norm_equations in own.items():
+        for norm_name, norm_equations in equations_by_name.items():
             table[norm_name] = CallableNorm(norm_equations, table)
         for use in parsed.file.uses:
-            self._use(use, name, table)
+            self._add_used_norms(use, name, table)
         return table
 
-    def _use(self, use: ast.Use, user: str, table: dict[str, CallableNorm]) -> None:
+    def _add_used_norms(self, use: ast.Use, user: str, table: dict[str, CallableNorm]) -> None:
         if not _is_path(use.path):
-            self.unused.add(user)
+            self.failed_uses.add(user)
             self.problems.add(BadUse(use.span, use.path))
             return
-        found = resolve_use(use.path, user, self.sources)
-        if found is None:
-            self.unused.add(user)
-            known = tuple(n.removeprefix(LIBRARY) for n in self.sources if n.startswith(LIBRARY))
+        used_name = resolve_use(use.path, user, self.sources)
+        if used_name is None:
+            self.failed_uses.add(user)
+            library_names = tuple(
+                n.removeprefix(LIBRARY) for n in self.sources if n.startswith(LIBRARY)
+            )
             hint = "files are looked for beside this one, then in the library"
             reason = "there is no such file"
-            self.problems.add(UnreadableFile(use.span, use.path, reason, known, hint))
+            self.problems.add(UnreadableFile(use.span, use.path, reason, library_names, hint))
             return
-        table_of_used = self._table(found)
-        reason = self.sources[found].problem
-        used = self.parsed[found]
-        if not (reason or used.file.norms or used.broken or parsed_source(self.sources[found])[1]):
+        table_of_used = self._table(used_name)
+        reason = self.sources[used_name].problem
+        used = self.parsed[used_name]
+        if not (
+            reason or used.file.norms or used.broken or parsed_source(self.sources[used_name])[1]
+        ):
             reason = "there is no norm in it"
         if reason:
-            self.unused.add(user)
+            self.failed_uses.add(user)
             self.problems.add(UnreadableFile(use.span, use.path, reason))
-        if any(d.code == INTERNAL for d in parsed_source(self.sources[found])[1]):
-            self.unused.add(user)
+        if any(d.code == INTERNAL for d in parsed_source(self.sources[used_name])[1]):
+            self.failed_uses.add(user)
         for name, norm in table_of_used.items():
-            own = self.equations[found]
-            if name not in own or name in self.equations[user]:
-                continue  # used by the used file, not part of it; or the user has its own
-            taken = table.get(name)
-            if taken is not None and taken.equations is not norm.equations:
+            used_equations = self.equations[used_name]
+            if name not in used_equations or name in self.equations[user]:
+                continue  # of a file that the used file uses; or the user defines the name itself
+            existing = table.get(name)
+            if existing is not None and existing.equations is not norm.equations:
                 self.problems.add(DuplicateName(use.span, name))
             table[name] = norm

@@ -21,7 +21,7 @@ class SpecImportError(ImportError):
 
 
 def install() -> None:
-    """Let `import` find specs on `sys.path` and in packages, after Python's own modules.
+    """Let `import` find specs on `sys.path` and in packages, after all other finders.
 
     What is imported lies in the folder of caches as files. Importing a spec with errors raises
     `SpecImportError`. To unpickle its classes, another process has to call `install()` first.
@@ -37,7 +37,7 @@ def uninstall() -> None:
 
 
 class _SpecFinder:
-    """Looks for specs where Python looks for modules."""
+    """A meta path finder for specs, in the folders in which Python looks for modules."""
 
     @staticmethod
     def find_spec(
@@ -50,16 +50,16 @@ class _SpecFinder:
         for folder in sys.path if path is None else path:
             file = Path(folder or ".") / f"{stem}.norm"
             try:
-                is_there = file.is_file()
+                exists = file.is_file()
             except (OSError, ValueError):
                 continue
-            if is_there:
+            if exists:
                 return spec_from_file_location(name, _compile_file(file, name))
         return None
 
 
 def _compile_file(file: Path, name: str) -> Path:
-    """The Python file of a spec."""
+    """Compile a spec file, unless that is cached; the path of its module."""
     from metanorm.api import SpecError, module_files
     from metanorm.compile_cache import entry_name
     from metanorm.options import Options
@@ -73,9 +73,9 @@ def _compile_file(file: Path, name: str) -> Path:
     digest = entry_name(specs.sources, specs.roots[0], Options())
     for folder in (loaded.cache_folder, loaded.private_folder):
         try:
-            here = folder()
-            if here is not None:
-                return loaded.write_module(module, digest, files, here)
+            cache_path = folder()
+            if cache_path is not None:
+                return loaded.write_module(module, digest, files, cache_path)
         except OSError as error:
             reason = error
     raise SpecImportError(

@@ -1,4 +1,4 @@
-"""JSON as every command prints it: one document, which says by which schema it is to be read."""
+"""JSON as every command prints it: one document, which carries the version of its schema."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """What every document begins with. `error` says why a command failed, where it did."""
+    """The fields of every document. `error` says why a command failed, if it did."""
 
     schema_version: int = SCHEMA_VERSION
     tool: str = "metanorm"
@@ -26,12 +26,12 @@ class Document:
 
 
 def json_text(value: object) -> str:
-    """The value as JSON in ASCII: a terminal shows what it escapes as it is written."""
+    """The value as JSON in ASCII, so that no control character reaches a terminal."""
     return json.dumps(jsonable(value), indent=2, allow_nan=False) + "\n"
 
 
 def jsonable(value: object) -> Any:
-    """The value as JSON has it: fields by name, and `None` for a number that JSON has not."""
+    """The value in types of JSON: fields by name, and `None` for NaN and infinity."""
     if isinstance(value, Enum):
         return jsonable(value.value)
     if is_dataclass(value):

@@ -1,4 +1,4 @@
-"""The names of modules and of their norms, and what cannot be one package together."""
+"""The names of modules and norms, and the problems of specs that become one package."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from metanorm.frontend import LIBRARY
 from metanorm.python_words import KEYWORDS
 from metanorm.source import Source, Span
 
-# What no file can be called on Windows, whatever the end of its name.
+# Names that no file can have on Windows, whatever its extension.
 PORTS = (f"{port}{number}" for port in ("com", "lpt") for number in range(10))
 DEVICES = frozenset(("con", "prn", "aux", "nul", "conin", "conout", *PORTS))
 
@@ -22,7 +22,7 @@ def module_name(source: str) -> str:
 
 
 def module_name_problem(module: str, taken: Iterable[str] = ()) -> str:
-    """Why no module can have this name beside those that are taken; empty where one can."""
+    """Why no module can have this name beside those that are taken; empty if one can."""
     for other in taken:
         if other == module:
             return "would write the same module as another file"
@@ -41,12 +41,13 @@ def naming_problems(
     names: Mapping[str, Sequence[tuple[str, Span]]],
     others: Collection[str] = (),
 ) -> Iterator[BadModuleName]:
-    """What cannot be called so in the package of these specs, which has other modules already.
+    """The problems with names of modules and norms, if these specs become one package.
 
-    `names` are the norms of each spec, and where they are named.
+    `names` has the norms of each spec with the spans of their names. `others` are modules that the
+    package already has.
     """
     modules: list[str] = []
-    places: dict[str, Span] = {}  # of norms
+    norm_spans: dict[str, Span] = {}  # of norms
     for root in roots:
         module = module_name(root)
         reason = module_name_problem(module, (*modules, *(o for o in others if o != module)))
@@ -55,12 +56,12 @@ def naming_problems(
             continue
         modules.append(module)
         for name, span in names.get(root, ()):
-            if name in places:
-                yield BadModuleName(span, name, "is the name of two norms", places[name])
-            places[name] = span
+            if name in norm_spans:
+                yield BadModuleName(span, name, "is the name of two norms", norm_spans[name])
+            norm_spans[name] = span
     for root in roots:
         module = module_name(root)
-        if module in places and module not in (name for name, _ in names.get(root, ())):
+        if module in norm_spans and module not in (name for name, _ in names.get(root, ())):
             reason = "is the name of a norm in another file, which it would hide"
             yield _file_problem(sources[root], reason)
 
@@ -70,12 +71,12 @@ def naming_problems_by_folder(
     roots: Sequence[str],
     names: Mapping[str, Sequence[tuple[str, Span]]],
 ) -> Iterator[BadModuleName]:
-    """The same where the specs of each folder become a package of their own."""
-    folders: dict[str, list[str]] = {}
+    """The same problems, if the specs of each folder become a package of their own."""
+    roots_by_folder: dict[str, list[str]] = {}
     for root in roots:
-        folders.setdefault(posixpath.dirname(root), []).append(root)
-    for inside in folders.values():
-        yield from naming_problems(sources, inside, names)
+        roots_by_folder.setdefault(posixpath.dirname(root), []).append(root)
+    for roots_of_folder in roots_by_folder.values():
+        yield from naming_problems(sources, roots_of_folder, names)
 
 
 def _file_problem(source: Source, reason: str) -> BadModuleName:

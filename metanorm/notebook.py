@@ -19,7 +19,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
-    """Take the magic away again, at `%unload_ext metanorm`."""
+    """Remove the magic. IPython calls this at `%unload_ext metanorm`."""
     shell.magics_manager.magics["cell"].pop("norm", None)
 
 

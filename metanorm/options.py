@@ -1,20 +1,20 @@
-"""What a user can choose. Flags of the command line, `[tool.metanorm]` and the API all end here."""
+"""The options of the compiler, which the command line, `[tool.metanorm]` and the API all set."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-# Modules of plain torch; with kernels in C beside them; with kernels in Triton, too.
+# `torch`: modules alone; `native`: also kernels in C; `triton`: also kernels in C and in Triton.
 Target = Literal["torch", "native", "triton"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Choices that change generated code. They are part of its header."""
+    """Options that change generated code. They are part of its header."""
 
     target: Target = "native"
-    standalone: bool = False  # the package has the runtime inside
+    standalone: bool = False  # the package contains the runtime
     verify_passes: bool = False
 
     def fingerprint(self) -> str:

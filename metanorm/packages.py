@@ -1,4 +1,4 @@
-"""What lies in a generated package already: modules, what they export, and what has no spec."""
+"""The files of a generated package on disk: exports of its modules, and files left over."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from metanorm.targets.package import VENDORED
 
 EXPORT = re.compile(r"^from \.(\w+) import (?:\(([^)]*)\)|([^\n(]*))$", re.MULTILINE)
 GENERATED = ("*.py", "*.c")
-RUNTIME = (".py", ".c", ".h")  # what a runtime inside the package consists of
+RUNTIME = (".py", ".c", ".h")  # extensions of the files of a runtime inside the package
 USE = f"from . import {VENDORED} as runtime\n"
 
 
 @dataclass(frozen=True)
 class Leftover:
-    """A generated file that nothing generates any more."""
+    """A generated file that the current specs and options do not generate."""
 
     path: Path
     module: str
     origin: str  # the name of its spec
-    is_edited: bool  # somebody has put work into it
+    is_edited: bool  # its text differs from the digest in its header
 
     def remedy(self) -> str:
         """What to do about it."""
@@ -34,61 +34,69 @@ class Leftover:
 
 
 def existing_exports(folder: Path) -> dict[str, tuple[str, ...]]:
-    """The modules of a generated package that are still there, with the names they export."""
+    """The modules of a generated package that still exist, with the names they export."""
     text = _text(folder / "__init__.py")
     if not HEADER.match(text):
         return {}
-    found = {}
+    exports = {}
     for module, long, short in EXPORT.findall(text):
         names = tuple(n.strip() for n in (long or short).split(",") if n.strip())
         if (folder / f"{module}.py").is_file():
-            found[module] = names
-    return found
+            exports[module] = names
+    return exports
 
 
 def files_without_spec(folder: Path, modules: Collection[str]) -> list[Leftover]:
-    """Generated files of other modules than these, which are all that have a spec.
+    """Generated files that belong to no module of `modules`, which are all that have a spec.
 
-    Where one file of a module was edited, its kernels are kept with it.
+    If one file of a module was edited, all its files count as edited.
     """
-    gone = [left for left in _generated_files(folder) if left.module not in modules]
-    edited = {left.module for left in gone if left.is_edited}
-    return [replace(left, is_edited=left.module in edited) for left in gone]
+    leftovers = [
+        leftover for leftover in _generated_files(folder) if leftover.module not in modules
+    ]
+    edited_modules = {leftover.module for leftover in leftovers if leftover.is_edited}
+    return [
+        replace(leftover, is_edited=leftover.module in edited_modules) for leftover in leftovers
+    ]
 
 
 def obsolete_files(
     folder: Path, modules: Collection[str], files: Collection[str]
 ) -> list[Leftover]:
-    """Generated files of these modules that are no longer made, such as kernels.
+    """Generated files of these modules that are no longer generated, such as kernels.
 
-    `files` are the names of all that is made now.
+    `files` are the names of all files that are generated now.
     """
-    every = _generated_files(folder)
-    return [left for left in every if left.module in modules and left.path.name not in files]
+    leftovers = _generated_files(folder)
+    return [
+        leftover
+        for leftover in leftovers
+        if leftover.module in modules and leftover.path.name not in files
+    ]
 
 
 def unused_runtime_files(folder: Path, files: Collection[str]) -> list[Leftover]:
-    """Files of a runtime inside the package that are no longer made, and that no module uses.
+    """Files of a runtime inside the package that are no longer generated and that no module uses.
 
-    `files` are the names of all that is made now; other modules may use what was made before.
+    `files` are the names of all files that are generated now. Other modules may use older files.
     """
     others = (path for path in folder.glob("*.py") if path.name not in files)
     if f"{VENDORED}/__init__.py" not in files and any(USE in _text(path) for path in others):
         return []
     paths = sorted(path for path in (folder / VENDORED).rglob("*") if path.suffix in RUNTIME)
-    found = (_leftover(p) for p in paths if p.relative_to(folder).as_posix() not in files)
-    return [left for left in found if left is not None]
+    leftovers = (_leftover(p) for p in paths if p.relative_to(folder).as_posix() not in files)
+    return [leftover for leftover in leftovers if leftover is not None]
 
 
 def _generated_files(folder: Path) -> Iterator[Leftover]:
     for path in sorted(path for pattern in GENERATED for path in folder.glob(pattern)):
-        left = _leftover(path) if path.name != "__init__.py" else None
-        if left is not None:
-            yield left
+        leftover = _leftover(path) if path.name != "__init__.py" else None
+        if leftover is not None:
+            yield leftover
 
 
 def _leftover(path: Path) -> Leftover | None:
-    """A generated file as one that is left over; `None` where it was not generated."""
+    """The file as a leftover; `None` if it was not generated."""
     text = _text(path)
     header = HEADER.match(text)
     if header is None:
@@ -98,7 +106,7 @@ def _leftover(path: Path) -> Leftover | None:
 
 
 def _text(path: Path) -> str:
-    """The text of a file; of one that cannot be read, none."""
+    """The text of a file; empty if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):

@@ -1,6 +1,6 @@
-"""Where the files that ship with metanorm are: the grammar and the spec library.
+"""The folders of files that ship with metanorm: the grammar and the spec library.
 
-In a wheel they lie inside the package, in a checkout beside it.
+A wheel has them inside the package, a checkout beside it.
 """
 
 from __future__ import annotations

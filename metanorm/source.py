@@ -35,7 +35,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A place as people count: `line` and `column` start at one, `offset` at zero."""
+    """A position in a text: `line` and `column` start at one, `offset` at zero."""
 
     line: int
     column: int
@@ -52,17 +52,17 @@ class Source:
     name: str
     text: str
     line_starts: tuple[int, ...] = field(repr=False, compare=False)
-    problem: str = ""  # why there is no text, where a used file cannot be read
+    problem: str = ""  # why a used file cannot be read; then `text` is empty
 
     @staticmethod
     def of(name: str, text: str) -> Source:
-        """Text as it was read: a byte order mark and carriage returns are dropped."""
+        """The source of a text as read, without byte order mark and carriage returns."""
         text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
         starts = [0] + [i + 1 for i, character in enumerate(text) if character == "\n"]
         return Source(name, text, tuple(starts))
 
     def position(self, offset: int) -> Position:
-        """Where the character at `offset` stands."""
+        """The line and column of the character at `offset`."""
         line = bisect_right(self.line_starts, offset)
         return Position(line, offset - self.line_starts[line - 1] + 1, offset)
 
@@ -82,23 +82,22 @@ class Source:
 
 
 def apply_edits(text: str, edits: Iterable[tuple[Span, str]]) -> str:
-    """A text as it was read, with other text in the place of spans of its `Source`.
+    """Replace spans of the `Source` of a text in that text, as read from its file.
 
-    Byte order mark and line ends stay as they are, and new lines end as the others do. The spans
-    must not overlap.
+    Byte order mark and line ends stay, and new lines end like the others. Spans must not overlap.
     """
-    places = _original_offsets(text)
+    original_offsets = _original_offsets(text)
     newline = "\r\n" if "\r\n" in text else "\n"
     for span, replacement in sorted(edits, key=lambda edit: edit[0], reverse=True):
-        start, end = places[span.start], places[span.end]
+        start, end = original_offsets[span.start], original_offsets[span.end]
         text = text[:start] + replacement.replace("\n", newline) + text[end:]
     return text
 
 
 def _original_offsets(text: str) -> list[int]:
-    """Where each character of a `Source` stands in the text that it was made of; last, the end."""
-    begin = len(text) - len(text.removeprefix("\ufeff"))
-    places = [
-        i for i in range(begin, len(text)) if not (text[i] == "\n" and text[i - 1 : i] == "\r")
+    """The offset in the text as read, for each character of its `Source` and for its end."""
+    start = len(text) - len(text.removeprefix("\ufeff"))
+    offsets = [
+        i for i in range(start, len(text)) if not (text[i] == "\n" and text[i - 1 : i] == "\r")
     ]
-    return [*places, len(text)]
+    return [*offsets, len(text)]

@@ -1,4 +1,4 @@
-"""Every stage of the compiler as text or data, for people who want to see it work."""
+"""Each stage of the compiler as text or data: what `metanorm inspect` prints."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Data = dict[str, object]
 
 
 def stage_text(sources: Mapping[str, Source], root: str, stage: str) -> tuple[str, Diagnostics]:
-    """A stage as text, with what was found on the way."""
+    """The output of a stage as text, and the diagnostics up to it."""
     source = sources[root]
     if stage == "tokens":
         tokens = parser().lex(source.text, dont_ignore=True)
@@ -80,7 +80,7 @@ def stage_text(sources: Mapping[str, Source], root: str, stage: str) -> tuple[st
 
 
 def kernel_text(program: Program, stage: str) -> str:
-    """What the programs of a norm look like on their way to kernels, variant by variant."""
+    """The programs of a norm at a stage of kernel generation, for each variant and direction."""
     optimised = optimize(program)
     try:
         if stage == "nest":
@@ -95,10 +95,12 @@ def kernel_text(program: Program, stage: str) -> str:
             if reasons:
                 return _no_kernels_text(program, reasons[0])
             return "\n".join(plan_text(planned, title) for title, planned in plans)
-        made = [after for after in trace(optimised) if after.step == stage]
+        traced = [entry for entry in trace(optimised) if entry.step == stage]
     except (NoKernels, NotDerivable) as reason:
         return _no_kernels_text(program, str(reason))
-    return "\n".join(_titled(f"{a.variant}, {a.direction}", a.program) for a in made)
+    return "\n".join(
+        _titled(f"{entry.variant}, {entry.direction}", entry.program) for entry in traced
+    )
 
 
 def _no_kernels_text(program: Program, reason: str) -> str:
@@ -106,14 +108,14 @@ def _no_kernels_text(program: Program, reason: str) -> str:
 
 
 def _directed_programs(optimised: Program, name: str) -> Iterator[tuple[str, Program]]:
-    """The programs that plans are made for."""
-    for found in directions(optimised):
-        yield f"{name}, {found.variant}, forward", found.forward
-        yield f"{name}, {found.variant}, backward", found.backward
+    """Each forward and backward program, with a title."""
+    for variant in directions(optimised):
+        yield f"{name}, {variant.variant}, forward", variant.forward
+        yield f"{name}, {variant.variant}, backward", variant.backward
 
 
 def _texts_by_layout(optimised: Program) -> Iterator[str]:
-    """The programs for each layout: others where the parts of a split axis lie together."""
+    """The programs for each layout of the input, if the layout changes the program."""
     for title, program in _directed_programs(optimised, optimised.name):
         for layout in possible_layouts(program) if program.inputs[0].dims else ():
             laid_out = program_in_layout(program, layout)
@@ -122,9 +124,9 @@ def _texts_by_layout(optimised: Program) -> Iterator[str]:
 
 
 def exchange_text(program: Program) -> str:
-    """The programs of a norm for pieces of axes: of samples, and of all that can be divided."""
-    known = divided(optimize(program))
-    variants = known.variants if known else ()
+    """The programs of a norm whose axes are divided among processes."""
+    division = divided(optimize(program))
+    variants = division.variants if division else ()
     titled = [_titled(f"pieces of {', '.join(v.axes)}", v.program) for v in variants]
     return "\n".join(titled) or f"{program.name} exchanges nothing\n"
 
@@ -134,7 +136,7 @@ def _titled(title: str, program: Program) -> str:
 
 
 def stage_data(sources: Mapping[str, Source], root: str, stage: str) -> tuple[Data, Diagnostics]:
-    """A stage as data: `ast`, `programs`, or `text` where it is text already."""
+    """The output of a stage as data: `ast`, `programs`, or `text`."""
     if stage == "ast":
         problems = Collector()
         return {"ast": parse(sources[root], problems).file}, problems.sorted()
@@ -142,19 +144,19 @@ def stage_data(sources: Mapping[str, Source], root: str, stage: str) -> tuple[Da
         checked = frontend.check(sources, [root])
         programs = tuple(program_at(norm.program, stage) for norm in checked.norms[root])
         return {"programs": programs}, checked.diagnostics
-    text, found = stage_text(sources, root, stage)
-    return {"text": text}, found
+    text, diagnostics = stage_text(sources, root, stage)
+    return {"text": text}, diagnostics
 
 
 def program_at(program: Program, stage: str) -> Program:
-    """The program as the front end made it, or after a pass."""
+    """The program after the front end (`ir`), or after a pass."""
     if stage == "ir":
         return program
     return next(after for name, after in stages(program) if name == stage)
 
 
 def _ast_text(node: object, indent: int = 0) -> str:
-    """A node as nested lines, without positions."""
+    """A syntax node as indented lines, without spans."""
     pad = "  " * indent
     if isinstance(node, ast.Node):
         lines = [f"{pad}{type(node).__name__}"]

@@ -1,4 +1,4 @@
-"""What to say where torch is missing: the compiler does without, what runs modules does not."""
+"""The message for a missing torch. Compiling needs no torch, but running modules does."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ INSTALL_TORCH = "pip install 'metanorm[torch]'"
 
 
 def import_failure(error: ImportError) -> str:
-    """Why something cannot be imported, and what to do if it is for torch."""
+    """Why an import failed; if torch is missing, how to install it."""
     if (error.name or "").partition(".")[0] == "torch":
         return f"torch is not installed: {INSTALL_TORCH}"
     return str(error)

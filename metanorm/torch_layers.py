@@ -1,9 +1,9 @@
 """The normalization layers of torch, and which of them a norm is.
 
-Each layer is written down as what it is for any axes, from which comes its spec for the axes of a
-norm. The norm is that layer where both come out of the optimiser as the same program, whatever
-either calls its parts. Its class then derives from the layer's class, for tools that look for it,
-provided that what those read can be served.
+A table describes each layer for any axes. From it follows the spec of the layer on the axes of a
+norm. The norm is the layer if both optimise to the same program, up to names. The generated class
+then derives from the class of the layer, so that `isinstance` checks of tools hold, provided that
+the norm can serve the attributes that those tools read.
 """
 
 from __future__ import annotations
@@ -32,12 +32,11 @@ RUNNING = ("running_mean", "running_var", "num_batches_tracked")
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer of torch: the class that tools know, and what it computes.
+    """A layer of torch: its class, and what it computes.
 
-    Its input has the groups of axes `axes`, in order. `pools` says how each of some groups is
-    pooled, and `affine` is the group that parameters lie on. `attributes` are what tools read
-    besides tensors, with the part of the spec that each stands for: a hyperparameter, or a group
-    of axes for its length.
+    Its input has the groups of axes `axes`, in order. `pools` says how some groups are pooled, and
+    `affine` is the group that parameters have. `attributes` maps attributes that tools read, other
+    than tensors, to parts of the spec: a hyperparameter, or a group of axes, whose length it is.
     """
 
     name: str
@@ -105,12 +104,12 @@ LAYERS = (
 
 
 class CannotServe(Exception):
-    """Tools would not find in a norm what they read of the layer that it equals."""
+    """A norm lacks an attribute that tools read of the layer that it equals."""
 
 
 @dataclass(frozen=True)
 class LayerMatch:
-    """The layer of torch that a norm is; without a base where tools could not use it as one."""
+    """The layer of torch that a norm equals; without `base` if tools could not use it as one."""
 
     layer: str
     base: TorchBase | None
@@ -121,14 +120,16 @@ def matching_layer(program: Program, optimised: Program) -> LayerMatch | None:
     """The layer of torch that computes what a norm computes, if there is one."""
     if not _may_match(program):
         return None
-    own = Fingerprint(optimised)
+    norm_fingerprint = Fingerprint(optimised)
     for layer in LAYERS:
         groups = _groups(layer, program)
         if groups is None:
             continue
-        theirs = _fingerprint(_spec(layer, groups, program))
-        if theirs is not None and theirs.digest == own.digest:
-            parts = {name: own.names[part] for part, name in theirs.names.items()}
+        layer_fingerprint = _fingerprint(_spec(layer, groups, program))
+        if layer_fingerprint is not None and layer_fingerprint.digest == norm_fingerprint.digest:
+            parts = {
+                name: norm_fingerprint.names[part] for part, name in layer_fingerprint.names.items()
+            }
             try:
                 return LayerMatch(layer.name, _base_class(layer, groups, program, parts))
             except CannotServe as problem:
@@ -137,7 +138,7 @@ def matching_layer(program: Program, optimised: Program) -> LayerMatch | None:
 
 
 def _may_match(program: Program) -> bool:
-    """Whether a norm has no more than a layer of torch has."""
+    """Whether a norm may equal a layer of torch: a cheap test before programs are compared."""
     return (
         program.target == "activation"
         and len(program.inputs) == len(program.outputs) == 1
@@ -148,7 +149,7 @@ def _may_match(program: Program) -> bool:
 
 
 def _groups(layer: Layer, program: Program) -> dict[str, list[Axis]] | None:
-    """The axes of the input in the place of each group of a layer, if they can stand there."""
+    """The axes of the input for each group of axes of a layer; `None` if they do not fit."""
     axes = {axis.name: axis for axis in program.axes}
     dims = [axes[name] for name in program.inputs[0].dims]
     if layer.axes == "BD":
@@ -157,15 +158,15 @@ def _groups(layer: Layer, program: Program) -> dict[str, list[Axis]] | None:
     else:
         groups = {"N": dims[:1], "C": dims[1:2], "S": dims[2:]}
     sized = [axis for part in layer.attributes.values() for axis in groups.get(part, ())]
-    whole = all(axis.size is not None for axis in sized)
-    fit = whole and all(axis in sized for axis in dims if axis.size is not None)
-    single = not any(axis.variadic for name in "NC" for axis in groups.get(name, ()))
-    filled = all(groups[name] for name in groups if name != "S" or tuple(layer.pools) == ("S",))
-    return groups if fit and single and filled else None
+    are_sized = all(axis.size is not None for axis in sized)
+    fits = are_sized and all(axis in sized for axis in dims if axis.size is not None)
+    are_single = not any(axis.variadic for name in "NC" for axis in groups.get(name, ()))
+    are_filled = all(groups[name] for name in groups if name != "S" or tuple(layer.pools) == ("S",))
+    return groups if fits and are_single and are_filled else None
 
 
 def _spec(layer: Layer, groups: Mapping[str, Sequence[Axis]], program: Program) -> str:
-    """The spec of a layer for inputs with these axes, with as many parameters as a norm has."""
+    """The spec of a layer for inputs with these axes, with as many parameters as the norm has."""
 
     def axes(group: str, suffix: str = "") -> list[str]:
         stars = ("*" if axis.variadic else "" for axis in groups[group])
@@ -189,7 +190,7 @@ def _spec(layer: Layer, groups: Mapping[str, Sequence[Axis]], program: Program) 
 
 @lru_cache(maxsize=256)
 def _fingerprint(spec: str) -> Fingerprint | None:
-    """The fingerprint of a layer; none where the axes are such that it has no meaning."""
+    """The fingerprint of the spec of a layer; `None` if the spec has errors for these axes."""
     source = Source.of("torch.norm", spec)
     norms = check({source.name: source}, [source.name]).norms[source.name]
     return Fingerprint(optimize(norms[0].program)) if norms else None
@@ -201,7 +202,7 @@ def _base_class(
     program: Program,
     parts: Mapping[str, str],
 ) -> TorchBase:
-    """How a norm serves what tools read of a layer. Raises `CannotServe`."""
+    """How a norm serves the attributes of the layer that it equals. Raises `CannotServe`."""
     for name in (*PARAMETERS, *RUNNING):
         if parts.get(name, name) != name:
             raise CannotServe(f"its `{parts[name]}` is what torch calls `{name}`")
@@ -209,15 +210,15 @@ def _base_class(
     served: dict[str, BaseAttribute] = {}
     for attribute, part in layer.attributes.items():
         if part in groups:
-            found = _served_length(groups[part], attribute == "normalized_shape")
+            attribute_source = _served_length(groups[part], attribute == "normalized_shape")
         elif part == "momentum" and not program.buffers:
-            found = FixedAttribute(None)
+            attribute_source = FixedAttribute(None)
         else:
-            found = _served_number(parts.get(part), program, attribute in layer.nullable)
-        if found is None:
+            attribute_source = _served_number(parts.get(part), program, attribute in layer.nullable)
+        if attribute_source is None:
             raise CannotServe(f"nothing of it can stand for `{attribute}`")
-        if found != RenamedAttribute(attribute):
-            served[attribute] = found
+        if attribute_source != RenamedAttribute(attribute):
+            served[attribute] = attribute_source
     if layer.switch not in switches:
         served[layer.switch] = FixedAttribute(bool(program.params))
     if "momentum" in layer.attributes and "track_running_stats" not in switches:
@@ -228,13 +229,13 @@ def _base_class(
                 f"its argument `{argument.name}` is not what torch calls by that name"
             )
     names = {p.name for p in program.params}
-    without = tuple(name for name in layer.parameters if name not in names)
-    untracked = RUNNING if "momentum" in layer.attributes and not program.buffers else ()
-    return TorchBase(layer.name, served, without, untracked)
+    absent_parameters = tuple(name for name in layer.parameters if name not in names)
+    absent_buffers = RUNNING if "momentum" in layer.attributes and not program.buffers else ()
+    return TorchBase(layer.name, served, absent_parameters, absent_buffers)
 
 
 def _served_number(name: str | None, program: Program, nullable: bool) -> BaseAttribute | None:
-    """A hyperparameter; not one that may be `None` where a tool reckons with a number."""
+    """A hyperparameter as an attribute; `None` if it may be `None` and tools expect a number."""
     argument = next((a for a in program.arguments if a.name == name), None)
     if argument is None or (argument.default is None and not argument.required and not nullable):
         return None
@@ -242,7 +243,7 @@ def _served_number(name: str | None, program: Program, nullable: bool) -> BaseAt
 
 
 def _served_length(axes: Sequence[Axis], is_shape: bool) -> BaseAttribute | None:
-    """The argument that a length or a shape is, or what else it is made of."""
+    """The lengths of axes as an attribute: an argument, a fixed number, or a shape of both."""
     sizes = [axis.size for axis in axes]
     lengths = [
         size.name if isinstance(size, Hyper) else int(size.value)

@@ -1,4 +1,4 @@
-"""The folder of caches: where it is, and what in it is safe to use.
+"""The cache folder of a user: its path, and safe reading and writing of its files.
 
 The compiler and the runtime share it. All of it may be removed at any time.
 """
@@ -16,25 +16,25 @@ NATIVE, COMPILED, MODULES = CACHES = ("native", "compiled", "modules")
 
 
 def root() -> Path | None:
-    """The folder that holds every cache; `None` for a user without a home. It need not exist."""
-    given = os.environ.get("METANORM_CACHE")
+    """The folder of all caches, which may not exist yet; `None` for a user without a home."""
+    configured = os.environ.get("METANORM_CACHE")
     try:
-        path = Path(given).absolute() if given else _default_folder() / "metanorm"
+        path = Path(configured).absolute() if configured else _default_folder() / "metanorm"
     except OSError:  # the current folder is gone
         return None
     return path if path.is_absolute() else None
 
 
 def folder(name: str) -> Path | None:
-    """One of the caches, made where it is missing; `None` where it cannot be used, or not safely.
+    """The folder of one cache, created if it is missing; `None` if it cannot be used safely.
 
-    What lies in it is run, so that nobody else may be able to write it.
+    Its files are executed, so nobody but this user may be able to write to it.
     """
-    above = root()
-    if above is None:
+    parent = root()
+    if parent is None:
         return None
     try:
-        path = above / name
+        path = parent / name
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         return path if is_only_ours(path.lstat(), stat.S_IFDIR) else None
     except OSError:
@@ -42,18 +42,18 @@ def folder(name: str) -> Path | None:
 
 
 def content(path: Path) -> bytes:
-    """The bytes of a file that nobody else could write; none where there is no such file."""
+    """The bytes of a file that only this user can write; empty if there is no such file."""
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     try:
         with open(os.open(path, flags), "rb") as file:
-            safe = is_only_ours(os.fstat(file.fileno()), stat.S_IFREG)
-            return file.read() if safe else b""
+            is_safe = is_only_ours(os.fstat(file.fileno()), stat.S_IFREG)
+            return file.read() if is_safe else b""
     except OSError:
         return b""
 
 
 def keep(path: Path, data: bytes) -> bool:
-    """Put a file into a cache in one step; whether that worked."""
+    """Write a file of a cache atomically. Returns whether that worked."""
     handle, temporary = -1, ""
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -68,23 +68,23 @@ def keep(path: Path, data: bytes) -> bool:
         return False
 
 
-def is_only_ours(is_now: os.stat_result, kind: int) -> bool:
-    """Whether it is of this kind, this user's, and writable by no other."""
-    if stat.S_IFMT(is_now.st_mode) != kind:
+def is_only_ours(status: os.stat_result, kind: int) -> bool:
+    """Whether a file is of a kind such as `stat.S_IFDIR`, and only this user owns and writes it."""
+    if stat.S_IFMT(status.st_mode) != kind:
         return False
     if not hasattr(os, "geteuid"):  # Windows keeps the folders of a user to the user
         return True
-    return is_now.st_uid == os.geteuid() and not is_now.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _default_folder() -> Path:
-    """Where the system wants caches of this user; relative for a user without a home."""
-    variable, below = {
+    """The folder for caches by the rules of the system; relative for a user without a home."""
+    variable, below_home = {
         "win32": ("LOCALAPPDATA", "AppData/Local"),
         "darwin": ("", "Library/Caches"),
     }.get(sys.platform, ("XDG_CACHE_HOME", ".cache"))
-    named = Path(os.environ.get(variable, ""))
-    if named.is_absolute():
-        return named
+    configured = Path(os.environ.get(variable, ""))
+    if configured.is_absolute():
+        return configured
     home = "" if os.environ.get("HOME") == "" else os.path.expanduser("~")  # "~" where unknown
-    return Path(home) / below
+    return Path(home) / below_home

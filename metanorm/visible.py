@@ -1,8 +1,8 @@
-"""Text from specs and file names, made safe to show.
+"""Text from specs and file names, made safe to print.
 
-A comment may hold what moves a cursor, sets colours or turns the text around, and the name of a
-file may be no UTF-8. Which characters that is, is listed here and not asked of `unicodedata`: what
-a compiler prints must not depend on the version of Python that runs it.
+A comment may contain characters that move a cursor, set colours or reverse the text, and a file
+name may not be UTF-8. This module lists those characters instead of asking `unicodedata`: the
+output of the compiler must not depend on the version of Python that runs it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 def visible(text: str) -> str:
-    """The text on one line, each character that is not shown replaced by one that is."""
+    """The text on one line, with U+FFFD in the place of each hidden character."""
     return _HIDDEN.sub(REPLACEMENT, text.replace("\t", " "))
 
 
@@ -33,13 +33,13 @@ def visible_lines(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Text for a comment or a docstring, with a blank for each character that is not shown."""
+    """Text for a comment or a docstring, with a blank in the place of each hidden character."""
     return _HIDDEN.sub(" ", text)
 
 
 def encodable(text: str) -> str:
-    """The text with bytes of a file name that are no UTF-8 as `\\xff`, so that any encoding of
-    Unicode can hold it."""
+    """The text with bytes of a file name that are not UTF-8 written as `\\xff`: any encoding of
+    Unicode can represent it."""
     return (
         _SURROGATE_BYTE.sub(lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02x}", text)
         .encode(errors="backslashreplace")

@@ -1,6 +1,6 @@
-"""Files: finding and reading specs, writing and comparing generated modules.
+"""Files: reads specs, compares and writes generated modules.
 
-The compiler itself reads and writes nothing; this module brings the files in and out.
+The compiler itself does no I/O; this module does.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from metanorm.targets.header import HEADER, digest
 from metanorm.version import __version__
 
 MAX_BYTES = 256 * 1024
-# What to do about a file that cannot be read.
+# Why a file cannot be read, and what to do about it.
 MISSING, FOLDER, SPECIAL, LARGE, CLOSED = (
     "there is no such file",
     "it is a folder",
@@ -41,7 +41,7 @@ REMEDIES = {
     CLOSED: "change its permissions",
 }
 MAX_FILES = 100
-MAX_SUGGESTED = 20  # files for which near names are looked for
+MAX_SUGGESTED = 20  # missing files for which the nearest name is searched
 STDIN = "-"
 
 Status = Literal[
@@ -58,16 +58,18 @@ Status = Literal[
 
 
 class WorkspaceError(Exception):
-    """Something about paths that no spec is to blame for: shown as it is, exit code 2."""
+    """A problem with paths rather than with a spec. The message is printed as is; exit code 2."""
 
 
 @dataclass
 class Workspace:
-    """The specs of one run: all sources by name, and which of them were asked for."""
+    """The specs of one run: all sources by name, and the roots, which the user named."""
 
     sources: dict[str, Source] = field(default_factory=dict)
     roots: list[str] = field(default_factory=list)
-    texts: dict[str, str] = field(default_factory=dict)  # of the roots, with their line ends
+    texts: dict[str, str] = field(
+        default_factory=dict
+    )  # of the roots, as read, with their line ends
     diagnostics: tuple[Diagnostic, ...] = ()
 
 
@@ -79,24 +81,24 @@ def load(
 ) -> Workspace:
     """The specs at these paths (folders are searched), with everything they use.
 
-    `stdin` is what the path `-` stands for. `texts` stand for the files of these names, as the
-    open documents of an editor do.
+    `stdin` is the content of the path `-`. `texts` replace the files of these names, as open
+    documents of an editor do.
     """
     workspace = Workspace()
-    shadows = {} if texts is None else texts
+    open_texts = {} if texts is None else texts
     problems = Collector()
     for path in _spec_files(paths):
         name = "<stdin>" if path == STDIN else Path(path).as_posix()
         if name in workspace.roots:
             continue
-        shadow = _encoded(shadows, name)
-        given = stdin if path == STDIN and shadow is None else shadow
-        text = _root_text(name, given, problems)
+        open_text = _encoded(open_texts, name)
+        data = stdin if path == STDIN and open_text is None else open_text
+        text = _root_text(name, data, problems)
         if text is not None:
             workspace.texts[name] = text
             workspace.sources[name] = Source.of(name, text)
             workspace.roots.append(name)
-    _load_used(workspace, shadows)
+    _load_used(workspace, open_texts)
     workspace.diagnostics = problems.sorted()
     return workspace
 
@@ -120,27 +122,27 @@ def load_library() -> Workspace:
 def _spec_files(paths: Sequence[str]) -> Iterable[str]:
     for path in paths:
         if path != STDIN and os.path.isdir(path) and not path.endswith(".norm"):
-            found = sorted(Path(path).rglob("*.norm"))
-            if not found:
+            spec_files = sorted(Path(path).rglob("*.norm"))
+            if not spec_files:
                 raise WorkspaceError(f"there are no .norm files in `{path}`")
-            yield from (str(file) for file in found)
+            yield from (str(file) for file in spec_files)
         else:
             yield path
 
 
 def _encoded(texts: Mapping[str, str], name: str) -> bytes | None:
-    """The text of that name as a file has it."""
+    """The text of that name as the bytes of a file; `None` if there is no such text."""
     return texts[name].encode(errors="surrogatepass") if name in texts else None
 
 
-def _root_text(name: str, given: bytes | None, problems: Collector) -> str | None:
+def _root_text(name: str, data: bytes | None, problems: Collector) -> str | None:
     """The text of a spec, or `None` after reporting why it cannot be read."""
-    text, reason = _read(Path(name)) if given is None else _decoded(given)
+    text, reason = _read(Path(name)) if data is None else _decoded(data)
     if reason:
         names = [p.name for p in Path(name).parent.glob("*.norm")] if _is_dir(name) else []
-        known = tuple((Path(name).parent / n).as_posix() for n in names)
+        neighbours = tuple((Path(name).parent / n).as_posix() for n in names)
         hint = REMEDIES.get(reason, "a spec is a text file in UTF-8")
-        problems.add(UnreadableFile(Span(name, 0, 0), name, reason, known, hint))
+        problems.add(UnreadableFile(Span(name, 0, 0), name, reason, neighbours, hint))
         return None
     return text
 
@@ -152,7 +154,7 @@ def _is_dir(name: str) -> bool:
 
 
 def _read(path: Path) -> tuple[str, str]:
-    """The text, or why there is none. Reads at most a little more than is allowed."""
+    """The text of a file, or why it cannot be read. Reads at most `MAX_BYTES` and one byte."""
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
@@ -170,7 +172,7 @@ def _read(path: Path) -> tuple[str, str]:
 
 
 def _decoded(data: bytes) -> tuple[str, str]:
-    """The text of a file, or why it has none."""
+    """The text of the bytes of a file, or why they are no spec."""
     if len(data) > MAX_BYTES:
         return "", LARGE
     try:
@@ -180,9 +182,9 @@ def _decoded(data: bytes) -> tuple[str, str]:
 
 
 def _load_used(workspace: Workspace, texts: Mapping[str, str]) -> None:
-    """Read what the sources use, and what that uses: beside the user, else from the library.
+    """Read all sources that the roots use, directly or not: beside the user, else in the library.
 
-    What cannot be read is a source with a problem, which is reported where it is used.
+    A file that cannot be read becomes a source with a problem, which its `use` reports.
     """
     library = resource("specs")
     shipped = {LIBRARY + name: library / name for name in library_specs()}
@@ -194,10 +196,10 @@ def _load_used(workspace: Workspace, texts: Mapping[str, str]) -> None:
             if resolve_use(path, user, workspace.sources) is not None:
                 continue
             beside = Path(os.path.normpath(Path(user).parent / path)).as_posix()
-            shadow = _encoded(texts, beside)
-            there = shadow is not None or os.path.exists(beside)
-            if not user.startswith(LIBRARY) and there:
-                text, reason = _read(Path(beside)) if shadow is None else _decoded(shadow)
+            open_text = _encoded(texts, beside)
+            exists = open_text is not None or os.path.exists(beside)
+            if not user.startswith(LIBRARY) and exists:
+                text, reason = _read(Path(beside)) if open_text is None else _decoded(open_text)
                 if len(workspace.sources) > MAX_FILES:
                     reason = f"more than {MAX_FILES} files are used"
                 name = beside
@@ -226,7 +228,7 @@ def _add_nearest(path: str, shipped: Mapping[str, Path], workspace: Workspace) -
 
 @dataclass(frozen=True)
 class Output:
-    """A generated file beside what is on disk."""
+    """A generated file, and the file on disk that it would replace."""
 
     path: Path
     text: str
@@ -235,7 +237,7 @@ class Output:
 
 
 def plan_outputs(files: Mapping[str, str], folder: Path) -> list[Output]:
-    """What writing these files would do, and why."""
+    """What writing these files would change, and why."""
     return [_output(folder / name, text) for name, text in sorted(files.items())]
 
 
@@ -254,7 +256,7 @@ def _output(path: Path, text: str) -> Output:
 
 
 def _status(before: str, after: str) -> Status:
-    """Why a file differs from what would be written now."""
+    """Why a file differs from the text that would be written now."""
     if before == after:
         return "unchanged"
     old, new = HEADER.match(before), HEADER.match(after)
@@ -270,33 +272,35 @@ def _status(before: str, after: str) -> Status:
 
 
 def write_outputs(outputs: Sequence[Output]) -> None:
-    """Write what differs, each file in one step, and none before the disk has room for all.
+    """Write the files that differ, each atomically, and none before the disk has room for all.
 
-    Raises `WorkspaceError` where the folder or the disk does not allow it.
+    Raises `WorkspaceError` if the folder or the disk does not allow it.
     """
-    waiting: list[tuple[Path, Path]] = []
+    temporary_files: list[tuple[Path, Path]] = []
     try:
         for output in outputs:
             if output.status != "unchanged":
                 output.path.parent.mkdir(parents=True, exist_ok=True)
-                waiting.append((_temporary_file(output.path, output.text.encode()), output.path))
-        while waiting:
-            os.replace(*waiting[0])
-            waiting.pop(0)
+                temporary_files.append(
+                    (_temporary_file(output.path, output.text.encode()), output.path)
+                )
+        while temporary_files:
+            os.replace(*temporary_files[0])
+            temporary_files.pop(0)
     except OSError as error:
         reason = error.strerror or str(error)
         raise WorkspaceError(f"cannot write `{error.filename or ''}`: {reason}") from error
     finally:
-        for temporary, _ in waiting:
+        for temporary, _ in temporary_files:
             with contextlib.suppress(OSError):
                 temporary.unlink()
 
 
 def rewrite_spec(path: Path, before: str, after: str) -> None:
-    """Put `after` in the place of `before`, a spec's text as it was read, in one step.
+    """Replace the text of a spec atomically. `before` is its text as it was read.
 
-    Permissions stay, and a link stays a link. Raises `WorkspaceError`, and changes nothing, where
-    the file is read-only or holds something else by now.
+    Permissions stay, and a link stays a link. Raises `WorkspaceError` without a change if the file
+    is read-only or its text is not `before`.
     """
     target = Path(os.path.realpath(path))
     try:
@@ -316,7 +320,7 @@ def rewrite_spec(path: Path, before: str, after: str) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file in one step, over one that exists. Raises `WorkspaceError` if that fails."""
+    """Write a file atomically, over one that exists. Raises `WorkspaceError` if that fails."""
     if path.is_dir():
         raise WorkspaceError(f"cannot write `{path}`: it is a folder")
     temporary: Path | None = None
@@ -331,7 +335,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def _temporary_file(path: Path, data: bytes) -> Path:
-    """The content in a new file beside its place, with the permissions a new file gets."""
+    """A temporary file beside `path` with this content, and with the permissions of a new file."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -346,6 +350,8 @@ def _temporary_file(path: Path, data: bytes) -> Path:
     return Path(name)
 
 
-def unknown_name(name: str, known: Iterable[str], what: str) -> WorkspaceError:
-    """The error for a name on the command line that there is not."""
-    return WorkspaceError("; ".join((f"there is no {what} `{name}`", *did_you_mean(name, known))))
+def unknown_name(name: str, candidates: Iterable[str], what: str) -> WorkspaceError:
+    """The error for an unknown name on the command line."""
+    return WorkspaceError(
+        "; ".join((f"there is no {what} `{name}`", *did_you_mean(name, candidates)))
+    )

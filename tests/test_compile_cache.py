@@ -98,7 +98,7 @@ def test_the_compiler_is_known_by_its_files() -> None:
 
 def test_force_compiles_everything(compiled: list[str]) -> None:
     compile_texts(TEXTS)
-    compile_texts(TEXTS, anew=True)
+    compile_texts(TEXTS, recompile=True)
     assert compiled == ["user", "other"] * 2
 
 

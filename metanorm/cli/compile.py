@@ -158,7 +158,7 @@ def _compile_once(wanted: CompileRequest) -> None:
         compile_in_processes(wanted.jobs) if wanted.jobs > 1 else compile_in_turn
     )
     result = compile_changed(
-        workspace.sources, workspace.roots, options, others, back_ends, anew=wanted.force
+        workspace.sources, workspace.roots, options, others, back_ends, recompile=wanted.force
     )
     found = (*workspace.diagnostics, *result.diagnostics)
     write_diagnostics(found, workspace.sources, sys.stderr)

@@ -95,7 +95,7 @@ class UnknownAxis(Problem):
 
     span: Span
     axis: str
-    known: tuple[str, ...]
+    candidates: tuple[str, ...]
     declared: Span | None = None
     can_size: bool = False
     alone: bool = False  # it stands where no group of axes can
@@ -107,12 +107,12 @@ class UnknownAxis(Problem):
         return "no input has this axis"
 
     def secondary(self) -> tuple[Label, ...]:
-        if not self.declared or not self.known:
+        if not self.declared or not self.candidates:
             return ()
-        return (Label(span=self.declared, text=f"the axes are {listing(self.known)}"),)
+        return (Label(span=self.declared, text=f"the axes are {listing(self.candidates)}"),)
 
     def helps(self) -> tuple[str, ...]:
-        bare = {name.lstrip("*"): name for name in self.known}
+        bare = {name.lstrip("*"): name for name in self.candidates}
         if self.axis.lstrip("*") in bare:
             return (f"it is introduced as `{bare[self.axis.lstrip('*')]}`",)
         guess = nearest(self.axis.lstrip("*"), bare)
@@ -123,7 +123,7 @@ class UnknownAxis(Problem):
         return ("axes are introduced by `input`",)
 
     def fixes(self) -> tuple[Fix, ...]:
-        bare = {name.lstrip("*"): name for name in self.known}
+        bare = {name.lstrip("*"): name for name in self.candidates}
         written = self.axis.lstrip("*")
         if written in bare:  # with a `*` too many; or too few, where one axis may be meant
             starred = bare[written].startswith("*")
@@ -172,20 +172,20 @@ class OutputAxes(Problem):
 
     span: Span
     expected: tuple[str, ...]
-    found: tuple[str, ...]
+    actual: tuple[str, ...]
     declared: Span
     is_loss: bool = False
 
     def message(self) -> str:
-        plural = "es" if len(self.found) > 1 else "is"
-        found = f"the ax{plural} {listing(self.found)}" if self.found else "no axes"
+        plural = "es" if len(self.actual) > 1 else "is"
+        actual = f"the ax{plural} {listing(self.actual)}" if self.actual else "no axes"
         if self.is_loss:
-            return f"the output of a loss is a single number, but this has {found}"
-        return f"the output has {found}, the input has {listing(self.expected)}"
+            return f"the output of a loss is a single number, but this has {actual}"
+        return f"the output has {actual}, the input has {listing(self.expected)}"
 
     def label(self) -> str:
-        missing = [axis for axis in self.expected if axis not in self.found]
-        surplus = [axis for axis in self.found if axis not in self.expected]
+        missing = [axis for axis in self.expected if axis not in self.actual]
+        surplus = [axis for axis in self.actual if axis not in self.expected]
         if self.is_loss:
             return f"not pooled over {listing(surplus)}"
         if missing:
@@ -198,7 +198,7 @@ class OutputAxes(Problem):
     def helps(self) -> tuple[str, ...]:
         if self.is_loss:
             return ("pool what is left, for example with `mean(... over C)`",)
-        surplus = [axis for axis in self.found if axis not in self.expected]
+        surplus = [axis for axis in self.actual if axis not in self.expected]
         if surplus:
             return (f"pool it away, for example with `mean(... over {surplus[0]})`",)
         return ("further outputs may have other axes: `output y, mean`",)

@@ -46,7 +46,7 @@ class UnknownDtype(Problem):
 
     span: Span
     name: str
-    known: tuple[str, ...]
+    candidates: tuple[str, ...]
     is_tensor: bool = False
 
     def message(self) -> str:
@@ -55,8 +55,8 @@ class UnknownDtype(Problem):
     def helps(self) -> tuple[str, ...]:
         if self.is_tensor:
             return (f"the dtype of a tensor is written `like {self.name}`",)
-        guess = did_you_mean(self.name, self.known)
-        return guess or (f"dtypes are {listing(self.known, 'or')}",)
+        guess = did_you_mean(self.name, self.candidates)
+        return guess or (f"dtypes are {listing(self.candidates, 'or')}",)
 
     def fixes(self) -> tuple[Fix, ...]:
-        return () if self.is_tensor else nearest_name_fix(self.span, self.name, self.known)
+        return () if self.is_tensor else nearest_name_fix(self.span, self.name, self.candidates)

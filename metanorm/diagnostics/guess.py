@@ -1,4 +1,4 @@
-"""Fixes that put another name, or another text, in the place of one that is wrong."""
+"""Fixes that replace a name or a text by another one."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ SAFE, UNSAFE = Applicability.SAFE, Applicability.UNSAFE
 
 
 def nearest_name_fix(
-    span: Span, name: str, known: Iterable[str], meaning: str = ""
+    span: Span, name: str, candidates: Iterable[str], meaning: str = ""
 ) -> tuple[Fix, ...]:
-    """The nearest known name at the beginning of `span`, where `name` stands; nothing if none is.
+    """The fix that replaces `name`, at the start of `span`, by the nearest candidate, if any.
 
-    Safe where one known name has the same letters in another case, which is a slip and no other
-    thing. Any other name may be a different thing, so that `meaning` says what it is.
+    The fix is safe if exactly one candidate differs in case alone, since only a slip explains that.
+    Any other candidate may mean something else; `meaning` then says what the name stands for.
     """
-    candidates = set(known)
-    guess = nearest(name, candidates)
+    names = set(candidates)
+    guess = nearest(name, names)
     if guess is None:
         return ()
-    same = [c for c in candidates if c.lower() == name.lower()]
+    same = [c for c in names if c.lower() == name.lower()]
     return (replacement_fix(span, name, guess, SAFE if same == [guess] else UNSAFE, meaning),)
 
 
 def replacement_fix(
-    span: Span, found: str, wanted: str, applicability: Applicability, meaning: str = ""
+    span: Span, old: str, new: str, applicability: Applicability, meaning: str = ""
 ) -> Fix:
-    """`wanted` in the place of `found`, the text with which `span` begins."""
-    place = Span(span.source, span.start, span.start + len(found))
+    """The fix that replaces `old`, the text at the start of `span`, by `new`."""
+    target = Span(span.source, span.start, span.start + len(old))
     remark = f": {meaning}" if meaning else ""
-    return Fix(place, wanted, applicability, f"write `{wanted}` instead of `{found}`{remark}")
+    return Fix(target, new, applicability, f"write `{new}` instead of `{old}`{remark}")

@@ -1,4 +1,4 @@
-"""An error of the compiler itself, told apart from everything that a spec can have wrong."""
+"""Errors of the compiler itself, as distinct from mistakes in a spec."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class CompilerFailed(Problem):
 
     span: Span
     error: str
-    place: str
+    location: str
 
     def message(self) -> str:
         return f"internal error: {self.error}"
 
     def notes(self) -> tuple[str, ...]:
-        return (f"metanorm failed in {self.place}",)
+        return (f"metanorm failed in {self.location}",)
 
     def helps(self) -> tuple[str, ...]:
         return (
@@ -38,16 +38,16 @@ class CompilerFailed(Problem):
 
 @contextmanager
 def guarded(problems: Collector, span: Span) -> Iterator[None]:
-    """What fails inside is a problem at `span`; the rest of the run goes on.
+    """Turn an exception inside the block into a problem at `span`, so that the run continues.
 
-    With METANORM_DEBUG it is raised as it is.
+    With METANORM_DEBUG set, the exception is raised unchanged.
     """
     try:
         yield
     except Exception as error:
         if os.environ.get("METANORM_DEBUG"):
             raise
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{os.path.basename(last.filename)}, line {last.lineno}"
-        said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        problems.add(CompilerFailed(span, said, place))
+        innermost_frame = traceback.extract_tb(error.__traceback__)[-1]
+        location = f"{os.path.basename(innermost_frame.filename)}, line {innermost_frame.lineno}"
+        description = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        problems.add(CompilerFailed(span, description, location))

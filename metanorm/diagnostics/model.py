@@ -24,7 +24,7 @@ class Severity(str, Enum):
 
 @dataclass(frozen=True)
 class Label:
-    """A remark at a place in the source."""
+    """A remark about a span of a source."""
 
     span: Span
     text: str = ""
@@ -33,8 +33,8 @@ class Label:
 class Applicability(str, Enum):
     """Who may apply a fix: a program, or a person who has read it.
 
-    A safe fix leaves what the spec says as it is, or has the only thing that the text can have
-    meant. An unsafe one is a guess: what comes out may compute something else than was meant.
+    A safe fix keeps the meaning of the spec, or writes the only thing that the text can mean. An
+    unsafe fix is a guess: the result may compute something else than its author meant.
     """
 
     SAFE = "safe"
@@ -43,9 +43,9 @@ class Applicability(str, Enum):
 
 @dataclass(frozen=True)
 class Fix:
-    """An edit that ends a diagnostic: the text of `span` becomes `replacement`.
+    """An edit that resolves a diagnostic: `replacement` takes the place of the text of `span`.
 
-    `title` says what it does, as an editor's menu has it.
+    `title` describes the edit in an editor's menu.
     """
 
     span: Span
@@ -56,7 +56,7 @@ class Fix:
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """One finding, worded and placed, ready for any renderer."""
+    """One finding: message, spans, notes and fixes, for any renderer."""
 
     code: str
     severity: Severity
@@ -65,7 +65,7 @@ class Diagnostic:
     secondary: tuple[Label, ...] = ()
     notes: tuple[str, ...] = ()
     helps: tuple[str, ...] = ()
-    fixes: tuple[Fix, ...] = ()  # the most likely one first; each alone ends the diagnostic
+    fixes: tuple[Fix, ...] = ()  # the most likely one first; each alone resolves the diagnostic
 
 
 class Problem:
@@ -86,15 +86,15 @@ class Problem:
         raise NotImplementedError(type(self).__name__)
 
     def label(self) -> str:
-        """What the caret says; empty where the headline says it all."""
+        """The text beside the caret; empty if the headline suffices."""
         return ""
 
     def secondary(self) -> tuple[Label, ...]:
-        """Other places that matter."""
+        """Other spans that explain the problem."""
         return ()
 
     def notes(self) -> tuple[str, ...]:
-        """Facts that help to understand."""
+        """Facts that explain the problem."""
         return ()
 
     def helps(self) -> tuple[str, ...]:
@@ -102,11 +102,11 @@ class Problem:
         return ()
 
     def fixes(self) -> tuple[Fix, ...]:
-        """Edits that do it, where one can be written down."""
+        """Edits that resolve it, if there are any."""
         return ()
 
     def diagnostic(self) -> Diagnostic:
-        """The finding in words."""
+        """The problem as a diagnostic."""
         return Diagnostic(
             code=self.code,
             severity=self.severity,

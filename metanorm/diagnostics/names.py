@@ -47,7 +47,7 @@ class UnknownName(Problem):
 
     span: Span
     name: str
-    known: tuple[str, ...]
+    candidates: tuple[str, ...]
     later: Span | None = None
     is_axis: bool = False
     usage: str = ""
@@ -68,11 +68,11 @@ class UnknownName(Problem):
             return (f"the length of axis `{self.name}` is written `size({self.name})`",)
         if self.usage:
             return (f"as a function it is written `{self.usage}`",)
-        guess = did_you_mean(self.name, self.known)
-        there = [name for name in self.known if name not in ("true", "false")]
-        if guess or not 0 < len(there) <= 12:
+        guess = did_you_mean(self.name, self.candidates)
+        names = [name for name in self.candidates if name not in ("true", "false")]
+        if guess or not 0 < len(names) <= 12:
             return guess or ("introduce it above this place",)
-        return list_available(there)
+        return list_available(names)
 
     def fixes(self) -> tuple[Fix, ...]:
         if self.later or self.usage:
@@ -81,7 +81,7 @@ class UnknownName(Problem):
             return (
                 replacement_fix(self.span, self.name, f"size({self.name})", UNSAFE, "its length"),
             )
-        return nearest_name_fix(self.span, self.name, self.known)
+        return nearest_name_fix(self.span, self.name, self.candidates)
 
 
 # What other languages call an operation, and how theirs may differ from it.
@@ -182,15 +182,15 @@ class UnknownFunction(Problem):
 
     span: Span
     name: str
-    known: tuple[str, ...]
-    statistics: tuple[str, ...] = ()  # those that there are, where one was meant
-    meanings: Mapping[str, str] = field(default_factory=dict, compare=False)  # of what is known
+    candidates: tuple[str, ...]
+    statistics: tuple[str, ...] = ()  # all of them, if the call pools
+    meanings: Mapping[str, str] = field(default_factory=dict, compare=False)  # of the candidates
 
     def message(self) -> str:
         return f"unknown function `{self.name}`"
 
     def helps(self) -> tuple[str, ...]:
-        guess = did_you_mean(self.name, self.known)
+        guess = did_you_mean(self.name, self.candidates)
         if self.name in NAMES_ELSEWHERE:
             ours, difference = NAMES_ELSEWHERE[self.name]
             return (f"did you mean `{ours}`? {difference}".rstrip(),)
@@ -223,7 +223,7 @@ class UnknownFunction(Problem):
                 fix.applicability,
                 self.meanings.get(fix.replacement, ""),
             )
-            for fix in nearest_name_fix(self.span, self.name, self.known)
+            for fix in nearest_name_fix(self.span, self.name, self.candidates)
         )
 
 
@@ -357,20 +357,20 @@ class UnknownSort(Problem):
     span: Span
     name: str
     what: str
-    known: tuple[str, ...]
+    candidates: tuple[str, ...]
 
     def message(self) -> str:
         return f"unknown sort of {self.what} `{self.name}`"
 
     def helps(self) -> tuple[str, ...]:
-        guess = did_you_mean(self.name, self.known)
+        guess = did_you_mean(self.name, self.candidates)
         if guess:
             return guess
-        plain = "; a tensor has no sort: `x[N, C]`" if self.what == "input" else ""
-        return (f"{self.what}s are {listing(self.known, 'or')}{plain}",)
+        tensor_hint = "; a tensor has no sort: `x[N, C]`" if self.what == "input" else ""
+        return (f"{self.what}s are {listing(self.candidates, 'or')}{tensor_hint}",)
 
     def fixes(self) -> tuple[Fix, ...]:
-        return nearest_name_fix(self.span, self.name, self.known)
+        return nearest_name_fix(self.span, self.name, self.candidates)
 
 
 @problem("MN0206")

@@ -94,7 +94,7 @@ class UnknownMatrix(Problem):
 
     span: Span
     name: str
-    known: tuple[str, ...]
+    candidates: tuple[str, ...]
     is_value: bool = False
 
     def message(self) -> str:
@@ -104,10 +104,10 @@ class UnknownMatrix(Problem):
         return "this is a value, but no index, edges or matrix" if self.is_value else ""
 
     def helps(self) -> tuple[str, ...]:
-        return did_you_mean(self.name, self.known) or list_available(self.known)
+        return did_you_mean(self.name, self.candidates) or list_available(self.candidates)
 
     def fixes(self) -> tuple[Fix, ...]:
-        return nearest_name_fix(self.span, self.name, self.known)
+        return nearest_name_fix(self.span, self.name, self.candidates)
 
 
 @problem("MN0403")
@@ -295,9 +295,9 @@ class BadOption(Problem):
     option: str
     function: str
     reason: str = ""
-    known: tuple[str, ...] = ()
+    candidates: tuple[str, ...] = ()
     hint: str = ""
-    given: tuple[str, ...] = ()  # what the call has already
+    passed: tuple[str, ...] = ()  # options that the call has already
 
     def message(self) -> str:
         return self.reason or f"`{self.function}` has no option `{self.option}`"
@@ -308,15 +308,17 @@ class BadOption(Problem):
         if self.option in OPTIONS_ELSEWHERE and not self.reason:
             return (OPTIONS_ELSEWHERE[self.option],)
         return (
-            did_you_mean(self.option, self._free()) or list_available(self.known) or ("remove it",)
+            did_you_mean(self.option, self._unused())
+            or list_available(self.candidates)
+            or ("remove it",)
         )
 
     def fixes(self) -> tuple[Fix, ...]:
         unknown = not (self.reason or self.hint or self.option in OPTIONS_ELSEWHERE)
-        return nearest_name_fix(self.span, self.option, self._free()) if unknown else ()
+        return nearest_name_fix(self.span, self.option, self._unused()) if unknown else ()
 
-    def _free(self) -> list[str]:
-        return [name for name in self.known if name not in self.given]
+    def _unused(self) -> list[str]:
+        return [name for name in self.candidates if name not in self.passed]
 
 
 @problem("MN0407")
@@ -397,7 +399,7 @@ class UnknownStat(Problem):
 
     span: Span
     name: str
-    known: tuple[str, ...]
+    candidates: tuple[str, ...]
     is_by: bool = False
 
     def message(self) -> str:
@@ -408,7 +410,8 @@ class UnknownStat(Problem):
     def helps(self) -> tuple[str, ...]:
         if self.is_by:
             return ("statistics are mixed by `softmax` or by `sparsestmax(radius)`",)
-        return did_you_mean(self.name, self.known) or (f"name it with `stat {self.name} over ...`",)
+        named = f"name it with `stat {self.name} over ...`"
+        return did_you_mean(self.name, self.candidates) or (named,)
 
     def fixes(self) -> tuple[Fix, ...]:
-        return () if self.is_by else nearest_name_fix(self.span, self.name, self.known)
+        return () if self.is_by else nearest_name_fix(self.span, self.name, self.candidates)

@@ -1,7 +1,7 @@
 """The table of all error and warning classes, and the manual page of each.
 
-`@problem("MN0302")` on a class enters it; checker, `metanorm explain`, the
-documentation and SARIF read the same table.
+`@problem("MN0302")` registers a class. The checker, `metanorm explain`, the documentation and
+SARIF read the same table.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ REGISTRY: dict[str, type[Problem]] = {}
 
 
 def problem(code: str) -> Callable[[P], P]:
-    """Enter a problem class under its code, which must be new and never changes."""
+    """Register a problem class under its code. Codes are unique and never change."""
 
-    def enter(cls: P) -> P:
+    def register(cls: P) -> P:
         if code in REGISTRY:
             raise ValueError(f"{code} is both {REGISTRY[code].__name__} and {cls.__name__}")
         cls.code = code
         REGISTRY[code] = cls
         return cls
 
-    return enter
+    return register
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,6 @@ def all_codes() -> list[str]:
 
 
 def _import_problem_modules() -> None:
-    """Import the modules of this package: a class is entered when its module is imported."""
+    """Import all modules of this package, which registers their classes."""
     for module in iter_modules(diagnostics.__path__):
         import_module(f"{diagnostics.__name__}.{module.name}")

@@ -365,7 +365,7 @@ class UnknownTarget(Problem):
 
     span: Span
     name: str
-    known: tuple[str, ...] = ()
+    candidates: tuple[str, ...] = ()
 
     def message(self) -> str:
         return f"a norm cannot be for `{self.name}`"
@@ -374,7 +374,7 @@ class UnknownTarget(Problem):
         return ("write `for weight`, `for gradient` or `for loss`, or leave it out",)
 
     def fixes(self) -> tuple[Fix, ...]:
-        return nearest_name_fix(self.span, self.name, self.known)
+        return nearest_name_fix(self.span, self.name, self.candidates)
 
 
 @problem("MN0609")
@@ -436,13 +436,13 @@ class TooLarge(Problem):
     """
 
     span: Span
-    most: int
+    limit: int
     what: str
     owner: str = "this norm"
 
     def message(self) -> str:
         does = "computes" if self.what == "values" else "has"
-        return f"{self.owner} {does} more than {self.most} {self.what}"
+        return f"{self.owner} {does} more than {self.limit} {self.what}"
 
     def label(self) -> str:
         if self.what == "numbers and operators":
@@ -498,12 +498,12 @@ class NotForTarget(Problem):
 
     span: Span
     target: str
-    lacks: str
+    conflict: str
     hint: str
 
     def message(self) -> str:
         plural = "losses" if self.target == "loss" else f"{self.target}s"
-        return f"a norm for {plural} has {self.lacks}"
+        return f"a norm for {plural} has {self.conflict}"
 
     def helps(self) -> tuple[str, ...]:
         return (self.hint,)

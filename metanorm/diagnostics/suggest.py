@@ -21,39 +21,39 @@ def edit_distance(a: str, b: str) -> int:
     return rows[-1][-1]
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that `name` most likely means, or `None`.
+def nearest(name: str, candidates: Iterable[str]) -> str | None:
+    """The candidate that `name` most likely means, or `None`.
 
-    The same letters in another case win; after that the fewest edits, at most
-    a third of the length of the name (and at least one). Names of one letter
-    have nothing in common. Then the only one that begins alike: `eps` for `epsilon`.
+    A name with the same letters in another case comes first, then the one with the fewest edits:
+    at most a third of the length of the name, or one. Two names of one letter never match. Last
+    comes the only candidate that starts with `name`, or that `name` starts with: `eps`, `epsilon`.
     """
-    candidates = sorted(set(known))
-    for candidate in candidates:
+    ordered = sorted(set(candidates))
+    for candidate in ordered:
         if candidate.lower() == name.lower() and candidate != name:
             return candidate
     limit = max(len(name) // 3, 1)
-    close = [c for c in candidates if abs(len(c) - len(name)) <= limit and len(c) <= 60]
+    close = [c for c in ordered if abs(len(c) - len(name)) <= limit and len(c) <= 60]
     close = close[:MAX_COMPARED]
     ranked = sorted((edit_distance(name, c), c) for c in close if len(name) <= 60)
     for edits, candidate in ranked[:1]:
         if edits <= limit and candidate != name and edits < max(len(name), len(candidate)):
             return candidate
-    short = [c for c in candidates if c != name and min(len(c), len(name)) >= 3]
-    longer = [c for c in short if c.startswith(name) or name.startswith(c)]
-    return longer[0] if len(longer) == 1 else None
+    long_enough = [c for c in ordered if c != name and min(len(c), len(name)) >= 3]
+    same_start = [c for c in long_enough if c.startswith(name) or name.startswith(c)]
+    return same_start[0] if len(same_start) == 1 else None
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> tuple[str, ...]:
-    """A help line, or none."""
-    guess = nearest(name, known)
+def did_you_mean(name: str, candidates: Iterable[str]) -> tuple[str, ...]:
+    """The help line ``did you mean `x`?``, or none."""
+    guess = nearest(name, candidates)
     return (f"did you mean `{guess}`?",) if guess else ()
 
 
 def list_available(names: Iterable[str]) -> tuple[str, ...]:
-    """A help line that lists what there is, or none."""
-    known = list(names)
-    return (f"there {'is' if len(known) == 1 else 'are'} {listing(known)}",) if known else ()
+    """The help line that lists all names, or none."""
+    listed = list(names)
+    return (f"there {'is' if len(listed) == 1 else 'are'} {listing(listed)}",) if listed else ()
 
 
 def shortened(text: str, length: int = 60) -> str:

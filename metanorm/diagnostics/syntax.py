@@ -44,13 +44,13 @@ class UnexpectedToken(Problem):
     """
 
     span: Span
-    found: str
+    actual: str
     expected: tuple[str, ...]
     hint: str = ""
     fix: Fix | None = None
 
     def message(self) -> str:
-        return f"unexpected {self.found}"
+        return f"unexpected {self.actual}"
 
     def label(self) -> str:
         if not self.expected or len(self.expected) > 6:
@@ -165,7 +165,7 @@ class UnknownClause(Problem):
 
     span: Span
     word: str
-    known: tuple[str, ...]
+    candidates: tuple[str, ...]
     assigns: bool = False
 
     def message(self) -> str:
@@ -175,20 +175,20 @@ class UnknownClause(Problem):
         return "no statement begins with this word"
 
     def helps(self) -> tuple[str, ...]:
-        guess = did_you_mean(self.word, self.known)
+        guess = did_you_mean(self.word, self.candidates)
         if self.word in OTHER_WORDS and not self.assigns:
             return (f"did you mean `{OTHER_WORDS[self.word][0]}`?",)
         if guess:
             return guess
         if self.assigns:
             return (f"to give a value a name, write `let {self.word} = ...`",)
-        return (f"a statement begins with {listing(sorted(self.known), 'or')}",)
+        return (f"a statement begins with {listing(sorted(self.candidates), 'or')}",)
 
     def fixes(self) -> tuple[Fix, ...]:
         if self.word in OTHER_WORDS and not self.assigns:
             ours, applicability = OTHER_WORDS[self.word]
             return (replacement_fix(self.span, self.word, ours, applicability),)
-        guess = nearest_name_fix(self.span, self.word, self.known)
+        guess = nearest_name_fix(self.span, self.word, self.candidates)
         if guess or not self.assigns:
             return guess
         return (Fix(self.span.before(), "let ", UNSAFE, f"write `let {self.word} = ...`"),)

@@ -57,18 +57,18 @@ class UnreadableFile(Problem):
     span: Span
     path: str
     reason: str
-    known: tuple[str, ...] = ()
+    candidates: tuple[str, ...] = ()
     hint: str = "a spec is a text file in UTF-8 of at most 256 KiB"
 
     def message(self) -> str:
         return f"cannot read `{shortened(self.path, 200)}`: {self.reason}"
 
     def helps(self) -> tuple[str, ...]:
-        return did_you_mean(self.path, self.known) or (self.hint,)
+        return did_you_mean(self.path, self.candidates) or (self.hint,)
 
     def fixes(self) -> tuple[Fix, ...]:
-        place = path_in_use(self.span, self.path)
-        return () if place is None else nearest_name_fix(place, self.path, self.known)
+        path_span = path_in_use(self.span, self.path)
+        return () if path_span is None else nearest_name_fix(path_span, self.path, self.candidates)
 
 
 @problem("MN0803")
@@ -217,10 +217,10 @@ class BadUse(Problem):
         return ("write the name of a file that ends in `.norm`",)
 
     def fixes(self) -> tuple[Fix, ...]:
-        place = path_in_use(self.span, self.path)
-        if place is None or not self.path.isprintable() or self.path.startswith("/"):
+        path_span = path_in_use(self.span, self.path)
+        if path_span is None or not self.path.isprintable() or self.path.startswith("/"):
             return ()
         path, applicability = re.sub(r"\\+", "/", self.path), SAFE
         if not path.endswith(".norm"):
             path, applicability = f"{path}.norm", UNSAFE
-        return (replacement_fix(place, self.path, path, applicability),)
+        return (replacement_fix(path_span, self.path, path, applicability),)

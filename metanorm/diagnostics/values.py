@@ -44,12 +44,12 @@ class WrongKind(Problem):
     """
 
     span: Span
-    found: str
+    actual: str
     expected: str
     hint: str = ""
 
     def message(self) -> str:
-        return f"expected {self.expected}, found {self.found}"
+        return f"expected {self.expected}, found {self.actual}"
 
     def helps(self) -> tuple[str, ...]:
         return (self.hint,) if self.hint else ()
@@ -133,22 +133,22 @@ class UnknownArgument(Problem):
     span: Span
     name: str
     function: str
-    known: tuple[str, ...]
-    given: tuple[str, ...] = ()  # what the call has already
+    candidates: tuple[str, ...]
+    passed: tuple[str, ...] = ()  # arguments that the call has already
 
     def message(self) -> str:
         return f"`{self.function}` has no argument `{self.name}`"
 
     def helps(self) -> tuple[str, ...]:
-        if not self.known:
+        if not self.candidates:
             return ("it has no arguments with names",)
-        return did_you_mean(self.name, self._free()) or list_available(self.known)
+        return did_you_mean(self.name, self._unused()) or list_available(self.candidates)
 
     def fixes(self) -> tuple[Fix, ...]:
-        return nearest_name_fix(self.span, self.name, self._free())
+        return nearest_name_fix(self.span, self.name, self._unused())
 
-    def _free(self) -> list[str]:
-        return [name for name in self.known if name not in self.given]
+    def _unused(self) -> list[str]:
+        return [name for name in self.candidates if name not in self.passed]
 
 
 @problem("MN0504")

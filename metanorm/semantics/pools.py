@@ -323,7 +323,7 @@ class PoolLowering:
             if keyword.name not in allowed:
                 taken = tuple(k.name for k in pool.keywords)
                 problem = BadOption(
-                    keyword.span, keyword.name, function, known=allowed, given=taken
+                    keyword.span, keyword.name, function, candidates=allowed, passed=taken
                 )
                 self.problems.add(problem)
             elif keyword.name in given:

@@ -22,7 +22,7 @@ class PositionReport:
 
 @dataclass(frozen=True)
 class LabelReport:
-    """A remark at a place in a file."""
+    """A remark about a span of a file."""
 
     path: str
     start: PositionReport
@@ -95,7 +95,7 @@ def _fix(fix: Fix, sources: Mapping[str, Source]) -> FixReport:
 def report_fields(
     diagnostics: Sequence[Diagnostic], sources: Mapping[str, Source]
 ) -> dict[str, Any]:
-    """What a document says of diagnostics: the fields that `CheckReport` adds."""
+    """The fields that `CheckReport` adds to a document, for these diagnostics."""
     return {
         "errors": sum(d.severity is Severity.ERROR for d in diagnostics),
         "warnings": sum(d.severity is Severity.WARNING for d in diagnostics),

@@ -29,7 +29,7 @@ def _region(span: Span, sources: Mapping[str, Source]) -> dict[str, int]:
 
 
 def _fix(fix: Fix, sources: Mapping[str, Source]) -> dict[str, Any]:
-    """SARIF has no word for how sure a fix is: one that is not says so first."""
+    """A fix as SARIF has it. SARIF has no field for applicability, so an unsafe one says it."""
     guess = "" if fix.applicability is Applicability.SAFE else "If that is what was meant: "
     replacement = {
         "deletedRegion": _region(fix.span, sources),

@@ -16,7 +16,7 @@ from metanorm.visible import visible
 
 Piece = tuple[str, str]  # text, style name
 
-MAX_COLUMNS = 110  # columns shown of a very long line
+MAX_COLUMNS = 110  # of an excerpt; a longer line is cut on both sides
 
 
 def column_count(text: str) -> int:
@@ -47,8 +47,8 @@ def styled_pieces(d: Diagnostic, sources: Mapping[str, Source]) -> Iterator[Piec
     source = sources.get(d.primary.span.source)
     yield visible(d.primary.span.source), "path"
     if source is not None and source.text:
-        place = source.position(d.primary.span.start)
-        yield f":{place.line}:{place.column}", "path"
+        position = source.position(d.primary.span.start)
+        yield f":{position.line}:{position.column}", "path"
     yield ": ", ""
     yield f"{d.severity.value}[{d.code}]", d.severity.value
     yield f": {visible(d.message)}\n", "headline"
@@ -101,10 +101,10 @@ def _line(
     yield f"{number:>{margin}} | ", "gutter"
     yield f"{lead}{visible(text[left:right])}{tail}\n", ""
     for label, primary in labels:
-        begin = min(max(label.span.start - start_of_line, left), right)
-        end = min(max(label.span.end - start_of_line, begin), right)
-        indent = column_count(lead + text[left:begin])
-        mark = ("^" if primary else "-") * max(1, column_count(text[begin:end]))
+        start = min(max(label.span.start - start_of_line, left), right)
+        end = min(max(label.span.end - start_of_line, start), right)
+        indent = column_count(lead + text[left:start])
+        mark = ("^" if primary else "-") * max(1, column_count(text[start:end]))
         yield f"{' ' * margin} | ", "gutter"
         remark = f" {visible(label.text)}" if label.text else ""
         yield f"{' ' * indent}{mark}{remark}\n", "caret" if primary else "label"
