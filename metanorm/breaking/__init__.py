@@ -1,1 +1,1 @@
-"""What a change of a spec means for those who use its module: state dicts, calls, numbers."""
+"""Compares two versions of a spec: state dicts, constructors, calls and numbers."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Change:
-    """A difference; `breaks` says whether somebody has to do something about it."""
+    """A difference; `breaks` says whether users of the module have to react."""
 
     norm: str
     kind: str  # norm, state, parameters, constructor, inputs, outputs, begins, numbers

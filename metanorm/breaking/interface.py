@@ -11,7 +11,7 @@ from metanorm.ir.scalar import scalar_text
 
 
 def interface_changes(old: Program, new: Program) -> Iterator[Change]:
-    """What differs in state dicts, constructors, inputs and outputs."""
+    """The changes in state dicts, constructors, inputs and outputs."""
     name = new.name
     if old.target != new.target:
         yield Change(name, "norm", f"was for a {old.target}, and is for a {new.target}")
@@ -26,7 +26,7 @@ def interface_changes(old: Program, new: Program) -> Iterator[Change]:
         yield Change(name, "outputs", "returns other dtypes")
 
 
-# ---- what is kept
+# ---- the state dict
 
 
 def _state_changes(old: Program, new: Program) -> Iterator[Change]:
@@ -40,21 +40,23 @@ def _state_changes(old: Program, new: Program) -> Iterator[Change]:
             shapes = f"{_shape_text(after[key])} instead of {_shape_text(before[key])}"
             yield Change(new.name, "state", f"`{key}` has the shape {shapes}")
     orders = [[p.name for p in program.params] for program in (old, new)]
-    both = [[p for p in order if p in {*orders[0]} & {*orders[1]}] for order in orders]
-    if both[0] != both[1]:
-        order = f"{_quoted(both[1])} instead of {_quoted(both[0])}"
+    common_orders = [[p for p in order if p in {*orders[0]} & {*orders[1]}] for order in orders]
+    if common_orders[0] != common_orders[1]:
+        order = f"{_quoted(common_orders[1])} instead of {_quoted(common_orders[0])}"
         text = f"parameters come in the order {order}, by which optimizers keep their state"
         yield Change(new.name, "parameters", text)
-    begins = {kept.name: kept.init for kept in new.state}
-    for kept in old.state:
-        if kept.name in begins and kept.init != begins[kept.name]:
-            texts = f"{init_text(begins[kept.name])} instead of {init_text(kept.init)}"
-            yield Change(new.name, "begins", f"`{kept.name}` begins with {texts}", breaks=False)
+    initial_values = {state.name: state.init for state in new.state}
+    for state in old.state:
+        if state.name in initial_values and state.init != initial_values[state.name]:
+            texts = f"{init_text(initial_values[state.name])} instead of {init_text(state.init)}"
+            yield Change(new.name, "begins", f"`{state.name}` begins with {texts}", breaks=False)
 
 
 def _state_shapes(program: Program) -> dict[str, tuple[str, ...]]:
-    """What a state dict has, with shapes in the words of the constructor."""
-    return {kept.name: tuple(_length_text(d, program) for d in kept.dims) for kept in program.state}
+    """The shape of each entry of the state dict, in arguments of the constructor and axes."""
+    return {
+        state.name: tuple(_length_text(d, program) for d in state.dims) for state in program.state
+    }
 
 
 def _length_text(dim: str, program: Program) -> str:
@@ -93,10 +95,10 @@ REQUIRED = object()
 
 
 def _default_by_argument(program: Program) -> Mapping[str, object]:
-    """The arguments, with their defaults."""
-    given: Sequence[Argument | Switch] = (*program.constructor_arguments, *program.switches)
+    """The default of each argument; `REQUIRED` for one without."""
+    arguments: Sequence[Argument | Switch] = (*program.constructor_arguments, *program.switches)
     return {
-        a.name: REQUIRED if isinstance(a, Argument) and a.required else a.default for a in given
+        a.name: REQUIRED if isinstance(a, Argument) and a.required else a.default for a in arguments
     }
 
 
@@ -107,7 +109,7 @@ def _positional_arguments(program: Program) -> list[str]:
 
 
 def _changed_default(norm: str, name: str, before: object, after: object) -> Change:
-    """An argument that has another default, or one more or less."""
+    """The change for an argument whose default differs, is new or is gone."""
     if after is REQUIRED:
         return Change(norm, "constructor", f"the argument `{name}` is required")
     if before is REQUIRED:

@@ -22,71 +22,74 @@ MODE_TEXTS = {True: "in training", False: "in evaluation"}
 
 
 def number_changes(old: Program, new: Program) -> Iterator[Change]:
-    """What differs in results, gradients and running statistics on a small example.
+    """The changes of results, gradients and running statistics on a small example.
 
-    Versions that are the same program but for names are not run.
+    Versions that are the same program up to names are not run.
     """
     if fingerprint(optimize(old)) == fingerprint(optimize(new)):
         return
     try:
-        small_old, call = example(old)
-        small_new, other = example(new)
+        small_old, old_call = example(old)
+        small_new, new_call = example(new)
     except CannotDraw as reason:
         text = f"the equations differ, and there is no small example to compare: {reason}"
         yield Change(new.name, "numbers", text)
         return
-    if _call_signature(call) != _call_signature(other):
-        return  # what the interface tells already
+    if _call_signature(old_call) != _call_signature(new_call):
+        return  # `interface_changes` reports it
     for training, mode in MODE_TEXTS.items():
-        before = _results(small_old, replace(call, training=training))
-        after = _results(small_new, replace(call, training=training))
-        for what in before:
-            text = _difference(what, before[what], after.get(what))
+        before = _results(small_old, replace(old_call, training=training))
+        after = _results(small_new, replace(old_call, training=training))
+        for description in before:
+            text = _difference(description, before[description], after.get(description))
             if text:
                 yield Change(new.name, "numbers", f"{text} {mode}")
 
 
 def _call_signature(call: Call) -> list[object]:
-    """What a call has to give: names, and the shapes of tensors."""
+    """The signature of a call: names and shapes of tensors, and names of hyperparameters."""
     tensors = (call.inputs, call.params, call.buffers)
     shapes = [
-        {name: None if x is None else x.shape for name, x in some.items()} for some in tensors
+        {name: None if x is None else x.shape for name, x in tensors_by_name.items()}
+        for tensors_by_name in tensors
     ]
     return [*shapes, set(call.hypers)]
 
 
 def _results(program: Program, call: Call) -> Mapping[str, Tensor | None]:
-    """The results of a call by what they are: outputs by place, gradients, running statistics."""
+    """The results of a call by description: outputs, gradients and running statistics."""
     torch.manual_seed(SEED)
     leaves = {**_leaves(call.inputs), **_leaves(call.params)}
     inputs = {name: leaves.get(name, x) for name, x in call.inputs.items()}
     params = {name: leaves.get(name, x) for name, x in call.params.items()}
     result = interpret(program, replace(call, inputs=inputs, params=params))
-    found: dict[str, Tensor | None] = {}
+    results: dict[str, Tensor | None] = {}
     total = torch.zeros((), dtype=torch.float64)
-    for place, output in enumerate(result.outputs.values()):
-        found["the result" if not place else f"output {place + 1}"] = output.detach()
-        slope = torch.cos(torch.arange(output.numel(), dtype=torch.float64)).reshape(output.shape)
-        total = total + (output * slope).sum()
+    for position, output in enumerate(result.outputs.values()):
+        results["the result" if not position else f"output {position + 1}"] = output.detach()
+        grad_output = torch.cos(torch.arange(output.numel(), dtype=torch.float64)).reshape(
+            output.shape
+        )
+        total = total + (output * grad_output).sum()
     if total.requires_grad:
         grads = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
         for name, grad in zip(leaves, grads):
-            found[f"the gradient of `{name}`"] = grad
+            results[f"the gradient of `{name}`"] = grad
     for name, value in result.updates.items():
-        found[f"`{name}` after a call"] = value.detach()
-    return found
+        results[f"`{name}` after a call"] = value.detach()
+    return results
 
 
-def _leaves(given: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+def _leaves(tensors: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
     return {
         name: x.detach().clone().requires_grad_()
-        for name, x in given.items()
+        for name, x in tensors.items()
         if x is not None and x.is_floating_point()
     }
 
 
-def _difference(what: str, before: Tensor | None, after: Tensor | None) -> str:
-    """How much one value differs; empty where it does not."""
+def _difference(description: str, before: Tensor | None, after: Tensor | None) -> str:
+    """How much a value differs, in words; empty if it does not."""
     if before is None and after is None:
         return ""
     if before is None or after is None:
@@ -94,11 +97,11 @@ def _difference(what: str, before: Tensor | None, after: Tensor | None) -> str:
         assert x is not None
         before, after = (torch.zeros_like(x) if t is None else t for t in (before, after))
     if before.shape != after.shape:
-        return f"{what} has another shape"
-    apart = (before - after).abs().nan_to_num(torch.inf)
-    apart[(before == after) | (before.isnan() & after.isnan())] = 0
-    largest = float(apart.max()) if apart.numel() else 0.0
+        return f"{description} has another shape"
+    distances = (before - after).abs().nan_to_num(torch.inf)
+    distances[(before == after) | (before.isnan() & after.isnan())] = 0
+    largest = float(distances.max()) if distances.numel() else 0.0
     scale = float(before.nan_to_num(0, 0, 0).abs().max()) if before.numel() else 0.0
     if largest <= TOLERANCE * max(1.0, scale):
         return ""
-    return f"{what} differs by up to {largest:.2g}, where numbers are up to {scale:.2g},"
+    return f"{description} differs by up to {largest:.2g}, where numbers are up to {scale:.2g},"

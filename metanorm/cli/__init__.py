@@ -1,4 +1,4 @@
-"""The command line. Commands do the talking; the work is done by the modules below."""
+"""The command line. Commands parse arguments and print; the modules below do the work."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ COMMANDS = (
 )
 
 
-def app(wanted: str) -> typer.Typer:
-    """The application. Of its commands only the wanted one is imported, so that `check` is quick.
+def app(requested: str) -> typer.Typer:
+    """The application. Only the module of the requested command is imported, which saves time.
 
-    Where `wanted` is none of them, as in `metanorm --help`, all are.
+    If `requested` is no command, as in `metanorm --help`, all are imported.
     """
     application = typer.Typer(
         name="metanorm",
@@ -45,8 +45,14 @@ def app(wanted: str) -> typer.Typer:
     ) -> None:
         """A compiler for normalization layers: .norm files in, readable PyTorch modules out."""
 
-    few = [wanted] if wanted in COMMANDS else ["version"] if wanted == "--version" else COMMANDS
-    for name in few:
+    names = (
+        [requested]
+        if requested in COMMANDS
+        else ["version"]
+        if requested == "--version"
+        else COMMANDS
+    )
+    for name in names:
         module = import_module(f"metanorm.cli.{name}")
         application.command(name, context_settings=getattr(module, "SETTINGS", None))(
             module.command
@@ -55,12 +61,12 @@ def app(wanted: str) -> typer.Typer:
 
 
 def main() -> None:
-    """The entry point: every way a run can end has its exit code, and none is a traceback."""
+    """The entry point. Every run ends with an exit code of its kind, and none with a traceback."""
     if hasattr(signal, "SIGPIPE"):
-        # Where the reader has gone, as in `metanorm list errors | head`, end as other filters do.
+        # If the reader has closed the pipe, as `head` does, end without an error.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # what its encoding has not is written as `\\u2502`
+        if hasattr(stream, "reconfigure"):  # what its encoding lacks is written as `\\u2502`
             stream.reconfigure(errors="backslashreplace")
     arguments = sys.argv[1:] or ["--help"]
     try:
@@ -72,8 +78,8 @@ def main() -> None:
     sys.exit(code or OK)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(is_requested: bool) -> None:
+    if is_requested:
         sys.stdout.write(f"metanorm {__version__}\n")
         raise typer.Exit(OK)
 
@@ -84,17 +90,17 @@ def _spec_arguments(arguments: list[str]) -> list[str]:
 
 
 def _print_failure(error: Exception, arguments: list[str]) -> int:
-    """Say why a command ends; the code that it ends with."""
+    """Print why a command failed. Returns its exit code."""
     if isinstance(error, (WorkspaceError, ConfigError)):
         message, code = str(error), USAGE
     elif isinstance(error, Failure):
         message, code = str(error), FINDINGS
-    elif hasattr(error, "format_message"):  # of typer, which has no public base for them
-        see = "metanorm --help"
+    elif hasattr(error, "format_message"):  # an error of typer, which has no public base class
+        help_command = "metanorm --help"
         if arguments[0] in COMMANDS:
-            see = f"metanorm {arguments[0]} --help"
-        said = error.format_message().rstrip(".").replace("Value error, ", "")
-        message, code = f"{said}; see `{see}`", USAGE
+            help_command = f"metanorm {arguments[0]} --help"
+        reason = error.format_message().rstrip(".").replace("Value error, ", "")
+        message, code = f"{reason}; see `{help_command}`", USAGE
     elif isinstance(error, OSError):
         message = f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
         code = FINDINGS
@@ -118,16 +124,16 @@ def _print_failure(error: Exception, arguments: list[str]) -> int:
 
 
 def _wants_json(arguments: list[str]) -> bool:
-    """Whether a program reads what this command prints. `bench` writes its JSON into a file."""
+    """Whether the command prints JSON. `bench` writes its JSON into a file."""
     formats = "--format=json" in arguments or "--format json" in " ".join(arguments)
     return formats or ("--json" in arguments and arguments[0] != "bench")
 
 
 def _location(error: Exception) -> str:
-    """Where an error arose: a file and a line."""
-    place = error.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    if place is None:
+    """The file and line that raised an error, in parentheses."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
         return ""
-    return f" ({os.path.basename(place.tb_frame.f_code.co_filename)}, line {place.tb_lineno})"
+    return f" ({os.path.basename(trace.tb_frame.f_code.co_filename)}, line {trace.tb_lineno})"

@@ -1,4 +1,4 @@
-"""`metanorm bench`: how fast norms are, beside what their users would take instead."""
+"""`metanorm bench`: how fast norms are beside the layers that users would take instead."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from metanorm.cli.devices import DeviceOption, require_device
 from metanorm.cli.exit_codes import FINDINGS, OK
 from metanorm.workspace import WorkspaceError
 
-WIDTH = 120  # of a table that goes into a file or to another program
+WIDTH = 120  # columns of a table that is not printed to a terminal
 
 
 def command(
@@ -88,7 +88,7 @@ def command(
         device=device, chart=chart, compare=compare,
     )  # fmt: skip
     flags = {"--networks": networks, "--calls": calls, "--by-hand": by_hand}
-    benchmark = _select_benchmark(request, [flag for flag, given in flags.items() if given])
+    benchmark = _select_benchmark(request, [flag for flag, is_set in flags.items() if is_set])
     require_device(device)
     run = start_run()
     for path in (json, chart):
@@ -116,19 +116,19 @@ BY_FLAG: Mapping[str, Benchmark] = {
 
 
 def _select_benchmark(request: Request, flags: Sequence[str]) -> Benchmark:
-    """The benchmark that the flags ask for. Raises `WorkspaceError` where they do not go
-    together, or not with the options."""
+    """The benchmark that the flags select. Raises `WorkspaceError` for flags or options that
+    exclude each other."""
     if not flags:
         return time_norms
-    flag, *more = flags
-    refused = {
-        **dict.fromkeys(more, True),
+    flag, *further_flags = flags
+    conflicts = {
+        **dict.fromkeys(further_flags, True),
         "--chart": request.chart is not None,
         "--compare": request.compare is not None,
         "SPECS: it takes the norms of the library": flag == "--networks" and bool(request.specs),
         "--device cuda: it takes C kernels apart": flag == "--calls" and request.device != "cpu",
     }
-    for other, given in refused.items():
-        if given:
+    for other, is_set in conflicts.items():
+        if is_set:
             raise WorkspaceError(f"{flag} does not go with {other}")
     return BY_FLAG[flag]

@@ -1,4 +1,4 @@
-"""What `metanorm bench` can time: norms on their own, networks with them, what calls consist of."""
+"""The benchmarks of `metanorm bench`: norms alone, networks with them, and parts of calls."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
     from metanorm.bench.report import Model, Report
 
-# How often each is timed where nobody says: an input, a step of a network, a call, a norm by hand.
+# Default number of rounds for an input, a step of a network, a call, a norm written by hand.
 ROUNDS, STEPS, CALLS, TURNS = 15, 100, 100, 30
 
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for, whatever is timed."""
+    """The arguments of `metanorm bench`."""
 
     specs: tuple[str, ...]
     rounds: int | None
@@ -46,8 +46,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came out: data for a file, a table, and lines below it. `nothing` is what to say where
-    nothing was timed."""
+    """The results of a benchmark: data for a file, a table, and lines below it.
+
+    `timed` says whether anything was timed, and `nothing` is the message if not.
+    """
 
     report: Model
     table: Table
@@ -60,7 +62,7 @@ Benchmark = Callable[[Run, Request], Outcome]
 
 
 def time_norms(run: Run, request: Request) -> Outcome:
-    """Norms of specs, beside a copy of their input, others' layers and their equations."""
+    """Time norms of specs beside a copy of their input, layers of others and their equations."""
     compiled = modules(run, [*request.specs], options_for(request.device, run.config.options()))
     with _requires_torch():
         from metanorm.bench import measure, report
@@ -97,7 +99,7 @@ def time_norms(run: Run, request: Request) -> Outcome:
 
 
 def time_networks(run: Run, request: Request) -> Outcome:
-    """Steps of networks with norms of the library, beside the same with others' layers."""
+    """Time steps of networks with norms of the library, beside the same with layers of others."""
     with _requires_torch():
         from metanorm.bench.device import DEVICES
         from metanorm.bench.machine import machine
@@ -107,12 +109,12 @@ def time_networks(run: Run, request: Request) -> Outcome:
     plan = measure.Plan(request.rounds or STEPS, request.only, request.threads)
     options = options_for(request.device, run.config.options())
     entries, left_out = [], []
-    for found in measure.measure_networks(options, plan, DEVICES[request.device]()):
-        if isinstance(found, str):
-            left_out.append(found)
+    for entry in measure.measure_networks(options, plan, DEVICES[request.device]()):
+        if isinstance(entry, str):
+            left_out.append(entry)
             continue
-        entries.append(found)
-        _print_done(f"{found.network}, {found.norm}, {found.phase}")
+        entries.append(entry)
+        _print_done(f"{entry.network}, {entry.norm}, {entry.phase}")
     new = report.NetworkReport(
         machine=machine(request.device),
         rounds=plan.rounds,
@@ -124,7 +126,7 @@ def time_networks(run: Run, request: Request) -> Outcome:
 
 
 def time_calls(run: Run, request: Request) -> Outcome:
-    """What calls with small inputs consist of, beside others' layers."""
+    """Time the parts of calls with small inputs, beside layers of others."""
     options = run.config.options()
     compiled = modules(run, [*request.specs], options) if request.specs else None
     with _requires_torch():
@@ -152,7 +154,7 @@ def time_calls(run: Run, request: Request) -> Outcome:
 
 
 def time_by_hand(run: Run, request: Request) -> Outcome:
-    """Norms beside the layers that people use and write instead."""
+    """Time norms beside the layers that people use and write instead."""
     options = options_for(request.device, run.config.options())
     compiled = modules(run, [*request.specs], options) if request.specs else None
     with _requires_torch():
@@ -181,7 +183,7 @@ def time_by_hand(run: Run, request: Request) -> Outcome:
 
 @contextmanager
 def _requires_torch() -> Iterator[None]:
-    """Where something cannot be imported, that is what the command says."""
+    """Turn an `ImportError` into a message and an exit."""
     try:
         yield
     except ImportError as error:
@@ -201,7 +203,7 @@ def _print_done(what: str) -> None:
 
 
 def _read_report(path: Path) -> Report:
-    """Measurements that an earlier run has written."""
+    """The report that an earlier run has written."""
     from metanorm.bench.report import Report
 
     try:

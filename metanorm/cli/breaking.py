@@ -1,4 +1,4 @@
-"""`metanorm breaking`: what a change of specs means for those who use their modules."""
+"""`metanorm breaking`: which changes of specs break users of their modules."""
 
 from __future__ import annotations
 
@@ -56,25 +56,25 @@ def command(
     run = start_run()
     paths = specs or [run.relative(spec) for spec in run.config.specs]
     new = _norms_by_name(run.workspace(paths), "")
-    with _earlier_paths(against, paths) as places:
-        old = _norms_by_name(load(places), f"at {against}") if places else {}
-    found = [
+    with _earlier_paths(against, paths) as old_paths:
+        old = _norms_by_name(load(old_paths), f"at {against}") if old_paths else {}
+    changes = [
         change
         for name, program in old.items()
         for change in _changes_of_norm(program, new.get(name))
     ]
-    breaks = sum(change.breaks for change in found)
+    breaks = sum(change.breaks for change in changes)
     if json:
-        sys.stdout.write(json_text(Changes(changes=tuple(found))))
+        sys.stdout.write(json_text(Changes(changes=tuple(changes))))
     else:
-        for change in found:
+        for change in changes:
             print_result(
                 f"{change.norm}: {change.text}{'' if change.breaks else ' (breaks nothing)'}\n"
             )
-        fine = len(found) - breaks
+        others = len(changes) - breaks
         added = ", ".join(name for name in new if name not in old)
         norms = f"{len(old)} norm{'s' if len(old) != 1 else ''}"
-        print_result(f"{breaks} breaking and {fine} other changes in {norms} of {against}")
+        print_result(f"{breaks} breaking and {others} other changes in {norms} of {against}")
         print_result(f"; new: {added}\n" if added else "\n")
     raise typer.Exit(FINDINGS if breaks else OK)
 
@@ -93,13 +93,13 @@ def _changes_of_norm(old: Program, new: Program | None) -> Iterator[Change]:
 
 
 def _norms_by_name(workspace: Workspace, when: str) -> dict[str, Program]:
-    """The norms by name. Ends the run where a spec has errors."""
+    """The norms by name. Ends the run if a spec has errors."""
     checked = frontend.check(workspace.sources, workspace.roots)
-    found = [
+    errors = [
         d for d in (*workspace.diagnostics, *checked.diagnostics) if d.severity is Severity.ERROR
     ]
-    if found:
-        write_diagnostics(found, workspace.sources, sys.stderr)
+    if errors:
+        write_diagnostics(errors, workspace.sources, sys.stderr)
         print_error(f"specs with errors cannot be compared{f' ({when})' if when else ''}")
         raise typer.Exit(FINDINGS)
     norms: dict[str, Program] = {}
@@ -114,7 +114,7 @@ def _norms_by_name(workspace: Workspace, when: str) -> dict[str, Program]:
 
 @contextmanager
 def _earlier_paths(against: str, paths: list[str]) -> Iterator[list[str]]:
-    """Where the earlier specs are, as long as this lasts; those of git in a folder of their own."""
+    """The paths of the earlier specs. Those of git are in a temporary folder."""
     if not against.startswith(GIT):
         yield [against]
         return
@@ -125,20 +125,20 @@ def _earlier_paths(against: str, paths: list[str]) -> Iterator[list[str]]:
     names = _git("ls-tree", "-r", "-z", "--name-only", "--full-tree", ref).decode(
         errors="surrogateescape"
     )
-    every = [name for name in names.split("\0") if name.endswith(".norm")]
+    spec_names = [name for name in names.split("\0") if name.endswith(".norm")]
     with tempfile.TemporaryDirectory(prefix="metanorm-") as folder:
-        if every:
-            data = _git("-C", str(top), "archive", "--format=tar", ref, "--", *every)
+        if spec_names:
+            data = _git("-C", str(top), "archive", "--format=tar", ref, "--", *spec_names)
             with tarfile.open(fileobj=BytesIO(data)) as archive:
                 for member in archive:
-                    if member.isfile() and member.name in every:
+                    if member.isfile() and member.name in spec_names:
                         archive.extract(member, folder)
-        inside = [_path_inside(path, top, Path(folder)) for path in paths]
-        yield [str(path) for path in inside if _has_specs(path)]
+        extracted = [_path_inside(path, top, Path(folder)) for path in paths]
+        yield [str(path) for path in extracted if _has_specs(path)]
 
 
 def _path_inside(path: str, top: Path, folder: Path) -> Path:
-    """The place of a path of the repository in the folder."""
+    """The path in `folder` that corresponds to a path in the repository."""
     try:
         return folder / Path(os.path.abspath(path)).resolve().relative_to(top.resolve())
     except ValueError as error:
@@ -151,10 +151,10 @@ def _has_specs(path: Path) -> bool:
 
 def _git(*arguments: str) -> bytes:
     try:
-        done = subprocess.run(["git", *arguments], capture_output=True)
+        process = subprocess.run(["git", *arguments], capture_output=True)
     except FileNotFoundError as error:
         raise WorkspaceError("there is no git to ask for the earlier version") from error
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise WorkspaceError(f"git: {said[0] if said else 'failed'}")
-    return done.stdout
+    if process.returncode:
+        messages = process.stderr.decode(errors="replace").strip().splitlines()
+        raise WorkspaceError(f"git: {messages[0] if messages else 'failed'}")
+    return process.stdout

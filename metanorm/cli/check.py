@@ -1,4 +1,4 @@
-"""`metanorm check`: all diagnostics, and the fixes that some of them have."""
+"""`metanorm check`: prints all diagnostics, and applies fixes."""
 
 from __future__ import annotations
 
@@ -53,52 +53,52 @@ def command(
     ] = False,
 ) -> None:
     """Report every error and warning. Writes nothing without --fix, and needs no torch."""
-    given = specs or []
+    paths = specs or []
     if unsafe_fixes and not (fix or diff):
         raise WorkspaceError("--unsafe-fixes says which fixes to make: it needs --fix or --diff")
-    if fix and STDIN in given and given != [STDIN]:
+    if fix and STDIN in paths and paths != [STDIN]:
         raise WorkspaceError("with --fix, standard input is fixed alone: name no other specs")
-    check = partial(_check_once, given, format, fix, unsafe_fixes, diff)
+    check = partial(_check_once, paths, format, fix, unsafe_fixes, diff)
     if watch:
-        run_on_changes(given, check)
+        run_on_changes(paths, check)
     else:
         check()
 
 
 def _check_once(
-    given: list[str], format: Format, fix: bool, unsafe_fixes: bool, diff: bool
+    paths: list[str], format: Format, fix: bool, unsafe_fixes: bool, diff: bool
 ) -> None:
     """Check once. Raises `typer.Exit` at the end."""
     run = start_run()
-    stdin = run.standard_input(given)
-    before = findings(run.workspace(given, stdin))
+    stdin = run.standard_input(paths)
+    before = findings(run.workspace(paths, stdin))
     if not (fix or diff):
         _print_findings(before, format, run, sys.stdout)
         raise typer.Exit(code_of(before.diagnostics))
-    done = apply_fixes(before, partial(run.workspace, given, stdin), unsafe_fixes)
+    result = apply_fixes(before, partial(run.workspace, paths, stdin), unsafe_fixes)
     if diff:
-        _print_diff(before, done)
-        raise typer.Exit(code_of(done.findings.diagnostics) or (FINDINGS if done.texts else OK))
-    if given == [STDIN]:
+        _print_diff(before, result)
+        raise typer.Exit(code_of(result.findings.diagnostics) or (FINDINGS if result.texts else OK))
+    if paths == [STDIN]:
         ((name, text),) = before.workspace.texts.items() or (("", ""),)
-        print_file(done.texts.get(name, text))
-        _print_findings(done.findings, format, run, sys.stderr)
+        print_file(result.texts.get(name, text))
+        _print_findings(result.findings, format, run, sys.stderr)
     else:
-        rewrite_each(before.workspace.texts, done.texts, partial(_fix_count_text, done))
-        _print_findings(done.findings, format, run, sys.stdout)
-    raise typer.Exit(code_of(done.findings.diagnostics))
+        rewrite_each(before.workspace.texts, result.texts, partial(_fix_count_text, result))
+        _print_findings(result.findings, format, run, sys.stdout)
+    raise typer.Exit(code_of(result.findings.diagnostics))
 
 
-def _print_findings(found: Findings, format: Format, run: Run, stream: TextIO) -> None:
-    """Print diagnostics; for a person, also how many of them have a fix."""
-    diagnostics, workspace = found.diagnostics, found.workspace
+def _print_findings(result: Findings, format: Format, run: Run, stream: TextIO) -> None:
+    """Print diagnostics; as text, also the number of fixes."""
+    diagnostics, workspace = result.diagnostics, result.workspace
     if format is not Format.text:
         stream.write(RENDERERS[format.value](diagnostics, workspace.sources))
         return
     write_diagnostics(diagnostics, workspace.sources, stream)
     count = len(workspace.roots) + len(workspace.diagnostics)
     write_summary(diagnostics, count, run.milliseconds, stream)
-    safe, every = (sum(map(len, found.fixes(unsafe).values())) for unsafe in (False, True))
+    safe, every = (sum(map(len, result.fixes(unsafe).values())) for unsafe in (False, True))
     if safe:
         stream.write(f"{safe} can be fixed: metanorm check --fix\n")
     if every > safe:
@@ -106,13 +106,13 @@ def _print_findings(found: Findings, format: Format, run: Run, stream: TextIO) -
         stream.write(f"{more} can be fixed by a guess: metanorm check --fix --unsafe-fixes\n")
 
 
-def _print_diff(before: Findings, done: FixResult) -> None:
-    """What would change."""
-    for name, text in done.texts.items():
+def _print_diff(before: Findings, result: FixResult) -> None:
+    """Print the changes that the fixes would make."""
+    for name, text in result.texts.items():
         old, new = before.workspace.sources[name].text, Source.of(name, text).text
         write_diff(old, new, name, "as it is", sys.stdout)
 
 
-def _fix_count_text(done: FixResult, name: str) -> str:
-    count = done.counts[name]
+def _fix_count_text(result: FixResult, name: str) -> str:
+    count = result.counts[name]
     return f"{count} fix{'es' if count > 1 else ''} written"

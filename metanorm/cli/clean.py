@@ -1,4 +1,4 @@
-"""`metanorm clean`: the folder of caches, emptied."""
+"""`metanorm clean`: removes the caches."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ def command(
     All of it is made again where it is needed. Compiled packages are not touched.
     """
     root = user_cache.root()
-    places = [] if root is None else [root / name for name in user_cache.CACHES]
+    cache_folders = [] if root is None else [root / name for name in user_cache.CACHES]
     failed = False
-    for path in (path for path in places if os.path.lexists(path)):
+    for path in (path for path in cache_folders if os.path.lexists(path)):
         if not user_cache.is_only_ours(path.lstat(), stat.S_IFDIR):
             print_error(f"{path} is no folder of this user alone, and was left as it is")
             failed = True
             continue
         count, size = _contents(path)
-        what = f"{count} file{'s' if count != 1 else ''}, {size / MEGABYTE:.1f} MB"
+        content = f"{count} file{'s' if count != 1 else ''}, {size / MEGABYTE:.1f} MB"
         if not dry_run:
             shutil.rmtree(path, ignore_errors=True)
             if path.exists():
                 print_error(f"{path} could not be removed")
                 failed = True
                 continue
-        print_result(f"{path}: {what}{'' if dry_run else ' removed'}\n")
-    if not any(os.path.lexists(path) for path in places) and root is None:
+        print_result(f"{path}: {content}{'' if dry_run else ' removed'}\n")
+    if not any(os.path.lexists(path) for path in cache_folders) and root is None:
         print_result("there is no folder of caches\n")
     raise typer.Exit(FINDINGS if failed else OK)
 
 
 def _contents(folder: Path) -> tuple[int, int]:
-    """How many files lie in a folder, and how many bytes they have."""
+    """The number of files in a folder, and their size in bytes."""
     sizes = []
     for above, _, names in os.walk(folder):
         for name in names:

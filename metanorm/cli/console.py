@@ -1,7 +1,7 @@
-"""Writing to the terminal: plain text, coloured where it is a terminal that wants colours.
+"""Output of the commands: plain text, in colour on a terminal that supports it.
 
-All that commands print goes through here, since here is made visible what specs and names of files
-may hold: a terminal obeys no comment.
+Commands print through this module alone, since it replaces hidden characters: a comment in a spec
+must not be able to send control sequences to a terminal.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ def write_pieces(parts: Iterable[Piece], stream: TextIO) -> None:
     colour = wants_colour(stream)
     for text, style in parts:
         code = COLOURS.get(style, "") if colour else ""
-        shown = visible_lines(text)
-        stream.write(f"{code}{shown}{RESET}" if code else shown)
+        visible_text = visible_lines(text)
+        stream.write(f"{code}{visible_text}{RESET}" if code else visible_text)
 
 
 def write_diagnostics(
     diagnostics: Sequence[Diagnostic], sources: Mapping[str, Source], stream: TextIO
 ) -> None:
-    """Diagnostics, the first hundred of them."""
-    for found in diagnostics[:MAX_SHOWN]:
-        write_pieces(styled_pieces(found, sources), stream)
+    """Print diagnostics, `MAX_SHOWN` at most."""
+    for diagnostic in diagnostics[:MAX_SHOWN]:
+        write_pieces(styled_pieces(diagnostic, sources), stream)
     if len(diagnostics) > MAX_SHOWN:
         stream.write(f"... and {len(diagnostics) - MAX_SHOWN} more\n\n")
 
@@ -59,13 +59,13 @@ def write_diagnostics(
 def write_summary(
     diagnostics: Sequence[Diagnostic], specs: int, milliseconds: float, stream: TextIO
 ) -> None:
-    """The last line: `2 errors, 1 warning in 3 specs (41 ms)`."""
+    """Print the last line: `2 errors, 1 warning in 3 specs (41 ms)`."""
     plural = "s" if specs != 1 else ""
     stream.write(f"{counts_text(diagnostics)} in {specs} spec{plural} ({milliseconds:.0f} ms)\n")
 
 
 def write_diff(before: str, after: str, path: str, status: str, stream: TextIO) -> None:
-    """A unified diff of a file as it is and as it would be."""
+    """Print a unified diff of a file: its text now, and its text after the change."""
     old, new = (text.removesuffix("\n").split("\n") if text else [] for text in (before, after))
     name = visible(path)
     lines = difflib.unified_diff(old, new, f"{name} ({status})", name, lineterm="")
@@ -74,17 +74,17 @@ def write_diff(before: str, after: str, path: str, status: str, stream: TextIO) 
 
 
 def print_result(text: str) -> None:
-    """What a command is for, on standard output; lines stay lines."""
+    """Print a result of a command on standard output. The text may have several lines."""
     sys.stdout.write(visible_lines(text))
 
 
 def print_status(text: str) -> None:
-    """What a command did, as a line on standard error."""
+    """Print what a command does, as a line on standard error."""
     sys.stderr.write(f"{visible(text)}\n")
 
 
 def print_file(text: str) -> None:
-    """A file that is printed: as it is, in UTF-8, to whatever is no terminal."""
+    """Print a file on standard output: its bytes in UTF-8, unless that is a terminal."""
     if sys.stdout.isatty():
         print_result(text)
     else:
@@ -93,9 +93,9 @@ def print_file(text: str) -> None:
 
 
 def print_error(message: str) -> None:
-    """One line on standard error."""
+    """Print a line on standard error, with `metanorm: ` in front."""
     print_status(f"metanorm: {message}")
 
 
 class Failure(Exception):
-    """What a command was asked for cannot be done: shown as it is, exit code 1."""
+    """A command cannot do what it was asked for. The message is printed as is; exit code 1."""

@@ -1,4 +1,4 @@
-"""What every command needs: the configuration and the specs it names."""
+"""The context of a command: the configuration, and the specs that the command names."""
 
 from __future__ import annotations
 
@@ -27,21 +27,23 @@ class Run:
         stdin: bytes | None = None,
         texts: Mapping[str, str] | None = None,
     ) -> Workspace:
-        """The specs that were named, or those that the configuration names.
+        """The specs at the paths, or those that the configuration names.
 
-        `stdin` is what was read from there already; `texts` are as in `metanorm.workspace.load`.
+        `stdin` and `texts` are those of `metanorm.workspace.load`.
         """
-        given = self.standard_input(paths) if stdin is None else stdin
-        return load(paths or [self.relative(spec) for spec in self.config.specs], given, texts)
+        stdin_bytes = self.standard_input(paths) if stdin is None else stdin
+        return load(
+            paths or [self.relative(spec) for spec in self.config.specs], stdin_bytes, texts
+        )
 
     def standard_input(self, paths: list[str]) -> bytes | None:
-        """What stands there, if the paths name it."""
+        """The content of standard input, if the paths name it."""
         return sys.stdin.buffer.read(MAX_BYTES + 1) if STDIN in paths else None
 
     def names_folder(self, paths: list[str]) -> bool:
-        """Whether what was named, or is configured, is more than single files."""
-        given = paths or [self.relative(spec) for spec in self.config.specs]
-        return any(path != STDIN and os.path.isdir(path) for path in given)
+        """Whether a path is a folder: one that was named, or else a configured one."""
+        named_paths = paths or [self.relative(spec) for spec in self.config.specs]
+        return any(path != STDIN and os.path.isdir(path) for path in named_paths)
 
     def relative(self, path: str) -> str:
         """A path of the configuration as seen from the current folder."""
@@ -54,6 +56,6 @@ class Run:
 
 
 def start_run() -> Run:
-    """Read the configuration."""
+    """Read the configuration, and start the clock."""
     config, root = find_config(Path.cwd())
     return Run(config, root)

@@ -1,4 +1,4 @@
-"""`--device`: where norms run, and what is refused where there is no such device."""
+"""The option `--device`: where norms run."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ DeviceOption = Annotated[Device, typer.Option("--device", help="Where norms run:
 
 
 def options_for(device: Device, configured: Options) -> Options:
-    """What modules are compiled with: a GPU asks for kernels in Triton, whatever is configured."""
+    """The options to compile with: a GPU needs Triton kernels, whatever is configured."""
     from metanorm.targets.registry import KERNEL_TARGETS, target_for_device
 
     names = list(KERNEL_TARGETS)
-    wanted = target_for_device(device).name
-    has = configured.target in names and names.index(configured.target) >= names.index(wanted)
-    return configured if device == "cpu" or has else replace(configured, target=wanted)
+    needed = target_for_device(device).name
+    has_kernels = configured.target in names and names.index(configured.target) >= names.index(
+        needed
+    )
+    return configured if device == "cpu" or has_kernels else replace(configured, target=needed)
 
 
 def require_device(device: Device) -> None:
-    """Refuse a GPU that torch cannot use, before anything is compiled or written.
+    """Raise `WorkspaceError` if torch cannot use a GPU, before anything is compiled.
 
-    Where torch itself is missing, nothing is said: the command does that.
+    A missing torch is no error here: the command reports that.
     """
     if device == "cpu":
         return

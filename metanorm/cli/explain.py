@@ -1,4 +1,4 @@
-"""`metanorm explain`: whatever `metanorm list` lists, or a spec, in words."""
+"""`metanorm explain`: a spec, or an entry of a table of `metanorm list`, in words."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SETTINGS = {"ignore_unknown_options": True}  # `-a` is an operation
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of a code, an operation, a pass or a target."""
+    """The explanation of a code, an operation, a pass or a target."""
 
     topic: str
     name: str
@@ -65,10 +65,10 @@ def command(
     named = find_specs(thing, run)
     if named is None:
         rows = (row["name"] for topic in ("passes", "targets") for row in TOPICS[topic]())
-        known = (*all_codes(), *(row.name for row in public()), *rows)
-        known = (*known, *norm_names(run), *library_specs())
+        candidates = (*all_codes(), *(row.name for row in public()), *rows)
+        candidates = (*candidates, *norm_names(run), *library_specs())
         what = "code, operation, pass, target, norm or spec file"
-        raise unknown_name(thing, known, what)
+        raise unknown_name(thing, candidates, what)
     if norm and norm not in (n.program.name for n in named.norms):
         raise unknown_name(norm, [n.program.name for n in named.norms], f"norm in {thing}")
     _explain_norms(
@@ -77,7 +77,7 @@ def command(
 
 
 def _table_entries(thing: str) -> tuple[Entry, ...]:
-    """The rows of tables that go by this name; `max` is two operations."""
+    """The rows of all tables with this name; `max` is two operations."""
     code = thing.upper()
     if code in all_codes():
         return (Entry("errors", code, manual_page(code).markdown),)
@@ -100,16 +100,16 @@ def operation_text(row: Operation) -> str:
 def _explain_norms(named: NamedSpecs, as_json: bool, milliseconds: float) -> None:
 
     workspace, checked = named.workspace, named.checked
-    found = (*workspace.diagnostics, *checked.diagnostics)
+    diagnostics = (*workspace.diagnostics, *checked.diagnostics)
     library = norms_by_fingerprint(load_library()) if named.norms else {}
     answers: tuple[Facts, ...] = tuple(facts(norm, library) for norm in named.norms)
     failed = not checked.ok or bool(workspace.diagnostics)
     if as_json:
-        document = Explanation(**report_fields(found, workspace.sources), norms=answers)
+        document = Explanation(**report_fields(diagnostics, workspace.sources), norms=answers)
         sys.stdout.write(json_text(document))
     else:
         print_result("\n".join(text_from_facts(answer) for answer in answers))
         if failed:
-            write_diagnostics(found, workspace.sources, sys.stderr)
-            write_summary(found, 1, milliseconds, sys.stderr)
+            write_diagnostics(diagnostics, workspace.sources, sys.stderr)
+            write_summary(diagnostics, 1, milliseconds, sys.stderr)
     raise typer.Exit(FINDINGS if failed else OK)

@@ -1,4 +1,4 @@
-"""`metanorm fmt`: the one layout of specs."""
+"""`metanorm fmt`: formats specs."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def command(
     run = start_run()
     workspace = run.workspace(specs or [])
     write_diagnostics(workspace.diagnostics, workspace.sources, sys.stderr)
-    failed, ended = bool(workspace.diagnostics), OK
+    failed, internal_code = bool(workspace.diagnostics), OK
     changed: dict[str, str] = {}
     for name in workspace.roots:
         source = workspace.sources[name]
         text, problems = frontend.format_spec(source)
         if code_of(problems) == INTERNAL:
-            ended = INTERNAL
+            internal_code = INTERNAL
             write_diagnostics(problems, workspace.sources, sys.stderr)
         elif problems:
             failed = True
@@ -62,4 +62,4 @@ def command(
     if not (check or diff):
         rewrite_each(workspace.texts, changed, lambda _: "formatted")
     unformatted = bool(changed) and (check or diff)
-    raise typer.Exit(ended or (FINDINGS if failed or unformatted else OK))
+    raise typer.Exit(internal_code or (FINDINGS if failed or unformatted else OK))

@@ -1,4 +1,4 @@
-"""`metanorm init`: a project that uses metanorm, set up."""
+"""`metanorm init`: sets up a project that uses metanorm."""
 
 from __future__ import annotations
 
@@ -67,12 +67,12 @@ jobs:
 
 @dataclass(frozen=True)
 class SetupFile:
-    """A file, the text it is to have, and a pattern that shows that it has it already."""
+    """A file, the text to add to it, and a pattern that matches if it has that text already."""
 
     path: str
     text: str
-    known_by: str
-    may_be_added: bool = True  # at the end of a file that is there
+    pattern: str
+    may_be_added: bool = True  # at the end of a file that exists
 
 
 def command(
@@ -90,22 +90,24 @@ def command(
     root = Path(folder)
     outputs: list[Output] = []
     advice: list[str] = []
-    for step in _setup_files(root, specs, output):
-        path = root / step.path
-        before = _read_text(path)
-        if before is None:
-            outputs.append(Output(path, step.text, None, "missing"))
-        elif re.search(step.known_by, before, re.MULTILINE):
+    for setup in _setup_files(root, specs, output):
+        path = root / setup.path
+        existing = _read_text(path)
+        if existing is None:
+            outputs.append(Output(path, setup.text, None, "missing"))
+        elif re.search(setup.pattern, existing, re.MULTILINE):
             print_status(f"{path}: has it already")
-        elif step.may_be_added:
-            gap = "" if not before or before.endswith("\n") else "\n"
-            blank = "\n" if before and step.path.endswith(".toml") else ""
-            outputs.append(Output(path, f"{before}{gap}{blank}{step.text}", before, "differs"))
+        elif setup.may_be_added:
+            gap = "" if not existing or existing.endswith("\n") else "\n"
+            blank = "\n" if existing and setup.path.endswith(".toml") else ""
+            outputs.append(Output(path, f"{existing}{gap}{blank}{setup.text}", existing, "differs"))
         else:
-            advice.append(f"{path} is there already; add to it:\n\n{step.text}\n")
+            advice.append(f"{path} is there already; add to it:\n\n{setup.text}\n")
     write_outputs(outputs)
-    for done in outputs:
-        print_status(f"{done.path}: {'written' if done.before is None else 'extended'}")
+    for output_file in outputs:
+        print_status(
+            f"{output_file.path}: {'written' if output_file.before is None else 'extended'}"
+        )
     for text in advice:
         print_result(text)
     print_status("next: metanorm compile")

@@ -1,4 +1,4 @@
-"""`metanorm inspect`: what each stage of the compiler makes of a spec."""
+"""`metanorm inspect`: prints the output of a stage of the compiler."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ def command(
     if stage not in STAGES:
         raise unknown_name(stage, STAGES, "stage")
     workspace = run.workspace([spec])
-    found = workspace.diagnostics
+    diagnostics = workspace.diagnostics
     parts: dict[str, object] = {}
-    if not found and json:
-        parts, found = stage_data(workspace.sources, workspace.roots[0], stage)
-    elif not found:
-        text, found = stage_text(workspace.sources, workspace.roots[0], stage)
+    if not diagnostics and json:
+        parts, diagnostics = stage_data(workspace.sources, workspace.roots[0], stage)
+    elif not diagnostics:
+        text, diagnostics = stage_text(workspace.sources, workspace.roots[0], stage)
         parts = {"text": text}
     if json:
-        given = report_fields(found, workspace.sources) | parts
-        sys.stdout.write(json_text(Inspection(stage=stage, **given)))
+        fields = report_fields(diagnostics, workspace.sources) | parts
+        sys.stdout.write(json_text(Inspection(stage=stage, **fields)))
     else:
-        write_diagnostics(found, workspace.sources, sys.stderr)
+        write_diagnostics(diagnostics, workspace.sources, sys.stderr)
         print_result(str(parts.get("text", "")))
-    raise typer.Exit(FINDINGS if any(d.severity is Severity.ERROR for d in found) else OK)
+    raise typer.Exit(FINDINGS if any(d.severity is Severity.ERROR for d in diagnostics) else OK)

@@ -1,4 +1,4 @@
-"""`metanorm list`: what there is."""
+"""`metanorm list`: prints tables of operations, errors, specs, passes and targets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from metanorm.json_document import Document, json_text
 from metanorm.passes.pipeline import KERNEL_PASSES, PIPELINE, PROCESS_PASSES
 from metanorm.visible import visible
 
-WIDTH_OF_A_PIPE = 1000  # columns, where nobody counts them
+WIDTH_OF_A_PIPE = 1000  # columns: no line breaks
 Rows = list[dict[str, str]]  # the same columns in each
 
 
@@ -90,7 +90,7 @@ def command(
 
 
 def _print_table(rows: Rows) -> None:
-    """All columns but the last, which is for JSON; on one line each where no terminal has ends."""
+    """Print all columns but the last, which only JSON has. A pipe gets one line for each row."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

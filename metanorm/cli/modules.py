@@ -1,4 +1,4 @@
-"""What commands that run modules begin with: specs, checked and compiled, or the report."""
+"""Compiled specs, for commands that run modules."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from metanorm.workspace import Workspace
 
 @dataclass(frozen=True)
 class Modules:
-    """Specs, what the front end made of them, and the text of each module by file name."""
+    """Specs, their checked norms, and the text of each generated file by name."""
 
     workspace: Workspace
     checked: Checked
@@ -27,15 +27,14 @@ class Modules:
 
 
 def modules(run: Run, specs: list[str], options: Options | None = None) -> Modules:
-    """Compile specs, as is configured unless there are options. Where one has an error, report all
-    of them and end the run."""
+    """Compile specs with these options, or the configured ones. Reports errors and ends the run."""
     workspace = run.workspace(specs)
     checked = frontend.check(workspace.sources, workspace.roots)
     options = options or run.config.options()
     result = driver.compile_specs(workspace.sources, workspace.roots, options)
     if not result.ok or not result.files:
-        found = (*workspace.diagnostics, *result.diagnostics)
-        write_diagnostics(found, workspace.sources, sys.stderr)
-        write_summary(found, len(workspace.roots), run.milliseconds, sys.stderr)
-        raise typer.Exit(code_of(found) or FINDINGS)
+        diagnostics = (*workspace.diagnostics, *result.diagnostics)
+        write_diagnostics(diagnostics, workspace.sources, sys.stderr)
+        write_summary(diagnostics, len(workspace.roots), run.milliseconds, sys.stderr)
+        raise typer.Exit(code_of(diagnostics) or FINDINGS)
     return Modules(workspace, checked, result.files)

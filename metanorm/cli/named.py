@@ -1,4 +1,4 @@
-"""Specs by what a person calls them: a path, or the name that `metanorm list specs` prints."""
+"""Specs by path, or by the name that `metanorm list specs` prints."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from metanorm.workspace import STDIN, Workspace, WorkspaceError, library_specs, 
 
 @dataclass(frozen=True)
 class NamedSpecs:
-    """The specs that a name stands for, checked, and which of their norms are meant."""
+    """Checked specs, and the name of the norm that is meant."""
 
     workspace: Workspace
     checked: Checked
-    norm: str = ""  # empty: all of them
+    norm: str = ""  # empty: all norms
 
     @property
     def norms(self) -> list[CheckedNorm]:
         """The norms that are meant."""
-        every = [n for root in self.workspace.roots for n in self.checked.norms[root]]
-        return [n for n in every if self.norm in ("", n.program.name)]
+        all_norms = [n for root in self.workspace.roots for n in self.checked.norms[root]]
+        return [n for n in all_norms if self.norm in ("", n.program.name)]
 
 
 def find_specs(thing: str, run: Run) -> NamedSpecs | None:
-    """The specs behind a path, a file of the library, or a norm of the project or the library.
+    """The specs of a path, a file of the library, or a norm of the project or the library.
 
-    `None` where there are none; a path that leads nowhere is a problem of the workspace.
+    `None` if there are none. A missing file is a diagnostic of the workspace.
     """
     if thing == STDIN or os.path.exists(thing):
         return _checked(run.workspace([thing]))
@@ -53,7 +53,7 @@ def norm_names(run: Run) -> list[str]:
 
 
 def _find_norm(name: str, run: Run) -> NamedSpecs | None:
-    """Of the project, whose specs the configuration names, else of the library."""
+    """The first spec with a norm of this name: of the project, else of the library."""
     for workspace in _workspaces(run):
         checked = frontend.check(workspace.sources, workspace.roots)
         for root in workspace.roots:
@@ -63,10 +63,10 @@ def _find_norm(name: str, run: Run) -> NamedSpecs | None:
 
 
 def _workspaces(run: Run) -> list[Workspace]:
-    places = []
+    workspaces = []
     with contextlib.suppress(WorkspaceError):  # a project may have no specs
-        places.append(run.workspace([]))
-    return [*places, load_library()]
+        workspaces.append(run.workspace([]))
+    return [*workspaces, load_library()]
 
 
 def _with_root(workspace: Workspace, root: str) -> Workspace:

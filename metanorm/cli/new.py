@@ -1,4 +1,4 @@
-"""`metanorm new`: a spec to begin with."""
+"""`metanorm new`: writes a new spec."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def command(
         raise typer.Exit(FINDINGS)
     text = TEMPLATE.format(name=name)
     if like is not None:
-        known = [spec.removesuffix(".norm") for spec in library_specs()]
-        if like.removesuffix(".norm") not in known:
-            raise unknown_name(like, known, "spec in the library")
+        library_names = [spec.removesuffix(".norm") for spec in library_specs()]
+        if like.removesuffix(".norm") not in library_names:
+            raise unknown_name(like, library_names, "spec in the library")
         file = resource("specs") / f"{like.removesuffix('.norm')}.norm"
         text = _rename_norm(file.read_text(encoding="utf-8"), name)
     write_outputs([Output(path, text, None, "missing")])

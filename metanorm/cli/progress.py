@@ -1,4 +1,4 @@
-"""How far a run has come: a line on a terminal, for what takes longer than a second."""
+"""A progress bar on a terminal, for runs that take longer than a second."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from metanorm.options import Options
 from metanorm.source import Source
 from metanorm.visible import visible
 
-DELAY = 1.0  # seconds
+DELAY = 1.0  # seconds before the bar appears
 
 
 class ProgressBar:
-    """A bar with a name, on standard error where that is a terminal; else nothing."""
+    """A progress bar on standard error; nothing if that is no terminal."""
 
     def __init__(self, total: int) -> None:
         self._started = time.monotonic()
@@ -50,22 +50,21 @@ class ProgressBar:
         self._hide()
 
     def at(self, name: str) -> None:
-        """Say what is at work."""
+        """Name the current task beside the bar."""
         self._progress.update(self._task, description=visible(name))
         if not self._shown and time.monotonic() - self._started > DELAY:
             self._shown = True
             self._progress.start()
 
     def done(self, write: Callable[[], None] | None = None) -> None:
-        """Count one more as done, and write what there is to say, where the bar is out of its
-        way."""
+        """Count one more task as done. Hides the bar while `write` prints."""
         self._progress.advance(self._task)
         if write is None:
             return
-        shown = self._shown
+        was_shown = self._shown
         self._hide()
         write()
-        if shown:
+        if was_shown:
             self._shown = True
             self._progress.start()
 
@@ -76,15 +75,15 @@ class ProgressBar:
 
 
 def with_progress(back_ends: BackEnds) -> BackEnds:
-    """The same with a bar, which names the spec that was compiled last."""
+    """The same back ends with a progress bar, which names the spec that was compiled last."""
 
     def with_bar(
         checked: Checked, sources: Mapping[str, Source], roots: Sequence[str], options: Options
     ) -> Iterator[tuple[str, BackEndOutput]]:
-        with ProgressBar(len(roots)) as running:
-            for root, made in back_ends(checked, sources, roots, options):
-                running.done()
-                running.at(root)
-                yield root, made
+        with ProgressBar(len(roots)) as bar:
+            for root, output in back_ends(checked, sources, roots, options):
+                bar.done()
+                bar.at(root)
+                yield root, output
 
     return with_bar

@@ -1,4 +1,4 @@
-"""`metanorm repro`: a bug of the compiler in one text, to report it with."""
+"""`metanorm repro`: writes all that a bug report needs into one text."""
 
 from __future__ import annotations
 
@@ -55,32 +55,36 @@ def report(workspace: Workspace, options: Options) -> Iterator[str]:
     """The parts of the text, which is Markdown."""
     yield "# What metanorm was asked to compile\n"
     system = f"{platform.system()} {platform.machine()}"
-    known = [*versions().items(), ("system", system), ("options", options.fingerprint())]
-    yield "\n".join(f"- {name}: {value}" for name, value in known) + "\n"
-    short = _short_names(workspace)
+    facts = [*versions().items(), ("system", system), ("options", options.fingerprint())]
+    yield "\n".join(f"- {name}: {value}" for name, value in facts) + "\n"
+    short_names = _short_names(workspace)
     for name, source in workspace.sources.items():
         if not name.startswith(frontend.LIBRARY):
-            yield f"## {short[name]}\n\n{FENCE}norm\n{source.text.rstrip()}\n{FENCE}\n"
-    sources = {new: replace(workspace.sources[old], name=new) for old, new in short.items()}
-    roots = [short[root] for root in workspace.roots]
-    said = _attempt(partial(_check_text, sources, roots))
-    yield f"## metanorm check\n\n{FENCE}text\n{said}{FENCE}\n"
+            yield f"## {short_names[name]}\n\n{FENCE}norm\n{source.text.rstrip()}\n{FENCE}\n"
+    sources = {new: replace(workspace.sources[old], name=new) for old, new in short_names.items()}
+    roots = [short_names[root] for root in workspace.roots]
+    check_output = _attempt(partial(_check_text, sources, roots))
+    yield f"## metanorm check\n\n{FENCE}text\n{check_output}{FENCE}\n"
     for target in get_args(Target):
-        done = _attempt(partial(_compile_text, sources, roots, Options(target=target)))
-        yield f"## metanorm compile --target {target}\n\n{FENCE}text\n{done}{FENCE}\n"
+        compile_output = _attempt(partial(_compile_text, sources, roots, Options(target=target)))
+        yield f"## metanorm compile --target {target}\n\n{FENCE}text\n{compile_output}{FENCE}\n"
 
 
 def _short_names(workspace: Workspace) -> dict[str, str]:
     """The names of sources relative to the folder that holds them all."""
-    own = [name for name in workspace.sources if not name.startswith(frontend.LIBRARY)]
-    above = os.path.commonpath([os.path.abspath(os.path.dirname(n)) for n in own]) if own else ""
-    short = {name: Path(os.path.relpath(os.path.abspath(name), above)).as_posix() for name in own}
-    return {name: short.get(name, name) for name in workspace.sources}
+    names = [name for name in workspace.sources if not name.startswith(frontend.LIBRARY)]
+    parent = (
+        os.path.commonpath([os.path.abspath(os.path.dirname(n)) for n in names]) if names else ""
+    )
+    short_names = {
+        name: Path(os.path.relpath(os.path.abspath(name), parent)).as_posix() for name in names
+    }
+    return {name: short_names.get(name, name) for name in workspace.sources}
 
 
 def _check_text(sources: Mapping[str, Source], roots: list[str]) -> str:
-    found = frontend.check(sources, roots).diagnostics
-    return render_text(found, sources) if found else "no problems\n"
+    diagnostics = frontend.check(sources, roots).diagnostics
+    return render_text(diagnostics, sources) if diagnostics else "no problems\n"
 
 
 def _compile_text(sources: Mapping[str, Source], roots: list[str], options: Options) -> str:
@@ -93,7 +97,7 @@ def _compile_text(sources: Mapping[str, Source], roots: list[str], options: Opti
 
 
 def _attempt(task: Callable[[], str]) -> str:
-    """What a stage says; where the compiler fails in it, the traceback."""
+    """The output of a task; if the compiler fails, the traceback."""
     before = os.environ.get("METANORM_DEBUG")
     os.environ["METANORM_DEBUG"] = "1"  # errors of the compiler come through as they are
     try:
@@ -108,12 +112,12 @@ def _attempt(task: Callable[[], str]) -> str:
 
 
 def _traceback(error: Exception) -> str:
-    """The traceback, with files by their places in metanorm; others by their names."""
+    """The traceback. Files of metanorm have relative paths, others their names alone."""
     lines = []
     for frame in traceback.extract_tb(error.__traceback__):
         path = Path(frame.filename)
-        inside = path.is_relative_to(PACKAGE)
-        name = path.relative_to(PACKAGE.parent).as_posix() if inside else path.name
+        is_ours = path.is_relative_to(PACKAGE)
+        name = path.relative_to(PACKAGE.parent).as_posix() if is_ours else path.name
         lines.append(f"{name}, line {frame.lineno}, in {frame.name}\n  {frame.line}\n")
     if len(lines) > MAX_FRAMES:  # of a recursion without end
         half = MAX_FRAMES // 2

@@ -1,4 +1,4 @@
-"""Writing changed specs over what they were."""
+"""Rewriting of specs by `check --fix` and `fmt`."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from metanorm.workspace import WorkspaceError, rewrite_spec
 
 
 def rewrite_each(
-    before: Mapping[str, str], after: Mapping[str, str], done: Callable[[str], str]
+    before: Mapping[str, str], after: Mapping[str, str], message_of: Callable[[str], str]
 ) -> None:
-    """Write each text of `after`, and say `done(name)` of it.
+    """Write each text of `after`, and print `done(name)` for it.
 
-    One that cannot be written keeps none of the others from it; then `Failure` says why.
+    A text that cannot be written does not stop the others. Raises `Failure` at the end.
     """
-    failed: list[str] = []
+    failures: list[str] = []
     for name, text in after.items():
         try:
             rewrite_spec(Path(name), before[name], text)
         except WorkspaceError as error:
-            failed.append(str(error))
+            failures.append(str(error))
         else:
-            print_status(f"{name}: {done(name)}")
-    for message in failed[:-1]:
+            print_status(f"{name}: {message_of(name)}")
+    for message in failures[:-1]:
         print_error(message)
-    if failed:
-        raise Failure(failed[-1])
+    if failures:
+        raise Failure(failures[-1])

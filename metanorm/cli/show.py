@@ -1,4 +1,4 @@
-"""`metanorm show`: what a norm pools, as a picture."""
+"""`metanorm show`: draws what a norm pools."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def command(
     workspace = run.workspace([spec])
     checked = frontend.check(workspace.sources, workspace.roots)
     if not checked.ok or workspace.diagnostics:
-        found = (*workspace.diagnostics, *checked.diagnostics)
-        write_diagnostics(found, workspace.sources, sys.stderr)
-        write_summary(found, 1, run.milliseconds, sys.stderr)
+        diagnostics = (*workspace.diagnostics, *checked.diagnostics)
+        write_diagnostics(diagnostics, workspace.sources, sys.stderr)
+        write_summary(diagnostics, 1, run.milliseconds, sys.stderr)
         raise typer.Exit(FINDINGS)
     programs = [norm.program for root in workspace.roots for norm in checked.norms[root]]
     data = _picture_bytes(_select_program(programs, norm, spec), suffix)
@@ -60,8 +60,8 @@ def _select_program(programs: list[Program], name: str, spec: str) -> Program:
         raise unknown_name(name, names, "norm")
     if not name and len(names) > 1:
         more = ", ..." if len(names) > MAX_NAMES else ""
-        several = f"{len(names)} norms: {', '.join(names[:MAX_NAMES])}{more}"
-        raise WorkspaceError(f"{spec} has {several}; choose one with --norm")
+        listed = f"{len(names)} norms: {', '.join(names[:MAX_NAMES])}{more}"
+        raise WorkspaceError(f"{spec} has {listed}; choose one with --norm")
     return programs[names.index(name) if name else 0]
 
 

@@ -1,4 +1,4 @@
-"""`metanorm verify`: compiled modules against the oracle, a line for each norm."""
+"""`metanorm verify`: compares compiled modules with the oracle; prints a line for each norm."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ def command(
     run = start_run()
     workspace = run.workspace(specs or [])
     checked = frontend.check(workspace.sources, workspace.roots)
-    found = (*workspace.diagnostics, *checked.diagnostics)
-    wrong = [d for d in found if d.severity is Severity.ERROR]
-    if wrong and not json:
-        write_diagnostics(found, workspace.sources, sys.stderr)
-        write_summary(found, len(workspace.roots), run.milliseconds, sys.stderr)
+    diagnostics = (*workspace.diagnostics, *checked.diagnostics)
+    errors = [d for d in diagnostics if d.severity is Severity.ERROR]
+    if errors and not json:
+        write_diagnostics(diagnostics, workspace.sources, sys.stderr)
+        write_summary(diagnostics, len(workspace.roots), run.milliseconds, sys.stderr)
     try:
         from metanorm.verify.report import tasks
     except ImportError as error:
@@ -73,22 +73,20 @@ def command(
     every_task = tasks(checked, workspace.sources, workspace.roots, options, device, quick)
     reports = []
     show = _Table([task.norm for task in every_task], every)
-    with ProgressBar(len(every_task)) as running:
-        for report in _verifications(every_task, jobs, running):
+    with ProgressBar(len(every_task)) as bar:
+        for report in _verifications(every_task, jobs, bar):
             reports.append(report)
-            running.done(lambda: None if json else show.row(reports[-1]))
-    good = not wrong and all(report.good for report in reports)
+            bar.done(lambda: None if json else show.row(reports[-1]))
+    good = not errors and all(report.good for report in reports)
     if json:
-        given = report_fields(found, workspace.sources)
-        sys.stdout.write(json_text(Verifications(good=good, norms=tuple(reports), **given)))
+        fields = report_fields(diagnostics, workspace.sources)
+        sys.stdout.write(json_text(Verifications(good=good, norms=tuple(reports), **fields)))
     else:
         print_result(f"{totals(reports)}\n" if reports else "")
     raise typer.Exit(OK if good else FINDINGS)
 
 
-def _verifications(
-    tasks: Sequence[Task], jobs: int, running: ProgressBar
-) -> Iterator[Verification]:
+def _verifications(tasks: Sequence[Task], jobs: int, bar: ProgressBar) -> Iterator[Verification]:
     from metanorm.verify.jobs import verify_in_processes
     from metanorm.verify.report import steps
 
@@ -96,29 +94,29 @@ def _verifications(
         for report in verify_in_processes(tasks, jobs):
             if report is not None:
                 yield report
-            running.at(f"{jobs} processes")
+            bar.at(f"{jobs} processes")
         return
     for task in tasks:
         for step in steps(task):
             if isinstance(step, Verification):
                 yield step
             else:
-                running.at(f"{task.norm}, {step.setting}")
+                bar.at(f"{task.norm}, {step.setting}")
 
 
 class _Table:
-    """Columns whose widths are known before the first row is."""
+    """A table that is printed row by row, since norms take long to verify."""
 
     def __init__(self, norms: Sequence[str], every: bool) -> None:
         self.width = max((len(norm) for norm in norms), default=0)
         self.every = every
         self.notes: set[str] = set()
-        self.begun = False
+        self.has_header = False
 
     def row(self, report: Verification) -> None:
-        """Print a norm, and below it what is not good."""
-        if not self.begun:
-            self.begun = True
+        """Print the row of a norm, and below it its bad findings."""
+        if not self.has_header:
+            self.has_header = True
             print_result(f"{'norm'.ljust(self.width)}  {'  '.join(COLUMNS)}\n")
         outcomes = (report.count(o) for o in ("ok", "refused", "ill-conditioned"))
         counts = (len(report.findings), report.on_kernels, *outcomes)

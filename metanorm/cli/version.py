@@ -1,4 +1,4 @@
-"""`metanorm version`."""
+"""`metanorm version`: prints versions, and which paths calls take."""
 
 from __future__ import annotations
 
@@ -53,19 +53,19 @@ def command(
 
 def versions() -> dict[str, str]:
     """The versions by name."""
-    found = {"metanorm": __version__, "python": platform.python_version()}
+    version_by_name = {"metanorm": __version__, "python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            version_by_name[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            version_by_name[name] = "not installed"
+    return version_by_name
 
 
 def _call_paths() -> tuple[tuple[str, str], tuple[str, str]]:
-    """Which path calls take, and who takes sums; each with the reason."""
+    """The call path, and the package that computes sums over graphs; each with the reason."""
     try:
-        # which take torch, and the compiler does without
+        # These import torch, which may be missing.
         from metanorm.runtime import call_path, who_adds
     except ModuleNotFoundError:
         return ("", ""), ("", "")

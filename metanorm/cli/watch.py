@@ -1,4 +1,4 @@
-"""Running a command again whenever a spec that it reads has changed, until ctrl-C."""
+"""The option `--watch`: runs a command again when a spec changes, until ctrl-C."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Changes = Iterator[list[str]]
 
 @dataclass(frozen=True)
 class WatchedPaths:
-    """Folders in which every spec counts, and single files."""
+    """Folders whose specs are watched, and single files."""
 
     folders: frozenset[str]
     files: frozenset[str]
@@ -33,7 +33,7 @@ class WatchedPaths:
 def run_on_changes(specs: Sequence[str], command: Callable[[], None]) -> None:
     """Run a command on specs now and after each change. Returns at ctrl-C.
 
-    Whatever else a round ends with, the next one comes. Raises `Failure` where nothing can be
+    A command that fails runs again after the next change. Raises `Failure` if nothing can be
     watched.
     """
     if STDIN in specs:
@@ -46,10 +46,10 @@ def run_on_changes(specs: Sequence[str], command: Callable[[], None]) -> None:
         watched: WatchedPaths | None = None
         changed: list[str] = []
         while True:
-            now = _paths_to_watch(specs)
-            if now != watched:
-                watched, changes = now, _watch_changes(watch, now)
-                next(changes)  # from here on nothing is missed, while the command runs either
+            paths = _paths_to_watch(specs)
+            if paths != watched:
+                watched, changes = paths, _watch_changes(watch, paths)
+                next(changes)  # starts to watch: changes while the command runs count
             _run_once(command, changed)
             changed = next(names for names in changes if names)
     except KeyboardInterrupt:
@@ -59,21 +59,21 @@ def run_on_changes(specs: Sequence[str], command: Callable[[], None]) -> None:
 def _watch_changes(
     watch: Callable[..., Iterator[set[tuple[Any, str]]]], watched: WatchedPaths
 ) -> Changes:
-    """What has changed, by and by; nothing where some time has passed without a change."""
+    """The changed files of each round; an empty list after `TIMEOUT` without a change."""
 
     def concerns(_: object, path: str) -> bool:
         return path in watched.files or (path.endswith(".norm") and _is_below(path, watched))
 
-    places = {*watched.folders, *(os.path.dirname(path) for path in watched.files)}
-    seen = watch(
-        *(place for place in places if os.path.isdir(place)),
+    folders = {*watched.folders, *(os.path.dirname(path) for path in watched.files)}
+    changes_of_rounds = watch(
+        *(place for place in folders if os.path.isdir(place)),
         watch_filter=concerns,
         recursive=bool(watched.folders),
         raise_interrupt=True,
         rust_timeout=TIMEOUT,
         yield_on_timeout=True,
     )
-    for changes in seen:
+    for changes in changes_of_rounds:
         yield sorted({os.path.relpath(path) for _, path in changes})
 
 
@@ -92,11 +92,11 @@ def _run_once(command: Callable[[], None], changed: Sequence[str]) -> None:
     except (WorkspaceError, ConfigError, Failure, OSError) as error:
         print_error(str(error))
     finally:
-        sys.stdout.flush()  # whoever reads a pipe waits for it
+        sys.stdout.flush()  # a reader of a pipe waits for it
 
 
 def _paths_to_watch(specs: Sequence[str]) -> WatchedPaths:
-    """What these specs are, or what is configured, with all that they use."""
+    """The paths of these specs, or of the configured ones, and of all that they use."""
     root = Path.cwd()
     sources: list[str] = []
     try:
@@ -105,7 +105,7 @@ def _paths_to_watch(specs: Sequence[str]) -> WatchedPaths:
         specs = specs or [run.relative(spec) for spec in run.config.specs]
         sources = list(run.workspace(list(specs)).sources)
     except (WorkspaceError, ConfigError):
-        pass  # which the command has said
+        pass  # the command has reported it
     folders = frozenset(os.path.abspath(path) for path in specs if os.path.isdir(path))
     used = (path for path in sources if not path.startswith(LIBRARY))
     files = {os.path.abspath(path) for path in (*specs, *used) if path.endswith(".norm")}

@@ -1,1 +1,1 @@
-"""What the compiler knows of a norm, in words."""
+"""Facts about a norm that follow from its spec: `metanorm explain`."""

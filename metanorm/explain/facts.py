@@ -1,4 +1,4 @@
-"""What can be said of a norm without running it."""
+"""The facts about a norm that are known without running it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Facts:
     """The answers of `metanorm explain SPEC`, ready to print or to serialise."""
 
     norm: str
-    target: str  # what it is for
+    target: str  # activation, weight, gradient or loss
     about: str
     equations: str
     pools: tuple[str, ...]
@@ -37,7 +37,7 @@ class Facts:
     reads: str
     costs: tuple[Cost, ...]
     kernels: str
-    among_processes: tuple[str, ...]  # what each axis takes where it is divided
+    among_processes: tuple[str, ...]  # a line for each axis that may be divided
     equals: tuple[str, ...]
     torch_layer: str  # the layer of torch that computes the same
     derives_from: str  # its class, for tools that look for that
@@ -45,10 +45,10 @@ class Facts:
 
 
 def facts(norm: CheckedNorm, library: Mapping[str, str]) -> Facts:
-    """The facts of a norm. `library` maps fingerprints to the names of known norms."""
+    """The facts of a norm. `library` maps fingerprints to the names of norms of the library."""
     optimised = optimize(norm.program)
     has_samples = norm.program.target in ("activation", "loss")
-    known = library.get(fingerprint(optimised), "")
+    equal_norm = library.get(fingerprint(optimised), "")
     equations = replace(norm.equations, trivia=type(norm.norm.trivia)())
     layer = matching_layer(norm.program, optimised)
     return Facts(
@@ -65,7 +65,7 @@ def facts(norm: CheckedNorm, library: Mapping[str, str]) -> Facts:
         costs=direction_costs(optimised),
         kernels=kernels_text(optimised),
         among_processes=exchanges_by_axis(optimised),
-        equals=(known,) if known and known != norm.program.name else (),
+        equals=(equal_norm,) if equal_norm and equal_norm != norm.program.name else (),
         torch_layer=f"torch.{layer.layer}" if layer else "",
         derives_from=f"torch.{layer.base.name}" if layer and layer.base else "",
         why_not_derived=layer.why_not if layer else "",
@@ -77,28 +77,32 @@ def _axes(names: Sequence[str], space: Space) -> str:
 
 
 def _pools(program: Program) -> list[str]:
-    """Each pool once: what is pooled along every axis, and for what there is a value of its own."""
+    """Each pool once: how every axis is pooled, and which axes the result has."""
     space = program.index.space
-    found: list[str] = []
+    lines: list[str] = []
     for let in program.body:
         if not isinstance(let.op, Pool):
             continue
-        ways = []
+        poolings = []
         for axis, matrix in let.op.over:
             shown = _axes((axis,), space)
             if isinstance(matrix, Ones):
-                ways.append(f"all of {shown}")
+                poolings.append(f"all of {shown}")
             else:
-                ways.append(f"{shown} by {grouping_text(matrix)}")
+                poolings.append(f"{shown} by {grouping_text(matrix)}")
         each = _axes([a for a in let.type.axes if "/" not in a], space)
         cells = _axes([a for a in let.type.axes if "/" in a], space)
-        own = " and ".join(filter(None, (each, cells)))
-        line = f"{', '.join(ways)}: one value for each {own}" if own else f"{', '.join(ways)}"
+        result_axes = " and ".join(filter(None, (each, cells)))
+        line = (
+            f"{', '.join(poolings)}: one value for each {result_axes}"
+            if result_axes
+            else f"{', '.join(poolings)}"
+        )
         masked = " where the mask is true" if let.op.where else ""
         weighted = ", weighted" if let.op.weight else ""
-        if (line := line + masked + weighted) not in found:
-            found.append(line)
-    return found
+        if (line := line + masked + weighted) not in lines:
+            lines.append(line)
+    return lines
 
 
 def _samples_interact(program: Program, evaluating: bool) -> bool:
@@ -108,7 +112,7 @@ def _samples_interact(program: Program, evaluating: bool) -> bool:
 def _learned(norm: CheckedNorm) -> list[str]:
     program = norm.program
     space = program.index.space
-    begins, batch = _initial_texts(norm), _first_batch_texts(norm)
+    initial_texts, first_batch_text = _initial_texts(norm), _first_batch_texts(norm)
     lines = []
     for p in program.params:
         shape = f"[{_axes(p.dims, space)}]" if p.dims else ""
@@ -116,38 +120,50 @@ def _learned(norm: CheckedNorm) -> list[str]:
         if p.low is not None and p.high is not None:
             bounds = f", kept in [{scalar_text(p.low)}, {scalar_text(p.high)}]"
         switch = f", if {' and '.join(p.switches)}" if p.switches else ""
-        first = begins.get(p.name, "a value of the weight") if p.from_weight else init_text(p.init)
-        lines.append(f"{p.name}{shape}, initially {first}{batch(p.name)}{bounds}{switch}")
+        initial = (
+            initial_texts.get(p.name, "a value of the weight")
+            if p.from_weight
+            else init_text(p.init)
+        )
+        lines.append(
+            f"{p.name}{shape}, initially {initial}{first_batch_text(p.name)}{bounds}{switch}"
+        )
     return lines
 
 
 def _kept(norm: CheckedNorm) -> list[str]:
     program = norm.program
     space = program.index.space
-    begins, batch = _initial_texts(norm), _first_batch_texts(norm)
+    initial_texts, first_batch_text = _initial_texts(norm), _first_batch_texts(norm)
     lines = []
     for b in program.buffers:
         shape = f"[{_axes(b.dims, space)}]" if b.dims else ""
-        first = begins.get(b.name, "a value of the weight") if b.from_weight else init_text(b.init)
-        lines.append(f"{b.name}{shape}, initially {first}{batch(b.name)}")
+        initial = (
+            initial_texts.get(b.name, "a value of the weight")
+            if b.from_weight
+            else init_text(b.init)
+        )
+        lines.append(f"{b.name}{shape}, initially {initial}{first_batch_text(b.name)}")
     return lines
 
 
 def _first_batch_texts(norm: CheckedNorm) -> Callable[[str], str]:
-    """What the spec has something take from the first batch, by its name, in words."""
+    """A function from the name of a parameter or buffer to what it takes from the first batch."""
     declared = [s for s in norm.equations.statements if isinstance(s, (ast.Param, ast.Buffer))]
-    found = {i.name.name: expr_text(i.first) for s in declared for i in s.items if i.first}
-    return lambda name: f", with the first batch {found[name]}" if name in found else ""
+    first_values = {i.name.name: expr_text(i.first) for s in declared for i in s.items if i.first}
+    return lambda name: (
+        f", with the first batch {first_values[name]}" if name in first_values else ""
+    )
 
 
 def _initial_texts(norm: CheckedNorm) -> dict[str, str]:
-    """What stands behind `init` in the spec, by the name of what begins with it."""
+    """The expression behind `init` of each parameter and buffer, by name."""
     declared = [s for s in norm.equations.statements if isinstance(s, (ast.Param, ast.Buffer))]
     return {i.name.name: expr_text(i.value) for s in declared for i in s.items if i.from_weight}
 
 
 def _reads(optimised: Program) -> str:
-    """How often the input is read for statistics, and by how many maps the result is made."""
+    """The number of reductions over the inputs, and of elementwise maps of their size."""
     inputs = {let.name for let in optimised.body if isinstance(let.op, Input)}
     first = next(let.type.axes for let in optimised.body if isinstance(let.op, Input))
     measured = {

@@ -1,4 +1,4 @@
-"""What the sweep plan of a norm says about its cost, in words and formulas."""
+"""The cost of a norm by its sweep plan, and whether it has kernels."""
 
 from __future__ import annotations
 
@@ -36,37 +36,42 @@ class Cost:
 
 
 def direction_costs(optimised: Program) -> tuple[Cost, ...]:
-    """The costs of all directions; none of a norm that no plan can be made for."""
-    found: list[Cost] = []
+    """The costs of all variants and directions; empty if the norm has no plan."""
+    costs: list[Cost] = []
     with suppress(NotDerivable):
-        for both in directions(optimised):
-            for way, program in (("forward", both.forward), ("backward", both.backward)):
-                planned = plan_sweeps(program)
-                if any(unsupported(planned)):
+        for variant in directions(optimised):
+            for direction, program in (
+                ("forward", variant.forward),
+                ("backward", variant.backward),
+            ):
+                sweep_plan = plan_sweeps(program)
+                if any(unsupported(sweep_plan)):
                     return ()
-                found.append(_direction_cost(planned, f"{both.variant}, {way}"))
-    return tuple(found)
+                costs.append(_direction_cost(sweep_plan, f"{variant.variant}, {direction}"))
+    return tuple(costs)
 
 
 def kernels_text(optimised: Program) -> str:
-    """Along which dimensions there are kernels, or why the norm runs on plain torch alone."""
-    found: dict[str, list[str]] = {}  # languages, by the axes that they know
+    """The languages and dimensions of kernels, or why the norm runs on plain torch alone."""
+    languages_by_axes: dict[str, list[str]] = {}  # languages, by the axes that they know
     reasons: dict[str, list[str]] = {}
     for target in KERNEL_TARGETS.values():
         try:
-            ways = " and ".join(target.kernels(optimised).variants[0].forward)
-            found.setdefault(ways, []).append(target.language)
+            axes = " and ".join(target.kernels(optimised).variants[0].forward)
+            languages_by_axes.setdefault(axes, []).append(target.language)
         except NoKernels as reason:
             reasons.setdefault(str(reason), []).append(target.language)
-    if not found:
+    if not languages_by_axes:
         return f"none, plain torch alone: {'; '.join(reasons)}"
-    said = [f"in {' and in '.join(t)}, for rows along {ways}" for ways, t in found.items()]
-    said += [f"none in {' or '.join(t)}: {reason}" for reason, t in reasons.items()]
-    return "; ".join(said)
+    phrases = [
+        f"in {' and in '.join(t)}, for rows along {axes}" for axes, t in languages_by_axes.items()
+    ]
+    phrases += [f"none in {' or '.join(t)}: {reason}" for reason, t in reasons.items()]
+    return "; ".join(phrases)
 
 
 def execution_status(optimised: Program, device: str = "cpu") -> str:
-    """What a norm runs on in eager mode on a type of device: `kernels`, or `torch: ` and why."""
+    """What runs a norm in eager mode on a device type: `kernels`, or `torch: ` and the reason."""
     try:
         target_for_device(device).kernels(optimised)
     except NoKernels as reason:
@@ -74,39 +79,40 @@ def execution_status(optimised: Program, device: str = "cpu") -> str:
     return "kernels"
 
 
-def _direction_cost(planned: Plan, title: str) -> Cost:
-    space = planned.program.index.space
-    once = {name for sweep in planned.sweeps for name in sweep.reads}
-    every = sum(len(sweep.reads) for sweep in planned.sweeps)
-    written = sum(len(sweep.outputs) for sweep in planned.sweeps)
-    text = _Formulas(planned)
+def _direction_cost(sweep_plan: Plan, title: str) -> Cost:
+    space = sweep_plan.program.index.space
+    inputs = {name for sweep in sweep_plan.sweeps for name in sweep.reads}
+    reads = sum(len(sweep.reads) for sweep in sweep_plan.sweeps)
+    written = sum(len(sweep.outputs) for sweep in sweep_plan.sweeps)
+    formulas = _Formulas(sweep_plan)
     return Cost(
         of=title,
-        sweeps=len(planned.sweeps),
-        islands=_islands(planned, space),
-        bytes_of_islands=BYTES * (len(once) + written),
-        bytes_of_sweeps=BYTES * (every + written),
-        measures=tuple(text.measured()),
-        writes=tuple(text.written()),
+        sweeps=len(sweep_plan.sweeps),
+        islands=_islands(sweep_plan, space),
+        bytes_of_islands=BYTES * (len(inputs) + written),
+        bytes_of_sweeps=BYTES * (reads + written),
+        measures=tuple(formulas.measured()),
+        writes=tuple(formulas.written()),
     )
 
 
-def _islands(planned: Plan, space: Space) -> str:
-    """What one island is: `one for each N, C.outer: C.inner * *S elements`."""
+def _islands(sweep_plan: Plan, space: Space) -> str:
+    """The islands in words: `one for each N, C.outer: C.inner * *S elements`."""
     shown = {a.name: f"*{a.name}" if a.variadic else a.name for a in space}
-    rows = [a for a in planned.data_axes if a not in planned.islands]
-    cells = [shown[a] for a in planned.islands if a in shown]
+    rows = [a for a in sweep_plan.data_axes if a not in sweep_plan.islands]
+    cells = [shown[a] for a in sweep_plan.islands if a in shown]
     if not cells:
         return "one: the whole tensor"
     grouped = any("/" in cell for cell in cells)
-    inside = [
-        f"rows of {shown[a]}" if grouped and a == planned.grouped_axis else shown[a] for a in rows
+    factors = [
+        f"rows of {shown[a]}" if grouped and a == sweep_plan.grouped_axis else shown[a]
+        for a in rows
     ]
-    return f"one for each {', '.join(cells)}: {' * '.join(inside) or '1'} elements"
+    return f"one for each {', '.join(cells)}: {' * '.join(factors) or '1'} elements"
 
 
 class _Formulas:
-    """Wide values as formulas of the inputs and of narrow values, which go by short names."""
+    """Formulas of wide values, in terms of inputs and narrow values, which get short names."""
 
     def __init__(self, planned: Plan) -> None:
         self.plan = planned
@@ -133,7 +139,7 @@ class _Formulas:
                 yield f"{name} = {self._text(ref)[0]}"
 
     def _name(self, ref: Ref) -> str:
-        """A narrow value: as the spec calls it, after its role, or a letter."""
+        """The name of a narrow value: that of the spec, its role, or a letter."""
         op = self.lets[ref].op
         if isinstance(op, Number):
             return scalar_text(op.value)
@@ -174,7 +180,7 @@ class _Formulas:
         return (text, 2) if shift[0] == "0" else (f"{text} + {shift[0]}", 1)
 
 
-def _factor_text(part: tuple[str, int]) -> str:
-    """A part as a factor, or behind a minus: a sum in parentheses."""
-    text, level = part
+def _factor_text(term: tuple[str, int]) -> str:
+    """A term as a factor, or behind a minus sign: a sum gets parentheses."""
+    text, level = term
     return text if level > 1 else f"({text})"

@@ -1,7 +1,7 @@
-"""What the library has, norm by norm, and what each runs on: found ahead, as asking takes a second.
+"""The list of all norms of the library, with what runs each of them.
 
-The list is a file of data that ships with the specs, and `make docs` writes it. One that was made
-for other specs, or by another version, is not used; then all norms are compiled as far as needed.
+Computing the list takes seconds, so `make docs` writes it into a file that ships with the specs. If
+that file belongs to other specs or to another version, the norms are compiled instead.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ def listing() -> Rows:
         if shipped["made_for"] == _library_version(library):
             return list(shipped["norms"])
     except (OSError, ValueError, LookupError, TypeError):
-        pass  # not there, or not as it was written
+        pass  # the file is missing or damaged
     return compiled_listing(library)
 
 
 def compiled_listing(library: Workspace) -> Rows:
-    """The same, of the norms themselves."""
-    gc.disable()  # nearly all that is made here is needed to the end
+    """The same rows, computed from the norms."""
+    gc.disable()  # saves time: nearly all objects live to the end
     try:
         checked = frontend.check(library.sources, library.roots)
         return [
@@ -55,7 +55,7 @@ def compiled_listing(library: Workspace) -> Rows:
 
 
 def listing_text() -> str:
-    """The file that `listing` reads, with a norm to a line."""
+    """The text of the file that `listing` reads, with a norm on each line."""
     library = load_library()
     rows = ",\n".join(json.dumps(row, ensure_ascii=False) for row in compiled_listing(library))
     return f'{{"made_for": "{_library_version(library)}",\n"norms": [\n{rows}\n]}}\n'

@@ -1,4 +1,4 @@
-"""Where a norm comes from, read from the comment above its spec."""
+"""The source that the comment above a norm cites."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 NAMES = r"[A-Z][\w'-]*(?:[ ,&]+(?:[A-Z][\w'-]*|et al\.))*"
-# What a comment names as its source, at the beginning of a sentence or after a colon.
+# A citation, at the beginning of a sentence or after a colon.
 SOURCES = (
     rf"{NAMES},? (?:19|20)\d\d(?:, arXiv \d{{4}}\.\d{{4,5}})?",  # Wu & He, 2018, arXiv 1803.08494
     rf"{NAMES}, \"[^\"]+\"(?: \(\w+\))?",  # Shao, "Understanding Normalization" (slides)
@@ -19,11 +19,11 @@ SENTENCE = re.compile(r"(?<![ .][A-Z])(?<!\bal)\.(?= |$)")
 
 
 def citation(doc: Sequence[str]) -> str:
-    """`Wu & He, 2018, arXiv 1803.08494`, or else the code that it follows, `LayerNorm of PyG`;
-    empty where nothing is cited."""
+    """`Wu & He, 2018, arXiv 1803.08494`, or else the code that the norm follows, `LayerNorm of
+    PyG`; empty if the comment cites nothing."""
     text = " ".join(doc)
-    found = CITED.search(text) or CODE.search(text)
-    return found[0] if found else ""
+    match = CITED.search(text) or CODE.search(text)
+    return match[0] if match else ""
 
 
 def summary(doc: Sequence[str]) -> str:

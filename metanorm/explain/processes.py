@@ -1,4 +1,4 @@
-"""What a norm exchanges where an axis is divided among processes."""
+"""What processes exchange if an axis of a norm is divided among them."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from metanorm.passes.divided import divided, divided_variant
 
 def exchanges_by_axis(program: Program) -> tuple[str, ...]:
     """A line for each axis of the data of an optimised norm."""
-    known = divided(program)
-    if known is None:
+    division = divided(program)
+    if division is None:
         return ()
-    evaluated = bool(crosses_samples(program, evaluating=True))
+    in_evaluation = bool(crosses_samples(program, evaluating=True))
     lines = []
     for axis in dict.fromkeys(dim for decl in program.inputs for dim in decl.dims):
-        if axis in known.refusals:
+        if axis in division.refusals:
             lines.append(
-                f"{_program_axis_text(program, axis)} cannot be divided: {known.refusals[axis]}"
+                f"{_program_axis_text(program, axis)} cannot be divided: {division.refusals[axis]}"
             )
             continue
         variant = divided_variant(program, (axis,))
-        told = "needs nothing from other processes"
+        text = "needs nothing from other processes"
         if variant.exchanged:
-            told = f"exchanges {exchange_text(variant.program)}"
-            if axis in known.sample_axes and not evaluated:
-                told += ", in training"
-        lines.append(f"{_program_axis_text(program, axis)} {told}")
+            text = f"exchanges {exchange_text(variant.program)}"
+            if axis in division.sample_axes and not in_evaluation:
+                text += ", in training"
+        lines.append(f"{_program_axis_text(program, axis)} {text}")
     return tuple(lines)
 
 
 def exchange_text(program: Program) -> str:
-    """How many numbers a program of divided axes sends, and in how many messages."""
+    """The number of values that a program with divided axes sends, and the number of messages."""
     space = Space(program.axes)
     types = {let.name: let.type.axes for let in program.body}
     sent = exchanges(program)

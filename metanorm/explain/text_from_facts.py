@@ -32,10 +32,10 @@ def text_from_facts(answer: Facts) -> str:
 def _cost_lines(answer: Facts) -> Iterator[str]:
     """The sweeps of each direction, with the formulas of what is measured and written."""
     for cost in answer.costs:
-        near, far = cost.bytes_of_islands, cost.bytes_of_sweeps
-        traffic = f"{near} bytes for each float32 element"
-        if far != near:
-            traffic += f" where an island stays in the cache, else {far}"
+        island_bytes, sweep_bytes = cost.bytes_of_islands, cost.bytes_of_sweeps
+        traffic = f"{island_bytes} bytes for each float32 element"
+        if sweep_bytes != island_bytes:
+            traffic += f" where an island stays in the cache, else {sweep_bytes}"
         yield f"{cost.of}: {cost.sweeps} sweep{'s' if cost.sweeps != 1 else ''}, {traffic}"
         yield f"  islands: {cost.islands}"
         for line in cost.measures:
@@ -45,7 +45,7 @@ def _cost_lines(answer: Facts) -> Iterator[str]:
 
 
 def _torch_class_text(answer: Facts) -> str:
-    """What a tool finds that looks for the class of a layer."""
+    """The class of a norm for tools that check for layers of torch."""
     if answer.derives_from:
         return f"a {answer.derives_from}, from which its class derives"
     if answer.torch_layer:

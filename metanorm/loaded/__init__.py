@@ -1,8 +1,8 @@
-"""Modules that Python compiled for itself, as files in the folder of caches.
+"""The package of modules that `metanorm.load` compiles, as files in the cache folder.
 
-`metanorm.load` returns `metanorm.loaded.layer_norm_3f2a0c9d51e7b846`, say: the end is a digest of
-all that the module depends on. It is an ordinary module, so that tracebacks, `inspect` and
-debuggers see its text, and another process can import it to unpickle what it receives.
+`metanorm.load` returns `metanorm.loaded.layer_norm_3f2a0c9d51e7b846`, say. The suffix is a digest
+of all inputs of the compilation. It is an ordinary module: tracebacks, `inspect` and debuggers show
+its text, and another process can import it to unpickle its classes.
 """
 
 from __future__ import annotations
@@ -23,45 +23,45 @@ DIGITS = 16  # of the digest
 
 
 def cache_folder() -> Path | None:
-    """Where the files are; `None` where none can be kept."""
-    found = user_cache.folder(user_cache.MODULES)
-    __path__[:] = [str(found)] if found else []
-    return found
+    """The folder of the modules; `None` if there is no safe one. Updates `__path__`."""
+    folder = user_cache.folder(user_cache.MODULES)
+    __path__[:] = [str(folder)] if folder else []
+    return folder
 
 
-def write_module(module: str, key: str, files: Mapping[str, str], here: Path) -> Path:
-    """Write the files of a module, which `compile` calls `module.py` and `module.c`, say, under a
-    name that has the key in it. Returns the Python file. Raises `OSError`.
+def write_module(module: str, key: str, files: Mapping[str, str], folder: Path) -> Path:
+    """Write the files of a module, such as `module.py` and `module.c`, under names that contain the
+    key. Returns the path of the Python file. Raises `OSError`.
 
-    Files that are there already stay as they are. The Python file comes last, so that whoever
+    Files with the right content stay. The Python file is written last, so that a process that
     finds it finds its kernels.
     """
     stem = f"{module}_{key[:DIGITS]}"
     for name in sorted(files, key=lambda name: name == f"{module}{SOURCE}"):
-        path, data = here / name.replace(module, stem, 1), files[name].encode()
+        path, data = folder / name.replace(module, stem, 1), files[name].encode()
         if user_cache.content(path) != data and not user_cache.keep(path, data):
             raise OSError(f"cannot write `{path}`")
-    return here / f"{stem}{SOURCE}"
+    return folder / f"{stem}{SOURCE}"
 
 
 def import_module_file(path: Path) -> ModuleType:
-    """Import the module of a file that lies in the folder, or take it where it is imported."""
+    """Import the module of a file in the folder."""
     importlib.invalidate_caches()  # the file may be newer than what Python remembers of the folder
     return importlib.import_module(f"{__name__}.{path.stem}")
 
 
 def private_folder() -> Path:
-    """A folder for this process, where there is no folder of caches. Raises `OSError`."""
+    """A folder for this process alone, if there is no cache folder. Raises `OSError`."""
     import atexit
     import shutil
 
-    made = tempfile.mkdtemp(prefix="metanorm-")
-    atexit.register(shutil.rmtree, made, ignore_errors=True)
-    return Path(made)
+    folder = tempfile.mkdtemp(prefix="metanorm-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 class _MissingModuleFinder:
-    """The last to be asked for a module: says why it is not there, and what to do."""
+    """The last finder on `sys.meta_path`: says why a module is missing, and what to do."""
 
     @staticmethod
     def find_spec(

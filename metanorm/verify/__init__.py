@@ -1,1 +1,1 @@
-"""Compiled modules held against the oracle, under a standing set of settings."""
+"""Compares compiled modules with the oracle, under a fixed set of settings."""

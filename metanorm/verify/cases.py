@@ -1,7 +1,7 @@
-"""What a norm is verified with: sizes of axes, hyperparameters, inputs, settings.
+"""The settings that a norm is verified under, and example calls for them.
 
-Everything follows from the program: sizes are small multiples of what the pools divide,
-and the standing set of inputs holds what breaks norms in practice.
+Everything follows from the program. Lengths of axes are small multiples of what their pools need,
+and the fixed set of inputs has what breaks norms in practice.
 """
 
 from __future__ import annotations
@@ -25,37 +25,39 @@ Values = Callable[[torch.Size, torch.Generator], Tensor]
 
 @dataclass(frozen=True)
 class Setting:
-    """One way to construct and call a module."""
+    """A way to construct and call a module."""
 
     name: str
     training: bool = True
     switches: Mapping[str, bool] = field(default_factory=dict)
     without: frozenset[str] = frozenset()  # optional inputs that are left out
-    space: tuple[int, ...] = (3, 2)  # shape of every group of axes of free length
-    single: bool = False  # every free axis has length one
+    space: tuple[int, ...] = (3, 2)  # shape of every group of axes without a fixed length
+    single: bool = False  # every axis without a fixed length has length one
     empty: bool = False  # the leading axis, or group of axes, has length zero
     permuted: bool = False  # an index chooses each row of its table once
     dtype: torch.dtype = F64
     values: str = "ordinary"
     memory: str = "contiguous"
-    arguments: Mapping[str, object] = field(default_factory=dict)  # flags, and choices of strings
-    number: int = 2  # every integer hyperparameter, whatever its default: pools get few elements
-    numbers: Mapping[str, int] = field(default_factory=dict)  # of those that are given
-    lengths: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # of axes that are given
+    arguments: Mapping[str, object] = field(
+        default_factory=dict
+    )  # of the constructor: flags, and choices of strings
+    number: int = 2  # the value of every integer hyperparameter, so that pools have few elements
+    numbers: Mapping[str, int] = field(default_factory=dict)  # other values, by hyperparameter
+    lengths: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # shapes of axes, by name
 
     @property
     def ordinary(self) -> bool:
-        """Whether a norm can be expected to give numbers: of ordinary values, and several."""
+        """Whether the outputs must be finite: the input has several ordinary elements."""
         return self.values == "ordinary" and not (self.single or self.empty) and bool(self.space)
 
 
 class NoExample(Exception):
-    """A setting in which a norm cannot be called: an index of an empty table, say."""
+    """A norm cannot be called in a setting, such as an index of an empty table."""
 
 
 @dataclass
 class Example:
-    """The arguments of a constructor and of a call."""
+    """An example call: constructor arguments, inputs, numbers of groups, shapes of axes."""
 
     arguments: dict[str, object]
     inputs: dict[str, Tensor | None]
@@ -74,13 +76,13 @@ def _with_one_value(x: Tensor, value: float) -> Tensor:
     return flat.view(x.shape)
 
 
-# Inputs by name: what a norm meets sooner or later.
+# Values of the first input, by name.
 VALUES: dict[str, Values] = {
     "ordinary": _normal,
     "mean 1e4": lambda shape, g: _normal(shape, g) + 1e4,
     "tiny": lambda shape, g: _normal(shape, g) * 1e-20,
     "huge": lambda shape, g: _normal(shape, g) * 1e15,
-    "large": lambda shape, g: _normal(shape, g) * 1e8,  # whose fourth power float32 can hold
+    "large": lambda shape, g: _normal(shape, g) * 1e8,  # float32 can represent the fourth power
     "constant": lambda shape, g: torch.full(shape, 3.0, dtype=F64),
     "zero": lambda shape, g: torch.zeros(shape, dtype=F64),
     "one NaN": lambda shape, g: _with_one_value(_normal(shape, g), math.nan),
@@ -89,7 +91,7 @@ VALUES: dict[str, Values] = {
 
 
 def settings(program: Program) -> Iterator[Setting]:
-    """Everything a norm is verified under: modes, switches, shapes, inputs, dtypes, layouts."""
+    """All settings of a norm: modes, switches, shapes, values, dtypes, memory layouts."""
     base = Setting("train")
     yield base
     yield replace(base, name="eval", training=False)
@@ -100,14 +102,14 @@ def settings(program: Program) -> Iterator[Setting]:
             flipped = {switch.name: not switch.default}
             yield replace(base, name=name, training=training, switches=flipped)
     for flag in (a for a in program.constructor_arguments if a.type in ("bool", "choice")):
-        usual = flag.default if not flag.required else (flag.choices or (True,))[0]
-        for other in (o for o in flag.choices or (True, False) if o != usual):
-            name = f"{flag.name}={other}"
-            yield replace(base, name=name, arguments={flag.name: other})
-            yield replace(base, name=f"eval, {name}", arguments={flag.name: other}, training=False)
+        default = flag.default if not flag.required else (flag.choices or (True,))[0]
+        for value in (o for o in flag.choices or (True, False) if o != default):
+            name = f"{flag.name}={value}"
+            yield replace(base, name=name, arguments={flag.name: value})
+            yield replace(base, name=f"eval, {name}", arguments={flag.name: value}, training=False)
     optional = [i.name for i in program.inputs if not i.required]
-    together = [tuple(optional)] if len(optional) > 1 else []
-    for names in [*((name,) for name in optional), *together]:
+    all_at_once = [tuple(optional)] if len(optional) > 1 else []
+    for names in [*((name,) for name in optional), *all_at_once]:
         yield replace(base, name=f"without {', '.join(names)}", without=frozenset(names))
     if any(axis.variadic and axis.size is None for axis in program.axes):
         for shape in ((), (5,), (2, 1, 3)):
@@ -117,10 +119,9 @@ def settings(program: Program) -> Iterator[Setting]:
     yield replace(base, name="empty", empty=True)
     if any(decl.table is not None for decl in program.inputs):
         yield replace(base, name="permuted", permuted=True)
-    # Beyond the border lie zeros, or a position again and again: what is equal there has no share.
-    # A double edge has two.
-    tied = ("constant", "zero", "expanded") if _ties_are_ambiguous(program) else ()
-    for values in (values for values in VALUES if values not in tied):
+    # Equal elements are ambiguous: padding repeats positions, and a double edge counts twice.
+    ambiguous = ("constant", "zero", "expanded") if _ties_are_ambiguous(program) else ()
+    for values in (values for values in VALUES if values not in ambiguous):
         if values not in ("ordinary", "large"):
             yield replace(base, name=values, values=values)
         if values not in ("ordinary", "huge"):
@@ -130,11 +131,11 @@ def settings(program: Program) -> Iterator[Setting]:
         yield replace(base, name=short, dtype=dtype)
         yield replace(base, name=f"eval, {short}", dtype=dtype, training=False)
     for memory in ("channels last", "transposed", "strided", "expanded"):
-        if memory not in tied:
+        if memory not in ambiguous:
             yield replace(base, name=memory, memory=memory)
 
 
-# What `metanorm verify --quick` keeps of them: each mode, precision and hazard once.
+# The settings of `metanorm verify --quick`: each mode, precision and hazard once.
 QUICK_SETTINGS = frozenset(
     (
         *("train", "eval", "empty", "single element", "permuted", "mean 1e4, float32"),
@@ -144,7 +145,7 @@ QUICK_SETTINGS = frozenset(
 
 
 def quick_settings(program: Program) -> Iterator[Setting]:
-    """Those for a first look, and all that are of a norm's own: switches, and what is left out."""
+    """The quick settings, and those for switches, arguments and optional inputs of the norm."""
     for setting in settings(program):
         if (
             setting.name in QUICK_SETTINGS
@@ -156,21 +157,23 @@ def quick_settings(program: Program) -> Iterator[Setting]:
 
 
 def _ties_are_ambiguous(program: Program) -> bool:
-    """Whether what is equal may have unequal shares in the gradient of an extreme."""
+    """Whether equal elements may have unequal shares in the gradient of a maximum or minimum."""
     pools = [let.op for let in program.body if isinstance(let.op, Pool)]
     extremes = [op for op in pools if op.statistic in ("max", "min")]
     matrices = [m for op in extremes for _, m in op.over]
     windows = [m for m in matrices if isinstance(m, Window)]
-    in_order = any(op.statistic == "quantile" for op in pools)  # one of equal values gets it all
+    has_quantile = any(
+        op.statistic == "quantile" for op in pools
+    )  # one of several equal elements gets the whole gradient
     return (
-        in_order
+        has_quantile
         or any(window.edge != "truncate" for window in windows)
         or any(isinstance(m, Neighbours) for m in matrices)
     )
 
 
 def make_example(program: Program, setting: Setting, seed: int = 0) -> Example:
-    """Arguments and inputs for a setting. Raises `NoExample`."""
+    """An example call for a setting. Raises `NoExample`."""
     return _ExampleBuilder(program, setting, seed).built()
 
 
@@ -180,14 +183,14 @@ class _ExampleBuilder:
         self.setting = setting
         self.space = Space(program.axes)
         self.generator = torch.Generator().manual_seed(seed)
-        whole = (a.name for a in program.arguments if a.type == "int")
-        self.numbers = {name: setting.numbers.get(name, setting.number) for name in whole}
+        integer_names = (a.name for a in program.arguments if a.type == "int")
+        self.numbers = {name: setting.numbers.get(name, setting.number) for name in integer_names}
         self.shapes = dict(setting.lengths)
         ops = program.index.ops
-        used = [
+        weights = [
             ops[op.weight] for op in ops.values() if isinstance(op, (Pool, Count)) and op.weight
         ]
-        self.weights = {op.name for op in used if isinstance(op, Input)}
+        self.weights = {op.name for op in weights if isinstance(op, Input)}
 
     def built(self) -> Example:
         for axis in self.program.axes:
@@ -210,27 +213,27 @@ class _ExampleBuilder:
     # ---- sizes
 
     def _shape(self, axis: str) -> tuple[int, ...]:
-        """The length of an axis, or the shape of a group."""
+        """The shape of an axis: one length, or several for a group of axes."""
         if axis in self.shapes:
             return self.shapes[axis]
-        known = self.space[axis]
+        axis_info = self.space[axis]
         shape: tuple[int, ...]
-        if isinstance(known.size, Const):
-            shape = (int(known.size.value),)
-        elif isinstance(known.size, Hyper) and known.size.name in self.numbers:
-            shape = (int(self.numbers[known.size.name]),)
-        elif known.size is not None and not isinstance(known.size, Hyper):
-            for leaf in leaves(known.size):
+        if isinstance(axis_info.size, Const):
+            shape = (int(axis_info.size.value),)
+        elif isinstance(axis_info.size, Hyper) and axis_info.size.name in self.numbers:
+            shape = (int(self.numbers[axis_info.size.name]),)
+        elif axis_info.size is not None and not isinstance(axis_info.size, Hyper):
+            for leaf in leaves(axis_info.size):
                 if isinstance(leaf, SizeOf):
                     self._shape(leaf.axis)
             asked = {a.name: a.axes[0] for a in self.program.arguments if a.type == "size"}
             numbers = dict(self.numbers)
-            for leaf in leaves(known.size):
+            for leaf in leaves(axis_info.size):
                 if isinstance(leaf, Hyper) and leaf.name in asked:
                     numbers[leaf.name] = math.prod(self._shape(asked[leaf.name]))
-            shape = (int(evaluate(known.size, numbers, self._lengths())),)
-        elif known.variadic:
-            shape = (2, 3) if known.size is not None else self.setting.space
+            shape = (int(evaluate(axis_info.size, numbers, self._lengths())),)
+        elif axis_info.variadic:
+            shape = (2, 3) if axis_info.size is not None else self.setting.space
             if self.setting.empty and axis in self._leading():
                 shape = (0, *shape[1:])
         else:
@@ -242,8 +245,8 @@ class _ExampleBuilder:
         return {axis: math.prod(shape) for axis, shape in self.shapes.items()}
 
     def _length(self, axis: str) -> int:
-        """A small length that the pools divide; different axes differ where they can."""
-        divisor = self._divisor(axis) * self._given(axis)
+        """A small length that the pools can divide. Axes get different lengths if possible."""
+        divisor = self._divisor(axis) * self._given_parts(axis)
         fixed = self.space[axis].size is not None
         if self.setting.empty and axis in self._leading():
             return 0
@@ -253,25 +256,25 @@ class _ExampleBuilder:
         return divisor * (2 if divisor > 1 else (4, 3, 5, 2)[rank % 4])
 
     def _divisor(self, axis: str) -> int:
-        """What has to divide an axis."""
+        """The least number that the length of an axis must be a multiple of."""
         divisor = 1
         for check in self.program.checks:
             if isinstance(check, Divisible) and check.axis == axis:
                 # Lengths that the constructor asks for divide as parts do, below.
-                known = {a.name: 1.0 for a in self.program.arguments if a.type == "size"}
-                by = evaluate(check.by, {**known, **self.numbers}, {})
+                sizes = {a.name: 1.0 for a in self.program.arguments if a.type == "size"}
+                by = evaluate(check.by, {**sizes, **self.numbers}, {})
                 divisor = math.lcm(divisor, max(int(by), 1))
         return divisor
 
-    def _given(self, axis: str) -> int:
-        """The product of the parts of an axis whose lengths are given, parts of parts included."""
-        given = 1
+    def _given_parts(self, axis: str) -> int:
+        """The product of all given lengths of parts of an axis, parts of parts included."""
+        product = 1
         for part in (self.space[name] for name in self.space[axis].parts):
             if isinstance(part.size, (Const, Hyper)):
-                given *= math.prod(self._shape(part.name))
+                product *= math.prod(self._shape(part.name))
             else:
-                given *= self._divisor(part.name) * self._given(part.name)
-        return given
+                product *= self._divisor(part.name) * self._given_parts(part.name)
+        return product
 
     def _leading(self) -> tuple[str, ...]:
         return self.program.inputs[0].dims[:1]
@@ -304,11 +307,11 @@ class _ExampleBuilder:
         return torch.Size([n for dim in decl.dims for n in self.shapes[dim]])
 
     def _group_count(self, decl: InputDecl) -> int:
-        """One group more than there are, so that the last is empty."""
+        """The number of groups: one more than the index uses, so that the last group is empty."""
         return 4 if decl.name not in self.setting.without else 1
 
     def _edges(self, nodes: int) -> Tensor:
-        """Twice as many edges as nodes, some of them double; none ends in the last of several."""
+        """Twice as many edges as nodes, some of them double. The last node has no incoming edge."""
         targets = max(1, nodes - 1)
         ends = torch.rand(2, 2 * nodes, generator=self.generator)
         return (ends * torch.tensor([[nodes], [targets]])).long()
@@ -326,7 +329,7 @@ class _ExampleBuilder:
             if high == 0 and shape.numel():
                 raise NoExample(f"{decl.name} has nothing to choose from")
             return torch.randint(0, max(high, 1), shape, generator=g)
-        if decl.sort == "whole":  # about as many as axes are long
+        if decl.sort == "whole":  # counts, about as large as axes are long
             return torch.randint(0, 6, shape, generator=g)
         if decl.sort == "mask":
             return torch.rand(shape, generator=g) < 0.7

@@ -1,4 +1,4 @@
-"""A compiled module against the oracle: values, gradients, buffers, dtypes, layouts."""
+"""Compares a call of a compiled module with the oracle: outputs, gradients, buffers, dtypes."""
 
 from __future__ import annotations
 
@@ -38,15 +38,14 @@ ComparedPair = tuple[str, Tensor, Tensor, Tensor, float]
 def compare(
     program: Program, module: ModuleType, setting: Setting, seed: int = 0, device: str = "cpu"
 ) -> Finding:
-    """Run module and oracle on the same numbers; the module on the device, the oracle on the CPU.
+    """Run module and oracle on the same numbers: the module on `device`, the oracle on the CPU.
 
-    What a NaN or an infinity has touched may be NaN where the oracle has a number, since sums are
-    taken in another order; what it has not touched must be right. Whatever goes wrong is a
-    finding, in the module or beside it. Raises `NotServed` where kernels are demanded that there
-    are not, and `NoExample`.
+    An element that depends on a NaN or an infinity may be NaN although the oracle has a number,
+    since sums are taken in another order. All other elements must agree. Any exception becomes a
+    finding, except `NotServed`, if kernels are demanded and missing, and `NoExample`.
     """
-    found = _finding_or_error(program, module, setting, seed, device)
-    return replace(found, dtype=str(setting.dtype).removeprefix("torch."))
+    finding = _finding_or_error(program, module, setting, seed, device)
+    return replace(finding, dtype=str(setting.dtype).removeprefix("torch."))
 
 
 def _finding_or_error(
@@ -66,7 +65,7 @@ def _finding_or_error(
 
 
 class _ModuleRaised(Exception):
-    """An error of the module under test."""
+    """The module under test raised an exception."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
@@ -78,55 +77,59 @@ def _run_module(step: Callable[[], Any]) -> Any:
         return step()
     except NotServed:
         raise
-    except Exception as error:  # whatever a module does wrong is a finding, not a bug of ours
+    except Exception as error:  # any exception of a module is a finding
         raise _ModuleRaised(error) from error
 
 
 def _compare(
     program: Program, module: ModuleType, setting: Setting, seed: int, device: str
 ) -> Finding:
-    built = make_example(program, setting, seed)
-    norm: nn.Module = _run_module(lambda: make_module(program, module, built, setting))
+    example = make_example(program, setting, seed)
+    norm: nn.Module = _run_module(lambda: make_module(program, module, example, setting))
     buffers = {n: b.detach().clone() for n, b in norm.named_buffers()}
     norm = norm.to(device)
-    inputs = {n: _input_leaf(x, device) for n, x in built.inputs.items()}
-    expects_refusal = must_refuse(program, setting, built)
+    inputs = {n: _input_leaf(x, device) for n, x in example.inputs.items()}
+    expects_refusal = must_refuse(program, setting, example)
     try:
-        outputs: dict[str, Tensor] = _run_module(lambda: call_module(program, norm, inputs, built))
+        outputs: dict[str, Tensor] = _run_module(
+            lambda: call_module(program, norm, inputs, example)
+        )
     except _ModuleRaised as raised:
         if expects_refusal and isinstance(raised.error, SingleValueError):
             return Finding(setting.name, REFUSED)
         raise
     if expects_refusal:
         return Finding(setting.name, "took the variance of a single value")
-    wrong = check_initial_values(program, module, built, setting)
-    if wrong is not None:
-        return Finding(setting.name, wrong.outcome, wrong.error)
+    initial_value_error = check_initial_values(program, module, example, setting)
+    if initial_value_error is not None:
+        return Finding(setting.name, initial_value_error.outcome, initial_value_error.error)
 
     def oracle(rounded: RoundingHook | None = None) -> Reference:
-        return reference(program, norm, inputs, buffers, built, setting, rounded)
+        return reference(program, norm, inputs, buffers, example, setting, rounded)
 
-    wanted = oracle()
-    calm = wanted
+    expected = oracle()
+    ordinary = expected
     if setting.values.startswith("one "):
-        other = make_example(program, replace(setting, values="ordinary"), seed)
-        calm = reference(program, norm, other.inputs, buffers, other, setting)
-    found = _ModuleResult(program, outputs, norm, inputs)
-    return _Comparison(program, setting, found, oracle).finding(wanted, calm)
+        ordinary_example = make_example(program, replace(setting, values="ordinary"), seed)
+        ordinary = reference(
+            program, norm, ordinary_example.inputs, buffers, ordinary_example, setting
+        )
+    result = _ModuleResult(program, outputs, norm, inputs)
+    return _Comparison(program, setting, result, oracle).finding(expected, ordinary)
 
 
 def make_module(
-    program: Program, module: ModuleType, built: Example, setting: Setting
+    program: Program, module: ModuleType, example: Example, setting: Setting
 ) -> nn.Module:
-    """The module, with random parameters so that none is at its neutral value.
+    """The module with random parameters, so that none has its neutral initial value.
 
-    A norm for weights has been put on its input, where it has parameters to begin with.
+    A norm for weights is initialized from its input first.
     """
     switches = {s.name: setting.switches.get(s.name, s.default) for s in program.switches}
-    norm: nn.Module = getattr(module, program.name)(**built.arguments, **switches).double()
-    begin = getattr(norm, "right_inverse", None)
-    if begin is not None:
-        begin(built.inputs[program.inputs[0].name])
+    norm: nn.Module = getattr(module, program.name)(**example.arguments, **switches).double()
+    initialize_from_weight = getattr(norm, "right_inverse", None)
+    if initialize_from_weight is not None:
+        initialize_from_weight(example.inputs[program.inputs[0].name])
     if hasattr(norm, "has_begun"):
         norm.has_begun = True  # type: ignore[assignment]
     generator = torch.Generator().manual_seed(1)
@@ -147,16 +150,20 @@ def _bounds(program: Program, name: str) -> tuple[float, float]:
 
 
 def _input_leaf(x: Tensor | None, device: str) -> Tensor | None:
-    there = None if x is None else to_device(x, device)
-    return there.requires_grad_() if there is not None and there.is_floating_point() else there
+    on_device = None if x is None else to_device(x, device)
+    return (
+        on_device.requires_grad_()
+        if on_device is not None and on_device.is_floating_point()
+        else on_device
+    )
 
 
 def call_module(
-    program: Program, norm: nn.Module, inputs: Mapping[str, Tensor | None], built: Example
+    program: Program, norm: nn.Module, inputs: Mapping[str, Tensor | None], example: Example
 ) -> dict[str, Tensor]:
     """The outputs of a module, by name."""
     arguments: dict[str, Any] = dict(inputs)
-    for name, count in built.groups.items():
+    for name, count in example.groups.items():
         if inputs[name] is not None:
             arguments[f"{name}_size"] = count
     result = norm(**arguments)
@@ -174,7 +181,7 @@ class _ModuleResult:
 
     @functools.cached_property
     def gradients(self) -> dict[str, Tensor]:
-        """The gradients of all leaves; the graph is walked once."""
+        """The gradients of all leaves, computed once."""
         return _run_module(self._gradients)  # type: ignore[no-any-return]
 
     def _gradients(self) -> dict[str, Tensor]:
@@ -183,42 +190,43 @@ class _ModuleResult:
         loss = combined_loss(self.outputs, self.program)
         if not loss.requires_grad:
             return {}
-        found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+        gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
         return {
-            n: torch.zeros_like(x) if g is None else g for (n, x), g in zip(leaves.items(), found)
+            n: torch.zeros_like(x) if g is None else g
+            for (n, x), g in zip(leaves.items(), gradients)
         }
 
 
 class _Comparison:
-    """What a module gave beside what the oracle gives."""
+    """Compares the results of a module with those of the oracle."""
 
     def __init__(
         self,
         program: Program,
         setting: Setting,
-        found: _ModuleResult,
+        result: _ModuleResult,
         oracle: Callable[[RoundingHook], Reference],
     ) -> None:
         self.program = program
         self.setting = setting
-        self.found = found
+        self.result = result
         self.oracle = oracle
 
-    def finding(self, wanted: Reference, calm: Reference) -> Finding:
-        misshapen = self._misshapen(wanted)
+    def finding(self, expected: Reference, ordinary: Reference) -> Finding:
+        misshapen = self._shape_or_dtype_error(expected)
         if misshapen:
             return Finding(self.setting.name, misshapen)
-        spoilt = self.setting.values.startswith("one ")  # where NaN has to come out
-        undefined = not (self.setting.empty or spoilt) and not any(
-            map(any_finite, self.found.outputs.values(), wanted.outputs.values())
+        expects_nan = self.setting.values.startswith("one ")  # NaN is expected
+        undefined = not (self.setting.empty or expects_nan) and not any(
+            map(any_finite, self.result.outputs.values(), expected.outputs.values())
         )
-        conditioned = conditioning(self.setting)
+        amplification = conditioning(self.setting)
         worst = 0.0
         doubtful: dict[str, float] = {}
-        pairs = list(self._pairs(wanted, calm))
-        for name, own, right, untouched, floor in pairs:
-            error = difference(own, right, untouched, floor)
-            tolerance = self._tolerance(name) * conditioned
+        pairs = list(self._pairs(expected, ordinary))
+        for name, actual, wanted, wanted_ordinary, floor in pairs:
+            error = difference(actual, wanted, wanted_ordinary, floor)
+            tolerance = self._tolerance(name) * amplification
             if error <= tolerance:
                 worst = max(worst, error)
             elif error == float("inf"):
@@ -230,77 +238,86 @@ class _Comparison:
             return Finding(self.setting.name, outcome)
         if not doubtful:
             return Finding(self.setting.name, OK, worst)
-        return self._doubted(doubtful, pairs)
+        return self._judge_doubtful(doubtful, pairs)
 
     def _tolerance(self, name: str) -> float:
-        """How far a result may be off: that of an output in a dtype of its own by that, too."""
-        own = TOLERANCE[self.setting.dtype]
-        if name not in self.found.outputs:
-            return own
-        return max(own, TOLERANCE[expected_dtype(self.program, name, self.setting)])
+        """The tolerance of a result: that of the setting, or of a coarser dtype of an output."""
+        tolerance = TOLERANCE[self.setting.dtype]
+        if name not in self.result.outputs:
+            return tolerance
+        return max(tolerance, TOLERANCE[expected_dtype(self.program, name, self.setting)])
 
-    def _misshapen(self, wanted: Reference) -> str:
-        for name, output in self.found.outputs.items():
+    def _shape_or_dtype_error(self, expected: Reference) -> str:
+        for name, output in self.result.outputs.items():
             if output.dtype != expected_dtype(self.program, name, self.setting):
                 return f"{name} has dtype {output.dtype}"
-            if output.shape != wanted.outputs[name].shape:
-                expected = tuple(wanted.outputs[name].shape)
-                return f"{name} has shape {tuple(output.shape)}, expected {expected}"
+            if output.shape != expected.outputs[name].shape:
+                shape = tuple(expected.outputs[name].shape)
+                return f"{name} has shape {tuple(output.shape)}, expected {shape}"
         return ""
 
-    def _doubted(self, doubtful: Mapping[str, float], pairs: Sequence[ComparedPair]) -> Finding:
-        """A module that is off where the oracle itself moves as far is not wrong.
+    def _judge_doubtful(
+        self, doubtful: Mapping[str, float], pairs: Sequence[ComparedPair]
+    ) -> Finding:
+        """Decide whether errors above the tolerance are rounding alone.
 
-        The oracle is asked again with each number, of its inputs and on the way, a unit in the last
-        place off.
+        They are if the oracle moves as far when each of its numbers, inputs and intermediate values
+        included, is perturbed by a unit in the last place.
         """
-        moves = dict.fromkeys(doubtful, 0.0)
+        movements = dict.fromkeys(doubtful, 0.0)
         for seed in range(ROUNDING_DRAWS):
-            other = self.oracle(random_rounding(self.setting.dtype, seed))
-            others = {name: right for name, _, right, *_ in self._pairs(other, other)}
-            for name, _, right, untouched, floor in pairs:
+            perturbed = self.oracle(random_rounding(self.setting.dtype, seed))
+            perturbed_by_name = {
+                name: wanted for name, _, wanted, *_ in self._pairs(perturbed, perturbed)
+            }
+            for name, _, wanted, wanted_ordinary, floor in pairs:
                 if name in doubtful:
-                    moves[name] = max(
-                        moves[name], difference(others[name], right, untouched, floor)
+                    movements[name] = max(
+                        movements[name],
+                        difference(perturbed_by_name[name], wanted, wanted_ordinary, floor),
                     )
         for name, error in doubtful.items():
-            if not moves[name] >= error:
-                return Finding(self.setting.name, f"{name} is off", error, moves[name])
+            if not movements[name] >= error:
+                return Finding(self.setting.name, f"{name} is off", error, movements[name])
         name = max(doubtful, key=lambda n: doubtful[n])
-        return Finding(self.setting.name, ILL_CONDITIONED, doubtful[name], moves[name])
+        return Finding(self.setting.name, ILL_CONDITIONED, doubtful[name], movements[name])
 
-    def _pairs(self, wanted: Reference, calm: Reference) -> Iterator[ComparedPair]:
-        """All to compare: its name, both values, the oracle's without bad numbers, its scale."""
-        program, found, empty = self.program, self.found, self.setting.empty
+    def _pairs(self, expected: Reference, ordinary: Reference) -> Iterator[ComparedPair]:
+        """All results to compare: name, actual, expected, expected for ordinary inputs, scale."""
+        program, result, empty = self.program, self.result, self.setting.empty
         if empty:
-            is_calm = calm is wanted
-            wanted = self._left(wanted)
-            calm = wanted if is_calm else self._left(calm)
-        for name, output in found.outputs.items():
-            yield name, output, wanted.outputs[name], calm.outputs[name], 1.0
+            is_ordinary = ordinary is expected
+            expected = self._reference_of_empty(expected)
+            ordinary = expected if is_ordinary else self._reference_of_empty(ordinary)
+        for name, output in result.outputs.items():
+            yield name, output, expected.outputs[name], ordinary.outputs[name], 1.0
         if not empty:
-            for name, update in wanted.updates.items():
-                yield name, getattr(found.norm, name), update, calm.updates[name], 1.0
-        gradients = found.gradients
+            for name, update in expected.updates.items():
+                yield name, getattr(result.norm, name), update, ordinary.updates[name], 1.0
+        gradients = result.gradients
         names = list(gradients)
-        first = program.inputs[0].name
-        rights = wanted.gradients(names)
-        calms = rights if calm is wanted else calm.gradients(names)
-        for name, right, untouched in zip(names, rights, calms):
-            # The gradient of x is as large as x is small; all else is of the order of one.
-            floor = _gradient_scale(found.inputs[first]) if name == first else 1.0
-            yield f"gradient of {name}", gradients[name], right, untouched, floor
+        first_input = program.inputs[0].name
+        expected_gradients = expected.gradients(names)
+        ordinary_gradients = (
+            expected_gradients if ordinary is expected else ordinary.gradients(names)
+        )
+        for name, wanted, wanted_ordinary in zip(names, expected_gradients, ordinary_gradients):
+            # The gradient of x grows as x shrinks; all others are of the order of one.
+            floor = _gradient_scale(result.inputs[first_input]) if name == first_input else 1.0
+            yield f"gradient of {name}", gradients[name], wanted, wanted_ordinary, floor
 
-    def _left(self, known: Reference) -> Reference:
-        """Of an input without elements there are no statistics: all is zero that depends on it."""
-        right = {name for name, _ in outputs_without_first_input(self.program)}
-        right |= {self.program.outputs[0][0]} if self.program.keeps_shape else set()
-        kept = {n: o if n in right else torch.zeros_like(o) for n, o in known.outputs.items()}
-        return replace(known, outputs=kept)
+    def _reference_of_empty(self, reference: Reference) -> Reference:
+        """The reference for an empty input: outputs that depend on its statistics are zero."""
+        independent = {name for name, _ in outputs_without_first_input(self.program)}
+        independent |= {self.program.outputs[0][0]} if self.program.keeps_shape else set()
+        outputs = {
+            n: o if n in independent else torch.zeros_like(o) for n, o in reference.outputs.items()
+        }
+        return replace(reference, outputs=outputs)
 
 
 def _gradient_scale(x: Tensor | None) -> float:
-    """A derivative that is not small: one over the spread of the input."""
+    """The scale of the gradient of the input: one over the spread of the input."""
     assert x is not None
-    known = x.detach()[torch.isfinite(x.detach())].to(F64)
-    return 1 / max(1.0, float((known - known.mean()).abs().max())) if known.numel() else 1.0
+    finite = x.detach()[torch.isfinite(x.detach())].to(F64)
+    return 1 / max(1.0, float((finite - finite.mean()).abs().max())) if finite.numel() else 1.0

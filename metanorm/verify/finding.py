@@ -1,4 +1,4 @@
-"""What verification finds, as data."""
+"""The results of verification, as data."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class Finding:
 
     @property
     def bad(self) -> bool:
-        """Whether something is wrong. Where nothing was compared, it is neither good nor bad."""
+        """Whether something is wrong. A finding without a comparison is neither good nor bad."""
         return not self.good and self.outcome != UNDEFINED
 
     def text(self) -> str:
-        """As a line: `mean 1e4, float32, on kernels: y is off (2.0e-01)`."""
+        """The finding as a line: `mean 1e4, float32, on kernels: y is off (2.0e-01)`."""
         error = f" ({self.error:.1e})" if self.error else ""
         if self.moved:
             error = f" ({self.error:.1e}; the oracle itself moves by {self.moved:.1e})"
@@ -61,22 +61,22 @@ class Verification:
 
     @property
     def good(self) -> bool:
-        """Whether module and oracle agree everywhere, and somewhere could."""
+        """Whether no finding is bad, and at least one compared numbers."""
         compared = any(f.good for f in self.findings)
         return not self.problem and compared and not any(f.bad for f in self.findings)
 
     def count(self, outcome: str) -> int:
-        """How many settings ended like this."""
+        """The number of findings with this outcome."""
         return sum(f.outcome == outcome for f in self.findings)
 
     @property
     def on_kernels(self) -> int:
-        """How many checks ran on kernels."""
+        """The number of findings on kernels."""
         return sum(f.on == KERNELS for f in self.findings)
 
     @property
     def largest_error(self) -> float:
-        """Of what agrees in float64."""
+        """The largest error of findings that agree in float64."""
         exact = (f for f in self.findings if f.outcome == OK and f.dtype == EXACT)
         return max((f.error or 0.0 for f in exact), default=0.0)
 

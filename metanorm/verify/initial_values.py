@@ -1,4 +1,4 @@
-"""Whether parameters and buffers begin with what the spec says, random numbers included."""
+"""Checks the initial values of parameters and buffers, random numbers included."""
 
 from __future__ import annotations
 
@@ -21,51 +21,51 @@ from metanorm.verify.cases import F64, Example, Setting
 
 @dataclass(frozen=True)
 class InitialValueError:
-    """A first value that is not the one of the spec, and by how much."""
+    """An initial value that differs from the spec, and by how much."""
 
     outcome: str
     error: float = 0.0
 
 
 def check_initial_values(
-    program: Program, module: ModuleType, built: Example, setting: Setting
+    program: Program, module: ModuleType, example: Example, setting: Setting
 ) -> InitialValueError | None:
-    """What differs in what a fresh norm holds; one for weights has been put on its input.
+    """The first wrong initial value of a new norm, if any. A norm for weights is put on its input.
 
-    Random numbers must be those that torch draws in the same order from the same seed, which is
-    how `torch.manual_seed` makes a run repeatable.
+    Random numbers must be those that torch draws in the same order from the same seed, so that
+    `torch.manual_seed` makes a run repeatable.
     """
     switches = {s.name: setting.switches.get(s.name, s.default) for s in program.switches}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        norm: nn.Module = getattr(module, program.name)(**built.arguments, **switches)
+        norm: nn.Module = getattr(module, program.name)(**example.arguments, **switches)
         if hasattr(norm, "right_inverse"):
-            norm.right_inverse(built.inputs[program.inputs[0].name])  # type: ignore[operator]
+            norm.right_inverse(example.inputs[program.inputs[0].name])  # type: ignore[operator]
         torch.manual_seed(0)
-        for name, right in _expected_values(program, norm, built, setting):
-            found = getattr(norm, name)
-            if found is None:
+        for name, expected in _expected_values(program, norm, example, setting):
+            actual = getattr(norm, name)
+            if actual is None:
                 continue
-            if found.shape != right.shape:
-                shapes = f"{tuple(found.shape)}, expected {tuple(right.shape)}"
+            if actual.shape != expected.shape:
+                shapes = f"{tuple(actual.shape)}, expected {tuple(expected.shape)}"
                 return InitialValueError(f"{name} begins with shape {shapes}")
-            error = 0.0 if setting.empty else difference(found, right, right, 1.0)
-            if not error <= TOLERANCE[found.dtype] * conditioning(setting):
+            error = 0.0 if setting.empty else difference(actual, expected, expected, 1.0)
+            if not error <= TOLERANCE[actual.dtype] * conditioning(setting):
                 return InitialValueError(f"{name} begins with something else", error)
-    return _check_first_batch(program, module, built, setting) if setting.ordinary else None
+    return _check_first_batch(program, module, example, setting) if setting.ordinary else None
 
 
 def _check_first_batch(
-    program: Program, module: ModuleType, built: Example, setting: Setting
+    program: Program, module: ModuleType, example: Example, setting: Setting
 ) -> InitialValueError | None:
-    """What a norm takes from its first batch and should not."""
+    """The first wrong value that a norm takes from its first batch, if any."""
     decls = initialization_order(program)
     if not decls:
         return None
     switches = {s.name: setting.switches.get(s.name, s.default) for s in program.switches}
-    norm: nn.Module = getattr(module, program.name)(**built.arguments, **switches).double()
-    inputs = {n: x.double() if _is_real(x) else x for n, x in built.inputs.items()}
-    sizes = {f"{name}_size": n for name, n in built.groups.items() if inputs[name] is not None}
+    norm: nn.Module = getattr(module, program.name)(**example.arguments, **switches).double()
+    inputs = {n: x.double() if _is_real(x) else x for n, x in example.inputs.items()}
+    sizes = {f"{name}_size": n for name, n in example.groups.items() if inputs[name] is not None}
     norm.train()(**inputs, **sizes)
     tensors = dict((*norm.named_parameters(), *norm.named_buffers()))
     call = Call(
@@ -73,13 +73,13 @@ def _check_first_batch(
         params={n: p.detach() for n, p in norm.named_parameters()},
         buffers={n: b for n, b in norm.named_buffers() if b.is_floating_point()},
         hypers={a.name: getattr(norm, a.name) for a in program.arguments},
-        groups=built.groups,
+        groups=example.groups,
         epsilon=torch.finfo(F64).eps,
     )
     computed = initializers(program)
     for decl in decls:
-        right = interpret(computed[decl.name], call).outputs[decl.name]
-        error = difference(tensors[decl.name].detach(), right, right, 1.0)
+        expected = interpret(computed[decl.name], call).outputs[decl.name]
+        error = difference(tensors[decl.name].detach(), expected, expected, 1.0)
         if not error <= TOLERANCE[setting.dtype] * conditioning(setting):
             return InitialValueError(
                 f"{decl.name} takes something else from the first batch", error
@@ -92,18 +92,18 @@ def _is_real(x: Tensor | None) -> TypeGuard[Tensor]:
 
 
 def _expected_values(
-    program: Program, norm: nn.Module, built: Example, setting: Setting
+    program: Program, norm: nn.Module, example: Example, setting: Setting
 ) -> Iterator[tuple[str, Tensor]]:
-    """Each parameter and buffer with what the oracle says that it begins with, in that order."""
+    """Each parameter and buffer with its initial value by the oracle, in the order of draws."""
     computed = initializers(program)
     hypers = {a.name: getattr(norm, a.name) for a in program.arguments}
     statistics = torch.promote_types(setting.dtype, torch.float32)
     on_weight = program.target == "weight"
     call = Call(
-        inputs=built.inputs,
+        inputs=example.inputs,
         buffers={name: b for name, b in norm.named_buffers() if b.is_floating_point()},
         hypers=hypers,
-        groups=built.groups,
+        groups=example.groups,
         epsilon=torch.finfo(statistics).eps,
     )
     call.draws_in = statistics
@@ -116,9 +116,9 @@ def _expected_values(
     for decl in program.state:
         if decl.from_weight:
             call.draws_in = statistics
-            right = interpret(computed[decl.name], call).outputs[decl.name]
+            expected = interpret(computed[decl.name], call).outputs[decl.name]
         else:
             call.draws_in = setting.dtype if on_weight else torch.get_default_dtype()
-            right = initial(program, decl, call)
+            expected = initial(program, decl, call)
         low, high = (getattr(getattr(decl, b, None), "value", None) for b in ("low", "high"))
-        yield decl.name, right if low is None else right.clamp(low, high)
+        yield decl.name, expected if low is None else expected.clamp(low, high)

@@ -1,4 +1,4 @@
-"""Verification in several processes, each of which verifies one norm after the other."""
+"""Verifies norms in several processes, each of which takes one norm after the other."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from metanorm.verify.report import Task, verify_task
 
 @dataclass
 class _Worker:
-    """A process, our end of its pipe, and the task that it is at."""
+    """A process, our end of its pipe, and its current task."""
 
     process: SpawnProcess
     pipe: Connection
@@ -25,21 +25,21 @@ class _Worker:
 
 
 def verify_in_processes(tasks: Sequence[Task], jobs: int) -> Iterator[Verification | None]:
-    """The verifications as they come, in any order, and `None` where a second brings none.
+    """The verifications as they arrive, in any order, and `None` after each second without one.
 
-    A process that dies is a finding about the norm that it was at, and another one takes its place.
+    A process that dies is a problem of its current norm; a new process takes its place.
     """
-    waiting = list(reversed(tasks))
+    pending = list(reversed(tasks))
     workers: list[_Worker] = []
     try:
-        while waiting or any(worker.task for worker in workers):
-            while waiting and len(workers) < jobs:
+        while pending or any(worker.task for worker in workers):
+            while pending and len(workers) < jobs:
                 workers.append(_start_worker())
             for worker in workers:
-                if worker.task is None and waiting:
-                    worker.task = waiting.pop()
+                if worker.task is None and pending:
+                    worker.task = pending.pop()
                     with suppress(ConnectionError), _raise_broken_pipe():
-                        worker.pipe.send(worker.task)  # if it has ended, its pipe says so below
+                        worker.pipe.send(worker.task)  # a worker that has ended is noticed below
             ready = wait([worker.pipe for worker in workers if worker.task], timeout=1)
             if not ready:
                 yield None
@@ -52,8 +52,8 @@ def verify_in_processes(tasks: Sequence[Task], jobs: int) -> Iterator[Verificati
 
 @contextmanager
 def _raise_broken_pipe() -> Iterator[None]:
-    """Let a write to a process that has ended raise `BrokenPipeError`, although the command ends by
-    SIGPIPE where nobody reads what it prints."""
+    """Let a write to a process that has ended raise `BrokenPipeError`, although SIGPIPE ends the
+    command when its own output is closed."""
     if not hasattr(signal, "SIGPIPE"):
         yield
         return
@@ -70,9 +70,9 @@ def _receive(worker: _Worker, workers: list[_Worker]) -> Verification:
     assert worker.task is not None
     task, worker.task = worker.task, None
     try:
-        done = worker.pipe.recv()
-        assert isinstance(done, Verification)
-        return done
+        verification = worker.pipe.recv()
+        assert isinstance(verification, Verification)
+        return verification
     except (EOFError, ConnectionError):
         workers.remove(worker)
         worker.process.join()
@@ -85,7 +85,7 @@ def _exit_text(process: SpawnProcess) -> str:
 
 
 def _start_worker() -> _Worker:
-    context = get_context("spawn")  # a fork would take over the threads of torch, half alive
+    context = get_context("spawn")  # a fork would copy the threads of torch in an undefined state
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs,), daemon=True)
     process.start()
@@ -94,7 +94,7 @@ def _start_worker() -> _Worker:
 
 
 def _work(pipe: Connection) -> None:
-    """Verify what comes in, until nothing more does."""
+    """Verify each task from the pipe, until it is closed."""
     import torch
 
     torch.set_num_threads(1)  # the processes share the cores

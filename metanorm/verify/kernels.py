@@ -8,7 +8,7 @@ from types import ModuleType
 from metanorm.runtime.kernels.table import source_of
 from metanorm.runtime.triton.kernels import there
 
-# By the type of the device, and the file of the module that kernels would lie beside.
+# For each device type, whether the module in a file has kernels beside it.
 HAS_KERNELS: Mapping[str, Callable[[str], bool]] = {
     "cpu": lambda file: bool(source_of(file)),
     "cuda": there,
@@ -16,5 +16,5 @@ HAS_KERNELS: Mapping[str, Callable[[str], bool]] = {
 
 
 def has_kernels(module: ModuleType, device: str = "cpu") -> bool:
-    """Whether kernels for a type of device belong to a generated module."""
+    """Whether a generated module has kernels for a device type."""
     return HAS_KERNELS[device](module.__file__ or "")

@@ -1,4 +1,4 @@
-"""Where the numbers of a tensor lie: other layouts in memory, and the memory of other devices."""
+"""Tensors with the same numbers in other memory layouts, and on other devices."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def with_layout(x: Tensor, memory: str) -> Tensor:
-    """The same numbers in another memory layout; as it is where the layout does not exist."""
+    """The same numbers in another memory layout; unchanged if the layout needs other dimensions."""
     match memory:
         case "channels last" if x.dim() == 4:
             return x.contiguous(memory_format=torch.channels_last)
@@ -26,9 +26,9 @@ def with_layout(x: Tensor, memory: str) -> Tensor:
 
 
 def to_device(x: Tensor, device: str) -> Tensor:
-    """The same numbers in the memory of a device, and there as they lie here.
+    """The same numbers on a device, with the same strides.
 
-    `Tensor.to` would close the gaps of what is strided and write out what is expanded.
+    `Tensor.to` would make strided and expanded tensors contiguous.
     """
     if x.device.type == device:
         return x

@@ -1,4 +1,4 @@
-"""A norm under every setting, on kernels and on plain torch."""
+"""Verifies a norm under every setting, on kernels and on plain torch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Settings = Callable[[Program], Iterable[Setting]]
 def verify_norm(
     program: Program, module: ModuleType, device: str = "cpu", chosen: Settings = settings
 ) -> Verification:
-    """Hold the class of a generated module against the oracle under every chosen setting.
+    """Compare the class of a generated module with the oracle under every chosen setting.
 
     The module runs on the device, the oracle always on the CPU.
     """
@@ -32,15 +32,15 @@ def verify_norm(
 def findings_of_norm(
     program: Program, module: ModuleType, device: str = "cpu", chosen: Settings = settings
 ) -> Iterator[Finding]:
-    """A finding for each setting on plain torch, and for each one that kernels serve on them."""
-    ways: Mapping[str, Choice] = {TORCH: "torch"}
+    """A finding for each setting on plain torch, and one on kernels if they serve the setting."""
+    targets: Mapping[str, Choice] = {TORCH: "torch"}
     if has_kernels(module, device):
-        ways = {KERNELS: TARGETS[device], **ways}
+        targets = {KERNELS: TARGETS[device], **targets}
     for setting in chosen(program):
-        for on, target in ways.items():
+        for on, target in targets.items():
             with use(target):
                 try:
-                    found = compare(program, module, setting, device=device)
+                    finding = compare(program, module, setting, device=device)
                 except (NotServed, NoExample):
                     continue
-            yield replace(found, on=on)
+            yield replace(finding, on=on)

@@ -1,4 +1,4 @@
-"""What the oracle makes of a call of a module."""
+"""The results of the oracle for a call of a module."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from metanorm.verify.cases import F64, Example, Setting
 
 @dataclass
 class Reference:
-    """What the oracle makes of a call. Outputs are functions of the leaves."""
+    """The results of the oracle for a call. Outputs are functions of the leaves."""
 
     outputs: dict[str, Tensor]
     updates: dict[str, Tensor]
@@ -26,11 +26,11 @@ class Reference:
     def gradients(self, names: Sequence[str]) -> list[Tensor]:
         """The gradients of `combined_loss` by the leaves of these names."""
         loss = combined_loss(self.outputs, self.program)
-        wanted = [self.leaves[n] for n in names]
+        leaves = [self.leaves[n] for n in names]
         return list(
-            torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True)
+            torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
             if loss.requires_grad
-            else (torch.zeros_like(x) for x in wanted)
+            else (torch.zeros_like(x) for x in leaves)
         )
 
 
@@ -39,13 +39,13 @@ def reference(
     norm: nn.Module,
     inputs: Mapping[str, Tensor | None],
     buffers: Mapping[str, Tensor],
-    built: Example,
+    example: Example,
     setting: Setting,
     rounded: Callable[[Tensor], Tensor] | None = None,
 ) -> Reference:
-    """The oracle's answer to a call of a module whose buffers were these before.
+    """The results of the oracle for a call of a module, whose buffers were `buffers` before it.
 
-    With `rounded`, the answer where that is done to each number on the way.
+    `rounded`, if given, is applied to each intermediate value.
     """
     leaves = {n: _float64_leaf(x) for n, x in inputs.items() if x is not None}
     params = {n: _float64_leaf(p) for n, p in norm.named_parameters()}
@@ -57,7 +57,7 @@ def reference(
             params=params,
             buffers=buffers,
             hypers={a.name: _on_cpu(getattr(norm, a.name)) for a in program.arguments},
-            groups=built.groups,
+            groups=example.groups,
             training=setting.training,
             keeps=counter is not None,
             batches=int(counter) if counter is not None else 1,
@@ -70,10 +70,10 @@ def reference(
 
 
 def combined_loss(outputs: Mapping[str, Tensor], program: Program) -> Tensor:
-    """One random combination of all outputs, in float64.
+    """A random linear combination of all outputs, in float64.
 
-    Its weights are the gradients of the outputs, and bfloat16 holds them without rounding, or the
-    eight bits of an output that has no more.
+    Its weights are the gradients of the outputs. They are exact in bfloat16, or in the float8 type
+    of an output.
     """
     generator = torch.Generator().manual_seed(2)
     loss = torch.zeros((), dtype=F64)
@@ -87,11 +87,11 @@ def combined_loss(outputs: Mapping[str, Tensor], program: Program) -> Tensor:
 
 
 def _on_cpu(value: object) -> object:
-    """An argument of a constructor; matrices have gone to the device of the module."""
+    """An argument of a constructor; a matrix is copied from the device of the module."""
     return value.cpu() if isinstance(value, Tensor) else value
 
 
 def _float64_leaf(x: Tensor) -> Tensor:
-    """The same numbers in float64 where the oracle is, as a leaf of a graph of their own."""
-    here = x.detach().cpu()
-    return here.to(F64).clone().requires_grad_() if x.is_floating_point() else here
+    """The same numbers on the CPU in float64, as a leaf of a new graph."""
+    on_cpu = x.detach().cpu()
+    return on_cpu.to(F64).clone().requires_grad_() if x.is_floating_point() else on_cpu

@@ -1,4 +1,4 @@
-"""Verifications of whole packages, norm by norm as they come."""
+"""Verifies the norms of whole packages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from metanorm.verify.norms import findings_of_norm
 
 @dataclass(frozen=True)
 class Task:
-    """One norm to verify: the source that it is in, and all that this uses."""
+    """One norm to verify: its source, and all sources that this uses."""
 
     sources: Mapping[str, Source]
     root: str
@@ -40,23 +40,25 @@ def tasks(
     quick: bool = False,
 ) -> list[Task]:
     """A task for each norm of the files without errors."""
-    wrong = {d.primary.span.source for d in checked.diagnostics if d.severity is Severity.ERROR}
+    sources_with_errors = {
+        d.primary.span.source for d in checked.diagnostics if d.severity is Severity.ERROR
+    }
     return [
-        Task(own, root, norm.program.name, options, device, quick)
+        Task(used_sources, root, norm.program.name, options, device, quick)
         for root in roots
-        if not wrong.intersection(checked.reads[root])
-        for own in [{name: sources[name] for name in checked.reads[root]}]
+        if not sources_with_errors.intersection(checked.reads[root])
+        for used_sources in [{name: sources[name] for name in checked.reads[root]}]
         for norm in checked.norms[root]
     ]
 
 
 def steps(task: Task) -> Iterator[Finding | Verification]:
-    """Each finding as it comes, and all of them last.
+    """Each finding of a norm, and last the verification with all of them.
 
-    Whatever goes wrong ends the norm that it is about, and no other.
+    An exception ends the verification of this norm, and of no other.
     """
-    found: list[Finding] = []
-    done = Verification(task.norm)
+    collected: list[Finding] = []
+    verification = Verification(task.norm)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -67,23 +69,23 @@ def steps(task: Task) -> Iterator[Finding | Verification]:
             )
             chosen = quick_settings if task.quick else settings
             for finding in findings_of_norm(program, _module(task), task.device, chosen):
-                found.append(finding)
+                collected.append(finding)
                 yield finding
         except Exception as error:
-            done = replace(done, problem=f"{type(error).__name__}: {error}")
+            verification = replace(verification, problem=f"{type(error).__name__}: {error}")
     notes = tuple(
         dict.fromkeys(
-            f"kernels were not verified: {w.message.problem}"
-            if isinstance(w.message, MissingKernels)
-            else f"{w.category.__name__}: {w.message}"
-            for w in caught
+            f"kernels were not verified: {warning.message.problem}"
+            if isinstance(warning.message, MissingKernels)
+            else f"{warning.category.__name__}: {warning.message}"
+            for warning in caught
         )
     )
-    yield replace(done, findings=tuple(found), notes=notes)
+    yield replace(verification, findings=tuple(collected), notes=notes)
 
 
 def verify_task(task: Task) -> Verification:
-    """The end of the steps."""
+    """Verify a norm, without its single findings."""
     *_, last = steps(task)
     assert isinstance(last, Verification)
     return last
@@ -93,7 +95,7 @@ _module_cache: dict[tuple[str, Options], ModuleType] = {}
 
 
 def _module(task: Task) -> ModuleType:
-    """The module of a file, compiled once for its norms, which follow each other."""
+    """The module of a file, cached for the norms of the file, which follow each other."""
     key = (task.root, task.options)
     if key not in _module_cache:
         _module_cache.clear()

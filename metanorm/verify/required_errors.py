@@ -1,4 +1,4 @@
-"""Where a norm has to refuse its input: a variance of a single value."""
+"""The calls that a norm must refuse: those with a variance of a single value."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from metanorm.ir.scalar import Scalar, evaluate
 from metanorm.verify.cases import Example, Setting
 
 
-def must_refuse(program: Program, setting: Setting, built: Example) -> bool:
-    """Whether a call in this mode, with inputs of these shapes, has to be refused."""
-    first = built.inputs[program.inputs[0].name]
+def must_refuse(program: Program, setting: Setting, example: Example) -> bool:
+    """Whether a call in this mode, with inputs of these shapes, must raise an error."""
+    first = example.inputs[program.inputs[0].name]
     empty = first is not None and first.numel() == 0
     checks = [check for check in program.checks if isinstance(check, MinimumPoolSize)]
     return not empty and any(
-        _pools_are_computed(program, check, setting) and _pool_size(program, check, built) == 1
+        _pools_are_computed(program, check, setting) and _pool_size(program, check, example) == 1
         for check in checks
     )
 
 
 def _pools_are_computed(program: Program, check: MinimumPoolSize, setting: Setting) -> bool:
-    """Whether the pools count in this mode, or are those of running statistics that are kept."""
+    """Whether the pools of a check are computed in this mode."""
     if setting.training:
         return True
     if not check.tracked:
@@ -32,10 +32,10 @@ def _pools_are_computed(program: Program, check: MinimumPoolSize, setting: Setti
     return not kept.get("track_running_stats", True)
 
 
-def _pool_size(program: Program, check: MinimumPoolSize, built: Example) -> int:
-    """How many elements each pool has."""
-    lengths = {axis: math.prod(shape) for axis, shape in built.shapes.items()}
-    numbers = {n: v for n, v in built.arguments.items() if isinstance(v, (int, float))}
+def _pool_size(program: Program, check: MinimumPoolSize, example: Example) -> int:
+    """The number of elements of each pool."""
+    lengths = {axis: math.prod(shape) for axis, shape in example.shapes.items()}
+    numbers = {n: v for n, v in example.arguments.items() if isinstance(v, (int, float))}
 
     def number(scalar: Scalar) -> int:
         return int(evaluate(scalar, numbers, lengths))

@@ -1,4 +1,4 @@
-"""How far a result moves by rounding alone: each step a unit in the last place off, at random."""
+"""Random rounding, which shows how far a result moves by rounding alone."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import Tensor
 
 from metanorm.verify.cases import F64
 
-ROUNDING_DRAWS = 8  # of which way each number moves
+ROUNDING_DRAWS = 8  # random perturbations of the oracle
 
 
 def random_rounding(dtype: torch.dtype, seed: int) -> Callable[[Tensor], Tensor]:
-    """A function that moves each number of a tensor up or down by a unit in its last place.
+    """A function that moves each number of a tensor up or down by a unit in the last place.
 
-    The tensor is in float64, the place is that of `dtype`. The gradient is moved in the same way.
+    The tensor is in float64, the unit that of `dtype`. The gradient is moved likewise.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -37,8 +37,8 @@ def random_rounding(dtype: torch.dtype, seed: int) -> Callable[[Tensor], Tensor]
 
 
 def _rounded_randomly(x: Tensor, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
-    ways = torch.randint(0, 2, x.shape, generator=generator).to(F64) * 2 - 1
+    signs = torch.randint(0, 2, x.shape, generator=generator).to(F64) * 2 - 1
     _, exponent = torch.frexp(x.abs().clamp_min(torch.finfo(dtype).tiny))
     unit = torch.ldexp(torch.ones_like(x), exponent - 1) * torch.finfo(dtype).eps
-    # A zero is exact: it is left out, or there is nothing of it.
-    return torch.where(torch.isfinite(x) & (x != 0), x + ways * unit, x)
+    # A zero is exact: it stands for an element that is masked or missing.
+    return torch.where(torch.isfinite(x) & (x != 0), x + signs * unit, x)
