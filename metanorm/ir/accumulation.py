@@ -1,8 +1,8 @@
-"""How statistics are accumulated: a row for each that loops take, with its parts.
+"""How loops accumulate statistics: a row for each statistic, with the parts of its accumulator.
 
-Everything else that a spec can pool is made of these (`metanorm.passes.reductions`). Whoever prints
-loops reads from the row what is added up, what an accumulator begins with, how two accumulators
-become one, and what the result is; the oracle does not read it.
+Every other statistic of a spec is composed of these (`metanorm.passes.reductions`). A row tells the
+printers of loops what each part accumulates, its identity, the rule that joins two accumulators,
+and the result. The oracle does not read it.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ Rule = Literal["add", "max", "min", "moments"]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A number for each cell. It takes in the weight or the value of each element that counts.
+    """One number of an accumulator. It accumulates the weight or the value of each element.
 
-    Two of them are joined by `rule`, an elementwise function; `moments` are joined all together, by
-    Chan's rule.
+    `rule` is the elementwise function that joins two of them. The parts of `moments` are joined
+    together, by Chan's rule.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Part:
 
     @property
     def identity(self) -> float:
-        """What a part begins with: nothing was taken in."""
+        """The value of the part before any element."""
         return {"max": -inf, "min": inf}.get(self.rule, 0.0)
 
 
@@ -38,8 +38,10 @@ Finish = Literal["total", "total over weight", "mean", "total if weighed"]
 
 @dataclass(frozen=True, slots=True)
 class Accumulation:
-    """A row. The last part is what the result is made of, as `finish` says; where nothing weighs
-    anything it is zero. `weighs` is whether the result depends on how much an element weighs."""
+    """A row. `finish` says how the result follows from the last part; an empty pool gives zero.
+
+    `weighs` is whether the result depends on the size of weights.
+    """
 
     statistic: str
     title: str
@@ -54,12 +56,12 @@ class Accumulation:
 
     @property
     def rule(self) -> Rule:
-        """How the last part is joined."""
+        """The rule that joins the last part."""
         return self.parts[-1].rule
 
     @property
     def statistics(self) -> frozenset[str]:
-        """The statistics that are found together with this one, of the same elements."""
+        """The statistics of the same elements that this accumulation gives."""
         return frozenset({self.statistic, *ALSO_MEASURED.get(self.statistic, ())})
 
 
@@ -86,16 +88,16 @@ ROWS = (
     ),
 )
 ACCUMULATIONS: Mapping[str, Accumulation] = {row.statistic: row for row in ROWS}
-# In which those of the same elements are measured together: the ones that find most come first.
+# In the order of a search for the one that gives several statistics: most statistics first.
 BY_COVERAGE = sorted(ROWS, key=lambda row: -len(row.statistics))
 
 
 def accumulation_of(statistics: frozenset[str]) -> Accumulation:
-    """The row that finds these statistics together."""
+    """The row that gives all of these statistics."""
     rows = (row for row in BY_COVERAGE if row.statistic in statistics)
     return next(row for row in rows if statistics <= row.statistics)
 
 
 def joint_statistic(statistic: str) -> str:
-    """What statistics have in common that are found together: the name of the one with most."""
+    """The statistic whose row also gives this one: the same for all statistics of one row."""
     return next(row.statistic for row in BY_COVERAGE if statistic in row.statistics)

@@ -1,8 +1,8 @@
-"""Aggregations: one matrix per pooled axis, and what can be told from the matrices alone.
+"""Aggregations: one grouping for each pooled axis, and properties of groupings alone.
 
-Row r of an axis matrix says which positions of the axis pool into r, with which
-weight. Matrices that cut the axis into disjoint pools are *partitions*; a value
-pooled by one is constant on each part, so the IR lets it live on the parts.
+A grouping is a matrix with a row for each pool, which holds the weights of the positions of the
+axis. *Partitions* are groupings into disjoint pools. A statistic over a partition is constant on
+each pool, so the IR has one value for each: a cell.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from metanorm.ir.scalar import Const, Scalar, scalar_text
 
 @dataclass(frozen=True, slots=True)
 class Ones:
-    """Every position of the axis."""
+    """One pool of all positions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,38 +78,41 @@ class Neighbours:
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """From so many positions `back` to so many `ahead`, as far as there are any; `None` is all that
-    there are. Windows of any edge are made of these for kernels (`metanorm.passes.scans`)."""
+    """The positions from `back` before this one to `ahead` after it, cut at the borders.
+
+    `None` reaches to the border. Kernels have windows of any edge as scans over these
+    (`metanorm.passes.scans`).
+    """
 
     back: Scalar | None
     ahead: Scalar | None
 
     @property
     def mirrored(self) -> Reach:
-        """For each position, those whose reach holds it."""
+        """The transpose: for each position, the positions whose reach contains it."""
         return Reach(self.ahead, self.back)
 
 
 Grouping = Union[
     Ones, Blocks, Chunks, Interleave, ByIndex, Dense, Window, Causal, Neighbours, Reach
 ]  # fmt: skip
-Aggregation = tuple[tuple[str, Grouping], ...]  # (axis, matrix), axes in the order of the program
+Aggregation = tuple[tuple[str, Grouping], ...]  # (axis, grouping), axes in the order of the program
 
-# Matrices whose pools are disjoint and cover the axis, other than the single pool of `Ones`.
+# Groupings into disjoint pools that cover the axis, other than the single pool of `Ones`.
 PARTITIONS = (Blocks, Chunks, Interleave, ByIndex)
-# Partitions into parts of equal length, known without looking at any data.
+# Partitions into cells of equal length, which do not depend on data.
 REGULAR = (Blocks, Chunks, Interleave)
-# Matrices that give each position a pool of its own, which overlaps with others.
+# Groupings with a pool for each position, which overlaps with others.
 OVERLAPPING = (Window, Causal, Neighbours, Reach)
 
 
-def is_partition(matrix: Grouping) -> bool:
-    """Whether the matrix cuts its axis into disjoint pools."""
-    return isinstance(matrix, (Ones, *PARTITIONS))
+def is_partition(grouping: Grouping) -> bool:
+    """Whether the pools of a grouping are disjoint and cover the axis."""
+    return isinstance(grouping, (Ones, *PARTITIONS))
 
 
 def refines(fine: Grouping | None, coarse: Grouping) -> bool:
-    """Whether every pool of `coarse` is a union of pools of `fine`; `None` is the identity."""
+    """Whether every pool of `coarse` is a union of pools of `fine`; `None` is one pool each."""
     if fine is None or fine == coarse or (isinstance(coarse, Ones) and is_partition(fine)):
         return True
     for kind in (Blocks, Interleave):
@@ -126,9 +129,9 @@ def _divides(small: Scalar, large: Scalar) -> bool:
     return small.value > 0 and large.value % small.value == 0
 
 
-def grouping_text(matrix: Grouping) -> str:
-    """The matrix as the language writes it."""
-    match matrix:
+def grouping_text(grouping: Grouping) -> str:
+    """The grouping as the language writes it."""
+    match grouping:
         case Ones():
             return "ones"
         case Blocks(count):

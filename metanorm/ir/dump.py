@@ -44,25 +44,25 @@ def program_text(program: Program) -> str:
     lines = [f"program {program.name} for {program.target}"]
     if program.divided:
         lines.append(f"  divided {', '.join(program.divided)}")
-    lines += [f"  axis {_axis(a.name, program)}" for a in program.axes]
+    lines += [f"  axis {_axis_text(a.name, program)}" for a in program.axes]
     for i in program.inputs:
         table = f" of {i.table}" if i.table else ""
         default = f" = {i.default}" if i.default is not None else ""
         lines.append(f"  input {i.name}: {i.sort}[{', '.join(i.dims)}]{table}{default}")
-    for kept in program.state:
-        what = "param" if isinstance(kept, ParamDecl) else "buffer"
-        begins = kept.from_weight
-        value = f"init {begins[-1].name}" if begins else init_text(kept.init)
-        lines.append(f"  {what} {kept.name}[{', '.join(kept.dims)}] = {value}")
-        lines += body_lines(begins, "    ")
-        if kept.first:
-            lines += [f"    first {kept.first[-1].name}", *body_lines(kept.first, "    ")]
+    for decl in program.state:
+        kind = "param" if isinstance(decl, ParamDecl) else "buffer"
+        initializer = decl.from_weight
+        value = f"init {initializer[-1].name}" if initializer else init_text(decl.init)
+        lines.append(f"  {kind} {decl.name}[{', '.join(decl.dims)}] = {value}")
+        lines += body_lines(initializer, "    ")
+        if decl.first:
+            lines += [f"    first {decl.first[-1].name}", *body_lines(decl.first, "    ")]
     lines += body_lines(program.body, "  ")
     for u in program.updates:
-        by = f" by {scalar_text(u.momentum)}" if u.momentum is not None else ""
+        momentum = f" by {scalar_text(u.momentum)}" if u.momentum is not None else ""
         when = f" in {u.when}" if u.when != "train" else ""
-        some = f" if any of {u.elements}" if u.elements else ""
-        lines.append(f"  update {u.buffer} <- {u.value}{by}{when}{some}")
+        condition = f" if any of {u.elements}" if u.elements else ""
+        lines.append(f"  update {u.buffer} <- {u.value}{momentum}{when}{condition}")
     dtypes = {name: f" {dtype_text(dtype)}" for name, dtype in program.output_dtypes}
     outputs = ", ".join(
         (name if name == ref else f"{name} = {ref}") + dtypes.get(name, "")
@@ -88,7 +88,7 @@ def type_text(type_: Type) -> str:
 
 
 def init_text(init: Init) -> str:
-    """What something begins with: `0.5`, `normal(0, 0.02)`."""
+    """An initial value: `0.5`, `normal(0, 0.02)`."""
     if isinstance(init, Eye):
         return "eye"
     if not isinstance(init, Draw):
@@ -96,7 +96,7 @@ def init_text(init: Init) -> str:
     return f"{init.distribution}({', '.join(scalar_text(a) for a in init.arguments)})"
 
 
-def _axis(name: str, program: Program) -> str:
+def _axis_text(name: str, program: Program) -> str:
     axis = program.index.space[name]
     star = "*" if axis.variadic else ""
     size = f" = {scalar_text(axis.size)}" if axis.size is not None else ""
@@ -109,7 +109,7 @@ def over_text(over: Aggregation) -> str:
     return ", ".join(a if isinstance(m, Ones) else f"{a}: {grouping_text(m)}" for a, m in over)
 
 
-def _pooled(op: Pool | Count | Near) -> str:
+def _pool_text(op: Pool | Count | Near) -> str:
     where = f" where {op.where}" if op.where else ""
     weight = f" weight {op.weight}" if op.weight else ""
     return f"over {over_text(op.over)}{where}{weight}"
@@ -142,13 +142,13 @@ def op_text(op: Op) -> str:
             about = f" about {op.about}" if op.about else ""
             ddof = f" ddof {op.ddof}" if op.ddof else ""
             share = f" share {scalar_text(op.share)}" if op.share is not None else ""
-            return f"{op.statistic}({op.value}{about} {_pooled(op)}{ddof}{share})"
+            return f"{op.statistic}({op.value}{about} {_pool_text(op)}{ddof}{share})"
         case Count():
-            return f"count({_pooled(op)})"
+            return f"count({_pool_text(op)})"
         case Exchange(value, axes):
             return f"exchange({value} over {', '.join(axes)})"
         case Near(value):
-            return f"near({value} {_pooled(op)})"
+            return f"near({value} {_pool_text(op)})"
         case FromSums(statistic, sums, near):
             about = f" about {near}" if near else ""
             return f"{statistic} from {', '.join(sums)}{about}"
@@ -168,8 +168,8 @@ def op_text(op: Op) -> str:
         case Cast(value, to):
             return f"cast({value} {dtype_text(to)})"
         case Mode(train, evaluated, buffer):
-            kept = f" if {buffer}" if buffer else ""
-            return f"mode(train: {train}, eval: {evaluated}{kept})"
+            buffer_text = f" if {buffer}" if buffer else ""
+            return f"mode(train: {train}, eval: {evaluated}{buffer_text})"
         case Expand(value, axes):
             return f"expand({value} to {', '.join(axes)})"
         case Draw(axes=axes):

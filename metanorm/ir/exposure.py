@@ -1,8 +1,8 @@
-"""Values that may be NaN where nothing counts.
+"""Values that may be NaN at elements that statistics leave out.
 
-Beside statistics that leave elements out, what is left out may be NaN, and so is what is computed
-from it element by element. No gradient arrives there, but zero times NaN is NaN: whoever derives
-has to leave such places out, or they spread to the gradients of what they are multiplied with.
+A mask or a zero weight leaves elements out, which may be NaN then, and so may every elementwise
+function of them. Their adjoint is zero, but zero times NaN is NaN. A gradient must skip such
+elements, or they spread to the gradients of their factors.
 """
 
 from __future__ import annotations
@@ -12,38 +12,38 @@ from metanorm.ir.operands import operands
 
 
 def exposed_to_nan(program: Program) -> frozenset[Ref]:
-    """The values that may be NaN where nothing counts; none where every statistic takes all."""
+    """The values that may be NaN at elements left out; none if no statistic leaves elements out."""
     ops, inputs = program.index.ops, program.index.inputs
 
-    weighs: dict[Ref, bool] = {}  # whether it may be zero: no count, share or given matrix
+    may_be_zero: dict[Ref, bool] = {}  # as a weight: not of counts, softmax and given matrices
     for ref, op in ops.items():
         match op:
             case Input(name):
-                weighs[ref] = inputs[name].sort == "tensor"
+                may_be_zero[ref] = inputs[name].sort == "tensor"
             case Param():
-                weighs[ref] = True
+                may_be_zero[ref] = True
             case Count() | AxisMap("softmax"):
-                weighs[ref] = False
+                may_be_zero[ref] = False
             case _:
-                weighs[ref] = any(weighs[operand] for operand in operands(op))
+                may_be_zero[ref] = any(may_be_zero[operand] for operand in operands(op))
 
     def leaves_out(op: object) -> bool:
         if isinstance(op, Repeat):
             return any(leaves_out(let.op) for let in op.body)
         if not isinstance(op, Pool):
             return False
-        return op.where is not None or (op.weight is not None and weighs.get(op.weight, True))
+        return op.where is not None or (op.weight is not None and may_be_zero.get(op.weight, True))
 
     if not any(map(leaves_out, ops.values())):
         return frozenset()
-    found: set[Ref] = set()
+    exposed: set[Ref] = set()
     for ref, op in ops.items():
         if isinstance(op, Input):
-            reached = inputs[op.name].sort == "tensor"
+            is_exposed = inputs[op.name].sort == "tensor"
         else:
-            reached = not leaves_out(op) and any(operand in found for operand in operands(op))
-        if reached:
-            found.add(ref)
+            is_exposed = not leaves_out(op) and any(operand in exposed for operand in operands(op))
+        if is_exposed:
+            exposed.add(ref)
             if isinstance(op, Repeat):
-                found.update(op.inside, (let.name for let in op.body))
-    return frozenset(found)
+                exposed.update(op.inside, (let.name for let in op.body))
+    return frozenset(exposed)

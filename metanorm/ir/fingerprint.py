@@ -1,4 +1,4 @@
-"""What a norm computes, apart from its names: equal fingerprints, equal norms."""
+"""A fingerprint of what a norm computes, whatever its names: equal fingerprints, equal norms."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ COMMUTATIVE = {"add", "mul", "min", "max"}
 
 
 def fingerprint(program: Program) -> str:
-    """A digest of an optimised program in which names count only by what they stand for."""
+    """The digest of an optimised program. It does not depend on names."""
     return Fingerprint(program).digest
 
 
 class Fingerprint:
-    """The digest of a program, and in `names` what plays which part in it.
+    """The digest of a program, and in `names` the name of each of its parts.
 
-    Where two digests are equal, so are the parts, and the names of a part play the same one.
+    Two programs with equal digests have the same parts; `names` maps a part to its name in each.
     """
 
     def __init__(self, program: Program) -> None:
@@ -72,27 +72,27 @@ class Fingerprint:
         self.ops: Mapping[Ref, Op] = program.index.ops
         self.axes = {axis.name: self._axis(i) for i, axis in enumerate(program.axes)}
         self.parts: dict[tuple[str, str], str] = {}  # by sort and name
-        self.done: dict[Ref, str] = {}
+        self.digests: dict[Ref, str] = {}
         self.depth = 0  # of loops
 
     @property
     def names(self) -> dict[str, str]:
-        """The name of each part: hyperparameters, parameters, buffers, what pools."""
+        """The name of each part: of hyperparameters, parameters, buffers and pooling arguments."""
         assert self.digest
         return {part: name for (_, name), part in self.parts.items()}
 
     @cached_property
     def digest(self) -> str:
-        """Equal for norms that compute the same."""
+        """The digest, equal for norms that compute the same."""
         program = self.program
         parts: list[str] = [program.target]
-        parts += [self._settled(ref) for _, ref in program.outputs]
+        parts += [self._digest_of(ref) for _, ref in program.outputs]
         names = [name for name, _ in program.outputs]
         parts += [f"{names.index(n)} as {self._dtype(to)}" for n, to in program.output_dtypes]
         parts += [self._update(update) for update in program.updates]
-        split = {part for axis in program.axes for part in axis.parts}
+        part_axes = {part for axis in program.axes for part in axis.parts}
         for axis in program.axes:  # a whole axis is as long as the user says
-            if axis.name in split and axis.size is not None:
+            if axis.name in part_axes and axis.size is not None:
                 parts.append(f"{self.axes[axis.name]} of {self._scalar(axis.size)}")
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -100,7 +100,7 @@ class Fingerprint:
         momentum = "-" if update.momentum is None else self._scalar(update.momentum)
         how = "average" if update.averages else "store"
         buffer = self._kept(update.buffer)
-        return f"{self._settled(update.value)} into {buffer} by {momentum} {how} in {update.when}"
+        return f"{self._digest_of(update.value)} into {buffer} by {momentum} {how} in {update.when}"
 
     def _axis(self, position: int) -> str:
         return f"a{position}{'*' if self.program.axes[position].variadic else ''}"
@@ -109,19 +109,19 @@ class Fingerprint:
         return ",".join(self.axes[d] for d in dims)
 
     def _kept(self, name: str) -> str:
-        """A buffer, by its axes and its first value, and by which of those it is."""
+        """A buffer by its axes and initial value, and its number among those that share them."""
         buffer = self.program.index.buffers[name]
-        return self._nth(f"buffer[{self._dims(buffer.dims)} {self._begins(buffer)}]", name)
+        return self._nth(f"buffer[{self._dims(buffer.dims)} {self._initial_text(buffer)}]", name)
 
     def _input(self, name: str) -> str:
-        """An input, by its position, its sort and what stands for it where it is not given."""
+        """An input by its position, its sort and its default."""
         names = [i.name for i in self.program.inputs]
         decl = self.program.inputs[names.index(name)]
         default = names.index(decl.default) if decl.default in names else decl.default
         table = self.axes[decl.table] if decl.table else "-"
-        given = "" if decl.required else repr(default)
+        default_text = "" if decl.required else repr(default)
         dims = self._dims(decl.dims)
-        return f"input {names.index(name)} {decl.sort}[{dims}] of {table} {given}"
+        return f"input {names.index(name)} {decl.sort}[{dims}] of {table} {default_text}"
 
     def _nth(self, sort: str, name: str) -> str:
         count = sum(of == sort for of, _ in self.parts)
@@ -139,15 +139,15 @@ class Fingerprint:
                 return f"{function}({', '.join(self._scalar(a) for a in arguments)})"
 
     def _over(self, over: Aggregation) -> str:
-        return "; ".join(f"{self.axes[axis]}: {self._matrix(matrix)}" for axis, matrix in over)
+        return "; ".join(f"{self.axes[axis]}: {self._matrix(grouping)}" for axis, grouping in over)
 
-    def _matrix(self, matrix: Grouping) -> str:
-        """A matrix by its numbers, and by which input or argument it comes from."""
-        match matrix:
+    def _matrix(self, grouping: Grouping) -> str:
+        """A grouping by its numbers, and by the input or argument it comes from."""
+        match grouping:
             case Ones():
                 return "ones"
             case Blocks(number) | Chunks(number) | Interleave(number):
-                return f"{type(matrix).__name__} {self._scalar(number)}"
+                return f"{type(grouping).__name__} {self._scalar(number)}"
             case ByIndex(name) | Dense(name):
                 return self._source(name)
             case Window(width, edge):
@@ -160,10 +160,10 @@ class Fingerprint:
                 ends = ("-" if end is None else self._scalar(end) for end in (back, ahead))
                 return "reach {} {}".format(*ends)
             case _:
-                raise TypeError(f"no digest of the matrix {type(matrix).__name__}")
+                raise TypeError(f"no digest of the grouping {type(grouping).__name__}")
 
     def _dtype(self, dtype: Dtype) -> str:
-        """A dtype by its name, or by whose it is."""
+        """A dtype by its name, or by the tensor that has it."""
         if not dtype.like:
             return dtype.name
         inputs = [i.name for i in self.program.inputs]
@@ -172,30 +172,30 @@ class Fingerprint:
         return f"that of {self._op(Param(dtype.name))}"
 
     def _source(self, name: str) -> str:
-        """What a matrix is made from: an input, or an argument of the constructor."""
+        """The source of a grouping: an input, or an argument of the constructor."""
         if any(decl.name == name for decl in self.program.inputs):
             return self._input(name)
         return self._nth("pool", name)
 
-    def _settled(self, ref: Ref) -> str:
-        """The digest of a value, after those of its operands: chains may be long, and nest not."""
-        waiting = [] if ref in self.done else [ref]
-        while waiting:
-            missing = [r for r in operands(self.ops[waiting[-1]]) if r not in self.done]
+    def _digest_of(self, ref: Ref) -> str:
+        """The digest of a value, after those of its operands. No recursion: chains may be long."""
+        stack = [] if ref in self.digests else [ref]
+        while stack:
+            missing = [r for r in operands(self.ops[stack[-1]]) if r not in self.digests]
             if missing:
-                waiting += reversed(missing)
+                stack += reversed(missing)
             else:
-                self._value(waiting.pop())
-        return self.done[ref]
+                self._value(stack.pop())
+        return self.digests[ref]
 
     def _value(self, ref: Ref) -> str:
-        if ref not in self.done:
+        if ref not in self.digests:
             text = self._op(self.ops[ref])
-            self.done[ref] = hashlib.sha256(text.encode()).hexdigest()[:16]
-        return self.done[ref]
+            self.digests[ref] = hashlib.sha256(text.encode()).hexdigest()[:16]
+        return self.digests[ref]
 
-    def _squared(self, pool: Pool) -> Ref | None:
-        """What a pool is the mean square of, in either way to write it."""
+    def _squared_value(self, pool: Pool) -> Ref | None:
+        """The value of which a pool is the mean square, however that is written."""
         if pool.ddof:
             return None
         if pool.statistic == "second":
@@ -205,31 +205,31 @@ class Fingerprint:
             return square.arguments[0] if len(set(square.arguments)) == 1 else None
         return None
 
-    def _begins(self, decl: ParamDecl | BufferDecl) -> str:
-        """What a parameter or a buffer begins with."""
+    def _initial_text(self, decl: ParamDecl | BufferDecl) -> str:
+        """The initial value of a parameter or a buffer."""
         if decl.from_weight:
-            return self._within(decl.from_weight, {})._settled(decl.from_weight[-1].name)
+            return self._nested(decl.from_weight, {})._digest_of(decl.from_weight[-1].name)
         if decl.first:
-            first = self._within(decl.first, {})._settled(decl.first[-1].name)
+            first = self._nested(decl.first, {})._digest_of(decl.first[-1].name)
             return f"{self._init(decl.init)} first {first}"
         return self._init(decl.init)
 
-    def _within(self, body: tuple[Let, ...], given: Mapping[Ref, str]) -> Fingerprint:
-        """The digests of bindings that have names of their own, and read these values too."""
+    def _nested(self, body: tuple[Let, ...], outer: Mapping[Ref, str]) -> Fingerprint:
+        """A fingerprint of bindings with names of their own, which also read these outer values."""
         inner = copy(self)
         inner.ops = {let.name: let.op for let in body}
-        inner.done = {**given}
+        inner.digests = {**outer}
         return inner
 
     def _repeat(self, op: Repeat) -> str:
-        """What is carried counts by its position, and what is read from outside by its digest."""
-        begins = " ".join(self._value(ref) for ref in op.initial)
+        """A loop: a carried value counts by its position, an outer value by its digest."""
+        start = " ".join(self._value(ref) for ref in op.initial)
         outside = {ref: self._value(ref) for ref in operands(op)}
         carried = {ref: f"carried {self.depth} {i}" for i, ref in enumerate(op.inside)}
-        inner = self._within(op.body, {**outside, **carried})
+        inner = self._nested(op.body, {**outside, **carried})
         inner.depth += 1
-        ends = " ".join(inner._settled(ref) for ref in op.results)
-        return f"repeat {self._scalar(op.count)} from {begins} to {ends}: {op.position}"
+        end = " ".join(inner._digest_of(ref) for ref in op.results)
+        return f"repeat {self._scalar(op.count)} from {start} to {end}: {op.position}"
 
     def _init(self, init: Init) -> str:
         if isinstance(init, Draw):
@@ -249,18 +249,18 @@ class Fingerprint:
                 param = self.program.index.params[name]
                 bounds = (param.low, param.high)
                 limits = [self._scalar(b) if b is not None else "-" for b in bounds]
-                begins = self._begins(param)
-                what = f"{self._dims(param.dims)} {begins} {limits}"
-                if param.switches and repr(param.absent) != begins:
+                initial = self._initial_text(param)
+                what = f"{self._dims(param.dims)} {initial} {limits}"
+                if param.switches and repr(param.absent) != initial:
                     what += f" else {param.absent!r}"
                 return f"{self._nth(f'param[{what}]', name)}"
             case Buffer(name):
                 return self._kept(name)
             case Map(function, arguments):
-                given = [self._value(a) for a in arguments]
-                ordered = sorted(given) if function in COMMUTATIVE else given
+                arg_digests = [self._value(a) for a in arguments]
+                ordered = sorted(arg_digests) if function in COMMUTATIVE else arg_digests
                 return f"{function}({', '.join(ordered)})"
-            case Pool() if (root := self._squared(op)) is not None:
+            case Pool() if (root := self._squared_value(op)) is not None:
                 rest = f"{value(op.where)} {value(op.weight)}"
                 return f"mean of squares of {value(root)} over {self._over(op.over)} {rest}"
             case Pool():
@@ -290,8 +290,8 @@ class Fingerprint:
             case Cast(inner, to):
                 return f"cast {value(inner)} {self._dtype(to)}"
             case Mode(train, evaluated, buffer):
-                kept = self._kept(buffer) if buffer is not None else "-"
-                return f"mode {value(train)} {value(evaluated)} {kept}"
+                buffer_text = self._kept(buffer) if buffer is not None else "-"
+                return f"mode {value(train)} {value(evaluated)} {buffer_text}"
             case Repeat():
                 return self._repeat(op)
             case _:

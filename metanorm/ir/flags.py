@@ -1,4 +1,4 @@
-"""Choices by a flag, a hyperparameter that is true or false: `where(flag, a, b)`."""
+"""Choices by a flag, which is a boolean hyperparameter: `where(flag, a, b)`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from metanorm.ir.scalar import Hyper
 
 
 def flag_of(op: Op, ops: Mapping[Ref, Op], flags: frozenset[str]) -> str | None:
-    """The flag by which an operation chooses one of two values; `None` for any other."""
+    """The flag of a choice; `None` for any other operation."""
     if not isinstance(op, Map) or op.function != "where":
         return None
     condition = ops.get(op.arguments[0])
@@ -21,7 +21,7 @@ def flag_of(op: Op, ops: Mapping[Ref, Op], flags: frozenset[str]) -> str | None:
 
 
 def flags_of(program: Program) -> frozenset[str]:
-    """The hyperparameters that are true or false."""
+    """The boolean hyperparameters."""
     return frozenset(a.name for a in program.arguments if a.type == "bool")
 
 
@@ -33,15 +33,15 @@ def choosing_flags(program: Program) -> tuple[str, ...]:
 
 
 def reachable_with_flag(program: Program, flag: str, value: bool) -> set[Ref]:
-    """The bindings that outputs and updates need where a flag has this value."""
+    """The bindings that outputs and updates depend on if a flag has this value."""
     ops, flags = program.index.ops, frozenset({flag})
 
-    def read(ref: Ref) -> tuple[Ref, ...]:
+    def reads(ref: Ref) -> tuple[Ref, ...]:
         op = ops[ref]
         if isinstance(op, Map) and flag_of(op, ops, flags) is not None:
             return (op.arguments[1 if value else 2],)
         return tuple(operands(op))
 
     updates = program.updates
-    wanted = [*(ref for _, ref in program.outputs), *(update.value for update in updates)]
-    return closure([*wanted, *(u.elements for u in updates if u.elements)], read)
+    roots = [*(ref for _, ref in program.outputs), *(update.value for update in updates)]
+    return closure([*roots, *(u.elements for u in updates if u.elements)], reads)

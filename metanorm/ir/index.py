@@ -1,4 +1,4 @@
-"""What can be looked up in a program: bindings, users, declarations, axes, and what values need."""
+"""Tables of a program: bindings, users, declarations and axes by name."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class Index:
-    """The tables of one program, each made when it is first asked for.
+    """The tables of one program, each computed on first use.
 
-    Programs do not change, so that everyone who asks shares them; `Program.index` is the one of a
-    program. Bodies of a `Repeat` have names of their own and are not in these tables.
+    A program never changes, so all readers share `Program.index`. The tables leave out the bodies
+    of `Repeat`, whose names are local.
     """
 
     def __init__(self, program: Program) -> None:
@@ -42,11 +42,11 @@ class Index:
     @cached_property
     def users(self) -> Mapping[Ref, tuple[Let, ...]]:
         """The bindings that read each binding, in the order of the program."""
-        found: dict[Ref, list[Let]] = {let.name: [] for let in self._program.body}
+        users_by_ref: dict[Ref, list[Let]] = {let.name: [] for let in self._program.body}
         for let in self._program.body:
             for ref in dict.fromkeys(operands(let.op)):
-                found[ref].append(let)
-        return {ref: tuple(lets) for ref, lets in found.items()}
+                users_by_ref[ref].append(let)
+        return {ref: tuple(lets) for ref, lets in users_by_ref.items()}
 
     @cached_property
     def inputs(self) -> Mapping[str, InputDecl]:
@@ -65,7 +65,7 @@ class Index:
 
     @cached_property
     def declarations(self) -> Mapping[str, Declaration]:
-        """Everything that comes from outside as a tensor, by name."""
+        """Inputs, parameters and buffers by name."""
         return {decl.name: decl for decl in self._program.declarations}
 
     def axes_of(self, name: str) -> tuple[str, ...]:
@@ -75,21 +75,21 @@ class Index:
 
     @cached_property
     def space(self) -> Space:
-        """The axes. Whoever enters further cell axes makes a `Space` of its own."""
+        """The axes of the program. Code that adds cell axes makes a `Space` of its own."""
         return Space(self._program.axes)
 
     def closure(self, roots: Iterable[Ref]) -> set[Ref]:
-        """All values that some values are computed from, themselves included."""
+        """The values that `roots` depend on, themselves included."""
         return closure(roots, lambda ref: operands(self.ops[ref]))
 
 
 def closure(roots: Iterable[Ref], reads: Callable[[Ref], Iterable[Ref]]) -> set[Ref]:
-    """The values that can be reached from `roots`, where each leads to those that it `reads`."""
-    reached: set[Ref] = set()
+    """The values reachable from `roots`, where each value leads to those that it `reads`."""
+    visited: set[Ref] = set()
     queue = list(roots)
     while queue:
         ref = queue.pop()
-        if ref not in reached:
-            reached.add(ref)
+        if ref not in visited:
+            visited.add(ref)
             queue.extend(reads(ref))
-    return reached
+    return visited

@@ -132,7 +132,7 @@ def shared_draws(program: Program) -> dict[Op, InputDecl]:
             while name in taken:
                 name, number = f"{stem}_{number}", number + 1
             taken.add(name)
-            inputs[op] = InputDecl(name, "tensor", space.merged(op.axes))
+            inputs[op] = InputDecl(name, "tensor", space.unsplit(op.axes))
     return inputs
 
 

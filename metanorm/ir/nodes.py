@@ -1,8 +1,8 @@
-"""The IR on a page.
+"""The nodes of the IR.
 
-A program is a list of bindings in static single assignment: each gives one
-value a name, an operation on earlier names, and a type. A type is a kind and a
-set of named axes; values combine by axis name, and a missing axis broadcasts.
+A program is a list of bindings in static single assignment form. Each has a name, an operation on
+earlier names, and a type: a kind and a set of named axes. Values combine by axis name. A missing
+axis broadcasts.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ Kind = Literal["real", "int", "bool"]
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A named axis. Values live on leaves: never on an axis that has `parts`."""
+    """A named axis. Values have leaves only: never an axis that has `parts`."""
 
     name: str
     variadic: bool = False  # stands for zero or more axes
     size: Scalar | None = None  # `None`: free, known at a call
-    parts: tuple[str, ...] = ()  # what it is split into, outermost first
-    cells_of: tuple[str, Grouping] | None = None  # the parts of a partition of another axis
+    parts: tuple[str, ...] = ()  # the axes it is split into, outermost first
+    cells_of: tuple[str, Grouping] | None = None  # the axis and partition whose cells it enumerates
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Type:
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A scalar that is known at the call."""
+    """A scalar of constants, hyperparameters and lengths, known at a call."""
 
     value: Scalar
 
@@ -62,14 +62,14 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """A learned tensor."""
+    """A parameter."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """A tensor that is kept between calls and not learned."""
+    """A buffer: a tensor that a module keeps between calls and does not learn."""
 
     name: str
 
@@ -83,7 +83,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """An elementwise function of the operation table."""
+    """An elementwise function, by its name in the operation table."""
 
     function: str
     arguments: tuple[Ref, ...]
@@ -93,9 +93,9 @@ class Map:
 class Pool:
     """A statistic of `value` over an aggregation.
 
-    `about` is the centre of a `second` moment and lives on the result; `where` and
-    `weight` make every count a weight; a pool of total weight zero gives zero. `share` says which
-    `quantile` it is.
+    `where` is a mask and `weight` has weights of the elements; a pool of total weight zero gives
+    zero. `about` is the centre of a `second` moment, one for each pool. `share` is the share of a
+    `quantile`, from 0 to 1.
     """
 
     statistic: str
@@ -130,8 +130,10 @@ class AxisMap:
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """Rows of `table` along `axis`, chosen by an index value or a fixed position, which counts
-    from the end where it is negative."""
+    """Rows of `table` along `axis`, chosen by an index or by one position.
+
+    A negative position counts from the end.
+    """
 
     table: Ref
     axis: str
@@ -140,7 +142,7 @@ class Lookup:
 
 @dataclass(frozen=True, slots=True)
 class Rename:
-    """The same numbers, with an axis called differently."""
+    """The same values, with one axis renamed."""
 
     value: Ref
     old: str
@@ -149,10 +151,10 @@ class Rename:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """How many edges of an edge list lead from each node of `source` to each of `target`; with
-    `loop`, one more from each to itself.
+    """The number of edges from each node of `source` to each node of `target`, an adjacency matrix.
 
-    Only pools along one of these axes read it, or products that such pools read.
+    `loop` adds an edge from each node to itself. Only pools along one of these axes read a link, or
+    products that such pools read, so that no program needs the matrix in memory.
     """
 
     edges: str
@@ -168,15 +170,15 @@ class Detach:
     value: Ref
 
 
-# The dtypes that a spec can name.
+# The dtypes that a spec can name, by their names in torch.
 DTYPES = ("float64", "float32", "bfloat16", "float16", "float8_e4m3fn", "float8_e5m2")
 
 
 @dataclass(frozen=True, slots=True)
 class Dtype:
-    """The dtype of an input or a parameter, by its name, or with `like` false a dtype of torch.
+    """The dtype of the input or parameter `name`, or if `like` is false, the dtype of that name.
 
-    That of a tensor that was left out is the one of the first input.
+    A tensor that a call leaves out has the dtype of the first input.
     """
 
     name: str
@@ -184,13 +186,13 @@ class Dtype:
 
     @property
     def has_eight_bits(self) -> bool:
-        """Whether it is known to have eight bits, which hold no gradients."""
+        """Whether it is a dtype of eight bits, which is too narrow for gradients."""
         return not self.like and self.name.startswith("float8")
 
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """The value rounded to a dtype; what is computed of it is as wide as before."""
+    """The value rounded to a dtype. Results of it are as wide as before."""
 
     value: Ref
     to: Dtype
@@ -198,7 +200,7 @@ class Cast:
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """`train` in training mode, `eval` else; always `train` where `buffer` is not kept."""
+    """`train` in training mode, `eval` else; always `train` if the module has no `buffer`."""
 
     train: Ref
     eval: Ref
@@ -207,7 +209,7 @@ class Mode:
 
 @dataclass(frozen=True, slots=True)
 class Expand:
-    """The same numbers, repeated along further axes."""
+    """The value, repeated along further axes."""
 
     value: Ref
     axes: tuple[str, ...]
@@ -215,9 +217,10 @@ class Expand:
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """`count` runs of `body`, which reads `inside` and leaves `results` for the next run.
+    """A loop: `count` runs of `body`, which reads the carried values as `inside`.
 
-    The first run reads `initial`; the operation gives result number `position` of the last.
+    The first run reads `initial`, every further run the `results` of the one before. The value of
+    the node is result number `position` of the last run.
     """
 
     count: Scalar
@@ -232,8 +235,8 @@ class Repeat:
 class Draw:
     """Random numbers of a distribution, one for each position of `axes`.
 
-    As an operation only in what computes an initial value, where `number` keeps two draws apart;
-    as an initial value itself it has the axes of what it is for.
+    It is an operation only in programs that compute initial values, where `number` keeps two draws
+    apart. As an initial value, it has the axes of its parameter or buffer.
     """
 
     distribution: str
@@ -244,9 +247,9 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class Eye:
-    """As an initial value, an identity matrix in the last two dimensions.
+    """An initial value: an identity matrix in the last two dimensions.
 
-    With `blocks` one for each part of a dimension that is split, one below the other.
+    With `blocks`, there is one for each part of a split dimension, one below the other.
     """
 
     blocks: bool = False
@@ -254,9 +257,9 @@ class Eye:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """The sum of `value` over the processes among which `axes` are divided.
+    """The sum of `value` over the processes among which `axes` are divided: an all-reduce.
 
-    It is its own adjoint: what arrives on each process is a part of the gradient.
+    It is its own adjoint: the adjoint on each process is a partial sum of the gradient.
     """
 
     value: Ref
@@ -267,7 +270,8 @@ class Exchange:
 class Near:
     """A number near the mean of each pool, the same on all processes and without a gradient.
 
-    It is subtracted before squares are added up. It is zero where their sums have digits to spare.
+    A program subtracts it before it sums squares, which would cancel otherwise. It is zero for a
+    dtype whose sums have digits to spare.
     """
 
     value: Ref
@@ -279,11 +283,11 @@ class Near:
 
 @dataclass(frozen=True, slots=True)
 class FromSums:
-    """A statistic from what all processes have added up, in the precision of statistics.
+    """A statistic from the sums of all processes, in the precision of statistics.
 
-    `sums` are for `count` the count; for `sum` the sum; for `mean` the count and the sum of the
-    gaps to `near`; for `var` these and the sum of their squares; for `second` the count and the sum
-    of squares. Where the count is zero, so is the statistic.
+    `sums` holds, for `count`, the count; for `sum`, the sum; for `mean`, the count and the sum of
+    differences from `near`; for `var`, these two and the sum of squared differences; for `second`,
+    the count and the sum of squares. If the count is zero, so is the statistic.
     """
 
     statistic: Literal["count", "sum", "mean", "var", "second"]
@@ -316,7 +320,7 @@ Op = Union[
 ]
 Init = Union[Scalar, Draw, Eye]
 
-# What is computed from values at the same place alone.
+# Operations whose result at an element depends on the operands at that element alone.
 POINTWISE = (Map, Expand, Detach, Cast)
 
 # ---- programs
@@ -324,7 +328,7 @@ POINTWISE = (Map, Expand, Detach, Cast)
 
 @dataclass(frozen=True, slots=True)
 class Let:
-    """`name : type = op`. Names from the spec are kept, others begin with `%`."""
+    """A binding, `name : type = op`. Names that are not from the spec begin with `%`."""
 
     name: Ref
     op: Op
@@ -334,7 +338,7 @@ class Let:
 
 @dataclass(frozen=True, slots=True)
 class Test:
-    """Whether the argument `of` is the string `text`, or with `equal` false, whether it is not."""
+    """Whether the argument `of` is the string `text`; if `equal` is false, whether it is not."""
 
     of: str
     text: str
@@ -343,10 +347,10 @@ class Test:
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """A constructor argument: a hyperparameter, or the size of an axis (`axis` is set).
+    """A constructor argument: a hyperparameter, or the length of `axes`.
 
-    A `choice` is one of several strings; what reads it are flags, arguments with a `test`, which
-    nobody gives: a module has them as properties.
+    A `choice` is one of several strings. Programs do not read it, but flags: arguments with a
+    `test`, which are no parameters of the constructor but properties of the module.
     """
 
     name: str
@@ -360,25 +364,25 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class InputDecl:
-    """An input. `dims` are its tensor dimensions, split axes unsplit.
+    """An input. `dims` are its tensor dimensions, before axes are split.
 
-    An index of which only numbers are read, since nothing is pooled by it, is of the sort `whole`.
+    An index of sort `whole` neither pools nor chooses rows: a program reads its numbers.
     """
 
     name: str
     sort: Literal["tensor", "index", "whole", "mask", "edges", "matrix"]
     dims: tuple[str, ...]
-    table: str | None = None  # of an index: the axis whose rows it chooses
+    table: str | None = None  # of an index: the axis of the rows that it chooses
     default: str | float | None = None  # another input, or a constant
     required: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class ParamDecl:
-    """A parameter. Where one of its `switches` is off it is absent and counts as `absent`.
+    """A parameter. If one of its `switches` is off, the module lacks it and it counts as `absent`.
 
-    One that begins with a value of the weight has the bindings that compute it, the value last;
-    so has one that takes its value from the `first` batch in training.
+    `from_weight` has the bindings that compute its initial value from the weight, the value last;
+    `first` has those that compute it from the first batch in training.
     """
 
     name: str
@@ -394,10 +398,10 @@ class ParamDecl:
 
 @dataclass(frozen=True, slots=True)
 class BufferDecl:
-    """A buffer. `tracked` buffers are absent where running statistics are off.
+    """A buffer. A module without running statistics lacks its `tracked` buffers.
 
-    One that begins with a value of the weight has the bindings that compute it, the value last;
-    so has one that takes its value from the `first` batch in training.
+    `from_weight` has the bindings that compute its initial value from the weight, the value last;
+    `first` has those that compute it from the first batch in training.
     """
 
     name: str
@@ -419,13 +423,12 @@ class Switch:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """`buffer` becomes `value` in training mode, or moves towards it by `momentum`.
+    """A new value of `buffer`: `value`, or a step by `momentum` towards it.
 
-    `averages` marks a running statistic: a `momentum` of `None` then is the exact
-    average over all batches. `of_samples` marks one whose new value is the mean of a statistic
-    of each sample. One that is no average may happen in evaluation instead, or in every call.
-    `elements`, in a program of divided axes, is how many elements all processes have been given:
-    where there are none, the buffer stays as it is.
+    `averages` marks a running statistic; its `momentum` of `None` is the exact average over all
+    batches. `of_samples` marks one whose `value` is the mean of a statistic of each sample. Other
+    updates may happen in evaluation, or in every call, as `when` says. `elements`, in a program for
+    divided axes, is the number of elements on all processes: if it is zero, the buffer stays.
     """
 
     buffer: str
@@ -437,7 +440,7 @@ class Update:
     elements: Ref | None = None
 
     def happens(self, training: bool) -> bool:
-        """Whether a call in this mode does it."""
+        """Whether a call in this mode makes the update."""
         return self.when in ("always", "train" if training else "eval")
 
 
@@ -474,11 +477,11 @@ Declaration = Union[InputDecl, ParamDecl, BufferDecl]
 
 @dataclass(frozen=True)
 class Program:
-    """One norm, or for the target `initial` what computes what its one output begins with.
+    """One norm, or for the target `initial` the computation of one initial value, its output.
 
-    `output_dims` has the order in which the axes of outputs come out, by their names, where the
-    spec says it, and `output_dtypes` the dtypes of those that have not that of the first input.
-    `divided` are the axes of which each process has a piece.
+    `output_dims` has, by output, the order of its dimensions where the spec says one, and
+    `output_dtypes` its dtype where that is not the one of the first input. Each process has a piece
+    of the axes in `divided`.
     """
 
     name: str
@@ -500,8 +503,8 @@ class Program:
 
     @cached_property
     def index(self) -> Index:
-        """What can be looked up in it."""
-        from metanorm.ir.index import Index  # which is made of the nodes on this page
+        """Tables of the program, such as its bindings by name."""
+        from metanorm.ir.index import Index  # it imports the nodes of this module
 
         return Index(self)
 
@@ -512,7 +515,7 @@ class Program:
 
     @property
     def keeps_shape(self) -> bool:
-        """Whether the first output is as large as the first input."""
+        """Whether the first output has the shape of the first input."""
         return self.target not in ("loss", "initial")
 
     @property
@@ -527,5 +530,5 @@ class Program:
 
     @property
     def declarations(self) -> tuple[Declaration, ...]:
-        """Everything that comes from outside as a tensor."""
+        """The inputs, parameters and buffers."""
         return (*self.inputs, *self.state)

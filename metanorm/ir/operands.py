@@ -1,4 +1,4 @@
-"""What an operation reads, and all operations of a program."""
+"""The operands of an operation, and all bindings of a program."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def every_let(body: Iterable[Let]) -> Iterator[Let]:
 
 
 def operands(op: Op) -> tuple[Ref, ...]:
-    """The names an operation reads, in a fixed order; of a `repeat`, those from outside."""
+    """The values that an operation reads, in a fixed order; of a `repeat`, the outer ones."""
     match op:
         case Map(_, arguments):
             return arguments
@@ -45,9 +45,9 @@ def operands(op: Op) -> tuple[Ref, ...]:
         case Mode(train, evaluated, _):
             return (train, evaluated)
         case Repeat(inside=inside, initial=initial, body=body, results=results):
-            own = {*inside, *(let.name for let in body)}
-            read = [*initial, *(r for let in body for r in operands(let.op)), *results]
-            return tuple(dict.fromkeys(r for r in read if r not in own))
+            local_names = {*inside, *(let.name for let in body)}
+            refs = [*initial, *(r for let in body for r in operands(let.op)), *results]
+            return tuple(dict.fromkeys(r for r in refs if r not in local_names))
         case _:
             inner = getattr(op, "value", None)
             return (inner,) if isinstance(inner, str) else ()

@@ -1,8 +1,8 @@
-"""The operation table: what the language can compute, one row each.
+"""The operation table: a row for each operation of the language.
 
-The checker, `metanorm explain`, the reference page and the editor grammar read
-this table; the oracle and every target have one entry for each elementwise row
-(a test compares). To add an operation, add a row here and an entry there.
+The checker, `metanorm explain`, the reference page and the editor grammar read this table. The
+oracle and every target have one entry for each elementwise row; a test compares them. To add an
+operation, add a row here and an entry there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Group = Literal["operator", "elementwise", "statistic", "form", "matrix", "draw"
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A row. Parameters ending in `?` may be left out; an internal row is not for specs."""
+    """A row. A parameter that ends in `?` is optional. Specs cannot use an internal row."""
 
     name: str
     group: Group
@@ -33,7 +33,7 @@ class Operation:
 
     @property
     def min_arguments(self) -> int:
-        """The least number of arguments."""
+        """The number of arguments that are not optional."""
         return sum(not p.endswith("?") for p in self.parameters)
 
 
@@ -254,13 +254,13 @@ _ROWS = (
 ELEMENTWISE: Mapping[str, Operation] = {
     row.name: row for row in _ROWS if row.group in ("operator", "elementwise")
 }
-# Statistics that are found in the order of the values: they have no kernels.
+# Statistics that need sorted values: they have no kernels.
 ORDERED = frozenset({"median", "quantile"})
 STATISTICS: Mapping[str, Operation] = {row.name: row for row in _ROWS if row.group == "statistic"}
 FORMS: Mapping[str, Operation] = {row.name: row for row in _ROWS if row.group == "form"}
 MATRICES: Mapping[str, Operation] = {row.name: row for row in _ROWS if row.group == "matrix"}
 DRAWS: Mapping[str, Operation] = {row.name: row for row in _ROWS if row.group == "draw"}
-STRUCTURED = ("eye", "ones")  # words for a matrix that a hyperparameter may begin with
+STRUCTURED = ("eye", "ones")  # names of matrices, as defaults of hyperparameters
 
 OPERATORS = {"+": "add", "-": "sub", "*": "mul", "/": "div"}
 COMPARISONS = {"<": "lt", "<=": "le", "==": "eq", "!=": "ne", ">=": "ge", ">": "gt"}
@@ -280,5 +280,5 @@ def operations(name: str) -> list[Operation]:
 
 
 def public() -> list[Operation]:
-    """All rows that a spec can use, in the order of the table."""
+    """The rows that a spec can use, in the order of the table."""
     return [row for row in _ROWS if not row.internal]

@@ -1,9 +1,9 @@
-"""Parameters that meet no statistic before something is computed of them.
+"""Parameters that a program computes with before they meet an input.
 
-Inputs are widened before they are used, and what is computed with them is as wide. A parameter in
-half precision keeps its type until then, so that a softmax of parameters alone would be rounded.
-So would the gradient of a statistic of a parameter, before it meets what it nearly cancels: that of
-the parameter beside its own mean.
+The program widens inputs to float32 first, so results with them are float32, too. A parameter in
+half precision keeps its dtype until then: a softmax of parameters alone would be rounded. So would
+the gradient of a statistic of a parameter, and it nearly cancels the gradient of the parameter
+beside its own mean.
 """
 
 from __future__ import annotations
@@ -27,34 +27,40 @@ from metanorm.ir.nodes import (
 )
 from metanorm.ir.operands import operands
 
-PASSING = (Rename, Expand, Detach, Lookup)
+MOVING_OPS = (Rename, Expand, Detach, Lookup)
 
 
 def params_to_widen(program: Program) -> set[str]:
-    """The names of parameters of which something is computed without inputs and buffers, or of
-    which a statistic is taken."""
-    known: set[Ref] = set()  # what depends on inputs or buffers, and is as wide as they are
-    stored: dict[Ref, str] = {}  # parameters, and what is them in another order
-    alone: set[str] = set()
+    """The names of parameters to widen: those of which a program takes a statistic, or computes a
+    function without inputs and buffers."""
+    depends_on_data: set[Ref] = set()  # values of inputs or buffers, which are wide
+    param_by_ref: dict[Ref, str] = {}  # values that only rearrange a parameter
+    names: set[str] = set()
 
     def walk(lets: tuple[Let, ...]) -> None:
         for let in lets:
-            op, read = let.op, operands(let.op)
+            op, operands_read = let.op, operands(let.op)
             if isinstance(op, Repeat):
-                first = tuple(zip(op.inside, op.initial))
-                known.update(inside for inside, ref in first if ref in known)
-                stored.update((inside, stored[ref]) for inside, ref in first if ref in stored)
+                carried = tuple(zip(op.inside, op.initial))
+                depends_on_data.update(inside for inside, ref in carried if ref in depends_on_data)
+                param_by_ref.update(
+                    (inside, param_by_ref[ref]) for inside, ref in carried if ref in param_by_ref
+                )
                 walk(op.body)
             if isinstance(op, Param):
-                stored[let.name] = op.name
-            elif isinstance(op, PASSING) and read[0] in stored:  # an index is read, and not wide
-                stored[let.name] = stored[read[0]]
+                param_by_ref[let.name] = op.name
+            elif (
+                isinstance(op, MOVING_OPS) and operands_read[0] in param_by_ref
+            ):  # an index operand is not wide
+                param_by_ref[let.name] = param_by_ref[operands_read[0]]
             else:
-                wide = isinstance(op, (Input, Buffer)) or any(ref in known for ref in read)
-                if wide:
-                    known.add(let.name)
-                if isinstance(op, (AxisMap, Cast, Pool)) or (isinstance(op, Map) and not wide):
-                    alone.update(stored[ref] for ref in read if ref in stored)
+                is_wide = isinstance(op, (Input, Buffer)) or any(
+                    ref in depends_on_data for ref in operands_read
+                )
+                if is_wide:
+                    depends_on_data.add(let.name)
+                if isinstance(op, (AxisMap, Cast, Pool)) or (isinstance(op, Map) and not is_wide):
+                    names.update(param_by_ref[ref] for ref in operands_read if ref in param_by_ref)
 
     walk(program.body)
-    return alone
+    return names

@@ -1,4 +1,4 @@
-"""Which numbers a value can be: interval arithmetic over a program, for lints."""
+"""The range of each value: interval arithmetic over a program, for lints."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ INF = math.inf
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """From `low` to `high`; `strict` where `low` itself is not reached."""
+    """The numbers from `low` to `high`, without `low` where the range is `strict`."""
 
     low: float = -INF
     high: float = INF
@@ -42,11 +42,11 @@ class Range:
 
     @property
     def positive(self) -> bool:
-        """Whether every number in it is above zero."""
+        """Whether every number in the range is above zero."""
         return self.low > 0 or (self.low == 0 and self.strict)
 
     def union(self, other: Range) -> Range:
-        """Everything in either."""
+        """The smallest range that contains both."""
         low = min(self.low, other.low)
         reached = [r for r in (self, other) if r.low == low]
         return Range(low, max(self.high, other.high), all(r.strict for r in reached))
@@ -76,16 +76,18 @@ STATISTICS = {"var": NONNEGATIVE, "second": NONNEGATIVE, "l1": NONNEGATIVE, "l2"
 
 def ranges(program: Program) -> dict[Ref, Range]:
     """The range of every binding. Hyperparameters and sizes count as positive."""
-    found: dict[Ref, Range] = {}
+    range_by_ref: dict[Ref, Range] = {}
     for ref, op in program.index.ops.items():
-        found[ref] = _range(op, found, program.index.ops, program)
-    return found
+        range_by_ref[ref] = _range_of_op(op, range_by_ref, program.index.ops, program)
+    return range_by_ref
 
 
-def _range(op: Op, known: Mapping[Ref, Range], ops: Mapping[Ref, Op], program: Program) -> Range:
+def _range_of_op(
+    op: Op, range_by_ref: Mapping[Ref, Range], ops: Mapping[Ref, Op], program: Program
+) -> Range:
     match op:
         case Number(value):
-            return _scalar(value)
+            return _range_of_scalar(value)
         case Param(name):
             param = program.index.params[name]
             if isinstance(param.low, Const) and isinstance(param.high, Const):
@@ -93,73 +95,73 @@ def _range(op: Op, known: Mapping[Ref, Range], ops: Mapping[Ref, Op], program: P
             return ANY
         case Buffer(name):
             buffer = program.index.buffers[name]
-            first = buffer.init
-            began = ANY if isinstance(first, (Draw, Eye)) else _scalar(first)
-            is_running_var = buffer.tracked and began.positive
+            init = buffer.init
+            initial = ANY if isinstance(init, (Draw, Eye)) else _range_of_scalar(init)
+            is_running_var = buffer.tracked and initial.positive
             return NONNEGATIVE if is_running_var else ANY
         case Count() | Position():
             return NONNEGATIVE
         case AxisMap():
             return UNIT
         case Pool(statistic=statistic, value=value):
-            inner = known[value]
+            inner = range_by_ref[value]
             if statistic in ("mean", "max", "min", "quantile"):
                 return inner.union(Range(0.0, 0.0))
             if statistic == "sum":
                 return NONNEGATIVE if inner.low >= 0 else ANY
-            return STATISTICS.get(statistic, ANY)  # of others nothing is known
+            return STATISTICS.get(statistic, ANY)  # others can be any number
         case Detach(value) | Rename(value) | Expand(value) | Lookup(value):
-            return known[value]
+            return range_by_ref[value]
         case Cast(value):  # which may round to zero
-            return NONNEGATIVE if known[value].low >= 0 else ANY
+            return NONNEGATIVE if range_by_ref[value].low >= 0 else ANY
         case Mode(train, evaluated):
-            return known[train].union(known[evaluated])
+            return range_by_ref[train].union(range_by_ref[evaluated])
         case Map("mul", (a, b)) if a == b:
             return NONNEGATIVE
         case Map("pow", (base, exponent)):
             power = ops[exponent]
-            even = isinstance(power, Number) and power.value in (Const(2.0), Const(4.0))
-            positive = known[base].positive
-            return POSITIVE if positive else NONNEGATIVE if even else ANY
+            is_even = isinstance(power, Number) and power.value in (Const(2.0), Const(4.0))
+            is_positive = range_by_ref[base].positive
+            return POSITIVE if is_positive else NONNEGATIVE if is_even else ANY
         case Map(function, arguments):
-            return _map(function, [known[a] for a in arguments])
+            return _range_of_map(function, [range_by_ref[a] for a in arguments])
         case _:
             return ANY
 
 
-def _scalar(value: Scalar) -> Range:
+def _range_of_scalar(value: Scalar) -> Range:
     return Range(value.value, value.value) if isinstance(value, Const) else POSITIVE
 
 
-def _map(function: str, given: list[Range]) -> Range:
+def _range_of_map(function: str, arguments: list[Range]) -> Range:
     if function in FUNCTIONS:
         return FUNCTIONS[function]
-    first = given[0]
+    first = arguments[0]
     match function:
         case "add":
-            low, high = first.low + given[1].low, first.high + given[1].high
-            return Range(low, high, any(g.strict for g in given))
+            low, high = first.low + arguments[1].low, first.high + arguments[1].high
+            return Range(low, high, any(g.strict for g in arguments))
         case "sub":
-            low, high = first.low - given[1].high, first.high - given[1].low
+            low, high = first.low - arguments[1].high, first.high - arguments[1].low
             # 1 - sigmoid(x) is never zero: the bound 1 of a strict unit range is open too.
-            return Range(low, high, first.strict or given[1] == UNIT)
+            return Range(low, high, first.strict or arguments[1] == UNIT)
         case "neg":
             return Range(-first.high, -first.low)
         case "mul":
-            if all(g.low >= 0 for g in given):
-                return POSITIVE if all(g.positive for g in given) else NONNEGATIVE
+            if all(g.low >= 0 for g in arguments):
+                return POSITIVE if all(g.positive for g in arguments) else NONNEGATIVE
             return ANY
         case "div":
-            if first.low >= 0 and given[1].positive:
+            if first.low >= 0 and arguments[1].positive:
                 return POSITIVE if first.positive else NONNEGATIVE
             return ANY
         case "sqrt" | "root":
             return POSITIVE if first.positive else NONNEGATIVE
         case "max":
-            return max(given, key=lambda r: (r.low, r.strict))
+            return max(arguments, key=lambda r: (r.low, r.strict))
         case "min":
-            return min(given, key=lambda r: (r.low, r.strict))
+            return min(arguments, key=lambda r: (r.low, r.strict))
         case "where":
-            return given[1].union(given[2])
+            return arguments[1].union(arguments[2])
         case _:
             return ANY

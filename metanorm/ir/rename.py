@@ -1,4 +1,4 @@
-"""Operations and programs on other names."""
+"""Rename values in operations and programs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from metanorm.ir.nodes import (
 
 
 def role_of(ref: Ref) -> str:
-    """What a nameless value is for: `between` of `%between.7`, nothing of `%7`."""
+    """The role of a nameless value: `between` for `%between.7`, nothing for `%7`."""
     word = ref.lstrip("%").split(".")[0]
     return "" if word.isdigit() or not ref.startswith("%") else word
 
@@ -53,44 +53,44 @@ def rename_bindings(program: Program, names: Mapping[Ref, Ref]) -> Program:
 
 
 def map_operands(op: Op, names: Mapping[Ref, Ref]) -> Op:
-    """The operation on other names; names that are not listed stay."""
-    to: Callable[[Ref], Ref] = lambda ref: names.get(ref, ref)  # noqa: E731
+    """The operation with its operands renamed; those that `names` lacks stay."""
+    new: Callable[[Ref], Ref] = lambda ref: names.get(ref, ref)  # noqa: E731
     match op:
         case Map(function, arguments):
-            return Map(function, tuple(to(a) for a in arguments))
+            return Map(function, tuple(new(a) for a in arguments))
         case Pool():
             return replace(
                 op,
-                value=to(op.value),
-                where=op.where and to(op.where),
-                weight=op.weight and to(op.weight),
-                about=op.about and to(op.about),
+                value=new(op.value),
+                where=op.where and new(op.where),
+                weight=op.weight and new(op.weight),
+                about=op.about and new(op.about),
             )
         case Count():
-            where, weight = op.where and to(op.where), op.weight and to(op.weight)
+            where, weight = op.where and new(op.where), op.weight and new(op.weight)
             return replace(op, where=where, weight=weight)
         case Lookup():
-            index = op.index if isinstance(op.index, int) else to(op.index)
-            return replace(op, table=to(op.table), index=index)
+            index = op.index if isinstance(op.index, int) else new(op.index)
+            return replace(op, table=new(op.table), index=index)
         case Near():
-            where, weight = op.where and to(op.where), op.weight and to(op.weight)
-            return replace(op, value=to(op.value), where=where, weight=weight)
+            where, weight = op.where and new(op.where), op.weight and new(op.weight)
+            return replace(op, value=new(op.value), where=where, weight=weight)
         case FromSums():
-            return replace(op, sums=tuple(map(to, op.sums)), near=op.near and to(op.near))
+            return replace(op, sums=tuple(map(new, op.sums)), near=op.near and new(op.near))
         case Rename() | Expand() | Detach() | Cast() | Exchange():
-            return replace(op, value=to(op.value))
+            return replace(op, value=new(op.value))
         case Mode():
-            return replace(op, train=to(op.train), eval=to(op.eval))
+            return replace(op, train=new(op.train), eval=new(op.eval))
         case Repeat():
             inner = {k: v for k, v in names.items() if k not in op.inside}
             body = tuple(replace(let, op=map_operands(let.op, inner)) for let in op.body)
             return replace(
                 op,
-                initial=tuple(to(r) for r in op.initial),
+                initial=tuple(new(r) for r in op.initial),
                 body=body,
                 results=tuple(inner.get(r, r) for r in op.results),
             )
         case AxisMap():
-            return replace(op, value=to(op.value))
+            return replace(op, value=new(op.value))
         case _:
             return op

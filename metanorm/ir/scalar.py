@@ -1,7 +1,7 @@
-"""Numbers known before a tensor is seen: constants, hyperparameters, axis sizes, their sums.
+"""Scalars, which do not depend on data: constants, hyperparameters, lengths, functions of these.
 
-They set up pools (`blocks(num_groups)`), initial values, bounds and momenta,
-and are the scalar leaves of the IR.
+They are the sizes of groupings (`blocks(num_groups)`), initial values, bounds and momenta, and the
+scalar leaves of the IR.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ class Apply:
 
     function: str
     arguments: tuple[Scalar, ...]
-    size: int = field(init=False, compare=False, repr=False)  # leaves and applications in it
+    size: int = field(
+        init=False, compare=False, repr=False
+    )  # the number of leaves and applications
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", 1 + sum(size_of(a) for a in self.arguments))
@@ -47,8 +49,8 @@ class Apply:
 
 Scalar = Union[Const, Hyper, SizeOf, Apply]
 
-# How large a scalar may be. It is a tree, in which a part that is used twice stands twice: sums of
-# sums of itself would double with each line. What is larger is a value like any other.
+# The maximum size of a scalar. A scalar is a tree that repeats shared parts, so repeated sums of a
+# scalar with itself double its size. The lowering makes larger ones values of the IR.
 MAX_SCALAR_SIZE = 100
 
 
@@ -62,7 +64,7 @@ FUNCTIONS: dict[str, Callable[..., float]] = {
     "sub": lambda a, b: a - b,
     "mul": lambda a, b: a * b,
     "div": lambda a, b: a / b,
-    # The language has no sign for these: of lengths, and of shares of lengths.
+    # Only lengths and shares of lengths use these; the language has no operator for them.
     "floordiv": lambda a, b: a // b,
     "floor": math.floor,
     "ceil": math.ceil,
@@ -78,8 +80,11 @@ FUNCTIONS: dict[str, Callable[..., float]] = {
 
 
 def evaluate(scalar: Scalar, names: Mapping[str, float], sizes: Mapping[str, int]) -> float:
-    """The number. `KeyError` for an unknown name or axis, `ArithmeticError` or `ValueError`
-    where there is none (a root of a negative number, say)."""
+    """The value of a scalar.
+
+    Raises `KeyError` for an unknown name or axis, and `ArithmeticError` or `ValueError` if there is
+    no value, such as the root of a negative number.
+    """
     if isinstance(scalar, Const):
         return scalar.value
     if isinstance(scalar, Hyper):
@@ -90,7 +95,7 @@ def evaluate(scalar: Scalar, names: Mapping[str, float], sizes: Mapping[str, int
 
 
 def leaves(scalar: Scalar) -> Iterator[Scalar]:
-    """The constants, hyperparameters and sizes in it."""
+    """The constants, hyperparameters and lengths in a scalar."""
     if isinstance(scalar, Apply):
         for argument in scalar.arguments:
             yield from leaves(argument)
@@ -99,7 +104,7 @@ def leaves(scalar: Scalar) -> Iterator[Scalar]:
 
 
 def apply(function: str, *arguments: Scalar) -> Scalar:
-    """An application, computed at once where all arguments are constants."""
+    """An application, folded if all arguments are constants."""
     values = [float(a.value) for a in arguments if isinstance(a, Const)]
     return (
         Const(_computed(function, values))
@@ -109,18 +114,18 @@ def apply(function: str, *arguments: Scalar) -> Scalar:
 
 
 def _computed(function: str, values: Sequence[float]) -> float:
-    """The result as tensors have it: infinite or NaN where Python raises an error."""
+    """The result as a tensor would have it: infinite or NaN where Python raises an error."""
     try:
         value = FUNCTIONS[function](*values)
     except OverflowError:
-        odd = function == "pow" and values[0] < 0 and values[1] % 2 == 1
-        return -math.inf if odd else math.inf
-    except ZeroDivisionError:  # 0^-1 is one, too
-        top = 1.0 if function == "pow" else values[0]
-        return math.copysign(math.inf, top) if top else math.nan
+        is_negative = function == "pow" and values[0] < 0 and values[1] % 2 == 1
+        return -math.inf if is_negative else math.inf
+    except ZeroDivisionError:  # 0^-1, too
+        numerator = 1.0 if function == "pow" else values[0]
+        return math.copysign(math.inf, numerator) if numerator else math.nan
     except ValueError:
         return -math.inf if function == "log" and values[0] == 0 else math.nan
-    return float(value) if isinstance(value, (int, float)) else math.nan  # not a complex one
+    return float(value) if isinstance(value, (int, float)) else math.nan  # a complex one is NaN
 
 
 SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "floordiv": "/", "pow": "^"}

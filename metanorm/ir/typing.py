@@ -48,7 +48,7 @@ KINDS: dict[str, Kind] = {
 
 
 class IllTyped(Exception):
-    """An operation that means nothing: a bug of whatever built it, since specs are checked."""
+    """An operation without a type. Specs are checked, so this is a bug of what built it."""
 
 
 class Declarations:
@@ -67,23 +67,23 @@ class Declarations:
         self.buffers = {b.name: b for b in buffers}
 
     def axes(self, dims: Sequence[str]) -> tuple[str, ...]:
-        """Tensor dimensions to axes: split axes become their parts."""
+        """The axes of tensor dimensions: a split axis becomes its parts."""
         return self.space.ordered(leaf for dim in dims for leaf in self.space.leaves(dim))
 
 
-def type_of(op: Op, types: Mapping[Ref, Type], known: Declarations) -> Type:
+def type_of(op: Op, types: Mapping[Ref, Type], declarations: Declarations) -> Type:
     """The type of `op`; raises `IllTyped` where it has none."""
-    space = known.space
+    space = declarations.space
     match op:
         case Number():
             return Type("real")
         case Input(name):
-            declared = known.inputs[name]
-            return Type(KINDS[declared.sort], known.axes(declared.dims))
+            declared = declarations.inputs[name]
+            return Type(KINDS[declared.sort], declarations.axes(declared.dims))
         case Param(name):
-            return Type("real", known.axes(known.params[name].dims))
+            return Type("real", declarations.axes(declarations.params[name].dims))
         case Buffer(name):
-            return Type("real", known.axes(known.buffers[name].dims))
+            return Type("real", declarations.axes(declarations.buffers[name].dims))
         case Map(function, arguments):
             row = ELEMENTWISE.get(function)
             if row is None or not row.min_arguments <= len(arguments) <= len(row.parameters):
@@ -95,9 +95,9 @@ def type_of(op: Op, types: Mapping[Ref, Type], known: Declarations) -> Type:
         case Pool():
             return _pool(op, types, space)
         case Count(over, where, weight):
-            pooled = known.axes([axis for axis, _ in over])
+            pooled = declarations.axes([axis for axis, _ in over])
             weights = [types[w].axes for w in (where, weight) if w is not None]
-            return Type("real", space.pooled(space.join(pooled, *weights), over))
+            return Type("real", space.pooled_axes(space.join(pooled, *weights), over))
         case Near(value, over, _, where, weight):
             return _pool(Pool("mean", value, over, where, weight), types, space)
         case Exchange(value):
@@ -105,8 +105,8 @@ def type_of(op: Op, types: Mapping[Ref, Type], known: Declarations) -> Type:
                 raise IllTyped("an exchange of what is no number")
             return types[value]
         case FromSums(_, sums, near):
-            read = sums if near is None else (*sums, near)
-            return Type("real", space.join(*(types[ref].axes for ref in read)))
+            operands_read = sums if near is None else (*sums, near)
+            return Type("real", space.join(*(types[ref].axes for ref in operands_read)))
         case AxisMap(_, value, axis):
             if axis not in types[value].axes:
                 raise IllTyped(f"no axis {axis} to map along")
@@ -144,13 +144,13 @@ def type_of(op: Op, types: Mapping[Ref, Type], known: Declarations) -> Type:
 def _pool(op: Pool, types: Mapping[Ref, Type], space: Space) -> Type:
     if not op.over:
         raise IllTyped("a pool over nothing")
-    weights = [types[w].axes for w in (op.where, op.weight) if w is not None]
-    joined = space.join(types[op.value].axes, *weights)
+    weight_axes = [types[w].axes for w in (op.where, op.weight) if w is not None]
+    joined = space.join(types[op.value].axes, *weight_axes)
     present = {*joined, *(space.base(a) for a in joined)}
     missing = [axis for axis, _ in op.over if axis not in present]
     if missing:
         raise IllTyped(f"a pool over {missing[0]}, which the value does not have")
-    axes = space.pooled(joined, op.over)
+    axes = space.pooled_axes(joined, op.over)
     if op.about is not None:
         axes = space.join(axes, types[op.about].axes)
     return Type("real", axes)

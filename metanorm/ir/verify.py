@@ -1,4 +1,4 @@
-"""What a legal program is. Run after every pass in tests, and by `--verify-passes`."""
+"""The verifier of programs. Tests run it after every pass, and so does `--verify-passes`."""
 
 from __future__ import annotations
 
@@ -12,23 +12,26 @@ from metanorm.ir.typing import Declarations, IllTyped, type_of
 
 
 class IllegalProgram(Exception):
-    """A pass or the lowering built something that is not a program: a bug in metanorm."""
+    """A pass or the lowering built an invalid program: a bug in metanorm."""
 
 
 def verify(program: Program) -> None:
-    """Raise `IllegalProgram` unless names are defined once and before use, types are right, and
-    what is divided among processes is exchanged once before it is used as a whole."""
+    """Raise `IllegalProgram` unless a program is valid.
+
+    Each name is defined once and before its use, types are right, and each partial sum over a
+    divided axis goes through one exchange before it is used as a complete value.
+    """
     space = Space(program.axes)
-    known = Declarations(space, program.inputs, program.params, program.buffers)
+    declarations = Declarations(space, program.inputs, program.params, program.buffers)
     types: dict[Ref, Type] = {}
-    _verify_body(program.body, types, known)
-    used = [ref for _, ref in program.outputs] + [update.value for update in program.updates]
-    used += [update.elements for update in program.updates if update.elements is not None]
-    for ref in used:
+    _verify_body(program.body, types, declarations)
+    results = [ref for _, ref in program.outputs] + [update.value for update in program.updates]
+    results += [update.elements for update in program.updates if update.elements is not None]
+    for ref in results:
         if ref not in types:
             raise IllegalProgram(f"{program.name}: {ref} is not defined")
     for update in program.updates:
-        if update.buffer not in known.buffers:
+        if update.buffer not in declarations.buffers:
             raise IllegalProgram(f"{program.name}: no buffer {update.buffer}")
     if not program.outputs:
         raise IllegalProgram(f"{program.name}: no output")
@@ -41,7 +44,7 @@ def verify(program: Program) -> None:
         raise IllegalProgram(f"{program.name}: an exchange, and no axis that is divided")
 
 
-def _verify_body(body: Sequence[Let], types: dict[Ref, Type], known: Declarations) -> None:
+def _verify_body(body: Sequence[Let], types: dict[Ref, Type], declarations: Declarations) -> None:
     for let in body:
         if let.name in types:
             raise IllegalProgram(f"{let.name} is defined twice")
@@ -49,15 +52,15 @@ def _verify_body(body: Sequence[Let], types: dict[Ref, Type], known: Declaration
             if ref not in types:
                 raise IllegalProgram(f"{let.name} reads {ref}, which is not defined before it")
         try:
-            found = type_of(let.op, types, known)
+            actual = type_of(let.op, types, declarations)
         except (IllTyped, KeyError) as error:
             raise IllegalProgram(f"{let.name}: {error}") from error
-        if found != let.type:
-            raise IllegalProgram(f"{let.name} is declared {let.type}, but is {found}")
+        if actual != let.type:
+            raise IllegalProgram(f"{let.name} is declared {let.type}, but is {actual}")
         if isinstance(let.op, Repeat):
             inner = dict(types)
             inner.update(zip(let.op.inside, (types[r] for r in let.op.initial)))
-            _verify_body(let.op.body, inner, known)
+            _verify_body(let.op.body, inner, declarations)
             for result, initial in zip(let.op.results, let.op.initial):
                 if inner.get(result) != types[initial]:
                     raise IllegalProgram(f"{let.name}: {result} is not what it began as")

@@ -90,7 +90,7 @@ def _call_axes_text(view: View, occurrence: Occurrence) -> str:
         if isinstance(call, ast.Call) and call.function.span == occurrence.span and checked:
             places = (call.span, call.over.span if call.over else call.span)
             lets = [let for let in checked.program.body if let.span in places]
-            axes = checked.program.index.space.merged(lets[-1].type.axes) if lets else ()
+            axes = checked.program.index.space.unsplit(lets[-1].type.axes) if lets else ()
             return f"\n\nHere it is on `[{', '.join(axes)}]`." if axes else ""
     return ""
 

@@ -199,7 +199,7 @@ def call_fields(plan: Plan, saved: Iterable[str]) -> tuple[Field, ...]:
         if set(plan.data_axes) <= set(axes):
             field_list.append(Field("result", f"to.{name}", _dims_if_permuted(plan, axes, space)))
         else:
-            dims = space.merged(copied_axes.get(a, a) for a in axes)
+            dims = space.unsplit(copied_axes.get(a, a) for a in axes)
             field_list.append(Field("narrow", f"to.{name}", dims))
     return (*field_list, Field("saved", "saved")) if saved_names else tuple(field_list)
 
@@ -212,7 +212,7 @@ def returned_outputs(program: Program, saved: Iterable[str]) -> tuple[tuple[str,
 
 def _dims_if_permuted(plan: Plan, axes: Sequence[str], space: Space) -> tuple[str, ...]:
     """The dimensions of a wide tensor, where they are not in the order of the first input."""
-    return () if tuple(axes) == plan.data_axes else space.merged(axes)
+    return () if tuple(axes) == plan.data_axes else space.unsplit(axes)
 
 
 def _tensor_kind(plan: Plan, let: Let, sort: str) -> Kind:

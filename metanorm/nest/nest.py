@@ -257,4 +257,4 @@ class Nest:
     def statistic_cells(self) -> tuple[AxisGroup, ...]:
         """The cells of statistics, by axes that are not split."""
         space = self.program.index.space
-        return tuple(dict.fromkeys(space.merged(r.cells) for r in self.reductions))
+        return tuple(dict.fromkeys(space.unsplit(r.cells) for r in self.reductions))

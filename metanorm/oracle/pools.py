@@ -111,7 +111,9 @@ class Pools:
         flat = self._statistic(op, x, weights, kept, pooled, rows, type_)
         flat = flat.expand([*(self.v.size(a) for a in kept), math.prod(rows)])
         result = tuple(a for a in type_.axes)
-        own = Type("real", self.space.pooled(self.space.join(*((a,) for a in joined)), op.over))
+        own = Type(
+            "real", self.space.pooled_axes(self.space.join(*((a,) for a in joined)), op.over)
+        )
         shaped = self._shaped(flat, kept, pooled, rows, own)
         if own.axes == result:
             return shaped
@@ -201,13 +203,13 @@ class Pools:
         matrices = dict(op.over)
         axes = [*kept]
         for axis in pooled:
-            cells = self.space.pooled((axis,), ((axis, matrices[axis]),))
+            cells = self.space.pooled_axes((axis,), ((axis, matrices[axis]),))
             axes += cells
         value = self.v.aligned(ref, axes)
         full: list[int] = [*value.shape[: len(kept)]]
         remaining = list(value.shape[len(kept) :])
         for axis in pooled:
-            has = bool(self.space.pooled((axis,), ((axis, matrices[axis]),)))
+            has = bool(self.space.pooled_axes((axis,), ((axis, matrices[axis]),)))
             full.append(remaining.pop(0) if has else 1)
         value = value.reshape(full)
         return value.expand([*value.shape[: len(kept)], *rows]).flatten(len(kept))

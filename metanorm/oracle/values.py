@@ -45,7 +45,7 @@ class Values:
         wanted = self.space.ordered(self.space.base(a) for a in axes)
         full = self.broadcast(ref, wanted)
         return full.reshape(
-            [n for axis in self.space.merged(wanted) for n in self.env.shapes[axis]]
+            [n for axis in self.space.unsplit(wanted) for n in self.env.shapes[axis]]
         )
 
     def aligned(self, ref: Ref, axes: Sequence[str]) -> Tensor:

@@ -43,7 +43,7 @@ def lookups(program: Program) -> Program:
         index = program.index.ops[let.op.index]
         assert isinstance(index, Input)
         builder.span = let.span
-        cell = builder.space.cells(lookup_axes[let.name], ByIndex(index.name))
+        cell = builder.space.cell_axis(lookup_axes[let.name], ByIndex(index.name))
         row = builder.emit(Rename(builder.value_map[let.op.table], let.op.axis, cell))
         builder.substitute(let, row)
     outputs = []

@@ -179,7 +179,7 @@ def remaining_pool(
         if axis not in grouping_by_axis:
             remaining.append((axis, grouping))
         elif grouping != grouping_by_axis[axis]:
-            remaining.append((space.cells(axis, grouping_by_axis[axis]), grouping))
+            remaining.append((space.cell_axis(axis, grouping_by_axis[axis]), grouping))
     return remaining
 
 

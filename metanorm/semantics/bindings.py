@@ -141,7 +141,7 @@ class Bindings:
         space, axes = self.low.table.space, argument.type.axes
         if any(space[axis].cells_of for axis in axes):
             return axes
-        dims = OutputOrders(self.low).merged(argument.ref)
+        dims = OutputOrders(self.low).unsplit(argument.ref)
         return tuple(leaf for dim in dims for leaf in space.leaves(dim))
 
     def _no_match(self, item: ast.InputItem, argument: Tensor, matching: Matching) -> bool:

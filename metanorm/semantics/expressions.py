@@ -434,7 +434,7 @@ class Expressions:
     def _fits(self, centre: Tensor, x: Tensor, pool: LoweredPool) -> bool:
         space = self.low.table.space
         weights = [self.low.types[r].axes for r in (pool.where, pool.weight) if r is not None]
-        result = space.pooled(space.join(x.type.axes, *weights), pool.over)
+        result = space.pooled_axes(space.join(x.type.axes, *weights), pool.over)
         return set(centre.type.axes) <= set(result)  # one for each element is not one for each pool
 
     def pool(self, pool: ast.Pool, value: Tensor | None) -> LoweredPool | None:

@@ -195,7 +195,7 @@ class Lowering:
 
     def dims(self, axes: Sequence[str]) -> tuple[str, ...]:
         """Axes as tensor dimensions: where all parts of a split axis are there, the axis itself."""
-        return self.table.space.merged(axes)
+        return self.table.space.unsplit(axes)
 
     def pools(self) -> list[Pool]:
         """The statistics bound so far."""

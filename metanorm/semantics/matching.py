@@ -48,13 +48,13 @@ class Matching:
 
     def _is_one_kind(self, dim: ast.Dim, leaves: Axes) -> bool:
         """Whether a single dimension would get a single axis; `*D` takes any number."""
-        whole = self.table.space.merged(leaves)
+        whole = self.table.space.unsplit(leaves)
         single = len(whole) == 1 and not self.table.space[whole[0]].variadic
         return dim.axis.variadic or single
 
     def _in_order(self, dims: Sequence[ast.Dim]) -> bool:
         """Match what names have not matched; `*S` takes what is left over."""
-        axes = list(self.table.space.merged(self.left))
+        axes = list(self.table.space.unsplit(self.left))
         groups = [dim for dim in dims if dim.axis.variadic]
         spare = len(axes) - (len(dims) - len(groups))
         if len(groups) > 1 or spare < 0 or (spare and not groups):

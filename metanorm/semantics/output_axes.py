@@ -41,9 +41,9 @@ class OutputOrders:
         for name in self.lets:  # in their order, so that operands are known and nothing nests
             self.of(name)
 
-    def merged(self, ref: Ref) -> Axes:
+    def unsplit(self, ref: Ref) -> Axes:
         """The dimensions of a value, split axes unsplit."""
-        return self.space.merged(self.of(ref))
+        return self.space.unsplit(self.of(ref))
 
     def of(self, ref: Ref) -> Axes:
         """The axes of a value, cells as what they are cells of."""

@@ -540,8 +540,8 @@ class Statements:
         name = item.value.name if isinstance(item.value, ast.Name) else ""
         entity = self.scope.names.find(name) if name in self.scope.names else None
         if entity is not None and entity.axes:
-            return self.low.table.space.merged(entity.axes)
-        return orders.merged(tensor.ref)
+            return self.low.table.space.unsplit(entity.axes)
+        return orders.unsplit(tensor.ref)
 
     def _output_name(self, item: ast.OutputItem, position: int) -> str:
         if item.name is not None:

@@ -103,7 +103,7 @@ class _Trial:
         space = self.values.space
         labels = {leaf: own[way].label for leaf, own, way in zip(self.leaves, self.ways, ways)}
         told = [leaf for leaf, label in labels.items() if label]
-        each = space.merged([leaf for leaf in told if "/" not in labels[leaf]])
+        each = space.unsplit([leaf for leaf in told if "/" not in labels[leaf]])
         names = {space.leaves(name)[0]: name for name in each}
         return tuple(
             f"*{names[leaf]}"

@@ -128,13 +128,13 @@ class _Pools:
             yield "weighted" if op.weight.startswith("%") else f"weighted by {op.weight}"
 
     def _each(self, type_: Type) -> tuple[str, ...]:
-        return tuple(self._label(axis) for axis in self.space.merged(type_.axes))
+        return tuple(self._label(axis) for axis in self.space.unsplit(type_.axes))
 
     # ---- edges
 
     def _edges(self, joined: Sequence[str], matrices: dict[str, Grouping]) -> tuple[Edge, ...]:
         """At most three: axes that are not pooled are left out, or pooled ones drawn as one."""
-        wholes = [self.space.leaves(name) for name in self.space.merged(joined)]
+        wholes = [self.space.leaves(name) for name in self.space.unsplit(joined)]
         while len(wholes) > MAX_EDGES:
             free = [axes for axes in wholes if not set(axes) & set(matrices)]
             foreign = [axes for axes in free if not set(axes) & set(self.first)]
@@ -153,7 +153,7 @@ class _Pools:
         product = torch.ones(1, 1, dtype=F64)
         for axis in axes:
             product = torch.kron(product, self.square(axis, matrices.get(axis)))
-        merged = self.space.merged(axes)
+        merged = self.space.unsplit(axes)
         return Edge(
             label=" × ".join(self._label(name) for name in merged),
             axes=axes,
@@ -175,7 +175,7 @@ class _Pools:
 
     def _left_out(self, joined: Sequence[str], edges: Sequence[Edge]) -> tuple[str, ...]:
         drawn = {axis for edge in edges for axis in edge.axes}
-        merged = self.space.merged(axis for axis in joined if axis not in drawn)
+        merged = self.space.unsplit(axis for axis in joined if axis not in drawn)
         return tuple(self._label(name) for name in merged)
 
     # ---- shares

@@ -16,9 +16,9 @@ TWO, FOUR = Blocks(Const(2)), Blocks(Const(4))
 def space() -> Space:
     """N, C = (G, D), S, with the cells of N under an index and under blocks."""
     found = Space([Axis("N"), Axis("C", parts=("G", "D")), Axis("G"), Axis("D"), Axis("S")])
-    found.cells("N", ByIndex("batch"))
-    found.cells("N", TWO)
-    found.cells("S", FOUR)
+    found.cell_axis("N", ByIndex("batch"))
+    found.cell_axis("N", TWO)
+    found.cell_axis("S", FOUR)
     return found
 
 
@@ -37,7 +37,7 @@ def test_leaves_are_what_an_axis_is_split_into(space: Space) -> None:
 
 
 def test_cells_are_entered_once(space: Space) -> None:
-    assert space.cells("N", TWO) == "N/blocks(2)"
+    assert space.cell_axis("N", TWO) == "N/blocks(2)"
     assert [axis.name for axis in space].count("N/blocks(2)") == 1
     assert space["N/blocks(2)"].cells_of == ("N", TWO)
     assert space.base("N/blocks(2)") == "N"
@@ -76,7 +76,7 @@ POOLS: list[tuple[Axes, Aggregation, Axes]] = [
 
 @pytest.mark.parametrize(("axes", "over", "left"), POOLS)
 def test_pooled(space: Space, axes: Axes, over: Aggregation, left: Axes) -> None:
-    assert space.pooled(axes, over) == left
+    assert space.pooled_axes(axes, over) == left
 
 
 CONSTANT: list[tuple[Axes, str, Grouping, bool]] = [

@@ -56,14 +56,14 @@ class OverlappingPoolPrinter:
             position = self.layouts.position(value.dims, index)
             pairs.append((position, self._local(matrix, dim.axis)))
             cells = isinstance(matrix, ByIndex)
-            dims.append(Dim(self.ctx.space.cells(dim.axis, matrix)) if cells else dim)
+            dims.append(Dim(self.ctx.space.cell_axis(dim.axis, matrix)) if cells else dim)
         return Dict(tuple(pairs)), tuple(dims)
 
     def sizes(self, axis: str, matrix: Grouping) -> Value:
         """How many elements each pool has, on the axis of the pools."""
         if isinstance(matrix, ByIndex):
             sizes = method(self.ctx.groups(matrix.index), "sizes", Name(self.ctx.first))
-            return Value(sizes, (Dim(self.ctx.space.cells(axis, matrix)),))
+            return Value(sizes, (Dim(self.ctx.space.cell_axis(axis, matrix)),))
         length = self.ctx.lengths.of(axis)
         sizes = method(self._local(matrix, axis), "sizes", Name(self.ctx.first), length)
         return Value(sizes, (Dim(axis),))

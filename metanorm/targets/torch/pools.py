@@ -258,7 +258,7 @@ class PoolPrinter:
         given = {"dim": at, "also": also, **weights}
         keywords = tuple((key, v) for key, v in given.items() if v is not None)
         expr = Call(function, (value.expr, *extra), keywords)
-        cells = self.space.cells(axis, matrix)
+        cells = self.space.cell_axis(axis, matrix)
         dims = tuple(
             Dim(cells) if d.axis == axis else d for d in value.dims if d.axis not in others
         )
@@ -295,7 +295,7 @@ class PoolPrinter:
             if not isinstance(matrix, REGULAR) or axis not in axes:
                 continue
             index = axes.index(axis)
-            cells, rest_dim = Dim(self.space.cells(axis, matrix)), Dim(axis)
+            cells, rest_dim = Dim(self.space.cell_axis(axis, matrix)), Dim(axis)
             rest_size = integer(-1)
             match matrix:
                 case Blocks(count):
@@ -368,7 +368,7 @@ class PoolPrinter:
             axis, matrix = indexed[0]
             first = Name(self.ctx.first)
             expr = method(self.ctx.groups(matrix.index), "sizes", first)
-            dims = (Dim(self.space.cells(axis, matrix)),)
+            dims = (Dim(self.space.cell_axis(axis, matrix)),)
         if factors:
             expr = Binary("*", (expr, *factors))
         self._bind_statistic(let, expr, dims, out, "count")
