@@ -1,5 +1,5 @@
-"""The language server: what an editor asks of specs, and `metanorm lsp`, which answers it.
+"""The language server, `metanorm lsp`.
 
-Every answer is a function of a `View`, a spec as an editor has it, in spans of its text.
-`server.py` alone knows the protocol.
+Every answer is a function of a `View`, the spec that an editor shows, in spans of its text. Only
+`server.py` knows the protocol.
 """

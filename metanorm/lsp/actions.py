@@ -1,4 +1,4 @@
-"""Edits that an editor offers: the fixes of diagnostics, allowances, all safe fixes, the layout."""
+"""Edits that an editor offers: fixes of diagnostics, allowances, all safe fixes, formatting."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from metanorm.source import Span
 
 @dataclass(frozen=True)
 class Edit:
-    """A part of the text that becomes another one."""
+    """The replacement of a span by another text."""
 
     span: Span
     text: str
@@ -22,7 +22,7 @@ class Edit:
 
 @dataclass(frozen=True)
 class Action:
-    """Edits with the words of a menu, and the diagnostic that they end."""
+    """Edits, their title in a menu, and the diagnostic that they resolve."""
 
     title: str
     edits: tuple[Edit, ...]
@@ -31,15 +31,15 @@ class Action:
 
 
 def actions(view: View, span: Span) -> list[Action]:
-    """What can be done about the diagnostics that touch a span."""
-    found: list[Action] = []
+    """The actions for the diagnostics that overlap a span."""
+    offered: list[Action] = []
     for diagnostic in view.findings.diagnostics:
-        place = diagnostic.primary.span
-        if place.source == view.name and place.start <= span.end and span.start <= place.end:
-            found += _fix_actions(diagnostic)
+        primary = diagnostic.primary.span
+        if primary.source == view.name and primary.start <= span.end and span.start <= primary.end:
+            offered += _fix_actions(diagnostic)
             if diagnostic.severity is Severity.WARNING:
-                found += _allowance_action(view, diagnostic)
-    return found
+                offered += _allowance_action(view, diagnostic)
+    return offered
 
 
 def _fix_actions(diagnostic: Diagnostic) -> Iterator[Action]:
@@ -49,7 +49,7 @@ def _fix_actions(diagnostic: Diagnostic) -> Iterator[Action]:
 
 
 def _allowance_action(view: View, diagnostic: Diagnostic) -> Iterator[Action]:
-    """The comment that allows a warning, where its line has no comment yet."""
+    """The action that adds a comment to allow a warning, unless its line has a comment."""
     source = view.source
     number = source.position(diagnostic.primary.span.start).line
     line = source.line(number)
@@ -61,12 +61,12 @@ def _allowance_action(view: View, diagnostic: Diagnostic) -> Iterator[Action]:
 
 
 def safe_fix_edits(view: View) -> list[Edit]:
-    """The safe fixes of a text, those that can be applied together."""
+    """All safe fixes of a text that can be applied together."""
     fixes = view.findings.fixes(unsafe=False).get(view.name, [])
     return [Edit(fix.span, fix.replacement) for fix in non_overlapping(fix for _, fix in fixes)]
 
 
 def formatting_edits(view: View) -> list[Edit]:
-    """The text as `metanorm fmt` has it; nothing where it has syntax errors, or is so already."""
+    """The edit that `metanorm fmt` makes, if any; none if the text has syntax errors."""
     text, _ = format_spec(view.source)
     return [Edit(view.source.whole(), text)] if text != view.source.text else []

@@ -1,4 +1,4 @@
-"""What may stand at a place, from the tables of the language and the names of the norm."""
+"""Completion: what may be written at the cursor, by the tables of the language and the norm."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from metanorm.workspace import library_specs
 
 
 class ItemKind(str, Enum):
-    """What an item is, for the icon beside it."""
+    """The kind of an item, which decides its icon."""
 
     STATEMENT = "statement"
     WORD = "word"
@@ -43,49 +43,49 @@ class ItemKind(str, Enum):
 
 @dataclass(frozen=True)
 class Item:
-    """A text that may be written, what it is, and what it means."""
+    """A completion: its text, its kind, and its meaning."""
 
     text: str
-    sort: ItemKind
+    kind: ItemKind
     detail: str = ""
     meaning: str = ""
 
 
 @dataclass(frozen=True)
 class CursorContext:
-    """Where the cursor is: what stands before the word that is being written."""
+    """The position of the cursor, and the tokens before the word at the cursor."""
 
     view: View
     offset: int
     tokens: tuple[Token, ...]
     starts_line: bool
-    brackets: tuple[int, ...] = field(default=())  # positions in `tokens` of those that are open
+    brackets: tuple[int, ...] = field(default=())  # indices in `tokens` of the open brackets
 
     @property
     def last(self) -> str:
-        """The text of the token before."""
+        """The text of the token before the word."""
         return str(self.tokens[-1]) if self.tokens else ""
 
     @property
     def norm(self) -> ast.Norm | None:
-        """The norm around the place, or above it where its end is missing."""
-        above = [n for n in self.view.file.norms if n.span.start <= self.offset]
-        return above[-1] if above else None
+        """The norm around the cursor, or above it if its closing brace is missing."""
+        norms_above = [n for n in self.view.file.norms if n.span.start <= self.offset]
+        return norms_above[-1] if norms_above else None
 
     @property
     def statement(self) -> str:
-        """The word that began the statement; nothing outside of norms."""
+        """The first word of the statement; empty outside of norms."""
         starts = (t for t in reversed(self.tokens) if t in words.STATEMENTS)
         return str(next(starts, ""))
 
     @property
     def opener(self) -> Token | None:
-        """The innermost bracket that is open."""
+        """The innermost open bracket."""
         return self.tokens[self.brackets[-1]] if self.brackets else None
 
     @property
     def called(self) -> str:
-        """The function in whose brackets the place is."""
+        """The function whose argument list contains the cursor; empty outside of calls."""
         if self.opener is None or self.opener != "(" or self.brackets[-1] == 0:
             return ""
         name = self.tokens[self.brackets[-1] - 1]
@@ -93,12 +93,12 @@ class CursorContext:
 
     @property
     def in_repeat(self) -> bool:
-        """Whether the statements around are those of a `repeat`."""
+        """Whether the cursor is inside a `repeat`."""
         return [str(self.tokens[b]) for b in self.brackets].count("{") > 1
 
     @property
-    def lead(self) -> str:
-        """The word or sign that says what the place is a part of: `over`, `where`, `=`, `(`."""
+    def leading_word(self) -> str:
+        """The word or sign that starts the part at the cursor: `over`, `=`, `(`."""
         depth, behind, is_listed = 0, "", False
         for token in reversed(self.tokens):
             if token.type in CLOSERS:
@@ -117,7 +117,7 @@ class CursorContext:
 
     @property
     def may_end(self) -> bool:
-        """Whether an expression or an axis stands right before."""
+        """Whether the token before the word ends an expression or an axis."""
         last = self.tokens[-1] if self.tokens else None
         ends = last is not None and last.type in ("NAME", "NUMBER", "RPAR", "RSQB")
         return ends and self.last not in LEADING_WORDS
@@ -153,15 +153,15 @@ IN_PATH = re.compile(r'\s*use\s*"[^"]*$')
 
 
 def completion(view: View, offset: int) -> list[Item]:
-    """What may stand at a place, whatever of it has been written."""
+    """All completions at an offset, whatever part of the word is written. Editors filter them."""
     line = view.source.text[:offset].rpartition("\n")[2]
     if IN_COMMENT.match(line):
         return list(_codes()) if IN_ALLOWANCE.search(line) else []
     if IN_PATH.match(line):
         return [Item(name, ItemKind.FILE, "a spec of the library") for name in library_specs()]
-    place = _cursor_context(view, offset)
-    found = {(item.text, item.sort): item for item in _items(place)}
-    return list(found.values())
+    cursor = _cursor_context(view, offset)
+    items = {(item.text, item.kind): item for item in _items(cursor)}
+    return list(items.values())
 
 
 def _cursor_context(view: View, offset: int) -> CursorContext:
@@ -175,129 +175,129 @@ def _cursor_context(view: View, offset: int) -> CursorContext:
             brackets.append(position)
         elif token.type in CLOSERS and brackets:
             brackets.pop()
-    starts = not before.rpartition("\n")[2].strip()
-    return CursorContext(view, offset, tokens, starts, tuple(brackets))
+    starts_line = not before.rpartition("\n")[2].strip()
+    return CursorContext(view, offset, tokens, starts_line, tuple(brackets))
 
 
-def _items(place: CursorContext) -> Iterator[Item]:
-    """The rules, from the most particular one on."""
-    opener, last, statement = place.opener, place.last, place.statement
-    in_norm = any(place.tokens[b] == "{" for b in place.brackets)
+def _items(cursor: CursorContext) -> Iterator[Item]:
+    """The rules, the most specific first."""
+    opener, last, statement = cursor.opener, cursor.last, cursor.statement
+    in_norm = any(cursor.tokens[b] == "{" for b in cursor.brackets)
     if last == ".":
-        yield from _fields(place)
+        yield from _fields(cursor)
     elif last == "for":
         yield from _items_of_table(ItemKind.WORD, words.TARGETS)
     elif last == "like":
-        yield from _values(place, ("input", "parameter"))
+        yield from _values(cursor, ("input", "parameter"))
     elif last == "as":
         yield from (Item(name, ItemKind.SORT, "a dtype") for name in DTYPES)
     elif statement == "input" and last == ":" and opener == "{":
         yield from _items_of_table(ItemKind.SORT, words.SORTS)
     elif not in_norm:
-        yield from _outside_norm(place)
+        yield from _outside_norm(cursor)
     elif last == "with":
         yield Item("self", ItemKind.WORD, meaning=words.SOFT["with"])
-    elif opener == "{" and place.in_repeat and last != "=":
-        yield from _values(place, ("value",))
-        yield from _in_statement(place)
-    elif opener == "{" and (last == "{" or place.starts_line):
+    elif opener == "{" and cursor.in_repeat and last != "=":
+        yield from _values(cursor, ("value",))
+        yield from _in_statement(cursor)
+    elif opener == "{" and (last == "{" or cursor.starts_line):
         yield from (i for i in _statements() if i.text in STATEMENT_WORDS | {"shift", "scale"})
         if last in LEADING_WORDS or last in ",:+-*/^<>":
-            yield from _in_statement(place)
+            yield from _in_statement(cursor)
     else:
-        yield from _in_statement(place)
+        yield from _in_statement(cursor)
 
 
-def _outside_norm(place: CursorContext) -> Iterator[Item]:
-    """At the top of a file, or between the brackets behind the name of a norm."""
-    if not place.brackets:
-        if place.starts_line or not place.tokens:
+def _outside_norm(cursor: CursorContext) -> Iterator[Item]:
+    """At the top of a file, or in the hyperparameters of a norm."""
+    if not cursor.brackets:
+        if cursor.starts_line or not cursor.tokens:
             yield from (i for i in _statements() if i.text in ("norm", "use"))
-        elif place.statement == "norm":
+        elif cursor.statement == "norm":
             yield Item("for", ItemKind.WORD, meaning=words.SOFT["for"])
-    elif place.opener == "[":
-        yield from _axes(place)
-    elif place.last == ":":
+    elif cursor.opener == "[":
+        yield from _axes(cursor)
+    elif cursor.last == ":":
         yield from _items_of_table(ItemKind.SORT, words.SORTS)
-    elif place.last == "=":
+    elif cursor.last == "=":
         yield from (Item(word, ItemKind.WORD) for word in (*words.LITERALS, "eye", "ones"))
 
 
-def _in_statement(place: CursorContext) -> Iterator[Item]:
-    last, lead, statement = place.last, place.lead, place.statement
+def _in_statement(cursor: CursorContext) -> Iterator[Item]:
+    last, leading_word, statement = cursor.last, cursor.leading_word, cursor.statement
     if last in CLAUSE_WORDS:
-        wanted = {w: words.CLAUSE_VALUES[w] for w in CLAUSE_WORDS[last]}
-        yield from _items_of_table(ItemKind.WORD, wanted)
-        yield from _expression(place)
-    elif lead in ("over", "reduce", "per", "affine"):
-        yield from _pool(place)
-    elif lead == "[" or last == "of" or statement == "axis":
-        yield from _axes(place)
-        if statement not in ("param", "buffer", "input") or "=" in map(str, place.tokens[-8:]):
-            yield from _values(place, ())
-    elif lead == "by":
+        values = {w: words.CLAUSE_VALUES[w] for w in CLAUSE_WORDS[last]}
+        yield from _items_of_table(ItemKind.WORD, values)
+        yield from _expression(cursor)
+    elif leading_word in ("over", "reduce", "per", "affine"):
+        yield from _pool(cursor)
+    elif leading_word == "[" or last == "of" or statement == "axis":
+        yield from _axes(cursor)
+        if statement not in ("param", "buffer", "input") or "=" in map(str, cursor.tokens[-8:]):
+            yield from _values(cursor, ())
+    elif leading_word == "by":
         yield from _functions({name: FORMS[name] for name in ("softmax", "sparsestmax")})
-    elif statement == "mix" and place.opener == "{":
-        yield from _values(place, (), sort="moments")
+    elif statement == "mix" and cursor.opener == "{":
+        yield from _values(cursor, (), sort="moments")
         yield Item("by", ItemKind.WORD, meaning=words.SOFT["by"])
     elif last == "update":
-        yield from _values(place, ("buffer",))
-    elif place.may_end:
-        yield from _after_expression(place)
+        yield from _values(cursor, ("buffer",))
+    elif cursor.may_end:
+        yield from _after_expression(cursor)
     elif last not in ("param", "let", "buffer", "stat", "input"):
-        yield from _expression(place)
+        yield from _expression(cursor)
 
 
-def _pool(place: CursorContext) -> Iterator[Item]:
-    """Axes, how they pool, and the words that follow them."""
-    if place.last == ":":
+def _pool(cursor: CursorContext) -> Iterator[Item]:
+    """In a pool: axes, matrices, and the words that follow them."""
+    if cursor.last == ":":
         yield from _functions(MATRICES)
-        yield from _values(place, ("input", "hyperparameter", "parameter"), of_pools=True)
-    elif place.may_end:
+        yield from _values(cursor, ("input", "hyperparameter", "parameter"), of_pools=True)
+    elif cursor.may_end:
         follow = ("where", "weight", "track", "from", "into", "per", "off")
         yield from (Item(word, ItemKind.WORD, meaning=words.SOFT[word]) for word in follow)
     else:
-        yield from _axes(place)
-        if place.lead in ("per", "affine"):
+        yield from _axes(cursor)
+        if cursor.leading_word in ("per", "affine"):
             yield Item("weight", ItemKind.WORD, meaning="the weight alone: `affine weight[C]`")
             yield Item("bias", ItemKind.WORD, meaning="the bias alone: `affine bias[C]`")
-        if place.last == "," and place.lead == "over":
-            yield from _options(place, words.OPTIONS)
+        if cursor.last == "," and cursor.leading_word == "over":
+            yield from _options(cursor, words.OPTIONS)
 
 
-def _after_expression(place: CursorContext) -> Iterator[Item]:
-    in_call = place.opener == "("
+def _after_expression(cursor: CursorContext) -> Iterator[Item]:
+    in_call = cursor.opener == "("
     follow = ("over", "per", "like", "as") if in_call else ("like", "as", "in", "off")
-    first = ("first",) if not in_call and place.statement in ("param", "buffer") else ()
+    first = ("first",) if not in_call and cursor.statement in ("param", "buffer") else ()
     words_that_follow = (*first, *follow)
     yield from (Item(w, ItemKind.WORD, meaning=words.SOFT[w]) for w in words_that_follow)
 
 
-def _expression(place: CursorContext) -> Iterator[Item]:
-    """Values, functions and norms; in a call, what it has by name, too."""
-    if place.called in OF_AXES:
-        yield from _axes(place)
+def _expression(cursor: CursorContext) -> Iterator[Item]:
+    """Values, functions and norms, and in a call also its named arguments."""
+    if cursor.called in OF_AXES:
+        yield from _axes(cursor)
         return
-    if place.called in MATRICES and place.lead == "=":
+    if cursor.called in MATRICES and cursor.leading_word == "=":
         yield from (Item(word, ItemKind.WORD, "beyond the border") for word in EDGES)
         return
-    if place.last in ("(", ",") and place.called:
-        yield from _arguments(place)
-    if place.lead == "=" and place.called:  # an axis of the norm that is called
-        yield from _axes(place)
-    if place.last in COMPARED:
-        yield from _choices(place)
-    yield from _values(place, ())
+    if cursor.last in ("(", ",") and cursor.called:
+        yield from _arguments(cursor)
+    if cursor.leading_word == "=" and cursor.called:  # an axis of the norm that is called
+        yield from _axes(cursor)
+    if cursor.last in COMPARED:
+        yield from _choices(cursor)
+    yield from _values(cursor, ())
     yield from (Item(word, ItemKind.WORD) for word in ("true", "false"))
     yield from _functions({**FUNCTIONS, **STATISTICS, **FORMS, **DRAWS})
-    yield from _norms(place)
+    yield from _norms(cursor)
 
 
-def _choices(place: CursorContext) -> Iterator[Item]:
-    """The strings that a hyperparameter may be, behind `mode ==`."""
-    compared = str(place.tokens[-2]) if len(place.tokens) > 1 else ""
-    for norm in place.view.file.norms:
-        if norm.span.start <= place.offset <= norm.span.end:
+def _choices(cursor: CursorContext) -> Iterator[Item]:
+    """The strings that a hyperparameter may have, behind `mode ==`."""
+    compared = str(cursor.tokens[-2]) if len(cursor.tokens) > 1 else ""
+    for norm in cursor.view.file.norms:
+        if norm.span.start <= cursor.offset <= norm.span.end:
             hypers = (hyper for hyper in norm.hypers if hyper.name.name == compared)
             texts = (f'"{choice.value}"' for hyper in hypers for choice in hyper.choices)
             yield from (Item(text, ItemKind.WORD, f"a value of `{compared}`") for text in texts)
@@ -306,8 +306,8 @@ def _choices(place: CursorContext) -> Iterator[Item]:
 # ---- items
 
 
-def _items_of_table(sort: ItemKind, table: Mapping[str, str]) -> Iterator[Item]:
-    return (Item(word, sort, meaning=meaning) for word, meaning in table.items())
+def _items_of_table(kind: ItemKind, table: Mapping[str, str]) -> Iterator[Item]:
+    return (Item(word, kind, meaning=meaning) for word, meaning in table.items())
 
 
 def _statements() -> Iterator[Item]:
@@ -326,75 +326,75 @@ def _codes() -> Iterator[Item]:
             yield Item(code, ItemKind.CODE, page.title)
 
 
-def _axes(place: CursorContext) -> Iterator[Item]:
-    """The axes of the norm, groups with their star."""
-    for occurrence in place.view.occurrences:
-        mine = place.norm is not None and occurrence.norm == place.norm.name.name
-        if mine and occurrence.symbol.role is Role.AXIS and occurrence.introduces:
-            before = place.view.source.text[: occurrence.span.start].rstrip()
-            starred = before.endswith("*") and place.last != "*"
+def _axes(cursor: CursorContext) -> Iterator[Item]:
+    """The axes of the norm, groups of axes with a star."""
+    for occurrence in cursor.view.occurrences:
+        is_of_norm = cursor.norm is not None and occurrence.norm == cursor.norm.name.name
+        if is_of_norm and occurrence.symbol.role is Role.AXIS and occurrence.introduces:
+            before = cursor.view.source.text[: occurrence.span.start].rstrip()
+            starred = before.endswith("*") and cursor.last != "*"
             yield Item("*" * starred + occurrence.symbol.name, ItemKind.AXIS, "an axis")
 
 
 VALUE_ROLES = (Role.HYPER, Role.INPUT, Role.PARAM, Role.BUFFER, Role.VALUE)
-POOL_SORTS = ("int", "a matrix", "edges")  # of values that say how an axis pools
+POOL_SORTS = ("int", "a matrix", "edges")  # sorts of values that say how an axis is pooled
 
 
 def _values(
-    place: CursorContext, roles: Iterable[str], sort: str = "", of_pools: bool = False
+    cursor: CursorContext, roles: Iterable[str], sort: str = "", of_pools: bool = False
 ) -> Iterator[Item]:
-    """The names of the norm: those of some roles, all where none is given."""
-    norm, roles = place.norm, tuple(roles)
+    """The names of values of the norm: those with one of the roles, or all without roles."""
+    norm, roles = cursor.norm, tuple(roles)
     if norm is None:
         return
-    known = place.view.values(norm.name.name)
-    for name, value in known.items():
+    values = cursor.view.values(norm.name.name)
+    for name, value in values.items():
         fits = not roles or value.what in roles
         if fits and (not sort or value.sort == sort):
             if of_pools and value.sort not in POOL_SORTS:
                 continue
             yield Item(name, ItemKind.VALUE, f"{value.what} {axes_text(value)}".strip())
-    if of_pools and not known:
+    if of_pools and not values:
         yield from _pooling_inputs(norm)
     if sort or of_pools:
         return
-    for occurrence in place.view.occurrences:
+    for occurrence in cursor.view.occurrences:
         symbol = occurrence.symbol
-        mine = occurrence.introduces and symbol.norm == norm.name.name
+        is_introduced = occurrence.introduces and symbol.norm == norm.name.name
         fits = symbol.role in VALUE_ROLES and (not roles or symbol.role.value in roles)
-        if mine and fits and symbol.name not in known:
+        if is_introduced and fits and symbol.name not in values:
             yield Item(symbol.name, ItemKind.VALUE, symbol.role.value)
 
 
 def _pooling_inputs(norm: ast.Norm) -> Iterator[Item]:
-    """The inputs that pool, as their declarations say, where the norm has syntax errors."""
+    """The inputs that can pool, by their declarations, for a norm with syntax errors."""
     for statement in norm.statements:
         for item in statement.items if isinstance(statement, ast.Input) else ():
             if item.sort is not None and item.sort.name in ("index", "edges", "matrix"):
                 yield Item(item.name.name, ItemKind.VALUE, item.sort.name)
 
 
-def _norms(place: CursorContext) -> Iterator[Item]:
-    """The norms that can be called: of this file and those that it uses."""
-    own = place.norm.name.name if place.norm is not None else ""
-    for name in (place.view.name, *(found for _, found in place.view.used())):
-        for norm in parsed_source(place.view.sources[name])[0].file.norms:
-            if norm.name.name != own:
+def _norms(cursor: CursorContext) -> Iterator[Item]:
+    """The norms that can be called: those of this file and of the files it uses."""
+    current_norm = cursor.norm.name.name if cursor.norm is not None else ""
+    for name in (cursor.view.name, *(source for _, source in cursor.view.used())):
+        for norm in parsed_source(cursor.view.sources[name])[0].file.norms:
+            if norm.name.name != current_norm:
                 yield Item(norm.name.name, ItemKind.NORM, "a norm", " ".join(norm.doc))
 
 
-def _arguments(place: CursorContext) -> Iterator[Item]:
-    """What a call has by name: hyperparameters and switches of a norm, options of a function."""
-    home = place.view.home(place.called)
-    if home is None:
+def _arguments(cursor: CursorContext) -> Iterator[Item]:
+    """The named arguments of a call: hyperparameters and switches, or options of a function."""
+    source = cursor.view.source_of_norm(cursor.called)
+    if source is None:
         rows = {**FORMS, **FUNCTIONS, **MATRICES}
-        names = rows[place.called].parameters if place.called in rows else ()
+        names = rows[cursor.called].parameters if cursor.called in rows else ()
         options = {n.rstrip("?"): "" for n in names if n.endswith("?") or n in words.OPTIONS}
-        yield from _options(place, options)
+        yield from _options(cursor, options)
         return
-    norms = parsed_source(place.view.sources[home])[0].file.norms
-    hypers = {h.name.name: "" for n in norms if n.name.name == place.called for h in n.hypers}
-    norm = next((n for n in norms if n.name.name == place.called), None)
+    norms = parsed_source(cursor.view.sources[source])[0].file.norms
+    hypers = {h.name.name: "" for n in norms if n.name.name == cursor.called for h in n.hypers}
+    norm = next((n for n in norms if n.name.name == cursor.called), None)
     inputs = norm.statements if norm is not None else ()
     items = [i for s in inputs if isinstance(s, ast.Input) for i in s.items]
     hypers |= {d.axis.name: "one of its axes" for item in items for d in item.dims}
@@ -402,20 +402,20 @@ def _arguments(place: CursorContext) -> Iterator[Item]:
         "affine": "whether it learns its affine map",
         "track": "whether it keeps statistics",
     }
-    yield from _options(place, {**hypers, **switches})
+    yield from _options(cursor, {**hypers, **switches})
 
 
-def _fields(place: CursorContext) -> Iterator[Item]:
-    """Of moments; or of a `let` that calls a norm, its outputs."""
+def _fields(cursor: CursorContext) -> Iterator[Item]:
+    """The fields of moments, and the outputs of a norm that a `let` calls."""
     yield from _items_of_table(
         ItemKind.FIELD, {"mean": "the mean of each pool", "var": "its variance"}
     )
-    value = str(place.tokens[-2]) if len(place.tokens) > 1 else ""
-    for statement in place.norm.statements if place.norm is not None else ():
+    name = str(cursor.tokens[-2]) if len(cursor.tokens) > 1 else ""
+    for statement in cursor.norm.statements if cursor.norm is not None else ():
         if isinstance(statement, ast.Let) and isinstance(statement.value, ast.Call):
             called = statement.value.function.name
-            home = place.view.home(called) if statement.name.name == value else None
-            norms = parsed_source(place.view.sources[home])[0].file.norms if home else ()
+            source = cursor.view.source_of_norm(called) if statement.name.name == name else None
+            norms = parsed_source(cursor.view.sources[source])[0].file.norms if source else ()
             for norm in (n for n in norms if n.name.name == called):
                 yield from _outputs(norm)
 
@@ -428,9 +428,9 @@ def _outputs(norm: ast.Norm) -> Iterator[Item]:
                 yield Item(name.name, ItemKind.FIELD, "an output")
 
 
-def _options(place: CursorContext, table: Mapping[str, str]) -> Iterator[Item]:
-    mark = ":" if place.called == "mode" else " ="
+def _options(cursor: CursorContext, table: Mapping[str, str]) -> Iterator[Item]:
+    mark = ":" if cursor.called == "mode" else " ="
     for name, meaning in table.items():
         labelled = name in ("train", "eval")
-        if labelled == (place.called == "mode"):
+        if labelled == (cursor.called == "mode"):
             yield Item(f"{name}{mark} ", ItemKind.OPTION, "named", meaning)

@@ -1,4 +1,4 @@
-"""What an editor shows in and beside a text: colours, inferred axes, an outline."""
+"""What an editor shows in and beside a text: semantic tokens, inferred axes, an outline."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from metanorm.semantics.symbols import Role
 from metanorm.source import Span
 from metanorm.syntax import ast
 
-# The types of tokens that the protocol has, by what a name is. Keywords, numbers and comments are
-# left to the grammar of the editor.
+# The token type of the protocol for each role of a name. The grammar of the editor colours all
+# keywords, numbers and comments.
 TOKEN_TYPES: Mapping[Role, str] = {
     Role.NORM: "class",
     Role.AXIS: "typeParameter",
@@ -35,7 +35,7 @@ TOKEN_TYPES: Mapping[Role, str] = {
 
 @dataclass(frozen=True)
 class SemanticToken:
-    """A name, the type of its token, and whether it is introduced there."""
+    """A name, the type of its token, and whether this occurrence introduces it."""
 
     span: Span
     type: str
@@ -44,25 +44,27 @@ class SemanticToken:
 
 
 def semantic_tokens(view: View) -> list[SemanticToken]:
-    """The names of a text in order, each place once."""
-    found: dict[Span, SemanticToken] = {}
-    for o in view.occurrences:
-        of_language = not o.symbol.norm and o.symbol.role is not Role.NORM
-        coloured = SemanticToken(o.span, TOKEN_TYPES[o.symbol.role], o.introduces, of_language)
-        found.setdefault(o.span, coloured)
-    return [found[span] for span in sorted(found)]
+    """The names of a text in order, one token for each span."""
+    token_by_span: dict[Span, SemanticToken] = {}
+    for occurrence in view.occurrences:
+        of_language = not occurrence.symbol.norm and occurrence.symbol.role is not Role.NORM
+        token = SemanticToken(
+            occurrence.span, TOKEN_TYPES[occurrence.symbol.role], occurrence.introduces, of_language
+        )
+        token_by_span.setdefault(occurrence.span, token)
+    return [token_by_span[span] for span in sorted(token_by_span)]
 
 
 @dataclass(frozen=True)
 class AxesHint:
-    """Axes that the text does not say, to be shown behind a name."""
+    """Inferred axes, to be shown behind a name."""
 
     offset: int
     text: str
 
 
 def hints(view: View, span: Span) -> list[AxesHint]:
-    """The inferred axes of each `let` and `stat` in a part of the text, where none are written."""
+    """The inferred axes of each `let` and `stat` in a span, unless the text declares them."""
     return [h for h in _all_hints(view) if span.start <= h.offset <= span.end]
 
 

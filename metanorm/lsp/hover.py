@@ -1,4 +1,4 @@
-"""What is known of the thing at a place, in Markdown."""
+"""Hover texts: what the compiler knows of a name or word, in Markdown."""
 
 from __future__ import annotations
 
@@ -23,34 +23,38 @@ from metanorm.syntax.tokens import word_at
 
 @dataclass(frozen=True)
 class Hover:
-    """Markdown, and the text that it is about."""
+    """A Markdown text, and the span that it describes."""
 
     span: Span
     markdown: str
 
 
 def hover(project: Project, view: View, offset: int) -> Hover | None:
-    """What is at a place: a mistake first, then a name or a word; `None` where nothing is."""
+    """The text for the name or word at an offset and its diagnostics; `None` without any."""
     parts: list[str] = []
-    place: Span | None = None
+    target: Span | None = None
     occurrence = view.at(offset)
     if occurrence is not None:
-        place = occurrence.span
+        target = occurrence.span
         parts += _name_markdown(project, view, occurrence)
     else:
         word = word_at(view.source, offset)
         if word is not None and word[0] in words.STATEMENTS:
-            place = word[1]
+            target = word[1]
             parts.append(_code_block(words.usage(word[0])) + words.STATEMENTS[word[0]])
         elif word is not None and word[0] in words.SOFT:
-            place = word[1]
+            target = word[1]
             parts.append(f"`{word[0]}`: {words.SOFT[word[0]]}")
-    for found in view.findings.diagnostics:
-        span = found.primary.span
-        if span.source == view.name and span.start <= offset <= span.end and found.code != INTERNAL:
-            place = place or span
-            parts.append(_manual_text(found.code))
-    return Hover(place, "\n\n---\n\n".join(parts)) if place is not None and parts else None
+    for diagnostic in view.findings.diagnostics:
+        span = diagnostic.primary.span
+        if (
+            span.source == view.name
+            and span.start <= offset <= span.end
+            and diagnostic.code != INTERNAL
+        ):
+            target = target or span
+            parts.append(_manual_text(diagnostic.code))
+    return Hover(target, "\n\n---\n\n".join(parts)) if target is not None and parts else None
 
 
 def _code_block(text: str) -> str:
@@ -58,7 +62,7 @@ def _code_block(text: str) -> str:
 
 
 def _manual_text(code: str) -> str:
-    """The manual page of a code up to its example."""
+    """The manual page of a code, up to its example."""
     page = manual_page(code)
     meaning = page.body.partition("### Example")[0].replace("### What it means", "").strip()
     return f"**{code}: {page.title}**\n\n{meaning}"
@@ -72,24 +76,24 @@ def _name_markdown(project: Project, view: View, occurrence: Occurrence) -> list
     if role in TEXT_BY_ROLE:
         result = _call_axes_text(view, occurrence) if role is Role.FUNCTION else ""
         return [TEXT_BY_ROLE[role](name) + result]
-    found = project.symbol(view, occurrence)
+    definition = project.symbol(view, occurrence)
     if role is Role.NORM:
-        return [_norm_markdown(project.view(found[0]), name)] if found else []
-    home, norm = (found[0], found[1].norm) if found else (view.name, occurrence.norm)
-    there = project.view(home)
+        return [_norm_markdown(project.view(definition[0]), name)] if definition else []
+    home, norm = (definition[0], definition[1].norm) if definition else (view.name, occurrence.norm)
+    home_view = project.view(home)
     if role is Role.AXIS:
-        return [_axis_markdown(there, norm, name)]
-    return [_value_markdown(there, norm, occurrence)]
+        return [_axis_markdown(home_view, norm, name)]
+    return [_value_markdown(home_view, norm, occurrence)]
 
 
 def _call_axes_text(view: View, occurrence: Occurrence) -> str:
-    """The axes of what a call computes."""
+    """The axes of the result of a call, as a sentence."""
     checked = _checked_norm(view, occurrence.norm)
     calls = nodes_in(checked.norm) if checked is not None else ()
     for call in calls:
         if isinstance(call, ast.Call) and call.function.span == occurrence.span and checked:
-            places = (call.span, call.over.span if call.over else call.span)
-            lets = [let for let in checked.program.body if let.span in places]
+            spans = (call.span, call.over.span if call.over else call.span)
+            lets = [let for let in checked.program.body if let.span in spans]
             axes = checked.program.index.space.unsplit(lets[-1].type.axes) if lets else ()
             return f"\n\nHere it is on `[{', '.join(axes)}]`." if axes else ""
     return ""
@@ -118,7 +122,7 @@ TEXT_BY_ROLE: Mapping[Role, Callable[[str], str]] = {
 
 
 def _norm_markdown(view: View, name: str) -> str:
-    """A norm: its comment, and the equations that its clauses stand for."""
+    """A norm: its equations without clauses, and its comment."""
     for checked in view.checked:
         if checked.norm.name.name == name:
             bare = replace(checked.equations, trivia=ast.Trivia())
@@ -133,7 +137,7 @@ def _checked_norm(view: View, norm: str) -> CheckedNorm | None:
 
 
 def _axis_markdown(view: View, norm: str, name: str) -> str:
-    """An axis: whether it is several, how long it is, and of what it consists."""
+    """An axis: whether it is a group, its length, and its parts."""
     checked = _checked_norm(view, norm)
     axes = checked.program.axes if checked is not None else ()
     axis = next((a for a in axes if a.name == name), None)
@@ -148,24 +152,24 @@ def _axis_markdown(view: View, norm: str, name: str) -> str:
 
 
 def axes_text(value: NamedValue) -> str:
-    """`[N, C]`, as a spec would declare it; a number has none."""
+    """`[N, C]`, as a spec declares it; empty for a number."""
     return f"[{', '.join(value.axes)}]" if value.axes else ""
 
 
 def _value_markdown(view: View, norm: str, occurrence: Occurrence) -> str:
-    """A value: what it is, its axes, and the statement that introduces it."""
+    """A value: its role, its axes, and the statement that introduces it."""
     symbol = occurrence.symbol
-    known = view.values(norm).get(symbol.name)
-    what = symbol.role.value if symbol.role is not Role.UNKNOWN else "value"
-    head = symbol.name
-    if known is not None:
+    value = view.values(norm).get(symbol.name)
+    description = symbol.role.value if symbol.role is not Role.UNKNOWN else "value"
+    title = symbol.name
+    if value is not None:
         sort = {"real": "", "bool": ", a condition", "int": ", whole numbers"}
-        what = known.what + sort.get(known.sort, f", {known.sort}")
-        head += axes_text(known)
+        description = value.what + sort.get(value.sort, f", {value.sort}")
+        title += axes_text(value)
     statement = _statement_text(view, symbol.name, norm)
     meaning = words.IMPLIED.get(symbol.name, "") if statement is None else ""
     meaning = _declaration_comment(view, symbol.name, norm) or meaning
-    text = _code_block(head) + what + (f": {meaning}" if meaning else "")
+    text = _code_block(title) + description + (f": {meaning}" if meaning else "")
     return text + (f"\n\n{_code_block(statement)}" if statement else "")
 
 
@@ -181,14 +185,21 @@ def _statement_text(view: View, name: str, norm: str) -> str | None:
 
 
 def _declaration_comment(view: View, name: str, norm: str) -> str:
-    """What the comment behind a declaration says about what it declares."""
-    return next((f.notes.get(name, "") for f in view.file.norms if f.name.name == norm), "")
+    """The comment behind the declaration of a name."""
+    return next(
+        (
+            candidate.notes.get(name, "")
+            for candidate in view.file.norms
+            if candidate.name.name == norm
+        ),
+        "",
+    )
 
 
 def _statements_of_norm(view: View, norm: str) -> Iterator[ast.Statement]:
-    for found in view.file.norms:
-        if found.name.name == norm:
-            yield from found.statements
+    for candidate in view.file.norms:
+        if candidate.name.name == norm:
+            yield from candidate.statements
 
 
 def _stripped_text(source: Source, span: Span) -> str:

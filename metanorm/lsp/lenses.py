@@ -1,4 +1,4 @@
-"""What is said above a norm: the norms that compute the same, and the picture of its pools."""
+"""Code lenses above a norm: equal norms, and the picture of its pools."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from metanorm.passes.pipeline import optimize
 from metanorm.torch_layers import matching_layer
 from metanorm.workspace import load_library
 
-TIMEOUT = 60  # seconds that a picture may take
+TIMEOUT = 60  # seconds for a picture
 
 _fingerprint_lock = Lock()
 
@@ -27,9 +27,9 @@ def equal_norms(norm: CheckedNorm) -> list[str]:
     """The norms of torch and of the library that compute the same, other than itself."""
     optimised = optimize(norm.program)
     layer = matching_layer(norm.program, optimised)
-    known = _library_norms().get(fingerprint(optimised), "")
-    named = [f"torch.{layer.layer}"] if layer else []
-    return named + ([known] if known not in ("", norm.program.name) else [])
+    library_norm = _library_norms().get(fingerprint(optimised), "")
+    names = [f"torch.{layer.layer}"] if layer else []
+    return names + ([library_norm] if library_norm not in ("", norm.program.name) else [])
 
 
 def _library_norms() -> dict[str, str]:
@@ -43,30 +43,30 @@ def _fingerprints() -> dict[str, str]:
 
 
 class CannotShow(Exception):
-    """Why there is no picture, in the words of `metanorm show`."""
+    """There is no picture; the message is that of `metanorm show`."""
 
 
 def write_picture(view: View, norm: str) -> Path:
-    """Write what `metanorm show` draws of a norm, and say where. Raises `CannotShow`.
+    """Write the picture of a norm by `metanorm show`. Returns its path. Raises `CannotShow`.
 
-    It runs in a process of its own: torch, which it needs, stays out of this one.
+    The command runs in a process of its own, so that the server need not import torch.
     """
     folder = Path(tempfile.mkdtemp(prefix="metanorm-"))
     path = folder / f"{norm}.svg"
-    beside = os.path.dirname(view.name)
+    spec_folder = os.path.dirname(view.name)
     command = [sys.executable, "-m", "metanorm", "show", "-", "--norm", norm, "-o", str(path)]
     text = view.findings.workspace.texts.get(view.name, "")
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             command,
             input=text.encode(errors="replace"),
-            cwd=beside if os.path.isdir(beside) else None,
+            cwd=spec_folder if os.path.isdir(spec_folder) else None,
             capture_output=True,
             timeout=TIMEOUT,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise CannotShow(str(error)) from error
-    if done.returncode or not path.exists():
-        said = done.stderr.decode(errors="replace").strip().split("\n")
-        raise CannotShow(said[0].removeprefix("metanorm: ") or "`metanorm show` failed")
+    if process.returncode or not path.exists():
+        messages = process.stderr.decode(errors="replace").strip().split("\n")
+        raise CannotShow(messages[0].removeprefix("metanorm: ") or "`metanorm show` failed")
     return path

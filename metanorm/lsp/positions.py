@@ -1,8 +1,8 @@
-"""Positions as the protocol counts them, and as the compiler does.
+"""Converts positions of the protocol to offsets of the compiler, and back.
 
-The protocol counts lines from zero, and in a line the units of an encoding that both sides have
-agreed on, UTF-16 unless the editor can do without. A `Source` counts characters of a text without
-byte order mark and carriage returns: lines are the same in both, offsets are not.
+The protocol counts lines from zero, and in a line the units of an agreed encoding, UTF-16 by
+default. A `Source` counts characters, without byte order mark and carriage returns: lines are the
+same in both, offsets are not.
 """
 
 from __future__ import annotations
@@ -23,29 +23,31 @@ class Positions:
         self.has_mark = has_mark  # a byte order mark, which the editor counts
 
     def position(self, offset: int) -> types.Position:
-        """Where a character stands."""
-        place = self.source.position(offset)
-        start = self.source.line_starts[place.line - 1]
-        units = self._units(self.source.text[start:offset]) + self._mark(place.line - 1)
-        return types.Position(line=place.line - 1, character=units)
+        """The position of a character."""
+        character_position = self.source.position(offset)
+        start = self.source.line_starts[character_position.line - 1]
+        units = self._units(self.source.text[start:offset]) + self._mark(
+            character_position.line - 1
+        )
+        return types.Position(line=character_position.line - 1, character=units)
 
     def range(self, span: Span) -> types.Range:
-        """Where a span begins and ends."""
+        """The range of a span."""
         return types.Range(start=self.position(span.start), end=self.position(span.end))
 
     def length(self, span: Span) -> int:
-        """How many units a span of one line has."""
+        """The number of units of a span inside one line."""
         return self._units(self.source.text[span.start : span.end])
 
     def offset(self, position: types.Position) -> int:
-        """The character at a position; one beyond a line or the text is taken back to its end."""
+        """The offset of a position. A position beyond a line or the text is moved to its end."""
         if position.line >= len(self.source.line_starts):
             return len(self.source.text)
-        left = position.character - self._mark(position.line)
+        remaining = position.character - self._mark(position.line)
         offset = self.source.line_starts[position.line]
         for character in self.source.line(position.line + 1):
-            left -= self._units(character)
-            if left < 0:
+            remaining -= self._units(character)
+            if remaining < 0:
                 break
             offset += 1
         return offset

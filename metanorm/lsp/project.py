@@ -1,4 +1,4 @@
-"""The specs of an editor: open documents over the files on disk."""
+"""The specs of an editor: open documents, which replace files on disk."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from metanorm.source import Source
 from metanorm.syntax import ast
 from metanorm.workspace import load
 
-MAX_FILES = 2000  # of a folder that are looked at for uses of a name
+MAX_FILES = 2000  # of the folders of an editor that are searched for a name
 
 
 @dataclass(frozen=True)
 class View:
-    """One spec as an editor has it: its text, what it means, and what is wrong with it."""
+    """One spec that an editor shows: its text, its checked norms, and its diagnostics."""
 
     name: str
     findings: Findings
@@ -35,7 +35,7 @@ class View:
 
     @property
     def sources(self) -> Mapping[str, Source]:
-        """The text and those that it uses."""
+        """The sources of the text and of all files that it uses."""
         return self.findings.workspace.sources
 
     @cached_property
@@ -54,36 +54,36 @@ class View:
         return self.findings.checked.norms.get(self.name, [])
 
     def values(self, norm: str) -> Mapping[str, NamedValue]:
-        """What the names of a norm denote, as far as that is known."""
+        """The values of a norm by name; incomplete for a norm with errors."""
         return self.findings.checked.values.get((self.name, norm), {})
 
     def at(self, offset: int) -> Occurrence | None:
-        """The name at a place, or the one that ends there."""
+        """The name at an offset, or the name that ends there."""
         touching = [o for o in self.occurrences if o.span.start <= offset <= o.span.end]
         return touching[-1] if touching else None
 
     def norm_at(self, offset: int) -> ast.Norm | None:
-        """The norm around a place."""
+        """The norm around an offset."""
         around = (n for n in self.file.norms if n.span.start <= offset <= n.span.end)
         return next(around, None)
 
     def used(self) -> Iterator[tuple[ast.Use, str]]:
-        """Each `use`, and the source that it names, if there is one."""
+        """Each `use` with the source that it names, if that exists."""
         for use in self.file.uses:
-            found = resolve_use(use.path, self.name, self.sources)
-            if found is not None:
-                yield use, found
+            source = resolve_use(use.path, self.name, self.sources)
+            if source is not None:
+                yield use, source
 
     def depends_on(self, name: str) -> bool:
-        """Whether another text under this name may change what this one means."""
+        """Whether a change of the text `name` may change the meaning of this one."""
         if name in self.sources:
             return True
         used = (use.path for s in self.sources.values() for use in parsed_source(s)[0].file.uses)
         return posixpath.basename(name) in map(posixpath.basename, used)
 
-    def home(self, norm: str) -> str | None:
-        """The source that holds the norm which a call of this name means."""
-        names = [self.name, *(found for _, found in self.used())]
+    def source_of_norm(self, norm: str) -> str | None:
+        """The source of the norm that a call of this name means."""
+        names = [self.name, *(source for _, source in self.used())]
         for name in names:
             norms = parsed_source(self.sources[name])[0].file.norms if name in self.sources else ()
             if norm in (n.name.name for n in norms):
@@ -92,35 +92,35 @@ class View:
 
 
 class Project:
-    """The specs of one editor. Views are kept until a text that they depend on changes."""
+    """The specs of one editor. Views are cached until a text that they depend on changes."""
 
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}
         self.folders: list[str] = []
         self._views: dict[str, View] = {}
 
-    def put(self, name: str, text: str) -> None:
-        """Open a document, or change one: it stands for the file from now on."""
+    def set_document(self, name: str, text: str) -> None:
+        """Open or change a document, whose text replaces the file from now on."""
         if self.texts.get(name) != text:
             self.texts[name] = text
-            self._outdate(name)
+            self._invalidate(name)
 
-    def drop(self, name: str) -> None:
-        """Close a document: the file counts again."""
+    def close_document(self, name: str) -> None:
+        """Close a document: the file on disk counts again."""
         self.texts.pop(name, None)
-        self._outdate(name)
+        self._invalidate(name)
 
-    def _outdate(self, name: str) -> None:
+    def _invalidate(self, name: str) -> None:
         views = list(self._views.items())
         self._views = {n: v for n, v in views if n != name and not v.depends_on(name)}
 
-    def forget(self) -> None:
-        """Read files anew: some have changed on disk."""
+    def clear_views(self) -> None:
+        """Drop all views, since files have changed on disk."""
         self._views.clear()
 
     def view(self, name: str) -> View:
-        """A spec, read and checked."""
-        view = self._views.get(name)  # kept apart: another thread may clear the table
+        """The view of a spec, read and checked if it is not cached."""
+        view = self._views.get(name)  # a local: another thread may clear the cache
         if view is None:
             texts = dict(self.texts)
             if name.startswith(LIBRARY):
@@ -137,51 +137,53 @@ class Project:
 
     def names(self) -> list[str]:
         """The open documents and the specs in the folders of the editor."""
-        found = dict.fromkeys(self.texts)
+        names = dict.fromkeys(self.texts)
         for folder in self.folders:
             for path in _specs_in(folder):
-                found[path] = None
-                if len(found) >= MAX_FILES:
-                    return list(found)
-        return list(found)
+                names[path] = None
+                if len(names) >= MAX_FILES:
+                    return list(names)
+        return list(names)
 
     def symbol(self, view: View, occurrence: Occurrence) -> tuple[str, Symbol] | None:
         """The symbol and the source that introduces it; `None` for a word of the language."""
         symbol = occurrence.symbol
         if symbol.role is Role.NORM:
-            home = view.name if occurrence.introduces else view.home(symbol.name)
+            home = view.name if occurrence.introduces else view.source_of_norm(symbol.name)
             return None if home is None else (home, symbol)
         if not symbol.norm:
             return None
         if symbol.norm == occurrence.norm:
             return view.name, symbol
-        home = view.home(symbol.norm)  # a name of a norm that is called
+        home = view.source_of_norm(symbol.norm)  # a name of a norm that is called
         if home is None:
             return None
-        there = self.view(home).occurrences if home != view.name else view.occurrences
-        own = {(o.symbol.norm, o.symbol.name): o.symbol for o in there if o.introduces}
-        return home, introduced(occurrence, own)
+        home_occurrences = self.view(home).occurrences if home != view.name else view.occurrences
+        symbols = {
+            (o.symbol.norm, o.symbol.name): o.symbol for o in home_occurrences if o.introduces
+        }
+        return home, introduced(occurrence, symbols)
 
     def occurrences(self, home: str, symbol: Symbol) -> dict[str, list[Occurrence]]:
-        """Where a symbol stands, by source: also in those that call its norm."""
+        """The occurrences of a symbol by source, including sources that call its norm."""
         name = (symbol.norm, symbol.name)
-        found: dict[str, list[Occurrence]] = {}
-        for place in (home, *self.callers(home, symbol.norm or symbol.name)):
-            view = self.view(place)
+        occurrences_by_source: dict[str, list[Occurrence]] = {}
+        for source in (home, *self.callers(home, symbol.norm or symbol.name)):
+            view = self.view(source)
             alike = (o for o in view.occurrences if (o.symbol.norm, o.symbol.name) == name)
-            mine = [o for o in alike if self.symbol(view, o) == (home, symbol)]
-            if mine:
-                found[place] = mine
-        return found
+            same_symbol = [o for o in alike if self.symbol(view, o) == (home, symbol)]
+            if same_symbol:
+                occurrences_by_source[source] = same_symbol
+        return occurrences_by_source
 
     def callers(self, home: str, norm: str) -> list[str]:
-        """Other sources that can call a norm of this one; none if it is the library's."""
+        """Other sources that may call a norm of this source; none for a source of the library."""
         if home.startswith(LIBRARY):
             return []
         return [name for name in self.names() if name != home and self._mentions(name, norm)]
 
     def _mentions(self, name: str, norm: str) -> bool:
-        """Whether a text can use a name of another one, before it is read as a spec."""
+        """Whether a text may use a name of another one: a cheap test before it is parsed."""
         text = self.texts.get(name)
         if text is None:
             try:
@@ -192,9 +194,9 @@ class Project:
 
 
 def _specs_in(folder: str) -> Iterable[str]:
-    """The specs below a folder, without hidden folders and what is built."""
-    for place, folders, files in os.walk(folder):
+    """The specs below a folder, except in hidden folders and `node_modules`."""
+    for parent, folders, files in os.walk(folder):
         folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "node_modules")
         yield from (
-            Path(place, file).as_posix() for file in sorted(files) if file.endswith(".norm")
+            Path(parent, file).as_posix() for file in sorted(files) if file.endswith(".norm")
         )

@@ -1,4 +1,4 @@
-"""The protocol around the answers: documents in, answers out. It holds no knowledge of specs."""
+"""The language server protocol: converts requests and answers. It knows nothing of specs."""
 
 from __future__ import annotations
 
@@ -53,61 +53,61 @@ SEVERITIES: Mapping[Severity, types.DiagnosticSeverity] = {
 
 
 class SpecServer(LanguageServer):
-    """The server with the specs that its editor has open."""
+    """The server of one editor, with the specs that are open there."""
 
     def __init__(self) -> None:
         super().__init__(
             "metanorm", __version__, text_document_sync_kind=types.TextDocumentSyncKind.Full
         )
         self.project = Project()
-        self.pulls = False  # whether the editor asks for diagnostics itself
+        self.pulls_diagnostics = False  # whether the editor requests diagnostics
 
-    # ---- between the protocol and the compiler
+    # ---- conversions
 
     def view(self, uri: str) -> View:
-        """The spec behind an address."""
+        """The view of the spec with a URI."""
         return self.project.view(name_of(uri))
 
     def positions(self, source: Source) -> Positions:
-        """Positions in a text as this editor counts them."""
+        """The converter of positions for a text."""
         encoding = self.workspace.position_encoding
         text = self.project.texts.get(source.name, "")
         return Positions(source, encoding or types.PositionEncodingKind.Utf16, text[:1] == "\ufeff")
 
-    def asked(self, params: Any) -> tuple[View, int]:
-        """The spec and the character that a request is about."""
+    def view_and_offset(self, params: Any) -> tuple[View, int]:
+        """The view and the offset of a request."""
         view = self.view(params.text_document.uri)
         return view, self.positions(view.source).offset(params.position)
 
     def range(self, span: Span, sources: Mapping[str, Source]) -> types.Range:
-        """A span in any of these texts."""
+        """The range of a span in any of these texts."""
         source = sources.get(span.source) or Source.of(span.source, "")
         return self.positions(source).range(span)
 
     def location(self, span: Span, sources: Mapping[str, Source]) -> types.Location:
-        """A span with the address of its file."""
+        """The location of a span: the URI of its file and its range."""
         return types.Location(uri=uri_of(span.source), range=self.range(span, sources))
 
     def edits(self, view: View, edits: Iterable[actions.Edit]) -> list[types.TextEdit]:
-        """Edits of one text."""
+        """Edits of one text in types of the protocol."""
         ranges = ((self.range(edit.span, view.sources), edit.text) for edit in edits)
         return [types.TextEdit(range=range, new_text=text) for range, text in ranges]
 
     # ---- diagnostics
 
     def diagnostics(self, view: View) -> list[types.Diagnostic]:
-        """What is wrong with a spec; of what it uses, only where it uses it."""
-        found = view.findings.diagnostics
-        return [self.diagnostic(d, view) for d in found if d.primary.span.source == view.name]
+        """The diagnostics of a spec, without those inside files that it uses."""
+        diagnostics = view.findings.diagnostics
+        return [self.diagnostic(d, view) for d in diagnostics if d.primary.span.source == view.name]
 
-    def diagnostic(self, found: Diagnostic, view: View) -> types.Diagnostic:
-        """One diagnostic in the words of `metanorm check`."""
-        related = [self._related(label, view) for label in found.secondary]
-        lines = (found.message, found.primary.text, *found.notes, *found.helps)
+    def diagnostic(self, diagnostic: Diagnostic, view: View) -> types.Diagnostic:
+        """One diagnostic with the messages of `metanorm check`."""
+        related = [self._related(label, view) for label in diagnostic.secondary]
+        lines = (diagnostic.message, diagnostic.primary.text, *diagnostic.notes, *diagnostic.helps)
         return types.Diagnostic(
-            range=self.range(found.primary.span, view.sources),
-            severity=SEVERITIES[found.severity],
-            code=found.code,
+            range=self.range(diagnostic.primary.span, view.sources),
+            severity=SEVERITIES[diagnostic.severity],
+            code=diagnostic.code,
             source="metanorm",
             message="\n".join(line for line in lines if line),
             related_information=related or None,
@@ -117,18 +117,20 @@ class SpecServer(LanguageServer):
         location = self.location(label.span, view.sources)
         return types.DiagnosticRelatedInformation(location=location, message=label.text)
 
-    def changed(self, uri: str) -> None:
-        """Push what is wrong to an editor that does not ask, and have others look again."""
+    def send_diagnostics(self, uri: str) -> None:
+        """Push diagnostics to an editor that does not pull them; else let it pull again."""
         name = name_of(uri)
         view = self.project.view(name)
-        others = self.project.users(name)
-        if not self.pulls:
-            for shown in (view, *map(self.project.view, others)):
-                found = self.diagnostics(shown)
+        users = self.project.users(name)
+        if not self.pulls_diagnostics:
+            for changed_view in (view, *map(self.project.view, users)):
+                diagnostics = self.diagnostics(changed_view)
                 self.text_document_publish_diagnostics(
-                    types.PublishDiagnosticsParams(uri=uri_of(shown.name), diagnostics=found)
+                    types.PublishDiagnosticsParams(
+                        uri=uri_of(changed_view.name), diagnostics=diagnostics
+                    )
                 )
-        elif others and self._refreshes():
+        elif users and self._refreshes():
             self.workspace_diagnostic_refresh(None)
 
     def _refreshes(self) -> bool:
@@ -138,20 +140,20 @@ class SpecServer(LanguageServer):
 
 
 def name_of(uri: str) -> str:
-    """The name of the source behind an address: its path, or the address where it is no file."""
+    """The name of the source with a URI: its path, or the URI if that is no file."""
     path = to_fs_path(uri)
     return Path(path).as_posix() if path else uri
 
 
 def uri_of(name: str) -> str:
-    """The address of a source."""
+    """The URI of a source."""
     if "://" in name or name.startswith("untitled:"):
         return name
     return from_fs_path(names.path_of_source(name)) or name
 
 
 def request_failed(reason: object) -> JsonRpcException:
-    """The error of a request that cannot be answered, which the editor shows."""
+    """The error for a request that cannot be answered. The editor shows it."""
     return JsonRpcException(message=str(reason), code=types.LSPErrorCodes.RequestFailed)
 
 
@@ -165,30 +167,30 @@ server = SpecServer()
 def on_initialized(ls: SpecServer, params: types.InitializedParams) -> None:
     """Note what the editor can do, and its folders."""
     document = ls.client_capabilities.text_document
-    ls.pulls = document is not None and document.diagnostic is not None
+    ls.pulls_diagnostics = document is not None and document.diagnostic is not None
     ls.project.folders = [name_of(uri) for uri in ls.workspace.folders]
 
 
 @server.feature(types.TEXT_DOCUMENT_DID_OPEN)
 def on_open(ls: SpecServer, params: types.DidOpenTextDocumentParams) -> None:
-    """A document stands for its file from now on."""
-    ls.project.put(name_of(params.text_document.uri), params.text_document.text)
-    ls.changed(params.text_document.uri)
+    """A document replaces its file from now on."""
+    ls.project.set_document(name_of(params.text_document.uri), params.text_document.text)
+    ls.send_diagnostics(params.text_document.uri)
 
 
 @server.feature(types.TEXT_DOCUMENT_DID_CHANGE)
 def on_change(ls: SpecServer, params: types.DidChangeTextDocumentParams) -> None:
-    """A document has another text."""
+    """The text of a document has send_diagnostics."""
     uri = params.text_document.uri
-    ls.project.put(name_of(uri), ls.workspace.get_text_document(uri).source)
-    ls.changed(uri)
+    ls.project.set_document(name_of(uri), ls.workspace.get_text_document(uri).source)
+    ls.send_diagnostics(uri)
 
 
 @server.feature(types.TEXT_DOCUMENT_DID_CLOSE)
 def on_close(ls: SpecServer, params: types.DidCloseTextDocumentParams) -> None:
-    """The file counts again; an editor that is pushed to forgets what was wrong."""
-    ls.project.drop(name_of(params.text_document.uri))
-    if not ls.pulls:
+    """The file on disk counts again. Pushed diagnostics are cleared."""
+    ls.project.close_document(name_of(params.text_document.uri))
+    if not ls.pulls_diagnostics:
         ls.text_document_publish_diagnostics(
             types.PublishDiagnosticsParams(uri=params.text_document.uri, diagnostics=[])
         )
@@ -196,10 +198,10 @@ def on_close(ls: SpecServer, params: types.DidCloseTextDocumentParams) -> None:
 
 @server.feature(types.WORKSPACE_DID_CHANGE_WATCHED_FILES)
 def on_files_changed(ls: SpecServer, params: types.DidChangeWatchedFilesParams) -> None:
-    """Files changed on disk."""
-    ls.project.forget()
+    """Files send_diagnostics on disk."""
+    ls.project.clear_views()
     for name in list(ls.project.texts):
-        ls.changed(uri_of(name))
+        ls.send_diagnostics(uri_of(name))
 
 
 @server.feature(
@@ -209,23 +211,23 @@ def on_files_changed(ls: SpecServer, params: types.DidChangeWatchedFilesParams) 
 def on_diagnostics(
     ls: SpecServer, params: types.DocumentDiagnosticParams
 ) -> types.RelatedFullDocumentDiagnosticReport:
-    """What is wrong with a spec, for an editor that asks."""
-    found = ls.diagnostics(ls.view(params.text_document.uri))
-    return types.RelatedFullDocumentDiagnosticReport(items=found)
+    """The diagnostics of a spec, for an editor that pulls_diagnostics them."""
+    diagnostics = ls.diagnostics(ls.view(params.text_document.uri))
+    return types.RelatedFullDocumentDiagnosticReport(items=diagnostics)
 
 
-# ---- at a place
+# ---- requests at a position
 
 
 @server.feature(types.TEXT_DOCUMENT_HOVER)
 def on_hover(ls: SpecServer, params: types.HoverParams) -> types.Hover | None:
-    """What is at a place."""
-    view, offset = ls.asked(params)
-    found = hover.hover(ls.project, view, offset)
-    if found is None:
+    """The hover text at a position."""
+    view, offset = ls.view_and_offset(params)
+    answer = hover.hover(ls.project, view, offset)
+    if answer is None:
         return None
-    text = types.MarkupContent(kind=types.MarkupKind.Markdown, value=found.markdown)
-    return types.Hover(contents=text, range=ls.range(found.span, view.sources))
+    text = types.MarkupContent(kind=types.MarkupKind.Markdown, value=answer.markdown)
+    return types.Hover(contents=text, range=ls.range(answer.span, view.sources))
 
 
 @server.feature(
@@ -233,12 +235,12 @@ def on_hover(ls: SpecServer, params: types.HoverParams) -> types.Hover | None:
     types.CompletionOptions(trigger_characters=[".", ":", "[", "(", '"']),
 )
 def on_completion(ls: SpecServer, params: types.CompletionParams) -> types.CompletionList:
-    """What may stand at a place."""
-    view, offset = ls.asked(params)
+    """The completions at a position."""
+    view, offset = ls.view_and_offset(params)
     items = [
         types.CompletionItem(
             label=item.text.rstrip(" =:"),
-            kind=ITEM_KINDS[item.sort],
+            kind=ITEM_KINDS[item.kind],
             detail=item.detail or None,
             documentation=item.meaning or None,
             insert_text=item.text,
@@ -250,35 +252,35 @@ def on_completion(ls: SpecServer, params: types.CompletionParams) -> types.Compl
 
 @server.feature(types.TEXT_DOCUMENT_DEFINITION)
 def on_definition(ls: SpecServer, params: types.DefinitionParams) -> list[types.Location]:
-    """Where a name is introduced."""
-    view, offset = ls.asked(params)
+    """The definitions of a name."""
+    view, offset = ls.view_and_offset(params)
     spans = names.definition(ls.project, view, offset)
     return [ls.location(span, ls.project.view(span.source).sources) for span in spans]
 
 
 @server.feature(types.TEXT_DOCUMENT_REFERENCES)
 def on_references(ls: SpecServer, params: types.ReferenceParams) -> list[types.Location]:
-    """Where a name is used."""
-    view, offset = ls.asked(params)
-    found = names.references(ls.project, view, offset)
-    wanted = [o.span for o in found if params.context.include_declaration or not o.introduces]
-    return [ls.location(span, ls.project.view(span.source).sources) for span in wanted]
+    """The references to a name."""
+    view, offset = ls.view_and_offset(params)
+    occurrences = names.references(ls.project, view, offset)
+    spans = [o.span for o in occurrences if params.context.include_declaration or not o.introduces]
+    return [ls.location(span, ls.project.view(span.source).sources) for span in spans]
 
 
 @server.feature(types.TEXT_DOCUMENT_DOCUMENT_HIGHLIGHT)
 def on_highlight(
     ls: SpecServer, params: types.DocumentHighlightParams
 ) -> list[types.DocumentHighlight]:
-    """Where a name stands in this text."""
-    view, offset = ls.asked(params)
-    found = names.highlights(view, offset)
-    return [types.DocumentHighlight(range=ls.range(o.span, view.sources)) for o in found]
+    """The occurrences of a name in this text."""
+    view, offset = ls.view_and_offset(params)
+    occurrences = names.highlights(view, offset)
+    return [types.DocumentHighlight(range=ls.range(o.span, view.sources)) for o in occurrences]
 
 
 @server.feature(types.TEXT_DOCUMENT_PREPARE_RENAME)
 def on_prepare_rename(ls: SpecServer, params: types.PrepareRenameParams) -> types.Range:
-    """The name that can be renamed at a place."""
-    view, offset = ls.asked(params)
+    """The range of the name at a position, if it can be renamed."""
+    view, offset = ls.view_and_offset(params)
     try:
         return ls.range(names.renamable_name(ls.project, view, offset).span, view.sources)
     except names.CannotRename as reason:
@@ -287,14 +289,14 @@ def on_prepare_rename(ls: SpecServer, params: types.PrepareRenameParams) -> type
 
 @server.feature(types.TEXT_DOCUMENT_RENAME, types.RenameOptions(prepare_provider=True))
 def on_rename(ls: SpecServer, params: types.RenameParams) -> types.WorkspaceEdit:
-    """Every place of a name, renamed."""
-    view, offset = ls.asked(params)
+    """The edits that rename a name everywhere."""
+    view, offset = ls.view_and_offset(params)
     try:
-        places = names.rename(ls.project, view, offset, params.new_name)
+        spans_by_source = names.rename(ls.project, view, offset, params.new_name)
     except names.CannotRename as reason:
         raise request_failed(reason) from reason
     changes: dict[str, Sequence[types.TextEdit]] = {}
-    for name, spans in places.items():
+    for name, spans in spans_by_source.items():
         edits = (actions.Edit(span, params.new_name) for span in spans)
         changes[uri_of(name)] = ls.edits(ls.project.view(name), edits)
     return types.WorkspaceEdit(changes=changes)
@@ -308,37 +310,37 @@ def on_rename(ls: SpecServer, params: types.RenameParams) -> types.WorkspaceEdit
     types.CodeActionOptions(code_action_kinds=[types.CodeActionKind.QuickFix, FIX_ALL]),
 )
 def on_code_action(ls: SpecServer, params: types.CodeActionParams) -> list[types.CodeAction]:
-    """What can be done about a part of a text."""
+    """The code actions for a range."""
     uri = params.text_document.uri
     view = ls.view(uri)
-    wanted = params.context.only
-    found: list[types.CodeAction] = []
-    if wanted is None or any(kind in ("", "quickfix") for kind in wanted):
+    kinds = params.context.only
+    code_actions: list[types.CodeAction] = []
+    if kinds is None or any(kind in ("", "quickfix") for kind in kinds):
         for action in actions.actions(view, ls.positions(view.source).span(params.range)):
-            mistake = action.diagnostic
-            found.append(
+            diagnostic = action.diagnostic
+            code_actions.append(
                 types.CodeAction(
                     title=action.title,
                     kind=types.CodeActionKind.QuickFix,
                     is_preferred=action.is_preferred or None,
-                    diagnostics=[ls.diagnostic(mistake, view)] if mistake else None,
+                    diagnostics=[ls.diagnostic(diagnostic, view)] if diagnostic else None,
                     edit=types.WorkspaceEdit(changes={uri: ls.edits(view, action.edits)}),
                 )
             )
     edits = actions.safe_fix_edits(view)
-    asked = wanted is None or any(
-        kind == FIX_ALL or FIX_ALL.startswith(f"{kind}.") for kind in wanted
+    wants_fix_all = kinds is None or any(
+        kind == FIX_ALL or FIX_ALL.startswith(f"{kind}.") for kind in kinds
     )
-    if edits and asked:
+    if edits and wants_fix_all:
         edit = types.WorkspaceEdit(changes={uri: ls.edits(view, edits)})
         title = "make every safe fix in this file"
-        found.append(types.CodeAction(title=title, kind=FIX_ALL, edit=edit))
-    return found
+        code_actions.append(types.CodeAction(title=title, kind=FIX_ALL, edit=edit))
+    return code_actions
 
 
 @server.feature(types.TEXT_DOCUMENT_FORMATTING)
 def on_formatting(ls: SpecServer, params: types.DocumentFormattingParams) -> list[types.TextEdit]:
-    """The layout of `metanorm fmt`."""
+    """The edits of `metanorm fmt`."""
     view = ls.view(params.text_document.uri)
     return ls.edits(view, actions.formatting_edits(view))
 
@@ -348,35 +350,35 @@ def on_formatting(ls: SpecServer, params: types.DocumentFormattingParams) -> lis
 
 @server.feature(types.TEXT_DOCUMENT_SEMANTIC_TOKENS_FULL, LEGEND)
 def on_semantic_tokens(ls: SpecServer, params: types.SemanticTokensParams) -> types.SemanticTokens:
-    """What each name is; each place relative to the one before, as the protocol has it."""
+    """The tokens of all names, each position relative to the one before, as the protocol asks."""
     view = ls.view(params.text_document.uri)
     positions = ls.positions(view.source)
     data: list[int] = []
     line = column = 0
-    for name in display.semantic_tokens(view):
-        place = positions.position(name.span.start)
-        column = 0 if place.line != line else column
-        modifiers = name.introduces + 2 * name.of_language
-        type = TOKEN_TYPES.index(name.type)
-        length = positions.length(name.span)
-        data += (place.line - line, place.character - column, length, type, modifiers)
-        line, column = place.line, place.character
+    for token in display.semantic_tokens(view):
+        position = positions.position(token.span.start)
+        column = 0 if position.line != line else column
+        modifiers = token.introduces + 2 * token.of_language
+        token_type = TOKEN_TYPES.index(token.type)
+        length = positions.length(token.span)
+        data += (position.line - line, position.character - column, length, token_type, modifiers)
+        line, column = position.line, position.character
     return types.SemanticTokens(data=data)
 
 
 @server.feature(types.TEXT_DOCUMENT_INLAY_HINT)
 def on_inlay_hints(ls: SpecServer, params: types.InlayHintParams) -> list[types.InlayHint]:
-    """Axes that the text does not say."""
+    """The inferred axes in a range."""
     view = ls.view(params.text_document.uri)
     positions = ls.positions(view.source)
-    found = display.hints(view, positions.span(params.range))
+    axes_hints = display.hints(view, positions.span(params.range))
     return [
         types.InlayHint(
             position=positions.position(hint.offset),
             label=hint.text,
             kind=types.InlayHintKind.Type,
         )
-        for hint in found
+        for hint in axes_hints
     ]
 
 
@@ -384,7 +386,7 @@ def on_inlay_hints(ls: SpecServer, params: types.InlayHintParams) -> list[types.
 def on_document_symbols(
     ls: SpecServer, params: types.DocumentSymbolParams
 ) -> list[types.DocumentSymbol]:
-    """The norms of a text and what they introduce."""
+    """The outline: norms and the names that they introduce."""
     view = ls.view(params.text_document.uri)
 
     def symbol(entry: display.OutlineEntry) -> types.DocumentSymbol:
@@ -403,35 +405,35 @@ def on_document_symbols(
 @server.thread()
 @server.feature(types.TEXT_DOCUMENT_CODE_LENS, types.CodeLensOptions(resolve_provider=False))
 def on_code_lens(ls: SpecServer, params: types.CodeLensParams) -> list[types.CodeLens]:
-    """Above each norm: what computes the same, and the picture of its pools."""
+    """The lenses above each norm: equal norms, and the picture of its pools."""
     uri = params.text_document.uri
     view = ls.view(uri)
-    found: list[types.CodeLens] = []
+    code_lenses: list[types.CodeLens] = []
     for norm in view.checked:
-        place = ls.range(norm.norm.name.span, view.sources)
+        norm_range = ls.range(norm.norm.name.span, view.sources)
         show = types.Command(
             title="show pools", command=SHOW_POOLS, arguments=[uri, norm.norm.name.name]
         )
-        found.append(types.CodeLens(range=place, command=show))
+        code_lenses.append(types.CodeLens(range=norm_range, command=show))
         for equal in lenses.equal_norms(norm):
-            said = types.Command(title=f"equals {equal}", command="")
-            found.append(types.CodeLens(range=place, command=said))
-    return found
+            equal_command = types.Command(title=f"equals {equal}", command="")
+            code_lenses.append(types.CodeLens(range=norm_range, command=equal_command))
+    return code_lenses
 
 
 @server.thread()
 @server.command(SHOW_POOLS)
 def show_pools(ls: SpecServer, uri: str, norm: str) -> str:
-    """Draw what a norm pools; the editor opens the picture. Returns its address."""
+    """Draw what a norm pools; the editor opens the picture. Returns its URI."""
     try:
         path = lenses.write_picture(ls.view(uri), norm)
     except lenses.CannotShow as reason:
         raise request_failed(reason) from reason
-    address = from_fs_path(str(path)) or ""
+    picture_uri = from_fs_path(str(path)) or ""
     window = ls.client_capabilities.window
     if window is not None and window.show_document is not None:
-        ls.window_show_document(types.ShowDocumentParams(uri=address, external=True))
-    return address
+        ls.window_show_document(types.ShowDocumentParams(uri=picture_uri, external=True))
+    return picture_uri
 
 
 def main() -> None:

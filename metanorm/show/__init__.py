@@ -1,1 +1,1 @@
-"""Pictures of what a norm pools."""
+"""Pictures of the pools of a norm."""

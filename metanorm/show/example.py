@@ -1,4 +1,4 @@
-"""A small call of a norm, for pictures: short axes, two graphs, masks with gaps, fading matrices.
+"""A small example call of a norm, for pictures: short axes, two graphs, periodic masks.
 
 Everything follows from the program, and nothing is random.
 """
@@ -37,9 +37,9 @@ from metanorm.oracle.initial import identity
 F64 = torch.float64
 NODES = 8  # five in one graph, three in another
 LENGTHS = ((6,), (5, 7), (4, 6, 7), (3, 4, 6, 7))  # of the axes of an input, by their number
-MAX_LENGTH = 12  # of lengths that a spec fixes
+MAX_LENGTH = 12  # of an axis whose length a spec fixes
 MAX_POOL_ELEMENTS = 2048  # of a pool: the oracle's matrices are dense
-DEFAULT_LENGTH = 2  # classes, modes and whatever else an input does not have
+DEFAULT_LENGTH = 2  # of axes that no input has, such as classes and modes
 
 
 class CannotDraw(Exception):
@@ -47,16 +47,16 @@ class CannotDraw(Exception):
 
 
 def example(program: Program) -> tuple[Program, Call]:
-    """A norm made small, and a call of it in training mode.
+    """A norm with short axes, and a call of it in training mode.
 
-    Raises `CannotDraw` where its pools are large whatever the lengths of free axes.
+    Raises `CannotDraw` if its pools are large whatever the lengths of free axes.
     """
     small = _Example(_with_short_loops(program))
     return small.small, small.call()
 
 
 def nested_lets(body: tuple[Let, ...]) -> Iterator[Let]:
-    """All bindings, those inside a `repeat` after it."""
+    """All lets, those inside a `repeat` after it."""
     for let in body:
         yield let
         if isinstance(let.op, Repeat):
@@ -64,7 +64,7 @@ def nested_lets(body: tuple[Let, ...]) -> Iterator[Let]:
 
 
 def _with_short_loops(program: Program) -> Program:
-    """The norm with two times round for each `repeat`."""
+    """The norm with two iterations of each `repeat`."""
     body = tuple(
         replace(let, op=replace(let.op, count=Const(2))) if isinstance(let.op, Repeat) else let
         for let in program.body
@@ -73,7 +73,7 @@ def _with_short_loops(program: Program) -> Program:
 
 
 class _Example:
-    """The norm as `small`: lengths that a spec fixes are short as well."""
+    """Builds the example. In the program `small`, even lengths that the spec fixes are short."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -87,7 +87,7 @@ class _Example:
         self.numbers = {a.name: self._number(a) for a in program.arguments if a.type == "int"}
         self.lengths: dict[str, int] = {}
         self._measure()
-        fixed = {name: Const(self.lengths[name]) for name in self._long()}
+        fixed = {name: Const(self.lengths[name]) for name in self._long_fixed_axes()}
         self.small = replace(
             program,
             axes=tuple(replace(a, size=fixed.get(a.name, a.size)) for a in program.axes),
@@ -109,7 +109,7 @@ class _Example:
                 if math.prod(self.lengths[axis] for axis in axes) > MAX_POOL_ELEMENTS:
                     raise CannotDraw(f"a pool of {let.name} holds too many elements")
 
-    def _long(self) -> set[str]:
+    def _long_fixed_axes(self) -> set[str]:
         sizes = {a.name: a.size for a in self.program.axes if isinstance(a.size, Const)}
         return {name for name, size in sizes.items() if size.value > MAX_LENGTH}
 
@@ -128,7 +128,7 @@ class _Example:
     # ---- numbers and lengths
 
     def _number(self, argument: Argument) -> int:
-        """Windows of three, keys of four channels in two parts, and two of everything else."""
+        """Three for widths of windows, four for lengths of axes that are split, else two."""
         widths = [m.width for _, m in self.matrices if isinstance(m, (Window, Causal)) and m.width]
         if any(argument.name in _hyperparameter_names(width) for width in widths):
             return 3
@@ -156,16 +156,16 @@ class _Example:
         return length
 
     def _free(self, name: str) -> int:
-        """A length that nothing decides, but for what it must be a multiple of."""
+        """The length of a free axis: small, and a multiple of what its checks require."""
         if self._holds_graphs(name):
             return NODES
         dims = next((i.dims for i in self.program.inputs if name in i.dims), ())
         length = LENGTHS[len(dims) - 1][dims.index(name)] if 0 < len(dims) <= 4 else DEFAULT_LENGTH
-        known = {a.name: 1.0 for a in self.program.arguments if a.type == "size"}
+        sizes = {a.name: 1.0 for a in self.program.arguments if a.type == "size"}
         divisor = math.lcm(
             1,
             *(
-                max(1, int(evaluate(c.by, {**known, **self.numbers}, self.lengths)))
+                max(1, int(evaluate(c.by, {**sizes, **self.numbers}, self.lengths)))
                 for c in self.program.checks
                 if isinstance(c, Divisible) and c.axis == name
             ),
@@ -173,10 +173,12 @@ class _Example:
         return -(-length // divisor) * divisor
 
     def _holds_graphs(self, name: str) -> bool:
-        own = {i.name for i in self.program.inputs if i.sort == "index" and i.table is None}
+        graph_indices = {
+            i.name for i in self.program.inputs if i.sort == "index" and i.table is None
+        }
         edges = {i.dims[0] for i in self.program.inputs if i.sort == "edges"}
         return name in edges or any(
-            axis == name and isinstance(matrix, ByIndex) and matrix.index in own
+            axis == name and isinstance(matrix, ByIndex) and matrix.index in graph_indices
             for axis, matrix in self.matrices
         )
 
@@ -204,13 +206,13 @@ class _Example:
         if decl.sort == "matrix":
             return decaying_matrix(shape[0])
         count = math.prod(shape)
-        place = torch.arange(count)
+        positions = torch.arange(count)
         if decl.sort == "index":
             groups = self.lengths[decl.table] if decl.table else 0
-            cells = place % groups if groups else graph_of_node(count)
+            cells = positions % groups if groups else graph_of_node(count)
             return cells.reshape(shape)
         if decl.sort == "whole":
-            return 1 + place.reshape(shape) % 4
+            return 1 + positions.reshape(shape) % 4
         if decl.sort == "mask":
             return periodic_mask(shape)
         return wave_values(shape)
@@ -225,9 +227,9 @@ def _shape(dims: tuple[str, ...], env: CallEnvironment) -> list[int]:
 
 
 def _initial_value(decl: ParamDecl | BufferDecl, env: CallEnvironment) -> Tensor:
-    """What a parameter or a buffer begins with; one, where the weight would say it.
+    """The initial value of a parameter or a buffer; one if it is computed from the weight.
 
-    In the place of random numbers stand waves as far apart, so that a picture can be drawn again.
+    Waves of the same spread replace random numbers, so that pictures are reproducible.
     """
     shape = _shape(decl.dims, env)
     if isinstance(decl.init, Draw):
@@ -242,12 +244,12 @@ def _initial_value(decl: ParamDecl | BufferDecl, env: CallEnvironment) -> Tensor
 
 
 def graph_of_node(nodes: int) -> Tensor:
-    """Which graph each node is in."""
+    """The graph of each node."""
     return (torch.arange(nodes) >= nodes * 5 // 8).long()
 
 
 def ring_edges(nodes: int) -> Tensor:
-    """The edges of two graphs, in both directions: a ring with a chord, and a ring."""
+    """The edges of two graphs in both directions, shape [2, E]: a ring with a chord, and a ring."""
     first = int((graph_of_node(nodes) == 0).sum())
     pairs = [(i, (i + 1) % first) for i in range(first)]
     pairs += [(first + i, first + (i + 1) % (nodes - first)) for i in range(nodes - first)]
@@ -256,31 +258,33 @@ def ring_edges(nodes: int) -> Tensor:
 
 
 def periodic_mask(shape: list[int]) -> Tensor:
-    """A mask that leaves every third element out."""
+    """A mask that excludes every third element."""
     return (torch.arange(math.prod(shape)) % 3 != 1).reshape(shape)
 
 
 def wave_values(shape: list[int]) -> Tensor:
-    """Positive numbers that differ from place to place, and from sample to sample."""
-    place = torch.arange(math.prod(shape), dtype=F64)
-    return (0.5 * torch.sin(1.7 * place + 0.4) + 0.8 * torch.sin(0.13 * place) + 1.5).reshape(shape)
+    """Positive numbers that differ between positions and between samples."""
+    positions = torch.arange(math.prod(shape), dtype=F64)
+    return (
+        0.5 * torch.sin(1.7 * positions + 0.4) + 0.8 * torch.sin(0.13 * positions) + 1.5
+    ).reshape(shape)
 
 
 def decaying_matrix(n: int) -> Tensor:
-    """A matrix in which near positions count more than far ones."""
-    place = torch.arange(n, dtype=F64)
-    return 0.5 ** (place[:, None] - place[None, :]).abs()
+    """A matrix [n, n] in which near positions count more than far ones."""
+    positions = torch.arange(n, dtype=F64)
+    return 0.5 ** (positions[:, None] - positions[None, :]).abs()
 
 
 def pool_numbers(program: Program) -> dict[str, int]:
-    """The numbers of the example that pools are made with."""
-    made = _Example(program)
+    """The values of the hyperparameters that shape pools in the example."""
+    built_example = _Example(program)
     used: set[str] = set()
-    for _, matrix in made.matrices:
+    for _, matrix in built_example.matrices:
         for part in ("count", "size", "width"):
             scalar = getattr(matrix, part, None)
             used |= _hyperparameter_names(scalar) if scalar is not None else set()
     for axis in program.axes:
-        whole = any(axis.name in other.parts for other in program.axes)
-        used |= _hyperparameter_names(axis.size) if whole and axis.size is not None else set()
-    return {name: number for name, number in made.numbers.items() if name in used}
+        is_part = any(axis.name in other.parts for other in program.axes)
+        used |= _hyperparameter_names(axis.size) if is_part and axis.size is not None else set()
+    return {name: number for name, number in built_example.numbers.items() if name in used}

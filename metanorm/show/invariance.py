@@ -1,8 +1,8 @@
-"""What may happen to the first input of a norm without its output noticing.
+"""Changes of the first input that leave the output of a norm as it is.
 
-Tried on the small example, in training mode, by the oracle: not proven, but nothing is said that
-does not hold there. Inputs are tried at two magnitudes: what is saturated at the one reacts at the
-other. Differences that an `eps` makes are allowed.
+They are tested on the small example, in training mode, by the oracle: that is no proof, but no
+reported invariance fails there. Inputs have two magnitudes, since a function may saturate at one.
+Differences that an `eps` makes are tolerated.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ F64 = torch.float64
 MAGNITUDES_AND_TOLERANCES = (
     (0.3, 1e-2),
     (3.0, 2e-3),
-)  # magnitudes, and how far outputs may be apart
+)  # of inputs, with the tolerance of outputs
 
 Change = Callable[[Tensor, Tensor, float], Tensor]  # of an input, by numbers, at a magnitude
 
@@ -33,13 +33,13 @@ CHANGES: Mapping[str, Change] = {
     "shifting": lambda x, numbers, magnitude: x + 2 * magnitude * numbers,
 }
 
-ChangedAxes = tuple[str, ...]  # for what there is a number of its own: axes or their cells
+ChangedAxes = tuple[str, ...]  # the axes or cells that have a number each
 
 
 def invariances(program: Program) -> dict[str, tuple[ChangedAxes, ...]]:
-    """For `scaling` and `shifting`, the finest ways in which the first input may be changed.
+    """For `scaling` and `shifting`, the finest changes that leave the output as it is.
 
-    `("N", "C")` stands for a number for each position of N and C, `()` for a single number.
+    `("N", "C")` means a number for each position of N and C, `()` a single number.
     """
     trial = _Trial(program)
     if not trial.reacts():
@@ -48,8 +48,8 @@ def invariances(program: Program) -> dict[str, tuple[ChangedAxes, ...]]:
 
 
 @dataclass(frozen=True)
-class _Labelling:
-    """How an axis is told apart: which number each of its positions gets."""
+class _Partition:
+    """A partition of an axis: the cell of each position. All positions of a cell get one number."""
 
     label: str
     cells: Tensor
@@ -63,14 +63,14 @@ class _Trial:
         self.first = self.program.inputs[0]
         space = self.values.space
         self.leaves = [leaf for dim in self.first.dims for leaf in space.leaves(dim)]
-        self.ways = [self._ways(leaf) for leaf in self.leaves]
-        given = call.inputs[self.first.name]
-        assert given is not None
-        self.inputs = [given * magnitude for magnitude, _ in MAGNITUDES_AND_TOLERANCES]
+        self.partitions = [self._partitions(leaf) for leaf in self.leaves]
+        first_input = call.inputs[self.first.name]
+        assert first_input is not None
+        self.inputs = [first_input * magnitude for magnitude, _ in MAGNITUDES_AND_TOLERANCES]
         self.outputs = [self._output(x) for x in self.inputs]
 
-    def _ways(self, axis: str) -> list[_Labelling]:
-        """From one number for all positions to one for each; between them the cells of pools."""
+    def _partitions(self, axis: str) -> list[_Partition]:
+        """The partitions of an axis: all positions, cells of pools, single positions."""
         length = self.values.size(axis)
         label = f"*{axis}" if self.values.space[axis].variadic else axis
         matrices: list[Grouping] = []
@@ -78,59 +78,70 @@ class _Trial:
             if isinstance(let.op, (Pool, Count)):
                 pooled = [m for a, m in let.op.over if a == axis and isinstance(m, PARTITIONS)]
                 matrices += [m for m in pooled if m not in matrices]
-        ways = [_Labelling("", torch.zeros(length, dtype=torch.long))]
+        partitions = [_Partition("", torch.zeros(length, dtype=torch.long))]
         for matrix in matrices:
             dense, _ = pooling_matrix(matrix, length, self.values.env.grouping_data)
-            ways.append(_Labelling(f"{label}/{grouping_text(matrix)}", dense.argmax(dim=0)))
-        return [*ways, _Labelling(label, torch.arange(length))]
+            partitions.append(_Partition(f"{label}/{grouping_text(matrix)}", dense.argmax(dim=0)))
+        return [*partitions, _Partition(label, torch.arange(length))]
 
     def finest(self, change: Change) -> Iterator[ChangedAxes]:
-        """The ways that hold and of which no refinement does."""
+        """The invariant partitions of which no refinement is invariant."""
         start = (0,) * len(self.leaves)
-        if not self._holds(change, start):
+        if not self._is_invariant(change, start):
             return
-        done, queue = {start}, [start]
+        visited, queue = {start}, [start]
         while queue:
-            ways = queue.pop(0)
-            finer = list(self._finer(change, ways))
-            queue += [way for way in finer if way not in done]
-            done.update(finer)
-            if not finer:
-                yield self._named(ways)
+            partitions = queue.pop(0)
+            refined = list(self._refinements(change, partitions))
+            queue += [partition for partition in refined if partition not in visited]
+            visited.update(refined)
+            if not refined:
+                yield self._labels(partitions)
 
-    def _named(self, ways: tuple[int, ...]) -> ChangedAxes:
-        """Axes that a spec splits are whole again where all of their parts have numbers."""
+    def _labels(self, partitions: tuple[int, ...]) -> ChangedAxes:
+        """The labels of the partitions. A split axis is whole if all of its parts have numbers."""
         space = self.values.space
-        labels = {leaf: own[way].label for leaf, own, way in zip(self.leaves, self.ways, ways)}
-        told = [leaf for leaf, label in labels.items() if label]
-        each = space.unsplit([leaf for leaf in told if "/" not in labels[leaf]])
-        names = {space.leaves(name)[0]: name for name in each}
+        labels = {
+            leaf: axis_partitions[partition].label
+            for leaf, axis_partitions, partition in zip(self.leaves, self.partitions, partitions)
+        }
+        labelled = [leaf for leaf, label in labels.items() if label]
+        whole_axes = space.unsplit([leaf for leaf in labelled if "/" not in labels[leaf]])
+        names = {space.leaves(name)[0]: name for name in whole_axes}
         return tuple(
             f"*{names[leaf]}"
             if leaf in names and space[names[leaf]].variadic
             else names.get(leaf, labels[leaf])
-            for leaf in told
+            for leaf in labelled
             if leaf in names or "/" in labels[leaf]
         )
 
-    def _finer(self, change: Change, ways: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-        """The refinements that hold, of one axis: for each of its positions, else by its cells."""
-        for place, way in enumerate(ways):
-            each = len(self.ways[place]) - 1
-            for tried in ([each], range(1, each) if way == 0 else ()):
-                finer = [(*ways[:place], t, *ways[place + 1 :]) for t in tried if t > way]
-                found = [one for one in finer if self._holds(change, one)]
-                yield from found
-                if found:
+    def _refinements(
+        self, change: Change, partitions: tuple[int, ...]
+    ) -> Iterator[tuple[int, ...]]:
+        """The invariant refinements of one axis: by positions, else by cells."""
+        for position, partition in enumerate(partitions):
+            finest = len(self.partitions[position]) - 1
+            for choices in ([finest], range(1, finest) if partition == 0 else ()):
+                candidates = [
+                    (*partitions[:position], choice, *partitions[position + 1 :])
+                    for choice in choices
+                    if choice > partition
+                ]
+                invariant = [
+                    candidate for candidate in candidates if self._is_invariant(change, candidate)
+                ]
+                yield from invariant
+                if invariant:
                     break
 
-    def _holds(self, change: Change, ways: tuple[int, ...]) -> bool:
-        numbers = self._numbers(ways)
-        for x, before, (magnitude, most) in zip(
+    def _is_invariant(self, change: Change, partitions: tuple[int, ...]) -> bool:
+        numbers = self._numbers(partitions)
+        for x, before, (magnitude, tolerance) in zip(
             self.inputs, self.outputs, MAGNITUDES_AND_TOLERANCES
         ):
             after = self._output(change(x, numbers, magnitude))
-            if not bool((after - before).abs().max() <= most * before.abs().max()):
+            if not bool((after - before).abs().max() <= tolerance * before.abs().max()):
                 return False
         return True
 
@@ -143,12 +154,12 @@ class _Trial:
             for x, before in zip(self.inputs, self.outputs)
         )
 
-    def _numbers(self, ways: tuple[int, ...]) -> Tensor:
-        """Between -1 and 1, in the shape of the input."""
+    def _numbers(self, partitions: tuple[int, ...]) -> Tensor:
+        """Numbers between -1 and 1, one for each cell, in the shape of the input."""
         cell = torch.zeros((), dtype=torch.long)
-        for place, way in enumerate(ways):
-            own = self.ways[place][way].cells
-            cell = cell[..., None] * (int(own.max()) + 1) + own
+        for position, partition in enumerate(partitions):
+            cells = self.partitions[position][partition].cells
+            cell = cell[..., None] * (int(cells.max()) + 1) + cells
         return torch.sin(2.3 * cell.to(F64) + 1).reshape(self.inputs[0].shape)
 
     def _output(self, x: Tensor) -> Tensor:
@@ -157,9 +168,9 @@ class _Trial:
 
 
 def _away_from_initial(param: Tensor | None) -> Tensor | None:
-    """A parameter away from where it begins, for at the beginning much is the identity.
+    """A parameter away from its initial value, at which many norms are the identity.
 
-    What lies between zero and one stays there.
+    Values between zero and one stay there.
     """
     if param is None:
         return None

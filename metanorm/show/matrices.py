@@ -1,4 +1,4 @@
-"""The matrix of each edge as a small heat map, and between them the sign of their product."""
+"""Draws the matrix of each edge as a small heat map, with product signs between them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LABEL = 11.0
 
 
 def matrices(edges: Sequence[Edge]) -> DrawingPart:
-    """Row i says how much each position counts for position i; the chosen row has a frame."""
+    """The heat maps. Row i shows the weights of position i; the chosen row has a frame."""
     shapes: list[Shape] = []
     for rank, edge in enumerate(edges):
         x = rank * (SIDE + GAP)
@@ -28,15 +28,15 @@ def matrices(edges: Sequence[Edge]) -> DrawingPart:
 
 def _matrix(edge: Edge, x: float) -> Iterator[Shape]:
     side = SIDE / edge.length
-    most = float(edge.matrix.max()) or 1.0
-    places = list(product(range(edge.length), repeat=2))
-    tints = {place: share_opacity(float(edge.matrix[place]) / most) for place in places}
-    for row, column in sorted(places, key=lambda place: tints[place]):
+    largest = float(edge.matrix.max()) or 1.0
+    cells = list(product(range(edge.length), repeat=2))
+    tints = {cell: share_opacity(float(edge.matrix[cell]) / largest) for cell in cells}
+    for row, column in sorted(cells, key=lambda cell: tints[cell]):
         share = tints[row, column]
         colour, opacity = (POOLED, share) if share else (NEUTRAL, 0.08)
         yield _cell(x + column * side, 1 + row * side, side, colour, opacity)
-    frame = rectangle(x, round(1 + edge.chosen * side, 2), SIDE, round(side, 2), "").points
-    yield Polygon(frame, "", 0, CHOSEN, 1.6)
+    outline = rectangle(x, round(1 + edge.chosen * side, 2), SIDE, round(side, 2), "").points
+    yield Polygon(outline, "", 0, CHOSEN, 1.6)
     middle = x + SIDE / 2
     yield Words(middle, SIDE + LABEL + 4, edge.label, LABEL, "middle", mono=True, fill=INK)
 

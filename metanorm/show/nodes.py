@@ -1,4 +1,4 @@
-"""The rows of a table as the nodes of graphs, coloured by their pools."""
+"""Draws the rows of a table as nodes of graphs, coloured by their pools."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ GAP = 26.0
 
 
 def graph_drawing(nodes: Nodes, counts: Sequence[float], chosen: int) -> DrawingPart:
-    """The nodes of each graph on a ring. `counts` says how much each counts for the chosen one."""
+    """The nodes of each graph on a ring. `counts` is the weight of each for the chosen node."""
     components = _connected_components(len(counts), nodes)
     radii = [RINGS[0] if len(members) > 3 else RINGS[1] for members in components]
     width = max(radii) * 2 + 2 * DOT + 4
-    places: dict[int, Point] = {}
+    centres: dict[int, Point] = {}
     y = DOT + 2
     for members, radius in zip(components, radii):
         for rank, node in enumerate(members):
-            turn = 2 * math.pi * rank / len(members) - math.pi / 2
-            x = width / 2 + radius * math.cos(turn)
-            places[node] = (round(x, 1), round(y + radius + radius * math.sin(turn), 1))
+            angle = 2 * math.pi * rank / len(members) - math.pi / 2
+            x = width / 2 + radius * math.cos(angle)
+            centres[node] = (round(x, 1), round(y + radius + radius * math.sin(angle), 1))
         y += 2 * radius + GAP
-    shapes = [*_edge_shapes(nodes, places, chosen), *_node_shapes(nodes, places, counts, chosen)]
+    shapes = [*_edge_shapes(nodes, centres, chosen), *_node_shapes(nodes, centres, counts, chosen)]
     return DrawingPart(width, y - GAP + DOT + 2, tuple(shapes))
 
 
 def _connected_components(count: int, nodes: Nodes) -> list[list[int]]:
-    """Nodes that lines connect; all in one where there are no lines."""
+    """The connected components of the nodes; a single one without lines."""
     if not nodes.lines:
         return [list(range(count))]
     group = list(range(count))
@@ -54,20 +54,20 @@ def _connected_components(count: int, nodes: Nodes) -> list[list[int]]:
     return [[n for n in range(count) if group[n] == g] for g in sorted(set(group))]
 
 
-def _edge_shapes(nodes: Nodes, places: dict[int, Point], chosen: int) -> Iterator[Shape]:
-    """All lines, those that lead to the chosen node on top."""
+def _edge_shapes(nodes: Nodes, centres: dict[int, Point], chosen: int) -> Iterator[Shape]:
+    """All edges; those that lead to the chosen node are on top."""
     lines = [(a, b) for a, b in nodes.lines if not (nodes.directed and b == chosen)]
     for a, b in lines:
-        yield _edge_line(places[a], places[b], NEUTRAL, 1.2)
+        yield _edge_line(centres[a], centres[b], NEUTRAL, 1.2)
     if nodes.directed:
         for a, b in nodes.lines:
             if b == chosen:
-                yield _edge_line(places[a], places[b], POOLED, 2)
-                yield _arrow_head(places[a], places[b])
+                yield _edge_line(centres[a], centres[b], POOLED, 2)
+                yield _arrow_head(centres[a], centres[b])
 
 
 def _edge_line(start: Point, end: Point, colour: str, width: float) -> Line:
-    """From the rim of a dot to the rim of another."""
+    """A line from the rim of a dot to the rim of another."""
     x, y = _direction(start, end)
     first = (round(start[0] + x * DOT, 1), round(start[1] + y * DOT, 1))
     return Line(first, (round(end[0] - x * DOT, 1), round(end[1] - y * DOT, 1)), colour, width)
@@ -79,7 +79,7 @@ def _direction(start: Point, end: Point) -> Point:
 
 
 def _arrow_head(start: Point, end: Point) -> Polygon:
-    """A head that ends where the dot at `end` begins."""
+    """An arrow head that touches the dot at `end`."""
     x, y = _direction(start, end)
     tip = (end[0] - x * (DOT + 1), end[1] - y * (DOT + 1))
     base = (tip[0] - x * 8, tip[1] - y * 8)
@@ -88,10 +88,10 @@ def _arrow_head(start: Point, end: Point) -> Polygon:
 
 
 def _node_shapes(
-    nodes: Nodes, places: dict[int, Point], counts: Sequence[float], chosen: int
+    nodes: Nodes, centres: dict[int, Point], counts: Sequence[float], chosen: int
 ) -> Iterator[Shape]:
     others = sorted({p for p in nodes.pools if p != nodes.pools[chosen]}) if nodes.pools else []
-    for node, (x, y) in sorted(places.items()):
+    for node, (x, y) in sorted(centres.items()):
         colour, opacity = NEUTRAL, 0.35
         if counts[node]:
             colour, opacity = POOLED, 1.0
@@ -102,6 +102,6 @@ def _node_shapes(
 
 
 def row_weights(shares: Tensor) -> list[float]:
-    """How much each row counts."""
+    """The weight of each row: the sum of its shares."""
     total: list[float] = shares.reshape(len(shares), -1).abs().sum(1).tolist()
     return total

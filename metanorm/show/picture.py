@@ -1,4 +1,4 @@
-"""A norm as a picture: side by side its pools, each as a solid, its nodes, and its matrices."""
+"""Draws a norm: its pools side by side, each as a solid, with nodes and matrices."""
 
 from __future__ import annotations
 
@@ -38,22 +38,22 @@ INDENT = len("over ") * SMALL * MONO_WIDTH
 
 
 def picture(program: Program) -> Drawing:
-    """What a norm pools. A norm that pools nothing says so."""
-    found = pool_views(program)
-    panels = [_panel(pooled) for pooled in found] or [_panel_without_pools(no_pools_view(program))]
+    """The picture of the pools of a norm. A norm without pools is drawn as such."""
+    views = pool_views(program)
+    panels = [_panel(pooled) for pooled in views] or [_panel_without_pools(no_pools_view(program))]
     body = _rows(panels)
     head = Words(MARGIN, MARGIN + LARGE - 3, program.name, LARGE, bold=True)
-    legend = list(_legend(program, found))
+    legend = list(_legend(program, views))
     width = max(body.width, head.length, *(_right_edge(shape) for shape in legend)) + 2 * MARGIN
     top = MARGIN + LARGE + 16
     end = top + body.height
     shapes = [head, *translated(body.shapes, MARGIN, top), *translated(legend, MARGIN, end + 14)]
     height = end + (14 + max(_bottom_edge(shape) for shape in legend) if legend else 0) + MARGIN
-    return Drawing(round(width), round(height), tuple(shapes), _title(program.name, found))
+    return Drawing(round(width), round(height), tuple(shapes), _title(program.name, views))
 
 
 def translated(shapes: Sequence[Shape], x: float, y: float) -> Iterator[Shape]:
-    """The same shapes somewhere else."""
+    """The same shapes, moved by (x, y)."""
 
     def at(point: Point) -> Point:
         return (point[0] + x, point[1] + y)
@@ -73,7 +73,7 @@ def translated(shapes: Sequence[Shape], x: float, y: float) -> Iterator[Shape]:
 
 @dataclass(frozen=True)
 class _Panel:
-    """A pool in words, as a solid, and as matrices: one below the other."""
+    """A pool in words, as a solid, and as matrices, from top to bottom."""
 
     words: tuple[Words, ...]
     drawn: DrawingPart
@@ -81,7 +81,7 @@ class _Panel:
 
     @property
     def width(self) -> float:
-        """That of its widest part."""
+        """The width of the widest part."""
         lengths = (line.x + line.length for line in self.words)
         return max(MIN_PANEL_WIDTH, self.drawn.width, self.heat.width, *lengths)
 
@@ -118,12 +118,12 @@ def _text_line(text: str, size: float, bold: bool = False, mono: bool = False) -
 
 
 def _wrapped(lead: str, items: Sequence[str], mono: bool = False) -> list[Words]:
-    """Items joined by commas, on as many lines as they need."""
-    most = int(MAX_TEXT_WIDTH / (SMALL * (MONO_WIDTH if mono else SANS_WIDTH)))
+    """Items joined by commas, wrapped into lines."""
+    max_letters = int(MAX_TEXT_WIDTH / (SMALL * (MONO_WIDTH if mono else SANS_WIDTH)))
     lines = [f"{lead} {items[0]}"]
     for item in items[1:]:
         comma = "" if item.startswith(("where", "weighted")) else ","
-        if len(lines[-1]) + len(item) + 2 <= most:
+        if len(lines[-1]) + len(item) + 2 <= max_letters:
             lines[-1] += f"{comma} {item}"
         else:
             lines[-1] += comma
@@ -133,7 +133,7 @@ def _wrapped(lead: str, items: Sequence[str], mono: bool = False) -> list[Words]
 
 
 def _elements_drawing(pooled: PoolView) -> DrawingPart:
-    """The solid, and at its left the nodes that its rows are."""
+    """The solid, with the nodes of its rows on the left."""
     elements = solid(pooled.edges, pooled.shares)
     if pooled.nodes is None:
         return elements
@@ -152,7 +152,7 @@ def _elements_drawing(pooled: PoolView) -> DrawingPart:
 
 
 def _rows(panels: Sequence[_Panel]) -> DrawingPart:
-    """Panels from left to right, in rows of about equal length and columns of one width."""
+    """The panels in a grid: rows of about equal length, columns of one width."""
     count = -(-len(panels) // MAX_PANELS_IN_ROW)
     across = -(-len(panels) // count)
     rows = [panels[first : first + across] for first in range(0, len(panels), across)]
@@ -168,7 +168,7 @@ def _rows(panels: Sequence[_Panel]) -> DrawingPart:
 
 
 def _row(panels: Sequence[_Panel], lefts: Sequence[float]) -> DrawingPart:
-    """The lower ends of solids stand on one line, and so do the matrices below them."""
+    """A row of panels. The lower edges of solids are aligned, and the matrices below them."""
     head = max(panel.head for panel in panels) + 14
     floor = head + max(panel.drawn.height for panel in panels)
     shapes: list[Shape] = []
@@ -183,9 +183,9 @@ def _row(panels: Sequence[_Panel], lefts: Sequence[float]) -> DrawingPart:
     return DrawingPart(lefts[len(panels) - 1] + panels[-1].width, height, tuple(shapes))
 
 
-def _legend(program: Program, found: Sequence[PoolView]) -> Iterator[Shape]:
-    """What the colours mean, and the numbers of the example."""
-    if not found:
+def _legend(program: Program, views: Sequence[PoolView]) -> Iterator[Shape]:
+    """The meaning of the colours, and the hyperparameters of the example."""
+    if not views:
         return
     yield rectangle(0, 0, 10, 10, CHOSEN)
     first = Words(16, 9, "one element", SMALL)
@@ -194,9 +194,9 @@ def _legend(program: Program, found: Sequence[PoolView]) -> Iterator[Shape]:
     yield rectangle(x, 0, 10, 10, POOLED)
     yield Words(x + 16, 9, "what is pooled with it", SMALL)
     notes = ["Row i of a matrix: what counts for position i."]
-    if not all(pooled.counts_itself for pooled in found):
+    if not all(pooled.counts_itself for pooled in views):
         notes.append("Pale orange: the element does not count itself.")
-    if any(pooled.nodes is not None and len(set(pooled.nodes.pools)) > 1 for pooled in found):
+    if any(pooled.nodes is not None and len(set(pooled.nodes.pools)) > 1 for pooled in views):
         notes.append("Dots of other colours: nodes of other pools.")
     numbers = ", ".join(f"{name} = {value}" for name, value in pool_numbers(program).items())
     notes += [f"Drawn with {numbers}."] if numbers else []
@@ -214,8 +214,8 @@ def _bottom_edge(shape: Shape) -> float:
     return shape.y if isinstance(shape, Words) else 0.0
 
 
-def _title(name: str, found: Sequence[PoolView]) -> str:
-    if not found:
+def _title(name: str, views: Sequence[PoolView]) -> str:
+    if not views:
         return f"{name} pools nothing"
-    each = [f"{', '.join(p.statistics)} over {', '.join(p.over)}" for p in found]
+    each = [f"{', '.join(p.statistics)} over {', '.join(p.over)}" for p in views]
     return f"{name}: {'; '.join(each)}"

@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 
 from metanorm.show.shapes import Circle, Drawing, Line, Polygon, Words
 
-SCALE = 2  # pixels of the image for one of the drawing
+SCALE = 2  # pixels of the image for each pixel of the drawing
 POINTS = 72 / 100  # of type in a pixel of the drawing, at 100 pixels to the inch
 
 
 def png_from_drawing(drawing: Drawing) -> bytes:
-    """The bytes of a PNG file, on white, with two pixels for each one of the drawing."""
+    """The bytes of a PNG file, on white, with `SCALE` pixels for each pixel of the drawing."""
     figure = Figure(figsize=(drawing.width / 100, drawing.height / 100), dpi=100 * SCALE)
     FigureCanvasAgg(figure)  # draws into memory: there may be no screen
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, drawing.width), ylim=(drawing.height, 0))
@@ -28,8 +28,8 @@ def png_from_drawing(drawing: Drawing) -> bytes:
             case Circle(x, y, radius):
                 axes.add_patch(patches.Circle((x, y), radius, **_paint(shape), zorder=order))
             case Line(start, end, stroke, width):
-                places = list(zip(start, end))
-                axes.plot(*places, color=stroke, linewidth=width * POINTS, zorder=order)
+                coordinates = list(zip(start, end))
+                axes.plot(*coordinates, color=stroke, linewidth=width * POINTS, zorder=order)
             case Words(x, y, text, size):
                 family = "monospace" if shape.mono else "sans-serif"
                 axes.text(

@@ -1,6 +1,6 @@
-"""What each pool of a norm pools, for one chosen element of a small example.
+"""The pools of a norm on a small example, seen from one chosen element.
 
-All numbers are the oracle's: its dense matrices, and its weights and masks in a run of the norm.
+All numbers come from the oracle: its dense matrices, and its weights and masks in a run.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ MAX_POSITIONS = 16  # of an edge
 
 def pool_views(program: Program) -> list[PoolView]:
     """The pools behind the outputs of a norm, each once, in the order of the program."""
-    return _Pools(program).found()
+    return _Pools(program).views()
 
 
 def no_pools_view(program: Program) -> PoolView:
-    """The first input of a norm that pools nothing."""
-    return _Pools(program).nothing()
+    """The first input of a norm that pools without_pools."""
+    return _Pools(program).without_pools()
 
 
 class _Pools:
@@ -57,33 +57,33 @@ class _Pools:
             leaf for dim in self.program.inputs[0].dims for leaf in self.space.leaves(dim)
         )
 
-    def found(self) -> list[PoolView]:
-        """Statistics of equal pools come together; a count joins the first pool that it counts."""
-        together: dict[tuple[object, ...], list[Let]] = {}
+    def views(self) -> list[PoolView]:
+        """The views. Statistics over equal pools share one, and a count joins its pool."""
+        lets_by_pool: dict[tuple[object, ...], list[Let]] = {}
         counts: list[Let] = []
         for let in self._statistics():
             assert isinstance(let.op, (Pool, Count))
             if isinstance(let.op, Count):
                 counts.append(let)
             else:
-                own = self.values.types[let.op.value].axes
-                joined = tuple(self.oracle.joined(let.op, own)[0])
-                together.setdefault((*_pool_key(let.op), joined), []).append(let)
+                axes = self.values.types[let.op.value].axes
+                joined = tuple(self.oracle.joined(let.op, axes)[0])
+                lets_by_pool.setdefault((*_pool_key(let.op), joined), []).append(let)
         for let in counts:
             assert isinstance(let.op, Count)
-            same = [key for key in together if key[:3] == _pool_key(let.op)]
-            together.setdefault(same[0] if same else _pool_key(let.op), []).append(let)
-        return [self._pooled(lets) for lets in together.values()]
+            same = [key for key in lets_by_pool if key[:3] == _pool_key(let.op)]
+            lets_by_pool.setdefault(same[0] if same else _pool_key(let.op), []).append(let)
+        return [self._pooled(lets) for lets in lets_by_pool.values()]
 
     def _statistics(self) -> Iterator[Let]:
-        wanted = reachable(self.program, updates=False)
+        needed = reachable(self.program, updates=False)
         for top in self.program.body:
-            if top.name in wanted:
+            if top.name in needed:
                 for let in nested_lets((top,)):
                     if isinstance(let.op, (Pool, Count)):
                         yield let
 
-    def nothing(self) -> PoolView:
+    def without_pools(self) -> PoolView:
         edges = tuple(_truncated(edge) for edge in self._edges(self.first, {}))
         shares = torch.zeros([edge.length for edge in edges], dtype=F64)
         shares[tuple(edge.chosen for edge in edges)] = 1
@@ -92,8 +92,8 @@ class _Pools:
     def _pooled(self, lets: Sequence[Let]) -> PoolView:
         op = lets[0].op
         assert isinstance(op, (Pool, Count))
-        own = self.values.types[op.value].axes if isinstance(op, Pool) else ()
-        joined, kept = self.oracle.joined(op, own)
+        axes = self.values.types[op.value].axes if isinstance(op, Pool) else ()
+        joined, kept = self.oracle.joined(op, axes)
         matrices = {
             axis: dict(op.over).get(axis) or dict(op.over)[self.space.base(axis)]
             for axis in joined
@@ -133,7 +133,7 @@ class _Pools:
     # ---- edges
 
     def _edges(self, joined: Sequence[str], matrices: dict[str, Grouping]) -> tuple[Edge, ...]:
-        """At most three: axes that are not pooled are left out, or pooled ones drawn as one."""
+        """At most three edges: axes that are not pooled are left out, or pooled ones are unsplit."""
         wholes = [self.space.leaves(name) for name in self.space.unsplit(joined)]
         while len(wholes) > MAX_EDGES:
             free = [axes for axes in wholes if not set(axes) & set(matrices)]
@@ -149,7 +149,7 @@ class _Pools:
         )
 
     def _edge(self, axes: tuple[str, ...], matrices: dict[str, Grouping], from_right: bool) -> Edge:
-        """In a cube the chosen element is at the right, where three sides are seen."""
+        """One edge. In a cube the chosen element is on the right, where three sides are visible."""
         product = torch.ones(1, 1, dtype=F64)
         for axis in axes:
             product = torch.kron(product, self.square(axis, matrices.get(axis)))
@@ -165,7 +165,7 @@ class _Pools:
         )
 
     def square(self, axis: str, matrix: Grouping | None) -> Tensor:
-        """How much each position counts for the statistic of each position."""
+        """The matrix [i, j]: how much position j counts for the statistic of position i."""
         length = self.values.size(axis)
         if matrix is None:
             return torch.eye(length, dtype=F64)
@@ -188,21 +188,21 @@ class _Pools:
         matrices: dict[str, Grouping],
         edges: Sequence[Edge],
     ) -> Tensor:
-        """The coefficients of the chosen element's pool, for the elements that are drawn."""
+        """The coefficients of the pool of the chosen element, for the elements that are drawn."""
         sizes = {axis: self.values.size(axis) for axis in joined}
         chosen = dict.fromkeys(joined, 0)
         for edge in edges:
-            places = torch.unravel_index(
+            indices = torch.unravel_index(
                 torch.tensor(edge.chosen), [sizes[axis] for axis in edge.axes]
             )
-            chosen.update(zip(edge.axes, (int(place) for place in places)))
+            chosen.update(zip(edge.axes, (int(index) for index in indices)))
         pooled = [axis for axis in joined if axis not in kept]
         weights, rows, extra = self.oracle.coefficients(op, joined, kept)
         weights = weights.expand(*(sizes[axis] for axis in kept), *weights.shape[-2:])
         row = 0
         for axis, count in zip(pooled, rows):
-            known = self.values.env.grouping_data
-            dense, _ = pooling_matrix(matrices[axis], sizes[axis], known)
+            environment = self.values.env.grouping_data
+            dense, _ = pooling_matrix(matrices[axis], sizes[axis], environment)
             row = row * count + int(
                 _pool_of_position(matrices[axis], dense[:, : sizes[axis]])[chosen[axis]]
             )
@@ -219,7 +219,7 @@ class _Pools:
     # ---- nodes
 
     def _nodes(self, over: Aggregation, edges: Sequence[Edge]) -> Nodes | None:
-        """Of tables whose rows are pooled by an index or along edges."""
+        """The nodes of a table whose rows are pooled by an index or along edges."""
         if len(edges) > 2:
             return None
         matrix = dict(over).get(edges[0].axes[0]) if edges[0].pooled else None
@@ -247,21 +247,21 @@ def _statistic_name(op: object) -> str:
 
 
 def _pool_of_position(matrix: Grouping, dense: Tensor) -> Tensor:
-    """The pool of each position."""
+    """The row of the dense matrix that pools for each position."""
     if is_partition(matrix):
         return dense.argmax(dim=0)
     return torch.arange(dense.shape[1])
 
 
 def _truncated(edge: Edge) -> Edge:
-    """The first positions of a long edge."""
+    """The edge, with at most `MAX_POSITIONS` positions."""
     if edge.length <= MAX_POSITIONS:
         return edge
     return replace(edge, matrix=edge.matrix[:MAX_POSITIONS, :MAX_POSITIONS], cut=True)
 
 
 def _chosen_position(matrices: Sequence[Grouping | None], whole: int, from_right: bool) -> int:
-    """Where most is to be seen: inside for windows, late for pasts, at a visible side else."""
+    """The most instructive position: in the middle for windows, late for pasts, else at a side."""
     length = min(whole, MAX_POSITIONS)
     if any(isinstance(matrix, Causal) for matrix in matrices):
         return (2 * length) // 3

@@ -1,4 +1,4 @@
-"""A drawing as data: shapes in pixels, y downwards. Nothing here knows formats, or norms."""
+"""A drawing as data: shapes in pixels, y downwards, independent of file formats and norms."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal, Union
 
 Point = tuple[float, float]
 
-# Every colour can be read on white and on black.
+# Every colour is legible on white and on black.
 INK = "#6e7781"
 NEUTRAL = "#9aa4af"
 POOLED = "#2f81f7"
@@ -66,7 +66,7 @@ class Words:
 
     @property
     def length(self) -> float:
-        """About how wide it is: fonts differ, and widths are wanted before there is one."""
+        """The approximate width in pixels, since the font is unknown."""
         return len(self.text) * self.size * (MONO_WIDTH if self.mono else SANS_WIDTH)
 
 
@@ -75,7 +75,7 @@ Shape = Union[Polygon, Circle, Line, Words]
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """A picture: its size, its shapes from back to front, and what it says to who cannot see it."""
+    """A picture: its size, its shapes from back to front, and its text alternative."""
 
     width: float
     height: float
@@ -92,6 +92,6 @@ def rectangle(
     opacity: float = 1.0,
     stroke: str = "",
 ) -> Polygon:
-    """An upright one."""
+    """An upright rectangle."""
     corners = ((x, y), (x + width, y), (x + width, y + height), (x, y + height))
     return Polygon(corners, fill, opacity, stroke)

@@ -1,4 +1,4 @@
-"""A row, a plane or a cube of elements, coloured by how much each counts for the chosen one."""
+"""Draws a row, a plane or a cube of elements, coloured by their share in the chosen pool."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from metanorm.show.shapes import (
 from metanorm.show.view import Edge
 
 CELL = 15.0
-DEPTH_STEP: Point = (7.0, -6.0)  # one step away from the eye
-LABEL = 12.0  # the size of letters, and the room that labels get
+DEPTH_STEP: Point = (7.0, -6.0)  # one step away from the viewer
+LABEL = 12.0  # font size of labels, and the space that they take
 
-# How light falls on the sides that are seen: the opacity of what is not pooled, and of what is.
+# The opacity of each visible side: of the grey base, and of the colour on it.
 FRONT, TOP, RIGHT = (0.16, 1.0), (0.08, 0.72), (0.30, 1.0)
-OPACITY_OF_UNCOUNTED = 0.4  # the chosen element, where it does not count itself
+OPACITY_OF_UNCOUNTED = 0.4  # of the chosen element, if it does not count itself
 SHADED_COLOURS = {POOLED: "#1a62c9", CHOSEN: "#c9641b"}  # the right side
 
 
 @dataclass(frozen=True)
 class DrawingPart:
-    """Part of a picture, with its own origin at the upper left."""
+    """A part of a picture, with its origin at the upper left."""
 
     width: float
     height: float
@@ -39,7 +39,7 @@ class DrawingPart:
 
 
 def share_opacity(share: float) -> float:
-    """The opacity of something that counts by a share: seen at all, however small it is."""
+    """The opacity for a share between 0 and 1: visible for any share above 0."""
     return round(0.2 + 0.8 * share, 2) if share else 0.0
 
 
@@ -58,15 +58,15 @@ class _Solid:
         self.depth, self.rows, self.columns = lengths
         self.labels = labels
         self.chosen = tuple(chosen)
-        most = float(shares.abs().max()) or 1.0
-        self.shares = (shares.abs() / most).tolist()
+        largest = float(shares.abs().max()) or 1.0
+        self.shares = (shares.abs() / largest).tolist()
         self.flat = not labels[0]
         left = (len(labels[1]) * 0.602 * LABEL + 8) if labels[1] else 0.0
         self.x = left
         self.y = 1.0 if self.flat else 1.0 - DEPTH_STEP[1] * self.depth
 
     def piece(self) -> DrawingPart:
-        # Those of one style together: none lies on another but on its own grey.
+        # Faces of one style follow each other: a face overlaps only its own grey base.
         faces = sorted(self._faces(), key=lambda f: (f.fill != NEUTRAL, f.fill, f.opacity))
         shapes = [*faces, *self._labels()]
         width = self.x + self.columns * CELL + 2
@@ -75,14 +75,14 @@ class _Solid:
         return DrawingPart(width, self.y + self.rows * CELL + LABEL + 8, tuple(shapes))
 
     def _corner(self, n: float, row: float, column: float) -> Point:
-        """Where a corner of an element is: `n` steps back from the front."""
+        """The position of a corner of an element, `n` steps behind the front."""
         return (
             round(self.x + column * CELL + n * DEPTH_STEP[0], 1),
             round(self.y + row * CELL + n * DEPTH_STEP[1], 1),
         )
 
     def _faces(self) -> Iterator[Polygon]:
-        """The faces that are seen, each grey, and coloured on top of that where it counts."""
+        """The visible faces: each is grey, with a colour on top if its element counts."""
         at = self._corner
         for r in range(self.rows):
             for c in range(self.columns):
@@ -101,19 +101,22 @@ class _Solid:
                 yield from self._face(side, (n, r, last), RIGHT)
 
     def _face(
-        self, points: tuple[Point, ...], place: tuple[int, int, int], light: tuple[float, float]
+        self,
+        points: tuple[Point, ...],
+        element: tuple[int, int, int],
+        opacities: tuple[float, float],
     ) -> Iterator[Polygon]:
-        share = self.shares[place[0]][place[1]][place[2]]
-        yield Polygon(points, NEUTRAL, light[0], NEUTRAL, 0.6)
-        colour = CHOSEN if place == self.chosen else POOLED
+        share = self.shares[element[0]][element[1]][element[2]]
+        yield Polygon(points, NEUTRAL, opacities[0], NEUTRAL, 0.6)
+        colour = CHOSEN if element == self.chosen else POOLED
         strength = (
             (1.0 if share else OPACITY_OF_UNCOUNTED)
-            if place == self.chosen
+            if element == self.chosen
             else share_opacity(share)
         )
         if strength:
-            fill = SHADED_COLOURS[colour] if light is RIGHT else colour
-            yield Polygon(points, fill, round(strength * light[1], 2), NEUTRAL, 0.6)
+            fill = SHADED_COLOURS[colour] if opacities is RIGHT else colour
+            yield Polygon(points, fill, round(strength * opacities[1], 2), NEUTRAL, 0.6)
 
     def _labels(self) -> Iterator[Shape]:
         back, down, across = self.labels

@@ -1,4 +1,4 @@
-"""A drawing as SVG: the same bytes for the same drawing, whatever fonts and libraries there are."""
+"""A drawing as SVG: the same bytes for the same drawing, independent of fonts and libraries."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def svg_from_drawing(drawing: Drawing) -> str:
 
 
 def _style(shape: Shape) -> str:
-    """What polygons must share to be one path; empty for other shapes."""
+    """The style that polygons of one path share; empty for other shapes."""
     if not isinstance(shape, Polygon):
         return ""
     return _paint(shape)
@@ -57,8 +57,8 @@ def _elements(style: str, shapes: Sequence[Shape]) -> Iterator[str]:
     for shape in shapes:
         match shape:
             case Circle(x, y, radius):
-                place = f'cx="{_number(x)}" cy="{_number(y)}" r="{_number(radius)}"'
-                yield f"<circle {place} {_paint(shape)}/>"
+                position = f'cx="{_number(x)}" cy="{_number(y)}" r="{_number(radius)}"'
+                yield f"<circle {position} {_paint(shape)}/>"
             case Line(start, end, stroke, width):
                 path = f"M{_pair(start)}L{_pair(end)}"
                 yield f'<path d="{path}" stroke="{stroke}" stroke-width="{_number(width)}"/>'
@@ -71,8 +71,8 @@ def _text(words: Words) -> str:
     font += f' text-anchor="{words.anchor}"' if words.anchor != "start" else ""
     font += ' font-weight="600"' if words.bold else ""
     font += ' class="code"' if words.mono else ""
-    place = f'x="{_number(words.x)}" y="{_number(words.y)}"'
-    return f"<text {place} {font}>{escape(printable(words.text), quote=False)}</text>"
+    position = f'x="{_number(words.x)}" y="{_number(words.y)}"'
+    return f"<text {position} {font}>{escape(printable(words.text), quote=False)}</text>"
 
 
 def _path_data(points: Sequence[Point]) -> str:
@@ -94,6 +94,6 @@ def _pair(point: Point) -> str:
 
 
 def _number(value: float) -> str:
-    """At most two digits behind the point, and no more than are needed."""
+    """A number with at most two decimals."""
     text = f"{value:.2f}".rstrip("0").rstrip(".")
     return "0" if text == "-0" else text

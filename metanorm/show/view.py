@@ -1,4 +1,4 @@
-"""What is seen of a pool, as data: the edges of a solid, the nodes of graphs, and shares."""
+"""The view of a pool as data: the edges of a solid, the nodes of graphs, and shares."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from metanorm.ir.nodes import Ref
 
 @dataclass(frozen=True)
 class Edge:
-    """An axis of what is drawn, or some that are drawn as one.
+    """An edge of a solid: an axis, or several that are merged.
 
     `matrix[i, j]` says how much position j counts for the statistic of position i; `chosen` is
     the position of the chosen element.

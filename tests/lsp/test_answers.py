@@ -48,7 +48,7 @@ def of(text: str, **others: str) -> tuple[Project, View]:
     """A document and others beside it; `a__norm` is `a.norm`."""
     project = Project()
     for name, other in {**others, "x__norm": text}.items():
-        project.put(f"/nowhere/{name.replace('__', '.')}", other)
+        project.set_document(f"/nowhere/{name.replace('__', '.')}", other)
     return project, project.view("/nowhere/x.norm")
 
 
@@ -97,7 +97,7 @@ def renamed(view: View, symbols: dict[Symbol, str]) -> View:
     edits = [(o.span, symbols[o.symbol]) for o in view.occurrences if o.symbol in symbols]
     text = apply_edits(view.findings.workspace.texts[view.name], edits)
     project = Project()
-    project.put(view.name, text)
+    project.set_document(view.name, text)
     return project.view(view.name)
 
 
@@ -122,7 +122,7 @@ def test_with_any_name_renamed_a_spec_means_the_same(path: Path) -> None:
             edits = [(span, "q7q") for span in places[view.name]]
             text = apply_edits(view.findings.workspace.texts[view.name], edits)
             after = Project()
-            after.put(view.name, text)
+            after.set_document(view.name, text)
             assert meaning(after.view(view.name)) == meaning(view)
 
 
@@ -251,14 +251,16 @@ def test_a_use_leads_to_its_file() -> None:
 def test_a_change_outdates_what_depends_on_it_alone() -> None:
     project, view = of(LIBRARY_USER, other__norm=USED_BY_NONE)
     other = project.view("/nowhere/other.norm")
-    project.put(view.name, LIBRARY_USER.replace("2", "3"))
+    project.set_document(view.name, LIBRARY_USER.replace("2", "3"))
     assert project.view(other.name) is other
     assert project.view(view.name) is not view
     view = project.view(view.name)
     assert view.findings.checked.ok
-    project.put("/nowhere/batch_norm.norm", USED_BY_NONE)  # which comes before the library's
+    project.set_document(
+        "/nowhere/batch_norm.norm", USED_BY_NONE
+    )  # which comes before the library's
     assert not project.view(view.name).findings.checked.ok
-    project.drop("/nowhere/batch_norm.norm")
+    project.close_document("/nowhere/batch_norm.norm")
     assert project.view(view.name).findings.checked.ok
 
 
@@ -269,11 +271,11 @@ def test_open_documents_shadow_files(tmp_path: Path) -> None:
     name = (tmp_path / "x.norm").as_posix()
     inner = (tmp_path / "inner.norm").as_posix()
     assert project.view(name).findings.checked.ok
-    project.put(inner, BATCH.replace("power", "exponent"))
+    project.set_document(inner, BATCH.replace("power", "exponent"))
     assert [d.code for d in project.view(name).findings.diagnostics] == ["MN0503"]
-    project.put(inner, "")
+    project.set_document(inner, "")
     assert not project.view(name).findings.checked.ok
-    project.drop(inner)
+    project.close_document(inner)
     assert project.view(name).findings.checked.ok
 
 
@@ -419,7 +421,7 @@ def test_any_text_has_colours_and_an_outline(path: Path) -> None:
             assert norm.whole.start <= child.span.start <= child.span.end <= norm.whole.end
     for o in view.occurrences:
         found = hover.hover(project, view, o.span.start)
-        is_missing = o.symbol.role is Role.NORM and view.home(o.symbol.name) is None
+        is_missing = o.symbol.role is Role.NORM and view.source_of_norm(o.symbol.name) is None
         assert is_missing or (found is not None and found.markdown)
 
 
@@ -469,7 +471,7 @@ def test_every_word_is_explained_and_is_one() -> None:
 def test_a_source_is_not_read_twice() -> None:
     project, view = of(USER, inner__norm=BATCH)
     assert project.view(view.name) is view
-    project.put(view.name, USER)
+    project.set_document(view.name, USER)
     assert project.view(view.name) is view
     assert isinstance(view.source, Source) and isinstance(view.occurrences[0], Occurrence)
     assert load([view.name], texts=project.texts).roots == [view.name]
