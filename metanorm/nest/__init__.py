@@ -1,5 +1,7 @@
-"""Kernels before they are printed: which ones a norm has, or why none; what each is given, does and
-gives back. What every target with kernels needs is here, so that no target imports another.
+"""Kernels before they are printed: which kernels a norm has, or why it has none, and what each of
+them reads, computes and writes.
+
+Every target with kernels builds on this package, so that no target imports another.
 
 `docs/glossary.md` has the words.
 """

@@ -1,6 +1,6 @@
-"""What a kernel is given: the fields of its call, in the order in which they are packed.
+"""The arguments of a kernel: the fields of its call, in the order in which they are packed.
 
-The C structure and the table from which `metanorm.runtime.native` fills it are both made from
+The C structure and the table from which `metanorm.runtime.native` fills it are both printed from
 this list, so that they cannot disagree.
 """
 
@@ -37,14 +37,17 @@ Kind = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """`wide` and `narrow` are tensors that are read, `result` is a wide one that is written;
-    `saved` is where all measured values are between the forward and the backward kernel; `edges`
-    is how many there are, and an index of their ends."""
+    """One argument of a kernel call.
+
+    A kernel reads `wide` and `narrow` tensors and writes `result`, a wide one. `saved` is the
+    memory of all statistics between the forward and the backward kernel. `edges` is an edge list:
+    the number of edges, and the index tensor of their ends.
+    """
 
     kind: Kind
     name: str
-    # Whole dimensions, as callers know them, though an arm may have split them: of a tensor that is
-    # written; of a wide one, where it is turned.
+    # The unsplit dimensions of a tensor that is written, or of a wide tensor whose dimensions are
+    # permuted against the first input.
     dims: tuple[str, ...] = ()
 
     @property
@@ -66,9 +69,10 @@ class Field:
 
 
 def dimensions(program: Program) -> tuple[str, ...]:
-    """All dimensions of inputs and parameters, each once, whose lengths tensors tell.
+    """The dimensions of inputs and parameters whose lengths a call reads off its tensors.
 
-    Copies are as long as what they copy, and parts as hyperparameters say, if those are given.
+    A copied axis is as long as its original. A part of an axis is as long as a hyperparameter
+    says, if the constructor takes one.
     """
     dims = (dim for decl in program.declarations for dim in decl.dims)
     parts = {part for axis in program.axes for part in axis.parts}
@@ -82,7 +86,7 @@ def dimensions(program: Program) -> tuple[str, ...]:
 
 
 def size_argument_dims(program: Program) -> dict[str, str]:
-    """The lengths that the constructor asks for and a tensor tells, with a dimension of each."""
+    """For each size argument of the constructor whose length tensors have too, such a dimension."""
     tensor_dims = dimensions(program)
     return {
         argument.name: next(axis for axis in argument.axes if axis in tensor_dims)
@@ -92,7 +96,7 @@ def size_argument_dims(program: Program) -> dict[str, str]:
 
 
 def scalars(program: Program) -> Iterator[Scalar]:
-    """Every scalar that a program mentions, but for lengths that tensors tell."""
+    """Every scalar of a program, except lengths that a call reads off its tensors."""
     tensor_dims = dimensions(program)
     for axis in program.axes:
         if axis.size is not None and axis.name not in tensor_dims:
@@ -120,7 +124,8 @@ def hyperparameters(program: Program) -> tuple[str, ...]:
 
 
 def divisors(program: Program) -> Iterator[tuple[str, tuple[str | int, ...]]]:
-    """Dimensions, and the arguments and numbers whose product divides the length of each."""
+    """Dimensions whose length must be divisible, each with the factors of its divisor: names of
+    arguments, and numbers."""
     dims_of_sizes = size_argument_dims(program)
     for check in program.checks:
         if isinstance(check, Divisible):
@@ -130,9 +135,9 @@ def divisors(program: Program) -> Iterator[tuple[str, tuple[str | int, ...]]]:
 
 
 def window_widths(program: Program) -> Iterator[str]:
-    """The arguments that say how many positions windows and pasts hold, which must be one at least.
+    """The hyperparameters that set how many positions windows and pasts hold.
 
-    Of those that are numbers in a spec it is known already.
+    The runtime checks that each is at least one. The front end has checked widths that are numbers.
     """
     for let in program.body:
         for _, matrix in let.op.over if isinstance(let.op, (Count, Pool)) else ():
@@ -141,8 +146,8 @@ def window_widths(program: Program) -> Iterator[str]:
 
 
 def factors(number: Scalar, lengths: Mapping[str, str]) -> tuple[str | int, ...] | None:
-    """The arguments and numbers that a number is the product of; `None` where it is computed
-    otherwise. A length that the constructor asks for is that of its dimension."""
+    """The factors of a scalar that is a product of arguments and numbers; `None` for any other
+    scalar. A size argument of the constructor counts as its dimension."""
     match number:
         case Hyper(name):
             return (lengths.get(name, name),)
@@ -161,14 +166,17 @@ def factors(number: Scalar, lengths: Mapping[str, str]) -> tuple[str | int, ...]
 
 
 def followed_dtypes(program: Program) -> tuple[str, ...]:
-    """The tensors to whose dtypes values are rounded. Kernels are compiled for these dtypes."""
+    """The tensors to whose dtypes the program rounds values. Kernels are compiled per dtype."""
     casts = (let.op.to for let in program.body if isinstance(let.op, Cast))
     return tuple(dict.fromkeys(to.name for to in casts if to.like))
 
 
 def call_fields(plan: Plan, saved: Iterable[str]) -> tuple[Field, ...]:
-    """The fields of a call of this plan. `saved` are the measured values that pass from the
-    forward kernel, where they are the last outputs, to the backward one."""
+    """The fields of a call of this plan.
+
+    `saved` are the statistics that the forward kernel passes to the backward one. They are the
+    last outputs of the forward program.
+    """
     program, saved_names = plan.program, list(saved)
     field_list = [Field("size", dim) for dim in dimensions(program)]
     if plan.group_index is not None:
@@ -205,13 +213,13 @@ def call_fields(plan: Plan, saved: Iterable[str]) -> tuple[Field, ...]:
 
 
 def returned_outputs(program: Program, saved: Iterable[str]) -> tuple[tuple[str, str], ...]:
-    """The outputs of a program without those that are only saved."""
+    """The outputs that a call returns: those of the program except the saved ones."""
     saved_names = set(saved)
     return tuple((name, ref) for name, ref in program.outputs if name not in saved_names)
 
 
 def _dims_if_permuted(plan: Plan, axes: Sequence[str], space: Space) -> tuple[str, ...]:
-    """The dimensions of a wide tensor, where they are not in the order of the first input."""
+    """The dimensions of a wide tensor, if their order differs from that of the first input."""
     return () if tuple(axes) == plan.data_axes else space.unsplit(axes)
 
 
@@ -222,7 +230,7 @@ def _tensor_kind(plan: Plan, let: Let, sort: str) -> Kind:
 
 
 def axis_orders(plan: Plan) -> dict[str, tuple[str, ...]]:
-    """The axes of what comes from outside or goes there, in the order of its dimensions."""
+    """The axes of each loaded or returned value, in the order of the dimensions of its tensor."""
     axes_by_ref: dict[str, tuple[str, ...]] = {}
     for ref, order in external_axis_orders(plan):
         axes_by_ref.setdefault(ref, order)
@@ -230,7 +238,7 @@ def axis_orders(plan: Plan) -> dict[str, tuple[str, ...]]:
 
 
 def external_axis_orders(plan: Plan) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Values that come from outside or go there, with their axes in the order of dimensions."""
+    """The loaded and returned values, each with its axes in the order of the dimensions."""
     program, index = plan.program, plan.program.index
     for let in program.body:
         if isinstance(let.op, (Input, Param, Buffer)):

@@ -1,8 +1,8 @@
-"""Whether a norm can have kernels: the one place that knows, asked without printing anything.
+"""Whether a norm can have kernels. Only this module decides it, and it prints nothing.
 
-`ineligible` gives the reasons why a program has none in any target, `unsupported` those that lie
-in one of its plans. What a single target cannot do, the row of that target says
-(`metanorm.targets.registry`). Printers take what is eligible, and raise for no norm.
+`ineligible` yields the reasons why a program has no kernels in any target, `unsupported` the
+reasons that one of its plans has. The row of a target in `metanorm.targets.registry` says what that
+target alone cannot do. Printers accept every eligible nest and never raise.
 """
 
 from __future__ import annotations
@@ -58,23 +58,23 @@ from metanorm.plan.sweeps import Plan
 
 MAX_VALUES = 250
 MAX_FLAGS = 3
-MAX_EXACT_INT = 2**24  # below which float32 holds all whole numbers
+MAX_EXACT_INT = 2**24  # float32 holds all integers below it
 
 NEIGHBOURS_REASON = "neighbours in a graph, whose pools overlap"
-# What torch's own library of linear algebra is made for: docs/performance.md has what was measured.
+# torch's BLAS is as fast at matrix products: docs/performance.md has the measurements.
 MATRIX_PRODUCTS_REASON = "matrix products, which torch's BLAS does as fast"
-# What sweeps compute for each element of the data, and what is computed for each cell.
+# Operations that sweeps compute per element of the data, and operations that run per cell.
 WIDE_OPS = (Input, *POINTWISE)
 PER_CELL_OPS = (Number, Position, Count, Input, Param, Buffer, *POINTWISE, Rename, Pool, Link)
 
 
 class NoKernels(Exception):
-    """The norm runs on the torch target alone; the message says why."""
+    """The norm has no kernels and runs on the torch target alone. The message says why."""
 
 
 def ineligible(program: Program) -> Iterator[str]:
-    """Why no target has kernels for an optimised program, as far as that shows before it is cut
-    into variants, directions and layouts."""
+    """The reasons why no target has kernels for an optimised program, as far as they show before it
+    is split into variants, directions and layouts."""
     if len(program.body) > MAX_VALUES:
         yield f"more than {MAX_VALUES} values, which a compiler would take long for"
     if len(choosing_flags(program)) > MAX_FLAGS:
@@ -94,7 +94,7 @@ def ineligible(program: Program) -> Iterator[str]:
         if isinstance(let.op, Cast) and let.op.to.has_eight_bits:
             yield "a value that is rounded to eight bits"
         if isinstance(let.op, Lookup) and isinstance(let.op.index, int):
-            length = space[let.op.axis].size  # which no kernel looks at
+            length = space[let.op.axis].size  # kernels do not check a row against it
             if not isinstance(length, Const) or let.op.index < 0:
                 yield "a position of an axis whose length a call decides"
     if any(u.when != "train" for u in program.updates):
@@ -105,7 +105,7 @@ def ineligible(program: Program) -> Iterator[str]:
 
 
 def unsupported(plan: Plan) -> Iterator[str]:
-    """Why kernels cannot do what a plan says."""
+    """The reasons why kernels cannot execute a plan."""
     eligibility = _Eligibility(plan)
     yield from eligibility.values()
     yield from eligibility.groups()
@@ -127,10 +127,10 @@ class _Eligibility:
     def _is_wide(self, ref: Ref) -> bool:
         return self.data_axes <= set(self.index.types[ref].axes)
 
-    # ---- what is as large as the data, and what is not
+    # ---- wide and narrow values
 
     def values(self) -> Iterator[str]:
-        """Operations that sweeps do not have, or not on values of this size."""
+        """Operations that have no kernel code, or none for values of this size."""
         for let in self.program.body:
             op = let.op
             if isinstance(op, (Mode, Repeat)):
@@ -171,7 +171,7 @@ class _Eligibility:
                 yield "a weight that depends on the data"
 
     def _comparison(self, op: Map) -> Iterator[str]:
-        """Kernels read whole numbers as real ones, which hold the small ones exactly."""
+        """Kernels read integers as floating-point numbers, which hold small ones exactly."""
         ops = {ref: self.index.ops[ref] for ref in op.arguments}
         integers = [ref for ref in ops if self.index.types[ref].kind == "int"]
         inputs = self.index.inputs
@@ -185,7 +185,7 @@ class _Eligibility:
     # ---- axes
 
     def groups(self) -> Iterator[str]:
-        """Rows in groups: at most one index can order them."""
+        """Grouped rows: kernels sort them by at most one index."""
         groupings = {
             axis.cells_of
             for axis in self.index.space
@@ -197,14 +197,14 @@ class _Eligibility:
             yield "groups of two kinds"
 
     def lengths(self) -> Iterator[str]:
-        """Every axis is as long as a tensor tells, or as a formula says."""
+        """A tensor or a formula must give the length of every axis."""
         known_lengths = {*dimensions(self.program), self.plan.group_axis}
         for axis in self.program.axes:
             if not axis.parts and axis.size is None and axis.name not in known_lengths:
                 yield f"the length of {axis.name} is not known"
 
     def axis_orders(self) -> Iterator[str]:
-        """A result has the order of its dimensions; what is given out twice has one order."""
+        """A value that is returned twice must have the same order of dimensions."""
         axes_by_ref: dict[Ref, tuple[str, ...]] = {}
         if any(
             axes_by_ref.setdefault(ref, order) != order
@@ -215,8 +215,8 @@ class _Eligibility:
     # ---- cells
 
     def cells(self) -> Iterator[str]:
-        """What is computed for each cell is computed from what it finds at its own place, at
-        another one along an axis, or in a pool of whole axes."""
+        """A per-cell value may read its own position, another position along one axis, or a pool of
+        whole axes."""
         for let in self.program.body:
             if not self._is_wide(let.name) and let.name not in self.measured:
                 yield from self._cell(let)
@@ -245,7 +245,7 @@ class _Eligibility:
             yield "cells beside the axis that they cut, in narrow values"
 
     def _whole(self, axis: str, matrix: Grouping) -> bool:
-        """Whether a pool takes all of an axis, or of rows those of each group."""
+        """Whether a pool takes a whole axis, or the rows of each group."""
         if isinstance(matrix, ByIndex):
             return (axis, matrix.index) == (self.plan.grouped_axis, self.plan.group_index)
         return isinstance(matrix, Ones)
@@ -255,7 +255,7 @@ class _Eligibility:
         return isinstance(matrix, Ones) or by_index
 
     def links(self) -> Iterator[str]:
-        """Links exist for one edge at a time: loops go along the edges of a node."""
+        """Kernels loop along the edges of a node and hold the link of one edge at a time."""
         links = {let.name for let in self.program.body if isinstance(let.op, Link)}
         pairs = [set(self.index.types[link].axes) for link in links]
         crossing = {
@@ -277,12 +277,12 @@ class _Eligibility:
                     yield "a pool of pairs of nodes that no edge leads between"
 
     def _crossing(self, roots: list[Ref], crossing: set[Ref]) -> set[Ref]:
-        """The values for pairs of nodes that some are computed from."""
+        """The values per pair of nodes that `roots` are computed from, `roots` among them."""
         ops = self.index.ops
         return closure(roots, lambda ref: (r for r in operands(ops[ref]) if r in crossing))
 
     def _along_edges(self, op: Pool, links: set[Ref]) -> bool:
-        """Whether a pool goes along the edges of one kind, from one of their ends."""
+        """Whether a pool follows the edges of a single edge list from one of their ends."""
         if len(links) != 1:
             return False
         (link,) = links
@@ -291,7 +291,7 @@ class _Eligibility:
         return len(ends & pooled) == 1 and vanishes_with(self.index.lets, op, link)
 
     def updates(self) -> Iterator[str]:
-        """A buffer is as large as the value that it follows."""
+        """A buffer must have the axes of the value that updates it."""
         axes_by_ref = axis_orders(self.plan)
         for update in self.program.updates:
             axes = axes_by_ref.get(update.value, self.index.types[update.value].axes)

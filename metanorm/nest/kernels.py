@@ -1,4 +1,4 @@
-"""The kernels of a norm: for each of its variants both directions, in each layout of the data."""
+"""The kernels of a norm: a nest per variant, direction and memory layout of the data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from metanorm.plan.sweeps import plan_sweeps
 
 @dataclass(frozen=True)
 class Variant:
-    """The kernels for one way through the modes, by the axis along which rows lie."""
+    """The kernels of one variant: a nest per layout, by the layout's vector axis."""
 
     name: str
     forward: Mapping[str, Nest]
@@ -28,7 +28,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class NormKernels:
-    """The kernels of a norm, and what divides lengths of its dimensions."""
+    """The kernels of a norm, and the divisors of the lengths of its dimensions."""
 
     program: Program
     variants: tuple[Variant, ...]
@@ -40,7 +40,7 @@ class NormKernels:
                 yield from (nest, variant.backward[vector])
 
 
-@functools.lru_cache(maxsize=2)  # each target asks for them, norm by norm
+@functools.lru_cache(maxsize=2)  # every target asks for the same norm in turn
 def kernels_of(program: Program) -> NormKernels:
     """The kernels of an optimised program, for any target. Raises `NoKernels`."""
     _raise_first(ineligible(program))
@@ -58,7 +58,7 @@ def _raise_first(reasons: Iterable[str]) -> None:
 
 
 def _variant(pair: Directions) -> Variant:
-    """All layouts that both directions can be read in."""
+    """The nests of both directions, for every layout that both of them support."""
     programs: Mapping[Direction, Program] = {"forward": pair.forward, "backward": pair.backward}
     nests: dict[Direction, dict[str, Nest]] = {"forward": {}, "backward": {}}
     for layout in possible_layouts(pair.forward):

@@ -1,6 +1,6 @@
-"""The orders in which the dimensions of the data can lie in memory, and the program for each.
+"""The memory layouts that kernels are compiled for, and the program of a norm for each layout.
 
-`channels_last` is decided here.
+This module decides what `channels_last` means for kernels.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ AxisGroup = tuple[str, ...]  # parts of a split axis that lie in one piece, or o
 
 @dataclass(frozen=True)
 class Layout:
-    """An order of dimensions in memory, called after the axis along which rows lie.
+    """An order of dimensions in memory, outermost first.
 
-    That is all of the last dimension where it is `merged`, else the last part of it.
+    `vector_axis` names the layout: memory is contiguous along it. It is the whole last dimension if
+    that is `merged`, else the last part of it.
     """
 
     dims: tuple[str, ...]
@@ -26,10 +27,11 @@ class Layout:
 
 
 def possible_layouts(program: Program) -> tuple[Layout, ...]:
-    """As declared, and with the second dimension last: `channels_last` and its relatives.
+    """The layouts of a program: dimensions as declared, and with the second one last, as
+    `channels_last` has them.
 
-    Where nothing lies between, the parts of that dimension need not be one: the groups of a
-    matrix `[N, C]` are rows of their own.
+    If the second dimension is split, a further layout keeps its parts apart: the channel groups of
+    a matrix `[N, C]` then are rows of their own.
     """
     dims = program.inputs[0].dims
     layouts = [Layout(dims, dims[-1])]
@@ -45,9 +47,9 @@ def possible_layouts(program: Program) -> tuple[Layout, ...]:
 def program_in_layout(
     program: Program, layout: Layout
 ) -> tuple[Program, tuple[AxisGroup, ...]] | None:
-    """The program for data that lies so, and the axes of its loops, outermost first.
+    """The program for data in this layout, and the axes of its loops, outermost first.
 
-    `None` where the parts of a merged dimension cannot be gone through as one.
+    `None` if one loop cannot cover the parts of the merged dimension.
     """
     groups: list[AxisGroup] = []
     for dim in layout.dims:

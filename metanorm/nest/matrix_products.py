@@ -1,6 +1,6 @@
-"""Products of matrices, which are torch's part: of the data, and in loops.
+"""Find matrix products, which are left to torch's BLAS.
 
-Both factors are values of the program, of which one is renamed, as in `sum(x * x[C -> D] over *S)`.
+A matrix product is a sum of products with a renamed factor, as in `sum(x * x[C -> D] over *S)`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ SUMMING_STATISTICS = ("sum", "mean")
 
 
 def multiplies_data(program: Program) -> bool:
-    """Whether the data is a factor of a product of matrices."""
+    """Whether the data is a factor of a matrix product."""
     space, types = program.index.space, program.index.types
     data = {leaf for dim in program.inputs[0].dims for leaf in space.leaves(dim)}
     renamed = _renamed_factors(program.body)
@@ -21,12 +21,12 @@ def multiplies_data(program: Program) -> bool:
 
 
 def multiplies_in_loops(program: Program) -> bool:
-    """Whether a loop multiplies matrices in each step."""
+    """Whether a `repeat` loop has a matrix product in its body."""
     return any(True for body in _loops(program.body) for _ in _renamed_factors(body))
 
 
 def _loops(lets: Iterable[Let]) -> Iterator[tuple[Let, ...]]:
-    """The bodies of loops, and of loops in these."""
+    """The bodies of `repeat` loops, nested ones among them."""
     for let in lets:
         if isinstance(let.op, Repeat):
             yield let.op.body
@@ -34,7 +34,7 @@ def _loops(lets: Iterable[Let]) -> Iterator[tuple[Let, ...]]:
 
 
 def _renamed_factors(lets: Iterable[Let]) -> Iterator[Rename]:
-    """The renamed factors of what is added up in these bindings."""
+    """The renamed factors of products that these bindings sum up."""
     ops = {let.name: let.op for let in lets}
     for op in ops.values():
         if isinstance(op, Pool) and op.statistic in SUMMING_STATISTICS:
@@ -44,7 +44,7 @@ def _renamed_factors(lets: Iterable[Let]) -> Iterator[Rename]:
 
 
 def _factors(ref: Ref, ops: dict[Ref, Op]) -> Iterator[Op]:
-    """What a value is a product of, if it is one of this block."""
+    """The factors of a value, if these bindings define it."""
     op = ops.get(ref)
     if isinstance(op, Map) and op.function == "mul":
         for argument in op.arguments:

@@ -1,10 +1,9 @@
-"""A kernel as data, on one page: what it is given, and what it computes from that in which order.
+"""The kernel IR on one page: the arrays of a kernel, and its statements in order.
 
-A nest is made of a sweep plan (`nest_from_plan`), held to its rules (`verify`), shown by
-`metanorm inspect --stage nest`, and printed by every target with kernels. It decides what is
-computed where: which values lie in arrays, which elements are pooled into which cells, what waits
-for what. It knows nothing of strides, vectors, tiles, threads or warps, of the types in memory, and
-of any target: these are the printers' part.
+`nest_from_plan` builds a nest from a sweep plan, `verify` checks its rules, `metanorm inspect
+--stage nest` shows it, and every target with kernels prints it. A nest decides which values lie in
+arrays, which elements are pooled into which cells, and what waits for what. It knows nothing of
+strides, vectors, tiles, threads, warps, dtypes in memory or targets: printers decide these.
 """
 
 from __future__ import annotations
@@ -20,21 +19,20 @@ from metanorm.nest.layouts import AxisGroup, Layout
 from metanorm.passes.directions import Direction
 from metanorm.plan.sweeps import Reduction, with_group_axis
 
-# What costs no more to compute again than it would to read.
+# Functions that cost no more to compute again than their result costs to read.
 CHEAP_FUNCTIONS = frozenset("add sub mul div neg where eq ne".split())
 
-# ---- what a kernel is given
+# ---- the tensors of a call
 
 
 @dataclass(frozen=True, slots=True)
 class Array:
     """A tensor of the call, with its axes in the order of its dimensions.
 
-    `data` and `result` are as large as the first input: each element is read, or written, once in a
-    sweep. The others have a value for each cell, but for `edges`, which lead from some places along
-    an axis to others. `saved` are measured values, which the forward
-    kernel leaves to the backward one. Where an array that is `optional` is not given, each element
-    of it counts as `absent`.
+    `data` and `result` arrays are as large as the first input; a sweep reads or writes each of
+    their elements once. The other roles have one value per cell, except `edges`, an edge list.
+    The forward kernel stores `saved` statistics for the backward kernel. When an `optional` array
+    is missing, each of its elements counts as `absent`.
     """
 
     name: str
@@ -45,12 +43,12 @@ class Array:
     absent: float = 0.0
 
 
-# ---- statements, each for one element of the data, or for one cell
+# ---- statements: each is executed per element of the data, or per cell
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The value of an array at this place."""
+    """Read the element of an array at the current position."""
 
     let: Let
     array: str
@@ -58,43 +56,44 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """An elementwise function of values at this place, or a number that is known from lengths."""
+    """Compute an elementwise function of values at the current position, or a number that follows
+    from lengths."""
 
     let: Let
 
 
 @dataclass(frozen=True, slots=True)
 class Gather:
-    """A value of a cell at another place along one axis: of a fixed row, or under another name."""
+    """Read a per-cell value at another position along one axis: a fixed row, or a renamed axis."""
 
     let: Let
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """A statistic of the values of cells, or weights of them that sum to one."""
+    """Compute a statistic of per-cell values, or their softmax along an axis."""
 
     let: Let
 
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """A statistic, for each position along one axis of cells, of those that are near: their pools
-    overlap."""
+    """Compute a statistic over the neighbourhood of each position along one axis of cells. The
+    pools overlap."""
 
     let: Let
 
 
 @dataclass(frozen=True, slots=True)
 class Accumulate:
-    """Take this element into the cells of a reduction, by its number."""
+    """Accumulate the current element into the cells of a reduction, given by its number."""
 
     reduction: int
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """What a reduction has found, in each of its cells."""
+    """Read the finished statistic of a reduction, per cell."""
 
     let: Let
     reduction: int
@@ -111,7 +110,7 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """Write a value to a buffer, or move that towards it by the momentum that is called so."""
+    """Write a value to a buffer, or with a `momentum` move the buffer towards the value."""
 
     array: str
     value: Ref
@@ -131,11 +130,11 @@ BindingStatement = (
 
 @dataclass(frozen=True)
 class Block:
-    """Statements that are done together.
+    """Statements that run together.
 
-    A `sweep` goes through the data once. Everything else is done for each cell: at the `begin`ning,
-    once; `before` the first sweep, `between` two, or `after` the last, for the cells of an island,
-    by whoever has that at hand; and at the `end`, when all islands are done.
+    A `sweep` block runs once per element of the data, all others run per cell. `begin` runs first
+    and `end` when all islands are complete. `before` the first sweep, `between` two sweeps and
+    `after` the last one, the worker that has an island computes the cells of that island.
     """
 
     when: Literal["begin", "before", "sweep", "between", "after", "end"]
@@ -143,34 +142,34 @@ class Block:
 
     @cached_property
     def lets(self) -> tuple[Let, ...]:
-        """The values that are computed here, or read, in order; not what reductions have found."""
+        """The bindings that this block reads or computes, in order, without finished reductions."""
         kinds = (Load, Compute, Gather, Pool, Scan)
         return tuple(s.let for s in self.statements if isinstance(s, kinds))
 
     @cached_property
     def reads(self) -> tuple[str, ...]:
-        """The arrays that are read."""
+        """The names of the arrays that this block reads."""
         return tuple(s.array for s in self.statements if isinstance(s, Load))
 
     @cached_property
     def measures(self) -> tuple[int, ...]:
-        """The reductions that take elements in."""
+        """The numbers of the reductions that accumulate elements in this block."""
         return tuple(s.reduction for s in self.statements if isinstance(s, Accumulate))
 
     @cached_property
     def finished(self) -> tuple[int, ...]:
-        """The reductions that are complete when this begins."""
+        """The numbers of the reductions that are complete when this block starts."""
         reduction_numbers = (s.reduction for s in self.statements if isinstance(s, Finish))
         return tuple(dict.fromkeys(reduction_numbers))
 
     @cached_property
     def writes(self) -> tuple[tuple[str, Ref], ...]:
-        """The arrays that are written, and their values."""
+        """The names of the arrays that this block writes, each with its value."""
         return tuple((s.array, s.value) for s in self.statements if isinstance(s, Store))
 
     @cached_property
     def updates(self) -> tuple[Update, ...]:
-        """The buffers that follow values."""
+        """The buffer updates of this block."""
         return tuple(s for s in self.statements if isinstance(s, Update))
 
 
@@ -181,11 +180,12 @@ class Block:
 class Nest:
     """One kernel of a norm: a direction of a variant, for one layout of the data.
 
-    `loops` are the axes of the data, outermost first, along the last of which memory runs; parts of
-    a split axis that lie in one piece are looped over as one. Where an index puts rows into groups,
-    `cell` is the axis of groups and `grouped` that of rows. `islands` are the axes along which
-    nothing is exchanged before the end: all sweeps of an island can run while it is in a cache.
-    `program` has the axes and their lengths, and what each value is.
+    `loops` are the axes of the data, outermost first; memory is contiguous along the last one. One
+    loop covers all parts of a split axis that are contiguous. When an index input groups rows,
+    `group_index` names it, `grouped_axis` is the axis of the rows and `group_axis` that of the
+    groups. Along the `islands` axes nothing is exchanged before the end, so that all sweeps of an
+    island can run while the island is in a cache. `program` has the axes, their lengths, and the
+    operation of each value.
     """
 
     variant: str
@@ -199,24 +199,24 @@ class Nest:
     group_axis: str | None
     islands: AxisGroup
     arrays: tuple[Array, ...]
-    fields: tuple[Field, ...]  # all that a call brings, numbers and lengths among it
-    kept: tuple[str, ...]  # the names of what is saved
-    followed_dtypes: tuple[str, ...]  # of these tensors: what values are rounded to
+    fields: tuple[Field, ...]  # the arguments of a call, numbers and lengths among them
+    kept: tuple[str, ...]  # the names of the statistics saved for the backward kernel
+    followed_dtypes: tuple[str, ...]  # tensors to whose dtypes values are rounded
     reductions: tuple[Reduction, ...]
     blocks: tuple[Block, ...]
 
     @cached_property
     def sweeps(self) -> tuple[Block, ...]:
-        """The blocks that go through the data."""
+        """The blocks that run per element of the data."""
         return tuple(block for block in self.blocks if block.when == "sweep")
 
     @cached_property
     def between(self) -> tuple[Block, ...]:
-        """For each sweep, what follows from it before the next one."""
+        """For each sweep, the block that runs between it and the next one."""
         return tuple(block for block in self.blocks if block.when == "between")
 
     def block(self, when: Literal["begin", "before", "after", "end"]) -> Block:
-        """The one block that is done then."""
+        """The only block of this kind."""
         return next(block for block in self.blocks if block.when == when)
 
     @cached_property
@@ -226,7 +226,7 @@ class Nest:
 
     @cached_property
     def axis_orders(self) -> dict[Ref, AxisGroup]:
-        """The axes of values that come from arrays or go there, in the order of these."""
+        """The axes of values that are loaded or stored, in the dimension order of their array."""
         loads = [s for _, s in self.statements() if isinstance(s, Load)]
         stores = [s for _, s in self.statements() if isinstance(s, (Store, Update))]
         axes_by_ref = {s.let.name: self.array[s.array].axes for s in loads}
@@ -236,7 +236,7 @@ class Nest:
 
     @cached_property
     def finishes(self) -> dict[Ref, Finish]:
-        """Where each statistic of the data comes from."""
+        """The `Finish` statement of each statistic of the data."""
         return {s.let.name: s for _, s in self.statements() if isinstance(s, Finish)}
 
     def statements(self) -> Iterator[tuple[Block, Statement]]:
@@ -246,7 +246,7 @@ class Nest:
                 yield block, statement
 
     def determined_axes(self, axes: Iterable[str]) -> set[str]:
-        """The axes whose place is known at a place along some: a row knows its group."""
+        """The axes whose position follows from that along `axes`: a row determines its group."""
         return with_group_axis(axes, self.grouped_axis, self.group_axis)
 
     def is_wide(self, ref: Ref) -> bool:
@@ -255,6 +255,6 @@ class Nest:
 
     @property
     def statistic_cells(self) -> tuple[AxisGroup, ...]:
-        """The cells of statistics, by axes that are not split."""
+        """The axes of the cells of each statistic, unsplit."""
         space = self.program.index.space
         return tuple(dict.fromkeys(space.unsplit(r.cells) for r in self.reductions))

@@ -1,7 +1,7 @@
-"""A sweep plan as a nest: its arrays, and its values in blocks.
+"""Lower a sweep plan to a nest: declare its arrays, and place its values in blocks.
 
-What belongs to islands is computed with them, by whoever has them in a cache; what all islands
-share is computed at the beginning, and what waits for all of them at the end.
+The worker that has an island in its cache computes the values of that island. The `begin` block
+computes what all islands share, the `end` block what waits for all of them.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def nest_from_plan(
     loops: tuple[AxisGroup, ...],
     saved: tuple[str, ...],
 ) -> Nest:
-    """The nest of a plan that kernels support, for loops in this order; `kept` is what passes from
-    the forward kernel to the backward one."""
+    """The nest of an eligible plan, with loops in this order. `kept` are the names of the
+    statistics that the forward kernel saves for the backward one."""
     builder = _NestBuilder(plan, saved)
     return Nest(
         variant,
@@ -68,7 +68,7 @@ def nest_from_plan(
 
 
 def _with_groups(plan: Plan, loops: tuple[AxisGroup, ...]) -> tuple[AxisGroup, ...]:
-    """The loops, with one over groups of rows around that over the rows."""
+    """The loops, with a loop over groups around the loop over grouped rows."""
     loops_with_groups: list[AxisGroup] = []
     for group in loops:
         if plan.group_axis is not None and group == (plan.grouped_axis,):
@@ -86,7 +86,7 @@ class _NestBuilder:
     # ---- arrays
 
     def arrays(self) -> Iterator[Array]:
-        """What is read, in the order of declarations, and then what is written."""
+        """The arrays that are read, in the order of declarations, then those that are written."""
         read_names = {let.op.name for let in self.program.body if isinstance(let.op, EXTERNAL_OPS)}
         read_names |= {update.buffer for update in self.program.updates}
         read_names |= {self.plan.group_index} if self.plan.group_index else set()
@@ -127,7 +127,7 @@ class _NestBuilder:
     # ---- blocks
 
     def blocks(self) -> Iterator[Block]:
-        """All blocks, in the order in which they are done."""
+        """All blocks, in the order in which they run."""
         begin, before = self._before_sweeps()
         after, end = self._after_sweeps()
         yield Block("begin", tuple(map(self._statement, begin)))
@@ -151,7 +151,7 @@ class _NestBuilder:
         yield Block("end", (*deferred_finishes, *map(self._statement, end), *self._results()))
 
     def _results(self) -> Iterator[Statement]:
-        """What is given back, and what is kept from call to call."""
+        """The stores of narrow results and the updates of buffers."""
         momentum_names = momenta(self.program)
         for update in self.program.updates:
             momentum = momentum_names[update.momentum] if update.averages else None
@@ -175,7 +175,7 @@ class _NestBuilder:
                 return Compute(let)
 
     def _before_sweeps(self) -> tuple[list[Let], list[Let]]:
-        """Of the values before all sweeps, those of all islands together, and the rest."""
+        """Split the values before all sweeps into those that islands share, and per-island ones."""
         lets = self.plan.prologue
         shared_by_islands = {let.name for let in lets if not self._is_per_island(let)}
         for let in reversed(lets):
@@ -184,7 +184,7 @@ class _NestBuilder:
         return _partition(lets, shared_by_islands)
 
     def _after_sweeps(self) -> tuple[list[Let], list[Let]]:
-        """Of the values after all sweeps, those of islands, and those that wait for all."""
+        """Split the values after all sweeps into per-island ones, and those that wait for all."""
         lets = self.plan.epilogue
         terminal = (r for r in self.plan.reductions if r.terminal)
         deferred = {ref for r in terminal for _, ref in r.results}
@@ -203,6 +203,6 @@ class _NestBuilder:
 
 
 def _partition(lets: Sequence[Let], selected_names: Container[str]) -> tuple[list[Let], list[Let]]:
-    """Those that are named, and the others."""
+    """The bindings whose names are selected, and the other ones."""
     selected = [let for let in lets if let.name in selected_names]
     return selected, [let for let in lets if let.name not in selected_names]

@@ -24,7 +24,7 @@ VERBS = {Compute: "compute", Gather: "gather", Pool: "pool", Scan: "scan"}
 
 
 def text_from_nest(nest: Nest) -> str:
-    """The arrays, and the blocks in their order; empty ones are left out."""
+    """The loops, arrays and non-empty blocks of a nest, in order."""
     name, vector = nest.program.name, nest.layout.vector_axis
     lines = [f"nest {name}, {nest.variant}, {nest.direction}, rows along {vector}"]
     lines.append(f"  loops {', '.join('*'.join(group) for group in nest.loops)}")

@@ -1,4 +1,4 @@
-"""Pools to which nothing is added wherever a factor is zero, so that loops can leave that out."""
+"""Find pools whose terms are zero wherever a factor is zero, so that loops can skip those terms."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ Lets = Mapping[Ref, Let]
 
 
 def vanishes_with(lets: Lets, op: Pool, factor: Ref) -> bool:
-    """Whether nothing is added or counted wherever a factor is zero."""
+    """Whether a pool adds and counts nothing wherever `factor` is zero."""
     weighed = op.weight is not None and _vanishes(lets, op.weight, factor)
     return weighed or (op.statistic == "sum" and _vanishes(lets, op.value, factor))
 
 
 def _vanishes(lets: Lets, ref: Ref, factor: Ref) -> bool:
-    """Whether a value is zero wherever a factor is."""
+    """Whether a value is zero wherever `factor` is zero."""
     if ref == factor or _is_zero(lets, ref):
         return True
     match lets[ref].op:
@@ -42,7 +42,7 @@ def _is_zero(lets: Lets, ref: Ref) -> bool:
 
 
 def _is_nonzero(lets: Lets, ref: Ref, factor: Ref) -> bool:
-    """Whether a condition says that something is not zero which vanishes with a factor."""
+    """Whether a condition tests `value != 0` for a value that vanishes with `factor`."""
     match lets[ref].op:
         case Map("ne", (value, zero)):
             return _is_zero(lets, zero) and _vanishes(lets, value, factor)

@@ -1,4 +1,4 @@
-"""What a legal nest is. Tests run it for the whole library; a nest that is not legal is a bug."""
+"""Check the rules of nests. Tests run it for the whole library; an illegal nest is a bug."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def verify(nest: Nest) -> None:
 class _Verifier:
     def __init__(self, nest: Nest) -> None:
         self.nest, self.index = nest, nest.program.index
-        self.cell_values: set[Ref] = set()  # values of cells
-        self.sweep_values: set[Ref] = set()  # values of the data, in one sweep
+        self.cell_values: set[Ref] = set()
+        self.sweep_values: set[Ref] = set()  # of the current block
         self.accumulated: list[int] = []
         self.written: list[str] = []
 
@@ -135,7 +135,7 @@ class _Verifier:
                 )
 
     def _scan(self, block: Block, let: Let) -> None:
-        """A scan goes along one axis, all of which whoever does it has at hand."""
+        """A scan runs along one axis. The worker that runs it has the whole axis."""
         assert isinstance(let.op, PoolOp)
         one_axis = len(let.op.over) == 1 and isinstance(let.op.over[0][1], Reach)
         self._demand(one_axis, f"one axis to scan for {let.name}")

@@ -1,4 +1,4 @@
-"""How often the data is gone through, and what is done each time: the plan that nests are made of.
+"""The sweep plan of a program: how many passes over the data it takes, and what each one does.
 
 `docs/glossary.md` has the words.
 """

@@ -10,7 +10,7 @@ from metanorm.plan.sweeps import Plan, Reduction
 
 
 def plan_text(plan: Plan, title: str) -> str:
-    """The islands, and what is done in which order."""
+    """The islands of a plan, and its sweeps and narrow values in order."""
     lines = [f"plan {title}", f"  islands {', '.join(plan.islands) or 'one'}"]
     lines += _narrow("before", plan.prologue)
     for number, sweep in enumerate(plan.sweeps, 1):

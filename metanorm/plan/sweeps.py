@@ -1,10 +1,10 @@
-"""The sweep plan of a program: which looks at the data there are, and what happens in between.
+"""The sweep plan of a program: its passes over the data, and the values between them.
 
-A value is *wide* when it has all axes of the first input; it is computed again in every sweep
-that needs it and never stored. A sweep measures statistics of wide values and writes wide
-outputs; what is narrow is computed between sweeps. Parts of the data that never exchange
-information before the outputs are known are *islands*: all sweeps of one can run while it is
-in the cache. The plan knows nothing of memory layout, threads or targets.
+A value is *wide* when it has all axes of the first input. Each sweep recomputes the wide values
+that it needs; none is stored. A sweep accumulates statistics of wide values and writes wide
+outputs; narrow values are computed between sweeps. Parts of the data that exchange nothing before
+the outputs are known are *islands*: all sweeps of an island can run while it is in the cache. The
+plan knows nothing of memory layout, threads or targets.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from metanorm.ir.ops import ORDERED
 
 @dataclass(frozen=True)
 class Reduction:
-    """A statistic that a sweep measures: `mean` and `var` together are one.
+    """A statistic that a sweep accumulates; `mean` and `var` of the same elements are one.
 
-    `terminal` results are needed by no later sweep, so that islands need not wait for them.
+    No later sweep reads `terminal` results, so that islands need not wait for them.
     """
 
     value: Ref
@@ -42,44 +42,44 @@ class Reduction:
     cells: tuple[str, ...]
     where: Ref | None
     weight: Ref | None
-    results: tuple[tuple[str, Ref], ...]  # statistic: its result
+    results: tuple[tuple[str, Ref], ...]  # each statistic, with the value that it defines
     terminal: bool
 
     @property
     def row(self) -> Accumulation:
-        """What has to be accumulated for all results."""
+        """The accumulation that gives all results."""
         return accumulation_of(frozenset(name for name, _ in self.results))
 
     @property
     def kind(self) -> str:
-        """The statistic of that row, such as `sum`, `mean` or `var`."""
+        """The statistic of the accumulation, such as `sum`, `mean` or `var`."""
         return self.row.statistic
 
     @property
     def is_weighted(self) -> bool:
-        """Whether elements weigh differently, or not all of them count."""
+        """Whether the reduction has a mask or weights."""
         return self.where is not None or self.weight is not None
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """One look at the data, and the narrow values that later sweeps need from it."""
+    """One pass over the data, and the narrow values that later sweeps need from it."""
 
-    reads: tuple[str, ...]  # inputs that are wide
-    maps: tuple[Let, ...]  # wide values, in order
+    reads: tuple[str, ...]  # the wide inputs
+    maps: tuple[Let, ...]  # the wide values, in order
     reductions: tuple[Reduction, ...]
     outputs: tuple[tuple[str, Ref], ...]
-    narrow: tuple[Let, ...]  # after it, of each island
+    narrow: tuple[Let, ...]  # computed after it, per island
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Narrow values before all sweeps, the sweeps, and narrow values after them."""
+    """The narrow values before all sweeps, the sweeps, and the narrow values after them."""
 
     program: Program
-    data_axes: tuple[str, ...]  # those of wide values
-    group_index: str | None  # the index that groups an axis of the data, and
-    grouped_axis: str | None  # that axis
+    data_axes: tuple[str, ...]  # the axes of wide values
+    group_index: str | None  # the index input that groups an axis of the data
+    grouped_axis: str | None  # the axis that it groups
     islands: tuple[str, ...]
     prologue: tuple[Let, ...]
     sweeps: tuple[Sweep, ...]
@@ -91,16 +91,16 @@ class Plan:
 
     @property
     def group_axis(self) -> str | None:
-        """The axis of groups of rows."""
+        """The axis that enumerates the groups of rows."""
         return group_axis_of(self.program, self.grouped_axis)
 
     def determined_axes(self, axes: Iterable[str]) -> set[str]:
-        """The axes whose place is known at a place along some: a row knows its group."""
+        """The axes whose position follows from that along `axes`: a row determines its group."""
         return with_group_axis(axes, self.grouped_axis, self.group_axis)
 
     @property
     def reductions(self) -> tuple[Reduction, ...]:
-        """All that sweeps measure, in the order in which it is numbered."""
+        """The reductions of all sweeps. Their order defines their numbers."""
         return tuple(r for sweep in self.sweeps for r in sweep.reductions)
 
 
@@ -113,7 +113,7 @@ def group_axis_of(program: Program, grouped_axis: str | None) -> str | None:
 def with_group_axis(
     axes: Iterable[str], grouped_axis: str | None, group_axis: str | None
 ) -> set[str]:
-    """Some axes, with that of groups where that of their rows is among them."""
+    """The axes, and the axis of groups if the axis of the grouped rows is among them."""
     determined = set(axes)
     return (
         determined | {group_axis}
@@ -123,16 +123,15 @@ def with_group_axis(
 
 
 def plan_sweeps(program: Program) -> Plan:
-    """The plan of a program without modes.
+    """The sweep plan of a program without modes.
 
-    There is one for any program; whether kernels can do what it says,
-    `metanorm.nest.eligibility` knows.
+    Every program has one. `metanorm.nest.eligibility` decides whether kernels can execute it.
     """
     return _SweepPlanner(program).run()
 
 
 class _ReductionKey(NamedTuple):
-    """What statistics have in common that are measured together."""
+    """What two statistics must share to be accumulated as one reduction."""
 
     kind: str
     value: Ref
@@ -150,7 +149,7 @@ class _SweepPlanner:
         self.depth: dict[Ref, int] = {}
 
     def run(self) -> Plan:
-        """Depths first: how many sweeps a value has to wait for."""
+        """Number the sweeps by depth: the depth of a value is how many sweeps it waits for."""
         for let in self.program.body:
             depth = max((self.depth[r] for r in operands(let.op)), default=0)
             self.depth[let.name] = depth + self._measured(let)
@@ -186,15 +185,15 @@ class _SweepPlanner:
         return set(self.data_axes) <= set(self.lets[ref].type.axes)
 
     def _measured(self, let: Let) -> bool:
-        """Whether a value is a statistic of wide ones."""
+        """Whether a value is a statistic of wide values."""
         if not isinstance(let.op, Pool) or let.op.statistic in ORDERED:
             return False
         return self.is_wide(let.op.value)
 
-    # ---- what later sweeps need
+    # ---- sweeps
 
     def _feeding(self, number: int, wide_outputs: Iterable[tuple[str, Ref]]) -> set[Ref]:
-        """All values that sweeps after the one with this number depend on."""
+        """All values that the sweeps after this number depend on."""
         roots = [ref for _, ref in wide_outputs if self.depth[ref] >= number]
         for let in self.program.body:
             if self._measured(let) and self.depth[let.name] > number:
@@ -232,7 +231,7 @@ class _SweepPlanner:
         )
 
     def _reductions(self, measured: list[Let], needed_after: set[Ref]) -> tuple[Reduction, ...]:
-        """Mean and variance of the same elements are measured together."""
+        """The reductions of some statistics; the mean and variance of the same elements are one."""
         results_by_key: dict[_ReductionKey, list[tuple[str, Ref]]] = {}
         for let in measured:
             assert isinstance(let.op, Pool)
@@ -254,7 +253,8 @@ class _SweepPlanner:
     # ---- islands
 
     def _groups(self) -> tuple[str | None, str | None]:
-        """The index by which an axis of the data is cut; at most one can order the rows."""
+        """The index that groups an axis of the data, and that axis. Kernels sort rows by at most
+        one index."""
         groupings: set[tuple[str | None, str | None]] = {
             (axis.cells_of[1].index, axis.cells_of[0])
             for axis in self.space
@@ -267,7 +267,7 @@ class _SweepPlanner:
     def _islands(
         self, feeding_refs: set[Ref], group_index: str | None, grouped_axis: str | None
     ) -> tuple[str, ...]:
-        """The axes along which nothing that feeds a later sweep is pooled."""
+        """The axes along which no value is pooled that a later sweep depends on."""
         group_axis = group_axis_of(self.program, grouped_axis)
         islands = [*([group_axis] if group_axis else []), *self.data_axes]
         for let in self.program.body:
@@ -282,7 +282,7 @@ class _SweepPlanner:
                             exchanging.add(group_axis)
                 case AxisMap(axis=axis) | Lookup(axis=axis) | Rename(old=axis):
                     exchanging.add(axis)
-                    if axis == grouped_axis and group_axis:  # of other groups, too
+                    if axis == grouped_axis and group_axis:  # it may read rows of other groups
                         exchanging.add(group_axis)
             islands = [a for a in islands if a not in exchanging]
         return tuple(islands)

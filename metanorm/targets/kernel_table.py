@@ -1,4 +1,4 @@
-"""What the runtime has to know of the kernels of a norm, whatever target they are of."""
+"""The table by which the runtime finds and calls the kernels of a norm, for every target."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from metanorm.nest.kernels import NormKernels, Variant
 from metanorm.nest.nest import Nest
 from metanorm.passes.variants import without_statistics
 
-KernelNaming = Callable[
-    [str, Nest], str
-]  # a kernel of the function called so, to its name in the file
+# From the function of a norm and one of its nests to the name of the kernel in the file.
+KernelNaming = Callable[[str, Nest], str]
 
 
 @dataclass(frozen=True)
 class PrintedNorm:
-    """A norm whose kernels are printed: its function in the module, and the name of the type of
-    its result where there are several."""
+    """A norm whose kernels are printed.
+
+    `function` is its function in the module, `result` the class of several results.
+    """
 
     function: str
     kernels: NormKernels
@@ -57,7 +58,7 @@ def _is_open_list(line: str) -> bool:
 
 
 def kernel_table(norm: PrintedNorm, named: KernelNaming) -> dict[str, Any]:
-    """The table of the kernels of a norm."""
+    """The table of the kernels of a norm, as JSON data."""
     function, kernels, program = norm.function, norm.kernels, norm.kernels.program
     space = program.index.space
     sizes = {axis: a.name for a in program.arguments if a.type == "size" for axis in a.axes}
@@ -99,12 +100,12 @@ def kernel_table(norm: PrintedNorm, named: KernelNaming) -> dict[str, Any]:
 
 
 def _edge_dims(name: str) -> list[str]:
-    """The dimensions of an edge list: sources and targets, and how many there are."""
+    """The dimensions of an edge list `[2, E]`: its two ends, and its edges."""
     return [f"{name}.ends", f"{name}.edges"]
 
 
 def _dtypes(program: Program) -> dict[str, Any]:
-    """The dtypes of outputs that have another one than the first input: a tensor, or a name."""
+    """The dtype of each output that differs from the first input: that of a tensor, or a name."""
     dtypes_by_output = {
         n: d.name if d.like else f"torch.{d.name}" for n, d in program.output_dtypes
     }
@@ -112,7 +113,7 @@ def _dtypes(program: Program) -> dict[str, Any]:
 
 
 def _tables(program: Program) -> dict[str, Any]:
-    """Indices that choose rows of tables: the dimension of these rows, by the index."""
+    """For each index input that chooses rows of tables, the dimension of these rows."""
     row_dims = {
         i.name: i.table for i in program.inputs if i.sort == "index" and i.table is not None
     }
@@ -120,13 +121,13 @@ def _tables(program: Program) -> dict[str, Any]:
 
 
 def _widths(program: Program) -> dict[str, Any]:
-    """The arguments that say how many positions a window holds."""
+    """The constructor arguments that set the widths of windows."""
     width_arguments = dict.fromkeys(window_widths(program))
     return {"widths": [*width_arguments]} if width_arguments else {}
 
 
 def _declared_lengths(program: Program, space: Space) -> dict[str, int | str]:
-    """What the spec says of the dimensions that no input has: a number, or an argument."""
+    """The declared length of each dimension that no input has: a number, or an argument's name."""
     state_dims = dict.fromkeys(dim for param in program.params for dim in param.dims)
     state_dims |= dict.fromkeys(dim for buffer in program.buffers for dim in buffer.dims)
     input_dims = {dim for decl in program.inputs for dim in decl.dims}
@@ -164,7 +165,7 @@ def _variant_table(
 
 
 def _statistic_cells(variant: Variant, space: Space) -> list[list[str]]:
-    """The whole dimensions that cells of statistics have, in any direction."""
+    """The unsplit dimensions of the cells of statistics, in either direction."""
     cells_of_directions = {
         tuple(a for a in cells if "." not in a and "/" not in a)
         for direction in (variant.forward, variant.backward)

@@ -15,17 +15,18 @@ _COUNT = itertools.count(1)
 
 
 def module_from_files(files: Mapping[str, str], name: str) -> ModuleType:
-    """Run one of the generated modules, with the kernels beside it."""
+    """Execute one of the generated modules, with its kernel files."""
     endings = [*(target.ending for target in KERNEL_TARGETS.values()), PROCESSES_END]
     texts_beside = {end: files.get(f"{name}{end}", "") for end in endings}
     return module_from_text(files[f"{name}.py"], name, texts_beside)
 
 
 def module_from_text(text: str, name: str, texts_beside: Mapping[str, str] = {}) -> ModuleType:
-    """Run the text of a generated module under a name of its own.
+    """Execute the text of a generated module under a unique name.
 
-    The texts are known to `linecache`, so that tracebacks, `inspect`, `torch.compile` and whoever
-    builds the kernels see them.
+    `texts_beside` has the texts of its kernel files, by the endings of their names. All texts are
+    registered with `linecache`, where tracebacks, `inspect`, `torch.compile` and the builders of
+    kernels look for them.
     """
     unique = f"metanorm_generated_{next(_COUNT)}_{name}"
     filename = f"<{unique}>"

@@ -1,4 +1,4 @@
-"""Norms to files: one module for each spec file, and the `__init__` of their package."""
+"""Print the files of a package: one module per spec file, its kernels, and the `__init__`."""
 
 from __future__ import annotations
 
@@ -34,17 +34,20 @@ from metanorm.targets.torch.names import NormNames, names_of
 from metanorm.targets.torch.processes import SUFFIXES, definitions_among_processes
 from metanorm.visible import printable
 
-VENDORED = "_runtime"  # the folder of the runtime in a package that stands alone
+VENDORED = "_runtime"  # the folder of the runtime's copy in a standalone package
 RUNTIME = Import("metanorm", ("runtime",))
 OWN_RUNTIME = Import(".", (f"{VENDORED} as runtime",))
-PROCESSES_END = "_processes.py"  # of the name of the file for divided axes
+PROCESSES_END = "_processes.py"  # suffix of the module for axes divided among processes
 DOCSTRING_OR_COMMENT = re.compile(r'""".*?"""|#[^\n]*', re.DOTALL)
 
 
 def module_files(
     module: str, origin: str, norms: Sequence[CompiledNorm], sources: str, options: Options
 ) -> dict[str, str]:
-    """The module of one spec file, which is called `origin`, and the kernels beside it."""
+    """The texts of the module of one spec file and of its kernels, by file name.
+
+    `origin` is the name of the spec file, `sources` the text that it is compiled from.
+    """
     names = names_of([norm.optimised for norm in norms])
     choices = options.fingerprint()
     runtime = OWN_RUNTIME if options.standalone else RUNTIME
@@ -52,7 +55,7 @@ def module_files(
     files: dict[str, str] = {}
     for target in targets_written_for(options.target):
         printed = list(_printed(target, norms, names))
-        if printed or files:  # without kernels it says that there are none, which nobody misses
+        if printed or files:  # the file of a later target may say that it has no kernels
             text = target.text(printable(origin), printed)
             files[f"{module}{target.ending}"] = with_header(
                 text, printable(origin), sources, choices, target.comment
@@ -88,7 +91,7 @@ def module_text(
     options: str,
     runtime: Import,
 ) -> str:
-    """The module; `decorators` has the decorator of the function of each norm."""
+    """The text of a module. `decorators` has the decorator of each norm's function."""
     calls = {
         norm_names.function: _decorator(decorators[norm_names.function], norm.optimised)
         for norm, norm_names in zip(norms, names)
@@ -111,7 +114,7 @@ def module_text(
 def processes_text(
     origin: str, norms: Sequence[CompiledNorm], names: Sequence[NormNames], runtime: Import
 ) -> str:
-    """The module for axes that are divided among processes; empty where it would have nothing."""
+    """The text of the module for axes that are divided among processes; empty if none can be."""
     functions = definitions_among_processes(norms, names)
     if not functions:
         return ""
@@ -127,14 +130,14 @@ def processes_text(
 
 
 def _decorator(name: str, program: Program) -> str | Expr:
-    """What stands above a function: what it runs on, and which inputs are no numbers of a
-    floating-point type."""
+    """The decorator of a function: the kernels that it runs on, and the sorts of those inputs that
+    are not floating-point tensors."""
     sorts = tuple((i.name, Literal(i.sort)) for i in program.inputs if i.sort != "tensor")
     return Call(Name(name), (), sorts) if sorts else name
 
 
 def _with_decorator(definition: Stmt, decorators: Mapping[str, str | Expr]) -> Stmt:
-    """A definition, with the decorator that says what a function runs on."""
+    """A definition; a function of a norm gets the decorator that selects its kernels."""
     if not isinstance(definition, Function) or definition.name not in decorators:
         return definition
     all_decorators = (*definition.decorators, decorators[definition.name])
@@ -142,7 +145,7 @@ def _with_decorator(definition: Stmt, decorators: Mapping[str, str | Expr]) -> S
 
 
 def _imports(text: str, runtime: Import) -> list[Stmt]:
-    """What the text of the definitions mentions, outside docstrings and comments."""
+    """The imports of names that the definitions mention outside docstrings and comments."""
     text = DOCSTRING_OR_COMMENT.sub("", text)
 
     def mentions(name: str) -> bool:
@@ -166,7 +169,7 @@ def _imports(text: str, runtime: Import) -> list[Stmt]:
 
 
 def package_text(modules: Mapping[str, Sequence[str]], options: str) -> str:
-    """The `__init__` of a package: module names and the classes that each exports."""
+    """The text of a package's `__init__`. `modules` has the exported classes of each module."""
     statements: list[Stmt] = []
     for module, names in sorted(modules.items()):
         statements.append(Import(f".{module}", tuple(sorted(names))))

@@ -1,5 +1,7 @@
-"""The targets: plain torch, and those that print kernels beside it. Who wants to know of a target
-asks its row."""
+"""The table of targets: plain torch, and the targets that print kernels beside the module.
+
+Everything that depends on the target is a field of its row.
+"""
 
 from __future__ import annotations
 
@@ -24,16 +26,17 @@ PLAIN_TARGET: Target = "torch"
 class KernelTarget:
     """A target that prints kernels into a file beside the module.
 
-    `unsupported` gives the reasons why it has not one that is eligible; `text` makes the file of
-    the norms of a spec. A target is written together with all that stand before it.
+    `unsupported` yields the reasons why this target has no kernel for an eligible nest. `text`
+    prints the file of the norms of a spec. Compiling for a target also writes the files of all
+    targets above it in the table.
     """
 
     name: Target
     language: str
     device: str  # the type of device, as torch calls it
-    ending: str  # of the file: what follows the name of the module
-    comment: str  # what begins a comment in it
-    decorator: str  # of a function that has these kernels and none of later targets
+    ending: str  # what follows the module's name in the name of the file
+    comment: str  # what starts a comment in the file
+    decorator: str  # of functions that have these kernels
     description: str
     unsupported: Callable[[Nest], Iterator[str]]
     text: Callable[[str, Iterable[PrintedNorm]], str]
@@ -82,12 +85,12 @@ TARGET_DESCRIPTIONS: Mapping[str, str] = {
 
 
 def targets_written_for(target: Target) -> tuple[KernelTarget, ...]:
-    """The targets whose kernels are written where this one is asked for."""
+    """The kernel targets whose files are written when compiling for this target."""
     names = list(KERNEL_TARGETS)
     last = names.index(target) if target in KERNEL_TARGETS else -1
     return tuple(KERNEL_TARGETS[name] for name in names[: last + 1])
 
 
 def target_for_device(device: str) -> KernelTarget:
-    """The target with kernels for a type of device."""
+    """The kernel target for a type of device."""
     return next(row for row in KERNEL_TARGETS.values() if row.device == device)

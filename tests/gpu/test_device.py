@@ -53,11 +53,11 @@ def test_a_norm_on_the_device(program: Program) -> None:
     module = modules()[program.name]
     for setting in settings(program):
         if setting.name in SETTINGS:
-            found = compare(program, module, setting, device="cuda")
-            assert not found.bad, (setting.name, found)
+            comparison = compare(program, module, setting, device="cuda")
+            assert not comparison.bad, (setting.name, comparison)
 
 
-def made(name: str) -> Iterator[Candidate]:
+def installed_candidates(name: str) -> Iterator[Candidate]:
     """Every candidate of a norm that is installed."""
     for _, make in candidates(case(SPECS[name], name, "triton", cuda_device()), traced=False):
         try:
@@ -70,17 +70,17 @@ def made(name: str) -> Iterator[Candidate]:
 @pytest.mark.parametrize("name", SPECS)
 def test_every_candidate_computes_the_same(name: str) -> None:
     """Values and gradients: what others' layers are made with is what the norm means."""
-    found = list(made(name))
-    assert found[0].name == "metanorm" and len(found) >= 3
+    norm_candidates = list(installed_candidates(name))
+    assert norm_candidates[0].name == "metanorm" and len(norm_candidates) >= 3
     results = []
-    for candidate in found:
+    for candidate in norm_candidates:
         y = candidate.forward()
         leaves = (*candidate.rotation.turns[0].leaves, *candidate.parameters)
         slope = torch.ones_like(y).cumsum(-1) / y.shape[-1]  # which a layer may write to
         results.append((y.detach(), *torch.autograd.grad(y, leaves, slope, allow_unused=True)))
-    for candidate, result in zip(found, results):
-        for own, right in zip(result[:2], results[0][:2]):
-            torch.testing.assert_close(own, right, rtol=1e-4, atol=1e-4, msg=candidate.name)
+    for candidate, result in zip(norm_candidates, results):
+        for value, expected in zip(result[:2], results[0][:2]):
+            torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-4, msg=candidate.name)
 
 
 def test_the_clock_waits_for_the_gpu() -> None:

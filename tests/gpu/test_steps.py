@@ -42,9 +42,9 @@ def test_one_launch_between_two_looks(name: str) -> None:
         kernels = target_for_device("cuda").kernels(optimize(NORMS[name]))
     except NoKernels as reason:
         pytest.skip(f"plain torch alone: {reason}")
-    found = kernel_source(kernels, name.lower()).schedules.values()
-    assert found
-    for schedules in found:
+    schedules_of_norm = kernel_source(kernels, name.lower()).schedules.values()
+    assert schedules_of_norm
+    for schedules in schedules_of_norm:
         for steps in (schedules.sweeps, schedules.islands, schedules.walked):
             assert "nn" not in _letters(steps)
 

@@ -23,8 +23,15 @@ def looks(outer: int, rows: int, columns: int, inside: str, keeps: int) -> dict[
     """Islands of `columns`, of `rows`, or of `both`, as held in a tile and as walked over."""
     down, across = ("rows" in inside, "columns" in inside)
     return {
-        name: Look(way if down else "part", way if across else "part", outer, rows, columns, keeps)
-        for name, way in (("islands", "whole"), ("walked", "walk"))
+        name: Look(
+            coverage if down else "part",
+            coverage if across else "part",
+            outer,
+            rows,
+            columns,
+            keeps,
+        )
+        for name, coverage in (("islands", "whole"), ("walked", "walk"))
     }
 
 
@@ -49,8 +56,8 @@ SCHEDULES = [
 @pytest.mark.parametrize(
     ("found", "schedule"), [s[1:] for s in SCHEDULES], ids=[s[0] for s in SCHEDULES]
 )
-def test_a_schedule(found: dict[str, Look], schedule: str) -> None:
-    assert tiles.schedule(found, DEVICE, tiles.usual()) == schedule
+def test_a_schedule(candidates: dict[str, Look], schedule: str) -> None:
+    assert tiles.schedule(candidates, DEVICE, tiles.usual()) == schedule
 
 
 GRAPHS = [
@@ -78,52 +85,52 @@ def test_whole_columns_are_no_wider_than_a_tile() -> None:
 
 def test_numbers_of_64_bits_take_two_registers() -> None:
     for keeps, schedule in ((2, "islands"), (4, "walked")):
-        found = looks(1, 8192, 16384, "columns", keeps)
-        assert tiles.schedule(found, DEVICE, tiles.usual()) == schedule
+        candidates = looks(1, 8192, 16384, "columns", keeps)
+        assert tiles.schedule(candidates, DEVICE, tiles.usual()) == schedule
 
 
 SIZES = (1, 3, 33, 1000, 5000)
-WAYS = list(itertools.product(("part", "whole", "walk"), repeat=2))
+COVERAGES = list(itertools.product(("part", "whole", "walk"), repeat=2))
 
 
-@pytest.mark.parametrize(("down", "across"), WAYS)
+@pytest.mark.parametrize(("down", "across"), COVERAGES)
 @pytest.mark.parametrize("adds_up", [False, True])
 def test_programs_cover_the_data(down: str, across: str, adds_up: bool) -> None:
     for outer, rows, columns, gathers in itertools.product((1, 7), SIZES, SIZES, (False, True)):
         gathers = gathers and down != "part"
         look = Look(down, across, outer, rows, columns, 1, adds_up, gathers)
-        made = tiles.tiles(look, DEVICE, tiles.usual())
-        assert _covered(made, look) >= (outer, rows, columns)
+        chosen = tiles.tiles(look, DEVICE, tiles.usual())
+        assert _covered(chosen, look) >= (outer, rows, columns)
 
 
-def _covered(made: Tiles, look: Look) -> tuple[int, int, int]:
+def _covered(chosen: Tiles, look: Look) -> tuple[int, int, int]:
     """How many islands, rows and columns all programs reach together."""
-    given = made.numbers
-    down = {"part": given.get("chunks", 1) * given.get("rows of a chunk", 0)}
-    across = {"part": given["blocks"] * given["BLOCK"]}
-    down |= {"whole": given["ROWS"], "walk": look.rows}
-    across |= {"whole": given["BLOCK"], "walk": look.columns}
-    programs = made.programs // given["blocks"]
+    numbers = chosen.numbers
+    down = {"part": numbers.get("chunks", 1) * numbers.get("rows of a chunk", 0)}
+    across = {"part": numbers["blocks"] * numbers["BLOCK"]}
+    down |= {"whole": numbers["ROWS"], "walk": look.rows}
+    across |= {"whole": numbers["BLOCK"], "walk": look.columns}
+    programs = chosen.programs // numbers["blocks"]
     if look.gathers:
-        programs *= given["islands of a chunk"]
+        programs *= numbers["islands of a chunk"]
     elif look.down == "part":
-        programs //= given["chunks"]
+        programs //= numbers["chunks"]
     return programs, down[look.down], across[look.across]
 
 
 def test_cells_side_by_side() -> None:
     """Groups of ten channels have sixteen lanes each, and blocks have whole groups."""
     look = Look("walk", "part", 8, 4096, 320, 2, cell=10)
-    made = tiles.tiles(look, DEVICE, tiles.usual())
-    assert made.numbers["LANES"] == 16 and made.numbers["BLOCK"] % 16 == 0
-    assert made.numbers["blocks"] * (made.numbers["BLOCK"] // 16) >= 32
-    assert made.programs == 8 * made.numbers["blocks"]
+    chosen = tiles.tiles(look, DEVICE, tiles.usual())
+    assert chosen.numbers["LANES"] == 16 and chosen.numbers["BLOCK"] % 16 == 0
+    assert chosen.numbers["blocks"] * (chosen.numbers["BLOCK"] // 16) >= 32
+    assert chosen.programs == 8 * chosen.numbers["blocks"]
 
 
 def test_what_adds_up_leaves_little() -> None:
     """A program that adds up has rows enough for what it leaves, if others have some, too."""
-    for rows, least in ((100_000, 32), (8192, 32), (500, 3)):
+    for rows, min_rows in ((100_000, 32), (8192, 32), (500, 3)):
         look = Look("part", "whole", 1, rows, 4096, 5, adds_up=True)
-        made = tiles.tiles(look, DEVICE, tiles.usual())
-        assert made.numbers["rows of a chunk"] >= least
-        assert made.programs == parts_of(rows, made.numbers["rows of a chunk"]) <= 4 * 132
+        chosen = tiles.tiles(look, DEVICE, tiles.usual())
+        assert chosen.numbers["rows of a chunk"] >= min_rows
+        assert chosen.programs == parts_of(rows, chosen.numbers["rows of a chunk"]) <= 4 * 132

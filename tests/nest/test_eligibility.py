@@ -59,12 +59,12 @@ EDGES = {
 @pytest.mark.parametrize("output", EDGES)
 def test_which_pools_of_neighbours_have_kernels(output: str) -> None:
     inputs = "input x[V, C], e: edges[V], f: edges[V], w[V], k: mask[V, C]"
-    program, found = optimized(f"{inputs}\noutput {output}"), ""
+    program, reason = optimized(f"{inputs}\noutput {output}"), ""
     try:
         kernels_of(program)
-    except NoKernels as reason:
-        found = str(reason)
-    assert found == EDGES[output]
+    except NoKernels as error:
+        reason = str(error)
+    assert reason == EDGES[output]
 
 
 def test_kernels_do_not_round_to_eight_bits() -> None:
@@ -113,13 +113,13 @@ ONE_TARGET = {
 
 @pytest.mark.parametrize("text", ONE_TARGET)
 def test_what_a_single_target_cannot_do(text: str) -> None:
-    program, found = optimized(text), {}
+    program, reasons = optimized(text), {}
     for target in KERNEL_TARGETS.values():
         try:
             target.kernels(program)
-        except NoKernels as reason:
-            found[target.name] = str(reason)
-    assert found == ONE_TARGET[text]
+        except NoKernels as error:
+            reasons[target.name] = str(error)
+    assert reasons == ONE_TARGET[text]
 
 
 def demand_text(target: KernelTarget, program: Program) -> None:

@@ -31,18 +31,18 @@ def nest(name: str = "GroupNorm", direction: str = "forward") -> Nest:
     return next(iter(getattr(variant, direction).values()))
 
 
-def changed(found: Nest, when: str, change: Callable[[list[Statement]], None]) -> Nest:
+def changed(original: Nest, when: str, change: Callable[[list[Statement]], None]) -> Nest:
     """A nest with other statements in the first block of a kind."""
     blocks: list[Block] = []
-    done = False
-    for block in found.blocks:
+    was_changed = False
+    for block in original.blocks:
         statements = list(block.statements)
-        if block.when == when and not done:
+        if block.when == when and not was_changed:
             change(statements)
-            done = True
+            was_changed = True
         blocks.append(replace(block, statements=tuple(statements)))
-    assert done
-    return replace(found, blocks=tuple(blocks))
+    assert was_changed
+    return replace(original, blocks=tuple(blocks))
 
 
 def drop(kind: type) -> Callable[[list[Statement]], None]:
@@ -61,8 +61,8 @@ def read_nothing(statements: list[Statement]) -> None:
 
 
 def pool(statements: list[Statement]) -> None:
-    found = nest("SwitchNorm", "backward")
-    statements.append(next(s for _, s in found.statements() if isinstance(s, Pool)))
+    other_nest = nest("SwitchNorm", "backward")
+    statements.append(next(s for _, s in other_nest.statements() if isinstance(s, Pool)))
 
 
 BROKEN: dict[str, tuple[str, Callable[[list[Statement]], None]]] = {
@@ -86,11 +86,11 @@ def test_a_broken_rule_is_named(rule: str) -> None:
 
 
 def test_blocks_stand_in_their_order() -> None:
-    found = nest()
+    legal = nest()
     with pytest.raises(IllegalNest, match="blocks in their order"):
-        verify(replace(found, blocks=found.blocks[1:]))
+        verify(replace(legal, blocks=legal.blocks[1:]))
     with pytest.raises(IllegalNest, match="blocks in their order"):
-        verify(replace(found, blocks=tuple(reversed(found.blocks))))
+        verify(replace(legal, blocks=tuple(reversed(legal.blocks))))
 
 
 def test_islands_lie_along_loops() -> None:
@@ -99,46 +99,46 @@ def test_islands_lie_along_loops() -> None:
 
 
 def test_the_dtypes_that_values_are_rounded_to_are_known() -> None:
-    found = nest("LlamaRMSNorm")
-    assert found.followed_dtypes == ("x",)
+    legal = nest("LlamaRMSNorm")
+    assert legal.followed_dtypes == ("x",)
     with pytest.raises(IllegalNest, match="the dtype of x"):
-        verify(replace(found, followed_dtypes=()))
+        verify(replace(legal, followed_dtypes=()))
 
 
 def test_the_edges_that_loops_follow_are_given() -> None:
-    found = nest("AdjacencyNorm", "backward")
-    verify(found)
-    assert found.array["edge_index"].role == "edges"
-    without = tuple(array for array in found.arrays if array.name != "edge_index")
+    legal = nest("AdjacencyNorm", "backward")
+    verify(legal)
+    assert legal.array["edge_index"].role == "edges"
+    without = tuple(array for array in legal.arrays if array.name != "edge_index")
     with pytest.raises(IllegalNest, match="edges edge_index to follow"):
-        verify(replace(found, arrays=without))
+        verify(replace(legal, arrays=without))
 
 
 def test_what_belongs_to_islands_has_their_axes() -> None:
-    found = nest()
+    legal = nest()
     with pytest.raises(IllegalNest, match="for each island"):
-        verify(replace(found, islands=("N", "C.outer", "S")))
+        verify(replace(legal, islands=("N", "C.outer", "S")))
 
 
 def test_what_is_scanned_along_is_at_hand() -> None:
-    found = nest("CumulativeLayerNorm")
-    cut = tuple(a for a in found.data_axes if a != "C")  # which has the axis of the scan
+    legal = nest("CumulativeLayerNorm")
+    split_islands = tuple(a for a in legal.data_axes if a != "C")  # which has the axis of the scan
     with pytest.raises(IllegalNest, match=r"all of the axis that .* is scanned along"):
-        verify(replace(found, islands=cut))
+        verify(replace(legal, islands=split_islands))
 
 
 def test_a_scan_has_one_axis() -> None:
-    found = nest("LocalContextNorm")
+    legal = nest("LocalContextNorm")
 
-    def both(statements: list[Statement]) -> None:
-        place, scan = next((i, s) for i, s in enumerate(statements) if isinstance(s, Scan))
+    def scan_two_axes(statements: list[Statement]) -> None:
+        index, scan = next((i, s) for i, s in enumerate(statements) if isinstance(s, Scan))
         assert isinstance(scan, Scan) and isinstance(scan.let.op, PoolOp)
         (axis, reach), *_ = scan.let.op.over
         over = ((axis, reach), ("W" if axis == "H" else "H", reach))
-        statements[place] = Scan(replace(scan.let, op=replace(scan.let.op, over=over)))
+        statements[index] = Scan(replace(scan.let, op=replace(scan.let.op, over=over)))
 
     with pytest.raises(IllegalNest, match="one axis to scan for"):
-        verify(changed(found, "between", both))
+        verify(changed(legal, "between", scan_two_axes))
 
 
 KEEPING = ["GroupNorm", "BatchNorm", "GraphNorm", "SwitchNorm", "MetaNorm", "LocalContextNorm"]
@@ -151,9 +151,9 @@ def test_a_nest_as_it_is_keeps_them(name: str, direction: str) -> None:
 
 
 def test_a_nest_knows_its_parts() -> None:
-    found = nest("BatchNorm")
-    (update, *_) = found.block("end").updates
+    batch_norm = nest("BatchNorm")
+    (update, *_) = batch_norm.block("end").updates
     assert update.array == "running_mean" and update.momentum == "momentum"
-    assert found.array["weight"].optional and found.array["weight"].absent == 1
-    assert found.axis_orders["x"] == ("N", "C", "S") and found.array["x"].role == "data"
-    assert [block.when for block in found.blocks][:3] == ["begin", "before", "sweep"]
+    assert batch_norm.array["weight"].optional and batch_norm.array["weight"].absent == 1
+    assert batch_norm.axis_orders["x"] == ("N", "C", "S") and batch_norm.array["x"].role == "data"
+    assert [block.when for block in batch_norm.blocks][:3] == ["begin", "before", "sweep"]

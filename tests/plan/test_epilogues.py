@@ -42,41 +42,49 @@ def programs(statistics: str, inputs: str, output: str) -> tuple[Program, Progra
         text = text.replace("U: matrix[N, N] = ones, ", "")
     checked = check({"fused.norm": Source.of("fused.norm", text)}, ["fused.norm"])
     assert checked.ok, checked.diagnostics
-    (both,) = directions(optimize(checked.norms["fused.norm"][0].program), check=True)
-    return both.forward, both.backward
+    (pair,) = directions(optimize(checked.norms["fused.norm"][0].program), check=True)
+    return pair.forward, pair.backward
 
 
-def traffic(found: Plan) -> list[tuple[set[str], set[str]]]:
+def traffic(sweep_plan: Plan) -> list[tuple[set[str], set[str]]]:
     """What each sweep reads and writes that is as large as the input."""
-    return [(set(s.reads), {name for name, _ in s.outputs}) for s in found.sweeps]
+    return [(set(s.reads), {name for name, _ in s.outputs}) for s in sweep_plan.sweeps]
 
 
 @pytest.mark.parametrize("statistics", STATISTICS.values(), ids=STATISTICS)
 def test_forward_reads_the_further_inputs_once_and_nothing_else(statistics: str) -> None:
-    plain, fused = (traffic(plan_sweeps(programs(statistics, *f)[0])) for f in (PLAIN, FUSED))
-    assert plain == [({"x"}, set()), ({"x"}, {"output"})]
-    assert fused == [({"x"}, set()), ({"x", "gate", "residual"}, {"output"})]
+    without_epilogue, with_epilogue = (
+        traffic(plan_sweeps(programs(statistics, *f)[0])) for f in (PLAIN, FUSED)
+    )
+    assert without_epilogue == [({"x"}, set()), ({"x"}, {"output"})]
+    assert with_epilogue == [({"x"}, set()), ({"x", "gate", "residual"}, {"output"})]
 
 
 @pytest.mark.parametrize("statistics", STATISTICS.values(), ids=STATISTICS)
 def test_backward_takes_as_many_sweeps_and_writes_gradients_alone(statistics: str) -> None:
     """The derivative of the activation is computed again from x; no sweep reads the residual."""
-    plain, fused = (traffic(plan_sweeps(programs(statistics, *f)[1])) for f in (PLAIN, FUSED))
-    assert [r for r, _ in plain] == [{"x", "d.output"}] * 2
-    assert [r for r, _ in fused] == [{"x", "d.output", "gate"}] * 2
-    assert set().union(*(w for _, w in plain)) == {"d.x"}
-    assert set().union(*(w for _, w in fused)) == {"d.x", "d.gate", "d.residual"}
+    without_epilogue, with_epilogue = (
+        traffic(plan_sweeps(programs(statistics, *f)[1])) for f in (PLAIN, FUSED)
+    )
+    assert [r for r, _ in without_epilogue] == [{"x", "d.output"}] * 2
+    assert [r for r, _ in with_epilogue] == [{"x", "d.output", "gate"}] * 2
+    assert set().union(*(w for _, w in without_epilogue)) == {"d.x"}
+    assert set().union(*(w for _, w in with_epilogue)) == {"d.x", "d.gate", "d.residual"}
 
 
 @pytest.mark.parametrize("statistics", STATISTICS.values(), ids=STATISTICS)
 def test_nothing_wide_is_kept_or_stored(statistics: str) -> None:
     """Between the directions and the sweeps there are statistics; islands stay what they were."""
-    for way in (0, 1):
-        plain, fused = (plan_sweeps(programs(statistics, *f)[way]) for f in (PLAIN, FUSED))
-        kept = {i.name: i.dims for i in fused.program.inputs if i.name.startswith("kept.")}
-        assert not any(set(fused.data_axes) <= set(dims) for dims in kept.values())
-        stored = {let.name for s in fused.sweeps for let in s.narrow} | {
-            let.name for let in (*fused.prologue, *fused.epilogue)
+    for direction in (0, 1):
+        without_epilogue, with_epilogue = (
+            plan_sweeps(programs(statistics, *f)[direction]) for f in (PLAIN, FUSED)
+        )
+        kept = {i.name: i.dims for i in with_epilogue.program.inputs if i.name.startswith("kept.")}
+        assert not any(set(with_epilogue.data_axes) <= set(dims) for dims in kept.values())
+        stored = {let.name for s in with_epilogue.sweeps for let in s.narrow} | {
+            let.name for let in (*with_epilogue.prologue, *with_epilogue.epilogue)
         }
-        assert not any(set(fused.data_axes) <= set(fused.type_of(ref).axes) for ref in stored)
-        assert fused.islands == plain.islands
+        assert not any(
+            set(with_epilogue.data_axes) <= set(with_epilogue.type_of(ref).axes) for ref in stored
+        )
+        assert with_epilogue.islands == without_epilogue.islands

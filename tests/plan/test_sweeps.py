@@ -19,10 +19,12 @@ from metanorm.source import Source
 
 
 @cache
-def plans(name: str, arm: str = "train") -> tuple[Plan, Plan]:
+def plans(name: str, variant: str = "train") -> tuple[Plan, Plan]:
     """The plans of a norm of the library, forward and backward."""
-    found = {d.variant: d for d in directions(optimize(PROGRAMS[name]))}
-    return plan_sweeps(found[arm].forward), plan_sweeps(found[arm].backward)
+    directions_by_variant = {d.variant: d for d in directions(optimize(PROGRAMS[name]))}
+    return plan_sweeps(directions_by_variant[variant].forward), plan_sweeps(
+        directions_by_variant[variant].backward
+    )
 
 
 def planned(text: str) -> Plan:
@@ -39,7 +41,7 @@ def optimized(text: str) -> Program:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Expected:
     """Of both directions: what each sweep reads, and what is measured on which cells.
 
     A `*` marks what is terminal. The islands are those of either direction.
@@ -54,75 +56,77 @@ class Wanted:
 TWICE = ("x; x", "x d.output; x d.output")
 NORMS = {
     # In training: measure, then write. Backward the same, with the gradient beside x.
-    ("BatchNorm", "train"): Wanted(TWICE, "C", "var[C]", "sum[C] sum[C]"),
+    ("BatchNorm", "train"): Expected(TWICE, "C", "var[C]", "sum[C] sum[C]"),
     # The sums of a parameter's gradient lie across the islands, so nothing may wait for them.
-    ("LayerNorm", "train"): Wanted(TWICE, "B", "var[B]", "sum[B] *sum[D] sum[B] *sum[D]"),
-    ("GroupNorm", "train"): Wanted(
+    ("LayerNorm", "train"): Expected(TWICE, "B", "var[B]", "sum[B] *sum[D] sum[B] *sum[D]"),
+    ("GroupNorm", "train"): Expected(
         TWICE,
         "N C.outer",
         "var[N C.outer]",
         "sum[N C.outer C.inner] sum[N C.outer C.inner]",
     ),
-    ("InstanceNorm", "train"): Wanted(TWICE, "N C", "var[N C]", "sum[N C] sum[N C]"),
+    ("InstanceNorm", "train"): Expected(TWICE, "N C", "var[N C]", "sum[N C] sum[N C]"),
     # Three statistics from one table of cells; over all samples and channels they meet.
-    ("SwitchNorm", "train"): Wanted(TWICE, "", "var[N C]", "sum[N C] sum[N C]"),
+    ("SwitchNorm", "train"): Expected(TWICE, "", "var[N C]", "sum[N C] sum[N C]"),
     # So may they by given matrices, which mix the cells of both axes.
-    ("MetaNorm", "train"): Wanted(TWICE, "", "var[N C]", "sum[N C] sum[N C]"),
-    ("SwitchNorm", "eval"): Wanted(TWICE, "N", "var[N C]", "sum[N C] sum[N C]"),
-    ("GraphNorm", "train"): Wanted(
+    ("MetaNorm", "train"): Expected(TWICE, "", "var[N C]", "sum[N C] sum[N C]"),
+    ("SwitchNorm", "eval"): Expected(TWICE, "N", "var[N C]", "sum[N C] sum[N C]"),
+    ("GraphNorm", "train"): Expected(
         TWICE, "V/batch C", "var[V/batch C]", "sum[V/batch C] sum[V/batch C]"
     ),
     # With running statistics there is nothing to wait for.
-    ("BatchNorm", "eval"): Wanted(("x", "x d.output"), "N C S", "", "*sum[C] *sum[C]"),
+    ("BatchNorm", "eval"): Expected(("x", "x d.output"), "N C S", "", "*sum[C] *sum[C]"),
     # As each sample has statistics of its own in training, so has it here: the mode has their axes.
-    ("InstanceNorm", "eval"): Wanted(("x", "x d.output"), "N C S", "", "*sum[C] *sum[N C]"),
+    ("InstanceNorm", "eval"): Expected(("x", "x d.output"), "N C S", "", "*sum[C] *sum[N C]"),
     # No weights here: dx is all that is wanted, and one sum of squares is enough.
-    ("PairNorm", "train"): Wanted(
+    ("PairNorm", "train"): Expected(
         TWICE, "V/batch", "var[V/batch D]", "sum[V/batch D] sum[V/batch]"
     ),
 }
 
 
-def measured(found: Plan) -> str:
+def measured(sweep_plan: Plan) -> str:
     """The reductions of all sweeps."""
     return " ".join(
         f"{'*' * r.terminal}{r.kind}[{' '.join(r.cells)}]"
-        for s in found.sweeps
+        for s in sweep_plan.sweeps
         for r in s.reductions
     )
 
 
 @pytest.mark.parametrize(("name", "arm"), NORMS)
-def test_looks_at_the_data(name: str, arm: str) -> None:
-    wanted = NORMS[name, arm]
-    both = plans(name, arm)
-    assert tuple("; ".join(" ".join(s.reads) for s in p.sweeps) for p in both) == wanted.reads
-    assert [" ".join(p.islands) for p in both] == [wanted.islands] * 2
-    assert [measured(p) for p in both] == [wanted.forward, wanted.backward]
+def test_looks_at_the_data(name: str, variant: str) -> None:
+    expected = NORMS[name, variant]
+    both_plans = plans(name, variant)
+    assert (
+        tuple("; ".join(" ".join(s.reads) for s in p.sweeps) for p in both_plans) == expected.reads
+    )
+    assert [" ".join(p.islands) for p in both_plans] == [expected.islands] * 2
+    assert [measured(p) for p in both_plans] == [expected.forward, expected.backward]
 
 
 @pytest.mark.parametrize(("name", "arm"), NORMS)
-def test_only_the_last_sweep_writes(name: str, arm: str) -> None:
-    for found, output in zip(plans(name, arm), ("output", "d.x")):
-        *others, last = found.sweeps
+def test_only_the_last_sweep_writes(name: str, variant: str) -> None:
+    for sweep_plan, output in zip(plans(name, variant), ("output", "d.x")):
+        *others, last = sweep_plan.sweeps
         assert [n for n, _ in last.outputs] == [output]
         assert not any(s.outputs for s in others)
 
 
 @pytest.mark.parametrize(("name", "arm"), NORMS)
-def test_everything_has_one_place(name: str, arm: str) -> None:
+def test_everything_has_one_place(name: str, variant: str) -> None:
     """Narrow values are computed once, after what they need; wide ones in each sweep anew."""
-    for found in plans(name, arm):
-        known = {let.name for let in found.prologue}
-        placed = [let.name for let in found.prologue]
-        for sweep in found.sweeps:
+    for sweep_plan in plans(name, variant):
+        known = {let.name for let in sweep_plan.prologue}
+        placed = [let.name for let in sweep_plan.prologue]
+        for sweep in sweep_plan.sweeps:
             results = [ref for r in sweep.reductions for _, ref in r.results]
             placed += [*results, *(let.name for let in sweep.narrow)]
             known |= set(placed)
-        placed += [let.name for let in found.epilogue]
-        wide = {let.name for sweep in found.sweeps for let in sweep.maps}
+        placed += [let.name for let in sweep_plan.epilogue]
+        wide = {let.name for sweep in sweep_plan.sweeps for let in sweep.maps}
         assert len(placed) == len(set(placed))
-        assert set(placed) | wide == {let.name for let in found.program.body}
+        assert set(placed) | wide == {let.name for let in sweep_plan.program.body}
         assert not set(placed) & wide
 
 
@@ -152,9 +156,9 @@ def test_axes_that_a_matrix_mixes_are_no_islands(mixed: str) -> None:
         input x[N, C, *S], u: matrix[N, N], v: matrix[C, C]
         output (x - mean(x over {over})) / (1 + var(x over {over}))
     """)
-    (both,) = directions(program, check=True)
-    for way in (both.forward, both.backward):
-        assert " ".join(plan_sweeps(way).islands) == MIXED[mixed]
+    (pair,) = directions(program, check=True)
+    for direction in (pair.forward, pair.backward):
+        assert " ".join(plan_sweeps(direction).islands) == MIXED[mixed]
 
 
 def test_groups_of_an_index() -> None:
@@ -173,28 +177,28 @@ def test_a_statistic_of_a_statistic_takes_a_sweep_more() -> None:
         let   m = mean(x over C)
         output x * mean((x - m)^4 over C), z = sum(y over C)
     """
-    found = planned(text)
-    assert [s.reads for s in found.sweeps] == [("x", "y"), ("x",), ("x",)]
-    assert found.islands == ("N",)
-    assert [r.terminal for s in found.sweeps for r in s.reductions] == [False, True, False]
+    sweep_plan = planned(text)
+    assert [s.reads for s in sweep_plan.sweeps] == [("x", "y"), ("x",), ("x",)]
+    assert sweep_plan.islands == ("N",)
+    assert [r.terminal for s in sweep_plan.sweeps for r in s.reductions] == [False, True, False]
 
 
 def test_a_pool_of_all_rows_joins_the_groups() -> None:
-    found = planned("""
+    sweep_plan = planned("""
         input x[V, C], a: index[V]
         output x - mean(x over V: a) - mean(tanh(x) over V)
     """)
-    assert found.islands == ("C",)
+    assert sweep_plan.islands == ("C",)
 
 
 def test_a_mask_is_narrow() -> None:
-    found = planned("input x[N, C], k: mask[N]\noutput x - mean(x over N where k)")
-    assert [s.reads for s in found.sweeps] == [("x",), ("x",)]
-    assert found.sweeps[0].reductions[0].where == "k"
+    sweep_plan = planned("input x[N, C], k: mask[N]\noutput x - mean(x over N where k)")
+    assert [s.reads for s in sweep_plan.sweeps] == [("x",), ("x",)]
+    assert sweep_plan.sweeps[0].reductions[0].where == "k"
 
 
 def test_a_mask_may_be_wide_where_its_value_is_not() -> None:
     """Either it is refused, or a sweep measures it."""
     text = "input x[N, C], a[N]\noutput x * mean(a over N where x > 0)"
-    found = planned(text)
-    assert any(unsupported(found)) or any(s.reductions for s in found.sweeps)
+    sweep_plan = planned(text)
+    assert any(unsupported(sweep_plan)) or any(s.reductions for s in sweep_plan.sweeps)

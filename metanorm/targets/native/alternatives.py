@@ -1,4 +1,4 @@
-"""The same kernel for several layouts of the data, with what they have in common once."""
+"""Merge the definitions of a kernel's layouts: shared ones once, others behind `#if defined`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from metanorm.targets.native.cir import Alternatives, Definition
 
 
 def with_alternatives(layouts: Mapping[str, Sequence[Definition]]) -> Iterator[Definition]:
-    """The definitions of all layouts, by the name that is defined where one of them is meant.
+    """The merged definitions. `layouts` has those of each layout, by the macro that selects it.
 
-    What all layouts have is there once, in the order that they have it in. What lies between is
-    there for each of them.
+    A definition that all layouts have in the same order appears once. The definitions between two
+    shared ones become `Alternatives`.
     """
     common = _common(list(layouts.values()))
     if len(layouts) == 1:
@@ -32,7 +32,7 @@ def with_alternatives(layouts: Mapping[str, Sequence[Definition]]) -> Iterator[D
 
 
 def _common(layouts: Sequence[Sequence[Definition]]) -> list[Definition]:
-    """The definitions that all have, as far as they are in one order."""
+    """The definitions that all layouts have in the same order."""
     first, *other_layouts = layouts
     last_positions = [-1] * len(other_layouts)
     common: list[Definition] = []

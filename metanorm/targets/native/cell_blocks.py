@@ -1,4 +1,4 @@
-"""When C computes values of cells: at the beginning, with their islands, or at the end."""
+"""Group per-cell values by when C computes them: first, with their island, or last."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from metanorm.nest.nest import Nest
 
 @dataclass(frozen=True)
 class CellBlock:
-    """Values that are computed together, after some reductions; `ranged` where they belong to
-    islands, of which each worker has some."""
+    """Per-cell values that C computes together, once the reductions `finished` are complete.
+
+    `per_island` values belong to islands, of which each worker has a range.
+    """
 
     lets: tuple[Let, ...]
     finished: tuple[int, ...] = ()
@@ -20,7 +22,7 @@ class CellBlock:
 
 
 def cell_blocks(nest: Nest) -> list[CellBlock]:
-    """At the beginning, before the sweeps, after each of them, and at the end."""
+    """The blocks at the beginning, before the sweeps, after each sweep, and at the end."""
     begin, before, after, end = (nest.block(w) for w in ("begin", "before", "after", "end"))
     blocks = [CellBlock(begin.lets), CellBlock(before.lets, per_island=True)]
     for block in nest.between:
@@ -31,7 +33,7 @@ def cell_blocks(nest: Nest) -> list[CellBlock]:
 
 
 def refs_read_elsewhere(nest: Nest) -> set[Ref]:
-    """Values of cells that sweeps, results or buffers take."""
+    """The per-cell values that sweeps, results or buffers read, so that they need arrays."""
     wide = {let.name for sweep in nest.sweeps for let in sweep.lets}
     refs = {ref for block in nest.blocks for _, ref in block.writes}
     refs |= {update.value for update in nest.block("end").updates}

@@ -1,4 +1,4 @@
-"""C as nodes: what kernels are made of before they are text."""
+"""The C IR: the expressions, statements and definitions of a kernel, before they are text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Name:
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number; one that is not whole is of type `real`."""
+    """A number. One with a fraction has the type `real`."""
 
     value: float
 
@@ -84,9 +84,9 @@ class Declare:
 
 @dataclass(frozen=True, slots=True)
 class Assign:
-    """`place operator value;`, with `=` or `+=`."""
+    """`target operator value;`, with `=` or `+=`."""
 
-    place: Expr
+    target: Expr
     operator: str
     value: Expr
 
@@ -100,11 +100,11 @@ class ExprStmt:
 
 @dataclass(frozen=True, slots=True)
 class For:
-    """`for (int64_t variable = low; variable < high; variable += step)`; `simd` adds the pragma,
-    with the variables that it reduces, each with its operator.
+    """`for (int64_t variable = low; variable < high; variable += step)`.
 
-    Threads share the loop where there is enough `work`, and the ones right inside of it: `nest`
-    loops in all.
+    `simd` adds the OpenMP pragma; `reduced` are the variables that it reduces, with their
+    operators. If the number of elements `work` is large enough, threads share this loop, and the
+    `nest - 1` loops directly inside it.
     """
 
     variable: str
@@ -128,7 +128,7 @@ class If:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """`{ body }`: names of its own."""
+    """`{ body }`: a scope for names."""
 
     body: tuple[Stmt, ...]
 
@@ -150,7 +150,7 @@ Stmt = Union[Declare, Assign, ExprStmt, For, If, Block, Return, ReturnVoid]
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A function with the comment above it."""
+    """A function, with `doc` as the comment above it."""
 
     doc: str
     result: str
@@ -181,7 +181,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Enum:
-    """Names for 0, 1, 2, ..., and `others` for given numbers."""
+    """Names for 0, 1, 2, ..., and further names with explicit numbers."""
 
     names: tuple[str, ...]
     others: tuple[tuple[str, int], ...] = ()
@@ -204,7 +204,7 @@ class Include:
 
 @dataclass(frozen=True, slots=True)
 class Guarded:
-    """Definitions that are there only where `name` is defined."""
+    """`#ifdef name`: definitions for builds that define a macro."""
 
     name: str
     definitions: tuple[Definition, ...]
@@ -212,7 +212,7 @@ class Guarded:
 
 @dataclass(frozen=True, slots=True)
 class Alternatives:
-    """Definitions of which those of the one name that is defined are there."""
+    """`#if defined ... #elif defined ...`: the definitions for each of several macros."""
 
     cases: tuple[tuple[str, tuple[Definition, ...]], ...]
 
@@ -221,7 +221,7 @@ Definition = Union[Function, Struct, Table, Enum, Define, Include, Guarded, Alte
 
 
 def total(terms: list[Expr]) -> Expr:
-    """The sum of some terms; zero of none."""
+    """The sum of the terms. An empty sum is zero."""
     result: Expr = Number(0)
     for term in terms:
         result = term if result == Number(0) else Infix("+", result, term)

@@ -1,4 +1,4 @@
-"""Sums down the columns of narrow values: row by row, so that memory is read as it lies."""
+"""Column sums of narrow values, added row by row, so that memory is read contiguously."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ ZERO = cir.Number(0)
 
 
 def is_column_sum(values: NarrowValues, let: Let, pooled: Sequence[str]) -> bool:
-    """Whether a pool is a plain sum of what does not lie together in memory: of rows, or of blocks
-    of rows."""
+    """Whether a pool is a plain sum over rows, or blocks of rows, that keeps the last axis."""
     op = let.op
     if not isinstance(op, Pool) or op.statistic != "sum" or op.where or op.weight:
         return False
@@ -34,7 +33,7 @@ def is_column_sum(values: NarrowValues, let: Let, pooled: Sequence[str]) -> bool
 def column_sums(
     values: NarrowValues, let: Let, pooled: Sequence[str], bounds: tuple[Expr, Expr]
 ) -> Stmt:
-    """The sums along the last axis, between `bounds`; the other axes have their places already."""
+    """The call that sums all columns within `bounds`. Loops around it set all other positions."""
     f, op, (low, high) = values.ctx, let.op, bounds
     assert isinstance(op, Pool)
     order = f.axis_order(op.value)
@@ -55,7 +54,7 @@ def column_sums(
 
 
 def _contiguous_runs(order: Sequence[str], pooled: Sequence[str]) -> list[tuple[str, ...]]:
-    """The pooled axes as they lie: those that follow each other together."""
+    """The pooled axes in runs of neighbouring dimensions."""
     pieces: list[tuple[str, ...]] = []
     before = ""
     for axis in order:

@@ -1,4 +1,4 @@
-"""Where values are in a kernel: loops over axes, arrays of narrow values, and their names in C."""
+"""The names and indexes of one C kernel: loop variables, lengths, and arrays of narrow values."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from metanorm.targets.native.cir import (
     product,
 )
 
-# Words that a value of a spec cannot be called in C: keywords, and what `metanorm.h` defines.
+# Names that a value of a spec cannot have in C: keywords, and what `metanorm.h` defines.
 RESERVED = frozenset(
     """auto break case char const continue default do double else enum extern float for goto if
     inline int long register restrict return short signed sizeof static struct switch typedef
@@ -50,21 +50,21 @@ RESERVED = frozenset(
     SCANS LANES lanes lines lines_room scratch scratch_of scan_sums scan_moments scan_weighed
     value_lines weight_lines first_lines second_lines spare_lines NULL INFINITY NAN""".split()
 )
-# What sweeps call the sums of a reduction.
+# Names of the sums of a reduction in sweeps, of axis numbers and of dtypes.
 SUMS = re.compile(
     r"(sum|extreme|weight|drift|squares|centre|cells?|step)_\d+(_\d+)?|(AXIS|DTYPE)_.*"
 )
 SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
-MATH = {"abs": "fabs", "min": "fmin", "max": "fmax"}  # whatever C calls differently
+MATH = {"abs": "fabs", "min": "fmin", "max": "fmax"}  # functions that C names differently
 
 
 class KernelContext:
-    """The names, sizes and places of one kernel, which is printed for some `layouts`."""
+    """The names, lengths and indexes of one kernel. `layouts` are its nests in all layouts."""
 
     def __init__(self, nest: Nest, layouts: Sequence[Nest]) -> None:
         self.nest, self.loops = nest, nest.loops
         self.ranged_axes, self.sometimes_ranged_axes = _ranged(layouts)
-        self.vector = self.loops[-1]  # the axis along which rows lie
+        self.vector = self.loops[-1]  # memory is contiguous along it
         self.program: Program = nest.program
         self.space = self.program.index.space
         self.types = self.program.index.types
@@ -77,7 +77,7 @@ class KernelContext:
         self._names: dict[str, str] = {}
         self._index_names: dict[Expr, str] = {}
         self.group_axis = nest.group_axis
-        # Variables of loops first, so that they are plain letters.
+        # Loop variables are named first, so that they get plain letters.
         self.variables: dict[str, str] = {}
         for axis in [leaf for group in self.loops for leaf in group] + [
             a.name for a in self.program.axes
@@ -88,7 +88,7 @@ class KernelContext:
                        for group in self.loops if len(group) > 1}  # fmt: skip
 
     def _find_matrices(self) -> dict[Ref, tuple[str, str]]:
-        """Given tensors that say how much positions of an axis count for others of it."""
+        """The pooling matrices among inputs and parameters, with their row and column axes."""
         tensors = (let for let in self.program.body if isinstance(let.op, (Input, Param)))
         axes_by_ref = {let.name: self._axis_orders.get(let.name, ()) for let in tensors}
         return {
@@ -112,24 +112,24 @@ class KernelContext:
         return name
 
     def name(self, ref: str) -> str:
-        """The C name of a value or a field: its own where it has one."""
+        """The C name of a value or a field, after its name in the spec if it has one."""
         if ref not in self._names:
             base = ref if not ref.startswith("%") else role_of(ref) or "t"
             self._names[ref] = self._fresh(_identifier(base))
         return self._names[ref]
 
     def index_name(self, index: Expr, variables: Sequence[str]) -> str:
-        """The name of a place in arrays, which is counted by some variables of loops."""
+        """The variable that holds an array index, named after the loop variables in the index."""
         if index not in self._index_names:
             self._index_names[index] = self._fresh("_".join(variables) or "place")
         return self._index_names[index]
 
     def _whole(self, group: tuple[str, ...]) -> str:
-        """The axis that some leaves are the parts of."""
+        """The axis whose parts a merged loop covers."""
         return next(a.name for a in self.space if self.space.leaves(a.name) == group)
 
     def axis(self, group: tuple[str, ...]) -> str:
-        """The constant that numbers a loop."""
+        """The C constant with the number of a loop."""
         return f"AXIS_{_identifier(self._whole(group) if len(group) > 1 else group[0]).upper()}"
 
     def variable(self, group: tuple[str, ...]) -> str:
@@ -152,7 +152,7 @@ class KernelContext:
         return result
 
     def _in_double(self, scalar: Scalar) -> Expr:
-        """A number as the call brings it, before it is rounded to `real`."""
+        """A number in double precision, as the call passes it."""
         match scalar:
             case Hyper(name) if name not in self.size_argument_dims:
                 return Name(f"v->call->{self.name(name)}")
@@ -169,15 +169,15 @@ class KernelContext:
                 return Prefix("(double)", self.scalar(scalar, as_int=True))
 
     def scalar(self, scalar: Scalar, as_int: bool = False) -> Expr:
-        """A number that is known at the call: in `real`, or as a whole number."""
+        """A number that is known at the call, in `real` or as an integer."""
         match scalar:
             case Const(value):
                 return Number(value)
-            case Hyper(name) if name in self.size_argument_dims:  # a length, which some tensor has
+            case Hyper(name) if name in self.size_argument_dims:  # the length of a dimension
                 length = Name(f"v->call->size_{self.name(self.size_argument_dims[name])}")
                 return length if as_int else Prefix("(real)", length)
             case Hyper(name):
-                # As it came: `real` may be too narrow for a length.
+                # Converted from double: `real` may be too narrow for a length.
                 as_passed = Prefix("(int64_t)", Name(f"v->call->{self.name(name)}"))
                 return as_passed if as_int else Name(f"v->{self.name(name)}")
             case SizeOf(axis):
@@ -199,18 +199,18 @@ class KernelContext:
     # ---- rows in groups
 
     def group_row_range(self, group: Expr) -> tuple[Expr, Expr]:
-        """The places of the rows of a group among all that are ordered: the first, and its end."""
+        """The first sorted row of a group, and the end of its rows."""
         start = Name("v->shape.groups.start")
         return Element(start, group), Element(start, Infix("+", group, Number(1)))
 
     def row_declaration(self) -> Stmt:
-        """The variable of rows, for the one at `place`."""
+        """The declaration of the row variable, for the sorted row number `place`."""
         assert self.nest.grouped_axis is not None
         row = Apply("ordered", (Name("&v->shape.groups"), Name("place")))
         return Declare("const int64_t", self.variables[self.nest.grouped_axis], row)
 
     def group_declaration(self) -> Stmt:
-        """The variable of groups, for that of the row at hand."""
+        """The declaration of the group variable, for the group of the current row."""
         assert self.nest.grouped_axis is not None and self.group_axis is not None
         row = Name(self.variables[self.nest.grouped_axis])
         group = Apply("group_of", (Name("&v->shape.groups"), row))
@@ -218,16 +218,16 @@ class KernelContext:
 
     @staticmethod
     def dtype(to: Dtype) -> Expr:
-        """The number of a dtype: a known one, or that of a tensor, which a build defines."""
+        """The C constant of a dtype. A build defines those of tensors."""
         return Name(f"DTYPE_{to.name}" if to.like else to.name.upper())
 
-    # ---- places in arrays
+    # ---- indexes of array elements
 
     def index(self, axes: Sequence[str], positions: Mapping[str, Expr]) -> Expr:
-        """The place of an element in an array over `axes`, which lie in their order.
+        """The flat index of an element in a contiguous array over `axes`.
 
-        `at` gives the position along each axis; the one of a merged loop stands for all of its
-        parts, under the name of the first.
+        `positions` has the position along each axis. The position of a merged loop has the name of
+        the first part with a star, and stands for all parts.
         """
         flat_index: Expr = Number(0)
         skipped = 0
@@ -249,14 +249,14 @@ class KernelContext:
         return flat_index
 
     def stride(self, axes: Sequence[str], group: tuple[str, ...]) -> Expr:
-        """How far apart the elements along a loop are in an array over `axes`."""
+        """The stride of a loop in a contiguous array over `axes`, in elements."""
         last = list(axes).index(group[-1])
         return self.volume(axes[last + 1 :])
 
 
 def _ranged(layouts: Sequence[Nest]) -> tuple[set[str], set[str]]:
-    """The axes of which a worker has a range: in all layouts, and in those alone that loop over
-    them."""
+    """The island axes of which a worker has a range: in all layouts, and only in layouts that loop
+    over them."""
     looped = [{axis for group in n.loops if len(group) == 1 for axis in group} for n in layouts]
     ranged = [loops & set(n.islands) for n, loops in zip(layouts, looped)]
     everywhere = set.intersection(*ranged)

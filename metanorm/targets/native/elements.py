@@ -1,4 +1,4 @@
-"""Wide values as C: what a row reads, and what is computed for each of its elements."""
+"""Print the wide values of a sweep: the reads of a row, and the values of each element."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Elements:
         self.maps = {let.name: let for let in sweep.lets}
 
     def reads_and_declarations(self, needed: set[Ref]) -> tuple[list[Stmt], list[Stmt]]:
-        """What a row has to read, and the values computed from that for each element of it."""
+        """The reads, which run once per row, and the declarations, which run once per element."""
         needed_refs = set(needed)
         lets: list[Let] = []
         for let in reversed(self.sweep.lets):
@@ -56,7 +56,7 @@ class Elements:
         return with_named_indexes(self.ctx, row_reads), declarations
 
     def element_value(self, ref: Ref) -> Expr:
-        """A value at element `i` of the row."""
+        """A value at element `i` of the current row."""
         let = self.values.lets[ref]
         if ref in self.maps:
             if isinstance(let.op, Input):
@@ -72,7 +72,7 @@ class Elements:
         return Element(name, cir.product(ELEMENT, stride))
 
     def _narrow_read(self, ref: Ref) -> Stmt:
-        """A narrow value beside a row: one number, or an array along it."""
+        """The read of a narrow value: a number, or a pointer if the value varies along the row."""
         axes = self.ctx.types[ref].axes
         name = f"{self.ctx.name(ref)}_here"
         value = self.values.value(ref, self.tiling.at)
@@ -81,7 +81,7 @@ class Elements:
         return Declare("const real", name, value)
 
     def _input_read(self, field: str) -> Stmt:
-        """The row of an input."""
+        """The read of an input's row."""
         name = self.ctx.name(field)
         where = (
             Name(f"&{self.ctx.name(field)}"),

@@ -1,6 +1,6 @@
-"""The C file of a module: for each of its norms a table in a comment, and its kernels.
+"""The C file of a module: for each norm, a table in a comment and the kernels.
 
-`metanorm.runtime.native` reads the table; a build defines the section that it wants.
+`metanorm.runtime.native` reads the table. A build defines the macro of the section to compile.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What each elementwise function is in C: one row for each that is no formula of others."""
+"""The C expression of each elementwise function that is not a formula of others."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _is_nan(x: Expr) -> Expr:
 
 
 def _extreme(operator: str) -> CFunction:
-    """NaN in either argument is passed on, as torch does."""
+    """`min` or `max`, which returns NaN if either argument is NaN, as torch does."""
     return lambda a, b: Conditional(Infix("||", Infix(operator, a, b), _is_nan(a)), a, b)
 
 

@@ -1,4 +1,4 @@
-"""Narrow values that never become arrays: they are written out wherever they are read."""
+"""Find the narrow values that get no array: their expression is printed wherever they are read."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from metanorm.ir.nodes import Detach, Expand, Link, Map, Pool, Program, Ref, Ren
 from metanorm.ir.operands import operands
 from metanorm.nest.nest import CHEAP_FUNCTIONS
 
-# The same numbers, found at another place or repeated.
+# Operations that only change where numbers are read.
 RELOCATIONS = (Rename, Expand, Detach)
 
 
 def inlined(program: Program, data_axes: Collection[str], array_refs: Collection[Ref]) -> set[Ref]:
-    """The narrow values of a program that are no arrays; those that are `kept` have to be.
+    """The narrow values of a program that get no array. `array_refs` must have one.
 
-    A product of values on different axes has one element for each pair of theirs. Where only pools
-    read it, it exists for one element at a time.
+    A product of values on different axes has an element for each pair of theirs. If only pools read
+    the product, they compute one element at a time.
     """
     varying_axes = {
         let.name: set(let.type.axes) for let in program.body
@@ -28,7 +28,7 @@ def inlined(program: Program, data_axes: Collection[str], array_refs: Collection
             varying_axes[let.name] = varying_axes[let.op.value]
         if let.name in array_refs or set(data_axes) <= set(let.type.axes):
             continue
-        if isinstance(let.op, Link):  # which is one, wherever it is read
+        if isinstance(let.op, Link):  # its value is one wherever a loop reads it
             crossing.add(let.name)
         elif isinstance(let.op, RELOCATIONS):
             inlined_refs.add(let.name)

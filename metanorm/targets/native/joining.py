@@ -1,4 +1,4 @@
-"""How C joins parts of statistics: one row for each rule of `metanorm.ir.accumulation`."""
+"""How C joins partial statistics: a row for each rule of `metanorm.ir.accumulation`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from metanorm.targets.native.cir import Apply, Assign, Expr, Name, Number, Prefi
 
 @dataclass(frozen=True, slots=True)
 class JoinRule:
-    """A row. `part` begins the names of variables, `operator` is what OpenMP calls the rule, and
-    `kind` what `metanorm/schedule.h` calls accumulators of one part, and of a weight as well."""
+    """How one rule joins two numbers.
+
+    `part` is the prefix of variable names, `operator` the OpenMP name of the rule. `kind` has the
+    kinds of accumulator in `metanorm/schedule.h`: without a weight, and with one.
+    """
 
     part: str
     operator: str
@@ -21,7 +24,7 @@ class JoinRule:
     macro: str = ""
 
     def join_statement(self, target: Expr, value: Expr) -> Assign:
-        """The statement that joins a value into a place."""
+        """The statement that joins a value into `target`."""
         if not self.macro:
             return Assign(target, "+=", value)
         return Assign(target, "=", Apply(self.macro, (target, value)))
@@ -34,7 +37,7 @@ JOIN_RULES: Mapping[Rule, JoinRule] = {
     "max": JoinRule("extreme", "larger", Prefix("-", INFINITY), (2, 2), "LARGER"),
     "min": JoinRule("extreme", "smaller", INFINITY, (3, 3), "SMALLER"),
 }
-# What reads the result of a cell from what was accumulated.
+# C functions that read the result of a cell, by how an accumulation finishes.
 RESULT_FUNCTIONS = {
     "total": "sum_of",
     "total over weight": "share_of",
@@ -43,12 +46,12 @@ RESULT_FUNCTIONS = {
 
 
 def join_rule(row: Accumulation) -> JoinRule:
-    """How the last part of an accumulation is joined."""
+    """The rule that joins the last part of an accumulation."""
     return JOIN_RULES[row.rule]
 
 
 def accumulator_kind(row: Accumulation) -> int:
-    """What `metanorm/schedule.h` calls an accumulation."""
+    """The kind of accumulator in `metanorm/schedule.h` for an accumulation."""
     return join_rule(row).kind[len(row.parts) > 1]
 
 

@@ -1,4 +1,4 @@
-"""A plan as the functions of one kernel: set up, sweeps, narrow values, and the entry."""
+"""Print a nest as the C functions of one kernel: set-up, sweeps, narrow values, and the entry."""
 
 from __future__ import annotations
 
@@ -27,7 +27,11 @@ from metanorm.targets.native.sweep import SweepPrinter
 
 
 class KernelPrinter:
-    """Prints one kernel for one of its `layouts`, so that most of the text is that of all."""
+    """Prints one kernel in one layout.
+
+    Names depend on all `layouts`, so that most definitions are equal in all of them and are printed
+    once.
+    """
 
     def __init__(self, nest: Nest, layouts: Sequence[Nest]) -> None:
         self.nest, self.program, self.loops = nest, nest.program, nest.loops
@@ -46,10 +50,10 @@ class KernelPrinter:
     # ---- definitions
 
     def definitions(self) -> list[Definition]:
-        """All of the kernel; its names are in a section of their own.
+        """All definitions of the kernel.
 
-        What depends on the layout stands together: the loops, and behind the structures where the
-        data lies in them, what sweeps do, and the cells that they add up in.
+        The definitions that depend on the layout stand together: first the loops, then behind the
+        structures the strides, the cells of reductions and the sweeps.
         """
         size_function = (
             [self._kept_function()] if self.saved and self.entry_name == "forward" else []
@@ -57,7 +61,7 @@ class KernelPrinter:
         cell_functions = [
             self.setup.prepare(),
             *self._cell_functions(),
-        ]  # first, so that all name values alike
+        ]  # printed first, so that all layouts name values alike
         return [
             cir.Define("DIMS", str(len(self.program.inputs[0].dims))),
             *self._loops(),
@@ -74,7 +78,7 @@ class KernelPrinter:
         ]
 
     def _loops(self) -> list[Definition]:
-        """How many loops there are, their numbers, and which of them are special."""
+        """The numbers of the loops, which of them go over groups and rows, and the island axes."""
         axes = [self.ctx.axis(group) for group in self.loops]
         groups_loop = (
             axes.index(self.ctx.axis((self.ctx.group_axis,))) if self.ctx.group_axis else -1
@@ -95,7 +99,7 @@ class KernelPrinter:
         ]
 
     def _sweeps(self) -> list[Definition]:
-        """The sweeps, and which cells their reductions have."""
+        """The functions of cells and sweeps, and the table of reductions."""
         functions: list[Definition] = [
             self._cell(number) for number in range(len(self.nest.reductions))
         ]
@@ -123,7 +127,7 @@ class KernelPrinter:
         )  # fmt: skip
 
     def _cell_functions(self) -> list[Definition]:
-        """What is done for cells: first, after each sweep, and at the end."""
+        """The functions that compute per-cell values: first, after each sweep, and last."""
         settles = (self._cell_function(i) for i in range(len(self.nest.sweeps) + 1))
         return [
             self._begin_function(),
@@ -132,7 +136,7 @@ class KernelPrinter:
         ]
 
     def _plan(self) -> list[Definition]:
-        """What the schedule of the header has to know."""
+        """The tables that the scheduler in `metanorm/schedule.h` reads."""
         stages = ["{NULL, settle_0, 0, 0}"] if self._cell_function(0) else []
         number = 0
         for i, sweep in enumerate(self.nest.sweeps, 1):
@@ -203,7 +207,7 @@ class KernelPrinter:
         return f"Sweep {number}: {'; '.join(clauses)}."
 
     def _measure(self, number: int) -> str:
-        """What a reduction finds, in words."""
+        """A reduction in words, for comments."""
         r = self.nest.reductions[number]
         cells = ", ".join(r.cells) or "all"
         value = r.value if not r.value.startswith("%") else self.ctx.name(r.value)

@@ -53,7 +53,7 @@ class CallChecks:
         tensors = [(p.name, p.dims) for p in self.program.params if not p.switches]
         tensors += [(b.name, b.dims) for b in self.program.buffers if not b.tracked]
         for name, dims in tensors:
-            shape = Attribute(self._own(name), "shape")
+            shape = Attribute(self._module_attribute(name), "shape")
             for index, dim in enumerate(dims):
                 if self.space[dim].size is None:
                     self.parameter_lengths.setdefault(
@@ -102,13 +102,13 @@ class CallChecks:
                 assert isinstance(check.by, Hyper)
                 parts = Name(check.by.name)
                 one_part = Assign((parts,), self._length(check.axis), "one part: nothing is pooled")
-                evaluating: Expr = Unary("not ", self._own("training"))
+                evaluating: Expr = Unary("not ", self._module_attribute("training"))
                 if not is_unused_in_evaluation(check, self.program, keeps=False):
                     has_running_statistics = Binary("is not", (self._tracked(), Literal(None)))
                     on = [self._flag()] if flag_alone_decides(self.program) else []
                     evaluating = Binary("and", (evaluating, *on, has_running_statistics))
                 statements[check.by.name] = [
-                    Assign((parts,), self._own(check.by.name)),
+                    Assign((parts,), self._module_attribute(check.by.name)),
                     If(evaluating, (one_part,)),
                 ]
         return statements
@@ -117,17 +117,17 @@ class CallChecks:
         """Whether a call takes statistics of its input where there are running ones."""
         missing = Binary("is", (self._tracked(), Literal(None)))
         off = [Unary("not ", self._flag())] if flag_alone_decides(self.program) else []
-        return Binary("or", (self._own("training"), *off, missing))
+        return Binary("or", (self._module_attribute("training"), *off, missing))
 
-    def _own(self, name: str) -> Name:
+    def _module_attribute(self, name: str) -> Name:
         """What belongs to the module."""
         return Name(f"{self.owner}{name}")
 
     def _flag(self) -> Name:
-        return self._own("track_running_stats")
+        return self._module_attribute("track_running_stats")
 
     def _tracked(self) -> Name:
-        return self._own(next(b.name for b in self.program.buffers if b.tracked))
+        return self._module_attribute(next(b.name for b in self.program.buffers if b.tracked))
 
     # ---- shapes
 
@@ -212,7 +212,7 @@ class CallChecks:
     def _shape(self, axis: str) -> Expr:
         size = self.space[axis].size
         assert isinstance(size, Hyper)
-        return self._own(size.name)
+        return self._module_attribute(size.name)
 
     def _length_in_shape(self, shape: Expr, dims: tuple[str, ...], index: int) -> Expr:
         """The length of a dimension of a tensor, or the shape of a group of axes."""
@@ -292,7 +292,9 @@ class CallChecks:
             bad = Binary("and", (size, bad))
         elif is_unused_in_evaluation(check, self.program):
             always = is_unused_in_evaluation(check, self.program, keeps=False)
-            bad = Binary("and", (self._own("training") if always else self._measuring, bad))
+            bad = Binary(
+                "and", (self._module_attribute("training") if always else self._measuring, bad)
+            )
         return If(bad, (Raise(error),))
 
     def _equal(self, check: Equal) -> list[Stmt]:
@@ -334,7 +336,7 @@ class CallChecks:
         demand = ExprStmt(call("runtime.demand_several", *arguments))
         if not check.tracked:
             evaluated = pools_in_evaluation(self.program, check.over)
-            return demand if evaluated else If(self._own("training"), (demand,))
+            return demand if evaluated else If(self._module_attribute("training"), (demand,))
         return If(self._measuring, (demand,))
 
 

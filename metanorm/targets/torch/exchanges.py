@@ -139,13 +139,13 @@ class ExchangePrinter:
 
     def _demand_several(self, op: FromSums, count: Expr, out: list[Stmt]) -> None:
         """Refuse the variance of a single value, where the norm does so."""
-        counted = self._counted(op.sums[0])
+        pools = self._counted_pools(op.sums[0])
         for check in self.ctx.program.checks:
-            if isinstance(check, MinimumPoolSize) and counted == check.over:
+            if isinstance(check, MinimumPoolSize) and pools == check.over:
                 owner, axes = Literal(self.ctx.program.name), Literal(self._over_text(check.over))
                 out.append(ExprStmt(call("runtime.demand_several_in_all", owner, count, axes)))
 
-    def _counted(self, ref: Ref) -> Aggregation:
+    def _counted_pools(self, ref: Ref) -> Aggregation:
         """The pools of which this is the count."""
         op = self.ctx.lets[ref].op
         while isinstance(op, (Exchange, Map)):

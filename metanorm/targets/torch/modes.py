@@ -198,8 +198,8 @@ class ModePrinter:
 
     def _start(self, dims: Dims, value: Value) -> int:
         bases = [self.ctx.space.base(d.axis) for d in value.dims]
-        places_ = [i for i, d in enumerate(dims) if self.ctx.space.base(d.axis) in bases]
-        return places_[0] if places_ else 0
+        indices = [i for i, d in enumerate(dims) if self.ctx.space.base(d.axis) in bases]
+        return indices[0] if indices else 0
 
     def _update_value(self, update: Update) -> Expr:
         declared = next(b.dims for b in self.ctx.program.buffers if b.name == update.buffer)

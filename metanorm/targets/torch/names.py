@@ -32,12 +32,12 @@ def names_of(programs: Sequence[Program]) -> list[NormNames]:
         result = _free(f"{program.name}Output", "_", used_names)
         check = f"_check_{function}"  # no name of a spec begins like this
         used_names |= {function, result}
-        beginnings = {}
+        initializers = {}
         for decl in program.state:
             if decl.from_weight or decl.first:
-                beginnings[decl.name] = _free(f"{function}_{decl.name}", "_", used_names)
-        used_names |= set(beginnings.values())
-        names.append(NormNames(program.name, function, check, result, beginnings))
+                initializers[decl.name] = _free(f"{function}_{decl.name}", "_", used_names)
+        used_names |= set(initializers.values())
+        names.append(NormNames(program.name, function, check, result, initializers))
     return names
 
 

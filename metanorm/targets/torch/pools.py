@@ -123,11 +123,13 @@ class PoolPrinter:
         about = self.broadcaster.spread(self.ctx.not_none(op.about), [d.axis for d in value.dims])
         unpooled = replace(op, over=tuple((axis, Ones()) for axis, _ in op.over))
         weights = self._weights(unpooled, value)
-        counted = value.expr
+        counted_value = value.expr
         if weights:
-            counted = Name(self.ctx.local("counted"))
-            out.append(Assign((counted,), call("runtime.only_counted", value.expr, **weights)))
-        difference = Binary("-", (counted, self.layouts.aligned(about, value.dims)))
+            counted_value = Name(self.ctx.local("counted"))
+            out.append(
+                Assign((counted_value,), call("runtime.only_counted", value.expr, **weights))
+            )
+        difference = Binary("-", (counted_value, self.layouts.aligned(about, value.dims)))
         name = Name(self.ctx.local("squares"))
         out.append(Assign((name,), method(difference, "square")))
         return replace(value, expr=name)
@@ -250,17 +252,17 @@ class PoolPrinter:
         pooled: Sequence[str],
         weights: dict[str, Expr | None],
     ) -> tuple[Expr, Dims]:
-        place = [d.axis for d in value.dims].index(axis)
-        others = [a for a in pooled if a != axis]
-        also = self.layouts.positions(value, others) if others else None
-        at = self.layouts.position(value.dims, place)
+        index = [d.axis for d in value.dims].index(axis)
+        other_axes = [a for a in pooled if a != axis]
+        further = self.layouts.positions(value, other_axes) if other_axes else None
+        at = self.layouts.position(value.dims, index)
         function = Attribute(self.ctx.groups(matrix.index), name)
-        given = {"dim": at, "also": also, **weights}
-        keywords = tuple((key, v) for key, v in given.items() if v is not None)
+        arguments = {"dim": at, "also": further, **weights}
+        keywords = tuple((key, v) for key, v in arguments.items() if v is not None)
         expr = Call(function, (value.expr, *extra), keywords)
         cells = self.space.cell_axis(axis, matrix)
         dims = tuple(
-            Dim(cells) if d.axis == axis else d for d in value.dims if d.axis not in others
+            Dim(cells) if d.axis == axis else d for d in value.dims if d.axis not in other_axes
         )
         return expr, dims
 
@@ -268,8 +270,8 @@ class PoolPrinter:
         """The value in a variable, on all axes that are pooled."""
         value = self.ctx.as_number(op.value, self.ctx.not_none(op.value))
         weights = [self.ctx.lets[r].type.axes for r in (op.where, op.weight) if r is not None]
-        wanted = self.space.join(self.ctx.lets[op.value].type.axes, *weights)
-        full = self._uncut(wanted, op.over)
+        axes = self.space.join(self.ctx.lets[op.value].type.axes, *weights)
+        full = self._uncut(axes, op.over)
         if value.number:  # the same in all cells, such as their length
             value = Value(self.ctx.tensor(value.expr), may_lack_dims=True)
         value = self.broadcaster.spread(value, full)

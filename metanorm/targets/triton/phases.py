@@ -135,5 +135,5 @@ class Phases:
             return not self.ctx.is_inline(ref) and not self.ctx.is_group_size(self.ctx.lets[ref])
         return ref in self.ctx.measured or isinstance(op, (Pool, AxisMap))
 
-    def _break_count(self, refs: Iterable[Ref], counted: Collection[Ref]) -> int:
-        return sum(ref in counted and self.is_phase_boundary(ref) for ref in refs)
+    def _break_count(self, refs: Iterable[Ref], refs_to_count: Collection[Ref]) -> int:
+        return sum(ref in refs_to_count and self.is_phase_boundary(ref) for ref in refs)

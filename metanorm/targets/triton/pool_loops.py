@@ -195,14 +195,14 @@ class PoolPrinter:
         in_pool = Name(names.fresh("in_pool"))
         s.body.append(Assign((in_pool,), infix("<", variable, size)))
         s.masks["row"] = in_pool
-        counted = Name(names.fresh("counted"))
+        counts = Name(names.fresh("counted"))
         condition = both(in_pool, s.masks.get("column"))
         if by_group:
             assert self.ctx.group_axis is not None
             group, _ = group_of_row(s)
             condition = both(condition, infix("==", group, s.at[self.ctx.group_axis]))
         assert condition is not None
-        s.body.append(Assign((counted,), condition))
+        s.body.append(Assign((counts,), condition))
         arrays = {*s.local, *getattr(s, "available", ())}
         if (
             self.ctx.nest.grouped_axis in axes
@@ -214,8 +214,8 @@ class PoolPrinter:
             group, sides = group_of_row(s)
             s.body.append(Assign((name,), group))
             s.set_position(self.ctx.group_axis, name, sides)
-        s.masks["both"] = counted
-        s.body.extend(collect(counted))
+        s.masks["both"] = counts
+        s.body.extend(collect(counts))
         s.leave_loop(start, (ZERO, size, Name("PARTS")))
         self.pooled.append(tuple(f"size {axis}" for axis in axes))
 

@@ -116,8 +116,8 @@ class ReductionResults:
             keys.append(key)
             preferred = f"{s.preferred_name(r.results[0][1])}_{name.removesuffix('s')}s"
             s.body.append(s.store(self.arguments(key, preferred), offset, sides, value))
-        counted = tuple(key for key, *_ in pooled)
-        self.parts.append(Parts(tuple(keys), counted, tuple(f"size {a}" for a in r.cells)))
+        count_keys = tuple(key for key, *_ in pooled)
+        self.parts.append(Parts(tuple(keys), count_keys, tuple(f"size {a}" for a in r.cells)))
 
     def _pooled(self, statistic: TileStatistic) -> list[tuple[str, Expr, Expr, Sides]]:
         """What tells the parts of a statistic apart: a count, its name, and which one is here."""
@@ -126,9 +126,9 @@ class ReductionResults:
         chunk = indices.chunk if statistic.first_loop == 0 else None
         counts: list[tuple[str, Expr, Expr, Sides]] = []
         if not (shape.gathers and chunk is not None):
-            counts += [self._counted(g) for g in shape.outer if not set(g) <= cells]
+            counts += [self._part_count(g) for g in shape.outer if not set(g) <= cells]
         if "row" not in statistic.sides:
-            counts += [self._counted(g) for g in shape.rows if not set(g) <= cells]
+            counts += [self._part_count(g) for g in shape.rows if not set(g) <= cells]
         if chunk is not None:
             self.adds_up = True
             counts.append(("chunks", self.arguments("chunks"), chunk, frozenset()))
@@ -136,7 +136,7 @@ class ReductionResults:
             counts.append(("blocks", self.arguments("blocks"), indices.block, frozenset()))
         return counts
 
-    def _counted(self, group: AxisGroup) -> tuple[str, Expr, Expr, Sides]:
+    def _part_count(self, group: AxisGroup) -> tuple[str, Expr, Expr, Sides]:
         size = self.ctx.size(self.arguments, group)
         position = self.scope.at[group[0] if len(group) == 1 else f"*{group[0]}"]
         return f"size {'*'.join(group)}", size, position, self.scope.sides[group[0]]

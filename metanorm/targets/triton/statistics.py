@@ -159,8 +159,8 @@ class StatisticsPrinter:
         if r.row.rule != "moments":
             brought = zip(r.row.parts, self._contributions(statistic))
             part_values = tuple(joined_in_tile(part, e, *arguments) for part, e in brought)
-            counted = len(part_values) > 1 and statistic.is_unweighted
-            return (self._count(statistic), part_values[-1]) if counted else part_values
+            needs_count = len(part_values) > 1 and statistic.is_unweighted
+            return (self._count(statistic), part_values[-1]) if needs_count else part_values
         counts, weight = self._counts(statistic)
         value = self.scope.value(r.value)
         if r.weight is not None:

@@ -135,7 +135,7 @@ class TileIndices:
             total = self.ctx.size(self.arguments, shape.outer_axes)
             self._chunk("islands", "island", total, ONE)
             remaining = Name("island")
-        self._counted(shape.outer, remaining, frozenset())
+        self._axis_positions(shape.outer, remaining, frozenset())
 
     def _chunk(
         self, over: Literal["islands", "rows"], variable: str, total: Expr, step: Expr
@@ -150,7 +150,7 @@ class TileIndices:
         self.loops.append(loop)
         self.scope.enter_loop()
 
-    def _counted(self, groups: tuple[AxisGroup, ...], number: Expr, sides: Sides) -> None:
+    def _axis_positions(self, groups: tuple[AxisGroup, ...], number: Expr, sides: Sides) -> None:
         """The places along some axes, from a number that counts through all of them."""
         for n, group in reversed(list(enumerate(groups))):
             size = self.ctx.size(self.arguments, group)
@@ -239,7 +239,7 @@ class TileIndices:
             row = self._axis(shape.rows[0], lane, ROW)
         else:
             row = self._named("row", lane)
-            self._counted(shape.rows, row, ROW)
+            self._axis_positions(shape.rows, row, ROW)
         s.masks["row"] = self._named("in_rows", infix("<", row, end))
         if shape.grouped:
             self._through_order(row)

@@ -48,15 +48,15 @@ SIZES: list[tuple[str, Make, tuple[int, ...], bool, tuple[str, str]]] = [
 @pytest.fixture
 def chosen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The schedules of calls, in their order."""
-    found: list[str] = []
+    schedules: list[str] = []
     choice = tiles.schedule
 
-    def noted(*given: Any) -> str:
-        found.append(choice(*given))
-        return found[-1]
+    def record(*arguments: Any) -> str:
+        schedules.append(choice(*arguments))
+        return schedules[-1]
 
-    monkeypatch.setattr(tiles, "schedule", noted)
-    return found
+    monkeypatch.setattr(tiles, "schedule", record)
+    return schedules
 
 
 @functools.cache
@@ -70,14 +70,14 @@ def module_of(name: str) -> ModuleType:
     return module_from_files(compiled(name), name)
 
 
-def held_against_torch(own: nn.Module, x: Tensor, others: dict[str, Any]) -> None:
+def assert_matches_torch(module: nn.Module, x: Tensor, others: dict[str, Any]) -> None:
     """Both directions in float64, of numbers that are far from zero."""
-    own = own.double()
+    module = module.double()
     with torch.no_grad():
-        for parameter in own.parameters():
+        for parameter in module.parameters():
             parameter.uniform_(0.5, 1.5)
-    right = everything("torch", own, x, others, weighted)
-    agree(everything("triton", own, x, others, weighted), right, 1e-9, 1e-9)
+    expected = everything("torch", module, x, others, weighted)
+    agree(everything("triton", module, x, others, weighted), expected, 1e-9, 1e-9)
 
 
 # One of each pair of schedules, in each order of memory.
@@ -94,7 +94,7 @@ def test_an_island_of_a_size(
     chosen: list[str],
 ) -> None:  # fmt: skip
     x = torch.randn(shape, dtype=torch.float64) + 3
-    held_against_torch(make(module_of(name)), channels_last(x) if last else x, {})
+    assert_matches_torch(make(module_of(name)), channels_last(x) if last else x, {})
     assert tuple(chosen) == schedules
 
 
@@ -123,5 +123,5 @@ def test_graphs(name: str, sizes: str, mixed: bool, chosen: list[str]) -> None:
     if mixed:
         batch = batch[torch.randperm(len(batch), generator=torch.Generator().manual_seed(0))]
     x = torch.randn(len(batch), 5, dtype=torch.float64) + 3
-    held_against_torch(GRAPH_NORMS[name](module_of(name)), x, {"batch": batch})
+    assert_matches_torch(GRAPH_NORMS[name](module_of(name)), x, {"batch": batch})
     assert set(chosen) == {schedule}

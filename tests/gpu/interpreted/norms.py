@@ -13,7 +13,7 @@ from silence import quiet
 from small import SMALL
 
 sys.path.append(str(Path(__file__).parents[2]))
-from tiers import served as has_kernels
+from tiers import runs_on_kernels as has_kernels
 
 from metanorm import frontend
 from metanorm.driver import compile_specs
@@ -55,16 +55,16 @@ def compiled(root: str) -> dict[str, str]:
     return compile_specs(SOURCES, [root], Options(target="triton")).files
 
 
-def served(program: Program, module: ModuleType, setting: Setting) -> bool:
+def runs_on_kernels(program: Program, module: ModuleType, setting: Setting) -> bool:
     """Whether kernels run a setting, which have to agree with the oracle then."""
     with use("triton"):
         try:
-            found = compare(program, module, setting)
+            comparison = compare(program, module, setting)
         except NotServed as reason:
             assert UNSERVED in str(reason)
             return False
-    assert not found.bad, (setting.name, found)
-    return found.outcome != REFUSED and not setting.empty  # nothing runs on anything
+    assert not comparison.bad, (setting.name, comparison)
+    return comparison.outcome != REFUSED and not setting.empty  # nothing runs on anything
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_norm_in_the_interpreter(name: str, chosen: tuple[str, ...]) -> None:
     times = 0
     for number, setting in enumerate(settings(program)):
         if setting.name in chosen or (not times and number <= 8):
-            times += served(program, module, setting)
+            times += runs_on_kernels(program, module, setting)
     assert bool(times) == has_kernels(program, "cuda")
     if not times:
         pytest.skip("plain torch alone: `metanorm explain` says why")
@@ -101,5 +101,5 @@ def test_large_islands(name: str, schedule: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(tiles, "schedule", forced)
     for constant, value in SMALL.items():
         monkeypatch.setattr(tiles, constant, value)
-    if not served(program, module_from_files(files, module_name(root)), Setting("train")):
+    if not runs_on_kernels(program, module_from_files(files, module_name(root)), Setting("train")):
         pytest.skip("torch serves the call")

@@ -181,7 +181,7 @@ NORMS: dict[str, tuple[str, dict[str, int], tuple[int, ...], dict[str, Tensor]]]
 }  # fmt: skip
 
 
-def made(body: str, hypers: Mapping[str, int], **lengths: int) -> Any:
+def module_of_norm(body: str, hypers: Mapping[str, int], **lengths: int) -> Any:
     """A module of a norm, with the kernels of all schedules."""
     declared = ", ".join(f"{name}: int" for name in hypers)
     text = f"norm Own{f'({declared})' if declared else ''} {{ {body} }}"
@@ -200,25 +200,25 @@ def test_a_norm(name: str, schedule: str, monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(tiles, "schedule", forced)
     body, hypers, shape, others = NORMS[name]
-    own, x = made(body, hypers), torch.randn(shape, dtype=torch.float64) + 1
-    right = everything("torch", own, x, others, weighted)
-    agree(everything("triton", own, x, others, weighted), right)
+    module, x = module_of_norm(body, hypers), torch.randn(shape, dtype=torch.float64) + 1
+    expected = everything("torch", module, x, others, weighted)
+    agree(everything("triton", module, x, others, weighted), expected)
 
 
 def test_results_for_groups_of_rows_are_left_to_torch() -> None:
     """Torch gives each row the result of its group."""
-    own = made(
+    module = module_of_norm(
         "input x[V, C], batch: index[V] let m = mean(x over V: batch, C) output x - m, m = m", {}
     )
     x = torch.randn(6, 3, dtype=torch.float64)
     with use("triton"), pytest.raises(RuntimeError, match="one value for each group of rows"):
-        own(x, BATCH)
-    assert own(x, BATCH).m.shape == (6,)
+        module(x, BATCH)
+    assert module(x, BATCH).m.shape == (6,)
 
 
 def test_a_few_wide_rows() -> None:
     """The gradients of their parameters are no few numbers beside the data."""
-    own = made("input x[B, D] reduce D affine D", {}, d=16500)
+    module = module_of_norm("input x[B, D] reduce D affine D", {}, d=16500)
     x = torch.randn(2, 16500, dtype=torch.float64)
-    right = everything("torch", own, x, {}, weighted)
-    agree(everything("triton", own, x, {}, weighted), right)
+    expected = everything("torch", module, x, {}, weighted)
+    agree(everything("triton", module, x, {}, weighted), expected)

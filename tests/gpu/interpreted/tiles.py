@@ -34,7 +34,7 @@ def named(request: pytest.FixtureRequest) -> tuple[str, ModuleType]:
     return request.param, module_from_files(files, request.param)
 
 
-WAYS = [
+LAYOUTS_AND_SCHEDULES = [
     ("contiguous", "sweeps"),
     ("contiguous", "walked"),
     ("strided", ""),
@@ -44,7 +44,7 @@ WAYS = [
 ]
 
 
-@pytest.mark.parametrize(("lie", "schedule"), WAYS)
+@pytest.mark.parametrize(("lie", "schedule"), LAYOUTS_AND_SCHEDULES)
 def test_tiles(
     named: tuple[str, ModuleType], lie: str, schedule: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -52,21 +52,21 @@ def test_tiles(
     if schedule:
         for constant, value in SMALL.items():
             monkeypatch.setattr(tiles, constant, value)
-        only = lambda looks, *_: schedule if schedule in looks else "sweeps"  # noqa: E731
-        monkeypatch.setattr(tiles, "schedule", only)
+        forced = lambda looks, *_: schedule if schedule in looks else "sweeps"  # noqa: E731
+        monkeypatch.setattr(tiles, "schedule", forced)
     if lie == "strided":  # each phase of what is narrow in a launch of its own
         monkeypatch.setattr(tiles, "TOGETHER", 0)
     dtype = torch.float64 if schedule else torch.float32
     name, module = named
-    own = layer(name, module, dtype)
+    norm = layer(name, module, dtype)
     x = torch.randn(LAYERS[name][1], dtype=torch.float64).to(dtype)
     others = beside(name, x)
     x = REGULAR[lie](x)
-    right = everything("torch", own, x, others, weighted)
+    expected = everything("torch", norm, x, others, weighted)
     try:
-        found = everything("triton", own, x, others, weighted)
+        results = everything("triton", norm, x, others, weighted)
     except RuntimeError as error:
         assert "one piece" in str(error)
         pytest.skip("torch serves dimensions that do not lie in one piece")
     bound = 1e-10 if dtype == torch.float64 else 1e-4
-    agree(found, right, bound, bound)
+    agree(results, expected, bound, bound)

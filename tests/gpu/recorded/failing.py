@@ -44,18 +44,18 @@ def fresh() -> nn.Module:
     return layer("batch_norm", compiled("batch_norm"), torch.float32)
 
 
-def as_torch_has_it(module: nn.Module, x: Tensor = X) -> list[str]:
+def warnings_of_fallback(module: nn.Module, x: Tensor = X) -> list[str]:
     """Calls end as on plain torch, gradients and running statistics included; what was warned
     of."""
-    right = everything("torch", module, x, {}, weighted)
-    with warnings.catch_warnings(record=True) as said:
+    expected = everything("torch", module, x, {}, weighted)
+    with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         for _ in range(2):
-            found = everything("auto", module, x, {}, weighted)
-            for name, tensor in found.items():
-                torch.testing.assert_close(tensor, right[name], msg=name)
-    assert all(issubclass(one.category, MissingKernels) for one in said)
-    return [str(one.message) for one in said]
+            results = everything("auto", module, x, {}, weighted)
+            for name, tensor in results.items():
+                torch.testing.assert_close(tensor, expected[name], msg=name)
+    assert all(issubclass(warning.category, MissingKernels) for warning in warned)
+    return [str(warning.message) for warning in warned]
 
 
 # What comes while a kernel is loaded, and what is said.
@@ -80,7 +80,7 @@ LOADING: dict[str, tuple[Exception, str]] = {
 @pytest.mark.parametrize("case", LOADING)
 def test_kernels_that_cannot_be_loaded(recorder: Recorder, module: nn.Module, case: str) -> None:
     recorder.failure, expected = LOADING[case]
-    (said,) = as_torch_has_it(module)
+    (said,) = warnings_of_fallback(module)
     assert expected in said and "Norms work, but slower" in said
     assert not recorder.launches
 
@@ -89,7 +89,7 @@ def test_too_much_shared_memory(
     recorder: Recorder, module: nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(SHARED, 90, -1)
-    (said,) = as_torch_has_it(module)
+    (said,) = warnings_of_fallback(module)
     assert "shared memory, and this GPU has -1; try METANORM_TRITON_TILE=2048" in said
 
 
@@ -108,13 +108,13 @@ def test_kernels_that_cannot_be_compiled(
         raise error
 
     monkeypatch.setattr(triton.compiler, "compile", fail)
-    (said,) = as_torch_has_it(module)
+    (said,) = warnings_of_fallback(module)
     assert expected in said and "please report it" in said
 
 
 def test_only_the_layout_that_fails_is_left_to_torch(recorder: Recorder, module: nn.Module) -> None:
     recorder.failure = LOADING["image"][0]
-    as_torch_has_it(module)
+    warnings_of_fallback(module)
     recorder.failure = None
     with use("triton"):
         module(torch.randn(2, 4, 6))
@@ -125,7 +125,7 @@ def test_only_the_layout_that_fails_is_left_to_torch(recorder: Recorder, module:
 
 def test_a_backward_kernel_that_fails(recorder: Recorder, module: nn.Module) -> None:
     """The forward kernels have run by then; torch differentiates what it computes itself."""
-    right = everything("torch", module, X, {}, weighted)
+    expected = everything("torch", module, X, {}, weighted)
     original = Calls._compiled
 
     def fails_later(self: Calls, brought: Any) -> Any:
@@ -135,10 +135,10 @@ def test_a_backward_kernel_that_fails(recorder: Recorder, module: nn.Module) -> 
 
     with pytest.MonkeyPatch.context() as patch, pytest.warns(MissingKernels, match="no such"):
         patch.setattr(Calls, "_compiled", fails_later)
-        found = everything("auto", module, X, {}, weighted)
+        results = everything("auto", module, X, {}, weighted)
     assert recorder.launches
     for name in ("gradient of x", "gradient of weight", "gradient of bias"):
-        torch.testing.assert_close(found[name], right[name], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(results[name], expected[name], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_gpus_that_are_too_old(
     recorder: Recorder, architecture: int, dtype: torch.dtype, expected: str
 ) -> None:
     recorder.architecture = architecture
-    (said,) = as_torch_has_it(fresh().to(dtype), X.to(dtype))
+    (said,) = warnings_of_fallback(fresh().to(dtype), X.to(dtype))
     assert expected in said
 
 
@@ -161,7 +161,7 @@ def test_without_a_driver(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -
         raise RuntimeError("0 active drivers ([]). There should only be one.")
 
     monkeypatch.setattr(Recorder, "get_current_target", none)
-    (said,) = as_torch_has_it(fresh())
+    (said,) = warnings_of_fallback(fresh())
     assert "Triton finds no driver of a GPU: 0 active drivers" in said
 
 
@@ -169,7 +169,7 @@ def test_a_tile_that_is_no_number(
     recorder: Recorder, module: nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("METANORM_TRITON_TILE", "large")
-    (said,) = as_torch_has_it(module)
+    (said,) = warnings_of_fallback(module)
     assert "METANORM_TRITON_TILE is 'large', no number of elements; unset it" in said
 
 

@@ -42,12 +42,12 @@ def launched(recorder: Recorder, call: Callable[[], Any]) -> list[Launched]:
     return recorder.launches[before:]
 
 
-def both_ways(module: nn.Module, x: Tensor, others: dict[str, Any]) -> None:
+def forward_and_backward(module: nn.Module, x: Tensor, others: dict[str, Any]) -> None:
     ys = [y for y in outputs(module(x, **others)) if y.requires_grad]
     torch.autograd.backward(ys, [torch.ones_like(y) for y in ys])
 
 
-def plain(value: Any) -> Any:
+def address_or_value(value: Any) -> Any:
     return value.data_ptr() if isinstance(value, Tensor) else value
 
 
@@ -65,35 +65,37 @@ def test_direct_launches_bring_the_same(
 
     def call() -> None:
         try:
-            both_ways(module, x, others)
+            forward_and_backward(module, x, others)
         except RuntimeError as error:
             assert "one piece" in str(error)
             pytest.skip("torch serves dimensions that do not lie in one piece")
 
     launched(recorder, call)
     direct = launched(recorder, call)
-    heard: list[str] = []
-    knobs.runtime.launch_enter_hook.add(listener := lambda told: heard.append(told.get()["name"]))
+    kernel_names: list[str] = []
+    knobs.runtime.launch_enter_hook.add(
+        listener := lambda metadata: kernel_names.append(metadata.get()["name"])
+    )
     try:
         dispatched = launched(recorder, call)
     finally:
         knobs.runtime.launch_enter_hook.remove(listener)
-    assert heard == [launch.kernel for launch in dispatched] and heard
+    assert kernel_names == [launch.kernel for launch in dispatched] and kernel_names
     for one, other in zip(direct, dispatched, strict=True):
         assert (one.kernel, one.grid, one.warps) == (other.kernel, other.grid, other.warps)
         assert not any(isinstance(value, Tensor) for value in one.arguments.values())
-    alike = 0
+    compared_calls = 0
 
     def compared(self: Calls, brought: Brought) -> None:
-        nonlocal alike
+        nonlocal compared_calls
         addresses, _ = self.frame.addresses(brought)
-        assert addresses == [plain(value) for value in self.frame.tensors(brought)]
-        alike += 1
+        assert addresses == [address_or_value(value) for value in self.frame.tensors(brought)]
+        compared_calls += 1
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Calls, "_launched", compared)
         call()
-    assert alike == 2
+    assert compared_calls == 2
 
 
 def test_what_begins_elsewhere_has_kernels_of_its_own(recorder: Recorder) -> None:
@@ -113,8 +115,8 @@ def test_rows_in_order_and_not(recorder: Recorder) -> None:
     module = layer("graph_norm", module_of("graph_norm"), torch.float32)
     x = torch.randn(12, 4)
     for index in (torch.arange(12) // 4, torch.arange(12) % 3, torch.arange(12) // 4):
-        found = launched(recorder, lambda index=index: module(x, index))
-        orders = {one.arguments["order"] for one in found if "order" in one.arguments}
+        launches = launched(recorder, lambda index=index: module(x, index))
+        orders = {one.arguments["order"] for one in launches if "order" in one.arguments}
         assert orders
         assert (orders == {None}) == bool((index[1:] >= index[:-1]).all())
 
@@ -124,15 +126,15 @@ def test_a_triton_that_is_not_known(recorder: Recorder, monkeypatch: pytest.Monk
     monkeypatch.setattr(driver, "KNOWN", ((1, 0), (1, 9)))
     module, x = batch_norm(), torch.randn(2, 4, 7)
     for _ in range(2):
-        found = launched(recorder, lambda: module(x))
-        assert any(isinstance(value, Tensor) for value in found[0].arguments.values())
+        launches = launched(recorder, lambda: module(x))
+        assert any(isinstance(value, Tensor) for value in launches[0].arguments.values())
 
 
 def test_what_nobody_wants_is_not_launched(recorder: Recorder) -> None:
     """A kernel that writes the gradient of the input, where that has none."""
     module, x = batch_norm(), torch.randn(64, 4, 512)
-    few = launched(recorder, lambda: both_ways(module, x, {}))
-    all_ = launched(recorder, lambda: both_ways(module, x.requires_grad_(), {}))
+    few = launched(recorder, lambda: forward_and_backward(module, x, {}))
+    all_ = launched(recorder, lambda: forward_and_backward(module, x.requires_grad_(), {}))
     assert len(few) < len(all_)
     assert not any(one.arguments.get("to_d_x") for one in few)
 
@@ -186,9 +188,9 @@ def test_constants_go_to_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     module_of("graph_norm").GraphNorm(4)(torch.randn(12, 4))
     for made, operands in seen:
         calls = Calls(replace(made, device=torch.device("meta")), operands)
-        there = [t for t in calls.frame.constants.values() if t is not None]
-        assert there and calls.lasting
-        assert all(tensor.device.type == "meta" for tensor in there)
+        constants = [t for t in calls.frame.constants.values() if t is not None]
+        assert constants and calls.lasting
+        assert all(tensor.device.type == "meta" for tensor in constants)
 
 
 # ---- CUDA graphs
@@ -210,9 +212,9 @@ def capture(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 def test_a_warm_call_is_captured(recorder: Recorder, capture: Callable[[], None]) -> None:
     module, x = batch_norm(), torch.randn(3, 4, 5, 3, requires_grad=True)
-    warm = launched(recorder, lambda: both_ways(module, x, {}))
+    warm = launched(recorder, lambda: forward_and_backward(module, x, {}))
     capture()
-    assert len(launched(recorder, lambda: both_ways(module, x, {}))) == len(warm)
+    assert len(launched(recorder, lambda: forward_and_backward(module, x, {}))) == len(warm)
 
 
 @pytest.mark.parametrize(

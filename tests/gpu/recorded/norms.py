@@ -88,7 +88,7 @@ def test_launches_of_a_norm(name: str, calls: Calls, architecture: int) -> None:
         pytest.skip("no call of this norm has kernels: `metanorm explain` says why")
     if REPORT:
         with Path(REPORT).open("a") as file:
-            file.writelines(f"{line}\n" for line in used(name, recorder.launches))
+            file.writelines(f"{line}\n" for line in resource_lines(name, recorder.launches))
 
 
 def launches(
@@ -117,7 +117,7 @@ def launches(
     return True
 
 
-def used(name: str, found: list[Launched]) -> Iterator[str]:
+def resource_lines(name: str, launches: list[Launched]) -> Iterator[str]:
     """Registers and stack of each kernel that was compiled for a norm."""
-    rows = {(f.kernel, f.architecture, f.warps, f.registers, f.stack) for f in found}
+    rows = {(f.kernel, f.architecture, f.warps, f.registers, f.stack) for f in launches}
     return (" ".join(map(str, (name, *row))) for row in sorted(rows))

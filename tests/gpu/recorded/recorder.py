@@ -37,8 +37,8 @@ from metanorm.workspace import load_library
 STREAM = 7
 SHARED = {80: 166_912, 90: 232_448}  # bytes that a program may have, of an A100 and an H100
 PROCESSORS = {80: 108, 90: 132}
-USED = re.compile(r"REG:(\d+) STACK:(\d+)")
-WHOLE = {"i32": 31, "i64": 63}
+RESOURCE_USAGE = re.compile(r"REG:(\d+) STACK:(\d+)")
+INTEGER_BITS = {"i32": 31, "i64": 63}
 TYPES = {
     "*fp32": torch.float32, "*fp64": torch.float64, "*bf16": torch.bfloat16,
     "*fp16": torch.float16, "*i64": torch.int64, "*u8": torch.bool,
@@ -109,7 +109,7 @@ class Launcher:
 
     def __call__(
         self, x: int, y: int, z: int, stream: int, function: int, packed: Sequence[int],
-        told: Any, enter: Any, leave: Any, *arguments: Any,
+        launch_metadata: Any, enter: Any, leave: Any, *arguments: Any,
     ) -> None:  # fmt: skip
         recorder, source = self.recorder, self.source
         if recorder.broken is not None:
@@ -118,12 +118,12 @@ class Launcher:
         assert tuple(packed) == (self.metadata.num_warps, 1, self.metadata.shared)
         for hook in (enter, leave):
             if hook is not None:
-                hook(told)
+                hook(launch_metadata)
         assert len(arguments) == len(source.signature), source.name
-        brought = dict(zip(source.signature, arguments))
-        for place, (name, type_) in enumerate(source.signature.items()):
+        arguments_by_name = dict(zip(source.signature, arguments))
+        for index, (name, type_) in enumerate(source.signature.items()):
             try:
-                self._check((place,), type_, brought[name])
+                self._check((index,), type_, arguments_by_name[name])
             except AssertionError as error:
                 raise AssertionError(f"{source.name}: {name}, {type_}: {error}") from None
         recorder.launches.append(
@@ -133,25 +133,25 @@ class Launcher:
                 (x, y, z),
                 self.metadata.num_warps,
                 *recorder.loaded[function],
-                brought,
+                arguments_by_name,
             )
         )
 
-    def _check(self, place: tuple[int], type_: str, value: Any) -> None:
-        known = {tuple(at): constant for at, constant in self.source.constants.items()}
+    def _check(self, path: tuple[int], type_: str, value: Any) -> None:
+        constants = {tuple(at): constant for at, constant in self.source.constants.items()}
         if type_ == "constexpr":
-            assert place in known
-            constant = getattr(known[place], "value", known[place])
+            assert path in constants
+            constant = getattr(constants[path], "value", constants[path])
             assert value is constant or value == constant, f"{value} instead of {constant}"
             return
-        if type_ in WHOLE:
-            assert type(value) is int and abs(value) < 2 ** WHOLE[type_], value
+        if type_ in INTEGER_BITS:
+            assert type(value) is int and abs(value) < 2 ** INTEGER_BITS[type_], value
         elif type_ == "fp64":
             assert isinstance(value, (int, float)), value
         else:
             value = value if type(value) is int else value.data_ptr()
             demand_memory(value, TYPES[type_])
-        if ["tt.divisibility", 16] in self.source.attrs.get(place, []):
+        if ["tt.divisibility", 16] in self.source.attrs.get(path, []):
             assert value % 16 == 0, f"{value} was said to be a multiple of 16"
 
 
@@ -161,34 +161,34 @@ def resources(binary: bytes) -> tuple[int, int]:
         file.write(binary)
         file.flush()
         command = [knobs.nvidia.cuobjdump.path, "-res-usage", file.name]
-        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    found = USED.search(told)
-    assert found is not None, told
-    return int(found[1]), int(found[2])
+        report = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    usage = RESOURCE_USAGE.search(report)
+    assert usage is not None, report
+    return int(usage[1]), int(usage[2])
 
 
 # ---- memory that tensors have
 
-_begins: list[int] = []
+_starts: list[int] = []
 _memories: dict[int, tuple[int, set[torch.dtype]]] = {}
 
 
 def demand_memory(address: int, dtype: torch.dtype) -> None:
     """An address lies in the memory of a living tensor of this type."""
-    if not _inside(address, dtype):
-        _look()
-    assert _inside(address, dtype), f"no tensor of {dtype} is at {address}"
+    if not _is_inside(address, dtype):
+        _find_tensors()
+    assert _is_inside(address, dtype), f"no tensor of {dtype} is at {address}"
 
 
-def _inside(address: int, dtype: torch.dtype) -> bool:
-    place = bisect.bisect_right(_begins, address) - 1
-    if place < 0:
+def _is_inside(address: int, dtype: torch.dtype) -> bool:
+    index = bisect.bisect_right(_starts, address) - 1
+    if index < 0:
         return False
-    end, dtypes = _memories[_begins[place]]
+    end, dtypes = _memories[_starts[index]]
     return address < end and dtype in dtypes
 
 
-def _look() -> None:
+def _find_tensors() -> None:
     _memories.clear()
     for thing in gc.get_objects():
         if issubclass(type(thing), Tensor) and thing.device.type == "cpu":
@@ -197,7 +197,7 @@ def _look() -> None:
                 memory.data_ptr(), (memory.data_ptr() + memory.nbytes(), set())
             )
             entry[1].add(thing.dtype)
-    _begins[:] = sorted(_memories)
+    _starts[:] = sorted(_memories)
 
 
 def compiled(name: str) -> ModuleType:

@@ -35,17 +35,17 @@ Grids = list[tuple[tuple[int, int, int], int]]
 @pytest.fixture
 def tried(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> list[Grids]:
     """What each candidate launches, which runs twice; the third one is the fastest."""
-    found: list[Grids] = []
+    grids_of_candidates: list[Grids] = []
 
     def clock(call: Callable[[], None]) -> float:
         call()
-        found.append(grids(recorder, call))
-        return 1.0 if len(found) == 3 else 2.0
+        grids_of_candidates.append(grids(recorder, call))
+        return 1.0 if len(grids_of_candidates) == 3 else 2.0
 
     monkeypatch.setattr(tuning, "on_device", clock)
     monkeypatch.setattr(tuning, "_asked", None)
     runtime.autotune()
-    return found
+    return grids_of_candidates
 
 
 def grids(recorder: Recorder, call: Callable[[], Any]) -> Grids:
