@@ -1,4 +1,4 @@
-"""Names for places in arrays that several statements read or write."""
+"""Give array indexes that occur several times in a loop body a variable of their own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from metanorm.targets.native.context import KernelContext
 
 
 def with_named_indexes(context: KernelContext, statements: Sequence[Stmt]) -> list[Stmt]:
-    """The statements of one loop body, with a name for each index that occurs several times."""
+    """The statements of one loop body, with a variable for each index that occurs several times."""
     indexes = Counter(
         index
         for statement in statements
@@ -27,7 +27,7 @@ def with_named_indexes(context: KernelContext, statements: Sequence[Stmt]) -> li
 
 
 def _indexes(node: Any) -> Iterator[Expr]:
-    """All indexes of array elements in a node."""
+    """The indexes of all array elements inside a node."""
     if isinstance(node, Element):
         yield node.index
     for child in _children(node):
@@ -42,14 +42,14 @@ def _children(node: Any) -> Iterator[Any]:
 
 
 def _variables(index: Expr) -> list[str]:
-    """The variables of loops that an index counts with, not the lengths `v->size_N`."""
+    """The loop variables inside an index, without lengths such as `v->size_N`."""
     if isinstance(index, Infix):
         return [*_variables(index.left), *_variables(index.right)]
     return [index.text] if isinstance(index, Name) and re.fullmatch(r"\w+", index.text) else []
 
 
 def _replaced(node: Any, names: dict[Expr, Name]) -> Any:
-    """A node with names in place of indexes."""
+    """The node with indexes replaced by their variables."""
     if isinstance(node, tuple):
         return tuple(_replaced(child, names) for child in node)
     if not is_dataclass(node) or isinstance(node, type):

@@ -1,7 +1,7 @@
-"""Narrow values as C: loops over their own axes, in which everything on the same axes is done.
+"""Print narrow values as C: loops over their axes, each of which computes all values on these axes.
 
-A value that another loop, a sweep or an output reads is kept in an array; any other is a local
-of its loop.
+A value that another loop, a sweep or an output reads gets an array. Any other value is a local
+variable of its loop.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ PAIRED_MOMENTS = {"mean": "var", "var": "mean"}
 
 
 class NarrowPrinter:
-    """Prints the values of cells of one kernel."""
+    """Prints the narrow values of one kernel, in clusters: the values of one loop."""
 
     def __init__(
         self, context: KernelContext, blocks: Sequence[CellBlock], array_refs: Collection[Ref]
@@ -69,7 +69,7 @@ class NarrowPrinter:
         self.clusters_by_block = {id(s): self._clusters(s) for s in blocks}
         self.stored = self._stored(blocks, set(array_refs))
 
-    # ---- what is done where
+    # ---- clusters
 
     def _refs_in_order(self, block: CellBlock) -> list[Ref]:
         reductions = (self.ctx.nest.reductions[number] for number in block.finished)
@@ -77,17 +77,17 @@ class NarrowPrinter:
         return [*measured, *(let.name for let in block.lets if self._needs_computing(let))]
 
     def _needs_computing(self, let: Let) -> bool:
-        """Whether a value takes work: not what is given, or is written out wherever it is read."""
+        """Whether a statement computes the value: it is not an argument, and not inlined."""
         written_out = let.name in self.values.inlined or self.values.is_inline(let.name)
         return not isinstance(let.op, EXTERNAL_OPS) and not written_out
 
     def _is_pointwise(self, ref: Ref) -> bool:
-        """Whether a value is computed from values at the same place alone."""
+        """Whether a value depends only on values at its own position."""
         same_place = isinstance(self.lets[ref].op, POINTWISE)
         return ref in self.measured or same_place or self.values.is_known_from_sizes(ref)
 
     def _clusters(self, block: CellBlock) -> list[list[Ref]]:
-        """The values in an order that puts those on the same axes together."""
+        """The values of a block, in an order that puts values on the same axes into one cluster."""
         remaining = self._refs_in_order(block)
         placed: set[Ref] = set()
         clusters: list[list[Ref]] = []
@@ -117,7 +117,7 @@ class NarrowPrinter:
         return clusters
 
     def _paired_moment(self, ref: Ref, ready: Sequence[Ref]) -> list[Ref]:
-        """The variance beside a mean, or the mean beside a variance: both take the same sums."""
+        """The variance that belongs to a mean, or the reverse: both need the same sums."""
         op = self.lets[ref].op
         if (
             self._is_pointwise(ref)
@@ -134,13 +134,13 @@ class NarrowPrinter:
         return any(r in remaining and r not in placed for r, _ in self._reads(ref))
 
     def _reads_relocated(self, ref: Ref, cluster: Sequence[Ref]) -> bool:
-        """Whether a value is computed from one of a cluster at another place."""
+        """Whether a value reads a value of the cluster at another position than its own."""
         if ref in self.measured:
             return False
         return any(moved and r in cluster for r, moved in self._reads(ref))
 
     def _reads(self, ref: Ref, through_rename: bool = False) -> Iterator[tuple[Ref, bool]]:
-        """What a value is computed from, and whether at another place than its own."""
+        """The values that a value reads, and whether it reads them at another position."""
         op = self.lets[ref].op
         for operand in operands(op):
             is_moved = through_rename or isinstance(op, Rename)
@@ -150,7 +150,7 @@ class NarrowPrinter:
                 yield operand, is_moved
 
     def _stored(self, blocks: Sequence[CellBlock], array_refs: set[Ref]) -> set[Ref]:
-        """The values that are read outside of their own loop."""
+        """The values that something outside their own loop reads."""
         cluster_ids: dict[Ref, int] = {}
         for block in blocks:
             for cluster in self.clusters_by_block[id(block)]:
@@ -168,7 +168,7 @@ class NarrowPrinter:
     # ---- statements
 
     def statements(self, block: CellBlock) -> list[Stmt]:
-        """The loops of a group."""
+        """The statements that compute a block of values."""
         statements: list[Stmt] = []
         for cluster in self.clusters_by_block[id(block)]:
             statements += self._cluster(cluster, block)
@@ -178,10 +178,9 @@ class NarrowPrinter:
         self, refs: Sequence[Ref], axes: Sequence[str], body: list[Stmt], block: CellBlock,
         before: Sequence[Stmt] = (),
     ) -> list[Stmt]:  # fmt: skip
-        """Loops over axes around the body of some values, over the range of an island where they
-        belong to one.
+        """Loops over `axes` around a body. Values of islands loop over the range of their worker.
 
-        What stands `before` the inner loop is the same in all of its turns.
+        The statements `before` are invariant in the innermost loop, and stand directly above it.
         """
         of_rows = self.ctx.nest.grouped_axis in axes
         by_group = of_rows and block.per_island and self.ctx.group_axis in self.ctx.nest.islands
@@ -199,7 +198,7 @@ class NarrowPrinter:
         return body if len(body) == 1 else [cir.Block(tuple(body))]
 
     def _bounds(self, axis: str, block: CellBlock) -> tuple[Expr, Expr]:
-        """The part of an axis that belongs to the islands at hand."""
+        """The bounds of a loop over an axis: the worker's islands, or the whole axis."""
         size, constant = self.ctx.size(axis), Name(self.ctx.axis((axis,)))
         islands = set(self.ctx.nest.islands)
         if block.per_island and axis in self.ctx.sometimes_ranged_axes:
@@ -210,7 +209,7 @@ class NarrowPrinter:
         return cir.Number(0), size
 
     def _over_groups(self, body: list[Stmt], block: CellBlock) -> list[Stmt]:
-        """Loops over groups, and the rows of each."""
+        """A loop over groups around a loop over the rows of each group."""
         group_axis, grouped_axis = self.ctx.group_axis, self.ctx.nest.grouped_axis
         assert group_axis is not None and grouped_axis is not None
         low, high = self._bounds(grouped_axis, block)
@@ -237,7 +236,7 @@ class NarrowPrinter:
         at: AxisPositions,
         cells: Mapping[Ref, Expr] = MappingProxyType({}),
     ) -> list[Stmt]:
-        """The values of a cluster at one place: named where others read them, and stored."""
+        """The statements that compute a cluster at one position, and store what others read."""
         body: list[Stmt] = []
         local_values: dict[Ref, Expr] = {}
         lets = [self.lets[ref] for ref in cluster]
@@ -261,7 +260,7 @@ class NarrowPrinter:
         return with_named_indexes(self.ctx, body)
 
     def _read_in(self, lets: Iterable[Let]) -> set[Ref]:
-        """The values that some others read where they are computed."""
+        """The values that these bindings read, directly or through inlined values."""
 
         def read(refs: Iterable[Ref]) -> Iterator[Ref]:
             for ref in refs:
@@ -274,7 +273,7 @@ class NarrowPrinter:
         )
 
     def _scalar_statements(self, cluster: Sequence[Ref], at: AxisPositions) -> list[Stmt]:
-        """Values without axes: no loop, and no names beside those of their arrays."""
+        """The statements for values without axes, which need no loop."""
         statements: list[Stmt] = []
         local_values: dict[Ref, Expr] = {}
         for ref in cluster:
@@ -294,7 +293,7 @@ class NarrowPrinter:
         return self.values.pointwise_expression(self.lets[ref].op, at, local)
 
     def _measured(self, ref: Ref, at: AxisPositions, cell: Expr | None = None) -> Expr:
-        """A statistic, from what the sweep accumulated."""
+        """A statistic, read from the accumulator of its reduction."""
         number, reduction, statistic = self.measured[ref]
         alone = statistic == reduction.kind
         function = RESULT_FUNCTIONS[reduction.row.finish] if alone else f"{statistic}_of"
@@ -303,16 +302,17 @@ class NarrowPrinter:
         )
 
     def _cell_of(self, number: int, reduction: Reduction, at: AxisPositions) -> Expr:
-        """The cell of a reduction, by the function of the layout."""
+        """The call that gives the cell of a reduction in the current layout."""
         positions = (at[axis] for axis in reduction.cells)
         return Apply(f"cell_{number}", (Name("v"), Name(f"&a[{number}]"), *positions))
 
     def _first_cells(
         self, cluster: Sequence[Ref], at: AxisPositions
     ) -> tuple[list[Stmt], dict[Ref, Expr]]:
-        """The first cell of each reduction in an inner loop, and statistics counted from there.
+        """Hoist the first cell of each reduction and the step between cells out of the inner loop.
 
-        A place in the loop would be an array of its own, and keep it from being vectorized.
+        Returns these declarations, and the statistics as they are read inside the loop. Without
+        them, the call for each cell would keep the compiler from vectorizing the loop.
         """
         inner = self.lets[cluster[0]].type.axes[-1]
         declarations: dict[str, Stmt] = {}
@@ -334,13 +334,13 @@ class NarrowPrinter:
         return list(declarations.values()), statistics
 
     def cell(self, accumulator: Expr, reduction: Reduction, at: AxisPositions) -> Expr:
-        """The number of a cell among those of an accumulator."""
+        """The index of a cell in an accumulator."""
         is_along_vector = set(self.ctx.vector) <= set(reduction.cells)
         point = self._cell_point(reduction, at)
         return Apply("cell_along" if is_along_vector else "cell", (accumulator, point))
 
     def _cell_point(self, reduction: Reduction, at: AxisPositions) -> Expr:
-        """The place of a cell; zero along the axes that it does not have."""
+        """The position of a cell along all loops; zero along axes that it does not have."""
         positions: list[Expr] = []
         for group in self.ctx.loops:
             merged = f"*{group[0]}"
@@ -352,7 +352,7 @@ class NarrowPrinter:
                 positions.append(at[group[0]])
         return Apply("AT", tuple(positions))
 
-    # ---- operations that look at more than one place
+    # ---- operations that read several positions
 
     def _relocating_statements(self, cluster: Sequence[Ref], block: CellBlock) -> list[Stmt]:
         let = self.lets[cluster[0]]
@@ -403,8 +403,7 @@ class NarrowPrinter:
 
 
 def _is_independent(s: Stmt) -> bool:
-    """Whether a statement does in each turn of a loop what no other turn depends on, without a
-    loop of its own."""
+    """Whether iterations of a loop around the statement are independent, so that it vectorizes."""
     if isinstance(s, Assign):
         has_loop = isinstance(s.value, Apply) and s.value.function in LINE_FUNCTIONS.values()
         return s.operator == "=" and not has_loop

@@ -1,4 +1,4 @@
-"""Which values are written inside of the expression that reads them, and need no name."""
+"""Choose the values that are printed inside the expression that reads them, without a variable."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Collection, Sequence
 from metanorm.ir.nodes import Let, Map, Ref
 from metanorm.ir.operands import operands
 
-# Functions that are written as operators: each reads its arguments once.
+# Functions that C prints as operators. They read each argument once.
 OPERATORS = frozenset("add sub mul div neg".split())
-LARGEST = 3  # operators of one expression, so that a line is read at one glance
+LARGEST = 3  # operators of one expression, so that lines stay readable
 
 
 def inlined_operators(lets: Sequence[Let], named: Collection[Ref]) -> set[Ref]:
-    """Of values that are computed together, in order, those that one operator alone reads.
+    """The values that exactly one operator reads, among values of one loop body, in order.
 
-    `named` are read elsewhere too.
+    Values in `named` keep their variables, since other code reads them.
     """
     read_counts = Counter(ref for let in lets for ref in operands(let.op))
     operator_counts: dict[Ref, int] = {}

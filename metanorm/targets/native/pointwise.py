@@ -1,4 +1,4 @@
-"""What is computed from values at the same place alone, wherever these are read."""
+"""Print operations that read their operands at their own position alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from metanorm.targets.native.functions import FUNCTIONS
 
 
 def pointwise(context: KernelContext, op: Op, read: Callable[[Ref], Expr]) -> Expr:
-    """The expression of an operation; `read` gives that of each operand."""
+    """The C expression of an operation. `read` gives the expression of an operand."""
     match op:
         case Expand(value) | Detach(value):
             return read(value)

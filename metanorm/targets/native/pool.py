@@ -1,7 +1,7 @@
-"""Statistics of narrow values as C: loops that add up in double, and a variance about its mean.
+"""Print statistics of narrow values: loops that accumulate in double, with two-pass variances.
 
-What is pooled by a matrix is a sum over one of its axes. Where the matrix has zeros there is
-nothing to add, so that the loop runs from the first entry of its line to the last.
+A pool by a given matrix is a sum over one of its axes. Zeros of the matrix add nothing, so that the
+loop runs from the first nonzero entry of a row or column to the last one.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SHARE, GAP = Name("share"), Name("gap")
 
 
 class PoolPrinter:
-    """Prints one element of a pool; of a mean and a variance of the same values, both."""
+    """Prints one element of a pool. A mean and a variance of the same values are one pool."""
 
     def __init__(self, values: NarrowValues, results: Sequence[Ref]) -> None:
         lets = [values.lets[ref] for ref in results]
@@ -62,7 +62,7 @@ class PoolPrinter:
         self.weight = self._weight()
 
     def statements(self) -> list[Stmt]:
-        """The statements, which set the element in the end."""
+        """The statements that compute the element and store it."""
         if is_strided_run(self.values, self.op, self.axes):
             return [strided_statistic(self.values, self.results, self.op, self.axes)]
         join = join_rule(self.row)
@@ -95,8 +95,7 @@ class PoolPrinter:
 
     @property
     def work(self) -> Expr | None:
-        """How many elements are added in all, where positions are mixed by a given matrix, or by
-        edges."""
+        """The number of terms in all, if a given matrix or edges mix positions; else `None`."""
         if self.link is not None:
             return product(self._edges("start", self.ctx.size(self.other)), self._volume())
         if any(set(axes) & set(self.axes) for axes in self.ctx.matrices.values()):
@@ -107,10 +106,10 @@ class PoolPrinter:
         element = self.values.value(self.results[statistic], self.at)
         return Assign(element, "=", Prefix("(real)", value))
 
-    # ---- what is added
+    # ---- terms
 
     def _locals(self, refs: Iterable[Ref]) -> list[Ref]:
-        """The values that are computed for each element that is added, in their order."""
+        """The inlined values that the loop body computes for each term, in order."""
 
         def inlined_operands(read: Iterable[Ref]) -> list[Ref]:
             ops = ((ref, self.values.lets[ref].op) for ref in read if ref in self.values.inlined)
@@ -126,7 +125,7 @@ class PoolPrinter:
         ]
 
     def _weight(self) -> Expr | None:
-        """What an element counts, where that is not one."""
+        """The weight of a term; `None` if every term has weight one."""
         where, weight = (
             None if ref is None else self.values.value(ref, self.at, self.locals)
             for ref in (self.op.where, self.op.weight)
@@ -134,7 +133,7 @@ class PoolPrinter:
         return weight if where is None else Conditional(where, weight or ONE, ZERO)
 
     def _weighted(self, value: Expr) -> Expr:
-        """A weight of zero leaves a NaN out."""
+        """The weighted value. A term of weight zero adds nothing, even if its value is NaN."""
         if self.weight is None:
             return value
         weighted = Infix("*", SHARE, value) if self.row.weighs else value
@@ -174,7 +173,7 @@ class PoolPrinter:
         return body
 
     def _link(self) -> Ref | None:
-        """The links of which the pool follows those of one end."""
+        """The link whose edges the pool follows from one end, if there is one."""
         for ref, link in self.ctx.links.items():
             pooled = [axis for axis in (link.source, link.target) if axis in self.axes]
             if len(pooled) == 1 and vanishes_with(self.values.lets, self.op, ref):
@@ -185,20 +184,20 @@ class PoolPrinter:
         return None
 
     def _edges(self, part: str, index: Expr) -> Expr:
-        """Of the list of edges that is followed, an element of a part."""
+        """An element of the array `part` of the sorted edge list that the pool follows."""
         assert self.link is not None
         direction = "to" if self.linked == self.ctx.links[self.link].source else "from"
         return Element(Name(f"v->{self.ctx.name(self.link)}.{direction}.{part}"), index)
 
     def _along_edges(self, axis: str, body: Sequence[Stmt]) -> Stmt:
-        """The loop over the edges of the node at hand."""
+        """The loop over the edges of the current node."""
         position = self.at[self.other]
         low, high = (self._edges("start", n) for n in (position, Infix("+", position, ONE)))
         end = Declare("const int64_t", self.ctx.variables[axis], self._edges("other", Name("edge")))
         return For("edge", low, high, (end, *body))
 
     def _volume(self) -> Expr:
-        """How many elements are pooled of each node, or in all."""
+        """The number of pooled elements; with edges, per edge."""
         counted_apart = (self.grouped, self.linked)
         volume = self.ctx.volume(axis for axis in self.axes if axis not in counted_apart)
         if self.grouped is None:
@@ -207,7 +206,8 @@ class PoolPrinter:
         return product(Infix("-", after, first), volume)
 
     def _bounds(self, axis: str) -> tuple[Expr, Expr]:
-        """From the first entry of a matrix to the last, where there is nothing to add beside it."""
+        """The bounds of a loop over an axis. Along an axis of a given matrix they skip outer zeros
+        of the matrix, if terms vanish there."""
         for ref, (row, column) in self.ctx.matrices.items():
             if axis not in (row, column) or not vanishes_with(self.values.lets, self.op, ref):
                 continue
@@ -222,10 +222,10 @@ class PoolPrinter:
 
 
 def _if_counted(total: Expr) -> Expr:
-    """What was found of the elements that count; zero where none does."""
+    """A result, or zero if no element counts."""
     return Conditional(Infix("!=", COUNT, ZERO), total, ZERO)
 
 
 def _per_counted(total: Expr) -> Expr:
-    """What a total is for each that counts; zero where nothing does."""
+    """A total divided by the count, or zero if the count is zero."""
     return Conditional(Infix("!=", COUNT, ZERO), Infix("/", total, COUNT), ZERO)

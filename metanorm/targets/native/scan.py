@@ -1,4 +1,7 @@
-"""Scans as C: lines of cells are copied side by side, scanned by `metanorm/scan.h`, and written."""
+"""Print scans as C: copy lines of cells side by side, call `metanorm/scan.h`, store the results.
+
+A line has all positions along the scanned axis. Up to `LANES` lines are scanned at once.
+"""
 
 from __future__ import annotations
 
@@ -31,22 +34,22 @@ VALUE, WEIGHT, FIRST, SECOND, SPARE = (
     Name(f"{part}_lines") for part in ("value", "weight", "first", "second", "spare")
 )
 BEGIN, LANE, LANES = Name("begin"), Name("i"), Name("lanes")
-Bounds = Callable[[str], tuple[Expr, Expr]]  # the range of an axis that is worked on
+Bounds = Callable[[str], tuple[Expr, Expr]]  # from an axis to the bounds of a loop over it
 
 
 def scans_of(lets: Sequence[Let]) -> list[Let]:
-    """The values that scans find."""
+    """The bindings that are scans."""
     return [let for let in lets if isinstance(let.op, Pool) and reach_of(let.op) is not None]
 
 
 def reach_of(op: Pool) -> tuple[str, Reach] | None:
-    """The axis of a scan, and how far it reaches there."""
+    """The axis of a scan and its reach along that axis; `None` for other pools."""
     reaches = [(axis, matrix) for axis, matrix in op.over if isinstance(matrix, Reach)]
     return reaches[0] if reaches else None
 
 
 class ScanPrinter:
-    """Prints one scan; of a mean and a variance of the same values, both."""
+    """Prints one scan. A mean and a variance of the same values are one scan."""
 
     def __init__(self, values: NarrowValues, results: Sequence[Ref]) -> None:
         lets = [values.lets[ref] for ref in results]
@@ -64,12 +67,12 @@ class ScanPrinter:
         other_axes = [axis for axis in self.let.type.axes if axis != self.axis]
         self.lane = other_axes[-1] if other_axes else None
         self.outer = other_axes[:-1]
-        self.down = bool(order) and order[-1] != self.axis  # lines lie across rows of memory
+        self.down = bool(order) and order[-1] != self.axis  # lines run across rows of memory
         self.sums = op.statistic == "sum"
         self.is_weighted = not self.sums and (op.where is not None or op.weight is not None)
 
     def statements(self, bounds: Bounds, worker: Expr) -> list[Stmt]:
-        """The scan at one place of the outer axes, in the memory of a worker."""
+        """The scan at one position of the outer axes, in the scratch memory of a worker."""
         low, high = bounds(self.lane) if self.lane else (ZERO, ONE)
         lanes = Apply("least", (Name("LANES"), Infix("-", high, BEGIN)))
         body: list[Stmt] = [Declare("const int64_t", "lanes", lanes)]
@@ -82,7 +85,7 @@ class ScanPrinter:
     # ---- memory
 
     def _buffer_declarations(self, worker: Expr) -> list[Stmt]:
-        """Lines, one behind the other. A past is written where its values were."""
+        """The declarations of the line buffers, which lie one behind the other."""
         begin = Infix("+", Name("v->scratch.memory"), _times(worker, Name("v->scratch.size")))
         volume = Infix("*", self.ctx.size(self.axis), LANES)
         body: list[Stmt] = [Declare("const int64_t", "lines_room", volume)]
@@ -94,25 +97,25 @@ class ScanPrinter:
         return body
 
     def _buffers(self) -> list[Name]:
-        """The lines that have memory of their own, in order."""
+        """The line buffers of the scan, in order. A past overwrites its input."""
         buffers = [VALUE, WEIGHT] if self.is_weighted else [VALUE]
         if _is_past(self.reach):
             return buffers if self.sums or self.is_weighted else [*buffers, SECOND]
         return [*buffers, FIRST, *([] if self.sums else [SECOND]), SPARE]
 
     def _line_of(self, result: Name) -> Name:
-        """Where a result is written."""
+        """The line buffer that receives a result."""
         if result in self._buffers():
             return result
         return WEIGHT if result == SECOND and self.is_weighted else VALUE
 
     def _line_index(self) -> Expr:
-        """Where the number of this position and lane is."""
+        """The index of the current position and lane in a line buffer."""
         k = Name(self.ctx.variables[self.axis])
         return Infix("+", Infix("*", k, LANES), LANE)
 
     def _line_loop(self, statements: Sequence[Stmt]) -> list[Stmt]:
-        """A loop through all numbers of the lines, along the rows of the array outside."""
+        """A loop over all numbers of the lines, in the memory order of the array outside."""
         k, size = self.ctx.variables[self.axis], self.ctx.size(self.axis)
         if self.down:
             inner = For("i", ZERO, LANES, tuple(statements), simd=True)
@@ -125,7 +128,7 @@ class ScanPrinter:
             at[self.lane] = Infix("+", BEGIN, LANE)
         return at
 
-    # ---- what is read, and what is written
+    # ---- reads and writes
 
     def _copy_statements(self) -> list[Stmt]:
         at = self._lane_positions()
@@ -147,7 +150,7 @@ class ScanPrinter:
         return self._line_loop([share, Assign(Element(VALUE, self._line_index()), "=", product)])
 
     def _weight(self, at: dict[str, Expr]) -> Expr | None:
-        """What a cell counts, where that is not one."""
+        """The weight of a cell; `None` if every cell has weight one."""
         refs = (self.op.where, self.op.weight)
         where, weight = (None if ref is None else self.values.value(ref, at) for ref in refs)
         return weight if where is None else Conditional(where, weight or ONE, ZERO)
@@ -184,7 +187,7 @@ def _times(worker: Expr, size: Expr) -> Expr:
 
 
 def _is_past(reach: Reach) -> bool:
-    """Whether a running total from one end is all that it takes."""
+    """Whether a running total from one end gives the scan."""
     return reach.back is None or reach.ahead is None
 
 
@@ -198,7 +201,7 @@ def _line_count(op: Pool) -> int:
 
 
 def scratch_size(context: KernelContext, scans: Sequence[Let]) -> Expr:
-    """The numbers that a worker keeps for the largest scan."""
+    """How many numbers of scratch memory a worker needs for the largest scan."""
     size: Expr | None = None
     for let in scans:
         assert isinstance(let.op, Pool)

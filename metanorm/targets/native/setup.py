@@ -1,4 +1,4 @@
-"""What a call brings and what the functions of a kernel share, and how one becomes the other."""
+"""Print the structures of a kernel, and the function that fills its values from a call."""
 
 from __future__ import annotations
 
@@ -30,8 +30,11 @@ VALUES = Declare("values *", "v", Name("values_"))
 
 
 class Setup:
-    """Prints the set-up of one kernel. `stored` are its narrow values that have arrays, `saved`
-    those that the forward kernel leaves for the backward one."""
+    """Prints the set-up of one kernel.
+
+    `stored` are the narrow values that have arrays, `saved` the values that the forward kernel
+    saves for the backward one.
+    """
 
     def __init__(
         self,
@@ -45,7 +48,7 @@ class Setup:
         self.fields, self.stored, self.saved = fields, stored, saved
 
     def call(self) -> Struct:
-        """What a call brings."""
+        """The structure with the arguments of a call."""
         fields: list[tuple[str, tuple[str, ...]]] = [("int64_t", ("threads",))]
         for field in self.fields:
             member = self._field(field)
@@ -64,7 +67,7 @@ class Setup:
         return f"size_{name}" if field.kind == "size" else name
 
     def _narrow_tensors(self) -> dict[Ref, tuple[str, str]]:
-        """Narrow inputs, parameters and buffers that are read: the field of each, and its sort."""
+        """The field of each narrow input, parameter and buffer that is read, and its kind."""
         fields_by_ref: dict[Ref, tuple[str, str]] = {}
         kinds = {f.name: f.kind for f in self.fields}
         for let in self.program.body:
@@ -75,7 +78,7 @@ class Setup:
         return fields_by_ref
 
     def values(self) -> Struct:
-        """What the functions of a kernel share."""
+        """The structure that the functions of a kernel share."""
         wide = [self.ctx.name(f.name) for f in self.fields if f.type == "strided"]
         numbers = [self.ctx.name(f.name) for f in self.fields if f.kind == "number"]
         sizes = [self.ctx.size_name(a) for a in self._axes()]
@@ -101,7 +104,7 @@ class Setup:
     # ---- setting up
 
     def prepare(self) -> Function:
-        """The function that fills them in."""
+        """The function that fills the shared structure. It also measures the memory of a call."""
         body: list[Stmt] = [VALUES, Declare("const call_fields *", "call", Name("call_"))]
         body.append(Assign(Name("v->call"), "=", Name("call")))
         for field in self.fields:
@@ -142,8 +145,7 @@ class Setup:
         return _with_sizes(expr, size, self.ctx)
 
     def strides(self) -> Function:
-        """The function that says how long each loop is, and how far it steps through each
-        tensor."""
+        """The function that sets the lengths of loops and the strides of tensors along them."""
         body: list[Stmt] = []
         for group in self.loops:
             loop_length = Name(f"v->shape.size[{self.ctx.axis(group)}]")
@@ -171,7 +173,7 @@ class Setup:
         return body
 
     def _tensor(self, field: Field) -> Stmt:
-        """Strides of dimensions to strides of loops."""
+        """The statement that turns a tensor's strides per dimension into strides per loop."""
         name = self.ctx.name(field.name)
         argument = f"call->{name}"
         dims = self.program.inputs[0].dims
@@ -192,7 +194,7 @@ class Setup:
         return Assign(Name(f"v->{name}"), "=", tensor)
 
     def _links(self) -> list[Stmt]:
-        """Edges by the nodes that they lead to, and away from, as far as some pool needs them."""
+        """Sort edge lists by target and by source, as far as pools need that order."""
         body: list[Stmt] = []
         broken = Name("v->shape.broken")
         if self.ctx.links:
@@ -243,12 +245,12 @@ class Setup:
         return body
 
     def _pools_along(self, axis: str) -> bool:
-        """Whether narrow values are pooled along an axis, so that columns may be read."""
+        """Whether a pool of narrow values goes along an axis."""
         pools = (let.op for let in self.program.body if isinstance(let.op, Pool))
         return any(axis == pooled for op in pools for pooled, _ in op.over)
 
     def _allocations(self, refs: Sequence[Ref], memory: str) -> list[Stmt]:
-        """Memory for arrays, those of one length together."""
+        """The allocations of arrays, one call for all arrays of a length."""
         by_size: dict[Expr, list[Ref]] = {}
         for ref in refs:
             by_size.setdefault(self.ctx.volume(self.ctx.types[ref].axes), []).append(ref)
@@ -264,9 +266,9 @@ class Setup:
 
 
 def _with_sizes(expr: Expr, size: Scalar, context: KernelContext) -> Expr:
-    """The length of a part of an axis, which is known as a whole: `size(C)` in `size(C) / g`.
+    """The length of a part, with the lengths of split axes replaced: `size(C)` in `size(C) / g`.
 
-    A part that is split itself is as long as its own formula says.
+    A tensor has the length of a split axis. A part that is split itself has a formula.
     """
     if isinstance(size, SizeOf):
         if size.axis in dimensions(context.program):

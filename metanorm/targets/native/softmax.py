@@ -1,4 +1,4 @@
-"""Weights of narrow values that sum to one, as C."""
+"""Print the softmax of narrow values along an axis as C."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ ZERO, LARGEST, TOTAL = Number(0), Name("largest"), Name("total")
 
 
 def softmax(values: NarrowValues, let: Let, value: Ref, axis: str) -> list[Stmt]:
-    """The statements for one line along an axis; the other axes have their places already.
+    """The statements for one line along the axis. Loops around it set all other positions.
 
-    Exponents are of differences to the largest value, so that none overflows.
+    The largest value is subtracted first, so that no exponential overflows.
     """
     at = values.loop_positions(let.type.axes)
     x, y = values.value(value, at), values.value(let.name, at)

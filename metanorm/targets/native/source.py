@@ -1,5 +1,5 @@
-"""The kernels of a norm in C: sections of one text, of which a build defines one, so that what is
-not used is never compiled."""
+"""The kernels of a norm in C, as sections of one text. A build defines the macro of one section, so
+that unused kernels are never compiled."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from metanorm.targets.native.kernel import KernelPrinter
 
 
 def sections(kernels: NormKernels, function: str) -> Iterator[Guarded]:
-    """The kernels of the norm whose function has this name: for each variant and direction one
-    section, which has all layouts of the data."""
+    """The kernels of the norm with this function: a section per variant and direction, which has
+    all layouts of the data."""
     for variant in kernels.variants:
         for nests in (variant.forward, variant.backward):
             yield _section(function, nests)
@@ -30,7 +30,7 @@ def _section(function: str, nests: Mapping[str, Nest]) -> Guarded:
 
 
 def build_macros(function: str, nest: Nest) -> str:
-    """What a build defines to get one kernel for one layout."""
+    """The macros that a build defines to compile one kernel for one layout."""
     return f"{_section_name(function, nest)} {_layout_name(nest)}"
 
 

@@ -1,5 +1,4 @@
-"""Statistics of narrow values that lie on a line in memory, one step apart: calls of functions that
-the header has."""
+"""Print statistics over strided runs of an array, by calls of functions in the header."""
 
 from __future__ import annotations
 
@@ -16,8 +15,7 @@ MOMENTS = ("mean", "var")
 
 
 def is_strided_run(values: NarrowValues, op: Pool, pooled: Sequence[str]) -> bool:
-    """Whether all that is pooled counts alike and lies in one piece of an array, as it is or in
-    steps of one length."""
+    """Whether a pool is unweighted, and its elements have a constant stride in one array."""
     if op.statistic not in (*LINE_FUNCTIONS, *MOMENTS) or op.where or op.weight:
         return False
     by_index = any(isinstance(matrix, ByIndex) for _, matrix in op.over)
@@ -33,7 +31,7 @@ def is_strided_run(values: NarrowValues, op: Pool, pooled: Sequence[str]) -> boo
 def strided_statistic(
     values: NarrowValues, results: Mapping[str, Ref], op: Pool, pooled: Sequence[str]
 ) -> Stmt:
-    """The statement for one element of a pool. `results` are what it sets, by statistic."""
+    """The statement that computes one element of a pool. `results` has the values by statistic."""
     f = values.ctx
     order = f.axis_order(op.value)
     at = values.loop_positions(order)

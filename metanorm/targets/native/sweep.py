@@ -1,9 +1,9 @@
-"""A sweep as C: loops over tiles of the data, in which wide values are computed and measured.
+"""Print a sweep as C: loops over tiles of the data, which compute wide values and reduce them.
 
-A tile is some rows along the vector axis. Rows are those of further axes, along which some
-statistic is pooled; sums are taken over the tile in `real` and added to accumulators in double.
-Variances take two looks at a tile, the first for its mean; the second also sums up by how much
-that was missed, and corrects it. Tiles are joined by Chan's rule.
+A tile has some rows along the vector axis. Its rows go along further axes over which a statistic is
+pooled. Sums over a tile are of type `real`; accumulators in double add them up. A variance takes
+two passes over a tile: the first gives the mean, and the second also sums the deviations from it,
+which corrects the mean's rounding error. Tiles are joined by Chan's rule.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from metanorm.targets.native.joining import JOIN_RULES, join_rule
 from metanorm.targets.native.narrow import NarrowPrinter
 from metanorm.targets.native.tiling import ELEMENT, LENGTH, ONE, ZERO, Tiling
 
-SECOND_PASS_SUMS = ("drift", "squares")  # what the second look at a tile sums up
+SECOND_PASS_SUMS = ("drift", "squares")  # sums of the second pass over a tile
 
 
 class SweepPrinter:
@@ -54,9 +54,9 @@ class SweepPrinter:
     # ---- the function
 
     def function(self, name: str, doc: str) -> Function:
-        """The sweep over the range `r`."""
+        """The function of the sweep over the range `r` of a worker."""
         body: list[Stmt] = [Declare("const values *", "v", Name("values_"))]
-        if not self.numbered_reductions:  # nothing to do where no output is wanted
+        if not self.numbered_reductions:  # it returns at once if no output is wanted
             has_output: Expr | None = None
             for output, _ in self.sweep.writes:
                 output_data = Name(f"v->{self.ctx.name(output)}.data")
@@ -88,12 +88,12 @@ class SweepPrinter:
         return statements
 
     def _parts(self, n: int, r: Reduction) -> list[str]:
-        """The sums of a tile: of values, and of weights where elements weigh differently."""
+        """The variables that sum over a tile: the values, and the weights if they differ."""
         weighted = len(r.row.parts) > 1 and r.is_weighted
         return [self._total_name(n, r), *([f"weight_{n}"] if weighted else [])]
 
     def _total_name(self, n: int, r: Reduction) -> str:
-        """What the values of a tile are added up in, or what the largest of them is."""
+        """The variable that joins the values of a tile."""
         return f"{join_rule(r.row).part}_{n}"
 
     def _initial_sum(self, n: int, r: Reduction, part: str) -> Expr:
@@ -111,7 +111,7 @@ class SweepPrinter:
         return statements
 
     def _row(self) -> list[Stmt]:
-        """A row: what it reads, one loop over it, and what ends with it."""
+        """The statements of a row: its reads, a loop over its elements, and reductions per row."""
         statements: list[Stmt] = []
         row_reductions = [(n, r) for n, r in self.numbered_reductions if self.tiling.by_row(r)]
         for n, r in row_reductions:
@@ -162,7 +162,7 @@ class SweepPrinter:
     # ---- accumulating
 
     def _weight(self, r: Reduction) -> Expr | None:
-        """What an element weighs, where that is not one."""
+        """The weight of an element; `None` if every element has weight one."""
         weight = None if r.weight is None else self.elements.element_value(r.weight)
         if r.where is None:
             return weight
@@ -179,7 +179,8 @@ class SweepPrinter:
         return Conditional(Infix("!=", weight, ZERO), weighted, join_rule(r.row).identity)
 
     def _accumulate(self, n: int, r: Reduction, inner: list[Stmt]) -> list[tuple[str, str]]:
-        """Join in what the element brings; returns the variables that the loop reduces."""
+        """Append the statements that accumulate an element. Returns the variables that the loop
+        reduces, with their operators."""
         weight, join = self._weight(r), join_rule(r.row)
         brought = [
             (self._total_name(n, r), join, self._weighted(r, self.elements.element_value(r.value)))
@@ -198,11 +199,11 @@ class SweepPrinter:
         return reduced
 
     def _cell(self, n: int, r: Reduction) -> Expr:
-        """The accumulator of a cell, or of the first one of a row."""
+        """The index of a cell in its accumulator, or of the first cell of a row."""
         return self.cell_printer.cell(Name(f"&a[{n}]"), r, self.tiling.at)
 
     def _finalize_reduction(self, n: int, r: Reduction) -> list[Stmt]:
-        """A reduction at the end of its row or tile: variances look again, then all is joined."""
+        """The statements at the end of a row or tile, which join its sums into the accumulator."""
         if r.kind == "sum":
             if self.tiling.by_column(r) and self.tiling.by_row(r):
                 return []
@@ -225,7 +226,7 @@ class SweepPrinter:
     def _finalize_single(
         self, n: int, r: Reduction, cell: Expr, count: Expr, weighted: bool
     ) -> list[Stmt]:
-        """One part beside the weight, which is joined whatever the weight is."""
+        """Join the sum and the weight of a reduction that is not a variance."""
         total, weight = (Name(f"a[{n}].{part}") for part in ("total", "weight"))
         tile_total, join = Name(self._total_name(n, r)), join_rule(r.row)
         if not self.tiling.by_column(r):
@@ -297,5 +298,5 @@ class SweepPrinter:
 
 
 def _row_loop(body: Sequence[Stmt], reduced: tuple[tuple[str, str], ...] = ()) -> For:
-    """For each element of the row."""
+    """The loop over the elements of a row."""
     return For("i", ZERO, LENGTH, tuple(body), simd=True, reduced=reduced)

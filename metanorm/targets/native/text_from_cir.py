@@ -1,4 +1,4 @@
-"""C nodes to text."""
+"""Print the C IR as text, with lines of at most `WIDTH` columns."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _comment(text: str) -> list[str]:
 
 
 def _folded(line: str, indent: str) -> list[str]:
-    """A line, broken where that is easiest to read, if it is too long."""
+    """A line, broken at the best spaces if it is too long."""
     margin = " " * (len(line) - len(line.lstrip()))
     lines: list[str] = []
     while len(line) > WIDTH and (break_scores := _break_scores(line)):
@@ -112,8 +112,10 @@ def _folded(line: str, indent: str) -> list[str]:
 
 
 def _break_scores(line: str) -> dict[int, int]:
-    """The spaces at which a line can be broken, and how good each is: far to the right, within
-    few brackets, behind a comma or in front of an operator."""
+    """The columns of spaces at which a line can be broken, each with a score.
+
+    Good breaks are far to the right, within few brackets, and after a comma or before an operator.
+    """
     start = len(line) - len(line.lstrip())
     scores: dict[int, int] = {}
     depth = 0
@@ -177,7 +179,7 @@ def _for(loop: For, depth: int) -> list[str]:
 
 
 def expression(e: Expr) -> str:
-    """An expression with as many parentheses as it needs."""
+    """The text of an expression, with as many parentheses as it needs."""
     return _expr(e)[0]
 
 
@@ -197,7 +199,7 @@ def _expr(e: Expr) -> tuple[str, int]:
             return f"{operator}{_within(operand, PREFIX + 1)}", PREFIX
         case Infix(operator, left, right):
             level = LEVELS[operator]
-            # Sums and products associate to the left; anything else is told apart.
+            # Sums and products associate to the left; a right operand gets parentheses.
             return f"{_within(left, level)} {operator} {_within(right, level + 1)}", level
         case Conditional(condition, yes, no):
             parts = [_within(part, 1) for part in (condition, yes)]
@@ -210,7 +212,7 @@ def _within(e: Expr, level: int) -> str:
 
 
 def number(value: float) -> str:
-    """A constant. A fraction is cast, so that arithmetic in float is not done in double."""
+    """The text of a constant. A fraction is cast, so that float arithmetic does not use double."""
     if value != value:
         return "NAN"
     if value in (float("inf"), float("-inf")):

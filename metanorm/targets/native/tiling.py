@@ -1,4 +1,4 @@
-"""The loops of a sweep: over other axes, tiles of rows, and the rows of a tile."""
+"""Print the loops of a sweep: over outer axes, over tiles of rows, and over the rows of a tile."""
 
 from __future__ import annotations
 
@@ -27,13 +27,16 @@ GROUPS = Name("&v->shape.groups")
 
 
 def varies_along(reduction: Reduction, group: AxisGroup) -> bool:
-    """Whether the cells of a reduction vary along a loop."""
+    """Whether a reduction has different cells along a loop."""
     return set(group) <= set(reduction.cells)
 
 
 def tile_rows(nest: Nest, reductions: Sequence[Reduction]) -> tuple[AxisGroup, ...]:
-    """The axes whose rows a tile holds: the innermost ones, beside the vector axis, that are
-    pooled by all that has cells along rows, or else by what is measured in two looks."""
+    """The loops over the rows of a tile.
+
+    They are the innermost loops, outside the vector axis, along which every reduction with cells
+    along rows is pooled; if there is no such reduction, those of every variance.
+    """
     tiled = [r for r in reductions if varies_along(r, nest.loops[-1])]
     tiled = tiled or [r for r in reductions if r.row.rule == "moments"]
     row_loops: list[AxisGroup] = []
@@ -43,15 +46,15 @@ def tile_rows(nest: Nest, reductions: Sequence[Reduction]) -> tuple[AxisGroup, .
             if row_loops:
                 break
             continue
-        if group == (nest.grouped_axis,):  # rows reached one by one, in a tile of their own
+        if group == (nest.grouped_axis,):  # grouped rows are indirect, and make a tile alone
             return tuple(row_loops) or (group,)
         row_loops.insert(0, group)
     return tuple(row_loops)
 
 
 def unsupported_in_c(nest: Nest) -> Iterator[str]:
-    """Why C has no kernel where others may: a mean or a variance for each column that ends with
-    each row, since statistics of one sweep pool along different axes."""
+    """The reasons why C alone has no kernel for a nest: statistics of one sweep pool along
+    different axes, so that a mean or variance per column would end with each row."""
     for sweep in nest.sweeps:
         measured = [nest.reductions[number] for number in sweep.measures]
         rows = tile_rows(nest, measured)
@@ -62,8 +65,11 @@ def unsupported_in_c(nest: Nest) -> Iterator[str]:
 
 
 class Tiling:
-    """How a sweep goes through the data. `at` has the place of each axis, at the first element of
-    the row at hand; `rows` are the axes whose rows a tile holds."""
+    """How a sweep iterates over the data.
+
+    `at` has the position along each loop, at the first element of the current row. `rows` are the
+    loops over the rows of a tile.
+    """
 
     def __init__(self, context: KernelContext, reductions: Sequence[Reduction]) -> None:
         self.ctx = context
@@ -74,15 +80,15 @@ class Tiling:
         self.at[_key(self.vector)] = START
 
     def element_positions(self) -> dict[str, Expr]:
-        """The place of element `i` of the row."""
+        """The positions of element `i` of the current row."""
         return {**self.at, _key(self.vector): Infix("+", START, ELEMENT)}
 
     def row_point(self) -> Expr:
-        """Where the row begins."""
+        """The point at which the current row starts."""
         return Apply("AT", tuple(self.at[_key(group)] for group in self.ctx.loops))
 
     def prefetch_point(self) -> Expr | None:
-        """Where a row begins that is some rows further on, in a tile of rows along one axis."""
+        """The start of a later row, to prefetch it; `None` in tiles along several axes."""
         if len(self.rows) != 1:
             return None
         (group,) = self.rows
@@ -93,23 +99,23 @@ class Tiling:
         positions = {**self.at, _key(group): further}
         return Apply("AT", tuple(positions[_key(g)] for g in self.ctx.loops))
 
-    # ---- what tiles have
+    # ---- tiles
 
     def by_row(self, reduction: Reduction) -> bool:
         """Whether a reduction ends with each row of a tile."""
         return not self.rows or any(varies_along(reduction, group) for group in self.rows)
 
     def by_column(self, reduction: Reduction) -> bool:
-        """Whether its cells lie along rows."""
+        """Whether a reduction has a cell for each column."""
         return varies_along(reduction, self.vector)
 
     def bounds(self, group: tuple[str, ...]) -> tuple[Expr, Expr]:
-        """The part of an axis that the sweep is to look at."""
+        """The range of a loop that the worker goes through."""
         constant = Name(self.ctx.axis(group))
         return Element(Name("r->lo"), constant), Element(Name("r->hi"), constant)
 
     def outer_loops(self, body: list[Stmt]) -> list[Stmt]:
-        """The loops around a tile: other axes, blocks of rows, pieces of rows."""
+        """The loops around a tile: over outer axes, blocks of rows, and pieces of rows."""
         low, high = self.bounds(self.vector)
         remaining = Infix("-", high, START)
         body = [
@@ -151,7 +157,7 @@ class Tiling:
         return Infix("-", high, low)
 
     def _tile_bounds(self) -> tuple[Expr, Expr]:
-        """First and last row: of a group, or counted through the axes of rows."""
+        """The first row and the end of the rows: of a group, or counted over all axes of rows."""
         if self._grouped(self.rows[0]):
             return self._group_bounds(self.rows[0])
         if len(self.rows) == 1:
@@ -162,7 +168,7 @@ class Tiling:
         return ZERO, count
 
     def _group_bounds(self, group: tuple[str, ...]) -> tuple[Expr, Expr]:
-        """The places of the rows of a group, as far as they are in the range."""
+        """The range of the sorted rows of a group, clipped to the range of the worker."""
         low, high = self.bounds(group)
         assert self.ctx.group_axis is not None
         cell = self.at[self.ctx.group_axis]
@@ -170,7 +176,7 @@ class Tiling:
         return Apply("most", (low, first)), Apply("least", (high, after))
 
     def _row_declarations(self, groups: Sequence[tuple[str, ...]]) -> list[Stmt]:
-        """Where a row is that is the one at `place`."""
+        """The declarations of the row variables, from the row number `place`."""
         row_number: Expr = Name("place")
         if self._grouped(groups[0]):
             return [self.ctx.row_declaration()]
@@ -201,5 +207,5 @@ class Tiling:
 
 
 def _key(group: tuple[str, ...]) -> str:
-    """What the place of a loop is called: its axis, or the first of several leaves, starred."""
+    """The key of a loop in positions: its axis, or the first of several axes with a star."""
     return group[0] if len(group) == 1 else f"*{group[0]}"

@@ -1,4 +1,4 @@
-"""Narrow values as expressions of C: elements of arrays, and what is written out instead."""
+"""Print reads of narrow values as C: elements of arrays, or inlined expressions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NO_LOCALS: Mapping[Ref, Expr] = MappingProxyType({})
 
 
 class NarrowValues:
-    """The narrow values of one kernel. `measured` are statistics, `kept` those that need arrays."""
+    """The narrow values of one kernel. `measured` are statistics; `array_refs` must have arrays."""
 
     def __init__(
         self, context: KernelContext, measured: Collection[Ref], array_refs: Collection[Ref]
@@ -33,28 +33,28 @@ class NarrowValues:
         self.returned_refs |= {update.value for update in context.program.updates}
 
     def is_inline(self, ref: Ref) -> bool:
-        """Whether a value is written out, since it is known from the sizes alone."""
+        """Whether reads print the value's expression, since it depends on lengths alone."""
         return self.is_known_from_sizes(ref) and ref not in self.returned_refs
 
     def is_known_from_sizes(self, ref: Ref) -> bool:
-        """Whether a value is known from the sizes alone."""
+        """Whether a value depends on lengths and numbers alone."""
         op = self.lets[ref].op
         return isinstance(op, (Number, Position, Count)) and ref not in self.measured
 
     def has_array(self, ref: Ref) -> bool:
-        """Whether a value lies in an array, in the order of its axes."""
+        """Whether a value has an array, in the order of its axes."""
         written_out = self.is_inline(ref) or ref in self.inlined
         return not written_out and ref not in self.ctx.matrices
 
     def loop_positions(self, axes: Sequence[str]) -> dict[str, Expr]:
-        """The place that the loops over these axes are at."""
+        """The current position of the loops over these axes."""
         positions = {axis: Name(self.ctx.variables[axis]) for axis in axes}
         if self.ctx.group_axis is not None and self.ctx.nest.grouped_axis in positions:
             positions.setdefault(self.ctx.group_axis, Name(self.ctx.variables[self.ctx.group_axis]))
         return {**positions}
 
     def value(self, ref: Ref, at: AxisPositions, local: Mapping[Ref, Expr] = NO_LOCALS) -> Expr:
-        """A value where the axes have the given places. `local` ones are at hand there."""
+        """A value at the given positions. `local` has the values that are variables there."""
         if ref in local:
             return local[ref]
         if self.is_inline(ref):
@@ -65,7 +65,7 @@ class NarrowValues:
             axes = self.ctx.matrices[ref]
             inner_axis = [axis for axis in at if axis in axes][
                 -1
-            ]  # the inner loop: neighbours there
+            ]  # entries are contiguous along it
             function = "entry" if inner_axis == axes[1] else "entry_across"
             return Apply(
                 function, (Name(f"&v->{self.ctx.name(ref)}"), *(at[axis] for axis in axes))
@@ -74,7 +74,7 @@ class NarrowValues:
         return Element(array, self.ctx.index(self.ctx.axis_order(ref), at))
 
     def reads_groups(self, refs: Iterable[Ref]) -> bool:
-        """Whether values are computed from what each group of rows has."""
+        """Whether these values read a value per group of rows."""
 
         def read_refs(ref: Ref) -> tuple[Ref, ...]:
             return () if ref in self.measured else operands(self.lets[ref].op)
@@ -86,7 +86,7 @@ class NarrowValues:
         return any(self.ctx.group_axis in self.lets[ref].type.axes for ref in all_read)
 
     def sizes_expression(self, ref: Ref, at: AxisPositions) -> Expr:
-        """A value that is known from the sizes alone."""
+        """The expression of a value that depends on lengths and numbers alone."""
         op = self.lets[ref].op
         if isinstance(op, Position):
             return Prefix("(real)", at[op.axis])
@@ -96,16 +96,16 @@ class NarrowValues:
         return Prefix("(real)", self._count(op, at))
 
     def inlined_expression(self, ref: Ref, at: AxisPositions, local: Mapping[Ref, Expr]) -> Expr:
-        """A value that has no array, from those that have one or are `local`."""
+        """The expression of an inlined value."""
         op = self.lets[ref].op
-        if isinstance(op, Link):  # loops go along edges, of which each is one
+        if isinstance(op, Link):  # the loop goes along edges, and each edge counts as one
             return cir.Number(1)
         if isinstance(op, Rename):
             return self.value(op.value, {**at, op.old: at[op.new]})
         return self.pointwise_expression(op, at, local)
 
     def pointwise_expression(self, op: Op, at: AxisPositions, local: Mapping[Ref, Expr]) -> Expr:
-        """An operation on values at the same place."""
+        """The expression of an operation that reads its operands at the same position."""
         return pointwise(self.ctx, op, lambda operand: self.value(operand, at, local))
 
     def _count(self, op: Count, at: AxisPositions) -> Expr:

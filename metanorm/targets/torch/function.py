@@ -49,10 +49,10 @@ class FunctionPrinter:
 
     def print(self, name: str, program: Program, doc: Sequence[str]) -> PrintedFunction:
         """The function of a program: of the norm, or of what a parameter begins with."""
-        is_norm = program is self.signature.program
+        is_main = program is self.signature.program
         read = {let.op for let in program.body}
-        params = [p for p in program.params if is_norm or Param(p.name) in read]
-        buffers = [b for b in program.buffers if is_norm or Buffer(b.name) in read]
+        params = [p for p in program.params if is_main or Param(p.name) in read]
+        buffers = [b for b in program.buffers if is_main or Buffer(b.name) in read]
         used_names = [a.name for a in program.arguments] + [name, "dtype", "training"]
         used_names += [i.name for i in program.inputs] + [p.name for p in params]
         used_names += [b.name for b in program.buffers]
@@ -62,7 +62,7 @@ class FunctionPrinter:
             used_names.append(PROCESSES)
             result = f"{PROCESSES}.result"
         body = statements(program, (*used_names, *self.momenta.values()), result)
-        if is_norm:
+        if is_main:
             body = (body[0], *demand_declared_shapes(program), *body[1:])
         used = set(names_in(body))
         constructor_arguments = self._passed(program, used)
@@ -73,14 +73,14 @@ class FunctionPrinter:
         reads_mode = "training" in used
         if reads_mode:
             parameters.append(Parameter("training", "bool"))
-        if is_norm:
+        if is_main:
             parameters += [Parameter(m, "float | Tensor") for m in self.momenta.values()]
         if PROCESSES in used:
             parameters.append(Parameter(PROCESSES, "runtime.Processes"))
         # `None` for a number becomes the epsilon of x once that is widened.
         body = (body[0], *self._epsilons(program, constructor_arguments), *body[1:])
-        returns = self.signature.returns() if is_norm else "Tensor"
-        leaf = ("runtime.leaf",) if is_norm and not program.divided else ()
+        returns = self.signature.returns() if is_main else "Tensor"
+        leaf = ("runtime.leaf",) if is_main and not program.divided else ()
         function = Function(name, tuple(parameters), returns, body, tuple(doc), leaf)
         return PrintedFunction(function, constructor_arguments, reads_mode)
 

@@ -1,7 +1,7 @@
-"""What the functions of a nest share: axes in the order of memory, and the arrays of values.
+"""What the Triton kernels of a nest share: loops, value properties, and the names of parameters.
 
-What a kernel is given is called by *keys*, in the words of the spec: `tensor x`, `stride x C`,
-`size C.inner`, `number eps`, `value var`, `part 0 mean`. The runtime knows them by the same.
+A *key* names what a kernel parameter receives, in the words of the spec: `tensor x`, `stride x C`,
+`size C.inner`, `number eps`, `value var`, `part 0 mean`. The runtime resolves keys at each call.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ RESERVED = frozenset(
     program chunk block island first left begin end row cell inside in_rows in_columns in_cells
     place start stop length""".split()
 )
-# Parameters that do not come from the spec, by their keys.
+# The names of parameters that do not come from the spec, by key.
 RUNTIME_PARAMETERS = {
     "blocks": "blocks",
     "chunks": "chunks",
@@ -52,13 +52,13 @@ RUNTIME_PARAMETERS = {
 
 
 class Names:
-    """The names of one kernel: those of the spec, as far as they are free."""
+    """The names of one kernel. A name of the spec is kept if it is free."""
 
     def __init__(self) -> None:
         self._taken: set[str] = {*RESERVED, *RUNTIME_PARAMETERS.values()}
 
     def fresh(self, preferred: str) -> str:
-        """A name like this one that nothing has yet."""
+        """A free name that is like the preferred one."""
         base = re.sub(r"\W+", "_", preferred).strip("_") or "t"
         base = f"_{base}" if base[0].isdigit() else base
         name, number = base, 2
@@ -69,14 +69,14 @@ class Names:
 
 
 class Arguments:
-    """The parameters of a kernel, each with the key of what it is given."""
+    """The parameters of a kernel, by key, in the order in which the kernel first needs them."""
 
     def __init__(self) -> None:
         self.names = Names()
-        self.keys: dict[str, str] = {}  # and the name of each
+        self.keys: dict[str, str] = {}  # the name of each key's parameter
 
     def __call__(self, key: str, preferred: str = "") -> Name:
-        """The parameter for a key."""
+        """The parameter of a key. It is added if the kernel has not needed it before."""
         if key not in self.keys:
             self.keys[key] = (
                 RUNTIME_PARAMETERS[key]
@@ -87,7 +87,7 @@ class Arguments:
 
 
 class KernelContext:
-    """What is known of the values of one kernel. `groups` are its loops, outermost first."""
+    """The nest of one kernel: its loops, outermost first, and the properties of its values."""
 
     def __init__(self, nest: Nest) -> None:
         self.nest = nest
@@ -114,18 +114,18 @@ class KernelContext:
         return self.wide_axes <= set(self.lets[ref].type.axes)
 
     def is_external(self, ref: Ref) -> bool:
-        """Whether a value comes from outside."""
+        """Whether a value is a tensor of the call: an input, a parameter or a buffer."""
         return isinstance(self.lets[ref].op, (Input, Param, Buffer))
 
     def absent_value(self, ref: Ref) -> float | None:
-        """The number that stands for a value from outside where it is not given, if it may not."""
+        """The number that replaces an optional tensor of the call; `None` for a required one."""
         op = self.lets[ref].op
         assert isinstance(op, (Input, Param, Buffer))
         array = self.nest.array[op.name]
         return array.absent if array.optional else None
 
     def is_number(self, ref: Ref) -> bool:
-        """Whether a value is known from numbers and lengths alone."""
+        """Whether a value depends on numbers and lengths alone."""
         let = self.lets[ref]
         if let.type.axes:
             return False
@@ -139,12 +139,12 @@ class KernelContext:
         return False
 
     def is_inline(self, ref: Ref) -> bool:
-        """Whether every kernel knows a value by itself."""
+        """Whether every kernel can compute a value without reading memory."""
         return self.is_number(ref) or isinstance(self.lets[ref].op, Position)
 
     def is_recomputable(self, ref: Ref) -> bool:
-        """Whether a narrow value is elementwise in what is given, so that it is computed wherever
-        it is read."""
+        """Whether a narrow value is elementwise in tensors of the call, so that each kernel that
+        reads it computes it again."""
         if ref not in self._recomputable:
             op = self.lets[ref].op
             self._recomputable[ref] = not self.is_wide(ref) and isinstance(op, POINTWISE)
@@ -159,8 +159,8 @@ class KernelContext:
         return isinstance(let.op, Count) and any(isinstance(m, ByIndex) for _, m in let.op.over)
 
     def reads_groups(self, refs: Iterable[Ref], arrays: Collection[Ref]) -> bool:
-        """Whether values are computed from what each group of rows has; `arrays` and statistics
-        are there already."""
+        """Whether computing these values reads a value per group of rows. `arrays` and statistics
+        need no computing."""
 
         def read(ref: Ref) -> tuple[Ref, ...]:
             is_known = ref in arrays or ref in self.measured
@@ -169,15 +169,15 @@ class KernelContext:
         return any(self.group_axis in self.lets[ref].type.axes for ref in closure(refs, read))
 
     def leaves(self, axes: Iterable[str]) -> tuple[str, ...]:
-        """The axes that wholes consist of."""
+        """The parts of some axes; an axis without parts stands for itself."""
         return tuple(leaf for axis in axes for leaf in self.space.leaves(axis))
 
     def dim_of(self, leaf: str) -> str:
-        """The dimension of the data that an axis is, or is a part of."""
+        """The dimension of the data that an axis belongs to."""
         return next(d for d in self.program.inputs[0].dims if leaf in self.space.leaves(d))
 
     def size(self, arguments: Arguments, axes: Sequence[str]) -> Expr:
-        """A length, or a product of lengths, as a parameter."""
+        """The parameter with a length, or with a product of lengths."""
         if not axes:
             return ONE
         preferred = "size_" + "_".join(axis.lower() for axis in axes)

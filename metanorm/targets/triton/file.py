@@ -1,4 +1,4 @@
-"""The file of Triton kernels beside a module: the kernels, and a table of how they are launched."""
+"""The file of Triton kernels of a module: the kernels, and the table by which they are launched."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What each elementwise function is in Triton: one row for each row of the operation table.
+"""The Triton expression of each elementwise function that is not a formula of others.
 
-What takes more than an operator is a function of `metanorm.runtime.triton.arithmetic`, which
-generated files import under that name.
+A function that takes more than an operator is in `metanorm.runtime.triton.arithmetic`, which
+generated files import.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from metanorm.targets.triton.terms import ZERO, as_tile, call, infix, is_numeral
 
 TritonFunction = Callable[..., Expr]
 
-WHOLE_POWERS = range(1, 5)  # those that are written out as products
+WHOLE_POWERS = range(1, 5)  # exponents that are printed as products
 
 
 def _infix(operator: str) -> TritonFunction:

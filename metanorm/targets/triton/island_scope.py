@@ -1,4 +1,4 @@
-"""Narrow values between the sweeps of an island: computed where they are read."""
+"""The scope of a kernel whose programs have whole islands: narrow values stay in registers."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from metanorm.targets.triton.terms import cast, infix, times
 
 
 class IslandScope(Scope):
-    """Values of a program that has whole islands.
+    """The values of a kernel whose programs have whole islands.
 
-    Statistics, also of narrow values, are known when they are complete. What is read before
-    that, or after the loop that had it, is `NotInTile`.
+    Statistics are values once they are complete. Reading one earlier, or after the loop that had
+    it, raises `NotInTile`.
     """
 
     def __init__(
@@ -30,12 +30,12 @@ class IslandScope(Scope):
     ) -> None:
         super().__init__(context, arguments)
         self.grouped, self.has_sweep_loops = shape.grouped, shape.has_sweep_loops
-        self.read_again: frozenset[str] = frozenset()  # tensors that a later sweep reads as well
+        self.read_again: frozenset[str] = frozenset()  # tensors that a later sweep reads too
         self.between_sweeps = {let.name for block in context.nest.between for let in block.lets}
         self.between_sweeps |= context.measured.keys()
 
     def expression(self, ref: Ref) -> Expr:
-        """The expression of a value; what lies between sweeps is not read from memory."""
+        """The expression of a value. A value between sweeps is never read from memory."""
         let = self.ctx.lets[ref]
         op = let.op
         if ref in self.between_sweeps:
@@ -50,18 +50,18 @@ class IslandScope(Scope):
         return super().expression(ref)
 
     def is_computed_in_place(self, ref: Ref) -> bool:
-        """Every value is computed where it is read."""
+        """Always true: this kernel computes all of its values itself."""
         return True
 
     def load_wide(self, name: str, pointer: Expr, offset: Expr) -> Expr:
-        """A tile of a tensor, which a cache is asked to keep as long as a walk comes back to it."""
+        """Load a tile of a wide tensor. A cache hint says whether a later sweep reads it again."""
         if not self.has_sweep_loops:
             return super().load_wide(name, pointer, offset)
         policy = Literal("evict_last" if name in self.read_again else "evict_first")
         return self.load(pointer, offset, ROW | COLUMN, eviction_policy=policy)
 
     def _rows_of_group(self, op: Op) -> Expr:
-        """The number of rows of a group, times the lengths of what is counted with them."""
+        """The number of rows of a group, times the lengths of the other counted axes."""
         assert isinstance(op, Count)
         if op.where or op.weight:
             raise NotInTile("a count of what a mask leaves")

@@ -1,4 +1,4 @@
-"""How Triton joins parts of statistics: one row for each rule of `metanorm.ir.accumulation`."""
+"""How Triton joins partial statistics: a row for each rule of `metanorm.ir.accumulation`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from metanorm.targets.triton.terms import ZERO, call, infix
 
 @dataclass(frozen=True, slots=True)
 class JoinRule:
-    """A row: the function of `arithmetic` that joins two numbers, if it is no operator, and the one
-    that joins those of a tile."""
+    """The functions of `arithmetic` for one rule.
+
+    `pair` joins two numbers, or is empty for the operator `+`. `tile` joins the numbers of a tile.
+    """
 
     pair: str
     tile: str
@@ -29,23 +31,23 @@ JOIN_RULES: Mapping[Rule, JoinRule] = {
 
 
 def joined(part: Part, left: Expr, right: Expr) -> Expr:
-    """Two numbers of a part as one."""
+    """The expression that joins two numbers of a part."""
     function = JOIN_RULES[part.rule].pair
     return call(f"arithmetic.{function}", left, right) if function else infix("+", left, right)
 
 
 def joined_in_tile(part: Part, value: Expr, *arguments: Expr) -> Expr:
-    """The numbers of a tile as one; `told` says along which sides."""
+    """The expression that joins the numbers of a tile. `arguments` select the sides."""
     return call(f"arithmetic.{JOIN_RULES[part.rule].tile}", value, *arguments)
 
 
 def identity(part: Part) -> Expr:
-    """What a part begins with."""
+    """The initial value of a part."""
     return ZERO if part.identity == 0 else call("float", Literal(str(part.identity)))
 
 
 def joining_function(row: Accumulation) -> str:
-    """The function that joins what tiles have left."""
+    """The function that joins the parts that tiles have stored."""
     return JOIN_RULES[row.rule].functions_by_part_count[len(row.parts)]
 
 

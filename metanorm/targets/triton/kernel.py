@@ -1,4 +1,4 @@
-"""What all kernels have: a signature, and words for what they do."""
+"""The signature of a Triton kernel, and the comment that summarizes a sweep."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from metanorm.nest.nest import Block
 from metanorm.targets.python.pyir import Function, Parameter, Stmt
 from metanorm.targets.triton.context import Arguments, KernelContext
 
-# Numbers and dtypes are part of what is compiled, but for numbers that change from call to call.
+# A kernel is compiled per number and dtype, except for momenta, which change from call to call.
 ANNOTATIONS = {"number": "tl.constexpr", "dtype": "tl.constexpr", "momentum": "tl.float64"}
 
 
@@ -16,8 +16,8 @@ def kernel_function(
     function_name: str, doc: str, arguments: Arguments, meta: Sequence[str], body: Sequence[Stmt],
     fixed: Collection[str] = (),
 ) -> Function:  # fmt: skip
-    """A kernel with its parameters in the order in which they were first needed. It is compiled
-    for the values of those that are `fixed`."""
+    """A kernel with the given parameters. Triton compiles it per value of the `fixed` keys and of
+    the `meta` parameters."""
     parameters = [
         Parameter(name, "tl.constexpr" if key in fixed else parameter_annotation(key))
         for key, name in arguments.keys.items()
@@ -27,12 +27,12 @@ def kernel_function(
 
 
 def parameter_annotation(key: str) -> str:
-    """The annotation of the parameter for a key, by the first word of that."""
+    """The annotation of a key's parameter, by the first word of the key."""
     return ANNOTATIONS.get(key.split(" ")[0], "")
 
 
 def sweep_summary(context: KernelContext, sweep: Block) -> str:
-    """What a sweep does, in words."""
+    """A sweep in words: the statistics that it takes, and the outputs that it writes."""
     clauses = []
     for r in (context.reductions[number] for number in sweep.measures):
         cells = ", ".join(r.cells) or "all"

@@ -1,4 +1,4 @@
-"""Numbers that are known before any tensor is looked at, as plain Python."""
+"""Print the Python function that computes the lengths and numbers of a call on the host."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BUILT_IN = ("abs", "min", "max")
 
 
 def numbers_function(name: str, program: Program) -> Function:
-    """A function from the lengths of dimensions and hyperparameters to all that kernels read."""
+    """The function from lengths of dimensions and hyperparameters to the numbers of all kernels."""
     entries: dict[str, Expr] = {}
     printer = _Printer(program)
     for axis in program.axes:
@@ -48,7 +48,7 @@ class _Printer:
         self.size_argument_dims = size_argument_dims(program)
 
     def length(self, axis: str) -> Expr:
-        """The length of an axis: as a tensor tells, as its formula says, or that of its parts."""
+        """The length of an axis: that of a tensor, its formula, or the product of its parts."""
         declared = self.space[axis]
         if axis in self.tensor_dims:
             return Subscript(Name("size"), (Literal(axis),))
@@ -72,7 +72,9 @@ class _Printer:
                 return self.length(axis)
             case Apply("neg", (argument,)):
                 return Unary("-", self.scalar(argument))
-            case Apply("floor" | "ceil" as function, (argument,)):  # an int is another kernel
+            case Apply(
+                "floor" | "ceil" as function, (argument,)
+            ):  # an int would compile another kernel
                 return call("float", call(f"math.{function}", self.scalar(argument)))
             case Apply(function, arguments):
                 parts = [self.scalar(a) for a in arguments]

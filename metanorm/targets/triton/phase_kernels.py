@@ -1,7 +1,7 @@
-"""Kernels for what is narrow: one phase each, and one that runs all phases in one program.
+"""Print kernels for narrow values: one per phase, and one that runs several phases in one program.
 
-A phase goes through its cells some at a time. A statistic that tiles have measured is joined from
-their parts, one of narrow values is taken in a loop over what it pools.
+A phase goes over its cells, `CELLS` at a time. It joins statistics of the data from the parts that
+tiles have stored, and takes statistics of narrow values in loops over their pools.
 """
 
 from __future__ import annotations
@@ -41,8 +41,11 @@ META = ("CELLS", "PARTS")  # cells at a time; parts, or elements of a pool, at a
 
 
 class PhasePrinter:
-    """Prints the kernel of one phase. `partial` has the parts of the statistics that are joined,
-    `available` are values that have arrays."""
+    """Prints the kernel of one phase.
+
+    `partial` has the stored parts of each reduction, by its number. `available` are the values that
+    have arrays.
+    """
 
     def __init__(
         self, context: KernelContext, phase: Phase, partial: Mapping[int, Parts],
@@ -58,9 +61,7 @@ class PhasePrinter:
         cells = self._cell_positions()
         for ref in phase.members:
             self._compute_member(ref)
-        values = [
-            self.scope.value(update.value) for update in updates
-        ]  # as it was before any of them
+        values = [self.scope.value(update.value) for update in updates]  # read before any update
         for update, value in zip(updates, values):
             self._update_buffer(update, value)
         self.changes = tuple(f"tensor {update.buffer}" for update in updates)
@@ -69,7 +70,7 @@ class PhasePrinter:
         self.scope.leave_loop("first", (times(program, Name("CELLS")), cells, step))
 
     def step(self, name: str, doc: str) -> PhaseStep:
-        """The kernel, with what a call has to bring."""
+        """The kernel, with the keys of its arguments and the arrays that it stores."""
         keys = tuple(self.arguments.keys)
         function = kernel_function(name, doc, self.arguments, META, self.scope.body)
         sizes = tuple(f"size {axis}" for axis in self.axes)
@@ -83,7 +84,7 @@ class PhasePrinter:
         )
 
     def _cell_positions(self) -> Expr:
-        """The place of each cell along its axes; what is returned is how many cells there are."""
+        """Set the position of each cell along its axes. Returns the number of cells."""
         s, body = self.scope, self.scope.body
         cells = self.ctx.size(self.arguments, self.axes)
         variable = Name("cell")
@@ -131,14 +132,14 @@ class PhasePrinter:
             self._store_value(ref, s.value(ref))
 
     def _is_narrow_pool(self, ref: Ref) -> bool:
-        """Whether a value is a statistic of narrow ones."""
+        """Whether a value is a statistic of narrow values."""
         is_narrow_pool = (
             isinstance(self.ctx.lets[ref].op, (Pool, Count)) and ref not in self.ctx.measured
         )
         return is_narrow_pool and not self.scope.is_computed_in_place(ref)
 
     def _pools_in_same_loop(self, ref: Ref) -> list[Ref]:
-        """The statistics over the same axes that can be taken in one loop with this one."""
+        """The statistics over the same axes that one loop can take together with this one."""
         axes = self.pools.axes(ref)
         return [
             candidate
@@ -149,7 +150,7 @@ class PhasePrinter:
         ]  # fmt: skip
 
     def _waits_for_phase(self, ref: Ref) -> bool:
-        """Whether a statistic is of values that this phase has yet to find."""
+        """Whether a statistic depends on another one that this phase has not computed yet."""
 
         def found_here(candidate: Ref) -> bool:
             is_axis_map = isinstance(self.ctx.lets[candidate].op, AxisMap)
@@ -164,7 +165,7 @@ class PhasePrinter:
         return any(found_here(candidate) for candidate in closure([ref], pending_operands) - {ref})
 
     def _join_parts(self, number: int, r: Reduction) -> None:
-        """All results of a statistic, from its parts."""
+        """Join the parts of a reduction, and bind all of its results."""
         parts = self.partials[number]
         preferred = self.scope.preferred_name(r.results[0][1])
         pointers = [
@@ -200,7 +201,7 @@ class PhasePrinter:
         self.arrays.append((f"value {ref}", tuple(f"size {axis}" for axis in order)))
 
     def _update_buffer(self, update: Update, value: Expr) -> None:
-        """A buffer that follows a value."""
+        """Write a value to a buffer, or move the buffer towards it by the momentum."""
         pointer = self.arguments(f"tensor {update.buffer}", update.buffer)
         order = self.ctx.program.index.axes_of(update.buffer)
         sides = self.scope.sides_of(order)
@@ -218,7 +219,7 @@ class PhasePrinter:
 
 @dataclass
 class CellScope(Scope):
-    """Values on the axes of a phase's cells: read where they are arrays, or else computed."""
+    """The values of a phase: arrays are loaded, other values are computed."""
 
     available: frozenset[Ref] = frozenset()
 
@@ -233,13 +234,13 @@ class CellScope(Scope):
         return super().expression(ref)
 
     def is_computed_in_place(self, ref: Ref) -> bool:
-        """Whether a value is computed where it is read."""
+        """Whether this kernel computes a value itself."""
         let = self.ctx.lets[ref]
         elementwise = isinstance(let.op, POINTWISE) or self.ctx.is_group_size(let)
         return super().is_computed_in_place(ref) or (elementwise and ref not in self.available)
 
     def _rows_in_group(self, ref: Ref) -> Expr:
-        """The number of rows in a group, times the lengths of what is counted with them."""
+        """The number of rows in a group, times the lengths of the other counted axes."""
         op = self.ctx.lets[ref].op
         assert isinstance(op, Count) and self.ctx.group_axis is not None
         group = self.at[self.ctx.group_axis]
@@ -254,8 +255,11 @@ class CellScope(Scope):
 
 
 def in_one_program(name: str, doc: str, phases: Sequence[PhaseStep]) -> PhasesStep:
-    """All phases, one after the other, with a barrier before one that reads what others have just
-    written, or writes what they may still be reading."""
+    """A kernel that runs phases one after the other in one program.
+
+    A barrier stands before a phase that reads what an earlier one has written, or writes what an
+    earlier one may still be reading.
+    """
     if len(phases) == 1:
         return PhasesStep(None, (), tuple(phases))
     arguments = Arguments()

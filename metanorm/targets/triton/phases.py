@@ -1,8 +1,8 @@
-"""What is computed between two looks at the data: narrow values, in phases.
+"""Schedule the narrow values between two passes over the data in phases.
 
-A phase computes values on the same axes, for one cell after the other: statistics that are joined
-from the parts of tiles, and pools of values that earlier phases stored. What is elementwise is
-computed wherever it is read, unless it is at hand in a phase of its own axes.
+A phase computes values on the same axes, cell by cell: statistics joined from the parts of tiles,
+and pools of values that earlier phases stored. An elementwise value is computed wherever it is
+read, unless a phase on its own axes computes it.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from metanorm.ir.nodes import POINTWISE, AxisMap, Count, Lookup, Pool, Ref, Rena
 from metanorm.ir.operands import operands
 from metanorm.targets.triton.context import KernelContext
 
-RELOCATIONS = (Rename, Lookup)  # read from an array, at another place
+RELOCATIONS = (Rename, Lookup)  # they read an array at another position
 
 
 @dataclass(frozen=True)
 class Phase:
-    """Values on the same axes, in their order; `stored` are those that something else reads."""
+    """Values on the same axes, in order. `stored` are the members that other kernels read."""
 
     members: tuple[Ref, ...]
     stored: frozenset[Ref]
 
 
 class Phases:
-    """Finds the phases that make arrays of narrow values."""
+    """Finds the phases that compute narrow values and store them in arrays."""
 
     def __init__(self, context: KernelContext) -> None:
         self.ctx = context
@@ -66,7 +66,7 @@ class Phases:
         return phases
 
     def ready(self, ref: Ref, parts: Collection[int]) -> bool:
-        """Whether everything that a value takes from the data has been measured."""
+        """Whether all statistics of the data that a value depends on are among `parts`."""
         measured = self.ctx.measured
         refs = closure(
             [ref], lambda operand: () if operand in measured else operands(self.op[operand])
@@ -74,7 +74,7 @@ class Phases:
         return all(measured[operand][0] in parts for operand in refs if operand in measured)
 
     def _missing(self, refs: Iterable[Ref], available: Collection[Ref]) -> set[Ref]:
-        """What has to be computed for some values, themselves included."""
+        """The values that have to be computed to get `refs`, themselves included."""
 
         def absent(some: Iterable[Ref]) -> list[Ref]:
             return [ref for ref in some if ref not in available and not self.ctx.is_external(ref)]
@@ -88,7 +88,7 @@ class Phases:
         return closure(absent(refs), read)
 
     def _sources(self, missing: Iterable[Ref]) -> set[Ref]:
-        """What has to be an array, since it is read at other places."""
+        """The values that need arrays, since missing values read them at other positions."""
         moved = [self.op[r] for r in missing if isinstance(self.op[r], RELOCATIONS)]
         return {o for op in moved for o in operands(op)}
 
@@ -96,12 +96,12 @@ class Phases:
         self, axes: frozenset[str], refs: Collection[Ref], available: Collection[Ref],
         parts: Collection[int],
     ) -> list[Ref]:  # fmt: skip
-        """All values on some axes that can be computed in one phase."""
+        """The values on these axes that one phase can compute."""
         known_at: dict[tuple[Ref, str], bool] = {}
         members: list[Ref] = []
 
         def is_available(ref: Ref, moving_axis: str = "") -> bool:
-            """Whether a phase has a value, at any place along an axis that is set apart."""
+            """Whether the phase has a value, also at other positions along `moving_axis`."""
             if ref in available or self.ctx.is_external(ref) or self.ctx.is_inline(ref):
                 return True
             if ref in members and moving_axis not in self.axes[ref]:
@@ -129,7 +129,7 @@ class Phases:
         return members
 
     def is_phase_boundary(self, ref: Ref) -> bool:
-        """Whether a value is not computed from single values at its own place."""
+        """Whether a value needs a loop or stored parts, instead of values at its own position."""
         op = self.op[ref]
         if isinstance(op, Count):
             return not self.ctx.is_inline(ref) and not self.ctx.is_group_size(self.ctx.lets[ref])

@@ -1,6 +1,6 @@
-"""Statistics and softmax of narrow values: loops over what they pool, for the cells of a phase.
+"""Print statistics and softmax of narrow values: loops over the pools of a phase's cells.
 
-Statistics over the same axes that do not wait for each other are taken in one loop.
+One loop takes all statistics over the same axes that do not depend on each other.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ LOWEST = call("float", Literal("-inf"))
 
 @dataclass(frozen=True)
 class PoolSums:
-    """One statistic or several that share what is added up: what it is taken of, the names of its
-    sums, and the results by statistic."""
+    """One statistic, or several that share sums: the operation, the variable of each sum, and the
+    resulting values by statistic."""
 
     op: Pool | Count
     sums: Mapping[str, Name]
@@ -41,7 +41,7 @@ class PoolPrinter:
         self.pooled: list[tuple[str, ...]] = []  # the axes of each loop
 
     def pools(self, refs: Sequence[Ref]) -> None:
-        """Statistics over the same axes, in one loop."""
+        """Take statistics over the same axes in one loop."""
         sums_by_op: dict[object, PoolSums] = {}
         for ref in refs:
             op = self.ctx.lets[ref].op
@@ -69,7 +69,7 @@ class PoolPrinter:
             self._finished(each, axes)
 
     def _parts(self, op: Pool | Count, moments: bool) -> tuple[Part, ...]:
-        """What is accumulated; a weight only where not all that is pooled weighs the same."""
+        """The parts to accumulate. The weight is left out if all elements weigh the same."""
         if isinstance(op, Count):
             return (WEIGHT,)
         row = ACCUMULATIONS["var" if moments else op.statistic]
@@ -90,7 +90,7 @@ class PoolPrinter:
         return any(isinstance(matrix, ByIndex) for _, matrix in op.over)
 
     def softmax(self, ref: Ref, op: AxisMap) -> None:
-        """Shares of one that follow the exponentials of values along an axis."""
+        """Compute the softmax of values along an axis, in two loops."""
         axes = (op.axis,)
         largest = self._accumulator("largest", LOWEST)
 
@@ -120,7 +120,7 @@ class PoolPrinter:
         return any(self.ctx.lets[r].op == replace(op, statistic="var") for r in refs)
 
     def _added(self, pool_sums: PoolSums, in_pool: Expr) -> list[Stmt]:
-        """What one turn of the loop adds."""
+        """The statements that one iteration of the loop adds."""
         s, op, sums = self.scope, pool_sums.op, pool_sums.sums
         counts = in_pool if op.where is None else infix("&", in_pool, s.value(op.where))
         weight: Expr = cast(counts, "REAL")
@@ -144,7 +144,7 @@ class PoolPrinter:
         return [Assign((n,), infix("+", n, added_values[part])) for part, n in sums.items()]
 
     def _finished(self, pool_sums: PoolSums, axes: tuple[str, ...]) -> None:
-        """The results, when the loop is over."""
+        """Bind the results after the loop."""
         sums = pool_sums.sums
         if "squares" in sums:
             names = tuple(sums[part] for part in MOMENTS)
@@ -178,8 +178,11 @@ class PoolPrinter:
         self, axes: tuple[str, ...], collect: Callable[[Expr], list[Stmt]], refs: Sequence[Ref],
         by_group: bool = False,
     ) -> None:  # fmt: skip
-        """A loop over all places along some axes, so many at a time; of rows, those of a group
-        count where they are taken `by_group`."""
+        """Print a loop over all positions along some axes, `PARTS` at a time.
+
+        `collect` gives the body from the mask of positions that count. With `by_group`, only the
+        rows of the cell's group count.
+        """
         s, names = self.scope, self.scope.arguments.names
         size = self.ctx.size(s.arguments, axes)
         s.enter_loop(axes)
@@ -220,7 +223,7 @@ class PoolPrinter:
         self.pooled.append(tuple(f"size {axis}" for axis in axes))
 
     def _accumulator(self, preferred: str, value: Expr = ZERO) -> Name:
-        """A number for each place of a tile, over all turns of a loop."""
+        """Declare a variable with a number for each position of a tile, before a loop."""
         name = Name(self.scope.arguments.names.fresh(preferred.lower()))
         shape = Tuple((Name("PARTS"), Name("CELLS")))
         self.scope.body.append(Assign((name,), call("tl.full", shape, value, Name("REAL"))))

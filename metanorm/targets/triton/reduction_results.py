@@ -1,4 +1,4 @@
-"""What becomes of statistics: values of islands, or parts in memory that a later kernel joins."""
+"""Print the results of reductions: values of whole islands, or parts that a later kernel joins."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ PartValues = tuple[Expr, ...]  # the parts of a statistic
 
 @dataclass(frozen=True)
 class TileStatistic:
-    """A statistic of values that vary along some sides of a tile. It is taken along `sides`, and
-    over the loops from `first` on; or in the `lanes` of each cell."""
+    """A reduction in terms of a tile.
+
+    Its value varies along `value_sides`. It is taken along `sides` and over the open loops from
+    number `first_loop` on; with `in_lanes`, over the lanes of each cell.
+    """
 
     reduction: Reduction
     number: int
@@ -32,18 +35,21 @@ class TileStatistic:
 
     @property
     def side_arguments(self) -> tuple[Expr, ...]:
-        """What functions of `arithmetic` have to be told."""
+        """The arguments that tell functions of `arithmetic` which sides to reduce."""
         return (*side_flags(self.sides), *([Name("LANES")] if self.in_lanes else []))
 
     @property
     def is_unweighted(self) -> bool:
-        """Whether all that is inside counts, and weighs one."""
+        """Whether every element inside the data has weight one."""
         return self.reduction.where is None and self.reduction.weight is None
 
 
 class ReductionResults:
-    """Writes what is done with a statistic. `later` are values of `island`s, if that is what
-    programs have, that something else reads afterwards."""
+    """Prints what a kernel does with finished reductions.
+
+    With `island`, programs have whole islands; `read_later` are values of islands that other
+    kernels read.
+    """
 
     def __init__(
         self, scope: Scope, indices: TileIndices, read_later: Collection[Ref], island: bool
@@ -53,17 +59,17 @@ class ReductionResults:
         self.read_later, self.island = read_later, island
         self.parts: list[Parts] = []
         self.arrays: list[tuple[str, Keys]] = []
-        self.adds_up = False  # over islands or rows that are not of one island
+        self.adds_up = False  # whether programs accumulate over several islands
 
     def finish(self, statistic: TileStatistic, part_values: PartValues) -> None:
-        """A statistic of whole islands is a value like any other, others leave parts."""
+        """Bind a statistic of whole islands to its values; store the parts of any other one."""
         if self.island and not statistic.reduction.terminal:
             self._complete(statistic, part_values)
         else:
             self._partial(statistic, part_values)
 
     def _complete(self, statistic: TileStatistic, part_values: PartValues) -> None:
-        """Statistics of whole islands are values like any other."""
+        """Bind the results of a statistic of whole islands."""
         r = statistic.reduction
         reduced = self.shape.cell if statistic.in_lanes else self._whole(statistic.sides)
         if reduced_axes(self.ctx, r) != set(reduced):
@@ -77,7 +83,7 @@ class ReductionResults:
                 self.store_value(ref)
 
     def _result(self, r: Reduction, statistic: str, part_values: PartValues) -> Expr:
-        """What a statistic is, from its parts."""
+        """The expression of a statistic, from its parts."""
         if statistic != r.kind:  # a part of another one, as the mean of moments is
             return part_values[r.row.names.index(statistic)]
         if r.row.finish == "total":
@@ -86,13 +92,13 @@ class ReductionResults:
         return call(f"arithmetic.{function}", part_values[-1], part_values[0])
 
     def _whole(self, sides: Sides) -> AxisGroup:
-        """The axes along some sides of which a program has all, in its tile or in a walk."""
+        """The axes along some sides that a program covers completely, in its tile or in a loop."""
         rows = self.shape.row_axes if self.shape.down != "part" else ()
         columns = self.shape.columns if self.shape.across != "part" else ()
         return (*(rows if "row" in sides else ()), *(columns if "column" in sides else ()))
 
     def store_value(self, ref: Ref) -> None:
-        """A value of islands goes to its array."""
+        """Store a value of islands in its array."""
         order = self.ctx.axis_order(ref)
         pointer = self.arguments(f"value {ref}", f"{self.scope.preferred_name(ref)}_of")
         offset, sides = self.scope.offset(order), self.scope.sides_of(order)
@@ -100,7 +106,7 @@ class ReductionResults:
         self.arrays.append((f"value {ref}", tuple(f"size {axis}" for axis in order)))
 
     def _partial(self, statistic: TileStatistic, part_values: PartValues) -> None:
-        """What this program or tile brings to statistics, which a later step joins."""
+        """Store the parts of a statistic from this program or tile. A later kernel joins them."""
         s, r = self.scope, statistic.reduction
         pooled = self._pooled(statistic)
         part: Expr = ZERO
@@ -120,7 +126,8 @@ class ReductionResults:
         self.parts.append(Parts(tuple(keys), count_keys, tuple(f"size {a}" for a in r.cells)))
 
     def _pooled(self, statistic: TileStatistic) -> list[tuple[str, Expr, Expr, Sides]]:
-        """What tells the parts of a statistic apart: a count, its name, and which one is here."""
+        """The dimensions that number the parts of a statistic: the key of each length, the length,
+        the position of this program or tile, and the sides along which the position varies."""
         shape, indices = self.shape, self.indices
         cells = self.ctx.nest.determined_axes(statistic.reduction.cells)
         chunk = indices.chunk if statistic.first_loop == 0 else None
@@ -143,10 +150,10 @@ class ReductionResults:
 
 
 def reduced_axes(context: KernelContext, r: Reduction) -> set[str]:
-    """The axes that a statistic is taken over."""
+    """The axes that a reduction pools."""
     return set(context.lets[r.value].type.axes) - set(r.cells)
 
 
 def side_flags(sides: Sides) -> tuple[Expr, Expr]:
-    """Whether there is something along rows, and along columns."""
+    """Whether `sides` has rows, and whether it has columns, as arguments of `arithmetic`."""
     return Literal("row" in sides), Literal("column" in sides)

@@ -1,6 +1,6 @@
-"""The steps of one direction of a norm: sweep by sweep, or islands that fit a tile in one kernel.
+"""Schedule the steps of a nest: a kernel per sweep, or one kernel for all sweeps of whole islands.
 
-Narrow values are computed when a kernel is about to read them, those on the same axes together.
+Narrow values are computed right before a kernel reads them, values on the same axes together.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from metanorm.targets.triton.tile import TilePrinter
 
 
 def sweep_by_sweep(context: KernelContext, name: str) -> list[Step]:
-    """Steps that serve any data."""
+    """The steps with a kernel per sweep, which serve data of any size."""
     schedule = _Schedule(context, name)
     for number, sweep in enumerate(context.nest.sweeps, 1):
         shape = sweep_shape(context, [context.reductions[number] for number in sweep.measures])
@@ -41,8 +41,10 @@ def sweep_by_sweep(context: KernelContext, name: str) -> list[Step]:
 
 
 def in_islands(context: KernelContext, name: str, walk: bool) -> list[Step] | None:
-    """Steps for islands that are no larger than a tile, or for those that a program walks over;
-    `None` where that cannot be."""
+    """The steps with one kernel for all sweeps of whole islands; `None` if there can be none.
+
+    With `walk` a program loops over an island once per sweep, else the island fits a tile.
+    """
     if len(context.nest.sweeps) < 2:
         return None
     for shape in island_shapes(context, walk):
@@ -88,23 +90,23 @@ class _Schedule:
         self.phase_kernels = 0
         self.results = [r for _, r in context.program.outputs if not context.is_wide(r)]
         self.pending_updates = list(context.program.updates)
-        # Buffers that something reads, so that they have to stay as they are to the end.
+        # Buffers that a value reads, so that they must not change before the end.
         self.read_buffers = {
             let.op.name for let in context.program.body if isinstance(let.op, Buffer)
         }
         self.eager_statistics = self.statistics_of(
             self.final_values()
-        )  # stored when they are at hand
+        )  # stored by any phase that has them
 
-    # ---- what is needed
+    # ---- required values
 
     def final_values(self) -> list[Ref]:
-        """The narrow values that a call gives back or keeps."""
+        """The narrow values that a call returns or writes to buffers."""
         updated = [update.value for update in self.ctx.program.updates]
         return list(dict.fromkeys([*self.results, *updated]))
 
     def statistics_of(self, refs: Iterable[Ref]) -> set[Ref]:
-        """The statistics that values come from, but for those whose parts are joined later."""
+        """The statistics that values depend on, except terminal ones, which are joined last."""
         measured = self.ctx.measured
         sources = closure(
             refs, lambda ref: () if ref in measured else operands(self.ctx.lets[ref].op)
@@ -114,18 +116,18 @@ class _Schedule:
     # ---- steps
 
     def add_tile_step(self, step: TileStep, sweeps: Sequence[Block]) -> None:
-        """A kernel that looks at the data; the parts of what it measures can be joined now."""
+        """Append a kernel that reads the data. Later phases can join the parts that it stores."""
         self.steps.append(step)
         for parts in step.parts:
             self.partials[int(parts.names[0].split(" ")[1])] = parts
 
     def finish(self) -> None:
-        """What is left to compute when all data has been looked at."""
+        """Append the phases for everything that is left after the last sweep."""
         self._add_phases(self.results, last=True)
 
     def provide_arrays(self, refs: Collection[Ref]) -> None:
-        """Make arrays of narrow values that the next kernel reads; and since that is a launch,
-        finish what can be."""
+        """Append phases that store the narrow values that the next kernel reads. Since that takes a
+        launch, the same phases also compute all results that are ready."""
         if any(ref not in self.available and not self.ctx.is_external(ref) for ref in refs):
             ready_results = [ref for ref in self.results if self.phases.ready(ref, self.partials)]
             self._add_phases([*refs, *ready_results], last=False)
@@ -144,7 +146,7 @@ class _Schedule:
             ]
             due.append((phase, phase_updates))
             self.pending_updates = [u for u in self.pending_updates if u not in phase_updates]
-        if last:  # together, so that what is read of a buffer is what it was before the call
+        if last:  # all at once, so that reads of a buffer see its value before the call
             due += [
                 (Phase(tuple(u.value for u in phase_updates), frozenset()), phase_updates)
                 for phase_updates in self._deferred_updates()
@@ -163,7 +165,7 @@ class _Schedule:
         self.steps.append(in_one_program(name, doc, steps))
 
     def _deferred_updates(self) -> list[list[Update]]:
-        """The updates that were left to the end, by the axes of their buffers."""
+        """The updates that had to wait for the end, grouped by the axes of their buffers."""
         updates_by_axes: dict[tuple[str, ...], list[Update]] = {}
         for update in self.pending_updates:
             updates_by_axes.setdefault(self.ctx.axis_order(update.value), []).append(update)

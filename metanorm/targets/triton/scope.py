@@ -1,7 +1,7 @@
-"""Values as a kernel has them: read at the places of their axes, or computed from others.
+"""Print the values of a kernel: loads at the current positions, and expressions of other values.
 
-Everything is a tile of two dimensions, of which each may have length one, so that values along
-rows, along columns and along neither combine without a word.
+Every value is a two-dimensional tile. Either dimension may have length one, so that values along
+rows, along columns and along neither broadcast.
 """
 
 from __future__ import annotations
@@ -58,14 +58,15 @@ from metanorm.targets.triton.terms import (
 
 
 class NotInTile(Exception):
-    """A program has not all at hand that a schedule would need; another one serves."""
+    """A program does not have the values that this schedule needs. Another schedule is used."""
 
 
 Sides = frozenset[str]  # of `row` and `column`: along which a value varies
 ROW, COLUMN = frozenset(("row",)), frozenset(("column",))
 
 
-# What holds around a loop: `at`, `sides`, `masks` and `turning`; values that are others in it.
+# The state to restore after a loop: `at`, `sides`, `masks` and `position_level`, and the values
+# that differ inside the loop.
 ScopeState = tuple[dict[str, Expr], dict[str, Sides], dict[str, Expr], dict[str, int]]
 Hidden = dict[Ref, tuple[Expr, int]]
 
@@ -74,10 +75,10 @@ Hidden = dict[Ref, tuple[Expr, int]]
 class Scope:
     """The values of one kernel.
 
-    `at` has the place along each axis, `sides` along which sides of the tile it varies, and
-    `masks` what is inside along each. `levels` are the statements of the kernel, and of the loops
-    in it that are being written, outermost first; what does not change in a loop is computed
-    before it.
+    `at` has the position along each axis, `sides` the sides of the tile along which it varies, and
+    `masks` the condition that an element is inside, per side. `levels` are the statements of the
+    kernel and of its open loops, outermost first. A value is computed in the outermost level that
+    has its operands, so that loop invariants are hoisted.
     """
 
     ctx: KernelContext
@@ -87,25 +88,25 @@ class Scope:
     masks: dict[str, Expr] = field(default_factory=dict)
     levels: list[list[Stmt]] = field(default_factory=lambda: [[]])
     local: dict[Ref, Expr] = field(default_factory=dict)
-    depth: dict[Ref, int] = field(default_factory=dict)  # the level that has a value, and
-    position_level: dict[str, int] = field(default_factory=dict)  # that in which a place changes
+    depth: dict[Ref, int] = field(default_factory=dict)  # the level that has a value
+    position_level: dict[str, int] = field(default_factory=dict)  # in which a position changes
     saved_scopes: list[tuple[ScopeState, Hidden]] = field(
         default_factory=list
-    )  # what loops come back to
+    )  # restored at the end of loops
     reads: set[Ref] = field(default_factory=set)  # narrow values that have to be arrays
 
     @property
     def head(self) -> list[Stmt]:
-        """What is done once."""
+        """The statements outside all loops."""
         return self.levels[0]
 
     @property
     def body(self) -> list[Stmt]:
-        """What is done in each turn of the innermost loop."""
+        """The statements of the innermost open loop."""
         return self.levels[-1]
 
     def enter_loop(self, axes: Collection[str] = ()) -> None:
-        """Begin a loop, in which places along some axes may be others than around it."""
+        """Open a loop, in which positions along `axes` differ from those around it."""
         hidden = {ref for ref in self.local if {*axes} & {*self.ctx.lets[ref].type.axes}}
         hidden_values = {ref: (self.local.pop(ref), self.depth.pop(ref)) for ref in hidden}
         state = dict(self.at), dict(self.sides), dict(self.masks), dict(self.position_level)
@@ -113,7 +114,7 @@ class Scope:
         self.levels.append([])
 
     def leave_loop(self, variable: str, bounds: tuple[Expr, ...]) -> None:
-        """End the innermost loop; what was known in it alone is forgotten."""
+        """Close the innermost loop, and forget the values that only it has."""
         body = tuple(self.levels.pop())
         self.body.append(For(Name(variable), call("range", *bounds), body))
         ended_level = len(self.levels)
@@ -126,18 +127,18 @@ class Scope:
             self.local[ref], self.depth[ref] = value, depth
 
     def bind(self, ref: Ref, expr: Expr) -> None:
-        """A value that the innermost loop has computed."""
+        """Bind a value to an expression in the innermost loop."""
         self.local[ref], self.depth[ref] = expr, len(self.levels) - 1
 
-    # ---- places
+    # ---- positions and offsets
 
     def set_position(self, axis: str, position: Expr, sides: Sides) -> None:
-        """The place along an axis, in each turn of the innermost loop."""
+        """Set the position along an axis for the innermost loop."""
         self.at[axis], self.sides[axis] = position, sides
         self.position_level[axis] = len(self.levels) - 1
 
     def offset(self, axes: tuple[str, ...], at: Mapping[str, Expr] | None = None) -> Expr:
-        """The place of an element in an array over `axes`, which lie in their order."""
+        """The offset of an element in a contiguous array over `axes`."""
         at = self.at if at is None else at
         result: Expr = ZERO
         skip = 0
@@ -157,11 +158,11 @@ class Scope:
         return result
 
     def sides_of(self, axes: tuple[str, ...]) -> Sides:
-        """The sides of the tile along which a value on these axes varies."""
+        """The sides of the tile along which a value on `axes` varies."""
         return frozenset[str]().union(*(self.sides.get(axis, frozenset()) for axis in axes))
 
     def mask(self, sides: Sides) -> Expr | None:
-        """What is inside along these sides."""
+        """The mask of elements that are inside along these sides."""
         if "both" in self.masks and len(sides) == 2:
             return self.masks["both"]
         result: Expr | None = None
@@ -171,17 +172,17 @@ class Scope:
         return result
 
     def load(self, pointer: Expr, offset: Expr, sides: Sides, **options: Expr) -> Expr:
-        """What lies at a place; zero outside."""
+        """A masked load; elements outside are zero."""
         mask = self.mask(sides)
         guard = () if mask is None else (mask, ZERO)
         return call("tl.load", plus(pointer, offset), *guard, **options)
 
     def load_wide(self, name: str, pointer: Expr, offset: Expr) -> Expr:
-        """A tile of a tensor that is as large as the data."""
+        """Load a tile of a wide tensor."""
         return self.load(pointer, offset, ROW | COLUMN)
 
     def store(self, pointer: Expr, offset: Expr, sides: Sides, value: Expr) -> ExprStmt:
-        """Write a tile, or what is the same all over it, to its place."""
+        """A masked store of a tile, or of a value that is the same in the whole tile."""
         if not sides:
             offset = plus(offset, call("tl.zeros", Tuple((ONE, ONE)), Name("INDEX")))
         mask = self.mask(sides)
@@ -191,7 +192,7 @@ class Scope:
     # ---- values
 
     def value(self, ref: Ref) -> Expr:
-        """A value, computed before if it has not been yet."""
+        """The expression of a value. It is computed first if that has not happened yet."""
         if ref not in self.local:
             expr = self.expression(ref)
             if not is_numeral(expr) and not isinstance(expr, Name):
@@ -200,19 +201,19 @@ class Scope:
         return self.local[ref]
 
     def bind_name(self, ref: Ref, expr: Expr) -> Name:
-        """Give a value a name, where it is computed often enough."""
+        """Assign a value to a variable, in the outermost level that can compute it."""
         name = Name(self.arguments.names.fresh(self.preferred_name(ref)))
         self.levels[self._level_of(ref)].append(Assign((name,), expr))
         return name
 
     def _level_of(self, ref: Ref) -> int:
-        """The level in which all is known that a value depends on."""
+        """The outermost level that has everything that a value depends on."""
         let = self.ctx.lets[ref]
         levels = [self.depth.get(r, 0) for r in operands(let.op)]
         return max([0, *levels, *(self.position_level.get(axis, 0) for axis in let.type.axes)])
 
     def preferred_name(self, ref: Ref) -> str:
-        """What a value is called: by its own name, what it is for, or just any."""
+        """The preferred name of a value: that of the spec, or of its role."""
         let = self.ctx.lets[ref]
         if isinstance(let.op, (Input, Param, Buffer)):
             return f"{let.op.name.removeprefix('kept.')}_here"
@@ -245,16 +246,14 @@ class Scope:
         return self.load_array(ref)
 
     def is_computed_in_place(self, ref: Ref) -> bool:
-        """Whether a value is computed where it is read: a wide one, or one that takes little."""
+        """Whether each kernel computes a value itself: it is wide, a number, or cheap."""
         return self.ctx.is_wide(ref) or self.ctx.is_number(ref) or self.ctx.is_recomputable(ref)
 
     def mapped(self, function: str, arguments: tuple[Ref, ...]) -> Expr:
-        """A function of values."""
+        """The expression of an elementwise function."""
         exprs = [self.value(a) for a in arguments]
         is_plain = [is_numeral(g) or self._is_number_op(a) for a, g in zip(arguments, exprs)]
-        if (
-            function == "where" and is_plain[1] and is_plain[2]
-        ):  # else of a type that Triton chooses
+        if function == "where" and is_plain[1] and is_plain[2]:  # else Triton chooses the dtype
             exprs[1] = as_tile(exprs[1])
         if all(is_plain) or (function == "where" and is_plain[0]):
             exprs[0] = as_tile(exprs[0])
@@ -263,7 +262,7 @@ class Scope:
         return FUNCTIONS[function](*exprs)
 
     def rounded(self, ref: Ref, to: Dtype) -> Expr:
-        """A value rounded to a dtype: that of a tensor of the call, or a known one."""
+        """A value rounded to a dtype, which is fixed or that of a tensor of the call."""
         dtype: Expr = Name(f"tl.{to.name}")
         if to.like:
             dtype = self.arguments(f"dtype {to.name}", f"{to.name}_dtype".upper())
@@ -275,7 +274,7 @@ class Scope:
         return isinstance(self.ctx.lets[ref].op, Number)
 
     def tensor_value(self, ref: Ref) -> Expr:
-        """A tensor of the call, at the place of this tile."""
+        """Load a tensor of the call at the current positions."""
         let = self.ctx.lets[ref]
         op = let.op
         assert isinstance(op, (Input, Param, Buffer))
@@ -288,14 +287,14 @@ class Scope:
         return self.or_absent(ref, pointer, self.in_arithmetic_type(ref, loaded))
 
     def in_arithmetic_type(self, ref: Ref, loaded: Expr) -> Expr:
-        """What was loaded, in the type of the arithmetic."""
+        """A loaded tile in the dtype of the arithmetic."""
         kind = self.ctx.lets[ref].type.kind
         if kind == "bool":
             return infix("!=", loaded, ZERO)
         return loaded if kind == "int" else cast(loaded, "REAL")
 
     def or_absent(self, ref: Ref, pointer: Expr, loaded: Expr) -> Expr:
-        """A value that may not be given, and counts as a number then."""
+        """A loaded value, or a number if its optional tensor is missing."""
         absent = self.ctx.absent_value(ref)
         if absent is None:
             return loaded
@@ -305,7 +304,7 @@ class Scope:
         return IfElse(is_not_none(pointer), loaded, default)
 
     def wide_offset(self, field_: str) -> Expr:
-        """The place of an element of a tensor as large as the data."""
+        """The offset of the current element in a wide tensor, by its strides."""
         result: Expr = ZERO
         for dim in self.ctx.program.inputs[0].dims:
             position = self.offset(self.ctx.space.leaves(dim))
@@ -316,7 +315,7 @@ class Scope:
     def load_array(
         self, ref: Ref, at: Mapping[str, Expr] | None = None, sides: Sides | None = None
     ) -> Expr:
-        """A narrow value that another kernel has stored."""
+        """Load a narrow value that another kernel has stored."""
         if self.ctx.is_external(ref):
             raise AssertionError(ref)
         self.reads.add(ref)
@@ -328,7 +327,7 @@ class Scope:
         return infix("!=", loaded, ZERO) if kind == "bool" else loaded
 
     def load_elsewhere(self, ref: Ref, axis: str, position: Expr, varying_sides: Sides) -> Expr:
-        """A narrow value at another place along one of its axes, which varies along some sides."""
+        """Load a narrow value at another position along one of its axes."""
         at = {**self.at, axis: position}
         order = self.ctx.axis_order(ref)
         sides = varying_sides | self.sides_of(tuple(a for a in order if a != axis))
@@ -341,7 +340,7 @@ class Scope:
         return self.load_array(ref, at, sides)
 
     def relocated(self, ref: Ref) -> Expr:
-        """A value that is another one at another place."""
+        """The expression of a rename or lookup: another value at another position."""
         match self.ctx.lets[ref].op:
             case Rename(value, old, new):
                 return self.load_elsewhere(

@@ -1,4 +1,4 @@
-"""How a kernel goes through the data: which axes its programs have, its rows, and its columns."""
+"""Choose the tile shape of a kernel: the axes of its programs, of the rows and of the columns."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ Coverage = Literal["part", "whole", "walk"]
 
 @dataclass(frozen=True)
 class TileShape:
-    """A tile is some rows by some columns: of all axes in `rows`, counted through, and of the
-    axis along which memory runs. Each program has one place along the `outer` axes, or where it
-    `gathers`, some of them in turn.
+    """How the programs of a kernel cover the data.
 
-    `down` says how a program covers rows, and `across` columns. It has a `part` of them, a chunk
-    of rows that it goes through in turns, a block of columns; or each tile has the `whole`; or
-    each sweep has to `walk` over all of them. `grouped` rows are those of one group. Where `cell`
-    axes are the last ones of the columns, a block has all of them at some places of the others,
-    as channels in groups that lie side by side.
+    A tile has some rows, counted over all axes in `rows`, by some columns of the axis along which
+    memory is contiguous. A program has one position along the `outer` axes; if it `gathers`, it
+    loops over several of them.
+
+    `down` says how a program covers rows, `across` how it covers columns. With `part` it has a
+    chunk of rows, over which it loops, or a block of columns. With `whole` each tile has all of
+    them. With `walk` every sweep loops over all of them. `grouped` rows are those of one group.
+    The `cell` axes are the last ones of the columns: a block of columns has whole cells, such as
+    channel groups side by side.
     """
 
     outer: tuple[AxisGroup, ...]
@@ -40,28 +42,28 @@ class TileShape:
 
     @property
     def has_row_chunks(self) -> bool:
-        """Whether a program goes through a chunk of rows, and does all there is to do in each."""
+        """Whether a program loops over a chunk of rows once, for all sweeps."""
         return bool(self.rows) and self.down == "part"
 
     @property
     def has_sweep_loops(self) -> bool:
-        """Whether there is a loop for each sweep."""
+        """Whether each sweep has a loop of its own."""
         return "walk" in (self.down, self.across)
 
     @property
     def row_axes(self) -> AxisGroup:
-        """All axes that rows count through."""
+        """All axes of the rows."""
         return tuple(leaf for group in self.rows for leaf in group)
 
     @property
     def outer_axes(self) -> AxisGroup:
-        """All axes of the places of programs."""
+        """All outer axes."""
         return tuple(leaf for group in self.outer for leaf in group)
 
 
 def unsupported_in_triton(nest: Nest) -> Iterator[str]:
-    """Why Triton has no kernel where others may: memory runs along an axis of which elements are
-    in groups, or a loop has as many turns as a node has edges."""
+    """The reasons why Triton alone has no kernel for a nest: memory is contiguous along the grouped
+    axis, pools overlap, or loops would go along the edges of a node."""
     by_index = (m for r in nest.reductions for _, m in r.over if isinstance(m, ByIndex))
     if any(by_index) and (nest.grouped_axis,) not in nest.loops[:-1]:
         yield "groups of single elements"
@@ -72,7 +74,7 @@ def unsupported_in_triton(nest: Nest) -> Iterator[str]:
 
 
 def sweep_shape(context: KernelContext, reductions: Sequence[Reduction]) -> TileShape:
-    """A shape for one sweep of any data: rows are what is pooled, or else everything."""
+    """The shape for one sweep over data of any size. Rows are the pooled axes, or else all axes."""
     groups = [g for g in context.loops if g != (context.group_axis,)]
     columns, other_loops = groups[-1], groups[:-1]
     if any(isinstance(m, ByIndex) for r in reductions for _, m in r.over):
@@ -88,8 +90,10 @@ def sweep_shape(context: KernelContext, reductions: Sequence[Reduction]) -> Tile
 
 
 def island_shapes(context: KernelContext, walk: bool) -> Iterator[TileShape]:
-    """Shapes in which programs have islands that are whole: in each tile, or where they `walk`,
-    of any size. The better one comes first."""
+    """The shapes in which programs have whole islands, the best one first.
+
+    With `walk` islands may have any size, else they fit a tile.
+    """
     best = _loop_shape(context) if walk else _tile_shape(context)
     shapes = [] if best is None else [best]
     if walk and best is not None and (best.down, best.across) == ("walk", "walk"):
@@ -102,7 +106,7 @@ def island_shapes(context: KernelContext, walk: bool) -> Iterator[TileShape]:
 
 
 def _tile_shape(context: KernelContext) -> TileShape | None:
-    """A shape in which each tile holds islands that are whole."""
+    """The shape in which each tile has whole islands."""
     if context.group_axis is not None:
         return None
     islands = set(context.nest.islands)
@@ -126,15 +130,15 @@ def _tile_shape(context: KernelContext) -> TileShape | None:
 
 
 def _rows_set_apart(context: KernelContext, rows: Sequence[AxisGroup]) -> tuple[AxisGroup, ...]:
-    """Axes of rows that have to be set apart, since statistics are taken over the others alone:
-    a program then adds up what belongs together."""
+    """The row axes that must become outer axes, since some statistics pool only the other ones.
+    A program then accumulates only elements of the same cells."""
     partly = [r for r in context.reductions if any(not set(g) <= set(r.cells) for g in rows)]
     kept_apart = tuple(g for g in rows if any(set(g) <= set(r.cells) for r in partly))
     return kept_apart if len(kept_apart) < len(rows) else ()
 
 
 def _loop_shape(context: KernelContext) -> TileShape | None:
-    """A shape in which a program walks over an island once for each sweep."""
+    """The shape in which a program loops over an island once per sweep."""
     if context.group_axis is not None:
         return _group_loop_shape(context)
     held = _tile_shape(context)
@@ -145,7 +149,7 @@ def _loop_shape(context: KernelContext) -> TileShape | None:
 
 
 def _group_loop_shape(context: KernelContext) -> TileShape | None:
-    """The same where islands are groups of rows."""
+    """The shape in which a program loops over a group of rows once per sweep."""
     islands = set(context.nest.islands)
     groups = [g for g in context.loops if g != (context.group_axis,)]
     columns, other_loops = groups[-1], groups[:-1]

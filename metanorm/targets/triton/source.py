@@ -1,4 +1,4 @@
-"""The kernels of a norm in Triton: the steps that a call launches for each, and their functions."""
+"""The Triton kernels of a norm: the steps that a call launches, and the functions of all steps."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from metanorm.targets.triton.steps import Step, TileStep
 
 @dataclass(frozen=True)
 class Schedules:
-    """The steps of one kernel, sweep by sweep, for islands that fit a tile, and for those that are
-    walked over; `results` says which arrays are outputs, `kept` which are for the backward pass."""
+    """The steps of one nest in three schedules: sweep by sweep, for islands that fit a tile, and
+    for islands that programs walk over. `results` says which arrays are outputs, `kept` which ones
+    the backward pass needs."""
 
     nest: Nest
     sweeps: tuple[Step, ...]
@@ -27,12 +28,12 @@ class Schedules:
     walked: tuple[Step, ...]
     results: tuple[tuple[str, str], ...]
     kept: tuple[tuple[str, str], ...]
-    shapes: tuple[tuple[str, tuple[str, ...]], ...]  # of what is kept
+    shapes: tuple[tuple[str, tuple[str, ...]], ...]  # of the arrays for the backward pass
     numbers: str  # the function that computes lengths and numbers
-    groups: tuple[str, ...]  # an index, the axis that it groups, and that of groups
+    groups: tuple[str, ...]  # the index, the axis that it groups, and the axis of groups
 
     def table(self) -> dict[str, Any]:
-        """What the runtime has to know."""
+        """The table that the runtime reads."""
         table: dict[str, Any] = {
             "sweeps": [step.table() for step in self.sweeps],
             "islands": [step.table() for step in self.islands],
@@ -49,14 +50,14 @@ class Schedules:
 
 @dataclass(frozen=True)
 class KernelSource:
-    """The functions of all steps of a norm, and the schedules of its kernels by their names."""
+    """The functions of all steps of a norm, and the schedules of its nests, by kernel name."""
 
     functions: tuple[Function, ...]
     schedules: dict[str, Schedules]
 
 
 def kernel_source(kernels: NormKernels, function: str) -> KernelSource:
-    """The kernels of the norm whose function has this name."""
+    """The kernels of the norm whose function is called `function`."""
     printer = _SourcePrinter(function)
     order = (k for v in kernels.variants for d in (v.forward, v.backward) for k in d.values())
     schedules_by_nest = {id(nest): printer.schedules(nest) for nest in kernels}
@@ -65,7 +66,7 @@ def kernel_source(kernels: NormKernels, function: str) -> KernelSource:
 
 
 def kernel_name(function: str, nest: Nest) -> str:
-    """What a kernel is called, and what the names of its functions begin with."""
+    """The name of a nest's kernels, which is the prefix of the names of their functions."""
     name = f"{function}_{nest.variant}_{nest.direction}"
     vector = nest.layout.vector_axis
     if vector != nest.program.inputs[0].dims[-1]:
@@ -82,10 +83,10 @@ def _array_key(context: KernelContext, ref: Ref) -> str:
 class _SourcePrinter:
     def __init__(self, function: str) -> None:
         self.function = function
-        self.functions: dict[Function, Function] = {}  # by what they do, whatever they are called
+        self.functions: dict[Function, Function] = {}  # by function without a name
 
     def schedules(self, nest: Nest) -> Schedules:
-        """The steps of a kernel."""
+        """The schedules of a nest."""
         context, body, name = KernelContext(nest), nest.program, kernel_name(self.function, nest)
         sweeps = sweep_by_sweep(context, name)
         islands = in_islands(context, name, walk=False) or []
@@ -116,7 +117,7 @@ class _SourcePrinter:
         )
 
     def _deduplicated_step(self, step: Step) -> Step:
-        """A step whose kernels are printed once."""
+        """A step in which equal kernels are one function."""
         if isinstance(step, TileStep):
             return replace(step, kernel=self._deduplicated(step.kernel))
         phases = tuple(replace(p, kernel=self._deduplicated(p.kernel)) for p in step.phases)
@@ -127,7 +128,7 @@ class _SourcePrinter:
         return replace(combined, kernel=self._deduplicated(combined.kernel))
 
     def _deduplicated(self, function: Function) -> Function:
-        """The function that does the same, if there is one already."""
+        """The first function that is equal to this one but for its name."""
         anonymous = replace(function, name="", doc=())
         if anonymous not in self.functions:
             assert all(function.name != other.name for other in self.functions.values())

@@ -1,8 +1,8 @@
-"""Statistics of tiles: measured in one look, or added up over turns of loops.
+"""Print the reductions of a kernel: within one tile, or accumulated over the iterations of loops.
 
-Sums are added up for each place of a tile, through all loops that they are taken over. Moments
-follow Chan's rule: value by value in the innermost loop, then one turn after the other in those
-around it.
+Sums have an accumulator for each position of a tile, through all loops that they are taken over.
+Moments follow Chan's rule: the innermost loop adds one value at a time, each loop around it merges
+the result of one iteration at a time.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from metanorm.targets.triton.tile_indices import Loop, TileIndices
 
 @dataclass(frozen=True)
 class _Accumulators:
-    """What is added up in a loop, in variables that have the places of some sides."""
+    """The accumulators of a statistic in a loop. They have a number per position along `sides`."""
 
     statistic: TileStatistic
     number: int  # of the loop
@@ -49,7 +49,7 @@ class _Accumulators:
 
 
 class StatisticsPrinter:
-    """Writes what a kernel measures."""
+    """Prints the reductions of one kernel."""
 
     def __init__(self, scope: Scope, indices: TileIndices, outcomes: ReductionResults) -> None:
         self.scope, self.indices, self.shape = scope, indices, indices.shape
@@ -60,7 +60,7 @@ class StatisticsPrinter:
 
     @property
     def tiles_in_registers(self) -> int:
-        """How many tiles are being added up."""
+        """How many accumulators are as large as a tile."""
         return sum(
             len(accumulators.names)
             for accumulators in self._accumulators
@@ -68,11 +68,11 @@ class StatisticsPrinter:
         )
 
     def take_reduction(self, r: Reduction) -> None:
-        """One look at wide values."""
+        """Take a statistic of wide values."""
         self._take(r, self.ctx.measured[r.results[0][1]][0])
 
     def take_pool(self, let: Let) -> None:
-        """A statistic of narrow values of an island."""
+        """Take a statistic of narrow values of an island."""
         op = let.op
         assert isinstance(op, Pool)
         if any(not isinstance(matrix, Ones) for _, matrix in op.over) or op.ddof or op.about:
@@ -85,8 +85,8 @@ class StatisticsPrinter:
         self._numbers += 1
 
     def finish_loop(self) -> None:
-        """The innermost loop is over: what was added up in it is complete, or goes on in the
-        loop around it."""
+        """Finish the accumulators of the loop that has just been closed. A statistic is complete,
+        or the loop around it goes on accumulating it."""
         number = len(self.indices.loops)
         for ended in [
             accumulators for accumulators in self._accumulators if accumulators.number == number
@@ -118,15 +118,15 @@ class StatisticsPrinter:
             self.results.finish(statistic, self._in_one_tile(statistic))
 
     def _over(self, loop: Loop, r: Reduction, sides: Sides) -> bool:
-        """Whether a statistic is taken over the turns of a loop."""
+        """Whether a statistic is taken over the iterations of a loop."""
         if loop.over == "islands":
             return not set(self.shape.outer_axes) & set(r.cells)
         return loop.side in sides
 
-    # ---- what a tile brings
+    # ---- within a tile
 
     def _counts(self, statistic: TileStatistic) -> tuple[Expr, Expr]:
-        """Whether an element counts at all, and what it weighs."""
+        """The mask of elements that count, and the weight of each."""
         r = statistic.reduction
         counts = self.scope.mask(statistic.value_sides)
         if counts is None:
@@ -142,7 +142,7 @@ class StatisticsPrinter:
         return counts, weight
 
     def _contributions(self, statistic: TileStatistic) -> PartValues:
-        """What each element brings to each part."""
+        """The number that each element adds to each part."""
         r = statistic.reduction
         counts, weight = self._counts(statistic)
         value = self.scope.value(r.value)
@@ -152,7 +152,7 @@ class StatisticsPrinter:
         return tuple(weight if part.takes == "weight" else total for part in r.row.parts)
 
     def _in_one_tile(self, statistic: TileStatistic) -> PartValues:
-        """A statistic of one tile."""
+        """The parts of a statistic of one tile."""
         r, arguments = statistic.reduction, statistic.side_arguments
         if statistic.in_lanes and not statistic.is_unweighted:
             raise NotInTile("a weighted statistic of columns beside each other")
@@ -176,7 +176,7 @@ class StatisticsPrinter:
         return names
 
     def _count(self, statistic: TileStatistic) -> Expr:
-        """How many elements of a tile are pooled together."""
+        """The number of elements of a tile that are pooled together."""
         if statistic.in_lanes:
             return as_tile(self.ctx.size(self.arguments, self.shape.cell))
         return as_tile(self.indices.count(statistic.sides))
@@ -185,11 +185,11 @@ class StatisticsPrinter:
         fresh = self.arguments.names.fresh
         return tuple(Name(fresh(f"{part}_{statistic.number}")) for part in parts)
 
-    # ---- over the turns of loops
+    # ---- over iterations of loops
 
     def _accumulate(self, statistic: TileStatistic) -> None:
-        """A statistic for each place of the tile: a sum is complete at the end of all loops that
-        it is taken over, moments go from one to the next."""
+        """Accumulate a statistic per position of the tile. A sum is complete after all of its
+        loops; each loop hands its moments to the loop around it."""
         r = statistic.reduction
         parts = r.row.parts
         if r.row.rule != "moments":
@@ -201,7 +201,7 @@ class StatisticsPrinter:
             return
         counts, weight = self._counts(statistic)
         value, loop = self.scope.value(r.value), len(self.indices.loops) - 1
-        if statistic.is_unweighted:  # as many values as there were turns
+        if statistic.is_unweighted:  # each iteration has added one value
             names = self._declare_accumulators(statistic, loop, parts[1:], statistic.value_sides)
             arguments = (*names, value, counts, self.indices.loops[-1].iteration)
             self.scope.body.append(Assign(names, call("arithmetic.observed_alike", *arguments)))
@@ -214,7 +214,7 @@ class StatisticsPrinter:
     def _declare_accumulators(
         self, statistic: TileStatistic, number: int, parts: Sequence[Part], sides: Sides
     ) -> tuple[Name, ...]:
-        """Variables for what is joined in a loop, which begin with nothing."""
+        """Declare accumulators before a loop, with their initial values."""
         lengths = ("ROWS" if "row" in sides else "", "BLOCK" if "column" in sides else "")
         shape = Tuple(tuple(Name(length) if length else ONE for length in lengths))
         names = self._names(statistic, [part.name for part in parts])
@@ -228,7 +228,7 @@ class StatisticsPrinter:
         return names
 
     def _count_per_position(self, accumulators: _Accumulators) -> Name:
-        """How many values each place has met in the loop that is over."""
+        """Declare how many values each position has accumulated in the closed loop."""
         loop, (weight,) = accumulators.loop, self._names(accumulators.statistic, ["weight"])
         count = loop.length
         if loop.side:
@@ -239,8 +239,11 @@ class StatisticsPrinter:
         return weight
 
     def _count_joined(self, accumulators: _Accumulators, sides: Sides) -> Expr:
-        """How many values all places along some sides have met together. It is not added up: LLVM
-        takes long to find out what it knows beforehand."""
+        """The number of values that all positions along some sides have accumulated together.
+
+        It is computed from lengths instead of summed up, since LLVM would take long to simplify the
+        sum.
+        """
         loop = accumulators.loop
         across = self.indices.count(sides - {loop.side})
         count = as_tile(loop.length if across == ONE and loop.side in sides else across)
@@ -249,18 +252,18 @@ class StatisticsPrinter:
         return self._inside(accumulators.sides - sides, count)
 
     def _inside(self, sides: Sides, count: Expr) -> Expr:
-        """A count, or zero for places that lie outside along some sides."""
+        """A count, or zero for positions that are outside along some sides."""
         mask = self.scope.mask(sides)
         return count if mask is None else call("tl.where", mask, count, ZERO)
 
     def _merge(self, statistic: TileStatistic, part_values: PartValues, sides: Sides) -> None:
-        """Moments that a loop has found are one turn of the loop around it."""
+        """Merge the moments of a closed loop into accumulators of the loop around it."""
         parts = statistic.reduction.row.parts
         names = self._declare_accumulators(statistic, len(self.indices.loops) - 1, parts, sides)
         self.scope.body.append(Assign(names, call("arithmetic.merged", *names, *part_values)))
 
     def _joined(self, accumulators: _Accumulators, sides: Sides) -> PartValues:
-        """What was added up, together along some sides of the tile."""
+        """The accumulated parts, joined along some sides of the tile."""
         names, row = accumulators.names, accumulators.statistic.reduction.row
         if row.rule != "moments":
             if not sides:

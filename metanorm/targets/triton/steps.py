@@ -1,4 +1,4 @@
-"""What a call does, one step after the other: the kernels, and what is between them."""
+"""The steps of a call, as data: kernel launches, and the arrays that pass between them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 from metanorm.targets.python.pyir import Function
 
-Keys = tuple[str, ...]  # of lengths, whose product counts
+Keys = tuple[str, ...]  # keys of arguments; of lengths, their product counts
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Partial results of a statistic: `count` of them for each of the `cells`."""
+    """The stored parts of a statistic: `count` of them for each of the `cells`."""
 
     names: Keys
     count: Keys
@@ -21,22 +21,22 @@ class Parts:
 
 @dataclass(frozen=True)
 class TileStep:
-    """A kernel that looks at the data, in tiles."""
+    """A kernel that reads the data, tile by tile."""
 
     kernel: Function
     arguments: Keys
     outer: Keys
     rows: Keys
     columns: Keys
-    cell: Keys  # of the columns, those that a block has all of
-    down: str  # how a program covers rows
-    across: str  # and columns
+    cell: Keys  # the last axes of the columns, of which a block has whole cells
+    down: str  # how a program covers rows: `part`, `whole` or `walk`
+    across: str  # how a program covers columns
     grouped: bool
     gathers: bool
-    adds_up: bool  # over several tiles
+    adds_up: bool  # whether it accumulates over several tiles
     parts: tuple[Parts, ...]
-    arrays: tuple[tuple[str, Keys], ...]  # narrow values that it stores, and their lengths
-    keeps: int  # tiles that stay in registers
+    arrays: tuple[tuple[str, Keys], ...]  # the narrow values that it stores, and their lengths
+    keeps: int  # tiles that are in registers at once
     writes: Keys
 
     def table(self) -> dict[str, Any]:
@@ -62,10 +62,9 @@ class TileStep:
 
 @dataclass(frozen=True)
 class PhaseStep:
-    """A kernel that computes narrow values on the same axes, for some of their cells at a time.
+    """A kernel that computes narrow values on the same axes, some cells at a time.
 
-    `pooled` are the axes that its loops go over, for each cell; `changes` are the buffers that it
-    updates.
+    `pooled` are the axes of its loops per cell; `changes` are the buffers that it updates.
     """
 
     kernel: Function
@@ -88,7 +87,7 @@ class PhaseStep:
 
 @dataclass(frozen=True)
 class PhasesStep:
-    """What is narrow, in phases: `kernel` runs all of them in one program, if they are several."""
+    """The phases between two passes. `kernel` runs several phases in one program."""
 
     kernel: Function | None
     arguments: Keys

@@ -1,4 +1,4 @@
-"""Short ways to write the expressions that kernels are made of."""
+"""Constructors for the expressions of Triton kernels."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ def infix(operator: str, left: Expr, right: Expr) -> Expr:
 
 
 def plus(left: Expr, right: Expr) -> Expr:
-    """A sum without terms that are zero."""
+    """The sum, without a term that is zero."""
     if ZERO in (left, right):
         return right if left == ZERO else left
     return infix("+", left, right)
 
 
 def times(left: Expr, right: Expr) -> Expr:
-    """A product without factors that are one."""
+    """The product, without a factor that is one."""
     if ONE in (left, right):
         return right if left == ONE else left
     return infix("*", left, right)
 
 
 def both(left: Expr | None, right: Expr | None) -> Expr | None:
-    """Two conditions of which either may be missing."""
+    """The conjunction of two conditions. `None` stands for a condition that always holds."""
     if left is None or right is None:
         return left if right is None else right
     return infix("&", left, right)
@@ -63,12 +63,12 @@ def number(value: float) -> Expr:
 
 
 def is_numeral(expr: Expr) -> bool:
-    """Whether an expression is a plain number and not a tensor."""
+    """Whether an expression is a number, and not a tensor."""
     return isinstance(expr, Literal) or (isinstance(expr, Call) and expr.function == Name("float"))
 
 
 def as_tile(value: Expr) -> Expr:
-    """A number as a tile of one element."""
+    """A number as a tile with one element."""
     return call("tl.full", Tuple((ONE, ONE)), value, Name("REAL"))
 
 

@@ -1,4 +1,4 @@
-"""Kernels that look at the data: one sweep in tiles, or all sweeps of whole islands."""
+"""Print the kernels that read the data: for one sweep, or for all sweeps of whole islands."""
 
 from __future__ import annotations
 
@@ -21,8 +21,11 @@ from metanorm.targets.triton.tile_indices import TileIndices
 
 
 class TilePrinter:
-    """Prints one kernel. `later` are the narrow values that something else reads afterwards;
-    `island` where programs have whole islands. Raises `NotInTile`."""
+    """Prints one kernel.
+
+    `read_later` are the narrow values that other kernels read. With `island`, programs have whole
+    islands. Raises `NotInTile` if the shape does not allow this schedule.
+    """
 
     def __init__(
         self,
@@ -56,10 +59,12 @@ class TilePrinter:
             self._leave()
 
     def step(self, name: str, doc: str) -> TileStep:
-        """The kernel, with what a call has to bring."""
+        """The kernel, with the keys of its arguments and the data that it covers."""
         shape, outcomes = self.shape, self.results
         meta = [*(["ROWS"] if shape.rows else []), "BLOCK", *(["LANES"] if shape.cell else [])]
-        cell = f"size {'*'.join(shape.cell)}"  # how loads can be put together depends on it
+        cell = (
+            f"size {'*'.join(shape.cell)}"  # compiled in, since coalescing of loads depends on it
+        )
         writes = tuple(output for sweep in self.sweeps for output, _ in sweep.writes)
         return TileStep(
             kernel_function(name, doc, self.arguments, meta, self.scope.body, {cell}),
@@ -80,7 +85,7 @@ class TilePrinter:
         )
 
     def _sweep(self, sweep: Block) -> None:
-        """One look at all data of a program, and the statistics of narrow values after it."""
+        """Print one sweep over the data of a program, and the narrow statistics after it."""
         outer_loop_count = len(self.indices.loops)
         self.indices.enter_sweep_loops()
         for let in sweep.lets:
@@ -103,7 +108,8 @@ class TilePrinter:
         self.statistics.finish_loop()
 
     def _pools(self, sweep: Block) -> tuple[list[Let], list[Let]]:
-        """Statistics of narrow values: those among rows that the sweep walks over, and others."""
+        """Split the statistics of narrow values: within rows that the sweep walks over, and after
+        its loops."""
         within_rows: list[Let] = []
         after_rows: list[Let] = []
         rows = set(self.shape.row_axes) if self.shape.down == "walk" else set[str]()
@@ -114,14 +120,17 @@ class TilePrinter:
         return within_rows, after_rows
 
     def _narrow(self, sweep: Block) -> Sequence[Let]:
-        """The values of cells that follow from a sweep."""
+        """The narrow values between a sweep and the next one."""
         nest = self.ctx.nest
         return nest.between[nest.sweeps.index(sweep)].lets
 
     def _tiles_in_registers(self) -> int:
-        """How many values as large as a tile are in registers at once: what sweeps share, weights
-        of elements, places of several rows, sums over islands, and what is the same for all rows,
-        if a tile may be one row."""
+        """How many values as large as a tile are in registers at once.
+
+        These are the tensors that sweeps share, weights of elements, offsets of several rows and
+        accumulators over islands; if a tile may be one row, also values that are the same for all
+        rows.
+        """
         tensors = {name for sweep in self.sweeps for name in sweep.reads}
         weighed = any(
             self.ctx.reductions[n].is_weighted for sweep in self.sweeps for n in sweep.measures

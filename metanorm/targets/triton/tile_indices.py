@@ -1,5 +1,5 @@
-"""Where the tiles of a kernel lie: the place of a program along each axis, rows and columns, and
-the loops that it goes through them in."""
+"""Print the index computation of a kernel: the position of a program along each axis, the rows and
+columns of its tiles, and the loops over them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from metanorm.targets.triton.terms import (
 
 @dataclass(frozen=True)
 class Loop:
-    """A loop over islands, or over the tiles below or beside each other."""
+    """A loop over islands, or over tiles along rows or columns."""
 
     over: Literal["islands", "rows", "columns"]
     variable: str
@@ -48,14 +48,14 @@ class Loop:
 
     @property
     def iteration(self) -> Expr:
-        """The number of a turn, from one."""
+        """The number of the current iteration, counted from one."""
         variable: Expr = Name(self.variable)
         passed = variable if self.begin == ZERO else infix("-", variable, self.begin)
         return as_tile(plus(passed if self.step == ONE else infix("//", passed, self.step), ONE))
 
 
 def group_of_row(scope: Scope) -> tuple[Expr, Sides]:
-    """The group that a row belongs to, and the sides along which it varies."""
+    """The group of the current row, and the sides of the tile along which it varies."""
     grouped = scope.ctx.nest.grouped_axis
     assert grouped is not None
     sides, row = scope.sides[grouped], scope.at[grouped]
@@ -65,10 +65,10 @@ def group_of_row(scope: Scope) -> tuple[Expr, Sides]:
 
 
 class TileIndices:
-    """Writes the places of a shape into a scope.
+    """Prints the index computation of a tile shape into a scope.
 
-    `block` and `chunk` say which columns, and which rows or islands a program has, where it has
-    not all. `loops` are those that are being written, outermost first.
+    `block` is the number of a program's block of columns and `chunk` that of its chunk of rows or
+    islands; `None` where the program has all. `loops` are the open loops, outermost first.
     """
 
     def __init__(self, scope: Scope, shape: TileShape) -> None:
@@ -94,20 +94,20 @@ class TileIndices:
             self._rows()
 
     def enter_sweep_loops(self) -> None:
-        """Begin the loops of a sweep."""
+        """Open the loops of a sweep."""
         if self.shape.down == "walk":
             self._rows()
         if self.shape.across == "walk":
             self._columns()
 
     def leave_loop(self) -> None:
-        """The end of the innermost loop."""
+        """Close the innermost loop."""
         loop = self.loops.pop()
         step = () if loop.step == ONE else (loop.step,)
         self.scope.leave_loop(loop.variable, (loop.begin, loop.end, *step))
 
     def count(self, sides: Sides) -> Expr:
-        """How many elements of a tile lie along some sides."""
+        """The number of elements of a tile along some sides."""
         count: Expr = ONE
         if "row" in sides:
             count = self.ctx.size(self.arguments, self.shape.row_axes)
@@ -122,7 +122,7 @@ class TileIndices:
     # ---- the program
 
     def _outer(self, remaining: Expr) -> None:
-        """The place along the outer axes, in a loop where there are several."""
+        """Set the positions along the outer axes, in a loop if a program has several islands."""
         shape = self.shape
         if shape.has_row_chunks:
             chunks = self.arguments("chunks")
@@ -151,14 +151,14 @@ class TileIndices:
         self.scope.enter_loop()
 
     def _axis_positions(self, groups: tuple[AxisGroup, ...], number: Expr, sides: Sides) -> None:
-        """The places along some axes, from a number that counts through all of them."""
+        """Set the positions along some axes, from a flat index over all of them."""
         for n, group in reversed(list(enumerate(groups))):
             size = self.ctx.size(self.arguments, group)
             self._axis(group, infix("%", number, size) if n else number, sides)
             number = infix("//", number, size)
 
     def _axis(self, group: AxisGroup, position: Expr, sides: Sides) -> Name:
-        """A variable, and the places of the parts that it counts through."""
+        """Assign the position along an axis to a variable, and set the positions of its parts."""
         if group not in self.names:
             preferred = "_".join(group) if len(group) == 1 else self.ctx.dim_of(group[0])
             self.names[group] = Name(self.arguments.names.fresh(preferred.lower()))
@@ -196,7 +196,7 @@ class TileIndices:
         self._inside()
 
     def _cells_of_columns(self) -> None:
-        """Columns of whole cells, each of which has a number of lanes that is a power of two."""
+        """Set the columns of whole cells. Each cell has `LANES` lanes, a power of two."""
         shape = self.shape
         assert self.block is not None
         outer = shape.columns[: -len(shape.cell)]
@@ -214,7 +214,7 @@ class TileIndices:
         self.scope.masks["column"] = self._named("in_columns", in_columns)
 
     def _rows(self) -> None:
-        """Rows of the tile, in a loop if there may be more of them than it has."""
+        """Set the rows of the tile, in a loop if there may be more rows than a tile has."""
         s, shape = self.scope, self.shape
         if not shape.rows:
             return
@@ -249,7 +249,7 @@ class TileIndices:
             self._inside()
 
     def _bounds_of_group(self) -> None:
-        """Where the rows of a group are, and where those that a program has."""
+        """Load the bounds of a group's rows, and compute those of the program's chunk of them."""
         s, cell = self.scope, self.ctx.group_axis
         assert cell is not None
         starts = self.arguments("starts")
@@ -264,19 +264,19 @@ class TileIndices:
             self._named("end", call("tl.minimum", plus(begin, length), Name("stop")))
 
     def _through_order(self, index: Expr) -> None:
-        """The rows of a group, through the order that sorts them, if they are not sorted."""
+        """Set the rows of a group, through the sorting order if rows are not sorted already."""
         order = self.arguments("order")
         loaded = call("tl.load", plus(order, index), Name("in_rows"), ZERO)
         self._axis(self.shape.rows[0], IfElse(is_not_none(order), loaded, index), ROW)
 
     def _group_of_row(self) -> None:
-        """The group that a row belongs to."""
+        """Set the position along the axis of groups, from the row."""
         cell = self.ctx.group_axis
         assert cell is not None
         self._axis((cell,), *group_of_row(self.scope))
 
     def _inside(self) -> None:
-        """What is inside along both sides."""
+        """Combine the masks of rows and columns."""
         masks = self.scope.masks
         masks.pop("both", None)
         mask = both(masks.get("row"), masks.get("column"))
