@@ -54,7 +54,7 @@ SCHEDULES = [
 
 
 @pytest.mark.parametrize(
-    ("found", "schedule"), [s[1:] for s in SCHEDULES], ids=[s[0] for s in SCHEDULES]
+    ("candidates", "schedule"), [s[1:] for s in SCHEDULES], ids=[s[0] for s in SCHEDULES]
 )
 def test_a_schedule(candidates: dict[str, Look], schedule: str) -> None:
     assert tiles.schedule(candidates, DEVICE, tiles.usual()) == schedule

@@ -94,7 +94,7 @@ def measured(sweep_plan: Plan) -> str:
     )
 
 
-@pytest.mark.parametrize(("name", "arm"), NORMS)
+@pytest.mark.parametrize(("name", "variant"), NORMS)
 def test_looks_at_the_data(name: str, variant: str) -> None:
     expected = NORMS[name, variant]
     both_plans = plans(name, variant)
@@ -105,7 +105,7 @@ def test_looks_at_the_data(name: str, variant: str) -> None:
     assert [measured(p) for p in both_plans] == [expected.forward, expected.backward]
 
 
-@pytest.mark.parametrize(("name", "arm"), NORMS)
+@pytest.mark.parametrize(("name", "variant"), NORMS)
 def test_only_the_last_sweep_writes(name: str, variant: str) -> None:
     for sweep_plan, output in zip(plans(name, variant), ("output", "d.x")):
         *others, last = sweep_plan.sweeps
@@ -113,7 +113,7 @@ def test_only_the_last_sweep_writes(name: str, variant: str) -> None:
         assert not any(s.outputs for s in others)
 
 
-@pytest.mark.parametrize(("name", "arm"), NORMS)
+@pytest.mark.parametrize(("name", "variant"), NORMS)
 def test_everything_has_one_place(name: str, variant: str) -> None:
     """Narrow values are computed once, after what they need; wide ones in each sweep anew."""
     for sweep_plan in plans(name, variant):
