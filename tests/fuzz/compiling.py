@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import traceback
+from dataclasses import dataclass
 from typing import get_args
 
 from metanorm.diagnostics.render.text import render_text
@@ -45,12 +46,19 @@ def files_of(text: str, verify_passes: bool = True) -> dict[str, str] | None:
     return files
 
 
-def fault_of(text: str) -> str:
-    """What is wrong with the compiler, as this text shows: the place it comes from, or nothing."""
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a text."""
+
+    files: dict[str, str]  # of all targets; none where `check` reports an error
+    fault: str = ""  # what is wrong with the compiler, as the text shows: the place it comes from
+
+
+def outcome_of(text: str) -> Outcome:
+    """The files of a text, or the fault of the compiler that it shows."""
     try:
-        files_of(text)
+        return Outcome(files_of(text) or {})
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{last.filename.rpartition('/metanorm/')[2]}:{last.lineno} {last.name}"
-        return f"{where}: {type(error).__name__}: {str(error)[:200]}"
-    return ""
+        return Outcome({}, f"{where}: {type(error).__name__}: {str(error)[:200]}")

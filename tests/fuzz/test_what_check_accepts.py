@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from compiling import fault_of, files_of
+from compiling import Outcome, outcome_of
 from mutants import mutant
 from written_specs import written
 
@@ -27,38 +27,45 @@ def batches(first: dict[str, int], last: dict[str, int]) -> list[tuple[str, int]
     return [(kind, n) for kind in SPECS for n in range(first[kind], last[kind], STEP)]
 
 
-def faults(kind: str, start: int) -> list[str]:
-    """What is wrong with the compiler, with the number of each spec that shows it."""
+def demand_right(kind: str, start: int, folder: Path) -> int:
+    """Compile one batch, and look at it from every side: compiling is what takes the time.
+
+    How many of it `check` accepts.
+    """
     numbers = range(start, start + STEP)
-    found = {number: fault_of(SPECS[kind](number)) for number in numbers}
-    return [f"{kind}({number}): {fault}" for number, fault in found.items() if fault]
+    outcomes = {number: outcome_of(SPECS[kind](number)) for number in numbers}
+    faults = [f"{kind}({n}): {found.fault}" for n, found in outcomes.items() if found.fault]
+    assert not faults
+    demand_defined_names(outcomes, folder)
+    accepted = sum(bool(found.files) for found in outcomes.values())
+    assert kind == "damaged" or accepted > STEP / 3
+    return accepted
+
+
+def demand_defined_names(outcomes: dict[int, Outcome], folder: Path) -> None:
+    """Names are looked up when a line runs, so that compiling alone does not find a wrong one."""
+    for number, outcome in outcomes.items():
+        for name, text in outcome.files.items():
+            if name.endswith(".py") and "__init__" not in name:
+                (folder / f"{number}_{name.replace('/', '_')}").write_text(text)
+    command = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "F82,E9"]
+    done = subprocess.run([*command, str(folder)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[:3000] + done.stderr
 
 
 @pytest.mark.parametrize(("kind", "start"), batches(dict.fromkeys(SPECS, 0), QUICK))
-def test_specs_end_in_diagnostics_or_modules(kind: str, start: int) -> None:
-    assert not faults(kind, start)
+def test_specs_end_in_diagnostics_or_modules(kind: str, start: int, tmp_path: Path) -> None:
+    accepted = demand_right(kind, start, tmp_path)
+    assert kind == "damaged" or accepted > STEP / 2  # else little would be tested behind `check`
 
 
 @pytest.mark.extended
 @pytest.mark.parametrize(("kind", "start"), batches(QUICK, MANY))
-def test_thousands_of_specs_do(kind: str, start: int) -> None:
-    assert not faults(kind, start)
+def test_thousands_of_specs_do(kind: str, start: int, tmp_path: Path) -> None:
+    demand_right(kind, start, tmp_path)
 
 
-def test_more_than_half_of_what_is_written_compiles() -> None:
-    """Else nothing would be tested behind `check`."""
-    compiled = [number for number in range(120) if files_of(written(number)) is not None]
-    assert len(compiled) > 60
-
-
-def test_no_generated_name_is_undefined(tmp_path: Path) -> None:
-    """Names are looked up when a line runs, so that compiling alone does not find a wrong one."""
-    for kind, make in SPECS.items():
-        for number in range(QUICK[kind]):
-            for name, text in (files_of(make(number)) or {}).items():
-                if name.endswith(".py") and "__init__" not in name:
-                    (tmp_path / f"{kind}_{number}_{name.replace('/', '_')}").write_text(text)
-    assert len(list(tmp_path.glob("*.py"))) > 50
-    command = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "F82,E9"]
-    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[:3000] + done.stderr
+def test_a_name_that_is_undefined_is_found(tmp_path: Path) -> None:
+    wrong = Outcome({"torch/a.py": "def f():\n    return missing\n"})
+    with pytest.raises(AssertionError, match="missing"):
+        demand_defined_names({0: wrong}, tmp_path)
