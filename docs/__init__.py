@@ -1,1 +1,1 @@
-"""What writes the generated pages of this folder."""
+"""Generates pages of this folder: `make docs`."""

@@ -1,4 +1,4 @@
-"""The page of the command line, from the signatures of the commands."""
+"""Generates the page of the command line from the signatures of the commands."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ VARIABLES = {
 
 
 def command_line() -> str:
-    """Every command with its options, exit codes, configuration."""
+    """The page: every command with its options, exit codes, configuration, variables."""
     text = f"# The command line\n\n{GENERATED_NOTICE}"
     text += "What a command is for goes to standard output; what it did, to standard error. "
     text += "JSON is one document with a `schema_version`, after an error too, which it names; "
@@ -74,16 +74,16 @@ def _section(name: str, command: Callable[..., None]) -> str:
     rows, usage = "", [f"metanorm {name}"]
     for parameter in inspect.signature(command).parameters.values():
         kind, info = get_args(hints[parameter.name])
-        shown, default = parameter.name.upper(), ""
+        placeholder, default = parameter.name.upper(), ""
         if isinstance(info, OptionInfo):
-            shown = ", ".join(_flags(info)) or f"--{parameter.name}"
+            placeholder = ", ".join(_flags(info)) or f"--{parameter.name}"
             default = _default(parameter.default)
         else:
             required = parameter.default is parameter.empty
             dots = "..." if _value_type(kind) is not kind else ""
-            usage.append(f"{shown}{dots}" if required else f"[{shown}{dots}]")
+            usage.append(f"{placeholder}{dots}" if required else f"[{placeholder}{dots}]")
         choices = _choices(_value_type(kind))
-        rows += f"| `{shown}` | {' '.join(filter(None, (info.help, choices, default)))} |\n"
+        rows += f"| `{placeholder}` | {' '.join(filter(None, (info.help, choices, default)))} |\n"
     about = (command.__doc__ or "").strip()
     return (
         f"\n## metanorm {name}\n\n`{' '.join(usage)}`\n\n{about}\n"
@@ -92,12 +92,12 @@ def _section(name: str, command: Callable[..., None]) -> str:
 
 
 def _flags(info: OptionInfo) -> list[str]:
-    """The flags that an option is declared with; typer takes the first one for a default."""
+    """The flags of an option. Typer stores the first one as its default."""
     return [flag for flag in (info.default, *(info.param_decls or ())) if isinstance(flag, str)]
 
 
 def _value_type(kind: Any) -> Any:
-    """What stands for each value: `str` of `list[str] | None`."""
+    """The type of a single value: `str` of `list[str] | None`."""
     if isinstance(kind, UnionType):
         kind = next(part for part in get_args(kind) if part is not type(None))
     return get_args(kind)[0] if get_origin(kind) is list else kind

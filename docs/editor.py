@@ -1,4 +1,4 @@
-"""Files for editors, from the words of the language: one table for all, so that none drifts."""
+"""Generates syntax files for editors from the table of words of the language."""
 
 from __future__ import annotations
 

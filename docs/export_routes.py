@@ -1,4 +1,4 @@
-"""Which norms leave Python by which route: what `docs/export.md` lists and `tests/export` runs."""
+"""The norms that are tested for each export format: `docs/export.md` and `tests/export`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def activations() -> list[str]:
     """The norms of the library that are for activations."""
     library = load_library()
     norms = check(library.sources, library.roots).norms.values()
-    programs = [norm.program for found in norms for norm in found]
+    programs = [norm.program for of_source in norms for norm in of_source]
     return sorted(program.name for program in programs if program.target == "activation")
 
 

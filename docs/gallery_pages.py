@@ -1,4 +1,4 @@
-"""The gallery: a page for each spec of the library and a picture for each norm, and their index."""
+"""Generates the gallery: a page for each spec, a picture for each norm, and an index."""
 
 from __future__ import annotations
 
@@ -30,39 +30,39 @@ THUMBNAIL = 150  # pixels
 
 @dataclass(frozen=True)
 class Exhibit:
-    """A norm with all that is shown of it."""
+    """A norm with its facts, its picture and its invariances."""
 
     norm: CheckedNorm
-    file: str  # of its spec, without the ending
+    file: str  # the name of its spec, without extension
     facts: Facts
     drawing: Drawing
     invariances: Mapping[str, tuple[ChangedAxes, ...]]
 
     @property
     def name(self) -> str:
-        """As the spec has it."""
+        """The name of the norm."""
         return self.norm.program.name
 
     @property
     def image(self) -> str:
-        """The file of its picture."""
+        """The file name of the picture."""
         return f"{snake_case(self.name)}.svg"
 
 
 def gallery() -> dict[str, str]:
     """The files of `docs/gallery`, by name."""
     pages: dict[str, list[Exhibit]] = {}
-    gc.disable()  # a third of the time would go into collecting what is needed to the end
+    gc.disable()  # saves a third of the time: nearly all objects live to the end
     try:
         for exhibit in exhibits():
             pages.setdefault(exhibit.file, []).append(exhibit)
     finally:
         gc.enable()
-    everything = [exhibit for page in pages.values() for exhibit in page]
+    all_exhibits = [exhibit for page in pages.values() for exhibit in page]
     return {
-        "README.md": index(everything),
-        **{f"{file}.md": page(file, shown) for file, shown in pages.items()},
-        **{exhibit.image: svg_from_drawing(exhibit.drawing) for exhibit in everything},
+        "README.md": index(all_exhibits),
+        **{f"{file}.md": page(file, page_exhibits) for file, page_exhibits in pages.items()},
+        **{exhibit.image: svg_from_drawing(exhibit.drawing) for exhibit in all_exhibits},
     }
 
 
@@ -71,11 +71,17 @@ def exhibits() -> Iterator[Exhibit]:
     library = load_library()
     checked = frontend.check(library.sources, library.roots)
     norms = [(root, norm) for root in library.roots for norm in checked.norms[root]]
-    known = {fingerprint(optimize(norm.program)): norm.program.name for _, norm in norms}
+    names_by_fingerprint = {
+        fingerprint(optimize(norm.program)): norm.program.name for _, norm in norms
+    }
     for root, norm in norms:
         file = root.removeprefix(LIBRARY).removesuffix(".norm")
         yield Exhibit(
-            norm, file, facts(norm, known), picture(norm.program), invariances(norm.program)
+            norm,
+            file,
+            facts(norm, names_by_fingerprint),
+            picture(norm.program),
+            invariances(norm.program),
         )
 
 
@@ -118,9 +124,9 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;")
 
 
-def _execution_text(known: Facts) -> str:
-    none, _, reason = known.kernels.partition(": ")
-    return f"torch: {reason}" if reason and none.startswith("none") else "kernels and torch"
+def _execution_text(norm_facts: Facts) -> str:
+    phrase, _, reason = norm_facts.kernels.partition(": ")
+    return f"torch: {reason}" if reason and phrase.startswith("none") else "kernels and torch"
 
 
 # ---- a page
@@ -138,9 +144,9 @@ def page(file: str, shown: Sequence[Exhibit]) -> str:
 
 
 def _section(exhibit: Exhibit, headed: bool) -> str:
-    known = exhibit.facts
+    norm_facts = exhibit.facts
     parts = [f"## {exhibit.name}\n"] if headed else []
-    parts += [f"{_escaped_comment(known.about)}\n"] if known.about else []
+    parts += [f"{_escaped_comment(norm_facts.about)}\n"] if norm_facts.about else []
     parts.append(f"![{escape(exhibit.drawing.title)}]({exhibit.image})\n")
     parts.append(f"```math\n{latex_from_ast(exhibit.norm.equations)}```\n")
     spec = "\n".join(norm_lines(exhibit.norm.norm))
@@ -150,28 +156,28 @@ def _section(exhibit: Exhibit, headed: bool) -> str:
 
 
 def _escaped_comment(text: str) -> str:
-    """A comment as Markdown that shows it as it stands, but for its `code`."""
+    """A comment with the special characters of Markdown escaped, except in its `code`."""
     pieces = text.split("`")
     outside = [piece.replace("*", "\\*").replace("<", "&lt;") for piece in pieces]
     return "`".join(piece if i % 2 else outside[i] for i, piece in enumerate(pieces))
 
 
 def _table(exhibit: Exhibit) -> str:
-    known = exhibit.facts
+    norm_facts = exhibit.facts
     rows = [
-        ("pooled", _lines(known.pools) or "nothing"),
-        ("learned", _lines(known.learned) or "nothing"),
-        ("kept between calls", _lines(known.kept) or "nothing"),
+        ("pooled", _lines(norm_facts.pools) or "nothing"),
+        ("learned", _lines(norm_facts.learned) or "nothing"),
+        ("kept between calls", _lines(norm_facts.kept) or "nothing"),
     ]
-    if known.target in ("activation", "loss"):
-        rows.append(("samples influence each other", _samples_text(known)))
+    if norm_facts.target in ("activation", "loss"):
+        rows.append(("samples influence each other", _samples_text(norm_facts)))
     else:
-        rows.append(("made for", f"a {known.target}"))
+        rows.append(("made for", f"a {norm_facts.target}"))
     rows.append(("result unchanged by", _invariance_text(exhibit)))
-    rows += [(cost.of, _cost_text(cost)) for cost in known.costs]
-    rows.append(("kernels", _cell(known.kernels)))
-    if known.equals:
-        rows.append(("the same as", ", ".join(known.equals)))
+    rows += [(cost.of, _cost_text(cost)) for cost in norm_facts.costs]
+    rows.append(("kernels", _cell(norm_facts.kernels)))
+    if norm_facts.equals:
+        rows.append(("the same as", ", ".join(norm_facts.equals)))
     lines = "".join(f"| {what} | {answer} |\n" for what, answer in rows)
     return f"| | |\n| --- | --- |\n{lines}"
 
@@ -179,14 +185,14 @@ def _table(exhibit: Exhibit) -> str:
 def _invariance_text(exhibit: Exhibit) -> str:
     """`scaling x for each N, C<br>shifting x as a whole`."""
     first = exhibit.norm.program.inputs[0].name
-    ways: dict[ChangedAxes, list[str]] = {}
-    for change, found in exhibit.invariances.items():
-        for numbers in found:
-            ways.setdefault(numbers, []).append(change)
+    changes_by_axes: dict[ChangedAxes, list[str]] = {}
+    for change, axes_of_change in exhibit.invariances.items():
+        for axes in axes_of_change:
+            changes_by_axes.setdefault(axes, []).append(change)
     lines = [
         f"{' and '.join(changes)} {first} "
-        + (f"for each {', '.join(numbers)}" if numbers else "as a whole")
-        for numbers, changes in ways.items()
+        + (f"for each {', '.join(axes)}" if axes else "as a whole")
+        for axes, changes in changes_by_axes.items()
     ]
     return _lines(lines) or f"neither scaling nor shifting {first}"
 
@@ -195,17 +201,17 @@ def _lines(items: Sequence[str]) -> str:
     return "<br>".join(map(_cell, items))
 
 
-def _samples_text(known: Facts) -> str:
-    """When samples influence each other."""
-    if known.samples_meet_in_training == known.samples_meet_in_evaluation:
-        return "yes" if known.samples_meet_in_training else "no"
-    return "in training" if known.samples_meet_in_training else "in evaluation"
+def _samples_text(norm_facts: Facts) -> str:
+    """In which modes samples influence each other."""
+    if norm_facts.samples_meet_in_training == norm_facts.samples_meet_in_evaluation:
+        return "yes" if norm_facts.samples_meet_in_training else "no"
+    return "in training" if norm_facts.samples_meet_in_training else "in evaluation"
 
 
 def _cost_text(cost: Cost) -> str:
-    near, far = cost.bytes_of_islands, cost.bytes_of_sweeps
+    island_bytes, sweep_bytes = cost.bytes_of_islands, cost.bytes_of_sweeps
     sweeps = f"{cost.sweeps} sweep{'s' if cost.sweeps != 1 else ''}"
-    text = f"{sweeps}, {near} bytes for each float32 element"
-    if near != far:
-        text += f" where an island stays in the cache, else {far}"
+    text = f"{sweeps}, {island_bytes} bytes for each float32 element"
+    if island_bytes != sweep_bytes:
+        text += f" where an island stays in the cache, else {sweep_bytes}"
     return f"{text}<br>islands: {_cell(cost.islands)}"

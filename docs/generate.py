@@ -36,12 +36,12 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
 }
 
 
-# Folders in which nothing else lies.
+# Folders with generated files alone.
 FOLDERS: Mapping[str, Callable[[], dict[str, str]]] = {"docs/gallery": gallery_pages.gallery}
 
 
 def generated() -> dict[str, str]:
-    """Every generated file outside of `FOLDERS`, as it should be."""
+    """The expected text of every generated file outside of `FOLDERS`."""
     files = {name: build() for name, build in FILES.items()}
     for name, parts in PARTS.items():
         text = (ROOT / name).read_text(encoding="utf-8")
@@ -55,16 +55,16 @@ def generated() -> dict[str, str]:
 
 
 def folder_files(name: str) -> dict[str, str | None]:
-    """Every file of a generated folder, as it should be: `None` for one that should not be."""
-    there = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / name).glob("*"))]
+    """The expected text of every file of a generated folder; `None` for a file to remove."""
+    existing = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / name).glob("*"))]
     return {
-        **dict.fromkeys(there),
+        **dict.fromkeys(existing),
         **{f"{name}/{file}": text for file, text in FOLDERS[name]().items()},
     }
 
 
 def stale(files: Mapping[str, str | None]) -> list[str]:
-    """Files that are not as they should be."""
+    """The names of files that differ from their expected text."""
     return [name for name, text in files.items() if _text_or_none(ROOT / name) != text]
 
 
@@ -73,7 +73,7 @@ def _text_or_none(path: Path) -> str | None:
 
 
 def main() -> int:
-    """Write and remove, or with `--check` only look."""
+    """Write and remove stale files; with `--check`, only list them."""
     files: dict[str, str | None] = {**generated()}
     for name in FOLDERS:
         files |= folder_files(name)

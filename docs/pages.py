@@ -1,4 +1,4 @@
-"""Pages in Markdown, from the tables of operations and errors and from the commands."""
+"""Generates pages in Markdown from the tables of operations and errors."""
 
 from __future__ import annotations
 
@@ -73,13 +73,13 @@ def errors() -> str:
 
 
 def _anchor(page: ManualPage) -> str:
-    """The anchor that a heading gets: small letters, hyphens, no punctuation."""
+    """The anchor of a heading on GitHub: lower case, hyphens, no punctuation."""
     heading = f"{page.code}: {page.title}".lower().replace(" ", "-")
     return "".join(c for c in heading if c.isalnum() or c in "-_")
 
 
 def _page_with_reports(page: ManualPage) -> str:
-    """The page, with what each of its examples reports."""
+    """The page. The fence of each example names the codes that it reports."""
     first, *examples = page.markdown.split(FENCE)
     for example in examples:
         codes = ",".join(_codes(example.partition("```")[0]))
@@ -89,8 +89,8 @@ def _page_with_reports(page: ManualPage) -> str:
 
 def _codes(spec: str) -> list[str]:
     specs = load([STDIN], stdin=spec.encode())
-    found = compile_specs(specs.sources, specs.roots, Options()).diagnostics
-    return sorted({diagnostic.code for diagnostic in (*specs.diagnostics, *found)})
+    diagnostics = compile_specs(specs.sources, specs.roots, Options()).diagnostics
+    return sorted({diagnostic.code for diagnostic in (*specs.diagnostics, *diagnostics)})
 
 
 def grammar() -> str:

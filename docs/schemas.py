@@ -22,7 +22,7 @@ from metanorm.config import Config
 from metanorm.diagnostics.render.json import CheckReport
 from metanorm.json_document import Document
 
-# What is described, by the name of its page.
+# The types with a schema, by the name of its page.
 MODELS: Mapping[str, Any] = {
     "bench": Report,  # of the file that `metanorm bench --json` writes
     "bench-calls": CallReport,  # of that with `--calls`
@@ -40,10 +40,10 @@ MODELS: Mapping[str, Any] = {
 
 
 def pages() -> Mapping[str, Callable[[], str]]:
-    """Each page, and what writes it."""
+    """A function for the text of each page, by file."""
     return {f"docs/schemas/{name}.json": partial(schema_text, name) for name in MODELS}
 
 
 def schema_text(name: str) -> str:
-    """The schema, as its page has it."""
+    """The text of a schema."""
     return json.dumps(TypeAdapter(MODELS[name]).json_schema(), indent=2, ensure_ascii=False) + "\n"

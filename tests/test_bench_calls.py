@@ -41,7 +41,7 @@ EVERY = [phase.name for phase in PHASES]
 def test_every_part_of_a_call_runs_in_its_phases(name: str) -> None:
     """And the module, its function, others' layers and the equations compute the same."""
     found = case(name, one(name).program.name)
-    (other,) = peers(found.known, "cpu")
+    (other,) = peers(found.library_norm, "cpu")
     made = {name: make() for name, make in callees(found)}
     assert set(made) == {*DESCRIPTIONS, other.package.name} - {COMPILED, COMPILED_ON_KERNELS}
     assert list(made[KERNELS]) == [FORWARD, BOTH] and list(made[EMPTY]) == [FORWARD]

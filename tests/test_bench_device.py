@@ -64,9 +64,9 @@ def test_numbers_are_copied_and_indices_are_not() -> None:
         assert index is first.inputs[1] and groups == workload.groups
         assert len(other.leaves) == 1 and other.leaves[0] is x
     y = torch.empty(4, 5).t()
-    slopes = rotation.slopes(y)
-    assert len({s.data_ptr() for s in slopes}) == 3 and slopes[0].stride() == y.stride()
-    assert rotation.slopes(y) is slopes
+    grad_outputs = rotation.grad_outputs(y)
+    assert len({s.data_ptr() for s in grad_outputs}) == 3 and grad_outputs[0].stride() == y.stride()
+    assert rotation.grad_outputs(y) is grad_outputs
 
 
 def test_calls_go_through_the_turns() -> None:
@@ -95,17 +95,17 @@ def test_calls_go_through_the_turns() -> None:
 
 def test_a_layer_that_overwrites_a_gradient_gets_its_own() -> None:
     found = case("rms_norm")
-    slopes: list[torch.Tensor] = []
+    grad_outputs: list[torch.Tensor] = []
     for name, make in candidates(found, traced=False):
         if name == "plain torch":
             candidate = make()
             candidate.overwrites = True
             candidate.layer = lambda x: _Overwriting.apply(x)
-            (slope,) = found.rotation.slopes(candidate.forward().detach())
-            slopes.append(slope.clone())
+            (grad_output,) = found.rotation.grad_outputs(candidate.forward().detach())
+            grad_outputs.append(grad_output.clone())
             candidate.prepare("both")()()
-            assert torch.equal(slope, slopes[0])
-    assert slopes
+            assert torch.equal(grad_output, grad_outputs[0])
+    assert grad_outputs
 
 
 class _Overwriting(torch.autograd.Function):
@@ -114,8 +114,8 @@ class _Overwriting(torch.autograd.Function):
         return x * 2
 
     @staticmethod
-    def backward(ctx: object, slope: torch.Tensor) -> torch.Tensor:
-        return slope.zero_()
+    def backward(ctx: object, grad_output: torch.Tensor) -> torch.Tensor:
+        return grad_output.zero_()
 
 
 # ---- clocks and workloads

@@ -1,1 +1,1 @@
-"""How fast norms are, beside what their users would take instead."""
+"""Benchmarks of norms, beside the layers that users would take instead."""

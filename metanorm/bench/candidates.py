@@ -1,4 +1,4 @@
-"""What is timed: a norm on kernels and without, its peers, its equations, and those compiled."""
+"""The candidates of a benchmark: a norm on kernels and without, its peers, its equations."""
 
 from __future__ import annotations
 
@@ -32,71 +32,71 @@ Wrap = Callable[[nn.Module], Call]
 
 @dataclass
 class Candidate:
-    """A layer, and the inputs that take turns in it."""
+    """A layer to time, and the inputs that it gets in turn."""
 
     name: str
     layer: Call
     rotation: Rotation
     parameters: tuple[Tensor, ...]
-    traced: bool = False  # runs compiled code, of which single tensors cannot be watched
-    overwrites: bool = False  # writes to the gradient of its output
+    traced: bool = False  # by torch.compile; its single tensors cannot be measured
+    overwrites: bool = False  # modifies the gradient of its output in place
 
-    def forward(self, turn: CallInputs | None = None) -> Tensor:
-        """The first output, of the first turn where none is given."""
-        result = self.layer(*(turn or self.rotation.turns[0]).inputs)
-        first: Tensor = result if isinstance(result, Tensor) else result[0]
-        return first
+    def forward(self, inputs: CallInputs | None = None) -> Tensor:
+        """The first output, for these inputs or the first ones of the rotation."""
+        result = self.layer(*(inputs or self.rotation.turns[0]).inputs)
+        output: Tensor = result if isinstance(result, Tensor) else result[0]
+        return output
 
     @property
     def tensors(self) -> list[Tensor]:
-        """What is there before a call: inputs and parameters."""
+        """The tensors that exist before a call: inputs and parameters."""
         inputs = self.rotation.turns[0].inputs
         return [*(x for x in inputs if isinstance(x, Tensor)), *self.parameters]
 
     def prepare(self, phase: str) -> PrepareCall:
-        """What the clock runs for a phase: something that makes the call to be timed."""
-        slopes = self.rotation.slopes(self.forward().detach())
-        turns = cycle(zip(self.rotation.turns, slopes))
+        """A function that prepares a call of a phase, and returns the call to time."""
+        grad_outputs = self.rotation.grad_outputs(self.forward().detach())
+        calls = cycle(zip(self.rotation.turns, grad_outputs))
 
         def fresh() -> Callable[[], object]:
-            turn, slope = next(turns)
-            leaves = (*turn.leaves, *self.parameters)
+            inputs, grad_output = next(calls)
+            leaves = (*inputs.leaves, *self.parameters)
             if phase == "forward":
-                return lambda: self.forward(turn)
+                return lambda: self.forward(inputs)
             if self.overwrites:
-                slope = slope.clone()
+                grad_output = grad_output.clone()
             if phase == "both":
-                return lambda: _gradients(self.forward(turn), leaves, slope)
-            y = self.forward(turn)
-            return lambda: _gradients(y, leaves, slope)
+                return lambda: _gradients(self.forward(inputs), leaves, grad_output)
+            y = self.forward(inputs)
+            return lambda: _gradients(y, leaves, grad_output)
 
         return fresh
 
 
-def _gradients(y: Tensor, leaves: tuple[Tensor, ...], slope: Tensor) -> object:
-    return torch.autograd.grad(y, leaves, slope, allow_unused=True)
+def _gradients(output: Tensor, leaves: tuple[Tensor, ...], grad_output: Tensor) -> object:
+    return torch.autograd.grad(output, leaves, grad_output, allow_unused=True)
 
 
 @dataclass(frozen=True)
 class Case:
-    """A norm on a workload. `known` is the norm of the library that it equals."""
+    """A norm on a workload. `library_norm` is the norm of the library that it equals, or empty."""
 
     norm: CheckedNorm
     optimised: Program
     module: ModuleType
-    known: str
+    library_norm: str
     workload: Workload
     arguments: Mapping[str, Any]
     rotation: Rotation
     device: Device
 
     def layer(self, source: ModuleType) -> nn.Module:
-        """The norm of a module, with the parameters that it begins with."""
-        found: nn.Module = getattr(source, self.norm.program.name)(**self.arguments)
-        return found
+        """A new layer of the norm, from a module with its class."""
+        layer: nn.Module = getattr(source, self.norm.program.name)(**self.arguments)
+        return layer
 
     def candidate(self, name: str, layer: nn.Module, wrap: Wrap, **about: Any) -> Candidate:
-        """A layer on the device and with the inputs of this case."""
+        """A layer as a candidate, on the device and with the inputs of this case."""
         layer = layer.to(self.device.type)
         return Candidate(name, wrap(layer), self.rotation, tuple(layer.parameters()), **about)
 
@@ -105,13 +105,13 @@ CandidateFactories = Iterator[tuple[str, Callable[[], Candidate]]]
 
 
 def candidates(case: Case, traced: bool = True) -> CandidateFactories:
-    """What to time, by name; each is made by a call, which may fail for it alone."""
+    """All candidates by name. Each is created by a call, which may raise for it alone."""
     yield from our_candidates(case)
     yield from peer_candidates(case)
-    plain, dtype = module_of_equations(case.norm), case.workload.dtype
+    equations_module, dtype = module_of_equations(case.norm), case.workload.dtype
 
     def equations(name: str, wrap: Wrap, **about: Any) -> Candidate:
-        return case.candidate(name, case.layer(plain).to(dtype), wrap, **about)
+        return case.candidate(name, case.layer(equations_module).to(dtype), wrap, **about)
 
     yield "equations", lambda: equations("equations", _unwrapped)
     if traced:
@@ -119,30 +119,30 @@ def candidates(case: Case, traced: bool = True) -> CandidateFactories:
 
 
 def our_candidates(case: Case) -> CandidateFactories:
-    """The generated module on kernels, which raises `RanOnTorch` where none serve, and without."""
+    """The generated module on kernels and on plain torch. Kernels may raise `RanOnTorch`."""
 
-    def own(name: str, wrap: Wrap) -> Candidate:
+    def candidate_of_module(name: str, wrap: Wrap) -> Candidate:
         return case.candidate(name, case.layer(case.module).to(case.workload.dtype), wrap)
 
     def on_kernels() -> Candidate:
-        made = own(OURS, _unwrapped)
-        demand_kernels(case.optimised, case.module, case.device, made.forward)
-        return made
+        candidate = candidate_of_module(OURS, _unwrapped)
+        demand_kernels(case.optimised, case.module, case.device, candidate.forward)
+        return candidate
 
     yield OURS, on_kernels
-    yield ON_TORCH, lambda: own(ON_TORCH, _without_kernels)
+    yield ON_TORCH, lambda: candidate_of_module(ON_TORCH, _without_kernels)
 
 
 def peer_candidates(case: Case) -> CandidateFactories:
-    """The layers that equal the norm: of packages, and written by hand."""
+    """The layers that equal the norm, of packages or written by hand."""
 
-    def of_others(peer: Peer) -> Candidate:
+    def candidate_of_peer(peer: Peer) -> Candidate:
         layer = peer.layer(case.workload.shape, case.arguments)
         layer = layer.to(peer.dtype or case.workload.dtype)
         return case.candidate(peer.package.name, layer, _unwrapped, overwrites=peer.overwrites)
 
-    for peer in peers(case.known, case.device.type):
-        yield peer.package.name, partial(of_others, peer)
+    for peer in peers(case.library_norm, case.device.type):
+        yield peer.package.name, partial(candidate_of_peer, peer)
 
 
 def _unwrapped(layer: nn.Module) -> Call:
@@ -150,7 +150,7 @@ def _unwrapped(layer: nn.Module) -> Call:
 
 
 def _without_kernels(layer: nn.Module) -> Call:
-    """The layer on its torch target; what it computes backward follows from how it ran forward."""
+    """The layer on plain torch. The forward pass decides what the backward pass runs on."""
 
     def call(*inputs: Any) -> Any:
         with use("torch"):
@@ -160,7 +160,7 @@ def _without_kernels(layer: nn.Module) -> Call:
 
 
 def _compiled(layer: nn.Module) -> Call:
-    """Under `torch.compile`, as if nothing had been compiled before: there is a limit to that."""
+    """The layer under `torch.compile`, after a reset: the number of compilations is limited."""
     torch.compiler.reset()
     call: Call = torch.compile(layer)
     return call

@@ -1,4 +1,4 @@
-"""What is timed of specs: their norms, on every workload that fits them."""
+"""The cases of a benchmark: the norms of specs, on every workload that fits them."""
 
 from __future__ import annotations
 
@@ -25,24 +25,26 @@ def cases(
     roots: Sequence[str],
     only: str,
     device: Device,
-    among: Callable[[str], Iterable[Workload]] | None = None,
+    workloads_of: Callable[[str], Iterable[Workload]] | None = None,
     targets: Collection[str] = (ACTIVATION,),
 ) -> Iterator[Case]:
-    """One case for each norm and input; `only` inputs with this in their names.
+    """A case for each norm and workload whose name contains `only`.
 
-    Inputs are those of the device, or `among` what is given for the norm of the library that a norm
-    equals. `targets` are what norms are for.
+    Workloads are those of the device, or `workloads_of` the equal norm of the library. `targets`
+    selects norms for activations, gradients, ...
     """
-    known = norms_by_fingerprint(load_library())
+    library_norms = norms_by_fingerprint(load_library())
     for root in roots:
         module = module_from_files(files, module_name(root))
         for norm in checked.norms[root]:
             if norm.program.target not in targets:
                 continue
             optimised = optimize(norm.program)
-            equal = known.get(fingerprint(optimised), "")
-            inputs = device.workloads if among is None else among(equal)
-            for workload, built in workloads(norm.program, only, inputs):
-                rotation = Rotation(built, device.type, copy_count(workload.nbytes, device.cache))
-                arguments = built.arguments
-                yield Case(norm, optimised, module, equal, workload, arguments, rotation, device)
+            library_norm = library_norms.get(fingerprint(optimised), "")
+            choices = device.workloads if workloads_of is None else workloads_of(library_norm)
+            for workload, example in workloads(norm.program, only, choices):
+                rotation = Rotation(example, device.type, copy_count(workload.nbytes, device.cache))
+                arguments = example.arguments
+                yield Case(
+                    norm, optimised, module, library_norm, workload, arguments, rotation, device
+                )

@@ -1,4 +1,4 @@
-"""A benchmark as a picture: a group of bars for each norm and input."""
+"""Draws a benchmark: a group of bars for each norm and input."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from metanorm.bench.report import Report
 
-# Okabe and Ito's colours, which people with any colour vision tell apart.
+# The colours of Okabe and Ito, which are distinct for any colour vision.
 COLOURS = {
     "metanorm": "#0072b2",
     "plain torch": "#56b4e9",
@@ -30,11 +30,11 @@ def draw(report: Report, path: Path, phase: str = "both") -> None:
     axes = figure.subplots()
     thickness = 0.8 / len(COLOURS)
     for rank, (candidate, colour) in enumerate(COLOURS.items()):
-        known = [(i, e.median(candidate, phase), e.copy_seconds) for i, e in enumerate(entries)]
-        bars = [(i + rank * thickness, t / copy) for i, t, copy in known if t is not None]
+        times = [(i, e.median(candidate, phase), e.copy_seconds) for i, e in enumerate(entries)]
+        bars = [(i + rank * thickness, t / copy) for i, t, copy in times if t is not None]
         if bars:
-            places, lengths = zip(*bars)
-            axes.barh(places, lengths, thickness, color=colour, label=candidate)
+            positions, lengths = zip(*bars)
+            axes.barh(positions, lengths, thickness, color=colour, label=candidate)
     axes.set_yticks([i + 0.3 for i in range(len(entries))])
     axes.set_yticklabels([f"{e.norm}\n{e.workload}" for e in entries], fontsize="small")
     axes.invert_yaxis()

@@ -1,4 +1,4 @@
-"""Clocks: how long calls take that are made ready beforehand, on the CPU and on a GPU."""
+"""Clocks for prepared calls, on the CPU and on a GPU."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Protocol
 import torch
 
 PrepareCall = Callable[[], Callable[[], object]]
-MAX_CALLS = 256  # of one lap on a GPU, whose driver keeps about a thousand launches waiting
+MAX_CALLS = 256  # of a lap on a GPU, whose driver queues about a thousand launches
 
 
 @dataclass(frozen=True)
 class Lap:
-    """Seconds for a call, on average over a lap, or as a clock sums them up.
+    """Seconds of a call, averaged over the calls of a lap.
 
-    `host` is when the host could go on, where that is not when the work was done.
+    `host` is the time until the host could continue, on devices that work asynchronously.
     """
 
     seconds: float
@@ -26,31 +26,31 @@ class Lap:
 
 
 class Clock(Protocol):
-    """What times laps of several calls."""
+    """Times laps, which consist of several calls."""
 
     def calls(self, seconds: float) -> int:
-        """How many calls make a lap, if one takes so long."""
+        """The number of calls of a lap, if a call takes so many seconds."""
         ...
 
     def lap(self, prepare: PrepareCall, calls: int) -> Lap:
-        """Make so many calls ready, untimed, and time them."""
+        """Prepare so many calls, untimed, and time them."""
         ...
 
 
 @dataclass(frozen=True)
 class CpuClock:
-    """Each call is made ready just before it is timed, so that memory is as one call leaves it."""
+    """Prepares each call just before it is timed, so that memory is as one call leaves it."""
 
     now: Callable[[], float] = time.perf_counter
     shortest: float = 2e-3  # seconds of a lap
     average: Callable[[Sequence[float]], float] = statistics.fmean  # of the calls of a lap
 
     def calls(self, seconds: float) -> int:
-        """As many as fill the shortest lap."""
+        """The number of calls that fill the shortest lap."""
         return max(1, round(self.shortest / max(seconds, 1e-9)))
 
     def lap(self, prepare: PrepareCall, calls: int) -> Lap:
-        """Time one after the other."""
+        """Time each call alone."""
         return Lap(self.average([self._once(prepare) for _ in range(calls)]))
 
     def _once(self, prepare: PrepareCall) -> float:
@@ -61,35 +61,35 @@ class CpuClock:
 
 
 class CudaClock:
-    """Events before and behind calls that are launched without a pause, as a network does.
+    """Records events before and after calls that are launched without a pause, as in a network.
 
-    Where the GPU is quicker than the host can launch, that is the time of the host. What is in the
-    cache is driven out before a lap; meanwhile the host gets ahead by a call or two.
+    If the GPU is faster than the host can launch, this is the time of the host. The cache is
+    flushed before a lap; meanwhile the host gets ahead by a call or two.
     """
 
-    shortest = 5e-3  # seconds of a lap, beside which the first launch hardly counts
+    shortest = 5e-3  # seconds of a lap, much longer than the first launch
 
     def __init__(self, cache: int) -> None:
         self._evicting = torch.empty(2 * cache, dtype=torch.uint8, device="cuda")
 
     def calls(self, seconds: float) -> int:
-        """As many as fill the shortest lap, and not more than inputs can take turns for."""
+        """The number of calls that fill the shortest lap, `MAX_CALLS` at most."""
         return min(MAX_CALLS, max(1, round(self.shortest / max(seconds, 1e-9))))
 
     def lap(self, prepare: PrepareCall, calls: int) -> Lap:
-        """Time all of them together."""
-        ready = [prepare() for _ in range(calls)]
-        first, last = _timing_event(), _timing_event()
+        """Time all calls together."""
+        calls_to_time = [prepare() for _ in range(calls)]
+        start_event, end_event = _timing_event(), _timing_event()
         torch.cuda.synchronize()
         self._evicting.zero_()
-        first.record()
+        start_event.record()
         start = time.perf_counter()
-        for call in ready:
+        for call in calls_to_time:
             call()
         host = time.perf_counter() - start
-        last.record()
-        last.synchronize()
-        return Lap(first.elapsed_time(last) / 1e3 / calls, host / calls)
+        end_event.record()
+        end_event.synchronize()
+        return Lap(start_event.elapsed_time(end_event) / 1e3 / calls, host / calls)
 
 
 def _timing_event() -> torch.cuda.Event:

@@ -1,4 +1,4 @@
-"""What norms are timed on: a CPU or a GPU, each with its kernels, its clock, its workloads."""
+"""The devices of a benchmark: a CPU or a GPU, with its kernels, clock and workloads."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from metanorm.targets.registry import target_for_device
 
 @dataclass(frozen=True)
 class Device:
-    """A type of device as torch calls it. `cache` is what inputs that take turns have to outgrow,
-    in bytes; 0 where there is one input and no turns."""
+    """A device type of torch. `cache` is the size in bytes that inputs in rotation have to exceed;
+    0 if there is one input and no rotation."""
 
     type: str
     kernels: Choice  # as `runtime.use` calls them
@@ -28,12 +28,12 @@ class Device:
 
 
 def cpu_device() -> Device:
-    """The CPU, where an input that fits the cache may stay there, as it would in a network."""
+    """The CPU. An input that fits the cache may stay there, as it would in a network."""
     return Device("cpu", target_for_device("cpu").name, CpuClock(), 0, peak_bytes, WORKLOADS)
 
 
 def cuda_device() -> Device:
-    """The GPU that torch takes when it is not told which."""
+    """The default GPU of torch."""
     cache = torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
     kernels, workloads = target_for_device("cuda").name, (*WORKLOADS, *GPU_WORKLOADS)
     return Device("cuda", kernels, CudaClock(cache), cache, peak_bytes_on_gpu, workloads)

@@ -1,6 +1,6 @@
-"""A norm as its equations stand: what people write by hand, and what they pay for it.
+"""The equations of a norm without optimisation, as people would write them by hand.
 
-The program is printed before the passes that make it fast, and its statistics are torch's own.
+The module is printed before the passes that make it fast, and uses the statistics of torch.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from metanorm.targets.torch.module_from_ir import CompiledNorm
 
 
 def module_of_equations(norm: CheckedNorm) -> ModuleType:
-    """A module with the class of this norm, without any optimisation."""
-    plain = program_at(norm.program, "split")  # the last pass before those that make it fast
-    compiled = CompiledNorm(norm.equations, norm.program, plain)
+    """A module with the class of this norm, without optimisation."""
+    unoptimised = program_at(norm.program, "split")  # the last pass before those that make it fast
+    compiled = CompiledNorm(norm.equations, norm.program, unoptimised)
     files = module_files("equations", "equations", [compiled], "", Options(target="torch"))
     module = module_from_files(files, "equations")
     module.__dict__["runtime"] = _ByHand("runtime")
@@ -31,7 +31,7 @@ def module_of_equations(norm: CheckedNorm) -> ModuleType:
 
 
 class _ByHand(ModuleType):
-    """The runtime, with the statistics that people write."""
+    """The runtime, with plain `mean` and `var` of torch as statistics."""
 
     def __getattr__(self, name: str) -> object:
         return getattr(runtime, name)

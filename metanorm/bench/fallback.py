@@ -1,4 +1,4 @@
-"""Whether a norm runs on its kernels: plain torch is not to be timed in their name."""
+"""Checks that a norm runs on its kernels, so that plain torch is not timed instead."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RAN_ON_TORCH = "ran on torch"
 
 
 class RanOnTorch(Exception):
-    """A call that no kernels serve; the message says why."""
+    """No kernels serve a call; the message says why."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"{RAN_ON_TORCH}: {reason}")
@@ -25,10 +25,10 @@ class RanOnTorch(Exception):
 def demand_kernels(
     optimised: Program, module: ModuleType, device: Device, call: Callable[[], object]
 ) -> None:
-    """Raise `RanOnTorch` where a norm has no kernels for a device, or none that serve the call."""
-    state = execution_status(optimised, device.type)
-    if state != "kernels":
-        raise RanOnTorch(state.removeprefix("torch: "))
+    """Raise `RanOnTorch` if a norm has no kernels for a device, or none that serve the call."""
+    execution = execution_status(optimised, device.type)
+    if execution != "kernels":
+        raise RanOnTorch(execution.removeprefix("torch: "))
     if not has_kernels(module, device.type):
         raise RanOnTorch("the module was compiled without kernels")
     try:
@@ -36,11 +36,11 @@ def demand_kernels(
             call()
     except RuntimeError as error:
         _, refused, reason = str(error).partition(": the call ")
-        if not refused:  # a mistake of the call itself, which is no matter of kernels
+        if not refused:  # an error of the call itself
             raise
         raise RanOnTorch(f"the call {reason}") from error
 
 
 def one_line_reason(error: Exception) -> str:
-    """Why something could not be timed, in a line."""
+    """The first line of an error, or its type."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,4 +1,4 @@
-"""Norms of the library that ships with metanorm, compiled to be timed."""
+"""Compiles norms of the library for benchmarks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from metanorm.workspace import load_library
 
 @dataclass(frozen=True)
 class CompiledSpecs:
-    """Specs that were compiled: what the front end made of them, and the text of each file."""
+    """Compiled specs: their checked norms, and the text of each generated file."""
 
     checked: Checked
     files: Mapping[str, str]
@@ -29,7 +29,7 @@ class CompiledSpecs:
 
 
 def library_specs_of(norms: Collection[str], options: Options) -> CompiledSpecs:
-    """The specs of the library that have one of these norms in them."""
+    """The specs of the library that contain one of these norms, compiled."""
     library = load_library()
     checked = frontend.check(library.sources, library.roots)
     roots = [r for r in library.roots if any(n.program.name in norms for n in checked.norms[r])]
@@ -38,7 +38,7 @@ def library_specs_of(norms: Collection[str], options: Options) -> CompiledSpecs:
 
 @dataclass(frozen=True)
 class LibraryNorm:
-    """A norm of the library: its program, the module that has it, and its class."""
+    """A norm of the library: its program, its module, and its class."""
 
     optimised: Program
     module: ModuleType
@@ -46,13 +46,15 @@ class LibraryNorm:
 
 
 def library_norms(norms: Collection[str], options: Options) -> dict[str, LibraryNorm]:
-    """These norms by name, ready to be made."""
+    """These norms by name."""
     specs = library_specs_of(norms, options)
-    found: dict[str, LibraryNorm] = {}
+    norms_by_name: dict[str, LibraryNorm] = {}
     for root in specs.roots:
         module = module_from_files(specs.files, module_name(root))
         for norm in specs.checked.norms[root]:
             name = norm.program.name
             if name in norms:
-                found[name] = LibraryNorm(optimize(norm.program), module, getattr(module, name))
-    return found
+                norms_by_name[name] = LibraryNorm(
+                    optimize(norm.program), module, getattr(module, name)
+                )
+    return norms_by_name

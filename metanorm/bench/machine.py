@@ -1,4 +1,4 @@
-"""Where times were taken: processor, GPU, and versions of what runs there."""
+"""Describes the machine of a benchmark: processor, GPU, and versions of software."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ UNKNOWN = "unknown"
 
 
 def machine(device: str) -> Machine:
-    """This one, and its GPU where that is what runs."""
-    own = Machine(
+    """This machine, with its GPU if the device is one."""
+    cpu_machine = Machine(
         processor=_processor(),
         threads=torch.get_num_threads(),
         torch=torch.__version__,
         metanorm=__version__,
     )
     if device == "cpu":
-        return own
-    return own.model_copy(
+        return cpu_machine
+    return cpu_machine.model_copy(
         update={
             "gpu": torch.cuda.get_device_name(),
             "driver": driver(),
@@ -35,16 +35,16 @@ def machine(device: str) -> Machine:
 
 
 def driver() -> str:
-    """The version of NVIDIA's driver, as its own command tells it."""
+    """The version of NVIDIA's driver, by `nvidia-smi`."""
     try:
-        told = subprocess.run(DRIVER, capture_output=True, text=True, timeout=30, check=True)
+        process = subprocess.run(DRIVER, capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):
         return UNKNOWN
-    return next(iter(told.stdout.split()), UNKNOWN)
+    return next(iter(process.stdout.split()), UNKNOWN)
 
 
 def _processor() -> str:
-    """What Linux calls the processor; elsewhere, what Python knows of it."""
+    """The name of the processor by Linux, or else by Python."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

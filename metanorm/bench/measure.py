@@ -1,4 +1,4 @@
-"""Norms on workloads: times and memory of every candidate."""
+"""Measures time and memory of every candidate, for norms on workloads."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COPY_CANDIDATE = "copy"
 
 @dataclass(frozen=True)
 class Plan:
-    """How to measure: `only` inputs with this in their names, and `traced` candidates or not."""
+    """How to measure: workloads whose name contains `only`, with or without `traced` candidates."""
 
     rounds: int = 15
     only: str = ""
@@ -35,7 +35,7 @@ class Plan:
 def measure_files(
     checked: Checked, files: Mapping[str, str], roots: Sequence[str], plan: Plan, device: Device
 ) -> Iterator[Entry]:
-    """Every norm for activations of these specs, on every workload that fits it."""
+    """Measure each norm for activations of these specs, on every workload that fits it."""
     if plan.threads is not None:
         torch.set_num_threads(plan.threads)
     for case in cases(checked, files, roots, plan.only, device):
@@ -43,49 +43,54 @@ def measure_files(
 
 
 def measure_case(case: Case, plan: Plan) -> Entry:
-    """All candidates of one case, side by side."""
+    """Measure all candidates of a case, side by side."""
     clock = case.device.clock
-    able, left_out = [], []
+    working, left_out = [], []
     for name, make in candidates(case, plan.traced):
         try:
             candidate = make()
             for phase in PHASES:
                 clock.lap(candidate.prepare(phase), 1)
-            able.append(candidate)
-        except Exception as error:  # whatever a layer cannot do is a line of the report
+            working.append(candidate)
+        except Exception as error:  # any failure of a candidate is a line of the report
             left_out.append(f"{name}: {one_line_reason(error)}")
-    copy, found, measurements = _copy_call(case.rotation), [], []
+    copy, copy_times, measurements = _copy_call(case.rotation), [], []
     for phase in PHASES:
-        runs: dict[str, PrepareCall] = {c.name: c.prepare(phase) for c in able}
-        timings = time_in_turns({**runs, COPY_CANDIDATE: copy}, plan.rounds, clock)
-        found.append(timings.pop(COPY_CANDIDATE).median)
+        prepare_by_name: dict[str, PrepareCall] = {c.name: c.prepare(phase) for c in working}
+        timings = time_in_turns({**prepare_by_name, COPY_CANDIDATE: copy}, plan.rounds, clock)
+        copy_times.append(timings.pop(COPY_CANDIDATE).median)
         measurements += [
             Measurement(
-                candidate=name, phase=phase, median=t.median, low=t.low, high=t.high, host=t.host
+                candidate=name,
+                phase=phase,
+                median=timing.median,
+                low=timing.low,
+                high=timing.high,
+                host=timing.host,
             )
-            for name, t in timings.items()
+            for name, timing in timings.items()
         ]
     return Entry(
         norm=case.norm.program.name,
         workload=case.workload.name,
         nbytes=case.workload.nbytes,
-        copy_seconds=median(found),
+        copy_seconds=median(copy_times),
         measurements=tuple(measurements),
-        footprints=tuple(_footprint(c, case.device) for c in able if not c.traced),
+        footprints=tuple(_footprint(c, case.device) for c in working if not c.traced),
         left_out=tuple(left_out),
     )
 
 
 def _copy_call(rotation: Rotation) -> PrepareCall:
-    """The unit: the input, copied to where the last copy was."""
+    """The unit of times: copies of the input into the same memory."""
     sources = rotation.sources()
     target = torch.empty_like(next(sources))
 
-    def fresh() -> Callable[[], object]:
+    def prepare() -> Callable[[], object]:
         source = next(sources)
         return lambda: target.copy_(source)
 
-    return fresh
+    return prepare
 
 
 def _footprint(candidate: Candidate, device: Device) -> Footprint:

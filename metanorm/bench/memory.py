@@ -1,4 +1,4 @@
-"""How much memory a call takes, counted tensor by tensor, or on a GPU by torch's allocator."""
+"""The memory of a call: counted by tensor on the CPU, by the allocator of torch on a GPU."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, INT_MAX = -1, -3, 2**31 - 1  # of glibc's ma
 
 
 def keep_freed_memory() -> bool:
-    """Have the allocator keep what is freed, so that no candidate pays for fresh pages.
+    """Let the allocator keep freed memory, so that no candidate pays for fresh pages.
 
-    Gives back whether it could be asked; that is so with glibc alone.
+    Returns whether that worked, which needs glibc.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -27,37 +27,37 @@ def keep_freed_memory() -> bool:
 
 
 class _PeakMemory(TorchDispatchMode):
-    """Notes every storage that is made, and the most bytes that were alive at once."""
+    """Records all storages that are allocated, and the largest total size that was alive."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.alive: dict[int, tuple[StorageWeakRef, int]] = {}
-        self.most = 0
+        self.peak = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        known = {a.untyped_storage()._cdata for a in args if isinstance(a, Tensor)}
+        input_storages = {a.untyped_storage()._cdata for a in args if isinstance(a, Tensor)}
         for output in result if isinstance(result, tuple) else (result,):
             if isinstance(output, Tensor):
                 storage = output.untyped_storage()
-                if storage._cdata not in known:
-                    kept = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
-                    self.alive.setdefault(storage._cdata, (kept, storage.nbytes()))
-        self.alive = {key: kept for key, kept in self.alive.items() if not kept[0].expired()}  # type: ignore[no-untyped-call]
-        self.most = max(self.most, sum(size for _, size in self.alive.values()))
+                if storage._cdata not in input_storages:
+                    reference = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
+                    self.alive.setdefault(storage._cdata, (reference, storage.nbytes()))
+        self.alive = {key: ref for key, ref in self.alive.items() if not ref[0].expired()}  # type: ignore[no-untyped-call]
+        self.peak = max(self.peak, sum(size for _, size in self.alive.values()))
         return result
 
 
 def peak_bytes(call: Callable[[], object]) -> int:
-    """The most bytes of tensors that a call makes and has alive at once."""
-    watch = _PeakMemory()
-    with watch:
+    """The peak size in bytes of tensors that a call allocates."""
+    peak_memory = _PeakMemory()
+    with peak_memory:
         call()
-    return watch.most
+    return peak_memory.peak
 
 
 def peak_bytes_on_gpu(call: Callable[[], object]) -> int:
-    """The most bytes that a call allocates on the GPU, beyond what was there before it."""
+    """The peak size in bytes that a call allocates on the GPU."""
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
@@ -67,17 +67,17 @@ def peak_bytes_on_gpu(call: Callable[[], object]) -> int:
 
 
 def saved_bytes(call: Callable[[], object], inputs: list[Tensor]) -> int:
-    """The bytes that a call keeps for the backward pass, beyond its inputs."""
-    own = {x.untyped_storage()._cdata for x in inputs}
-    kept: dict[int, int] = {}
+    """The bytes that a call saves for the backward pass, without its inputs."""
+    input_storages = {x.untyped_storage()._cdata for x in inputs}
+    saved: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage._cdata not in own:
-            kept[storage._cdata] = storage.nbytes()
+        if storage._cdata not in input_storages:
+            saved[storage._cdata] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         result = call()
     del result
-    return sum(kept.values())
+    return sum(saved.values())

@@ -72,14 +72,14 @@ class Entry(Model):
     footprints: tuple[Footprint, ...]
     left_out: tuple[str, ...] = ()
 
-    def found(self, candidate: str, phase: str) -> Measurement | None:
+    def measurement(self, candidate: str, phase: str) -> Measurement | None:
         """A measurement, or `None` where there is none."""
         named = (m for m in self.measurements if (m.candidate, m.phase) == (candidate, phase))
         return next(named, None)
 
     def median(self, candidate: str, phase: str) -> float | None:
         """Seconds, or `None` where that was not measured."""
-        found = self.found(candidate, phase)
+        found = self.measurement(candidate, phase)
         return None if found is None else found.median
 
     @property

@@ -1,4 +1,4 @@
-"""Inputs that take turns, so that no call finds in the cache what the one before it has left."""
+"""Inputs in rotation, so that no call finds its input in the cache after the call before."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from metanorm.bench.clock import MAX_CALLS
 from metanorm.verify.cases import Example
 from metanorm.verify.layouts import to_device
 
-OutputLayout = tuple[torch.Size, torch.dtype, tuple[int, ...]]  # strides, too
+OutputLayout = tuple[torch.Size, torch.dtype, tuple[int, ...]]  # shape, dtype, strides
 
 
 @dataclass(frozen=True)
 class CallInputs:
-    """The arguments of one call, and those of them that get a gradient."""
+    """The arguments of a call, and those of them that get a gradient."""
 
     inputs: tuple[Any, ...]
     leaves: tuple[Tensor, ...]
 
 
 def copy_count(nbytes: int, cache: int) -> int:
-    """How many inputs of a size take turns: together they are twice as large as the cache.
+    """The number of inputs in rotation: together they are twice as large as the cache.
 
-    Of small ones there are as many as a lap has calls, and the clock empties the cache before it.
-    One is enough where nothing has to be driven out.
+    Of small inputs there are as many as a lap has calls, since the clock flushes the cache before
+    each lap. One suffices if `cache` is 0.
     """
     if not cache:
         return 1
@@ -39,36 +39,38 @@ def copy_count(nbytes: int, cache: int) -> int:
 class Rotation:
     """Copies of the arguments of a call on a device, and a gradient of the output for each.
 
-    Only numbers that a norm computes with are copied. Indices and masks stay the same tensors, as
-    a batch of graphs is for all layers of a network.
+    Only floating-point tensors are copied. Indices and masks are shared, as all layers of a network
+    share those of a batch of graphs.
     """
 
-    def __init__(self, built: Example, device: str, count: int = 1) -> None:
-        same = {n: None if x is None else to_device(x, device) for n, x in built.inputs.items()}
-        self.turns = [_call_inputs(same, built.groups, first=not n) for n in range(count)]
-        self._slopes: dict[OutputLayout, list[Tensor]] = {}
+    def __init__(self, example: Example, device: str, count: int = 1) -> None:
+        originals = {
+            n: None if x is None else to_device(x, device) for n, x in example.inputs.items()
+        }
+        self.turns = [_call_inputs(originals, example.groups, is_first=not n) for n in range(count)]
+        self._grad_outputs: dict[OutputLayout, list[Tensor]] = {}
 
-    def slopes(self, like: Tensor) -> list[Tensor]:
-        """Random numbers that lie as an output does, for each turn."""
+    def grad_outputs(self, like: Tensor) -> list[Tensor]:
+        """A random gradient for each turn, with the layout of an output."""
         key = (like.shape, like.dtype, like.stride())
-        if key not in self._slopes:
-            self._slopes[key] = [torch.randn_like(like) for _ in self.turns]
-        return self._slopes[key]
+        if key not in self._grad_outputs:
+            self._grad_outputs[key] = [torch.randn_like(like) for _ in self.turns]
+        return self._grad_outputs[key]
 
     def sources(self) -> Iterator[Tensor]:
-        """The first input of each turn, again and again: what a copy is timed with."""
+        """The first inputs of all turns, cyclically, to time copies."""
         return cycle([turn.inputs[0].detach() for turn in self.turns])
 
 
 def _call_inputs(
-    same: Mapping[str, Tensor | None], groups: Mapping[str, int], first: bool
+    originals: Mapping[str, Tensor | None], groups: Mapping[str, int], is_first: bool
 ) -> CallInputs:
-    """The arguments in their order: each index is followed by its number of groups."""
+    """The arguments of a call in order. Each index is followed by its number of groups."""
     inputs: list[Any] = []
     leaves: list[Tensor] = []
-    for name, x in same.items():
+    for name, x in originals.items():
         if x is not None and x.is_floating_point():
-            x = (x if first else _copy_of(x)).requires_grad_()
+            x = (x if is_first else _copy_of(x)).requires_grad_()
             leaves.append(x)
         inputs.append(x)
         if name in groups:
@@ -77,5 +79,5 @@ def _call_inputs(
 
 
 def _copy_of(x: Tensor) -> Tensor:
-    """The same numbers in the same layout, elsewhere."""
+    """A copy with the same layout."""
     return torch.empty_like(x).copy_(x.detach())

@@ -1,4 +1,4 @@
-"""A benchmark in a few lines: how fast norms are beside each other candidate, and the copy."""
+"""The summary of a benchmark: the speed of norms relative to other candidates and the copy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from statistics import geometric_mean
 
 from metanorm.bench.report import OURS, PHASES, Entry, Report
 
-# Sizes in bytes that are told apart, on the CPU and on a GPU: from, below, and how they are called.
+# Ranges of sizes in bytes by description: from, and below.
 SizeRanges = Mapping[str, tuple[float, float]]
 CPU_SIZES: SizeRanges = {
     "inputs of 1 MB and more": (10**6, float("inf")),
@@ -22,8 +22,8 @@ GPU_SIZES: SizeRanges = {
 
 
 def summary(report: Report) -> Iterator[str]:
-    """By size of the input the geometric mean of all ratios, and the one that is least in our
-    favour: for both directions together, and on a GPU also for each, and beside the copy."""
+    """For each range of sizes, the geometric mean of all ratios and the worst one: for both
+    directions together, and on a GPU also for each direction, and beside the copy."""
     if not report.machine.gpu:
         yield from _speedup_lines(report, "both", CPU_SIZES, "")
         return
@@ -40,30 +40,30 @@ def _speedup_lines(report: Report, phase: str, sizes: SizeRanges, title: str) ->
             ours, theirs = entry.median(OURS, phase), entry.median(other, phase)
             return theirs / ours if ours and theirs else None
 
-        for size, found in _by_size(report, sizes, ratio):
-            worst = min(found, key=lambda name: found[name])
+        for size, ratios in _by_size(report, sizes, ratio):
+            worst = min(ratios, key=lambda name: ratios[name])
             yield (
-                f"{title}{geometric_mean(found.values()):.2f} times as fast as {other} "
-                f"({len(found)} {size}), at least {found[worst]:.2f} times ({worst})"
+                f"{title}{geometric_mean(ratios.values()):.2f} times as fast as {other} "
+                f"({len(ratios)} {size}), at least {ratios[worst]:.2f} times ({worst})"
             )
 
 
 def _bandwidth_lines(report: Report, phase: str) -> Iterator[str]:
-    for size, found in _by_size(report, GPU_SIZES, lambda entry: entry.share(OURS, phase)):
-        worst = min(found, key=lambda name: found[name])
+    for size, shares in _by_size(report, GPU_SIZES, lambda entry: entry.share(OURS, phase)):
+        worst = min(shares, key=lambda name: shares[name])
         yield (
-            f"{phase}: {geometric_mean(found.values()):.0%} of the bandwidth of the copy "
-            f"({len(found)} {size}), at least {found[worst]:.0%} ({worst})"
+            f"{phase}: {geometric_mean(shares.values()):.0%} of the bandwidth of the copy "
+            f"({len(shares)} {size}), at least {shares[worst]:.0%} ({worst})"
         )
 
 
 def _by_size(
     report: Report, sizes: SizeRanges, figure: Callable[[Entry], float | None]
 ) -> Iterator[tuple[str, dict[str, float]]]:
-    """A figure of each entry by its name, for every size that has some."""
-    for size, (least, below) in sizes.items():
-        within = [entry for entry in report.entries if least <= entry.nbytes < below]
-        named = {f"{entry.norm}, {entry.workload}": figure(entry) for entry in within}
-        found = {name: value for name, value in named.items() if value is not None}
-        if found:
-            yield size, found
+    """A figure of each entry by name, for every range of sizes that has entries."""
+    for size, (lower, upper) in sizes.items():
+        within = [entry for entry in report.entries if lower <= entry.nbytes < upper]
+        figure_by_name = {f"{entry.norm}, {entry.workload}": figure(entry) for entry in within}
+        figures = {name: value for name, value in figure_by_name.items() if value is not None}
+        if figures:
+            yield size, figures

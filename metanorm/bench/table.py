@@ -1,4 +1,4 @@
-"""Results of a benchmark as a table."""
+"""The table of a benchmark."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ LEFT_OUT = "left out"
 
 
 def table_of(report: Report) -> Table:
-    """One row for each candidate: times and bytes in copies of the input, whose own row has the
-    time and the bandwidth.
+    """A row for each candidate: times and bytes in units of the copy of the input. The row of the
+    copy has seconds and bandwidth.
 
-    On a GPU also the share of the bandwidth of the copy, and what the host takes for a call in both
-    directions. Those that could not run have a row, too; why is told by `left_out`.
+    On a GPU also the share of the bandwidth of the copy, and the time of the host for both
+    directions. Candidates that could not run have a row; `left_out` says why.
     """
     on_gpu = bool(report.machine.gpu)
     columns = ("candidate", *PHASES, *(["host"] if on_gpu else []), "peak", "saved")
@@ -40,23 +40,23 @@ def table_of(report: Report) -> Table:
 
 
 def _time_cell(entry: Entry, candidate: str, phase: str, shares: bool) -> str:
-    """In copies, `1.05`; on a GPU with the share of the bandwidth, `1.05 (95%)`."""
+    """`1.05` copies, or on a GPU with the share of the bandwidth, `1.05 (95%)`."""
     seconds, share = entry.median(candidate, phase), entry.share(candidate, phase)
     if seconds is None or share is None:
         return ""
-    shown = f"{seconds / entry.copy_seconds:.3g}"
-    return f"{shown} ({share:.0%})" if shares else shown
+    copies = f"{seconds / entry.copy_seconds:.3g}"
+    return f"{copies} ({share:.0%})" if shares else copies
 
 
 def _host(entry: Entry, candidate: str) -> str:
-    found = entry.found(candidate, "both")
-    return "" if found is None or found.host is None else _time(found.host)
+    measurement = entry.measurement(candidate, "both")
+    return "" if measurement is None or measurement.host is None else _time(measurement.host)
 
 
 def _bytes(entry: Entry, candidate: str) -> tuple[str, str]:
-    for found in entry.footprints:
-        if found.candidate == candidate:
-            return f"{found.peak / entry.nbytes:.2f}", f"{found.saved / entry.nbytes:.2f}"
+    for footprint in entry.footprints:
+        if footprint.candidate == candidate:
+            return f"{footprint.peak / entry.nbytes:.2f}", f"{footprint.saved / entry.nbytes:.2f}"
     return "", ""
 
 

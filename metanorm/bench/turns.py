@@ -1,7 +1,7 @@
-"""Timing, side by side.
+"""Times candidates side by side.
 
-Machines are shared and their clocks wander, so only ratios inside one run count: in every round
-all candidates run once, in an order that is drawn anew.
+Machines are shared and their clocks vary, so that only ratios inside one run count: in every round
+all candidates run once, in random order.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from metanorm.bench.report import Ratio
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds for one call: the median over the rounds, the quarter points, and the host's share
-    where the work is done elsewhere."""
+    """Seconds of a call: median and quartiles over the rounds, and the time of the host if the
+    device works asynchronously."""
 
     median: float
     low: float
@@ -33,9 +33,9 @@ Key = TypeVar("Key", bound=Hashable)
 def time_in_turns(
     candidates: Mapping[Key, PrepareCall], rounds: int, clock: Clock, seed: int = 0
 ) -> dict[Key, Timing]:
-    """Time candidates side by side. Each makes, untimed, a call ready; then that is timed."""
+    """Time candidates side by side. Preparing a call is not timed."""
     laps = laps_in_turns(candidates, rounds, clock, seed)
-    return {name: timing_of_laps(found) for name, found in laps.items()}
+    return {name: timing_of_laps(candidate_laps) for name, candidate_laps in laps.items()}
 
 
 def laps_in_turns(
@@ -52,25 +52,25 @@ def laps_in_turns(
     return laps
 
 
-def ratio_of_laps(of: Sequence[Lap], to: Sequence[Lap]) -> Ratio:
-    """How many times as long a candidate takes as another one, from laps of the same rounds.
+def ratio_of_laps(laps: Sequence[Lap], base_laps: Sequence[Lap]) -> Ratio:
+    """The ratio of the times of two candidates, from laps of the same rounds.
 
-    A round is short, so that a machine hardly changes meanwhile: the median of its ratios is
-    cleaner than the ratio of two medians.
+    A machine hardly changes during a round, so the median of ratios is less noisy than the ratio
+    of medians.
     """
-    low, median, high = _quartiles([a.seconds / b.seconds for a, b in zip(of, to)])
+    low, median, high = _quartiles([a.seconds / b.seconds for a, b in zip(laps, base_laps)])
     return Ratio(median=median, low=low, high=high)
 
 
 def timing_of_laps(laps: Sequence[Lap]) -> Timing:
-    """What laps of one candidate come to."""
+    """The timing of the laps of a candidate."""
     hosts = [lap.host for lap in laps if lap.host is not None]
     low, median, high = _quartiles([lap.seconds for lap in laps])
     return Timing(median, low, high, statistics.median(hosts) if hosts else None)
 
 
 def _quartiles(values: Sequence[float]) -> tuple[float, float, float]:
-    """The quarter points of one or more numbers."""
+    """The quartiles of one or more numbers."""
     if len(values) == 1:
         return values[0], values[0], values[0]
     low, median, high = statistics.quantiles(values, n=4, method="inclusive")
@@ -78,6 +78,6 @@ def _quartiles(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def _calls_of_a_lap(prepare: PrepareCall, clock: Clock) -> int:
-    """Warm up, and find how many calls make a lap."""
+    """Warm up, and return the number of calls of a lap."""
     clock.lap(prepare, 1)
     return clock.calls(min(clock.lap(prepare, 1).seconds for _ in range(3)))

@@ -1,4 +1,4 @@
-"""What a norm is timed on: shapes of the first input, fitted to the axes of any norm."""
+"""Workloads: shapes of the first input, matched to the axes of a norm."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ from metanorm.verify.cases import Example, Setting, make_example
 
 @dataclass(frozen=True)
 class Workload:
-    """A shape of the first input; where `groups` is set, its first axis holds so many graphs.
+    """A shape of the first input. With `groups`, its first axis has the nodes of so many graphs.
 
-    `edges` is how many edges there are between nodes, and `numbers` are arguments of the
-    constructor by name, such as the width of a window or the number of classes, in place of those
-    that are chosen by shape.
+    `edges` is the number of edges between nodes. `numbers` are arguments of the constructor by
+    name, such as the width of a window or the number of classes, which replace defaults.
     """
 
     shape: tuple[int, ...]
@@ -33,7 +32,7 @@ class Workload:
 
     @property
     def name(self) -> str:
-        """Such as `32x64x56x56 channels last`, or `8x32x64x64 width=31`."""
+        """The name, such as `32x64x56x56 channels last`, or `8x32x64x64 width=31`."""
         words = ["x".join(map(str, self.shape))]
         if self.groups is not None:
             words.append(f"in {self.groups}")
@@ -52,8 +51,7 @@ class Workload:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-# From 4 KB to several times the largest cache: images, sequences, rows of features, and batches of
-# graphs.
+# Images, sequences, rows of features and batches of graphs, from 4 KB to several times the cache.
 WORKLOADS = (
     Workload((128, 64, 56, 56)),
     Workload((32, 64, 56, 56)),
@@ -72,7 +70,7 @@ WORKLOADS = (
     Workload((512, 64), groups=16),
 )
 
-# What a GPU takes long enough for: several times its cache, and 64 MB at least.
+# Workloads that are large for a GPU: several times its cache, and at least 64 MB.
 GPU_WORKLOADS = (
     Workload((256, 64, 56, 56)),
     Workload((256, 512, 14, 14)),
@@ -91,68 +89,76 @@ GPU_WORKLOADS = (
 
 
 def workloads(
-    program: Program, only: str = "", among: Iterable[Workload] = WORKLOADS
+    program: Program, only: str = "", choices: Iterable[Workload] = WORKLOADS
 ) -> Iterator[tuple[Workload, Example]]:
-    """Every workload that fits the axes of a norm, with its arguments and inputs."""
-    for workload in among:
-        lengths = fitted_lengths(workload, program)
-        if lengths is not None and only in workload.name:
-            yield workload, _example(program, workload, lengths)
+    """Every workload that fits the axes of a norm, with an example call."""
+    for workload in choices:
+        shapes = fitted_lengths(workload, program)
+        if shapes is not None and only in workload.name:
+            yield workload, _example(program, workload, shapes)
 
 
 def fitted_lengths(workload: Workload, program: Program) -> dict[str, tuple[int, ...]] | None:
-    """The length of each axis of the first input, or `None` where the workload does not fit."""
+    """The shape of each axis of the first input; `None` if the workload does not fit."""
     dims = program.inputs[0].dims
     if (_graph_index(program) is not None) != (workload.groups is not None):
         return None
-    images = len(workload.shape) > 2
-    if images and len(dims) < 3:
+    is_image = len(workload.shape) > 2
+    if is_image and len(dims) < 3:
         return None
-    space, rest = Space(program.axes), list(workload.shape)
+    space, remaining = Space(program.axes), list(workload.shape)
     lengths: dict[str, tuple[int, ...]] = {}
     for position, dim in enumerate(dims):
-        later = len(dims) - position - 1
-        takes = max(0, len(rest) - later) if space[dim].variadic and not (later and images) else 1
-        lengths[dim] = tuple(rest[:takes])
-        rest = rest[takes:]
-    singles = all(space[d].variadic or len(shape) == 1 for d, shape in lengths.items())
+        dims_after = len(dims) - position - 1
+        count = (
+            max(0, len(remaining) - dims_after)
+            if space[dim].variadic and not (dims_after and is_image)
+            else 1
+        )
+        lengths[dim] = tuple(remaining[:count])
+        remaining = remaining[count:]
+    are_single = all(space[d].variadic or len(shape) == 1 for d, shape in lengths.items())
     equal = (c for c in program.checks if isinstance(c, Equal))
-    square = all(lengths.get(c.first) == lengths.get(c.second) for c in equal)
-    return lengths if singles and square and not rest else None
+    are_equal = all(lengths.get(c.first) == lengths.get(c.second) for c in equal)
+    return lengths if are_single and are_equal and not remaining else None
 
 
 def _graph_index(program: Program) -> InputDecl | None:
-    """The index that says which group each element of the leading axis belongs to."""
+    """The index input with the group of each element of the leading axis."""
     leading = program.inputs[0].dims[:1]
     indices = (i for i in program.inputs if i.sort == "index" and i.table is None)
     return next((i for i in indices if i.dims == leading), None)
 
 
 def _example(program: Program, workload: Workload, lengths: dict[str, tuple[int, ...]]) -> Example:
-    asked = {a.name: a.axes[0] for a in program.arguments if a.type == "size"}
-    given = {asked[name]: (n,) for name, n in workload.numbers.items() if name in asked}
+    axis_of_argument = {a.name: a.axes[0] for a in program.arguments if a.type == "size"}
+    given_shapes = {
+        axis_of_argument[name]: (n,)
+        for name, n in workload.numbers.items()
+        if name in axis_of_argument
+    }
     setting = Setting(
         workload.name,
         dtype=workload.dtype,
         memory=workload.memory,
-        lengths={**given, **lengths},
+        lengths={**given_shapes, **lengths},
         number=_number(program, lengths),
         numbers=workload.numbers,
     )
-    built = make_example(program, setting)
+    example = make_example(program, setting)
     if workload.edges is not None:
         for decl in program.inputs:
             if decl.sort == "edges":
-                built.inputs[decl.name] = _edges(workload.shape[0], workload.edges)
+                example.inputs[decl.name] = _edges(workload.shape[0], workload.edges)
     index = _graph_index(program)
     if index is not None and workload.groups is not None:
-        built.inputs[index.name] = _sorted_index(workload.shape[0], workload.groups)
-        built.groups[index.name] = workload.groups
-    return built
+        example.inputs[index.name] = _sorted_index(workload.shape[0], workload.groups)
+        example.groups[index.name] = workload.groups
+    return example
 
 
 def _number(program: Program, lengths: dict[str, tuple[int, ...]]) -> int:
-    """The largest number of blocks, 32 at most, that divides what it has to."""
+    """The largest number of blocks, 32 at most, that all checks allow."""
     sizes = {axis: math.prod(shape) for axis, shape in lengths.items()}
 
     def divides(number: int) -> bool:
@@ -164,12 +170,12 @@ def _number(program: Program, lengths: dict[str, tuple[int, ...]]) -> int:
 
 
 def _sorted_index(elements: int, groups: int) -> Tensor:
-    """Which graph each node belongs to, as loaders give it: sorted, graphs of different sizes."""
+    """The graph of each node, sorted as by data loaders; graphs have different sizes."""
     generator = torch.Generator().manual_seed(0)
     return torch.randint(0, groups, (elements,), generator=generator).sort().values
 
 
 def _edges(nodes: int, number: int) -> Tensor:
-    """Sources and targets of edges, in no order: shape [2, number]."""
+    """Random sources and targets of edges, unsorted: shape [2, number]."""
     generator = torch.Generator().manual_seed(0)
     return torch.randint(0, nodes, (2, number), generator=generator)

@@ -180,7 +180,7 @@ def on_open(ls: SpecServer, params: types.DidOpenTextDocumentParams) -> None:
 
 @server.feature(types.TEXT_DOCUMENT_DID_CHANGE)
 def on_change(ls: SpecServer, params: types.DidChangeTextDocumentParams) -> None:
-    """The text of a document has send_diagnostics."""
+    """The text of a document has changed."""
     uri = params.text_document.uri
     ls.project.set_document(name_of(uri), ls.workspace.get_text_document(uri).source)
     ls.send_diagnostics(uri)
@@ -198,7 +198,7 @@ def on_close(ls: SpecServer, params: types.DidCloseTextDocumentParams) -> None:
 
 @server.feature(types.WORKSPACE_DID_CHANGE_WATCHED_FILES)
 def on_files_changed(ls: SpecServer, params: types.DidChangeWatchedFilesParams) -> None:
-    """Files send_diagnostics on disk."""
+    """Files changed on disk."""
     ls.project.clear_views()
     for name in list(ls.project.texts):
         ls.send_diagnostics(uri_of(name))
@@ -211,7 +211,7 @@ def on_files_changed(ls: SpecServer, params: types.DidChangeWatchedFilesParams) 
 def on_diagnostics(
     ls: SpecServer, params: types.DocumentDiagnosticParams
 ) -> types.RelatedFullDocumentDiagnosticReport:
-    """The diagnostics of a spec, for an editor that pulls_diagnostics them."""
+    """The diagnostics of a spec, for an editor that pulls them."""
     diagnostics = ls.diagnostics(ls.view(params.text_document.uri))
     return types.RelatedFullDocumentDiagnosticReport(items=diagnostics)
 

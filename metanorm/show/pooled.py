@@ -43,7 +43,7 @@ def pool_views(program: Program) -> list[PoolView]:
 
 
 def no_pools_view(program: Program) -> PoolView:
-    """The first input of a norm that pools without_pools."""
+    """The first input of a norm that pools nothing."""
     return _Pools(program).without_pools()
 
 
@@ -133,7 +133,7 @@ class _Pools:
     # ---- edges
 
     def _edges(self, joined: Sequence[str], matrices: dict[str, Grouping]) -> tuple[Edge, ...]:
-        """At most three edges: axes that are not pooled are left out, or pooled ones are unsplit."""
+        """At most three edges: axes that are not pooled are left out, or pooled ones merged."""
         wholes = [self.space.leaves(name) for name in self.space.unsplit(joined)]
         while len(wholes) > MAX_EDGES:
             free = [axes for axes in wholes if not set(axes) & set(matrices)]

@@ -1,1 +1,1 @@
-"""Norms beside the layers that people use and write instead, on one input each."""
+"""Times norms beside the layers that people use and write instead: `metanorm bench --by-hand`."""

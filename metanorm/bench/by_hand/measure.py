@@ -1,4 +1,4 @@
-"""Norms on kernels side by side with the layers of packages, and with those written by hand."""
+"""Measures norms on kernels beside layers of packages and layers written by hand."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from metanorm.bench.turns import laps_in_turns, ratio_of_laps, timing_of_laps
 from metanorm.bench.workload import Workload
 from metanorm.verify.cases import Setting, make_example
 
-# A gradient is normalized without a graph: there is no way back through it.
+# Norms for gradients have no backward pass.
 PHASES = {ACTIVATION: ("forward", "both"), GRADIENT: ("forward",)}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How to measure: `only` norms or inputs with this in their names."""
+    """How to measure: norms and workloads whose name contains `only`."""
 
     rounds: int
     only: str = ""
@@ -36,7 +36,7 @@ class Plan:
 
 
 def measure_by_hand(specs: CompiledSpecs, plan: Plan, device: Device) -> Iterator[HandEntry]:
-    """Every norm of these specs that somebody else has, on its input."""
+    """Measure each norm of these specs that has peers, on its workloads."""
     if plan.threads is not None:
         torch.set_num_threads(plan.threads)
     for case in cases(
@@ -46,39 +46,45 @@ def measure_by_hand(specs: CompiledSpecs, plan: Plan, device: Device) -> Iterato
 
 
 def _workloads_of(only: str) -> Callable[[str], Iterable[Workload]]:
-    """The inputs of a norm of the library; of one that is none there are none."""
-    return lambda known: [row for row in ROWS.get(known, ()) if only in f"{known}, {row.name}"]
+    """A function from a norm of the library to its workloads; none for other norms."""
+    return lambda norm: [row for row in ROWS.get(norm, ()) if only in f"{norm}, {row.name}"]
 
 
 def measure_case(case: Case, rounds: int) -> HandEntry:
-    """All candidates of one case, in turns."""
-    made, why = _our_candidate(case)
-    able, left_out = {made.name: made}, []
-    for (name, make), peer in zip(peer_candidates(case), peers(case.known, case.device.type)):
+    """Measure all candidates of a case, side by side."""
+    own, why = _our_candidate(case)
+    working, left_out = {own.name: own}, []
+    for (name, make), peer in zip(
+        peer_candidates(case), peers(case.library_norm, case.device.type)
+    ):
         try:
             norm = getattr(case.module, case.norm.program.name)
             demand_agreement(norm, peer, make_example(case.norm.program, Setting("agreement")))
             candidate = make()
             for phase in PHASES[case.norm.program.target]:
                 case.device.clock.lap(candidate.prepare(phase), 1)
-            able[name] = candidate
-        except Exception as error:  # whatever a layer cannot do is a line of the report
+            working[name] = candidate
+        except Exception as error:  # any failure of a layer is a line of the report
             left_out.append(f"{name}: {one_line_reason(error)}")
     measurements: list[Measurement] = []
     comparisons: list[Comparison] = []
     for phase in PHASES[case.norm.program.target]:
-        runs = {name: candidate.prepare(phase) for name, candidate in able.items()}
-        laps = laps_in_turns(runs, rounds, case.device.clock)
-        measurements += [_measurement(name, phase, found) for name, found in laps.items()]
+        prepare_by_name = {name: candidate.prepare(phase) for name, candidate in working.items()}
+        laps = laps_in_turns(prepare_by_name, rounds, case.device.clock)
+        measurements += [
+            _measurement(name, phase, candidate_laps) for name, candidate_laps in laps.items()
+        ]
         comparisons += [
-            Comparison(beside=name, phase=phase, ratio=ratio_of_laps(found, laps[made.name]))
-            for name, found in laps.items()
-            if name != made.name
+            Comparison(
+                beside=name, phase=phase, ratio=ratio_of_laps(candidate_laps, laps[own.name])
+            )
+            for name, candidate_laps in laps.items()
+            if name != own.name
         ]
     return HandEntry(
         norm=case.norm.program.name,
         workload=case.workload.name,
-        ours=made.name,
+        ours=own.name,
         why=why,
         measurements=tuple(measurements),
         comparisons=tuple(comparisons),
@@ -87,7 +93,7 @@ def measure_case(case: Case, rounds: int) -> HandEntry:
 
 
 def _our_candidate(case: Case) -> tuple[Candidate, str]:
-    """The norm on kernels, or on torch under that name and the reason."""
+    """The norm on kernels, or else on plain torch with the reason."""
     (_, on_kernels), (_, on_torch) = our_candidates(case)
     try:
         return on_kernels(), ""
@@ -96,7 +102,12 @@ def _our_candidate(case: Case) -> tuple[Candidate, str]:
 
 
 def _measurement(name: str, phase: str, laps: Sequence[Lap]) -> Measurement:
-    t = timing_of_laps(laps)
+    timing = timing_of_laps(laps)
     return Measurement(
-        candidate=name, phase=phase, median=t.median, low=t.low, high=t.high, host=t.host
+        candidate=name,
+        phase=phase,
+        median=timing.median,
+        low=timing.low,
+        high=timing.high,
+        host=timing.host,
     )

@@ -1,4 +1,4 @@
-"""Norms beside what people write by hand, as data and in words."""
+"""The report of norms beside layers written by hand, as data and in words."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from statistics import geometric_mean
 from metanorm.bench.report import OURS, Machine, Measurement, Model, Ratio
 
 PHASES = ("forward", "both")
-GOAL = 2.0  # times as fast as the quickest other, in both directions
+GOAL = 2.0  # speedup over the quickest other layer, for both directions
 
 
 class Comparison(Model):
-    """How many times as fast the norm is as one other layer in a phase, round by round."""
+    """The speedup of a norm over another layer in a phase, as a ratio round by round."""
 
     beside: str
     phase: str
@@ -32,16 +32,16 @@ class HandEntry(Model):
     left_out: tuple[str, ...] = ()
 
     def seconds(self, candidate: str, phase: str) -> float | None:
-        """The median time of a call, or `None` where it was not measured."""
-        named = (
+        """The median seconds of a call, or `None` if it was not measured."""
+        matching = (
             m.median for m in self.measurements if (m.candidate, m.phase) == (candidate, phase)
         )
-        return next(named, None)
+        return next(matching, None)
 
-    def least(self, phase: str) -> Comparison | None:
-        """The comparison with who is quickest, or `None` where there is nobody."""
-        found = [c for c in self.comparisons if c.phase == phase]
-        return min(found, key=lambda c: c.ratio.median, default=None)
+    def against_quickest(self, phase: str) -> Comparison | None:
+        """The comparison with the quickest other layer, or `None` without any."""
+        comparisons = [c for c in self.comparisons if c.phase == phase]
+        return min(comparisons, key=lambda c: c.ratio.median, default=None)
 
 
 class HandReport(Model):
@@ -54,7 +54,7 @@ class HandReport(Model):
 
 
 def summary_lines(report: HandReport) -> Iterator[str]:
-    """Who was left out and why, who has no kernels, and how fast norms are beside the quickest."""
+    """What was left out and why, which norms have no kernels, and speedups over the quickest."""
     for entry in report.entries:
         name = f"{entry.norm}, {entry.workload}"
         if entry.ours != OURS:
@@ -62,24 +62,26 @@ def summary_lines(report: HandReport) -> Iterator[str]:
         for reason in entry.left_out:
             yield f"left out of {name}: {reason}"
     for phase in PHASES:
-        found = _slowest_by_input(report, phase)
-        if found:
-            worst = min(found, key=lambda name: found[name].ratio.median)
-            mean = geometric_mean(c.ratio.median for c in found.values())
+        comparisons = _quickest_by_input(report, phase)
+        if comparisons:
+            worst = min(comparisons, key=lambda name: comparisons[name].ratio.median)
+            mean = geometric_mean(c.ratio.median for c in comparisons.values())
             yield (
-                f"{phase}: {mean:.2f} times as fast as the quickest other ({len(found)} inputs), "
-                f"at least {found[worst].ratio.median:.2f} times ({worst}, {found[worst].beside})"
+                f"{phase}: {mean:.2f} times as fast as the quickest other "
+                f"({len(comparisons)} inputs), at least "
+                f"{comparisons[worst].ratio.median:.2f} times "
+                f"({worst}, {comparisons[worst].beside})"
             )
-    found = _slowest_by_input(report, "both")
-    short = [name for name, c in found.items() if c.ratio.median < GOAL]
-    if found:
-        reached = len(found) - len(short)
-        yield f"both: {reached} of {len(found)} inputs at least {GOAL:g} times as fast"
+    comparisons = _quickest_by_input(report, "both")
+    short = [name for name, c in comparisons.items() if c.ratio.median < GOAL]
+    if comparisons:
+        reached = len(comparisons) - len(short)
+        yield f"both: {reached} of {len(comparisons)} inputs at least {GOAL:g} times as fast"
     for name in short:
-        yield f"below {GOAL:g} times: {name}: {found[name].ratio.median:.2f}"
+        yield f"below {GOAL:g} times: {name}: {comparisons[name].ratio.median:.2f}"
 
 
-def _slowest_by_input(report: HandReport, phase: str) -> Mapping[str, Comparison]:
-    """Beside the quickest other, by norm and input."""
-    found = {f"{e.norm}, {e.workload}": e.least(phase) for e in report.entries}
-    return {name: least for name, least in found.items() if least is not None}
+def _quickest_by_input(report: HandReport, phase: str) -> Mapping[str, Comparison]:
+    """The comparison with the quickest other layer, by norm and workload."""
+    by_input = {f"{e.norm}, {e.workload}": e.against_quickest(phase) for e in report.entries}
+    return {name: comparison for name, comparison in by_input.items() if comparison is not None}

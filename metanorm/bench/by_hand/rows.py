@@ -1,4 +1,4 @@
-"""The inputs that norms are timed on beside what people write by hand, by the norm's name."""
+"""The workloads of norms beside layers written by hand, by the name of the norm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Norms beside what people write by hand, as a table."""
+"""The table of norms beside layers written by hand."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ RUNS_ON = {OURS: "kernels", ON_TORCH: "torch"}
 
 
 def table_of(report: HandReport) -> Table:
-    """A row for each other layer: milliseconds of ours and theirs, and how many times as fast ours
-    is, forward and in both directions."""
+    """A row for each other layer: milliseconds of ours and theirs, and our speedup, for the forward
+    pass and for both directions."""
     titles = ["norm", "input", "on", "beside"]
     for phase in PHASES:
         titles += [f"{phase}, ms", "as fast"]

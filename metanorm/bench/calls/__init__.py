@@ -1,1 +1,1 @@
-"""Where the microseconds of a call with a small input go: `metanorm bench --calls`."""
+"""Times the parts of a call with a small input: `metanorm bench --calls`."""

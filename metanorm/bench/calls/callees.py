@@ -1,4 +1,4 @@
-"""What is called: the layer of others, the generated module, and what its calls consist of."""
+"""The callees of a benchmark: layers of others, the generated module, and parts of its calls."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from metanorm.bench.report import OURS
 from metanorm.runtime import use
 from metanorm.runtime.demands import Choice
 
-Callee = Mapping[str, PrepareCall]  # by the name of each phase that it has
+Callee = Mapping[str, PrepareCall]  # by the name of each of its phases
 KERNELS, FUNCTION, ON_TORCH = "its kernels", "its function", "plain torch"
 EQUATIONS, EMPTY = "equations", "empty module"
 COMPILED, COMPILED_ON_KERNELS = "compiled", "compiled, on kernels"
@@ -39,23 +39,23 @@ DESCRIPTIONS: Mapping[str, str] = {
 
 
 class EmptyModule(nn.Module):
-    """What calling any module costs."""
+    """A module without work, for the overhead of calling any module."""
 
     def forward(self, x: Tensor, *_: Any) -> Tensor:
-        """`x` itself."""
+        """Return `x`."""
         return x
 
 
 def compiled_name(peer: str) -> str:
-    """What the layer of others is called where it is compiled."""
+    """The name of a compiled layer of a peer."""
     return f"compiled {peer}"
 
 
 def callees(case: Case, traced: bool = False) -> Iterator[tuple[str, Callable[[], Callee]]]:
-    """By name; each is made by a call, which may fail for it alone. With `traced`, layers under
-    `torch.compile` are among them.
+    """All callees by name. Each is created by a call, which may raise for it alone. With `traced`,
+    they include layers under `torch.compile`.
 
-    Kernels come first: what they are called with is seen in the first call with a layout.
+    Kernels come first: their arguments are recorded in the first call with a layout.
     """
     dtype, inputs = case.workload.dtype, case.rotation.turns[0].inputs
     layer = case.layer(case.module).to(dtype)
@@ -70,7 +70,7 @@ def callees(case: Case, traced: bool = False) -> Iterator[tuple[str, Callable[[]
         demand_kernels(case.optimised, case.module, case.device, call)
         return _callee_in_phases(case, function_behind(case.module, layer, inputs), parameters)
 
-    def of_others(peer: Peer) -> Callee:
+    def peer_callee(peer: Peer) -> Callee:
         layer = peer.layer(case.workload.shape, case.arguments)
         return by_itself(layer.to(peer.dtype or dtype))
 
@@ -80,21 +80,21 @@ def callees(case: Case, traced: bool = False) -> Iterator[tuple[str, Callable[[]
     def compiled(layer: nn.Module, target: Choice = "auto") -> Callee:
         return by_itself(cast(nn.Module, torch.compile(layer.to(dtype))), target)
 
-    def of_others_compiled(peer: Peer) -> Callee:
+    def compiled_peer_callee(peer: Peer) -> Callee:
         return compiled(peer.layer(case.workload.shape, case.arguments))
 
     yield KERNELS, lambda: _kernel_callee(case, call, parameters)
-    for peer in package_peers(case.known, case.device.type):
-        yield peer.package.name, partial(of_others, peer)
+    for peer in package_peers(case.library_norm, case.device.type):
+        yield peer.package.name, partial(peer_callee, peer)
     yield OURS, module
     yield FUNCTION, function
     yield ON_TORCH, lambda: _callee_in_phases(case, call, parameters, "torch")
     yield EQUATIONS, lambda: by_itself(case.layer(module_of_equations(case.norm)).to(dtype))
-    yield EMPTY, lambda: {FORWARD: _prepare_call(partial(EmptyModule(), *inputs), graph=False)}
+    yield EMPTY, lambda: {FORWARD: _prepare_call(partial(EmptyModule(), *inputs), with_graph=False)}
     if traced:
-        torch.compiler.reset()  # there is a limit to what is compiled of one function
-        for peer in package_peers(case.known, case.device.type):
-            yield compiled_name(peer.package.name), partial(of_others_compiled, peer)
+        torch.compiler.reset()  # the number of compilations of a function is limited
+        for peer in package_peers(case.library_norm, case.device.type):
+            yield compiled_name(peer.package.name), partial(compiled_peer_callee, peer)
         yield COMPILED, lambda: compiled(case.layer(case.module))
         yield COMPILED_ON_KERNELS, lambda: compiled(case.layer(case.module), "native")
 
@@ -116,16 +116,16 @@ def _kernel_callee(case: Case, call: Call, parameters: Sequence[Tensor]) -> Call
     """The kernels of a call, forward alone and in both directions. Raises `RanOnTorch`."""
     with record_launches() as launches:
         outputs: list[Tensor] = []
-        keep = partial(_append_output, outputs, call)
-        demand_kernels(case.optimised, case.module, case.device, keep)
+        append_output = partial(_append_output, outputs, call)
+        demand_kernels(case.optimised, case.module, case.device, append_output)
         forward = tuple(launches)
         operands = _operands(case, outputs[0], parameters)
-        torch.autograd.grad(outputs[0], operands.leaves, operands.slope, allow_unused=True)
+        torch.autograd.grad(outputs[0], operands.leaves, operands.grad_output, allow_unused=True)
     if not forward or len(launches) == len(forward):
         raise RanOnTorch("no kernel was seen in each direction")
     return {
-        FORWARD: _prepare_call(replay(forward), graph=False),
-        BOTH: _prepare_call(replay(launches), graph=False),
+        FORWARD: _prepare_call(replay(forward), with_graph=False),
+        BOTH: _prepare_call(replay(launches), with_graph=False),
     }
 
 
@@ -134,20 +134,20 @@ def _append_output(outputs: list[Tensor], call: Call) -> None:
 
 
 def _operands(case: Case, output: Tensor, parameters: Sequence[Tensor]) -> Operands:
-    (turn, *_), (slope, *_) = case.rotation.turns, case.rotation.slopes(output.detach())
-    return Operands((*turn.leaves, *parameters), slope)
+    inputs, grad_output = case.rotation.turns[0], case.rotation.grad_outputs(output.detach())[0]
+    return Operands((*inputs.leaves, *parameters), grad_output)
 
 
 def _prepare_call(
-    timed: Call, graph: bool, target: Choice = "auto", leaves: Sequence[Tensor] = ()
+    call: Call, with_graph: bool, target: Choice = "auto", leaves: Sequence[Tensor] = ()
 ) -> PrepareCall:
-    """A call in its settings. Those are set untimed, and hold until the next call has others."""
+    """A function that sets the modes of a call, untimed, and returns the call to time."""
 
-    def fresh() -> Call:
-        torch.set_grad_enabled(graph)
+    def prepare() -> Call:
+        torch.set_grad_enabled(with_graph)
         use(target)
         for leaf in leaves:
             leaf.grad = None
-        return timed
+        return call
 
-    return fresh
+    return prepare

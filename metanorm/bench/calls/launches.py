@@ -1,4 +1,4 @@
-"""The kernels of a call, alone: what a call hands to them is recorded once, and run again."""
+"""Records the kernel launches of a call, and replays them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from metanorm.runtime.native.routes import NativeRoute
 
 @dataclass(frozen=True)
 class Launch:
-    """A kernel, and its packed call, which points into tensors that have to stay."""
+    """A kernel, its packed arguments, and the tensors that these point into."""
 
     kernel: Callable[[bytes], int]
     packed: bytes
@@ -26,7 +26,7 @@ class Launch:
 
 @contextmanager
 def record_launches() -> Iterator[list[Launch]]:
-    """What kernels are called with meanwhile, by calls that go through Python for it."""
+    """Record all launches inside the block. Calls take the path through Python for that."""
     launches: list[Launch] = []
     launch = NativeRoute.launch
 
@@ -52,8 +52,7 @@ def record_launches() -> Iterator[list[Launch]]:
 
 
 def replay(launches: Sequence[Launch]) -> Callable[[], object]:
-    """A call that runs recorded kernels, one after the other, on the same memory,
-    which the launches keep alive."""
+    """A call that replays recorded launches in order, on the memory that they keep alive."""
 
     def run() -> None:
         for launch in launches:

@@ -1,4 +1,4 @@
-"""Calls of norms on small inputs, side by side with the layers of others."""
+"""Measures calls of norms on small inputs, beside layers of others."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from metanorm.bench.turns import laps_in_turns, ratio_of_laps, timing_of_laps
 from metanorm.runtime import use
 
 Key = tuple[str, str]  # a callee and a phase
-MAX_BYTES = 2**18  # bytes of the first input, up to which what stands around kernels counts
-SHORTEST_LAP = 1e-3  # seconds: short, so that all callees meet the same moods of a machine
+MAX_BYTES = 2**18  # of the first input, so that overhead dominates
+SHORTEST_LAP = 1e-3  # seconds: short, so that all callees meet the same state of the machine
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How to measure: `only` inputs with this in their names, `peered` norms alone or all, and
-    `traced` layers, too."""
+    """How to measure: workloads whose name contains `only`; with `peered`, only norms that have a
+    peer; with `traced`, also layers under `torch.compile`."""
 
     rounds: int
     only: str = ""
@@ -47,15 +47,17 @@ class Plan:
 
 
 def cpu_with_small_inputs() -> Device:
-    """The CPU, with the small ones of its inputs. The median of a lap's calls counts: one that
+    """The CPU with its small workloads. The median of the calls of a lap counts, since a call that
     another process interrupts takes a hundred times as long."""
     device = cpu_device()
-    fitting = tuple(w for w in device.workloads if w.nbytes <= MAX_BYTES)
-    return replace(device, clock=CpuClock(shortest=SHORTEST_LAP, average=median), workloads=fitting)
+    small_workloads = tuple(w for w in device.workloads if w.nbytes <= MAX_BYTES)
+    return replace(
+        device, clock=CpuClock(shortest=SHORTEST_LAP, average=median), workloads=small_workloads
+    )
 
 
 def measure_calls(specs: CompiledSpecs, plan: Plan) -> Iterator[CallEntry]:
-    """Every norm of these specs, on every small input that fits it."""
+    """Measure each norm of these specs, on every small workload that fits it."""
     if plan.threads is not None:
         torch.set_num_threads(plan.threads)
     for case in cases(specs.checked, specs.files, specs.roots, plan.only, cpu_with_small_inputs()):
@@ -64,39 +66,43 @@ def measure_calls(specs: CompiledSpecs, plan: Plan) -> Iterator[CallEntry]:
 
 
 def _has_peer(case: Case) -> bool:
-    """Whether somebody else has a layer for this norm and this input, installed or not."""
-    for peer in package_peers(case.known, case.device.type):
+    """Whether a package has a layer for this norm and workload, installed or not."""
+    for peer in package_peers(case.library_norm, case.device.type):
         try:
             peer.layer(case.workload.shape, case.arguments)
         except NotInstalled:
             return True
-        except Exception:  # torch has no instance norm for rows of features
+        except Exception:  # such as torch, which has no instance norm for rows of features
             continue
         return True
     return False
 
 
 def measure_case(case: Case, rounds: int, traced: bool = False) -> CallEntry:
-    """All callees of one case in all their phases: in each, they take turns."""
+    """Measure all callees of a case in all their phases, side by side in each phase."""
     left_out = []
-    others = {peer.package.name for peer in package_peers(case.known, case.device.type)}
-    runs: dict[Key, PrepareCall] = {}
-    with torch.enable_grad(), use("auto"):  # both are as they were before, at the end
+    peer_names = {peer.package.name for peer in package_peers(case.library_norm, case.device.type)}
+    prepare_by_key: dict[Key, PrepareCall] = {}
+    with torch.enable_grad(), use("auto"):  # restores both at the end
         for name, make in callees(case, traced):
             try:
-                runs |= {(name, phase): call for phase, call in _warmed_up(make()).items()}
-            except Exception as error:  # whatever a layer cannot do is a line of the report
+                prepare_by_key |= {
+                    (name, phase): prepare for phase, prepare in _warmed_up(make()).items()
+                }
+            except Exception as error:  # any failure of a callee is a line of the report
                 left_out.append(f"{name}: {one_line_reason(error)}")
             torch.set_grad_enabled(True)
             use("auto")
         laps: dict[Key, list[Lap]] = {}
-        for phase in PHASES:  # those of other phases would only fill the caches meanwhile
-            together = {key: prepare for key, prepare in runs.items() if key[1] == phase.name}
-            laps |= laps_in_turns(together, rounds, case.device.clock)
-    beside = next((name for name, _ in runs if name in others), "")
-    places = [*others, *DESCRIPTIONS]
-    places.insert(places.index(COMPILED), compiled_name(beside))
-    keys = sorted(laps, key=lambda key: places.index(key[0]))
+        for phase in PHASES:  # calls of other phases would fill the caches
+            prepare_of_phase = {
+                key: prepare for key, prepare in prepare_by_key.items() if key[1] == phase.name
+            }
+            laps |= laps_in_turns(prepare_of_phase, rounds, case.device.clock)
+    beside = next((name for name, _ in prepare_by_key if name in peer_names), "")
+    order = [*peer_names, *DESCRIPTIONS]
+    order.insert(order.index(COMPILED), compiled_name(beside))
+    keys = sorted(laps, key=lambda key: order.index(key[0]))
     times = [_call_time(key, laps, beside) for key in keys]
     return CallEntry(
         norm=case.norm.program.name,
@@ -108,21 +114,21 @@ def measure_case(case: Case, rounds: int, traced: bool = False) -> CallEntry:
 
 
 def _warmed_up(callee: Callee) -> Callee:
-    """The same, called once in every phase."""
+    """The callee, after a call in every phase."""
     for prepare in callee.values():
         prepare()()
     return callee
 
 
 def _call_time(key: Key, laps: Mapping[Key, Sequence[Lap]], beside: str) -> CallTime:
-    (callee, phase), found = key, timing_of_laps(laps[key])
-    base = compiled_name(beside) if callee in (COMPILED, COMPILED_ON_KERNELS) else beside
-    theirs = laps.get((base, phase))
+    (callee, phase), timing = key, timing_of_laps(laps[key])
+    base_callee = compiled_name(beside) if callee in (COMPILED, COMPILED_ON_KERNELS) else beside
+    base_laps = laps.get((base_callee, phase))
     return CallTime(
         callee=callee,
         phase=phase,
-        median=found.median,
-        low=found.low,
-        high=found.high,
-        ratio=None if theirs is None else ratio_of_laps(laps[key], theirs),
+        median=timing.median,
+        low=timing.low,
+        high=timing.high,
+        ratio=None if base_laps is None else ratio_of_laps(laps[key], base_laps),
     )

@@ -1,4 +1,4 @@
-"""What is done with a call: with a graph or without, forward alone or both directions."""
+"""The phases of a call: with a graph or without, forward alone or both directions."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Call = Callable[[], Any]  # forward, on tensors that it has
+Call = Callable[[], Any]  # the forward pass, with its arguments bound
 
 
 @dataclass(frozen=True)
 class Operands:
-    """Tensors of a call that get a gradient, and the gradient of its output."""
+    """The leaves of a call, which get gradients, and the gradient of its output."""
 
     leaves: Sequence[Tensor]
-    slope: Tensor
+    grad_output: Tensor
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One way to use a call. `timed` makes what is timed of a forward call."""
+    """A way to use a call. `timed` makes the call to time from a forward call."""
 
     name: str
     about: str
@@ -36,16 +36,16 @@ def _forward(call: Call, _: Operands) -> Call:
 
 
 def _with_grad(call: Call, operands: Operands) -> Call:
-    leaves, slope = operands.leaves, operands.slope
+    leaves, grad_output = operands.leaves, operands.grad_output
     gradients = partial(torch.autograd.grad, allow_unused=True)
-    return lambda: gradients(first_output(call()), leaves, slope)
+    return lambda: gradients(first_output(call()), leaves, grad_output)
 
 
 def _with_backward(call: Call, operands: Operands) -> Call:
-    slope = operands.slope
+    grad_output = operands.grad_output
 
     def both() -> None:
-        first_output(call()).backward(slope)  # type: ignore[no-untyped-call]
+        first_output(call()).backward(grad_output)  # type: ignore[no-untyped-call]
 
     return both
 

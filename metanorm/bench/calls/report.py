@@ -1,4 +1,4 @@
-"""Where the time of calls goes, as data."""
+"""The report of the parts of calls, as data."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class CallEntry(Model):
     @property
     def by_callee(self) -> Mapping[str, Mapping[str, CallTime]]:
         """The times of each callee by phase."""
-        found: dict[str, dict[str, CallTime]] = {}
+        times_by_callee: dict[str, dict[str, CallTime]] = {}
         for time in self.times:
-            found.setdefault(time.callee, {})[time.phase] = time
-        return found
+            times_by_callee.setdefault(time.callee, {})[time.phase] = time
+        return times_by_callee
 
 
 class CallReport(Model):

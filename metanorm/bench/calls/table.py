@@ -1,4 +1,4 @@
-"""Where the time of calls goes, as a table."""
+"""The table of the parts of calls."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from metanorm.bench.report import OURS, machine_text
 
 
 def table_of(report: CallReport) -> Table:
-    """A row for each callee: microseconds in each phase, and how many times those of the layer of
-    others that is."""
+    """A row for each callee: microseconds in each phase, and their ratio to the layer of others."""
     names = [phase.name for phase in PHASES]
     table = Table(
         "norm",
@@ -35,35 +34,37 @@ def _cell(time: CallTime | None, entry: CallEntry) -> str:
     """`9.9 (0.85x)`."""
     if time is None:
         return ""
-    shown = f"{time.median / 1e-6:.1f}"
-    beside = time.ratio is not None and time.callee not in (
+    microseconds = f"{time.median / 1e-6:.1f}"
+    has_ratio = time.ratio is not None and time.callee not in (
         entry.beside,
         compiled_name(entry.beside),
     )
-    return f"{shown} ({time.ratio.median:.2f}x)" if beside and time.ratio else shown
+    return (
+        f"{microseconds} ({time.ratio.median:.2f}x)" if has_ratio and time.ratio else microseconds
+    )
 
 
 def legend(report: CallReport) -> Iterator[str]:
-    """What the rows and columns are, below the table."""
-    shown = {callee for entry in report.entries for callee in entry.by_callee}
+    """The meaning of rows and columns, for the lines below the table."""
+    callees = {callee for entry in report.entries for callee in entry.by_callee}
     for name, about in DESCRIPTIONS.items():
-        if name in shown:
+        if name in callees:
             yield f"{name}: {about}"
     for phase in PHASES:
         yield f"{phase.name}: {phase.about}"
 
 
 def summary(report: CallReport) -> Iterator[str]:
-    """For each phase the geometric mean of all ratios, and the one that is least in our favour."""
+    """For each phase the geometric mean of all ratios, and the worst one."""
     others = dict.fromkeys(entry.beside for entry in report.entries if entry.beside)
     for other in others:
         for phase in PHASES:
-            found = dict(_ratios(report, other, phase.name))
-            if found:
-                worst = max(found, key=lambda name: found[name])
+            ratios = dict(_ratios(report, other, phase.name))
+            if ratios:
+                worst = max(ratios, key=lambda name: ratios[name])
                 yield (
-                    f"{phase.name}: {geometric_mean(found.values()):.2f} times the time of {other} "
-                    f"on average, at most {found[worst]:.2f} times ({worst})"
+                    f"{phase.name}: {geometric_mean(ratios.values()):.2f} times the time of "
+                    f"{other} on average, at most {ratios[worst]:.2f} times ({worst})"
                 )
 
 

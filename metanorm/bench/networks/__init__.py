@@ -1,1 +1,1 @@
-"""Small networks with generated norms beside the same with others': `metanorm bench --networks`."""
+"""Times small networks with generated norms and with layers of others: `--networks`."""

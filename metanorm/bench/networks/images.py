@@ -44,7 +44,7 @@ class Block(nn.Module):
             self.shortcut = nn.Sequential(projection, norm(outside))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The sum of what the block computes and what it was given."""
+        """The sum of the convolutions and the shortcut."""
         y: Tensor = self.body(x) + self.shortcut(x)
         return y.relu()
 

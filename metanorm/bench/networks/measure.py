@@ -1,4 +1,4 @@
-"""Steps of networks, side by side."""
+"""Measures steps of networks with norms of two origins, side by side."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PHASES: Mapping[str, Step] = {TRAINING: training_step, INFERENCE: inference_step
 
 @dataclass(frozen=True)
 class Plan:
-    """How to measure: `only` networks with this in their names or that of their norm."""
+    """How to measure: networks whose title contains `only`."""
 
     rounds: int
     only: str = ""
@@ -37,7 +37,7 @@ class Plan:
 
 
 def measure_networks(options: Options, plan: Plan, device: Device) -> Iterator[NetworkEntry | str]:
-    """An entry for each network in each phase, or a line that says why it is left out."""
+    """An entry for each network in each phase, or a line that says why it was left out."""
     if plan.threads is not None:
         torch.set_num_threads(plan.threads)
     rows = [row for row in ROWS if plan.only in row_title(row)]
@@ -46,33 +46,41 @@ def measure_networks(options: Options, plan: Plan, device: Device) -> Iterator[N
         for peer in package_peers(row.kind.norm, device.type):
             try:
                 yield from measure_row(row, norms[row.kind.norm], peer, plan.rounds, device)
-            except Exception as error:  # whatever a layer cannot do is a line of the report
+            except Exception as error:  # any failure of a layer is a line of the report
                 beside = f"{row_title(row)}, beside {peer.package.name}"
                 yield f"left out: {beside}: {one_line_reason(error)}"
 
 
 def row_title(row: Row) -> str:
-    """A network and the norm in it."""
+    """The title of a row: the network and its norm."""
     return f"{row.name}, {row.kind.norm}"
 
 
 def measure_row(
     row: Row, norm: LibraryNorm, peer: Peer, rounds: int, device: Device
 ) -> Iterator[NetworkEntry]:
-    """A network with generated norms and with layers of others, in turns. Raises `NotInstalled`,
-    `RanOnTorch` where a norm has no kernels, and `Disagreement`."""
-    both = make_pair(row, norm.layer, peer, device.type)
-    demand_kernels(norm.optimised, norm.module, device, partial(demand_agreement, both))
-    networks, beside = {OURS: both.ours, peer.package.name: both.theirs}, peer.package.name
+    """Measure a network with generated norms and with layers of others, side by side. Raises
+    `NotInstalled`, `RanOnTorch` if a norm has no kernels, and `Disagreement`."""
+    networks_of_row = make_pair(row, norm.layer, peer, device.type)
+    demand_kernels(norm.optimised, norm.module, device, partial(demand_agreement, networks_of_row))
+    networks, beside = (
+        {OURS: networks_of_row.ours, peer.package.name: networks_of_row.theirs},
+        peer.package.name,
+    )
     for phase, step in PHASES.items():
-        runs = {name: _prepare(step(network, both.batch)) for name, network in networks.items()}
-        laps = laps_in_turns(runs, rounds, device.clock)
+        prepare_by_name = {
+            name: _prepare(step(network, networks_of_row.batch))
+            for name, network in networks.items()
+        }
+        laps = laps_in_turns(prepare_by_name, rounds, device.clock)
         yield NetworkEntry(
             network=row.name,
             norm=row.kind.norm,
             beside=beside,
             phase=phase,
-            measurements=tuple(_measurement(name, phase, found) for name, found in laps.items()),
+            measurements=tuple(
+                _measurement(name, phase, network_laps) for name, network_laps in laps.items()
+            ),
             ratio=ratio_of_laps(laps[OURS], laps[beside]),
         )
 
@@ -82,7 +90,12 @@ def _prepare(step: Callable[[], Any]) -> PrepareCall:
 
 
 def _measurement(candidate: str, phase: str, laps: Sequence[Lap]) -> Measurement:
-    t = timing_of_laps(laps)
+    timing = timing_of_laps(laps)
     return Measurement(
-        candidate=candidate, phase=phase, median=t.median, low=t.low, high=t.high, host=t.host
+        candidate=candidate,
+        phase=phase,
+        median=timing.median,
+        low=timing.low,
+        high=timing.high,
+        host=timing.host,
     )

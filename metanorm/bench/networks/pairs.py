@@ -1,4 +1,4 @@
-"""A network twice, with generated norms and with the layers of others, from the same weights."""
+"""Pairs of networks with equal weights: with generated norms, and with layers of others."""
 
 from __future__ import annotations
 
@@ -15,25 +15,24 @@ from metanorm.bench.networks.rows import Batch, Norm, NormKind, Row
 from metanorm.bench.peers.peer import Peer
 
 SEED = 0
-# How far results may be apart, by the length of a vector: in float64 all of them, in float32, in
-# which networks are timed, the outputs. There a nonlinearity may take its other side by rounding,
-# and the gradients with it.
+# Tolerances, relative to the norm of a vector: of all results in float64, and of outputs in
+# float32, in which networks are timed. There rounding may switch a ReLU, which changes gradients.
 TOLERANCE, FLOAT32_TOLERANCE = 1e-8, 1e-3
 ROUNDING_OF_ZERO = (
-    1e-12  # of the longest one: what a gradient may be that is zero in exact arithmetic
+    1e-12  # of the longest vector: the size of a gradient that is zero in exact arithmetic
 )
-Results = Mapping[str, Tensor]  # by what they are called
+Results = Mapping[str, Tensor]  # by description
 LEARNING_RATE = 1e-3
-NOISE = 0.1  # in all parameters: ones and zeros of a norm hide what goes wrong with them
+NOISE = 0.1  # added to all parameters: initial ones and zeros would hide mistakes
 
 
 class Disagreement(Exception):
-    """Two networks that do not compute the same; times of them mean nothing."""
+    """Two networks do not compute the same, so that their times cannot be compared."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two networks with the same weights, and the batch that both are given."""
+    """Two networks with the same weights, and their common batch."""
 
     ours: nn.Module
     theirs: nn.Module
@@ -41,10 +40,10 @@ class Pair:
 
 
 def make_pair(row: Row, generated: Callable[..., nn.Module], peer: Peer, device: str) -> Pair:
-    """Both networks of a row on a device. Raises `NotInstalled`."""
+    """Build both networks of a row on a device. Raises `NotInstalled`."""
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(SEED)
-        ours = row.network(_norm_factory(row.kind, lambda _, given: generated(**given)))
+        ours = row.network(_norm_factory(row.kind, lambda _, arguments: generated(**arguments)))
         theirs = row.network(_norm_factory(row.kind, peer.layer))
         with torch.no_grad():
             for parameter in ours.parameters():
@@ -59,10 +58,10 @@ def _norm_factory(kind: NormKind, layer: Callable[..., nn.Module]) -> Norm:
 
 
 def demand_agreement(networks: Pair) -> None:
-    """Raise `Disagreement` where outputs or gradients of one training step are not the same, or
-    the outputs in evaluation that follow it. The networks stay as they are."""
-    _demand_close(*_both_results(_outputs_and_gradients, networks, torch.float64), TOLERANCE)
-    _demand_close(*_both_results(_outputs, networks, torch.float32), FLOAT32_TOLERANCE)
+    """Raise `Disagreement` if outputs or gradients of a training step differ, or outputs in
+    evaluation after it. The networks are not modified."""
+    _require_close(*_both_results(_outputs_and_gradients, networks, torch.float64), TOLERANCE)
+    _require_close(*_both_results(_outputs, networks, torch.float32), FLOAT32_TOLERANCE)
 
 
 def _both_results(
@@ -73,11 +72,13 @@ def _both_results(
     return results(ours, batch), results(theirs, batch)
 
 
-def _demand_close(ours: Results, theirs: Results, tolerance: float) -> None:
+def _require_close(ours: Results, theirs: Results, tolerance: float) -> None:
     rounding = ROUNDING_OF_ZERO * max(float(value.norm()) for value in theirs.values())
     for name, value in theirs.items():
-        apart = float((ours[name] - value).norm())
-        if not apart <= tolerance * float(value.norm()) + rounding:  # nor where it is not a number
+        distance = float((ours[name] - value).norm())
+        if (
+            not distance <= tolerance * float(value.norm()) + rounding
+        ):  # nor where it is not a number
             raise Disagreement(f"the networks do not compute the same: {name} differs")
 
 
@@ -85,13 +86,13 @@ def _outputs_and_gradients(network: nn.Module, batch: Batch) -> Results:
     network.train()
     names, parameters = zip(*network.named_parameters())
     gradients = torch.autograd.grad(_loss(network(*batch.inputs), batch), parameters)
-    found = {f"the gradient of {name}": g for name, g in zip(names, gradients)}
-    return {**found, **_outputs(network, batch)}
+    results = {f"the gradient of {name}": g for name, g in zip(names, gradients)}
+    return {**results, **_outputs(network, batch)}
 
 
 @torch.no_grad()
 def _outputs(network: nn.Module, batch: Batch) -> Results:
-    """In training, and in the evaluation that follows it."""
+    """The outputs in training, and in evaluation after that."""
     trained = network.train()(*batch.inputs)
     return {"the output": trained, "the output in evaluation": network.eval()(*batch.inputs)}
 

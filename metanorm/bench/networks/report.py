@@ -1,4 +1,4 @@
-"""Networks, timed with two sets of norms, as data."""
+"""The report of networks with norms of two origins, as data."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class NetworkReport(Model):
 
 
 def summary(report: NetworkReport) -> Iterator[str]:
-    """For each phase the geometric mean of all ratios, and the one that is least in our favour."""
+    """For each phase the geometric mean of all ratios, and the worst one."""
     for phase in dict.fromkeys(entry.phase for entry in report.entries):
-        found = [entry for entry in report.entries if entry.phase == phase]
-        ratios = [entry.ratio.median for entry in found]
-        worst = max(found, key=lambda entry: entry.ratio.median)
+        entries = [entry for entry in report.entries if entry.phase == phase]
+        ratios = [entry.ratio.median for entry in entries]
+        worst = max(entries, key=lambda entry: entry.ratio.median)
         yield (
             f"{phase}: with generated norms {geometric_mean(ratios):.2f} times the time "
             f"on average, at most {worst.ratio.median:.2f} times ({worst.network}, {worst.norm})"

@@ -1,4 +1,4 @@
-"""The networks that are timed, as a table. A row names the norm of the library that it is about."""
+"""The table of networks to time. Each row names a norm of the library."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ Norm = Callable[[int], nn.Module]
 
 @dataclass(frozen=True)
 class Batch:
-    """What a network takes, and the class of each of its answers."""
+    """The inputs of a network, and the target class of each of its outputs."""
 
     inputs: tuple[Any, ...]
     target: Tensor
 
     def to(self, dtype: torch.dtype) -> Batch:
-        """The same with numbers of another type."""
+        """The batch with another floating-point dtype."""
         return Batch(tuple(_to_dtype(x, dtype) for x in self.inputs), self.target)
 
     def on(self, device: str) -> Batch:
-        """The same on a device."""
+        """The batch on a device."""
         inputs = tuple(x.to(device) if isinstance(x, Tensor) else x for x in self.inputs)
         return Batch(inputs, self.target.to(device))
 
@@ -41,10 +41,9 @@ def _to_dtype(x: Any, dtype: torch.dtype) -> Any:
 
 @dataclass(frozen=True)
 class NormKind:
-    """A norm of the library as networks make it: by the length of the axis that it is for.
+    """A norm of the library, constructed from the length of its axis.
 
-    `arguments` are those of the constructor by name, and `shape` that of an input, of which the
-    layers of others take what they need.
+    `arguments` are those of the constructor. `shape` is that of an input, for layers of others.
     """
 
     norm: str
@@ -55,7 +54,7 @@ class NormKind:
 
 @dataclass(frozen=True)
 class Row:
-    """A network with one kind of norm in it, and a batch; random numbers are drawn by torch."""
+    """A network with a kind of norm, and a batch. Random numbers come from torch."""
 
     name: str
     kind: NormKind

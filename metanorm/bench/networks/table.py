@@ -1,4 +1,4 @@
-"""Networks, timed with two sets of norms, as a table."""
+"""The table of networks with norms of two origins."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from metanorm.bench.report import OURS, machine_text
 
 
 def table_of(report: NetworkReport) -> Table:
-    """A row for each network and phase: milliseconds, and their ratio with its quarter points."""
+    """A row for each network and phase: milliseconds, and their ratio with quartiles."""
     columns = ("phase", OURS, "beside", "ratio", "quartiles")
     table = Table(
         "network",
@@ -17,21 +17,21 @@ def table_of(report: NetworkReport) -> Table:
         *(Column(c, no_wrap=True) for c in columns),
         title=machine_text(report.machine),
     )
-    last = ("", "")
+    last_head = ("", "")
     for entry in report.entries:
         head = (entry.network, entry.norm)
-        if head != last:
+        if head != last_head:
             table.add_section()
         ratio = entry.ratio
         table.add_row(
-            *(head if head != last else ("", "")),
+            *(head if head != last_head else ("", "")),
             entry.phase,
             _milliseconds(entry, OURS),
             f"{_milliseconds(entry, entry.beside)} {entry.beside}",
             f"{ratio.median:.2f}x",
             f"{ratio.low:.2f} to {ratio.high:.2f}",
         )
-        last = head
+        last_head = head
     return table
 
 

@@ -1,4 +1,4 @@
-"""A network for text: a transformer whose blocks normalize first."""
+"""A network for text: a pre-norm transformer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Norm = Callable[[int], nn.Module]  # a norm of rows of this length
 
 
 class Block(nn.Module):
-    """Attention and two linear layers, each behind a norm and beside a shortcut."""
+    """Attention and two linear layers, each after a norm and with a shortcut."""
 
     def __init__(self, norm: Norm, width: int, heads: int) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Sequential):
-    """Tokens in; for each, numbers for what may come next."""
+    """Maps tokens to logits of the next token."""
 
     def __init__(
         self, norm: Norm, width: int = 256, layers: int = 4, heads: int = 4, tokens: int = 256

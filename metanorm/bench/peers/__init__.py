@@ -1,5 +1,5 @@
-"""Layers that compute what a norm of the library computes: those of packages, and written by hand.
+"""Layers that equal a norm of the library: those of packages, and those written by hand.
 
-Beside the rows of `networks` and `by_hand`, the only place of the benchmark that knows norms by
-their names.
+Apart from the rows of `networks` and `by_hand`, only this package of the benchmark knows norms by
+name.
 """

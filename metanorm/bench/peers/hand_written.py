@@ -1,6 +1,6 @@
-"""Layers that are written by hand, by the norm of the library that they equal.
+"""Layers written by hand, by the norm of the library that they equal.
 
-On operations of torch, and for graphs on those of torch-scatter, too.
+They use operations of torch, and those for graphs also torch-scatter.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from metanorm.bench.peers.by_hand.graphs import Sums
 from metanorm.bench.peers.peer import Arguments, MakeLayer, Package, Peer, Shape
 
 BY_HAND = Package("by hand", "torch", "torch", by_hand=True)
-# Formulas around layers of torch: what comes to mind first, where something else is quicker.
+# Formulas around layers of torch: the obvious code, which is not always the fastest.
 OF_LAYERS = Package("torch.nn", "torch", "torch", by_hand=True)
 TORCH_SCATTER = Package("torch-scatter", "torch_scatter", "'metanorm[scatter]'", by_hand=True)
 
@@ -29,8 +29,8 @@ def _on_torch(make: MakeLayer) -> tuple[Peer, ...]:
 def _on_both(make: Callable[[Sums, Shape, Arguments], nn.Module]) -> tuple[Peer, ...]:
     """The same formula, with sums by torch and by torch-scatter."""
     return (
-        Peer(BY_HAND, lambda shape, given: make(of_graphs.index_add, shape, given)),
-        Peer(TORCH_SCATTER, lambda shape, given: make(of_graphs.scatter, shape, given)),
+        Peer(BY_HAND, lambda shape, arguments: make(of_graphs.index_add, shape, arguments)),
+        Peer(TORCH_SCATTER, lambda shape, arguments: make(of_graphs.scatter, shape, arguments)),
     )
 
 
@@ -39,8 +39,8 @@ def _united(shares: of_graphs.Shares) -> tuple[Peer, ...]:
 
 
 def _whitening(coupled: bool) -> tuple[Peer, ...]:
-    def make(shape: Shape, given: Arguments) -> nn.Module:
-        groups, steps, eps = given["num_groups"], given["steps"], 1e-3 if coupled else 1e-5
+    def make(shape: Shape, arguments: Arguments) -> nn.Module:
+        groups, steps, eps = arguments["num_groups"], arguments["steps"], 1e-3 if coupled else 1e-5
         return of_whitening.IterNorm(shape[1], groups, steps, eps, coupled=coupled)
 
     return _on_torch(make)
@@ -48,8 +48,8 @@ def _whitening(coupled: bool) -> tuple[Peer, ...]:
 
 def _switchable(weights: int) -> tuple[Peer, ...]:
     return _on_torch(
-        lambda shape, given: of_whitening.SwitchableWhitening(
-            shape[1], given["num_pergroup"], given["steps"], weights
+        lambda shape, arguments: of_whitening.SwitchableWhitening(
+            shape[1], arguments["num_pergroup"], arguments["steps"], weights
         )
     )
 
@@ -62,58 +62,65 @@ HAND_WRITTEN: Mapping[str, tuple[Peer, ...]] = {
     "ConditionalBatchNorm": (
         Peer(
             OF_LAYERS,
-            lambda shape, given: conditional.batch_norm_and_embeddings(
-                len(shape), given["num_classes"], shape[1]
+            lambda shape, arguments: conditional.batch_norm_and_embeddings(
+                len(shape), arguments["num_classes"], shape[1]
             ),
         ),
         Peer(
             BY_HAND,
-            lambda shape, given: conditional.ConditionalBatchNorm(given["num_classes"], shape[1]),
+            lambda shape, arguments: conditional.ConditionalBatchNorm(
+                arguments["num_classes"], shape[1]
+            ),
         ),
     ),
     "ConditionalInstanceNorm": (
         Peer(
             OF_LAYERS,
-            lambda shape, given: conditional.instance_norm_and_embeddings(
-                len(shape), given["num_classes"], shape[1]
+            lambda shape, arguments: conditional.instance_norm_and_embeddings(
+                len(shape), arguments["num_classes"], shape[1]
             ),
         ),
         Peer(
             BY_HAND,
-            lambda shape, given: conditional.ConditionalInstanceNorm(
-                given["num_classes"], shape[1]
+            lambda shape, arguments: conditional.ConditionalInstanceNorm(
+                arguments["num_classes"], shape[1]
             ),
         ),
     ),
     "ConditionalGroupNorm": (
         Peer(
             OF_LAYERS,
-            lambda shape, given: conditional.group_norm_and_embeddings(
-                given["num_groups"], given["num_classes"], shape[1]
+            lambda shape, arguments: conditional.group_norm_and_embeddings(
+                arguments["num_groups"], arguments["num_classes"], shape[1]
             ),
         ),
     ),
     "DomainBatchNorm": (
         Peer(
             OF_LAYERS,
-            lambda shape, given: kinds.CycleBatchNorm(len(shape), given["num_domains"], shape[1]),
+            lambda shape, arguments: kinds.CycleBatchNorm(
+                len(shape), arguments["num_domains"], shape[1]
+            ),
         ),
-        Peer(BY_HAND, lambda shape, given: kinds.DomainBatchNorm(given["num_domains"], shape[1])),
+        Peer(
+            BY_HAND,
+            lambda shape, arguments: kinds.DomainBatchNorm(arguments["num_domains"], shape[1]),
+        ),
     ),
     "HeteroLayerNorm": _on_torch(
-        lambda shape, given: kinds.HeteroLayerNorm(given["num_types"], shape[1])
+        lambda shape, arguments: kinds.HeteroLayerNorm(arguments["num_types"], shape[1])
     ),
     "HeteroBatchNorm": _on_torch(
-        lambda shape, given: kinds.HeteroBatchNorm(given["num_types"], shape[1])
+        lambda shape, arguments: kinds.HeteroBatchNorm(arguments["num_types"], shape[1])
     ),
     "LocalContextNorm": _on_torch(
-        lambda shape, given: of_windows.LocalContextNorm(
-            shape[1], given["channels_per_group"], given["width"]
+        lambda shape, arguments: of_windows.LocalContextNorm(
+            shape[1], arguments["channels_per_group"], arguments["width"]
         )
     ),
     "DivisiveNorm": _on_torch(
-        lambda shape, given: of_windows.DivisiveNorm(
-            shape[1], given["sum_window"], given["sup_window"]
+        lambda shape, arguments: of_windows.DivisiveNorm(
+            shape[1], arguments["sum_window"], arguments["sup_window"]
         )
     ),
     "CumulativeLayerNorm": _on_torch(lambda shape, _: sequences.CumulativeLayerNorm(shape[1])),
@@ -129,15 +136,19 @@ HAND_WRITTEN: Mapping[str, tuple[Peer, ...]] = {
     "UnitedNorm": _united(of_graphs.as_given),
     "UnitedNormCommon": _united(of_graphs.of_total),
     "UnitedNormSoftmax": _united(of_graphs.softmax),
-    "ModeNorm": _on_torch(lambda shape, given: mixtures.ModeNorm(shape[1], given["num_modes"])),
+    "ModeNorm": _on_torch(
+        lambda shape, arguments: mixtures.ModeNorm(shape[1], arguments["num_modes"])
+    ),
     "DiffGroupNorm": _on_torch(
-        lambda shape, given: mixtures.DiffGroupNorm(shape[1], given["groups"])
+        lambda shape, arguments: mixtures.DiffGroupNorm(shape[1], arguments["groups"])
     ),
     "SparseSwitchNorm": _on_torch(lambda shape, _: mixtures.SparseSwitchNorm(shape[1])),
     "IterNorm": _whitening(coupled=False),
     "DecorrelatedBatchNorm": _whitening(coupled=True),
     "SwitchableWhitening": _switchable(weights=2),
     "SwitchableWhiteningAll": _switchable(weights=5),
-    "DoublyStochastic": _on_torch(lambda _, given: matrices.DoublyStochastic(given["steps"])),
-    "Muon": _on_torch(lambda _, given: matrices.Muon(given["steps"])),
+    "DoublyStochastic": _on_torch(
+        lambda _, arguments: matrices.DoublyStochastic(arguments["steps"])
+    ),
+    "Muon": _on_torch(lambda _, arguments: matrices.Muon(arguments["steps"])),
 }

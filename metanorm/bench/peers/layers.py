@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from metanorm.bench.peers.peer import Arguments, MakeLayer, Package, Peer, Shape, State
 
 SPATIAL = {3: "1d", 4: "2d", 5: "3d"}
-EPS = torch.finfo(torch.float32).eps  # what an eps of `None` stands for, of half types, too
+EPS = torch.finfo(torch.float32).eps  # the default eps of RMSNorm, also for half types
 
 TORCH = Package("torch.nn", "torch", "torch")
 PYG = Package("PyG", "torch_geometric", "torch-geometric")
@@ -34,7 +34,7 @@ def _layer_by_rank(name: str, ranks: Mapping[int, str]) -> MakeLayer:
 
 
 def _layer_of(module: str, name: str, *arguments: Any, **options: Any) -> nn.Module:
-    """A layer of a package that may not be there, and is imported when it is needed."""
+    """A layer of an optional package, which is imported here."""
     layer: nn.Module = getattr(import_module(module), name)(*arguments, **options)
     return layer
 
@@ -44,9 +44,9 @@ def _liger(file: str, name: str, *arguments: Any, **options: Any) -> nn.Module:
     return _layer_of(f"liger_kernel.transformers.{file}", name, *arguments, **options)
 
 
-def _row_length(given: Arguments) -> int:
-    """The length of the rows that are normalized: other packages take one dimension alone."""
-    *outer, length = given["normalized_shape"]
+def _row_length(arguments: Arguments) -> int:
+    """The length of normalized rows. Other packages normalize a single dimension."""
+    *outer, length = arguments["normalized_shape"]
     if outer:
         raise ValueError("takes one normalized dimension alone")
     return int(length)
@@ -84,41 +84,41 @@ class _QuackLayerNormFunction(torch.autograd.Function):
         return (*kernels.layernorm_bwd(x, weight, slope, rstd, mean, has_bias=True), None)
 
 
-# The layers of Liger and QuACK have an epsilon of 1e-6 where nobody asks for that of torch.
-def _liger_group_norm(shape: Shape, given: Arguments) -> nn.Module:
-    return _liger("group_norm", "LigerGroupNorm", shape[1], given["num_groups"], eps=1e-5)
+# The default eps of Liger and QuACK is 1e-6; these layers get the eps of torch.
+def _liger_group_norm(shape: Shape, arguments: Arguments) -> nn.Module:
+    return _liger("group_norm", "LigerGroupNorm", shape[1], arguments["num_groups"], eps=1e-5)
 
 
-def _liger_layer_norm(_: Shape, given: Arguments) -> nn.Module:
-    return _liger("layer_norm", "LigerLayerNorm", _row_length(given), eps=1e-5)
+def _liger_layer_norm(_: Shape, arguments: Arguments) -> nn.Module:
+    return _liger("layer_norm", "LigerLayerNorm", _row_length(arguments), eps=1e-5)
 
 
-def _liger_rms_norm(_: Shape, given: Arguments) -> nn.Module:
-    return _liger("rms_norm", "LigerRMSNorm", _row_length(given), eps=EPS)
+def _liger_rms_norm(_: Shape, arguments: Arguments) -> nn.Module:
+    return _liger("rms_norm", "LigerRMSNorm", _row_length(arguments), eps=EPS)
 
 
-def _liger_dynamic_tanh(_: Shape, given: Arguments) -> nn.Module:
-    return _liger("dyt", "LigerDyT", _row_length(given))
+def _liger_dynamic_tanh(_: Shape, arguments: Arguments) -> nn.Module:
+    return _liger("dyt", "LigerDyT", _row_length(arguments))
 
 
-def _quack_layer_norm(_: Shape, given: Arguments) -> nn.Module:
-    return _QuackLayerNorm(_row_length(given), eps=1e-5)
+def _quack_layer_norm(_: Shape, arguments: Arguments) -> nn.Module:
+    return _QuackLayerNorm(_row_length(arguments), eps=1e-5)
 
 
-def _quack_rms_norm(_: Shape, given: Arguments) -> nn.Module:
-    return _layer_of("quack.rmsnorm", "QuackRMSNorm", _row_length(given), eps=EPS)
+def _quack_rms_norm(_: Shape, arguments: Arguments) -> nn.Module:
+    return _layer_of("quack.rmsnorm", "QuackRMSNorm", _row_length(arguments), eps=EPS)
 
 
 def _pyg(name: str, *arguments: Any, **options: Any) -> nn.Module:
     return _layer_of("torch_geometric.nn", name, *arguments, **options)
 
 
-def _pyg_diff_group_norm(shape: Shape, given: Arguments) -> nn.Module:
-    return _pyg("DiffGroupNorm", shape[1], given["groups"])
+def _pyg_diff_group_norm(shape: Shape, arguments: Arguments) -> nn.Module:
+    return _pyg("DiffGroupNorm", shape[1], arguments["groups"])
 
 
 def _diff_group_norm_parameters(state: State) -> State:
-    """Its batch norm has all groups side by side."""
+    """The parameters of PyG's layer, whose batch norm has all groups side by side."""
     norm = {f"norm.{name}": state[name].T.flatten() for name in ("weight", "bias")}
     return {"lin.weight": state["lin"], **norm}
 
@@ -127,33 +127,38 @@ def _local_response(shape: Shape, size: int, times: int, **options: float) -> nn
     """Raises `ValueError` for rows of features, which torch has no such norm for."""
     if len(shape) < 3:
         raise ValueError("takes images and sequences alone")
-    alpha = 1e-4 * times  # a mean by torch: a sum is so many times as large
+    alpha = 1e-4 * times  # torch takes a mean: a sum is `times` as large
     return nn.LocalResponseNorm(size, alpha=alpha, **options)
 
 
-# A user's norm finds them by its fingerprint.
+# By norm of the library; a norm of a user finds its peers by its fingerprint.
 LAYERS: Mapping[str, tuple[Peer, ...]] = {
     "BatchNorm": (Peer(TORCH, _layer_by_rank("BatchNorm", {2: "1d", **SPATIAL})),),
     "InstanceNorm": (Peer(TORCH, _layer_by_rank("InstanceNorm", SPATIAL)),),
     "GroupNorm": (
-        Peer(TORCH, lambda shape, given: nn.GroupNorm(given["num_groups"], shape[1])),
+        Peer(TORCH, lambda shape, arguments: nn.GroupNorm(arguments["num_groups"], shape[1])),
         Peer(LIGER, _liger_group_norm),
     ),
     "LayerNorm": (
-        Peer(TORCH, lambda _, given: nn.LayerNorm(given["normalized_shape"])),
+        Peer(TORCH, lambda _, arguments: nn.LayerNorm(arguments["normalized_shape"])),
         Peer(LIGER, _liger_layer_norm),
         Peer(QUACK, _quack_layer_norm, dtype=torch.float32),
     ),
     "RMSNorm": (
-        Peer(TORCH, lambda _, given: nn.RMSNorm(given["normalized_shape"])),
-        Peer(LIGER, _liger_rms_norm, overwrites=True),  # dy by dx, unless it is told not to
+        Peer(TORCH, lambda _, arguments: nn.RMSNorm(arguments["normalized_shape"])),
+        Peer(LIGER, _liger_rms_norm, overwrites=True),  # writes dx over dy by default
         Peer(QUACK, _quack_rms_norm),
     ),
     "LocalResponseNorm": (
-        Peer(TORCH, lambda shape, given: _local_response(shape, given["size"], 1)),
+        Peer(TORCH, lambda shape, arguments: _local_response(shape, arguments["size"], 1)),
     ),
     "LocalResponseSum": (
-        Peer(TORCH, lambda shape, given: _local_response(shape, given["size"], given["size"], k=2)),
+        Peer(
+            TORCH,
+            lambda shape, arguments: _local_response(
+                shape, arguments["size"], arguments["size"], k=2
+            ),
+        ),
     ),
     "DynamicTanh": (Peer(LIGER, _liger_dynamic_tanh),),
     "GraphNorm": (Peer(PYG, lambda shape, _: _pyg("GraphNorm", shape[1])),),
@@ -163,12 +168,14 @@ LAYERS: Mapping[str, tuple[Peer, ...]] = {
     "PairNorm": (Peer(PYG, lambda *_: _pyg("PairNorm")),),
     "PairNormSI": (Peer(PYG, lambda *_: _pyg("PairNorm", scale_individually=True)),),
     "HeteroLayerNorm": (
-        Peer(PYG, lambda shape, given: _pyg("HeteroLayerNorm", shape[1], given["num_types"])),
+        Peer(
+            PYG, lambda shape, arguments: _pyg("HeteroLayerNorm", shape[1], arguments["num_types"])
+        ),
     ),
     "HeteroBatchNorm": (
-        Peer(  # which keeps biased variances
+        Peer(  # keeps biased variances
             PYG,
-            lambda shape, given: _pyg("HeteroBatchNorm", shape[1], given["num_types"]),
+            lambda shape, arguments: _pyg("HeteroBatchNorm", shape[1], arguments["num_types"]),
             in_eval=False,
         ),
     ),

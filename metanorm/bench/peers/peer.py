@@ -1,4 +1,4 @@
-"""A layer that equals a norm of the library: where it is from, and how it is made."""
+"""A peer: a layer of another origin that equals a norm of the library."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ State = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Package:
-    """Where layers are from: as reports call it, as Python imports it, as pip installs it.
+    """The origin of layers: its name in reports, for `import` and for pip.
 
-    `by_hand` says that formulas are our own, on operations of the package.
+    `by_hand` means that the formulas are our own, on operations of the package.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Package:
 
 
 class NotInstalled(Exception):
-    """A layer of a package that is not there."""
+    """The package of a layer is not installed."""
 
 
 def _unchanged(state: State) -> State:
@@ -40,12 +40,12 @@ def _unchanged(state: State) -> State:
 
 @dataclass(frozen=True)
 class Peer:
-    """A layer that computes what a norm of the library computes.
+    """A layer that equals a norm of the library.
 
-    `overwrites` says that it writes to the gradient that it is given; `dtype` is that of its
-    parameters, where they do not have that of the input. `parameters` makes those of the norm, by
-    name, into those of the layer, where names or shapes differ. `in_eval` says whether it also
-    equals the norm in evaluation: some keep other running statistics.
+    `overwrites` means that it modifies the gradient of its output in place. `dtype` is that of its
+    parameters, if it differs from the input. `parameters` converts the parameters of the norm to
+    those of the layer. `in_eval` says whether it also equals the norm in evaluation: some layers
+    keep other running statistics.
     """
 
     package: Package

@@ -1,4 +1,4 @@
-"""Who computes what a norm of the library computes."""
+"""Looks up the peers of a norm of the library."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from metanorm.bench.peers.layers import LAYERS
 from metanorm.bench.peers.peer import Peer
 
 
-def peers(known: str, device: str) -> tuple[Peer, ...]:
+def peers(norm: str, device: str) -> tuple[Peer, ...]:
     """The layers that equal a norm of the library and run on a device, installed or not.
 
-    Those of packages come first, then those written by hand. `known` is the norm's name, or empty
-    for one that is none of the library's.
+    Layers of packages come first, then those written by hand. `norm` is a name of the library, or
+    empty for any other norm.
     """
-    by_hand = (p for p in HAND_WRITTEN.get(known, ()) if device in p.package.devices)
-    return (*package_peers(known, device), *by_hand)
+    hand_written = (p for p in HAND_WRITTEN.get(norm, ()) if device in p.package.devices)
+    return (*package_peers(norm, device), *hand_written)
 
 
-def package_peers(known: str, device: str) -> tuple[Peer, ...]:
-    """Those of packages alone: what people use, and do not write."""
-    return tuple(p for p in LAYERS.get(known, ()) if device in p.package.devices)
+def package_peers(norm: str, device: str) -> tuple[Peer, ...]:
+    """The peers from packages, without those written by hand."""
+    return tuple(p for p in LAYERS.get(norm, ()) if device in p.package.devices)
