@@ -1,4 +1,4 @@
-"""Python as data: just what generated modules are made of."""
+"""The Python IR: the expressions and statements that generated modules consist of."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Tuple:
-    """`(a, b)`, or `a, b` where it is bare."""
+    """`(a, b)`, or `a, b` if it is bare."""
 
     items: tuple[Expr, ...]
     bare: bool = False
@@ -95,7 +95,7 @@ class Unary:
 
 @dataclass(frozen=True, slots=True)
 class Binary:
-    """Arithmetic, comparison, `is`, `and`, `or`: operands of one operator, from the left."""
+    """An arithmetic, comparison or boolean operator with two or more operands, left to right."""
 
     operator: str
     operands: tuple[Expr, ...]
@@ -258,7 +258,7 @@ def names_in(node: object) -> Iterator[str]:
 
 
 def renamed(node: Any, names: Mapping[str, str]) -> Any:
-    """The same with other names for some."""
+    """The node with some names replaced, by their old names."""
     if isinstance(node, Name):
         return Name(names.get(node.text, node.text))
     if isinstance(node, tuple):
@@ -271,7 +271,7 @@ def renamed(node: Any, names: Mapping[str, str]) -> Any:
 
 
 def paths_in(node: object) -> Iterator[str]:
-    """Every name that occurs, whole."""
+    """Every name that occurs, with all of its dots."""
     if isinstance(node, Name):
         yield node.text
     elif isinstance(node, tuple):

@@ -1,7 +1,7 @@
-"""Python as data to text, in the normal form of `ruff format` (and Black) at 88 columns.
+"""Print the Python IR as text, as `ruff format` and Black format it, at 88 columns.
 
-The one place that knows layout. A line that is too long is broken inside its last
-brackets, or at its operators inside parentheses.
+Only this module knows about layout. A line that is too long is broken inside its last brackets, or
+at its operators inside parentheses.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def _statement(s: Stmt, depth: int) -> list[str]:
 
 
 def _line(doc: Doc, comment: str, depth: int) -> list[str]:
-    """A statement; its comment goes above it where both do not fit on a line."""
+    """The lines of a statement. Its comment goes above it if both do not fit on a line."""
     width = WIDTH - 4 * depth
     lines = render(doc, width).split("\n")
     pad = "    " * depth
@@ -177,7 +177,7 @@ def _parameter(p: Parameter) -> Doc:
 
 
 def _docstring(lines: Sequence[str], depth: int) -> list[str]:
-    """Text is escaped here: nothing in it can end the string."""
+    """The lines of a docstring. Its text is escaped, so that nothing in it ends the string."""
     if not lines:
         return []
     pad = "    " * depth
@@ -297,7 +297,7 @@ def _strength(expr: Expr) -> tuple[int, Doc]:
 
 
 def _slice(start: Expr | None, stop: Expr | None) -> Doc:
-    """`a:b`, but `f(a) : b + 1`: spaces around the colon where a bound is more than a name."""
+    """`a:b`, or `f(a) : b + 1` with spaces around the colon if a bound is more than a name."""
     bounds = [bound for bound in (start, stop) if bound is not None]
     pad = "" if all(_plain_bound(bound) for bound in bounds) else " "
     before = (_doc(start), pad) if start is not None else ""
@@ -315,14 +315,14 @@ def _lone_star(items: Sequence[Expr]) -> bool:
 
 
 def _power(base: Expr, exponent: Expr) -> Doc:
-    """`x**2` where both are plain, `f(x) ** 2` where one is not."""
+    """`x**2` if both operands are plain, `f(x) ** 2` if one is not."""
     is_plain = all(isinstance(e, (Name, Literal)) for e in (base, exponent))
     above = STRENGTH["**"] + 1
     return (_doc(base, above), "**" if is_plain else " ** ", _doc(exponent, STRENGTH["-x"]))
 
 
 def _operators(expr: Binary) -> Doc:
-    """Operands of one level in one row, so that they break together."""
+    """The operands of one precedence level as one document, so that they break together."""
     level = _level(expr.operator)
     parts: list[Doc] = []
     for position, operand in enumerate(expr.operands):
@@ -356,7 +356,7 @@ def literal(value: float | int | str | bool | None) -> str:
 
 
 def _format_lines(parts: Sequence[str | Expr]) -> list[list[str | Expr]]:
-    """The parts of an f-string, cut behind commas where it is too long for a line."""
+    """The parts of an f-string, split after commas into lines that fit."""
     room = WIDTH - 12  # in parentheses, in a method
     items: list[list[str | Expr]] = [[]]
     for part in parts:

@@ -1,1 +1,1 @@
-"""The target that is always there: modules over plain torch operations."""
+"""The torch target, which every norm has: modules of plain torch operations."""

@@ -1,4 +1,4 @@
-"""The class of torch that a generated class derives from, where the norm is that layer."""
+"""The torch layer that a generated class derives from, if the norm is equal to that layer."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Union
 
 @dataclass(frozen=True)
 class RenamedAttribute:
-    """An attribute of the layer that the norm keeps under another name."""
+    """An attribute of the layer that the norm has under another name."""
 
     argument: str
 
 
 @dataclass(frozen=True)
 class FixedAttribute:
-    """An attribute of the layer that is the same in each of these norms."""
+    """An attribute of the layer that has one value for this norm."""
 
     value: float | bool | None
 
 
 @dataclass(frozen=True)
 class ShapeAttribute:
-    """A shape whose lengths are arguments or numbers."""
+    """An attribute that is a shape. Its lengths are constructor arguments or numbers."""
 
     lengths: tuple[str | int, ...]
 
@@ -33,14 +33,14 @@ BaseAttribute = Union[RenamedAttribute, FixedAttribute, ShapeAttribute]
 
 @dataclass(frozen=True)
 class TorchBase:
-    """A class of torch, and how what it reads is served where that is not an argument's name."""
+    """A layer of torch, and its attributes that are not constructor arguments of the norm."""
 
     name: str
     attributes: Mapping[str, BaseAttribute] = field(default_factory=dict)
-    no_parameters: tuple[str, ...] = ()  # what the layer has and the norm never learns
+    no_parameters: tuple[str, ...] = ()  # parameters of the layer that the norm lacks
     no_buffers: tuple[str, ...] = ()
 
     @property
     def is_plain(self) -> bool:
-        """Whether the base finds all that it reads as the layer's own constructor leaves it."""
+        """Whether every attribute has the value that the layer's own constructor would set."""
         return all(isinstance(attribute, FixedAttribute) for attribute in self.attributes.values())

@@ -1,4 +1,4 @@
-"""Optimised IR to the body of a function over torch tensors."""
+"""Print an optimised program as the body of a function over torch tensors."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ from metanorm.targets.torch.pools import PoolPrinter
 def statements(program: Program, used_names: Sequence[str], result: str) -> tuple[Stmt, ...]:
     """The statements of a program's function.
 
-    Printed twice where an optional value turns out to be needed even where it is absent, so that
-    no line before asks whether it is there.
+    If an optional value turns out to be needed even when it is `None`, the body is printed a second
+    time, so that no earlier line tests it for `None`.
     """
     body = Body(program, used_names, result)
     printed = body.statements()
@@ -75,14 +75,14 @@ def statements(program: Program, used_names: Sequence[str], result: str) -> tupl
 
 
 class Body:
-    """Prints one program; `result` is the class of its result, where there are several outputs."""
+    """Prints one program. `result` is the class of the result, if there are several outputs."""
 
     def __init__(
         self, program: Program, used_names: Iterable[str], result: str, filled: Iterable[Ref] = ()
     ) -> None:
         self.result = result
         self.used_names = tuple(used_names)
-        self.filled = frozenset(filled)  # optional values that are needed even where absent
+        self.filled = frozenset(filled)  # optional values that are needed even when `None`
         self.ctx = Context(program, used_names)
         self.ops = {name: let.op for name, let in self.ctx.lets.items()}
         self.flags = flags_of(program)
@@ -120,8 +120,10 @@ class Body:
         return [*head, *self.ctx.layouts.locals.values(), *self.ctx.prologue, *body]
 
     def _independent_outputs(self) -> IndependentOutputs:
-        """The outputs after the first on which the first input has no influence, and what computes
-        them: printed apart, for a call whose first input has no elements."""
+        """The further outputs that do not depend on the first input, and their statements.
+
+        They are printed a second time, for calls whose first input has no elements.
+        """
         outputs = dict(outputs_without_first_input(self.ctx.program))
         outputs.pop(self.ctx.program.outputs[0][0], None)
         if not outputs:
@@ -137,7 +139,7 @@ class Body:
         return IndependentOutputs(exprs, (*split, *body))
 
     def _widened(self) -> list[Stmt]:
-        """The dtype of statistics, and parameters that need it."""
+        """Convert inputs, and the parameters that need it, to the dtype of statistics."""
         statements: list[Stmt] = []
         for decl in self.ctx.program.inputs:
             name = Name(decl.name)
@@ -160,7 +162,7 @@ class Body:
         return statements
 
     def _own_dtype(self, name: str) -> list[Stmt]:
-        """The dtype of a tensor as it came, where something is to have it."""
+        """Keep the dtype of a tensor before it is converted, if something is cast to it."""
         local = self.ctx.dtypes.get(name)
         if local is None:
             return []
@@ -171,7 +173,7 @@ class Body:
         return [Assign((Name(local),), dtype)]
 
     def split_inputs(self) -> list[Assign]:
-        """Inputs with split axes."""
+        """Unflatten the inputs that have split axes."""
         statements: list[Assign] = []
         for decl in self.ctx.program.inputs:
             if decl.sort in ("tensor", "mask", "whole") or decl.table is not None:
@@ -196,7 +198,7 @@ class Body:
         return call(self.result, *bound)
 
     def output(self, name: str, ref: Ref, body: list[Stmt]) -> Expr:
-        """An output as it is returned, in its dtype."""
+        """An output in its final shape and dtype."""
         dims = output_dims(self.ctx.program, name, ref)
         axes = tuple(d.axis for d in self.ctx.layouts.full_dims(dims))
         value = self.ctx.not_none(ref)
@@ -205,12 +207,12 @@ class Body:
         return method(self._as_returned(value, axes), "to", self.ctx.dtype_of(name))
 
     def _is_permuted(self, value: Value, result_axes: tuple[str, ...]) -> bool:
-        """Whether dimensions change places, for which a value is mentioned several times."""
+        """Whether dimensions are permuted, which takes several mentions of the value."""
         value_axes = [d.axis for d in value.dims if d.full]
         return value_axes != [axis for axis in result_axes if axis in value_axes]
 
     def _as_returned(self, value: Value, result_axes: tuple[str, ...]) -> Expr:
-        """A value as it is returned: whole axes, and only those that are wanted."""
+        """A value with unsplit axes, expanded to the axes of the result."""
         dims = tuple(Dim(axis) for axis in result_axes)
         value = self.broadcaster.spread(value, result_axes)
         if dims != self.ctx.layouts.full_dims(self.ctx.program.inputs[0].dims):
@@ -300,7 +302,7 @@ class Body:
                 self.loops.repeat(let, let.op, out)
 
     def _axis_map(self, let: Let, op: AxisMap, out: list[Stmt]) -> None:
-        """Shares along an axis."""
+        """A map along an axis, such as softmax."""
         value = self.ctx.not_none(op.value)
         if value.may_lack_dims:
             value = self.broadcaster.expanded(value, let.type.axes)
@@ -316,7 +318,10 @@ class Body:
         self.ctx.bind(let, expr, value.dims, out, "share")
 
     def _before_updates(self, buffer: str) -> Expr:
-        """A buffer as it is when the call begins, widened; of one that is stored into, a copy."""
+        """The value of a buffer at the start of the call, in the dtype of statistics.
+
+        It is a copy if the function stores into the buffer and also needs the old value.
+        """
         program = self.ctx.program
         other_updates = tuple(u for u in program.updates if u.buffer != buffer)
         if all(u.averages or u.buffer != buffer for u in program.updates):

@@ -1,4 +1,4 @@
-"""Operands lined up, so that torch broadcasts them as the axes say."""
+"""Bring operands into shapes that torch broadcasts as their axes demand."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from metanorm.targets.torch.layout import Dim, Dims, Value, call, method
 
 
 class Broadcaster:
-    """Brings the dimensions of several values into one order."""
+    """Brings the dimensions of several operands into one order."""
 
     def __init__(self, context: Context) -> None:
         self.ctx = context
 
     def common_dims(self, result_axes: Sequence[str], values: Sequence[Value]) -> Dims:
-        """The dimensions against which operands line up.
+        """The dimensions against which all operands broadcast.
 
-        An operand's own where one has them all; those of an input where an operand is kept in
-        its shape; else the axes of the result, in order.
+        They are those of an operand that has all axes; else those of an input, if an operand keeps
+        dimensions of length one in its shape; else the axes of the result, in order.
         """
         bases = {self.ctx.space.base(a) for a in result_axes}
         for value in values:
@@ -58,12 +58,12 @@ class Broadcaster:
         return exprs, tuple(self._result_dim(d.axis, full) for d in common_dims[start:])
 
     def _result_dim(self, axis: str, full: Collection[str]) -> Dim:
-        """The dimension of a result: a mode may have spread cells over the whole axis."""
+        """A dimension of the result. An operand may have its cells spread over the whole axis."""
         base = self.ctx.space.base(axis)
         return Dim(axis, axis in full) if axis in full or base not in full else Dim(base)
 
     def spread(self, value: Value, axes: Sequence[str]) -> Value:
-        """Values of cells, given back to the positions of an axis that is wanted in full."""
+        """The value with cells repeated for the positions of an axis, if `axes` has that axis."""
         for index, dim in enumerate(value.dims):
             cells_of = self.ctx.space[dim.axis].cells_of
             if cells_of is None or dim.axis in axes or cells_of[0] not in axes or not dim.full:
@@ -78,14 +78,14 @@ class Broadcaster:
         return value
 
     def _may_be_one(self, matrix: Grouping) -> bool:
-        """Whether all positions may be one group, whose value then broadcasts."""
+        """Whether all positions may be a single group, whose value then broadcasts."""
         inputs = self.ctx.program.inputs
         return isinstance(matrix, ByIndex) and any(
             decl.name == matrix.index and not decl.required for decl in inputs
         )
 
     def in_order(self, value: Value, full_dims: Dims) -> Value:
-        """The value with all dimensions there, where they have to change places."""
+        """The value, expanded to all of its dimensions if they have to be permuted."""
         if not value.may_lack_dims:
             return value
         bases = {self.ctx.space.base(d.axis) for d in full_dims}
@@ -96,7 +96,7 @@ class Broadcaster:
         )
 
     def expanded(self, value: Value, axes: Sequence[str]) -> Value:
-        """The value with all of these axes in full, and in their order."""
+        """The value expanded to all of these axes, in their order."""
         value = self.spread(self.ctx.layouts.compact(value), axes)
         dims = tuple(Dim(axis) for axis in axes)
         if value.number or (value.dims == dims and not (value.may_lack_dims and dims)):

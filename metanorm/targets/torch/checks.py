@@ -1,4 +1,4 @@
-"""What a call checks before it computes: ranks, lengths of axes, and pools of a single value."""
+"""Print the checks of a call: ranks, lengths of axes, and variances of a single value."""
 
 from __future__ import annotations
 
@@ -31,10 +31,11 @@ from metanorm.targets.torch.layout import call, integer, method, plus
 
 
 class CallChecks:
-    """Prints the checks of one norm, over whole (unsplit) axes.
+    """Prints the checks of one norm, over unsplit axes.
 
-    What belongs to the module is called `{owner}name`. The shape of the first input, and whether
-    a call takes statistics of its input where there are running ones, may have names of their own.
+    An attribute of the module is printed as `{owner}name`. `shape` and `measuring` name the
+    variables that hold the shape of the first input, and whether the call computes statistics of
+    its input although the module has running statistics.
     """
 
     def __init__(
@@ -45,11 +46,13 @@ class CallChecks:
         self.program = program
         self.space = program.index.space
         self.first_shape = shape
-        self.seen_lengths: dict[str, Expr] = {}  # lengths (shapes, for groups of axes) seen so far
-        self.parameter_lengths: dict[str, Expr] = {}  # those of what was made for a weight
+        self.seen_lengths: dict[str, Expr] = {}  # by axis; for a group of axes, its shape
+        self.parameter_lengths: dict[
+            str, Expr
+        ] = {}  # lengths of parameters that were created for a weight
 
     def record_parameter_lengths(self) -> None:
-        """Demand the lengths for which parameters and buffers have been made."""
+        """Also check inputs against the lengths of existing parameters and buffers."""
         tensors = [(p.name, p.dims) for p in self.program.params if not p.switches]
         tensors += [(b.name, b.dims) for b in self.program.buffers if not b.tracked]
         for name, dims in tensors:
@@ -61,7 +64,7 @@ class CallChecks:
                     )
 
     def statements(self) -> list[Stmt]:
-        """Shape checks, then pools of a single value."""
+        """All checks: shapes first, then the minimum sizes of pools."""
         statements = self.shapes()
         for check in self.program.checks:
             if isinstance(check, MinimumPoolSize) and not self._is_divided(check):
@@ -69,13 +72,13 @@ class CallChecks:
         return statements
 
     def shapes(self) -> list[Stmt]:
-        """Whether inputs have the axes that they should have, and these the lengths."""
+        """The checks that inputs have the right ranks and lengths."""
         statements: list[Stmt] = []
         if self.first_shape:
             first = Attribute(Name(self.program.inputs[0].name), "shape")
             statements.append(Assign((Name(self.first_shape),), first))
         statements += self._tensors()
-        # What may be left out tells no length, and is compared with what does.
+        # Required inputs define the lengths of axes; optional ones are compared with them.
         for decl in sorted(self.program.inputs, key=lambda decl: not _is_always_given(decl)):
             statements += self._input(decl)
         for check in self.program.checks:
@@ -86,7 +89,7 @@ class CallChecks:
         return statements
 
     def defaults(self) -> list[Stmt]:
-        """Inputs that are another one where they are not given."""
+        """The statements that replace a missing input by the input that is its default."""
         statements: list[Stmt] = []
         for decl in self.program.inputs:
             if isinstance(decl.default, str):
@@ -95,7 +98,7 @@ class CallChecks:
         return statements
 
     def idle(self) -> dict[str, list[Stmt]]:
-        """Numbers of parts that evaluation does not need, each as what a call sets it to."""
+        """For each number of parts that evaluation does not need, the statements that set it."""
         statements: dict[str, list[Stmt]] = {}
         for check in self.program.checks:
             if isinstance(check, Divisible) and is_single_part_in_evaluation(check, self.program):
@@ -114,13 +117,13 @@ class CallChecks:
         return statements
 
     def measuring(self) -> Expr:
-        """Whether a call takes statistics of its input where there are running ones."""
+        """Whether a call computes statistics of its input instead of using running ones."""
         missing = Binary("is", (self._tracked(), Literal(None)))
         off = [Unary("not ", self._flag())] if flag_alone_decides(self.program) else []
         return Binary("or", (self._module_attribute("training"), *off, missing))
 
     def _module_attribute(self, name: str) -> Name:
-        """What belongs to the module."""
+        """An attribute of the module."""
         return Name(f"{self.owner}{name}")
 
     def _flag(self) -> Name:
@@ -132,7 +135,7 @@ class CallChecks:
     # ---- shapes
 
     def _tensors(self) -> list[Stmt]:
-        """Whether further inputs are tensors at all; `forward` has asked that of the first."""
+        """The checks that further inputs are tensors. `forward` checks the first input."""
         further = self.program.inputs[1:]
         required = {i.name: Name(i.name) for i in further if _is_always_given(i)}
         optional = {i.name: Name(i.name) for i in further if not _is_always_given(i)}
@@ -180,7 +183,7 @@ class CallChecks:
         return [If(condition, (Raise(error),))]
 
     def _edges(self, edges: Name) -> Stmt:
-        """Sources and targets, in two rows."""
+        """The check that an edge list has the shape `[2, E]`."""
         rank = Binary("!=", (method(edges, "dim"), integer(2)))
         rows = Subscript(Attribute(edges, "shape"), (integer(0),))
         wrong = Binary("or", (rank, Binary("!=", (rows, integer(2)))))
@@ -189,7 +192,7 @@ class CallChecks:
         return If(wrong, (Raise(error),))
 
     def _exact_shape(self, decl: InputDecl) -> Expr | None:
-        """The whole shape, where earlier inputs have told every length."""
+        """The exact shape of an input, if earlier inputs define the length of every axis."""
         if not decl.dims or any(d not in self.seen_lengths for d in decl.dims):
             return None
         parts: list[Expr] = []
@@ -236,7 +239,7 @@ class CallChecks:
         return Subscript(shape, (Slice(start, stop),)) if start or stop else shape
 
     def _expected_length(self, axis: str) -> Expr | None:
-        """What the constructor or an earlier input says of an axis."""
+        """The length of an axis according to the constructor or an earlier input."""
         return self._fixed_length(axis) or self.seen_lengths.get(axis)
 
     def _fixed_length(self, axis: str) -> Expr | None:
@@ -249,11 +252,11 @@ class CallChecks:
         return self.number(size)
 
     def number(self, scalar: Scalar) -> Expr:
-        """A number, once the inputs are checked: lengths are those of inputs and arguments."""
+        """A scalar as an expression. It is valid after the shape checks."""
         return number_expr(scalar, self._length, self.owner)
 
     def shape(self, dims: tuple[str, ...]) -> Tuple:
-        """The shape of a tensor on these axes, once the inputs are checked."""
+        """The shape of a tensor on these axes. It is valid after the shape checks."""
         parts: list[Expr] = []
         for dim in dims:
             if self.space[dim].variadic:
@@ -310,8 +313,8 @@ class CallChecks:
         return [If(Binary("!=", (first, second)), (Raise(error),))]
 
     def _is_divided(self, check: MinimumPoolSize) -> bool:
-        """Whether pools lie on several processes: then none of them knows how many values these
-        hold before all have been asked."""
+        """Whether pools are divided among processes. Then the size of a pool is known only after
+        communication, and this check is left out."""
         division = Division(self.program)
         return any(division.divides(axis) for axis, _ in check.over)
 
@@ -341,5 +344,5 @@ class CallChecks:
 
 
 def _is_always_given(decl: InputDecl) -> bool:
-    """Whether an input has come with a call, or another one in its place."""
+    """Whether an input is never `None`: it is required, or another input is its default."""
     return decl.required or isinstance(decl.default, str)

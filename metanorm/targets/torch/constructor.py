@@ -1,4 +1,4 @@
-"""The part of a generated class that runs once: `__init__` and what sets initial values."""
+"""Print `__init__` and the methods that set initial values."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from metanorm.targets.torch.signature import Signature
 
 SELF = Parameter("self")
 
-# What the constructor makes sure of, by the type of an argument.
+# The runtime function that checks a constructor argument, by its type.
 CHECKED = {"size": "runtime.as_length", "int": "runtime.as_whole", "float": "runtime.as_number"}
 
 
@@ -55,8 +55,8 @@ class Constructor:
         self.pending_comment = "empty until there is a weight" if on_weight else ""
 
     def attributes(self) -> list[Stmt]:
-        """Annotations of what `register_buffer` and `register_parameter` set, where no base of
-        torch has them, and what its tools read under a name that the spec does not use."""
+        """The class attributes: annotations of parameters and buffers, or for a class that derives
+        from a torch layer, the attributes that the layer has under other names."""
         if self.base is not None:
             base_attributes = self.base.attributes.items()
             return [
@@ -83,7 +83,7 @@ class Constructor:
         return statements
 
     def init(self) -> Function:
-        """`__init__`: the arguments checked and kept, parameters and buffers registered."""
+        """`__init__`, which checks and stores its arguments, and registers parameters and buffers."""
         parameters: list[Parameter] = [SELF]
         for argument in self.program.constructor_arguments:
             default: Expr | None = None
@@ -121,7 +121,7 @@ class Constructor:
         return Function("__init__", tuple(parameters), "None", tuple(body))
 
     def _base_state(self, base: TorchBase) -> list[Stmt]:
-        """What the base's constructor would leave behind, and this norm has no use for."""
+        """The attributes that the constructor of the torch layer sets and the norm does not use."""
         fixed = {
             name: attribute
             for name, attribute in base.attributes.items()
@@ -155,7 +155,7 @@ class Constructor:
         return Assign((Name(f"self.{argument.name}"),), checked)
 
     def _divisible(self) -> list[Stmt]:
-        """Axes of fixed length that are cut into parts, checked at once."""
+        """The divisibility checks of axes whose length the constructor knows."""
         statements: list[Stmt] = []
         for check in self.program.checks:
             if not isinstance(check, Divisible) or not self.space.is_fixed(check.axis):
@@ -173,7 +173,7 @@ class Constructor:
         return statements
 
     def scalar(self, scalar: Scalar, names: str = "self.") -> Expr:
-        """A number that is known at construction."""
+        """A scalar that is known at construction, as an expression."""
         return number_expr(scalar, lambda axis: self._size(axis, names), names)
 
     def _size(self, axis: str, names: str) -> Expr:
@@ -274,7 +274,7 @@ class Constructor:
         return Function("reset_running_stats", (SELF,), "None", tuple(body), doc)
 
     def project(self) -> Function:
-        """`project_`, which brings bounded parameters back."""
+        """`project_`, which clamps bounded parameters to their intervals."""
         body: list[Stmt] = []
         for p in self.program.params:
             if p.low is not None and p.high is not None:
@@ -287,7 +287,7 @@ class Constructor:
 
 
 def _property(name: str, attribute: BaseAttribute) -> Stmt:
-    """An attribute of the class that stands for one or several arguments."""
+    """A class attribute that reads one or several constructor arguments."""
     assert not isinstance(attribute, FixedAttribute)
     if isinstance(attribute, RenamedAttribute):
         return Assign((Name(name),), call("runtime.renamed", Literal(attribute.argument)))
@@ -296,7 +296,7 @@ def _property(name: str, attribute: BaseAttribute) -> Stmt:
 
 
 def _tested(argument: Argument, program: Program) -> Stmt:
-    """A property that says whether an argument is one of its strings."""
+    """A property that tests whether a string argument has a certain value."""
     test = argument.test
     assert test is not None
     choices = next(a.choices for a in program.arguments if a.name == test.of)

@@ -1,4 +1,4 @@
-"""What the printers of one function share: its values so far, and the names they go by."""
+"""The state that the printers of one function share: printed values, and names of variables."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ from metanorm.targets.python.text_from_pyir import WIDTH, flat, is_chain
 from metanorm.targets.torch.layout import Dim, Dims, Layouts, Value, call, method
 from metanorm.targets.torch.lengths import Lengths
 
-INLINE_WIDTH = 60  # columns of an expression that stays one, if it is used once
-TINY_WIDTH = 12  # ... and if it is used a few times, such as `1 - gate`
-CHAIN_WIDTH = 400  # ... and of a sum of many terms, which breaks over lines
+INLINE_WIDTH = 60  # columns of an expression that is inlined, if it is used once
+TINY_WIDTH = 12  # ... if it is used a few times, such as `1 - gate`
+CHAIN_WIDTH = 400  # ... if it is a sum of many terms, which breaks over lines
 
 
 class Context:
-    """The function that is being printed. `taken` are names that are not free for locals."""
+    """The function that is being printed. `used_names` are not free for local variables."""
 
     def __init__(self, program: Program, used_names: Iterable[str]) -> None:
         self.program = program
@@ -62,15 +62,13 @@ class Context:
         self.filled: set[Ref] = set()  # optional values that are needed even where absent
         named = {name for name in self.lets if not name.startswith("%")}
         self.used_names = {*used_names, *named}
-        self.spec_names = named - set(used_names)  # names of the spec, each kept for its own value
+        self.spec_names = named - set(used_names)  # names of the spec are reserved for their values
         self.layouts.used_names = self.used_names
         self.users = self._find_users()
         self.use_counts = self._count_uses()
         self.group_names: dict[str, str] = {}
         self.row_names: dict[str, str] = {}
-        self.set_up_locals: dict[
-            Expr, Name
-        ] = {}  # what is set up once, and the local that holds it
+        self.set_up_locals: dict[Expr, Name] = {}  # the local that holds a value of the prologue
         self.first = program.inputs[0].name
         self.dtypes = {
             name: self.local(f"{name}_dtype") for name in _tensors_with_dtype_reads(program)
@@ -87,7 +85,7 @@ class Context:
         return Name(self.dtypes.get(to.name, "dtype") if to.like else f"torch.{to.name}")
 
     def dtype_of(self, output: str) -> Expr:
-        """That of an output."""
+        """The dtype of an output as an expression."""
         return self.dtype(dict(self.program.output_dtypes).get(output, Dtype(self.first)))
 
     def _find_users(self) -> dict[Ref, list[Let]]:
@@ -98,7 +96,7 @@ class Context:
         return users
 
     def _count_uses(self) -> dict[Ref, int]:
-        """How often the text of each value would be printed."""
+        """How often the expression of each value would be printed."""
         uses = dict.fromkeys(self.lets, 0)
         for let in self.lets.values():
             square = isinstance(let.op, Map) and is_square(let.op)
@@ -124,7 +122,7 @@ class Context:
         return candidate
 
     def name_of(self, ref: Ref, fallback: str) -> str:
-        """The local variable of a value: its name in the spec, or what it is for."""
+        """The name of a value's variable: that of the spec, or its role."""
         if ref in self.variable_hints:
             return self.variable_hints[ref]
         if ref in self.spec_names:
@@ -132,17 +130,17 @@ class Context:
         return self.local(role_of(ref) or fallback)
 
     def axis_text(self, axis: str) -> str:
-        """An axis as comments write it."""
+        """An axis as comments print it; a group of axes has a star."""
         return f"*{axis}" if self.space[axis].variadic else axis
 
     def bind(self, let: Let, expr: Expr, dims: Dims, out: list[Stmt], fallback: str) -> None:
-        """A value in a variable of its own."""
+        """Assign a value to a variable."""
         name = self.name_of(let.name, fallback)
         out.append(Assign((Name(name),), self.with_named_operands(expr, out)))
         self.values[let.name] = Value(Name(name), dims)
 
     def fit_return(self, expr: Expr, fallback: str, out: list[Stmt]) -> Expr:
-        """The expression, after its inner part is bound where it would not fit behind `return`."""
+        """The expression, with inner parts assigned to variables until it fits behind `return`."""
         if len(flat(expr)) <= WIDTH - 11:
             return expr
         inner = expr
@@ -163,9 +161,9 @@ class Context:
         return rebuilt
 
     def with_named_operands(self, expr: Expr, out: list[Stmt]) -> Expr:
-        """A single operator that does not fit on a line gets its long operands by name.
+        """The expression, with long operands assigned to variables if it does not fit on a line.
 
-        Several of one level need no help: they break inside parentheses.
+        A chain of operators of one level stays, since it breaks inside parentheses.
         """
         if not isinstance(expr, Binary) or len(flat(expr)) <= WIDTH - 24 or is_chain(expr):
             return expr
@@ -180,7 +178,7 @@ class Context:
         return replace(expr, operands=tuple(operands))
 
     def in_variable(self, value: Value, out: list[Stmt]) -> Value:
-        """The value in a variable, where it is an expression."""
+        """The value, assigned to a variable if it is not one already."""
         if isinstance(value.expr, Name):
             return value
         name = Name(self.local("value"))
@@ -188,7 +186,7 @@ class Context:
         return replace(value, expr=name)
 
     def as_number(self, ref: Ref, value: Value) -> Value:
-        """A condition as zeros and ones; anything else as it is."""
+        """A boolean value converted to zeros and ones; any other value unchanged."""
         if self.lets[ref].type.kind != "bool":
             return value
         if value.number:
@@ -197,14 +195,14 @@ class Context:
         return replace(value, expr=method(value.expr, "to", dtype))
 
     def tensor(self, number: Expr, dtype: Expr | None = None) -> Expr:
-        """A number as a tensor, of the dtype of the statistics where no other is named.
+        """A number as a tensor; by default of the dtype of the statistics.
 
-        Never by `torch.tensor`, which rounds to the default dtype and knows no device.
+        `torch.tensor` would round to torch's default dtype and ignore the device.
         """
         return method(Name(self.first), "new_tensor", number, dtype=dtype)
 
     def absent_value(self, ref: Ref) -> float:
-        """The number that an optional parameter or input stands for when it is `None`."""
+        """The number that replaces an optional parameter or input that is `None`."""
         op = self.lets[ref].op
         if isinstance(op, Param):
             absent = next(p.absent for p in self.program.params if p.name == op.name)
@@ -215,7 +213,7 @@ class Context:
         return default
 
     def not_none(self, ref: Ref) -> Value:
-        """A value that surely is not `None`."""
+        """The value; if it is optional, the prologue replaces `None` by the default number."""
         value = self.values[ref]
         if not value.optional:
             return value
@@ -232,7 +230,7 @@ class Context:
         return self.values[ref]
 
     def _declared(self, ref: Ref) -> Dims:
-        """The dimensions of an argument: of an input as it is cut, of a parameter as it is kept."""
+        """The dimensions of an argument: an input has split axes, a parameter is as declared."""
         op = self.lets[ref].op
         if isinstance(op, Param):
             dims = next(p.dims for p in self.program.params if p.name == op.name)
@@ -240,20 +238,23 @@ class Context:
         return self.values[ref].dims
 
     def argument_name(self, ref: Ref) -> str:
-        """The argument that brings an input or a parameter."""
+        """The name of an input's or a parameter's argument."""
         op = self.lets[ref].op
         assert isinstance(op, (Param, Input))
         return op.name
 
     def last_use(self, ref: Ref, uses: int = 1) -> bool:
-        """Whether the variable of a value is free behind these uses: no other value is in it, as
-        the statistic of a batch is in that of the mode, which is stored at the end."""
+        """Whether the variable of a value can be overwritten after these uses.
+
+        Another value may share the variable: the statistic of a batch shares that of its mode,
+        which is stored at the end.
+        """
         name = self.values[ref].expr
         other_exprs = (v.expr for other_ref, v in self.values.items() if other_ref != ref)
         return self.use_counts[ref] == uses and name not in other_exprs
 
     def keep(self, let: Let, value: Value, out: list[Stmt], fallback: str) -> None:
-        """An expression stays one while it is short, nameless and used once."""
+        """Inline a value that is short, nameless and used once; assign any other to a variable."""
         text, uses = flat(value.expr), self.use_counts[let.name]
         short = len(text) <= INLINE_WIDTH and uses == 1
         tiny = len(text) <= TINY_WIDTH and uses <= 3 and "(" not in text
@@ -268,14 +269,14 @@ class Context:
         )
 
     def _continues(self, let: Let, text: str) -> bool:
-        """Whether a sum goes on in the next one: `a + b` in `a + b + c`."""
+        """Whether a sum is the first operand of another sum, as `a + b` in `a + b + c`."""
         if not is_sum(let.op) or self.use_counts[let.name] != 1 or len(text) > CHAIN_WIDTH:
             return False
         users = [user.op for user in self.users[let.name]]
         return any(is_sum(op) and operands(op)[0] == let.name for op in users)
 
     def role(self, ref: Ref) -> str:
-        """What a nameless value is for: the scale or the shift of a fold."""
+        """The role of a nameless value, such as the scale or the shift of a normalization."""
         for let in self.users[ref]:
             if isinstance(let.op, Map) and let.op.function == "rescale":
                 roles = dict(zip(let.op.arguments[1:], ("centre", "shift", "scale", "weight")))
@@ -296,12 +297,12 @@ class Context:
         return self.lets[ref].type.axes == self.space.ordered(d.axis for d in first)
 
     def next_role(self, ref: Ref) -> str:
-        """The role of what a nameless value goes into next."""
+        """The role of the value that a nameless value is an operand of."""
         user = next((let for let in self.users[ref] if isinstance(let.op, Map)), None)
         return self.role(user.name) if user is not None else ""
 
     def groups(self, index: str) -> Expr:
-        """The local that holds the groups of an index."""
+        """The local variable that holds the groups of an index input."""
         local = self.group_names.setdefault(index, "")
         if not local:
             several = sum(i.sort == "index" for i in self.program.inputs) > 1
@@ -315,14 +316,14 @@ class Context:
         return Name(local)
 
     def set_up(self, local: str, value: Expr) -> Name:
-        """The local that holds a value of which one is made, before anything is computed."""
+        """The local variable that holds a value. The prologue assigns it once."""
         if value not in self.set_up_locals:
             self.set_up_locals[value] = Name(self.local(local))
             self.prologue.append(Assign((self.set_up_locals[value],), value))
         return self.set_up_locals[value]
 
     def rows(self, matrix: str, axis: str) -> Expr:
-        """The local that holds the scaled rows of a given matrix."""
+        """The local variable that holds the scaled rows of a given matrix."""
         local = self.row_names.get(matrix, "")
         if not local:
             local = self.row_names[matrix] = self.local(f"{matrix}_rows")
@@ -339,14 +340,14 @@ class Context:
 
 
 def _tensors_with_dtype_reads(program: Program) -> list[str]:
-    """The tensors beside the first input whose dtype something is to have."""
+    """The tensors, except the first input, to whose dtypes the program casts."""
     casts = [let.op.to for let in _all_lets(program.body, {}) if isinstance(let.op, Cast)]
     names = [d.name for d in (*casts, *(d for _, d in program.output_dtypes)) if d.like]
     return [name for name in dict.fromkeys(names) if name != program.inputs[0].name]
 
 
 def _all_lets(body: Iterable[Let], types: dict[Ref, Type]) -> Iterator[Let]:
-    """The bindings of a body and of the loops in it, with what these begin each step with."""
+    """The bindings of a body and of its loops, and one for each value that a loop carries."""
     for let in body:
         if isinstance(let.op, Repeat) and let.op.inside[0] not in types:
             for inside, initial in zip(let.op.inside, let.op.initial):
@@ -358,7 +359,7 @@ def _all_lets(body: Iterable[Let], types: dict[Ref, Type]) -> Iterator[Let]:
 
 
 def _bodies_by_ref(body: tuple[Let, ...]) -> Iterator[tuple[Ref, tuple[Let, ...]]]:
-    """Each binding, and the body that it is part of."""
+    """Each binding, with the body that contains it."""
     for let in body:
         yield let.name, body
         if isinstance(let.op, Repeat):

@@ -1,4 +1,4 @@
-"""Sums of products over shared axes, as one `einsum` that never holds the products."""
+"""Print sums of products over shared axes as one `einsum`, which never stores the products."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 class Contractions:
-    """The contractions of one function, found before anything is printed."""
+    """Finds the contractions of one function, and prints them."""
 
     def __init__(self, context: Context) -> None:
         self.ctx = context
@@ -39,13 +39,13 @@ class Contractions:
             self.absorbed.update(products)
 
     def _of_matrix(self, factors: list[Ref], axes: tuple[str, ...]) -> bool:
-        """Whether a matrix is multiplied by a vector that was found along its other axis."""
+        """Whether the factors are a matrix and a vector that is renamed from its other axis."""
         lets = [self.ctx.lets[ref] for ref in factors]
         vector = any(isinstance(let.op, Rename) and len(let.type.axes) == 1 for let in lets)
         return vector and len(axes) == len(lets) == 2
 
     def _unfolded(self, ref: Ref, products: list[Ref]) -> list[Ref]:
-        """The factors of a product that nothing else needs."""
+        """The factors of a product, if nothing else reads the product; else the value itself."""
         op = self.ctx.lets[ref].op
         if not isinstance(op, Map) or op.function != "mul" or is_square(op):
             return [ref]

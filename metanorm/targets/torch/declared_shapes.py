@@ -1,6 +1,6 @@
-"""What a function demands of parameters and buffers: the shapes in which they were declared.
+"""Print the checks that parameters and buffers have their declared shapes.
 
-Somebody may have replaced one. Torch would repeat what is too short, in silence.
+A user may have replaced a tensor, and torch would silently broadcast one that is too short.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from metanorm.targets.torch.layout import call, integer
 
 
 def demand_declared_shapes(program: Program) -> list[Stmt]:
-    """One call for all tensors on the same axes; lengths are those of inputs and arguments."""
+    """A check for all tensors on the same axes. Lengths come from inputs and arguments."""
     checks = CallChecks(program, owner="")
-    checks.shapes()  # which finds out where lengths can be read
+    checks.shapes()  # records where lengths can be read
     return [
         ExprStmt(call("runtime.demand_shapes", checks.shape(dims), **names))
         for dims, names in _on_axes(program).items()
@@ -24,7 +24,7 @@ def demand_declared_shapes(program: Program) -> list[Stmt]:
 
 
 def demand_declared_ranks(program: Program) -> list[Stmt]:
-    """Only how many dimensions they have, so that a check can compare their lengths."""
+    """Checks of ranks alone, so that later checks can read the lengths of dimensions."""
     space = program.index.space
     return [
         ExprStmt(call("runtime.demand_ranks", integer(len(dims)), **names))
@@ -34,7 +34,7 @@ def demand_declared_ranks(program: Program) -> list[Stmt]:
 
 
 def _on_axes(program: Program) -> Mapping[tuple[str, ...], Mapping[str, Expr]]:
-    """Parameters and buffers by the axes on which they lie."""
+    """Parameters and buffers, grouped by their axes."""
     tensors_by_dims: dict[tuple[str, ...], dict[str, Expr]] = {}
     decls: Iterable[ParamDecl | BufferDecl] = (*program.params, *program.buffers)
     for decl in decls:

@@ -1,4 +1,4 @@
-"""The docstrings of generated code: formula, shapes, arguments, errors, paper."""
+"""Print the docstrings of generated code: equations, shapes, arguments, errors, paper."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def title(doc: Sequence[str], name: str) -> list[str]:
 
 
 def class_doc(equations: ast.Norm, program: Program, usage: str = "") -> tuple[str, ...]:
-    """The docstring of the module class; `usage` says how it is used, where that is not plain."""
+    """The docstring of the module class. `usage` says how the class is used, if it needs saying."""
     space = program.index.space
     lines = [*title(program.doc, program.name), ""]
     lines += [*textwrap.wrap(usage, COLUMNS), ""] if usage else []
@@ -50,7 +50,7 @@ SHOWN_STATEMENTS = (ast.Let, ast.Output, ast.Repeat, ast.Update)
 
 
 def _has_initializer(statement: ast.AnyStatement) -> bool:
-    """Whether it declares what begins with a value that is computed."""
+    """Whether a statement declares a parameter or buffer with a computed initial value."""
     if not isinstance(statement, (ast.Param, ast.Buffer)):
         return False
     items: Sequence[ast.ParamItem | ast.BufferItem] = statement.items
@@ -58,7 +58,7 @@ def _has_initializer(statement: ast.AnyStatement) -> bool:
 
 
 def _formula(equations: ast.Norm) -> list[str]:
-    """The equations of the norm, as the language writes them."""
+    """The equations of the norm, in the syntax of the spec language."""
     shown = [
         s for s in equations.statements if isinstance(s, SHOWN_STATEMENTS) or _has_initializer(s)
     ]
@@ -81,7 +81,7 @@ def _shown(dims: Sequence[str], space: Space) -> str:
 
 
 def _shapes(program: Program, space: Space, equations: ast.Norm) -> list[str]:
-    """The shape of each tensor, and what the spec says about it in a comment."""
+    """The shape of each tensor, and the spec's comment about it."""
     lines: list[str] = []
     notes = equations.notes
 
@@ -102,7 +102,7 @@ def _shapes(program: Program, space: Space, equations: ast.Norm) -> list[str]:
     declared = [(p.name, p.dims) for p in program.params]
     for name, dims in declared + [(b.name, b.dims) for b in program.buffers]:
         shape = _shown(dims, space) if dims else "a single number"
-        # What has words of its own has a line of its own.
+        # A tensor that has a comment gets its own line.
         grouped.setdefault((shape, name if name in notes else ""), []).append(name)
     for (shape, _), names in grouped.items():
         add(", ".join(names), shape, notes.get(names[0], ""))

@@ -1,4 +1,4 @@
-"""How torch writes each elementwise row of the operation table, and scalars."""
+"""The torch expression of each elementwise function, and the Python expression of scalars."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _function(name: str) -> Callable[..., Expr]:
     return lambda *arguments: call(name, *arguments)
 
 
-# One entry for each row.
+# The expression of tensors, for each elementwise function of the operation table.
 TENSOR_FUNCTIONS: Mapping[str, Callable[..., Expr]] = {
     "add": _binary("+"),
     "sub": _binary("-"),
@@ -68,7 +68,7 @@ FUNCTIONS_WITH_SLOPE: Mapping[str, str] = {
 
 
 def guarded(function: str, *arguments: Expr) -> Expr:
-    """A map of tensors, of which some may be NaN where no gradient arrives."""
+    """An elementwise function whose arguments may be NaN where no gradient arrives."""
     if function == "rsqrt":
         return guarded_inverse(guarded("sqrt", *arguments))
     further = (integer(1), integer(40)) if function == "softplus" else ()
@@ -76,11 +76,11 @@ def guarded(function: str, *arguments: Expr) -> Expr:
 
 
 def guarded_inverse(divisor: Expr) -> Expr:
-    """One divided by a tensor that may be NaN where no gradient arrives."""
+    """The inverse of a tensor that may be NaN where no gradient arrives."""
     return call("runtime.guarded", Name("torch.reciprocal"), divisor)
 
 
-# The same for Python numbers. What is not here is computed as tensors of one element.
+# The expression of Python numbers. Other functions of numbers use tensors of one element.
 NUMBER_FUNCTIONS: Mapping[str, Callable[..., Expr]] = {
     **{name: TENSOR_FUNCTIONS[name] for name in ("add", "sub", "mul", "div", "pow", "neg")},
     **{name: TENSOR_FUNCTIONS[name] for name in ("lt", "le", "eq", "ne", "ge", "gt")},
@@ -97,7 +97,7 @@ NUMBER_FUNCTIONS: Mapping[str, Callable[..., Expr]] = {
     "floordiv": _binary("//"),
     "floor": _function("math.floor"),
     "ceil": _function("math.ceil"),
-    # In forms that do not overflow.
+    # Both are in forms that do not overflow.
     "sigmoid": lambda a: Binary(
         "/",
         (Binary("+", (Literal(1), call("math.tanh", Binary("/", (a, Literal(2)))))), Literal(2)),
@@ -117,7 +117,7 @@ NUMBER_FUNCTIONS: Mapping[str, Callable[..., Expr]] = {
 }
 
 
-# What lengths are in exported programs can be raised to a power, but not be given to `math.sqrt`.
+# A length is symbolic in exported programs: it supports powers, but not `math.sqrt`.
 LENGTH_FUNCTIONS: Mapping[str, Callable[..., Expr]] = {
     "sqrt": lambda a: Binary("**", (a, Literal(0.5))),
     "rsqrt": lambda a: Binary("**", (a, Literal(-0.5))),
@@ -127,9 +127,10 @@ LENGTH_FUNCTIONS: Mapping[str, Callable[..., Expr]] = {
 def number_expr(
     scalar: Scalar, size: Callable[[str], Expr], names: str = "", read: bool = False
 ) -> Expr:
-    """A scalar as a number; `size` writes the length of an axis, `names` begins each name.
+    """The expression of a scalar.
 
-    With `read`, lengths are those of tensors.
+    `size` gives the expression of an axis's length; `names` is the prefix of hyperparameters. With
+    `read`, lengths come from tensors and may be symbolic.
     """
     match scalar:
         case Const(value):
@@ -146,7 +147,7 @@ def number_expr(
 
 
 def number_expr_of(value: float) -> Expr:
-    """A literal, whole where it is."""
+    """The literal of a number, an integer if it has no fraction."""
     if not math.isfinite(value):
         positive = Name("torch.nan" if math.isnan(value) else "torch.inf")
         return positive if not value < 0 else Unary("-", positive)

@@ -1,4 +1,4 @@
-"""The way out of a function for an input without elements."""
+"""Print the early return of a function for an input without elements."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from metanorm.targets.torch.layout import call, integer, method
 
 @dataclass(frozen=True)
 class IndependentOutputs:
-    """Outputs that others than the first input decide, and the statements that compute them."""
+    """Outputs that do not depend on the first input, and the statements that compute them."""
 
     outputs: Mapping[str, Expr] = field(default_factory=dict)
     statements: Sequence[Stmt] = ()
@@ -24,9 +24,9 @@ DIFFERENTIABLE = ("tensor", "matrix")  # sorts of inputs that have gradients
 
 
 def empty_input_guard(context: Context, result: str, independent: IndependentOutputs) -> Stmt:
-    """Results for an input that has no elements; `result` is their class, if they are several.
+    """The statement that returns early if the first input has no elements.
 
-    All that the input has a part in is zero.
+    Outputs that depend on the input are zero. `result` is the class of several outputs.
     """
     program = context.program
     x = Name(program.inputs[0].name)
@@ -49,7 +49,7 @@ def empty_input_guard(context: Context, result: str, independent: IndependentOut
     if len(program.outputs) == 1:
         return If(empty, (Return(results.popitem()[1]),))
     before: list[Stmt] = []
-    if independent.statements:  # which may split the input
+    if independent.statements:  # they may split the input
         for name, expr in results.items():
             results[name] = Name(context.local(name))
             before.append(Assign((results[name],), expr))

@@ -1,4 +1,4 @@
-"""Messages between the processes among which axes are divided: one for each stage."""
+"""Print the messages between processes that share divided axes: one message per stage."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from metanorm.targets.torch.context import Context
 from metanorm.targets.torch.layout import Value, call, integer
 from metanorm.targets.torch.pools import PoolPrinter
 
-PROCESSES = "processes"  # the argument of a function that exchanges
+PROCESSES = "processes"  # the argument of functions that send messages
 FUNCTIONS = {
     "count": "runtime.whole",
     "sum": "runtime.whole",
@@ -40,7 +40,7 @@ NAMES = {"second": "mean_square", "sum": "total"}
 
 
 class ExchangePrinter:
-    """Prints the exchanges of one function. `emit_needed` prints what values need."""
+    """Prints the messages of one function. `emit_needed` prints the values that some refs need."""
 
     def __init__(
         self,
@@ -57,11 +57,11 @@ class ExchangePrinter:
 
     @cached_property
     def message_depths(self) -> dict[Ref, int]:
-        """How many messages each value waits for, one after the other."""
+        """The number of messages that each value waits for, one after the other."""
         return message_depths(self.ctx.program)
 
     def exchange(self, first: Let, out: list[Stmt]) -> None:
-        """One message for all that can be exchanged now."""
+        """One message for all values that are ready to be exchanged."""
         assert isinstance(first.op, Exchange)
         lets = [
             let for let in self.ctx.bodies[first.name] if let == first or self._joins(let, first)
@@ -77,19 +77,19 @@ class ExchangePrinter:
             self.ctx.values[let.name] = Value(name, value.dims)
 
     def _axes(self, axes: Sequence[str]) -> str:
-        """Divided axes as those of tensors are called, of which they may be parts."""
+        """The dimensions of tensors that divided axes belong to."""
         dims = [dim for decl in self.ctx.program.inputs for dim in decl.dims]
         unsplit_dims = (next(d for d in dims if axis in self.ctx.space.leaves(d)) for axis in axes)
         return " ".join(dict.fromkeys(unsplit_dims))
 
     def _call(self, function: str, axes: str, *values: Expr) -> Call:
-        """A message, with the number that tells it apart from others of the function."""
+        """A message, with its number within the function."""
         self.messages += 1
         number = integer(self.messages)
         return call(f"{PROCESSES}.{function}", number, Literal(axes), *values)
 
     def _joins(self, let: Let, first: Let) -> bool:
-        """Whether a value can go into the message of another one."""
+        """Whether a value can share the message of another value."""
         if not isinstance(let.op, Exchange) or let.name in self.ctx.values:
             return False
         assert isinstance(first.op, Exchange)
@@ -109,20 +109,20 @@ class ExchangePrinter:
         return placement in (None, self.ctx.mode_placement[first.name]) or costs_nothing
 
     def _name(self, let: Let, part: Ref, value: Value) -> Name:
-        """The variable of an exchanged value: that of the part, where nothing else reads it."""
+        """The variable of an exchanged value: that of its local part, if nothing else reads it."""
         if isinstance(value.expr, Name) and self.ctx.last_use(part):
             return value.expr
         return Name(self.ctx.name_of(let.name, "whole"))
 
     def near(self, let: Let, op: Near, out: list[Stmt]) -> None:
-        """A number to subtract before squares are added up: asked for with the call that adds up,
-        which only some types of data need."""
+        """A number to subtract before squares are summed. The call passes the sum to compute, since
+        only some dtypes need it."""
         sums, dims = self.pools.summed(Pool("gaps", op.value, op.over, op.where, op.weight), out)
         message = self._call("near", self._axes(op.axes), sums.function, *sums.arguments)
         self.ctx.bind(let, replace(message, keywords=sums.keywords), dims, out, "near")
 
     def from_sums(self, let: Let, op: FromSums, out: list[Stmt]) -> None:
-        """A statistic from what was exchanged."""
+        """A statistic, computed from exchanged sums."""
         read = op.sums if op.near is None else (*op.sums, op.near)
         values = [self.ctx.not_none(ref) for ref in read]
         exprs, dims = self.broadcaster.broadcast(values, let.type.axes)
@@ -138,7 +138,7 @@ class ExchangePrinter:
         self.ctx.bind(let, expr, dims, out, NAMES.get(op.statistic, op.statistic))
 
     def _demand_several(self, op: FromSums, count: Expr, out: list[Stmt]) -> None:
-        """Refuse the variance of a single value, where the norm does so."""
+        """Print the check that a pool has more than one value, if the norm demands it."""
         pools = self._counted_pools(op.sums[0])
         for check in self.ctx.program.checks:
             if isinstance(check, MinimumPoolSize) and pools == check.over:
@@ -146,7 +146,7 @@ class ExchangePrinter:
                 out.append(ExprStmt(call("runtime.demand_several_in_all", owner, count, axes)))
 
     def _counted_pools(self, ref: Ref) -> Aggregation:
-        """The pools of which this is the count."""
+        """The pools whose elements a value counts."""
         op = self.ctx.lets[ref].op
         while isinstance(op, (Exchange, Map)):
             op = self.ctx.lets[operands(op)[0]].op

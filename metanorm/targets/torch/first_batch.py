@@ -1,4 +1,4 @@
-"""How a norm begins with its first batch in training: `begin_`, and the flag that it has begun."""
+"""Print the initialization of a norm from its first training batch: `begin_`, and its flag."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ BEGUN = Name("self.has_begun")
 
 
 class FirstBatch:
-    """Prints what a norm does with its first batch.
+    """Prints the methods that initialize a norm from its first batch.
 
-    The flag is a state of the module beside its tensors, in the `state_dict` as `_extra_state`: a
-    buffer would have each call wait for the device that it is on.
+    The flag `has_begun` is a Python attribute, which the `state_dict` has as `_extra_state`. If it
+    were a buffer, each call would wait for its device.
     """
 
     def __init__(
@@ -53,13 +53,14 @@ class FirstBatch:
             self.read_state[decl.name] = state_names
 
     def demanded(self, inputs: Sequence[str]) -> list[Stmt]:
-        """Begin with this call, if it is the first one in training that has elements."""
+        """The statements that initialize from this call, if it is the first training call that has
+        elements."""
         some = Binary(">", (method(Name(inputs[0]), "numel"), integer(0)))
         first = Binary("and", (Name("self.training"), Unary("not ", BEGUN), some))
         return [If(first, (ExprStmt(call("self.begin_", *map(Name, inputs))),))]
 
     def methods(self, parameters: Sequence[Parameter]) -> list[Function]:
-        """`begin_`, which takes what `forward` takes, and what keeps the flag in a `state_dict`."""
+        """`begin_`, which takes the arguments of `forward`, and the methods that save the flag."""
         first = parameters[0].name
         body: list[Stmt] = []
         for decl in self.decls:

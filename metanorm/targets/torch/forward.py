@@ -1,4 +1,4 @@
-"""The method that is called: from what a module has to the function of its norm."""
+"""Print `forward`: the method that calls the function of a norm with the module's state."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from metanorm.targets.torch.layout import call
 
 
 class ForwardPrinter:
-    """Prints `forward` of one norm; `check` and `own` are the functions that it calls."""
+    """Prints `forward` of one norm. `check` and `function` are the functions that it calls."""
 
     def __init__(
         self,
@@ -50,8 +50,8 @@ class ForwardPrinter:
         self.function = function
 
     def inputs(self) -> list[Parameter]:
-        """The parameters of `forward`, in the order of the spec: what stands before a required
-        input has no default."""
+        """The parameters of `forward`, in the order of the spec. An optional input that stands
+        before a required one gets no default."""
         inputs = [
             p
             for d in self.program.inputs
@@ -73,11 +73,11 @@ class ForwardPrinter:
         shares: Mapping[str, Expr] = {},
         checked: Sequence[Stmt] = (),
     ) -> Function:
-        """The function, called `name`, with the parameters `first` in front of the inputs.
+        """The function called `name`, with the parameters `first` in front of the inputs.
 
-        It begins with the statements `before`; `demanded` follow once defaults are filled in, and
-        `checked` once the call is known to be one that the norm can take.
-        `shares` are expressions for arguments of the constructor of which a process has a share.
+        It starts with the statements `before`. The statements `demanded` follow once defaults are
+        filled in, `checked` once the check function has accepted the call. `shares` has expressions
+        for constructor arguments of which a process has a share.
         """
         inputs = self.inputs()
         inner = [p.name for p in inputs]
@@ -124,7 +124,7 @@ class ForwardPrinter:
         result: Expr = Call(
             Name(function.name), tuple(argument_expr(p.name) for p in function.parameters)
         )
-        if counts:  # once nothing can fail any more
+        if counts:  # only after everything that can fail
             output = Name(self._local("result"))
             count = call("runtime.count_batch", counter, Name(self.program.inputs[0].name))
             body += [Assign((output,), result), ExprStmt(count)]
@@ -135,8 +135,8 @@ class ForwardPrinter:
         return Function(name, parameters, self.signature.returns(), tuple(body), tuple(doc))
 
     def _reading_once(self, body: list[Stmt]) -> list[Stmt]:
-        """The statements, with parameters and buffers as variables: an attribute of a module that
-        is one of them takes torch a microsecond."""
+        """The statements, with parameters and buffers read into variables once. Each read of such
+        an attribute takes `nn.Module` a microsecond."""
         used = set(paths_in(tuple(body)))
         state = [p.name for p in self.program.params] + [b.name for b in self.program.buffers]
         local = {name: self._local(name) for name in state if f"self.{name}" in used}
@@ -157,7 +157,7 @@ class ForwardPrinter:
         return call("runtime.momentum_of", value, batch_counter)
 
     def _local(self, name: str) -> str:
-        """A name for a variable of `forward`, which inputs may have taken."""
+        """A free name for a local variable of `forward`."""
         used_names = {
             p.name for d in self.program.inputs for p in self.functions.input_parameters(d)
         }

@@ -1,4 +1,4 @@
-"""The function behind a class: on tensors and numbers alone, without a module."""
+"""Print the function of a norm, which takes tensors and numbers and needs no module."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from metanorm.targets.torch.signature import Signature
 
 @dataclass(frozen=True)
 class PrintedFunction:
-    """A function, and what a call of it has to pass on from the constructor."""
+    """A printed function, and the constructor arguments that it takes."""
 
     function: Function
     constructor_arguments: tuple[Argument, ...]
@@ -40,15 +40,15 @@ class PrintedFunction:
 
 
 class FunctionPrinter:
-    """Prints the functions of one norm; `signature` is that of its class."""
+    """Prints the functions of one norm. `signature` is that of its class."""
 
     def __init__(self, signature: Signature) -> None:
         self.signature = signature
         self.momenta = signature.momenta
-        self.measuring = ""  # what `check` calls whether a call measures its input
+        self.measuring = ""  # the parameter of `check` for whether a call measures its input
 
     def print(self, name: str, program: Program, doc: Sequence[str]) -> PrintedFunction:
-        """The function of a program: of the norm, or of what a parameter begins with."""
+        """The function of a program: of the norm, or of an initial value."""
         is_main = program is self.signature.program
         read = {let.op for let in program.body}
         params = [p for p in program.params if is_main or Param(p.name) in read]
@@ -58,7 +58,7 @@ class FunctionPrinter:
         used_names += [b.name for b in program.buffers]
         used_names += [f"{i.name}_size" for i in self.signature.groups()]
         result = self.signature.names.result
-        if program.divided:  # whose processes know the class of the result
+        if program.divided:  # the processes object has the class of the result
             used_names.append(PROCESSES)
             result = f"{PROCESSES}.result"
         body = statements(program, (*used_names, *self.momenta.values()), result)
@@ -77,7 +77,7 @@ class FunctionPrinter:
             parameters += [Parameter(m, "float | Tensor") for m in self.momenta.values()]
         if PROCESSES in used:
             parameters.append(Parameter(PROCESSES, "runtime.Processes"))
-        # `None` for a number becomes the epsilon of x once that is widened.
+        # `None` for a number becomes the epsilon of x, after x is in the dtype of statistics.
         body = (body[0], *self._epsilons(program, constructor_arguments), *body[1:])
         returns = self.signature.returns() if is_main else "Tensor"
         leaf = ("runtime.leaf",) if is_main and not program.divided else ()
@@ -85,7 +85,7 @@ class FunctionPrinter:
         return PrintedFunction(function, constructor_arguments, reads_mode)
 
     def input_parameters(self, decl: InputDecl, default: Expr | None = None) -> list[Parameter]:
-        """An input as a parameter of the function, or with a default of `forward`."""
+        """The parameters of an input: of the function, or of `forward` if there is a `default`."""
         filled = default is None and isinstance(decl.default, str)  # `forward` puts the default in
         optional = "" if decl.required or filled else " | None"
         parameters = [Parameter(decl.name, f"Tensor{optional}", None if decl.required else default)]
@@ -104,7 +104,7 @@ class FunctionPrinter:
         return [Parameter(p.name, "Tensor | None" if p.switches else "Tensor") for p in params]
 
     def check(self, name: str) -> Function:
-        """What refuses calls that the norm cannot take, as a function of what it looks at."""
+        """The function that raises for calls that the norm cannot take."""
         program = self.signature.program
         candidates = [p for i in program.inputs for p in self.input_parameters(i)]
         candidates += [Parameter(b.name, self.signature.buffer_type(b)) for b in program.buffers]

@@ -1,4 +1,4 @@
-"""How a norm for weights begins on one: `right_inverse`, and functions for first values."""
+"""Print how a norm for weights is initialized: `right_inverse`, and functions of initial values."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ from metanorm.targets.torch.signature import Signature
 
 
 class WeightInitializer:
-    """Prints what a norm for weights does with a new weight.
+    """Prints the initialization of a norm for weights.
 
-    torch calls `right_inverse` when the norm is put on a weight, and when the weight is assigned.
+    torch calls `right_inverse` when the norm is registered on a weight, and when the weight is
+    assigned.
     """
 
     def __init__(
@@ -46,11 +47,13 @@ class WeightInitializer:
         self.constructor = constructor
         self.program = signature.program
         self.weight = self.program.inputs[0].name
-        self.functions_by_name: dict[str, PrintedFunction] = {}  # by what begins
-        self.read_buffers: dict[str, list[str]] = {}  # the buffers that it depends on
+        self.functions_by_name: dict[
+            str, PrintedFunction
+        ] = {}  # by the name of what they initialize
+        self.read_buffers: dict[str, list[str]] = {}  # the buffers that each initializer reads
         self.shared_draws_by_name: dict[
             str, list[str]
-        ] = {}  # random numbers that others depend on, too
+        ] = {}  # random numbers that several initializers share
         for name, program in programs.items():
             function_name = signature.names.initializers[name]
             doc = f"What `{name}` of `{self.program.name}` is at first, on a weight."
@@ -62,7 +65,7 @@ class WeightInitializer:
             self.functions_by_name[name] = functions.print(function_name, program, (doc,))
 
     def right_inverse(self) -> Function:
-        """The method: every parameter and buffer set, the weight returned as it is."""
+        """The method, which sets every parameter and buffer and returns the weight unchanged."""
         checks = CallChecks(self.program)
         body = checks.shapes()
         for draw, decl in shared_draws(self.program).items():
@@ -80,7 +83,7 @@ class WeightInitializer:
         return Function("right_inverse", parameters, "Tensor", tuple(body), doc)
 
     def demanded(self) -> list[Stmt]:
-        """Begin with the weight of the first call, where torch has not asked for it before."""
+        """The statements that initialize from the first call's weight, if torch has not done so."""
         state_names = [p.name for p in self.program.params if not p.switches]
         state_names += [b.name for b in self.program.buffers]
         name = Name(f"self.{(state_names or [self.program.params[0].name])[0]}")
@@ -103,7 +106,7 @@ class WeightInitializer:
         return Assign((Name(f"self.{buffer.name}"),), self._first(buffer, weight, checks))
 
     def _first(self, decl: ParamDecl | BufferDecl, weight: Expr, checks: CallChecks) -> Expr:
-        """What a parameter or a buffer begins with."""
+        """The initial value of a parameter or a buffer."""
         printed = self.functions_by_name.get(decl.name)
         if printed is None:
             return self._filled(decl, checks)
@@ -116,7 +119,7 @@ class WeightInitializer:
         return Call(Name(printed.function.name), arguments)
 
     def _filled(self, decl: ParamDecl | BufferDecl, checks: CallChecks) -> Expr:
-        """A tensor of the type of the weight: of one number throughout, or drawn."""
+        """A tensor of the weight's dtype, filled with one number or with random numbers."""
         shape, weight = checks.shape(decl.dims), Name(self.weight)
         only = shape.items[0] if len(decl.dims) == 1 else shape
         size = only.value if isinstance(only, Starred) else only
@@ -130,6 +133,6 @@ class WeightInitializer:
         return method(weight, "new_full", shape, checks.number(decl.init))
 
     def _drawn(self, like: Expr, draw: Draw, size: Expr, checks: CallChecks) -> Expr:
-        """Random numbers of a shape, of the type of a tensor."""
+        """Random numbers in a shape, of the dtype of `like`."""
         numbers = [checks.number(a) for a in draw.arguments]
         return method(method(like, "new_empty", size), f"{draw.distribution}_", *numbers)

@@ -1,4 +1,4 @@
-"""What norms for activations, weights, gradients and losses look like where they differ."""
+"""How the classes of norms for activations, weights, gradients and losses differ."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from metanorm.ir.nodes import Pool, Program
 
 @dataclass(frozen=True)
 class NormKind:
-    """The base class, what a call gives, and how the class is used; `{}` is filled in."""
+    """The base class, the docstring of `forward`, and how the class is used, as templates."""
 
     base: str
     call_doc: str
@@ -43,7 +43,7 @@ LEFT_ALONE = "Gradients with fewer dimensions than {fewest} are left alone."
 
 
 def norm_kind(program: Program) -> NormKind:
-    """The kind of a norm, filled in for it."""
+    """The kind of a norm, with its templates filled in."""
     kind = NORM_KINDS[program.target]
     fewest = fewest_dims(program)
     usage = kind.usage
@@ -58,13 +58,13 @@ def norm_kind(program: Program) -> NormKind:
 
 
 def most_dims(program: Program) -> int | None:
-    """How many dimensions a first input has at most; `None` where an axis stands for any number."""
+    """The maximum rank of the first input; `None` if a group of axes has any rank."""
     dims = program.inputs[0].dims
     return None if any(program.index.space[dim].variadic for dim in dims) else len(dims)
 
 
 def fewest_dims(program: Program) -> int:
-    """How many dimensions a first input has for which every pool has an axis.
+    """The minimum rank of the first input for which every pool has an axis.
 
     `over *I` has none in a tensor `[O, *I]` of one dimension, such as the gradient of a bias,
     from which its mean would leave zero.

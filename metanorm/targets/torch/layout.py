@@ -1,8 +1,8 @@
-"""Where the axes of a value are among the dimensions of its tensor.
+"""The dimensions of values: which axis each dimension of a tensor is, and how values broadcast.
 
-A value is kept with the axes it has and no others, except that a pool which leaves a
-group of axes of unknown number keeps its pooled dimensions at length one: such a value
-then lines up with the input as it is. Dimensions that are missing in front broadcast.
+A value has exactly the dimensions of its axes, with one exception: if a pool leaves a group of axes
+of unknown number, it keeps the pooled dimensions at length one, so that the result broadcasts
+against the input. Dimensions that are missing in front broadcast anyway.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from metanorm.targets.python.pyir import (
 
 @dataclass(frozen=True, slots=True)
 class Dim:
-    """An axis in its place; `full` is whether the value varies along it, or has length one."""
+    """A dimension of a tensor. It has the length of its axis if it is `full`, else length one."""
 
     axis: str
     full: bool = True
@@ -41,10 +41,10 @@ Dims = tuple[Dim, ...]
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """An expression for a value of the IR.
+    """A value of the IR as an expression, with the dimensions of its tensor.
 
-    `number` is a Python number; `optional` may be `None`; `loose` may lack some of its
-    dimensions, because an optional parameter would have brought them in.
+    It is a Python number if `number` is set, and may be `None` if `optional` is set. With
+    `may_lack_dims` it may lack some dimensions: those that only an optional parameter has.
     """
 
     expr: Expr
@@ -56,7 +56,7 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class IndexGroup:
-    """A group of axes in an index: dimensions that are new, or that the value has."""
+    """A group of axes inside index brackets: its dimensions are `new`, or the value has them."""
 
     axis: str
     new: bool
@@ -79,14 +79,14 @@ def integer(value: int) -> Expr:
 
 
 def plus(value: Expr, number: int) -> Expr:
-    """The sum of a value and a whole number, without a zero."""
+    """The sum of a value and an integer; adding zero changes nothing."""
     if not number:
         return value
     return Binary("+" if number > 0 else "-", (value, integer(abs(number))))
 
 
 class Layouts:
-    """Ranks, positions and alignments, as expressions over the function's arguments."""
+    """Prints ranks, positions of dimensions and broadcasting, from the function's arguments."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -95,7 +95,7 @@ class Layouts:
         self.used_names: set[str] = set()
 
     def full_dims(self, dims: Sequence[str]) -> Dims:
-        """The dimensions of a tensor on these axes, split axes split."""
+        """The dimensions of a tensor on these axes, with split axes unflattened."""
         return tuple(Dim(leaf) for dim in dims for leaf in self.space.leaves(dim))
 
     # ---- how many dimensions a group of axes has
@@ -165,10 +165,10 @@ class Layouts:
             return call("range", Unary("-", rank), integer(0))
         return call("range", plus(Unary("-", rank), -len(after)), integer(-len(after)))
 
-    # ---- lining up
+    # ---- broadcasting
 
     def aligned(self, value: Value, full_dims: Dims) -> Expr:
-        """The value as it broadcasts against a tensor with the dimensions of `frame`."""
+        """The value, indexed so that it broadcasts against a tensor with `full_dims`."""
         value = self.without_other_dims(value, full_dims)
         if value.number or not value.dims:
             return value.expr
@@ -190,13 +190,13 @@ class Layouts:
         return self._indexed(value, full_dims, indices)
 
     def without_other_dims(self, value: Value, full_dims: Dims) -> Value:
-        """The value without dimensions of length one that a frame does not have."""
+        """The value without dimensions of length one, if `full_dims` lacks some of its axes."""
         bases = {self.space.base(d.axis) for d in full_dims}
         has_other_dims = any(self.space.base(d.axis) not in bases for d in value.dims)
         return self._compact(value) if has_other_dims else value
 
     def dim_index(self, full_dims: Dims, axis: str) -> int:
-        """Where an axis, or the axis whose parts it enumerates, is in a frame."""
+        """The index of an axis in `full_dims`; for an axis of cells, of the axis that it divides."""
         axes = [d.axis for d in full_dims]
         if axis in axes:
             return axes.index(axis)
@@ -204,7 +204,7 @@ class Layouts:
         return next(i for i, d in enumerate(full_dims) if self.space.base(d.axis) == base)
 
     def _indexed(self, value: Value, full_dims: Dims, indices: list[int]) -> Expr:
-        """`v[:, None]`, `v[along_s]`: dimensions of length one put in with brackets."""
+        """`v[:, None]` or `v[along_s]`: the value with dimensions of length one inserted."""
         items: list[Expr | IndexGroup] = []
         groups = sum(self.variadic(full_dims[i]) for i in indices)
         for i in range(indices[0], len(full_dims)):
@@ -239,7 +239,7 @@ class Layouts:
         return value
 
     def _brackets(self, items: list[Expr | IndexGroup]) -> tuple[Expr, ...]:
-        """What is in the brackets. Before Python 3.11 they take no star: tuples are added."""
+        """The items of index brackets. Python 3.10 allows no star there, so tuples are added."""
         if not any(isinstance(item, IndexGroup) for item in items):
             return tuple(item for item in items if not isinstance(item, IndexGroup))
         parts: list[Expr] = []
@@ -257,7 +257,7 @@ class Layouts:
         return (Binary("+", tuple(parts)) if len(parts) > 1 else parts[0],)
 
     def _local(self, stem: str, group: IndexGroup, value: Expr | tuple[Expr, ...]) -> Expr:
-        """A local that the function sets up first, such as `along_s`."""
+        """A local variable of the prologue, such as `along_s`."""
         key = stem, group.axis
         if key not in self.locals:
             name = f"{stem}_{group.axis.lower()}"
@@ -271,7 +271,7 @@ class Layouts:
         return self.locals[key].targets[0]
 
     def _permuted(self, value: Value, order: list[int]) -> Value:
-        """The dimensions in the order of the frame."""
+        """The value with its dimensions permuted into ascending order of `order`."""
         ranks = sorted(range(len(order)), key=lambda i: order[i])
         items: list[Expr] = []
         for i in ranks:
@@ -283,18 +283,18 @@ class Layouts:
         return Value(method(value.expr, "permute", *items), dims)
 
     def _compact(self, value: Value) -> Value:
-        """Without the dimensions of length one."""
+        """The value without dimensions of length one."""
         length_one = [d.axis for d in value.dims if not d.full]
         dims = tuple(d for d in value.dims if d.full)
         return Value(method(value.expr, "squeeze", self.positions(value, length_one)), dims)
 
     def compact(self, value: Value) -> Value:
-        """The value with the axes it has and no others."""
+        """The value without dimensions of length one, if it has any."""
         return value if all(d.full for d in value.dims) else self._compact(value)
 
 
 def _is_new(item: object) -> bool:
-    """Whether brackets put a dimension in."""
+    """Whether an item of index brackets inserts a dimension."""
     return item == Literal(None) or (isinstance(item, IndexGroup) and item.new)
 
 

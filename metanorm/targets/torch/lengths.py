@@ -1,4 +1,4 @@
-"""How long axes are: sizes as expressions over the shapes of the function's arguments."""
+"""Print the lengths of axes and shapes, as expressions over the shapes of arguments."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from metanorm.targets.torch.layout import Dim, Dims, Layouts, Value, call, integ
 
 
 class Lengths:
-    """Lengths of axes and shapes of values, and split axes taken apart and put together."""
+    """Prints lengths and shapes, and splits and merges dimensions of split axes."""
 
     def __init__(self, program: Program, layouts: Layouts, groups: Callable[[str], Expr]) -> None:
         self.program = program
@@ -34,7 +34,7 @@ class Lengths:
         self.groups = groups  # the local that holds the groups of an index
 
     def merged(self, expr: Expr, dims: Dims) -> Expr:
-        """Split axes put together again."""
+        """The expression with the parts of split axes flattened."""
         axes = [d.axis for d in dims]
         for axis in self.space:
             leaves = self.space.leaves(axis.name)
@@ -74,7 +74,7 @@ class Lengths:
         return self.number(size)
 
     def _cells(self, base: str, matrix: Grouping) -> Expr:
-        """How many parts a partition has."""
+        """The number of cells of a grouping."""
         match matrix:
             case Blocks(count) | Interleave(count):
                 return self.number(count)
@@ -86,7 +86,7 @@ class Lengths:
                 raise TypeError(f"{matrix} has no cells")
 
     def number(self, scalar: Scalar) -> Expr:
-        """A number that may depend on lengths."""
+        """A scalar as an expression; it may depend on lengths."""
         return number_expr(scalar, self.of, read=True)
 
     def _slice(self, dims: Dims, index: int) -> Expr:
@@ -115,7 +115,7 @@ class Lengths:
         return Tuple(tuple(items))
 
     def split(self, value: Value) -> Value:
-        """A tensor as it is stored, with split axes unflattened."""
+        """The value with its split axes unflattened."""
         expr, dims = value.expr, list(value.dims)
         for axis in self.space:
             whole = Dim(axis.name)
@@ -128,7 +128,7 @@ class Lengths:
         return replace(value, expr=expr, dims=tuple(dims))
 
     def _part(self, part: str, whole: str) -> Expr:
-        """The length of a part as `unflatten` takes it: -1 for the one that gets the rest."""
+        """The length of a part as `unflatten` takes it: -1 for the part that is inferred."""
         size = self.space[part].size
         assert size is not None
         is_rest = SizeOf(whole) in leaves(size)

@@ -1,4 +1,4 @@
-"""`repeat` as a loop: the values that it carries are variables."""
+"""Print `repeat` as a loop whose carried values are variables."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class LoopPrinter:
         self.emit = emit
 
     def repeat(self, let: Let, op: Repeat, out: list[Stmt]) -> None:
-        """One loop for all values that it carries."""
+        """Print one loop for all values that it carries."""
         carried = [self._last(let, op, position) for position in range(len(op.initial))]
         variables = [
             self._variable(initial, last, carried, inside)
@@ -48,14 +48,14 @@ class LoopPrinter:
                 self.ctx.values[last.name] = self.ctx.values[inside]
 
     def _last(self, let: Let, op: Repeat, position: int) -> Let | None:
-        """The binding of a carried value after the loop, if anything needs it."""
+        """The binding of a carried value after the loop, if anything reads it."""
         same_loop = replace(op, position=position)
         return next((other for other in self.ctx.bodies[let.name] if other.op == same_loop), None)
 
     def _variable(
         self, initial: Ref, last: Let | None, carried: list[Let | None], inside: Ref
     ) -> Name:
-        """What a carried value is called: as it began, where nothing else needs what it was."""
+        """The variable of a carried value: that of its initial value, if nothing else reads it."""
         uses = 1 + sum(other is not None for other in carried)  # with that of the first step
         began = self.ctx.values[initial].expr
         if (
@@ -67,7 +67,7 @@ class LoopPrinter:
         return Name(self.ctx.name_of(inside if last is None else last.name, inside.lstrip("%")))
 
     def _next(self, op: Repeat, variables: list[Name]) -> list[Stmt]:
-        """The variables as the next step begins with them, where they are not yet."""
+        """The assignments that pass carried values to the next iteration."""
         statements: list[Stmt] = []
         changed: list[tuple[Name, Expr]] = []
         for result, inside, variable in zip(op.results, op.inside, variables):
@@ -89,7 +89,7 @@ class LoopPrinter:
         return statements
 
     def _whole(self, ref: Ref, axes: tuple[str, ...]) -> Value:
-        """A value as a tensor with all of its axes, so that each step finds the same."""
+        """A value expanded to all of its axes, so that every iteration has the same shapes."""
         value = self.ctx.as_number(ref, self.ctx.not_none(ref))
         dims = tuple(Dim(axis) for axis in axes)
         if value.number:
@@ -100,10 +100,9 @@ class LoopPrinter:
 
 
 def _updated_in_place(op: Repeat) -> list[int]:
-    """The carried values that may change as soon as the next ones are known.
+    """The carried values that can be overwritten as soon as their next value is computed.
 
-    Nothing that is computed later reads what they were, not even by way of an expression that has
-    no name and is written where it is read.
+    Nothing later in the body reads the old value, not even through an inlined expression.
     """
     positions = {let.name: index for index, let in enumerate(op.body)}
     candidates = [p for p, ref in enumerate(op.results) if ref in positions]
@@ -120,7 +119,7 @@ def _updated_in_place(op: Repeat) -> list[int]:
 
 
 def _is_dead_after(op: Repeat, position: int, changed: set[Ref]) -> bool:
-    """Whether nothing behind a result, which is not `changed` itself, depends on what it was."""
+    """Whether nothing after a result depends on the old value of its variable."""
     result = op.results[position]
     old = {op.inside[position]}
     after_result = False

@@ -1,4 +1,4 @@
-"""Elementwise operations as torch expressions."""
+"""Print elementwise operations as torch expressions."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ class MapPrinter:
         self.ctx = context
         self.broadcaster = lining
         self.exposed = exposed_to_nan(context.program)
-        self.roots = {  # values whose square root is bound as well, and that
+        self.roots = {  # the square root of each value that has one
             let.op.arguments[0]: let.name
             for let in context.program.body
             if isinstance(let.op, Map) and let.op.function == "sqrt"
         }
 
     def map(self, let: Let, op: Map, out: list[Stmt]) -> None:
-        """The statements of a map, or its expression kept for later."""
+        """Print a map, or keep its expression to be inlined."""
         if op.function == "rsqrt" and self.roots.get(op.arguments[0], "") in self.ctx.values:
             root = self.ctx.values[self.roots[op.arguments[0]]]
             inverse = Binary("/", (integer(1), root.expr))
@@ -89,7 +89,7 @@ class MapPrinter:
         self.ctx.keep(let, value, out, "y" if self.ctx.is_wide(let.name) else "value")
 
     def _applied(self, op: Map, values: Sequence[Value], exprs: Sequence[Expr]) -> Expr:
-        """A map of expressions; with care where an argument may be NaN and has no gradient."""
+        """The expression of a map. It is guarded if an argument may be NaN without a gradient."""
         unguarded = TENSOR_FUNCTIONS[op.function](*exprs)
         if not any(ref in self.exposed for ref in op.arguments):
             return unguarded
@@ -100,7 +100,7 @@ class MapPrinter:
         return unguarded if linear or not has_slope else guarded(op.function, *exprs)
 
     def _arithmetic(self, ref: Ref, function: str, position: int) -> Value:
-        """An operand; conditions count as zero and one, but choose as they are."""
+        """An operand. A boolean becomes zeros and ones, except as the condition of `where`."""
         value = self.ctx.not_none(ref)
         kind = self.ctx.lets[ref].type.kind
         chooses = function == "where" and position == 0
@@ -111,12 +111,12 @@ class MapPrinter:
         return value
 
     def _is_neutral_when_absent(self, op: Map, optional: Ref) -> bool:
-        """Whether an absent operand changes nothing: a weight of one, a bias of zero."""
+        """Whether a missing operand changes nothing: a factor of one, or a term of zero."""
         has_other_operand = op.arguments != (optional, optional)
         return has_other_operand and NEUTRAL.get(op.function) == self.ctx.absent_value(optional)
 
     def _applied_if_present(self, let: Let, op: Map, optional: Ref, out: list[Stmt]) -> None:
-        """`v = v * weight`, only where there is a weight."""
+        """Print `v = v * weight` under a test that there is a weight."""
         present_ref = next(ref for ref in op.arguments if ref != optional)
         values = [
             self.ctx.not_none(present_ref),
@@ -145,7 +145,7 @@ class MapPrinter:
         self.ctx.values[let.name] = Value(name, dims, may_lack_dims=loose)
 
     def _is_loose(self, values: Sequence[Value], axes: Sequence[str], dims: Dims) -> bool:
-        """Whether some dimension is there only thanks to a value that may lack it."""
+        """Whether the result may lack a dimension that no other operand has for certain."""
         sure = {
             d.axis
             for v in values
@@ -159,7 +159,7 @@ class MapPrinter:
         return name.text in self.ctx.program.index.inputs
 
     def _rescale(self, let: Let, op: Map, out: list[Stmt]) -> None:
-        """The one map over a wide value. What is neutral, or may be absent, is `None`."""
+        """Print the call of `rescale`. Neutral arguments are left out, missing ones are `None`."""
         source, centre, shift, *scales = op.arguments
         roles = {"centre": centre, **dict(zip(("scale", "weight"), scales)), "shift": shift}
         used = {role: ref for role, ref in roles.items() if not self._is_neutral(role, ref)}
@@ -191,5 +191,5 @@ class MapPrinter:
 
 
 def _neutral_of(role: str) -> float:
-    """What a part of a map is where it changes nothing."""
+    """The value of a `rescale` argument that changes nothing."""
     return 0.0 if role in ("centre", "shift") else 1.0

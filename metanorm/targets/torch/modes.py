@@ -1,4 +1,4 @@
-"""Training and evaluation: which statistics are used, and the running ones kept."""
+"""Print the choice between training and evaluation, and the updates of buffers."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class ModePrinter:
         self.momenta = momenta(context.program)
 
     def modes(self, first: Let, out: list[Stmt]) -> None:
-        """One `if` for all modes of a kind that can be decided here."""
+        """Print one `if` for all modes that have the same condition and are ready."""
         assert isinstance(first.op, Mode)
         kind, placement = mode_kind(first.op), self.ctx.mode_placement[first.name]
         cluster = [
@@ -77,7 +77,8 @@ class ModePrinter:
         out.append(If(condition, _merged_assignments(train), _merged_assignments(evaluate)))
 
     def _joins(self, let: Let, kind: str, placement: ModeBranch | None) -> bool:
-        """Whether a mode is still open and everything it needs in any case is there."""
+        """Whether a mode can share this `if`: it has the same condition, and nothing that it needs
+        takes further statements above the `if`."""
         if not isinstance(let.op, Mode) or mode_kind(let.op) != kind or let.name in self.ctx.values:
             return False
         if self.ctx.mode_placement[let.name] != placement:
@@ -109,7 +110,7 @@ class ModePrinter:
         return Binary("or", (training, *missing))
 
     def emit_needed(self, refs: Iterable[Ref], out: list[Stmt]) -> None:
-        """What these values need and is not there yet, in the order of the program."""
+        """Print the values that these values need and that are not printed yet, in order."""
         needed = dependencies(refs, self.ctx.lets, self.ctx.values)
         for ref in sorted(needed, key=self.ctx.order.__getitem__):
             if ref not in self.ctx.values:
@@ -142,11 +143,11 @@ class ModePrinter:
         self.ctx.values[let.name] = Value(name, dims, number=number)
         if (
             train_value.expr == name
-        ):  # its variable lies as that of the mode now, and updates read it
+        ):  # both share the variable, in the mode's shape, which updates read
             self.ctx.values[op.train] = self.ctx.values[let.name]
 
     def flagged(self, let: Let, op: Map, out: list[Stmt]) -> None:
-        """A choice by a flag: what is not chosen is not computed."""
+        """Print a choice by a flag. Only the chosen branch is computed."""
         condition, *chosen = op.arguments
         branches: list[list[Stmt]] = [[], []]
         for ref, branch in zip(chosen, branches):
@@ -175,9 +176,9 @@ class ModePrinter:
         self.ctx.values[let.name] = Value(name, dims)
 
     def _shares_name(self, let: Let, op: Mode) -> bool:
-        """Whether what training measures is called as the mode, so that no branch copies it.
+        """Whether the training value shares the variable of its mode, so that no branch copies it.
 
-        What the mode spreads over an axis keeps a name of its own: updates read it by its cells.
+        A value whose cells the mode spreads over an axis keeps its name, since updates read it.
         """
         if self.ctx.mode_placement[op.train] is None or op.train in self.ctx.variable_hints:
             return False
@@ -215,13 +216,13 @@ class ModePrinter:
         return expr
 
     def updates(self) -> list[Stmt]:
-        """What training leaves in the buffers: the last thing that happens, and all at once, so
-        that a call that fails leaves them as they were."""
+        """The updates of buffers. They come last and all at once, so that a call that fails leaves
+        the buffers unchanged."""
         other_updates = [u for u in self.ctx.program.updates if u.when != "train"]
         return [*self._in_training(), *self._in_other_calls(other_updates)]
 
     def _in_other_calls(self, updates: Sequence[Update]) -> list[Stmt]:
-        """What calls in evaluation leave, and what every call does."""
+        """The updates of evaluation calls, and those of every call."""
         statements: list[Stmt] = []
         for when in ("eval", "always"):
             out: list[Stmt] = []
@@ -249,7 +250,7 @@ class ModePrinter:
             new = self._pairs(averaged or stored, out)
             out.append(ExprStmt(self._stored(updates, *new)))
             return [If(Binary("and", (training, *present)) if present else training, tuple(out))]
-        # What both need is computed in the first, which a training pass never leaves out.
+        # The values that both need are computed with `stored`, which every training call updates.
         pairs = Name(self.ctx.local("updates"))
         first = List(self._pairs(stored, out))
         out.append(Assign((pairs,), first))
@@ -261,14 +262,14 @@ class ModePrinter:
         return [If(training, tuple(out))]
 
     def _stored(self, updates: Sequence[Update], *pairs: Expr) -> Expr:
-        """Buffers get their new contents, of divided axes where any process has elements."""
+        """The call that stores new contents. With divided axes, it needs elements on a process."""
         elements = updates[0].elements
         if elements is None:
             return call("runtime.store_", *pairs)
         return call("runtime.store_where_", self.ctx.values[elements].expr, *pairs)
 
     def _pairs(self, updates: Sequence[Update], out: list[Stmt]) -> tuple[Expr, ...]:
-        """Buffers with their new contents, once what these need is there."""
+        """The pairs of a buffer and its new contents. It prints the values that they need."""
         needed = [ref for u in updates for ref in (u.value, u.elements) if ref is not None]
         self.emit_needed(needed, out)
         return tuple(Tuple((Name(u.buffer), self._new_contents(u))) for u in updates)
@@ -287,7 +288,7 @@ def _full(value: Value) -> frozenset[str]:
 
 
 def _merged_assignments(statements: Sequence[Stmt]) -> tuple[Stmt, ...]:
-    """`a = x` and `b = y` as `a, b = x, y`, where all are mere names."""
+    """`a = x` and `b = y` as `a, b = x, y`, if all values are plain names."""
     copies = [s for s in statements if isinstance(s, Assign) and isinstance(s.value, Name)]
     if len(copies) < 2 or len(copies) < len(statements) or len(copies) > 3:
         return tuple(statements)

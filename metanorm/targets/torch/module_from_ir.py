@@ -1,4 +1,4 @@
-"""A norm as a module: a class with the face of torch's own layers, and the function it calls."""
+"""Print a norm as definitions: a class with the interface of torch's layers, and its functions."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ from metanorm.targets.torch.signature import Signature
 
 @dataclass(frozen=True)
 class CompiledNorm:
-    """A norm at both ends of the compiler: its equations, its program, and that optimised.
+    """A norm before and after the passes: its equations, its program, and the optimised program.
 
-    `beginnings` are the optimised programs for what its parameters begin with, by their names;
-    `base` is the layer of torch that it provably is.
+    `initializers` are the optimised programs of computed initial values, by the name of the
+    parameter or buffer. `base` is the torch layer that the norm is provably equal to.
     """
 
     equations: ast.Norm
@@ -117,7 +117,7 @@ class _Printer:
             *([Blank()] if attributes else []),
             self.constructor.init(),
         ]
-        if self.base is None:  # else they are the base's, as are the values that they set
+        if self.base is None:  # else the methods of the torch layer do the same
             body += self._resets()
         if any(p.low is not None for p in self.program.params):
             body.append(self.constructor.project())
@@ -143,7 +143,7 @@ class _Printer:
         inner = [Name(p.name) for p in forward.inputs()]
         override = call("runtime.has_override", Name("self"), inner[0])
         node = call("runtime.handle_override", Name("self.forward"), *inner)
-        # Calls that the runtime answers: by torch.fx, with nested tensors, among processes.
+        # The runtime handles calls by torch.fx, with nested tensors, and among processes.
         before = (If(override, (Return(node),)),)
         first: list[Stmt] = []
         if self.first_batch is not None:

@@ -1,4 +1,4 @@
-"""What the definitions of a module are called: classes as in the spec, functions after them."""
+"""The names of a module's definitions: classes as in the spec, functions after them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from metanorm.semantics.reserved import GENERATED
 
 @dataclass(frozen=True)
 class NormNames:
-    """The names that the definitions of one norm go by."""
+    """The names of the definitions of one norm."""
 
     norm: str
     function: str
-    check: str  # the function that refuses what the norm cannot take
-    result: str  # the class of the result, where there are several outputs
-    initializers: Mapping[str, str]  # functions for first values, by what begins with them
+    check: str  # the function that raises for calls that the norm cannot take
+    result: str  # the class of the result, if there are several outputs
+    initializers: Mapping[str, str]  # functions of initial values, by parameter or buffer
 
 
 def names_of(programs: Sequence[Program]) -> list[NormNames]:
-    """Names that hide neither each other nor anything that generated code uses."""
+    """Names for all norms that clash neither with each other nor with names in generated code."""
     used_names = {program.name for program in programs} | GENERATED | BUILTINS
     names = []
     for program in programs:
@@ -42,7 +42,7 @@ def names_of(programs: Sequence[Program]) -> list[NormNames]:
 
 
 def _parameters(program: Program) -> set[str]:
-    """What `forward` calls its own, which would hide a function of the same name."""
+    """The parameters of `forward`, which would shadow a function of the same name."""
     inputs = {i.name for i in program.inputs}
     arguments = {a.name for a in program.arguments}
     return inputs | arguments | {f"{name}_size" for name in inputs} | set(momenta(program).values())

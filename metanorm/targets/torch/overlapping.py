@@ -1,4 +1,4 @@
-"""Pools that each position has for itself: windows, the past, neighbours, given matrices."""
+"""Print overlapping pools, one per position: windows, pasts, neighbours and given matrices."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from metanorm.targets.python.pyir import Dict, Expr, Literal, Name
 from metanorm.targets.torch.context import Context
 from metanorm.targets.torch.layout import Dim, Dims, Value, call, method
 
-LOCAL_NAMES: dict[type[Grouping], str] = {  # what the local that holds a matrix is called
+LOCAL_NAMES: dict[type[Grouping], str] = {
     Window: "window",
     Causal: "past",
     Neighbours: "neighbours",
@@ -27,7 +27,7 @@ LOCAL_NAMES: dict[type[Grouping], str] = {  # what the local that holds a matrix
 
 
 def is_overlapping(op: Pool | Count) -> bool:
-    """Whether a pool is one by matrices along dimensions, which stay."""
+    """Whether a pool overlaps: it has a result per position of an axis, so that the axis stays."""
     if any(isinstance(matrix, OVERLAPPING) for _, matrix in op.over):
         return True
     if not any(isinstance(matrix, Dense) for _, matrix in op.over):
@@ -44,7 +44,7 @@ class OverlappingPoolPrinter:
         self.layouts = context.layouts
 
     def matrices_by_dim(self, value: Value, over: Aggregation) -> tuple[Expr, Dims]:
-        """`{2: window}`, and the dimensions of the value after such pools."""
+        """The argument `{2: window}` of the call, and the dimensions of its result."""
         matrices = {axis: m for axis, m in over if isinstance(m, (*OVERLAPPING, Dense, ByIndex))}
         pairs: list[tuple[Expr, Expr]] = []
         dims: list[Dim] = []
@@ -60,7 +60,7 @@ class OverlappingPoolPrinter:
         return Dict(tuple(pairs)), tuple(dims)
 
     def sizes(self, axis: str, matrix: Grouping) -> Value:
-        """How many elements each pool has, on the axis of the pools."""
+        """The number of elements of each pool, on the axis of the pools."""
         if isinstance(matrix, ByIndex):
             sizes = method(self.ctx.groups(matrix.index), "sizes", Name(self.ctx.first))
             return Value(sizes, (Dim(self.ctx.space.cell_axis(axis, matrix)),))
@@ -69,7 +69,7 @@ class OverlappingPoolPrinter:
         return Value(sizes, (Dim(axis),))
 
     def _local(self, matrix: Grouping, axis: str) -> Expr:
-        """The local that holds a matrix, which the function sets up first."""
+        """The local variable that holds a matrix. The prologue of the function assigns it."""
         return self.ctx.set_up(LOCAL_NAMES[type(matrix)], self._matrix_expr(matrix, axis))
 
     def _matrix_expr(self, matrix: Grouping, axis: str) -> Expr:

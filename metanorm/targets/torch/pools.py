@@ -1,4 +1,4 @@
-"""Statistics as calls of the runtime."""
+"""Print statistics and counts as calls of the runtime."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ NAMES = {
     "max": "largest",
     "min": "smallest",
 }
-POWERS = {"gaps": 1, "squares": 2}  # of what is added up
-# Statistics of the same pools that one call gives, in this order.
+POWERS = {"gaps": 1, "squares": 2}  # exponents of the terms of a sum
+# Pairs of statistics that one call returns, in this order.
 PAIRED_STATISTICS = {"moments": ("mean", "var"), "power_sums": ("gaps", "squares")}
 
 
@@ -70,7 +70,7 @@ class PoolPrinter:
     # ---- statistics
 
     def pool(self, let: Let, op: Pool, out: list[Stmt]) -> None:
-        """A statistic; mean and variance of the same pools come from one call."""
+        """Print a statistic. One call gives the mean and the variance of the same pools."""
         value = self._prepared(op, out)
         dense = [(axis, m.matrix) for axis, m in op.over if isinstance(m, Dense)]
         if dense and not is_overlapping(op):
@@ -92,13 +92,13 @@ class PoolPrinter:
         self._bind_statistic(let, expr, dims, out, self._fallback(op.value, statistic))
 
     def summed(self, op: Pool, out: list[Stmt]) -> tuple[Call, Dims]:
-        """The call that adds up the values of a pool, and the dimensions of its result."""
+        """The call that sums the values of a pool, and the dimensions of its result."""
         expr, dims = self._call(op, self._prepared(op, out), out)
         assert isinstance(expr, Call)
         return expr, dims
 
     def _fallback(self, value: Ref, statistic: str) -> str:
-        """What a nameless statistic is called: `x_mean`."""
+        """The name of a nameless statistic, such as `x_mean`."""
         stem = "" if value.startswith("%") else f"{value}_"
         return f"{stem}{NAMES.get(statistic, statistic)}"
 
@@ -112,13 +112,13 @@ class PoolPrinter:
         return f"per {axes}" if axes else ""
 
     def _about_centre(self, op: Pool) -> bool:
-        """Whether it is a second moment about anything but zero."""
+        """Whether a pool is a second moment about anything but zero."""
         about = self.ctx.lets[op.about].op if op.about is not None else None
         zero = isinstance(about, Number) and about.value == Const(0.0)
         return op.statistic == "second" and not zero
 
     def _centred(self, op: Pool, value: Value, out: list[Stmt]) -> Value:
-        """(x - about)^2, which a second moment about a given centre is the mean of."""
+        """`(x - about)^2`, whose mean is the second moment about a given centre."""
         assert op.about is not None
         about = self.broadcaster.spread(self.ctx.not_none(op.about), [d.axis for d in value.dims])
         unpooled = replace(op, over=tuple((axis, Ones()) for axis, _ in op.over))
@@ -135,7 +135,7 @@ class PoolPrinter:
         return replace(value, expr=name)
 
     def _partner(self, let: Let, op: Pool, statistic: str) -> Let | None:
-        """The other one of two statistics of the same pools, if it is not computed yet."""
+        """The other statistic of a pair over the same pools, if it is not printed yet."""
         partner_op = replace(op, statistic=statistic)
         for candidate in self.ctx.bodies[let.name]:
             is_pending = candidate.name not in self.ctx.values
@@ -149,7 +149,7 @@ class PoolPrinter:
     def _paired_statistics(
         self, function: str, pair_lets: tuple[Let, Let], op: Pool, value: Value, out: list[Stmt]
     ) -> None:
-        """Two statistics of the same pools from one call."""
+        """Print a pair of statistics over the same pools as one call."""
         expr, dims = self._call(replace(op, statistic=function), value, out)
         names = [
             Name(self.ctx.name_of(let.name, self._fallback(op.value, statistic)))
@@ -195,21 +195,21 @@ class PoolPrinter:
         return (Attribute(expr, "var") if op.statistic == "var" else expr), dims
 
     def _about(self, call_: Call, about: Ref, dims: Dims) -> Call:
-        """The call with the centre of powers, which broadcasts against the result."""
+        """The call with the centre of the powers as an argument."""
         centre = self.ctx.not_none(about)
         if centre.number:
             if centre.expr == Literal(0):
                 return call_
             centre = Value(self.ctx.tensor(centre.expr))
         spread = self.broadcaster.spread(centre, [d.axis for d in dims])
-        # One that is `None`, where nothing has to be subtracted, lies as the result does.
+        # A centre with the dimensions of the result may be `None`, which cannot be indexed.
         expr = spread.expr if spread.dims == dims else self.layouts.aligned(spread, dims)
         return replace(call_, keywords=(*call_.keywords, ("about", expr)))
 
     def _keeps(self, op: Pool, value: Value, pooled: Sequence[str]) -> bool:
         """Whether pooled dimensions stay, with length one.
 
-        Of an axis that was cut only the cells are left, so nothing is kept in its place.
+        Of an axis that is split into cells, only the dimension of cells stays.
         """
         has_cells = any(isinstance(m, REGULAR) for _, m in op.over)
         groups = any(self.layouts.variadic(d) for d in value.dims if d.axis not in pooled)
@@ -223,7 +223,7 @@ class PoolPrinter:
         value: Value,
         weights: dict[str, Expr | None],
     ) -> tuple[Expr, Dims]:
-        """A pool by matrices along some dimensions, and over all of others."""
+        """The call for overlapping pools along some dimensions, over all of other dimensions."""
         matrices, dims = self.overlapping.matrices_by_dim(value, op.over)
         pooled = [axis for axis, m in op.over if isinstance(m, (Ones, *REGULAR))]
         keep = bool(pooled) and self._keeps(op, value, pooled)
@@ -282,7 +282,7 @@ class PoolPrinter:
         return self.ctx.in_variable(value, out) if self._mentioned_twice(op, value) else value
 
     def _uncut(self, axes: Sequence[str], over: Aggregation) -> list[str]:
-        """The axes of a value, with a pooled axis in the place of cells of it."""
+        """The axes of a value, with cells of a pooled axis replaced by that axis."""
         pooled = {axis for axis, _ in over}
         bases = {a: self.space.base(a) for a in axes}
         return [a if a in pooled or base not in pooled else base for a, base in bases.items()]
@@ -291,7 +291,7 @@ class PoolPrinter:
         return self._about_centre(op) or any(self.layouts.variadic(d) for d in value.dims)
 
     def _split_into_cells(self, value: Value, over: Aggregation) -> Value:
-        """Each axis that has several partitions as cells and the rest, for this pool alone."""
+        """The value with each pooled axis of regular cells split into cells and the rest."""
         for axis, matrix in over:
             axes = [d.axis for d in value.dims]
             if not isinstance(matrix, REGULAR) or axis not in axes:
@@ -314,7 +314,7 @@ class PoolPrinter:
         return value
 
     def _weights(self, op: Pool | Count, value: Value) -> dict[str, Expr | None]:
-        """Mask and weights as they broadcast against the value, which is cut already."""
+        """The keyword arguments for mask and weights, broadcast against the split value."""
         axes = [axis for axis, _ in op.over] + [d.axis for d in value.dims]
         weights: dict[str, Expr | None] = {}
         for keyword, ref in (("where", op.where), ("weight", op.weight)):
@@ -348,7 +348,7 @@ class PoolPrinter:
     # ---- counts
 
     def count(self, let: Let, op: Count, out: list[Stmt]) -> None:
-        """How many elements each pool holds."""
+        """Print the number of elements of each pool."""
         weights = [ref for ref in (op.where, op.weight) if ref is not None]
         indexed = [(axis, m) for axis, m in op.over if isinstance(m, ByIndex)]
         inner = {a for r in weights for a in self._uncut(self.ctx.lets[r].type.axes, op.over)}
@@ -378,7 +378,7 @@ class PoolPrinter:
     def _count_along(
         self, let: Let, op: Count, weights: list[Ref], inner: set[str], out: list[Stmt]
     ) -> None:
-        """The number of elements of pools that each position has for itself."""
+        """Print the number of elements of overlapping pools."""
         if weights:
             expr, dims = self._weighed(op, weights, {*inner, *(a for a, _ in op.over)}, out)
             self._bind_statistic(let, expr, dims, out, "count")
@@ -412,7 +412,7 @@ class PoolPrinter:
     def _weighed(
         self, op: Count, weights: Sequence[Ref], inner: set[str], out: list[Stmt]
     ) -> tuple[Expr, Dims]:
-        """The total weight, on the axes that the weights have."""
+        """The total weight of each pool, on the axes of the weights."""
         values = [self.ctx.values[ref] for ref in weights]
         full_dims = self.broadcaster.common_dims(self.space.ordered(inner), values)
         dims = tuple(Dim(d.axis) for d in full_dims if d.axis in inner)

@@ -1,7 +1,7 @@
-"""The module for norms whose axes are divided among processes: it stands beside the other one.
+"""Print the module for norms whose axes are divided among processes, beside the ordinary module.
 
-It has the same functions with messages in them, and a `forward` for each. So nothing of it is in
-the way of calls by a single process.
+It has the same functions with messages, and a `forward` for each of them. Calls by a single process
+never load it.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from metanorm.targets.torch.signature import Signature
 
 TABLE = "NORMS"
 FIRST = (Parameter("self", "nn.Module"), Parameter(PROCESSES, "runtime.Processes"))
-SUFFIXES = ("", "_everywhere")  # of the names of functions for samples, and for all axes
+SUFFIXES = ("", "_everywhere")  # of function names: divided samples, all axes divided
 
 
 def definitions_among_processes(
     norms: Sequence[CompiledNorm], names: Sequence[NormNames]
 ) -> tuple[Stmt, ...]:
-    """The functions of all norms that exchange anything, and a table of all norms; nothing where
-    no norm has an axis that could be divided."""
+    """The functions of all norms that send messages, and a table of all norms. Nothing is printed
+    if no norm has an axis that can be divided."""
     entries: list[tuple[Expr, Expr]] = []
     functions: list[Stmt] = []
     for norm, norm_names in zip(norms, names):
@@ -60,7 +60,7 @@ def definitions_among_processes(
 
 
 def _entry(program: Program, division: Divided, printed: Sequence[_VariantPrinter]) -> Expr:
-    """What the runtime has to know of a norm."""
+    """The entry of a norm in the table that the runtime reads."""
 
     def word_tuple(items: Sequence[str]) -> Expr:
         return Tuple(tuple(map(Literal, items)))
@@ -90,7 +90,7 @@ def _entry(program: Program, division: Divided, printed: Sequence[_VariantPrinte
 
 
 class _DividedSignature(Signature):
-    """Where the class of several outputs is not known: it is that of the module beside this one."""
+    """The signature in this module, where the class of several outputs is not defined."""
 
     def returns(self) -> str:
         """The annotation of the result."""

@@ -1,4 +1,4 @@
-"""What a generated class and its function take: the types of their arguments."""
+"""The argument types of a generated class and of its function."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ANNOTATIONS = {
 
 
 class Signature:
-    """The interface of a program."""
+    """The interface of the class and the function of a program."""
 
     def __init__(self, program: Program, names: NormNames) -> None:
         self.program = program
@@ -32,15 +32,15 @@ class Signature:
         self.tracked = [b for b in program.buffers if b.tracked]
 
     def groups(self) -> list[InputDecl]:
-        """The index inputs that bring a number of groups."""
+        """The index inputs that have a number of groups as a further argument."""
         return [i for i in self.program.inputs if i.sort == "index" and i.table is None]
 
     def has_state(self) -> bool:
-        """Whether there are parameters or buffers."""
+        """Whether the norm has parameters or buffers."""
         return bool(self.program.params or self.program.buffers)
 
     def makes_state(self) -> bool:
-        """Whether the constructor makes them; those of a norm for weights wait for a weight."""
+        """Whether the constructor creates them. A norm for weights creates them for its weight."""
         return self.has_state() and self.program.target != "weight"
 
     def returns(self) -> str:
@@ -49,7 +49,7 @@ class Signature:
         return self.names.result if several else "Tensor"
 
     def nullable(self, argument: Argument) -> bool:
-        """Whether `None` can be given: for the momentum, and where it is the default."""
+        """Whether an argument may be `None`: the momentum, or an argument whose default it is."""
         is_momentum = Hyper(argument.name) in self.momenta
         no_default = argument.default is None and not argument.required
         return argument.type == "float" and (is_momentum or no_default)
