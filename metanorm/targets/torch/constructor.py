@@ -83,7 +83,7 @@ class Constructor:
         return statements
 
     def init(self) -> Function:
-        """`__init__`, which checks and stores its arguments, and registers parameters and buffers."""
+        """`__init__`, which stores its arguments and registers parameters and buffers."""
         parameters: list[Parameter] = [SELF]
         for argument in self.program.constructor_arguments:
             default: Expr | None = None

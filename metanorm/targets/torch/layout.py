@@ -196,7 +196,7 @@ class Layouts:
         return self._compact(value) if has_other_dims else value
 
     def dim_index(self, full_dims: Dims, axis: str) -> int:
-        """The index of an axis in `full_dims`; for an axis of cells, of the axis that it divides."""
+        """The index of an axis in `full_dims`; for an axis of cells, that of the divided axis."""
         axes = [d.axis for d in full_dims]
         if axis in axes:
             return axes.index(axis)
