@@ -31,7 +31,7 @@ from metanorm.bench.table import table_of
 from metanorm.bench.turns import time_in_turns
 from metanorm.bench.workload import GPU_WORKLOADS, WORKLOADS, fitted_lengths, workloads
 from metanorm.cli.devices import why_no_gpu
-from metanorm.runtime.kernels import refusals
+from metanorm.runtime.kernels import errors
 from metanorm.verify.layouts import to_device, with_layout
 
 MB = 10**6
@@ -255,7 +255,7 @@ def test_a_peer_that_is_not_installed_is_left_out(monkeypatch: pytest.MonkeyPatc
 def test_kernels_that_do_not_serve_a_call_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tensor in the memory of the CPU is none for kernels in Triton, which may have no GPU."""
     pytest.importorskip("triton")
-    monkeypatch.setattr(refusals, "_warned", True)
+    monkeypatch.setattr(errors, "_warned", True)
     found = case("rms_norm", target="triton")
     layer, turn = found.layer(found.module), found.rotation.turns[0]
 

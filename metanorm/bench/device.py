@@ -10,7 +10,7 @@ import torch
 from metanorm.bench.clock import Clock, CpuClock, CudaClock
 from metanorm.bench.memory import peak_bytes, peak_bytes_on_gpu
 from metanorm.bench.workload import GPU_WORKLOADS, WORKLOADS, Workload
-from metanorm.runtime.demands import Choice
+from metanorm.runtime.backends import Target
 from metanorm.targets.registry import target_for_device
 
 
@@ -20,7 +20,7 @@ class Device:
     0 if there is one input and no rotation."""
 
     type: str
-    kernels: Choice  # as `runtime.use` calls them
+    kernels: Target  # as `runtime.use` calls them
     clock: Clock
     cache: int
     peak: Callable[[Callable[[], object]], int]

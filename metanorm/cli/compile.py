@@ -238,7 +238,7 @@ def _write_package(
 
 def _build(outputs: list[Output]) -> None:
     """Build every kernel into the cache. Ends the run if one cannot be built."""
-    from metanorm.runtime.kernels.refusals import CannotBuild
+    from metanorm.runtime.kernels.errors import CannotBuild
     from metanorm.runtime.native.ahead import build_all
 
     try:
@@ -253,8 +253,8 @@ def _build(outputs: list[Output]) -> None:
 
 def _compile_to_ptx(outputs: list[Output]) -> None:
     """Print the registers of every Triton kernel, without a GPU. Ends the run without triton."""
-    from metanorm.runtime.kernels.refusals import CannotBuild
-    from metanorm.runtime.triton.ahead import compiled
+    from metanorm.runtime.kernels.errors import CannotBuild
+    from metanorm.runtime.triton.ahead import compile_kernels
     from metanorm.runtime.triton.kernels import kernels_beside
 
     ending = target_for_device("cuda").ending
@@ -262,7 +262,7 @@ def _compile_to_ptx(outputs: list[Output]) -> None:
         for output in outputs:
             if output.path.name.endswith(ending):
                 module = output.path.as_posix().removesuffix(ending)
-                for k in compiled(kernels_beside(module)):
+                for k in compile_kernels(kernels_beside(module)):
                     tile = f"{k.tile[0]} x {k.tile[1]}"
                     usage = f"{k.registers} registers, {k.spilled} bytes spilled, tile {tile}"
                     print_result(f"{k.kernel}, sm_{k.architecture}: {usage}\n")

@@ -2,16 +2,6 @@
 
 from __future__ import annotations
 
-from metanorm.runtime.along import (
-    largest_along,
-    mean_along,
-    mean_square_along,
-    moments_along,
-    norm_along,
-    second_along,
-    smallest_along,
-    total_along,
-)
 from metanorm.runtime.arguments import (
     demand_ranks,
     demand_shapes,
@@ -21,8 +11,8 @@ from metanorm.runtime.arguments import (
     widened,
 )
 from metanorm.runtime.attributes import is_choice, renamed, shape_of
+from metanorm.runtime.backends import use
 from metanorm.runtime.contraction import contracted
-from metanorm.runtime.demands import use
 from metanorm.runtime.dispatch import among_processes, call_path, gpu, native, torch_only
 from metanorm.runtime.errors import (
     ShapeError,
@@ -50,6 +40,16 @@ from metanorm.runtime.mean_and_variance import Moments
 from metanorm.runtime.neighbours import Members, Neighbours
 from metanorm.runtime.order import quantile
 from metanorm.runtime.outputs import register_output
+from metanorm.runtime.overlapping import (
+    largest_along,
+    mean_along,
+    mean_square_along,
+    moments_along,
+    norm_along,
+    second_along,
+    smallest_along,
+    total_along,
+)
 from metanorm.runtime.overrides import handle_override, has_override
 from metanorm.runtime.pools import (
     at,
@@ -71,9 +71,9 @@ from metanorm.runtime.pools import (
 )
 from metanorm.runtime.processes.call import Processes
 from metanorm.runtime.processes.convert import convert_sync, revert_sync, shard, synchronized
+from metanorm.runtime.processes.dividable import AmongProcesses, Dividable
 from metanorm.runtime.processes.errors import ExchangeError, ShardingError
-from metanorm.runtime.processes.held import no_exchange
-from metanorm.runtime.processes.known import AmongProcesses, Dividable
+from metanorm.runtime.processes.process_groups import no_exchange
 from metanorm.runtime.processes.sums import (
     demand_several_in_all,
     mean_from_sums,

@@ -13,18 +13,18 @@ from torch import Tensor
 _this_thread = threading.local()
 
 
-def batches_alike() -> Tensor | None:
-    """The number of batches before this one, where `all_alike` is in force."""
+def batches_averaged() -> Tensor | None:
+    """The number of batches before this one, where `average_all_batches` is in force."""
     return getattr(_this_thread, "batches", None)
 
 
 @contextmanager
-def all_alike() -> Iterator[Tensor]:
+def average_all_batches() -> Iterator[Tensor]:
     """Have all batches weigh alike in the running statistics of generated norms.
 
     Gives the number of batches so far, which the caller counts in place, as norms count their own.
     """
-    before, batches = batches_alike(), torch.tensor(0, device="cpu")
+    before, batches = batches_averaged(), torch.tensor(0, device="cpu")
     _this_thread.batches = batches
     try:
         yield batches

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metanorm.runtime.tensors import recorded
+from metanorm.runtime.tensors import must_decompose
 
 
 def demand_one_device(owner: str, given: Mapping[str, Any], movable: Container[str]) -> None:
@@ -29,7 +29,7 @@ def demand_one_device(owner: str, given: Mapping[str, Any], movable: Container[s
         return
     elsewhere = [name for name, value in given.items() if _is_elsewhere(value, x.device)]
     for name in elsewhere:
-        if (name in movable and not given[name].is_meta) or recorded(x):
+        if (name in movable and not given[name].is_meta) or must_decompose(x):
             continue
         raise RuntimeError(
             f"{owner}: {name} is on {given[name].device} and {first} on {x.device}, but all "

@@ -1,9 +1,9 @@
-"""When kernels are used: those in C for tensors of the CPU, those in Triton for tensors of a GPU.
+"""Dispatches each call of a norm: to kernels in C on the CPU, in Triton on a GPU, else to torch.
 
-`native` stands above the functions of generated modules. A call goes to the kernels where the
-tensors are plain ones on the CPU, or on a GPU those of `metanorm.runtime.triton`, and nothing
-looks on; under `torch.compile`, `torch.export`, `torch.func` or forward-mode differentiation, on
-other devices and for odd layouts the function itself runs, which is plain torch.
+`native` decorates the functions of generated modules. Kernels take plain tensors outside of any
+transform. Under `torch.compile`, `torch.export`, `torch.func` or forward-mode differentiation, on
+other devices, and for layouts that no kernel supports, the function itself runs, which is torch
+code.
 """
 
 from __future__ import annotations
@@ -14,37 +14,36 @@ from typing import Any, Protocol, TypeVar, overload
 
 import torch
 
-from metanorm.runtime.demands import ALLOWING_C, DEMAND, Choice
-from metanorm.runtime.graph_nodes import compiled
-from metanorm.runtime.kernels.gradient import normalized
-from metanorm.runtime.kernels.operation import operation_of
-from metanorm.runtime.kernels.refusals import CannotBuild, Unfit, warn_once
-from metanorm.runtime.kernels.routes import Routes
-from metanorm.runtime.native.call_path.path import CallPath, CallPaths, Entry
-from metanorm.runtime.native.routes import NativeRoutes
-from metanorm.runtime.on_torch import OnTorch
-from metanorm.runtime.tensors import watched
+from metanorm.runtime.backends import ALLOWING_CALL_PATH, BACKEND, Target
+from metanorm.runtime.checked_function import CheckedFunction
+from metanorm.runtime.graph_nodes import graph_function
+from metanorm.runtime.kernels.autograd import run_plan
+from metanorm.runtime.kernels.errors import CannotBuild, Unsupported, warn_once
+from metanorm.runtime.kernels.operation import operation_for
+from metanorm.runtime.kernels.plan_cache import PlanCache
+from metanorm.runtime.native.call_path.path import CallPath, CallPaths, EntryPoint
+from metanorm.runtime.native.plan_cache import NativePlanCache
+from metanorm.runtime.tensors import is_traced
 
 F = TypeVar("F", bound=Callable[..., Any])
-KERNELS: Mapping[str, Choice] = {"cpu": "native", "cuda": "triton"}  # of each type of device
-NOWHERE = "has no kernels to go to: `metanorm explain` says why of a norm"
-WAYS = {"native": "natively", "triton": "on Triton kernels"}
+KERNELS: Mapping[str, Target] = {"cpu": "native", "cuda": "triton"}  # by device type
+NO_KERNELS = "has no kernels to go to: `metanorm explain` says why of a norm"
+KERNEL_TARGETS = {"native": "natively", "triton": "on Triton kernels"}  # as errors say it
 
-_call_paths = CallPaths(DEMAND, ALLOWING_C)
+_call_paths = CallPaths(BACKEND, ALLOWING_CALL_PATH)
 
 
 class NotServed(RuntimeError):
-    """A call that kernels were demanded for, and that they cannot serve."""
+    """A call that no kernel can run, though `use` asked for kernels."""
 
 
 def call_path() -> CallPath:
-    """The path that calls on kernels in C take in this process, through C or through Python, and
-    in the second case the reason."""
+    """The path of calls to kernels in C in this process: through C, or through Python and why."""
     return _call_paths.path()
 
 
 class Decorator(Protocol):
-    """What stands above a function of a generated module, maybe with the sorts of its inputs."""
+    """A decorator of a generated function, with or without the sorts of its inputs."""
 
     @overload
     def __call__(self, function: F, /) -> F: ...
@@ -53,152 +52,158 @@ class Decorator(Protocol):
     def __call__(self, /, **sorts: str) -> Callable[[F], F]: ...
 
 
-def _decorator(dispatched: Callable[[OnTorch], Any]) -> Decorator:
-    """A decorator for functions whose tensors are of a floating-point type, but for those of the
-    given sorts: `@native` and `@native(mask="mask")`."""
+def _decorator(dispatcher: Callable[[CheckedFunction], Any]) -> Decorator:
+    """A decorator, used as `@native` or as `@native(keep="mask")`.
+
+    Inputs without a sort are tensors of a floating-point dtype.
+    """
 
     def decorate(function: Any = None, /, **sorts: str) -> Any:
         if function is None:
             return functools.partial(decorate, **sorts)
-        return functools.wraps(function)(dispatched(OnTorch(function, sorts)))
+        return functools.wraps(function)(dispatcher(CheckedFunction(function, sorts)))
 
     return decorate
 
 
 def _not_served(name: str, reason: str) -> NotServed:
-    return NotServed(f"{name} cannot run {WAYS[DEMAND.get().target]}: the call {reason}")
+    target = KERNEL_TARGETS[BACKEND.get().target]
+    return NotServed(f"{name} cannot run {target}: the call {reason}")
 
 
-class _Dispatch:
-    def __init__(self, on_torch: OnTorch, only: str = "") -> None:
+class _Dispatcher:
+    """Runs each call of a generated function on kernels, or else on torch."""
+
+    def __init__(self, on_torch: CheckedFunction, only: str = "") -> None:
         self.on_torch = on_torch
         self.function = on_torch.function
-        self.only = only
+        self.only = only  # the one target that has kernels
         self.signature = on_torch.signature
         self.arity = len(self.signature.parameters)
-        self.compiled = (
-            compiled(on_torch) if only else compiled(on_torch, self._as_operation, self._eagerly)
+        self.in_graph = (
+            graph_function(on_torch)
+            if only
+            else graph_function(on_torch, self._as_operation, self._eagerly)
         )
-        self._routes: dict[str, Routes] = {}  # by what they run on
-        self._failed: dict[str, str] = {}
-        self._entry: Entry | None = None  # to the path through C, once kernels in C are there
+        self._plan_caches: dict[str, PlanCache] = {}  # by target
+        self._build_failures: dict[str, str] = {}  # by target
+        self._entry: EntryPoint | None = None  # to the path through C, once kernels in C are loaded
         self._enter: Callable[..., Any] = self._in_python
 
     def __call__(self, *args: Any, **named: Any) -> Any:
         if torch.compiler.is_compiling():
-            return self.compiled(*args, **named)
+            return self.in_graph(*args, **named)
         return self._enter(*args, **named) if named else self._enter(*args)
 
     def _in_python(self, *args: Any, **named: Any) -> Any:
-        """Any call. The first one of a kind that kernels in C serve leaves a plan for the path
-        through C, and goes there with it."""
+        """Run any call. If kernels in C take it, leave its plan for the path through C."""
         if named or len(args) != self.arity:
             try:
                 args = self.signature.bind(*args, **named).args
             except TypeError:
-                return self.function(*args, **named)  # which says what is wrong
-        if DEMAND.get().target == "torch":
+                return self.function(*args, **named)  # raises in the words of Python
+        if BACKEND.get().target == "torch":
             return self.on_torch(*args)
-        if watched():
-            return self._otherwise("is watched by a transform of torch", args)
+        if is_traced():
+            return self._fall_back("is watched by a transform of torch", args)
         target = self._target(args)
         if self.only and target != self.only:
-            return self._otherwise("is one that C has no kernels for", args)
-        if target in self._failed:
-            return self._otherwise(f"has no kernels: {self._failed[target]}", args)
+            return self._fall_back("is one that C has no kernels for", args)
+        if target in self._build_failures:
+            return self._fall_back(f"has no kernels: {self._build_failures[target]}", args)
         try:
-            routes = self._routes.get(target) or self._load(target)
-            route, operands, momenta = routes.of(args)
+            plans = self._plan_caches.get(target) or self._load(target)
+            plan, operands, momenta = plans.lookup(args)
             if target == "native" and torch._C._len_torch_dispatch_stack():
-                operation = operation_of(self.function, routes)
-                if operation is not None and operation.takes(args):
-                    return operation(*args)  # which dispatch modes see
-            entry = self._entry if target == "native" and DEMAND.get().through_c else None
-            if entry is not None and entry.learn(routes, route, args):
+                operation = operation_for(self.function, plans)
+                if operation is not None and operation.accepts(args):
+                    return operation(*args)  # dispatch modes see it
+            entry = self._entry if target == "native" and BACKEND.get().through_c else None
+            if entry is not None and entry.learn(plans, plan, args):
                 return entry.function(*args)
-            return normalized(route, operands, momenta)
-        except Unfit as misfit:
-            return self._otherwise(f"has {misfit}", args)
-        except CannotBuild as problem:  # a build that fails takes its time at every call
-            self._failed[target] = f"{problem.reason}; {problem.remedy}"
-            warn_once(self._failed[target])
-            return self._otherwise(f"has no kernels: {self._failed[target]}", args)
+            return run_plan(plan, operands, momenta)
+        except Unsupported as reason:
+            return self._fall_back(f"has {reason}", args)
+        except CannotBuild as problem:  # a failed build would take its time at every call
+            self._build_failures[target] = f"{problem.reason}; {problem.remedy}"
+            warn_once(self._build_failures[target])
+            return self._fall_back(f"has no kernels: {self._build_failures[target]}", args)
 
     def _eagerly(self, *args: Any, **named: Any) -> Any:
         return self._enter(*args, **named)
 
     def _as_operation(self, *args: Any) -> Any:
-        """A call on kernels in C that is an operation of torch. Raises `NotServed`."""
+        """A call of kernels in C, as a custom operation of torch. Raises `NotServed`."""
         try:
-            routes = self._routes.get("native") or self._load("native")
-            operation = operation_of(self.function, routes)
-            if operation is None or not operation.takes(args):
-                raise Unfit("an argument that no operation of torch takes, such as a matrix")
+            plans = self._plan_caches.get("native") or self._load("native")
+            operation = operation_for(self.function, plans)
+            if operation is None or not operation.accepts(args):
+                raise Unsupported("an argument that no operation of torch takes, such as a matrix")
             return operation(*args)
-        except (Unfit, CannotBuild) as reason:
+        except (Unsupported, CannotBuild) as reason:
             raise _not_served(self.function.__name__, f"has {reason}") from reason
 
     def _target(self, args: tuple[Any, ...]) -> str:
-        """What a call is to run on: as was chosen, or as the device of its first tensor has it."""
-        target = DEMAND.get().target
+        """The target of a call: the one that `use` chose, or that of the device."""
+        target = BACKEND.get().target
         if target != "auto":
             return target
         device = getattr(args[0], "device", None)
         return KERNELS.get(device.type, "native") if device is not None else "native"
 
     def __reduce__(self) -> str:
-        """Copied and pickled as the function of the module that it stands for."""
+        """Copies and pickles refer to the function of the module by its name."""
         return self.function.__qualname__
 
-    def _otherwise(self, reason: str, args: tuple[Any, ...]) -> Any:
-        if DEMAND.get().target in WAYS and args[0].numel():  # nothing runs on anything
+    def _fall_back(self, reason: str, args: tuple[Any, ...]) -> Any:
+        """Run on torch. Raises `NotServed` if `use` asked for kernels and there are elements."""
+        if BACKEND.get().target in KERNEL_TARGETS and args[0].numel():
             raise _not_served(self.function.__name__, reason)
         return self.on_torch(*args)
 
-    def _load(self, target: str) -> Routes:
+    def _load(self, target: str) -> PlanCache:
         names = tuple(self.signature.parameters)
         file = self.function.__globals__.get("__file__", "")
         if target == "triton":
-            from metanorm.runtime.triton.routes import TritonRoutes  # what asks for triton
+            from metanorm.runtime.triton.plan_cache import TritonPlanCache  # needs triton
 
-            self._routes[target] = TritonRoutes(self.function, names, file)
+            self._plan_caches[target] = TritonPlanCache(self.function, names, file)
         else:
-            self._routes[target] = NativeRoutes(self.function, names, file)
+            self._plan_caches[target] = NativePlanCache(self.function, names, file)
             self._entry = _call_paths.entry(self._in_python)
             if self._entry is not None:
                 self._enter = self._entry.function
-        return self._routes[target]
+        return self._plan_caches[target]
 
 
-def _without_kernels(on_torch: OnTorch) -> Callable[..., Any]:
-    """A function that only runs where no kernels are demanded."""
-
-    recorded = compiled(on_torch)
+def _without_kernels(on_torch: CheckedFunction) -> Callable[..., Any]:
+    """A function that has no kernels: it raises `NotServed` if `use` asks for some."""
+    in_graph = graph_function(on_torch)
 
     def run(*args: Any, **named: Any) -> Any:
         if torch.compiler.is_compiling():
-            return recorded(*args, **named)
-        demanded = DEMAND.get().target in WAYS
-        if demanded and not (args and args[0].numel() == 0):  # nothing runs on anything
-            raise _not_served(on_torch.function.__name__, NOWHERE)
+            return in_graph(*args, **named)
+        wants_kernels = BACKEND.get().target in KERNEL_TARGETS
+        if wants_kernels and not (args and args[0].numel() == 0):
+            raise _not_served(on_torch.function.__name__, NO_KERNELS)
         return on_torch(*args, **named)
 
     return run
 
 
-def _among_processes(on_torch: OnTorch) -> Callable[..., Any]:
-    """A function of divided axes: on torch, on all processes alike."""
+def _among_processes(on_torch: CheckedFunction) -> Callable[..., Any]:
+    """A function of axes that are divided among processes: it runs on torch in all of them."""
 
     def run(*args: Any, **named: Any) -> Any:
-        if not torch.compiler.is_compiling() and DEMAND.get().target in WAYS:
+        if not torch.compiler.is_compiling() and BACKEND.get().target in KERNEL_TARGETS:
             raise _not_served(on_torch.function.__name__, "is of axes divided among processes")
         return on_torch(*args, **named)
 
     return run
 
 
-# On the kernels in the C file beside a module; on those in Triton alone; on torch alone.
-native = _decorator(_Dispatch)
-gpu = _decorator(functools.partial(_Dispatch, only="triton"))
+# Kernels in the C and Triton files beside a module; kernels in Triton alone; no kernels.
+native = _decorator(_Dispatcher)
+gpu = _decorator(functools.partial(_Dispatcher, only="triton"))
 torch_only = _decorator(_without_kernels)
 among_processes = _decorator(_among_processes)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from metanorm.runtime.saving import save, saved
-from metanorm.runtime.tensors import recorded
+from metanorm.runtime.tensors import must_decompose
 
 # For each window along a dimension, its largest value.
 Slide = Callable[[Tensor, int], Tensor]
@@ -27,7 +27,7 @@ def shared_largest(x: Tensor, dim: int, slide: Slide, holding: Slide) -> Tensor:
     gradient is not finite, the gradient is NaN, as that of `amax` is. Under torch.compile, one of
     the equal values gets it.
     """
-    if recorded(x):
+    if must_decompose(x):
         return slide(x, dim)
     largest: Tensor = _Largest.apply(x, dim, slide, holding)  # type: ignore[no-untyped-call]
     return largest

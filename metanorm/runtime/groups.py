@@ -14,7 +14,7 @@ from metanorm.runtime.mean_and_variance import CHUNK, Moments
 from metanorm.runtime.processes.sums import PowerSums, back, gaps_of
 from metanorm.runtime.saving import save, saved
 from metanorm.runtime.segments import Segments, segments_of
-from metanorm.runtime.tensors import plain, recorded, watched
+from metanorm.runtime.tensors import is_plain_tensor, is_traced, must_decompose
 from metanorm.runtime.tracing import is_tracing
 
 LABELS = (torch.int64, torch.int32)
@@ -62,7 +62,7 @@ class Groups:
         if index is not None:
             demand_in_range(index, self.count, what, among)
         self.segments: Segments | None = None
-        if index is not None and not recorded(index):
+        if index is not None and not must_decompose(index):
             self.segments = segments_of(index, self.count, fresh)
 
     def sizes(self, like: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class Groups:
         """A value of each group, given back to its positions (a single group broadcasts)."""
         if self.index is None:
             return value
-        if self.segments is not None and not recorded(value):
+        if self.segments is not None and not must_decompose(value):
             return self.segments.spread(value, dim)
         return value.index_select(dim, self.index)
 
@@ -276,7 +276,7 @@ class Groups:
 
     def _add(self, x: Tensor, dim: int) -> Tensor:
         assert self.index is not None
-        if recorded(x):
+        if must_decompose(x):
             return _empty(x, dim, self.count).index_add(dim, self.index, x)
         if self.segments is not None:
             return self.segments.total(x, dim)
@@ -325,7 +325,12 @@ class _Add(torch.autograd.Function):
 def demand_in_range(index: Tensor, count: int, what: str, among: str) -> None:
     """Raise `IndexError` for numbers that name none of `count` groups or nodes, or for more of
     them than there is memory, where looking does not cost a wait."""
-    if torch.compiler.is_compiling() or not plain(index) or watched() or not index.numel():
+    if (
+        torch.compiler.is_compiling()
+        or not is_plain_tensor(index)
+        or is_traced()
+        or not index.numel()
+    ):
         return
     if count > MOST:
         raise IndexError(f"{what} go up to {count - 1}: no memory holds as many {among}")

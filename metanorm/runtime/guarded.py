@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from metanorm.runtime.saving import save, saved
-from metanorm.runtime.tensors import recorded
+from metanorm.runtime.tensors import must_decompose
 
 Function = Callable[..., Tensor]
 
@@ -30,7 +30,7 @@ def guarded(function: Function, *arguments: Tensor | float) -> Tensor:
         return function(*(next(left) if isinstance(a, Tensor) else a for a in arguments))
 
     compiled = torch.compiler.is_compiling() and not torch.compiler.is_exporting()
-    if not compiled and any(map(recorded, tensors)):
+    if not compiled and any(map(must_decompose, tensors)):
         return _of_operations(of_tensors, tensors)
     rule = _Derived if compiled else _Guarded
     result: Tensor = rule.apply(of_tensors, *tensors)  # type: ignore[no-untyped-call]

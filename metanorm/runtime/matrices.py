@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from metanorm.runtime import pools
-from metanorm.runtime.along import Matrix
 from metanorm.runtime.arguments import demand_matrix
 from metanorm.runtime.contraction import without_autocast
 from metanorm.runtime.errors import ShapeError
+from metanorm.runtime.overlapping import PoolMatrix
 
 Given = Union[str, Tensor, Sequence[Sequence[float]]]
 
@@ -136,7 +136,7 @@ def _var_of_pairs(value: Tensor, rows: Tensor, dim: int) -> Tensor:
     return (squares * rows).sum(-1).movedim(-1, dim)
 
 
-class Rows(Matrix):
+class Rows(PoolMatrix):
     """A given matrix, for all statistics that are not mean and variance alone.
 
     A row says how much each position counts; sums and counts take it as it is. Raises `ShapeError`

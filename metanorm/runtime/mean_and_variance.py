@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from metanorm.runtime.saving import save, saved
-from metanorm.runtime.tensors import recorded, transformed
+from metanorm.runtime.tensors import is_transformed, must_decompose
 
 # Squares are taken of this many elements at a time: few enough to stay in a cache, so that the
 # second pass makes no tensor of the size of x.
@@ -34,9 +34,9 @@ def plain_moments(x: Tensor, dims: tuple[int, ...], keepdim: bool) -> Moments:
         average = x.mean(dims, keepdim=True)
         variance = (x - average).square().mean(dims, keepdim=keepdim)
         return Moments(average if keepdim else average.squeeze(dims), variance)
-    if torch.compiler.is_compiling() and not (torch.compiler.is_exporting() or transformed()):
+    if torch.compiler.is_compiling() and not (torch.compiler.is_exporting() or is_transformed()):
         average, variance = _Derived.apply(x, dims)  # type: ignore[no-untyped-call]
-    elif recorded(x) or x.device.type != "cpu":
+    elif must_decompose(x) or x.device.type != "cpu":
         variance, average = torch.var_mean(x, dims, correction=0, keepdim=keepdim)
         return Moments(average, variance)
     else:
@@ -48,7 +48,7 @@ def plain_moments(x: Tensor, dims: tuple[int, ...], keepdim: bool) -> Moments:
 
 def plain_mean_square(x: Tensor, dims: tuple[int, ...], keepdim: bool) -> Tensor:
     """The mean of squares over `dims`, of which there is at least one; none is empty."""
-    if recorded(x):
+    if must_decompose(x):
         return x.square().mean(dims, keepdim=keepdim)
     squares: Tensor = _MeanSquare.apply(x, dims)  # type: ignore[no-untyped-call]
     return squares if keepdim else squares.squeeze(dims)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from metanorm.runtime.along import Matrix
 from metanorm.runtime.arguments import demand_whole
 from metanorm.runtime.groups import Groups, demand_in_range
+from metanorm.runtime.overlapping import PoolMatrix
 
 
-class Members(Matrix):
+class Members(PoolMatrix):
     """The positions of each group. The dimension then enumerates groups."""
 
     def __init__(self, groups: Groups) -> None:

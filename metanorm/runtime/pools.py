@@ -22,7 +22,7 @@ from metanorm.runtime.mean_and_variance import (
     plain_moments,
 )
 from metanorm.runtime.processes.counting import total_count
-from metanorm.runtime.processes.held import Group
+from metanorm.runtime.processes.process_groups import Group
 
 
 def moments(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from metanorm.runtime.saving import save, saved
-from metanorm.runtime.tensors import recorded, transformed
+from metanorm.runtime.tensors import is_transformed, must_decompose
 
 
 def rescale(
@@ -31,9 +31,9 @@ def rescale(
     any of them may be NaN or infinite where the result has no gradient: that reaches no gradient.
     """
     parts = [_tensor(part, x) for part in (centre, scale, weight, shift)]
-    if recorded(x):
+    if must_decompose(x):
         compiled = torch.compiler.is_compiling() and not torch.compiler.is_exporting()
-        if gaps and compiled and not transformed():
+        if gaps and compiled and not is_transformed():
             traced: Tensor = _Derived.apply(x, *parts, gaps)  # type: ignore[no-untyped-call]
             return traced
         return _with_gaps(x, *parts) if gaps else _formula(x, *parts)

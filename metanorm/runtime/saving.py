@@ -31,11 +31,11 @@ def saved(ctx: Any) -> tuple[Any, ...]:
     likes = () if torch.compiler.is_compiling() else getattr(ctx, "likes", ())
     for tensor, like in zip(tensors, likes):
         if like is not None:
-            demand_alike(tensor, *like)
+            demand_unchanged(tensor, *like)
     return tensors
 
 
-def demand_alike(
+def demand_unchanged(
     tensor: Tensor, shape: torch.Size, dtype: torch.dtype, device: torch.device
 ) -> None:
     """Refuse a saved tensor that came back with another shape or dtype, from another device, or

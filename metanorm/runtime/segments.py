@@ -13,9 +13,15 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from metanorm.runtime import torch_scatter
-from metanorm.runtime.demands import SUMS
+from metanorm.runtime.backends import SUMS
 from metanorm.runtime.saving import save, saved
-from metanorm.runtime.tensors import capturing, is_batched, plain, transformed, watched
+from metanorm.runtime.tensors import (
+    is_batched,
+    is_capturing,
+    is_plain_tensor,
+    is_traced,
+    is_transformed,
+)
 
 
 class Segments(NamedTuple):
@@ -26,7 +32,7 @@ class Segments(NamedTuple):
 
     def total(self, x: Tensor, dim: int) -> Tensor:
         """The sum over each group, added up in float64; `dim` then enumerates groups."""
-        if is_batched(x) or transformed():
+        if is_batched(x) or is_transformed():
             shape = list(x.shape)
             shape[dim] = self.pointers.shape[0] - 1
             return x.new_zeros(shape).index_add(dim, self.labels, x)
@@ -35,7 +41,7 @@ class Segments(NamedTuple):
 
     def spread(self, value: Tensor, dim: int) -> Tensor:
         """A value of each group, given back to its rows."""
-        if is_batched(value) or transformed():
+        if is_batched(value) or is_transformed():
             return value.index_select(dim, self.labels)
         given: Tensor = _Spread.apply(value, self, dim)  # type: ignore[no-untyped-call]
         return given
@@ -56,7 +62,12 @@ def segments_of(labels: Tensor, count: int, fresh: bool = False) -> Segments | N
     chosen, device = SUMS.get(), labels.device.type
     if chosen == "torch" or (chosen == "auto" and (fresh or not worth_it(labels.device))):
         return None
-    if watched() or not plain(labels, device) or not labels.numel() or capturing(labels.device):
+    if (
+        is_traced()
+        or not is_plain_tensor(labels, device)
+        or not labels.numel()
+        or is_capturing(labels.device)
+    ):
         return None
     if device == "cuda" and not torch_scatter.on_cuda():
         raise RuntimeError(f"sums by torch-scatter on a GPU: {torch_scatter.WITHOUT_CUDA}")

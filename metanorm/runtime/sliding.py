@@ -20,7 +20,7 @@ from torch.nn.functional import pad
 
 from metanorm.runtime.doubling import doubled
 from metanorm.runtime.pools import over
-from metanorm.runtime.tensors import recorded
+from metanorm.runtime.tensors import must_decompose
 
 EVERYTHING = 1 << 62  # further than any axis is long
 
@@ -33,7 +33,7 @@ def sliding_sum(x: Tensor, dim: int, back: int, ahead: int) -> Tensor:
         return x.flip(dim).cumsum(dim).flip(dim)
     if back == EVERYTHING:
         return x.cumsum(dim)
-    if recorded(x):
+    if must_decompose(x):
         (added,) = doubled((padded(x, dim, back, ahead),), _sums, back + ahead + 1, dim)
         return added
     ends, beginnings = _halves(x, dim, back, ahead)
@@ -48,7 +48,7 @@ def sliding_max(x: Tensor, dim: int, back: int, ahead: int) -> Tensor:
         return x.flip(dim).cummax(dim).values.flip(dim)
     if back == EVERYTHING:
         return x.cummax(dim).values
-    if recorded(x):
+    if must_decompose(x):
         cells = padded(x, dim, back, ahead, -torch.inf)
         (best,) = doubled((cells,), _maxima, back + ahead + 1, dim)
         return best
@@ -68,7 +68,7 @@ def sliding_squares(
         weight = weight.expand([n if d == dim else -1 for d, n in enumerate(x.shape)])
     if back == EVERYTHING:
         return _about(_running(x, weight, dim), mean)
-    if recorded(x):
+    if must_decompose(x):
         values = padded(x, dim, back, ahead)
         heavy = padded(weight, dim, back, ahead).expand_as(values)
         cells = (heavy, values, torch.zeros_like(values))

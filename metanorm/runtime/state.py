@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from metanorm.runtime.arguments import demand_real
-from metanorm.runtime.averaging import batches_alike
+from metanorm.runtime.averaging import batches_averaged
 from metanorm.runtime.errors import ShapeError
 from metanorm.runtime.tensors import demand_memory, has_address
 
@@ -138,9 +138,9 @@ def momentum_of(momentum: float | None, counter: Tensor | None) -> float | Tenso
     """What `moved` takes: `momentum`, or where that is `None`, the number of batches so far.
 
     Left a tensor, and whole, so that nothing waits for a GPU and nothing is rounded to float32.
-    Where all batches weigh alike, and the norm counts none, `all_alike` has counted them.
+    Where all batches weigh alike, and the norm counts none, `average_all_batches` has counted them.
     """
-    batches = batches_alike()
+    batches = batches_averaged()
     if batches is not None:
         return batches if counter is None else counter
     if momentum is not None:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from metanorm.runtime.averaging import all_alike
+from metanorm.runtime.averaging import average_all_batches
 
 
 def update_statistics(
@@ -42,7 +42,7 @@ def update_statistics(
         for layer in layers:
             layer.reset_running_stats()  # type: ignore[operator]
         model.train()
-        with torch.no_grad(), all_alike() as batches:
+        with torch.no_grad(), average_all_batches() as batches:
             for batch in loader:
                 for layer, _ in theirs:  # torch's own instance norm has no average of all batches
                     counts = isinstance(layer, _BatchNorm)

@@ -9,12 +9,12 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import Parameter
 
-REAL = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+FLOAT_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 _functorch = torch._C._functorch
 
 
-def plain(x: Any, device: str = "cpu") -> bool:
+def is_plain_tensor(x: Any, device: str = "cpu") -> bool:
     """Whether this is a tensor with memory of its own on such a device, and no subclass."""
     return (
         (type(x) is Tensor or type(x) is Parameter)
@@ -26,7 +26,7 @@ def plain(x: Any, device: str = "cpu") -> bool:
 
 # A view of a freed storage, whose memory begins at zero, has its offset for an address. Allocators
 # seldom give out addresses below this one: so a lower one is worth a closer look.
-LOW = 1 << 36
+LOWEST_ADDRESS = 1 << 36
 
 
 def demand_memory(x: Any) -> None:
@@ -37,7 +37,7 @@ def demand_memory(x: Any) -> None:
     """
     if torch.compiler.is_compiling() or not (type(x) is Tensor or type(x) is Parameter):
         return
-    if x.layout is not torch.strided or has_address(x) or watched() or x._is_zerotensor():
+    if x.layout is not torch.strided or has_address(x) or is_traced() or x._is_zerotensor():
         return
     if x.numel() and not x.untyped_storage().nbytes():
         raise RuntimeError(
@@ -49,26 +49,26 @@ def demand_memory(x: Any) -> None:
 def has_address(x: Tensor) -> bool:
     """Whether a tensor lies where allocators put memory, or has no address to ask for."""
     try:
-        return x.data_ptr() >= LOW
+        return x.data_ptr() >= LOWEST_ADDRESS
     except RuntimeError:  # what torch.func wraps
         return True
 
 
-def watched() -> bool:
+def is_traced() -> bool:
     """Whether something looks on that would have to see how an output comes about."""
     return (
-        transformed()
-        or (torch._C._len_torch_dispatch_stack() > 0 and _traced())
+        is_transformed()
+        or (torch._C._len_torch_dispatch_stack() > 0 and _has_tracing_mode())
         or torch._C._get_tracing_state() is not None
     )
 
 
-def transformed() -> bool:
+def is_transformed() -> bool:
     """Whether a transform of `torch.func`, or forward-mode differentiation, looks on."""
     return forward_ad._current_level >= 0 or _functorch.peek_interpreter_stack() is not None
 
 
-def recorded(x: Tensor) -> bool:
+def must_decompose(x: Tensor) -> bool:
     """Whether an equation has to consist of torch's own operations alone.
 
     That is so where a program is made of them, as by torch.compile, torch.export and
@@ -78,16 +78,16 @@ def recorded(x: Tensor) -> bool:
         torch.compiler.is_compiling()
         or not (type(x) is Tensor or type(x) is Parameter)
         or torch._C._get_tracing_state() is not None
-        or (torch._C._len_torch_dispatch_stack() > 0 and _traced())
+        or (torch._C._len_torch_dispatch_stack() > 0 and _has_tracing_mode())
     )
 
 
-def capturing(device: torch.device) -> bool:
+def is_capturing(device: torch.device) -> bool:
     """Whether what is launched on a device goes into a CUDA graph instead."""
     return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
-def _traced() -> bool:
+def _has_tracing_mode() -> bool:
     """Whether a mode that records programs looks on; one that only watches may be there."""
     modes = torch._C._TorchDispatchModeKey
     return any(
@@ -96,9 +96,9 @@ def _traced() -> bool:
     )
 
 
-def data(x: Any, device: str = "cpu") -> bool:
+def is_kernel_input(x: Any, device: str = "cpu") -> bool:
     """Whether a kernel can take this as what is normalized, or as its gradient."""
-    return plain(x, device) and x.dtype in REAL and not is_batched(x)
+    return is_plain_tensor(x, device) and x.dtype in FLOAT_DTYPES and not is_batched(x)
 
 
 def is_batched(x: Tensor) -> bool:

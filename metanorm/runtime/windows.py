@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metanorm.runtime.along import Matrix
 from metanorm.runtime.extremes import Slide, shared_largest
+from metanorm.runtime.overlapping import PoolMatrix
 from metanorm.runtime.saving import save, saved
 from metanorm.runtime.sliding import (
     EVERYTHING,
@@ -17,10 +17,10 @@ from metanorm.runtime.sliding import (
     sliding_squares,
     sliding_sum,
 )
-from metanorm.runtime.tensors import recorded
+from metanorm.runtime.tensors import must_decompose
 
 
-class Window(Matrix):
+class Window(PoolMatrix):
     """Centred windows; an even one reaches one further back than ahead.
 
     `edge` says what is beyond the border: nothing (`truncate`), zeros that count (`zero`), or the
@@ -59,7 +59,7 @@ class Window(Matrix):
         """The weighted sum of squares about each window's mean."""
         if not x.shape[dim]:
             return x
-        if recorded(x):
+        if must_decompose(x):
             return self.squares_about(x, mean, weight, dim)
         squares: Tensor = _Squares.apply(x, mean, weight, self, dim)  # type: ignore[no-untyped-call]
         return squares
@@ -92,7 +92,7 @@ class Window(Matrix):
 
         Of the axes of a program that is recorded nobody knows how long they are.
         """
-        if self.back == EVERYTHING or recorded(x):
+        if self.back == EVERYTHING or must_decompose(x):
             return self.back, self.ahead
         return min(self.back, x.shape[dim] - 1), min(self.ahead, x.shape[dim] - 1)
 

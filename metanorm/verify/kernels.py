@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import ModuleType
 
-from metanorm.runtime.kernels.table import source_of
-from metanorm.runtime.triton.kernels import there
+from metanorm.runtime.kernels.table import kernel_source
+from metanorm.runtime.triton.kernels import has_kernel_file
 
 # For each device type, whether the module in a file has kernels beside it.
 HAS_KERNELS: Mapping[str, Callable[[str], bool]] = {
-    "cpu": lambda file: bool(source_of(file)),
-    "cuda": there,
+    "cpu": lambda file: bool(kernel_source(file)),
+    "cuda": has_kernel_file,
 }
 
 

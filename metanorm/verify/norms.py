@@ -8,7 +8,7 @@ from types import ModuleType
 
 from metanorm.ir.nodes import Program
 from metanorm.runtime import use
-from metanorm.runtime.demands import Choice
+from metanorm.runtime.backends import Target
 from metanorm.runtime.dispatch import KERNELS as TARGETS
 from metanorm.runtime.dispatch import NotServed
 from metanorm.verify.cases import NoExample, Setting, settings
@@ -33,7 +33,7 @@ def findings_of_norm(
     program: Program, module: ModuleType, device: str = "cpu", chosen: Settings = settings
 ) -> Iterator[Finding]:
     """A finding for each setting on plain torch, and one on kernels if they serve the setting."""
-    targets: Mapping[str, Choice] = {TORCH: "torch"}
+    targets: Mapping[str, Target] = {TORCH: "torch"}
     if has_kernels(module, device):
         targets = {KERNELS: TARGETS[device], **targets}
     for setting in chosen(program):

@@ -11,7 +11,7 @@ from metanorm import driver, frontend
 from metanorm.diagnostics.model import Severity
 from metanorm.module_names import module_name
 from metanorm.options import Options
-from metanorm.runtime.kernels.refusals import MissingKernels
+from metanorm.runtime.kernels.errors import MissingKernels
 from metanorm.source import Source
 from metanorm.targets.live import module_from_files
 from metanorm.verify.cases import quick_settings, settings

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from metanorm.runtime.triton import tiles
-from metanorm.runtime.triton.tiles import Look, Tiles, parts_of
+from metanorm.runtime.triton.tiles import DataPass, LaunchShape, cdiv
 
 DEVICE = torch.device("cpu")
 
@@ -16,14 +16,14 @@ DEVICE = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """The multiprocessors of an H100."""
-    monkeypatch.setattr(tiles, "processors", lambda _: 132)
+    monkeypatch.setattr(tiles, "multiprocessors", lambda _: 132)
 
 
-def looks(outer: int, rows: int, columns: int, inside: str, keeps: int) -> dict[str, Look]:
+def looks(outer: int, rows: int, columns: int, inside: str, keeps: int) -> dict[str, DataPass]:
     """Islands of `columns`, of `rows`, or of `both`, as held in a tile and as walked over."""
     down, across = ("rows" in inside, "columns" in inside)
     return {
-        name: Look(
+        name: DataPass(
             coverage if down else "part",
             coverage if across else "part",
             outer,
@@ -56,8 +56,8 @@ SCHEDULES = [
 @pytest.mark.parametrize(
     ("candidates", "schedule"), [s[1:] for s in SCHEDULES], ids=[s[0] for s in SCHEDULES]
 )
-def test_a_schedule(candidates: dict[str, Look], schedule: str) -> None:
-    assert tiles.schedule(candidates, DEVICE, tiles.usual()) == schedule
+def test_a_schedule(candidates: dict[str, DataPass], schedule: str) -> None:
+    assert tiles.choose_schedule(candidates, DEVICE, tiles.default_config()) == schedule
 
 
 GRAPHS = [
@@ -72,21 +72,21 @@ GRAPHS = [
     ("groups", "rows", "columns", "schedule"), [g[1:] for g in GRAPHS], ids=[g[0] for g in GRAPHS]
 )
 def test_graphs(groups: int, rows: int, columns: int, schedule: str) -> None:
-    walked = Look("walk", "part", groups, rows, columns, 2, groups=groups)
-    assert tiles.schedule({"walked": walked}, DEVICE, tiles.usual()) == schedule
+    walked = DataPass("walk", "part", groups, rows, columns, 2, groups=groups)
+    assert tiles.choose_schedule({"walked": walked}, DEVICE, tiles.default_config()) == schedule
 
 
 def test_whole_columns_are_no_wider_than_a_tile() -> None:
     """Else what a walk adds up for each of their places does not stay in registers."""
     for columns, schedule in ((4096, "walked"), (4097, "sweeps")):
-        walked = Look("walk", "whole", 1000, 100_000, columns, 2, groups=1000)
-        assert tiles.schedule({"walked": walked}, DEVICE, tiles.usual()) == schedule
+        walked = DataPass("walk", "whole", 1000, 100_000, columns, 2, groups=1000)
+        assert tiles.choose_schedule({"walked": walked}, DEVICE, tiles.default_config()) == schedule
 
 
 def test_numbers_of_64_bits_take_two_registers() -> None:
     for keeps, schedule in ((2, "islands"), (4, "walked")):
         candidates = looks(1, 8192, 16384, "columns", keeps)
-        assert tiles.schedule(candidates, DEVICE, tiles.usual()) == schedule
+        assert tiles.choose_schedule(candidates, DEVICE, tiles.default_config()) == schedule
 
 
 SIZES = (1, 3, 33, 1000, 5000)
@@ -98,12 +98,12 @@ COVERAGES = list(itertools.product(("part", "whole", "walk"), repeat=2))
 def test_programs_cover_the_data(down: str, across: str, adds_up: bool) -> None:
     for outer, rows, columns, gathers in itertools.product((1, 7), SIZES, SIZES, (False, True)):
         gathers = gathers and down != "part"
-        look = Look(down, across, outer, rows, columns, 1, adds_up, gathers)
-        chosen = tiles.tiles(look, DEVICE, tiles.usual())
+        look = DataPass(down, across, outer, rows, columns, 1, adds_up, gathers)
+        chosen = tiles.pass_shape(look, DEVICE, tiles.default_config())
         assert _covered(chosen, look) >= (outer, rows, columns)
 
 
-def _covered(chosen: Tiles, look: Look) -> tuple[int, int, int]:
+def _covered(chosen: LaunchShape, look: DataPass) -> tuple[int, int, int]:
     """How many islands, rows and columns all programs reach together."""
     numbers = chosen.numbers
     down = {"part": numbers.get("chunks", 1) * numbers.get("rows of a chunk", 0)}
@@ -120,8 +120,8 @@ def _covered(chosen: Tiles, look: Look) -> tuple[int, int, int]:
 
 def test_cells_side_by_side() -> None:
     """Groups of ten channels have sixteen lanes each, and blocks have whole groups."""
-    look = Look("walk", "part", 8, 4096, 320, 2, cell=10)
-    chosen = tiles.tiles(look, DEVICE, tiles.usual())
+    look = DataPass("walk", "part", 8, 4096, 320, 2, cell=10)
+    chosen = tiles.pass_shape(look, DEVICE, tiles.default_config())
     assert chosen.numbers["LANES"] == 16 and chosen.numbers["BLOCK"] % 16 == 0
     assert chosen.numbers["blocks"] * (chosen.numbers["BLOCK"] // 16) >= 32
     assert chosen.programs == 8 * chosen.numbers["blocks"]
@@ -130,7 +130,7 @@ def test_cells_side_by_side() -> None:
 def test_what_adds_up_leaves_little() -> None:
     """A program that adds up has rows enough for what it leaves, if others have some, too."""
     for rows, min_rows in ((100_000, 32), (8192, 32), (500, 3)):
-        look = Look("part", "whole", 1, rows, 4096, 5, adds_up=True)
-        chosen = tiles.tiles(look, DEVICE, tiles.usual())
+        look = DataPass("part", "whole", 1, rows, 4096, 5, adds_up=True)
+        chosen = tiles.pass_shape(look, DEVICE, tiles.default_config())
         assert chosen.numbers["rows of a chunk"] >= min_rows
-        assert chosen.programs == parts_of(rows, chosen.numbers["rows of a chunk"]) <= 4 * 132
+        assert chosen.programs == cdiv(rows, chosen.numbers["rows of a chunk"]) <= 4 * 132

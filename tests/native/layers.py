@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metanorm.runtime.demands import Choice
-from metanorm.runtime.demands import use as use  # for all tests here
+from metanorm.runtime.backends import Target
+from metanorm.runtime.backends import use as use  # for all tests here
 from metanorm.runtime.native import calls
 
 F64 = torch.float64
@@ -62,7 +62,7 @@ Found = dict[str, Tensor]
 
 
 def everything(
-    target: Choice, module: nn.Module, x: Tensor, others: Mapping[str, Any] = {},
+    target: Target, module: nn.Module, x: Tensor, others: Mapping[str, Any] = {},
     dy: Callable[[Tensor], Tensor] | None = None, *, unused: bool = False,
 ) -> Found:  # fmt: skip
     """Outputs, gradients and buffers of a copy of a module that runs on a target.

@@ -6,22 +6,22 @@ import pytest
 from torch import nn
 
 from metanorm import runtime
-from metanorm.runtime.dispatch import _Dispatch
+from metanorm.runtime.dispatch import _Dispatcher
 
 through_c = pytest.mark.skipif(
     runtime.call_path().name != "c", reason="calls take the path through Python here"
 )
 
 
-def functions(module: nn.Module) -> list[_Dispatch]:
+def functions(module: nn.Module) -> list[_Dispatcher]:
     """The functions of the generated module that a layer comes from."""
     names = vars(type(module))["forward"].__globals__
-    return [value for value in names.values() if isinstance(value, _Dispatch)]
+    return [value for value in names.values() if isinstance(value, _Dispatcher)]
 
 
-def used(module: nn.Module) -> list[_Dispatch]:
+def used(module: nn.Module) -> list[_Dispatcher]:
     """Those of them that kernels in C have served."""
-    return [function for function in functions(module) if "native" in function._routes]
+    return [function for function in functions(module) if "native" in function._plan_caches]
 
 
 def takes_c(module: nn.Module) -> bool:

@@ -19,8 +19,8 @@ from typing import Any
 
 from torch import Tensor
 
-from metanorm.runtime.demands import through_python
-from metanorm.runtime.native import calls, routes
+from metanorm.runtime.backends import through_python
+from metanorm.runtime.native import calls, plan_cache
 from metanorm.runtime.native.compiler import HEADERS
 
 REPLAY = Path(__file__).with_name("replay.c")
@@ -65,12 +65,12 @@ class Recorder:
             operand = operands[operand_number]
             if operand is not None:
                 places.append((at, operand))
-        places += [(place.at, result) for place, result in zip(prepared.results, results)]
+        places += [(slot.offset, result) for slot, result in zip(prepared.results, results)]
         if kept is not None:
-            places.append((prepared.kept_at, kept))
+            places.append((prepared.saved_offset, kept))
         for at, momentum in zip(prepared.momenta, momenta):
             values[at] = momentum
-        constant = {t.data_ptr(): t for t in (*prepared.numbers, *self.constants) if t.numel()}
+        constant = {t.data_ptr(): t for t in (*prepared.constants, *self.constants) if t.numel()}
         taken = {at for at, _ in places}
         for at, value in enumerate(values):
             if at not in taken and isinstance(value, int) and value in constant:
@@ -96,7 +96,7 @@ def bytes_of(tensor: Tensor) -> bytes:
 def recording() -> Iterator[Recorder]:
     """Record all calls of kernels, which go through Python meanwhile."""
     recorder = Recorder()
-    section, run, launch = calls.Library.section, routes.run, routes.NativeRoute.launch
+    section, run, launch = calls.KernelLibrary.section, plan_cache.run, plan_cache.NativePlan.launch
 
     def section_of(self: Any, defines: Mapping[str, str]) -> ctypes.CDLL:
         library = section(self, defines)
@@ -116,19 +116,19 @@ def recording() -> Iterator[Recorder]:
             kernel.calls.append(struct.pack("=q", outcome) + call)
 
     def launched(self: Any, *rest: Any) -> None:
-        recorder.constants = [t for t in self.extra.values() if isinstance(t, Tensor)]
+        recorder.constants = [t for t in self.extra_values.values() if isinstance(t, Tensor)]
         launch(self, *rest)
 
-    calls.Library.section = section_of  # type: ignore[method-assign]
-    routes.run = recorded
-    routes.NativeRoute.launch = launched  # type: ignore[method-assign]
+    calls.KernelLibrary.section = section_of  # type: ignore[method-assign]
+    plan_cache.run = recorded
+    plan_cache.NativePlan.launch = launched  # type: ignore[method-assign]
     try:
         with through_python():
             yield recorder
     finally:
-        calls.Library.section = section  # type: ignore[method-assign]
-        routes.run = run
-        routes.NativeRoute.launch = launch  # type: ignore[method-assign]
+        calls.KernelLibrary.section = section  # type: ignore[method-assign]
+        plan_cache.run = run
+        plan_cache.NativePlan.launch = launch  # type: ignore[method-assign]
 
 
 def problems(kernel: Kernel, flags: Sequence[str], place: Path, headers: Path = HEADERS) -> str:

@@ -34,7 +34,7 @@ from metanorm import runtime
 from metanorm.driver import compile_specs
 from metanorm.options import Options
 from metanorm.runtime import dispatch
-from metanorm.runtime.demands import ALLOWING_C, DEMAND, through_python
+from metanorm.runtime.backends import ALLOWING_CALL_PATH, BACKEND, through_python
 from metanorm.runtime.native.call_path import path, plans, symbols
 from metanorm.runtime.native.call_path.path import CallPaths
 from metanorm.source import Source
@@ -46,7 +46,7 @@ SYMBOLS = {name: symbol for own in symbols.LIBRARIES.values() for name, symbol i
 
 def paths() -> CallPaths:
     """As in a process in which no norm was called yet."""
-    return CallPaths(DEMAND, ALLOWING_C)
+    return CallPaths(BACKEND, ALLOWING_CALL_PATH)
 
 
 def fresh() -> nn.Module:
@@ -115,12 +115,12 @@ def test_a_torch_with_another_function_of_that_name(
 
 @pytest.mark.parametrize("what", ["type", "TensorImpl", "dispatch keys"])
 def test_a_torch_whose_tensors_lie_otherwise(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = symbols._place
+    common_offset = symbols._common_offset
 
     def moved(name: str, words: Any) -> int:
-        return place(name, [(a, w + 1) for a, w in words] if what in name else words)
+        return common_offset(name, [(a, w + 1) for a, w in words] if what in name else words)
 
-    monkeypatch.setattr(symbols, "_place", moved)
+    monkeypatch.setattr(symbols, "_common_offset", moved)
     found = paths().path()
     assert found.name == "python" and what in found.reason
 
@@ -142,7 +142,7 @@ class Marked(Tensor):
 SURROUNDINGS: dict[str, Callable[[], Any]] = {
     "inference mode": torch.inference_mode,
     "a mode of functions": Replacing,
-    "a mode of operations": symbols._Silent,
+    "a mode of operations": symbols._IdleMode,
     "another device": lambda: torch.device("meta"),
     "no gradients": torch.no_grad,
     "a level of vmap": symbols._vmap,
@@ -364,7 +364,7 @@ def test_the_function_behind_a_norm_is_not_for_others(norm: nn.Module) -> None:
 
 
 def listening(function: Callable[[], Any]) -> Any:
-    with symbols._Silent():  # type: ignore[no-untyped-call]
+    with symbols._IdleMode():  # type: ignore[no-untyped-call]
         return function()
 
 
@@ -460,9 +460,9 @@ def test_an_interrupt_while_a_plan_is_made(norm: nn.Module, monkeypatch: Any) ->
         made.append(args)
         if len(made) == 1:
             raise KeyboardInterrupt
-        return plans.forward_plan(*args)
+        return plans.encode_forward(*args)
 
-    monkeypatch.setattr(path, "forward_plan", interrupted)
+    monkeypatch.setattr(path, "encode_forward", interrupted)
     module = norm.double()
     with pytest.raises(KeyboardInterrupt):
         module(x)
@@ -474,7 +474,7 @@ def test_whole_numbers_for_momenta(library: ModuleType, monkeypatch: Any) -> Non
     module, x = library.BatchNorm(4, momentum=1), torch.randn(3, 4)
     module(x)
     (function,) = [f for f in functions(module) if f._entry is not None]
-    monkeypatch.setattr(function, "_routes", {})  # where Python would fail
+    monkeypatch.setattr(function, "_plan_caches", {})  # where Python would fail
     module(x)
     torch.testing.assert_close(module.running_mean, x.mean(0))
 

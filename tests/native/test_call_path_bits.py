@@ -27,7 +27,7 @@ from paths import functions, takes_c, through_c, used
 from tiers import covering, one_precision, tiered
 from torch import Tensor, nn
 
-from metanorm.runtime.demands import through_python
+from metanorm.runtime.backends import through_python
 from metanorm.verify.cases import make_example
 from metanorm.verify.compare import make_module
 
@@ -98,13 +98,13 @@ def test_a_plan_serves_other_lengths(name: str, library: ModuleType) -> None:
     """Python makes a plan of the first batch, and sees none of the others."""
     module = layer(name, library)
     n, *rest = LAYERS[name][1]
-    routes_seen = []
+    plans_seen = []
     for length in (n, 24, 36, 6):
         x = torch.randn(length, *rest, dtype=torch.float64)
         y = module(x, **beside(name, x))
         y.sum().backward()
-        routes_seen.append(sum(len(f._routes["native"]._found) for f in used(module)))
-    assert len(set(routes_seen)) == 1
+        plans_seen.append(sum(len(f._plan_caches["native"]._plans) for f in used(module)))
+    assert len(set(plans_seen)) == 1
 
 
 ACTIVATIONS = {name: p for name, p in PROGRAMS.items() if p.target == "activation"}

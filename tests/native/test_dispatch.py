@@ -18,7 +18,7 @@ from torch.func import functional_call, grad, jvp, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.checkpoint import checkpoint
 
-from metanorm.runtime.kernels.route import Route
+from metanorm.runtime.kernels.call_plan import CallPlan
 
 Norm = tuple[nn.Module, Tensor]
 
@@ -282,7 +282,7 @@ def test_a_gradient_in_pieces_is_looked_at_once(
         with use("native"):
             y = module(x.requires_grad_())
         found.append(torch.autograd.grad(y, x, dy)[0])
-        monkeypatch.setattr(Route, "_back", None)  # as if there were no other way
+        monkeypatch.setattr(CallPlan, "_prepare_backward", None)  # as if there were no other way
     assert torch.equal(*found)
 
 

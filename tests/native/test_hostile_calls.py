@@ -17,7 +17,7 @@ from torch.autograd import grad
 from torch.autograd.graph import saved_tensors_hooks
 
 import metanorm
-from metanorm.runtime.native import calls
+from metanorm.runtime.native import binding
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_results_past_the_caches(
     first: torch.dtype, second: torch.dtype, added: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The gradient of the second input is of a type of its own."""
-    monkeypatch.setattr(calls, "last_level_cache", lambda: 0)
+    monkeypatch.setattr(binding, "last_level_cache", lambda: 0)
     x, residual = torch.randn(4, 8, 256).to(first), torch.randn(4, 8, 256).to(second)
     found = everything("native", added, x, {"residual": residual})
     right = everything("torch", added, x, {"residual": residual})
@@ -95,8 +95,8 @@ def test_results_past_the_caches(
 def test_whole_layers_past_the_caches(
     name: str, library: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calls, "last_level_cache", lambda: 0)
-    monkeypatch.setattr(calls, "LONG", 1)
+    monkeypatch.setattr(binding, "last_level_cache", lambda: 0)
+    monkeypatch.setattr(binding, "LONG_ROW", 1)
     module, x = layer(name, library), torch.randn(LAYERS[name][1], dtype=F64)
     others = beside(name, x)
     found = everything("auto", module, x, others)

@@ -22,7 +22,7 @@ from layers import (
 )  # fmt: skip
 from torch import Tensor
 
-from metanorm.runtime.demands import Choice
+from metanorm.runtime.backends import Target
 
 every_layer = pytest.mark.parametrize("name", LAYERS)
 
@@ -40,7 +40,7 @@ WHOLE = {"graph_norm", "ada_layer_norm"}
 def test_layouts_that_kernels_read(name: str, layout: str, library: ModuleType) -> None:
     module, x = layer(name, library), REGULAR[layout](torch.randn(LAYERS[name][1], dtype=F64))
     others = beside(name, x)
-    target: Choice = "auto" if (name, layout) in TORN else "native"
+    target: Target = "auto" if (name, layout) in TORN else "native"
     for dy in (weighted, None):
         agree(everything(target, module, x, others, dy), everything("torch", module, x, others, dy))
 

@@ -16,7 +16,7 @@ from conftest import ROOT
 from layers import LAYERS, beside, everything, kernels_counted, layer, use, weighted
 from limited import HANGS
 
-from metanorm.runtime.demands import Choice
+from metanorm.runtime.backends import Target
 from metanorm.runtime.native import calls
 
 posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -49,7 +49,7 @@ def test_numbers_of_threads_change_nothing_but_bits(library: ModuleType) -> None
     found = []
     for threads in (1, 2, 3, 7):
         torch.set_num_threads(threads)
-        assert calls.threads() == threads
+        assert calls.num_threads() == threads
         found.append(everything("native", module, x, {}, weighted))
     for other in found[1:]:
         for name, tensor in other.items():
@@ -90,7 +90,7 @@ def test_threads_of_python(library: ModuleType) -> None:
 PARENT = """
 import os, signal, torch, metanorm
 from metanorm import runtime
-from metanorm.runtime.demands import use
+from metanorm.runtime.backends import use
 from metanorm.runtime.native import calls
 torch.set_num_threads(2)
 use("native")
@@ -126,9 +126,9 @@ FORK = """
             assert os.waitpid(grandchild, 0)[1] == 0
             torch.set_num_threads(1)
             good = torch.allclose(y, right, atol=1e-5) and torch.allclose(leaf.grad, dx, atol=1e-4)
-            os._exit(0 if good and calls.threads() == 1 else 1)
+            os._exit(0 if good and calls.num_threads() == 1 else 1)
         assert os.waitpid(child, 0)[1] == 0
-        assert calls.threads() == 2
+        assert calls.num_threads() == 2
         assert torch.equal(norm(x), right)
     print("done")
 """
@@ -168,7 +168,7 @@ def test_use_holds_in_its_own_task(library: ModuleType) -> None:
     """Tasks of one event loop take turns in one thread."""
     module, x = library.GroupNorm(2, 4), torch.randn(3, 4, 5)
 
-    async def task(target: Choice) -> int:
+    async def task(target: Target) -> int:
         use(target)
         await asyncio.sleep(0)  # so that the other one says what it wants
         with kernels_counted() as kernels:

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.needs_torch
 BEGIN = """
 import sys, warnings, torch, metanorm
 from metanorm import runtime
-from metanorm.runtime.demands import use
+from metanorm.runtime.backends import use
 torch.manual_seed(0)
 x = torch.randn(3, 4, 5, requires_grad=True)
 """
@@ -37,7 +37,7 @@ with warnings.catch_warnings(record=True) as said:
 for one in said:
     print(one.category.__name__, one.message, sep=": ")
 """
-DEMAND = """
+BACKEND = """
 for _ in range(2):
     try:
         with use("native"), warnings.catch_warnings():
@@ -83,7 +83,7 @@ def test_the_warning_points_at_the_call(without: dict[str, str], tmp_path: Path)
 
 
 def test_kernels_that_are_demanded(without: dict[str, str]) -> None:
-    first, second = run(SEVERAL + DEMAND, **without).splitlines()
+    first, second = run(SEVERAL + BACKEND, **without).splitlines()
     assert first.startswith("batch_norm cannot run natively: ")
     assert "METANORM_CC names 'no-such-compiler'" in first
     assert "METANORM_CC names 'no-such-compiler'" in second
@@ -124,7 +124,7 @@ def test_a_package_without_its_c_files(tmp_path: Path) -> None:
     (said,) = run(begin + RIGHT).splitlines()
     assert said.startswith("MissingKernels: metanorm runs without its kernels")
     assert "is not beside it" in said and "package data" in said
-    assert "is not beside it" in run(begin + DEMAND)
+    assert "is not beside it" in run(begin + BACKEND)
 
 
 def test_a_c_file_of_another_compilation(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 import metanorm
 from metanorm.runtime import use
-from metanorm.runtime.demands import Choice
+from metanorm.runtime.backends import Target
 
 sys.path.append(str(Path(__file__).parents[1] / "native"))
 from layers import kernels_counted
@@ -287,7 +287,7 @@ CASES = (
 )  # fmt: skip
 
 
-def checked(kind: str, pool: str, case: str, target: Choice) -> None:
+def checked(kind: str, pool: str, case: str, target: Target) -> None:
     """Results and gradients of each statistic of a pool."""
     norm = getattr(library(), f"{kind}{POOLS.index(pool)}")(C, dtype=F64)
     call = call_of(case)

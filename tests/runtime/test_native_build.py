@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from metanorm.runtime.kernels.refusals import CannotBuild
+from metanorm.runtime.kernels.errors import CannotBuild
 from metanorm.runtime.native import build, cache, compiler
 
 CC = next((found for name in compiler.NAMES if (found := shutil.which(name))), "")

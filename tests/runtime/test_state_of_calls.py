@@ -206,17 +206,17 @@ def test_a_buffer_of_another_shape_fails_before_the_other_one_moves() -> None:
 
 
 def test_no_memory_in_a_kernel_leaves_all_state_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    from metanorm.runtime.native import calls
+    from metanorm.runtime.native import binding, calls
 
     layer = metanorm.load(ROOT / "specs" / "batch_norm.norm").BatchNorm(3)
     before = state(layer)
     no_memory = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_char_p)(lambda call: 1)
-    of = calls.Preparation.of
+    prepare = binding.NativeBinding.prepare
 
-    def failing(*args: Any) -> calls.Prepared:
-        return replace(of(*args), function=no_memory)
+    def failing(*args: Any) -> calls.PreparedKernel:
+        return replace(prepare(*args), function=no_memory)
 
-    monkeypatch.setattr(calls.Preparation, "of", failing)
+    monkeypatch.setattr(binding.NativeBinding, "prepare", failing)
     for _ in range(2):
         with runtime.use("native"), pytest.raises(MemoryError):
             layer(torch.randn(4, 3))

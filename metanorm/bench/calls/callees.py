@@ -20,7 +20,7 @@ from metanorm.bench.peers.peer import Peer
 from metanorm.bench.peers.table import package_peers
 from metanorm.bench.report import OURS
 from metanorm.runtime import use
-from metanorm.runtime.demands import Choice
+from metanorm.runtime.backends import Target
 
 Callee = Mapping[str, PrepareCall]  # by the name of each of its phases
 KERNELS, FUNCTION, ON_TORCH = "its kernels", "its function", "plain torch"
@@ -74,10 +74,10 @@ def callees(case: Case, traced: bool = False) -> Iterator[tuple[str, Callable[[]
         layer = peer.layer(case.workload.shape, case.arguments)
         return by_itself(layer.to(peer.dtype or dtype))
 
-    def by_itself(layer: nn.Module, target: Choice = "auto") -> Callee:
+    def by_itself(layer: nn.Module, target: Target = "auto") -> Callee:
         return _callee_in_phases(case, partial(layer, *inputs), tuple(layer.parameters()), target)
 
-    def compiled(layer: nn.Module, target: Choice = "auto") -> Callee:
+    def compiled(layer: nn.Module, target: Target = "auto") -> Callee:
         return by_itself(cast(nn.Module, torch.compile(layer.to(dtype))), target)
 
     def compiled_peer_callee(peer: Peer) -> Callee:
@@ -100,7 +100,7 @@ def callees(case: Case, traced: bool = False) -> Iterator[tuple[str, Callable[[]
 
 
 def _callee_in_phases(
-    case: Case, call: Call, parameters: Sequence[Tensor], target: Choice = "auto"
+    case: Case, call: Call, parameters: Sequence[Tensor], target: Target = "auto"
 ) -> Callee:
     """A call in every phase."""
     with use(target):

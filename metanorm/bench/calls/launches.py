@@ -10,9 +10,9 @@ from unittest.mock import patch
 
 from torch import Tensor
 
-from metanorm.runtime.demands import through_python
-from metanorm.runtime.native.calls import Prepared
-from metanorm.runtime.native.routes import NativeRoute
+from metanorm.runtime.backends import through_python
+from metanorm.runtime.native.calls import PreparedKernel
+from metanorm.runtime.native.plan_cache import NativePlan
 
 
 @dataclass(frozen=True)
@@ -28,26 +28,26 @@ class Launch:
 def record_launches() -> Iterator[list[Launch]]:
     """Record all launches inside the block. Calls take the path through Python for that."""
     launches: list[Launch] = []
-    launch = NativeRoute.launch
+    launch = NativePlan.launch
 
     def recording(
-        self: NativeRoute, prepared: Prepared, operands: Sequence[Tensor | None],
-        momenta: Sequence[float], results: Sequence[Tensor], kept: Tensor | None,
+        self: NativePlan, prepared: PreparedKernel, operands: Sequence[Tensor | None],
+        momenta: Sequence[float], results: Sequence[Tensor], saved: Tensor | None,
     ) -> None:  # fmt: skip
         kernel = prepared.function
 
         def record(packed: bytes) -> int:
-            tensors = (tuple(operands), tuple(results), kept, prepared)
+            tensors = (tuple(operands), tuple(results), saved, prepared)
             launches.append(Launch(kernel, packed, tensors))
             return kernel(packed)
 
         prepared.function = record
         try:
-            launch(self, prepared, operands, momenta, results, kept)
+            launch(self, prepared, operands, momenta, results, saved)
         finally:
             prepared.function = kernel
 
-    with through_python(), patch.object(NativeRoute, "launch", recording):
+    with through_python(), patch.object(NativePlan, "launch", recording):
         yield launches
 
 

@@ -1,3 +1,4 @@
-"""Calls of kernels, whatever they are written in: when they are used, how a call is read, and what
-autograd sees of it. `native` and `triton` build on this.
+"""What the kernels of all targets share: reading the arguments of a call, plans, autograd.
+
+`native` and `triton` build on this. Terms are in `docs/glossary.md`.
 """

@@ -1,4 +1,4 @@
-"""Tensors as kernels see them: one length and one stride for each dimension of the spec."""
+"""Shapes and strides by the dimensions of a spec: one length and one stride for each."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metanorm.runtime.kernels.refusals import Unfit
+from metanorm.runtime.kernels.errors import Unsupported
 
-# The numbers by which `metanorm.h` knows the types.
-TYPES: Mapping[torch.dtype, int] = {
+# The codes of dtypes in `metanorm.h`.
+DTYPE_CODES: Mapping[torch.dtype, int] = {
     torch.float32: 0,
     torch.float64: 1,
     torch.bfloat16: 2,
@@ -20,83 +20,94 @@ TYPES: Mapping[torch.dtype, int] = {
     torch.bool: 4,
     torch.int64: 5,
 }
-STREAMED = 6  # a result of the type of the arithmetic that goes past the caches
+STREAMED = 6  # a result of the dtype of the arithmetic, written past the caches
 
 
-def known_ranks(
+def variadic_ranks(
     arguments: Mapping[str, str], tensors: Mapping[str, Sequence[str]], values: Mapping[str, Any]
 ) -> dict[str, int]:
-    """The ranks of groups of axes: from the shapes a function is given, else from the first
-    tensor, such as a weight, that has one group alone."""
-    known = {dim: len(values[a]) for dim, a in arguments.items() if a in values}
+    """How many dimensions of a tensor each variadic dimension (`*S`) stands for.
+
+    A shape argument tells, else the first tensor, such as a weight, that has one variadic
+    dimension.
+    """
+    ranks = {dim: len(values[a]) for dim, a in arguments.items() if a in values}
     for name, dims in tensors.items():
-        groups = [dim.lstrip("*") for dim in dims if dim.startswith("*")]
-        if len(groups) == 1 and isinstance(tensor := values.get(name), Tensor):
-            known.setdefault(groups[0], tensor.dim() - len(dims) + 1)
-    return known
+        variadic = [dim.lstrip("*") for dim in dims if dim.startswith("*")]
+        if len(variadic) == 1 and isinstance(tensor := values.get(name), Tensor):
+            ranks.setdefault(variadic[0], tensor.dim() - len(dims) + 1)
+    return ranks
 
 
-def ranks_of(dims: Sequence[str], rank: int, known: Mapping[str, int]) -> list[int]:
-    """How many dimensions of a tensor each dimension of a spec stands for."""
-    found = [known.get(dim.lstrip("*"), -1) if dim.startswith("*") else 1 for dim in dims]
-    open_ones = [i for i, r in enumerate(found) if r < 0]
-    if len(open_ones) > 1:
-        raise Unfit("several groups of unknown rank")
-    for i in open_ones:
-        found[i] = rank - sum(r for r in found if r > 0)
-    if sum(found) != rank or min(found, default=0) < 0:
-        raise Unfit("another rank")
-    return found
+def ranks_of(dims: Sequence[str], rank: int, variadic: Mapping[str, int]) -> list[int]:
+    """How many dimensions of a tensor each dimension of a spec stands for.
+
+    Raises `Unsupported` if they do not add up to the rank of the tensor.
+    """
+    ranks = [variadic.get(dim.lstrip("*"), -1) if dim.startswith("*") else 1 for dim in dims]
+    unknown = [i for i, r in enumerate(ranks) if r < 0]
+    if len(unknown) > 1:
+        raise Unsupported("several groups of unknown rank")
+    for i in unknown:
+        ranks[i] = rank - sum(r for r in ranks if r > 0)
+    if sum(ranks) != rank or min(ranks, default=0) < 0:
+        raise Unsupported("another rank")
+    return ranks
 
 
-def shapes(
+def shapes_by_dim(
     dims: Sequence[str], shape: Sequence[int], ranks: Sequence[int]
 ) -> dict[str, tuple[int, ...]]:
-    """The lengths behind each dimension of a spec. Raises `Unfit` where one has two."""
-    found: dict[str, tuple[int, ...]] = {}
-    at = 0
+    """The lengths behind each dimension of a spec. Raises `Unsupported` if one has two."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    start = 0
     for dim, rank in zip(dims, ranks):
-        own = tuple(shape[at : at + rank])
-        if found.setdefault(dim.lstrip("*"), own) != own:
-            raise Unfit("a matrix that is not square")
-        at += rank
-    return found
+        lengths = tuple(shape[start : start + rank])
+        if shapes.setdefault(dim.lstrip("*"), lengths) != lengths:
+            raise Unsupported("a matrix that is not square")
+        start += rank
+    return shapes
 
 
-def strides(tensor: Tensor, ranks: Sequence[int]) -> list[int]:
-    """One stride for each dimension of a spec. Raises `Unfit` where the dimensions behind one do
-    not lie in one piece."""
-    shape, given = tensor.shape, tensor.stride()
-    found, at = [], 0
+def strides_by_dim(tensor: Tensor, ranks: Sequence[int]) -> list[int]:
+    """One stride for each dimension of a spec.
+
+    Raises `Unsupported` if the dimensions of the tensor behind one cannot be merged, as `view`
+    could not merge them.
+    """
+    shape, tensor_strides = tensor.shape, tensor.stride()
+    strides, start = [], 0
     for rank in ranks:
-        group = [(shape[i], given[i]) for i in range(at, at + rank) if shape[i] != 1]
-        at += rank
-        for (_, outer), (size, inner) in pairwise(group):
+        merged = [
+            (shape[i], tensor_strides[i]) for i in range(start, start + rank) if shape[i] != 1
+        ]
+        start += rank
+        for (_, outer), (size, inner) in pairwise(merged):
             if outer != size * inner:
-                raise Unfit("dimensions that do not lie in one piece")
-        found.append(group[-1][1] if group else 0)
-    return found
+                raise Unsupported("dimensions that do not lie in one piece")
+        strides.append(merged[-1][1] if merged else 0)
+    return strides
 
 
-def vector_of(
-    sizes: Mapping[str, int], dims: Sequence[str], step: Sequence[int], among: Sequence[str]
+def vector_dim(
+    sizes: Mapping[str, int], dims: Sequence[str], strides: Sequence[int], candidates: Sequence[str]
 ) -> str:
-    """The dimension along which rows lie: the longest one whose elements are neighbours."""
+    """The dimension that the inner loop of a kernel runs along.
 
-    def worth(name: str) -> tuple[bool, int]:
-        place = next(i for i, dim in enumerate(dims) if dim.lstrip("*") == name)
-        return (step[place] == 1 and sizes[name] > 1, sizes[name])
-
+    It is the longest candidate of stride one: the last dimension of a contiguous tensor, the
+    channels of one in `torch.channels_last`. Where no candidate has stride one, it is the first
+    that is longer than one.
+    """
     names = [dim.lstrip("*") for dim in dims]
-    parts = [name for name in among if name not in names]  # the last part of a split dimension
-    among = [name for name in among if name in names]
-    neighbours = [name for name in among if worth(name)[0]]
-    if neighbours:
-        best = max(neighbours, key=lambda name: worth(name)[1])
-        between = names[names.index(best) + 1 :]
+    parts = [name for name in candidates if name not in names]  # last part of a split dimension
+    candidates = [name for name in candidates if name in names]
+    dense = [n for n in candidates if strides[names.index(n)] == 1 and sizes[n] > 1]
+    if dense:
+        longest = max(dense, key=lambda name: sizes[name])
+        inner = names[names.index(longest) + 1 :]
         for part in parts:
-            if part.startswith(f"{best}.") and all(sizes[name] == 1 for name in between):
+            if part.startswith(f"{longest}.") and all(sizes[name] == 1 for name in inner):
                 return part
-        return best
-    wide = [name for name in among if sizes[name] > 1]
-    return wide[0] if wide else among[0]
+        return longest
+    long = [name for name in candidates if sizes[name] > 1]
+    return long[0] if long else candidates[0]

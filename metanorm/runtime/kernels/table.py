@@ -1,7 +1,7 @@
-"""What the C file beside a generated module says about its kernels.
+"""The tables of kernels in the C file beside a generated module.
 
-Each norm has a table in a comment of that file: the dimensions of its inputs, and for each
-kernel its section and the fields of its call. The file is found by the name of the module.
+Each norm has a table, as JSON in a comment of that file: the dimensions of its inputs and, for each
+kernel, its section and the fields of its call. The file is found by the name of the module.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any
 from metanorm.runtime.beside import name_beside, text_beside
 
 LINES_OF_HEADER = 3
-MARK = re.compile(r"metanorm: abi=\d+ spec=\w+ options=\w+")
-TABLE = re.compile(r"/\* metanorm kernels\n(.*?)\*/", re.DOTALL)
+HEADER = re.compile(r"metanorm: abi=\d+ spec=\w+ options=\w+")
+TABLE_COMMENT = re.compile(r"/\* metanorm kernels\n(.*?)\*/", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Field:
-    """A field of a call; `dims` are those of a narrow tensor that is written."""
+    """A field of a call; `dims` are the dimensions of a narrow result."""
 
     kind: str
     name: str
@@ -30,9 +30,11 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """The kernels of one arm in one direction: a section for each vector axis. They are compiled
-    for what the `dtypes` of some tensors are."""
+class KernelEntry:
+    """The kernels of one variant in one direction: a section of the file for each vector dimension.
+
+    They are compiled for the dtypes of the tensors that `dtypes` names.
+    """
 
     sections: Mapping[str, str]
     fields: tuple[Field, ...]
@@ -41,69 +43,60 @@ class Entry:
 
 @dataclass(frozen=True)
 class Table:
-    """The kernels of one norm.
+    """The kernels of one norm, and what they ask of its arguments."""
 
-    `tensors` gives the dimensions of each tensor, a variadic one with a star; `matrices` the axis
-    of each matrix that the constructor is given, maybe by name; `divisible` what the length
-    of a dimension must be divisible by, numbers and arguments; `lengths` the number or the argument
-    that says how long a dimension is that no input has; `tables` the dimension whose rows an index
-    chooses; `defaults` the number that stands
-    for an input that is left out; `ranks` the argument whose length says how many dimensions a
-    variadic one stands for; `sorts` what each input is, `flags` the arguments by which a norm
-    chooses, `widths` those that say how many positions a window holds. `dtypes` names the tensor,
-    or the dtype of torch, whose dtype an output has that is not as the first input. `results` is
-    the type of the result where there are several, and `without_statistics` the arm of evaluation
-    where no running statistics are kept.
-    """
-
-    tensors: Mapping[str, tuple[str, ...]]
-    matrices: Mapping[str, str]
-    divisible: Mapping[str, tuple[str | int, ...]]
-    lengths: Mapping[str, str | int]
-    tables: Mapping[str, str]
-    defaults: Mapping[str, float]
-    ranks: Mapping[str, str]
-    momenta: tuple[str, ...]
-    tracked: tuple[str, ...]
+    tensors: Mapping[str, tuple[str, ...]]  # the dimensions of each tensor, a variadic one as `*S`
+    matrices: Mapping[str, str]  # the axis of each matrix that the constructor is given
+    divisible: Mapping[str, tuple[str | int, ...]]  # the factors of a length: numbers, arguments
+    lengths: Mapping[str, str | int]  # of dimensions that no input has: numbers, arguments
+    tables: Mapping[str, str]  # the dimension whose rows an index chooses, by index
+    defaults: Mapping[str, float]  # what stands for an input that is absent
+    ranks: Mapping[str, str]  # the shape argument of a variadic dimension
+    momenta: tuple[str, ...]  # arguments
+    tracked: tuple[str, ...]  # running statistics
     buffers: tuple[str, ...]
-    without_statistics: str
-    results: str | None
-    sorts: Mapping[str, str]
-    flags: tuple[str, ...]
-    arms: Mapping[str, Mapping[str, Entry]]
-    dtypes: Mapping[str, str]
-    widths: tuple[str, ...]
+    without_statistics: str  # the variant of evaluation without running statistics
+    results: str | None  # the class of several outputs
+    sorts: Mapping[str, str]  # `tensor`, `mask`, `index`, ... by input
+    flags: tuple[str, ...]  # arguments that choose a variant
+    variants: Mapping[str, Mapping[str, KernelEntry]]  # by direction
+    dtypes: Mapping[str, str]  # of an output: a tensor that has the same, or a dtype of torch
+    widths: tuple[str, ...]  # arguments: how many positions a window holds
     edges: Mapping[str, str]  # the dimension of the nodes of each edge list
-    cells: Mapping[str, tuple[tuple[str, ...], ...]]  # dimensions of the statistics of each arm
+    cells: Mapping[str, tuple[tuple[str, ...], ...]]  # dimensions of the statistics, by variant
 
 
-def source_of(module_file: str) -> str:
-    """The text of the C file that belongs to a module; empty where there is none."""
+def kernel_source(module_file: str) -> str:
+    """The text of the C file beside a module; empty if there is none."""
     try:
         return text_beside(name_beside(module_file, ".c"))
     except (OSError, UnicodeDecodeError):
         return ""
 
 
-def belong_together(module_file: str, source: str) -> bool:
-    """Whether a module and the C file beside it were made from one spec with the same options, as
-    far as their headers say; that of a module that was installed without its text says nothing."""
-    own = MARK.search("".join(linecache.getlines(module_file)[:LINES_OF_HEADER]))
-    other = MARK.search(source)
-    return own is None or (other is not None and own[0] == other[0])
+def headers_match(module_file: str, source: str) -> bool:
+    """Whether the headers of a module and of its C file name one spec and the same options.
+
+    A module that was installed without its text has no header, and is trusted.
+    """
+    module_header = HEADER.search("".join(linecache.getlines(module_file)[:LINES_OF_HEADER]))
+    source_header = HEADER.search(source)
+    if module_header is None:
+        return True
+    return source_header is not None and module_header[0] == source_header[0]
 
 
-def tables(source: str) -> dict[str, Table]:
-    """The tables of a C file, by the name of the function that they belong to."""
-    found: dict[str, Table] = {}
-    for match in TABLE.finditer(source):
+def parse_tables(source: str) -> dict[str, Table]:
+    """The tables of a C file, by the name of the function of each norm."""
+    tables_by_function: dict[str, Table] = {}
+    for match in TABLE_COMMENT.finditer(source):
         data = json.loads(match[1])
-        found[data["function"]] = parsed(data)
-    return found
+        tables_by_function[data["function"]] = table_from_data(data)
+    return tables_by_function
 
 
-def parsed(data: Mapping[str, Any]) -> Table:
-    """A table that was plain data."""
+def table_from_data(data: Mapping[str, Any]) -> Table:
+    """A table from JSON data, whose keys are those of `metanorm.targets.kernel_table`."""
     return Table(
         tensors={name: tuple(dims) for name, dims in data["tensors"].items()},
         matrices=data["matrices"],
@@ -122,23 +115,27 @@ def parsed(data: Mapping[str, Any]) -> Table:
         dtypes=data.get("dtypes", {}),
         widths=tuple(data.get("widths", ())),
         edges=data.get("edges", {}),
-        arms={
-            arm: {way: _entry(entry) for way, entry in ways.items() if way != "cells"}
-            for arm, ways in data["arms"].items()
+        variants={
+            variant: {
+                direction: _entry_from_data(entry)
+                for direction, entry in kernels.items()
+                if direction != "cells"
+            }
+            for variant, kernels in data["arms"].items()
         },
         cells={
-            arm: tuple(tuple(dim.lstrip("*") for dim in dims) for dims in ways["cells"])
-            for arm, ways in data["arms"].items()
+            variant: tuple(tuple(dim.lstrip("*") for dim in dims) for dims in kernels["cells"])
+            for variant, kernels in data["arms"].items()
         },
     )
 
 
-def _entry(data: Mapping[str, Any]) -> Entry:
-    fields = tuple(_field(text) for text in data["fields"])
-    return Entry(data["sections"], fields, tuple(data.get("dtypes", ())))
+def _entry_from_data(data: Mapping[str, Any]) -> KernelEntry:
+    fields = tuple(_field_from_text(text) for text in data["fields"])
+    return KernelEntry(data["sections"], fields, tuple(data.get("dtypes", ())))
 
 
-def _field(text: str) -> Field:
-    """`narrow to.mean [N, *S]`."""
+def _field_from_text(text: str) -> Field:
+    """A field from its text, such as `narrow to.mean [N, *S]`."""
     kind, name, *dims = text.split(" ", 2)
     return Field(kind, name, tuple(dims[0].strip("[]").split(", ")) if dims else ())

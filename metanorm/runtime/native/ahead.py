@@ -1,4 +1,4 @@
-"""Building kernels before anyone calls them."""
+"""Builds kernels ahead of time."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 
 from metanorm.runtime.arguments import HALF
-from metanorm.runtime.kernels.table import tables
+from metanorm.runtime.kernels.table import parse_tables
 from metanorm.runtime.native.build import build
-from metanorm.runtime.native.calls import PRECISIONS, defines
+from metanorm.runtime.native.calls import PRECISIONS, macros
 
-ROUNDED_TO = (*PRECISIONS, *HALF)
+ROUNDING_DTYPES = (*PRECISIONS, *HALF)
 
 
 def build_all(sources: Sequence[str]) -> int:
@@ -22,16 +22,17 @@ def build_all(sources: Sequence[str]) -> int:
     Kernels that round to the dtypes of tensors are built for calls whose tensors all have the same
     dtype. Raises `CannotBuild` at the first that cannot be built.
     """
-    jobs = [(source, defines) for source in sources for defines in _variants(source)]
+    jobs = [(source, build_macros) for source in sources for build_macros in _builds(source)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return len(list(pool.map(lambda job: build(*job), jobs)))
 
 
-def _variants(source: str) -> Iterator[dict[str, str]]:
-    for table in tables(source).values():
-        for ways in table.arms.values():
-            for entry in ways.values():
+def _builds(source: str) -> Iterator[dict[str, str]]:
+    """The macros of each build of a source."""
+    for table in parse_tables(source).values():
+        for kernels in table.variants.values():
+            for entry in kernels.values():
                 for section in entry.sections.values():
-                    for dtype in ROUNDED_TO if entry.dtypes else PRECISIONS:
+                    for dtype in ROUNDING_DTYPES if entry.dtypes else PRECISIONS:
                         real = dtype if dtype in PRECISIONS else torch.float32
-                        yield defines(section, real, dict.fromkeys(entry.dtypes, dtype))
+                        yield macros(section, real, dict.fromkeys(entry.dtypes, dtype))

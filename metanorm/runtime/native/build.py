@@ -9,7 +9,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from metanorm.runtime.kernels.refusals import CannotBuild
+from metanorm.runtime.kernels.errors import CannotBuild
 from metanorm.runtime.native import cache
 from metanorm.runtime.native.compiler import Recipe, recipe
 

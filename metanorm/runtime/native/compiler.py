@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from metanorm.runtime.kernels.refusals import CannotBuild
+from metanorm.runtime.kernels.errors import CannotBuild
 
 HEADERS = Path(__file__).parent / "headers"
 NAMES = ("cc", "gcc", "clang")

@@ -9,15 +9,15 @@ from typing import Any, Literal, TypeVar
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from metanorm.runtime.processes.dividable import Dividable, dividable
 from metanorm.runtime.processes.errors import ShardingError, refused
-from metanorm.runtime.processes.held import (
+from metanorm.runtime.processes.process_groups import (
     ATTRIBUTE,
     Group,
     ProcessGroups,
     When,
     as_process_group,
 )
-from metanorm.runtime.processes.known import Dividable, dividable
 
 M = TypeVar("M", bound=nn.Module)
 Reduced = Literal["leave", "sum", "mark"]

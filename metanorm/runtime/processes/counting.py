@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.distributed as dist
 
-from metanorm.runtime.processes.held import Group, as_process_group
+from metanorm.runtime.processes.process_groups import Group, as_process_group
 
 
 def total_count(count: int, process_group: Group = None) -> int:

@@ -17,7 +17,7 @@ from metanorm.runtime.errors import SingleValueError
 from metanorm.runtime.mean_and_variance import CHUNK, joined
 from metanorm.runtime.saving import save, saved
 from metanorm.runtime.state import store_
-from metanorm.runtime.tensors import plain, recorded, watched
+from metanorm.runtime.tensors import is_plain_tensor, is_traced, must_decompose
 
 
 class PowerSums(NamedTuple):
@@ -87,7 +87,9 @@ def back(about: Tensor | None, x: Tensor, dims: Iterable[int], keepdim: bool) ->
 
 def _is_large(x: Tensor) -> bool:
     """Whether it is worth while not to make a tensor of the size of x in float64."""
-    return plain(x) and x.dtype is torch.float32 and not (recorded(x) or watched())
+    return (
+        is_plain_tensor(x) and x.dtype is torch.float32 and not (must_decompose(x) or is_traced())
+    )
 
 
 class _PowerSums(torch.autograd.Function):
@@ -160,7 +162,7 @@ def demand_several_in_all(owner: str, count: Tensor, axes: str) -> None:
 
     A count on a GPU is not waited for.
     """
-    if torch.compiler.is_compiling() or not plain(count) or watched():
+    if torch.compiler.is_compiling() or not is_plain_tensor(count) or is_traced():
         return
     if bool((count == 1).all()):
         raise SingleValueError(f"{owner}: expected more than one value in each pool over {axes}")

@@ -13,7 +13,7 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 from metanorm.runtime.swapping.construction import Unknown, made_like
 from metanorm.runtime.swapping.fast_paths import called_inside, disarm
 from metanorm.runtime.swapping.handover import hand_over, misfits, obstacle
-from metanorm.runtime.swapping.places import attributes, held, names_of, put
+from metanorm.runtime.swapping.module_tree import attributes, held, names_of, put
 from metanorm.runtime.swapping.report import Replaced, Report, Skipped, SwapError
 
 Norm = Union[type[nn.Module], Callable[[Any], nn.Module]]

@@ -1,7 +1,7 @@
-"""Triton's compiler and its driver: kernels compiled before a call begins, and launched directly.
+"""Triton's compiler and driver: kernels are compiled before a call begins, and launched directly.
 
-Everything here that is not Triton's documented interface is looked at before it is used: where
-something is not as it was in the versions that are known, launches go through the dispatcher.
+Everything here that is not Triton's documented interface is checked before it is used. If something
+is not as in the versions that are known, launches go through the dispatcher.
 """
 
 from __future__ import annotations
@@ -12,83 +12,87 @@ from typing import Any, NamedTuple
 
 import torch
 
-from metanorm.runtime.kernels.refusals import CannotBuild
-from metanorm.runtime.triton.failures import told
+from metanorm.runtime.kernels.errors import CannotBuild
+from metanorm.runtime.triton.failures import as_cannot_build
 
-KNOWN = ((3, 6), (3, 9))  # the first and the last version whose launchers take what `Direct` has
-OPTIONS = {"enable_fp_fusion": True}  # said, for what it is otherwise changes with versions
-OLDEST = 70  # GPUs by compute capability, times ten
-BFLOAT16 = 80  # from which one on they compute with bfloat16
+KNOWN_VERSIONS = ((3, 6), (3, 9))  # first and last whose launchers take a `DirectLaunch`
+OPTIONS = {"enable_fp_fusion": True}  # the default differs between versions
+MIN_CAPABILITY = 70  # compute capability of a GPU, times ten
+BFLOAT16_CAPABILITY = 80  # the first that computes with bfloat16
 
 
-class Direct(NamedTuple):
-    """A compiled kernel as the driver launches it, and which arguments of a call are its own."""
+class DirectLaunch(NamedTuple):
+    """A compiled kernel as the driver launches it; `pick` picks its arguments."""
 
     run: Callable[..., None]
     programs: int
     function: int
     metadata: Any
     pick: Callable[[list[Any]], tuple[Any, ...]]
-    compiled: Any  # kept, for its binary is unloaded with it
+    kernel: Any  # kept alive: its binary is unloaded with it
 
 
 def demand_driver() -> None:
-    """Raise `CannotBuild` where Triton cannot reach a GPU, or is not whole."""
+    """Raise `CannotBuild` if Triton cannot reach a GPU, or is installed in part."""
     try:
         _driver().active.get_current_target()
     except Exception as error:
-        raise told(error, "any kernel") from error
+        raise as_cannot_build(error, "any kernel") from error
 
 
-def demand_able(types: set[torch.dtype]) -> None:
-    """Raise `CannotBuild` for a GPU that is too old for kernels on these types."""
+def demand_capable(dtypes: set[torch.dtype]) -> None:
+    """Raise `CannotBuild` for a GPU that is too old for kernels on these dtypes."""
     target = _driver().active.get_current_target()
     if target.backend != "cuda":
         return
-    own = f"this GPU is of compute capability {target.arch / 10}"
-    if target.arch < OLDEST:
-        raise CannotBuild(f"{own}, and Triton needs {OLDEST / 10}", "use a newer one")
-    if target.arch < BFLOAT16 and torch.bfloat16 in types:
-        raise CannotBuild(f"{own}, and bfloat16 needs {BFLOAT16 / 10}", "use float16 or float32")
+    found = f"this GPU is of compute capability {target.arch / 10}"
+    if target.arch < MIN_CAPABILITY:
+        raise CannotBuild(f"{found}, and Triton needs {MIN_CAPABILITY / 10}", "use a newer one")
+    if target.arch < BFLOAT16_CAPABILITY and torch.bfloat16 in dtypes:
+        needs = f"bfloat16 needs {BFLOAT16_CAPABILITY / 10}"
+        raise CannotBuild(f"{found}, and {needs}", "use float16 or float32")
 
 
-def compiled(kernel: Any, programs: int, warps: int, arguments: tuple[Any, ...]) -> Any:
-    """A kernel for such arguments, compiled and loaded. Raises `CannotBuild`."""
+def compile_kernel(kernel: Any, programs: int, warps: int, arguments: tuple[Any, ...]) -> Any:
+    """Compile and load a kernel for such arguments. Raises `CannotBuild`."""
     try:
-        made = kernel.run(*arguments, grid=(programs,), warmup=True, num_warps=warps, **OPTIONS)
-        made = made.result() if hasattr(made, "result") else made
-        made.run  # noqa: B018 - loads it
-        if made.function is None:  # where that has failed before
-            made._init_handles()
-        return made
+        compiled = kernel.run(*arguments, grid=(programs,), warmup=True, num_warps=warps, **OPTIONS)
+        compiled = compiled.result() if hasattr(compiled, "result") else compiled
+        compiled.run  # noqa: B018 - loads it
+        if compiled.function is None:  # loading it has failed before
+            compiled._init_handles()
+        return compiled
     except Exception as error:
-        raise told(error, kernel.__name__) from error
+        raise as_cannot_build(error, kernel.__name__) from error
 
 
-def direct(made: Any, programs: int, pick: Callable[[list[Any]], tuple[Any, ...]]) -> Direct | None:
-    """How a compiled kernel is launched past the dispatcher; `None` where that is not known."""
-    if not known():
+def direct_launch(
+    kernel: Any, programs: int, pick: Callable[[list[Any]], tuple[Any, ...]]
+) -> DirectLaunch | None:
+    """The launch of a compiled kernel past the dispatcher; `None` if it is not known how."""
+    if not is_known_version():
         return None
     try:
-        return Direct(made.run, programs, made.function, made.packed_metadata, pick, made)
+        function, metadata = kernel.function, kernel.packed_metadata
+        return DirectLaunch(kernel.run, programs, function, metadata, pick, kernel)
     except AttributeError:
         return None
 
 
-def known() -> bool:
-    """Whether Triton is one whose launchers are known."""
+def is_known_version() -> bool:
+    """Whether this version of Triton has launchers that are known."""
     import triton
 
     try:
         version = tuple(map(int, triton.__version__.split(".")[:2]))
         target = _driver().active.get_current_target()
-        return KNOWN[0] <= version <= KNOWN[1] and target.backend == "cuda"
+        return KNOWN_VERSIONS[0] <= version <= KNOWN_VERSIONS[1] and target.backend == "cuda"
     except (AttributeError, ValueError):
         return False
 
 
-def hooked() -> bool:
-    """Whether somebody, such as a profiler, is to hear of each launch."""
+def has_hooks() -> bool:
+    """Whether launches have hooks, such as those of a profiler."""
     runtime = _knobs()
     enter, leave = runtime.launch_enter_hook, runtime.launch_exit_hook
     return bool(getattr(enter, "calls", enter) or getattr(leave, "calls", leave))
@@ -96,11 +100,11 @@ def hooked() -> bool:
 
 def stream(device: torch.device) -> int:
     """The current stream of a device."""
-    found: int = _driver().active.get_current_stream(device.index or 0)
-    return found
+    current: int = _driver().active.get_current_stream(device.index or 0)
+    return current
 
 
-# Triton is imported by who launches kernels, and looked up once, since every call asks for it.
+# Triton is imported when a kernel is launched. The modules are cached, as every call uses them.
 
 
 @functools.cache

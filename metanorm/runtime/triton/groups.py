@@ -1,4 +1,4 @@
-"""What kernels have to know of an index. To look makes a GPU wait, so it is looked at once."""
+"""What kernels need of an index: computed once, since it synchronizes with the GPU."""
 
 from __future__ import annotations
 
@@ -10,65 +10,66 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-from metanorm.runtime.kernels.refusals import Unfit
-from metanorm.runtime.tensors import capturing
+from metanorm.runtime.kernels.errors import Unsupported
+from metanorm.runtime.tensors import is_capturing
 from metanorm.runtime.triton import driver
 
-REMEMBERED = 8  # indices; a batch of graphs comes to every layer of a network
+MAX_CACHED = 8  # indices; every layer of a network gets the same one
 
-Rows = tuple[Tensor, "Tensor | None"]
+SortedRows = tuple[Tensor, "Tensor | None"]
 P = ParamSpec("P")
 T = TypeVar("T")
-Found = Callable[Concatenate[Tensor, P], T]
+IndexFunction = Callable[Concatenate[Tensor, P], T]
 
 
-def remembered(find: Found[P, T]) -> Found[P, T]:
-    """The function, which looks at a tensor once for as long as nothing is written to it. What it
-    has found, which may be as large as the tensor, is kept no longer than that.
+def cached_by_version(find: IndexFunction[P, T]) -> IndexFunction[P, T]:
+    """The function with a cache: one call for an index, until the index is written to.
 
-    Raises `Unfit` while a CUDA graph is captured: nothing can be looked at, and what was seen
-    before may not be so when the graph runs.
+    The cache holds no reference to an index. Raises `Unsupported` while a CUDA graph is captured:
+    nothing can be read then, and a cached value may be wrong when the graph runs.
     """
-    seen: list[tuple[weakref.ref[Tensor], tuple[Any, ...], T]] = []
+    entries: list[tuple[weakref.ref[Tensor], tuple[Any, ...], T]] = []
 
     def forget(gone: weakref.ref[Tensor]) -> None:
-        seen[:] = [entry for entry in seen if entry[0] is not gone]
+        entries[:] = [entry for entry in entries if entry[0] is not gone]
 
     @functools.wraps(find)
-    def look(index: Tensor, /, *args: P.args, **named: P.kwargs) -> T:
-        if capturing(index.device):
-            raise Unfit("an index, and a CUDA graph is captured")
+    def cached(index: Tensor, /, *args: P.args, **named: P.kwargs) -> T:
+        if is_capturing(index.device):
+            raise Unsupported("an index, and a CUDA graph is captured")
         if index.is_inference():  # whose changes nobody counts
             return find(index, *args, **named)
         state = (index._version, index.data_ptr())
-        for tensor, then, found in seen:
+        for tensor, then, found in entries:
             if tensor() is index and then == (*state, args):
                 return found
         found = find(index, *args, **named)
-        valid = [own for own in seen if own[0]() is not index or own[1][:-1] == state]
-        seen[:] = [*valid, (weakref.ref(index, forget), (*state, args), found)][-REMEMBERED:]
+        valid = [own for own in entries if own[0]() is not index or own[1][:-1] == state]
+        entries[:] = [*valid, (weakref.ref(index, forget), (*state, args), found)][-MAX_CACHED:]
         return found
 
-    return look
+    return cached
 
 
-@remembered
-def extent(index: Tensor) -> tuple[int, int]:
-    """The smallest and the largest label."""
+@cached_by_version
+def label_range(index: Tensor) -> tuple[int, int]:
+    """The smallest and the largest label, for which the GPU synchronizes."""
     low, high = torch.stack(torch.aminmax(index)).tolist()
     return low, high
 
 
-def rows_of_groups(index: Tensor, count: int) -> Rows:
-    """Where the rows of each group start, one place more than there are groups, and the order of
-    rows in which that holds; `None` for their own."""
+def rows_of_groups(index: Tensor, count: int) -> SortedRows:
+    """The offsets of groups among sorted rows, shape [groups + 1], and the order that sorts rows.
+
+    The order is `None` if rows are sorted.
+    """
     device = index.device
-    # What one stream has computed is not there for another one yet.
+    # A value that one stream computes is not ready for another.
     return _rows(index, count, driver.stream(device) if device.type == "cuda" else 0)
 
 
-@remembered
-def _rows(index: Tensor, count: int, stream: int) -> Rows:
+@cached_by_version
+def _rows(index: Tensor, count: int, stream: int) -> SortedRows:
     index = index.contiguous()
     order: Tensor | None = None
     ordered = index

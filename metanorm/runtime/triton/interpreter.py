@@ -1,4 +1,4 @@
-"""Triton without a GPU: kernels that its interpreter runs on tensors of the CPU, for tests."""
+"""Triton without a GPU: its interpreter runs kernels on tensors of the CPU, for tests."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import os
 from typing import Any
 
 
-def interpreting() -> bool:
+def is_interpreting() -> bool:
     """Whether kernels are interpreted: `TRITON_INTERPRET=1` when the process began."""
     return os.environ.get("TRITON_INTERPRET", "0") == "1"
 
 
 @functools.lru_cache(maxsize=1)
-def mend() -> None:
+def patch_interpreter() -> None:
     """Let bounds of loops be tensors of one element.
 
-    Triton 3.6 makes numbers of them by `int`, which NumPy 2.4 refuses for arrays of one dimension.
+    Triton 3.6 converts them by `int`, which NumPy 2.4 refuses for arrays of one dimension.
     """
     from triton.runtime import interpreter
 

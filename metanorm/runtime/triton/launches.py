@@ -1,8 +1,8 @@
-"""Launches of kernels, and their arguments side by side.
+"""Launches of kernels, with the arguments of all of them in one list.
 
-A launch through Triton's dispatcher binds, types and looks up all of its arguments anew. Of those
-of a norm only addresses and momenta change from call to call, so that all arguments of all
-launches lie in one list, of which each launch picks its own.
+Triton's dispatcher binds, types and looks up all arguments of a launch. Only addresses and momenta
+change from one call of a norm to the next. So all arguments of all launches are in one list, from
+which each launch picks its own.
 """
 
 from __future__ import annotations
@@ -16,139 +16,140 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from metanorm.runtime.tensors import LOW, demand_memory
+from metanorm.runtime.tensors import LOWEST_ADDRESS, demand_memory
 
-ALIGNED = 64  # elements to which arrays begin in their common memory
-BOUNDARY = 15  # bits of an address; kernels are compiled for addresses that have none of them
+ALIGNMENT = 64  # elements; every array of an arena begins at a multiple
+MISALIGNED_BITS = 15  # of an address; kernels are specialised to addresses without them
 
 
 @dataclass
 class Launch:
-    """A kernel and its arguments; those at `places` are tensors, or momenta, of the call."""
+    """A kernel and its arguments; those at `keys` are tensors or momenta of the call."""
 
     kernel: Any
     programs: int
     warps: int
     arguments: list[Any]
-    places: list[tuple[int, str]]
-    writes: tuple[str, ...]  # a kernel that only writes is left out where nothing is wanted
+    keys: list[tuple[int, str]]  # positions in `arguments`, and what stands there
+    writes: tuple[str, ...]  # of a kernel that only writes: not launched if none is wanted
 
 
 @dataclass(frozen=True)
-class Piece:
-    """An array in a memory that it shares with others: its first element there, and its shape."""
+class ArenaSlice:
+    """An array in an arena, one allocation for several arrays: its first element, its shape."""
 
     begin: int
     shape: tuple[int, ...]
 
-    def of(self, memory: Tensor) -> Tensor:
-        """The array."""
-        return memory[self.begin : self.begin + prod(self.shape)].view(self.shape)
+    def view(self, arena: Tensor) -> Tensor:
+        """The array as a view of the arena."""
+        return arena[self.begin : self.begin + prod(self.shape)].view(self.shape)
 
 
-def pieces(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Piece]:
-    """Arrays one after the other."""
-    found, at = {}, 0
+def arena_slices(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, ArenaSlice]:
+    """The slices of arrays that follow each other in an arena."""
+    slices, begin = {}, 0
     for key, shape in shapes.items():
-        found[key] = Piece(at, shape)
-        at += -(-prod(shape) // ALIGNED) * ALIGNED
-    return found
+        slices[key] = ArenaSlice(begin, shape)
+        begin += -(-prod(shape) // ALIGNMENT) * ALIGNMENT
+    return slices
 
 
-def room(shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """The elements of a memory that these arrays share."""
-    return sum(-(-prod(shape) // ALIGNED) * ALIGNED for shape in shapes.values())
+def arena_numel(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """The number of elements of an arena for these arrays."""
+    return sum(-(-prod(shape) // ALIGNMENT) * ALIGNMENT for shape in shapes.values())
 
 
-class Brought(NamedTuple):
-    """What one call brings: tensors in their order, momenta, and memory for arrays."""
+class CallInputs(NamedTuple):
+    """The tensors of one call in their order, its momenta, and its arenas."""
 
-    given: Sequence[Tensor | None]
+    tensors: Sequence[Tensor | None]
     momenta: Sequence[float]
-    memory: Sequence[Tensor | None]  # of this call alone, and what is saved for the way back
+    arenas: Sequence[Tensor | None]  # that of this call alone, and that saved for the backward pass
 
 
-class Frame:
-    """The arguments of all launches of a call in one list.
+class ArgumentBlock:
+    """The arguments of all launches of a call, in one list.
 
-    `given` has the number of each tensor that a call brings, `arrays` the memory and the piece of
-    it for each array, and `constants` the tensors that are the same at every call, if there are
-    any. Where a key occurs twice, the first one of these holds.
+    `tensors` has the number of each tensor of a call, `arrays` the arena and the slice of each
+    array, and `constants` the tensors that are the same in every call. A key may be in several of
+    these: `tensors` come first, then `arrays`.
     """
 
     def __init__(
         self, launches: Iterable[Launch], constants: Mapping[str, Any], momenta: Sequence[str],
-        arrays: Mapping[str, tuple[int, Piece]], given: Mapping[str, int], size: int,
+        arrays: Mapping[str, tuple[int, ArenaSlice]], tensors: Mapping[str, int], itemsize: int,
     ) -> None:  # fmt: skip
-        self.given, self.arrays, self.constants = given, arrays, constants
-        keys = list(dict.fromkeys([*constants, *momenta, *arrays, *given]))
-        self.place = {key: place for place, key in enumerate(keys)}
-        fixed = {k: c for k, c in constants.items() if k not in arrays and k not in given}
+        self.numbers, self.arrays, self.constants = tensors, arrays, constants
+        keys = list(dict.fromkeys([*constants, *momenta, *arrays, *tensors]))
+        self.position = {key: position for position, key in enumerate(keys)}
+        fixed = {k: c for k, c in constants.items() if k not in arrays and k not in tensors}
         self.template: list[Any] = [fixed.get(key) for key in keys]
         self.picks = [self._pick(launch) for launch in launches]
-        self._given = [(self.place[key], number) for key, number in given.items()]
-        self._momenta = [self.place[key] for key in momenta]
+        self._tensors = [(self.position[key], number) for key, number in tensors.items()]
+        self._momenta = [self.position[key] for key in momenta]
         self._arrays = [
-            (self.place[key], memory, piece.begin * size)
-            for key, (memory, piece) in arrays.items()
-            if key not in given
+            (self.position[key], arena, slice_.begin * itemsize)
+            for key, (arena, slice_) in arrays.items()
+            if key not in tensors
         ]
         self._addresses = [_address(value) for value in self.template]
 
     def _pick(self, launch: Launch) -> Callable[[list[Any]], tuple[Any, ...]]:
-        keys = dict(launch.places)
-        places = []
-        for at, argument in enumerate(launch.arguments):
-            if at in keys:
-                places.append(self.place[keys[at]])
+        """A function that picks the arguments of a launch; adds its constants to the list."""
+        keys = dict(launch.keys)
+        positions = []
+        for number, argument in enumerate(launch.arguments):
+            if number in keys:
+                positions.append(self.position[keys[number]])
             else:
-                places.append(len(self.template))
+                positions.append(len(self.template))
                 self.template.append(argument)
-        return itemgetter(*places)
+        return itemgetter(*positions)
 
-    def addresses(self, brought: Brought) -> tuple[list[Any], tuple[int, ...]]:
-        """The list with an address for each tensor, and which of those that a call brings do not
-        begin where kernels would like them to."""
-        frame = self._addresses.copy()
+    def addresses(self, inputs: CallInputs) -> tuple[list[Any], tuple[int, ...]]:
+        """The list with the address of each tensor, and the positions of misaligned tensors."""
+        arguments = self._addresses.copy()
         bits = 0
-        given = brought.given
-        for place, number in self._given:
-            if (tensor := given[number]) is not None:
-                frame[place] = address = tensor.data_ptr()
-                if address < LOW:
+        tensors = inputs.tensors
+        for position, number in self._tensors:
+            if (tensor := tensors[number]) is not None:
+                arguments[position] = address = tensor.data_ptr()
+                if address < LOWEST_ADDRESS:
                     demand_memory(tensor)
                 bits |= address
-        for place, momentum in zip(self._momenta, brought.momenta):
-            frame[place] = momentum
-        begins = [0 if memory is None else memory.data_ptr() for memory in brought.memory]
-        for place, number, offset in self._arrays:
-            frame[place] = begins[number] + offset
-        if not bits & BOUNDARY:
-            return frame, ()
-        return frame, tuple(place for place, _ in self._given if (frame[place] or 0) & BOUNDARY)
+        for position, momentum in zip(self._momenta, inputs.momenta):
+            arguments[position] = momentum
+        begins = [0 if arena is None else arena.data_ptr() for arena in inputs.arenas]
+        for position, number, offset in self._arrays:
+            arguments[position] = begins[number] + offset
+        if not bits & MISALIGNED_BITS:
+            return arguments, ()
+        misaligned = tuple(p for p, _ in self._tensors if (arguments[p] or 0) & MISALIGNED_BITS)
+        return arguments, misaligned
 
-    def tensors(self, brought: Brought) -> list[Any]:
+    def values(self, inputs: CallInputs) -> list[Any]:
         """The list with the tensors themselves, as the dispatcher and the interpreter take them."""
-        frame = self.template.copy()
-        for place, momentum in zip(self._momenta, brought.momenta):
-            frame[place] = momentum
-        for key in (*self.arrays, *self.given):
-            tensor = self.tensor(key, brought)
+        arguments = self.template.copy()
+        for position, momentum in zip(self._momenta, inputs.momenta):
+            arguments[position] = momentum
+        for key in (*self.arrays, *self.numbers):
+            tensor = self.tensor(key, inputs)
             demand_memory(tensor)
-            flags = tensor is not None and tensor.dtype is torch.bool
-            frame[self.place[key]] = tensor.view(torch.uint8) if flags else tensor  # type: ignore[union-attr]
-        return frame
+            is_mask = tensor is not None and tensor.dtype is torch.bool
+            arguments[self.position[key]] = tensor.view(torch.uint8) if is_mask else tensor  # type: ignore[union-attr]
+        return arguments
 
-    def tensor(self, key: str, brought: Brought) -> Tensor | None:
-        """One tensor of a call; `None` where there is none."""
-        if key in self.given:
-            return brought.given[self.given[key]]
+    def tensor(self, key: str, inputs: CallInputs) -> Tensor | None:
+        """One tensor of a call; `None` if it is absent."""
+        if key in self.numbers:
+            return inputs.tensors[self.numbers[key]]
         if key in self.arrays:
-            number, piece = self.arrays[key]
-            memory = brought.memory[number]
-            return None if memory is None else piece.of(memory)
-        found: Tensor | None = self.constants.get(key)
-        return found
+            number, slice_ = self.arrays[key]
+            arena = inputs.arenas[number]
+            return None if arena is None else slice_.view(arena)
+        constant: Tensor | None = self.constants.get(key)
+        return constant
 
 
 def _address(value: Any) -> Any:

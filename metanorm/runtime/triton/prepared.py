@@ -1,4 +1,4 @@
-"""Calls whose launches are kept ready: what is left to do is to say where tensors are."""
+"""Prepared calls: launches that are compiled once, and then only take the addresses of tensors."""
 
 from __future__ import annotations
 
@@ -9,182 +9,199 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from metanorm.runtime.kernels.reading import Place
-from metanorm.runtime.kernels.refusals import CannotBuild, Unfit, warn_once
-from metanorm.runtime.tensors import capturing
+from metanorm.runtime.kernels.binding import ResultSlot
+from metanorm.runtime.kernels.errors import CannotBuild, Unsupported, warn_once
+from metanorm.runtime.tensors import is_capturing
 from metanorm.runtime.triton import driver, tuning
-from metanorm.runtime.triton.driver import Direct
+from metanorm.runtime.triton.driver import DirectLaunch
 from metanorm.runtime.triton.groups import rows_of_groups
-from metanorm.runtime.triton.interpreter import interpreting
-from metanorm.runtime.triton.launches import Brought, Frame, Launch, Piece, pieces, room
+from metanorm.runtime.triton.interpreter import is_interpreting
+from metanorm.runtime.triton.launches import (
+    ArenaSlice,
+    ArgumentBlock,
+    CallInputs,
+    Launch,
+    arena_numel,
+    arena_slices,
+)
 
 Tensors = dict[str, "Tensor | None"]
-Looks = tuple[tuple[int, ...], bool]  # what kernels are compiled for: odd addresses, sorted rows
+# What kernels are compiled for: the positions of misaligned tensors, and whether rows are sorted.
+Specialization = tuple[tuple[int, ...], bool]
 
 COLD = "kernels that never ran, and a CUDA graph is captured"
 
-_captured: dict[int, Calls] = {}  # whose constants a CUDA graph may read from now on
+_captured: dict[int, LaunchSequence] = {}  # CUDA graphs may read their constants from now on
 
 
 @dataclass
-class Prepared:
-    """A call for one layout.
+class PreparedLaunches:
+    """The launches of a call for one layout, before they are compiled.
 
-    `arrays` are narrow values for this call alone, and `saved` those that pass from the forward
-    call to the backward one, each with its shape.
+    `arrays` has the shapes of narrow values of this call alone, and `saved` those of narrow values
+    that the forward call saves for the backward one.
     """
 
     device: torch.device
     real: torch.dtype
-    operands: list[tuple[str, int]]
+    operands: list[tuple[str, int]]  # the key of each tensor, and its number in the call
     constants: Tensors
     momenta: list[str]
-    index: tuple[str, int, int] | None  # its name, the number of groups, and of rows
-    results: list[Place] = field(default_factory=list)
+    index: tuple[str, int, int] | None  # its name, the number of groups, and that of rows
+    results: list[ResultSlot] = field(default_factory=list)
     result_keys: list[str] = field(default_factory=list)
     arrays: dict[str, tuple[int, ...]] = field(default_factory=dict)
     saved: dict[str, tuple[int, ...]] = field(default_factory=dict)
     steps: list[Launch] = field(default_factory=list)
-    copies: list[tuple[str, str]] = field(default_factory=list)  # of what no kernel writes
+    copies: list[tuple[str, str]] = field(default_factory=list)  # source and target, after launches
     written: list[int] = field(default_factory=list)  # operands that kernels may change
-    rivals: list[Prepared] = field(default_factory=list)  # with other tiles, which nobody tried yet
-    calls: Calls | None = None
-    refusal: str = ""  # why this layout has no kernels
+    alternatives: list[PreparedLaunches] = field(default_factory=list)  # other tiles, not timed yet
+    launches: LaunchSequence | None = None
+    unsupported: str = ""  # why this layout has no kernels
 
     @functools.cached_property
-    def kept(self) -> int:
-        """How many elements are saved for the way back."""
-        return room(self.saved)
+    def saved_numel(self) -> int:
+        """How many elements are saved for the backward pass."""
+        return arena_numel(self.saved)
 
     def run(
         self, operands: Sequence[Tensor | None], momenta: Sequence[float],
-        results: Sequence[Tensor], kept: Tensor | None,
+        results: Sequence[Tensor], saved: Tensor | None,
     ) -> None:  # fmt: skip
-        """All launches of a call. Raises `Unfit` where its kernels cannot be compiled, or not
-        now: what is compiled or copied while a CUDA graph is captured breaks that."""
-        if self.refusal:
-            raise Unfit(self.refusal)
+        """Run all launches of a call.
+
+        Raises `Unsupported` if its kernels cannot be compiled, or not now: a compilation or a copy
+        would break the capture of a CUDA graph.
+        """
+        if self.unsupported:
+            raise Unsupported(self.unsupported)
         try:
-            if self.calls is None:
-                if capturing(self.device):
-                    raise Unfit(COLD)
-                self.calls = self._calls(operands, momenta, results, kept)
-            self.calls.run(operands, momenta, results, kept)
+            if self.launches is None:
+                if is_capturing(self.device):
+                    raise Unsupported(COLD)
+                self.launches = self._fastest(operands, momenta, results, saved)
+            self.launches.run(operands, momenta, results, saved)
         except CannotBuild as problem:
-            self.refusal = f"kernels that cannot be had here: {problem.reason}"
+            self.unsupported = f"kernels that cannot be had here: {problem.reason}"
             warn_once(str(problem))
-            raise Unfit(self.refusal) from problem
+            raise Unsupported(self.unsupported) from problem
 
-    def _calls(
+    def _fastest(
         self, operands: Sequence[Tensor | None], momenta: Sequence[float],
-        results: Sequence[Tensor], kept: Tensor | None,
-    ) -> Calls:  # fmt: skip
-        """The launches, or the fastest ones where others may be tried, on copies of what they
-        change; all else they only read, or write anew."""
-        usual = Calls(self, operands)
-        if not self.rivals:
-            return usual
+        results: Sequence[Tensor], saved: Tensor | None,
+    ) -> LaunchSequence:  # fmt: skip
+        """The launches, or the fastest alternative if there are any.
+
+        Alternatives run on copies of the operands that kernels change.
+        """
+        default = LaunchSequence(self, operands)
+        if not self.alternatives:
+            return default
         copies = [
-            given.clone() if given is not None and number in self.written else given
-            for number, given in enumerate(operands)
+            operand.clone() if operand is not None and number in self.written else operand
+            for number, operand in enumerate(operands)
         ]
-        candidates = [usual, *(Calls(rival, operands) for rival in self.rivals)]
-        self.rivals = []
+        candidates = [default, *(LaunchSequence(other, operands) for other in self.alternatives)]
+        self.alternatives = []
         return tuning.fastest(
-            candidates, lambda calls: calls.run(copies, momenta, results, kept), tuning.on_device
-        )
+            candidates, lambda launches: launches.run(copies, momenta, results, saved),
+            tuning.milliseconds,
+        )  # fmt: skip
 
 
-class Calls:
-    """The launches of a layout, with a place for whatever changes from call to call.
+class LaunchSequence:
+    """The launches of a layout, in order, with a place for what differs from call to call.
 
-    Kernels are compiled at the first call, all before any is launched: some change running
-    statistics, which must not happen again where a later one fails and torch does all of it.
+    The first call compiles all kernels before it launches any. Some kernels update running
+    statistics: if a later one could not be compiled, torch would update them again.
     """
 
-    def __init__(self, made: Prepared, operands: Sequence[Tensor | None]) -> None:
-        self.made = made
-        first = len(made.results)
-        given = dict(zip(made.result_keys, range(first)))
-        given.update((key, first + number) for key, number in made.operands)
-        constants = dict(made.constants)
-        self.own: int | None = None  # the number of the index among the operands
-        if made.index is not None:
-            name, _, length = made.index
-            self.own = dict(made.operands).get(f"tensor {name}")
-            if self.own is None:
-                whole = torch.tensor([0, length], device="cpu")
-                constants.update(starts=whole, order=None, index=None)
+    def __init__(self, prepared: PreparedLaunches, operands: Sequence[Tensor | None]) -> None:
+        self.prepared = prepared
+        n_results = len(prepared.results)
+        numbers = dict(zip(prepared.result_keys, range(n_results)))
+        numbers.update((key, n_results + number) for key, number in prepared.operands)
+        constants = dict(prepared.constants)
+        self.index_operand: int | None = None
+        if prepared.index is not None:
+            name, _, n_rows = prepared.index
+            self.index_operand = dict(prepared.operands).get(f"tensor {name}")
+            if self.index_operand is None:
+                one_group = torch.tensor([0, n_rows], device="cpu")
+                constants.update(starts=one_group, order=None, index=None)
             else:
-                after = first + len(operands)
-                given.update(starts=after, order=after + 1, index=first + self.own)
+                end = n_results + len(operands)
+                numbers.update(starts=end, order=end + 1, index=n_results + self.index_operand)
         # A copy from the CPU has ended when it returns, so that any stream may read it.
-        moved = {k: c if c is None else c.to(made.device) for k, c in constants.items()}
-        self.lasting = any(c is not None for c in moved.values())
-        arrays: dict[str, tuple[int, Piece]] = {}
-        for number, shapes in enumerate((made.arrays, made.saved)):
-            arrays.update((key, (number, piece)) for key, piece in pieces(shapes).items())
-        # A kernel that only writes results has nothing to do where none of them is wanted.
-        there = given.keys() | arrays.keys()
-        self.steps = [s for s in made.steps if not s.writes or there.intersection(s.writes)]
-        self.frame = Frame(self.steps, moved, made.momenta, arrays, given, made.real.itemsize)
-        self.room = room(made.arrays)
-        self.copies = [(source, target) for source, target in made.copies if target in there]
-        self.ready: dict[Looks, list[Direct] | None] = {}
-        self.interpreted = interpreting()
+        moved = {k: c if c is None else c.to(prepared.device) for k, c in constants.items()}
+        self.has_constants = any(c is not None for c in moved.values())
+        arrays: dict[str, tuple[int, ArenaSlice]] = {}
+        for arena, shapes in enumerate((prepared.arrays, prepared.saved)):
+            arrays.update((key, (arena, slice_)) for key, slice_ in arena_slices(shapes).items())
+        wanted = numbers.keys() | arrays.keys()
+        self.steps = [s for s in prepared.steps if not s.writes or wanted.intersection(s.writes)]
+        self.arguments = ArgumentBlock(
+            self.steps, moved, prepared.momenta, arrays, numbers, prepared.real.itemsize
+        )
+        self.arena_numel = arena_numel(prepared.arrays)
+        self.copies = [(source, target) for source, target in prepared.copies if target in wanted]
+        self.compiled: dict[Specialization, list[DirectLaunch] | None] = {}
+        self.is_interpreted = is_interpreting()
 
     def run(
         self, operands: Sequence[Tensor | None], momenta: Sequence[float],
-        results: Sequence[Tensor], kept: Tensor | None,
+        results: Sequence[Tensor], saved: Tensor | None,
     ) -> None:  # fmt: skip
-        """One call. Raises `CannotBuild` and `Unfit` before anything has happened."""
-        made = self.made
-        given: tuple[Tensor | None, ...] = (*results, *operands)
-        if self.own is not None:
-            index = operands[self.own]
-            assert index is not None and made.index is not None
-            given += rows_of_groups(index, made.index[1])
-        memory = None
-        if self.room:
-            memory = torch.empty(self.room, dtype=made.real, device=made.device)
-        brought = Brought(given, momenta, (memory, kept))
-        if self.interpreted:
-            self._dispatched(brought)
+        """Run one call. Raises `CannotBuild` and `Unsupported` before anything has happened."""
+        prepared = self.prepared
+        tensors: tuple[Tensor | None, ...] = (*results, *operands)
+        if self.index_operand is not None:
+            index = operands[self.index_operand]
+            assert index is not None and prepared.index is not None
+            tensors += rows_of_groups(index, prepared.index[1])
+        arena = None
+        if self.arena_numel:
+            arena = torch.empty(self.arena_numel, dtype=prepared.real, device=prepared.device)
+        inputs = CallInputs(tensors, momenta, (arena, saved))
+        if self.is_interpreted:
+            self._dispatch(inputs)
         else:
-            self._launched(brought)
+            self._launch(inputs)
         for source, target in self.copies:
-            value, result = (self.frame.tensor(key, brought) for key in (source, target))
+            value, result = (self.arguments.tensor(key, inputs) for key in (source, target))
             if value is not None and result is not None:
                 result.copy_(value.view(result.shape))
 
-    def _launched(self, brought: Brought) -> None:
-        frame, odd = self.frame.addresses(brought)
-        looks = (odd, self.own is not None and brought.given[-1] is None)
-        if looks not in self.ready:
-            if capturing(self.made.device):
-                raise Unfit(COLD)
-            self.ready[looks] = self._compiled(brought)
-        if self.lasting and capturing(self.made.device):
+    def _launch(self, inputs: CallInputs) -> None:
+        """Launch the kernels past Triton's dispatcher, where that is possible."""
+        arguments, misaligned = self.arguments.addresses(inputs)
+        rows_are_sorted = self.index_operand is not None and inputs.tensors[-1] is None
+        specialization = (misaligned, rows_are_sorted)
+        if specialization not in self.compiled:
+            if is_capturing(self.prepared.device):
+                raise Unsupported(COLD)
+            self.compiled[specialization] = self._compile(inputs)
+        if self.has_constants and is_capturing(self.prepared.device):
             _captured[id(self)] = self
-        ready = self.ready[looks]
-        if ready is None or driver.hooked():
-            return self._dispatched(brought)
-        stream = driver.stream(self.made.device)
-        for run, programs, function, metadata, pick, _ in ready:
-            run(programs, 1, 1, stream, function, metadata, None, None, None, *pick(frame))
+        launches = self.compiled[specialization]
+        if launches is None or driver.has_hooks():
+            return self._dispatch(inputs)
+        stream = driver.stream(self.prepared.device)
+        for run, programs, function, metadata, pick, _ in launches:
+            run(programs, 1, 1, stream, function, metadata, None, None, None, *pick(arguments))
 
-    def _compiled(self, brought: Brought) -> list[Direct] | None:
-        """Every kernel, and how it is launched; `None` where the dispatcher has to do that."""
-        driver.demand_able({t.dtype for t in brought.given if t is not None})
-        frame = self.frame.tensors(brought)
-        found = []
-        for step, pick in zip(self.steps, self.frame.picks):
-            compiled = driver.compiled(step.kernel, step.programs, step.warps, pick(frame))
-            found.append(driver.direct(compiled, step.programs, pick))
-        return None if None in found else found  # type: ignore[return-value]
+    def _compile(self, inputs: CallInputs) -> list[DirectLaunch] | None:
+        """Compile every kernel; `None` if only the dispatcher can launch them."""
+        driver.demand_capable({t.dtype for t in inputs.tensors if t is not None})
+        arguments = self.arguments.values(inputs)
+        launches = []
+        for step, pick in zip(self.steps, self.arguments.picks):
+            kernel = driver.compile_kernel(step.kernel, step.programs, step.warps, pick(arguments))
+            launches.append(driver.direct_launch(kernel, step.programs, pick))
+        return None if None in launches else launches  # type: ignore[return-value]
 
-    def _dispatched(self, brought: Brought) -> None:
-        """The launches as Triton documents them."""
-        frame = self.frame.tensors(brought)
-        for step, pick in zip(self.steps, self.frame.picks):
-            step.kernel[(step.programs,)](*pick(frame), num_warps=step.warps, **driver.OPTIONS)
+    def _dispatch(self, inputs: CallInputs) -> None:
+        """Launch the kernels by Triton's documented interface."""
+        arguments = self.arguments.values(inputs)
+        for step, pick in zip(self.steps, self.arguments.picks):
+            step.kernel[(step.programs,)](*pick(arguments), num_warps=step.warps, **driver.OPTIONS)

@@ -1,16 +1,16 @@
-"""How large tiles are, how many programs share the work, and how many warps each has.
+"""Chooses schedules, tile sizes, numbers of programs and numbers of warps.
 
-A program reads some thousand elements at a time: enough for many loads under way at once, few
-enough to stay in registers. All is powers of two, as Triton asks for. Nothing here was measured
-on a GPU yet; `METANORM_TRITON_TILE` sets the elements of a tile for who wants to try.
+A program reads some thousand elements at a time: enough to have many loads in flight, few enough to
+stay in registers. All sizes are powers of two, as Triton requires. None of them was measured on a
+GPU yet; `METANORM_TRITON_TILE` sets the elements of a tile.
 
-Of the schedules that a norm has, a layout gets the first that serves it well:
+A norm has several schedules. A layout gets the first that fits:
 
-- `islands`: each tile holds whole islands in registers, and the data is read once;
-- `walked`: a program goes over its island once for each sweep, and finds it in a cache from the
-  second time on. That takes enough islands to keep all multiprocessors at work; a few short ones
-  are better off in one launch as well;
-- `sweeps`: every sweep is a launch of all programs, however few and large the islands are.
+- `islands`: a tile holds whole islands in registers, and the data is read once;
+- `walked`: a program reads its island once for each sweep, from the second time on out of a cache.
+  It needs enough islands to occupy all multiprocessors, or a few short ones, for which one launch
+  is better than several;
+- `sweeps`: each sweep is a launch of all programs, for any number and size of islands.
 """
 
 from __future__ import annotations
@@ -22,48 +22,48 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from metanorm.runtime.kernels.refusals import CannotBuild
+from metanorm.runtime.kernels.errors import CannotBuild
 
-TILE = 4096  # elements of a tile
-WIDEST = 1024  # columns of a tile where they need not be whole
-NARROWEST = 32  # columns that are loaded together, if there are as many: a line of a cache
-LARGEST = 16384  # elements of a tile that is kept in registers from sweep to sweep, and
-HELD = 40960  # what a program keeps in all, of the 65536 registers of a multiprocessor
-SHORT = 16384  # elements of islands that are walked over even where they are few
-AT_WORK = 2  # programs that walk, for each multiprocessor: one loads while another adds up
-WAVES = 4  # programs of a kernel that adds up, for each multiprocessor
-SHARE = 32  # rows that each of them adds up at least: what it leaves is little beside what it read
+TILE = 4096  # elements
+MAX_COLUMNS = 1024  # columns of a tile that holds part of a row
+MIN_COLUMNS = 32  # columns that are loaded together: a cache line
+MAX_TILE = 16384  # elements of a tile that stays in registers between sweeps
+MAX_HELD = 40960  # elements of all tiles of a program, of 65536 registers of a multiprocessor
+SHORT_ISLAND = 16384  # elements; such islands are walked even if they are few
+WALKERS = 2  # programs per multiprocessor: one loads while the other computes
+WAVES = 4  # programs of a reducing kernel per multiprocessor
+MIN_ROWS = 32  # rows of each: it writes little beside what it reads
 PER_WARP = 512  # elements of a tile for each warp
-CELLS, PARTS = 64, 32  # of what is narrow, at a time
-TOGETHER = 1 << 16  # most narrow values that one program goes through, instead of many launches
-WARPS = 8  # of a program that computes what is narrow
+CELLS, PARTS = 64, 32  # cells and parts of a tile of narrow values
+MAX_MERGED = 1 << 16  # narrow values; up to so many, phases share one program
+WARPS = 8  # of a program that computes narrow values
 
 
-# What else may be tried: elements of a tile and of a warp, and programs of a multiprocessor, as
-# powers of two beside the usual ones.
-TRIED = (
+# What autotuning tries: factors of the fields of a `TileConfig`, as exponents of two.
+NEARBY = (
     (-1, 0, 0), (1, 0, 0), (0, -1, 0), (0, 1, 0), (0, 0, -1), (0, 0, 1), (-1, -1, 0), (1, 1, 0),
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What decides about tiles: elements of one, elements for each warp, programs of a kernel that
-    adds up for each multiprocessor."""
+class TileConfig:
+    """The parameters by which tiles are chosen."""
 
-    tile: int
-    per_warp: int
-    waves: int
-    schedule: str = ""  # whatever serves best, as far as is known
+    tile: int  # elements
+    per_warp: int  # elements
+    waves: int  # programs of a reducing kernel per multiprocessor
+    schedule: str = ""  # if empty, the rules choose it
 
 
 @dataclass(frozen=True)
-class Look:
-    """What a kernel that looks at the data goes through. `down` says how a program covers rows
-    and `across` columns: a `part` of them, the `whole` in its tile, or in a `walk` in each sweep.
+class DataPass:
+    """One kernel that reads the data of shape [outer, rows, columns].
 
-    `groups` are those that rows belong to, if they are taken group by group; a block of columns
-    has whole cells, each of so many columns and in lanes that are a power of two.
+    `down` says how a program covers rows, and `across` how it covers columns: a `part` of them, the
+    `whole` in its tile, or all in a `walk`, once for each sweep.
+
+    `groups` is the number of groups of rows, if programs take them one by one. A block of columns
+    has whole cells of `cell` columns, each in lanes whose number is a power of two.
     """
 
     down: str
@@ -71,171 +71,185 @@ class Look:
     outer: int
     rows: int
     columns: int
-    keeps: int  # tiles that are in registers at once; twice as many for numbers of 64 bits
-    adds_up: bool = False  # over islands or rows that are not of one island
-    gathers: bool = False  # programs have several islands
+    keeps: int  # tiles in registers at once; numbers of 64 bits count twice
+    adds_up: bool = False  # it reduces over several islands, or over rows of several
+    gathers: bool = False  # a program has several islands
     groups: int = 0
     cell: int = 1
 
     @property
     def cells(self) -> int:
-        """How many cells there are side by side."""
-        return parts_of(self.columns, self.cell)
+        """The number of cells of a row."""
+        return cdiv(self.columns, self.cell)
 
     @property
     def length(self) -> int:
-        """The rows that a program may meet, on average."""
-        return parts_of(self.rows, self.groups) if self.groups else self.rows
+        """The rows of a group on average, or all rows."""
+        return cdiv(self.rows, self.groups) if self.groups else self.rows
 
 
 @dataclass(frozen=True)
-class Tiles:
-    """The shape of one launch: `numbers` are what the kernel is given."""
+class LaunchShape:
+    """The shape of one launch; `numbers` are arguments of the kernel."""
 
     programs: int
     warps: int
     numbers: Mapping[str, int]
-    elements: int = 0  # what a phase of narrow values looks at
+    elements: int = 0  # that a phase of narrow values reads
 
 
-def above(n: int) -> int:
-    """The least power of two that is not smaller."""
+def next_power_of_two(n: int) -> int:
+    """The smallest power of two that is at least `n`."""
     return 1 << max(n - 1, 0).bit_length()
 
 
-def parts_of(whole: int, size: int) -> int:
-    """How many pieces of a size something has."""
+def cdiv(whole: int, size: int) -> int:
+    """The quotient, rounded up."""
     return -(-whole // size)
 
 
 @functools.lru_cache(maxsize=8)
-def processors(device: torch.device) -> int:
-    """The multiprocessors of a GPU; a few where there is none."""
+def multiprocessors(device: torch.device) -> int:
+    """The number of multiprocessors of a GPU; two where there is none."""
     if device.type != "cuda":
         return 2
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 
-def usual() -> Choice:
-    """The choice that nobody has tried. Raises `CannotBuild` for a size that is no number."""
-    given = os.environ.get("METANORM_TRITON_TILE", str(TILE))
-    if not given.isdecimal() or not int(given):
-        raise CannotBuild(f"METANORM_TRITON_TILE is {given!r}, no number of elements", "unset it")
-    return Choice(above(int(given)), PER_WARP, WAVES)
+def default_config() -> TileConfig:
+    """The configuration without autotuning. Raises `CannotBuild` for a size that is no number."""
+    setting = os.environ.get("METANORM_TRITON_TILE", str(TILE))
+    if not setting.isdecimal() or not int(setting):
+        raise CannotBuild(f"METANORM_TRITON_TILE is {setting!r}, no number of elements", "unset it")
+    return TileConfig(next_power_of_two(int(setting)), PER_WARP, WAVES)
 
 
-def others(choice: Choice) -> Iterator[Choice]:
-    """What may be faster than a choice."""
-    values = (choice.tile, choice.per_warp, choice.waves)
-    for steps in TRIED:
+def nearby_configs(config: TileConfig) -> Iterator[TileConfig]:
+    """The configurations that autotuning tries beside this one."""
+    values = (config.tile, config.per_warp, config.waves)
+    for steps in NEARBY:
         tile, per_warp, waves = (max(1, int(v * 2.0**step)) for v, step in zip(values, steps))
-        yield Choice(tile, per_warp, waves)
+        yield TileConfig(tile, per_warp, waves)
     for schedule in ("walked", "sweeps"):
-        yield replace(choice, schedule=schedule)
+        yield replace(config, schedule=schedule)
 
 
-def schedule(looks: Mapping[str, Look], device: torch.device, choice: Choice) -> str:
-    """Which of `islands`, `walked` and `sweeps` serves best, of those that there are."""
-    if choice.schedule in looks or choice.schedule == "sweeps":
-        return choice.schedule
-    if "islands" in looks and holds(looks["islands"], choice.tile):
+def choose_schedule(
+    passes: Mapping[str, DataPass], device: torch.device, config: TileConfig
+) -> str:
+    """The best of `islands`, `walked` and `sweeps`; `passes` has those that a norm has."""
+    if config.schedule in passes or config.schedule == "sweeps":
+        return config.schedule
+    if "islands" in passes and fits_registers(passes["islands"], config.tile):
         return "islands"
-    enough = AT_WORK * processors(device)
-    if "walked" in looks and walks(looks["walked"], choice.tile, enough):
+    enough = WALKERS * multiprocessors(device)
+    if "walked" in passes and can_walk(passes["walked"], config.tile, enough):
         return "walked"
     return "sweeps"
 
 
-def holds(look: Look, size: int) -> bool:
-    """Whether islands fit a tile, and the registers all that a program keeps of it."""
-    tall, wide = _sides(look, size)
-    tile = wide * (tall if look.down == "whole" else 1)
-    return tile <= LARGEST and tile * look.keeps <= HELD
+def fits_registers(data_pass: DataPass, size: int) -> bool:
+    """Whether islands fit a tile, and all tiles of a program fit its registers."""
+    rows, columns = _sides(data_pass, size)
+    tile = columns * (rows if data_pass.down == "whole" else 1)
+    return tile <= MAX_TILE and tile * data_pass.keeps <= MAX_HELD
 
 
-def walks(look: Look, size: int, enough: int) -> bool:
-    """Whether programs that walk over islands are enough to keep a GPU busy, or have little to
-    do."""
-    tall, wide = _sides(look, size)
-    if look.across == "whole" and wide > size:
-        return False  # what is added up for each place of a tile has to stay in registers
-    rows, down = (tall, parts_of(look.rows, tall)) if look.down == "part" else (look.length, 1)
-    columns = wide if look.across == "part" else look.columns
-    return look.outer * down * _blocks(look, wide) >= enough or rows * columns <= SHORT
+def can_walk(data_pass: DataPass, size: int, enough: int) -> bool:
+    """Whether there are `enough` programs that walk over islands, or islands are short."""
+    rows, columns = data_pass.length, data_pass.columns  # of an island
+    tile_rows, tile_columns = _sides(data_pass, size)
+    if data_pass.across == "whole" and tile_columns > size:
+        return False  # the sums of each column have to stay in registers
+    programs = data_pass.outer * _blocks(data_pass, tile_columns)
+    if data_pass.down == "part":
+        rows = tile_rows
+        programs *= cdiv(data_pass.rows, tile_rows)
+    if data_pass.across == "part":
+        columns = tile_columns
+    return programs >= enough or rows * columns <= SHORT_ISLAND
 
 
-def _sides(look: Look, size: int) -> tuple[int, int]:
-    """Rows and columns of a tile of about so many elements."""
-    tall, lanes = above(look.length), above(look.cell)
-    wide = above(look.cells) * lanes
-    match look.down, look.across:
-        case "whole" | "walk", "part":  # few columns of many rows, or many of few
-            wide = min(wide, max(size // tall, NARROWEST, lanes))
+def _sides(data_pass: DataPass, size: int) -> tuple[int, int]:
+    """The rows and columns of a tile of about `size` elements."""
+    rows, lanes = next_power_of_two(data_pass.length), next_power_of_two(data_pass.cell)
+    columns = next_power_of_two(data_pass.cells) * lanes
+    match data_pass.down, data_pass.across:
+        case "whole" | "walk", "part":  # the more rows, the fewer columns
+            columns = min(columns, max(size // rows, MIN_COLUMNS, lanes))
         case "walk", "walk":  # wide enough to be loaded well, and not wider than rows leave room
-            wide = min(wide, max(size // tall, WIDEST // 4))
+            columns = min(columns, max(size // rows, MAX_COLUMNS // 4))
         case _, "part":
-            wide = min(wide, WIDEST, size)
+            columns = min(columns, MAX_COLUMNS, size)
         case "part", "walk":
-            wide = min(wide, size)
-    return tall if look.down == "whole" else min(tall, max(size // wide, 1)), wide
+            columns = min(columns, size)
+    return rows if data_pass.down == "whole" else min(rows, max(size // columns, 1)), columns
 
 
-def _blocks(look: Look, wide: int) -> int:
-    """How many programs share the columns."""
-    return parts_of(look.cells, wide // above(look.cell)) if look.across == "part" else 1
+def _blocks(data_pass: DataPass, columns: int) -> int:
+    """The number of programs that share the columns."""
+    if data_pass.across != "part":
+        return 1
+    return cdiv(data_pass.cells, columns // next_power_of_two(data_pass.cell))
 
 
-def tiles(look: Look, device: torch.device, choice: Choice) -> Tiles:
-    """The tiles of a kernel that looks at the data."""
-    tall, wide = _sides(look, choice.tile)
-    blocks = _blocks(look, wide)
-    programs, numbers = _chunks(look, tall, blocks, processors(device), choice.waves)
-    numbers |= {"blocks": blocks, "ROWS": tall, "BLOCK": wide, "LANES": above(look.cell)}
-    warps = min(max(above(tall * wide // choice.per_warp), 1), 32)
-    return Tiles(programs * blocks, warps, numbers)
+def pass_shape(data_pass: DataPass, device: torch.device, config: TileConfig) -> LaunchShape:
+    """The launch shape of a kernel that reads the data."""
+    rows, columns = _sides(data_pass, config.tile)
+    blocks = _blocks(data_pass, columns)
+    programs, numbers = _chunks(data_pass, rows, blocks, multiprocessors(device), config.waves)
+    lanes = next_power_of_two(data_pass.cell)
+    numbers |= {"blocks": blocks, "ROWS": rows, "BLOCK": columns, "LANES": lanes}
+    warps = min(max(next_power_of_two(rows * columns // config.per_warp), 1), 32)
+    return LaunchShape(programs * blocks, warps, numbers)
 
 
 def _chunks(
-    look: Look, tall: int, blocks: int, least: int, waves: int
+    data_pass: DataPass, tile_rows: int, blocks: int, processors: int, waves: int
 ) -> tuple[int, dict[str, int]]:
-    """How many programs have a block of columns, and what is the share of each: of the islands
-    where they gather, else of the rows. Those that add up are no more than some waves of the
-    `least` that keep a GPU busy, and no fewer than one, however short their shares are."""
-    others = look.outer * blocks
-    if look.gathers:
-        each = parts_of(look.outer, max(1, waves * least // blocks))
-        chunks = parts_of(look.outer, each)
-        return chunks, {"chunks": chunks, "islands of a chunk": each}
-    if look.down != "part":
-        return look.outer, {}
-    steps = parts_of(look.rows, tall)  # tiles below each other
-    chunks = steps
-    if look.adds_up or look.groups:
-        most = max(look.rows // SHARE, parts_of(least, others))
-        chunks = max(1, min(steps, most, waves * least // others))
-    if look.groups:
-        chunks = max(1, min(chunks, parts_of(look.length, tall)))
-    each = parts_of(steps, max(chunks, 1)) * tall
-    if not look.groups:
-        chunks = parts_of(look.rows, each)
-    return look.outer * chunks, {"chunks": chunks, "rows of a chunk": each}
+    """The number of programs for each block of columns, and the share of each.
+
+    A share is of islands if programs gather, else of rows. Reducing kernels have at most `waves`
+    times as many programs as there are multiprocessors, and at least one program.
+    """
+    pieces = data_pass.outer * blocks
+    if data_pass.gathers:
+        share = cdiv(data_pass.outer, max(1, waves * processors // blocks))
+        chunks = cdiv(data_pass.outer, share)
+        return chunks, {"chunks": chunks, "islands of a chunk": share}
+    if data_pass.down != "part":
+        return data_pass.outer, {}
+    tiles = cdiv(data_pass.rows, tile_rows)  # tiles of a column
+    chunks = tiles
+    if data_pass.adds_up or data_pass.groups:
+        max_chunks = max(data_pass.rows // MIN_ROWS, cdiv(processors, pieces))
+        chunks = max(1, min(tiles, max_chunks, waves * processors // pieces))
+    if data_pass.groups:
+        chunks = max(1, min(chunks, cdiv(data_pass.length, tile_rows)))
+    share = cdiv(tiles, max(chunks, 1)) * tile_rows
+    if not data_pass.groups:
+        chunks = cdiv(data_pass.rows, share)
+    return data_pass.outer * chunks, {"chunks": chunks, "rows of a chunk": share}
 
 
-def cells(count: int, pooled: int) -> Tiles:
-    """The tiles of a phase of narrow values: each of `count` cells pools so many parts or values,
-    and is computed by one column of a tile."""
-    wide = min(above(count), CELLS if pooled > 1 else 4 * CELLS)
-    numbers = {"CELLS": wide, "PARTS": min(above(pooled), max(PARTS * CELLS // wide, 1))}
-    return Tiles(parts_of(count, wide), WARPS, numbers, count * pooled)
+def phase_shape(count: int, pooled: int) -> LaunchShape:
+    """The launch shape of a phase: each of `count` cells pools `pooled` parts or values.
+
+    One column of a tile computes one cell.
+    """
+    columns = min(next_power_of_two(count), CELLS if pooled > 1 else 4 * CELLS)
+    parts = min(next_power_of_two(pooled), max(PARTS * CELLS // columns, 1))
+    numbers = {"CELLS": columns, "PARTS": parts}
+    return LaunchShape(cdiv(count, columns), WARPS, numbers, count * pooled)
 
 
-def together(phases: Sequence[Tiles]) -> Tiles | None:
-    """One program for phases that are small together; `None` where each is better off alone."""
-    if len(phases) == 1 or sum(max(p.elements, p.numbers["CELLS"]) for p in phases) > TOGETHER:
+def merged_shape(phases: Sequence[LaunchShape]) -> LaunchShape | None:
+    """The launch shape of one program for several phases; `None` if they are too large."""
+    if len(phases) == 1 or sum(max(p.elements, p.numbers["CELLS"]) for p in phases) > MAX_MERGED:
         return None
     numbers = {
-        f"{word} {place}": number
-        for place, phase in enumerate(phases, 1)
+        f"{word} {position}": number
+        for position, phase in enumerate(phases, 1)
         for word, number in phase.numbers.items()
     }
-    return Tiles(1, WARPS, numbers)
+    return LaunchShape(1, WARPS, numbers)

@@ -1,7 +1,7 @@
-"""Tiles that are tried on the device, for who asks: the fastest of a few serve a layout from then.
+"""Autotuning: the first call with a layout times a few tile sizes on the device.
 
-Which ones win may differ from run to run, and the last digits of results with them: sums are then
-taken in other pieces.
+Different tiles may win in different runs. The last digits of results then differ, as sums are taken
+in another order.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any, TypeVar
 
 import torch
 
-from metanorm.runtime.kernels.refusals import CannotBuild
+from metanorm.runtime.kernels.errors import CannotBuild
 
-WARM, TIMED = 3, 10  # calls of each candidate
+WARMUP, TIMED = 3, 10  # calls of each candidate
 
 T = TypeVar("T")
 Clock = Callable[[Callable[[], None]], float]
 
-_asked: bool | None = None
+_enabled: bool | None = None
 
 
 def autotune(on: bool = True) -> None:
@@ -28,19 +28,19 @@ def autotune(on: bool = True) -> None:
 
     Such a call takes some seconds. Later ones with the layout run on the tiles that were fastest.
     """
-    global _asked
-    _asked = on
+    global _enabled
+    _enabled = on
 
 
-def asked() -> bool:
-    """Whether tiles are to be tried."""
-    return os.environ.get("METANORM_AUTOTUNE", "0") == "1" if _asked is None else _asked
+def is_enabled() -> bool:
+    """Whether autotuning is on."""
+    return os.environ.get("METANORM_AUTOTUNE", "0") == "1" if _enabled is None else _enabled
 
 
 def fastest(candidates: Sequence[T], call: Callable[[T], None], clock: Clock) -> T:
-    """The candidate whose calls take least time; the first one of equals.
+    """The candidate whose calls take least time; of equal ones, the first.
 
-    Those that cannot be compiled are left out. Raises `CannotBuild` where that holds for all.
+    Candidates that cannot be compiled are left out. Raises `CannotBuild` if that are all.
     """
     times: dict[int, float] = {}
     problem: CannotBuild | None = None
@@ -54,9 +54,9 @@ def fastest(candidates: Sequence[T], call: Callable[[T], None], clock: Clock) ->
     return candidates[min(times, key=times.__getitem__)]
 
 
-def on_device(call: Callable[[], None]) -> float:
+def milliseconds(call: Callable[[], None]) -> float:
     """Milliseconds of a call on the current GPU."""
-    for _ in range(WARM):
+    for _ in range(WARMUP):
         call()
     times = [(_event(), _event()) for _ in range(TIMED)]
     for begin, end in times:

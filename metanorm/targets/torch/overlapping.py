@@ -37,7 +37,7 @@ def is_overlapping(op: Pool | Count) -> bool:
 
 
 class OverlappingPoolPrinter:
-    """Prints the calls of `metanorm.runtime.along` of one function."""
+    """Prints the calls of `metanorm.runtime.overlapping` of one function."""
 
     def __init__(self, context: Context) -> None:
         self.ctx = context

@@ -49,13 +49,13 @@ SIZES: list[tuple[str, Make, tuple[int, ...], bool, tuple[str, str]]] = [
 def chosen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The schedules of calls, in their order."""
     schedules: list[str] = []
-    choice = tiles.schedule
+    choice = tiles.choose_schedule
 
     def record(*arguments: Any) -> str:
         schedules.append(choice(*arguments))
         return schedules[-1]
 
-    monkeypatch.setattr(tiles, "schedule", record)
+    monkeypatch.setattr(tiles, "choose_schedule", record)
     return schedules
 
 

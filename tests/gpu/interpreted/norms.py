@@ -23,7 +23,7 @@ from metanorm.options import Options
 from metanorm.runtime import use
 from metanorm.runtime.dispatch import NotServed
 from metanorm.runtime.triton import tiles
-from metanorm.runtime.triton.tiles import Look
+from metanorm.runtime.triton.tiles import DataPass
 from metanorm.targets.live import module_from_files
 from metanorm.verify.cases import Setting, settings
 from metanorm.verify.compare import compare
@@ -95,10 +95,10 @@ def test_large_islands(name: str, schedule: str, monkeypatch: pytest.MonkeyPatch
     if "_walked(" not in kernels and (schedule == "walked" or "_islands(" not in kernels):
         pytest.skip("there is one way alone, or none")
 
-    def forced(looks: Mapping[str, Look], *_: object) -> str:
+    def forced(looks: Mapping[str, DataPass], *_: object) -> str:
         return schedule if schedule in looks else "sweeps"
 
-    monkeypatch.setattr(tiles, "schedule", forced)
+    monkeypatch.setattr(tiles, "choose_schedule", forced)
     for constant, value in SMALL.items():
         monkeypatch.setattr(tiles, constant, value)
     if not runs_on_kernels(program, module_from_files(files, module_name(root)), Setting("train")):

@@ -20,7 +20,7 @@ from metanorm.module_names import module_name
 from metanorm.options import Options
 from metanorm.runtime import use
 from metanorm.runtime.triton import tiles
-from metanorm.runtime.triton.tiles import Look
+from metanorm.runtime.triton.tiles import DataPass
 from metanorm.targets.live import module_from_files
 from metanorm.workspace import STDIN, load
 
@@ -195,10 +195,10 @@ def module_of_norm(body: str, hypers: Mapping[str, int], **lengths: int) -> Any:
 @pytest.mark.parametrize("schedule", ["islands", "walked", "sweeps"])
 @pytest.mark.parametrize("name", NORMS)
 def test_a_norm(name: str, schedule: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def forced(looks: Mapping[str, Look], *_: object) -> str:
+    def forced(looks: Mapping[str, DataPass], *_: object) -> str:
         return schedule if schedule in looks else "sweeps"
 
-    monkeypatch.setattr(tiles, "schedule", forced)
+    monkeypatch.setattr(tiles, "choose_schedule", forced)
     body, hypers, shape, others = NORMS[name]
     module, x = module_of_norm(body, hypers), torch.randn(shape, dtype=torch.float64) + 1
     expected = everything("torch", module, x, others, weighted)

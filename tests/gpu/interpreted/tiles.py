@@ -53,9 +53,9 @@ def test_tiles(
         for constant, value in SMALL.items():
             monkeypatch.setattr(tiles, constant, value)
         forced = lambda looks, *_: schedule if schedule in looks else "sweeps"  # noqa: E731
-        monkeypatch.setattr(tiles, "schedule", forced)
+        monkeypatch.setattr(tiles, "choose_schedule", forced)
     if lie == "strided":  # each phase of what is narrow in a launch of its own
-        monkeypatch.setattr(tiles, "TOGETHER", 0)
+        monkeypatch.setattr(tiles, "MAX_MERGED", 0)
     dtype = torch.float64 if schedule else torch.float32
     name, module = named
     norm = layer(name, module, dtype)

@@ -18,9 +18,9 @@ from triton.runtime.errors import OutOfResources, PTXASError
 
 from metanorm.runtime import use
 from metanorm.runtime.dispatch import KERNELS
-from metanorm.runtime.kernels import refusals
-from metanorm.runtime.kernels.refusals import CannotBuild, MissingKernels
-from metanorm.runtime.triton.prepared import Calls
+from metanorm.runtime.kernels import errors
+from metanorm.runtime.kernels.errors import CannotBuild, MissingKernels
+from metanorm.runtime.triton.prepared import LaunchSequence
 
 X = torch.randn(3, 4, 5, 3)
 
@@ -29,7 +29,7 @@ X = torch.randn(3, 4, 5, 3)
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
     """Calls take kernels by themselves, and nobody has been warned yet."""
     monkeypatch.setitem(KERNELS, "cpu", "triton")
-    monkeypatch.setattr(refusals, "_warned", False)
+    monkeypatch.setattr(errors, "_warned", False)
     with recording() as recorder:
         yield recorder
 
@@ -126,15 +126,15 @@ def test_only_the_layout_that_fails_is_left_to_torch(recorder: Recorder, module:
 def test_a_backward_kernel_that_fails(recorder: Recorder, module: nn.Module) -> None:
     """The forward kernels have run by then; torch differentiates what it computes itself."""
     expected = everything("torch", module, X, {}, weighted)
-    original = Calls._compiled
+    original = LaunchSequence._compiled
 
-    def fails_later(self: Calls, brought: Any) -> Any:
+    def fails_later(self: LaunchSequence, brought: Any) -> Any:
         if not self.made.momenta:
             raise CannotBuild("no such kernel", "none")
         return original(self, brought)
 
     with pytest.MonkeyPatch.context() as patch, pytest.warns(MissingKernels, match="no such"):
-        patch.setattr(Calls, "_compiled", fails_later)
+        patch.setattr(LaunchSequence, "_compiled", fails_later)
         results = everything("auto", module, X, {}, weighted)
     assert recorder.launches
     for name in ("gradient of x", "gradient of weight", "gradient of bias"):

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from triton import knobs
 
 from metanorm.runtime import use
-from metanorm.runtime.kernels.refusals import Unfit
+from metanorm.runtime.kernels.errors import Unsupported
 from metanorm.runtime.triton import driver, prepared
-from metanorm.runtime.triton.launches import Brought
-from metanorm.runtime.triton.prepared import Calls, Prepared
-from metanorm.runtime.triton.routes import TritonRoute, TritonRoutes
+from metanorm.runtime.triton.launches import CallInputs
+from metanorm.runtime.triton.plan_cache import TritonPlan, TritonPlanCache
+from metanorm.runtime.triton.prepared import LaunchSequence, PreparedLaunches
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -86,14 +86,14 @@ def test_direct_launches_bring_the_same(
         assert not any(isinstance(value, Tensor) for value in one.arguments.values())
     compared_calls = 0
 
-    def compared(self: Calls, brought: Brought) -> None:
+    def compared(self: LaunchSequence, brought: CallInputs) -> None:
         nonlocal compared_calls
-        addresses, _ = self.frame.addresses(brought)
-        assert addresses == [address_or_value(value) for value in self.frame.tensors(brought)]
+        addresses, _ = self.arguments.addresses(brought)
+        assert addresses == [address_or_value(value) for value in self.arguments.values(brought)]
         compared_calls += 1
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Calls, "_launched", compared)
+        patch.setattr(LaunchSequence, "_launch", compared)
         call()
     assert compared_calls == 2
 
@@ -123,7 +123,7 @@ def test_rows_in_order_and_not(recorder: Recorder) -> None:
 
 def test_a_triton_that_is_not_known(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its dispatcher serves all calls."""
-    monkeypatch.setattr(driver, "KNOWN", ((1, 0), (1, 9)))
+    monkeypatch.setattr(driver, "KNOWN_VERSIONS", ((1, 0), (1, 9)))
     module, x = batch_norm(), torch.randn(2, 4, 7)
     for _ in range(2):
         launches = launched(recorder, lambda: module(x))
@@ -153,8 +153,8 @@ def test_places_have_bits_enough_for_results(rows: int, bits: Any) -> None:
     function = module_of("layer_norm").layer_norm.__wrapped__
     names, file = tuple(signature(function).parameters), function.__globals__["__file__"]
     x = torch.zeros(1).expand(rows, 2**15)
-    route, *_ = TritonRoutes(function, names, file).of((x, None, None, [2**15], 1e-5))
-    made: Prepared = route.prepared  # type: ignore[assignment]
+    plan, *_ = TritonPlanCache(function, names, file).lookup((x, None, None, [2**15], 1e-5))
+    made: PreparedLaunches = plan.prepared  # type: ignore[assignment]
     assert all(bits in step.arguments for step in made.steps)
 
 
@@ -167,29 +167,29 @@ def test_kernels_run_where_their_tensors_are(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext(entered.append(device)))
     for number in (0, 1):
-        made = Prepared(torch.device("cuda", number), torch.float32, [], {}, [], None)
-        made.refusal = "what it would have run"
-        with pytest.raises(Unfit, match="would have run"):
-            TritonRoute.launch(None, made, (), (), (), None)  # type: ignore[arg-type]
+        made = PreparedLaunches(torch.device("cuda", number), torch.float32, [], {}, [], None)
+        made.unsupported = "what it would have run"
+        with pytest.raises(Unsupported, match="would have run"):
+            TritonPlan.launch(None, made, (), (), (), None)  # type: ignore[arg-type]
     assert entered == [torch.device("cuda", 1)]
 
 
 def test_constants_go_to_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """A matrix that the constructor was given by its name, and the rows of a single graph."""
-    seen: list[tuple[Prepared, Any]] = []
-    run = Prepared.run
+    seen: list[tuple[PreparedLaunches, Any]] = []
+    run = PreparedLaunches.run
 
-    def spy(self: Prepared, operands: Any, *rest: Any) -> None:
+    def spy(self: PreparedLaunches, operands: Any, *rest: Any) -> None:
         seen.append((self, operands))
         run(self, operands, *rest)
 
-    monkeypatch.setattr(Prepared, "run", spy)
+    monkeypatch.setattr(PreparedLaunches, "run", spy)
     module_of("meta_norm").MetaNorm(4, U="eye", V="blocks(2)")(torch.randn(3, 4, 5))
     module_of("graph_norm").GraphNorm(4)(torch.randn(12, 4))
     for made, operands in seen:
-        calls = Calls(replace(made, device=torch.device("meta")), operands)
-        constants = [t for t in calls.frame.constants.values() if t is not None]
-        assert constants and calls.lasting
+        calls = LaunchSequence(replace(made, device=torch.device("meta")), operands)
+        constants = [t for t in calls.arguments.constants.values() if t is not None]
+        assert constants and calls.has_constants
         assert all(tensor.device.type == "meta" for tensor in constants)
 
 
@@ -201,11 +201,11 @@ def capture(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Pretends from then on that a CUDA graph is captured."""
 
     def begin() -> None:
-        from metanorm.runtime.kernels import routes
+        from metanorm.runtime.kernels import plan_cache
         from metanorm.runtime.triton import groups
 
-        for module in (routes, groups, prepared):
-            monkeypatch.setattr(module, "capturing", lambda device: True)
+        for module in (plan_cache, groups, prepared):
+            monkeypatch.setattr(module, "is_capturing", lambda device: True)
 
     return begin
 

@@ -21,7 +21,7 @@ from metanorm.bench.workload import workloads
 from metanorm.ir.nodes import Program
 from metanorm.module_names import module_name
 from metanorm.runtime import ShapeError, use
-from metanorm.runtime.triton.kernels import there
+from metanorm.runtime.triton.kernels import has_kernel_file
 from metanorm.verify.cases import Example, Setting, make_example, settings
 from metanorm.verify.compare import call_module, make_module
 from metanorm.workspace import load_library
@@ -77,7 +77,7 @@ ROWS: list[tuple[str, Calls, int, bool]] = [
 def test_launches_of_a_norm(name: str, calls: Calls, architecture: int) -> None:
     root, program = NORMS[name]
     module = compiled(module_name(root))
-    if not there(module.__file__ or ""):  # whose calls may take all the memory that there is
+    if not has_kernel_file(module.__file__ or ""):  # calls may take all memory
         pytest.skip("plain torch alone: `metanorm explain` says why")
     served = 0
     with recording(architecture) as recorder, use("triton"):

@@ -30,7 +30,7 @@ from triton.compiler.compiler import max_shared_mem
 from metanorm.driver import compile_specs
 from metanorm.module_names import module_name
 from metanorm.options import Options
-from metanorm.runtime.triton import routes, tiles
+from metanorm.runtime.triton import plan_cache, tiles
 from metanorm.targets.live import module_from_files
 from metanorm.workspace import load_library
 
@@ -216,8 +216,8 @@ def recording(architecture: int = 90) -> Iterator[Recorder]:
     """Kernels for tensors of the CPU, launched on a GPU that is not there."""
     recorder = Recorder(architecture)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(routes, "device_type", lambda: "cpu")
-        patch.setattr(tiles, "processors", lambda device: PROCESSORS[architecture])
+        patch.setattr(plan_cache, "device_type", lambda: "cpu")
+        patch.setattr(tiles, "multiprocessors", lambda device: PROCESSORS[architecture])
         triton.runtime.driver.set_active(recorder)
         max_shared_mem.cache_clear()
         yield recorder

@@ -12,7 +12,7 @@ from recorder import Recorder, compiled, recording
 from torch import nn
 
 from metanorm import runtime
-from metanorm.runtime.kernels.refusals import CannotBuild
+from metanorm.runtime.kernels.errors import CannotBuild
 from metanorm.runtime.triton import tuning
 
 SHAPE = (64, 4, 512)  # of which no island fits a tile
@@ -42,8 +42,8 @@ def tried(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> list[Grids]:
         grids_of_candidates.append(grids(recorder, call))
         return 1.0 if len(grids_of_candidates) == 3 else 2.0
 
-    monkeypatch.setattr(tuning, "on_device", clock)
-    monkeypatch.setattr(tuning, "_asked", None)
+    monkeypatch.setattr(tuning, "milliseconds", clock)
+    monkeypatch.setattr(tuning, "_enabled", None)
     runtime.autotune()
     return grids_of_candidates
 
@@ -81,18 +81,18 @@ def test_running_statistics_are_updated_once(
 def test_nothing_is_tried_that_nobody_asked_for(
     recorder: Recorder, module: nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuning, "on_device", None)
+    monkeypatch.setattr(tuning, "milliseconds", None)
     once, again = (grids(recorder, lambda: module(torch.randn(SHAPE))) for _ in range(2))
     assert once == again
 
 
 def test_the_environment_asks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning, "_asked", None)
-    assert not tuning.asked()
+    monkeypatch.setattr(tuning, "_enabled", None)
+    assert not tuning.is_enabled()
     monkeypatch.setenv("METANORM_AUTOTUNE", "1")
-    assert tuning.asked()
+    assert tuning.is_enabled()
     runtime.autotune(False)
-    assert not tuning.asked()
+    assert not tuning.is_enabled()
 
 
 def test_what_cannot_be_compiled_does_not_win() -> None:

@@ -99,11 +99,11 @@ def test_an_index_that_changes_is_looked_at_again() -> None:
     module = layer("graph_norm", module_of("graph_norm"), torch.float32)
     batch = torch.arange(12) // 4
     module(x, batch)
-    assert groups.extent(batch) == (0, 2)
+    assert groups.label_range(batch) == (0, 2)
     batch[11] = 5
     with pytest.raises(AssertionError, match="waits"), Refusing():
         module(x, batch)
-    assert groups.extent(batch) == (0, 5)
+    assert groups.label_range(batch) == (0, 5)
     starts, order = groups.rows_of_groups(batch, 6)
     assert starts.tolist() == [0, 4, 8, 11, 11, 11, 12] and order is None
     batch[0] = -1
@@ -119,7 +119,7 @@ def test_an_index_that_counts_no_changes() -> None:
         for _ in range(2):
             module(x, batch)
         batch[11] = 5
-        assert groups.extent(batch) == (0, 5)
+        assert groups.label_range(batch) == (0, 5)
 
 
 def test_what_was_found_of_an_index_goes_with_it() -> None:

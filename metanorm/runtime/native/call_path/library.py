@@ -1,4 +1,4 @@
-"""The call path in C as a library."""
+"""The library of the call path in C, and what it calls in Python."""
 
 from __future__ import annotations
 
@@ -12,23 +12,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metanorm.runtime.demands import Demand
+from metanorm.runtime.backends import BackendChoice
 from metanorm.runtime.identity import RUNTIME
-from metanorm.runtime.kernels.gradient import gradients_of, serves
-from metanorm.runtime.kernels.refusals import CannotBuild, Unfit
-from metanorm.runtime.kernels.route import Operands, Route
-from metanorm.runtime.kernels.routes import Routes
+from metanorm.runtime.kernels.autograd import gradients_of, runs_on_kernel
+from metanorm.runtime.kernels.call_plan import CallPlan, Operands
+from metanorm.runtime.kernels.errors import CannotBuild, Unsupported
+from metanorm.runtime.kernels.plan_cache import PlanCache
 from metanorm.runtime.native.build import build
-from metanorm.runtime.native.call_path.plans import BACKWARD, FORWARD, Forward, backward_plan
-from metanorm.runtime.native.call_path.records import route_of
+from metanorm.runtime.native.call_path.plans import (
+    BACKWARD_WORDS,
+    FORWARD_WORDS,
+    EncodedPlan,
+    encode_backward,
+)
+from metanorm.runtime.native.call_path.records import plan_from_record
 from metanorm.runtime.native.call_path.symbols import Torch, Unverified, verified
-from metanorm.runtime.native.calls import FAILURES, Prepared
+from metanorm.runtime.native.calls import FAILURES, PreparedKernel
 from metanorm.runtime.native.compiler import HEADERS
 
 SOURCE = HEADERS / "call_path" / "call_path.c"
 
 OBJECT, ADDRESS, NUMBER = ctypes.py_object, ctypes.c_void_p, ctypes.c_int
-# The functions of the library: what they return, and take.
+# The functions of the library: the type of the result, then those of the parameters.
 FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "begin": (NUMBER, ctypes.POINTER(Torch), OBJECT, OBJECT, OBJECT, OBJECT),
     "forked": (None,),
@@ -42,26 +47,28 @@ FUNCTIONS: dict[str, tuple[Any, ...]] = {
 }
 
 
-class NotServed(Exception):
-    """Raised by C through `Function.apply`: the call goes through Python instead."""
+class RunInPython(Exception):
+    """C raises it through `Function.apply`: the call runs in Python instead."""
 
 
 @dataclass(frozen=True)
-class Planned:
-    """What the Python side of a plan knows: a route of calls that look like it."""
+class PlanContext:
+    """What Python keeps of a plan that C has."""
 
-    routes: Routes
-    route: Route
-    key: tuple[Any, ...]  # by which plans are the same
-    prepared: list[Prepared] = field(default_factory=list)  # to whose numbers plans point
+    plans: PlanCache
+    plan: CallPlan
+    key: tuple[Any, ...]  # equal for plans that serve the same calls
+    prepared: list[PreparedKernel] = field(default_factory=list)  # C points to their constants
 
 
-class Library:
+class CallPathLibrary:
     """The call path in C. Raises `CannotBuild` and `Unverified`."""
 
-    def __init__(self, demand: ContextVar[Demand], allowing: tuple[Demand, Demand]) -> None:
-        torch_ = verified(demand, allowing)
-        self._alive = (demand, allowing)  # C has their addresses
+    def __init__(
+        self, backend: ContextVar[BackendChoice], allowing: tuple[BackendChoice, BackendChoice]
+    ) -> None:
+        torch_ = verified(backend, allowing)
+        self._alive = (backend, allowing)  # C has their addresses
         # The library has state: another runtime in this process loads a file of its own.
         source = f"/* for {RUNTIME} */\n{SOURCE.read_text(encoding='utf-8')}"
         library = ctypes.PyDLL(str(build(source)))
@@ -70,90 +77,92 @@ class Library:
             function = self._functions[name] = getattr(library, f"metanorm_{name}")
             function.restype, function.argtypes = result, arguments
         sizes = (ctypes.c_int64 * 3).in_dll(library, "metanorm_sizes")
-        if tuple(sizes) != (ctypes.sizeof(Torch), 8 * FORWARD, 8 * BACKWARD):
+        if tuple(sizes) != (ctypes.sizeof(Torch), 8 * FORWARD_WORDS, 8 * BACKWARD_WORDS):
             raise Unverified("the call path in C was built for other structures")
-        begun = self._functions["begin"](
-            ctypes.byref(torch_), self._learn_backward, _serve_backward, _raise_failure, NotServed
-        )
-        if not begun:
+        started = self._functions["begin"](
+            ctypes.byref(torch_), self._learn_backward, _backward_in_python, _raise_failure,
+            RunInPython,
+        )  # fmt: skip
+        if not started:
             raise Unverified("the types of the call path cannot be made")
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._functions["forked"])
 
     def norm(self, slow: Any) -> Any:
-        """A norm without plans, all of whose calls go to `slow`."""
+        """A norm without plans: all of its calls go to the function `slow`."""
         return self._functions["norm"](slow)
 
     def function(self, norm: Any) -> Any:
-        """What is called instead of the function of a norm."""
+        """The builtin function that replaces the function of a norm."""
         return self._functions["function"](norm)
 
-    def add(self, norm: Any, made: Forward, planned: Planned) -> Planned | None:
-        """Give a norm a plan, and return that which was forgotten for it."""
-        plan = self._functions["plan"](made.words, planned, planned.route.results)
-        forward, backward = (self._functions[name](plan) for name in ("forward", "backward"))
-        name = _node_name(planned.route.function.__name__)
+    def add(self, norm: Any, encoded: EncodedPlan, context: PlanContext) -> PlanContext | None:
+        """Add a plan to a norm; returns the context of the plan that was evicted for it."""
+        c_plan = self._functions["plan"](encoded.words, context, context.plan.output_class)
+        forward, backward = (self._functions[name](c_plan) for name in ("forward", "backward"))
+        name = _node_name(context.plan.function.__name__)
         base: Any = torch.autograd.Function
-        methods = {"forward": forward, "backward": staticmethod(_backward_of(planned))}
+        methods = {"forward": forward, "backward": staticmethod(_python_backward(context))}
         function: Any = type(base)(name, (base,), methods)
         node: Any = getattr(function, "_backward_cls", None)
-        if isinstance(node, type):  # of a node, whose method only asks which function to call
+        if isinstance(node, type):  # the method of a node would only look up which function to call
             node.apply = _as_method(backward)  # type: ignore[attr-defined]
-        # `Function.apply` itself would look for transforms of `torch.func` once more.
+        # `Function.apply` would ask again for transforms of `torch.func`, as C has done.
         apply = super(base, function).apply  # type: ignore[misc]
-        forgotten: Planned | None = self._functions["add"](norm, plan, apply)
-        return forgotten
+        evicted: PlanContext | None = self._functions["add"](norm, c_plan, apply)
+        return evicted
 
     def _learn_backward(
-        self, plan: Any, planned: Planned, saved: Operands, needed: Sequence[bool], record: bytes,
-        *gradients: Tensor,
+        self, c_plan: Any, context: PlanContext, saved_tensors: Operands, needed: Sequence[bool],
+        record: bytes, *gradients: Tensor,
     ) -> bool:  # fmt: skip
-        """Add a plan for backward calls like this one; whether there is a new one."""
-        route = route_of(record, planned.route)
-        *operands, kept = saved
-        route.demand_saved(operands, kept, gradients[0].device)
+        """Add a plan for backward calls with this signature; whether it was added."""
+        plan = plan_from_record(record, context.plan)
+        *operands, saved = saved_tensors
+        plan.demand_unchanged(operands, saved, gradients[0].device)
         try:
-            if not serves(route, gradients):
+            if not runs_on_kernel(plan, gradients):
                 return False
-            prepared, read = route.backward_call(operands, gradients, needed)
-        except (Unfit, CannotBuild):
+            prepared, gradients_read = plan.backward_call(operands, gradients, needed)
+        except (Unsupported, CannotBuild):
             return False
-        words = backward_plan(planned.routes, route, prepared, operands, read, needed)
-        if words is None or not self._functions["add_backward"](plan, words):
+        words = encode_backward(context.plans, plan, prepared, operands, gradients_read, needed)
+        if words is None or not self._functions["add_backward"](c_plan, words):
             return False
-        planned.prepared.append(prepared)
+        context.prepared.append(prepared)
         return True
 
 
-def _serve_backward(
-    planned: Planned, saved: Operands, needed: Sequence[bool], record: bytes, *gradients: Tensor
-) -> tuple[Tensor | None, ...]:
-    """The gradients of a call that no plan serves."""
-    route = route_of(record, planned.route)
-    found = gradients_of(route, saved, needed, gradients)
-    planned.route.failed = route.failed
-    return tuple(found)
+def _backward_in_python(
+    context: PlanContext, saved_tensors: Operands, needed: Sequence[bool], record: bytes,
+    *gradients: Tensor,
+) -> tuple[Tensor | None, ...]:  # fmt: skip
+    """The gradients of a call for which C has no backward plan."""
+    plan = plan_from_record(record, context.plan)
+    operand_gradients = gradients_of(plan, saved_tensors, needed, gradients)
+    context.plan.backward_failed = plan.backward_failed
+    return tuple(operand_gradients)
 
 
-def _backward_of(planned: Planned) -> Callable[..., tuple[Tensor | None, ...]]:
-    """The backward pass in Python. Compiled autograd follows it; otherwise that in C is called."""
+def _python_backward(context: PlanContext) -> Callable[..., tuple[Tensor | None, ...]]:
+    """The backward method that compiled autograd traces; otherwise that in C is called."""
 
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        saved, needed = ctx.saved_tensors, ctx.needs_input_grad
-        return _serve_backward(planned, saved, needed, ctx.call_record, *gradients)
+        saved_tensors, needed = ctx.saved_tensors, ctx.needs_input_grad
+        return _backward_in_python(context, saved_tensors, needed, ctx.call_record, *gradients)
 
     return backward
 
 
 def _as_method(function: Any) -> Any:
-    """The builtin function as a method of a class, which it is not by itself."""
+    """A builtin function as a method: a class attribute alone would not bind its instance."""
     new = ctypes.pythonapi.PyInstanceMethod_New
     new.restype, new.argtypes = OBJECT, (OBJECT,)
     return new(function)
 
 
-def _raise_failure(outcome: int) -> None:
-    raise FAILURES[outcome]
+def _raise_failure(status: int) -> None:
+    raise FAILURES[status]
 
 
 def _node_name(function: str) -> str:

@@ -1,8 +1,8 @@
-"""Which path calls take to kernels in C: through C as well, or through Python.
+"""Chooses the path of calls to kernels in C: through C as well, or through Python.
 
-Both compute the same. The path through Python serves every call. That through C is tried first,
-where it can be built and what it relies on is as it is known; it takes a call for which it has a
-plan, which the path through Python has left.
+Both compute the same. The path through Python runs every call, and leaves a plan for the path
+through C. That one runs calls for which it has a plan. It is used if it can be built, and if torch
+and Python are as it expects.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from metanorm.runtime.demands import Demand
-from metanorm.runtime.kernels.refusals import CannotBuild
-from metanorm.runtime.kernels.route import Route
-from metanorm.runtime.kernels.routes import Routes
-from metanorm.runtime.native.call_path.library import Library, Planned
-from metanorm.runtime.native.call_path.plans import forward_plan
+from metanorm.runtime.backends import BackendChoice
+from metanorm.runtime.kernels.call_plan import CallPlan
+from metanorm.runtime.kernels.errors import CannotBuild
+from metanorm.runtime.kernels.plan_cache import PlanCache
+from metanorm.runtime.native.call_path.library import CallPathLibrary, PlanContext
+from metanorm.runtime.native.call_path.plans import encode_forward
 from metanorm.runtime.native.call_path.symbols import Unverified
 
 VARIABLE = "METANORM_CALL_PATH"
@@ -27,65 +27,67 @@ PATHS = ("auto", "python")
 
 @dataclass(frozen=True)
 class CallPath:
-    """The path of calls, `"c"` or `"python"`, and the reason where it is not the first."""
+    """The path of calls, and for `"python"` the reason."""
 
     name: Literal["c", "python"]
     reason: str = ""
 
 
 class CallPaths:
-    """Finds out once in a process which path calls take."""
+    """Chooses the path of calls, once in a process."""
 
-    def __init__(self, demand: ContextVar[Demand], allowing: tuple[Demand, Demand]) -> None:
-        self._demand = demand
+    def __init__(
+        self, backend: ContextVar[BackendChoice], allowing: tuple[BackendChoice, BackendChoice]
+    ) -> None:
+        self._backend = backend
         self._allowing = allowing
-        self._library: Library | None = None
-        self._found: CallPath | None = None
+        self._library: CallPathLibrary | None = None
+        self._path: CallPath | None = None
 
     def path(self) -> CallPath:
         """The path that calls take in this process."""
-        if self._found is None:
+        if self._path is None:
             try:
                 self._library = self._load()
-                self._found = CallPath("c")
+                self._path = CallPath("c")
             except (CannotBuild, Unverified) as reason:
-                self._found = CallPath("python", str(reason))
-        return self._found
+                self._path = CallPath("python", str(reason))
+        return self._path
 
-    def _load(self) -> Library:
-        asked = os.environ.get(VARIABLE) or "auto"
-        if asked == "python":
+    def _load(self) -> CallPathLibrary:
+        setting = os.environ.get(VARIABLE) or "auto"
+        if setting == "python":
             raise Unverified(f"{VARIABLE} says so")
-        if asked != "auto":
-            raise Unverified(f"{VARIABLE} is {asked!r}, which is none of {', '.join(PATHS)}")
-        return Library(self._demand, self._allowing)
+        if setting != "auto":
+            raise Unverified(f"{VARIABLE} is {setting!r}, which is none of {', '.join(PATHS)}")
+        return CallPathLibrary(self._backend, self._allowing)
 
-    def entry(self, slow: Callable[..., Any]) -> Entry | None:
-        """The function of a norm on the path through C, where that is in use."""
+    def entry(self, slow: Callable[..., Any]) -> EntryPoint | None:
+        """The entry point of a norm on the path through C; `None` if that is not in use."""
         self.path()
-        return None if self._library is None else Entry(self._library, slow)
+        return None if self._library is None else EntryPoint(self._library, slow)
 
 
-class Entry:
-    """The function of a norm on the path through C, and the plans that it has."""
+class EntryPoint:
+    """The function of a norm on the path through C, and the keys of its plans."""
 
-    def __init__(self, library: Library, slow: Callable[..., Any]) -> None:
+    def __init__(self, library: CallPathLibrary, slow: Callable[..., Any]) -> None:
         self._library = library
         self._norm = library.norm(slow)
         self.function: Callable[..., Any] = library.function(self._norm)
-        self._added: set[tuple[Any, ...]] = set()
+        self._plan_keys: set[tuple[Any, ...]] = set()
 
-    def learn(self, routes: Routes, route: Route, args: Sequence[Any]) -> bool:
-        """Add a plan for calls like this one, if C can serve such; whether there is a new one."""
-        if route.planned:
+    def learn(self, plans: PlanCache, plan: CallPlan, args: Sequence[Any]) -> bool:
+        """Offer a plan to the path through C; whether it was added."""
+        if plan.offered_to_c:
             return False
-        plan = forward_plan(routes, route, args)
-        route.planned = True  # no sooner: an interrupt may come in between
-        if plan is None or plan.key in self._added:
+        encoded = encode_forward(plans, plan, args)
+        plan.offered_to_c = True  # no sooner: an interrupt may come in between
+        if encoded is None or encoded.key in self._plan_keys:
             return False
-        forgotten = self._library.add(self._norm, plan, Planned(routes, route, plan.key))
-        self._added.add(plan.key)
-        if forgotten is not None:  # it comes again with the next call like that
-            self._added.discard(forgotten.key)
-            forgotten.route.planned = False
+        evicted = self._library.add(self._norm, encoded, PlanContext(plans, plan, encoded.key))
+        self._plan_keys.add(encoded.key)
+        if evicted is not None:  # the next call with its signature offers it again
+            self._plan_keys.discard(evicted.key)
+            evicted.plan.offered_to_c = False
         return True

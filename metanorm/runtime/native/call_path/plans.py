@@ -1,9 +1,9 @@
-"""Plans of calls, for C: what a route found out about one call, for all that look like it.
+"""Encodes call plans for the call path in C.
 
-A plan reads lengths and strides in the tensors of each call, so that one serves batches of all
-sizes. What was decided by the lengths of the first call is guarded: a plan does not serve calls for
-which it would have been decided otherwise. Where that cannot be said so, lengths and strides have
-to be those of the first call.
+An encoded plan reads lengths and strides in the tensors of each call, so that one plan serves all
+batch sizes. Guards protect what was decided by the lengths of the first call: a plan does not serve
+a call for which the decision would differ. Where no guard can express that, the plan is pinned to
+the lengths and strides of the first call.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from metanorm.runtime.kernels.reading import MANY, Span
-from metanorm.runtime.kernels.route import Operands, Route
-from metanorm.runtime.kernels.routes import Routes
-from metanorm.runtime.native.call_path import layouts
-from metanorm.runtime.native.call_path.layouts import (
+from metanorm.runtime.kernels.binding import MANY, Span
+from metanorm.runtime.kernels.call_plan import CallPlan, Operands
+from metanorm.runtime.kernels.plan_cache import PlanCache
+from metanorm.runtime.native.call_path import encoding
+from metanorm.runtime.native.call_path.encoding import (
     AT_MOST,
     DIVISIBLE,
     DTYPES,
@@ -30,161 +30,168 @@ from metanorm.runtime.native.call_path.layouts import (
     FEW,
     Layout,
     TooLarge,
-    bits,
-    guard,
+    bit_set,
+    guard_words,
     layout_of,
     table,
 )
 from metanorm.runtime.native.call_path.symbols import dispatch_keys
-from metanorm.runtime.native.calls import Prepared, kernel_name
+from metanorm.runtime.native.calls import PreparedKernel, kernel_name
 from metanorm.runtime.native.machine import last_level_cache
 
 OPERAND, INDEX, CONSTANT, NUMBER_OF_GROUPS, MOMENTUM = range(5)  # kinds of arguments
-FILLS = {"size": 0, "stride": 1, "count": 2}
+FILL_KINDS = {"size": 0, "stride": 1, "count": 2}
 FILL_MOMENTUM, FILL_POINTER, FILL_SAVED = 3, 4, 5
 
-# How many words the structures of these names have.
-KERNEL = (
-    *(5, 1 + layouts.MAX_WORDS, 1 + 5 * layouts.MAX_FILLS),
-    *(1 + layouts.GUARD * layouts.MAX_GUARDS, 1 + layouts.RESULT * layouts.MAX_TENSORS),
+# The numbers of words of the structures in `plan.h`.
+KERNEL_WORDS = (
+    *(5, 1 + encoding.MAX_WORDS, 1 + 5 * encoding.MAX_FILLS),
+    1 + encoding.GUARD_WORDS * encoding.MAX_GUARDS,
+    1 + encoding.RESULT_WORDS * encoding.MAX_TENSORS,
 )
-TENSORS = 1 + Layout.WIDTH * layouts.MAX_TENSORS
-ARGUMENT = 5
-FORWARD = 1 + ARGUMENT * layouts.MAX_ARGUMENTS + TENSORS + 3 + sum(KERNEL)
-BACKWARD = 1 + TENSORS + sum(KERNEL)
+TENSOR_WORDS = 1 + Layout.WIDTH * encoding.MAX_TENSORS
+ARGUMENT_WORDS = 5
+FORWARD_WORDS = 1 + ARGUMENT_WORDS * encoding.MAX_ARGUMENTS + TENSOR_WORDS + 3 + sum(KERNEL_WORDS)
+BACKWARD_WORDS = 1 + TENSOR_WORDS + sum(KERNEL_WORDS)
 
-_names: dict[str, ctypes.c_char_p] = {}  # which C points to
+_kernel_names: dict[str, ctypes.c_char_p] = {}  # C points to them
 
 
 @dataclass(frozen=True)
-class Forward:
-    """A plan as C takes it, and the constants that it points to, which must live until then."""
+class EncodedPlan:
+    """A forward plan as words, and the constants whose addresses are among them."""
 
     words: bytes
     constants: tuple[Any, ...]
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What two plans that serve the same calls have in common."""
+        """A key that is equal for plans that serve the same calls."""
         words = self.words
         for constant in self.constants:
             words = words.replace(struct.pack("=q", id(constant)), b"constant")
         return words, tuple(map(repr, self.constants))
 
 
-def forward_plan(routes: Routes, route: Route, args: Sequence[Any]) -> Forward | None:
-    """The plan of calls like this one, or `None` where C cannot serve such."""
+def encode_forward(plans: PlanCache, plan: CallPlan, args: Sequence[Any]) -> EncodedPlan | None:
+    """The encoded plan of calls with the signature of `args`; `None` if C cannot run them."""
     operands: list[Tensor] = [
-        a for a, m in zip(args, routes.momentum_arguments) if isinstance(a, Tensor) and not m
+        value
+        for value, is_momentum in zip(args, plans.momentum_arguments)
+        if isinstance(value, Tensor) and not is_momentum
     ]
-    if route.edges:  # whose ends no guard looks at
+    if plan.edge_lists:  # no guard reads the ends of edges
         return None
-    if route.scattered or any(operands[number].is_inference() for number in route.changed):
+    if plan.noncontiguous or any(operands[number].is_inference() for number in plan.mutated):
         return None
-    prepared = cast(Prepared, route.prepared)
-    pinned = _is_pinned(route, prepared)
-    rows = []
-    for number, (name, tensor) in enumerate(zip(route.operands, operands)):
-        lies = layout_of(
+    prepared = cast(PreparedKernel, plan.prepared)
+    pinned = _is_pinned(plan, prepared)
+    layouts = []
+    for number, (name, tensor) in enumerate(zip(plan.operand_names, operands)):
+        layout = layout_of(
             tensor.shape, tensor.stride(), first=number == 0,
-            narrow=number > 0 and name not in routes.wide, like=False, pinned=pinned,
+            narrow=number > 0 and name not in plans.wide, like=False, pinned=pinned,
         )  # fmt: skip
-        looks = _looks(tensor) | {"requires_grad": int(tensor.requires_grad)}
-        rows.append(replace(lies, **looks))
+        fields = _dispatch_fields(tensor) | {"requires_grad": int(tensor.requires_grad)}
+        layouts.append(replace(layout, **fields))
     constants: list[Any] = []
     try:
+        arguments = _argument_rows(plans, prepared, args, constants)
         words = [
-            *table(_arguments(routes, prepared, args, constants), layouts.MAX_ARGUMENTS, ARGUMENT),
-            *table([row.words() for row in rows], layouts.MAX_TENSORS, Layout.WIDTH),
-            *map(bits, (route.changed, route.copied, route.unread)),
-            *_kernel(route, prepared, rows, backward=False),
+            *table(arguments, encoding.MAX_ARGUMENTS, ARGUMENT_WORDS),
+            *table([layout.words() for layout in layouts], encoding.MAX_TENSORS, Layout.WIDTH),
+            *map(bit_set, (plan.mutated, plan.cloned, plan.unsaved)),
+            *_kernel_words(plan, prepared, layouts, backward=False),
         ]
     except (TooLarge, KeyError):
         return None
-    return Forward(struct.pack(f"={FORWARD}q", *words), tuple(constants))
+    return EncodedPlan(struct.pack(f"={FORWARD_WORDS}q", *words), tuple(constants))
 
 
-def backward_plan(
-    routes: Routes, route: Route, prepared: Prepared, operands: Operands,
+def encode_backward(
+    plans: PlanCache, plan: CallPlan, prepared: PreparedKernel, operands: Operands,
     gradients: Sequence[Tensor], needed: Sequence[bool],
 ) -> bytes | None:  # fmt: skip
-    """The plan of backward calls like this one, or `None`."""
-    pinned = _is_pinned(route, prepared)
-    like = {place.operand for place in prepared.results}
-    rows = []
-    for number, (name, tensor) in enumerate(zip(route.operands, operands)):
-        sizes, _, strides = route.likes[number]
+    """The encoded plan of backward calls with these layouts; `None` if C cannot run them."""
+    pinned = _is_pinned(plan, prepared)
+    result_operands = {slot.operand for slot in prepared.results}
+    layouts = []
+    for number, (name, tensor) in enumerate(zip(plan.operand_names, operands)):
+        sizes, _, strides = plan.operand_specs[number]
         if tensor is not None:
             sizes, strides = tensor.shape, tensor.stride()
-        lies = layout_of(
-            sizes, strides, first=number == 0, narrow=number > 0 and name not in routes.wide,
-            like=number in like, pinned=pinned,
+        layout = layout_of(
+            sizes, strides, first=number == 0, narrow=number > 0 and name not in plans.wide,
+            like=number in result_operands, pinned=pinned,
         )  # fmt: skip
-        rows.append(replace(lies, **_looks(tensor)))
-    for gradient, place in zip(gradients, route.prepared.results):
-        lies = layout_of(
-            gradient.shape, gradient.stride(), first=False, narrow=not place.wide, like=False,
+        layouts.append(replace(layout, **_dispatch_fields(tensor)))
+    for gradient, slot in zip(gradients, plan.prepared.results):
+        layout = layout_of(
+            gradient.shape, gradient.stride(), first=False, narrow=not slot.wide, like=False,
             pinned=pinned,
         )  # fmt: skip
-        rows.append(replace(lies, **_looks(gradient)))
+        layouts.append(replace(layout, **_dispatch_fields(gradient)))
     try:
         words = [
-            bits(number for number, need in enumerate(needed) if need),
-            *table([row.words() for row in rows], layouts.MAX_TENSORS, Layout.WIDTH),
-            *_kernel(route, prepared, rows, backward=True),
+            bit_set(number for number, need in enumerate(needed) if need),
+            *table([layout.words() for layout in layouts], encoding.MAX_TENSORS, Layout.WIDTH),
+            *_kernel_words(plan, prepared, layouts, backward=True),
         ]
     except (TooLarge, KeyError):
         return None
-    return struct.pack(f"={BACKWARD}q", *words)
+    return struct.pack(f"={BACKWARD_WORDS}q", *words)
 
 
-def _is_pinned(route: Route, prepared: Prepared) -> bool:
-    """Whether something was decided by lengths in a way that guards cannot express.
+def _is_pinned(plan: CallPlan, prepared: PreparedKernel) -> bool:
+    """Whether lengths decided something that guards cannot express.
 
-    That is a matrix that was made for them, a number of parts that is itself a length, or results
-    that do not fit into the caches.
+    That is a matrix that was made for a length, a number of parts that is itself a length, or
+    results that do not fit into the caches.
     """
-    parts = [by for factors in route.table.divisible.values() for by in factors]
+    parts = [factor for factors in plan.table.divisible.values() for factor in factors]
     return (
-        bool(route.table.matrices)
-        or prepared.large
-        or any(isinstance(by, str) and by in prepared.spans for by in parts)
+        bool(plan.table.matrices)
+        or prepared.exceeds_cache
+        or any(isinstance(factor, str) and factor in prepared.spans for factor in parts)
     )
 
 
-def _looks(tensor: Tensor | None) -> dict[str, Any]:
-    """What a `Layout` has of a tensor beside how it lies."""
+def _dispatch_fields(tensor: Tensor | None) -> dict[str, Any]:
+    """The fields of a `Layout` that sizes and strides do not decide."""
     return {} if tensor is None else {"keys": dispatch_keys(tensor), "dtype": tensor.dtype}
 
 
-def _arguments(
-    routes: Routes, prepared: Prepared, args: Sequence[Any], constants: list[Any]
+def _argument_rows(
+    plans: PlanCache, prepared: PreparedKernel, args: Sequence[Any], constants: list[Any]
 ) -> list[list[int]]:
-    """An `Argument` for each of these. Raises `TooLarge` for what a plan cannot hold."""
-    given = dict(zip(routes.names, args))
-    counted = [name for name in routes.indices if given[name] is not None]
-    sizes = {f"{name}_size" for name in counted}.intersection(given)
+    """An encoded `Argument` for each argument; adds to `constants`. Raises `TooLarge`."""
+    values = dict(zip(plans.names, args))
+    indices = [name for name in plans.indices if values[name] is not None]
+    size_names = {f"{name}_size" for name in indices}.intersection(values)
     rows = []
-    for (name, value), is_momentum in zip(given.items(), routes.momentum_arguments):
+    for (name, value), is_momentum in zip(values.items(), plans.momentum_arguments):
         if is_momentum:
             rows.append([MOMENTUM, 0, 0, -1, 0])
-        elif name in counted:
-            size = f"{name}_size"
-            place = routes.names.index(size) if size in sizes else -1
-            rows.append([INDEX, 0, place, *_rows_of_table(routes.table.tables.get(name), prepared)])
+        elif name in indices:
+            size_name = f"{name}_size"
+            size_position = plans.names.index(size_name) if size_name in size_names else -1
+            table_length = _table_length_source(plans.table.tables.get(name), prepared)
+            rows.append([INDEX, 0, size_position, *table_length])
         elif isinstance(value, Tensor):
             rows.append([OPERAND, 0, 0, -1, 0])
-        elif name in sizes:
+        elif name in size_names:
             rows.append([NUMBER_OF_GROUPS, 0, 0, -1, 0])
         else:
-            constants.append(_constant(value))
+            constants.append(_comparable(value))
             rows.append([CONSTANT, id(constants[-1]), 0, -1, 0])
     return rows
 
 
-def _rows_of_table(dim: str | None, prepared: Prepared) -> tuple[int, int]:
-    """The operand, and the dimension of it, that tells how many rows an index can choose; -1
-    where it chooses none. Raises `TooLarge` where no operand tells."""
+def _table_length_source(dim: str | None, prepared: PreparedKernel) -> tuple[int, int]:
+    """The operand and its dimension that is as long as a table; -1 for no table.
+
+    Raises `TooLarge` if no operand has it.
+    """
     if dim is None:
         return -1, 0
     spans = prepared.spans.get(dim)
@@ -193,37 +200,37 @@ def _rows_of_table(dim: str | None, prepared: Prepared) -> tuple[int, int]:
     return spans[0].tensor, spans[0].first
 
 
-def _constant(value: Any) -> Any:
-    """The value, of a type that can be compared in C; of a list, as it is now."""
+def _comparable(value: Any) -> Any:
+    """A copy of a value whose type C can compare. Raises `TooLarge` for any other."""
     if isinstance(value, (list, tuple)):
-        return type(value)(map(_constant, value))
+        return type(value)(map(_comparable, value))
     if value is None or type(value) in (bool, int, float, str):
         return value
     raise TooLarge
 
 
-def _kernel(
-    route: Route, prepared: Prepared, rows: Sequence[Layout], *, backward: bool
+def _kernel_words(
+    plan: CallPlan, prepared: PreparedKernel, layouts: Sequence[Layout], *, backward: bool
 ) -> list[int]:
-    """A `Kernel`; `rows` are the layouts of its tensors."""
-    name = kernel_name(route.function.__name__, backward=backward)
-    raw = prepared.pack(*prepared.template)
-    words = struct.unpack(f"={len(raw) // 8}q", raw)
-    name_of_kernel = _names.setdefault(name, ctypes.c_char_p(name.encode()))
-    saves = prepared.kept_at and hasattr(prepared.library, "kept")
-    if len(rows) + len(prepared.results) > layouts.MAX_TENSORS:
+    """An encoded `Kernel`; `layouts` are those of its tensors."""
+    name = kernel_name(plan.function.__name__, backward=backward)
+    packed = prepared.pack(*prepared.template)
+    words = struct.unpack(f"={len(packed) // 8}q", packed)
+    c_name = _kernel_names.setdefault(name, ctypes.c_char_p(name.encode()))
+    saves = prepared.saved_offset and hasattr(prepared.library, "kept")
+    if len(layouts) + len(prepared.results) > encoding.MAX_TENSORS:
         raise TooLarge
     return [
         _address(prepared.function),
         _address(prepared.library.kept) if saves else 0,
-        ctypes.cast(name_of_kernel, ctypes.c_void_p).value or 0,
+        ctypes.cast(c_name, ctypes.c_void_p).value or 0,
         DTYPES[prepared.real], prepared.real.itemsize,
-        len(words), *layouts.padded(words, layouts.MAX_WORDS),
-        *table(_fills(prepared, len(rows)), layouts.MAX_FILLS, 5),
-        *table(_guards(route, prepared, rows), layouts.MAX_GUARDS, layouts.GUARD),
+        len(words), *encoding.padded(words, encoding.MAX_WORDS),
+        *table(_fill_rows(prepared, len(layouts)), encoding.MAX_FILLS, 5),
+        *table(_guard_rows(plan, prepared, layouts), encoding.MAX_GUARDS, encoding.GUARD_WORDS),
         *table(
-            [layouts.result(place, rows[place.operand]) for place in prepared.results],
-            layouts.MAX_TENSORS, layouts.RESULT,
+            [encoding.result_words(slot, layouts[slot.operand]) for slot in prepared.results],
+            encoding.MAX_TENSORS, encoding.RESULT_WORDS,
         ),
     ]  # fmt: skip
 
@@ -232,40 +239,51 @@ def _address(function: Any) -> int:
     return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
-def _fills(prepared: Prepared, tensors: int) -> list[list[int]]:
-    """A `Fill` for each word that is another one in another call."""
-    rows = [[m.at, FILLS[m.kind], *layouts.words_of(m.span)] for m in prepared.measures]
-    rows += [[at, FILL_POINTER, number, 0, 0] for at, number in prepared.pointers]
-    rows += [[p.at, FILL_POINTER, tensors + n, 0, 0] for n, p in enumerate(prepared.results)]
-    rows += [[at, FILL_MOMENTUM, number, 0, 0] for number, at in enumerate(prepared.momenta)]
-    if prepared.kept_at:
-        rows.append([prepared.kept_at, FILL_SAVED, 0, 0, 0])
+def _fill_rows(prepared: PreparedKernel, n_tensors: int) -> list[list[int]]:
+    """An encoded `Fill` for each word that differs from call to call."""
+    rows = [
+        [word.offset, FILL_KINDS[word.kind], *encoding.span_words(word.span)]
+        for word in prepared.layout_words
+    ]
+    rows += [[offset, FILL_POINTER, number, 0, 0] for offset, number in prepared.pointers]
+    rows += [
+        [slot.offset, FILL_POINTER, n_tensors + n, 0, 0] for n, slot in enumerate(prepared.results)
+    ]
+    rows += [
+        [offset, FILL_MOMENTUM, number, 0, 0] for number, offset in enumerate(prepared.momenta)
+    ]
+    if prepared.saved_offset:
+        rows.append([prepared.saved_offset, FILL_SAVED, 0, 0, 0])
     return rows
 
 
-def _guards(route: Route, prepared: Prepared, rows: Sequence[Layout]) -> list[list[int]]:
-    """A `Guard` for each decision that other lengths could change."""
+def _guard_rows(
+    plan: CallPlan, prepared: PreparedKernel, layouts: Sequence[Layout]
+) -> list[list[int]]:
+    """An encoded `Guard` for each decision that other lengths could change."""
     spans = prepared.spans
-    found = []
-    for of_one_dimension in spans.values():
-        first, *others = of_one_dimension
-        found += [guard(EQUAL, (first, other)) for other in others]
-    for dim, factors in route.table.divisible.items():
-        parts = [route.arguments[by] if isinstance(by, str) else by for by in factors]
-        found += [guard(DIVISIBLE, (spans[dim][0],), prod(parts))]
-    for dim, length in route.table.lengths.items():
-        declared = route.arguments.get(length) if isinstance(length, str) else length
-        if isinstance(declared, int) and dim in spans:
-            found.append(guard(EXACTLY, (spans[dim][0],), declared))
-    for dims in route.table.cells[route.arm]:
-        cells = [spans[dim][0] for dim in dims if dim in spans]
-        found += [guard(FEW, cells, MANY)]
-    if not prepared.large:
-        largest = last_level_cache() // (2 * prepared.real.itemsize)
-        wide = {0, *(m.span.tensor for m in prepared.measures if m.kind == "stride")}
-        found += [
-            guard(AT_MOST, (Span(number, 0, len(rows[number].sizes)),), largest)
-            for number in sorted(wide)
-            if number < len(rows) and rows[number].dtype == prepared.real
+    guards = []
+    for same_length in spans.values():
+        first, *others = same_length
+        guards += [guard_words(EQUAL, (first, other)) for other in others]
+    for dim, factors in plan.table.divisible.items():
+        parts = [
+            plan.arguments[factor] if isinstance(factor, str) else factor for factor in factors
         ]
-    return found
+        guards += [guard_words(DIVISIBLE, (spans[dim][0],), prod(parts))]
+    for dim, length in plan.table.lengths.items():
+        declared = plan.arguments.get(length) if isinstance(length, str) else length
+        if isinstance(declared, int) and dim in spans:
+            guards.append(guard_words(EXACTLY, (spans[dim][0],), declared))
+    for dims in plan.table.cells[plan.variant]:
+        cells = [spans[dim][0] for dim in dims if dim in spans]
+        guards += [guard_words(FEW, cells, MANY)]
+    if not prepared.exceeds_cache:
+        max_numel = last_level_cache() // (2 * prepared.real.itemsize)
+        wide = {0, *(m.span.tensor for m in prepared.layout_words if m.kind == "stride")}
+        guards += [
+            guard_words(AT_MOST, (Span(number, 0, len(layouts[number].sizes)),), max_numel)
+            for number in sorted(wide)
+            if number < len(layouts) and layouts[number].dtype == prepared.real
+        ]
+    return guards

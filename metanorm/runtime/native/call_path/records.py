@@ -1,4 +1,4 @@
-"""What C has written down of a forward call, for the backward pass in Python."""
+"""Decodes what C recorded of a forward call, for a backward pass in Python."""
 
 from __future__ import annotations
 
@@ -8,34 +8,36 @@ from typing import cast
 
 import torch
 
-from metanorm.runtime.kernels.route import Like, Route
-from metanorm.runtime.native.calls import Prepared
+from metanorm.runtime.kernels.call_plan import CallPlan, TensorSpec
+from metanorm.runtime.native.calls import PreparedKernel
 
 
-def route_of(record: bytes, route: Route) -> Route:
-    """The route of the call that left this record; `route` is that of a call that looks like it.
+def plan_from_record(record: bytes, plan: CallPlan) -> CallPlan:
+    """The plan of the call that left this record, from a plan with the same signature but sizes.
 
-    A record has the bytes saved, the number of groups of each operand that is an index, and of
-    each operand rank, sizes and strides.
+    A record has the number of bytes saved, the number of groups of each operand that is an index,
+    and the rank, sizes and strides of each operand.
     """
     words = struct.unpack(f"={len(record) // 8}q", record)
-    counts, at = words[1 : 1 + len(route.operands)], 1 + len(route.operands)
-    likes: list[Like] = []
-    for _, dtype, _ in route.likes:
-        rank = words[at]
-        sizes, strides = words[at + 1 : at + 1 + rank], words[at + 1 + rank : at + 1 + 2 * rank]
-        likes.append((torch.Size(sizes), dtype, strides))
-        at += 1 + 2 * rank
-    groups = {
+    n_operands = len(plan.operand_names)
+    counts, position = words[1 : 1 + n_operands], 1 + n_operands
+    specs: list[TensorSpec] = []
+    for spec in plan.operand_specs:
+        rank = words[position]
+        strides_start, end = position + 1 + rank, position + 1 + 2 * rank
+        sizes, strides = words[position + 1 : strides_start], words[strides_start:end]
+        specs.append(TensorSpec(torch.Size(sizes), spec.dtype, strides))
+        position = end
+    group_counts = {
         f"{name}.count": count
-        for name, count in zip(route.operands, counts)
-        if f"{name}.count" in route.extra
+        for name, count in zip(plan.operand_names, counts)
+        if f"{name}.count" in plan.extra_values
     }
-    prepared = cast(Prepared, route.prepared)
+    prepared = cast(PreparedKernel, plan.prepared)
     return replace(
-        route,
-        likes=tuple(likes),
-        extra={**route.extra, **groups},
-        prepared=replace(prepared, kept=words[0] // prepared.real.itemsize),
-        backward={},
+        plan,
+        operand_specs=tuple(specs),
+        extra_values={**plan.extra_values, **group_counts},
+        prepared=replace(prepared, saved_numel=words[0] // prepared.real.itemsize),
+        backward_calls={},
     )

@@ -1,8 +1,8 @@
-"""What the call path in C needs of torch and of Python, looked up and tried out.
+"""The symbols and offsets that the call path in C uses of torch and of Python, each verified.
 
-Most of it is torch's stable C interface. What is not documented, such as where a Python tensor has
-its `TensorImpl`, is compared with what torch says through its Python interface; where anything
-differs or is missing, `Unverified` says what, and calls stay on the path in Python.
+Most symbols are torch's stable C interface. What is not documented, such as the offset of the
+`TensorImpl` in a Python tensor, is compared with what torch reports in Python. If anything differs
+or is missing, `Unverified` says what, and calls stay on the path through Python.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from torch.autograd import forward_ad
 from torch.nn import Parameter
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from metanorm.runtime.demands import Demand
+from metanorm.runtime.backends import BackendChoice
 from metanorm.runtime.native.calls import runs
 
 INT = ctypes.c_int64
 POINTER = ctypes.c_void_p
-HEADER = 16  # bytes at the beginning of a Python object
-FARTHEST = 256  # bytes into an object within which its words are looked for
+HEADER = 16  # bytes before the fields of a Python object
+MAX_OFFSET = 256  # bytes of an object that are searched for a word
 
 # Functions by the library of torch that has them.
 CPU = {
@@ -58,7 +58,7 @@ LIBRARIES = {"libtorch_cpu": CPU, "libc10": CORE, "libtorch_python": PYTHON}
 
 
 class Unverified(Exception):
-    """Something that the call path in C relies on is missing here, or is not as expected."""
+    """Something that the call path in C uses is missing here, or is not as expected."""
 
 
 class Torch(ctypes.Structure):
@@ -73,53 +73,57 @@ class Torch(ctypes.Structure):
             "wrap", "bump_version", "requires_grad", "get_num_threads", "transforms", "count_modes",
             "tracing", "profiling", "get_context",
         )),
-        *((name, POINTER) for name in ("demand", "automatic", "native", "forward_ad", "runs")),
+        *((name, POINTER) for name in ("backend", "automatic", "native", "forward_ad", "runs")),
     )  # fmt: skip
 
 
-def verified(demand: ContextVar[Demand], allowing: tuple[Demand, Demand]) -> Torch:
-    """Everything that the call path needs; `demand` is the variable behind `runtime.use`, and
-    `allowing` its values that allow this path. Raises `Unverified`.
+def verified(
+    backend: ContextVar[BackendChoice], allowing: tuple[BackendChoice, BackendChoice]
+) -> Torch:
+    """The symbols and offsets of this process; raises `Unverified`.
 
-    Torch is tried out in a thread of its own: inference mode, modes that watch or replace functions
-    and whatever else surrounds the first call of a process hold in the thread of that call.
+    `backend` is the variable behind `runtime.use`, and `allowing` has its values that allow this
+    path. The checks run in a thread of their own: modes that surround the first call of a process,
+    such as inference mode, hold in the thread of that call alone.
     """
     _demand_interpreter()
     if not isinstance(getattr(forward_ad, "_current_level", None), int):
         raise Unverified(f"torch {torch.__version__} counts levels of forward mode elsewhere")
     try:
         with ThreadPoolExecutor(1) as pool:
-            return pool.submit(_tried_out, demand, allowing).result()
-    except RuntimeError as error:  # there can be no thread any more, or torch refuses something
+            return pool.submit(_find_and_check, backend, allowing).result()
+    except RuntimeError as error:  # no thread can be started any more, or torch refuses something
         raise Unverified(f"torch cannot be tried out: {error}") from error
 
 
-def _tried_out(demand: ContextVar[Demand], allowing: tuple[Demand, Demand]) -> Torch:
+def _find_and_check(
+    backend: ContextVar[BackendChoice], allowing: tuple[BackendChoice, BackendChoice]
+) -> Torch:
     torch_ = Torch()
     for library, functions in LIBRARIES.items():
         _look_up(torch_, library, functions)
     torch_.get_context = _address(ctypes.pythonapi, "PyContextVar_Get")
-    _find_words(torch_)
-    _try_functions(torch_)
+    _find_offsets(torch_)
+    _check_functions(torch_)
     torch_.plain_keys = dispatch_keys(torch.empty(1, device="cpu"))
     pointers = {
-        "tensor": Tensor, "parameter": Parameter, "int_": int, "float_": float, "demand": demand,
+        "tensor": Tensor, "parameter": Parameter, "int_": int, "float_": float, "backend": backend,
         "automatic": allowing[0], "native": allowing[1], "forward_ad": forward_ad.__dict__,
     }  # fmt: skip
     torch_.runs = ctypes.addressof(runs)
-    for name, value in pointers.items():  # all of which last as long as the process
+    for name, value in pointers.items():  # these objects live as long as the process
         setattr(torch_, name, id(value))
     return torch_
 
 
 def dispatch_keys(tensor: Tensor) -> int:
-    """The set of keys by which torch dispatches operations on a tensor, as a signed word."""
+    """The dispatch keys of a tensor, as the bits of a signed word."""
     raw: int = torch._C._dispatch_keys(tensor).raw_repr()
     return raw - (1 << 64) if raw >= 1 << 63 else raw
 
 
 def _demand_interpreter() -> None:
-    """Refuse interpreters whose objects lie in another way. Raises `Unverified`."""
+    """Raise `Unverified` for an interpreter whose objects have another layout."""
     if sys.implementation.name != "cpython":
         raise Unverified(f"Python is {sys.implementation.name}, not CPython")
     if not getattr(sys, "_is_gil_enabled", lambda: True)():
@@ -134,11 +138,11 @@ def _look_up(torch_: Torch, library: str, functions: dict[str, str]) -> None:
     suffix = "dylib" if sys.platform == "darwin" else "so"
     path = Path(torch.__file__).parent / "lib" / f"{library}.{suffix}"
     try:
-        loaded = ctypes.CDLL(str(path))
+        handle = ctypes.CDLL(str(path))
     except OSError as error:
         raise Unverified(f"torch's library {library} cannot be loaded: {error}") from None
     for name, symbol in functions.items():
-        setattr(torch_, name, _address(loaded, symbol))
+        setattr(torch_, name, _address(handle, symbol))
 
 
 def _address(library: ctypes.CDLL, symbol: str) -> int:
@@ -148,8 +152,8 @@ def _address(library: ctypes.CDLL, symbol: str) -> int:
         raise Unverified(f"torch {torch.__version__} has no function {symbol}") from None
 
 
-def _find_words(torch_: Torch) -> None:
-    """Find where objects have the words that C reads, each the same place in several of them."""
+def _find_offsets(torch_: Torch) -> None:
+    """Find the offsets of the words that C reads, each the same in several objects."""
     tensors = [
         torch.empty(3, device="cpu"),
         torch.empty(2, 2, dtype=torch.float64, device="cpu"),
@@ -163,23 +167,27 @@ def _find_words(torch_: Torch) -> None:
     with torch.inference_mode():
         unusual.append(torch.empty(1, device="cpu"))
     keyed = (*tensors, *unusual)
-    torch_.type_at = _place("the type of an object", [(id(x), id(type(x))) for x in tensors])
-    torch_.impl_at = _place("the TensorImpl of a tensor", [(id(x), x._cdata) for x in keyed])
-    torch_.keys_at = _place(
+    torch_.type_at = _common_offset(
+        "the type of an object", [(id(x), id(type(x))) for x in tensors]
+    )
+    torch_.impl_at = _common_offset(
+        "the TensorImpl of a tensor", [(id(x), x._cdata) for x in keyed]
+    )
+    torch_.keys_at = _common_offset(
         "the dispatch keys of a tensor", [(x._cdata, dispatch_keys(x)) for x in keyed]
     )
 
 
-def _place(what: str, words: Sequence[tuple[int, int]]) -> int:
-    """The offset from each of these addresses at which its word is."""
-    for offset in range(0, FARTHEST, 8):
+def _common_offset(what: str, words: Sequence[tuple[int, int]]) -> int:
+    """The offset from each of these addresses at which its word is. Raises `Unverified`."""
+    for offset in range(0, MAX_OFFSET, 8):
         if all(INT.from_address(start + offset).value == word for start, word in words):
             return offset
     raise Unverified(f"{what} is not where torch {torch.__version__} is known to have it")
 
 
-def _try_functions(torch_: Torch) -> None:
-    """Compare what functions do that are not documented with what torch says in Python."""
+def _check_functions(torch_: Torch) -> None:
+    """Compare undocumented functions with what torch reports in Python. Raises `Unverified`."""
 
     def function(name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
         # Not CFUNCTYPE, which would let go of the interpreter's lock.
@@ -211,14 +219,14 @@ def _try_functions(torch_: Torch) -> None:
     with _vmap():
         demand(transformed(), "getDynamicLayerStack")
     demand(modes() == torch._C._len_torch_dispatch_stack(), "stack_len")
-    with _Silent():  # type: ignore[no-untyped-call]
+    with _IdleMode():  # type: ignore[no-untyped-call]
         demand(modes() == torch._C._len_torch_dispatch_stack(), "stack_len")
     state = INT.from_address(tracing()).value
     demand((state != 0) == (torch._C._get_tracing_state() is not None), "getTracingState")
 
 
-class _Silent(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """A mode that is there, and does nothing."""
+class _IdleMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """A dispatch mode that does nothing."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -232,7 +240,7 @@ def _is_transformed() -> bool:
 
 @contextmanager
 def _vmap() -> Iterator[None]:
-    """One level of `torch.func.vmap`, around nothing."""
+    """Enter one level of `torch.func.vmap`."""
     torch._C._functorch._vmap_increment_nesting(1, "error")
     try:
         yield

@@ -33,7 +33,7 @@ typedef struct {
     bool (*profiling)(void);                     /* torch::profiler::impl::profilerEnabled */
     /* Python's, that is not in the limited API: the value of a context variable. */
     int (*get_context)(PyObject *variable, PyObject *otherwise, PyObject **value);
-    PyObject *demand;                            /* the variable behind `metanorm.runtime.use` */
+    PyObject *backend;                           /* the variable behind `metanorm.runtime.use` */
     PyObject *automatic, *native;                /* its values that allow this path */
     PyObject *forward_ad;                        /* the names of torch.autograd.forward_ad */
     int64_t *runs;                               /* how many kernels have run so far, forward and backward */
@@ -60,7 +60,7 @@ static inline bool is_tensor(const PyObject *o) {
 }
 
 /* Whether something looks on that would have to see how an output comes about: the same question
- * as `metanorm.runtime.tensors.watched`, but for modes that only listen, which Python looks at. */
+ * as `metanorm.runtime.tensors.is_traced`, but for modes that only listen, which Python looks at. */
 static bool is_watched(PyObject *current_level) {
     PyObject *level = PyDict_GetItem(torch.forward_ad, current_level);
     if (!level || PyLong_AsLongLong(level) >= 0) return true;
@@ -70,12 +70,12 @@ static bool is_watched(PyObject *current_level) {
 
 /* Whether this thread or task allows this path. */
 static bool is_allowed(void) {
-    PyObject *demand = NULL;
-    if (torch.get_context(torch.demand, NULL, &demand) < 0) {
+    PyObject *backend = NULL;
+    if (torch.get_context(torch.backend, NULL, &backend) < 0) {
         PyErr_Clear();
         return false;
     }
-    bool allowed = demand == torch.automatic || demand == torch.native;
-    forget(demand);
+    bool allowed = backend == torch.automatic || backend == torch.native;
+    forget(backend);
     return allowed;
 }

@@ -1,19 +1,19 @@
-"""Why kernels do not serve a call: it does not fit them, or there are none, which is said once."""
+"""Why no kernel runs: it does not support the call, or it cannot be built."""
 
 from __future__ import annotations
 
 import warnings
 
 
-class Unfit(Exception):
-    """A kernel cannot read this tensor where it lies; the torch target serves it."""
+class Unsupported(Exception):
+    """A kernel cannot take these arguments; torch runs the call instead. `str` is the reason."""
 
 
 class CannotBuild(Exception):
-    """No library could be made here: why, and what a person can do about it."""
+    """No library could be built here: the reason, and what a person can do about it."""
 
     def __init__(self, reason: str, remedy: str) -> None:
-        super().__init__(reason, remedy)  # as given, so that it can be pickled
+        super().__init__(reason, remedy)  # as arguments, so that it can be pickled
         self.reason = reason
         self.remedy = remedy
 
@@ -22,7 +22,7 @@ class CannotBuild(Exception):
 
 
 class MissingKernels(RuntimeWarning):
-    """Kernels cannot be built here; `problem` says why, and what to do about it."""
+    """Kernels cannot be built here; `problem` is the reason and the remedy."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(f"metanorm runs without its kernels: {problem}. Norms work, but slower.")
@@ -33,7 +33,7 @@ _warned = False
 
 
 def warn_once(problem: str) -> None:
-    """Say once in a process that norms are slower than they need be."""
+    """Warn, once in a process, that norms run slower than they could."""
     global _warned
     if not _warned:
         _warned = True

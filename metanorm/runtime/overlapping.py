@@ -18,7 +18,7 @@ from metanorm.runtime.mean_and_variance import Moments
 from metanorm.runtime.pools import over
 
 
-class Matrix:
+class PoolMatrix:
     """How much each position of a dimension counts for each pool. Pools may overlap."""
 
     weighs = False  # whether entries are weights with a gradient of their own
@@ -46,12 +46,12 @@ class Matrix:
         return size if zeros is None else size + zeros
 
 
-Along = Mapping[int, Matrix]
+MatrixByDim = Mapping[int, PoolMatrix]
 
 
 def total_along(
     x: Tensor,
-    along: Along,
+    along: MatrixByDim,
     dim: Iterable[int] = (),
     keepdim: bool = False,
     where: Tensor | None = None,
@@ -70,7 +70,7 @@ def total_along(
 
 def mean_along(
     x: Tensor,
-    along: Along,
+    along: MatrixByDim,
     dim: Iterable[int] = (),
     keepdim: bool = False,
     where: Tensor | None = None,
@@ -92,7 +92,7 @@ def mean_along(
 
 def mean_square_along(
     x: Tensor,
-    along: Along,
+    along: MatrixByDim,
     dim: Iterable[int] = (),
     keepdim: bool = False,
     where: Tensor | None = None,
@@ -105,7 +105,7 @@ def mean_square_along(
 
 def moments_along(
     x: Tensor,
-    along: Along,
+    along: MatrixByDim,
     dim: Iterable[int] = (),
     keepdim: bool = False,
     where: Tensor | None = None,
@@ -125,7 +125,7 @@ def moments_along(
 def second_along(
     x: Tensor,
     about: Tensor,
-    along: Along,
+    along: MatrixByDim,
     dim: Iterable[int] = (),
     keepdim: bool = False,
     where: Tensor | None = None,
@@ -144,7 +144,11 @@ def second_along(
 
 
 def _moments(
-    x: Tensor, along: Along, dims: tuple[int, ...], where: Tensor | None, weight: Tensor | None
+    x: Tensor,
+    along: MatrixByDim,
+    dims: tuple[int, ...],
+    where: Tensor | None,
+    weight: Tensor | None,
 ) -> Moments:
     """Mean and variance in float64; pooled dimensions stay, with length one."""
     counted: Tensor | None = None
@@ -162,7 +166,7 @@ def _moments(
 def _derived(
     measured: Moments,
     x: Tensor,
-    along: Along,
+    along: MatrixByDim,
     dims: tuple[int, ...],
     where: Tensor | None,
     weight: Tensor | None,
@@ -187,7 +191,7 @@ def _derived(
 
 
 def _joined(
-    average: Tensor, var: Tensor, counted: Tensor | None, matrix: Matrix, dim: int
+    average: Tensor, var: Tensor, counted: Tensor | None, matrix: PoolMatrix, dim: int
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """The moments of pools of cells, from those of the cells and what they weigh."""
     if counted is None:
@@ -208,7 +212,7 @@ def _joined(
 def norm_along(
     x: Tensor,
     order: int,
-    along: Along,
+    along: MatrixByDim,
     dim: Iterable[int] = (),
     keepdim: bool = False,
     where: Tensor | None = None,
@@ -223,7 +227,7 @@ def norm_along(
 
 def largest_along(
     x: Tensor,
-    along: Along,
+    along: MatrixByDim,
     dim: Iterable[int] = (),
     keepdim: bool = False,
     where: Tensor | None = None,
@@ -249,7 +253,7 @@ def largest_along(
 
 def smallest_along(
     x: Tensor,
-    along: Along,
+    along: MatrixByDim,
     dim: Iterable[int] = (),
     keepdim: bool = False,
     where: Tensor | None = None,
@@ -259,7 +263,7 @@ def smallest_along(
     return -largest_along(-x, along, dim, keepdim, where, weight)
 
 
-def _from_the_front(along: Along, x: Tensor) -> list[tuple[int, Matrix]]:
+def _from_the_front(along: MatrixByDim, x: Tensor) -> list[tuple[int, PoolMatrix]]:
     return [(d % x.dim(), matrix) for d, matrix in along.items()]
 
 
@@ -274,7 +278,7 @@ def _narrow(value: Tensor, like: Tensor, dims: tuple[int, ...], keepdim: bool) -
 
 def _weights(
     x: Tensor,
-    along: Along,
+    along: MatrixByDim,
     dims: tuple[int, ...],
     where: Tensor | None,
     weight: Tensor | None,
@@ -291,12 +295,12 @@ def _whole(counted: Tensor, dim: int, length: int) -> Tensor:
     return counted.expand([length if d == dim else -1 for d in range(counted.dim())])
 
 
-def _sizes(matrix: Matrix, like: Tensor, dim: int) -> Tensor:
+def _sizes(matrix: PoolMatrix, like: Tensor, dim: int) -> Tensor:
     """The number of elements of each pool, lined up with a dimension."""
     return _lined_up(matrix.sizes(like, like.shape[dim]), like, dim)
 
 
-def _zeros(matrix: Matrix, like: Tensor, dim: int) -> Tensor | None:
+def _zeros(matrix: PoolMatrix, like: Tensor, dim: int) -> Tensor | None:
     zeros = matrix.outside(like, like.shape[dim])
     return None if zeros is None else _lined_up(zeros, like, dim)
 

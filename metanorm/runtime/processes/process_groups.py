@@ -11,8 +11,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from metanorm.runtime.processes.call import Members, Processes
+from metanorm.runtime.processes.dividable import AmongProcesses, Dividable, outputs_of
 from metanorm.runtime.processes.errors import ShardingError
-from metanorm.runtime.processes.known import AmongProcesses, Dividable, outputs_of
 
 ATTRIBUTE = "process_groups"  # of a module, not of its class: others have no such attribute
 When = Literal["train", "always"]

@@ -1,4 +1,4 @@
-"""What a thread or task demands of norms: what they run on, and which path their calls take."""
+"""What norms run on in a thread or task, and which path their calls take."""
 
 from __future__ import annotations
 
@@ -8,42 +8,46 @@ from typing import Literal, NamedTuple
 
 from metanorm.runtime import torch_scatter
 
-Choice = Literal["auto", "native", "triton", "torch"]
-CHOICES: tuple[Choice, ...] = ("auto", "native", "triton", "torch")
-Sums = Literal["auto", "torch", "torch-scatter"]
-EVERY_SUMS: tuple[Sums, ...] = ("auto", "torch", "torch-scatter")
+Target = Literal["auto", "native", "triton", "torch"]
+TARGETS: tuple[Target, ...] = ("auto", "native", "triton", "torch")
+SumBackend = Literal["auto", "torch", "torch-scatter"]
+SUM_BACKENDS: tuple[SumBackend, ...] = ("auto", "torch", "torch-scatter")
 
 
-class Demand(NamedTuple):
-    """What calls run on, and whether those on kernels in C may go there through C."""
+class BackendChoice(NamedTuple):
+    """The target of calls, and whether those of kernels in C may take the path through C."""
 
-    target: Choice
+    target: Target
     through_c: bool
 
 
-# One object for each, which the path through C compares.
-DEMANDS = {(target, c): Demand(target, c) for target in CHOICES for c in (True, False)}
-ALLOWING_C = (DEMANDS["auto", True], DEMANDS["native", True])
-# Of a context: what one thread or task demands is nothing to the others.
-DEMAND: ContextVar[Demand] = ContextVar("metanorm.runtime.use", default=DEMANDS["auto", True])
-# Who takes sums over groups of rows where norms run on torch.
-SUMS: ContextVar[Sums] = ContextVar("metanorm.runtime.use.sums", default="auto")
+# The path through C compares these objects by identity.
+BACKEND_CHOICES = {
+    (target, c): BackendChoice(target, c) for target in TARGETS for c in (True, False)
+}
+ALLOWING_CALL_PATH = (BACKEND_CHOICES["auto", True], BACKEND_CHOICES["native", True])
+# Each thread and each task has its own.
+BACKEND: ContextVar[BackendChoice] = ContextVar(
+    "metanorm.runtime.use", default=BACKEND_CHOICES["auto", True]
+)
+# What sums groups of rows if norms run on torch.
+SUMS: ContextVar[SumBackend] = ContextVar("metanorm.runtime.use.sums", default="auto")
 
-# What `torch.compile` guards, which cannot follow a variable of a context.
+# `torch.compile` guards this; it cannot follow a context variable.
 _this_thread = threading.local()
 
 
 def kernels_in_graphs() -> bool:
-    """Whether graphs that this thread makes are to call kernels."""
+    """Whether the graphs that this thread compiles call kernels."""
     return getattr(_this_thread, "target", "auto") == "native"
 
 
 class Use:
-    """A demand that is in force already; the end of a `with` takes it back."""
+    """A choice that holds already; the end of a `with` statement restores the one before."""
 
-    def __init__(self, demand: Demand, sums: Sums | None = None) -> None:
-        self.before = DEMAND.get(), SUMS.get()
-        self._set(demand, sums or SUMS.get())
+    def __init__(self, choice: BackendChoice, sums: SumBackend | None = None) -> None:
+        self.before = BACKEND.get(), SUMS.get()
+        self._set(choice, sums or SUMS.get())
 
     def __enter__(self) -> None:
         return None
@@ -51,13 +55,13 @@ class Use:
     def __exit__(self, *_: object) -> None:
         self._set(*self.before)
 
-    def _set(self, demand: Demand, sums: Sums) -> None:
-        DEMAND.set(demand)
+    def _set(self, choice: BackendChoice, sums: SumBackend) -> None:
+        BACKEND.set(choice)
         SUMS.set(sums)
-        _this_thread.target = demand.target
+        _this_thread.target = choice.target
 
 
-def use(target: Choice, sums: Sums | None = None) -> Use:
+def use(target: Target, sums: SumBackend | None = None) -> Use:
     """Choose what generated norms run on: `"torch"`, `"native"` (the CPU), `"triton"` (a GPU), or
     `"auto"`, which picks per call.
 
@@ -75,18 +79,18 @@ def use(target: Choice, sums: Sums | None = None) -> Use:
     `torch.ops.metanorm.NAME_DIGEST` that no backend looks into. Graphs go by the last choice of
     their thread, for torch cannot guard that of a task.
     """
-    if target not in CHOICES:
+    if target not in TARGETS:
         raise ValueError(f"use() takes 'auto', 'native', 'triton' or 'torch', got {target!r}")
-    if sums is not None and sums not in EVERY_SUMS:
+    if sums is not None and sums not in SUM_BACKENDS:
         raise ValueError(f"sums are 'auto', 'torch' or 'torch-scatter', got {sums!r}")
     if sums == "torch-scatter" and torch_scatter.problem():
         raise RuntimeError(f"{torch_scatter.problem()}: {torch_scatter.REMEDY}")
-    return Use(DEMANDS[target, DEMAND.get().through_c], sums)
+    return Use(BACKEND_CHOICES[target, BACKEND.get().through_c], sums)
 
 
 def through_python() -> Use:
-    """Have calls go to kernels in C through Python, as where the path through C cannot be taken.
+    """Let calls of kernels in C take the path through Python.
 
     For tests and benchmarks. Holds as long as `use` does.
     """
-    return Use(DEMANDS[DEMAND.get().target, False])
+    return Use(BACKEND_CHOICES[BACKEND.get().target, False])
