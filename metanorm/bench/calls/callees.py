@@ -139,7 +139,7 @@ def _operands(case: Case, output: Tensor, parameters: Sequence[Tensor]) -> Opera
 
 
 def _prepare_call(
-    call: Call, with_graph: bool, target: Choice = "auto", leaves: Sequence[Tensor] = ()
+    call: Call, with_graph: bool, target: Target = "auto", leaves: Sequence[Tensor] = ()
 ) -> PrepareCall:
     """A function that sets the modes of a call, untimed, and returns the call to time."""
 
