@@ -181,11 +181,11 @@ def test_without_specs_the_norms_are_those_that_others_have_too(tmp_path: Path) 
 
 
 def test_a_norm_without_kernels_says_so(tmp_path: Path) -> None:
-    spec = str(ROOT / "specs/sparse_switch_norm.norm")
+    spec = str(ROOT / "specs/iter_norm.norm")
     done = run("bench", spec, "--calls", "--no-torch-compile", "--rounds", "1", "--only", "8x16")
     assert done.returncode == 0, done.stderr
     for callee in (OURS, FUNCTION, KERNELS):
-        assert f"left out of SparseSwitchNorm, 8x16x4x4: {callee}: ran on torch: " in done.stdout
+        assert f"left out of IterNorm, 8x16x4x4: {callee}: ran on torch: " in done.stdout
         assert f"│ {callee} " not in done.stdout
     assert "│ plain torch " in done.stdout and "times the time" not in done.stdout
 

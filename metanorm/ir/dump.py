@@ -152,9 +152,10 @@ def op_text(op: Op) -> str:
         case FromSums(statistic, sums, near):
             about = f" about {near}" if near else ""
             return f"{statistic} from {', '.join(sums)}{about}"
-        case AxisMap(function, value, axis, argument):
+        case AxisMap(function, value, axis, argument, adjoint):
             radius = f", {scalar_text(argument)}" if argument is not None else ""
-            return f"{function}({value} along {axis}{radius})"
+            arriving = f", adjoint {adjoint}" if adjoint is not None else ""
+            return f"{function}({value} along {axis}{radius}{arriving})"
         case Lookup(table, axis, index):
             return f"{table}[{axis}: {index}]"
         case Rename(value, old, new):

@@ -22,7 +22,7 @@ def exposed_to_nan(program: Program) -> frozenset[Ref]:
                 may_be_zero[ref] = inputs[name].sort == "tensor"
             case Param():
                 may_be_zero[ref] = True
-            case Count() | AxisMap("softmax"):
+            case Count() | AxisMap("softmax", adjoint=None):
                 may_be_zero[ref] = False
             case _:
                 may_be_zero[ref] = any(may_be_zero[operand] for operand in operands(op))

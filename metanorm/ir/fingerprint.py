@@ -270,9 +270,10 @@ class Fingerprint:
                 return f"{op.statistic} {value(op.value)} over {self._over(op.over)} {rest}"
             case Count(over, where, weight):
                 return f"count {self._over(over)} {value(where)} {value(weight)}"
-            case AxisMap(function, inner, axis, argument):
+            case AxisMap(function, inner, axis, argument, adjoint):
                 radius = self._scalar(argument) if argument is not None else "-"
-                return f"{function} {value(inner)} {self.axes[axis]} {radius}"
+                arriving = f" {value(adjoint)}" if adjoint is not None else ""
+                return f"{function} {value(inner)} {self.axes[axis]} {radius}{arriving}"
             case Lookup(table, axis, index):
                 chosen = str(index) if isinstance(index, int) else value(index)
                 return f"lookup {value(table)} {self.axes[axis]} {chosen}"

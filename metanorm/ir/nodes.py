@@ -120,12 +120,13 @@ class Count:
 @dataclass(frozen=True, slots=True)
 class AxisMap:
     """A function of all positions of an axis that keeps the axis: `softmax`, or `sparsestmax` with
-    a radius as its argument."""
+    a radius as its argument. With the `adjoint` of its result, the adjoint of the value."""
 
     function: str
     value: Ref
     axis: str
     argument: Scalar | None = None
+    adjoint: Ref | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from metanorm.ir.nodes import (
+    AxisMap,
     Count,
     FromSums,
     Let,
@@ -40,6 +41,8 @@ def operands(op: Op) -> tuple[Ref, ...]:
             return tuple(r for r in (value, where, weight) if r is not None)
         case FromSums(_, sums, near):
             return sums if near is None else (*sums, near)
+        case AxisMap(value=value, adjoint=adjoint):
+            return (value,) if adjoint is None else (value, adjoint)
         case Lookup(table, _, index):
             return (table,) if isinstance(index, int) else (table, index)
         case Mode(train, evaluated, _):

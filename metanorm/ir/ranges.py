@@ -101,7 +101,7 @@ def _range_of_op(
             return NONNEGATIVE if is_running_var else ANY
         case Count() | Position():
             return NONNEGATIVE
-        case AxisMap():
+        case AxisMap(adjoint=None):
             return UNIT
         case Pool(statistic=statistic, value=value):
             inner = range_by_ref[value]

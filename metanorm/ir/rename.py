@@ -91,6 +91,6 @@ def map_operands(op: Op, names: Mapping[Ref, Ref]) -> Op:
                 results=tuple(inner.get(r, r) for r in op.results),
             )
         case AxisMap():
-            return replace(op, value=new(op.value))
+            return replace(op, value=new(op.value), adjoint=op.adjoint and new(op.adjoint))
         case _:
             return op

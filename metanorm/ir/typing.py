@@ -34,6 +34,7 @@ from metanorm.ir.nodes import (
     Repeat,
     Type,
 )
+from metanorm.ir.operands import operands
 from metanorm.ir.ops import ELEMENTWISE
 from metanorm.ir.space import Space
 
@@ -107,10 +108,10 @@ def type_of(op: Op, types: Mapping[Ref, Type], declarations: Declarations) -> Ty
         case FromSums(_, sums, near):
             operands_read = sums if near is None else (*sums, near)
             return Type("real", space.join(*(types[ref].axes for ref in operands_read)))
-        case AxisMap(_, value, axis):
+        case AxisMap(value=value, axis=axis):
             if axis not in types[value].axes:
                 raise IllTyped(f"no axis {axis} to map along")
-            return Type("real", types[value].axes)
+            return Type("real", space.join(*(types[ref].axes for ref in operands(op))))
         case Lookup(table, axis, index):
             if axis not in types[table].axes:
                 raise IllTyped(f"no axis {axis} to look up")

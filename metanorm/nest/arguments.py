@@ -13,6 +13,7 @@ from typing import Literal
 from metanorm.ir.aggregation import Causal, Reach, Window
 from metanorm.ir.momenta import momenta
 from metanorm.ir.nodes import (
+    AxisMap,
     Buffer,
     Cast,
     Count,
@@ -104,6 +105,8 @@ def scalars(program: Program) -> Iterator[Scalar]:
     for let in program.body:
         if isinstance(let.op, Number):
             yield let.op.value
+        if isinstance(let.op, AxisMap) and let.op.argument is not None:
+            yield let.op.argument
         for _, matrix in let.op.over if isinstance(let.op, Pool) else ():
             if isinstance(matrix, Reach):
                 yield from (end for end in (matrix.back, matrix.ahead) if end is not None)

@@ -237,7 +237,7 @@ class _Eligibility:
                 yield f"{op.statistic} of narrow values"
             case Pool(over=over):
                 readable_axes |= {leaf for a, _ in over for leaf in self.index.space.leaves(a)}
-            case Rename(old=axis) | Lookup(axis=axis, index=int()) | AxisMap("softmax", axis=axis):
+            case Rename(old=axis) | Lookup(axis=axis, index=int()) | AxisMap(axis=axis):
                 readable_axes.add(axis)
             case _ if not isinstance(op, PER_CELL_OPS):
                 yield operation_name(op)

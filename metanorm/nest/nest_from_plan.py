@@ -197,8 +197,8 @@ class _NestBuilder:
     def _is_per_island(self, let: Let) -> bool:
         islands = set(self.plan.islands)
         match let.op:
-            case PoolOp(over=((axis, Reach()),)) if axis in islands:  # all of it is needed
-                return False
+            case PoolOp(over=((axis, Reach()),)) | AxisMap(axis=axis) if axis in islands:
+                return False  # all of the axis is needed
         return bool(islands) and islands <= self.plan.determined_axes(let.type.axes)
 
 

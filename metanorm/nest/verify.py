@@ -93,7 +93,8 @@ class _Verifier:
                         is_known = to.name in self.nest.followed_dtypes
                         self._demand(is_known, f"the dtype of {to.name} for {let.name}")
                 if isinstance(statement, Scan):
-                    self._scan(block, let)
+                    self._scan(let)
+                self._whole_axis(block, let)
                 for ref in operands(let.op):
                     self._require(block, ref)
                     if not in_sweep:
@@ -134,13 +135,18 @@ class _Verifier:
                     block.when == "end" and keeps_order, f"{array} follows {value} at the end"
                 )
 
-    def _scan(self, block: Block, let: Let) -> None:
-        """A scan runs along one axis. The worker that runs it has the whole axis."""
+    def _scan(self, let: Let) -> None:
+        """A scan runs along one axis."""
         assert isinstance(let.op, PoolOp)
         one_axis = len(let.op.over) == 1 and isinstance(let.op.over[0][1], Reach)
         self._demand(one_axis, f"one axis to scan for {let.name}")
-        splits_axis = block.when in OF_ISLANDS and let.op.over[0][0] in self.nest.islands
-        self._demand(not splits_axis, f"all of the axis that {let.name} is scanned along")
+
+    def _whole_axis(self, block: Block, let: Let) -> None:
+        """The worker that finds a value for each position of an axis has the whole axis."""
+        match let.op:
+            case PoolOp(over=((axis, Reach()),)) | AxisMap(axis=axis):
+                splits_axis = block.when in OF_ISLANDS and axis in self.nest.islands
+                self._demand(not splits_axis, f"all of the axis that {let.name} is found along")
 
     def _define(self, block: Block, ref: Ref) -> None:
         self._demand(ref not in self.cell_values and ref not in self.sweep_values, f"{ref} once")

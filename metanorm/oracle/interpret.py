@@ -37,15 +37,16 @@ from metanorm.ir.nodes import (
     Type,
     Update,
 )
+from metanorm.ir.operands import operands
 from metanorm.ir.outputs import output_dims
 from metanorm.ir.scalar import Hyper
+from metanorm.oracle import simplex
 from metanorm.oracle.call import Call, Result
 from metanorm.oracle.dense import F64, one_hot, pooling_matrix
 from metanorm.oracle.environment import CallEnvironment
 from metanorm.oracle.functions import FUNCTIONS
 from metanorm.oracle.initial import drawn
 from metanorm.oracle.pools import Pools
-from metanorm.oracle.simplex import sparsestmax
 from metanorm.oracle.values import Values
 
 EXACT = (Number, Position, Count, Param, Buffer)  # which no rounding has touched
@@ -136,14 +137,14 @@ class _Run:
                 return torch.softmax(self.v.values[value], type_.axes.index(axis))
             case Lookup():
                 return self._lookup(op, type_)
-            case AxisMap("sparsestmax", value, axis, radius):
+            case AxisMap("sparsestmax", _, axis, radius):
                 assert radius is not None
-                place = type_.axes.index(axis)
-                rows = self.v.values[value].to(F64).movedim(place, -1)
-                size = self.env.number(radius)
-                done = [sparsestmax(row, size) for row in rows.reshape(-1, rows.shape[-1])]
-                shares = torch.stack(done) if done else rows
-                return shares.reshape(rows.shape).movedim(-1, place)
+                full = [self.v.size(a) for a in type_.axes]
+                given = [self.v.aligned(r, type_.axes).to(F64).expand(full) for r in operands(op)]
+                size, place = self.env.number(radius), type_.axes.index(axis)
+                if op.adjoint is not None:
+                    return simplex.adjoint(given[0], size, place, given[1])
+                return simplex.along(given[0], size, place)
             case Link(edges, target, source, loop):
                 size = self.v.size(target)
                 dense, _ = pooling_matrix(Neighbours(edges, loop), size, self.env.grouping_data)

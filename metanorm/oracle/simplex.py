@@ -6,6 +6,22 @@ import torch
 from torch import Tensor
 
 
+def along(x: Tensor, radius: float, dim: int) -> Tensor:
+    """SparsestMax of each vector along a dimension."""
+    rows = x.movedim(dim, -1)
+    done = [sparsestmax(row, radius) for row in rows.reshape(-1, rows.shape[-1])]
+    shares = torch.stack(done) if done else rows
+    return shares.reshape(rows.shape).movedim(-1, dim)
+
+
+def adjoint(x: Tensor, radius: float, dim: int, d: Tensor) -> Tensor:
+    """What of an adjoint of the weights arrives at the values, by autograd."""
+    with torch.enable_grad():
+        leaf = x.detach().clone().requires_grad_()
+        (found,) = torch.autograd.grad(along(leaf, radius, dim), leaf, d)
+    return found
+
+
 def sparsestmax(x: Tensor, radius: float, centre: Tensor | None = None) -> Tensor:
     """The projection on the simplex, pushed out of a circle about the centre of its face.
 

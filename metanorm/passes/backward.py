@@ -245,6 +245,10 @@ class _Backward:
                 total = self.b.emit(Pool("sum", weighted, ((axis, Ones()),)))
                 spread = self.b.times(self.b.map("sub", d, total), result)
                 self._contribute(value, spread, axes)
+            case AxisMap("sparsestmax", value, axis, radius, None):
+                x = self.b.value_map[value]
+                arriving = self.b.emit(AxisMap("sparsestmax", x, axis, radius, adjoint=d))
+                self._contribute(value, arriving, axes)
             case Lookup(table, axis, int() as row):
                 position = self.b.emit(Position(axis))
                 chosen = self.b.map("eq", position, self.b.number(row))

@@ -250,7 +250,7 @@ class _Exchange:
                         or self.division.stays_on_one_process(matrix)
                     ):
                         raise CannotDivide(axis, _reason(matrix))
-            case AxisMap(function, _, axis) if self.division.divides(axis):
+            case AxisMap(function=function, axis=axis) if self.division.divides(axis):
                 raise CannotDivide(axis, f"{function} along an axis needs the whole of it")
             case Lookup(_, axis, _) if self.division.divides(axis):
                 raise CannotDivide(axis, "rows are chosen along it, which are on other processes")

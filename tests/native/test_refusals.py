@@ -20,7 +20,9 @@ REASONS = {
     "input x[N, T], rows: matrix[T, T]\nreduce T: rows": "a pool by a given matrix or a graph",
     "input x\noutput tanh(x)": "an input without dimensions, which has no rows",
     "input x[N, C]\nlet d[C] = 1\nrepeat 3 { d = d / 2 }\noutput x * d": "repeat",
-    "input x[N, C]\nparam w[C] = 1\noutput x * sparsestmax(w over C, radius = 0.5)": "sparsestmax",
+    "input x[N, C]\noutput x * sparsestmax(x over C, radius = 0.5)": (
+        "a sparsestmax as large as the input"
+    ),
 }
 
 

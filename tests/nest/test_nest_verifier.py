@@ -123,7 +123,7 @@ def test_what_belongs_to_islands_has_their_axes() -> None:
 def test_what_is_scanned_along_is_at_hand() -> None:
     legal = nest("CumulativeLayerNorm")
     split_islands = tuple(a for a in legal.data_axes if a != "C")  # which has the axis of the scan
-    with pytest.raises(IllegalNest, match=r"all of the axis that .* is scanned along"):
+    with pytest.raises(IllegalNest, match=r"all of the axis that .* is found along"):
         verify(replace(legal, islands=split_islands))
 
 

@@ -24,7 +24,6 @@ NOT_DERIVABLE = {  # what is torch's to derive
     "DecorrelatedBatchNorm": "repeat",
     "SwitchableWhitening": "repeat",
     "SwitchableWhiteningAll": "repeat",
-    "SparseSwitchNorm": "sparsestmax",
 }
 DERIVABLE = [name for name in PROGRAMS if name not in NOT_DERIVABLE]
 # Pools with a cell for each element, which would be kept: of these there are no kernels.

@@ -47,6 +47,8 @@ RESERVED = frozenset(
     LARGER SMALLER larger smaller extreme_of parts_of clear
     links edge_list edge_ends edges_of links_of to from LINKS edge
     BY_VECTORS EXPORTED GATHER SCATTER FLOAT32 FLOAT64 BFLOAT16 FLOAT16 BOOLEAN INT64 STREAMED
+    SIMPLEX simplex face is_on below project simplex_of weight_of arrived arrive adjoint_of nearest
+    arriving APART
     SCANS LANES lanes lines lines_room scratch scratch_of scan_sums scan_moments scan_weighed
     value_lines weight_lines first_lines second_lines spare_lines NULL INFINITY NAN""".split()
 )
@@ -151,13 +153,13 @@ class KernelContext:
             result = product(result, self.size(axis))
         return result
 
-    def _in_double(self, scalar: Scalar) -> Expr:
+    def in_double(self, scalar: Scalar) -> Expr:
         """A number in double precision, as the call passes it."""
         match scalar:
             case Hyper(name) if name not in self.size_argument_dims:
                 return Name(f"v->call->{self.name(name)}")
             case ApplyScalar(function, arguments) if function != "floordiv":
-                parts = [self._in_double(a) for a in arguments]
+                parts = [self.in_double(a) for a in arguments]
                 if function in SYMBOLS:
                     return Infix(SYMBOLS[function], parts[0], parts[1])
                 if function == "neg":
@@ -187,7 +189,7 @@ class KernelContext:
             case ApplyScalar("floordiv", (a, b)):
                 return Infix("/", self.scalar(a, True), self.scalar(b, True))
             case ApplyScalar("floor" | "ceil"):
-                return Prefix("(int64_t)" if as_int else "(real)", self._in_double(scalar))
+                return Prefix("(int64_t)" if as_int else "(real)", self.in_double(scalar))
             case ApplyScalar(function, arguments):
                 parts = [self.scalar(a, as_int) for a in arguments]
                 if function in SYMBOLS:

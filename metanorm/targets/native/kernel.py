@@ -23,6 +23,7 @@ from metanorm.targets.native.context import KernelContext
 from metanorm.targets.native.joining import accumulator_kind
 from metanorm.targets.native.narrow import NarrowPrinter
 from metanorm.targets.native.setup import VALUES, Setup
+from metanorm.targets.native.sparsestmax import on_simplex
 from metanorm.targets.native.sweep import SweepPrinter
 
 
@@ -66,6 +67,7 @@ class KernelPrinter:
             cir.Define("DIMS", str(len(self.program.inputs[0].dims))),
             *self._loops(),
             *([cir.Define("SCANS", "1")] if self.ctx.scans else ()),
+            *([cir.Define("SIMPLEX", "1")] if on_simplex(self.nest) else ()),
             cir.Include("metanorm.h"),
             self.setup.call(),
             self.setup.values(),

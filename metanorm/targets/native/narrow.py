@@ -46,6 +46,7 @@ from metanorm.targets.native.nesting import inlined_operators
 from metanorm.targets.native.pool import PoolPrinter
 from metanorm.targets.native.scan import ScanPrinter, reach_of
 from metanorm.targets.native.softmax import softmax
+from metanorm.targets.native.sparsestmax import sparsestmax
 from metanorm.targets.native.strided_runs import LINE_FUNCTIONS
 from metanorm.targets.native.values import AxisPositions, NarrowValues
 
@@ -379,6 +380,9 @@ class NarrowPrinter:
                 if not other_axes:
                     return [cir.Block(tuple(weights))]
                 return self.loops(cluster, other_axes, weights, block)
+            case AxisMap("sparsestmax", axis=axis):
+                outer_axes = [a for a in axes if a != axis]
+                return self.loops(cluster, outer_axes, sparsestmax(self.values, let, op), block)
             case Pool() if reach_of(op) is not None:
                 scan = ScanPrinter(self.values, cluster)
                 worker: Expr = Name("r->worker") if block.per_island else cir.Number(0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from metanorm.ir.aggregation import ByIndex
-from metanorm.ir.nodes import Link
+from metanorm.ir.nodes import AxisMap, Link
 from metanorm.nest.layouts import AxisGroup
 from metanorm.nest.nest import Nest, Scan
 from metanorm.plan.sweeps import Reduction
@@ -71,6 +71,8 @@ def unsupported_in_triton(nest: Nest) -> Iterator[str]:
         yield "sums of what overlaps"
     if any(isinstance(let.op, Link) for let in nest.program.body):
         yield "neighbours in a graph"
+    axis_maps = (let.op for let in nest.program.body if isinstance(let.op, AxisMap))
+    yield from (op.function for op in axis_maps if op.function != "softmax")
 
 
 def sweep_shape(context: KernelContext, reductions: Sequence[Reduction]) -> TileShape:

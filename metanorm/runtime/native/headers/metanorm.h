@@ -128,6 +128,9 @@ static inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 #ifdef SCANS
 #include "metanorm/scan.h"
 #endif
+#ifdef SIMPLEX
+#include "metanorm/simplex.h"
+#endif
 #ifdef LINKS
 #include "metanorm/links.h"
 #endif
