@@ -46,10 +46,10 @@ def generated() -> dict[str, str]:
     for name, parts in PARTS.items():
         text = (ROOT / name).read_text(encoding="utf-8")
         for part, build in parts.items():
-            begin, end = f"<!-- begin {part} -->\n", f"<!-- end {part} -->"
-            before, _, rest = text.partition(begin)
-            _, _, after = rest.partition(end)
-            text = f"{before}{begin}{build()}{end}{after}"
+            start_mark, end_mark = f"<!-- begin {part} -->\n", f"<!-- end {part} -->"
+            before, _, rest = text.partition(start_mark)
+            _, _, after = rest.partition(end_mark)
+            text = f"{before}{start_mark}{build()}{end_mark}{after}"
         files[name] = text
     return files
 

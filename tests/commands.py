@@ -17,14 +17,14 @@ import pytest
 
 from metanorm import cli
 
-PLAIN = {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
+TERMINAL = {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
 
 
 def in_this(*arguments: str, stdin: str = "", folder: Path | None = None) -> CompletedProcess[str]:
     """`metanorm ARGUMENTS`, in the current folder or another one."""
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in PLAIN.items():
+        for name, value in TERMINAL.items():
             patch.setenv(name, value)
         if folder is not None:
             patch.chdir(folder)
@@ -48,7 +48,7 @@ def in_a_child(
         input=stdin.encode(),
         cwd=folder,
         capture_output=True,
-        env={**os.environ, **PLAIN, **environment},
+        env={**os.environ, **TERMINAL, **environment},
     )
     return ended(command, done.returncode, done.stdout.decode(), done.stderr.decode())
 

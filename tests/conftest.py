@@ -50,8 +50,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(trylast=True)  # once `-m` and `-k` have chosen
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave the tests of one part, so that several processes can share a file."""
-    if given := config.getoption("--part"):
-        number, count = map(int, given.split("/"))
+    if part := config.getoption("--part"):
+        number, count = map(int, part.split("/"))
         items[:] = items[number::count]
 
 
@@ -127,9 +127,9 @@ def team() -> Iterator[Team]:
     """Four processes on the CPU, in one group of `torch.distributed`."""
     from team import Team
 
-    made = Team()
-    yield made
-    made.close()
+    new_team = Team()
+    yield new_team
+    new_team.close()
 
 
 @pytest.fixture(scope="session")

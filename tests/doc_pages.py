@@ -73,18 +73,18 @@ class Page:
     @property
     def anchors(self) -> set[str]:
         """What a link behind `#` may name: headings as GitHub numbers them, and `<a id>`."""
-        found: set[str] = set()
+        anchors: set[str] = set()
         for line in self.prose:
-            found.update(ANCHOR.findall(line))
+            anchors.update(ANCHOR.findall(line))
             heading = HEADING.match(line)
             if heading:
                 base, again = slug(heading[1]), 0
                 anchor = base
-                while anchor in found:
+                while anchor in anchors:
                     again += 1
                     anchor = f"{base}-{again}"
-                found.add(anchor)
-        return found
+                anchors.add(anchor)
+        return anchors
 
 
 def slug(heading: str) -> str:

@@ -130,10 +130,10 @@ class Run:
         specs = load([name])
         others = existing_exports(Path("norms"))
         result = compile_specs(specs.sources, specs.roots, Options(verify_passes=True), others)
-        found = (*specs.diagnostics, *result.diagnostics)
-        self.printed = render_text(found, specs.sources)
+        diagnostics = (*specs.diagnostics, *result.diagnostics)
+        self.printed = render_text(diagnostics, specs.sources)
         expected = fence.attributes.get("reports", "").split(",")
-        codes = sorted({d.code for d in found})
+        codes = sorted({d.code for d in diagnostics})
         expect(codes == sorted(filter(None, expected)), f"it reports {codes}:\n{self.printed}")
         if result.ok and "file" not in fence.attributes:
             write_outputs(plan_outputs(result.files, Path("norms")))

@@ -50,8 +50,8 @@ def metanorm(*arguments: str, folder: Path, stdin: bytes = b"") -> Ended:
     """Run a command in a folder. Over its limits it is killed, or runs out of memory."""
     server = _server()
     assert server.stdin and server.stdout
-    with tempfile.TemporaryDirectory() as place:
-        files = [Path(place, name) for name in ("in", "out", "err")]
+    with tempfile.TemporaryDirectory() as streams:
+        files = [Path(streams, name) for name in ("in", "out", "err")]
         files[0].write_bytes(stdin)
         asked = {"arguments": arguments, "folder": str(folder), "files": [str(f) for f in files]}
         server.stdin.write(f"{json.dumps(asked)}\n")

@@ -43,17 +43,17 @@ def digests(files: list[Path], root: Path = ROOT) -> Iterator[tuple[str, str]]:
     for file in files:
         for target in get_args(Target):
             for name, text in printed(file, target).items():
-                place = f"{target}: {file.relative_to(root).as_posix()}: {name}"
+                entry = f"{target}: {file.relative_to(root).as_posix()}: {name}"
                 if name != "__init__.py":
-                    yield place, hashlib.sha256(text.encode()).hexdigest()
+                    yield entry, hashlib.sha256(text.encode()).hexdigest()
 
 
 def differences(before: dict[str, str], after: dict[str, str]) -> list[str]:
     """What is new, gone or other, one line each."""
-    lines = [f"gone   {place}" for place in before if place not in after]
-    lines += [f"new    {place}" for place in after if place not in before]
+    lines = [f"gone   {entry}" for entry in before if entry not in after]
+    lines += [f"new    {entry}" for entry in after if entry not in before]
     changed = (p for p in after if p in before and before[p] != after[p])
-    return [*lines, *(f"other  {place}" for place in changed)]
+    return [*lines, *(f"other  {entry}" for entry in changed)]
 
 
 def main() -> int:
@@ -61,15 +61,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("action", choices=("write", "compare"))
     parser.add_argument("digests", type=Path)
-    given = parser.parse_args()
+    options = parser.parse_args()
     now = dict(digests(spec_files()))
-    if given.action == "write":
-        given.digests.parent.mkdir(parents=True, exist_ok=True)
-        given.digests.write_text(json.dumps(now, indent=1), encoding="utf-8")
+    if options.action == "write":
+        options.digests.parent.mkdir(parents=True, exist_ok=True)
+        options.digests.write_text(json.dumps(now, indent=1), encoding="utf-8")
         return 0
-    found = differences(json.loads(given.digests.read_text(encoding="utf-8")), now)
-    sys.stdout.write("".join(f"{line}\n" for line in found) or "all the same\n")
-    return 1 if found else 0
+    changed = differences(json.loads(options.digests.read_text(encoding="utf-8")), now)
+    sys.stdout.write("".join(f"{line}\n" for line in changed) or "all the same\n")
+    return 1 if changed else 0
 
 
 if __name__ == "__main__":

@@ -102,12 +102,12 @@ TRITON = {
 
 def generated() -> dict[str, str]:
     """Every module that the compiler makes of the library and the corpus."""
-    found = dict(compile_specs(LIBRARY.sources, LIBRARY.roots, Options()).files)
+    all_files = dict(compile_specs(LIBRARY.sources, LIBRARY.roots, Options()).files)
     for path in sorted((ROOT / "tests/good").glob("*/*.norm")):
         specs = load([str(path)])
         files = compile_specs(specs.sources, specs.roots, Options()).files
-        found |= {f"{path.parent.name}/{n}": text for n, text in files.items() if "__" not in n}
-    return found
+        all_files |= {f"{path.parent.name}/{n}": text for n, text in files.items() if "__" not in n}
+    return all_files
 
 
 def test_generated_modules_import_only_torch_and_the_runtime() -> None:
@@ -117,15 +117,15 @@ def test_generated_modules_import_only_torch_and_the_runtime() -> None:
         if path.endswith(".c"):
             assert set(re.findall(r"#include (\S+)", text)) == {'"metanorm.h"'}
             continue
-        found = set(imported(ast.parse(text)))
+        imports = set(imported(ast.parse(text)))
         if path == "__init__.py":
-            assert not {m for m in found if not m.startswith((".", "__future__"))}, path
+            assert not {m for m in imports if not m.startswith((".", "__future__"))}, path
             continue
         if path.endswith("_triton.py"):
-            assert found <= TRITON, path
+            assert imports <= TRITON, path
             continue
-        assert "metanorm.runtime" in found, path
-        others = {m for m in found if not f"{m}.".startswith(ALLOWED)}
+        assert "metanorm.runtime" in imports, path
+        others = {m for m in imports if not f"{m}.".startswith(ALLOWED)}
         assert others == {"metanorm.runtime"}, path
 
 
@@ -179,7 +179,7 @@ def test_no_norm_of_the_library_is_known_to_the_compiler_by_name() -> None:
     """Neither `GroupNorm` nor `group_norm`: whatever the library can do, any spec can."""
     names = {word for norm in PROGRAMS for word in (norm, snake(norm))}
     names |= {module_name(root) for root in LIBRARY.roots}
-    found = [
+    mentions = [
         f"{name(path)}:{line}: {text!r}"
         for path in SOURCES
         if not any(name(path).endswith(file) for file in LAYERS_OF_OTHERS)
@@ -187,7 +187,7 @@ def test_no_norm_of_the_library_is_known_to_the_compiler_by_name() -> None:
         for line, text in texts(ast.parse(path.read_text()))
         if any(norm in text for norm in names) and not any(e in text for e in EXAMPLE)
     ]
-    assert found == []
+    assert mentions == []
 
 
 def test_that_search_sees_what_it_looks_for() -> None:

@@ -383,9 +383,9 @@ def test_a_chain_of_files_that_use_each_other(tmp_path: Path) -> None:
 
 
 def test_files_that_use_each_other_in_a_circle(tmp_path: Path) -> None:
-    for here, there in (("a", "b"), ("b", "a")):
-        norm = f"norm {here.upper()} {{ input x[N, C] output {there.upper()}(x) }}\n"
-        (tmp_path / f"{here}.norm").write_text(f'use "{there}.norm"\n{norm}')
+    for user, used in (("a", "b"), ("b", "a")):
+        norm = f"norm {user.upper()} {{ input x[N, C] output {used.upper()}(x) }}\n"
+        (tmp_path / f"{user}.norm").write_text(f'use "{used}.norm"\n{norm}')
     (tmp_path / "self.norm").write_text('use "self.norm"\n' + spec())
     assert metanorm("check", "a.norm", "b.norm", folder=tmp_path).codes == {"MN0605"}
     assert metanorm("check", "self.norm", folder=tmp_path).code == 0

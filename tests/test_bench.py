@@ -39,7 +39,7 @@ def one(name: str) -> CheckedNorm:
 
 
 def case(
-    name: str, known: str = "", target: Target = "native", device: Device | None = None
+    name: str, library_norm: str = "", target: Target = "native", device: Device | None = None
 ) -> Case:
     """The norm of a spec on an image where it takes one, and on the smallest that there is: a
     single row of features has instances of one value."""
@@ -48,11 +48,11 @@ def case(
     files = compile_specs(specs.sources, specs.roots, Options(target=target)).files
     module = module_from_files(files, module_name(specs.roots[0]))
     workload, built = min(
-        workloads(norm.program), key=lambda found: (-len(found[0].shape), found[0].nbytes)
+        workloads(norm.program), key=lambda pair: (-len(pair[0].shape), pair[0].nbytes)
     )
     device = device or cpu_device()
     optimised, rotation = optimize(norm.program), Rotation(built, device.type)
-    return Case(norm, optimised, module, known, workload, built.arguments, rotation, device)
+    return Case(norm, optimised, module, library_norm, workload, built.arguments, rotation, device)
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -60,10 +60,12 @@ def test_every_candidate_computes_the_same(name: str) -> None:
     """What is compared is worth comparing, or times would mean nothing."""
     beside = case(name, one(name).program.name)
     makers = candidates(beside, traced=False)
-    found = [make() for who, make in makers if who != "torch-scatter"]  # which may not be there
-    ours = [c.name for c in found if c.name not in ("torch.nn", "PyG", "by hand")]
-    assert ours == ["metanorm", "plain torch", "equations"] and len(found) >= 4
-    results = [candidate.forward() for candidate in found]
+    made_candidates = [
+        make() for who, make in makers if who != "torch-scatter"
+    ]  # which may not be there
+    ours = [c.name for c in made_candidates if c.name not in ("torch.nn", "PyG", "by hand")]
+    assert ours == ["metanorm", "plain torch", "equations"] and len(made_candidates) >= 4
+    results = [candidate.forward() for candidate in made_candidates]
     for result in results[1:]:
         torch.testing.assert_close(result, results[0], rtol=1e-4, atol=1e-5)
 

@@ -67,8 +67,8 @@ def test_peers_compute_what_the_norm_computes(name: str, norms: Mapping[str, Lib
                 assert setting.name in ("row", "sequence"), (name, peer.package.name)
                 continue
             agreed.add(peer.package.name)
-    there = {p.package.name for p in peers(name, "cpu")}
-    assert agreed >= there - {"torch-scatter"} and (agreed or not there)
+    names = {p.package.name for p in peers(name, "cpu")}
+    assert agreed >= names - {"torch-scatter"} and (agreed or not names)
 
 
 def test_what_computes_something_else_is_noticed(norms: Mapping[str, LibraryNorm]) -> None:
@@ -86,8 +86,8 @@ def test_what_computes_something_else_is_noticed(norms: Mapping[str, LibraryNorm
         demand_agreement(norm, mode(momentum=0.11), built)
 
     class Stopped(mixtures.ModeNorm):
-        def _measured(self, *given: torch.Tensor) -> tuple[torch.Tensor, ...]:  # type: ignore[override]
-            return tuple(part.detach() for part in super()._measured(*given))  # type: ignore[arg-type]
+        def _measured(self, *arguments: torch.Tensor) -> tuple[torch.Tensor, ...]:  # type: ignore[override]
+            return tuple(part.detach() for part in super()._measured(*arguments))  # type: ignore[arg-type]
 
     with pytest.raises(Disagreement, match="the gradient of input 0 differs"):
         demand_agreement(norm, Peer(BY_HAND, lambda shape, _: Stopped(shape[1], 2)), built)
@@ -99,8 +99,8 @@ def test_what_computes_something_else_is_noticed(norms: Mapping[str, LibraryNorm
 
 def test_sparsemax_by_hand_leaves_weights_at_zero() -> None:
     for weights in torch.randn(50, 3, dtype=torch.float64):
-        found = mixtures.sparsemax(weights)
-        torch.testing.assert_close(found, simplex.sparsestmax(weights, 0, 0))
+        actual = mixtures.sparsemax(weights)
+        torch.testing.assert_close(actual, simplex.sparsestmax(weights, 0, 0))
     assert (mixtures.sparsemax(torch.tensor([3.0, 0, 0])) == torch.tensor([1.0, 0, 0])).all()
 
 
@@ -148,11 +148,11 @@ def test_the_command_writes_a_table_and_data(tmp_path: Path) -> None:
 
 def test_a_norm_is_found_by_what_it_computes(tmp_path: Path) -> None:
     """Whatever it is called; what nobody has written has no row."""
-    own = tmp_path / "own.norm"
+    spec = tmp_path / "own.norm"
     text = (ROOT / "specs/mean_subtraction_norm.norm").read_text()
-    own.write_text(text.replace("MeanSubtractionNorm", "OwnNorm"))
+    spec.write_text(text.replace("MeanSubtractionNorm", "OwnNorm"))
     data = tmp_path / "by_hand.json"
-    done = in_a_child(*SMALL, str(own), "--json", str(data))
+    done = in_a_child(*SMALL, str(spec), "--json", str(data))
     assert done.returncode == 0, done.stderr
     (entry,) = HandReport.model_validate_json(data.read_text()).entries
     assert entry.norm == "OwnNorm" and "by hand" in {c.beside for c in entry.comparisons}
@@ -167,9 +167,9 @@ def test_norms_for_gradients_are_timed_one_way() -> None:
 
 
 def test_a_package_that_is_not_there_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    there = peer_module.find_spec
+    find_spec = peer_module.find_spec
     monkeypatch.setattr(
-        peer_module, "find_spec", lambda name: None if name == "torch_scatter" else there(name)
+        peer_module, "find_spec", lambda name: None if name == "torch_scatter" else find_spec(name)
     )
     specs = library_specs_of({"MeanSubtractionNorm"}, Options())
     (entry,) = measure_by_hand(specs, Plan(rounds=1), cpu_device())
@@ -178,14 +178,19 @@ def test_a_package_that_is_not_there_is_a_line(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_report_says_who_is_below_the_goal() -> None:
     def entry(norm: str, ours: str, **ratios: float) -> HandEntry:
-        found = [
+        comparisons = [
             Comparison(beside=who, phase=phase, ratio=Ratio(median=r, low=r, high=r))
             for who, r in ratios.items()
             for phase in ("forward", "both")
         ]
         why = "" if ours == OURS else "repeat"
         return HandEntry(
-            norm=norm, workload="w", ours=ours, why=why, measurements=(), comparisons=tuple(found)
+            norm=norm,
+            workload="w",
+            ours=ours,
+            why=why,
+            measurements=(),
+            comparisons=tuple(comparisons),
         )
 
     machine = Machine(processor="p", threads=1, torch="t", metanorm="m")

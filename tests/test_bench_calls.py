@@ -40,18 +40,23 @@ EVERY = [phase.name for phase in PHASES]
 @pytest.mark.parametrize("name", SPECS)
 def test_every_part_of_a_call_runs_in_its_phases(name: str) -> None:
     """And the module, its function, others' layers and the equations compute the same."""
-    found = case(name, one(name).program.name)
-    (other,) = peers(found.library_norm, "cpu")
-    made = {name: make() for name, make in callees(found)}
-    assert set(made) == {*DESCRIPTIONS, other.package.name} - {COMPILED, COMPILED_ON_KERNELS}
-    assert list(made[KERNELS]) == [FORWARD, BOTH] and list(made[EMPTY]) == [FORWARD]
+    norm_case = case(name, one(name).program.name)
+    (other,) = peers(norm_case.library_norm, "cpu")
+    callee_by_name = {name: make() for name, make in callees(norm_case)}
+    assert set(callee_by_name) == {*DESCRIPTIONS, other.package.name} - {
+        COMPILED,
+        COMPILED_ON_KERNELS,
+    }
+    assert list(callee_by_name[KERNELS]) == [FORWARD, BOTH] and list(callee_by_name[EMPTY]) == [
+        FORWARD
+    ]
     results = {}
     with torch.enable_grad(), use("auto"):
-        for callee, phases in made.items():
+        for callee, phases in callee_by_name.items():
             for phase, prepare in phases.items():
                 results[callee, phase] = prepare()()
     for callee in (FUNCTION, ON_TORCH, EQUATIONS, other.package.name):
-        assert list(made[callee]) == EVERY
+        assert list(callee_by_name[callee]) == EVERY
         for phase in (FORWARD, GRAPH):
             ours, theirs = results[OURS, phase], results[callee, phase]
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
@@ -64,20 +69,20 @@ def test_every_part_of_a_call_runs_in_its_phases(name: str) -> None:
 
 def test_settings_of_a_phase_hold_for_its_call_and_not_longer() -> None:
     """What one callee asks for is never in force when another one is timed, nor at the end."""
-    found = case("layer_norm", "LayerNorm")
+    layer_case = case("layer_norm", "LayerNorm")
     before = torch.is_grad_enabled()
-    entry = measure_case(found, rounds=1)
+    entry = measure_case(layer_case, rounds=1)
     assert torch.is_grad_enabled() is before and entry.left_out == ()
-    layer = found.layer(found.module)
-    x = found.rotation.turns[0].inputs[0]
+    layer = layer_case.layer(layer_case.module)
+    x = layer_case.rotation.turns[0].inputs[0]
     node = layer(x).grad_fn.name()  # of kernels: `use("torch")` is over
     assert node in ("LayerNormBackward", "NormalizedBackward")
 
 
 def test_gradients_do_not_add_up_from_call_to_call() -> None:
-    found = case("layer_norm", "LayerNorm")
-    module = dict(callees(found))[OURS]()
-    x = found.rotation.turns[0].inputs[0]
+    layer_case = case("layer_norm", "LayerNorm")
+    module = dict(callees(layer_case))[OURS]()
+    x = layer_case.rotation.turns[0].inputs[0]
     gradients = []
     for _ in range(2):
         module[BACKWARD]()()
@@ -87,9 +92,9 @@ def test_gradients_do_not_add_up_from_call_to_call() -> None:
 
 def test_kernels_alone_are_the_ones_of_the_call() -> None:
     """Run again, they write the same results into the same memory."""
-    found = case("layer_norm", "LayerNorm")
-    layer = found.layer(found.module)
-    x = found.rotation.turns[0].inputs[0]
+    layer_case = case("layer_norm", "LayerNorm")
+    layer = layer_case.layer(layer_case.module)
+    x = layer_case.rotation.turns[0].inputs[0]
     with record_launches() as launches:
         y = layer(x)
         assert len(launches) == 1
@@ -102,14 +107,14 @@ def test_kernels_alone_are_the_ones_of_the_call() -> None:
 
 
 def test_the_function_behind_a_module_is_called_with_what_forward_gives() -> None:
-    found = case("batch_norm", "BatchNorm")
-    layer = found.layer(found.module)
-    x = found.rotation.turns[0].inputs[0]
-    function = function_behind(found.module, layer, (x,))
-    assert function.func is found.module.batch_norm
+    batch_case = case("batch_norm", "BatchNorm")
+    layer = batch_case.layer(batch_case.module)
+    x = batch_case.rotation.turns[0].inputs[0]
+    function = function_behind(batch_case.module, layer, (x,))
+    assert function.func is batch_case.module.batch_norm
     assert function.args[0] is x and function.args[3] is layer.weight
     with pytest.raises(NoFunctionCalled):
-        function_behind(found.module, torch.nn.Identity(), (x,))
+        function_behind(batch_case.module, torch.nn.Identity(), (x,))
 
 
 def test_phases_take_the_gradients_of_all_leaves() -> None:
@@ -173,11 +178,11 @@ def test_without_specs_the_norms_are_those_that_others_have_too(tmp_path: Path) 
         "--json", str(data),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    found = {e.norm for e in CallReport.model_validate_json(data.read_text()).entries}
+    norms = {e.norm for e in CallReport.model_validate_json(data.read_text()).entries}
     # torch has no instance norm for rows of features
     of_torch = {"BatchNorm", "GroupNorm", "LayerNorm", "RMSNorm"}
-    assert found == of_torch | {"HeteroBatchNorm", "HeteroLayerNorm", "DiffGroupNorm"}
-    assert found < set(LAYERS)
+    assert norms == of_torch | {"HeteroBatchNorm", "HeteroLayerNorm", "DiffGroupNorm"}
+    assert norms < set(LAYERS)
 
 
 def test_a_norm_without_kernels_says_so(tmp_path: Path) -> None:

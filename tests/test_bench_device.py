@@ -54,7 +54,7 @@ def test_no_input_is_in_the_cache_when_its_turn_comes(nbytes: int, cache: int) -
 
 def test_numbers_are_copied_and_indices_are_not() -> None:
     program = one("graph_norm").program
-    workload, built = min(workloads(program), key=lambda found: found[0].nbytes)
+    workload, built = min(workloads(program), key=lambda pair: pair[0].nbytes)
     rotation = Rotation(built, "cpu", 3)
     first, *others = rotation.turns
     for other in others:
@@ -72,13 +72,15 @@ def test_numbers_are_copied_and_indices_are_not() -> None:
 def test_calls_go_through_the_turns() -> None:
     """With a cache to outgrow, also on the CPU, everything is measured as without."""
     device = Device("cpu", "native", CpuClock(shortest=0), 4096, peak_bytes, WORKLOADS)
-    found = case("batch_norm", "BatchNorm")
-    program, workload = found.norm.program, found.workload
+    batch_case = case("batch_norm", "BatchNorm")
+    program, workload = batch_case.norm.program, batch_case.workload
     built = next(b for w, b in workloads(program) if w == workload)
     rotation = Rotation(built, "cpu", copy_count(workload.nbytes, device.cache))
-    found = type(found)(**{**vars(found), "rotation": rotation, "device": device})
+    batch_case = type(batch_case)(**{**vars(batch_case), "rotation": rotation, "device": device})
     seen: list[int] = []
-    candidate = next(c for name, c in candidates(found, traced=False) if name == "plain torch")()
+    candidate = next(
+        c for name, c in candidates(batch_case, traced=False) if name == "plain torch"
+    )()
     layer = candidate.layer
     candidate.layer = lambda x: (seen.append(x.data_ptr()), layer(x))[1]
     prepare = candidate.prepare("forward")
@@ -87,21 +89,21 @@ def test_calls_go_through_the_turns() -> None:
         prepare()()
     order = [turn.inputs[0].data_ptr() for turn in rotation.turns]
     assert len(set(order)) == len(order) >= 2 and seen == order + order
-    entry = measure_case(found, Plan(rounds=2, traced=False))
+    entry = measure_case(batch_case, Plan(rounds=2, traced=False))
     names = {"metanorm", "plain torch", "torch.nn", "equations"}
     assert {m.candidate for m in entry.measurements} == names and entry.left_out == ()
     assert all(f.peak >= entry.nbytes for f in entry.footprints)
 
 
 def test_a_layer_that_overwrites_a_gradient_gets_its_own() -> None:
-    found = case("rms_norm")
+    rms_case = case("rms_norm")
     grad_outputs: list[torch.Tensor] = []
-    for name, make in candidates(found, traced=False):
+    for name, make in candidates(rms_case, traced=False):
         if name == "plain torch":
             candidate = make()
             candidate.overwrites = True
             candidate.layer = lambda x: _Overwriting.apply(x)
-            (grad_output,) = found.rotation.grad_outputs(candidate.forward().detach())
+            (grad_output,) = rms_case.rotation.grad_outputs(candidate.forward().detach())
             grad_outputs.append(grad_output.clone())
             candidate.prepare("both")()()
             assert torch.equal(grad_output, grad_outputs[0])
@@ -158,23 +160,30 @@ def test_each_device_has_workloads_and_those_of_a_gpu_are_large() -> None:
 
 def entry(name: str, nbytes: int, **seconds: float) -> Entry:
     """An entry whose copy takes a second."""
-    found = [
+    measurements = [
         Measurement(candidate=c, phase=phase, median=t, low=t, high=t, host=1e-5)
         for phase, t in seconds.items()
         for c, t in (("metanorm", t), ("torch.compile", 2 * t))
     ]
     return Entry(
-        norm=name, workload="w", nbytes=nbytes, copy_seconds=1, measurements=tuple(found),
+        norm=name, workload="w", nbytes=nbytes, copy_seconds=1, measurements=tuple(measurements),
         footprints=(), left_out=("metanorm: ran on torch: so", "QuACK: not installed: pip"),
     )  # fmt: skip
 
 
 def test_bytes_that_any_norm_has_to_move_are_held_against_the_copy() -> None:
     """A copy moves two tensors, a forward pass two, a backward pass three."""
-    found = entry("A", 10**9, forward=1.25, backward=1.5, both=5.0)
-    assert found.bandwidth == 2e9
-    assert [found.share("metanorm", p) for p in ("forward", "backward", "both")] == [0.8, 1, 0.5]
-    assert found.share("metanorm", "sideways") is None and found.share("Liger", "both") is None
+    large_entry = entry("A", 10**9, forward=1.25, backward=1.5, both=5.0)
+    assert large_entry.bandwidth == 2e9
+    assert [large_entry.share("metanorm", p) for p in ("forward", "backward", "both")] == [
+        0.8,
+        1,
+        0.5,
+    ]
+    assert (
+        large_entry.share("metanorm", "sideways") is None
+        and large_entry.share("Liger", "both") is None
+    )
 
 
 def shown(report: Report) -> str:
@@ -184,12 +193,12 @@ def shown(report: Report) -> str:
 
 
 def test_a_table_of_a_gpu_has_shares_and_its_name() -> None:
-    found = entry("A", 10**9, forward=1.25, backward=1.5, both=5.0)
-    table = shown(Report(machine=GPU, entries=(found,)))
+    large_entry = entry("A", 10**9, forward=1.25, backward=1.5, both=5.0)
+    table = shown(Report(machine=GPU, entries=(large_entry,)))
     assert "Some GPU" in table and "driver 550.1, CUDA 12.4" in table
     assert "1.25 (80%)" in table and "1.5 (100%)" in table and "10.00 us" in table
     assert "2 GB/s" in table and "ran on torch" in table and "left out" in table
-    beside = shown(Report(machine=HERE, entries=(found,)))
+    beside = shown(Report(machine=HERE, entries=(large_entry,)))
     assert "%" not in beside and "host" not in beside and "2 threads" in beside
     assert machine_text(GPU) != machine_text(HERE)
 
@@ -248,21 +257,21 @@ def test_peers_are_those_of_the_device_installed_or_not() -> None:
 def test_a_peer_that_is_not_installed_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     nobody = Peer(Package("Nobody", "no_such_package", "no-such-wheel"), lambda *_: torch.nn.ReLU())
     monkeypatch.setitem(LAYERS, "RMSNorm", (nobody,))  # type: ignore[arg-type]
-    found = measure_case(case("rms_norm", "RMSNorm"), Plan(rounds=1, traced=False))
-    assert found.left_out == ("Nobody: not installed: pip install no-such-wheel",)
+    measured = measure_case(case("rms_norm", "RMSNorm"), Plan(rounds=1, traced=False))
+    assert measured.left_out == ("Nobody: not installed: pip install no-such-wheel",)
 
 
 def test_kernels_that_do_not_serve_a_call_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tensor in the memory of the CPU is none for kernels in Triton, which may have no GPU."""
     pytest.importorskip("triton")
     monkeypatch.setattr(errors, "_warned", True)
-    found = case("rms_norm", target="triton")
-    layer, turn = found.layer(found.module), found.rotation.turns[0]
+    rms_case = case("rms_norm", target="triton")
+    layer, turn = rms_case.layer(rms_case.module), rms_case.rotation.turns[0]
 
-    def demand(device: Device, module: ModuleType = found.module) -> None:
-        demand_kernels(found.optimised, module, device, lambda: layer(*turn.inputs))
+    def demand(device: Device, module: ModuleType = rms_case.module) -> None:
+        demand_kernels(rms_case.optimised, module, device, lambda: layer(*turn.inputs))
 
-    demand(found.device)
+    demand(rms_case.device)
     gpu = Device("cuda", "triton", CpuClock(), 0, peak_bytes, WORKLOADS)
     with pytest.raises(
         RanOnTorch, match=r"the call has (a tensor .* on the GPU|no kernels: .*driver)"
@@ -271,7 +280,7 @@ def test_kernels_that_do_not_serve_a_call_are_told(monkeypatch: pytest.MonkeyPat
     with pytest.raises(RanOnTorch, match="compiled without kernels"):
         demand(gpu, case("rms_norm").module)
     with pytest.raises(RuntimeError, match="mine"):
-        demand_kernels(found.optimised, found.module, found.device, _mistake)
+        demand_kernels(rms_case.optimised, rms_case.module, rms_case.device, _mistake)
 
 
 def _mistake() -> None:
@@ -302,8 +311,8 @@ def test_why_there_is_no_gpu() -> None:
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 def test_tensors_lie_on_another_device_as_they_did(memory: str, device: str) -> None:
     x = with_layout(torch.randn(2, 3, 4, 5), memory)
-    there = to_device(x, device)
-    assert there.device.type == device and there.dtype == x.dtype and there.is_leaf
-    assert (there.shape, there.stride()) == (x.shape, x.stride())
+    on_device = to_device(x, device)
+    assert on_device.device.type == device and on_device.dtype == x.dtype and on_device.is_leaf
+    assert (on_device.shape, on_device.stride()) == (x.shape, x.stride())
     piece = to_device(torch.arange(10)[3:7].expand(2, 4), device)
     assert (piece.stride(), piece.storage_offset()) == ((0, 1), 3)

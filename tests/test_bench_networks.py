@@ -94,10 +94,10 @@ def test_a_training_step_learns_and_inference_does_not(norms: dict[str, LibraryN
 
 def test_networks_on_torch_are_not_timed_in_the_name_of_kernels() -> None:
     row = ROWS[0]
-    plain = library_norms({row.kind.norm}, Options(target="torch"))
+    torch_norms = library_norms({row.kind.norm}, Options(target="torch"))
     (peer,) = peers(row.kind.norm, "cpu")
     with pytest.raises(RanOnTorch):
-        list(measure_row(row, plain[row.kind.norm], peer, 1, cpu_device()))
+        list(measure_row(row, torch_norms[row.kind.norm], peer, 1, cpu_device()))
 
 
 def test_a_package_that_is_not_installed_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +120,7 @@ def test_a_ratio_is_that_of_the_rounds() -> None:
 
 def test_a_clock_may_take_the_median_of_a_lap() -> None:
     moments = iter([0.0, 1.0, 1.0, 2.0, 2.0, 102.0])
-    clock = CpuClock(now=lambda: next(moments), average=lambda found: sorted(found)[1])
+    clock = CpuClock(now=lambda: next(moments), average=lambda times: sorted(times)[1])
     assert clock.lap(lambda: lambda: None, 3) == Lap(1)
 
 

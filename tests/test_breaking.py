@@ -81,12 +81,12 @@ def test_a_change_is_told_and_nothing_else(name: str, folder: Path) -> None:
     (folder / "old.norm").write_text(old)
     (folder / "new.norm").write_text(new)
     done = run("breaking", "new.norm", "--against", "old.norm")
-    told = done.stdout.splitlines()[:-1]
+    output = done.stdout.splitlines()[:-1]
     assert done.returncode == int(breaks), done.stdout + done.stderr
     for line in lines:
-        assert any(line in found for found in told), told
+        assert any(line in output_line for output_line in output), output
     if not lines:
-        assert told == []
+        assert output == []
 
 
 def git(folder: Path, *arguments: str) -> None:

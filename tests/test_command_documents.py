@@ -216,8 +216,8 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 def test_a_spec_stays_valid_and_formatting_ends(form: str) -> None:
     def errors(text: str) -> list[str]:
-        found = frontend.check({"a": Source.of("a", text)}, ["a"]).diagnostics
-        return [d.message for d in found]
+        diagnostics = frontend.check({"a": Source.of("a", text)}, ["a"]).diagnostics
+        return [d.message for d in diagnostics]
 
     once, problems = format_spec(Source.of("a", FORMS[form]))
     assert not problems and format_spec(Source.of("a", once))[0] == once

@@ -84,13 +84,13 @@ def test_check_says_what_has_changed(status: str, folder: Path) -> None:
 def test_what_was_edited_is_not_overwritten_unasked(folder: Path) -> None:
     run("compile", "specs", "-o", "norms")
     path = folder / "norms" / "centred.py"
-    made = path.read_text()
-    path.write_text(made.replace("as_number(eps, ", "as_number(2 * eps, "))
+    generated = path.read_text()
+    path.write_text(generated.replace("as_number(eps, ", "as_number(2 * eps, "))
     done = run("compile", "specs", "-o", "norms")
     assert done.returncode == 1 and "--force" in done.stderr + done.stdout
-    assert path.read_text() != made
+    assert path.read_text() != generated
     assert run("compile", "specs", "-o", "norms", "--force").returncode == 0
-    assert path.read_text() == made
+    assert path.read_text() == generated
 
 
 def test_nothing_is_written_where_a_spec_is_wrong(folder: Path) -> None:
@@ -106,10 +106,10 @@ def test_compile_to_standard_output_writes_no_file(folder: Path) -> None:
     assert [p.name for p in folder.iterdir()] == ["specs"]
 
 
-@pytest.mark.parametrize("place", ["a file", "in a file"])
-def test_a_package_that_cannot_be_written(place: str, folder: Path) -> None:
+@pytest.mark.parametrize("output", ["a file", "in a file"])
+def test_a_package_that_cannot_be_written(output: str, folder: Path) -> None:
     (folder / "taken").write_text("mine")
-    done = run("compile", "specs", "-o", "taken" if place == "a file" else "taken/norms")
+    done = run("compile", "specs", "-o", "taken" if output == "a file" else "taken/norms")
     assert done.returncode in (1, 2) and done.stderr
     assert (folder / "taken").read_text() == "mine"
 
@@ -137,8 +137,8 @@ def test_formats_of_check(folder: Path) -> None:
     assert report["errors"] == 1 and report["diagnostics"][0]["code"] == "MN0302"
     assert report["diagnostics"][0]["primary"]["start"]["line"] == 5
     sarif = json.loads(run("check", "-", "--format", "sarif", stdin=BAD).stdout)
-    (found,) = sarif["runs"][0]["results"]
-    assert sarif["version"] == "2.1.0" and found["ruleId"] == "MN0302"
+    (result,) = sarif["runs"][0]["results"]
+    assert sarif["version"] == "2.1.0" and result["ruleId"] == "MN0302"
     github = run("check", "-", "--format", "github", stdin=BAD).stdout
     assert github.startswith("::error ") and "line=5" in github
 
@@ -201,10 +201,10 @@ def test_fmt_mends_and_checks(folder: Path) -> None:
 
 
 def test_fmt_leaves_a_broken_file_alone(folder: Path) -> None:
-    broken = folder / "broken.norm"
-    broken.write_text(GOOD + "norm {")
-    assert run("fmt", "broken.norm").returncode == 1
-    assert broken.read_text() == GOOD + "norm {"
+    failing = folder / "failing.norm"
+    failing.write_text(GOOD + "norm {")
+    assert run("fmt", "failing.norm").returncode == 1
+    assert failing.read_text() == GOOD + "norm {"
 
 
 # ---- explain, inspect, list
@@ -294,9 +294,9 @@ def test_list_specs_says_what_each_runs_on() -> None:
     }
     assert rows["Muon"]["status"] == "torch: matrix products, which torch's BLAS does as fast"
     for name, row in rows.items():
-        known = kernels_text(optimize(PROGRAMS[name]))
-        assert (row["status"] == "kernels") == known.startswith("in C")
-        assert row["status"].removeprefix("torch: ") in ("kernels", known.partition(": ")[2])
+        kernels = kernels_text(optimize(PROGRAMS[name]))
+        assert (row["status"] == "kernels") == kernels.startswith("in C")
+        assert row["status"].removeprefix("torch: ") in ("kernels", kernels.partition(": ")[2])
 
 
 def test_list_specs_is_a_table_of_one_line_each() -> None:
@@ -318,11 +318,11 @@ def test_verify_ends_by_what_it_finds(folder: Path) -> None:
 
 def test_new_writes_what_checks_and_overwrites_nothing(folder: Path) -> None:
     assert run("new", "MyNorm").returncode == 0
-    (made,) = (p for p in folder.rglob("*.norm") if p.name != "centred.norm")
-    assert run("check", str(made.relative_to(folder))).returncode == 0
-    before = made.read_text()
+    (spec,) = (p for p in folder.rglob("*.norm") if p.name != "centred.norm")
+    assert run("check", str(spec.relative_to(folder))).returncode == 0
+    before = spec.read_text()
     assert run("new", "MyNorm").returncode != 0
-    assert made.read_text() == before
+    assert spec.read_text() == before
     for name in ("class", "Class", "1st", ""):
         assert run("new", name).returncode == 2
 
@@ -377,10 +377,10 @@ def test_a_bug_is_reported_in_two_lines(
 ) -> None:
     from metanorm import cli
 
-    def broken(wanted: str) -> None:
+    def failing(wanted: str) -> None:
         raise RuntimeError("oh")
 
-    monkeypatch.setattr(cli, "app", broken)
+    monkeypatch.setattr(cli, "app", failing)
     monkeypatch.delenv("METANORM_DEBUG", raising=False)
     with pytest.raises(SystemExit) as end:
         cli.main()

@@ -107,9 +107,9 @@ def test_what_is_reported_is_reported_again(compiled: list[str]) -> None:
     first = compile_texts(warned, ["w.norm"])
     assert first.diagnostics
     assert compile_texts(warned, ["w.norm"]).diagnostics == first.diagnostics
-    broken = {"b.norm": OTHER.replace("reduce C", "reduce D")}
-    assert not compile_texts(broken, ["b.norm"]).ok
-    assert not compile_texts(broken, ["b.norm"]).ok
+    with_errors = {"b.norm": OTHER.replace("reduce C", "reduce D")}
+    assert not compile_texts(with_errors, ["b.norm"]).ok
+    assert not compile_texts(with_errors, ["b.norm"]).ok
 
 
 def test_names_that_clash_are_reported_however_often(compiled: list[str]) -> None:
@@ -137,11 +137,11 @@ def test_an_entry_that_is_not_what_was_kept_is_not_used(
     assert compiled == ["other", "other"]  # it was mended
 
 
-@pytest.mark.parametrize("place", ["a file", "no home"])
+@pytest.mark.parametrize("cache", ["a file", "no home"])
 def test_without_a_cache_everything_is_compiled(
-    place: str, compiled: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cache: str, compiled: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if place == "a file":
+    if cache == "a file":
         (tmp_path / "cache").write_text("")
     else:
         monkeypatch.delenv("METANORM_CACHE")
@@ -217,11 +217,11 @@ def test_several_processes_give_the_same_files(tmp_path: Path) -> None:
         (tmp_path / name).write_text(source.text)
     specs = load([str(tmp_path)])
     one = driver.compile_specs(specs.sources, specs.roots, Options())
-    several = driver.compile_specs(
+    parallel = driver.compile_specs(
         specs.sources, specs.roots, Options(), back_ends=compile_in_processes(2)
     )
-    assert several.files == one.files and several.diagnostics == one.diagnostics
-    assert list(several.units) != [] and several.units == one.units
+    assert parallel.files == one.files and parallel.diagnostics == one.diagnostics
+    assert list(parallel.units) != [] and parallel.units == one.units
 
 
 def test_a_process_that_is_killed_is_reported_at_its_spec(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,16 +107,16 @@ def reports(path: Path) -> tuple[Diagnostic, ...]:
 
 
 def test_every_code_is_in_the_corpus() -> None:
-    raised = {found.code for path in BAD for found in reports(path)}
+    raised = {diagnostic.code for path in BAD for diagnostic in reports(path)}
     assert sorted(raised) == all_codes()
 
 
 @pytest.mark.parametrize("path", BAD, ids=lambda p: p.stem)
 def test_a_mistake_is_reported_once_and_with_help(path: Path) -> None:
-    found = reports(path)
-    places = [(d.primary.span.start, d.primary.span.end) for d in found]
-    assert len(set(places)) == len(places)
-    assert [d.message for d in found if not d.helps] == []
+    diagnostics = reports(path)
+    spans = [(d.primary.span.start, d.primary.span.end) for d in diagnostics]
+    assert len(set(spans)) == len(spans)
+    assert [d.message for d in diagnostics if not d.helps] == []
 
 
 @pytest.mark.parametrize("path", [*SPECS, *FEATURES], ids=lambda p: p.stem)

@@ -38,15 +38,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def rows(output: str) -> dict[tuple[str, str], list[str]]:
     """The cells of the tables, by the table's title and the row's name."""
-    found: dict[tuple[str, str], list[str]] = {}
+    cells_by_row: dict[tuple[str, str], list[str]] = {}
     title = ""
     for line in output.splitlines():
         if ": a " in line:
             title = line.split(":")[0]
         cells = re.split(r"\s{2,}", line.strip())
         if title and len(cells) >= 4 and cells[0] != "norm":
-            found[title, cells[0]] = cells[1:]
-    return found
+            cells_by_row[title, cells[0]] = cells[1:]
+    return cells_by_row
 
 
 def test_from_specs_to_chart(folder: Path) -> None:

@@ -48,8 +48,8 @@ def commands_in(text: str) -> set[str]:
                                   ".github/ISSUE_TEMPLATE/bug.yml"])  # fmt: skip
 def test_the_commands_that_files_name_are_there(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
-    found = set(re.findall(r"(?:entry: |-m |`)metanorm ([a-z]+)", text))
-    assert found and found <= set(COMMANDS)
+    commands = set(re.findall(r"(?:entry: |-m |`)metanorm ([a-z]+)", text))
+    assert commands and commands <= set(COMMANDS)
 
 
 def test_hooks_take_specs_alone() -> None:

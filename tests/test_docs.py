@@ -20,20 +20,20 @@ from metanorm.frontend import LIBRARY
 from metanorm.version import __version__
 
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
-GIVEN = ("specs", "docs/demo/specs")  # what a page's folder holds at the beginning
+COPIED_FOLDERS = ("specs", "docs/demo/specs")  # what a page's folder holds at the beginning
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A page's folder, as the current one and importable."""
-    place = tmp_path.resolve()
-    for name in GIVEN:
-        shutil.copytree(ROOT / name, place / name)
-    monkeypatch.chdir(place)
-    monkeypatch.syspath_prepend(str(place))
+    root = tmp_path.resolve()
+    for name in COPIED_FOLDERS:
+        shutil.copytree(ROOT / name, root / name)
+    monkeypatch.chdir(root)
+    monkeypatch.syspath_prepend(str(root))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # files change within a second
-    yield place
-    forget(place)
+    yield root
+    forget(root)
 
 
 def marks(text: str) -> list[pytest.MarkDecorator]:

@@ -34,9 +34,9 @@ def files_with(pattern: str) -> list[Path]:
 
 @pytest.mark.parametrize("title", FOLLOWED)
 def test_every_file_is_named(title: str) -> None:
-    found = files_with(FOLLOWED[title])
-    assert found
-    for file in found:
+    files = files_with(FOLLOWED[title])
+    assert files
+    for file in files:
         assert f"`{file.relative_to(ROOT).as_posix()}`" in section(title)
 
 
@@ -118,9 +118,9 @@ def test_an_elementwise_function_is_added_where_the_guide_says(copy: Copy) -> No
 
 def demand_good_kernels(copy: Copy, spec: str) -> None:
     """A spec is verified with what was added, and runs on kernels."""
-    found = copy.run("verify", "--quick", spec)
-    assert found.returncode == 0, found.stdout + found.stderr
-    assert "all good" in found.stdout and " 0 of them on kernels" not in found.stdout
+    result = copy.run("verify", "--quick", spec)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "all good" in result.stdout and " 0 of them on kernels" not in result.stdout
 
 
 # A function that is a formula of others: no target has a row for it, nor has the derivative.
@@ -154,10 +154,10 @@ def test_a_composition_is_a_row_its_oracle_and_its_name_in_torch(copy: Copy) -> 
 def test_a_place_that_was_forgotten_is_named_at_once(left_out: str, copy: Copy) -> None:
     copy.add("metanorm/ir/ops.py", BEFORE_IN_OPS, ACTIVATION["metanorm/ir/ops.py"])
     module = left_out.removesuffix(".py").replace("/", ".")
-    found = subprocess.run(
+    mypy = subprocess.run(
         [sys.executable, "-c", f"import {module}"], cwd=copy.folder, capture_output=True, text=True
     )
-    assert "AssertionError: {'asinh'}" in found.stderr
+    assert "AssertionError: {'asinh'}" in mypy.stderr
 
 
 def test_a_target_is_a_folder_and_a_row(copy: Copy) -> None:
@@ -184,14 +184,14 @@ def test_a_target_is_a_folder_and_a_row(copy: Copy) -> None:
     text = options.read_text()
     assert '"native", "triton"]' in text
     options.write_text(text.replace('"native", "triton"]', '"native", "listing", "triton"]'))
-    found = copy.run("compile", "specs/group_norm.norm", "-o", "out", "--target", "listing")
-    assert found.returncode == 0, found.stderr
-    made = (copy.folder / "out/group_norm_nests.txt").read_text()
-    assert "nest GroupNorm, train, forward, rows along C" in made
+    result = copy.run("compile", "specs/group_norm.norm", "-o", "out", "--target", "listing")
+    assert result.returncode == 0, result.stderr
+    nests = (copy.folder / "out/group_norm_nests.txt").read_text()
+    assert "nest GroupNorm, train, forward, rows along C" in nests
     assert not (copy.folder / "out/group_norm_triton.py").exists()
     assert "nests as text" in copy.run("list", "targets").stdout
     shown = copy.run("inspect", "specs/group_norm.norm", "--stage", "listing").stdout
-    assert shown == made
+    assert shown == nests
 
 
 # A statistic that is made of accumulated ones: the gradient goes through the sum alone.
@@ -246,7 +246,7 @@ def test_a_statistic_is_added_where_the_guide_says(copy: Copy) -> None:
     passes = copy.folder / "metanorm/passes/reductions.py"
     text = passes.read_text().replace("\n# Statistics that are made of", ABOVE, 1)
     passes.write_text(text.replace("Pool, Program, Ref", "Pool, Program, Ref, Detach", 1))
-    found = copy.run("verify", "--quick", "soft.norm")
-    assert found.returncode == 0, found.stdout + found.stderr
-    assert "all good" in found.stdout and " 0 of them on kernels" not in found.stdout
+    result = copy.run("verify", "--quick", "soft.norm")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "all good" in result.stdout and " 0 of them on kernels" not in result.stdout
     assert "torch: " not in copy.run("explain", "soft.norm").stdout

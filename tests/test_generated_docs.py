@@ -44,17 +44,17 @@ def test_every_operation_and_error_has_its_place(files: dict[str, str]) -> None:
 def test_the_parts_of_handwritten_pages_are_there(files: dict[str, str]) -> None:
     for name, parts in PARTS.items():
         for part in parts:
-            begin, _, rest = files[name].partition(f"<!-- begin {part} -->\n")
-            assert begin and len(rest.partition(f"<!-- end {part} -->")[0]) > 100
+            before, _, rest = files[name].partition(f"<!-- begin {part} -->\n")
+            assert before and len(rest.partition(f"<!-- end {part} -->")[0]) > 100
 
 
 def test_the_editor_knows_every_word(files: dict[str, str]) -> None:
     patterns = json.loads(files["grammar/norm.tmLanguage.json"])["patterns"]
-    known = [re.compile(pattern["match"]) for pattern in patterns]
+    expressions = [re.compile(pattern["match"]) for pattern in patterns]
     words = {*RESERVED_WORDS, *SOFT_STATEMENT_WORDS}
     calls = {f"{row.name}(" for row in public() if row.group != "operator"}
     for word in words | calls:
-        assert any(pattern.match(word) for pattern in known), word
+        assert any(pattern.match(word) for pattern in expressions), word
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("docs/schemas/")])

@@ -109,9 +109,9 @@ except ImportError as error:
     print(type(error).__name__, error.name, error.path, error)
 """
     )
-    told = "\n".join(printed(code, folder))
-    assert told.startswith("SpecImportError centred centred.norm ")
-    assert "error[MN0302]: unknown axis `D`" in told
+    output = "\n".join(printed(code, folder))
+    assert output.startswith("SpecImportError centred centred.norm ")
+    assert "error[MN0302]: unknown axis `D`" in output
 
 
 def test_without_a_cache_there_is_a_folder_for_the_process(folder: Path) -> None:

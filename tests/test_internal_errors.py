@@ -76,10 +76,10 @@ def test_what_uses_the_spec_has_no_module_and_no_echo(stage: str) -> None:
 
 
 def test_every_renderer_can_tell(stage: str) -> None:
-    found = compile_specs(SOURCES, ["unlucky.norm"], Options()).diagnostics
+    diagnostics = compile_specs(SOURCES, ["unlucky.norm"], Options()).diagnostics
     for render in RENDERERS.values():
-        assert INTERNAL in render(found, SOURCES)
-    assert json.loads(RENDERERS["json"](found, SOURCES))["errors"] == 1
+        assert INTERNAL in render(diagnostics, SOURCES)
+    assert json.loads(RENDERERS["json"](diagnostics, SOURCES))["errors"] == 1
 
 
 def test_commands_end_with_a_code_of_its_own(

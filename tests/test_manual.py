@@ -20,8 +20,8 @@ def findings(spec: str) -> tuple[tuple[Diagnostic, ...], str]:
     """What compiling a spec finds, and as a person reads it."""
     workspace = load(["-"], spec.encode())
     assert not workspace.diagnostics
-    found = compile_specs(workspace.sources, workspace.roots, Options()).diagnostics
-    return found, render_text(found, workspace.sources)
+    diagnostics = compile_specs(workspace.sources, workspace.roots, Options()).diagnostics
+    return diagnostics, render_text(diagnostics, workspace.sources)
 
 
 def test_there_are_codes() -> None:
@@ -33,24 +33,24 @@ def test_there_are_codes() -> None:
 def test_a_page_has_its_parts(code: str) -> None:
     page = manual_page(code)
     assert page.title and not page.title.endswith(".")
-    places = [page.body.index(section) for section in SECTIONS]
-    assert places == sorted(places)
+    offsets = [page.body.index(section) for section in SECTIONS]
+    assert offsets == sorted(offsets)
     assert page.body.count("```norm\n") == 2
-    assert places[1] < page.body.index(page.bad) < places[2] < page.body.index(page.good)
+    assert offsets[1] < page.body.index(page.bad) < offsets[2] < page.body.index(page.good)
     assert page.markdown.startswith(f"## {code}: {page.title}\n\n*{page.severity.value}*")
 
 
 @pytest.mark.parametrize("code", all_codes())
 def test_the_bad_example_is_this_mistake(code: str) -> None:
-    found, text = findings(manual_page(code).bad)
-    assert [d.code for d in found] == [code], text
-    assert found[0].severity is manual_page(code).severity
+    diagnostics, text = findings(manual_page(code).bad)
+    assert [d.code for d in diagnostics] == [code], text
+    assert diagnostics[0].severity is manual_page(code).severity
 
 
 @pytest.mark.parametrize("code", all_codes())
 def test_the_good_example_is_clean(code: str) -> None:
-    found, text = findings(manual_page(code).good)
-    assert not found, text
+    diagnostics, text = findings(manual_page(code).good)
+    assert not diagnostics, text
 
 
 @pytest.mark.parametrize("code", all_codes())

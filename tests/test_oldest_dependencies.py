@@ -51,9 +51,9 @@ def oldest() -> list[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     pinned = []
     for requirement in project["dependencies"]:
-        found = re.match(r"([\w-]+)>=([\d.]+)(;.*)?", requirement)
-        assert found is not None, f"{requirement} has no lower bound"
-        name, version, marker = found.groups()
+        match = re.match(r"([\w-]+)>=([\d.]+)(;.*)?", requirement)
+        assert match is not None, f"{requirement} has no lower bound"
+        name, version, marker = match.groups()
         if name != "torch":
             pinned.append(f"{name}=={version}{marker or ''}")
     return pinned
@@ -64,13 +64,21 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> str:
     """An interpreter with the oldest of everything, and no torch."""
     folder = tmp_path_factory.mktemp("oldest")
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    made = str(folder / "bin" / "python")
-    install = [made, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *oldest()]
+    executable = str(folder / "bin" / "python")
+    install = [
+        executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        *oldest(),
+    ]
     done = subprocess.run(install, capture_output=True, text=True)
     if "NewConnectionError" in done.stderr or "Temporary failure" in done.stderr:
         pytest.skip("there is no package index")
     assert done.returncode == 0, done.stderr
-    return made
+    return executable
 
 
 def test_commands_that_need_no_torch(python: str, tmp_path: Path) -> None:

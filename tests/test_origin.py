@@ -33,9 +33,9 @@ def test_the_readme_cites_what_is_found() -> None:
     rows = re.findall(
         r"^\| \[(\w+)\]\([^)]+\) \| (.+) \|$", (ROOT / "README.md").read_text(), re.MULTILINE
     )
-    found = {name: citation(PROGRAMS[name].doc) for name, _ in rows}
-    assert len(rows) > 90 and all(found.values())
-    assert dict(rows) == found
+    citations = {name: citation(PROGRAMS[name].doc) for name, _ in rows}
+    assert len(rows) > 90 and all(citations.values())
+    assert dict(rows) == citations
 
 
 def test_the_first_sentence() -> None:

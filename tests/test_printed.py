@@ -13,13 +13,13 @@ def test_every_spec_of_the_library_has_its_digests() -> None:
     files = printed.spec_files()
     assert {*(ROOT / "specs").glob("*.norm")} <= {*files}
     rms = ROOT / "specs" / "rms_norm.norm"
-    found = dict(printed.digests([rms]))
-    assert {place.partition(":")[0] for place in found} == {"torch", "native", "triton"}
+    digests = dict(printed.digests([rms]))
+    assert {entry.partition(":")[0] for entry in digests} == {"torch", "native", "triton"}
     kernels = printed.printed(rms, "native")["rms_norm.c"]
     digest = hashlib.sha256(kernels.encode()).hexdigest()
-    assert found["native: specs/rms_norm.norm: rms_norm.c"] == digest
+    assert digests["native: specs/rms_norm.norm: rms_norm.c"] == digest
     # For each target a module and one for processes; C for two of them, and Triton.
-    assert len(found) == 9
+    assert len(digests) == 9
 
 
 def test_differences_are_named(tmp_path: Path) -> None:

@@ -86,8 +86,10 @@ def test_it_agrees_with_the_oracle_beside_the_other_runtime(
     monkeypatch.syspath_prepend(str(folder))
     package = importlib.import_module("alone")
     module = sys.modules[getattr(package, name).__module__]
-    found = verify_norm(PROGRAMS[name], module, chosen=quick_settings)
-    assert found.findings and found.good, [f.text() for f in found.findings if not f.good]
+    verification = verify_norm(PROGRAMS[name], module, chosen=quick_settings)
+    assert verification.findings and verification.good, [
+        f.text() for f in verification.findings if not f.good
+    ]
 
 
 def test_both_runtimes_have_operations_and_libraries_of_their_own(

@@ -54,9 +54,9 @@ def test_bytes_that_are_no_unicode_are_written_out() -> None:
 def test_reports(form: str) -> None:
     name = f"{CONTROLS}{BYTES}"
     sources = {name: Source.of(name, WRONG)}
-    found = check(sources, [name]).diagnostics
-    assert found
-    text = RENDERERS[form](found, sources)
+    diagnostics = check(sources, [name]).diagnostics
+    assert diagnostics
+    text = RENDERERS[form](diagnostics, sources)
     assert not obeyed(text)
     text.encode()
     if form in ("json", "sarif"):

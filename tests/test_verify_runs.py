@@ -77,12 +77,12 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("place", BAD)
-def test_an_error_anywhere_is_a_finding(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("stage", BAD)
+def test_an_error_anywhere_is_a_finding(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def lost(*_: object, **__: object) -> None:
         raise ArithmeticError("lost")
 
-    where, said = BAD[place]
+    where, said = BAD[stage]
     module, _, name = where.rpartition(".")
     monkeypatch.setattr(sys.modules[module], name, lost)
     report = verify_task(tasks_of(SIMPLE.format("One"))[0])
@@ -90,22 +90,24 @@ def test_an_error_anywhere_is_a_finding(place: str, monkeypatch: pytest.MonkeyPa
     assert all(f.outcome.startswith(said) for f in report.findings)
 
 
-@pytest.mark.parametrize("place", ["findings_of_norm", "_module"])
+@pytest.mark.parametrize("function", ["findings_of_norm", "_module"])
 def test_an_error_outside_of_settings_ends_one_norm(
-    place: str, monkeypatch: pytest.MonkeyPatch
+    function: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = getattr(reports, place)
+    right = getattr(reports, function)
 
-    def sometimes(given: Task | Program, *more: object) -> object:
-        if "Two" in (getattr(given, "norm", ""), getattr(given, "name", "")):
+    def sometimes(task: Task | Program, *more: object) -> object:
+        if "Two" in (getattr(task, "norm", ""), getattr(task, "name", "")):
             raise LookupError("no such thing")
-        return right(given, *more)
+        return right(task, *more)
 
-    monkeypatch.setattr(reports, place, sometimes)
-    found = [verify_task(t) for t in tasks_of(*(SIMPLE.format(n) for n in ("One", "Two", "Three")))]
-    assert [r.good for r in found] == [True, False, True]
-    assert found[1].problem == "LookupError: no such thing"
-    assert totals(found).endswith("1 BAD: Two")
+    monkeypatch.setattr(reports, function, sometimes)
+    verifications = [
+        verify_task(t) for t in tasks_of(*(SIMPLE.format(n) for n in ("One", "Two", "Three")))
+    ]
+    assert [r.good for r in verifications] == [True, False, True]
+    assert verifications[1].problem == "LookupError: no such thing"
+    assert totals(verifications).endswith("1 BAD: Two")
 
 
 def test_a_norm_without_checks_is_not_good() -> None:
@@ -114,8 +116,8 @@ def test_a_norm_without_checks_is_not_good() -> None:
 
 def test_files_with_errors_are_left_out() -> None:
     wrong = SIMPLE.format("Wrong").replace("over C", "over D")
-    found = tasks_of(wrong, SIMPLE.format("Right"), 'use "a0.norm"\n' + SIMPLE.format("User"))
-    assert [task.norm for task in found] == ["Right"]
+    tasks = tasks_of(wrong, SIMPLE.format("Right"), 'use "a0.norm"\n' + SIMPLE.format("User"))
+    assert [task.norm for task in tasks] == ["Right"]
 
 
 # ---- settings
@@ -134,9 +136,9 @@ def test_empty_leading_groups() -> None:
 
 def test_rows_of_other_samples() -> None:
     program, module = compiled(CROSS)
-    found = {f.setting: f for f in findings_of_norm(program, module)}
-    assert {"empty", "permuted"} <= set(found)
-    assert [f for f in found.values() if not f.good] == []
+    finding_by_setting = {f.setting: f for f in findings_of_norm(program, module)}
+    assert {"empty", "permuted"} <= set(finding_by_setting)
+    assert [f for f in finding_by_setting.values() if not f.good] == []
     index = make_example(program, next(s for s in settings(program) if s.permuted)).inputs["perm"]
     assert index is not None and sorted(index.tolist()) == list(range(len(index)))
 
@@ -168,9 +170,9 @@ def test_a_first_look_has_each_hazard() -> None:
 
 def test_what_no_float32_can_tell_is_ill_conditioned() -> None:
     program, module = compiled(CANCELS)
-    found = list(findings_of_norm(program, module))
-    assert [f for f in found if not f.good] == []
-    doubtful = [f for f in found if f.outcome == "ill-conditioned"]
+    norm_findings = list(findings_of_norm(program, module))
+    assert [f for f in norm_findings if not f.good] == []
+    doubtful = [f for f in norm_findings if f.outcome == "ill-conditioned"]
     assert doubtful and all((f.error or 0) <= f.moved for f in doubtful)
     assert all("the oracle itself moves by" in f.text() for f in doubtful)
 
@@ -184,7 +186,7 @@ def test_what_is_wrong_is_called_so_in_an_ill_conditioned_setting() -> None:
     far = next(s for s in settings(program) if s.name == "mean 1e4, float32")
     assert compare(program, module, far).good
     right = module.a
-    module.__dict__["a"] = lambda *given: 1.1 * right(*given)
+    module.__dict__["a"] = lambda *arguments: 1.1 * right(*arguments)
     assert compare(program, module, far).outcome.endswith("is off")
 
     def cancelling(x: torch.Tensor, *_: object) -> torch.Tensor:
@@ -263,8 +265,8 @@ def test_a_wrong_refusal_is_found(mistake: str, monkeypatch: pytest.MonkeyPatch)
 def test_the_largest_error_is_that_of_float64() -> None:
     """By the dtype of a setting, not by its name, in which `float` may stand."""
     program, module = compiled(SIMPLE.format("A"))
-    found = {f.setting: f.dtype for f in findings_of_norm(program, module)}
-    assert (found["train"], found["bfloat16"]) == ("float64", "bfloat16")
+    dtype_by_setting = {f.setting: f.dtype for f in findings_of_norm(program, module)}
+    assert (dtype_by_setting["train"], dtype_by_setting["bfloat16"]) == ("float64", "bfloat16")
     named = Finding("train, float_mean=False", "ok", 1e-3)
     short = Finding("train", "ok", 1e-1, dtype="bfloat16")
     assert Verification("A", (named, short)).largest_error == 1e-3
@@ -275,19 +277,19 @@ def test_the_largest_error_is_that_of_float64() -> None:
 
 def test_checks_on_kernels_are_counted() -> None:
     program, module = compiled(SIMPLE.format("A"), "native")
-    found = list(findings_of_norm(program, module, chosen=quick_settings))
-    assert {f.on for f in found} == {"kernels", "plain torch"}
-    plain = Verification("A", tuple(f for f in found if f.on == "plain torch"))
-    both = Verification("A", tuple(found))
-    assert plain.on_kernels == 0 < both.on_kernels < len(found)
+    norm_findings = list(findings_of_norm(program, module, chosen=quick_settings))
+    assert {f.on for f in norm_findings} == {"kernels", "plain torch"}
+    on_torch = Verification("A", tuple(f for f in norm_findings if f.on == "plain torch"))
+    both = Verification("A", tuple(norm_findings))
+    assert on_torch.on_kernels == 0 < both.on_kernels < len(norm_findings)
 
 
 def test_norms_without_kernels_have_no_checks_on_them() -> None:
     """Also where another norm of the file has some."""
     text = "norm A {\n  input  x[N, T]\n  output x - mean(x over T: window(3))\n}\n"
     program, module = compiled(text, "native")
-    found = list(findings_of_norm(program, module, chosen=quick_settings))
-    assert found and {f.on for f in found} == {"plain torch"}
+    norm_findings = list(findings_of_norm(program, module, chosen=quick_settings))
+    assert norm_findings and {f.on for f in norm_findings} == {"plain torch"}
 
 
 # ---- processes
@@ -312,11 +314,11 @@ WORK = jobs._work
 @pytest.mark.extended
 def test_a_process_that_dies_takes_one_norm_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("metanorm.verify.jobs._work", crashing)
-    several = tasks_of(*(SIMPLE.format(name) for name in ("One", "Two", "Three")))
-    found = {r.norm: r for r in jobs.verify_in_processes(several, 2) if r is not None}
-    assert set(found) == {"One", "Two", "Three"}
-    assert found["One"].good and found["Three"].good
-    assert found["Two"].problem == "the process ended: signal 11"
+    tasks = tasks_of(*(SIMPLE.format(name) for name in ("One", "Two", "Three")))
+    by_norm = {r.norm: r for r in jobs.verify_in_processes(tasks, 2) if r is not None}
+    assert set(by_norm) == {"One", "Two", "Three"}
+    assert by_norm["One"].good and by_norm["Three"].good
+    assert by_norm["Two"].problem == "the process ended: signal 11"
 
 
 @pytest.mark.parametrize("action", [signal.SIG_IGN, signal.SIG_DFL], ids=["python", "command"])
@@ -338,13 +340,15 @@ def test_a_process_that_ends_before_its_task_is_a_finding(
         return jobs._Worker(process, ours)
 
     monkeypatch.setattr(jobs, "_start_worker", ended)
-    several = tasks_of(SIMPLE.format("One"), SIMPLE.format("Two"))
+    tasks = tasks_of(SIMPLE.format("One"), SIMPLE.format("Two"))
     before = signal.signal(signal.SIGPIPE, action)
     try:
-        found = [report for report in jobs.verify_in_processes(several, 1) if report is not None]
+        verifications = [
+            report for report in jobs.verify_in_processes(tasks, 1) if report is not None
+        ]
     finally:
         signal.signal(signal.SIGPIPE, before)
-    assert [(r.norm, r.problem) for r in found] == [
+    assert [(r.norm, r.problem) for r in verifications] == [
         (name, "the process ended: exit code 3") for name in ("One", "Two")
     ]
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from commands import PLAIN, in_this
+from commands import TERMINAL, in_this
 
 GOOD = "norm Good {\n  input  x[N, C]\n  reduce C\n}\n"
 USER = 'use "good.norm"\n\nnorm User {\n  input  x[N, C]\n  output Good(x)\n}\n'
@@ -61,7 +61,7 @@ def watching(folder: Path, *arguments: str) -> Iterator[Watching]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, **PLAIN},
+        env={**os.environ, **TERMINAL},
     )
     try:
         yield Watching(process)
@@ -86,9 +86,9 @@ def test_compile_goes_on_after_errors(folder: Path) -> None:
         command.until("no problems in 1 spec")
         before = (folder / "norms" / "good.py").read_text()
         replace(spec, GOOD.replace("reduce C", "reduce D"))
-        told = command.until("1 error in 1 spec")
-        assert any("good.norm changed" in line for line in told)
-        assert any("MN0302" in line for line in told)
+        output = command.until("1 error in 1 spec")
+        assert any("good.norm changed" in line for line in output)
+        assert any("MN0302" in line for line in output)
         assert (folder / "norms" / "good.py").read_text() == before
         spec.write_text(GOOD.replace("Good {", "Good(eps = 1e-3) {"))
         command.until("no problems in 1 spec")
@@ -109,8 +109,8 @@ def test_check_follows_what_is_used_and_the_configuration(folder: Path) -> None:
         command.until("no problems in 1 spec")
         (folder / "specs" / "unrelated.norm").write_text("norm")
         (folder / "specs" / "good.norm").write_text(GOOD.replace("reduce C", "reduce D"))
-        told = command.until("error in 1 spec")
-        assert not any("unrelated" in line for line in told)
+        output = command.until("error in 1 spec")
+        assert not any("unrelated" in line for line in output)
         (folder / "pyproject.toml").write_text('[tool.metanorm]\nspec = ["specs"]\n')
         command.until("no key `spec`")
         (folder / "pyproject.toml").write_text('[tool.metanorm]\nspecs = ["specs"]\n')

@@ -137,7 +137,7 @@ def test_it_checks_and_compiles_a_spec_that_uses_the_library(unpacked: Path) -> 
     )
     run(unpacked, "-m", "metanorm", "check", str(spec))
     run(unpacked, "-m", "metanorm", "compile", str(spec), "-o", str(unpacked.parent / "norms"))
-    found = run(
+    process = run(
         unpacked,
         "-c",
         f"import sys; sys.path.insert(0, {str(unpacked.parent)!r})\n"
@@ -146,7 +146,7 @@ def test_it_checks_and_compiles_a_spec_that_uses_the_library(unpacked: Path) -> 
         "wanted = torch.nn.functional.group_norm(x, 2)\n"
         "print(torch.allclose(Mine(4)(x), wanted, atol=1e-6))",
     )
-    assert found.strip() == "True"
+    assert process.strip() == "True"
 
 
 def test_it_lists_the_library(unpacked: Path) -> None:

@@ -23,25 +23,25 @@ from metanorm.verify.cases import Setting, quick_settings
 
 def constructs(program: Program) -> set[str]:
     """What a norm is made of: operations, statistics, matrices, sorts of inputs, state, checks."""
-    found = {f"for {program.target}"}
-    found |= {f"input {i.sort}{'' if i.required else ', optional'}" for i in program.inputs}
-    found |= {type(check).__name__ for check in program.checks}
-    found |= {"running statistics" if b.tracked else "buffer" for b in program.buffers}
-    found |= {"several outputs" for _ in program.outputs[1:]}
-    found |= {"starts from a weight" for decl in program.state if decl.from_weight}
+    names = {f"for {program.target}"}
+    names |= {f"input {i.sort}{'' if i.required else ', optional'}" for i in program.inputs}
+    names |= {type(check).__name__ for check in program.checks}
+    names |= {"running statistics" if b.tracked else "buffer" for b in program.buffers}
+    names |= {"several outputs" for _ in program.outputs[1:]}
+    names |= {"starts from a weight" for decl in program.state if decl.from_weight}
     for let in program.body:
-        found.add(type(let.op).__name__)
+        names.add(type(let.op).__name__)
         match let.op:
             case Pool() | Count() as pool:
                 matrices = {type(matrix).__name__ for _, matrix in pool.over}
-                found |= {f"pool by {matrix}" for matrix in matrices}
-                found |= {"where" for _ in (pool.where,) if pool.where}
-                found |= {"weight" for _ in (pool.weight,) if pool.weight}
+                names |= {f"pool by {matrix}" for matrix in matrices}
+                names |= {"where" for _ in (pool.where,) if pool.where}
+                names |= {"weight" for _ in (pool.weight,) if pool.weight}
                 if isinstance(pool, Pool):
-                    found.add(pool.statistic)
+                    names.add(pool.statistic)
             case Map() | AxisMap():
-                found.add(let.op.function)
-    return found
+                names.add(let.op.function)
+    return names
 
 
 @cache

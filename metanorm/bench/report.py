@@ -79,8 +79,8 @@ class Entry(Model):
 
     def median(self, candidate: str, phase: str) -> float | None:
         """Seconds, or `None` where that was not measured."""
-        found = self.measurement(candidate, phase)
-        return None if found is None else found.median
+        measurement = self.measurement(candidate, phase)
+        return None if measurement is None else measurement.median
 
     @property
     def bandwidth(self) -> float:

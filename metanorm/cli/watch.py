@@ -43,12 +43,12 @@ def run_on_changes(specs: Sequence[str], command: Callable[[], None]) -> None:
     except ImportError as error:
         raise Failure("--watch needs watchfiles: pip install 'metanorm[watch]'") from error
     try:
-        watched: WatchedPaths | None = None
+        watched_paths: WatchedPaths | None = None
         changed: list[str] = []
         while True:
             paths = _paths_to_watch(specs)
-            if paths != watched:
-                watched, changes = paths, _watch_changes(watch, paths)
+            if paths != watched_paths:
+                watched_paths, changes = paths, _watch_changes(watch, paths)
                 next(changes)  # starts to watch: changes while the command runs count
             _run_once(command, changed)
             changed = next(names for names in changes if names)
@@ -57,18 +57,18 @@ def run_on_changes(specs: Sequence[str], command: Callable[[], None]) -> None:
 
 
 def _watch_changes(
-    watch: Callable[..., Iterator[set[tuple[Any, str]]]], watched: WatchedPaths
+    watch: Callable[..., Iterator[set[tuple[Any, str]]]], paths: WatchedPaths
 ) -> Changes:
     """The changed files of each round; an empty list after `TIMEOUT` without a change."""
 
     def concerns(_: object, path: str) -> bool:
-        return path in watched.files or (path.endswith(".norm") and _is_below(path, watched))
+        return path in paths.files or (path.endswith(".norm") and _is_below(path, paths))
 
-    folders = {*watched.folders, *(os.path.dirname(path) for path in watched.files)}
+    folders = {*paths.folders, *(os.path.dirname(path) for path in paths.files)}
     changes_of_rounds = watch(
-        *(place for place in folders if os.path.isdir(place)),
+        *(folder for folder in folders if os.path.isdir(folder)),
         watch_filter=concerns,
-        recursive=bool(watched.folders),
+        recursive=bool(paths.folders),
         raise_interrupt=True,
         rust_timeout=TIMEOUT,
         yield_on_timeout=True,
@@ -77,8 +77,8 @@ def _watch_changes(
         yield sorted({os.path.relpath(path) for _, path in changes})
 
 
-def _is_below(path: str, watched: WatchedPaths) -> bool:
-    return any(path.startswith(f"{folder}{os.sep}") for folder in watched.folders)
+def _is_below(path: str, paths: WatchedPaths) -> bool:
+    return any(path.startswith(f"{folder}{os.sep}") for folder in paths.folders)
 
 
 def _run_once(command: Callable[[], None], changed: Sequence[str]) -> None:

@@ -119,13 +119,13 @@ class _Solid:
             yield Polygon(points, fill, round(strength * opacities[1], 2), NEUTRAL, 0.6)
 
     def _labels(self) -> Iterator[Shape]:
-        back, down, across = self.labels
+        depth_label, row_label, column_label = self.labels
         bottom = self.y + self.rows * CELL
         middle = self.x + self.columns * CELL / 2
-        yield Words(middle, bottom + LABEL + 2, across, LABEL, "middle", mono=True, fill=INK)
-        if down:
+        yield Words(middle, bottom + LABEL + 2, column_label, LABEL, "middle", mono=True, fill=INK)
+        if row_label:
             y = self.y + self.rows * CELL / 2 + LABEL / 3
-            yield Words(self.x - 6, y, down, LABEL, "end", mono=True, fill=INK)
-        if back:
+            yield Words(self.x - 6, y, row_label, LABEL, "end", mono=True, fill=INK)
+        if depth_label:
             x, y = self._corner(self.depth / 2, self.rows, self.columns)
-            yield Words(x + 5, y + LABEL * 0.8, back, LABEL, "start", mono=True, fill=INK)
+            yield Words(x + 5, y + LABEL * 0.8, depth_label, LABEL, "start", mono=True, fill=INK)

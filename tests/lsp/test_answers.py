@@ -62,16 +62,16 @@ def cut(marked: str) -> tuple[str, int]:
 
 @pytest.mark.parametrize("path", [*GOOD, *BAD], ids=ids)
 def test_every_name_is_known_for_what_it_is(path: Path) -> None:
-    """All that the lexer calls a name is an occurrence, or a word with a place of its own."""
+    """All that the lexer calls a name is an occurrence, or a word of the language."""
     _, view = opened(path)
     if view.findings.workspace.diagnostics or not view.findings.checked.ok:
         assert len({o.span for o in view.occurrences}) == len(view.occurrences)
         return
-    found = {o.span for o in view.occurrences}
+    spans = {o.span for o in view.occurrences}
     soft = words.SOFT.keys() | RESERVED_WORDS | SOFT_STATEMENT_WORDS
     for token in parser().lex(view.source.text, dont_ignore=True):
         span = view.source.span(token.start_pos or 0, token.end_pos or 0)
-        if token.type == "NAME" and span not in found:
+        if token.type == "NAME" and span not in spans:
             assert token in soft, f"{token} at {view.source.position(span.start)}"
     for o in view.occurrences:
         assert view.source.text[o.span.start : o.span.end] == o.symbol.name
@@ -82,10 +82,10 @@ def implied(view: View, norm: str) -> set[str]:
     return {"eps", *view.values(norm)}
 
 
-def own(view: View) -> list[Symbol]:
+def introduced_symbols(view: View) -> list[Symbol]:
     """The symbols that a text introduces, but for `eps`, which clauses find by its name."""
-    found = dict.fromkeys(o.symbol for o in view.occurrences if o.introduces)
-    return [s for s in found if (s.role, s.name) != (Role.HYPER, "eps")]
+    symbols = dict.fromkeys(o.symbol for o in view.occurrences if o.introduces)
+    return [s for s in symbols if (s.role, s.name) != (Role.HYPER, "eps")]
 
 
 def meaning(view: View) -> list[str]:
@@ -106,7 +106,7 @@ def test_with_all_names_renamed_a_spec_means_the_same(path: Path) -> None:
     _, view = opened(path)
     new = {
         s: f"{'Q' if s.role in (Role.NORM, Role.AXIS) else 'q'}{i}q"
-        for i, s in enumerate(own(view))
+        for i, s in enumerate(introduced_symbols(view))
     }
     assert new
     assert meaning(renamed(view, new)) == meaning(view)
@@ -117,9 +117,9 @@ def test_with_all_names_renamed_a_spec_means_the_same(path: Path) -> None:
 def test_with_any_name_renamed_a_spec_means_the_same(path: Path) -> None:
     project, view = opened(path)
     for o in view.occurrences:
-        if o.introduces and o.symbol in own(view):
-            places = names.rename(project, view, o.span.start, "q7q")
-            edits = [(span, "q7q") for span in places[view.name]]
+        if o.introduces and o.symbol in introduced_symbols(view):
+            spans_by_source = names.rename(project, view, o.span.start, "q7q")
+            edits = [(span, "q7q") for span in spans_by_source[view.name]]
             text = apply_edits(view.findings.workspace.texts[view.name], edits)
             after = Project()
             after.set_document(view.name, text)
@@ -141,9 +141,12 @@ def test_axes_and_outputs_of_a_norm_are_renamed_where_it_is_called() -> None:
     assert view.findings.checked.ok, view.findings.diagnostics
     inner = project.view("/nowhere/inner.norm")
     for name, marked, count in (("C =", CALLS_TWICE, 4), ("sum_", CALLS_TWICE, 2)):
-        places = names.rename(project, view, marked.index(name), "q7q")
-        assert sum(map(len, places.values())) == count and len(places) == 2
-        assert names.rename(project, inner, TWO_OUTPUTS.index(name.strip(" =")), "q7q") == places
+        spans_by_source = names.rename(project, view, marked.index(name), "q7q")
+        assert sum(map(len, spans_by_source.values())) == count and len(spans_by_source) == 2
+        assert (
+            names.rename(project, inner, TWO_OUTPUTS.index(name.strip(" =")), "q7q")
+            == spans_by_source
+        )
     (first, *_) = names.rename(project, view, CALLS_TWICE.index("a = "), "q7q").values()
     assert len(first) == 4
 
@@ -152,14 +155,14 @@ def test_axes_and_outputs_of_a_norm_are_renamed_where_it_is_called() -> None:
 def test_every_name_leads_to_where_it_is_introduced(path: Path) -> None:
     project, view = opened(path)
     for o in view.occurrences:
-        found = names.definition(project, view, o.span.start)
+        definitions = names.definition(project, view, o.span.start)
         if o.symbol.role in WORDS or (o.symbol.role is Role.UNKNOWN and o.symbol.name == "eps"):
-            assert found == []
+            assert definitions == []
         elif o.symbol.role is Role.UNKNOWN:
-            (span,) = found
+            (span,) = definitions
             assert view.source.text[span.start : span.end] in ("reduce", "mix", "affine")
         elif o.symbol.name not in ("affine", "track"):  # switches of a norm that is called
-            (span,) = found
+            (span,) = definitions
             source = project.view(span.source).source
             assert source.text[span.start : span.end] == o.symbol.name
 
@@ -174,17 +177,17 @@ USER = (
 def test_names_of_other_files_are_renamed_in_all() -> None:
     project, view = of(USER, inner__norm=BATCH)
     inner = project.view("/nowhere/inner.norm")
-    place = view.source.text.index("power = 3")
-    for asked, offset in ((view, place), (inner, BATCH.index("power"))):
-        places = names.rename(project, asked, offset, "exponent")
-        assert {name: len(spans) for name, spans in places.items()} == {
+    power = view.source.text.index("power = 3")
+    for asked, offset in ((view, power), (inner, BATCH.index("power"))):
+        spans_by_source = names.rename(project, asked, offset, "exponent")
+        assert {name: len(spans) for name, spans in spans_by_source.items()} == {
             "/nowhere/inner.norm": 2,
             "/nowhere/x.norm": 1,
         }
-    places = names.rename(project, inner, BATCH.index("Inner"), "Power")
-    assert sorted(places) == ["/nowhere/inner.norm", "/nowhere/x.norm"]
-    places = names.rename(project, view, USER.index("power"), "gain")  # the parameter
-    assert {name: len(spans) for name, spans in places.items()} == {"/nowhere/x.norm": 2}
+    spans_by_source = names.rename(project, inner, BATCH.index("Inner"), "Power")
+    assert sorted(spans_by_source) == ["/nowhere/inner.norm", "/nowhere/x.norm"]
+    spans_by_source = names.rename(project, view, USER.index("power"), "gain")  # the parameter
+    assert {name: len(spans) for name, spans in spans_by_source.items()} == {"/nowhere/x.norm": 2}
 
 
 USED_BY_NONE = "norm None_ {\n  input  x[N]\n  reduce N\n}\n"
@@ -297,7 +300,7 @@ NORM = "norm A(g: int, eps = 1e-5) {{\n  input  x[N, C, *S], batch: index[N]\n  
 
 
 @pytest.mark.parametrize(
-    ("statement", "there", "not_there"),
+    ("statement", "expected", "unexpected"),
     [
         ("red|", "reduce let input", "mean x C"),
         ("reduce |", "N C *S", "x mean reduce"),
@@ -324,17 +327,17 @@ NORM = "norm A(g: int, eps = 1e-5) {{\n  input  x[N, C, *S], batch: index[N]\n  
         ("output Other(|)", "x|strength = |affine = ", "C"),
     ],
 )
-def test_completion_in_a_statement(statement: str, there: str, not_there: str) -> None:
+def test_completion_in_a_statement(statement: str, expected: str, unexpected: str) -> None:
     other = "norm Other(strength = 1) {\n  input  x[N]\n  output strength * x\n}\n"
     text, offset = cut(NORM.format(statement) + other)
     offered = {item.text for item in completion(of(text)[1], offset)}
-    split = "|" if "|" in there else " "
-    assert set(filter(None, there.split(split))) <= offered
-    assert not set(not_there.split()) & offered
+    split = "|" if "|" in expected else " "
+    assert set(filter(None, expected.split(split))) <= offered
+    assert not set(unexpected.split()) & offered
 
 
 @pytest.mark.parametrize(
-    ("marked", "there", "not_there"),
+    ("marked", "expected", "unexpected"),
     [
         ("|", "norm use", "let"),
         ("norm A for |", "weight loss gradient", "x"),
@@ -344,11 +347,11 @@ def test_completion_in_a_statement(statement: str, there: str, not_there: str) -
         ("norm A {\n  input  x[N]\n  |", "reduce let", "norm use"),
     ],
 )
-def test_completion_elsewhere(marked: str, there: str, not_there: str) -> None:
+def test_completion_elsewhere(marked: str, expected: str, unexpected: str) -> None:
     text, offset = cut(marked)
     offered = {item.text for item in completion(of(text)[1], offset)}
-    assert set(there.split()) <= offered
-    assert not set(not_there.split()) & offered
+    assert set(expected.split()) <= offered
+    assert not set(unexpected.split()) & offered
 
 
 # ---- hover, hints, colours, outline
@@ -385,10 +388,10 @@ def test_completion_elsewhere(marked: str, there: str, not_there: str) -> None:
 def test_hover(marked: str, said: list[str]) -> None:
     text, offset = cut(marked)
     project, view = of(text)
-    found = hover.hover(project, view, offset)
-    assert found is not None
+    answer = hover.hover(project, view, offset)
+    assert answer is not None
     for words_ in said:
-        assert words_ in found.markdown
+        assert words_ in answer.markdown
 
 
 def test_nothing_is_said_of_nothing() -> None:
@@ -414,15 +417,15 @@ def test_hints_are_axes_that_are_not_written() -> None:
 @pytest.mark.parametrize("path", [*SPECS[::4], *BAD], ids=ids)
 def test_any_text_has_colours_and_an_outline(path: Path) -> None:
     project, view = opened(path)
-    places = [c.span for c in display.semantic_tokens(view)]
-    assert all(a.end <= b.start for a, b in pairwise(places))
+    spans = [c.span for c in display.semantic_tokens(view)]
+    assert all(a.end <= b.start for a, b in pairwise(spans))
     for norm in display.outline(view):
         for child in norm.children:
             assert norm.whole.start <= child.span.start <= child.span.end <= norm.whole.end
     for o in view.occurrences:
-        found = hover.hover(project, view, o.span.start)
+        answer = hover.hover(project, view, o.span.start)
         is_missing = o.symbol.role is Role.NORM and view.source_of_norm(o.symbol.name) is None
-        assert is_missing or (found is not None and found.markdown)
+        assert is_missing or (answer is not None and answer.markdown)
 
 
 # ---- actions
@@ -432,9 +435,9 @@ def test_any_text_has_colours_and_an_outline(path: Path) -> None:
 def test_every_did_you_mean_is_an_edit(path: Path) -> None:
     """What says what was meant can write it, too."""
     _, view = opened(path)
-    for found in view.findings.diagnostics:
-        if any(help.startswith("did you mean") for help in found.helps):
-            assert found.fixes, found.message
+    for diagnostic in view.findings.diagnostics:
+        if any(help.startswith("did you mean") for help in diagnostic.helps):
+            assert diagnostic.fixes, diagnostic.message
 
 
 def test_a_warning_can_be_allowed() -> None:

@@ -105,10 +105,10 @@ def lines_of(text: str) -> list[str]:
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
-def place(lines: list[str], given: dict[str, int]) -> tuple[int, int]:
+def line_and_character(lines: list[str], position: dict[str, int]) -> tuple[int, int]:
     """A line and column of `check` as the protocol counts them."""
-    line = given["line"] - 1
-    return line, units(lines[line][: given["column"] - 1])
+    line = position["line"] - 1
+    return line, units(lines[line][: position["column"] - 1])
 
 
 async def test_diagnostics_are_those_of_check(
@@ -122,7 +122,11 @@ async def test_diagnostics_are_those_of_check(
         checked = json.loads(in_this("check", "--format=json", name).stdout)
         lines = lines_of(path.read_bytes().decode())
         expected = [
-            (d["code"], d["severity"], *(place(lines, d["primary"][e]) for e in ("start", "end")))
+            (
+                d["code"],
+                d["severity"],
+                *(line_and_character(lines, d["primary"][e]) for e in ("start", "end")),
+            )
             for d in checked["diagnostics"]
             if d["primary"]["path"] == name
         ]

@@ -13,8 +13,8 @@ from metanorm import runtime
 F64 = torch.float64
 
 
-def relative(found: Tensor, right: Tensor) -> float:
-    return float(((found - right) / right).abs().max())
+def relative(actual: Tensor, expected: Tensor) -> float:
+    return float(((actual - expected) / expected).abs().max())
 
 
 @pytest.mark.parametrize("shape, dims", [((1, 1 << 24), (1,)), ((1 << 24, 1), (0,))])
@@ -29,9 +29,9 @@ def test_many_squares_are_added_up_with_care(shape: tuple[int, ...], dims: tuple
 def test_variances_far_from_zero(mean: float, dims: tuple[int, ...]) -> None:
     x = torch.randn(16, 32, 50, 50) + mean
     right, average = torch.var_mean(x.double(), dims, correction=0)
-    found = runtime.moments(x, dims)
-    assert relative(found.var, right) < 1e-5
-    assert float((found.mean - average).abs().max()) < 3e-7 * max(1.0, mean)
+    actual = runtime.moments(x, dims)
+    assert relative(actual.var, right) < 1e-5
+    assert float((actual.mean - average).abs().max()) < 3e-7 * max(1.0, mean)
 
 
 def test_squares_that_overflow_only_when_they_are_added_up() -> None:

@@ -42,11 +42,11 @@ def per_channel(x: Tensor) -> Tensor:
 # ---- conditional norms
 
 
-def conditional(name: str, plain: Callable[[Tensor], Tensor], *first: int) -> Any:
+def conditional(name: str, normalize: Callable[[Tensor], Tensor], *first: int) -> Any:
     def pair(m: ModuleType) -> Pair:
         norm = randomised(getattr(m, name)(*first, 5, 6))
         x, label = draw(4, 6, 3, 2), torch.tensor([0, 3, 3, 1])
-        wanted = per_channel(norm.gamma[label]) * plain(x) + per_channel(norm.beta[label])
+        wanted = per_channel(norm.gamma[label]) * normalize(x) + per_channel(norm.beta[label])
         return norm(x, label), wanted
 
     return pair
@@ -97,13 +97,13 @@ def ilm(name: str, groups: int) -> Any:
 # ---- tasks: statistics of a context set, completed by others
 
 
-def completed(name: str, own: Callable[[Tensor], tuple[Any, Any]], alpha: Any = None) -> Any:
+def completed(name: str, moments: Callable[[Tensor], tuple[Any, Any]], alpha: Any = None) -> Any:
     def pair(m: ModuleType) -> Pair:
         norm = randomised(getattr(m, name)(6))
         x, context = draw(4, 6, 3, 2), draw(5, 6, 2, 2)
         task = context.mean((0, 2, 3))[:, None, None]
         task_var = context.var((0, 2, 3), correction=0)[:, None, None]
-        mean, var = own(x)
+        mean, var = moments(x)
         a = alpha if alpha is not None else torch.sigmoid(norm.slope * 5 + norm.offset)
         centre = a * task + (1 - a) * mean
         square = a * (task_var + task**2) + (1 - a) * (var + mean**2)
@@ -342,8 +342,8 @@ PAIRS: dict[str, Callable[[ModuleType], Pair]] = {
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_is_what_the_paper_says(name: str, library: ModuleType) -> None:
-    found, wanted = PAIRS[name](library)
-    torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-8)
+    actual, expected = PAIRS[name](library)
+    torch.testing.assert_close(actual, expected, rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize("mean_detach", [True, False])
@@ -400,14 +400,14 @@ def test_task_norm_r_keeps_the_statistics_of_tasks(library: ModuleType) -> None:
 def test_a_trained_conditional_batch_norm_evaluates_by_running_statistics(
     library: ModuleType,
 ) -> None:
-    norm, plain = library.ConditionalBatchNorm(5, 6), nn.BatchNorm2d(6, affine=False)
+    norm, batch_norm = library.ConditionalBatchNorm(5, 6), nn.BatchNorm2d(6, affine=False)
     for _ in range(3):
         x = torch.randn(4, 6, 3, 2)
         norm(x, torch.zeros(4, dtype=torch.long))
-        plain(x)
+        batch_norm(x)
     x = torch.randn(2, 6, 3, 2)
     y = norm.eval()(x, torch.tensor([4, 0]))
-    torch.testing.assert_close(y, plain.eval()(x))
+    torch.testing.assert_close(y, batch_norm.eval()(x))
 
 
 # The norms of which each pool is a whole sphere: how they are made, and what one pool is.
@@ -432,9 +432,11 @@ def test_a_normalizer_maps_onto_a_sphere(name: str, library: ModuleType) -> None
     torch.testing.assert_close(points.sum(1), torch.zeros_like(length), rtol=0, atol=1e-9)
     torch.testing.assert_close(norm(7 * x + 3), y)
     (gradient,) = torch.autograd.grad((y * draw(4, 6, 3, 2)).sum(), x)
-    across, along = pools(gradient), pools(x)
-    torch.testing.assert_close((across * along).sum(1), 0 * length, rtol=0, atol=1e-9)
-    torch.testing.assert_close(across.sum(1), 0 * length, rtol=0, atol=1e-9)
+    pooled_gradient, pooled_input = pools(gradient), pools(x)
+    torch.testing.assert_close(
+        (pooled_gradient * pooled_input).sum(1), 0 * length, rtol=0, atol=1e-9
+    )
+    torch.testing.assert_close(pooled_gradient.sum(1), 0 * length, rtol=0, atol=1e-9)
 
 
 def test_normalized_weights_have_tangent_gradients(library: ModuleType) -> None:

@@ -191,8 +191,8 @@ def frozen_batch_norm(m: nn.Module, x: Tensor) -> Tensor:
 def domain_batch_norm(m: nn.Module, x: Tensor, domain: Tensor) -> Tensor:
     y = torch.zeros_like(x)
     for d in domain.unique():
-        own = F.batch_norm(x[domain == d], None, None, m.weight, m.bias, True, 0.1, m.eps)
-        y = y.index_copy(0, (domain == d).nonzero().flatten(), own)
+        normalized = F.batch_norm(x[domain == d], None, None, m.weight, m.bias, True, 0.1, m.eps)
+        y = y.index_copy(0, (domain == d).nonzero().flatten(), normalized)
     return y
 
 
@@ -216,11 +216,11 @@ def diff_group_norm(m: nn.Module, x: Tensor) -> Tensor:
     return layer(x)
 
 
-def loaded(known: nn.Module, m: nn.Module) -> nn.Module:
+def loaded(layer: nn.Module, m: nn.Module) -> nn.Module:
     """A known layer with the state of ours."""
-    known = known.double().train(m.training)
-    known.load_state_dict(m.state_dict())
-    return known
+    layer = layer.double().train(m.training)
+    layer.load_state_dict(m.state_dict())
+    return layer
 
 
 IMAGE = (4, 6, 3, 5)
@@ -281,7 +281,7 @@ def test_arguments_by_position_are_those_of_pyg(name: str, library: ModuleType) 
     assert shapes[0] == shapes[1]
 
 
-def made(case: Case, library: ModuleType) -> nn.Module:
+def make_norm(case: Case, library: ModuleType) -> nn.Module:
     """The norm in float64, with parameters and buffers away from where they begin."""
     norm: nn.Module = getattr(library, case.norm)(**case.arguments).double()
     with torch.no_grad():
@@ -294,18 +294,18 @@ def made(case: Case, library: ModuleType) -> nn.Module:
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_values_and_gradients_are_those_of_the_reference(case: Case, library: ModuleType) -> None:
     torch.manual_seed(0)
-    norm = made(case, library)
+    norm = make_norm(case, library)
     inputs = [(torch.randn(shape, dtype=F64) * 2 + 1).requires_grad_() for shape in case.shapes]
     right = case.reference(norm, *inputs, *case.more)  # first: our call moves running statistics
-    found = norm(*inputs, *case.more)
+    actual = norm(*inputs, *case.more)
     gradients = []
-    for outputs in (found, right):
+    for outputs in (actual, right):
         outputs = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
         generator = torch.Generator().manual_seed(1)
         seeds = [torch.randn(y.shape, generator=generator, dtype=F64) for y in outputs]
         gradients.append(torch.autograd.grad(outputs, inputs, seeds))
     torch.testing.assert_close(
-        tuple(found) if not isinstance(found, Tensor) else found, right, rtol=1e-9, atol=1e-9
+        tuple(actual) if not isinstance(actual, Tensor) else actual, right, rtol=1e-9, atol=1e-9
     )
     torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-8)
 
@@ -367,12 +367,14 @@ def correlated(*shape: int) -> Tensor:
     return torch.einsum("cd,nd...->nc...", mixing.to(F64), x).requires_grad_()
 
 
-def assert_same(found: Tensor, right: Tensor, x: Tensor, tolerance: float = 1e-9) -> None:
+def assert_same(actual: Tensor, expected: Tensor, x: Tensor, tolerance: float = 1e-9) -> None:
     """Values, and gradients by x."""
-    seed = torch.randn(found.shape, generator=torch.Generator().manual_seed(1), dtype=F64)
-    torch.testing.assert_close(found, right, rtol=tolerance, atol=tolerance)
-    own, theirs = (torch.autograd.grad(y, x, seed)[0] for y in (found, right))
-    torch.testing.assert_close(own, theirs, rtol=tolerance, atol=tolerance)
+    seed = torch.randn(actual.shape, generator=torch.Generator().manual_seed(1), dtype=F64)
+    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
+    our_gradient, expected_gradient = (
+        torch.autograd.grad(y, x, seed)[0] for y in (actual, expected)
+    )
+    torch.testing.assert_close(our_gradient, expected_gradient, rtol=tolerance, atol=tolerance)
 
 
 def test_decorrelated_batch_norm_is_whitening_by_decomposition(library: ModuleType) -> None:
@@ -467,25 +469,33 @@ def test_spectral_norm_is_that_of_torch(make: Callable[[], nn.Module], library: 
     layer = make().double()
     theirs = parametrizations.spectral_norm(copy.deepcopy(layer))
     ours = nn.utils.parametrize.register_parametrization(layer, "weight", library.SpectralNorm())
-    own, other = ours.parametrizations.weight, theirs.parametrizations.weight
+    our_parametrizations, their_parametrizations = (
+        ours.parametrizations.weight,
+        theirs.parametrizations.weight,
+    )
     with torch.no_grad():
         for name in ("u", "v"):
-            vector = getattr(other[0], f"_{name}")
-            getattr(own[0], name).copy_(vector.view_as(getattr(own[0], name)))
-    seed = torch.randn(own.original.shape, dtype=F64)
+            vector = getattr(their_parametrizations[0], f"_{name}")
+            getattr(our_parametrizations[0], name).copy_(
+                vector.view_as(getattr(our_parametrizations[0], name))
+            )
+    seed = torch.randn(our_parametrizations.original.shape, dtype=F64)
     for training in (False, True, True, False):
         ours.train(training)
         theirs.train(training)
-        found, right = ours.weight, theirs.weight
-        torch.testing.assert_close(found, right, rtol=1e-12, atol=1e-12)
+        actual, expected = ours.weight, theirs.weight
+        torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
         gradients = [
-            torch.autograd.grad(w, p.original, seed)[0] for w, p in ((found, own), (right, other))
+            torch.autograd.grad(w, p.original, seed)[0]
+            for w, p in ((actual, our_parametrizations), (expected, their_parametrizations))
         ]
         torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
-        torch.testing.assert_close(own[0].u, other[0]._u)
-        torch.testing.assert_close(own[0].v.flatten(), other[0]._v)
+        torch.testing.assert_close(our_parametrizations[0].u, their_parametrizations[0]._u)
+        torch.testing.assert_close(
+            our_parametrizations[0].v.flatten(), their_parametrizations[0]._v
+        )
         with torch.no_grad():  # so that vectors and weight are apart
-            for p in (own, other):
+            for p in (our_parametrizations, their_parametrizations):
                 p.original.add_(0.1 * seed)
 
 

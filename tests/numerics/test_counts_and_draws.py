@@ -127,9 +127,11 @@ def test_evaluation_does_not_demand_what_training_needs(
     x, batch = torch.randn(3, 3, 2), torch.randn(8, 3, 2) + 1
     with runtime.use(target):
         y = norm.train()(batch)
-        own = batch.view(2, 4, 3, 2).mean((1, 3), keepdim=True).expand(2, 4, 3, 2).reshape(8, 3, 2)
+        group_mean = (
+            batch.view(2, 4, 3, 2).mean((1, 3), keepdim=True).expand(2, 4, 3, 2).reshape(8, 3, 2)
+        )
         if name != "Tracked":
-            torch.testing.assert_close(y, batch - 2 * own * (4 if name == "Shared" else 1))
+            torch.testing.assert_close(y, batch - 2 * group_mean * (4 if name == "Shared" else 1))
         y = norm.eval()(x)
         if name == "Tracked":
             right = (x - norm.running_mean[:, None]) / torch.sqrt(norm.running_var[:, None] + 1e-5)

@@ -37,16 +37,16 @@ class Watch(TorchDispatchMode):
 
 def kept(module: nn.Module, x: Tensor) -> int:
     """How many tensors of the size of `x` wait for the backward pass, each storage once."""
-    found: set[int] = set()
+    storages: set[int] = set()
 
     def pack(tensor: Tensor) -> Tensor:
         if tensor.numel() == x.numel():
-            found.add(tensor.untyped_storage().data_ptr())
+            storages.add(tensor.untyped_storage().data_ptr())
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         module(x)
-    return len(found)
+    return len(storages)
 
 
 LAYERS = {

@@ -49,8 +49,8 @@ def test_what_is_not_chosen_reaches_no_gradient(target: Any, norms: ModuleType) 
         torch.testing.assert_close(y, right)
         dy = torch.randn_like(y)
         with runtime.use(target):
-            (found,) = torch.autograd.grad(y, x, dy)
-        torch.testing.assert_close(found, torch.autograd.grad(right, x, dy)[0])
+            (gradient,) = torch.autograd.grad(y, x, dy)
+        torch.testing.assert_close(gradient, torch.autograd.grad(right, x, dy)[0])
     with runtime.use(target):
         assert norms.Plain(False)(x).isnan().all()
 
@@ -69,8 +69,8 @@ def test_flags_of_one_norm(flag: bool, other: bool, target: Any, norms: ModuleTy
     with runtime.use(target):
         y = norm(x)
         torch.testing.assert_close(y, right)
-        found = torch.autograd.grad(y.square().sum(), (x, norm.w))
-    for left, wanted in zip(found, torch.autograd.grad(right.square().sum(), (x, w))):
+        gradients = torch.autograd.grad(y.square().sum(), (x, norm.w))
+    for left, wanted in zip(gradients, torch.autograd.grad(right.square().sum(), (x, w))):
         torch.testing.assert_close(left, wanted)
 
 

@@ -45,23 +45,23 @@ def test_robust_scaling_is_that_of_forecasters(library: ModuleType) -> None:
     x[1, :5, 1] = 1
     keep = torch.rand(2, 7) < 0.7
     keep[:, :5] = True
-    found = library.RobustScaler()(x, keep)
+    actual = library.RobustScaler()(x, keep)
     right = torch.zeros_like(x)
     for n, c in torch.cartesian_prod(torch.arange(2), torch.arange(3)):
-        own = x[n, keep[n], c]
-        centre = own.quantile(0.5)
-        mad = (own - centre).abs().quantile(0.5)
-        scale = mad if mad > 0 else 0.6745 * own.std(correction=0)
-        right[n, keep[n], c] = (own - centre) / ((scale if scale > 0 else 1) + 1e-6)
-    torch.testing.assert_close(found, right)
+        observed = x[n, keep[n], c]
+        centre = observed.quantile(0.5)
+        mad = (observed - centre).abs().quantile(0.5)
+        scale = mad if mad > 0 else 0.6745 * observed.std(correction=0)
+        right[n, keep[n], c] = (observed - centre) / ((scale if scale > 0 else 1) + 1e-6)
+    torch.testing.assert_close(actual, right)
 
 
 def test_returns_are_divided_by_their_running_range(library: ModuleType) -> None:
     norm, span = library.ReturnNorm().double(), 0.0
     for scale in (100.0, 1000.0, 1.0):
         x = torch.randn(6, 5, dtype=F64, requires_grad=True) * scale
-        own = x.quantile(0.95) - x.quantile(0.05)
-        span = 0.99 * span + 0.01 * own.item()
+        value_range = x.quantile(0.95) - x.quantile(0.05)
+        span = 0.99 * span + 0.01 * value_range.item()
         y = norm(x)
         torch.testing.assert_close(y, x / max(1, span))
         (grad,) = torch.autograd.grad(y.sum(), x)

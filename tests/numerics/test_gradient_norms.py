@@ -52,17 +52,17 @@ def gradients(model: nn.Module) -> dict[str, Tensor]:
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
-def assert_centred(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
-    assert list(found) == list(wanted)
-    for name, grad in found.items():
-        torch.testing.assert_close(grad, centred(wanted[name]), rtol=1e-12, atol=1e-12)
+def assert_centred(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert list(actual) == list(expected)
+    for name, grad in actual.items():
+        torch.testing.assert_close(grad, centred(expected[name]), rtol=1e-12, atol=1e-12)
 
 
 def test_a_plain_function(library: ModuleType) -> None:
-    own = import_module(f"{library.__name__}.centralization").gradient_centralization
-    assert list(inspect.signature(own).parameters) == ["grad"]
+    function = import_module(f"{library.__name__}.centralization").gradient_centralization
+    assert list(inspect.signature(function).parameters) == ["grad"]
     grad = torch.randn(4, 3, 2, 2)
-    torch.testing.assert_close(own(grad), centred(grad))
+    torch.testing.assert_close(function(grad), centred(grad))
     torch.testing.assert_close(library.GradientCentralization()(grad), centred(grad))
 
 
@@ -91,9 +91,9 @@ def test_on_a_parameter_alone(library: ModuleType) -> None:
     model = net()
     library.GradientCentralization().attach(model[0].weight)
     loss_of(model).backward()
-    plain = plain_gradients()
-    torch.testing.assert_close(model[0].weight.grad, centred(plain["0.weight"]))
-    torch.testing.assert_close(model[3].weight.grad, plain["3.weight"])
+    unchanged = plain_gradients()
+    torch.testing.assert_close(model[0].weight.grad, centred(unchanged["0.weight"]))
+    torch.testing.assert_close(model[3].weight.grad, unchanged["3.weight"])
 
 
 OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
@@ -119,8 +119,8 @@ def test_on_an_optimizer_steps_are_those_with_centred_gradients(
             parameter.grad = centred(parameter.grad)
         for optimizer in steps:
             optimizer.step()
-    for own, other in zip(ours.parameters(), theirs.parameters()):
-        torch.testing.assert_close(own, other, rtol=1e-12, atol=1e-12)
+    for our_parameter, their_parameter in zip(ours.parameters(), theirs.parameters()):
+        torch.testing.assert_close(our_parameter, their_parameter, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("by_name", [False, True])
@@ -142,8 +142,8 @@ def test_what_a_closure_computes_is_normalized(
 
         optimizer.step(closure=closure) if by_name else optimizer.step(closure)
     assert not torch.equal(ours[0].weight, net()[0].weight)
-    for own, other in zip(ours.parameters(), theirs.parameters()):
-        torch.testing.assert_close(own, other, rtol=1e-12, atol=1e-12)
+    for our_parameter, their_parameter in zip(ours.parameters(), theirs.parameters()):
+        torch.testing.assert_close(our_parameter, their_parameter, rtol=1e-12, atol=1e-12)
 
 
 def test_an_optimizer_with_holes(library: ModuleType) -> None:
@@ -177,11 +177,11 @@ def test_axes_that_a_group_may_lack_are_wanted(library: ModuleType) -> None:
     model = net()
     library.ZeroMeanGradient().attach(model)
     loss_of(model).backward()
-    plain = plain_gradients()
-    kernels = plain["0.weight"]
+    unchanged = plain_gradients()
+    kernels = unchanged["0.weight"]
     torch.testing.assert_close(model[0].weight.grad, kernels - kernels.mean((2, 3), True))
     for name in ("0.bias", "3.weight", "3.bias"):
-        torch.testing.assert_close(model.get_parameter(name).grad, plain[name])
+        torch.testing.assert_close(model.get_parameter(name).grad, unchanged[name])
 
 
 def test_nothing_else_can_be_attached_to(library: ModuleType) -> None:
@@ -203,9 +203,9 @@ def test_gradients_of_gradients_pass_through(library: ModuleType) -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 def test_other_types_and_memory(dtype: torch.dtype, library: ModuleType) -> None:
     grad = torch.randn(4, 6, 3, 3).to(dtype).contiguous(memory_format=torch.channels_last)
-    found = library.GradientCentralization()(grad)
-    assert found.dtype == dtype
-    torch.testing.assert_close(found.float(), centred(grad.float()), rtol=1e-2, atol=1e-2)
+    actual = library.GradientCentralization()(grad)
+    assert actual.dtype == dtype
+    torch.testing.assert_close(actual.float(), centred(grad.float()), rtol=1e-2, atol=1e-2)
 
 
 def test_the_base_is_what_the_runtime_calls_it(library: ModuleType) -> None:

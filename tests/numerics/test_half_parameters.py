@@ -24,12 +24,12 @@ def gradient(norm: type, x: Tensor, dtype: torch.dtype) -> Tensor:
     module = norm(8, dtype=dtype)
     with torch.no_grad():
         module.p.copy_(torch.linspace(1, 2, 8).bfloat16())
-    given = {"x": x.to(dtype), "keep": keep, "w": w.to(dtype)}
+    inputs = {"x": x.to(dtype), "keep": keep, "w": w.to(dtype)}
     with runtime.use("torch"):
-        y = module(**given)
+        y = module(**inputs)
     y.backward(torch.linspace(-1, 1, y.numel()).bfloat16().view_as(y).to(dtype))
-    found: Tensor = module.p.grad
-    return found
+    parameter_gradient: Tensor = module.p.grad
+    return parameter_gradient
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -43,5 +43,5 @@ def test_gradients_are_rounded_once(name: str) -> None:
     }}
     """).A
     x = (torch.randn(200, 8) + 3).bfloat16()
-    found, right = (gradient(norm, x, t) for t in (torch.bfloat16, torch.float64))
-    torch.testing.assert_close(found.double(), right, rtol=2**-7, atol=1e-4)
+    actual, expected = (gradient(norm, x, t) for t in (torch.bfloat16, torch.float64))
+    torch.testing.assert_close(actual.double(), expected, rtol=2**-7, atol=1e-4)

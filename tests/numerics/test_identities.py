@@ -32,8 +32,8 @@ def nodes(seed: int = 0) -> tuple[Tensor, Tensor]:
     return torch.randn(12, C, generator=g, dtype=F64), torch.tensor([0, 2, 1] * 3 + [2, 2, 0])
 
 
-def same(found: Tensor, wanted: Tensor) -> None:
-    torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)
+def same(actual: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-10)
 
 
 def randomized(module: nn.Module) -> nn.Module:
@@ -129,8 +129,10 @@ class Formula(nn.Module):
 
 @pytest.mark.parametrize("name", SAME_FOR_IMAGES)
 def test_norms_that_are_others(name: str, library: ModuleType) -> None:
-    for found, wanted in zip(*(with_gradient(m.double()) for m in SAME_FOR_IMAGES[name](library))):
-        same(found, wanted)
+    for actual, expected in zip(
+        *(with_gradient(m.double()) for m in SAME_FOR_IMAGES[name](library))
+    ):
+        same(actual, expected)
 
 
 def with_gradient(module: nn.Module) -> tuple[Tensor, Tensor]:
@@ -184,9 +186,9 @@ def test_rms_norm_of_centred_values_is_layer_norm(library: ModuleType) -> None:
 
 def test_variance_only_layer_norm_leaves_the_mean_in(library: ModuleType) -> None:
     x = images()
-    found = library.VarianceOnlyLayerNorm(W).double()(x)
+    actual = library.VarianceOnlyLayerNorm(W).double()(x)
     std = (x.var(3, correction=0, keepdim=True) + 1e-5).sqrt()
-    same(found - F.layer_norm(x, (W,)), (x.mean(3, keepdim=True) / std).expand_as(x))
+    same(actual - F.layer_norm(x, (W,)), (x.mean(3, keepdim=True) / std).expand_as(x))
 
 
 def test_positional_norm_is_layer_norm_of_each_position(library: ModuleType) -> None:
@@ -213,11 +215,11 @@ def test_graph_norm_at_the_ends_of_its_mean_scale(scale: float, library: ModuleT
     x, batch = nodes()
     norm = library.GraphNorm(C, eps=0).double()
     norm.mean_scale.data.fill_(scale)
-    found = norm(x, batch)
+    actual = norm(x, batch)
     for graph in range(3):
         rows = x[batch == graph]
         centred = rows - scale * rows.mean(0)
-        same(found[batch == graph], centred / centred.square().mean(0).sqrt())
+        same(actual[batch == graph], centred / centred.square().mean(0).sqrt())
 
 
 def test_task_norm_with_the_weight_of_the_context_is_batch_norm_with_the_example(
@@ -227,12 +229,12 @@ def test_task_norm_with_the_weight_of_the_context_is_batch_norm_with_the_example
     x, context = images(), images(1)
     norm = library.TaskNorm(C).double()
     norm.offset.data.fill_(math.log(N))
-    found = norm(x, context)
+    actual = norm(x, context)
     for i in range(N):
         pooled = torch.cat([context, x[i : i + 1]])
         mean = pooled.mean((0, 2, 3))[:, None, None]
         var = pooled.var((0, 2, 3), correction=0)[:, None, None]
-        same(found[i], (x[i] - mean) / (var + 1e-5).sqrt())
+        same(actual[i], (x[i] - mean) / (var + 1e-5).sqrt())
 
 
 def test_evo_norm_without_slope_halves_what_its_groups_scale(library: ModuleType) -> None:
@@ -245,12 +247,12 @@ def test_evo_norm_without_slope_halves_what_its_groups_scale(library: ModuleType
 
 def test_masked_batch_norm_is_batch_norm_of_what_counts(library: ModuleType) -> None:
     x, mask = torch.randn(N, C, W, dtype=F64), torch.rand(N, W) < 0.6
-    masked, plain = library.MaskedBatchNorm(C).double(), library.BatchNorm(C).double()
-    found = masked(x, mask).movedim(1, 2)[mask]
-    same(found, plain(x.movedim(1, 2)[mask]))
-    same(masked.running_mean, plain.running_mean)
-    same(masked.running_var, plain.running_var)
-    same(masked(x, torch.ones_like(mask)), plain(x))
+    masked, unmasked = library.MaskedBatchNorm(C).double(), library.BatchNorm(C).double()
+    actual = masked(x, mask).movedim(1, 2)[mask]
+    same(actual, unmasked(x.movedim(1, 2)[mask]))
+    same(masked.running_mean, unmasked.running_mean)
+    same(masked.running_var, unmasked.running_var)
+    same(masked(x, torch.ones_like(mask)), unmasked(x))
 
 
 # ---- what is left out of a pool
@@ -263,10 +265,10 @@ def test_the_literal_meta_norm_leaves_the_spread_between_cells_out(library: Modu
         norm(C, U="ones", eps=0).double()(x) for norm in (library.MetaNorm, library.MetaNormWithin)
     )
     cells = x.var((2, 3), correction=0).mean(0)
-    between = x.mean((2, 3)).var(0, correction=0)
-    ratio = (cells / (cells + between)).sqrt()[:, None, None]
+    variance_of_means = x.mean((2, 3)).var(0, correction=0)
+    ratio = (cells / (cells + variance_of_means)).sqrt()[:, None, None]
     same(total, within * ratio)
-    assert bool((between > 0.01).all())
+    assert bool((variance_of_means > 0.01).all())
 
 
 # ---- what the results are like
@@ -299,8 +301,8 @@ def test_the_backward_pass_is_a_projection(name: str, library: ModuleType) -> No
     y = make(library).double()(x)
     g = torch.randn(y.shape, dtype=F64)
     dx = pools(torch.autograd.grad(y, x, g)[0])
-    z, g, given = pools(y.detach()), pools(g), pools(x.detach())
-    sigma = given.std(1, correction=0, keepdim=True)
+    z, g, pooled_input = pools(y.detach()), pools(g), pools(x.detach())
+    sigma = pooled_input.std(1, correction=0, keepdim=True)
     same(dx, (g - g.mean(1, True) - z * (g * z).mean(1, True)) / sigma)
     same(dx.sum(1), torch.zeros(len(dx), dtype=F64))
     same((dx * z).sum(1), torch.zeros(len(dx), dtype=F64))
@@ -381,8 +383,8 @@ def test_scaling_the_weights_before_a_batch_norm_changes_nothing(
     layer = getattr(library, norm)(*arguments, eps=0).double()
     x, weight = torch.randn(N, 4, dtype=F64), torch.randn(C, 4, dtype=F64, requires_grad=True)
     rate = torch.rand(C, dtype=F64) + 0.5
-    found = layer(x @ (rate[:, None] * weight).T)
-    same(found, layer(x @ weight.T))
+    actual = layer(x @ (rate[:, None] * weight).T)
+    same(actual, layer(x @ weight.T))
     (gradient,) = torch.autograd.grad(layer(x @ weight.T).pow(3).sum(), weight)
     same((gradient * weight).sum(1), torch.zeros(C, dtype=F64))
 

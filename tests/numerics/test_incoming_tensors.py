@@ -102,13 +102,13 @@ WRONG: dict[str, tuple[tuple[int, ...], Any, str]] = {
 @pytest.mark.parametrize("target", ["torch", "auto", "native"])
 @pytest.mark.parametrize("name", WRONG)
 def test_tensors_of_another_type_are_refused(name: str, target: Any, norms: ModuleType) -> None:
-    arguments, given, said = WRONG[name]
+    arguments, inputs, message = WRONG[name]
     norm = getattr(norms, name)(*arguments)
     x = torch.randn(2, 4, 3) if name in ("Masked", "Chosen") else ONES
     if target == "native" and name in ("Rows", "Same", "Edges", "Mixed"):
         return  # no kernels
-    with runtime.use(target), pytest.raises(TypeError, match=said):
-        norm(x, given)
+    with runtime.use(target), pytest.raises(TypeError, match=message):
+        norm(x, inputs)
 
 
 @pytest.mark.parametrize("name", ["Masked", "Chosen"])

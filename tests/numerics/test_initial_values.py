@@ -90,8 +90,8 @@ def test_the_network_of_ilm_norm_begins_as_linear_layers(name: str, library: Mod
     torch.manual_seed(0)
     norm = getattr(library, name)(64, embed=3)
     torch.manual_seed(0)
-    for own, shape in ((norm.encode, (4, 3)), (norm.to_gain, (3, 4)), (norm.to_bias, (3, 4))):
-        torch.testing.assert_close(own, nn.Linear(*shape, bias=False).weight)
+    for parameter, shape in ((norm.encode, (4, 3)), (norm.to_gain, (3, 4)), (norm.to_bias, (3, 4))):
+        torch.testing.assert_close(parameter, nn.Linear(*shape, bias=False).weight)
 
 
 def test_the_gates_of_mode_norm_begin_apart(library: ModuleType) -> None:
@@ -102,8 +102,8 @@ def test_the_gates_of_mode_norm_begin_apart(library: ModuleType) -> None:
 
 # ---- buffers that begin with values of the weight
 
-BEGUN = """
-norm Begun(size = 2.0) for weight {
+INITIALIZED_SPEC = """
+norm Initialized(size = 2.0) for weight {
   input  w[O, *I]
   buffer length[O] = init size * l2(w over *I), noise[O] = normal(0, 1)
   buffer share[O, *I] = init w / length + 0 * normal(0, 1 per O)
@@ -116,20 +116,20 @@ norm Begun(size = 2.0) for weight {
 def test_buffers_begin_with_the_weight_and_with_one_another() -> None:
     layer = nn.Conv1d(3, 4, 5)
     before = layer.weight.detach().clone()
-    norm = metanorm.loads(BEGUN).Begun()
+    norm = metanorm.loads(INITIALIZED_SPEC).Initialized()
     register_parametrization(layer, "weight", norm)
     lengths = 2 * before.flatten(1).norm(dim=1)
     torch.testing.assert_close(norm.length, lengths)
     torch.testing.assert_close(norm.share, before / lengths[:, None, None])
     assert not any(b.requires_grad or b.grad_fn for b in norm.buffers())
-    loaded = metanorm.loads(BEGUN).Begun()
+    loaded = metanorm.loads(INITIALIZED_SPEC).Initialized()
     register_parametrization(nn.Conv1d(3, 4, 5), "weight", loaded)
     loaded.load_state_dict(norm.state_dict())
     assert torch.equal(loaded.share, norm.share)
 
 
 def test_the_first_call_begins_where_torch_did_not_ask() -> None:
-    norm = metanorm.loads(BEGUN).Begun()
+    norm = metanorm.loads(INITIALIZED_SPEC).Initialized()
     weight = nn.Parameter(torch.randn(4, 3))
     norm(weight).sum().backward()
     assert not any(b.requires_grad or b.grad_fn for b in norm.buffers())
@@ -137,7 +137,7 @@ def test_the_first_call_begins_where_torch_did_not_ask() -> None:
 
 
 def test_a_weight_of_another_shape_is_refused() -> None:
-    norm = metanorm.loads(BEGUN).Begun()
+    norm = metanorm.loads(INITIALIZED_SPEC).Initialized()
     norm.right_inverse(torch.randn(4, 3))
     with pytest.raises(ValueError, match="w has shape"):
         norm(torch.randn(5, 3))

@@ -17,16 +17,16 @@ from torch_geometric.nn import GraphNorm
 
 @dataclass(frozen=True)
 class Case:
-    """A known layer, the name of its twin, arguments for both, and shapes of inputs."""
+    """A reference layer, the name of its twin, arguments for both, and shapes of inputs."""
 
-    known: Callable[..., nn.Module]
+    reference: Callable[..., nn.Module]
     twin: str
     arguments: tuple[Any, ...]
     shapes: tuple[tuple[int, ...], ...]
     keywords: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return f"{self.known.__name__}-{self.arguments}-{self.keywords}"
+        return f"{self.reference.__name__}-{self.arguments}-{self.keywords}"
 
 
 SWITCHES: tuple[dict[str, Any], ...] = (
@@ -70,25 +70,25 @@ TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 
 
 def twins(case: Case, library: ModuleType, dtype: torch.dtype) -> tuple[nn.Module, nn.Module]:
-    """A known layer with random state, and the compiled one with that state loaded."""
-    known = case.known(*case.arguments, **case.keywords).to(dtype)
+    """A reference layer with random state, and the compiled one with that state loaded."""
+    reference = case.reference(*case.arguments, **case.keywords).to(dtype)
     with torch.no_grad():
-        for parameter in known.parameters():
+        for parameter in reference.parameters():
             parameter.uniform_(0.5, 1.5)
     ours = getattr(library, case.twin)(*case.arguments, **case.keywords).to(dtype)
-    assert list(ours.state_dict()) == list(known.state_dict())
-    ours.load_state_dict(known.state_dict())
-    return known, ours
+    assert list(ours.state_dict()) == list(reference.state_dict())
+    ours.load_state_dict(reference.state_dict())
+    return reference, ours
 
 
-def assert_close(ours: Tensor, known: Tensor, tolerance: float) -> None:
-    torch.testing.assert_close(ours, known, rtol=tolerance, atol=tolerance)
+def assert_close(ours: Tensor, reference: Tensor, tolerance: float) -> None:
+    torch.testing.assert_close(ours, reference, rtol=tolerance, atol=tolerance)
 
 
-def assert_as_good(ours: Tensor, known: Tensor, exact: Tensor, tolerance: float) -> None:
+def assert_as_good(ours: Tensor, reference: Tensor, exact: Tensor, tolerance: float) -> None:
     """They agree, or else ours is the nearer one to float64 (pools of two lose many digits)."""
-    if (ours.double() - exact).abs().max() > (known.double() - exact).abs().max():
-        assert_close(ours, known, tolerance)
+    if (ours.double() - exact).abs().max() > (reference.double() - exact).abs().max():
+        assert_close(ours, reference, tolerance)
 
 
 def run(layer: nn.Module, x: Tensor, seed: Tensor, *more: Any) -> tuple[Tensor, list[Tensor]]:
@@ -106,35 +106,35 @@ def test_values_gradients_and_state_agree(
 ) -> None:
     torch.manual_seed(0)
     for shape in case.shapes:
-        known, ours = twins(case, library, dtype)
+        reference, ours = twins(case, library, dtype)
         for training in (True, True, True, False, True, False):
-            known.train(training)
+            reference.train(training)
             ours.train(training)
             x, seed = torch.randn(2, *shape, dtype=dtype) * 2 + 1
-            exact_layer = copy.deepcopy(known).double()
+            exact_layer = copy.deepcopy(reference).double()
             y_exact, exact = run(exact_layer, x.double(), seed.double())
-            y, gradients = run(known, x, seed)
+            y, gradients = run(reference, x, seed)
             y_ours, gradients_ours = run(ours, x, seed)
             assert_as_good(y_ours, y, y_exact, TOLERANCE[dtype])
             for g_ours, g, g_exact in zip(gradients_ours, gradients, exact):
                 assert_as_good(g_ours, g, g_exact, TOLERANCE[dtype])
-            for name, value in known.state_dict().items():
+            for name, value in reference.state_dict().items():
                 assert_close(ours.state_dict()[name], value, TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("case", [c for c in CASES if not c.keywords], ids=str)
 def test_half_precision_is_as_good(case: Case, dtype: torch.dtype, library: ModuleType) -> None:
-    """Our error against float64 is no larger than the known layer's, up to a rounding."""
+    """Our error against float64 is no larger than the reference layer's, up to a rounding."""
     torch.manual_seed(0)
     for shape in case.shapes[:1]:
-        known, ours = twins(case, library, dtype)
+        reference, ours = twins(case, library, dtype)
         x = (torch.randn(*shape) * 3 + 2).to(dtype)
-        exact = copy.deepcopy(known).double()(x.double())
+        exact = copy.deepcopy(reference).double()(x.double())
         spacing = torch.finfo(dtype).eps * exact.abs().max()
         error = (ours(x).double() - exact).abs().max()
-        assert error <= (known(x).double() - exact).abs().max() + spacing
-        assert ours(x).dtype == known(x).dtype
+        assert error <= (reference(x).double() - exact).abs().max() + spacing
+        assert ours(x).dtype == reference(x).dtype
 
 
 def names(layer: Callable[..., Any]) -> list[str]:
@@ -142,7 +142,7 @@ def names(layer: Callable[..., Any]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("known", "twin"),
+    ("reference", "twin"),
     [
         (nn.BatchNorm2d, "BatchNorm"),
         (nn.GroupNorm, "GroupNorm"),
@@ -152,8 +152,8 @@ def names(layer: Callable[..., Any]) -> list[str]:
     ],
     ids=str,
 )
-def test_the_constructor_is_the_same(known: type, twin: str, library: ModuleType) -> None:
-    theirs = inspect.signature(known).parameters
+def test_the_constructor_is_the_same(reference: type, twin: str, library: ModuleType) -> None:
+    theirs = inspect.signature(reference).parameters
     own = inspect.signature(getattr(library, twin)).parameters
     # torch 2.6 has no `bias` in some of them; what there is must agree in order and default.
     assert [n for n in own if n in theirs] == list(theirs)
@@ -165,9 +165,9 @@ def test_the_constructor_is_the_same(known: type, twin: str, library: ModuleType
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_the_repr_shows_what_the_known_layer_shows(case: Case, library: ModuleType) -> None:
-    known = case.known(*case.arguments, **case.keywords)
+    reference = case.reference(*case.arguments, **case.keywords)
     ours = getattr(library, case.twin)(*case.arguments, **case.keywords)
-    shown = [part.split("=")[0] for part in known.extra_repr().split(", ") if "=" in part]
+    shown = [part.split("=")[0] for part in reference.extra_repr().split(", ") if "=" in part]
     for name in shown:
         if name != "bias":
             assert f"{name}=" in ours.extra_repr()
@@ -187,13 +187,13 @@ WRONG = (
 )
 
 
-@pytest.mark.parametrize(("known", "twin", "arguments", "shape"), WRONG, ids=str)
+@pytest.mark.parametrize(("reference", "twin", "arguments", "shape"), WRONG, ids=str)
 def test_what_the_known_layer_refuses_is_refused(
-    known: Any, twin: str, arguments: Any, shape: Any, library: ModuleType
+    reference: Any, twin: str, arguments: Any, shape: Any, library: ModuleType
 ) -> None:
     x = torch.randn(shape)
     with pytest.raises((ValueError, RuntimeError)):
-        known(*arguments)(x)
+        reference(*arguments)(x)
     ours = getattr(library, twin)(*arguments)
     with pytest.raises(ValueError, match=rf"^{twin}: ") as ours_error:
         ours(x)
@@ -211,28 +211,28 @@ def test_eval_mode_takes_a_single_element(library: ModuleType) -> None:
 
 
 def graph_twins(library: ModuleType, dtype: torch.dtype) -> tuple[nn.Module, nn.Module]:
-    known, ours = GraphNorm(6).to(dtype), library.GraphNorm(6).to(dtype)
+    reference, ours = GraphNorm(6).to(dtype), library.GraphNorm(6).to(dtype)
     with torch.no_grad():
-        for parameter in known.parameters():
+        for parameter in reference.parameters():
             parameter.uniform_(0.5, 1.5)
-    assert set(known.state_dict()) == set(ours.state_dict())
-    ours.load_state_dict(known.state_dict())
-    return known, ours
+    assert set(reference.state_dict()) == set(ours.state_dict())
+    ours.load_state_dict(reference.state_dict())
+    return reference, ours
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("sorted_", [True, False])
 def test_graph_norm_agrees_with_pyg(sorted_: bool, dtype: torch.dtype, library: ModuleType) -> None:
     torch.manual_seed(0)
-    known, ours = graph_twins(library, dtype)
+    reference, ours = graph_twins(library, dtype)
     x, seed = torch.randn(2, 40, 6, dtype=dtype) * 2 + 1
     batch = torch.randint(0, 5, (40,))
     batch = batch.sort().values if sorted_ else batch
     for more in ((), (batch,), (batch, 7)):
-        y, gradients = run(known, x, seed, *more)
+        y, gradients = run(reference, x, seed, *more)
         y_ours, gradients_ours = run(ours, x, seed, *more)
         assert_close(y_ours, y, TOLERANCE[dtype])
         by_name = dict(zip([n for n, _ in ours.named_parameters()], gradients_ours[1:]))
-        for (name, _), gradient in zip(known.named_parameters(), gradients[1:]):
+        for (name, _), gradient in zip(reference.named_parameters(), gradients[1:]):
             assert_close(by_name[name], gradient, TOLERANCE[dtype] * 10)
         assert_close(gradients_ours[0], gradients[0], TOLERANCE[dtype] * 10)

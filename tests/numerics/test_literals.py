@@ -116,11 +116,11 @@ def irrational() -> dict[str, tuple[Program, ModuleType]]:
     }
     result = compile_specs(sources, LIBRARY.roots, Options())
     assert result.ok, result.diagnostics
-    found: dict[str, tuple[Program, ModuleType]] = {}
+    norms_by_name: dict[str, tuple[Program, ModuleType]] = {}
     for file, norms in check(sources, LIBRARY.roots).norms.items():
         module = module_from_files(result.files, module_name(file))
-        found |= {norm.program.name: (norm.program, module) for norm in norms}
-    return found
+        norms_by_name |= {norm.program.name: (norm.program, module) for norm in norms}
+    return norms_by_name
 
 
 TARGETS = ["torch", pytest.param("auto", marks=pytest.mark.extended)]  # builds all kernels

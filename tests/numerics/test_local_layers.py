@@ -37,8 +37,8 @@ def test_local_response_norm_is_that_of_torch(
 ) -> None:
     x = images(*shape)
     for more in ((), (0.1, 0.5, 2.0)):
-        known, ours = nn.LocalResponseNorm(size, *more), library.LocalResponseNorm(size, *more)
-        close(ours(x), known(x), x)
+        reference, ours = nn.LocalResponseNorm(size, *more), library.LocalResponseNorm(size, *more)
+        close(ours(x), reference(x), x)
 
 
 def test_local_response_sum_is_that_of_the_paper(library: ModuleType) -> None:
@@ -68,8 +68,8 @@ def test_local_context_norm_by_average_pooling(width: int, library: ModuleType) 
 
 def test_local_context_norm_of_a_wide_window_is_group_norm(library: ModuleType) -> None:
     x = images(2, 6, 5, 4)
-    known = nn.GroupNorm(3, 6).double()
-    close(library.LocalContextNorm(6)(x), known(x), x, tolerance=1e-10)
+    group_norm = nn.GroupNorm(3, 6).double()
+    close(library.LocalContextNorm(6)(x), group_norm(x), x, tolerance=1e-10)
 
 
 @pytest.mark.parametrize(("first", "second"), [(3, 3), (5, 3), (1, 7)])
@@ -185,7 +185,7 @@ def test_a_second_moment_about_a_value_is_zero_where_there_are_no_neighbours() -
     """
     x = torch.tensor([[1.0], [3.0], [6.0]])
     near, group = torch.tensor([[0, 1], [1, 1]]), torch.tensor([0, 0, 2])
-    own, scaled, groups = metanorm.loads(text).About()(x, near, group, group_size=4)
-    assert own.flatten().tolist() == [0, 1, 0]  # the mean of (1 - 2)^2 and (3 - 2)^2
+    about_itself, scaled, groups = metanorm.loads(text).About()(x, near, group, group_size=4)
+    assert about_itself.flatten().tolist() == [0, 1, 0]  # the mean of (1 - 2)^2 and (3 - 2)^2
     assert scaled.flatten().tolist() == [0, 17, 0]  # about 6
     assert groups.flatten().tolist() == [1, 1, 16]

@@ -19,8 +19,10 @@ F64 = torch.float64
 def divergence(x: Tensor) -> Tensor:
     """From a normal distribution with the moments of each channel to the standard one."""
     rows = x.transpose(0, 1).flatten(1)
-    own = Normal(rows.mean(1), rows.var(1, unbiased=False).sqrt())
-    return kl_divergence(own, Normal(torch.zeros((), dtype=F64), torch.ones((), dtype=F64))).mean()
+    fitted = Normal(rows.mean(1), rows.var(1, unbiased=False).sqrt())
+    return kl_divergence(
+        fitted, Normal(torch.zeros((), dtype=F64), torch.ones((), dtype=F64))
+    ).mean()
 
 
 @pytest.mark.parametrize("shape", [(6, 3), (4, 3, 5), (2, 3, 4, 5)])
@@ -28,25 +30,25 @@ def test_it_is_the_divergence_from_a_standard_normal(
     shape: tuple[int, ...], library: ModuleType
 ) -> None:
     x = (3 * torch.randn(shape, dtype=F64) + 1).requires_grad_()
-    found, wanted = library.StandardizationLoss(eps=0.0)(x), divergence(x)
-    assert found.shape == ()
-    torch.testing.assert_close(found, wanted)
-    (a,), (b,) = torch.autograd.grad(found, x), torch.autograd.grad(wanted, x)
+    actual, expected = library.StandardizationLoss(eps=0.0)(x), divergence(x)
+    assert actual.shape == ()
+    torch.testing.assert_close(actual, expected)
+    (a,), (b,) = torch.autograd.grad(actual, x), torch.autograd.grad(expected, x)
     torch.testing.assert_close(a, b)
 
 
 def test_it_is_finite_where_channels_are_constant(library: ModuleType) -> None:
     x = torch.full((4, 3), 2.0, requires_grad=True)
-    found = library.StandardizationLoss()(x)
-    found.backward()
-    assert torch.isfinite(found) and torch.isfinite(x.grad).all()
+    loss = library.StandardizationLoss()(x)
+    loss.backward()
+    assert torch.isfinite(loss) and torch.isfinite(x.grad).all()
 
 
 def test_nothing_is_lost_in_an_empty_batch(library: ModuleType) -> None:
     x = torch.empty(0, 3, requires_grad=True)
-    found = library.StandardizationLoss()(x)
-    found.backward()
-    assert found.shape == () and found == 0 and x.grad.shape == (0, 3)
+    loss = library.StandardizationLoss()(x)
+    loss.backward()
+    assert loss.shape == () and loss == 0 and x.grad.shape == (0, 3)
 
 
 # ---- over a model
@@ -73,9 +75,9 @@ def test_the_sum_over_layers(library: ModuleType) -> None:
         assert list(collected.terms) == ["0", "2.0", "3"]
         wanted = sum(loss(y) for y in outputs(net_without_hooks(model), x))
         torch.testing.assert_close(collected.loss(), wanted)
-        found = torch.autograd.grad(collected.loss(), model.parameters())
+        actual = torch.autograd.grad(collected.loss(), model.parameters())
     right = torch.autograd.grad(sum(loss(y) for y in outputs(model, x)), model.parameters())
-    for a, b in zip(found, right):
+    for a, b in zip(actual, right):
         torch.testing.assert_close(a, b)
 
 
@@ -115,7 +117,7 @@ def test_a_layer_that_is_called_twice_counts_twice(library: ModuleType) -> None:
     model, loss, x = Twice(), library.StandardizationLoss(), torch.randn(8, 3)
     with runtime.collect(model, loss, nn.Linear) as collected:
         model(x)
-        assert [len(own) for own in collected.terms.values()] == [2]
+        assert [len(layer_terms) for layer_terms in collected.terms.values()] == [2]
         inner = nn.functional.linear(x, model.layer.weight, model.layer.bias)
         outer = nn.functional.linear(inner, model.layer.weight, model.layer.bias)
         torch.testing.assert_close(collected.loss(), loss(inner) + loss(outer))

@@ -77,13 +77,13 @@ def test_few_norms_stop_gradients() -> None:
 def test_gradients_of_gradients(fast: bool, program: Program, library: ModuleType) -> None:
     """Along a random direction, or element by element."""
     module, arguments = sample(program, library, training=False)
-    given = floats(arguments)
-    names = list(given)
+    tensors_by_name = floats(arguments)
+    names = list(tensors_by_name)
 
     def run(*values: Tensor) -> tuple[Tensor, ...]:
         return tensors(module(**{**arguments, **dict(zip(names, values))}))
 
-    leaves = tuple(x.clone().requires_grad_() for x in given.values())
+    leaves = tuple(x.clone().requires_grad_() for x in tensors_by_name.values())
     assert torch.autograd.gradcheck(run, leaves, fast_mode=fast)
     assert torch.autograd.gradgradcheck(run, leaves, fast_mode=fast)
 
@@ -213,9 +213,11 @@ def takes_single_samples(program: Program) -> bool:
     if program.target != "activation" or len(program.inputs) > 1:
         return False
     samples = program.inputs[0].dims[:1]
-    counted = any(isinstance(let.op, Position) and let.op.axis in samples for let in program.body)
+    has_positions = any(
+        isinstance(let.op, Position) and let.op.axis in samples for let in program.body
+    )
     cut = any(isinstance(check, Divisible) and check.axis in samples for check in program.checks)
-    alone = not (counted or cut)
+    alone = not (has_positions or cut)
     return alone and not (holds_pairs(program) or crosses_samples(program, evaluating=True))
 
 

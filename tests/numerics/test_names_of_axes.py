@@ -66,10 +66,10 @@ CALLED: dict[str, tuple[tuple[Any, ...], tuple[tuple[int, ...], ...], Any]] = {
 @pytest.mark.parametrize("name", CALLED)
 def test_a_call_matches_axes_by_name(name: str, target: Any, calls: ModuleType) -> None:
     arguments, shapes, right = CALLED[name]
-    given = [torch.randn(shape) * 3 + 1 for shape in shapes]
+    inputs = [torch.randn(shape) * 3 + 1 for shape in shapes]
     with runtime.use(target):
-        y = getattr(calls, name)(*arguments)(*given)
-    torch.testing.assert_close(y, right(*given), rtol=1e-5, atol=1e-5)
+        y = getattr(calls, name)(*arguments)(*inputs)
+    torch.testing.assert_close(y, right(*inputs), rtol=1e-5, atol=1e-5)
 
 
 def test_two_groups_that_no_name_tells_apart_are_refused() -> None:
@@ -118,26 +118,30 @@ def outputs() -> ModuleType:
 def test_outputs_keep_their_axes(target: Any, outputs: ModuleType) -> None:
     x, f = torch.randn(2, 4), torch.randn(2, 3, 4)
     with runtime.use(target):
-        found = outputs.Hands()(x, f)
-        assert torch.equal(found.a, f) and torch.equal(found.b, 2 * f)
-        torch.testing.assert_close(found.c, f + x.mean())
-        found = outputs.Pools()(x, f)
-        torch.testing.assert_close(found.a, f.mean(0))
-        torch.testing.assert_close(found.b, f - f.mean(1, keepdim=True))
-        found = outputs.Declares()(x, f)
-        torch.testing.assert_close(found.a, x[:, None] + f)
-        torch.testing.assert_close(found.b, 2 * (x[:, None] + f))
-        torch.testing.assert_close(found.c, x[:, None] + f)
+        outputs_of_call = outputs.Hands()(x, f)
+        assert torch.equal(outputs_of_call.a, f) and torch.equal(outputs_of_call.b, 2 * f)
+        torch.testing.assert_close(outputs_of_call.c, f + x.mean())
+        outputs_of_call = outputs.Pools()(x, f)
+        torch.testing.assert_close(outputs_of_call.a, f.mean(0))
+        torch.testing.assert_close(outputs_of_call.b, f - f.mean(1, keepdim=True))
+        outputs_of_call = outputs.Declares()(x, f)
+        torch.testing.assert_close(outputs_of_call.a, x[:, None] + f)
+        torch.testing.assert_close(outputs_of_call.b, 2 * (x[:, None] + f))
+        torch.testing.assert_close(outputs_of_call.c, x[:, None] + f)
         x, t = torch.randn(2, 3, 5), torch.randn(4, 3, 5)
-        found = outputs.Second()(x, t)
-        torch.testing.assert_close(found.z, t - t.mean((0, 2), keepdim=True))
+        outputs_of_call = outputs.Second()(x, t)
+        torch.testing.assert_close(outputs_of_call.z, t - t.mean((0, 2), keepdim=True))
         norm, x = outputs.Table(4, 3), torch.randn(2, 4)
-        found = norm(x, torch.tensor([2, 0]))
-        torch.testing.assert_close(found.rows, 2 * norm.table)
-        torch.testing.assert_close(found.chosen, norm.table[[2, 0]])
+        outputs_of_call = norm(x, torch.tensor([2, 0]))
+        torch.testing.assert_close(outputs_of_call.rows, 2 * norm.table)
+        torch.testing.assert_close(outputs_of_call.chosen, norm.table[[2, 0]])
         x, f = torch.randn(2, 4, 3), torch.randn(2, 4)
-        found = outputs.Renames()(x, f)
-        assert torch.equal(found.a, f.T) and torch.equal(found.b, f) and torch.equal(found.c, x)
+        outputs_of_call = outputs.Renames()(x, f)
+        assert (
+            torch.equal(outputs_of_call.a, f.T)
+            and torch.equal(outputs_of_call.b, f)
+            and torch.equal(outputs_of_call.c, x)
+        )
 
 
 @pytest.mark.parametrize("target", [*TARGETS, "native"])
@@ -150,12 +154,12 @@ def test_inputs_as_large_as_the_first_may_have_another_order(
     with runtime.use(target):
         y, a, b, c = outputs.Wide()(x, f)
     right = (x * f.mT, f, f + f.mean(1, keepdim=True), x + f.mT)
-    for found, wanted in zip((y, a, b, c), right):
-        torch.testing.assert_close(found, wanted)
+    for actual, expected in zip((y, a, b, c), right):
+        torch.testing.assert_close(actual, expected)
     weights = [torch.randn_like(t) for t in right]
-    found = torch.autograd.grad(sum((t * w).sum() for t, w in zip((y, a, b, c), weights)), (x, f))
-    wanted = torch.autograd.grad(sum((t * w).sum() for t, w in zip(right, weights)), (x, f))
-    for left, again in zip(found, wanted):
+    actual = torch.autograd.grad(sum((t * w).sum() for t, w in zip((y, a, b, c), weights)), (x, f))
+    expected = torch.autograd.grad(sum((t * w).sum() for t, w in zip(right, weights)), (x, f))
+    for left, again in zip(actual, expected):
         torch.testing.assert_close(left, again)
 
 

@@ -50,10 +50,10 @@ def modulo(x: Tensor, count: int) -> Tensor:
     return torch.cat([parts[i % count] for i in range(x.shape[1])], 1)
 
 
-def near(x: Tensor, back: int, ahead: int) -> Tensor:
+def near(x: Tensor, before: int, after: int) -> Tensor:
     """The mean of the columns around each, as far as there are any."""
-    places = range(x.shape[1])
-    return torch.stack([x[:, max(0, i - back) : i + ahead + 1].mean(1) for i in places], 1)
+    positions = range(x.shape[1])
+    return torch.stack([x[:, max(0, i - before) : i + after + 1].mean(1) for i in positions], 1)
 
 
 def standardized(x: Tensor, dim: int) -> Tensor:
@@ -147,7 +147,7 @@ CASES = {(group, name): case for group, cases in TABLE.items() for name, case in
 
 def text(expression: str) -> str:
     return (
-        f"norm T(eps = 1e-5) {{\n  input x[N, C], y[N, C]\n  output x, found = {expression}\n}}\n"
+        f"norm T(eps = 1e-5) {{\n  input x[N, C], y[N, C]\n  output x, result = {expression}\n}}\n"
     )
 
 
@@ -179,10 +179,10 @@ def agree(case: Case, training: bool = True) -> None:
         for parameter, value in zip(module.parameters(), (2, 3)):
             parameter.fill_(value)
     x, y = inputs(case.positive)
-    found = answers(lambda x, y: module(x, y).found, x, y)
+    result = answers(lambda x, y: module(x, y).result, x, y)
     wanted = answers(case.reference, x, y)
-    for own, right in zip(found, wanted):
-        torch.testing.assert_close(own.to(F64), right.to(F64), rtol=1e-11, atol=1e-12)
+    for actual, expected in zip(result, wanted):
+        torch.testing.assert_close(actual.to(F64), expected.to(F64), rtol=1e-11, atol=1e-12)
 
 
 def test_every_public_operation_is_here() -> None:
@@ -269,8 +269,8 @@ def test_the_side_that_is_not_chosen_may_be_nan() -> None:
     module = compiled("where(x > 0, x * y, -x)").T().double()
     x = torch.tensor([[-4.0, 4.0]], dtype=F64, requires_grad=True)
     y = torch.tensor([[torch.nan, 2.0]], dtype=F64)
-    found = module(x.clone(), y).found
-    assert found.tolist() == [[4, 8]]
+    result = module(x.clone(), y).result
+    assert result.tolist() == [[4, 8]]
 
 
 ROOTS = ("std(x over C)", "rms(x over C)", "l2(x over C)")
@@ -279,9 +279,9 @@ ROOTS = ("std(x over C)", "rms(x over C)", "l2(x over C)")
 @pytest.mark.parametrize("expression", ROOTS)
 def test_at_zero_the_derivative_of_a_root_is_zero(expression: str) -> None:
     x = torch.zeros(4, 6, dtype=F64, requires_grad=True)
-    found = compiled(expression).T().double()(x, x.detach()).found
-    assert found.eq(0).all()
-    assert torch.autograd.grad(found.sum(), x)[0].eq(0).all()
+    result = compiled(expression).T().double()(x, x.detach()).result
+    assert result.eq(0).all()
+    assert torch.autograd.grad(result.sum(), x)[0].eq(0).all()
 
 
 def test_a_pool_that_weighs_nothing_is_zero_with_zero_gradients() -> None:
@@ -290,19 +290,19 @@ def test_a_pool_that_weighs_nothing_is_zero_with_zero_gradients() -> None:
         expression = STATISTICS[name].expression.replace("over C", "over C where y > 9")
         module = compiled(expression).T().double()
         x, y = inputs(False)
-        found = module(x, y).found
-        assert found.eq(0).all(), name
-        assert torch.autograd.grad(found.sum(), x)[0].eq(0).all(), name
+        result = module(x, y).result
+        assert result.eq(0).all(), name
+        assert torch.autograd.grad(result.sum(), x)[0].eq(0).all(), name
 
 
 @pytest.mark.parametrize("name", ["max", "min"])
 def test_equal_extremes_share_the_gradient(name: str) -> None:
     module = compiled(f"{name}(x over C)").T().double()
     x = torch.ones(1, 4, dtype=F64, requires_grad=True)
-    assert torch.autograd.grad(module(x, x.detach()).found.sum(), x)[0].tolist() == [[0.25] * 4]
+    assert torch.autograd.grad(module(x, x.detach()).result.sum(), x)[0].tolist() == [[0.25] * 4]
 
 
 def test_where_between_numbers_is_as_exact_as_the_input() -> None:
     module = compiled("0.1 * where(x > y, 1, 0)").T().double()
-    found = module(torch.ones(4, 6, dtype=F64), torch.zeros(4, 6, dtype=F64)).found
-    assert found.eq(0.1).all()
+    result = module(torch.ones(4, 6, dtype=F64), torch.zeros(4, 6, dtype=F64)).result
+    assert result.eq(0.1).all()

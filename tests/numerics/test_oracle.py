@@ -46,8 +46,10 @@ def test_modules_agree_with_the_oracle(path: Path, chosen: Settings) -> None:
     name = module_name(specs.roots[0])
     module = module_from_files(result.files, name)
     for norm in check(specs.sources, specs.roots).norms[specs.roots[0]]:
-        found = verify_norm(norm.program, module, chosen=chosen)
-        bad = {(f.setting, f.on) for f in found.findings if f.bad}
+        verification = verify_norm(norm.program, module, chosen=chosen)
+        bad = {(f.setting, f.on) for f in verification.findings if f.bad}
         beyond = BEYOND.get((path.stem, norm.program.name), set())
-        met = {(f.setting, f.on) for f in found.findings}
-        assert bad == beyond & met and (chosen is not settings or beyond <= met), found.findings
+        met = {(f.setting, f.on) for f in verification.findings}
+        assert bad == beyond & met and (chosen is not settings or beyond <= met), (
+            verification.findings
+        )

@@ -53,8 +53,8 @@ def gradients(norm: Any, padding: float, target: Any) -> tuple[Tensor, ...]:
     with runtime.use(target):
         y = torch.where(keep[:, None], norm(x, s, r, keep), 0)
     d = torch.randn(y.shape, generator=random, dtype=y.dtype)
-    found = torch.autograd.grad(y, (x, s, r, norm.w), d, allow_unused=True, materialize_grads=True)
-    return (y, *found)
+    grads = torch.autograd.grad(y, (x, s, r, norm.w), d, allow_unused=True, materialize_grads=True)
+    return (y, *grads)
 
 
 @pytest.mark.parametrize("target", ["torch", "native"])
@@ -65,5 +65,5 @@ def test_what_a_mask_leaves_out_reaches_nothing(
 ) -> None:
     norm = getattr(norms, name)(C, dtype=torch.float64)
     right = gradients(norm, 1.0, "torch")
-    for found, wanted in zip(gradients(norm, padding, target), right):
-        torch.testing.assert_close(found, wanted)
+    for actual, expected in zip(gradients(norm, padding, target), right):
+        torch.testing.assert_close(actual, expected)

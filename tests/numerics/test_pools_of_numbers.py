@@ -16,11 +16,11 @@ from metanorm import runtime
 NUMBER = math.log(3)  # log(1 + count(over C: chunks(2)))
 LENGTH = 4
 NEAR = torch.tensor([[1, 0.5, 0, 2], [0, 0, 0, 0], [0.25, 1, 1, 0], [0, 0, 0, 3.0]]).double()
-PLACE = torch.arange(LENGTH)
+POSITION = torch.arange(LENGTH)
 OVER = {
     "C": torch.ones(LENGTH, LENGTH),
     "C: near": NEAR,
-    "C: window(3)": ((PLACE[:, None] - PLACE).abs() <= 1),
+    "C: window(3)": ((POSITION[:, None] - POSITION).abs() <= 1),
     "C: causal": torch.ones(LENGTH, LENGTH).tril(),
     "C: blocks(2)": torch.kron(torch.eye(2), torch.ones(2, 2)),
     "C: chunks(2)": torch.kron(torch.eye(2), torch.ones(2, 2)),
@@ -30,13 +30,13 @@ KEEP = torch.tensor([True, False, True, False])
 WEIGHT = torch.tensor([0.5, 0, 2, 0.25]).double()
 
 
-def statistics(counted: Tensor) -> dict[str, Tensor]:
+def statistics(weights: Tensor) -> dict[str, Tensor]:
     """By the total weight of each pool; of an empty one everything is zero."""
-    value = torch.where(counted == 0, 0, torch.full_like(counted, NUMBER))
+    value = torch.where(weights == 0, 0, torch.full_like(weights, NUMBER))
     return {
-        "sum": counted * NUMBER,
-        "l1": counted * NUMBER,
-        "l2": counted.sqrt() * NUMBER,
+        "sum": weights * NUMBER,
+        "l1": weights * NUMBER,
+        "l2": weights.sqrt() * NUMBER,
         **dict.fromkeys(("mean", "rms", "max", "min"), value),
         **dict.fromkeys(("var", "std"), torch.zeros_like(value)),
     }
@@ -70,5 +70,5 @@ def test_a_number_is_pooled_once_for_each_position(
     with runtime.use(target):
         result = norm(torch.zeros(2, LENGTH, dtype=torch.float64), NEAR, WEIGHT, KEEP)
     for k, right in enumerate(statistics(matrix.sum(1)).values()):
-        found = getattr(result, f"s{k}").expand(LENGTH)
-        torch.testing.assert_close(found, right)
+        actual = getattr(result, f"s{k}").expand(LENGTH)
+        torch.testing.assert_close(actual, right)

@@ -77,8 +77,8 @@ def test_statistics_of_what_became_constant_along_an_axis() -> None:
     near = torch.stack([mean[max(i - 1, 0) : i + 2].mean(0) for i in range(4)])
     spread = mean.view(2, 6).std(1, unbiased=False).repeat_interleave(2, 0)
     got = norm(x)
-    for found, want in zip(got, (x + pairs[:, :, None], near, mean.sum(0), spread)):
-        torch.testing.assert_close(found, want)
+    for actual, expected in zip(got, (x + pairs[:, :, None], near, mean.sum(0), spread)):
+        torch.testing.assert_close(actual, expected)
 
 
 def test_a_lookup_on_an_axis_that_is_cut() -> None:

@@ -32,8 +32,8 @@ def gradients(module: nn.Module, arguments: dict[str, Any], name: str) -> tuple[
     """Outputs, and the gradients of an input and all parameters."""
     x = arguments[name].clone().requires_grad_()
     result = module(**{**arguments, name: x})
-    found = torch.autograd.grad(loss(result), [x, *module.parameters()])
-    return (*tensors(result), *found)
+    grads = torch.autograd.grad(loss(result), [x, *module.parameters()])
+    return (*tensors(result), *grads)
 
 
 def agree(compiled: Any, module: nn.Module, arguments: dict[str, Any], name: str) -> None:
@@ -44,27 +44,27 @@ def agree(compiled: Any, module: nn.Module, arguments: dict[str, Any], name: str
 
 
 # Whether a norm is one graph shows before any backend has it; half of the time is the backend's.
-WAYS = [
+MODES = [
     *((name, training, "aot_eager") for name, p in PROGRAMS.items() for training in modes(p)),
     *((name, True, "eager") for name in covering(PROGRAMS)),
 ]
-QUICK = [way for way in WAYS if way[2] == "eager"]
+QUICK = [mode for mode in MODES if mode[2] == "eager"]
 QUICK += [(name, True, "aot_eager") for name in ("BatchNorm", "GraphNorm", "SwitchNorm")]
 
 
 @pytest.mark.parametrize(
-    "way", tiered(WAYS, QUICK), ids=lambda w: f"{w[0]} {'eval' * (not w[1])} {w[2]}"
+    "mode", tiered(MODES, QUICK), ids=lambda w: f"{w[0]} {'eval' * (not w[1])} {w[2]}"
 )
-def test_one_graph_for_all_sizes(way: tuple[str, bool, str], library: ModuleType) -> None:
-    name, training, backend = way
+def test_one_graph_for_all_sizes(mode: tuple[str, bool, str], library: ModuleType) -> None:
+    name, training, backend = mode
     program = PROGRAMS[name]
     module, arguments = sample(program, library, training=training)
     twin = copy.deepcopy(module)
     compiled = torch.compile(twin, fullgraph=True, dynamic=True, backend=backend)
     name = program.inputs[0].name
     agree(compiled, module, arguments, name)
-    for own, eager in zip(twin.buffers(), module.buffers()):
-        torch.testing.assert_close(own, eager)
+    for buffer, eager_buffer in zip(twin.buffers(), module.buffers()):
+        torch.testing.assert_close(buffer, eager_buffer)
     groups = {axis.name for axis in program.axes if axis.variadic}
     if program.target == "weight" and any(groups & set(decl.dims) for decl in program.state):
         return  # what has been made for one weight fits no larger one
@@ -72,15 +72,15 @@ def test_one_graph_for_all_sizes(way: tuple[str, bool, str], library: ModuleType
     agree(compiled, module, larger, name)
 
 
-@pytest.mark.parametrize("known", [True, False], ids=["with batch_size", "without"])
-def test_graph_norm_is_one_graph(known: bool, library: ModuleType) -> None:
+@pytest.mark.parametrize("with_size", [True, False], ids=["with batch_size", "without"])
+def test_graph_norm_is_one_graph(with_size: bool, library: ModuleType) -> None:
     """Without `batch_size` the number of graphs is in the data: torch needs its leave for that."""
     module = library.GraphNorm(4).double()
     with torch._dynamo.config.patch(capture_scalar_outputs=True):
         compiled = torch.compile(copy.deepcopy(module), fullgraph=True, backend="aot_eager")
         for count in (12, 20):
             batch = torch.arange(count) // 4
-            size = {"batch_size": 5} if known else {}
+            size = {"batch_size": 5} if with_size else {}
             arguments = {"x": torch.randn(count, 4, dtype=torch.float64), "batch": batch, **size}
             agree(compiled, module, arguments, "x")
 

@@ -64,9 +64,9 @@ def test_weight_norm_learns_what_that_of_torch_learns(kind: str, library: Module
             optimizer.zero_grad()
             loss.backward()
         g, v = theirs.parametrizations.weight.original0, theirs.parametrizations.weight.original1
-        own = ours.parametrizations.weight
-        torch.testing.assert_close(own[0].g.grad, g.grad.flatten())
-        torch.testing.assert_close(own.original.grad, v.grad)
+        ours_on_weight = ours.parametrizations.weight
+        torch.testing.assert_close(ours_on_weight[0].g.grad, g.grad.flatten())
+        torch.testing.assert_close(ours_on_weight.original.grad, v.grad)
         for optimizer in optimizers:
             optimizer.step()
     torch.testing.assert_close(ours.weight, theirs.weight, rtol=1e-12, atol=1e-12)
@@ -308,7 +308,7 @@ def test_bounded_parameters_of_weights_come_back() -> None:
 def test_weights_in_half_precision(dtype: torch.dtype, library: ModuleType) -> None:
     weight = torch.randn(6, 8).to(dtype).T  # not contiguous
     for name in ("WeightNorm", "WeightStandardization", "WeightCentralization"):
-        found = getattr(library, name)()(weight)
+        actual = getattr(library, name)()(weight)
         wanted = getattr(library, name)()(weight.double())
-        assert found.dtype == dtype
-        torch.testing.assert_close(found.double(), wanted, rtol=1e-2, atol=1e-2)
+        assert actual.dtype == dtype
+        torch.testing.assert_close(actual.double(), wanted, rtol=1e-2, atol=1e-2)

@@ -56,12 +56,12 @@ def into(edges: Tensor) -> Tensor:
     return rows
 
 
-PLACE = torch.arange(T)
+POSITION = torch.arange(T)
 ALONG_T: Mapping[str, Tensor] = {
     "T": cut(torch.zeros(T)),
-    "T: blocks(2)": cut(PLACE // 3),
-    "T: chunks(2)": cut(PLACE // 2),
-    "T: interleave(3)": cut(PLACE % 3),
+    "T: blocks(2)": cut(POSITION // 3),
+    "T: chunks(2)": cut(POSITION // 2),
+    "T: interleave(3)": cut(POSITION % 3),
     "T: window(3)": window(3),
     "T: window(4, edge = replicate)": window(4, replicate=True),
     "T: causal": torch.ones(T, T, dtype=F64).tril(),
@@ -90,9 +90,9 @@ def norms(number: int, pool: str) -> str:
     without roots, and of extremes, which have no kernels."""
     over = f"over {pool} where keep weight t"
     further = {"group": "group: index[N]", "edges": "edges: edges[N]", "near": "near: matrix[N, N]"}
-    given = "".join(f", {text}" for name, text in further.items() if name in pool)
+    declarations = "".join(f", {text}" for name, text in further.items() if name in pool)
     inputs, wide = (
-        f"input x[N, T, C = channels], keep: mask[{axes}] = true, t[{axes}] = 1{given}"
+        f"input x[N, T, C = channels], keep: mask[{axes}] = true, t[{axes}] = 1{declarations}"
         for axes in ("N, T", "N, T, C")
     )
     terms = {s: f" + a[{i}] * {s}(x {over})" for i, s in enumerate(SUMMED)}
@@ -141,8 +141,8 @@ class Call:
     p: Tensor
 
     def leaves(self) -> dict[str, Tensor]:
-        found = {"x": self.x, "t": self.t, "near": self.near, "p": self.p}
-        return {name: leaf.detach().clone().requires_grad_() for name, leaf in found.items()}
+        tensors = {"x": self.x, "t": self.t, "near": self.near, "p": self.p}
+        return {name: leaf.detach().clone().requires_grad_() for name, leaf in tensors.items()}
 
 
 def matrix(pool: str, near: Tensor) -> Tensor:
@@ -181,8 +181,8 @@ def statistics(pool: str, call: Call, leaves: Mapping[str, Tensor]) -> dict[int,
 
     centre = mean(x)
     var = mean((x - centre[:, None]) ** 2)
-    several = total > 1
-    more = torch.where(several, total / torch.where(several, total - 1, 1), 1)
+    has_several = total > 1
+    more = torch.where(has_several, total / torch.where(has_several, total - 1, 1), 1)
     y = torch.where(some, (each - centre) / (var + 1e-2).sqrt(), 0)
     return {
         0: w @ x,
@@ -247,8 +247,8 @@ def run(
     wide: bool = False,
 ) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
     """The result with one statistic alone, and the gradients of what counts."""
-    given = {"group": GROUP, "edges": EDGES, "near": leaves["near"]}
-    further = {name: given[name] for name in given if name in pool}
+    inputs = {"group": GROUP, "edges": EDGES, "near": leaves["near"]}
+    further = {name: inputs[name] for name in inputs if name in pool}
     with torch.no_grad():
         norm.a.zero_()[one] = 1
         norm.p.copy_(leaves["p"])
@@ -269,15 +269,17 @@ def seen(call: Call) -> Tensor:
 
 def gradients(y: Tensor, d: Tensor, leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:
     y = torch.where(d != 0, y, 0)
-    found = torch.autograd.grad(
+    grads = torch.autograd.grad(
         y, list(leaves.values()), d, retain_graph=True, allow_unused=True, materialize_grads=True
     )
-    return dict(zip(leaves, found))
+    return dict(zip(leaves, grads))
 
 
-def agree(what: str, found: Tensor, right: Tensor, rtol: float = 1e-7, atol: float = 1e-7) -> None:
+def agree(
+    what: str, actual: Tensor, expected: Tensor, rtol: float = 1e-7, atol: float = 1e-7
+) -> None:
     torch.testing.assert_close(
-        found, right, rtol=rtol, atol=atol, msg=lambda text: f"{what}: {text}"
+        actual, expected, rtol=rtol, atol=atol, msg=lambda text: f"{what}: {text}"
     )
 
 
@@ -293,20 +295,20 @@ def checked(kind: str, pool: str, case: str, target: Target) -> None:
     call = call_of(case)
     leaves = call.leaves()
     for one, right in REFERENCES[kind](pool, call, leaves).items():
-        own, right = call.leaves(), right.view(N, T, C)
+        module_leaves, right = call.leaves(), right.view(N, T, C)
         d = torch.where(right.isnan(), 0, seen(call))
         with use(target):
-            y, named = run(norm, pool, call, own, one, wide=kind == "Wide")
-            found = gradients(y, d, named)
+            y, named = run(norm, pool, call, module_leaves, one, wide=kind == "Wide")
+            grads = gradients(y, d, named)
         # What does not count has a result as well, which may be NaN.
         what = f"{kind} {one} over {pool}, {case}, on {target}"
         agree(what, torch.where(d != 0, y, 0), torch.where(d != 0, right, 0))
         wanted = gradients(right, d, leaves)
-        for name, gradient in found.items():
+        for name, gradient in grads.items():
             if name == "t":  # what the weight of a NaN would change is anything finite
                 assert gradient.isfinite().all(), what
-                known = call.x.isfinite().all(2)
-                gradient, wanted[name] = gradient[known], wanted[name][known]
+                is_finite = call.x.isfinite().all(2)
+                gradient, wanted[name] = gradient[is_finite], wanted[name][is_finite]
             agree(f"gradient of {name}, {what}", gradient, wanted[name])
 
 
@@ -350,7 +352,7 @@ def test_differences_along_a_line(pool: str) -> None:
     for one in (0, 1, 2, 5, 7, 8, 9):
         leaves = call.leaves()
         y, _ = run(norm, pool, call, leaves, one)
-        found = gradients(y, d, leaves)
+        actual = gradients(y, d, leaves)
         for name in ("x", "t", *(["near"] if "near" in pool else [])):
             line = torch.randn(leaves[name].shape, dtype=F64)
             line = line if name == "x" else line.abs()
@@ -359,4 +361,4 @@ def test_differences_along_a_line(pool: str) -> None:
                 moved = {**leaves, name: leaves[name] + sign * step * line}
                 ends.append((run(norm, pool, call, moved, one)[0] * d).sum())
             slope = (ends[0] - ends[1]) / (2 * step)
-            agree(f"{name} of {one}", (found[name] * line).sum(), slope, 1e-5, 1e-6)
+            agree(f"{name} of {one}", (actual[name] * line).sum(), slope, 1e-5, 1e-6)

@@ -10,7 +10,7 @@ from subprocess import CompletedProcess
 from xml.etree import ElementTree
 
 import pytest
-from commands import PLAIN, ended, in_this
+from commands import TERMINAL, ended, in_this
 from conftest import ROOT
 
 SPECS = ROOT / "specs"
@@ -24,7 +24,7 @@ def run(*arguments: str, stdin: str = "") -> CompletedProcess[str]:
 def run_without(module: str, *arguments: str) -> CompletedProcess[str]:
     """In a process that does not find a module."""
     command = [sys.executable, "-c", WITHOUT.format(module=module), "show", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **PLAIN})
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **TERMINAL})
     return ended(command, done.returncode, done.stdout, done.stderr)
 
 
@@ -74,9 +74,9 @@ def test_other_endings(tmp_path: Path, name: str) -> None:
 def test_places_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "folder.svg").mkdir()
     (tmp_path / "file").write_text("")
-    for place in ("folder.svg", "file/x.svg"):
-        done = run(str(SPECS / "group_norm.norm"), "-o", str(tmp_path / place))
-        assert done.returncode == 2 and f"cannot write `{tmp_path / place}`" in done.stderr
+    for output in ("folder.svg", "file/x.svg"):
+        done = run(str(SPECS / "group_norm.norm"), "-o", str(tmp_path / output))
+        assert done.returncode == 2 and f"cannot write `{tmp_path / output}`" in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.svg"]
 
 

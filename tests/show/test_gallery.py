@@ -62,9 +62,9 @@ def formulas(gallery: dict[str, str | None]) -> list[str]:
 
 
 def test_formulas_are_sound(gallery: dict[str, str | None]) -> None:
-    found = formulas(gallery)
-    assert len(found) == len(PROGRAMS)
-    for formula in found:
+    formulas_by_page = formulas(gallery)
+    assert len(formulas_by_page) == len(PROGRAMS)
+    for formula in formulas_by_page:
         assert unsound(formula) == "", formula
 
 
@@ -85,8 +85,8 @@ def unsound(formula: str) -> str:
                 return f"{token} closes {last or 'nothing'}"
     if opened:
         return f"{opened} are open"
-    plain = re.sub(r"\\_", "", formula)
-    if re.search(r"_\{[^{}]*\}_|\^\{[^{}]*\}\^|_\w_", plain):
+    without_escapes = re.sub(r"\\_", "", formula)
+    if re.search(r"_\{[^{}]*\}_|\^\{[^{}]*\}\^|_\w_", without_escapes):
         return "two subscripts"
     return ""
 

@@ -28,8 +28,8 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def box(words: Words) -> tuple[float, float, float, float]:
-    back = {"start": 0.0, "middle": 0.5, "end": 1.0}[words.anchor] * words.length
-    left = words.x - back
+    offset = {"start": 0.0, "middle": 0.5, "end": 1.0}[words.anchor] * words.length
+    left = words.x - offset
     return left, words.y - 0.8 * words.size, left + words.length, words.y + 0.2 * words.size
 
 

@@ -42,17 +42,17 @@ def norm(inputs: str, pool: str, arguments: str = "") -> Program:
     )
 
 
-def places(edges: tuple[Edge, ...]) -> Iterator[tuple[int, ...]]:
+def elements(edges: tuple[Edge, ...]) -> Iterator[tuple[int, ...]]:
     yield from product(*(range(edge.length) for edge in edges))
 
 
-def axes_of(place: tuple[int, ...], pooled: PoolView, v: Values) -> dict[str, int]:
+def axes_of(element: tuple[int, ...], pooled: PoolView, v: Values) -> dict[str, int]:
     """The position on each axis; of what is left out, the first one."""
-    found: dict[str, int] = {}
-    for edge, position in zip(pooled.edges, place):
+    index_of_axis: dict[str, int] = {}
+    for edge, position in zip(pooled.edges, element):
         for axis in reversed(edge.axes):
-            position, found[axis] = divmod(position, v.size(axis))
-    return found
+            position, index_of_axis[axis] = divmod(position, v.size(axis))
+    return index_of_axis
 
 
 def gradient(small: Program, v: Values, name: str, pooled: PoolView) -> Tensor:
@@ -61,9 +61,9 @@ def gradient(small: Program, v: Values, name: str, pooled: PoolView) -> Tensor:
     assert isinstance(let.op, Pool)
     # What lives on cells of an axis is spread over its positions, which are what is drawn.
     named, type_ = dict(let.op.over), v.types[let.op.value]
-    own = v.space.ordered(a if a in named else v.space.base(a) for a in type_.axes)
-    leaf = v.broadcast(let.op.value, own).to(torch.float64).detach().clone().requires_grad_()
-    v.values[let.op.value], v.types[let.op.value] = leaf, replace(type_, axes=own)
+    axes = v.space.ordered(a if a in named else v.space.base(a) for a in type_.axes)
+    leaf = v.broadcast(let.op.value, axes).to(torch.float64).detach().clone().requires_grad_()
+    v.values[let.op.value], v.types[let.op.value] = leaf, replace(type_, axes=axes)
     v.values["%sum"] = Pools(v).pool(replace(let.op, statistic="sum", about=None), let.type)
     v.types["%sum"] = let.type
     drawn = tuple(axis for edge in pooled.edges for axis in edge.axes)
@@ -84,11 +84,11 @@ def check_shares(program: Program, pooled: PoolView) -> None:
         if not isinstance(op, Pool):
             continue
         counts = gradient(small, v, name, pooled)
-        own = v.types[op.value].axes
-        for place in places(pooled.edges):
-            at = axes_of(place, pooled, v)
-            expected = counts[tuple(at.get(axis, 0) for axis in own)]
-            assert float(pooled.shares[place]) == pytest.approx(float(expected)), (name, place)
+        axes = v.types[op.value].axes
+        for element in elements(pooled.edges):
+            at = axes_of(element, pooled, v)
+            expected = counts[tuple(at.get(axis, 0) for axis in axes)]
+            assert float(pooled.shares[element]) == pytest.approx(float(expected)), (name, element)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -161,11 +161,11 @@ def test_matrices_and_shares_agree() -> None:
 def faces(pooled: PoolView) -> dict[str, int]:
     """How many faces of a solid have each colour."""
     shapes = solid(pooled.edges, pooled.shares).shapes
-    found: dict[str, int] = {}
+    faces_by_colour: dict[str, int] = {}
     for shape in shapes:
         if isinstance(shape, Polygon):
-            found[shape.fill] = found.get(shape.fill, 0) + 1
-    return found
+            faces_by_colour[shape.fill] = faces_by_colour.get(shape.fill, 0) + 1
+    return faces_by_colour
 
 
 def seen(shares: Tensor) -> tuple[int, int, int]:
@@ -183,8 +183,8 @@ def test_a_face_is_coloured_where_its_element_counts(name: str) -> None:
         colours = faces(pooled)
         lit = colours.get(POOLED, 0) + colours.get(SHADED_COLOURS[POOLED], 0)
         orange = colours.get(CHOSEN, 0) + colours.get(SHADED_COLOURS[CHOSEN], 0)
-        own = orange if pooled.counts_itself else 0
-        assert lit + own == sum(seen(pooled.shares))
+        chosen_faces = orange if pooled.counts_itself else 0
+        assert lit + chosen_faces == sum(seen(pooled.shares))
         assert colours[NEUTRAL] == sum(seen(torch.ones_like(pooled.shares)))
 
 
@@ -192,8 +192,8 @@ def test_a_face_is_coloured_where_its_element_counts(name: str) -> None:
 def test_a_cell_is_coloured_where_its_entry_counts(name: str) -> None:
     (pooled,) = pool_views(PROGRAMS[name])
     cells = [s for s in matrices(pooled.edges).shapes if isinstance(s, Polygon)]
-    counted = sum(int((edge.matrix != 0).sum()) for edge in pooled.edges)
-    assert sum(cell.fill == POOLED for cell in cells) == counted
+    nonzero = sum(int((edge.matrix != 0).sum()) for edge in pooled.edges)
+    assert sum(cell.fill == POOLED for cell in cells) == nonzero
 
 
 def test_what_is_too_large_says_so() -> None:

@@ -52,8 +52,8 @@ def _workloads_of(only: str) -> Callable[[str], Iterable[Workload]]:
 
 def measure_case(case: Case, rounds: int) -> HandEntry:
     """Measure all candidates of a case, side by side."""
-    own, why = _our_candidate(case)
-    working, left_out = {own.name: own}, []
+    candidate_of_norm, why = _our_candidate(case)
+    working, left_out = {candidate_of_norm.name: candidate_of_norm}, []
     for (name, make), peer in zip(
         peer_candidates(case), peers(case.library_norm, case.device.type)
     ):
@@ -76,15 +76,17 @@ def measure_case(case: Case, rounds: int) -> HandEntry:
         ]
         comparisons += [
             Comparison(
-                beside=name, phase=phase, ratio=ratio_of_laps(candidate_laps, laps[own.name])
+                beside=name,
+                phase=phase,
+                ratio=ratio_of_laps(candidate_laps, laps[candidate_of_norm.name]),
             )
             for name, candidate_laps in laps.items()
-            if name != own.name
+            if name != candidate_of_norm.name
         ]
     return HandEntry(
         norm=case.norm.program.name,
         workload=case.workload.name,
-        ours=own.name,
+        ours=candidate_of_norm.name,
         why=why,
         measurements=tuple(measurements),
         comparisons=tuple(comparisons),

@@ -113,8 +113,8 @@ class PairNorm(nn.Module):
         centred = x - (self.sums(x, batch, batch_size) / sizes).index_select(0, batch)
         if self.individually:
             lengths = torch.linalg.vector_norm(centred, dim=1, keepdim=True)
-            own: Tensor = self.scale / (self.eps + lengths)
-            return centred * own
+            scale_of_node: Tensor = self.scale / (self.eps + lengths)
+            return centred * scale_of_node
         squares = centred.square().sum(1, keepdim=True)
         spread = self.sums(squares, batch, batch_size) / sizes
         scale = self.scale * torch.rsqrt(spread + self.eps)
@@ -137,8 +137,8 @@ class AdjacencyNorm(nn.Module):
 
 def _beside_neighbours(sums: Sums, x: Tensor, edge_index: Tensor, eps: float) -> Tensor:
     (nodes, channels), (source, target) = x.shape, edge_index
-    own = torch.stack((x.sum(1), x.square().sum(1)), 1)
-    added = own + sums(own.index_select(0, source), target, nodes)
+    own_sums = torch.stack((x.sum(1), x.square().sum(1)), 1)
+    added = own_sums + sums(own_sums.index_select(0, source), target, nodes)
     sizes = channels * (1 + torch.bincount(target, minlength=nodes))
     mean, square = (added / sizes[:, None]).unbind(1)
     scale = torch.rsqrt((square - mean.square()).clamp(min=0) + eps)

@@ -26,7 +26,11 @@ class CycleBatchNorm(nn.Module):
     def forward(self, x: Tensor, domain: Tensor) -> Tensor:
         """The samples of each domain are taken together, and go back to their places."""
         rows = [(domain == number).nonzero().squeeze(1) for number in range(len(self.norms))]
-        parts = [norm(x.index_select(0, own)) for norm, own in zip(self.norms, rows) if own.numel()]
+        parts = [
+            norm(x.index_select(0, domain_rows))
+            for norm, domain_rows in zip(self.norms, rows)
+            if domain_rows.numel()
+        ]
         y = torch.cat(parts).index_select(0, torch.cat(rows).argsort())
         return rescaled(y, self.weight[None], self.bias[None])
 
@@ -65,8 +69,10 @@ class DomainBatchNorm(_OfKinds):
         """Takes [N, C, *] and [N]."""
         if self.training:
             samples = torch.bincount(domain, minlength=self.number)[:, None].to(x.dtype)
-            own = torch.cat(mean_and_square(x), 1)
-            added = own.new_zeros(self.number, own.shape[1]).index_add(0, domain, own)
+            batch_moments = torch.cat(mean_and_square(x), 1)
+            added = batch_moments.new_zeros(self.number, batch_moments.shape[1]).index_add(
+                0, domain, batch_moments
+            )
             mean, square = (added / samples.clamp(min=1)).chunk(2, 1)
             var = variance(mean, square)
             self.keep(mean, var, samples * x[0, 0].numel())

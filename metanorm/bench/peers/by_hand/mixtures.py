@@ -128,6 +128,6 @@ def sparsemax(x: Tensor) -> Tensor:
     """The nearest point of the simplex, as Martins and Astudillo find it by sorting."""
     ordered = x.sort(descending=True).values
     sums = ordered.cumsum(0) - 1
-    places = torch.arange(1, len(x) + 1, dtype=x.dtype, device=x.device)
-    support = (places * ordered > sums).sum()
+    ranks = torch.arange(1, len(x) + 1, dtype=x.dtype, device=x.device)
+    support = (ranks * ordered > sums).sum()
     return (x - sums[support - 1] / support).clamp(min=0)
