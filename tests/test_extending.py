@@ -80,7 +80,7 @@ def copy(tmp_path: Path) -> Copy:
 # An elementwise function that is not there: in each file, the line in front of that of `softplus`.
 BEFORE = '    "softplus": '
 BEFORE_IN_OPS = '    _function("softplus"'
-ROOT_OF_ONE_MORE = 'plus(infix("*", x, x), full(ONE))'
+ROOT_OF_ONE_MORE = 'plus(infix("*", x, x), as_tile(ONE))'
 ACTIVATION = {
     "metanorm/ir/ops.py": '    _function("asinh", "log(x + sqrt(x^2 + 1))."),',
     "metanorm/oracle/functions.py": '    "asinh": torch.asinh,',

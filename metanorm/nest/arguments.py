@@ -158,12 +158,9 @@ def factors(number: Scalar, lengths: Mapping[str, str]) -> tuple[str | int, ...]
             return (int(value),)
         case Apply("mul", arguments):
             parts = [factors(argument, lengths) for argument in arguments]
-            known_parts = [part for part in parts if part is not None]
-            return (
-                None
-                if len(known_parts) < len(parts)
-                else tuple(f for part in known_parts for f in part)
-            )
+            if None in parts:
+                return None
+            return tuple(factor for part in parts if part for factor in part)
         case _:
             return None
 

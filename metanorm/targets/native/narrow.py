@@ -120,12 +120,10 @@ class NarrowPrinter:
     def _paired_moment(self, ref: Ref, ready: Sequence[Ref]) -> list[Ref]:
         """The variance that belongs to a mean, or the reverse: both need the same sums."""
         op = self.lets[ref].op
-        if (
-            self._is_pointwise(ref)
-            or not isinstance(op, Pool)
-            or op.statistic not in PAIRED_MOMENTS
-        ):
+        is_moment = isinstance(op, Pool) and op.statistic in PAIRED_MOMENTS
+        if not is_moment or self._is_pointwise(ref):
             return []
+        assert isinstance(op, Pool)
         paired_op = replace(op, statistic=PAIRED_MOMENTS[op.statistic])
         return [r for r in ready if self.lets[r].op == paired_op]
 
@@ -223,7 +221,7 @@ class NarrowPrinter:
     def _cluster(self, cluster: Sequence[Ref], block: CellBlock) -> list[Stmt]:
         first = self.lets[cluster[0]]
         if not self._is_pointwise(first.name):
-            return self._relocating_statements(cluster, block)
+            return self._non_pointwise_statements(cluster, block)
         at = self.values.loop_positions(first.type.axes)
         if not first.type.axes:
             return self._scalar_statements(cluster, at)
@@ -355,7 +353,7 @@ class NarrowPrinter:
 
     # ---- operations that read several positions
 
-    def _relocating_statements(self, cluster: Sequence[Ref], block: CellBlock) -> list[Stmt]:
+    def _non_pointwise_statements(self, cluster: Sequence[Ref], block: CellBlock) -> list[Stmt]:
         let = self.lets[cluster[0]]
         op = let.op
         axes = let.type.axes

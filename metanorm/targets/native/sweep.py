@@ -48,7 +48,7 @@ class SweepPrinter:
         self.numbered_reductions = [
             (number, context.nest.reductions[number]) for number in sweep.measures
         ]
-        self.tiling = Tiling(context, [r for _, r in self.numbered_reductions])
+        self.tiling = Tiling(context, [reduction for _, reduction in self.numbered_reductions])
         self.elements = Elements(self.tiling, narrow.values, sweep)
 
     # ---- the function
@@ -79,67 +79,84 @@ class SweepPrinter:
 
     def _tile(self) -> list[Stmt]:
         statements: list[Stmt] = []
-        tiled = [(n, r) for n, r in self.numbered_reductions if not self.tiling.by_row(r)]
-        for n, r in tiled:
-            statements += self._declare_sums(n, r)
+        tiled = [
+            (number, reduction)
+            for number, reduction in self.numbered_reductions
+            if not self.tiling.by_row(reduction)
+        ]
+        for number, reduction in tiled:
+            statements += self._declare_sums(number, reduction)
         statements += self.tiling.over_rows(self._row())
-        for n, r in tiled:
-            statements += self._finalize_reduction(n, r)
+        for number, reduction in tiled:
+            statements += self._finalize_reduction(number, reduction)
         return statements
 
-    def _parts(self, n: int, r: Reduction) -> list[str]:
+    def _parts(self, number: int, reduction: Reduction) -> list[str]:
         """The variables that sum over a tile: the values, and the weights if they differ."""
-        weighted = len(r.row.parts) > 1 and r.is_weighted
-        return [self._total_name(n, r), *([f"weight_{n}"] if weighted else [])]
+        weighted = len(reduction.row.parts) > 1 and reduction.is_weighted
+        return [self._total_name(number, reduction), *([f"weight_{number}"] if weighted else [])]
 
-    def _total_name(self, n: int, r: Reduction) -> str:
+    def _total_name(self, number: int, reduction: Reduction) -> str:
         """The variable that joins the values of a tile."""
-        return f"{join_rule(r.row).part}_{n}"
+        return f"{join_rule(reduction.row).part}_{number}"
 
-    def _initial_sum(self, n: int, r: Reduction, part: str) -> Expr:
-        return join_rule(r.row).identity if part == self._total_name(n, r) else ZERO
+    def _initial_sum(self, number: int, reduction: Reduction, part: str) -> Expr:
+        return (
+            join_rule(reduction.row).identity
+            if part == self._total_name(number, reduction)
+            else ZERO
+        )
 
-    def _declare_sums(self, n: int, r: Reduction) -> list[Stmt]:
+    def _declare_sums(self, number: int, reduction: Reduction) -> list[Stmt]:
         statements: list[Stmt] = []
-        for part in self._parts(n, r):
-            if self.tiling.by_column(r):
+        for part in self._parts(number, reduction):
+            if self.tiling.by_column(reduction):
                 statements.append(Declare("real", f"{part}[TILE]"))
-                initial = self._initial_sum(n, r, part)
+                initial = self._initial_sum(number, reduction, part)
                 statements.append(_row_loop((Assign(Element(Name(part), ELEMENT), "=", initial),)))
             else:
-                statements.append(Declare("real", part, self._initial_sum(n, r, part)))
+                statements.append(Declare("real", part, self._initial_sum(number, reduction, part)))
         return statements
 
     def _row(self) -> list[Stmt]:
         """The statements of a row: its reads, a loop over its elements, and reductions per row."""
         statements: list[Stmt] = []
-        row_reductions = [(n, r) for n, r in self.numbered_reductions if self.tiling.by_row(r)]
-        for n, r in row_reductions:
-            if not self.tiling.by_column(r):
-                parts = self._parts(n, r)
+        row_reductions = [
+            (number, reduction)
+            for number, reduction in self.numbered_reductions
+            if self.tiling.by_row(reduction)
+        ]
+        for number, reduction in row_reductions:
+            if not self.tiling.by_column(reduction):
+                parts = self._parts(number, reduction)
                 statements += [
-                    Declare("real", part, self._initial_sum(n, r, part)) for part in parts
+                    Declare("real", part, self._initial_sum(number, reduction, part))
+                    for part in parts
                 ]
         inner: list[Stmt] = []
         reduced: list[tuple[str, str]] = []
         pointers: list[Stmt] = []
-        for n, r in self.numbered_reductions:
-            if self.tiling.by_column(r) and self.tiling.by_row(r):
-                cell = self._cell(n, r)
+        for number, reduction in self.numbered_reductions:
+            if self.tiling.by_column(reduction) and self.tiling.by_row(reduction):
+                cell = self._cell(number, reduction)
                 pointers.append(
-                    Declare("double *", f"cells_{n}", Infix("+", Name(f"a[{n}].total"), cell))
+                    Declare(
+                        "double *", f"cells_{number}", Infix("+", Name(f"a[{number}].total"), cell)
+                    )
                 )
         needed = {ref for _, ref in self.sweep.writes}
-        for _, r in self.numbered_reductions:
-            needed |= {x for x in (r.value, r.where, r.weight) if x is not None}
+        for _, reduction in self.numbered_reductions:
+            needed |= {
+                x for x in (reduction.value, reduction.where, reduction.weight) if x is not None
+            }
         reading, inner = self.elements.reads_and_declarations(needed)
         if self.numbered_reductions and (prefetch_point := self.tiling.prefetch_point()):
             names = (Name(f"&{self.ctx.name(read)}") for read in self.sweep.reads)
             reading += [
                 ExprStmt(Apply("foresee", (name, prefetch_point, LENGTH))) for name in names
             ]
-        for n, r in self.numbered_reductions:
-            reduced += self._accumulate(n, r, inner)
+        for number, reduction in self.numbered_reductions:
+            reduced += self._accumulate(number, reduction, inner)
         for output, ref in self.sweep.writes:
             name = self.ctx.name(output)
             inner.append(
@@ -155,82 +172,92 @@ class SweepPrinter:
             name = self.ctx.name(output)
             at_point = (Name(f"&{name}"), self.tiling.row_point())
             statements.append(ExprStmt(Apply("written", (*at_point, LENGTH, Name(f"{name}_row")))))
-        for n, r in row_reductions:
-            statements += self._finalize_reduction(n, r)
+        for number, reduction in row_reductions:
+            statements += self._finalize_reduction(number, reduction)
         return statements
 
     # ---- accumulating
 
-    def _weight(self, r: Reduction) -> Expr | None:
+    def _weight(self, reduction: Reduction) -> Expr | None:
         """The weight of an element; `None` if every element has weight one."""
-        weight = None if r.weight is None else self.elements.element_value(r.weight)
-        if r.where is None:
+        weight = None if reduction.weight is None else self.elements.element_value(reduction.weight)
+        if reduction.where is None:
             return weight
-        counts = Infix("!=", self.elements.element_value(r.where), ZERO)
+        counts = Infix("!=", self.elements.element_value(reduction.where), ZERO)
         return Conditional(counts, ONE if weight is None else weight, ZERO)
 
-    def _weighted(self, r: Reduction, value: Expr) -> Expr:
-        weight = self._weight(r)
+    def _weighted(self, reduction: Reduction, value: Expr) -> Expr:
+        weight = self._weight(reduction)
         if weight is None:
             return value
         weighted = value
-        if r.weight is not None and r.row.weighs:
+        if reduction.weight is not None and reduction.row.weighs:
             weighted = Infix("*", weight, value)
-        return Conditional(Infix("!=", weight, ZERO), weighted, join_rule(r.row).identity)
+        return Conditional(Infix("!=", weight, ZERO), weighted, join_rule(reduction.row).identity)
 
-    def _accumulate(self, n: int, r: Reduction, inner: list[Stmt]) -> list[tuple[str, str]]:
+    def _accumulate(
+        self, number: int, reduction: Reduction, inner: list[Stmt]
+    ) -> list[tuple[str, str]]:
         """Append the statements that accumulate an element. Returns the variables that the loop
         reduces, with their operators."""
-        weight, join = self._weight(r), join_rule(r.row)
-        brought = [
-            (self._total_name(n, r), join, self._weighted(r, self.elements.element_value(r.value)))
+        weight, join = self._weight(reduction), join_rule(reduction.row)
+        contributions = [
+            (
+                self._total_name(number, reduction),
+                join,
+                self._weighted(reduction, self.elements.element_value(reduction.value)),
+            )
         ]
-        if weight is not None and len(r.row.parts) > 1:
-            brought.append((f"weight_{n}", JOIN_RULES["add"], weight))
+        if weight is not None and len(reduction.row.parts) > 1:
+            contributions.append((f"weight_{number}", JOIN_RULES["add"], weight))
         reduced = []
-        for part, rule, value in brought:
-            if not self.tiling.by_column(r):
+        for part, rule, value in contributions:
+            if not self.tiling.by_column(reduction):
                 inner.append(rule.join_statement(Name(part), value))
                 reduced.append((part, rule.operator))
-            elif self.tiling.by_row(r):
-                inner.append(rule.join_statement(Element(Name(f"cells_{n}"), ELEMENT), value))
+            elif self.tiling.by_row(reduction):
+                inner.append(rule.join_statement(Element(Name(f"cells_{number}"), ELEMENT), value))
             else:
                 inner.append(rule.join_statement(Element(Name(part), ELEMENT), value))
         return reduced
 
-    def _cell(self, n: int, r: Reduction) -> Expr:
+    def _cell(self, number: int, reduction: Reduction) -> Expr:
         """The index of a cell in its accumulator, or of the first cell of a row."""
-        return self.cell_printer.cell(Name(f"&a[{n}]"), r, self.tiling.at)
+        return self.cell_printer.cell(Name(f"&a[{number}]"), reduction, self.tiling.at)
 
-    def _finalize_reduction(self, n: int, r: Reduction) -> list[Stmt]:
+    def _finalize_reduction(self, number: int, reduction: Reduction) -> list[Stmt]:
         """The statements at the end of a row or tile, which join its sums into the accumulator."""
-        if r.kind == "sum":
-            if self.tiling.by_column(r) and self.tiling.by_row(r):
+        if reduction.kind == "sum":
+            if self.tiling.by_column(reduction) and self.tiling.by_row(reduction):
                 return []
-            total = Infix("+", Name(f"a[{n}].total"), self._cell(n, r))
-            if self.tiling.by_column(r):
-                return [ExprStmt(Apply("add_up", (total, Name(f"sum_{n}"), LENGTH)))]
+            total = Infix("+", Name(f"a[{number}].total"), self._cell(number, reduction))
+            if self.tiling.by_column(reduction):
+                return [ExprStmt(Apply("add_up", (total, Name(f"sum_{number}"), LENGTH)))]
             return [
-                Assign(Element(Name(f"a[{n}].total"), self._cell(n, r)), "+=", Name(f"sum_{n}"))
+                Assign(
+                    Element(Name(f"a[{number}].total"), self._cell(number, reduction)),
+                    "+=",
+                    Name(f"sum_{number}"),
+                )
             ]
-        weighted = self._weight(r) is not None
-        cell = self._cell(n, r)
-        count: Expr = LENGTH if not self.tiling.by_column(r) else ONE
-        if not self.tiling.by_row(r):
+        weighted = self._weight(reduction) is not None
+        cell = self._cell(number, reduction)
+        count: Expr = LENGTH if not self.tiling.by_column(reduction) else ONE
+        if not self.tiling.by_row(reduction):
             row_count = Infix("-", Name("end"), Name("begin"))
             count = cir.product(row_count, count)
-        if r.row.rule == "moments":
-            return self._finalize_moments(n, r, cell, count, weighted)
-        return self._finalize_single(n, r, cell, count, weighted)
+        if reduction.row.rule == "moments":
+            return self._finalize_moments(number, reduction, cell, count, weighted)
+        return self._finalize_single(number, reduction, cell, count, weighted)
 
     def _finalize_single(
-        self, n: int, r: Reduction, cell: Expr, count: Expr, weighted: bool
+        self, number: int, reduction: Reduction, cell: Expr, count: Expr, weighted: bool
     ) -> list[Stmt]:
         """Join the sum and the weight of a reduction that is not a variance."""
-        total, weight = (Name(f"a[{n}].{part}") for part in ("total", "weight"))
-        tile_total, join = Name(self._total_name(n, r)), join_rule(r.row)
-        if not self.tiling.by_column(r):
-            added_weight = Name(f"weight_{n}") if weighted else Prefix("(double)", count)
+        total, weight = (Name(f"a[{number}].{part}") for part in ("total", "weight"))
+        tile_total, join = Name(self._total_name(number, reduction)), join_rule(reduction.row)
+        if not self.tiling.by_column(reduction):
+            added_weight = Name(f"weight_{number}") if weighted else Prefix("(double)", count)
             return [
                 join.join_statement(Element(total, cell), tile_total),
                 Assign(Element(weight, cell), "+=", added_weight),
@@ -245,7 +272,9 @@ class SweepPrinter:
             )
         if weighted:
             statements.append(
-                ExprStmt(Apply("add_up", (Infix("+", weight, cell), Name(f"weight_{n}"), LENGTH)))
+                ExprStmt(
+                    Apply("add_up", (Infix("+", weight, cell), Name(f"weight_{number}"), LENGTH))
+                )
             )
         else:
             spread = Element(weight, Infix("+", cell, ELEMENT))
@@ -253,12 +282,14 @@ class SweepPrinter:
         return statements
 
     def _finalize_moments(
-        self, n: int, r: Reduction, cell: Expr, count: Expr, weighted: bool
+        self, number: int, reduction: Reduction, cell: Expr, count: Expr, weighted: bool
     ) -> list[Stmt]:
-        columns = self.tiling.by_column(r)
+        columns = self.tiling.by_column(reduction)
 
         def of(part: str) -> Expr:
-            return Element(Name(f"{part}_{n}"), ELEMENT) if columns else Name(f"{part}_{n}")
+            return (
+                Element(Name(f"{part}_{number}"), ELEMENT) if columns else Name(f"{part}_{number}")
+            )
 
         weight: Expr = of("weight") if weighted else Prefix("(real)", count)
         centre: Expr = Infix("/", of("sum"), weight)
@@ -267,30 +298,32 @@ class SweepPrinter:
         statements: list[Stmt] = []
         if columns:
             statements += [
-                Declare("real", f"{part}_{n}[TILE]") for part in ("centre", *SECOND_PASS_SUMS)
+                Declare("real", f"{part}_{number}[TILE]") for part in ("centre", *SECOND_PASS_SUMS)
             ]
             cleared = (Assign(of(part), "=", ZERO) for part in SECOND_PASS_SUMS)
             statements.append(_row_loop((Assign(of("centre"), "=", centre), *cleared)))
         else:
-            statements.append(Declare("const real", f"centre_{n}", centre))
-            statements += [Declare("real", f"{part}_{n}", ZERO) for part in SECOND_PASS_SUMS]
-        needed = {x for x in (r.value, r.where, r.weight) if x is not None}
+            statements.append(Declare("const real", f"centre_{number}", centre))
+            statements += [Declare("real", f"{part}_{number}", ZERO) for part in SECOND_PASS_SUMS]
+        needed = {x for x in (reduction.value, reduction.where, reduction.weight) if x is not None}
         reading, inner = self.elements.reads_and_declarations(needed)
         gap = Declare(
-            "const real", "gap", Infix("-", self.elements.element_value(r.value), of("centre"))
+            "const real",
+            "gap",
+            Infix("-", self.elements.element_value(reduction.value), of("centre")),
         )
-        square = self._weighted(r, Infix("*", Name("gap"), Name("gap")))
-        drift = self._weighted(r, Name("gap"))
+        square = self._weighted(reduction, Infix("*", Name("gap"), Name("gap")))
+        drift = self._weighted(reduction, Name("gap"))
         inner += [gap, Assign(of("drift"), "+=", drift), Assign(of("squares"), "+=", square)]
-        reduced = () if columns else tuple((f"{part}_{n}", "+") for part in SECOND_PASS_SUMS)
+        reduced = () if columns else tuple((f"{part}_{number}", "+") for part in SECOND_PASS_SUMS)
         second_pass = [*reading, _row_loop(tuple(inner), reduced)]
-        if not self.tiling.by_row(r):
+        if not self.tiling.by_row(reduction):
             statements += self.tiling.over_rows(second_pass)
         else:  # the row is still at hand
             statements.append(second_pass[-1])
-        accumulator = (Name(f"&a[{n}]"), cell)
-        added_weight: Expr = Name(f"weight_{n}") if weighted else Prefix("(double)", count)
-        sums = (added_weight, *(Name(f"{part}_{n}") for part in ("centre", *SECOND_PASS_SUMS)))
+        accumulator = (Name(f"&a[{number}]"), cell)
+        added_weight: Expr = Name(f"weight_{number}") if weighted else Prefix("(double)", count)
+        sums = (added_weight, *(Name(f"{part}_{number}") for part in ("centre", *SECOND_PASS_SUMS)))
         if not columns:
             return [*statements, ExprStmt(Apply("merge_at", (*accumulator, *sums)))]
         function = "merge_each" if weighted else "merge_alike"

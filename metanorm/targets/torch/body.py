@@ -52,6 +52,7 @@ from metanorm.targets.python.pyir import (
 from metanorm.targets.torch.broadcaster import Broadcaster
 from metanorm.targets.torch.context import Context
 from metanorm.targets.torch.contractions import Contractions
+from metanorm.targets.torch.counts import CountPrinter
 from metanorm.targets.torch.empty import IndependentOutputs, empty_input_guard
 from metanorm.targets.torch.exchanges import ExchangePrinter
 from metanorm.targets.torch.layout import Dim, Value, call, integer, method
@@ -89,6 +90,7 @@ class Body:
         self.broadcaster = Broadcaster(self.ctx)
         self.maps = MapPrinter(self.ctx, self.broadcaster)
         self.pools = PoolPrinter(self.ctx, self.broadcaster)
+        self.counts = CountPrinter(self.ctx, self.broadcaster, self.pools)
         self.contractions = Contractions(self.ctx)
         self.loops = LoopPrinter(self.ctx, self.broadcaster, self.emit)
         self.modes = ModePrinter(self.ctx, self.broadcaster, self.emit)
@@ -270,7 +272,7 @@ class Body:
             case Pool():
                 self.pools.pool(let, let.op, out)
             case Count():
-                self.pools.count(let, let.op, out)
+                self.counts.count(let, let.op, out)
             case AxisMap():
                 self._axis_map(let, let.op, out)
             case Lookup():

@@ -45,12 +45,12 @@ class ExchangePrinter:
     def __init__(
         self,
         context: Context,
-        lining: Broadcaster,
+        broadcaster: Broadcaster,
         pools: PoolPrinter,
         emit_needed: Callable[[Iterable[Ref], list[Stmt]], None],
     ) -> None:
         self.ctx = context
-        self.broadcaster = lining
+        self.broadcaster = broadcaster
         self.pools = pools
         self.emit_needed = emit_needed
         self.messages = 0

@@ -17,10 +17,10 @@ class LoopPrinter:
     """Prints the loops of one function. `emit` prints any binding."""
 
     def __init__(
-        self, context: Context, lining: Broadcaster, emit: Callable[[Let, list[Stmt]], None]
+        self, context: Context, broadcaster: Broadcaster, emit: Callable[[Let, list[Stmt]], None]
     ) -> None:
         self.ctx = context
-        self.broadcaster = lining
+        self.broadcaster = broadcaster
         self.emit = emit
 
     def repeat(self, let: Let, op: Repeat, out: list[Stmt]) -> None:

@@ -41,9 +41,9 @@ NEUTRAL = {"mul": 1.0, "add": 0.0}
 class MapPrinter:
     """Prints the maps of one function."""
 
-    def __init__(self, context: Context, lining: Broadcaster) -> None:
+    def __init__(self, context: Context, broadcaster: Broadcaster) -> None:
         self.ctx = context
-        self.broadcaster = lining
+        self.broadcaster = broadcaster
         self.exposed = exposed_to_nan(context.program)
         self.roots = {  # the square root of each value that has one
             let.op.arguments[0]: let.name

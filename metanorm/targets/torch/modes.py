@@ -42,10 +42,10 @@ class ModePrinter:
     """Prints the modes and updates of one function. `emit` prints any binding."""
 
     def __init__(
-        self, context: Context, lining: Broadcaster, emit: Callable[[Let, list[Stmt]], None]
+        self, context: Context, broadcaster: Broadcaster, emit: Callable[[Let, list[Stmt]], None]
     ) -> None:
         self.ctx = context
-        self.broadcaster = lining
+        self.broadcaster = broadcaster
         self.emit = emit
         self.momenta = momenta(context.program)
 

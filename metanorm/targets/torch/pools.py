@@ -1,4 +1,4 @@
-"""Print statistics and counts as calls of the runtime."""
+"""Print statistics as calls of the runtime."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from metanorm.ir.aggregation import (
     ByIndex,
     Chunks,
     Dense,
-    Grouping,
     Interleave,
     Ones,
 )
@@ -60,9 +59,9 @@ PAIRED_STATISTICS = {"moments": ("mean", "var"), "power_sums": ("gaps", "squares
 class PoolPrinter:
     """Prints the pools of one function."""
 
-    def __init__(self, context: Context, lining: Broadcaster) -> None:
+    def __init__(self, context: Context, broadcaster: Broadcaster) -> None:
         self.ctx = context
-        self.broadcaster = lining
+        self.broadcaster = broadcaster
         self.overlapping = OverlappingPoolPrinter(context)
         self.layouts = context.layouts
         self.space = context.space
@@ -87,13 +86,13 @@ class PoolPrinter:
         if op.statistic == "second" and self._about_centre(op) and not is_overlapping(op):
             value = self._centred(op, value, out)
             op = replace(op, statistic="mean", about=None)
-        expr, dims = self._call(op, value, out)
+        expr, dims = self.call(op, value, out)
         statistic = let.op.statistic if isinstance(let.op, Pool) else op.statistic
-        self._bind_statistic(let, expr, dims, out, self._fallback(op.value, statistic))
+        self.bind_statistic(let, expr, dims, out, self._fallback(op.value, statistic))
 
     def summed(self, op: Pool, out: list[Stmt]) -> tuple[Call, Dims]:
         """The call that sums the values of a pool, and the dimensions of its result."""
-        expr, dims = self._call(op, self._prepared(op, out), out)
+        expr, dims = self.call(op, self._prepared(op, out), out)
         assert isinstance(expr, Call)
         return expr, dims
 
@@ -102,7 +101,8 @@ class PoolPrinter:
         stem = "" if value.startswith("%") else f"{value}_"
         return f"{stem}{NAMES.get(statistic, statistic)}"
 
-    def _bind_statistic(self, let: Let, expr: Expr, dims: Dims, out: list[Stmt], name: str) -> None:
+    def bind_statistic(self, let: Let, expr: Expr, dims: Dims, out: list[Stmt], name: str) -> None:
+        """Assign a statistic to a variable, with a comment that names its axes."""
         variable = Name(self.ctx.name_of(let.name, name))
         out.append(Assign((variable,), expr, self._per(dims)))
         self.ctx.values[let.name] = Value(variable, dims)
@@ -122,7 +122,7 @@ class PoolPrinter:
         assert op.about is not None
         about = self.broadcaster.spread(self.ctx.not_none(op.about), [d.axis for d in value.dims])
         unpooled = replace(op, over=tuple((axis, Ones()) for axis, _ in op.over))
-        weights = self._weights(unpooled, value)
+        weights = self.weights(unpooled, value)
         counted_value = value.expr
         if weights:
             counted_value = Name(self.ctx.local("counted"))
@@ -150,7 +150,7 @@ class PoolPrinter:
         self, function: str, pair_lets: tuple[Let, Let], op: Pool, value: Value, out: list[Stmt]
     ) -> None:
         """Print a pair of statistics over the same pools as one call."""
-        expr, dims = self._call(replace(op, statistic=function), value, out)
+        expr, dims = self.call(replace(op, statistic=function), value, out)
         names = [
             Name(self.ctx.name_of(let.name, self._fallback(op.value, statistic)))
             for let, statistic in zip(pair_lets, PAIRED_STATISTICS[function])
@@ -159,13 +159,13 @@ class PoolPrinter:
         for let, name in zip(pair_lets, names):
             self.ctx.values[let.name] = Value(name, dims)
 
-    def _call(self, op: Pool, value: Value, out: list[Stmt]) -> tuple[Expr, Dims]:
+    def call(self, op: Pool, value: Value, out: list[Stmt]) -> tuple[Expr, Dims]:
         """The call of the runtime, and the dimensions of its result."""
         indexed = [(axis, m) for axis, m in op.over if isinstance(m, ByIndex)]
         pooled = [axis for axis, m in op.over if isinstance(m, (Ones, ByIndex, *REGULAR))]
         split_value = self._split_into_cells(value, op.over)
         value = self.ctx.in_variable(split_value, out) if split_value is not value else value
-        weights = self._weights(op, value)
+        weights = self.weights(op, value)
         name = FUNCTIONS.get(op.statistic, op.statistic)
         name = {"second": "mean_square", "var": "moments"}.get(name, name)
         extra_arguments = [integer(int(op.statistic[1]))] if op.statistic in ("l1", "l2") else []
@@ -245,7 +245,7 @@ class PoolPrinter:
     def _grouped(
         self,
         name: str,
-        extra: list[Expr],
+        extra_arguments: list[Expr],
         axis: str,
         matrix: ByIndex,
         value: Value,
@@ -255,11 +255,11 @@ class PoolPrinter:
         index = [d.axis for d in value.dims].index(axis)
         other_axes = [a for a in pooled if a != axis]
         further = self.layouts.positions(value, other_axes) if other_axes else None
-        at = self.layouts.position(value.dims, index)
+        position = self.layouts.position(value.dims, index)
         function = Attribute(self.ctx.groups(matrix.index), name)
-        arguments = {"dim": at, "also": further, **weights}
+        arguments = {"dim": position, "also": further, **weights}
         keywords = tuple((key, v) for key, v in arguments.items() if v is not None)
-        expr = Call(function, (value.expr, *extra), keywords)
+        expr = Call(function, (value.expr, *extra_arguments), keywords)
         cells = self.space.cell_axis(axis, matrix)
         dims = tuple(
             Dim(cells) if d.axis == axis else d for d in value.dims if d.axis not in other_axes
@@ -271,7 +271,7 @@ class PoolPrinter:
         value = self.ctx.as_number(op.value, self.ctx.not_none(op.value))
         weights = [self.ctx.lets[r].type.axes for r in (op.where, op.weight) if r is not None]
         axes = self.space.join(self.ctx.lets[op.value].type.axes, *weights)
-        full = self._uncut(axes, op.over)
+        full = self.uncut(axes, op.over)
         if value.number:  # the same in all cells, such as their length
             value = Value(self.ctx.tensor(value.expr), may_lack_dims=True)
         value = self.broadcaster.spread(value, full)
@@ -281,7 +281,7 @@ class PoolPrinter:
         # Where dimensions are counted from the end of the tensor, it is mentioned twice.
         return self.ctx.in_variable(value, out) if self._mentioned_twice(op, value) else value
 
-    def _uncut(self, axes: Sequence[str], over: Aggregation) -> list[str]:
+    def uncut(self, axes: Sequence[str], over: Aggregation) -> list[str]:
         """The axes of a value, with cells of a pooled axis replaced by that axis."""
         pooled = {axis for axis, _ in over}
         bases = {a: self.space.base(a) for a in axes}
@@ -313,7 +313,7 @@ class PoolPrinter:
             )
         return value
 
-    def _weights(self, op: Pool | Count, value: Value) -> dict[str, Expr | None]:
+    def weights(self, op: Pool | Count, value: Value) -> dict[str, Expr | None]:
         """The keyword arguments for mask and weights, broadcast against the split value."""
         axes = [axis for axis, _ in op.over] + [d.axis for d in value.dims]
         weights: dict[str, Expr | None] = {}
@@ -343,86 +343,7 @@ class PoolPrinter:
         name = "rows_mean" if op.statistic == "mean" else "rows_var"
         rows = self.ctx.rows(matrix, axis)
         expr = call(f"runtime.{name}", value.expr, rows, dim=position)
-        self._bind_statistic(let, expr, value.dims, out, self._fallback(op.value, op.statistic))
-
-    # ---- counts
-
-    def count(self, let: Let, op: Count, out: list[Stmt]) -> None:
-        """Print the number of elements of each pool."""
-        weights = [ref for ref in (op.where, op.weight) if ref is not None]
-        indexed = [(axis, m) for axis, m in op.over if isinstance(m, ByIndex)]
-        inner = {a for r in weights for a in self._uncut(self.ctx.lets[r].type.axes, op.over)}
-        if is_overlapping(op):
-            self._count_along(let, op, weights, inner, out)
-            return
-        factors = [
-            self._pool_size(axis, m)
-            for axis, m in op.over
-            if axis not in inner and not isinstance(m, ByIndex)
-        ]
-        if not weights and not indexed:
-            self._number(let, factors, out)
-            return
-        if weights:
-            inner.update(axis for axis, _ in indexed)
-            expr, dims = self._weighed(op, weights, inner, out)
-        else:
-            axis, matrix = indexed[0]
-            first = Name(self.ctx.first)
-            expr = method(self.ctx.groups(matrix.index), "sizes", first)
-            dims = (Dim(self.space.cell_axis(axis, matrix)),)
-        if factors:
-            expr = Binary("*", (expr, *factors))
-        self._bind_statistic(let, expr, dims, out, "count")
-
-    def _count_along(
-        self, let: Let, op: Count, weights: list[Ref], inner: set[str], out: list[Stmt]
-    ) -> None:
-        """Print the number of elements of overlapping pools."""
-        if weights:
-            expr, dims = self._weighed(op, weights, {*inner, *(a for a, _ in op.over)}, out)
-            self._bind_statistic(let, expr, dims, out, "count")
-            return
-        regular = [(axis, m) for axis, m in op.over if isinstance(m, (Ones, *REGULAR))]
-        factors = [Value(self._pool_size(axis, m), number=True) for axis, m in regular]
-        factors += [
-            self.overlapping.sizes(axis, m) for axis, m in op.over if (axis, m) not in regular
-        ]
-        exprs, dims = self.broadcaster.broadcast(factors, let.type.axes)
-        expr = exprs[0] if len(exprs) == 1 else Binary("*", tuple(exprs))
-        self._bind_statistic(let, expr, dims, out, "count")
-
-    def _number(self, let: Let, factors: list[Expr], out: list[Stmt]) -> None:
-        expr = factors[0] if len(factors) == 1 else Binary("*", tuple(factors))
-        name = Name(self.ctx.name_of(let.name, "count"))
-        out.append(Assign((name,), expr))
-        self.ctx.values[let.name] = Value(name, number=True)
-
-    def _pool_size(self, axis: str, matrix: Grouping) -> Expr:
-        """The number of positions in a pool."""
-        size = self.ctx.lengths.of(axis)
-        match matrix:
-            case Blocks(count) | Interleave(count):
-                return Binary("//", (size, self.ctx.lengths.number(count)))
-            case Chunks(width):
-                return self.ctx.lengths.number(width)
-            case _:
-                return size
-
-    def _weighed(
-        self, op: Count, weights: Sequence[Ref], inner: set[str], out: list[Stmt]
-    ) -> tuple[Expr, Dims]:
-        """The total weight of each pool, on the axes of the weights."""
-        values = [self.ctx.values[ref] for ref in weights]
-        full_dims = self.broadcaster.common_dims(self.space.ordered(inner), values)
-        dims = tuple(Dim(d.axis) for d in full_dims if d.axis in inner)
-        first, shape = Name(self.ctx.first), self.ctx.lengths.shape(dims)
-        over = tuple(pair for pair in op.over if pair[0] in inner)
-        if {axis for axis, _ in over} == inner and all(isinstance(m, Ones) for _, m in over):
-            weights_by_keyword = self._weights(op, Value(first, dims))
-            return call("runtime.count", first, shape, **weights_by_keyword), ()
-        ones = self.ctx.in_variable(Value(method(first, "new_ones", shape), dims), out)
-        return self._call(Pool("sum", "", over, op.where, op.weight), ones, out)
+        self.bind_statistic(let, expr, value.dims, out, self._fallback(op.value, op.statistic))
 
 
 def _result_dims(dims: Dims, pooled: Sequence[str], keep: bool) -> Dims:
