@@ -102,9 +102,7 @@ class Lowering:
         ] = {}  # the axes of `let d[N, C]`, in that order
         self.running_statistics: dict[str, Tensor] = {}  # running statistics, by buffer
         self.tracked_prefixes: dict[tuple[object, ...], str] = {}  # prefixes of tracked statistics
-        self.tracked_by_name: dict[
-            str, tuple[object, ...]
-        ] = {}  # tracked statistics that have names
+        self.tracked_by_name: dict[str, tuple[object, ...]] = {}  # tracked statistics, by buffer
         self.always_true: set[Ref] = set()  # masks that are true everywhere
         self.first_equal: dict[Ref, Ref] = {}  # each value's first binding that computes the same
         self._firsts: dict[Op, Ref] = {}

@@ -242,7 +242,7 @@ class Statistics:
         momentum = self._momentum(tracked)
         if isinstance(momentum, bool) or not self._can_track(tracked.span):
             return live
-        kept_in = self._buffer_name(moment, x, pool, momentum)
+        kept_in = self._buffer_name(moment, live, x, pool, momentum)
         # A momentum that is computed moves the statistic itself: what arrives replaces it.
         rate, by = (momentum, TAKEN_AS_IS) if isinstance(momentum, Tensor) else (None, momentum)
         if kept_in in self.low.running_statistics:
@@ -315,30 +315,44 @@ class Statistics:
         return target == "activation"
 
     def _buffer_name(
-        self, moment: str, x: Tensor, pool: LoweredPool, momentum: Scalar | Tensor | None
+        self,
+        moment: str,
+        live: Tensor,
+        x: Tensor,
+        pool: LoweredPool,
+        momentum: Scalar | Tensor | None,
     ) -> str:
         """`running_mean` for the statistic that is tracked first, else with its value's name, or
         `source_mean` where the spec says `into source`.
 
-        Statistics of one value over one pool share a name, however often the spec writes either.
+        Statistics of one value over one pool share a prefix, and a buffer where they are the same,
+        however often the spec writes either.
         """
         equal = self.low.first_equal
         left_out, weight = (r and equal[r] for r in (pool.where, pool.weight))
-        where = (equal[x.ref], pool.over, left_out, weight)
         begins = pool.tracked.initial if pool.tracked is not None else None
         rate = equal[momentum.ref] if isinstance(momentum, Tensor) else momentum
+        group: tuple[object, ...] = (equal[x.ref], pool.over, left_out, weight, rate, begins)
+        statistic = (*group, equal[live.ref])
         into = pool.tracked.into if pool.tracked is not None else None
         if into is not None:
             check_name(into, self.low.problems, attribute=True)
             name = f"{self.scope.prefix}{into.name}_{moment}"
-            key = (*where, rate, begins)
-            if self.low.tracked_by_name.setdefault(name, key) != key:
-                self.low.problems.add(DuplicateName(into.span, name, None))
-            return name
-        group: tuple[object, ...] = (*where, rate, begins, self.scope.prefix)
+        else:
+            name = f"{self._prefix((*group, self.scope.prefix))}running_{moment}"
+            if (
+                self.low.tracked_by_name.get(name, statistic) != statistic
+            ):  # such as another quantile
+                name = f"{self._prefix((*statistic, self.scope.prefix))}running_{moment}"
+        if self.low.tracked_by_name.setdefault(name, statistic) != statistic:
+            span = pool.span if into is None else into.span
+            self.low.problems.add(DuplicateName(span, name, None))
+        return name
+
+    def _prefix(self, group: tuple[object, ...]) -> str:
+        """The prefix of a group of tracked statistics: none for the first one."""
         groups = self.low.tracked_prefixes
-        groups.setdefault(group, self.scope.prefix if not groups else self._group_prefix())
-        return f"{groups[group]}running_{moment}"
+        return groups.setdefault(group, self.scope.prefix if not groups else self._group_prefix())
 
     def _group_prefix(self) -> str:
         prefix = f"{self.scope.prefix}{self.scope.let_name or 'second'}_"

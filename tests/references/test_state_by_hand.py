@@ -87,6 +87,13 @@ norm Rated(eps = 1e-5) { input x[N, C = c]
   let largest = max(abs(x) over N track 1 / (1 + rate) from 3 into other)
   output (x - m.mean) / sqrt(m.var + eps) + largest }
 norm ClauseInto(momentum = 0.1) { input x[N, C = c]  reduce N  track momentum into target }
+norm Kinds(eps = 1e-5, momentum = 0.25) { input x[N, C = c]
+  let low = quantile(x over N track momentum, q = 0.1)
+  let high = quantile(x over N track momentum, q = 0.9)
+  let biased = var(x over N track 0.1)
+  let unbiased = var(x over N track 0.1, ddof = 1)
+  let again = var(x over N track 0.1)
+  output y = (x - low) / (high - low + eps), biased, unbiased, again }
 norm OnWeight(eps = 1e-12) for weight { input v[O, *I]
   param g[O] = init l2(v over *I)
   buffer u[O] = init 2 * mean(v over *I)
@@ -465,3 +472,22 @@ def test_a_momentum_may_be_computed(norms: ModuleType, target: str) -> None:
 def test_a_clause_names_its_statistics(norms: ModuleType) -> None:
     state = norms.ClauseInto(3).state_dict()
     assert list(state) == ["target_mean", "target_var", "num_batches_tracked"]
+
+
+def test_statistics_of_one_name_are_kept_apart_where_they_differ(norms: ModuleType) -> None:
+    """Two quantiles of one value, and its variances by both divisors; what is written twice is
+    kept once."""
+    norm, x = norms.Kinds(3, dtype=F64), data(5, 3)
+    low, high = (torch.quantile(x, q, 0) for q in (0.1, 0.9))
+    y, biased, unbiased, again = norm(x)
+    close(y, (x - low) / (high - low + 1e-5))
+    close([biased, unbiased, again], [x.var(0, correction=0), x.var(0), biased])
+    names = ["running_quantile", "high_running_quantile"]
+    names += ["biased_running_var", "unbiased_running_var"]
+    assert [n for n, _ in norm.named_buffers()] == [*names, "num_batches_tracked"]
+    low, high = low / 4, high / 4
+    close([norm.running_quantile, norm.high_running_quantile], [low, high])
+    y, biased, unbiased, again = norm.eval()(x)
+    close(y, (x - low) / (high - low + 1e-5))
+    close([biased, again], [norm.biased_running_var] * 2)
+    close(unbiased, norm.unbiased_running_var)
