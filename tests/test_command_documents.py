@@ -126,6 +126,16 @@ def test_explain_finds_norms_by_name_and_in_files(run: Streams, tmp_path: Path) 
     assert code == 2 and "did you mean `LayerNorm`?" in err
 
 
+@pytest.mark.parametrize(
+    ("norm", "reductions"), [("T5LayerNorm", "1 reduction "), ("DynamicTanh", "0 reductions ")]
+)
+def test_explain_counts_what_is_measured_of_what_is_computed(
+    norm: str, reductions: str, run: Streams
+) -> None:
+    """A square of the input is as large as it."""
+    assert f"{reductions}over the inputs" in run("explain", norm)[1]
+
+
 # ---- what lies in a package
 
 

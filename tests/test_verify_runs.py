@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -399,3 +401,26 @@ def test_a_norm_without_finite_results_is_not_called_good(where: str) -> None:
     assert any(f.bad for f in odd) == (outcome != "undefined")
     assert not report.good or where == "of zeros"
     assert f"{report.count('undefined')} of them without a number" in totals([report])
+
+
+@pytest.mark.parametrize("direction", ["FORWARD", "BACKWARD"])
+def test_kernels_that_a_working_compiler_rejects_are_at_fault(
+    direction: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For each norm of a file, though a process warns once."""
+
+    def spoilt(*args: Any) -> Any:
+        result = compile_specs(*args)
+        line = f"_TRAIN_{direction}\n"
+        c = result.files["a.c"].replace(line, f"{line}#error spoilt\n")
+        return replace(result, files={**result.files, "a.c": c})
+
+    monkeypatch.setattr(reports.driver, "compile_specs", spoilt)
+    monkeypatch.setattr(reports, "_module_cache", {})
+    sources = {"a.norm": Source.of("a.norm", SIMPLE.format("A") + SIMPLE.format("B"))}
+    checked = frontend.check(sources, ["a.norm"])
+    for task in tasks(checked, sources, ["a.norm"], Options(), quick=True):
+        found = verify_task(task)
+        assert not found.good
+        assert found.problem.startswith("kernels do not compile: "), found
+        assert "#error spoilt" in found.problem and "report them" in found.problem

@@ -163,13 +163,17 @@ def _initial_texts(norm: CheckedNorm) -> dict[str, str]:
 
 
 def _reads(optimised: Program) -> str:
-    """The number of reductions over the inputs, and of elementwise maps of their size."""
-    inputs = {let.name for let in optimised.body if isinstance(let.op, Input)}
+    """The number of reductions of what is as large as the inputs, and of maps of their size."""
     first = next(let.type.axes for let in optimised.body if isinstance(let.op, Input))
+    wide = {
+        let.name
+        for let in optimised.body
+        if isinstance(let.op, Input) or set(let.type.axes) >= set(first)
+    }
     measured = {
         (let.op.value, let.op.over)
         for let in optimised.body
-        if isinstance(let.op, Pool) and let.op.value in inputs
+        if isinstance(let.op, Pool) and let.op.value in wide
     }
     maps = [let for let in optimised.body if isinstance(let.op, Map) and let.type.axes == first]
     passes = f"{len(measured)} reduction{'s' if len(measured) != 1 else ''}"

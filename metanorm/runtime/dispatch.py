@@ -125,8 +125,8 @@ class _Dispatcher:
         except Unsupported as reason:
             return self._fall_back(f"has {reason}", args)
         except CannotBuild as problem:  # a failed build would take its time at every call
-            self._build_failures[target] = f"{problem.reason}; {problem.remedy}"
-            warn_once(self._build_failures[target])
+            self._build_failures[target] = str(problem)
+            warn_once(problem)
             return self._fall_back(f"has no kernels: {self._build_failures[target]}", args)
 
     def _eagerly(self, *args: Any, **named: Any) -> Any:

@@ -11,7 +11,7 @@ from metanorm import driver, frontend
 from metanorm.diagnostics.model import Severity
 from metanorm.module_names import module_name
 from metanorm.options import Options
-from metanorm.runtime.kernels.errors import MissingKernels
+from metanorm.runtime.kernels.errors import MissingKernels, failures_recorded
 from metanorm.source import Source
 from metanorm.targets.live import module_from_files
 from metanorm.verify.cases import quick_settings, settings
@@ -59,7 +59,7 @@ def steps(task: Task) -> Iterator[Finding | Verification]:
     """
     collected: list[Finding] = []
     verification = Verification(task.norm)
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as caught, failures_recorded() as failures:
         warnings.simplefilter("always")
         try:
             (program,) = (
@@ -73,15 +73,16 @@ def steps(task: Task) -> Iterator[Finding | Verification]:
                 yield finding
         except Exception as error:
             verification = replace(verification, problem=f"{type(error).__name__}: {error}")
-    notes = tuple(
-        dict.fromkeys(
-            f"kernels were not verified: {warning.message.problem}"
-            if isinstance(warning.message, MissingKernels)
-            else f"{warning.category.__name__}: {warning.message}"
-            for warning in caught
-        )
-    )
-    yield replace(verification, findings=tuple(collected), notes=notes)
+    notes = [f"kernels were not verified: {f}" for f in failures if not f.rejected]
+    notes += [
+        f"{warning.category.__name__}: {warning.message}"
+        for warning in caught
+        if not isinstance(warning.message, MissingKernels)
+    ]
+    rejected = next((f for f in failures if f.rejected), None)
+    if rejected is not None and not verification.problem:
+        verification = replace(verification, problem=f"kernels do not compile: {rejected}")
+    yield replace(verification, findings=tuple(collected), notes=tuple(dict.fromkeys(notes)))
 
 
 def verify_task(task: Task) -> Verification:

@@ -9,9 +9,10 @@ import shlex
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -65,6 +66,12 @@ CPU_FIELDS = frozenset(
     )
 )
 
+# A compiler that the machine has stopped, which may build the same source another time.
+OF_MACHINE = re.compile(r"[Kk]illed|[Mm]emory|[Ss]pace left")
+# A source that every compiler takes which kernels can be built with.
+NOTHING = "#include <math.h>\nint metanorm_nothing(void) { return (int)sqrt(1.0); }\n"
+REPORT = "the kernels are at fault: report them, with the spec"
+
 
 @dataclass(frozen=True)
 class Compiler:
@@ -105,8 +112,22 @@ class Recipe:
             message = message or "it made no library"
             refused = [f for f in flags if f in REFUSALS and REFUSALS[f].search(message)]
             if not refused:
-                raise CannotBuild(f"{self.name} failed: {_beginning(message)}", self.remedy)
+                failed = f"{self.name} failed: {_beginning(message)}"
+                rejected = self._at_fault(message) and replace(self, source="")._works(place)
+                raise CannotBuild(failed, REPORT if rejected else self.remedy, rejected)
             flags = tuple(flag for flag in flags if flag not in refused)
+
+    def _at_fault(self, message: str) -> bool:
+        """Whether a failure may be due to the source, and not to the machine."""
+        return bool(self.source) and not OF_MACHINE.search(message)
+
+    def _works(self, place: Path) -> bool:
+        """Whether the compiler builds a library of this source, in the folder of another one."""
+        try:
+            with tempfile.TemporaryDirectory(dir=place) as apart:
+                return self.make(Path(apart), NOTHING).is_file()
+        except (CannotBuild, OSError):
+            return False
 
     def _run(self, place: Path, flags: tuple[str, ...]) -> str | None:
         """What the compiler said where it failed; `None` where it did not."""

@@ -83,7 +83,7 @@ class PreparedLaunches:
             self.launches.run(operands, momenta, results, saved)
         except CannotBuild as problem:
             self.unsupported = f"kernels that cannot be had here: {problem.reason}"
-            warn_once(str(problem))
+            warn_once(problem)
             raise Unsupported(self.unsupported) from problem
 
     def _fastest(
