@@ -75,7 +75,7 @@ def gradients_of(
             pass
         except CannotBuild as problem:
             plan.backward_failed = True  # a failed build would take its time at every step
-            warn_once(f"{problem.reason}; {problem.remedy}")
+            warn_once(problem)
     return differentiable_gradients(plan, operands, needed, gradients)
 
 
