@@ -1,7 +1,6 @@
-"""What a call may bring: one rule for the type of each sort of tensor, whatever it runs on.
+"""Checks of the arguments of a call: one rule for each sort of tensor, on every target.
 
-Generated functions and the calls of kernels both ask here, so that a tensor which one of them
-takes is read alike by the other.
+Generated functions and kernels share these checks, so that both accept the same tensors.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ def widened(x: Tensor | None, name: str = ...) -> Tensor | None: ...
 def widened(x: Tensor | None, name: str = "") -> Tensor | None:
     """The tensor in the dtype of its statistics: float32 for the half-precision types.
 
-    An input that was left out stays `None`. Raises `TypeError` for a tensor that is not of a
+    An absent input stays `None`. Raises `TypeError` for a tensor that is not of a
     floating-point type.
     """
     if x is None:
@@ -43,15 +42,15 @@ def widened(x: Tensor | None, name: str = "") -> Tensor | None:
 def rounded(x: Tensor, dtype: torch.dtype) -> Tensor:
     """The tensor rounded to a dtype, in its own.
 
-    The gradient is rounded like it, as that of `x.to(dtype)` is; not to eight bits, which hold no
-    gradients: there it passes as it is.
+    The gradient is rounded too, as that of `x.to(dtype)` is. For dtypes of eight bits, which are
+    too coarse for gradients, it passes unchanged.
     """
     if dtype == x.dtype:
         return x
     if dtype.itemsize > 1:
         return x.to(dtype).to(x.dtype)
-    whole = x.detach()
-    return whole.to(dtype).to(x.dtype) + (x - whole)
+    value = x.detach()
+    return value.to(dtype).to(x.dtype) + (x - value)
 
 
 def demand_real(x: Tensor, name: str = "") -> None:
@@ -64,21 +63,21 @@ def demand_real(x: Tensor, name: str = "") -> None:
 
 def demand_tensors(owner: str, /, **inputs: object) -> None:
     """Refuse inputs that are no tensors: `TypeError`."""
-    for name, given in inputs.items():
-        if not isinstance(given, Tensor):
-            raise no_tensor(owner, name, given)
+    for name, value in inputs.items():
+        if not isinstance(value, Tensor):
+            raise no_tensor(owner, name, value)
 
 
 def demand_tensors_or_none(owner: str, /, **inputs: object) -> None:
     """Refuse inputs that are neither tensors nor left out: `TypeError`."""
-    for name, given in inputs.items():
-        if given is not None and not isinstance(given, Tensor):
-            raise no_tensor(owner, name, given)
+    for name, value in inputs.items():
+        if value is not None and not isinstance(value, Tensor):
+            raise no_tensor(owner, name, value)
 
 
-def no_tensor(owner: str, name: str, given: object) -> TypeError:
+def no_tensor(owner: str, name: str, value: object) -> TypeError:
     """The error for an input that is no tensor."""
-    kind = "None" if given is None else f"a {type(given).__name__}"
+    kind = "None" if value is None else f"a {type(value).__name__}"
     return TypeError(f"{owner}: {name} must be a tensor, got {kind}")
 
 
@@ -127,7 +126,7 @@ def demand_count(count: object, among: str, length: int) -> None:
     """Refuse a number of groups for an axis that is not whole, `TypeError`, or below one where the
     axis has positions, `ValueError`.
 
-    While a program is recorded, something else stands for the number.
+    While a program is recorded, the number is symbolic and not checked.
     """
     if torch.compiler.is_compiling() or is_tracing():
         return

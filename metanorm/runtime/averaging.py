@@ -1,4 +1,4 @@
-"""Whether running statistics average over all batches now, whatever their momentum."""
+"""A mode in which running statistics average over all batches, whatever their momentum."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-# Another thread may train another model meanwhile. No `ContextVar`: torch.compile cannot read one.
+# Other threads may train other models. Not a `ContextVar`, which torch.compile cannot read.
 _this_thread = threading.local()
 
 
 def batches_averaged() -> Tensor | None:
-    """The number of batches before this one, where `average_all_batches` is in force."""
+    """The number of batches before this one, inside of `average_all_batches`; else `None`."""
     return getattr(_this_thread, "batches", None)
 
 
 @contextmanager
 def average_all_batches() -> Iterator[Tensor]:
-    """Have all batches weigh alike in the running statistics of generated norms.
+    """Give all batches the same weight in the running statistics of generated norms.
 
-    Gives the number of batches so far, which the caller counts in place, as norms count their own.
+    Yields the number of batches so far; the caller counts it up in place.
     """
-    before, batches = batches_averaged(), torch.tensor(0, device="cpu")
+    outer, batches = batches_averaged(), torch.tensor(0, device="cpu")
     _this_thread.batches = batches
     try:
         yield batches
     finally:
-        _this_thread.batches = before
+        _this_thread.batches = outer

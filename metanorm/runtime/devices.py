@@ -1,7 +1,7 @@
-"""Where the tensors of a call lie: all on the device of the first input.
+"""A check that all tensors of a call are on the device of the first input.
 
-Operations of torch raise for tensors of several devices, but not all: an in-place one on a tensor
-of the CPU with a tensor on `meta` does nothing, and says nothing.
+Most operations of torch raise for tensors of several devices, but not all: an in-place operation on
+a CPU tensor with a `meta` tensor does nothing, without an error.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from torch import Tensor
 from metanorm.runtime.tensors import must_decompose
 
 
-def demand_one_device(owner: str, given: Mapping[str, Any], movable: Container[str]) -> None:
-    """Refuse a tensor on another device than the first of a call: `RuntimeError`.
+def demand_one_device(owner: str, arguments: Mapping[str, Any], movable: Container[str]) -> None:
+    """Raise `RuntimeError` for a tensor on another device than the first of a call.
 
-    What is `movable` may lie on any device that has data. A single number on the CPU may stand
-    beside tensors of any device, as in torch. Programs that are being traced or compiled are left
-    to torch, which knows the devices of what it made up.
+    A `movable` tensor may be on any device but `meta`. A scalar on the CPU may be combined with
+    tensors of any device, as in torch. Programs that are traced or compiled are not checked: torch
+    knows the devices of fake tensors.
     """
-    if torch.compiler.is_compiling() or not given:
+    if torch.compiler.is_compiling() or not arguments:
         return
-    first, x = next(iter(given.items()))
+    first, x = next(iter(arguments.items()))
     if not isinstance(x, Tensor):
         return
-    elsewhere = [name for name, value in given.items() if _is_elsewhere(value, x.device)]
-    for name in elsewhere:
-        if (name in movable and not given[name].is_meta) or must_decompose(x):
+    other_device = [name for name, value in arguments.items() if _is_elsewhere(value, x.device)]
+    for name in other_device:
+        if (name in movable and not arguments[name].is_meta) or must_decompose(x):
             continue
         raise RuntimeError(
-            f"{owner}: {name} is on {given[name].device} and {first} on {x.device}, but all "
+            f"{owner}: {name} is on {arguments[name].device} and {first} on {x.device}, but all "
             "tensors of a call must be on one device"
         )
 

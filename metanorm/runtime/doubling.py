@@ -1,8 +1,7 @@
-"""Windows of any width from those of half the width.
+"""Windows of any width by doubling: from windows of half the width.
 
-Each step needs a few slices of torch's own and no length of an axis, so that programs which are
-recorded serve axes of any length. It is more work than one running total through each block, which
-is what windows are made of elsewhere.
+A step takes a few slices, and no length of an axis. So a recorded program holds for axes of any
+length. Elsewhere, `sliding.py` takes one running total through each block, which is less work.
 """
 
 from __future__ import annotations
@@ -15,31 +14,35 @@ Parts = Sequence[Tensor]
 
 
 def doubled(
-    cells: Parts, joined: Callable[[Parts, Parts], Parts], width: int, dim: int
+    cells: Parts, merge: Callable[[Parts, Parts], Parts], width: int, dim: int
 ) -> tuple[Tensor, ...]:
-    """What `joined` makes of `width` neighbours along a dimension, of each of the `cells`.
+    """The windows of `width` cells along a dimension, merged by `merge`.
 
-    The result is shorter than the cells by `width - 1`. `joined` takes what is known of two windows
-    side by side; it is never given a window twice.
+    The result is shorter than `cells` by `width - 1`. `merge` merges two adjacent windows; no
+    window is used twice.
     """
     span, covered = 1, 0
-    pieces: Parts = cells
-    found: Parts = ()
+    doubled_windows: Parts = cells  # of `span` cells
+    windows: Parts = ()  # of `covered` cells
     while True:
         if width & span:
-            found = _beside(found, pieces, covered, span, joined, dim) if covered else pieces
+            windows = (
+                _merge_adjacent(windows, doubled_windows, covered, span, merge, dim)
+                if covered
+                else doubled_windows
+            )
             covered += span
         if covered == width:
-            return tuple(found)
-        pieces = _beside(pieces, pieces, span, span, joined, dim)
+            return tuple(windows)
+        doubled_windows = _merge_adjacent(doubled_windows, doubled_windows, span, span, merge, dim)
         span *= 2
 
 
-def _beside(
+def _merge_adjacent(
     left: Parts, right: Parts, shift: int, added: int,
-    joined: Callable[[Parts, Parts], Parts], dim: int,
+    merge: Callable[[Parts, Parts], Parts], dim: int,
 ) -> Parts:  # fmt: skip
-    """Windows joined with those that begin so much later, which are as long as what is `added`."""
+    """Windows merged with those that begin `shift` later and are `added` wide."""
     length = left[0].shape[dim] - added
     first = [part.narrow(dim, 0, length) for part in left]
-    return joined(first, [part.narrow(dim, shift, length) for part in right])
+    return merge(first, [part.narrow(dim, shift, length) for part in right])

@@ -1,8 +1,7 @@
-"""The largest value of each window, of which equal ones share the gradient, as in other pools.
+"""The largest value of each window; equal ones share the gradient, as in other pools.
 
-How many of a window are the largest is not known from the parts that it is made of. It is from the
-order of all positions: those of one value stand side by side there, and those of a window between
-the first and the last of them.
+A sliding maximum does not count how many elements of a window are the largest. A stable sort does:
+equal values are adjacent in it, and those of one window are a run from the first to the last.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ Slide = Callable[[Tensor, int], Tensor]
 
 
 def shared_largest(x: Tensor, dim: int, slide: Slide, holding: Slide) -> Tensor:
-    """What `slide` makes of x, with a gradient that equal values share.
+    """The maximum of each window, `slide(x, dim)`, with a gradient that equal values share.
 
-    `holding` slides over the windows that hold a position. Where one of them is NaN, or its
+    `holding` slides over the windows that contain a position. If one of them is NaN, or its
     gradient is not finite, the gradient is NaN, as that of `amax` is. Under torch.compile, one of
-    the equal values gets it.
+    the equal values gets all of it.
     """
     if must_decompose(x):
         return slide(x, dim)
@@ -34,12 +33,12 @@ def shared_largest(x: Tensor, dim: int, slide: Slide, holding: Slide) -> Tensor:
 
 
 class _Runs(NamedTuple):
-    """The largest values of each window, as a run of the positions in the order of their values."""
+    """The largest values of each window, as a run of positions in sorted order."""
 
-    order: Tensor  # the positions
-    rank: Tensor  # where each position stands in the order
-    first: Tensor  # of each run
-    last: Tensor
+    order: Tensor  # positions in sorted order
+    rank: Tensor  # of each position in that order
+    first: Tensor  # rank, of each run
+    last: Tensor  # rank
 
     @property
     def lengths(self) -> Tensor:
@@ -47,26 +46,26 @@ class _Runs(NamedTuple):
 
 
 def _runs(x: Tensor, dim: int, slide: Slide) -> _Runs:
-    order, rank = _ranked(x, dim)
+    order, rank = _order_and_rank(x, dim)
     last = slide(rank.float(), dim).long()  # exact: an axis is no longer than 2^24
-    back_order, back_rank = _ranked(x.flip(dim), dim)
+    back_order, back_rank = _order_and_rank(x.flip(dim), dim)
     earliest = slide(back_rank.flip(dim).float(), dim).long()
     position = x.shape[dim] - 1 - back_order.gather(dim, earliest)
     return _Runs(order, rank, rank.gather(dim, position), last)
 
 
-def _ranked(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """The positions in the order of their values, equal ones in their own; and its inverse."""
+def _order_and_rank(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """The stable order of positions by their values, and its inverse."""
     order = x.argsort(dim=dim, stable=True)
     return order, order.argsort(dim)
 
 
-def _wide(x: Tensor) -> Tensor:
+def _to_double(x: Tensor) -> Tensor:
     return x if x.device.type == "mps" else x.double()  # mps has no float64
 
 
 class _Largest(torch.autograd.Function):
-    """The derivatives are means over runs, or sums over all runs that hold a position."""
+    """The derivatives are means over runs, or sums over all runs that contain a position."""
 
     generate_vmap_rule = True
 
@@ -83,29 +82,31 @@ class _Largest(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
         (x,), dim = saved(ctx), ctx.dim
         runs = _runs(x.detach(), dim, ctx.slide)
-        odd = ctx.slide(x.detach(), dim).isnan() | ~gradients[0].isfinite()
-        share = _wide(gradients[0].masked_fill(odd, 0)) / runs.lengths
-        alone = runs.lengths == 1
+        is_invalid = ctx.slide(x.detach(), dim).isnan() | ~gradients[0].isfinite()
+        share = _to_double(gradients[0].masked_fill(is_invalid, 0)) / runs.lengths
+        is_single = runs.lengths == 1
         zeros = torch.zeros_like(share)
-        by_rank = zeros.scatter_add(dim, runs.last, share.masked_fill(~alone, 0))
-        # What a run of several shares is added from its first position on, and taken off again
-        # behind its last.
-        many = share.masked_fill(alone, 0)
-        steps = torch.cat([zeros, zeros.narrow(dim, 0, 1)], dim).scatter_add(dim, runs.first, many)
-        steps = steps.scatter_add(dim, runs.last + 1, -many)
-        spread = steps.cumsum(dim).narrow(dim, 0, x.shape[dim])
-        by_x = (by_rank + spread).gather(dim, runs.rank).to(x.dtype)
-        touched = ctx.holding(odd.float(), dim) > 0
-        return by_x.masked_fill(touched, torch.nan), None, None, None
+        single_gradient = zeros.scatter_add(dim, runs.last, share.masked_fill(~is_single, 0))
+        # A run of several positions adds its share at its first position, and subtracts it behind
+        # its last: the running total has it in between.
+        shares_of_runs = share.masked_fill(is_single, 0)
+        steps = torch.cat([zeros, zeros.narrow(dim, 0, 1)], dim).scatter_add(
+            dim, runs.first, shares_of_runs
+        )
+        steps = steps.scatter_add(dim, runs.last + 1, -shares_of_runs)
+        run_gradient = steps.cumsum(dim).narrow(dim, 0, x.shape[dim])
+        x_gradient = (single_gradient + run_gradient).gather(dim, runs.rank).to(x.dtype)
+        touches_invalid = ctx.holding(is_invalid.float(), dim) > 0
+        return x_gradient.masked_fill(touches_invalid, torch.nan), None, None, None
 
     @staticmethod
     def jvp(ctx: Any, dx: Tensor, *_: None) -> Tensor:
         (x,), dim = saved(ctx), ctx.dim
         runs = _runs(x.detach(), dim, ctx.slide)
-        ordered = _wide(dx).gather(dim, runs.order)
-        nothing = torch.zeros_like(ordered.narrow(dim, 0, 1))
-        before = torch.cat([nothing, ordered.cumsum(dim)], dim)
-        together = before.gather(dim, runs.last + 1) - before.gather(dim, runs.first)
-        alone = ordered.gather(dim, runs.last)
-        change = torch.where(runs.lengths == 1, alone, together / runs.lengths)
+        ordered = _to_double(dx).gather(dim, runs.order)
+        zero = torch.zeros_like(ordered.narrow(dim, 0, 1))
+        totals = torch.cat([zero, ordered.cumsum(dim)], dim)
+        run_sums = totals.gather(dim, runs.last + 1) - totals.gather(dim, runs.first)
+        single = ordered.gather(dim, runs.last)
+        change = torch.where(runs.lengths == 1, single, run_sums / runs.lengths)
         return change.to(x.dtype).contiguous()

@@ -1,7 +1,7 @@
-"""Maps whose argument may be NaN where nothing counts, and so no gradient arrives.
+"""Functions of arguments that may be NaN where no element counts, and no gradient arrives.
 
-Torch multiplies what arrives with the slope of a function, and zero times NaN is NaN. That would
-reach the gradients of what the argument is computed from, parameters among them.
+Autograd multiplies the incoming gradient with the derivative of a function, and zero times NaN is
+NaN, which would reach the gradients of parameters.
 """
 
 from __future__ import annotations
@@ -19,37 +19,37 @@ Function = Callable[..., Tensor]
 
 
 def guarded(function: Function, *arguments: Tensor | float) -> Tensor:
-    """`function` of tensors and numbers, with no gradient from where none arrives.
+    """`function` of tensors and numbers; where the incoming gradient is zero, so are all others.
 
     The function is elementwise, and smooth at one.
     """
     tensors = [a for a in arguments if isinstance(a, Tensor)]
 
-    def of_tensors(*given: Tensor) -> Tensor:
-        left = iter(given)
-        return function(*(next(left) if isinstance(a, Tensor) else a for a in arguments))
+    def of_tensors(*values: Tensor) -> Tensor:
+        remaining = iter(values)
+        return function(*(next(remaining) if isinstance(a, Tensor) else a for a in arguments))
 
     compiled = torch.compiler.is_compiling() and not torch.compiler.is_exporting()
     if not compiled and any(map(must_decompose, tensors)):
-        return _of_operations(of_tensors, tensors)
-    rule = _Derived if compiled else _Guarded
-    result: Tensor = rule.apply(of_tensors, *tensors)  # type: ignore[no-untyped-call]
+        return _guarded_by_finiteness(of_tensors, tensors)
+    guard = _CompiledGuarded if compiled else _Guarded
+    result: Tensor = guard.apply(of_tensors, *tensors)  # type: ignore[no-untyped-call]
     return result
 
 
-def _of_operations(function: Function, arguments: list[Tensor]) -> Tensor:
+def _guarded_by_finiteness(function: Function, arguments: list[Tensor]) -> Tensor:
     """The function for a program that torch differentiates operation by operation.
 
     Such a program cannot ask where a gradient arrives. It has none where the result is not finite.
     """
     result = function(*(a.detach() for a in arguments))
     finite = result.isfinite()
-    calm = [torch.where(finite, a.to(result.dtype), 1) for a in arguments]
-    return torch.where(finite, function(*calm), result)
+    finite_arguments = [torch.where(finite, a.to(result.dtype), 1) for a in arguments]
+    return torch.where(finite, function(*finite_arguments), result)
 
 
-class _Derived(torch.autograd.Function):
-    """Where no gradient arrives, the slope is that at one."""
+class _CompiledGuarded(torch.autograd.Function):
+    """Where the incoming gradient is zero, the derivative is that at one."""
 
     @staticmethod
     def forward(function: Function, *arguments: Tensor) -> Tensor:
@@ -63,17 +63,19 @@ class _Derived(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
-        arrives, arguments = gradient != 0, saved(ctx)
-        # Parameters in half precision have a gradient for each element, of which none is rounded
-        # before they are added up.
-        calm = [torch.where(arrives, a.to(gradient.dtype), 1) for a in arguments]
-        derivative: Any = torch.func.vjp(ctx.function, *calm)[1]
-        found = zip(derivative(gradient), arguments)
-        return None, *(change.sum_to_size(a.shape).to(a.dtype) for change, a in found)
+        has_gradient, arguments = gradient != 0, saved(ctx)
+        # A parameter in half precision broadcasts: its gradients are added up before they are
+        # rounded.
+        safe_arguments = [torch.where(has_gradient, a.to(gradient.dtype), 1) for a in arguments]
+        derivative: Any = torch.func.vjp(ctx.function, *safe_arguments)[1]
+        pairs = zip(derivative(gradient), arguments)
+        return None, *(
+            argument_gradient.sum_to_size(a.shape).to(a.dtype) for argument_gradient, a in pairs
+        )
 
 
-class _Guarded(_Derived):
-    """The same with what `torch.func` asks for, which `torch.compile` does not take."""
+class _Guarded(_CompiledGuarded):
+    """The same with methods for `torch.func`, which `torch.compile` does not accept."""
 
     generate_vmap_rule = True
 
@@ -87,8 +89,10 @@ class _Guarded(_Derived):
         """The derivative backward is linear in what arrives, and its own derivative is this one.
         `torch.func.jvp` cannot be nested in forward mode."""
         arguments = saved(ctx)
-        given = [torch.zeros_like(a) if t is None else t for a, t in zip(arguments, tangents[1:])]
+        full_tangents = [
+            torch.zeros_like(a) if t is None else t for a, t in zip(arguments, tangents[1:])
+        ]
         result, derivative = torch.func.vjp(ctx.function, *arguments)[:2]
         transposed: Any = torch.func.vjp(derivative, torch.zeros_like(result))[1]
-        (change,) = transposed(tuple(given))
-        return change  # type: ignore[no-any-return]
+        (result_tangent,) = transposed(tuple(full_tangents))
+        return result_tangent  # type: ignore[no-any-return]

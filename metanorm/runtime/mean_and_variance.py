@@ -1,8 +1,8 @@
-"""Moments over dimensions, and their derivatives, with nothing kept but x and narrow values.
+"""Moments over dimensions; their derivatives save nothing but x and narrow values.
 
-torch has `var_mean`, which on CPUs takes many times as long as the two passes that it saves, and
-whose derivative is slower still; and norms, which on CPUs add up without care, and have no second
-derivative at zero.
+`torch.var_mean` on CPUs takes many times as long as two passes over the data, and its derivative is
+slower still. `torch.linalg.vector_norm` on CPUs adds up with large rounding errors, and has no
+second derivative at zero.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from metanorm.runtime.saving import save, saved
 from metanorm.runtime.tensors import is_transformed, must_decompose
 
-# Squares are taken of this many elements at a time: few enough to stay in a cache, so that the
-# second pass makes no tensor of the size of x.
+# Elements that are squared at a time: few enough for a cache, so that the second pass makes no
+# tensor of the size of x.
 CHUNK = 1 << 20
 
 
@@ -30,20 +30,20 @@ class Moments(NamedTuple):
 
 def plain_moments(x: Tensor, dims: tuple[int, ...], keepdim: bool) -> Moments:
     """Mean and biased variance over `dims`, of which there is at least one; none is empty."""
-    if not torch.compiler.is_compiling() and _is_special(x):  # which may have no `var_mean`
-        average = x.mean(dims, keepdim=True)
-        variance = (x - average).square().mean(dims, keepdim=keepdim)
-        return Moments(average if keepdim else average.squeeze(dims), variance)
+    if not torch.compiler.is_compiling() and _is_subclass(x):  # a subclass may have no `var_mean`
+        mean = x.mean(dims, keepdim=True)
+        variance = (x - mean).square().mean(dims, keepdim=keepdim)
+        return Moments(mean if keepdim else mean.squeeze(dims), variance)
     if torch.compiler.is_compiling() and not (torch.compiler.is_exporting() or is_transformed()):
-        average, variance = _Derived.apply(x, dims)  # type: ignore[no-untyped-call]
+        mean, variance = _CompiledMoments.apply(x, dims)  # type: ignore[no-untyped-call]
     elif must_decompose(x) or x.device.type != "cpu":
-        variance, average = torch.var_mean(x, dims, correction=0, keepdim=keepdim)
-        return Moments(average, variance)
+        variance, mean = torch.var_mean(x, dims, correction=0, keepdim=keepdim)
+        return Moments(mean, variance)
     else:
-        average, variance = _Moments.apply(x, dims)  # type: ignore[no-untyped-call]
+        mean, variance = _Moments.apply(x, dims)  # type: ignore[no-untyped-call]
     if not keepdim:
-        average, variance = average.squeeze(dims), variance.squeeze(dims)
-    return Moments(average, variance)
+        mean, variance = mean.squeeze(dims), variance.squeeze(dims)
+    return Moments(mean, variance)
 
 
 def plain_mean_square(x: Tensor, dims: tuple[int, ...], keepdim: bool) -> Tensor:
@@ -54,20 +54,20 @@ def plain_mean_square(x: Tensor, dims: tuple[int, ...], keepdim: bool) -> Tensor
     return squares if keepdim else squares.squeeze(dims)
 
 
-def _is_special(x: Tensor) -> bool:
+def _is_subclass(x: Tensor) -> bool:
     return not (type(x) is Tensor or type(x) is nn.Parameter)
 
 
-class _Derived(torch.autograd.Function):
-    """For `torch.compile`: torch's own derivative of a variance takes the mean once more.
+class _CompiledMoments(torch.autograd.Function):
+    """For `torch.compile`: torch's derivative of a variance would compute the mean again.
 
-    Without what `torch.func` asks for, which `torch.compile` does not take.
+    It lacks the methods for `torch.func`, which `torch.compile` does not accept.
     """
 
     @staticmethod
     def forward(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        variance, average = torch.var_mean(x, dims, correction=0, keepdim=True)
-        return average, variance
+        variance, mean = torch.var_mean(x, dims, correction=0, keepdim=True)
+        return mean, variance
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -76,24 +76,24 @@ class _Derived(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None]:
-        x, average = saved(ctx)
-        by_mean, by_var = gradients
+        x, mean = saved(ctx)
+        mean_gradient, var_gradient = gradients
         count = count_of(x, ctx.dims)
-        return (x - average) * (by_var * (2 / count)) + by_mean / count, None
+        return (x - mean) * (var_gradient * (2 / count)) + mean_gradient / count, None
 
 
-class _Moments(_Derived):
+class _Moments(_CompiledMoments):
     """Two passes; the dimensions stay, with length one.
 
-    The second pass also adds up what the rounded mean has left over, and takes it into account
-    (Chan, Golub & LeVeque, 1983, "Algorithms for computing the sample variance").
+    The second pass also sums the deviations from the rounded mean, and corrects both moments by
+    them (Chan, Golub & LeVeque, 1983, "Algorithms for computing the sample variance").
     """
 
     @staticmethod
     def forward(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        average = x.mean(dims, keepdim=True)
-        left, squares = _residuals(x, average, dims)
-        return average.add_(left), squares.sub_(left.square()).clamp_min_(0)
+        mean = x.mean(dims, keepdim=True)
+        correction, squares = _residuals(x, mean, dims)
+        return mean.add_(correction), squares.sub_(correction.square()).clamp_min_(0)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -102,19 +102,19 @@ class _Moments(_Derived):
 
     @staticmethod
     def jvp(ctx: Any, dx: Tensor, _: None) -> tuple[Tensor, Tensor]:
-        x, average = saved(ctx)
-        change = 2 * ((x - average) * dx).mean(ctx.dims, keepdim=True)
-        return dx.mean(ctx.dims, keepdim=True), change
+        x, mean = saved(ctx)
+        var_tangent = 2 * ((x - mean) * dx).mean(ctx.dims, keepdim=True)
+        return dx.mean(ctx.dims, keepdim=True), var_tangent
 
     @staticmethod
     def vmap(
         info: Any, in_dims: tuple[int | None, ...], x: Tensor, dims: tuple[int, ...]
     ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
-        def both(one: Tensor) -> tuple[Tensor, Tensor]:
-            variance, average = torch.var_mean(one, dims, correction=0, keepdim=True)
-            return average, variance
+        def mean_and_variance(sample: Tensor) -> tuple[Tensor, Tensor]:
+            variance, mean = torch.var_mean(sample, dims, correction=0, keepdim=True)
+            return mean, variance
 
-        mapped = torch.vmap(both, in_dims[:1], randomness=info.randomness)
+        mapped = torch.vmap(mean_and_variance, in_dims[:1], randomness=info.randomness)
         return mapped(x), (0, 0)
 
 
@@ -138,17 +138,17 @@ class _MeanSquare(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: Any, dx: Tensor, _: None) -> Tensor:
         (x,) = saved(ctx)
-        change: Tensor = 2 * (x * dx).mean(ctx.dims, keepdim=True)
-        return change
+        tangent: Tensor = 2 * (x * dx).mean(ctx.dims, keepdim=True)
+        return tangent
 
     @staticmethod
     def vmap(
         info: Any, in_dims: tuple[int | None, ...], x: Tensor, dims: tuple[int, ...]
     ) -> tuple[Tensor, int]:
-        def one_at_a_time(one: Tensor) -> Tensor:
-            return one.square().mean(dims, keepdim=True)
+        def mean_square(sample: Tensor) -> Tensor:
+            return sample.square().mean(dims, keepdim=True)
 
-        mapped = torch.vmap(one_at_a_time, in_dims[:1], randomness=info.randomness)
+        mapped = torch.vmap(mean_square, in_dims[:1], randomness=info.randomness)
         return mapped(x), 0
 
 
@@ -160,52 +160,52 @@ def count_of(x: Tensor, dims: tuple[int, ...]) -> int:
     return count
 
 
-def _residuals(x: Tensor, average: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """The means of x and of its squares about a rounded mean.
+def _residuals(x: Tensor, mean: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """The mean deviation of x from a rounded mean, and the mean square of the deviations.
 
-    Everything is divided by the root of the count before it is squared, so that no sum is larger
-    than the mean that it stands for.
+    Deviations are divided by the root of the count before they are squared, so that no sum
+    overflows where the mean does not.
     """
-    cut, factor = _where_to_cut(x), count_of(x, dims) ** -0.5
+    cut, factor = _chunk_dim(x), count_of(x, dims) ** -0.5
     pooled = cut in {d % x.dim() for d in dims}
     sums, squares = [], []
-    for start, piece, room in _pieces(x, cut):
-        centre = average if pooled else average.narrow(cut, start, piece.shape[cut])
-        torch.sub(piece, centre, out=room).mul_(factor)
-        sums.append(room.sum(dims, keepdim=True))
-        squares.append(room.square_().sum(dims, keepdim=True))
-    return joined(sums, cut, pooled).mul_(factor), joined(squares, cut, pooled)
+    for start, chunk, buffer in _chunks(x, cut):
+        centre = mean if pooled else mean.narrow(cut, start, chunk.shape[cut])
+        torch.sub(chunk, centre, out=buffer).mul_(factor)
+        sums.append(buffer.sum(dims, keepdim=True))
+        squares.append(buffer.square_().sum(dims, keepdim=True))
+    return combine_chunks(sums, cut, pooled).mul_(factor), combine_chunks(squares, cut, pooled)
 
 
 def _mean_of_squares(x: Tensor, dims: tuple[int, ...]) -> Tensor:
-    cut, factor = _where_to_cut(x), count_of(x, dims) ** -0.5
+    cut, factor = _chunk_dim(x), count_of(x, dims) ** -0.5
     pooled = cut in {d % x.dim() for d in dims}
     squares = []
-    for _, piece, room in _pieces(x, cut):
-        torch.mul(piece, factor, out=room)
-        squares.append(room.square_().sum(dims, keepdim=True))
-    return joined(squares, cut, pooled)
+    for _, chunk, buffer in _chunks(x, cut):
+        torch.mul(chunk, factor, out=buffer)
+        squares.append(buffer.square_().sum(dims, keepdim=True))
+    return combine_chunks(squares, cut, pooled)
 
 
-def _pieces(x: Tensor, cut: int) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Pieces of x along a dimension: where each begins, itself, and room for as much."""
+def _chunks(x: Tensor, cut: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Chunks of x along a dimension: the start of each, the chunk, and a buffer of its shape."""
     length = min(max(1, CHUNK * x.shape[cut] // x.numel()), x.shape[cut])
-    room = torch.empty_like(x.narrow(cut, 0, length))
+    buffer = torch.empty_like(x.narrow(cut, 0, length))
     for start in range(0, x.shape[cut], length):
-        piece = x.narrow(cut, start, min(length, x.shape[cut] - start))
-        yield start, piece, room.narrow(cut, 0, piece.shape[cut])
+        chunk = x.narrow(cut, start, min(length, x.shape[cut] - start))
+        yield start, chunk, buffer.narrow(cut, 0, chunk.shape[cut])
 
 
-def _where_to_cut(x: Tensor) -> int:
-    """The first dimension whose single positions are small enough; else the longest."""
+def _chunk_dim(x: Tensor) -> int:
+    """The first dimension whose positions are at most a chunk; else the longest dimension."""
     for d, length in enumerate(x.shape):
         if length > 1 and x.numel() // length <= CHUNK:
             return d
     return max(range(x.dim()), key=lambda d: x.shape[d])
 
 
-def joined(parts: list[Tensor], cut: int, pooled: bool) -> Tensor:
-    """The sums of pieces along the dimension `cut`, added up where that dimension is pooled."""
+def combine_chunks(parts: list[Tensor], cut: int, pooled: bool) -> Tensor:
+    """The sums of chunks along the dimension `cut`, added if that dimension is pooled."""
     if len(parts) == 1:
         return parts[0]
     return torch.stack(parts).sum(0) if pooled else torch.cat(parts, cut)

@@ -1,4 +1,4 @@
-"""Pools by lists of what goes where: the members of groups, the in-neighbours of nodes."""
+"""Pools by index lists: the members of groups, the in-neighbours of nodes."""
 
 from __future__ import annotations
 
@@ -36,20 +36,22 @@ class Neighbours(Members):
     """The sources of all edges that end in a node, and with `loop` the node itself.
 
     `edges` has shape [2, E] and holds integers: sources in the first row, targets in the second,
-    as PyG's `edge_index` does. An edge that is there twice counts twice. Raises `TypeError` for
-    another dtype, and `IndexError` for nodes that are not there.
+    as PyG's `edge_index` does. A duplicate edge counts twice. Raises `TypeError` for another dtype,
+    and `IndexError` for nodes out of range.
     """
 
     def __init__(self, edges: Tensor, nodes: int, loop: bool = False) -> None:
         demand_whole(edges, "edges are numbers of nodes")
         source, target = edges.long().unbind()
         if loop:
-            every = torch.arange(nodes, device=edges.device)
-            source, target = torch.cat((source, every)), torch.cat((target, every))
+            all_nodes = torch.arange(nodes, device=edges.device)
+            source, target = torch.cat((source, all_nodes)), torch.cat((target, all_nodes))
         demand_in_range(source, nodes, "sources of edges", "nodes")
         self.source = source
-        ends = Groups(target, nodes, target.shape[0], "targets of edges", "nodes", fresh=True)
-        super().__init__(ends)
+        edge_groups = Groups(
+            target, nodes, target.shape[0], "targets of edges", "nodes", fresh=True
+        )
+        super().__init__(edge_groups)
 
     def total(self, x: Tensor, dim: int) -> Tensor:
         """The sum over the neighbours of each node."""

@@ -1,4 +1,4 @@
-"""Statistics that are found in the order of the values of a pool."""
+"""Statistics by the order of the values of a pool."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def quantile(
     keepdim: bool = False,
     where: Tensor | None = None,
 ) -> Tensor:
-    """The value over `dim` below which a share of the values lies, in the dtype of x.
+    """The quantile over `dim`: the value below which a share of the values lies, in the dtype of x.
 
-    Between two values as `torch.quantile` has it, which takes one dimension and no more than 16
-    million elements. The gradient goes to these two; of equal ones, to the first in their order.
-    Where `where` is false an element does not count, and where none does, the result is zero. A NaN
+    It is interpolated as in `torch.quantile`, which takes one dimension and at most 16 million
+    elements. The gradient goes to the two neighbouring values; of equal values, to the first in
+    memory. Elements where `where` is false do not count; if none counts, the result is zero. A NaN
     that counts gives NaN.
 
     Raises `ValueError` for a share that is not between 0 and 1.
@@ -29,41 +29,44 @@ def quantile(
     if not 0 <= share <= 1:
         raise ValueError(f"the share of a quantile must be between 0 and 1, got {share}")
     dims = sorted(d % x.dim() for d in dim)
-    kept = [d for d in range(x.dim()) if d not in dims]
+    kept_dims = [d for d in range(x.dim()) if d not in dims]
     if where is not None:
         where = where.expand_as(x)
-    values = x.permute(*kept, *dims).reshape([*(x.shape[d] for d in kept), -1])
-    found = _at(values, share, None if where is None else _flat(where, kept, dims))
+    values = x.permute(*kept_dims, *dims).reshape([*(x.shape[d] for d in kept_dims), -1])
+    result = _quantile_of_last_dim(
+        values, share, None if where is None else _flat_mask(where, kept_dims, dims)
+    )
     for d in dims if keepdim else ():
-        found = found.unsqueeze(d)
-    return found
+        result = result.unsqueeze(d)
+    return result
 
 
-def _flat(where: Tensor, kept: list[int], dims: list[int]) -> Tensor:
-    return where.permute(*kept, *dims).reshape([*(where.shape[d] for d in kept), -1])
+def _flat_mask(where: Tensor, kept_dims: list[int], dims: list[int]) -> Tensor:
+    return where.permute(*kept_dims, *dims).reshape([*(where.shape[d] for d in kept_dims), -1])
 
 
-def _at(x: Tensor, share: float, counts: Tensor | None) -> Tensor:
-    """The value at a share of the way through the last dimension."""
+def _quantile_of_last_dim(x: Tensor, share: float, counts: Tensor | None) -> Tensor:
+    """The quantile over the last dimension."""
     if x.shape[-1] == 0:
         return x.sum(-1)
-    odd = x.isnan() if counts is None else x.isnan() & counts
-    left_out = odd if counts is None else odd | ~counts
-    ordered = torch.sort(x.masked_fill(left_out, torch.inf), dim=-1, stable=True).values
-    if counts is None and is_tracing():  # a place is a number, which a trace would keep
+    is_nan = x.isnan() if counts is None else x.isnan() & counts
+    excluded = is_nan if counts is None else is_nan | ~counts
+    ordered = torch.sort(x.masked_fill(excluded, torch.inf), dim=-1, stable=True).values
+    if counts is None and is_tracing():  # else the trace would keep the position as a number
         counts = torch.ones_like(x, dtype=torch.bool)
     if counts is None:
-        place = share * (x.shape[-1] - 1)
-        below = ordered[..., int(place)]
-        part = place - int(place)
-        found = below + part * (ordered[..., int(place) + 1] - below) if part else below
+        position = share * (x.shape[-1] - 1)
+        below = ordered[..., int(position)]
+        fraction = position - int(position)
+        result = below + fraction * (ordered[..., int(position) + 1] - below) if fraction else below
     else:
-        number = counts.sum(-1, keepdim=True)
-        places = share * (number - 1).clamp(min=0).to(torch.promote_types(x.dtype, torch.float32))
-        first = places.floor()
-        low, high = (ordered.gather(-1, p.long()) for p in (first, places.ceil()))
-        parts = places - first
-        # What lies between two infinities has no number; where nothing lies between, none is asked.
-        step = (high - low).masked_fill(parts == 0, 0)
-        found = (low + parts * step).masked_fill(number == 0, 0).squeeze(-1)
-    return found.masked_fill(odd.any(-1), torch.nan)
+        n_counted = counts.sum(-1, keepdim=True)
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        positions = share * (n_counted - 1).clamp(min=0).to(dtype)
+        floor = positions.floor()
+        low, high = (ordered.gather(-1, p.long()) for p in (floor, positions.ceil()))
+        fractions = positions - floor
+        # The difference of two infinities is NaN; where there is no fraction, it is not needed.
+        step = (high - low).masked_fill(fractions == 0, 0)
+        result = (low + fractions * step).masked_fill(n_counted == 0, 0).squeeze(-1)
+    return result.masked_fill(is_nan.any(-1), torch.nan)

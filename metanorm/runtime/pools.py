@@ -1,8 +1,8 @@
 """Statistics over dimensions.
 
-Thin layers over torch's own reductions, which differ from them in three ways:
-pooling no dimension leaves a value as it is, a pool of nothing is zero instead
-of NaN, and elements can be left out (`where`) or weighted (`weight`).
+Thin layers over torch's reductions, with three differences: pooling over no dimension returns the
+value, an empty pool gives zero instead of NaN, and elements can be excluded (`where`) or weighted
+(`weight`).
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def moments(
     dims = tuple(dim)
     if where is not None or weight is not None:
         x = only_counted(x, where, weight)
-        average = mean(x, dims, True, where, weight)
-        var = mean((x - average).square(), dims, keepdim, where, weight)
-        return Moments(average if keepdim else average.squeeze(dims), var)
+        pool_mean = mean(x, dims, True, where, weight)
+        var = mean((x - pool_mean).square(), dims, keepdim, where, weight)
+        return Moments(pool_mean if keepdim else pool_mean.squeeze(dims), var)
     if not dims:
         return Moments(x, torch.zeros_like(x))
     if x.numel() == 0:
@@ -105,8 +105,8 @@ def total(
     where: Tensor | None = None,
     weight: Tensor | None = None,
 ) -> Tensor | int:
-    """The sum over `dim`; of a whole number, such as how many samples a process has, the sum over
-    all processes of a group: `total(len(x), group)`."""
+    """The sum over `dim`; of an `int`, such as the number of samples of a process, the sum over all
+    processes of a group: `total(len(x), group)`."""
     if isinstance(x, int):
         return total_count(x, dim)
     dims = tuple(dim)
@@ -133,14 +133,14 @@ def chosen(table: Tensor, index: Tensor, name: str = "index") -> Tensor:
     and `TypeError` for one that is not whole.
     """
     demand_whole(index, name)
-    number = index.reshape(-1).long()
+    numbers = index.reshape(-1).long()
     if torch.compiler.is_compiling():
-        rows = table.index_select(0, number)
+        rows = table.index_select(0, numbers)
     else:
         try:
-            rows = table.index_select(0, number)
+            rows = table.index_select(0, numbers)
         except IndexError:
-            low, high = map(int, torch.aminmax(number))
+            low, high = map(int, torch.aminmax(numbers))
             raise IndexError(
                 f"`{name}` has numbers from {low} to {high}, but there are {len(table)} rows to "
                 f"choose from, 0 to {len(table) - 1}"
@@ -155,9 +155,9 @@ def count(
     weight: Tensor | None = None,
 ) -> Tensor:
     """The total weight of all elements of a shape, in the dtype and on the device of `like`."""
-    whole = like.new_ones(()).expand(shape)
+    ones = like.new_ones(()).expand(shape)
     dims = tuple(range(len(shape)))
-    return total_weight(whole, coefficients(whole, where, weight), dims).reshape(())
+    return total_weight(ones, coefficients(ones, where, weight), dims).reshape(())
 
 
 def norm(
@@ -194,8 +194,8 @@ def largest(
     counts = (coefficients(x, where, weight) != 0).expand_as(x)
     if not dims:
         return x.masked_fill(~counts, 0)
-    best = x.masked_fill(~counts, -torch.inf).amax(dims, keepdim=keepdim)
-    return best.masked_fill(~counts.any(dims, keepdim=keepdim), 0)
+    maxima = x.masked_fill(~counts, -torch.inf).amax(dims, keepdim=keepdim)
+    return maxima.masked_fill(~counts.any(dims, keepdim=keepdim), 0)
 
 
 def smallest(
@@ -210,7 +210,7 @@ def smallest(
 
 
 def root(x: Tensor) -> Tensor:
-    """The square root, with derivative zero at zero (where torch has infinity)."""
+    """The square root, with derivative zero at zero, where that of torch is infinite."""
     zero = x == 0
     return torch.sqrt(x.masked_fill(zero, 1)).masked_fill(zero, 0)
 
@@ -233,7 +233,7 @@ def tiled(x: Tensor, times: int, dim: int) -> Tensor:
 
 
 def unbiased(variance: Tensor, count: Tensor | int) -> Tensor:
-    """A biased variance of `count` values made unbiased; as it is where there is at most one."""
+    """The unbiased variance of `count` values from the biased one; unchanged for one value."""
     if isinstance(count, Tensor):
         few = count <= 1
         return variance * (count / (count - 1).masked_fill(few, 1)).masked_fill(few, 1)
@@ -241,9 +241,9 @@ def unbiased(variance: Tensor, count: Tensor | int) -> Tensor:
 
 
 def only_counted(x: Tensor, where: Tensor | None = None, weight: Tensor | None = None) -> Tensor:
-    """The tensor with zeros where elements are left out, be they NaN.
+    """The tensor with zeros for excluded elements, also for NaN.
 
-    What weighs nothing has a say in the gradient of its weight, and stays as long as it is finite.
+    An element of weight zero stays if it is finite: the gradient of its weight depends on it.
     """
     if where is not None:
         x = torch.where(where != 0, x, x.new_zeros(()))
@@ -253,15 +253,15 @@ def only_counted(x: Tensor, where: Tensor | None = None, weight: Tensor | None =
 
 
 def weighed(x: Tensor, where: Tensor | None, weight: Tensor | None) -> Tensor:
-    """Each element times how much it counts; nothing where it does not, be it NaN."""
+    """Each element times its weight; zero for excluded elements, also for NaN."""
     x = only_counted(x, where, weight)
     return x if weight is None else x * coefficients(x, where, weight)
 
 
 def coefficients(x: Tensor, where: Tensor | None, weight: Tensor | None) -> Tensor:
-    """How much each element counts: as many dimensions as `x`, of length one where all count alike.
+    """The weight of each element, zero if excluded: of the rank of `x`, and broadcasts against it.
 
-    Nothing of the size of `x` is made for a mask over a few of its dimensions.
+    A mask over a few dimensions makes no tensor of the size of `x`.
     """
     counted = x.new_ones(()) if weight is None else weight.to(x.dtype)
     if where is not None:
@@ -270,7 +270,7 @@ def coefficients(x: Tensor, where: Tensor | None, weight: Tensor | None) -> Tens
 
 
 def total_weight(x: Tensor, counted: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """What all elements of a pool weigh together; pooled dimensions stay, with length one."""
+    """The total weight of each pool; pooled dimensions stay, with length one."""
     times = 1
     for d in dims:
         if counted.shape[d] != x.shape[d]:
@@ -279,7 +279,7 @@ def total_weight(x: Tensor, counted: Tensor, dims: tuple[int, ...]) -> Tensor:
 
 
 def over(added: Tensor, weight: Tensor) -> Tensor:
-    """A weighted mean from its sums; zero where nothing counts."""
+    """The quotient of a weighted sum and its weight; zero for weight zero."""
     empty = weight == 0
     return (added / weight.masked_fill(empty, 1)).masked_fill(empty, 0)
 

@@ -1,9 +1,8 @@
-"""The one map over a wide tensor that is left of a normalizer.
+"""The elementwise part of a normalizer: scale * weight * (x - centre) + shift.
 
-It is scale * weight * (x - centre) + shift.
-Written as four operations it would make three tensors of the size of x and keep two of them
-for the backward pass. Here it makes one and keeps x itself: the derivatives are written out.
-The centre is subtracted first, so that a large mean does not cancel.
+As four operations it would make three tensors of the size of x, and save two of them for the
+backward pass. Here it makes one and saves x: the derivatives are written out. The centre is
+subtracted first, so that nothing cancels if the mean is large.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ def rescale(
     """scale * weight * (x - centre) + shift; what is `None` is left out.
 
     All but `x` broadcast against `x`, whose shape and memory format the result has. With `gaps`,
-    any of them may be NaN or infinite where the result has no gradient: that reaches no gradient.
+    they may be NaN or infinite where the result has no gradient: no gradient becomes NaN by that.
     """
     parts = [_tensor(part, x) for part in (centre, scale, weight, shift)]
     if must_decompose(x):
         compiled = torch.compiler.is_compiling() and not torch.compiler.is_exporting()
         if gaps and compiled and not is_transformed():
-            traced: Tensor = _Derived.apply(x, *parts, gaps)  # type: ignore[no-untyped-call]
+            traced: Tensor = _CompiledRescale.apply(x, *parts, gaps)  # type: ignore[no-untyped-call]
             return traced
         return _with_gaps(x, *parts) if gaps else _formula(x, *parts)
     result: Tensor = _Rescale.apply(x, *parts, gaps)  # type: ignore[no-untyped-call]
@@ -75,8 +74,8 @@ def _formula(
     return result if shift is None else result + shift
 
 
-class _Derived(torch.autograd.Function):
-    """The formula with one tensor made and x kept."""
+class _CompiledRescale(torch.autograd.Function):
+    """The formula, with one new tensor; x is saved."""
 
     @staticmethod
     def forward(
@@ -107,26 +106,26 @@ class _Derived(torch.autograd.Function):
         parts, (gradient,) = saved(ctx), gradients
         x, centre, scale, weight, _ = parts
         if ctx.gaps:  # zero times NaN is zero
-            arrives = gradient != 0
+            has_gradient = gradient != 0
             x, centre, scale, weight = (
-                None if part is None else torch.where(arrives, part, 0) for part in parts[:4]
+                None if part is None else torch.where(has_gradient, part, 0) for part in parts[:4]
             )
-        scaled = gradient if weight is None else gradient * weight
-        by_x = scaled if scale is None else scaled * scale
-        wanted = ctx.needs_input_grad
-        found = (
-            by_x if wanted[0] else None,
-            -by_x if wanted[1] else None,
-            scaled * _formula(x, centre) if wanted[2] else None,
-            gradient * _formula(x, centre, scale) if wanted[3] else None,
-            gradient if wanted[4] else None,
+        weighted_gradient = gradient if weight is None else gradient * weight
+        x_gradient = weighted_gradient if scale is None else weighted_gradient * scale
+        needed = ctx.needs_input_grad
+        part_gradients = (
+            x_gradient if needed[0] else None,
+            -x_gradient if needed[1] else None,
+            weighted_gradient * _formula(x, centre) if needed[2] else None,
+            gradient * _formula(x, centre, scale) if needed[3] else None,
+            gradient if needed[4] else None,
         )
-        pairs = zip(found, parts)
+        pairs = zip(part_gradients, parts)
         return *(None if g is None else g.sum_to_size(part.shape) for g, part in pairs), None
 
 
-class _Rescale(_Derived):
-    """The same with what `torch.func` asks for, which `torch.compile` does not take."""
+class _Rescale(_CompiledRescale):
+    """The same with methods for `torch.func`, which `torch.compile` does not accept."""
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -137,16 +136,16 @@ class _Rescale(_Derived):
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
         x, centre, scale, weight, _ = saved(ctx)
         dx, dcentre, dscale, dweight, dshift = tangents[:5]
-        change = torch.zeros_like(_formula(x, centre))
+        result_tangent = torch.zeros_like(_formula(x, centre))
         if dx is not None:
-            change = change + dx
+            result_tangent = result_tangent + dx
         if dcentre is not None:
-            change = change - dcentre
-        change = _formula(change, None, scale, weight, dshift)
+            result_tangent = result_tangent - dcentre
+        result_tangent = _formula(result_tangent, None, scale, weight, dshift)
         for other, tangent in ((weight, dscale), (scale, dweight)):
             if tangent is not None:
-                change = change + _formula(x, centre, other, tangent, None)
-        return change
+                result_tangent = result_tangent + _formula(x, centre, other, tangent, None)
+        return result_tangent
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *parts: Any) -> tuple[Tensor, int]:

@@ -1,7 +1,7 @@
 """Sums over groups whose labels are sorted, by `segment_csr` of torch-scatter.
 
-Each group is then one piece of the rows, which is added up from its first row to its last. On a GPU
-that is the same number in every run, where `index_add` adds in whatever order its threads come.
+Each group is a segment of the rows, which is summed in order. On a GPU the result is the same in
+every run; `index_add` adds in the order in which threads come.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from metanorm.runtime.tensors import (
 
 
 class Segments(NamedTuple):
-    """Sorted labels, and where the rows of each group begin: shape [groups + 1]."""
+    """Sorted labels, and the first row of each group: shape [groups + 1]."""
 
     labels: Tensor
     pointers: Tensor
@@ -36,31 +36,33 @@ class Segments(NamedTuple):
             shape = list(x.shape)
             shape[dim] = self.pointers.shape[0] - 1
             return x.new_zeros(shape).index_add(dim, self.labels, x)
-        added: Tensor = _Total.apply(x, self, dim)  # type: ignore[no-untyped-call]
-        return added
+        total: Tensor = _Total.apply(x, self, dim)  # type: ignore[no-untyped-call]
+        return total
 
     def spread(self, value: Tensor, dim: int) -> Tensor:
-        """A value of each group, given back to its rows."""
+        """The value of its group for each row."""
         if is_batched(value) or is_transformed():
             return value.index_select(dim, self.labels)
-        given: Tensor = _Spread.apply(value, self, dim)  # type: ignore[no-untyped-call]
-        return given
+        spread_value: Tensor = _Spread.apply(value, self, dim)  # type: ignore[no-untyped-call]
+        return spread_value
 
 
-Known = tuple[tuple[int, int], Tensor | None]  # version and number of groups; where each begins
-# Of labels that were looked at: all layers of a network share those of a batch.
-_known: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+CachedPointers = tuple[tuple[int, int], Tensor | None]  # version and number of groups; pointers
+# By labels: all layers of a network share those of a batch.
+_pointer_cache: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
 
 def segments_of(labels: Tensor, count: int, fresh: bool = False) -> Segments | None:
-    """The segments of labels, or `None` where sums are to be taken by `index_add`.
+    """The segments of labels, or `None` if `index_add` is to take sums.
 
-    That is so where labels are not sorted, torch-scatter is not there or not worth it, and where
-    something looks on that knows nothing of it. `fresh` labels are made anew in each call. Raises
-    `RuntimeError` where torch-scatter is asked for on a GPU and was built without CUDA.
+    That is so if labels are not sorted, if torch-scatter is not installed or not better, and under
+    transforms, which do not know it. `fresh` labels are new in each call. Raises `RuntimeError` if
+    `use` asks for torch-scatter on a GPU, and it was built without CUDA.
     """
-    chosen, device = SUMS.get(), labels.device.type
-    if chosen == "torch" or (chosen == "auto" and (fresh or not worth_it(labels.device))):
+    backend, device = SUMS.get(), labels.device.type
+    if backend == "torch" or (
+        backend == "auto" and (fresh or not prefers_torch_scatter(labels.device))
+    ):
         return None
     if (
         is_traced()
@@ -75,40 +77,42 @@ def segments_of(labels: Tensor, count: int, fresh: bool = False) -> Segments | N
     return None if pointers is None else Segments(labels, pointers)
 
 
-def worth_it(device: torch.device) -> bool:
-    """Whether sums by torch-scatter are better than those by torch.
+def prefers_torch_scatter(device: torch.device) -> bool:
+    """Whether torch-scatter takes better sums than torch on a device.
 
-    On CPUs `index_add` is as exact and quicker (docs/performance.md).
+    On CPUs `index_add` is as exact, and faster (docs/performance.md).
     """
     return device.type == "cuda" and torch_scatter.on_cuda()
 
 
 def _pointers(labels: Tensor, count: int) -> Tensor | None:
-    """Where each group begins, or `None` where labels are not sorted. On a GPU the first look at a
-    tensor of labels waits."""
+    """The first row of each group, or `None` if labels are not sorted.
+
+    The first call with a tensor of labels synchronizes with a GPU.
+    """
     key = None if labels.is_inference() else (labels._version, count)
-    known: Known | None = _known.get(labels)  # type: ignore[no-untyped-call]
-    if key is not None and known is not None and known[0] == key:
-        return known[1]
-    found = None
+    cached: CachedPointers | None = _pointer_cache.get(labels)  # type: ignore[no-untyped-call]
+    if key is not None and cached is not None and cached[0] == key:
+        return cached[1]
+    pointers = None
     if bool((labels[1:] >= labels[:-1]).all()):
-        found = torch.searchsorted(labels, torch.arange(count + 1, device=labels.device))
+        pointers = torch.searchsorted(labels, torch.arange(count + 1, device=labels.device))
     if key is not None:
-        _known[labels] = (key, found)
-    return found
+        _pointer_cache[labels] = (key, pointers)
+    return pointers
 
 
-def _added(x: Tensor, segments: Segments, dim: int) -> Tensor:
+def _segment_sums(x: Tensor, segments: Segments, dim: int) -> Tensor:
     rows = x.movedim(dim, 0).double()
-    added = torch.ops.torch_scatter.segment_sum_csr(rows, segments.pointers, None)
-    return added.to(x.dtype).movedim(0, dim)  # type: ignore[no-any-return]
+    sums = torch.ops.torch_scatter.segment_sum_csr(rows, segments.pointers, None)
+    return sums.to(x.dtype).movedim(0, dim)  # type: ignore[no-any-return]
 
 
-# Each is the other's derivative, to any order: those of torch-scatter itself end with the first.
+# Each is the derivative of the other, to any order; torch-scatter has first derivatives alone.
 class _Total(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, segments: Segments, dim: int) -> Tensor:
-        return _added(x, segments, dim)
+        return _segment_sums(x, segments, dim)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -4,9 +4,10 @@ The axis is cut into blocks as long as a window. A window then is the end of one
 beginning of the next, so that all windows follow from one running total through each block from
 either end (van Herk, 1992; Gil & Werman, 1993): constant work for each element, whatever the
 width. Nothing is ever subtracted, so that nothing cancels, and a NaN stays inside the windows
-that hold it.
+that contain it.
 
-A window reaches `back` and `ahead` of its position, of which one may be `EVERYTHING`.
+A window reaches `back` and `ahead` of its position by a number of positions; one of them may be
+`EVERYTHING`.
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ def sliding_sum(x: Tensor, dim: int, back: int, ahead: int) -> Tensor:
     if back == EVERYTHING:
         return x.cumsum(dim)
     if must_decompose(x):
-        (added,) = doubled((padded(x, dim, back, ahead),), _sums, back + ahead + 1, dim)
-        return added
-    ends, beginnings = _halves(x, dim, back, ahead)
+        (sums,) = doubled((padded(x, dim, back, ahead),), _sums, back + ahead + 1, dim)
+        return sums
+    ends, starts = _halves(x, dim, back, ahead)
     inner = dim + 1
-    added = ends.flip(inner).cumsum(inner).flip(inner) + beginnings.cumsum(inner)
-    return _joined(added, dim, x.shape[dim])
+    sums = ends.flip(inner).cumsum(inner).flip(inner) + starts.cumsum(inner)
+    return _flatten_blocks(sums, dim, x.shape[dim])
 
 
 def sliding_max(x: Tensor, dim: int, back: int, ahead: int) -> Tensor:
@@ -50,13 +51,13 @@ def sliding_max(x: Tensor, dim: int, back: int, ahead: int) -> Tensor:
         return x.cummax(dim).values
     if must_decompose(x):
         cells = padded(x, dim, back, ahead, -torch.inf)
-        (best,) = doubled((cells,), _maxima, back + ahead + 1, dim)
-        return best
-    ends, beginnings = _halves(x, dim, back, ahead, -torch.inf)
+        (maxima,) = doubled((cells,), _maxima, back + ahead + 1, dim)
+        return maxima
+    ends, starts = _halves(x, dim, back, ahead, -torch.inf)
     inner = dim + 1
-    behind = ends.flip(inner).cummax(inner).values.flip(inner)
-    best = torch.maximum(behind, beginnings.cummax(inner).values)
-    return _joined(best, dim, x.shape[dim])
+    from_ends = ends.flip(inner).cummax(inner).values.flip(inner)
+    maxima = torch.maximum(from_ends, starts.cummax(inner).values)
+    return _flatten_blocks(maxima, dim, x.shape[dim])
 
 
 def sliding_squares(
@@ -67,39 +68,41 @@ def sliding_squares(
     if weight.shape[dim] != length:
         weight = weight.expand([n if d == dim else -1 for d, n in enumerate(x.shape)])
     if back == EVERYTHING:
-        return _about(_running(x, weight, dim), mean)
+        return _squares_about(_running_moments(x, weight, dim), mean)
     if must_decompose(x):
         values = padded(x, dim, back, ahead)
-        heavy = padded(weight, dim, back, ahead).expand_as(values)
-        cells = (heavy, values, torch.zeros_like(values))
-        return _about(_Running(*doubled(cells, _united, back + ahead + 1, dim)), mean)
-    x_ends, x_beginnings = _halves(x, dim, back, ahead)
-    ends, beginnings = _halves(weight, dim, back, ahead)
-    left = _running(x_ends.flip(inner), ends.flip(inner), inner)
-    left = _Running(*(part.flip(inner) for part in left))
-    right = _running(x_beginnings, beginnings, inner)
-    united = _united(left, right)
-    return _about(_Running(*(_joined(part, dim, length) for part in united)), mean)
+        weights = padded(weight, dim, back, ahead).expand_as(values)
+        cells = (weights, values, torch.zeros_like(values))
+        return _squares_about(_RunningMoments(*doubled(cells, _merge, back + ahead + 1, dim)), mean)
+    x_ends, x_starts = _halves(x, dim, back, ahead)
+    ends, starts = _halves(weight, dim, back, ahead)
+    left = _running_moments(x_ends.flip(inner), ends.flip(inner), inner)
+    left = _RunningMoments(*(part.flip(inner) for part in left))
+    right = _running_moments(x_starts, starts, inner)
+    moments = _merge(left, right)
+    return _squares_about(
+        _RunningMoments(*(_flatten_blocks(part, dim, length) for part in moments)), mean
+    )
 
 
-class _Running(NamedTuple):
-    """Weight, mean and squares about the mean of all positions up to each."""
+class _RunningMoments(NamedTuple):
+    """Weight, mean and squares about the mean of all positions up to each one."""
 
     weight: Tensor
     mean: Tensor
     squares: Tensor
 
 
-def _united(left: Sequence[Tensor], right: Sequence[Tensor]) -> _Running:
-    """The moments of both parts of a window (Chan, Golub & LeVeque, 1983)."""
+def _merge(left: Sequence[Tensor], right: Sequence[Tensor]) -> _RunningMoments:
+    """The moments of two parts of a window together (Chan, Golub & LeVeque, 1983)."""
     (weight, mean, squares), (other_weight, other_mean, other_squares) = left, right
-    together = weight + other_weight
-    share = over(other_weight, together)
+    total = weight + other_weight
+    share = over(other_weight, total)
     squares = squares + other_squares + weight * share * (mean - other_mean).square()
-    return _Running(together, mean + (other_mean - mean) * share, squares)
+    return _RunningMoments(total, mean + (other_mean - mean) * share, squares)
 
 
-def _about(moments: _Running, mean: Tensor) -> Tensor:
+def _squares_about(moments: _RunningMoments, mean: Tensor) -> Tensor:
     """Squares about another mean."""
     return moments.squares + moments.weight * (moments.mean - mean).square()
 
@@ -112,39 +115,41 @@ def _maxima(left: Sequence[Tensor], right: Sequence[Tensor]) -> tuple[Tensor, ..
     return (torch.maximum(left[0], right[0]),)
 
 
-def _running(x: Tensor, weight: Tensor, dim: int) -> _Running:
-    """Welford's recurrence (1962), whose steps are known once the means are: all are positive."""
-    together = weight.cumsum(dim)
-    mean = over((weight * x).cumsum(dim), together)
-    before, centre = _later(together, dim), _later(mean, dim)
-    steps = over(weight * before, together) * (x - centre).square()
-    return _Running(together, mean, steps.cumsum(dim))
+def _running_moments(x: Tensor, weight: Tensor, dim: int) -> _RunningMoments:
+    """Welford's recurrence (1962), from running means; all of its terms are positive."""
+    total = weight.cumsum(dim)
+    mean = over((weight * x).cumsum(dim), total)
+    total_before, mean_before = _shifted(total, dim), _shifted(mean, dim)
+    steps = over(weight * total_before, total) * (x - mean_before).square()
+    return _RunningMoments(total, mean, steps.cumsum(dim))
 
 
 def _halves(
     x: Tensor, dim: int, back: int, ahead: int, beyond: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """For each window, the end of the block in which it begins, and what it holds of the next.
+    """The two parts of each window, in the block where it begins and in the next.
 
-    Both are cut into blocks, [..., blocks, positions, ...]: of the first, everything from a
-    position on belongs to its window, of the second everything up to it.
+    Both have shape [..., blocks, positions, ...]. In the first, a window has all positions from its
+    own on; in the second, all positions before.
     """
     length, width = x.shape[dim], back + ahead + 1
     blocks = -(-length // width) + 1
-    whole = padded(x, dim, back, blocks * width - length - back, beyond)
-    cut = torch.unflatten(whole, dim, (blocks, width))
-    return cut.narrow(dim, 0, blocks - 1), _later(cut.narrow(dim, 1, blocks - 1), dim + 1, beyond)
+    padded_x = padded(x, dim, back, blocks * width - length - back, beyond)
+    blocked = torch.unflatten(padded_x, dim, (blocks, width))
+    return blocked.narrow(dim, 0, blocks - 1), _shifted(
+        blocked.narrow(dim, 1, blocks - 1), dim + 1, beyond
+    )
 
 
-def _joined(blocks: Tensor, dim: int, length: int) -> Tensor:
+def _flatten_blocks(blocks: Tensor, dim: int, length: int) -> Tensor:
     return blocks.flatten(dim, dim + 1).narrow(dim, 0, length)
 
 
-def _later(x: Tensor, dim: int, first: float = 0.0) -> Tensor:
-    """Everything one position later."""
+def _shifted(x: Tensor, dim: int, first: float = 0.0) -> Tensor:
+    """The tensor shifted by one position, with `first` in front."""
     return padded(x, dim, 1, 0, first).narrow(dim, 0, x.shape[dim])
 
 
 def padded(x: Tensor, dim: int, before: int, behind: int, value: float = 0.0) -> Tensor:
-    """The tensor with so much of a value before and behind it."""
+    """The tensor padded with a value, by `before` and `behind` positions."""
     return pad(x, (0, 0) * (x.dim() - 1 - dim) + (before, behind), value=value)

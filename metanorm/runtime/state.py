@@ -15,10 +15,10 @@ from metanorm.runtime.tensors import demand_memory, has_address
 
 
 def moved(running: Tensor, value: Tensor, momentum: float | Tensor) -> Tensor:
-    """A running statistic after a step towards `value`; nothing is changed.
+    """A running statistic after a step towards `value`, as a new tensor.
 
-    `momentum` is the weight of the new value; as a tensor, the number of values before, which all
-    weigh alike.
+    `momentum` is the weight of the new value. A tensor is the number of values before, which all
+    have the same weight.
     """
     demand_same_shape(running, value)
     value = value.detach()
@@ -30,23 +30,24 @@ def moved(running: Tensor, value: Tensor, momentum: float | Tensor) -> Tensor:
 def store_(*updates: tuple[Tensor, Tensor | float]) -> None:
     """Replace the contents of buffers, without gradient: of all of them, or of none.
 
-    A value on the `meta` device, of a call that only propagates shapes, changes nothing.
+    A value on the `meta` device, in a call that only propagates shapes, changes nothing.
 
-    Raises `ShapeError` where a buffer has another shape than what is to be kept in it, and
-    `RuntimeError` where nothing can be stored into it.
+    Raises `ShapeError` for a value of another shape than its buffer, and `RuntimeError` for a
+    buffer that cannot be written to.
     """
     for buffer, value in updates:
         if isinstance(value, Tensor):
             demand_same_shape(buffer, value)
         demand_writable(buffer)
-    # Detached, not under `no_grad`: torch.export would make a region of that, which it cannot save.
-    for buffer, value in updates:  # and torch.compile would lose copy_() of a single number
+    # Not under `no_grad`: torch.export makes a region of that, which it cannot save. Not `copy_`:
+    # torch.compile loses it for a scalar.
+    for buffer, value in updates:
         if not (isinstance(value, Tensor) and value.is_meta and not buffer.is_meta):
             buffer[...] = value.detach() if isinstance(value, Tensor) else value
 
 
 def demand_same_shape(buffer: Tensor, value: Tensor) -> None:
-    """Refuse a value of another shape than the buffer, also one that torch would repeat."""
+    """Raise `ShapeError` for another shape than that of the buffer, also if it broadcasts."""
     if value.shape != buffer.shape:
         raise ShapeError(
             f"a buffer of shape {list(buffer.shape)} cannot keep values of shape "
@@ -55,10 +56,7 @@ def demand_same_shape(buffer: Tensor, value: Tensor) -> None:
 
 
 def demand_writable(buffer: Tensor) -> None:
-    """Refuse a buffer that torch would not write to, before anything is written anywhere.
-
-    Raises `RuntimeError`.
-    """
+    """Raise `RuntimeError` for a buffer that torch would not write to, before any is written."""
     if torch.compiler.is_compiling():
         return
     demand_memory(buffer)
@@ -82,48 +80,48 @@ def _is_of_leaf(tensor: Tensor) -> bool:
 
 
 def _repeats(tensor: Tensor) -> bool:
-    """Whether torch knows that two elements lie at the same place."""
+    """Whether two elements share memory, as the strides tell."""
     return any(size > 1 and not step for size, step in zip(tensor.shape, tensor.stride()))
 
 
 def copied(buffer: Tensor) -> Tensor:
-    """A buffer as it is before it is stored into.
+    """A copy of a buffer, before it is written to.
 
-    Not `clone()`, which the backward of torch.compile would take again, of what is stored then.
+    Not `clone()`: the backward pass of torch.compile would repeat it after the write.
     """
     return torch.empty_like(buffer).copy_(buffer)
 
 
 def tensors_of(module: nn.Module, *names: str) -> list[Any]:
-    """Parameters and buffers of a module by name, in a fifth of the time that attributes take."""
+    """Parameters and buffers of a module by name, five times as fast as by attributes."""
     parameters, buffers = module._parameters, module._buffers
-    found: list[Any] = []
+    tensors: list[Any] = []
     for name in names:
         if name in parameters:
-            found.append(parameters[name])
+            tensors.append(parameters[name])
         elif name in buffers:
-            found.append(buffers[name])
+            tensors.append(buffers[name])
         else:  # a parametrization, pruning, or `DataParallel` has put something else there
-            found.append(getattr(module, name))
-    return found
+            tensors.append(getattr(module, name))
+    return tensors
 
 
 def counter_of(module: nn.Module) -> Tensor | None:
-    """The number of batches so far, where this call of a norm is to be counted among them.
+    """The tensor that counts batches, if this call of a norm is counted; else `None`.
 
-    Raises `RuntimeError` where it cannot be counted.
+    Raises `RuntimeError` if it cannot be written to.
     """
     if not (module.training and module.track_running_stats):
         return None
     (counter,) = tensors_of(module, "num_batches_tracked")
-    # It is counted last, when statistics have moved.
+    # It is counted up last, after the statistics: check it now.
     if counter is not None and not _is_plainly_writable(counter):
         demand_writable(counter)
     return counter  # type: ignore[no-any-return]
 
 
 def _is_plainly_writable(buffer: Tensor) -> bool:
-    """Whether a single number is one that `demand_writable` allows: what costs little to see."""
+    """Whether a scalar is one that `demand_writable` allows, by cheap checks."""
     return (
         not torch.compiler.is_compiling()
         and type(buffer) is Tensor
@@ -135,10 +133,10 @@ def _is_plainly_writable(buffer: Tensor) -> bool:
 
 
 def momentum_of(momentum: float | None, counter: Tensor | None) -> float | Tensor:
-    """What `moved` takes: `momentum`, or where that is `None`, the number of batches so far.
+    """The momentum that `moved` takes: a number, or for `momentum=None` the number of batches.
 
-    Left a tensor, and whole, so that nothing waits for a GPU and nothing is rounded to float32.
-    Where all batches weigh alike, and the norm counts none, `average_all_batches` has counted them.
+    That stays an integer tensor: no read synchronizes with a GPU, and nothing is rounded to
+    float32. Inside of `average_all_batches`, a norm without a counter takes the count of the mode.
     """
     batches = batches_averaged()
     if batches is not None:
@@ -149,9 +147,9 @@ def momentum_of(momentum: float | None, counter: Tensor | None) -> float | Tenso
 
 
 def eye_(matrices: Tensor, blocks: bool = False) -> Tensor:
-    """Fill a tensor with an identity matrix in its last two dimensions; returns it.
+    """Fill the last two dimensions of a tensor with an identity matrix; returns it.
 
-    With `blocks`, with as many square ones as there are, one below the other.
+    With `blocks`, fill them with square identity matrices below each other.
     """
     rows, columns = matrices.shape[-2:]
     with torch.no_grad():

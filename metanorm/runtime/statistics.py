@@ -1,4 +1,4 @@
-"""Running statistics of a whole model, computed anew from data."""
+"""Recomputes the running statistics of a model from data."""
 
 from __future__ import annotations
 
@@ -34,38 +34,41 @@ def update_statistics(
     """
     layers = [module for module in model.modules() if _tracks(module)]
     buffers = list(model.buffers())
-    before = [buffer.clone() for buffer in buffers]
+    old_values = [buffer.clone() for buffer in buffers]
     modes = [(module, module.training) for module in model.modules()]
-    theirs = [(m, m.momentum) for m in layers if isinstance(m, (_BatchNorm, _InstanceNorm))]
-    done = False
+    torch_momenta = [(m, m.momentum) for m in layers if isinstance(m, (_BatchNorm, _InstanceNorm))]
+    has_batches = False
     try:
         for layer in layers:
             layer.reset_running_stats()  # type: ignore[operator]
         model.train()
         with torch.no_grad(), average_all_batches() as batches:
             for batch in loader:
-                for layer, _ in theirs:  # torch's own instance norm has no average of all batches
+                for (
+                    layer,
+                    _,
+                ) in torch_momenta:  # torch's instance norm cannot average over all batches
                     counts = isinstance(layer, _BatchNorm)
                     layer.momentum = None if counts else 1 / (batches.item() + 1)
-                _call(model, batch, device)
+                _call_model(model, batch, device)
                 batches += 1
-                done = True
-        if not done:
+                has_batches = True
+        if not has_batches:
             raise ValueError("the loader has no batches: statistics are as they were")
     except BaseException:
         with torch.no_grad():
-            for buffer, value in zip(buffers, before):
+            for buffer, value in zip(buffers, old_values):
                 buffer.copy_(value)
         raise
     finally:
         for module, training in modes:
             module.training = training
-        for layer, momentum in theirs:
+        for layer, momentum in torch_momenta:
             layer.momentum = momentum
 
 
 def _tracks(module: nn.Module) -> bool:
-    """Whether a module has running statistics, and they are to move."""
+    """Whether a module has running statistics that it updates."""
     return (
         callable(getattr(module, "reset_running_stats", None))
         and bool(getattr(module, "track_running_stats", False))
@@ -73,14 +76,14 @@ def _tracks(module: nn.Module) -> bool:
     )
 
 
-def _call(model: nn.Module, batch: Any, device: torch.device | str | None) -> None:
+def _call_model(model: nn.Module, batch: Any, device: torch.device | str | None) -> None:
     if isinstance(batch, (list, tuple)):
         batch = batch[0]
     if isinstance(batch, Mapping):
-        model(**{name: _moved(value, device) for name, value in batch.items()})
+        model(**{name: _to_device(value, device) for name, value in batch.items()})
     else:
-        model(_moved(batch, device))
+        model(_to_device(batch, device))
 
 
-def _moved(value: Any, device: torch.device | str | None) -> Any:
+def _to_device(value: Any, device: torch.device | str | None) -> Any:
     return value.to(device) if device is not None and hasattr(value, "to") else value

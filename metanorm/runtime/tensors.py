@@ -1,4 +1,4 @@
-"""What kind of tensor this is, and who looks on: what torch itself does not say in public."""
+"""Properties of tensors and of the current transforms that torch has no public functions for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _functorch = torch._C._functorch
 
 
 def is_plain_tensor(x: Any, device: str = "cpu") -> bool:
-    """Whether this is a tensor with memory of its own on such a device, and no subclass."""
+    """Whether this is a strided tensor of no subclass, with memory on a device of this type."""
     return (
         (type(x) is Tensor or type(x) is Parameter)
         and (x.is_cpu if device == "cpu" else x.device.type == device)
@@ -24,16 +24,15 @@ def is_plain_tensor(x: Any, device: str = "cpu") -> bool:
     )
 
 
-# A view of a freed storage, whose memory begins at zero, has its offset for an address. Allocators
-# seldom give out addresses below this one: so a lower one is worth a closer look.
+# The address of a view of a freed storage is its offset, as the storage then begins at zero.
+# Allocators rarely return addresses below this one, so lower ones are checked.
 LOWEST_ADDRESS = 1 << 36
 
 
 def demand_memory(x: Any) -> None:
-    """Refuse a tensor whose storage was freed, from which torch, too, would read at address zero.
+    """Raise `RuntimeError` for a tensor whose storage was freed: torch would read at address zero.
 
-    Raises `RuntimeError`. Looks at nothing that torch watches or makes up. An address says most,
-    and costs little: whatever torch's own functions touch is asked about first.
+    Tensors that are traced or fake are not checked. The address is checked first, which is cheap.
     """
     if torch.compiler.is_compiling() or not (type(x) is Tensor or type(x) is Parameter):
         return
@@ -47,15 +46,15 @@ def demand_memory(x: Any) -> None:
 
 
 def has_address(x: Tensor) -> bool:
-    """Whether a tensor lies where allocators put memory, or has no address to ask for."""
+    """Whether the address of a tensor is one that allocators return, or it has none."""
     try:
         return x.data_ptr() >= LOWEST_ADDRESS
-    except RuntimeError:  # what torch.func wraps
+    except RuntimeError:  # a tensor that torch.func wraps
         return True
 
 
 def is_traced() -> bool:
-    """Whether something looks on that would have to see how an output comes about."""
+    """Whether a transform or a tracer has to see the operations that compute an output."""
     return (
         is_transformed()
         or (torch._C._len_torch_dispatch_stack() > 0 and _has_tracing_mode())
@@ -64,15 +63,15 @@ def is_traced() -> bool:
 
 
 def is_transformed() -> bool:
-    """Whether a transform of `torch.func`, or forward-mode differentiation, looks on."""
+    """Whether a transform of `torch.func`, or forward-mode differentiation, is active."""
     return forward_ad._current_level >= 0 or _functorch.peek_interpreter_stack() is not None
 
 
 def must_decompose(x: Tensor) -> bool:
-    """Whether an equation has to consist of torch's own operations alone.
+    """Whether an equation has to be computed by torch's own operations alone.
 
-    That is so where a program is made of them, as by torch.compile, torch.export and
-    torch.jit.trace, and where a tensor is of a class that has its own notion of each of them.
+    That is so if a program is recorded, as by torch.compile, torch.export and torch.jit.trace, and
+    for a tensor of a subclass, which defines each operation for itself.
     """
     return (
         torch.compiler.is_compiling()
@@ -83,12 +82,12 @@ def must_decompose(x: Tensor) -> bool:
 
 
 def is_capturing(device: torch.device) -> bool:
-    """Whether what is launched on a device goes into a CUDA graph instead."""
+    """Whether launches on a device are captured into a CUDA graph."""
     return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
 def _has_tracing_mode() -> bool:
-    """Whether a mode that records programs looks on; one that only watches may be there."""
+    """Whether a dispatch mode records a program; other modes may be active."""
     modes = torch._C._TorchDispatchModeKey
     return any(
         torch._C._get_dispatch_mode(key) is not None
@@ -97,10 +96,10 @@ def _has_tracing_mode() -> bool:
 
 
 def is_kernel_input(x: Any, device: str = "cpu") -> bool:
-    """Whether a kernel can take this as what is normalized, or as its gradient."""
+    """Whether a kernel can take this tensor as the first input, or as a gradient."""
     return is_plain_tensor(x, device) and x.dtype in FLOAT_DTYPES and not is_batched(x)
 
 
 def is_batched(x: Tensor) -> bool:
-    """Whether this stands for many tensors, as gradients do with `is_grads_batched=True`."""
+    """Whether this is a batch of tensors, as gradients are with `is_grads_batched=True`."""
     return bool(_functorch.is_legacy_batchedtensor(x))

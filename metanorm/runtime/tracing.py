@@ -1,9 +1,8 @@
-"""`torch.jit.trace`: what Python decides by a length holds for the example alone, and is guarded.
+"""Guards for `torch.jit.trace`: decisions by lengths hold for the example input alone.
 
-A trace has no conditions. Where the code of a norm asks whether a length is one, or makes a Python
-number of it, the answer for the example becomes a part of the trace. Each such answer gets a guard,
-which raises where another input would have got another answer. What merely computes with lengths
-stays open.
+A trace has no conditions. If the code of a norm compares a length, or converts it to a Python
+number, the result for the example becomes part of the trace. Each such result gets a guard, which
+raises for an input with another result. Lengths that are only computed with stay symbolic.
 """
 
 from __future__ import annotations
@@ -22,24 +21,24 @@ P = ParamSpec("P")
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Tensor])
 
-# Compiled, so that a trace calls the function instead of what it does for the example.
+# Scripted, so that a trace calls the function instead of recording what it does for the example.
 _scripted = cast(Callable[[F], F], torch.jit.script_if_tracing)
 
-# How a tensor, as each length is under `torch.jit.trace`, becomes a whole number of Python.
-TO_WHOLE = (Tensor.__int__, Tensor.__index__)
+# Under `torch.jit.trace` a length is a tensor; these convert it to a Python integer.
+TO_INTEGER = (Tensor.__int__, Tensor.__index__)
 
 _this_thread = threading.local()
 
 
 def is_tracing() -> bool:
-    """Whether `torch.jit.trace` records what is computed. Then lengths of tensors are tensors."""
+    """Whether `torch.jit.trace` records operations. Lengths of tensors are tensors then."""
     return not torch.compiler.is_compiling() and torch._C._get_tracing_state() is not None
 
 
 def must_guard() -> bool:
-    """Whether `torch.jit.trace` records a call, and no guards are set for it yet.
+    """Whether `torch.jit.trace` records a call that has no guards yet.
 
-    The exporter to ONNX that is built on it takes no guards.
+    The ONNX exporter, which is built on it, cannot export guards.
     """
     return (
         is_tracing()
@@ -51,17 +50,17 @@ def must_guard() -> bool:
 def traced_with_guards(
     name: str, function: Callable[P, R], *inputs: P.args, **named: P.kwargs
 ) -> R:
-    """A call of a norm's function as `torch.jit.trace` is to record it."""
+    """Call a norm's function, and record guards with it."""
     tensors = [x for x in (*inputs, *named.values()) if isinstance(x, Tensor)]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", TracerWarning)  # what it warns of is guarded
+        warnings.simplefilter("ignore", TracerWarning)  # guards cover what it warns of
         shape = [int(length) for length in tensors[0].shape]
         reason = (
             f"{name} was traced with an input of shape {shape} and of {tensors[0].dtype}, and does "
             "something else for this one: trace it again, or use torch.export"
         )
         for x in tensors:
-            _guard_kind(x, x.dim(), torch.empty(0, dtype=x.dtype), reason)
+            _guard_rank_and_dtype(x, x.dim(), torch.empty(0, dtype=x.dtype), reason)
         _this_thread.guarding = True
         try:
             with _Guards(reason):
@@ -71,7 +70,7 @@ def traced_with_guards(
 
 
 class _Guards(TorchFunctionMode):
-    """Sees each operation on the lengths and tensors of a call."""
+    """Adds a guard behind each operation that makes a Python value of a tensor."""
 
     def __init__(self, reason: str) -> None:
         super().__init__()
@@ -82,19 +81,19 @@ class _Guards(TorchFunctionMode):
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         if func is Tensor.__bool__:
-            _guard_whole(args[0] != 0, int(result), self.reason)
-        elif func in TO_WHOLE:
-            _guard_whole(args[0], result, self.reason)
+            _guard_integer(args[0] != 0, int(result), self.reason)
+        elif func in TO_INTEGER:
+            _guard_integer(args[0], result, self.reason)
         elif func is Tensor.__float__:
-            _guard_real(args[0], result, self.reason)
+            _guard_float(args[0], result, self.reason)
         elif _is_fraction(result, args):
-            # Torch makes a fraction of whole numbers float32, also in a model of float64.
+            # Torch divides integer tensors in float32, also in a model of float64.
             result = func(*(a.double() if isinstance(a, Tensor) else a for a in args))
         return result
 
 
 def _is_fraction(result: Any, args: tuple[Any, ...]) -> bool:
-    """Whether an operation on single whole numbers has made a real one."""
+    """Whether an operation on integer scalars has a floating-point result."""
     tensors = [a for a in args if isinstance(a, Tensor)]
     return (
         isinstance(result, Tensor)
@@ -105,23 +104,23 @@ def _is_fraction(result: Any, args: tuple[Any, ...]) -> bool:
 
 
 @_scripted
-def _guard_kind(x: Tensor, dims: int, like: Tensor, reason: str) -> Tensor:
-    """Refuse a tensor of another number of dimensions or another dtype than in the example."""
-    if x.dim() != dims or x.dtype != like.dtype:
+def _guard_rank_and_dtype(x: Tensor, rank: int, like: Tensor, reason: str) -> Tensor:
+    """Raise for a tensor of another rank or dtype than the example has."""
+    if x.dim() != rank or x.dtype != like.dtype:
         raise RuntimeError(reason)
     return x
 
 
 @_scripted
-def _guard_whole(found: Tensor, traced: int, reason: str) -> Tensor:
-    """Refuse another answer than that for the example."""
-    if int(found) != traced:
+def _guard_integer(value: Tensor, traced: int, reason: str) -> Tensor:
+    """Raise for another number than the example has."""
+    if int(value) != traced:
         raise RuntimeError(reason)
-    return found
+    return value
 
 
 @_scripted
-def _guard_real(found: Tensor, traced: float, reason: str) -> Tensor:
-    if float(found) != traced:
+def _guard_float(value: Tensor, traced: float, reason: str) -> Tensor:
+    if float(value) != traced:
         raise RuntimeError(reason)
-    return found
+    return value

@@ -1,4 +1,4 @@
-"""Pools of what is near: windows around each position, and the past of each position."""
+"""Pools of neighbouring positions: windows around each, and the past of each."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from metanorm.runtime.tensors import must_decompose
 class Window(PoolMatrix):
     """Centred windows; an even one reaches one further back than ahead.
 
-    `edge` says what is beyond the border: nothing (`truncate`), zeros that count (`zero`), or the
-    outermost element over and over (`replicate`). With weights, zeros weigh nothing.
+    `edge` is the padding beyond the ends of the axis: none (`truncate`), zeros that count (`zero`),
+    or the outermost element (`replicate`). With weights, padded zeros have weight zero.
 
     Raises `ValueError` for a width below one.
     """
@@ -36,24 +36,24 @@ class Window(PoolMatrix):
 
     def total(self, x: Tensor, dim: int) -> Tensor:
         """The sum over each window."""
-        added = sliding_sum(x, dim, *self._reach(x, dim))
+        total = sliding_sum(x, dim, *self._clamped_reach(x, dim))
         if self.edge != "replicate" or not x.shape[dim]:
-            return added
-        before, behind = self._beyond(x, dim)
+            return total
+        before, after = self._overhang_along(x, dim)
         first, last = _ends(x, dim)
-        return added + _times(before, first) + _times(behind, last)
+        return total + _repeated(before, first) + _repeated(after, last)
 
     def transposed(self, x: Tensor, dim: int) -> Tensor:
-        """For each position, the sum over all windows that hold it."""
-        back, ahead = self._reach(x, dim)
-        added = sliding_sum(x, dim, ahead, back)
+        """For each position, the sum over all windows that contain it."""
+        back, ahead = self._clamped_reach(x, dim)
+        total = sliding_sum(x, dim, ahead, back)
         length = x.shape[dim]
         if self.edge != "replicate" or not length:
-            return added
-        before, behind = self._beyond(x, dim)
-        first, last = (_times(count, x).sum(dim, keepdim=True) for count in (before, behind))
-        room = length - 1
-        return added + padded(first, dim, 0, room) + padded(last, dim, room, 0)
+            return total
+        before, after = self._overhang_along(x, dim)
+        first, last = (_repeated(count, x).sum(dim, keepdim=True) for count in (before, after))
+        padding = length - 1
+        return total + padded(first, dim, 0, padding) + padded(last, dim, padding, 0)
 
     def squares(self, x: Tensor, mean: Tensor, weight: Tensor, dim: int) -> Tensor:
         """The weighted sum of squares about each window's mean."""
@@ -65,48 +65,50 @@ class Window(PoolMatrix):
         return squares
 
     def squares_about(self, x: Tensor, mean: Tensor, weight: Tensor, dim: int) -> Tensor:
-        """The same, without a derivative of its own."""
-        squares = sliding_squares(x, mean, weight, dim, *self._reach(x, dim))
+        """The same, differentiated operation by operation."""
+        squares = sliding_squares(x, mean, weight, dim, *self._clamped_reach(x, dim))
         if self.edge == "replicate":
-            heavy = weight.expand_as(x)
-            for count, end, own in zip(self._beyond(x, dim), _ends(x, dim), _ends(heavy, dim)):
-                squares = squares + _times(count, own * (end - mean).square())
+            weights = weight.expand_as(x)
+            for count, end, end_weight in zip(
+                self._overhang_along(x, dim), _ends(x, dim), _ends(weights, dim)
+            ):
+                squares = squares + _repeated(count, end_weight * (end - mean).square())
         return squares
 
     def largest(self, x: Tensor, dim: int) -> Tensor:
         """The largest value of each window; equal ones share the gradient."""
-        back, ahead = self._reach(x, dim)
+        back, ahead = self._clamped_reach(x, dim)
         slide: Slide = lambda x, dim: sliding_max(x, dim, back, ahead)  # noqa: E731
-        holding: Slide = lambda x, dim: sliding_max(x, dim, ahead, back)  # noqa: E731
-        return shared_largest(x, dim, slide, holding) if x.shape[dim] else x
+        slide_transposed: Slide = lambda x, dim: sliding_max(x, dim, ahead, back)  # noqa: E731
+        return shared_largest(x, dim, slide, slide_transposed) if x.shape[dim] else x
 
     def outside(self, like: Tensor, length: int) -> Tensor | None:
-        """How many zeros beyond the border belong to each window."""
+        """How many padded zeros each window has."""
         if self.edge != "zero":
             return None
-        before, behind = self._overlap(like, length)
-        return before + behind
+        before, after = self._overhang(like, length)
+        return before + after
 
-    def _reach(self, x: Tensor, dim: int) -> tuple[int, int]:
-        """How far windows go, as far as there is anything.
+    def _clamped_reach(self, x: Tensor, dim: int) -> tuple[int, int]:
+        """How far windows reach back and ahead, at most to the ends of the axis.
 
-        Of the axes of a program that is recorded nobody knows how long they are.
+        In a program that is recorded, lengths are symbolic and do not limit it.
         """
         if self.back == EVERYTHING or must_decompose(x):
             return self.back, self.ahead
         return min(self.back, x.shape[dim] - 1), min(self.ahead, x.shape[dim] - 1)
 
-    def _overlap(self, like: Tensor, length: int) -> tuple[Tensor, Tensor]:
-        """How far the window of each position goes beyond either border: shape [length]."""
+    def _overhang(self, like: Tensor, length: int) -> tuple[Tensor, Tensor]:
+        """By how much the window of each position exceeds each end of the axis: shape [length]."""
         position = torch.arange(length, dtype=like.dtype, device=like.device)
         before = (self.back - position).clamp_min(0)
         return before, (self.ahead + position - (length - 1)).clamp_min(0)
 
-    def _beyond(self, x: Tensor, dim: int) -> list[Tensor]:
-        """The same, lined up with the dimension of a tensor."""
+    def _overhang_along(self, x: Tensor, dim: int) -> list[Tensor]:
+        """The same, as views along a dimension of a tensor."""
         shape = [1] * x.dim()
         shape[dim] = x.shape[dim]
-        return [count.view(shape) for count in self._overlap(x, x.shape[dim])]
+        return [count.view(shape) for count in self._overhang(x, x.shape[dim])]
 
 
 class Causal(Window):
@@ -121,10 +123,10 @@ class Causal(Window):
 
 
 class _Squares(torch.autograd.Function):
-    """Squares about a mean, of which x, the mean and the weight are kept and nothing else.
+    """Squares about a mean; it saves x, the mean and the weight, and nothing else.
 
-    The derivatives of a sum of w (x - m)^2 are sums over windows as well, or over all windows that
-    hold a position.
+    The derivatives of a sum of w (x - m)^2 are sums over windows, or over all windows that contain
+    a position.
     """
 
     generate_vmap_rule = True
@@ -142,26 +144,31 @@ class _Squares(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
         x, mean, weight = saved(ctx)
         (g,), window, dim = gradients, ctx.window, ctx.dim
-        wanted = ctx.needs_input_grad
-        x, mean = _nearer(x, mean, dim)
-        by_x = by_mean = by_weight = None
-        if wanted[0] or wanted[2]:
-            once, with_mean = window.transposed(g, dim), window.transposed(g * mean, dim)
-        if wanted[0]:
-            by_x = 2 * weight * (x * once - with_mean)
-        if wanted[1]:
-            heavy = weight.expand_as(x)
-            by_mean = -2 * g * (window.total(heavy * x, dim) - mean * window.total(heavy, dim))
-        if wanted[2]:
-            squared = window.transposed(g * mean.square(), dim)
-            by_weight = x.square() * once - 2 * x * with_mean + squared
-            by_weight = by_weight.sum_to_size(weight.shape)
-        return by_x, by_mean, by_weight, None, None
+        needed = ctx.needs_input_grad
+        x, mean = _centred(x, mean, dim)
+        x_gradient = mean_gradient = weight_gradient = None
+        if needed[0] or needed[2]:
+            transposed, transposed_mean = (
+                window.transposed(g, dim),
+                window.transposed(g * mean, dim),
+            )
+        if needed[0]:
+            x_gradient = 2 * weight * (x * transposed - transposed_mean)
+        if needed[1]:
+            weights = weight.expand_as(x)
+            mean_gradient = (
+                -2 * g * (window.total(weights * x, dim) - mean * window.total(weights, dim))
+            )
+        if needed[2]:
+            transposed_square = window.transposed(g * mean.square(), dim)
+            weight_gradient = x.square() * transposed - 2 * x * transposed_mean + transposed_square
+            weight_gradient = weight_gradient.sum_to_size(weight.shape)
+        return x_gradient, mean_gradient, weight_gradient, None, None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
         x, mean, weight = saved(ctx)
-        x, mean = _nearer(x, mean, ctx.dim)
+        x, mean = _centred(x, mean, ctx.dim)
         dx, dmean, dweight = tangents[:3]
         window: Window = ctx.window
 
@@ -179,14 +186,14 @@ class _Squares(torch.autograd.Function):
         return change
 
 
-def _nearer(x: Tensor, mean: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """Both from the mean of the means: their differences are the same, and rounded less."""
-    near = torch.where(torch.isfinite(mean), mean, 0).mean(dim, keepdim=True).detach()
-    return x - near, mean - near
+def _centred(x: Tensor, mean: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Both minus the mean of the means: their differences are the same, and round less."""
+    centre = torch.where(torch.isfinite(mean), mean, 0).mean(dim, keepdim=True).detach()
+    return x - centre, mean - centre
 
 
-def _times(count: Tensor, x: Tensor) -> Tensor:
-    """So many times x; nothing at all of what is there no time, be it NaN."""
+def _repeated(count: Tensor, x: Tensor) -> Tensor:
+    """`count * x`; zero where the count is zero, also for NaN."""
     return torch.where(count > 0, count * x, 0)
 
 

@@ -89,8 +89,8 @@ def test_the_version_says_who_adds(
 
 def test_it_is_worth_it_on_a_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch_scatter, "on_cuda", lambda: True)
-    assert segments.worth_it(torch.device("cuda", 0))
-    assert not segments.worth_it(torch.device("cpu"))
+    assert segments.prefers_torch_scatter(torch.device("cuda", 0))
+    assert not segments.prefers_torch_scatter(torch.device("cpu"))
 
 
 @needs_torch_scatter
@@ -213,7 +213,7 @@ def test_norms_agree_with_the_oracle(
     module = module_from_files(files, module_name(root))
     monkeypatch.setattr(torch, "randint", _sorted(torch.randint))
     seen: list[Tensor] = []
-    monkeypatch.setattr(segments, "_added", _seen(segments._added, seen))
+    monkeypatch.setattr(segments, "_segment_sums", _seen(segments._segment_sums, seen))
     for setting in quick_settings(program):
         found = compare(program, module, setting)
         assert not found.bad, (setting.name, found)

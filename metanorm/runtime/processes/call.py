@@ -1,4 +1,4 @@
-"""What one call of a norm knows of the processes that take part in it."""
+"""One call of a norm among processes: its groups, and the messages between them."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import torch
 from torch import Tensor
 
 from metanorm.runtime.processes.errors import ExchangeError, ShardingError
-from metanorm.runtime.processes.message import summed
+from metanorm.runtime.processes.message import sum_over_processes
 
 
-class Members(NamedTuple):
-    """A group of processes: its name in `torch.distributed`, and how many they are."""
+class GroupInfo(NamedTuple):
+    """A group of processes: its name in `torch.distributed`, and its size."""
 
     name: str
     size: int
 
 
 class Processes:
-    """The groups among which the axes of a call are divided; an axis that has none is whole."""
+    """The groups of processes among which the axes of a call are divided, by axis."""
 
     def __init__(
-        self, groups: Mapping[str, Members], owner: str, identity: int, like: Tensor, output: Any
+        self, groups: Mapping[str, GroupInfo], owner: str, identity: int, like: Tensor, output: Any
     ) -> None:
         self.groups = groups
         self.owner = owner  # what errors call the norm
@@ -32,17 +32,17 @@ class Processes:
         self.output = output
 
     def exchange(self, stage: int, axes: str, *values: Tensor | float) -> Any:
-        """The sums of some values over all processes among which any of `axes` is divided.
+        """The sums of values over all processes among which any of `axes` is divided.
 
-        They are sent as one message for each group, in the order of the axes. Everything is of
-        float64. The result is a tensor, or a tuple where there are several values.
+        All values are sent in one message for each group, in the order of the axes, in float64. The
+        result is a tensor, or a tuple for several values.
         """
-        parts = [self._part(value) for value in values]
+        parts = [self._as_float64(value) for value in values]
         message = torch.cat([part.reshape(-1) for part in parts]) if len(parts) > 1 else parts[0]
         flat = message.reshape(-1)
         groups = dict.fromkeys(self.groups[a] for a in axes.split() if a in self.groups)
         for group in groups:
-            flat = self._summed(flat, group, stage, axes)
+            flat = self._sum_over_group(flat, group, stage, axes)
         if len(parts) == 1:
             return flat.reshape(parts[0].shape)
         pieces = torch.split(flat, [part.numel() for part in parts])
@@ -52,9 +52,9 @@ class Processes:
         self, stage: int, axes: str, power_sum: Callable[..., Tensor], x: Tensor,
         power: int, **pool: Any,
     ) -> Tensor | None:  # fmt: skip
-        """A number near the mean of each pool, to subtract before squares are added up.
+        """The mean of each pool, to subtract before squares are summed; `None` if not needed.
 
-        Only data in float64 needs it, and costs a message; else it is `None`.
+        Only data in float64 needs it, at the cost of a message.
         """
         if x.dtype is not torch.float64:
             return None
@@ -65,7 +65,7 @@ class Processes:
             return mean
 
     def share(self, axis: str, number: int) -> int:
-        """Of a number of blocks along an axis, how many a process has."""
+        """How many of the blocks along an axis a process has."""
         size = self.groups[axis].size if axis in self.groups else 1
         if number % size:
             raise ShardingError(
@@ -77,16 +77,16 @@ class Processes:
         """What a norm of several outputs returns."""
         return self.output(*outputs)
 
-    def _part(self, value: Tensor | float) -> Tensor:
+    def _as_float64(self, value: Tensor | float) -> Tensor:
         if isinstance(value, Tensor):
             return value.double()
         return self.like.new_full((), value, dtype=torch.float64)
 
-    def _summed(self, flat: Tensor, group: Members, stage: int, axes: str) -> Tensor:
+    def _sum_over_group(self, flat: Tensor, group: GroupInfo, stage: int, axes: str) -> Tensor:
         if torch.compiler.is_compiling():
-            return summed(flat, group.name, group.size, self.identity, stage)
+            return sum_over_processes(flat, group.name, group.size, self.identity, stage)
         try:
-            return summed(flat, group.name, group.size, self.identity, stage)
+            return sum_over_processes(flat, group.name, group.size, self.identity, stage)
         except ExchangeError as error:
             raise ExchangeError(f"{self.owner}, over {axes}: {error}") from None
         except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""Dividing the norms of a model among processes, and taking that back."""
+"""Divides the norms of a model among processes, and undoes it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from metanorm.runtime.processes.process_groups import (
 )
 
 M = TypeVar("M", bound=nn.Module)
-Reduced = Literal["leave", "sum", "mark"]
+GradientReduction = Literal["leave", "sum", "mark"]
 HOOKS = "_metanorm_gradient_hooks"
 
 
@@ -42,26 +42,27 @@ def convert_sync(model: M, process_group: Group = None, when: When = "train") ->
     """
     if when not in ("train", "always"):
         raise ValueError(f"when is 'train' or 'always', got {when!r}")
-    found: list[tuple[nn.Module, Dividable, dict[str, Group], str]] = []
+    divided: list[tuple[nn.Module, Dividable, dict[str, Group], str]] = []
     problems: list[str] = []
     for path, module in model.named_modules():
-        known = dividable(module)
-        if known is None:
+        info = dividable(module)
+        if info is None:
             continue
         owner = f"{path} ({type(module).__name__})" if path else type(module).__name__
-        samples = dict.fromkeys(known.samples, process_group)
-        reasons = [f"{owner}: {a}: {known.refused[a]}" for a in samples if a in known.refused]
+        samples = dict.fromkeys(info.samples, process_group)
+        reasons = [f"{owner}: {a}: {info.refused[a]}" for a in samples if a in info.refused]
         problems += reasons
-        if not reasons and known.variant(frozenset(samples)) is not None:
-            found.append((module, known, samples, owner))
+        if not reasons and info.variant(frozenset(samples)) is not None:
+            divided.append((module, info, samples, owner))
     if problems:
         raise refused("these norms cannot take their samples from several processes:", problems)
     _demand_same(
-        process_group, [_signature(module, known, owner) for module, known, _, owner in found]
+        process_group,
+        [_signature(module, info, owner) for module, info, _, owner in divided],
     )
-    for module, known, samples, owner in found:
-        others = {a: g for a, g in _held(module).items() if a not in samples}
-        _give(module, ProcessGroups({**others, **samples}, known, owner, when))
+    for module, info, samples, owner in divided:
+        other_groups = {a: g for a, g in _groups_of(module).items() if a not in samples}
+        _set_groups(module, ProcessGroups({**other_groups, **samples}, info, owner, when))
     return model
 
 
@@ -85,7 +86,7 @@ def synchronized(model: nn.Module) -> dict[str, tuple[str, ...]]:
     }
 
 
-def shard(norm: M, groups: Mapping[str, Group], *, reduce_gradients: Reduced) -> M:
+def shard(norm: M, groups: Mapping[str, Group], *, reduce_gradients: GradientReduction) -> M:
     """Divide axes of one norm among processes: of images, of features, of several at once.
 
     In place. Parameters and buffers on a divided axis have to be the piece of this process already;
@@ -102,59 +103,57 @@ def shard(norm: M, groups: Mapping[str, Group], *, reduce_gradients: Reduced) ->
     Raises:
         ShardingError: if an axis cannot be divided, with a line for each. Then nothing is changed.
     """
-    known = dividable(norm)
+    info = dividable(norm)
     owner = type(norm).__name__
-    if known is None:
+    if info is None:
         raise ShardingError(f"{owner} is no norm that metanorm has generated for data")
     if reduce_gradients not in ("leave", "sum", "mark"):
         raise ValueError(f"reduce_gradients is 'leave', 'sum' or 'mark', got {reduce_gradients!r}")
     problems = [
         f"{owner}: {axis}: {reason}"
         for axis, group in groups.items()
-        if (reason := _problem(norm, known, axis, group))
+        if (reason := _division_problem(norm, info, axis, group))
     ]
     if problems:
         raise refused("these axes cannot be divided:", problems)
-    held = {**_held(norm), **groups}
+    all_groups = {**_groups_of(norm), **groups}
     for group in dict.fromkeys(groups.values()):
-        _demand_same(group, [(owner, known.digest, tuple(sorted(held)))])
-    _give(norm, ProcessGroups(held, known, owner))
-    _reduce(norm, known, groups, reduce_gradients)
+        _demand_same(group, [(owner, info.digest, tuple(sorted(all_groups)))])
+    _set_groups(norm, ProcessGroups(all_groups, info, owner))
+    _reduce_gradients(norm, info, groups, reduce_gradients)
     return norm
 
 
-def _held(module: nn.Module) -> Mapping[str, Group]:
-    found: Mapping[str, Group] = module.__dict__.get(ATTRIBUTE, {})
-    return found
+def _groups_of(module: nn.Module) -> Mapping[str, Group]:
+    groups: Mapping[str, Group] = module.__dict__.get(ATTRIBUTE, {})
+    return groups
 
 
-def _give(module: nn.Module, groups: ProcessGroups) -> None:
+def _set_groups(module: nn.Module, groups: ProcessGroups) -> None:
     module.__dict__[ATTRIBUTE] = groups
     module.__dict__["extra_repr"] = MethodType(_extra_repr, module)
 
 
 def _extra_repr(module: nn.Module) -> str:
-    own = type(module).extra_repr(module)
-    return f"{own}, {ATTRIBUTE}={module.__dict__[ATTRIBUTE]}".removeprefix(", ")
+    base_text = type(module).extra_repr(module)
+    return f"{base_text}, {ATTRIBUTE}={module.__dict__[ATTRIBUTE]}".removeprefix(", ")
 
 
-def _problem(norm: nn.Module, known: Dividable, axis: str, group: Group) -> str:
-    """Why an axis of a norm cannot be divided; empty where it can."""
-    if axis in known.refused:
-        return known.refused[axis]
-    if axis not in known.axes:
-        there = ", ".join(known.axes)
+def _division_problem(norm: nn.Module, info: Dividable, axis: str, group: Group) -> str:
+    """Why an axis of a norm cannot be divided; empty if it can."""
+    if axis in info.refused:
+        return info.refused[axis]
+    if axis not in info.axes:
+        divisible_axes = ", ".join(info.axes)
         return (
-            f"not an axis over which this norm pools: those are {there}"
-            if there
+            f"not an axis over which this norm pools: those are {divisible_axes}"
+            if divisible_axes
             else ("this norm needs nothing from other processes, however its data is divided")
         )
-    if axis in known.lacking and axis not in known.samples:
-        return (
-            f"the output {known.lacking[axis]} does not have it, and all processes would count it"
-        )
-    if axis in known.shares and dist.is_available() and dist.is_initialized():
-        blocks, size = getattr(norm, known.shares[axis]), as_process_group(group).size()
+    if axis in info.lacking and axis not in info.samples:
+        return f"the output {info.lacking[axis]} does not have it, and all processes would count it"
+    if axis in info.shares and dist.is_available() and dist.is_initialized():
+        blocks, size = getattr(norm, info.shares[axis]), as_process_group(group).size()
         if blocks % size:
             return (
                 f"{blocks} groups cannot be divided among {size} processes: one would lie on "
@@ -163,60 +162,66 @@ def _problem(norm: nn.Module, known: Dividable, axis: str, group: Group) -> str:
     return ""
 
 
-def _signature(module: nn.Module, known: Dividable, owner: str) -> tuple[Any, ...]:
-    """What has to be the same of a norm on all processes."""
+def _signature(module: nn.Module, info: Dividable, owner: str) -> tuple[Any, ...]:
+    """What must be the same for a norm in all processes."""
     tensors = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
-    return owner, known.digest, tuple((n, tuple(t.shape), str(t.dtype)) for n, t in tensors)
+    return (
+        owner,
+        info.digest,
+        tuple((n, tuple(t.shape), str(t.dtype)) for n, t in tensors),
+    )
 
 
-def _demand_same(process_group: Group, own: Any) -> None:
-    """Refuse, on all processes, models that differ among them."""
+def _demand_same(process_group: Group, signature: Any) -> None:
+    """Raise `ShardingError` in all processes if their models differ."""
     if not dist.is_available() or not dist.is_initialized():
         return
     group = as_process_group(process_group)
     if group.size() == 1:
         return
-    every: list[Any] = [None] * group.size()
-    dist.all_gather_object(every, own, group=group)
+    signatures: list[Any] = [None] * group.size()
+    dist.all_gather_object(signatures, signature, group=group)
     differing = [
-        f"process {rank}: {_difference(every[0], theirs)}"
-        for rank, theirs in enumerate(every)
-        if theirs != every[0]
+        f"process {rank}: {_difference_text(signatures[0], other)}"
+        for rank, other in enumerate(signatures)
+        if other != signatures[0]
     ]
     if differing:
         raise refused("the processes have other norms than process 0 of their group:", differing)
 
 
-def _difference(first: list[Any], other: list[Any]) -> str:
+def _difference_text(first: list[Any], other: list[Any]) -> str:
     if len(first) != len(other):
         return f"{len(other)} norms to divide, and {len(first)} there"
-    mine, theirs = next((a, b) for a, b in zip(other, first) if a != b)
-    return f"{mine} instead of {theirs}"
+    other_norm, first_norm = next((a, b) for a, b in zip(other, first) if a != b)
+    return f"{other_norm} instead of {first_norm}"
 
 
-def _reduce(norm: nn.Module, known: Dividable, groups: Iterable[str], how: Reduced) -> None:
-    """See to the gradients of parameters that lack a divided axis."""
+def _reduce_gradients(
+    norm: nn.Module, info: Dividable, groups: Iterable[str], reduction: GradientReduction
+) -> None:
+    """Arrange the reduction of the gradients of parameters that lack a divided axis."""
     hooks = []
     for name, parameter in norm.named_parameters(recurse=False):
-        lacked = [a for a in groups if a not in known.parameters.get(name, ())]
-        if not lacked or how == "leave":
+        lacking = [a for a in groups if a not in info.parameters.get(name, ())]
+        if not lacking or reduction == "leave":
             continue
-        if how == "mark":
+        if reduction == "mark":
             parameter.sequence_parallel = True  # type: ignore[attr-defined]
         else:
-            add_up = _Sum([_held(norm)[a] for a in lacked])
-            hooks.append(parameter.register_hook(add_up))  # type: ignore[no-untyped-call]
+            sum_gradient = _SumGradient([_groups_of(norm)[a] for a in lacking])
+            hooks.append(parameter.register_hook(sum_gradient))  # type: ignore[no-untyped-call]
     norm.__dict__[HOOKS] = (*norm.__dict__.get(HOOKS, ()), *hooks)
 
 
-class _Sum:
-    """Adds a gradient up over groups of processes."""
+class _SumGradient:
+    """A hook that sums a gradient over groups of processes."""
 
     def __init__(self, groups: list[Group]) -> None:
         self.groups = groups
 
     def __call__(self, gradient: Tensor) -> Tensor:
-        added = gradient.clone()
+        total = gradient.clone()
         for group in dict.fromkeys(self.groups):
-            dist.all_reduce(added, group=as_process_group(group))
-        return added
+            dist.all_reduce(total, group=as_process_group(group))
+        return total

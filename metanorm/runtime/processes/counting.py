@@ -1,4 +1,4 @@
-"""Whole numbers of all processes together."""
+"""Integers summed over processes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from metanorm.runtime.processes.process_groups import Group, as_process_group
 
 
 def total_count(count: int, process_group: Group = None) -> int:
-    """The sum of a whole number over all processes of a group, such as how many samples each has.
+    """The sum of an integer over all processes of a group, such as the number of samples of each.
 
     With `N = runtime.total(len(x))`, a loss of `W / N * losses.sum()` on each of W processes has
     the gradient of the mean over all samples where gradients are averaged, as DDP does.

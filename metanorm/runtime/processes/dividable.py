@@ -1,7 +1,6 @@
-"""What generated modules say of norms whose axes can be divided, and where it is found.
+"""Norms whose axes can be divided among processes, as generated modules describe them.
 
-It stands in a file beside the module, which is found by its name and run when it is first asked
-for: what nobody divides costs nothing.
+The description is in a file beside the module, which is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -15,12 +14,12 @@ from torch import nn
 
 from metanorm.runtime.beside import is_beside, module_beside, name_beside, text_beside
 
-END = "_processes.py"
+ENDING = "_processes.py"
 
 
 @dataclass(frozen=True)
 class AmongProcesses:
-    """A `forward` for a process that has pieces of some axes; messages go over `exchanged`."""
+    """A `forward` for pieces of some axes; processes exchange messages along `exchanged`."""
 
     forward: Callable[..., Any]
     axes: tuple[str, ...]
@@ -29,10 +28,11 @@ class AmongProcesses:
 
 @dataclass(frozen=True)
 class Dividable:
-    """What division among processes makes of a norm.
+    """How the axes of a norm can be divided among processes.
 
-    `parameters` have the axes of each. `refused` says of an axis why it cannot be divided, `shares`
-    which argument of the constructor counts its blocks, `lacking` which output does not have it.
+    `parameters` has the axes of each parameter. By axis, `refused` has the reason why it cannot be
+    divided, `shares` the argument of the constructor that counts its blocks, and `lacking` an
+    output that does not have it.
     """
 
     digest: str
@@ -49,7 +49,7 @@ class Dividable:
         return tuple(dict.fromkeys(axis for v in self.variants for axis in v.axes))
 
     def variant(self, axes: frozenset[str]) -> AmongProcesses | None:
-        """The first `forward` for these axes and maybe others; `None` where no message is sent."""
+        """The first `forward` that allows these axes; `None` if it exchanges no message."""
         for variant in self.variants:
             if axes <= set(variant.axes):
                 return variant if axes & set(variant.exchanged) else None
@@ -57,33 +57,33 @@ class Dividable:
 
 
 def dividable(module: nn.Module) -> Dividable | None:
-    """What is known of a module; `None` for one that is no norm of ours, or one of weights."""
-    for cls in type(module).__mro__:  # of which sharded training may have derived another
+    """How a module can be divided; `None` if it is no generated norm, or one for weights."""
+    for cls in type(module).__mro__:  # sharded training may have derived a class
         forward = cls.__dict__.get("forward")
-        names = getattr(forward, "__globals__", {})
-        if forward is not None and names.get("__file__"):
-            package = names.get("__package__") or ""
-            found = _norms_beside(names["__file__"], package).get(cls.__name__)
-            if found is not None:
-                return found
+        module_globals = getattr(forward, "__globals__", {})
+        if forward is not None and module_globals.get("__file__"):
+            package = module_globals.get("__package__") or ""
+            norm = _norms_beside(module_globals["__file__"], package).get(cls.__name__)
+            if norm is not None:
+                return norm
     return None
 
 
-def outputs_of(module: nn.Module) -> Any:
-    """The class of what a norm of several outputs returns."""
+def output_class_of(module: nn.Module) -> Any:
+    """The named tuple that a norm of several outputs returns; `None` for one output."""
     for cls in type(module).__mro__:
         forward = cls.__dict__.get("forward")
-        found = getattr(forward, "__globals__", {}).get(f"{cls.__name__}Output")
-        if found is not None:
-            return found
+        output_class = getattr(forward, "__globals__", {}).get(f"{cls.__name__}Output")
+        if output_class is not None:
+            return output_class
     return None
 
 
 @functools.cache
 def _norms_beside(module_file: str, package: str) -> Mapping[str, Dividable]:
-    name = name_beside(module_file, END)
+    name = name_beside(module_file, ENDING)
     if not is_beside(name):
         return {}
     module = module_beside(name, text_beside(name), package)
-    found: Mapping[str, Dividable] = module.__dict__["NORMS"]
-    return found
+    norms: Mapping[str, Dividable] = module.__dict__["NORMS"]
+    return norms

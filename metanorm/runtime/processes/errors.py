@@ -1,4 +1,4 @@
-"""What is wrong with norms among processes."""
+"""Errors of norms that are divided among processes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ class ShardingError(ValueError):
 
 
 class ExchangeError(RuntimeError):
-    """A message that could not be sent, or that other processes answered with another one."""
+    """A message that failed, or to which another process answered with a different one."""
 
 
 def refused(what: str, reasons: Sequence[str]) -> ShardingError:
-    """The error for several reasons at once, of which each is on a line of its own."""
+    """The error for several reasons, each on a line of its own."""
     return ShardingError("\n".join([what, *(f"  {reason}" for reason in reasons)]))

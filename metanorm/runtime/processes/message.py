@@ -1,11 +1,11 @@
 """One message: the sum of a few numbers over the processes of a group, and its derivative.
 
-The operations are those that `torch.compile` knows, and the derivative is written down here:
-`torch.distributed.all_reduce` has none, and other ways to it give tensors that kernels do not take.
+The operations are those that `torch.compile` knows. The derivative is written out, as
+`torch.distributed.all_reduce` has none, and other functions return tensors that kernels do not take.
 
-Messages are in double precision, and begin with two numbers that say which message this is: a tag t
-and its square. All processes have sent the same one exactly if W * sum(t^2) is sum(t)^2, where W is
-the number of processes; both are whole numbers that double precision holds.
+Messages are in float64. The first two numbers identify a message: a tag t and its square. All W
+processes have sent the same tag exactly if W * sum(t^2) equals sum(t)^2; both are integers that
+float64 holds.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from torch import Tensor
 from metanorm.runtime.processes.errors import ExchangeError
 
 TAGS = 1 << 20  # W * TAGS^2 stays below 2^53 for up to 8192 processes
-CHECKED = "METANORM_CHECK_EXCHANGE"  # in the environment: look at headers on GPUs, too
+CHECK_ON_GPUS = "METANORM_CHECK_EXCHANGE"  # environment variable: check tags on GPUs, too
 FORWARD, BACKWARD = 0, 1
 
 
 def tag_of(identity: int, stage: int, direction: int, length: int) -> int:
-    """The number of a message: of which norm, at which stage and in which direction it is."""
+    """The tag of a message, by norm, stage, direction and length."""
     return (identity * 31 + stage * 1009 + direction * 503 + length * 2017) % TAGS
 
 
-def summed(values: Tensor, group: str, size: int, identity: int, stage: int) -> Tensor:
-    """The sum over the processes of a group, called by its name, that has `size` of them.
+def sum_over_processes(values: Tensor, group: str, size: int, identity: int, stage: int) -> Tensor:
+    """The sum over the `size` processes of a group, which is given by its name.
 
-    `values` is of float64 and has one dimension. Raises `ExchangeError` where processes have sent
-    different messages, as far as this is looked for.
+    `values` is a vector of float64. Raises `ExchangeError` if processes have sent different
+    messages; on GPUs this is only checked if the environment asks for it.
     """
-    function = _Traced if torch.compiler.is_compiling() else _Summed
-    found: Tensor = function.apply(values, group, size, identity, stage, FORWARD)  # type: ignore[no-untyped-call]
-    return found
+    function = _CompiledSum if torch.compiler.is_compiling() else _Sum
+    total: Tensor = function.apply(values, group, size, identity, stage, FORWARD)  # type: ignore[no-untyped-call]
+    return total
 
 
-class _Traced(torch.autograd.Function):
-    """The sum, as `torch.compile` takes it."""
+class _CompiledSum(torch.autograd.Function):
+    """The sum, for `torch.compile`."""
 
     @staticmethod
     def forward(
@@ -51,10 +51,10 @@ class _Traced(torch.autograd.Function):
         header = torch.stack((values.new_full((), tag), values.new_full((), tag * tag)))
         message = torch.cat((header, values.reshape(-1)))
         operations = torch.ops._c10d_functional
-        whole: Tensor = operations.wait_tensor(operations.all_reduce(message, "sum", group))
-        if not torch.compiler.is_compiling() and _is_checked(whole):
-            _demand_one_message(whole, size)
-        return whole[2:].reshape(values.shape)
+        received: Tensor = operations.wait_tensor(operations.all_reduce(message, "sum", group))
+        if not torch.compiler.is_compiling() and _must_check(received):
+            _demand_one_message(received, size)
+        return received[2:].reshape(values.shape)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -62,41 +62,41 @@ class _Traced(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
-        part = _Traced.apply(gradients[0], *_other_way(ctx.sent))  # type: ignore[no-untyped-call]
-        return part, None, None, None, None, None
+        value_gradient = _CompiledSum.apply(gradients[0], *_reversed_message(ctx.sent))  # type: ignore[no-untyped-call]
+        return value_gradient, None, None, None, None, None
 
 
-class _Summed(_Traced):
-    """The same with what `torch.func` asks for."""
+class _Sum(_CompiledSum):
+    """The same with methods for `torch.func`."""
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
-        part = _Summed.apply(gradients[0], *_other_way(ctx.sent))  # type: ignore[no-untyped-call]
-        return part, None, None, None, None, None
+        value_gradient = _Sum.apply(gradients[0], *_reversed_message(ctx.sent))  # type: ignore[no-untyped-call]
+        return value_gradient, None, None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
-        found: Tensor = _Summed.apply(tangent, *ctx.sent)  # type: ignore[no-untyped-call]
-        return found
+        total: Tensor = _Sum.apply(tangent, *ctx.sent)  # type: ignore[no-untyped-call]
+        return total
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], values: Tensor, *sent: Any) -> Any:
-        return _Summed.apply(values, *sent), in_dims[0]  # type: ignore[no-untyped-call]
+        return _Sum.apply(values, *sent), in_dims[0]  # type: ignore[no-untyped-call]
 
 
-def _other_way(sent: Sequence[Any]) -> tuple[Any, ...]:
-    """The message that brings back what belongs to one that was sent."""
+def _reversed_message(sent: Sequence[Any]) -> tuple[Any, ...]:
+    """The message of the opposite direction for one that was sent."""
     *same, direction = sent
     return *same, BACKWARD if direction == FORWARD else FORWARD
 
 
-def _is_checked(whole: Tensor) -> bool:
-    """Whether reading a number costs no wait, or is asked for."""
-    return type(whole) is Tensor and (whole.is_cpu or bool(os.environ.get(CHECKED)))
+def _must_check(received: Tensor) -> bool:
+    """Whether tags are checked: on CPUs, where a read does not synchronize, or if asked for."""
+    return type(received) is Tensor and (received.is_cpu or bool(os.environ.get(CHECK_ON_GPUS)))
 
 
-def _demand_one_message(whole: Tensor, size: int) -> None:
-    tags, squares = (int(number) for number in whole[:2].tolist())
+def _demand_one_message(received: Tensor, size: int) -> None:
+    tags, squares = (int(number) for number in received[:2].tolist())
     if size * squares != tags * tags:
         raise ExchangeError(
             "the processes are not at the same norm: one of them has left a norm out, calls them "

@@ -1,4 +1,4 @@
-"""The groups that a module has been given, and what a call makes of them."""
+"""The process groups of a module, and its calls among their processes."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any, Literal, NoReturn
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from metanorm.runtime.processes.call import Members, Processes
-from metanorm.runtime.processes.dividable import AmongProcesses, Dividable, outputs_of
+from metanorm.runtime.processes.call import GroupInfo, Processes
+from metanorm.runtime.processes.dividable import AmongProcesses, Dividable, output_class_of
 from metanorm.runtime.processes.errors import ShardingError
 
-ATTRIBUTE = "process_groups"  # of a module, not of its class: others have no such attribute
+ATTRIBUTE = "process_groups"  # of an instance: modules that are not divided lack it
 When = Literal["train", "always"]
 Group = Any  # a `dist.ProcessGroup`, a `DeviceMesh` of one dimension, or `None` for all processes
 
-_silent = 0  # how many `no_exchange` are in force
+_suspended = 0  # the number of `no_exchange` contexts
 
 
 class ProcessGroups(Mapping[str, Group]):
     """For each divided axis of a norm, the group of processes that have its pieces.
 
-    Cannot be changed. Copies of a module share it; files cannot hold it, as other processes read
-    them.
+    It is immutable, and copies of a module share it. It cannot be pickled: another process may
+    read the file.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class ProcessGroups(Mapping[str, Group]):
         return len(self._groups)
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{axis!r}: {shown_group(g)}" for axis, g in self._groups.items())
+        shown = ", ".join(f"{axis!r}: {group_text(g)}" for axis, g in self._groups.items())
         return f"{{{shown}}}"
 
     def __copy__(self) -> ProcessGroups:
@@ -69,50 +69,56 @@ class ProcessGroups(Mapping[str, Group]):
             "metanorm.runtime.revert_sync(model) first"
         )
 
-    def members(self, training: bool) -> dict[str, Members]:
-        """The groups of a call that have more than one process, by their axes."""
-        found: dict[str, Members] = {}
-        if _silent or self.variant is None:
-            return found
+    def active_groups(self, training: bool) -> dict[str, GroupInfo]:
+        """The groups of more than one process that a call exchanges messages with, by axis."""
+        active: dict[str, GroupInfo] = {}
+        if _suspended or self.variant is None:
+            return active
         for axis, group in self._groups.items():
             if training or self.when == "always" or axis not in self.samples:
-                name, size = _resolved(group)
+                name, size = _name_and_size(group)
                 if size > 1:
-                    found[axis] = Members(name, size)
-        return found
+                    active[axis] = GroupInfo(name, size)
+        return active
 
 
 def must_exchange(module: nn.Module) -> bool:
-    """Whether a call of a module that holds groups sends messages."""
-    return bool(module.__dict__[ATTRIBUTE].members(module.training))
+    """Whether a call of a module with process groups sends messages."""
+    return bool(module.__dict__[ATTRIBUTE].active_groups(module.training))
 
 
 def call_among_processes(module: nn.Module, *inputs: Any, **named: Any) -> Any:
-    """The result of a norm for pieces of its axes."""
-    held: ProcessGroups = module.__dict__[ATTRIBUTE]
+    """Call a norm with the piece of its axes that this process has."""
+    groups: ProcessGroups = module.__dict__[ATTRIBUTE]
     x: Tensor = inputs[0]
     processes = Processes(
-        held.members(module.training), held.owner, held.identity, x, outputs_of(module)
+        groups.active_groups(module.training),
+        groups.owner,
+        groups.identity,
+        x,
+        output_class_of(module),
     )
-    assert held.variant is not None
-    return held.variant.forward(module, processes, *inputs, **named)
+    assert groups.variant is not None
+    return groups.variant.forward(module, processes, *inputs, **named)
 
 
-def _resolved(group: Group) -> tuple[str, int]:
-    """The name and size of a group; those of all processes where there is none."""
+def _name_and_size(group: Group) -> tuple[str, int]:
+    """The name and the size of a group; `None` stands for all processes."""
     if not dist.is_available() or not dist.is_initialized():
         return "", 1
-    own = as_process_group(group)
-    return own.group_name, own.size()
+    process_group = as_process_group(group)
+    return process_group.group_name, process_group.size()
 
 
 # As `torch.compiler.assume_constant_result` has it, which would import the frontend: a second.
-_resolved._dynamo_marked_constant = True  # type: ignore[attr-defined]
+_name_and_size._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def as_process_group(group: Group) -> Any:
-    """The group of `torch.distributed` that is meant. Raises `ShardingError` for anything else, and
-    for a group that this process is not a member of."""
+    """The group of `torch.distributed` that an argument stands for.
+
+    Raises `ShardingError` for another type, and for a group that this process is not a member of.
+    """
     if group is None:
         return dist.distributed_c10d._get_default_group()
     if hasattr(group, "get_group") and hasattr(group, "ndim"):
@@ -134,23 +140,23 @@ def as_process_group(group: Group) -> Any:
     return group
 
 
-def shown_group(group: Group) -> str:
+def group_text(group: Group) -> str:
     """A group as `repr` of a module shows it."""
     if not dist.is_available() or not dist.is_initialized():
         return "all processes" if group is None else "a group"
-    return f"{_resolved(group)[1]} processes"
+    return f"{_name_and_size(group)[1]} processes"
 
 
 @contextmanager
 def no_exchange() -> Iterator[None]:
-    """Have norms measure the piece of this process alone, as if nothing were divided.
+    """Let norms compute statistics of the piece of this process alone, as if nothing were divided.
 
-    For all threads of the process. Every process has to do so, or else none of those that call the
-    norm meanwhile: a process that waits for others waits until its group gives up.
+    This holds for all threads of the process. All processes that call a norm meanwhile have to use
+    it: any other would wait for messages until its group times out.
     """
-    global _silent
-    _silent += 1
+    global _suspended
+    _suspended += 1
     try:
         yield
     finally:
-        _silent -= 1
+        _suspended -= 1

@@ -1,7 +1,7 @@
-"""What processes add up, in double precision, and what statistics come of it.
+"""Sums that processes exchange, in float64, and the statistics that follow from them.
 
-Squares are of data in float32 at most as they are: float64 holds them exactly, and their sums have
-digits to spare. Of data in float64 they are taken about a number near the mean.
+Data in float32 is squared as it is: float64 holds the squares exactly, and their sums round little.
+Data in float64 is squared about a number near the mean.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from torch import Tensor
 
 from metanorm.runtime import pools
 from metanorm.runtime.errors import SingleValueError
-from metanorm.runtime.mean_and_variance import CHUNK, joined
+from metanorm.runtime.mean_and_variance import CHUNK, combine_chunks
 from metanorm.runtime.saving import save, saved
 from metanorm.runtime.state import store_
 from metanorm.runtime.tensors import is_plain_tensor, is_traced, must_decompose
 
 
 class PowerSums(NamedTuple):
-    """The sums of gaps to a centre, and of their squares."""
+    """The sums of deviations from a centre, and of their squares."""
 
     total: Tensor
     squares: Tensor
@@ -42,11 +42,11 @@ def power_sums(
     dims = tuple(dim)
     if where is None and weight is None and about is None and dims and _is_large(x):
         total, squares = _PowerSums.apply(x, dims)  # type: ignore[no-untyped-call]
-        return PowerSums(*(s if keepdim else s.squeeze(dims) for s in (total, squares)))
-    gaps = gaps_of(x, back(about, x, dims, keepdim), where, weight)
+        return PowerSums(*(sums_ if keepdim else sums_.squeeze(dims) for sums_ in (total, squares)))
+    deviations = deviations_of(x, broadcast_centre(about, x, dims, keepdim), where, weight)
     return PowerSums(
-        pools.total(gaps, dims, keepdim, None, weight),
-        pools.total(gaps.square(), dims, keepdim, None, weight),
+        pools.total(deviations, dims, keepdim, None, weight),
+        pools.total(deviations.square(), dims, keepdim, None, weight),
     )
 
 
@@ -61,20 +61,24 @@ def power_sum(
 ) -> Tensor:
     """One of `power_sums`: that of the first or the second power."""
     dims = tuple(dim)
-    gaps = gaps_of(x, back(about, x, dims, keepdim), where, weight)
-    powers = gaps if power == 1 else gaps.square()
+    deviations = deviations_of(x, broadcast_centre(about, x, dims, keepdim), where, weight)
+    powers = deviations if power == 1 else deviations.square()
     return pools.total(powers, dims, keepdim, None, weight)
 
 
-def gaps_of(x: Tensor, about: Tensor | None, where: Tensor | None, weight: Tensor | None) -> Tensor:
-    """How far each element is from a centre, in float64; zero where it is left out."""
+def deviations_of(
+    x: Tensor, about: Tensor | None, where: Tensor | None, weight: Tensor | None
+) -> Tensor:
+    """The deviation of each element from a centre, in float64; zero for excluded elements."""
     x = pools.only_counted(x, None, weight)
-    gaps = x.double() if about is None else x.double() - about
-    return pools.only_counted(gaps, where)
+    deviations = x.double() if about is None else x.double() - about
+    return pools.only_counted(deviations, where)
 
 
-def back(about: Tensor | None, x: Tensor, dims: Iterable[int], keepdim: bool) -> Tensor | None:
-    """The centre of each pool as it broadcasts against what is pooled."""
+def broadcast_centre(
+    about: Tensor | None, x: Tensor, dims: Iterable[int], keepdim: bool
+) -> Tensor | None:
+    """The centre of each pool, in a shape that broadcasts against `x`."""
     if about is None or keepdim or about.dim() == 0:
         return about
     positions = sorted(d % x.dim() for d in dims)
@@ -86,17 +90,17 @@ def back(about: Tensor | None, x: Tensor, dims: Iterable[int], keepdim: bool) ->
 
 
 def _is_large(x: Tensor) -> bool:
-    """Whether it is worth while not to make a tensor of the size of x in float64."""
+    """Whether to avoid a tensor of the size of x in float64."""
     return (
         is_plain_tensor(x) and x.dtype is torch.float32 and not (must_decompose(x) or is_traced())
     )
 
 
 class _PowerSums(torch.autograd.Function):
-    """One pass, a piece at a time; the dimensions stay, with length one.
+    """One pass, in chunks; the dimensions stay, with length one.
 
-    The derivative ds + 2 x dq is taken about the mean of this process, which is subtracted from x,
-    and added in double precision: with a large mean, the two terms nearly cancel.
+    The derivative is ds + 2 x dq, whose terms nearly cancel if the mean is large. So it is computed
+    as (ds + 2 m dq) + 2 (x - m) dq, where m is the mean of this process, the first part in float64.
     """
 
     @staticmethod
@@ -106,13 +110,13 @@ class _PowerSums(torch.autograd.Function):
             return zero, zero.clone()
         cut = max(range(x.dim()), key=lambda d: x.shape[d])
         pooled = cut in {d % x.dim() for d in dims}
-        rows = max(1, CHUNK // 2 * x.shape[cut] // x.numel())
+        length = max(1, CHUNK // 2 * x.shape[cut] // x.numel())
         totals, squares = [], []
-        for start in range(0, x.shape[cut], rows):
-            piece = x.narrow(cut, start, min(rows, x.shape[cut] - start)).double()
-            totals.append(piece.sum(dims, keepdim=True))
-            squares.append(piece.square_().sum(dims, keepdim=True))
-        return joined(totals, cut, pooled), joined(squares, cut, pooled)
+        for start in range(0, x.shape[cut], length):
+            chunk = x.narrow(cut, start, min(length, x.shape[cut] - start)).double()
+            totals.append(chunk.sum(dims, keepdim=True))
+            squares.append(chunk.square_().sum(dims, keepdim=True))
+        return combine_chunks(totals, cut, pooled), combine_chunks(squares, cut, pooled)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -123,9 +127,9 @@ class _PowerSums(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, None]:
         x, centre = saved(ctx)
-        by_total, by_squares = gradients
-        twice = 2 * by_squares
-        constant = (by_total + twice * centre).to(x.dtype)
+        total_gradient, squares_gradient = gradients
+        twice = 2 * squares_gradient
+        constant = (total_gradient + twice * centre).to(x.dtype)
         return torch.addcmul(constant, x - centre, twice.to(x.dtype)), None
 
 
@@ -133,34 +137,36 @@ class _PowerSums(torch.autograd.Function):
 
 
 def whole(value: Tensor, like: Tensor) -> Tensor:
-    """A sum or a count of all processes, in the type of the statistics of `like`."""
+    """A sum over all processes, in the dtype of the statistics of `like`."""
     return value.to(like.dtype)
 
 
 def mean_from_sums(
     count: Tensor, total: Tensor, like: Tensor, near: Tensor | None = None
 ) -> Tensor:
-    """The mean of values whose gaps to `near` add up to `total`; zero where there are none."""
-    gap = pools.over(total, count)
-    return (gap if near is None else near + gap).to(like.dtype)
+    """The mean of `count` values whose deviations from `near` sum to `total`; zero for none."""
+    deviation = pools.over(total, count)
+    return (deviation if near is None else near + deviation).to(like.dtype)
 
 
 def var_from_sums(count: Tensor, total: Tensor, squares: Tensor, like: Tensor) -> Tensor:
-    """The biased variance of values from the sums of gaps to one number; zero where there are
-    none."""
-    gap = pools.over(total, count)
-    return (pools.over(squares, count) - gap.square()).clamp_min(0).to(like.dtype)
+    """The biased variance of `count` values, from the sums of deviations and of their squares.
+
+    It is zero for no values.
+    """
+    deviation = pools.over(total, count)
+    return (pools.over(squares, count) - deviation.square()).clamp_min(0).to(like.dtype)
 
 
 def second_from_sums(count: Tensor, squares: Tensor, like: Tensor) -> Tensor:
-    """The mean of squares from their sum; zero where there are none."""
+    """The mean of squares from their sum; zero for no values."""
     return pools.over(squares, count).to(like.dtype)
 
 
 def demand_several_in_all(owner: str, count: Tensor, axes: str) -> None:
-    """Refuse a variance of a single value in all processes together, in all of them alike.
+    """Raise in all processes if any variance is of a single value in all processes together.
 
-    A count on a GPU is not waited for.
+    A count on a GPU is not read, as that would synchronize.
     """
     if torch.compiler.is_compiling() or not is_plain_tensor(count) or is_traced():
         return
@@ -169,11 +175,11 @@ def demand_several_in_all(owner: str, count: Tensor, axes: str) -> None:
 
 
 def store_where_(elements: Tensor, *updates: tuple[Tensor, Tensor | float]) -> None:
-    """Replace the contents of buffers as `store_` does, where the processes have any elements."""
-    some = elements > 0
+    """Replace the contents of buffers as `store_` does, if the processes have any elements."""
+    any_elements = elements > 0
     store_(
         *(
-            (buffer, torch.where(some, value, buffer.detach().to(_dtype(value, buffer))))
+            (buffer, torch.where(any_elements, value, buffer.detach().to(_dtype(value, buffer))))
             for buffer, value in updates
         )
     )
