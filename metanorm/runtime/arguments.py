@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from metanorm.runtime.errors import ShapeError, shape_text
-from metanorm.runtime.nested import demand_one_length
+from metanorm.runtime.nested import demand_dense
 from metanorm.runtime.tracing import is_tracing
 
 HALF = (torch.float16, torch.bfloat16)
@@ -55,7 +55,7 @@ def rounded(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 def demand_real(x: Tensor, name: str = "") -> None:
     """Refuse what is not of a floating-point type, and nested tensors: `TypeError`."""
-    demand_one_length(x, name)
+    demand_dense(x, name)
     if not x.is_floating_point():
         whose = f"{name}: " if name else ""
         raise TypeError(f"{whose}expected a tensor of a floating-point type, got {x.dtype}")

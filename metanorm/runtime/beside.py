@@ -1,4 +1,4 @@
-"""Files beside a generated module, found by its name: its kernels, and its module for processes.
+"""Files beside a generated module, found by their names: kernels, and the module for processes.
 
 A module that was never written to disk, such as that of a test, has their texts in `linecache`.
 """

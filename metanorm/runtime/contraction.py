@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# So many columns a product of matrices has at least, where it pays to multiply data as it lies.
-LEAST = 32
+# Columns of a matrix product from which on it is faster to multiply the data without a copy.
+MIN_COLUMNS = 32
 
 
 def contracted(equation: str, *factors: Tensor) -> Tensor:
@@ -22,65 +22,66 @@ def contracted(equation: str, *factors: Tensor) -> Tensor:
     # Autocast would multiply in half precision, which is not enough for what scales everything.
     with without_autocast(factors[0]):
         cast = [f.to(dtype) for f in factors]
-        spelled = _spelled_out(equation, [f.dim() for f in cast])
+        spelled_equation = _without_ellipsis(equation, [f.dim() for f in cast])
         if not torch.compiler.is_compiling():  # which finds its own way, for all lengths
-            spelled, cast = _as_it_lies(spelled, cast)
-        added: Tensor = torch.einsum(spelled, *cast)
-    return added
+            spelled_equation, cast = _without_copies(spelled_equation, cast)
+        total: Tensor = torch.einsum(spelled_equation, *cast)
+    return total
 
 
-def _as_it_lies(equation: str, factors: list[Tensor]) -> tuple[str, list[Tensor]]:
-    """The same sum, with the other factors repeated along the first dimensions of the data.
+def _without_copies(equation: str, factors: list[Tensor]) -> tuple[str, list[Tensor]]:
+    """The same sum, with the other factors expanded along the leading dimensions of the data.
 
-    That is where the result begins with dimensions that the data alone has. torch would bring them
-    to the end, in a copy of the data and one of the result; now it multiplies the data as it lies.
+    This is done if the result begins with dimensions that only the data has. torch would move them
+    to the end, with a copy of the data and one of the result.
     """
-    found = _leading(equation)
-    if found is None:
+    roles = _data_factor(equation)
+    if roles is None:
         return equation, factors
-    data, lead = factors[found.data], len(found.lead)
-    shared = math.prod(data.shape[found.term.index(a)] for a in found.shared if a in found.term)
-    if data.numel() < LEAST * math.prod(data.shape[:lead]) * shared:
+    data, lead = factors[roles.data], len(roles.lead)
+    shared = math.prod(data.shape[roles.term.index(a)] for a in roles.shared if a in roles.term)
+    if data.numel() < MIN_COLUMNS * math.prod(data.shape[:lead]) * shared:
         return equation, factors
-    others = [f for number, f in enumerate(factors) if number != found.data]
-    product = torch.einsum(f"{found.others}->{found.shared}", *others)
-    repeated = product.expand(*data.shape[:lead], *product.shape)
-    return f"{found.lead}{found.shared},{found.term}->{found.result}", [repeated, data]
+    others = [factor for number, factor in enumerate(factors) if number != roles.data]
+    weights = torch.einsum(f"{roles.others}->{roles.shared}", *others)
+    repeated = weights.expand(*data.shape[:lead], *weights.shape)
+    return f"{roles.lead}{roles.shared},{roles.term}->{roles.result}", [repeated, data]
 
 
-class _Leading(NamedTuple):
-    """Which factor is the data, its dimensions and those of the others and of the result, those
-    that only the data has and the result begins with, and what the others leave to multiply it."""
+class _DataFactor(NamedTuple):
+    """The factor of an equation that is the data, and the letters of dimensions."""
 
-    data: int
-    term: str
-    others: str
-    result: str
-    lead: str
-    shared: str
+    data: int  # the number of the factor
+    term: str  # letters of the data
+    others: str  # terms of the other factors
+    result: str  # letters of the result
+    lead: str  # letters that only the data has, and with which the result begins
+    shared: str  # letters of the product of the other factors
 
 
 @functools.lru_cache(maxsize=256)
-def _leading(equation: str) -> _Leading | None:
-    """What an equation has of that; `None` where no factor leads alone, or has nothing behind."""
+def _data_factor(equation: str) -> _DataFactor | None:
+    """The data of an equation; `None` if no factor leads alone, or it has no inner dimensions."""
     operands, result = equation.split("->")
     terms = operands.split(",")
-    having = [number for number, term in enumerate(terms) if result[:1] in term]
-    if result[:1] in ("", ".") or len(having) != 1 or len(terms) < 2:
+    numbers = [number for number, term in enumerate(terms) if result[:1] in term]
+    if result[:1] in ("", ".") or len(numbers) != 1 or len(terms) < 2:
         return None
-    term = terms[having[0]]
-    others = [other for number, other in enumerate(terms) if number != having[0]]
-    elsewhere = {*"".join(others)}
-    same = takewhile(lambda pair: pair[0] == pair[1] not in {*elsewhere, "."}, zip(term, result))
-    lead = "".join(letter for letter, _ in same)
-    behind = {*term} & {*result} - {*lead} - elsewhere
-    if "." in elsewhere or not lead or not behind:
+    term = terms[numbers[0]]
+    others = [other for number, other in enumerate(terms) if number != numbers[0]]
+    other_letters = {*"".join(others)}
+    common = takewhile(
+        lambda pair: pair[0] == pair[1] not in {*other_letters, "."}, zip(term, result)
+    )
+    lead = "".join(letter for letter, _ in common)
+    inner = {*term} & {*result} - {*lead} - other_letters
+    if "." in other_letters or not lead or not inner:
         return None
     shared = "".join(dict.fromkeys(a for a in "".join(others) if a in term + result))
-    return _Leading(having[0], term, ",".join(others), result, lead, shared)
+    return _DataFactor(numbers[0], term, ",".join(others), result, lead, shared)
 
 
-def _spelled_out(equation: str, dims: list[int]) -> str:
+def _without_ellipsis(equation: str, dims: list[int]) -> str:
     """The equation with a letter for each dimension that `...` stands for, where these are summed.
 
     ONNX takes no `...` that the result lacks.
@@ -101,9 +102,9 @@ def _spelled_out(equation: str, dims: list[int]) -> str:
 
 
 def without_autocast(like: Tensor) -> AbstractContextManager[object]:
-    """Without autocast, on the device of a tensor; there is none for tensors without numbers.
+    """A context without autocast, for the device of a tensor; `meta` has no autocast.
 
-    Nothing at all where it is off: torch.export would make a region of that.
+    It does nothing if autocast is off: torch.export would make a region of it.
     """
     if like.is_meta or not torch.is_autocast_enabled(like.device.type):
         return nullcontext()

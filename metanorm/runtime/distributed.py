@@ -1,7 +1,7 @@
-"""`DTensor`s, which lie in parts on several devices.
+"""Calls with `DTensor`s, which are distributed over several devices.
 
-A norm runs on torch's own operations, which DTensor knows: it passes messages where a pool needs
-them. What a norm makes itself, such as a range of positions, every device has as a whole.
+A norm runs on torch's operations, for which DTensor exchanges messages where a pool needs them.
+Tensors that a norm makes itself, such as a range of positions, are replicated.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _this_thread = threading.local()
 
 
 def is_distributed(x: object) -> bool:
-    """Whether this is a `DTensor`; there is none before its module is imported."""
+    """Whether this is a `DTensor`, whose module must have been imported then."""
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(x, module.DTensor)
 
@@ -39,10 +39,10 @@ def call_distributed(forward: Callable[..., Any], *inputs: Any, **named: Any) ->
     """
     module: nn.Module = forward.__self__  # type: ignore[attr-defined]
     x, name = inputs[0], type(module).__name__
-    own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+    tensors = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
     if any(isinstance(t, Tensor) and not is_distributed(t) for t in (*inputs, *named.values())):
         raise TypeError(f"{name}: x is a DTensor, and another input is not: distribute it too")
-    for label, tensor in own:
+    for label, tensor in tensors:
         if not is_distributed(tensor):
             raise TypeError(
                 f"{name}: x is a DTensor, and {label} is not: call torch.distributed.tensor."
@@ -63,7 +63,7 @@ def call_distributed(forward: Callable[..., Any], *inputs: Any, **named: Any) ->
 
 
 class _Replicated(TorchFunctionMode):
-    """Gives every device the whole of each tensor that is made from numbers alone."""
+    """Replicates each tensor that a norm makes from numbers."""
 
     def __init__(self, mesh: Any) -> None:
         super().__init__()
@@ -77,5 +77,5 @@ class _Replicated(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         if type(result) is not Tensor or result.requires_grad:
             return result
-        whole = [Replicate()] * self.mesh.ndim
-        return DTensor.from_local(result, self.mesh, whole, run_check=False)
+        placements = [Replicate()] * self.mesh.ndim
+        return DTensor.from_local(result, self.mesh, placements, run_check=False)

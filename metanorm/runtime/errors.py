@@ -28,10 +28,10 @@ def shape_text(x: Tensor) -> str:
 
 def shape_error(owner: str, name: str, axes: str, x: Tensor, **sizes: object) -> ShapeError:
     """The error for an input of the wrong shape: which axes were expected, and how long."""
-    wanted = ", ".join(f"{axis} = {size}" for axis, size in sizes.items())
+    lengths = ", ".join(f"{axis} = {size}" for axis, size in sizes.items())
     return ShapeError(
         f"{owner}: {name} has shape {shape_text(x)}, expected [{axes}]"
-        + (f" with {wanted}" if wanted else "")
+        + (f" with {lengths}" if lengths else "")
     )
 
 
@@ -79,18 +79,18 @@ def as_length(length: int, name: str) -> int:
 
     Raises `TypeError` where it is not a whole number, `ValueError` where it is negative.
     """
-    whole = as_whole(length, name)
-    if whole < 0:
-        raise ValueError(f"{name} is a length, which cannot be {whole}")
-    return whole
+    length_ = as_whole(length, name)
+    if length_ < 0:
+        raise ValueError(f"{name} is a length, which cannot be {length_}")
+    return length_
 
 
 def as_choice(value: str, name: str, choices: Sequence[str]) -> str:
     """A constructor argument that is one of several strings. Raises `ValueError` if it is not."""
     if isinstance(value, str) and value in choices:
         return value
-    known = " or ".join(map(repr, choices))
-    raise ValueError(f"{name} must be {known}, got {value!r}")
+    options = " or ".join(map(repr, choices))
+    raise ValueError(f"{name} must be {options}, got {value!r}")
 
 
 def as_whole(number: int, name: str) -> int:

@@ -1,4 +1,4 @@
-"""Parameters and buffers that take their values from the first batch in training."""
+"""Initializes parameters and buffers from the first batch in training."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from torch import Tensor, distributed
 from metanorm.runtime.state import demand_same_shape, demand_writable
 
 
-def take_(kept: Tensor | None, value: Tensor) -> None:
-    """Store a value into a parameter or a buffer, without gradient; none into one that is absent.
+def take_(target: Tensor | None, value: Tensor) -> None:
+    """Store a value into a parameter or a buffer, without gradient; `None` is skipped.
 
-    Where several processes train together, all of them get the value of the first one, so that
-    their parameters stay alike. All must then begin with the same call.
+    If several processes train together, all take the value of the first process, so that their
+    parameters stay equal. All must start with the same call.
 
-    Raises `ShapeError` where it has another shape than the value.
+    Raises `ShapeError` for a value of another shape.
     """
-    if kept is None:
+    if target is None:
         return
-    demand_same_shape(kept, value)
+    demand_same_shape(target, value)
     with torch.no_grad():
-        demand_writable(kept.detach())
-        kept.copy_(value)
+        demand_writable(target.detach())
+        target.copy_(value)
         if distributed.is_available() and distributed.is_initialized():
-            distributed.broadcast(kept.detach(), 0)
+            distributed.broadcast(target.detach(), 0)

@@ -1,8 +1,8 @@
-"""What `torch.fx` makes of a norm: one node for the whole of it.
+"""Norms under `torch.fx`: one node for a norm, so that no condition has to be traced.
 
-A norm inside a model is a leaf, as torch's own layers are: the graph calls the module, which keeps
-its parameters, its mode and its hooks. A norm that is traced by itself becomes the functions that
-it calls, each of which is a node: `leaf` stands above them. So no `Proxy` meets a condition.
+A norm in a model is a leaf, as torch's layers are: the graph calls the module, which keeps its
+parameters, its mode and its hooks. A norm that is traced by itself becomes a node for each function
+that it calls: `leaf` decorates these functions.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# It finds the module of its function by its caller, so that nothing may stand in between.
+# It finds the module of its function by the frame of its caller: no wrapper may come in between.
 leaf = cast(Callable[[F], F], torch.fx.wrap)
 
 
@@ -38,7 +38,7 @@ def call_module(forward: Callable[P, R], *inputs: P.args, **named: P.kwargs) -> 
 
 @has_side_effect
 def count_batch(counter: Tensor | None, x: Tensor) -> None:
-    """Count the batch `x`, where batches are counted."""
+    """Count up the batches by one, if there is a counter."""
     if counter is None:
         return
     if isinstance(x, Proxy):

@@ -1,4 +1,4 @@
-"""Norms for gradients: where they are put, and which gradients they leave alone."""
+"""Norms for gradients: how they are attached, and which gradients they skip."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from metanorm.runtime.hooks import Attached
 
 
 class GradientNorm(nn.Module):
-    """What generated norms for gradients are: a module from gradient to gradient, with `attach`."""
+    """The base class of generated norms for gradients: modules that map a gradient to another."""
 
-    fewest_dims: ClassVar[int]  # of a gradient that `attach` has normalized
+    fewest_dims: ClassVar[int]  # of the gradients that `attach` normalizes
     most_dims: ClassVar[int | None] = None
-    takes_weight: ClassVar[bool] = False  # whether it is given the parameter, too
+    takes_weight: ClassVar[bool] = False  # whether `forward` takes the parameter, too
 
     def attach(
         self,
@@ -52,79 +52,85 @@ class GradientNorm(nn.Module):
         names = (skip,) if isinstance(skip, str) else tuple(skip)
         if names and isinstance(to, Tensor):
             raise ValueError("a parameter by itself has no name to skip")
-        chosen = _Chosen(self._fits, where, names)
+        accepts = _ParameterFilter(self._fits, where, names)
         if isinstance(to, Optimizer):
-            before = partial(self._before_step, chosen=chosen)
-            parameters = [p for group in to.param_groups for p in _named(group, names)]
-            skipped = chosen.skipped(parameters)
+            before = partial(self._before_step, accepts=accepts)
+            parameters = [p for group in to.param_groups for p in _named_parameters(group, names)]
+            skipped = accepts.skipped(parameters)
             return Attached([to.register_step_pre_hook(before)], skipped)
         if isinstance(to, nn.Module):
             learned = [(n, p) for n, p in to.named_parameters() if p.requires_grad]
-            skipped = chosen.skipped(learned)
-            return Attached([self._on(p) for n, p in learned if chosen(n, p)], skipped)
+            skipped = accepts.skipped(learned)
+            return Attached([self._register_hook(p) for n, p in learned if accepts(n, p)], skipped)
         if isinstance(to, Tensor):
-            fits = chosen("", to)
-            return Attached([self._on(to)] if fits else [], () if fits else ("",))
+            fits = accepts("", to)
+            return Attached([self._register_hook(to)] if fits else [], () if fits else ("",))
         raise TypeError(f"expected a parameter, a model or an optimizer, got {type(to).__name__}")
 
-    def _on(self, tensor: Tensor) -> RemovableHandle:
+    def _register_hook(self, tensor: Tensor) -> RemovableHandle:
         # A hook that held its tensor would keep it alive.
-        arrived = partial(self._arrived, of=weakref.ref(tensor))
-        handle: RemovableHandle = tensor.register_hook(arrived)  # type: ignore[no-untyped-call]
+        hook = partial(self._hook, reference=weakref.ref(tensor))
+        handle: RemovableHandle = tensor.register_hook(hook)  # type: ignore[no-untyped-call]
         return handle
 
     def _fits(self, parameter: Tensor) -> bool:
         """Whether a parameter has the axes of the norm."""
-        dims, most = parameter.dim(), self.most_dims
-        return dims >= self.fewest_dims and (most is None or dims <= most)
+        dims, max_dims = parameter.dim(), self.most_dims
+        return dims >= self.fewest_dims and (max_dims is None or dims <= max_dims)
 
-    def _takes(self, grad: Tensor) -> bool:
+    def _can_normalize(self, grad: Tensor) -> bool:
         dense = grad.layout == torch.strided and grad.is_floating_point()
         return dense and self._fits(grad)
 
-    def _of(self, grad: Tensor, parameter: Tensor) -> Tensor:
+    def _normalized_gradient(self, grad: Tensor, parameter: Tensor) -> Tensor:
         """The gradient of a parameter, normalized."""
-        given = (grad, parameter.detach()) if self.takes_weight else (grad,)
-        return self(*given)  # type: ignore[no-any-return]
+        inputs = (grad, parameter.detach()) if self.takes_weight else (grad,)
+        return self(*inputs)  # type: ignore[no-any-return]
 
-    def _arrived(self, grad: Tensor, of: weakref.ref[Tensor]) -> Tensor | None:
-        parameter = of()
-        takes = self._takes(grad) and parameter is not None
-        return self._of(grad, parameter) if takes and parameter is not None else None
+    def _hook(self, grad: Tensor, reference: weakref.ref[Tensor]) -> Tensor | None:
+        parameter = reference()
+        can_normalize = self._can_normalize(grad) and parameter is not None
+        return (
+            self._normalized_gradient(grad, parameter)
+            if can_normalize and parameter is not None
+            else None
+        )
 
     def _before_step(
         self,
         optimizer: Optimizer,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        chosen: _Chosen,
+        accepts: _ParameterFilter,
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        itself, *given = args
-        closure = given[0] if given else kwargs.get("closure")
+        optimizer_argument, *rest = args
+        closure = rest[0] if rest else kwargs.get("closure")
         if closure is None:
-            self._normalize(optimizer, chosen)
+            self._normalize_gradients(optimizer, accepts)
             return None
 
-        def normalized() -> Any:
+        def closure_with_norm() -> Any:
             loss = closure()
-            self._normalize(optimizer, chosen)
+            self._normalize_gradients(optimizer, accepts)
             return loss
 
-        return (itself,), {**kwargs, "closure": normalized}
+        return (optimizer_argument,), {**kwargs, "closure": closure_with_norm}
 
-    def _normalize(self, optimizer: Optimizer, chosen: _Chosen) -> None:
+    def _normalize_gradients(self, optimizer: Optimizer, accepts: _ParameterFilter) -> None:
         with torch.no_grad():
             for group in optimizer.param_groups:
-                for name, parameter in _named(group, chosen.names):
+                for name, parameter in _named_parameters(group, accepts.names):
                     grad = parameter.grad
-                    if grad is not None and chosen(name, parameter) and self._takes(grad):
-                        grad.copy_(self._of(grad, parameter))
+                    if grad is not None and accepts(name, parameter) and self._can_normalize(grad):
+                        grad.copy_(self._normalized_gradient(grad, parameter))
 
 
 @dataclass(frozen=True)
-class _Chosen:
-    """Which parameters a norm is for: those that fit, that `where` allows, and no name of `names`
-    matches."""
+class _ParameterFilter:
+    """The parameters of a norm: those that fit, that `where` accepts, and that are not skipped.
+
+    `names` has the patterns of names to skip.
+    """
 
     fits: Callable[[Tensor], bool]
     where: Callable[[Tensor], bool] | None
@@ -137,17 +143,19 @@ class _Chosen:
         return self.fits(parameter) and allowed and not named
 
     def skipped(self, parameters: Sequence[tuple[str, Tensor]]) -> tuple[str, ...]:
-        """The names of those that it is not for, or their places."""
-        left = [(at, n) for at, (n, p) in enumerate(parameters) if not self(n, p)]
-        return tuple(name or str(at) for at, name in left)
+        """The names of the parameters that it does not accept, or their positions."""
+        skipped = [(position, n) for position, (n, p) in enumerate(parameters) if not self(n, p)]
+        return tuple(name or str(position) for position, name in skipped)
 
 
-def _named(group: Mapping[str, Any], names: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
-    """The parameters of a group of an optimizer, with their names where it knows them."""
-    known = group.get("param_names")
-    if names and known is None:
+def _named_parameters(
+    group: Mapping[str, Any], names: Sequence[str]
+) -> Iterator[tuple[str, Tensor]]:
+    """The parameters of a group of an optimizer, with their names if it knows them."""
+    known_names = group.get("param_names")
+    if names and known_names is None:
         raise ValueError(
             "the optimizer does not know the names of its parameters: make it with "
             "model.named_parameters(), or choose them with `where`"
         )
-    yield from zip(known or [""] * len(group["params"]), group["params"])
+    yield from zip(known_names or [""] * len(group["params"]), group["params"])

@@ -1,4 +1,4 @@
-"""Hooks that belong together and are taken off together."""
+"""A set of hooks that are removed together."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from torch.utils.hooks import RemovableHandle
 
 
 class Attached:
-    """Hooks that have been put on; `remove()`, or the end of a `with`, takes them off.
+    """Registered hooks; `remove()`, or the end of a `with` statement, removes them.
 
-    `skipped` are the names of what was left alone.
+    `skipped` has the names of parameters without a hook.
     """
 
     def __init__(self, handles: Sequence[RemovableHandle], skipped: Sequence[str] = ()) -> None:
@@ -21,7 +21,7 @@ class Attached:
         return len(self.handles)
 
     def remove(self) -> None:
-        """Take all of them off; a second time does nothing."""
+        """Remove all hooks; a second call does nothing."""
         for handle in self.handles:
             handle.remove()
 

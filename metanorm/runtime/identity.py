@@ -1,6 +1,6 @@
-"""Which runtime this is: that of metanorm, or the copy in a package that stands alone.
+"""The name of this runtime: that of metanorm, or of a copy in a standalone package.
 
-Several may be in one process. What is registered in torch or loaded from C is each one's own.
+One process may load several runtimes. Each registers its own operations and loads its own library.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Losses of what layers put out, collected over a model."""
+"""Losses of the outputs of layers, collected over a model."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from metanorm.runtime.hooks import Attached
 
 
 class Collected(Attached):
-    """A loss of the output of each layer of these types, from one pass forward of a model.
+    """The losses of the outputs of layers, from one forward pass of a model.
 
-    Every pass begins anew, and only layers in training mode take part. `terms` holds the losses by
-    the layers' names, a list for each, since a layer may be called more than once. `remove()`, or
-    the end of a `with`, takes the hooks off.
+    Each pass starts with no terms, and only layers in training mode have some. `terms` has a list
+    of losses for each layer, by name, since a layer may be called several times. `remove()`, or the
+    end of a `with` statement, removes the hooks.
     """
 
     def __init__(
@@ -30,28 +30,28 @@ class Collected(Attached):
         handles = [model.register_forward_pre_hook(lambda *_: self.terms.clear())]
         for name, layer in model.named_modules():
             if isinstance(layer, layers):
-                handles.append(layer.register_forward_hook(self._noting(name)))
+                handles.append(layer.register_forward_hook(self._output_hook(name)))
         super().__init__(handles)
 
     def loss(self) -> Tensor:
         """The sum of all terms, a scalar; zero where there are none."""
-        terms = [term for own in self.terms.values() for term in own]
+        terms = [term for layer_terms in self.terms.values() for term in layer_terms]
         return (
             torch.stack([t.to(terms[0].device) for t in terms]).sum() if terms else torch.zeros(())
         )
 
-    def _noting(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def note(layer: nn.Module, _: Any, output: Any) -> None:
+    def _output_hook(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def add_term(layer: nn.Module, _: Any, output: Any) -> None:
             if not layer.training:
                 return
             if not isinstance(output, Tensor):
                 kind = type(output).__name__
                 raise TypeError(f"the output of {name or 'the model'} is no tensor but a {kind}")
-            found = self.of(output)
-            term = found if isinstance(found, Tensor) else found[0]
+            result = self.of(output)
+            term = result if isinstance(result, Tensor) else result[0]
             self.terms.setdefault(name, []).append(term)
 
-        return note
+        return add_term
 
 
 def collect(
@@ -69,12 +69,12 @@ def collect(
             (task + 0.01 * collected.loss()).backward()
     """
     collected = Collected(model, loss, layers)
-    if len(collected) == 1:  # the hook that begins anew, and no other
+    if len(collected) == 1:  # the hook that clears the terms, and no other
         collected.remove()
-        raise ValueError(f"the model has no layer of type {_names(layers)}")
+        raise ValueError(f"the model has no layer of type {_class_names(layers)}")
     return collected
 
 
-def _names(layers: type[nn.Module] | tuple[type[nn.Module], ...]) -> str:
+def _class_names(layers: type[nn.Module] | tuple[type[nn.Module], ...]) -> str:
     kinds = layers if isinstance(layers, tuple) else (layers,)
     return ", ".join(kind.__name__ for kind in kinds)

@@ -1,4 +1,4 @@
-"""Pooling by a given matrix: row r says how much each position counts for position r."""
+"""Pools by a given matrix: row r has the weight of each position in the pool of position r."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from metanorm.runtime.overlapping import PoolMatrix
 
 Given = Union[str, Tensor, Sequence[Sequence[float]]]
 
-STRUCTURED = re.compile(r"eye|ones|(blocks|chunks|interleave)\((\d+)\)")
+MATRIX_NAMES = re.compile(r"eye|ones|(blocks|chunks|interleave)\((\d+)\)")
 
 
 def keep_matrix(
     module: nn.Module, name: str, given: Given, dtype: torch.dtype | None = None
 ) -> None:
-    """A constructor argument as an attribute: a name as it is, numbers as a square tensor.
+    """Set a matrix argument of a constructor as an attribute: a name, or a square tensor.
 
-    The tensor moves with the module but is no part of its state, like every other argument of
-    the constructor. `dtype` is what Python's numbers become. Raises `ValueError` for what is not a
+    The tensor moves with the module, but is not in its `state_dict`, as no argument of a
+    constructor is. `dtype` is the dtype for lists of numbers. Raises `ValueError` for what is not a
     matrix.
     """
-    matrix = _checked(given, name, dtype)
+    matrix = _checked_matrix(given, name, dtype)
     if isinstance(matrix, str):
         setattr(module, name, matrix)
     else:
         module.register_buffer(name, matrix, persistent=False)
 
 
-def _checked(given: Given, name: str, dtype: torch.dtype | None) -> str | Tensor:
+def _checked_matrix(given: Given, name: str, dtype: torch.dtype | None) -> str | Tensor:
     if isinstance(given, str):
-        if not STRUCTURED.fullmatch(given.replace(" ", "")):
+        if not MATRIX_NAMES.fullmatch(given.replace(" ", "")):
             raise ValueError(
                 f"{name} = {given!r} is no matrix; the names are 'eye', 'ones', 'blocks(g)', "
                 "'chunks(k)' and 'interleave(g)'"
@@ -55,19 +55,19 @@ def _checked(given: Given, name: str, dtype: torch.dtype | None) -> str | Tensor
 def pooling_rows(given: str | Tensor, name: str, like: Tensor, length: int) -> Tensor | None:
     """The matrix for an axis of this length, rows scaled to sum to one; `None` for the identity.
 
-    A row that sums to zero pools nothing: it gives zero, and has no gradient. Raises
-    `ShapeError` where the length does not fit.
+    A row that sums to zero is an empty pool: it gives zero, and has no gradient. Raises
+    `ShapeError` for a matrix of another size.
     """
     if isinstance(given, str) and given == "eye":
         return None
     rows = _rows(given, name, like, length)
     sums = rows.sum(1, keepdim=True)
-    nothing = sums == 0
-    return rows.masked_fill(nothing, 0) / sums.masked_fill(nothing, 1)
+    is_empty = sums == 0
+    return rows.masked_fill(is_empty, 0) / sums.masked_fill(is_empty, 1)
 
 
 def _rows(given: str | Tensor, name: str, like: Tensor, length: int) -> Tensor:
-    """The matrix as it is given."""
+    """The matrix, with its rows not scaled."""
     if isinstance(given, str):
         return structured(given, name, length, like)
     if given.shape != (length, length):
@@ -78,26 +78,27 @@ def _rows(given: str | Tensor, name: str, like: Tensor, length: int) -> Tensor:
 
 
 def structured(given: str, name: str, length: int, like: Tensor) -> Tensor:
-    """The matrix of a name, in the dtype and on the device of `like`: one where positions meet.
+    """The matrix of a name, in the dtype and on the device of `like`.
 
-    Raises `ShapeError` where an axis of this length cannot be cut like that.
+    An entry is one if both positions are in the same block. Raises `ShapeError` if an axis of this
+    length cannot be cut into such blocks.
     """
-    position = torch.arange(length, device=like.device)
+    positions = torch.arange(length, device=like.device)
     kind, _, argument = given.partition("(")
     if kind == "eye":
         return torch.eye(length, dtype=like.dtype, device=like.device)
     if kind == "ones":
-        cell = torch.zeros_like(position)
+        block = torch.zeros_like(positions)
     else:
-        number = int(argument.rstrip(")"))
-        if number < 1 or length % number:
+        count = int(argument.rstrip(")"))
+        if count < 1 or length % count:
             raise ShapeError(f"{name} = {given!r}, but its axis has {length} positions")
-        cell = {
-            "blocks": position * number // max(length, 1),
-            "chunks": position // number,
-            "interleave": position % number,
+        block = {
+            "blocks": positions * count // max(length, 1),
+            "chunks": positions // count,
+            "interleave": positions % count,
         }[kind]
-    return (cell[:, None] == cell[None, :]).to(like.dtype)
+    return (block[:, None] == block[None, :]).to(like.dtype)
 
 
 def rows_mean(value: Tensor, rows: Tensor | None, dim: int) -> Tensor:
@@ -113,34 +114,34 @@ def rows_mean(value: Tensor, rows: Tensor | None, dim: int) -> Tensor:
 def rows_var(value: Tensor, rows: Tensor | None, dim: int) -> Tensor:
     """The biased variance of each row's pool along `dim`.
 
-    Every pool has a centre of its own, so that the plain formula needs a difference for each pair
-    of positions. Float32 is spared that: squares about the plain mean, in float64, lose nothing
-    that float32 could hold, however far the pools are from each other.
+    Every pool has a mean of its own, so that deviations are needed for each pair of positions. For
+    float32 it is enough to take squares about the mean of the axis in float64: they round less than
+    float32 can hold, however far the pools are from each other.
     """
     if rows is None:
         return torch.zeros_like(value)
     if value.dtype == torch.float64 or value.device.type == "mps":  # mps has no float64
-        return _var_of_pairs(value, rows, dim)
-    wide, rows = value.double(), rows.double()
-    centred = wide - wide.mean(dim, keepdim=True) if value.shape[dim] else wide
-    average = rows_mean(centred, rows, dim)
+        return _var_by_differences(value, rows, dim)
+    value64, rows = value.double(), rows.double()
+    centred = value64 - value64.mean(dim, keepdim=True) if value.shape[dim] else value64
+    mean = rows_mean(centred, rows, dim)
     squares = rows_mean(centred.square(), rows, dim)
-    return (squares - average.square()).clamp_min(0).to(value.dtype)
+    return (squares - mean.square()).clamp_min(0).to(value.dtype)
 
 
-def _var_of_pairs(value: Tensor, rows: Tensor, dim: int) -> Tensor:
-    """The same by differences alone, at the price of a tensor as large as all pairs."""
+def _var_by_differences(value: Tensor, rows: Tensor, dim: int) -> Tensor:
+    """The same by deviations, with a tensor of all pairs of positions."""
     value = value.movedim(dim, -1)
-    average = rows_mean(value, rows, value.dim() - 1)
-    squares = (value.unsqueeze(-2) - average.unsqueeze(-1)).square()
+    mean = rows_mean(value, rows, value.dim() - 1)
+    squares = (value.unsqueeze(-2) - mean.unsqueeze(-1)).square()
     return (squares * rows).sum(-1).movedim(-1, dim)
 
 
 class Rows(PoolMatrix):
-    """A given matrix, for all statistics that are not mean and variance alone.
+    """A given matrix, for all statistics but mean and variance.
 
-    A row says how much each position counts; sums and counts take it as it is. Raises `ShapeError`
-    where the length of the axis does not fit.
+    Rows are weights, and not scaled: sums and counts use them as they are. Raises `ShapeError` for
+    a matrix of another size than the axis.
     """
 
     weighs = True
@@ -155,9 +156,9 @@ class Rows(PoolMatrix):
     def squares(self, x: Tensor, mean: Tensor, weight: Tensor, dim: int) -> Tensor:
         """The weighted sum of squares about each row's mean: a difference for each pair."""
         x, mean = x.movedim(dim, -1), mean.movedim(dim, -1)
-        away = (x.unsqueeze(-2) - mean.unsqueeze(-1)).square()
-        heavy = self.rows.to(x.dtype) * weight.movedim(dim, -1).unsqueeze(-2)
-        return (heavy * away).sum(-1).movedim(-1, dim)
+        squared_deviations = (x.unsqueeze(-2) - mean.unsqueeze(-1)).square()
+        weights = self.rows.to(x.dtype) * weight.movedim(dim, -1).unsqueeze(-2)
+        return (weights * squared_deviations).sum(-1).movedim(-1, dim)
 
     def largest(self, x: Tensor, dim: int) -> Tensor:
         """The largest value that counts in each row; equal ones share the gradient."""

@@ -1,7 +1,7 @@
 """Nested tensors, whose rows have different lengths, as `torch.nested` makes them.
 
-A norm that is `nn.LayerNorm` or `nn.RMSNorm` takes them as that layer does. For all others, nothing
-says what a pool over an axis without a length is.
+A norm that derives from `nn.LayerNorm` or `nn.RMSNorm` takes them as that layer does. No other norm
+defines a pool over an axis without one length.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from metanorm.runtime.errors import ShapeError, shape_text
 
-WAY_OUT = (
+SUPPORT = (
     "only modules that are nn.LayerNorm or nn.RMSNorm take nested tensors. Pad it with "
     "torch.nested.to_padded_tensor, and leave the padding out by a mask where the norm has one"
 )
 
 
 def call_with_nested(forward: Callable[..., Any], x: Tensor) -> Any:
-    """The result of the layer of torch that a norm is. Raises `TypeError` where it is none."""
+    """The result of the torch layer that a norm derives from. Raises `TypeError` without one."""
     module: Any = forward.__self__  # type: ignore[attr-defined]
     layer: Any
     for layer in (nn.LayerNorm, nn.RMSNorm):
@@ -29,18 +29,18 @@ def call_with_nested(forward: Callable[..., Any], x: Tensor) -> Any:
             if x.layout is torch.jagged:
                 _check_axes(forward, x)
             return layer.forward(module, x)
-    raise TypeError(f"{type(module).__name__}: x is a nested tensor, and {WAY_OUT}")
+    raise TypeError(f"{type(module).__name__}: x is a nested tensor, and {SUPPORT}")
 
 
-def demand_one_length(x: Tensor, name: str) -> None:
-    """Refuse a nested tensor: `TypeError`."""
+def demand_dense(x: Tensor, name: str) -> None:
+    """Raise `TypeError` for a nested tensor."""
     if x.is_nested:
-        raise TypeError(f"{f'{name}: ' if name else ''}got a nested tensor, and {WAY_OUT}")
+        raise TypeError(f"{f'{name}: ' if name else ''}got a nested tensor, and {SUPPORT}")
 
 
 def _check_axes(forward: Callable[..., Any], x: Tensor) -> None:
-    """Refuse wrong axes, by a call with a tensor that has them and no elements: `ShapeError`."""
-    stand_in = _without_rows(x)
+    """Raise `ShapeError` for wrong axes, by a call with an empty tensor of the same axes."""
+    stand_in = _empty_dense(x)
     try:
         forward(stand_in)
     except ShapeError as error:
@@ -49,7 +49,7 @@ def _check_axes(forward: Callable[..., Any], x: Tensor) -> None:
         raise ShapeError(text) from None
 
 
-def _without_rows(x: Any) -> Tensor:
+def _empty_dense(x: Any) -> Tensor:
     """A dense tensor with the same axes, of which the ragged one has length zero."""
     ragged: int = x._ragged_idx
     lengths = [0 if axis == ragged else length for axis, length in enumerate(x.shape)]

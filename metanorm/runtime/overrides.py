@@ -1,7 +1,7 @@
-"""Calls of a norm that something else answers than the norm's own function.
+"""Overrides of `forward`: calls of a norm that its own function does not compute.
 
-These are calls by `torch.fx` and `torch.jit.trace`, and with nested or distributed tensors. Every
-`forward` asks here first, before anything looks at a shape.
+These are calls under `torch.fx` and `torch.jit.trace`, with nested or distributed tensors, and
+among processes. Every `forward` checks for them first, before it reads a shape.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def has_override(module: nn.Module, x: Tensor) -> bool:
     Raises `TypeError` for what is no tensor.
     """
     if (type(x) is Tensor or type(x) is Parameter) and not x.is_nested:
-        # Nearly every call comes here, so that it is spelled out.
+        # The path of nearly all calls, without function calls that would cost time.
         if ATTRIBUTE in module.__dict__ and must_exchange(module):
             return True
         return not is_compiling() and tracing_state() is not None and must_guard()
@@ -49,7 +49,7 @@ def has_override(module: nn.Module, x: Tensor) -> bool:
 
 
 def handle_override(forward: Callable[P, R], *inputs: P.args, **named: P.kwargs) -> R:
-    """What such a call returns; `forward` is the method of the module."""
+    """The result of such a call; `forward` is the method of the module."""
     if any(isinstance(x, Proxy) for x in (*inputs, *named.values())):
         return call_module(forward, *inputs, **named)
     x = cast(Any, inputs[0])

@@ -20,30 +20,36 @@ def sparsestmax(x: Tensor, radius: float, dim: int) -> Tensor:
     """
     x = x - x.detach().amax(dim, keepdim=True)  # the same weights, of numbers that are not large
     weights = _projected(x, dim, torch.ones_like(x, dtype=torch.bool))
-    centre, room = None, torch.full_like(x.narrow(dim, 0, 1), float(radius) ** 2)
+    centre, squared_radius = None, torch.full_like(x.narrow(dim, 0, 1), float(radius) ** 2)
     for _ in range(x.shape[dim] - 1):  # each step leaves a weight at zero, or is the last
-        face = weights > 0
-        previous, centre = centre, face / face.sum(dim, keepdim=True).clamp_min(1).to(x.dtype)
+        support = weights > 0
+        previous, centre = centre, support / support.sum(dim, keepdim=True).clamp_min(1).to(x.dtype)
         if previous is not None:
-            room = (room - (centre - previous).square().sum(dim, keepdim=True)).clamp_min(0)
-        away = (weights - centre).square().sum(dim, keepdim=True)
-        inside = (away < room) & (away > (16 * torch.finfo(x.dtype).eps) ** 2)
-        longer = (room / away.masked_fill(~inside, 1)).masked_fill(~inside, 1)
-        pushed = torch.where(inside, centre + (weights - centre) * longer.sqrt(), weights)
-        weights = torch.where(inside, _projected(pushed, dim, face), weights)
+            squared_radius = (
+                squared_radius - (centre - previous).square().sum(dim, keepdim=True)
+            ).clamp_min(0)
+        squared_distance = (weights - centre).square().sum(dim, keepdim=True)
+        inside = (squared_distance < squared_radius) & (
+            squared_distance > (16 * torch.finfo(x.dtype).eps) ** 2
+        )
+        stretch = (squared_radius / squared_distance.masked_fill(~inside, 1)).masked_fill(
+            ~inside, 1
+        )
+        pushed = torch.where(inside, centre + (weights - centre) * stretch.sqrt(), weights)
+        weights = torch.where(inside, _projected(pushed, dim, support), weights)
     return weights
 
 
-def _projected(x: Tensor, dim: int, face: Tensor) -> Tensor:
+def _projected(x: Tensor, dim: int, support: Tensor) -> Tensor:
     """The nearest point of a face of the simplex, with its derivative."""
-    ordered = x.detach().masked_fill(~face, -torch.inf).sort(dim, descending=True).values
+    ordered = x.detach().masked_fill(~support, -torch.inf).sort(dim, descending=True).values
     shape = [1] * x.dim()
     shape[dim] = -1
-    place = torch.arange(1, x.shape[dim] + 1, dtype=x.dtype, device=x.device).view(shape)
+    ranks = torch.arange(1, x.shape[dim] + 1, dtype=x.dtype, device=x.device).view(shape)
     sums = ordered.masked_fill(ordered == -torch.inf, 0).cumsum(dim)
-    count = (1 + place * ordered > sums).sum(dim, keepdim=True).clamp_min(1)
-    least = ordered.gather(dim, count - 1)
-    kept = face & ~(x < least)  # beside a NaN all are kept, and lost
-    total = torch.where(kept, x, 0).sum(dim, keepdim=True)
-    level = (total - 1) / kept.sum(dim, keepdim=True).clamp_min(1).to(x.dtype)
-    return torch.where(kept, x - level, 0)
+    count = (1 + ranks * ordered > sums).sum(dim, keepdim=True).clamp_min(1)
+    threshold = ordered.gather(dim, count - 1)
+    new_support = support & ~(x < threshold)  # beside a NaN all are kept, and lost
+    total = torch.where(new_support, x, 0).sum(dim, keepdim=True)
+    shift = (total - 1) / new_support.sum(dim, keepdim=True).clamp_min(1).to(x.dtype)
+    return torch.where(new_support, x - shift, 0)

@@ -1,4 +1,4 @@
-"""torch-scatter, where it is installed: what it can do here, or why it can do nothing."""
+"""Whether torch-scatter is installed, and on which devices it runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REMEDY = "pip install 'metanorm[scatter]'"
 
 @cache
 def problem() -> str:
-    """Why torch-scatter cannot be used; empty where it can be."""
+    """Why torch-scatter cannot be used; empty if it can."""
     if find_spec("torch_scatter") is None:
         return "torch-scatter is not installed"
     try:
@@ -32,8 +32,10 @@ def on_cuda() -> bool:
 
 
 def who_adds() -> tuple[str, str]:
-    """Who adds up groups of rows with sorted labels on a GPU, `torch-scatter` or `torch`, and in
-    the second case why. On CPUs it is torch, which is quicker there."""
+    """What sums groups of rows with sorted labels on a GPU: `torch-scatter`, or `torch` and why.
+
+    On CPUs it is torch, which is faster there.
+    """
     if problem():
         return "torch", problem()
     return ("torch-scatter", "") if on_cuda() else ("torch", WITHOUT_CUDA)

@@ -1,4 +1,4 @@
-"""Norms for weights: the parameters that they begin with, and putting them on a whole model."""
+"""Norms for weights: their initial parameters, and how they are registered on a model."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ LAYERS: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3
 
 
 def begin_(parameter: nn.Parameter, value: Tensor, weight: Tensor) -> None:
-    """Give a parameter its first value, and the shape of it if it has another one.
+    """Initialize a parameter with a value, and with its shape if that differs.
 
-    It learns if the `weight` does, where that is a parameter.
+    If `weight` is a parameter, the new one requires a gradient as it does.
     """
     with torch.no_grad():
         if parameter.shape == value.shape and parameter.dtype == value.dtype:
@@ -28,9 +28,9 @@ def begin_(parameter: nn.Parameter, value: Tensor, weight: Tensor) -> None:
 
 
 def waits(parameter: Tensor | None) -> bool:
-    """Whether a parameter or buffer waits for the weight that it gets its first value from.
+    """Whether a parameter or buffer is not initialized yet, as it needs the weight.
 
-    It has been given one where a model is traced by torch.fx.
+    Under torch.fx it is taken to be initialized.
     """
     return isinstance(parameter, Tensor) and parameter.numel() == 0
 
@@ -50,14 +50,14 @@ def on_weights(
     Raises `ValueError`, before anything is changed, if a weight has a parametrization already,
     and `ShapeError` at a weight that the norm cannot take.
     """
-    found = [
+    named_layers = [
         (path, layer)
         for path, layer in model.named_modules()
         if isinstance(layer, layers) and isinstance(getattr(layer, name, None), Tensor)
     ]
-    for path, layer in found:
+    for path, layer in named_layers:
         if parametrize.is_parametrized(layer, name):
             raise ValueError(f"{path or 'the model'} has a parametrization of its {name} already")
-    for _, layer in found:
+    for _, layer in named_layers:
         parametrize.register_parametrization(layer, name, norm())
-    return [path for path, _ in found]
+    return [path for path, _ in named_layers]

@@ -1,7 +1,7 @@
 """One message: the sum of a few numbers over the processes of a group, and its derivative.
 
 The operations are those that `torch.compile` knows. The derivative is written out, as
-`torch.distributed.all_reduce` has none, and other functions return tensors that kernels do not take.
+`torch.distributed.all_reduce` has none, and other functions return tensors that no kernel takes.
 
 Messages are in float64. The first two numbers identify a message: a tag t and its square. All W
 processes have sent the same tag exactly if W * sum(t^2) equals sum(t)^2; both are integers that

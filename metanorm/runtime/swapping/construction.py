@@ -1,4 +1,4 @@
-"""A norm with the arguments that a layer was made with."""
+"""Constructs a norm with the arguments of a layer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-# Names for the same. What is not found under any of them is not guessed.
+# Synonyms. An argument that no attribute with one of these names has is not guessed.
 SIZES = (
     "normalized_shape",
     "num_features",
@@ -26,58 +26,65 @@ TRACKS = "track_running_stats"
 SWITCHES = ("affine", "elementwise_affine")
 
 
-class Unknown(Exception):
-    """An argument that a layer does not tell."""
+class UnknownArgument(Exception):
+    """An argument of a norm that no attribute of a layer has."""
 
 
-def made_like(norm: type[nn.Module], layer: nn.Module) -> nn.Module:
-    """The norm, constructed as the layer was. Raises `Unknown`, and what the constructor raises."""
+def construct_like(norm: type[nn.Module], layer: nn.Module) -> nn.Module:
+    """The norm with the arguments of a layer.
+
+    Raises `UnknownArgument`, and the errors of the constructor.
+    """
     tensors = [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]
-    first = next((t for t in tensors if t.is_floating_point()), None)
-    given: dict[str, Any] = {}
+    tensor = next((t for t in tensors if t.is_floating_point()), None)
+    arguments: dict[str, Any] = {}
     for name, parameter in inspect.signature(norm).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         if name in ("device", "dtype"):
-            if first is not None:
-                given[name] = getattr(first, name)
+            if tensor is not None:
+                arguments[name] = getattr(tensor, name)
             continue
         value = _argument(name, str(parameter.annotation), layer)
         if value is not parameter.empty:
-            given[name] = value
+            arguments[name] = value
         elif parameter.default is parameter.empty or name in EPS:
-            advice = _advice(name, str(parameter.annotation), layer)
-            raise Unknown(f"does not tell the `{name}` of {norm.__name__}{advice}")
+            hint = _hint(name, str(parameter.annotation), layer)
+            raise UnknownArgument(f"does not tell the `{name}` of {norm.__name__}{hint}")
     _demand_counts(layer, norm)
-    made = norm(**given)
-    if getattr(layer, TRACKS, None) is False:  # set later, where there are statistics
-        setattr(made, TRACKS, False)
-    return made
+    module = norm(**arguments)
+    if getattr(layer, TRACKS, None) is False:  # set later, as the norm keeps statistics
+        setattr(module, TRACKS, False)
+    return module
 
 
 def _demand_counts(layer: nn.Module, norm: type[nn.Module]) -> None:
-    """Refuse a layer that was made with a whole number which the norm does not take.
+    """Raise `UnknownArgument` for a layer with an integer argument that the norm does not take.
 
-    Such a number, that of groups say, decides what is pooled, even where it is one.
+    Such an argument, as a number of groups, decides what is pooled, even if it is one.
     """
     taken = inspect.signature(norm).parameters
     for name in inspect.signature(type(layer)).parameters:
         value = getattr(layer, name, None)
         if type(value) is int and name not in (*SIZES, *taken):
-            raise Unknown(f"was made with {name}={value}, which {norm.__name__} does not take")
+            raise UnknownArgument(
+                f"was made with {name}={value}, which {norm.__name__} does not take"
+            )
 
 
-def _advice(name: str, annotation: str, layer: nn.Module) -> str:
-    """What to write where an argument may be a length that has the name of its axis."""
-    known = next((size for size in SIZES if hasattr(layer, size)), None)
-    if known is None or annotation not in ("int", str(int)):
+def _hint(name: str, annotation: str, layer: nn.Module) -> str:
+    """A hint for an argument that may be a length with the name of its axis."""
+    size_name = next((size for size in SIZES if hasattr(layer, size)), None)
+    if size_name is None or annotation not in ("int", str(int)):
         return ""
     axis = name.upper()
-    return f", which may be a length: `{axis} = {known}` in the spec gives it a name to find it by"
+    return (
+        f", which may be a length: `{axis} = {size_name}` in the spec gives it a name to find it by"
+    )
 
 
 def _argument(name: str, annotation: str, layer: nn.Module) -> Any:
-    """The argument that a layer was made with, `Parameter.empty` where it does not tell."""
+    """The value of an argument, from the attributes of a layer; `Parameter.empty` if unknown."""
     weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
     if name == "bias":
         return bias is not None
@@ -85,25 +92,29 @@ def _argument(name: str, annotation: str, layer: nn.Module) -> Any:
         return weight is not None
     if name == TRACKS:
         statistics = [name for name in layer._buffers if name.startswith("running_")]
-        kept = any(layer._buffers[name] is not None for name in statistics)
-        if kept and isinstance(layer, _InstanceNorm) and not layer.track_running_stats:
-            # Which takes those of its input in evaluation then, and updates the others for nothing.
-            raise Unknown("has statistics that it does not use; set them to None")
-        return kept
+        has_statistics = any(layer._buffers[name] is not None for name in statistics)
+        if has_statistics and isinstance(layer, _InstanceNorm) and not layer.track_running_stats:
+            # In evaluation it uses the statistics of its input then, and updates its own in vain.
+            raise UnknownArgument("has statistics that it does not use; set them to None")
+        return has_statistics
     if name in SIZES:
-        return _size(layer, weight, annotation)
-    for known in EPS if name in EPS else (name,):
-        value = getattr(layer, known, inspect.Parameter.empty)
+        return _shape_argument(layer, weight, annotation)
+    for attribute in EPS if name in EPS else (name,):
+        value = getattr(layer, attribute, inspect.Parameter.empty)
         if not callable(value) and not isinstance(value, Tensor):
             if value is None and "None" not in annotation:
-                raise Unknown(f"has None as its `{known}`")
+                raise UnknownArgument(f"has None as its `{attribute}`")
             return value
     return inspect.Parameter.empty
 
 
-def _size(layer: nn.Module, weight: Tensor | None, annotation: str) -> Any:
-    found = [getattr(layer, name) for name in SIZES if hasattr(layer, name)]
-    sizes = [f for f in found if isinstance(f, (int, Sequence)) and not isinstance(f, str)]
+def _shape_argument(layer: nn.Module, weight: Tensor | None, annotation: str) -> Any:
+    values = [getattr(layer, name) for name in SIZES if hasattr(layer, name)]
+    sizes = [
+        value
+        for value in values
+        if isinstance(value, (int, Sequence)) and not isinstance(value, str)
+    ]
     shape = sizes[0] if sizes else None if weight is None else tuple(weight.shape)
     if shape is None:
         return inspect.Parameter.empty
@@ -111,5 +122,5 @@ def _size(layer: nn.Module, weight: Tensor | None, annotation: str) -> Any:
     if annotation not in ("int", str(int)):
         return lengths
     if len(lengths) != 1:
-        raise Unknown(f"has the shape {lengths}, where one length is wanted")
+        raise UnknownArgument(f"has the shape {lengths}, where one length is wanted")
     return lengths[0]

@@ -1,4 +1,4 @@
-"""Code of torch that computes a norm without calling it."""
+"""Code of torch that computes a norm without calling its module."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ FUNCTIONS: dict[str, tuple[type[nn.Module], ...]] = {
 }
 
 
-def disarm(modules: Iterable[nn.Module], new: Collection[nn.Module]) -> None:
-    """Have encoders call the norms that were put into them.
+def disable_fast_paths(modules: Iterable[nn.Module], new_norms: Collection[nn.Module]) -> None:
+    """Let transformer encoders call their new norms.
 
-    In evaluation `nn.TransformerEncoderLayer` hands the weights of its norms to one fused kernel,
-    which computes `nn.LayerNorm` with them whatever the norms are. An activation that it does not
-    know makes it take the other way; nothing else reads that attribute.
+    In evaluation, `nn.TransformerEncoderLayer` passes the weights of its norms to a fused kernel,
+    which computes `nn.LayerNorm` whatever the norms are. It calls its modules instead if it does
+    not know the activation; nothing else reads that attribute.
     """
-    disarmed: set[nn.Module] = set()
+    changed_layers: set[nn.Module] = set()
     modules = list(modules)
     for module in modules:
         if isinstance(module, nn.TransformerEncoderLayer):
             norms = {getattr(module, "norm1", None), getattr(module, "norm2", None)}
-            if norms & set(new):
+            if norms & set(new_norms):
                 module.activation_relu_or_gelu = 0
-                disarmed.add(module)
+                changed_layers.add(module)
     for module in modules:
-        if isinstance(module, nn.TransformerEncoder) and disarmed & set(module.layers):
-            module.use_nested_tensor = False  # which only the fused kernel takes
+        if isinstance(module, nn.TransformerEncoder) and changed_layers & set(module.layers):
+            module.use_nested_tensor = False  # only the fused kernel takes nested tensors
 
 
-def called_inside(module: nn.Module, keys: Collection[type]) -> str:
-    """The function of torch that a module calls instead of having a layer that is a key."""
+def functional_norm_call(module: nn.Module, keys: Collection[type]) -> str:
+    """The function of torch that a module calls in place of a layer of these classes; or empty."""
     wanted = {name for name, layers in FUNCTIONS.items() if set(layers) & set(keys)}
     for function in _functions(type(module)):
         names = function.__code__.co_names
-        outside = [function.__globals__.get(name) for name in names]
-        if any(o is nn.functional or o is torch for o in outside):
-            found = wanted & set(names)
+        referenced = [function.__globals__.get(name) for name in names]
+        if any(object_ is nn.functional or object_ is torch for object_ in referenced):
+            called = wanted & set(names)
         else:
-            found = {n for n in wanted if getattr(nn.functional, n) in outside}
-        if found:
-            return min(found)
+            called = {n for n in wanted if getattr(nn.functional, n) in referenced}
+        if called:
+            return min(called)
     return ""
 
 

@@ -1,4 +1,4 @@
-"""What a new layer takes over from the one whose place it takes: tensors, hooks, modes, marks."""
+"""Moves tensors, hooks, modes and attributes from a layer to the norm that replaces it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ HOOKS = tuple(name for name in vars(nn.Module()) if name.endswith(("_hooks", "_h
 MORE_HOOKS = ("_forward_hooks_always_called",)
 
 
-def obstacle(layer: nn.Module) -> str:
-    """Why no other module can take the place of a layer, empty where one can."""
+def why_not_replaceable(layer: nn.Module) -> str:
+    """Why a layer cannot be replaced; empty if it can."""
     tensors = [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]
     if any(is_lazy(tensor) for tensor in tensors):
         return "has no shape yet; call the model once before"
@@ -30,48 +30,48 @@ def obstacle(layer: nn.Module) -> str:
     return ""
 
 
-def tensors_of(layer: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers of the layer itself, by name."""
-    own = {**layer._parameters, **layer._buffers}
-    return {name: tensor for name, tensor in own.items() if tensor is not None}
+def own_tensors(layer: nn.Module) -> dict[str, Tensor]:
+    """The parameters and buffers of a module itself, by name."""
+    tensors = {**layer._parameters, **layer._buffers}
+    return {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
 
-def misfits(layer: nn.Module, norm: nn.Module) -> tuple[str, ...]:
-    """The tensors of a layer that have no place in a norm."""
-    places = tensors_of(norm)
+def unmatched_tensors(layer: nn.Module, norm: nn.Module) -> tuple[str, ...]:
+    """The tensors of a layer for which a norm has none of the same name, shape and kind."""
+    norm_tensors = own_tensors(norm)
     return tuple(
         name
-        for name, tensor in tensors_of(layer).items()
-        if name not in places
-        or places[name].shape != tensor.shape
+        for name, tensor in own_tensors(layer).items()
+        if name not in norm_tensors
+        or norm_tensors[name].shape != tensor.shape
         or (name in norm._parameters) != (name in layer._parameters)
     )
 
 
 def hand_over(layer: nn.Module, norm: nn.Module) -> tuple[str, ...]:
-    """Make a norm the successor of a layer; returns the names of what is new in it.
+    """Give a norm the state of a layer; returns the names of tensors that only the norm has.
 
-    Tensors and dictionaries of hooks are the same objects as before, so that optimizers that hold
-    the ones, and handles that remove from the others, go on working.
+    Tensors and dictionaries of hooks stay the same objects, so that optimizers and hook handles
+    that refer to them keep working.
     """
-    old, own = tensors_of(layer), tensors_of(norm)
-    kept = set(old) - set(misfits(layer, norm))
-    first = next((t for t in old.values() if t.is_floating_point()), None)
-    if first is not None:
-        norm.to(device=first.device, dtype=first.dtype)
-    for name in kept:
-        where = norm._parameters if name in norm._parameters else norm._buffers
-        where[name] = old[name]  # type: ignore[assignment]
+    old_tensors, norm_tensors = own_tensors(layer), own_tensors(norm)
+    kept_names = set(old_tensors) - set(unmatched_tensors(layer, norm))
+    tensor = next((t for t in old_tensors.values() if t.is_floating_point()), None)
+    if tensor is not None:
+        norm.to(device=tensor.device, dtype=tensor.dtype)
+    for name in kept_names:
+        registry = norm._parameters if name in norm._parameters else norm._buffers
+        registry[name] = old_tensors[name]  # type: ignore[assignment]
     for name in (*HOOKS, *MORE_HOOKS):
-        before = getattr(layer, name, None)
-        if before is not None:
-            before.update(getattr(norm, name, {}))
-            setattr(norm, name, before)
+        hooks = getattr(layer, name, None)
+        if hooks is not None:
+            hooks.update(getattr(norm, name, {}))
+            setattr(norm, name, hooks)
     if layer._is_full_backward_hook is not None:
         norm._is_full_backward_hook = layer._is_full_backward_hook
-    # What is new in the norm is saved or not as the norm says, what it takes over as the layer did.
-    norm._non_persistent_buffers_set -= kept
-    norm._non_persistent_buffers_set |= kept & layer._non_persistent_buffers_set
+    # New buffers are persistent as in the norm, those of the layer as in the layer.
+    norm._non_persistent_buffers_set -= kept_names
+    norm._non_persistent_buffers_set |= kept_names & layer._non_persistent_buffers_set
     for hook in norm._load_state_dict_pre_hooks.values():
         if getattr(hook, "with_module", False):
             vars(hook)["module"] = weakref.ref(norm)
@@ -79,7 +79,7 @@ def hand_over(layer: nn.Module, norm: nn.Module) -> tuple[str, ...]:
         if name not in vars(norm) and not hasattr(type(norm), name):
             vars(norm)[name] = value
     norm.train(layer.training)
-    return tuple(name for name in own if name not in kept)
+    return tuple(name for name in norm_tensors if name not in kept_names)
 
 
 def _hooks(layer: nn.Module) -> Iterator[Any]:

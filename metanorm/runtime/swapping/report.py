@@ -1,4 +1,4 @@
-"""What `runtime.swap` did, and what it left."""
+"""The report of `runtime.swap`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class SwapError(ValueError):
 
 @dataclass(frozen=True)
 class Replaced:
-    """A layer that was replaced, by the names of all its places in the model."""
+    """A layer that was replaced, with all of its names in the model."""
 
     names: tuple[str, ...]
     old: str

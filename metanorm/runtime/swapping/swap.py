@@ -1,4 +1,4 @@
-"""`runtime.swap`: the layers of a model replaced by norms."""
+"""`runtime.swap`: replaces layers of a model by norms."""
 
 from __future__ import annotations
 
@@ -10,19 +10,24 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
-from metanorm.runtime.swapping.construction import Unknown, made_like
-from metanorm.runtime.swapping.fast_paths import called_inside, disarm
-from metanorm.runtime.swapping.handover import hand_over, misfits, obstacle
-from metanorm.runtime.swapping.module_tree import attributes, held, names_of, put
+from metanorm.runtime.swapping.construction import UnknownArgument, construct_like
+from metanorm.runtime.swapping.fast_paths import disable_fast_paths, functional_norm_call
+from metanorm.runtime.swapping.handover import hand_over, unmatched_tensors, why_not_replaceable
+from metanorm.runtime.swapping.module_tree import (
+    module_names,
+    modules_in,
+    plain_attributes,
+    replace_modules,
+)
 from metanorm.runtime.swapping.report import Replaced, Report, Skipped, SwapError
 
-Norm = Union[type[nn.Module], Callable[[Any], nn.Module]]
+Replacement = Union[type[nn.Module], Callable[[Any], nn.Module]]
 Filter = Callable[[nn.Module, str], bool]
 
 
 def swap(
     model: nn.Module,
-    norms: Mapping[type[nn.Module], Norm],
+    norms: Mapping[type[nn.Module], Replacement],
     filter_fn: Filter | None = None,
     strict: bool = True,
 ) -> Report:
@@ -62,96 +67,100 @@ def swap(
 
 @dataclass
 class _Plan:
-    """What is to be replaced by what, before anything is."""
+    """The replacements, which are all constructed before any layer is replaced."""
 
     model: nn.Module
-    norms: Mapping[type[nn.Module], Norm]
+    norms: Mapping[type[nn.Module], Replacement]
     filter_fn: Filter | None
-    new: dict[nn.Module, nn.Module] = field(default_factory=dict)
+    replacements: dict[nn.Module, nn.Module] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
     problems: list[Skipped] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.names = names_of(self.model)
-        self.methods = {
+        self.names = module_names(self.model)
+        self.modules_with_exposed_methods = {
             module
             for parent in self.names
-            for _, value in attributes(parent)
-            for module, is_method in held(value)
+            for _, value in plain_attributes(parent)
+            for module, is_method in modules_in(value)
             if is_method and module is not parent
         }
         for module, names in self.names.items():
             self._decide(module, names[0])
-        self._decide_unregistered()
+        self._report_unregistered()
 
     def _decide(self, module: nn.Module, name: str) -> None:
         cls = type_before_parametrizations(module)
         norm = self.norms.get(cls) or self.norms.get(getattr(module, "cls_to_become", None) or cls)
         if norm is None:
-            self._say_why_not(module, name)
+            self._explain_unreplaced(module, name)
         elif self.filter_fn is not None and not self.filter_fn(module, name):
             self._skip(module, name, "is left by filter_fn")
         else:
             try:
-                self.new[module] = self._made(norm, module)
-            except _Stays as reason:
+                self.replacements[module] = self._construct(norm, module)
+            except _NotReplaced as reason:
                 skipped = self._skip(module, name, str(reason))
                 if reason.is_problem:
                     self.problems.append(skipped)
 
-    def _made(self, norm: Norm, layer: nn.Module) -> nn.Module:
-        """What a layer is replaced by. Raises `_Stays`."""
-        reason = obstacle(layer)
+    def _construct(self, norm: Replacement, layer: nn.Module) -> nn.Module:
+        """Construct the replacement of a layer. Raises `_NotReplaced`."""
+        reason = why_not_replaceable(layer)
         if layer is self.model:
             reason = "cannot be replaced from inside; make the norm yourself"
-        if layer in self.methods:
+        if layer in self.modules_with_exposed_methods:
             reason = "has a method that is kept as an attribute elsewhere"
         if reason:
-            raise _Stays(reason)
+            raise _NotReplaced(reason)
         label = getattr(norm, "__name__", repr(norm))
         try:
-            made = made_like(norm, layer) if isinstance(norm, type) else norm(layer)
-        except Unknown as unknown:
-            raise _Stays(f"{unknown}; give a function that makes it") from None
+            replacement = construct_like(norm, layer) if isinstance(norm, type) else norm(layer)
+        except UnknownArgument as unknown:
+            raise _NotReplaced(f"{unknown}; give a function that makes it") from None
         except Exception as error:
-            raise _Stays(f"is not taken by {label}: {error}") from error
-        if made is layer:
-            raise _Stays(f"is what {label} returned", is_problem=False)
-        if not isinstance(made, nn.Module):
-            raise _Stays(f"was given to {label}, which returned {type(made).__name__}")
-        self._demand_new(made, layer, label)
+            raise _NotReplaced(f"is not taken by {label}: {error}") from error
+        if replacement is layer:
+            raise _NotReplaced(f"is what {label} returned", is_problem=False)
+        if not isinstance(replacement, nn.Module):
+            raise _NotReplaced(f"was given to {label}, which returned {type(replacement).__name__}")
+        self._demand_new(replacement, layer, label)
         if isinstance(norm, type):
-            lost = misfits(layer, made)
-            lost += tuple(name for name, child in layer.named_children() if child is not None)
-            if lost:
-                raise _Stays(
-                    f"has {', '.join(lost)}, for which {label} has no place; "
+            unmatched = unmatched_tensors(layer, replacement)
+            unmatched += tuple(name for name, child in layer.named_children() if child is not None)
+            if unmatched:
+                raise _NotReplaced(
+                    f"has {', '.join(unmatched)}, for which {label} has no place; "
                     "give a function that makes the norm if that can be dropped"
                 )
-        return made
+        return replacement
 
-    def _demand_new(self, made: nn.Module, layer: nn.Module, label: str) -> None:
-        """Refuse a norm that is, or has in it, what stands somewhere else in the model too.
+    def _demand_new(self, replacement: nn.Module, layer: nn.Module, label: str) -> None:
+        """Raise `_NotReplaced` for a norm that is, or contains, another module of the model.
 
-        The layer itself would keep its hooks and tensors, and the norm would have them as well.
+        If it contains the layer, both would have the same hooks and tensors.
         """
-        inside = set(made.modules())
-        if layer in inside:
-            raise _Stays(
+        modules = set(replacement.modules())
+        if layer in modules:
+            raise _NotReplaced(
                 f"is part of what {label} returned, under other names; "
                 "return a norm of its own, or wrap the layer yourself"
             )
-        before = {module: old for old, new in self.new.items() for module in new.modules()}
-        places = [self.names[before[module]][0] for module in inside if module in before]
-        places += [self.names[m][0] for m in inside - set(layer.modules()) if m in self.names]
-        if places:
-            raise _Stays(
-                f"was given to {label}, which returned what stands at {min(places)} too; "
+        replaced_layer = {
+            module: old for old, new in self.replacements.items() for module in new.modules()
+        }
+        other_names = [
+            self.names[replaced_layer[module]][0] for module in modules if module in replaced_layer
+        ]
+        other_names += [self.names[m][0] for m in modules - set(layer.modules()) if m in self.names]
+        if other_names:
+            raise _NotReplaced(
+                f"was given to {label}, which returned what stands at {min(other_names)} too; "
                 "return a new norm for each layer"
             )
 
-    def _say_why_not(self, module: nn.Module, name: str) -> None:
-        """Name what may be expected to be replaced, and is not."""
+    def _explain_unreplaced(self, module: nn.Module, name: str) -> None:
+        """Report a module that users may expect to be replaced."""
         if any(isinstance(norm, type) and isinstance(module, norm) for norm in self.norms.values()):
             self._skip(module, name, "is such a norm already")
             return
@@ -165,15 +174,15 @@ class _Plan:
         ):
             self._skip(module, name, f"is a {scripted} of TorchScript; swap first, then script it")
             return
-        function = called_inside(module, self.norms)
+        function = functional_norm_call(module, self.norms)
         if function:
             self._skip(module, name, f"calls {function} itself, and no layer")
 
-    def _decide_unregistered(self) -> None:
-        """Name layers that only lists and the like hold, which are no part of the model."""
+    def _report_unregistered(self) -> None:
+        """Report layers in plain lists and the like, which are not registered in the model."""
         for parent, names in self.names.items():
-            for attribute, value in attributes(parent):
-                for module, _ in held(value):
+            for attribute, value in plain_attributes(parent):
+                for module, _ in modules_in(value):
                     if module not in self.names and type(module) in self.norms:
                         path = f"{names[0]}.{attribute}" if names[0] else attribute
                         self._skip(module, path, "is no registered module")
@@ -185,19 +194,19 @@ class _Plan:
 
     def carry_out(self) -> Report:
         replaced = []
-        for layer, norm in self.new.items():
-            dropped = misfits(layer, norm)
+        for layer, norm in self.replacements.items():
+            dropped = unmatched_tensors(layer, norm)
             added = hand_over(layer, norm)
             names = tuple(self.names[layer])
             old, new = type(layer).__name__, type(norm).__name__
             replaced.append(Replaced(names, old, new, added, dropped))
-        put(self.names, self.new)
-        disarm(self.names, set(self.new.values()))
+        replace_modules(self.names, self.replacements)
+        disable_fast_paths(self.names, set(self.replacements.values()))
         return Report(tuple(replaced), tuple(self.skipped))
 
 
-class _Stays(Exception):
-    """A layer is not replaced; a problem where its user expects that it is."""
+class _NotReplaced(Exception):
+    """A layer is not replaced; `is_problem` if that makes a strict call fail."""
 
     def __init__(self, reason: str, is_problem: bool = True) -> None:
         super().__init__(reason)
