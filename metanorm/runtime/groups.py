@@ -268,12 +268,12 @@ class Groups:
         weight: Tensor | None,
     ) -> Tensor:
         """The total weight of the elements of each group."""
-        counted = pools.total_weight(x, pools.coefficients(x, where, weight), also)
-        if counted.shape[dim] == 1:  # all positions alike
+        weights = pools.total_weight(x, pools.coefficients(x, where, weight), also)
+        if weights.shape[dim] == 1:  # all positions alike
             view = [1] * x.dim()
             view[dim] = self.count
-            return counted * self.sizes(x).view(view)
-        return self._sum_over_groups(counted, dim)
+            return weights * self.sizes(x).view(view)
+        return self._sum_over_groups(weights, dim)
 
     def _sum_over_groups(self, x: Tensor, dim: int) -> Tensor:
         """The sum over each group along one dimension."""

@@ -21,7 +21,7 @@ MATRIX_NAMES = re.compile(r"eye|ones|(blocks|chunks|interleave)\((\d+)\)")
 
 
 def keep_matrix(
-    module: nn.Module, name: str, given: Given, dtype: torch.dtype | None = None
+    module: nn.Module, name: str, value: Given, dtype: torch.dtype | None = None
 ) -> None:
     """Set a matrix argument of a constructor as an attribute: a name, or a square tensor.
 
@@ -29,22 +29,22 @@ def keep_matrix(
     constructor is. `dtype` is the dtype for lists of numbers. Raises `ValueError` for what is not a
     matrix.
     """
-    matrix = _checked_matrix(given, name, dtype)
+    matrix = _checked_matrix(value, name, dtype)
     if isinstance(matrix, str):
         setattr(module, name, matrix)
     else:
         module.register_buffer(name, matrix, persistent=False)
 
 
-def _checked_matrix(given: Given, name: str, dtype: torch.dtype | None) -> str | Tensor:
-    if isinstance(given, str):
-        if not MATRIX_NAMES.fullmatch(given.replace(" ", "")):
+def _checked_matrix(value: Given, name: str, dtype: torch.dtype | None) -> str | Tensor:
+    if isinstance(value, str):
+        if not MATRIX_NAMES.fullmatch(value.replace(" ", "")):
             raise ValueError(
-                f"{name} = {given!r} is no matrix; the names are 'eye', 'ones', 'blocks(g)', "
+                f"{name} = {value!r} is no matrix; the names are 'eye', 'ones', 'blocks(g)', "
                 "'chunks(k)' and 'interleave(g)'"
             )
-        return given.replace(" ", "")
-    matrix = given if isinstance(given, Tensor) else torch.tensor(given, dtype=dtype)
+        return value.replace(" ", "")
+    matrix = value if isinstance(value, Tensor) else torch.tensor(value, dtype=dtype)
     if matrix.dim() != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"{name} must be a square matrix, but its shape is {tuple(matrix.shape)}")
     if bool((matrix < 0).any()):
@@ -52,39 +52,39 @@ def _checked_matrix(given: Given, name: str, dtype: torch.dtype | None) -> str |
     return matrix if matrix.is_floating_point() else matrix.to(torch.get_default_dtype())
 
 
-def pooling_rows(given: str | Tensor, name: str, like: Tensor, length: int) -> Tensor | None:
+def pooling_rows(matrix: str | Tensor, name: str, like: Tensor, length: int) -> Tensor | None:
     """The matrix for an axis of this length, rows scaled to sum to one; `None` for the identity.
 
     A row that sums to zero is an empty pool: it gives zero, and has no gradient. Raises
     `ShapeError` for a matrix of another size.
     """
-    if isinstance(given, str) and given == "eye":
+    if isinstance(matrix, str) and matrix == "eye":
         return None
-    rows = _rows(given, name, like, length)
+    rows = _rows(matrix, name, like, length)
     sums = rows.sum(1, keepdim=True)
     is_empty = sums == 0
     return rows.masked_fill(is_empty, 0) / sums.masked_fill(is_empty, 1)
 
 
-def _rows(given: str | Tensor, name: str, like: Tensor, length: int) -> Tensor:
+def _rows(matrix: str | Tensor, name: str, like: Tensor, length: int) -> Tensor:
     """The matrix, with its rows not scaled."""
-    if isinstance(given, str):
-        return structured(given, name, length, like)
-    if given.shape != (length, length):
-        shape = " x ".join(map(str, given.shape)) or "a single number"
+    if isinstance(matrix, str):
+        return structured(matrix, name, length, like)
+    if matrix.shape != (length, length):
+        shape = " x ".join(map(str, matrix.shape)) or "a single number"
         raise ShapeError(f"{name} is {shape}, but its axis has {length}")
-    demand_matrix(given, name)
-    return given.to(dtype=like.dtype, device=like.device)
+    demand_matrix(matrix, name)
+    return matrix.to(dtype=like.dtype, device=like.device)
 
 
-def structured(given: str, name: str, length: int, like: Tensor) -> Tensor:
+def structured(matrix: str, name: str, length: int, like: Tensor) -> Tensor:
     """The matrix of a name, in the dtype and on the device of `like`.
 
     An entry is one if both positions are in the same block. Raises `ShapeError` if an axis of this
     length cannot be cut into such blocks.
     """
     positions = torch.arange(length, device=like.device)
-    kind, _, argument = given.partition("(")
+    kind, _, argument = matrix.partition("(")
     if kind == "eye":
         return torch.eye(length, dtype=like.dtype, device=like.device)
     if kind == "ones":
@@ -92,7 +92,7 @@ def structured(given: str, name: str, length: int, like: Tensor) -> Tensor:
     else:
         count = int(argument.rstrip(")"))
         if count < 1 or length % count:
-            raise ShapeError(f"{name} = {given!r}, but its axis has {length} positions")
+            raise ShapeError(f"{name} = {matrix!r}, but its axis has {length} positions")
         block = {
             "blocks": positions * count // max(length, 1),
             "chunks": positions // count,
@@ -146,8 +146,8 @@ class Rows(PoolMatrix):
 
     weighs = True
 
-    def __init__(self, given: str | Tensor, name: str, like: Tensor, length: int) -> None:
-        self.rows = _rows(given, name, like, length)
+    def __init__(self, matrix: str | Tensor, name: str, like: Tensor, length: int) -> None:
+        self.rows = _rows(matrix, name, like, length)
 
     def total(self, x: Tensor, dim: int) -> Tensor:
         """The weighted sum of each row's pool."""

@@ -263,19 +263,19 @@ def coefficients(x: Tensor, where: Tensor | None, weight: Tensor | None) -> Tens
 
     A mask over a few dimensions makes no tensor of the size of `x`.
     """
-    counted = x.new_ones(()) if weight is None else weight.to(x.dtype)
+    weights = x.new_ones(()) if weight is None else weight.to(x.dtype)
     if where is not None:
-        counted = torch.where(where != 0, counted, torch.zeros_like(counted))
-    return counted.reshape((1,) * (x.dim() - counted.dim()) + counted.shape)
+        weights = torch.where(where != 0, weights, torch.zeros_like(weights))
+    return weights.reshape((1,) * (x.dim() - weights.dim()) + weights.shape)
 
 
-def total_weight(x: Tensor, counted: Tensor, dims: tuple[int, ...]) -> Tensor:
+def total_weight(x: Tensor, weights: Tensor, dims: tuple[int, ...]) -> Tensor:
     """The total weight of each pool; pooled dimensions stay, with length one."""
     times = 1
     for d in dims:
-        if counted.shape[d] != x.shape[d]:
+        if weights.shape[d] != x.shape[d]:
             times *= x.shape[d]
-    return (counted.sum(dims, keepdim=True) if dims else counted) * times
+    return (weights.sum(dims, keepdim=True) if dims else weights) * times
 
 
 def over(added: Tensor, weight: Tensor) -> Tensor:

@@ -236,7 +236,7 @@ def test_an_entry_that_is_whole_but_does_not_load_is_not_used(folder: Path) -> N
     foreign = b"built for another system"
     path = build.build(SOURCE)
     path.unlink()
-    other = folder / cache._entry(name(), foreign)
+    other = folder / cache._entry_name(name(), foreign)
     other.write_bytes(foreign)
     other.chmod(0o700)
     assert cache.find(folder, name()) == other
@@ -533,11 +533,11 @@ def test_a_killed_build(folder: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     process.communicate()
     os.kill(int(child.read_text()), 9)
     (left,) = os.listdir(folder)
-    assert left.startswith(cache.BUILDING)
+    assert left.startswith(cache.BUILD_PREFIX)
 
     assert answer() == 42
     assert left in os.listdir(folder)  # it may be of a build that goes on
-    long_ago = time.time() - cache.ABANDONED - 60
+    long_ago = time.time() - cache.STALE_SECONDS - 60
     os.utime(folder / left, (long_ago, long_ago))
     assert answer(ANSWER="7") == 7
     assert left not in os.listdir(folder)

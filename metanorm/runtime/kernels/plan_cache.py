@@ -213,8 +213,8 @@ class PlanCache:
     def _check_lengths(self, sizes: Mapping[str, int], values: Mapping[str, Any]) -> None:
         """Raise `Unsupported` for lengths that blocks do not divide, and for empty windows."""
         for dim, factors in self.table.divisible.items():
-            known: dict[str, Any] = {**sizes, **values}
-            parts: list[Any] = [known.get(by) if isinstance(by, str) else by for by in factors]
+            lengths: dict[str, Any] = {**sizes, **values}
+            parts: list[Any] = [lengths.get(by) if isinstance(by, str) else by for by in factors]
             are_counts = all(isinstance(n, int) and n > 0 for n in parts)
             if not are_counts or sizes.get(dim, 0) % prod(parts):
                 raise Unsupported("a length that its number of parts does not divide")

@@ -1,4 +1,4 @@
-"""C sources as loaded libraries: out of the cache, or built and put there."""
+"""Builds C sources to libraries, or takes them from the cache, and loads them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = ["CannotBuild", "build", "load"]
 
 T = TypeVar("T")
 
-# By this a library says what it was built from, so that one that a compiler has made of something
-# else, or of nothing, is not called.
+# The key of its source in a library. A library without it, which a broken compiler or cache may
+# give, is not called.
 STAMP = '\n__attribute__((visibility("default"))) const char metanorm_built_from[] = "%s";\n'
 
 _loaded: dict[str, ctypes.CDLL] = {}
@@ -26,35 +26,39 @@ _loaded: dict[str, ctypes.CDLL] = {}
 
 def load(source: str, defines: Mapping[str, str] = {}) -> ctypes.CDLL:
     """The library of a source, with macros defined. Raises `CannotBuild`."""
-    how = recipe(source, defines)
-    name = cache.key(how.parts())
-    # Kept, for without a usable cache every load would compile.
+    recipe_ = recipe(source, defines)
+    name = cache.key(recipe_.parts())
+    # Without a usable cache, every load would compile.
     if name not in _loaded:
-        _loaded[name] = _first(how, name, lambda path, _: ctypes.CDLL(str(path)))
+        _loaded[name] = _open(recipe_, name, lambda path, _: ctypes.CDLL(str(path)))
     return _loaded[name]
 
 
 def build(source: str, defines: Mapping[str, str] = {}) -> Path:
-    """The file of that library; outside the cache, where that is unusable, it lasts as long as
-    this process. Raises `CannotBuild`."""
-    how = recipe(source, defines)
+    """The file of that library. Raises `CannotBuild`.
+
+    If the cache is unusable, it is in a folder that is removed when this process ends.
+    """
+    recipe_ = recipe(source, defines)
 
     def lasting(path: Path, private: ExitStack) -> Path:
         atexit.register(private.pop_all().close)
         return path
 
-    return _first(how, cache.key(how.parts()), lasting)
+    return _open(recipe_, cache.key(recipe_.parts()), lasting)
 
 
-def _first(how: Recipe, name: str, use: Callable[[Path, ExitStack], T]) -> T:
-    """What `use` makes of the library, from the cache if it can be had there, else from a private
-    folder: the cache may be full, read-only, or on a disk from which nothing may be executed."""
-    here = cache.folder()
+def _open(recipe_: Recipe, name: str, open_library: Callable[[Path, ExitStack], T]) -> T:
+    """The result of `open_library` for the library in the cache, else for one in a private folder.
+
+    The cache may be full, read-only, or on a disk from which nothing may be executed.
+    """
+    cache_folder = cache.folder()
     problem: OSError | None = None
-    for place in (None,) if here is None else (here, None):
+    for folder in (None,) if cache_folder is None else (cache_folder, None):
         with ExitStack() as private:
             try:
-                return use(_library(how, name, place, private), private)
+                return open_library(_library(recipe_, name, folder, private), private)
             except OSError as error:
                 problem = error
     raise CannotBuild(
@@ -64,26 +68,27 @@ def _first(how: Recipe, name: str, use: Callable[[Path, ExitStack], T]) -> T:
     )
 
 
-def _library(how: Recipe, name: str, here: Path | None, private: ExitStack) -> Path:
-    """The library in the cache, or one that lasts as long as `private`."""
-    found = None if here is None else cache.find(here, name)
-    if found is not None:
-        with suppress(OSError):  # built for another system
-            if _stamped(found, name):
-                return found
+def _library(recipe_: Recipe, name: str, folder: Path | None, private_folders: ExitStack) -> Path:
+    """The library in a cache folder, or one that lasts as long as `private_folders`."""
+    cached = None if folder is None else cache.find(folder, name)
+    if cached is not None:
+        with suppress(OSError):  # it was built for another system
+            if _stamped(cached, name):
+                return cached
     with ExitStack() as building:
-        library = how.make(building.enter_context(cache.workplace(here)), STAMP % name)
+        library = recipe_.make(building.enter_context(cache.build_folder(folder)), STAMP % name)
         if not _stamped(library, name):
-            raise CannotBuild(f"{how.name} made a library that lacks the kernels", how.remedy)
-        kept = None if here is None else cache.keep(here, name, library, instead_of=found)
-        if kept is None:
-            private.push(building.pop_all())
-        return kept or library
+            raise CannotBuild(
+                f"{recipe_.name} made a library that lacks the kernels", recipe_.remedy
+            )
+        entry = None if folder is None else cache.keep(folder, name, library, replacing=cached)
+        if entry is None:
+            private_folders.push(building.pop_all())
+        return entry or library
 
 
 def _stamped(library: Path, name: str) -> bool:
-    """Whether a library was built from what this key stands for. Raises `OSError` where it cannot
-    be loaded."""
+    """Whether a library was built for this key. Raises `OSError` if it cannot be loaded."""
     try:
         stamp = (ctypes.c_char * len(name)).in_dll(ctypes.CDLL(str(library)), "metanorm_built_from")
     except ValueError:

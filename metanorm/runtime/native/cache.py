@@ -1,8 +1,8 @@
 """The folder of built libraries.
 
-An entry is one file, `KEY-DIGEST.so`: the key says what it was built from, the digest what its
-bytes must be. So a file is whole or known to be broken, and processes that build the same entry
-at once cannot spoil it for each other, without any lock.
+An entry is one file, `KEY-DIGEST.so`: the key is that of what it was built from, the digest that of
+its bytes. So a broken file is recognized, and processes that build the same entry at once need no
+lock.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from pathlib import Path
 
 from metanorm import user_cache
 
-FORMAT = 2  # raised when what an entry is changes
-BUILDING = "metanorm-building-"
-ABANDONED = 24 * 60 * 60  # seconds after which nobody builds in a folder any more
-ROOM = 1024 * 1024  # bytes; more than the compiler writes for one kernel, assembly and all
+FORMAT = 2  # raised when the content of entries changes
+BUILD_PREFIX = "metanorm-building-"
+STALE_SECONDS = 24 * 60 * 60  # after which a build folder is taken to be abandoned
+MIN_FREE_BYTES = 1024 * 1024  # more than a compiler writes for one kernel, with its assembly
 
 
 def key(parts: Iterable[str]) -> str:
-    """The name of what is built from these parts."""
+    """The key of a library that is built from these parts."""
     digest = hashlib.sha256(f"metanorm native {FORMAT}".encode())
     for part in parts:
         data = part.encode(errors="surrogatepass")
@@ -36,33 +36,34 @@ def key(parts: Iterable[str]) -> str:
 
 
 def folder() -> Path | None:
-    """The cache, made where it is missing; `None` where it cannot be used, or not safely."""
+    """The cache folder, created if it is missing; `None` if it cannot be used safely."""
     return user_cache.folder(user_cache.NATIVE)
 
 
 def find(cache: Path, name: str) -> Path | None:
-    """The entry of a key, if it is there, whole, and safe to load.
+    """The entry of a key, if it exists, is whole, and safe to load.
 
-    A broken one is left for `keep` to replace: removing it could hit what another process just
-    put in its place.
+    A broken one is left for `keep` to replace: another process may just have replaced it.
     """
     try:
         entries = [entry for entry in os.listdir(cache) if entry.startswith(f"{name}-")]
     except OSError:
         return None
     for entry in entries:
-        if entry == _entry(name, user_cache.content(cache / entry)):
+        if entry == _entry_name(name, user_cache.content(cache / entry)):
             return cache / entry
     return None
 
 
-def keep(cache: Path, name: str, library: Path, instead_of: Path | None = None) -> Path | None:
-    """Make a library, built in the cache, the entry of a key, maybe instead of one that does not
-    serve; `None` where that fails."""
+def keep(cache: Path, name: str, library: Path, replacing: Path | None = None) -> Path | None:
+    """Move a library to the entry of a key; `None` on failure.
+
+    The broken entry that it is `replacing` is removed.
+    """
     try:
-        if instead_of is not None:
-            instead_of.unlink(missing_ok=True)
-        path = cache / _entry(name, library.read_bytes())
+        if replacing is not None:
+            replacing.unlink(missing_ok=True)
+        path = cache / _entry_name(name, library.read_bytes())
         library.chmod(0o700)
         library.replace(path)
         return path
@@ -71,39 +72,39 @@ def keep(cache: Path, name: str, library: Path, instead_of: Path | None = None) 
 
 
 @contextmanager
-def workplace(parent: Path | None) -> Iterator[Path]:
-    """A new folder to build in, in the cache or where the system has such; removed at the end.
+def build_folder(parent: Path | None) -> Iterator[Path]:
+    """A new folder to build in, in `parent` or among temporary files; it is removed at the end.
 
-    Raises `OSError` where it cannot be written, or has too little room.
+    Raises `OSError` if it cannot be written to, or the disk is full.
     """
-    above = Path(tempfile.gettempdir()) if parent is None else parent
-    _sweep(above)
-    place = Path(tempfile.mkdtemp(prefix=BUILDING, dir=above))
+    parent_folder = Path(tempfile.gettempdir()) if parent is None else parent
+    _remove_stale_folders(parent_folder)
+    path = Path(tempfile.mkdtemp(prefix=BUILD_PREFIX, dir=parent_folder))
     try:
-        _demand_room(place)
-        yield place
+        _demand_free_space(path)
+        yield path
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(path, ignore_errors=True)
 
 
-def _demand_room(place: Path) -> None:
-    """Raise `OSError` where the disk, or the quota, is full, before a compiler fails for it."""
-    room = place / "room"
-    room.write_bytes(os.urandom(ROOM))  # zeros take no room where the disk compresses
-    room.unlink()
+def _demand_free_space(path: Path) -> None:
+    """Raise `OSError` if the disk, or the quota, is full, before a compiler fails by it."""
+    probe = path / "room"
+    probe.write_bytes(os.urandom(MIN_FREE_BYTES))  # zeros could be compressed
+    probe.unlink()
 
 
-def _sweep(above: Path) -> None:
+def _remove_stale_folders(parent: Path) -> None:
     """Remove the folders of builds that were killed."""
     with suppress(OSError):
-        for path in above.glob(f"{BUILDING}*"):
+        for path in parent.glob(f"{BUILD_PREFIX}*"):
             with suppress(OSError):
-                is_now = path.lstat()
-                ours = user_cache.is_only_ours(is_now, stat.S_IFDIR)
-                if ours and is_now.st_mtime < time.time() - ABANDONED:
+                status = path.lstat()
+                is_ours = user_cache.is_only_ours(status, stat.S_IFDIR)
+                if is_ours and status.st_mtime < time.time() - STALE_SECONDS:
                     shutil.rmtree(path, ignore_errors=True)
 
 
-def _entry(name: str, content: bytes) -> str:
+def _entry_name(name: str, content: bytes) -> str:
     """The file name of an entry."""
     return f"{name}-{hashlib.sha256(content).hexdigest()}.so"

@@ -28,8 +28,8 @@ TIMEOUT = 300.0  # seconds; a kernel takes a few tenths of one, on a machine tha
 # Not so for clang: its -fopenmp calls __kmpc_fork_call, which only LLVM's libomp has.
 OPENMP = "-fopenmp"
 NATIVE = "-march=native"
-# A sum in one register waits for itself: unrolled, it has four. GCC's words; clang needs none.
-UNROLLED = (
+# A sum in one register is bound by latency: unrolled, it has four. Flags of GCC; clang needs none.
+UNROLL_FLAGS = (
     "-funroll-loops",
     "-fvariable-expansion-in-unroller",
     "--param=max-variable-expansions-in-unroller=4",
@@ -41,7 +41,7 @@ FLAGS = (
     "-ffp-contract=fast",
     "-fno-math-errno",
     "-fno-trapping-math",
-    *UNROLLED,
+    *UNROLL_FLAGS,
     OPENMP,
     "-fPIC",
     "-shared",
@@ -49,15 +49,15 @@ FLAGS = (
     "-w",  # so that the first lines of a failure are its errors
 )
 
-# A flag that some compilers refuse, and how their message reads then. Other failures do not make
-# us go on without it: a compiler killed for want of memory must not leave a slow library behind.
-REFUSALS = {
+# Flags that some compilers reject, with the pattern of their message. After any other failure the
+# flag stays: a compiler that ran out of memory must not lead to a slow library.
+OPTIONAL_FLAGS = {
     NATIVE: re.compile(r"-march|instruction"),  # an old assembler: "no such instruction"
-    **dict.fromkeys(UNROLLED, re.compile(r"unroll|--param|variable-expansion")),
+    **dict.fromkeys(UNROLL_FLAGS, re.compile(r"unroll|--param|variable-expansion")),
     OPENMP: re.compile(r"openmp|lib(g|i)?omp|-l(g|i)?omp|\bomp\.h|GOMP_|__kmpc_"),
 }
 
-# What -march=native looks at; the rest of /proc/cpuinfo changes from one reading to the next.
+# The fields of /proc/cpuinfo that -march=native depends on; others change all the time.
 CPU_FIELDS = frozenset(
     (
         *("vendor_id", "cpu family", "model", "model name", "flags"),  # x86
@@ -75,7 +75,7 @@ REPORT = "the kernels are at fault: report them, with the spec"
 
 @dataclass(frozen=True)
 class Compiler:
-    """A command, and what tells this compiler from the one that an upgrade puts in its place."""
+    """A command, and an identity that changes when the compiler is upgraded."""
 
     command: tuple[str, ...]
     identity: str
@@ -83,7 +83,7 @@ class Compiler:
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that a library is made from."""
+    """Everything that a library is built from."""
 
     source: str
     defines: tuple[str, ...]
@@ -91,7 +91,7 @@ class Recipe:
     compiler: Compiler
 
     def parts(self) -> Iterator[str]:
-        """What decides the bytes of the library, and where it can run."""
+        """The parts of the key of a library: what decides its bytes, and where it runs."""
         yield self.source
         yield header()
         for words in (self.defines, self.flags, self.compiler.command):
@@ -99,72 +99,76 @@ class Recipe:
         yield self.compiler.identity
         yield cpu()
 
-    def make(self, place: Path, stamp: str = "") -> Path:
-        """The library, in an empty folder; `stamp` is C that it has beside the source. Raises
-        `CannotBuild`."""
-        (place / "kernel.c").write_text(self.source + stamp, encoding="utf-8")
+    def make(self, folder: Path, stamp: str = "") -> Path:
+        """Build the library in an empty folder; `stamp` is C code that is added to the source.
+
+        Raises `CannotBuild`.
+        """
+        (folder / "kernel.c").write_text(self.source + stamp, encoding="utf-8")
         flags = self.flags
         while True:
-            message = self._run(place, flags)
-            library = place / "kernel.so"
+            message = self._run(folder, flags)
+            library = folder / "kernel.so"
             if message is None and library.is_file():
                 return library
             message = message or "it made no library"
-            refused = [f for f in flags if f in REFUSALS and REFUSALS[f].search(message)]
-            if not refused:
-                failed = f"{self.name} failed: {_beginning(message)}"
-                rejected = self._at_fault(message) and replace(self, source="")._works(place)
+            rejected_flags = [
+                f for f in flags if f in OPTIONAL_FLAGS and OPTIONAL_FLAGS[f].search(message)
+            ]
+            if not rejected_flags:
+                failed = f"{self.name} failed: {_first_lines(message)}"
+                rejected = self._at_fault(message) and replace(self, source="")._works(folder)
                 raise CannotBuild(failed, REPORT if rejected else self.remedy, rejected)
-            flags = tuple(flag for flag in flags if flag not in refused)
+            flags = tuple(flag for flag in flags if flag not in rejected_flags)
 
     def _at_fault(self, message: str) -> bool:
         """Whether a failure may be due to the source, and not to the machine."""
         return bool(self.source) and not OF_MACHINE.search(message)
 
-    def _works(self, place: Path) -> bool:
+    def _works(self, folder: Path) -> bool:
         """Whether the compiler builds a library of this source, in the folder of another one."""
         try:
-            with tempfile.TemporaryDirectory(dir=place) as apart:
-                return self.make(Path(apart), NOTHING).is_file()
+            with tempfile.TemporaryDirectory(dir=folder) as subfolder:
+                return self.make(Path(subfolder), NOTHING).is_file()
         except (CannotBuild, OSError):
             return False
 
-    def _run(self, place: Path, flags: tuple[str, ...]) -> str | None:
-        """What the compiler said where it failed; `None` where it did not."""
-        # The names are relative so that nothing of the folder gets into the library or a message.
+    def _run(self, folder: Path, flags: tuple[str, ...]) -> str | None:
+        """Run the compiler; returns its error message, or `None`."""
+        # Names are relative: no path of the folder gets into the library or a message.
         words = (*self.compiler.command, *flags, *self.defines, "-I", str(HEADERS))
         try:
             process = subprocess.Popen(
                 (*words, "-o", "kernel.so", "kernel.c", "-lm"),
-                cwd=place,
-                env={**os.environ, "LC_ALL": "C", "TMPDIR": str(place)},
+                cwd=folder,
+                env={**os.environ, "LC_ALL": "C", "TMPDIR": str(folder)},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                start_new_session=True,  # its children must end with it
+                start_new_session=True,  # so that its children can be killed with it
             )
         except OSError as error:
             raise CannotBuild(f"{self.name} cannot be run: {error}", self.remedy) from None
         try:
-            _, said = process.communicate(timeout=TIMEOUT)
-        except BaseException as stopped:
-            _end(process)
-            if isinstance(stopped, subprocess.TimeoutExpired):
+            _, stderr = process.communicate(timeout=TIMEOUT)
+        except BaseException as error_:
+            _kill(process)
+            if isinstance(error_, subprocess.TimeoutExpired):
                 raise CannotBuild(
                     f"{self.name} did not end within {TIMEOUT:g} s", self.remedy
                 ) from None
             raise
-        message = said.decode(errors="replace").strip()
+        message = stderr.decode(errors="replace").strip()
         return None if process.returncode == 0 else message or f"status {process.returncode}"
 
     @property
     def name(self) -> str:
-        """The compiler, as messages call it."""
+        """The name of the compiler in messages."""
         return self.compiler.command[0]
 
     @property
     def remedy(self) -> str:
-        """What a person can do where it fails."""
+        """What a person can do if it fails."""
         also = ", look at METANORM_CFLAGS" if os.environ.get("METANORM_CFLAGS") else ""
         return f"see that it compiles C programs{also}, or name another compiler in METANORM_CC"
 
@@ -174,30 +178,30 @@ def recipe(source: str, defines: Mapping[str, str]) -> Recipe:
     return Recipe(
         source,
         tuple(f"-D{name}={value}" for name, value in sorted(defines.items())),
-        (*FLAGS, *_words("METANORM_CFLAGS")),
+        (*FLAGS, *_environment_words("METANORM_CFLAGS")),
         compiler(),
     )
 
 
 def compiler() -> Compiler:
     """The compiler that METANORM_CC names, else CC, else the first of the usual ones."""
-    if words := _words("METANORM_CC"):
-        if found := _known(words):
-            return found
+    if words := _environment_words("METANORM_CC"):
+        if compiler_ := _find_compiler(words):
+            return compiler_
         raise CannotBuild(
             f"METANORM_CC names {words[0]!r}, which is not a program here",
             "set METANORM_CC to a C compiler, or unset it",
         )
-    for words in (_words("CC"), *([name] for name in NAMES)):
-        if words and (found := _known(words)):
-            return found
+    for words in (_environment_words("CC"), *([name] for name in NAMES)):
+        if words and (compiler_ := _find_compiler(words)):
+            return compiler_
     raise CannotBuild(
         f"there is no C compiler (looked for {', '.join(NAMES)})",
         "install gcc with the headers of the C library, or name a compiler in METANORM_CC",
     )
 
 
-def _known(words: list[str]) -> Compiler | None:
+def _find_compiler(words: list[str]) -> Compiler | None:
     """The compiler of a command, if its first word is a program."""
     identity = []
     command = list(words)
@@ -210,13 +214,13 @@ def _known(words: list[str]) -> Compiler | None:
             continue
         if index == 0:
             command[0] = os.path.abspath(path)
-        real = os.path.realpath(path)
-        is_now = os.stat(real)
-        identity.append(f"{real} {is_now.st_size} {is_now.st_mtime_ns}")
+        real_path = os.path.realpath(path)
+        status = os.stat(real_path)
+        identity.append(f"{real_path} {status.st_size} {status.st_mtime_ns}")
     return Compiler(tuple(command), "\n".join(identity))
 
 
-def _words(variable: str) -> list[str]:
+def _environment_words(variable: str) -> list[str]:
     """The words of an environment variable, as a shell would split them."""
     try:
         return shlex.split(os.environ.get(variable, ""))
@@ -225,13 +229,13 @@ def _words(variable: str) -> list[str]:
 
 
 def header() -> str:
-    """The text of the headers that sources include; read anew, for whoever works on them."""
+    """The text of the headers that sources include; not cached, as developers edit them."""
     return "\n".join(path.read_text(encoding="utf-8") for path in sorted(HEADERS.rglob("*.h")))
 
 
 @lru_cache(maxsize=1)
 def cpu() -> str:
-    """The processor as -march=native sees it: a home folder may be shared by unlike machines."""
+    """The processor as -march=native sees it: different machines may share a cache."""
     lines = [platform.system(), platform.machine()]
     try:
         with open("/proc/cpuinfo", "rb", buffering=0) as file:
@@ -244,13 +248,16 @@ def cpu() -> str:
     return "\n".join(lines)
 
 
-def _beginning(message: str) -> str:
-    """The first lines of a message, as a warning has room for."""
+def _first_lines(message: str) -> str:
+    """The first lines of a message, for a warning."""
     return "\n".join(line[:200] for line in message.splitlines()[:5])
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process and its children; one that fled keeps its end of the pipe, so do not read."""
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process and its children.
+
+    A child that escaped may keep the pipe open, so that it is not read.
+    """
     with suppress(OSError):
         if hasattr(os, "killpg"):
             os.killpg(process.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""What kernels want to know of the machine."""
+"""Properties of the machine on which kernels depend."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import functools
 from pathlib import Path
 
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
-USUAL = 32 << 20
+DEFAULT_BYTES = 32 << 20
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 @functools.cache
 def last_level_cache() -> int:
-    """The bytes of the largest cache, or a usual number where the system does not say."""
-    found = []
+    """The bytes of the largest cache, or a common size if the system does not tell."""
+    sizes = []
     for entry in CACHES.glob("index*/size"):
         try:
             text = entry.read_text().strip()
-            found.append(int(text.rstrip("KMG")) * UNITS.get(text[-1:], 1))
+            sizes.append(int(text.rstrip("KMG")) * UNITS.get(text[-1:], 1))
         except (OSError, ValueError):
             continue
-    return max(found, default=USUAL)
+    return max(sizes, default=DEFAULT_BYTES)

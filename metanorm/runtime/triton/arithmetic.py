@@ -1,4 +1,4 @@
-"""What kernels call: functions that Triton lacks, and statistics by Chan's rule.
+"""The functions that Triton kernels call: some that Triton lacks, and statistics by Chan's rule.
 
 Moments are a weight, a mean, and a sum of squares about that mean; never a mean of squares less
 the square of a mean. What weighs nothing has a mean of zero. Values are tiles of two dimensions:
@@ -21,7 +21,7 @@ def over(total, weight):
 
 @triton.jit
 def if_weighed(extreme, weight):
-    """What was found of the elements that count; zero where none does."""
+    """The extreme of the elements that count; zero where none does."""
     return tl.where(weight != 0, extreme, 0)
 
 
@@ -116,7 +116,7 @@ def smallest_of(value, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
 
 @triton.jit
 def moments(value, weight, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """Weight, mean and squares of the values of a tile: two looks, and what the first missed."""
+    """Weight, mean and squares of the values of a tile: two passes, and a correction."""
     counts = weight != 0
     total = added(weight, ROWS, COLUMNS)
     first = over(added(tl.where(counts, weight * value, 0), ROWS, COLUMNS), total)
@@ -203,7 +203,7 @@ def joined_alike(weight, total, mean, squares, ROWS: tl.constexpr, COLUMNS: tl.c
     return total, first + drift, added(within + weight * gap * gap, ROWS, COLUMNS)
 
 
-# ---- statistics from the parts that tiles have left
+# ---- statistics from the parts that tiles have written
 
 
 @triton.jit
@@ -214,8 +214,8 @@ def sum_of_parts(
     total = tl.zeros((PARTS, CELLS), REAL)
     for first in range(0, parts, PARTS):
         part = first + tl.arange(0, PARTS)[:, None]
-        there = (part < parts) & inside
-        total += tl.load(totals + part * cells + cell, there, 0)
+        mask = (part < parts) & inside
+        total += tl.load(totals + part * cells + cell, mask, 0)
     return tl.sum(total, 0, keep_dims=True)
 
 
@@ -235,13 +235,13 @@ def largest_of_parts(
     REAL: tl.constexpr, CELLS: tl.constexpr, PARTS: tl.constexpr,
 ):  # fmt: skip
     """The largest value of each cell."""
-    found = tl.full((PARTS, CELLS), float("-inf"), REAL)
+    extreme = tl.full((PARTS, CELLS), float("-inf"), REAL)
     for first in range(0, parts, PARTS):
         part = first + tl.arange(0, PARTS)[:, None]
-        there = (part < parts) & inside
-        found = largest(found, tl.load(extremes + part * cells + cell, there, float("-inf")))
+        mask = (part < parts) & inside
+        extreme = largest(extreme, tl.load(extremes + part * cells + cell, mask, float("-inf")))
     weight = sum_of_parts(weights, cell, inside, cells, parts, REAL, CELLS, PARTS)
-    return if_weighed(largest_of(found, True, False), weight)
+    return if_weighed(largest_of(extreme, True, False), weight)
 
 
 @triton.jit
@@ -250,13 +250,13 @@ def smallest_of_parts(
     REAL: tl.constexpr, CELLS: tl.constexpr, PARTS: tl.constexpr,
 ):  # fmt: skip
     """The smallest value of each cell."""
-    found = tl.full((PARTS, CELLS), float("inf"), REAL)
+    extreme = tl.full((PARTS, CELLS), float("inf"), REAL)
     for first in range(0, parts, PARTS):
         part = first + tl.arange(0, PARTS)[:, None]
-        there = (part < parts) & inside
-        found = smallest(found, tl.load(extremes + part * cells + cell, there, float("inf")))
+        mask = (part < parts) & inside
+        extreme = smallest(extreme, tl.load(extremes + part * cells + cell, mask, float("inf")))
     weight = sum_of_parts(weights, cell, inside, cells, parts, REAL, CELLS, PARTS)
-    return if_weighed(smallest_of(found, True, False), weight)
+    return if_weighed(smallest_of(extreme, True, False), weight)
 
 
 @triton.jit
@@ -270,11 +270,11 @@ def moments_of_parts(
     square = tl.zeros((PARTS, CELLS), REAL)
     for first in range(0, parts, PARTS):
         part = first + tl.arange(0, PARTS)[:, None]
-        there = (part < parts) & inside
-        place = part * cells + cell
-        more = tl.load(weights + place, there, 0)
-        more_mean = tl.load(means + place, there, 0)
-        more_squares = tl.load(squares + place, there, 0)
+        mask = (part < parts) & inside
+        offset = part * cells + cell
+        more = tl.load(weights + offset, mask, 0)
+        more_mean = tl.load(means + offset, mask, 0)
+        more_squares = tl.load(squares + offset, mask, 0)
         weight, mean, square = merged(weight, mean, square, more, more_mean, more_squares)
     weight, mean, square = joined(weight, mean, square, True, False)
     return mean, over(square, weight)

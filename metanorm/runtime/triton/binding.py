@@ -59,8 +59,8 @@ class TritonBinding(CallBinding):
         if tuning.is_enabled() and not is_interpreting():
             for other in nearby_configs(config):
                 alternative = self._prepare_with(entry, other)
-                known = (prepared, *prepared.alternatives)
-                if all(alternative.steps != launches.steps for launches in known):
+                earlier = (prepared, *prepared.alternatives)
+                if all(alternative.steps != launches.steps for launches in earlier):
                     prepared.alternatives.append(alternative)
         return prepared
 

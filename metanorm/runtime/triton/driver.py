@@ -45,12 +45,14 @@ def demand_capable(dtypes: set[torch.dtype]) -> None:
     target = _driver().active.get_current_target()
     if target.backend != "cuda":
         return
-    found = f"this GPU is of compute capability {target.arch / 10}"
+    capability = f"this GPU is of compute capability {target.arch / 10}"
     if target.arch < MIN_CAPABILITY:
-        raise CannotBuild(f"{found}, and Triton needs {MIN_CAPABILITY / 10}", "use a newer one")
+        raise CannotBuild(
+            f"{capability}, and Triton needs {MIN_CAPABILITY / 10}", "use a newer one"
+        )
     if target.arch < BFLOAT16_CAPABILITY and torch.bfloat16 in dtypes:
         needs = f"bfloat16 needs {BFLOAT16_CAPABILITY / 10}"
-        raise CannotBuild(f"{found}, and {needs}", "use float16 or float32")
+        raise CannotBuild(f"{capability}, and {needs}", "use float16 or float32")
 
 
 def compile_kernel(kernel: Any, programs: int, warps: int, arguments: tuple[Any, ...]) -> Any:

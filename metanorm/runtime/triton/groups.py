@@ -30,8 +30,8 @@ def cached_by_version(find: IndexFunction[P, T]) -> IndexFunction[P, T]:
     """
     entries: list[tuple[weakref.ref[Tensor], tuple[Any, ...], T]] = []
 
-    def forget(gone: weakref.ref[Tensor]) -> None:
-        entries[:] = [entry for entry in entries if entry[0] is not gone]
+    def forget(reference_gone: weakref.ref[Tensor]) -> None:
+        entries[:] = [entry for entry in entries if entry[0] is not reference_gone]
 
     @functools.wraps(find)
     def cached(index: Tensor, /, *args: P.args, **named: P.kwargs) -> T:
@@ -39,14 +39,14 @@ def cached_by_version(find: IndexFunction[P, T]) -> IndexFunction[P, T]:
             raise Unsupported("an index, and a CUDA graph is captured")
         if index.is_inference():  # whose changes nobody counts
             return find(index, *args, **named)
-        state = (index._version, index.data_ptr())
-        for tensor, then, found in entries:
-            if tensor() is index and then == (*state, args):
-                return found
-        found = find(index, *args, **named)
-        valid = [own for own in entries if own[0]() is not index or own[1][:-1] == state]
-        entries[:] = [*valid, (weakref.ref(index, forget), (*state, args), found)][-MAX_CACHED:]
-        return found
+        version = (index._version, index.data_ptr())
+        for tensor, key, value in entries:
+            if tensor() is index and key == (*version, args):
+                return value
+        value = find(index, *args, **named)
+        valid = [entry for entry in entries if entry[0]() is not index or entry[1][:-1] == version]
+        entries[:] = [*valid, (weakref.ref(index, forget), (*version, args), value)][-MAX_CACHED:]
+        return value
 
     return cached
 

@@ -120,9 +120,9 @@ class ArgumentBlock:
                 bits |= address
         for position, momentum in zip(self._momenta, inputs.momenta):
             arguments[position] = momentum
-        begins = [0 if arena is None else arena.data_ptr() for arena in inputs.arenas]
+        arena_addresses = [0 if arena is None else arena.data_ptr() for arena in inputs.arenas]
         for position, number, offset in self._arrays:
-            arguments[position] = begins[number] + offset
+            arguments[position] = arena_addresses[number] + offset
         if not bits & MISALIGNED_BITS:
             return arguments, ()
         misaligned = tuple(p for p, _ in self._tensors if (arguments[p] or 0) & MISALIGNED_BITS)
