@@ -19,7 +19,9 @@ def large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiles, "multiprocessors", lambda _: 132)
 
 
-def looks(outer: int, rows: int, columns: int, inside: str, keeps: int) -> dict[str, DataPass]:
+def data_passes(
+    outer: int, rows: int, columns: int, inside: str, keeps: int
+) -> dict[str, DataPass]:
     """Islands of `columns`, of `rows`, or of `both`, as held in a tile and as walked over."""
     down, across = ("rows" in inside, "columns" in inside)
     return {
@@ -36,20 +38,28 @@ def looks(outer: int, rows: int, columns: int, inside: str, keeps: int) -> dict[
 
 
 SCHEDULES = [
-    ("LayerNorm, rows of 4096", looks(1, 8192, 4096, "columns", 3), "islands"),
-    ("LayerNorm, rows of 16384", looks(1, 8192, 16384, "columns", 3), "walked"),
-    ("RMSNorm, rows of 16384", looks(1, 8192, 16384, "columns", 2), "islands"),
-    ("LayerNorm of 8 images", looks(1, 8, 150528, "columns", 3), "sweeps"),
-    ("InstanceNorm of 224 x 224", looks(1, 32 * 64, 50176, "columns", 1), "walked"),
-    ("GroupNorm(32) of 32 x 64 x 56 x 56", looks(1024, 2, 3136, "rows columns", 2), "islands"),
-    ("GroupNorm(32) of 32 x 256 x 56 x 56", looks(1024, 8, 3136, "rows columns", 2), "walked"),
-    ("GroupNorm(8) of 2 x 64 x 512 x 512", looks(16, 8, 262144, "rows columns", 2), "sweeps"),
-    ("BatchNorm of 32 x 64 x 56 x 56", looks(64, 32, 3136, "rows columns", 2), "sweeps"),
-    ("BatchNorm of 32 x 512 x 14 x 14", looks(512, 32, 196, "rows columns", 2), "islands"),
-    ("BatchNorm of 8192 x 768", looks(1, 8192, 768, "rows", 2), "sweeps"),
-    ("InstanceNorm, channels last", looks(32, 3136, 512, "rows", 2), "walked"),
-    ("LayerNorm, channels first", looks(32, 256, 3136, "rows", 2), "islands"),
-    ("a small batch", looks(4, 8, 100, "rows columns", 2), "islands"),
+    ("LayerNorm, rows of 4096", data_passes(1, 8192, 4096, "columns", 3), "islands"),
+    ("LayerNorm, rows of 16384", data_passes(1, 8192, 16384, "columns", 3), "walked"),
+    ("RMSNorm, rows of 16384", data_passes(1, 8192, 16384, "columns", 2), "islands"),
+    ("LayerNorm of 8 images", data_passes(1, 8, 150528, "columns", 3), "sweeps"),
+    ("InstanceNorm of 224 x 224", data_passes(1, 32 * 64, 50176, "columns", 1), "walked"),
+    (
+        "GroupNorm(32) of 32 x 64 x 56 x 56",
+        data_passes(1024, 2, 3136, "rows columns", 2),
+        "islands",
+    ),
+    (
+        "GroupNorm(32) of 32 x 256 x 56 x 56",
+        data_passes(1024, 8, 3136, "rows columns", 2),
+        "walked",
+    ),
+    ("GroupNorm(8) of 2 x 64 x 512 x 512", data_passes(16, 8, 262144, "rows columns", 2), "sweeps"),
+    ("BatchNorm of 32 x 64 x 56 x 56", data_passes(64, 32, 3136, "rows columns", 2), "sweeps"),
+    ("BatchNorm of 32 x 512 x 14 x 14", data_passes(512, 32, 196, "rows columns", 2), "islands"),
+    ("BatchNorm of 8192 x 768", data_passes(1, 8192, 768, "rows", 2), "sweeps"),
+    ("InstanceNorm, channels last", data_passes(32, 3136, 512, "rows", 2), "walked"),
+    ("LayerNorm, channels first", data_passes(32, 256, 3136, "rows", 2), "islands"),
+    ("a small batch", data_passes(4, 8, 100, "rows columns", 2), "islands"),
 ]
 
 
@@ -85,7 +95,7 @@ def test_whole_columns_are_no_wider_than_a_tile() -> None:
 
 def test_numbers_of_64_bits_take_two_registers() -> None:
     for keeps, schedule in ((2, "islands"), (4, "walked")):
-        candidates = looks(1, 8192, 16384, "columns", keeps)
+        candidates = data_passes(1, 8192, 16384, "columns", keeps)
         assert tiles.choose_schedule(candidates, DEVICE, tiles.default_config()) == schedule
 
 
@@ -98,30 +108,30 @@ COVERAGES = list(itertools.product(("part", "whole", "walk"), repeat=2))
 def test_programs_cover_the_data(down: str, across: str, adds_up: bool) -> None:
     for outer, rows, columns, gathers in itertools.product((1, 7), SIZES, SIZES, (False, True)):
         gathers = gathers and down != "part"
-        look = DataPass(down, across, outer, rows, columns, 1, adds_up, gathers)
-        chosen = tiles.pass_shape(look, DEVICE, tiles.default_config())
-        assert _covered(chosen, look) >= (outer, rows, columns)
+        data_pass = DataPass(down, across, outer, rows, columns, 1, adds_up, gathers)
+        chosen = tiles.pass_shape(data_pass, DEVICE, tiles.default_config())
+        assert _covered(chosen, data_pass) >= (outer, rows, columns)
 
 
-def _covered(chosen: LaunchShape, look: DataPass) -> tuple[int, int, int]:
+def _covered(chosen: LaunchShape, data_pass: DataPass) -> tuple[int, int, int]:
     """How many islands, rows and columns all programs reach together."""
     numbers = chosen.numbers
     down = {"part": numbers.get("chunks", 1) * numbers.get("rows of a chunk", 0)}
     across = {"part": numbers["blocks"] * numbers["BLOCK"]}
-    down |= {"whole": numbers["ROWS"], "walk": look.rows}
-    across |= {"whole": numbers["BLOCK"], "walk": look.columns}
+    down |= {"whole": numbers["ROWS"], "walk": data_pass.rows}
+    across |= {"whole": numbers["BLOCK"], "walk": data_pass.columns}
     programs = chosen.programs // numbers["blocks"]
-    if look.gathers:
+    if data_pass.gathers:
         programs *= numbers["islands of a chunk"]
-    elif look.down == "part":
+    elif data_pass.down == "part":
         programs //= numbers["chunks"]
-    return programs, down[look.down], across[look.across]
+    return programs, down[data_pass.down], across[data_pass.across]
 
 
 def test_cells_side_by_side() -> None:
     """Groups of ten channels have sixteen lanes each, and blocks have whole groups."""
-    look = DataPass("walk", "part", 8, 4096, 320, 2, cell=10)
-    chosen = tiles.pass_shape(look, DEVICE, tiles.default_config())
+    data_pass = DataPass("walk", "part", 8, 4096, 320, 2, cell=10)
+    chosen = tiles.pass_shape(data_pass, DEVICE, tiles.default_config())
     assert chosen.numbers["LANES"] == 16 and chosen.numbers["BLOCK"] % 16 == 0
     assert chosen.numbers["blocks"] * (chosen.numbers["BLOCK"] // 16) >= 32
     assert chosen.programs == 8 * chosen.numbers["blocks"]
@@ -130,7 +140,7 @@ def test_cells_side_by_side() -> None:
 def test_what_adds_up_leaves_little() -> None:
     """A program that adds up has rows enough for what it leaves, if others have some, too."""
     for rows, min_rows in ((100_000, 32), (8192, 32), (500, 3)):
-        look = DataPass("part", "whole", 1, rows, 4096, 5, adds_up=True)
-        chosen = tiles.pass_shape(look, DEVICE, tiles.default_config())
+        data_pass = DataPass("part", "whole", 1, rows, 4096, 5, adds_up=True)
+        chosen = tiles.pass_shape(data_pass, DEVICE, tiles.default_config())
         assert chosen.numbers["rows of a chunk"] >= min_rows
         assert chosen.programs == cdiv(rows, chosen.numbers["rows of a chunk"]) <= 4 * 132

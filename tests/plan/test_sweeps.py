@@ -117,12 +117,12 @@ def test_only_the_last_sweep_writes(name: str, variant: str) -> None:
 def test_everything_has_one_place(name: str, variant: str) -> None:
     """Narrow values are computed once, after what they need; wide ones in each sweep anew."""
     for sweep_plan in plans(name, variant):
-        known = {let.name for let in sweep_plan.prologue}
+        computed = {let.name for let in sweep_plan.prologue}
         placed = [let.name for let in sweep_plan.prologue]
         for sweep in sweep_plan.sweeps:
             results = [ref for r in sweep.reductions for _, ref in r.results]
             placed += [*results, *(let.name for let in sweep.narrow)]
-            known |= set(placed)
+            computed |= set(placed)
         placed += [let.name for let in sweep_plan.epilogue]
         wide = {let.name for sweep in sweep_plan.sweeps for let in sweep.maps}
         assert len(placed) == len(set(placed))

@@ -12,13 +12,9 @@ from functools import partial
 from types import MappingProxyType
 
 from metanorm.ir.nodes import (
-    POINTWISE,
     AxisMap,
-    Buffer,
-    Input,
     Let,
     Lookup,
-    Param,
     Pool,
     Ref,
     Rename,
@@ -38,6 +34,7 @@ from metanorm.targets.native.cir import (
     Name,
     Stmt,
 )
+from metanorm.targets.native.clusters import Clusters
 from metanorm.targets.native.column_sums import column_sums, is_column_sum
 from metanorm.targets.native.context import KernelContext
 from metanorm.targets.native.joining import RESULT_FUNCTIONS
@@ -50,12 +47,9 @@ from metanorm.targets.native.sparsestmax import sparsestmax
 from metanorm.targets.native.strided_runs import LINE_FUNCTIONS
 from metanorm.targets.native.values import AxisPositions, NarrowValues
 
-EXTERNAL_OPS = (Input, Param, Buffer)
-PAIRED_MOMENTS = {"mean": "var", "var": "mean"}
-
 
 class NarrowPrinter:
-    """Prints the narrow values of one kernel, in clusters: the values of one loop."""
+    """Prints the narrow values of one kernel, cluster by cluster."""
 
     def __init__(
         self, context: KernelContext, blocks: Sequence[CellBlock], array_refs: Collection[Ref]
@@ -67,109 +61,15 @@ class NarrowPrinter:
             for ref, finish in context.nest.finishes.items()
         }
         self.values = NarrowValues(context, self.measured, array_refs)
-        self.clusters_by_block = {id(s): self._clusters(s) for s in blocks}
-        self.stored = self._stored(blocks, set(array_refs))
-
-    # ---- clusters
-
-    def _refs_in_order(self, block: CellBlock) -> list[Ref]:
-        reductions = (self.ctx.nest.reductions[number] for number in block.finished)
-        measured = [ref for r in reductions for _, ref in r.results]
-        return [*measured, *(let.name for let in block.lets if self._needs_computing(let))]
-
-    def _needs_computing(self, let: Let) -> bool:
-        """Whether a statement computes the value: it is not an argument, and not inlined."""
-        written_out = let.name in self.values.inlined or self.values.is_inline(let.name)
-        return not isinstance(let.op, EXTERNAL_OPS) and not written_out
-
-    def _is_pointwise(self, ref: Ref) -> bool:
-        """Whether a value depends only on values at its own position."""
-        same_place = isinstance(self.lets[ref].op, POINTWISE)
-        return ref in self.measured or same_place or self.values.is_known_from_sizes(ref)
-
-    def _clusters(self, block: CellBlock) -> list[list[Ref]]:
-        """The values of a block, in an order that puts values on the same axes into one cluster."""
-        remaining = self._refs_in_order(block)
-        placed: set[Ref] = set()
-        clusters: list[list[Ref]] = []
-        while remaining:
-            ready = [r for r in remaining if not self._is_blocked(r, remaining, placed)]
-            cluster = [ready[0]]
-            cluster += self._paired_moment(ready[0], ready)
-            placed.update(cluster)
-            axes = self.lets[ready[0]].type.axes
-            while self._is_pointwise(ready[0]):
-                next_ref = next(
-                    (
-                        r for r in remaining
-                        if r not in placed
-                        and self._is_pointwise(r) and self.lets[r].type.axes == axes
-                        and not self._is_blocked(r, remaining, placed)
-                        and not self._reads_relocated(r, cluster)
-                    ),
-                    None,
-                )  # fmt: skip
-                if next_ref is None:
-                    break
-                cluster.append(next_ref)
-                placed.add(next_ref)
-            remaining = [r for r in remaining if r not in placed]
-            clusters.append(cluster)
-        return clusters
-
-    def _paired_moment(self, ref: Ref, ready: Sequence[Ref]) -> list[Ref]:
-        """The variance that belongs to a mean, or the reverse: both need the same sums."""
-        op = self.lets[ref].op
-        is_moment = isinstance(op, Pool) and op.statistic in PAIRED_MOMENTS
-        if not is_moment or self._is_pointwise(ref):
-            return []
-        assert isinstance(op, Pool)
-        paired_op = replace(op, statistic=PAIRED_MOMENTS[op.statistic])
-        return [r for r in ready if self.lets[r].op == paired_op]
-
-    def _is_blocked(self, ref: Ref, remaining: Sequence[Ref], placed: set[Ref]) -> bool:
-        if ref in self.measured:
-            return False
-        return any(r in remaining and r not in placed for r, _ in self._reads(ref))
-
-    def _reads_relocated(self, ref: Ref, cluster: Sequence[Ref]) -> bool:
-        """Whether a value reads a value of the cluster at another position than its own."""
-        if ref in self.measured:
-            return False
-        return any(moved and r in cluster for r, moved in self._reads(ref))
-
-    def _reads(self, ref: Ref, through_rename: bool = False) -> Iterator[tuple[Ref, bool]]:
-        """The values that a value reads, and whether it reads them at another position."""
-        op = self.lets[ref].op
-        for operand in operands(op):
-            is_moved = through_rename or isinstance(op, Rename)
-            if operand in self.values.inlined:
-                yield from self._reads(operand, is_moved)
-            else:
-                yield operand, is_moved
-
-    def _stored(self, blocks: Sequence[CellBlock], array_refs: set[Ref]) -> set[Ref]:
-        """The values that something outside their own loop reads."""
-        cluster_ids: dict[Ref, int] = {}
-        for block in blocks:
-            for cluster in self.clusters_by_block[id(block)]:
-                for ref in cluster:
-                    cluster_ids[ref] = id(cluster)
-        stored = array_refs & set(cluster_ids)
-        for let in self.ctx.program.body:
-            for ref in operands(let.op) if let.name not in self.measured else ():
-                in_other_cluster = cluster_ids.get(let.name) != cluster_ids.get(ref)
-                if ref in cluster_ids and (in_other_cluster or not self._is_pointwise(let.name)):
-                    stored.add(ref)
-        stored |= {ref for ref in cluster_ids if not self._is_pointwise(ref)}
-        return stored
+        self.clusters = Clusters(context, self.values, blocks, array_refs)
+        self.stored = self.clusters.stored
 
     # ---- statements
 
     def statements(self, block: CellBlock) -> list[Stmt]:
         """The statements that compute a block of values."""
         statements: list[Stmt] = []
-        for cluster in self.clusters_by_block[id(block)]:
+        for cluster in self.clusters.of(block):
             statements += self._cluster(cluster, block)
         return statements
 
@@ -220,7 +120,7 @@ class NarrowPrinter:
 
     def _cluster(self, cluster: Sequence[Ref], block: CellBlock) -> list[Stmt]:
         first = self.lets[cluster[0]]
-        if not self._is_pointwise(first.name):
+        if not self.clusters.is_pointwise(first.name):
             return self._non_pointwise_statements(cluster, block)
         at = self.values.loop_positions(first.type.axes)
         if not first.type.axes:

@@ -1,4 +1,4 @@
-"""Sparse weights of narrow values as C, which `metanorm/simplex.h` finds, and their adjoint."""
+"""Print sparsestmax of narrow values and its adjoint as C, by calls of `metanorm/simplex.h`."""
 
 from __future__ import annotations
 
@@ -25,40 +25,40 @@ NEAREST, ARRIVED = Prefix("&", Name("nearest")), Prefix("&", Name("arriving"))
 
 
 def is_sparsestmax(op: object) -> bool:
-    """Whether an operation is one, or the adjoint of one."""
+    """Whether an operation is sparsestmax or its adjoint."""
     return isinstance(op, AxisMap) and op.function == "sparsestmax"
 
 
 def on_simplex(nest: Nest) -> bool:
-    """Whether a kernel needs that header."""
+    """Whether a kernel needs the header `metanorm/simplex.h`."""
     return any(is_sparsestmax(let.op) for let in nest.program.body)
 
 
 def sparsestmax(values: NarrowValues, let: Let, op: AxisMap) -> list[Stmt]:
-    """The statements for one line along the axis; the other axes have their places already.
+    """The statements for one line along the axis. Loops around it set all other positions.
 
-    The line is copied to where its results will be.
+    The line is copied to the array of results first, and replaced there.
     """
     ctx, at = values.ctx, values.loop_positions(let.type.axes)
     assert op.argument is not None
     y, k, size = values.value(let.name, at), ctx.variables[op.axis], ctx.size(op.axis)
     first = Prefix("&", values.value(let.name, {**at, op.axis: ZERO}))
     step = ctx.stride(ctx.axis_order(let.name), (op.axis,))
-    found = Apply("simplex_of", (first, size, step, ctx.in_double(op.argument)))
+    simplex = Apply("simplex_of", (first, size, step, ctx.in_double(op.argument)))
 
-    def each(body: Sequence[Stmt]) -> For:
+    def line_loop(body: Sequence[Stmt]) -> For:
         return For(k, ZERO, size, tuple(body))
 
-    done: list[Stmt] = [
-        each([Assign(y, "=", values.value(op.value, at))]),
-        Declare("const simplex", "nearest", found),
+    statements: list[Stmt] = [
+        line_loop([Assign(y, "=", values.value(op.value, at))]),
+        Declare("const simplex", "nearest", simplex),
     ]
     if op.adjoint is None:
-        return [*done, each([Assign(y, "=", Apply("weight_of", (NEAREST, y)))])]
+        return [*statements, line_loop([Assign(y, "=", Apply("weight_of", (NEAREST, y)))])]
     d = values.value(op.adjoint, at)
     return [
-        *done,
+        *statements,
         Declare("arrived", "arriving", CompoundLiteral("arrived", (ZERO, ZERO))),
-        each([ExprStmt(Apply("arrive", (ARRIVED, NEAREST, y, d)))]),
-        each([Assign(y, "=", Apply("adjoint_of", (NEAREST, ARRIVED, y, d)))]),
+        line_loop([ExprStmt(Apply("arrive", (ARRIVED, NEAREST, y, d)))]),
+        line_loop([Assign(y, "=", Apply("adjoint_of", (NEAREST, ARRIVED, y, d)))]),
     ]

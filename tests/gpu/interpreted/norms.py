@@ -95,8 +95,8 @@ def test_large_islands(name: str, schedule: str, monkeypatch: pytest.MonkeyPatch
     if "_walked(" not in kernels and (schedule == "walked" or "_islands(" not in kernels):
         pytest.skip("there is one way alone, or none")
 
-    def forced(looks: Mapping[str, DataPass], *_: object) -> str:
-        return schedule if schedule in looks else "sweeps"
+    def forced(candidates: Mapping[str, DataPass], *_: object) -> str:
+        return schedule if schedule in candidates else "sweeps"
 
     monkeypatch.setattr(tiles, "choose_schedule", forced)
     for constant, value in SMALL.items():

@@ -195,8 +195,8 @@ def module_of_norm(body: str, hypers: Mapping[str, int], **lengths: int) -> Any:
 @pytest.mark.parametrize("schedule", ["islands", "walked", "sweeps"])
 @pytest.mark.parametrize("name", NORMS)
 def test_a_norm(name: str, schedule: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def forced(looks: Mapping[str, DataPass], *_: object) -> str:
-        return schedule if schedule in looks else "sweeps"
+    def forced(candidates: Mapping[str, DataPass], *_: object) -> str:
+        return schedule if schedule in candidates else "sweeps"
 
     monkeypatch.setattr(tiles, "choose_schedule", forced)
     body, hypers, shape, others = NORMS[name]

@@ -52,7 +52,7 @@ def test_tiles(
     if schedule:
         for constant, value in SMALL.items():
             monkeypatch.setattr(tiles, constant, value)
-        forced = lambda looks, *_: schedule if schedule in looks else "sweeps"  # noqa: E731
+        forced = lambda candidates, *_: schedule if schedule in candidates else "sweeps"  # noqa: E731
         monkeypatch.setattr(tiles, "choose_schedule", forced)
     if lie == "strided":  # each phase of what is narrow in a launch of its own
         monkeypatch.setattr(tiles, "MAX_MERGED", 0)

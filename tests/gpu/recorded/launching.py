@@ -154,8 +154,8 @@ def test_places_have_bits_enough_for_results(rows: int, bits: Any) -> None:
     names, file = tuple(signature(function).parameters), function.__globals__["__file__"]
     x = torch.zeros(1).expand(rows, 2**15)
     plan, *_ = TritonPlanCache(function, names, file).lookup((x, None, None, [2**15], 1e-5))
-    made: PreparedLaunches = plan.prepared  # type: ignore[assignment]
-    assert all(bits in step.arguments for step in made.steps)
+    call_plan: PreparedLaunches = plan.prepared  # type: ignore[assignment]
+    assert all(bits in step.arguments for step in call_plan.steps)
 
 
 # ---- devices
@@ -167,10 +167,10 @@ def test_kernels_run_where_their_tensors_are(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext(entered.append(device)))
     for number in (0, 1):
-        made = PreparedLaunches(torch.device("cuda", number), torch.float32, [], {}, [], None)
-        made.unsupported = "what it would have run"
+        call_plan = PreparedLaunches(torch.device("cuda", number), torch.float32, [], {}, [], None)
+        call_plan.unsupported = "what it would have run"
         with pytest.raises(Unsupported, match="would have run"):
-            TritonPlan.launch(None, made, (), (), (), None)  # type: ignore[arg-type]
+            TritonPlan.launch(None, call_plan, (), (), (), None)  # type: ignore[arg-type]
     assert entered == [torch.device("cuda", 1)]
 
 
@@ -186,8 +186,8 @@ def test_constants_go_to_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PreparedLaunches, "run", spy)
     module_of("meta_norm").MetaNorm(4, U="eye", V="blocks(2)")(torch.randn(3, 4, 5))
     module_of("graph_norm").GraphNorm(4)(torch.randn(12, 4))
-    for made, operands in seen:
-        calls = LaunchSequence(replace(made, device=torch.device("meta")), operands)
+    for call_plan, operands in seen:
+        calls = LaunchSequence(replace(call_plan, device=torch.device("meta")), operands)
         constants = [t for t in calls.arguments.constants.values() if t is not None]
         assert constants and calls.has_constants
         assert all(tensor.device.type == "meta" for tensor in constants)
