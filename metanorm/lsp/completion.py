@@ -376,10 +376,10 @@ def _pooling_inputs(norm: ast.Norm) -> Iterator[Item]:
 
 def _norms(cursor: CursorContext) -> Iterator[Item]:
     """The norms that can be called: those of this file and of the files it uses."""
-    current_norm = cursor.norm.name.name if cursor.norm is not None else ""
+    enclosing_norm = cursor.norm.name.name if cursor.norm is not None else ""
     for name in (cursor.view.name, *(source for _, source in cursor.view.used())):
         for norm in parsed_source(cursor.view.sources[name])[0].file.norms:
-            if norm.name.name != current_norm:
+            if norm.name.name != enclosing_norm:
                 yield Item(norm.name.name, ItemKind.NORM, "a norm", " ".join(norm.doc))
 
 
