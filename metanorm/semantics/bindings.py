@@ -1,4 +1,4 @@
-"""What a called norm is called with: values for its inputs, axes for its axes."""
+"""The bindings of a call of a norm: values for its inputs, axes of the caller for its axes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from metanorm.semantics.pools import PoolLowering
 from metanorm.semantics.values import POISON, Entity, PoolOnly, Tensor, Value
 from metanorm.syntax import ast, build
 
-POOLING = ("edges", "matrix")  # sorts of inputs that only pool
+POOLING_SORTS = ("edges", "matrix")  # sorts of inputs that only pool
 
 
 class Bindings:
@@ -32,8 +32,8 @@ class Bindings:
         self.axes = callee.axes
 
     def bind(self, arguments: list[Value]) -> bool:
-        """Whether everything fits; else it has been reported."""
-        if not self._right_number(arguments) or not self._written_axes():
+        """Bind all inputs; false after a report."""
+        if not self._check_count(arguments) or not self._bind_named_axes():
             return False
         for item, argument in zip(self.items, arguments):
             if not self._bind(item, argument):
@@ -41,18 +41,18 @@ class Bindings:
         for item in self.items[len(arguments) :]:
             if not self._bind_default(item):
                 return False
-        return self._splits()
+        return self._bind_splits()
 
-    def _right_number(self, arguments: list[Value]) -> bool:
-        optional = [i for i in self.items if i.default is not None or _may_be_left_out(i)]
-        needed = len(self.items) - len(optional)
-        if needed <= len(arguments) <= len(self.items):
+    def _check_count(self, arguments: list[Value]) -> bool:
+        optional = [i for i in self.items if i.default is not None or _is_optional(i)]
+        required = len(self.items) - len(optional)
+        if required <= len(arguments) <= len(self.items):
             return True
         name = self.callee.norm.name.name
-        given = [i.name.name for i in self.items]
-        given += [f"{h.name.name} = ..." for h in self.callee.norm.hypers if h.default is None]
-        usage = f"{name}({', '.join(given)})"
-        wanted = f"{needed} to {len(self.items)}" if optional else needed
+        parameters = [i.name.name for i in self.items]
+        parameters += [f"{h.name.name} = ..." for h in self.callee.norm.hypers if h.default is None]
+        usage = f"{name}({', '.join(parameters)})"
+        wanted = f"{required} to {len(self.items)}" if optional else required
         plural = "s" if wanted != 1 else ""
         wrong = f"takes {wanted} input{plural}, and got {len(arguments) or 'none'}"
         self.problems.add(WrongArguments(self.call.span, name, usage, wrong))
@@ -67,27 +67,27 @@ class Bindings:
 
     # ---- axes that the call names
 
-    def own_axes(self) -> dict[str, ast.AxisRef]:
-        """The axes of the inputs of the called norm, which a call may bind by their names."""
+    def input_axes(self) -> dict[str, ast.AxisRef]:
+        """The axes of the inputs of the callee, which a call may bind by name."""
         return {dim.axis.name: dim.axis for item in self.items for dim in item.dims}
 
-    def _written_axes(self) -> bool:
-        """`Inner(x, D = (H, E))`: the axes of the caller behind an axis of the called norm."""
-        own = self.own_axes()
+    def _bind_named_axes(self) -> bool:
+        """Bind axes that the call names, as in `Inner(x, D = (H, E))`; false after a report."""
+        input_axes = self.input_axes()
         hypers = {h.name.name for h in self.callee.norm.hypers}
         for keyword in self.call.keywords:
-            axis = own.get(keyword.name)
+            axis = input_axes.get(keyword.name)
             if axis is None or keyword.name in hypers or keyword.labelled:
                 continue
-            found = self._axes_of(keyword.value)
-            if found is None:
+            axes = self._axes_of(keyword.value)
+            if axes is None:
                 return False
-            single = len(found) == 1 and not self.low.table.space[found[0]].variadic
+            single = len(axes) == 1 and not self.low.table.space[axes[0]].variadic
             if not axis.variadic and not single:
                 return self._mismatch(
                     f"`{axis.name}` is a single axis, and several are given for it"
                 )
-            self.axes[axis.name] = found
+            self.axes[axis.name] = axes
         return True
 
     def _axes_of(self, value: ast.Expr) -> tuple[str, ...] | None:
@@ -100,19 +100,19 @@ class Bindings:
             case _:
                 self._mismatch("an axis stands for an axis", hint="write `D = C` or `D = (H, W)`")
                 return None
-        found: list[str] = []
+        resolved: list[str] = []
         for ref in refs:
             leaves = self.pools.resolve(ref)
             if leaves is None:
                 return None
-            found += leaves
-        return tuple(found)
+            resolved += leaves
+        return tuple(resolved)
 
     # ---- inputs
 
     def _bind(self, item: ast.InputItem, argument: Value) -> bool:
         sort = item.sort.name if item.sort is not None else "tensor"
-        if sort in POOLING or isinstance(argument, PoolOnly):
+        if sort in POOLING_SORTS or isinstance(argument, PoolOnly):
             return self._bind_pooling(item, sort, argument)
         assert isinstance(argument, Tensor)
         name, kind = item.name.name, argument.type.kind
@@ -121,45 +121,45 @@ class Bindings:
             return self._mismatch(f"input `{name}` is {not_}an index", item)
         if sort == "mask" and kind != "bool":
             return self._mismatch(f"input `{name}` is a mask, and the value is no condition", item)
-        order = self._in_order(argument)
-        matching = Matching(self.low.table, order, self._names(), self.axes)
+        order = self._ordered_axes(argument)
+        matching = Matching(self.low.table, order, self._caller_axes(), self.axes)
         matched = matching.matched_dims(item.dims)
         if matched is None:
-            return self._no_match(item, argument, matching)
+            return self._report_no_match(item, argument, matching)
         for axis, taken in matched.items():
             if self.axes.setdefault(axis, taken) != taken:
                 return self._mismatch(f"axis `{axis}` would stand for two different axes", item)
         if item.table is not None and not self._bind_table(item, item.table, argument):
             return False
-        self._sizes(item)
+        self._bind_sizes(item)
         entity = Entity("input", item.span, argument, warns=False)
         self.callee.names.enter(name, entity)
         return True
 
-    def _in_order(self, argument: Tensor) -> tuple[str, ...]:
-        """The axes of a value as they would come out, which is how people see their order."""
+    def _ordered_axes(self, argument: Tensor) -> tuple[str, ...]:
+        """The axes of a value in the order of its dimensions, as users see it."""
         space, axes = self.low.table.space, argument.type.axes
         if any(space[axis].cells_of for axis in axes):
             return axes
         dims = OutputOrders(self.low).unsplit(argument.ref)
         return tuple(leaf for dim in dims for leaf in space.leaves(dim))
 
-    def _no_match(self, item: ast.InputItem, argument: Tensor, matching: Matching) -> bool:
-        dims = [self.low.table.shown(a) for a in self.low.dims(self._in_order(argument))]
-        wants = ", ".join(f"{'*' * d.axis.variadic}{d.axis.name}" for d in item.dims)
-        reason = f"its input has axes [{wants}], the value has [{', '.join(dims)}]"
+    def _report_no_match(self, item: ast.InputItem, argument: Tensor, matching: Matching) -> bool:
+        dims = [self.low.table.shown(a) for a in self.low.dims(self._ordered_axes(argument))]
+        expected = ", ".join(f"{'*' * d.axis.variadic}{d.axis.name}" for d in item.dims)
+        reason = f"its input has axes [{expected}], the value has [{', '.join(dims)}]"
         open_groups = [
             d.axis for d in item.dims if d.axis.variadic and d.axis.name not in matching.matched
         ]
         if len(open_groups) < 2 or not dims:
             return self._mismatch(reason, item)
         name, last = self.callee.norm.name.name, open_groups[-1].name
-        given = ", ".join(_written(a) for a in self.call.arguments)
-        hint = f"say which are meant: `{name}({given}, {last} = {dims[-1]})`"
+        arguments = ", ".join(_argument_text(a) for a in self.call.arguments)
+        hint = f"say which are meant: `{name}({arguments}, {last} = {dims[-1]})`"
         return self._mismatch(reason, item, hint)
 
     def _bind_table(self, item: ast.InputItem, table: ast.Dim, argument: Tensor) -> bool:
-        """An index that chooses rows: those of the axis that the caller's index chooses from."""
+        """Bind the table axis of an index to that of the caller's index; false after a report."""
         rows = next(i.table for i in self.low.inputs if i.name == argument.ref)
         if rows is None:
             reason = f"input `{item.name.name}` chooses rows of a table, and the index has none"
@@ -171,7 +171,7 @@ class Bindings:
         return True
 
     def _bind_pooling(self, item: ast.InputItem, sort: str, argument: Value) -> bool:
-        """Edges and matrices go on to the called norm as they are."""
+        """Bind edges or a matrix of the caller; false after a report."""
         wanted = {"edges": "edges", "matrix": "a matrix"}.get(sort)
         if not isinstance(argument, PoolOnly) or argument.what != wanted:
             is_wanted = {"edges": "edges", "matrix": "a matrix"}.get(sort, f"of sort `{sort}`")
@@ -183,14 +183,14 @@ class Bindings:
         self.callee.names.enter(item.name.name, Entity("input", item.span, argument, warns=False))
         return True
 
-    def _names(self) -> Mapping[str, tuple[str, ...]]:
-        """The axes of the program behind each name of an axis that the caller has."""
+    def _caller_axes(self) -> Mapping[str, tuple[str, ...]]:
+        """The axes of the program for each name of an axis of the caller."""
         if self.caller.axes is not None:
             return self.caller.axes
         return {name: self.low.table.space.leaves(name) for name in self.low.table.declared}
 
-    def _sizes(self, item: ast.InputItem) -> None:
-        """`C = num_features` in a called norm names the length of the caller's axis."""
+    def _bind_sizes(self, item: ast.InputItem) -> None:
+        """Bind names of lengths, such as `C = num_features`, to lengths of the caller's axes."""
         for dim in item.dims:
             axes = self.axes.get(dim.axis.name, ())
             if isinstance(dim.size, ast.Identifier) and len(axes) == 1:
@@ -208,7 +208,7 @@ class Bindings:
         return True
 
     def _default(self, item: ast.InputItem) -> Value | None:
-        """What an input counts as that is left out."""
+        """The value of an input that the call leaves out; `None` if there is none."""
         span = self.call.span
         match item.default:
             case ast.Name(name="true" | "false" as word):
@@ -224,14 +224,14 @@ class Bindings:
                 return self.low.number(Const(value), span)
             case ast.Negative(operand=ast.Number(value=value)):
                 return self.low.number(Const(-value), span)
-            case None if _may_be_left_out(item):
+            case None if _is_optional(item):
                 axes = self.axes.get(item.dims[0].axis.name, ())
                 return PoolOnly("one group", item.name.name, axes[0]) if len(axes) == 1 else POISON
             case _:
                 return None
 
-    def _splits(self) -> bool:
-        """A called norm may split an axis only where the caller has split it alike."""
+    def _bind_splits(self) -> bool:
+        """Bind the parts of split axes, which the caller must split alike; false after a report."""
         for statement in self.callee.norm.statements:
             if isinstance(statement, ast.AxisSplit):
                 axes = self.axes.get(statement.axis.name, ())
@@ -245,11 +245,11 @@ class Bindings:
         return True
 
 
-def _may_be_left_out(item: ast.InputItem) -> bool:
-    """An index that only pools: without it, all is one group."""
+def _is_optional(item: ast.InputItem) -> bool:
+    """Whether an input is an index that only pools: without it, all positions are one group."""
     is_index = item.sort is not None and item.sort.name == "index"
     return is_index and item.table is None and len(item.dims) == 1
 
 
-def _written(expr: ast.Expr) -> str:
+def _argument_text(expr: ast.Expr) -> str:
     return expr.name if isinstance(expr, ast.Name) else "..."

@@ -94,7 +94,7 @@ class Calls:
         bindings = Bindings(self.low, call, caller, callee)
         if first_call is not None and not self._check_sharing(call, first_call):
             return POISON
-        axes = bindings.own_axes()
+        axes = bindings.input_axes()
         if not self._bind_hypers(call, caller, callee, axes) or not bindings.bind(arguments):
             return POISON
         value = self._lower(callee, callee_norms, whole=caller.let_call is call)

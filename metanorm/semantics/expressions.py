@@ -1,4 +1,4 @@
-"""Expressions to bindings. A wrong part is reported once and poisons what it is part of."""
+"""Lowering of expressions. A part with an error is reported once, and poisons what contains it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from metanorm.ir.ops import (
 )
 from metanorm.ir.scalar import SizeOf
 from metanorm.semantics.choices import compared
-from metanorm.semantics.draws import axes_drawn, draw_from_ast
+from metanorm.semantics.draws import axes_of_draw, draw_from_ast
 from metanorm.semantics.forms import Forms
 from metanorm.semantics.lowering import CallScope, Lowering
 from metanorm.semantics.pools import LoweredPool, PoolLowering
@@ -44,7 +44,7 @@ from metanorm.semantics.values import (
 from metanorm.syntax import ast, build
 
 Subscript = Union[ast.Rename, ast.At, ast.Expr]
-MOST_POSITIONS = 2**31
+MAX_POSITION = 2**31
 
 
 class Expressions:
@@ -57,17 +57,17 @@ class Expressions:
         self.pools = PoolLowering(low, scope)
         self.statistics = Statistics(low, scope, self.pools, self.number)
         self.forms = Forms(self)
-        self.norms: tuple[str, ...] = ()  # what else can be called
+        self.norms: tuple[str, ...] = ()  # the norms that can be called
         self.call_norm: Callable[[ast.Call], Value] | None = None
 
-    # ---- what is wanted of an expression
+    # ---- values and numbers
 
     def number(self, expr: ast.Expr) -> Tensor | None:
-        """The value as something arithmetic can use, or `None` after a report."""
+        """The value of an expression as a number; `None` after a report."""
         return self.as_number(self.value(expr), expr)
 
     def as_number(self, value: Value, expr: ast.Expr) -> Tensor | None:
-        """A value as a number."""
+        """A value as a number; `None` after a report."""
         if isinstance(value, Outputs):
             return value.first
         if isinstance(value, Tensor) and value.type.kind != "int":
@@ -86,8 +86,8 @@ class Expressions:
             self.problems.add(WrongKind(expr.span, f"{value.what}", "a number", hint))
         elif isinstance(value, (Text, Choice)):
             hint = 'a string is compared: `where(mode == "graph", a, b)`'
-            found = "a string" if isinstance(value, Text) else "a choice of strings"
-            self.problems.add(WrongKind(expr.span, found, "a number", hint))
+            actual = "a string" if isinstance(value, Text) else "a choice of strings"
+            self.problems.add(WrongKind(expr.span, actual, "a number", hint))
         return None
 
     def value(self, expr: ast.Expr) -> Value:
@@ -100,9 +100,9 @@ class Expressions:
             case ast.Name():
                 return self._name(expr)
             case ast.Negative():
-                return self._map("neg", expr, expr.operand)
+                return self._apply("neg", expr, expr.operand)
             case ast.Power():
-                return self._map("pow", expr, expr.base, expr.exponent)
+                return self._apply("pow", expr, expr.base, expr.exponent)
             case ast.Compare():
                 return self._compare(expr)
             case ast.Chain():
@@ -133,25 +133,25 @@ class Expressions:
         literals = {"true": 1, "false": 0}
         if expr.name in literals:
             return self.low.number(literals[expr.name], expr.span)
-        known = (*self.scope.names.all(), *literals)
+        known_names = (*self.scope.names.all(), *literals)
         is_axis = expr.name in self.low.table.declared
         later = self.scope.introduced_later.get(expr.name)
         rows = operations(expr.name) if expr.name in CALLABLE else []
         usage = rows[0].usage if rows else ""
-        self.problems.add(UnknownName(expr.span, expr.name, known, later, is_axis, usage))
+        self.problems.add(UnknownName(expr.span, expr.name, known_names, later, is_axis, usage))
         return POISON
 
-    def _map(self, function: str, expr: ast.Expr, *operands: ast.Expr) -> Value:
+    def _apply(self, function: str, expr: ast.Expr, *operands: ast.Expr) -> Value:
         values = [self.number(operand) for operand in operands]
         if any(v is None for v in values):
             return POISON
         if function == "div":
-            self._divides(values[1], operands[1])
+            self._note_divisor(values[1], operands[1])
         return self.low.map(function, *(v for v in values if v is not None), span=expr.span)
 
     def _compare(self, expr: ast.Compare) -> Value:
-        """A condition; here an index counts as the whole numbers that it holds."""
-        given: list[Value | None] = []
+        """Lower a comparison. It may read an index, as whole numbers."""
+        sides: list[Value | None] = []
         values = [self.value(operand) for operand in (expr.left, expr.right)]
         if any(isinstance(value, Poison) for value in values):
             return POISON
@@ -159,8 +159,8 @@ class Expressions:
             return compared(values[0], values[1], expr, self.low)
         for operand, value in zip((expr.left, expr.right), values):
             is_index = isinstance(value, Tensor) and value.type.kind == "int"
-            given.append(value if is_index else self.as_number(value, operand))
-        left, right = given
+            sides.append(value if is_index else self.as_number(value, operand))
+        left, right = sides
         if not isinstance(left, Tensor) or not isinstance(right, Tensor):
             return POISON
         return self.low.map(COMPARISONS[expr.operator], left, right, span=expr.span)
@@ -173,12 +173,12 @@ class Expressions:
                 result = None
                 continue
             if operator == "/":
-                self._divides(right, operand)
+                self._note_divisor(right, operand)
             span = expr.operands[0].span.to(operand.span)
             result = self.low.map(OPERATORS[operator], result, right, span=span)
         return POISON if result is None else result
 
-    def _divides(self, divisor: Tensor | None, expr: ast.Expr) -> None:
+    def _note_divisor(self, divisor: Tensor | None, expr: ast.Expr) -> None:
         if divisor is not None:
             self.low.divisors.append((divisor.ref, expr.span))
 
@@ -188,10 +188,10 @@ class Expressions:
             return value.mean if expr.field.name == "mean" else value.var
         fields: tuple[str, ...] = ("mean", "var") if isinstance(value, Moments) else ()
         if isinstance(value, Outputs):
-            found = dict(value.by_name)
-            if expr.field.name in found:
-                return found[expr.field.name]
-            fields = tuple(found)
+            output_by_name = dict(value.by_name)
+            if expr.field.name in output_by_name:
+                return output_by_name[expr.field.name]
+            fields = tuple(output_by_name)
         if not isinstance(value, Poison):
             what = "moments" if isinstance(value, Moments) else "the result of this call"
             self.problems.add(UnknownField(expr.field.span, expr.field.name, fields, what))
@@ -201,53 +201,57 @@ class Expressions:
 
     def _index(self, expr: ast.Index) -> Value:
         value: Value = self.value(expr.value)
-        for subscript in self._in_turn(expr, value):
+        for subscript in self._ordered_subscripts(expr, value):
             tensor = self.as_number(value, expr.value)
             if tensor is None:
                 return POISON
             if isinstance(subscript, ast.Rename):
                 value = self._rename(tensor, subscript)
             elif isinstance(subscript, ast.At):
-                value = self._at(tensor, subscript)
+                value = self._look_up_position(tensor, subscript)
             else:
                 value = self._lookup(tensor, subscript, expr)
         return value
 
-    def _in_turn(self, expr: ast.Index, value: Value) -> list[Subscript]:
-        """The subscripts in an order in which each can be done.
+    def _ordered_subscripts(self, expr: ast.Index, value: Value) -> list[Subscript]:
+        """The subscripts in an order in which they can be applied one by one.
 
-        The renames of one bracket happen at once: `a[O -> P, P -> Q]` makes room for P first, and
-        `a[O -> P, P -> O]` is a transpose, by way of an axis of its own.
+        The renames of one bracket happen at once. So `a[O -> P, P -> Q]` renames P first, and the
+        transpose `a[O -> P, P -> O]` goes through a temporary axis.
         """
-        waiting = [s for s in expr.subscripts if isinstance(s, ast.Rename)]
-        if len(waiting) < 2 or len(waiting) < len(expr.subscripts):
+        renames = [s for s in expr.subscripts if isinstance(s, ast.Rename)]
+        if len(renames) < 2 or len(renames) < len(expr.subscripts):
             return list(expr.subscripts)
         space = self.low.table.space
-        own = {space.base(a) for a in value.type.axes} if isinstance(value, Tensor) else set()
-        if not all(set(self.pools.resolve(s.old, quiet=True) or ("",)) <= own for s in waiting):
-            return list(waiting)
-        done: list[Subscript] = []
-        last: list[Subscript] = []
-        while waiting:
-            olds = {s.old.name for s in waiting}
-            free = next((s for s in waiting if s.new.name not in olds - {s.old.name}), None)
-            if free is None:
-                free = waiting[0]
-                name = free.new.name
+        value_axes = (
+            {space.base(a) for a in value.type.axes} if isinstance(value, Tensor) else set()
+        )
+        if not all(
+            set(self.pools.resolve(s.old, quiet=True) or ("",)) <= value_axes for s in renames
+        ):
+            return list(renames)
+        ordered: list[Subscript] = []
+        deferred: list[Subscript] = []
+        while renames:
+            olds = {s.old.name for s in renames}
+            ready = next((s for s in renames if s.new.name not in olds - {s.old.name}), None)
+            if ready is None:
+                ready = renames[0]
+                name = ready.new.name
                 while name in self.low.table.declared or name in (self.scope.axes or {}):
                     name += "_"
-                between = replace(free.new, name=name)
-                done.append(replace(free, new=between))
-                last.append(replace(free, old=between))
+                temporary = replace(ready.new, name=name)
+                ordered.append(replace(ready, new=temporary))
+                deferred.append(replace(ready, old=temporary))
             else:
-                done.append(free)
-            waiting.remove(free)
-        return [*done, *last]
+                ordered.append(ready)
+            renames.remove(ready)
+        return [*ordered, *deferred]
 
     def _rename(self, tensor: Tensor, rename: ast.Rename) -> Value:
         old = self.pools.resolve(rename.old)
         if old is not None and len(old) == 1 and not rename.new.variadic:
-            self._introduce_twin(rename.new, old[0])
+            self._introduce_copy(rename.new, old[0])
         new = self.pools.resolve(rename.new) if old is not None else None
         if old is None or new is None:
             return POISON
@@ -271,8 +275,8 @@ class Expressions:
             self.low.checks.append(check)
         return self.low.emit(Rename(tensor.ref, old[0], new[0]), rename.span)
 
-    def _introduce_twin(self, new: ast.AxisRef, old: str) -> None:
-        """`v[C -> D]` where there is no D yet: an axis of the length of C."""
+    def _introduce_copy(self, new: ast.AxisRef, old: str) -> None:
+        """Introduce D in `v[C -> D]`, if there is none: an axis as long as C."""
         local = self.scope.axes
         if new.name not in (self.low.table.declared if local is None else local):
             name = self.low.table.twin(new.name, old, new.span)
@@ -281,7 +285,7 @@ class Expressions:
 
     def _lookup(self, table: Tensor, subscript: ast.Expr, expr: ast.Index) -> Value:
         if isinstance(subscript, ast.Number):
-            return self._item(table, subscript, expr)
+            return self._look_up_item(table, subscript, expr)
         index = self.value(subscript)
         if isinstance(index, Poison):
             return POISON
@@ -305,8 +309,8 @@ class Expressions:
             return POISON
         return self.low.emit(Lookup(table.ref, name.table, index.ref), expr.span)
 
-    def _at(self, tensor: Tensor, at: ast.At) -> Value:
-        """`x[T = 0]`: one position of an axis, counted from its end where it is negative."""
+    def _look_up_position(self, tensor: Tensor, at: ast.At) -> Value:
+        """Lower `x[T = 0]`: one position of an axis. A negative one counts from the end."""
         axes = self.pools.resolve(at.axis, alone=True)
         position, sign = at.position, 1
         if isinstance(position, ast.Negative):
@@ -318,7 +322,7 @@ class Expressions:
         hint = "write a number: `x[T = 0]` is the first position, `x[T = -1]` the last"
         if not isinstance(position, ast.Number) or position.value != int(position.value):
             reason = "positions are whole numbers that are written out"
-        elif position.value >= MOST_POSITIONS:
+        elif position.value >= MAX_POSITION:
             reason = f"no axis has {position.text} positions"
         elif len(axes) != 1 or space[axes[0]].variadic or axes[0] not in tensor.type.axes:
             shown = [self.low.table.shown(a) for a in self.low.dims(tensor.type.axes)]
@@ -329,14 +333,14 @@ class Expressions:
             self.problems.add(CannotLookUp(span, reason, None, hint))
             return POISON
         size = getattr(space[axes[0]].size, "value", None)
-        place = sign * int(position.value)
-        if size is not None and not -size <= place < size:
+        index = sign * int(position.value)
+        if size is not None and not -size <= index < size:
             reason = f"axis `{at.axis.name}` has {int(size)} positions, counted from 0"
             self.problems.add(CannotLookUp(span, reason, None, hint))
             return POISON
-        return self.low.emit(Lookup(tensor.ref, axes[0], place), at.span)
+        return self.low.emit(Lookup(tensor.ref, axes[0], index), at.span)
 
-    def _item(self, table: Tensor, position: ast.Number, expr: ast.Index) -> Value:
+    def _look_up_item(self, table: Tensor, position: ast.Number, expr: ast.Index) -> Value:
         space = self.low.table.space
         axes = table.type.axes
         size = space[axes[0]].size if len(axes) == 1 else None
@@ -371,16 +375,16 @@ class Expressions:
             return self.forms.function(call)
         is_shared = name in self.scope.let_scopes and name in self.scope.names
         if (name in self.norms or is_shared) and self.call_norm is not None:
-            return self._norm(call)
+            return self._call_norm(call)
         capital = name[:1].isupper() and name.lower() not in CALLABLE
-        known = tuple(sorted(self.norms if capital else CALLABLE))
+        known_names = tuple(sorted(self.norms if capital else CALLABLE))
         statistics = tuple(STATISTICS) if pools else ()
-        meanings = {} if capital else {n: operations(n)[0].summary for n in known}
+        meanings = {} if capital else {n: operations(n)[0].summary for n in known_names}
         span = call.function.span
-        self.problems.add(UnknownFunction(span, name, known, statistics, meanings))
+        self.problems.add(UnknownFunction(span, name, known_names, statistics, meanings))
         return POISON
 
-    def _norm(self, call: ast.Call) -> Value:
+    def _call_norm(self, call: ast.Call) -> Value:
         if call.dtype is not None:
             hint = f"round what comes out: `cast({call.function.name}(...))`"
             self.problems.add(MisplacedPart(call.dtype.span, "a dtype", hint))
@@ -392,7 +396,7 @@ class Expressions:
         return self.call_norm(call)
 
     def _draw(self, call: ast.Call) -> Value:
-        """Random numbers in what computes an initial value; elsewhere they are reported later."""
+        """Lower a draw in the computation of an initial value; report any other draw."""
         name = call.function.name
         if call.per is None or call.over is not None or self.low.target != "weight":
             hint = "begin a parameter or a buffer with it: `param p[C] = normal(0, 1)`"
@@ -401,7 +405,7 @@ class Expressions:
             self.problems.add(MisplacedDraw(call.span, name, hint))
             return POISON
         draw = draw_from_ast(call, self.scope, self.low)
-        axes = axes_drawn(call.per, call, self.pools)
+        axes = axes_of_draw(call.per, call, self.pools)
         if draw is None or axes is None:
             return POISON
         return self.low.emit(replace(draw, axes=axes, number=len(self.low.types)), call.span)
@@ -423,7 +427,7 @@ class Expressions:
         centre = self.number(about.value) if about is not None and name == "var" else None
         if about is not None and name == "var" and centre is None:
             return POISON
-        if centre is not None and not self._fits(centre, x, pool):
+        if centre is not None and not self._is_per_pool(centre, x, pool):
             about = next(k for k in pool.keywords if k.name == "about")
             reason = "`about` has axes that the result does not have"
             hint = "give the value that the mean would be: one for each pool"
@@ -431,14 +435,14 @@ class Expressions:
             return POISON
         return self.statistics.statistic(name, x, pool, centre)
 
-    def _fits(self, centre: Tensor, x: Tensor, pool: LoweredPool) -> bool:
+    def _is_per_pool(self, centre: Tensor, x: Tensor, pool: LoweredPool) -> bool:
         space = self.low.table.space
         weights = [self.low.types[r].axes for r in (pool.where, pool.weight) if r is not None]
         result = space.pooled_axes(space.join(x.type.axes, *weights), pool.over)
-        return set(centre.type.axes) <= set(result)  # one for each element is not one for each pool
+        return set(centre.type.axes) <= set(result)  # one for each pool, not for each element
 
     def pool(self, pool: ast.Pool, value: Tensor | None) -> LoweredPool | None:
-        """A pool with its weights, or `None` after a report."""
+        """Lower a pool with its mask and weights; `None` after a report."""
         over = self.pools.aggregation(pool, value)
         weights = {}
         for word, expr in (("where", pool.where), ("weight", pool.weight)):
@@ -453,7 +457,7 @@ class Expressions:
         return LoweredPool(over, pool.span, **weights, tracked=pool.tracked, keywords=pool.keywords)
 
     def axis(self, expr: ast.Expr) -> tuple[str, ...] | None:
-        """An axis that stands where an expression may, as in `size(*S)`."""
+        """The axes of an axis argument, as in `size(*S)`; `None` after a report."""
         if not isinstance(expr, (ast.Name, ast.Spread)):
             hint = "write the name of an axis, as in `size(C)` or `size(*S)`"
             self.problems.add(WrongKind(expr.span, "an expression", "an axis", hint))

@@ -1,4 +1,4 @@
-"""Calls that are no statistics: elementwise functions, and forms such as `affine` and `mode`."""
+"""Lowering of calls of elementwise functions, and of forms such as `affine` and `mode`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class Forms:
-    """Lowers the calls of one norm that need more than a statistic."""
+    """Lowers the calls of one norm that are no plain statistics."""
 
     def __init__(self, expressions: Expressions) -> None:
         self.e = expressions
@@ -46,98 +46,112 @@ class Forms:
             "normalize": self.e._statistic,
             "affine": self._affine,
             "mode": self._mode,
-            "stop": self._stop,
+            "stop": self._detach,
             "cast": self._cast,
             "size": self._size,
             "position": self._position,
-            "softmax": self._along,
-            "sparsestmax": self._along,
+            "softmax": self._axis_map,
+            "sparsestmax": self._axis_map,
         }
 
     def lower(self, call: ast.Call) -> Value:
-        """A form of the operation table."""
+        """Lower a form of the operation table."""
         name = call.function.name
         pooling = ("count", "moments", "normalize", "softmax", "sparsestmax")
         if (call.over is not None) != (name in pooling):
             self.problems.add(NeedsOver(call.function.span, name, name in pooling))
             return POISON
         if call.per is not None and name != "affine":
-            self._wrong(call, FORMS[name], "takes no `per`")
+            self._report_wrong(call, FORMS[name], "takes no `per`")
             return POISON
         if call.dtype is not None and name != "cast":
-            self._wrong(call, FORMS[name], "takes no dtype")
+            self._report_wrong(call, FORMS[name], "takes no dtype")
             return POISON
         return self.table[name](call)
 
     # ---- arguments
 
-    def _wrong(self, call: ast.Call, row: Operation, problem: str) -> None:
+    def _report_wrong(self, call: ast.Call, row: Operation, problem: str) -> None:
         others = tuple(r.usage for r in operations(row.name) if r.usage != row.usage)
         self.problems.add(WrongArguments(call.span, row.name, row.usage, problem, others))
 
     def only_argument(self, call: ast.Call) -> Tensor | None:
-        """The one argument of a statistic or form, as a number."""
+        """The one argument of a statistic or form, as a number; `None` after a report."""
         for keyword in call.keywords:
             self.problems.add(UnknownArgument(keyword.span, keyword.name, call.function.name, ()))
         if len(call.arguments) != 1:
             name = call.function.name
-            given = len(call.arguments) or "none"
+            count = len(call.arguments) or "none"
             usage = FORMS[name].usage if name in FORMS else f"{name}(x over P)"
-            wrong = WrongArguments(call.span, name, usage, f"takes one argument, and got {given}")
+            wrong = WrongArguments(call.span, name, usage, f"takes one argument, and got {count}")
             self.problems.add(wrong)
             return None
         return self.e.number(call.arguments[0])
 
     def function(self, call: ast.Call) -> Value:
-        """An elementwise function."""
+        """Lower a call of an elementwise function."""
         row = FUNCTIONS[call.function.name]
         if call.over is not None:
             self.problems.add(NeedsOver(call.over.span, row.name, needs=False))
             return POISON
         if call.per is not None or call.dtype is not None:
-            self._wrong(call, row, "takes no `per`" if call.per else "takes no dtype")
+            self._report_wrong(call, row, "takes no `per`" if call.per else "takes no dtype")
             return POISON
         names = [p.rstrip("?") for p in row.parameters]
-        given: dict[str, ast.Expr] = dict(zip(names, call.arguments))
+        expr_by_parameter: dict[str, ast.Expr] = dict(zip(names, call.arguments))
         for keyword in call.keywords:
             if keyword.labelled and keyword.name in names:
                 hint = f"a named argument is written `{keyword.name} = ...`"
                 self.problems.add(MisplacedPart(keyword.span, f"`{keyword.name}:`", hint))
                 return POISON
             if keyword.name not in names:
-                known = tuple(names)
-                taken = (*given, *(k.name for k in call.keywords))
-                problem = UnknownArgument(keyword.span, keyword.name, row.name, known, taken)
+                parameters = tuple(names)
+                used_names = (*expr_by_parameter, *(k.name for k in call.keywords))
+                problem = UnknownArgument(
+                    keyword.span, keyword.name, row.name, parameters, used_names
+                )
                 self.problems.add(problem)
                 return POISON
-            given[keyword.name] = keyword.value
+            expr_by_parameter[keyword.name] = keyword.value
         if len({k.name for k in call.keywords}) < len(call.keywords):
             return POISON  # reported by the parser
         total = len(call.arguments) + len(call.keywords)
-        if total != len(given) or total < max(row.min_arguments, 1) or total > len(names):
+        if (
+            total != len(expr_by_parameter)
+            or total < max(row.min_arguments, 1)
+            or total > len(names)
+        ):
             wanted = (
                 f"{row.min_arguments} to {len(names)}"
                 if row.min_arguments < len(names)
                 else str(row.min_arguments)
             )
             plural = "s" if wanted != "1" else ""
-            self._wrong(call, row, f"takes {wanted} argument{plural}, and got {total or 'none'}")
+            self._report_wrong(
+                call, row, f"takes {wanted} argument{plural}, and got {total or 'none'}"
+            )
             return POISON
-        values = {name: self.e.number(expr) for name, expr in given.items()}
+        values = {name: self.e.number(expr) for name, expr in expr_by_parameter.items()}
         if any(v is None for v in values.values()):
             return POISON
-        return self._apply(row, {n: v for n, v in values.items() if v is not None}, call)
+        return self._apply_function(row, {n: v for n, v in values.items() if v is not None}, call)
 
-    def _apply(self, row: Operation, given: dict[str, Tensor], call: ast.Call) -> Value:
-        if row.name == "clamp":  # one step per bound, so that either may be left out
-            value = given["x"]
+    def _apply_function(
+        self, row: Operation, value_by_parameter: dict[str, Tensor], call: ast.Call
+    ) -> Value:
+        if row.name == "clamp":  # one operation per bound, of which either is optional
+            value = value_by_parameter["x"]
             for bound, step in (("min", "max"), ("max", "min")):
-                if bound in given:
-                    value = self.low.map(step, value, given[bound], span=call.span)
+                if bound in value_by_parameter:
+                    value = self.low.map(step, value, value_by_parameter[bound], span=call.span)
             return value
         if row.name == "rsqrt":
-            self.low.divisors.append((given["x"].ref, call.arguments[0].span))
-        arguments = [given[p] for p in (p.rstrip("?") for p in row.parameters) if p in given]
+            self.low.divisors.append((value_by_parameter["x"].ref, call.arguments[0].span))
+        arguments = [
+            value_by_parameter[p]
+            for p in (p.rstrip("?") for p in row.parameters)
+            if p in value_by_parameter
+        ]
         return self.low.map(row.name, *arguments, span=call.span)
 
     # ---- forms
@@ -145,22 +159,24 @@ class Forms:
     def _count(self, call: ast.Call) -> Value:
         assert call.over is not None
         if call.arguments or call.keywords:
-            self._wrong(call, FORMS["count"], "takes no arguments, only `over`")
+            self._report_wrong(call, FORMS["count"], "takes no arguments, only `over`")
             return POISON
         pool = self.e.pool(call.over, None)
         return POISON if pool is None else self.e.statistics.count(pool)
 
     def _mode(self, call: ast.Call) -> Value:
-        given = {k.name: k.value for k in call.keywords if k.labelled}
-        if call.arguments or given.keys() != {"train", "eval"} or len(call.keywords) != 2:
-            self._wrong(call, FORMS["mode"], "takes one value for `train:` and one for `eval:`")
+        branches = {k.name: k.value for k in call.keywords if k.labelled}
+        if call.arguments or branches.keys() != {"train", "eval"} or len(call.keywords) != 2:
+            self._report_wrong(
+                call, FORMS["mode"], "takes one value for `train:` and one for `eval:`"
+            )
             return POISON
-        train, evaluated = self.e.number(given["train"]), self.e.number(given["eval"])
+        train, evaluated = self.e.number(branches["train"]), self.e.number(branches["eval"])
         if train is None or evaluated is None:
             return POISON
         return self.low.emit(Mode(train.ref, evaluated.ref), call.span)
 
-    def _stop(self, call: ast.Call) -> Value:
+    def _detach(self, call: ast.Call) -> Value:
         value = self.only_argument(call)
         return POISON if value is None else self.low.emit(Detach(value.ref), call.span)
 
@@ -175,7 +191,7 @@ class Forms:
 
     def _axis_argument(self, call: ast.Call) -> tuple[str, ...] | None:
         if len(call.arguments) != 1 or call.keywords:
-            self._wrong(call, FORMS[call.function.name], "takes one axis")
+            self._report_wrong(call, FORMS[call.function.name], "takes one axis")
             return None
         return self.e.axis(call.arguments[0])
 
@@ -194,13 +210,13 @@ class Forms:
             return POISON
         if len(axes) != 1 or self.low.table.space[axes[0]].variadic:
             hint = "positions are counted along one axis: `position(T)`"
-            found = WrongKind(call.arguments[0].span, "several axes", "a single axis", hint)
-            self.problems.add(found)
+            problem = WrongKind(call.arguments[0].span, "several axes", "a single axis", hint)
+            self.problems.add(problem)
             return POISON
         return self.low.emit(Position(axes[0]), call.span)
 
-    def _along(self, call: ast.Call) -> Value:
-        """`softmax` and `sparsestmax`: maps along one axis."""
+    def _axis_map(self, call: ast.Call) -> Value:
+        """Lower `softmax` or `sparsestmax`, which map along one axis."""
         assert call.over is not None
         name = call.function.name
         value = self.only_argument(call)
@@ -208,21 +224,25 @@ class Forms:
         if value is None or pool is None:
             return POISON
         allowed = ("radius",) if name == "sparsestmax" else ()
-        given = self.e.pools.options(pool, name, allowed)
-        single = len(pool.over) == 1 and isinstance(pool.over[0][1], Ones) and pool.plain
+        options = self.e.pools.options(pool, name, allowed)
+        is_single_axis = (
+            len(pool.over) == 1 and isinstance(pool.over[0][1], Ones) and pool.is_unweighted
+        )
         axis = pool.over[0][0]
         space = self.low.table.space
-        own = value.type.axes
-        if axis not in own and axis in {space.base(a) for a in own}:  # cells go back to the axis
+        value_axes = value.type.axes
+        if axis not in value_axes and axis in {
+            space.base(a) for a in value_axes
+        }:  # a value of cells is expanded to the axis
             value = self.low.emit(Expand(value.ref, (axis,)), call.span)
-        if not single or axis not in value.type.axes or space[axis].variadic:
+        if not is_single_axis or axis not in value.type.axes or space[axis].variadic:
             hint = f"write `{name}(x over K)`"
             self.problems.add(WrongKind(call.over.span, "a pool", "a single axis", hint))
             return POISON
         radius: Scalar | None = None
-        if "radius" in given:
+        if "radius" in options:
             radius = scalar_from_ast(
-                given["radius"].value, self.e.scope, self.low, "the radius of `sparsestmax`"
+                options["radius"].value, self.e.scope, self.low, "the radius of `sparsestmax`"
             )
         elif name == "sparsestmax":
             hint = "write `sparsestmax(x over K, radius = r)`"
@@ -236,75 +256,75 @@ class Forms:
     def _affine(self, call: ast.Call) -> Value:
         value = self.only_argument(call)
         if call.per is None:
-            self._wrong(call, FORMS["affine"], "needs `per` and the axes of weight and bias")
+            self._report_wrong(call, FORMS["affine"], "needs `per` and the axes of weight and bias")
             return POISON
-        wanted = self._affine_parts(call.per)
-        if value is None or wanted is None:
+        affine_axes = self._affine_axes(call.per)
+        if value is None or affine_axes is None:
             return POISON
         if self.e.scope.fixed_switches.get("affine") is False:
             return value
-        switches = self._switches(call.per, wanted)
+        switches = self._switches(call.per, affine_axes)
         for part, function, neutral in (("weight", "mul", 1.0), ("bias", "add", 0.0)):
-            if part in wanted:
-                operand = self._affine_param(part, wanted[part], neutral, switches[part], call)
+            if part in affine_axes:
+                operand = self._affine_param(part, affine_axes[part], neutral, switches[part], call)
                 value = self.low.map(function, value, operand, span=call.span)
         return value
 
-    def _affine_parts(self, affine: ast.Affine) -> dict[str, tuple[str, ...]] | None:
-        """Which of weight and bias are learned, and on which axes."""
-        wanted: dict[str, tuple[str, ...]] = {}
+    def _affine_axes(self, affine: ast.Affine) -> dict[str, tuple[str, ...]] | None:
+        """The axes of weight and bias, as far as they are learned; `None` after a report."""
+        affine_axes: dict[str, tuple[str, ...]] = {}
         refs = [axis for term in affine.terms for axis in term.axes if term.only is None]
         ok = self.low.table.distinct(refs)
         for term in affine.terms:
             names = ("weight", "bias") if term.only is None else (term.only.name,)
             if term.only is not None and term.only.name not in ("weight", "bias"):
-                known = ("weight", "bias")
-                found = UnknownArgument(term.only.span, term.only.name, "affine", known)
-                self.problems.add(found)
+                parts = ("weight", "bias")
+                problem = UnknownArgument(term.only.span, term.only.name, "affine", parts)
+                self.problems.add(problem)
                 return None
             axes: list[str] = []
             for ref in term.axes:
-                found_axes = self.e.pools.resolve(ref)
-                if found_axes is None:
+                resolved = self.e.pools.resolve(ref)
+                if resolved is None:
                     ok = False
                     continue
-                for axis in found_axes:
+                for axis in resolved:
                     self.low.table.claim(axis, "an affine parameter", ref.span)
-                axes += found_axes
+                axes += resolved
             for name in names:
-                wanted[name] = self.low.table.space.ordered(axes)
-        return wanted if ok else None
+                affine_axes[name] = self.low.table.space.ordered(axes)
+        return affine_axes if ok else None
 
     def _switches(
-        self, affine: ast.Affine, wanted: dict[str, tuple[str, ...]]
+        self, affine: ast.Affine, affine_axes: dict[str, tuple[str, ...]]
     ) -> dict[str, tuple[str, ...]]:
-        """The constructor arguments that turn weight and bias on, as torch's layers name them.
+        """The constructor arguments that turn weight and bias on, named as in torch's layers.
 
-        `elementwise_affine` and `bias` where exactly the affine axes are pooled (layer norm),
-        else `affine`, and `bias` by keyword.
+        They are `elementwise_affine` and `bias` if pools and `affine` have the same axes (layer
+        norm), else `affine`, and `bias` by keyword.
         """
         if self.e.scope.axes is not None:
             return {"weight": (), "bias": ()}
-        axes = next(iter(wanted.values()))
+        axes = next(iter(affine_axes.values()))
         pools = self.low.pools()
         elementwise = bool(pools) and all(
             {a for a, _ in pool.over} == set(axes)
             and all(isinstance(m, Ones) for _, m in pool.over)
             for pool in pools
         )
-        main = "elementwise_affine" if elementwise else "affine"
+        affine_switch = "elementwise_affine" if elementwise else "affine"
         names = {s.name for s in self.low.switches}
         if names & {"affine", "elementwise_affine"}:
-            main = next(iter(names & {"affine", "elementwise_affine"}))
-        if wanted.keys() == {"bias"}:
-            self._switch(Switch("bias", not affine.off))
+            affine_switch = next(iter(names & {"affine", "elementwise_affine"}))
+        if affine_axes.keys() == {"bias"}:
+            self._add_switch(Switch("bias", not affine.off))
             return {"bias": ("bias",)}
-        self._switch(Switch(main, not affine.off))
-        if "bias" in wanted:
-            self._switch(Switch("bias", True, keyword_only=main == "affine"))
-        return {"weight": (main,), "bias": (main, "bias")}
+        self._add_switch(Switch(affine_switch, not affine.off))
+        if "bias" in affine_axes:
+            self._add_switch(Switch("bias", True, keyword_only=affine_switch == "affine"))
+        return {"weight": (affine_switch,), "bias": (affine_switch, "bias")}
 
-    def _switch(self, switch: Switch) -> None:
+    def _add_switch(self, switch: Switch) -> None:
         if switch.name not in {s.name for s in self.low.switches}:
             self.low.switches.append(switch)
 
@@ -320,15 +340,15 @@ class Forms:
         if scope.first_call is not None:
             name = scope.first_call.affine_params[len(scope.affine_params)]
             scope.affine_params.append(name)
-            known = next(p for p in self.low.params if p.name == name)
-            if self.low.dims(axes) != known.dims:
-                self.low.report_shared(scope, part, known.dims)
+            decl = next(p for p in self.low.params if p.name == name)
+            if self.low.dims(axes) != decl.dims:
+                self.low.report_shared(scope, part, decl.dims)
             return self.low.emit(Param(name), call.span)
         name = f"{scope.prefix}{part}"
-        taken = {p.name for p in self.low.params}
-        if name in taken and scope.let_name:
+        param_names = {p.name for p in self.low.params}
+        if name in param_names and scope.let_name:
             name = f"{scope.prefix}{scope.let_name}_{part}"
-        if name in taken or name in scope.names:
+        if name in param_names or name in scope.names:
             self.problems.add(DuplicateName(call.span, name, None))
             scope.names.twice.add(name)
             name = self.low.unique(name)

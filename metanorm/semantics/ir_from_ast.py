@@ -46,52 +46,51 @@ TARGETS = ("weight", "gradient", "loss")
 
 @dataclass(frozen=True)
 class NamedValue:
-    """What a name of a norm denotes: what introduced it, and its axes as a person writes them."""
+    """What a name of a norm denotes: what introduces it, its axes as written, and its sort."""
 
     what: str  # "hyperparameter", "input", "parameter", "buffer", "value"
     axes: tuple[str, ...]
-    sort: str  # "real", "bool" or "int", "moments", or what only pools
+    sort: str  # "real", "bool", "int", "moments", "edges" or "a matrix"
 
 
 @dataclass(frozen=True)
 class Lowered:
-    """A norm as a program, `None` where it has errors, and its names as far as they are right."""
+    """The program of a norm, `None` if it has errors, and its names without errors."""
 
     program: Program | None
     values: Mapping[str, NamedValue]
 
 
-def ir_from_ast(norm: ast.Norm, known: Mapping[str, CallableNorm], problems: Collector) -> Lowered:
-    """The program of a norm whose clauses are equations.
-
-    `known` are the norms that it may call.
-    """
-    found = Collector()
-    lowering = _Norm(norm, known, found)
+def ir_from_ast(
+    norm: ast.Norm, callable_norms: Mapping[str, CallableNorm], problems: Collector
+) -> Lowered:
+    """Lower a norm, whose clauses are equations by now, to a program."""
+    own_problems = Collector()
+    lowering = _Norm(norm, callable_norms, own_problems)
     program = lowering.program()
-    problems.extend(found.sorted())
-    return Lowered(None if found.has_errors else program, lowering.values())
+    problems.extend(own_problems.sorted())
+    return Lowered(None if own_problems.has_errors else program, lowering.values())
 
 
 class _Norm:
     def __init__(
-        self, norm: ast.Norm, known: Mapping[str, CallableNorm], problems: Collector
+        self, norm: ast.Norm, callable_norms: Mapping[str, CallableNorm], problems: Collector
     ) -> None:
         self.norm = norm
         self.problems = problems
         self.low = Lowering(problems)
         self.scope = CallScope(norm, NameTable(problems), call_path=(norm.name.name,))
-        self.scope.introduced_later = _introduced(norm)
+        self.scope.introduced_later = _introduction_spans(norm)
         self.statements = Statements(self.low, self.scope)
         self.arguments: list[Argument] = []
-        Calls(self.low).enable(self.statements, known)
+        Calls(self.low).enable(self.statements, callable_norms)
 
     def program(self) -> Program | None:
         check_name(self.norm.name, self.problems)
         target = self.low.target = self._target()
         self.low.table.on_weight = target == "weight"
         items = [i for s in self.norm.statements if isinstance(s, ast.Input) for i in s.items]
-        self._hypers()
+        self._lower_hypers()
         if not items:
             self.problems.add(NoInput(self.norm.name.span, self.norm.name.name))
             return None
@@ -107,7 +106,7 @@ class _Norm:
         if self.low.inputs:
             self._note_samples(self.low.inputs[0])
         self.statements.bind_inputs()
-        self._match_matrices()
+        self._check_matrix_axes()
         output = None
         for statement in self.norm.statements:
             self.statements.lower(statement)
@@ -115,11 +114,11 @@ class _Norm:
                 output = self.statements.output(statement)
         self.low.table.report_free()
         self.low.inputs = with_integer_inputs(self.low)
-        self._no_clash()
+        self._report_clashes()
         check_target(self.norm, self.low, self.problems)
         if not self.problems.has_errors:  # of which one may be why an input has no default
             report_open_lengths(self.norm, self.low, self.problems)
-        if output is None or not self._fits(output, target):
+        if output is None or not self._check_output_axes(output, target):
             return None
         program = with_initializers(
             self._program(target, output), self.low.initializers, self.low.first_batch_values
@@ -136,41 +135,43 @@ class _Norm:
         return target.name if target is not None else "activation"
 
     def _note_samples(self, first: InputDecl) -> None:
-        """The leading axis is the one of the samples."""
+        """The leading axis of the first input enumerates samples."""
         if first.dims:
             self.low.samples = self.low.table.space.leaves(first.dims[0])
 
     def values(self) -> dict[str, NamedValue]:
-        """The names in scope, but for those that are wrong."""
-        found: dict[str, NamedValue] = {}
+        """What each name in scope denotes, without those that have errors."""
+        value_by_name: dict[str, NamedValue] = {}
         for name, entity in self.scope.names:
             match entity.value:
                 case Tensor(_, type):
-                    found[name] = NamedValue(entity.what, self._written(type.axes), type.kind)
+                    value_by_name[name] = NamedValue(
+                        entity.what, self._shown_axes(type.axes), type.kind
+                    )
                 case Moments(mean, _):
-                    axes = self._written(mean.type.axes)
-                    found[name] = NamedValue(entity.what, axes, "moments")
+                    axes = self._shown_axes(mean.type.axes)
+                    value_by_name[name] = NamedValue(entity.what, axes, "moments")
                 case PoolOnly(what, _, axis):
-                    found[name] = NamedValue(entity.what, (axis, axis), what)
+                    value_by_name[name] = NamedValue(entity.what, (axis, axis), what)
                 case _:
                     pass
-        return found
+        return value_by_name
 
-    def _written(self, axes: tuple[str, ...]) -> tuple[str, ...]:
-        """Axes as a person writes them, `*S` and cells such as `C/blocks(g)` included."""
+    def _shown_axes(self, axes: tuple[str, ...]) -> tuple[str, ...]:
+        """Axes as a spec writes them: `*S` for a group of axes, `C/blocks(g)` for cells."""
         names = (axis.partition("/") for axis in self.low.dims(axes))
         return tuple(f"{self.low.table.shown(n)}{slash}{cell}" for n, slash, cell in names)
 
     # ---- hyperparameters
 
-    def _hypers(self) -> None:
+    def _lower_hypers(self) -> None:
         for hyper in self.norm.hypers:
             name = hyper.name.name
             check_name(hyper.name, self.problems, attribute=True)
             sort = sort_of(hyper)
             if hyper.type is not None and sort not in HYPER_SORTS:
-                found = UnknownSort(hyper.type.span, sort, "hyperparameter", HYPER_SORTS)
-                self.problems.add(found)
+                unknown_sort = UnknownSort(hyper.type.span, sort, "hyperparameter", HYPER_SORTS)
+                self.problems.add(unknown_sort)
                 sort = UNKNOWN
             self.scope.hyper_sorts[name] = sort
             if sort != CHOICE:
@@ -204,13 +205,13 @@ class _Norm:
         """Whether the matrix pools one axis; reports one that does not."""
         square = len(hyper.axes) == 2 and hyper.axes[0].name == hyper.axes[1].name
         if not square:
-            found = f"{len(hyper.axes) or 'no'} axes" if len(hyper.axes) != 2 else "two axes"
+            actual = f"{len(hyper.axes) or 'no'} axes" if len(hyper.axes) != 2 else "two axes"
             hint = f"a matrix pools the positions of one axis: `{hyper.name.name}: matrix[N, N]`"
-            self.problems.add(WrongKind(hyper.span, found, "one axis twice", hint))
+            self.problems.add(WrongKind(hyper.span, actual, "one axis twice", hint))
         return square
 
-    def _match_matrices(self) -> None:
-        """The axes of matrix hyperparameters are known once the inputs are."""
+    def _check_matrix_axes(self) -> None:
+        """Check the axes of matrix hyperparameters, now that the inputs have introduced axes."""
         for hyper in self.norm.hypers:
             for axis in hyper.axes[:1]:
                 if self.scope.hyper_sorts[hyper.name.name] == "matrix":
@@ -251,9 +252,9 @@ class _Norm:
 
     # ---- the result
 
-    def _no_clash(self) -> None:
+    def _report_clashes(self) -> None:
         """What becomes an argument or an attribute without being written has a name of its own."""
-        entities = {name: e for name, e in self.scope.names if e.what in ARGUMENTS}
+        entities = {name: e for name, e in self.scope.names if e.what in MODULE_ENTITIES}
         seen = {name: entity.span for name, entity in entities.items()}
         kept = {buffer.name for buffer in self.low.buffers}
         seen |= {name: e.span for name, e in self.scope.names if name in kept}
@@ -293,37 +294,40 @@ class _Norm:
         declared = self.low.table.declared[argument.axes[0]]
         return declared.size_span or declared.span
 
-    def _fits(self, output: list[NormOutput], target: str) -> bool:
+    def _check_output_axes(self, output: list[NormOutput], target: str) -> bool:
         space = self.low.table.space
         first, item = output[0].tensor, output[0].item
         expected = self.low.declarations().axes(self.low.inputs[0].dims) if target != "loss" else ()
-        found = space.ordered(space.base(a) for a in first.type.axes)
+        actual = space.ordered(space.base(a) for a in first.type.axes)
         seen: dict[str, Span] = {}
         for name, _, other, *_ in output:
             if name in seen:
                 self.problems.add(DuplicateName(other.span, name, seen[name]))
             seen[name] = other.span
-        if found == expected:
+        if actual == expected:
             return True
         input_span = self.low.table.input_span
         assert input_span is not None
-        shown = tuple(self.low.table.shown(a) for a in expected)
-        shown_found = tuple(self.low.table.shown(a) for a in found)
+        shown_expected = tuple(self.low.table.shown(a) for a in expected)
+        shown_actual = tuple(self.low.table.shown(a) for a in actual)
         is_loss = target == "loss"
-        problem = OutputAxes(item.value.span, shown, shown_found, input_span, is_loss)
+        problem = OutputAxes(item.value.span, shown_expected, shown_actual, input_span, is_loss)
         self.problems.add(problem)
         return False
 
     def _checks(self) -> tuple[Check, ...]:
-        """Where statistics of several pools are mixed, those of single values do no harm.
+        """The checks of the program, without needless ones against pools of a single value.
 
-        Nor do those of a pool that the spec counts: it says itself what becomes of them.
+        Such pools do no harm in a norm with statistics of several pools. A spec that counts a pool
+        handles the case by itself.
         """
-        several = [check for check in self.low.checks if isinstance(check, MinimumPoolSize)]
-        kept = [c for c in self.low.checks if c not in several or len(several) == 1]
-        counted = [c for c in several if not c.tracked and dict(c.over) in self.low.counted_pools]
-        kept = [c for c in kept if c not in counted]
-        return tuple(dict.fromkeys((*self.low.table.splits, *kept)))
+        minimum_sizes = [check for check in self.low.checks if isinstance(check, MinimumPoolSize)]
+        checks = [c for c in self.low.checks if c not in minimum_sizes or len(minimum_sizes) == 1]
+        counted_by_spec = [
+            c for c in minimum_sizes if not c.tracked and dict(c.over) in self.low.counted_pools
+        ]
+        checks = [c for c in checks if c not in counted_by_spec]
+        return tuple(dict.fromkeys((*self.low.table.splits, *checks)))
 
     def _program(self, target: str, output: list[NormOutput]) -> Program:
         required = [a for a in self.arguments if a.required]
@@ -358,20 +362,20 @@ class _Norm:
             yield replace(flag, default=is_text == flag.test.equal)
 
 
-# Entities of a scope that generated code takes as arguments, or keeps.
-ARGUMENTS = ("hyperparameter", "input", "parameter", "buffer")
+# Entities of a scope that are arguments or attributes of the generated module.
+MODULE_ENTITIES = ("hyperparameter", "input", "parameter", "buffer")
 
 
-def _introduced(norm: ast.Norm) -> dict[str, Span]:
-    """Where each value of a norm is introduced, to say so where it is used too early."""
-    found: dict[str, Span] = {}
+def _introduction_spans(norm: ast.Norm) -> dict[str, Span]:
+    """The place that introduces each value of a norm, for reports of a use before it."""
+    span_by_name: dict[str, Span] = {}
     for statement in norm.statements:
         match statement:
             case ast.Let():
-                found.setdefault(statement.name.name, statement.name.span)
+                span_by_name.setdefault(statement.name.name, statement.name.span)
             case ast.Param() | ast.Buffer():
                 for item in statement.items:
-                    found.setdefault(item.name.name, item.name.span)
+                    span_by_name.setdefault(item.name.name, item.name.span)
             case _:
                 pass
-    return found
+    return span_by_name

@@ -1,4 +1,4 @@
-"""`repeat`: what its body assigns to is carried from step to step, or is of one step."""
+"""Lowering of `repeat`: a name that its body assigns is carried, or local to one run."""
 
 from __future__ import annotations
 
@@ -30,40 +30,40 @@ class Loops:
         self.e = statements.e
 
     def repeat(self, statement: ast.Repeat) -> None:
-        """A loop that carries what is there before it; what else it assigns to is of one step."""
-        count = self._steps(statement.count)
+        """Lower a loop. It carries names that exist before it; other names are local to one run."""
+        count = self._count(statement.count)
         carried: dict[str, Tensor] = {}
         temporary: set[str] = set()
-        for place, assignment in enumerate(statement.body):
+        for position, assignment in enumerate(statement.body):
             name = assignment.name.name
             if name in carried or name in temporary:
                 continue
             entity = self.scope.names.find(name)
-            if entity is None and self._is_read(name, statement.body[place:]):
+            if entity is None and self._is_read(name, statement.body[position:]):
                 check_name(assignment.name, self.problems)
                 temporary.add(name)
                 continue
             if entity is None or entity.what != "value" or isinstance(entity.value, PoolOnly):
-                known = tuple(n for n, e in self.scope.names if e.what == "value")
+                value_names = tuple(n for n, e in self.scope.names if e.what == "value")
                 hint = "only values of a `let` change from step to step"
-                self.statements.not_a(assignment.name, entity, "a value", known, hint)
+                self.statements.report_not_a(assignment.name, entity, "a value", value_names, hint)
                 return
             if not isinstance(entity.value, Tensor):
                 return
             carried[name] = entity.value
         if count is None or not carried:
             if temporary and not carried:
-                self._carries_nothing(statement.body[0])
+                self._report_no_carried_value(statement.body[0])
             return
         self._loop(statement.body, statement.span, count, carried)
 
     def _is_read(self, name: str, body: tuple[ast.Assignment, ...]) -> bool:
-        """Whether a step reads what it has assigned; else a name is not what was meant."""
+        """Whether a run reads the name that it assigns; if not, the name is likely a mistake."""
         return any(name in names_in(later.value) for later in body[1:])
 
-    def _carries_nothing(self, first: ast.Assignment) -> None:
-        known = tuple(n for n, e in self.scope.names if e.what == "value")
-        self.problems.add(UnknownName(first.name.span, first.name.name, known))
+    def _report_no_carried_value(self, first: ast.Assignment) -> None:
+        value_names = tuple(n for n, e in self.scope.names if e.what == "value")
+        self.problems.add(UnknownName(first.name.span, first.name.name, value_names))
 
     def _loop(
         self,
@@ -72,33 +72,33 @@ class Loops:
         count: Scalar,
         carried: dict[str, Tensor],
     ) -> None:
-        """Lower the body apart, with the carried names standing for the previous run."""
+        """Lower the body, in which the carried names have the values of the previous run."""
         outer = self.low.enter_body()
-        inside: list[str] = []
+        carried_refs: list[str] = []
         for name, initial in carried.items():
             ref = self.low.unique(f"%{name}")
             self.low.types[ref] = initial.type
-            inside.append(ref)
+            carried_refs.append(ref)
             self.scope.names.replace(name, Tensor(ref, initial.type))
         last = {assignment.name.name: assignment for assignment in body}
-        found = dict(carried)
+        result_by_name = dict(carried)
         failed = False
         for assignment in body:
             value = self.e.number(assignment.value)
             failed = failed or value is None
             self._assign(assignment.name, POISON if value is None else value)
             if assignment.name.name in carried and value is not None:
-                found[assignment.name.name] = value
+                result_by_name[assignment.name.name] = value
         for name, initial in carried.items():
-            if found[name].type != initial.type:
-                found_text = f"one on {listing(found[name].type.axes) or 'no axes'}"
+            if result_by_name[name].type != initial.type:
+                actual = f"one on {listing(result_by_name[name].type.axes) or 'no axes'}"
                 expected = f"a value on {listing(initial.type.axes) or 'no axes'}, as it began"
                 hint = f"begin with `let {name}[...] = ...`, with all axes"
-                problem = WrongKind(last[name].value.span, found_text, expected, hint)
+                problem = WrongKind(last[name].value.span, actual, expected, hint)
                 self.problems.add(problem)
                 failed = True
-        results = [found[name].ref for name in carried]
-        steps = self.low.leave_body(outer)
+        results = [result_by_name[name].ref for name in carried]
+        body_lets = self.low.leave_body(outer)
         for name in last:
             if name in carried:
                 self.scope.names.replace(name, POISON)
@@ -108,18 +108,20 @@ class Loops:
             return
         initial_refs = tuple(t.ref for t in carried.values())
         for position, name in enumerate(carried):
-            op = Repeat(count, tuple(inside), initial_refs, steps, tuple(results), position)
+            op = Repeat(
+                count, tuple(carried_refs), initial_refs, body_lets, tuple(results), position
+            )
             tensor = self.low.rename(self.low.emit(op, span), self.low.unique(name))
             self.scope.names.replace(name, tensor)
 
     def _assign(self, name: ast.Identifier, value: Value) -> None:
-        """A value of one step, under a name that it may have had before."""
+        """Bind a name to the value of a run."""
         if name.name in self.scope.names:
             self.scope.names.replace(name.name, value)
         else:
             self.scope.names.enter(name.name, Entity("value", name.span, value, warns=False))
 
-    def _steps(self, expr: ast.Expr) -> Scalar | None:
+    def _count(self, expr: ast.Expr) -> Scalar | None:
         if isinstance(expr, ast.Number) and expr.value == int(expr.value) and expr.value < 2**31:
             return Const(expr.value)
         if isinstance(expr, ast.Name) and self.scope.hyper_sorts.get(expr.name) == "int":

@@ -42,13 +42,13 @@ EDGES = ("truncate", "zero", "replicate")
 
 
 def _of_size(kind: Callable[[Scalar], Grouping]) -> Callable[[Scalar | None, str], Grouping]:
-    """A matrix that always has a number."""
+    """A row for a grouping that always has a number."""
 
-    def made(size: Scalar | None, edge: str) -> Grouping:
+    def grouping(size: Scalar | None, edge: str) -> Grouping:
         assert size is not None
         return kind(size)
 
-    return made
+    return grouping
 
 
 def _window(size: Scalar | None, edge: str) -> Grouping:
@@ -56,7 +56,7 @@ def _window(size: Scalar | None, edge: str) -> Grouping:
     return Window(size, edge)
 
 
-# From the number and the edge that a spec gives to the matrix, a row for each that it can name.
+# The groupings that a spec can name: from the number and the edge in the spec to the grouping.
 GROUPINGS: Mapping[str, Callable[[Scalar | None, str], Grouping]] = {
     "blocks": _of_size(Blocks),
     "chunks": _of_size(Chunks),
@@ -64,12 +64,12 @@ GROUPINGS: Mapping[str, Callable[[Scalar | None, str], Grouping]] = {
     "window": _window,
     "causal": lambda size, edge: Causal(size),
 }
-assert GROUPINGS.keys() == MATRICES.keys(), "a matrix that specs can name, and nothing makes"
+assert GROUPINGS.keys() == MATRICES.keys(), "a grouping that specs can name, without a row here"
 
 
 @dataclass(frozen=True)
 class LoweredPool:
-    """A pool whose axes and matrices are known; `names` are the axes as they were written."""
+    """A pool whose axes, groupings, mask and weights are resolved."""
 
     over: Aggregation
     span: Span
@@ -79,14 +79,16 @@ class LoweredPool:
     keywords: tuple[ast.Keyword, ...] = ()
 
     @property
-    def plain(self) -> bool:
+    def is_unweighted(self) -> bool:
         """Whether every element counts as one."""
         return self.where is None and self.weight is None
 
     @property
     def may_be_empty(self) -> bool:
-        """Whether nothing may count in a pool: by a mask, or around a node without neighbours."""
-        return not self.plain or any(isinstance(m, Neighbours) and not m.loop for _, m in self.over)
+        """Whether a pool may be empty: because of a mask, or at a node without neighbours."""
+        return not self.is_unweighted or any(
+            isinstance(m, Neighbours) and not m.loop for _, m in self.over
+        )
 
 
 class PoolLowering:
@@ -100,8 +102,10 @@ class PoolLowering:
     def resolve(
         self, ref: ast.AxisRef, quiet: bool = False, alone: bool = False
     ) -> tuple[str, ...] | None:
-        """The axes of the program that an axis of this norm stands for; one that there is not is
-        reported, unless `quiet` says that it will be."""
+        """The axes of the program that an axis of this norm stands for.
+
+        `None` for an axis that does not exist; then reports it, unless `quiet`.
+        """
         if quiet and ref.name not in (self.scope.axes or self.low.table.declared):
             return None
         if self.scope.axes is None:
@@ -112,58 +116,64 @@ class PoolLowering:
         return self.scope.axes[ref.name]
 
     def aggregation(self, pool: ast.Pool, value: Tensor | None) -> Aggregation | None:
-        """The matrices of a pool, or `None` after reporting what is wrong with it."""
+        """The aggregation of a pool; `None` after a report."""
         if not pool.axes:
             named = tuple(k.name for k in pool.keywords if k.name in self.low.table.declared)
             shown = tuple(self.low.table.shown(name) for name in named)
             self.problems.add(CoversNothing(pool.span, "", shown))
             return None
         ok = self.low.table.distinct([axis.axis for axis in pool.axes])
-        found: list[tuple[str, Grouping]] = []
-        places: dict[str, Span] = {}
+        over: list[tuple[str, Grouping]] = []
+        span_by_axis: dict[str, Span] = {}
         for item in pool.axes:
             axes = self.resolve(item.axis)
-            matrix = self._matrix(item, axes) if axes is not None else None
-            if axes is None or matrix is None or not self._covers(item, axes, value):
+            matrix = self._grouping(item, axes) if axes is not None else None
+            if axes is None or matrix is None or not self._check_covers(item, axes, value):
                 ok = False
                 continue
-            twice = next((axis for axis in axes if axis in places), None)
-            if twice is not None:  # an axis, and a part of it
-                self.problems.add(AxisTwice(item.span, twice, places[twice]))
+            repeated = next((axis for axis in axes if axis in span_by_axis), None)
+            if repeated is not None:  # an axis, and a part of it
+                self.problems.add(AxisTwice(item.span, repeated, span_by_axis[repeated]))
                 ok = False
                 continue
-            places |= dict.fromkeys(axes, item.span)
-            found += [(axis, matrix) for axis in axes]
-        if ok and not found and pool.axes:  # in a norm that is called without these axes
-            ok = self._covers_none(pool.axes[0], value)
+            span_by_axis |= dict.fromkeys(axes, item.span)
+            over += [(axis, matrix) for axis in axes]
+        if ok and not over and pool.axes:  # a called norm may have no axes for a group
+            ok = self._report_covers_nothing(pool.axes[0], value)
         if not ok:
             return None
         space = self.low.table.space
-        order = space.ordered(axis for axis, _ in found)
-        return tuple(sorted(found, key=lambda pair: order.index(pair[0])))
+        order = space.ordered(axis for axis, _ in over)
+        return tuple(sorted(over, key=lambda pair: order.index(pair[0])))
 
-    def _covers(self, item: ast.PoolAxis, axes: tuple[str, ...], value: Tensor | None) -> bool:
+    def _check_covers(
+        self, item: ast.PoolAxis, axes: tuple[str, ...], value: Tensor | None
+    ) -> bool:
         if value is None:
             return True
         bases = {self.low.table.space.base(a) for a in value.type.axes}
         if all(axis in bases for axis in axes):
             return True
-        return self._covers_none(item, value)
+        return self._report_covers_nothing(item, value)
 
-    def _covers_none(self, item: ast.PoolAxis, value: Tensor | None) -> bool:
+    def _report_covers_nothing(self, item: ast.PoolAxis, value: Tensor | None) -> bool:
         dims = self.low.dims(value.type.axes) if value is not None else ()
         shown = tuple(self.low.table.shown(a) for a in dims if "/" not in a)
         self.problems.add(CoversNothing(item.span, item.axis.name, shown))
         return False
 
-    # ---- matrices
+    # ---- groupings
 
-    def _matrix(self, item: ast.PoolAxis, axes: tuple[str, ...]) -> Grouping | None:
-        """The matrix of one axis, or `None` after a report."""
+    def _grouping(self, item: ast.PoolAxis, axes: tuple[str, ...]) -> Grouping | None:
+        """The grouping of one axis; `None` after a report."""
         matrix = item.matrix
         if matrix is None:
             return Ones()
-        built = self._structured(matrix) if matrix.name in MATRICES else self._named(matrix, item)
+        built = (
+            self._named_grouping(matrix)
+            if matrix.name in MATRICES
+            else self._grouping_of_value(matrix, item)
+        )
         if built is None:
             return None
         if len(axes) != 1 or item.axis.variadic:
@@ -178,14 +188,14 @@ class PoolLowering:
         divisor = {Blocks: "count", Interleave: "count", Chunks: "size"}.get(type(built))
         if divisor:
             check = Divisible(axes[0], getattr(built, divisor))
-            if not self._divides(check, matrix):
+            if not self._check_divides(check, matrix):
                 return None
             if check not in self.low.checks:
                 self.low.checks.append(check)
         return built
 
-    def _divides(self, check: Divisible, matrix: ast.Matrix) -> bool:
-        """Whether an axis can be cut so, as far as both lengths are written out."""
+    def _check_divides(self, check: Divisible, matrix: ast.Matrix) -> bool:
+        """Whether a split divides the length of an axis, if the spec says both; reports if not."""
         size, by = self.low.table.space[check.axis].size, check.by
         if not (isinstance(size, Const) and isinstance(by, Const)) or size.value % by.value == 0:
             return True
@@ -194,7 +204,7 @@ class PoolLowering:
         self.problems.add(BadMatrixArgument(matrix.span, matrix.name, reason, hint))
         return False
 
-    def _structured(self, matrix: ast.Matrix) -> Grouping | None:
+    def _named_grouping(self, matrix: ast.Matrix) -> Grouping | None:
         keywords = {a.name: a for a in matrix.arguments if isinstance(a, ast.Keyword)}
         numbers = [a for a in matrix.arguments if not isinstance(a, ast.Keyword)]
         edge = self._edge(matrix, keywords)
@@ -207,7 +217,7 @@ class PoolLowering:
             hint = f"it is written `{row.usage}`"
             self.problems.add(BadMatrixArgument(matrix.span, matrix.name, "takes one number", hint))
             return None
-        size = self._whole(numbers[0], matrix) if numbers else None
+        size = self._positive_integer(numbers[0], matrix) if numbers else None
         if numbers and size is None:
             return None
         return GROUPINGS[matrix.name](size, edge)
@@ -216,8 +226,8 @@ class PoolLowering:
         edge = "truncate"
         for name, keyword in keywords.items():
             if matrix.name != "window" or name != "edge":
-                known = ("edge",) if matrix.name == "window" else ()
-                self.problems.add(UnknownArgument(keyword.span, name, matrix.name, known))
+                allowed = ("edge",) if matrix.name == "window" else ()
+                self.problems.add(UnknownArgument(keyword.span, name, matrix.name, allowed))
             elif isinstance(keyword.value, ast.Name) and keyword.value.name in EDGES:
                 edge = keyword.value.name
             else:
@@ -226,8 +236,8 @@ class PoolLowering:
                 self.problems.add(BadMatrixArgument(keyword.value.span, "window", reason, hint))
         return edge
 
-    def _whole(self, expr: ast.Expr, matrix: ast.Matrix) -> Scalar | None:
-        """A positive whole number: a literal or an integer hyperparameter."""
+    def _positive_integer(self, expr: ast.Expr, matrix: ast.Matrix) -> Scalar | None:
+        """A positive integer: a literal, or an integer hyperparameter; `None` after a report."""
         if isinstance(expr, ast.Missing):
             return None
         usage = MATRICES[matrix.name].usage
@@ -254,8 +264,8 @@ class PoolLowering:
         self.problems.add(BadMatrixArgument(expr.span, matrix.name, reason, hint))
         return None
 
-    def _named(self, matrix: ast.Matrix, item: ast.PoolAxis) -> Grouping | None:
-        """An index, an edge list or a matrix, by name."""
+    def _grouping_of_value(self, matrix: ast.Matrix, item: ast.PoolAxis) -> Grouping | None:
+        """The grouping of an index, an edge list or a matrix, by name; `None` after a report."""
         entity = self.scope.names.find(matrix.name)
         value = entity.value if entity else None
         axis = self.resolve(item.axis) or ("",)
@@ -270,7 +280,7 @@ class PoolLowering:
                 )
                 self.problems.add(problem)
                 return None
-            return self._pool_only(matrix, value)
+            return self._grouping_of_pool_only(matrix, value)
         if isinstance(value, Tensor) and value.type.kind == "int" and entity is not None:
             if value.type.axes != axis:
                 shown = ", ".join(value.type.axes)
@@ -285,13 +295,13 @@ class PoolLowering:
                 return None
             return ByIndex(value.ref)
         if entity is not None and not isinstance(value, (Tensor, PoolOnly)):
-            return None  # poisoned: reported where it was introduced
-        names = [n for n, e in self.scope.names if _pools(e.value)]
-        known = (*MATRICES, *names)
-        self.problems.add(UnknownMatrix(matrix.span, matrix.name, known, entity is not None))
+            return None  # it has an error, which its introduction has reported
+        names = [n for n, e in self.scope.names if _can_pool(e.value)]
+        known_names = (*MATRICES, *names)
+        self.problems.add(UnknownMatrix(matrix.span, matrix.name, known_names, entity is not None))
         return None
 
-    def _pool_only(self, matrix: ast.Matrix, value: PoolOnly) -> Grouping | None:
+    def _grouping_of_pool_only(self, matrix: ast.Matrix, value: PoolOnly) -> Grouping | None:
         extra = matrix.extra
         if value.what == "one group":
             return Ones()
@@ -306,7 +316,7 @@ class PoolLowering:
     # ---- weights and options
 
     def condition(self, value: object, expr: ast.Expr) -> Ref | None:
-        """The reference of a `where` or `weight`, which must be a number or a condition."""
+        """The value of a `where` or `weight`: a number or a condition; `None` after a report."""
         if isinstance(value, Tensor) and value.type.kind != "int":
             return value.ref
         if isinstance(value, Tensor):
@@ -317,24 +327,24 @@ class PoolLowering:
     def options(
         self, pool: LoweredPool, function: str, allowed: tuple[str, ...], tracks: bool = False
     ) -> dict[str, ast.Keyword]:
-        """The named options of a statistic, after reporting those that it does not have."""
-        given: dict[str, ast.Keyword] = {}
+        """The named options of a statistic. Reports those that it does not take."""
+        options: dict[str, ast.Keyword] = {}
         for keyword in pool.keywords:
             if keyword.name not in allowed:
-                taken = tuple(k.name for k in pool.keywords)
+                used_names = tuple(k.name for k in pool.keywords)
                 problem = BadOption(
-                    keyword.span, keyword.name, function, candidates=allowed, passed=taken
+                    keyword.span, keyword.name, function, candidates=allowed, passed=used_names
                 )
                 self.problems.add(problem)
-            elif keyword.name in given:
+            elif keyword.name in options:
                 self.problems.add(GivenTwice(keyword.span, keyword.name))
             else:
-                given[keyword.name] = keyword
+                options[keyword.name] = keyword
         if pool.tracked is not None and not tracks:
             hint = "statistics can be tracked, and `moments` and `normalize`"
             self.problems.add(BadOption(pool.tracked.span, "track", function, hint=hint))
-        return given
+        return options
 
 
-def _pools(value: object) -> bool:
+def _can_pool(value: object) -> bool:
     return isinstance(value, PoolOnly) or (isinstance(value, Tensor) and value.type.kind == "int")

@@ -1,4 +1,4 @@
-"""Expressions to scalars: numbers that are known when the module is constructed."""
+"""Expressions as scalars: numbers that the constructor knows."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from metanorm.ir.scalar import FUNCTIONS, MAX_SCALAR_SIZE, Const, Scalar, SizeOf
 from metanorm.semantics.lowering import CallScope, Lowering
 from metanorm.syntax import ast
 
-CHOICE = "choice"  # of several strings
+CHOICE = "choice"  # the sort of a hyperparameter that is one of several strings
 FLAGS = {"false": 0.0, "true": 1.0}
 
 
 def scalar_from_ast(
     expr: ast.Expr, scope: CallScope, low: Lowering, what: str, hint: str = ""
 ) -> Scalar | None:
-    """The scalar, or `None` after reporting that it is not known at construction."""
+    """The scalar of an expression; `None` after a report that the constructor does not know it."""
     scalar = _scalar(expr, scope, low)
     if scalar is not None and size_of(scalar) > MAX_SCALAR_SIZE:
         low.problems.add(TooLarge(expr.span, MAX_SCALAR_SIZE, "numbers and operators", what))
@@ -32,13 +32,13 @@ def scalar_from_ast(
 
 
 def scalar_or_none(expr: ast.Expr, scope: CallScope, low: Lowering) -> Scalar | None:
-    """The scalar; `None` where there is none, or where it is so large that it is a value."""
+    """The scalar of an expression; `None` if it has none, or too large a one."""
     scalar = _scalar(expr, scope, low)
     return scalar if scalar is None or size_of(scalar) <= MAX_SCALAR_SIZE else None
 
 
 def sort_of(hyper: ast.Hyper) -> str:
-    """What a hyperparameter is: as declared, or as its default says."""
+    """The sort of a hyperparameter: as declared, or that of its default."""
     if hyper.type is not None:
         return hyper.type.name
     if hyper.choices:
@@ -49,7 +49,7 @@ def sort_of(hyper: ast.Hyper) -> str:
 
 
 def flag_from_ast(expr: ast.Expr, scope: CallScope, low: Lowering, what: str) -> Scalar | None:
-    """`true`, `false` or a hyperparameter that is one of them; `None` after a report."""
+    """The scalar of `true`, `false` or a boolean hyperparameter; `None` after a report."""
     if isinstance(expr, ast.Name) and expr.name in FLAGS:
         return Const(FLAGS[expr.name])
     if isinstance(expr, ast.Name) and scope.hyper_sorts.get(expr.name) == "bool":
@@ -75,9 +75,8 @@ def _scalar(expr: ast.Expr, scope: CallScope, low: Lowering) -> Scalar | None:
                 right = _scalar(operand, scope, low)
                 if result is None or right is None:
                     return None
-                if (
-                    size_of(result) <= MAX_SCALAR_SIZE
-                ):  # else it is refused: by the first that is too large
+                # The caller reports a scalar that is too large, so it need not grow further.
+                if size_of(result) <= MAX_SCALAR_SIZE:
                     result = apply(OPERATORS[operator], result, right)
             return result
         case ast.Call() if expr.function.name == "size" and not expr.over:
@@ -90,9 +89,9 @@ def _scalar(expr: ast.Expr, scope: CallScope, low: Lowering) -> Scalar | None:
 
 def _is_function(call: ast.Call) -> bool:
     name = call.function.name
-    plain = not (call.over or call.keywords or call.per)
-    known = plain and name in FUNCTIONS and name in ELEMENTWISE
-    return known and len(call.arguments) == len(ELEMENTWISE[name].parameters)
+    has_no_parts = not (call.over or call.keywords or call.per)
+    is_known = has_no_parts and name in FUNCTIONS and name in ELEMENTWISE
+    return is_known and len(call.arguments) == len(ELEMENTWISE[name].parameters)
 
 
 def _hyper(name: str, scope: CallScope) -> Scalar | None:
@@ -112,7 +111,7 @@ def _apply(
 
 
 def _size(call: ast.Call, scope: CallScope, low: Lowering) -> Scalar | None:
-    """`size(D)`, which fixes the length of D: the number is needed at construction."""
+    """`size(D)`. This fixes the length of D, which the constructor then needs."""
     argument = call.arguments[0] if len(call.arguments) == 1 else None
     name = argument.name if isinstance(argument, (ast.Name, ast.Spread)) else ""
     axes = scope.axes.get(name, ()) if scope.axes is not None else (name,)

@@ -1,4 +1,4 @@
-"""The statements of one norm, in order, once its clauses are equations."""
+"""Lowering of the statements of one norm, in order. Its clauses are equations by now."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from metanorm.ir.nodes import (
     Update,
 )
 from metanorm.ir.scalar import Const, Scalar
-from metanorm.semantics.draws import initial_from_ast, placed
+from metanorm.semantics.draws import check_identity, initial_from_ast
 from metanorm.semantics.dtypes import dtype_from_ast, first_dtype
 from metanorm.semantics.expressions import Expressions
 from metanorm.semantics.loops import Loops
@@ -46,13 +46,15 @@ from metanorm.semantics.values import (
 )
 from metanorm.syntax import ast
 
-WHEN = ("train", "eval", "always")  # modes in which a buffer is updated
-SORTS = ("index", "mask", "edges", "matrix")
+UPDATE_MODES = ("train", "eval", "always")  # the calls that update a buffer
+INPUT_SORTS = ("index", "mask", "edges", "matrix")
 
 
 class NormOutput(NamedTuple):
-    """An output: its name, its value, where it is written, its axes in order, and its dtype where
-    it is not that of the first input."""
+    """An output: its name, its value, its item in the spec, its axes in order, and its dtype.
+
+    The dtype is `None` for that of the first input.
+    """
 
     name: str
     tensor: Tensor
@@ -62,18 +64,18 @@ class NormOutput(NamedTuple):
 
 
 class Statements:
-    """Lowers everything but the inputs and the output of a norm."""
+    """Lowers the statements of one norm."""
 
     def __init__(self, low: Lowering, scope: CallScope) -> None:
         self.low = low
         self.scope = scope
         self.problems = low.problems
         self.e = Expressions(low, scope)
-        self._pending: list[tuple[ast.InputItem, InputDecl]] = []
-        self._flawed: set[str] = set()  # inputs whose axes are wrong
+        self._declared_inputs: list[tuple[ast.InputItem, InputDecl]] = []
+        self._wrong_inputs: set[str] = set()  # inputs whose axes are wrong
 
     def lower(self, statement: ast.AnyStatement) -> None:
-        """One statement. Inputs are declared before, outputs are read after."""
+        """Lower a statement other than an input or an output, which have methods of their own."""
         match statement:
             case ast.Param():
                 for item in statement.items:
@@ -96,30 +98,30 @@ class Statements:
         """Declare an input of the norm that is compiled."""
         name, sort = item.name.name, item.sort.name if item.sort else "tensor"
         check_name(item.name, self.problems)
-        if item.sort is not None and (sort not in SORTS or (first and sort != "matrix")):
-            if sort in SORTS:
+        if item.sort is not None and (sort not in INPUT_SORTS or (first and sort != "matrix")):
+            if sort in INPUT_SORTS:
                 hint = "the first input is the tensor that is normalized"
-                found = f"an input of sort `{sort}`"
-                self.problems.add(WrongKind(item.sort.span, found, "a tensor", hint))
+                actual = f"an input of sort `{sort}`"
+                self.problems.add(WrongKind(item.sort.span, actual, "a tensor", hint))
             else:
-                self.problems.add(UnknownSort(item.sort.span, sort, "input", SORTS))
-            self._flawed.add(name)
+                self.problems.add(UnknownSort(item.sort.span, sort, "input", INPUT_SORTS))
+            self._wrong_inputs.add(name)
             sort = "tensor"
         dims = self._input_dims(item, sort)
-        table = self._introduce(item.table) if item.table else None
+        table = self._introduce_axis(item.table) if item.table else None
         if table is not None:
             self.low.table.claim(table, "a table", item.span)
         default = self._default(item, first)
         optional = item.default is not None or (sort == "index" and table is None)
         decl = InputDecl(name, sort, dims, table, default, not optional)  # type: ignore[arg-type]
         self.low.inputs.append(decl)
-        self._pending.append((item, decl))
+        self._declared_inputs.append((item, decl))
 
     def bind_inputs(self) -> None:
-        """Give the declared inputs their values, now that split axes are known."""
-        for item, decl in self._pending:
+        """Bind the declared inputs to values, now that splits of axes are known."""
+        for item, decl in self._declared_inputs:
             value: Value
-            if decl.name in self._flawed:
+            if decl.name in self._wrong_inputs:
                 value = POISON
             elif decl.sort == "edges":
                 value = PoolOnly("edges", decl.name, decl.dims[0])
@@ -131,8 +133,8 @@ class Statements:
             if isinstance(decl.default, str):
                 self.scope.names.find(decl.default)
 
-    def _introduce(self, dim: ast.Dim, name: str | None = None) -> str:
-        """Enter an axis; a hyperparameter that gives its length is used by that."""
+    def _introduce_axis(self, dim: ast.Dim, name: str | None = None) -> str:
+        """Add an axis. A hyperparameter that gives its length counts as used."""
         if isinstance(dim.size, ast.Identifier):
             self.scope.names.find(dim.size.name)
             sort = self.scope.hyper_sorts.get(dim.size.name, "int")
@@ -143,38 +145,38 @@ class Statements:
     def _input_dims(self, item: ast.InputItem, sort: str) -> tuple[str, ...]:
         table = self.low.table
         if sort == "matrix" and len(item.dims) == 2 and item.dims[0].axis == item.dims[1].axis:
-            return (self._introduce(item.dims[0]),) * 2
+            return (self._introduce_axis(item.dims[0]),) * 2
         if not table.distinct([dim.axis for dim in item.dims], item.name.name):
-            self._flawed.add(item.name.name)
-        dims = tuple(self._introduce(dim) for dim in item.dims)
-        groups = [dim for dim in item.dims if dim.axis.variadic]
-        open_groups = [d for d in groups if table.space[d.axis.name].size is None]
-        if len(open_groups) > 1:
-            names = tuple(f"*{d.axis.name}" for d in open_groups)
-            self.problems.add(AmbiguousAxes(open_groups[1].span, names))
-        if sort in SORTS:
+            self._wrong_inputs.add(item.name.name)
+        dims = tuple(self._introduce_axis(dim) for dim in item.dims)
+        variadic_dims = [dim for dim in item.dims if dim.axis.variadic]
+        open_dims = [d for d in variadic_dims if table.space[d.axis.name].size is None]
+        if len(open_dims) > 1:
+            names = tuple(f"*{d.axis.name}" for d in open_dims)
+            self.problems.add(AmbiguousAxes(open_dims[1].span, names))
+        if sort in INPUT_SORTS:
             expected = {"edges": 1, "matrix": 2}.get(sort)
             if expected and len(dims) != expected:
                 shape = "two equal axes, as in `A: matrix[N, N]`" if expected == 2 else "one axis"
-                found = f"{len(dims)} axes"
+                actual = f"{len(dims)} axes"
                 axes = "[V]" if expected == 1 else "[N, N]"
                 hint = f"say which: `{item.name.name}: {sort}{axes}`"
-                self.problems.add(WrongKind(item.span, found, f"{shape}, for {sort}", hint))
-                self._flawed.add(item.name.name)
+                self.problems.add(WrongKind(item.span, actual, f"{shape}, for {sort}", hint))
+                self._wrong_inputs.add(item.name.name)
                 return (dims or ("N",))[:1] * expected
             if sort == "index" and not dims and item.table is None:
                 name = item.name.name
                 hint = f"say for what it is: `{name}: index[N]` pools axis `N`"
                 wanted = "the axis of its positions, for index"
                 self.problems.add(WrongKind(item.span, "no axes", wanted, hint))
-                self._flawed.add(name)
+                self._wrong_inputs.add(name)
             for dim in dims:
                 if sort != "matrix":
                     table.keep_free(dim, f"has a length of its own in each {sort}")
         return dims
 
     def _default(self, item: ast.InputItem, first: bool) -> str | float | None:
-        """Another input or a constant."""
+        """The default of an input, as `InputDecl` has it; `None` for none, and after a report."""
         if item.default is None:
             return None
         name = item.name.name
@@ -184,9 +186,9 @@ class Statements:
             )
             return None
         earlier = {i.name: i for i in self.low.inputs}
-        known = isinstance(item.default, ast.Name) and earlier.get(item.default.name)
-        if known and item.sort is None and known.sort == "tensor":
-            return known.name
+        source = isinstance(item.default, ast.Name) and earlier.get(item.default.name)
+        if source and item.sort is None and source.sort == "tensor":
+            return source.name
         is_mask = item.sort is not None and item.sort.name == "mask"
         if isinstance(item.default, ast.Name) and item.default.name in ("true", "false"):
             if is_mask:
@@ -208,29 +210,29 @@ class Statements:
     # ---- parameters and buffers
 
     def _declared_dims(self, dims: tuple[ast.Dim, ...], what: str) -> tuple[str, ...] | None:
-        """The axes of a parameter or buffer; one with a length of its own is introduced here."""
+        """The axes of a parameter or buffer; adds those that it gives a length."""
         ok = True
-        found: list[str] = []
+        resolved: list[str] = []
         for dim in dims:
-            axes = self._dim(dim, what)
+            axes = self._resolve_dim(dim, what)
             ok = ok and axes is not None
-            found += axes or ()
-        if ok and len(found) != 2:
+            resolved += axes or ()
+        if ok and len(resolved) != 2:
             ok = self.low.table.distinct([dim.axis for dim in dims])
-            if ok and len(set(found)) < len(found):  # an axis, and a part of it
+            if ok and len(set(resolved)) < len(resolved):  # an axis, and a part of it
                 ok = False
-                twice = next(axis for i, axis in enumerate(found) if axis in found[:i])
+                twice = next(axis for i, axis in enumerate(resolved) if axis in resolved[:i])
                 first = next(d for d in dims if twice in (self.e.pools.resolve(d.axis) or ()))
                 self.problems.add(AxisTwice(dims[-1].span, twice, first.span))
-        return tuple(found) if ok else None
+        return tuple(resolved) if ok else None
 
-    def _dim(self, dim: ast.Dim, what: str) -> tuple[str, ...] | None:
+    def _resolve_dim(self, dim: ast.Dim, what: str) -> tuple[str, ...] | None:
         table, name = self.low.table, dim.axis.name
         local = self.scope.axes
         if dim.size is not None and local is not None and name not in local:
-            local[name] = (self._introduce(dim, self._fresh_axis(name)),)
+            local[name] = (self._introduce_axis(dim, self._fresh_axis(name)),)
         elif dim.size is not None and local is None:
-            self._introduce(dim)
+            self._introduce_axis(dim)
         elif local is None and name not in table.declared:
             table.unknown(dim.axis, can_size=True)
             return None
@@ -245,22 +247,22 @@ class Statements:
         return name
 
     def _new_name(self, name: ast.Identifier) -> str:
-        """The name in the program of something that a norm introduces."""
+        """The name in the program of a parameter or buffer."""
         check_name(name, self.problems, attribute=True)
         full = self.scope.prefix + name.name
         if self.scope.axes is not None:
             return self.low.unique(full)
         return full
 
-    def _shared_param(self, item: ast.ParamItem, twin: CallScope) -> None:
-        """A parameter that an earlier call of the same norm has brought."""
+    def _shared_param(self, item: ast.ParamItem, first_call: CallScope) -> None:
+        """Bind a parameter of an earlier call of the same norm."""
         entity = Entity("parameter", item.name.span, POISON)
         if not self.scope.names.enter(item.name.name, entity):
             return
-        name = twin.param_names.get(item.name.name)
+        name = first_call.param_names.get(item.name.name)
         decl = next((p for p in self.low.params if p.name == name), None)
         if decl is None:
-            return  # reported with the first call
+            return  # the first call has reported it
         dims = self._declared_dims(item.dims, "a parameter")
         if dims is None:
             return
@@ -277,9 +279,9 @@ class Statements:
         self.scope.param_names[item.name.name] = name
         dims = self._declared_dims(item.dims, "a parameter")
         init = self._initial(item, name, dims)
-        init = self._matrix_or_none(item, init, dims)
+        init = self._check_identity(item, init, dims)
         low, high = self._bounds(item, None if item.from_weight else init)
-        self._first(item, name, dims)
+        self._first_batch_value(item, name, dims)
         if dims is None or init is None:
             self.scope.names.enter(item.name.name, Entity("parameter", item.name.span, POISON))
             return
@@ -296,61 +298,61 @@ class Statements:
     def _initial(
         self, item: ast.ParamItem | ast.BufferItem, name: str, dims: tuple[str, ...] | None
     ) -> Init | None:
-        """What a parameter or a buffer begins with; `None` after a report."""
+        """The initial value of a parameter or a buffer; `None` after a report."""
         if item.from_weight:
             return self._from_weight(item, name, dims)
         what = f"the initial value of `{item.name.name}`"
         return initial_from_ast(item.value, self.scope, self.low, what)
 
-    def _matrix_or_none(
+    def _check_identity(
         self,
         item: ast.ParamItem | ast.BufferItem,
         init: Init | None,
         dims: tuple[str, ...] | None,
     ) -> Init | None:
-        """What something begins with; an identity matrix takes two axes."""
+        """The initial value, checked: an identity matrix needs two axes."""
         if init is None or dims is None:
             return init
         what = f"`{item.name.name}`"
-        return placed(init, self.low.dims(dims), what, item.value.span, self.low)
+        return check_identity(init, self.low.dims(dims), what, item.value.span, self.low)
 
     def _from_weight(
         self, item: ast.ParamItem | ast.BufferItem, name: str, dims: tuple[str, ...] | None
     ) -> Scalar | None:
-        """`init l2(v over *I)`: note the value, and what stands for it until there is a weight."""
+        """`init l2(v over *I)`: note the value. Zero stands for it until there is a weight."""
         target = self.low.target
         if target != "weight":
             what = "param" if isinstance(item, ast.ParamItem) else "buffer"
             hint = f"`{what} g[O] = 1` begins with a number"
             self.problems.add(NotForTarget(item.span, target, "no weight to begin with", hint))
             return None
-        value = self._value_on(item.value, dims, "init l2")
+        value = self._initial_value_on(item.value, dims, "init l2")
         if value is None:
             return None
         self.low.initializers[name] = value.ref
         return Const(0.0)
 
-    def _value_on(
+    def _initial_value_on(
         self, expr: ast.Expr, dims: tuple[str, ...] | None, example: str
     ) -> Tensor | None:
-        """A value that something can begin with, which has no other axes; `None` after a report."""
+        """An initial value computed in the spec, on these dimensions; `None` after a report."""
         value = self.e.number(expr)
         if value is None or dims is None:
             return None
-        bases = [self.low.table.space.base(axis) for axis in value.type.axes]
-        surplus = [axis for axis in bases if axis not in dims]
+        value_axes = [self.low.table.space.base(axis) for axis in value.type.axes]
+        surplus = [axis for axis in value_axes if axis not in dims]
         if not surplus:
             return value
         expected = f"a value on {listing(dims) or 'no axes'}"
         hint = f"pool it away: `{example}(... over {self.low.table.shown(surplus[0])})`"
-        found = f"one with axis `{surplus[0]}`"
-        self.problems.add(WrongKind(expr.span, found, expected, hint))
+        actual = f"one with axis `{surplus[0]}`"
+        self.problems.add(WrongKind(expr.span, actual, expected, hint))
         return None
 
-    def _first(
+    def _first_batch_value(
         self, item: ast.ParamItem | ast.BufferItem, name: str, dims: tuple[str, ...] | None
     ) -> None:
-        """`first -mean(x over N)`: note the value that the first batch gives."""
+        """`first -mean(x over N)`: note the initial value of the first batch."""
         if item.first is None:
             return
         if self.low.target != "activation":
@@ -358,14 +360,14 @@ class Statements:
             target = self.low.target
             self.problems.add(NotForTarget(item.first.span, target, "no first batch", hint))
             return
-        value = self._value_on(item.first, dims, "first mean")
+        value = self._initial_value_on(item.first, dims, "first mean")
         if value is None:
             return
         computed = backward_slice({value.ref}, self.low.body)
         if any(isinstance(let.op, Mode) for let in computed):
             hint = "it is computed once, in training: leave `track` and `mode` out of it"
-            found = "a value that differs in evaluation"
-            self.problems.add(WrongKind(item.first.span, found, "one of the batch alone", hint))
+            actual = "a value that differs in evaluation"
+            self.problems.add(WrongKind(item.first.span, actual, "one of the batch alone", hint))
             return
         self.low.first_batch_values[name] = value.ref
 
@@ -388,8 +390,8 @@ class Statements:
     def _buffer(self, item: ast.BufferItem) -> None:
         name = self._new_name(item.name)
         dims = self._declared_dims(item.dims, "a buffer")
-        init = self._matrix_or_none(item, self._initial(item, name, dims), dims)
-        self._first(item, name, dims)
+        init = self._check_identity(item, self._initial(item, name, dims), dims)
+        self._first_batch_value(item, name, dims)
         if dims is None or init is None:
             self.scope.names.enter(item.name.name, Entity("buffer", item.name.span, POISON))
             return
@@ -403,9 +405,9 @@ class Statements:
         entity = self.scope.names.find(statement.name.name)
         value = self.e.number(statement.value)
         if entity is None or entity.what != "buffer":
-            known = tuple(n for n, e in self.scope.names if e.what == "buffer")
+            buffer_names = tuple(n for n, e in self.scope.names if e.what == "buffer")
             hint = f"only buffers are updated: `buffer {statement.name.name} = ...`"
-            self.not_a(statement.name, entity, "a buffer", known, hint)
+            self.report_not_a(statement.name, entity, "a buffer", buffer_names, hint)
             return
         if value is None or not isinstance(entity.value, Tensor):
             return
@@ -413,14 +415,14 @@ class Statements:
         space = self.low.table.space
         if not {space.base(a) for a in value.type.axes} <= set(buffer.type.axes):
             extra = [a for a in value.type.axes if space.base(a) not in buffer.type.axes]
-            found = f"a value with axis `{extra[0]}`"
+            actual = f"a value with axis `{extra[0]}`"
             expected = f"a value on the axes of `{statement.name.name}`"
             hint = f"pool it away: `mean(... over {extra[0]})`"
-            self.problems.add(WrongKind(statement.value.span, found, expected, hint))
+            self.problems.add(WrongKind(statement.value.span, actual, expected, hint))
             return
         when = statement.mode.name if statement.mode is not None else "train"
-        if statement.mode is not None and when not in WHEN:
-            expected = f"{listing(WHEN, 'or')}"
+        if statement.mode is not None and when not in UPDATE_MODES:
+            expected = f"{listing(UPDATE_MODES, 'or')}"
             hint = "an update happens in training, `in eval`, or `in always`, which is both"
             self.problems.add(WrongKind(statement.mode.span, f"`{when}`", expected, hint))
             return
@@ -428,12 +430,12 @@ class Statements:
             update.buffer == buffer.ref and (update.when == when or "always" in (update.when, when))
             for update in self.low.updates
         ):
-            found, expected = (
+            actual, expected = (
                 f"a second one of `{statement.name.name}`",
                 "one `update` for each buffer and mode",
             )
             hint = "only one could be stored: make them one"
-            self.problems.add(WrongKind(statement.span, found, expected, hint))
+            self.problems.add(WrongKind(statement.span, actual, expected, hint))
             return
         self.low.updates.append(Update(buffer.ref, value.ref, when=when))  # type: ignore[arg-type]
 
@@ -453,59 +455,59 @@ class Statements:
         axes: tuple[str, ...] = ()
         if isinstance(value, Tensor):
             if statement.dims:
-                value, axes = self._annotated(statement, value)
+                value, axes = self._with_axes(statement, value)
             if isinstance(value, Tensor):
-                new = self.low.rename(value, self.low.unique(self.scope.prefix + name.name))
-                if axes and new != value:
-                    self.low.written_axes[new.ref] = axes
-                value = new
+                named_value = self.low.rename(value, self.low.unique(self.scope.prefix + name.name))
+                if axes and named_value != value:
+                    self.low.written_axes[named_value.ref] = axes
+                value = named_value
         self.scope.let_name, self.scope.let_call = "", None
         generated = statement.span == statement.name.span
         entity = Entity("value", name.span, value, warns=not generated, axes=axes)
         self.scope.names.enter(name.name, entity)
 
-    def _annotated(self, statement: ast.Let, value: Tensor) -> tuple[Value, tuple[str, ...]]:
-        """`let d[N] = 1`: the value has these axes, and no others; with it, their order."""
+    def _with_axes(self, statement: ast.Let, value: Tensor) -> tuple[Value, tuple[str, ...]]:
+        """`let d[N] = 1`: the value expanded to exactly these axes, and the axes in this order."""
         axes: list[str] = []
         if not self.low.table.distinct([dim.axis for dim in statement.dims]):
             return POISON, ()
         for dim in statement.dims:
-            found = self.e.pools.resolve(dim.axis)
-            if found is None:
+            resolved = self.e.pools.resolve(dim.axis)
+            if resolved is None:
                 return POISON, ()
-            axes += found
+            axes += resolved
         surplus = [a for a in value.type.axes if a not in axes]
         if surplus:
             expected = f"a value on {listing(axes)}"
-            found_text = f"one with axis `{surplus[0]}`"
+            actual = f"one with axis `{surplus[0]}`"
             hint = f"pool it away: `mean(... over {surplus[0]})`"
-            self.problems.add(WrongKind(statement.value.span, found_text, expected, hint))
+            self.problems.add(WrongKind(statement.value.span, actual, expected, hint))
             return POISON, ()
         ordered = self.low.table.space.ordered(axes)
         if ordered == value.type.axes:
             return value, tuple(axes)
         return self.low.emit(Expand(value.ref, ordered), statement.span), tuple(axes)
 
-    def not_a(
+    def report_not_a(
         self,
         name: ast.Identifier,
         entity: Entity | None,
         expected: str,
-        known: tuple[str, ...],
+        known_names: tuple[str, ...],
         hint: str,
     ) -> None:
-        """Report a name that is unknown, or known as something else."""
+        """Report a name that is unknown, or that denotes something else than expected."""
         if entity is None:
-            self.problems.add(UnknownName(name.span, name.name, known))
+            self.problems.add(UnknownName(name.span, name.name, known_names))
         else:
-            found = f"the {entity.what} `{name.name}`"
-            self.problems.add(WrongKind(name.span, found, expected, hint))
+            actual = f"the {entity.what} `{name.name}`"
+            self.problems.add(WrongKind(name.span, actual, expected, hint))
 
     # ---- outputs
 
     def output(self, statement: ast.Output) -> list[NormOutput] | None:
-        """The outputs; `None` where one is wrong."""
-        found = []
+        """The outputs of a statement; `None` after a report."""
+        lowered = []
         for position, item in enumerate(statement.items):
             self.scope.first_output = item.value if position == 0 else None
             value = self.e.value(item.value)
@@ -514,29 +516,31 @@ class Statements:
             tensor = self.e.as_number(value, item.value)
             if tensor is not None:
                 name = self._output_name(item, position)
-                found.append((item, tensor, name, self._output_dtype(item, name)))
-        if len(found) != len(statement.items):
+                lowered.append((item, tensor, name, self._output_dtype(item, name)))
+        if len(lowered) != len(statement.items):
             return None
         orders = OutputOrders(self.low)
         return [
             NormOutput(name, tensor, item, self._output_dims(item, tensor, orders), dtype)
-            for item, tensor, name, dtype in found
+            for item, tensor, name, dtype in lowered
         ]
 
     def _output_dtype(self, item: ast.OutputItem, name: str) -> Dtype | None:
-        """What is written behind an output, else of one that is called like an input the dtype of
-        that; the one of the first input goes without saying."""
-        found: Dtype | None = None
+        """The dtype of an output: as written, or that of an input with its name.
+
+        `None` for that of the first input, which is the default.
+        """
+        dtype: Dtype | None = None
         if item.dtype is not None:
-            found = dtype_from_ast(item.dtype, self.scope, self.low)
+            dtype = dtype_from_ast(item.dtype, self.scope, self.low)
         elif any(decl.name == name and decl.sort == "tensor" for decl in self.low.inputs):
-            found = Dtype(name)
-        return found if found != first_dtype(self.low) else None
+            dtype = Dtype(name)
+        return dtype if dtype != first_dtype(self.low) else None
 
     def _output_dims(
         self, item: ast.OutputItem, tensor: Tensor, orders: OutputOrders
     ) -> tuple[str, ...]:
-        """The axes of an output in the order in which they come out."""
+        """The dimensions of an output in the order in which it is returned."""
         name = item.value.name if isinstance(item.value, ast.Name) else ""
         entity = self.scope.names.find(name) if name in self.scope.names else None
         if entity is not None and entity.axes:

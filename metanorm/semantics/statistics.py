@@ -1,5 +1,5 @@
-"""Statistics of a value over a pool: what `mean`, `var`, `moments`, `normalize` ... compute, and
-how running statistics are kept."""
+"""Lowering of statistics of a value over a pool, such as `mean`, `var`, `moments` and `normalize`,
+and of running statistics."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from metanorm.ir.nodes import (
     Update,
 )
 from metanorm.ir.scalar import Const, Scalar
-from metanorm.semantics.draws import initial_from_ast, placed
+from metanorm.semantics.draws import check_identity, initial_from_ast
 from metanorm.semantics.lowering import CallScope, Lowering
 from metanorm.semantics.names_in_ast import nodes_in
 from metanorm.semantics.pools import LoweredPool, PoolLowering
@@ -33,10 +33,10 @@ from metanorm.semantics.values import POISON, Moments, Tensor, Value
 from metanorm.source import Span
 from metanorm.syntax import ast
 
-# What running statistics begin with: a spread with one, so that dividing by it does no harm.
-INITIAL = {"var": 1.0, "std": 1.0, "rms": 1.0, "max": 1.0, "l1": 1.0, "l2": 1.0}
+# Initial values of running statistics other than zero: dividing by a spread of one is harmless.
+INITIAL_VALUES = {"var": 1.0, "std": 1.0, "rms": 1.0, "max": 1.0, "l1": 1.0, "l2": 1.0}
 NONE = "None"
-TAKEN_AS_IS = Const(1.0)  # the momentum of a statistic that the spec has moved itself
+FULL_STEP = Const(1.0)  # the momentum of an update whose value is a step already
 
 
 class Statistics:
@@ -59,36 +59,36 @@ class Statistics:
         match name:
             case "mean":
                 self.pools.options(pool, name, (), tracks=True)
-                return self._tracked(self._pool("mean", x, pool), "mean", x, pool)
+                return self._track(self._pool("mean", x, pool), "mean", x, pool)
             case "var":
                 return self._var(x, pool, about)
             case "std":
-                given = self.pools.options(pool, name, ("ddof",), tracks=True)
-                variance = self._pool("var", x, pool, ddof=self._ddof(given))
-                live = self.low.map("root", variance, span=pool.span)
-                return self._tracked(live, name, x, pool)
+                options = self.pools.options(pool, name, ("ddof",), tracks=True)
+                variance = self._pool("var", x, pool, ddof=self._ddof(options))
+                value = self.low.map("root", variance, span=pool.span)
+                return self._track(value, name, x, pool)
             case "rms":
                 self.pools.options(pool, name, (), tracks=True)
                 zero = self.low.number(0, pool.span)
                 second = self._pool("second", x, pool, about=zero)
-                live = self.low.map("root", second, span=pool.span)
-                return self._tracked(live, name, x, pool)
+                value = self.low.map("root", second, span=pool.span)
+                return self._track(value, name, x, pool)
             case "median" | "quantile":
                 return self._quantile(name, x, pool)
             case "moments":
-                given = self.pools.options(pool, name, ("ddof",), tracks=True)
-                return self._moments(x, pool, self._ddof(given))
+                options = self.pools.options(pool, name, ("ddof",), tracks=True)
+                return self._moments(x, pool, self._ddof(options))
             case "normalize":
-                given = self.pools.options(pool, name, ("ddof",), tracks=True)
-                return self._normalize(x, pool, self._ddof(given))
+                options = self.pools.options(pool, name, ("ddof",), tracks=True)
+                return self._normalize(x, pool, self._ddof(options))
             case _:
                 self.pools.options(pool, name, (), tracks=True)
-                return self._tracked(self._pool(name, x, pool), name, x, pool)
+                return self._track(self._pool(name, x, pool), name, x, pool)
 
     def count(self, pool: LoweredPool) -> Tensor:
         """How many elements, or how much weight, each pool holds."""
         self.pools.options(pool, "count", ())
-        if pool.plain:
+        if pool.is_unweighted:
             self.low.counted_pools.append(dict(pool.over))
         return self.low.emit(Count(pool.over, pool.where, pool.weight), pool.span)
 
@@ -108,16 +108,16 @@ class Statistics:
         return self.low.emit(op, pool.span, name)
 
     def _quantile(self, name: str, x: Tensor, pool: LoweredPool) -> Value:
-        """What stands at a share of the way through the values of each pool, in their order."""
-        given = self.pools.options(pool, name, ("q",) if name == "quantile" else (), tracks=True)
+        """A quantile: the value at a share of the sorted values of each pool."""
+        options = self.pools.options(pool, name, ("q",) if name == "quantile" else (), tracks=True)
         share: Scalar | None = Const(0.5)
-        if name == "quantile" and "q" not in given:
+        if name == "quantile" and "q" not in options:
             hint = "write `quantile(x over P, q = 0.9)`"
             reason = "`quantile` needs a share `q`"
             self.low.problems.add(BadOption(pool.span, "q", name, reason, hint=hint))
             return POISON
-        if "q" in given:
-            expr = given["q"].value
+        if "q" in options:
+            expr = options["q"].value
             share = scalar_from_ast(expr, self.scope, self.low, "the share of a `quantile`")
             if isinstance(share, Const) and not 0 <= share.value <= 1:
                 hint = "the largest value is the one at `q = 1`"
@@ -126,8 +126,8 @@ class Statistics:
                 share = None
         if not all(isinstance(matrix, (Ones, *REGULAR)) for _, matrix in pool.over):
             hint = f"it pools whole axes, and blocks of them: `{name}(x over N, C: blocks(8))`"
-            found = "an index, a window or a matrix"
-            self.low.problems.add(WrongKind(pool.span, found, "whole axes or blocks", hint))
+            actual = "an index, a window or a matrix"
+            self.low.problems.add(WrongKind(pool.span, actual, "whole axes or blocks", hint))
             return POISON
         if pool.weight is not None:
             hint = "it leaves elements out by `where`"
@@ -137,10 +137,10 @@ class Statistics:
         if share is None:
             return POISON
         op = Pool("quantile", x.ref, pool.over, pool.where, share=share)
-        return self._tracked(self.low.emit(op, pool.span), name, x, pool)
+        return self._track(self.low.emit(op, pool.span), name, x, pool)
 
-    def _ddof(self, given: dict[str, ast.Keyword]) -> int:
-        keyword = given.get("ddof")
+    def _ddof(self, options: dict[str, ast.Keyword]) -> int:
+        keyword = options.get("ddof")
         if keyword is None:
             return 0
         if isinstance(keyword.value, ast.Number) and keyword.value.value in (0, 1):
@@ -151,21 +151,21 @@ class Statistics:
         return 0
 
     def _var(self, x: Tensor, pool: LoweredPool, about: Tensor | None) -> Value:
-        given = self.pools.options(pool, "var", ("ddof", "about"), tracks=True)
+        options = self.pools.options(pool, "var", ("ddof", "about"), tracks=True)
         if about is None:
-            self._check_several(pool)
-            live = self._pool("var", x, pool, ddof=self._ddof(given))
-            return self._tracked(live, "var", x, pool, biased=self._ddof(given) == 0)
-        if "ddof" in given:
+            self._check_pool_size(pool)
+            value = self._pool("var", x, pool, ddof=self._ddof(options))
+            return self._track(value, "var", x, pool, biased=self._ddof(options) == 0)
+        if "ddof" in options:
             reason = "`var` takes `ddof` or `about`, not both"
-            self.low.problems.add(BadOption(given["ddof"].span, "ddof", "var", reason))
-        live = self._pool("second", x, pool, about=about)
-        return self._tracked(live, "var", x, pool, biased=False)
+            self.low.problems.add(BadOption(options["ddof"].span, "ddof", "var", reason))
+        value = self._pool("second", x, pool, about=about)
+        return self._track(value, "var", x, pool, biased=False)
 
     def _moments(self, x: Tensor, pool: LoweredPool, ddof: int) -> Moments:
-        """Both moments, called after the value that they are for."""
-        self._demand_one(pool)
-        self._check_several(pool)
+        """Mean and variance, with names after the `let` that they are for."""
+        self._report_shared_initial(pool)
+        self._check_pool_size(pool)
         names = {"mean": "", "var": ""}
         if self.scope.let_name:
             stem = self.scope.prefix + self.scope.let_name
@@ -174,8 +174,8 @@ class Statistics:
         mean = self._pool("mean", x, pool, name=live["mean"])
         var = self._pool("var", x, pool, ddof=ddof, name=live["var"])
         return Moments(
-            self._tracked(mean, "mean", x, pool, name=names["mean"]),
-            self._tracked(var, "var", x, pool, biased=ddof == 0, name=names["var"]),
+            self._track(mean, "mean", x, pool, name=names["mean"]),
+            self._track(var, "var", x, pool, biased=ddof == 0, name=names["var"]),
         )
 
     def _normalize(self, x: Tensor, pool: LoweredPool, ddof: int) -> Tensor:
@@ -189,44 +189,52 @@ class Statistics:
         if not pool.may_be_empty:
             return value
         weight = self.low.emit(Count(pool.over, pool.where, pool.weight), span)
-        kept = self.low.operation(moments.mean)
-        if isinstance(kept, Mode):  # running statistics hold for all, whatever counts now
+        mean_op = self.low.operation(moments.mean)
+        if isinstance(mean_op, Mode):  # running statistics hold even for an empty pool
             one = self.low.number(1, span)
-            weight = self.low.emit(Mode(weight.ref, one.ref, kept.buffer), span)
+            weight = self.low.emit(Mode(weight.ref, one.ref, mean_op.buffer), span)
         zero = self.low.number(0, span)
-        holds = self.low.map("ne", weight, zero, span=span)
-        return self.low.map("where", holds, value, zero, span=span)
+        is_filled = self.low.map("ne", weight, zero, span=span)
+        return self.low.map("where", is_filled, value, zero, span=span)
 
-    def _check_several(self, pool: LoweredPool) -> None:
-        """torch's layers refuse a variance of a single value; so do pools like theirs.
+    def _check_pool_size(self, pool: LoweredPool) -> None:
+        """Add the check against single values for pools for which torch's layers have it.
 
-        Those are: everything along free axes (batch and instance norm), and blocks of a fixed
-        axis with everything along free ones, where torch also counts the batch (group norm).
+        These are pools of all positions of free axes (batch and instance norm), and of blocks of a
+        fixed axis with all positions of free ones, where torch also counts the batch (group norm).
         """
         space, over = self.low.table.space, dict(pool.over)
-        if not pool.plain or not all(isinstance(m, (Ones, *PARTITIONS)) for m in over.values()):
+        if not pool.is_unweighted or not all(
+            isinstance(m, (Ones, *PARTITIONS)) for m in over.values()
+        ):
             return
-        if any(isinstance(m, Ones) and self._fixed(axis) for axis, m in over.items()):
+        if any(isinstance(m, Ones) and self._has_fixed_length(axis) for axis, m in over.items()):
             return
         cells = {axis: m for axis, m in over.items() if not isinstance(m, Ones)}
-        if any(not self._fixed(axis) for axis in cells) or self.scope.axes is not None:
+        if any(not self._has_fixed_length(axis) for axis in cells) or self.scope.axes is not None:
             return
         if cells:
-            first = self.low.declarations().axes(self.low.inputs[0].dims) if self.low.inputs else ()
-            over |= {axis: Ones() for axis in first if axis not in over and not self._fixed(axis)}
+            input_axes = (
+                self.low.declarations().axes(self.low.inputs[0].dims) if self.low.inputs else ()
+            )
+            over |= {
+                axis: Ones()
+                for axis in input_axes
+                if axis not in over and not self._has_fixed_length(axis)
+            }
         ordered = tuple((axis, over[axis]) for axis in space.ordered(over))
         check = MinimumPoolSize(ordered, tracked=pool.tracked is not None)
         if check not in self.low.checks:
             self.low.checks.append(check)
 
-    def _fixed(self, axis: str) -> bool:
+    def _has_fixed_length(self, axis: str) -> bool:
         return self.low.table.space[axis].size is not None or bool(
             self.low.table.declared.get(axis) and self.low.table.declared[axis].claims
         )
 
     # ---- running statistics
 
-    def _tracked(
+    def _track(
         self,
         live: Tensor,
         moment: str,
@@ -235,54 +243,60 @@ class Statistics:
         biased: bool = False,
         name: str = "",
     ) -> Tensor:
-        """The live statistic in training, the running one in eval mode."""
+        """The statistic in training mode, and its running statistic in evaluation."""
         tracked = pool.tracked
         if tracked is None or self.scope.fixed_switches.get("track") is False:
             return live
         momentum = self._momentum(tracked)
         if isinstance(momentum, bool) or not self._can_track(tracked.span):
             return live
-        kept_in = self._buffer_name(moment, live, x, pool, momentum)
-        # A momentum that is computed moves the statistic itself: what arrives replaces it.
-        rate, by = (momentum, TAKEN_AS_IS) if isinstance(momentum, Tensor) else (None, momentum)
-        if kept_in in self.low.running_statistics:
-            return self.low.running_statistics[kept_in]
-        kept = self._kept(live, tracked.span)
-        dims = self.low.dims(kept)
-        decl = BufferDecl(kept_in, dims, self._begins(moment, tracked, dims), tracked=True)
+        buffer_name = self._buffer_name(moment, live, x, pool, momentum)
+        # With a computed momentum, the update value is a step already: it replaces the old value.
+        computed_momentum, scalar_momentum = (
+            (momentum, FULL_STEP) if isinstance(momentum, Tensor) else (None, momentum)
+        )
+        if buffer_name in self.low.running_statistics:
+            return self.low.running_statistics[buffer_name]
+        buffer_axes = self._buffer_axes(live, tracked.span)
+        dims = self.low.dims(buffer_axes)
+        decl = BufferDecl(
+            buffer_name, dims, self._initial_value(moment, tracked, dims), tracked=True
+        )
         self.low.buffers.append(decl)
-        before = self.low.emit(Buffer(kept_in), pool.span, kept_in)
-        buffer = self._on_cells(before, live, pool.span)
+        old_value = self.low.emit(Buffer(buffer_name), pool.span, buffer_name)
+        buffer = self._as_cells(old_value, live, pool.span)
         value = self._update_value(live, buffer, pool, f"%new_{moment}", biased)
-        if rate is not None:
-            value = self._moved(before, value, rate, pool.span)
-        of_samples = self._is_of_samples(live, kept)
-        update = Update(kept_in, value, by, averages=True, of_samples=of_samples)
+        if computed_momentum is not None:
+            value = self._stepped(old_value, value, computed_momentum, pool.span)
+        of_samples = self._is_of_samples(live, buffer_axes)
+        update = Update(buffer_name, value, scalar_momentum, averages=True, of_samples=of_samples)
         self.low.updates.append(update)
-        self._switch(tracked)
-        mode = self.low.emit(Mode(live.ref, buffer.ref, kept_in), pool.span, name)
-        self.low.running_statistics[kept_in] = mode
+        self._add_switch(tracked)
+        mode = self.low.emit(Mode(live.ref, buffer.ref, buffer_name), pool.span, name)
+        self.low.running_statistics[buffer_name] = mode
         return mode
 
-    def _moved(self, before: Tensor, new: Ref, rate: Tensor, span: Span) -> Ref:
-        """A running statistic moved towards a new value, by a momentum that is computed."""
+    def _stepped(self, before: Tensor, new: Ref, rate: Tensor, span: Span) -> Ref:
+        """The old value of a running statistic, moved towards a new one by a computed momentum."""
         step = self.low.map("sub", Tensor(new, self.low.types[new]), before, span=span)
         scaled = self.low.map("mul", rate, step, span=span)
         return self.low.map("add", before, scaled, span=span).ref
 
-    def _begins(self, moment: str, tracked: ast.Tracked, dims: tuple[str, ...]) -> Init:
-        """What a running statistic begins with."""
-        usual = Const(INITIAL.get(moment, 0.0))
+    def _initial_value(self, moment: str, tracked: ast.Tracked, dims: tuple[str, ...]) -> Init:
+        """The initial value of a running statistic."""
+        default = Const(INITIAL_VALUES.get(moment, 0.0))
         if tracked.initial is None:
-            return usual
+            return default
         what = "what a running statistic begins with"
         init = initial_from_ast(tracked.initial, self.scope, self.low, what)
         span = tracked.initial.span
-        kept = None if init is None else placed(init, dims, "a statistic", span, self.low)
-        return usual if kept is None else kept
+        checked = (
+            None if init is None else check_identity(init, dims, "a statistic", span, self.low)
+        )
+        return default if checked is None else checked
 
-    def _demand_one(self, pool: LoweredPool) -> None:
-        """Two moments cannot begin with one value."""
+    def _report_shared_initial(self, pool: LoweredPool) -> None:
+        """Report an initial value for `moments`: mean and variance cannot share one."""
         if pool.tracked is not None and pool.tracked.initial is not None:
             hint = "track them apart: `mean(... track m from 0)` and `var(... track m from 1)`"
             reason = "mean and variance begin with values of their own"
@@ -293,20 +307,20 @@ class Statistics:
         """The weight of the new value; `None` for the average of all; `False` after a report."""
         if isinstance(tracked.momentum, ast.Name) and tracked.momentum.name == NONE:
             return None
-        # The length of an axis is read where it is needed: it may differ from call to call.
+        # The length of an axis is a value: it may differ from call to call.
         if not any(_is_size(node) for node in nodes_in(tracked.momentum)):
             scalar = scalar_or_none(tracked.momentum, self.scope, self.low)
             if scalar is not None:
                 return scalar
-        rate = self.number(tracked.momentum)
-        if rate is not None and rate.type.axes:
-            axis = self.low.table.shown(self.low.dims(rate.type.axes)[0].partition("/")[0])
+        momentum = self.number(tracked.momentum)
+        if momentum is not None and momentum.type.axes:
+            axis = self.low.table.shown(self.low.dims(momentum.type.axes)[0].partition("/")[0])
             hint = f"pool it away: `mean(... over {axis})`"
-            found = f"one with axis `{axis}`"
-            problem = WrongKind(tracked.momentum.span, found, "a single number", hint)
+            actual = f"one with axis `{axis}`"
+            problem = WrongKind(tracked.momentum.span, actual, "a single number", hint)
             self.low.problems.add(problem)
             return False
-        return False if rate is None else rate
+        return False if momentum is None else momentum
 
     def _can_track(self, span: Span) -> bool:
         target = self.low.target
@@ -328,12 +342,19 @@ class Statistics:
         Statistics of one value over one pool share a prefix, and a buffer where they are the same,
         however often the spec writes either.
         """
-        equal = self.low.first_equal
-        left_out, weight = (r and equal[r] for r in (pool.where, pool.weight))
-        begins = pool.tracked.initial if pool.tracked is not None else None
-        rate = equal[momentum.ref] if isinstance(momentum, Tensor) else momentum
-        group: tuple[object, ...] = (equal[x.ref], pool.over, left_out, weight, rate, begins)
-        statistic = (*group, equal[live.ref])
+        first_equal = self.low.first_equal
+        mask, weight = (r and first_equal[r] for r in (pool.where, pool.weight))
+        initial = pool.tracked.initial if pool.tracked is not None else None
+        momentum_key = first_equal[momentum.ref] if isinstance(momentum, Tensor) else momentum
+        group: tuple[object, ...] = (
+            first_equal[x.ref],
+            pool.over,
+            mask,
+            weight,
+            momentum_key,
+            initial,
+        )
+        statistic = (*group, first_equal[live.ref])
         into = pool.tracked.into if pool.tracked is not None else None
         if into is not None:
             check_name(into, self.low.problems, attribute=True)
@@ -362,34 +383,36 @@ class Statistics:
             else f"{prefix}{len(self.low.tracked_prefixes)}_"
         )
 
-    def _kept(self, live: Tensor, span: Span) -> tuple[str, ...]:
-        """The axes of the buffer: those of fixed length. The samples' axis never becomes one."""
-        table, kept = self.low.table, []
-        tables = self._tables(live)
+    def _buffer_axes(self, live: Tensor, span: Span) -> tuple[str, ...]:
+        """The axes of the buffer: those of fixed length, but never the axis of samples."""
+        table, axes = self.low.table, []
+        table_by_cells = self._table_by_cells(live)
         for axis in live.type.axes:
-            if axis in tables:
-                kept.append(tables[axis])
+            if axis in table_by_cells:
+                axes.append(table_by_cells[axis])
                 continue
             base = table.space.base(axis)
-            fixed = table.space[base].size is not None
-            if fixed or (base not in self.low.samples and not table.declared[base].free):
+            is_fixed = table.space[base].size is not None
+            if is_fixed or (base not in self.low.samples and not table.declared[base].free):
                 if base in table.declared:
                     table.claim(base, "a running statistic", span)
-                kept.append(base)
-        for axis, _ in self._free_of(live, tuple(kept)):
+                axes.append(base)
+        for axis, _ in self._averaged_axes(live, tuple(axes)):
             if axis in table.declared:
                 table.keep_free(axis, "is averaged over by running statistics")
-        return tuple(dict.fromkeys(kept))
+        return tuple(dict.fromkeys(axes))
 
-    def _free_of(self, live: Tensor, kept: tuple[str, ...]) -> tuple[tuple[str, Ones], ...]:
-        space, tables = self.low.table.space, self._tables(live)
-        own = (a for a in live.type.axes if a not in tables)
-        return tuple((a, Ones()) for a in own if space.base(a) not in kept)
+    def _averaged_axes(
+        self, live: Tensor, buffer_axes: tuple[str, ...]
+    ) -> tuple[tuple[str, Ones], ...]:
+        space, table_by_cells = self.low.table.space, self._table_by_cells(live)
+        candidates = (a for a in live.type.axes if a not in table_by_cells)
+        return tuple((a, Ones()) for a in candidates if space.base(a) not in buffer_axes)
 
-    def _is_of_samples(self, live: Tensor, kept: tuple[str, ...]) -> bool:
-        """Whether a statistic is one for each sample, or for each graph where graphs are these."""
+    def _is_of_samples(self, live: Tensor, buffer_axes: tuple[str, ...]) -> bool:
+        """Whether there is a statistic for each sample, or for each graph if graphs are samples."""
         samples, space = self.low.samples, self.low.table.space
-        for axis, _ in self._free_of(live, kept):
+        for axis, _ in self._averaged_axes(live, buffer_axes):
             cells_of = space[axis].cells_of
             if axis in samples or (
                 cells_of and cells_of[0] in samples and isinstance(cells_of[1], ByIndex)
@@ -397,51 +420,53 @@ class Statistics:
                 return True
         return False
 
-    def _tables(self, live: Tensor) -> dict[str, str]:
-        """The groups of an index whose number is fixed, each with the axis of that length.
+    def _table_by_cells(self, live: Tensor) -> dict[str, str]:
+        """The table axis of each cell axis of an index with a table.
 
-        With `label: index[N] of K = 10`, statistics over `N: label` are kept for each label.
+        With `label: index[N] of K = 10`, running statistics over `N: label` are kept per label.
         """
-        space, found = self.low.table.space, {}
+        space, table_by_cells = self.low.table.space, {}
         table_of = {i.name: i.table for i in self.low.inputs}
         for axis in live.type.axes:
             cells_of = space[axis].cells_of
             if cells_of is not None and isinstance(cells_of[1], ByIndex):
                 table = table_of[cells_of[1].index]
                 if table is not None and table not in live.type.axes:
-                    found[axis] = table
-        return found
+                    table_by_cells[axis] = table
+        return table_by_cells
 
-    def _on_cells(self, buffer: Tensor, live: Tensor, span: Span) -> Tensor:
-        """A buffer with rows of a table, as a value of the groups of the index."""
-        for cells, table in self._tables(live).items():
+    def _as_cells(self, buffer: Tensor, live: Tensor, span: Span) -> Tensor:
+        """A buffer with rows of a table, as a value of the cells of the index."""
+        for cells, table in self._table_by_cells(live).items():
             buffer = self.low.emit(Rename(buffer.ref, table, cells), span)
         return buffer
 
     def _update_value(
         self, live: Tensor, buffer: Tensor, pool: LoweredPool, name: str, biased: bool
     ) -> Ref:
-        """What enters the running average: unbiased, and averaged over the free axes."""
+        """The new value of a running statistic: unbiased, and averaged over the free axes."""
         span = pool.span
         value = live
         if biased:
             count = self.low.emit(Count(pool.over, pool.where, pool.weight), span)
             value = self.low.map("unbiased", live, count, span=span)
-        if pool.may_be_empty or self._tables(live):  # an empty graph counts as zeros, as in PyG
+        if pool.may_be_empty or self._table_by_cells(
+            live
+        ):  # an empty graph counts as zeros, as in PyG
             count = self.low.emit(Count(pool.over, pool.where, pool.weight), span)
-            holds = self.low.map("ne", count, self.low.number(0, span), span=span)
-            value = self.low.map("where", holds, value, buffer, span=span)
+            is_filled = self.low.map("ne", count, self.low.number(0, span), span=span)
+            value = self.low.map("where", is_filled, value, buffer, span=span)
         for axis in (a for a, m in pool.over if isinstance(m, Ones)):
             if axis in self.low.table.declared:
                 self.low.table.keep_free(axis, "is averaged over by running statistics")
-        free = self._free_of(value, buffer.type.axes)
-        if free:
-            value = self.low.emit(Pool("mean", value.ref, free), span, name)
-        for cells, table in self._tables(live).items():
+        free_axes = self._averaged_axes(value, buffer.type.axes)
+        if free_axes:
+            value = self.low.emit(Pool("mean", value.ref, free_axes), span, name)
+        for cells, table in self._table_by_cells(live).items():
             value = self.low.emit(Rename(value.ref, cells, table), span)
         return value.ref
 
-    def _switch(self, tracked: ast.Tracked) -> None:
+    def _add_switch(self, tracked: ast.Tracked) -> None:
         name = "track_running_stats"
         if name not in (s.name for s in self.low.switches):
             self.low.switches.append(Switch(name, not tracked.off))
