@@ -1,7 +1,7 @@
-"""The untyped syntax tree, in grammar order. Nothing here knows what a name means.
+"""The nodes of the untyped syntax tree, in the order of the grammar.
 
-Nodes are frozen, carry the span of their text, and compare by structure: two
-trees are equal when their texts differ in layout and comments only.
+Nodes are frozen, have the span of their text, and compare by structure: two trees are equal if
+their texts differ in layout and comments only. No node knows what a name denotes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ else:
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field,))
 class Record:
-    """Makes every subclass a frozen dataclass; pydantic comes in where JSON goes out."""
+    """Makes every subclass a frozen dataclass, without pydantic, which only JSON output needs."""
 
     def __init_subclass__(cls) -> None:
         dataclass(frozen=True, kw_only=True)(cls)
@@ -44,7 +44,7 @@ class Trivia(Record):
 
 
 class Identifier(Node):
-    """A name where it is introduced or used as more than a value."""
+    """A name that a statement introduces, or that is no value."""
 
     name: str
 
@@ -67,7 +67,7 @@ class Dim(Node):
 
 
 class Number(Node):
-    """`1e-5`; `text` is as it was written."""
+    """`1e-5`; `text` is the number as written."""
 
     kind: Literal["number"] = "number"
     value: float
@@ -82,14 +82,14 @@ class Name(Node):
 
 
 class Text(Node):
-    """`"graph"`, which a hyperparameter is compared with."""
+    """`"graph"`, a string to compare a hyperparameter with."""
 
     kind: Literal["text"] = "text"
     value: str
 
 
 class Spread(Node):
-    """`*S` where an expression may stand: in `size(*S)` and `shift p[*S] = 1`."""
+    """`*S` in place of an expression: in `size(*S)` and `shift p[*S] = 1`."""
 
     kind: Literal["spread"] = "spread"
     name: str
@@ -103,7 +103,7 @@ class AxisList(Node):
 
 
 class Missing(Node):
-    """Where the parser put something in after an error; reported already."""
+    """A piece that the parser inserted after an error, which it has reported."""
 
     kind: Literal["missing"] = "missing"
 
@@ -181,7 +181,7 @@ class Keyword(Node):
 
 
 class Matrix(Node):
-    """`blocks(8)`, `U`, `graph with self`: the matrix of one axis."""
+    """`blocks(8)`, `U`, `graph with self`: the grouping of one axis, which specs call a matrix."""
 
     name: str
     arguments: tuple[Union[Keyword, Expr], ...] = ()
@@ -190,15 +190,18 @@ class Matrix(Node):
 
 
 class PoolAxis(Node):
-    """`C: blocks(8)`; without a matrix, all of the axis."""
+    """`C: blocks(8)`; without a matrix, one pool of the whole axis."""
 
     axis: AxisRef
     matrix: Matrix | None = None
 
 
 class Tracked(Node):
-    """`track m`, `track m from 1 into source`, `track m off`: running statistics, what they begin
-    with, what their names begin with, and whether they are on by default."""
+    """`track m`, `track m from 1 into source`, `track m off`: running statistics.
+
+    `initial` is their initial value, `into` the prefix of their names, and `off` whether they are
+    off by default.
+    """
 
     momentum: Expr
     initial: Expr | None = None
@@ -217,7 +220,7 @@ class Pool(Node):
 
 
 class AffineTerm(Node):
-    """The axes of a learned scale and bias; `only` names the one that is learned, if just one."""
+    """The axes of a learned weight and bias; `only` names one of them if there is no other."""
 
     only: Identifier | None = None
     axes: tuple[AxisRef, ...]
@@ -231,7 +234,7 @@ class Affine(Node):
 
 
 class Dtype(Node):
-    """`like residual`, the dtype of a tensor, or `as float32`, one by its name."""
+    """`like residual`, the dtype of a tensor, or `as float32`, a dtype by name."""
 
     name: Identifier
     like: bool
@@ -271,19 +274,19 @@ Expr = Union[
 
 
 class Statement(Node):
-    """The base of statements: they carry comments."""
+    """The base of statements, which carry comments."""
 
     trivia: Trivia = field(default=Trivia(), compare=False)
 
 
 class Item(Node):
-    """One of several things that a statement or a norm declares; it may carry comments."""
+    """The base of declarations in a statement or a norm, which may carry comments."""
 
     trivia: Trivia = field(default=Trivia(), compare=False)
 
     @property
     def note(self) -> str:
-        """What the comments of an item say about it, as one line; allowances say nothing."""
+        """The comments of an item as one line, without allowances of lints."""
         comments = (*self.trivia.before, self.trivia.after)
         words = [line.lstrip("#").strip() for line in comments]
         return " ".join(w for w in words if w and not w.startswith("norm:")).rstrip(".")
@@ -300,12 +303,12 @@ class InputItem(Item):
 
 
 class Itemized(Statement):
-    """The base of statements that declare one or several items."""
+    """The base of statements with one or several items."""
 
     items: tuple[Item, ...]
 
     def with_items(self, items: Sequence[Item]) -> Self:
-        """The same statement with other items, which are of its kind."""
+        """The statement with other items of its kind."""
         return replace(self, items=tuple(items))
 
 
@@ -364,7 +367,7 @@ class Mix(Statement):
 
 
 class Track(Statement):
-    """`track momentum`: belongs to the `stat` before it, else to `reduce`."""
+    """`track momentum`, which belongs to the `stat` right before it, else to `reduce`."""
 
     kind: Literal["track"] = "track"
     tracked: Tracked
@@ -481,7 +484,7 @@ AnyStatement = Union[
 
 
 def bare(statement: AnyStatement) -> AnyStatement:
-    """A statement without its comments."""
+    """The statement without comments."""
     if isinstance(statement, Itemized):
         statement = statement.with_items([replace(i, trivia=Trivia()) for i in statement.items])
     return replace(statement, trivia=Trivia())
@@ -523,7 +526,7 @@ class Norm(Node):
 
     @property
     def notes(self) -> dict[str, str]:
-        """What comments say about hyperparameters, inputs, parameters and buffers, by name."""
+        """The comments on hyperparameters, inputs, parameters and buffers, by name."""
         items: list[Hyper | InputItem | ParamItem | BufferItem] = list(self.hypers)
         for statement in self.statements:
             if isinstance(statement, (Input, Param, Buffer)):
@@ -532,7 +535,7 @@ class Norm(Node):
 
     @property
     def notes_on_outputs(self) -> tuple[str, ...]:
-        """What comments say about outputs, in their order."""
+        """The comments on outputs, in their order."""
         outputs = [s for s in self.statements if isinstance(s, Output)]
         return tuple(item.note for statement in outputs for item in statement.items)
 

@@ -1,4 +1,4 @@
-"""Lark tree to AST: one method per grammar rule, nothing clever."""
+"""Lark tree to AST: one method for each grammar rule."""
 
 from __future__ import annotations
 
@@ -20,19 +20,21 @@ from metanorm.syntax.tokens import MAX_DEPTH, span_of
 from metanorm.syntax.tree_from_text import MISSING, ParsedText
 from metanorm.syntax.trivia import distribute, start_of
 
-Tree = Any  # what Lark builds: a child is a tree, a token or, where an option is left out, None
+Tree = (
+    Any  # Lark's tree. A child is a tree, a token, or `None` for an optional part that is not there
+)
 MAX_DIGITS = 40
 
 
 class TooDeep(Exception):
-    """An expression is nested deeper than the limit; carries where."""
+    """An expression is nested deeper than the limit; `span` says where."""
 
     def __init__(self, span: Span) -> None:
         self.span = span
 
 
 def ast_from_tree(source: Source, parsed: ParsedText, problems: Collector) -> ast.File:
-    """The file's AST. Problems: numbers, nesting, and parts that are doubled or misplaced."""
+    """The AST of a file. It reports bad numbers, deep nesting, and doubled or misplaced parts."""
     return _Builder(source, parsed, problems).file(parsed.tree)
 
 
@@ -48,7 +50,7 @@ class _Builder:
     def file(self, tree: Tree) -> ast.File:
         spans = [self.span(child) for child in tree.children]
         bodies = [self.body(child) for child in tree.children if child.data == "norm"]
-        outside = self._outside(bodies)
+        outside = self._comments_outside(bodies)
         trivia, end = distribute(self.source, outside, spans, self.source.whole())
         uses, norms = [], []
         for child, comments in zip(tree.children, trivia):
@@ -64,47 +66,51 @@ class _Builder:
                     self.parsed.broken.add(str(child.children[0]))
         return ast.File(span=self.source.whole(), uses=tuple(uses), norms=tuple(norms), end=end)
 
-    def _outside(self, bodies: Sequence[Span]) -> list[Token]:
-        """The comments in no body; bodies and comments stand in the order of the text."""
-        comments, outside, reached = self.parsed.comments, [], 0
+    def _comments_outside(self, bodies: Sequence[Span]) -> list[Token]:
+        """The comments outside of all bodies. Bodies and comments are in the order of the text."""
+        comments, outside, position = self.parsed.comments, [], 0
         for body in bodies:
             first = bisect_left(comments, body.start, key=start_of)
-            outside += comments[reached:first]
-            reached = bisect_left(comments, body.end, key=start_of)
-        return outside + comments[reached:]
+            outside += comments[position:first]
+            position = bisect_left(comments, body.end, key=start_of)
+        return outside + comments[position:]
 
     def norm(self, tree: Tree, comments: ast.Trivia) -> ast.Norm:
         name, hypers, target, *statements = tree.children
         body = self.body(tree)
         spans = [self.span(statement) for statement in statements]
-        given = [self.hyper(h) for h in hypers.children if h] if hypers else []
-        found = [self.statement(statement, ast.Trivia()) for statement in statements]
-        comments_of_norm = self._within(body)
+        hyper_nodes = [self.hyper(h) for h in hypers.children if h] if hypers else []
+        statement_nodes = [self.statement(statement, ast.Trivia()) for statement in statements]
+        comments_of_norm = self._comments_within(body)
         limit = self.span(hypers).end if hypers else 0
-        numbers, rest = with_notes(self.source, comments_of_norm, given, limit, inside=True)
-        for position, (statement, following) in enumerate(zip(found, [*spans[1:], body.after()])):
+        noted_hypers, remaining = with_notes(
+            self.source, comments_of_norm, hyper_nodes, limit, inside=True
+        )
+        for position, (statement, following) in enumerate(
+            zip(statement_nodes, [*spans[1:], body.after()])
+        ):
             if isinstance(statement, ast.Itemized):
-                items, rest = with_notes(
-                    self.source, rest, statement.items, following.start, inside=False
+                items, remaining = with_notes(
+                    self.source, remaining, statement.items, following.start, inside=False
                 )
-                found[position] = statement.with_items(items)
-        trivia, end = distribute(self.source, rest, spans, body)
+                statement_nodes[position] = statement.with_items(items)
+        trivia, end = distribute(self.source, remaining, spans, body)
         return ast.Norm(
             span=self.span(tree),
             name=self.identifier(name),
-            hypers=numbers,
+            hypers=noted_hypers,
             target=self.identifier(target.children[0]) if target else None,
-            statements=tuple(replace(s, trivia=t) for s, t in zip(found, trivia)),
+            statements=tuple(replace(s, trivia=t) for s, t in zip(statement_nodes, trivia)),
             trivia=comments,
             end=end,
         )
 
     def body(self, tree: Tree) -> Span:
-        """The span of a norm from behind its name on."""
+        """The span of a norm behind its name."""
         return self.source.span(self.span(tree.children[0]).end, self.span(tree).end)
 
-    def _within(self, body: Span) -> list[Token]:
-        """The comments of a norm; all stand in the order of the text."""
+    def _comments_within(self, body: Span) -> list[Token]:
+        """The comments of a norm, in the order of the text."""
         comments = self.parsed.comments
         first = bisect_left(comments, body.start, key=start_of)
         return comments[first : bisect_left(comments, body.end, key=start_of)]
@@ -112,13 +118,13 @@ class _Builder:
     def hyper(self, tree: Tree) -> ast.Hyper:
         name, sort, default = tree.children
         parts = sort.children if sort else []
-        one_of = bool(sort) and sort.data == "choices"
+        is_choice = bool(sort) and sort.data == "choices"
         return ast.Hyper(
             span=self.span(tree),
             name=self.identifier(name),
-            type=self.identifier(parts[0]) if parts and not one_of else None,
-            choices=tuple(self.text(p) for p in parts if one_of and p.type == "STRING"),
-            axes=tuple(self.identifier(axis) for axis in parts[1:] if axis and not one_of),
+            type=self.identifier(parts[0]) if parts and not is_choice else None,
+            choices=tuple(self.text(p) for p in parts if is_choice and p.type == "STRING"),
+            axes=tuple(self.identifier(axis) for axis in parts[1:] if axis and not is_choice),
             default=self.expr(default) if default is not None else None,
         )
 
@@ -128,8 +134,8 @@ class _Builder:
         build: Callable[..., ast.Node] = getattr(self, f"statement_{tree.data}")
         return build(tree.children, span=self.span(tree), trivia=trivia)
 
-    def statement_input(self, parts: list[Any], **place: Any) -> ast.Input:
-        return ast.Input(items=tuple(self.input_item(p) for p in parts), **place)
+    def statement_input(self, parts: list[Any], **node: Any) -> ast.Input:
+        return ast.Input(items=tuple(self.input_item(p) for p in parts), **node)
 
     def input_item(self, tree: Tree) -> ast.InputItem:
         name, sort, dims, last = tree.children
@@ -143,46 +149,46 @@ class _Builder:
             default=self.expr(last) if last is not None and not is_table else None,
         )
 
-    def statement_axis(self, parts: list[Any], **place: Any) -> ast.AxisSplit:
+    def statement_axis(self, parts: list[Any], **node: Any) -> ast.AxisSplit:
         axis, *dims = parts
         return ast.AxisSplit(
-            axis=self.identifier(axis), parts=tuple(self.dim(d) for d in dims), **place
+            axis=self.identifier(axis), parts=tuple(self.dim(d) for d in dims), **node
         )
 
-    def statement_reduce(self, parts: list[Any], **place: Any) -> ast.Reduce:
-        return ast.Reduce(pool=self.pool(parts[0]), **place)
+    def statement_reduce(self, parts: list[Any], **node: Any) -> ast.Reduce:
+        return ast.Reduce(pool=self.pool(parts[0]), **node)
 
-    def statement_shift(self, parts: list[Any], **place: Any) -> ast.Shift:
+    def statement_shift(self, parts: list[Any], **node: Any) -> ast.Shift:
         value, initial = parts
         return ast.Shift(
             value=self.expr(value),
             initial=self.expr(initial) if initial is not None else None,
-            **place,
+            **node,
         )
 
-    def statement_scale(self, parts: list[Any], **place: Any) -> ast.Scale:
-        return ast.Scale(value=self.expr(parts[0]), **place)
+    def statement_scale(self, parts: list[Any], **node: Any) -> ast.Scale:
+        return ast.Scale(value=self.expr(parts[0]), **node)
 
-    def statement_stat(self, parts: list[Any], **place: Any) -> ast.Stat:
-        return ast.Stat(name=self.identifier(parts[0]), pool=self.pool(parts[1]), **place)
+    def statement_stat(self, parts: list[Any], **node: Any) -> ast.Stat:
+        return ast.Stat(name=self.identifier(parts[0]), pool=self.pool(parts[1]), **node)
 
-    def statement_mix(self, parts: list[Any], **place: Any) -> ast.Mix:
+    def statement_mix(self, parts: list[Any], **node: Any) -> ast.Mix:
         *stats, by, argument = parts
         return ast.Mix(
             stats=tuple(self.identifier(s) for s in stats),
             by=self.identifier(by),
             argument=self.expr(argument) if argument is not None else None,
-            **place,
+            **node,
         )
 
-    def statement_track(self, parts: list[Any], **place: Any) -> ast.Track:
-        return ast.Track(tracked=self.tracked([parts[0], None, *parts[1:]], place["span"]), **place)
+    def statement_track(self, parts: list[Any], **node: Any) -> ast.Track:
+        return ast.Track(tracked=self.tracked([parts[0], None, *parts[1:]], node["span"]), **node)
 
-    def statement_affine(self, parts: list[Any], **place: Any) -> ast.AffineClause:
-        return ast.AffineClause(affine=self.affine(parts[0]), **place)
+    def statement_affine(self, parts: list[Any], **node: Any) -> ast.AffineClause:
+        return ast.AffineClause(affine=self.affine(parts[0]), **node)
 
-    def statement_param(self, parts: list[Any], **place: Any) -> ast.Param:
-        return ast.Param(items=tuple(self.param_item(p) for p in parts), **place)
+    def statement_param(self, parts: list[Any], **node: Any) -> ast.Param:
+        return ast.Param(items=tuple(self.param_item(p) for p in parts), **node)
 
     def param_item(self, tree: Tree) -> ast.ParamItem:
         children = [c for c in tree.children if not _is_init(c)]
@@ -198,14 +204,14 @@ class _Builder:
             high=self.expr(high) if high is not None else None,
         )
 
-    def statement_let(self, parts: list[Any], **place: Any) -> ast.Let:
+    def statement_let(self, parts: list[Any], **node: Any) -> ast.Let:
         name, dims, value = parts
         return ast.Let(
-            name=self.identifier(name), dims=self.dims(dims), value=self.expr(value), **place
+            name=self.identifier(name), dims=self.dims(dims), value=self.expr(value), **node
         )
 
-    def statement_buffer(self, parts: list[Any], **place: Any) -> ast.Buffer:
-        return ast.Buffer(items=tuple(self.buffer_item(p) for p in parts), **place)
+    def statement_buffer(self, parts: list[Any], **node: Any) -> ast.Buffer:
+        return ast.Buffer(items=tuple(self.buffer_item(p) for p in parts), **node)
 
     def buffer_item(self, tree: Tree) -> ast.BufferItem:
         children = [c for c in tree.children if not _is_init(c)]
@@ -219,16 +225,16 @@ class _Builder:
             first=self.expr(first) if first is not None else None,
         )
 
-    def statement_update(self, parts: list[Any], **place: Any) -> ast.Update:
+    def statement_update(self, parts: list[Any], **node: Any) -> ast.Update:
         name, value, mode = parts
         return ast.Update(
             name=self.identifier(name),
             value=self.expr(value),
             mode=self.identifier(mode) if mode is not None else None,
-            **place,
+            **node,
         )
 
-    def statement_repeat(self, parts: list[Any], **place: Any) -> ast.Repeat:
+    def statement_repeat(self, parts: list[Any], **node: Any) -> ast.Repeat:
         count, *assignments = parts
         body = tuple(
             ast.Assignment(
@@ -238,9 +244,9 @@ class _Builder:
             )
             for a in assignments
         )
-        return ast.Repeat(count=self.expr(count), body=body, **place)
+        return ast.Repeat(count=self.expr(count), body=body, **node)
 
-    def statement_output(self, parts: list[Any], **place: Any) -> ast.Output:
+    def statement_output(self, parts: list[Any], **node: Any) -> ast.Output:
         items = []
         for item in parts:
             name, value, dtype = item.children
@@ -252,7 +258,7 @@ class _Builder:
                     dtype=self.dtype(dtype),
                 )
             )
-        return ast.Output(items=tuple(items), **place)
+        return ast.Output(items=tuple(items), **node)
 
     def dtype(self, tree: Tree | None) -> ast.Dtype | None:
         if tree is None:
@@ -301,7 +307,7 @@ class _Builder:
                     self.problems.add(GivenTwice(self.span(child), word))
                 build = self.tracked if child.data == "tracked" else self.only
                 once[child.data] = build(child.children, self.span(child))
-        self._no_doubles(keywords)
+        self._report_doubles(keywords)
         return ast.Pool(span=self.span(tree), axes=tuple(axes), keywords=tuple(keywords), **once)
 
     def only(self, parts: list[Any], span: Span) -> ast.Expr:
@@ -331,21 +337,21 @@ class _Builder:
 
     def affine(self, tree: Tree) -> ast.Affine:
         off = isinstance(tree.children[-1], Token) and tree.children[-1].type == "OFF"
-        plain: list[ast.AxisRef] = []
+        common_axes: list[ast.AxisRef] = []
         terms: list[ast.AffineTerm] = []
         for term in tree.children[: len(tree.children) - off]:
             only = term.children[0] if isinstance(term.children[0], Token) else None
             refs = [a for a in term.children if not isinstance(a, Token)]
             axes = tuple(self.axis_ref(a.children, self.span(a)) for a in refs)
             if only is None:
-                plain.extend(axes)
+                common_axes.extend(axes)
             else:
                 terms.append(
                     ast.AffineTerm(span=self.span(term), only=self.identifier(only), axes=axes)
                 )
-        if plain:
-            span = plain[0].span.to(plain[-1].span)
-            terms.insert(0, ast.AffineTerm(span=span, axes=tuple(plain)))
+        if common_axes:
+            span = common_axes[0].span.to(common_axes[-1].span)
+            terms.insert(0, ast.AffineTerm(span=span, axes=tuple(common_axes)))
         return ast.Affine(span=self.span(tree), terms=tuple(terms), off=off)
 
     # ---- expressions
@@ -366,15 +372,15 @@ class _Builder:
     def number(self, token: Token) -> ast.Number:
         span = span_of(self.source, token)
         value = float(token)
-        wrong = ""
+        problem = ""
         if len(token) > MAX_DIGITS:
-            wrong = f"has more than {MAX_DIGITS} characters"
+            problem = f"has more than {MAX_DIGITS} characters"
         elif not math.isfinite(value):
-            wrong = "is too large for 64-bit floating point"
+            problem = "is too large for 64-bit floating point"
         elif value == 0 and token.lower().partition("e")[0].strip("0."):
-            wrong = "is too small for 64-bit floating point"
-        if wrong:
-            self.problems.add(BadNumber(span, str(token), wrong))
+            problem = "is too small for 64-bit floating point"
+        if problem:
+            self.problems.add(BadNumber(span, str(token), problem))
             value = 1.0
         return ast.Number(span=span, value=value, text=str(token))
 
@@ -394,12 +400,12 @@ class _Builder:
         return ast.Spread(span=self.span(tree), name=str(tree.children[1]))
 
     def expr_axis_list(self, tree: Tree) -> ast.Expr:
-        given = [self.expr(part) for part in tree.children]
-        odd = [e for e in given if not isinstance(e, (ast.Name, ast.Spread, ast.Missing))]
-        if odd:
+        items = [self.expr(part) for part in tree.children]
+        misplaced = [e for e in items if not isinstance(e, (ast.Name, ast.Spread, ast.Missing))]
+        if misplaced:
             hint = "several values in parentheses are axes: `Inner(x, D = (H, E))`"
-            self.problems.add(MisplacedPart(odd[0].span, "an expression", hint))
-        axes = tuple(build.axis_ref(e) for e in given if isinstance(e, (ast.Name, ast.Spread)))
+            self.problems.add(MisplacedPart(misplaced[0].span, "an expression", hint))
+        axes = tuple(build.axis_ref(e) for e in items if isinstance(e, (ast.Name, ast.Spread)))
         return ast.AxisList(span=self.span(tree), axes=axes)
 
     def expr_group(self, tree: Tree) -> ast.Expr:
@@ -463,21 +469,22 @@ class _Builder:
 
     def expr_call(self, tree: Tree) -> ast.Expr:
         name, arguments, over, per, dtype = tree.children
-        given = [self.argument(a) for a in arguments.children] if arguments else []
-        last = max((i for i, a in enumerate(given) if not isinstance(a, ast.Keyword)), default=-1)
-        early = [a for a in given[: max(last, 0)] if isinstance(a, ast.Keyword)]
-        if early:
+        parsed = [self.argument(a) for a in arguments.children] if arguments else []
+        last = max((i for i, a in enumerate(parsed) if not isinstance(a, ast.Keyword)), default=-1)
+        misplaced = [a for a in parsed[: max(last, 0)] if isinstance(a, ast.Keyword)]
+        if misplaced:
             hint = "plain arguments come first; values are compared with `==`"
-            self.problems.add(MisplacedPart(early[0].span, "a named argument", hint))
-        keywords = [a for a in given[last + 1 :] if isinstance(a, ast.Keyword)]
-        plain = [
-            ast.Missing(span=a.span) if isinstance(a, ast.Keyword) else a for a in given[: last + 1]
+            self.problems.add(MisplacedPart(misplaced[0].span, "a named argument", hint))
+        keywords = [a for a in parsed[last + 1 :] if isinstance(a, ast.Keyword)]
+        positional = [
+            ast.Missing(span=a.span) if isinstance(a, ast.Keyword) else a
+            for a in parsed[: last + 1]
         ]
-        self._no_doubles(keywords)
+        self._report_doubles(keywords)
         return ast.Call(
             span=self.span(tree),
             function=self.identifier(name),
-            arguments=tuple(plain),
+            arguments=tuple(positional),
             keywords=tuple(keywords),
             over=self.pool(over) if over is not None else None,
             per=self.affine(per.children[0]) if per is not None else None,
@@ -496,14 +503,14 @@ class _Builder:
             labelled=tree.data == "labelled",
         )
 
-    def _no_doubles(self, keywords: Sequence[ast.Keyword]) -> None:
+    def _report_doubles(self, keywords: Sequence[ast.Keyword]) -> None:
         seen: set[str] = set()
         for keyword in keywords:
             if keyword.name in seen:
                 self.problems.add(GivenTwice(keyword.span, keyword.name))
             seen.add(keyword.name)
 
-    # ---- places
+    # ---- spans
 
     def span(self, part: Tree | Token) -> Span:
         if isinstance(part, Token):
@@ -517,5 +524,5 @@ class _Builder:
 
 
 def _is_init(part: Any) -> bool:
-    """Whether it is the word `init`, which says where a first value comes from."""
+    """Whether a part is the word `init`, which marks an initial value of the weight."""
     return isinstance(part, Token) and part.type == "INIT"

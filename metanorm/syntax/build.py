@@ -1,4 +1,4 @@
-"""Terse constructors of syntax, for stages that write equations themselves."""
+"""Short constructors of AST nodes, for stages that build equations."""
 
 from __future__ import annotations
 
@@ -67,23 +67,23 @@ def dims(subscripts: tuple[ast.Rename | ast.At | ast.Expr, ...]) -> tuple[ast.Di
 
 
 def axis_ref(expr: ast.Name | ast.Spread) -> ast.AxisRef:
-    """An axis that the grammar reads as an expression."""
+    """The axis reference of an axis that the grammar parses as an expression."""
     return ast.AxisRef(span=expr.span, name=expr.name, variadic=isinstance(expr, ast.Spread))
 
 
 def is_word(value: ast.Expr, word: str) -> bool:
-    """Whether an expression is just this word."""
+    """Whether an expression is this word and nothing else."""
     return isinstance(value, ast.Name) and value.name == word
 
 
 def keyword_span(statement: ast.AnyStatement) -> Span:
-    """The place of the word that begins a statement."""
+    """The span of the keyword of a statement."""
     span = statement.span
     return Span(span.source, span.start, min(span.end, span.start + len(statement.kind)))
 
 
 def with_track(pool: ast.Pool, track: ast.Track | None) -> ast.Pool:
-    """The pool, with running statistics where there is a `track`."""
+    """The pool, with running statistics if there is a `track`."""
     return pool if track is None else replace(pool, tracked=track.tracked)
 
 

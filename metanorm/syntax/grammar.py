@@ -1,4 +1,4 @@
-"""The LALR parser that `grammar/metanorm.lark` describes, and the sorts of its words."""
+"""The LALR parser of `grammar/metanorm.lark`, and the classes of its words."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from lark import Lark
 from metanorm.resources import resource
 from metanorm.syntax.parse_table import TABLE, parser_from_text, text_from_parser
 
-# Words that begin a statement, or a norm: never a name.
+# Words that begin a statement or a norm, which can never be names.
 STATEMENT_WORDS = frozenset(
     "input axis reduce stat mix track affine param let buffer update repeat output".split()
 )
 FILE_WORDS = frozenset({"norm", "use"})
 RESERVED_WORDS = STATEMENT_WORDS | FILE_WORDS
 
-# Words that begin a statement, yet may name a value: the papers write `scale` and `shift`.
+# Words that begin a statement, but can be names: papers write `scale` and `shift`.
 SOFT_STATEMENT_WORDS = frozenset({"shift", "scale"})
 
-# What these clauses may say by a word, instead of by a value.
+# Words that these clauses take instead of a value.
 CLAUSE_WORDS = {"shift": ("mean", "none"), "scale": ("std", "none", "l1", "max")}
 
 
 def grammar_text() -> str:
-    """The grammar as it is shipped."""
+    """The text of the shipped grammar."""
     return (resource("grammar") / "metanorm.lark").read_text(encoding="utf-8")
 
 
 def shipped_table() -> str:
-    """The table beside the grammar; nothing where there is none."""
+    """The shipped parse table; empty if there is none."""
     try:
         return (resource("grammar") / TABLE).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
@@ -38,13 +38,13 @@ def shipped_table() -> str:
 
 @lru_cache(maxsize=1)
 def parser() -> Lark:
-    """The parser. Whether a word is a keyword is left to its state: see `tree_from_text`."""
+    """The parser. Its state decides whether a word is a keyword: see `tree_from_text`."""
     grammar = grammar_text()
     return parser_from_text(shipped_table(), grammar) or parser_from_grammar(grammar)
 
 
 def parser_from_grammar(grammar: str) -> Lark:
-    """The parser, without the table that ships with the grammar."""
+    """The parser, built without the shipped table."""
     return Lark(
         grammar,
         parser="lalr",
@@ -55,7 +55,7 @@ def parser_from_grammar(grammar: str) -> Lark:
 
 
 def table_text() -> str:
-    """The table as it should be shipped: the one that is, if it was made for this grammar.
+    """The parse table to ship: the shipped one, if it is for this grammar.
 
     Lark numbers the states of equal tables differently in each run.
     """

@@ -1,4 +1,4 @@
-"""What to say about a token that the grammar does not allow where it stands."""
+"""Hints and fixes for a token that the grammar does not allow at its place."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from metanorm.source import Span
 from metanorm.syntax.grammar import STATEMENT_WORDS
 from metanorm.syntax.tokens import CLOSERS
 
-# What a word of another language is here.
-INSTEAD = {
+# Words of other languages, and what to write instead.
+FOREIGN_WORDS = {
     "if": "a choice is written `where(condition, a, b)`",
     "and": "two conditions are joined by multiplying them",
     "or": "two conditions are joined with `max(a, b)`",
@@ -22,7 +22,7 @@ INSTEAD = {
     "for": "axes are pooled with `over`; a fixed number of steps is a `repeat`",
 }
 
-# How each statement is written.
+# An example of each statement.
 USAGE = {
     "USE": 'use "mine.norm"',
     "NORM": "norm Name(eps = 1e-5) { ... }",
@@ -43,8 +43,8 @@ USAGE = {
     "OUTPUT": "output x - m, m",
 }
 
-# What a person calls a token. Operators are left out: they may follow any expression.
-READABLE = CLOSERS | {
+# Tokens in words. Operators are left out, since they may follow any expression.
+TOKEN_NAMES = CLOSERS | {
     "NAME": "a name",
     "NUMBER": "a number",
     "STRING": "a string",
@@ -62,8 +62,8 @@ READABLE = CLOSERS | {
 
 
 def expected_tokens(token: Token, accepts: Callable[[str], bool]) -> tuple[str, ...]:
-    """What may stand in place of the token, in words."""
-    expected = sorted(shown for kind, shown in READABLE.items() if accepts(kind))
+    """The tokens that may stand in place of this one, in words."""
+    expected = sorted(text for kind, text in TOKEN_NAMES.items() if accepts(kind))
     if accepts("REDUCE"):
         expected = [e for e in expected if e != "`}`"] + ["the next statement"]
     if accepts("PLUS"):
@@ -74,10 +74,10 @@ def expected_tokens(token: Token, accepts: Callable[[str], bool]) -> tuple[str, 
 def hint(
     token: Token, last: Token | None, behind: str, statement: str, accepts: Callable[[str], bool]
 ) -> str:
-    """What a person may have meant by a token that cannot follow `last`.
+    """A hint about what the author may have meant by a token that cannot follow `last`.
 
-    `behind` is the character behind the token, `statement` the word that began the statement:
-    nothing outside of a norm.
+    `behind` is the character behind the token, `statement` the token type of the word that begins
+    the statement, empty outside of norms.
     """
     before = last.type if last is not None else ""
     adjacent = last is not None and last.end_pos == token.start_pos
@@ -114,15 +114,15 @@ def hint(
         return "`use` stands outside of norms, at the top of the file"
     if accepts("REDUCE") and nearest(str(token), STATEMENT_WORDS):
         return did_you_mean(str(token), STATEMENT_WORDS)[0]
-    word = next((word for word in (str(token), str(last)) if word in INSTEAD), "")
-    return INSTEAD[word] if word else f"it is written `{USAGE[statement]}`"
+    word = next((word for word in (str(token), str(last)) if word in FOREIGN_WORDS), "")
+    return FOREIGN_WORDS[word] if word else f"it is written `{USAGE[statement]}`"
 
 
 def fix(token: Token, last: Token | None, span: Span, accepts: Callable[[str], bool]) -> Fix | None:
-    """The edit for a token that cannot follow `last`; `span` is that of the token."""
+    """The fix for a token with this span that cannot follow `last`; `None` without one."""
     adjacent = last is not None and last.end_pos == token.start_pos
     if token.type == "STAR" and last == "*" and adjacent and accepts("NUMBER"):
-        both = Span(span.source, span.start - 1, span.end)
-        return Fix(both, "^", SAFE, "write `^` instead of `**`")
+        both_stars = Span(span.source, span.start - 1, span.end)
+        return Fix(both_stars, "^", SAFE, "write `^` instead of `**`")
     guesses = nearest_name_fix(span, str(token), STATEMENT_WORDS) if accepts("REDUCE") else ()
     return guesses[0] if guesses else None

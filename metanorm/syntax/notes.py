@@ -1,4 +1,4 @@
-"""Which comment belongs to one of several items, such as inputs and parameters."""
+"""Assigns comments to items of a statement, such as inputs and parameters."""
 
 from __future__ import annotations
 
@@ -19,31 +19,36 @@ AnyItem = TypeVar("AnyItem", bound=ast.Item)
 def with_notes(
     source: Source, comments: list[Token], items: Sequence[AnyItem], limit: int, inside: bool
 ) -> tuple[tuple[AnyItem, ...], list[Token]]:
-    """The items with the comments that belong to them, and the comments that belong to none.
+    """The items with their comments, and the remaining comments.
 
-    Those are the ones between items, and behind the last one where it has its line for itself; what
-    stands at `limit` or later is no item's. Between parentheses (`inside`), those before the first
-    item, and behind the last one in any case, are an item's, too.
+    An item gets comments between items, and behind the last item if that has a line of its own.
+    Between parentheses (`inside`), it also gets those before the first item, and always those
+    behind the last one. No item gets a comment at `limit` or later.
     """
     if not items:
         return (), comments
-    first, last = items[0].span, items[-1].span
-    # Positions rise: a long file is not searched from its front for every statement.
-    begin = 0 if inside else bisect_left(comments, first.end, key=start_of)
-    stop = bisect_left(comments, last.end, begin, key=start_of)
-    alone = inside or len(items) == 1 or _breaks(source, items[-2].span.end, last.start)
-    alone = alone or stop > begin  # a comment within breaks the line when it is formatted
-    behind = start_of(comments[stop]) if alone and stop < len(comments) else limit
-    stop += behind < limit and not _breaks(source, last.end, behind)
-    own = comments[begin:stop]
-    if not own:
+    first_span, last_span = items[0].span, items[-1].span
+    # Comments are sorted: a binary search per statement keeps long files fast.
+    low = 0 if inside else bisect_left(comments, first_span.end, key=start_of)
+    high = bisect_left(comments, last_span.end, low, key=start_of)
+    on_own_line = (
+        inside or len(items) == 1 or _has_line_break(source, items[-2].span.end, last_span.start)
+    )
+    on_own_line = on_own_line or high > low  # the formatter breaks a line at a comment
+    next_start = start_of(comments[high]) if on_own_line and high < len(comments) else limit
+    high += next_start < limit and not _has_line_break(source, last_span.end, next_start)
+    item_comments = comments[low:high]
+    if not item_comments:
         return tuple(items), comments
-    start, end = min(first.start, start_of(own[0])), max(last.end, own[-1].end_pos or 0)
+    start, end = (
+        min(first_span.start, start_of(item_comments[0])),
+        max(last_span.end, item_comments[-1].end_pos or 0),
+    )
     spans = [item.span for item in items]
-    trivia, _ = distribute(source, own, spans, Span(source.name, start, end))
+    trivia, _ = distribute(source, item_comments, spans, Span(source.name, start, end))
     noted = tuple(replace(item, trivia=t) for item, t in zip(items, trivia))
-    return noted, [*comments[:begin], *comments[stop:]]
+    return noted, [*comments[:low], *comments[high:]]
 
 
-def _breaks(source: Source, start: int, end: int) -> bool:
+def _has_line_break(source: Source, start: int, end: int) -> bool:
     return source.text.find("\n", start, end) >= 0

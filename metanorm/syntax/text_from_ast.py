@@ -1,7 +1,7 @@
-"""The formatter: AST and comments to text, in the one layout the language has.
+"""The formatter: AST and comments to text, in the one layout of the language.
 
-Keywords of a norm are padded to one width, so that what they say stands in a
-column. Formatting twice changes nothing, and the text parses to the same AST.
+Keywords of a norm are padded to one width, so that their contents are aligned. Formatting twice
+changes nothing, and the text parses to the same AST.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from metanorm.syntax import ast
 
 WIDTH = 100
 
-# Binding strength, loosest first; an operand of a lower level needs parentheses.
+# Precedence levels, loosest first. An operand of a lower level needs parentheses.
 COMPARE, SUM, PRODUCT, UNARY, POWER, POSTFIX = range(6)
 
 
@@ -29,10 +29,10 @@ def text_from_ast(file: ast.File) -> str:
 
 
 def norm_lines(norm: ast.Norm) -> list[str]:
-    """The lines of one norm, its comments included."""
+    """The lines of one norm, comments included."""
     hypers = ""
-    if _noted(norm.hypers):
-        noted = _noted_lines(norm.hypers, [_hyper(h) for h in norm.hypers], 4, WIDTH)
+    if _has_comments(norm.hypers):
+        noted = _commented_lines(norm.hypers, [_hyper(h) for h in norm.hypers], 4, WIDTH)
         hypers = "\n".join((f"norm {norm.name.name}(", *noted, ")"))
     elif norm.hypers:
         items = join((",", LINE), [_hyper(h) for h in norm.hypers])
@@ -41,7 +41,7 @@ def norm_lines(norm: ast.Norm) -> list[str]:
     else:
         hypers = f"norm {norm.name.name}"
     target = f" for {norm.target.name}" if norm.target else ""
-    pad = max((len(s.kind) for s in norm.statements), default=0)
+    keyword_width = max((len(s.kind) for s in norm.statements), default=0)
     body: list[str] = []
     previous: ast.Statement | None = None
     for statement in norm.statements:
@@ -49,7 +49,7 @@ def norm_lines(norm: ast.Norm) -> list[str]:
             after = f"  {statement.trivia.after}" if statement.trivia.after else ""
             body[-1] += " " + " ".join(statement_lines(statement, 0)) + after
         else:
-            lines = _with_comments(statement_lines(statement, pad), statement.trivia)
+            lines = _with_comments(statement_lines(statement, keyword_width), statement.trivia)
             body += [f"  {line}" if line else "" for line in lines]
         previous = statement
     body += [f"  {line}" if line else "" for line in norm.end.before]
@@ -59,9 +59,11 @@ def norm_lines(norm: ast.Norm) -> list[str]:
 
 
 def _continues(previous: ast.Statement | None, statement: ast.Statement) -> bool:
-    """A `track` right after its `stat` stands on the same line."""
-    plain = previous is not None and not previous.trivia.after and not statement.trivia.before
-    return plain and isinstance(previous, ast.Stat) and isinstance(statement, ast.Track)
+    """Whether a statement continues the line: a `track` right after its `stat`."""
+    has_no_comments = (
+        previous is not None and not previous.trivia.after and not statement.trivia.before
+    )
+    return has_no_comments and isinstance(previous, ast.Stat) and isinstance(statement, ast.Track)
 
 
 def _with_comments(lines: Sequence[str], trivia: ast.Trivia) -> list[str]:
@@ -72,17 +74,17 @@ def _with_comments(lines: Sequence[str], trivia: ast.Trivia) -> list[str]:
 def statement_lines(statement: ast.AnyStatement, pad: int) -> list[str]:
     """One statement, with its keyword padded to `pad` columns."""
     lead = statement.kind.ljust(pad) + " "
-    parts = _parts(statement)
-    if _noted([item for item, _ in parts]):
+    parts = _item_docs(statement)
+    if _has_comments([item for item, _ in parts]):
         items, docs = zip(*parts)
-        lines = _noted_lines(items, docs, len(lead), WIDTH - 2)
+        lines = _commented_lines(items, docs, len(lead), WIDTH - 2)
         return [lead + lines[0][len(lead) :], *lines[1:]]
     doc: Doc = (lead, Indent(_statement(statement), len(lead)))
     return [line.rstrip() for line in render(Group(doc), WIDTH - 2).split("\n")]
 
 
-def _parts(s: ast.AnyStatement) -> list[tuple[ast.Item, Doc]]:
-    """The items of a statement that has some, and their texts."""
+def _item_docs(s: ast.AnyStatement) -> list[tuple[ast.Item, Doc]]:
+    """The items of a statement and their documents; empty for a statement without items."""
     match s:
         case ast.Input():
             return [(i, _input_item(i)) for i in s.items]
@@ -96,24 +98,24 @@ def _parts(s: ast.AnyStatement) -> list[tuple[ast.Item, Doc]]:
             return []
 
 
-def _noted(items: Sequence[ast.Item]) -> bool:
-    """Whether an item has comments of its own: then each stands on a line of its own."""
+def _has_comments(items: Sequence[ast.Item]) -> bool:
+    """Whether an item has comments: then each item gets a line of its own."""
     return any(item.trivia.before or item.trivia.after for item in items)
 
 
-def _noted_lines(
+def _commented_lines(
     items: Sequence[ast.Item], docs: Sequence[Doc], indent: int, width: int
 ) -> list[str]:
-    """Items below each other, with their comments, which do not count for the width."""
-    done: list[str] = []
+    """Items on lines of their own, with their comments, which may exceed the width."""
+    all_lines: list[str] = []
     for item, doc in zip(items, docs):
         comma = "," if item is not items[-1] else ""
         text = render(Group((" " * indent, Indent((doc, comma), indent))), width)
         lines = [line.rstrip() for line in text.split("\n")]
         before = [f"{' ' * indent}{line}" if line else "" for line in item.trivia.before]
         after = f"  {item.trivia.after}" if item.trivia.after else ""
-        done += [*before, *lines[:-1], lines[-1] + after]
-    return done
+        all_lines += [*before, *lines[:-1], lines[-1] + after]
+    return all_lines
 
 
 def _statement(s: ast.AnyStatement) -> Doc:
@@ -132,7 +134,7 @@ def _statement(s: ast.AnyStatement) -> Doc:
             argument: Doc = ("(", _expr(s.argument), ")") if s.argument else ""
             return (", ".join(n.name for n in s.stats), " by ", s.by.name, argument)
         case ast.Track():
-            return (_expr(s.tracked.momentum), *_from(s.tracked))
+            return (_expr(s.tracked.momentum), *_tracking_options(s.tracked))
         case ast.AffineClause():
             return _affine(s.affine)
         case ast.Let():
@@ -143,7 +145,7 @@ def _statement(s: ast.AnyStatement) -> Doc:
             body = [(a.name.name, " = ", _expr(a.value)) for a in s.body]
             return (_expr(s.count), " {", Group((Indent((LINE, join(LINE, body)), 2), LINE)), "}")
         case ast.Input() | ast.Param() | ast.Buffer() | ast.Output():
-            return Group(join((",", LINE), [doc for _, doc in _parts(s)]))
+            return Group(join((",", LINE), [doc for _, doc in _item_docs(s)]))
 
 
 def _hyper(h: ast.Hyper) -> Doc:
@@ -215,15 +217,15 @@ def _pool(pool: ast.Pool) -> Doc:
         items[-1] = (items[-1], LINE, "weight ", _expr(pool.weight, SUM))
     if pool.tracked:
         momentum = _expr(pool.tracked.momentum, SUM)
-        items[-1] = (items[-1], LINE, "track ", momentum, *_from(pool.tracked))
+        items[-1] = (items[-1], LINE, "track ", momentum, *_tracking_options(pool.tracked))
     items += [_keyword(k) for k in pool.keywords]
     return Group(join((",", LINE), items))
 
 
-def _from(tracked: ast.Tracked) -> tuple[Doc, ...]:
-    begins: tuple[Doc, ...] = (" from ", _expr(tracked.initial, SUM)) if tracked.initial else ()
+def _tracking_options(tracked: ast.Tracked) -> tuple[Doc, ...]:
+    initial: tuple[Doc, ...] = (" from ", _expr(tracked.initial, SUM)) if tracked.initial else ()
     into = f" into {tracked.into.name}" if tracked.into else ""
-    return (*begins, into, " off" if tracked.off else "")
+    return (*initial, into, " off" if tracked.off else "")
 
 
 def _pool_axis(axis: ast.PoolAxis) -> Doc:
@@ -231,8 +233,8 @@ def _pool_axis(axis: ast.PoolAxis) -> Doc:
 
 
 def _matrix(matrix: ast.Matrix) -> Doc:
-    given = [_keyword(a) if isinstance(a, ast.Keyword) else _expr(a) for a in matrix.arguments]
-    arguments: Doc = ("(", join(", ", given), ")") if matrix.parenthesised else ""
+    docs = [_keyword(a) if isinstance(a, ast.Keyword) else _expr(a) for a in matrix.arguments]
+    arguments: Doc = ("(", join(", ", docs), ")") if matrix.parenthesised else ""
     return (matrix.name, arguments, f" with {matrix.extra.name}" if matrix.extra else "")
 
 
@@ -253,12 +255,12 @@ def expr_text(expr: ast.Expr) -> str:
 
 
 def _expr(expr: ast.Expr, context: int = COMPARE) -> Doc:
-    level, doc = _leveled(expr)
+    level, doc = _leveled_doc(expr)
     return doc if level >= context else ("(", Indent(doc, 1), ")")
 
 
-def _leveled(expr: ast.Expr) -> tuple[int, Doc]:
-    """How strongly an expression binds, and its text."""
+def _leveled_doc(expr: ast.Expr) -> tuple[int, Doc]:
+    """The precedence level of an expression, and its document."""
     match expr:
         case ast.Number():
             return POSTFIX, expr.text
@@ -311,8 +313,8 @@ def _keyword(keyword: ast.Keyword) -> Doc:
 
 
 def _call(call: ast.Call) -> Doc:
-    given = [_expr(a) for a in call.arguments] + [_keyword(k) for k in call.keywords]
-    parts: list[Doc] = [join((",", LINE), given)] if given else []
+    docs = [_expr(a) for a in call.arguments] + [_keyword(k) for k in call.keywords]
+    parts: list[Doc] = [join((",", LINE), docs)] if docs else []
     if call.over:
         parts.append(("over ", _pool(call.over)))
     if call.per:

@@ -1,4 +1,4 @@
-"""The tokens of a text, and what the parser needs to know about them."""
+"""The tokens of a text, and the classes of tokens that the parser tells apart."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ from metanorm.syntax.grammar import RESERVED_WORDS, SOFT_STATEMENT_WORDS, parser
 
 MAX_DEPTH = 64
 MAX_TOKENS = 20_000
-MAX_NAME = 120  # of anything; what a norm introduces is shorter
+MAX_NAME_LENGTH = 120  # the names that a norm introduces have a lower limit
 
 OPENERS = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}
 CLOSERS = {"RPAR": "`)`", "RSQB": "`]`", "RBRACE": "`}`"}
 STATEMENT_STARTS = frozenset(word.upper() for word in RESERVED_WORDS)
 SOFT_STARTS = frozenset(word.upper() for word in SOFT_STATEMENT_WORDS)
-SYNC = STATEMENT_STARTS | {"RBRACE", "$END"}
+SYNC_TOKENS = STATEMENT_STARTS | {"RBRACE", "$END"}
 
-# What the language does not use, brackets that are nested too deep, and endless words.
-NO_TOKENS = frozenset({"FOREIGN", "UNKNOWN", "DEEP", "LONG"})
+# Tokens that no grammar rule has: unused characters, brackets nested too deep, overlong words.
+INVALID_TOKENS = frozenset({"FOREIGN", "UNKNOWN", "DEEP", "LONG"})
 
-# After one of these an expression or a list goes on, on the next line if need be.
-GOES_ON = frozenset(
+# After one of these tokens, an expression or a list may continue on the next line.
+CONTINUATION_TOKENS = frozenset(
     {"COMMA", "EQUAL", "PLUS", "MINUS", "STAR", "SLASH", "CIRCUMFLEX", "COMPARISON", "COLON"}
 ) | set(OPENERS)
 
 
 def tokens_of(source: Source, problems: Collector, comments: list[Token]) -> list[Token]:
-    """The tokens of a text and its end, comments apart; none of a text with too many.
+    """The tokens of a text and an end token, without comments, which go to `comments`.
 
-    Of what is nested too deep only the first bracket is kept, as a token of its own type.
+    A text with too many tokens gives the end token alone. Of brackets nested too deep, only the
+    first gives a token, of the type DEEP.
     """
     tokens: list[Token] = []
     depth = 0
@@ -45,7 +46,7 @@ def tokens_of(source: Source, problems: Collector, comments: list[Token]) -> lis
         if token.type == "COMMENT":
             comments.append(token)
         elif token.type != "SPACE":
-            if len(token) > MAX_NAME and token.type in ("NAME", "FOREIGN"):
+            if len(token) > MAX_NAME_LENGTH and token.type in ("NAME", "FOREIGN"):
                 token = Token.new_borrow_pos("LONG", str(token), token)
             depth += token.type in OPENERS
             if depth <= MAX_DEPTH:
@@ -57,17 +58,17 @@ def tokens_of(source: Source, problems: Collector, comments: list[Token]) -> lis
 
 
 def span_of(source: Source, token: Token) -> Span:
-    """Where a token stands."""
+    """The span of a token."""
     return source.span(token.start_pos or 0, token.end_pos or 0)
 
 
 def is_word(token: Token) -> bool:
-    """Whether this can be a name: what the grammar calls a keyword may be one elsewhere."""
-    return token.type not in NO_TOKENS and token.isidentifier() and token not in RESERVED_WORDS
+    """Whether a token can be a name, as all words can that are not reserved."""
+    return token.type not in INVALID_TOKENS and token.isidentifier() and token not in RESERVED_WORDS
 
 
 def word_at(source: Source, offset: int) -> tuple[str, Span] | None:
-    """The word around a place, or the one that ends there; none in a comment or a string."""
+    """The word at an offset, or the one that ends there; `None` in a comment or a string."""
     for token in parser().lex(source.text, dont_ignore=True):
         start, end = token.start_pos or 0, token.end_pos or 0
         if start <= offset <= end and token.isidentifier() and token.type != "FOREIGN":

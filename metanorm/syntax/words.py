@@ -1,4 +1,4 @@
-"""The words of the language by what they are, for everything that colours, completes or explains.
+"""The words of the language by kind, each with an explanation, for editors.
 
 The editor grammar, the Pygments lexer, the mode of CodeMirror and the language server read these.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from metanorm.ir.ops import public
 from metanorm.syntax.hints import USAGE
 
-# What each statement does; how it is written is `USAGE`.
+# What each statement does. `USAGE` has an example of each.
 STATEMENTS = {
     "use": "Read the norms of another file, beside this one or of the library.",
     "norm": "A normalization layer: its name, its hyperparameters, its statements.",
@@ -29,7 +29,7 @@ STATEMENTS = {
     "output": "What a call returns, one or several values.",
 }
 
-# Words that mean something in one place only.
+# Words that are keywords in one context only.
 SOFT = {
     "over": "the axes that are pooled: `mean(x over C, *S)`",
     "where": "pool those elements only: `over N where mask`",
@@ -61,7 +61,7 @@ SORTS = {
     "edges": "a graph as pairs of nodes: `graph: edges[V]`",
 }
 
-# Operations that are called, and matrices.
+# Operations with a call syntax, and groupings.
 FUNCTIONS = frozenset(row.name for row in public() if row.group != "operator")
 
 LITERALS = ("true", "false", "None")
@@ -101,5 +101,5 @@ IMPLIED = {
 
 
 def usage(word: str) -> str:
-    """How a statement is written."""
+    """An example of a statement."""
     return USAGE[word.upper()]
