@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from metanorm.diagnostics.collector import Collector
+from metanorm.diagnostics.functions import UnknownFunction
 from metanorm.diagnostics.internal import guarded
 from metanorm.diagnostics.model import INTERNAL, Diagnostic, Severity
-from metanorm.diagnostics.names import DuplicateName, UnknownFunction
+from metanorm.diagnostics.names import DuplicateName
 from metanorm.diagnostics.targets import BadModuleName, BadUse, NoNorm, UnreadableFile
 from metanorm.ir.nodes import Program
 from metanorm.semantics.allowances import without_allowed

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
-
-from lark import Token
 
 from metanorm.diagnostics.model import Severity
 from metanorm.diagnostics.registry import all_codes, manual_page
 from metanorm.frontend import parsed_source
 from metanorm.ir.nodes import DTYPES
 from metanorm.ir.ops import DRAWS, FORMS, FUNCTIONS, MATRICES, STATISTICS, Operation
+from metanorm.lsp.cursor import LEADING_WORDS, CursorContext, cursor_context
 from metanorm.lsp.hover import axes_text
 from metanorm.lsp.project import View
 from metanorm.semantics.choices import COMPARED
 from metanorm.semantics.pools import EDGES
 from metanorm.semantics.symbols import OF_AXES, Role
 from metanorm.syntax import ast, words
-from metanorm.syntax.grammar import CLAUSE_WORDS, STATEMENT_WORDS, parser
-from metanorm.syntax.tokens import CLOSERS, OPENERS
+from metanorm.syntax.grammar import CLAUSE_WORDS, STATEMENT_WORDS
 from metanorm.workspace import library_specs
 
 
@@ -51,102 +49,6 @@ class Item:
     meaning: str = ""
 
 
-@dataclass(frozen=True)
-class CursorContext:
-    """The position of the cursor, and the tokens before the word at the cursor."""
-
-    view: View
-    offset: int
-    tokens: tuple[Token, ...]
-    starts_line: bool
-    brackets: tuple[int, ...] = field(default=())  # indices in `tokens` of the open brackets
-
-    @property
-    def last(self) -> str:
-        """The text of the token before the word."""
-        return str(self.tokens[-1]) if self.tokens else ""
-
-    @property
-    def norm(self) -> ast.Norm | None:
-        """The norm around the cursor, or above it if its closing brace is missing."""
-        norms_above = [n for n in self.view.file.norms if n.span.start <= self.offset]
-        return norms_above[-1] if norms_above else None
-
-    @property
-    def statement(self) -> str:
-        """The first word of the statement; empty outside of norms."""
-        starts = (t for t in reversed(self.tokens) if t in words.STATEMENTS)
-        return str(next(starts, ""))
-
-    @property
-    def opener(self) -> Token | None:
-        """The innermost open bracket."""
-        return self.tokens[self.brackets[-1]] if self.brackets else None
-
-    @property
-    def called(self) -> str:
-        """The function whose argument list contains the cursor; empty outside of calls."""
-        if self.opener is None or self.opener != "(" or self.brackets[-1] == 0:
-            return ""
-        name = self.tokens[self.brackets[-1] - 1]
-        return str(name) if name.type == "NAME" else ""
-
-    @property
-    def in_repeat(self) -> bool:
-        """Whether the cursor is inside a `repeat`."""
-        return [str(self.tokens[b]) for b in self.brackets].count("{") > 1
-
-    @property
-    def leading_word(self) -> str:
-        """The word or sign that starts the part at the cursor: `over`, `=`, `(`."""
-        depth, behind, is_listed = 0, "", False
-        for token in reversed(self.tokens):
-            if token.type in CLOSERS:
-                depth += 1
-            elif token.type in OPENERS and depth:
-                depth -= 1
-            elif not depth and token.type in OPENERS:
-                return str(token)
-            elif not depth and token in LEADING_WORDS:
-                is_form = behind == "(" and str(token) in FORMS  # `affine(e per C)`
-                if not is_form and not (is_listed and token in LEADING_WORDS_OF_ITEM):
-                    return str(token)
-            is_listed = is_listed or (not depth and token == ",")
-            behind = str(token)
-        return ""
-
-    @property
-    def may_end(self) -> bool:
-        """Whether the token before the word ends an expression or an axis."""
-        last = self.tokens[-1] if self.tokens else None
-        ends = last is not None and last.type in ("NAME", "NUMBER", "RPAR", "RSQB")
-        return ends and self.last not in LEADING_WORDS
-
-
-LEADING_WORDS = {
-    "over",
-    "where",
-    "weight",
-    "track",
-    "per",
-    "by",
-    "of",
-    "for",
-    "in",
-    "init",
-    "like",
-    "as",
-}
-LEADING_WORDS |= {"from", "=", *words.STATEMENTS}
-LEADING_WORDS_OF_ITEM = {
-    "=",
-    "where",
-    "weight",
-    "track",
-    "from",
-    "like",
-    "as",
-}  # of one item of a list, up to its comma
 IN_COMMENT = re.compile(r'(?:[^"#]|"[^"]*")*#')
 IN_ALLOWANCE = re.compile(r"#\s*norm:\s*allow\s+(?:MN\d{4}\s*,\s*)*\w*$")
 IN_PATH = re.compile(r'\s*use\s*"[^"]*$')
@@ -159,24 +61,9 @@ def completion(view: View, offset: int) -> list[Item]:
         return list(_codes()) if IN_ALLOWANCE.search(line) else []
     if IN_PATH.match(line):
         return [Item(name, ItemKind.FILE, "a spec of the library") for name in library_specs()]
-    cursor = _cursor_context(view, offset)
+    cursor = cursor_context(view, offset)
     items = {(item.text, item.kind): item for item in _items(cursor)}
     return list(items.values())
-
-
-def _cursor_context(view: View, offset: int) -> CursorContext:
-    text = view.source.text[:offset]
-    before = text.rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
-    lexed = parser().lex(before, dont_ignore=True)
-    tokens = tuple(t for t in lexed if t.type not in ("SPACE", "COMMENT", "UNKNOWN", "FOREIGN"))
-    brackets: list[int] = []
-    for position, token in enumerate(tokens):
-        if token.type in OPENERS:
-            brackets.append(position)
-        elif token.type in CLOSERS and brackets:
-            brackets.pop()
-    starts_line = not before.rpartition("\n")[2].strip()
-    return CursorContext(view, offset, tokens, starts_line, tuple(brackets))
 
 
 def _items(cursor: CursorContext) -> Iterator[Item]:

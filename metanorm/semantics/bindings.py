@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from metanorm.diagnostics.values import CallMismatch, WrongArguments
+from metanorm.diagnostics.calls import CallMismatch, WrongArguments
 from metanorm.ir.scalar import Const, SizeOf
 from metanorm.semantics.lowering import CallScope, Lowering
 from metanorm.semantics.matching import Matching

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from metanorm.diagnostics.calls import CallMismatch, UnknownArgument, WrongArguments
 from metanorm.diagnostics.structure import Recursion
 from metanorm.diagnostics.suggest import listing
-from metanorm.diagnostics.values import CallMismatch, UnknownArgument, WrongArguments, WrongKind
+from metanorm.diagnostics.values import WrongKind
 from metanorm.ir.scalar import Const, Hyper, Scalar
 from metanorm.semantics.bindings import Bindings
 from metanorm.semantics.lowering import CallableNorm, CallScope, Lowering

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from metanorm.diagnostics.calls import UnknownArgument, WrongArguments
 from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.suggest import listing
-from metanorm.diagnostics.values import MisplacedDraw, UnknownArgument, WrongArguments, WrongKind
+from metanorm.diagnostics.values import MisplacedDraw, WrongKind
 from metanorm.ir.nodes import Draw, Eye, Init, Let, Repeat
 from metanorm.ir.ops import DRAWS
 from metanorm.ir.scalar import Const

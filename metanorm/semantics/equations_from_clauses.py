@@ -8,14 +8,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from metanorm.diagnostics.clauses import ClauseConflict, ClausesUnused, ClauseWithoutReduce
 from metanorm.diagnostics.collector import Collector
-from metanorm.diagnostics.pools import UnknownStat
-from metanorm.diagnostics.structure import (
-    ClauseConflict,
-    ClausesUnused,
-    ClauseWithoutReduce,
-    ComputesNothing,
-)
+from metanorm.diagnostics.statistics import UnknownStat
+from metanorm.diagnostics.structure import ComputesNothing
 from metanorm.semantics.names_in_ast import defined_in, names_in
 from metanorm.source import Span
 from metanorm.syntax import ast, build

@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Union
 
 from metanorm.diagnostics.axes import BadRename
-from metanorm.diagnostics.names import UnknownField, UnknownFunction, UnknownName
-from metanorm.diagnostics.pools import BadOption, NeedsOver
+from metanorm.diagnostics.functions import UnknownFunction
+from metanorm.diagnostics.names import UnknownField, UnknownName
+from metanorm.diagnostics.statistics import BadOption, NeedsOver
 from metanorm.diagnostics.suggest import listing
 from metanorm.diagnostics.syntax import MisplacedPart
 from metanorm.diagnostics.values import CannotLookUp, MisplacedDraw, WrongKind

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from metanorm.diagnostics.calls import UnknownArgument, WrongArguments
 from metanorm.diagnostics.names import DuplicateName
-from metanorm.diagnostics.pools import BadOption, NeedsOver
+from metanorm.diagnostics.statistics import BadOption, NeedsOver
 from metanorm.diagnostics.syntax import MisplacedPart
-from metanorm.diagnostics.values import UnknownArgument, WrongArguments, WrongKind
+from metanorm.diagnostics.values import WrongKind
 from metanorm.ir.aggregation import Ones
 from metanorm.ir.nodes import (
     AxisMap,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from metanorm.diagnostics.calls import CallMismatch
 from metanorm.diagnostics.collector import Collector
-from metanorm.diagnostics.values import CallMismatch
 from metanorm.ir.aggregation import Grouping
 from metanorm.ir.nodes import (
     Argument,

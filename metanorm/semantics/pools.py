@@ -6,17 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from metanorm.diagnostics.axes import AxisTwice
+from metanorm.diagnostics.calls import UnknownArgument
 from metanorm.diagnostics.names import UnknownName
-from metanorm.diagnostics.pools import (
-    BadMatrixArgument,
-    BadOption,
-    CoversNothing,
-    UnknownMatrix,
-    WrongAxis,
-)
+from metanorm.diagnostics.pools import BadMatrixArgument, CoversNothing, UnknownMatrix, WrongAxis
+from metanorm.diagnostics.statistics import BadOption
 from metanorm.diagnostics.suggest import listing
 from metanorm.diagnostics.syntax import GivenTwice
-from metanorm.diagnostics.values import UnknownArgument, WrongKind
+from metanorm.diagnostics.values import WrongKind
 from metanorm.ir.aggregation import (
     Aggregation,
     Blocks,

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from metanorm.diagnostics.names import DuplicateName
-from metanorm.diagnostics.pools import BadOption, CannotTrack
+from metanorm.diagnostics.statistics import BadOption, CannotTrack
 from metanorm.diagnostics.values import WrongKind
 from metanorm.ir.aggregation import PARTITIONS, REGULAR, ByIndex, Ones
 from metanorm.ir.nodes import (

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from random_specs import norms
 
 from metanorm import frontend
+from metanorm.diagnostics.functions import NAMES_ELSEWHERE, SPELLED_OUT
 from metanorm.diagnostics.model import Applicability, Diagnostic, Fix
-from metanorm.diagnostics.names import NAMES_ELSEWHERE, SPELLED_OUT
 from metanorm.diagnostics.registry import all_codes, manual_page
 from metanorm.findings import Findings, apply_fixes, findings, non_overlapping
 from metanorm.ir.ops import CALLABLE
