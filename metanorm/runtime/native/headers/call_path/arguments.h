@@ -1,8 +1,8 @@
-/* Whether the arguments of a norm's function fit a plan. */
+/* Matches the arguments of a norm's function with a plan. */
 
 #define MAX_CELLS ((int64_t)1 << 56) /* elements of all groups: no length overflows in a kernel */
 
-/* A constant that is the same value of the same type; zeros of two signs are two. */
+/* Whether an argument has the type and the value of a constant; 0.0 and -0.0 differ. */
 static bool is_constant(PyObject *given, PyObject *constant) {
     if (given == constant) return true;
     void *type = type_of(given);
@@ -16,7 +16,7 @@ static bool is_constant(PyObject *given, PyObject *constant) {
     return equal == 1;
 }
 
-/* The number in a tensor of one int64. */
+/* Whether an object is a scalar tensor of int64; reads its number. */
 static bool is_count(PyObject *o, int64_t *count) {
     int64_t rank, address;
     int32_t dtype;
@@ -27,7 +27,7 @@ static bool is_count(PyObject *o, int64_t *count) {
     return *count >= 0;
 }
 
-/* The number that a Python integer is. */
+/* Whether a Python integer fits 64 bits; reads it. */
 static bool is_small(PyObject *given, int64_t *number) {
     *number = PyLong_AsLongLong(given);
     if (!PyErr_Occurred()) return true;
@@ -35,7 +35,7 @@ static bool is_small(PyObject *given, int64_t *number) {
     return false;
 }
 
-/* The weight of a new value; a tensor counts the batches before, in an average over all. */
+/* The weight of a new value. A tensor counts the batches before; all batches then weigh the same. */
 static bool is_momentum(PyObject *given, double *momentum) {
     int64_t count;
     if (type_of(given) == torch.float_) *momentum = PyFloat_AsDouble(given);
@@ -45,8 +45,8 @@ static bool is_momentum(PyObject *given, double *momentum) {
     return true;
 }
 
-/* Counts the groups of an index; false where a label is none of theirs, or there are too many.
- * Labels are looked at in every call, since not only torch may write to memory. */
+/* Counts the groups of an index; false if a label is out of range, or there are too many groups.
+ * Labels are read in every call: not only torch may write to memory. */
 static bool count_groups(Call *call, int64_t operand, const Argument *index, PyObject *size) {
     const View *view = &call->views[operand];
     Span labels = {operand, 0, view->rank}, data = {0, 0, call->views[0].rank};
@@ -69,7 +69,7 @@ static bool count_groups(Call *call, int64_t operand, const Argument *index, PyO
     return high < count && count <= MAX_CELLS / (row > 1 ? row : 1);
 }
 
-/* Whether the arguments of a call fit a plan; the call is prepared then. */
+/* Whether the arguments of a call fit a plan; prepares the call. */
 static bool matches(const Forward *plan, PyObject *const *arguments, Py_ssize_t n, Call *call) {
     int64_t indices[MAX_TENSORS], n_operands = 0, n_indices = 0, n_momenta = 0;
     const Argument *given[MAX_TENSORS];
@@ -91,7 +91,7 @@ static bool matches(const Forward *plan, PyObject *const *arguments, Py_ssize_t 
         case CONSTANT:
             if (!is_constant(arguments[i], argument->constant)) return false;
             break;
-        default: break; /* a number of groups, which is looked at with its index */
+        default: break; /* a number of groups, which is read with its index */
         }
     }
     call->n_tensors = n_operands;
@@ -103,18 +103,18 @@ static bool matches(const Forward *plan, PyObject *const *arguments, Py_ssize_t 
     return prepare(call, &plan->kernel);
 }
 
-/* Whether this is the memory that the forward pass has left, as it was. */
-static bool fits_saved(const Kernel *kernel, PyObject *room, int64_t bytes, void **data) {
-    if (!bytes) return room == NONE;
-    if (room == NONE || !is_tensor(room) || keys_of(room) != torch.plain_keys) return false;
+/* Whether this is the tensor that the forward pass saved, with its shape, dtype and strides. */
+static bool fits_saved(const Kernel *kernel, PyObject *saved_memory, int64_t bytes, void **data) {
+    if (!bytes) return saved_memory == NONE;
+    if (saved_memory == NONE || !is_tensor(saved_memory) || keys_of(saved_memory) != torch.plain_keys) return false;
     int32_t dtype;
     int64_t rank, *sizes, *strides, address;
-    void *handle = handle_of(room);
+    void *handle = handle_of(saved_memory);
     if (torch.get_dim(handle, &rank) || rank != 1) return false;
     if (torch.get_dtype(handle, &dtype) || dtype != kernel->real) return false;
     if (torch.get_sizes(handle, &sizes) || torch.get_strides(handle, &strides)) return false;
     if (sizes[0] * kernel->bytes_of_real != bytes || (sizes[0] > 1 && strides[0] != 1)) return false;
-    if (!address_of(room, &address)) return false;
+    if (!address_of(saved_memory, &address)) return false;
     *data = (void *)address;
     return true;
 }

@@ -1,8 +1,8 @@
 /* The path from a norm's function in Python to its kernels, without Python in between.
  *
- * A call whose arguments fit a plan goes to the kernel at once; any other goes to `slow`, which is
- * written in Python, serves every call, and may add a plan for those that look like it. Both
- * compute the same. All of this runs with the interpreter's lock held, but for kernels themselves.
+ * A call that fits a plan goes to its kernel. Any other goes to `slow`, a Python function that runs
+ * every call, and may add a plan for calls with the same signature. Both compute the same. The code
+ * here runs with the interpreter's lock held, kernels without it.
  */
 #include "call_path/python.h"
 
@@ -17,7 +17,7 @@
 #include "call_path/arguments.h"
 
 #define EXPORTED __attribute__((visibility("default")))
-enum { MAX_PLANS = 256 }; /* of one norm; beyond, the one that served longest ago is forgotten */
+enum { MAX_PLANS = 256 }; /* of one norm; beyond, the least recently used one is evicted */
 
 static PyObject *learn_backward, *slow_backward, *not_served;
 static PyObject *current_level, *to_save, *saved_tensors, *needs_input_grad, *call_record, *clone, *contiguous;
@@ -25,7 +25,7 @@ static PyObject *current_level, *to_save, *saved_tensors, *needs_input_grad, *ca
 /* The call that `Function.apply` is about to make, for `forward`. */
 static _Thread_local Call *pending;
 
-/* One result as it is, several as their type. */
+/* One result as it is, several as a tuple of their type. */
 static PyObject *as_outputs(PyObject **results, int64_t n, PyObject *type) {
     if (n == 1 && type == NONE) return results[0];
     PyObject *outputs = type == NONE ? packed(results, n) : invoke(type, results, n);
@@ -33,8 +33,8 @@ static PyObject *as_outputs(PyObject **results, int64_t n, PyObject *type) {
     return outputs;
 }
 
-/* A call without a graph. */
-static int run_alone(const PlanObject *plan, Call *call, PyObject **outputs) {
+/* Runs a call that autograd does not record. */
+static int run_without_graph(const PlanObject *plan, Call *call, PyObject **outputs) {
     const Kernel *kernel = &plan->forward.kernel;
     PyObject *results[MAX_TENSORS];
     void *saved = NULL;
@@ -45,11 +45,11 @@ static int run_alone(const PlanObject *plan, Call *call, PyObject **outputs) {
     return outcome;
 }
 
-/* A call that autograd records: `Function.apply` calls `forward`. */
-static int run_recorded(const PlanObject *plan, Call *call, PyObject **outputs) {
+/* Runs a call that autograd records: `Function.apply` calls `forward`. */
+static int run_with_graph(const PlanObject *plan, Call *call, PyObject **outputs) {
     PyObject *operands[MAX_TENSORS];
     for (int64_t i = 0; i < call->n_tensors; i++) operands[i] = call->views[i].object;
-    Call *outer = pending; /* of a call during which Python code runs that calls a norm, too */
+    Call *outer = pending; /* a hook may call another norm during a call */
     pending = call;
     PyObject *found = invoke(plan->apply, operands, call->n_tensors);
     pending = outer;
@@ -92,22 +92,22 @@ static PyObject *call_norm(PyObject *self, PyObject *const *arguments, Py_ssize_
     NormObject *norm = (NormObject *)self;
     Call call;
     PlanObject *plan = NULL;
-    if (!names && !is_watched(current_level) && is_allowed()) plan = find_plan(norm, arguments, n, &call);
+    if (!names && !is_traced(current_level) && is_allowed()) plan = find_plan(norm, arguments, n, &call);
     if (plan) {
         PyObject *outputs = NULL;
         Py_IncRef((PyObject *)plan);
-        int outcome = (is_differentiable(&plan->forward) ? run_recorded : run_alone)(plan, &call, &outputs);
+        int outcome = (is_differentiable(&plan->forward) ? run_with_graph : run_without_graph)(plan, &call, &outputs);
         if (outcome == DONE)
             for (int64_t i = 0; i < call.n_tensors; i++)
-                if (plan->forward.changed >> i & 1) torch.bump_version(handle_of(call.views[i].object));
+                if (plan->forward.mutated >> i & 1) torch.bump_version(handle_of(call.views[i].object));
         Py_DecRef((PyObject *)plan);
         if (outcome != NOT_SERVED) return outputs;
     }
     return invoke_named(norm->slow, arguments, n, names);
 }
 
-/* What Python needs to know of a call whose backward pass it serves: the bytes saved and, of each
- * operand, the number of groups, then of each its rank, sizes and strides. */
+/* The record of a call for a backward pass in Python: the bytes saved, the number of groups of each
+ * operand, then the rank, sizes and strides of each. */
 static PyObject *record_of(const Call *call) {
     int64_t words[1 + MAX_TENSORS * (2 + 2 * MAX_RANK)], n = 0;
     words[n++] = call->bytes_saved;
@@ -121,8 +121,8 @@ static PyObject *record_of(const Call *call) {
     return PyBytes_FromStringAndSize((const char *)words, n * (Py_ssize_t)sizeof(int64_t));
 }
 
-/* What a method of a tensor without arguments makes; NULL, maybe without an error, where the tensor
- * has no memory. */
+/* The result of a method of a tensor, `clone` or `contiguous`; NULL, maybe without an error, if the
+ * tensor has no memory. */
 static PyObject *copy_by(PyObject *name, PyObject *tensor) {
     int64_t address;
     if (!address_of(tensor, &address)) return NULL;
@@ -132,27 +132,27 @@ static PyObject *copy_by(PyObject *name, PyObject *tensor) {
     return copy;
 }
 
-/* The operands as the backward pass wants them, and room for what the kernel adds. */
-static PyObject *saved_operands(const Forward *plan, const Call *call, PyObject *room) {
+/* The tensors that the backward pass reads: operands, and memory that the kernel fills. */
+static PyObject *saved_operands(const Forward *plan, const Call *call, PyObject *saved_memory) {
     PyObject *saved = PyTuple_New(call->n_tensors + 1);
     if (!saved) return NULL;
     for (int64_t i = 0; i < call->n_tensors; i++) {
         PyObject *operand = call->views[i].object;
-        if (plan->unread >> i & 1) operand = NONE;
-        /* Copied as it is now: this call, or the next one, changes it. */
-        bool copied = operand != NONE && plan->copied >> i & 1;
-        operand = copied ? copy_by(clone, operand) : new_reference(operand);
+        if (plan->unsaved >> i & 1) operand = NONE;
+        /* This call, or the next one, changes it in place. */
+        bool cloned = operand != NONE && plan->cloned >> i & 1;
+        operand = cloned ? copy_by(clone, operand) : new_reference(operand);
         if (!operand) {
             forget(saved);
             return NULL;
         }
         PyTuple_SetItem(saved, i, operand);
     }
-    PyTuple_SetItem(saved, call->n_tensors, new_reference(room));
+    PyTuple_SetItem(saved, call->n_tensors, new_reference(saved_memory));
     return saved;
 }
 
-/* forward(ctx, *operands), of a Function: they are those of the call that is pending. */
+/* forward(ctx, *operands) of a Function: the operands are those of the pending call. */
 static PyObject *forward(PyObject *self, PyObject *const *arguments, Py_ssize_t n) {
     PlanObject *plan = (PlanObject *)self;
     const Kernel *kernel = &plan->forward.kernel;
@@ -162,12 +162,12 @@ static PyObject *forward(PyObject *self, PyObject *const *arguments, Py_ssize_t 
         PyErr_SetString(PyExc_RuntimeError, "the Function behind a norm is not to be called by itself");
         return NULL;
     }
-    PyObject *results[MAX_TENSORS], *room = NONE, *saved = NULL, *record = NULL, *outputs = NULL;
+    PyObject *results[MAX_TENSORS], *saved_memory = NONE, *saved = NULL, *record = NULL, *outputs = NULL;
     void *data = NULL;
     int outcome = NOT_SERVED;
-    /* The small one first: it would break up the room that the last large result has left. */
-    if (call->bytes_saved && !(room = new_saved(kernel, call->bytes_saved, &data))) goto end;
-    if (!(saved = saved_operands(&plan->forward, call, room))) goto end;
+    /* The small allocation first: it would split the block that the last large result has freed. */
+    if (call->bytes_saved && !(saved_memory = new_saved(kernel, call->bytes_saved, &data))) goto end;
+    if (!(saved = saved_operands(&plan->forward, call, saved_memory))) goto end;
     record = record_of(call);
     outcome = FAILED;
     if (!record || PyObject_SetAttr(arguments[0], to_save, saved)
@@ -177,13 +177,13 @@ static PyObject *forward(PyObject *self, PyObject *const *arguments, Py_ssize_t 
     if (outcome == DONE) outputs = as_outputs(results, kernel->n_results, NONE);
 end:
     if (outcome == NOT_SERVED && !PyErr_Occurred()) PyErr_SetString(not_served, "this call");
-    if (room != NONE) forget(room);
+    if (saved_memory != NONE) forget(saved_memory);
     forget(saved);
     forget(record);
     return outputs;
 }
 
-/* The gradients of all operands: each that a kernel has made, in its place. */
+/* The gradients of all operands, None for those that a kernel has not computed. */
 static PyObject *as_gradients(const Kernel *kernel, PyObject **results, int64_t n_operands) {
     PyObject *gradients = PyTuple_New(n_operands);
     for (int64_t i = 0; gradients && i < n_operands; i++) {
@@ -196,16 +196,16 @@ static PyObject *as_gradients(const Kernel *kernel, PyObject **results, int64_t 
     return gradients;
 }
 
-/* A backward call: what was saved of a forward call, and the gradients of its results. */
+/* A backward call: the saved tensors of a forward call, and the gradients of its outputs. */
 typedef struct {
     PyObject *tensors[MAX_TENSORS]; /* operands, then gradients */
     int64_t n, n_operands, needed;
     const int64_t *record;
-    PyObject *room;
+    PyObject *saved_memory;
 } BackwardCall;
 
-/* Whether the tensors of a backward call fit a plan; the call is prepared then. What was not saved
- * is known from the record of the forward call. */
+/* Whether the tensors of a backward call fit a plan; prepares the call. The layout of operands that
+ * were not saved is in the record of the forward call. */
 static bool matches_backward(const Backward *plan, const BackwardCall *backward, Call *call) {
     if (plan->needed != backward->needed || plan->n_tensors != backward->n) return false;
     const int64_t *counts = backward->record + 1, *lengths = counts + backward->n_operands;
@@ -223,15 +223,15 @@ static bool matches_backward(const Backward *plan, const BackwardCall *backward,
     return prepare(call, &plan->kernel);
 }
 
-/* The backward pass on a kernel, with the tensors as they lie. */
-static int run_as_given(const PlanObject *plan, const BackwardCall *backward, PyObject **gradients) {
+/* Runs the backward kernel of a plan that fits the tensors in their layout. */
+static int run_backward_plans(const PlanObject *plan, const BackwardCall *backward, PyObject **gradients) {
     for (const struct Link *link = plan->backward; link; link = link->next) {
         const Kernel *kernel = &link->backward.kernel;
         PyObject *results[MAX_TENSORS];
         Call call;
         void *data = NULL;
         if (!matches_backward(&link->backward, backward, &call)) continue;
-        if (!fits_saved(&plan->forward.kernel, backward->room, backward->record[0], &data)) return NOT_SERVED;
+        if (!fits_saved(&plan->forward.kernel, backward->saved_memory, backward->record[0], &data)) return NOT_SERVED;
         int outcome = run(kernel, &call, data, results, true);
         if (outcome == DONE) *gradients = as_gradients(kernel, results, backward->n_operands);
         return outcome;
@@ -239,9 +239,9 @@ static int run_as_given(const PlanObject *plan, const BackwardCall *backward, Py
     return NOT_SERVED;
 }
 
-/* The same with contiguous copies of gradients, where they lie in pieces. */
+/* The same; if no plan fits, with contiguous copies of gradients. */
 static int run_backward(const PlanObject *plan, BackwardCall *backward, PyObject **gradients) {
-    int outcome = run_as_given(plan, backward, gradients);
+    int outcome = run_backward_plans(plan, backward, gradients);
     if (outcome != NOT_SERVED) return outcome;
     BackwardCall packed = *backward;
     PyObject *copies[MAX_TENSORS];
@@ -255,13 +255,13 @@ static int run_backward(const PlanObject *plan, BackwardCall *backward, PyObject
         }
         packed.tensors[i] = copies[n_copies++] = copy;
     }
-    if (n_copies) outcome = run_as_given(plan, &packed, gradients);
+    if (n_copies) outcome = run_backward_plans(plan, &packed, gradients);
     forget_all(copies, n_copies);
     return outcome;
 }
 
-/* backward(ctx, *gradients), of a Function. Where there is no plan for a call, Python may make one,
- * or else serves it. */
+/* backward(ctx, *gradients) of a Function. If no plan fits a call, Python may add one, or else runs
+ * the call. */
 static PyObject *backward(PyObject *self, PyObject *const *arguments, Py_ssize_t n) {
     PlanObject *plan = (PlanObject *)self;
     BackwardCall call = {.n_operands = plan->forward.n_operands, .n = plan->forward.n_operands + n - 1};
@@ -270,17 +270,17 @@ static PyObject *backward(PyObject *self, PyObject *const *arguments, Py_ssize_t
     PyObject *needs = saved ? PyObject_GetAttr(arguments[0], needs_input_grad) : NULL;
     PyObject *record = needs ? PyObject_GetAttr(arguments[0], call_record) : NULL;
     if (!record) goto end;
-    PyObject *given[4 + MAX_TENSORS] = {plan->route, saved, needs, record};
+    PyObject *given[4 + MAX_TENSORS] = {plan->context, saved, needs, record};
     for (int64_t i = 1; i < n; i++) given[3 + i] = arguments[i];
     int outcome = NOT_SERVED;
-    if (PyTuple_Size(saved) == call.n_operands + 1 && !torch.grad_mode_is_enabled() && !is_watched(current_level)) {
+    if (PyTuple_Size(saved) == call.n_operands + 1 && !torch.grad_mode_is_enabled() && !is_traced(current_level)) {
         for (int64_t i = 0; i < call.n_operands; i++) {
             call.tensors[i] = PyTuple_GetItem(saved, i);
             if (PyTuple_GetItem(needs, i) == TRUE) call.needed |= (int64_t)1 << i;
         }
         for (int64_t i = call.n_operands; i < call.n; i++) call.tensors[i] = arguments[i - call.n_operands + 1];
         call.record = (const int64_t *)PyBytes_AsString(record);
-        call.room = PyTuple_GetItem(saved, call.n_operands);
+        call.saved_memory = PyTuple_GetItem(saved, call.n_operands);
         outcome = run_backward(plan, &call, &found);
         if (outcome == NOT_SERVED && !(added = invoke_with(learn_backward, self, given, 3 + n))) goto end;
         if (added == TRUE) outcome = run_backward(plan, &call, &found);
@@ -298,7 +298,7 @@ static PyMethodDef of_norm = {"norm", call_norm, METH_FASTCALL | METH_KEYWORDS, 
 static PyMethodDef of_forward = {"forward", forward, METH_FASTCALL, NULL};
 static PyMethodDef of_backward = {"backward", backward, METH_FASTCALL, NULL};
 
-/* Of what Python packs, for it to compare: a plan of another length would be read beyond its end. */
+/* The sizes of encoded structures, which Python compares with its own. */
 EXPORTED const int64_t metanorm_sizes[] = {sizeof(Torch), sizeof(Forward), sizeof(Backward)};
 
 EXPORTED int metanorm_begin(const Torch *found, PyObject *learn, PyObject *slow, PyObject *failure,
@@ -327,24 +327,24 @@ EXPORTED PyObject *metanorm_norm(PyObject *slow) {
     return (PyObject *)norm;
 }
 
-/* The functions of a norm and of a plan that Python calls. */
+/* The functions of a norm and of a plan, as Python objects. */
 EXPORTED PyObject *metanorm_function(PyObject *norm) { return PyCFunction_NewEx(&of_norm, norm, NULL); }
 EXPORTED PyObject *metanorm_forward(PyObject *plan) { return PyCFunction_NewEx(&of_forward, plan, NULL); }
 EXPORTED PyObject *metanorm_backward(PyObject *plan) { return PyCFunction_NewEx(&of_backward, plan, NULL); }
 
-EXPORTED PyObject *metanorm_plan(const Forward *forward_plan, PyObject *route, PyObject *results) {
+EXPORTED PyObject *metanorm_plan(const Forward *forward_plan, PyObject *context, PyObject *results) {
     PlanObject *plan = (PlanObject *)PyType_GenericAlloc(plan_type, 0);
     if (!plan) return NULL;
     plan->forward = *forward_plan;
     for (int64_t i = 0; i < plan->forward.n_arguments; i++)
         if (plan->forward.arguments[i].constant) Py_IncRef(plan->forward.arguments[i].constant);
-    plan->route = new_reference(route);
+    plan->context = new_reference(context);
     plan->results = new_reference(results);
     return (PyObject *)plan;
 }
 
-/* Puts a plan in front of those of a norm; `apply` is that of the Function that autograd has of it.
- * Returns what Python knows of the plan that was forgotten for it, or None. */
+/* Adds a plan in front of those of a norm; `apply` is that of its Function of autograd. Returns the
+ * context of the plan that was evicted for it, or None. */
 EXPORTED PyObject *metanorm_add(PyObject *self, PyObject *added, PyObject *apply) {
     NormObject *norm = (NormObject *)self;
     PlanObject *plan = (PlanObject *)new_reference(added), **end = &norm->plans;
@@ -352,12 +352,12 @@ EXPORTED PyObject *metanorm_add(PyObject *self, PyObject *added, PyObject *apply
     plan->next = norm->plans;
     norm->plans = plan;
     for (int i = 0; i < MAX_PLANS && *end; i++) end = &(*end)->next;
-    PyObject *forgotten = new_reference(*end ? (*end)->route : NONE);
+    PyObject *evicted = new_reference(*end ? (*end)->context : NONE);
     drop_plans(end);
-    return forgotten;
+    return evicted;
 }
 
-/* Adds a plan for the backward pass; none is ever forgotten, for another thread may be in it. */
+/* Adds a plan for the backward pass. None is ever evicted: another thread may be using it. */
 EXPORTED int metanorm_add_backward(PyObject *plan, const Backward *backward_plan) {
     struct Link **end = &((PlanObject *)plan)->backward;
     for (int i = 0; *end; i++, end = &(*end)->next)

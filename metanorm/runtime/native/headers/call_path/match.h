@@ -1,13 +1,13 @@
-/* Whether tensors fit a plan, and the words of the call that then differ. */
+/* Matches tensors with a plan, and fills in the words of a call. */
 
-/* A tensor as a call sees it. */
+/* A tensor of a call. */
 typedef struct {
     PyObject *object;
     const int64_t *sizes, *strides;
     int64_t rank;
 } View;
 
-/* One call: what was found out about it before its kernel runs. */
+/* One call, before its kernel runs. */
 typedef struct {
     View views[MAX_TENSORS]; /* results are the last ones */
     int64_t n_tensors;       /* without the results */
@@ -24,7 +24,7 @@ static int64_t elements_of(const Call *call, const Span *span) {
     return product;
 }
 
-/* Whether a tensor fills its memory, its dimensions in the order that the layout has. */
+/* Whether a tensor is dense, with its dimensions in the order of the layout. */
 static bool is_dense(const View *view, const Layout *layout) {
     int64_t step = 1;
     for (int64_t i = 0; i < view->rank; i++) {
@@ -37,7 +37,7 @@ static bool is_dense(const View *view, const Layout *layout) {
     return true;
 }
 
-/* Whether a tensor is contiguous, or of a class of its own. */
+/* Whether a tensor is contiguous, or of a subclass. */
 static bool is_packed(PyObject *o) {
     int64_t rank, *sizes, *strides, step = 1;
     if (!is_tensor(o)) return true;
@@ -56,8 +56,8 @@ static bool is_exactly(const View *view, const Layout *layout) {
     return !memcmp(view->sizes, layout->sizes, bytes) && !memcmp(view->strides, layout->strides, bytes);
 }
 
-/* Whether a tensor lies as a layout says. */
-static bool lies(const View *view, const Layout *layout) {
+/* Whether a tensor has the rank and the strides of a layout. */
+static bool has_layout(const View *view, const Layout *layout) {
     if (view->rank != layout->rank) return false;
     switch (layout->strides_are) {
     case DENSE: return is_dense(view, layout);
@@ -66,10 +66,10 @@ static bool lies(const View *view, const Layout *layout) {
     }
 }
 
-/* Whether a Python object is a tensor of this layout; `view` is filled then. One that is not
- * present is None, and its view was filled before. */
+/* Whether a Python object is a tensor that fits a layout; fills in its view. For a layout that is
+ * not present it is None, and its view was filled in before. */
 static bool fits(PyObject *o, const Layout *layout, View *view) {
-    if (!layout->present) return o == NONE && lies(view, layout);
+    if (!layout->present) return o == NONE && has_layout(view, layout);
     if (o == NONE || !is_tensor(o) || keys_of(o) != layout->keys) return false;
     void *handle = handle_of(o);
     int32_t dtype;
@@ -81,7 +81,7 @@ static bool fits(PyObject *o, const Layout *layout, View *view) {
     view->object = o;
     view->sizes = sizes;
     view->strides = strides;
-    return lies(view, layout);
+    return has_layout(view, layout);
 }
 
 static bool holds(const Guard *guard, const Call *call) {
@@ -105,7 +105,7 @@ static bool holds(const Guard *guard, const Call *call) {
     }
 }
 
-/* The one stride of dimensions that lie in one piece; false where they do not. */
+/* The stride of dimensions merged to one; false if they cannot be merged. */
 static bool stride_of(const View *view, const Fill *fill, int64_t *stride) {
     int64_t outer = -1;
     *stride = 0;
@@ -117,15 +117,15 @@ static bool stride_of(const View *view, const Fill *fill, int64_t *stride) {
     return true;
 }
 
-/* How a result lies: its sizes and strides, before there is memory for it. */
-static void lay_out(Call *call, const Result *result, int64_t number) {
+/* The sizes and strides of a result, before it is allocated. */
+static void lay_out_result(Call *call, const Result *result, int64_t number) {
     View *view = &call->views[call->n_tensors + number];
     int64_t *sizes = call->sizes[number], *strides = call->strides[number], step = 1;
     view->object = NULL;
     view->rank = result->rank;
     view->sizes = sizes;
     view->strides = strides;
-    switch (result->lies) {
+    switch (result->layout) {
     case LIKE:
         view->sizes = call->views[result->like].sizes;
         view->strides = call->views[result->like].strides;
@@ -144,11 +144,11 @@ static void lay_out(Call *call, const Result *result, int64_t number) {
     }
 }
 
-/* Everything about a call that lengths decide; false where kernels do not serve it. */
+/* Fills in everything that lengths decide; false if a guard fails. */
 static bool prepare(Call *call, const Kernel *kernel) {
     for (int64_t i = 0; i < kernel->n_guards; i++)
         if (!holds(&kernel->guards[i], call)) return false;
-    for (int64_t i = 0; i < kernel->n_results; i++) lay_out(call, &kernel->results[i], i);
+    for (int64_t i = 0; i < kernel->n_results; i++) lay_out_result(call, &kernel->results[i], i);
     memcpy(call->words, kernel->words, (size_t)kernel->n_words * sizeof(int64_t));
     for (int64_t i = 0; i < kernel->n_fills; i++) {
         const Fill *fill = &kernel->fills[i];

@@ -1,9 +1,9 @@
-/* Plans and norms as Python objects, so that the garbage collector frees them with their modules. */
+/* Plans and norms as Python objects, so that the garbage collector frees them. */
 
 typedef struct PlanObject {
     int64_t header[2]; /* of every Python object */
     Forward forward;
-    PyObject *route;   /* for what is done in Python */
+    PyObject *context; /* what Python keeps of the plan */
     PyObject *results; /* the type of several outputs, or None */
     PyObject *apply;   /* of the Function behind which autograd has this plan */
     struct Link {
@@ -15,7 +15,7 @@ typedef struct PlanObject {
 
 typedef struct {
     int64_t header[2];
-    PlanObject *plans; /* the one that served last is the first */
+    PlanObject *plans; /* the most recently used one is first */
     PyObject *slow;
 } NormObject;
 
@@ -23,14 +23,14 @@ static PyObject *plan_type, *norm_type;
 
 #define VISIT(member)                                     \
     if (member) {                                         \
-        int answer = visit((PyObject *)(member), context); \
+        int answer = visit((PyObject *)(member), state);   \
         if (answer) return answer;                        \
     }
 
-static int visit_plan(PyObject *self, visitproc *visit, void *context) {
+static int visit_plan(PyObject *self, visitproc *visit, void *state) {
     PlanObject *plan = (PlanObject *)self;
     VISIT(type_of(self))
-    VISIT(plan->route)
+    VISIT(plan->context)
     VISIT(plan->results)
     VISIT(plan->apply)
     for (int64_t i = 0; i < plan->forward.n_arguments; i++) VISIT(plan->forward.arguments[i].constant)
@@ -45,7 +45,7 @@ static void drop(PyObject **member) {
 
 static int clear_plan(PyObject *self) {
     PlanObject *plan = (PlanObject *)self;
-    drop(&plan->route);
+    drop(&plan->context);
     drop(&plan->results);
     drop(&plan->apply);
     for (int64_t i = 0; i < plan->forward.n_arguments; i++) drop(&plan->forward.arguments[i].constant);
@@ -68,7 +68,7 @@ static void free_plan(PyObject *self) {
     free_object(self);
 }
 
-static int visit_norm(PyObject *self, visitproc *visit, void *context) {
+static int visit_norm(PyObject *self, visitproc *visit, void *state) {
     NormObject *norm = (NormObject *)self;
     VISIT(type_of(self))
     VISIT(norm->slow)

@@ -1,7 +1,7 @@
-/* Plans: what calls that look alike have in common, as `call_path/plans.py` packs it.
+/* Plans: what calls with one signature have in common, as `call_path/plans.py` encodes it.
  *
  * Every field is an int64_t, so that a plan is a sequence of them. Lengths are not part of a plan:
- * it says where in the tensors of a call each length and stride is to be read.
+ * it says in which dimension of which tensor each length and stride is read.
  */
 enum {
     MAX_RANK = 8,
@@ -18,37 +18,37 @@ typedef struct {
     int64_t tensor, first, last;
 } Span;
 
-/* What a tensor must look like. */
+/* Conditions on a tensor. */
 typedef struct {
-    int64_t present;       /* otherwise None: what the backward pass does not read */
-    int64_t keys;          /* its dispatch keys: device, layout, and what is unusual about it */
+    int64_t present;       /* otherwise None: not saved for the backward pass */
+    int64_t keys;          /* dispatch keys: device, layout, autograd, ... */
     int64_t dtype, requires_grad, rank;
     int64_t strides_are;   /* ANY, DENSE or EXACT */
-    int64_t ones;          /* DENSE: which dimensions have one element, as bits; -1: no matter */
+    int64_t ones;          /* DENSE: the set of dimensions of length one, as bits; -1: any */
     int64_t order[MAX_RANK];                   /* DENSE: dimensions, the innermost one first */
     int64_t sizes[MAX_RANK], strides[MAX_RANK]; /* EXACT */
 } Layout;
 enum { ANY, DENSE, EXACT };
 
-/* A word of a call that differs from call to call. */
+/* A word of a call that is filled in at each call. */
 typedef struct {
     int64_t at, kind, number; /* of a tensor, of an index or of a momentum */
     int64_t first, last;      /* of a span */
 } Fill;
 enum { SIZE, STRIDE, COUNT, MOMENTUM, POINTER, SAVED };
 
-/* A tensor that a call makes. */
+/* A result of a kernel. */
 typedef struct {
-    int64_t operand;     /* it is the gradient of this one */
+    int64_t operand;     /* whose gradient it is */
     int64_t dtype, rank;
-    int64_t lies;        /* LIKE, PACKED or AS_GIVEN */
+    int64_t layout;      /* LIKE, PACKED or AS_GIVEN */
     int64_t like;        /* LIKE: this operand */
     Span lengths[MAX_RANK];                     /* PACKED: each is the length of one dimension */
     int64_t sizes[MAX_RANK], strides[MAX_RANK]; /* AS_GIVEN */
 } Result;
 enum { LIKE, PACKED, AS_GIVEN };
 
-/* A condition on lengths, without which kernels do not serve a call. */
+/* A condition on lengths under which a plan holds. */
 typedef struct {
     int64_t kind, n;
     Span spans[MAX_SPANS];
@@ -69,7 +69,7 @@ typedef int64_t SavedFunction(const void *call);
 /* A call of a kernel. */
 typedef struct {
     KernelFunction *function;
-    SavedFunction *bytes_saved;   /* how much the backward pass needs, or NULL */
+    SavedFunction *bytes_saved;   /* the size of what the backward pass reads, or NULL */
     const char *name;
     int64_t real, bytes_of_real;  /* the dtype of what is saved */
     int64_t n_words, words[MAX_WORDS];
@@ -90,7 +90,7 @@ typedef struct {
 } Argument;
 enum { OPERAND, INDEX, CONSTANT, NUMBER_OF_GROUPS, MOMENTUM_ARGUMENT };
 
-/* Both kinds of plans as Python passes them: nothing but their fields. */
+/* Plans for both directions. */
 typedef struct {
     int64_t needed;    /* which operands need a gradient, as bits */
     int64_t n_tensors; /* operands, and the gradients of results */
@@ -103,6 +103,6 @@ typedef struct {
     Argument arguments[MAX_ARGUMENTS];
     int64_t n_operands;
     Layout layouts[MAX_TENSORS];
-    int64_t changed, copied, unread; /* operands, as bits */
+    int64_t mutated, cloned, unsaved; /* operands, as bits */
     Kernel kernel;
 } Forward;

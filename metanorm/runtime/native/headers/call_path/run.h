@@ -1,11 +1,11 @@
-/* One run of a kernel: memory for what it makes, and the addresses of what it reads. */
+/* Runs a kernel: allocates its results, and fills in addresses. */
 
 enum { DONE, NOT_SERVED, FAILED }; /* FAILED: a Python error is set */
 
-static int one_thread; /* in a child of a fork, where the pool of threads is gone */
+static int one_thread; /* in a child of a fork, where the thread pool is gone */
 static PyObject *raise_failure;
 
-/* A new tensor of memory that holds anything, and its address; NULL where there is no memory. */
+/* A new uninitialized tensor, and its address; NULL if there is no memory. */
 static PyObject *new_tensor(int64_t rank, const int64_t *sizes, const int64_t *strides, int64_t dtype, void **data) {
     void *handle;
     if (torch.empty_strided(rank, sizes, strides, (int32_t)dtype, 0, -1, &handle)) return NULL;
@@ -14,8 +14,8 @@ static PyObject *new_tensor(int64_t rank, const int64_t *sizes, const int64_t *s
     return tensor;
 }
 
-/* Room for what the backward pass needs, with zeros between the numbers that are in it: hooks may
- * round it to another type. */
+/* A tensor for what the backward pass reads, with zeros between its numbers: hooks may round saved
+ * tensors to another dtype. */
 static PyObject *new_saved(const Kernel *kernel, int64_t bytes, void **data) {
     int64_t size = bytes / kernel->bytes_of_real, stride = 1;
     PyObject *saved = new_tensor(1, &size, &stride, kernel->real, data);
@@ -23,7 +23,7 @@ static PyObject *new_saved(const Kernel *kernel, int64_t bytes, void **data) {
     return saved;
 }
 
-/* The address of a tensor; false where it has no memory, or none any more. */
+/* The address of a tensor; false if it has no memory, or its memory was freed. */
 static bool address_of(PyObject *tensor, int64_t *address) {
     void *handle = handle_of(tensor), *data;
     int64_t bytes;
@@ -37,8 +37,8 @@ static void forget_all(PyObject **objects, int64_t n) {
     while (n--) forget(objects[n]);
 }
 
-/* Runs a kernel on the tensors of a call and puts its results there. Nothing has been written to
- * any tensor where the outcome is NOT_SERVED. */
+/* Runs a kernel on the tensors of a call, and returns its results. If the outcome is NOT_SERVED,
+ * no tensor was written to. */
 static int run(const Kernel *kernel, Call *call, void *saved, PyObject **results, bool backward) {
     int64_t *words = call->words;
     words[0] = one_thread ? 1 : torch.get_num_threads();

@@ -1,4 +1,4 @@
-/* What the call path needs of torch, as addresses that Python has looked up and tried out.
+/* The functions and offsets of torch that the call path uses, which Python has looked up and checked.
  *
  * `metanorm/runtime/native/call_path/symbols.py` fills this structure. Most functions are those
  * of torch's stable C interface (aoti_torch/c/shim.h). A tensor goes to them as the address of a
@@ -7,9 +7,9 @@
 #include <stdbool.h>
 
 typedef struct {
-    /* Where a Python tensor has its type and its TensorImpl, and a TensorImpl its dispatch keys. */
+    /* Offsets of the type and the TensorImpl in a Python tensor, of dispatch keys in a TensorImpl. */
     int64_t type_at, impl_at, keys_at;
-    int64_t plain_keys; /* of a tensor on the CPU about which nothing is unusual */
+    int64_t plain_keys; /* of a plain tensor on the CPU */
     /* Types that are compared by identity. */
     void *tensor, *parameter, *int_, *float_;
     /* The stable C interface. */
@@ -22,7 +22,7 @@ typedef struct {
     bool (*grad_mode_is_enabled)(void);
     int (*record_start)(const char *name, void *keywords, void *inputs, uint64_t n, void **record);
     int (*record_end)(void *record);
-    /* C++ functions that take and return what C has, too. */
+    /* C++ functions whose parameters and results are types of C. */
     PyObject *(*wrap)(const void *tensor);       /* THPVariable_Wrap(const at::TensorBase &) */
     void (*bump_version)(const void *tensor);    /* torch::autograd::impl::bump_version */
     bool (*requires_grad)(const void *impl);     /* c10::TensorImpl::requires_grad */
@@ -31,12 +31,12 @@ typedef struct {
     int64_t (*count_modes)(void);                /* c10::impl::TorchDispatchModeTLS::stack_len */
     void *const *(*tracing)(void);               /* torch::jit::tracer::getTracingState */
     bool (*profiling)(void);                     /* torch::profiler::impl::profilerEnabled */
-    /* Python's, that is not in the limited API: the value of a context variable. */
+    /* Not in Python's limited API: the value of a context variable. */
     int (*get_context)(PyObject *variable, PyObject *otherwise, PyObject **value);
     PyObject *backend;                           /* the variable behind `metanorm.runtime.use` */
     PyObject *automatic, *native;                /* its values that allow this path */
     PyObject *forward_ad;                        /* the names of torch.autograd.forward_ad */
-    int64_t *runs;                               /* how many kernels have run so far, forward and backward */
+    int64_t *runs;                               /* the number of kernels run, forward and backward */
 } Torch;
 
 enum { INT64 = 4 }; /* as torch numbers dtypes */
@@ -59,16 +59,16 @@ static inline bool is_tensor(const PyObject *o) {
     return type == torch.tensor || type == torch.parameter;
 }
 
-/* Whether something looks on that would have to see how an output comes about: the same question
- * as `metanorm.runtime.tensors.is_traced`, but for modes that only listen, which Python looks at. */
-static bool is_watched(PyObject *current_level) {
+/* Whether a transform or a mode has to see the operations of a call: `is_traced` in
+ * metanorm/runtime/tensors.py, but also true for modes that do not record programs. */
+static bool is_traced(PyObject *current_level) {
     PyObject *level = PyDict_GetItem(torch.forward_ad, current_level);
     if (!level || PyLong_AsLongLong(level) >= 0) return true;
     void *const *layers = torch.transforms();
     return layers[0] != layers[1] || torch.count_modes() || *torch.tracing();
 }
 
-/* Whether this thread or task allows this path. */
+/* Whether the backend of this thread or task allows this path. */
 static bool is_allowed(void) {
     PyObject *backend = NULL;
     if (torch.get_context(torch.backend, NULL, &backend) < 0) {
