@@ -420,7 +420,7 @@ def test_kernels_that_a_working_compiler_rejects_are_at_fault(
     sources = {"a.norm": Source.of("a.norm", SIMPLE.format("A") + SIMPLE.format("B"))}
     checked = frontend.check(sources, ["a.norm"])
     for task in tasks(checked, sources, ["a.norm"], Options(), quick=True):
-        found = verify_task(task)
-        assert not found.good
-        assert found.problem.startswith("kernels do not compile: "), found
-        assert "#error spoilt" in found.problem and "report them" in found.problem
+        verification = verify_task(task)
+        assert not verification.good
+        assert verification.problem.startswith("kernels do not compile: "), verification
+        assert "#error spoilt" in verification.problem and "report them" in verification.problem

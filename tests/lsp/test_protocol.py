@@ -117,7 +117,7 @@ async def test_diagnostics_are_those_of_check(
     monkeypatch.chdir(ROOT)
     for path in CORPUS:
         document = editor.open(path)
-        found = await editor.pull(document)
+        reported = await editor.pull(document)
         name = path.relative_to(ROOT).as_posix()
         checked = json.loads(in_this("check", "--format=json", name).stdout)
         lines = lines_of(path.read_bytes().decode())
@@ -137,9 +137,9 @@ async def test_diagnostics_are_those_of_check(
                 (d.range.start.line, d.range.start.character),
                 (d.range.end.line, d.range.end.character),
             )
-            for d in found
+            for d in reported
         ] == expected
-        for d, said in zip(found, checked["diagnostics"]):
+        for d, said in zip(reported, checked["diagnostics"]):
             assert d.message.startswith(said["message"])
         editor.close(document)
 
@@ -211,11 +211,11 @@ async def test_edits_are_those_of_the_command_line(editor: Editor, tmp_path: Pat
     path = tmp_path / "a.norm"
     path.write_text(UNTIDY)
     document = editor.open(path)
-    (found,) = await editor.pull(document)
-    assert (found.range.start.line, found.range.start.character) == (2, 11)
-    context = types.CodeActionContext(diagnostics=[found])
+    (diagnostic,) = await editor.pull(document)
+    assert (diagnostic.range.start.line, diagnostic.range.start.character) == (2, 11)
+    context = types.CodeActionContext(diagnostics=[diagnostic])
     offered = await editor.client.text_document_code_action_async(
-        types.CodeActionParams(text_document=document, range=found.range, context=context)
+        types.CodeActionParams(text_document=document, range=diagnostic.range, context=context)
     )
     fix, every = offered
     assert (fix.title, fix.is_preferred, fix.kind) == ("write `*` instead of `×`", True, "quickfix")
@@ -266,8 +266,10 @@ async def test_rename(editor: Editor, tmp_path: Path) -> None:
     text = "norm A {\n  input  x[N, C]  # \N{GRINNING FACE}\n  reduce C\n  affine C\n}\n"
     document = editor.open(path, text)
     at = {"text_document": document, "position": types.Position(line=3, character=9)}
-    found = await editor.client.text_document_prepare_rename_async(types.PrepareRenameParams(**at))
-    assert (found.start.character, found.end.character) == (9, 10)
+    name_range = await editor.client.text_document_prepare_rename_async(
+        types.PrepareRenameParams(**at)
+    )
+    assert (name_range.start.character, name_range.end.character) == (9, 10)
     edit = await editor.client.text_document_rename_async(
         types.RenameParams(**at, new_name="channel")
     )
@@ -288,8 +290,8 @@ async def test_an_editor_that_does_not_ask_is_told(tmp_path: Path) -> None:
     await editor.client.wait_for_notification(types.TEXT_DOCUMENT_PUBLISH_DIAGNOSTICS)
     hover = types.HoverParams(text_document=using, position=types.Position(line=4, character=9))
     await editor.client.text_document_hover_async(hover)  # after which all has arrived
-    (found, *_) = editor.client.diagnostics[used.uri]
-    assert (found.code, found.range.start.character) == ("MN0104", 13)
+    (diagnostic, *_) = editor.client.diagnostics[used.uri]
+    assert (diagnostic.code, diagnostic.range.start.character) == ("MN0104", 13)
     editor.close(used)
     await editor.client.text_document_hover_async(hover)
     assert list(editor.client.diagnostics[used.uri]) == []

@@ -154,13 +154,13 @@ def names(layer: Callable[..., Any]) -> list[str]:
 )
 def test_the_constructor_is_the_same(reference: type, twin: str, library: ModuleType) -> None:
     theirs = inspect.signature(reference).parameters
-    own = inspect.signature(getattr(library, twin)).parameters
+    our_parameters = inspect.signature(getattr(library, twin)).parameters
     # torch 2.6 has no `bias` in some of them; what there is must agree in order and default.
-    assert [n for n in own if n in theirs] == list(theirs)
-    assert set(own) - set(theirs) <= {"bias"}
+    assert [n for n in our_parameters if n in theirs] == list(theirs)
+    assert set(our_parameters) - set(theirs) <= {"bias"}
     for name, parameter in theirs.items():
-        assert own[name].default == parameter.default, name
-        assert own[name].kind == parameter.kind, name
+        assert our_parameters[name].default == parameter.default, name
+        assert our_parameters[name].kind == parameter.kind, name
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
