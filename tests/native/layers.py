@@ -83,14 +83,14 @@ def everything(
         total.backward()  # type: ignore[no-untyped-call]
     else:
         torch.autograd.backward(ys, [dy(y.detach()) for y in ys])
-    found: Found = {f"output {i}": y.detach() for i, y in enumerate(ys)}
+    results: Found = {f"output {i}": y.detach() for i, y in enumerate(ys)}
     named = {"x": x, **leaves, **dict(module.named_parameters())}
     for name, leaf in named.items():
         if isinstance(leaf, Tensor) and leaf.requires_grad and not (unused and leaf.grad is None):
             assert leaf.grad is not None, name
-            found[f"gradient of {name}"] = leaf.grad
-    found.update(module.named_buffers())
-    return found
+            results[f"gradient of {name}"] = leaf.grad
+    results.update(module.named_buffers())
+    return results
 
 
 def agree(found: Found, right: Found, rtol: float = 1e-9, atol: float = 1e-9) -> None:

@@ -78,8 +78,8 @@ def test_a_torch_without_a_symbol(name: str, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(symbols, "_address", without)
     monkeypatch.setattr(dispatch, "_call_paths", paths())
-    found = runtime.call_path()
-    assert (found.name, found.reason) == (
+    chosen_path = runtime.call_path()
+    assert (chosen_path.name, chosen_path.reason) == (
         "python",
         f"torch {torch.__version__} has no function hidden",
     )
@@ -107,9 +107,10 @@ def test_a_torch_with_another_function_of_that_name(
     monkeypatch.setattr(
         symbols, "_address", lambda lib, s: other if s == SYMBOLS[name] else address(lib, s)
     )
-    found = paths().path()
+    chosen_path = paths().path()
     assert (
-        found.name == "python" and f"torch {torch.__version__} has another function" in found.reason
+        chosen_path.name == "python"
+        and f"torch {torch.__version__} has another function" in chosen_path.reason
     )
 
 
@@ -121,8 +122,8 @@ def test_a_torch_whose_tensors_lie_otherwise(what: str, monkeypatch: pytest.Monk
         return common_offset(name, [(a, w + 1) for a, w in words] if what in name else words)
 
     monkeypatch.setattr(symbols, "_common_offset", moved)
-    found = paths().path()
-    assert found.name == "python" and what in found.reason
+    chosen_path = paths().path()
+    assert chosen_path.name == "python" and what in chosen_path.reason
 
 
 class Replacing(TorchFunctionMode):
@@ -152,8 +153,8 @@ SURROUNDINGS: dict[str, Callable[[], Any]] = {
 @pytest.mark.parametrize("surrounding", SURROUNDINGS)
 def test_what_surrounds_the_first_call_of_a_process(surrounding: str) -> None:
     with SURROUNDINGS[surrounding]():
-        found = paths().path()
-    assert (found.name, found.reason) == ("c", "")
+        chosen_path = paths().path()
+    assert (chosen_path.name, chosen_path.reason) == ("c", "")
 
 
 def test_a_python_without_its_lock(monkeypatch: pytest.MonkeyPatch) -> None:

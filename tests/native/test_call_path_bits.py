@@ -57,14 +57,14 @@ GRADIENTS = {"weighted": weighted, "expanded": expanded, "in pieces": in_pieces}
 
 def shapes(first: tuple[int, ...], fixed: int) -> list[tuple[int, ...]]:
     """Other shapes of an input, of which all dimensions from `fixed` on are as they are."""
-    found = [first]
+    results = [first]
     for lengths in ([2, 7, 3], [1, 4, 1], [5, 1, 2], [9, 2, 6]):
         free = [d for d in range(len(first)) if d != 1 and d < fixed]
         shape = list(first)
         for d, length in zip(free, lengths):
             shape[d] = length
-        found.append(tuple(shape))
-    return found
+        results.append(tuple(shape))
+    return results
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
@@ -86,9 +86,9 @@ def compare(module: nn.Module, x: Tensor, others: dict[str, Any], gradient: Any)
     """Everything that comes out is the same to the last bit."""
     with through_python():
         right = everything("auto", module, x, others, gradient, unused=True)
-    found = everything("auto", module, x, others, gradient, unused=True)
-    assert list(found) == list(right)
-    for name, tensor in found.items():
+    actual = everything("auto", module, x, others, gradient, unused=True)
+    assert list(actual) == list(right)
+    for name, tensor in actual.items():
         same = torch.equal(tensor.nan_to_num(9), right[name].nan_to_num(9))
         assert same and tensor.stride() == right[name].stride(), (name, tuple(x.shape), x.stride())
 

@@ -45,10 +45,10 @@ def test_statistics_that_pool_crosswise(name: str, shape: tuple[int, ...]) -> No
     norm = metanorm.loads(f"norm A {{\n input x[N, C, *S]\n {lets}\n}}\n").A()
     x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
     dy = torch.randn(shape, dtype=torch.float64)
-    found = {}
+    results = {}
     for target in ("auto", "torch"):
         with runtime.use(target):
             y = norm(x)
-            found[target] = (y, *torch.autograd.grad(y, x, dy))
-    for ours, right in zip(found["auto"], found["torch"]):
+            results[target] = (y, *torch.autograd.grad(y, x, dy))
+    for ours, right in zip(results["auto"], results["torch"]):
         torch.testing.assert_close(ours, right, rtol=1e-9, atol=1e-9)

@@ -50,29 +50,29 @@ def eager_backend(norm: nn.Module, x: Tensor) -> Tensor:
 
 
 def exported(norm: nn.Module, x: Tensor) -> Tensor:
-    found: Tensor = torch.export.export(norm, (x,)).module()(x)
-    return found
+    actual: Tensor = torch.export.export(norm, (x,)).module()(x)
+    return actual
 
 
 def dual(norm: nn.Module, x: Tensor) -> Tensor:
     with forward_ad.dual_level():
         y = norm(forward_ad.make_dual(x, torch.ones_like(x)))  # type: ignore[no-untyped-call]
         assert forward_ad.unpack_dual(y).tangent is not None  # type: ignore[no-untyped-call]
-        found: Tensor = forward_ad.unpack_dual(y).primal  # type: ignore[no-untyped-call]
-        return found
+        actual: Tensor = forward_ad.unpack_dual(y).primal  # type: ignore[no-untyped-call]
+        return actual
 
 
 def traced(norm: nn.Module, x: Tensor) -> Tensor:
     program = torch.jit.trace(norm, (x,), check_trace=False)  # type: ignore[no-untyped-call]
-    found: Tensor = program(x)
-    return found
+    actual: Tensor = program(x)
+    return actual
 
 
 def recorded(norm: nn.Module, x: Tensor) -> Tensor:
     graph = make_fx(norm)(x)
     assert len(graph.graph.nodes) > 3
-    found: Tensor = graph(x)
-    return found
+    actual: Tensor = graph(x)
+    return actual
 
 
 class Marked(Tensor):
@@ -103,21 +103,24 @@ def use_torch(norm: nn.Module, x: Tensor) -> Tensor:
 def test_calls_that_torch_serves(how: str, norm: Norm) -> None:
     module, x = norm
     with kernels_counted() as kernels, torch.no_grad():
-        found = ONLOOKERS[how](module, x)
+        actual = ONLOOKERS[how](module, x)
         if how != "jit.trace":
             assert not kernels
-    torch.testing.assert_close(found, module(x), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(actual, module(x), rtol=1e-5, atol=1e-5)
 
 
 def test_functional_gradients(norm: Norm) -> None:
     module, x = norm
     with kernels_counted() as kernels:
-        found = grad(lambda one: (module(one) * weighted(one)).sum())(x)
+        actual = grad(lambda one: (module(one) * weighted(one)).sum())(x)
         each = vmap(grad(lambda p, one: functional_call(module, p, (one[None],)).sum()), (None, 0))
         each(dict(module.named_parameters()), x)
         assert not kernels
     agree(
-        {"": found}, {"": everything("torch", module, x, {}, weighted)["gradient of x"]}, 1e-4, 1e-4
+        {"": actual},
+        {"": everything("torch", module, x, {}, weighted)["gradient of x"]},
+        1e-4,
+        1e-4,
     )
 
 
@@ -221,15 +224,15 @@ def test_running_statistics(name: str, momentum: float | None, library: ModuleTy
 
 def test_running_statistics_with_gaps(library: ModuleType) -> None:
     """Buffers may be views into one flat buffer; updates must arrive in them."""
-    found = []
+    results = []
     x = torch.randn(3, 4, 5) + 3
     for target in ("auto", "torch"):
         module = library.BatchNorm(4)
         module.running_mean, module.running_var = torch.ones(4, 2).unbind(1)
         with use(target):
             module(x)
-        found.append((module.running_mean, module.running_var))
-    torch.testing.assert_close(*found)
+        results.append((module.running_mean, module.running_var))
+    torch.testing.assert_close(*results)
 
 
 def test_updates_are_seen_by_autograd(library: ModuleType) -> None:
@@ -277,13 +280,13 @@ def test_a_gradient_in_pieces_is_looked_at_once(
     """What is found for its copy serves later calls, as for any other gradient."""
     module, x = library.BatchNorm(4).double(), torch.randn(3, 4, 5, 3, dtype=F64)
     dy = torch.randn(3, 4, 5, 6, dtype=F64)[..., :3].transpose(2, 3).contiguous().transpose(2, 3)
-    found = []
+    results = []
     for _ in range(2):
         with use("native"):
             y = module(x.requires_grad_())
-        found.append(torch.autograd.grad(y, x, dy)[0])
+        results.append(torch.autograd.grad(y, x, dy)[0])
         monkeypatch.setattr(CallPlan, "_prepare_backward", None)  # as if there were no other way
-    assert torch.equal(*found)
+    assert torch.equal(*results)
 
 
 def test_backward_twice_and_changes_in_between(norm: Norm) -> None:

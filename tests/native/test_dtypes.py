@@ -29,10 +29,10 @@ every_layer = pytest.mark.parametrize("name", LAYERS)
 
 def against_double(module: nn.Module, x: Tensor, others: dict[str, Any], tolerance: float) -> None:
     """With the dtypes that torch would have given the results."""
-    found = everything("native", module, x, others, weighted)
+    actual = everything("native", module, x, others, weighted)
     wide = {n: o.double() if o.is_floating_point() else o for n, o in others.items()}
     right = everything("torch", module.double(), x.double(), wide, weighted)
-    agree({n: t.to(right[n].dtype) for n, t in found.items()}, right, tolerance, tolerance)
+    agree({n: t.to(right[n].dtype) for n, t in actual.items()}, right, tolerance, tolerance)
 
 
 @every_layer
@@ -50,9 +50,9 @@ def test_single_parameters_beside_half_data(
     """As in training with mixed precision; parameters and their gradients stay in single."""
     module, x = layer(name, library, torch.float32), torch.randn(LAYERS[name][1]).to(dtype)
     others = beside(name, x)
-    found = everything("native", module, x, others, weighted)
+    actual = everything("native", module, x, others, weighted)
     right = everything("torch", module, x, others, weighted)
-    assert {n: t.dtype for n, t in found.items()} == {n: t.dtype for n, t in right.items()}
+    assert {n: t.dtype for n, t in actual.items()} == {n: t.dtype for n, t in right.items()}
     against_double(module, x, others, TOLERANCE[dtype])
 
 
@@ -88,14 +88,14 @@ def test_a_million_elements_far_from_zero(
     A mean near 1e4 can be wrong by half of what floats are apart there, which is 5e-4.
     """
     module, x = getattr(library, name)(shape[1]), torch.randn(shape) + 1e4
-    found = everything("native", module, x, {}, weighted)
+    actual = everything("native", module, x, {}, weighted)
     right = everything("torch", module.double(), x.double(), {}, weighted)
     close = torch.testing.assert_close
-    close(found["output 0"].double(), right["output 0"], rtol=1e-3, atol=1e-3)
+    close(actual["output 0"].double(), right["output 0"], rtol=1e-3, atol=1e-3)
     for buffer in ("running_mean", "running_var"):
-        if buffer in found:
-            close(found[buffer].double(), right[buffer], rtol=1e-5, atol=0)
-    gap = (found["gradient of x"].double() - right["gradient of x"]).abs().max()
+        if buffer in actual:
+            close(actual[buffer].double(), right[buffer], rtol=1e-5, atol=0)
+    gap = (actual["gradient of x"].double() - right["gradient of x"]).abs().max()
     assert float(gap) < 1e-2 * float(right["gradient of x"].abs().max())
 
 
@@ -118,8 +118,8 @@ def test_constants(name: str, value: float, dtype: torch.dtype, library: ModuleT
     module = layer(name, library, dtype)
     x = torch.full(LAYERS[name][1], value, dtype=dtype)
     others = beside(name, x)
-    found = everything("native", module, x, others, weighted)
-    assert all(bool(t.isfinite().all()) for t in found.values())
+    actual = everything("native", module, x, others, weighted)
+    assert all(bool(t.isfinite().all()) for t in actual.values())
     if name == "switch_norm":
         return  # its shares add up to one but for rounding, which the large mean multiplies
     if name == "graph_norm" and module.mean_scale is not None:
@@ -128,7 +128,7 @@ def test_constants(name: str, value: float, dtype: torch.dtype, library: ModuleT
     right = everything("torch", module.double(), x.double(), wide, weighted)
     tolerance = 3 * TOLERANCE[dtype]
     torch.testing.assert_close(
-        found["output 0"].double(), right["output 0"], rtol=tolerance, atol=tolerance
+        actual["output 0"].double(), right["output 0"], rtol=tolerance, atol=tolerance
     )
 
 
@@ -142,12 +142,12 @@ def test_what_is_not_finite_stays_where_it_is(
     module, x = layer(name, library, torch.float32), torch.randn(LAYERS[name][1])
     x[place].flatten()[x[place].numel() // 2] = value
     others = beside(name, x)
-    found = everything("native", module, x, others, weighted)
+    actual = everything("native", module, x, others, weighted)
     right = everything("torch", module, x, others, weighted)
     for what in ("output 0", "gradient of x"):
-        assert torch.equal(found[what].isfinite(), right[what].isfinite()), what
+        assert torch.equal(actual[what].isfinite(), right[what].isfinite()), what
         where = right[what].isfinite()
-        torch.testing.assert_close(found[what][where], right[what][where], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(actual[what][where], right[what][where], rtol=1e-4, atol=1e-4)
 
 
 def test_the_rest_of_a_vector_does_not_see_what_is_beside(library: ModuleType) -> None:
@@ -157,7 +157,7 @@ def test_the_rest_of_a_vector_does_not_see_what_is_beside(library: ModuleType) -
     x.copy_(torch.randn(3, 4, 7, 9))
     with kernels_counted() as kernels:
         for name in ("batch_norm", "group_norm", "instance_norm", "switch_norm"):
-            found = everything("native", layer(name, library, torch.float32), x, {}, weighted)
-            assert all(bool(t.isfinite().all()) for t in found.values()), name
+            actual = everything("native", layer(name, library, torch.float32), x, {}, weighted)
+            assert all(bool(t.isfinite().all()) for t in actual.values()), name
     assert len(kernels) == 8
     assert bool(around[:2].isnan().all()) and bool(around[5:].isnan().all())

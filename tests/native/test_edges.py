@@ -38,8 +38,8 @@ def norms() -> ModuleType:
 
 def graph(nodes: int, edges: int) -> Tensor:
     """Some edges twice, some from a node to itself, and nodes without any."""
-    found = torch.randint(nodes, (2, edges))
-    return torch.cat((found, found[:, : edges // 3], found[:1, :1].expand(2, min(edges, 1))), 1)
+    actual = torch.randint(nodes, (2, edges))
+    return torch.cat((actual, actual[:, : edges // 3], actual[:1, :1].expand(2, min(edges, 1))), 1)
 
 
 def adjacency(edges: Tensor, nodes: int, loop: bool) -> Tensor:
@@ -90,10 +90,10 @@ def test_values_and_gradients(
     with runtime.use("native" if edges else "auto"), threads(count):  # of none, torch's are as good
         y = norm(x, e)
         d = torch.randn_like(y)
-        found = torch.autograd.grad(y, (x, norm.weight, norm.bias), d)
+        gradients = torch.autograd.grad(y, (x, norm.weight, norm.bias), d)
     right = standard(x, adjacency(e, nodes, True)) * norm.weight + norm.bias
     torch.testing.assert_close(y, right, rtol=1e-9, atol=1e-9)
-    for g, w in zip(found, torch.autograd.grad(right, (x, norm.weight, norm.bias), d)):
+    for g, w in zip(gradients, torch.autograd.grad(right, (x, norm.weight, norm.bias), d)):
         torch.testing.assert_close(g, w, rtol=1e-7, atol=1e-7)
 
 
@@ -101,13 +101,13 @@ def test_sums_are_the_same_each_time_and_on_any_number_of_threads(norms: ModuleT
     torch.manual_seed(0)
     nodes, channels, edges = SHAPES[-1]
     e, x = graph(nodes, edges), torch.randn(nodes, channels, requires_grad=True)
-    found = []
+    results = []
     for count in (1, 2, 2):
         with runtime.use("native"), threads(count):
             y = norms.Apart()(x, e)
-            found.append((y, *torch.autograd.grad(y.square().sum(), x)))
-    for y, g in found[1:]:
-        assert torch.equal(y, found[0][0]) and torch.equal(g, found[0][1])
+            results.append((y, *torch.autograd.grad(y.square().sum(), x)))
+    for y, g in results[1:]:
+        assert torch.equal(y, results[0][0]) and torch.equal(g, results[0][1])
 
 
 def test_nodes_without_edges_are_zero(norms: ModuleType) -> None:
@@ -126,9 +126,9 @@ def test_masks_weights_and_other_statistics(norms: ModuleType) -> None:
     e, keep = graph(nodes, 20), torch.rand(nodes) > 0.4
     x, w = (torch.randn(s, dtype=F64).requires_grad_() for s in ((nodes, 5), (nodes,)))
     with runtime.use("native"):
-        found = norms.Several()(x, e, keep, w)
-        d = [torch.randn_like(o) for o in found]
-        got = torch.autograd.grad(list(found), (x, w), d)
+        actual = norms.Several()(x, e, keep, w)
+        d = [torch.randn_like(o) for o in actual]
+        got = torch.autograd.grad(list(actual), (x, w), d)
     links = adjacency(e, nodes, False)
     weights = links * keep * w
     total = weights.sum(1)
@@ -137,7 +137,7 @@ def test_masks_weights_and_other_statistics(norms: ModuleType) -> None:
     top = torch.where(links.sum(1) == 0, 0, rows.amax(1))
     sums = (links + torch.eye(nodes, dtype=F64)) @ x.sum(1)
     right = (x * sums[:, None] - m[:, None], top, links.sum(1))
-    for o, r in zip(found, right):
+    for o, r in zip(actual, right):
         torch.testing.assert_close(o, r, rtol=1e-9, atol=1e-9)
     for g, r in zip(got, torch.autograd.grad(right[:2], (x, w), d[:2])):
         torch.testing.assert_close(g, r, rtol=1e-8, atol=1e-8)
@@ -168,12 +168,12 @@ def test_edges_between_graphs(norms: ModuleType, count: int) -> None:
     nodes = 3000
     e, batch = graph(nodes, 9000), torch.arange(nodes) // 3
     x = torch.randn(nodes, 20, requires_grad=True)
-    found = []
+    results = []
     for target in ("native", "torch"):
         with runtime.use(target), threads(count):
             y = norms.Graphs()(x, e, batch)
-            found.append((y.detach(), *torch.autograd.grad(y.square().sum(), x)))
-    for kernel, plain in zip(*found):
+            results.append((y.detach(), *torch.autograd.grad(y.square().sum(), x)))
+    for kernel, plain in zip(*results):
         torch.testing.assert_close(kernel, plain, rtol=1e-3, atol=1e-3)
 
 

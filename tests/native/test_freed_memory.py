@@ -102,14 +102,14 @@ def test_before_the_call(name: str, strided: bool, training: bool, target: Any) 
                 before = {n: t.detach().clone() for n, t in call.state.items()}
                 free(call.tensors[which])
                 try:
-                    found = call.result()
+                    actual = call.result()
                 except RuntimeError as error:
                     assert "was freed" in str(error)
                     refused.add(which)
                     kept = {n: t for n, t in call.state.items() if n != which}
                     assert all(torch.equal(t, before[n]) for n, t in kept.items())
                 else:
-                    assert known or torch.equal(found, expected)
+                    assert known or torch.equal(actual, expected)
     read = {*intact.inputs, *dict(intact.norm.named_parameters())} - {"mask"}
     assert read <= refused
 

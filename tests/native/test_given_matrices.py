@@ -63,8 +63,8 @@ def norm(name: str, what: str, library: ModuleType) -> nn.Module:
 @both_norms
 def test_matrices(name: str, what: str, library: ModuleType) -> None:
     module, x = norm(name, what, library).double(), torch.randn(N, C, 5, 3, dtype=F64)
-    found = everything("native", module, x, {}, weighted)
-    agree(found, everything("torch", module, x, {}, weighted))
+    actual = everything("native", module, x, {}, weighted)
+    agree(actual, everything("torch", module, x, {}, weighted))
 
 
 @every_matrix
@@ -72,11 +72,11 @@ def test_matrices(name: str, what: str, library: ModuleType) -> None:
 def test_types_beside_each_other(what: str, dtype: torch.dtype, library: ModuleType) -> None:
     """Data, parameters and matrices need not be of one type."""
     module, x = norm("MetaNorm", what, library), torch.randn(N, C, 5).to(dtype)
-    found = everything("native", module, x, {}, weighted)
+    actual = everything("native", module, x, {}, weighted)
     right = everything("torch", module, x, {}, weighted)
-    assert {n: t.dtype for n, t in found.items()} == {n: t.dtype for n, t in right.items()}
+    assert {n: t.dtype for n, t in actual.items()} == {n: t.dtype for n, t in right.items()}
     tolerance = 2e-5 if dtype == torch.float32 else 4e-2
-    agree(found, right, tolerance, tolerance)
+    agree(actual, right, tolerance, tolerance)
 
 
 @pytest.mark.parametrize("shape", [(N, C), (N, C, 1), (1, C, 9), (N, 1, 3), (1, 1, 4)], ids=str)
@@ -95,11 +95,13 @@ def test_far_from_zero_and_apart(library: ModuleType) -> None:
     """Pools with means far from each other have small variances all the same."""
     module = library.MetaNorm(C, V="blocks(3)")
     x = torch.randn(N, C, 50) + 1e4 * torch.arange(C)[:, None].div(2, rounding_mode="floor")
-    found = everything("native", module, x, {}, weighted)
+    actual = everything("native", module, x, {}, weighted)
     other = everything("torch", module, x, {}, weighted)
     right = everything("torch", module.double(), x.double(), {}, weighted)
     for what in ("output 0", "gradient of x"):
-        ours, theirs = (float((t[what].double() - right[what]).abs().max()) for t in (found, other))
+        ours, theirs = (
+            float((t[what].double() - right[what]).abs().max()) for t in (actual, other)
+        )
         assert ours < 2 * theirs < 0.05 * float(right[what].abs().max())
 
 
@@ -120,12 +122,12 @@ def test_large_products_are_shared_by_threads(threads: int, library: ModuleType)
     right = everything("torch", module, x, {}, weighted)
     try:
         torch.set_num_threads(threads)
-        found = everything("native", module, x, {}, weighted)
+        actual = everything("native", module, x, {}, weighted)
         again = everything("native", module, x, {}, weighted)
     finally:
         torch.set_num_threads(before)
-    agree(found, right)
-    assert all(torch.equal(again[n], t) for n, t in found.items())
+    agree(actual, right)
+    assert all(torch.equal(again[n], t) for n, t in actual.items())
 
 
 LEARNED = """norm Learned(eps = 0.1) {

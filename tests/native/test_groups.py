@@ -114,9 +114,9 @@ def test_an_index_of_32_bits(library: ModuleType) -> None:
     module, x = norm("GraphNorm", library), torch.randn(9, 5, dtype=F64)
     batch = torch.tensor(INDICES["unsorted"], dtype=torch.int32)
     with kernels_counted() as kernels:
-        found = everything("auto", module, x, {"batch": batch}, weighted)
+        actual = everything("auto", module, x, {"batch": batch}, weighted)
     assert not kernels
-    agree(found, everything("torch", module, x, {"batch": batch}, weighted))
+    agree(actual, everything("torch", module, x, {"batch": batch}, weighted))
 
 
 def test_an_index_with_steps(library: ModuleType) -> None:
@@ -144,6 +144,6 @@ def test_groups_beside_other_axes_that_are_pooled(beside: str, last: int) -> Non
     w = torch.rand_like(x) + 0.5
     others = {"w": w, "batch": torch.tensor(INDICES["empty in the middle, unsorted"])}
     with kernels_counted() as kernels:
-        found = everything("native", norms.A(), x, others, weighted)
+        actual = everything("native", norms.A(), x, others, weighted)
     assert len(kernels) == 2
-    agree(found, everything("torch", norms.A(), x, others, weighted))
+    agree(actual, everything("torch", norms.A(), x, others, weighted))

@@ -85,9 +85,9 @@ def test_results_past_the_caches(
     """The gradient of the second input is of a type of its own."""
     monkeypatch.setattr(binding, "last_level_cache", lambda: 0)
     x, residual = torch.randn(4, 8, 256).to(first), torch.randn(4, 8, 256).to(second)
-    found = everything("native", added, x, {"residual": residual})
+    actual = everything("native", added, x, {"residual": residual})
     right = everything("torch", added, x, {"residual": residual})
-    for name, tensor in found.items():
+    for name, tensor in actual.items():
         torch.testing.assert_close(tensor, right[name], rtol=1e-5, atol=1e-5)
 
 
@@ -99,9 +99,9 @@ def test_whole_layers_past_the_caches(
     monkeypatch.setattr(binding, "LONG_ROW", 1)
     module, x = layer(name, library), torch.randn(LAYERS[name][1], dtype=F64)
     others = beside(name, x)
-    found = everything("auto", module, x, others)
+    actual = everything("auto", module, x, others)
     right = everything("torch", module, x, others)
-    for key, tensor in found.items():
+    for key, tensor in actual.items():
         torch.testing.assert_close(tensor, right[key])
 
 
@@ -128,8 +128,8 @@ def test_another_default_device(library: ModuleType) -> None:
     with use("torch"):
         right = module(x)
     with torch.device("meta"):
-        found = module(x)
-    torch.testing.assert_close(found, right)
+        actual = module(x)
+    torch.testing.assert_close(actual, right)
 
 
 def test_some_running_statistics_and_not_others(library: ModuleType) -> None:
@@ -137,9 +137,9 @@ def test_some_running_statistics_and_not_others(library: ModuleType) -> None:
     x, mean = torch.randn(3, 4, 5), torch.full((4,), 100.0)
     for training in (True, False):
         given = (x, mean, None, None, None, 1e-5, training, 0.1)
-        found = function(*given)
+        actual = function(*given)
         with use("torch"):
-            torch.testing.assert_close(found, function(*given))
+            torch.testing.assert_close(actual, function(*given))
     assert (mean == 100).all()
 
 
@@ -204,11 +204,11 @@ def test_inputs_that_are_left_out(
         "residual": torch.randn_like(x).requires_grad_(),
     }
     inputs = {name: made[name] for name in given.split()}
-    found = {}
+    results = {}
     for target in ("native", "torch"):
         leaf = x.detach().clone().requires_grad_()
         with use(target):
             y = optional(leaf, **inputs)
         leaves = [leaf, *(t for t in inputs.values() if t.requires_grad)]
-        found[target] = [y, *grad((y * x.cos()).sum(), leaves)]
-    torch.testing.assert_close(found["native"], found["torch"])
+        results[target] = [y, *grad((y * x.cos()).sum(), leaves)]
+    torch.testing.assert_close(results["native"], results["torch"])

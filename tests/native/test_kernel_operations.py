@@ -67,8 +67,8 @@ def results(module: nn.Module, x: Tensor, others: dict[str, Any]) -> dict[str, T
     module(x, **others)
     ys = outputs(module(x, **others))
     wanted = [x, *module.parameters()]
-    found = torch.autograd.grad(ys, wanted, [weighted(y) for y in ys], allow_unused=True)
-    named = {f"gradient {i}": g for i, g in enumerate(found) if g is not None}
+    gradients = torch.autograd.grad(ys, wanted, [weighted(y) for y in ys], allow_unused=True)
+    named = {f"gradient {i}": g for i, g in enumerate(gradients) if g is not None}
     buffers = {n.removeprefix("_orig_mod."): b.clone() for n, b in module.named_buffers()}
     return {**{f"output {i}": y.detach() for i, y in enumerate(ys)}, **named, **buffers}
 
@@ -93,13 +93,13 @@ def test_graphs_call_kernels_where_they_are_demanded(name: str, library: ModuleT
     with runtime.use("native"):
         compiled(x.detach().requires_grad_(), **others)
         made = list(names[False])
-        for found, buffer in zip(compiled.buffers(), module.buffers()):
-            found.copy_(buffer)
-        found = results(compiled, x, others)
+        for actual, buffer in zip(compiled.buffers(), module.buffers()):
+            actual.copy_(buffer)
+        actual = results(compiled, x, others)
     assert of_kernels(made, name) == [False]
     assert of_kernels(names[True], name) == [True]
     assert runs[0] - before[0] == 3 and runs[1] - before[1] == 1
-    torch.testing.assert_close(found, right, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(actual, right, rtol=1e-12, atol=1e-12)
 
 
 def test_each_demand_has_a_graph_of_its_own(library: ModuleType) -> None:
@@ -131,8 +131,8 @@ def test_inductor(library: ModuleType) -> None:
     right = results(copy.deepcopy(module), x, {})
     compiled = torch.compile(copy.deepcopy(module), fullgraph=True)
     with runtime.use("native"):
-        found = results(compiled, x, {})
-    torch.testing.assert_close(found, right, rtol=1e-12, atol=1e-12)
+        actual = results(compiled, x, {})
+    torch.testing.assert_close(actual, right, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("why", ["open lengths", "a number of groups in the data", "a matrix"])
@@ -180,10 +180,10 @@ def test_dispatch_modes_see_kernels(name: str, library: ModuleType) -> None:
     x, others = arguments(name)
     right = everything("auto", module, x, others, weighted, unused=True)
     with Seen() as seen:
-        found = everything("auto", module, x, others, weighted, unused=True)
+        actual = everything("auto", module, x, others, weighted, unused=True)
     assert of_kernels(seen.names, name) == [False, True]
-    assert list(found) == list(right)
-    assert all(torch.equal(found[n], right[n]) for n in right)
+    assert list(actual) == list(right)
+    assert all(torch.equal(actual[n], right[n]) for n in right)
 
 
 def test_gradients_of_gradients_under_a_mode(library: ModuleType) -> None:
@@ -269,11 +269,11 @@ def test_parameters_of_other_classes(how: str, library: ModuleType) -> None:
     module.weight = OtherParameter(module.weight.detach().clone())
     if how == "a mode":
         with Seen():
-            found = results(module, x, {})
+            actual = results(module, x, {})
     else:
         with runtime.use("native"):
-            found = results(torch.compile(module, backend="aot_eager"), x, {})
-    torch.testing.assert_close(found, right, rtol=1e-12, atol=1e-12)
+            actual = results(torch.compile(module, backend="aot_eager"), x, {})
+    torch.testing.assert_close(actual, right, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["layer_norm", "batch_norm"])
@@ -356,9 +356,9 @@ def test_another_length_and_the_backend_that_calls_nodes(library: ModuleType) ->
                 x = torch.randn(length, 4, 5, dtype=torch.float64)
                 others = beside("ada_layer_norm", x)
                 before = runs[0]
-                found = compiled(x, **others)
+                actual = compiled(x, **others)
                 assert runs[0] == before + 1
-                assert torch.equal(found, module(x, **others))
+                assert torch.equal(actual, module(x, **others))
 
 
 @pytest.mark.parametrize("transform", ["vmap", "vmap(grad)", "jvp", "jacfwd"])

@@ -35,7 +35,7 @@ def the_last_rows_are_those_of_a_small_tensor(library: ModuleType) -> None:
     x = torch.ones(ROWS, LENGTH, dtype=torch.bfloat16)
     x[-8:] = end
     slope = torch.randn(LENGTH).bfloat16()
-    found = []
+    results = []
     for given in (x, end):
         given.requires_grad_()
         with use("native"):
@@ -44,9 +44,9 @@ def the_last_rows_are_those_of_a_small_tensor(library: ModuleType) -> None:
         y.backward(slope.expand_as(y))
         del y
         assert given.grad is not None
-        found.append((last, given.grad[-8:].clone()))
+        results.append((last, given.grad[-8:].clone()))
         given.grad = None
-    torch.testing.assert_close(found[0], found[1])
+    torch.testing.assert_close(results[0], results[1])
 
 
 def a_pool_reaches_the_last_element(library: ModuleType) -> None:

@@ -52,8 +52,8 @@ def test_layouts_that_fall_to_torch(name: str, layout: str, library: ModuleType)
     module, x = layer(name, library), ODD[layout](torch.randn(LAYERS[name][1], dtype=F64))
     others = beside(name, x)
     with kernels_counted() as kernels:
-        found = everything("auto", module, x, others, weighted)
-    agree(found, everything("torch", module, x, others, weighted))
+        actual = everything("auto", module, x, others, weighted)
+    agree(actual, everything("torch", module, x, others, weighted))
     if name in WHOLE:
         assert len(kernels) == 2
     else:
@@ -98,10 +98,10 @@ def test_single_precision(name: str, layout: str, library: ModuleType) -> None:
     module = layer(name, library, torch.float32)
     x = REGULAR[layout](torch.randn(LAYERS[name][1]))
     others = beside(name, x)
-    found = everything("auto", module, x, others, weighted)
+    actual = everything("auto", module, x, others, weighted)
     wide = {n: o.double() if o.is_floating_point() else o for n, o in others.items()}
     right = everything("torch", module.double(), x.double(), wide, weighted)
-    agree({n: t.to(right[n].dtype) for n, t in found.items()}, right, 2e-5, 2e-5)
+    agree({n: t.to(right[n].dtype) for n, t in actual.items()}, right, 2e-5, 2e-5)
 
 
 SHAPES = [
@@ -121,8 +121,8 @@ def test_shapes(name: str, shape: tuple[int, ...], library: ModuleType) -> None:
         pytest.skip("pools of one value are refused")
     x = torch.randn(shape, dtype=F64)
     for made in (x, REGULAR["channels last"](x), x.as_strided(x.shape, odd_strides(x))):
-        found = everything("native", module, made, {}, weighted)
-        agree(found, everything("torch", module, made, {}, weighted), 1e-8, 1e-8)
+        actual = everything("native", module, made, {}, weighted)
+        agree(actual, everything("torch", module, made, {}, weighted), 1e-8, 1e-8)
 
 
 def odd_strides(x: Tensor) -> list[int]:

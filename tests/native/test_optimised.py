@@ -30,9 +30,9 @@ def test_optimised_kernels_agree(name: str, optimised: None) -> None:
     others = beside(name, x)
     right = everything("torch", own, x, others, weighted)
     with kernels_counted() as seen:
-        found = everything("native", own, x, others, weighted)
+        actual = everything("native", own, x, others, weighted)
     assert len(seen) == 2
-    agree(found, right, 1e-4, 1e-4)
+    agree(actual, right, 1e-4, 1e-4)
 
 
 def test_other_tests_say_how_kernels_are_built() -> None:

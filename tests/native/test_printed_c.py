@@ -43,8 +43,8 @@ def test_what_one_layout_lacks_is_left_out_for_it() -> None:
 def test_what_is_in_another_order_is_not_shared() -> None:
     merged = list(with_alternatives({"X": (A, B), "Y": (B, A)}))
     for name, order in (("X", [A, B]), ("Y", [B, A])):
-        found = [d for part in merged for d in expanded(part, name)]
-        assert found == order
+        results = [d for part in merged for d in expanded(part, name)]
+        assert results == order
 
 
 def expanded(part: object, name: str) -> list[object]:

@@ -43,10 +43,10 @@ def numbers(real: torch.dtype) -> Tensor:
     below = (known.view(torch.int32) - 1).view(torch.float32)
     ties = torch.cat([(known.view(torch.int32) + (1 << k)).view(torch.float32) for k in (12, 15)])
     torch.manual_seed(0)
-    found = torch.cat([known, above, below, ties, torch.randn(1 << 16)]).to(real)
+    actual = torch.cat([known, above, below, ties, torch.randn(1 << 16)]).to(real)
     if real == torch.float64:  # which float32 cannot tell apart, or does not hold
-        found = torch.cat([found, found * (1 + 2**-40), found * 1e40])
-    return found[: found.numel() // 8 * 8].view(-1, 8)
+        actual = torch.cat([actual, actual * (1 + 2**-40), actual * 1e40])
+    return actual[: actual.numel() // 8 * 8].view(-1, 8)
 
 
 def same(found: Tensor, right: Tensor) -> None:
@@ -65,9 +65,9 @@ def test_every_number_is_rounded_as_torch_does(
 ) -> None:
     x = numbers(real)
     with runtime.use("native"):
-        found = norms.Like()(x, torch.zeros_like(x, dtype=to))[0]
+        actual = norms.Like()(x, torch.zeros_like(x, dtype=to))[0]
         fixed = norms.Fixed()(x)
-    same(found, x.to(to).to(real))
+    same(actual, x.to(to).to(real))
     for y, dtype in zip(fixed, (torch.float32, torch.float16, torch.bfloat16)):
         same(y, x.to(dtype).to(real))
 
@@ -104,7 +104,7 @@ def test_gradients_are_rounded_as_those_of_torch(
         with runtime.use("native"):
             y = norm(x)
             d = torch.randn_like(y)
-            found = torch.autograd.grad(y, (x, norm.w, norm.v), d)
+            gradients = torch.autograd.grad(y, (x, norm.w, norm.v), d)
     finally:
         torch.set_num_threads(before)
     real = torch.float64 if dtype == torch.float64 else torch.float32
@@ -117,7 +117,7 @@ def test_gradients_are_rounded_as_those_of_torch(
     expected = torch.autograd.grad(right, (wide, w, v), d.to(real))
     # A sum that comes out otherwise in the last bit may be rounded to the neighbour.
     eps = max(torch.finfo(t).eps for t in (to, dtype, torch.float32 if real != dtype else dtype))
-    for g, e in zip(found, expected):
+    for g, e in zip(gradients, expected):
         torch.testing.assert_close(g, e.to(g.dtype), rtol=8 * eps, atol=16 * eps)
 
 
@@ -137,15 +137,15 @@ def test_sums_without_rounding_leave_no_doubt(half: torch.dtype, rows: int) -> N
     d[0] = torch.randn(64).to(half)
     with runtime.use("native"):
         y = norm(x)
-        found = torch.autograd.grad(y, (x, norm.weight), d)
+        gradients = torch.autograd.grad(y, (x, norm.weight), d)
     wide = x.float()
     normed = (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + 1e-6)).to(half)
     right = norm.weight * normed
     same(y, right.detach())
     expected = torch.autograd.grad(right, (x, norm.weight), d)
-    same(found[1], expected[1])
+    same(gradients[1], expected[1])
     eps = torch.finfo(half).eps
-    torch.testing.assert_close(found[0], expected[0], rtol=eps, atol=eps / 8)
+    torch.testing.assert_close(gradients[0], expected[0], rtol=eps, atol=eps / 8)
 
 
 @pytest.mark.parametrize("shape", [(0, 8), (3, 0), (1, 1), (2, 5000)])
@@ -153,12 +153,12 @@ def test_odd_shapes(norms: ModuleType, shape: tuple[int, int]) -> None:
     torch.manual_seed(0)
     x = torch.randn(shape).bfloat16().requires_grad_()
     keep = torch.rand(shape) > 0.5
-    found = []
+    results = []
     for target in ("native", "torch") if x.numel() else ("torch", "torch"):
         with runtime.use(target):
             y = norms.Masked()(x, keep)
-            found.append((y.detach(), *torch.autograd.grad(y.float().sum(), x)))
-    for kernel, plain in zip(*found):
+            results.append((y.detach(), *torch.autograd.grad(y.float().sum(), x)))
+    for kernel, plain in zip(*results):
         torch.testing.assert_close(kernel, plain, rtol=2**-7, atol=2**-7)
 
 

@@ -17,8 +17,8 @@ Reference = Callable[[Tensor, Tensor], Tensor]
 
 def of_groups(values: Tensor, batch: Tensor, pool: Callable[[Tensor], Tensor]) -> Tensor:
     """A statistic of the rows of each group, for each row again."""
-    found = {int(b): pool(values[batch == b]) for b in batch}
-    return torch.stack([found[int(b)] for b in batch])
+    results = {int(b): pool(values[batch == b]) for b in batch}
+    return torch.stack([results[int(b)] for b in batch])
 
 
 def centred(x: Tensor, batch: Tensor) -> Tensor:
@@ -102,9 +102,9 @@ def test_a_norm(name: str, axes: str) -> None:
     for batch in (torch.tensor(LABELS), torch.tensor(LABELS).sort().values):
         others = {"batch": batch}
         with kernels_counted() as kernels:
-            found = everything("native", own, x, others, weighted)
+            actual = everything("native", own, x, others, weighted)
         assert len(kernels) == 2
-        agree(found, everything("torch", Written(compute), x, others, weighted))
+        agree(actual, everything("torch", Written(compute), x, others, weighted))
 
 
 @pytest.mark.parametrize("last", [0, 1])
@@ -114,8 +114,8 @@ def test_rows_that_lie_apart(last: int) -> None:
     own = metanorm.loads(f"norm A {{ input x[V, T, C], batch: index[V] {body} }}").A()
     x = torch.randn(11, 5, 4, dtype=F64).movedim(last, -1).contiguous().movedim(-1, last)
     others = {"batch": torch.tensor(LABELS)}
-    found = everything("native", own, x, others, weighted)
-    agree(found, everything("torch", Written(compute), x, others, weighted))
+    actual = everything("native", own, x, others, weighted)
+    agree(actual, everything("torch", Written(compute), x, others, weighted))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -129,10 +129,10 @@ def test_many_rows(groups: int, threads: int) -> None:
     try:
         for name, (body, compute) in NORMS.items():
             own = metanorm.loads(f"norm A {{ input x[V, C], batch: index[V] {body} }}").A()
-            found = everything("native", own, x, {"batch": batch}, weighted)
+            actual = everything("native", own, x, {"batch": batch}, weighted)
             again = everything("native", own, x, {"batch": batch}, weighted)
-            agree(found, everything("torch", Written(compute), x, {"batch": batch}, weighted))
-            assert all(torch.equal(found[key], again[key]) for key in found), name
+            agree(actual, everything("torch", Written(compute), x, {"batch": batch}, weighted))
+            assert all(torch.equal(actual[key], again[key]) for key in actual), name
     finally:
         torch.set_num_threads(before)
 

@@ -44,8 +44,8 @@ norm Near(w: int) {{
   output (x - m.mean) / sqrt(m.var + 0.1) + 0.1 * sum(x over {pooled}) + again + held
 }}
 """)
-    found: type[nn.Module] = module.Near
-    return found
+    actual: type[nn.Module] = module.Near
+    return actual
 
 
 def dense(pool: str, width: int) -> tuple[Tensor, Tensor]:
@@ -108,11 +108,11 @@ def inputs() -> tuple[Tensor, Tensor, Tensor]:
     ],
 )
 def test_scans_are_sums_over_dense_matrices(pool: str, weights: str) -> None:
-    found = norm(pool, weights)
+    actual = norm(pool, weights)
     for width in (1, 2, 3, 6, T, 4 * T) if pool != "all" else (1,):
         x, keep, heavy = inputs()
         with use("native"), kernels_counted() as counted:
-            y = found(width)(x, keep, heavy)
+            y = actual(width)(x, keep, heavy)
             wanted = right(x, keep, heavy, pool, weights, width)
             torch.testing.assert_close(y, wanted, rtol=1e-9, atol=1e-9)
             seed = torch.randn_like(y)
@@ -152,13 +152,13 @@ def test_many_islands_are_scanned_by_all_threads(library: ModuleType) -> None:
     module = library.LocalContextNorm(8, 2, 5)
     x = torch.randn(16, 8, 24, 24)
     before = torch.get_num_threads()
-    found = []
+    results = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        found.append(everything("native", module, x, dy=torch.sin))
+        results.append(everything("native", module, x, dy=torch.sin))
     torch.set_num_threads(before)
     for name in ("output 0", "gradient of x"):
-        assert torch.equal(found[0][name], found[1][name])
+        assert torch.equal(results[0][name], results[1][name])
 
 
 def test_a_large_mean_costs_no_digits(library: ModuleType) -> None:
@@ -180,10 +180,10 @@ def test_what_is_not_a_number_stays_in_its_windows(library: ModuleType) -> None:
     module = library.LocalContextNorm(2, 2, 3)
     x = torch.randn(2, 2, 9, 9)
     x[0, 0, 4, 4] = torch.nan
-    found = everything("native", module, x, dy=torch.ones_like)
-    bad = found["output 0"].isnan()[0, 0]
-    assert bad[3:6, 3:6].all() and bad.sum() == 9 and found["output 0"][1].isfinite().all()
-    assert found["gradient of x"].isnan()[0, 0].sum() <= 25
+    actual = everything("native", module, x, dy=torch.ones_like)
+    bad = actual["output 0"].isnan()[0, 0]
+    assert bad[3:6, 3:6].all() and bad.sum() == 9 and actual["output 0"][1].isfinite().all()
+    assert actual["gradient of x"].isnan()[0, 0].sum() <= 25
 
 
 def test_a_window_of_nothing_is_refused(library: ModuleType) -> None:

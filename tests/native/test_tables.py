@@ -135,10 +135,10 @@ def test_a_norm(name: str, labels: list[int], rows: int) -> None:
     x = torch.randn(SHAPES[NORMS[name][0]], dtype=F64)
     others = {"label": torch.tensor(labels)}
     with kernels_counted() as kernels:
-        found = everything("native", module, x, others, weighted)
+        actual = everything("native", module, x, others, weighted)
     assert len(kernels) == 2
     agree(
-        found,
+        actual,
         everything("torch", right, x, others, weighted),
         atol=1e-7 if "samples" in name else 1e-9,
     )
@@ -150,8 +150,8 @@ def test_layouts(name: str, last: int) -> None:
     module, right = made(name)
     x = torch.randn(9, 3, 4, 2, dtype=F64).movedim(last, -1).contiguous().movedim(-1, last)
     others = {"label": torch.tensor(LABELS)}
-    found = everything("native", module, x, others, weighted)
-    agree(found, everything("torch", right, x, others, weighted), atol=1e-7)
+    actual = everything("native", module, x, others, weighted)
+    agree(actual, everything("torch", right, x, others, weighted), atol=1e-7)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -162,10 +162,10 @@ def test_many_rows(name: str, threads: int) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        found = everything("native", module, x, others, weighted)
+        actual = everything("native", module, x, others, weighted)
         again = everything("native", module, x, others, weighted)
-        agree(found, everything("torch", right, x, others, weighted), atol=1e-6)
-        assert all(torch.equal(found[key], again[key]) for key in found)
+        agree(actual, everything("torch", right, x, others, weighted), atol=1e-6)
+        assert all(torch.equal(actual[key], again[key]) for key in actual)
     finally:
         torch.set_num_threads(before)
 

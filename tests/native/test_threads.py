@@ -46,14 +46,14 @@ def test_the_same_bits_each_time(name: str, threads: int, library: ModuleType) -
 
 def test_numbers_of_threads_change_nothing_but_bits(library: ModuleType) -> None:
     module, x = library.BatchNorm(4), torch.randn(40, 4, 40, 25)
-    found = []
+    results = []
     for threads in (1, 2, 3, 7):
         torch.set_num_threads(threads)
         assert calls.num_threads() == threads
-        found.append(everything("native", module, x, {}, weighted))
-    for other in found[1:]:
+        results.append(everything("native", module, x, {}, weighted))
+    for other in results[1:]:
         for name, tensor in other.items():
-            torch.testing.assert_close(tensor, found[0][name], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(tensor, results[0][name], rtol=1e-4, atol=1e-5)
 
 
 def test_threads_of_python(library: ModuleType) -> None:
@@ -70,9 +70,9 @@ def test_threads_of_python(library: ModuleType) -> None:
         try:
             for _ in range(5):
                 for module, x, right in cases:
-                    found = everything("auto", module, x, {}, weighted)
+                    actual = everything("auto", module, x, {}, weighted)
                     for name in ("output 0", "gradient of x"):
-                        torch.testing.assert_close(found[name], right[name], rtol=1e-3, atol=1e-4)
+                        torch.testing.assert_close(actual[name], right[name], rtol=1e-3, atol=1e-4)
         except BaseException as problem:
             problems.append(repr(problem))
 

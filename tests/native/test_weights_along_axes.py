@@ -81,8 +81,8 @@ def test_odd_values(values: list[float], radius: float) -> None:
     with torch.no_grad():
         norm.w.copy_(torch.tensor(values))
     x = torch.randn(4, 3, dtype=F64)
-    found = everything("native", norm, x, {}, weighted)
+    actual = everything("native", norm, x, {}, weighted)
     right = everything("torch", norm, x, {}, weighted)
     for name, value in right.items():  # what a NaN gets, nobody needs
         if not name.endswith("w") or not any(map(math.isnan, values)):
-            torch.testing.assert_close(found[name], value, equal_nan=True)
+            torch.testing.assert_close(actual[name], value, equal_nan=True)

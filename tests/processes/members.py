@@ -28,8 +28,8 @@ def synchronized(
     """A call of a norm that takes its samples from all processes."""
     norm = norm_of(path, program, parts[rank], setting)
     runtime.convert_sync(norm, group, when=when)
-    found = run(norm, program, parts[rank], weights[rank])
-    return added(group, found)
+    actual = run(norm, program, parts[rank], weights[rank])
+    return added(group, actual)
 
 
 def added(group: Any, found: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -116,17 +116,17 @@ def run(
     given = arguments_of(built)
     result = norm(**given)
     outputs = [result] if isinstance(result, Tensor) else list(result)
-    found = {f"output {name}": y for (name, _), y in zip(program.outputs, outputs)}
+    results = {f"output {name}": y for (name, _), y in zip(program.outputs, outputs)}
     if weights is None:
-        return found
-    loss = sum((y.double() * weights[name]).sum() for name, y in found.items())
+        return results
+    loss = sum((y.double() * weights[name]).sum() for name, y in results.items())
     assert isinstance(loss, Tensor)
     loss.backward()  # type: ignore[no-untyped-call]
     leaves = {f"input {n}": x for n, x in given.items() if isinstance(x, Tensor)}
     leaves |= {f"parameter {n}": p for n, p in norm.named_parameters()}
-    found |= {f"gradient of {n}": x.grad for n, x in leaves.items() if x.grad is not None}
-    found |= {f"buffer {n}": b.clone() for n, b in norm.named_buffers()}
-    return {name: value.detach() for name, value in found.items()}
+    results |= {f"gradient of {n}": x.grad for n, x in leaves.items() if x.grad is not None}
+    results |= {f"buffer {n}": b.clone() for n, b in norm.named_buffers()}
+    return {name: value.detach() for name, value in results.items()}
 
 
 def weights_of(found: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, Tensor]:
@@ -157,7 +157,7 @@ def cut(
     program: Program, built: Example, norm: nn.Module, axis: str, lengths: Sequence[int]
 ) -> list[Piece]:
     """The pieces of a norm and of its inputs along an axis."""
-    found = []
+    results = []
     dims = {d.name: d.dims for d in program.declarations}
     for rank, length in enumerate(lengths):
         start = sum(lengths[:rank])
@@ -173,5 +173,5 @@ def cut(
                 arguments[argument.name] = length
         inputs = {n: None if x is None else own(n, x) for n, x in built.inputs.items()}
         state = {n: own(n, t.detach()) for n, t in norm.state_dict().items()}
-        found.append(Piece(arguments, inputs, built.groups, state))
-    return found
+        results.append(Piece(arguments, inputs, built.groups, state))
+    return results

@@ -92,8 +92,8 @@ def _serve(
         function, number, arguments, named = task
         module, name = function.split(":")
         try:
-            found = getattr(importlib.import_module(module), name)
-            pipe.send((True, found(groups[number], rank, *arguments, **named)))
+            actual = getattr(importlib.import_module(module), name)
+            pipe.send((True, actual(groups[number], rank, *arguments, **named)))
         except BaseException:
             pipe.send((False, traceback.format_exc()))
     dist.destroy_process_group()

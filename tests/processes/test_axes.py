@@ -50,9 +50,9 @@ def test_pieces_of_an_axis(
         for rank, length in enumerate(lengths)
     ]
     arguments = (path, program, parts, [axis], own, training)
-    found = team.run("members:sharded", *arguments, size=2)
+    results = team.run("members:sharded", *arguments, size=2)
     for what, right in wanted.items():
-        each = [f[what] for f in found]
+        each = [f[what] for f in results]
         has = dims.get(what, dims.get(what.split()[-1], ()))
         if axis in has:
             each = [torch.cat(each, has.index(axis))]

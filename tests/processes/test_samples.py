@@ -23,10 +23,10 @@ F32 = torch.float32
 
 def pooling() -> dict[str, Divided]:
     """The norms that pool over samples, with what is known of them."""
-    found = {name: divided(optimize(program)) for name, program in PROGRAMS.items()}
+    results = {name: divided(optimize(program)) for name, program in PROGRAMS.items()}
     return {
         name: known
-        for name, known in found.items()
+        for name, known in results.items()
         if known is not None
         and not any(axis in known.refusals for axis in known.sample_axes)
         and known.variants
@@ -78,12 +78,12 @@ def differences(
         for start, length in zip(starts, shards)
     ]
     arguments = (path, program, parts, setting, own, "train" if setting.training else "always")
-    found = team.run("members:synchronized", *arguments, size=len(shards))
+    results = team.run("members:synchronized", *arguments, size=len(shards))
     dims = {f"gradient of input {decl.name}": decl for decl in program.inputs}
     dims |= {name: first for name in weights if name not in lacking}
     errors = {}
     for name, right in wanted.items():
-        each = [f[name] for f in found]
+        each = [f[name] for f in results]
         if name in dims:
             decl = dims[name]
             there = bool({*axes} & {*decl.dims})
@@ -100,8 +100,8 @@ def check(
     wrong = []
     for name, known in POOLING.items():
         program = PROGRAMS[name]
-        found = differences(team, paths[name], program, known, shards, setting)
-        wrong += [f"{name}: {what} by {e:.1e}" for what, e in found.items() if not e <= tolerance]
+        actual = differences(team, paths[name], program, known, shards, setting)
+        wrong += [f"{name}: {what} by {e:.1e}" for what, e in actual.items() if not e <= tolerance]
     assert not wrong, "\n".join(wrong)
 
 

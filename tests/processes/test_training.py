@@ -34,10 +34,10 @@ class One:
     def agrees(
         self, what: str, name: str, *how: Any, steps: int = 1, size: int = 2, **named: Any
     ) -> None:
-        found = self.ask(what, name, *how, size=size, **named)
+        actual = self.ask(what, name, *how, size=size, **named)
         with runtime.use("torch"):
             wanted = alone(self.paths[name], name, steps)
-        for own in found:
+        for own in actual:
             for ours, theirs in zip(own, wanted):
                 torch.testing.assert_close(ours, theirs, **CLOSE)
 
@@ -63,10 +63,10 @@ def test_fully_sharded(name: str, one: One) -> None:
 
 
 def test_fully_sharded_in_half_precision(one: One) -> None:
-    found = one.ask("fsdp", "BatchNorm", half=True)
+    actual = one.ask("fsdp", "BatchNorm", half=True)
     with runtime.use("torch"):
         wanted = alone(one.paths["BatchNorm"], "BatchNorm")
-    for own in found:
+    for own in actual:
         for ours, theirs in zip(own, wanted):
             torch.testing.assert_close(ours.to(theirs.dtype), theirs, rtol=0.1, atol=0.05)
 
@@ -135,10 +135,10 @@ def test_layers_in_another_order(one: One) -> None:
     # The last thing that a group does: another team has it.
     team = Team(2)
     try:
-        found = One(team, one.paths).ask("swapped", "BatchNorm")
+        actual = One(team, one.paths).ask("swapped", "BatchNorm")
     finally:
         team.close()
-    for text in found:
+    for text in actual:
         assert "the processes are not at the same norm" in str(text)
         assert "(BatchNorm), over N" in str(text) and str(text).endswith("buffers as before")
 

@@ -50,8 +50,8 @@ def mean_loss(group: Any, y: Tensor, w: Tensor) -> Tensor:
 def state(model: nn.Module) -> Found:
     """The gradients of a network and its buffers."""
     gradients = [p.grad for p in model.parameters()]
-    found = [g.full_tensor() if hasattr(g, "full_tensor") else g for g in gradients]
-    return [t.detach().clone() for t in (*found, *model.buffers())]  # type: ignore[union-attr]
+    results = [g.full_tensor() if hasattr(g, "full_tensor") else g for g in gradients]
+    return [t.detach().clone() for t in (*results, *model.buffers())]  # type: ignore[union-attr]
 
 
 def alone(path: str, name: str, steps: int = 1) -> Found:

@@ -93,6 +93,6 @@ def test_under_vmap(what: str) -> None:
     equation, shapes, _ = EQUATIONS[what]
     factors = [f.detach() for f in tensors(shapes)]
     stacked = [torch.stack((f, 2 * f)) for f in factors]
-    found = torch.vmap(lambda *each: runtime.contracted(equation, *each))(*stacked)
+    actual = torch.vmap(lambda *each: runtime.contracted(equation, *each))(*stacked)
     for number, scale in enumerate((1.0, 2.0 ** len(factors))):
-        torch.testing.assert_close(found[number], scale * by_broadcasting(equation, factors))
+        torch.testing.assert_close(actual[number], scale * by_broadcasting(equation, factors))

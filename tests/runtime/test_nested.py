@@ -26,7 +26,7 @@ def rows(*shapes: tuple[int, ...]) -> list[Tensor]:
 def both(ours: nn.Module, theirs: nn.Module, x: Tensor) -> list[list[Tensor]]:
     """Results, and gradients by the input and all parameters, of both modules."""
     theirs.load_state_dict(ours.state_dict())
-    found = []
+    results = []
     for module in (ours, theirs):
         leaf = x.detach().clone().requires_grad_()
         y = module(leaf)
@@ -34,8 +34,8 @@ def both(ours: nn.Module, theirs: nn.Module, x: Tensor) -> list[list[Tensor]]:
         parts = y.unbind()
         loss = sum((part * torch.arange(part.numel()).view(part.shape)).sum() for part in parts)
         given = torch.autograd.grad(loss, [leaf, *module.parameters()])
-        found.append([*parts, *given[0].unbind(), *given[1:]])
-    return found
+        results.append([*parts, *given[0].unbind(), *given[1:]])
+    return results
 
 
 @pytest.mark.parametrize("target", ["auto", "torch"])

@@ -128,13 +128,13 @@ def seen_and_stored(buffer: Tensor, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("shape", [(), (4,)], ids=str)
 def test_buffers_keep_what_is_stored_and_gradients_what_was_read(shape: tuple[int, ...]) -> None:
     compiled = torch.compile(seen_and_stored, fullgraph=True, backend="aot_eager")
-    found = []
+    results = []
     for function in (compiled, seen_and_stored):
         x = torch.arange(20, dtype=F64).view(5, 4).requires_grad_()
         buffer = torch.ones(shape, dtype=F64)
         y = function(buffer, x).square().sum()
-        found.append((y, buffer, *torch.autograd.grad(y, x)))
-    torch.testing.assert_close(*found)
+        results.append((y, buffer, *torch.autograd.grad(y, x)))
+    torch.testing.assert_close(*results)
 
 
 # What may differ in the backward graph, or once writes are taken out of a graph, is in these calls.

@@ -32,15 +32,15 @@ def test_moments_of_any_index(kind: torch.dtype, order: str) -> None:
     index = {"unsorted": INDEX, "sorted": sorted(INDEX), "descending": sorted(INDEX)[::-1]}[order]
     x = values()
     mean, var = group_moments(x, index, COUNT)
-    found = groups(index, kind).moments(x, 0)
-    torch.testing.assert_close(found.mean, mean)
-    torch.testing.assert_close(found.var, var)
+    moments = groups(index, kind).moments(x, 0)
+    torch.testing.assert_close(moments.mean, mean)
+    torch.testing.assert_close(moments.var, var)
 
 
 def test_empty_groups_are_zero() -> None:
-    found = groups().moments(values() + 5, 0)
+    moments = groups().moments(values() + 5, 0)
     for group in (1, 3, 5):
-        assert found.mean[group].tolist() == found.var[group].tolist() == [0, 0, 0]
+        assert moments.mean[group].tolist() == moments.var[group].tolist() == [0, 0, 0]
     assert groups().sizes(values()).tolist() == [2, 0, 4, 0, 1, 0]
 
 
@@ -52,9 +52,9 @@ def test_a_group_of_one_has_no_variance() -> None:
 def test_groups_that_are_far_apart_have_variances_of_their_own(offset: float) -> None:
     x = values(torch.float32, offset)
     mean, var = group_moments(x, INDEX, COUNT)
-    found = groups().moments(x, 0)
-    torch.testing.assert_close(found.mean.to(F64), mean, rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(found.var.to(F64), var, rtol=1e-5, atol=1e-5 + blur(x))
+    moments = groups().moments(x, 0)
+    torch.testing.assert_close(moments.mean.to(F64), mean, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(moments.var.to(F64), var, rtol=1e-5, atol=1e-5 + blur(x))
 
 
 @pytest.mark.parametrize("dim", [0, 1, 2, -1, -3])
@@ -62,9 +62,9 @@ def test_any_dimension(dim: int) -> None:
     length = len(INDEX)
     x = torch.randn(length, length, length, dtype=F64)
     mean, var = group_moments(x.movedim(dim, 0), INDEX, COUNT)
-    found = groups().moments(x, dim)
-    torch.testing.assert_close(found.mean.movedim(dim, 0), mean)
-    torch.testing.assert_close(found.var.movedim(dim, 0), var)
+    moments = groups().moments(x, dim)
+    torch.testing.assert_close(moments.mean.movedim(dim, 0), mean)
+    torch.testing.assert_close(moments.var.movedim(dim, 0), var)
 
 
 def test_other_dimensions_are_pooled_along() -> None:
@@ -72,9 +72,9 @@ def test_other_dimensions_are_pooled_along() -> None:
     rows = x.permute(1, 2, 0, 3).reshape(len(INDEX), 2, 12)
     flat = torch.cat([rows[..., i] for i in range(12)])
     mean, var = group_moments(flat, INDEX * 12, COUNT)
-    found = groups().moments(x, 1, (0, 3))
-    torch.testing.assert_close(found.mean, mean)
-    torch.testing.assert_close(found.var, var)
+    moments = groups().moments(x, 1, (0, 3))
+    torch.testing.assert_close(moments.mean, mean)
+    torch.testing.assert_close(moments.var, var)
     torch.testing.assert_close(groups().mean(x, 1, (0, 3)), mean)
 
 
@@ -126,11 +126,11 @@ STATISTICS: dict[str, tuple[Callable[[Groups, Tensor], Tensor], Callable[[Tensor
 def test_statistics(name: str) -> None:
     run, one = STATISTICS[name]
     x, index = values() - 1, torch.tensor(INDEX)
-    found = run(groups(), x)
+    actual = run(groups(), x)
     for group in range(COUNT):
         rows = x[index == group]
         wanted = one(rows) if len(rows) else torch.zeros(3, dtype=F64)
-        torch.testing.assert_close(found[group], wanted)
+        torch.testing.assert_close(actual[group], wanted)
 
 
 @pytest.mark.parametrize("name", STATISTICS)
@@ -159,15 +159,15 @@ def test_what_is_left_out_has_no_influence_even_as_nan() -> None:
     x[2] = torch.nan
     x.requires_grad_()
     mask, weights = keep[:, None], weight[:, None]
-    found = groups().moments(x, 0, where=mask, weight=weights)
+    moments = groups().moments(x, 0, where=mask, weight=weights)
     for group in (0, 2, 4):
         chosen = [i for i, g in enumerate(INDEX) if g == group and keep[i]]
         rows, w = x.detach()[chosen], weight[chosen, None]
         mean = (w * rows).sum(0) / w.sum()
-        torch.testing.assert_close(found.mean[group], mean)
+        torch.testing.assert_close(moments.mean[group], mean)
         var = (w * (rows - mean) ** 2).sum(0) / w.sum()
-        torch.testing.assert_close(found.var[group], var)
-    gradient = torch.autograd.grad(found.mean.sum() + found.var.sum(), x)[0]
+        torch.testing.assert_close(moments.var[group], var)
+    gradient = torch.autograd.grad(moments.mean.sum() + moments.var.sum(), x)[0]
     assert gradient[2].eq(0).all()
     assert gradient.isfinite().all()
 
@@ -175,11 +175,11 @@ def test_what_is_left_out_has_no_influence_even_as_nan() -> None:
 def test_a_group_without_weight_is_zero() -> None:
     keep = torch.tensor([i != 2 for i in INDEX])[:, None]
     x = values().requires_grad_()
-    found = groups().moments(x, 0, where=keep)
-    assert found.mean[2].eq(0).all()
-    assert found.var[2].eq(0).all()
+    moments = groups().moments(x, 0, where=keep)
+    assert moments.mean[2].eq(0).all()
+    assert moments.var[2].eq(0).all()
     assert groups().largest(x, 0, where=keep)[2].eq(0).all()
-    gradient = torch.autograd.grad(found.mean.sum() + found.var.sum(), x)[0]
+    gradient = torch.autograd.grad(moments.mean.sum() + moments.var.sum(), x)[0]
     assert gradient.isfinite().all()
 
 
@@ -194,12 +194,12 @@ def test_values_go_back_to_their_positions() -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_dtypes_stay(dtype: torch.dtype) -> None:
     x = values(dtype)
-    found = groups().moments(x, 0)
-    assert found.mean.dtype == found.var.dtype == dtype
+    moments = groups().moments(x, 0)
+    assert moments.mean.dtype == moments.var.dtype == dtype
     mean, var = group_moments(x, INDEX, COUNT)
     tolerance = {torch.float16: 4e-3, torch.bfloat16: 4e-2, torch.float32: 1e-5}[dtype]
-    torch.testing.assert_close(found.mean.to(F64), mean, rtol=tolerance, atol=tolerance)
-    torch.testing.assert_close(found.var.to(F64), var, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(moments.mean.to(F64), mean, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(moments.var.to(F64), var, rtol=tolerance, atol=tolerance)
 
 
 def test_equal_extremes_share_the_gradient_whatever_they_are() -> None:

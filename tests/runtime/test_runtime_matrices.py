@@ -101,8 +101,8 @@ STRUCTURED = {
 def test_named_matrices(name: str) -> None:
     cell = torch.tensor(STRUCTURED[name])
     same = (cell[:, None] == cell[None, :]).double()
-    found = pooling_rows(name, "M", torch.zeros(1, dtype=F64), LENGTH)
-    torch.testing.assert_close(found, same / same.sum(1, keepdim=True))
+    actual = pooling_rows(name, "M", torch.zeros(1, dtype=F64), LENGTH)
+    torch.testing.assert_close(actual, same / same.sum(1, keepdim=True))
 
 
 @pytest.mark.parametrize("name", ["blocks(4)", "chunks(4)", "interleave(5)", "blocks(0)"])
@@ -132,14 +132,14 @@ def test_gradients(function: object) -> None:
 def test_gradients_in_float32_are_those_of_float64() -> None:
     """The variance is taken in another way there."""
     weights = torch.randn(LENGTH, 5, dtype=F64)
-    found = []
+    results = []
     for dtype in (torch.float32, F64):
         x = apart(torch.float32, 1e3).to(dtype).requires_grad_()
         matrix = UNEVEN.clone().to(dtype).requires_grad_()
         rows = pooling_rows(matrix, "M", x, LENGTH)
         (rows_var(x, rows, 0) * weights.to(dtype)).sum().backward()
-        found.append((x.grad, matrix.grad))
-    for own, right in zip(*found):
+        results.append((x.grad, matrix.grad))
+    for own, right in zip(*results):
         assert own is not None and right is not None
         scale = float(right.abs().max())
         torch.testing.assert_close(own.to(F64), right, rtol=1e-4, atol=1e-5 * scale)

@@ -26,13 +26,13 @@ def test_statistics_are_those_of_pyg(loop: bool) -> None:
     edges = add_self_loops(EDGES, num_nodes=NODES)[0] if loop else EDGES
     along = {0: runtime.Neighbours(EDGES, NODES, loop=loop)}
     mean, var = runtime.moments_along(x, along)
-    found = {
+    results = {
         MeanAggregation(): mean,
         SumAggregation(): runtime.total_along(x, along),
         MaxAggregation(): runtime.largest_along(x, along),
         VarAggregation(semi_grad=False): var,
     }
-    for aggregation, ours in found.items():
+    for aggregation, ours in results.items():
         theirs = aggregation(x[edges[0]], edges[1], dim_size=NODES)
         torch.testing.assert_close(ours, theirs)
         gradients = [

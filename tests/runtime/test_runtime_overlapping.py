@@ -28,15 +28,15 @@ MATRICES: dict[str, runtime.Window] = {
 
 def pool_of(x: Tensor, row: int, width: int, edge: str) -> list[Tensor]:
     """The elements of one window along the first dimension."""
-    found = []
+    results = []
     for place in range(row - width // 2, row + (width - 1) // 2 + 1):
         if 0 <= place < len(x):
-            found.append(x[place])
+            results.append(x[place])
         elif edge == "zero":
-            found.append(torch.zeros_like(x[0]))
+            results.append(torch.zeros_like(x[0]))
         elif edge == "replicate":
-            found.append(x[0] if place < 0 else x[-1])
-    return found
+            results.append(x[0] if place < 0 else x[-1])
+    return results
 
 
 SEEDS = st.integers(0, 2**31)
@@ -129,8 +129,8 @@ def test_vmap_and_dtypes(name: str) -> None:
     torch.testing.assert_close(each[1], whole.var)
     assert whole.var.dtype == whole.mean.dtype == torch.float32
     strided = torch.randn(6, 6, dtype=F64)[::2].t()
-    found = runtime.moments_along(strided, {0: matrix}).var
-    torch.testing.assert_close(found, runtime.moments_along(strided.contiguous(), {0: matrix}).var)
+    actual = runtime.moments_along(strided, {0: matrix}).var
+    torch.testing.assert_close(actual, runtime.moments_along(strided.contiguous(), {0: matrix}).var)
 
 
 @pytest.mark.parametrize("name", MATRICES)
@@ -161,8 +161,8 @@ def test_a_large_mean_does_not_cancel(matrix: runtime.Window) -> None:
     first = max(0, row - matrix.back)
     pool = far[first : row + matrix.ahead + 1]
     wanted = 2 * (pool - pool.mean()) / len(pool)
-    found = gradient[first : row + matrix.ahead + 1].double()
-    assert float((found - wanted).abs().max()) < 1e-6 * float(wanted.abs().max())
+    actual = gradient[first : row + matrix.ahead + 1].double()
+    assert float((actual - wanted).abs().max()) < 1e-6 * float(wanted.abs().max())
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -171,11 +171,11 @@ def test_what_is_not_finite_stays_in_its_windows(name: str, bad: float) -> None:
     matrix, x = MATRICES[name], torch.randn(20, dtype=F64)
     calm = runtime.moments_along(x, {0: matrix})
     x[9] = bad
-    found = runtime.moments_along(x, {0: matrix})
+    moments = runtime.moments_along(x, {0: matrix})
     inside = [abs(i - 9) <= 25 if "50" in name else 9 - 2 <= i <= 9 + 2 for i in range(20)]
     if name == "causal":
         inside = [i >= 9 for i in range(20)]
-    for one, other in zip(found, calm):
+    for one, other in zip(moments, calm):
         for i in range(20):
             assert inside[i] or one[i] == other[i]
 

@@ -63,10 +63,10 @@ def test_dimensions_may_be_a_range(name: str) -> None:
 def test_a_pool_of_nothing_is_zero(name: str) -> None:
     run, _ = STATISTICS[name]
     x = torch.zeros(0, 4, dtype=F64, requires_grad=True)
-    found = run(x, (0,))
-    assert found.shape == (4,)
-    assert found.eq(0).all()
-    found.sum().backward()
+    actual = run(x, (0,))
+    assert actual.shape == (4,)
+    assert actual.eq(0).all()
+    actual.sum().backward()
 
 
 @each
@@ -106,11 +106,11 @@ def test_what_does_not_count_has_no_influence_even_as_nan(way: str) -> None:
     x[(counted == 0).expand(3, 4)] = torch.nan
     mean, var = weighted_moments(x, torch.as_tensor(counted, dtype=F64))
     leaf = x.clone().requires_grad_()
-    found = runtime.moments(leaf, (1,), **given)
-    torch.testing.assert_close(found.mean, mean)
-    torch.testing.assert_close(found.var, var)
+    moments = runtime.moments(leaf, (1,), **given)
+    torch.testing.assert_close(moments.mean, mean)
+    torch.testing.assert_close(moments.var, var)
     torch.testing.assert_close(runtime.mean(x, (1,), **given), mean)
-    gradient = torch.autograd.grad(found.mean.sum() + found.var.sum(), leaf)[0]
+    gradient = torch.autograd.grad(moments.mean.sum() + moments.var.sum(), leaf)[0]
     assert gradient.isfinite().all()
     assert gradient[(counted == 0).expand(3, 4)].eq(0).all()
 
@@ -119,10 +119,10 @@ def test_what_does_not_count_has_no_influence_even_as_nan(way: str) -> None:
 def test_a_mask_leaves_what_boolean_indexing_leaves(name: str) -> None:
     run, plain = STATISTICS[name]
     x = values(3, 4)
-    found = run(x, (1,), where=MASK)
+    actual = run(x, (1,), where=MASK)
     for row in (0, 2):
-        torch.testing.assert_close(found[row], plain(x[row][MASK[row]], (0,)))
-    assert found[1] == 0, "nothing counts"
+        torch.testing.assert_close(actual[row], plain(x[row][MASK[row]], (0,)))
+    assert actual[1] == 0, "nothing counts"
 
 
 @each
@@ -154,18 +154,18 @@ def test_gradients_through_a_weight() -> None:
 @pytest.mark.parametrize("offset", [1e3, 1e6])
 def test_a_large_mean_costs_no_digits(offset: float) -> None:
     x = values(64, 32, dtype=torch.float32) + offset
-    found = runtime.moments(x, (0,)).var.to(F64)
+    actual = runtime.moments(x, (0,)).var.to(F64)
     wanted = x.to(F64).var(0, correction=0)
-    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=blur(x) / 10)
+    torch.testing.assert_close(actual, wanted, rtol=1e-5, atol=blur(x) / 10)
 
 
 def test_large_tensors_are_measured_in_pieces() -> None:
     x = values(3, 800_000, dtype=torch.float32)
     for dims in ((0,), (1,), (0, 1)):
-        found = runtime.moments(x, dims)
+        moments = runtime.moments(x, dims)
         var = x.to(F64).var(dims, correction=0)
-        torch.testing.assert_close(found.var.to(F64), var, rtol=1e-5, atol=1e-6)
-        torch.testing.assert_close(found.mean.to(F64), x.to(F64).mean(dims), rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(moments.var.to(F64), var, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(moments.mean.to(F64), x.to(F64).mean(dims), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
@@ -173,11 +173,11 @@ def test_large_tensors_are_measured_in_pieces() -> None:
 def test_dtypes_stay(name: str, dtype: torch.dtype) -> None:
     run, plain = STATISTICS[name]
     x = values(3, 8, dtype=dtype)
-    found = run(x, (1,))
-    assert found.dtype == dtype
+    actual = run(x, (1,))
+    assert actual.dtype == dtype
     tolerance = 4 * torch.finfo(dtype).eps
     torch.testing.assert_close(
-        found.to(F64), plain(x.to(F64), (1,)), rtol=tolerance, atol=tolerance
+        actual.to(F64), plain(x.to(F64), (1,)), rtol=tolerance, atol=tolerance
     )
 
 
@@ -242,11 +242,11 @@ def test_a_tensor_is_repeated_as_a_whole() -> None:
 
 def test_contractions_widen_and_do_not_halve_under_autocast() -> None:
     a, b = values(3, 4, dtype=torch.float32), values(4, 2)
-    found = runtime.contracted("nk,km->nm", a, b)
-    assert found.dtype == F64
-    torch.testing.assert_close(found, a.to(F64) @ b)
+    actual = runtime.contracted("nk,km->nm", a, b)
+    assert actual.dtype == F64
+    torch.testing.assert_close(actual, a.to(F64) @ b)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(runtime.contracted("nk,km->nm", a, b), found)
+        assert torch.equal(runtime.contracted("nk,km->nm", a, b), actual)
         assert runtime.contracted("nk,mk->nm", a, a).dtype == torch.float32
 
 

@@ -63,8 +63,8 @@ def test_what_needs_no_gradient_gets_none(fixed: str) -> None:
 
 def test_parts_may_be_numbers() -> None:
     x = wide()
-    found = rescale(x, centre=2.0, scale=-1.5, weight=4.0, shift=1.0)
-    torch.testing.assert_close(found, -6 * (x - 2) + 1)
+    actual = rescale(x, centre=2.0, scale=-1.5, weight=4.0, shift=1.0)
+    torch.testing.assert_close(actual, -6 * (x - 2) + 1)
 
 
 @pytest.mark.parametrize("grad", [True, False])
@@ -77,10 +77,10 @@ def test_the_memory_format_stays(grad: bool) -> None:
 def test_the_centre_is_subtracted_first() -> None:
     """Multiplied out, nothing would be left of these values in float32."""
     x = torch.tensor([1e7, 1e7 + 1, 1e7 + 2])
-    found = rescale(
+    actual = rescale(
         x, centre=torch.tensor(1e7 + 1), scale=torch.tensor(0.1), shift=torch.tensor(5.0)
     )
-    torch.testing.assert_close(found, torch.tensor([4.9, 5.0, 5.1]))
+    torch.testing.assert_close(actual, torch.tensor([4.9, 5.0, 5.1]))
 
 
 def test_only_x_is_kept_of_its_size() -> None:
@@ -105,9 +105,9 @@ def test_forward_mode_with_tangents_of_some_parts() -> None:
 def test_vmap_over_any_part() -> None:
     x, given = wide(), parts(NAMES)
     scales = torch.randn(6, *SHAPES["scale"], dtype=F64)
-    found = torch.vmap(lambda scale: rescale(x, **{**given, "scale": scale}))(scales)
+    actual = torch.vmap(lambda scale: rescale(x, **{**given, "scale": scale}))(scales)
     wanted = torch.stack([rescale(x, **{**given, "scale": scale}) for scale in scales])
-    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(actual, wanted)
 
 
 def test_gradients_of_samples() -> None:
@@ -117,17 +117,17 @@ def test_gradients_of_samples() -> None:
     def loss(weight: Tensor, one: Tensor) -> Tensor:
         return rescale(one, weight=weight, shift=given["shift"]).square().sum()
 
-    found = torch.vmap(torch.func.grad(loss), in_dims=(None, 0))(weight, x)
+    actual = torch.vmap(torch.func.grad(loss), in_dims=(None, 0))(weight, x)
     wanted = torch.stack([torch.func.grad(loss)(weight, one) for one in x])
-    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(actual, wanted)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_bad_numbers_are_not_hidden(value: float) -> None:
     x = torch.tensor([1.0, value])
-    found = rescale(x, centre=torch.tensor(1.0), scale=torch.tensor(0.0), shift=torch.tensor(2.0))
-    assert found[0] == 2
-    assert found[1].isnan()
+    actual = rescale(x, centre=torch.tensor(1.0), scale=torch.tensor(0.0), shift=torch.tensor(2.0))
+    assert actual[0] == 2
+    assert actual[1].isnan()
 
 
 def test_no_elements() -> None:

@@ -215,8 +215,8 @@ def test_norms_agree_with_the_oracle(
     seen: list[Tensor] = []
     monkeypatch.setattr(segments, "_segment_sums", _seen(segments._segment_sums, seen))
     for setting in quick_settings(program):
-        found = compare(program, module, setting)
-        assert not found.bad, (setting.name, found)
+        actual = compare(program, module, setting)
+        assert not actual.bad, (setting.name, actual)
     assert seen or _unsorted(program)
 
 

@@ -13,7 +13,7 @@ from silence import quiet
 from small import SMALL
 
 sys.path.append(str(Path(__file__).parents[2]))
-from tiers import runs_on_kernels as has_kernels
+from tiers import served as has_kernels
 
 from metanorm import frontend
 from metanorm.driver import compile_specs
