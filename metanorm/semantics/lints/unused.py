@@ -10,6 +10,7 @@ from metanorm.ir.nodes import Program, Ref, Repeat
 from metanorm.ir.reachable import reachable
 from metanorm.semantics.lowering import CallScope, Lowering
 from metanorm.semantics.values import Moments, Outputs, PoolOnly, Tensor
+from metanorm.source import Span
 
 
 def unused(program: Program, low: Lowering, scope: CallScope) -> Iterator[Problem]:
@@ -34,6 +35,22 @@ def unused(program: Program, low: Lowering, scope: CallScope) -> Iterator[Proble
                 live = True
         if not live:
             yield Unused(entity.span, name, entity.what)
+    yield from _unused_halves(scope, reached)
+
+
+def _unused_halves(scope: CallScope, reached: set[Ref]) -> Iterator[Problem]:
+    """The weight or the bias of an affine map of which the spec uses the other one alone.
+
+    Where it uses neither, the clause or the value has been reported.
+    """
+    maps: dict[Span, dict[str, bool]] = {}
+    for name, entity in scope.names:
+        if entity.what == "parameter" and not entity.warns and isinstance(entity.value, Tensor):
+            maps.setdefault(entity.span, {})[name] = entity.value.ref in reached
+    for span, live_by_name in maps.items():
+        if any(live_by_name.values()):
+            unused_names = (name for name, live in live_by_name.items() if not live)
+            yield from (Unused(span, name, "parameter") for name in unused_names)
 
 
 def _carried(low: Lowering, reached: set[Ref]) -> set[Ref]:
