@@ -15,7 +15,7 @@ from metanorm.ir.ops import DRAWS, FORMS, FUNCTIONS, MATRICES, STATISTICS, Opera
 from metanorm.lsp.cursor import LEADING_WORDS, CursorContext, cursor_context
 from metanorm.lsp.hover import axes_text
 from metanorm.lsp.project import View
-from metanorm.semantics.choices import COMPARED
+from metanorm.semantics.choices import EQUALITY_OPERATORS
 from metanorm.semantics.pools import EDGES
 from metanorm.semantics.symbols import OF_AXES, Role
 from metanorm.syntax import ast, words
@@ -172,7 +172,7 @@ def _expression(cursor: CursorContext) -> Iterator[Item]:
         yield from _arguments(cursor)
     if cursor.leading_word == "=" and cursor.called:  # an axis of the norm that is called
         yield from _axes(cursor)
-    if cursor.last in COMPARED:
+    if cursor.last in EQUALITY_OPERATORS:
         yield from _choices(cursor)
     yield from _values(cursor, ())
     yield from (Item(word, ItemKind.WORD) for word in ("true", "false"))

@@ -1,4 +1,4 @@
-"""A call of a module and what comes of it, as data."""
+"""A call of a module, and its results, as data."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from torch import Tensor
 class Call:
     """One call of a module, as data.
 
-    `inputs` holds `None` for what is left out, `hypers` what the constructor was given
-    (for a size: an `int`, or a tuple for a group of axes), `epsilon` what a hyperparameter that is
-    `None` stands for. `keeps` is whether there are running statistics, `batches` how many updates
-    there have been, this one included. Random numbers are drawn in the dtype `draws_in`, from
-    torch's own generator. `rounded` is done to each number that is computed: by it the oracle shows
-    what rounding does to a result. `dtypes` has those of inputs and parameters, to which a spec may
-    round: whatever it does not name is in float64.
+    `inputs` has `None` for inputs left out. `hypers` holds the arguments of the constructor: for a
+    length an `int`, or a tuple for a group of axes. `epsilon` is the value of a hyperparameter that
+    is `None`. `keeps` is whether there are running statistics, and `batches` the number of updates,
+    this one included. Random numbers have the dtype `draws_in`, and come from torch's generator.
+    `rounded` is applied to every computed value, to show the effect of rounding on a result.
+    `dtypes` holds those of inputs and parameters, to which a spec may round; the rest is float64.
     """
 
     inputs: Mapping[str, Tensor | None]

@@ -1,7 +1,7 @@
-"""Every aggregation as an explicit dense matrix. Slow on purpose: nothing here is clever.
+"""Every grouping as an explicit dense matrix. It is slow and simple on purpose.
 
-A matrix has one row for each pool (or position that gets a value) and one column
-for each position of the axis; the entry says how much the position counts.
+A matrix has one row for each pool, or for each position that has a pool of its own, and one column
+for each position of the axis. An entry is the weight of the position in the pool.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ F64 = torch.float64
 
 @dataclass(frozen=True)
 class GroupingData:
-    """What matrices are made from: indices, edge lists, given matrices, group counts, numbers."""
+    """The data that groupings depend on: indices, edge lists, matrices, group counts, scalars."""
 
     indices: Mapping[str, Tensor]
     groups: Mapping[str, int]
@@ -41,10 +41,10 @@ class GroupingData:
     number: Callable[[Scalar], float]
 
 
-def pooling_matrix(matrix: Grouping, n: int, data: GroupingData) -> tuple[Tensor, int]:
-    """The matrix of an axis with `n` positions, and how many extra columns of zeros it expects."""
+def pooling_matrix(grouping: Grouping, n: int, data: GroupingData) -> tuple[Tensor, int]:
+    """The matrix of a grouping of `n` positions, and the number of its padding columns."""
     position = torch.arange(n)
-    match matrix:
+    match grouping:
         case Ones():
             return torch.ones(1, n, dtype=F64), 0
         case Blocks(count):
@@ -59,18 +59,18 @@ def pooling_matrix(matrix: Grouping, n: int, data: GroupingData) -> tuple[Tensor
         case ByIndex(name):
             return one_hot(data.indices[name], data.groups[name]), 0
         case Dense(name):
-            given = data.matrices[name]
-            return structured(given, n) if isinstance(given, str) else given.to(F64), 0
+            matrix = data.matrices[name]
+            return structured(matrix, n) if isinstance(matrix, str) else matrix.to(F64), 0
         case Window(width, edge):
             return window(n, int(data.number(width)), edge)
         case Causal(width):
             reach = n if width is None else int(data.number(width))
-            back = position[:, None] - position[None, :]
-            return ((back >= 0) & (back < reach)).to(F64), 0
-        case Reach(back, ahead):
-            gap = position[None, :] - position[:, None]
-            first, last = (n if end is None else int(data.number(end)) for end in (back, ahead))
-            return ((gap >= -first) & (gap <= last)).to(F64), 0
+            distance = position[:, None] - position[None, :]
+            return ((distance >= 0) & (distance < reach)).to(F64), 0
+        case Reach(distance, ahead):
+            offset = position[None, :] - position[:, None]
+            first, last = (n if end is None else int(data.number(end)) for end in (distance, ahead))
+            return ((offset >= -first) & (offset <= last)).to(F64), 0
         case Neighbours(name, loop):
             source, target = data.edges[name]
             dense = torch.zeros(n, n, dtype=F64)
@@ -80,7 +80,7 @@ def pooling_matrix(matrix: Grouping, n: int, data: GroupingData) -> tuple[Tensor
 
 
 def one_hot(cells: Tensor, count: int) -> Tensor:
-    """Rows for cells, columns for positions."""
+    """The matrix with a row for each cell, from the cell of each position."""
     return (torch.arange(count)[:, None] == cells[None, :]).to(F64)
 
 
@@ -102,7 +102,7 @@ def structured(name: str, n: int) -> Tensor:
 
 
 def window(n: int, width: int, edge: str) -> tuple[Tensor, int]:
-    """Centred windows; an even one reaches one further back than ahead."""
+    """The matrix of centred windows. An even window reaches one further back than ahead."""
     dense = torch.zeros(n, n + 1, dtype=F64)
     for row in range(n):
         for column in range(row - width // 2, row + (width - 1) // 2 + 1):

@@ -1,4 +1,4 @@
-"""What a call brings: inputs, lengths of axes, numbers and matrices."""
+"""The environment of a call: its inputs, lengths of axes, numbers and matrices."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from metanorm.oracle.dense import GroupingData
 
 
 class CallEnvironment:
-    """The inputs of a call, with the sizes that follow from them."""
+    """The inputs of a call, and the lengths of axes that follow from them."""
 
     def __init__(self, program: Program, call: Call) -> None:
         self.program = program
@@ -27,70 +27,74 @@ class CallEnvironment:
         self.sizes: dict[str, int] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.inputs: dict[str, Tensor | None] = {}
-        self._take_inputs()
-        groups = self._groups()
-        given = {n: t for n, t in self.inputs.items() if t is not None}
-        matrices = {**self._matrices(), **given}
-        self.grouping_data = GroupingData(given, groups, matrices, given, self.number)
+        self._bind_inputs()
+        groups = self._group_counts()
+        given_inputs = {n: t for n, t in self.inputs.items() if t is not None}
+        matrices = {**self._matrices(), **given_inputs}
+        self.grouping_data = GroupingData(given_inputs, groups, matrices, given_inputs, self.number)
 
     def rounded(self, value: Tensor) -> Tensor:
-        """The value, or what is left of it where the call asks for rounding."""
+        """The value, rounded if the call asks for it."""
         return self.call.rounded(value) if self.call.rounded else value
 
-    def _take_inputs(self) -> None:
+    def _bind_inputs(self) -> None:
         for decl in self.program.inputs:
-            given = self.call.inputs.get(decl.name)
-            if given is None and isinstance(decl.default, str):
-                given = self.call.inputs.get(decl.default)
-            self.inputs[decl.name] = given
-            if given is not None and decl.sort in ("tensor", "mask", "index", "whole"):
-                self._measure(decl.dims, given)
+            tensor = self.call.inputs.get(decl.name)
+            if tensor is None and isinstance(decl.default, str):
+                tensor = self.call.inputs.get(decl.default)
+            self.inputs[decl.name] = tensor
+            if tensor is not None and decl.sort in ("tensor", "mask", "index", "whole"):
+                self._set_lengths(decl.dims, tensor)
         for name, value in self.call.hypers.items():
             for axis in next((a.axes for a in self.program.arguments if a.name == name), ()):
                 if axis not in self.sizes and isinstance(value, (int, tuple)):
                     shape = (value,) if isinstance(value, int) else value
-                    self._set(axis, tuple(shape))
-        for known in self.program.axes:
-            if known.name not in self.sizes and known.size is not None and not known.cells_of:
-                self._set(known.name, (int(self.number(known.size)),))
+                    self._set_length(axis, tuple(shape))
+        for declared in self.program.axes:
+            if (
+                declared.name not in self.sizes
+                and declared.size is not None
+                and not declared.cells_of
+            ):
+                self._set_length(declared.name, (int(self.number(declared.size)),))
 
-    def _measure(self, dims: Sequence[str], tensor: Tensor) -> None:
-        """Sizes of axes from the shape; a group of axes takes what the others leave."""
+    def _set_lengths(self, dims: Sequence[str], tensor: Tensor) -> None:
+        """Set the lengths of axes from a shape. A group of axes takes the dimensions left over."""
         shape = list(tensor.shape)
         group = [d for d in dims if self.space[d].variadic]
-        unknown = [d for d in group if self.space[d].size is None]
+        open_group = [d for d in group if self.space[d].size is None]
         for dim in dims:
             if dim not in group:
-                self._set(dim, (shape.pop(0),))
+                self._set_length(dim, (shape.pop(0),))
                 continue
             size = self.space[dim].size
-            fixed = self.call.hypers.get(size.name) if isinstance(size, Hyper) else None
-            if dim not in unknown and fixed is not None:
-                length = 1 if isinstance(fixed, int) else len(fixed)  # type: ignore[arg-type]
+            given_length = self.call.hypers.get(size.name) if isinstance(size, Hyper) else None
+            if dim not in open_group and given_length is not None:
+                length = 1 if isinstance(given_length, int) else len(given_length)  # type: ignore[arg-type]
             else:
-                behind = dims[list(dims).index(dim) + 1 :]
-                length = len(shape) - sum(self._rank(d) for d in behind)
-            self._set(dim, tuple(shape[:length]))
+                later_dims = dims[list(dims).index(dim) + 1 :]
+                length = len(shape) - sum(self._rank(d) for d in later_dims)
+            self._set_length(dim, tuple(shape[:length]))
             shape = shape[length:]
 
     def _rank(self, dim: str) -> int:
         size = self.space[dim].size
         if not self.space[dim].variadic:
             return 1
-        fixed = self.call.hypers.get(size.name) if isinstance(size, Hyper) else None
-        return 1 if isinstance(fixed, int) else len(fixed)  # type: ignore[arg-type]
+        given_length = self.call.hypers.get(size.name) if isinstance(size, Hyper) else None
+        return 1 if isinstance(given_length, int) else len(given_length)  # type: ignore[arg-type]
 
-    def _set(self, axis: str, shape: tuple[int, ...]) -> None:
+    def _set_length(self, axis: str, shape: tuple[int, ...]) -> None:
         self.shapes[axis] = shape
         self.sizes[axis] = math.prod(shape)
         parts = self.space[axis].parts
         for part in parts:
             size = self.space[part].size
             if size is not None and part not in self.sizes:
-                self._set(part, (int(self.number(size)),))
+                self._set_length(part, (int(self.number(size)),))
 
     def number(self, scalar: Scalar) -> float:
-        """A number of the spec: over the hyperparameters and the lengths of axes."""
+        """The number that a scalar is with the hyperparameters and lengths of this call."""
         names = {n: float(v) for n, v in self.call.hypers.items() if isinstance(v, (int, float))}
         for leaf in leaves(scalar):
             if isinstance(leaf, Hyper) and self.call.hypers.get(leaf.name) is None:
@@ -99,28 +103,28 @@ class CallEnvironment:
                 raise KeyError(leaf.axis)
         return evaluate(scalar, names, self.sizes)
 
-    def _groups(self) -> dict[str, int]:
-        found: dict[str, int] = {}
+    def _group_counts(self) -> dict[str, int]:
+        group_counts: dict[str, int] = {}
         for decl in self.program.inputs:
             if decl.sort != "index":
                 continue
-            given = self.inputs[decl.name]
+            index = self.inputs[decl.name]
             if decl.table is not None:
-                found[decl.name] = self.sizes[decl.table]
-            elif given is None:
-                found[decl.name] = 1
+                group_counts[decl.name] = self.sizes[decl.table]
+            elif index is None:
+                group_counts[decl.name] = 1
                 shape = [self.sizes[axis] for axis in decl.dims]
                 self.inputs[decl.name] = torch.zeros(shape, dtype=torch.long)
             else:
-                known = self.call.groups.get(decl.name)
-                found[decl.name] = int(given.max()) + 1 if known is None else known
-        return found
+                count = self.call.groups.get(decl.name)
+                group_counts[decl.name] = int(index.max()) + 1 if count is None else count
+        return group_counts
 
     def _matrices(self) -> dict[str, Tensor | str]:
-        found: dict[str, Tensor | str] = {}
+        matrices: dict[str, Tensor | str] = {}
         for argument in self.program.arguments:
             value = self.call.hypers.get(argument.name, argument.default)
             if argument.type == "matrix" and isinstance(value, (Tensor, str)):
-                found[argument.name] = value
-        found.update({n: p for n, p in self.call.params.items() if p is not None})
-        return found
+                matrices[argument.name] = value
+        matrices.update({n: p for n, p in self.call.params.items() if p is not None})
+        return matrices

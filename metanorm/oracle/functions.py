@@ -13,14 +13,14 @@ from metanorm.oracle.dense import F64
 
 def root(x: Tensor) -> Tensor:
     """The square root, with the gradient zero at zero."""
-    zero = x == 0
-    return torch.where(zero, 0.0, torch.sqrt(torch.where(zero, 1.0, x)))
+    is_zero = x == 0
+    return torch.where(is_zero, 0.0, torch.sqrt(torch.where(is_zero, 1.0, x)))
 
 
 def unbiased(variance: Tensor, count: Tensor) -> Tensor:
-    """A variance with one taken off its count; as it is where the count is one."""
-    several = count > 1
-    return variance * torch.where(several, count / torch.where(several, count - 1, 1.0), 1.0)
+    """A variance made unbiased: times n / (n - 1), or unchanged for n of at most one."""
+    is_several = count > 1
+    return variance * torch.where(is_several, count / torch.where(is_several, count - 1, 1.0), 1.0)
 
 
 # The reference meaning of every elementwise row of the operation table.

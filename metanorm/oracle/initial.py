@@ -1,4 +1,4 @@
-"""What parameters and buffers begin with, where no weight says it."""
+"""Initial values of parameters and buffers that no weight determines."""
 
 from __future__ import annotations
 

@@ -49,16 +49,16 @@ from metanorm.oracle.initial import drawn
 from metanorm.oracle.pools import Pools
 from metanorm.oracle.values import Values
 
-EXACT = (Number, Position, Count, Param, Buffer)  # which no rounding has touched
+EXACT_OPS = (Number, Position, Count, Param, Buffer)  # operations whose values are not rounded
 
 
 def interpret(program: Program, call: Call) -> Result:
-    """Run a program. Shapes must fit: checking them is the modules' business."""
+    """Run a program. The shapes of the call must fit: modules check them, not the oracle."""
     return _Run(program, call).result()
 
 
 def values(program: Program, call: Call) -> Values:
-    """Every value of a run by its name; of a `repeat`, those of the last time round."""
+    """Every value of a run by name; those of a `repeat` are of its last run."""
     run = _Run(program, call)
     for let in program.body:
         run.bind(let)
@@ -77,19 +77,19 @@ class _Run:
         for let in self.program.body:
             self.bind(let)
         outputs = {
-            name: self._placed(ref, output_dims(self.program, name, ref))
+            name: self._as_tensor(ref, output_dims(self.program, name, ref))
             for name, ref in self.program.outputs
         }
         tracked = {b.name for b in self.program.buffers if b.tracked}
         updates = {
-            u.buffer: self._updated(u)
+            u.buffer: self._new_buffer(u)
             for u in self.program.updates
             if u.happens(self.call.training) and (self.call.keeps or u.buffer not in tracked)
         }
         return Result(outputs, updates)
 
-    def _placed(self, ref: Ref, dims: tuple[str, ...]) -> Tensor:
-        """A value as a tensor of these dimensions."""
+    def _as_tensor(self, ref: Ref, dims: tuple[str, ...]) -> Tensor:
+        """A value as a tensor with these dimensions."""
         axes = tuple(leaf for dim in dims for leaf in self.env.space.leaves(dim))
         order = self.env.space.ordered(axes)
         value = self.v.broadcast(ref, order).permute([order.index(a) for a in axes])
@@ -98,7 +98,7 @@ class _Run:
     def bind(self, let: Let) -> None:
         self.v.types[let.name] = let.type
         value = self._value(let.op, let.type)
-        if let.type.kind == "real" and not isinstance(let.op, EXACT):
+        if let.type.kind == "real" and not isinstance(let.op, EXACT_OPS):
             value = self.env.rounded(value)
         self.v.values[let.name] = value
 
@@ -127,8 +127,8 @@ class _Run:
             case Position(axis):
                 return torch.arange(self.v.size(axis), dtype=F64)
             case Map(function, arguments):
-                given = [self.v.aligned(a, type_.axes) for a in arguments]
-                return FUNCTIONS[function](*(g.to(F64) for g in given))
+                tensors = [self.v.aligned(a, type_.axes) for a in arguments]
+                return FUNCTIONS[function](*(tensor.to(F64) for tensor in tensors))
             case Pool():
                 return self.pools.pool(op, type_)
             case Count():
@@ -140,11 +140,11 @@ class _Run:
             case AxisMap("sparsestmax", _, axis, radius):
                 assert radius is not None
                 full = [self.v.size(a) for a in type_.axes]
-                given = [self.v.aligned(r, type_.axes).to(F64).expand(full) for r in operands(op)]
-                size, place = self.env.number(radius), type_.axes.index(axis)
+                tensors = [self.v.aligned(r, type_.axes).to(F64).expand(full) for r in operands(op)]
+                size, dim = self.env.number(radius), type_.axes.index(axis)
                 if op.adjoint is not None:
-                    return simplex.adjoint(given[0], size, place, given[1])
-                return simplex.along(given[0], size, place)
+                    return simplex.adjoint(tensors[0], size, dim, tensors[1])
+                return simplex.along(tensors[0], size, dim)
             case Link(edges, target, source, loop):
                 size = self.v.size(target)
                 dense, _ = pooling_matrix(Neighbours(edges, loop), size, self.env.grouping_data)
@@ -170,31 +170,31 @@ class _Run:
         raise NotImplementedError(f"the oracle does not know {op}")
 
     def _cast(self, value: Tensor, to: Dtype) -> Tensor:
-        """The value rounded; its gradient passes, rounded or not, as if it were not."""
+        """The value rounded to a dtype. Its gradient is that of the identity."""
         dtype = self._dtype(to)
         return value + (value.detach().to(dtype).to(F64) - value.detach())
 
     def _dtype(self, to: Dtype) -> torch.dtype:
         if not to.like:
-            named: torch.dtype = getattr(torch, to.name)
-            return named
-        given = to.name in self.call.params or self.env.inputs.get(to.name) is not None
-        return self.call.dtypes.get(to.name if given else self.program.inputs[0].name, F64)
+            dtype: torch.dtype = getattr(torch, to.name)
+            return dtype
+        is_given = to.name in self.call.params or self.env.inputs.get(to.name) is not None
+        return self.call.dtypes.get(to.name if is_given else self.program.inputs[0].name, F64)
 
     def _input(self, name: str) -> Tensor:
         decl = next(i for i in self.program.inputs if i.name == name)
         if decl.sort == "matrix":
             size = self.env.sizes[decl.dims[0]]
             return pooling_matrix(Dense(name), size, self.env.grouping_data)[0]
-        given = self.env.inputs[name]
-        if given is None:
+        tensor = self.env.inputs[name]
+        if tensor is None:
             assert isinstance(decl.default, float)
             shape = [
                 self.env.sizes[leaf] for dim in decl.dims for leaf in self.env.space.leaves(dim)
             ]
             return torch.full(shape, decl.default, dtype=F64)
-        wanted = given if decl.sort in ("index", "whole") else given.to(F64)
-        return self.v.flat(wanted, decl.dims)
+        converted = tensor if decl.sort in ("index", "whole") else tensor.to(F64)
+        return self.v.flat(converted, decl.dims)
 
     def _lookup(self, op: Lookup, type_: Type) -> Tensor:
         if isinstance(op.index, int):
@@ -223,7 +223,7 @@ class _Run:
             state = [self.v.values[ref] for ref in op.results]
         return state[op.position]
 
-    def _updated(self, update: Update) -> Tensor:
+    def _new_buffer(self, update: Update) -> Tensor:
         decl = next(b for b in self.program.buffers if b.name == update.buffer)
         axes = tuple(leaf for dim in decl.dims for leaf in self.env.space.leaves(dim))
         order = self.env.space.ordered(axes)
@@ -236,9 +236,9 @@ class _Run:
         return stored.reshape([n for dim in decl.dims for n in self.env.shapes[dim]])
 
     def _momentum(self, update: Update) -> float:
-        given = update.momentum
-        if isinstance(given, Hyper) and self.call.hypers.get(given.name) is None:
-            given = None
-        if given is not None:
-            return self.env.number(given)
+        momentum = update.momentum
+        if isinstance(momentum, Hyper) and self.call.hypers.get(momentum.name) is None:
+            momentum = None
+        if momentum is not None:
+            return self.env.number(momentum)
         return 1 / max(1, self.call.batches) if counts_batches(self.program) else 0.0

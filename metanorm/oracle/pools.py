@@ -1,4 +1,4 @@
-"""Statistics as products with dense matrices."""
+"""Statistics, computed as products with dense matrices."""
 
 from __future__ import annotations
 
@@ -30,66 +30,70 @@ class Pools:
     def coefficients(
         self, op: Pool | Count, joined: Sequence[str], kept: Sequence[str]
     ) -> tuple[Tensor, list[int], list[int]]:
-        """How much each position counts for each pool: [kept..., pools, positions].
+        """The weight of each position in each pool, as a tensor [kept..., pools, positions].
 
-        The Kronecker product of the axis matrices, times the weights; also the number of pools
-        and of extra zero columns of each pooled axis.
+        It is the Kronecker product of the axis matrices times the weights. Also returns the number
+        of pools and of padding columns of each pooled axis.
         """
         product = inside = torch.ones(1, 1, dtype=F64)
         rows, extra = [], []
         pooled = [axis for axis in joined if axis not in kept]
-        matrices = dict(op.over)
+        groupings = dict(op.over)
         for axis in pooled:
-            matrix = matrices.get(axis) or matrices[self.space.base(axis)]
-            dense, more = pooling_matrix(matrix, self.v.size(axis), self.v.env.grouping_data)
+            grouping = groupings.get(axis) or groupings[self.space.base(axis)]
+            dense, padding = pooling_matrix(grouping, self.v.size(axis), self.v.env.grouping_data)
             product = torch.kron(product, dense)
-            # A given matrix weighs, so that its zeros have a gradient; others say what is inside.
-            whole = isinstance(matrix, Dense)
-            inside = torch.kron(inside, torch.ones_like(dense) if whole else dense)
+            # Zeros of a given matrix are weights with gradients; other zeros are outside of a pool.
+            is_given_matrix = isinstance(grouping, Dense)
+            inside = torch.kron(inside, torch.ones_like(dense) if is_given_matrix else dense)
             rows.append(len(dense))
-            extra.append(more)
+            extra.append(padding)
         counts, weight = inside != 0, torch.ones(1, dtype=F64)
         for ref, is_condition in ((op.where, True), (op.weight, False)):
             if ref is not None:
-                given = self.v.broadcast(ref, (*kept, *pooled)).to(F64)
-                given = self._padded(given, len(kept), extra).flatten(len(kept))
+                tensor = self.v.broadcast(ref, (*kept, *pooled)).to(F64)
+                tensor = self._padded(tensor, len(kept), extra).flatten(len(kept))
                 if is_condition:
-                    counts = counts & (given != 0).unsqueeze(-2)
+                    counts = counts & (tensor != 0).unsqueeze(-2)
                 else:
-                    weight = given
-        # What is left out, or outside a pool, does not change the gradient of its weight either.
+                    weight = tensor
+        # Positions outside of a pool, or left out, do not affect the gradient of their weight.
         coefficients = torch.where(counts, product * weight.unsqueeze(-2), 0.0)
         return coefficients, rows, extra
 
     def _padded(self, value: Tensor, kept: int, extra: Sequence[int]) -> Tensor:
-        for position, more in enumerate(extra):
-            if more:
+        for position, padding in enumerate(extra):
+            if padding:
                 shape = list(value.shape)
-                shape[kept + position] = more
+                shape[kept + position] = padding
                 value = torch.cat([value, value.new_zeros(shape)], dim=kept + position)
         return value
 
-    def joined(self, op: Pool | Count, own: Sequence[str]) -> tuple[list[str], list[str]]:
-        """All axes of what is pooled, pooled ones in full; and those that are kept."""
-        axes = {axis for axis, _ in op.over} | set(own)
+    def joined(self, op: Pool | Count, value_axes: Sequence[str]) -> tuple[list[str], list[str]]:
+        """All axes of the pooled values, with pooled axes in place of cells, and the kept axes."""
+        axes = {axis for axis, _ in op.over} | set(value_axes)
         for ref in (op.where, op.weight):
             axes |= set(self.v.types[ref].axes) if ref is not None else set()
-        named = {axis for axis, _ in op.over}
-        full = {
-            a if a in named else self.space.base(a) if self.space.base(a) in named else a
+        pooled_axes = {axis for axis, _ in op.over}
+        full_axes = {
+            a
+            if a in pooled_axes
+            else self.space.base(a)
+            if self.space.base(a) in pooled_axes
+            else a
             for a in axes
         }
-        joined = self.space.join(*((a,) for a in full))
-        return list(joined), [a for a in joined if a not in named]
+        joined = self.space.join(*((a,) for a in full_axes))
+        return list(joined), [a for a in joined if a not in pooled_axes]
 
     def _shaped(
         self, flat: Tensor, kept: Sequence[str], pooled: Sequence[str], rows: list[int], type_: Type
     ) -> Tensor:
-        """[kept..., pools] to one dimension for each axis of the result."""
+        """A tensor [kept..., pools] with one dimension for each axis of the result."""
         tensor = flat.reshape([*(self.v.size(a) for a in kept), *rows])
         names = [*kept, *pooled]
-        wanted = [self.space.base(a) if a not in kept else a for a in type_.axes]
-        order = [names.index(a) for a in wanted]
+        result_axes = [self.space.base(a) if a not in kept else a for a in type_.axes]
+        order = [names.index(a) for a in result_axes]
         dropped = [i for i in range(len(names)) if i not in order]
         return tensor.permute([*order, *dropped]).reshape([tensor.shape[i] for i in order])
 
@@ -102,7 +106,7 @@ class Pools:
         return self._shaped(total, kept, pooled, rows, type_)
 
     def pool(self, op: Pool, type_: Type) -> Tensor:
-        """A statistic of each pool, or of the pool of each position for a given matrix."""
+        """A statistic of each pool."""
         joined, kept = self.joined(op, self.v.types[op.value].axes)
         weights, rows, extra = self.coefficients(op, joined, kept)
         pooled = [a for a in joined if a not in kept]
@@ -111,13 +115,13 @@ class Pools:
         flat = self._statistic(op, x, weights, kept, pooled, rows, type_)
         flat = flat.expand([*(self.v.size(a) for a in kept), math.prod(rows)])
         result = tuple(a for a in type_.axes)
-        own = Type(
+        pooled_type = Type(
             "real", self.space.pooled_axes(self.space.join(*((a,) for a in joined)), op.over)
         )
-        shaped = self._shaped(flat, kept, pooled, rows, own)
-        if own.axes == result:
+        shaped = self._shaped(flat, kept, pooled, rows, pooled_type)
+        if pooled_type.axes == result:
             return shaped
-        self.v.values["%pool"], self.v.types["%pool"] = shaped, own
+        self.v.values["%pool"], self.v.types["%pool"] = shaped, pooled_type
         return self.v.broadcast("%pool", result)
 
     def _statistic(
@@ -134,7 +138,7 @@ class Pools:
         empty = total == 0
 
         weighs = weights != 0
-        # What weighs nothing has no influence, not even as NaN, but on the gradient of its weight.
+        # A value of weight zero affects nothing, even as NaN, but the gradient of its weight.
         live, still = torch.where(weighs, x, 0.0), torch.where(x.isfinite(), x, 0.0).detach()
 
         def add_up(terms: Callable[[Tensor], Tensor]) -> Tensor:
@@ -145,7 +149,7 @@ class Pools:
             return torch.where(empty, 0.0, add_up(terms) / torch.where(empty, 1.0, total))
 
         def squares(centre: Tensor) -> Callable[[Tensor], Tensor]:
-            """About one centre for each pool."""
+            """Squared differences from one centre for each pool."""
             own = torch.where(weighs, centre.unsqueeze(-1), centre.unsqueeze(-1).detach())
             return lambda terms: (terms - own) ** 2
 
@@ -176,23 +180,26 @@ class Pools:
         raise NotImplementedError(op.statistic)
 
     def _quantile(self, x: Tensor, weighs: Tensor, share: float) -> Tensor:
-        """Between the two values, in their order, that are nearest to the place of the share."""
-        odd = (weighs & x.isnan()).any(-1)
-        counted = torch.where(weighs & ~x.isnan(), x, torch.inf)
-        number = weighs.expand_as(counted).sum(-1, keepdim=True)
+        """A quantile: between the two sorted values nearest to the position of the share."""
+        has_nan = (weighs & x.isnan()).any(-1)
+        values = torch.where(weighs & ~x.isnan(), x, torch.inf)
+        count = weighs.expand_as(values).sum(-1, keepdim=True)
         if x.shape[-1] == 0:
-            return torch.zeros_like(number, dtype=F64).squeeze(-1)
-        ordered = torch.sort(counted, dim=-1, stable=True).values
-        place = share * (number - 1).clamp(min=0).to(F64)
-        below, above = (ordered.gather(-1, p.long()) for p in (place.floor(), place.ceil()))
-        part = place - place.floor()
-        between = torch.where(part == 0, below, (1 - part) * below + part * above)
-        found = torch.where(number == 0, 0.0, between).squeeze(-1)
-        return torch.where(odd, torch.nan, found)
+            return torch.zeros_like(count, dtype=F64).squeeze(-1)
+        ordered = torch.sort(values, dim=-1, stable=True).values
+        position = share * (count - 1).clamp(min=0).to(F64)
+        below, above = (ordered.gather(-1, p.long()) for p in (position.floor(), position.ceil()))
+        fraction = position - position.floor()
+        between = torch.where(fraction == 0, below, (1 - fraction) * below + fraction * above)
+        quantile = torch.where(count == 0, 0.0, between).squeeze(-1)
+        return torch.where(has_nan, torch.nan, quantile)
 
     def _centre(self, mean: Tensor) -> Tensor:
-        """The centre of a variance. What is rounded is left out of its derivative, where it would
-        be multiplied by a sum of deviations, which is zero but for rounding."""
+        """The centre of a variance, rounded like other values.
+
+        A rounded centre is detached: its derivative would be a sum of deviations, which is zero but
+        for rounding.
+        """
         rounded = self.v.env.rounded(mean)
         return mean if rounded is mean else rounded.detach()
 
@@ -200,16 +207,16 @@ class Pools:
         self, ref: Ref, kept: Sequence[str], pooled: Sequence[str], rows: list[int], op: Pool
     ) -> Tensor:
         """The centre of each pool: [kept..., pools]."""
-        matrices = dict(op.over)
+        groupings = dict(op.over)
         axes = [*kept]
         for axis in pooled:
-            cells = self.space.pooled_axes((axis,), ((axis, matrices[axis]),))
+            cells = self.space.pooled_axes((axis,), ((axis, groupings[axis]),))
             axes += cells
         value = self.v.aligned(ref, axes)
-        full: list[int] = [*value.shape[: len(kept)]]
+        full_shape: list[int] = [*value.shape[: len(kept)]]
         remaining = list(value.shape[len(kept) :])
         for axis in pooled:
-            has = bool(self.space.pooled_axes((axis,), ((axis, matrices[axis]),)))
-            full.append(remaining.pop(0) if has else 1)
-        value = value.reshape(full)
+            has_axis = bool(self.space.pooled_axes((axis,), ((axis, groupings[axis]),)))
+            full_shape.append(remaining.pop(0) if has_axis else 1)
+        value = value.reshape(full_shape)
         return value.expand([*value.shape[: len(kept)], *rows]).flatten(len(kept))

@@ -1,4 +1,4 @@
-"""The values of a run: one dimension for each axis, in the order of the program."""
+"""The values of a run, as tensors with one dimension for each axis, in program order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from metanorm.oracle.environment import CallEnvironment
 
 
 class Values:
-    """Values by name, and how they line up."""
+    """Values by name, and their alignment by axes."""
 
     def __init__(self, env: CallEnvironment) -> None:
         self.env = env
@@ -25,7 +25,7 @@ class Values:
         self.values: dict[Ref, Tensor] = {}
 
     def size(self, axis: str) -> int:
-        """The length of an axis; of a cell axis, the number of pools."""
+        """The length of an axis; the number of cells of a cell axis."""
         cells_of = self.space[axis].cells_of
         if cells_of is None:
             return self.env.sizes[axis]
@@ -34,24 +34,24 @@ class Values:
         )
 
     def flat(self, tensor: Tensor, dims: Sequence[str]) -> Tensor:
-        """A tensor as it is given, to one dimension for each axis, in the order of the program."""
+        """A tensor of these dimensions with one dimension for each axis, in program order."""
         axes = [leaf for dim in dims for leaf in self.space.leaves(dim)]
         tensor = tensor.reshape([self.env.sizes[axis] for axis in axes])
         return tensor.permute([axes.index(axis) for axis in self.space.ordered(axes)])
 
     def stored(self, ref: Ref) -> Tensor:
-        """A value with its axes in the order of the first input, groups of axes spread out."""
+        """A value with its axes in program order, and one dimension for each axis of a group."""
         axes = self.types[ref].axes
-        wanted = self.space.ordered(self.space.base(a) for a in axes)
-        full = self.broadcast(ref, wanted)
+        base_axes = self.space.ordered(self.space.base(a) for a in axes)
+        full = self.broadcast(ref, base_axes)
         return full.reshape(
-            [n for axis in self.space.unsplit(wanted) for n in self.env.shapes[axis]]
+            [n for axis in self.space.unsplit(base_axes) for n in self.env.shapes[axis]]
         )
 
     def aligned(self, ref: Ref, axes: Sequence[str]) -> Tensor:
-        """A value with a dimension for each of `axes`, of length one where it does not have it."""
-        value, own = self.values[ref], list(self.types[ref].axes)
-        for position, axis in enumerate(own):
+        """A value with a dimension for each of `axes`, of length one for an axis it lacks."""
+        value, value_axes = self.values[ref], list(self.types[ref].axes)
+        for position, axis in enumerate(value_axes):
             base = self.space.base(axis)
             if axis not in axes and base in axes:
                 cells_of = self.space[axis].cells_of
@@ -61,11 +61,11 @@ class Values:
                 )
                 cell = spread.argmax(dim=0) if len(spread) else torch.zeros(0, dtype=torch.long)
                 value = value.index_select(position, cell)
-                own[position] = base
-        order = [own.index(axis) for axis in axes if axis in own]
-        shape = [self.size(axis) if axis in own else 1 for axis in axes]
+                value_axes[position] = base
+        order = [value_axes.index(axis) for axis in axes if axis in value_axes]
+        shape = [self.size(axis) if axis in value_axes else 1 for axis in axes]
         return value.permute(order).reshape(shape)
 
     def broadcast(self, ref: Ref, axes: Sequence[str]) -> Tensor:
-        """A value repeated along all of `axes`."""
+        """A value expanded to all of `axes`."""
         return self.aligned(ref, axes).expand([self.size(axis) for axis in axes])

@@ -1,4 +1,4 @@
-"""`# norm: allow MN0701 -- reason`: warnings that the author has considered."""
+"""Allowances: `# norm: allow MN0701 -- reason` silences a warning that the author accepts."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from metanorm.source import Source, Span
 ALLOWS = re.compile(r"#\s*norm:\s*allow\b")
 ALLOW = re.compile(r"#\s*norm:\s*allow\s+(MN\d{4}(?:\s*,\s*MN\d{4})*)")
 CODE = re.compile(r"MN\d{4}")
-BEFORE_COMMENT = re.compile(r'(?:[^"#]|"[^"]*")*')  # of one line; what a string holds is no comment
+BEFORE_COMMENT = re.compile(
+    r'(?:[^"#]|"[^"]*")*'
+)  # of one line; a `#` in a string begins no comment
 
 
 @dataclass(frozen=True)
 class Allowance:
-    """A code that a comment allows: where it stands, and what goes if it is not needed."""
+    """A code that a comment allows, its span, and the span to remove if it is not needed."""
 
     code: str
     span: Span
@@ -31,40 +33,40 @@ def without_allowed(
 ) -> tuple[Diagnostic, ...]:
     """The diagnostics without the warnings that the comments of a file allow.
 
-    A comment counts for its line; one that stands alone counts for the next line. An allowance
-    that silences nothing becomes a warning itself, in a file that is checked (`is_root`): of one
-    that is used, not all norms need be.
+    A comment is for its line; one on a line of its own is for the next line. An allowance that
+    silences nothing is a warning itself, in a file that is checked (`is_root`). A file that another
+    one uses need not be checked in full.
     """
     allowed, empty = _allowances(source)
     if not (allowed or empty):
         return tuple(diagnostics)
     used: set[tuple[int, str]] = set()
-    kept = []
-    for found in diagnostics:
-        place = (source.position(found.primary.span.start).line, found.code)
-        mine = found.primary.span.source == source.name
-        if mine and found.severity is Severity.WARNING and place in allowed:
-            used.add(place)
+    remaining = []
+    for diagnostic in diagnostics:
+        key = (source.position(diagnostic.primary.span.start).line, diagnostic.code)
+        is_in_file = diagnostic.primary.span.source == source.name
+        if is_in_file and diagnostic.severity is Severity.WARNING and key in allowed:
+            used.add(key)
         else:
-            kept.append(found)
-    if not is_root or any(d.severity is Severity.ERROR for d in kept):
-        return tuple(kept)  # lints may not have run
-    known = all_codes()
+            remaining.append(diagnostic)
+    if not is_root or any(d.severity is Severity.ERROR for d in remaining):
+        return tuple(remaining)  # lints may not have run
+    codes = all_codes()
     unused = [
-        UnusedAllowance(allowance.span, allowance.code, allowance.code in known, allowance.removal)
-        for place, allowance in allowed.items()
-        if place not in used
+        UnusedAllowance(allowance.span, allowance.code, allowance.code in codes, allowance.removal)
+        for key, allowance in allowed.items()
+        if key not in used
     ]
     unused += [UnusedAllowance(span, "") for span in empty]
-    return (*kept, *(problem.diagnostic() for problem in unused))
+    return (*remaining, *(problem.diagnostic() for problem in unused))
 
 
 def _allowances(source: Source) -> tuple[dict[tuple[int, str], Allowance], list[Span]]:
-    """The allowances by line and code; and the places of those that name no code."""
+    """The allowances by line and code, and the spans of those without a code."""
     if "allow" not in source.text:
         return {}, []
-    empty: list[Span] = []
-    found: dict[tuple[int, str], Allowance] = {}
+    without_code: list[Span] = []
+    allowances: dict[tuple[int, str], Allowance] = {}
     for number in range(1, len(source.line_starts) + 1):
         line = source.line(number)
         start = source.line_starts[number - 1]
@@ -74,20 +76,20 @@ def _allowances(source: Source) -> tuple[dict[tuple[int, str], Allowance], list[
         if match is None:
             bare = ALLOWS.search(line, comment)
             if bare is not None:
-                empty.append(source.span(start + bare.start(), start + bare.end()))
+                without_code.append(source.span(start + bare.start(), start + bare.end()))
             continue
         target = number + 1 if line.lstrip().startswith("#") else number
         for allowance in _in_comment(source, start, line, match):
-            found[(target, allowance.code)] = allowance
-    return found, empty
+            allowances[(target, allowance.code)] = allowance
+    return allowances, without_code
 
 
 def _in_comment(source: Source, start: int, line: str, match: re.Match[str]) -> Iterator[Allowance]:
     """The allowances of a comment in the line that begins at `start`."""
     codes = list(CODE.finditer(line, match.start(1), match.end(1)))
-    for place, code in enumerate(codes):
-        if place:
-            removal = source.span(start + codes[place - 1].end(), start + code.end())
+    for position, code in enumerate(codes):
+        if position:
+            removal = source.span(start + codes[position - 1].end(), start + code.end())
         elif len(codes) > 1:
             removal = source.span(start + code.start(), start + codes[1].start())
         elif line[: match.start()].strip():

@@ -34,7 +34,7 @@ from metanorm.syntax import ast
 SWITCHES = ("affine", "track")
 
 
-MOST_CALLS = 40  # inside each other
+MAX_CALL_DEPTH = 40  # of nested calls
 
 
 class Calls:
@@ -69,7 +69,7 @@ class Calls:
         if name in caller.call_path:
             self._report_recursion(name, caller, call.span)
             return POISON
-        if len(caller.call_path) > MOST_CALLS:
+        if len(caller.call_path) > MAX_CALL_DEPTH:
             return POISON  # `limits` reports a circle of this size
         if first_call is not None:
             statements.scope.names.find(call.function.name)

@@ -1,7 +1,7 @@
 """Hyperparameters that are one of several strings: `mode: "node" | "graph" = "node"`.
 
-Such a hyperparameter is only compared. Each comparison is a flag of the program, `mode_is_graph`,
-so that all that is known of flags holds for it.
+A spec only compares such a hyperparameter. Each comparison is a flag of the program, such as
+`mode_is_graph`, and the compiler treats it as any other flag.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from metanorm.semantics.lowering import Lowering
 from metanorm.semantics.values import POISON, Choice, Text, Value
 from metanorm.syntax import ast
 
-PLAIN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_. -]*[A-Za-z0-9])?")
-COMPARED = ("==", "!=")
+VALID_TEXT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_. -]*[A-Za-z0-9])?")
+EQUALITY_OPERATORS = ("==", "!=")
 
 
 def choices_from_ast(hyper: ast.Hyper, low: Lowering) -> tuple[str, ...]:
-    """The strings that a hyperparameter may be; reports doubles, and what no name can hold."""
+    """The strings of a choice. Reports doubles, and characters that a name cannot have."""
     texts: list[str] = []
     for choice in hyper.choices:
         wrong = ""
         if choice.value in texts:
             wrong = "twice the same string"
-        elif not PLAIN.fullmatch(choice.value):
+        elif not VALID_TEXT.fullmatch(choice.value):
             wrong = "a string with other characters"
         if wrong:
             hint = (
@@ -40,35 +40,39 @@ def choices_from_ast(hyper: ast.Hyper, low: Lowering) -> tuple[str, ...]:
     return tuple(dict.fromkeys(texts))
 
 
-def compared(left: Value, right: Value, expr: ast.Compare, low: Lowering) -> Value:
-    """`mode == "graph"`, one of whose sides is a string or a choice."""
+def lower_comparison(left: Value, right: Value, expr: ast.Compare, low: Lowering) -> Value:
+    """Lower a comparison with a string or a choice, such as `mode == "graph"`."""
     text, other = (left, right) if isinstance(left, Text) else (right, left)
     hint = 'a hyperparameter is compared with one of its strings: `mode == "graph"`'
     if not isinstance(text, Text) or not isinstance(other, (Text, Choice)):
         what = "a choice" if isinstance(text, Choice) or isinstance(other, Choice) else "a string"
         low.problems.add(WrongKind(expr.span, what, "a choice beside a string", hint))
         return POISON
-    if expr.operator not in COMPARED:
+    if expr.operator not in EQUALITY_OPERATORS:
         hint = "strings are equal or not: `==` or `!=`"
-        low.problems.add(WrongKind(expr.span, f"`{expr.operator}`", listing(COMPARED, "or"), hint))
+        low.problems.add(
+            WrongKind(expr.span, f"`{expr.operator}`", listing(EQUALITY_OPERATORS, "or"), hint)
+        )
         return POISON
     equal = expr.operator == "=="
-    if isinstance(other, Text):  # a norm that is called with this string
+    if isinstance(other, Text):  # the caller has chosen this string
         return low.number(float((text.text == other.text) == equal), expr.span)
     if text.text not in other.texts:
-        known = listing([f'"{t}"' for t in other.texts], "or")
+        allowed = listing([f'"{t}"' for t in other.texts], "or")
         span = expr.left.span if isinstance(expr.left, ast.Text) else expr.right.span
         hint = f"`{other.argument}` is never anything else"
-        low.problems.add(WrongKind(span, f'`"{text.text}"`', known, hint))
+        low.problems.add(WrongKind(span, f'`"{text.text}"`', allowed, hint))
         return POISON
-    return low.number(Hyper(_flag(other, Test(other.argument, text.text, equal), low)), expr.span)
+    return low.number(
+        Hyper(_flag_name(other, Test(other.argument, text.text, equal), low)), expr.span
+    )
 
 
-def _flag(choice: Choice, test: Test, low: Lowering) -> str:
-    """The name of the flag that a comparison is, which is declared where it is the first."""
-    known = next((flag for flag in low.flags if flag.test == test), None)
-    if known is not None:
-        return known.name
+def _flag_name(choice: Choice, test: Test, low: Lowering) -> str:
+    """The name of the flag of a comparison; declares the flag if it is new."""
+    existing = next((flag for flag in low.flags if flag.test == test), None)
+    if existing is not None:
+        return existing.name
     word = re.sub(r"\W", "_", test.text)
     name = f"{choice.argument}_is_{'' if test.equal else 'not_'}{word}"
     while any(flag.name == name for flag in low.flags):  # "a-b" and "a_b"

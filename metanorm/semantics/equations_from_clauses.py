@@ -1,7 +1,7 @@
-"""Clauses to the equations they stand for: AST in, AST without clauses out.
+"""Desugar clauses to equations: AST to AST without clauses.
 
-This is the definition of the clauses. What comes out is a norm in the same
-language, which `metanorm explain` prints and the rest of the compiler reads.
+This defines the meaning of clauses. The result is a norm in the same language, which
+`metanorm explain` prints and the rest of the compiler reads.
 """
 
 from __future__ import annotations
@@ -17,62 +17,70 @@ from metanorm.source import Span
 from metanorm.syntax import ast, build
 
 CLAUSES = (ast.Reduce, ast.Shift, ast.Scale, ast.Stat, ast.Mix, ast.Track, ast.AffineClause)
-MIXED_BY = ("softmax", "sparsestmax")
-LEARNED = {"normalized", "weight", "bias"}  # what an `affine` brings, or is part of
-IMPLIED = LEARNED | {"mean", "var", "eps", "true", "false"}  # what no statement has to introduce
-ONCE = ("reduce", "mix", "shift", "scale", "affine", "output")
+MIX_FUNCTIONS = ("softmax", "sparsestmax")
+AFFINE_NAMES = {"normalized", "weight", "bias"}  # names that `affine` introduces, or reads
+IMPLIED_NAMES = AFFINE_NAMES | {
+    "mean",
+    "var",
+    "eps",
+    "true",
+    "false",
+}  # names that no statement has to introduce
+UNIQUE_KINDS = ("reduce", "mix", "shift", "scale", "affine", "output")
 
 
 def equations_from_clauses(norm: ast.Norm, problems: Collector) -> ast.Norm:
-    """The norm in equations. Clauses that contradict each other are reported and left out."""
+    """The norm in equations. Reports clauses that contradict each other, and leaves them out."""
     clauses = _Clauses(norm, problems)
     statements = tuple(clauses.equations())
     mentioned = {name for statement in statements for name in names_in(statement)}
-    if clauses.normalizes and "eps" in mentioned and "eps" not in clauses.named:
+    if clauses.normalizes and "eps" in mentioned and "eps" not in clauses.defined_names:
         return replace(norm, hypers=_with_eps(norm), statements=statements)
     return replace(norm, statements=statements)
 
 
 def _with_eps(norm: ast.Norm) -> tuple[ast.Hyper, ...]:
-    """The hyperparameters and `eps = 1e-5`, in front of the others that have a default."""
+    """The hyperparameters with `eps = 1e-5` before the others that have a default."""
     span = norm.name.span
     eps = ast.Hyper(
         span=span,
         name=ast.Identifier(span=span, name="eps"),
         default=ast.Number(span=span, value=1e-5, text="1e-5"),
     )
-    place = next((i for i, h in enumerate(norm.hypers) if h.default), len(norm.hypers))
-    return (*norm.hypers[:place], eps, *norm.hypers[place:])
+    position = next((i for i, h in enumerate(norm.hypers) if h.default), len(norm.hypers))
+    return (*norm.hypers[:position], eps, *norm.hypers[position:])
 
 
 class _Clauses:
     def __init__(self, norm: ast.Norm, problems: Collector) -> None:
         self.norm = norm
         self.problems = problems
-        self.named = frozenset(defined_in(norm))
-        self.taken = set(self.named)
-        self.first: dict[str, ast.AnyStatement] = {}
-        self.tracked: dict[int, ast.Track] = {}  # by the place of the `reduce` or `stat`
-        self.used = {n for s in norm.statements for n in names_in(s)}
+        self.defined_names = frozenset(defined_in(norm))
+        self.used_names = set(self.defined_names)
+        self.clause_by_kind: dict[str, ast.AnyStatement] = {}
+        self.track_by_position: dict[
+            int, ast.Track
+        ] = {}  # by the position of the `reduce` or `stat`
+        self.read_names = {n for s in norm.statements for n in names_in(s)}
         self.input = self._input_name()
-        self.centre = "centre"  # the name of what a learned shift subtracts
+        self.centre = "centre"  # the name of the value that a learned shift subtracts
 
     @property
     def normalizes(self) -> bool:
         """Whether there are clauses that subtract and divide."""
-        return "reduce" in self.first or "mix" in self.first
+        return "reduce" in self.clause_by_kind or "mix" in self.clause_by_kind
 
     def equations(self) -> list[ast.AnyStatement]:
-        self._sort_out()
-        pools, maps = self._places()
-        done: list[ast.AnyStatement] = []
-        for place, statement in enumerate(self.norm.statements):
+        self._collect_clauses()
+        pools, maps = self._insertion_points()
+        statements: list[ast.AnyStatement] = []
+        for position, statement in enumerate(self.norm.statements):
             match statement:
                 case ast.Stat():
-                    done.append(self._stat(statement, self.tracked.get(place)))
-                case ast.Mix() if self.first.get("mix") is statement:
-                    done += self._mix(statement)
-                case ast.Output() if self.first.get("output") is not statement:
+                    statements.append(self._stat(statement, self.track_by_position.get(position)))
+                case ast.Mix() if self.clause_by_kind.get("mix") is statement:
+                    statements += self._mix(statement)
+                case ast.Output() if self.clause_by_kind.get("output") is not statement:
                     pass
                 case (
                     ast.Reduce()
@@ -84,14 +92,14 @@ class _Clauses:
                 ):
                     pass
                 case _:
-                    done.append(statement)
-            if place == pools:
-                done += self._pooled()
-            if place == maps:
-                done += self._normalized()
-        if "output" not in self.first:
-            done.append(self._output())
-        return done
+                    statements.append(statement)
+            if position == pools:
+                statements += self._statistics()
+            if position == maps:
+                statements += self._normalized()
+        if "output" not in self.clause_by_kind:
+            statements.append(self._output())
+        return statements
 
     # ---- which clauses there are
 
@@ -101,47 +109,49 @@ class _Clauses:
                 return statement.items[0].name.name
         return "x"
 
-    def _sort_out(self) -> None:
-        """Find the clauses, and what is wrong with their company."""
-        last: int | None = None
+    def _collect_clauses(self) -> None:
+        """Collect the clauses, and report those that cannot stand together."""
+        last_pool: int | None = None
         has_input = False
-        for place, s in enumerate(self.norm.statements):
-            if s.kind in ONCE:
-                if s.kind in self.first:
-                    self._conflict(s, self.first[s.kind])
-                self.first.setdefault(s.kind, s)
-            if isinstance(s, ast.Stat) or self.first.get("reduce") is s:
-                last = place
+        for position, s in enumerate(self.norm.statements):
+            if s.kind in UNIQUE_KINDS:
+                if s.kind in self.clause_by_kind:
+                    self._conflict(s, self.clause_by_kind[s.kind])
+                self.clause_by_kind.setdefault(s.kind, s)
+            if isinstance(s, ast.Stat) or self.clause_by_kind.get("reduce") is s:
+                last_pool = position
             if isinstance(s, ast.Input):
                 has_input = True
             elif isinstance(s, ast.Track):
-                target = self._target_of_track(place, last)
+                target = self._target_of_track(position, last_pool)
                 if target is None:
                     self.problems.add(ClauseWithoutReduce(build.keyword_span(s), "track"))
-                elif target in self.tracked:
-                    self._conflict(s, self.tracked[target])
+                elif target in self.track_by_position:
+                    self._conflict(s, self.track_by_position[target])
                 else:
-                    self.tracked[target] = s
-        reduce, mix = self.first.get("reduce"), self.first.get("mix")
+                    self.track_by_position[target] = s
+        reduce, mix = self.clause_by_kind.get("reduce"), self.clause_by_kind.get("mix")
         if reduce and mix:
             self._conflict(mix, reduce)
-            del self.first["mix"]
+            del self.clause_by_kind["mix"]
         for kind in ("shift", "scale"):
-            if kind in self.first and not (reduce or mix):
-                self.problems.add(ClauseWithoutReduce(build.keyword_span(self.first[kind]), kind))
-                del self.first[kind]
+            if kind in self.clause_by_kind and not (reduce or mix):
+                self.problems.add(
+                    ClauseWithoutReduce(build.keyword_span(self.clause_by_kind[kind]), kind)
+                )
+                del self.clause_by_kind[kind]
         self._warn_if_unused()
-        if has_input and not self.first.keys() & {"reduce", "mix", "affine", "output"}:
+        if has_input and not self.clause_by_kind.keys() & {"reduce", "mix", "affine", "output"}:
             self.problems.add(ComputesNothing(self.norm.name.span, self.norm.name.name))
 
-    def _target_of_track(self, place: int, last: int | None) -> int | None:
+    def _target_of_track(self, position: int, last_pool: int | None) -> int | None:
         """A `track` belongs to a `stat` that stands right before it, else to `reduce`."""
-        if place and last == place - 1:
-            return last
+        if position and last_pool == position - 1:
+            return last_pool
         for target, statement in enumerate(self.norm.statements):
             if isinstance(statement, ast.Reduce):
                 return target
-        return last
+        return last_pool
 
     def _conflict(self, later: ast.AnyStatement, earlier: ast.AnyStatement) -> None:
         problem = ClauseConflict(
@@ -150,27 +160,29 @@ class _Clauses:
         self.problems.add(problem)
 
     def _warn_if_unused(self) -> None:
-        output = self.first.get("output")
-        clauses = [self.first[k] for k in ("reduce", "mix", "affine") if k in self.first]
-        if output and set(names_in(output)) - defined_in(self.norm) - IMPLIED:
-            return  # a name is wrong there: who knows what it was meant to be
-        if output and clauses and not {"normalized", "mean", "var"} & self.used:
+        output = self.clause_by_kind.get("output")
+        clauses = [
+            self.clause_by_kind[k] for k in ("reduce", "mix", "affine") if k in self.clause_by_kind
+        ]
+        if output and set(names_in(output)) - defined_in(self.norm) - IMPLIED_NAMES:
+            return  # a wrong name there may mean one of them
+        if output and clauses and not {"normalized", "mean", "var"} & self.read_names:
             kinds = tuple(clause.kind for clause in clauses)
             self.problems.add(ClausesUnused(build.keyword_span(clauses[0]), kinds))
-        elif output and "affine" in self.first and not LEARNED & self.used:
-            span = build.keyword_span(self.first["affine"])
+        elif output and "affine" in self.clause_by_kind and not AFFINE_NAMES & self.read_names:
+            span = build.keyword_span(self.clause_by_kind["affine"])
             self.problems.add(ClausesUnused(span, ("affine",)))
 
-    def _places(self) -> tuple[int | None, int | None]:
-        """Behind which statements the statistics, and the normalized value, are written."""
+    def _insertion_points(self) -> tuple[int | None, int | None]:
+        """The positions behind which to insert the statistics and the normalized value."""
         pools = maps = None
-        for place, s in enumerate(self.norm.statements):
+        for position, s in enumerate(self.norm.statements):
             if isinstance(s, ast.Reduce) or (
-                isinstance(s, (ast.Shift, ast.Track)) and "reduce" in self.first
+                isinstance(s, (ast.Shift, ast.Track)) and "reduce" in self.clause_by_kind
             ):
-                pools = place
+                pools = position
             if isinstance(s, CLAUSES) and not isinstance(s, ast.Stat):
-                maps = place
+                maps = position
         return pools, maps
 
     # ---- equations
@@ -180,32 +192,32 @@ class _Clauses:
         value = build.call(stat.span, "moments", build.name(stat.span, self.input), over=pool)
         return ast.Let(span=stat.span, name=stat.name, value=value, trivia=stat.trivia)
 
-    def _pooled(self) -> list[ast.AnyStatement]:
-        """`mean` and `var` of `reduce`, as far as anything needs them."""
-        reduce = self.first.get("reduce")
+    def _statistics(self) -> list[ast.AnyStatement]:
+        """The `mean` and `var` of `reduce`, if anything reads them."""
+        reduce = self.clause_by_kind.get("reduce")
         if not isinstance(reduce, ast.Reduce):
             return []
         span = reduce.span
-        place = next(i for i, s in enumerate(self.norm.statements) if s is reduce)
-        track = self.tracked.get(place)
-        plain = replace(reduce.pool, keywords=())
+        position = next(i for i, s in enumerate(self.norm.statements) if s is reduce)
+        track = self.track_by_position.get(position)
+        live_pool = replace(reduce.pool, keywords=())
         mean = build.call(
-            span, "mean", build.name(span, self.input), over=build.with_track(plain, track)
+            span, "mean", build.name(span, self.input), over=build.with_track(live_pool, track)
         )
-        done: list[ast.AnyStatement] = []
+        statements: list[ast.AnyStatement] = []
         shift, kind = self._shift()
-        if kind in ("mean", "learned") or "mean" in self.used:
-            done.append(build.let(span, "mean", mean))
+        if kind in ("mean", "learned") or "mean" in self.read_names:
+            statements.append(build.let(span, "mean", mean))
         if kind == "learned" and shift is not None:
-            done += self._learned_shift(shift)
-        if self._needs_var():
-            done.append(build.let(span, "var", self._var(span, reduce.pool, track, kind)))
-        return done
+            statements += self._learned_shift(shift)
+        if self._reads_var():
+            statements.append(build.let(span, "var", self._var(span, reduce.pool, track, kind)))
+        return statements
 
-    def _needs_var(self) -> bool:
-        scale = self.first.get("scale")
+    def _reads_var(self) -> bool:
+        scale = self.clause_by_kind.get("scale")
         by_std = not isinstance(scale, ast.Scale) or build.is_word(scale.value, "std")
-        return by_std or "var" in self.used
+        return by_std or "var" in self.read_names
 
     def _var(self, span: Span, pool: ast.Pool, track: ast.Track | None, kind: str) -> ast.Expr:
         """The variance that `scale std` divides by: the second moment about the shift."""
@@ -231,7 +243,7 @@ class _Clauses:
 
     def _shift(self) -> tuple[ast.Shift | None, str]:
         """The `shift` clause and its sort: mean, none, learned (a parameter) or written."""
-        shift = self.first.get("shift")
+        shift = self.clause_by_kind.get("shift")
         if not isinstance(shift, ast.Shift) or build.is_word(shift.value, "mean"):
             return None, "mean"
         if shift.initial is not None:
@@ -239,21 +251,21 @@ class _Clauses:
         return shift, "none" if build.is_word(shift.value, "none") else "written"
 
     def _learned_shift(self, shift: ast.Shift) -> list[ast.AnyStatement]:
-        """`shift p[A] = v`: a parameter of that name."""
+        """The parameter of a learned shift, `shift p[A] = v`, and the centre that it gives."""
         assert shift.initial is not None
-        named = shift.value
+        target = shift.value
         dims: tuple[ast.Dim, ...] = ()
-        if isinstance(named, ast.Index):
-            dims = build.dims(named.subscripts)
-            named = named.value
-        name = named.name if isinstance(named, ast.Name) else "shift_scale"
+        if isinstance(target, ast.Index):
+            dims = build.dims(target.subscripts)
+            target = target.value
+        name = target.name if isinstance(target, ast.Name) else "shift_scale"
         item = ast.ParamItem(
             span=shift.span,
-            name=ast.Identifier(span=named.span, name=name),
+            name=ast.Identifier(span=target.span, name=name),
             dims=dims,
             value=shift.initial,
         )
-        self.centre = self._fresh("centre")
+        self.centre = self._fresh_name("centre")
         product = build.chain(
             shift.span, "*", build.name(shift.span, name), build.name(shift.span, "mean")
         )
@@ -263,7 +275,7 @@ class _Clauses:
         ]
 
     def _centre(self, span: Span) -> ast.Expr | None:
-        """What is subtracted."""
+        """The value that the clauses subtract; `None` for none."""
         shift, kind = self._shift()
         if kind == "none":
             return None
@@ -274,10 +286,10 @@ class _Clauses:
         return shift.value
 
     def _mix(self, mix: ast.Mix) -> list[ast.AnyStatement]:
-        """Learned convex combinations of the named means and variances."""
+        """The learned convex combinations of named means and variances."""
         span = mix.span
         self._check_mix(mix)
-        axis = self._fresh("K")
+        axis = self._fresh_name("K")
         dims = {
             "mean": ast.Dim(
                 span=span,
@@ -295,9 +307,9 @@ class _Clauses:
             )
             for moment, dim in dims.items()
         )
-        done: list[ast.AnyStatement] = [ast.Param(span=span, items=params, trivia=mix.trivia)]
+        statements: list[ast.AnyStatement] = [ast.Param(span=span, items=params, trivia=mix.trivia)]
         for moment in dims:
-            shares = self._fresh(f"{moment}_share")
+            shares = self._fresh_name(f"{moment}_share")
             pool = ast.Pool(
                 span=span,
                 axes=(ast.PoolAxis(span=span, axis=ast.AxisRef(span=span, name=axis)),),
@@ -311,32 +323,34 @@ class _Clauses:
                 arguments=(build.name(span, f"{moment}_weight"),),
                 over=pool,
             )
-            known = mix.by.name in MIXED_BY
-            done.append(build.let(span, shares, by if known else ast.Missing(span=span)))
+            is_known = mix.by.name in MIX_FUNCTIONS
+            statements.append(build.let(span, shares, by if is_known else ast.Missing(span=span)))
             terms = [
                 build.chain(span, "*", build.item(span, shares, i), self._moment(stat, moment))
                 for i, stat in enumerate(mix.stats)
             ]
-            done.append(build.let(span, moment, build.chain(span, "+", *terms)))
-        return done
+            statements.append(build.let(span, moment, build.chain(span, "+", *terms)))
+        return statements
 
     def _check_mix(self, mix: ast.Mix) -> None:
-        """Report what is no statistic, and what makes no weights."""
+        """Report unknown statistics of a `mix`, and an unknown function of its weights."""
         stats = tuple(s.name.name for s in self.norm.statements if isinstance(s, ast.Stat))
         for stat in mix.stats:
-            if stat.name not in self.named:
+            if stat.name not in self.defined_names:
                 self.problems.add(UnknownStat(stat.span, stat.name, stats))
-        if mix.by.name not in MIXED_BY:
-            self.problems.add(UnknownStat(mix.by.span, mix.by.name, MIXED_BY, is_by=True))
+        if mix.by.name not in MIX_FUNCTIONS:
+            self.problems.add(UnknownStat(mix.by.span, mix.by.name, MIX_FUNCTIONS, is_by=True))
 
     def _moment(self, stat: ast.Identifier, moment: str) -> ast.Expr:
-        if stat.name not in self.named:
+        if stat.name not in self.defined_names:
             return ast.Missing(span=stat.span)
         return build.field(stat, moment)
 
     def _normalized(self) -> list[ast.AnyStatement]:
-        """`let normalized = ...`, or nothing where the default output will say it."""
-        if "output" not in self.first or not ({"reduce", "mix", "affine"} & self.first.keys()):
+        """`let normalized = ...`, or nothing if the default output computes it."""
+        if "output" not in self.clause_by_kind or not (
+            {"reduce", "mix", "affine"} & self.clause_by_kind.keys()
+        ):
             return []
         value = self._value()
         return [build.let(value.span, "normalized", value)]
@@ -346,8 +360,8 @@ class _Clauses:
         return ast.Output(span=value.span, items=(ast.OutputItem(span=value.span, value=value),))
 
     def _value(self) -> ast.Expr:
-        """What the clauses produce: shifted, scaled, and with the affine map on it."""
-        anchor = self.first.get("reduce") or self.first.get("mix")
+        """The result of the clauses: the shifted, scaled and affinely mapped input."""
+        anchor = self.clause_by_kind.get("reduce") or self.clause_by_kind.get("mix")
         span = anchor.span if anchor else self.norm.name.span
         value: ast.Expr = build.name(span, self.input)
         if anchor is not None:
@@ -359,40 +373,42 @@ class _Clauses:
                 value = build.chain(span, "/", value, divisor)
             if isinstance(anchor, ast.Reduce):
                 value = self._zero_if_empty(anchor, value)
-        affine = self.first.get("affine")
+        affine = self.clause_by_kind.get("affine")
         if isinstance(affine, ast.AffineClause):
             value = build.call(affine.span, "affine", value, per=affine.affine)
         return value
 
     def _divisor(self, span: Span, centred: ast.Expr) -> ast.Expr | None:
-        scale = self.first.get("scale")
+        scale = self.clause_by_kind.get("scale")
         eps = build.name(span, "eps")
         if not isinstance(scale, ast.Scale) or build.is_word(scale.value, "std"):
             return build.call(span, "sqrt", build.chain(span, "+", build.name(span, "var"), eps))
         if build.is_word(scale.value, "none"):
             return None
         for word, statistic in (("l1", "mean"), ("max", "max")):
-            reduce = self.first.get("reduce")
+            reduce = self.clause_by_kind.get("reduce")
             if build.is_word(scale.value, word) and isinstance(reduce, ast.Reduce):
-                plain = replace(reduce.pool, keywords=())
+                live_pool = replace(reduce.pool, keywords=())
                 size = build.call(
-                    scale.span, statistic, build.call(span, "abs", centred), over=plain
+                    scale.span, statistic, build.call(span, "abs", centred), over=live_pool
                 )
                 return build.chain(scale.span, "+", size, eps)
         return scale.value
 
     def _zero_if_empty(self, reduce: ast.Reduce, value: ast.Expr) -> ast.Expr:
-        """A pool in which nothing counts normalizes to zero.
+        """The normalized value, zero in an empty pool.
 
-        Masks and weights make one, and so does a node without in-neighbours.
+        A mask or weights may leave a pool empty, and so may a node without in-neighbours.
         """
         pool = replace(reduce.pool, keywords=())
-        alone = any(a.matrix and not a.matrix.extra and self._is_edges(a.matrix) for a in pool.axes)
-        if pool.where is None and pool.weight is None and not alone:
+        may_lack_neighbours = any(
+            a.matrix and not a.matrix.extra and self._is_edges(a.matrix) for a in pool.axes
+        )
+        if pool.where is None and pool.weight is None and not may_lack_neighbours:
             return value
         span = reduce.span
         weight: ast.Expr = build.call(span, "count", over=pool)
-        if any(self.norm.statements[place] is reduce for place in self.tracked):
+        if any(self.norm.statements[position] is reduce for position in self.track_by_position):
             train = ast.Keyword(span=span, name="train", value=weight, labelled=True)
             evaluated = ast.Keyword(
                 span=span, name="eval", value=build.number(span, 1), labelled=True
@@ -402,17 +418,17 @@ class _Clauses:
                 function=ast.Identifier(span=span, name="mode"),
                 keywords=(train, evaluated),
             )
-        holds = ast.Compare(span=span, operator=">", left=weight, right=build.number(span, 0))
-        return build.call(span, "where", holds, value, build.number(span, 0))
+        is_filled = ast.Compare(span=span, operator=">", left=weight, right=build.number(span, 0))
+        return build.call(span, "where", is_filled, value, build.number(span, 0))
 
     def _is_edges(self, matrix: ast.Matrix) -> bool:
-        """Whether a matrix is an input that lists edges."""
+        """Whether a grouping is an input of edges."""
         inputs = (s for s in self.norm.statements if isinstance(s, ast.Input))
         items = (item for s in inputs for item in s.items if item.name.name == matrix.name)
         return any(item.sort is not None and item.sort.name == "edges" for item in items)
 
-    def _fresh(self, name: str) -> str:
-        while name in self.taken:
+    def _fresh_name(self, name: str) -> str:
+        while name in self.used_names:
             name += "_"
-        self.taken.add(name)
+        self.used_names.add(name)
         return name

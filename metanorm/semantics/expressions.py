@@ -25,7 +25,7 @@ from metanorm.ir.ops import (
     operations,
 )
 from metanorm.ir.scalar import SizeOf
-from metanorm.semantics.choices import compared
+from metanorm.semantics.choices import lower_comparison
 from metanorm.semantics.draws import axes_of_draw, draw_from_ast
 from metanorm.semantics.forms import Forms
 from metanorm.semantics.lowering import CallScope, Lowering
@@ -157,7 +157,7 @@ class Expressions:
         if any(isinstance(value, Poison) for value in values):
             return POISON
         if any(isinstance(value, (Text, Choice)) for value in values):
-            return compared(values[0], values[1], expr, self.low)
+            return lower_comparison(values[0], values[1], expr, self.low)
         for operand, value in zip((expr.left, expr.right), values):
             is_index = isinstance(value, Tensor) and value.type.kind == "int"
             sides.append(value if is_index else self.as_number(value, operand))
@@ -280,7 +280,7 @@ class Expressions:
         """Introduce D in `v[C -> D]`, if there is none: an axis as long as C."""
         local = self.scope.axes
         if new.name not in (self.low.table.declared if local is None else local):
-            name = self.low.table.twin(new.name, old, new.span)
+            name = self.low.table.copy_axis(new.name, old, new.span)
             if local is not None:
                 local[new.name] = (name,)
 

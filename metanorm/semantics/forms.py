@@ -275,7 +275,7 @@ class Forms:
         """The axes of weight and bias, as far as they are learned; `None` after a report."""
         affine_axes: dict[str, tuple[str, ...]] = {}
         refs = [axis for term in affine.terms for axis in term.axes if term.only is None]
-        ok = self.low.table.distinct(refs)
+        ok = self.low.table.are_distinct(refs)
         for term in affine.terms:
             names = ("weight", "bias") if term.only is None else (term.only.name,)
             if term.only is not None and term.only.name not in ("weight", "bias"):
@@ -290,7 +290,7 @@ class Forms:
                     ok = False
                     continue
                 for axis in resolved:
-                    self.low.table.claim(axis, "an affine parameter", ref.span)
+                    self.low.table.require_fixed(axis, "an affine parameter", ref.span)
                 axes += resolved
             for name in names:
                 affine_axes[name] = self.low.table.space.ordered(axes)
@@ -351,7 +351,7 @@ class Forms:
             name = f"{scope.prefix}{scope.let_name}_{part}"
         if name in param_names or name in scope.names:
             self.problems.add(DuplicateName(call.span, name, None))
-            scope.names.twice.add(name)
+            scope.names.duplicates.add(name)
             name = self.low.unique(name)
         scope.affine_params.append(name)
         absent = neutral if switches else None

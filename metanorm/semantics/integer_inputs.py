@@ -1,4 +1,4 @@
-"""Index inputs of which the numbers are read: lengths that positions are compared with."""
+"""Index inputs that a norm compares, such as lengths with positions."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from metanorm.semantics.lowering import Lowering
 
 
 def with_integer_inputs(low: Lowering) -> list[InputDecl]:
-    """The inputs. One that is compared has to be given, since no number stands for it.
+    """The inputs, with adapted declarations of indices that the norm compares.
 
-    One that is compared and neither pools nor chooses is a tensor of whole numbers: it has no
-    number of groups, and what it holds has no upper bound.
+    A call must give such an index, since it has no default. If it neither pools nor chooses rows,
+    it is a tensor of integers (`whole`): it has no number of groups, and no upper bound.
     """
-    lets = list(_every(low.body))
-    numbers = {let.name: let.op.name for let in lets if isinstance(let.op, Input)}
+    lets = list(_every_let(low.body))
+    input_by_ref = {let.name: let.op.name for let in lets if isinstance(let.op, Input)}
     compared: set[str] = set()
-    names: set[str] = set()  # those that stand for groups or rows
+    grouping_names: set[str] = set()  # indices of groups or rows
     for let in lets:
         if isinstance(let.op, Map):
-            compared |= {numbers[ref] for ref in let.op.arguments if ref in numbers}
+            compared |= {input_by_ref[ref] for ref in let.op.arguments if ref in input_by_ref}
         elif isinstance(let.op, Lookup) and isinstance(let.op.index, str):
-            names.add(numbers[let.op.index])
+            grouping_names.add(input_by_ref[let.op.index])
         elif isinstance(let.op, (Pool, Count)):
-            names |= {m.index for _, m in let.op.over if isinstance(m, ByIndex)}
-    done = []
+            grouping_names |= {m.index for _, m in let.op.over if isinstance(m, ByIndex)}
+    inputs = []
     for decl in low.inputs:
         if decl.sort == "index" and decl.name in compared:
-            sort = decl.sort if decl.name in names or decl.table is not None else "whole"
+            sort = decl.sort if decl.name in grouping_names or decl.table is not None else "whole"
             decl = replace(decl, sort=sort, required=True)
-        done.append(decl)
-    return done
+        inputs.append(decl)
+    return inputs
 
 
-def _every(body: Iterable[Let]) -> Iterator[Let]:
+def _every_let(body: Iterable[Let]) -> Iterator[Let]:
     for let in body:
         if isinstance(let.op, Repeat):
-            yield from _every(let.op.body)
+            yield from _every_let(let.op.body)
         yield let

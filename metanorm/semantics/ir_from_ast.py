@@ -259,7 +259,7 @@ class _Norm:
         kept = {buffer.name for buffer in self.low.buffers}
         seen |= {name: e.span for name, e in self.scope.names if name in kept}
         for name, span, what in self._implied(entities):
-            if name in seen and name not in self.scope.names.twice:
+            if name in seen and name not in self.scope.names.duplicates:
                 self.problems.add(DuplicateName(span, name, seen[name], what=what))
             seen.setdefault(name, span)
         for name in momenta_of(self.low.updates).values():

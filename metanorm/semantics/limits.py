@@ -1,4 +1,4 @@
-"""How large a norm may be. What no normalizer needs would only use up the machine."""
+"""Limits on the size of a norm, beyond what any normalizer needs, so that compilation ends."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from metanorm.diagnostics.structure import TooLarge
-from metanorm.semantics.calls import MOST_CALLS
+from metanorm.semantics.calls import MAX_CALL_DEPTH
 from metanorm.semantics.lowering import CallableNorm
 from metanorm.semantics.names_in_ast import nodes_in
 from metanorm.syntax import ast
 
-MOST_AXES = 32
-MOST_DECLARATIONS = 1000
-MOST_NORMS = 100
-MOST_VALUES = 3000  # of a norm that calls others, those included
-MOST_VALUES_OF_ALL = 60_000
+MAX_AXES = 32
+MAX_DECLARATIONS = 1000
+MAX_NORMS = 100
+MAX_VALUES = 3000  # of a norm that calls others, those included
+MAX_VALUES_IN_ALL = 60_000
 
 DECLARATIONS = (
     ast.Hyper,
@@ -30,32 +30,34 @@ DECLARATIONS = (
 
 
 def too_large(norm: ast.Norm) -> TooLarge | None:
-    """What there is too much of in a norm, at the place where it becomes too much."""
+    """The problem of a norm with too many axes or declarations, at the first one too many."""
     axes: set[str] = set()
     declarations = 0
     for node in nodes_in(norm):
         if isinstance(node, (ast.Dim, ast.Rename)):
             axes.add(node.axis.name if isinstance(node, ast.Dim) else node.new.name)
-            if len(axes) > MOST_AXES:
-                return TooLarge(node.span, MOST_AXES, "axes")
+            if len(axes) > MAX_AXES:
+                return TooLarge(node.span, MAX_AXES, "axes")
         elif isinstance(node, DECLARATIONS):
             declarations += 1
-            if declarations > MOST_DECLARATIONS:
-                return TooLarge(node.span, MOST_DECLARATIONS, "declarations")
+            if declarations > MAX_DECLARATIONS:
+                return TooLarge(node.span, MAX_DECLARATIONS, "declarations")
     return None
 
 
 def too_many(norms: tuple[ast.Norm, ...]) -> TooLarge | None:
-    """The norm of a file that is one too many."""
-    if len(norms) <= MOST_NORMS:
+    """The problem of a file with too many norms, at the first one too many."""
+    if len(norms) <= MAX_NORMS:
         return None
-    return TooLarge(norms[MOST_NORMS].name.span, MOST_NORMS, "norms", "this file")
+    return TooLarge(norms[MAX_NORMS].name.span, MAX_NORMS, "norms", "this file")
 
 
 @dataclass(frozen=True)
 class Size:
-    """How many values a norm computes, how deep its calls are inside each other, and the call
-    that makes it too large."""
+    """The size of a norm: its number of values, and the depth of its nested calls.
+
+    `problem` is at the call that makes it too large.
+    """
 
     values: int = 0
     depth: int = 0
@@ -63,64 +65,68 @@ class Size:
 
 
 class Sizes:
-    """How much the norms of one run compute, with all that they call, before they are lowered."""
+    """The sizes of the norms of one run, with all that they call, before they are lowered."""
 
     def __init__(self) -> None:
         self.total = 0
-        self.known: dict[int, Size] = {}
-        self.kept: list[ast.Norm] = []  # as long as their identity stands for them
+        self.size_by_norm: dict[int, Size] = {}
+        self.norms: list[ast.Norm] = []  # keeps alive the norms whose `id` is a key
 
     def too_large(self, norm: ast.Norm, others: Mapping[str, CallableNorm]) -> TooLarge | None:
-        """The call that makes a norm too large, or the whole run."""
+        """The problem of the call that makes a norm, or the whole run, too large."""
         size = self._size(CallableNorm(norm, others))
         self.total += size.values
-        if size.problem is None and self.total > MOST_VALUES_OF_ALL:
-            return TooLarge(norm.name.span, MOST_VALUES_OF_ALL, "values", "all that is compiled")
+        if size.problem is None and self.total > MAX_VALUES_IN_ALL:
+            return TooLarge(norm.name.span, MAX_VALUES_IN_ALL, "values", "all that is compiled")
         return size.problem
 
     def _size(self, norm: CallableNorm) -> Size:
-        """The size of a norm. Without recursion: calls may be in each other very deep."""
-        waiting, begun = [norm], set[int]()
-        while waiting:
-            equations = waiting[-1].equations
-            if equations is None or id(equations) in self.known:
-                waiting.pop()
-            elif id(equations) not in begun:
-                begun.add(id(equations))
-                self.kept.append(equations)
-                known = _callable(equations, waiting[-1].others)
-                called = (_called(node, known) for node in nodes_in(equations))
-                waiting += [c for c in called if c is not None and id(c.equations) not in begun]
+        """The size of a norm. No recursion: calls may be nested very deep."""
+        stack, visited = [norm], set[int]()
+        while stack:
+            equations = stack[-1].equations
+            if equations is None or id(equations) in self.size_by_norm:
+                stack.pop()
+            elif id(equations) not in visited:
+                visited.add(id(equations))
+                self.norms.append(equations)
+                callable_norms = _callable_norms(equations, stack[-1].others)
+                callees = (_callee(node, callable_norms) for node in nodes_in(equations))
+                stack += [c for c in callees if c is not None and id(c.equations) not in visited]
             else:
-                self.known[id(equations)] = self._sum(equations, waiting.pop().others)
-        return self.known.get(id(norm.equations), Size())
+                self.size_by_norm[id(equations)] = self._computed_size(
+                    equations, stack.pop().others
+                )
+        return self.size_by_norm.get(id(norm.equations), Size())
 
-    def _sum(self, norm: ast.Norm, others: Mapping[str, CallableNorm]) -> Size:
-        """The size of a norm, where those of the norms that it calls are known.
+    def _computed_size(self, norm: ast.Norm, others: Mapping[str, CallableNorm]) -> Size:
+        """The size of a norm, from the sizes of the norms that it calls.
 
-        One that is not known is part of a circle, which is reported where it is lowered.
+        A norm without a size is part of a circle, which the lowering reports.
         """
         values, depth = 0, 1
-        others = _callable(norm, others)
+        others = _callable_norms(norm, others)
         for node in nodes_in(norm):
-            values += _values(node)
-            called = _called(node, others)
-            if called is None:
+            values += _value_count(node)
+            callee = _callee(node, others)
+            if callee is None:
                 continue
-            size = self.known.get(id(called.equations), Size())
+            size = self.size_by_norm.get(id(callee.equations), Size())
             values, depth = values + size.values, max(depth, size.depth + 1)
             if size.problem is not None:
                 return size
-            if depth > MOST_CALLS:
-                problem = TooLarge(node.span, MOST_CALLS, "calls inside each other")
+            if depth > MAX_CALL_DEPTH:
+                problem = TooLarge(node.span, MAX_CALL_DEPTH, "calls inside each other")
                 return Size(values, depth, problem)
-            if values > MOST_VALUES:
-                return Size(values, depth, TooLarge(node.span, MOST_VALUES, "values"))
+            if values > MAX_VALUES:
+                return Size(values, depth, TooLarge(node.span, MAX_VALUES, "values"))
         return Size(values, depth)
 
 
-def _callable(norm: ast.Norm, others: Mapping[str, CallableNorm]) -> Mapping[str, CallableNorm]:
-    """What a norm can call: others, and a `let` that is a call of one."""
+def _callable_norms(
+    norm: ast.Norm, others: Mapping[str, CallableNorm]
+) -> Mapping[str, CallableNorm]:
+    """The norms that a norm can call: others, and a `let` that is a call of one."""
     lets = {
         statement.name.name: others[statement.value.function.name]
         for statement in norm.statements
@@ -131,12 +137,12 @@ def _callable(norm: ast.Norm, others: Mapping[str, CallableNorm]) -> Mapping[str
     return {**others, **lets}
 
 
-def _called(node: ast.Node, others: Mapping[str, CallableNorm]) -> CallableNorm | None:
+def _callee(node: ast.Node, others: Mapping[str, CallableNorm]) -> CallableNorm | None:
     return others.get(node.function.name) if isinstance(node, ast.Call) else None
 
 
-def _values(node: ast.Node) -> int:
-    """How many values an expression computes, apart from those of its parts."""
+def _value_count(node: ast.Node) -> int:
+    """The number of values that an expression computes, without those of its parts."""
     if isinstance(node, ast.Chain):
         return len(node.operators)
     return isinstance(node, (ast.Call, ast.Power, ast.Negative, ast.Compare, ast.Index))

@@ -33,7 +33,7 @@ from metanorm.semantics.values import NameTable, Tensor
 from metanorm.source import Span
 from metanorm.syntax import ast
 
-UNKNOWN = "unknown"  # a sort that there is not, which has been reported
+UNKNOWN = "unknown"  # the sort of a hyperparameter whose declared sort is none, and reported
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Lowering:
     def __init__(self, problems: Collector) -> None:
         self.problems = problems
         self.table = AxisTable(problems)
-        self.target = "activation"  # what the norm that is compiled is for
+        self.target = "activation"  # the target of the compiled norm
         self.inputs: list[InputDecl] = []
         self.params: list[ParamDecl] = []
         # Computed initial values, by parameter or buffer: of the weight, and of the first batch.
@@ -91,7 +91,7 @@ class Lowering:
         self.flags: list[Argument] = []  # comparisons of hyperparameters that are strings
         self.updates: list[Update] = []
         self.checks: list[Check] = []
-        self.counted_pools: list[dict[str, Grouping]] = []  # pools whose size the spec asks for
+        self.counted_pools: list[dict[str, Grouping]] = []  # the pools of `count`
         self.body: list[Let] = []
         self.types: dict[Ref, Type] = {}
         self.spans: dict[Ref, Span] = {}
@@ -103,18 +103,20 @@ class Lowering:
         self.running_statistics: dict[str, Tensor] = {}  # running statistics, by buffer
         self.tracked_prefixes: dict[tuple[object, ...], str] = {}  # prefixes of tracked statistics
         self.tracked_by_name: dict[str, tuple[object, ...]] = {}  # tracked statistics, by buffer
-        self.always_true: set[Ref] = set()  # masks that are true everywhere
-        self.first_equal: dict[Ref, Ref] = {}  # each value's first binding that computes the same
+        self.always_true: set[Ref] = set()  # masks that are known to be true everywhere
+        self.first_equal: dict[
+            Ref, Ref
+        ] = {}  # each value to the first binding that computes the same
         self._firsts: dict[Op, Ref] = {}
         self._leaves: dict[Op, Tensor] = {}
         self._count = 0
 
     def declarations(self) -> Declarations:
-        """What is declared so far."""
+        """The declarations so far."""
         return Declarations(self.table.space, self.inputs, self.params, self.buffers)
 
     def emit(self, op: Op, span: Span, name: str = "") -> Tensor:
-        """Bind an operation; leaves are bound once."""
+        """Bind an operation. Scalars and inputs are bound once."""
         if op in self._leaves:
             return self._leaves[op]
         self._count += 1
@@ -133,17 +135,17 @@ class Lowering:
         return tensor
 
     def operation(self, value: Tensor) -> Op | None:
-        """What a value was bound to; `None` for one from outside of a `repeat`."""
+        """The operation of a value; `None` for one from outside of the current `repeat`."""
         return next((let.op for let in reversed(self.body) if let.name == value.ref), None)
 
     def enter_body(self) -> tuple[list[Let], dict[Op, Tensor]]:
-        """Begin the body of a `repeat`: what is bound from here on is local to it."""
+        """Begin the body of a `repeat`: further bindings are local to it."""
         outer = self.body, dict(self._leaves)
         self.body = []
         return outer
 
     def leave_body(self, outer: tuple[list[Let], dict[Op, Tensor]]) -> tuple[Let, ...]:
-        """End it; returns what it has bound."""
+        """End the body of a `repeat`; returns its bindings."""
         steps = tuple(self.body)
         self.body, self._leaves = outer
         return steps
@@ -158,7 +160,7 @@ class Lowering:
         return self.emit(Map(function, tuple(a.ref for a in arguments)), span)
 
     def rename(self, tensor: Tensor, name: str) -> Tensor:
-        """Call the value that was bound last by the name that the spec has for it."""
+        """Give the last binding the name that the spec has for it."""
         last = self.body[-1] if self.body else None
         if last is None or last.name != tensor.ref or not tensor.ref.startswith("%"):
             return tensor
@@ -169,11 +171,11 @@ class Lowering:
         self.spans[name] = self.spans.pop(tensor.ref)
         self.first_equal[name] = self.first_equal.pop(tensor.ref)
         self.divisors = [(name if r == tensor.ref else r, s) for r, s in self.divisors]
-        called = Tensor(name, tensor.type)
+        renamed = Tensor(name, tensor.type)
         self.running_statistics = {
-            b: called if t == tensor else t for b, t in self.running_statistics.items()
+            b: renamed if t == tensor else t for b, t in self.running_statistics.items()
         }
-        return called
+        return renamed
 
     def report_shared(self, scope: CallScope, name: str, dims: tuple[str, ...]) -> None:
         """Report a value that lacks axes on which a shared parameter lives."""
@@ -184,15 +186,15 @@ class Lowering:
         self.problems.add(problem)
 
     def unique(self, name: str) -> str:
-        """The name, or one like it that no binding has."""
-        kept = {*(p.name for p in self.params), *(b.name for b in self.buffers)}
+        """The name, with a number if a binding or declaration has it already."""
+        state_names = {*(p.name for p in self.params), *(b.name for b in self.buffers)}
         candidate, number = name, 2
-        while candidate in self.types or candidate in kept:
+        while candidate in self.types or candidate in state_names:
             candidate, number = f"{name}_{number}", number + 1
         return candidate
 
     def dims(self, axes: Sequence[str]) -> tuple[str, ...]:
-        """Axes as tensor dimensions: where all parts of a split axis are there, the axis itself."""
+        """Axes as tensor dimensions: a split axis in place of all of its parts."""
         return self.table.space.unsplit(axes)
 
     def pools(self) -> list[Pool]:

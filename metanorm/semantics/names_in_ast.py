@@ -1,4 +1,4 @@
-"""The names and nodes that occur in a part of a syntax tree."""
+"""The names and nodes in a part of a syntax tree."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def nodes_in(node: object) -> Iterator[ast.Node]:
 
 
 def names_in(node: object) -> Iterator[str]:
-    """Every value name below a node, each time it occurs."""
+    """Every value name below a node, once for each occurrence."""
     if isinstance(node, ast.Name):
         yield node.name
     elif isinstance(node, ast.Matrix):
@@ -36,20 +36,20 @@ def names_in(node: object) -> Iterator[str]:
 
 def defined_in(norm: ast.Norm) -> set[str]:
     """Every name that a norm introduces: hyperparameters, inputs, values and axes."""
-    found = {h.name.name for h in norm.hypers}
+    names = {h.name.name for h in norm.hypers}
     for statement in norm.statements:
         match statement:
             case ast.Input() | ast.Param() | ast.Buffer():
-                found |= {item.name.name for item in statement.items}
+                names |= {item.name.name for item in statement.items}
             case ast.Let() | ast.Stat():
-                found.add(statement.name.name)
+                names.add(statement.name.name)
             case ast.AxisSplit():
-                found.add(statement.axis.name)
+                names.add(statement.axis.name)
             case _:
                 pass
     for node in nodes_in(norm):
         if isinstance(node, ast.Dim):
-            found.add(node.axis.name)
+            names.add(node.axis.name)
         elif isinstance(node, ast.Rename):
-            found.add(node.new.name)
-    return found
+            names.add(node.new.name)
+    return names

@@ -1,4 +1,4 @@
-"""Axes that only an input has which a call may leave out: nothing tells their length then."""
+"""Reports axes of optional inputs alone, whose length is unknown without the input."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from metanorm.syntax import ast
 
 
 def report_open_lengths(norm: ast.Norm, low: Lowering, problems: Collector) -> None:
-    """Report each such axis once, where it is introduced."""
-    told = {dim for decl in low.inputs if _tells(decl) for dim in decl.dims}
+    """Report each such axis once, at its introduction."""
+    known_dims = {dim for decl in low.inputs if _has_lengths(decl) for dim in decl.dims}
     items = (i for s in norm.statements if isinstance(s, ast.Input) for i in s.items)
     spans = {(i.name.name, dim.axis.name): dim.span for i in items for dim in i.dims}
     table = low.table
     for decl in low.inputs:
         for dim in decl.dims:
             span = spans.get((decl.name, dim))
-            if span is None or dim in told or table.space[dim].size is not None:
+            if span is None or dim in known_dims or table.space[dim].size is not None:
                 continue
-            told.add(dim)
+            known_dims.add(dim)
             problems.add(NoLength(span, table.shown(dim), decl.name))
 
 
-def _tells(decl: InputDecl) -> bool:
-    """Whether an input always comes with its axes."""
+def _has_lengths(decl: InputDecl) -> bool:
+    """Whether an input always gives the lengths of its axes."""
     return decl.sort != "edges" and (decl.required or isinstance(decl.default, str))

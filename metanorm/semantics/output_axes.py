@@ -1,4 +1,4 @@
-"""In which order the axes of an output come out: as they were declared, or as they came in."""
+"""The order of the dimensions of outputs: that of a declaration or of an input."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ Axes = tuple[str, ...]
 
 
 class OutputOrders:
-    """The orders of the dimensions of values, for what a norm puts out.
+    """The orders of the dimensions of values, as a norm returns them.
 
-    A `let` with axes says them itself. Else a value has the order of the first of its operands
-    that has all of its axes, down to the inputs, parameters and buffers, which are declared.
+    A `let` with axes gives their order. Any other value has the order of its first operand that
+    has all of its axes. Inputs, parameters and buffers have the order of their declarations.
     """
 
     def __init__(self, low: Lowering) -> None:
@@ -36,46 +36,50 @@ class OutputOrders:
         self.space = low.table.space
         self.lets = {let.name: let for let in every_let(low.body)}
         declared: list[Declaration] = [*low.inputs, *low.params, *low.buffers]
-        self.declared = {decl.name: decl.dims for decl in declared}
-        self.known: dict[Ref, Axes] = {}
-        for name in self.lets:  # in their order, so that operands are known and nothing nests
+        self.declared_dims = {decl.name: decl.dims for decl in declared}
+        self.order_by_ref: dict[Ref, Axes] = {}
+        for name in self.lets:  # operands come first, so there is no deep recursion
             self.of(name)
 
     def unsplit(self, ref: Ref) -> Axes:
-        """The dimensions of a value, split axes unsplit."""
+        """The dimensions of a value, with split axes joined."""
         return self.space.unsplit(self.of(ref))
 
     def of(self, ref: Ref) -> Axes:
-        """The axes of a value, cells as what they are cells of."""
-        if ref not in self.known:
+        """The axes of a value in order, with the base axis of each cell axis."""
+        if ref not in self.order_by_ref:
             axes = self.space.ordered(self.space.base(a) for a in self.low.types[ref].axes)
-            self.known[ref] = axes  # of what a loop begins a step with, which has no binding
+            self.order_by_ref[ref] = axes  # a carried value of a loop has no binding
             if ref in self.lets:
-                found = self._found(ref, self.lets[ref].op)
-                self.known[ref] = next((o for o in found if self.space.ordered(o) == axes), axes)
-        return self.known[ref]
+                candidates = self._candidate_orders(ref, self.lets[ref].op)
+                self.order_by_ref[ref] = next(
+                    (o for o in candidates if self.space.ordered(o) == axes), axes
+                )
+        return self.order_by_ref[ref]
 
-    def _found(self, ref: Ref, op: Op) -> Iterable[Axes]:
-        """Orders to choose from: more axes than a value has do no harm."""
+    def _candidate_orders(self, ref: Ref, op: Op) -> Iterable[Axes]:
+        """Candidates for the order of a value. They may have further axes."""
         if ref in self.low.written_axes:
             yield self.low.written_axes[ref]
-        own = {self.space.base(a) for a in self.low.types[ref].axes}
+        value_axes = {self.space.base(a) for a in self.low.types[ref].axes}
         match op:
             case Input(name) | Param(name) | Buffer(name):
-                yield self._leaves(self.declared[name])
+                yield self._leaves(self.declared_dims[name])
             case Rename(value, old, new):
                 yield tuple(new if axis == old else axis for axis in self.of(value))
             case Lookup(table, axis, index) if isinstance(index, str):
-                rest = tuple(a for a in self.of(table) if a != axis and a not in self.of(index))
-                yield (*self.of(index), *rest)
+                other_axes = tuple(
+                    a for a in self.of(table) if a != axis and a not in self.of(index)
+                )
+                yield (*self.of(index), *other_axes)
             case Repeat(initial=initial, position=position):
                 yield self.of(initial[position])
             case _:
                 for operand in operands(op) if isinstance(op, (Map, Mode)) else operands(op)[:1]:
-                    yield tuple(axis for axis in self.of(operand) if axis in own)
-                if isinstance(op, Pool):  # of weights along an axis that the value lacks
+                    yield tuple(axis for axis in self.of(operand) if axis in value_axes)
+                if isinstance(op, Pool):  # a weight may have axes that the value lacks
                     for weight in operands(op)[1:]:
-                        yield tuple(axis for axis in self.of(weight) if axis in own)
+                        yield tuple(axis for axis in self.of(weight) if axis in value_axes)
 
     def _leaves(self, dims: Axes) -> Axes:
         return tuple(leaf for dim in dims for leaf in self.space.leaves(dim))

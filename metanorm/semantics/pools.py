@@ -107,7 +107,7 @@ class PoolLowering:
         if self.scope.axes is None:
             return self.low.table.resolve(ref, alone)
         if ref.name not in self.scope.axes:
-            self.low.table.unknown(ref)
+            self.low.table.report_unknown(ref)
             return None
         return self.scope.axes[ref.name]
 
@@ -118,7 +118,7 @@ class PoolLowering:
             shown = tuple(self.low.table.shown(name) for name in named)
             self.problems.add(CoversNothing(pool.span, "", shown))
             return None
-        ok = self.low.table.distinct([axis.axis for axis in pool.axes])
+        ok = self.low.table.are_distinct([axis.axis for axis in pool.axes])
         over: list[tuple[str, Grouping]] = []
         span_by_axis: dict[str, Span] = {}
         for item in pool.axes:

@@ -117,5 +117,5 @@ def _size(call: ast.Call, scope: CallScope, low: Lowering) -> Scalar | None:
     axes = scope.axes.get(name, ()) if scope.axes is not None else (name,)
     if len(axes) != 1 or axes[0] not in low.table.declared:
         return None
-    low.table.claim(axes[0], "an initial value", call.span)
+    low.table.require_fixed(axes[0], "an initial value", call.span)
     return SizeOf(axes[0])

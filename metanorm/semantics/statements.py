@@ -110,7 +110,7 @@ class Statements:
         dims = self._input_dims(item, sort)
         table = self._introduce_axis(item.table) if item.table else None
         if table is not None:
-            self.low.table.claim(table, "a table", item.span)
+            self.low.table.require_fixed(table, "a table", item.span)
         default = self._default(item, first)
         optional = item.default is not None or (sort == "index" and table is None)
         decl = InputDecl(name, sort, dims, table, default, not optional)  # type: ignore[arg-type]
@@ -146,7 +146,7 @@ class Statements:
         table = self.low.table
         if sort == "matrix" and len(item.dims) == 2 and item.dims[0].axis == item.dims[1].axis:
             return (self._introduce_axis(item.dims[0]),) * 2
-        if not table.distinct([dim.axis for dim in item.dims], item.name.name):
+        if not table.are_distinct([dim.axis for dim in item.dims], item.name.name):
             self._wrong_inputs.add(item.name.name)
         dims = tuple(self._introduce_axis(dim) for dim in item.dims)
         variadic_dims = [dim for dim in item.dims if dim.axis.variadic]
@@ -218,7 +218,7 @@ class Statements:
             ok = ok and axes is not None
             resolved += axes or ()
         if ok and len(resolved) != 2:
-            ok = self.low.table.distinct([dim.axis for dim in dims])
+            ok = self.low.table.are_distinct([dim.axis for dim in dims])
             if ok and len(set(resolved)) < len(resolved):  # an axis, and a part of it
                 ok = False
                 twice = next(axis for i, axis in enumerate(resolved) if axis in resolved[:i])
@@ -234,11 +234,11 @@ class Statements:
         elif dim.size is not None and local is None:
             self._introduce_axis(dim)
         elif local is None and name not in table.declared:
-            table.unknown(dim.axis, can_size=True)
+            table.report_unknown(dim.axis, can_size=True)
             return None
         axes = self.e.pools.resolve(dim.axis)
         for axis in axes or ():
-            table.claim(axis, what, dim.span)
+            table.require_fixed(axis, what, dim.span)
         return axes
 
     def _fresh_axis(self, name: str) -> str:
@@ -469,7 +469,7 @@ class Statements:
     def _with_axes(self, statement: ast.Let, value: Tensor) -> tuple[Value, tuple[str, ...]]:
         """`let d[N] = 1`: the value expanded to exactly these axes, and the axes in this order."""
         axes: list[str] = []
-        if not self.low.table.distinct([dim.axis for dim in statement.dims]):
+        if not self.low.table.are_distinct([dim.axis for dim in statement.dims]):
             return POISON, ()
         for dim in statement.dims:
             resolved = self.e.pools.resolve(dim.axis)

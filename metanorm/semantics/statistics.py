@@ -229,7 +229,7 @@ class Statistics:
 
     def _has_fixed_length(self, axis: str) -> bool:
         return self.low.table.space[axis].size is not None or bool(
-            self.low.table.declared.get(axis) and self.low.table.declared[axis].claims
+            self.low.table.declared.get(axis) and self.low.table.declared[axis].requirements
         )
 
     # ---- running statistics
@@ -395,7 +395,7 @@ class Statistics:
             is_fixed = table.space[base].size is not None
             if is_fixed or (base not in self.low.samples and not table.declared[base].free):
                 if base in table.declared:
-                    table.claim(base, "a running statistic", span)
+                    table.require_fixed(base, "a running statistic", span)
                 axes.append(base)
         for axis, _ in self._averaged_axes(live, tuple(axes)):
             if axis in table.declared:

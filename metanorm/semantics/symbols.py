@@ -1,7 +1,7 @@
-"""Who introduces and who uses each name of a spec, and what every other word in it is.
+"""Occurrences of symbols in a spec: where each name is introduced and used, for editors.
 
-For editors. It reads the syntax tree as it was written, so that it serves a spec with errors too;
-renaming by it must leave the meaning of a spec as it is, which a test holds for every name of the
+It reads the syntax tree as written, so it also serves specs with errors. A rename of all
+occurrences of a symbol must not change the meaning of a spec; a test renames every name of the
 corpus.
 """
 
@@ -31,9 +31,9 @@ class Role(str, Enum):
     VALUE = "value"
     LENGTH = "length"  # an argument of the constructor: the n in `C = n`
     OUTPUT = "output"
-    UNKNOWN = "unknown"  # nothing in the text introduces it: a clause does, or nothing
+    UNKNOWN = "unknown"  # nothing in the text introduces it; a clause may
 
-    # What the language has: nobody introduces it.
+    # Words of the language, which no spec introduces.
     FUNCTION = "function"
     MATRIX = "matrix"
     OPTION = "option"
@@ -49,7 +49,7 @@ OF_AXES = ("size", "position")  # functions whose argument is an axis
 
 @dataclass(frozen=True)
 class Symbol:
-    """A name by what it belongs to: two occurrences of one symbol stand for the same thing."""
+    """A name with its owner. All occurrences of one symbol denote the same thing."""
 
     norm: str  # the norm whose name it is; empty for a norm itself, and a word of the language
     role: Role
@@ -58,53 +58,63 @@ class Symbol:
 
 @dataclass(frozen=True)
 class Occurrence:
-    """A name where it stands."""
+    """An occurrence of a symbol."""
 
     span: Span
     symbol: Symbol
     introduces: bool
-    norm: str  # the norm in whose text it stands
+    norm: str  # the norm whose text contains it
 
 
 def occurrences(source: Source, parsed: Parsed) -> tuple[Occurrence, ...]:
-    """Every name and word of a text but keywords, in the order of the text."""
-    found = [o for norm in parsed.file.norms for o in _Norm(source, norm).all()]
-    own = {(o.symbol.norm, o.symbol.name): o.symbol for o in found if o.introduces}
-    known = [replace(o, symbol=introduced(o, own)) for o in found]
-    return tuple(sorted(set(known), key=lambda o: (o.span, not o.introduces)))
+    """Every name and word of a text except keywords, in the order of the text."""
+    all_occurrences = [o for norm in parsed.file.norms for o in _Norm(source, norm).all()]
+    introduced_symbols = {
+        (o.symbol.norm, o.symbol.name): o.symbol for o in all_occurrences if o.introduces
+    }
+    resolved = [replace(o, symbol=introduced(o, introduced_symbols)) for o in all_occurrences]
+    return tuple(sorted(set(resolved), key=lambda o: (o.span, not o.introduces)))
 
 
-def introduced(o: Occurrence, own: Mapping[tuple[str, str], Symbol]) -> Symbol:
-    """The symbol of a name; of one that belongs to a norm which is called, as that introduces it.
+def introduced(o: Occurrence, introduced_symbols: Mapping[tuple[str, str], Symbol]) -> Symbol:
+    """The symbol of an occurrence. For a name of a called norm, the one that the norm introduces.
 
-    A call does not tell an input from what is an output of the same name. `own` is what the norms
-    of a text introduce, by norm and name.
+    The text of a call does not tell an input from an output of the same name.
+    `introduced_symbols` has the symbols that the norms of a text introduce, by norm and name.
     """
     symbol = o.symbol
     return (
-        own.get((symbol.norm, symbol.name), symbol) if symbol.norm not in ("", o.norm) else symbol
+        introduced_symbols.get((symbol.norm, symbol.name), symbol)
+        if symbol.norm not in ("", o.norm)
+        else symbol
     )
 
 
 class _Norm:
-    """The names of one norm. First those that are introduced, then all."""
+    """The occurrences in one norm."""
 
     def __init__(self, source: Source, norm: ast.Norm) -> None:
         self.source = source
         self.norm = norm
-        self.roles = _introduced(norm)
+        self.roles = _role_by_name(norm)
         self.axes = {n.name for n in nodes_in(norm) if isinstance(n, ast.AxisRef)}
-        self.calls = dict(_calls(norm))  # the norm that a `let` is a call of
+        self.calls = dict(_called_norms(norm))  # the norm that a `let` is a call of
 
     def all(self) -> Iterator[Occurrence]:
-        """Each occurrence; of those that may introduce a name, the first does."""
-        seen: set[Symbol] = set()
-        for found in sorted(self._norm(), key=lambda o: o.span):
-            if self.source.text[found.span.start : found.span.end] != found.symbol.name:
-                continue  # put in by the parser, after an error
-            yield replace(found, introduces=found.introduces and found.symbol not in seen)
-            if found.introduces:
-                seen.add(found.symbol)
+        """Each occurrence. Of several that could introduce a symbol, the first does."""
+        seen_symbols: set[Symbol] = set()
+        for occurrence in sorted(self._norm(), key=lambda o: o.span):
+            if (
+                self.source.text[occurrence.span.start : occurrence.span.end]
+                != occurrence.symbol.name
+            ):
+                continue  # the parser inserted it, after an error
+            yield replace(
+                occurrence,
+                introduces=occurrence.introduces and occurrence.symbol not in seen_symbols,
+            )
+            if occurrence.introduces:
+                seen_symbols.add(occurrence.symbol)
 
     # ---- occurrences
 
@@ -126,9 +136,9 @@ class _Norm:
         span = Span(node.span.source, node.span.end - len(node.name), node.span.end)
         return self._at(span, Role.AXIS, node.name, introduces)
 
-    def _first(self, node: ast.Node, role: Role, name: str) -> Occurrence:
-        """The name with which a node begins."""
-        return self._at(_beginning(node, name), role, name)
+    def _leading_name(self, node: ast.Node, role: Role, name: str) -> Occurrence:
+        """The occurrence of the name at the start of a node."""
+        return self._at(_leading_span(node, name), role, name)
 
     # ---- the tree
 
@@ -144,18 +154,18 @@ class _Norm:
             for axis in hyper.axes:
                 yield self._identifier(axis, Role.AXIS)
             if isinstance(hyper.default, ast.Name) and hyper.default.name in STRUCTURED:
-                yield self._first(hyper.default, Role.WORD, hyper.default.name)
+                yield self._leading_name(hyper.default, Role.WORD, hyper.default.name)
             else:
-                yield from self._in(hyper.default)
+                yield from self._names_in(hyper.default)
         for statement in norm.statements:
-            yield from self._in(statement)
+            yield from self._names_in(statement)
 
-    def _all(self, nodes: Iterable[object]) -> Iterator[Occurrence]:
+    def _names_in_all(self, nodes: Iterable[object]) -> Iterator[Occurrence]:
         for node in nodes:
-            yield from self._in(node)
+            yield from self._names_in(node)
 
-    def _in(self, node: object) -> Iterator[Occurrence]:
-        """The names in a part of a statement."""
+    def _names_in(self, node: object) -> Iterator[Occurrence]:
+        """The occurrences in a part of a statement."""
         match node:
             case ast.InputItem():
                 yield self._identifier(node.name, Role.INPUT, introduces=True)
@@ -163,7 +173,7 @@ class _Norm:
                     yield self._identifier(node.sort, Role.SORT)
                 for dim in (*node.dims, *((node.table,) if node.table else ())):
                     yield from self._dim(dim, introduces=True)
-                yield from self._in(node.default)
+                yield from self._names_in(node.default)
             case ast.Dim():
                 yield from self._dim(node)
             case ast.AxisSplit():
@@ -174,47 +184,47 @@ class _Norm:
                 yield from self._learned_shift(node)
             case ast.Shift() | ast.Scale() if _is_clause_word(node):
                 assert isinstance(node.value, ast.Name)
-                yield self._first(node.value, Role.WORD, node.value.name)
+                yield self._leading_name(node.value, Role.WORD, node.value.name)
             case ast.Stat():
                 yield self._identifier(node.name, Role.VALUE, introduces=True)
-                yield from self._in(node.pool)
+                yield from self._names_in(node.pool)
             case ast.Mix():
                 for stat in node.stats:
                     yield self._value(stat.span, stat.name)
                 yield self._identifier(node.by, Role.FUNCTION)
-                yield from self._in(node.argument)
+                yield from self._names_in(node.argument)
             case ast.ParamItem():
                 yield self._identifier(node.name, Role.PARAM, introduces=True)
-                yield from self._all((*node.dims, node.low, node.high))
+                yield from self._names_in_all((*node.dims, node.low, node.high))
                 yield from self._initial(node.value)
-                yield from self._in(node.first)
+                yield from self._names_in(node.first)
             case ast.BufferItem():
                 yield self._identifier(node.name, Role.BUFFER, introduces=True)
-                yield from self._in(node.dims)
+                yield from self._names_in(node.dims)
                 yield from self._initial(node.value)
-                yield from self._in(node.first)
+                yield from self._names_in(node.first)
             case ast.Tracked():
-                yield from self._in(node.momentum)
+                yield from self._names_in(node.momentum)
                 yield from self._initial(node.initial)
                 if node.into is not None:
                     yield self._identifier(node.into, Role.WORD)
             case ast.Let():
                 yield self._identifier(node.name, Role.VALUE, introduces=True)
-                yield from self._all((*node.dims, node.value))
+                yield from self._names_in_all((*node.dims, node.value))
             case ast.Update():
                 yield self._value(node.name.span, node.name.name)
-                yield from self._in(node.value)
+                yield from self._names_in(node.value)
                 if node.mode is not None:
                     yield self._identifier(node.mode, Role.WORD)
-            case ast.Assignment():  # of a `let`, or of a value that a `repeat` has for itself
+            case ast.Assignment():  # of a `let`, or of a value local to a `repeat`
                 is_value = self.roles[node.name.name] is Role.VALUE
                 role = self.roles[node.name.name]
                 yield self._identifier(node.name, role, introduces=is_value)
-                yield from self._in(node.value)
+                yield from self._names_in(node.value)
             case ast.OutputItem():
                 if node.name is not None:
                     yield self._output(node.name)
-                yield from self._all((node.value, node.dtype))
+                yield from self._names_in_all((node.value, node.dtype))
             case ast.Dtype():
                 like = node.name
                 yield (
@@ -230,10 +240,10 @@ class _Norm:
             case ast.Name():
                 yield self._value(node.span, node.name)
             case ast.FieldOf():
-                yield from self._in(node.value)
+                yield from self._names_in(node.value)
                 called = self.calls.get(getattr(node.value, "name", ""))
                 if called is not None:  # an output of the norm that is called
-                    yield self._of(called, node.field.span, Role.OUTPUT, node.field.name)
+                    yield self._in_other_norm(called, node.field.span, Role.OUTPUT, node.field.name)
                 else:
                     yield self._identifier(node.field, Role.FIELD)
             case ast.Matrix():
@@ -241,16 +251,16 @@ class _Norm:
             case ast.AffineTerm():
                 if node.only is not None:
                     yield self._identifier(node.only, Role.WORD)
-                yield from self._all(node.axes)
+                yield from self._names_in_all(node.axes)
             case ast.Call():
                 yield from self._call(node)
             case ast.Keyword():  # of a pool: those of calls are read with the call
-                yield self._first(node, Role.OPTION, node.name)
-                yield from self._in(node.value)
+                yield self._leading_name(node, Role.OPTION, node.name)
+                yield from self._names_in(node.value)
             case ast.Node():
-                yield from self._all(getattr(node, field.name) for field in fields(node))
+                yield from self._names_in_all(getattr(node, field.name) for field in fields(node))
             case tuple():
-                yield from self._all(node)
+                yield from self._names_in_all(node)
             case _:
                 pass
 
@@ -261,12 +271,12 @@ class _Norm:
             yield self._identifier(dim.size, role, introduces=role is Role.LENGTH)
 
     def _initial(self, value: ast.Expr | None) -> Iterator[Occurrence]:
-        """What something begins with: `eye` is no value there, unless a hyperparameter is."""
+        """An initial value, in which `eye` is a word, unless a hyperparameter has that name."""
         is_word = isinstance(value, ast.Name) and value.name == "eye"
         if is_word and self.roles.get("eye") is not Role.HYPER and value is not None:
             yield self._at(value.span, Role.WORD, "eye")
         else:
-            yield from self._in(value)
+            yield from self._names_in(value)
 
     def _learned_shift(self, shift: ast.Shift) -> Iterator[Occurrence]:
         """`shift p[C, *S] = 1`: a parameter and its axes, read as an expression."""
@@ -278,26 +288,26 @@ class _Norm:
             named = named.value
         if isinstance(named, ast.Name):
             yield self._at(named.span, Role.PARAM, named.name, introduces=True)
-        yield from self._in(shift.initial)
+        yield from self._names_in(shift.initial)
 
     def _output(self, name: ast.Identifier) -> Occurrence:
-        """The name of an output; one that is called like an input has its dtype."""
+        """The name of an output. One with the name of an input refers to that, for its dtype."""
         if self.roles.get(name.name) is Role.INPUT:
             return self._identifier(name, Role.INPUT)
         return self._identifier(name, Role.OUTPUT, introduces=True)
 
     def _matrix(self, matrix: ast.Matrix) -> Iterator[Occurrence]:
-        place = _beginning(matrix, matrix.name)
+        span = _leading_span(matrix, matrix.name)
         if matrix.name in MATRICES:
-            yield self._at(place, Role.MATRIX, matrix.name)
+            yield self._at(span, Role.MATRIX, matrix.name)
         else:
-            yield self._value(place, matrix.name)
+            yield self._value(span, matrix.name)
         for argument in matrix.arguments:
             if isinstance(argument, ast.Keyword) and isinstance(argument.value, ast.Name):
-                yield self._first(argument, Role.OPTION, argument.name)
-                yield self._first(argument.value, Role.WORD, argument.value.name)
+                yield self._leading_name(argument, Role.OPTION, argument.name)
+                yield self._leading_name(argument.value, Role.WORD, argument.value.name)
             else:
-                yield from self._in(argument)
+                yield from self._names_in(argument)
         if matrix.extra is not None:
             yield self._identifier(matrix.extra, Role.WORD)
 
@@ -305,7 +315,7 @@ class _Norm:
         function, is_operation = call.function, call.function.name in CALLABLE
         if is_operation:
             yield self._identifier(function, Role.FUNCTION)
-        elif function.name in self.calls:  # a norm that was called before, by the name of its value
+        elif function.name in self.calls:  # another call of a norm, by the name of its `let`
             yield self._value(function.span, function.name)
         else:
             yield self._identifier(function, Role.NORM)
@@ -313,34 +323,36 @@ class _Norm:
             if function.name in OF_AXES and isinstance(argument, (ast.Name, ast.Spread)):
                 yield self._axis(argument)
             else:
-                yield from self._in(argument)
+                yield from self._names_in(argument)
         for keyword in call.keywords:
             if is_operation:
-                yield self._first(keyword, Role.OPTION, keyword.name)
-                yield from self._in(keyword.value)
+                yield self._leading_name(keyword, Role.OPTION, keyword.name)
+                yield from self._names_in(keyword.value)
             else:
-                yield from self._given(self.calls.get(function.name, function.name), keyword)
-        yield from self._all((call.over, call.per, call.dtype))
+                yield from self._named_argument(
+                    self.calls.get(function.name, function.name), keyword
+                )
+        yield from self._names_in_all((call.over, call.per, call.dtype))
 
-    def _given(self, norm: str, keyword: ast.Keyword) -> Iterator[Occurrence]:
-        """`eps = 1e-3` or `D = (H, E)`, in the call of a norm whose names these are."""
-        place, value = _beginning(keyword, keyword.name), keyword.value
+    def _named_argument(self, norm: str, keyword: ast.Keyword) -> Iterator[Occurrence]:
+        """A named argument in a call of a norm: `eps = 1e-3` or `D = (H, E)`."""
+        span, value = _leading_span(keyword, keyword.name), keyword.value
         is_axis = isinstance(value, ast.Name) and value.name in self.axes - self.roles.keys()
         if isinstance(value, (ast.Spread, ast.AxisList)) or is_axis:
-            yield self._of(norm, place, Role.AXIS, keyword.name)
+            yield self._in_other_norm(norm, span, Role.AXIS, keyword.name)
         else:
-            yield self._of(norm, place, Role.HYPER, keyword.name)
+            yield self._in_other_norm(norm, span, Role.HYPER, keyword.name)
         if is_axis and isinstance(value, ast.Name):
             yield self._axis(value)
         else:
-            yield from self._in(value)
+            yield from self._names_in(value)
 
-    def _of(self, norm: str, span: Span, role: Role, name: str) -> Occurrence:
-        """A name of another norm."""
+    def _in_other_norm(self, norm: str, span: Span, role: Role, name: str) -> Occurrence:
+        """An occurrence of a name of another norm."""
         return Occurrence(span, Symbol(norm, role, name), False, self.norm.name.name)
 
 
-def _calls(norm: ast.Norm) -> Iterator[tuple[str, str]]:
+def _called_norms(norm: ast.Norm) -> Iterator[tuple[str, str]]:
     for statement in norm.statements:
         if isinstance(statement, ast.Let) and isinstance(statement.value, ast.Call):
             called = statement.value.function.name
@@ -348,37 +360,37 @@ def _calls(norm: ast.Norm) -> Iterator[tuple[str, str]]:
                 yield statement.name.name, called
 
 
-def _beginning(node: ast.Node, name: str) -> Span:
+def _leading_span(node: ast.Node, name: str) -> Span:
     return Span(node.span.source, node.span.start, node.span.start + len(name))
 
 
 def _is_clause_word(node: ast.Shift | ast.Scale) -> bool:
-    """Whether the clause says one of the words that it has, instead of a value."""
+    """Whether the clause has one of its words instead of a value."""
     return isinstance(node.value, ast.Name) and node.value.name in CLAUSE_WORDS[node.kind]
 
 
-def _introduced(norm: ast.Norm) -> Mapping[str, Role]:
-    """What each name stands for that the text of a norm introduces, axes and outputs apart."""
-    found: dict[str, Role] = {hyper.name.name: Role.HYPER for hyper in norm.hypers}
+def _role_by_name(norm: ast.Norm) -> Mapping[str, Role]:
+    """The role of each name that the text of a norm introduces, except axes and outputs."""
+    role_by_name: dict[str, Role] = {hyper.name.name: Role.HYPER for hyper in norm.hypers}
     lengths: list[str] = []
     for node in nodes_in(norm.statements):
         match node:
             case ast.InputItem():
-                found.setdefault(node.name.name, Role.INPUT)
+                role_by_name.setdefault(node.name.name, Role.INPUT)
             case ast.ParamItem():
-                found.setdefault(node.name.name, Role.PARAM)
+                role_by_name.setdefault(node.name.name, Role.PARAM)
             case ast.BufferItem():
-                found.setdefault(node.name.name, Role.BUFFER)
+                role_by_name.setdefault(node.name.name, Role.BUFFER)
             case ast.Let() | ast.Stat() | ast.Assignment():
-                found.setdefault(node.name.name, Role.VALUE)
+                role_by_name.setdefault(node.name.name, Role.VALUE)
             case ast.Shift() if node.initial is not None:
                 named = node.value.value if isinstance(node.value, ast.Index) else node.value
                 if isinstance(named, ast.Name):
-                    found.setdefault(named.name, Role.PARAM)
+                    role_by_name.setdefault(named.name, Role.PARAM)
             case ast.Dim() if isinstance(node.size, ast.Identifier):
                 lengths.append(node.size.name)
             case _:
                 pass
     for length in lengths:
-        found.setdefault(length, Role.LENGTH)
-    return found
+        role_by_name.setdefault(length, Role.LENGTH)
+    return role_by_name

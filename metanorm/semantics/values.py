@@ -1,4 +1,4 @@
-"""What expressions denote while a norm is lowered, and the names they go by."""
+"""The values of expressions during lowering, and the table of names."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Moments:
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """What a call of a norm with several outputs gives; as a number, the first of them."""
+    """The outputs of a call of a norm with several. As a number, it is the first."""
 
     by_name: tuple[tuple[str, Tensor], ...]
 
@@ -42,7 +42,7 @@ class Outputs:
 
 @dataclass(frozen=True, slots=True)
 class PoolOnly:
-    """Something that only pools: a matrix or an edge list."""
+    """A value that can only pool: a matrix or an edge list."""
 
     what: str
     name: str
@@ -51,14 +51,14 @@ class PoolOnly:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A string, which is only compared."""
+    """A string, which can only be compared."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A hyperparameter of the norm that is compiled which is one of several strings."""
+    """A hyperparameter of the compiled norm that is one of several strings."""
 
     argument: str
     texts: tuple[str, ...]
@@ -66,7 +66,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Poison:
-    """The value of a wrong expression. What it meets is silent: one mistake, one message."""
+    """The value of an expression with an error. Operations on it report nothing further."""
 
 
 Value = Union[Tensor, Moments, Outputs, PoolOnly, Text, Choice, Poison]
@@ -81,17 +81,17 @@ class Entity:
     span: Span
     value: Value
     used: bool = False
-    warns: bool = True  # whether it is worth a warning if nothing uses it
-    axes: tuple[str, ...] = ()  # of a value, in the order in which its `let` has them
+    warns: bool = True  # whether to warn if nothing uses it
+    axes: tuple[str, ...] = ()  # of a value: the axes of its `let`, in order
 
 
 class NameTable:
-    """The names of one norm, in the order in which they were introduced."""
+    """The names of one norm, in the order of their introduction."""
 
     def __init__(self, problems: Collector) -> None:
         self.problems = problems
         self._entities: dict[str, Entity] = {}
-        self.twice: set[str] = set()
+        self.duplicates: set[str] = set()
 
     def __iter__(self) -> Iterator[tuple[str, Entity]]:
         return iter(self._entities.items())
@@ -100,17 +100,17 @@ class NameTable:
         return name in self._entities
 
     def enter(self, name: str, entity: Entity) -> bool:
-        """Introduce a name; reports one that is taken, which then stands for nothing."""
+        """Introduce a name. Reports a duplicate, and poisons the name."""
         if name in self._entities:
             self.problems.add(DuplicateName(entity.span, name, self._entities[name].span))
             self._entities[name].value = POISON
-            self.twice.add(name)
+            self.duplicates.add(name)
             return False
         self._entities[name] = entity
         return True
 
     def find(self, name: str) -> Entity | None:
-        """What the name stands for, which counts as a use."""
+        """The entity of a name, which counts as used from now on."""
         entity = self._entities.get(name)
         if entity is not None:
             entity.used = True
@@ -121,7 +121,7 @@ class NameTable:
         self._entities[name].value = value
 
     def leave(self, name: str) -> None:
-        """Forget a name, such as that of a value within one step."""
+        """Remove a name, such as that of a value local to a run of a loop."""
         self._entities.pop(name, None)
 
     def all(self) -> tuple[str, ...]:

@@ -23,13 +23,19 @@ def difference_of_squares(program: Program, low: Lowering, scope: CallScope) -> 
                 if not isinstance(squares, Pool) or not isinstance(mean, Pool):
                     continue
                 value = _square(squares.value, ops)
-                same = value is not None and _known(value, low) == _known(mean.value, low)
-                if same and _pool(squares, low) == _pool(mean, low) and mean.statistic == "mean":
+                same = value is not None and _first_equal(value, low) == _first_equal(
+                    mean.value, low
+                )
+                if (
+                    same
+                    and _without_value(squares, low) == _without_value(mean, low)
+                    and mean.statistic == "mean"
+                ):
                     yield DifferenceOfSquares(let.span)
 
 
 def _square(ref: Ref, ops: Mapping[Ref, Op]) -> Ref | None:
-    """What a value is the square of."""
+    """The value of which another one is the square; `None` for others."""
     match ops.get(ref):
         case Map("mul", (a, b)) if a == b:
             return a
@@ -39,12 +45,12 @@ def _square(ref: Ref, ops: Mapping[Ref, Op]) -> Ref | None:
             return None
 
 
-def _pool(pool: Pool, low: Lowering) -> Pool:
-    """What is pooled, apart from the value."""
-    where, weight = (ref and _known(ref, low) for ref in (pool.where, pool.weight))
+def _without_value(pool: Pool, low: Lowering) -> Pool:
+    """The pool without its value, for comparisons."""
+    where, weight = (ref and _first_equal(ref, low) for ref in (pool.where, pool.weight))
     return replace(pool, value="", where=where, weight=weight)
 
 
-def _known(ref: Ref, low: Lowering) -> Ref:
-    """The first binding that computes the same; what a loop carries has none."""
+def _first_equal(ref: Ref, low: Lowering) -> Ref:
+    """The first binding that computes the same; a value carried by a loop itself."""
     return low.first_equal.get(ref, ref)

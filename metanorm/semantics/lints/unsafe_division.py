@@ -14,8 +14,8 @@ from metanorm.source import Span
 
 
 def unsafe_division(program: Program, low: Lowering, scope: CallScope) -> Iterator[Problem]:
-    """A warning for each divisor that is made of statistics and is not surely positive."""
-    known = ranges(program)
+    """A warning for each divisor made of statistics that may be zero."""
+    range_by_ref = ranges(program)
     statistical: set[Ref] = set()
     for let in program.body:
         if isinstance(let.op, Pool) or any(r in statistical for r in operands(let.op)):
@@ -24,13 +24,13 @@ def unsafe_division(program: Program, low: Lowering, scope: CallScope) -> Iterat
     for ref, span in low.divisors:
         if ref not in statistical or span in reported:
             continue
-        if not (known[ref].positive or _has_eps(ref, program.index.ops)):
+        if not (range_by_ref[ref].positive or _has_eps(ref, program.index.ops)):
             reported.add(span)
             yield UnsafeDivision(span)
 
 
 def _has_eps(ref: Ref, ops: Mapping[Ref, Op]) -> bool:
-    """Whether a number is added, be it under a root: then somebody has thought of zero."""
+    """Whether a scalar such as eps is added, under a root or not: the author considered zero."""
     match ops[ref]:
         case Map("add", arguments):
             return any(isinstance(ops[a], Number) for a in arguments)

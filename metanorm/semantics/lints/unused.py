@@ -15,25 +15,25 @@ from metanorm.source import Span
 
 def unused(program: Program, low: Lowering, scope: CallScope) -> Iterator[Problem]:
     """One warning for each name of the spec that does not reach an output or an update."""
-    reached = reachable(program)
-    reached |= {let.name for kept in program.state for let in (*kept.from_weight, *kept.first)}
-    reached |= _carried(low, reached)
+    live_refs = reachable(program)
+    live_refs |= {let.name for decl in program.state for let in (*decl.from_weight, *decl.first)}
+    live_refs |= _carried(low, live_refs)
     for name, entity in scope.names:
         called_again = name in scope.let_scopes and entity.used
         if not entity.warns or called_again:
             continue
         match entity.value:
             case Tensor(ref) if entity.what != "hyperparameter":
-                live = ref in reached or (entity.used and ref.startswith("%"))
+                is_live = ref in live_refs or (entity.used and ref.startswith("%"))
             case Moments(mean, var):
-                live = mean.ref in reached or var.ref in reached
+                is_live = mean.ref in live_refs or var.ref in live_refs
             case Outputs(by_name):
-                live = any(tensor.ref in reached for _, tensor in by_name)
+                is_live = any(tensor.ref in live_refs for _, tensor in by_name)
             case PoolOnly() | Tensor():
-                live = entity.used
+                is_live = entity.used
             case _:
-                live = True
-        if not live:
+                is_live = True
+        if not is_live:
             yield Unused(entity.span, name, entity.what)
     yield from _unused_halves(scope, reached)
 
@@ -53,8 +53,8 @@ def _unused_halves(scope: CallScope, reached: set[Ref]) -> Iterator[Problem]:
             yield from (Unused(span, name, "parameter") for name in unused_names)
 
 
-def _carried(low: Lowering, reached: set[Ref]) -> set[Ref]:
-    """What a `repeat` carries from step to step beside a result that is used."""
+def _carried(low: Lowering, live_refs: set[Ref]) -> set[Ref]:
+    """The other results of each `repeat` that has a used one: the loop carries them all."""
     loops = [(let.name, let.op.results) for let in low.body if isinstance(let.op, Repeat)]
-    live = {results for name, results in loops if name in reached}
-    return {name for name, results in loops if results in live}
+    live_results = {results for name, results in loops if name in live_refs}
+    return {name for name, results in loops if results in live_results}
