@@ -49,9 +49,8 @@ def params_to_widen(program: Program) -> set[str]:
                 walk(op.body)
             if isinstance(op, Param):
                 param_by_ref[let.name] = op.name
-            elif (
-                isinstance(op, MOVING_OPS) and operands_read[0] in param_by_ref
-            ):  # an index operand is not wide
+            elif isinstance(op, MOVING_OPS) and operands_read[0] in param_by_ref:
+                # The index of a lookup is an operand, too, but does not make the row wide.
                 param_by_ref[let.name] = param_by_ref[operands_read[0]]
             else:
                 is_wide = isinstance(op, (Input, Buffer)) or any(

@@ -39,9 +39,8 @@ class Apply:
 
     function: str
     arguments: tuple[Scalar, ...]
-    size: int = field(
-        init=False, compare=False, repr=False
-    )  # the number of leaves and applications
+    # The number of leaves and applications.
+    size: int = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", 1 + sum(size_of(a) for a in self.arguments))

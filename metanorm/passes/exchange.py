@@ -62,12 +62,10 @@ class _Exchange:
         self.b = Builder(program)
         self.division = Division(program)
         self.independent_outputs = {name for name, _ in outputs_without_first_input(program)}
-        self.shifted_variances: set[Pool] = (
-            set()
-        )  # variances, by which a mean of the same pools is shifted, too
-        self.pooled_below: dict[
-            Ref, frozenset[str]
-        ] = {}  # by value: the free axes pooled in its operands
+        # Variances, by which a mean of the same pools is shifted, too.
+        self.shifted_variances: set[Pool] = set()
+        # By value: the free axes pooled in its operands.
+        self.pooled_below: dict[Ref, frozenset[str]] = {}
 
     def run(self) -> Program:
         for let in self.program.body:

@@ -40,9 +40,8 @@ class _Moments:
         self.program = program
         self.b = Builder(program)
         self.affine = Affine(self.b)
-        self.bodies: dict[
-            tuple[Let, ...], tuple[Let, ...]
-        ] = {}  # of loops: old body to rewritten one
+        # Of loops: old body to rewritten one.
+        self.bodies: dict[tuple[Let, ...], tuple[Let, ...]] = {}
 
     def run(self) -> Program:
         for let in self.program.body:

@@ -24,9 +24,8 @@ class Declared:
     span: Span
     size_span: Span | None = None
     free: str = ""  # why its length is not fixed, as a predicate
-    requirements: list[tuple[str, Span]] = field(
-        default_factory=list
-    )  # things that need a fixed length, and where
+    # Things that need a fixed length, and where they are.
+    requirements: list[tuple[str, Span]] = field(default_factory=list)
 
 
 class AxisTable:
@@ -38,9 +37,8 @@ class AxisTable:
         self.declared: dict[str, Declared] = {}
         self.arguments: dict[str, Argument] = {}  # sizes that the constructor asks for
         self.splits: list[Divisible] = []  # split axes, and the divisors of their lengths
-        self.remaining_sizes: dict[
-            str, tuple[str, Scalar]
-        ] = {}  # by part: the split axis, and the divisor of its length
+        # By part: the split axis, and the divisor of its length.
+        self.remaining_sizes: dict[str, tuple[str, Scalar]] = {}
         self.input_span: Span | None = None
         self.unsure: set[str] = set()  # axes with errors, which are reported elsewhere
         self.on_weight = False  # whether parameters are created for a given weight

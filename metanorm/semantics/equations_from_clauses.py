@@ -58,9 +58,8 @@ class _Clauses:
         self.defined_names = frozenset(defined_in(norm))
         self.used_names = set(self.defined_names)
         self.clause_by_kind: dict[str, ast.AnyStatement] = {}
-        self.track_by_position: dict[
-            int, ast.Track
-        ] = {}  # by the position of the `reduce` or `stat`
+        # By the position of the `reduce` or `stat`.
+        self.track_by_position: dict[int, ast.Track] = {}
         self.read_names = {n for s in norm.statements for n in names_in(s)}
         self.input = self._input_name()
         self.centre = "centre"  # the name of the value that a learned shift subtracts

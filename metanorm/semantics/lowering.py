@@ -97,16 +97,14 @@ class Lowering:
         self.spans: dict[Ref, Span] = {}
         self.divisors: list[tuple[Ref, Span]] = []
         self.samples: tuple[str, ...] = ()  # the leading axis of the first input
-        self.written_axes: dict[
-            Ref, tuple[str, ...]
-        ] = {}  # the axes of `let d[N, C]`, in that order
+        # The axes of `let d[N, C]`, in that order
+        self.written_axes: dict[Ref, tuple[str, ...]] = {}
         self.running_statistics: dict[str, Tensor] = {}  # running statistics, by buffer
         self.tracked_prefixes: dict[tuple[object, ...], str] = {}  # prefixes of tracked statistics
         self.tracked_by_name: dict[str, tuple[object, ...]] = {}  # tracked statistics, by buffer
         self.always_true: set[Ref] = set()  # masks that are known to be true everywhere
-        self.first_equal: dict[
-            Ref, Ref
-        ] = {}  # each value to the first binding that computes the same
+        # Each value to the first binding that computes the same
+        self.first_equal: dict[Ref, Ref] = {}
         self._firsts: dict[Op, Ref] = {}
         self._leaves: dict[Op, Tensor] = {}
         self._count = 0

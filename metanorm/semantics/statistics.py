@@ -361,9 +361,8 @@ class Statistics:
             name = f"{self.scope.prefix}{into.name}_{moment}"
         else:
             name = f"{self._prefix((*group, self.scope.prefix))}running_{moment}"
-            if (
-                self.low.tracked_by_name.get(name, statistic) != statistic
-            ):  # such as another quantile
+            if self.low.tracked_by_name.get(name, statistic) != statistic:
+                # Another statistic of the same value and pool has the name, such as a quantile.
                 name = f"{self._prefix((*statistic, self.scope.prefix))}running_{moment}"
         if self.low.tracked_by_name.setdefault(name, statistic) != statistic:
             span = pool.span if into is None else into.span
@@ -450,9 +449,8 @@ class Statistics:
         if biased:
             count = self.low.emit(Count(pool.over, pool.where, pool.weight), span)
             value = self.low.map("unbiased", live, count, span=span)
-        if pool.may_be_empty or self._table_by_cells(
-            live
-        ):  # an empty graph counts as zeros, as in PyG
+        if pool.may_be_empty or self._table_by_cells(live):
+            # An empty pool keeps the old value, but an empty graph counts as zeros, as in PyG.
             count = self.low.emit(Count(pool.over, pool.where, pool.weight), span)
             is_filled = self.low.map("ne", count, self.low.number(0, span), span=span)
             value = self.low.map("where", is_filled, value, buffer, span=span)
