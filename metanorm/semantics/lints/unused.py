@@ -35,19 +35,19 @@ def unused(program: Program, low: Lowering, scope: CallScope) -> Iterator[Proble
                 is_live = True
         if not is_live:
             yield Unused(entity.span, name, entity.what)
-    yield from _unused_halves(scope, reached)
+    yield from _unused_halves(scope, live_refs)
 
 
-def _unused_halves(scope: CallScope, reached: set[Ref]) -> Iterator[Problem]:
+def _unused_halves(scope: CallScope, live_refs: set[Ref]) -> Iterator[Problem]:
     """The weight or the bias of an affine map of which the spec uses the other one alone.
 
-    Where it uses neither, the clause or the value has been reported.
+    If it uses neither, the clause or the value has a report already.
     """
-    maps: dict[Span, dict[str, bool]] = {}
+    live_by_map: dict[Span, dict[str, bool]] = {}
     for name, entity in scope.names:
         if entity.what == "parameter" and not entity.warns and isinstance(entity.value, Tensor):
-            maps.setdefault(entity.span, {})[name] = entity.value.ref in reached
-    for span, live_by_name in maps.items():
+            live_by_map.setdefault(entity.span, {})[name] = entity.value.ref in live_refs
+    for span, live_by_name in live_by_map.items():
         if any(live_by_name.values()):
             unused_names = (name for name, live in live_by_name.items() if not live)
             yield from (Unused(span, name, "parameter") for name in unused_names)
