@@ -28,6 +28,7 @@ from named_axes import (
 from torch import Tensor
 
 Run = Callable[["Call"], Named]
+Way = tuple[str, Callable[["Call"], "tuple[Tensor | None, Tensor | None]"]]
 
 
 @dataclass
@@ -129,7 +130,8 @@ class Drawing:
     edges: dict[str, str] = field(default_factory=dict)
     matrices: dict[str, str] = field(default_factory=dict)
     one_cut: str = "blocks(2)"  # the one way in which all pools cut an axis, where `narrow`
-    narrow: bool = False  # what kernels serve: no windows, no extremes of wide values
+    narrow: bool = False  # what kernels serve: no extremes of wide values
+    near: bool = False  # pools that overlap along one axis, of what is pooled along others
     twins: list[str] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
 
@@ -248,6 +250,8 @@ class Drawing:
             return None
         chosen = [a for a in ordered if self.chance(0.5)] or [self.random.choice(ordered)]
         ways = {axis: self.way(axis) for axis in chosen}
+        if self.near and len(axes) > 1 and self.chance(0.5):
+            ways = self.near_ways(ordered, cells)
         where = weight = None
         zeros = any("zero" in text for text, *_ in ways.values())
         if not plain and not zeros:
@@ -260,7 +264,20 @@ class Drawing:
                 weight = self.random.choice(self.weights)
         return DrawnPool(ways, where, weight)
 
-    def way(self, axis: str) -> tuple[str, Callable[[Call], tuple[Tensor | None, Tensor | None]]]:
+    def near_ways(self, ordered: list[str], cells: frozenset[str]) -> dict[str, Way]:
+        """One axis by what overlaps, and some or all of the others whole."""
+        single = [a for a in ordered if a in self.axes and not a.startswith("*") and a not in cells]
+        if not single:
+            return {axis: self.way(axis) for axis in ordered}
+        near = self.random.choice(single)
+        others = [a for a in ordered if a != near and self.chance(0.8)]
+        kinds = ["edges"] * 4 if near in self.edges else ["window", "causal"]
+        whole: Way = ("", lambda _: (None, None))
+        return {a: (a, whole[1]) for a in others} | {
+            near: self.way(near, self.random.choice(kinds))
+        }
+
+    def way(self, axis: str, kind: str = "") -> Way:
         """How one axis is pooled: its text, and its matrix in a call."""
         options: list[str] = ["all"] * 4
         single = not axis.startswith("*") and axis in self.axes
@@ -270,7 +287,7 @@ class Drawing:
             options += ["edges"] * 3 if axis in self.edges else []
             options += ["matrix"] * 3 if axis in self.matrices else []
             options += ["window", "causal"] if single else []
-        kind = self.random.choice(options)
+        kind = kind or self.random.choice(options)
         r = self.random
         if kind == "cut":
             text = self.one_cut if self.narrow else r.choice(CUTS)

@@ -111,6 +111,7 @@ class Writer:
         x = Expr("x", frozenset(self.layout.axes), lambda call: call.values["x"])
         self.d = Drawing(self.r, [x], self.layout.axes, self.layout.cut, narrow=narrow)
         self.d.one_cut = self.r.choice([c for c in CUTS if "parts" not in c or not narrow])
+        self.d.near = narrow and self.chance(0.4)
         self.tracked: list[str] = []
 
     def chance(self, p: float) -> bool:
@@ -161,7 +162,7 @@ class Writer:
                 norm.inputs.append(Input("label", "index", (first,)))
                 texts.append(f"label: index[{first}]")
                 self.d.indices[first] = "label"
-        elif first == "V" and self.chance(0.6) and not norm.narrow:
+        elif first == "V" and self.chance(0.6) and (self.d.near or not norm.narrow):
             norm.inputs.append(Input("e", "edges", ("V",)))
             texts.append("e: edges[V]")
             self.d.edges["V"] = "e"
