@@ -20,9 +20,14 @@ from metanorm import cli
 TERMINAL = {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
 
 
-def in_this(*arguments: str, stdin: str = "", folder: Path | None = None) -> CompletedProcess[str]:
-    """`metanorm ARGUMENTS`, in the current folder or another one."""
+def in_this(
+    *arguments: str, stdin: str = "", folder: Path | None = None, merged: bool = False
+) -> CompletedProcess[str]:
+    """`metanorm ARGUMENTS`, in the current folder or another one; `merged` has its errors between
+    the lines that it prints, as a terminal does."""
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
+    if merged:
+        err = out
     with pytest.MonkeyPatch.context() as patch:
         for name, value in TERMINAL.items():
             patch.setenv(name, value)
