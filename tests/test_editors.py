@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from limited import HANGS
 from pygments.token import Comment, Error, Keyword, Name
 
 from docs import editor
@@ -135,7 +136,7 @@ def test_neovim_shows_what_is_wrong(tmp_path: Path) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANGS,
     )
     assert "2:9 MN0302" in done.stdout, done.stderr
     assert "axis `N`" in done.stdout

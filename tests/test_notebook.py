@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 from conftest import ROOT
+from limited import HANGS
 
 import metanorm
 
@@ -112,7 +113,7 @@ def test_the_tutorial_runs(tmp_path: Path) -> None:
     nbformat.validate(notebook)
     assert all(not cell.get("outputs") for cell in notebook.cells)  # as it is committed
     client.NotebookClient(
-        notebook, timeout=300, resources={"metadata": {"path": tmp_path}}
+        notebook, timeout=HANGS, resources={"metadata": {"path": tmp_path}}
     ).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     shown = [output.data for output in outputs if output.output_type == "execute_result"]

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 from commands import TERMINAL, in_this
+from limited import HANGS
 
 GOOD = "norm Good {\n  input  x[N, C]\n  reduce C\n}\n"
 USER = 'use "good.norm"\n\nnorm User {\n  input  x[N, C]\n  output Good(x)\n}\n'
-HANGS = 60  # seconds, on whatever machine
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ NORMS = {
     "RMSNorm": "rms_norm.norm",
     "SwitchNorm": "switch_norm.norm",
 }
-PATIENCE = timedelta(minutes=5)  # with a process that has failed
+PATIENCE = timedelta(minutes=10)  # with a process that has failed; others may be slow
 
 
 @dataclass

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 SIZE = 4
-PATIENCE = timedelta(seconds=120)  # with a process that has failed
+PATIENCE = timedelta(seconds=600)  # with a process that has failed; others may be slow
 
 
 class Failed(AssertionError):
