@@ -105,13 +105,13 @@ vim.cmd("edit " .. vim.env.SPEC)
 local command = { vim.env.PYTHON, "-m", "metanorm", "lsp" }
 local id = vim.lsp.start_client({ name = "metanorm", cmd = command })
 vim.lsp.buf_attach_client(0, id)
-vim.wait(30000, function() return #vim.diagnostic.get(0) > 0 end)
+vim.wait(600000, function() return #vim.diagnostic.get(0) > 0 end)
 for _, d in ipairs(vim.diagnostic.get(0)) do
   io.stdout:write(d.lnum .. ":" .. d.col .. " " .. d.code .. "\\n")
 end
 local done = vim.lsp.buf_request_sync(0, "textDocument/hover", {
   textDocument = { uri = vim.uri_from_bufnr(0) }, position = { line = 1, character = 12 },
-}, 10000)
+}, 600000)
 for _, answer in pairs(done) do io.stdout:write(answer.result.contents.value .. "\\n") end
 vim.cmd("qall!")
 """
