@@ -6,13 +6,14 @@ import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+from shared_units import back_ends_sharing, worker_number
 
 from metanorm import compile_cache, loaded
 from metanorm.driver import compile_specs
@@ -96,26 +97,42 @@ def program(request: pytest.FixtureRequest) -> Program:
 
 
 @pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
+def library_files(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
+    """What `metanorm compile specs` writes: half a minute, which all workers share."""
+    folder = tmp_path_factory.getbasetemp()
+    shared = (folder if worker_number() is None else folder.parent) / "library_units"
+    shared.mkdir(exist_ok=True)
+    back_ends = back_ends_sharing(shared)
+    result = compile_specs(LIBRARY.sources, LIBRARY.roots, Options(), back_ends=back_ends)
+    assert result.ok, result.diagnostics
+    return result.files
+
+
+@pytest.fixture(scope="session")
+def library(
+    library_files: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ModuleType]:
     """The package that `metanorm compile specs` writes, imported."""
-    with imported(tmp_path_factory.mktemp("library"), "library_norms") as package:
+    with imported(library_files, tmp_path_factory.mktemp("library"), "library_norms") as package:
         yield package
 
 
 @pytest.fixture(scope="session")
-def untouched_library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
+def untouched_library(
+    library_files: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ModuleType]:
     """The same once more, for tests that are `optimised`: no other has loaded its kernels."""
-    with imported(tmp_path_factory.mktemp("untouched"), "untouched_norms") as package:
+    with imported(
+        library_files, tmp_path_factory.mktemp("untouched"), "untouched_norms"
+    ) as package:
         yield package
 
 
 @contextlib.contextmanager
-def imported(folder: Path, name: str) -> Iterator[ModuleType]:
-    """The library as a package of this name, which is written into a folder."""
-    result = compile_specs(LIBRARY.sources, LIBRARY.roots, Options())
-    assert result.ok, result.diagnostics
+def imported(files: Mapping[str, str], folder: Path, name: str) -> Iterator[ModuleType]:
+    """Generated files as a package of this name, which is written into a folder."""
     (folder / name).mkdir()
-    for file, text in result.files.items():
+    for file, text in files.items():
         (folder / name / file).write_text(text)
     sys.path.insert(0, str(folder))
     yield importlib.import_module(name)

@@ -196,9 +196,10 @@ def test_files_that_are_gone_or_edited_are_noticed(
         assert path.read_bytes() == before[path]
 
 
-def test_the_library_again_is_taken_as_a_whole(compiled: list[str]) -> None:
+@pytest.mark.parametrize("every", [20, pytest.param(1, marks=pytest.mark.extended)])
+def test_the_library_again_is_taken_as_a_whole(every: int, compiled: list[str]) -> None:
     """Nothing is parsed, checked or compiled, which is what takes seconds."""
-    sources, roots = LIBRARY.sources, LIBRARY.roots
+    sources, roots = LIBRARY.sources, LIBRARY.roots[::every]
     first = compile_changed(sources, roots, Options())
     assert len(compiled) == len(roots)
     compiled.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from dataclasses import replace
@@ -18,7 +19,7 @@ from metanorm.driver import compile_specs
 from metanorm.frontend import check
 from metanorm.ir.nodes import Program
 from metanorm.module_names import module_name
-from metanorm.options import Options
+from metanorm.options import Options, Target
 from metanorm.source import Source
 from metanorm.targets.live import module_from_files
 from metanorm.verify.agreement import difference
@@ -107,20 +108,21 @@ def test_a_matrix_of_numbers_is_theirs() -> None:
 DECIMAL = re.compile(r"(?<![\w.])(\d*\.\d+)(?![\w.])")
 
 
-@pytest.fixture(scope="module")
-def irrational() -> dict[str, tuple[Program, ModuleType]]:
-    """The library with digits behind each decimal number, so that no float32 holds it."""
-    sources = {
-        name: Source.of(source.name, DECIMAL.sub(r"\g<1>314159265358979", source.text))
-        for name, source in LIBRARY.sources.items()
-    }
-    result = compile_specs(sources, LIBRARY.roots, Options())
+# The library with digits behind each decimal number, so that no float32 holds it.
+IRRATIONAL = {
+    name: Source.of(source.name, DECIMAL.sub(r"\g<1>314159265358979", source.text))
+    for name, source in LIBRARY.sources.items()
+}
+
+
+@functools.cache
+def irrational(root: str, target: Target) -> tuple[dict[str, Program], ModuleType]:
+    """The norms of a spec with such numbers, and its module."""
+    result = compile_specs(IRRATIONAL, [root], Options(target=target))
     assert result.ok, result.diagnostics
-    norms_by_name: dict[str, tuple[Program, ModuleType]] = {}
-    for file, norms in check(sources, LIBRARY.roots).norms.items():
-        module = module_from_files(result.files, module_name(file))
-        norms_by_name |= {norm.program.name: (norm.program, module) for norm in norms}
-    return norms_by_name
+    norms = check(IRRATIONAL, [root]).norms[root]
+    module = module_from_files(result.files, module_name(root))
+    return {norm.program.name: norm.program for norm in norms}, module
 
 
 TARGETS = ["torch", pytest.param("auto", marks=pytest.mark.extended)]  # builds all kernels
@@ -128,10 +130,10 @@ TARGETS = ["torch", pytest.param("auto", marks=pytest.mark.extended)]  # builds 
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_numbers_of_the_library_are_themselves(
-    name: str, target: Any, irrational: dict[str, tuple[Program, ModuleType]]
-) -> None:
-    program, module = irrational[name]
+def test_numbers_of_the_library_are_themselves(name: str, target: Any) -> None:
+    root = PROGRAMS[name].body[0].span.source
+    programs, module = irrational(root, "torch" if target == "torch" else "native")
+    program = programs[name]
     base = Setting("train")
     settings = [base, replace(base, training=False)]
     for switch in program.switches:
