@@ -81,10 +81,10 @@ def test_good_specs(path: Path, accept: bool) -> None:
     texts = ["\n".join(norm_lines(norm.equations)) + "\n" for norm in norms]
     compare(beside(path, ".equations"), "\n".join(texts), accept)
     before = [program_text(norm.program) for norm in norms]
-    after = [program_text(optimize(norm.program, check=True)) for norm in norms]
-    pairs = [f"{a}\n# optimised\n\n{b}" for a, b in zip(before, after)]
+    optimised = [optimize(norm.program, check=True) for norm in norms]
+    pairs = [f"{a}\n# optimised\n\n{program_text(b)}" for a, b in zip(before, optimised)]
     compare(beside(path, ".ir"), "\n".join(pairs), accept)
-    nests = [nests_of(optimize(norm.program)) for norm in norms]
+    nests = [nests_of(program) for program in optimised]
     compare(beside(path, ".nest"), "\n".join(nests), accept)
     result = compile_specs(specs.sources, [root], OPTIONS)
     assert result.ok, render_text(result.diagnostics, specs.sources)
