@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -85,49 +84,41 @@ KERNELS = (
 )  # fmt: skip
 
 
-def norms(number: int, pool: str) -> str:
-    """The norms of a pool: of what is added up, the same with a mask and weights of all elements,
+def text_of(kind: str, pool: str) -> str:
+    """A norm of a pool: of what is added up, the same with a mask and weights of all elements,
     without roots, and of extremes, which have no kernels."""
     over = f"over {pool} where keep weight t"
     further = {"group": "group: index[N]", "edges": "edges: edges[N]", "near": "near: matrix[N, N]"}
     declarations = "".join(f", {text}" for name, text in further.items() if name in pool)
-    inputs, wide = (
-        f"input x[N, T, C = channels], keep: mask[{axes}] = true, t[{axes}] = 1{declarations}"
-        for axes in ("N, T", "N, T, C")
-    )
+    axes = "N, T, C" if kind == "Wide" else "N, T"
+    inputs = f"input x[N, T, C = channels], keep: mask[{axes}] = true, t[{axes}] = 1{declarations}"
+    if kind == "Extremes":
+        extremes = "".join(f" + a[{i}] * {s}(x {over})" for i, s in enumerate(EXTREMES))
+        return f"""
+            # allow: MN0702
+            norm Extremes {{
+              {inputs}
+              param a[K = 10] = 0, p[C] = 1
+              output x * p * a[8]{extremes}
+            }}
+        """
     terms = {s: f" + a[{i}] * {s}(x {over})" for i, s in enumerate(SUMMED)}
-    smooth = "".join(term for s, term in terms.items() if s not in ROOTS)
-    extremes = "".join(f" + a[{i}] * {s}(x {over})" for i, s in enumerate(EXTREMES))
-    summed = f"""
+    chosen = "".join(term for s, term in terms.items() if kind != "Smooth" or s not in ROOTS)
+    return f"""
+        # allow: MN0702
+        norm {kind}(eps = 1e-2) {{
+          {inputs}
           param a[K = 10] = 0, p[C] = 1
           let half = 0.5 * mean(x {over})
           output silu(normalize(x {over}) * p) * a[8] + a[7] * var(x {over}, about = half)
-            + a[9] * var(x {over}, ddof = 1)"""
-    return f"""
-        # allow: MN0702
-        norm Summed{number}(eps = 1e-2) {{
-          {inputs}{summed}{"".join(terms.values())}
-        }}
-        # allow: MN0702
-        norm Wide{number}(eps = 1e-2) {{
-          {wide}{summed}{"".join(terms.values())}
-        }}
-        # allow: MN0702
-        norm Smooth{number}(eps = 1e-2) {{
-          {inputs}{summed}{smooth}
-        }}
-        # allow: MN0702
-        norm Extremes{number} {{
-          {inputs}
-          param a[K = 10] = 0, p[C] = 1
-          output x * p * a[8]{extremes}
+            + a[9] * var(x {over}, ddof = 1){chosen}
         }}
     """
 
 
 @functools.cache
-def library() -> ModuleType:
-    return metanorm.loads("\n".join(norms(i, pool) for i, pool in enumerate(POOLS)))
+def norm_class(kind: str, pool: str) -> type[nn.Module]:
+    return getattr(metanorm.loads(text_of(kind, pool)), kind)  # type: ignore[no-any-return]
 
 
 @dataclass
@@ -291,7 +282,7 @@ CASES = (
 
 def checked(kind: str, pool: str, case: str, target: Target) -> None:
     """Results and gradients of each statistic of a pool."""
-    norm = getattr(library(), f"{kind}{POOLS.index(pool)}")(C, dtype=F64)
+    norm = norm_class(kind, pool)(C, dtype=F64)
     call = call_of(case)
     leaves = call.leaves()
     for one, right in REFERENCES[kind](pool, call, leaves).items():
@@ -347,7 +338,7 @@ def test_on_kernels(pool: str) -> None:
 @pytest.mark.parametrize("pool", some(POOLS, 3))
 def test_differences_along_a_line(pool: str) -> None:
     """Weights of zero become positive, then negative, all of one sign, as variances have to be."""
-    norm = getattr(library(), f"Smooth{POOLS.index(pool)}")(C, dtype=F64)
+    norm = norm_class("Smooth", pool)(C, dtype=F64)
     call, d, step = call_of("weight"), torch.randn(N, T, C, dtype=F64), 1e-6
     for one in (0, 1, 2, 5, 7, 8, 9):
         leaves = call.leaves()
