@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from metanorm import frontend
 from metanorm.diagnostics.model import Diagnostic
 from metanorm.diagnostics.registry import all_codes
 from metanorm.diagnostics.render.text import render_text
-from metanorm.driver import compile_specs
+from metanorm.driver import Result, compile_specs
 from metanorm.ir.dump import program_text
 from metanorm.ir.nodes import Program
 from metanorm.module_names import module_name
@@ -94,16 +95,20 @@ def test_good_specs(path: Path, accept: bool) -> None:
 @pytest.mark.parametrize("path", BAD, ids=lambda p: p.stem)
 def test_bad_specs(path: Path, accept: bool) -> None:
     """All that is said about a wrong spec, and nothing is compiled."""
-    specs = loaded(path)
-    result = compile_specs(specs.sources, specs.roots, OPTIONS)
+    specs, result = loaded(path), compiled(path)
     assert not result.ok or path.stem.startswith("warning")
     assert bool(result.files) == result.ok
     compare(path.with_suffix(".txt"), render_text(result.diagnostics, specs.sources), accept)
 
 
-def reports(path: Path) -> tuple[Diagnostic, ...]:
+@functools.cache
+def compiled(path: Path) -> Result:
     specs = loaded(path)
-    return compile_specs(specs.sources, specs.roots, OPTIONS).diagnostics
+    return compile_specs(specs.sources, specs.roots, OPTIONS)
+
+
+def reports(path: Path) -> tuple[Diagnostic, ...]:
+    return compiled(path).diagnostics
 
 
 def test_every_code_is_in_the_corpus() -> None:
