@@ -52,6 +52,11 @@ class Watching:
         return seen
 
 
+def heeds_interrupts() -> None:
+    """What a shell starts in the background ignores them, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def watching(folder: Path, *arguments: str) -> Iterator[Watching]:
     command = [sys.executable, "-m", "metanorm", *arguments, "--watch"]
@@ -62,6 +67,7 @@ def watching(folder: Path, *arguments: str) -> Iterator[Watching]:
         stderr=subprocess.STDOUT,
         text=True,
         env={**os.environ, **TERMINAL},
+        preexec_fn=heeds_interrupts,
     )
     try:
         yield Watching(process)
