@@ -10,8 +10,11 @@ from metanorm.ir.verify import verify
 from metanorm.passes.buffers import buffers
 from metanorm.passes.decide import decide
 from metanorm.passes.derivable import derivable
+from metanorm.passes.diagonals import diagonals
+from metanorm.passes.factors import factors
 from metanorm.passes.fold import fold
 from metanorm.passes.lookups import lookups
+from metanorm.passes.loops import loops
 from metanorm.passes.matrices import matrices
 from metanorm.passes.moments import moments
 from metanorm.passes.neighbours import neighbours
@@ -45,13 +48,16 @@ PIPELINE: tuple[Pass, ...] = (
     Pass(
         "repeated", repeated, "what is larger than an input only by copies is narrow from here on"
     ),
+    Pass("loops", loops, "values have the axes that they keep"),
     Pass(
         "products",
         products,
         "covariances about several centres come from one, whose means are shared next",
     ),
     Pass("share", share, "only now it is known which moments of each input are wanted"),
+    Pass("diagonals", diagonals, "variances of what has a covariance are known by now"),
     Pass("fold", fold, "with the statistics narrow, all that is left of the wide work is maps"),
+    Pass("factors", factors, "a map of a product is one operation by now, with all of its scales"),
 )
 
 # From an optimised program to kernels; these include steps that make several programs of one.

@@ -53,7 +53,7 @@ class _CentredProduct(NamedTuple):
 def _centred_product(program: Program, let: Let) -> _CentredProduct | None:
     """A binding as a sum of products of differences from centres that are constant in the sum."""
     ops, op = program.index.ops, let.op
-    if not (isinstance(op, Pool) and op.statistic == "sum" and _is_plain_sum(op)):
+    if not (isinstance(op, Pool) and op.statistic == "sum" and is_plain(op)):
         return None
     product = ops[op.value]
     if not (isinstance(product, Map) and product.function == "mul"):
@@ -102,6 +102,7 @@ def _from_mean(b: Builder, centred: _CentredProduct) -> Ref:
     return b.map("add", total, b.map("mul", offset, b.emit(Count(over))))
 
 
-def _is_plain_sum(op: Pool) -> bool:
+def is_plain(op: Pool) -> bool:
+    """Whether a statistic counts all elements of whole axes alike."""
     unweighed = op.where is None and op.weight is None and not op.ddof and op.about is None
     return unweighed and all(isinstance(matrix, Ones) for _, matrix in op.over)

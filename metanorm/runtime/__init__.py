@@ -84,6 +84,7 @@ from metanorm.runtime.processes.sums import (
     var_from_sums,
     whole,
 )
+from metanorm.runtime.products import Multiplier, matmul
 from metanorm.runtime.rescaling import rescale
 from metanorm.runtime.simplex import sparsestmax
 from metanorm.runtime.state import (
@@ -132,6 +133,7 @@ __all__ = [
     "Groups",
     "Members",
     "Moments",
+    "Multiplier",
     "Neighbours",
     "Processes",
     "Rows",
@@ -174,6 +176,7 @@ __all__ = [
     "largest",
     "largest_along",
     "leaf",
+    "matmul",
     "maximum",
     "mean",
     "mean_along",

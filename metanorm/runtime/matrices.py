@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from metanorm.runtime import pools
 from metanorm.runtime.arguments import demand_matrix
-from metanorm.runtime.contraction import without_autocast
 from metanorm.runtime.errors import ShapeError
 from metanorm.runtime.overlapping import PoolMatrix
+from metanorm.runtime.products import without_autocast
 
 Given = Union[str, Tensor, Sequence[Sequence[float]]]
 

@@ -87,14 +87,13 @@ class _CompiledRescale(torch.autograd.Function):
         gaps: bool,
     ) -> Tensor:
         factors = [factor for factor in (scale, weight) if factor is not None]
-        result = x.clone() if centre is None else x - centre
-        if len(factors) == 2:
-            result *= factors.pop(0)
-        if not factors:
-            return result if shift is None else result.add_(shift)
-        if shift is None:
-            return result.mul_(factors[0])
-        return result.mul_(factors[0]).add_(shift)  # faster than `addcmul`, which is one pass
+        if centre is None and factors:
+            result = x * factors.pop(0)
+        else:
+            result = x.clone() if centre is None else x - centre
+        for factor in factors:
+            result *= factor
+        return result if shift is None else result.add_(shift)  # faster than one `addcmul`
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

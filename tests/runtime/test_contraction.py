@@ -67,6 +67,45 @@ def test_values_and_gradients(what: str) -> None:
     )
 
 
+@pytest.mark.parametrize("what", EQUATIONS)
+def test_a_sum_with_something_added(what: str) -> None:
+    """`plus` broadcasts: it is as large as the result, or has one number for each row."""
+    equation, shapes, _ = EQUATIONS[what]
+    factors = tensors(shapes)
+    product = by_broadcasting(equation, factors)
+    rows = [*product.shape[:-2], 1, 1] if "..." in equation.split("->")[1] else product.shape
+    for shape, beta, alpha in ((product.shape, 0.5, -2.0), (rows, 1, 1), (rows, -1, 3)):
+        plus = torch.randn(torch.Size(shape), dtype=torch.float64).requires_grad_()
+        found = runtime.contracted(equation, *factors, plus=plus, beta=beta, alpha=alpha)
+        wanted = beta * plus + alpha * product
+        torch.testing.assert_close(found, wanted)
+        leaves = [plus, *factors]
+        torch.testing.assert_close(
+            torch.autograd.grad(found.square().sum(), leaves),
+            torch.autograd.grad(wanted.square().sum(), leaves, retain_graph=True),
+        )
+
+
+def test_a_square_matrix_times_itself_is_no_covariance() -> None:
+    (x,) = tensors(((4, 4),))
+    for equation, wanted in (
+        ("ab,bc->ac", x @ x),
+        ("ab,ca->bc", x.mT @ x.mT),
+        ("ab,cb->ac", x @ x.mT),
+        ("ba,bc->ac", x.mT @ x),
+    ):
+        found = runtime.contracted(equation, x, x)
+        torch.testing.assert_close(found, wanted)
+        arriving = torch.arange(16.0, dtype=torch.float64).reshape(4, 4)
+        (by_x,) = torch.autograd.grad(found, x, arriving)
+        torch.testing.assert_close(by_x, torch.autograd.grad(wanted, x, arriving)[0])
+
+
+def test_second_derivatives_of_a_covariance() -> None:
+    (x,) = tensors(((2, 3, 4),))
+    assert torch.autograd.gradgradcheck(lambda x: runtime.contracted("nab,ncb->nac", x, x), (x,))
+
+
 def copied(equation: str, factors: list[Tensor]) -> int:
     """How many elements are copied on the way."""
     with torch.no_grad(), profile(activities=[ProfilerActivity.CPU], record_shapes=True) as seen:

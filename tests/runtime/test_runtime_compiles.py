@@ -45,6 +45,11 @@ def tracked(x: Tensor) -> Tensor:
     return running
 
 
+def multiplied(multiplier: runtime.Multiplier) -> Tensor:
+    vector = multiplier.matrix[0]
+    return runtime.matmul(runtime.matmul(multiplier, vector), multiplier)
+
+
 CALLS: dict[str, Callable[[Tensor], Any]] = {
     "moments": lambda x: tuple(runtime.moments(x, (0,))),
     "moments, kept": lambda x: tuple(runtime.moments(x, (0, 1), keepdim=True)),
@@ -66,6 +71,8 @@ CALLS: dict[str, Callable[[Tensor], Any]] = {
     "count": lambda x: runtime.count(x, (x.shape[0],), where=x[:, 0] > -1) * x,
     "tiled": lambda x: runtime.tiled(x, 2, 1),
     "contracted": lambda x: runtime.contracted("nk,mk->nm", x, x),
+    "matmul": lambda x: runtime.matmul(x, x.mT, x, plus=x, beta=0.5, alpha=-2),
+    "multiplier": lambda x: multiplied(runtime.Multiplier(x, 2)),
     "rescale": lambda x: runtime.rescale(x, x.mean(0), x.std(0), x.amax(0), x.amin(0)),
     "groups": lambda x: tuple(groups(x).moments(x, 0)),
     "groups where": lambda x: tuple(groups(x).moments(x, 0, where=x[:, :1] > -1)),

@@ -91,8 +91,8 @@ class Body:
         self.maps = MapPrinter(self.ctx, self.broadcaster)
         self.pools = PoolPrinter(self.ctx, self.broadcaster)
         self.counts = CountPrinter(self.ctx, self.broadcaster, self.pools)
-        self.contractions = Contractions(self.ctx)
-        self.loops = LoopPrinter(self.ctx, self.broadcaster, self.emit)
+        self.contractions = Contractions(self.ctx, self.broadcaster)
+        self.loops = LoopPrinter(self.ctx, self.broadcaster, self.contractions, self.emit)
         self.modes = ModePrinter(self.ctx, self.broadcaster, self.emit)
         self.exchanges = ExchangePrinter(
             self.ctx, self.broadcaster, self.pools, self.modes.emit_needed
@@ -262,11 +262,14 @@ class Body:
                 dtype = Attribute(Name(self.ctx.first), "dtype")
                 expr = call("torch.arange", self.ctx.lengths.of(axis), device=device, dtype=dtype)
                 self.ctx.bind(let, expr, (Dim(axis),), out, "position")
+            case Map() | Pool() if let.name in self.contractions.absorbed:
+                pass
             case Map() if flag_of(let.op, self.ops, self.flags):
                 self.modes.flagged(let, let.op, out)
+            case Map() if let.name in self.contractions.sums:
+                self.contractions.contract(let, out)
             case Map():
-                if let.name not in self.contractions.absorbed:
-                    self.maps.map(let, let.op, out)
+                self.maps.map(let, let.op, out)
             case Pool() if let.name in self.contractions.factors:
                 self.contractions.contract(let, out)
             case Pool():

@@ -10,6 +10,7 @@ from metanorm.ir.operands import operands
 from metanorm.targets.python.pyir import Assign, Expr, For, Name, Stmt, Tuple
 from metanorm.targets.torch.broadcaster import Broadcaster
 from metanorm.targets.torch.context import Context
+from metanorm.targets.torch.contractions import Contractions
 from metanorm.targets.torch.layout import Dim, Value, call, method
 
 
@@ -17,10 +18,15 @@ class LoopPrinter:
     """Prints the loops of one function. `emit` prints any binding."""
 
     def __init__(
-        self, context: Context, broadcaster: Broadcaster, emit: Callable[[Let, list[Stmt]], None]
+        self,
+        context: Context,
+        broadcaster: Broadcaster,
+        contractions: Contractions,
+        emit: Callable[[Let, list[Stmt]], None],
     ) -> None:
         self.ctx = context
         self.broadcaster = broadcaster
+        self.contractions = contractions
         self.emit = emit
 
     def repeat(self, let: Let, op: Repeat, out: list[Stmt]) -> None:
@@ -37,6 +43,7 @@ class LoopPrinter:
             self.ctx.values[inside] = replace(first, expr=variable)
         for position in _updated_in_place(op):
             self.ctx.variable_hints[op.results[position]] = variables[position].text
+        self.contractions.prepare(op, out)
         body: list[Stmt] = []
         for step in op.body:
             if step.name not in self.ctx.values:
