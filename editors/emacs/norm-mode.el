@@ -12,7 +12,7 @@
   `(("\\_<norm\\_>[ \t\n]+\\(\\sw+\\)" 1 font-lock-type-face)
     (,(regexp-opt '("affine" "axis" "buffer" "input" "let" "mix" "norm" "output" "param" "reduce" "repeat" "scale" "shift" "stat" "track" "update" "use") 'words)
      . font-lock-keyword-face)
-    (,(regexp-opt '("as" "by" "first" "for" "from" "in" "init" "into" "like" "none" "of" "off" "over" "per" "weight" "where" "with") 'words)
+    (,(regexp-opt '("as" "by" "first" "for" "from" "if" "in" "init" "into" "like" "none" "of" "off" "over" "per" "weight" "where" "with") 'words)
      . font-lock-keyword-face)
     (,(regexp-opt '("bool" "edges" "float" "index" "int" "mask" "matrix") 'words)
      . font-lock-type-face)

@@ -156,7 +156,8 @@ def _after_expression(cursor: CursorContext) -> Iterator[Item]:
     in_call = cursor.opener == "("
     follow = ("over", "per", "like", "as") if in_call else ("like", "as", "in", "off")
     first = ("first",) if not in_call and cursor.statement in ("param", "buffer") else ()
-    words_that_follow = (*first, *follow)
+    switch = ("if",) if not in_call and cursor.statement == "param" else ()
+    words_that_follow = (*first, *switch, *follow)
     yield from (Item(w, ItemKind.WORD, meaning=words.SOFT[w]) for w in words_that_follow)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from metanorm.diagnostics.calls import CallMismatch, UnknownArgument, WrongArguments
@@ -127,7 +127,8 @@ class Calls:
             self.problems.add(CallMismatch(call.span, name, reason, hint=hint))
             return False
         hypers = {h.name.name for h in first_call.norm.hypers}
-        keyword = next((k for k in call.keywords if k.name in (*hypers, *SWITCHES)), None)
+        decided = (*hypers, *SWITCHES, *_switches_of(first_call.norm))
+        keyword = next((k for k in call.keywords if k.name in decided), None)
         if keyword is not None:
             reason = f"`{keyword.name}` was decided where it was called first"
             hint = f"give it there, or call another `{name}(...)`"
@@ -180,16 +181,22 @@ class Calls:
             return True
         declared = {h.name.name: h for h in callee.norm.hypers}
         given = {k.name: k for k in call.keywords}
+        switches = (*SWITCHES, *_switches_of(callee.norm))
         ok = True
         for name, keyword in given.items():
-            if name in SWITCHES and name not in declared:
+            if name in switches and name not in declared:
                 value = keyword.value
-                ok &= isinstance(value, ast.Name) and value.name in ("true", "false")
-                callee.fixed_switches[name] = isinstance(value, ast.Name) and value.name == "true"
+                if not isinstance(value, ast.Name) or value.name not in ("true", "false"):
+                    expected = "`true` or `false`"
+                    hint = f"`{name} = false` leaves out what it turns on"
+                    self.problems.add(WrongKind(value.span, "another value", expected, hint))
+                    ok = False
+                    continue
+                callee.fixed_switches[name] = value.name == "true"
             elif name in axes and name not in declared and not keyword.labelled:
                 continue
             elif name not in declared or keyword.labelled:
-                listed = (*declared, *axes, *SWITCHES)
+                listed = (*declared, *axes, *switches)
                 problem = UnknownArgument(
                     keyword.span, name, callee.norm.name.name, listed, tuple(given)
                 )
@@ -297,6 +304,12 @@ class Calls:
                 WrongKind(expr.span, "a number with a fraction", f"an integer `{name}`")
             )
         return is_integer
+
+
+def _switches_of(norm: ast.Norm) -> Iterator[str]:
+    """What turns parameters of a norm on: `param scale = 1 if learn_scale`."""
+    items = (node for node in nodes_in(norm) if isinstance(node, ast.ParamItem))
+    yield from dict.fromkeys(item.switch.name for item in items if item.switch is not None)
 
 
 def _keeps_state(scope: CallScope) -> bool:

@@ -277,6 +277,7 @@ class _Norm:
             assert flag.test is not None
             what = f"what `{flag.test.of}` is compared for"
             yield flag.name, entities[flag.test.of].span, what
+        yield from self._switch_names()
         for decl in self.low.inputs:
             if decl.sort == "index" and decl.table is None and decl.name in entities:
                 groups = f"the number of groups of `{decl.name}`"
@@ -289,6 +290,15 @@ class _Norm:
                 written.remove(name)
             else:
                 yield name, self.norm.name.span, what
+
+    def _switch_names(self) -> Iterator[tuple[str, Span, str]]:
+        """What `param p = 1 if name` declares. `bias` may turn a parameter of that name on."""
+        statements = (s for s in self.norm.statements if isinstance(s, ast.Param))
+        items = [item for statement in statements for item in statement.items]
+        spans = {i.switch.name: i.switch.span for i in reversed(items) if i.switch is not None}
+        for name, span in spans.items():
+            if name != "bias":
+                yield name, span, "what turns a parameter on"
 
     def _argument_span(self, argument: Argument) -> Span:
         declared = self.low.table.declared[argument.axes[0]]

@@ -22,6 +22,7 @@ from metanorm.ir.nodes import (
     Mode,
     Param,
     ParamDecl,
+    Switch,
     Update,
 )
 from metanorm.ir.scalar import Const, Scalar
@@ -48,6 +49,7 @@ from metanorm.syntax import ast
 
 UPDATE_MODES = ("train", "eval", "always")  # the calls that update a buffer
 INPUT_SORTS = ("index", "mask", "edges", "matrix")
+AFFINE_SWITCHES = ("affine", "elementwise_affine", "bias")  # which an `affine` clause has, too
 
 
 class NormOutput(NamedTuple):
@@ -259,6 +261,12 @@ class Statements:
         entity = Entity("parameter", item.name.span, POISON)
         if not self.scope.names.enter(item.name.name, entity):
             return
+        if self._is_turned_off(item):
+            dims = self._declared_dims(item.dims, "a parameter")
+            init = self._initial(item, item.name.name, None)
+            if isinstance(init, Const) and dims is not None:
+                entity.value = self._constant(init, item, dims)
+            return
         name = first_call.param_names.get(item.name.name)
         decl = next((p for p in self.low.params if p.name == name), None)
         if decl is None:
@@ -282,18 +290,63 @@ class Statements:
         init = self._check_identity(item, init, dims)
         low, high = self._bounds(item, None if item.from_weight else init)
         self._first_batch_value(item, name, dims)
+        switches = self._switches(item, init)
         if dims is None or init is None:
             self.scope.names.enter(item.name.name, Entity("parameter", item.name.span, POISON))
             return
         entity = Entity("parameter", item.name.span, POISON)
         if not self.scope.names.enter(item.name.name, entity):
             return
-        decl = ParamDecl(name, self.low.dims(dims), init, low, high)
+        if self._is_turned_off(item) and isinstance(init, Const):
+            entity.value = self._constant(init, item, dims)
+            return
+        absent = init.value if switches and isinstance(init, Const) else None
+        decl = ParamDecl(name, self.low.dims(dims), init, low, high, switches, absent)
         self.low.params.append(decl)
         if len(dims) == 2 and dims[0] == dims[1]:
             entity.value = PoolOnly("a matrix", name, dims[0])
         else:
             entity.value = self.low.emit(Param(name), item.name.span, name)
+
+    def _switches(self, item: ast.ParamItem, init: Init | None) -> tuple[str, ...]:
+        """The constructor argument that turns a parameter on; declare it where it is new.
+
+        A norm that is called has none: the call says which of its parameters there are.
+        """
+        if item.switch is None:
+            return ()
+        name = item.switch.name
+        if item.from_weight or item.first or (init is not None and not isinstance(init, Const)):
+            hint = "a parameter that is left out counts as the number that it begins with"
+            value = item.first or item.value
+            self.problems.add(WrongKind(value.span, "a value that is computed", "a number", hint))
+            return ()
+        if name not in AFFINE_SWITCHES:
+            check_name(item.switch, self.problems, attribute=True)
+        if self.scope.axes is not None:
+            return ()
+        declared = next((s for s in self.low.switches if s.name == name), None)
+        if declared is None:
+            self.low.switches.append(Switch(name, not item.off))
+        elif declared.default == item.off:
+            default = "on" if declared.default else "off"
+            expected = f"`{name}` to be {default} by default, as before"
+            hint = f"write `if {name} off` each time, or `if {name}`"
+            self.problems.add(WrongKind(item.switch.span, "another default", expected, hint))
+        return (name,)
+
+    def _is_turned_off(self, item: ast.ParamItem) -> bool:
+        """Whether the call of this norm leaves a parameter out."""
+        if item.switch is None or self.scope.axes is None:
+            return False
+        return not self.scope.fixed_switches.get(item.switch.name, not item.off)
+
+    def _constant(self, value: Const, item: ast.ParamItem, dims: tuple[str, ...]) -> Tensor:
+        """What stands for a parameter that is left out: one number on all of its axes."""
+        number = self.low.number(value, item.name.span)
+        if not dims:
+            return number
+        return self.low.emit(Expand(number.ref, self.low.table.space.ordered(dims)), item.name.span)
 
     def _initial(
         self, item: ast.ParamItem | ast.BufferItem, name: str, dims: tuple[str, ...] | None

@@ -198,6 +198,8 @@ class _Norm:
                 yield from self._names_in_all((*node.dims, node.low, node.high))
                 yield from self._initial(node.value)
                 yield from self._names_in(node.first)
+                if node.switch is not None:
+                    yield self._identifier(node.switch, Role.WORD)
             case ast.BufferItem():
                 yield self._identifier(node.name, Role.BUFFER, introduces=True)
                 yield from self._names_in(node.dims)

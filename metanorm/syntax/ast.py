@@ -381,7 +381,10 @@ class AffineClause(Statement):
 
 
 class ParamItem(Item):
-    """`gate[C] = 1 in [0, 1]`, `g[O] = init l2(v over *I)`, `b[C] = 0 first mean(x over N)`."""
+    """`gate[C] = 1 in [0, 1]`, `g[O] = init l2(v over *I)`, `b[C] = 0 first mean(x over N)`.
+
+    `scale = 1 if learn_scale off` is there if the constructor is asked for it.
+    """
 
     name: Identifier
     dims: tuple[Dim, ...] = ()
@@ -390,6 +393,8 @@ class ParamItem(Item):
     first: Expr | None = None
     low: Expr | None = None
     high: Expr | None = None
+    switch: Identifier | None = None
+    off: bool = False
 
 
 class Param(Itemized):

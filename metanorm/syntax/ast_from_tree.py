@@ -192,7 +192,7 @@ class _Builder:
 
     def param_item(self, tree: Tree) -> ast.ParamItem:
         children = [c for c in tree.children if not _is_init(c)]
-        name, dims, value, first, low, high = children
+        name, dims, value, first, low, high, switch = children
         return ast.ParamItem(
             span=self.span(tree),
             name=self.identifier(name),
@@ -202,6 +202,8 @@ class _Builder:
             first=self.expr(first) if first is not None else None,
             low=self.expr(low) if low is not None else None,
             high=self.expr(high) if high is not None else None,
+            switch=self.identifier(switch.children[0]) if switch is not None else None,
+            off=switch is not None and _is_off(switch.children[-1]),
         )
 
     def statement_let(self, parts: list[Any], **node: Any) -> ast.Let:
@@ -336,7 +338,7 @@ class _Builder:
         )
 
     def affine(self, tree: Tree) -> ast.Affine:
-        off = isinstance(tree.children[-1], Token) and tree.children[-1].type == "OFF"
+        off = _is_off(tree.children[-1])
         common_axes: list[ast.AxisRef] = []
         terms: list[ast.AffineTerm] = []
         for term in tree.children[: len(tree.children) - off]:
@@ -521,6 +523,11 @@ class _Builder:
 
     def identifier(self, token: Token) -> ast.Identifier:
         return ast.Identifier(span=span_of(self.source, token), name=str(token))
+
+
+def _is_off(part: Any) -> bool:
+    """Whether it is the word `off`, which sets the default of a switch."""
+    return isinstance(part, Token) and part.type == "OFF"
 
 
 def _is_init(part: Any) -> bool:

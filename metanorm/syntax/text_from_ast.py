@@ -171,7 +171,8 @@ def _input_item(i: ast.InputItem) -> Doc:
 
 def _param_item(i: ast.ParamItem) -> Doc:
     bounds: Doc = (" in [", _expr(i.low), ", ", _expr(i.high), "]") if i.low and i.high else ""
-    return (i.name.name, _dims(i.dims), *_initial(i), bounds)
+    switch: Doc = (LINE, f"if {i.switch.name}{' off' if i.off else ''}") if i.switch else ""
+    return (i.name.name, _dims(i.dims), *_initial(i), bounds, switch)
 
 
 def _buffer_item(i: ast.BufferItem) -> Doc:

@@ -133,6 +133,9 @@ class _Parse:
             )
             is_free = is_word(token) or is_field
             is_switch = token in CALL_SWITCHES and following.type == "EQUAL" and self._in_call()
+            is_switch |= (
+                token == "affine" and self.last_token is not None and self.last_token.type == "IF"
+            )
             if not (self._accepts("NAME") and (is_function or is_free or is_switch)):
                 return False
             token = Token.new_borrow_pos("NAME", str(token), token)

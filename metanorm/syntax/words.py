@@ -40,6 +40,7 @@ SOFT = {
     "by": "how statistics are mixed: `mix a, b by softmax`",
     "for": "what a norm is for, if not for activations: `norm Name for weight`",
     "in": "the interval that a parameter stays in: `param p = 1 in [0, 1]`",
+    "if": "learned where the constructor is asked for it: `param scale = 1 if learn_scale`",
     "init": "computed from the weight at first: `param g[O] = init l2(v over *I)`",
     "first": "from the first batch in training: `param b[C] = 0 first -mean(x over N)`",
     "into": "what running statistics are called: `track momentum into source`",

@@ -202,8 +202,9 @@ def pair_norm_si(m: nn.Module, x: Tensor, batch: Tensor) -> Tensor:
 
 
 def message_norm(m: nn.Module, x: Tensor, msg: Tensor) -> Tensor:
-    layer = pyg.MessageNorm(learn_scale=True).double()
-    layer.scale = nn.Parameter(m.scale.detach().view(1))
+    layer = pyg.MessageNorm(learn_scale=m.learn_scale).double()
+    if m.learn_scale:
+        layer.scale = nn.Parameter(m.scale.detach().view(1))
     return layer(x, msg)
 
 
@@ -257,7 +258,9 @@ CASES = (
     Case("GraphSizeNorm", {}, ((10, 6),),
          lambda m, x, batch: pyg.GraphSizeNorm()(x, batch), (BATCH,)),
     Case("PairNormSI", {}, ((10, 6),), pair_norm_si, (BATCH,)),
+    Case("PairNorm", {"scale": 2, "scale_individually": True}, ((10, 6),), pair_norm_si, (BATCH,)),
     Case("MessageNorm", {}, ((10, 6), (10, 6)), message_norm),
+    Case("MessageNorm", {"learn_scale": True}, ((10, 6), (10, 6)), message_norm),
     Case("DiffGroupNorm", {"in_channels": 6, "groups": 3}, ((10, 6),), diff_group_norm),
     Case("GraphLayerNorm", {"in_channels": 6}, ((10, 6),),
          lambda m, x, batch: loaded(pyg.LayerNorm(6), m)(x, batch), (BATCH,)),
@@ -269,8 +272,12 @@ CASES = (
          lambda m, x, kind: loaded(pyg.HeteroBatchNorm(6, 2), m)(x, kind), (TYPES,)),
     Case("HeteroBatchNorm", {"num_types": 2, "in_channels": 6}, ((10, 6),),
          lambda m, x, kind: loaded(pyg.HeteroBatchNorm(6, 2), m)(x, kind), (TYPES,), False),
+    Case("HeteroBatchNorm", {"num_types": 2, "in_channels": 6, "affine": False}, ((10, 6),),
+         lambda m, x, kind: loaded(pyg.HeteroBatchNorm(6, 2, affine=False), m)(x, kind), (TYPES,)),
     Case("HeteroLayerNorm", {"num_types": 2, "in_channels": 6}, ((10, 6),),
          lambda m, x, kind: loaded(pyg.HeteroLayerNorm(6, 2), m)(x, kind), (TYPES,)),
+    Case("HeteroLayerNorm", {"num_types": 2, "in_channels": 6, "affine": False}, ((10, 6),),
+         lambda m, x, kind: pyg.HeteroLayerNorm(6, 2, affine=False)(x, kind), (TYPES,)),
 )  # fmt: skip
 
 

@@ -93,11 +93,11 @@ class CallBinding:
                 if name in self.order:
                     for dim, span in self.spans_of(self.order[name], dims, ranks).items():
                         self.spans.setdefault(dim, []).append(span)
-        self.sizes = {dim: prod(shape) for dim, shape in self.shapes.items()}
-        for dim, length in table.lengths.items():
-            declared = values.get(length) if isinstance(length, str) else length
-            if isinstance(declared, int) and self.sizes.get(dim, declared) != declared:
+        for dim, length in table.lengths.items():  # tensors with that dimension may be absent
+            count = values.get(length) if isinstance(length, str) else length
+            if isinstance(count, int) and self.shapes.setdefault(dim, (count,)) != (count,):
                 raise Unsupported("a parameter or a buffer of another length than was declared")
+        self.sizes = {dim: prod(shape) for dim, shape in self.shapes.items()}
         self.real = torch.float64 if self.x.dtype == torch.float64 else torch.float32
 
     @staticmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 from metanorm.ir.nodes import (
     Argument,
@@ -109,8 +110,8 @@ class Constructor:
         body += self._divisible()
         switch_names = [s.name for s in torch_order(self.program.switches) if s.name != "bias"]
         body += [Assign((Name(f"self.{name}"),), Name(name)) for name in switch_names]
-        for param in self.program.params:
-            body += self._register_param(param)
+        for switches, params in groupby(self.program.params, lambda param: param.switches):
+            body += self._register_params(list(params), switches)
         body += self._register_buffers()
         if self.base is not None:
             body += self._base_state(self.base)
@@ -205,16 +206,23 @@ class Constructor:
             return call("torch.empty", integer(0))
         return call("torch.empty", *self._shape(dims), device=Name("device"), dtype=Name("dtype"))
 
-    def _register_param(self, param: ParamDecl) -> list[Stmt]:
-        registered = Assign(
-            (Name(f"self.{param.name}"),), call("nn.Parameter", self._empty(param.dims))
-        )
-        if not param.switches:
-            return [registered]
-        switches = tuple(Name(s) for s in param.switches)
-        condition = switches[0] if len(switches) == 1 else Binary("and", switches)
-        absent = ExprStmt(call("self.register_parameter", Literal(param.name), Literal(None)))
-        return [If(condition, (registered,), (absent,))]
+    def _register_params(
+        self, params: Sequence[ParamDecl], switches: tuple[str, ...]
+    ) -> list[Stmt]:
+        """Register parameters that the same switches turn on."""
+        registered = [
+            Assign((Name(f"self.{p.name}"),), call("nn.Parameter", self._empty(p.dims)))
+            for p in params
+        ]
+        if not switches:
+            return [*registered]
+        names = tuple(Name(s) for s in switches)
+        condition = names[0] if len(names) == 1 else Binary("and", names)
+        absent = [
+            ExprStmt(call("self.register_parameter", Literal(p.name), Literal(None)))
+            for p in params
+        ]
+        return [If(condition, tuple(registered), tuple(absent))]
 
     def _register_buffers(self) -> list[Stmt]:
         def register(name: str, value: Expr) -> Stmt:

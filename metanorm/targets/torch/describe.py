@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 
+from metanorm.diagnostics.suggest import prose
 from metanorm.ir.nodes import Argument, Divisible, Dtype, MinimumPoolSize, Program
 from metanorm.ir.outputs import output_dims
 from metanorm.ir.scalar import Hyper
@@ -138,7 +139,7 @@ def _arguments(program: Program, space: Space, notes: Mapping[str, str]) -> list
         if switch.name == "track_running_stats":
             text = "keep running statistics and use them in eval mode"
         else:
-            text = f"learn {' and '.join(names)}"
+            text = f"learn {prose(names)}"
         lines += _entry(switch.name, text)
     if (program.params or program.buffers) and program.target != "weight":
         lines += _entry("device, dtype", "of parameters and buffers")
