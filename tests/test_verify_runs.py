@@ -251,7 +251,7 @@ def test_a_wrong_refusal_is_found(mistake: str, monkeypatch: pytest.MonkeyPatch)
 
     def forward(norm: torch.nn.Module, x: torch.Tensor) -> object:
         if mistake == "refuses in evaluation" and len(x) == 1 and not norm.training:
-            raise SingleValueError("expected more than one value")
+            raise SingleValueError("Expected more than 1 value")
         if mistake == "refuses otherwise" and len(x) == 1 and norm.training:
             raise ShapeError("another reason")
         if mistake == "never refuses" and len(x) == 1 and norm.training:

@@ -36,12 +36,12 @@ def shape_error(owner: str, name: str, axes: str, x: Tensor, **sizes: object) ->
 
 
 def demand_several(owner: str, x: Tensor, count: int, axes: str) -> None:
-    """Refuse a variance of a single value, which is always zero, as torch's layers do.
+    """Refuse a variance of a single value, which is always zero, in the words of torch's layers.
 
     An input without elements is as good as any.
     """
     if count == 1 and x.numel():
-        raise SingleValueError(f"{owner}: expected more than one value in each pool over {axes}")
+        raise SingleValueError(f"{owner}: Expected more than 1 value in each pool over {axes}")
 
 
 def numel(shape: Sequence[int]) -> int:

@@ -150,7 +150,7 @@ def test_models_that_differ(one: One) -> None:
 
 def test_one_value_in_all(one: One) -> None:
     for text in one.ask("one_value", "BatchNorm"):
-        assert text == "BatchNorm: expected more than one value in each pool over N, *S"
+        assert text == "BatchNorm: Expected more than 1 value in each pool over N, *S"
     assert one.ask("one_value_each", "BatchNorm") == [True, True]
 
 

@@ -19,7 +19,7 @@ QUICK = 60
 CHUNK = 20
 MANY = 2000
 CALLED = "".join(callee.text for callee in CALLEES)
-TOO_FEW = "expected more than one value"  # as layers of torch refuse in training
+TOO_FEW = "Expected more than 1 value"  # as layers of torch refuse in training
 
 
 def norm_of(seed: int) -> DrawnNorm:

@@ -138,7 +138,7 @@ def test_shape_errors_name_axes_and_numbers() -> None:
 
 
 def test_a_variance_of_one_value_is_refused() -> None:
-    with pytest.raises(runtime.ShapeError, match=r"Owner: expected more than one value .* over N"):
+    with pytest.raises(runtime.ShapeError, match=r"Owner: Expected more than 1 value .* over N"):
         runtime.demand_several("Owner", torch.zeros(1, 3), 1, "N")
     runtime.demand_several("Owner", torch.zeros(2, 3), 2, "N")
     runtime.demand_several("Owner", torch.zeros(0, 3), 0, "N")

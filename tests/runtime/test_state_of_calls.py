@@ -89,7 +89,7 @@ def test_instance_norm_without_tracking_that_is_turned_off_later(training: bool)
     x = torch.randn(2, 3, 4)
     torch.testing.assert_close(ours(x), theirs(x))
     assert same(ours, before)
-    with pytest.raises(ValueError, match="more than one value"):
+    with pytest.raises(ValueError, match="more than 1 value"):
         ours(torch.randn(2, 3, 1))
     ours.track_running_stats = True
     ours.eval()(torch.randn(2, 3, 1))

@@ -171,7 +171,7 @@ def demand_several_in_all(owner: str, count: Tensor, axes: str) -> None:
     if torch.compiler.is_compiling() or not is_plain_tensor(count) or is_traced():
         return
     if bool((count == 1).all()):
-        raise SingleValueError(f"{owner}: expected more than one value in each pool over {axes}")
+        raise SingleValueError(f"{owner}: Expected more than 1 value in each pool over {axes}")
 
 
 def store_where_(elements: Tensor, *updates: tuple[Tensor, Tensor | float]) -> None:
