@@ -49,7 +49,11 @@ from metanorm.nest.arguments import (
     factors,
     size_argument_dims,
 )
-from metanorm.nest.matrix_products import multiplies_data, multiplies_in_loops
+from metanorm.nest.matrix_products import (
+    multiplies_data,
+    multiplies_in_loops,
+    only_multiplies_larger,
+)
 from metanorm.nest.nest import CHEAP_FUNCTIONS
 from metanorm.nest.vanishing import vanishes_with
 from metanorm.passes.neighbours import rewritable
@@ -87,7 +91,8 @@ def ineligible(program: Program) -> Iterator[str]:
             yield NEIGHBOURS_REASON
         if isinstance(let.op, Pool) and let.op.statistic in ORDERED:
             yield "a statistic that is found in the order of the values"
-    if multiplies_data(program) or multiplies_in_loops(program):
+    products = (multiplies_data, multiplies_in_loops, only_multiplies_larger)
+    if any(multiplies(program) for multiplies in products):
         yield MATRIX_PRODUCTS_REASON
     space = Space(program.axes)
     for let in every_let(program.body):
@@ -146,12 +151,37 @@ class _Eligibility:
                 yield "a weight as large as the input for what is smaller"
 
     def _wide_value(self, let: Let) -> Iterator[str]:
-        if set(let.type.axes) != self.data_axes:
-            yield "a value larger than the input"
-        if isinstance(let.op, Pool) and any(isinstance(m, Reach) for _, m in let.op.over):
-            yield "windows over values as large as the input"
-        if not isinstance(let.op, WIDE_OPS):
+        if isinstance(let.op, Pool):
+            yield from self._pool_of_element(let.op)
+        elif not isinstance(let.op, WIDE_OPS):
             yield f"a {operation_name(let.op)} as large as the input"
+        if set(let.type.axes) != self.data_axes:
+            yield from self._larger_value(let)
+
+    def _pool_of_element(self, op: Pool) -> Iterator[str]:
+        """A pool that has a result for each element."""
+        if any(isinstance(m, Reach) for _, m in op.over):
+            yield "windows over values as large as the input"
+        pooled = {leaf for axis, _ in op.over for leaf in self.index.space.leaves(axis)}
+        extra_axes = set(self.index.types[op.value].axes) - self.data_axes
+        plain = not (op.where or op.weight or op.ddof or op.about)
+        if pooled != extra_axes or not plain or any(m != Ones() for _, m in op.over):
+            yield "a pool as large as the input"
+        row = ACCUMULATIONS.get(op.statistic)
+        if row is None or row.rule == "moments":
+            yield f"{op.statistic} of a value larger than the input"
+
+    def _larger_value(self, let: Let) -> Iterator[str]:
+        """Values that an element has several of: who reads them has to read them at once."""
+        given = [ref for _, ref in self.program.outputs] + [u.value for u in self.program.updates]
+        if isinstance(let.op, Input) or let.name in given:
+            yield "a value larger than the input"
+        ops = self.index.ops
+        wide_refs = closure(
+            [let.name], lambda ref: (r for r in operands(ops[ref]) if self._is_wide(r))
+        )
+        if any(isinstance(ops[ref], Pool) for ref in wide_refs):
+            yield "a value larger than the input that depends on a sum of one"
 
     def _cell_value(self, let: Let) -> Iterator[str]:
         op = let.op

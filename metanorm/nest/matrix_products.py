@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from metanorm.ir.nodes import Let, Map, Op, Pool, Program, Ref, Rename, Repeat
+from metanorm.ir.operands import operands
 
 SUMMING_STATISTICS = ("sum", "mean")
 
@@ -18,6 +19,23 @@ def multiplies_data(program: Program) -> bool:
     data = {leaf for dim in program.inputs[0].dims for leaf in space.leaves(dim)}
     renamed = _renamed_factors(program.body)
     return any(data <= set(types[rename.value].axes) for rename in renamed)
+
+
+def only_multiplies_larger(program: Program) -> bool:
+    """Whether some values are larger than the data, and all of these are products that are summed.
+
+    torch's matrix products never make such values, while kernels compute each. Kernels are
+    worth that only if the norm has another statistic of them, for which torch makes the tensor.
+    """
+    space = program.index.space
+    data = {leaf for dim in program.inputs[0].dims for leaf in space.leaves(dim)}
+    larger = {let.name: let.op for let in program.body if data < set(let.type.axes)}
+    readers = [let.op for let in program.body if not larger.keys().isdisjoint(operands(let.op))]
+    return bool(larger) and all(
+        (isinstance(op, Map) and op.function == "mul")
+        or (isinstance(op, Pool) and op.statistic in SUMMING_STATISTICS and op.value in larger)
+        for op in (*larger.values(), *readers)
+    )
 
 
 def multiplies_in_loops(program: Program) -> bool:

@@ -181,7 +181,9 @@ class Nest:
     """One kernel of a norm: a direction of a variant, for one layout of the data.
 
     `loops` are the axes of the data, outermost first; memory is contiguous along the last one. One
-    loop covers all parts of a split axis that are contiguous. When an index input groups rows,
+    loop covers all parts of a split axis that are contiguous. Values that are larger than the data
+    vary along the `extra_axes` too, whose loops come first; an element has several such values, of
+    which none outlives it. When an index input groups rows,
     `group_index` names it, `grouped_axis` is the axis of the rows and `group_axis` that of the
     groups. Along the `islands` axes nothing is exchanged before the end, so that all sweeps of an
     island can run while the island is in a cache. `program` has the axes, their lengths, and the
@@ -194,6 +196,7 @@ class Nest:
     program: Program
     loops: tuple[AxisGroup, ...]
     data_axes: AxisGroup
+    extra_axes: AxisGroup
     group_index: str | None
     grouped_axis: str | None
     group_axis: str | None

@@ -66,8 +66,9 @@ class _Verifier:
         names = [array.name for array in self.nest.arrays]
         self._demand(len(names) == len({*names}), "each array once")
         axes = {axis for group in self.nest.loops for axis in group} - {self.nest.group_axis}
-        self._demand(axes == {*self.nest.data_axes}, "loops over the axes of the data")
-        loop_axes = {*axes, self.nest.group_axis}
+        data_axes = {*self.nest.data_axes}
+        self._demand(axes == data_axes | {*self.nest.extra_axes}, "loops over the axes of the data")
+        loop_axes = {*data_axes, self.nest.group_axis}
         self._demand(loop_axes.issuperset(self.nest.islands), "islands along loops")
 
     def _statement(self, block: Block, statement: Statement) -> None:
@@ -102,7 +103,10 @@ class _Verifier:
                         self._demand(
                             readable_axes.issuperset(axes), f"{ref} at the place of {let.name}"
                         )
-                self._demand(isinstance(statement, Compute) or not in_sweep, "sweeps do not gather")
+                if in_sweep and isinstance(statement, Pool):
+                    self._pool_of_element(let)
+                elif in_sweep:
+                    self._demand(isinstance(statement, Compute), "sweeps do not gather")
                 self._define(block, let.name)
             case Accumulate(number):
                 r = self.nest.reductions[number]
@@ -134,6 +138,14 @@ class _Verifier:
                 self._demand(
                     block.when == "end" and keeps_order, f"{array} follows {value} at the end"
                 )
+
+    def _pool_of_element(self, let: Let) -> None:
+        """A sweep pools what one element has along the extra axes, all of it."""
+        assert isinstance(let.op, PoolOp)
+        pooled = {leaf for axis, _ in let.op.over for leaf in self.index.space.leaves(axis)}
+        value_axes = {*self.index.types[let.op.value].axes}
+        whole = pooled == value_axes - {*self.nest.data_axes} and {*self.nest.extra_axes} >= pooled
+        self._demand(whole, f"all of an element for {let.name}")
 
     def _scan(self, let: Let) -> None:
         """A scan runs along one axis."""

@@ -98,7 +98,9 @@ class _Backward:
         self.saved = tuple(
             let.name
             for let in program.body
-            if isinstance(let.op, Pool) and input_axes <= set(types[let.op.value].axes)
+            if isinstance(let.op, Pool)
+            and input_axes <= set(types[let.op.value].axes)
+            and not input_axes <= set(types[let.name].axes)  # as large as the input itself
         )
         saved_inputs = [
             InputDecl(_saved_name(ref), "tensor", types[ref].axes) for ref in self.saved

@@ -94,6 +94,14 @@ class Plan:
         """The axis that enumerates the groups of rows."""
         return group_axis_of(self.program, self.grouped_axis)
 
+    @property
+    def extra_axes(self) -> tuple[str, ...]:
+        """The axes of what is larger than the data, beside those of the data."""
+        wide_axes = [let.type.axes for let in self.program.body
+                     if set(self.data_axes) <= set(let.type.axes)]  # fmt: skip
+        larger = {axis for axes in wide_axes for axis in axes}.difference(self.data_axes)
+        return tuple(self.program.index.space.ordered(larger))
+
     def determined_axes(self, axes: Iterable[str]) -> set[str]:
         """The axes whose position follows from that along `axes`: a row determines its group."""
         return with_group_axis(axes, self.grouped_axis, self.group_axis)
@@ -188,7 +196,7 @@ class _SweepPlanner:
         """Whether a value is a statistic of wide values."""
         if not isinstance(let.op, Pool) or let.op.statistic in ORDERED:
             return False
-        return self.is_wide(let.op.value)
+        return self.is_wide(let.op.value) and not self.is_wide(let.name)
 
     # ---- sweeps
 

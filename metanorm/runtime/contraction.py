@@ -158,13 +158,19 @@ def _without_copies(equation: str, factors: list[Tensor]) -> tuple[str, list[Ten
     if roles is None:
         return equation, factors
     data, lead = factors[roles.data], len(roles.lead)
-    shared = math.prod(data.shape[roles.term.index(a)] for a in roles.shared if a in roles.term)
+    shared = math.prod(_length(data, roles.term, a) for a in roles.shared if a in roles.term)
     if data.numel() < MIN_COLUMNS * math.prod(data.shape[:lead]) * shared:
         return equation, factors
     others = [factor for number, factor in enumerate(factors) if number != roles.data]
     weights = torch.einsum(f"{roles.others}->{roles.shared}", *others)
     repeated = weights.expand(*data.shape[:lead], *weights.shape)
     return f"{roles.lead}{roles.shared},{roles.term}->{roles.result}", [repeated, data]
+
+
+def _length(factor: Tensor, term: str, letter: str) -> int:
+    """The length of a dimension; behind `...` they are counted from the end."""
+    place = term.index(letter)
+    return factor.shape[place - len(term) if "." in term[:place] else place]
 
 
 class _DataFactor(NamedTuple):

@@ -47,6 +47,13 @@ def test_what_no_plan_can_do_is_told(output: str) -> None:
     assert any(UNSUPPORTED[output] in reason for reason in unsupported(plan_sweeps(program)))
 
 
+def test_products_that_are_only_summed_are_left_to_torch() -> None:
+    text = "input x[V, C]\nparam w[C, D = 4] = 1\noutput x + sum({}(sum(x * w over C)) over D) + {}"
+    with pytest.raises(NoKernels, match="matrix products"):
+        kernels_of(optimized(text.format("tanh", 0)))
+    assert kernels_of(optimized(text.format("tanh", "sum(exp(x * w) over D)"))).variants
+
+
 EDGES = {
     "x - mean(x over V: e)": "neighbours in a graph, whose pools overlap",
     "x / rms(x over V: e, C)": "neighbours in a graph, whose pools overlap",

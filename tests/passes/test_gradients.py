@@ -26,9 +26,6 @@ NOT_DERIVABLE = {  # what is torch's to derive
     "SwitchableWhiteningAll": "repeat",
 }
 DERIVABLE = [name for name in PROGRAMS if name not in NOT_DERIVABLE]
-# Pools with a cell for each element, which would be kept: of these there are no kernels.
-AS_LARGE = {"DiffGroupNorm", "LocalResponseNorm", "LocalResponseSum"}
-NARROW = [name for name in DERIVABLE if name not in AS_LARGE]
 
 
 def gradients_of(program: Program, arm: str) -> Gradient:
@@ -78,7 +75,7 @@ def test_agrees_with_autograd(program: Program) -> None:
         agree(program, arm)
 
 
-@pytest.mark.parametrize("program", NARROW, indirect=True)
+@pytest.mark.parametrize("program", DERIVABLE, indirect=True)
 def test_what_is_kept_is_narrow(program: Program) -> None:
     """As large as the input is nothing but the input; the statistics were measured once."""
     for arm in variants(optimize(program)):

@@ -100,8 +100,13 @@ class KernelContext:
         }
 
     def axis_order(self, ref: Ref) -> tuple[str, ...]:
-        """The axes of a value as its array has them."""
-        return self._axis_orders.get(ref, self.types[ref].axes)
+        """The axes of a value as its array has them. Beside several values of an element, those of
+        one row lie side by side."""
+        axes = self.types[ref].axes
+        if self.nest.extra_axes:
+            along = tuple(axis for axis in axes if axis in self.vector)
+            axes = (*(axis for axis in axes if axis not in self.vector), *along)
+        return self._axis_orders.get(ref, axes)
 
     # ---- names
 

@@ -149,6 +149,7 @@ class KernelPrinter:
         plan = (
             "prepare, begin, finish", f"stages, {len(stages)}",
             f"{reductions}, {len(self.nest.reductions)}", "ISLANDS",
+            self._bits(self.nest.extra_axes),
         )  # fmt: skip
         return [Table("stage", "stages[]", tuple(stages)), Table("kernel", "plan", plan)]
 

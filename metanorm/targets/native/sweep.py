@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from metanorm.ir.nodes import Ref
 from metanorm.nest.nest import Block
 from metanorm.plan.sweeps import Reduction
 from metanorm.targets.native import cir
@@ -21,7 +22,6 @@ from metanorm.targets.native.cir import (
     Element,
     Expr,
     ExprStmt,
-    For,
     Function,
     If,
     Infix,
@@ -33,9 +33,12 @@ from metanorm.targets.native.context import KernelContext
 from metanorm.targets.native.elements import Elements
 from metanorm.targets.native.joining import JOIN_RULES, join_rule
 from metanorm.targets.native.narrow import NarrowPrinter
-from metanorm.targets.native.tiling import ELEMENT, LENGTH, ONE, ZERO, Tiling
+from metanorm.targets.native.tiling import ELEMENT, LENGTH, ONE, ZERO, Tiling, row_loop
 
 SECOND_PASS_SUMS = ("drift", "squares")  # sums of the second pass over a tile
+
+Numbered = Sequence[tuple[int, Reduction]]
+Writes = Sequence[tuple[str, Ref]]
 
 
 class SweepPrinter:
@@ -78,15 +81,30 @@ class SweepPrinter:
     # ---- one tile
 
     def _tile(self) -> list[Stmt]:
+        """First what there is once for each element, and then what it has several of."""
+        parts: dict[tuple[str, ...], list[tuple[int, Reduction]]] = {(): []}
+        for number, reduction in self.numbered_reductions:
+            axes = self.tiling.extra_axes(reduction)
+            parts.setdefault(axes, []).append((number, reduction))
+        statements: list[Stmt] = []
+        for axes, reductions in parts.items():
+            writes = () if axes else self.sweep.writes
+            if reductions or writes:
+                needed = _operands(reductions) if axes and self.tiling.rows else set()
+                part = [*self.elements.gather(needed), *self._tile_part(reductions, writes)]
+                statements += self.tiling.over_extra(axes, part)
+        return statements
+
+    def _tile_part(self, reductions: Numbered, writes: Writes) -> list[Stmt]:
         statements: list[Stmt] = []
         tiled = [
             (number, reduction)
-            for number, reduction in self.numbered_reductions
+            for number, reduction in reductions
             if not self.tiling.by_row(reduction)
         ]
         for number, reduction in tiled:
             statements += self._declare_sums(number, reduction)
-        statements += self.tiling.over_rows(self._row())
+        statements += self.tiling.over_rows(self._row(reductions, writes))
         for number, reduction in tiled:
             statements += self._finalize_reduction(number, reduction)
         return statements
@@ -113,18 +131,16 @@ class SweepPrinter:
             if self.tiling.by_column(reduction):
                 statements.append(Declare("real", f"{part}[TILE]"))
                 initial = self._initial_sum(number, reduction, part)
-                statements.append(_row_loop((Assign(Element(Name(part), ELEMENT), "=", initial),)))
+                statements.append(row_loop((Assign(Element(Name(part), ELEMENT), "=", initial),)))
             else:
                 statements.append(Declare("real", part, self._initial_sum(number, reduction, part)))
         return statements
 
-    def _row(self) -> list[Stmt]:
+    def _row(self, reductions: Numbered, writes: Writes) -> list[Stmt]:
         """The statements of a row: its reads, a loop over its elements, and reductions per row."""
         statements: list[Stmt] = []
         row_reductions = [
-            (number, reduction)
-            for number, reduction in self.numbered_reductions
-            if self.tiling.by_row(reduction)
+            (number, reduction) for number, reduction in reductions if self.tiling.by_row(reduction)
         ]
         for number, reduction in row_reductions:
             if not self.tiling.by_column(reduction):
@@ -136,7 +152,7 @@ class SweepPrinter:
         inner: list[Stmt] = []
         reduced: list[tuple[str, str]] = []
         pointers: list[Stmt] = []
-        for number, reduction in self.numbered_reductions:
+        for number, reduction in reductions:
             if self.tiling.by_column(reduction) and self.tiling.by_row(reduction):
                 cell = self._cell(number, reduction)
                 pointers.append(
@@ -144,20 +160,16 @@ class SweepPrinter:
                         "double *", f"cells_{number}", Infix("+", Name(f"a[{number}].total"), cell)
                     )
                 )
-        needed = {ref for _, ref in self.sweep.writes}
-        for _, reduction in self.numbered_reductions:
-            needed |= {
-                x for x in (reduction.value, reduction.where, reduction.weight) if x is not None
-            }
+        needed = {ref for _, ref in writes} | _operands(reductions)
         reading, inner = self.elements.reads_and_declarations(needed)
-        if self.numbered_reductions and (prefetch_point := self.tiling.prefetch_point()):
+        if reductions and (prefetch_point := self.tiling.prefetch_point()):
             names = (Name(f"&{self.ctx.name(read)}") for read in self.sweep.reads)
             reading += [
                 ExprStmt(Apply("foresee", (name, prefetch_point, LENGTH))) for name in names
             ]
-        for number, reduction in self.numbered_reductions:
+        for number, reduction in reductions:
             reduced += self._accumulate(number, reduction, inner)
-        for output, ref in self.sweep.writes:
+        for output, ref in writes:
             name = self.ctx.name(output)
             inner.append(
                 Assign(
@@ -167,8 +179,8 @@ class SweepPrinter:
             at_point = (Name(f"&{name}"), self.tiling.row_point())
             row_pointer = Apply("target", (*at_point, Name(f"{name}_row")))
             pointers.append(Declare("real *", f"{name}_here", row_pointer))
-        statements += [*reading, *pointers, _row_loop(tuple(inner), tuple(reduced))]
-        for output, _ in self.sweep.writes:
+        statements += [*reading, *pointers, row_loop(tuple(inner), tuple(reduced))]
+        for output, _ in writes:
             name = self.ctx.name(output)
             at_point = (Name(f"&{name}"), self.tiling.row_point())
             statements.append(ExprStmt(Apply("written", (*at_point, LENGTH, Name(f"{name}_row")))))
@@ -265,7 +277,7 @@ class SweepPrinter:
         statements: list[Stmt] = []
         if join.macro:
             each = Element(total, Infix("+", cell, ELEMENT))
-            statements.append(_row_loop((join.join_statement(each, Element(tile_total, ELEMENT)),)))
+            statements.append(row_loop((join.join_statement(each, Element(tile_total, ELEMENT)),)))
         else:
             statements.append(
                 ExprStmt(Apply("add_up", (Infix("+", total, cell), tile_total, LENGTH)))
@@ -278,7 +290,7 @@ class SweepPrinter:
             )
         else:
             spread = Element(weight, Infix("+", cell, ELEMENT))
-            statements.append(_row_loop((Assign(spread, "+=", Prefix("(double)", count)),)))
+            statements.append(row_loop((Assign(spread, "+=", Prefix("(double)", count)),)))
         return statements
 
     def _finalize_moments(
@@ -301,7 +313,7 @@ class SweepPrinter:
                 Declare("real", f"{part}_{number}[TILE]") for part in ("centre", *SECOND_PASS_SUMS)
             ]
             cleared = (Assign(of(part), "=", ZERO) for part in SECOND_PASS_SUMS)
-            statements.append(_row_loop((Assign(of("centre"), "=", centre), *cleared)))
+            statements.append(row_loop((Assign(of("centre"), "=", centre), *cleared)))
         else:
             statements.append(Declare("const real", f"centre_{number}", centre))
             statements += [Declare("real", f"{part}_{number}", ZERO) for part in SECOND_PASS_SUMS]
@@ -316,7 +328,7 @@ class SweepPrinter:
         drift = self._weighted(reduction, Name("gap"))
         inner += [gap, Assign(of("drift"), "+=", drift), Assign(of("squares"), "+=", square)]
         reduced = () if columns else tuple((f"{part}_{number}", "+") for part in SECOND_PASS_SUMS)
-        second_pass = [*reading, _row_loop(tuple(inner), reduced)]
+        second_pass = [*reading, row_loop(tuple(inner), reduced)]
         if not self.tiling.by_row(reduction):
             statements += self.tiling.over_rows(second_pass)
         else:  # the row is still at hand
@@ -330,6 +342,7 @@ class SweepPrinter:
         return [*statements, ExprStmt(Apply(function, (*accumulator, *sums, LENGTH)))]
 
 
-def _row_loop(body: Sequence[Stmt], reduced: tuple[tuple[str, str], ...] = ()) -> For:
-    """The loop over the elements of a row."""
-    return For("i", ZERO, LENGTH, tuple(body), simd=True, reduced=reduced)
+def _operands(reductions: Numbered) -> set[Ref]:
+    """What reductions read of each element."""
+    read = (ref for _, r in reductions for ref in (r.value, r.where, r.weight))
+    return {ref for ref in read if ref is not None}

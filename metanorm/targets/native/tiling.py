@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from metanorm.nest.layouts import AxisGroup
 from metanorm.nest.nest import Nest
@@ -40,7 +40,7 @@ def tile_rows(nest: Nest, reductions: Sequence[Reduction]) -> tuple[AxisGroup, .
     tiled = [r for r in reductions if varies_along(r, nest.loops[-1])]
     tiled = tiled or [r for r in reductions if r.row.rule == "moments"]
     row_loops: list[AxisGroup] = []
-    for group in reversed(nest.loops[:-1]):
+    for group in reversed(nest.loops[len(nest.extra_axes) : -1]):
         pooled = tiled and not any(varies_along(r, group) for r in tiled)
         if group == (nest.group_axis,) or not pooled:
             if row_loops:
@@ -85,7 +85,7 @@ class Tiling:
 
     def row_point(self) -> Expr:
         """The point at which the current row starts."""
-        return Apply("AT", tuple(self.at[_key(group)] for group in self.ctx.loops))
+        return self._point(self.at)
 
     def prefetch_point(self) -> Expr | None:
         """The start of a later row, to prefetch it; `None` in tiles along several axes."""
@@ -97,7 +97,13 @@ class Tiling:
         if self._grouped(group):
             further = Apply("ordered", (GROUPS, Infix("+", Name("place"), rows)))
         positions = {**self.at, _key(group): further}
-        return Apply("AT", tuple(positions[_key(g)] for g in self.ctx.loops))
+        return self._point(positions)
+
+    def _point(self, positions: Mapping[str, Expr]) -> Expr:
+        """A point of the data, for which it does not matter where along extra axes it is."""
+        extra_axes = self.ctx.nest.extra_axes
+        found = (ZERO if g[0] in extra_axes else positions[_key(g)] for g in self.ctx.loops)
+        return Apply("AT", tuple(found))
 
     # ---- tiles
 
@@ -108,6 +114,18 @@ class Tiling:
     def by_column(self, reduction: Reduction) -> bool:
         """Whether a reduction has a cell for each column."""
         return varies_along(reduction, self.vector)
+
+    def extra_axes(self, reduction: Reduction) -> tuple[str, ...]:
+        """The axes along which an element has several values that are measured."""
+        read = (reduction.value, reduction.where, reduction.weight)
+        axes = {axis for ref in read if ref is not None for axis in self.ctx.types[ref].axes}
+        return tuple(axis for axis in self.ctx.nest.extra_axes if axis in axes)
+
+    def over_extra(self, axes: Sequence[str], body: list[Stmt]) -> list[Stmt]:
+        """Loops over values of an element, all of which each worker has."""
+        for axis in reversed(axes):
+            body = [For(self.ctx.variables[axis], ZERO, self.ctx.size(axis), tuple(body))]
+        return body
 
     def bounds(self, group: tuple[str, ...]) -> tuple[Expr, Expr]:
         """The range of a loop that the worker goes through."""
@@ -135,7 +153,7 @@ class Tiling:
                 Apply("least", (Infix("+", Name("begin"), Name("rows")), last)),
             )
             body = [step, For("begin", first, last, (end, *body), step=Name("rows"))]
-        for group in reversed(self.ctx.loops[:-1]):
+        for group in reversed(self.ctx.loops[len(self.ctx.nest.extra_axes) : -1]):
             if self._grouped(group) and group not in self.rows:
                 body = [
                     For(
@@ -209,3 +227,8 @@ class Tiling:
 def _key(group: tuple[str, ...]) -> str:
     """The key of a loop in positions: its axis, or the first of several axes with a star."""
     return group[0] if len(group) == 1 else f"*{group[0]}"
+
+
+def row_loop(body: Sequence[Stmt], reduced: tuple[tuple[str, str], ...] = ()) -> For:
+    """The loop over the elements of a row."""
+    return For("i", ZERO, LENGTH, tuple(body), simd=True, reduced=reduced)

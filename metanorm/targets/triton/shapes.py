@@ -71,6 +71,8 @@ def unsupported_in_triton(nest: Nest) -> Iterator[str]:
         yield "sums of what overlaps"
     if any(isinstance(let.op, Link) for let in nest.program.body):
         yield "neighbours in a graph"
+    if nest.extra_axes:
+        yield "a value larger than the input"
     axis_maps = (let.op for let in nest.program.body if isinstance(let.op, AxisMap))
     yield from (op.function for op in axis_maps if op.function != "softmax")
 

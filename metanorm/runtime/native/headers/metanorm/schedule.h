@@ -33,6 +33,7 @@ typedef struct {
     const reduction *reductions;
     int reduction_count;
     unsigned islands; /* axes along which nothing is exchanged before the end */
+    unsigned whole;   /* axes of which whoever works on an element needs all there is */
 } kernel;
 
 /* Lay out the cells of a reduction, `length` of them along each axis, the vector axis innermost. */
@@ -119,7 +120,7 @@ static int divide(division *d, const kernel *k, const shape *s, int64_t threads)
     if (!d->fused) {
         int best = VECTOR;
         for (int axis = AXES - 1; axis >= 0; axis--) {
-            if (axis == GROUPS) continue;
+            if (axis == GROUPS || k->whole >> axis & 1) continue;
             const int enough = s->size[axis] >= 2 * d->workers;
             if (enough || s->size[axis] > s->size[best]) best = axis;
         }
