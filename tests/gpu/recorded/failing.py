@@ -126,15 +126,15 @@ def test_only_the_layout_that_fails_is_left_to_torch(recorder: Recorder, module:
 def test_a_backward_kernel_that_fails(recorder: Recorder, module: nn.Module) -> None:
     """The forward kernels have run by then; torch differentiates what it computes itself."""
     expected = everything("torch", module, X, {}, weighted)
-    original = LaunchSequence._compiled
+    original = LaunchSequence._compile
 
-    def fails_later(self: LaunchSequence, brought: Any) -> Any:
-        if not self.made.momenta:
+    def fails_later(self: LaunchSequence, inputs: Any) -> Any:
+        if not self.prepared.momenta:
             raise CannotBuild("no such kernel", "none")
-        return original(self, brought)
+        return original(self, inputs)
 
     with pytest.MonkeyPatch.context() as patch, pytest.warns(MissingKernels, match="no such"):
-        patch.setattr(LaunchSequence, "_compiled", fails_later)
+        patch.setattr(LaunchSequence, "_compile", fails_later)
         results = everything("auto", module, X, {}, weighted)
     assert recorder.launches
     for name in ("gradient of x", "gradient of weight", "gradient of bias"):
