@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -94,14 +95,43 @@ def differences(
     return errors
 
 
+def rounding(
+    path: str, program: Program, known: Divided, shards: Sequence[int], setting: Setting
+) -> dict[str, float]:
+    """How far rounding alone moves the results of one process, as float32 shows: what nearly
+    cancels is of what it leaves."""
+    short = replace(setting, dtype=F32)
+    parts = pieces(program, known.sample_axes, shards, short)
+    found = []
+    for dtype in (F32, torch.float64):
+        whole = together(program, known.sample_axes, parts)
+        whole.inputs = {n: x.to(dtype) if x is not None and x.is_floating_point() else x
+                        for n, x in whole.inputs.items()}  # fmt: skip
+        norm = norm_of(path, program, whole, short).to(dtype)
+        with runtime.use("torch"):
+            shapes = run(norm_of(path, program, whole, short).to(dtype), program, whole, None)
+            outputs = {n: v.shape for n, v in shapes.items() if n.startswith("output")}
+            weights = {n: w.to(dtype) for n, w in weights_of(outputs, 6).items()}
+            found.append(run(norm, program, whole, weights))
+    ratio = torch.finfo(setting.dtype).eps / torch.finfo(F32).eps
+    return {name: ratio * difference(found[0][name], right) for name, right in found[1].items()}
+
+
 def check(
     team: Team, paths: dict[str, str], shards: Sequence[int], setting: Setting, tolerance: float
 ) -> None:
     wrong = []
     for name, known in POOLING.items():
         program = PROGRAMS[name]
-        actual = differences(team, paths[name], program, known, shards, setting)
-        wrong += [f"{name}: {what} by {e:.1e}" for what, e in actual.items() if not e <= tolerance]
+        errors = differences(team, paths[name], program, known, shards, setting)
+        too_large = {what: error for what, error in errors.items() if not error <= tolerance}
+        if too_large:
+            noise = rounding(paths[name], program, known, shards, setting)
+            wrong += [
+                f"{name}: {what} by {error:.1e}, and in one process by {noise[what]:.1e}"
+                for what, error in too_large.items()
+                if not error <= 8 * noise[what]
+            ]
     assert not wrong, "\n".join(wrong)
 
 
@@ -130,8 +160,7 @@ def test_pieces_in_double_precision(
 
 @pytest.mark.extended
 def test_pieces_in_single_precision(team: Team, paths: dict[str, str]) -> None:
-    # Gradients of shares cancel, and are of what rounding leaves.
-    check(team, paths, (6, 2), Setting("train", dtype=F32), 3e-3)
+    check(team, paths, (6, 2), Setting("train", dtype=F32), 1e-4)
 
 
 @pytest.mark.extended
