@@ -193,8 +193,8 @@ def _demand_same(process_group: Group, signature: Any) -> None:
 def _difference_text(first: list[Any], other: list[Any]) -> str:
     if len(first) != len(other):
         return f"{len(other)} norms to divide, and {len(first)} there"
-    other_norm, first_norm = next((a, b) for a, b in zip(other, first) if a != b)
-    return f"{other_norm} instead of {first_norm}"
+    other_name, first_name = next((a, b) for a, b in zip(other, first) if a != b)
+    return f"{other_name} instead of {first_name}"
 
 
 def _reduce_gradients(
