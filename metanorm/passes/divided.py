@@ -54,7 +54,8 @@ def divided(program: Program) -> Divided | None:
             continue
         try:
             block_counts |= _block_count(program, axis)
-            exchange(program, _outermost_parts(program, (axis,)))
+            # With those before it: what can be divided by itself need not go with others.
+            exchange(program, _outermost_parts(program, (*allowed, axis)))
         except CannotDivide as reason:
             refusals[axis] = reason.reason
         else:

@@ -85,6 +85,22 @@ def test_what_needs_the_whole_of_an_axis_is_refused(lines: str, axis: str, reaso
         exchange(optimize(lowered(text)), [axis])
 
 
+def test_axes_that_cannot_be_divided_together_are_not() -> None:
+    """Each of N and *S can be alone: statistics of groups, pooled again beside the groups."""
+    text = (
+        "input x[N, C, *S], label: index[N] of K = 3\n"
+        "output x * rms(l1(x over N: label) over N: label, *S)"
+    )
+    program = optimize(lowered(text))
+    for axes in (["N"], ["S"]):
+        exchange(program, axes)
+    with pytest.raises(CannotDivide):
+        exchange(program, ["N", "S"])
+    found = divided(program)
+    assert found is not None and set(found.refusals) == {"S"}
+    assert [variant.axes for variant in found.variants] == [("N",), ("N", "C")]
+
+
 # ---- what the rules of the IR refuse
 
 
