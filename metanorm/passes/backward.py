@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from metanorm.ir.aggregation import Aggregation, Grouping, Ones, Reach, is_partition
+from metanorm.ir.aggregation import Aggregation, ByIndex, Grouping, Ones, Reach, is_partition
 from metanorm.ir.dump import operation_name
 from metanorm.ir.exposure import exposed_to_nan
 from metanorm.ir.nodes import (
@@ -218,7 +218,17 @@ class _Backward:
         return self.b.emit(Pool("sum", contribution, tuple(over))) if over else contribution
 
     def _times_count(self, contribution: Ref, over: Aggregation) -> Ref:
-        return self.b.map("mul", contribution, self.b.emit(Count(over)))
+        """The sum of equal contributions."""
+        total = self.b.map("mul", contribution, self.b.emit(Count(over)))
+        groups = tuple(pair for pair in over if isinstance(pair[1], ByIndex))
+        return self._where_any(total, groups) if groups else total
+
+    def _where_any(self, d: Ref, groups: Aggregation) -> Ref:
+        """An adjoint, and zero for groups of nothing, such as rows of a table that no label
+        chooses: their statistics and counts are zero, and may have been divided by."""
+        zero = self.b.number(0)
+        is_any = self.b.map("ne", self.b.emit(Count(groups)), zero)
+        return self.b.map("where", is_any, d, zero)
 
     def _propagate(self, op: Op, result: Ref, d: Ref) -> None:
         """Propagate the adjoint `d` of a result to the operands. Names in `op` are old ones."""
@@ -238,9 +248,12 @@ class _Backward:
                 self._contribute(value, rounded, axes)
             case Rename(value, old, new):
                 # An adjoint that is constant along the axis does not have it.
-                contribution = (
-                    self.b.emit(Rename(d, new, old)) if new in self.b.types[d].axes else d
-                )
+                contribution = d
+                if new in self.b.types[d].axes:
+                    cells = self.b.space[new].cells_of
+                    of_groups = cells is not None and isinstance(cells[1], ByIndex)
+                    chosen = self._where_any(d, (cells,)) if cells and of_groups else d
+                    contribution = self.b.emit(Rename(chosen, new, old))
                 self._contribute(value, contribution, self.b.types[self.b.value_map[value]].axes)
             case AxisMap("softmax", value, axis):
                 weighted = self.b.times(d, result)

@@ -44,6 +44,11 @@ def beside_groups(m: Any, x: Tensor, label: Tensor) -> Tensor:
     return (x - torch.stack([means[int(k)] for k in label])) * m.gamma[label]
 
 
+def of_groups(m: Any, x: Tensor, label: Tensor) -> Tensor:
+    """The rows of a group are alike, and so is their mean."""
+    return x * (m.gamma[label] / m.scale[label][:, None].abs())
+
+
 def beside_rows(m: Any, x: Tensor, label: Tensor) -> Tensor:
     own = x.flatten(1).square().mean(1)
     return x * to_rows(own * m.scale[label] / (1 + own), x) + to_rows(m.gamma[label], x)
@@ -85,6 +90,12 @@ NORMS: dict[str, tuple[str, str, Reference]] = {
     "beside groups": (
         ROWS, "param gamma[K, C] = 1 output (x - mean(x over N: label)) * gamma[label]",
         beside_groups,
+    ),
+    "of groups": (
+        ROWS,
+        """param gamma[K, C] = 1, scale[K] = 1
+           output x * (mean(gamma[label] over N: label) / rms(scale[label] over N: label))""",
+        of_groups,
     ),
     "beside rows": (
         SAMPLES,
