@@ -41,6 +41,19 @@ def of_a_part_of_an_axis(x: Tensor) -> Tensor:
     return x - x[:, 3:].mean(1, keepdim=True)
 
 
+@references(
+    "norm Quotient { input x[N, T], many: index[N]  let c = position(T) == many "
+    "let few = 2 < many  output x * (c / (c + c + 1)) + (few - c) / 2 }",
+    kernels=True,
+    x=(3, 4),
+    many=torch.tensor([1, 3, 9]),
+)
+def of_conditions(x: Tensor, many: Tensor) -> Tensor:
+    """A quotient of numbers that happen to be whole."""
+    c = (torch.arange(4) == many[:, None]).to(x.dtype)
+    return x * c / (2 * c + 1) + ((many > 2)[:, None].to(x.dtype) - c) / 2
+
+
 @TARGETS
 @pytest.mark.parametrize("name", references.names())
 def test_reference(name: str, target: str) -> None:
