@@ -160,7 +160,7 @@ class Calls:
 
     def _outputs(self, inner: Statements, statement: ast.Output) -> Value:
         """A single output as its tensor, several as `Outputs`."""
-        outputs = inner.output(statement)
+        outputs = inner.outputs.lower(statement)
         if outputs is None:
             return POISON
         if len(outputs) == 1:

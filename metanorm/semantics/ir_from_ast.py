@@ -23,9 +23,10 @@ from metanorm.semantics.integer_inputs import with_integer_inputs
 from metanorm.semantics.lints import lint
 from metanorm.semantics.lowering import UNKNOWN, CallableNorm, CallScope, Lowering
 from metanorm.semantics.open_lengths import report_open_lengths
+from metanorm.semantics.outputs import NormOutput
 from metanorm.semantics.reserved import check_name
 from metanorm.semantics.scalars import CHOICE, sort_of
-from metanorm.semantics.statements import NormOutput, Statements
+from metanorm.semantics.statements import Statements
 from metanorm.semantics.target_checks import check_target
 from metanorm.semantics.values import (
     POISON,
@@ -111,7 +112,7 @@ class _Norm:
         for statement in self.norm.statements:
             self.statements.lower(statement)
             if isinstance(statement, ast.Output):
-                output = self.statements.output(statement)
+                output = self.statements.outputs.lower(statement)
         self.low.table.report_free()
         self.low.inputs = with_integer_inputs(self.low)
         self._report_clashes()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from metanorm.diagnostics.axes import AmbiguousAxes, AxisTwice
 from metanorm.diagnostics.lengths import BadLength
 from metanorm.diagnostics.names import UnknownName, UnknownSort
@@ -14,7 +12,6 @@ from metanorm.ir.initializers import backward_slice
 from metanorm.ir.nodes import (
     Buffer,
     BufferDecl,
-    Dtype,
     Expand,
     Init,
     Input,
@@ -27,11 +24,10 @@ from metanorm.ir.nodes import (
 )
 from metanorm.ir.scalar import Const, Scalar
 from metanorm.semantics.draws import check_identity, initial_from_ast
-from metanorm.semantics.dtypes import dtype_from_ast, first_dtype
 from metanorm.semantics.expressions import Expressions
 from metanorm.semantics.loops import Loops
 from metanorm.semantics.lowering import UNKNOWN, CallScope, Lowering
-from metanorm.semantics.output_axes import OutputOrders
+from metanorm.semantics.outputs import OutputLowering
 from metanorm.semantics.reserved import check_name
 from metanorm.semantics.scalars import scalar_from_ast
 from metanorm.semantics.values import (
@@ -39,7 +35,6 @@ from metanorm.semantics.values import (
     Choice,
     Entity,
     Outputs,
-    Poison,
     PoolOnly,
     Tensor,
     Text,
@@ -52,19 +47,6 @@ INPUT_SORTS = ("index", "mask", "edges", "matrix")
 AFFINE_SWITCHES = ("affine", "elementwise_affine", "bias")  # which an `affine` clause has, too
 
 
-class NormOutput(NamedTuple):
-    """An output: its name, its value, its item in the spec, its axes in order, and its dtype.
-
-    The dtype is `None` for that of the first input.
-    """
-
-    name: str
-    tensor: Tensor
-    item: ast.OutputItem
-    dims: tuple[str, ...]
-    dtype: Dtype | None = None
-
-
 class Statements:
     """Lowers the statements of one norm."""
 
@@ -73,6 +55,7 @@ class Statements:
         self.scope = scope
         self.problems = low.problems
         self.e = Expressions(low, scope)
+        self.outputs = OutputLowering(low, scope, self.e)
         self._declared_inputs: list[tuple[ast.InputItem, InputDecl]] = []
         self._wrong_inputs: set[str] = set()  # inputs whose axes are wrong
 
@@ -555,59 +538,3 @@ class Statements:
         else:
             actual = f"the {entity.what} `{name.name}`"
             self.problems.add(WrongKind(name.span, actual, expected, hint))
-
-    # ---- outputs
-
-    def output(self, statement: ast.Output) -> list[NormOutput] | None:
-        """The outputs of a statement; `None` after a report."""
-        lowered = []
-        for position, item in enumerate(statement.items):
-            self.scope.first_output = item.value if position == 0 else None
-            value = self.e.value(item.value)
-            if isinstance(value, Poison):
-                continue
-            tensor = self.e.as_number(value, item.value)
-            if tensor is not None:
-                name = self._output_name(item, position)
-                lowered.append((item, tensor, name, self._output_dtype(item, name)))
-        if len(lowered) != len(statement.items):
-            return None
-        orders = OutputOrders(self.low)
-        return [
-            NormOutput(name, tensor, item, self._output_dims(item, tensor, orders), dtype)
-            for item, tensor, name, dtype in lowered
-        ]
-
-    def _output_dtype(self, item: ast.OutputItem, name: str) -> Dtype | None:
-        """The dtype of an output: as written, or that of an input with its name.
-
-        `None` for that of the first input, which is the default.
-        """
-        dtype: Dtype | None = None
-        if item.dtype is not None:
-            dtype = dtype_from_ast(item.dtype, self.scope, self.low)
-        elif any(decl.name == name and decl.sort == "tensor" for decl in self.low.inputs):
-            dtype = Dtype(name)
-        return dtype if dtype != first_dtype(self.low) else None
-
-    def _output_dims(
-        self, item: ast.OutputItem, tensor: Tensor, orders: OutputOrders
-    ) -> tuple[str, ...]:
-        """The dimensions of an output in the order in which it is returned."""
-        name = item.value.name if isinstance(item.value, ast.Name) else ""
-        entity = self.scope.names.find(name) if name in self.scope.names else None
-        if entity is not None and entity.axes:
-            return self.low.table.space.unsplit(entity.axes)
-        return orders.unsplit(tensor.ref)
-
-    def _output_name(self, item: ast.OutputItem, position: int) -> str:
-        if item.name is not None:
-            check_name(item.name, self.problems)
-            return item.name.name
-        match item.value:
-            case ast.Name():
-                return item.value.name
-            case ast.FieldOf():
-                return item.value.field.name
-            case _:
-                return "output" if position == 0 else f"output_{position}"
