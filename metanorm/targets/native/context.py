@@ -33,7 +33,7 @@ RESERVED = frozenset(
     reduction kernel division arena row target written widen round_off take staged give track
     merge grouped least most launch run place join cell cell_along sum_of mean_of share_of v r a
     ordered ahead foresee bytes_of PIECE STREAM_PIECE AHEAD
-    i call call_fields memory kept
+    i call call_fields memory kept saved threads
     strided main index values plan stages reductions prepare begin finish start length rows end
     total count centre squares largest gap share matrix extent extents entry entry_across identity
     matrix_of landed stream elements divide everything block_of apart work_on_islands lay_out copied
@@ -52,10 +52,11 @@ RESERVED = frozenset(
     SCANS LANES lanes lines lines_room scratch scratch_of scan_sums scan_moments scan_weighed
     value_lines weight_lines first_lines second_lines spare_lines NULL INFINITY NAN""".split()
 )
-# Names of the sums of a reduction in sweeps, of axis numbers and of dtypes.
-SUMS = re.compile(
-    r"(sum|extreme|weight|drift|squares|centre|cells?|step)_\d+(_\d+)?|(AXIS|DTYPE)_.*"
+# Names of the sums of a reduction in sweeps, and of what holds one row of a value.
+DERIVED = re.compile(
+    r"(sum|extreme|weight|drift|squares|centre|cells?|step)_\d+(_\d+)?|.*_(row|here)"
 )
+PREFIXES = ("AXIS_", "DTYPE_", "size_")  # of axis numbers, of dtypes and of lengths
 SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 MATH = {"abs": "fabs", "min": "fmin", "max": "fmax"}  # functions that C names differently
 
@@ -111,9 +112,11 @@ class KernelContext:
     # ---- names
 
     def _fresh(self, base: str) -> str:
+        if base.startswith(PREFIXES) or DERIVED.fullmatch(base):
+            base = f"t_{base}"
         name, number = base, 2
-        gap = "" if SUMS.fullmatch(f"{base}_2") else "_"
-        while name in self._used_names or SUMS.fullmatch(name):
+        gap = "" if DERIVED.fullmatch(f"{base}_2") else "_"
+        while name in self._used_names or DERIVED.fullmatch(name):
             name, number = f"{base}{gap}{number}", number + 1
         self._used_names.add(name)
         return name

@@ -63,13 +63,15 @@ class Setup:
         )
 
     def _field(self, field: Field) -> str:
+        if field.kind == "saved":  # no tensor of the spec, one of which may have that name
+            return "saved"
         name = self.ctx.name(field.name)
         return f"size_{name}" if field.kind == "size" else name
 
     def _narrow_tensors(self) -> dict[Ref, tuple[str, str]]:
         """The field of each narrow input, parameter and buffer that is read, and its kind."""
         fields_by_ref: dict[Ref, tuple[str, str]] = {}
-        kinds = {f.name: f.kind for f in self.fields}
+        kinds = {f.name: f.kind for f in self.fields if f.kind != "saved"}
         for let in self.program.body:
             if isinstance(let.op, (Input, Param, Buffer)):
                 kind = kinds.get(let.op.name, "saved")
