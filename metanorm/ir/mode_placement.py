@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Literal, NamedTuple
 
 from metanorm.ir.flags import flag_of, flags_of
-from metanorm.ir.index import closure
 from metanorm.ir.nodes import Let, Mode, Program, Ref
 from metanorm.ir.operands import operands
 from metanorm.ir.reachable import pooling_indices
@@ -62,13 +61,17 @@ def mode_placement(program: Program) -> dict[Ref, ModeBranch | None]:
 
 def dependencies(
     refs: Iterable[Ref], lets: Mapping[Ref, Let], available: Container[Ref] = frozenset()
-) -> set[Ref]:
-    """`refs` and the bindings that they depend on, without those that are `available` already."""
+) -> Iterator[Ref]:
+    """`refs` and the bindings that they depend on, without those that are `available` already.
 
-    def missing(candidates: Iterable[Ref]) -> list[Ref]:
-        return [ref for ref in candidates if ref in lets and ref not in available]
-
-    def reads(ref: Ref) -> list[Ref]:
-        return missing((*operands(lets[ref].op), *pooling_indices(lets[ref].op)))
-
-    return closure(missing(refs), reads)
+    Each comes once, and as soon as it is found: who looks for one need not wait for all.
+    """
+    seen: set[Ref] = set()
+    pending = list(refs)
+    while pending:
+        ref = pending.pop()
+        if ref in seen or ref not in lets or ref in available:
+            continue
+        seen.add(ref)
+        yield ref
+        pending += (*operands(lets[ref].op), *pooling_indices(lets[ref].op))

@@ -17,6 +17,7 @@ from metanorm.lsp.hover import axes_text
 from metanorm.lsp.project import View
 from metanorm.semantics.choices import EQUALITY_OPERATORS
 from metanorm.semantics.pools import EDGES
+from metanorm.semantics.reserved import AFFINE_SWITCHES
 from metanorm.semantics.symbols import OF_AXES, Role
 from metanorm.syntax import ast, words
 from metanorm.syntax.grammar import CLAUSE_WORDS, STATEMENT_WORDS
@@ -76,6 +77,10 @@ def _items(cursor: CursorContext) -> Iterator[Item]:
         yield from _items_of_table(ItemKind.WORD, words.TARGETS)
     elif last == "like":
         yield from _values(cursor, ("input", "parameter"))
+    elif last == "if":
+        yield from (
+            Item(name, ItemKind.WORD, "as layers of torch have") for name in AFFINE_SWITCHES
+        )
     elif last == "as":
         yield from (Item(name, ItemKind.SORT, "a dtype") for name in DTYPES)
     elif statement == "input" and last == ":" and opener == "{":
@@ -283,13 +288,15 @@ def _arguments(cursor: CursorContext) -> Iterator[Item]:
     norms = parsed_source(cursor.view.sources[source])[0].file.norms
     hypers = {h.name.name: "" for n in norms if n.name.name == cursor.called for h in n.hypers}
     norm = next((n for n in norms if n.name.name == cursor.called), None)
-    inputs = norm.statements if norm is not None else ()
-    items = [i for s in inputs if isinstance(s, ast.Input) for i in s.items]
+    statements = norm.statements if norm is not None else ()
+    items = [i for s in statements if isinstance(s, ast.Input) for i in s.items]
     hypers |= {d.axis.name: "one of its axes" for item in items for d in item.dims}
     switches = {
         "affine": "whether it learns its affine map",
         "track": "whether it keeps statistics",
     }
+    params = [i for s in statements if isinstance(s, ast.Param) for i in s.items]
+    switches |= {p.switch.name: f"whether it learns `{p.name.name}`" for p in params if p.switch}
     yield from _options(cursor, {**hypers, **switches})
 
 

@@ -225,4 +225,4 @@ def without_autocast(like: Tensor) -> AbstractContextManager[object]:
 
 def has_autocast(like: Tensor) -> bool:
     """Whether autocast is on for the device of a tensor. Meta tensors have none."""
-    return torch.is_autocast_enabled(like.device.type) and not like.is_meta
+    return not like.is_meta and torch.is_autocast_enabled(like.device.type)

@@ -8,6 +8,7 @@ from metanorm.python_words import KEYWORDS, SOFT_KEYWORDS
 from metanorm.syntax.ast import Identifier
 
 MAX_LENGTH = 40
+AFFINE_SWITCHES = ("affine", "elementwise_affine", "bias")  # arguments that `affine` declares
 
 # Public attributes of `torch.nn.Module` in torch 2.6 to 2.15 (a test compares with the one that is
 # installed), and methods that generated modules add. Listed, since the compiler imports no torch.

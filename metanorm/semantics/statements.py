@@ -28,7 +28,7 @@ from metanorm.semantics.expressions import Expressions
 from metanorm.semantics.loops import Loops
 from metanorm.semantics.lowering import UNKNOWN, CallScope, Lowering
 from metanorm.semantics.outputs import OutputLowering
-from metanorm.semantics.reserved import check_name
+from metanorm.semantics.reserved import AFFINE_SWITCHES, check_name
 from metanorm.semantics.scalars import scalar_from_ast
 from metanorm.semantics.values import (
     POISON,
@@ -44,7 +44,6 @@ from metanorm.syntax import ast
 
 UPDATE_MODES = ("train", "eval", "always")  # the calls that update a buffer
 INPUT_SORTS = ("index", "mask", "edges", "matrix")
-AFFINE_SWITCHES = ("affine", "elementwise_affine", "bias")  # which an `affine` clause has, too
 
 
 class Statements:

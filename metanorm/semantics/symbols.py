@@ -13,6 +13,7 @@ from enum import Enum
 
 from metanorm.ir.ops import CALLABLE, MATRICES, STRUCTURED
 from metanorm.semantics.names_in_ast import nodes_in
+from metanorm.semantics.reserved import AFFINE_SWITCHES
 from metanorm.source import Source, Span
 from metanorm.syntax import ast
 from metanorm.syntax.grammar import CLAUSE_WORDS
@@ -199,7 +200,9 @@ class _Norm:
                 yield from self._initial(node.value)
                 yield from self._names_in(node.first)
                 if node.switch is not None:
-                    yield self._identifier(node.switch, Role.WORD)
+                    is_word = node.switch.name in AFFINE_SWITCHES
+                    role = Role.WORD if is_word else Role.HYPER
+                    yield self._identifier(node.switch, role, introduces=not is_word)
             case ast.BufferItem():
                 yield self._identifier(node.name, Role.BUFFER, introduces=True)
                 yield from self._names_in(node.dims)

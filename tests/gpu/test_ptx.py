@@ -31,9 +31,9 @@ MOST = {"layer_norm": 512, "batch_norm": 0, "graph_norm": 0}  # bytes of registe
 REPORT = """
 import re
 import sys
-from metanorm.runtime.triton.ahead import compiled
+from metanorm.runtime.triton.ahead import compile_kernels
 from metanorm.runtime.triton.kernels import kernels_beside
-for c in compiled(kernels_beside(sys.argv[1]), sys.argv[2:]):
+for c in compile_kernels(kernels_beside(sys.argv[1]), sys.argv[2:]):
     atomic = bool(re.search(r"\\b(atom|red)\\.", c.ptx))
     print(c.kernel, c.architecture, c.registers, c.spilled, atomic)
 """

@@ -10,6 +10,7 @@ import test_dtypes_by_hand
 import test_operations_by_hand
 import test_pools_by_hand
 import test_state_by_hand
+import test_switches_by_hand
 from conftest import ROOT
 
 PAGE = (ROOT / "docs" / "language.md").read_text(encoding="utf-8")
@@ -22,10 +23,11 @@ SPECS = "\n".join(
         test_choices_by_hand.SPEC,
         test_dtypes_by_hand.SPEC,
         test_state_by_hand.SPEC,
+        test_switches_by_hand.SPEC,
     )
 )
 # Names that examples on the page give to values, axes and numbers.
-NAMES = set("beta share spread strength momentum groups slope num_classes moments_of".split())
+NAMES = set("beta share spread strength momentum groups slope num_classes moments_of learn".split())
 
 
 def words(text: str) -> set[str]:

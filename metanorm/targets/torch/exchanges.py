@@ -99,7 +99,7 @@ class ExchangePrinter:
         )
         if not same:
             return False
-        needed = dependencies((let.op.value,), self.ctx.lets, self.ctx.values)
+        needed = set(dependencies((let.op.value,), self.ctx.lets, self.ctx.values))
         if any(isinstance(self.ctx.lets[ref].op, Mode) for ref in needed):
             return False
         placement = self.ctx.mode_placement[let.name]

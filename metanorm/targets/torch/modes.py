@@ -84,10 +84,11 @@ class ModePrinter:
         if self.ctx.mode_placement[let.name] != placement:
             return False
         needed = dependencies((let.op.train, let.op.eval), self.ctx.lets, self.ctx.values)
-        in_branches = {
-            r for r in needed if placement is None and self.ctx.mode_placement[r] is not None
-        }
-        return all(self._prints_nothing(ref) for ref in needed - in_branches)
+        return all(
+            self._prints_nothing(ref)
+            or (placement is None and self.ctx.mode_placement[ref] is not None)
+            for ref in needed
+        )
 
     def _prints_nothing(self, ref: Ref) -> bool:
         op = self.ctx.lets[ref].op
