@@ -17,7 +17,7 @@ from metanorm.ir.exposure import exposed_to_nan
 from metanorm.ir.nodes import Let, Map, Pool, Program, Ref, Rename
 from metanorm.ir.operands import every_let, operands
 from metanorm.passes.builder import Builder
-from metanorm.passes.products import is_plain
+from metanorm.passes.products import covariances, is_plain
 
 
 def factors(program: Program) -> Program:
@@ -43,9 +43,8 @@ class _Factors:
         self.uses = Counter(ref for let in every_let(program.body) for ref in operands(let.op))
         self.uses.update(ref for _, ref in program.outputs)
         self.uses.update(update.value for update in program.updates)
-        self.means = {  # by the value that is multiplied about its mean
-            value: mean for value, mean in map(self._measured, program.body) if mean
-        }
+        # By the value of which there is a covariance, which has its differences from the mean.
+        self.means = {product.factors.value: product.centre for product in covariances(program)}
 
     def run(self) -> Program:
         is_changed = False
@@ -127,8 +126,8 @@ class _Factors:
         return None
 
     def _centre(self, product: _Product) -> tuple[Ref, Ref] | None:
-        """The value and the centre of the difference in a product, if the program multiplies the
-        difference of the same value from its mean by itself."""
+        """The value and the centre of the difference in a product, if the program has a covariance
+        of the same value, about its mean."""
         copy = self.ops[product.larger]
         difference = self.ops[copy.value] if isinstance(copy, Rename) else None
         if not isinstance(difference, Map) or difference.function != "sub":
@@ -140,20 +139,3 @@ class _Factors:
         whole = set(self.types[value].axes)
         narrow = all(not whole <= set(self.types[ref].axes) for ref in (centre, mean))
         return (value, centre) if narrow else None
-
-    def _measured(self, let: Let) -> tuple[Ref, Ref | None]:
-        """A value and its mean, if this multiplies their difference by itself."""
-        match let.op:
-            case Map("mul", (gap, copy)) if self.ops[copy] == Rename(gap, *self._axes(copy)):
-                match self.ops[gap]:
-                    case Map("sub", (value, mean)) if self._is_mean(mean, value):
-                        return value, mean
-        return "", None
-
-    def _axes(self, ref: Ref) -> tuple[str, str]:
-        op = self.ops[ref]
-        return (op.old, op.new) if isinstance(op, Rename) else ("", "")
-
-    def _is_mean(self, ref: Ref, of: Ref) -> bool:
-        op = self.ops[ref]
-        return isinstance(op, Pool) and op.statistic == "mean" and op.value == of and is_plain(op)

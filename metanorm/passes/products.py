@@ -8,6 +8,7 @@ several, about the means of the batch and of the instance, say. The pass compute
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from metanorm.ir.aggregation import Aggregation, Ones
@@ -32,7 +33,7 @@ def products(program: Program) -> Program:
     return builder.finish()
 
 
-class _Factors(NamedTuple):
+class ProductFactors(NamedTuple):
     """What sums of products must share: a value x, the renaming of the axis of x that gives x', and
     the pooled axes."""
 
@@ -42,15 +43,15 @@ class _Factors(NamedTuple):
     over: Aggregation
 
 
-class _CentredProduct(NamedTuple):
+class CentredProduct(NamedTuple):
     """A sum of products of differences, with the centres of both factors."""
 
-    factors: _Factors
+    factors: ProductFactors
     centre: Ref
     other_centre: Ref
 
 
-def _centred_product(program: Program, let: Let) -> _CentredProduct | None:
+def _centred_product(program: Program, let: Let) -> CentredProduct | None:
     """A binding as a sum of products of differences from centres that are constant in the sum."""
     ops, op = program.index.ops, let.op
     if not (isinstance(op, Pool) and op.statistic == "sum" and is_plain(op)):
@@ -76,30 +77,43 @@ def _centred_product(program: Program, let: Let) -> _CentredProduct | None:
             and has_all_axes
             and pooled_axes.isdisjoint(bases | {copy.old, copy.new})
         ):
-            return _CentredProduct(_Factors(value, copy.old, copy.new, op.over), centre, other)
+            return CentredProduct(ProductFactors(value, copy.old, copy.new, op.over), centre, other)
     return None
+
+
+def covariances(program: Program) -> Iterator[CentredProduct]:
+    """The sums of products of differences from the mean over the same pools."""
+    for let in program.body:
+        product = _centred_product(program, let)
+        if product is not None and product.centre == product.other_centre:
+            mean = Pool("mean", product.factors.value, product.factors.over)
+            if program.index.ops[product.centre] == mean:
+                yield product
 
 
 def _is_difference(op: Op) -> bool:
     return isinstance(op, Map) and op.function == "sub"
 
 
-def _from_mean(b: Builder, centred: _CentredProduct) -> Ref:
+def _from_mean(b: Builder, centred: CentredProduct) -> Ref:
     """The sum about the centres, from the sum about the mean."""
-    value, old, new, over = centred.factors
-    value = b.value_map[value]
-    mean = b.emit(Pool("mean", value, over))
-
-    def product(first: Ref, second: Ref) -> Ref:
-        return b.map("mul", first, b.emit(Rename(second, old, new)))
-
-    gap = b.map("sub", value, mean)
-    total = b.emit(Pool("sum", product(gap, gap), over))
+    factors = centred.factors
+    mean = b.emit(Pool("mean", b.value_map[factors.value], factors.over))
+    total = product_about_mean(b, factors)
     centres = b.value_map[centred.centre], b.value_map[centred.other_centre]
     if mean in centres:
         return total
-    offset = product(*(b.map("sub", mean, centre) for centre in centres))
-    return b.map("add", total, b.map("mul", offset, b.emit(Count(over))))
+    first, second = (b.map("sub", mean, centre) for centre in centres)
+    offset = b.map("mul", first, b.emit(Rename(second, factors.old, factors.new)))
+    return b.map("add", total, b.map("mul", offset, b.emit(Count(factors.over))))
+
+
+def product_about_mean(b: Builder, factors: ProductFactors) -> Ref:
+    """The sum of products of differences from the mean, bound here unless it is bound already."""
+    value, over = b.value_map[factors.value], factors.over
+    gap = b.map("sub", value, b.emit(Pool("mean", value, over)))
+    copy = b.emit(Rename(gap, factors.old, factors.new))
+    return b.emit(Pool("sum", b.map("mul", gap, copy), over))
 
 
 def is_plain(op: Pool) -> bool:

@@ -28,10 +28,8 @@ def matmul(
     """
     first = factors[0]
     like = first.matrix if isinstance(first, Multiplier) else first
-    if has_autocast(like):
-        with torch.autocast(like.device.type, enabled=False):
-            return _matmul(factors, plus, beta, alpha)
-    return _matmul(factors, plus, beta, alpha)
+    with without_autocast(like):
+        return _matmul(factors, plus, beta, alpha)
 
 
 def _matmul(

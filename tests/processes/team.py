@@ -92,8 +92,8 @@ def _serve(
         function, number, arguments, named = task
         module, name = function.split(":")
         try:
-            actual = getattr(importlib.import_module(module), name)
-            pipe.send((True, actual(groups[number], rank, *arguments, **named)))
+            function = getattr(importlib.import_module(module), name)
+            pipe.send((True, function(groups[number], rank, *arguments, **named)))
         except BaseException:
             pipe.send((False, traceback.format_exc()))
     dist.destroy_process_group()
