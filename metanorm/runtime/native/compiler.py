@@ -28,7 +28,9 @@ TIMEOUT = 300.0  # seconds; a kernel takes a few tenths of one, on a machine tha
 # Not so for clang: its -fopenmp calls __kmpc_fork_call, which only LLVM's libomp has.
 OPENMP = "-fopenmp"
 NATIVE = "-march=native"
-# A sum in one register is bound by latency: unrolled, it has four. Flags of GCC; clang needs none.
+# Rows of 196 elements (images of 14 x 14) take 7% less time with unrolled loops. GCC 12 keeps a sum
+# in one register in spite of these flags; four of them, written by hand, took no less time.
+# Flags of GCC; clang needs none.
 UNROLL_FLAGS = (
     "-funroll-loops",
     "-fvariable-expansion-in-unroller",
