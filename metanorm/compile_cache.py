@@ -28,7 +28,7 @@ from metanorm.source import Source
 
 FORMAT = "metanorm compiled 1\n"  # the version of the layout of an entry
 MAX_ENTRIES = 1000  # the least recently used are removed
-OTHER_FOLDERS = ("runtime", "specs", "grammar", "bench", "verify", "cli", "show")
+OTHER_FOLDERS = ("runtime", "specs", "grammar", "bench", "verify", "cli", "show", "small")
 
 
 def compile_changed(

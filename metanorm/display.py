@@ -12,6 +12,9 @@ from metanorm import frontend
 from metanorm.explain.facts import Facts, facts
 from metanorm.explain.text_from_facts import text_from_facts
 from metanorm.frontend import CheckedNorm
+from metanorm.show.example import CannotDraw
+from metanorm.show.picture import picture
+from metanorm.show.svg_from_drawing import svg_from_drawing
 from metanorm.syntax.latex_from_ast import latex_from_ast
 from metanorm.visible import visible_lines
 from metanorm.workspace import Workspace
@@ -67,10 +70,6 @@ def _equations_latex(norm: CheckedNorm) -> str:
 
 def _picture_html(norm: CheckedNorm) -> str:
     """The picture of the pools. An `<img>` keeps the styles and ids of its SVG from others."""
-    from metanorm.show.example import CannotDraw
-    from metanorm.show.picture import picture
-    from metanorm.show.svg_from_drawing import svg_from_drawing
-
     name = escape(norm.program.name)
     try:
         svg = svg_from_drawing(picture(norm.program))

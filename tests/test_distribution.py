@@ -84,7 +84,7 @@ def test_make_has_what_workflows_and_pages_call() -> None:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
-MODULES_RUN = (("verify", "a.norm"), ("bench", "a.norm"), ("show", "a.norm"))
+MODULES_RUN = (("verify", "a.norm"), ("bench", "a.norm"))
 
 
 @pytest.mark.parametrize("command", MODULES_RUN, ids=lambda command: command[0])

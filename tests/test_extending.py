@@ -84,6 +84,7 @@ ROOT_OF_ONE_MORE = 'plus(infix("*", x, x), as_tile(ONE))'
 ACTIVATION = {
     "metanorm/ir/ops.py": '    _function("asinh", "log(x + sqrt(x^2 + 1))."),',
     "metanorm/oracle/functions.py": '    "asinh": torch.asinh,',
+    "metanorm/small/functions.py": '    "asinh": math.asinh,',
     "metanorm/targets/torch/elementwise.py": '    "asinh": _function("torch.asinh"),',
     "metanorm/targets/native/functions.py": '    "asinh": _math("asinh"),',
     "metanorm/targets/triton/functions.py": (
@@ -95,6 +96,7 @@ ACTIVATION = {
     ),
 }
 ASKED_AT_IMPORT = [
+    "metanorm/small/functions.py",
     "metanorm/targets/native/functions.py",
     "metanorm/targets/triton/functions.py",
     "metanorm/passes/compositions.py",
@@ -130,6 +132,7 @@ COMPOSITION = {
         '    "logsigmoid": lambda b, x: b.map("neg", b.map("softplus", b.map("neg", x))),'
     ),
     "metanorm/oracle/functions.py": '    "logsigmoid": lambda a: -FUNCTIONS["softplus"](-a),',
+    "metanorm/small/functions.py": '    "logsigmoid": lambda a: -FUNCTIONS["softplus"](-a),',
     "metanorm/targets/torch/elementwise.py": (
         '    "logsigmoid": _function("nn.functional.logsigmoid"),'
     ),

@@ -14,7 +14,8 @@ from metanorm.ir.nodes import Program
 from metanorm.oracle.call import Call
 from metanorm.oracle.interpret import interpret
 from metanorm.passes.pipeline import optimize
-from metanorm.show.example import CannotDraw, example
+from metanorm.show.example import CannotDraw
+from metanorm.show.oracle_call import oracle_call
 
 TOLERANCE = 1e-9  # of float64, relative to the largest number
 SEED = 0
@@ -29,8 +30,8 @@ def number_changes(old: Program, new: Program) -> Iterator[Change]:
     if fingerprint(optimize(old)) == fingerprint(optimize(new)):
         return
     try:
-        small_old, old_call = example(old)
-        small_new, new_call = example(new)
+        small_old, old_call = oracle_call(old)
+        small_new, new_call = oracle_call(new)
     except CannotDraw as reason:
         text = f"the equations differ, and there is no small example to compare: {reason}"
         yield Change(new.name, "numbers", text)

@@ -14,7 +14,9 @@ from metanorm.cli.console import Failure, print_status, write_diagnostics, write
 from metanorm.cli.context import start_run
 from metanorm.cli.exit_codes import FINDINGS
 from metanorm.ir.nodes import Program
-from metanorm.torch_extra import import_failure as missing
+from metanorm.show.example import CannotDraw
+from metanorm.show.picture import picture
+from metanorm.show.svg_from_drawing import svg_from_drawing
 from metanorm.workspace import STDIN, WorkspaceError, unknown_name, write_bytes
 
 SVG, PNG = ".svg", ".png"
@@ -67,11 +69,6 @@ def _select_program(programs: list[Program], name: str, spec: str) -> Program:
 
 def _picture_bytes(program: Program, suffix: str) -> bytes:
     try:
-        from metanorm.show.example import CannotDraw
-        from metanorm.show.picture import picture
-    except ImportError as error:
-        raise Failure(f"show runs a small example: {missing(error)}") from error
-    try:
         drawing = picture(program)
     except CannotDraw as reason:
         raise Failure(f"there is no small example of {program.name} to draw: {reason}") from reason
@@ -79,6 +76,4 @@ def _picture_bytes(program: Program, suffix: str) -> bytes:
         from metanorm.show.png_from_drawing import png_from_drawing
 
         return png_from_drawing(drawing)
-    from metanorm.show.svg_from_drawing import svg_from_drawing
-
     return svg_from_drawing(drawing).encode()

@@ -49,7 +49,7 @@ class CannotShow(Exception):
 def write_picture(view: View, norm: str) -> Path:
     """Write the picture of a norm by `metanorm show`. Returns its path. Raises `CannotShow`.
 
-    The command runs in a process of its own, so that the server need not import torch.
+    The command runs in a process of its own, which can be stopped.
     """
     folder = Path(tempfile.mkdtemp(prefix="metanorm-"))
     path = folder / f"{norm}.svg"

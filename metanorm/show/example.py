@@ -6,11 +6,8 @@ Everything follows from the program, and nothing is random.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
-
-import torch
-from torch import Tensor
+from functools import cache
 
 from metanorm.ir.aggregation import ByIndex, Causal, Window
 from metanorm.ir.nodes import (
@@ -22,23 +19,21 @@ from metanorm.ir.nodes import (
     Equal,
     Eye,
     InputDecl,
-    Let,
     ParamDecl,
     Pool,
     Program,
     Repeat,
 )
+from metanorm.ir.operands import every_let
 from metanorm.ir.scalar import Const, Hyper, Scalar, SizeOf, evaluate, leaves
 from metanorm.ir.space import Space
-from metanorm.oracle.call import Call
-from metanorm.oracle.environment import CallEnvironment
-from metanorm.oracle.initial import identity
+from metanorm.small.call import Call
+from metanorm.small.tensor import Tensor, unraveled
 
-F64 = torch.float64
 NODES = 8  # five in one graph, three in another
 LENGTHS = ((6,), (5, 7), (4, 6, 7), (3, 4, 6, 7))  # of the axes of an input, by their number
 MAX_LENGTH = 12  # of an axis whose length a spec fixes
-MAX_POOL_ELEMENTS = 2048  # of a pool: the oracle's matrices are dense
+MAX_POOL_ELEMENTS = 2048  # of a pool
 DEFAULT_LENGTH = 2  # of axes that no input has, such as classes and modes
 
 
@@ -46,21 +41,12 @@ class CannotDraw(Exception):
     """There is no small example of a norm; the message says why."""
 
 
-def example(program: Program) -> tuple[Program, Call]:
-    """A norm with short axes, and a call of it in training mode.
+def example(program: Program) -> Call:
+    """A call, in training mode, of the norm with short axes: the program that the call holds.
 
     Raises `CannotDraw` if its pools are large whatever the lengths of free axes.
     """
-    small = _Example(_with_short_loops(program))
-    return small.small, small.call()
-
-
-def nested_lets(body: tuple[Let, ...]) -> Iterator[Let]:
-    """All lets, those inside a `repeat` after it."""
-    for let in body:
-        yield let
-        if isinstance(let.op, Repeat):
-            yield from nested_lets(let.op.body)
+    return _Example(_with_short_loops(program)).call()
 
 
 def _with_short_loops(program: Program) -> Program:
@@ -80,7 +66,7 @@ class _Example:
         self.space = Space(program.axes)
         self.matrices = [
             (axis, matrix)
-            for let in nested_lets(program.body)
+            for let in every_let(program.body)
             if isinstance(let.op, (Pool, Count))
             for axis, matrix in let.op.over
         ]
@@ -103,7 +89,12 @@ class _Example:
         for name, length in self.lengths.items():
             if not 0 < length <= MAX_POOL_ELEMENTS:
                 raise CannotDraw(f"axis {name} would have {length} positions")
-        for let in nested_lets(self.program.body):
+        for check in self._divisible():
+            length, divisor = self.lengths[check.axis], self._divisor(check)
+            if length % divisor:
+                positions = f"{length} positions, no multiple of {divisor}"
+                raise CannotDraw(f"axis {check.axis} would have {positions}")
+        for let in every_let(self.program.body):
             if isinstance(let.op, (Pool, Count)):
                 axes = {self.space.base(axis) for axis, _ in let.op.over}
                 if math.prod(self.lengths[axis] for axis in axes) > MAX_POOL_ELEMENTS:
@@ -115,15 +106,15 @@ class _Example:
 
     def call(self) -> Call:
         hypers = {a.name: self._argument(a) for a in self.program.arguments}
-        inputs: dict[str, Tensor | None] = {i.name: self._input(i) for i in self.program.inputs}
-        env = CallEnvironment(self.small, Call(inputs, hypers=hypers, epsilon=1e-6))
-        params: dict[str, Tensor | None] = {
-            p.name: _initial_value(p, env) for p in self.program.params
-        }
-        buffers: dict[str, Tensor | None] = {
-            b.name: _initial_value(b, env) for b in self.program.buffers
-        }
-        return Call(inputs, params, buffers, hypers, epsilon=1e-6)
+        declarations = {decl.name: decl for decl in self.program.declarations}
+
+        @cache
+        def tensor(name: str) -> Tensor:
+            decl = declarations[name]
+            return self._input(decl) if isinstance(decl, InputDecl) else _initial_value(decl, call)
+
+        call = Call(self.small, self.lengths, hypers, tensor)
+        return call
 
     # ---- numbers and lengths
 
@@ -161,16 +152,19 @@ class _Example:
             return NODES
         dims = next((i.dims for i in self.program.inputs if name in i.dims), ())
         length = LENGTHS[len(dims) - 1][dims.index(name)] if 0 < len(dims) <= 4 else DEFAULT_LENGTH
-        sizes = {a.name: 1.0 for a in self.program.arguments if a.type == "size"}
-        divisor = math.lcm(
-            1,
-            *(
-                max(1, int(evaluate(c.by, {**sizes, **self.numbers}, self.lengths)))
-                for c in self.program.checks
-                if isinstance(c, Divisible) and c.axis == name
-            ),
-        )
+        divisors = [(c.axis, self._divisor(c)) for c in self._divisible()]
+        parts = {leaf for leaf in self.space.leaves(name) if leaf != name}
+        own = math.lcm(1, *(by for axis, by in divisors if axis == name))
+        divisor = own * math.prod(by for axis, by in divisors if axis in parts)
         return -(-length // divisor) * divisor
+
+    def _divisible(self) -> list[Divisible]:
+        return [check for check in self.program.checks if isinstance(check, Divisible)]
+
+    def _divisor(self, check: Divisible) -> int:
+        """What the length of the axis of a check must be a multiple of."""
+        sizes = {a.name: 1.0 for a in self.program.arguments if a.type == "size"}
+        return max(1, int(evaluate(check.by, {**sizes, **self.numbers}, self.lengths)))
 
     def _holds_graphs(self, name: str) -> bool:
         graph_indices = {
@@ -205,14 +199,12 @@ class _Example:
             return ring_edges(shape[0])
         if decl.sort == "matrix":
             return decaying_matrix(shape[0])
-        count = math.prod(shape)
-        positions = torch.arange(count)
         if decl.sort == "index":
             groups = self.lengths[decl.table] if decl.table else 0
-            cells = positions % groups if groups else graph_of_node(count)
-            return cells.reshape(shape)
+            count = math.prod(shape)
+            return Tensor.of(shape, lambda i: i % groups if groups else graph_of_node(i, count))
         if decl.sort == "whole":
-            return 1 + positions.reshape(shape) % 4
+            return Tensor.of(shape, lambda i: 1 + i % 4)
         if decl.sort == "mask":
             return periodic_mask(shape)
         return wave_values(shape)
@@ -222,58 +214,66 @@ def _hyperparameter_names(scalar: Scalar) -> set[str]:
     return {leaf.name for leaf in leaves(scalar) if isinstance(leaf, Hyper)}
 
 
-def _shape(dims: tuple[str, ...], env: CallEnvironment) -> list[int]:
-    return [n for dim in dims for n in env.shapes[dim]]
-
-
-def _initial_value(decl: ParamDecl | BufferDecl, env: CallEnvironment) -> Tensor:
+def _initial_value(decl: ParamDecl | BufferDecl, call: Call) -> Tensor:
     """The initial value of a parameter or a buffer; one if it is computed from the weight.
 
     Waves of the same spread replace random numbers, so that pictures are reproducible.
     """
-    shape = _shape(decl.dims, env)
+    shape = [call.lengths[dim] for dim in decl.dims]
     if isinstance(decl.init, Draw):
-        first, second = (env.number(a) for a in decl.init.arguments)
+        first, second = (call.number(a) for a in decl.init.arguments)
         spread = second if decl.init.distribution == "normal" else (second - first) / 2
         middle = first if decl.init.distribution == "normal" else (first + second) / 2
-        return middle + spread * (wave_values(shape) - 1.5)
+        return Tensor.of(shape, lambda i: middle + spread * (wave(i) - 1.5))
     if isinstance(decl.init, Eye):
-        return identity(shape, decl.init.blocks)
-    value = 1.0 if decl.from_weight else env.number(decl.init)
-    return torch.full(shape, value, dtype=F64)
+        return _identity(shape, decl.init.blocks)
+    value = 1.0 if decl.from_weight else call.number(decl.init)
+    return Tensor.of(shape, lambda i: value)
 
 
-def graph_of_node(nodes: int) -> Tensor:
-    """The graph of each node."""
-    return (torch.arange(nodes) >= nodes * 5 // 8).long()
+def _identity(shape: list[int], blocks: bool) -> Tensor:
+    """An identity matrix in the last two dimensions, or one for each block of rows."""
+
+    def element(place: int) -> float:
+        row, column = unraveled(place, shape)[-2:]
+        return float((row % shape[-1] if blocks else row) == column)
+
+    return Tensor.of(shape, element)
+
+
+def graph_of_node(node: int, nodes: int) -> int:
+    """The graph of one of `nodes` nodes."""
+    return int(node >= nodes * 5 // 8)
 
 
 def ring_edges(nodes: int) -> Tensor:
     """The edges of two graphs in both directions, shape [2, E]: a ring with a chord, and a ring."""
-    first = int((graph_of_node(nodes) == 0).sum())
+    first = sum(graph_of_node(node, nodes) == 0 for node in range(nodes))
     pairs = [(i, (i + 1) % first) for i in range(first)]
     pairs += [(first + i, first + (i + 1) % (nodes - first)) for i in range(nodes - first)]
     pairs += [(0, 2)] if first > 3 else []
-    return torch.tensor([*pairs, *((j, i) for i, j in pairs)]).T
+    sources, targets = zip(*pairs, *((j, i) for i, j in pairs))
+    return Tensor((2, len(sources)), (*sources, *targets))
 
 
 def periodic_mask(shape: list[int]) -> Tensor:
     """A mask that excludes every third element."""
-    return (torch.arange(math.prod(shape)) % 3 != 1).reshape(shape)
+    return Tensor.of(shape, lambda i: i % 3 != 1)
 
 
 def wave_values(shape: list[int]) -> Tensor:
     """Positive numbers that differ between positions and between samples."""
-    positions = torch.arange(math.prod(shape), dtype=F64)
-    return (
-        0.5 * torch.sin(1.7 * positions + 0.4) + 0.8 * torch.sin(0.13 * positions) + 1.5
-    ).reshape(shape)
+    return Tensor.of(shape, wave)
+
+
+def wave(i: int) -> float:
+    """A positive number for each place."""
+    return 0.5 * math.sin(1.7 * i + 0.4) + 0.8 * math.sin(0.13 * i) + 1.5
 
 
 def decaying_matrix(n: int) -> Tensor:
     """A matrix [n, n] in which near positions count more than far ones."""
-    positions = torch.arange(n, dtype=F64)
-    return 0.5 ** (positions[:, None] - positions[None, :]).abs()
+    return Tensor.of((n, n), lambda i: 0.5 ** abs(i // n - i % n))
 
 
 def pool_numbers(program: Program) -> dict[str, int]:

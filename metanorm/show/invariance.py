@@ -15,10 +15,11 @@ from torch import Tensor
 
 from metanorm.ir.aggregation import PARTITIONS, Grouping, grouping_text
 from metanorm.ir.nodes import Count, Pool, Program
+from metanorm.ir.operands import every_let
 from metanorm.oracle.call import Call
 from metanorm.oracle.dense import pooling_matrix
 from metanorm.oracle.interpret import interpret, values
-from metanorm.show.example import example, nested_lets
+from metanorm.show.oracle_call import oracle_call
 
 F64 = torch.float64
 MAGNITUDES_AND_TOLERANCES = (
@@ -57,7 +58,7 @@ class _Partition:
 
 class _Trial:
     def __init__(self, program: Program) -> None:
-        self.program, call = example(program)
+        self.program, call = oracle_call(program)
         self.call = replace(call, params={n: _away_from_initial(p) for n, p in call.params.items()})
         self.values = values(self.program, self.call)
         self.first = self.program.inputs[0]
@@ -74,7 +75,7 @@ class _Trial:
         length = self.values.size(axis)
         label = f"*{axis}" if self.values.space[axis].variadic else axis
         matrices: list[Grouping] = []
-        for let in nested_lets(self.program.body):
+        for let in every_let(self.program.body):
             if isinstance(let.op, (Pool, Count)):
                 pooled = [m for a, m in let.op.over if a == axis and isinstance(m, PARTITIONS)]
                 matrices += [m for m in pooled if m not in matrices]

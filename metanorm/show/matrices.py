@@ -28,9 +28,9 @@ def matrices(edges: Sequence[Edge]) -> DrawingPart:
 
 def _matrix(edge: Edge, x: float) -> Iterator[Shape]:
     side = SIDE / edge.length
-    largest = float(edge.matrix.max()) or 1.0
+    largest = max(edge.matrix.elements) or 1.0
     cells = list(product(range(edge.length), repeat=2))
-    tints = {cell: share_opacity(float(edge.matrix[cell]) / largest) for cell in cells}
+    tints = {cell: share_opacity(edge.matrix[cell] / largest) for cell in cells}
     for row, column in sorted(cells, key=lambda cell: tints[cell]):
         share = tints[row, column]
         colour, opacity = (POOLED, share) if share else (NEUTRAL, 0.08)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from torch import Tensor
-
 from metanorm.show.shapes import (
     CHOSEN,
     NEUTRAL,
@@ -20,6 +18,7 @@ from metanorm.show.shapes import (
 )
 from metanorm.show.solids import DrawingPart
 from metanorm.show.view import Nodes
+from metanorm.small.tensor import Tensor
 
 DOT = 6.5
 RINGS = (31.0, 19.0)  # the radii of graphs
@@ -103,5 +102,4 @@ def _node_shapes(
 
 def row_weights(shares: Tensor) -> list[float]:
     """The weight of each row: the sum of its shares."""
-    total: list[float] = shares.reshape(len(shares), -1).abs().sum(1).tolist()
-    return total
+    return [sum(map(abs, row)) for row in shares.rows()]

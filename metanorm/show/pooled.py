@@ -1,15 +1,12 @@
 """The pools of a norm on a small example, seen from one chosen element.
 
-All numbers come from the oracle: its dense matrices, and its weights and masks in a run.
+All numbers come from a run in plain Python: its weights and masks, and the rows of its groupings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-
-import torch
-from torch import Tensor
+import math
+from collections.abc import Iterator, Mapping, Sequence
 
 from metanorm.ir.aggregation import (
     OVERLAPPING,
@@ -23,16 +20,18 @@ from metanorm.ir.aggregation import (
     is_partition,
 )
 from metanorm.ir.nodes import Count, Let, Pool, Program, Type
+from metanorm.ir.operands import every_let
 from metanorm.ir.reachable import reachable
 from metanorm.ir.space import Space
-from metanorm.oracle.dense import pooling_matrix
-from metanorm.oracle.interpret import values
-from metanorm.oracle.pools import Pools
-from metanorm.oracle.values import Values
-from metanorm.show.example import example, nested_lets, ring_edges
+from metanorm.show.example import CannotDraw, example, ring_edges
 from metanorm.show.view import Edge, Nodes, PoolView
+from metanorm.small.call import Call
+from metanorm.small.groupings import Row, cells, pool_rows
+from metanorm.small.interpret import values
+from metanorm.small.pools import Pools, TooLarge
+from metanorm.small.tensor import Tensor, indices, raveled, unraveled
+from metanorm.small.values import Values
 
-F64 = torch.float64
 MAX_EDGES = 3  # of a solid
 MAX_POSITIONS = 16  # of an edge
 
@@ -49,13 +48,23 @@ def no_pools_view(program: Program) -> PoolView:
 
 class _Pools:
     def __init__(self, program: Program) -> None:
-        self.program, call = example(program)
-        self.values: Values = values(self.program, call)
+        self.call: Call = example(program)
+        self.program = self.call.program
+        self.values: Values = self._values()
         self.space: Space = self.values.space
-        self.oracle = Pools(self.values)
+        self.pools = Pools(self.values)
         self.first = tuple(
             leaf for dim in self.program.inputs[0].dims for leaf in self.space.leaves(dim)
         )
+
+    def _values(self) -> Values:
+        """The masks and the weights of pools, and what they are computed from."""
+        pools = [let.op for let in self._statistics() if isinstance(let.op, (Pool, Count))]
+        refs = [ref for op in pools for ref in (op.where, op.weight) if ref is not None]
+        try:
+            return values(self.call, refs)
+        except TooLarge as error:
+            raise CannotDraw(f"{error} takes too long to compute") from error
 
     def views(self) -> list[PoolView]:
         """The views. Statistics over equal pools share one, and a count joins its pool."""
@@ -66,8 +75,7 @@ class _Pools:
             if isinstance(let.op, Count):
                 counts.append(let)
             else:
-                axes = self.values.types[let.op.value].axes
-                joined = tuple(self.oracle.joined(let.op, axes)[0])
+                joined = tuple(self.pools.joined(let.op)[0])
                 lets_by_pool.setdefault((*_pool_key(let.op), joined), []).append(let)
         for let in counts:
             assert isinstance(let.op, Count)
@@ -79,36 +87,34 @@ class _Pools:
         needed = reachable(self.program, updates=False)
         for top in self.program.body:
             if top.name in needed:
-                for let in nested_lets((top,)):
+                for let in every_let((top,)):
                     if isinstance(let.op, (Pool, Count)):
                         yield let
 
     def without_pools(self) -> PoolView:
-        edges = tuple(_truncated(edge) for edge in self._edges(self.first, {}))
-        shares = torch.zeros([edge.length for edge in edges], dtype=F64)
-        shares[tuple(edge.chosen for edge in edges)] = 1
+        edges = self._edges(self.first, {})
+        lengths = [edge.length for edge in edges]
+        chosen = raveled([edge.chosen for edge in edges], lengths)
+        shares = Tensor.of(lengths, lambda place: float(place == chosen))
         return PoolView((), (), (), (), edges, shares, self._left_out(self.first, edges), None)
 
     def _pooled(self, lets: Sequence[Let]) -> PoolView:
         op = lets[0].op
         assert isinstance(op, (Pool, Count))
-        axes = self.values.types[op.value].axes if isinstance(op, Pool) else ()
-        joined, kept = self.oracle.joined(op, axes)
+        joined, kept = self.pools.joined(op)
         matrices = {
             axis: dict(op.over).get(axis) or dict(op.over)[self.space.base(axis)]
             for axis in joined
             if axis not in kept
         }
         edges = self._edges(joined, matrices)
-        shares = self._shares(op, joined, kept, matrices, edges)
-        edges = tuple(_truncated(edge) for edge in edges)
         return PoolView(
             names=tuple(let.name for let in lets),
             statistics=tuple(dict.fromkeys(_statistic_name(let.op) for let in lets)),
             over=tuple(self._over(op)),
             each=self._each(lets[0].type),
             edges=edges,
-            shares=shares[tuple(slice(edge.length) for edge in edges)],
+            shares=self._shares(op, joined, matrices, edges),
             left_out=self._left_out(joined, edges),
             nodes=self._nodes(op.over, edges),
         )
@@ -149,29 +155,39 @@ class _Pools:
         )
 
     def _edge(self, axes: tuple[str, ...], matrices: dict[str, Grouping], from_right: bool) -> Edge:
-        """One edge. In a cube the chosen element is on the right, where three sides are visible."""
-        product = torch.ones(1, 1, dtype=F64)
-        for axis in axes:
-            product = torch.kron(product, self.square(axis, matrices.get(axis)))
-        merged = self.space.unsplit(axes)
+        """One edge, of the first positions alone if there are many.
+
+        In a cube the chosen element is on the right, where three sides are visible.
+        """
+        lengths = self.values.sizes(axes)
+        squares = [self._square(axis, matrices.get(axis)) for axis in axes]
+        whole = math.prod(lengths)
+        length = min(whole, MAX_POSITIONS)
+
+        def weight(place: int) -> float:
+            row, column = (unraveled(part, lengths) for part in divmod(place, length))
+            return math.prod(rows[i].get(j, 0.0) for rows, i, j in zip(squares, row, column))
+
         return Edge(
-            label=" × ".join(self._label(name) for name in merged),
+            label=" × ".join(self._label(name) for name in self.space.unsplit(axes)),
             axes=axes,
-            matrix=product,
-            chosen=_chosen_position(
-                [matrices.get(axis) for axis in axes], len(product), from_right
-            ),
+            matrix=Tensor.of((length, length), weight),
+            chosen=_chosen_position([matrices.get(axis) for axis in axes], length, from_right),
             pooled=any(axis in matrices for axis in axes),
+            cut=whole > length,
         )
 
-    def square(self, axis: str, matrix: Grouping | None) -> Tensor:
-        """The matrix [i, j]: how much position j counts for the statistic of position i."""
-        length = self.values.size(axis)
+    def _square(self, axis: str, matrix: Grouping | None) -> list[Row]:
+        """For each position of an axis, how much each position counts for its statistic."""
         if matrix is None:
-            return torch.eye(length, dtype=F64)
-        dense, _ = pooling_matrix(matrix, length, self.values.env.grouping_data)
-        dense = dense[:, :length]
-        return dense[_pool_of_position(matrix, dense)]
+            return [{position: 1.0} for position in range(self.values.size(axis))]
+        rows = pool_rows(matrix, self.values.size(axis), self.call)
+        return [rows[pool] for pool in self._pool_of_position(axis, matrix)]
+
+    def _pool_of_position(self, axis: str, matrix: Grouping) -> Sequence[int]:
+        """The number of the pool that a position has its statistic from."""
+        length = self.values.size(axis)
+        return cells(matrix, length, self.call)[0] if is_partition(matrix) else range(length)
 
     def _left_out(self, joined: Sequence[str], edges: Sequence[Edge]) -> tuple[str, ...]:
         drawn = {axis for edge in edges for axis in edge.axes}
@@ -184,37 +200,33 @@ class _Pools:
         self,
         op: Pool | Count,
         joined: Sequence[str],
-        kept: Sequence[str],
-        matrices: dict[str, Grouping],
+        matrices: Mapping[str, Grouping],
         edges: Sequence[Edge],
     ) -> Tensor:
         """The coefficients of the pool of the chosen element, for the elements that are drawn."""
-        sizes = {axis: self.values.size(axis) for axis in joined}
-        chosen = dict.fromkeys(joined, 0)
-        for edge in edges:
-            indices = torch.unravel_index(
-                torch.tensor(edge.chosen), [sizes[axis] for axis in edge.axes]
-            )
-            chosen.update(zip(edge.axes, (int(index) for index in indices)))
-        pooled = [axis for axis in joined if axis not in kept]
-        weights, rows, extra = self.oracle.coefficients(op, joined, kept)
-        weights = weights.expand(*(sizes[axis] for axis in kept), *weights.shape[-2:])
-        row = 0
-        for axis, count in zip(pooled, rows):
-            environment = self.values.env.grouping_data
-            dense, _ = pooling_matrix(matrices[axis], sizes[axis], environment)
-            row = row * count + int(
-                _pool_of_position(matrices[axis], dense[:, : sizes[axis]])[chosen[axis]]
-            )
-        line = weights[tuple(chosen[axis] for axis in kept)][row]
-        inside = line.reshape([sizes[axis] + more for axis, more in zip(pooled, extra)])
-        for position, axis in enumerate(pooled):
-            inside = inside.narrow(position, 0, sizes[axis])
-        full = torch.zeros([sizes[axis] for axis in joined], dtype=F64)
-        full[tuple(slice(None) if a in pooled else chosen[a] for a in joined)] = inside
-        drawn = {axis for edge in edges for axis in edge.axes}
-        full = full[tuple(slice(None) if a in drawn else chosen[a] for a in joined)]
-        return full.reshape([edge.length for edge in edges])
+        chosen = dict.fromkeys(joined, 0) | self._positions(edges, [edge.chosen for edge in edges])
+        kept = {axis: chosen[axis] for axis in joined if axis not in matrices}
+        rows = {
+            axis: self.pools.rows(op, axis)[self._pool_of_position(axis, matrix)[chosen[axis]]]
+            for axis, matrix in matrices.items()
+        }
+        coefficients = {
+            tuple(at[axis] for axis in joined): coefficient
+            for at, inside, coefficient in self.pools.coefficients(op, rows, kept)
+            if inside
+        }
+        lengths = [edge.length for edge in edges]
+        drawn = ({**chosen, **self._positions(edges, index)} for index in indices(lengths))
+        shares = [coefficients.get(tuple(at[axis] for axis in joined), 0.0) for at in drawn]
+        return Tensor(tuple(lengths), shares)
+
+    def _positions(self, edges: Sequence[Edge], index: Sequence[int]) -> dict[str, int]:
+        """The position on each axis, from that on each edge."""
+        return {
+            axis: position
+            for edge, place in zip(edges, index)
+            for axis, position in zip(edge.axes, unraveled(place, self.values.sizes(edge.axes)))
+        }
 
     # ---- nodes
 
@@ -224,14 +236,14 @@ class _Pools:
             return None
         matrix = dict(over).get(edges[0].axes[0]) if edges[0].pooled else None
         if isinstance(matrix, Neighbours):
-            ends = self.values.env.grouping_data.edges[matrix.edges]
-            return Nodes((), tuple((int(a), int(b)) for a, b in ends.T), directed=True)
+            ends = zip(*self.call.tensor(matrix.edges).rows())
+            return Nodes((), tuple((int(a), int(b)) for a, b in ends), directed=True)
         if isinstance(matrix, ByIndex):
-            cells = self.values.env.grouping_data.indices[matrix.index].tolist()
-            lines = ring_edges(len(cells)).T.tolist()
-            inside = tuple((a, b) for a, b in lines if a < b and cells[a] == cells[b])
+            cell_of_node, _ = self.call.cells_of_index(matrix.index)
+            lines = [(int(a), int(b)) for a, b in zip(*ring_edges(len(cell_of_node)).rows())]
+            inside = tuple((a, b) for a, b in lines if a < b and cell_of_node[a] == cell_of_node[b])
             table = next(i.table for i in self.program.inputs if i.name == matrix.index)
-            return Nodes(tuple(cells), () if table else inside, directed=False)
+            return Nodes(tuple(cell_of_node), () if table else inside, directed=False)
         return None
 
 
@@ -246,23 +258,8 @@ def _statistic_name(op: object) -> str:
     return "second moment" if op.statistic == "second" else op.statistic
 
 
-def _pool_of_position(matrix: Grouping, dense: Tensor) -> Tensor:
-    """The row of the dense matrix that pools for each position."""
-    if is_partition(matrix):
-        return dense.argmax(dim=0)
-    return torch.arange(dense.shape[1])
-
-
-def _truncated(edge: Edge) -> Edge:
-    """The edge, with at most `MAX_POSITIONS` positions."""
-    if edge.length <= MAX_POSITIONS:
-        return edge
-    return replace(edge, matrix=edge.matrix[:MAX_POSITIONS, :MAX_POSITIONS], cut=True)
-
-
-def _chosen_position(matrices: Sequence[Grouping | None], whole: int, from_right: bool) -> int:
+def _chosen_position(matrices: Sequence[Grouping | None], length: int, from_right: bool) -> int:
     """The most instructive position: in the middle for windows, late for pasts, else at a side."""
-    length = min(whole, MAX_POSITIONS)
     if any(isinstance(matrix, Causal) for matrix in matrices):
         return (2 * length) // 3
     if any(isinstance(m, OVERLAPPING) and not isinstance(m, Neighbours) for m in matrices):

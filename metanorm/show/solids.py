@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from metanorm.show.shapes import (
     CHOSEN,
     INK,
@@ -18,6 +16,7 @@ from metanorm.show.shapes import (
     Words,
 )
 from metanorm.show.view import Edge
+from metanorm.small.tensor import Tensor
 
 CELL = 15.0
 DEPTH_STEP: Point = (7.0, -6.0)  # one step away from the viewer
@@ -48,7 +47,7 @@ def solid(edges: Sequence[Edge], shares: Tensor) -> DrawingPart:
     lengths = [1] * (3 - len(edges)) + [edge.length for edge in edges]
     labels = [""] * (3 - len(edges)) + [edge.label for edge in edges]
     chosen = [0] * (3 - len(edges)) + [edge.chosen for edge in edges]
-    return _Solid(lengths, labels, chosen, shares.reshape(lengths)).piece()
+    return _Solid(lengths, labels, chosen, Tensor(tuple(lengths), shares.elements)).piece()
 
 
 class _Solid:
@@ -58,8 +57,9 @@ class _Solid:
         self.depth, self.rows, self.columns = lengths
         self.labels = labels
         self.chosen = tuple(chosen)
-        largest = float(shares.abs().max()) or 1.0
-        self.shares = (shares.abs() / largest).tolist()
+        sizes = [abs(share) for share in shares.elements]
+        largest = max(sizes) or 1.0
+        self.shares = Tensor(shares.shape, [size / largest for size in sizes])
         self.flat = not labels[0]
         left = (len(labels[1]) * 0.602 * LABEL + 8) if labels[1] else 0.0
         self.x = left
@@ -106,7 +106,7 @@ class _Solid:
         element: tuple[int, int, int],
         opacities: tuple[float, float],
     ) -> Iterator[Polygon]:
-        share = self.shares[element[0]][element[1]][element[2]]
+        share = self.shares[element]
         yield Polygon(points, NEUTRAL, opacities[0], NEUTRAL, 0.6)
         colour = CHOSEN if element == self.chosen else POOLED
         strength = (

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from metanorm.ir.nodes import Ref
+from metanorm.small.tensor import Tensor
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Edge:
     @property
     def length(self) -> int:
         """How many positions are drawn."""
-        return len(self.matrix)
+        return self.matrix.shape[0]
 
 
 @dataclass(frozen=True)
@@ -61,4 +60,4 @@ class PoolView:
     @property
     def counts_itself(self) -> bool:
         """Whether the chosen element is in its own pool; a mask may leave it out."""
-        return bool(self.shares[tuple(edge.chosen for edge in self.edges)])
+        return bool(self.shares[[edge.chosen for edge in self.edges]])

@@ -1,0 +1,166 @@
+"""An interpreter of unoptimised IR in float64. It computes what is asked for, and what that needs.
+
+What only later passes make, such as adjoints, is no part of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from metanorm.ir.nodes import (
+    AxisMap,
+    Buffer,
+    Cast,
+    Count,
+    Declaration,
+    Detach,
+    Dtype,
+    Expand,
+    Input,
+    Let,
+    Link,
+    Lookup,
+    Map,
+    Mode,
+    Number,
+    Op,
+    Param,
+    Pool,
+    Position,
+    Ref,
+    Rename,
+    Repeat,
+)
+from metanorm.ir.operands import operands
+from metanorm.small.call import Call
+from metanorm.small.dtypes import rounded
+from metanorm.small.functions import FUNCTIONS, exponential, quotient
+from metanorm.small.groupings import neighbours
+from metanorm.small.pools import MAX_STEPS, Pools, TooLarge
+from metanorm.small.simplex import sparsestmax
+from metanorm.small.values import Values
+
+
+def values(call: Call, wanted: Iterable[Ref]) -> Values:
+    """Values of a run by name: those that are wanted, and those that they are computed from.
+
+    Values inside of a `repeat` are those of its last run. Raises `TooLarge`.
+    """
+    run = _Run(call)
+    needed = set(wanted)
+    for let in reversed(call.program.body):
+        if let.name in needed or (isinstance(let.op, Repeat) and needed & _inner_names(let.op)):
+            needed |= {let.name, *operands(let.op)}
+    for let in call.program.body:
+        if let.name in needed:
+            run.bind(let)
+    return run.v
+
+
+def _inner_names(op: Repeat) -> set[Ref]:
+    nested = (let.op for let in op.body if isinstance(let.op, Repeat))
+    return {let.name for let in op.body}.union(op.inside, *map(_inner_names, nested))
+
+
+class _Run:
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.v = Values(call)
+        self.pools = Pools(self.v)
+        self.declarations = {decl.name: decl for decl in call.program.declarations}
+
+    def bind(self, let: Let) -> None:
+        if math.prod(self.v.sizes(let.type.axes)) > MAX_STEPS:
+            raise TooLarge(let.name)
+        self.v.values[let.name] = self._value(let)
+
+    def _value(self, let: Let) -> Sequence[float]:
+        op: Op = let.op
+        axes = let.type.axes
+        match op:
+            case Number(value):
+                return [self.call.number(value)]
+            case Input(name) | Param(name) | Buffer(name):
+                return self._stored(self.declarations[name])
+            case Position(axis):
+                return [float(position) for position in range(self.v.size(axis))]
+            case Map(function, arguments):
+                columns = [self.v.broadcast(argument, axes) for argument in arguments]
+                return [FUNCTIONS[function](*row) for row in zip(*columns)]
+            case Pool() | Count():
+                return self.pools.result(op, let.type, let.name)
+            case AxisMap(adjoint=None):
+                return self._along(op, axes)
+            case Lookup():
+                return self._lookup(op, axes)
+            case Link(edges, target, source, loop):
+                size = self.v.size(target)
+                rows = neighbours(edges, loop, size, self.call)
+                dense = [row.get(node, 0.0) for row in rows for node in range(size)]
+                return self.v.spread(dense, (target, source), axes)
+            case Rename(value, old, new):
+                renamed = [new if axis == old else axis for axis in self.v.types[value].axes]
+                return self.v.spread(self.v.values[value], renamed, axes)
+            case Expand(value) | Detach(value):
+                return self.v.broadcast(value, axes)
+            case Cast(value, to):
+                dtype = self._dtype(to)
+                return [rounded(x, dtype) for x in self.v.broadcast(value, axes)]
+            case Mode(train=train):
+                return self.v.broadcast(train, axes)
+            case Repeat():
+                return self._repeat(op)
+        raise NotImplementedError(f"small examples know nothing of {op}")
+
+    def _stored(self, decl: Declaration) -> Sequence[float]:
+        """A tensor that is given, with its axes in program order."""
+        axes = [leaf for dim in decl.dims for leaf in self.v.space.leaves(dim)]
+        elements = self.call.tensor(decl.name).elements
+        return self.v.spread(elements, axes, self.v.space.ordered(axes))
+
+    def _dtype(self, to: Dtype) -> str:
+        """The name of a dtype. All tensors of an example are of float64."""
+        return "float64" if to.like else to.name
+
+    def _along(self, op: AxisMap, axes: Sequence[str]) -> Sequence[float]:
+        """A function of the vectors along an axis."""
+        others = [axis for axis in axes if axis != op.axis]
+        lines = self.v.broadcast(op.value, (*others, op.axis))
+        length = self.v.size(op.axis)
+        results: list[float] = []
+        for start in range(0, len(lines), length):
+            line = lines[start : start + length]
+            if op.function == "softmax":
+                results += _softmax(line)
+            else:
+                assert op.function == "sparsestmax" and op.argument is not None
+                results += sparsestmax(line, self.call.number(op.argument))
+        return self.v.spread(results, (*others, op.axis), axes)
+
+    def _lookup(self, op: Lookup, axes: Sequence[str]) -> Sequence[float]:
+        """Rows of a table. One that is not there is zero."""
+        length = self.v.size(op.axis)
+        table = self.v.broadcast(op.table, (*axes, op.axis))
+        if isinstance(op.index, int):
+            return table[op.index % length :: length]
+        chosen = map(int, self.v.broadcast(op.index, axes))
+        return [
+            table[place * length + row] if 0 <= row < length else 0.0
+            for place, row in enumerate(chosen)
+        ]
+
+    def _repeat(self, op: Repeat) -> Sequence[float]:
+        state = [self.v.values[ref] for ref in op.initial]
+        for _ in range(int(self.call.number(op.count))):
+            self.v.values.update(zip(op.inside, state))
+            for let in op.body:
+                self.bind(let)
+            state = [self.v.values[ref] for ref in op.results]
+        return state[op.position]
+
+
+def _softmax(line: Sequence[float]) -> list[float]:
+    top = max(line)
+    powers = [exponential(x - top) for x in line]
+    return [quotient(power, sum(powers)) for power in powers]
