@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo demo-processes dist test test-pythons test-python-path test-scatter test-all test-extended sanitize accept lint types docs vsix format clean
+.PHONY: help demo demo-processes dist site test test-pythons test-python-path test-scatter test-all test-extended sanitize accept lint types docs vsix format clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -35,7 +35,7 @@ test: $(READY)  ## every check: lint, types, architecture, tests
 test-all: test test-python-path test-scatter test-extended  ## the same, then the tests that every commit cannot wait for
 
 test-extended: $(READY)  ## those alone; `make test-extended PART=0/6` for the first of 6 parts
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[models,export]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[models,export,site]'
 	$(BIN)/python -m pytest -n 2 -m extended $(if $(PART),--part $(PART))
 
 test-python-path: $(READY)  ## what calls kernels, with calls through Python instead of through C
@@ -55,6 +55,10 @@ accept: $(READY)  ## take what the compiler prints now as what the corpus expect
 
 docs: $(READY)  ## write the generated pages of docs/ and the editor grammar
 	$(BIN)/python -m docs.generate
+
+site: $(READY)  ## build/site/html, the documentation as a site whose links are checked; needs node and npm
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[site]'
+	$(BIN)/python -m docs.site
 
 dist: $(READY)  ## build what goes to the package index into dist/, and check it
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[dist]'

@@ -1,0 +1,32 @@
+"""Lays out what Sphinx reads: copies of the pages and pictures, with menus and reference pages."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from docs.site import pages, reference
+
+PICTURES = (".svg", ".png")
+
+
+def write_source(folder: Path) -> None:
+    """Write everything into a folder anew."""
+    shutil.rmtree(folder, ignore_errors=True)
+    texts = {
+        f"{page}.md": path.read_text(encoding="utf-8") + pages.menus(page)
+        for page, path in pages.origins().items()
+    }
+    written = (reference.metanorm_page(), reference.runtime_page())
+    texts |= {f"{page}.rst": text for page, text in zip(pages.REFERENCE, written)}
+    for name, text in texts.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        _copy_pictures(path.parent, pages.DOCS / path.parent.relative_to(folder))
+
+
+def _copy_pictures(folder: Path, origin: Path) -> None:
+    for path in origin.glob("*") if origin.is_dir() else ():
+        if path.suffix in PICTURES:
+            shutil.copyfile(path, folder / path.name)
