@@ -113,7 +113,7 @@ def candidates(case: Case, traced: bool = True) -> CandidateFactories:
     def equations(name: str, wrap: Wrap, **about: Any) -> Candidate:
         return case.candidate(name, case.layer(equations_module).to(dtype), wrap, **about)
 
-    yield "equations", lambda: equations("equations", _unwrapped)
+    yield "equations", lambda: equations("equations", unwrapped)
     if traced:
         yield "torch.compile", lambda: equations("torch.compile", _compiled, traced=True)
 
@@ -125,12 +125,12 @@ def our_candidates(case: Case) -> CandidateFactories:
         return case.candidate(name, case.layer(case.module).to(case.workload.dtype), wrap)
 
     def on_kernels() -> Candidate:
-        candidate = candidate_of_module(OURS, _unwrapped)
+        candidate = candidate_of_module(OURS, unwrapped)
         demand_kernels(case.optimised, case.module, case.device, candidate.forward)
         return candidate
 
     yield OURS, on_kernels
-    yield ON_TORCH, lambda: candidate_of_module(ON_TORCH, _without_kernels)
+    yield ON_TORCH, lambda: candidate_of_module(ON_TORCH, without_kernels)
 
 
 def peer_candidates(case: Case) -> CandidateFactories:
@@ -139,17 +139,18 @@ def peer_candidates(case: Case) -> CandidateFactories:
     def candidate_of_peer(peer: Peer) -> Candidate:
         layer = peer.layer(case.workload.shape, case.arguments)
         layer = layer.to(peer.dtype or case.workload.dtype)
-        return case.candidate(peer.package.name, layer, _unwrapped, overwrites=peer.overwrites)
+        return case.candidate(peer.package.name, layer, unwrapped, overwrites=peer.overwrites)
 
     for peer in peers(case.library_norm, case.device.type):
         yield peer.package.name, partial(candidate_of_peer, peer)
 
 
-def _unwrapped(layer: nn.Module) -> Call:
+def unwrapped(layer: nn.Module) -> Call:
+    """The layer as it is."""
     return layer
 
 
-def _without_kernels(layer: nn.Module) -> Call:
+def without_kernels(layer: nn.Module) -> Call:
     """The layer on plain torch. The forward pass decides what the backward pass runs on."""
 
     def call(*inputs: Any) -> Any:

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from metanorm.cli.benchmarks import (
     CALLS,
+    EXCHANGES,
     ROUNDS,
     STEPS,
     TURNS,
@@ -22,6 +23,7 @@ from metanorm.cli.benchmarks import (
     time_calls,
     time_networks,
     time_norms,
+    time_processes,
 )
 from metanorm.cli.console import print_error
 from metanorm.cli.context import start_run
@@ -58,6 +60,14 @@ def command(
             "alone; without SPECS, all of the library that have any.",
         ),
     ] = False,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Start so many processes instead, and time norms that take samples from all of "
+            "them, beside the messages alone; without SPECS, a few of the library.",
+        ),
+    ] = None,
     json: Annotated[Path | None, typer.Option(help="Write the measurements here.")] = None,
     chart: Annotated[Path | None, typer.Option(help="Draw them here, as a PNG.")] = None,
     compare: Annotated[
@@ -68,7 +78,8 @@ def command(
         typer.Option(
             min=1,
             help=f"How often each is timed. Default: `{ROUNDS}`; with `--networks` `{STEPS}`, "
-            f"with `--calls` `{CALLS}`, with `--by-hand` `{TURNS}`.",
+            f"with `--calls` `{CALLS}`, with `--by-hand` `{TURNS}`, with `--processes` "
+            f"`{EXCHANGES}`.",
         ),
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="How many torch may use.")] = None,
@@ -81,13 +92,18 @@ def command(
     """Time norms against a copy of their input, others' layers and their plain equations.
 
     With --networks time steps of networks instead, with --calls what a call consists of, with
-    --by-hand norms beside what people write.
+    --by-hand norms beside what people write, with --processes norms over several processes.
     """
     request = Request(
         specs=tuple(specs or ()), rounds=rounds, threads=threads, only=only, traced=traced,
-        device=device, chart=chart, compare=compare,
+        device=device, chart=chart, compare=compare, processes=processes,
     )  # fmt: skip
-    flags = {"--networks": networks, "--calls": calls, "--by-hand": by_hand}
+    flags = {
+        "--networks": networks,
+        "--calls": calls,
+        "--by-hand": by_hand,
+        "--processes": processes is not None,
+    }
     benchmark = _select_benchmark(request, [flag for flag, is_set in flags.items() if is_set])
     require_device(device)
     run = start_run()
@@ -112,6 +128,7 @@ BY_FLAG: Mapping[str, Benchmark] = {
     "--networks": time_networks,
     "--calls": time_calls,
     "--by-hand": time_by_hand,
+    "--processes": time_processes,
 }
 
 
@@ -127,6 +144,7 @@ def _select_benchmark(request: Request, flags: Sequence[str]) -> Benchmark:
         "--compare": request.compare is not None,
         "SPECS: it takes the norms of the library": flag == "--networks" and bool(request.specs),
         "--device cuda: it takes C kernels apart": flag == "--calls" and request.device != "cpu",
+        "--device cuda: it sends by gloo": flag == "--processes" and request.device != "cpu",
     }
     for other, is_set in conflicts.items():
         if is_set:

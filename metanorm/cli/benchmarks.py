@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
     from metanorm.bench.report import Model, Report
 
-# Default number of rounds for an input, a step of a network, a call, a norm written by hand.
-ROUNDS, STEPS, CALLS, TURNS = 15, 100, 100, 30
+# Default number of rounds for an input, a step of a network, a call, a norm written by hand, a call
+# among processes.
+ROUNDS, STEPS, CALLS, TURNS, EXCHANGES = 15, 100, 100, 30, 50
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Request:
     device: Device
     chart: Path | None
     compare: Path | None
+    processes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,40 @@ def time_by_hand(run: Run, request: Request) -> Outcome:
     )
     nothing = "nobody has written any of these norms by hand"
     return Outcome(new, table_of(new), tuple(report.summary_lines(new)), bool(entries), nothing)
+
+
+def time_processes(run: Run, request: Request) -> Outcome:
+    """Time norms whose samples are divided among processes, and their messages alone."""
+    assert request.processes is not None
+    options = run.config.options()
+    compiled = modules(run, [*request.specs], options) if request.specs else None
+    with _requires_torch():
+        from metanorm.bench.library import CompiledSpecs, library_specs_of
+        from metanorm.bench.machine import machine
+        from metanorm.bench.processes import measure, report
+        from metanorm.bench.processes.table import table_of
+    if compiled is None:
+        specs = library_specs_of(measure.NORMS, options)
+    else:
+        specs = CompiledSpecs(compiled.checked, compiled.files, compiled.workspace.roots)
+    rounds = request.rounds or EXCHANGES
+    plan = measure.Plan(
+        request.processes, rounds, request.only, request.threads,
+        named=() if request.specs else measure.NORMS,
+    )  # fmt: skip
+    entries = []
+    for entry in measure.measure_processes(specs, plan):
+        entries.append(entry)
+        _print_done(f"{entry.norm}, {entry.workload}")
+    new = report.ProcessReport(
+        machine=machine(request.device),
+        processes=request.processes,
+        rounds=rounds,
+        entries=tuple(entries),
+    )
+    timed = any(entry.times for entry in entries)
+    nothing = "no norm that pools over samples fits any input"
+    return Outcome(new, table_of(new), tuple(report.lines_below(new)), timed, nothing)
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Times norms whose samples are divided among processes, and their messages: `--processes`."""
