@@ -1,7 +1,7 @@
 """`make docs`: the pages that follow from tables of the compiler, and the grammar for editors.
 
 `python -m docs.generate` writes what is stale and removes what has no spec any more; with `--check`
-it says so instead, and fails.
+it says so instead, and fails. While a spec of the library has an error, nothing is written.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from docs import commands, editor, export_routes, gallery_pages, pages, schemas
+from metanorm.diagnostics.render.text import render_text
 from metanorm.explain.library import listing_text
+from metanorm.frontend import check
 from metanorm.syntax.grammar import table_text
+from metanorm.workspace import load_library
 
 ROOT = Path(__file__).parents[1]
 
@@ -72,8 +75,18 @@ def _text_or_none(path: Path) -> str | None:
     return path.read_text(encoding="utf-8") if path.exists() else None
 
 
+def library_errors() -> str:
+    """The errors of the specs of the library, without which pages would count as removed."""
+    library = load_library()
+    checked = check(library.sources, library.roots)
+    return "" if checked.ok else render_text(checked.diagnostics, library.sources)
+
+
 def main() -> int:
     """Write and remove stale files; with `--check`, only list them."""
+    if errors := library_errors():
+        sys.stderr.write(errors)
+        return 1
     files: dict[str, str | None] = {**generated()}
     for name in FOLDERS:
         files |= folder_files(name)

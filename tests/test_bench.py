@@ -119,6 +119,7 @@ def test_the_command_writes_a_table_data_and_a_chart(tmp_path: Path) -> None:
     (entry,) = report.entries
     names = {"metanorm", "plain torch", "torch.nn", "equations"}
     assert {m.candidate for m in entry.measurements} == names
+    assert "norm BatchNorm, input 16x64, candidate copy, " in done.stderr  # as soon as it is timed
     assert "16x64" in done.stdout and chart.read_bytes().startswith(b"\x89PNG")
     assert len(list(changes(report, report))) == len(entry.measurements)
     again = run(*quick, "--compare", str(data))

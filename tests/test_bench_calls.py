@@ -157,6 +157,11 @@ def test_the_command_writes_a_table_and_data(tmp_path: Path) -> None:
         assert 0 < time.low <= time.median <= time.high
         assert time.ratio is not None and time.ratio.low <= time.ratio.median <= time.ratio.high
     assert "│ its kernels " in done.stdout and "grad(): " in done.stdout
+    rows = done.stderr.splitlines()  # each was printed when it was timed
+    assert rows[0].startswith("norm LayerNorm, input 16x64, us torch.nn, ")
+    assert [row.split(",")[0] for row in rows[1:]] == [
+        f"us {name}" for name in [*entry.by_callee][1:]
+    ]
 
 
 @pytest.mark.filterwarnings("ignore")  # what torch's own compiler warns of is not ours

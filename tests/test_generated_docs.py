@@ -11,10 +11,13 @@ from conftest import ROOT
 
 sys.path.insert(0, str(ROOT))
 
+from docs import generate
 from docs.generate import FILES, PARTS, generated
 from metanorm.diagnostics.registry import all_codes
 from metanorm.ir.ops import public
+from metanorm.source import Source
 from metanorm.syntax.grammar import RESERVED_WORDS, SOFT_STATEMENT_WORDS
+from metanorm.workspace import Workspace
 
 NAMES = [*FILES, *PARTS]
 
@@ -32,6 +35,19 @@ def test_all_names_are_here(files: dict[str, str]) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_is_fresh(name: str, files: dict[str, str]) -> None:
     assert (ROOT / name).read_text(encoding="utf-8") == files[name], "run `make docs`"
+
+
+def test_nothing_is_written_while_a_spec_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pages of a norm that does not compile would count as removed."""
+    wrong = Workspace(
+        {"wrong.norm": Source.of("wrong.norm", "norm A { output x }")}, ["wrong.norm"]
+    )
+    monkeypatch.setattr(generate, "load_library", lambda: wrong)
+    monkeypatch.setattr(generate, "generated", lambda: pytest.fail("it went on"))
+    assert generate.main() == 1
+    assert "wrong.norm:1:" in capsys.readouterr().err
 
 
 def test_every_operation_and_error_has_its_place(files: dict[str, str]) -> None:

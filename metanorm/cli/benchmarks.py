@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
@@ -61,6 +61,7 @@ class Outcome:
 
 
 Benchmark = Callable[[Run, Request], Outcome]
+Entry = TypeVar("Entry")  # what a benchmark has timed: a norm on an input, a step of a network
 
 
 def time_norms(run: Run, request: Request) -> Outcome:
@@ -82,13 +83,17 @@ def time_norms(run: Run, request: Request) -> Outcome:
                 )
     plan = measure.Plan(request.rounds or ROUNDS, request.only, request.traced, request.threads)
     device = DEVICES[request.device]()
-    entries = []
-    for entry in measure.measure_files(
-        compiled.checked, compiled.files, compiled.workspace.roots, plan, device
-    ):
-        entries.append(entry)
-        _print_done(f"{entry.norm}, {entry.workload}")
-    new = report.Report(machine=machine(request.device), entries=tuple(entries))
+
+    def report_of(*entries: report.Entry) -> report.Report:
+        return report.Report(machine=machine(request.device), entries=entries)
+
+    entries = _shown(
+        measure.measure_files(
+            compiled.checked, compiled.files, compiled.workspace.roots, plan, device
+        ),
+        lambda entry: table_of(report_of(entry)),
+    )
+    new = report_of(*entries)
     if old is not None and old.machine != new.machine:
         print_error(f"{request.compare} was taken elsewhere: {report.machine_text(old.machine)}")
     compared = report.changes(old, new) if old is not None else ()
@@ -110,19 +115,25 @@ def time_networks(run: Run, request: Request) -> Outcome:
     _keep_freed_memory(request.device)
     plan = measure.Plan(request.rounds or STEPS, request.only, request.threads)
     options = options_for(request.device, run.config.options())
-    entries, left_out = [], []
-    for entry in measure.measure_networks(options, plan, DEVICES[request.device]()):
-        if isinstance(entry, str):
-            left_out.append(entry)
-            continue
-        entries.append(entry)
-        _print_done(f"{entry.network}, {entry.norm}, {entry.phase}")
-    new = report.NetworkReport(
-        machine=machine(request.device),
-        rounds=plan.rounds,
-        entries=tuple(entries),
-        left_out=tuple(left_out),
-    )
+    left_out: list[str] = []
+
+    def report_of(*entries: report.NetworkEntry) -> report.NetworkReport:
+        return report.NetworkReport(
+            machine=machine(request.device),
+            rounds=plan.rounds,
+            entries=entries,
+            left_out=tuple(left_out),
+        )
+
+    def measured() -> Iterator[report.NetworkEntry]:
+        for entry in measure.measure_networks(options, plan, DEVICES[request.device]()):
+            if isinstance(entry, str):
+                left_out.append(entry)
+            else:
+                yield entry
+
+    entries = _shown(measured(), lambda entry: table_of(report_of(entry)))
+    new = report_of(*entries)
     lines = (*left_out, *report.summary(new))
     return Outcome(new, table_of(new), lines, bool(entries), "no network was timed")
 
@@ -144,13 +155,16 @@ def time_calls(run: Run, request: Request) -> Outcome:
     plan = measure.Plan(
         request.rounds or CALLS, request.only, request.threads, not request.specs, request.traced
     )
-    entries = []
-    for entry in measure.measure_calls(specs, plan):
-        entries.append(entry)
-        _print_done(f"{entry.norm}, {entry.workload}")
-    new = report.CallReport(
-        machine=machine(request.device), rounds=plan.rounds, entries=tuple(entries)
+
+    def report_of(*entries: report.CallEntry) -> report.CallReport:
+        return report.CallReport(
+            machine=machine(request.device), rounds=plan.rounds, entries=entries
+        )
+
+    entries = _shown(
+        measure.measure_calls(specs, plan), lambda entry: table.table_of(report_of(entry))
     )
+    new = report_of(*entries)
     lines = (*table.legend(new), *table.left_out(new), *table.summary(new))
     return Outcome(new, table.table_of(new), lines, bool(entries), "no norm fits any small input")
 
@@ -172,13 +186,17 @@ def time_by_hand(run: Run, request: Request) -> Outcome:
     else:
         specs = CompiledSpecs(compiled.checked, compiled.files, compiled.workspace.roots)
     plan = measure.Plan(request.rounds or TURNS, request.only, request.threads)
-    entries = []
-    for entry in measure.measure_by_hand(specs, plan, DEVICES[request.device]()):
-        entries.append(entry)
-        _print_done(f"{entry.norm}, {entry.workload}")
-    new = report.HandReport(
-        machine=machine(request.device), rounds=plan.rounds, entries=tuple(entries)
+
+    def report_of(*entries: report.HandEntry) -> report.HandReport:
+        return report.HandReport(
+            machine=machine(request.device), rounds=plan.rounds, entries=entries
+        )
+
+    entries = _shown(
+        measure.measure_by_hand(specs, plan, DEVICES[request.device]()),
+        lambda entry: table_of(report_of(entry)),
     )
+    new = report_of(*entries)
     nothing = "nobody has written any of these norms by hand"
     return Outcome(new, table_of(new), tuple(report.summary_lines(new)), bool(entries), nothing)
 
@@ -234,8 +252,16 @@ def _keep_freed_memory(device: Device) -> None:
         print_error("freed memory cannot be kept here: times include those of fresh pages")
 
 
-def _print_done(what: str) -> None:
-    sys.stderr.write(f"{what}: done\n")
+def _shown(entries: Iterable[Entry], table_of: Callable[[Entry], Table]) -> tuple[Entry, ...]:
+    """The entries. The rows of each are printed as soon as it is timed: a run may be stopped."""
+    timed = []
+    for entry in entries:
+        timed.append(entry)
+        columns = table_of(entry).columns
+        for row in zip(*(column.cells for column in columns)):
+            cells = [f"{column.header} {cell}" for column, cell in zip(columns, row) if cell]
+            sys.stderr.write(f"{', '.join(cells)}\n")
+    return tuple(timed)
 
 
 def _read_report(path: Path) -> Report:

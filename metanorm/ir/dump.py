@@ -8,6 +8,7 @@ from metanorm.ir.aggregation import Aggregation, Ones, grouping_text
 from metanorm.ir.nodes import (
     AxisMap,
     Buffer,
+    BufferDecl,
     Cast,
     Count,
     Detach,
@@ -53,7 +54,7 @@ def program_text(program: Program) -> str:
         kind = "param" if isinstance(decl, ParamDecl) else "buffer"
         initializer = decl.from_weight
         value = f"init {initializer[-1].name}" if initializer else init_text(decl.init)
-        lines.append(f"  {kind} {decl.name}[{', '.join(decl.dims)}] = {value}")
+        lines.append(f"  {kind} {decl.name}[{', '.join(decl.dims)}] = {value}{_switch_text(decl)}")
         lines += body_lines(initializer, "    ")
         if decl.first:
             lines += [f"    first {decl.first[-1].name}", *body_lines(decl.first, "    ")]
@@ -94,6 +95,13 @@ def init_text(init: Init) -> str:
     if not isinstance(init, Draw):
         return scalar_text(init)
     return f"{init.distribution}({', '.join(scalar_text(a) for a in init.arguments)})"
+
+
+def _switch_text(decl: ParamDecl | BufferDecl) -> str:
+    """` if affine, bias, else 1`: the switches of a parameter, and what it counts as without it."""
+    if not isinstance(decl, ParamDecl) or not decl.switches:
+        return ""
+    return f" if {' and '.join(decl.switches)}, else {decl.absent:g}"
 
 
 def _axis_text(name: str, program: Program) -> str:

@@ -339,11 +339,10 @@ class Let:
 
 @dataclass(frozen=True, slots=True)
 class Test:
-    """Whether the argument `of` is the string `text`; if `equal` is false, whether it is not."""
+    """Whether the argument `of` is the string `text`."""
 
     of: str
     text: str
-    equal: bool = True
 
 
 @dataclass(frozen=True, slots=True)

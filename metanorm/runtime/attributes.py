@@ -20,15 +20,14 @@ def renamed(name: str) -> Any:
     return property(read, write)
 
 
-def is_choice(name: str, text: str, choices: Sequence[str], *, equal: bool = True) -> Any:
-    """A property that says whether the attribute `name` is `text`, or is not.
+def is_choice(name: str, text: str, choices: Sequence[str]) -> Any:
+    """A property that says whether the attribute `name` is `text`.
 
     It raises `ValueError` where the attribute is none of `choices`: it may have been set since.
     """
 
     def read(module: object) -> bool:
-        value = as_choice(getattr(module, name), name, choices)
-        return (value == text) == equal
+        return as_choice(getattr(module, name), name, choices) == text
 
     return property(read)
 

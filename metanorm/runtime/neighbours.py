@@ -9,6 +9,8 @@ from metanorm.runtime.arguments import demand_whole
 from metanorm.runtime.groups import Groups, demand_in_range
 from metanorm.runtime.overlapping import PoolMatrix
 
+SOURCES, TARGETS = "sources of edges", "targets of edges"  # in errors
+
 
 class Members(PoolMatrix):
     """The positions of each group. The dimension then enumerates groups."""
@@ -43,14 +45,13 @@ class Neighbours(Members):
     def __init__(self, edges: Tensor, nodes: int, loop: bool = False) -> None:
         demand_whole(edges, "edges are numbers of nodes")
         source, target = edges.long().unbind()
+        for ends, what in ((source, SOURCES), (target, TARGETS)):
+            demand_in_range(ends, nodes, what, "nodes")
         if loop:
             all_nodes = torch.arange(nodes, device=edges.device)
             source, target = torch.cat((source, all_nodes)), torch.cat((target, all_nodes))
-        demand_in_range(source, nodes, "sources of edges", "nodes")
         self.source = source
-        edge_groups = Groups(
-            target, nodes, target.shape[0], "targets of edges", "nodes", fresh=True
-        )
+        edge_groups = Groups(target, nodes, target.shape[0], TARGETS, "nodes", fresh=True)
         super().__init__(edge_groups)
 
     def total(self, x: Tensor, dim: int) -> Tensor:

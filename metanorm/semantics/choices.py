@@ -1,7 +1,8 @@
 """Hyperparameters that are one of several strings: `mode: "node" | "graph" = "node"`.
 
-A spec only compares such a hyperparameter. Each comparison is a flag of the program, such as
-`mode_is_graph`, and the compiler treats it as any other flag.
+A spec only compares such a hyperparameter. Each string that it is compared with is a flag of the
+program, such as `mode_is_graph`, and the compiler treats it as any other flag. `mode != "graph"` is
+one less that flag: as a flag of its own, it would double the kernels.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import re
 from metanorm.diagnostics.suggest import listing
 from metanorm.diagnostics.values import WrongKind
 from metanorm.ir.nodes import Argument, Test
-from metanorm.ir.scalar import Hyper
+from metanorm.ir.scalar import Apply, Const, Hyper
 from metanorm.semantics.lowering import Lowering
-from metanorm.semantics.values import POISON, Choice, Text, Value
+from metanorm.semantics.values import POISON, Choice, Tensor, Text, Value
+from metanorm.source import Span
 from metanorm.syntax import ast
 
 VALID_TEXT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_. -]*[A-Za-z0-9])?")
@@ -63,18 +65,30 @@ def lower_comparison(left: Value, right: Value, expr: ast.Compare, low: Lowering
         hint = f"`{other.argument}` is never anything else"
         low.problems.add(WrongKind(span, f'`"{text.text}"`', allowed, hint))
         return POISON
-    return low.number(
-        Hyper(_flag_name(other, Test(other.argument, text.text, equal), low)), expr.span
-    )
+    name = _flag_name(Test(other.argument, text.text), low)
+    flag = low.number(Hyper(name), expr.span)
+    if equal:
+        return flag
+    opposite = low.number(Apply("sub", (Const(1), Hyper(name))), expr.span)
+    low.opposites[opposite.ref] = flag
+    return opposite
 
 
-def _flag_name(choice: Choice, test: Test, low: Lowering) -> str:
+def lower_choice(condition: Tensor, a: Tensor, b: Tensor, span: Span, low: Lowering) -> Tensor:
+    """Lower `where(condition, a, b)`; by the flag itself if the condition is its opposite."""
+    flag = low.opposites.get(condition.ref)
+    if flag is not None:
+        condition, a, b = flag, b, a
+    return low.map("where", condition, a, b, span=span)
+
+
+def _flag_name(test: Test, low: Lowering) -> str:
     """The name of the flag of a comparison; declares the flag if it is new."""
     existing = next((flag for flag in low.flags if flag.test == test), None)
     if existing is not None:
         return existing.name
     word = re.sub(r"\W", "_", test.text)
-    name = f"{choice.argument}_is_{'' if test.equal else 'not_'}{word}"
+    name = f"{test.of}_is_{word}"
     while any(flag.name == name for flag in low.flags):  # "a-b" and "a_b"
         name += "_"
     low.flags.append(Argument(name, "bool", False, required=False, test=test))

@@ -25,6 +25,7 @@ from metanorm.ir.nodes import (
 )
 from metanorm.ir.ops import FORMS, FUNCTIONS, Operation, operations
 from metanorm.ir.scalar import Const, Scalar, SizeOf, apply
+from metanorm.semantics.choices import lower_choice
 from metanorm.semantics.dtypes import dtype_from_ast, first_dtype
 from metanorm.semantics.scalars import scalar_from_ast
 from metanorm.semantics.values import POISON, Entity, Tensor, Value
@@ -153,6 +154,9 @@ class Forms:
             for p in (p.rstrip("?") for p in row.parameters)
             if p in value_by_parameter
         ]
+        if row.name == "where":
+            condition, if_true, if_false = arguments
+            return lower_choice(condition, if_true, if_false, call.span, self.low)
         return self.low.map(row.name, *arguments, span=call.span)
 
     # ---- forms

@@ -369,8 +369,7 @@ class _Norm:
         defaults = {a.name: a.default for a in self.arguments}
         for flag in self.low.flags:
             assert flag.test is not None
-            is_text = defaults[flag.test.of] == flag.test.text
-            yield replace(flag, default=is_text == flag.test.equal)
+            yield replace(flag, default=defaults[flag.test.of] == flag.test.text)
 
 
 # Entities of a scope that are arguments or attributes of the generated module.

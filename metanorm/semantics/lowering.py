@@ -89,6 +89,7 @@ class Lowering:
         self.buffers: list[BufferDecl] = []
         self.switches: list[Switch] = []
         self.flags: list[Argument] = []  # comparisons of hyperparameters that are strings
+        self.opposites: dict[Ref, Tensor] = {}  # by one less a flag: the flag
         self.updates: list[Update] = []
         self.checks: list[Check] = []
         self.counted_pools: list[dict[str, Grouping]] = []  # the pools of `count`

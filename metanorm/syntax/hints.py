@@ -22,6 +22,8 @@ FOREIGN_WORDS = {
     "for": "axes are pooled with `over`; a fixed number of steps is a `repeat`",
 }
 
+POOL_PARTS = ("WHERE", "WEIGHT", "TRACK")  # token types of what follows the axes of a pool
+
 # An example of each statement.
 USAGE = {
     "USE": 'use "mine.norm"',
@@ -91,6 +93,9 @@ def hint(
         return "axes have names, which the `input` gives them: `x[N, C]`"
     if token.type == "STAR" and accepts("NUMBER"):
         return "the number of positions of `*S` is written `size(*S)`"
+    if token.type in POOL_PARTS and statement:
+        part = token.lower()
+        return f"`{part}` stands behind an axis, before options: `var(x over N {part} m, ddof = 1)`"
     if token.type == "EQUAL" and before == "EQUAL":
         return "values are compared with `==`, without a space"
     if token.type == "STRING":

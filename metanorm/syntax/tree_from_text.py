@@ -193,6 +193,9 @@ class _Parse:
         if token.type == "USE" and self.brackets and self._norm_goes_on(position):
             self._report(self._unexpected_token(token))
             return position + 1 + (following.type == "STRING")
+        if token.type == "TRACK" and self._is_closed_behind(position):  # begins no statement here
+            self._report(self._unexpected_token(token))
+            return self._skip(position + 1)
         if self._ends_statement(token) and self._insert_missing(position):
             return position
         if self.inserted_at[0] != position:  # else what is missing before it has been reported
@@ -244,6 +247,17 @@ class _Parse:
     def _ends_statement(self, token: Token) -> bool:
         """Whether the current statement cannot contain this token."""
         return token.type in SYNC_TOKENS | CLOSERS.keys() | {"LBRACE"} or self._starts_line(token)
+
+    def _is_closed_behind(self, position: int) -> bool:
+        """Whether the innermost bracket is a parenthesis that closes before the next statement."""
+        if not self.brackets or self.brackets[-1].type != "LPAR":
+            return False
+        depth = 1
+        for token in self.tokens[position + 1 :]:
+            depth += (token.type in OPENERS) - (token.type in CLOSERS)
+            if depth == 0 or token.type in SYNC_TOKENS:
+                return token.type == "RPAR"
+        return False
 
     def _insert_missing(self, position: int) -> bool:
         """Shift the piece that is missing before `position`; false if it could be several.

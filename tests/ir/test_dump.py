@@ -114,6 +114,18 @@ def test_program() -> None:
     assert program_text(program) == WHOLE
 
 
+def test_a_parameter_names_what_turns_it_on() -> None:
+    lines = """
+        input x[N, C = width]
+        param w[C] = 1 if learn, b[C] = 0.5
+        output affine(x * w + b per C)
+    """
+    text = program_text(from_lines(lines))
+    assert "\n  param w[C] = 1 if learn, else 1\n" in text
+    assert "\n  param weight[C] = 1 if affine, else 1\n" in text
+    assert "\n  param b[C] = 0.5\n" in text
+
+
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_every_binding_has_a_line(name: str) -> None:
     program = PROGRAMS[name]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from metanorm import loads
+from metanorm.runtime import use
 
 F64 = torch.float64
 SPEC = """
@@ -24,6 +25,16 @@ norm Caller(mode: "node" | "graph") {
 norm Fixed {
   input x[V, C = c], batch: index[V]
   output Chosen(x, batch, kind = "b_c") }
+norm Opposites(mode: "node" | "graph" | "row" = "node") {
+  input x[V, C = c], batch: index[V]
+  let is_other = mode != "graph"
+  let a = where(mode == "graph", mean(x over V: batch), 2 * x)
+  output where(is_other, x, 3 * x) * a + (mode != "graph") * mean(x over C where is_other) }
+norm InALoop(mode: "node" | "graph" = "node") {
+  input x[V, C = c]
+  let a = x
+  repeat 2 { a = a + where("graph" != mode, tanh(a), sin(a)) }
+  output a }
 norm Rows(by: "length" | "mean" = "length") for gradient {
   input grad[O, *I]
   output grad / where(by == "length", l2(grad over *I), mean(abs(grad) over *I)) }
@@ -63,6 +74,28 @@ def compare(norm: nn.Module, mode: str, kind: str) -> None:
 @pytest.mark.parametrize("mode, kind", [*product(("node", "graph"), ("a", "b-c", "b_c"))])
 def test_each_choice(norms: ModuleType, mode: str, kind: str) -> None:
     compare(norms.Chosen(kind, 4, mode=mode).double(), mode, kind)
+
+
+@pytest.mark.parametrize("target", ["torch", "native"])
+@pytest.mark.parametrize("mode", ["node", "graph", "row"])
+def test_a_string_and_its_opposite_are_one_flag(norms: ModuleType, mode: str, target: str) -> None:
+    norm = norms.Opposites(4, mode=mode).double()
+    assert norm.mode_is_graph == (mode == "graph") and not hasattr(norm, "mode_is_not_graph")
+    x = torch.randn(6, 4, dtype=F64)
+    if mode == "graph":
+        right = 3 * x * torch.stack([x[graph == BATCH].mean(0) for graph in BATCH])
+    else:
+        right = 2 * x**2 + x.mean(1, keepdim=True)
+    with use(target):
+        torch.testing.assert_close(norm(x, BATCH), right)
+
+
+@pytest.mark.parametrize("mode", ["node", "graph"])
+def test_the_opposite_chooses_in_a_loop(norms: ModuleType, mode: str) -> None:
+    x = torch.randn(6, 4, dtype=F64)
+    step = torch.sin if mode == "graph" else torch.tanh
+    right = x + step(x)
+    torch.testing.assert_close(norms.InALoop(4, mode=mode)(x), right + step(right))
 
 
 def test_the_first_choice_is_the_default_that_is_written(norms: ModuleType) -> None:

@@ -91,9 +91,10 @@ def test_edges_are_integers() -> None:
 
 
 @pytest.mark.parametrize(("row", "what"), [(0, "sources"), (1, "targets")])
-@pytest.mark.parametrize("node", [-1, 4])
-def test_edges_name_nodes(row: int, what: str, node: int) -> None:
-    edges = torch.zeros(2, 3, dtype=torch.long)
+@pytest.mark.parametrize("loop", [False, True])
+@pytest.mark.parametrize(("node", "ends"), [(-1, "from -1 to 2"), (4, "from 2 to 4")])
+def test_edges_name_nodes(row: int, what: str, node: int, ends: str, loop: bool) -> None:
+    edges = torch.full((2, 3), 2)
     edges[row, 1] = node
-    with pytest.raises(IndexError, match=f"{what} of edges run .* and the nodes from 0 to 3"):
-        runtime.Neighbours(edges, 4)
+    with pytest.raises(IndexError, match=f"{what} of edges run {ends}, and the nodes from 0 to 3"):
+        runtime.Neighbours(edges, 4, loop)

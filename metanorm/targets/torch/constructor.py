@@ -309,8 +309,7 @@ def _tested(argument: Argument, program: Program) -> Stmt:
     assert test is not None
     choices = next(a.choices for a in program.arguments if a.name == test.of)
     parts: list[Expr] = [Literal(test.of), Literal(test.text), Tuple(tuple(map(Literal, choices)))]
-    equal: dict[str, Expr] = {} if test.equal else {"equal": Literal(False)}
-    return Assign((Name(argument.name),), call("runtime.is_choice", *parts, **equal))
+    return Assign((Name(argument.name),), call("runtime.is_choice", *parts))
 
 
 def _blocks(eye: Eye) -> dict[str, Expr]:
