@@ -220,16 +220,17 @@ def time_processes(run: Run, request: Request) -> Outcome:
         request.processes, rounds, request.only, request.threads,
         named=() if request.specs else measure.NORMS,
     )  # fmt: skip
-    entries = []
-    for entry in measure.measure_processes(specs, plan):
-        entries.append(entry)
-        _print_done(f"{entry.norm}, {entry.workload}")
-    new = report.ProcessReport(
-        machine=machine(request.device),
-        processes=request.processes,
-        rounds=rounds,
-        entries=tuple(entries),
+    processes = request.processes
+
+    def report_of(*entries: report.ProcessEntry) -> report.ProcessReport:
+        return report.ProcessReport(
+            machine=machine(request.device), processes=processes, rounds=rounds, entries=entries
+        )
+
+    entries = _shown(
+        measure.measure_processes(specs, plan), lambda entry: table_of(report_of(entry))
     )
+    new = report_of(*entries)
     timed = any(entry.times for entry in entries)
     nothing = "no norm that pools over samples fits any input"
     return Outcome(new, table_of(new), tuple(report.lines_below(new)), timed, nothing)
